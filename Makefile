@@ -1,0 +1,57 @@
+# Needs Rust, Python 3 with pip and a C++ compiler; libtorch is fetched by `make setup`.
+# Afterwards plain cargo works too (always with --release: the dependencies are then built
+# once, for the program, the tests and the lints alike).
+
+PYTHON ?= python3
+CARGO_FLAGS = --release --locked
+PROGRAM = target/release/lorhai
+
+# The program stands at target/release/lorhai, wherever the caller's cargo builds otherwise.
+unexport CARGO_TARGET_DIR
+
+.PHONY: help setup build sweep test format-check lint docs docs-check gpu-test
+
+help:
+	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
+	@echo "make build     build $(PROGRAM)"
+	@echo "make sweep     the LoRA rank sweep on the model in scripts/tiny, into runs/rank-sweep"
+	@echo "make test      formatting, lints, all tests, and whether the reference is up to date"
+	@echo "make gpu-test  the tests and one sweep on a CUDA device"
+	@echo "make docs      write the function reference anew"
+
+# Quick when all is there; checks that cargo and a C++ compiler are, too.
+setup:
+	@$(PYTHON) .cargo/libtorch.py
+
+build: setup
+	cargo build $(CARGO_FLAGS)
+
+sweep: build
+	$(PROGRAM) run scripts/rank_sweep.rhai
+
+# The plain build comes last of the cargo steps, so that the program is never the one that
+# clippy compiled (it leaves some optimisations out).
+test: setup format-check lint
+	cargo test $(CARGO_FLAGS)
+	@$(MAKE) --no-print-directory docs-check
+
+format-check:
+	@cargo fmt --version >/dev/null 2>&1 || \
+		{ echo "error: rustfmt is not installed: rustup component add rustfmt"; exit 1; }
+	cargo fmt --check
+
+lint: setup
+	@clippy-driver --version >/dev/null 2>&1 || \
+		{ echo "error: clippy is not installed: rustup component add clippy"; exit 1; }
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.cargo/lint cargo build $(CARGO_FLAGS) --all-targets
+
+docs: build
+	$(PROGRAM) docs
+
+docs-check: build
+	$(PROGRAM) docs --check
+
+# LORHAI_TEST_DEVICE makes the parity tests run on that device.
+gpu-test: build
+	LORHAI_TEST_DEVICE=cuda cargo test $(CARGO_FLAGS)
+	$(PROGRAM) run scripts/rank_sweep.rhai --set out=runs/gpu-sweep

@@ -1,0 +1,238 @@
+//! Rows in memory and what is done with them before they become tokens.
+//!
+//! Rows are shared: selecting, shuffling and splitting copy references. Leaves to others:
+//! reading files (`read/`), summaries (`describe.rs`), tables (`preview.rs`).
+
+use super::tokenized::split_rows;
+use crate::error::{Error, Result};
+use crate::random::Key;
+use crate::{interrupt, suggest};
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// A row: column names and JSON values, in the order of the file.
+pub type Row = serde_json::Map<String, serde_json::Value>;
+
+/// A table of rows. Clones share the rows.
+#[derive(Debug, Clone, Default)]
+pub struct Dataset {
+    rows: Arc<[Arc<Row>]>,
+}
+
+impl Dataset {
+    pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Self {
+        Dataset { rows: rows.into_iter().map(Arc::new).collect() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub fn row(&self, row: usize) -> Option<&Row> {
+        self.rows.get(row).map(Arc::as_ref)
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Row> {
+        self.rows.iter().map(Arc::as_ref)
+    }
+
+    pub(super) fn rows(&self) -> &[Arc<Row>] {
+        &self.rows
+    }
+
+    /// Column names over all rows, in the order they first appear.
+    pub fn columns(&self) -> Vec<String> {
+        let mut seen = HashSet::new();
+        let mut names = Vec::new();
+        for name in self.iter().flat_map(Row::keys) {
+            if seen.insert(name.as_str()) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// Makes a row of each row. `change` gets the row and its index.
+    pub fn map(&self, mut change: impl FnMut(Row, usize) -> Result<Row>) -> Result<Self> {
+        let mut rows = Vec::with_capacity(self.len());
+        for (index, row) in self.iter().enumerate() {
+            interrupt::check()?;
+            rows.push(Arc::new(change(row.clone(), index)?));
+        }
+        Ok(Dataset { rows: rows.into() })
+    }
+
+    /// Keeps the rows that `keep` says true of.
+    pub fn filter(&self, mut keep: impl FnMut(&Row, usize) -> Result<bool>) -> Result<Self> {
+        let mut rows = Vec::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            interrupt::check()?;
+            if keep(row, index)? {
+                rows.push(row.clone());
+            }
+        }
+        Ok(Dataset { rows: rows.into() })
+    }
+
+    /// The given rows, in the given order. Fails on a row that does not exist.
+    pub fn select(&self, rows: &[usize]) -> Result<Self> {
+        let chosen: Result<Vec<Arc<Row>>> = rows
+            .iter()
+            .map(|&row| {
+                let found = self.rows.get(row).cloned();
+                found.ok_or_else(|| {
+                    Error::input(format!("row {row} does not exist: the data set has {} rows, from 0", self.len()))
+                })
+            })
+            .collect();
+        Ok(Dataset { rows: chosen?.into() })
+    }
+
+    /// Keeps the named columns, in the given order.
+    pub fn select_columns(&self, names: &[&str]) -> Result<Self> {
+        self.require_columns(names)?;
+        self.map(|row, _| {
+            let kept = names.iter().filter_map(|&name| row.get_key_value(name));
+            Ok(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
+        })
+    }
+
+    /// Leaves the named columns out.
+    pub fn remove_columns(&self, names: &[&str]) -> Result<Self> {
+        self.require_columns(names)?;
+        self.map(|row, _| Ok(row.into_iter().filter(|(name, _)| !names.contains(&name.as_str())).collect()))
+    }
+
+    /// Renames a column; its place stays. Fails where `new` is taken.
+    pub fn rename(&self, old: &str, new: &str) -> Result<Self> {
+        self.require_columns(&[old])?;
+        if old != new && self.columns().iter().any(|name| name == new) {
+            return Err(Error::input(format!("cannot rename column `{old}`: there is already a column `{new}`")));
+        }
+        self.map(|row, _| {
+            let renamed =
+                row.into_iter().map(|(name, value)| if name == old { (new.to_owned(), value) } else { (name, value) });
+            Ok(renamed.collect())
+        })
+    }
+
+    /// All rows in a random order that `seed` fixes.
+    pub fn shuffle(&self, seed: u64) -> Self {
+        let order = Key::new(seed).named("shuffle").permutation(self.len());
+        Dataset { rows: order.iter().map(|&row| self.rows[row as usize].clone()).collect() }
+    }
+
+    /// Splits into (train, test) by a random order that `seed` fixes.
+    ///
+    /// `test` below 1 is a fraction of the rows, from 1 on a count. Fails where one side
+    /// would be empty.
+    pub fn split(&self, test: f64, seed: u64) -> Result<(Self, Self)> {
+        let (train, held) = split_rows(self.len(), test, seed)?;
+        Ok((self.select(&train)?, self.select(&held)?))
+    }
+
+    /// The rows of `self`, then those of `other`. Fails where the columns differ.
+    pub fn concatenate(&self, other: &Self) -> Result<Self> {
+        let (mut left, mut right) = (self.columns(), other.columns());
+        left.sort_unstable();
+        right.sort_unstable();
+        if left != right && !self.is_empty() && !other.is_empty() {
+            return Err(Error::data(format!(
+                "cannot concatenate: the columns are [{}] and [{}]",
+                left.join(", "),
+                right.join(", ")
+            ))
+            .with_hint("rename or remove columns until both sides agree"));
+        }
+        Ok(Dataset { rows: self.rows.iter().chain(other.rows.iter()).cloned().collect() })
+    }
+
+    /// The first `count` rows, or all where there are fewer.
+    pub fn take(&self, count: usize) -> Self {
+        Dataset { rows: self.rows[..count.min(self.len())].into() }
+    }
+
+    /// All but the first `count` rows.
+    pub fn skip(&self, count: usize) -> Self {
+        Dataset { rows: self.rows[count.min(self.len())..].into() }
+    }
+
+    /// SHA-256 (hex) of the rows in their order.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        for row in self.iter() {
+            interrupt::check()?;
+            let text = serde_json::to_vec(row).map_err(|error| Error::bug(format!("cannot write a row: {error}")))?;
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+        Ok(format!("{:x}", hash.finalize()))
+    }
+
+    /// Fails, naming what is near, where a column is not in the data.
+    pub fn require_columns(&self, names: &[&str]) -> Result<()> {
+        let columns = self.columns();
+        match names.iter().find(|name| !columns.iter().any(|column| column == *name)) {
+            Some(name) => Err(Error::input(format!("no column `{name}`"))
+                .with_hint(suggest::hint(name, columns.iter().map(String::as_str)))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn numbers(count: usize) -> Dataset {
+        Dataset::from_rows(
+            (0..count).map(|n| Row::from_iter([("n".to_owned(), json!(n)), ("text".to_owned(), json!(n.to_string()))])),
+        )
+    }
+
+    fn column(data: &Dataset, name: &str) -> Vec<u64> {
+        data.iter().map(|row| row[name].as_u64().unwrap()).collect()
+    }
+
+    #[test]
+    fn map_and_filter_see_the_row_and_its_index() {
+        let even = numbers(6).filter(|row, index| Ok(row["n"] == json!(index) && index % 2 == 0)).unwrap();
+        let doubled = even
+            .map(|row, index| Ok(Row::from_iter([("m".into(), json!(row["n"].as_u64().unwrap() * 2 + index as u64))])))
+            .unwrap();
+        assert_eq!(column(&doubled, "m"), [0, 5, 10]);
+        let failed = numbers(3).map(|row, index| if index == 1 { Err(Error::data("no")) } else { Ok(row) });
+        assert_eq!(failed.unwrap_err().message, "no");
+    }
+
+    #[test]
+    fn splits_and_shuffles_lose_no_row_and_depend_on_the_seed_alone() {
+        let data = numbers(100);
+        let (train, test) = data.split(0.1, 0).unwrap();
+        assert_eq!((train.len(), test.len()), (90, 10));
+        let mut all = column(&train.concatenate(&test).unwrap(), "n");
+        all.sort_unstable();
+        assert_eq!(all, (0..100).collect::<Vec<_>>());
+        assert_eq!(column(&data.shuffle(1), "n"), column(&numbers(100).shuffle(1), "n"));
+        assert_ne!(column(&data.shuffle(1), "n"), column(&data.shuffle(2), "n"));
+        assert_eq!(column(&data.skip(97).take(2), "n"), [97, 98]);
+    }
+
+    #[test]
+    fn columns_are_checked_by_name() {
+        let data = numbers(2);
+        assert_eq!(data.rename("n", "id").unwrap().columns(), ["id", "text"]);
+        assert_eq!(data.select_columns(&["text", "n"]).unwrap().columns(), ["text", "n"]);
+        assert_eq!(data.remove_columns(&["n"]).unwrap().columns(), ["text"]);
+        let error = data.select_columns(&["txt"]).unwrap_err();
+        assert!(error.hint.unwrap().contains("did you mean `text`"));
+        assert!(data.rename("n", "text").is_err() && data.select(&[2]).is_err());
+        assert!(data.concatenate(&data.remove_columns(&["n"]).unwrap()).is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! Rows, chat templates, tokens, batches: everything between a data file and the ids and
+//! labels that a model is trained on.
+//!
+//! The way of a row: [`read`] makes a [`Dataset`] of rows; [`shape`] recognises what a row
+//! means; [`template`] renders conversations and [`spans`] finds the parts to train on;
+//! [`tokenize`] turns them into ids and labels, [`pack`] joins short rows, [`cache`] keeps
+//! the result; [`TokenizedDataset`] holds it and makes [`Batch`]es; [`audit`] refuses data
+//! whose supervision is broken.
+//!
+//! Holds no tensors: a [`batch::Batch`] is plain host memory.
+
+pub mod audit;
+pub mod batch;
+mod cache;
+pub mod dataset;
+mod describe;
+pub mod options;
+mod pack;
+pub mod preview;
+mod python;
+pub mod read;
+pub mod shape;
+mod show;
+pub mod spans;
+pub mod store;
+pub mod template;
+pub mod tokenize;
+pub mod tokenized;
+
+pub use audit::{audit, refuse, Finding, Severity};
+pub use batch::{Batch, IGNORE};
+pub use dataset::{Dataset, Row};
+pub use describe::ColumnSummary;
+pub use options::{AssistantSpan, LossOn, TokenizeOptions, Truncation};
+pub use read::LoadOptions;
+pub use shape::Shape;
+pub use store::{Origin, TokenizedRow};
+pub use template::ChatTemplate;
+pub use tokenize::tokenize;
+pub use tokenized::TokenizedDataset;

@@ -1,0 +1,155 @@
+//! The flat store of tokenised documents, and views of its rows.
+//!
+//! Ids lie one after the other, with one bit per label and the ends of documents and rows.
+//! Leaves to others: selecting and batching rows (`tokenized.rs`).
+
+use std::ops::Range;
+
+/// What was noticed about a document while it was tokenised; one bit each.
+pub mod flag {
+    /// Cut to `max_length`.
+    pub const TRUNCATED: u8 = 1;
+    /// One token holds the end of the prompt and the start of the completion.
+    pub const MERGED: u8 = 2;
+    /// The template wrote a system prompt that the row does not have.
+    pub const SYSTEM_ADDED: u8 = 4;
+    /// The template renders turns differently once others follow; see `spans.rs`.
+    pub const RECOVERED: u8 = 8;
+}
+
+/// The tokens of one example: what a tokeniser makes and [`super::TokenizedDataset::from_rows`] takes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TokenizedRow {
+    pub ids: Vec<u32>,
+    /// Which tokens are trained on; as long as `ids`. The first token never is: nothing
+    /// precedes it that could predict it.
+    pub trained: Vec<bool>,
+    /// Bits of [`flag`].
+    pub flags: u8,
+}
+
+/// What the audit must know about where the tokens come from; kept with them.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Origin {
+    /// The id that padding is filled with.
+    pub pad_id: u32,
+    /// Ids that end an answer: the tokenizer's eos, and what the template ends a turn with.
+    pub end_ids: Vec<u32>,
+    /// Whether an end token is expected among the labels.
+    pub end_expected: bool,
+    /// The system prompt that the template writes unasked.
+    pub added_system: Option<String>,
+    /// Whether the template writes today's date.
+    pub dated: bool,
+    /// Rows left out because nothing in them was to be trained on.
+    pub dropped: usize,
+    pub max_length: Option<usize>,
+}
+
+/// Rows of documents of tokens. A row has one document, or several where rows were packed.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub ids: Vec<u32>,
+    /// One bit per token, least significant first.
+    pub trained: Vec<u64>,
+    /// Per document: where its tokens end in `ids`.
+    pub document_ends: Vec<u64>,
+    /// Per document: bits of [`flag`].
+    pub flags: Vec<u8>,
+    /// Per row: where its documents end in `document_ends`.
+    pub row_ends: Vec<u32>,
+    pub origin: Origin,
+}
+
+impl Store {
+    pub fn push_document(&mut self, row: &TokenizedRow) {
+        for (position, id) in row.ids.iter().enumerate() {
+            let at = self.ids.len();
+            if at.is_multiple_of(64) {
+                self.trained.push(0);
+            }
+            if position > 0 && row.trained.get(position).copied().unwrap_or(false) {
+                self.trained[at / 64] |= 1 << (at % 64);
+            }
+            self.ids.push(*id);
+        }
+        self.document_ends.push(self.ids.len() as u64);
+        self.flags.push(row.flags);
+    }
+
+    pub fn end_row(&mut self) {
+        self.row_ends.push(self.document_ends.len() as u32);
+    }
+
+    pub fn is_trained(&self, token: usize) -> bool {
+        self.trained[token / 64] >> (token % 64) & 1 == 1
+    }
+
+    fn documents(&self, row: usize) -> Range<usize> {
+        let start = if row == 0 { 0 } else { self.row_ends[row - 1] as usize };
+        start..self.row_ends[row] as usize
+    }
+
+    fn tokens(&self, document: usize) -> Range<usize> {
+        let start = if document == 0 { 0 } else { self.document_ends[document - 1] as usize };
+        start..self.document_ends[document] as usize
+    }
+}
+
+/// One row of a [`super::TokenizedDataset`].
+#[derive(Debug, Clone, Copy)]
+pub struct RowView<'a> {
+    pub(super) store: &'a Store,
+    pub(super) row: usize,
+}
+
+/// One document of a row.
+#[derive(Debug, Clone, Copy)]
+pub struct DocumentView<'a> {
+    store: &'a Store,
+    document: usize,
+}
+
+impl<'a> DocumentView<'a> {
+    pub fn ids(self) -> &'a [u32] {
+        &self.store.ids[self.store.tokens(self.document)]
+    }
+    /// Whether each token is trained on.
+    pub fn trained(self) -> impl Iterator<Item = bool> + 'a {
+        self.store.tokens(self.document).map(move |token| self.store.is_trained(token))
+    }
+    /// Bits of [`flag`].
+    pub fn flags(self) -> u8 {
+        self.store.flags[self.document]
+    }
+}
+
+impl<'a> RowView<'a> {
+    pub fn documents(self) -> impl ExactSizeIterator<Item = DocumentView<'a>> {
+        self.store.documents(self.row).map(move |document| DocumentView { store: self.store, document })
+    }
+    /// The ids of all documents, one after the other.
+    pub fn ids(self) -> &'a [u32] {
+        &self.store.ids[self.tokens()]
+    }
+    /// Whether each token is trained on; as long as [`ids`](Self::ids).
+    pub fn trained(self) -> Vec<bool> {
+        self.tokens().map(|token| self.store.is_trained(token)).collect()
+    }
+    pub fn len(self) -> usize {
+        self.tokens().len()
+    }
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+    pub fn label_count(self) -> usize {
+        self.tokens().filter(|&token| self.store.is_trained(token)).count()
+    }
+    fn tokens(self) -> Range<usize> {
+        let documents = self.store.documents(self.row);
+        match documents.is_empty() {
+            true => 0..0,
+            false => self.store.tokens(documents.start).start..self.store.tokens(documents.end - 1).end,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Chat templates, rendered byte for byte as transformers' `apply_chat_template` does.
+//!
+//! A template is Jinja2 with `trim_blocks` and `lstrip_blocks`, loop controls, and the
+//! additions of transformers: an unescaped `tojson`, `raise_exception`, `strftime_now` and
+//! the `{% generation %}` tags around what an assistant said. Leaves to others: which
+//! parts of the text are trained on (`spans.rs`).
+
+use super::dataset::Row;
+use super::python::{dumps, strftime_now, JsonStyle};
+use super::shape::Chat;
+use crate::error::{Error, Kind, Result};
+use crate::hub::tokenizer::Tokenizer;
+use minijinja::value::{Kwargs, Rest, Serde, Value};
+use minijinja::{Environment, ErrorKind};
+use regex::Regex;
+use serde_json::Value as Json;
+use std::ops::Range;
+
+/// Written around generated parts and taken out again; Unicode sets these code points
+/// aside for a program's own use, so that no text holds them.
+const OPEN: char = '\u{fdd0}';
+const CLOSE: char = '\u{fdd1}';
+/// Marks one place in a message; see [`ChatTemplate::render_with_mark`].
+pub(super) const MARK: char = '\u{fdd2}';
+
+/// Steps and output (64 bytes each) that one rendering may take, beside those that the
+/// conversation itself calls for: about 64 MiB and a fraction of a second.
+const FUEL: u64 = 1_000_000;
+
+/// A compiled chat template with the special tokens that it may write.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    source: String,
+    special: Row,
+    tagged: bool,
+}
+
+/// A conversation as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    pub text: String,
+    /// Byte ranges that the template's `{% generation %}` tags stand around.
+    pub generated: Vec<Range<usize>>,
+}
+
+impl std::fmt::Debug for ChatTemplate {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "ChatTemplate({} bytes, generation tags: {})", self.source.len(), self.tagged)
+    }
+}
+
+impl ChatTemplate {
+    /// The template of a tokenizer: `tool_use` for rows with tools where there is one.
+    pub fn of(tokenizer: &Tokenizer, tools: bool) -> Result<Option<Self>> {
+        let for_tools = tokenizer.chat_template_named("tool_use").filter(|_| tools);
+        for_tools.or(tokenizer.chat_template()).map(|source| Self::new(source, tokenizer)).transpose()
+    }
+
+    /// Compiles a template; `tokenizer` gives the special tokens.
+    pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
+        let roles = tokenizer.special_roles().map(|(role, token)| (role.to_owned(), Json::from(token.text.as_str())));
+        Self::with_tokens(source, roles.collect())
+    }
+
+    /// Compiles a template with special tokens given by role (`bos_token`, …).
+    pub fn with_tokens(source: &str, special: Row) -> Result<Self> {
+        let mut environment = Environment::empty_for_chat()?;
+        let marked = mark_generation(source)?;
+        let tagged = marked.contains(OPEN);
+        environment.add_template_owned("chat_template", marked).map_err(|error| failed(&error))?;
+        Ok(ChatTemplate { environment, source: source.to_owned(), special, tagged })
+    }
+
+    /// Whether the template marks what an assistant said.
+    pub fn has_generation_tags(&self) -> bool {
+        self.tagged
+    }
+
+    /// Whether the template can write the start of an assistant's turn.
+    pub fn has_generation_prompt(&self) -> bool {
+        self.source.contains("add_generation_prompt")
+    }
+
+    /// Whether the rendering depends on the day.
+    pub fn is_dated(&self) -> bool {
+        self.source.contains("strftime_now")
+    }
+
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Renders the first `count` messages of a conversation.
+    ///
+    /// Fails where the template refuses the conversation, does not compile, or runs away.
+    pub fn render(&self, chat: &Chat, count: usize, add_generation_prompt: bool) -> Result<Rendered> {
+        let messages = chat.messages.iter().take(count).cloned().collect();
+        self.render_messages(chat, messages, add_generation_prompt)
+    }
+
+    /// Renders all messages with [`MARK`] before the first visible character that message
+    /// `index` has as content, and gives the text without the mark and the mark's place.
+    ///
+    /// `None` where that message has no text or the template lost or doubled the mark.
+    pub(super) fn render_with_mark(&self, chat: &Chat, index: usize) -> Result<Option<(String, usize)>> {
+        let mut messages = chat.messages.clone();
+        let Some(content) = messages.get_mut(index).and_then(|message| message.get_mut("content")) else {
+            return Ok(None);
+        };
+        let Some(text) = content.as_str() else { return Ok(None) };
+        let core = text.trim_start();
+        let lead = &text[..text.len() - core.len()];
+        *content = Json::from(format!("{lead}{MARK}{core}"));
+        let text = self.render_messages(chat, messages, false)?.text;
+        match text.matches(MARK).count() {
+            1 => Ok(text.find(MARK).map(|place| (text.replacen(MARK, "", 1), place))),
+            _ => Ok(None),
+        }
+    }
+
+    fn render_messages(&self, chat: &Chat, messages: Vec<Json>, add_generation_prompt: bool) -> Result<Rendered> {
+        let messages: Vec<Json> = messages.into_iter().map(alias_reasoning).collect();
+        let mut context = self.special.clone();
+        context.extend(chat.variables.clone());
+        context.insert("messages".into(), Json::Array(messages));
+        context.insert("tools".into(), chat.tools.clone().unwrap_or(Json::Null));
+        context.insert("documents".into(), context.get("documents").cloned().unwrap_or(Json::Null));
+        context.insert("add_generation_prompt".into(), Json::Bool(add_generation_prompt));
+        let template = self.environment.get_template("chat_template").map_err(|error| failed(&error))?;
+        let text = template.render(Value::from(Serde(&context))).map_err(|error| failed(&error))?;
+        take_marks(&text)
+    }
+}
+
+/// Fills `reasoning_content` and `thinking` from one another, as transformers 5 does.
+fn alias_reasoning(message: Json) -> Json {
+    let Json::Object(fields) = &message else { return message };
+    let names = ["reasoning_content", "thinking", "reasoning"];
+    let Some(reasoning) = names.iter().filter_map(|name| fields.get(*name)).find(|value| !value.is_null()).cloned()
+    else {
+        return message;
+    };
+    let mut aliased = Row::new();
+    aliased.insert("thinking".into(), reasoning.clone());
+    aliased.extend(fields.clone());
+    aliased.insert("reasoning_content".into(), reasoning);
+    Json::Object(aliased)
+}
+
+trait ForChat: Sized {
+    fn empty_for_chat() -> Result<Self>;
+}
+
+impl ForChat for Environment<'static> {
+    /// The environment that transformers compiles chat templates in.
+    fn empty_for_chat() -> Result<Self> {
+        let mut environment = Environment::new();
+        let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| Error::bug(format!("template syntax: {error}")))?);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_fuel(Some(FUEL));
+        environment.add_filter("tojson", tojson);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> std::result::Result<String, minijinja::Error> {
+                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+            },
+        );
+        environment.add_function("strftime_now", |format: String| {
+            strftime_now(&format).map_err(|detail| minijinja::Error::new(ErrorKind::InvalidOperation, detail))
+        });
+        Ok(environment)
+    }
+}
+
+/// `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+fn tojson(value: Value, positional: Rest<Value>, named: Kwargs) -> std::result::Result<String, minijinja::Error> {
+    let option = |index: usize, name: &str| -> std::result::Result<Option<Value>, minijinja::Error> {
+        let found = match positional.get(index) {
+            Some(value) => Some(value.clone()),
+            None => named.get::<Option<Value>>(name)?,
+        };
+        Ok(found.filter(|value| !value.is_none() && !value.is_undefined()))
+    };
+    let indent = option(1, "indent")?;
+    let separators = option(2, "separators")?;
+    let pair = |value: Value| -> std::result::Result<(String, String), minijinja::Error> {
+        Ok((value.get_item_by_index(0)?.to_string(), value.get_item_by_index(1)?.to_string()))
+    };
+    let style = JsonStyle {
+        ensure_ascii: option(0, "ensure_ascii")?.is_some_and(|value| value.is_true()),
+        indent: indent.map(|value| usize::try_from(value).map(|spaces| spaces.min(32))).transpose()?,
+        separators: separators.map(pair).transpose()?,
+        sort_keys: option(3, "sort_keys")?.is_some_and(|value| value.is_true()),
+    };
+    named.assert_all_used()?;
+    dumps(&value, &style)
+}
+
+/// Rewrites `{% generation %}…{% endgeneration %}` into blocks that write a mark at each
+/// end. The outer tag of each pair keeps the whitespace control of the left side, the
+/// inner one that of the right, and `with` keeps variables inside as the original does.
+fn mark_generation(source: &str) -> Result<String> {
+    let compile = |pattern: &str| Regex::new(pattern).map_err(|error| Error::bug(format!("pattern: {error}")));
+    let comments = compile(r"(?s)\{#.*?#\}")?;
+    let tags = compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")?;
+    let mut marked = String::with_capacity(source.len());
+    let mut done = 0;
+    // Tags that a comment speaks of are left as they are.
+    let ends: Vec<Range<usize>> = comments.find_iter(source).map(|found| found.range()).collect();
+    for tag in tags.captures_iter(source) {
+        let Some(whole) = tag.get(0).filter(|whole| !ends.iter().any(|comment| comment.contains(&whole.start())))
+        else {
+            continue;
+        };
+        let (left, right) = (&tag[1], &tag[3]);
+        marked.push_str(&source[done..whole.start()]);
+        marked.push_str(&match tag.get(2) {
+            None => format!("{{%{left} with %}}{{{{ '{OPEN}' }}}}{{% if true {right}%}}"),
+            Some(_) => format!("{{%{left} endif %}}{{{{ '{CLOSE}' }}}}{{% endwith {right}%}}"),
+        });
+        done = whole.end();
+    }
+    marked.push_str(&source[done..]);
+    Ok(marked)
+}
+
+fn take_marks(text: &str) -> Result<Rendered> {
+    let mut rendered = Rendered { text: String::with_capacity(text.len()), generated: Vec::new() };
+    let mut open = None;
+    for c in text.chars() {
+        match (c, open) {
+            (OPEN, None) => open = Some(rendered.text.len()),
+            (CLOSE, Some(start)) => {
+                rendered.generated.push(start..rendered.text.len());
+                open = None;
+            }
+            (OPEN | CLOSE, _) => {
+                return Err(Error::data(format!(
+                    "the conversation holds U+{:04X}, which is no character",
+                    u32::from(c)
+                ))
+                .with_hint("remove it: Unicode sets this code point aside"))
+            }
+            _ => rendered.text.push(c),
+        }
+    }
+    Ok(rendered)
+}
+
+fn failed(error: &minijinja::Error) -> Error {
+    let line = error.line().map_or_else(String::new, |line| format!(" line {line}"));
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let failure = Error::new(Kind::Data, format!("chat template{line}: {detail}"));
+    match error.kind() {
+        ErrorKind::OutOfFuel => failure.with_hint("the template loops or writes without end"),
+        ErrorKind::SyntaxError | ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest => {
+            failure.with_hint("the chat template itself is wrong; give another by option `chat_template`")
+        }
+        _ => failure.with_hint(
+            "the template does not accept this conversation: look at its \
+             roles, their order, and contents that are no text",
+        ),
+    }
+}

@@ -1,0 +1,263 @@
+//! Rows to ids and labels.
+//!
+//! Leaves to others: the options (`options.rs`), shapes, templates and spans.
+
+use super::audit;
+use super::cache;
+use super::dataset::{Dataset, Row};
+use super::options::{LossOn, TokenizeOptions, Truncation};
+use super::pack::pack;
+use super::shape::{Chat, Example, Shape};
+use super::spans::{self, Habits};
+use super::store::{flag, Origin, Store, TokenizedRow};
+use super::template::ChatTemplate;
+use super::tokenized::TokenizedDataset;
+use crate::error::{Error, Result};
+use crate::hub::tokenizer::{Encoded, Tokenizer};
+use crate::interrupt;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// The usual column of plain text; another one, where given, is what is meant.
+const TEXT: &str = "text";
+
+/// Rows per step: small enough to stop soon, large enough to keep all cores at work.
+const CHUNK: usize = 2048;
+
+/// Turns rows into ids and labels.
+///
+/// The result depends on rows, tokenizer files and options alone. Fails on an empty data
+/// set, an unrecognised shape, a row that the template refuses, and (with
+/// [`TokenizeOptions::audit`]) on supervision that would silently ruin the run.
+pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<TokenizedDataset> {
+    if data.is_empty() {
+        return Err(Error::data("the data set has no rows"));
+    }
+    check(options)?;
+    let work = Work::new(data, tokenizer, options)?;
+    let key = options.cache.then(|| cache::key(data, tokenizer, options, work.dated())).transpose()?;
+    let cached = key.as_deref().and_then(cache::load);
+    let result = match cached {
+        Some(found) => found,
+        None => {
+            let made = TokenizedDataset::whole(work.run(data)?);
+            if let Some(key) = &key {
+                cache::store(key, &made);
+            }
+            made
+        }
+    };
+    if result.is_empty() {
+        return Err(Error::data("no row is left: none has anything to train on")
+            .with_hint("raise max_length, or look at one row with drop_unlabelled: false"));
+    }
+    if options.audit {
+        audit::refuse(&result, tokenizer)?;
+    }
+    Ok(result)
+}
+
+fn check(options: &TokenizeOptions) -> Result<()> {
+    match options.max_length {
+        Some(0 | 1) => Err(Error::input("option `max_length`: expected at least 2, or none")),
+        None if options.packing => Err(Error::input("option `packing` needs `max_length`: the length of a packed row")),
+        _ => Ok(()),
+    }
+}
+
+/// Everything that is settled before the first row.
+struct Work<'a> {
+    tokenizer: &'a Tokenizer,
+    options: &'a TokenizeOptions,
+    shape: Shape,
+    template: Option<ChatTemplate>,
+    tool_template: Option<ChatTemplate>,
+    habits: Habits,
+    /// Whether rows are conversations, whose template ends every turn.
+    conversations: bool,
+}
+
+impl<'a> Work<'a> {
+    fn new(data: &Dataset, tokenizer: &'a Tokenizer, options: &'a TokenizeOptions) -> Result<Self> {
+        if options.text_column != TEXT {
+            data.require_columns(&[&options.text_column])?;
+        }
+        let shape = match options.text_column == TEXT {
+            true => Shape::recognise(&data.columns(), TEXT)?,
+            false => Shape::Text,
+        };
+        let (template, tool_template) = match &options.chat_template {
+            Some(source) => (Some(ChatTemplate::new(source, tokenizer)?), None),
+            None => {
+                let own = tokenizer.chat_template_named("tool_use").is_some();
+                (ChatTemplate::of(tokenizer, false)?, if own { ChatTemplate::of(tokenizer, true)? } else { None })
+            }
+        };
+        let habits = template.as_ref().map(|template| spans::habits(template, tokenizer)).unwrap_or_default();
+        let first = data.row(0).map(|row| shape.example(row, &options.text_column, template.is_some()));
+        let conversations = matches!(first, Some(Ok(Example::Chat(_))));
+        Ok(Work { tokenizer, options, shape, template, tool_template, habits, conversations })
+    }
+
+    /// Today's date, where the template writes it.
+    fn dated(&self) -> bool {
+        let given = self.options.template_variables.contains_key("date_string");
+        !given && self.template.as_ref().is_some_and(ChatTemplate::is_dated)
+    }
+
+    fn run(&self, data: &Dataset) -> Result<Store> {
+        let mut store = Store { origin: self.origin(), ..Store::default() };
+        let mut documents = Vec::new();
+        for (chunk, rows) in data.rows().chunks(CHUNK).enumerate() {
+            let made: Vec<Result<TokenizedRow>> = rows.par_iter().map(|row| self.row(row)).collect();
+            for (index, row) in made.into_iter().enumerate() {
+                let row = row.map_err(|error| error.context(format!("row {}", chunk * CHUNK + index)))?;
+                if self.options.drop_unlabelled && !row.trained.iter().skip(1).any(|&trained| trained) {
+                    store.origin.dropped += 1;
+                } else if self.options.packing {
+                    documents.push(row);
+                } else {
+                    store.push_document(&row);
+                    store.end_row();
+                }
+            }
+        }
+        if let (true, Some(capacity)) = (self.options.packing, self.options.max_length) {
+            pack(documents, capacity, &mut store);
+        }
+        Ok(store)
+    }
+
+    fn origin(&self) -> Origin {
+        let mut end_ids = self.tokenizer.end_ids().to_vec();
+        if let Some((id, _)) = self.habits.turn_end.as_ref().filter(|(id, _)| !end_ids.contains(id)) {
+            end_ids.push(*id);
+        }
+        Origin {
+            pad_id: self.tokenizer.pad().or(self.tokenizer.eos()).map_or(0, |token| token.id),
+            end_ids,
+            end_expected: self.options.append_eos || self.conversations,
+            added_system: self.habits.added_system.clone(),
+            dated: self.dated(),
+            dropped: 0,
+            max_length: self.options.max_length,
+        }
+    }
+
+    fn row(&self, row: &Row) -> Result<TokenizedRow> {
+        interrupt::check()?;
+        let example = self.shape.example(row, &self.options.text_column, self.template.is_some())?;
+        let made = match example {
+            Example::Chat(chat) => self.chat(chat)?,
+            Example::Pair { prompt, completion } => self.pair(&prompt, &completion)?,
+            Example::Text(text) => self.text(&text)?,
+        };
+        Ok(self.cut(made))
+    }
+
+    fn chat(&self, mut chat: Chat) -> Result<TokenizedRow> {
+        let template = match &self.tool_template {
+            Some(template) if chat.tools.is_some() => Some(template),
+            _ => self.template.as_ref(),
+        };
+        let template = template.ok_or_else(|| {
+            Error::data("the rows are conversations, but the tokenizer has no chat template").with_hint(
+                "give one by option `chat_template`, or map the rows to `prompt` and `completion` or to `text`",
+            )
+        })?;
+        for (name, value) in &self.options.template_variables {
+            chat.variables.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        let default = if chat.prompt.is_some() { LossOn::Completion } else { LossOn::Assistant };
+        let loss_on = self.options.loss_on.unwrap_or(default);
+        let found = spans::find(template, &chat, &self.habits, loss_on, self.options.assistant_span)?;
+        // The template writes every special token itself: another BOS would be a second one.
+        let encoded = self.tokenizer.encode_with_offsets(&found.text, false)?;
+        let mut made = label(encoded, &found.trained);
+        if loss_on == LossOn::Everything {
+            made.flags &= !flag::MERGED;
+        }
+        if found.recovered {
+            made.flags |= flag::RECOVERED;
+        }
+        if self.adds_system(&chat) {
+            made.flags |= flag::SYSTEM_ADDED;
+        }
+        Ok(made)
+    }
+
+    fn adds_system(&self, chat: &Chat) -> bool {
+        let given =
+            chat.messages.first().is_some_and(|first| first["role"] == "system" || first["role"] == "developer");
+        self.habits.added_system.is_some() && !given && chat.tools.is_none()
+    }
+
+    fn pair(&self, prompt: &str, completion: &str) -> Result<TokenizedRow> {
+        let text = format!("{prompt}{completion}");
+        let start = match self.options.loss_on {
+            Some(LossOn::Everything) => 0,
+            _ => prompt.len(),
+        };
+        self.plain(&text, start)
+    }
+
+    fn text(&self, text: &str) -> Result<TokenizedRow> {
+        match self.options.loss_on {
+            None | Some(LossOn::Everything) => self.plain(text, 0),
+            Some(_) => Err(Error::data(format!(
+                "column `{}` is plain text: it has no answer to take the loss on",
+                self.options.text_column
+            ))
+            .with_hint("set loss_on: \"everything\", or map the rows to `prompt` and `completion`")),
+        }
+    }
+
+    /// Plain text with its special tokens, trained on from byte `start`.
+    fn plain(&self, text: &str, start: usize) -> Result<TokenizedRow> {
+        let mut encoded = self.tokenizer.encode_with_offsets(text, true)?;
+        if let Some(bos) = self.tokenizer.bos() {
+            // The text brought its own.
+            if encoded.ids.len() > 1 && encoded.ids[..2] == [bos.id, bos.id] && self.tokenizer.adds_bos() {
+                encoded.ids.remove(0);
+                encoded.offsets.remove(0);
+            }
+        }
+        let mut end = text.len();
+        if let Some(eos) = self.tokenizer.eos().filter(|_| self.options.append_eos) {
+            if encoded.ids.last() != Some(&eos.id) {
+                encoded.ids.push(eos.id);
+                encoded.offsets.push((end, end + 1));
+                end += 1;
+            }
+        }
+        Ok(label(encoded, &[Range { start, end }]))
+    }
+
+    fn cut(&self, mut row: TokenizedRow) -> TokenizedRow {
+        let Some(most) = self.options.max_length.filter(|&most| row.ids.len() > most) else { return row };
+        row.flags |= flag::TRUNCATED;
+        let keep = match self.options.truncation {
+            Truncation::KeepStart => 0..most,
+            Truncation::KeepEnd => row.ids.len() - most..row.ids.len(),
+        };
+        TokenizedRow { ids: row.ids[keep.clone()].to_vec(), trained: row.trained[keep].to_vec(), flags: row.flags }
+    }
+}
+
+/// Marks the tokens of each span: from the first that holds a byte of it to the last.
+fn label(encoded: Encoded, spans: &[Range<usize>]) -> TokenizedRow {
+    let mut row = TokenizedRow { trained: vec![false; encoded.ids.len()], ids: encoded.ids, flags: 0 };
+    for span in spans {
+        let within = |&(start, end): &(usize, usize)| start < end && start < span.end && end > span.start;
+        let (Some(first), Some(last)) =
+            (encoded.offsets.iter().position(within), encoded.offsets.iter().rposition(within))
+        else {
+            continue;
+        };
+        row.trained[first..=last].fill(true);
+        if encoded.offsets[first].0 < span.start {
+            row.flags |= flag::MERGED;
+        }
+    }
+    row
+}

@@ -1,0 +1,290 @@
+//! A tokenised data set: a store that is never changed and a list of its rows, so that
+//! clones, splits and selections copy no tokens.
+//! Leaves to others: making the tokens
+//! (`tokenize.rs`), keeping them on disk (`cache.rs`), printing them (`show.rs`).
+
+use super::batch::{Batch, IGNORE};
+use super::store::{Origin, RowView, Store, TokenizedRow};
+use crate::error::{Error, Result};
+use crate::random::Key;
+use sha2::{Digest, Sha256};
+use std::sync::{Arc, OnceLock};
+
+/// Ids and labels of a whole data set. Clones share the tokens.
+#[derive(Debug, Clone)]
+pub struct TokenizedDataset {
+    store: Arc<Store>,
+    rows: Arc<[u32]>,
+    fingerprint: Arc<OnceLock<String>>,
+}
+
+impl TokenizedDataset {
+    /// Rows of one document each, from ids and labels made elsewhere.
+    ///
+    /// Fails where a row's `trained` is not as long as its `ids`.
+    pub fn from_rows(rows: impl IntoIterator<Item = TokenizedRow>, origin: Origin) -> Result<Self> {
+        let mut store = Store { origin, ..Store::default() };
+        for (index, row) in rows.into_iter().enumerate() {
+            if row.ids.len() != row.trained.len() {
+                crate::bail!(crate::Kind::Data, "row {index}: {} ids but {} labels", row.ids.len(), row.trained.len());
+            }
+            store.push_document(&row);
+            store.end_row();
+        }
+        Ok(Self::whole(store))
+    }
+
+    /// All rows of a store.
+    pub(super) fn whole(store: Store) -> Self {
+        let rows = (0..store.row_ends.len() as u32).collect();
+        TokenizedDataset { store: Arc::new(store), rows, fingerprint: Arc::default() }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn choose(&self, rows: impl Into<Arc<[u32]>>) -> Self {
+        TokenizedDataset { store: self.store.clone(), rows: rows.into(), fingerprint: Arc::default() }
+    }
+
+    /// The number of rows; packed documents count once.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub fn origin(&self) -> &Origin {
+        &self.store.origin
+    }
+
+    pub fn row(&self, row: usize) -> Option<RowView<'_>> {
+        self.rows.get(row).map(|&row| RowView { store: &self.store, row: row as usize })
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = RowView<'_>> {
+        self.rows.iter().map(|&row| RowView { store: &self.store, row: row as usize })
+    }
+
+    /// Whether any row holds more than one document.
+    pub fn is_packed(&self) -> bool {
+        self.iter().any(|row| row.documents().len() > 1)
+    }
+
+    /// Tokens of all rows, without padding.
+    pub fn token_count(&self) -> usize {
+        self.iter().map(RowView::len).sum()
+    }
+
+    /// Tokens of all rows that a loss is taken at.
+    pub fn label_count(&self) -> usize {
+        self.iter().map(RowView::label_count).sum()
+    }
+
+    /// The tokens of the longest row.
+    pub fn longest(&self) -> usize {
+        self.iter().map(RowView::len).max().unwrap_or(0)
+    }
+
+    /// The given rows, in the given order. Fails on a row that does not exist.
+    pub fn select(&self, rows: &[usize]) -> Result<Self> {
+        let chosen: Result<Vec<u32>> = rows.iter().map(|&row| self.stored(row)).collect();
+        Ok(self.choose(chosen?))
+    }
+
+    /// The first `count` rows, or all where there are fewer.
+    pub fn take(&self, count: usize) -> Self {
+        self.choose(&self.rows[..count.min(self.rows.len())])
+    }
+
+    /// Splits into (train, test) by a random order that `seed` fixes.
+    ///
+    /// `test` below 1 is a fraction of the rows, from 1 on a count. Fails where one side
+    /// would be empty.
+    pub fn split(&self, test: f64, seed: u64) -> Result<(Self, Self)> {
+        let (train, held) = split_rows(self.len(), test, seed)?;
+        Ok((self.select(&train)?, self.select(&held)?))
+    }
+
+    /// The rows of `self`, then those of `other`.
+    pub fn concatenate(&self, other: &Self) -> Self {
+        if Arc::ptr_eq(&self.store, &other.store) {
+            return self.choose([&self.rows[..], &other.rows[..]].concat());
+        }
+        let mut store = Store { origin: self.store.origin.clone(), ..Store::default() };
+        store.origin.dropped += other.store.origin.dropped;
+        for row in self.iter().chain(other.iter()) {
+            for document in row.documents() {
+                store.push_document(&TokenizedRow {
+                    ids: document.ids().to_vec(),
+                    trained: document.trained().collect(),
+                    flags: document.flags(),
+                });
+            }
+            store.end_row();
+        }
+        Self::whole(store)
+    }
+
+    /// The order of the rows in one epoch: a pure function of (seed, epoch, number of rows).
+    pub fn epoch_order(&self, seed: u64, epoch: u64) -> Vec<u32> {
+        Key::new(seed).named("data order").numbered(epoch).permutation(self.len())
+    }
+
+    /// Pads the given rows on the right to the longest of them.
+    ///
+    /// Padding has no label, and segment -1 where a row is packed. Fails on an empty list
+    /// and on a row that does not exist.
+    pub fn batch(&self, rows: &[u32]) -> Result<Batch> {
+        let views: Result<Vec<RowView>> = rows
+            .iter()
+            .map(|&row| Ok(RowView { store: &self.store, row: self.stored(row as usize)? as usize }))
+            .collect();
+        let views = views?;
+        let time = views.iter().map(|row| row.len()).max().unwrap_or(0);
+        if time == 0 {
+            return Err(Error::data("a batch needs at least one row with at least one token"));
+        }
+        let packed = views.iter().any(|row| row.documents().len() > 1);
+        let cells = views.len() * time;
+        let mut batch = Batch {
+            rows: views.len(),
+            time,
+            input_ids: vec![i64::from(self.store.origin.pad_id); cells],
+            labels: vec![IGNORE; cells],
+            position_ids: vec![0; cells],
+            segments: packed.then(|| vec![-1; cells]),
+        };
+        for (index, row) in views.iter().enumerate() {
+            fill(&mut batch, index * time, *row);
+        }
+        Ok(batch)
+    }
+
+    /// SHA-256 (hex) of the ids, labels and document ends of the rows in their order.
+    pub fn fingerprint(&self) -> &str {
+        self.fingerprint.get_or_init(|| {
+            let mut hash = Sha256::new();
+            for row in self.iter() {
+                hash.update((row.documents().len() as u64).to_le_bytes());
+                for document in row.documents() {
+                    hash.update((document.ids().len() as u64).to_le_bytes());
+                    for (id, trained) in document.ids().iter().zip(document.trained()) {
+                        hash.update((u64::from(*id) << 1 | u64::from(trained)).to_le_bytes());
+                    }
+                }
+            }
+            format!("{:x}", hash.finalize())
+        })
+    }
+
+    fn stored(&self, row: usize) -> Result<u32> {
+        self.rows.get(row).copied().ok_or_else(|| {
+            Error::input(format!("row {row} does not exist: the data set has {} rows, from 0", self.rows.len()))
+        })
+    }
+}
+
+fn fill(batch: &mut Batch, start: usize, row: RowView) {
+    let mut cell = start;
+    for (segment, document) in row.documents().enumerate() {
+        for (position, (&id, trained)) in document.ids().iter().zip(document.trained()).enumerate() {
+            batch.input_ids[cell] = i64::from(id);
+            batch.position_ids[cell] = position as i64;
+            if trained {
+                batch.labels[cell] = i64::from(id);
+            }
+            if let Some(segments) = &mut batch.segments {
+                segments[cell] = segment as i64;
+            }
+            cell += 1;
+        }
+    }
+}
+
+/// Indices of (train, test), each in the order of a permutation that `seed` fixes.
+pub(super) fn split_rows(len: usize, test: f64, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
+    let count = match test {
+        share if share > 0.0 && share < 1.0 => ((len as f64 * share).ceil() as usize).min(len),
+        count if count >= 1.0 && count.fract() == 0.0 && count < 1e15 => count as usize,
+        _ => crate::bail!(
+            crate::Kind::Input,
+            "option `test`: expected a share between 0 and 1 or a number of rows, found {test}"
+        ),
+    };
+    if count == 0 || count >= len {
+        crate::bail!(crate::Kind::Input, "option `test`: {test} of {len} rows leaves one side of the split empty");
+    }
+    let order = Key::new(seed).named("split").permutation(len);
+    let (held, train) = order.split_at(count);
+    let widen = |rows: &[u32]| rows.iter().map(|&row| row as usize).collect();
+    Ok((widen(train), widen(held)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(ids: &[u32], trained: &[u8]) -> TokenizedRow {
+        TokenizedRow { ids: ids.to_vec(), trained: trained.iter().map(|&bit| bit == 1).collect(), flags: 0 }
+    }
+
+    fn sample() -> TokenizedDataset {
+        let origin = Origin { pad_id: 9, ..Origin::default() };
+        let rows =
+            [row(&[1, 2, 3], &[1, 0, 1]), row(&[4, 5], &[0, 1]), row(&[6], &[1]), row(&[7, 8, 7, 8], &[0, 0, 1, 1])];
+        TokenizedDataset::from_rows(rows, origin).unwrap()
+    }
+
+    #[test]
+    fn a_batch_is_padded_on_the_right_and_its_first_tokens_have_no_label() {
+        let batch = sample().batch(&[0, 1]).unwrap();
+        assert_eq!(batch.input_ids, [1, 2, 3, 4, 5, 9]);
+        assert_eq!(batch.labels, [IGNORE, IGNORE, 3, IGNORE, 5, IGNORE]);
+        assert_eq!(batch.position_ids, [0, 1, 2, 0, 1, 0]);
+        assert_eq!(batch.segments, None);
+        assert!(sample().batch(&[4]).is_err() && sample().batch(&[]).is_err());
+    }
+
+    #[test]
+    fn packed_rows_restart_positions_and_number_their_documents() {
+        let mut store = Store::default();
+        store.push_document(&row(&[1, 2], &[0, 1]));
+        store.push_document(&row(&[3, 4, 5], &[1, 1, 1]));
+        store.end_row();
+        store.push_document(&row(&[6], &[0]));
+        store.end_row();
+        let batch = TokenizedDataset::whole(store).batch(&[0, 1]).unwrap();
+        assert_eq!(batch.position_ids[..5], [0, 1, 0, 1, 2]);
+        assert_eq!(batch.segments, Some(vec![0, 0, 1, 1, 1, 0, -1, -1, -1, -1]));
+        assert_eq!(batch.labels[..5], [IGNORE, 2, IGNORE, 4, 5]);
+        assert_eq!(batch.token_count(), 6);
+    }
+
+    #[test]
+    fn views_keep_contents_and_fingerprints() {
+        let data = sample();
+        assert_eq!((data.len(), data.token_count(), data.label_count()), (4, 10, 4));
+        let (train, test) = data.split(1.0, 3).unwrap();
+        assert_eq!((train.len(), test.len()), (3, 1));
+        let other = sample();
+        assert_eq!(data.fingerprint(), other.fingerprint());
+        assert_ne!(data.fingerprint(), data.take(3).fingerprint());
+        assert_eq!(data.concatenate(&data).fingerprint(), data.concatenate(&other).fingerprint());
+        assert_eq!(data.select(&[3, 0]).unwrap().row(1).unwrap().ids(), [1, 2, 3]);
+        assert!(data.split(0.0, 0).is_err() && data.split(4.0, 0).is_err() && data.split(f64::NAN, 0).is_err());
+    }
+
+    #[test]
+    fn an_epoch_visits_every_row_once_in_its_own_order() {
+        let data = sample();
+        let mut order = data.epoch_order(1, 0);
+        assert_eq!(order, data.clone().epoch_order(1, 0));
+        order.sort_unstable();
+        assert_eq!(order, [0, 1, 2, 3]);
+        assert!((1..10).any(|epoch| data.epoch_order(1, epoch) != data.epoch_order(1, 0)));
+    }
+}

@@ -1,0 +1,147 @@
+//! `lorhai doctor`: versions, devices, the dtype choice and why, folders, and what is wrong.
+
+use crate::hub::Hub;
+use crate::model::device::{self, CudaLibrary};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// The report, and whether something in it needs the user's attention.
+#[derive(Debug)]
+pub struct Report {
+    pub text: String,
+    pub problems: Vec<String>,
+}
+
+/// Looks at the machine. Takes a fraction of a second: the dtype choice is a measurement.
+pub fn report() -> Report {
+    let mut report = Report { text: String::new(), problems: Vec::new() };
+    report.versions();
+    report.cpu();
+    report.gpus();
+    report.folders();
+    report.conclude();
+    report
+}
+
+impl Report {
+    fn line(&mut self, name: &str, value: impl std::fmt::Display) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "{name:<18} {value}");
+    }
+
+    fn versions(&mut self) {
+        self.line("lorhai", env!("CARGO_PKG_VERSION"));
+        self.line("libtorch", env!("LORHAI_LIBTORCH_VERSION"));
+        self.line("libtorch folder", env!("LORHAI_LIBTORCH_RUNPATH"));
+    }
+
+    fn cpu(&mut self) {
+        let (model, features) = cpu_model();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.line("CPU", format!("{model}, {cores} cores, {} threads used", tch::get_num_threads()));
+        self.line(
+            "CPU features",
+            if features.is_empty() { "none that matter here".to_owned() } else { features.join(" ") },
+        );
+        let choice = device::cpu_dtype();
+        let (name, speed_up) = (device::dtype_name(choice.dtype), choice.bf16_speed_up);
+        self.line(
+            "CPU dtype",
+            format!("{name}: a bf16 matrix product ran {speed_up:.1} times as fast as f32 just now"),
+        );
+    }
+
+    fn gpus(&mut self) {
+        match device::cuda_library() {
+            CudaLibrary::NoDriver => self.line("GPU", "none (no NVIDIA driver)"),
+            CudaLibrary::Failed(reason) => {
+                self.line("GPU", "not usable");
+                self.problems.push(format!(
+                    "an NVIDIA driver is there, but libtorch's CUDA part does not load: {reason}\n  fix: run `make setup` again on this machine, or set LD_LIBRARY_PATH to the lib folder of a torch 2.11 with CUDA"
+                ));
+            }
+            CudaLibrary::Loaded => {
+                let names = gpu_names();
+                let count = device::gpu_count();
+                for index in 0..count {
+                    self.line(&format!("GPU cuda:{index}"), names.get(index).map_or("unnamed", String::as_str));
+                }
+                if count == 0 {
+                    self.line("GPU", "none visible");
+                    self.problems.push("an NVIDIA driver is there, but CUDA sees no device\n  fix: check CUDA_VISIBLE_DEVICES and `nvidia-smi`".to_owned());
+                }
+            }
+        }
+    }
+
+    fn folders(&mut self) {
+        match Hub::from_env() {
+            Ok(hub) => {
+                self.folder("hub cache", &hub.cache);
+                self.line("hub", if hub.offline { "switched off: local files only".to_owned() } else { hub.endpoint });
+                self.line("hub token", if hub.token.is_some() { "found" } else { "none (public models only)" });
+            }
+            Err(error) => self.problems.push(format!("hub settings: {error}")),
+        }
+        match crate::files::cache_folder() {
+            Some(folder) => self.folder("lorhai cache", &folder),
+            None => self
+                .problems
+                .push("no place for a cache: HOME is not set\n  fix: set LORHAI_CACHE to a folder".to_owned()),
+        }
+    }
+
+    fn folder(&mut self, name: &str, folder: &Path) {
+        self.line(
+            name,
+            format!("{} ({})", folder.display(), if folder.is_dir() { "there" } else { "made when needed" }),
+        );
+        if let Some(problem) = unwritable(folder) {
+            self.problems.push(format!("{name}: {problem}"));
+        }
+    }
+
+    fn conclude(&mut self) {
+        let _ = writeln!(self.text);
+        if self.problems.is_empty() {
+            let _ = writeln!(self.text, "nothing is wrong");
+        }
+        for problem in &self.problems {
+            let _ = writeln!(self.text, "problem: {problem}");
+        }
+    }
+}
+
+/// The name of the processor and those of its features that decide about speed.
+fn cpu_model() -> (String, Vec<String>) {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
+    };
+    let flags = field("flags");
+    let wanted = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
+    let found = wanted.into_iter().filter(|wanted| flags.split(' ').any(|flag| flag == *wanted));
+    let model = field("model name");
+    (if model.is_empty() { std::env::consts::ARCH.to_owned() } else { model }, found.map(str::to_owned).collect())
+}
+
+fn gpu_names() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    folders.sort();
+    let name = |folder: &PathBuf| {
+        let text = std::fs::read_to_string(folder.join("information")).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("Model:")).unwrap_or("unnamed").trim().to_owned()
+    };
+    folders.iter().map(name).collect()
+}
+
+/// Why nothing could be written to `folder`, judged by its nearest existing parent.
+fn unwritable(folder: &Path) -> Option<String> {
+    let existing = folder.ancestors().find(|ancestor| ancestor.exists())?;
+    match tempfile::tempfile_in(existing) {
+        Ok(_) => None,
+        Err(error) => Some(format!("cannot write to `{}`: {error}", existing.display())),
+    }
+}

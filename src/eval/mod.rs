@@ -1,0 +1,4 @@
+//! Measuring a model: loss and perplexity on a split, and generation.
+
+pub mod generate;
+pub mod loss;

@@ -1,0 +1,86 @@
+//! Files written whole or not at all: temporary name beside the target, sync, rename.
+
+use crate::error::{Error, Result};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Writes `bytes` to `path`, so that a reader sees the old file or the new one, never a part.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`write_whole`], for content produced piece by piece.
+pub fn write_whole_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
+    let folder = parent(path);
+    create_folder(folder)?;
+    let failed = |error: std::io::Error| Error::file("write", path, &error);
+    let mut temporary = tempfile::Builder::new().prefix(".part-").tempfile_in(folder).map_err(failed)?;
+    fill(temporary.as_file_mut()).map_err(failed)?;
+    temporary.as_file().sync_all().map_err(failed)?;
+    open_to_all(temporary.as_file()).map_err(failed)?;
+    temporary.persist(path).map_err(|error| failed(error.error))?;
+    sync_folder(folder)
+}
+
+/// Serialises `value` as indented JSON with a final newline, and writes it whole.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let mut text =
+        serde_json::to_string_pretty(value).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
+    text.push('\n');
+    write_whole(path, text.as_bytes())
+}
+
+pub fn create_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|error| Error::file("make the folder", path, &error))
+}
+
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| Error::file("read", path, &error))
+}
+
+pub fn read_text(path: &Path) -> Result<String> {
+    let bytes = read(path)?;
+    String::from_utf8(bytes).map_err(|error| {
+        Error::new(
+            crate::Kind::File,
+            format!("`{}` is not UTF-8: byte {} is invalid", path.display(), error.utf8_error().valid_up_to()),
+        )
+        .with_hint("save the file as UTF-8 without a byte order mark")
+    })
+}
+
+/// Reads and parses a JSON file; a failure names the file, the line and the column.
+pub fn read_json(path: &Path) -> Result<serde_json::Value> {
+    serde_json::from_str(&read_text(path)?)
+        .map_err(|error| Error::new(crate::Kind::File, format!("`{}` is not valid JSON: {error}", path.display())))
+}
+
+/// Where things are kept that can be made again: `$LORHAI_CACHE`, `$XDG_CACHE_HOME/lorhai`
+/// or `~/.cache/lorhai`; `None` where none of these variables is set.
+pub fn cache_folder() -> Option<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    named("LORHAI_CACHE")
+        .or_else(|| Some(named("XDG_CACHE_HOME")?.join("lorhai")))
+        .or_else(|| Some(named("HOME")?.join(".cache").join("lorhai")))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Temporary files are private by default; results are for everyone the umask allows.
+fn open_to_all(file: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+/// Makes a rename durable. Some file systems refuse to sync a folder: that is no failure.
+fn sync_folder(folder: &Path) -> Result<()> {
+    let handle = File::open(folder).map_err(|error| Error::file("open the folder", folder, &error))?;
+    let _ = handle.sync_all();
+    Ok(())
+}

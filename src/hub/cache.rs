@@ -1,0 +1,140 @@
+//! The hub cache of one repository, laid out as the Python tools lay it out, so that both
+//! share it:
+//!
+//! ```text
+//! models--owner--name/blobs/<etag>             content
+//!                     refs/<branch or tag>     the commit it stood at when fetched
+//!                     snapshots/<commit>/…     links to the blobs
+//! .locks/models--owner--name/<etag>.lock       one fetch of a blob at a time
+//! ```
+//!
+//! One folder is added: `listings/<commit>.json`, the files of that commit, which tells later
+//! without the network whether all that is wanted is there. Nothing is ever deleted but a
+//! partial download that proved broken.
+
+use super::name::{is_commit, RepoName};
+use super::observe::Observer;
+use crate::error::{Error, Result};
+use crate::{files, interrupt};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use serde_json::json;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub struct CachedRepo {
+    layout: CacheRepo,
+    folder: PathBuf,
+    locks: PathBuf,
+    revision: String,
+}
+
+impl CachedRepo {
+    pub fn new(cache: &Path, name: &RepoName, kind: RepoType) -> CachedRepo {
+        let repo = Repo::with_revision(name.id.clone(), kind, name.revision.clone());
+        let folder_name = repo.folder_name();
+        CachedRepo {
+            layout: Cache::new(cache.to_path_buf()).repo(repo),
+            folder: cache.join(&folder_name),
+            locks: cache.join(".locks").join(&folder_name),
+            revision: name.revision.clone(),
+        }
+    }
+
+    /// The commit that the revision stands for, as far as the cache knows.
+    pub fn commit(&self) -> Option<String> {
+        let commit = match is_commit(&self.revision) {
+            true => self.revision.clone(),
+            false => fs::read_to_string(self.ref_path()).ok()?.trim().to_string(),
+        };
+        (is_commit(&commit) && self.snapshot(&commit).is_dir()).then_some(commit)
+    }
+
+    fn ref_path(&self) -> PathBuf {
+        self.folder.join("refs").join(&self.revision)
+    }
+
+    /// Makes the revision stand for `commit` from now on.
+    pub fn set_commit(&self, commit: &str) -> Result<()> {
+        match is_commit(&self.revision) {
+            true => Ok(()),
+            false => files::write_whole(&self.ref_path(), commit.as_bytes()),
+        }
+    }
+
+    pub fn snapshot(&self, commit: &str) -> PathBuf {
+        self.layout.pointer_path(commit)
+    }
+
+    pub fn blob(&self, name: &str) -> PathBuf {
+        self.layout.blob_path(name)
+    }
+
+    fn listing_path(&self, commit: &str) -> PathBuf {
+        self.folder.join("listings").join(format!("{commit}.json"))
+    }
+
+    /// The files of `commit`, if an earlier fetch noted them.
+    pub fn listing(&self, commit: &str) -> Option<Vec<String>> {
+        serde_json::from_slice(&fs::read(self.listing_path(commit)).ok()?).ok()
+    }
+
+    pub fn set_listing(&self, commit: &str, names: &[String]) -> Result<()> {
+        files::write_json(&self.listing_path(commit), &json!(names))
+    }
+
+    /// Shows the blob as `file` in the snapshot of `commit`.
+    pub fn link(&self, commit: &str, file: &str, blob: &str) -> Result<()> {
+        let place = self.snapshot(commit).join(file);
+        if place.exists() {
+            return Ok(());
+        }
+        let up = "../".repeat(2 + file.matches('/').count());
+        let failed = |error: std::io::Error| Error::file("link", &place, &error);
+        if let Some(folder) = place.parent() {
+            files::create_folder(folder)?;
+        }
+        if place.is_symlink() {
+            fs::remove_file(&place).map_err(failed)?; // its blob is gone
+        }
+        match std::os::unix::fs::symlink(format!("{up}blobs/{blob}"), &place) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            done => done.map_err(failed),
+        }
+    }
+
+    /// Waits until no other process fetches this blob; the lock is held until the drop.
+    pub fn lock(&self, blob: &str, observer: &mut dyn Observer) -> Result<Lock> {
+        let path = self.locks.join(format!("{blob}.lock"));
+        files::create_folder(&self.locks)?;
+        let failed = |error: std::io::Error| Error::file("lock", &path, &error);
+        let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+        let mut told = false;
+        while !try_lock(&file).map_err(failed)? {
+            if !std::mem::replace(&mut told, true) {
+                observer.note("another process is fetching the same file: waiting for it");
+            }
+            interrupt::check()?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(Lock { _file: file })
+    }
+}
+
+/// A held lock; the system frees it however the program ends.
+pub struct Lock {
+    _file: File,
+}
+
+/// `flock`, as the Python tools lock the same file; false if another process holds it.
+fn try_lock(file: &File) -> std::io::Result<bool> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: a plain system call on a descriptor that `file` keeps open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    match std::io::Error::last_os_error() {
+        error if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+        error => Err(error),
+    }
+}

@@ -1,0 +1,237 @@
+//! Requests to the hub: where the token goes, which redirects are followed, and what a
+//! refusal means.
+//!
+//! The hub library's own client repeats the token to whatever host a redirect names
+//! (hf-hub 0.5, `Api::metadata`), so redirects are followed here.
+
+use super::settings::Hub;
+use super::stoppable;
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
+use std::time::Duration;
+use ureq::http::header::{AUTHORIZATION, CONTENT_RANGE, LOCATION, RANGE};
+use ureq::http::{HeaderMap, Response, StatusCode, Uri};
+use ureq::tls::{PemItem, RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+const MOST_REDIRECTS: usize = 8;
+
+/// What the server said. Any status may stand here.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+impl Answer {
+    /// A header's text, if it is there and readable.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    pub fn size(&self) -> Option<u64> {
+        self.header("content-length").and_then(|text| text.parse().ok())
+    }
+
+    /// The first byte of a partial answer.
+    pub fn range_start(&self) -> Option<u64> {
+        let text = self.header(CONTENT_RANGE.as_str())?;
+        text.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+    }
+}
+
+/// The server gave no answer: no network, no such host, a broken connection, or a stop was
+/// requested meanwhile.
+#[derive(Debug)]
+pub struct Unreachable(pub String);
+
+pub struct Client {
+    agent: Agent,
+    hub: Hub,
+    endpoint: Uri,
+}
+
+impl Client {
+    pub fn new(hub: &Hub) -> Result<Client> {
+        let endpoint = hub
+            .endpoint
+            .parse()
+            .map_err(|error| Error::input(format!("HF_ENDPOINT: `{}` is no address: {error}", hub.endpoint)))?;
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            // A size or a range counts bytes of the file, not of a compressed form of it.
+            .accept_encoding("identity")
+            .user_agent(concat!("lorhai/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(hub.timeout.min(Duration::from_secs(10))))
+            .timeout_recv_response(Some(hub.timeout))
+            .timeout_per_read(Some(hub.timeout));
+        if let Some(path) = &hub.certificates {
+            config = config.tls_config(TlsConfig::builder().root_certs(certificates(path)?).build());
+        }
+        Ok(Client { agent: config.build().into(), hub: hub.clone(), endpoint })
+    }
+
+    /// Asks about a file without its content. Follows redirects on the hub itself (a renamed
+    /// repository), but not to where the content lies: the hub's headers are what is wanted.
+    pub fn head(&self, address: &str) -> Result<Answer, Unreachable> {
+        self.follow(address, None, true)
+    }
+
+    /// Fetches, from byte `start` on where that is not the first, following all redirects.
+    pub fn get(&self, address: &str, start: u64) -> Result<Answer, Unreachable> {
+        self.follow(address, Some(start), false)
+    }
+
+    fn follow(&self, address: &str, start: Option<u64>, stay: bool) -> Result<Answer, Unreachable> {
+        let mut uri: Uri =
+            address.parse().map_err(|error| Unreachable(format!("`{address}` is no address: {error}")))?;
+        for _ in 0..MOST_REDIRECTS {
+            let answer = self.once(&uri, start)?;
+            let target = answer.header(LOCATION.as_str()).filter(|_| answer.status.is_redirection());
+            let Some(target) = target else { return Ok(answer) };
+            let next = joined(&uri, target)?;
+            if stay && origin(&next) != origin(&uri) {
+                return Ok(answer);
+            }
+            if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
+                return Err(Unreachable(format!("{} redirects to an unencrypted address", host(&uri))));
+            }
+            uri = next;
+        }
+        Err(Unreachable(format!("{} redirects without end", host(&uri))))
+    }
+
+    fn once(&self, uri: &Uri, start: Option<u64>) -> Result<Answer, Unreachable> {
+        let mut request = match start {
+            Some(_) => self.agent.get(uri.clone()),
+            None => self.agent.head(uri.clone()),
+        };
+        if let Some(start) = start.filter(|start| *start > 0) {
+            request = request.header(RANGE, format!("bytes={start}-"));
+        }
+        if let Some(token) = self.hub.token.as_ref().filter(|_| self.may_see_token(uri)) {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
+        // The address of a redirect is signed: a message shows its host alone.
+        let failed = |why: String| Unreachable(format!("{}: {why}", host(uri)));
+        let response: Response<Body> = stoppable::call(move || request.call())
+            .map_err(|stopped| failed(stopped.message))?
+            .map_err(|error| failed(error.to_string()))?;
+        let (parts, body) = response.into_parts();
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// The token goes to the hub's own host and port, and in the clear to this machine only.
+    fn may_see_token(&self, uri: &Uri) -> bool {
+        let local = matches!(uri.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        origin(uri) == origin(&self.endpoint) && (uri.scheme_str() == Some("https") || local)
+    }
+
+    /// Says why the hub did not give `what` (as in "the model `a/b`").
+    pub fn refusal(&self, answer: &Answer, what: &str, repo: &str) -> Error {
+        let status = answer.status.as_u16();
+        let endpoint = &self.hub.endpoint;
+        let failed = |text: String| Error::new(Kind::Hub, text);
+        let token = match self.hub.token {
+            Some(_) => "the token that HF_TOKEN or the login file gives was sent: check that it may read this",
+            None => "set HF_TOKEN to a token of an account that may read it",
+        };
+        match (status, answer.header("x-error-code").unwrap_or_default()) {
+            (401 | 403, "GatedRepo") | (403, _) => failed(format!("{what} is gated: {endpoint} refuses it ({status})"))
+                .with_hint(format!("accept its licence at {endpoint}/{repo}, then {token}")),
+            (401, _) => failed(format!("{what} does not exist on {endpoint}, or is private or gated (401)"))
+                .with_hint(format!("check the spelling; if it is private or gated, {token}")),
+            (404, "RevisionNotFound") => failed(format!("{what}: {endpoint} has no such revision (404)"))
+                .with_hint("check what follows `@`: a branch, tag or commit"),
+            (404, _) => failed(format!("{what} does not exist on {endpoint} (404)")).with_hint("check the spelling"),
+            (429, _) => failed(format!("{endpoint} asks for fewer requests (429)"))
+                .with_hint("wait a minute and run again; with HF_TOKEN set the limit is higher"),
+            (500.., _) => failed(format!("{endpoint} has a fault ({status}) and does not give {what}"))
+                .with_hint("run again later: what was fetched is kept"),
+            _ => failed(format!("{endpoint} answers {status} to the request for {what}")),
+        }
+    }
+
+    /// Says that the hub cannot be reached, and what could help.
+    pub fn unreachable(&self, Unreachable(why): Unreachable, what: &str) -> Error {
+        if interrupt::requested() {
+            return Error::stopped();
+        }
+        Error::new(Kind::Hub, format!("cannot fetch {what}: {why}")).with_hint(format!(
+            "check the network, HTTPS_PROXY and HF_ENDPOINT ({}); or copy the files into a folder and give its path; \
+             the cache is {} (HF_HOME, HF_HUB_CACHE)",
+            self.hub.endpoint,
+            self.hub.cache.display()
+        ))
+    }
+}
+
+/// Resolves a redirect target against the address that gave it.
+fn joined(from: &Uri, target: &str) -> Result<Uri, Unreachable> {
+    let wrong = || Unreachable(format!("{} redirects to something that is no address", host(from)));
+    let scheme = from.scheme_str().unwrap_or("https");
+    let authority = from.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+    let text = match target {
+        _ if target.starts_with("http://") || target.starts_with("https://") => target.to_string(),
+        _ if target.starts_with("//") => format!("{scheme}:{target}"),
+        _ if target.starts_with('/') => format!("{scheme}://{authority}{target}"),
+        _ => format!("{scheme}://{authority}{folder}/{target}"),
+    };
+    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    match uri.authority().is_some_and(|authority| !authority.as_str().contains('@')) {
+        true => Ok(uri),
+        false => Err(wrong()),
+    }
+}
+
+/// Scheme, host and port: what must be equal for the token to be sent.
+fn origin(uri: &Uri) -> (Option<&str>, Option<String>, Option<u16>) {
+    let usual = if uri.scheme_str() == Some("http") { 80 } else { 443 };
+    (uri.scheme_str(), uri.host().map(str::to_ascii_lowercase), uri.port_u16().or(Some(usual)))
+}
+
+fn host(uri: &Uri) -> &str {
+    uri.authority().map_or("the hub", |authority| authority.as_str())
+}
+
+fn certificates(path: &std::path::Path) -> Result<RootCerts> {
+    let wrong = |what: String| Error::input(format!("SSL_CERT_FILE: `{}` {what}", path.display()));
+    let mut found = Vec::new();
+    for item in ureq::tls::parse_pem(&crate::files::read(path)?) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| wrong(format!("is not PEM: {error}")))? {
+            found.push(certificate);
+        }
+    }
+    match found.is_empty() {
+        true => Err(wrong("holds no certificate".into())),
+        false => Ok(RootCerts::new_with_certs(&found)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirect_targets_are_resolved() {
+        let from: Uri = "https://hub.example/a/b/resolve/main/x".parse().unwrap();
+        let to = |target| joined(&from, target).map(|uri| uri.to_string()).map_err(|Unreachable(why)| why);
+        assert_eq!(to("/c/d").unwrap(), "https://hub.example/c/d");
+        assert_eq!(to("y?z=1").unwrap(), "https://hub.example/a/b/resolve/main/y?z=1");
+        assert_eq!(to("//cdn.example/q").unwrap(), "https://cdn.example/q");
+        assert_eq!(to("http://cdn.example:8/q").unwrap(), "http://cdn.example:8/q");
+        assert!(to("https://hub.example@evil.example/").is_err());
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let same = |left: &str, right: &str| origin(&left.parse().unwrap()) == origin(&right.parse().unwrap());
+        assert!(same("https://A.b/x", "https://a.b:443/y"));
+        assert!(!same("https://a.b", "http://a.b"));
+        assert!(!same("https://a.b", "https://a.b:8443"));
+        assert!(!same("https://a.b", "https://a.b.evil"));
+    }
+}

@@ -1,0 +1,23 @@
+//! Where models and data sets come from: a hub name or a folder becomes files on disk,
+//! safetensors become mapped tensors, tokenizer files become a [`tokenizer::Tokenizer`].
+//!
+//! Leaves to others: what the tensors mean (`model/`), what the rows mean (`data/`).
+
+mod cache;
+mod dataset;
+mod download;
+mod http;
+mod local;
+mod model;
+mod name;
+mod observe;
+mod settings;
+mod snapshot;
+mod stoppable;
+pub mod tokenizer;
+pub mod weights;
+
+pub use dataset::{resolve_dataset, DatasetFiles, FORMATS};
+pub use model::{resolve_config, resolve_model, ModelFolder};
+pub use observe::Observer;
+pub use settings::{Hub, Secret, DEFAULT_ENDPOINT};

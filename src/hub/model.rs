@@ -1,0 +1,152 @@
+//! A model or adapter by name: a folder, or a repository on the hub.
+
+use super::name::RepoName;
+use super::observe::Observer;
+use super::settings::Hub;
+use super::snapshot::{snapshot, Wanted};
+use super::{local, weights};
+use crate::error::{Error, Kind, Result};
+use hf_hub::RepoType;
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = "config.json";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+const TOKENIZERS: [&str; 3] = ["tokenizer.json", "tokenizer.model", "vocab.json"];
+/// Whatever of these a repository has is fetched, beside the weights.
+const SMALL_FILES: [&str; 12] = [
+    CONFIG,
+    ADAPTER_CONFIG,
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// Where a model's files are.
+#[derive(Debug, Clone)]
+pub struct ModelFolder {
+    /// As the user gave it.
+    pub name: String,
+    pub path: PathBuf,
+    /// The commit, if it came from the hub.
+    pub commit: Option<String>,
+}
+
+/// Finds the files of a model or adapter. An existing folder is used as it is; anything else
+/// is a hub name, `owner/name` or `owner/name@revision`, and is fetched into the hub cache
+/// unless it is there already: what is cached is used without asking the hub again.
+///
+/// # Errors
+/// `Kind::Input` for a name that is neither, `Kind::Hub` for what the hub refuses or lacks,
+/// `Kind::File` for a disk that is full or cannot be written.
+pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Result<ModelFolder> {
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(ModelFolder { name: name.into(), path: path.into(), commit: None });
+    }
+    if path.exists() {
+        return Err(Error::input(format!("expected the folder of a model or a hub name, found the file `{name}`"))
+            .with_hint("give the folder that holds config.json and the weights"));
+    }
+    let repo = RepoName::parse(name).map_err(|_| local::neither(name, "model"))?;
+    let found = snapshot(hub, &repo, RepoType::Model, &ModelFiles, observer)
+        .map_err(|error| local::with_nearest(error, name))?;
+    Ok(ModelFolder { name: name.into(), path: found.folder, commit: Some(found.commit) })
+}
+
+/// Finds the `config.json` of a model, and fetches nothing else.
+///
+/// # Errors
+/// As [`resolve_model`].
+pub fn resolve_config(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(path.join(CONFIG));
+    }
+    if path.is_file() {
+        return Ok(path.into());
+    }
+    let repo = RepoName::parse(name).map_err(|_| local::neither(name, "model"))?;
+    let found = snapshot(hub, &repo, RepoType::Model, &ConfigFile, observer)
+        .map_err(|error| local::with_nearest(error, name))?;
+    Ok(found.folder.join(CONFIG))
+}
+
+struct ConfigFile;
+
+impl Wanted for ConfigFile {
+    fn choose(&self, files: &[String]) -> Result<Vec<String>> {
+        match files.iter().any(|file| file == CONFIG) {
+            true => Ok(vec![CONFIG.into()]),
+            false => Err(Error::new(Kind::Hub, format!("expected {CONFIG} in it, found none"))
+                .with_hint("is it a transformers model?")),
+        }
+    }
+
+    fn further(&self, _snapshot: &Path) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn suffices(&self, snapshot: &Path, _offline: bool) -> bool {
+        snapshot.join(CONFIG).is_file()
+    }
+}
+
+struct ModelFiles;
+
+impl Wanted for ModelFiles {
+    fn choose(&self, files: &[String]) -> Result<Vec<String>> {
+        let has = |name: &str| files.iter().any(|file| file == name);
+        if !has(CONFIG) && !has(ADAPTER_CONFIG) {
+            return Err(Error::new(Kind::Hub, format!("expected {CONFIG} or {ADAPTER_CONFIG} in it, found neither"))
+                .with_hint("is it a transformers model or a PEFT adapter?"));
+        }
+        let mut chosen: Vec<String> =
+            SMALL_FILES.iter().filter(|name| has(name)).map(|name| name.to_string()).collect();
+        let weights = [weights::SINGLE_FILE, weights::INDEX_FILE].into_iter().find(|name| has(name));
+        let adapter = Some(ADAPTER_WEIGHTS).filter(|name| has(name));
+        if weights.is_none() && adapter.is_none() {
+            return Err(no_weights(files));
+        }
+        chosen.extend(weights.into_iter().chain(adapter).map(String::from));
+        Ok(chosen)
+    }
+
+    fn further(&self, snapshot: &Path) -> Result<Vec<String>> {
+        let index = snapshot.join(weights::INDEX_FILE);
+        match index.is_file() && !snapshot.join(weights::SINGLE_FILE).is_file() {
+            true => weights::shard_names(&index),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    fn suffices(&self, snapshot: &Path, _offline: bool) -> bool {
+        let has = |name: &str| snapshot.join(name).is_file();
+        let shards =
+            || self.further(snapshot).is_ok_and(|shards| !shards.is_empty() && shards.iter().all(|name| has(name)));
+        let model = has(CONFIG) && TOKENIZERS.iter().any(|name| has(name)) && (has(weights::SINGLE_FILE) || shards());
+        model || (has(ADAPTER_CONFIG) && has(ADAPTER_WEIGHTS))
+    }
+}
+
+fn no_weights(files: &[String]) -> Error {
+    let has = |end: &str| files.iter().any(|file| file.ends_with(end));
+    let error = Error::new(Kind::Hub, format!("expected {} in it, found none", weights::SINGLE_FILE));
+    if has(".bin") || has(".pth") || has(".pt") {
+        return error.with_hint(
+            "it has weights in the old pickle format only: look for a revision with safetensors \
+             (as `@refs/pr/1`), or convert it with transformers' save_pretrained and give the folder",
+        );
+    }
+    match has(".gguf") {
+        true => error.with_hint("it has GGUF files only: use the model that it was made from"),
+        false => error.with_hint("is it a model?"),
+    }
+}

@@ -1,0 +1,185 @@
+//! A repository at one commit as a folder: from the cache if all that is wanted is there,
+//! else fetched.
+
+use super::cache::CachedRepo;
+use super::download::{download, Remote};
+use super::http::{Client, Unreachable};
+use super::name::{blob_name, encoded, is_commit, is_file_name, RepoName};
+use super::observe::Observer;
+use super::settings::Hub;
+use super::stoppable;
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
+use hf_hub::api::RepoInfo;
+use hf_hub::{Repo, RepoType};
+use std::path::{Path, PathBuf};
+
+/// The largest listing that is read, in bytes.
+const LARGEST_LISTING: u64 = 64 << 20;
+
+/// Which files of a repository a caller wants.
+pub trait Wanted {
+    /// The files to fetch, of all that the repository has; an error if it is not usable.
+    fn choose(&self, files: &[String]) -> Result<Vec<String>>;
+    /// Files that only show once those are there, as the shards that an index names.
+    fn further(&self, snapshot: &Path) -> Result<Vec<String>>;
+    /// Whether a snapshot that another program fetched holds enough, its list of files unknown.
+    fn suffices(&self, snapshot: &Path, offline: bool) -> bool;
+}
+
+/// A fetched repository.
+pub struct Snapshot {
+    pub folder: PathBuf,
+    pub commit: String,
+}
+
+/// Finds or fetches `name`.
+pub fn snapshot(
+    hub: &Hub,
+    name: &RepoName,
+    kind: RepoType,
+    wanted: &dyn Wanted,
+    observer: &mut dyn Observer,
+) -> Result<Snapshot> {
+    let cached = CachedRepo::new(&hub.cache, name, kind);
+    if let Some(found) = in_cache(&cached, wanted, hub.offline) {
+        return Ok(found);
+    }
+    let what = described(name, kind);
+    if hub.offline {
+        return Err(Error::new(
+            Kind::Hub,
+            format!("{what} is not in the cache {}, and the hub is switched off", hub.cache.display()),
+        )
+        .with_hint(
+            "unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE to fetch it, or point HF_HOME to the cache that has it",
+        ));
+    }
+    let repo = Repo::with_revision(name.id.clone(), kind, name.revision.clone());
+    let mut fetch = Fetch { hub, client: Client::new(hub)?, repo, what, cached, observer };
+    match fetch.listing()? {
+        Ok(listing) => fetch.all(listing, wanted),
+        // What another program fetched may do where the network fails.
+        Err(unreachable) if !interrupt::requested() => match in_cache(&fetch.cached, wanted, true) {
+            Some(found) => {
+                fetch.observer.note(&format!("the hub cannot be reached: using the cached {}", fetch.what));
+                Ok(found)
+            }
+            None => Err(fetch.client.unreachable(unreachable, &fetch.what)),
+        },
+        Err(unreachable) => Err(fetch.client.unreachable(unreachable, &fetch.what)),
+    }
+}
+
+fn described(name: &RepoName, kind: RepoType) -> String {
+    match kind {
+        RepoType::Dataset => format!("the data set `{name}`"),
+        _ => format!("the model `{name}`"),
+    }
+}
+
+/// The snapshot that the revision stands for, if it holds all that is wanted.
+fn in_cache(cached: &CachedRepo, wanted: &dyn Wanted, offline: bool) -> Option<Snapshot> {
+    let commit = cached.commit()?;
+    let folder = cached.snapshot(&commit);
+    let all_there = |files: &[String]| files.iter().all(|file| folder.join(file).is_file());
+    let whole = match cached.listing(&commit) {
+        Some(listing) => all_there(&wanted.choose(&listing).ok()?) && all_there(&wanted.further(&folder).ok()?),
+        None => wanted.suffices(&folder, offline),
+    };
+    whole.then_some(Snapshot { folder, commit })
+}
+
+struct Fetch<'a> {
+    hub: &'a Hub,
+    client: Client,
+    repo: Repo,
+    what: String,
+    cached: CachedRepo,
+    observer: &'a mut dyn Observer,
+}
+
+impl Fetch<'_> {
+    /// Asks for the commit and the files of the revision.
+    fn listing(&mut self) -> Result<Result<RepoInfo, Unreachable>> {
+        let address = format!("{}/api/{}", self.hub.endpoint, self.repo.api_url());
+        let mut answer = match self.client.get(&address, 0) {
+            Ok(answer) => answer,
+            Err(unreachable) => return Ok(Err(unreachable)),
+        };
+        if !answer.status.is_success() {
+            return Err(self.client.refusal(&answer, &self.what, &self.repo.url()));
+        }
+        let text = match stoppable::call(move || answer.body.with_config().limit(LARGEST_LISTING).read_to_string())? {
+            Ok(text) => text,
+            Err(error) => return Ok(Err(Unreachable(error.to_string()))),
+        };
+        let wrong = |what: String| {
+            Error::new(Kind::Hub, format!("`{address}` answers {what}"))
+                .with_hint("is HF_ENDPOINT the address of a hub?")
+        };
+        let listing: RepoInfo = serde_json::from_str(&text)
+            .map_err(|error| wrong(format!("something that is no list of files: {error}")))?;
+        if !is_commit(&listing.sha) {
+            return Err(wrong(format!("with a commit that is none: `{}`", listing.sha.escape_debug())));
+        }
+        match listing.siblings.iter().find(|file| !is_file_name(&file.rfilename)) {
+            Some(file) => {
+                Err(wrong(format!("with a file name that is not allowed: `{}`", file.rfilename.escape_debug())))
+            }
+            None => Ok(Ok(listing)),
+        }
+    }
+
+    fn all(mut self, listing: RepoInfo, wanted: &dyn Wanted) -> Result<Snapshot> {
+        let commit = listing.sha;
+        let names: Vec<String> = listing.siblings.into_iter().map(|file| file.rfilename).collect();
+        let what = self.what.clone();
+        for file in wanted.choose(&names).map_err(|error| error.context(&what))? {
+            self.file(&commit, &file)?;
+        }
+        let folder = self.cached.snapshot(&commit);
+        for file in wanted.further(&folder)? {
+            self.file(&commit, &file)?;
+        }
+        self.cached.set_listing(&commit, &names)?;
+        // Last: from now on the revision resolves without the network.
+        self.cached.set_commit(&commit)?;
+        Ok(Snapshot { folder, commit })
+    }
+
+    /// Fetches one file of the commit unless it is there, and links it into the snapshot.
+    fn file(&mut self, commit: &str, file: &str) -> Result<()> {
+        interrupt::check()?;
+        if self.cached.snapshot(commit).join(file).is_file() {
+            return Ok(());
+        }
+        let address = format!("{}/{}/resolve/{commit}/{}", self.hub.endpoint, self.repo.url(), encoded(file));
+        let what = format!("`{file}` of {}", self.what);
+        let answer = self.client.head(&address).map_err(|error| self.client.unreachable(error, &what))?;
+        if !answer.status.is_success() && !answer.status.is_redirection() {
+            return Err(self.client.refusal(&answer, &what, &self.repo.url()));
+        }
+        let etag = answer.header("x-linked-etag").or_else(|| answer.header("etag")).unwrap_or_default();
+        let Some(blob) = blob_name(etag) else {
+            let found = etag.escape_debug();
+            return Err(Error::new(
+                Kind::Hub,
+                format!("the server describes {what} with the ETag `{found}`, which names no content"),
+            )
+            .with_hint("is HF_ENDPOINT the address of a hub?"));
+        };
+        // The length of a redirect's own body says nothing of the file.
+        let plain = answer.status.is_success().then(|| answer.size()).flatten();
+        let size = answer.header("x-linked-size").and_then(|text| text.parse().ok()).or(plain);
+        let _lock = self.cached.lock(blob, self.observer)?;
+        let place = self.cached.blob(blob);
+        if !place.is_file() {
+            crate::files::create_folder(place.parent().unwrap_or(&self.hub.cache))?;
+            let url = self.repo.url();
+            let remote = Remote { address: &address, file, repo: &url, blob, size };
+            download(&self.client, &remote, &place, self.hub.retries, self.hub.pause, self.observer)?;
+        }
+        self.cached.link(commit, file, blob)
+    }
+}

@@ -1,0 +1,227 @@
+//! The tensors of a model or adapter folder, mapped into memory from safetensors files.
+//!
+//! Leaves to others: which tensors a model needs (`model/`), the file format itself
+//! ([`header`]), the shard index ([`index`]) and writing ([`save`]).
+
+mod header;
+mod index;
+mod mapping;
+mod save;
+
+pub use index::shard_names;
+pub use mapping::Mapping;
+pub use safetensors::Dtype;
+pub use save::save;
+
+use crate::error::{Error, Kind, Result};
+use crate::suggest;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// The file of an unsharded model.
+pub const SINGLE_FILE: &str = "model.safetensors";
+/// The file that names the shard of each tensor of a larger model.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// What a file says of one tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Info {
+    pub dtype: Dtype,
+    pub shape: Vec<i64>,
+}
+
+impl Info {
+    /// The libtorch element type; fails for those that libtorch or this program lacks (8-bit floats, unsigned words).
+    pub fn kind(&self) -> Result<tch::Kind> {
+        Ok(match self.dtype {
+            Dtype::F32 => tch::Kind::Float,
+            Dtype::BF16 => tch::Kind::BFloat16,
+            Dtype::F16 => tch::Kind::Half,
+            Dtype::F64 => tch::Kind::Double,
+            Dtype::I64 => tch::Kind::Int64,
+            Dtype::I32 => tch::Kind::Int,
+            Dtype::I16 => tch::Kind::Int16,
+            Dtype::I8 => tch::Kind::Int8,
+            Dtype::U8 => tch::Kind::Uint8,
+            Dtype::BOOL => tch::Kind::Bool,
+            other => {
+                return Err(Error::model(format!(
+                    "expected F32, BF16, F16, F64, I64, I32, I16, I8, U8 or BOOL, found dtype {other}"
+                ))
+                .with_hint("use the unquantised weights of this model"))
+            }
+        })
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.shape.iter().product::<i64>() as usize
+    }
+}
+
+struct Entry {
+    info: Info,
+    /// Which of the files holds it.
+    file: usize,
+    /// Its bytes in that file.
+    bytes: Range<usize>,
+}
+
+/// The named tensors of one or more safetensors files, none of them copied.
+pub struct Weights {
+    tensors: BTreeMap<String, Entry>,
+    mapping: Mapping,
+}
+
+impl Weights {
+    /// Opens the weights in `folder`: `model.safetensors`, else the shards that
+    /// `model.safetensors.index.json` names. A path to one safetensors file is taken too.
+    ///
+    /// Every header is checked here, so that a broken, doubled or missing tensor shows before
+    /// any work is done.
+    ///
+    /// # Errors
+    /// `Kind::File` names the file and what is wrong with it.
+    pub fn open(path: &Path) -> Result<Weights> {
+        let single = path.join(SINGLE_FILE);
+        let index = path.join(INDEX_FILE);
+        if path.is_file() {
+            return Self::open_files(&[path.to_path_buf()]);
+        }
+        if single.is_file() {
+            return Self::open_files(&[single]);
+        }
+        if index.is_file() {
+            return Self::open_sharded(&index);
+        }
+        Err(nothing_found(path))
+    }
+
+    /// Opens exactly these files as one set of tensors.
+    pub fn open_files(paths: &[PathBuf]) -> Result<Weights> {
+        let mut weights = Weights { tensors: BTreeMap::new(), mapping: Mapping::default() };
+        for path in paths {
+            weights.add_file(path)?;
+        }
+        Ok(weights)
+    }
+
+    fn open_sharded(index_path: &Path) -> Result<Weights> {
+        let index = index::read(index_path)?;
+        let weights = Self::open_files(&index.shards)?;
+        for (name, shard) in &index.shard_of {
+            let expected = &index.shards[*shard];
+            match weights.tensors.get(name) {
+                Some(entry) if entry.file == *shard => {}
+                Some(entry) => {
+                    return Err(broken(
+                        index_path,
+                        format!(
+                            "expected tensor `{name}` in `{}`, found it in `{}`",
+                            expected.display(),
+                            weights.mapping.path(entry.file).display()
+                        ),
+                    ))
+                }
+                None => {
+                    return Err(broken(expected, format!("expected tensor `{name}` that the index lists, found none")))
+                }
+            }
+        }
+        Ok(weights)
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let file = self.mapping.add(path)?;
+        let header = header::parse(path, self.mapping.bytes(file))?;
+        for tensor in header {
+            let entry = Entry { info: tensor.info, file, bytes: tensor.bytes };
+            if let Some(other) = self.tensors.get(&tensor.name) {
+                let other = self.mapping.path(other.file).display();
+                return Err(broken(path, format!("tensor `{}` is also in `{other}`", tensor.name))
+                    .with_hint("remove the files that do not belong to this model, or fetch it again"));
+            }
+            self.tensors.insert(tensor.name, entry);
+        }
+        Ok(())
+    }
+
+    /// All tensor names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    pub fn info(&self, name: &str) -> Option<&Info> {
+        self.tensors.get(name).map(|entry| &entry.info)
+    }
+
+    /// The tensor called `name`, on the CPU, in the dtype of the file. It shares the pages of
+    /// the mapped file: nothing is read or copied until its elements are used. Writing to it
+    /// in place changes this process's view alone, never the file.
+    ///
+    /// The tensor, and everything that shares its storage, must be gone before the last clone
+    /// of [`Weights::mapping`]: whoever keeps the tensor keeps a clone beside it. A copy to
+    /// another dtype or device is free of that.
+    ///
+    /// # Errors
+    /// `Kind::Model` for a missing name or a dtype without a libtorch type.
+    pub fn tensor(&self, name: &str) -> Result<tch::Tensor> {
+        let Some(entry) = self.tensors.get(name) else {
+            return Err(self.missing(name));
+        };
+        let kind = entry.info.kind().map_err(|error| error.context(format!("tensor `{name}`")))?;
+        self.mapping
+            .tensor(entry.file, entry.bytes.clone(), &entry.info.shape, kind)
+            .map_err(|error| error.context(format!("tensor `{name}` of `{}`", self.mapping.path(entry.file).display())))
+    }
+
+    /// What keeps the pages under the tensors alive; cheap to clone.
+    pub fn mapping(&self) -> Mapping {
+        self.mapping.clone()
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        let error = Error::model(format!("expected tensor `{name}` in {}, found none", self.mapping));
+        match suggest::nearest(name, self.names()) {
+            Some(near) => error.with_hint(format!("the nearest name there is `{near}`")),
+            None => error.with_hint("the weights may belong to another architecture"),
+        }
+    }
+}
+
+fn broken(path: &Path, what: impl std::fmt::Display) -> Error {
+    Error::new(Kind::File, format!("`{}`: {what}", path.display()))
+}
+
+fn nothing_found(folder: &Path) -> Error {
+    if !folder.exists() {
+        return broken(folder, "expected a folder with safetensors weights, found no such folder");
+    }
+    let names: Vec<String> = std::fs::read_dir(folder)
+        .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        .unwrap_or_default();
+    let has = |end: &str| names.iter().any(|name| name.ends_with(end));
+    let error = broken(folder, format!("expected {SINGLE_FILE} or {INDEX_FILE}, found neither"));
+    if has(".bin") || has(".pt") || has(".pth") {
+        return error.with_hint(
+            "this folder has weights in the old pickle format: convert them with transformers, \
+             `AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)`",
+        );
+    }
+    if has(".gguf") {
+        return error.with_hint("GGUF files are not read: use the safetensors version of this model");
+    }
+    match names.iter().find(|name| name.ends_with(".safetensors")) {
+        Some(name) => error.with_hint(format!("rename `{name}` to {SINGLE_FILE} if it holds the whole model")),
+        None => error.with_hint("give the folder that holds config.json and the weights"),
+    }
+}

@@ -1,0 +1,100 @@
+//! Files mapped into memory, and tensors that share their pages.
+
+use crate::error::{Error, Kind, Result};
+use memmap2::{MmapMut, MmapOptions};
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Keeps mapped files mapped. Clones share them; the last one to go unmaps.
+///
+/// A mapped file must not be cut short by another program while it is in use: the operating
+/// system then ends this one (SIGBUS). Replacing it by a rename is harmless.
+#[derive(Clone, Default)]
+pub struct Mapping {
+    files: Arc<Vec<Mapped>>,
+}
+
+#[derive(Clone)]
+struct Mapped {
+    path: PathBuf,
+    pages: Arc<MmapMut>,
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_list().entries(self.files.iter().map(|file| &file.path)).finish()
+    }
+}
+
+impl Mapping {
+    /// Maps one more file and returns its number.
+    pub(super) fn add(&mut self, path: &Path) -> Result<usize> {
+        let pages = Arc::new(map(path)?);
+        let files = Arc::make_mut(&mut self.files);
+        files.push(Mapped { path: path.to_path_buf(), pages });
+        Ok(files.len() - 1)
+    }
+
+    pub(super) fn bytes(&self, file: usize) -> &[u8] {
+        &self.files[file].pages
+    }
+
+    pub(super) fn path(&self, file: usize) -> &Path {
+        &self.files[file].path
+    }
+
+    /// A tensor over `bytes` of `file`; the header check has proved that they fit `shape`.
+    pub(super) fn tensor(
+        &self,
+        file: usize,
+        bytes: Range<usize>,
+        shape: &[i64],
+        kind: tch::Kind,
+    ) -> Result<tch::Tensor> {
+        let bytes = self.bytes(file).get(bytes).ok_or_else(|| Error::bug("tensor lies outside its file"))?;
+        if bytes.is_empty() {
+            return Ok(tch::Tensor::f_empty(shape, (kind, tch::Device::Cpu))?);
+        }
+        // Any other byte in a C++ bool is undefined behaviour.
+        if kind == tch::Kind::Bool && bytes.iter().any(|byte| *byte > 1) {
+            return Err(Error::model("expected booleans stored as 0 or 1, found another byte"));
+        }
+        // Files by other writers may place a tensor at any byte; libtorch reads aligned words.
+        if bytes.as_ptr().align_offset(kind.elt_size_in_bytes()) != 0 {
+            return Ok(tch::Tensor::f_from_data_size(bytes, shape, kind)?);
+        }
+        // SAFETY: the pages are readable and writable (a private copy-on-write mapping), hold
+        // as many elements as `shape` says, and live as long as a clone of this mapping does;
+        // `Weights::tensor` hands that last duty to its caller.
+        Ok(unsafe { tch::Tensor::f_from_blob(bytes.as_ptr(), shape, &[], kind, tch::Device::Cpu)? })
+    }
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.files.as_slice() {
+            [] => out.write_str("no file"),
+            [one] => write!(out, "`{}`", one.path.display()),
+            [first, rest @ ..] => write!(out, "`{}` and {} more files", first.path.display(), rest.len()),
+        }
+    }
+}
+
+fn map(path: &Path) -> Result<MmapMut> {
+    let failed = |error: std::io::Error| Error::file("read", path, &error);
+    let about = std::fs::metadata(path).map_err(failed)?;
+    if !about.is_file() {
+        return Err(Error::new(Kind::File, format!("`{}`: expected a regular file", path.display())));
+    }
+    if about.len() == 0 {
+        return Err(Error::new(Kind::File, format!("`{}` is empty", path.display()))
+            .with_hint("the download or copy did not finish: fetch the file again"));
+    }
+    let file = File::open(path).map_err(failed)?;
+    // Without the reservation a model larger than the free memory could not be mapped at all.
+    // SAFETY: the mapping is private, so only a file cut short underneath can hurt (see `Mapping`).
+    unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }.map_err(failed)
+}

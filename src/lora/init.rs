@@ -1,0 +1,27 @@
+//! The starting values of an adapter's A matrices.
+//!
+//! Values are keyed by (seed, layer name, position), so they depend neither on the rank
+//! nor on other layers: the A of rank r is the first r rows of the A of any larger rank.
+//! Ranks of one seed are thus compared from nested starting points.
+
+use super::spec::Init;
+use crate::error::Result;
+use crate::random::Key;
+use tch::Tensor;
+
+/// A fresh `[r, in_features]` matrix.
+///
+/// Uniform: kaiming_uniform with a = √5, which is U(±1/√in) (PEFT's default).
+/// Gaussian: standard deviation 1/r.
+pub fn fresh_a(init: Init, seed: u64, layer_name: &str, r: i64, in_features: i64) -> Result<Tensor> {
+    let key = Key::new(seed).named("lora_A").named(layer_name);
+    let counters = 0..(r * in_features) as u64;
+    let values: Vec<f32> = match init {
+        Init::KaimingUniform => {
+            let bound = 1.0 / (in_features as f64).sqrt();
+            counters.map(|i| ((2.0 * key.uniform(i) - 1.0) * bound) as f32).collect()
+        }
+        Init::Gaussian => counters.map(|i| (key.normal(i) / r as f64) as f32).collect(),
+    };
+    Ok(Tensor::f_from_slice(&values)?.f_reshape([r, in_features])?)
+}

@@ -1,0 +1,21 @@
+//! LoRA as PEFT defines it: specification, targets, adapters, saving and loading.
+//!
+//! Leaves to others: the network itself (`model/`), optimizing the parameters (`train/`).
+
+pub mod adapter;
+pub mod dropout;
+pub mod init;
+pub mod model;
+pub mod peft;
+pub mod resident;
+pub mod set;
+pub mod spec;
+pub mod targets;
+pub mod trainable;
+
+pub use adapter::Adapter;
+pub use model::{LoadOptions, Model};
+pub use resident::AdaptedModel;
+pub use set::AdapterSet;
+pub use spec::{Init, LoraSpec, Targets};
+pub use trainable::Trainable;

@@ -1,0 +1,156 @@
+//! A model ready for work: its network, its adapters, its tokenizer, and where it is from.
+
+use super::resident::AdaptedModel;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::hub;
+use crate::hub::tokenizer::Tokenizer;
+use crate::hub::weights::{self, Weights};
+use crate::model::{device, load, Config, Decoder};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// How to load a model.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// "auto", "f32" or "bf16".
+    pub dtype: String,
+    /// "auto", "cpu", "cuda" or "cuda:N".
+    pub device: String,
+    /// Branch, tag or commit, for hub names.
+    pub revision: Option<String>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        LoadOptions { dtype: "auto".to_owned(), device: "auto".to_owned(), revision: None }
+    }
+}
+
+#[derive(Debug)]
+pub struct Model {
+    /// As the user gave it: a hub name or a folder.
+    pub name: String,
+    /// Where its files are; `None` for a model made of random numbers.
+    pub folder: Option<PathBuf>,
+    pub adapted: AdaptedModel,
+    tokenizer: Option<Tokenizer>,
+    /// Forward passes in training so far: numbers their dropout.
+    pub forwards: u64,
+}
+
+impl Model {
+    /// Loads a model by hub name or folder, with its tokenizer where the folder has one.
+    /// `observer` is told of what is fetched.
+    pub fn load(name: &str, options: &LoadOptions, observer: &mut dyn hub::Observer) -> Result<Self> {
+        let named = match &options.revision {
+            Some(revision) => format!("{name}@{revision}"),
+            None => name.to_owned(),
+        };
+        let folder = hub::resolve_model(&named, &hub::Hub::from_env()?, observer)?.path;
+        let device = device::parse_device(&options.device)?;
+        let dtype = device::parse_dtype(&options.dtype, device)?;
+        let config = Config::from_folder(&folder)?;
+        let decoder = load::load(config, &Weights::open(&folder)?, dtype, device)?;
+        let tokenizer = tokenizer_in(&folder)?;
+        Ok(Model {
+            name: name.to_owned(),
+            folder: Some(folder),
+            adapted: AdaptedModel::new(decoder),
+            tokenizer,
+            forwards: 0,
+        })
+    }
+
+    /// A model with random weights, from the `config.json` and the tokenizer in `folder`.
+    pub fn random(folder: &Path, seed: u64, options: &LoadOptions) -> Result<Self> {
+        let device = device::parse_device(&options.device)?;
+        let dtype = device::parse_dtype(&options.dtype, device)?;
+        let decoder = load::random(Config::from_folder(folder)?, seed, dtype, device)?;
+        let tokenizer = tokenizer_in(folder)?;
+        let name = folder.display().to_string();
+        Ok(Model { name, folder: Some(folder.to_owned()), adapted: AdaptedModel::new(decoder), tokenizer, forwards: 0 })
+    }
+
+    pub fn decoder(&self) -> &Decoder {
+        &self.adapted.decoder
+    }
+
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| {
+            Error::model(format!("the model `{}` has no tokenizer.json", self.name))
+                .with_hint("put tokenizer.json and tokenizer_config.json into the model's folder")
+        })
+    }
+
+    /// Writes the whole model, as transformers lays it out: configuration, weights, tokenizer.
+    pub fn save(&mut self, folder: &Path) -> Result<()> {
+        let source = self.folder.clone().ok_or_else(|| Error::bug("the model has no configuration file"))?;
+        files::create_folder(folder)?;
+        let weights = self.adapted.decoder.named_weights()?;
+        let weights: Vec<_> =
+            weights.into_iter().map(|(name, weight)| Ok((name, weight.f_detach()?))).collect::<Result<_>>()?;
+        weights::save(&folder.join("model.safetensors"), &weights, &[])?;
+        self.save_tokenizer(folder)?;
+        for name in ["generation_config.json", "config.json"] {
+            let path = source.join(name);
+            if path.is_file() && source.canonicalize().ok() != folder.canonicalize().ok() {
+                files::write_whole(&folder.join(name), &files::read(&path)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the tokenizer's files, if the model has one.
+    pub fn save_tokenizer(&self, folder: &Path) -> Result<()> {
+        match &self.tokenizer {
+            Some(tokenizer) => tokenizer.copy_to(folder),
+            None => Ok(()),
+        }
+    }
+
+    /// A hash that changes when the model's files do: over the configuration and, for each
+    /// weights file, its size and both ends.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        let folder = self.folder.as_deref().ok_or_else(|| Error::bug("the model has no folder"))?;
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+            .map_err(|error| Error::file("read the folder", folder, &error))?
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors" || extension == "json"))
+            .collect();
+        paths.sort();
+        for path in paths {
+            hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+            hash_ends(&path, &mut hash).map_err(|error| Error::file("read", &path, &error))?;
+        }
+        Ok(format!("{:x}", hash.finalize()))
+    }
+}
+
+/// How much of each end of a file is hashed.
+const END: u64 = 1 << 20;
+
+fn hash_ends(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    hash.update(size.to_le_bytes());
+    let mut bytes = Vec::new();
+    file.by_ref().take(END).read_to_end(&mut bytes)?;
+    if size > END {
+        file.seek(SeekFrom::Start((size - END).max(END)))?;
+        file.read_to_end(&mut bytes)?;
+    }
+    hash.update(&bytes);
+    Ok(())
+}
+
+fn tokenizer_in(folder: &Path) -> Result<Option<Tokenizer>> {
+    match folder.join("tokenizer.json").is_file() {
+        true => Tokenizer::from_folder(folder).map(Some),
+        false => Ok(None),
+    }
+}

@@ -1,0 +1,244 @@
+//! Adapters on disk in PEFT's layout: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! The configuration is written in the classic subset of keys, which every PEFT release
+//! since 2023, vLLM and llama.cpp read.
+
+use super::adapter::Adapter;
+use super::spec::{Init, LoraSpec, Targets};
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use crate::hub::weights::{self, Weights};
+use crate::model::shapes::linear_shapes;
+use crate::model::Config;
+use serde_json::{json, Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use tch::{Device, Kind as Dtype};
+
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+const PREFIX: &str = "base_model.model.";
+
+/// Writes the adapter into `folder`. `base` is the name or path of the base model.
+pub fn save(adapter: &Adapter, base: &str, folder: &Path) -> Result<()> {
+    files::create_folder(folder)?;
+    let parameters = &adapter.parameters;
+    let tensors = parameters.names().iter().zip(parameters.leaves());
+    let tensors =
+        tensors.map(|(name, leaf)| Ok((format!("{PREFIX}{name}"), leaf.f_detach()?))).collect::<Result<Vec<_>>>()?;
+    weights::save(&folder.join(WEIGHTS), &tensors, &[])?;
+    files::write_json(&folder.join(CONFIG), &config_json(adapter, base))
+}
+
+/// Reads an adapter for the model of `config`.
+pub fn load(folder: &Path, config: &Config, device: Device) -> Result<Adapter> {
+    let path = folder.join(CONFIG);
+    let spec =
+        spec_from_json(&files::read_json(&path)?).map_err(|error| error.context(format!("`{}`", path.display())))?;
+    let mut adapter = Adapter::zeros(spec, config, Dtype::Float, device)?;
+    let weights = Weights::open(&folder.join(WEIGHTS))?;
+    check_names(&adapter, &weights)?;
+    for at in 0..adapter.parameters.names().len() {
+        let name = format!("{PREFIX}{}", adapter.parameters.names()[at]);
+        let tensor = weights.tensor(&name)?.f_to_kind(Dtype::Float)?;
+        adapter.parameters.set(at, &tensor).map_err(|error| {
+            error.with_hint("the adapter was made for a model of another size, or its adapter_config.json was changed")
+        })?;
+    }
+    Ok(adapter)
+}
+
+fn check_names(adapter: &Adapter, weights: &Weights) -> Result<()> {
+    let expected: BTreeSet<String> = adapter.parameters.names().iter().map(|name| format!("{PREFIX}{name}")).collect();
+    let found: BTreeSet<String> = weights.names().map(str::to_owned).collect();
+    if let Some(missing) = expected.difference(&found).next() {
+        bail!(Kind::Model, "the adapter lacks the tensor `{missing}`"; hint: "its adapter_config.json and weights do not belong together, or it was made for another model");
+    }
+    if let Some(extra) = found.difference(&expected).next() {
+        bail!(Kind::Model, "the adapter holds the tensor `{extra}`, which its configuration does not account for on this model"; hint: "it was made for another model, or adapts layers that are not supported");
+    }
+    Ok(())
+}
+
+/// The keys of `adapter_config.json`, sorted as PEFT sorts them.
+pub fn config_json(adapter: &Adapter, base: &str) -> Value {
+    let spec = &adapter.spec;
+    let fields: BTreeMap<&str, Value> = BTreeMap::from([
+        (
+            "alpha_pattern",
+            json!(spec.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), whole(*alpha))).collect::<Map<_, _>>()),
+        ),
+        ("base_model_name_or_path", json!(base)),
+        ("bias", json!("none")),
+        (
+            "exclude_modules",
+            spec.exclude_modules.as_ref().map_or(Value::Null, |targets| targets_json(targets, adapter)),
+        ),
+        ("fan_in_fan_out", json!(false)),
+        ("inference_mode", json!(true)),
+        ("init_lora_weights", if spec.init == Init::Gaussian { json!("gaussian") } else { json!(true) }),
+        ("layers_pattern", Value::Null),
+        ("layers_to_transform", json!(spec.layers_to_transform)),
+        ("lora_alpha", whole(spec.alpha)),
+        ("lora_dropout", json!(spec.dropout)),
+        ("modules_to_save", Value::Null),
+        ("peft_type", json!("LORA")),
+        ("r", json!(spec.r)),
+        ("rank_pattern", json!(spec.rank_pattern)),
+        ("revision", Value::Null),
+        ("target_modules", targets_json(&spec.target_modules, adapter)),
+        ("task_type", json!("CAUSAL_LM")),
+        ("use_dora", json!(false)),
+        ("use_rslora", json!(spec.use_rslora)),
+    ]);
+    json!(fields)
+}
+
+/// An integer where the number is one: Ollama reads `lora_alpha` as an integer.
+fn whole(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        json!(number as i64)
+    } else {
+        json!(number)
+    }
+}
+
+/// "all-linear" is written as the names it stands for, which readers other than PEFT need.
+fn targets_json(targets: &Targets, adapter: &Adapter) -> Value {
+    match targets {
+        Targets::Names(names) => json!(names.iter().collect::<BTreeSet<_>>()),
+        Targets::Pattern(pattern) => json!(pattern),
+        Targets::AllLinear => {
+            let names = adapter.targets.iter().map(|target| target.linear.name.rsplit('.').next().unwrap_or_default());
+            json!(names.collect::<BTreeSet<_>>())
+        }
+    }
+}
+
+/// Reads `adapter_config.json`; refuses what would load but give other numbers.
+pub fn spec_from_json(json: &Value) -> Result<LoraSpec> {
+    refuse_unsupported(json)?;
+    let r = json.get("r").and_then(Value::as_i64).ok_or_else(|| wrong("r", "a whole number", json))?;
+    let spec = LoraSpec {
+        r,
+        alpha: number(json, "lora_alpha")?.unwrap_or(8.0),
+        dropout: number(json, "lora_dropout")?.unwrap_or(0.0),
+        use_rslora: json.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),
+        // PEFT's default for the families that we support.
+        target_modules: targets(json, "target_modules")?.unwrap_or(LoraSpec::default().target_modules),
+        exclude_modules: targets(json, "exclude_modules")?,
+        layers_to_transform: layers(json)?,
+        rank_pattern: pattern(json, "rank_pattern", Value::as_i64)?,
+        alpha_pattern: pattern(json, "alpha_pattern", Value::as_f64)?,
+        init: if json.get("init_lora_weights").and_then(Value::as_str) == Some("gaussian") {
+            Init::Gaussian
+        } else {
+            Init::KaimingUniform
+        },
+    };
+    spec.check()?;
+    Ok(spec)
+}
+
+fn refuse_unsupported(json: &Value) -> Result<()> {
+    let text = |name: &str| json.get(name).and_then(Value::as_str);
+    if !text("peft_type").is_some_and(|kind| kind == "LORA") {
+        return Err(wrong("peft_type", "\"LORA\"", json));
+    }
+    if text("bias").is_some_and(|bias| bias != "none") {
+        return Err(wrong("bias", "\"none\"", json));
+    }
+    for name in ["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"] {
+        if json.get(name).and_then(Value::as_bool) == Some(true) {
+            return Err(wrong(name, "false", json));
+        }
+    }
+    let filled = |value: &&Value| {
+        value.as_array().is_some_and(|list| !list.is_empty()) || value.as_object().is_some_and(|map| !map.is_empty())
+    };
+    for name in ["modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters"] {
+        if json.get(name).filter(filled).is_some() {
+            return Err(wrong(name, "nothing", json));
+        }
+    }
+    Ok(())
+}
+
+fn wrong(name: &str, expected: &str, json: &Value) -> Error {
+    Error::model(format!("adapter `{name}`: expected {expected}, found {}", json.get(name).unwrap_or(&Value::Null)))
+}
+
+fn number(json: &Value, name: &str) -> Result<Option<f64>> {
+    match json.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_f64().map(Some).ok_or_else(|| wrong(name, "a number", json)),
+    }
+}
+
+fn targets(json: &Value, name: &str) -> Result<Option<Targets>> {
+    match json.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text == "all-linear" => Ok(Some(Targets::AllLinear)),
+        Some(Value::String(text)) => Ok(Some(Targets::Pattern(text.clone()))),
+        Some(Value::Array(names)) if names.is_empty() => Ok(None),
+        Some(Value::Array(names)) => {
+            let names = names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+            names.map(|names| Some(Targets::Names(names))).ok_or_else(|| wrong(name, "a list of names", json))
+        }
+        Some(_) => Err(wrong(name, "a list or a string", json)),
+    }
+}
+
+fn layers(json: &Value) -> Result<Option<Vec<usize>>> {
+    let pattern = json.get("layers_pattern");
+    let default_pattern = matches!(pattern, None | Some(Value::Null))
+        || pattern == Some(&json!("layers"))
+        || pattern == Some(&json!(["layers"]))
+        || pattern == Some(&json!([]));
+    if !default_pattern {
+        return Err(wrong("layers_pattern", "\"layers\"", json));
+    }
+    let index = |value: &Value| value.as_u64().map(|layer| layer as usize);
+    match json.get("layers_to_transform") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(list)) => list
+            .iter()
+            .map(index)
+            .collect::<Option<Vec<_>>>()
+            .map(Some)
+            .ok_or_else(|| wrong("layers_to_transform", "layer numbers", json)),
+        Some(one) => {
+            index(one).map(|layer| Some(vec![layer])).ok_or_else(|| wrong("layers_to_transform", "layer numbers", json))
+        }
+    }
+}
+
+fn pattern<T>(json: &Value, name: &str, read: impl Fn(&Value) -> Option<T>) -> Result<BTreeMap<String, T>> {
+    let Some(Value::Object(map)) = json.get(name) else { return Ok(BTreeMap::new()) };
+    map.iter()
+        .map(|(key, value)| Some((key.clone(), read(value)?)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| wrong(name, "a number for each name", json))
+}
+
+/// The limits of other programs that this adapter meets, for the user to read when saving.
+pub fn deployment_notes(adapter: &Adapter, config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    let largest = adapter.targets.iter().map(|target| target.r).max().unwrap_or(0);
+    if largest > 16 {
+        notes.push(format!("vLLM: start it with --max-lora-rank {} (its default is 16)", vllm_rank(largest)));
+    }
+    if !adapter.spec.rank_pattern.is_empty() || !adapter.spec.alpha_pattern.is_empty() {
+        notes.push("vLLM ignores rank_pattern and alpha_pattern: merge the adapter instead".to_owned());
+    }
+    if adapter.low_rank(&linear_shapes(config)[linear_shapes(config).len() - 1]).is_some() {
+        notes.push("the output head is adapted: some servers do not support that".to_owned());
+    }
+    notes
+}
+
+/// The least of vLLM's rank limits that holds `r`.
+fn vllm_rank(r: i64) -> i64 {
+    [8, 16, 32, 64, 128, 256, 320, 512].into_iter().find(|&limit| limit >= r).unwrap_or(r)
+}

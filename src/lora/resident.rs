@@ -1,0 +1,172 @@
+//! A base model with the adapters that live on it: add, choose, switch off, remove.
+//!
+//! The base's weights are never written to, so removing the last adapter leaves it as it
+//! was loaded, bit for bit.
+
+use super::adapter::{count_line, Adapter};
+use super::dropout::Dropout;
+use super::set::{Active, AdapterSet};
+use super::spec::LoraSpec;
+use super::trainable::Trainable;
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Decoder, Parameters};
+use crate::random::Key;
+use crate::suggest;
+
+/// The name of an adapter that was given none, as in PEFT.
+pub const DEFAULT_NAME: &str = "default";
+
+#[derive(Debug)]
+pub struct AdaptedModel {
+    pub decoder: Decoder,
+    adapters: Vec<(String, Adapter)>,
+    /// The adapter that joins the forward pass.
+    active: Option<String>,
+    enabled: bool,
+    /// All weights of the decoder, once full-parameter training was asked for.
+    full: Option<Parameters>,
+}
+
+impl AdaptedModel {
+    pub fn new(decoder: Decoder) -> Self {
+        AdaptedModel { decoder, adapters: Vec::new(), active: None, enabled: true, full: None }
+    }
+
+    /// Adds a fresh adapter and makes it the active one.
+    pub fn add(&mut self, name: &str, spec: LoraSpec, seed: u64) -> Result<()> {
+        let adapter = Adapter::new(spec, &self.decoder.config, seed, self.decoder.device)?;
+        self.insert(name, adapter)
+    }
+
+    /// Adds a loaded adapter and makes it the active one.
+    pub fn insert(&mut self, name: &str, adapter: Adapter) -> Result<()> {
+        if self.adapters.iter().any(|(known, _)| known == name) {
+            return Err(Error::input(format!("an adapter called `{name}` is already there"))
+                .with_hint("give another name, or remove it first with model.delete_adapter(name)"));
+        }
+        if self.full.is_some() {
+            bail!(Kind::Input, "this model trains all of its weights: expected a frozen base for an adapter");
+        }
+        self.adapters.push((name.to_owned(), adapter));
+        self.active = Some(name.to_owned());
+        self.enabled = true;
+        Ok(())
+    }
+
+    /// Removes an adapter and gives it back. The active one becomes the last that is left.
+    pub fn remove(&mut self, name: &str) -> Result<Adapter> {
+        let at = self.position(name)?;
+        let (_, adapter) = self.adapters.remove(at);
+        if self.active.as_deref() == Some(name) {
+            self.active = self.adapters.last().map(|(name, _)| name.clone());
+        }
+        Ok(adapter)
+    }
+
+    pub fn set_active(&mut self, name: &str) -> Result<()> {
+        self.position(name)?;
+        self.active = Some(name.to_owned());
+        Ok(())
+    }
+
+    /// Whether the active adapter joins the forward pass; the base alone answers otherwise.
+    pub fn set_enabled(&mut self, enabled: bool) {
+        self.enabled = enabled;
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.adapters.iter().map(|(name, _)| name.as_str())
+    }
+
+    pub fn active_name(&self) -> Option<&str> {
+        self.active.as_deref()
+    }
+
+    /// The named adapter, or the active one.
+    pub fn adapter(&self, name: Option<&str>) -> Result<&Adapter> {
+        let name = name.or(self.active_name()).ok_or_else(no_adapter)?;
+        let at = self.position(name)?;
+        Ok(&self.adapters[at].1)
+    }
+
+    /// The decoder beside what is trained on it: the active adapter, or all weights.
+    pub fn split_for_training(&mut self) -> Result<(&Decoder, &mut dyn Trainable)> {
+        let AdaptedModel { decoder, adapters, active, full, .. } = self;
+        if let Some(full) = full {
+            return Ok((decoder, full));
+        }
+        let name = active.as_deref().ok_or_else(no_adapter)?;
+        match adapters.iter_mut().find(|(known, _)| known == name) {
+            Some((_, adapter)) => Ok((decoder, adapter)),
+            None => Err(Error::bug(format!("the active adapter `{name}` is gone"))),
+        }
+    }
+
+    /// Makes all weights of the decoder trainable.
+    pub fn train_all(&mut self) -> Result<()> {
+        if !self.adapters.is_empty() {
+            return Err(Error::input(format!(
+                "full-parameter training needs a model without adapters, found {}",
+                self.adapters.len()
+            ))
+            .with_hint("remove them with model.delete_adapter(name)"));
+        }
+        if self.full.is_none() {
+            self.full = Some(self.decoder.train_all()?);
+        }
+        Ok(())
+    }
+
+    /// The parameters that training would change.
+    pub fn trainable(&self) -> Result<&Parameters> {
+        match &self.full {
+            Some(full) => Ok(full),
+            None => Ok(&self.adapter(None)?.parameters),
+        }
+    }
+
+    pub fn trainable_mut(&mut self) -> Result<&mut Parameters> {
+        Ok(self.split_for_training()?.1.parameters_mut())
+    }
+
+    /// What joins the forward pass now; with dropout if `key` names a training step.
+    pub fn adapter_set(&self, key: Option<Key>) -> AdapterSet<'_> {
+        let is_active = |name: &str| self.enabled && self.active.as_deref() == Some(name);
+        let active = self.adapters.iter().filter(|(name, _)| is_active(name)).map(|(_, adapter)| {
+            let share = adapter.spec.dropout;
+            let dropout = key.filter(|_| share > 0.0).map(|key| Dropout { share, key });
+            Active { adapter, rows: 0..i64::MAX, dropout }
+        });
+        AdapterSet { active: active.collect() }
+    }
+
+    /// (trainable, all) parameters as PEFT counts them: `all` is the base and every
+    /// resident adapter.
+    pub fn counts(&self) -> (u64, u64) {
+        let base = self.decoder.config.parameter_count();
+        let adapters: u64 = self.adapters.iter().map(|(_, adapter)| adapter.parameters.count()).sum();
+        (self.trainable().map_or(0, Parameters::count), base + adapters)
+    }
+
+    /// PEFT's `print_trainable_parameters` line.
+    pub fn count_line(&self) -> String {
+        let (trainable, all) = self.counts();
+        count_line(trainable, all)
+    }
+
+    fn position(&self, name: &str) -> Result<usize> {
+        self.adapters.iter().position(|(known, _)| known == name).ok_or_else(|| {
+            let error = Error::input(format!("there is no adapter called `{name}`"));
+            match self.adapters.is_empty() {
+                true => error.with_hint("the model has none yet: call model.add_lora(#{ r: 8, alpha: 16 })"),
+                false => error.with_hint(suggest::hint(name, self.names())),
+            }
+        })
+    }
+}
+
+fn no_adapter() -> Error {
+    Error::input("the model has no adapter to train")
+        .with_hint("call model.add_lora(#{ r: 8, alpha: 16 }), or model.train_all() for full-parameter training")
+}

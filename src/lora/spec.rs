@@ -1,0 +1,96 @@
+//! What an adapter is to be: rank, scale, targets. Names and defaults are PEFT's.
+
+use crate::bail;
+use crate::error::{Kind, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Which linear layers carry an adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Targets {
+    /// Every linear layer but the output head.
+    AllLinear,
+    /// Module names, matched exactly or as a dotted suffix.
+    Names(Vec<String>),
+    /// A regular expression over the full module name.
+    Pattern(String),
+}
+
+/// How fresh adapters are filled; B is zero in each, so that training starts at the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Init {
+    /// A uniform in ±1/√in: PEFT's default (`init_lora_weights=True`).
+    KaimingUniform,
+    /// A normal with standard deviation 1/r.
+    Gaussian,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LoraSpec {
+    pub r: i64,
+    pub alpha: f64,
+    pub dropout: f64,
+    pub use_rslora: bool,
+    pub target_modules: Targets,
+    pub exclude_modules: Option<Targets>,
+    /// Only these decoder layers; all if absent.
+    pub layers_to_transform: Option<Vec<usize>>,
+    /// Rank by module name, overriding `r`: the first key that matches wins.
+    pub rank_pattern: BTreeMap<String, i64>,
+    pub alpha_pattern: BTreeMap<String, f64>,
+    pub init: Init,
+}
+
+impl Default for LoraSpec {
+    fn default() -> Self {
+        LoraSpec {
+            r: 8,
+            alpha: 8.0,
+            dropout: 0.0,
+            use_rslora: false,
+            target_modules: Targets::Names(vec!["q_proj".to_owned(), "v_proj".to_owned()]),
+            exclude_modules: None,
+            layers_to_transform: None,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+            init: Init::KaimingUniform,
+        }
+    }
+}
+
+impl LoraSpec {
+    /// Refuses values that PEFT refuses, or that could only be slips.
+    pub fn check(&self) -> Result<()> {
+        for (name, r) in
+            std::iter::once(("r", self.r)).chain(self.rank_pattern.iter().map(|(name, r)| (name.as_str(), *r)))
+        {
+            if r < 1 {
+                bail!(Kind::Input, "lora `{name}`: expected a rank of at least 1, found {r}");
+            }
+        }
+        let alphas = std::iter::once(("alpha", self.alpha))
+            .chain(self.alpha_pattern.iter().map(|(name, alpha)| (name.as_str(), *alpha)));
+        for (name, alpha) in alphas {
+            if !alpha.is_finite() || alpha <= 0.0 {
+                bail!(Kind::Input, "lora `{name}`: expected an alpha above 0, found {alpha}");
+            }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            bail!(
+                Kind::Input,
+                "lora `dropout`: expected a share from 0 up to but not including 1, found {}",
+                self.dropout
+            );
+        }
+        Ok(())
+    }
+
+    /// What B(A(x)) is multiplied by: α/r, or α/√r for rank-stabilised LoRA.
+    pub fn scale(&self, r: i64, alpha: f64) -> f64 {
+        if self.use_rslora {
+            alpha / (r as f64).sqrt()
+        } else {
+            alpha / r as f64
+        }
+    }
+}

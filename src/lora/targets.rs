@@ -1,0 +1,162 @@
+//! Which layers of a given model a specification means, by PEFT's rules of matching.
+
+use super::spec::{LoraSpec, Targets};
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::model::shapes::LinearShape;
+use crate::suggest;
+use regex::Regex;
+use std::collections::BTreeSet;
+
+/// One adapted layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    pub linear: LinearShape,
+    pub r: i64,
+    pub alpha: f64,
+    /// What B(A(x)) is multiplied by.
+    pub scale: f64,
+}
+
+/// The layers among `linears` that `spec` adapts, in the order of the checkpoint.
+pub fn match_targets(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Vec<Target>> {
+    spec.check()?;
+    let wanted = Matcher::new("target_modules", &spec.target_modules)?;
+    let excluded = spec.exclude_modules.as_ref().map(|targets| Matcher::new("exclude_modules", targets)).transpose()?;
+    let ranks = patterns("rank_pattern", &spec.rank_pattern)?;
+    let alphas = patterns("alpha_pattern", &spec.alpha_pattern)?;
+    let layers = checked_layers(spec, linears)?;
+    let mut targets = Vec::new();
+    for linear in linears {
+        let left_out = excluded.as_ref().is_some_and(|excluded| excluded.matches(linear));
+        let in_layers = layers.as_ref().is_none_or(|layers| linear.layer.is_some_and(|layer| layers.contains(&layer)));
+        if left_out || !in_layers || !wanted.matches(linear) {
+            continue;
+        }
+        let r = first_match(&ranks, &linear.name).unwrap_or(spec.r);
+        let alpha = first_match(&alphas, &linear.name).unwrap_or(spec.alpha);
+        check_rank(linear, r)?;
+        targets.push(Target { linear: linear.clone(), r, alpha, scale: spec.scale(r, alpha) });
+    }
+    match targets.is_empty() {
+        false => Ok(targets),
+        true => Err(no_target(spec, linears)),
+    }
+}
+
+/// A rank beyond the larger side of the layer can only be a slip: it takes more memory
+/// than the layer itself.
+fn check_rank(linear: &LinearShape, r: i64) -> Result<()> {
+    let most = linear.in_features.max(linear.out_features);
+    if r > most {
+        bail!(Kind::Input, "lora `r`: rank {r} is larger than the layer `{}` allows, which is {} × {}", linear.name, linear.out_features, linear.in_features; hint: "use a rank of at most {most}, leave that layer out, or lower it with rank_pattern");
+    }
+    Ok(())
+}
+
+enum Matcher {
+    AllLinear,
+    Names(Vec<String>),
+    Pattern(Regex),
+}
+
+impl Matcher {
+    fn new(option: &str, targets: &Targets) -> Result<Self> {
+        Ok(match targets {
+            Targets::AllLinear => Matcher::AllLinear,
+            Targets::Names(names) => Matcher::Names(names.clone()),
+            Targets::Pattern(pattern) => Matcher::Pattern(whole_match(option, pattern)?),
+        })
+    }
+
+    fn matches(&self, linear: &LinearShape) -> bool {
+        match self {
+            Matcher::AllLinear => linear.layer.is_some(),
+            Matcher::Names(names) => names.iter().any(|name| is_suffix(name, &linear.name)),
+            Matcher::Pattern(pattern) => pattern.is_match(&linear.name),
+        }
+    }
+}
+
+/// `name` is `full` or a part of it that starts after a dot.
+fn is_suffix(name: &str, full: &str) -> bool {
+    full.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// Compiles a pattern that must match the whole name, as Python's `re.fullmatch` does.
+fn whole_match(option: &str, pattern: &str) -> Result<Regex> {
+    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
+        let reason = error.to_string();
+        let reason = reason.lines().last().unwrap_or("").trim().trim_start_matches("error: ");
+        Error::input(format!("lora `{option}`: `{pattern}` is not a regular expression that we can read: {reason}"))
+            .with_hint("look-around and back-references are not supported; a list of names may do")
+    })
+}
+
+fn patterns<T: Copy>(option: &str, by_name: &std::collections::BTreeMap<String, T>) -> Result<Vec<(Regex, T)>> {
+    by_name.iter().map(|(key, value)| Ok((whole_match(option, &format!(r"(?:.*\.)?(?:{key})"))?, *value))).collect()
+}
+
+fn first_match<T: Copy>(patterns: &[(Regex, T)], name: &str) -> Option<T> {
+    patterns.iter().find(|(pattern, _)| pattern.is_match(name)).map(|(_, value)| *value)
+}
+
+fn checked_layers(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Option<BTreeSet<usize>>> {
+    let Some(layers) = &spec.layers_to_transform else { return Ok(None) };
+    if matches!(spec.target_modules, Targets::Pattern(_)) {
+        bail!(Kind::Input, "lora `layers_to_transform` works with a list of target_modules, not with a regular expression"; hint: "put the layer numbers into the expression");
+    }
+    let count = linears.iter().filter_map(|linear| linear.layer).max().map_or(0, |last| last + 1);
+    if let Some(layer) = layers.iter().find(|&&layer| layer >= count) {
+        bail!(
+            Kind::Input,
+            "lora `layers_to_transform`: expected layers from 0 to {}, found {layer}",
+            count.saturating_sub(1)
+        );
+    }
+    Ok(Some(layers.iter().copied().collect()))
+}
+
+/// Refuses names that match no layer: a misspelt one among good ones would quietly train
+/// less than was asked for. Adapters from files are not held to it.
+pub fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape]) -> Result<()> {
+    let Targets::Names(names) = &spec.target_modules else { return Ok(()) };
+    for name in names {
+        if !linears.iter().any(|linear| is_suffix(name, &linear.name)) {
+            return Err(unknown_module(name, linears));
+        }
+    }
+    Ok(())
+}
+
+fn unknown_module(name: &str, linears: &[LinearShape]) -> Error {
+    let error = Error::input(format!("lora `target_modules`: no linear layer is called `{name}`"));
+    if name == "embed_tokens" {
+        return error.with_hint("adapters on embeddings are not supported; target linear layers");
+    }
+    error.with_hint(suggest::hint(name, short_names(linears)))
+}
+
+fn short_names(linears: &[LinearShape]) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for linear in linears {
+        let short = linear.name.rsplit('.').next().unwrap_or(&linear.name);
+        if !names.contains(&short) {
+            names.push(short);
+        }
+    }
+    names
+}
+
+fn no_target(spec: &LoraSpec, linears: &[LinearShape]) -> Error {
+    let wanted = match &spec.target_modules {
+        Targets::AllLinear => "all-linear".to_owned(),
+        Targets::Names(names) => format!("[{}]", names.join(", ")),
+        Targets::Pattern(pattern) => format!("the expression `{pattern}`"),
+    };
+    Error::input(format!("lora `target_modules`: {wanted} matches no layer of this model")).with_hint(format!(
+        "a full name reads like `{}`; names: {}",
+        linears.first().map_or("", |linear| &linear.name),
+        short_names(linears).join(", ")
+    ))
+}

@@ -1,0 +1,157 @@
+//! Devices and dtypes: which are there, which to use, and why.
+//!
+//! The program links libtorch's CPU part only. The CUDA part is loaded at run time, before
+//! the first CUDA query, and only where an NVIDIA driver is: so one program serves both
+//! kinds of machine, and starts at once on those without a GPU.
+
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use tch::{Cuda, Device, Kind as Dtype, Tensor};
+
+/// What became of the attempt to load the CUDA library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CudaLibrary {
+    /// No NVIDIA driver on this machine: nothing was loaded.
+    NoDriver,
+    Loaded,
+    /// A driver is there, but the library is not, or does not load; the reason.
+    Failed(String),
+}
+
+/// Loads libtorch's CUDA part once; cheap afterwards.
+pub fn cuda_library() -> &'static CudaLibrary {
+    static LIBRARY: OnceLock<CudaLibrary> = OnceLock::new();
+    LIBRARY.get_or_init(|| match has_nvidia_driver() {
+        true => load_cuda_library(),
+        false => CudaLibrary::NoDriver,
+    })
+}
+
+fn has_nvidia_driver() -> bool {
+    Path::new("/proc/driver/nvidia/version").exists() || Path::new("/dev/nvidiactl").exists()
+}
+
+fn load_cuda_library() -> CudaLibrary {
+    // Global, so that its static initialisers register CUDA with the CPU library.
+    let handle = unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    if !handle.is_null() {
+        return CudaLibrary::Loaded;
+    }
+    let reason = unsafe { libc::dlerror() };
+    if reason.is_null() {
+        return CudaLibrary::Failed("unknown reason".to_owned());
+    }
+    CudaLibrary::Failed(unsafe { std::ffi::CStr::from_ptr(reason) }.to_string_lossy().into_owned())
+}
+
+/// The number of usable GPUs.
+pub fn gpu_count() -> usize {
+    match cuda_library() {
+        CudaLibrary::Loaded => Cuda::device_count().max(0) as usize,
+        _ => 0,
+    }
+}
+
+/// Reads "auto", "cpu", "cuda" or "cuda:1".
+pub fn parse_device(text: &str) -> Result<Device> {
+    match text {
+        "cpu" => Ok(Device::Cpu),
+        "auto" => Ok(if gpu_count() > 0 { Device::Cuda(0) } else { Device::Cpu }),
+        "cuda" => gpu(0),
+        _ => match text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+            Some(index) => gpu(index),
+            None => bail!(Kind::Input, "device: expected auto, cpu, cuda or cuda:N, found `{text}`"),
+        },
+    }
+}
+
+fn gpu(index: usize) -> Result<Device> {
+    let count = gpu_count();
+    if index < count {
+        return Ok(Device::Cuda(index));
+    }
+    let why = match cuda_library() {
+        CudaLibrary::NoDriver => "this machine has no NVIDIA driver".to_owned(),
+        CudaLibrary::Failed(reason) => format!("libtorch's CUDA part does not load: {reason}"),
+        CudaLibrary::Loaded => format!("libtorch sees {count} GPU(s)"),
+    };
+    Err(Error::input(format!("device cuda:{index} is not there: {why}"))
+        .with_hint("use device \"auto\" or \"cpu\"; `lorhai doctor` tells more"))
+}
+
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".to_owned(),
+    }
+}
+
+/// Reads "auto", "f32" or "bf16" (and the longer names of torch).
+pub fn parse_dtype(text: &str, device: Device) -> Result<Dtype> {
+    match text {
+        "auto" => Ok(auto_dtype(device)),
+        "f32" | "float32" => Ok(Dtype::Float),
+        "bf16" | "bfloat16" => Ok(Dtype::BFloat16),
+        _ => bail!(Kind::Input, "dtype: expected auto, f32 or bf16, found `{text}`"),
+    }
+}
+
+pub fn dtype_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::Float => "f32",
+        Dtype::BFloat16 => "bf16",
+        Dtype::Double => "f64",
+        Dtype::Half => "f16",
+        _ => "other",
+    }
+}
+
+fn auto_dtype(device: Device) -> Dtype {
+    match device {
+        Device::Cpu => cpu_dtype().dtype,
+        _ => Dtype::BFloat16,
+    }
+}
+
+/// The dtype chosen for this CPU and the measurement behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuDtype {
+    pub dtype: Dtype,
+    /// Time of one f32 product over the time of the same product in bf16.
+    pub bf16_speed_up: f64,
+}
+
+/// bf16 must win clearly before it is worth its rounding.
+const WORTHWHILE: f64 = 1.5;
+
+/// Times one matrix product of a transformer's shape in both dtypes, once per process.
+/// A CPU with matrix units runs bf16 several times faster; one without runs it far slower.
+pub fn cpu_dtype() -> CpuDtype {
+    static CHOICE: OnceLock<CpuDtype> = OnceLock::new();
+    *CHOICE.get_or_init(|| {
+        let bf16_speed_up = match (product_time(Dtype::Float), product_time(Dtype::BFloat16)) {
+            (Ok(f32_time), Ok(bf16_time)) => f32_time.as_secs_f64() / bf16_time.as_secs_f64().max(1e-9),
+            _ => 0.0,
+        };
+        let dtype = if bf16_speed_up >= WORTHWHILE { Dtype::BFloat16 } else { Dtype::Float };
+        CpuDtype { dtype, bf16_speed_up }
+    })
+}
+
+fn product_time(dtype: Dtype) -> Result<Duration> {
+    let x = Tensor::f_ones([256, 896], (dtype, Device::Cpu))?;
+    let w = Tensor::f_ones([896, 896], (dtype, Device::Cpu))?;
+    let mut best = Duration::MAX;
+    // The first round prepares the kernel and is not counted.
+    for round in 0..6 {
+        let start = Instant::now();
+        let _ = x.f_linear(&w, None::<&Tensor>)?;
+        if round > 0 {
+            best = best.min(start.elapsed());
+        }
+    }
+    Ok(best)
+}

@@ -1,0 +1,85 @@
+//! Full-parameter training: the decoder's own weights become the trainable leaves.
+
+use super::decoder::{Decoder, DecoderLayer};
+use super::parameters::Parameters;
+use super::shapes::parameter_shapes;
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use tch::{Kind as Dtype, Tensor};
+
+impl Decoder {
+    /// Copies every weight into a flat buffer and puts its leaves in the weights' place,
+    /// so that training the returned parameters trains this decoder. The files that the
+    /// weights came from are not touched. f32 only: bf16 would lose small updates.
+    pub fn train_all(&mut self) -> Result<Parameters> {
+        if !matches!(self.dtype, Dtype::Float | Dtype::Double) {
+            bail!(Kind::Input, "full-parameter training needs f32 weights, found bf16"; hint: "load the model with dtype \"f32\"");
+        }
+        let shapes = parameter_shapes(&self.config);
+        let mut parameters = Parameters::of_kind(&shapes, self.dtype, self.device)?;
+        for (at, (name, _)) in shapes.iter().enumerate() {
+            let weight = self.weight_mut(name).ok_or_else(|| Error::bug(format!("`{name}` is not in the decoder")))?;
+            parameters.set(at, weight)?;
+            *weight = parameters.leaves()[at].shallow_clone();
+        }
+        parameters.limit_decay(is_decayed)?;
+        if self.config.tie_word_embeddings {
+            self.lm_head.weight = self.embed_tokens.shallow_clone();
+        }
+        Ok(parameters)
+    }
+
+    /// Every weight with its checkpoint name, tied ones once.
+    pub fn named_weights(&mut self) -> Result<Vec<(String, Tensor)>> {
+        let names = parameter_shapes(&self.config).into_iter().map(|(name, _)| name);
+        names
+            .map(|name| match self.weight_mut(&name) {
+                Some(weight) => Ok((name, weight.shallow_clone())),
+                None => Err(Error::bug(format!("`{name}` is not in the decoder"))),
+            })
+            .collect()
+    }
+
+    /// The weight of a checkpoint name.
+    fn weight_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+        match name {
+            "model.embed_tokens.weight" => return Some(&mut self.embed_tokens),
+            "model.norm.weight" => return Some(&mut self.norm.weight),
+            "lm_head.weight" => return Some(&mut self.lm_head.weight),
+            _ => {}
+        }
+        let (layer, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        self.layers.get_mut(layer.parse::<usize>().ok()?)?.weight_mut(rest)
+    }
+}
+
+/// transformers' Trainer keeps weight decay off biases and the weights of norms.
+fn is_decayed(name: &str) -> bool {
+    !name.ends_with(".bias") && !name.ends_with("norm.weight")
+}
+
+impl DecoderLayer {
+    fn weight_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+        let (module, kind) = name.rsplit_once('.')?;
+        let (attn, mlp) = (&mut self.self_attn, &mut self.mlp);
+        let linear = match module {
+            "input_layernorm" => return Some(&mut self.input_layernorm.weight),
+            "post_attention_layernorm" => return Some(&mut self.post_attention_layernorm.weight),
+            "self_attn.q_norm" => return attn.q_norm.as_mut().map(|norm| &mut norm.weight),
+            "self_attn.k_norm" => return attn.k_norm.as_mut().map(|norm| &mut norm.weight),
+            "self_attn.q_proj" => &mut attn.q_proj,
+            "self_attn.k_proj" => &mut attn.k_proj,
+            "self_attn.v_proj" => &mut attn.v_proj,
+            "self_attn.o_proj" => &mut attn.o_proj,
+            "mlp.gate_proj" => &mut mlp.gate_proj,
+            "mlp.up_proj" => &mut mlp.up_proj,
+            "mlp.down_proj" => &mut mlp.down_proj,
+            _ => return None,
+        };
+        match kind {
+            "weight" => Some(&mut linear.weight),
+            "bias" => linear.bias.as_mut(),
+            _ => None,
+        }
+    }
+}

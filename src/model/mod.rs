@@ -1,0 +1,23 @@
+//! The decoder: configuration, weights and the one readable definition of its forward pass.
+//!
+//! Leaves to others: where files come from (`hub/`), what adapters are (`lora/`).
+
+pub mod attention;
+pub mod config;
+pub mod decoder;
+pub mod device;
+pub mod full;
+pub mod input;
+pub mod linear;
+pub mod load;
+pub mod loss;
+pub mod norm;
+pub mod parameters;
+pub mod rope;
+pub mod shapes;
+
+pub use config::Config;
+pub use decoder::Decoder;
+pub use input::Input;
+pub use linear::{Adapters, NoAdapters};
+pub use parameters::Parameters;

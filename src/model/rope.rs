@@ -1,0 +1,115 @@
+//! Rotary position embeddings (Su et al., 2021) with the linear and Llama 3 frequency
+//! scalings, in the order of operations of transformers, so that the numbers agree.
+
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use serde_json::Value;
+use tch::{Device, Kind as Dtype, Tensor};
+
+/// How frequencies are changed to reach beyond the length of pretraining.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    None,
+    /// Every frequency divided by `factor`.
+    Linear {
+        factor: f64,
+    },
+    /// Low frequencies divided by `factor`, high ones kept, a smooth passage between.
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_max_position_embeddings: f64,
+    },
+}
+
+impl RopeScaling {
+    /// Reads `rope_scaling` or `rope_parameters` of a `config.json`.
+    pub fn from_json(rope: Option<&Value>) -> Result<Self> {
+        let Some(rope) = rope else { return Ok(RopeScaling::None) };
+        let number = |name: &str| match rope.get(name).and_then(Value::as_f64) {
+            Some(number) if number > 0.0 => Ok(number),
+            _ => Err(Error::model(format!("rope scaling: `{name}` is missing or not a positive number"))),
+        };
+        let kind = rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str).unwrap_or("default");
+        match kind {
+            "default" => Ok(RopeScaling::None),
+            "linear" => Ok(RopeScaling::Linear { factor: number("factor")? }),
+            "llama3" => Ok(RopeScaling::Llama3 {
+                factor: number("factor")?,
+                low_freq_factor: number("low_freq_factor")?,
+                high_freq_factor: number("high_freq_factor")?,
+                original_max_position_embeddings: number("original_max_position_embeddings")?,
+            }),
+            other => {
+                bail!(Kind::Model, "rope scaling `{other}` is not supported"; hint: "supported: default, linear, llama3")
+            }
+        }
+    }
+
+    fn apply(&self, inv_freq: Tensor) -> Result<Tensor> {
+        match *self {
+            RopeScaling::None => Ok(inv_freq),
+            RopeScaling::Linear { factor } => Ok(inv_freq.f_div_scalar(factor)?),
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings: context,
+            } => {
+                let wavelength = inv_freq.f_reciprocal()?.f_mul_scalar(std::f64::consts::TAU)?;
+                let slow = inv_freq.f_div_scalar(factor)?;
+                let smooth = wavelength.f_reciprocal()?.f_mul_scalar(context)?.f_sub_scalar(low_freq_factor)?;
+                let smooth = smooth.f_div_scalar(high_freq_factor - low_freq_factor)?;
+                let between = smooth.f_mul(&inv_freq.f_sub(&slow)?)?.f_add(&slow)?;
+                let is_low = wavelength.f_gt(context / low_freq_factor)?;
+                let is_high = wavelength.f_lt(context / high_freq_factor)?;
+                Ok(slow.f_where_self(&is_low, &inv_freq.f_where_self(&is_high, &between)?)?)
+            }
+        }
+    }
+}
+
+/// The rotation of every pair of channels, per second of position.
+#[derive(Debug)]
+pub struct RotaryEmbedding {
+    /// f32 `[head_dim / 2]`
+    inv_freq: Tensor,
+}
+
+/// Cosines and sines for the positions of one batch: `[rows, 1, time, head_dim]`.
+#[derive(Debug)]
+pub struct Rotation {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl RotaryEmbedding {
+    pub fn new(head_dim: i64, theta: f64, scaling: &RopeScaling, device: Device) -> Result<Self> {
+        // Computed on the CPU in f32 with the same operations as transformers: a frequency
+        // that differs in its last bit turns into a wrong angle at large positions.
+        let exponent = Tensor::f_arange_start_step(0, head_dim, 2, (Dtype::Int64, Device::Cpu))?
+            .f_to_kind(Dtype::Float)?
+            .f_div_scalar(head_dim)?;
+        let inv_freq = Tensor::f_pow_scalar(theta, &exponent)?.f_reciprocal()?;
+        Ok(RotaryEmbedding { inv_freq: scaling.apply(inv_freq)?.f_to_device(device)? })
+    }
+
+    /// `position_ids` is int64 `[rows, time]`; angles are taken in f32 and only then cast.
+    pub fn rotation(&self, position_ids: &Tensor, dtype: Dtype) -> Result<Rotation> {
+        let positions = position_ids.f_to_kind(Dtype::Float)?.f_unsqueeze(-1)?;
+        let angles = positions.f_mul(&self.inv_freq)?;
+        let angles = Tensor::f_cat(&[&angles, &angles], -1)?.f_unsqueeze(1)?;
+        Ok(Rotation { cos: angles.f_cos()?.f_to_kind(dtype)?, sin: angles.f_sin()?.f_to_kind(dtype)? })
+    }
+}
+
+impl Rotation {
+    /// Rotates queries or keys, `[rows, heads, time, head_dim]`.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let half = x.size().last().copied().unwrap_or(0) / 2;
+        let (left, right) = (x.f_narrow(-1, 0, half)?, x.f_narrow(-1, half, half)?);
+        let turned = Tensor::f_cat(&[&right.f_neg()?, &left], -1)?;
+        Ok(x.f_mul(&self.cos)?.f_add(&turned.f_mul(&self.sin)?)?)
+    }
+}

@@ -1,0 +1,269 @@
+//! Where everything stands: the panel, its axes with their ticks, and the texts around it.
+//!
+//! Texts are measured first and the panel takes what is left, so labels neither overlap
+//! nor leave the picture, however long they are.
+
+use super::chart::{Axis, Chart, Mark, Ticks};
+use super::clean::Data;
+use super::names::{self, Names};
+use super::palette::{GREY, INK};
+use super::scale::{Range, Scale};
+use super::scene::{Anchor, Label, Rect};
+use super::{font, number, ticks};
+use crate::error::{Error, Result};
+
+pub const TITLE: f64 = 17.0;
+pub const TEXT: f64 = 12.5;
+pub const TICK: f64 = 11.5;
+pub const NOTE: f64 = 10.5;
+/// Free space at the edges of the picture.
+const EDGE: f64 = 14.0;
+/// Between axis and tick labels, and between neighbouring tick labels.
+const TICK_GAP: f64 = 8.0;
+const LABEL_GAP: f64 = 9.0;
+/// A panel smaller than this on a side shows nothing.
+const LEAST: f64 = 60.0;
+
+#[derive(Debug)]
+pub struct Layout {
+    pub width: f64,
+    pub height: f64,
+    pub panel: Rect,
+    pub x: Placed,
+    pub y: Placed,
+    /// Title, subtitle, axis titles, notes.
+    pub texts: Vec<Label>,
+    pub names: Names,
+}
+
+/// An axis with its ticks; an empty label is a tick without room for one.
+#[derive(Debug)]
+pub struct Placed {
+    pub range: Range,
+    pub ticks: Vec<(f64, String)>,
+    pub minor: Vec<f64>,
+}
+
+/// # Errors
+/// The texts leave no room for the panel.
+pub fn lay_out(chart: &Chart, data: &Data, width: f64, height: f64) -> Result<Layout> {
+    let (x_range, y_range) = ranges(chart, data)?;
+    let mut texts = vec![];
+    let top = header(chart, width, &mut texts);
+    let bottom = footer(chart, data, width, height, &mut texts);
+    let y_title = if chart.y.title.is_empty() { 0.0 } else { TEXT * 1.5 };
+    let y = upright_axis(&chart.y, y_range, bottom - top);
+    let label_room = y.ticks.iter().map(|(_, label)| font::room(label, TICK)).fold(0.0, f64::max);
+    let style = names::choose(chart, data, &x_range);
+    let mut panel = Rect {
+        left: EDGE + y_title + label_room + TICK_GAP,
+        top,
+        right: width - EDGE - names::room(chart, style, width),
+        bottom,
+    };
+    check_room(&panel, width, height)?;
+    let mut x = level_axis(chart, data, x_range, &panel);
+    panel.right -= overhang(&x, &panel, width);
+    check_room(&panel, width, height)?;
+    x = level_axis(chart, data, x_range, &panel);
+    axis_titles(chart, &panel, &mut texts);
+    let names = names::place(chart, data, style, &panel, (&x.range, &y.range), (width, height));
+    Ok(Layout { width, height, panel, x, y, texts, names })
+}
+
+impl Layout {
+    /// The place in the picture of a point of the data.
+    pub fn spot(&self, x: f64, y: f64) -> (f64, f64) {
+        let Rect { left, bottom, .. } = self.panel;
+        (left + self.x.range.place(x) * self.panel.width(), bottom - self.y.range.place(y) * self.panel.height())
+    }
+}
+
+/// The stretches of both axes, around all that is drawn on them.
+fn ranges(chart: &Chart, data: &Data) -> Result<(Range, Range)> {
+    let (mut xs, mut ys): (Vec<f64>, Vec<f64>) = (vec![], vec![]);
+    for own in &data.series {
+        for point in &own.points {
+            xs.push(point.x);
+            ys.extend([point.y]);
+            ys.extend(point.spread.iter().flat_map(|(low, high)| [*low, *high]));
+        }
+        for (x, y) in own.runs.iter().chain(&own.raw) {
+            xs.push(*x);
+            ys.push(*y);
+        }
+    }
+    for line in &chart.lines {
+        match line {
+            super::chart::Line::Horizontal { y, .. } => ys.push(*y),
+            super::chart::Line::Vertical { x, .. } => xs.push(*x),
+        }
+    }
+    xs.extend(chart.annotations.iter().map(|note| note.x));
+    ys.extend(chart.annotations.iter().map(|note| note.y));
+    let only_lines = chart.series.iter().all(|series| series.mark == Mark::Line);
+    let x = range(&chart.x, &xs, if only_lines { 0.02 } else { 0.05 })?;
+    let y = range(&chart.y, &ys, 0.06)?;
+    Ok((x, y))
+}
+
+fn range(axis: &Axis, values: &[f64], padding: f64) -> Result<Range> {
+    let shown = values.iter().copied().filter(|value| axis.scale.shows(*value));
+    let Some(mut range) = Range::around(axis.scale, shown, padding) else {
+        return Err(Error::bug("a chart without values reached the layout"));
+    };
+    if let Ticks::Named(names) = &axis.ticks {
+        let places = names.iter().map(|(at, _)| *at).filter(|at| axis.scale.shows(*at));
+        let (low, high) = places.fold((range.low, range.high), |(low, high), at| (low.min(at), high.max(at)));
+        range = Range { low: low - 0.4, high: high + 0.4, ..range };
+    }
+    let usable = |end: Option<f64>| end.filter(|value| axis.scale.shows(*value));
+    Ok(range.fixed(usable(axis.low), usable(axis.high)))
+}
+
+/// Adds title and subtitle; returns where the panel may begin.
+fn header(chart: &Chart, width: f64, texts: &mut Vec<Label>) -> f64 {
+    let mut top = EDGE - 2.0;
+    for (text, size, colour, lines) in [(&chart.title, TITLE, INK, 2), (&chart.subtitle, TEXT, GREY, 2)] {
+        for line in font::wrap(&font::one_line(text), size, width - 2.0 * EDGE, lines) {
+            texts.push(Label::new(line, (EDGE, top + size), size, colour, Anchor::Start));
+            top += size * 1.35;
+        }
+    }
+    top + 12.0
+}
+
+/// Adds the notes; returns where the panel must end.
+fn footer(chart: &Chart, data: &Data, width: f64, height: f64, texts: &mut Vec<Label>) -> f64 {
+    let notes = data.notes.iter().flat_map(|note| font::wrap(&font::one_line(note), NOTE, width - 2.0 * EDGE, 2));
+    let notes: Vec<String> = notes.collect();
+    let mut bottom = height - EDGE;
+    for note in notes.iter().rev() {
+        texts.push(Label::new(note, (EDGE, bottom - 2.0), NOTE, GREY, Anchor::Start));
+        bottom -= NOTE * 1.4;
+    }
+    if !notes.is_empty() {
+        bottom -= 4.0;
+    }
+    let title = if chart.x.title.is_empty() { 0.0 } else { TEXT * 1.6 };
+    bottom - title - TICK - TICK_GAP
+}
+
+fn axis_titles(chart: &Chart, panel: &Rect, texts: &mut Vec<Label>) {
+    let title = |axis: &Axis, limit: f64| font::elide_end(&font::one_line(&axis.title), TEXT, limit);
+    if !chart.x.title.is_empty() {
+        let at = ((panel.left + panel.right) / 2.0, panel.bottom + TICK_GAP + TICK + TEXT * 1.4);
+        texts.push(Label::new(title(&chart.x, panel.width()), at, TEXT, INK, Anchor::Middle));
+    }
+    if !chart.y.title.is_empty() {
+        let at = (EDGE + TEXT * 0.8, (panel.top + panel.bottom) / 2.0);
+        let label = Label::new(title(&chart.y, panel.height()), at, TEXT, INK, Anchor::Middle);
+        texts.push(Label { upright: true, ..label });
+    }
+}
+
+fn upright_axis(axis: &Axis, range: Range, height: f64) -> Placed {
+    let wanted = ((height / 46.0) as usize).clamp(2, 9);
+    let values = tick_values(axis, &range, wanted, false);
+    let rooms = |_: &str| TICK * 1.3;
+    let ticks = without_overlap(labelled(axis, &range, &values), &range, height, rooms);
+    let minor = minor_ticks(axis, &range);
+    Placed { range, ticks, minor }
+}
+
+fn level_axis(chart: &Chart, data: &Data, range: Range, panel: &Rect) -> Placed {
+    let axis = &chart.x;
+    let whole = data.series.iter().flat_map(|own| &own.points).all(|point| point.x.fract() == 0.0);
+    let (width, minor) = (panel.width(), minor_ticks(axis, &range));
+    let room = |label: &str| font::room(label, TICK) + LABEL_GAP;
+    let most = ((width / 56.0) as usize).clamp(2, 12);
+    for wanted in (2..=most).rev() {
+        let mut ticks = labelled(axis, &range, &tick_values(axis, &range, wanted, whole));
+        if let Ticks::Named(names) = &axis.ticks {
+            let share = width / names.len().max(1) as f64 - LABEL_GAP;
+            ticks.iter_mut().for_each(|(_, label)| *label = font::elide_middle(label, TICK, share.max(TICK)));
+        }
+        let fits = without_overlap(ticks.clone(), &range, width, room);
+        if fits == ticks || wanted == 2 || !matches!(axis.ticks, Ticks::Round) {
+            return Placed { range, ticks: fits, minor };
+        }
+    }
+    Placed { range, ticks: vec![], minor }
+}
+
+fn tick_values(axis: &Axis, range: &Range, wanted: usize, whole: bool) -> Vec<f64> {
+    let mut values = match &axis.ticks {
+        Ticks::At(values) => values.clone(),
+        Ticks::Named(names) => names.iter().map(|(at, _)| *at).collect(),
+        Ticks::Round if axis.scale == Scale::Linear => ticks::linear(range, wanted, whole),
+        Ticks::Round => ticks::logarithmic(range, wanted),
+    };
+    values.retain(|value| range.holds(*value));
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    values
+}
+
+fn minor_ticks(axis: &Axis, range: &Range) -> Vec<f64> {
+    if matches!(axis.ticks, Ticks::Round) {
+        ticks::minor(range)
+    } else {
+        vec![]
+    }
+}
+
+fn labelled(axis: &Axis, range: &Range, values: &[f64]) -> Vec<(f64, String)> {
+    if let Ticks::Named(names) = &axis.ticks {
+        let name = |at: &f64| names.iter().find(|(own, _)| own == at).map_or("", |(_, name)| name);
+        return values.iter().map(|at| (*at, font::one_line(name(at)))).collect();
+    }
+    let each = range.scale.is_log() || matches!(axis.ticks, Ticks::At(_));
+    values.iter().copied().zip(number::labels(values, axis.numbers, each)).collect()
+}
+
+/// Empties the labels that would touch one before them; the last one goes before the others.
+fn without_overlap(
+    mut ticks: Vec<(f64, String)>,
+    range: &Range,
+    length: f64,
+    room: impl Fn(&str) -> f64,
+) -> Vec<(f64, String)> {
+    let spans: Vec<(f64, f64)> = ticks
+        .iter()
+        .map(|(at, label)| (range.place(*at) * length, room(label) / 2.0))
+        .map(|(middle, half)| (middle - half, middle + half))
+        .collect();
+    let last = spans.len().saturating_sub(1);
+    let mut end = f64::NEG_INFINITY;
+    for (index, (from, to)) in spans.iter().enumerate() {
+        let hides_last = index < last && *to > spans[last].0;
+        if *from < end || hides_last {
+            ticks[index].1.clear();
+        } else {
+            end = *to;
+        }
+    }
+    ticks
+}
+
+/// How far the outermost label of the x axis would reach beyond the picture.
+fn overhang(x: &Placed, panel: &Rect, width: f64) -> f64 {
+    let right_ends = x
+        .ticks
+        .iter()
+        .map(|(at, label)| panel.left + x.range.place(*at) * panel.width() + font::room(label, TICK) / 2.0);
+    (right_ends.fold(0.0, f64::max) - (width - 4.0)).max(0.0)
+}
+
+fn check_room(panel: &Rect, width: f64, height: f64) -> Result<()> {
+    if panel.width() >= LEAST && panel.height() >= LEAST {
+        return Ok(());
+    }
+    let found = format!(
+        "a chart of {width} x {height} pixels leaves {:.0} x {:.0} for its panel",
+        panel.width(),
+        panel.height()
+    );
+    Err(Error::input(format!("{found}, expected at least {LEAST} x {LEAST}"))
+        .with_hint("make it larger, or shorten its titles and notes"))
+}

@@ -1,0 +1,39 @@
+//! Charts (SVG, PNG) and the HTML report. The only place that knows plotters.
+//!
+//! A chart passes through four hands, each in its own file(s):
+//!
+//! ```text
+//! chart (what to show) → layout (where: ticks, margins, labels) → draw (a Scene of shapes) → svg, png
+//! kinds (the usual charts of a sweep) build a Chart; report gathers charts and tables in one page
+//! ```
+//!
+//! Layout is our own, because it has to promise that labels never overlap or leave the
+//! picture; plotters turns the shapes into SVG and pixels.
+
+mod around;
+pub mod chart;
+mod clean;
+mod clip;
+mod draw;
+mod font;
+pub mod kinds;
+mod layout;
+mod marks;
+mod names;
+mod number;
+mod palette;
+mod pixels;
+mod place;
+pub mod report;
+mod scale;
+mod scene;
+pub mod smooth;
+mod svg;
+pub mod sweep;
+mod thin;
+mod ticks;
+
+pub use chart::{Annotation, Axis, Chart, Legend, Line, Mark, Numbers, Point, Series, Spread, Ticks};
+pub use kinds::{Curve, Curves, Observation, Versus};
+pub use report::{Cell, Figure, Outcome, Report, Script, Table, Trial};
+pub use scale::Scale;

@@ -1,0 +1,83 @@
+//! The script itself and files: `args`, `read_text`, `write_text`, `read_json`, `write_json`.
+
+use crate::script::convert::RhaiResultOf;
+use crate::script::state::State;
+use crate::script::{args as settings, json};
+use crate::{files, Error};
+use rhai::plugin::*;
+use rhai::{Dynamic, Map};
+use std::path::Path;
+
+#[export_module(manifest)]
+pub mod functions {
+    /// The script's settings: the given defaults, with the `--set key=value` values in their places.
+    ///
+    /// A value is read as the type of its default: an int, a float, a bool, a string, or an
+    /// array of these (comma-separated). A default of `()` takes any value. A map inside is
+    /// a group, set by `--set group.key=value`. An unknown key or a value of another type is
+    /// an error. `lorhai run FILE --help` lists the settings, with the comment at the end of
+    /// each line, so call it early, and once.
+    ///
+    /// ```rhai
+    /// let cfg = args(#{
+    ///     model: "scripts/tiny",    // folder or hub name
+    ///     ranks: [2, 4, 8],         // LoRA ranks to try
+    ///     lr: 2e-4,
+    /// });
+    /// print(cfg.ranks);
+    /// ```
+    // Not called `args` in Rust: that name means something else inside the macro.
+    #[rhai_fn(name = "args", return_raw, volatile)]
+    pub fn read_args(context: NativeCallContext, defaults: Map) -> RhaiResultOf<Map> {
+        let state = State::of(&context)?;
+        state.declare(&defaults, context.call_position().line().unwrap_or(0))?;
+        if state.describing() {
+            return Err(Error::stopped().into());
+        }
+        let resolved = settings::resolve(&defaults, &state.given())?;
+        state.resolve(&resolved);
+        Ok(resolved)
+    }
+
+    /// The text of a UTF-8 file.
+    ///
+    /// ```rhai
+    /// write_text("note.txt", "hello");
+    /// print(read_text("note.txt").len());
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn read_text(path: &str) -> RhaiResultOf<String> {
+        Ok(files::read_text(Path::new(path))?)
+    }
+
+    /// Writes a text file, whole or not at all; folders are made as needed.
+    ///
+    /// ```rhai
+    /// write_text("runs/note.txt", "best rank: 8\n");
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn write_text(path: &str, text: &str) -> RhaiResultOf<()> {
+        Ok(files::write_whole(Path::new(path), text.as_bytes())?)
+    }
+
+    /// The value in a JSON file: objects become maps, whole numbers ints, null `()`.
+    ///
+    /// ```rhai
+    /// write_json("point.json", #{ rank: 8, loss: 0.5 });
+    /// print(read_json("point.json").rank);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn read_json(path: &str) -> RhaiResultOf<Dynamic> {
+        Ok(json::to_dynamic(&files::read_json(Path::new(path))?))
+    }
+
+    /// Writes a value as a JSON file, whole or not at all; maps are written sorted by key.
+    ///
+    /// ```rhai
+    /// write_json("ranks.json", [2, 4, 8]);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn write_json(path: &str, value: Dynamic) -> RhaiResultOf<()> {
+        Ok(files::write_json(Path::new(path), &json::to_json(&value)?)?)
+    }
+}

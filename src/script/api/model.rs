@@ -1,0 +1,366 @@
+//! Models and their adapters.
+
+use crate::hub::{self, Hub};
+use crate::lora::{peft, LoadOptions};
+use crate::model::{device, Config};
+use crate::script::convert::RhaiResultOf;
+use crate::script::downloads::Downloads;
+use crate::script::handles::Handle;
+use crate::script::options::Options;
+use crate::script::settings::lora_spec;
+use crate::script::state::State;
+use crate::{eval, lora};
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Map};
+use std::path::Path;
+
+#[export_module(manifest)]
+pub mod functions {
+    /// A base model with its adapters and its tokenizer.
+    pub type Model = Handle<crate::lora::Model>;
+
+    /// Load a model by folder or hub name, with the dtype and device chosen for this machine.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// print(model.dtype);
+    /// ```
+    #[rhai_fn(name = "load_model", return_raw, volatile)]
+    pub fn load_model(context: NativeCallContext, name: &str) -> RhaiResultOf<Model> {
+        load_model_with(context, name, Map::new())
+    }
+
+    /// Load a model by folder or hub name.
+    ///
+    /// Options: `dtype` ("auto": bf16 where this machine is faster in it; "f32", "bf16"),
+    /// `device` ("auto": the first GPU if there is one; "cpu", "cuda", "cuda:1"), `revision`
+    /// (a branch, tag or commit of the hub).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny", #{ dtype: "f32", device: "cpu" });
+    /// ```
+    #[rhai_fn(name = "load_model", return_raw, volatile)]
+    pub fn load_model_with(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Model> {
+        let options = load_options("load_model", options)?;
+        Ok(Handle::new(lora::Model::load(name, &options, &mut Downloads::new(&State::of(&context)?))?))
+    }
+
+    /// A model with random weights, from the `config.json` and tokenizer in a folder: for pretraining.
+    ///
+    /// Options: `seed` (0), `dtype` ("f32"), `device` ("auto").
+    ///
+    /// ```rhai
+    /// let model = random_model("scripts/tiny", #{ seed: 1 });
+    /// model.train_all();
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn random_model(folder: &str, options: Map) -> RhaiResultOf<Model> {
+        let mut options = Options::new("random_model", options);
+        let seed = options.take("seed", 0_u64)?;
+        let load = LoadOptions {
+            dtype: options.take("dtype", "f32".to_owned())?,
+            device: options.take("device", "auto".to_owned())?,
+            revision: None,
+        };
+        options.finish()?;
+        Ok(Handle::new(lora::Model::random(Path::new(folder), seed, &load)?))
+    }
+
+    /// Count parameters from a model's config.json alone: no weights are read or fetched.
+    ///
+    /// The options are those of `add_lora`. The result has `parameters`, `trainable`, `all`
+    /// and `line`, which is what peft prints.
+    ///
+    /// ```rhai
+    /// let counts = count_parameters("scripts/tiny", #{ r: 16, target_modules: "all-linear" });
+    /// print(counts.line);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn count_parameters(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Map> {
+        let mut options = Options::new("count_parameters", options);
+        let spec = lora_spec(&mut options)?;
+        options.finish()?;
+        let config = Config::from_file(&hub::resolve_config(
+            name,
+            &Hub::from_env()?,
+            &mut Downloads::new(&State::of(&context)?),
+        )?)?;
+        let (base, trainable) = (config.parameter_count(), lora::adapter::trainable_count(&spec, &config)?);
+        let mut counts = Map::new();
+        counts.insert("parameters".into(), (base as i64).into());
+        counts.insert("trainable".into(), (trainable as i64).into());
+        counts.insert("all".into(), ((base + trainable) as i64).into());
+        counts.insert("line".into(), lora::adapter::count_line(trainable, base + trainable).into());
+        Ok(counts)
+    }
+
+    /// The name or folder that the model was loaded by.
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny").name);
+    /// ```
+    #[rhai_fn(get = "name", global, pure, return_raw)]
+    pub fn name(model: &mut Model) -> RhaiResultOf<String> {
+        Ok(model.read()?.name.clone())
+    }
+
+    /// The dtype of the weights: "f32" or "bf16".
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny", #{ dtype: "f32" }).dtype);
+    /// ```
+    #[rhai_fn(get = "dtype", global, pure, return_raw)]
+    pub fn dtype(model: &mut Model) -> RhaiResultOf<String> {
+        Ok(device::dtype_name(model.read()?.decoder().dtype).to_owned())
+    }
+
+    /// The device that the weights are on: "cpu" or "cuda:0".
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny").device);
+    /// ```
+    #[rhai_fn(get = "device", global, pure, return_raw)]
+    pub fn device_name(model: &mut Model) -> RhaiResultOf<String> {
+        Ok(device::device_name(model.read()?.decoder().device))
+    }
+
+    /// The number of parameters of the base, tied weights counted once.
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny").parameters);
+    /// ```
+    #[rhai_fn(get = "parameters", global, pure, return_raw)]
+    pub fn parameters(model: &mut Model) -> RhaiResultOf<i64> {
+        Ok(model.read()?.decoder().config.parameter_count() as i64)
+    }
+
+    /// Add a LoRA adapter and make it the active one; the base is frozen.
+    ///
+    /// Options: `r` (8), `alpha` (8), `dropout` (0), `target_modules` (["q_proj", "v_proj"]; an
+    /// array of names, "all-linear", or a regular expression over the full name),
+    /// `exclude_modules`, `layers_to_transform`, `rank_pattern`, `alpha_pattern` (maps from name
+    /// to number), `use_rslora` (false), `init` (true; "gaussian"), `name` ("default"), `seed`
+    /// (42). peft's names (`lora_alpha`, `lora_dropout` …) work too.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 8, alpha: 16, target_modules: "all-linear" });
+    /// model.print_trainable_parameters();
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn add_lora(model: &mut Model, options: Map) -> RhaiResultOf<()> {
+        let mut options = Options::new("add_lora", options);
+        let spec = lora_spec(&mut options)?;
+        let name = options.take("name", lora::resident::DEFAULT_NAME.to_owned())?;
+        let seed = options.take("seed", 42_u64)?;
+        options.finish()?;
+        Ok(model.write()?.adapted.add(&name, spec, seed)?)
+    }
+
+    /// Make all weights trainable: full-parameter training (f32 models only).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny", #{ dtype: "f32" });
+    /// model.train_all();
+    /// model.print_trainable_parameters();
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn train_all(model: &mut Model) -> RhaiResultOf<()> {
+        Ok(model.write()?.adapted.train_all()?)
+    }
+
+    /// Print how many parameters are trained, in the words of peft.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// model.print_trainable_parameters();
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn print_trainable_parameters(context: NativeCallContext, model: &mut Model) -> RhaiResultOf<()> {
+        let line = model.read()?.adapted.count_line();
+        context.call_native_fn::<()>("print", (line,))
+    }
+
+    /// The number of trainable parameters.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// print(model.trainable_parameters);
+    /// ```
+    #[rhai_fn(get = "trainable_parameters", global, pure, return_raw)]
+    pub fn trainable_parameters(model: &mut Model) -> RhaiResultOf<i64> {
+        Ok(model.read()?.adapted.counts().0 as i64)
+    }
+
+    /// The names of the adapters on the model.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ name: "first" });
+    /// print(model.adapters);
+    /// ```
+    #[rhai_fn(get = "adapters", global, pure, return_raw)]
+    pub fn adapters(model: &mut Model) -> RhaiResultOf<Array> {
+        Ok(model.read()?.adapted.names().map(|name| Dynamic::from(name.to_owned())).collect())
+    }
+
+    /// Choose the adapter that takes part in the forward pass and is trained.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ name: "a" });
+    /// model.add_lora(#{ name: "b" });
+    /// model.set_adapter("a");
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn set_adapter(model: &mut Model, name: &str) -> RhaiResultOf<()> {
+        Ok(model.write()?.adapted.set_active(name)?)
+    }
+
+    /// Let the base answer alone, until `enable_adapters`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// model.disable_adapters();
+    /// model.enable_adapters();
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn disable_adapters(model: &mut Model) -> RhaiResultOf<()> {
+        model.write()?.adapted.set_enabled(false);
+        Ok(())
+    }
+
+    /// Let the active adapter take part again.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// model.disable_adapters();
+    /// model.enable_adapters();
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn enable_adapters(model: &mut Model) -> RhaiResultOf<()> {
+        model.write()?.adapted.set_enabled(true);
+        Ok(())
+    }
+
+    /// Remove an adapter; the base stays as it was loaded, bit for bit.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ name: "trial" });
+    /// model.delete_adapter("trial");
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn delete_adapter(model: &mut Model, name: &str) -> RhaiResultOf<()> {
+        model.write()?.adapted.remove(name)?;
+        Ok(())
+    }
+
+    /// Save the active adapter as peft does, with the tokenizer's files beside it.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// model.save_adapter("runs/adapter");
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn save_adapter(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
+        let model = model.read()?;
+        let adapter = model.adapted.adapter(None)?;
+        peft::save(adapter, &model.name, Path::new(folder))?;
+        model.save_tokenizer(Path::new(folder))?;
+        let state = State::of(&context)?;
+        for note in peft::deployment_notes(adapter, &model.decoder().config) {
+            state.note(&note);
+        }
+        Ok(())
+    }
+
+    /// Load an adapter that lorhai or peft saved, and make it the active one.
+    ///
+    /// Options: `name` ("default").
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4, name: "first" });
+    /// model.save_adapter("runs/adapter");
+    /// model.load_adapter("runs/adapter", #{ name: "second" });
+    /// print(model.adapters);
+    /// ```
+    #[rhai_fn(name = "load_adapter", global, pure, return_raw, volatile)]
+    pub fn load_adapter_with(
+        context: NativeCallContext,
+        model: &mut Model,
+        folder: &str,
+        options: Map,
+    ) -> RhaiResultOf<()> {
+        let mut options = Options::new("load_adapter", options);
+        let name = options.take("name", lora::resident::DEFAULT_NAME.to_owned())?;
+        options.finish()?;
+        let mut model = model.write()?;
+        let folder = hub::resolve_model(folder, &Hub::from_env()?, &mut Downloads::new(&State::of(&context)?))?.path;
+        let adapter = peft::load(&folder, &model.decoder().config, model.decoder().device)?;
+        Ok(model.adapted.insert(&name, adapter)?)
+    }
+
+    /// Load an adapter that lorhai or peft saved, under the name "default".
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4, name: "first" });
+    /// model.save_adapter("runs/adapter");
+    /// model.load_adapter("runs/adapter");
+    /// ```
+    #[rhai_fn(name = "load_adapter", global, pure, return_raw, volatile)]
+    pub fn load_adapter(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
+        load_adapter_with(context, model, folder, Map::new())
+    }
+
+    /// Save the whole base model as a transformers folder: config, weights, tokenizer.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.save("runs/copy");
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn save(model: &mut Model, folder: &str) -> RhaiResultOf<()> {
+        Ok(model.write()?.save(Path::new(folder))?)
+    }
+
+    /// Continue a text greedily: at each step the most likely token.
+    ///
+    /// Options: `max_new_tokens` (64). A chat template is not applied; see `chat`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// print(model.generate("the", #{ max_new_tokens: 8 }));
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn generate(model: &mut Model, prompt: &str, options: Map) -> RhaiResultOf<String> {
+        let mut options = Options::new("generate", options);
+        let max_new_tokens = options.take("max_new_tokens", 64_usize)?;
+        options.finish()?;
+        let model = model.read()?;
+        let tokenizer = model.tokenizer()?;
+        let ids = tokenizer.encode(prompt, true)?;
+        let set = model.adapted.adapter_set(None);
+        let fresh = eval::generate::greedy(model.decoder(), &set, &ids, max_new_tokens, tokenizer.end_ids())?;
+        Ok(tokenizer.decode(&fresh, true)?)
+    }
+}
+
+fn load_options(function: &str, options: Map) -> crate::Result<LoadOptions> {
+    let default = LoadOptions::default();
+    let mut options = Options::new(function, options);
+    let load = LoadOptions {
+        dtype: options.take("dtype", default.dtype)?,
+        device: options.take("device", default.device)?,
+        revision: options.take_opt("revision")?,
+    };
+    options.finish()?;
+    Ok(load)
+}

@@ -1,0 +1,372 @@
+//! Sweeps: many trials over one base, their table, charts and report.
+
+use crate::lora::LoraSpec;
+use crate::model::device;
+use crate::plot::sweep::{About, ChartOptions};
+use crate::plot::{self, Scale};
+use crate::script::api::data::TokenizedSplit;
+use crate::script::callback::Callback;
+use crate::script::convert::RhaiResultOf;
+use crate::script::handles::Handle;
+use crate::script::json::{to_dynamic, to_json};
+use crate::script::options::Options;
+use crate::script::settings::{self, LORA, TRAIN};
+use crate::script::state::State;
+use crate::sweep::table::TableOptions;
+use crate::sweep::{self, Event, Grid, Plan, Point, Trial};
+use crate::train::progress::Progress;
+use crate::train::TrainConfig;
+use crate::{lora, Error, Result};
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, FnPtr, Map};
+use serde_json::{json, Value};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[export_module(manifest)]
+pub mod functions {
+    /// A base model with its adapters and its tokenizer.
+    pub type Model = Handle<crate::lora::Model>;
+    /// The trials of a sweep and what became of them.
+    pub type SweepResult = Handle<crate::sweep::SweepResult>;
+    /// A chart, to be saved as SVG or PNG.
+    pub type Chart = crate::plot::Chart;
+
+    /// Train one adapter per point of a grid over one base, and measure each on held-out rows.
+    ///
+    /// Options: `grid` (map from any option of `lora` or `train` to its values; `seed` may be a
+    /// count), `lora` (the options of `add_lora`; a function gets the point, as in
+    /// `alpha: |p| 2 * p.rank`), `train` (the options of `train`), `out` (the folder of the sweep;
+    /// required), `charts` (true: `charts/` and `report.html` in `out`).
+    ///
+    /// Trials that are finished in `out` are not run again; one that failed is recorded and the
+    /// rest go on. Paired by default: every rank sees the same data in the same order, and the A
+    /// of a smaller rank is the first rows of the A of a larger one.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = load_dataset("scripts/tiny/train.jsonl")
+    ///     .map(|row| #{ prompt: row.instruction, completion: " " + row.output })
+    ///     .take(40).tokenize(base, #{ max_length: 128 }).split(#{ test: 0.1 });
+    /// let result = sweep(base, data, #{
+    ///     grid:  #{ rank: [2, 4], seed: 2 },
+    ///     lora:  #{ alpha: |p| 2 * p.rank, target_modules: "all-linear" },
+    ///     train: #{ steps: 2, batch: 4, lr: 1e-3 },
+    ///     out:   "runs/sweep" });
+    /// print(result.table());
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn sweep(
+        context: NativeCallContext,
+        base: Model,
+        data: TokenizedSplit,
+        options: Map,
+    ) -> RhaiResultOf<SweepResult> {
+        let mut options = Options::new("sweep", options);
+        let asked = Asked::read(&mut options)?;
+        options.finish()?;
+        let state = State::of(&context)?;
+        let started = Instant::now();
+        let base = base.read()?;
+        let settings = asked.settings(&context)?;
+        let plan = asked.plan(&base, &data, &settings)?;
+        let result = run(&base, &data, &plan, &settings, &state)?;
+        if asked.charts {
+            let about = about(&base, &asked, &state, started.elapsed().as_secs_f64())?;
+            for path in plot::sweep::write_all(&result, &about)? {
+                if path.extension().is_some_and(|extension| extension == "html") {
+                    state.note(&format!("report: {}", path.display()));
+                }
+            }
+        }
+        Ok(Handle::new(result))
+    }
+
+    /// Open the results of an earlier sweep by its folder, finished or not.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    ///     .tokenize(base, #{}).split(#{ test: 1 });
+    /// sweep(base, data, #{ grid: #{ rank: [2] }, train: #{ steps: 1 }, out: "runs/one" });
+    /// print(open_sweep("runs/one").rows.len());
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn open_sweep(out: &str) -> RhaiResultOf<SweepResult> {
+        Ok(Handle::new(sweep::SweepResult::open(Path::new(out))?))
+    }
+
+    /// The results as a table: mean and spread over seeds, paired differences to the first value.
+    #[rhai_fn(name = "table", global, pure, return_raw)]
+    pub fn table(result: &mut SweepResult) -> RhaiResultOf<String> {
+        Ok(result.read()?.table())
+    }
+
+    /// The results as a table.
+    ///
+    /// Options: `over` ("seed": the axis whose trials are taken together), `metric` ("eval_loss":
+    /// compared with the baseline), `baseline` (the first value of every axis; a map of axis
+    /// values).
+    #[rhai_fn(name = "table", global, pure, return_raw)]
+    pub fn table_with(result: &mut SweepResult, options: Map) -> RhaiResultOf<String> {
+        let mut options = Options::new("table", options);
+        let baseline: Option<Map> = options.take_opt("baseline")?;
+        let baseline = baseline.map(|map| to_json(&map.into())).transpose()?;
+        let chosen = TableOptions {
+            over: options.take_opt("over")?,
+            metric: options.take_opt("metric")?,
+            baseline: baseline.and_then(|value| value.as_object().cloned()),
+        };
+        options.finish()?;
+        Ok(result.read()?.table_with(&chosen)?)
+    }
+
+    /// The trials as an array of maps, in the order of the grid.
+    #[rhai_fn(get = "rows", global, pure, return_raw)]
+    pub fn rows(result: &mut SweepResult) -> RhaiResultOf<Array> {
+        match to_dynamic(&result.read()?.to_json()).into_array() {
+            Ok(rows) => Ok(rows),
+            Err(found) => Err(Error::bug(format!("the results are no array but {found}")).into()),
+        }
+    }
+
+    /// The trial with the best value of a metric, as a map.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn best(result: &mut SweepResult, metric: &str) -> RhaiResultOf<Map> {
+        let result = result.read()?;
+        let row = result.best(metric)?;
+        let columns = result.columns().into_iter();
+        Ok(columns.map(|column| (column.into(), to_dynamic(&row.value(column)))).collect())
+    }
+
+    /// How many trials this call trained; the others were finished before.
+    #[rhai_fn(get = "trained", global, pure, return_raw)]
+    pub fn trained(result: &mut SweepResult) -> RhaiResultOf<i64> {
+        Ok(result.read()?.trained as i64)
+    }
+
+    /// A chart of one metric against one key of the grid.
+    ///
+    /// Options: `x` (the first axis), `y` ("eval_loss"), `over` ("seed": means and error bars are
+    /// taken over it), `group` (a second key: one line each), `x_scale`, `y_scale` ("linear",
+    /// "log2", "log10"), `title`.
+    #[rhai_fn(name = "chart", global, pure, return_raw)]
+    pub fn chart(result: &mut SweepResult, options: Map) -> RhaiResultOf<Chart> {
+        let mut options = Options::new("chart", options);
+        let chosen = chart_options(&mut options)?;
+        options.finish()?;
+        Ok(plot::sweep::chart(&*result.read()?, &chosen)?)
+    }
+
+    /// Write a chart to a file that ends in `.svg` or `.png`, whole or not at all.
+    #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
+    pub fn save_chart(chart: &mut Chart, path: &str) -> RhaiResultOf<()> {
+        Ok(chart.save(Path::new(path))?)
+    }
+}
+
+/// The options of `sweep`, before the functions among them are called.
+struct Asked {
+    grid: Grid,
+    lora: Map,
+    train: Map,
+    out: PathBuf,
+    charts: bool,
+}
+
+/// The settings of every point, in the order of the grid.
+type Settings = Vec<(Point, LoraSpec, TrainConfig)>;
+
+impl Asked {
+    fn read(options: &mut Options) -> Result<Self> {
+        let grid: Map = options.take_required("grid")?;
+        let grid = to_json(&grid.into())?;
+        let names: Vec<&str> = [LORA, TRAIN]
+            .concat()
+            .into_iter()
+            .flat_map(|(short, long)| [short, long])
+            .filter(|name| !name.is_empty())
+            .collect();
+        Ok(Asked {
+            grid: Grid::from_json(grid.as_object().unwrap_or(&serde_json::Map::new()), &names)?,
+            lora: options.take("lora", Map::new())?,
+            train: options.take("train", Map::new())?,
+            out: options.take_required("out")?,
+            charts: options.take("charts", true)?,
+        })
+    }
+
+    /// Resolves every point before the first trial starts, so that a mistake costs nothing.
+    fn settings(&self, context: &NativeCallContext) -> RhaiResultOf<Settings> {
+        let points = self.grid.points().into_iter();
+        points
+            .map(|point| {
+                let lora = at_point("lora", LORA, &self.lora, &point, context)?;
+                let train = at_point("train", TRAIN, &self.train, &point, context)?;
+                let mut lora = Options::new("sweep: lora", lora);
+                let spec = settings::lora_spec(&mut lora).and_then(|spec| lora.finish().map(|()| spec));
+                let mut train = Options::new("sweep: train", train);
+                let config = settings::train_config(&mut train).and_then(|config| train.finish().map(|()| config));
+                Ok((point, spec?, config?))
+            })
+            .collect()
+    }
+
+    fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings) -> Result<Plan> {
+        let decoder = base.decoder();
+        let shared = json!({
+            "model": { "name": base.name, "fingerprint": base.fingerprint()? },
+            "dtype": device::dtype_name(decoder.dtype),
+            "device": device::device_name(decoder.device),
+            "data": { "train": data.train.rows.fingerprint(), "test": data.test.rows.fingerprint() },
+            "lorhai": env!("CARGO_PKG_VERSION"),
+        });
+        let mut plan = Plan::new(&self.out, self.grid.clone(), json!({ "model": base.name }), |point| {
+            let found = settings.iter().find(|(known, _, _)| known == point);
+            let (_, spec, config) = found.ok_or_else(|| Error::bug("a point without settings"))?;
+            config.check()?;
+            check_targets(spec, base)?;
+            let mut complete = json!({ "lora": spec, "train": config });
+            if let (Value::Object(complete), Value::Object(shared)) = (&mut complete, shared.clone()) {
+                complete.extend(shared);
+            }
+            Ok(complete)
+        })?;
+        plan.group_size = 1;
+        Ok(plan)
+    }
+}
+
+/// A misspelt target or a rank that cannot be is the same mistake in every trial: refused
+/// before the first.
+fn check_targets(spec: &LoraSpec, base: &lora::Model) -> Result<()> {
+    let linears = crate::model::shapes::linear_shapes(&base.decoder().config);
+    lora::targets::refuse_unmatched_names(spec, &linears)?;
+    lora::targets::match_targets(spec, &linears).map(|_| ())
+}
+
+/// The options at one point: functions called with it, its own values put in.
+fn at_point(
+    group: &str,
+    table: &[(&str, &str)],
+    options: &Map,
+    point: &Point,
+    context: &NativeCallContext,
+) -> RhaiResultOf<Map> {
+    let values: Map = point.values.iter().map(|(key, value)| (key.as_str().into(), to_dynamic(value))).collect();
+    let mut resolved = Map::new();
+    for (name, value) in options {
+        let value = match value.clone().try_cast::<FnPtr>() {
+            None => value.clone(),
+            Some(function) => {
+                let callback = Callback::new(context, function);
+                let called = callback.call::<Dynamic>([Dynamic::from_map(values.clone())]);
+                callback.settle(called)?
+            }
+        };
+        resolved.insert(name.clone(), value);
+    }
+    for (key, value) in &values {
+        let Some(short) = settings::short_name(table, key) else { continue };
+        let names = table.iter().find(|(known, _)| *known == short).map_or(["", ""], |(short, long)| [short, long]);
+        if let Some(twice) = names.into_iter().find(|name| resolved.contains_key(*name)) {
+            let text = format!("sweep: `{key}` is an axis of the grid and `{group}.{twice}` is given too");
+            return Err(Error::input(text).with_hint("leave one of them out").into());
+        }
+        resolved.insert(short.into(), value.clone());
+    }
+    Ok(resolved)
+}
+
+fn run(
+    base: &lora::Model,
+    data: &TokenizedSplit,
+    plan: &Plan,
+    settings: &Settings,
+    state: &State,
+) -> Result<sweep::SweepResult> {
+    let save_tokenizer = |folder: &Path| base.save_tokenizer(folder);
+    let shared = sweep::lora::Shared {
+        decoder: base.decoder(),
+        base: &base.name,
+        save_tokenizer: &save_tokenizer,
+        train: &data.train.rows,
+        test: Some(&data.test.rows),
+    };
+    let progress = RefCell::new(None::<Progress>);
+    let mut observer = |event: &Event| {
+        if let Some(progress) = progress.take() {
+            progress.finish();
+        }
+        state.note(&event.to_string());
+    };
+    let mut run_group = |group: &[&Trial]| {
+        group
+            .iter()
+            .map(|trial| {
+                let (_, spec, config) =
+                    settings.get(trial.index).ok_or_else(|| Error::bug("a trial without settings"))?;
+                let mut bar = Progress::new(&trial.point.to_string(), state.quiet());
+                let outcome = sweep::lora::run_trial(shared, trial, spec.clone(), config, &mut bar);
+                bar.finish();
+                outcome
+            })
+            .collect()
+    };
+    sweep::run(plan, &mut observer, &mut run_group)
+}
+
+fn chart_options(options: &mut Options) -> Result<ChartOptions> {
+    let mut scale = |name: &str| -> Result<Option<Scale>> {
+        let text: Option<String> = options.take_opt(name)?;
+        text.map(|text| Scale::parse(name, &text)).transpose()
+    };
+    let (x_scale, y_scale) = (scale("x_scale")?, scale("y_scale")?);
+    Ok(ChartOptions {
+        x: options.take_opt("x")?,
+        y: options.take_opt("y")?,
+        over: options.take_opt("over")?,
+        group: options.take_opt("group")?,
+        x_scale,
+        y_scale,
+        title: options.take("title", String::new())?,
+    })
+}
+
+fn about(base: &lora::Model, asked: &Asked, state: &State, seconds: f64) -> Result<About> {
+    let decoder = base.decoder();
+    let settings = match state.settings()? {
+        Value::Object(settings) => settings.into_iter().map(|(key, value)| (key, plain(&value))).collect(),
+        _ => Vec::new(),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let environment = [
+        ("lorhai", env!("CARGO_PKG_VERSION").to_owned()),
+        ("libtorch", env!("LORHAI_LIBTORCH_VERSION").to_owned()),
+        ("model", base.name.clone()),
+        ("parameters", lora::adapter::thousands(decoder.config.parameter_count())),
+        ("dtype", device::dtype_name(decoder.dtype).to_owned()),
+        ("device", device::device_name(decoder.device)),
+        ("threads", format!("{} of {cores} cores", tch::get_num_threads())),
+    ];
+    Ok(About {
+        title: format!(
+            "Sweep over {}",
+            asked.grid.axes().iter().map(|axis| axis.key.as_str()).collect::<Vec<_>>().join(", ")
+        ),
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        seconds,
+        script: Some((state.script(), state.source())),
+        settings,
+        environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        ..About::default()
+    })
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

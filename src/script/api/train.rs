@@ -1,0 +1,390 @@
+//! Training: the primitives of a custom loop, and `train`, which is made of them.
+
+use crate::bail;
+use crate::error::Kind;
+use crate::lora::trainable::dropout_key;
+use crate::lora::Trainable;
+use crate::model::{loss, Adapters, Decoder, Input};
+use crate::script::api::data::{Tokenized, TokenizedSplit};
+use crate::script::convert::RhaiResultOf;
+use crate::script::handles::Handle;
+use crate::script::options::Options;
+use crate::script::settings;
+use crate::script::state::State;
+use crate::train::observer::{Observer, Several};
+use crate::train::progress::Progress;
+use crate::train::recorder::Recorder;
+use crate::train::trainer::Evaluate;
+use crate::train::{clip, schedule, AdamW, Outcome, TrainConfig};
+use crate::{eval, lora, Error, Result};
+use rhai::plugin::*;
+use rhai::Map;
+use std::path::{Path, PathBuf};
+use tch::Tensor as Values;
+
+/// What a forward pass gives.
+#[derive(Clone)]
+pub struct Output {
+    logits: Handle<Values>,
+    loss: Handle<Values>,
+}
+
+/// AdamW over the trainable parameters of one model.
+pub struct Optimizer {
+    model: Handle<lora::Model>,
+    adamw: AdamW,
+    lr: f64,
+}
+
+#[export_module(manifest)]
+pub mod functions {
+    /// A base model with its adapters and its tokenizer.
+    pub type Model = Handle<crate::lora::Model>;
+    /// Ids and labels that go through the model together.
+    pub type Batch = Handle<crate::data::Batch>;
+    /// Numbers on a device, with their gradients.
+    pub type Tensor = Handle<tch::Tensor>;
+    /// AdamW over the trainable parameters of one model.
+    pub type AdamWOptimizer = Handle<Optimizer>;
+    /// The factor on the learning rate at each step.
+    pub type Schedule = crate::train::schedule::Schedule;
+
+    /// Run the model on a batch: the result has `loss` and `logits`, and gradients are recorded.
+    ///
+    /// The loss is the mean cross-entropy over the labels of the batch. The adapter's dropout
+    /// is on; see `forward(batch, #{ train: false })`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     let loss = model.forward(batch).loss;
+    ///     loss.backward();
+    ///     print(loss.item());
+    /// }
+    /// ```
+    #[rhai_fn(name = "forward", global, pure, return_raw, volatile)]
+    pub fn forward(model: &mut Model, batch: Batch) -> RhaiResultOf<Output> {
+        Ok(run_forward(model, &batch, true)?)
+    }
+
+    /// Run the model on a batch.
+    ///
+    /// Options: `train` (true; false turns dropout and the recording of gradients off).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     print(model.forward(batch, #{ train: false }).loss.item());
+    /// }
+    /// ```
+    #[rhai_fn(name = "forward", global, pure, return_raw, volatile)]
+    pub fn forward_with(model: &mut Model, batch: Batch, options: Map) -> RhaiResultOf<Output> {
+        let mut options = Options::new("forward", options);
+        let train = options.take("train", true)?;
+        options.finish()?;
+        Ok(run_forward(model, &batch, train)?)
+    }
+
+    /// The mean cross-entropy over the labels of the batch: a tensor that can go backward.
+    #[rhai_fn(get = "loss", global, pure)]
+    pub fn loss(output: &mut Output) -> Tensor {
+        output.loss.clone()
+    }
+
+    /// The scores of every token at every position: `[rows, time, vocabulary]`.
+    #[rhai_fn(get = "logits", global, pure)]
+    pub fn logits(output: &mut Output) -> Tensor {
+        output.logits.clone()
+    }
+
+    /// AdamW over what the model trains: the active adapter, or all weights after `train_all`.
+    ///
+    /// Options: `lr` (2e-4), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay` (0).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let opt = adamw(model, #{ lr: 2e-4 });
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn adamw(model: Model, options: Map) -> RhaiResultOf<AdamWOptimizer> {
+        let mut options = Options::new("adamw", options);
+        let config = settings::adamw_config(&mut options)?;
+        options.finish()?;
+        let adamw = AdamW::new(config, model.read()?.adapted.trainable()?)?;
+        Ok(Handle::new(Optimizer { model, adamw, lr: config.lr }))
+    }
+
+    /// Update the parameters from their gradients.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let opt = adamw(model, #{ lr: 2e-4 });
+    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     model.forward(batch).loss.backward();
+    ///     clip_grad_norm(model, 1.0);
+    ///     opt.step();
+    ///     opt.zero_grad();
+    /// }
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn step(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<()> {
+        let mut optimizer = optimizer.write()?;
+        let Optimizer { model, adamw, lr } = &mut *optimizer;
+        let model = model.read()?;
+        let parameters = model.adapted.trainable()?;
+        let gradient = parameters.flat_gradient()?.ok_or_else(no_gradient)?;
+        if !clip::norm(&gradient)?.is_finite() {
+            bail_numeric()?;
+        }
+        Ok(adamw.step(parameters, &gradient, *lr)?)
+    }
+
+    /// Set the gradients to zero.
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn zero_grad(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<()> {
+        let optimizer = optimizer.read()?;
+        let mut model = optimizer.model.write()?;
+        Ok(model.adapted.trainable_mut()?.zero_gradients()?)
+    }
+
+    /// The learning rate of the next step.
+    #[rhai_fn(get = "lr", global, pure, return_raw)]
+    pub fn lr(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<f64> {
+        Ok(optimizer.read()?.lr)
+    }
+
+    /// Set the learning rate of the next step.
+    #[rhai_fn(set = "lr", global, pure, return_raw)]
+    pub fn set_lr(optimizer: &mut AdamWOptimizer, lr: f64) -> RhaiResultOf<()> {
+        if !lr.is_finite() || lr < 0.0 {
+            return Err(Error::input(format!("lr: expected a number of at least 0, found {lr}")).into());
+        }
+        optimizer.write()?.lr = lr;
+        Ok(())
+    }
+
+    /// Scale the gradients down so that their norm is at most `max_norm`; gives the norm before.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     model.forward(batch).loss.backward();
+    ///     print(clip_grad_norm(model, 1.0));
+    /// }
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn clip_grad_norm(model: Model, max_norm: f64) -> RhaiResultOf<f64> {
+        if !max_norm.is_finite() || max_norm <= 0.0 {
+            return Err(Error::input(format!("clip_grad_norm: expected a norm above 0, found {max_norm}")).into());
+        }
+        let mut model = model.write()?;
+        let parameters = model.adapted.trainable_mut()?;
+        let norm = clip::norm(&parameters.flat_gradient()?.ok_or_else(no_gradient)?)?;
+        let factor = clip::factor(norm, max_norm);
+        if factor < 1.0 {
+            parameters.scale_gradients(factor)?;
+        }
+        Ok(norm)
+    }
+
+    /// A learning-rate schedule: "constant", "linear" or "cosine".
+    ///
+    /// Options: `steps` (required), `warmup` (0; below 1 a share of the steps, else a number of steps).
+    ///
+    /// ```rhai
+    /// let cosine = lr_schedule("cosine", #{ steps: 100, warmup: 0.03 });
+    /// print(cosine.factor(50));
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn lr_schedule(name: &str, options: Map) -> RhaiResultOf<Schedule> {
+        let mut options = Options::new("lr_schedule", options);
+        let steps = options.take_required("steps")?;
+        let warmup = options.take("warmup", 0.0)?;
+        options.finish()?;
+        Ok(Schedule::new(schedule::Shape::parse(name)?, steps, warmup)?)
+    }
+
+    /// What the learning rate is multiplied by at an optimizer step, counted from 0.
+    ///
+    /// ```rhai
+    /// let linear = lr_schedule("linear", #{ steps: 10 });
+    /// print(linear.factor(5));
+    /// ```
+    #[rhai_fn(global, pure)]
+    pub fn factor(schedule: &mut Schedule, step: i64) -> f64 {
+        schedule.factor(step.max(0) as u64)
+    }
+
+    /// Train the active adapter, or all weights after `train_all`, on tokenized rows.
+    ///
+    /// `data` is what `tokenize` gives, or a split of it: then the loss on the held-out rows is
+    /// measured too. Options: `steps` (0: by epochs), `epochs` (3), `batch` (8), `accumulation`
+    /// (1), `lr` (2e-4), `schedule` ("linear"; "cosine", "constant"), `warmup` (0; below 1 a share
+    /// of the steps), `weight_decay` (0), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8),
+    /// `max_grad_norm` (1), `seed` (42), `log_every` (10), `eval_every` (0: at the end only),
+    /// `eval_batch` (8), `early_stopping` (0: evaluations without improvement), `keep_best`
+    /// (false), `out` (a folder for `metrics.jsonl`, TensorBoard events and the adapter). The names of
+    /// transformers' TrainingArguments work too. The result has `steps`, `train_loss`,
+    /// `eval_loss`, `eval_perplexity`, `tokens`, `seconds`, `tokens_per_s`, `stopped_early`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let result = train(model, data, #{ steps: 2, lr: 1e-3 });
+    /// print(result.train_loss);
+    /// ```
+    #[rhai_fn(name = "train", return_raw, volatile)]
+    pub fn train(context: NativeCallContext, model: Model, data: Tokenized, options: Map) -> RhaiResultOf<Map> {
+        Ok(run_training(&State::of(&context)?, &model, &data, None, options)?)
+    }
+
+    /// Train on one half of a split, and measure on the other.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{}).split(#{ test: 1 });
+    /// let result = train(model, data, #{ steps: 2, eval_every: 1, keep_best: true });
+    /// print(result.eval_loss);
+    /// ```
+    #[rhai_fn(name = "train", return_raw, volatile)]
+    pub fn train_split(
+        context: NativeCallContext,
+        model: Model,
+        data: TokenizedSplit,
+        options: Map,
+    ) -> RhaiResultOf<Map> {
+        Ok(run_training(&State::of(&context)?, &model, &data.train, Some(&data.test), options)?)
+    }
+
+    /// The mean loss and perplexity of the model on tokenized rows.
+    ///
+    /// Options: `batch` (8). The result has `loss` (nats per label), `perplexity`, `labels`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// print(evaluate(model, data, #{ batch: 4 }).perplexity);
+    /// ```
+    #[rhai_fn(name = "evaluate", return_raw, volatile)]
+    pub fn evaluate(model: Model, data: Tokenized, options: Map) -> RhaiResultOf<Map> {
+        let mut options = Options::new("evaluate", options);
+        let batch = options.take("batch", 8_usize)?;
+        options.finish()?;
+        let model = model.read()?;
+        let found = eval::loss::mean_loss(model.decoder(), &model.adapted.adapter_set(None), &data.rows, batch)?;
+        let mut result = Map::new();
+        result.insert("loss".into(), found.loss.into());
+        result.insert("perplexity".into(), found.perplexity().into());
+        result.insert("labels".into(), (found.labels as i64).into());
+        Ok(result)
+    }
+}
+
+fn no_gradient() -> Error {
+    Error::input("no trainable parameter has a gradient")
+        .with_hint("call loss.backward() first, on a loss of a forward pass in training")
+}
+
+fn bail_numeric() -> Result<()> {
+    bail!(Kind::Numeric, "the gradient is not finite; the weights are as they were"; hint: "lower the learning rate, or clip the gradient");
+}
+
+/// Names the dropout of scripts' own loops; `train` has its own keys.
+const FORWARD_SEED: u64 = 42;
+
+fn run_forward(model: &Handle<lora::Model>, batch: &Handle<crate::data::Batch>, train: bool) -> Result<Output> {
+    let mut model = model.write()?;
+    let batch = batch.read()?;
+    let key = train.then(|| dropout_key(FORWARD_SEED, model.forwards, 0));
+    model.forwards += u64::from(train);
+    let adapters = model.adapted.adapter_set(key);
+    let run = || forward_pass(model.decoder(), &batch, &adapters);
+    let (logits, loss) = if train { run()? } else { tch::no_grad(run)? };
+    Ok(Output { logits: Handle::new(logits), loss: Handle::new(loss) })
+}
+
+fn forward_pass(decoder: &Decoder, batch: &crate::data::Batch, adapters: &dyn Adapters) -> Result<(Values, Values)> {
+    let input = Input::from_batch(batch, decoder)?;
+    let logits = decoder.logits(&decoder.hidden(&input, adapters)?, adapters)?;
+    let labels = Values::f_from_slice(&batch.labels)?.f_reshape([batch.rows as i64, batch.time as i64])?;
+    let loss = loss::mean_loss(&logits, &labels.f_to_device(decoder.device)?)?;
+    Ok((logits, loss))
+}
+
+fn run_training(
+    state: &State,
+    model: &Handle<lora::Model>,
+    data: &Tokenized,
+    test: Option<&Tokenized>,
+    options: Map,
+) -> Result<Map> {
+    let mut options = Options::new("train", options);
+    let config = settings::train_config(&mut options)?;
+    let out: Option<PathBuf> = options.take_opt("out")?;
+    options.finish()?;
+    let mut model = model.write()?;
+    let mut progress = Progress::new("", state.quiet());
+    let mut recorder = match &out {
+        Some(folder) => Some(Recorder::create(folder, config.log_every, &serde_json::json!({ "train": config }))?),
+        None => None,
+    };
+    let mut observers: Vec<&mut dyn Observer> = vec![&mut progress];
+    observers.extend(recorder.as_mut().map(|recorder| recorder as &mut dyn Observer));
+    let outcome = train_model(&mut model, data, test, &config, &mut Several(observers));
+    progress.finish();
+    let outcome = outcome?;
+    if let (Some(folder), Some(recorder)) = (&out, recorder) {
+        recorder.finish()?;
+        save_trained(&mut model, folder)?;
+    }
+    Ok(outcome_map(&outcome))
+}
+
+fn train_model(
+    model: &mut lora::Model,
+    data: &Tokenized,
+    test: Option<&Tokenized>,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    let mut measure = |decoder: &Decoder, trainable: &dyn Trainable| -> Result<f64> {
+        let Some(test) = test else { return Ok(f64::NAN) };
+        Ok(eval::loss::mean_loss(decoder, trainable.adapters(None).as_ref(), &test.rows, config.eval_batch)?.loss)
+    };
+    let evaluate: Option<&mut Evaluate> = if test.is_some() { Some(&mut measure) } else { None };
+    let (decoder, trainable) = model.adapted.split_for_training()?;
+    crate::train::train(decoder, trainable, &data.rows, config, evaluate, observer)
+}
+
+/// The adapter goes into `adapter/`, a fully trained model into `model/`.
+fn save_trained(model: &mut lora::Model, folder: &Path) -> Result<()> {
+    if model.adapted.active_name().is_none() {
+        return model.save(&folder.join("model"));
+    }
+    lora::peft::save(model.adapted.adapter(None)?, &model.name, &folder.join("adapter"))?;
+    model.save_tokenizer(&folder.join("adapter"))
+}
+
+fn outcome_map(outcome: &Outcome) -> Map {
+    let mut map = Map::new();
+    map.insert("steps".into(), (outcome.steps as i64).into());
+    map.insert("train_loss".into(), outcome.train_loss.into());
+    map.insert("eval_loss".into(), outcome.eval_loss.map_or(rhai::Dynamic::UNIT, Into::into));
+    map.insert("eval_perplexity".into(), outcome.eval_loss.map_or(rhai::Dynamic::UNIT, |loss| loss.exp().into()));
+    map.insert("tokens".into(), (outcome.tokens as i64).into());
+    map.insert("seconds".into(), outcome.seconds.into());
+    map.insert("tokens_per_s".into(), (outcome.tokens as f64 / outcome.seconds.max(1e-9)).into());
+    map.insert("stopped_early".into(), outcome.stopped_early.into());
+    map
+}

@@ -1,0 +1,53 @@
+//! What a person sees of a download: a bar on a terminal, one line a file elsewhere.
+
+use super::state::State;
+use crate::hub::Observer;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+
+pub struct Downloads {
+    quiet: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Downloads {
+    pub fn new(state: &State) -> Self {
+        Downloads { quiet: state.quiet(), bar: None }
+    }
+}
+
+impl Observer for Downloads {
+    fn begin(&mut self, file: &str, done: u64, size: Option<u64>) {
+        if self.quiet {
+            return;
+        }
+        if !std::io::stderr().is_terminal() {
+            eprintln!("fetching {file}");
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(file.to_owned());
+        bar.set_position(done);
+        self.bar = Some(bar);
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(bytes);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What an error of the script language means: lower case, expected and found, the types as
+//! scripts know them, and a "did you mean".
+//!
+//! Where it happened is `render`'s; which names are near is looked up in `names`.
+
+use super::convert::from_thrown;
+use super::docs::Catalog;
+use super::names;
+use super::render::Place;
+use super::state::State;
+use super::values::type_name;
+use crate::error::Error;
+use crate::suggest;
+use rhai::{Engine, EvalAltResult, ParseErrorType, Scope};
+
+/// What is known around an error, to find what was meant.
+pub struct Surroundings<'a> {
+    pub engine: &'a Engine,
+    pub scope: &'a Scope<'a>,
+    pub state: &'a State,
+    pub place: Option<&'a Place>,
+}
+
+/// The innermost error in plain words, with the likely fix.
+pub fn explain(error: &EvalAltResult, around: &Surroundings) -> Error {
+    use EvalAltResult as E;
+    match error {
+        E::ErrorFunctionNotFound(call, _) => unknown_function(call, around),
+        E::ErrorVariableNotFound(name, _) => unknown_variable(name, around),
+        E::ErrorParsing(ParseErrorType::VariableUndefined(name), _) => unknown_variable(name, around),
+        E::ErrorPropertyNotFound(name, _) => unknown_key(name, around),
+        E::ErrorDotExpr(text, _) => unknown_property(text, around),
+        _ => plain(error),
+    }
+}
+
+/// As [`explain`], for errors that say enough by themselves.
+pub fn plain(error: &EvalAltResult) -> Error {
+    use EvalAltResult as E;
+    match error {
+        E::ErrorRuntime(value, _) => from_thrown(value),
+        E::ErrorTerminated(..) => Error::stopped(),
+        E::ErrorParsing(error, _) => parse_error(error),
+        E::ErrorPropertyNotFound(name, _) => Error::input(format!("unknown property `{name}`")),
+        E::ErrorMismatchDataType(expected, found, _) | E::ErrorMismatchOutputType(expected, found, _) => {
+            Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)))
+        }
+        E::ErrorIndexingType(name, _) => Error::input(format!("`[…]` cannot be used here: {}", indexing(name))),
+        E::ErrorFor(_) => Error::input("`for` expected something to loop over, found a single value").with_hint(
+            "arrays, strings, ranges (0..10) and batches can be looped over; of a map its .keys() or .values()",
+        ),
+        E::ErrorStackOverflow(_) => Error::input("functions call each other too deeply"),
+        E::ErrorDataRace(name, _) => Error::input(format!("`{name}` is in use and cannot be used a second time here"))
+            .with_hint("copy it into another variable first"),
+        E::ErrorNonPureMethodCallOnConstant(name, _) => {
+            Error::input(format!("`{}` would change a constant", bare(name)))
+                .with_hint("declare it with `let`, not `const`")
+        }
+        E::ErrorModuleNotFound(name, _) => Error::input(format!("there is no module \"{name}\"")),
+        other => Error::input(lowered(&without_position(other))),
+    }
+}
+
+fn parse_error(error: &ParseErrorType) -> Error {
+    use ParseErrorType as P;
+    match error {
+        P::VariableUndefined(name) => Error::input(format!("unknown variable `{name}`")),
+        P::ModuleUndefined(name) => Error::input(format!("unknown module `{name}`"))
+            .with_hint(format!("import it first: import \"{name}\" as {name};")),
+        P::Reserved(name) if name == "eval" => {
+            Error::input("`eval` is switched off").with_hint("write the code out, or put it into a function")
+        }
+        P::Reserved(name) => Error::input(format!("`{name}` is a reserved word")).with_hint("choose another name"),
+        P::UnexpectedEOF => {
+            Error::input("the script ends too early").with_hint("a bracket, brace or quote is still open")
+        }
+        P::MissingToken(token, why) => Error::input(format!("expected `{token}` {why}")),
+        P::MismatchedType(expected, found) => {
+            Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)))
+        }
+        other => Error::input(lowered(&other.to_string())),
+    }
+}
+
+/// `call` is "name (type, type)".
+fn unknown_function(call: &str, around: &Surroundings) -> Error {
+    let (name, types) = call.split_once(" (").unwrap_or((call, ")"));
+    let types = types.strip_suffix(')').unwrap_or(types).split(", ").filter(|name| !name.is_empty());
+    let types: Vec<String> = types.map(type_name).collect();
+    if let (true, [left, right]) = (is_operator(name), types.as_slice()) {
+        return Error::input(format!("`{name}` cannot be applied to {left} and {right}"));
+    }
+    let catalog = Catalog::of(around.engine);
+    let alike = catalog.signatures(name);
+    let written = format!("{name}({})", types.join(", "));
+    if !alike.is_empty() {
+        return Error::input(format!("no `{name}` takes these arguments: {written}"))
+            .with_hint(format!("there is\n{}", alike.join("\n")));
+    }
+    let error = Error::input(format!("unknown function `{written}`"));
+    let own = names::functions(around.engine, &around.state.source());
+    let known = catalog.names().chain(own.iter().map(String::as_str));
+    match suggest::nearest(name, known) {
+        Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+        None => error.with_hint("all functions are listed in docs/reference.md"),
+    }
+}
+
+fn is_operator(name: &str) -> bool {
+    !name.chars().any(|letter| letter.is_alphanumeric() || letter == '_')
+}
+
+fn unknown_variable(name: &str, around: &Surroundings) -> Error {
+    let declared = names::variables(around.engine, &around.state.source());
+    let error = Error::input(format!("unknown variable `{name}`"));
+    if declared.iter().any(|known| known == name) {
+        return error.with_hint(
+            "it is declared elsewhere: a `fn` does not see the script's variables, so pass it as an \
+             argument; and a variable lives only in its block",
+        );
+    }
+    let known = around.scope.iter().map(|(name, _, _)| name).chain(declared.iter().map(String::as_str));
+    match suggest::nearest(name, known) {
+        Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+        None => error,
+    }
+}
+
+/// A key that a map does not have; the map is found by the name left of the dot.
+fn unknown_key(name: &str, around: &Surroundings) -> Error {
+    let error = Error::input(format!("unknown property `{name}`"));
+    match around.place.and_then(|place| names::keys_of_owner(place, around.scope)) {
+        Some(keys) if !keys.is_empty() => error.with_hint(suggest::hint(name, keys.iter().map(String::as_str))),
+        _ => error,
+    }
+}
+
+/// `text` is the engine's "Unknown property 'x' - a getter is not registered for type 'T'".
+fn unknown_property(text: &str, around: &Surroundings) -> Error {
+    let mut quoted = text.split('\'').skip(1).step_by(2);
+    let (Some(name), Some(of)) = (quoted.next(), quoted.next()) else {
+        return Error::input(lowered(text));
+    };
+    let of = type_name(of);
+    let catalog = Catalog::of(around.engine);
+    let error = Error::input(format!("unknown property `{name}` of {of}"));
+    if catalog.names().any(|known| known == name) {
+        return error.with_hint(format!("`{name}` is a function: write `.{name}(…)`"));
+    }
+    match catalog.properties(&of) {
+        known if known.is_empty() => error.with_hint(format!("{of} has no properties")),
+        known => error.with_hint(suggest::hint(name, known.iter().map(String::as_str))),
+    }
+}
+
+/// `name` is "type [type]" or a type.
+fn indexing(name: &str) -> String {
+    match name.split_once(" [") {
+        Some((of, by)) => format!("{} has no elements by {}", type_name(of), type_name(by.trim_end_matches(']'))),
+        None => format!("{} has no elements", type_name(name)),
+    }
+}
+
+fn bare(name: &str) -> &str {
+    name.trim_start_matches("get$").trim_start_matches("set$").split(" (").next().unwrap_or(name)
+}
+
+fn without_position(error: &EvalAltResult) -> String {
+    let text = error.to_string();
+    let suffix = format!(" ({})", error.position());
+    text.strip_suffix(&suffix).unwrap_or(&text).to_string()
+}
+
+fn lowered(text: &str) -> String {
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}

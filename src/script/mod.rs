@@ -1,0 +1,69 @@
+//! The script host: binds the library to Rhai. The only folder that knows Rhai.
+//!
+//! A [`Session`] is one engine with lorhai's functions, run on a large stack:
+//!
+//! ```
+//! use lorhai::script::{on_large_stack, Session};
+//!
+//! let printed = on_large_stack(|| {
+//!     let mut session = Session::new();
+//!     session.engine_mut().register_fn("twice", |x: i64| 2 * x);
+//!     session.capture_prints();
+//!     session.run_source("example", "print(`the answer is ${twice(21)}`);")?;
+//!     Ok::<_, lorhai::script::Failure>(session.printed())
+//! })
+//! .expect("the thread starts")
+//! .expect("the script runs");
+//! assert_eq!(printed, "the answer is 42\n");
+//! ```
+//!
+//! | file | defines |
+//! |---|---|
+//! | `session` | engine, limits, print sink, running a file or a text |
+//! | `stack` | the thread with a large stack that scripts run on |
+//! | `state` | what a native function can learn of the running script |
+//! | `args`, `help` | `args(#{…})`: `--set` values typed by defaults; the help that lists them |
+//! | `modules` | `import` beside the script and nowhere else |
+//! | `guard` | a panic in a native function becomes a script error |
+//! | `convert`, `json`, `values` | errors, JSON and plain values across the border |
+//! | `options` | the one reader of option maps |
+//! | `callback` | script closures as Rust closures |
+//! | `handles` | models, data sets and the like as script values |
+//! | `render`, `explain`, `names` | an error as the user sees it |
+//! | `docs` | the function reference |
+//! | `api/` | the functions themselves, one file per area |
+
+pub mod api;
+mod args;
+mod callback;
+mod convert;
+pub mod docs;
+mod downloads;
+mod explain;
+mod guard;
+mod handles;
+mod help;
+mod json;
+mod modules;
+mod names;
+mod options;
+mod render;
+mod session;
+mod settings;
+mod stack;
+mod state;
+mod values;
+
+/// The script language, for programs that register their own functions.
+pub use rhai;
+
+pub use callback::Callback;
+pub use convert::RhaiResultOf;
+pub use handles::{register_iterator, Handle};
+pub use json::{to_dynamic, to_json, to_json_ordered};
+pub use options::Options;
+pub use render::{Failure, Place};
+pub use session::Session;
+pub use stack::on_large_stack;
+pub use state::State;
+pub use values::{describe, type_name, FromScript, Number};

@@ -1,0 +1,171 @@
+//! An error as the user sees it: file, line, the source line with a caret, message, hint,
+//! and the calls that led there.
+//!
+//! What the message says is `explain`'s.
+
+use super::explain;
+use super::state::State;
+use crate::error::{Error, Kind};
+use rhai::{Engine, EvalAltResult, Position, Scope};
+use std::fmt;
+
+/// A failed run. Its `Display` is the whole report, over several lines.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub error: Error,
+    /// Where it happened, if that is a known place in a script.
+    pub place: Option<Place>,
+    /// The calls that led there, the nearest first: "`f` called from FILE:LINE:COLUMN".
+    pub calls: Vec<String>,
+}
+
+/// A place in a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters; 0 where only the line is known.
+    pub column: usize,
+    /// The line itself.
+    pub text: Option<String>,
+}
+
+impl Failure {
+    /// Did the user stop the run (Ctrl-C)?
+    pub fn stopped(&self) -> bool {
+        self.error.kind == Kind::Stopped
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure { error, place: None, calls: Vec::new() }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Makes the report of a run that failed with `error`.
+pub fn failure(error: &EvalAltResult, engine: &Engine, scope: &Scope, state: &State) -> Failure {
+    let mut file = state.script();
+    let mut calls = Vec::new();
+    let mut inner = error;
+    loop {
+        let (next, source, call, position) = match inner {
+            EvalAltResult::ErrorInFunctionCall(name, source, next, position) => (next, source, called(name), position),
+            EvalAltResult::ErrorInModule(path, next, position) => (next, path, "imported".to_string(), position),
+            _ => break,
+        };
+        calls.push(format!("{call} from {}", spot(&file, *position)));
+        if !source.is_empty() {
+            file.clone_from(source);
+        }
+        inner = next;
+    }
+    calls.reverse();
+    let place = place(&file, inner.position(), state);
+    let error = explain::explain(inner, &explain::Surroundings { engine, scope, state, place: place.as_ref() });
+    Failure { error, place, calls }
+}
+
+fn called(function: &str) -> String {
+    match function.starts_with("anon$") {
+        true => "closure called".to_string(),
+        false => format!("`{function}` called"),
+    }
+}
+
+fn spot(file: &str, position: Position) -> String {
+    match (position.line(), position.position()) {
+        (Some(line), Some(column)) => format!("{file}:{line}:{column}"),
+        (Some(line), None) => format!("{file}:{line}"),
+        _ => file.to_string(),
+    }
+}
+
+fn place(file: &str, position: Position, state: &State) -> Option<Place> {
+    let line = position.line()?;
+    let text = state.line(file, line);
+    Some(Place { file: file.to_string(), line, column: position.position().unwrap_or(0), text })
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let label = if self.stopped() { "stopped" } else { "error" };
+        let mut message = self.error.message.lines();
+        write!(out, "{label}: {}", message.next().unwrap_or_default())?;
+        message.try_for_each(|line| write!(out, "\n  {line}"))?;
+        let margin = match &self.place {
+            Some(place) => place.show(out)?,
+            None => 1,
+        };
+        for (index, line) in self.error.hint.iter().flat_map(|hint| hint.lines()).enumerate() {
+            let lead = if index == 0 { "= hint: " } else { "        " };
+            write!(out, "\n{:margin$} {lead}{line}", "")?;
+        }
+        self.show_calls(out, margin)
+    }
+}
+
+impl Failure {
+    /// A recursion repeats itself: the nearest calls tell enough.
+    fn show_calls(&self, out: &mut fmt::Formatter<'_>, margin: usize) -> fmt::Result {
+        const SHOWN: usize = 8;
+        for call in self.calls.iter().take(SHOWN) {
+            write!(out, "\n{:margin$} = {call}", "")?;
+        }
+        match self.calls.len() > SHOWN {
+            true => write!(out, "\n{:margin$} = and {} more calls", "", self.calls.len() - SHOWN),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Place {
+    /// Writes the place and gives the width of the line number.
+    fn show(&self, out: &mut fmt::Formatter<'_>) -> Result<usize, fmt::Error> {
+        let Place { file, line, column, text } = self;
+        let margin = line.to_string().len();
+        write!(out, "\n{:margin$}--> {file}:{line}", "")?;
+        if *column > 0 {
+            write!(out, ":{column}")?;
+        }
+        if let Some(text) = text {
+            write!(out, "\n{:margin$} |\n{line} | {}", "", text.trim_end().replace('\t', " "))?;
+            if *column > 0 {
+                write!(out, "\n{:margin$} | {}^", "", " ".repeat(width(text, column - 1)))?;
+            }
+        }
+        Ok(margin)
+    }
+}
+
+/// The columns that the first `count` characters take on a terminal.
+fn width(text: &str, count: usize) -> usize {
+    text.chars().take(count).map(|letter| if is_wide(letter) { 2 } else { 1 }).sum()
+}
+
+/// Hangul, Chinese and Japanese letters, full-width forms and pictographs take two columns.
+fn is_wide(letter: char) -> bool {
+    matches!(u32::from(letter),
+        0x1100..=0x115F | 0x2E80..=0xA4CF | 0xAC00..=0xD7A3 | 0xF900..=0xFAFF | 0xFE30..=0xFE6F
+        | 0xFF00..=0xFF60 | 0xFFE0..=0xFFE6 | 0x1F300..=0x1FAFF | 0x20000..=0x3FFFD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_shows_the_line_with_a_caret_under_wide_letters_too() {
+        let text = Some("let 이름 = \"가\" + y;".to_string());
+        let place = Place { file: "x.rhai".into(), line: 12, column: 16, text };
+        let error = Error::input("unknown variable `y`").with_hint("did you mean `x`?");
+        let failure = Failure { error, place: Some(place), calls: vec!["`f` called from x.rhai:3:1".into()] };
+        let expected = "error: unknown variable `y`\n  --> x.rhai:12:16\n   |\n\
+                        12 | let 이름 = \"가\" + y;\n   |                   ^\n   \
+                        = hint: did you mean `x`?\n   = `f` called from x.rhai:3:1";
+        assert_eq!(failure.to_string(), expected);
+    }
+}

@@ -1,0 +1,156 @@
+//! A session: one engine with lorhai's functions, that runs script files and texts.
+//!
+//! Defines the engine's limits and settings. Errors are rendered by `render`; the stack it
+//! should run on is `stack`'s; the functions are registered by `api`.
+
+use super::modules::BesideTheScript;
+use super::render::{self, Failure};
+use super::state::State;
+use super::{api, args, guard, help};
+use crate::{files, interrupt};
+use rhai::{Dynamic, Engine, OptimizationLevel, Scope, AST};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Deep enough for any honest recursion, and far from the end of the large stack.
+const CALL_LEVELS: usize = 256;
+const EXPRESSION_DEPTH: usize = 256;
+
+/// Runs scripts; variables stay from one run to the next. Open it inside
+/// [`on_large_stack`](super::on_large_stack).
+pub struct Session {
+    engine: Engine,
+    scope: Scope<'static>,
+    state: State,
+    printed: Rc<RefCell<String>>,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Session {
+    pub fn new() -> Self {
+        let state = State::default();
+        let mut engine = Engine::new();
+        configure(&mut engine, &state);
+        api::register(&mut engine);
+        Session { engine, scope: Scope::new(), state, printed: Rc::default() }
+    }
+
+    /// The engine, to register functions of your own. A panic in one ends the script with an
+    /// error, but its `try` does not see it.
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// Where `print` and `debug` write; the standard output if this is not called.
+    pub fn on_print(&mut self, print: impl Fn(&str) + 'static) {
+        let print = Rc::new(print);
+        let debug = print.clone();
+        self.engine.on_print(move |text| print(text));
+        self.engine.on_debug(move |text, _, _| debug(text));
+    }
+
+    /// Collects what scripts print, for [`printed`](Session::printed).
+    pub fn capture_prints(&mut self) {
+        let printed = self.printed.clone();
+        self.on_print(move |text| {
+            let mut printed = printed.borrow_mut();
+            printed.push_str(text);
+            printed.push('\n');
+        });
+    }
+
+    /// What was printed since the last call.
+    pub fn printed(&self) -> String {
+        self.printed.take()
+    }
+
+    /// Gives a setting for `args`, as `--set key=value` does.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.state.give(key, value);
+    }
+
+    /// Keeps progress off the terminal; what the script prints still shows.
+    pub fn set_quiet(&mut self, quiet: bool) {
+        self.state.set_quiet(quiet);
+    }
+
+    /// Runs a file and gives the value of its last expression.
+    pub fn run_file(&mut self, path: &Path) -> Result<Dynamic, Failure> {
+        let ast = self.compile_file(path)?;
+        self.run(&ast)
+    }
+
+    /// Runs a text; `name` is what errors call it. It can import nothing.
+    pub fn run_source(&mut self, name: &str, text: &str) -> Result<Dynamic, Failure> {
+        let ast = self.compile(name, text, None)?;
+        self.run(&ast)
+    }
+
+    /// The help text of a script: its opening comment and its settings. Runs the script up
+    /// to its call of `args` and no further.
+    pub fn help_of_file(&mut self, path: &Path) -> Result<String, Failure> {
+        self.engine.set_optimization_level(OptimizationLevel::None);
+        let ast = self.compile_file(path);
+        self.engine.set_optimization_level(OptimizationLevel::Simple);
+        let ast = ast?;
+        if let Some(opening) = help::up_to_args(&ast) {
+            self.state.describe_only(true);
+            let outcome = self.engine.eval_ast_with_scope::<Dynamic>(&mut self.scope, &opening);
+            self.state.describe_only(false);
+            match outcome {
+                Err(error) if self.state.declared().is_none() => return Err(self.failure(&error)),
+                _ => {}
+            }
+        }
+        let source = self.state.source();
+        let file = path.display().to_string();
+        Ok(help::text(&file, &source, self.state.declared().as_ref(), &help::written(&ast, &source)))
+    }
+
+    fn compile_file(&mut self, path: &Path) -> Result<AST, Failure> {
+        let text = files::read_text(path).map_err(Failure::from)?;
+        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        self.compile(&path.display().to_string(), &text, Some(folder))
+    }
+
+    fn compile(&mut self, name: &str, text: &str, folder: Option<PathBuf>) -> Result<AST, Failure> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        self.state.begin(name, text, folder);
+        match self.engine.compile_with_scope(&self.scope, text) {
+            Ok(mut ast) => {
+                ast.set_source(name);
+                Ok(ast)
+            }
+            Err(error) => Err(self.failure(&error.into())),
+        }
+    }
+
+    fn run(&mut self, ast: &AST) -> Result<Dynamic, Failure> {
+        if let Some((key, _)) = self.state.given().first().filter(|_| help::up_to_args(ast).is_none()) {
+            return Err(args::takes_none(key).into());
+        }
+        let Session { engine, scope, .. } = self;
+        let outcome = guard::catch("script", || engine.eval_ast_with_scope::<Dynamic>(scope, ast));
+        outcome.map_err(|error| self.failure(&error))
+    }
+
+    fn failure(&self, error: &rhai::EvalAltResult) -> Failure {
+        render::failure(error, &self.engine, &self.scope, &self.state)
+    }
+}
+
+fn configure(engine: &mut Engine, state: &State) {
+    engine.set_default_tag(Dynamic::from(state.clone()));
+    engine.set_module_resolver(BesideTheScript::new(state.clone()));
+    engine.set_strict_variables(true).set_fail_on_invalid_map_property(true);
+    engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
+    // No limits on the sizes of values: with one set, every `push` measures the whole array.
+    engine.disable_symbol("eval");
+    engine.on_progress(|_| interrupt::requested().then_some(Dynamic::UNIT));
+}

@@ -1,0 +1,186 @@
+//! Option maps to library settings: one place where the names of options are known.
+//!
+//! Our short names come first; the names of peft's `LoraConfig` and transformers'
+//! `TrainingArguments` are accepted too.
+
+use super::options::Options;
+use super::values::{describe, FromScript};
+use crate::error::Result;
+use crate::lora::{Init, LoraSpec, Targets};
+use crate::train::schedule::Shape;
+use crate::train::{AdamWConfig, TrainConfig};
+use rhai::{Dynamic, Map};
+use std::collections::BTreeMap;
+
+/// Options of an adapter, with the names that peft knows them by.
+pub const LORA: &[(&str, &str)] = &[
+    ("r", "rank"),
+    ("alpha", "lora_alpha"),
+    ("dropout", "lora_dropout"),
+    ("target_modules", "targets"),
+    ("exclude_modules", ""),
+    ("layers_to_transform", ""),
+    ("rank_pattern", ""),
+    ("alpha_pattern", ""),
+    ("use_rslora", "rslora"),
+    ("init", "init_lora_weights"),
+];
+
+/// Options of a training run, with the names that transformers knows them by.
+pub const TRAIN: &[(&str, &str)] = &[
+    ("steps", "max_steps"),
+    ("epochs", "num_train_epochs"),
+    ("batch", "per_device_train_batch_size"),
+    ("accumulation", "gradient_accumulation_steps"),
+    ("lr", "learning_rate"),
+    ("beta1", "adam_beta1"),
+    ("beta2", "adam_beta2"),
+    ("eps", "adam_epsilon"),
+    ("weight_decay", ""),
+    ("schedule", "lr_scheduler_type"),
+    ("warmup", "warmup_ratio"),
+    ("max_grad_norm", "clip"),
+    ("seed", ""),
+    ("log_every", "logging_steps"),
+    ("eval_every", "eval_steps"),
+    ("eval_batch", "per_device_eval_batch_size"),
+    ("early_stopping", "early_stopping_patience"),
+    ("keep_best", "load_best_model_at_end"),
+];
+
+/// The short name of an option of `table` that may be given by its other name.
+pub fn short_name<'a>(table: &'a [(&str, &str)], name: &str) -> Option<&'a str> {
+    table.iter().find(|(short, long)| *short == name || (!long.is_empty() && *long == name)).map(|(short, _)| *short)
+}
+
+/// Reads options that have two names.
+struct Named<'a> {
+    options: &'a mut Options,
+    table: &'static [(&'static str, &'static str)],
+}
+
+impl Named<'_> {
+    fn any(&mut self, name: &str) -> Result<Option<Dynamic>> {
+        let long = self.table.iter().find(|(short, _)| *short == name).map_or("", |(_, long)| long);
+        let first = self.options.take_any(name);
+        let second = if long.is_empty() { None } else { self.options.take_any(long) };
+        match (first, second) {
+            (Some(_), Some(_)) => Err(self.options.wrong(name, &format!("it or `{long}`, which are the same"), "both")),
+            (first, second) => Ok(first.or(second)),
+        }
+    }
+
+    fn take<T: FromScript>(&mut self, name: &str, default: T) -> Result<T> {
+        match self.any(name)? {
+            None => Ok(default),
+            Some(value) => {
+                T::from_script(&value).ok_or_else(|| self.options.wrong(name, &T::expected(), &describe(&value)))
+            }
+        }
+    }
+
+    fn number(&mut self, name: &str, default: f64) -> Result<f64> {
+        self.take(name, default)
+    }
+}
+
+/// The adapter that `options` describe; peft's defaults.
+pub fn lora_spec(options: &mut Options) -> Result<LoraSpec> {
+    let default = LoraSpec::default();
+    let mut named = Named { options, table: LORA };
+    Ok(LoraSpec {
+        r: named.take("r", default.r)?,
+        alpha: named.number("alpha", default.alpha)?,
+        dropout: named.number("dropout", default.dropout)?,
+        target_modules: targets(&mut named, "target_modules")?.unwrap_or(default.target_modules),
+        exclude_modules: targets(&mut named, "exclude_modules")?,
+        layers_to_transform: layers(&mut named)?,
+        rank_pattern: pattern(&mut named, "rank_pattern")?,
+        alpha_pattern: pattern(&mut named, "alpha_pattern")?,
+        use_rslora: named.take("use_rslora", default.use_rslora)?,
+        init: init(&mut named)?,
+    })
+}
+
+/// "all-linear", a regular expression, or an array of names.
+fn targets(named: &mut Named, name: &str) -> Result<Option<Targets>> {
+    let Some(value) = named.any(name)? else { return Ok(None) };
+    if let Some(text) = String::from_script(&value) {
+        return Ok(Some(if text == "all-linear" { Targets::AllLinear } else { Targets::Pattern(text) }));
+    }
+    match Vec::<String>::from_script(&value) {
+        Some(names) if !names.is_empty() => Ok(Some(Targets::Names(names))),
+        _ => Err(named.options.wrong(
+            name,
+            "\"all-linear\", a regular expression, or an array of names",
+            &describe(&value),
+        )),
+    }
+}
+
+fn layers(named: &mut Named) -> Result<Option<Vec<usize>>> {
+    let Some(value) = named.any("layers_to_transform")? else { return Ok(None) };
+    let one = usize::from_script(&value).map(|layer| vec![layer]);
+    match one.or_else(|| Vec::from_script(&value)) {
+        Some(layers) => Ok(Some(layers)),
+        None => {
+            Err(named.options.wrong("layers_to_transform", "a layer number or an array of them", &describe(&value)))
+        }
+    }
+}
+
+fn pattern<T: FromScript>(named: &mut Named, name: &str) -> Result<BTreeMap<String, T>> {
+    let map: Map = named.take(name, Map::new())?;
+    map.into_iter()
+        .map(|(key, value)| match T::from_script(&value) {
+            Some(read) => Ok((key.to_string(), read)),
+            None => Err(named.options.wrong(&format!("{name}.{key}"), &T::expected(), &describe(&value))),
+        })
+        .collect()
+}
+
+fn init(named: &mut Named) -> Result<Init> {
+    let Some(value) = named.any("init")? else { return Ok(Init::KaimingUniform) };
+    match (bool::from_script(&value), String::from_script(&value).as_deref()) {
+        (Some(true), _) | (_, Some("kaiming")) => Ok(Init::KaimingUniform),
+        (_, Some("gaussian")) => Ok(Init::Gaussian),
+        _ => Err(named.options.wrong("init", "true, \"kaiming\" or \"gaussian\"", &describe(&value))),
+    }
+}
+
+/// The training run that `options` describe.
+pub fn train_config(options: &mut Options) -> Result<TrainConfig> {
+    let default = TrainConfig::default();
+    let mut named = Named { options, table: TRAIN };
+    Ok(TrainConfig {
+        steps: named.take("steps", default.steps)?,
+        epochs: named.number("epochs", default.epochs)?,
+        batch: named.take("batch", default.batch)?,
+        accumulation: named.take("accumulation", default.accumulation)?,
+        optimizer: adamw(&mut named, default.optimizer)?,
+        schedule: Shape::parse(&named.take("schedule", "linear".to_owned())?)?,
+        warmup: named.number("warmup", default.warmup)?,
+        max_grad_norm: named.number("max_grad_norm", default.max_grad_norm)?,
+        seed: named.take("seed", default.seed)?,
+        log_every: named.take("log_every", default.log_every)?,
+        eval_every: named.take("eval_every", default.eval_every)?,
+        eval_batch: named.take("eval_batch", default.eval_batch)?,
+        early_stopping: named.take("early_stopping", default.early_stopping)?,
+        keep_best: named.take("keep_best", default.keep_best)?,
+    })
+}
+
+fn adamw(named: &mut Named, default: AdamWConfig) -> Result<AdamWConfig> {
+    Ok(AdamWConfig {
+        lr: named.number("lr", default.lr)?,
+        beta1: named.number("beta1", default.beta1)?,
+        beta2: named.number("beta2", default.beta2)?,
+        eps: named.number("eps", default.eps)?,
+        weight_decay: named.number("weight_decay", default.weight_decay)?,
+    })
+}
+
+/// The optimizer that `options` describe; torch's defaults but for the learning rate.
+pub fn adamw_config(options: &mut Options) -> Result<AdamWConfig> {
+    adamw(&mut Named { options, table: TRAIN }, AdamWConfig::default())
+}

@@ -1,0 +1,129 @@
+//! What a native function can learn of the script that calls it: its file and text, the
+//! `--set` values, the settings it resolved, and whether progress is wanted.
+
+use super::convert::RhaiResultOf;
+use super::json;
+use crate::error::{Error, Result};
+use rhai::{Map, NativeCallContext};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Shared by the session and, as the engine's tag, by every native call.
+#[derive(Clone, Default)]
+pub struct State(Rc<RefCell<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    script: String,
+    folder: Option<PathBuf>,
+    sources: HashMap<String, String>,
+    given: Vec<(String, String)>,
+    settings: Option<Map>,
+    /// The defaults that the script gave to `args`, and the line it did so in.
+    declared: Option<(Map, usize)>,
+    describing: bool,
+    quiet: bool,
+}
+
+impl State {
+    /// The state of the session that made this call.
+    pub fn of(context: &NativeCallContext) -> RhaiResultOf<State> {
+        let state = context.tag().and_then(|tag| tag.clone().try_cast::<State>());
+        Ok(state.ok_or_else(|| Error::bug("this engine was not made by a lorhai session"))?)
+    }
+
+    /// The name of the running script: its path, or what `run_source` was given.
+    pub fn script(&self) -> String {
+        self.0.borrow().script.clone()
+    }
+
+    /// The text of the running script, for records of a run.
+    pub fn source(&self) -> String {
+        let inner = self.0.borrow();
+        inner.sources.get(&inner.script).cloned().unwrap_or_default()
+    }
+
+    /// The settings that `args` resolved, as JSON; null before it was called.
+    pub fn settings(&self) -> Result<serde_json::Value> {
+        match &self.0.borrow().settings {
+            Some(settings) => json::to_json(&rhai::Dynamic::from_map(settings.clone())),
+            None => Ok(serde_json::Value::Null),
+        }
+    }
+
+    /// Should progress be kept off the terminal?
+    pub fn quiet(&self) -> bool {
+        self.0.borrow().quiet
+    }
+
+    /// Tells the user something beside what the script prints.
+    pub fn note(&self, text: &str) {
+        if !self.quiet() {
+            eprintln!("{text}");
+        }
+    }
+
+    pub(super) fn begin(&self, script: &str, source: &str, folder: Option<PathBuf>) {
+        let mut inner = self.0.borrow_mut();
+        inner.script = script.to_string();
+        inner.folder = folder;
+        inner.sources.insert(script.to_string(), source.to_string());
+        inner.settings = None;
+        inner.declared = None;
+    }
+
+    pub(super) fn set_quiet(&self, quiet: bool) {
+        self.0.borrow_mut().quiet = quiet;
+    }
+
+    /// The folder that imports may come from.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        self.0.borrow().folder.clone()
+    }
+
+    pub(super) fn remember_source(&self, name: &Path, text: &str) {
+        self.0.borrow_mut().sources.insert(name.display().to_string(), text.to_string());
+    }
+
+    /// One line (from 1) of a script or module that was run.
+    pub(super) fn line(&self, file: &str, line: usize) -> Option<String> {
+        let inner = self.0.borrow();
+        inner.sources.get(file)?.lines().nth(line.checked_sub(1)?).map(str::to_string)
+    }
+
+    pub(super) fn give(&self, key: &str, value: &str) {
+        self.0.borrow_mut().given.push((key.to_string(), value.to_string()));
+    }
+
+    pub(super) fn given(&self) -> Vec<(String, String)> {
+        self.0.borrow().given.clone()
+    }
+
+    pub(super) fn describe_only(&self, describing: bool) {
+        self.0.borrow_mut().describing = describing;
+    }
+
+    pub(super) fn describing(&self) -> bool {
+        self.0.borrow().describing
+    }
+
+    pub(super) fn declare(&self, defaults: &Map, line: usize) -> Result<()> {
+        let mut inner = self.0.borrow_mut();
+        if let Some((_, earlier)) = &inner.declared {
+            return Err(Error::input(format!("args was already called in line {earlier}"))
+                .with_hint("keep all settings in one call: args(#{ … })"));
+        }
+        inner.declared = Some((defaults.clone(), line));
+        Ok(())
+    }
+
+    pub(super) fn declared(&self) -> Option<Map> {
+        self.0.borrow().declared.as_ref().map(|(defaults, _)| defaults.clone())
+    }
+
+    pub(super) fn resolve(&self, settings: &Map) {
+        self.0.borrow_mut().settings = Some(settings.clone());
+    }
+}

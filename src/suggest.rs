@@ -1,0 +1,56 @@
+//! "Did you mean": the known name nearest to a mistyped one.
+
+/// The nearest of `known` to `name`, if it is near enough to be a slip of the hand.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (name.chars().count() / 3).max(1) + 1;
+    known
+        .into_iter()
+        .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(steps, candidate)| *steps <= limit && *steps < candidate.chars().count().max(2))
+        .min_by_key(|(steps, _)| *steps)
+        .map(|(_, candidate)| candidate)
+}
+
+/// A hint that names the nearest known name, or lists them all.
+pub fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? (known: {})", known.join(", ")),
+        None => format!("known: {}", known.join(", ")),
+    }
+}
+
+/// Edit distance that counts a swap of neighbours as one step (optimal string alignment).
+fn distance(left: &str, right: &str) -> usize {
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    let mut before = vec![0; right.len() + 1];
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for i in 1..=left.len() {
+        let mut row = vec![i; right.len() + 1];
+        for j in 1..=right.len() {
+            let changed = usize::from(left[i - 1] != right[j - 1]);
+            row[j] = (last[j - 1] + changed).min(last[j] + 1).min(row[j - 1] + 1);
+            let swapped = i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
+            if swapped {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_find_their_word_and_strangers_do_not() {
+        let known = ["rank", "alpha", "target_modules", "dropout"];
+        assert_eq!(nearest("rnak", known), Some("rank"));
+        assert_eq!(nearest("targets_modules", known), Some("target_modules"));
+        assert_eq!(nearest("Alpha", known), Some("alpha"));
+        assert_eq!(nearest("learning_rate", known), None);
+        assert_eq!(nearest("x", known), None);
+    }
+}

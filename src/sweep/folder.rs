@@ -1,0 +1,247 @@
+//! The folder of a sweep: taken for one process at a time, never anyone else's, and what
+//! each trial's folder in it stands at.
+//!
+//! Nothing is removed here before every trial's folder was found to be ours.
+
+use super::changes::{self, Change};
+use super::record::{self, Failure, Outcome, Record, Verdict};
+use super::trial::{Plan, Trial};
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use serde_json::{json, Map, Value};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+/// Marks a folder as a sweep's: its identity and grid.
+pub const SWEEP: &str = "sweep.json";
+const FORMAT: &str = "lorhai sweep 1";
+const LOCK: &str = ".sweep.lock";
+/// A folder on its way out: renamed first, so that a half-removed one is no trial's.
+const CLEARING: &str = ".clearing-";
+/// What [`files`] leaves behind when it is killed.
+const PART: &str = ".part-";
+
+/// `out`, held until dropped.
+pub struct SweepFolder {
+    path: PathBuf,
+    _lock: File,
+    /// False where the file system knows no locks: two sweeps would then not notice each other.
+    pub locked: bool,
+}
+
+/// What a trial's folder holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing {
+    New,
+    Finished(Outcome),
+    Failed(Failure),
+    /// Begun and not ended.
+    Unfinished,
+    /// Ended under other settings.
+    Changed(Vec<Change>),
+}
+
+impl SweepFolder {
+    /// Takes `out` for this plan. Refuses a folder that no sweep made, a sweep of another
+    /// identity, and one that another process is working in.
+    pub fn claim(plan: &Plan) -> Result<Self> {
+        let path = plan.out.clone();
+        files::create_folder(&path)?;
+        refuse_foreign(&path)?;
+        let (lock, locked) = take_lock(&path)?;
+        let mut marker = Map::new();
+        marker.insert("format".into(), FORMAT.into());
+        marker.insert("identity".into(), plan.identity.clone());
+        marker.insert("grid".into(), plan.grid.to_json().into());
+        let marker = Value::Object(marker);
+        match read_marker(&path)? {
+            Some(old) => {
+                refuse_other_identity(&path, &old, &plan.identity)?;
+                if !changes::between(&old, &marker).is_empty() {
+                    files::write_json(&path.join(SWEEP), &marker)?;
+                }
+            }
+            None => files::write_json(&path.join(SWEEP), &marker)?,
+        }
+        let folder = SweepFolder { path, _lock: lock, locked };
+        folder.remove_leftovers()?;
+        Ok(folder)
+    }
+
+    /// What the trial's folder holds; fails if that is not ours to replace.
+    pub fn standing(&self, trial: &Trial) -> Result<Standing> {
+        let names = match fs::read_dir(&trial.dir) {
+            Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::New),
+            Err(error) => Err(error),
+        };
+        let names = names.map_err(|error| Error::file("list the folder", &trial.dir, &error))?;
+        let Some(old) = record::read_settings(&trial.dir) else {
+            let foreign = names.iter().find(|entry| !entry.file_name().to_string_lossy().starts_with(PART));
+            if let Some(entry) = foreign {
+                bail!(Kind::File, "`{}` is not a trial's folder: expected `{}` in it, found `{}`",
+                    trial.dir.display(), record::CONFIG, entry.file_name().display();
+                    hint: "move that folder away, or choose another out");
+            }
+            return Ok(Standing::Unfinished);
+        };
+        Ok(match Record::read(&trial.dir) {
+            Some(record) if record.fingerprint == trial.fingerprint() => match record.verdict {
+                Verdict::Finished(outcome) => Standing::Finished(outcome),
+                Verdict::Failed(failure) => Standing::Failed(failure),
+            },
+            Some(_) => Standing::Changed(changes::between(&old, &trial.settings)),
+            None => Standing::Unfinished,
+        })
+    }
+
+    /// Gives the trial a folder that holds nothing but its `config.json`.
+    pub fn prepare(&self, trial: &Trial) -> Result<()> {
+        let aside = self.path.join(format!("{CLEARING}{}", trial.name));
+        match fs::rename(&trial.dir, &aside) {
+            Ok(()) => remove(&aside)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file("move aside the old folder", &trial.dir, &error)),
+        }
+        files::create_folder(&trial.dir)?;
+        record::write_config(trial)
+    }
+
+    /// Records the verdict, after everything else in the trial's folder is on disk.
+    pub fn conclude(&self, trial: &Trial, verdict: Verdict) -> Result<Verdict> {
+        // A failed trial may have lost its folder; its record is still wanted.
+        files::create_folder(&trial.dir)?;
+        sync_tree(&trial.dir)?;
+        sync(&self.path)?;
+        let record = Record { fingerprint: trial.fingerprint(), verdict };
+        Ok(record.write(&trial.dir)?.verdict)
+    }
+
+    /// Folders of trials that the plan does not have, such as those of a larger grid before.
+    pub fn others(&self, plan: &Plan) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.path) else { return Vec::new() };
+        let mut others: Vec<String> = entries
+            .flatten()
+            .filter(|entry| entry.path().join(record::CONFIG).is_file())
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| !plan.trials.iter().any(|trial| trial.name == *name))
+            .collect();
+        others.sort();
+        others
+    }
+
+    fn remove_leftovers(&self) -> Result<()> {
+        let entries = fs::read_dir(&self.path).map_err(|error| Error::file("list the folder", &self.path, &error))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(CLEARING) || name.starts_with(PART) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The identity and the grid in `sweep.json`; `None` where there is no such file.
+pub fn read_marker(out: &Path) -> Result<Option<Value>> {
+    let path = out.join(SWEEP);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let marker = files::read_json(&path)?;
+    match marker.get("format").and_then(Value::as_str) {
+        Some(FORMAT) => Ok(Some(marker)),
+        found => {
+            let found = found.map_or("no format".to_string(), |text| format!("`{text}`"));
+            bail!(Kind::File, "`{}`: expected the format `{FORMAT}`, found {found}", path.display();
+                hint: "choose another out")
+        }
+    }
+}
+
+fn refuse_foreign(out: &Path) -> Result<()> {
+    if out.join(SWEEP).exists() {
+        return Ok(());
+    }
+    let entries = fs::read_dir(out).map_err(|error| Error::file("list the folder", out, &error))?;
+    let mut names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
+    names.truncate(3);
+    bail!(Kind::Input, "out: `{}` holds files that are no sweep's: {}{more}", out.display(), names.join(", ");
+        hint: "choose a new or empty folder")
+}
+
+fn refuse_other_identity(out: &Path, marker: &Value, identity: &Value) -> Result<()> {
+    let old = marker.get("identity").unwrap_or(&Value::Null);
+    let differences = changes::between(&json!({ "sweep": old }), &json!({ "sweep": identity }));
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let text: Vec<String> =
+        differences.iter().map(|change| change.to_string().trim_start_matches("sweep.").to_string()).collect();
+    bail!(Kind::Input, "out: `{}` holds another sweep ({})", out.display(), text.join("; ");
+        hint: "choose another out, or remove that folder if its results are not needed")
+}
+
+/// The lock ends with the process that holds it, however it ends.
+fn take_lock(out: &Path) -> Result<(File, bool)> {
+    let path = out.join(LOCK);
+    let failed = |error: &io::Error| Error::file("make the lock file", &path, error);
+    let options = File::options().read(true).write(true).create(true).truncate(false).clone();
+    let mut file = options.open(&path).map_err(|error| failed(&error))?;
+    // SAFETY: flock takes a descriptor that `file` keeps open, and no pointer.
+    let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
+    if !taken {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::EWOULDBLOCK) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                bail!(Kind::Input, "out: a sweep is already running in `{}` (process {})", out.display(), holder.trim();
+                    hint: "wait for it to end, or choose another out")
+            }
+            Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok((file, false)),
+            _ => Err(failed(&error)),
+        };
+    }
+    file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(|error| failed(&error))?;
+    Ok((file, true))
+}
+
+/// A link is removed, not what it points to.
+fn remove(path: &Path) -> Result<()> {
+    let folder = fs::symlink_metadata(path).map(|data| data.is_dir()).unwrap_or(false);
+    let removed = if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.map_err(|error| Error::file("remove", path, &error))
+}
+
+fn sync_tree(folder: &Path) -> Result<()> {
+    let failed = |error: io::Error| Error::file("list the folder", folder, &error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        match entry.file_type().map_err(failed)? {
+            kind if kind.is_dir() => sync_tree(&entry.path())?,
+            kind if kind.is_file() => sync(&entry.path())?,
+            _ => {}
+        }
+    }
+    sync(folder)
+}
+
+/// Some file systems refuse to sync a folder: that is no failure.
+fn sync(path: &Path) -> Result<()> {
+    let handle = File::open(path).map_err(|error| Error::file("open", path, &error))?;
+    match handle.sync_all() {
+        Err(error) if path.is_file() => Err(Error::file("write", path, &error)),
+        _ => Ok(()),
+    }
+}

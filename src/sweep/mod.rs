@@ -1,0 +1,27 @@
+//! Many trials over one base: the grid, one folder per trial, results, resuming.
+//!
+//! The runner knows nothing of tensors: trials are run by a closure, which for LoRA is made
+//! of [`lora::run_trial`]. The path
+//! through the files: [`grid`] makes points, [`trial`] gives each its settings and folder,
+//! [`run`] runs what is not finished, [`results`] holds and writes the rows; [`summary`]
+//! defines the statistics that [`table`] prints and [`series`] hands to the charts.
+
+pub mod changes;
+pub mod folder;
+pub mod grid;
+pub mod lora;
+pub mod number;
+pub mod record;
+pub mod results;
+pub mod run;
+pub mod series;
+pub mod summary;
+pub mod table;
+pub mod trial;
+
+pub use grid::{Axis, Grid, Point, SEED};
+pub use record::{Failure, Outcome, Verdict};
+pub use results::{Row, SweepResult};
+pub use run::{run, Event, Observer};
+pub use series::{SummaryPoint, SummarySeries};
+pub use trial::{Plan, Trial};

@@ -1,0 +1,382 @@
+//! The results: one row per trial in grid order, in memory and as `results.json` and
+//! `results.csv`; and the questions asked of them.
+//!
+//! `results.json` is a list of flat objects (pandas: `read_json`), every one with every
+//! column, `null` where a trial has no such number.
+
+use super::folder;
+use super::grid::{Axis, Grid, Point};
+use super::number;
+use super::record::{Outcome, Record, Verdict};
+use super::trial::Trial;
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::{files, suggest};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+pub const JSON: &str = "results.json";
+pub const CSV: &str = "results.csv";
+
+/// The columns between the grid's and the trial's own metrics.
+const NUMBERS: [&str; 7] =
+    ["trainable_params", "train_loss", "eval_loss", "eval_perplexity", "tokens", "tokens_per_s", "seconds"];
+const TEXTS: [&str; 3] = ["dir", "status", "error"];
+
+/// One trial's result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The place in grid order.
+    pub index: usize,
+    pub point: Point,
+    /// The trial's folder within `out`.
+    pub dir: String,
+    pub verdict: Verdict,
+}
+
+impl Row {
+    pub fn new(trial: &Trial, verdict: Verdict) -> Self {
+        Row { index: trial.index, point: trial.point.clone(), dir: trial.name.clone(), verdict }
+    }
+
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match &self.verdict {
+            Verdict::Finished(outcome) => Some(outcome),
+            Verdict::Failed(_) => None,
+        }
+    }
+
+    /// A numeric column: a grid key or a metric. `None` for a failed trial.
+    pub fn number(&self, key: &str) -> Option<f64> {
+        let outcome = self.outcome()?;
+        let number = match key {
+            "trainable_params" => outcome.trainable_params as f64,
+            "train_loss" => outcome.train_loss,
+            "eval_loss" => outcome.eval_loss?,
+            "eval_perplexity" => outcome.eval_perplexity()?,
+            "tokens" => outcome.tokens as f64,
+            "tokens_per_s" => outcome.tokens_per_s(),
+            "seconds" => outcome.seconds,
+            other => match self.point.get(other) {
+                Some(value) => value.as_f64()?,
+                None => *outcome.metrics.get(other)?,
+            },
+        };
+        number.is_finite().then_some(number)
+    }
+
+    /// Any column as JSON; `null` where the trial has none.
+    pub fn value(&self, column: &str) -> Value {
+        let outcome = self.outcome();
+        match (column, &self.verdict) {
+            ("dir", _) => self.dir.as_str().into(),
+            ("status", Verdict::Finished(_)) => "finished".into(),
+            ("status", Verdict::Failed(_)) => "failed".into(),
+            ("error", Verdict::Finished(_)) => Value::Null,
+            ("error", Verdict::Failed(failure)) => failure.message.as_str().into(),
+            ("trainable_params", _) => outcome.map_or(Value::Null, |outcome| outcome.trainable_params.into()),
+            ("tokens", _) => outcome.map_or(Value::Null, |outcome| outcome.tokens.into()),
+            _ => match self.point.get(column) {
+                Some(value) => value.clone(),
+                None => self.number(column).map_or(Value::Null, Value::from),
+            },
+        }
+    }
+}
+
+/// Trials that agree in the keys of `point`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group<'a> {
+    pub point: Point,
+    pub rows: Vec<&'a Row>,
+}
+
+/// What a sweep found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SweepResult {
+    pub out: PathBuf,
+    /// Trials that this run trained to their end.
+    pub trained: usize,
+    /// Trials that were finished before this run.
+    pub skipped: usize,
+    axes: Vec<Axis>,
+    rows: Vec<Row>,
+}
+
+impl SweepResult {
+    pub fn new(out: &Path, grid: &Grid) -> Self {
+        SweepResult { out: out.to_path_buf(), trained: 0, skipped: 0, axes: grid.axes().to_vec(), rows: Vec::new() }
+    }
+
+    /// Reads the results of an earlier sweep from its folder, finished or not.
+    pub fn open(out: &Path) -> Result<Self> {
+        let Some(marker) = folder::read_marker(out)? else {
+            bail!(Kind::File, "`{}` is not a sweep's folder: expected `{}` in it", out.display(), folder::SWEEP)
+        };
+        let Some(Value::Object(axes)) = marker.get("grid") else {
+            bail!(Kind::File, "`{}`: expected a grid, found none", out.join(folder::SWEEP).display())
+        };
+        let keys: Vec<&str> = axes.keys().map(String::as_str).collect();
+        let grid = Grid::from_json(axes, &keys)?;
+        let mut result = Self::new(out, &grid);
+        for (index, point) in grid.points().into_iter().enumerate() {
+            let dir = point.folder_name();
+            if let Some(record) = Record::read(&out.join(&dir)) {
+                result.rows.push(Row { index, point, dir, verdict: record.verdict });
+            }
+        }
+        result.skipped = result.rows.len();
+        Ok(result)
+    }
+
+    /// Puts the row in its place in grid order.
+    pub fn insert(&mut self, row: Row) {
+        match self.rows.binary_search_by_key(&row.index, |row| row.index) {
+            Ok(at) => self.rows[at] = row,
+            Err(at) => self.rows.insert(at, row),
+        }
+    }
+
+    /// In grid order; trials that were not run have no row.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub fn axes(&self) -> &[Axis] {
+        &self.axes
+    }
+
+    pub fn axis_values(&self, key: &str) -> Option<&[Value]> {
+        self.axes.iter().find(|axis| axis.key == key).map(|axis| axis.values.as_slice())
+    }
+
+    pub fn failed(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.outcome().is_none())
+    }
+
+    /// The names of all metrics: the fixed ones, then the trials' own by name.
+    pub fn metrics(&self) -> Vec<&str> {
+        let own: BTreeSet<&str> =
+            self.rows.iter().filter_map(Row::outcome).flat_map(|o| o.metrics.keys()).map(String::as_str).collect();
+        NUMBERS.into_iter().chain(own).collect()
+    }
+
+    /// One number per row, `None` where a trial failed or has no such number.
+    pub fn metric(&self, name: &str) -> Result<Vec<Option<f64>>> {
+        self.check_number(name)?;
+        Ok(self.rows.iter().map(|row| row.number(name)).collect())
+    }
+
+    /// The rows by their values of `keys`, groups in grid order.
+    pub fn group_by(&self, keys: &[&str]) -> Vec<Group<'_>> {
+        let mut groups: Vec<Group> = Vec::new();
+        for row in &self.rows {
+            let values: Map<String, Value> =
+                row.point.values.iter().filter(|(k, _)| keys.contains(&k.as_str())).map(pair).collect();
+            match groups.iter_mut().find(|group| group.point.values == values) {
+                Some(group) => group.rows.push(row),
+                None => groups.push(Group { point: Point { values }, rows: vec![row] }),
+            }
+        }
+        groups
+    }
+
+    /// The finished trial with the best `metric`: the smallest, or the largest where
+    /// [`larger_is_better`]. The first in grid order of equals.
+    pub fn best(&self, metric: &str) -> Result<&Row> {
+        self.check_number(metric)?;
+        let sign = if larger_is_better(metric) { -1.0 } else { 1.0 };
+        let scored = self.rows.iter().filter_map(|row| Some((sign * row.number(metric)?, row)));
+        match scored.min_by(|left, right| left.0.total_cmp(&right.0)) {
+            Some((_, row)) => Ok(row),
+            None => bail!(Kind::Input, "best: no finished trial has a `{metric}`"),
+        }
+    }
+
+    /// All columns in the order of the files.
+    pub fn columns(&self) -> Vec<&str> {
+        let axes = self.axes.iter().map(|axis| axis.key.as_str());
+        axes.chain(self.metrics()).chain(TEXTS).collect()
+    }
+
+    pub fn to_json(&self) -> Value {
+        self.json_of(|_| true)
+    }
+
+    /// The rows without the columns that depend on the clock, to compare two runs:
+    /// [`is_time`] says which.
+    pub fn without_times(&self) -> Value {
+        self.json_of(|column| !is_time(column))
+    }
+
+    fn json_of(&self, keep: impl Fn(&str) -> bool) -> Value {
+        let columns: Vec<&str> = self.columns().into_iter().filter(|column| keep(column)).collect();
+        let object = |row: &Row| columns.iter().map(|column| (column.to_string(), row.value(column))).collect();
+        Value::Array(self.rows.iter().map(|row| Value::Object(object(row))).collect())
+    }
+
+    pub fn to_csv(&self) -> Result<Vec<u8>> {
+        let columns = self.columns();
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let failed = |error: csv::Error| Error::bug(format!("cannot write CSV: {error}"));
+        writer.write_record(&columns).map_err(failed)?;
+        for row in &self.rows {
+            writer.write_record(columns.iter().map(|column| cell(&row.value(column)))).map_err(failed)?;
+        }
+        writer.into_inner().map_err(|error| Error::bug(format!("cannot write CSV: {error}")))
+    }
+
+    /// Writes `results.json` and `results.csv` into `out`, each whole.
+    pub fn write(&self) -> Result<()> {
+        files::write_json(&self.out.join(JSON), &self.to_json())?;
+        files::write_whole(&self.out.join(CSV), &self.to_csv()?)
+    }
+
+    /// Fails, with a suggestion, if no trial can have such a number.
+    pub(super) fn check_number(&self, name: &str) -> Result<()> {
+        let known: Vec<&str> = self.axes.iter().map(|axis| axis.key.as_str()).chain(self.metrics()).collect();
+        match known.contains(&name) {
+            true => Ok(()),
+            false => bail!(Kind::Input, "unknown metric `{name}`"; hint: "{}", suggest::hint(name, known)),
+        }
+    }
+
+    pub(super) fn check_axis(&self, key: &str) -> Result<()> {
+        let known: Vec<&str> = self.axes.iter().map(|axis| axis.key.as_str()).collect();
+        match known.contains(&key) {
+            true => Ok(()),
+            false => {
+                bail!(Kind::Input, "`{key}` is no axis of this grid"; hint: "{}", suggest::hint(key, known))
+            }
+        }
+    }
+}
+
+/// Whether a column depends on the clock: `seconds`, and names that end in `_seconds` or `_per_s`.
+pub fn is_time(column: &str) -> bool {
+    column == "seconds" || column.ends_with("_seconds") || column.ends_with("_per_s")
+}
+
+/// Whether more of this metric is better: speeds, and names with `accuracy`, `bleu`,
+/// `rouge`, `f1`, `exact_match` or `score`. Of losses, times and sizes less is.
+pub fn larger_is_better(metric: &str) -> bool {
+    let marks = ["accuracy", "bleu", "rouge", "f1", "exact_match", "score"];
+    metric.ends_with("_per_s") || marks.iter().any(|mark| metric.contains(mark))
+}
+
+/// Refuses an axis that would hide a column.
+pub(super) fn check_keys(grid: &Grid) -> Result<()> {
+    match grid.axes().iter().find(|axis| is_column(&axis.key)) {
+        Some(axis) => bail!(Kind::Input, "grid: `{}` cannot be an axis: it is a column of the results", axis.key),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a metric that would hide a column.
+pub(super) fn check_metrics(grid: &Grid, outcome: &Outcome) -> Result<()> {
+    match outcome.metrics.keys().find(|name| is_column(name) || grid.axis(name).is_some()) {
+        Some(name) => bail!(Kind::Input, "the metric `{name}` has the name of another column"; hint: "rename it"),
+        None => Ok(()),
+    }
+}
+
+fn is_column(name: &str) -> bool {
+    NUMBERS.contains(&name) || TEXTS.contains(&name)
+}
+
+fn pair((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(Value::is_string) => number::value(value),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::sweep::Failure;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    pub fn outcome(train_loss: f64, eval_loss: f64) -> Outcome {
+        let metrics = BTreeMap::new();
+        let (trainable_params, tokens, seconds) = (1000, 500, 2.0);
+        Outcome { trainable_params, train_loss, eval_loss: Some(eval_loss), tokens, seconds, metrics }
+    }
+
+    /// Rows for the points of `grid` from `eval_loss`; where that gives none, the trial failed.
+    pub fn result(grid: Value, eval_loss: impl Fn(&Point) -> Option<f64>) -> SweepResult {
+        let keys = ["rank", "lr", "target_modules"];
+        let grid = Grid::from_json(grid.as_object().unwrap(), &keys).unwrap();
+        let mut result = SweepResult::new(Path::new("out"), &grid);
+        // In reverse, for the order of running must not matter.
+        for (index, point) in grid.points().into_iter().enumerate().collect::<Vec<_>>().into_iter().rev() {
+            let verdict = match eval_loss(&point) {
+                Some(loss) => Verdict::Finished(outcome(loss + 0.5, loss)),
+                None => Verdict::Failed(Failure { kind: "numeric".into(), message: "loss is NaN".into(), hint: None }),
+            };
+            result.insert(Row { index, dir: point.folder_name(), point, verdict });
+        }
+        result
+    }
+
+    fn by_rank(point: &Point) -> Option<f64> {
+        let (rank, seed) = (point.get("rank")?.as_f64()?, point.get("seed")?.as_f64()?);
+        (rank != 4.0 || seed != 1.0).then_some(3.0 - rank / 10.0 + seed / 100.0)
+    }
+
+    #[test]
+    fn rows_are_in_grid_order_with_every_column() {
+        let result = result(json!({"rank": [2, 4], "seed": 2}), by_rank);
+        let rows = result.to_json();
+        assert_eq!(rows[0]["dir"], "rank-2_seed-0");
+        assert_eq!(rows[0]["eval_perplexity"], json!(2.8_f64.exp()));
+        assert_eq!(rows[0]["tokens_per_s"], 250.0);
+        assert_eq!(rows[3]["status"], "failed");
+        assert_eq!((&rows[3]["error"], &rows[3]["eval_loss"]), (&json!("loss is NaN"), &Value::Null));
+        let keys: Vec<&String> = rows[0].as_object().unwrap().keys().collect();
+        assert_eq!(keys[..3], ["rank", "seed", "trainable_params"]);
+        let times_apart = result.without_times();
+        assert!(times_apart[0].get("seconds").is_none() && times_apart[0].get("tokens_per_s").is_none());
+        assert!(times_apart[0].get("tokens").is_some());
+    }
+
+    #[test]
+    fn csv_has_a_header_and_plain_cells() {
+        let grid = json!({"target_modules": [["q_proj", "v_proj"], "all-linear"], "seed": 1});
+        let text = String::from_utf8(result(grid, |_| Some(1.5)).to_csv().unwrap()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let header = "target_modules,seed,trainable_params,train_loss,eval_loss,eval_perplexity,tokens,tokens_per_s,seconds,dir,status,error";
+        assert_eq!(lines[0], header);
+        assert!(lines[1].starts_with("q_proj+v_proj,0,1000,2.0,1.5,4.48"), "{}", lines[1]);
+        assert!(lines[2].ends_with(",finished,"), "{}", lines[2]);
+    }
+
+    #[test]
+    fn best_knows_the_direction_and_the_names() {
+        let result = result(json!({"rank": [2, 4, 8], "seed": 2}), by_rank);
+        assert_eq!(result.best("eval_loss").unwrap().dir, "rank-8_seed-0");
+        assert_eq!(result.best("tokens_per_s").unwrap().dir, "rank-2_seed-0");
+        let error = result.best("eval_los").unwrap_err();
+        assert!(error.hint.unwrap().contains("did you mean `eval_loss`"));
+        assert!(larger_is_better("eval_accuracy") && !larger_is_better("train_loss"));
+    }
+
+    #[test]
+    fn groups_hold_the_rows_that_agree() {
+        let result = result(json!({"rank": [2, 4], "seed": 2}), by_rank);
+        let groups = result.group_by(&["rank"]);
+        assert_eq!(groups.len(), 2);
+        assert_eq!(groups[1].point.to_string(), "rank=4");
+        assert_eq!(groups[1].rows.len(), 2);
+        assert_eq!(result.metric("eval_loss").unwrap()[3], None);
+        assert_eq!(result.failed().count(), 1);
+    }
+}

@@ -1,0 +1,211 @@
+//! The runner: runs what is not finished, records what becomes of it, and keeps the
+//! results on disk complete at every moment.
+
+use super::changes::Change;
+use super::folder::{Standing, SweepFolder};
+use super::record::{Failure, Outcome, Verdict};
+use super::results::{Row, SweepResult};
+use super::trial::{Plan, Trial};
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
+use std::fmt;
+
+/// What the runner tells while it works. `Display` gives a line for a terminal.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Before the first trial: how many are finished already, and how many will run.
+    Planned {
+        finished: usize,
+        to_run: usize,
+    },
+    /// The file system of `out` has no locks.
+    Unlocked {
+        out: &'a std::path::Path,
+    },
+    /// Folders of trials that are not in this grid stay as they are.
+    Kept {
+        names: &'a [String],
+    },
+    /// A finished trial will run again, for its settings changed.
+    Changed {
+        trial: &'a Trial,
+        changes: &'a [Change],
+    },
+    /// A trial that was cut off will run again from its start.
+    Restarting {
+        trial: &'a Trial,
+    },
+    /// A trial that failed before will be tried again.
+    Retrying {
+        trial: &'a Trial,
+        failure: &'a Failure,
+    },
+    Started {
+        trial: &'a Trial,
+        total: usize,
+    },
+    Finished {
+        trial: &'a Trial,
+        outcome: &'a Outcome,
+    },
+    Failed {
+        trial: &'a Trial,
+        failure: &'a Failure,
+    },
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Planned { finished: 0, to_run } => write!(out, "{to_run} trials to run"),
+            Event::Planned { finished, to_run: 0 } => write!(out, "all {finished} trials are finished already"),
+            Event::Planned { finished, to_run } => {
+                write!(out, "{finished} trials are finished already, {to_run} to run")
+            }
+            Event::Unlocked { out: folder } => {
+                let folder = folder.display();
+                write!(out, "the file system of `{folder}` has no locks: start no second sweep there")
+            }
+            Event::Kept { names } => write!(out, "kept, though not in this grid: {}", names.join(", ")),
+            Event::Changed { trial, changes } => {
+                write!(out, "{}: the settings changed, running it again", trial.point)?;
+                changes.iter().try_for_each(|change| write!(out, "\n  {change}"))
+            }
+            Event::Restarting { trial } => write!(out, "{}: was cut off, starting it again", trial.point),
+            Event::Retrying { trial, failure } => {
+                write!(out, "{}: failed before ({}), trying it again", trial.point, failure.message)
+            }
+            Event::Started { trial, total } => write!(out, "trial {}/{total}: {}", trial.index + 1, trial.point),
+            Event::Finished { trial, outcome } => {
+                write!(out, "{}: train_loss {:.4}", trial.point, outcome.train_loss)?;
+                match outcome.eval_loss {
+                    Some(loss) => write!(out, ", eval_loss {loss:.4}"),
+                    None => Ok(()),
+                }
+            }
+            Event::Failed { trial, failure } => write!(out, "{}: failed: {}", trial.point, failure.message),
+        }
+    }
+}
+
+/// Told what happens; any `FnMut(&Event)` will do.
+pub trait Observer {
+    fn event(&mut self, event: &Event);
+}
+
+impl<F: FnMut(&Event)> Observer for F {
+    fn event(&mut self, event: &Event) {
+        self(event)
+    }
+}
+
+/// Runs every trial of `plan` that is not finished.
+///
+/// `run_group` gets up to `plan.group_size` trials, each with an empty folder but for
+/// `config.json`, and gives one result per trial in the same order. An error is recorded
+/// in that trial's place and the sweep goes on; [`Kind::Stopped`] ends the sweep with the
+/// trial left unfinished. An error of this function itself means that the sweep could not
+/// go on: `out` is not usable, or the user stopped it.
+pub fn run(
+    plan: &Plan,
+    observer: &mut dyn Observer,
+    run_group: &mut dyn FnMut(&[&Trial]) -> Vec<Result<Outcome>>,
+) -> Result<SweepResult> {
+    let folder = SweepFolder::claim(plan)?;
+    // All of them before the first is touched: one folder that is not ours stops everything.
+    let standings: Vec<Standing> = plan.trials.iter().map(|trial| folder.standing(trial)).collect::<Result<_>>()?;
+    let mut sweep = Sweep { plan, folder, observer, result: SweepResult::new(&plan.out, &plan.grid) };
+    let pending = sweep.sort_out(standings)?;
+    for group in pending.chunks(plan.group_size.max(1)) {
+        sweep.run_group(group, run_group)?;
+    }
+    Ok(sweep.result)
+}
+
+/// A sweep under way.
+struct Sweep<'a> {
+    plan: &'a Plan,
+    folder: SweepFolder,
+    observer: &'a mut dyn Observer,
+    result: SweepResult,
+}
+
+impl<'a> Sweep<'a> {
+    /// Takes over the finished trials, tells of the rest and gives it back.
+    fn sort_out(&mut self, standings: Vec<Standing>) -> Result<Vec<&'a Trial>> {
+        if !self.folder.locked {
+            self.observer.event(&Event::Unlocked { out: &self.plan.out });
+        }
+        let others = self.folder.others(self.plan);
+        if !others.is_empty() {
+            self.observer.event(&Event::Kept { names: &others });
+        }
+        let mut pending = Vec::new();
+        for (trial, standing) in self.plan.trials.iter().zip(standings) {
+            match &standing {
+                Standing::New => {}
+                Standing::Finished(_) => {}
+                Standing::Failed(failure) => self.observer.event(&Event::Retrying { trial, failure }),
+                Standing::Unfinished => self.observer.event(&Event::Restarting { trial }),
+                Standing::Changed(changes) => self.observer.event(&Event::Changed { trial, changes }),
+            }
+            match standing {
+                Standing::Finished(outcome) => self.result.insert(Row::new(trial, Verdict::Finished(outcome))),
+                _ => pending.push(trial),
+            }
+        }
+        self.result.skipped = self.plan.trials.len() - pending.len();
+        self.observer.event(&Event::Planned { finished: self.result.skipped, to_run: pending.len() });
+        // From here on the results hold no row of a folder that is about to be replaced.
+        self.result.write()?;
+        Ok(pending)
+    }
+
+    fn run_group(
+        &mut self,
+        group: &[&'a Trial],
+        run_group: &mut dyn FnMut(&[&Trial]) -> Vec<Result<Outcome>>,
+    ) -> Result<()> {
+        interrupt::check()?;
+        for trial in group {
+            self.folder.prepare(trial)?;
+            self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
+        }
+        let results = run_group(group);
+        if results.len() != group.len() {
+            let (expected, found) = (group.len(), results.len());
+            return Err(Error::bug(format!("a group of {expected} trials gave {found} results")));
+        }
+        let mut stopped = None;
+        for (trial, result) in group.iter().zip(results) {
+            match result {
+                Err(error) if error.kind == Kind::Stopped => stopped = Some(error),
+                result => self.conclude(trial, result)?,
+            }
+        }
+        self.result.write()?;
+        stopped.map_or(Ok(()), Err)
+    }
+
+    fn conclude(&mut self, trial: &'a Trial, result: Result<Outcome>) -> Result<()> {
+        let result = result.and_then(|outcome| {
+            outcome.check()?;
+            super::results::check_metrics(&self.plan.grid, &outcome)?;
+            Ok(outcome)
+        });
+        let verdict = match result {
+            Ok(outcome) => Verdict::Finished(outcome),
+            Err(error) => Verdict::Failed(Failure::from(&error)),
+        };
+        let verdict = self.folder.conclude(trial, verdict)?;
+        match &verdict {
+            Verdict::Finished(outcome) => {
+                self.result.trained += 1;
+                self.observer.event(&Event::Finished { trial, outcome });
+            }
+            Verdict::Failed(failure) => self.observer.event(&Event::Failed { trial, failure }),
+        }
+        self.result.insert(Row::new(trial, verdict));
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Results as series of points: what a chart draws, without drawing.
+
+use super::grid::Point;
+use super::number;
+use super::results::{Row, SweepResult};
+use super::summary::Summary;
+use crate::bail;
+use crate::error::{Kind, Result};
+use serde_json::Value;
+
+/// One place on the x axis, with the values of all trials there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SummaryPoint {
+    /// The number of that place; for an axis that is not numeric, the place of the value in its list.
+    pub x: f64,
+    /// The text of that place.
+    pub label: String,
+    pub mean: f64,
+    /// The sample standard deviation; `None` for a single value.
+    pub spread: Option<f64>,
+    /// How many values there are, and how many trials failed beside them.
+    pub n: usize,
+    pub failed: usize,
+    /// In grid order.
+    pub values: Vec<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SummarySeries {
+    /// `lr=0.0002`, or the metric's name where there is one series only.
+    pub name: String,
+    /// By growing x; places where every trial failed are absent.
+    pub points: Vec<SummaryPoint>,
+}
+
+impl SweepResult {
+    /// `y_metric` against `x_key`, one point per place on x, the trials that differ in
+    /// `over` alone taken together, one series per value of `group_by`.
+    ///
+    /// `x_key` is an axis or a metric (its mean over the point's trials). With an axis as
+    /// x, every other axis that varies must be named by `over` or `group_by`: trials that
+    /// differ in more would else be averaged in silence.
+    pub fn series(
+        &self,
+        x_key: &str,
+        y_metric: &str,
+        over: Option<&str>,
+        group_by: Option<&str>,
+    ) -> Result<Vec<SummarySeries>> {
+        self.check_number(x_key)?;
+        self.check_number(y_metric)?;
+        for key in [over, group_by].into_iter().flatten() {
+            self.check_axis(key)?;
+        }
+        if self.axis_values(x_key).is_some() {
+            self.check_covered(x_key, over, group_by)?;
+        }
+        let keys: Vec<&str> = group_by.into_iter().collect();
+        let mut series = Vec::new();
+        for group in self.group_by(&keys) {
+            let name = if keys.is_empty() { y_metric.to_string() } else { group.point.to_string() };
+            series.push(SummarySeries { name, points: self.points(&group.rows, x_key, y_metric, over) });
+        }
+        Ok(series)
+    }
+
+    fn check_covered(&self, x_key: &str, over: Option<&str>, group_by: Option<&str>) -> Result<()> {
+        let named = [Some(x_key), over, group_by];
+        let loose = self.axes().iter().find(|axis| axis.values.len() > 1 && !named.contains(&Some(axis.key.as_str())));
+        match loose {
+            None => Ok(()),
+            Some(axis) => bail!(Kind::Input, "chart: `{}` varies as well: expected it in over or group_by", axis.key;
+                hint: "e.g. group_by: \"{}\"", axis.key),
+        }
+    }
+
+    fn points(&self, rows: &[&Row], x_key: &str, y_metric: &str, over: Option<&str>) -> Vec<SummaryPoint> {
+        let mut places: Vec<(Point, Vec<&Row>)> = Vec::new();
+        for row in rows {
+            let place = over.map_or_else(|| row.point.clone(), |key| row.point.without(key));
+            match places.iter_mut().find(|(known, _)| *known == place) {
+                Some((_, rows)) => rows.push(row),
+                None => places.push((place, vec![row])),
+            }
+        }
+        let mut points: Vec<SummaryPoint> =
+            places.iter().filter_map(|(place, rows)| self.point(place, rows, x_key, y_metric)).collect();
+        points.sort_by(|left, right| left.x.total_cmp(&right.x));
+        points
+    }
+
+    fn point(&self, place: &Point, rows: &[&Row], x_key: &str, y_metric: &str) -> Option<SummaryPoint> {
+        let values: Vec<f64> = rows.iter().filter_map(|row| row.number(y_metric)).collect();
+        let summary = Summary::of(values.iter().copied())?;
+        let (x, label) = match place.get(x_key) {
+            Some(value) => (self.position(x_key, value), number::value(value)),
+            // A metric, or the axis averaged over.
+            None => {
+                let x = Summary::of(rows.iter().filter_map(|row| row.number(x_key)))?.mean;
+                (x, number::significant(x, 6))
+            }
+        };
+        let failed = rows.iter().filter(|row| row.outcome().is_none()).count();
+        Some(SummaryPoint { x, label, mean: summary.mean, spread: summary.spread, n: summary.n, failed, values })
+    }
+
+    /// A numeric axis is drawn at its numbers, any other at 0, 1, 2….
+    fn position(&self, key: &str, value: &Value) -> f64 {
+        let values = self.axis_values(key).unwrap_or_default();
+        match values.iter().all(Value::is_number) {
+            true => value.as_f64().unwrap_or(f64::NAN),
+            false => values.iter().position(|known| known == value).unwrap_or(0) as f64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::tests::result;
+    use super::*;
+    use serde_json::json;
+
+    fn loss(point: &Point) -> Option<f64> {
+        let number = |key| point.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+        (number("rank") != 16.0 || number("seed") != 0.0)
+            .then(|| number("rank") + number("seed") + 100.0 * number("lr"))
+    }
+
+    #[test]
+    fn seeds_become_one_point() {
+        let result = result(json!({"rank": [16, 4], "seed": 3}), loss);
+        let series = result.series("rank", "eval_loss", Some("seed"), None).unwrap();
+        assert_eq!(series.len(), 1);
+        assert_eq!(series[0].name, "eval_loss");
+        let [four, sixteen] = &series[0].points[..] else { panic!("{series:?}") };
+        assert_eq!((four.x, four.mean, four.spread, four.n, four.failed), (4.0, 5.0, Some(1.0), 3, 0));
+        assert_eq!((sixteen.x, sixteen.mean, sixteen.n, sixteen.failed), (16.0, 17.5, 2, 1));
+        assert_eq!(sixteen.values, [17.0, 18.0]);
+    }
+
+    #[test]
+    fn a_second_axis_makes_groups_and_may_not_be_forgotten() {
+        let result = result(json!({"rank": [2, 4], "lr": [0.1, 0.2], "seed": 2}), loss);
+        let series = result.series("rank", "eval_loss", Some("seed"), Some("lr")).unwrap();
+        assert_eq!(series.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["lr=0.1", "lr=0.2"]);
+        assert_eq!(series[1].points[0].mean, 22.5);
+        let error = result.series("rank", "eval_loss", Some("seed"), None).unwrap_err();
+        assert!(error.message.contains("`lr` varies as well"), "{error}");
+        let error = result.series("rank", "eval_loss", Some("sede"), None).unwrap_err();
+        assert!(error.hint.unwrap().contains("`seed`"));
+    }
+
+    #[test]
+    fn x_may_be_a_metric_or_text() {
+        let by_size = result(json!({"rank": [2, 4], "seed": 2}), loss);
+        let series = by_size.series("trainable_params", "eval_loss", Some("seed"), None).unwrap();
+        assert_eq!(series[0].points.len(), 2);
+        assert_eq!(series[0].points[0].x, 1000.0);
+        let by_name = result(json!({"target_modules": ["all-linear", ["q_proj", "v_proj"]]}), |_| Some(1.0));
+        let series = by_name.series("target_modules", "eval_loss", None, None).unwrap();
+        let labels: Vec<(f64, &str)> = series[0].points.iter().map(|p| (p.x, p.label.as_str())).collect();
+        assert_eq!(labels, [(0.0, "all-linear"), (1.0, "q_proj+v_proj")]);
+    }
+}

@@ -1,0 +1,291 @@
+//! The results as an aligned table for the terminal.
+//!
+//! One line per point of the grid, the trials that differ in the seed alone taken
+//! together: mean ± sample standard deviation of each metric, and mean ± standard error
+//! of the paired difference to a baseline. The baseline is the first value of every axis
+//! unless another is named: a choice made before the results, unlike "the best".
+
+use super::grid::{Point, SEED};
+use super::number::{decimals_for, fixed, thousands, value};
+use super::results::{larger_is_better, Group, Row, SweepResult};
+use super::summary::{Paired, Summary};
+use crate::bail;
+use crate::error::{Kind, Result};
+use serde_json::{Map, Value};
+
+/// What a table shows; the default is for `print(result.table())`.
+#[derive(Debug, Clone, Default)]
+pub struct TableOptions {
+    /// The axis whose trials are taken together; `seed` if `None`.
+    pub over: Option<String>,
+    /// The metric compared with the baseline; `eval_loss`, or `train_loss` where nothing
+    /// was evaluated, if `None`.
+    pub metric: Option<String>,
+    /// The axis values that every line is compared with; an axis not named keeps the
+    /// line's own value. If `None`, the first value of every axis.
+    pub baseline: Option<Map<String, Value>>,
+}
+
+struct Column {
+    title: String,
+    cells: Vec<String>,
+}
+
+/// What the columns are made from.
+struct Table<'a> {
+    result: &'a SweepResult,
+    over: &'a str,
+    metric: &'a str,
+    baseline: &'a Map<String, Value>,
+    groups: Vec<Group<'a>>,
+}
+
+impl SweepResult {
+    pub fn table(&self) -> String {
+        self.table_with(&TableOptions::default()).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// Fails if an axis, a metric or a baseline value is unknown.
+    pub fn table_with(&self, options: &TableOptions) -> Result<String> {
+        let evaluated = self.rows().iter().any(|row| row.number("eval_loss").is_some());
+        let metric = options.metric.as_deref().unwrap_or(if evaluated { "eval_loss" } else { "train_loss" });
+        self.check_number(metric)?;
+        if let Some(over) = &options.over {
+            self.check_axis(over)?;
+        }
+        let over = options.over.as_deref().unwrap_or(SEED);
+        let baseline = self.baseline(options, over)?;
+        let keys: Vec<&str> = self.axes().iter().map(|axis| axis.key.as_str()).filter(|key| *key != over).collect();
+        let groups = self.group_by(&keys);
+        Ok(Table { result: self, over, metric, baseline: &baseline, groups }.render())
+    }
+
+    fn baseline(&self, options: &TableOptions, over: &str) -> Result<Map<String, Value>> {
+        let Some(baseline) = &options.baseline else {
+            let others = self.axes().iter().filter(|axis| axis.key != over);
+            return Ok(others.filter_map(|axis| Some((axis.key.clone(), axis.values.first()?.clone()))).collect());
+        };
+        for (key, wanted) in baseline {
+            self.check_axis(key)?;
+            let values = self.axis_values(key).unwrap_or_default();
+            if !values.contains(wanted) || key == over {
+                let known: Vec<String> = values.iter().map(value).collect();
+                bail!(Kind::Input, "baseline: `{key}` has no value {wanted}"; hint: "its values: {}", known.join(", "));
+            }
+        }
+        Ok(baseline.clone())
+    }
+}
+
+impl Table<'_> {
+    fn render(&self) -> String {
+        if self.groups.is_empty() {
+            return "no trial was run\n".to_string();
+        }
+        let mut columns = Vec::new();
+        for axis in self.result.axes().iter().filter(|axis| axis.key != self.over) {
+            let cells = self.groups.iter().map(|group| group.point.get(&axis.key).map_or(String::new(), value));
+            columns.push(Column { title: axis.key.clone(), cells: cells.collect() });
+        }
+        columns.push(self.sizes());
+        columns.extend(self.counts());
+        for metric in self.result.metrics() {
+            let shown = !matches!(metric, "trainable_params" | "tokens" | "seconds");
+            if shown && self.result.rows().iter().any(|row| row.number(metric).is_some()) {
+                columns.push(self.means(metric));
+            }
+        }
+        let compared = self.groups.len() > 1;
+        if compared {
+            columns.push(self.differences());
+        }
+        let mut text = aligned(&columns);
+        self.footnotes(&mut text, compared);
+        text
+    }
+
+    fn sizes(&self) -> Column {
+        let size = |row: &&Row| row.number("trainable_params");
+        let cells = self.groups.iter().map(|group| {
+            Summary::of(group.rows.iter().filter_map(size)).map_or(none(), |summary| thousands(summary.mean as u64))
+        });
+        Column { title: "trainable_params".into(), cells: cells.collect() }
+    }
+
+    /// n, and beside it the failed trials where there are any.
+    fn counts(&self) -> Vec<Column> {
+        let failed = |group: &Group| group.rows.iter().filter(|row| row.outcome().is_none()).count();
+        let n = self.groups.iter().map(|group| (group.rows.len() - failed(group)).to_string());
+        let mut columns = vec![Column { title: "n".into(), cells: n.collect() }];
+        if self.result.failed().next().is_some() {
+            let cells = self.groups.iter().map(|group| failed(group).to_string());
+            columns.push(Column { title: "failed".into(), cells: cells.collect() });
+        }
+        columns
+    }
+
+    fn means(&self, metric: &str) -> Column {
+        let summaries: Vec<Option<Summary>> = self
+            .groups
+            .iter()
+            .map(|group| Summary::of(group.rows.iter().filter_map(|row| row.number(metric))))
+            .collect();
+        let decimals = decimals_for(summaries.iter().flatten().map(|summary| summary.mean));
+        let pairs = summaries.iter().map(|summary| summary.map(|s| (s.mean, s.spread)));
+        Column { title: metric.to_string(), cells: with_errors(pairs, decimals, false) }
+    }
+
+    fn differences(&self) -> Column {
+        let differences: Vec<Option<Paired>> = self
+            .groups
+            .iter()
+            .map(|group| {
+                let baseline = self.baseline_of(group)?;
+                Paired::of(group.rows.iter().filter_map(|row| self.pair(row, baseline)))
+            })
+            .collect();
+        let means = self.groups.iter().flat_map(|group| &group.rows).filter_map(|row| row.number(self.metric));
+        let decimals = decimals_for(means);
+        let pairs = differences.iter().map(|paired| paired.map(|p| (p.mean, p.standard_error)));
+        let mut cells = with_errors(pairs, decimals, true);
+        for (cell, group) in cells.iter_mut().zip(&self.groups) {
+            if self.baseline_point(&group.point) == group.point {
+                *cell = "baseline".to_string();
+            }
+        }
+        Column { title: format!("Δ {}", self.metric), cells }
+    }
+
+    fn baseline_point(&self, point: &Point) -> Point {
+        let value = |(key, own): (&String, &Value)| (key.clone(), self.baseline.get(key).unwrap_or(own).clone());
+        Point { values: point.values.iter().map(value).collect() }
+    }
+
+    fn baseline_of(&self, group: &Group) -> Option<&Group<'_>> {
+        let point = self.baseline_point(&group.point);
+        self.groups.iter().find(|other| other.point == point)
+    }
+
+    /// The row's metric and that of the baseline's trial with the same seed.
+    fn pair(&self, row: &Row, baseline: &Group) -> Option<(f64, f64)> {
+        let partner = baseline.rows.iter().find(|other| other.point.get(self.over) == row.point.get(self.over))?;
+        Some((row.number(self.metric)?, partner.number(self.metric)?))
+    }
+
+    fn footnotes(&self, text: &mut String, compared: bool) {
+        let repeated = self.groups.iter().any(|group| group.rows.len() > 1);
+        if repeated {
+            text.push_str(&format!("± is the sample standard deviation over {}\n", self.over));
+        }
+        if compared {
+            let direction = if larger_is_better(self.metric) { "positive" } else { "negative" };
+            let baseline = Point { values: self.baseline.clone() };
+            let error = if repeated { ", ± its standard error" } else { "" };
+            text.push_str(&format!(
+                "Δ is the mean difference to {baseline} within the same {}{error}; {direction} is better\n",
+                self.over
+            ));
+        }
+        for row in self.result.failed() {
+            text.push_str(&format!("failed: {}: {}\n", row.point, row.value("error").as_str().unwrap_or_default()));
+        }
+        let planned: usize = self.result.axes().iter().map(|axis| axis.values.len()).product();
+        let missing = planned.saturating_sub(self.result.rows().len());
+        if missing > 0 {
+            text.push_str(&format!("not run: {missing} of {planned} trials\n"));
+        }
+    }
+}
+
+fn none() -> String {
+    "-".to_string()
+}
+
+/// "mean ± error" cells, all with the same decimals, the errors aligned.
+fn with_errors(pairs: impl Iterator<Item = Option<(f64, Option<f64>)>>, decimals: usize, signed: bool) -> Vec<String> {
+    let mean = |x: f64| match signed && x > 0.0 {
+        true => format!("+{}", fixed(x, decimals)),
+        false => fixed(x, decimals),
+    };
+    let parts: Vec<Option<(String, Option<String>)>> =
+        pairs.map(|pair| pair.map(|(x, error)| (mean(x), error.map(|error| fixed(error, decimals))))).collect();
+    let width = parts.iter().flatten().filter_map(|(_, error)| error.as_ref()).map(String::len).max();
+    let cell = |part: Option<(String, Option<String>)>| match (part, width) {
+        (None, _) => none(),
+        (Some((mean, _)), None) => mean,
+        (Some((mean, Some(error))), Some(width)) => format!("{mean} ± {error:>width$}"),
+        (Some((mean, None)), Some(width)) => format!("{mean}   {:width$}", ""),
+    };
+    parts.into_iter().map(cell).collect()
+}
+
+/// Columns two spaces apart, everything to the right.
+fn aligned(columns: &[Column]) -> String {
+    let width = |column: &Column| {
+        column.cells.iter().chain([&column.title]).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = columns.iter().map(width).collect();
+    let lines = columns.first().map_or(0, |column| column.cells.len());
+    let mut text = String::new();
+    let mut line = |cell: &dyn Fn(&Column) -> String| {
+        let cells: Vec<String> =
+            columns.iter().zip(&widths).map(|(column, width)| format!("{:>width$}", cell(column))).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    };
+    line(&|column| column.title.clone());
+    for i in 0..lines {
+        line(&|column| column.cells.get(i).cloned().unwrap_or_default());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::tests::result;
+    use super::*;
+    use serde_json::json;
+
+    fn loss(point: &Point) -> Option<f64> {
+        let number = |key| point.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+        let (rank, seed) = (number("rank"), number("seed"));
+        (rank != 8.0 || seed != 2.0).then_some(3.0 - rank / 10.0 - rank * seed / 100.0)
+    }
+
+    #[test]
+    fn the_table_is_what_is_expected_to_the_letter() {
+        let table = result(json!({"rank": [2, 4, 8], "seed": 3}), loss).table();
+        // By hand: rank 4 has 2.60, 2.56, 2.52, so −0.20, −0.22, −0.24 to rank 2: −0.22 ± 0.02/√3.
+        let expected = "\
+rank  trainable_params  n  failed       train_loss        eval_loss  eval_perplexity   tokens_per_s       Δ eval_loss
+   2             1,000  3       0  3.2800 ± 0.0200  2.7800 ± 0.0200   16.121 ± 0.322  250.00 ± 0.00          baseline
+   4             1,000  3       0  3.0600 ± 0.0400  2.5600 ± 0.0400   12.943 ± 0.518  250.00 ± 0.00  -0.2200 ± 0.0115
+   8             1,000  2       1  2.6600 ± 0.0566  2.1600 ± 0.0566    8.678 ± 0.491  250.00 ± 0.00  -0.6300 ± 0.0300
+± is the sample standard deviation over seed
+Δ is the mean difference to rank=2 within the same seed, ± its standard error; negative is better
+failed: rank=8, seed=2: loss is NaN
+";
+        assert_eq!(table, expected, "\n{table}");
+    }
+
+    #[test]
+    fn one_seed_shows_no_errors_and_no_seed_axis_is_fine() {
+        let table = result(json!({"rank": [2, 4]}), loss).table();
+        assert!(!table.contains('±'), "{table}");
+        assert!(table.contains("-0.2000"), "{table}");
+    }
+
+    #[test]
+    fn another_baseline_may_be_named() {
+        let result = result(json!({"rank": [2, 4], "lr": [0.1, 0.2], "seed": 2}), loss);
+        let with = |baseline: Value| {
+            let baseline = Some(baseline.as_object().unwrap().clone());
+            result.table_with(&TableOptions { baseline, ..Default::default() })
+        };
+        let table = with(json!({"rank": 4})).unwrap();
+        assert_eq!(table.matches("baseline").count(), 2, "{table}");
+        assert!(table.contains("difference to rank=4 within the same seed"), "{table}");
+        assert!(with(json!({"rank": 5})).unwrap_err().hint.unwrap().contains("2, 4"));
+        assert!(with(json!({"rnak": 4})).unwrap_err().hint.unwrap().contains("`rank`"));
+    }
+}

@@ -1,0 +1,123 @@
+//! A trial: one point of the grid with its complete settings and its folder; and the
+//! plan, which is all trials of a sweep.
+
+use super::changes;
+use super::grid::{Grid, Point};
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// The place in grid order, from 0.
+    pub index: usize,
+    /// The folder name: `rank-4_seed-0`.
+    pub name: String,
+    pub point: Point,
+    /// Everything the result depends on: resolved lora and train settings, fingerprints
+    /// of model and data, the program's version. A finished trial is run again if any
+    /// of it changed.
+    pub settings: Value,
+    pub dir: PathBuf,
+}
+
+impl Trial {
+    pub fn fingerprint(&self) -> String {
+        changes::fingerprint(&self.settings)
+    }
+    /// JSON lines, one per logged step: see [`crate::train::metrics`].
+    pub fn metrics_path(&self) -> PathBuf {
+        self.dir.join("metrics.jsonl")
+    }
+    /// Where the caller saves the adapter.
+    pub fn adapter_dir(&self) -> PathBuf {
+        self.dir.join("adapter")
+    }
+}
+
+/// All that [`super::run`] needs to know of a sweep before it starts.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub out: PathBuf,
+    pub grid: Grid,
+    /// In grid order.
+    pub trials: Vec<Trial>,
+    /// What makes `out` the folder of *this* sweep, such as the model's name. A folder
+    /// whose identity differs is refused, not overwritten. Keep out what may well change
+    /// from run to run: that belongs in the settings.
+    pub identity: Value,
+    /// How many trials are handed to the caller at once.
+    pub group_size: usize,
+}
+
+impl Plan {
+    /// `settings` gives the complete settings of a point; a failure names the point.
+    pub fn new(
+        out: impl AsRef<Path>,
+        grid: Grid,
+        identity: Value,
+        mut settings: impl FnMut(&Point) -> Result<Value>,
+    ) -> Result<Self> {
+        let out = out.as_ref().to_path_buf();
+        if out.as_os_str().is_empty() {
+            bail!(Kind::Input, "out: expected a folder, found an empty string"; hint: "e.g. out: \"runs/my-sweep\"");
+        }
+        super::results::check_keys(&grid)?;
+        let mut trials = Vec::new();
+        for (index, point) in grid.points().into_iter().enumerate() {
+            let settings = settings(&point).map_err(|error| error.context(format!("trial {point}")))?;
+            let name = point.folder_name();
+            trials.push(Trial { index, dir: out.join(&name), name, point, settings });
+        }
+        check_names(&trials)?;
+        Ok(Plan { out, grid, trials, identity, group_size: 1 })
+    }
+}
+
+/// Folder names must differ even where the file system ignores case.
+fn check_names(trials: &[Trial]) -> Result<()> {
+    let mut seen: HashMap<String, &Point> = HashMap::new();
+    for trial in trials {
+        if let Some(other) = seen.insert(trial.name.to_lowercase(), &trial.point) {
+            return Err(Error::input(format!("grid: {other} and {} would share one folder", trial.point))
+                .with_hint("rename one of the values"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::Axis;
+    use serde_json::json;
+
+    fn grid(key: &str, values: Value) -> Grid {
+        Grid::new(vec![Axis { key: key.into(), values: values.as_array().unwrap().clone() }]).unwrap()
+    }
+
+    #[test]
+    fn a_plan_names_the_point_whose_settings_fail() {
+        let refuse = |point: &Point| match point.get("rank") {
+            Some(rank) if rank == 0 => Err(Error::input("rank: expected at least 1, found 0")),
+            _ => Ok(json!({})),
+        };
+        let error = Plan::new("out", grid("rank", json!([4, 0])), json!({}), refuse).unwrap_err();
+        assert_eq!(error.message, "trial rank=0: rank: expected at least 1, found 0");
+        assert!(Plan::new("", grid("rank", json!([4])), json!({}), refuse).is_err());
+    }
+
+    #[test]
+    fn names_that_differ_only_in_case_are_refused() {
+        let error = Plan::new("out", grid("schedule", json!(["Cosine", "cosine"])), json!({}), |_| Ok(json!({})));
+        assert!(error.unwrap_err().message.contains("share one folder"));
+    }
+
+    #[test]
+    fn an_axis_may_not_hide_a_column() {
+        let error = Plan::new("out", grid("seconds", json!([1])), json!({}), |_| Ok(json!({}))).unwrap_err();
+        assert!(error.message.contains("`seconds`"), "{error}");
+    }
+}

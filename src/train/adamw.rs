@@ -1,0 +1,90 @@
+//! AdamW (Loshchilov and Hutter, 2019) over one flat buffer, with torch's defaults and
+//! torch's order of operations.
+
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::model::Parameters;
+use tch::{no_grad, Tensor};
+
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct AdamWConfig {
+    pub lr: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        AdamWConfig { lr: 2e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl AdamWConfig {
+    pub fn check(&self) -> Result<()> {
+        let share = |name: &str, value: f64| match (0.0..1.0).contains(&value) {
+            true => Ok(()),
+            false => Err(Error::input(format!(
+                "`{name}`: expected a number from 0 up to but not including 1, found {value}"
+            ))),
+        };
+        share("beta1", self.beta1)?;
+        share("beta2", self.beta2)?;
+        for (name, value) in [("lr", self.lr), ("eps", self.eps), ("weight_decay", self.weight_decay)] {
+            if !value.is_finite() || value < 0.0 {
+                bail!(Kind::Input, "`{name}`: expected a number of at least 0, found {value}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Moments of every parameter, and the number of steps taken.
+#[derive(Debug)]
+pub struct AdamW {
+    pub config: AdamWConfig,
+    steps: u64,
+    /// Running mean of the gradient, f32 `[total]`.
+    mean: Tensor,
+    /// Running mean of its square, f32 `[total]`.
+    square: Tensor,
+}
+
+impl AdamW {
+    pub fn new(config: AdamWConfig, parameters: &Parameters) -> Result<Self> {
+        config.check()?;
+        let zeros = || parameters.flat().f_detach().and_then(|flat| flat.f_zeros_like());
+        Ok(AdamW { config, steps: 0, mean: zeros()?, square: zeros()? })
+    }
+
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One update at learning rate `lr` from a flat gradient:
+    /// θ ← θ - lr·λ·θ - lr/(1-β₁ᵗ) · m / (√v/√(1-β₂ᵗ) + ε).
+    pub fn step(&mut self, parameters: &Parameters, gradient: &Tensor, lr: f64) -> Result<()> {
+        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
+        if gradient.size() != self.mean.size() {
+            bail!(Kind::Input, "the optimizer was made for {} parameters, found {}", self.mean.numel(), gradient.numel(); hint: "make the optimizer after the last add_lora");
+        }
+        self.steps += 1;
+        let bias1 = 1.0 - beta1.powi(self.steps as i32);
+        let bias2 = (1.0 - beta2.powi(self.steps as i32)).sqrt();
+        no_grad(|| {
+            let mut theta = parameters.flat().shallow_clone();
+            if weight_decay != 0.0 {
+                let _ = match parameters.decayed() {
+                    None => theta.f_mul_scalar_(1.0 - lr * weight_decay)?,
+                    Some(share) => theta.f_mul_(&share.f_mul_scalar(-lr * weight_decay)?.f_add_scalar_(1.0)?)?,
+                };
+            }
+            let _ = self.mean.f_lerp_(gradient, 1.0 - beta1)?;
+            let _ = self.square.f_mul_scalar_(beta2)?.f_add_(&gradient.f_square()?.f_mul_scalar_(1.0 - beta2)?)?;
+            let denominator = self.square.f_sqrt()?.f_div_scalar_(bias2)?.f_add_scalar_(eps)?;
+            let _ = theta.f_sub_(&self.mean.f_div(&denominator)?.f_mul_scalar_(lr / bias1)?)?;
+            Ok(())
+        })
+    }
+}

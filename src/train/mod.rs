@@ -1,0 +1,22 @@
+//! Training: optimizer, schedules, clipping, the step, and the trainer built from them.
+//!
+//! Leaves to others: what rows and batches are (`data/`), how held-out loss is measured
+//! (`eval/`, given to the trainer as a closure), which runs there are (`sweep/`).
+
+pub mod adamw;
+pub mod clip;
+pub mod config;
+pub mod metrics;
+pub mod observer;
+pub mod progress;
+pub mod recorder;
+pub mod sampler;
+pub mod schedule;
+pub mod step;
+pub mod tensorboard;
+pub mod trainer;
+pub mod update;
+
+pub use adamw::{AdamW, AdamWConfig};
+pub use config::TrainConfig;
+pub use trainer::{train, Outcome};

@@ -1,0 +1,59 @@
+//! What a run tells while it runs; progress bars and logs listen.
+
+/// State after one optimizer step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    /// Counted from 1.
+    pub step: u64,
+    pub total_steps: u64,
+    /// Epochs of the data consumed so far.
+    pub epoch: f64,
+    /// Mean loss per label over this step.
+    pub loss: f64,
+    pub learning_rate: f64,
+    /// Before clipping.
+    pub grad_norm: f64,
+    /// Tokens of the step, without padding.
+    pub tokens: usize,
+    /// Since the start of training, evaluation left out.
+    pub seconds: f64,
+    pub tokens_per_s: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EvalReport {
+    pub step: u64,
+    pub epoch: f64,
+    pub loss: f64,
+    pub is_best: bool,
+}
+
+/// Listens to a run. Returning an error ends the run with that error.
+pub trait Observer {
+    fn on_step(&mut self, report: &StepReport) -> crate::Result<()> {
+        let _ = report;
+        Ok(())
+    }
+    fn on_eval(&mut self, report: &EvalReport) -> crate::Result<()> {
+        let _ = report;
+        Ok(())
+    }
+}
+
+/// Listens to nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// Several listeners, told in order.
+pub struct Several<'a>(pub Vec<&'a mut dyn Observer>);
+
+impl Observer for Several<'_> {
+    fn on_step(&mut self, report: &StepReport) -> crate::Result<()> {
+        self.0.iter_mut().try_for_each(|observer| observer.on_step(report))
+    }
+    fn on_eval(&mut self, report: &EvalReport) -> crate::Result<()> {
+        self.0.iter_mut().try_for_each(|observer| observer.on_eval(report))
+    }
+}

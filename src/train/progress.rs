@@ -1,0 +1,113 @@
+//! What a person sees of a run: a bar on a terminal, plain lines elsewhere.
+
+use super::observer::{EvalReport, Observer, StepReport};
+use crate::error::Result;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+
+/// Lines are for logs, so there are few of them.
+const LINES_PER_RUN: u64 = 10;
+
+pub enum Progress {
+    Bar { bar: ProgressBar, eval_loss: Option<f64> },
+    Lines { name: String },
+    Quiet,
+}
+
+impl Progress {
+    /// `name` stands before the bar: a trial's point, or nothing.
+    pub fn new(name: &str, quiet: bool) -> Self {
+        if quiet {
+            return Progress::Quiet;
+        }
+        if !std::io::stderr().is_terminal() {
+            return Progress::Lines { name: name.to_owned() };
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{prefix}{wide_bar} {pos}/{len} {msg} · {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(if name.is_empty() { String::new() } else { format!("{name} ") });
+        Progress::Bar { bar, eval_loss: None }
+    }
+
+    /// Removes the bar from the screen.
+    pub fn finish(&self) {
+        if let Progress::Bar { bar, .. } = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn on_step(&mut self, report: &StepReport) -> Result<()> {
+        match self {
+            Progress::Bar { bar, eval_loss } => {
+                bar.set_length(report.total_steps);
+                let eval = eval_loss.map_or(String::new(), |loss| format!(" eval {loss:.4}"));
+                bar.set_message(format!(
+                    "loss {:.4}{eval} lr {:.1e} · {:.0} tok/s · {}",
+                    report.loss,
+                    report.learning_rate,
+                    report.tokens_per_s,
+                    memory()
+                ));
+                bar.set_position(report.step);
+            }
+            Progress::Lines { name } => {
+                let every = report.total_steps.div_ceil(LINES_PER_RUN).max(1);
+                if report.step % every == 0 || report.step == report.total_steps {
+                    eprintln!("{}", line(name, report));
+                }
+            }
+            Progress::Quiet => {}
+        }
+        Ok(())
+    }
+
+    fn on_eval(&mut self, report: &EvalReport) -> Result<()> {
+        match self {
+            Progress::Bar { eval_loss, .. } => *eval_loss = Some(report.loss),
+            Progress::Lines { name } => {
+                let name = prefix(name);
+                eprintln!(
+                    "{name}step {} eval_loss {:.4}{}",
+                    report.step,
+                    report.loss,
+                    if report.is_best { " (best)" } else { "" }
+                );
+            }
+            Progress::Quiet => {}
+        }
+        Ok(())
+    }
+}
+
+fn prefix(name: &str) -> String {
+    if name.is_empty() {
+        String::new()
+    } else {
+        format!("{name}: ")
+    }
+}
+
+fn line(name: &str, report: &StepReport) -> String {
+    let left = report.seconds / report.step as f64 * (report.total_steps - report.step) as f64;
+    format!(
+        "{}step {}/{} loss {:.4} lr {:.2e} {:.0} tokens/s {:.0}s left",
+        prefix(name),
+        report.step,
+        report.total_steps,
+        report.loss,
+        report.learning_rate,
+        report.tokens_per_s,
+        left
+    )
+}
+
+/// The memory that this process holds, as the system counts it.
+fn memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: f64 = status.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
+    let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as f64;
+    format!("{:.1} GiB", pages * page_size / f64::from(1 << 30))
+}

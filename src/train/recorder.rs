@@ -1,0 +1,87 @@
+//! Writes what a run tells into its folder: `metrics.jsonl` and a TensorBoard event file.
+
+use super::metrics::{MetricsLog, MetricsRow};
+use super::observer::{EvalReport, Observer, StepReport};
+use super::tensorboard::{EventWriter, HParam};
+use crate::error::Result;
+use serde_json::Value;
+use std::path::Path;
+
+pub struct Recorder {
+    log: MetricsLog,
+    events: EventWriter,
+    /// Steps between rows.
+    every: u64,
+    /// Loss summed since the last row, with the number of steps.
+    since: (f64, u64),
+}
+
+impl Recorder {
+    /// Begins the files of a run in `folder`. `settings` become the hyperparameters that
+    /// TensorBoard shows.
+    pub fn create(folder: &Path, every: u64, settings: &Value) -> Result<Self> {
+        let log = MetricsLog::create(&folder.join("metrics.jsonl"))?;
+        let mut events = EventWriter::create(folder)?;
+        events.hparams(&hyperparameters("", settings))?;
+        Ok(Recorder { log, events, every: every.max(1), since: (0.0, 0) })
+    }
+
+    /// Waits until everything is on the disk.
+    pub fn finish(self) -> Result<()> {
+        self.log.finish()?;
+        self.events.finish()
+    }
+
+    fn write(&mut self, row: &MetricsRow) -> Result<()> {
+        self.log.append(row)?;
+        self.events.row(row)
+    }
+}
+
+impl Observer for Recorder {
+    fn on_step(&mut self, report: &StepReport) -> Result<()> {
+        self.since.0 += report.loss;
+        self.since.1 += 1;
+        let is_due = report.step % self.every == 0 || report.step == report.total_steps;
+        if !is_due {
+            return Ok(());
+        }
+        let (sum, steps) = std::mem::take(&mut self.since);
+        self.write(&MetricsRow {
+            step: report.step,
+            epoch: Some(report.epoch),
+            loss: Some(sum / steps as f64),
+            learning_rate: Some(report.learning_rate),
+            grad_norm: Some(report.grad_norm),
+            tokens_per_s: Some(report.tokens_per_s),
+            ..MetricsRow::default()
+        })
+    }
+
+    fn on_eval(&mut self, report: &EvalReport) -> Result<()> {
+        self.write(&MetricsRow {
+            step: report.step,
+            epoch: Some(report.epoch),
+            eval_loss: Some(report.loss),
+            ..MetricsRow::default()
+        })
+    }
+}
+
+/// The leaves of nested settings, named by their path.
+fn hyperparameters(prefix: &str, settings: &Value) -> Vec<(String, HParam)> {
+    let Value::Object(map) = settings else { return Vec::new() };
+    let mut found = Vec::new();
+    for (key, value) in map {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Number(number) => found.push((name, HParam::Number(number.as_f64().unwrap_or(f64::NAN)))),
+            Value::Bool(flag) => found.push((name, HParam::Flag(*flag))),
+            Value::String(text) => found.push((name, HParam::Text(text.clone()))),
+            Value::Object(_) => found.extend(hyperparameters(&name, value)),
+            Value::Array(_) => found.push((name, HParam::Text(value.to_string()))),
+            Value::Null => {}
+        }
+    }
+    found
+}

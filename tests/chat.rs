@@ -1,0 +1,261 @@
+//! Chat templates and assistant spans against transformers; see tests/golden/chat/generate.py.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use lorhai::data::shape::Chat;
+use lorhai::data::{spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TokenizeOptions};
+use lorhai::hub::tokenizer::Tokenizer;
+use serde_json::{json, Value};
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+
+fn golden() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chat")
+}
+
+fn read(name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(golden().join(name)).unwrap()).unwrap()
+}
+
+fn template_text(name: &str) -> String {
+    std::fs::read_to_string(golden().join("templates").join(format!("{name}.jinja"))).unwrap()
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))[..24].to_owned()
+}
+
+fn special(name: &str) -> Row {
+    let tokens = match name.starts_with("llama") {
+        true => json!({"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}),
+        false => json!({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}),
+    };
+    tokens.as_object().unwrap().clone()
+}
+
+fn chat(item: &Value) -> Chat {
+    let mut variables = Row::from_iter([("date_string".to_owned(), json!("26 Jul 2024"))]);
+    variables.extend(item.get("kwargs").and_then(Value::as_object).cloned().unwrap_or_default());
+    Chat {
+        messages: item["messages"].as_array().unwrap().clone(),
+        prompt: None,
+        tools: item.get("tools").cloned(),
+        variables,
+    }
+}
+
+fn assets() -> Option<PathBuf> {
+    let named = std::env::var_os("LORHAI_ASSETS").map(PathBuf::from);
+    let found = named.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/assets"));
+    if !found.is_dir() {
+        eprintln!("skipped: no shared assets at {}", found.display());
+        return None;
+    }
+    Some(found)
+}
+
+fn qwen() -> Option<Tokenizer> {
+    Some(Tokenizer::from_folder(&assets()?.join("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap())
+}
+
+fn plain() -> TokenizeOptions {
+    TokenizeOptions { max_length: None, cache: false, audit: false, ..TokenizeOptions::default() }
+}
+
+#[test]
+fn renderings_are_those_of_transformers_byte_for_byte() {
+    let conversations = read("conversations.json");
+    let renderings = read("renderings.json");
+    let (mut compared, mut refused, mut wrong) = (0, 0, Vec::new());
+    for (name, rows) in renderings.as_object().unwrap() {
+        let template = ChatTemplate::with_tokens(&template_text(name), special(name)).unwrap();
+        assert_eq!(template.has_generation_tags(), name.ends_with("_training"), "{name}");
+        for (index, (item, expected)) in
+            conversations.as_array().unwrap().iter().zip(rows.as_array().unwrap()).enumerate()
+        {
+            let chat = chat(item);
+            let prompt = item.get("add_generation_prompt") == Some(&json!(true));
+            let found = template.render(&chat, chat.messages.len(), prompt);
+            match (found, expected.as_array()) {
+                (Err(_), None) => refused += 1,
+                (Err(error), Some(_)) => wrong.push(format!("{name} {index}: {error}")),
+                (Ok(found), None) => {
+                    wrong.push(format!("{name} {index}: rendered, but Jinja2 refuses: {:?}", found.text))
+                }
+                (Ok(found), Some(expected)) => {
+                    compared += 1;
+                    let characters = |byte: usize| found.text[..byte].chars().count();
+                    let spans: Vec<[usize; 2]> =
+                        found.generated.iter().map(|span| [characters(span.start), characters(span.end)]).collect();
+                    if expected[0] != json!(digest(found.text.as_bytes())) {
+                        wrong.push(format!("{name} {index}: other text\n{}", found.text));
+                    } else if expected.get(2).is_some_and(|expected| *expected != json!(spans)) {
+                        wrong.push(format!("{name} {index}: spans {spans:?}, expected {}", expected[2]));
+                    }
+                }
+            }
+        }
+    }
+    println!("{compared} renderings equal, {refused} refused by both");
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(compared > 800);
+}
+
+/// Ids and trained tokens of one conversation, or `None` where it is refused.
+fn tokens(item: &Value, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Option<(Vec<u32>, Vec<bool>)> {
+    let row: Row = item.as_object().unwrap().clone();
+    let made = tokenize(&Dataset::from_rows([row]), tokenizer, options).ok()?;
+    let row = made.row(0)?;
+    Some((row.ids().to_vec(), row.trained()))
+}
+
+fn runs(mask: &[bool]) -> Vec<[usize; 2]> {
+    let mut found: Vec<[usize; 2]> = Vec::new();
+    for (at, _) in mask.iter().enumerate().filter(|(_, &bit)| bit) {
+        match found.last_mut() {
+            Some(run) if run[1] == at => run[1] = at + 1,
+            _ => found.push([at, at + 1]),
+        }
+    }
+    found
+}
+
+#[test]
+fn assistant_masks_are_those_of_transformers_with_and_without_generation_tags() {
+    let Some(tokenizer) = qwen() else { return };
+    let (conversations, masks) = (read("conversations.json"), read("masks.json"));
+    let tagged = TokenizeOptions {
+        chat_template: Some(template_text("qwen2_5_training")),
+        loss_on: Some(LossOn::Assistant),
+        ..plain()
+    };
+    let stock = TokenizeOptions { assistant_span: AssistantSpan::Turn, chat_template: None, ..tagged.clone() };
+    let (mut compared, mut strict) = (0, 0);
+    for (index, (item, expected)) in conversations.as_array().unwrap().iter().zip(masks.as_array().unwrap()).enumerate()
+    {
+        let Some(expected) = expected.as_array() else { continue };
+        for options in [&tagged, &stock] {
+            let Some((ids, trained)) = tokens(item, &tokenizer, options) else {
+                strict += 1;
+                continue;
+            };
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            assert_eq!(json!(digest(&bytes)), expected[0], "ids of conversation {index}");
+            assert_eq!(json!(runs(&trained)), expected[2], "mask of conversation {index}\n{item}");
+            compared += 1;
+        }
+    }
+    println!("{compared} masks equal; {strict} conversations refused here and taken by transformers");
+    assert!(compared >= 120 && strict <= 6, "{compared} {strict}");
+}
+
+fn trained_text(tokenizer: &Tokenizer, item: Value, options: &TokenizeOptions) -> Vec<String> {
+    let (ids, trained) = tokens(&item, tokenizer, options).unwrap();
+    runs(&trained).iter().map(|&[start, end]| tokenizer.decode(&ids[start..end], false).unwrap()).collect()
+}
+
+#[test]
+fn the_default_span_is_what_the_model_has_to_write() {
+    let Some(tokenizer) = qwen() else { return };
+    let messages = json!([
+        {"role": "user", "content": "안녕"}, {"role": "assistant", "content": " 네. \n"},
+        {"role": "user", "content": "답?"}, {"role": "assistant", "content": "예"}]);
+    let item = json!({"messages": messages});
+    let assistant = TokenizeOptions { loss_on: Some(LossOn::Assistant), ..plain() };
+    assert_eq!(trained_text(&tokenizer, item.clone(), &assistant), [" 네. \n<|im_end|>", "예<|im_end|>"]);
+    let completion = TokenizeOptions { loss_on: Some(LossOn::Completion), ..plain() };
+    assert_eq!(trained_text(&tokenizer, item.clone(), &completion), ["예<|im_end|>"]);
+    let turn = TokenizeOptions { assistant_span: AssistantSpan::Turn, ..assistant.clone() };
+    assert_eq!(trained_text(&tokenizer, item, &turn), ["\n 네. \n<|im_end|>\n", "\n예<|im_end|>\n"]);
+
+    let prompt = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]);
+    let answer = json!([{"role": "assistant", "content": "d"}, {"role": "user", "content": "e"}, {"role": "assistant", "content": "f"}]);
+    let split = json!({"prompt": prompt, "completion": answer});
+    assert_eq!(trained_text(&tokenizer, split.clone(), &assistant), ["d<|im_end|>", "f<|im_end|>"]);
+    let whole = ["d<|im_end|>\n<|im_start|>user\ne<|im_end|>\n<|im_start|>assistant\nf<|im_end|>"];
+    assert_eq!(trained_text(&tokenizer, split, &plain()), whole);
+}
+
+#[test]
+fn templates_that_change_earlier_turns_are_recovered_or_refused() {
+    let Some(tokenizer) = qwen() else { return };
+    let thought = json!({"messages": [
+        {"role": "user", "content": "a"}, {"role": "assistant", "content": "<think>\nx\n</think>\n\nfirst"},
+        {"role": "user", "content": "b"}, {"role": "assistant", "content": "<think>\ny\n</think>\n\nsecond"}]});
+    let qwen3 =
+        TokenizeOptions { chat_template: Some(template_text("qwen3")), loss_on: Some(LossOn::Assistant), ..plain() };
+    let found = trained_text(&tokenizer, thought.clone(), &qwen3);
+    assert_eq!(found, ["first<|im_end|>", "<think>\ny\n</think>\n\nsecond<|im_end|>"]);
+    let data = Dataset::from_rows([thought.as_object().unwrap().clone()]);
+    let made = tokenize(&data, &tokenizer, &qwen3).unwrap();
+    let findings = lorhai::data::audit(&made, &tokenizer);
+    assert!(findings.iter().any(|finding| finding.code == "recovered"), "{findings:?}");
+
+    // This one writes only the last message whole: no turn can be told.
+    let lossy = "{% for m in messages %}{% if loop.last %}[{{ m.role }}]{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
+    let chat = Chat { messages: thought["messages"].as_array().unwrap().clone(), ..Chat::default() };
+    let template = ChatTemplate::with_tokens(lossy, Row::new()).unwrap();
+    let habits = spans::Habits::default();
+    let error = spans::find(&template, &chat, &habits, LossOn::Assistant, AssistantSpan::Generated).unwrap_err();
+    assert!(error.message.contains("message 1") && error.hint.unwrap().contains("generation"), "{}", error.message);
+}
+
+#[test]
+fn llama_three_turns_are_found_without_tags_as_with_them() {
+    let conversations = read("conversations.json");
+    let load = |name: &str| ChatTemplate::with_tokens(&template_text(name), special(name)).unwrap();
+    let (stock, tagged) = (load("llama3"), load("llama3_training"));
+    let habits = spans::Habits { turn_end: Some((1, "<|eot_id|>".into())), added_system: None };
+    let mut compared = 0;
+    for item in conversations.as_array().unwrap() {
+        let chat = chat(item);
+        let find = |template| spans::find(template, &chat, &habits, LossOn::Assistant, AssistantSpan::Generated);
+        if let (Ok(stock), Ok(tagged)) = (find(&stock), find(&tagged)) {
+            assert_eq!(stock.trained, tagged.trained, "{item}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 75, "{compared}");
+}
+
+#[test]
+fn a_template_cannot_run_away() {
+    let chat = Chat { messages: vec![json!({"role": "user", "content": "x"})], ..Chat::default() };
+    let bombs = [
+        "{% for i in range(100000000) %}{% endfor %}",
+        "{% for i in range(90000) %}{% for j in range(90000) %}{{ i }}{% endfor %}{% endfor %}",
+        "{% set ns = namespace(s='xxxxxxxxxxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{{ 'a' * 10000000000 }}",
+        "{% set ns = namespace(a=[]) %}{% for i in range(5000) %}{% set ns.a = [ns.a] %}{% endfor %}{{ ns.a | tojson }}",
+        "{{ messages | tojson(indent=100000000000) * 1000000 }}",
+    ];
+    for bomb in bombs {
+        let start = std::time::Instant::now();
+        let outcome = ChatTemplate::with_tokens(bomb, Row::new()).and_then(|template| template.render(&chat, 1, false));
+        assert!(outcome.is_err(), "{bomb}");
+        assert!(start.elapsed().as_secs_f64() < 5.0, "{bomb}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn the_calendar_is_read_as_python_reads_it() {
+    let chat = Chat::default();
+    let template = ChatTemplate::with_tokens("{{ strftime_now('%Y|%d %b %Y|%%|%H') }}", Row::new()).unwrap();
+    let text = template.render(&chat, 0, false).unwrap().text;
+    let parts: Vec<&str> = text.split('|').collect();
+    assert!(
+        template.is_dated()
+            && parts[0].parse::<u32>().unwrap() >= 2024
+            && parts[1].ends_with(parts[0])
+            && parts[2] == "%"
+    );
+}
+
+#[test]
+fn what_a_template_refuses_is_said_in_its_own_words() {
+    let raise = ChatTemplate::with_tokens("{{ raise_exception('roles must alternate') }}", Row::new()).unwrap();
+    let error = raise.render(&Chat::default(), 0, false).unwrap_err();
+    assert!(error.message.contains("roles must alternate"), "{error}");
+    let error = ChatTemplate::with_tokens("{% for %}", Row::new()).unwrap_err();
+    assert!(error.hint.unwrap().contains("chat_template"));
+}

@@ -1,0 +1,298 @@
+"""The tables of tiny models: what each case is meant to catch.
+
+Only data lives here; `tiny.py` builds the models, `golden.py` measures them, `generate.py` writes the files.
+`config` holds the arguments of the transformers configuration class, `lora` those of PEFT's `LoraConfig`.
+"""
+
+from dataclasses import dataclass, field
+
+SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+ATTENTION = SEVEN[:4]
+
+
+@dataclass
+class Case:
+    """One folder of golden files."""
+
+    name: str
+    family: str  # qwen2 | llama | qwen3 | mistral
+    about: str
+    config: dict
+    lora: dict  # empty: full-parameter training
+    classic: bool  # config.json as transformers 4 wrote it (rope_theta, rope_scaling, torch_dtype)
+    schedule: str = "linear"  # linear | cosine
+    lr: float = 5e-3
+    lengths: list[int] = field(default_factory=lambda: [16, 11, 7])  # ids per row of the measured batch
+    shards: bool = False
+    omit: list[str] = field(default_factory=list)  # keys left out of config.json, as in older checkpoints
+    legacy_rope_type: bool = False  # `type` in place of `rope_type` inside rope_scaling
+    dtype: str = "float32"  # of the stored base
+    spare_norms: bool = False  # full-parameter training without weight decay on norms and biases
+    contrast: dict = field(default_factory=dict)  # settings under test: without them the logits must differ
+
+
+def shape(**over) -> dict:
+    """Sizes shared by most cases: about 20,000 weights, 80 KB in f32."""
+    base = {
+        "vocab_size": 80,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    }
+    return base | over
+
+
+def rope(kind: str, theta: float, **more) -> dict:
+    """The `rope_parameters` entry of a configuration."""
+    return {"rope_type": kind, "rope_theta": theta, **more}
+
+
+DEFAULT_ROPE = rope("default", 10000.0)
+LLAMA3_ROPE = rope(
+    "llama3",
+    500000.0,
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=64,
+)
+
+CASES = [
+    Case(
+        name="qwen2_tied",
+        family="qwen2",
+        about="Qwen2, tied head, biases on q, k, v; seven targets by list",
+        config=shape(
+            tie_word_embeddings=True, vocab_size=96, intermediate_size=64, rope_parameters=rope("default", 1e6)
+        ),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=True,
+    ),
+    Case(
+        name="qwen2_untied_gqa",
+        family="qwen2",
+        about="Qwen2, untied head, 2 key-value heads for 4 query heads; all-linear, r 8, cosine",
+        config=shape(vocab_size=96),
+        lora={"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
+        classic=False,
+        schedule="cosine",
+    ),
+    Case(
+        name="qwen2_mha",
+        family="qwen2",
+        about="Qwen2, as many key-value heads as query heads, 3 layers; q and v, r 2, alpha a float",
+        config=shape(num_key_value_heads=4, num_hidden_layers=3, intermediate_size=40, vocab_size=64),
+        lora={"r": 2, "lora_alpha": 4.5, "target_modules": ["q_proj", "v_proj"]},
+        classic=True,
+        lr=1e-2,
+    ),
+    Case(
+        name="qwen2_sharded",
+        family="qwen2",
+        about="Qwen2 in two shards with an index; attention only",
+        config=shape(tie_word_embeddings=True),
+        lora={"r": 2, "lora_alpha": 8, "target_modules": ATTENTION},
+        classic=False,
+        schedule="cosine",
+        shards=True,
+    ),
+    Case(
+        name="qwen2_window",
+        family="qwen2",
+        about="Qwen2 with use_sliding_window: full attention in layer 0, a window of 5 in layer 1",
+        config=shape(use_sliding_window=True, sliding_window=5, max_window_layers=1),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ATTENTION},
+        classic=True,
+        contrast={"use_sliding_window": False, "layer_types": None},
+    ),
+    Case(
+        name="llama_tied",
+        family="llama",
+        about="Llama, tied head, config.json without num_key_value_heads and head_dim; r 1",
+        config=shape(tie_word_embeddings=True, num_key_value_heads=4, rms_norm_eps=1e-5),
+        lora={"r": 1, "lora_alpha": 2, "target_modules": SEVEN},
+        classic=True,
+        omit=["num_key_value_heads", "head_dim", "attention_bias", "mlp_bias", "rope_scaling"],
+        schedule="cosine",
+        lr=1e-2,
+    ),
+    Case(
+        name="llama_untied_gqa",
+        family="llama",
+        about="Llama, untied head, 1 key-value head for 4 query heads; targets by regular expression, rsLoRA",
+        config=shape(num_key_value_heads=1),
+        lora={
+            "r": 4,
+            "lora_alpha": 6,
+            "use_rslora": True,
+            "target_modules": r"model\.layers\.\d+\.(self_attn\.(q|o)_proj|mlp\.(gate|down)_proj)",
+        },
+        classic=False,
+    ),
+    Case(
+        name="llama3_rope",
+        family="llama",
+        about="Llama 3.1 rope scaling with all three bands (kept, blended, divided); rank_pattern and alpha_pattern",
+        config=shape(
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            rope_parameters=LLAMA3_ROPE,
+        ),
+        lora={
+            "r": 4,
+            "lora_alpha": 8,
+            "target_modules": SEVEN,
+            "rank_pattern": {"q_proj": 6, "layers.1.self_attn.k_proj": 1, r"layers\.0\..*(up|gate)_proj": 2},
+            "alpha_pattern": {"o_proj": 24, "model.layers.1.mlp.down_proj": 3},
+        },
+        classic=True,
+        lengths=[20, 13, 6],
+        contrast={"rope_parameters": rope("default", 500000.0)},
+    ),
+    Case(
+        name="llama3_rope_new",
+        family="llama",
+        about="Llama 3.1 rope scaling in the configuration form of transformers 5; rank_pattern with rsLoRA",
+        config=shape(
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            vocab_size=64,
+            rope_parameters=LLAMA3_ROPE,
+        ),
+        lora={
+            "r": 4,
+            "lora_alpha": 8,
+            "use_rslora": True,
+            "target_modules": "all-linear",
+            "rank_pattern": {"down_proj": 2},
+            "alpha_pattern": {r"layers\.0\.self_attn\..*": 5},
+        },
+        classic=False,
+        lengths=[20, 13, 6],
+        schedule="cosine",
+        contrast={"rope_parameters": rope("default", 500000.0)},
+    ),
+    Case(
+        name="llama_linear_rope",
+        family="llama",
+        about="Llama with linear rope scaling under the old key `type`; layers_to_transform as a list",
+        config=shape(rope_parameters=rope("linear", 10000.0, factor=2.5)),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN, "layers_to_transform": [1]},
+        classic=True,
+        legacy_rope_type=True,
+        contrast={"rope_parameters": DEFAULT_ROPE},
+    ),
+    Case(
+        name="llama_head_dim",
+        family="llama",
+        about="Llama with head_dim 12, not hidden/heads; all-linear without two excluded modules, 3 layers",
+        config=shape(head_dim=12, num_hidden_layers=3, intermediate_size=32, vocab_size=64),
+        lora={
+            "r": 4,
+            "lora_alpha": 4,
+            "target_modules": "all-linear",
+            "exclude_modules": ["o_proj", "layers.1.mlp.down_proj"],
+        },
+        classic=False,
+        schedule="cosine",
+    ),
+    Case(
+        name="llama_bias",
+        family="llama",
+        about="Llama with attention_bias and mlp_bias; exclude_modules as a regular expression",
+        config=shape(attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
+        lora={"r": 4, "lora_alpha": 16, "target_modules": SEVEN, "exclude_modules": r".*layers\.0\.mlp\..*"},
+        classic=True,
+    ),
+    Case(
+        name="qwen3_tied",
+        family="qwen3",
+        about="Qwen3, tied head, norms on q and k, head_dim 16; one layer by layers_to_transform as an integer",
+        config=shape(head_dim=16, tie_word_embeddings=True, intermediate_size=32, vocab_size=64),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN, "layers_to_transform": 0, "layers_pattern": "layers"},
+        classic=False,
+    ),
+    Case(
+        name="qwen3_untied_gqa",
+        family="qwen3",
+        about="Qwen3, untied head, 2 key-value heads for 4 query heads, 3 layers; seven targets",
+        config=shape(head_dim=8, num_hidden_layers=3, intermediate_size=32, vocab_size=64),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=True,
+        schedule="cosine",
+    ),
+    Case(
+        name="mistral",
+        family="mistral",
+        about="Mistral, sliding_window null; seven targets",
+        config=shape(sliding_window=None),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=True,
+    ),
+    Case(
+        name="mistral_window",
+        family="mistral",
+        about="Mistral with a sliding window of 4, shorter than the rows; up and down projections",
+        config=shape(sliding_window=4, head_dim=8),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": ["up_proj", "down_proj"]},
+        classic=False,
+        contrast={"sliding_window": None},
+    ),
+]
+
+BF16_CASES = [
+    Case(
+        name="qwen2_bf16",
+        family="qwen2",
+        about="Qwen2 stored in bf16 under an f32 adapter",
+        config=shape(intermediate_size=64, vocab_size=64),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=True,
+        dtype="bfloat16",
+    ),
+]
+
+FULL_CASES = [
+    Case(
+        name="full_qwen2_tied",
+        family="qwen2",
+        about="every weight trained, tied head, weight decay on all of them",
+        config=shape(tie_word_embeddings=True, intermediate_size=40, vocab_size=56),
+        lora={},
+        classic=True,
+        lr=2e-3,
+    ),
+    Case(
+        name="full_llama_untied",
+        family="llama",
+        about="every weight trained, untied head, no weight decay on norms and biases",
+        # A short period, so that the gradients of the key biases are not lost in rounding.
+        config=shape(
+            intermediate_size=32, vocab_size=56, attention_bias=True, rope_parameters=rope("default", 100.0)
+        ),
+        lora={},
+        classic=False,
+        schedule="cosine",
+        lr=2e-3,
+        spare_norms=True,
+    ),
+    Case(
+        name="full_qwen3_untied",
+        family="qwen3",
+        about="every weight trained, norms on q and k, untied head, no weight decay on norms",
+        config=shape(intermediate_size=32, vocab_size=56, head_dim=8),
+        lora={},
+        classic=False,
+        lr=2e-3,
+        spare_norms=True,
+    ),
+]

@@ -1,0 +1,48 @@
+"""Writes the golden files of this folder: `python generate.py [name …]`; without names, all of them.
+
+README.md beside this file lists every file, key and version.
+"""
+
+import os
+import sys
+import warnings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+import transformers
+
+import adapter_case
+import bf16_case
+import full_case
+import older_adapters
+import packed_case
+import tables
+from cases import BF16_CASES, CASES, FULL_CASES
+
+# Later ones read what earlier ones wrote: packed cases and older adapters lie over adapter cases.
+JOBS = (
+    {case.name: (adapter_case.generate, case) for case in CASES}
+    | {case.name: (bf16_case.generate, case) for case in BF16_CASES}
+    | {case.name: (full_case.generate, case) for case in FULL_CASES}
+    | {name: (packed_case.generate, name) for name in packed_case.PACKED}
+    | {"pefts": (older_adapters.generate, "pefts")}
+    | {name: (function, name) for name, function in tables.JOBS.items()}
+)
+
+
+def main(names: list[str]) -> None:
+    """Generate the named goldens, or all."""
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    unknown = set(names) - set(JOBS)
+    if unknown:
+        sys.exit(f"expected one of {', '.join(JOBS)}, found {', '.join(sorted(unknown))}")
+    for name in names or JOBS:
+        function, argument = JOBS[name]
+        function(argument)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

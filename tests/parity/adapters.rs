@@ -1,0 +1,125 @@
+//! Adapter cases: logits, losses, every gradient, weights after twenty steps, counts.
+
+use crate::common::*;
+use lorhai::lora::{peft, AdapterSet};
+use lorhai::model::{loss, Adapters, Config, NoAdapters};
+use lorhai::train::step::batch_loss;
+use tch::{no_grad, Device, Tensor};
+
+mod on_the_cpu {
+    use super::*;
+
+    #[test]
+    fn logits_and_losses_agree() {
+        super::logits_and_losses_agree(Device::Cpu);
+    }
+    #[test]
+    fn every_gradient_agrees() {
+        super::every_gradient_agrees(Device::Cpu);
+    }
+    #[test]
+    fn twenty_steps_end_at_the_same_weights() {
+        super::twenty_steps_end_at_the_same_weights(Device::Cpu);
+    }
+}
+
+/// Run alone by `make gpu-test`.
+mod on_a_gpu {
+    use super::*;
+
+    fn gpu() -> Option<Device> {
+        if lorhai::model::device::gpu_count() == 0 {
+            println!("skipped: no GPU");
+            return None;
+        }
+        Some(Device::Cuda(0))
+    }
+    #[test]
+    fn logits_and_losses_agree() {
+        gpu().into_iter().for_each(super::logits_and_losses_agree);
+    }
+    #[test]
+    fn every_gradient_agrees() {
+        gpu().into_iter().for_each(super::every_gradient_agrees);
+    }
+    #[test]
+    fn twenty_steps_end_at_the_same_weights() {
+        gpu().into_iter().for_each(super::twenty_steps_end_at_the_same_weights);
+    }
+}
+
+fn logits_and_losses_agree(device: Device) {
+    for case in cases("adapter") {
+        let decoder = case.decoder(device);
+        let adapter = case.adapter(&decoder);
+        let batch = case.batch("");
+        let visible = case.tensor("attention_mask").unsqueeze(-1);
+        for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
+        {
+            let found = logits(&decoder, &batch, adapters).to_device(Device::Cpu);
+            let full_loss = loss::mean_loss(
+                &found,
+                &Tensor::from_slice(&batch.labels).view([batch.rows as i64, batch.time as i64]),
+            );
+            let worst =
+                within(&case, which, nmse(&(&found * &visible), &case.tensor(&format!("{which}_logits"))), LOGITS_NMSE);
+            let labelled = no_grad(|| batch_loss(&decoder, &batch, adapters)).unwrap();
+            assert_eq!(labelled.labels as f64, case.number("label_count"));
+            let expected = case.number(&format!("{which}_loss"));
+            let ours = labelled.sum.double_value(&[]) / labelled.labels as f64;
+            let off = within(&case, "loss", relative(ours, expected), LOSS_RELATIVE);
+            within(
+                &case,
+                "loss of full logits",
+                relative(full_loss.unwrap().double_value(&[]), expected),
+                LOSS_RELATIVE,
+            );
+            println!("{:<32} {which:<8} logits NMSE {worst:.1e}  loss {off:.1e}", case.name);
+        }
+    }
+}
+
+fn every_gradient_agrees(device: Device) {
+    for case in cases("adapter") {
+        let decoder = case.decoder(device);
+        let adapter = case.adapter(&decoder);
+        let found = batch_loss(&decoder, &case.batch(""), &AdapterSet::one(&adapter, None)).unwrap();
+        (&found.sum / found.labels as f64).backward();
+        let mut worst = 0f64;
+        for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
+            let off = nmse(&leaf.grad(), &case.tensor(&format!("grad.{name}")));
+            worst = worst.max(within(&case, name, off, GRADIENT_NMSE));
+        }
+        println!("{:<32} {} gradients, worst NMSE {worst:.1e}", case.name, adapter.parameters.names().len());
+    }
+}
+
+fn twenty_steps_end_at_the_same_weights(device: Device) {
+    for case in cases("adapter") {
+        let decoder = case.decoder(device);
+        let mut adapter = case.adapter(&decoder);
+        let worst_loss = train_as_told(&case, &decoder, &mut adapter);
+        let mut worst = 0f64;
+        for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
+            let off = nmse(&leaf.detach(), &case.tensor(&format!("trained.{name}")));
+            worst = worst.max(within(&case, name, off, TRAINED_NMSE));
+        }
+        println!("{:<32} losses {worst_loss:.1e} relative, weights NMSE {worst:.1e}", case.name);
+    }
+}
+
+#[test]
+fn parameters_are_counted_as_peft_counts_them() {
+    for case in cases("adapter") {
+        let config = Config::from_folder(&case.folder).unwrap();
+        let adapter = peft::load(&case.folder.join("adapter"), &config, Device::Cpu).unwrap();
+        let trainable = adapter.parameters.count();
+        let line = lorhai::lora::adapter::count_line(trainable, config.parameter_count() + trainable);
+        assert_eq!(line, case.json["print_trainable_parameters"].as_str().unwrap(), "{}", case.name);
+        let modules: Vec<&str> = adapter.targets.iter().map(|target| target.linear.name.as_str()).collect();
+        let mut expected: Vec<&str> =
+            case.json["targeted_modules"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        expected.sort_by_key(|name| modules.iter().position(|module| module == name));
+        assert_eq!(modules, expected, "{}", case.name);
+    }
+}

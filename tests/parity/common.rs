@@ -1,0 +1,153 @@
+//! Golden cases, and the measures that they are compared by.
+
+use lorhai::data::batch::Batch;
+use lorhai::hub::weights::Weights;
+use lorhai::lora::{peft, Adapter, Trainable};
+use lorhai::model::{load, Adapters, Config, Decoder, Input};
+use lorhai::train::schedule::{Schedule, Shape};
+use lorhai::train::update::{update, StepSettings};
+use lorhai::train::{AdamW, AdamWConfig};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tch::{no_grad, Device, Kind, Tensor};
+
+pub const LOGITS_NMSE: f64 = 1e-10;
+pub const GRADIENT_NMSE: f64 = 1e-9;
+pub const TRAINED_NMSE: f64 = 1e-8;
+pub const LOSS_RELATIVE: f64 = 1e-6;
+
+pub struct Case {
+    pub name: String,
+    pub folder: PathBuf,
+    pub json: Value,
+    pub tensors: Weights,
+}
+
+pub fn cases(kind: &str) -> Vec<Case> {
+    // The models are tiny, and tests run side by side.
+    tch::set_num_threads(1);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    let found: Vec<Case> =
+        folders.into_iter().filter_map(Case::open).filter(|case| case.json["kind"] == kind).collect();
+    assert!(!found.is_empty(), "no golden case of kind {kind}");
+    found
+}
+
+impl Case {
+    pub fn open(folder: PathBuf) -> Option<Case> {
+        let json: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("golden.json")).ok()?).unwrap();
+        let tensors = Weights::open(&folder.join("golden.safetensors")).unwrap();
+        Some(Case { name: folder.file_name()?.to_str()?.to_owned(), folder, json, tensors })
+    }
+
+    /// Another case of the same folder.
+    pub fn beside(&self, name: &str) -> Case {
+        Case::open(self.folder.parent().unwrap().join(name)).unwrap()
+    }
+
+    pub fn decoder(&self, device: Device) -> Decoder {
+        let config = Config::from_folder(&self.folder).unwrap();
+        load::load(config, &Weights::open(&self.folder).unwrap(), Kind::Float, device).unwrap()
+    }
+
+    pub fn adapter(&self, decoder: &Decoder) -> Adapter {
+        peft::load(&self.folder.join("adapter"), &decoder.config, decoder.device).unwrap()
+    }
+
+    pub fn tensor(&self, name: &str) -> Tensor {
+        self.tensors.tensor(name).unwrap()
+    }
+
+    pub fn batch(&self, prefix: &str) -> Batch {
+        self.batch_of(&self.tensor(&format!("{prefix}input_ids")), &self.tensor(&format!("{prefix}labels")))
+    }
+
+    pub fn batch_of(&self, ids: &Tensor, labels: &Tensor) -> Batch {
+        let (rows, time) = ids.size2().unwrap();
+        let positions = (0..rows * time).map(|cell| cell % time).collect();
+        Batch {
+            rows: rows as usize,
+            time: time as usize,
+            input_ids: Vec::try_from(ids.flatten(0, -1)).unwrap(),
+            labels: Vec::try_from(labels.flatten(0, -1)).unwrap(),
+            position_ids: positions,
+            segments: None,
+        }
+    }
+
+    pub fn number(&self, name: &str) -> f64 {
+        self.json[name].as_f64().unwrap_or_else(|| panic!("{}: no number `{name}`", self.name))
+    }
+}
+
+/// Squared error over the squared size of the expected tensor.
+pub fn nmse(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.size(), expected.size());
+    let found = found.to_device(Device::Cpu);
+    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    let error = (&found - &expected).square().sum(Kind::Double).double_value(&[]);
+    error / expected.square().sum(Kind::Double).double_value(&[]).max(1e-300)
+}
+
+pub fn relative(found: f64, expected: f64) -> f64 {
+    (found - expected).abs() / expected.abs().max(1e-12)
+}
+
+#[track_caller]
+pub fn within(case: &Case, what: &str, found: f64, bound: f64) -> f64 {
+    assert!(found <= bound, "{}: {what}: {found:.3e} is above {bound:.0e}", case.name);
+    found
+}
+
+pub fn logits(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> Tensor {
+    no_grad(|| {
+        let hidden = decoder.hidden(&Input::from_batch(batch, decoder).unwrap(), adapters).unwrap();
+        decoder.logits(&hidden, adapters).unwrap()
+    })
+}
+
+/// Repeats the training run that `golden.json` describes; gives the worst loss.
+pub fn train_as_told(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable) -> f64 {
+    let told = &case.json["training"];
+    let number = |name: &str| told[name].as_f64().unwrap();
+    let list =
+        |name: &str| told[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect::<Vec<_>>();
+    let (losses, norms, lrs) = (list("losses"), list("grad_norms"), list("lrs"));
+    let steps = number("steps") as u64;
+    let schedule =
+        Schedule::new(Shape::parse(told["schedule"].as_str().unwrap()).unwrap(), steps, number("warmup_steps"))
+            .unwrap();
+    let betas = list("betas");
+    let config = AdamWConfig {
+        lr: number("lr"),
+        beta1: betas[0],
+        beta2: betas[1],
+        eps: number("eps"),
+        weight_decay: number("weight_decay"),
+    };
+    let mut optimizer = AdamW::new(config, trainable.parameters()).unwrap();
+    let mut worst = 0f64;
+    for step in 0..steps {
+        let micro_batches = number("gradient_accumulation_steps") as usize;
+        let window: Vec<Batch> =
+            (0..micro_batches).map(|micro| case.batch(&format!("step{step}.micro{micro}."))).collect();
+        let lr = config.lr * schedule.factor(step);
+        assert!(
+            relative(lr, lrs[step as usize]) < 1e-12 || lr == lrs[step as usize],
+            "{}: lr of step {step}",
+            case.name
+        );
+        let settings = StepSettings { step, seed: 0, lr, max_grad_norm: number("max_grad_norm") };
+        let result = update(decoder, trainable, &mut optimizer, &window, settings).unwrap();
+        worst = worst.max(within(
+            case,
+            &format!("loss of step {step}"),
+            relative(result.loss, losses[step as usize]),
+            LOSS_RELATIVE,
+        ));
+        within(case, &format!("norm of step {step}"), relative(result.grad_norm, norms[step as usize]), 1e-4);
+    }
+    worst
+}

@@ -1,0 +1,12 @@
+//! Our numbers against those of transformers and peft, on tiny random models.
+//!
+//! `tests/golden/models/generate.py` wrote the files; its README says what they hold.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod adapters;
+mod bf16;
+mod common;
+mod full;
+mod packed;
+mod tables;

@@ -1,0 +1,40 @@
+//! Packed rows: each document's numbers are those of the document run alone.
+
+use crate::common::*;
+use lorhai::data::batch::Batch;
+use lorhai::lora::{peft, AdapterSet};
+use lorhai::model::{Adapters, NoAdapters};
+use lorhai::train::step::batch_loss;
+use tch::{Device, Kind};
+
+#[test]
+fn documents_of_one_row_do_not_see_each_other() {
+    for case in cases("packed") {
+        let base = case.beside(case.json["base"].as_str().unwrap());
+        let decoder = base.decoder(Device::Cpu);
+        let adapter = peft::load(&base.folder.join("adapter"), &decoder.config, Device::Cpu).unwrap();
+        let batch = packed(&case);
+        let visible = case.tensor("document_ids").ne(0).unsqueeze(-1);
+        for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
+        {
+            let found = logits(&decoder, &batch, adapters) * visible.to_kind(Kind::Float);
+            let off = within(&case, which, nmse(&found, &case.tensor(&format!("{which}_logits"))), LOGITS_NMSE);
+            let loss = batch_loss(&decoder, &batch, adapters).unwrap();
+            assert_eq!(loss.labels as f64, case.number("label_count"));
+            let ours = loss.sum.double_value(&[]) / loss.labels as f64;
+            within(&case, "loss", relative(ours, case.number(&format!("{which}_loss"))), LOSS_RELATIVE);
+            println!("{:<32} {which:<8} logits NMSE {off:.1e}", case.name);
+        }
+        let found = batch_loss(&decoder, &batch, &AdapterSet::one(&adapter, None)).unwrap();
+        (&found.sum / found.labels as f64).backward();
+        for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
+            within(&case, name, nmse(&leaf.grad(), &case.tensor(&format!("grad.{name}"))), GRADIENT_NMSE);
+        }
+    }
+}
+
+fn packed(case: &Case) -> Batch {
+    let list = |name: &str| Vec::<i64>::try_from(case.tensor(name).flatten(0, -1)).unwrap();
+    let segments = list("document_ids").iter().map(|document| document - 1).collect();
+    Batch { position_ids: list("position_ids"), segments: Some(segments), ..case.batch("") }
+}

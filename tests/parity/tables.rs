@@ -1,0 +1,123 @@
+//! Schedules, parameter counts, statistics of fresh adapters, adapters of other ages.
+
+use crate::common::*;
+use lorhai::lora::adapter::{count_line, trainable_count};
+use lorhai::lora::{peft, Adapter, AdapterSet, Init, LoraSpec, Targets};
+use lorhai::model::Config;
+use lorhai::train::schedule::{Schedule, Shape};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind};
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+}
+
+fn json(path: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(golden(path)).unwrap()).unwrap()
+}
+
+#[test]
+fn schedules_are_those_of_transformers() {
+    let table = json("models/schedules.json");
+    let rows = table["rows"].as_array().unwrap();
+    assert!(rows.len() >= 8, "only {} schedules", rows.len());
+    for row in rows {
+        let shape = Shape::parse(row["schedule"].as_str().unwrap()).unwrap();
+        let mut schedule =
+            Schedule::new(shape, row["steps"].as_u64().unwrap(), row["warmup"].as_f64().unwrap()).unwrap();
+        if row["schedule"] == "constant" {
+            schedule.warmup_steps = 0;
+        }
+        for (step, factor) in row["factors"].as_array().unwrap().iter().enumerate() {
+            let (found, expected) = (schedule.factor(step as u64), factor.as_f64().unwrap());
+            assert!((found - expected).abs() < 1e-12, "{} step {step}: {found} expected {expected}", row["schedule"]);
+        }
+    }
+}
+
+#[test]
+fn counts_from_the_configuration_alone() {
+    let table = json("models/counts.json");
+    for (name, counts) in table["models"].as_object().unwrap() {
+        let config = Config::from_file(&golden(&format!("configs/{name}.json"))).unwrap();
+        assert_eq!(config.parameter_count(), counts["parameters"].as_u64().unwrap(), "{name}");
+        for (lora, arguments) in table["loras"].as_object().unwrap() {
+            let names = arguments["target_modules"].as_array().unwrap().iter();
+            let names = names.map(|name| name.as_str().unwrap().to_owned()).collect();
+            let spec = LoraSpec {
+                r: arguments["r"].as_i64().unwrap(),
+                target_modules: Targets::Names(names),
+                ..LoraSpec::default()
+            };
+            let trainable = trainable_count(&spec, &config).unwrap();
+            let line = count_line(trainable, config.parameter_count() + trainable);
+            assert_eq!(line, counts[lora]["print_trainable_parameters"].as_str().unwrap(), "{name} {lora}");
+            println!("{name}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_figures_of_the_reference_article() {
+    let config = Config::from_file(&golden("configs/qwen2.5-7b.json")).unwrap();
+    let spec = LoraSpec { r: 16, target_modules: Targets::AllLinear, ..LoraSpec::default() };
+    let trainable = trainable_count(&spec, &config).unwrap();
+    assert_eq!(
+        count_line(trainable, config.parameter_count() + trainable),
+        "trainable params: 40,370,176 || all params: 7,655,986,688 || trainable%: 0.5273"
+    );
+}
+
+#[test]
+fn adapters_of_other_ages_load() {
+    let table = json("models/pefts/golden.json");
+    let case = Case::open(golden("models/pefts")).unwrap();
+    let decoder = case.beside("qwen2_tied").decoder(Device::Cpu);
+    for name in table["adapters"].as_object().unwrap().keys() {
+        let adapter = peft::load(&golden(&format!("models/pefts/{name}")), &decoder.config, Device::Cpu).unwrap();
+        let visible = case.tensor("attention_mask").unsqueeze(-1);
+        let mut batch = case.batch_of(&case.tensor("input_ids"), &case.tensor("input_ids"));
+        batch.segments = None;
+        let found = logits(&decoder, &batch, &AdapterSet::one(&adapter, None)) * &visible;
+        within(&case, name, nmse(&found, &case.tensor(&format!("{name}.logits"))), LOGITS_NMSE);
+    }
+}
+
+#[test]
+fn fresh_adapters_have_the_spread_of_pefts() {
+    let table = json("models/init.json");
+    let config = Config::from_folder(&golden("models/qwen2_tied")).unwrap();
+    let r = table["r"].as_i64().unwrap();
+    for (kind, init) in [("kaiming", Init::KaimingUniform), ("gaussian", Init::Gaussian)] {
+        for width in [64, 32] {
+            let theirs = &table["init_lora_weights"][kind][format!("in{width}.lora_A")];
+            let pooled: Vec<f64> = (0..40)
+                .flat_map(|seed| {
+                    let spec = LoraSpec { r, init, target_modules: Targets::AllLinear, ..LoraSpec::default() };
+                    let adapter = Adapter::new(spec, &config, seed, Device::Cpu).unwrap();
+                    let of_width = adapter.targets.iter().filter(|target| target.linear.in_features == width);
+                    let matrices: Vec<f64> = of_width
+                        .flat_map(|target| {
+                            Vec::<f64>::try_from(
+                                adapter
+                                    .low_rank(&target.linear)
+                                    .unwrap()
+                                    .a
+                                    .detach()
+                                    .flatten(0, -1)
+                                    .to_kind(Kind::Double),
+                            )
+                            .unwrap()
+                        })
+                        .collect();
+                    matrices
+                })
+                .collect();
+            let deviation = (pooled.iter().map(|x| x * x).sum::<f64>() / pooled.len() as f64).sqrt();
+            let expected = theirs["std"].as_f64().unwrap();
+            assert!(relative(deviation, expected) < 0.05, "{kind} {width}: {deviation} expected {expected}");
+            println!("{kind} {width}: deviation {deviation:.4}, theirs {expected:.4}");
+        }
+    }
+}

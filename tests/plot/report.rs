@@ -1,0 +1,135 @@
+//! The HTML report: whole, self-contained, escaped.
+
+use crate::gallery::gallery;
+use lorhai::plot::{Cell, Chart, Figure, Outcome, Report, Script, Table, Trial};
+
+pub fn example() -> Report {
+    let figures =
+        gallery().into_iter().take(4).map(|(name, chart)| Figure { caption: format!("Figure: {name}."), chart });
+    let row = |rank: u32, seed: u32| {
+        let loss = 1.1 + 0.5 / f64::from(rank).sqrt() + 0.01 * f64::from(seed);
+        let number = |value: f64, text: String| Cell::number(value, text);
+        vec![
+            number(rank.into(), rank.to_string()),
+            number(seed.into(), seed.to_string()),
+            number(f64::from(rank) * 549_888.0, format!("{},{:03}", rank * 549_888 / 1000, rank * 549_888 % 1000)),
+            number(loss, format!("{loss:.4}")),
+            if rank == 64 && seed == 2 {
+                Cell::number(f64::NAN, "NaN")
+            } else {
+                number(loss.exp(), format!("{:.2}", loss.exp()))
+            },
+            Cell::text(format!("trials/rank={rank}-seed={seed}")),
+        ]
+    };
+    let trials = [2, 64].iter().flat_map(|rank| (0..3).map(move |seed| (*rank, seed)));
+    Report {
+        title: "Rank sweep: which rank is enough?".into(),
+        subtitle: "6 ranks, 3 seeds each, on scripts/tiny. Rank 16 is within one standard deviation of rank 64.".into(),
+        command: "lorhai run scripts/rank_sweep.rhai --set ranks=2,4,8,16,32,64 --set seeds=3 --set out=runs/mine".into(),
+        when: "2026-03-04 17:05 UTC, took 2 min 11 s".into(),
+        warnings: vec!["1 of 18 trials failed; its row is missing from the means.".into()],
+        figures: figures.collect(),
+        summary: Table::default(),
+        paired: Table {
+            caption: "Paired differences of eval_loss (same seed, against rank 2)".into(),
+            columns: vec!["rank".into(), "difference".into(), "standard error".into(), "n".into()],
+            rows: vec![vec![Cell::number(4.0, "4"), Cell::number(-0.12, "−0.120"), Cell::number(0.004, "0.004"), Cell::number(3.0, "3")]],
+        },
+        results: Table {
+            caption: "Results".into(),
+            columns: ["rank", "seed", "trainable_params", "eval_loss", "eval_perplexity", "dir"].map(String::from).to_vec(),
+            rows: trials.map(|(rank, seed)| row(rank, seed)).collect(),
+        },
+        trials: vec![
+            Trial { name: "rank=2 seed=0".into(), outcome: Outcome::Finished, detail: String::new(), dir: "trials/a".into() },
+            Trial { name: "rank=4 seed=0".into(), outcome: Outcome::Kept, detail: "finished by an earlier run".into(), dir: "trials/b".into() },
+            Trial {
+                name: "rank=64 seed=2".into(),
+                outcome: Outcome::Failed,
+                detail: "loss is not a number at step 37\n  hint: lower lr (now 2e-1)".into(),
+                dir: "trials/c".into(),
+            },
+        ],
+        settings: [("model", "scripts/tiny"), ("lr", "2e-4"), ("schedule", "cosine"), ("학습 데이터", "내 자료.jsonl")]
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .to_vec(),
+        environment: [("lorhai", "0.1.0"), ("libtorch", "2.11.0"), ("device", "cpu"), ("dtype", "f32"), ("threads", "2")]
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .to_vec(),
+        script: Some(Script {
+            path: "scripts/rank_sweep.rhai".into(),
+            text: "// Which rank is enough?\nlet cfg = args(#{ ranks: [2, 4, 8] });\nif cfg.ranks.len() < 2 && true {\n    print(\"<one>\");\n}\n".into(),
+        }),
+    }
+}
+
+#[test]
+fn the_page_has_every_part_and_loads_nothing() {
+    let page = example().to_html().unwrap();
+    for part in [
+        "Rank sweep: which rank is enough?",
+        "--set ranks=2,4,8,16,32,64",
+        "2026-03-04 17:05 UTC",
+        "Paired differences",
+        "eval_perplexity",
+        "35192832",
+        "rank=64 seed=2",
+        "loss is not a number at step 37",
+        "학습 데이터",
+        "libtorch",
+        "<span class=\"n\">4</span>",
+        "1 failed",
+    ] {
+        assert!(page.contains(part), "no {part:?}");
+    }
+    assert_eq!(page.matches("<svg ").count(), 4);
+    for loading in ["src=", "@import", "url(", "<link rel=\"stylesheet\"", "<iframe", "fetch("] {
+        assert!(!page.contains(loading), "the page has {loading:?}");
+    }
+    let addresses = page.matches("http").count();
+    let allowed = page.matches("http-equiv").count() + page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count();
+    assert_eq!(addresses, allowed, "an address besides the name space of SVG");
+    let ids = page.matches(" id=").count();
+    assert_eq!(ids, 0, "ids of several charts would clash");
+}
+
+#[test]
+fn whatever_a_user_wrote_is_shown_and_not_run() {
+    let nasty = "</pre><script>alert(1)</script><img src=x onerror='a'>&\"";
+    let mut report = example();
+    let table = || Table { caption: nasty.into(), columns: vec![nasty.into()], rows: vec![vec![Cell::text(nasty)]] };
+    report.title = nasty.into();
+    report.subtitle = nasty.into();
+    report.command = nasty.into();
+    report.when = nasty.into();
+    report.warnings = vec![nasty.into()];
+    report.figures.truncate(1);
+    report.figures[0].caption = nasty.into();
+    report.figures[0].chart.title = nasty.into();
+    (report.summary, report.paired, report.results) = (table(), table(), table());
+    report.trials[2].name = nasty.into();
+    report.trials[2].detail = nasty.into();
+    report.trials[2].dir = nasty.into();
+    report.settings = vec![(nasty.into(), nasty.into())];
+    report.environment = vec![(nasty.into(), nasty.into())];
+    report.script = Some(Script { path: nasty.into(), text: nasty.into() });
+    let page = report.to_html().unwrap();
+    assert!(!page.contains("<script>alert") && !page.contains("<img"));
+    assert_eq!(page.matches("</script>").count(), 1, "only our own");
+    assert!(page.matches("&lt;script&gt;alert(1)").count() >= 20);
+}
+
+#[test]
+fn an_empty_report_is_a_page_and_a_chart_that_fails_is_named() {
+    let page = Report { title: "empty".into(), ..Report::default() }.to_html().unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && !page.contains("<h2>"), "{page}");
+    let figure = Figure { caption: "by rank".into(), chart: Chart::default() };
+    let error = Report { figures: vec![figure], ..Report::default() }.to_html().unwrap_err();
+    assert!(error.message.contains("figure \"by rank\"") && error.message.contains("no points"), "{error}");
+}
+
+#[test]
+fn the_page_is_the_same_every_time() {
+    assert_eq!(example().to_html().unwrap(), example().to_html().unwrap());
+}

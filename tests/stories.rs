@@ -1,0 +1,66 @@
+//! A real pretrained model: losses and greedy continuations of stories260K.
+//!
+//! Skipped where the shared assets are absent.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use lorhai::data::batch::Batch;
+use lorhai::eval::generate::greedy;
+use lorhai::hub::weights::Weights;
+use lorhai::model::{load, Config, Decoder, NoAdapters};
+use lorhai::train::step::batch_loss;
+use serde_json::Value;
+use std::path::PathBuf;
+use tch::{no_grad, Device, Kind};
+
+fn assets() -> Option<PathBuf> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/assets");
+    let folder = std::env::var_os("LORHAI_ASSETS").map_or(beside, PathBuf::from);
+    folder.is_dir().then_some(folder)
+}
+
+fn stories() -> Option<(Decoder, Value)> {
+    let Some(folder) = assets().map(|assets| assets.join("models/stories260K")) else {
+        println!("skipped: no shared assets");
+        return None;
+    };
+    let golden = serde_json::from_str(&std::fs::read_to_string(folder.join("golden.json")).unwrap()).unwrap();
+    let config = Config::from_folder(&folder).unwrap();
+    let decoder = load::load(config, &Weights::open(&folder).unwrap(), Kind::Float, Device::Cpu).unwrap();
+    Some((decoder, golden))
+}
+
+fn integers(value: &Value) -> Vec<i64> {
+    value.as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect()
+}
+
+#[test]
+fn losses_are_those_of_transformers() {
+    let Some((decoder, golden)) = stories() else { return };
+    for text in golden["texts"].as_array().unwrap() {
+        let ids = integers(&text["ids"]);
+        let batch = Batch {
+            rows: 1,
+            time: ids.len(),
+            labels: ids.clone(),
+            position_ids: (0..ids.len() as i64).collect(),
+            input_ids: ids,
+            segments: None,
+        };
+        let found = no_grad(|| batch_loss(&decoder, &batch, &NoAdapters)).unwrap();
+        let loss = found.sum.double_value(&[]) / found.labels as f64;
+        let expected = text["loss"].as_f64().unwrap();
+        println!("{}: {loss:.7} expected {expected:.7}", text["label"]);
+        assert!((loss / expected - 1.0).abs() < 1e-6, "{}: {loss} expected {expected}", text["label"]);
+    }
+}
+
+#[test]
+fn greedy_continuations_are_those_of_transformers() {
+    let Some((decoder, golden)) = stories() else { return };
+    for case in golden["greedy"].as_array().unwrap() {
+        let prompt: Vec<u32> = integers(&case["prompt_ids"]).iter().map(|&id| id as u32).collect();
+        let expected: Vec<u32> = integers(&case["new_ids"]).iter().map(|&id| id as u32).collect();
+        assert_eq!(greedy(&decoder, &NoAdapters, &prompt, expected.len(), &[1, 2]).unwrap(), expected);
+    }
+}

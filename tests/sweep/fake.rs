@@ -1,0 +1,93 @@
+//! Trials that train nothing but write all that a real one writes.
+
+use lorhai::random::Key;
+use lorhai::sweep::{Event, Grid, Observer, Outcome, Plan, SweepResult, Trial};
+use lorhai::train::metrics::{MetricsLog, MetricsRow};
+use lorhai::train::tensorboard::{EventWriter, HParam};
+use lorhai::Result;
+use serde_json::{json, Value};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// A plan over `rank` and the like; `changed` gives settings by the trial's name.
+pub fn plan(out: &Path, grid: Value, changed: Value) -> Plan {
+    let grid = Grid::from_json(grid.as_object().unwrap(), &["rank", "lr"]).unwrap();
+    let settings = |point: &lorhai::sweep::Point| {
+        let mut settings = json!({"lora": point.values, "train": {"lr": 2e-4, "steps": 10}, "data": "sha256:00"});
+        if let Some(Value::Object(new)) = changed.get(point.folder_name()) {
+            settings.as_object_mut().unwrap().extend(new.clone());
+        }
+        Ok(settings)
+    };
+    Plan::new(out, grid, json!({"model": "fake"}), settings).unwrap()
+}
+
+/// Keeps what the runner told.
+#[derive(Default)]
+pub struct Log {
+    pub lines: Vec<String>,
+}
+
+impl Observer for Log {
+    fn event(&mut self, event: &Event) {
+        self.lines.push(event.to_string());
+    }
+}
+
+pub fn run_all(plan: &Plan) -> Result<SweepResult> {
+    let mut each = |group: &[&Trial]| group.iter().map(|trial| run(trial)).collect();
+    lorhai::sweep::run(plan, &mut |_: &Event| {}, &mut each)
+}
+
+/// Numbers that depend on the point alone, but for the time.
+pub fn outcome(trial: &Trial) -> Outcome {
+    let noise = Key::new(0).named(&trial.name);
+    let loss = 2.0 + 0.1 * noise.normal(0);
+    Outcome {
+        trainable_params: 64 * trial.index as u64 + 64,
+        train_loss: loss,
+        eval_loss: Some(loss + 0.05 * noise.uniform(1)),
+        tokens: 12_345,
+        seconds: 0.5 + f64::from(std::process::id()) / 1e6,
+        metrics: BTreeMap::from([("adapter_mb".to_string(), 0.1 + 0.2)]),
+    }
+}
+
+pub fn run(trial: &Trial) -> Result<Outcome> {
+    run_with_steps(trial, &mut || {})
+}
+
+/// Calls `step` between the writes.
+pub fn run_with_steps(trial: &Trial, step: &mut dyn FnMut()) -> Result<Outcome> {
+    let outcome = outcome(trial);
+    let mut log = MetricsLog::create(&trial.metrics_path())?;
+    let mut events = EventWriter::create(&trial.dir)?;
+    events.hparams(&[("name".into(), HParam::Text(trial.name.clone()))])?;
+    for number in 1..=5 {
+        step();
+        let row = MetricsRow { step: number, loss: Some(outcome.train_loss), ..Default::default() };
+        log.append(&row)?;
+        events.row(&row)?;
+    }
+    step();
+    log.finish()?;
+    events.finish()?;
+    lorhai::files::write_whole(&trial.adapter_dir().join("adapter_model.safetensors"), &[7; 5000])?;
+    step();
+    Ok(outcome)
+}
+
+/// Every file below `folder` with its bytes, by its path; the lock apart.
+pub fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(tree(&path));
+        } else if !path.ends_with(".sweep.lock") {
+            files.insert(path.display().to_string(), fs::read(&path).unwrap());
+        }
+    }
+    files
+}
