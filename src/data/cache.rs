@@ -13,7 +13,6 @@ use crate::files;
 use crate::hub::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::env;
 use std::io::Write;
 use std::path::PathBuf;
 

@@ -17,7 +17,7 @@ mod describe;
 pub mod options;
 mod pack;
 pub mod preview;
-mod python;
+pub mod python;
 pub mod read;
 pub mod shape;
 mod show;

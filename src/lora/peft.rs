@@ -143,7 +143,7 @@ pub fn spec_from_json(json: &Value) -> Result<LoraSpec> {
 
 fn refuse_unsupported(json: &Value) -> Result<()> {
     let text = |name: &str| json.get(name).and_then(Value::as_str);
-    if !text("peft_type").is_some_and(|kind| kind == "LORA") {
+    if text("peft_type").is_none_or(|kind| kind != "LORA") {
         return Err(wrong("peft_type", "\"LORA\"", json));
     }
     if text("bias").is_some_and(|bias| bias != "none") {

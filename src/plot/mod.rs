@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! chart (what to show) → layout (where: ticks, margins, labels) → draw (a Scene of shapes) → svg, png
-//! kinds (the usual charts of a sweep) build a Chart; report gathers charts and tables in one page
+//! kinds (the usual charts) and sweep (which of them, of what) build a Chart;
+//! report is a page of charts and tables; publish writes those of a sweep
 //! ```
 //!
 //! Layout is our own, because it has to promise that labels never overlap or leave the
@@ -24,6 +25,7 @@ mod number;
 mod palette;
 mod pixels;
 mod place;
+pub mod publish;
 pub mod report;
 mod scale;
 mod scene;

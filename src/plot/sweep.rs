@@ -1,32 +1,198 @@
-//! interim
-use super::{Chart, Scale};
-use crate::error::Result;
-use crate::sweep::SweepResult;
-use std::path::PathBuf;
-#[derive(Default)]
+//! The charts of a sweep, from its results and its trials' logs.
+//!
+//! Which chart suits which axis is decided here; how it looks is `kinds`'s; the report that
+//! gathers them is `publish`'s.
+
+use super::chart::{Axis, Chart, Ticks};
+use super::kinds::{against, against_size, eval_curves, training_curves, Curve, Curves, Observation, Versus};
+use super::Scale;
+use crate::bail;
+use crate::error::{Kind, Result};
+use crate::sweep::{number, Axis as GridAxis, Point, SummarySeries, SweepResult, SEED};
+use crate::train::metrics::{read_metrics, MetricsRow};
+use serde_json::Value;
+
+/// What to show; everything has a default that follows from the grid.
+#[derive(Debug, Clone, Default)]
 pub struct ChartOptions {
+    /// An axis of the grid or a metric; the first axis that varies if `None`.
     pub x: Option<String>,
+    /// A metric; `eval_loss`, or `train_loss` where nothing was evaluated, if `None`.
     pub y: Option<String>,
+    /// The axis that means are taken over; `seed`, where the grid has it, if `None`.
     pub over: Option<String>,
+    /// One line for each value of this axis; the one other axis that varies if `None`.
     pub group: Option<String>,
     pub x_scale: Option<Scale>,
     pub y_scale: Option<Scale>,
     pub title: String,
 }
-#[derive(Default)]
-pub struct About {
-    pub title: String,
-    pub command: String,
-    pub when: String,
-    pub seconds: f64,
-    pub script: Option<(String, String)>,
-    pub settings: Vec<(String, String)>,
-    pub environment: Vec<(String, String)>,
-    pub warnings: Vec<String>,
+
+/// One metric against one key: means with error bars, single runs as faint dots.
+///
+/// # Errors
+/// An unknown key or metric, an axis that varies and is named by no option, no finished trial.
+pub fn chart(result: &SweepResult, options: &ChartOptions) -> Result<Chart> {
+    let keys = Keys::choose(result, options)?;
+    let series = result.series(keys.x, keys.y, keys.over, keys.group)?;
+    if series.iter().all(|series| series.points.is_empty()) {
+        bail!(Kind::Input, "chart: no finished trial has a `{}` to show", keys.y; hint: "print(result.table()) tells why trials failed");
+    }
+    let axis = result.axes().iter().find(|axis| axis.key == keys.x);
+    let versus = Versus {
+        title: options.title.clone(),
+        x: keys.x.to_owned(),
+        y: keys.y.to_owned(),
+        x_scale: options.x_scale.unwrap_or_else(|| axis.map_or(Scale::Linear, natural_scale)),
+        y_scale: options.y_scale.unwrap_or_default(),
+        group: keys.group.unwrap_or_default().to_owned(),
+        over: keys.over.unwrap_or(SEED).to_owned(),
+    };
+    let observations: Vec<Observation> = series.iter().flat_map(|series| observations(series, keys.group)).collect();
+    let mut chart = match axis {
+        Some(_) => against(&observations, &versus),
+        None => against_size(&observations, &versus),
+    };
+    if let Some(scale) = options.x_scale {
+        chart.x.scale = scale;
+    }
+    if let Some(axis) = axis.filter(|axis| !is_numeric(axis)) {
+        let names = axis.values.iter().enumerate().map(|(place, value)| (place as f64, number::value(value)));
+        chart.x = Axis { ticks: Ticks::Named(names.collect()), ..Axis::new(keys.x, Scale::Linear) };
+    }
+    Ok(chart)
 }
-pub fn chart(_: &SweepResult, _: &ChartOptions) -> Result<Chart> {
-    Ok(Chart::default())
+
+/// The loss of every trial as it was logged, smoothed; one line for each point of the grid
+/// but for seeds, over which it is averaged. `None` where no trial logged a loss.
+pub fn training_chart(result: &SweepResult) -> Result<Option<Chart>> {
+    course(result, |row| row.loss, "train_loss", training_curves)
 }
-pub fn write_all(_: &SweepResult, _: &About) -> Result<Vec<PathBuf>> {
-    Ok(vec![])
+
+/// The held-out loss over the steps; `None` where trials were evaluated at their end only.
+pub fn evaluation_chart(result: &SweepResult) -> Result<Option<Chart>> {
+    course(result, |row| row.eval_loss, "eval_loss", eval_curves)
+}
+
+/// What a chart's options come to for this grid.
+struct Keys<'a> {
+    x: &'a str,
+    y: &'a str,
+    over: Option<&'a str>,
+    group: Option<&'a str>,
+}
+
+impl<'a> Keys<'a> {
+    fn choose(result: &'a SweepResult, options: &'a ChartOptions) -> Result<Self> {
+        let has_seeds = result.axis_values(SEED).is_some();
+        let over = options.over.as_deref().or(has_seeds.then_some(SEED));
+        let free = |taken: &[Option<&str>]| -> Option<&'a str> {
+            let free = |axis: &&GridAxis| axis.values.len() > 1 && !taken.contains(&Some(axis.key.as_str()));
+            result.axes().iter().find(free).map(|axis| axis.key.as_str())
+        };
+        let x = options.x.as_deref().or_else(|| free(&[over, options.group.as_deref()]));
+        let Some(x) = x.or_else(|| result.axes().first().map(|axis| axis.key.as_str())) else {
+            bail!(Kind::Input, "chart: the grid has no axis")
+        };
+        let over = over.filter(|over| *over != x);
+        let group = options.group.as_deref().or_else(|| match result.axis_values(x) {
+            Some(_) => free(&[Some(x), over]),
+            None => None,
+        });
+        let evaluated = result.rows().iter().any(|row| row.number("eval_loss").is_some());
+        let y = options.y.as_deref().unwrap_or(if evaluated { "eval_loss" } else { "train_loss" });
+        Ok(Keys { x, y, over, group })
+    }
+}
+
+fn observations(series: &SummarySeries, group: Option<&str>) -> Vec<Observation> {
+    let name = match group {
+        Some(key) => series.name.strip_prefix(&format!("{key}=")).unwrap_or(&series.name),
+        None => "",
+    };
+    let at = |x: f64, label: &str, y: f64| Observation { x, y, group: name.to_owned(), label: label.to_owned() };
+    let points = series.points.iter();
+    points.flat_map(|point| point.values.iter().map(|y| at(point.x, &point.label, *y))).collect()
+}
+
+fn is_numeric(axis: &GridAxis) -> bool {
+    axis.values.iter().all(Value::is_number)
+}
+
+/// Powers of two belong on a log2 axis, what spans a factor of 100 on a log10 one.
+fn natural_scale(axis: &GridAxis) -> Scale {
+    let values: Vec<f64> = axis.values.iter().filter_map(Value::as_f64).collect();
+    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
+    match () {
+        _ if values.len() < axis.values.len() || low <= 0.0 => Scale::Linear,
+        _ if values.len() > 2 && values.iter().all(|x| x.log2().fract() == 0.0) => Scale::Log2,
+        _ if high / low >= 100.0 => Scale::Log10,
+        _ => Scale::Linear,
+    }
+}
+
+fn course(
+    result: &SweepResult,
+    value: impl Fn(&MetricsRow) -> Option<f64>,
+    name: &str,
+    draw: fn(&[Curve], &Curves) -> Chart,
+) -> Result<Option<Chart>> {
+    let varying: Vec<&str> = result.axes().iter().filter(|a| a.values.len() > 1).map(|a| a.key.as_str()).collect();
+    let keys: Vec<&str> = varying.iter().copied().filter(|key| *key != SEED).collect();
+    let mut curves = Vec::new();
+    for row in result.rows().iter().filter(|row| row.outcome().is_some()) {
+        let log = read_metrics(&result.out.join(&row.dir).join("metrics.jsonl"))?;
+        let points: Vec<(f64, f64)> = log.iter().filter_map(|row| Some((row.step as f64, value(row)?))).collect();
+        let run = row.point.get(SEED).map_or(String::new(), |seed| format!("{SEED} {}", number::value(seed)));
+        curves.push(Curve { group: group_name(&row.point, &keys), run, points });
+    }
+    curves.retain(|curve| curve.points.len() > 1);
+    if curves.is_empty() {
+        return Ok(None);
+    }
+    let group = keys.join(", ");
+    let options = Curves { y: name.to_owned(), group, over: SEED.to_owned(), ..Curves::default() };
+    Ok(Some(draw(&curves, &options)))
+}
+
+/// The values of `keys` at a point: "8", or "8, 0.001" for two keys.
+fn group_name(point: &Point, keys: &[&str]) -> String {
+    keys.iter().filter_map(|key| point.get(key)).map(number::value).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::Grid;
+    use serde_json::json;
+
+    fn axis(values: Value) -> GridAxis {
+        GridAxis { key: "x".into(), values: values.as_array().cloned().unwrap_or_default() }
+    }
+
+    #[test]
+    fn the_scale_follows_from_the_values() {
+        assert_eq!(natural_scale(&axis(json!([2, 4, 64]))), Scale::Log2);
+        assert_eq!(natural_scale(&axis(json!([1e-5, 3e-4, 1e-2]))), Scale::Log10);
+        assert_eq!(natural_scale(&axis(json!([0, 1, 1000]))), Scale::Linear);
+        assert_eq!(natural_scale(&axis(json!([3, 5, 7]))), Scale::Linear);
+        assert_eq!(natural_scale(&axis(json!(["a", "b"]))), Scale::Linear);
+    }
+
+    #[test]
+    fn the_keys_follow_from_the_grid() {
+        let grid = json!({"rank": [2, 4], "lr": [0.1, 0.2], "alpha": [8], "seed": 2});
+        let grid = Grid::from_json(grid.as_object().unwrap(), &["rank", "lr", "alpha"]).unwrap();
+        let result = SweepResult::new(std::path::Path::new("out"), &grid);
+        let keys = |x: Option<&str>, group: Option<&str>| {
+            let options = ChartOptions { x: x.map(Into::into), group: group.map(Into::into), ..Default::default() };
+            let keys = Keys::choose(&result, &options).unwrap();
+            (keys.x.to_owned(), keys.over.map(str::to_owned), keys.group.map(str::to_owned))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(keys(None, None), ("rank".into(), some("seed"), some("lr")));
+        assert_eq!(keys(Some("lr"), None), ("lr".into(), some("seed"), some("rank")));
+        assert_eq!(keys(None, Some("rank")), ("lr".into(), some("seed"), some("rank")));
+        assert_eq!(keys(Some("trainable_params"), None), ("trainable_params".into(), some("seed"), None));
+    }
 }

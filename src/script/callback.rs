@@ -60,7 +60,7 @@ impl<'a> Callback<'a> {
         };
         match self.failure.take() {
             // The library may have added context ("row 12: …") or failed for another reason.
-            Some(failed) if error.message.ends_with(&failed.message) => Err(relabelled(failed.cause, error)),
+            Some(failed) if error.message.ends_with(&failed.message) => Err(relabelled(*failed.cause, error)),
             _ => Err(error.into()),
         }
     }
@@ -92,13 +92,13 @@ fn keys(arguments: &[Dynamic]) -> Vec<String> {
 }
 
 /// The same chain of calls around another innermost error.
-fn relabelled(cause: Box<EvalAltResult>, error: Error) -> Box<EvalAltResult> {
+fn relabelled(cause: EvalAltResult, error: Error) -> Box<EvalAltResult> {
     use EvalAltResult::{ErrorInFunctionCall, ErrorInModule};
-    match *cause {
+    match cause {
         ErrorInFunctionCall(name, source, inner, place) => {
-            Box::new(ErrorInFunctionCall(name, source, relabelled(inner, error), place))
+            Box::new(ErrorInFunctionCall(name, source, relabelled(*inner, error), place))
         }
-        ErrorInModule(path, inner, place) => Box::new(ErrorInModule(path, relabelled(inner, error), place)),
+        ErrorInModule(path, inner, place) => Box::new(ErrorInModule(path, relabelled(*inner, error), place)),
         inner => {
             let place = inner.position();
             let mut inner: Box<EvalAltResult> = error.into();

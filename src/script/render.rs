@@ -14,7 +14,7 @@ use std::fmt;
 pub struct Failure {
     pub error: Error,
     /// Where it happened, if that is a known place in a script.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// The calls that led there, the nearest first: "`f` called from FILE:LINE:COLUMN".
     pub calls: Vec<String>,
 }
@@ -65,7 +65,7 @@ pub fn failure(error: &EvalAltResult, engine: &Engine, scope: &Scope, state: &St
     }
     calls.reverse();
     let place = place(&file, inner.position(), state);
-    let error = explain::explain(inner, &explain::Surroundings { engine, scope, state, place: place.as_ref() });
+    let error = explain::explain(inner, &explain::Surroundings { engine, scope, state, place: place.as_deref() });
     Failure { error, place, calls }
 }
 
@@ -84,10 +84,10 @@ fn spot(file: &str, position: Position) -> String {
     }
 }
 
-fn place(file: &str, position: Position, state: &State) -> Option<Place> {
+fn place(file: &str, position: Position, state: &State) -> Option<Box<Place>> {
     let line = position.line()?;
     let text = state.line(file, line);
-    Some(Place { file: file.to_string(), line, column: position.position().unwrap_or(0), text })
+    Some(Box::new(Place { file: file.to_string(), line, column: position.position().unwrap_or(0), text }))
 }
 
 impl fmt::Display for Failure {
@@ -162,7 +162,7 @@ mod tests {
         let text = Some("let 이름 = \"가\" + y;".to_string());
         let place = Place { file: "x.rhai".into(), line: 12, column: 16, text };
         let error = Error::input("unknown variable `y`").with_hint("did you mean `x`?");
-        let failure = Failure { error, place: Some(place), calls: vec!["`f` called from x.rhai:3:1".into()] };
+        let failure = Failure { error, place: Some(Box::new(place)), calls: vec!["`f` called from x.rhai:3:1".into()] };
         let expected = "error: unknown variable `y`\n  --> x.rhai:12:16\n   |\n\
                         12 | let 이름 = \"가\" + y;\n   |                   ^\n   \
                         = hint: did you mean `x`?\n   = `f` called from x.rhai:3:1";

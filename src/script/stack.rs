@@ -23,7 +23,7 @@ where
     std::thread::scope(|scope| {
         let mut refusal = String::new();
         for size in SIZES {
-            match Builder::new().name("script".into()).stack_size(size).spawn_scoped(scope, &run) {
+            match Builder::new().name("script".into()).stack_size(size).spawn_scoped(scope, run) {
                 Ok(thread) => return finished(thread.join()),
                 Err(error) => refusal = error.to_string(),
             }

@@ -4,6 +4,8 @@
 
 use serde_json::Value;
 
+pub use crate::lora::adapter::thousands;
+
 /// `x` with at most `digits` significant digits, without trailing zeros: fixed notation
 /// from 1e-4 up to 1e15, scientific outside, as C's `%g` chooses.
 pub fn significant(x: f64, digits: usize) -> String {
@@ -35,19 +37,6 @@ pub fn decimals_for(values: impl IntoIterator<Item = f64>) -> usize {
         true => (4 - largest.log10().floor() as i64).clamp(0, 6) as usize,
         false => 4,
     }
-}
-
-/// A whole number with a comma between thousands.
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A value in a label: strings bare, lists joined by `+`, numbers with six digits.

@@ -13,7 +13,7 @@ use serde_json::Value;
 pub struct SummaryPoint {
     /// The number of that place; for an axis that is not numeric, the place of the value in its list.
     pub x: f64,
-    /// The text of that place.
+    /// The text of that place; where x is a metric, the point of the grid that it is of.
     pub label: String,
     pub mean: f64,
     /// The sample standard deviation; `None` for a single value.
@@ -97,7 +97,7 @@ impl SweepResult {
             // A metric, or the axis averaged over.
             None => {
                 let x = Summary::of(rows.iter().filter_map(|row| row.number(x_key)))?.mean;
-                (x, number::significant(x, 6))
+                (x, place.to_string())
             }
         };
         let failed = rows.iter().filter(|row| row.outcome().is_none()).count();

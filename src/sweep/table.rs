@@ -26,9 +26,24 @@ pub struct TableOptions {
     pub baseline: Option<Map<String, Value>>,
 }
 
-struct Column {
-    title: String,
-    cells: Vec<String>,
+/// One column, as text and, where a cell stands for a number, that number.
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub title: String,
+    pub cells: Vec<String>,
+    pub numbers: Vec<Option<f64>>,
+}
+
+/// A table in its parts, for those who lay it out themselves. All columns are equally long.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    /// The point of the grid.
+    pub keys: Vec<Column>,
+    /// Size, counts and the mean of each metric.
+    pub metrics: Vec<Column>,
+    /// Paired differences to the baseline; none for a single point.
+    pub differences: Option<Column>,
+    pub footnotes: Vec<String>,
 }
 
 /// What the columns are made from.
@@ -47,6 +62,11 @@ impl SweepResult {
 
     /// Fails if an axis, a metric or a baseline value is unknown.
     pub fn table_with(&self, options: &TableOptions) -> Result<String> {
+        Ok(self.columns_with(options)?.to_text())
+    }
+
+    /// The table in its parts. Fails as [`Self::table_with`].
+    pub fn columns_with(&self, options: &TableOptions) -> Result<Columns> {
         let evaluated = self.rows().iter().any(|row| row.number("eval_loss").is_some());
         let metric = options.metric.as_deref().unwrap_or(if evaluated { "eval_loss" } else { "train_loss" });
         self.check_number(metric)?;
@@ -57,7 +77,7 @@ impl SweepResult {
         let baseline = self.baseline(options, over)?;
         let keys: Vec<&str> = self.axes().iter().map(|axis| axis.key.as_str()).filter(|key| *key != over).collect();
         let groups = self.group_by(&keys);
-        Ok(Table { result: self, over, metric, baseline: &baseline, groups }.render())
+        Ok(Table { result: self, over, metric, baseline: &baseline, groups }.columns())
     }
 
     fn baseline(&self, options: &TableOptions, over: &str) -> Result<Map<String, Value>> {
@@ -77,49 +97,61 @@ impl SweepResult {
     }
 }
 
-impl Table<'_> {
-    fn render(&self) -> String {
-        if self.groups.is_empty() {
+impl Columns {
+    fn to_text(&self) -> String {
+        let all: Vec<&Column> = self.keys.iter().chain(&self.metrics).chain(&self.differences).collect();
+        if all.first().is_none_or(|column| column.cells.is_empty()) {
             return "no trial was run\n".to_string();
         }
-        let mut columns = Vec::new();
-        for axis in self.result.axes().iter().filter(|axis| axis.key != self.over) {
-            let cells = self.groups.iter().map(|group| group.point.get(&axis.key).map_or(String::new(), value));
-            columns.push(Column { title: axis.key.clone(), cells: cells.collect() });
-        }
-        columns.push(self.sizes());
-        columns.extend(self.counts());
+        let footnotes: Vec<String> = self.footnotes.iter().map(|line| format!("{line}\n")).collect();
+        aligned(&all) + footnotes.concat().as_str()
+    }
+}
+
+impl Table<'_> {
+    fn columns(&self) -> Columns {
+        let key = |key: &str| Column {
+            title: key.to_string(),
+            cells: self.groups.iter().map(|group| group.point.get(key).map_or(String::new(), value)).collect(),
+            numbers: self.groups.iter().map(|group| group.point.get(key).and_then(Value::as_f64)).collect(),
+        };
+        let keys = self.result.axes().iter().map(|axis| axis.key.as_str()).filter(|key| *key != self.over);
+        let mut metrics = vec![self.sizes()];
+        metrics.extend(self.counts());
         for metric in self.result.metrics() {
             let shown = !matches!(metric, "trainable_params" | "tokens" | "seconds");
             if shown && self.result.rows().iter().any(|row| row.number(metric).is_some()) {
-                columns.push(self.means(metric));
+                metrics.push(self.means(metric));
             }
         }
         let compared = self.groups.len() > 1;
-        if compared {
-            columns.push(self.differences());
+        Columns {
+            keys: keys.map(key).collect(),
+            metrics,
+            differences: compared.then(|| self.differences()),
+            footnotes: self.footnotes(compared),
         }
-        let mut text = aligned(&columns);
-        self.footnotes(&mut text, compared);
-        text
     }
 
     fn sizes(&self) -> Column {
         let size = |row: &&Row| row.number("trainable_params");
-        let cells = self.groups.iter().map(|group| {
-            Summary::of(group.rows.iter().filter_map(size)).map_or(none(), |summary| thousands(summary.mean as u64))
-        });
-        Column { title: "trainable_params".into(), cells: cells.collect() }
+        let mean = |group: &Group| Summary::of(group.rows.iter().filter_map(size)).map(|summary| summary.mean);
+        let numbers: Vec<Option<f64>> = self.groups.iter().map(mean).collect();
+        let cells = numbers.iter().map(|size| size.map_or(none(), |size| thousands(size as u64))).collect();
+        Column { title: "trainable_params".into(), cells, numbers }
     }
 
     /// n, and beside it the failed trials where there are any.
     fn counts(&self) -> Vec<Column> {
         let failed = |group: &Group| group.rows.iter().filter(|row| row.outcome().is_none()).count();
-        let n = self.groups.iter().map(|group| (group.rows.len() - failed(group)).to_string());
-        let mut columns = vec![Column { title: "n".into(), cells: n.collect() }];
+        let column = |title: &str, count: &dyn Fn(&Group) -> usize| {
+            let counts: Vec<usize> = self.groups.iter().map(count).collect();
+            let (cells, numbers) = counts.iter().map(|count| (count.to_string(), Some(*count as f64))).unzip();
+            Column { title: title.into(), cells, numbers }
+        };
+        let mut columns = vec![column("n", &|group| group.rows.len() - failed(group))];
         if self.result.failed().next().is_some() {
-            let cells = self.groups.iter().map(|group| failed(group).to_string());
-            columns.push(Column { title: "failed".into(), cells: cells.collect() });
+            columns.push(column("failed", &failed));
         }
         columns
     }
@@ -132,7 +164,8 @@ impl Table<'_> {
             .collect();
         let decimals = decimals_for(summaries.iter().flatten().map(|summary| summary.mean));
         let pairs = summaries.iter().map(|summary| summary.map(|s| (s.mean, s.spread)));
-        Column { title: metric.to_string(), cells: with_errors(pairs, decimals, false) }
+        let numbers = summaries.iter().map(|summary| summary.map(|summary| summary.mean)).collect();
+        Column { title: metric.to_string(), cells: with_errors(pairs, decimals, false), numbers }
     }
 
     fn differences(&self) -> Column {
@@ -153,7 +186,8 @@ impl Table<'_> {
                 *cell = "baseline".to_string();
             }
         }
-        Column { title: format!("Δ {}", self.metric), cells }
+        let numbers = differences.iter().map(|paired| paired.map(|paired| paired.mean)).collect();
+        Column { title: format!("Δ {}", self.metric), cells, numbers }
     }
 
     fn baseline_point(&self, point: &Point) -> Point {
@@ -172,28 +206,30 @@ impl Table<'_> {
         Some((row.number(self.metric)?, partner.number(self.metric)?))
     }
 
-    fn footnotes(&self, text: &mut String, compared: bool) {
+    fn footnotes(&self, compared: bool) -> Vec<String> {
+        let mut notes = Vec::new();
         let repeated = self.groups.iter().any(|group| group.rows.len() > 1);
         if repeated {
-            text.push_str(&format!("± is the sample standard deviation over {}\n", self.over));
+            notes.push(format!("± is the sample standard deviation over {}", self.over));
         }
         if compared {
             let direction = if larger_is_better(self.metric) { "positive" } else { "negative" };
             let baseline = Point { values: self.baseline.clone() };
             let error = if repeated { ", ± its standard error" } else { "" };
-            text.push_str(&format!(
-                "Δ is the mean difference to {baseline} within the same {}{error}; {direction} is better\n",
+            notes.push(format!(
+                "Δ is the mean difference to {baseline} within the same {}{error}; {direction} is better",
                 self.over
             ));
         }
         for row in self.result.failed() {
-            text.push_str(&format!("failed: {}: {}\n", row.point, row.value("error").as_str().unwrap_or_default()));
+            notes.push(format!("failed: {}: {}", row.point, row.value("error").as_str().unwrap_or_default()));
         }
         let planned: usize = self.result.axes().iter().map(|axis| axis.values.len()).product();
         let missing = planned.saturating_sub(self.result.rows().len());
         if missing > 0 {
-            text.push_str(&format!("not run: {missing} of {planned} trials\n"));
+            notes.push(format!("not run: {missing} of {planned} trials"));
         }
+        notes
     }
 }
 
@@ -220,8 +256,8 @@ fn with_errors(pairs: impl Iterator<Item = Option<(f64, Option<f64>)>>, decimals
 }
 
 /// Columns two spaces apart, everything to the right.
-fn aligned(columns: &[Column]) -> String {
-    let width = |column: &Column| {
+fn aligned(columns: &[&Column]) -> String {
+    let width = |column: &&Column| {
         column.cells.iter().chain([&column.title]).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = columns.iter().map(width).collect();

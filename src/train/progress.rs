@@ -55,7 +55,7 @@ impl Observer for Progress {
             }
             Progress::Lines { name } => {
                 let every = report.total_steps.div_ceil(LINES_PER_RUN).max(1);
-                if report.step % every == 0 || report.step == report.total_steps {
+                if report.step.is_multiple_of(every) || report.step == report.total_steps {
                     eprintln!("{}", line(name, report));
                 }
             }

@@ -42,7 +42,7 @@ impl Observer for Recorder {
     fn on_step(&mut self, report: &StepReport) -> Result<()> {
         self.since.0 += report.loss;
         self.since.1 += 1;
-        let is_due = report.step % self.every == 0 || report.step == report.total_steps;
+        let is_due = report.step.is_multiple_of(self.every) || report.step == report.total_steps;
         if !is_due {
             return Ok(());
         }

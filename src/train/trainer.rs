@@ -67,7 +67,7 @@ pub fn train(
         best: None,
         progress: Progress::default(),
     };
-    run.to_the_end()
+    run.complete()
 }
 
 #[derive(Debug, Default)]
@@ -102,12 +102,12 @@ struct Run<'a, 'e> {
 }
 
 impl Run<'_, '_> {
-    fn to_the_end(mut self) -> Result<Outcome> {
+    fn complete(mut self) -> Result<Outcome> {
         let mut stopped_early = false;
         let mut last_eval = None;
         while self.progress.steps < self.schedule.steps && !stopped_early {
             self.step()?;
-            let is_due = self.config.eval_every > 0 && self.progress.steps % self.config.eval_every == 0;
+            let is_due = self.config.eval_every > 0 && self.progress.steps.is_multiple_of(self.config.eval_every);
             if is_due || self.progress.steps == self.schedule.steps {
                 last_eval = self.evaluation()?;
                 stopped_early = self.config.early_stopping > 0

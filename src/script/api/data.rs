@@ -58,6 +58,8 @@ pub fn register_loops(module: &mut Module) {
     register_iterator(module, |rows: Rows| Ok((0..rows.len()).map(move |row| row_of(&rows, row as i64))));
 }
 
+// The macro unwraps arguments whose number and types the engine has checked.
+#[allow(clippy::unwrap_used)]
 #[export_module(manifest)]
 pub mod functions {
     /// Rows of named columns.

@@ -8,6 +8,8 @@ use rhai::plugin::*;
 use rhai::{Dynamic, Map};
 use std::path::Path;
 
+// The macro unwraps arguments whose number and types the engine has checked.
+#[allow(clippy::unwrap_used)]
 #[export_module(manifest)]
 pub mod functions {
     /// The script's settings: the given defaults, with the `--set key=value` values in their places.

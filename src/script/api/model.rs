@@ -14,6 +14,8 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 use std::path::Path;
 
+// The macro unwraps arguments whose number and types the engine has checked.
+#[allow(clippy::unwrap_used)]
 #[export_module(manifest)]
 pub mod functions {
     /// A base model with its adapters and its tokenizer.

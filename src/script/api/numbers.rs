@@ -6,6 +6,8 @@ use crate::Error;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic};
 
+// The macro unwraps arguments whose number and types the engine has checked.
+#[allow(clippy::unwrap_used)]
 #[export_module(manifest)]
 pub mod functions {
     /// The logarithm to base 2.

@@ -1,8 +1,10 @@
 //! Sweeps: many trials over one base, their table, charts and report.
 
+use crate::data::python::strftime_now;
 use crate::lora::LoraSpec;
 use crate::model::device;
-use crate::plot::sweep::{About, ChartOptions};
+use crate::plot::publish::{publish, About};
+use crate::plot::sweep::ChartOptions;
 use crate::plot::{self, Scale};
 use crate::script::api::data::TokenizedSplit;
 use crate::script::callback::Callback;
@@ -24,6 +26,8 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+// The macro unwraps arguments whose number and types the engine has checked.
+#[allow(clippy::unwrap_used)]
 #[export_module(manifest)]
 pub mod functions {
     /// A base model with its adapters and its tokenizer.
@@ -74,7 +78,7 @@ pub mod functions {
         let result = run(&base, &data, &plan, &settings, &state)?;
         if asked.charts {
             let about = about(&base, &asked, &state, started.elapsed().as_secs_f64())?;
-            for path in plot::sweep::write_all(&result, &about)? {
+            for path in publish(&result, &about)? {
                 if path.extension().is_some_and(|extension| extension == "html") {
                     state.note(&format!("report: {}", path.display()));
                 }
@@ -356,12 +360,21 @@ fn about(base: &lora::Model, asked: &Asked, state: &State, seconds: f64) -> Resu
             asked.grid.axes().iter().map(|axis| axis.key.as_str()).collect::<Vec<_>>().join(", ")
         ),
         command: std::env::args().collect::<Vec<_>>().join(" "),
-        seconds,
+        when: format!("{}, {}", strftime_now("%Y-%m-%d %H:%M %Z").map_err(Error::bug)?, took(seconds)),
         script: Some((state.script(), state.source())),
         settings,
         environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        ..About::default()
     })
+}
+
+/// "took 2 min 11 s"
+fn took(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, seconds) => format!("took {seconds} s"),
+        (0, minutes, seconds) => format!("took {minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("took {hours} h {minutes} min"),
+    }
 }
 
 fn plain(value: &Value) -> String {

@@ -7,6 +7,8 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic};
 use tch::{Kind as Dtype, Tensor as Values};
 
+// The macro unwraps arguments whose number and types the engine has checked.
+#[allow(clippy::unwrap_used)]
 #[export_module(manifest)]
 pub mod functions {
     /// Numbers on a device, with their gradients.

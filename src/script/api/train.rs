@@ -36,6 +36,8 @@ pub struct Optimizer {
     lr: f64,
 }
 
+// The macro unwraps arguments whose number and types the engine has checked.
+#[allow(clippy::unwrap_used)]
 #[export_module(manifest)]
 pub mod functions {
     /// A base model with its adapters and its tokenizer.

@@ -1,0 +1,181 @@
+//! What a sweep leaves for people to look at: `charts/` and `report.html` in its folder.
+
+use super::chart::Chart;
+use super::report::{Cell, Figure, Outcome, Report, Script, Table, Trial};
+use super::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
+use crate::error::Result;
+use crate::sweep::table::{Column, TableOptions};
+use crate::sweep::{number, Row, SweepResult, Verdict, SEED};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// The folder of the charts within a sweep's.
+pub const CHARTS: &str = "charts";
+/// The report within a sweep's folder.
+pub const REPORT: &str = "report.html";
+
+/// What the results themselves do not tell.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    pub title: String,
+    /// The command line.
+    pub command: String,
+    /// Path and text of the script.
+    pub script: Option<(String, String)>,
+    /// When it ended and how long it took.
+    pub when: String,
+    pub settings: Vec<(String, String)>,
+    pub environment: Vec<(String, String)>,
+}
+
+/// Draws every chart that the sweep has numbers for, as SVG and PNG, and writes the report;
+/// each file whole or not at all. Gives the files. Writes no chart where no trial finished.
+pub fn publish(result: &SweepResult, about: &About) -> Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
+    let figures = figures(result)?;
+    for (name, figure) in &figures {
+        for ending in ["svg", "png"] {
+            let path = result.out.join(CHARTS).join(format!("{name}.{ending}"));
+            figure.chart.save(&path)?;
+            written.push(path);
+        }
+    }
+    let path = result.out.join(REPORT);
+    report(result, about, figures.into_iter().map(|(_, figure)| figure).collect())?.save(&path)?;
+    written.push(path);
+    Ok(written)
+}
+
+/// The charts with their file names.
+fn figures(result: &SweepResult) -> Result<Vec<(String, Figure)>> {
+    let mut figures = Vec::new();
+    if result.rows().iter().all(|row| row.outcome().is_none()) {
+        return Ok(figures);
+    }
+    let mut add = |name: &str, chart: Chart, caption: String| {
+        figures.push((name.to_owned(), Figure { caption, chart }));
+    };
+    let varying: Vec<&str> =
+        result.axes().iter().filter(|axis| axis.values.len() > 1 && axis.key != SEED).map(|a| a.key.as_str()).collect();
+    let metric = metric(result);
+    // More than two axes do not fit one chart; the script may choose two of them.
+    if let ([x] | [x, _], metric) = (varying.as_slice(), metric) {
+        let found = chart(result, &ChartOptions { y: Some(metric.to_owned()), ..ChartOptions::default() })?;
+        add(&format!("{metric}_by_{x}"), found, format!("{metric} of the finished trials against {x}."));
+    }
+    if varies(result, "trainable_params") {
+        let options = ChartOptions {
+            x: Some("trainable_params".to_owned()),
+            y: Some(metric.to_owned()),
+            ..ChartOptions::default()
+        };
+        let caption = format!("{metric} against the number of trainable parameters.");
+        add(&format!("{metric}_by_size"), chart(result, &options)?, caption);
+    }
+    if let Some(chart) = training_chart(result)? {
+        add("train_loss", chart, "Loss on the training batches, as logged.".to_owned());
+    }
+    if let Some(chart) = evaluation_chart(result)? {
+        add("eval_loss", chart, "Loss on the held-out rows during training.".to_owned());
+    }
+    Ok(figures)
+}
+
+fn metric(result: &SweepResult) -> &'static str {
+    let evaluated = result.rows().iter().any(|row| row.number("eval_loss").is_some());
+    if evaluated {
+        "eval_loss"
+    } else {
+        "train_loss"
+    }
+}
+
+fn varies(result: &SweepResult, metric: &str) -> bool {
+    let mut values = result.rows().iter().filter_map(|row| row.number(metric));
+    values.next().is_some_and(|first| values.any(|value| value != first))
+}
+
+fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<Report> {
+    let columns = result.columns_with(&TableOptions::default())?;
+    let summary: Vec<&Column> = columns.keys.iter().chain(&columns.metrics).collect();
+    let paired: Vec<&Column> = columns.keys.iter().chain(&columns.differences).collect();
+    let note = |start: char| columns.footnotes.iter().find(|line| line.starts_with(start)).cloned();
+    let failed = result.failed().count();
+    let warnings = match failed {
+        0 => Vec::new(),
+        _ => vec![format!("{failed} of {} trials failed: the means are over the others.", result.rows().len())],
+    };
+    Ok(Report {
+        title: about.title.clone(),
+        subtitle: outcome_line(result),
+        command: about.command.clone(),
+        when: about.when.clone(),
+        warnings,
+        figures,
+        summary: table(note('±').map_or("Means".to_owned(), |note| format!("Means; {note}")), &summary),
+        paired: match columns.differences {
+            Some(_) => table(note('Δ').unwrap_or_else(|| "Differences".to_owned()), &paired),
+            None => Table::default(),
+        },
+        results: results(result),
+        trials: result.rows().iter().map(|row| trial(row)).collect(),
+        settings: about.settings.clone(),
+        environment: about.environment.clone(),
+        script: about.script.clone().map(|(path, text)| Script { path, text }),
+    })
+}
+
+/// "The lowest eval_loss, 1.234, is that of rank=8, seed=1."
+fn outcome_line(result: &SweepResult) -> String {
+    let metric = metric(result);
+    match result.best(metric).map(|row| (row, row.number(metric))) {
+        Ok((row, Some(value))) => {
+            format!("{} trials. The lowest {metric}, {value:.4}, is that of {}.", result.rows().len(), row.point)
+        }
+        _ => "No trial finished.".to_owned(),
+    }
+}
+
+fn table(caption: String, columns: &[&Column]) -> Table {
+    let lines = columns.first().map_or(0, |column| column.cells.len());
+    let cell = |column: &Column, line: usize| {
+        let text = column.cells.get(line).cloned().unwrap_or_default();
+        Cell { number: column.numbers.get(line).copied().flatten(), text }
+    };
+    Table {
+        caption,
+        columns: columns.iter().map(|column| column.title.clone()).collect(),
+        rows: (0..lines).map(|line| columns.iter().map(|column| cell(column, line)).collect()).collect(),
+    }
+}
+
+/// Every trial with every number, without what the table of trials says.
+fn results(result: &SweepResult) -> Table {
+    let columns: Vec<&str> =
+        result.columns().into_iter().filter(|column| !matches!(*column, "dir" | "status" | "error")).collect();
+    let cell = |value: Value| match value.as_f64() {
+        Some(x) => Cell::number(x, if value.is_u64() { value.to_string() } else { number::significant(x, 6) }),
+        None if value.is_null() => Cell::text(""),
+        None => Cell::text(number::value(&value)),
+    };
+    Table {
+        caption: "Trials, number by number".to_owned(),
+        rows: result
+            .rows()
+            .iter()
+            .map(|row| columns.iter().map(|column| cell(row.value(column))).collect())
+            .collect(),
+        columns: columns.into_iter().map(str::to_owned).collect(),
+    }
+}
+
+fn trial(row: &Row) -> Trial {
+    let (outcome, detail) = match &row.verdict {
+        Verdict::Finished(_) => (Outcome::Finished, String::new()),
+        Verdict::Failed(failure) => {
+            let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("\n  hint: {hint}"));
+            (Outcome::Failed, format!("{}{hint}", failure.message))
+        }
+    };
+    Trial { name: row.point.to_string(), outcome, detail, dir: row.dir.clone() }
+}
