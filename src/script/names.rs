@@ -23,7 +23,9 @@ pub fn functions(engine: &Engine, source: &str) -> Vec<String> {
 
 fn pairs(engine: &Engine, source: &str, name: impl Fn(&Token, &Token) -> Option<String>) -> Vec<String> {
     let inputs = [source];
-    let tokens: Vec<Token> = engine.lex(&inputs).0.map(|(token, _)| token).collect();
+    // At the end the lexer gives `EOF` again and again.
+    let tokens = engine.lex(&inputs).0.map(|(token, _)| token).take_while(|token| *token != Token::EOF);
+    let tokens: Vec<Token> = tokens.collect();
     let named = tokens.windows(2).filter_map(|pair| match pair {
         [before, after] => name(before, after),
         _ => None,
