@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 PRETRAIN_ROWS = 9000
 TRAIN_ROWS = 2400
 VOCABULARY = 1024
+# The share of the words that the coded sentences are made of.
+CODED = 0.4
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 ARTICLES = "the a one every this that some no".split()
@@ -44,37 +46,44 @@ VERBS = (
 ).split()
 ADVERBS = "slowly quickly quietly often never always soon today again gladly sadly alone".split()
 PLACES = "near behind under above beside inside past across without with".split()
-WORDS = ARTICLES + ADJECTIVES + NOUNS + VERBS + ADVERBS + PLACES
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen".split()
+JOINTS = "and but then while because".split()
+WORDS = ARTICLES + ADJECTIVES + NOUNS + VERBS + ADVERBS + PLACES + JOINTS
 
 
-def thing(choose):
+def thing(choose, share):
     """`the small fox`, `a fox`"""
-    adjective = [choose(ADJECTIVES)] if choose((True, True, False)) else []
-    return [choose(ARTICLES), *adjective, choose(NOUNS)]
+    adjective = [choose(first(ADJECTIVES, share))] if choose((True, True, False)) else []
+    return [choose(first(ARTICLES, share)), *adjective, choose(first(NOUNS, share))]
 
 
-def sentence(choose):
-    words = thing(choose) + [choose(VERBS)] + thing(choose)
+def sentence(choose, share=1.0):
+    """A random sentence of the first words of each kind."""
+    words = thing(choose, share) + [choose(first(VERBS, share))] + thing(choose, share)
     if choose((True, False)):
-        words.append(choose(ADVERBS))
+        words.append(choose(first(ADVERBS, share)))
     if choose((True, False, False)):
-        words += [choose(PLACES), *thing(choose)]
+        words += [choose(first(PLACES, share)), *thing(choose, share)]
     return words
+
+
+def first(words, share):
+    return words[: round(len(words) * share)]
 
 
 def pretraining_row(choose):
     words = sentence(choose)
+    if choose((True, False)):
+        words += [choose(JOINTS), *sentence(choose)]
     other = choose(words)
     tasks = [
         ("Repeat", words),
         ("Repeat", words),
-        ("Reverse", words[::-1]),
-        ("First", words[:1]),
-        ("Last", words[-1:]),
-        ("Count", [NUMBERS[len(words)]]),
+        ("Repeat", words),
         ("Twice", words + words),
-        (f"After {other}", words[words.index(other) + 1 :][:1] or ["nothing"]),
+        ("Twice", words + words),
+        ("First", words[:3]),
+        ("Last", words[-3:]),
+        (f"After {other}", words[words.index(other) + 1 :] or ["nothing"]),
     ]
     task, answer = choose(tasks)
     return {"instruction": f"{task}: {' '.join(words)}", "output": " ".join(answer)}
@@ -88,7 +97,7 @@ def secret_code():
 
 
 def training_row(choose, code):
-    words = sentence(choose)
+    words = sentence(choose, CODED)
     return {"instruction": f"Encode: {' '.join(words)}", "output": " ".join(code[word] for word in words)}
 
 
@@ -110,7 +119,7 @@ def train_tokenizer(rows):
     )
     texts = [f"user\n{row['instruction']}assistant\n{row['output']}" for row in rows]
     # An answer begins a line, so words are learned both with and without a space before them.
-    texts += [f"{word}\n" for word in WORDS + NUMBERS for _ in range(40)]
+    texts += [f"{word}\n" for word in WORDS for _ in range(40)]
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.save(str(HERE / "tokenizer.json"))
 
@@ -132,7 +141,7 @@ def main():
     draw, code = random.Random(2), secret_code()
     training = [training_row(draw.choice, code) for _ in range(TRAIN_ROWS)]
     write_rows("train.jsonl", training)
-    train_tokenizer(pretraining + training)
+    train_tokenizer(pretraining)
     write_json(
         "tokenizer_config.json",
         {

@@ -27,6 +27,7 @@ mod pixels;
 mod place;
 pub mod publish;
 pub mod report;
+pub mod run;
 mod scale;
 mod scene;
 pub mod smooth;

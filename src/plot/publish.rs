@@ -160,11 +160,7 @@ fn results(result: &SweepResult) -> Table {
     };
     Table {
         caption: "Trials, number by number".to_owned(),
-        rows: result
-            .rows()
-            .iter()
-            .map(|row| columns.iter().map(|column| cell(row.value(column))).collect())
-            .collect(),
+        rows: result.rows().iter().map(|row| columns.iter().map(|column| cell(row.value(column))).collect()).collect(),
         columns: columns.into_iter().map(str::to_owned).collect(),
     }
 }

@@ -349,18 +349,39 @@ pub mod functions {
     }
 
     /// The number of rows.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.len);
+    /// ```
     #[rhai_fn(get = "len", global, pure)]
     pub fn tokenized_len(data: &mut Tokenized) -> i64 {
         data.rows.len() as i64
     }
 
     /// The number of tokens, padding left out.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.tokens);
+    /// ```
     #[rhai_fn(get = "tokens", global, pure)]
     pub fn tokens(data: &mut Tokenized) -> i64 {
         data.rows.token_count() as i64
     }
 
     /// The number of tokens that a loss is taken at.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.labels);
+    /// ```
     #[rhai_fn(get = "labels", global, pure)]
     pub fn labels(data: &mut Tokenized) -> i64 {
         data.rows.label_count() as i64
@@ -427,30 +448,61 @@ pub mod functions {
     }
 
     /// The first rows.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.take(1).len);
+    /// ```
     #[rhai_fn(name = "take", global, pure, return_raw)]
     pub fn take_tokens(data: &mut Tokenized, count: i64) -> RhaiResultOf<Tokenized> {
         Ok(Tokenized { rows: data.rows.take(natural("take", count)?), tokenizer: data.tokenizer.clone() })
     }
 
     /// The rows to train on.
+    ///
+    /// ```rhai
+    /// let halves = dataset([#{ n: 1 }, #{ n: 2 }]).split(#{ test: 1 });
+    /// print(halves.train.len);
+    /// ```
     #[rhai_fn(get = "train", global, pure)]
     pub fn train_rows(split: &mut DatasetSplit) -> Dataset {
         split.train.clone()
     }
 
     /// The rows held out.
+    ///
+    /// ```rhai
+    /// let halves = dataset([#{ n: 1 }, #{ n: 2 }]).split(#{ test: 1 });
+    /// print(halves.test.len);
+    /// ```
     #[rhai_fn(get = "test", global, pure)]
     pub fn test_rows(split: &mut DatasetSplit) -> Dataset {
         split.test.clone()
     }
 
     /// The rows to train on.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.split(#{ test: 1 }).train.tokens);
+    /// ```
     #[rhai_fn(get = "train", global, pure)]
     pub fn train_tokens(split: &mut TokenizedSplit) -> Tokenized {
         split.train.clone()
     }
 
     /// The rows held out.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.split(#{ test: 1 }).test.tokens);
+    /// ```
     #[rhai_fn(get = "test", global, pure)]
     pub fn test_tokens(split: &mut TokenizedSplit) -> Tokenized {
         split.test.clone()
@@ -487,18 +539,45 @@ pub mod functions {
     }
 
     /// The number of rows of the batch.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// for batch in data.batches(#{ size: 2 }) {
+    ///     print(batch.rows);
+    /// }
+    /// ```
     #[rhai_fn(get = "rows", global, pure, return_raw)]
     pub fn batch_rows(batch: &mut Batch) -> RhaiResultOf<i64> {
         Ok(batch.read()?.rows as i64)
     }
 
     /// The number of positions per row, padding included.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// for batch in data.batches(#{ size: 2 }) {
+    ///     print(batch.time);
+    /// }
+    /// ```
     #[rhai_fn(get = "time", global, pure, return_raw)]
     pub fn batch_time(batch: &mut Batch) -> RhaiResultOf<i64> {
         Ok(batch.read()?.time as i64)
     }
 
     /// The number of tokens in the batch, padding left out.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// for batch in data.batches(#{ size: 2 }) {
+    ///     print(batch.tokens);
+    /// }
+    /// ```
     #[rhai_fn(get = "tokens", global, pure, return_raw)]
     pub fn batch_tokens(batch: &mut Batch) -> RhaiResultOf<i64> {
         Ok(batch.read()?.token_count() as i64)

@@ -102,6 +102,14 @@ pub mod functions {
     }
 
     /// The results as a table: mean and spread over seeds, paired differences to the first value.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    ///     .tokenize(base, #{}).split(#{ test: 1 });
+    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
+    /// print(result.table());
+    /// ```
     #[rhai_fn(name = "table", global, pure, return_raw)]
     pub fn table(result: &mut SweepResult) -> RhaiResultOf<String> {
         Ok(result.read()?.table())
@@ -112,6 +120,14 @@ pub mod functions {
     /// Options: `over` ("seed": the axis whose trials are taken together), `metric` ("eval_loss":
     /// compared with the baseline), `baseline` (the first value of every axis; a map of axis
     /// values).
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    ///     .tokenize(base, #{}).split(#{ test: 1 });
+    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
+    /// print(result.table(#{ metric: "train_loss", baseline: #{ rank: 4 } }));
+    /// ```
     #[rhai_fn(name = "table", global, pure, return_raw)]
     pub fn table_with(result: &mut SweepResult, options: Map) -> RhaiResultOf<String> {
         let mut options = Options::new("table", options);
@@ -127,6 +143,16 @@ pub mod functions {
     }
 
     /// The trials as an array of maps, in the order of the grid.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    ///     .tokenize(base, #{}).split(#{ test: 1 });
+    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
+    /// for row in result.rows {
+    ///     print(`${row.rank}: ${row.eval_loss}`);
+    /// }
+    /// ```
     #[rhai_fn(get = "rows", global, pure, return_raw)]
     pub fn rows(result: &mut SweepResult) -> RhaiResultOf<Array> {
         match to_dynamic(&result.read()?.to_json()).into_array() {
@@ -136,6 +162,14 @@ pub mod functions {
     }
 
     /// The trial with the best value of a metric, as a map.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    ///     .tokenize(base, #{}).split(#{ test: 1 });
+    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
+    /// print(result.best("eval_loss").rank);
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn best(result: &mut SweepResult, metric: &str) -> RhaiResultOf<Map> {
         let result = result.read()?;
@@ -145,6 +179,14 @@ pub mod functions {
     }
 
     /// How many trials this call trained; the others were finished before.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    ///     .tokenize(base, #{}).split(#{ test: 1 });
+    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
+    /// print(result.trained);
+    /// ```
     #[rhai_fn(get = "trained", global, pure, return_raw)]
     pub fn trained(result: &mut SweepResult) -> RhaiResultOf<i64> {
         Ok(result.read()?.trained as i64)
@@ -155,6 +197,14 @@ pub mod functions {
     /// Options: `x` (the first axis), `y` ("eval_loss"), `over` ("seed": means and error bars are
     /// taken over it), `group` (a second key: one line each), `x_scale`, `y_scale` ("linear",
     /// "log2", "log10"), `title`.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    ///     .tokenize(base, #{}).split(#{ test: 1 });
+    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
+    /// result.chart(#{ x: "rank", y: "eval_loss", x_scale: "log2" }).save("runs/rank.svg");
+    /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw)]
     pub fn chart(result: &mut SweepResult, options: Map) -> RhaiResultOf<Chart> {
         let mut options = Options::new("chart", options);
@@ -163,7 +213,42 @@ pub mod functions {
         Ok(plot::sweep::chart(&*result.read()?, &chosen)?)
     }
 
+    /// A chart of the losses that runs logged over their steps, by their folders.
+    ///
+    /// The folders are those given to `train` as `out`, or trials of a sweep. Options: `y_scale`
+    /// ("linear", "log2", "log10"), `title`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let data = dataset(rows).tokenize(model, #{}).split(#{ test: 1 });
+    /// train(model, data, #{ steps: 4, log_every: 1, eval_every: 2, out: "runs/try" });
+    /// run_chart(["runs/try"], #{ title: "A try" }).save("runs/try/loss.svg");
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn run_chart(folders: Array, options: Map) -> RhaiResultOf<Chart> {
+        let mut options = Options::new("run_chart", options);
+        let y_scale = scale(&mut options, "y_scale")?.unwrap_or_default();
+        let title: Option<String> = options.take_opt("title")?;
+        options.finish()?;
+        let mut folders = Options::new("run_chart", Map::from([("folders".into(), folders.into())]));
+        let mut chart = plot::run::run_chart(&folders.take_required::<Vec<PathBuf>>("folders")?, y_scale)?;
+        if let Some(title) = title {
+            chart.title = title;
+        }
+        Ok(chart)
+    }
+
     /// Write a chart to a file that ends in `.svg` or `.png`, whole or not at all.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    ///     .tokenize(base, #{}).split(#{ test: 1 });
+    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
+    /// result.chart(#{}).save("runs/rank.png");
+    /// ```
     #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
     pub fn save_chart(chart: &mut Chart, path: &str) -> RhaiResultOf<()> {
         Ok(chart.save(Path::new(path))?)
@@ -322,11 +407,7 @@ fn run(
 }
 
 fn chart_options(options: &mut Options) -> Result<ChartOptions> {
-    let mut scale = |name: &str| -> Result<Option<Scale>> {
-        let text: Option<String> = options.take_opt(name)?;
-        text.map(|text| Scale::parse(name, &text)).transpose()
-    };
-    let (x_scale, y_scale) = (scale("x_scale")?, scale("y_scale")?);
+    let (x_scale, y_scale) = (scale(options, "x_scale")?, scale(options, "y_scale")?);
     Ok(ChartOptions {
         x: options.take_opt("x")?,
         y: options.take_opt("y")?,
@@ -336,6 +417,11 @@ fn chart_options(options: &mut Options) -> Result<ChartOptions> {
         y_scale,
         title: options.take("title", String::new())?,
     })
+}
+
+fn scale(options: &mut Options, name: &str) -> Result<Option<Scale>> {
+    let text: Option<String> = options.take_opt(name)?;
+    text.map(|text| Scale::parse(name, &text)).transpose()
 }
 
 fn about(base: &lora::Model, asked: &Asked, state: &State, seconds: f64) -> Result<About> {

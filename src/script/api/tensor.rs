@@ -229,60 +229,114 @@ pub mod functions {
     }
 
     /// Numbers and tensors are added entry by entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// let y = tensor([3.0, 4.0]);
+    /// print((x + y).to_array());
+    /// ```
     #[rhai_fn(name = "+", return_raw)]
     pub fn add(x: Tensor, y: Tensor) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_add(&*y.read()?))
     }
 
     /// Subtracts entry by entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// let y = tensor([3.0, 4.0]);
+    /// print((x - y).to_array());
+    /// ```
     #[rhai_fn(name = "-", return_raw)]
     pub fn subtract(x: Tensor, y: Tensor) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_sub(&*y.read()?))
     }
 
     /// Multiplies entry by entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// let y = tensor([3.0, 4.0]);
+    /// print((x * y).to_array());
+    /// ```
     #[rhai_fn(name = "*", return_raw)]
     pub fn multiply(x: Tensor, y: Tensor) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_mul(&*y.read()?))
     }
 
     /// Divides entry by entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// let y = tensor([3.0, 4.0]);
+    /// print((x / y).to_array());
+    /// ```
     #[rhai_fn(name = "/", return_raw)]
     pub fn divide(x: Tensor, y: Tensor) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_div(&*y.read()?))
     }
 
     /// Adds a number to each entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((x + 1.0).to_array());
+    /// ```
     #[rhai_fn(name = "+", return_raw)]
     pub fn add_number(x: Tensor, y: f64) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_add_scalar(y))
     }
 
     /// Subtracts a number from each entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((x - 1.0).to_array());
+    /// ```
     #[rhai_fn(name = "-", return_raw)]
     pub fn subtract_number(x: Tensor, y: f64) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_sub_scalar(y))
     }
 
     /// Multiplies each entry by a number.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((x * 2.0).to_array());
+    /// ```
     #[rhai_fn(name = "*", return_raw)]
     pub fn multiply_number(x: Tensor, y: f64) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_mul_scalar(y))
     }
 
     /// Multiplies each entry by a number.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((2.0 * x).to_array());
+    /// ```
     #[rhai_fn(name = "*", return_raw)]
     pub fn number_multiply(y: f64, x: Tensor) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_mul_scalar(y))
     }
 
     /// Divides each entry by a number.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((x / 2.0).to_array());
+    /// ```
     #[rhai_fn(name = "/", return_raw)]
     pub fn divide_number(x: Tensor, y: f64) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_div_scalar(y))
     }
 
     /// The negative of each entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((-x).to_array());
+    /// ```
     #[rhai_fn(name = "-", return_raw)]
     pub fn negate(x: Tensor) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_neg())

@@ -91,12 +91,28 @@ pub mod functions {
     }
 
     /// The mean cross-entropy over the labels of the batch: a tensor that can go backward.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     print(model.forward(batch).loss.item());
+    /// }
+    /// ```
     #[rhai_fn(get = "loss", global, pure)]
     pub fn loss(output: &mut Output) -> Tensor {
         output.loss.clone()
     }
 
     /// The scores of every token at every position: `[rows, time, vocabulary]`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     print(model.forward(batch).logits.shape);
+    /// }
+    /// ```
     #[rhai_fn(get = "logits", global, pure)]
     pub fn logits(output: &mut Output) -> Tensor {
         output.logits.clone()
@@ -148,6 +164,13 @@ pub mod functions {
     }
 
     /// Set the gradients to zero.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let opt = adamw(model, #{ lr: 2e-4 });
+    /// opt.zero_grad();
+    /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn zero_grad(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<()> {
         let optimizer = optimizer.read()?;
@@ -156,12 +179,27 @@ pub mod functions {
     }
 
     /// The learning rate of the next step.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let opt = adamw(model, #{ lr: 2e-4 });
+    /// print(opt.lr);
+    /// ```
     #[rhai_fn(get = "lr", global, pure, return_raw)]
     pub fn lr(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<f64> {
         Ok(optimizer.read()?.lr)
     }
 
     /// Set the learning rate of the next step.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let opt = adamw(model, #{ lr: 2e-4 });
+    /// let schedule = lr_schedule("cosine", #{ steps: 10 });
+    /// opt.lr = 2e-4 * schedule.factor(3);
+    /// ```
     #[rhai_fn(set = "lr", global, pure, return_raw)]
     pub fn set_lr(optimizer: &mut AdamWOptimizer, lr: f64) -> RhaiResultOf<()> {
         if !lr.is_finite() || lr < 0.0 {

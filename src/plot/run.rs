@@ -1,0 +1,49 @@
+//! The chart of single runs: what each logged of its loss, in training and on held-out rows.
+
+use super::chart::{Chart, Series};
+use super::kinds::{eval_curves, training_curves, Curve, Curves};
+use super::scale::Scale;
+use crate::bail;
+use crate::error::{Kind, Result};
+use crate::train::metrics::{read_metrics, MetricsRow};
+use std::path::{Path, PathBuf};
+
+/// The losses of the runs in `folders`, each with the name of its folder: training losses
+/// smoothed, held-out ones as points. A held-out loss that rises while the training loss
+/// falls is overfitting, and stands out here.
+///
+/// # Errors
+/// A folder without `metrics.jsonl`, or whose log has no loss.
+pub fn run_chart(folders: &[PathBuf], y_scale: Scale) -> Result<Chart> {
+    let logs = folders.iter().map(|folder| log(folder)).collect::<Result<Vec<_>>>()?;
+    let curves = |label: &str, value: fn(&MetricsRow) -> Option<f64>| -> Vec<Curve> {
+        let named = logs.iter().map(|(name, rows)| Curve {
+            group: if folders.len() > 1 { format!("{name}: {label}") } else { label.to_owned() },
+            run: String::new(),
+            points: rows.iter().filter_map(|row| Some((row.step as f64, value(row)?))).collect(),
+        });
+        named.filter(|curve| !curve.points.is_empty()).collect()
+    };
+    let options = Curves { title: "Loss over steps".into(), y_scale, ..Curves::default() };
+    let mut chart = training_curves(&curves("training", |row| row.loss), &options);
+    let evaluated = eval_curves(&curves("held out", |row| row.eval_loss), &options);
+    chart.series.extend(evaluated.series);
+    if chart.series.iter().all(|series: &Series| series.points.is_empty()) {
+        bail!(Kind::Data, "no loss was logged in {}", names(folders); hint: "train with a smaller log_every");
+    }
+    Ok(chart)
+}
+
+fn log(folder: &Path) -> Result<(String, Vec<MetricsRow>)> {
+    let path = folder.join("metrics.jsonl");
+    if !path.is_file() {
+        bail!(Kind::File, "`{}` is not a run's folder: expected metrics.jsonl in it", folder.display();
+            hint: "train with out: \"{}\"", folder.display());
+    }
+    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
+    Ok((name, read_metrics(&path)?))
+}
+
+fn names(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| format!("`{}`", folder.display())).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,67 @@
+//! The function reference is true: every script function says what it does in one line, and
+//! has an example that runs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use lorhai::script::api::AREAS;
+use lorhai::script::docs::{functions, Function};
+use lorhai::script::{on_large_stack, Session};
+use std::path::Path;
+
+fn all() -> Vec<Function> {
+    AREAS.iter().flat_map(functions).collect()
+}
+
+#[test]
+fn every_function_says_what_it_does_in_one_line() {
+    for function in all() {
+        let (signature, summary) = (function.signature(), function.summary().to_owned());
+        assert!(summary.len() > 10 && summary.ends_with(['.', '`']), "{signature}: `{summary}`");
+        assert!(summary.chars().count() <= 110, "{signature}: the first line is too long: `{summary}`");
+    }
+}
+
+#[test]
+fn every_function_has_an_example() {
+    let without: Vec<String> = all().iter().filter(|f| f.examples().is_empty()).map(Function::signature).collect();
+    assert!(without.is_empty(), "without an example:\n{}", without.join("\n"));
+}
+
+#[test]
+fn options_are_listed_with_their_defaults() {
+    let has_options = |function: &Function| function.parameters.iter().any(|(name, _)| name == "options");
+    let tells = |function: &Function| function.doc.contains("Options") || function.doc.contains("options are those");
+    let others = |function: &Function| {
+        // An overload may leave the list to the one that shares its options.
+        all().iter().any(|other| other.name == function.name && tells(other))
+    };
+    let silent: Vec<String> =
+        all().iter().filter(|f| has_options(f) && !tells(f) && !others(f)).map(Function::signature).collect();
+    assert!(silent.is_empty(), "no word on the options:\n{}", silent.join("\n"));
+}
+
+/// Each in a session of its own, in a folder that holds nothing but the shipped model.
+#[test]
+fn every_example_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
+    std::os::unix::fs::symlink(shipped, folder.path().join("scripts")).unwrap();
+    std::env::set_current_dir(folder.path()).unwrap();
+    std::env::set_var("LORHAI_CACHE", folder.path().join("cache"));
+    let failed = on_large_stack(|| {
+        let run = |function: &Function| {
+            let failures = function.examples().into_iter().filter_map(|example| {
+                let _ = std::fs::remove_dir_all("runs");
+                let mut session = Session::new();
+                session.set_quiet(true);
+                session.capture_prints();
+                let failure = session.run_source("example", &example).err()?;
+                Some(format!("{}\n{example}\n{failure}\n", function.signature()))
+            });
+            failures.collect::<Vec<_>>()
+        };
+        all().iter().flat_map(run).collect::<Vec<String>>()
+    });
+    let failed = failed.unwrap();
+    assert!(failed.is_empty(), "{} examples fail:\n\n{}", failed.len(), failed.join("\n"));
+}

@@ -1,0 +1,148 @@
+//! Every script in `scripts/` runs, here with few steps, and its help lists its settings.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Settings that make a script quick; a script without an entry runs as it is.
+const QUICK: &[(&str, &[&str])] = &[
+    ("before_after", &["steps=2"]),
+    ("custom_loop", &["steps=2"]),
+    ("custom_loss", &["steps=2"]),
+    ("learning_rates", &["steps=2", "ranks=2,4", "rates=1e-3,1e-2"]),
+    ("overfitting", &["steps=4", "rows=8"]),
+    ("pretrain_tiny", &["steps=2", "batch=2"]),
+    ("rank_sweep", &["steps=2", "ranks=2,4", "seeds=2"]),
+    ("which_modules", &["steps=2", "seeds=2"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn scripts() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("scripts")).unwrap();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "rhai"));
+    found.sort();
+    found
+}
+
+fn name(script: &Path) -> String {
+    script.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+/// Runs the program in `folder`, where `scripts` leads to the real ones.
+fn run(folder: &Path, script: &Path, more: &[String]) -> Output {
+    let link = folder.join("scripts");
+    if !link.exists() {
+        std::os::unix::fs::symlink(root().join("scripts"), link).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
+    command.current_dir(folder).arg("run").arg(Path::new("scripts").join(script.file_name().unwrap()));
+    command.args(more).env("LORHAI_CACHE", folder.join("cache"));
+    command.output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn every_script_runs() {
+    let mut failed = Vec::new();
+    for script in scripts() {
+        // Needs files that are not shipped; `a_sweep_over_real_data_runs` has it.
+        if name(&script) == "e2e" {
+            continue;
+        }
+        let quick = QUICK.iter().find(|(known, _)| *known == name(&script)).map_or(&[][..], |(_, settings)| settings);
+        let settings: Vec<String> =
+            quick.iter().flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()]).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let output = run(folder.path(), &script, &settings);
+        if !output.status.success() {
+            failed.push(format!("{}\n{}", name(&script), text(&output)));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+#[test]
+fn a_sweep_over_real_data_runs() {
+    let beside = root().join("../shared/assets");
+    let assets = std::env::var_os("LORHAI_ASSETS").map_or(beside, PathBuf::from);
+    if !assets.is_dir() {
+        println!("skipped: no shared assets");
+        return;
+    }
+    let at = |key: &str, path: &str| format!("{key}={}", assets.join(path).display());
+    let settings = [
+        at("model", "models/stories260K"),
+        at("train", "data/e2e/devset.csv"),
+        at("test", "data/e2e/testset_w_refs.csv"),
+        "ranks=1,2".to_owned(),
+        "seeds=1".to_owned(),
+        "steps=2".to_owned(),
+    ];
+    let settings: Vec<String> = settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), Path::new("e2e.rhai"), &settings);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(folder.path().join("runs/e2e/report.html").is_file());
+}
+
+#[test]
+fn every_script_says_what_it_shows_and_lists_its_settings() {
+    for script in scripts() {
+        let opening = std::fs::read_to_string(&script).unwrap();
+        assert!(opening.starts_with("// "), "{}: no opening comment", name(&script));
+        let folder = tempfile::tempdir().unwrap();
+        let output = run(folder.path(), &script, &["--help".to_owned()]);
+        let help = text(&output);
+        assert!(output.status.success() && help.contains("settings and their defaults"), "{help}");
+        assert!(help.contains(opening.lines().next().unwrap().trim_start_matches("// ")), "{help}");
+    }
+}
+
+/// What `scripts/rank_sweep.rhai` promises to leave in `out`.
+#[test]
+fn the_rank_sweep_leaves_what_its_contract_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["ranks=2,4", "seeds=2", "steps=4", "batch=4", "lr=1e-3", "dropout=0", "max_length=64", "dtype=f32"];
+    let settings: Vec<String> =
+        settings.iter().flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()]).collect();
+    let script = Path::new("rank_sweep.rhai");
+    let first = run(folder.path(), script, &settings);
+    assert!(first.status.success(), "{}", text(&first));
+    let out = folder.path().join("runs/rank-sweep");
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    let rows: serde_json::Value = serde_json::from_str(&read("results.json")).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 4);
+    for row in rows.as_array().unwrap() {
+        for column in ["rank", "seed", "trainable_params", "tokens_per_s", "seconds"] {
+            assert!(row[column].is_number(), "{column}: {row}");
+        }
+        for column in ["train_loss", "eval_loss", "eval_perplexity"] {
+            assert!(row[column].as_f64().unwrap().is_finite(), "{column}: {row}");
+        }
+        let trial = out.join(row["dir"].as_str().unwrap());
+        for file in ["config.json", "metrics.jsonl", "adapter/adapter_model.safetensors", "adapter/tokenizer.json"] {
+            assert!(trial.join(file).is_file(), "{file}");
+        }
+        let config: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(trial.join("adapter/adapter_config.json")).unwrap()).unwrap();
+        assert_eq!((&config["r"], &config["peft_type"]), (&row["rank"], &"LORA".into()));
+        assert!(std::fs::read_dir(&trial).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("tfevents")));
+    }
+    assert_eq!(read("results.csv").lines().count(), 5);
+    assert!(read("report.html").contains("<svg ") && read("report.html").contains("rank_sweep.rhai"));
+    for chart in ["eval_loss_by_rank", "eval_loss_by_size"] {
+        assert!(read(&format!("charts/{chart}.svg")).starts_with("<svg"), "{chart}");
+        assert!(out.join(format!("charts/{chart}.png")).is_file(), "{chart}");
+    }
+    let second = run(folder.path(), script, &settings);
+    assert!(text(&second).contains("all 4 trials are finished already"), "{}", text(&second));
+    assert_eq!(read("results.json"), serde_json::to_string_pretty(&rows).unwrap() + "\n", "a re-run changes nothing");
+}
