@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::script::{docs, on_large_stack, Failure, Session};
 use crate::{files, interrupt};
 use clap::{CommandFactory, Parser, Subcommand};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const FAILED: i32 = 1;
@@ -78,7 +79,8 @@ pub fn main() -> i32 {
 /// The exit code for an outcome, whose failure goes to the standard error.
 fn reported(outcome: Result<(), Failure>) -> i32 {
     let Err(failure) = outcome else { return 0 };
-    eprintln!("{failure}");
+    // Where even that cannot be written, the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "{failure}");
     match failure.stopped() {
         true => interrupt::EXIT_CODE,
         false => FAILED,

@@ -3,6 +3,7 @@
 //! Knows nothing of scripts: `script/` adds the place in the script. Messages are lower
 //! case, say what was expected and what was found, and name the option, file or tensor.
 
+use crate::suggest;
 use std::{fmt, io, path::Path};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -61,6 +62,11 @@ impl Error {
     pub fn file(doing: &str, path: &Path, error: &io::Error) -> Self {
         let found = Self::new(Kind::File, format!("cannot {doing} `{}`: {error}", path.display()));
         match error.kind() {
+            io::ErrorKind::NotFound => match suggest::nearest_path(path, |_| true) {
+                Some(near) => found.with_hint(format!("did you mean `{near}`?")),
+                None => found,
+            },
+            io::ErrorKind::FileTooLarge => found.with_hint("raise the limit on the size of files (ulimit -f)"),
             io::ErrorKind::StorageFull => found.with_hint("free some space on that disk, or choose another folder"),
             io::ErrorKind::PermissionDenied => found.with_hint("check the owner and the mode of that path"),
             _ => found,

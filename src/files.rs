@@ -14,6 +14,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_whole_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let folder = parent(path);
     create_folder(folder)?;
+    refuse_target(path)?;
     let failed = |error: std::io::Error| Error::file("write", path, &error);
     let mut temporary = tempfile::Builder::new().prefix(".part-").tempfile_in(folder).map_err(failed)?;
     fill(temporary.as_file_mut()).map_err(failed)?;
@@ -32,7 +33,31 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
 }
 
 pub fn create_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|error| Error::file("make the folder", path, &error))
+    fs::create_dir_all(path).map_err(|error| {
+        let in_the_way = path.ancestors().find(|part| fs::metadata(part).is_ok_and(|found| !found.is_dir()));
+        match in_the_way {
+            Some(file) => {
+                failed(format!("cannot make the folder `{}`: `{}` is a file", path.display(), file.display()))
+                    .with_hint("choose another folder, or move that file away")
+            }
+            None => Error::file("make the folder", path, &error),
+        }
+    })
+}
+
+/// A rename would put a file in the place of a device or a pipe, and cannot in that of a folder.
+fn refuse_target(path: &Path) -> Result<()> {
+    let wrong = |what: &str| Err(failed(format!("cannot write `{}`: {what}", path.display())));
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => wrong("it is a folder"),
+        Ok(found) if !found.is_file() => wrong("it is not a regular file"),
+        _ if path.file_name().is_none() => wrong("expected the name of a file"),
+        _ => Ok(()),
+    }
+}
+
+fn failed(message: String) -> Error {
+    Error::new(crate::Kind::File, message)
 }
 
 pub fn read(path: &Path) -> Result<Vec<u8>> {
@@ -52,8 +77,13 @@ pub fn read_text(path: &Path) -> Result<String> {
 
 /// Reads and parses a JSON file; a failure names the file, the line and the column.
 pub fn read_json(path: &Path) -> Result<serde_json::Value> {
-    serde_json::from_str(&read_text(path)?)
-        .map_err(|error| Error::new(crate::Kind::File, format!("`{}` is not valid JSON: {error}", path.display())))
+    serde_json::from_str(&read_text(path)?).map_err(|error| {
+        let wrong = failed(format!("`{}` is not valid JSON: {error}", path.display()));
+        match error.is_eof() {
+            true => wrong.with_hint("the file ends too early: write or fetch it again"),
+            false => wrong,
+        }
+    })
 }
 
 /// Where things are kept that can be made again: `$LORHAI_CACHE`, `$XDG_CACHE_HOME/lorhai`

@@ -1,8 +1,11 @@
 //! "Did you mean": the known name nearest to a mistyped one.
 
+use std::path::Path;
+
 /// The nearest of `known` to `name`, if it is near enough to be a slip of the hand.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).max(1) + 1;
+    let length = name.chars().count();
+    let limit = ((length / 3).max(1) + 1).min(length.max(2) - 1);
     known
         .into_iter()
         .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
@@ -11,10 +14,23 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// The path with the name nearest to that of `path`, among those beside it that are `wanted`.
+pub fn nearest_path(path: &Path, wanted: impl Fn(&Path) -> bool) -> Option<String> {
+    let parent = path.parent()?;
+    let folder = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let beside = std::fs::read_dir(folder).ok()?.flatten().filter(|entry| wanted(&entry.path()));
+    let names: Vec<String> = beside.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let near = nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+    Some(parent.join(near).display().to_string())
+}
+
 /// A hint that names the nearest known name, or lists them all.
 pub fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    /// A list as long as that hides the one name that was meant.
+    const MANY: usize = 20;
     let known: Vec<&str> = known.into_iter().collect();
     match nearest(name, known.iter().copied()) {
+        Some(near) if known.len() > MANY => format!("did you mean `{near}`?"),
         Some(near) => format!("did you mean `{near}`? (known: {})", known.join(", ")),
         None => format!("known: {}", known.join(", ")),
     }
@@ -52,5 +68,6 @@ mod tests {
         assert_eq!(nearest("Alpha", known), Some("alpha"));
         assert_eq!(nearest("learning_rate", known), None);
         assert_eq!(nearest("x", known), None);
+        assert_eq!(nearest("x", ["exp", "y"]), Some("y"));
     }
 }

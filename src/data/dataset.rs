@@ -4,7 +4,7 @@
 //! reading files (`read/`), summaries (`describe.rs`), tables (`preview.rs`).
 
 use super::tokenized::split_rows;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::random::Key;
 use crate::{interrupt, suggest};
 use sha2::{Digest, Sha256};
@@ -62,7 +62,7 @@ impl Dataset {
         let mut rows = Vec::with_capacity(self.len());
         for (index, row) in self.iter().enumerate() {
             interrupt::check()?;
-            rows.push(Arc::new(change(row.clone(), index)?));
+            rows.push(Arc::new(change(row.clone(), index).map_err(|error| in_row(index, error))?));
         }
         Ok(Dataset { rows: rows.into() })
     }
@@ -72,7 +72,7 @@ impl Dataset {
         let mut rows = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             interrupt::check()?;
-            if keep(row, index)? {
+            if keep(row, index).map_err(|error| in_row(index, error))? {
                 rows.push(row.clone());
             }
         }
@@ -185,6 +185,13 @@ impl Dataset {
     }
 }
 
+fn in_row(index: usize, error: Error) -> Error {
+    match error.kind {
+        Kind::Stopped => error,
+        _ => error.context(format!("row {index}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,7 +215,7 @@ mod tests {
             .unwrap();
         assert_eq!(column(&doubled, "m"), [0, 5, 10]);
         let failed = numbers(3).map(|row, index| if index == 1 { Err(Error::data("no")) } else { Ok(row) });
-        assert_eq!(failed.unwrap_err().message, "no");
+        assert_eq!(failed.unwrap_err().message, "row 1: no");
     }
 
     #[test]

@@ -86,9 +86,10 @@ impl Shape {
 
 fn unrecognised(columns: &[String]) -> Error {
     let error = Error::data(format!("expected columns {EXPECTED}, found [{}]", columns.join(", ")));
-    let near = columns.iter().find_map(|column| Some((column, suggest::nearest(column, KNOWN)?)));
+    let misspelt = columns.iter().filter(|column| !KNOWN.contains(&column.as_str()));
+    let near = misspelt.filter_map(|column| Some((column, suggest::nearest(column, KNOWN)?))).next();
     error.with_hint(match near {
-        Some((column, known)) if column != known => {
+        Some((column, known)) => {
             format!("did you mean `{known}` for `{column}`? rename the column, or map the rows")
         }
         _ => "rename columns, or map each row to one of these shapes".to_owned(),
@@ -97,7 +98,8 @@ fn unrecognised(columns: &[String]) -> Error {
 
 fn field<'a>(row: &'a Row, name: &str) -> Result<&'a Value> {
     match row.get(name) {
-        Some(Value::Null) | None => Err(Error::data(format!("column `{name}` is empty"))),
+        Some(Value::Null) | None => Err(Error::data(format!("column `{name}` is empty"))
+            .with_hint(format!("leave such rows out: data.filter(|row| \"{name}\" in row && row.{name} != ())"))),
         Some(value) => Ok(value),
     }
 }

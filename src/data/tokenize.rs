@@ -59,8 +59,12 @@ pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions
 
 fn check(options: &TokenizeOptions) -> Result<()> {
     match options.max_length {
-        Some(0 | 1) => Err(Error::input("option `max_length`: expected at least 2, or none")),
-        None if options.packing => Err(Error::input("option `packing` needs `max_length`: the length of a packed row")),
+        Some(found @ (0 | 1)) => {
+            Err(Error::input(format!("option `max_length`: expected at least 2, or 0 for no limit, found {found}")))
+        }
+        None if options.packing => {
+            Err(Error::input("option `packing` needs a `max_length`: the length of a packed row"))
+        }
         _ => Ok(()),
     }
 }

@@ -30,10 +30,13 @@ pub fn mean_loss(
     data: &TokenizedDataset,
     batch: usize,
 ) -> Result<EvalLoss> {
+    if batch == 0 {
+        return Err(Error::input("`batch`: expected at least 1, found 0"));
+    }
     let mut rows: Vec<u32> = (0..data.len() as u32).collect();
     rows.sort_by_key(|&row| std::cmp::Reverse(data.row(row as usize).map_or(0, |row| row.ids().len())));
     let (mut sum, mut labels) = (0.0, 0);
-    for rows in rows.chunks(batch.max(1)) {
+    for rows in rows.chunks(batch) {
         interrupt::check()?;
         let batch = data.batch(rows)?;
         if predicted_labels(&batch) == 0 {

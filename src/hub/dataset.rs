@@ -1,7 +1,6 @@
 //! A data set by name: which files of a folder or hub repository hold its rows, by split.
 
 use super::local;
-use super::name::RepoName;
 use super::observe::Observer;
 use super::settings::Hub;
 use super::snapshot::{snapshot, Wanted};
@@ -53,7 +52,7 @@ pub fn resolve_dataset(
     let (folder, commit) = match path.is_dir() {
         true => (path.to_path_buf(), None),
         false => {
-            let repo = RepoName::parse(name).map_err(|_| local::neither(name, "data set"))?;
+            let repo = local::repo_name(name, local::What::Dataset)?;
             let found = snapshot(hub, &repo, RepoType::Dataset, &wanted, observer)
                 .map_err(|error| local::with_nearest(error, name))?;
             (found.folder, Some(found.commit))

@@ -1,21 +1,41 @@
 //! Errors for names that are neither a folder nor a hub name, with the nearest folder there is.
 
-use crate::error::{Error, Kind};
+use super::name::RepoName;
+use crate::error::{Error, Kind, Result};
 use crate::suggest;
 use std::path::Path;
 
-/// The error for a `name` that is no folder and could not be on the hub; `what` is "model" or
-/// "data set".
-pub fn neither(name: &str, what: &str) -> Error {
-    let shown = name.escape_debug();
+/// What can be loaded by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    Model,
+    Dataset,
+}
+
+/// The hub name in a `name` that is nothing on this machine.
+pub fn repo_name(name: &str, what: What) -> Result<RepoName> {
+    RepoName::parse(name).map_err(|error| match name.split_once('@') {
+        // Only the revision is wrong: no path was meant.
+        Some((id, _)) if RepoName::parse(id).is_ok() => error.with_hint("a hub name is written owner/name@revision"),
+        _ => neither(name, what),
+    })
+}
+
+/// The error for a `name` that is no path and could not be on the hub.
+fn neither(name: &str, what: What) -> Error {
+    let (noun, there, near, example) = match what {
+        What::Model => ("model", "folder", "the folder ", "Qwen/Qwen2.5-0.5B"),
+        What::Dataset => ("data set", "file or folder", "", "skt/kobest_v1"),
+    };
     let error = Error::input(format!(
-        "no {what} `{shown}`: there is no such folder (looked in {}), and a hub name is written owner/name or \
+        "no {noun} `{}`: there is no such {there} (looked in {}), and a hub name is written owner/name or \
          owner/name@revision",
+        name.escape_debug(),
         place(name)
     ));
-    match nearest(name) {
-        Some(near) => error.with_hint(format!("did you mean the folder `{near}`?")),
-        None => error.with_hint("check the path, or write the full hub name, as in Qwen/Qwen2.5-0.5B"),
+    match suggest::nearest_path(Path::new(name), |path| what == What::Dataset || path.is_dir()) {
+        Some(path) => error.with_hint(format!("did you mean {near}`{path}`?")),
+        None => error.with_hint(format!("check the path, or write the full hub name, as in {example}")),
     }
 }
 
@@ -27,7 +47,7 @@ pub fn with_nearest(error: Error, name: &str) -> Error {
     }
     let mut hint = error.hint.clone().map(|hint| hint + "; ").unwrap_or_default();
     hint.push_str(&format!("there is no folder `{name}` here either"));
-    if let Some(near) = nearest(name) {
+    if let Some(near) = suggest::nearest_path(Path::new(name), Path::is_dir) {
         hint.push_str(&format!(": did you mean `{near}`?"));
     }
     error.with_hint(hint)
@@ -37,21 +57,6 @@ fn place(name: &str) -> String {
     let parent = Path::new(name).parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = std::path::absolute(parent.unwrap_or(Path::new("."))).unwrap_or_default();
     folder.display().to_string()
-}
-
-/// The folder with the name nearest to `name`, where its parent exists.
-fn nearest(name: &str) -> Option<String> {
-    let path = Path::new(name);
-    let parent = path.parent()?;
-    let start = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let there: Vec<String> = std::fs::read_dir(start)
-        .ok()?
-        .flatten()
-        .filter(|entry| entry.path().is_dir())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    let near = suggest::nearest(path.file_name()?.to_str()?, there.iter().map(String::as_str))?;
-    Some(parent.join(near).display().to_string())
 }
 
 #[cfg(test)]
@@ -64,7 +69,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("tiny")).unwrap();
         let name = folder.path().join("tinny").display().to_string();
         let near = folder.path().join("tiny").display().to_string();
-        assert!(neither(&name, "model").to_string().contains(&format!("did you mean the folder `{near}`?")));
+        assert!(neither(&name, What::Model).to_string().contains(&format!("did you mean the folder `{near}`?")));
         let hub = Error::new(Kind::Hub, "gone (404)").with_hint("check the spelling");
         let text = with_nearest(hub, &name).to_string();
         assert!(text.contains(&near) && text.contains("check the spelling"), "{text}");

@@ -1,6 +1,5 @@
 //! A model or adapter by name: a folder, or a repository on the hub.
 
-use super::name::RepoName;
 use super::observe::Observer;
 use super::settings::Hub;
 use super::snapshot::{snapshot, Wanted};
@@ -55,7 +54,7 @@ pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Resu
         return Err(Error::input(format!("expected the folder of a model or a hub name, found the file `{name}`"))
             .with_hint("give the folder that holds config.json and the weights"));
     }
-    let repo = RepoName::parse(name).map_err(|_| local::neither(name, "model"))?;
+    let repo = local::repo_name(name, local::What::Model)?;
     let found = snapshot(hub, &repo, RepoType::Model, &ModelFiles, observer)
         .map_err(|error| local::with_nearest(error, name))?;
     Ok(ModelFolder { name: name.into(), path: found.folder, commit: Some(found.commit) })
@@ -73,7 +72,7 @@ pub fn resolve_config(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Res
     if path.is_file() {
         return Ok(path.into());
     }
-    let repo = RepoName::parse(name).map_err(|_| local::neither(name, "model"))?;
+    let repo = local::repo_name(name, local::What::Model)?;
     let found = snapshot(hub, &repo, RepoType::Model, &ConfigFile, observer)
         .map_err(|error| local::with_nearest(error, name))?;
     Ok(found.folder.join(CONFIG))

@@ -184,6 +184,18 @@ impl Weights {
             .map_err(|error| error.context(format!("tensor `{name}` of `{}`", self.mapping.path(entry.file).display())))
     }
 
+    /// Refuses a tensor of whole numbers where weights are expected: read as such, those of a
+    /// quantised checkpoint would be noise.
+    pub fn require_floats(&self, name: &str) -> Result<()> {
+        match self.info(name).map(|info| info.dtype) {
+            Some(Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64) | None => Ok(()),
+            Some(other) => {
+                Err(Error::model(format!("tensor `{name}`: expected floating-point numbers, found {other}"))
+                    .with_hint("the weights may be quantised: use the unquantised ones"))
+            }
+        }
+    }
+
     /// What keeps the pages under the tensors alive; cheap to clone.
     pub fn mapping(&self) -> Mapping {
         self.mapping.clone()

@@ -34,6 +34,11 @@ pub fn save(adapter: &Adapter, base: &str, folder: &Path) -> Result<()> {
 /// Reads an adapter for the model of `config`.
 pub fn load(folder: &Path, config: &Config, device: Device) -> Result<Adapter> {
     let path = folder.join(CONFIG);
+    for path in [&path, &folder.join(WEIGHTS)] {
+        if !path.exists() {
+            bail!(Kind::File, "there is no `{}`", path.display(); hint: "give the folder of an adapter, as save_adapter or peft's save_pretrained writes it");
+        }
+    }
     let spec =
         spec_from_json(&files::read_json(&path)?).map_err(|error| error.context(format!("`{}`", path.display())))?;
     let mut adapter = Adapter::zeros(spec, config, Dtype::Float, device)?;
@@ -41,6 +46,7 @@ pub fn load(folder: &Path, config: &Config, device: Device) -> Result<Adapter> {
     check_names(&adapter, &weights)?;
     for at in 0..adapter.parameters.names().len() {
         let name = format!("{PREFIX}{}", adapter.parameters.names()[at]);
+        weights.require_floats(&name)?;
         let tensor = weights.tensor(&name)?.f_to_kind(Dtype::Float)?;
         adapter.parameters.set(at, &tensor).map_err(|error| {
             error.with_hint("the adapter was made for a model of another size, or its adapter_config.json was changed")
@@ -166,7 +172,10 @@ fn refuse_unsupported(json: &Value) -> Result<()> {
 }
 
 fn wrong(name: &str, expected: &str, json: &Value) -> Error {
-    Error::model(format!("adapter `{name}`: expected {expected}, found {}", json.get(name).unwrap_or(&Value::Null)))
+    match json.get(name) {
+        Some(found) => Error::model(format!("adapter `{name}`: expected {expected}, found {found}")),
+        None => Error::model(format!("adapter `{name}` is missing: expected {expected}")),
+    }
 }
 
 fn number(json: &Value, name: &str) -> Result<Option<f64>> {

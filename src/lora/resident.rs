@@ -46,7 +46,7 @@ impl AdaptedModel {
                 .with_hint("give another name, or remove it first with model.delete_adapter(name)"));
         }
         if self.full.is_some() {
-            bail!(Kind::Input, "this model trains all of its weights: expected a frozen base for an adapter");
+            bail!(Kind::Input, "this model trains all of its weights: expected a frozen base for an adapter"; hint: "load the model again for adapters");
         }
         self.adapters.push((name.to_owned(), adapter));
         self.active = Some(name.to_owned());
@@ -167,6 +167,6 @@ impl AdaptedModel {
 }
 
 fn no_adapter() -> Error {
-    Error::input("the model has no adapter to train")
+    Error::input("the model has no adapter")
         .with_hint("call model.add_lora(#{ r: 8, alpha: 16 }), or model.train_all() for full-parameter training")
 }

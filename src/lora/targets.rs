@@ -154,6 +154,11 @@ fn no_target(spec: &LoraSpec, linears: &[LinearShape]) -> Error {
         Targets::Names(names) => format!("[{}]", names.join(", ")),
         Targets::Pattern(pattern) => format!("the expression `{pattern}`"),
     };
+    if spec.exclude_modules.is_some() || spec.layers_to_transform.is_some() {
+        let text = "matches no layer that exclude_modules and layers_to_transform leave";
+        return Error::input(format!("lora `target_modules`: {wanted} {text}"))
+            .with_hint("narrow these options down, or take more targets");
+    }
     Error::input(format!("lora `target_modules`: {wanted} matches no layer of this model")).with_hint(format!(
         "a full name reads like `{}`; names: {}",
         linears.first().map_or("", |linear| &linear.name),

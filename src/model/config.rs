@@ -70,6 +70,13 @@ impl Config {
     }
 
     pub fn from_file(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            let error = Error::new(Kind::File, format!("there is no `{}`", path.display()));
+            return Err(match path.with_file_name("adapter_config.json").exists() {
+                true => error.with_hint("this is an adapter: load its base model, then model.load_adapter(folder)"),
+                false => error.with_hint("give the folder of a model: it holds config.json and the weights"),
+            });
+        }
         Self::from_json(&files::read_json(path)?).map_err(|error| error.context(format!("`{}`", path.display())))
     }
 
@@ -79,7 +86,7 @@ impl Config {
         fields.refuse_unsupported()?;
         let hidden_size = fields.size("hidden_size")?;
         let num_attention_heads = fields.size("num_attention_heads")?;
-        let num_hidden_layers = fields.size("num_hidden_layers")? as usize;
+        let num_hidden_layers = fields.layers()?;
         let attention_bias = fields.flag("attention_bias", false)?;
         let config = Config {
             family,
@@ -198,6 +205,15 @@ impl<'a> Fields<'a> {
     fn size(&self, name: &str) -> Result<i64> {
         self.optional_size(name)?
             .ok_or_else(|| Error::model(format!("`{name}` is missing: expected a positive whole number")))
+    }
+
+    /// Bounded, because memory is set aside for each before any weight is looked at.
+    fn layers(&self) -> Result<usize> {
+        const MOST: i64 = 10_000;
+        match self.size("num_hidden_layers")? {
+            count if count <= MOST => Ok(count as usize),
+            count => bail!(Kind::Model, "`num_hidden_layers`: expected at most {MOST}, found {count}"),
+        }
     }
 
     fn size_or(&self, name: &str, default: i64) -> Result<i64> {

@@ -6,7 +6,7 @@ use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::rope::RotaryEmbedding;
 use super::shapes::{linear_shapes, parameter_shapes, LinearShape, LINEARS};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::hub::weights::{Mapping, Weights};
 use crate::random::Key;
 use std::collections::BTreeSet;
@@ -27,6 +27,7 @@ pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> 
             ))
             .with_hint("the checkpoint does not belong to its config.json"));
         }
+        weights.require_floats(name)?;
         Ok(found.f_to_kind(dtype)?.f_to_device(device)?)
     })?;
     decoder.mapping = weights.mapping();
@@ -49,8 +50,13 @@ pub fn random(config: Config, seed: u64, dtype: Dtype, device: Device) -> Result
 }
 
 fn normal(key: Key, shape: &[i64], deviation: f64) -> Result<Tensor> {
-    let values: Vec<f32> =
-        (0..shape.iter().product::<i64>() as u64).map(|i| (key.normal(i) * deviation) as f32).collect();
+    let count = shape.iter().product::<i64>() as u64;
+    let mut values: Vec<f32> = Vec::new();
+    if values.try_reserve_exact(count as usize).is_err() {
+        return Err(Error::new(Kind::Memory, format!("not enough memory for a tensor of shape {shape:?}"))
+            .with_hint("check the sizes in config.json"));
+    }
+    values.extend((0..count).map(|i| (key.normal(i) * deviation) as f32));
     Ok(Tensor::f_from_slice(&values)?.f_reshape(shape)?)
 }
 

@@ -118,7 +118,7 @@ fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<R
             None => Table::default(),
         },
         results: results(result),
-        trials: result.rows().iter().map(|row| trial(row)).collect(),
+        trials: result.rows().iter().map(trial).collect(),
         settings: about.settings.clone(),
         environment: about.environment.clone(),
         script: about.script.clone().map(|(path, text)| Script { path, text }),

@@ -47,7 +47,12 @@ impl<'a> Callback<'a> {
         match T::from_script(&value) {
             Some(result) => Ok(result),
             None => {
-                Err(Error::input(format!("the function must return {}, found {}", T::expected(), describe(&value))))
+                let found = describe(&value);
+                let error = Error::input(format!("the function must return {}, found {found}", T::expected()));
+                Err(match value.is_unit() {
+                    true => error.with_hint("a function returns its last expression if no `;` follows it"),
+                    false => error,
+                })
             }
         }
     }
@@ -70,6 +75,9 @@ impl<'a> Callback<'a> {
             EvalAltResult::ErrorTerminated(..) => Error::stopped(),
             EvalAltResult::ErrorRuntime(value, _) => from_thrown(value),
             EvalAltResult::ErrorPropertyNotFound(name, _) => self.unknown_property(name),
+            EvalAltResult::ErrorFunctionNotFound(call, _) if call.starts_with(self.function.fn_name()) => {
+                super::explain::wrong_closure()
+            }
             inner => super::explain::plain(inner),
         };
         self.failure.replace(Some(Failed { cause, message: error.message.clone() }));

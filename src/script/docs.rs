@@ -177,7 +177,8 @@ impl Catalog {
 
     /// How the functions of this name are called; a few at most.
     pub fn signatures(&self, name: &str) -> Vec<String> {
-        let named = self.functions.iter().filter(|known| known.name == name);
+        let callable = self.functions.iter().filter(|known| matches!(known.form, Form::Function | Form::Method));
+        let named = callable.filter(|known| known.name == name);
         let found: BTreeSet<String> = named.map(Function::signature).collect();
         found.into_iter().take(6).collect()
     }

@@ -11,7 +11,7 @@ use super::state::State;
 use super::values::type_name;
 use crate::error::Error;
 use crate::suggest;
-use rhai::{Engine, EvalAltResult, ParseErrorType, Scope};
+use rhai::{Engine, EvalAltResult, LexError, ParseErrorType, Scope};
 
 /// What is known around an error, to find what was meant.
 pub struct Surroundings<'a> {
@@ -28,6 +28,7 @@ pub fn explain(error: &EvalAltResult, around: &Surroundings) -> Error {
         E::ErrorFunctionNotFound(call, _) => unknown_function(call, around),
         E::ErrorVariableNotFound(name, _) => unknown_variable(name, around),
         E::ErrorParsing(ParseErrorType::VariableUndefined(name), _) => unknown_variable(name, around),
+        E::ErrorParsing(ParseErrorType::ModuleUndefined(name), _) => unknown_module(name, around),
         E::ErrorPropertyNotFound(name, _) => unknown_key(name, around),
         E::ErrorDotExpr(text, _) => unknown_property(text, around),
         _ => plain(error),
@@ -46,10 +47,11 @@ pub fn plain(error: &EvalAltResult) -> Error {
             Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)))
         }
         E::ErrorIndexingType(name, _) => Error::input(format!("`[…]` cannot be used here: {}", indexing(name))),
-        E::ErrorFor(_) => Error::input("`for` expected something to loop over, found a single value").with_hint(
-            "arrays, strings, ranges (0..10) and batches can be looped over; of a map its .keys() or .values()",
-        ),
-        E::ErrorStackOverflow(_) => Error::input("functions call each other too deeply"),
+        E::ErrorFor(_) => nothing_to_loop_over(),
+        E::ErrorArrayBounds(count, index, _) | E::ErrorStringBounds(count, index, _) => out_of_range(*count, *index),
+        E::ErrorAssignmentToConstant(name, _) => constant(name),
+        E::ErrorStackOverflow(_) => Error::input("functions call each other too deeply")
+            .with_hint("a function that calls itself needs a case in which it does not"),
         E::ErrorDataRace(name, _) => Error::input(format!("`{name}` is in use and cannot be used a second time here"))
             .with_hint("copy it into another variable first"),
         E::ErrorNonPureMethodCallOnConstant(name, _) => {
@@ -65,16 +67,21 @@ fn parse_error(error: &ParseErrorType) -> Error {
     use ParseErrorType as P;
     match error {
         P::VariableUndefined(name) => Error::input(format!("unknown variable `{name}`")),
-        P::ModuleUndefined(name) => Error::input(format!("unknown module `{name}`"))
-            .with_hint(format!("import it first: import \"{name}\" as {name};")),
-        P::Reserved(name) if name == "eval" => {
-            Error::input("`eval` is switched off").with_hint("write the code out, or put it into a function")
+        P::ModuleUndefined(name) => Error::input(format!("unknown module `{name}`")),
+        P::BadInput(error) => lex_error(error),
+        P::AssignmentToConstant(name) => constant(name),
+        P::ExprTooDeep => Error::input("the expression is nested too deeply").with_hint("split it up with `let`"),
+        P::Reserved(name) if name == "null" => {
+            Error::input("`null` is a reserved word").with_hint("nothing is written `()`")
         }
         P::Reserved(name) => Error::input(format!("`{name}` is a reserved word")).with_hint("choose another name"),
         P::UnexpectedEOF => {
             Error::input("the script ends too early").with_hint("a bracket, brace or quote is still open")
         }
+        P::MissingToken(token, why) if token == ";" => Error::input(format!("expected `;` {why}"))
+            .with_hint("the statement before this place has no `;` at its end"),
         P::MissingToken(token, why) => Error::input(format!("expected `{token}` {why}")),
+        P::MismatchedType(expected, _) if expected.contains("iterable") => nothing_to_loop_over(),
         P::MismatchedType(expected, found) => {
             Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)))
         }
@@ -82,11 +89,58 @@ fn parse_error(error: &ParseErrorType) -> Error {
     }
 }
 
+fn lex_error(error: &LexError) -> Error {
+    match error {
+        LexError::ImproperSymbol(name, _) if name == "eval" => {
+            Error::input("`eval` is switched off").with_hint("write the code out, or put it into a function")
+        }
+        LexError::UnterminatedString => Error::input("the text has no closing quote")
+            .with_hint("close it in the same line; a text over several lines stands between backticks, `…`"),
+        LexError::ImproperSymbol(name, _) if name == "=" => {
+            Error::input("expected a comparison, found an assignment").with_hint("compare by `==`")
+        }
+        LexError::MalformedChar(text) => Error::input(format!("'{text}' is not a single letter"))
+            .with_hint(format!("a text stands between double quotes: \"{text}\"")),
+        LexError::UnexpectedInput(text) => Error::input(format!("unexpected `{text}`")),
+        other => Error::input(lowered(&other.to_string())),
+    }
+}
+
+fn nothing_to_loop_over() -> Error {
+    Error::input("`for` expected something to loop over, found a single value")
+        .with_hint("arrays, strings, ranges (0..10) and batches can be looped over; of a map its .keys() or .values()")
+}
+
+fn out_of_range(count: usize, index: i64) -> Error {
+    match count {
+        0 => Error::input(format!("there is no element {index}: the array or text is empty")),
+        _ => Error::input(format!("expected an index from -{count} to {}, found {index}", count - 1))
+            .with_hint("the first element has the index 0, the last one -1"),
+    }
+}
+
+fn constant(name: &str) -> Error {
+    Error::input(format!("the constant `{name}` cannot be changed")).with_hint("declare it with `let`, not `const`")
+}
+
 /// `call` is "name (type, type)".
-fn unknown_function(call: &str, around: &Surroundings) -> Error {
+fn parts(call: &str) -> (&str, Vec<String>) {
     let (name, types) = call.split_once(" (").unwrap_or((call, ")"));
     let types = types.strip_suffix(')').unwrap_or(types).split(", ").filter(|name| !name.is_empty());
-    let types: Vec<String> = types.map(type_name).collect();
+    (name, types.map(type_name).collect())
+}
+
+/// A closure, whose name in the engine says nothing, called with more or fewer values than it takes.
+pub fn wrong_closure() -> Error {
+    Error::input("the closure takes another number of values than it is given here")
+        .with_hint("most functions give it one: |x| …")
+}
+
+fn unknown_function(call: &str, around: &Surroundings) -> Error {
+    let (name, types) = parts(call);
+    if name.starts_with("anon$") {
+        return wrong_closure();
+    }
     if let (true, [left, right]) = (is_operator(name), types.as_slice()) {
         return Error::input(format!("`{name}` cannot be applied to {left} and {right}"));
     }
@@ -98,6 +152,17 @@ fn unknown_function(call: &str, around: &Surroundings) -> Error {
             .with_hint(format!("there is\n{}", alike.join("\n")));
     }
     let error = Error::input(format!("unknown function `{written}`"));
+    if names::variables(around.engine, &around.state.source()).iter().any(|known| known == name) {
+        return error.with_hint(format!("`{name}` is a variable: a function in it is called by `{name}.call(…)`"));
+    }
+    if let Some((module, name)) = name.rsplit_once("::") {
+        let imported: Vec<String> =
+            around.state.sources().iter().flat_map(|source| names::functions(around.engine, source)).collect();
+        return match suggest::nearest(name, imported.iter().map(String::as_str)) {
+            Some(near) => error.with_hint(format!("did you mean `{module}::{near}`?")),
+            None => error,
+        };
+    }
     let own = names::functions(around.engine, &around.state.source());
     let known = catalog.names().chain(own.iter().map(String::as_str));
     match suggest::nearest(name, known) {
@@ -110,9 +175,15 @@ fn is_operator(name: &str) -> bool {
     !name.chars().any(|letter| letter.is_alphanumeric() || letter == '_')
 }
 
+/// What Python's constants are called here.
+const PYTHON: [(&str, &str); 3] = [("True", "true"), ("False", "false"), ("None", "()")];
+
 fn unknown_variable(name: &str, around: &Surroundings) -> Error {
     let declared = names::variables(around.engine, &around.state.source());
     let error = Error::input(format!("unknown variable `{name}`"));
+    if let Some((_, ours)) = PYTHON.iter().find(|(theirs, _)| *theirs == name) {
+        return error.with_hint(format!("in this language it is written `{ours}`"));
+    }
     if declared.iter().any(|known| known == name) {
         return error.with_hint(
             "it is declared elsewhere: a `fn` does not see the script's variables, so pass it as an \
@@ -122,7 +193,27 @@ fn unknown_variable(name: &str, around: &Surroundings) -> Error {
     let known = around.scope.iter().map(|(name, _, _)| name).chain(declared.iter().map(String::as_str));
     match suggest::nearest(name, known) {
         Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+        None if around.place.is_some_and(|place| is_assigned(name, place)) => {
+            error.with_hint(format!("declare it where it is first given a value: let {name} = …"))
+        }
         None => error,
+    }
+}
+
+/// Is it left of a single `=`?
+fn is_assigned(name: &str, place: &Place) -> bool {
+    let text = place.text.as_deref().unwrap_or_default();
+    let after: String = text.chars().skip(place.column.saturating_sub(1) + name.chars().count()).collect();
+    let after = after.trim_start();
+    after.starts_with('=') && !after.starts_with("==")
+}
+
+fn unknown_module(name: &str, around: &Surroundings) -> Error {
+    let declared = names::variables(around.engine, &around.state.source());
+    let error = Error::input(format!("unknown module `{name}`"));
+    match suggest::nearest(name, declared.iter().map(String::as_str)) {
+        Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+        None => error.with_hint(format!("import it first: import \"{name}\" as {name};")),
     }
 }
 
@@ -143,11 +234,15 @@ fn unknown_property(text: &str, around: &Surroundings) -> Error {
     };
     let of = type_name(of);
     let catalog = Catalog::of(around.engine);
+    if text.contains("setter") && catalog.properties(&of).iter().any(|known| known == name) {
+        return Error::input(format!("the property `{name}` of {of} cannot be set"));
+    }
     let error = Error::input(format!("unknown property `{name}` of {of}"));
     if catalog.names().any(|known| known == name) {
         return error.with_hint(format!("`{name}` is a function: write `.{name}(…)`"));
     }
     match catalog.properties(&of) {
+        _ if of == "()" => error.with_hint("the value is `()`: nothing was given or returned there"),
         known if known.is_empty() => error.with_hint(format!("{of} has no properties")),
         known => error.with_hint(suggest::hint(name, known.iter().map(String::as_str))),
     }

@@ -98,7 +98,7 @@ fn outside(name: &str) -> Error {
 }
 
 fn missing(name: &str, shown: &Path) -> Error {
-    let folder = shown.parent().unwrap_or(Path::new("."));
+    let folder = shown.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let beside: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()

@@ -85,9 +85,16 @@ fn spot(file: &str, position: Position) -> String {
 }
 
 fn place(file: &str, position: Position, state: &State) -> Option<Box<Place>> {
-    let line = position.line()?;
-    let text = state.line(file, line);
-    Some(Box::new(Place { file: file.to_string(), line, column: position.position().unwrap_or(0), text }))
+    let (line, column) = (position.line()?, position.position().unwrap_or(0));
+    let place = match (state.line(file, line), state.last_line(file)) {
+        // At the end of the script, where no line is to be seen.
+        (None, Some((line, text))) => {
+            let column = text.trim_end().chars().count() + 1;
+            Place { file: file.to_string(), line, column, text: Some(text) }
+        }
+        (text, _) => Place { file: file.to_string(), line, column, text },
+    };
+    Some(Box::new(place))
 }
 
 impl fmt::Display for Failure {

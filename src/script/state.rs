@@ -93,6 +93,19 @@ impl State {
         inner.sources.get(file)?.lines().nth(line.checked_sub(1)?).map(str::to_string)
     }
 
+    /// The texts of the script and of what it imported.
+    pub(super) fn sources(&self) -> Vec<String> {
+        self.0.borrow().sources.values().cloned().collect()
+    }
+
+    /// The last line that is not blank, with its number: where a script ends for its reader.
+    pub(super) fn last_line(&self, file: &str) -> Option<(usize, String)> {
+        let inner = self.0.borrow();
+        let lines = inner.sources.get(file)?.lines().enumerate();
+        let (at, text) = lines.filter(|(_, text)| !text.trim().is_empty()).last()?;
+        Some((at + 1, text.to_string()))
+    }
+
     pub(super) fn give(&self, key: &str, value: &str) {
         self.0.borrow_mut().given.push((key.to_string(), value.to_string()));
     }

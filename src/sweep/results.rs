@@ -111,6 +111,13 @@ impl SweepResult {
 
     /// Reads the results of an earlier sweep from its folder, finished or not.
     pub fn open(out: &Path) -> Result<Self> {
+        if !out.is_dir() {
+            let error = Error::new(Kind::File, format!("there is no folder `{}`", out.display()));
+            return Err(match suggest::nearest_path(out, Path::is_dir) {
+                Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+                None => error.with_hint("give the `out` of an earlier sweep"),
+            });
+        }
         let Some(marker) = folder::read_marker(out)? else {
             bail!(Kind::File, "`{}` is not a sweep's folder: expected `{}` in it", out.display(), folder::SWEEP)
         };
@@ -190,7 +197,9 @@ impl SweepResult {
         let scored = self.rows.iter().filter_map(|row| Some((sign * row.number(metric)?, row)));
         match scored.min_by(|left, right| left.0.total_cmp(&right.0)) {
             Some((_, row)) => Ok(row),
-            None => bail!(Kind::Input, "best: no finished trial has a `{metric}`"),
+            None => {
+                bail!(Kind::Input, "best: no finished trial has the metric `{metric}`"; hint: "print(result.table()) tells why trials failed")
+            }
         }
     }
 

@@ -23,6 +23,7 @@ pub fn read(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
         }
         let text = std::str::from_utf8(&line).map_err(|error| {
             at_line(path, number, format!("not UTF-8: byte {} of the line is invalid", error.valid_up_to()))
+                .with_hint("save the file as UTF-8")
         })?;
         let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
         let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { text };

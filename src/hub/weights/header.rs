@@ -29,7 +29,10 @@ pub fn parse(path: &Path, content: &[u8]) -> Result<Vec<Described>> {
     refuse_other_formats(path, content)?;
     let text = header_text(path, content)?;
     let start = LENGTH_BYTES + text.len();
-    let tensors = entries(text).map_err(|error| broken(path, format!("broken safetensors header: {error}")))?;
+    let tensors = entries(text).map_err(|error| {
+        broken(path, format!("broken safetensors header: {error}"))
+            .with_hint("the file is damaged or was written by a faulty program: fetch it again")
+    })?;
     let mut described = Vec::with_capacity(tensors.len());
     for (name, found) in &tensors {
         described.push(check(name, found, start).map_err(|what| broken(path, format!("tensor `{name}`: {what}")))?);
@@ -61,7 +64,9 @@ fn refuse_other_formats(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 fn header_text<'a>(path: &Path, content: &'a [u8]) -> Result<&'a str> {
-    let not_one = |what: String| broken(path, format!("not a safetensors file: {what}"));
+    let not_one = |what: String| {
+        broken(path, format!("not a safetensors file: {what}")).with_hint("fetch the file again, or look at what it is")
+    };
     let Some(length) = content.first_chunk::<LENGTH_BYTES>().map(|bytes| u64::from_le_bytes(*bytes)) else {
         return Err(not_one(format!("expected at least {LENGTH_BYTES} bytes, found {}", content.len())));
     };

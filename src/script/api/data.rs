@@ -607,6 +607,7 @@ fn row_of(data: &Rows, index: i64) -> Result<Dynamic> {
     let at = if index < 0 { index + count } else { index };
     match usize::try_from(at).ok().and_then(|at| data.row(at)) {
         Some(row) => Ok(to_dynamic(&Value::Object(row.clone()))),
+        None if count == 0 => Err(Error::input(format!("row: there is no row {index}: the data set is empty"))),
         None => Err(Error::input(format!("row: expected a number from {} to {}, found {index}", -count, count - 1))),
     }
 }

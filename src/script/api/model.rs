@@ -393,6 +393,13 @@ fn generation_prompt(model: &lora::Model, messages: &Dynamic) -> Result<String> 
         return Err(Error::input(format!("chat: expected a string or an array of messages, found {messages}"))
             .with_hint("a message is #{ role: \"user\", content: \"…\" }"));
     };
+    if messages.is_empty() {
+        return Err(Error::input("chat: expected at least one message, found none"));
+    }
+    if let Some(other) = messages.iter().find(|message| !message["role"].is_string()) {
+        return Err(Error::input(format!("chat: expected messages with a `role`, found {other}"))
+            .with_hint("a message is #{ role: \"user\", content: \"…\" }"));
+    }
     let template = ChatTemplate::of(model.tokenizer()?, false)?.ok_or_else(|| {
         Error::data("chat: the tokenizer has no chat template").with_hint("continue a plain text with generate(…)")
     })?;

@@ -348,11 +348,15 @@ fn wrap(result: std::result::Result<Values, tch::TchError>) -> RhaiResultOf<Hand
 }
 
 /// What libtorch refuses in these functions is a shape or a dimension that the script gave.
-fn shape_mistake(mut error: Error) -> Error {
-    if error.kind == crate::Kind::Bug {
-        error.kind = crate::Kind::Input;
+/// What libtorch says of sizes and dimensions that do not fit, without its own name before it.
+fn shape_mistake(error: Error) -> Error {
+    if error.kind != crate::Kind::Bug {
+        return error;
     }
-    error
+    let text = error.message.trim_start_matches("libtorch: ").trim_end_matches('.');
+    let mut letters = text.chars();
+    let lowered: String = letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect();
+    Error::input(lowered).with_hint("look at the shapes: print(x.shape)")
 }
 
 fn already_used(error: Error) -> Error {
