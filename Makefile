@@ -9,7 +9,7 @@ PROGRAM = target/release/lorhai
 # The program stands at target/release/lorhai, wherever the caller's cargo builds otherwise.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup build sweep test format-check lint docs docs-check gpu-test
+.PHONY: help setup build sweep test format-check lint docs docs-check bench gpu-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test      formatting, lints, all tests, and whether the reference is up to date"
 	@echo "make gpu-test  the tests and one sweep on a CUDA device"
 	@echo "make docs      write the function reference anew"
+	@echo "make bench     speed and memory; against Python where PEER_PYTHON names one with peft"
 
 # Quick when all is there; checks that cargo and a C++ compiler are, too.
 setup:
@@ -51,7 +52,11 @@ docs: build
 docs-check: build
 	$(PROGRAM) docs --check
 
-# LORHAI_TEST_DEVICE makes the parity tests run on that device.
+# PEER_PYTHON names a Python that has torch 2.11, transformers and peft; without it, ours alone.
+bench: build
+	cargo run $(CARGO_FLAGS) --example bench
+
+# On a machine with an NVIDIA GPU; elsewhere the tests report themselves skipped.
 gpu-test: build
-	LORHAI_TEST_DEVICE=cuda cargo test $(CARGO_FLAGS)
+	cargo test $(CARGO_FLAGS) --test parity on_a_gpu -- --nocapture
 	$(PROGRAM) run scripts/rank_sweep.rhai --set out=runs/gpu-sweep

@@ -39,6 +39,11 @@ impl Key {
         Key(mix(self.0.rotate_left(17) ^ mix(number.wrapping_add(GOLDEN))))
     }
 
+    /// The key as a number, for code that repeats [`Key::bits`] elsewhere.
+    pub fn value(self) -> u64 {
+        self.0
+    }
+
     /// 64 random bits for `counter`.
     #[inline(always)]
     pub fn bits(self, counter: u64) -> u64 {

@@ -134,7 +134,11 @@ fn the_rank_sweep_leaves_what_its_contract_says() {
         let config: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(trial.join("adapter/adapter_config.json")).unwrap()).unwrap();
         assert_eq!((&config["r"], &config["peft_type"]), (&row["rank"], &"LORA".into()));
-        assert!(std::fs::read_dir(&trial).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("tfevents")));
+        assert!(std::fs::read_dir(&trial).unwrap().any(|e| e
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .contains("tfevents")));
     }
     assert_eq!(read("results.csv").lines().count(), 5);
     assert!(read("report.html").contains("<svg ") && read("report.html").contains("rank_sweep.rhai"));

@@ -6,6 +6,7 @@
 
 use lorhai::data::batch::Batch;
 use lorhai::eval::generate::greedy;
+use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights::Weights;
 use lorhai::model::{load, Config, Decoder, NoAdapters};
 use lorhai::train::step::batch_loss;
@@ -34,11 +35,32 @@ fn integers(value: &Value) -> Vec<i64> {
     value.as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect()
 }
 
+/// Given, or made by the model's tokenizer from the text, or from a story of the sample.
+fn ids_of(case: &Value) -> Vec<i64> {
+    if case["ids"].is_array() {
+        return integers(&case["ids"]);
+    }
+    let assets = assets().unwrap();
+    let label = case["label"].as_str().unwrap();
+    let text = match label.strip_prefix("tinystories_sample[") {
+        None => case["text"].as_str().unwrap().to_owned(),
+        Some(number) => {
+            let sample =
+                std::fs::read_to_string(assets.join("data/tinystories_sample/tinystories_sample.txt")).unwrap();
+            let number: usize = number.trim_end_matches(']').parse().unwrap();
+            sample.split("<|endoftext|>").nth(number).unwrap().trim().to_owned()
+        }
+    };
+    let tokenizer = Tokenizer::from_folder(&assets.join("models/stories260K")).unwrap();
+    tokenizer.encode(&text, true).unwrap().into_iter().map(i64::from).collect()
+}
+
 #[test]
 fn losses_are_those_of_transformers() {
     let Some((decoder, golden)) = stories() else { return };
     for text in golden["texts"].as_array().unwrap() {
-        let ids = integers(&text["ids"]);
+        let ids = ids_of(text);
+        assert_eq!(ids.len() as u64, text["n_ids"].as_u64().unwrap(), "{}", text["label"]);
         let batch = Batch {
             rows: 1,
             time: ids.len(),

@@ -34,6 +34,7 @@ pub fn greedy(
 fn next_token(decoder: &Decoder, adapters: &dyn Adapters, ids: &[i64]) -> Result<u32> {
     let input = Input::from_ids(ids, decoder.config.vocab_size, decoder.device)?;
     let hidden = decoder.hidden(&input, adapters)?;
-    let last = hidden.f_narrow(1, ids.len() as i64 - 1, 1)?;
-    Ok(decoder.logits(&last, adapters)?.f_argmax(-1, false)?.f_int64_value(&[0, 0])? as u32)
+    let last = ids.len() as i64 - 1;
+    let logits = decoder.logits(&hidden.f_narrow(0, last, 1)?, &input.tokens.select(&[last])?, adapters)?;
+    Ok(logits.f_argmax(-1, false)?.f_int64_value(&[0])? as u32)
 }

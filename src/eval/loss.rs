@@ -1,10 +1,12 @@
 //! Mean loss and perplexity on held-out rows.
 
+use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::lora::{AdapterSet, Trainable};
 use crate::model::{Adapters, Decoder};
-use crate::train::step::{batch_loss, predicted_labels};
+use crate::train::step::{batch_losses, predicted_labels, BatchLosses};
 use tch::no_grad;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,34 +24,57 @@ impl EvalLoss {
 }
 
 /// Measures `adapters` over `data` in batches of `batch` rows, without gradients or
-/// dropout. Rows go by length so that little padding is computed; sums are over labels,
-/// so the order and the batch size change the result by rounding only.
+/// dropout. Rows go by length, so that batches are alike; sums are over labels, so the order
+/// and the batch size change the result by rounding only.
 pub fn mean_loss(
     decoder: &Decoder,
     adapters: &dyn Adapters,
     data: &TokenizedDataset,
     batch: usize,
 ) -> Result<EvalLoss> {
+    let mut found = measure(data, batch, 1, &mut |batches| batch_losses(decoder, batches, adapters))?;
+    found.pop().ok_or_else(|| Error::bug("nothing was measured"))
+}
+
+/// Measures several runs at once, each batch of rows repeated for every one of them.
+pub fn mean_losses(
+    decoder: &Decoder,
+    trainables: &[&dyn Trainable],
+    data: &TokenizedDataset,
+    batch: usize,
+) -> Result<Vec<EvalLoss>> {
+    let active = trainables.iter().enumerate().filter_map(|(part, trainable)| trainable.active(Some(part), None));
+    let adapters = AdapterSet { active: active.collect() };
+    measure(data, batch, trainables.len(), &mut |batches| batch_losses(decoder, batches, &adapters))
+}
+
+/// `losses` gets every batch `copies` times over.
+fn measure(
+    data: &TokenizedDataset,
+    batch: usize,
+    copies: usize,
+    losses: &mut dyn FnMut(&[&Batch]) -> Result<BatchLosses>,
+) -> Result<Vec<EvalLoss>> {
     if batch == 0 {
         return Err(Error::input("`batch`: expected at least 1, found 0"));
     }
     let mut rows: Vec<u32> = (0..data.len() as u32).collect();
     rows.sort_by_key(|&row| std::cmp::Reverse(data.row(row as usize).map_or(0, |row| row.ids().len())));
-    let (mut sum, mut labels) = (0.0, 0);
+    let (mut sums, mut labels) = (vec![0.0; copies], 0);
     for rows in rows.chunks(batch) {
         interrupt::check()?;
         let batch = data.batch(rows)?;
         if predicted_labels(&batch) == 0 {
             continue;
         }
-        let found = no_grad(|| batch_loss(decoder, &batch, adapters))?;
-        sum += found.sum.f_double_value(&[])?;
-        labels += found.labels;
+        let found = no_grad(|| losses(&vec![&batch; copies]))?;
+        sums.iter_mut().zip(found.sums()?).for_each(|(sum, own)| *sum += own);
+        labels += found.labels.first().copied().unwrap_or(0);
     }
     if labels == 0 {
         return Err(Error::data(
             "the evaluation split has no label to measure: expected at least one row with a label",
         ));
     }
-    Ok(EvalLoss { loss: sum / labels as f64, labels })
+    Ok(sums.into_iter().map(|sum| EvalLoss { loss: sum / labels as f64, labels }).collect())
 }

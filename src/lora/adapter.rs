@@ -24,6 +24,9 @@ pub struct LowRank<'a> {
     pub a: &'a Tensor,
     /// `[out_features, r]`
     pub b: &'a Tensor,
+    /// Where their gradients add up.
+    pub grad_a: &'a Tensor,
+    pub grad_b: &'a Tensor,
     pub scale: f64,
 }
 
@@ -56,8 +59,15 @@ impl Adapter {
     /// The matrices that adapt `linear`, if it is a target.
     pub fn low_rank(&self, linear: &LinearShape) -> Option<LowRank<'_>> {
         let at = (*self.by_linear.get(linear.index)?)?;
-        let leaves = self.parameters.leaves();
-        Some(LowRank { a: leaves.get(2 * at)?, b: leaves.get(2 * at + 1)?, scale: self.targets.get(at)?.scale })
+        let (leaves, gradients) = (self.parameters.leaves(), self.parameters.gradients());
+        let (a, b) = (2 * at, 2 * at + 1);
+        Some(LowRank {
+            a: leaves.get(a)?,
+            b: leaves.get(b)?,
+            grad_a: gradients.get(a)?,
+            grad_b: gradients.get(b)?,
+            scale: self.targets.get(at)?.scale,
+        })
     }
 }
 

@@ -1,91 +1,78 @@
-//! Dropout masks as pure functions of (seed, step, layer, row, position, channel).
+//! Dropout masks as pure functions of (seed, step, layer, row, column, channel).
 //!
 //! A trial's mask depends neither on how its batch is padded nor on what is trained beside
-//! it, nor on the device: masks are made on the host and moved.
+//! it, nor on the device. The masks themselves are made in `native/`, one number of 64
+//! random bits for two neighbouring channels.
 
-use crate::error::Result;
 use crate::random::Key;
-use tch::Tensor;
 
-/// Positions and channels are numbered within 2^20 each, rows within 2^24.
-const FIELD: u32 = 20;
-
-/// Which elements a step drops.
+/// Which elements a step drops: each with probability `share`; the rest is divided by
+/// 1 - share, as torch does.
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
     pub share: f64,
-    /// Names the trial's seed, step and micro-batch.
+    /// Names the trial's seed, step and micro-batch; layers add their names.
     pub key: Key,
-}
-
-impl Dropout {
-    /// Zeroes elements of `x` `[rows, time, width]` with probability `share` and divides
-    /// the rest by 1 - share, as torch does.
-    pub fn apply(&self, x: &Tensor, layer_name: &str) -> Result<Tensor> {
-        if self.share == 0.0 {
-            return Ok(x.shallow_clone());
-        }
-        Ok(x.f_mul(&self.mask(x, layer_name)?)?)
-    }
-
-    fn mask(&self, x: &Tensor, layer_name: &str) -> Result<Tensor> {
-        let (rows, time, width) = x.size3()?;
-        let key = self.key.named(layer_name);
-        let mask = self.host_mask(key, [rows as usize, time as usize, width as usize])?;
-        Ok(mask.f_to_device(x.device())?.f_to_kind(x.f_kind()?)?)
-    }
-
-    /// Each 64-bit number decides two neighbouring channels, by its halves.
-    fn host_mask(&self, key: Key, [rows, time, width]: [usize; 3]) -> Result<Tensor> {
-        use rayon::prelude::*;
-        let keep = (1.0 / (1.0 - self.share)) as f32;
-        let threshold = (self.share * f64::from(u32::MAX)) as u32;
-        let decide = |bits: u32| if bits < threshold { 0.0 } else { keep };
-        let mut mask = vec![0f32; rows * time * width];
-        mask.par_chunks_mut(width).enumerate().for_each(|(at, channels)| {
-            let (row, position) = ((at / time) as u64, (at % time) as u64);
-            let base = (row << (2 * FIELD)) | (position << FIELD);
-            for (pair, channels) in channels.chunks_mut(2).enumerate() {
-                let bits = key.bits(base | pair as u64);
-                channels[0] = decide(bits as u32);
-                if let Some(second) = channels.get_mut(1) {
-                    *second = decide((bits >> 32) as u32);
-                }
-            }
-        });
-        Ok(Tensor::f_from_slice(&mask)?.f_reshape([rows as i64, time as i64, width as i64])?)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind as Dtype};
+    use crate::native::{self, Segment};
+    use tch::{Device, Kind as Dtype, Tensor};
 
-    fn dropped(rows: i64, time: i64, width: i64) -> Tensor {
-        let x = Tensor::ones([rows, time, width], (Dtype::Float, Device::Cpu));
-        let dropout = Dropout { share: 0.25, key: Key::new(1).named("dropout").numbered(7) };
-        dropout.apply(&x, "model.layers.0.self_attn.q_proj").unwrap()
+    /// The mask that the layer `name` applies, seen through an adapter that is the identity.
+    fn mask(name: &str, step: u64, [rows, time, width]: [i64; 3]) -> Tensor {
+        let options = (Dtype::Float, Device::Cpu);
+        let x = Tensor::ones([rows * time, width], options);
+        let (w, identity) = (Tensor::zeros([width, width], options), Tensor::eye(width, options));
+        let places: Vec<i64> =
+            (0..rows).flat_map(|row| (0..time).map(move |column| row << 40 | column << 20)).collect();
+        let dropout = Dropout { share: 0.25, key: Key::new(1).named("dropout").numbered(step) };
+        let segment = Segment {
+            a: &identity,
+            b: &identity,
+            grad_a: &identity,
+            grad_b: &identity,
+            begin: 0,
+            end: rows * time,
+            scale: 1.0,
+            share: dropout.share,
+            key: dropout.key.named(name),
+        };
+        let y = native::linear(&x, &w, None, &[segment], &Tensor::from_slice(&places)).unwrap();
+        y.view([rows, time, width])
     }
 
     #[test]
     fn keeps_the_mean_and_drops_the_share() {
-        let y = dropped(8, 64, 65);
+        let y = mask("a", 0, [8, 64, 65]);
         let zero = y.eq(0.0).to_kind(Dtype::Double).mean(Dtype::Double).double_value(&[]);
         assert!((zero - 0.25).abs() < 0.01, "dropped {zero}");
         assert!((y.mean(Dtype::Double).double_value(&[]) - 1.0).abs() < 0.02);
     }
 
     #[test]
+    fn the_bits_are_those_of_the_key() {
+        let y = mask("a", 0, [1, 2, 6]);
+        let key = Key::new(1).named("dropout").numbered(0).named("a");
+        for (column, pair) in (0..2_u64).flat_map(|column| (0..3_u64).map(move |pair| (column, pair))) {
+            let bits = key.bits(column << 20 | pair);
+            for (half, bits) in [bits as u32, (bits >> 32) as u32].into_iter().enumerate() {
+                let kept = y.double_value(&[0, column as i64, 2 * pair as i64 + half as i64]) != 0.0;
+                assert_eq!(kept, f64::from(bits) >= 0.25 * f64::from(u32::MAX));
+            }
+        }
+    }
+
+    #[test]
     fn padding_does_not_move_the_mask() {
-        let (short, long) = (dropped(3, 5, 16), dropped(3, 9, 16));
-        assert!(short.equal(&long.narrow(1, 0, 5)));
+        assert!(mask("a", 0, [3, 5, 1100]).equal(&mask("a", 0, [3, 9, 1100]).narrow(1, 0, 5)));
     }
 
     #[test]
     fn other_layers_and_steps_drop_other_elements() {
-        let x = Tensor::ones([2, 8, 16], (Dtype::Float, Device::Cpu));
-        let at = |step, layer| Dropout { share: 0.5, key: Key::new(1).numbered(step) }.apply(&x, layer).unwrap();
+        let at = |step, layer| mask(layer, step, [2, 8, 16]);
         assert!(at(0, "a").equal(&at(0, "a")));
         assert!(!at(0, "a").equal(&at(1, "a")));
         assert!(!at(0, "a").equal(&at(0, "b")));

@@ -16,6 +16,6 @@ pub mod trainable;
 pub use adapter::Adapter;
 pub use model::{LoadOptions, Model};
 pub use resident::AdaptedModel;
-pub use set::AdapterSet;
+pub use set::{Active, AdapterSet};
 pub use spec::{Init, LoraSpec, Targets};
 pub use trainable::Trainable;

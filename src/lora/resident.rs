@@ -136,7 +136,7 @@ impl AdaptedModel {
         let active = self.adapters.iter().filter(|(name, _)| is_active(name)).map(|(_, adapter)| {
             let share = adapter.spec.dropout;
             let dropout = key.filter(|_| share > 0.0).map(|key| Dropout { share, key });
-            Active { adapter, rows: 0..i64::MAX, dropout }
+            Active { adapter, part: None, dropout }
         });
         AdapterSet { active: active.collect() }
     }

@@ -2,16 +2,17 @@
 
 use super::adapter::Adapter;
 use super::dropout::Dropout;
-use super::set::AdapterSet;
-use crate::model::{Adapters, NoAdapters, Parameters};
+use super::set::Active;
+use crate::model::Parameters;
 use crate::random::Key;
 
 pub trait Trainable {
     fn parameters(&self) -> &Parameters;
     fn parameters_mut(&mut self) -> &mut Parameters;
-    /// What joins the forward pass. `key` names the seed, step and micro-batch whose
-    /// dropout applies; `None` in evaluation.
-    fn adapters(&self, key: Option<Key>) -> Box<dyn Adapters + '_>;
+    /// What joins the forward pass on batch `part` of the input, or on all of it. `key`
+    /// names the seed, step and micro-batch whose dropout applies; `None` in evaluation.
+    /// `None` is given where nothing joins, because the decoder itself is trained.
+    fn active(&self, part: Option<usize>, key: Option<Key>) -> Option<Active<'_>>;
 }
 
 impl Trainable for Adapter {
@@ -21,10 +22,10 @@ impl Trainable for Adapter {
     fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
     }
-    fn adapters(&self, key: Option<Key>) -> Box<dyn Adapters + '_> {
+    fn active(&self, part: Option<usize>, key: Option<Key>) -> Option<Active<'_>> {
         let share = self.spec.dropout;
         let dropout = key.filter(|_| share > 0.0).map(|key| Dropout { share, key });
-        Box::new(AdapterSet::one(self, dropout))
+        Some(Active { adapter: self, part, dropout })
     }
 }
 
@@ -36,8 +37,8 @@ impl Trainable for Parameters {
     fn parameters_mut(&mut self) -> &mut Parameters {
         self
     }
-    fn adapters(&self, _: Option<Key>) -> Box<dyn Adapters + '_> {
-        Box::new(NoAdapters)
+    fn active(&self, _: Option<usize>, _: Option<Key>) -> Option<Active<'_>> {
+        None
     }
 }
 

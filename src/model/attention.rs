@@ -1,79 +1,44 @@
-//! Which positions a position may attend to, and grouped-query attention itself.
+//! Grouped-query attention within documents: causal, in some layers within a window.
 
+use super::documents::Documents;
 use crate::error::Result;
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// The masks of one batch, made once and shared by all layers.
-#[derive(Debug)]
-pub struct Masks {
-    /// For layers that see every earlier position of the segment.
-    full: Option<Tensor>,
-    /// For layers with a sliding window.
-    sliding: Option<Tensor>,
-}
-
-impl Masks {
-    /// `segments` is int64 `[rows, time]`, absent where rows are not packed: then plain
-    /// causal attention needs no mask, since padding stands on the right.
-    /// `window` is the width of the sliding window, if some layer has one.
-    pub fn new(segments: Option<&Tensor>, window: Option<i64>, time: i64, device: Device) -> Result<Self> {
-        let window = window.filter(|&width| width < time);
-        let full = match segments {
-            Some(segments) => Some(causal(time, None, device)?.f_logical_and(&same_segment(segments)?)?),
-            None => None,
-        };
-        let sliding = match (window, segments) {
-            (None, _) => full.as_ref().map(Tensor::shallow_clone),
-            (Some(width), None) => Some(causal(time, Some(width), device)?),
-            (Some(width), Some(segments)) => {
-                Some(causal(time, Some(width), device)?.f_logical_and(&same_segment(segments)?)?)
-            }
-        };
-        Ok(Masks { full, sliding })
-    }
-
-    fn of(&self, slides: bool) -> Option<&Tensor> {
-        if slides {
-            self.sliding.as_ref()
-        } else {
-            self.full.as_ref()
-        }
-    }
-}
-
-/// bool `[time, time]`: true where the query (row) may see the key (column).
-fn causal(time: i64, window: Option<i64>, device: Device) -> Result<Tensor> {
+/// bool `[time, time]`: true where the query (row) may see the key (column): itself and the
+/// `width - 1` before it. `None` where the window is wider than the documents are long.
+pub fn window_mask(width: Option<i64>, time: i64, device: Device) -> Result<Option<Tensor>> {
+    let Some(width) = width.filter(|&width| width < time) else { return Ok(None) };
     let all = Tensor::f_ones([time, time], (Dtype::Bool, device))?;
-    let earlier = all.f_tril(0)?;
-    Ok(match window {
-        Some(width) => earlier.f_logical_and(&all.f_triu(1 - width)?)?,
-        None => earlier,
-    })
+    Ok(Some(all.f_tril(0)?.f_logical_and(&all.f_triu(1 - width)?)?))
 }
 
-/// bool `[rows, 1, time, time]`: true where query and key belong to the same document.
-fn same_segment(segments: &Tensor) -> Result<Tensor> {
-    Ok(segments.f_unsqueeze(2)?.f_eq_tensor(&segments.f_unsqueeze(1)?)?.f_unsqueeze(1)?)
+/// Scaled dot-product attention. `q` is `[tokens, heads, head_dim]`; `k` and `v` have fewer
+/// heads, each shared by a group of query heads. Gives `[tokens, heads * head_dim]`.
+pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, mask: Option<&Tensor>) -> Result<Tensor> {
+    let heads_first = |x: &Tensor| -> Result<Tensor> { Ok(documents.side_by_side(x)?.f_transpose(1, 2)?) };
+    let (q, k, v) = (heads_first(q)?, heads_first(k)?, heads_first(v)?);
+    let y = match mask {
+        None if has_cpu_kernel(&q)? => {
+            Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(&q, &k, &v, 0.0, true, None::<&Tensor>, None)?
+                .0
+        }
+        _ => {
+            let groups = q.size()[1] / k.size()[1];
+            let (k, v) = (repeat_heads(&k, groups)?, repeat_heads(&v, groups)?);
+            Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, mask.is_none(), None, false)?
+        }
+    };
+    documents.in_a_row(&y.f_transpose(1, 2)?.f_flatten(2, 3)?)
 }
 
-/// Scaled dot-product attention. `q` is `[rows, heads, time, head_dim]`; `k` and `v` have
-/// fewer heads, each shared by a group of query heads.
-pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, masks: &Masks, slides: bool) -> Result<Tensor> {
-    let groups = q.size()[1] / k.size()[1];
-    let (k, v) = (repeat_heads(k, groups)?, repeat_heads(v, groups)?);
-    let mask = masks.of(slides);
-    Ok(Tensor::f_scaled_dot_product_attention(q, &k, &v, mask, 0.0, mask.is_none(), None, false)?)
+/// libtorch's kernel for the CPU reads grouped heads as they are.
+fn has_cpu_kernel(x: &Tensor) -> Result<bool> {
+    Ok(x.device() == Device::Cpu && matches!(x.f_kind()?, Dtype::Float | Dtype::BFloat16))
 }
 
 fn repeat_heads(x: &Tensor, times: i64) -> Result<Tensor> {
-    if times == 1 {
-        return Ok(x.shallow_clone());
+    match times {
+        1 => Ok(x.shallow_clone()),
+        _ => Ok(x.f_repeat_interleave_self_int(times, 1, None)?),
     }
-    let (rows, heads, time, width) = x.size4()?;
-    Ok(x.f_unsqueeze(2)?.f_expand([rows, heads, times, time, width], false)?.f_reshape([
-        rows,
-        heads * times,
-        time,
-        width,
-    ])?)
 }

@@ -3,14 +3,16 @@
 //! One definition serves Llama, Mistral, Qwen2 and Qwen3; they differ in biases, in the
 //! normalisation of queries and keys, and in windows, all of which [`Config`] states.
 
-use super::attention::{attend, Masks};
+use super::attention::{attend, window_mask};
 use super::config::Config;
-use super::input::Input;
+use super::documents::Documents;
+use super::input::{Input, Tokens};
 use super::linear::{Adapters, Linear};
 use super::norm::RmsNorm;
 use super::rope::{RotaryEmbedding, Rotation};
 use crate::error::Result;
 use crate::hub::weights::Mapping;
+use crate::native;
 use tch::{Device, Kind as Dtype, Tensor};
 
 #[derive(Debug)]
@@ -58,21 +60,66 @@ pub struct Mlp {
 }
 
 impl Decoder {
-    /// The last hidden state, normalised: `[rows, time, hidden_size]`.
+    /// The last hidden state of every token, normalised: `[tokens, hidden_size]`.
     pub fn hidden(&self, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
-        let rotation = self.rotary.rotation(&input.position_ids, self.dtype)?;
         let window = self.config.sliding_window.as_ref().map(|window| window.width);
-        let masks = Masks::new(input.segments.as_ref(), window, input.time(), self.device)?;
-        let mut x = Tensor::f_embedding(&self.embed_tokens, &input.input_ids, -1, false, false)?;
+        let pass = Pass {
+            tokens: &input.tokens,
+            documents: &input.documents,
+            rotation: self.rotary.rotation(&input.position_ids, self.dtype)?,
+            window: window_mask(window, input.documents.longest, self.device)?,
+            adapters,
+        };
+        let mut x = Tensor::f_embedding(&self.embed_tokens, &input.token_ids, -1, false, false)?;
         for layer in &self.layers {
-            x = layer.forward(&x, &rotation, &masks, adapters)?;
+            x = layer.forward(&x, &pass)?;
         }
         self.norm.forward(&x)
     }
 
-    /// Scores of the next token for hidden states `[…, hidden_size]`: `[…, vocab_size]`.
-    pub fn logits(&self, hidden: &Tensor, adapters: &dyn Adapters) -> Result<Tensor> {
-        self.lm_head.forward(hidden, adapters)
+    /// Scores of the next token for hidden states `[tokens, hidden_size]`: `[tokens, vocab_size]`.
+    pub fn logits(&self, hidden: &Tensor, tokens: &Tokens, adapters: &dyn Adapters) -> Result<Tensor> {
+        adapters.forward(&self.lm_head, hidden, tokens)
+    }
+
+    /// The same weights in another value, for another thread: nothing is copied.
+    pub fn share(&self) -> Decoder {
+        let linear = |linear: &Linear| Linear {
+            shape: linear.shape.clone(),
+            weight: linear.weight.shallow_clone(),
+            bias: linear.bias.as_ref().map(Tensor::shallow_clone),
+        };
+        let norm = |norm: &RmsNorm| RmsNorm { weight: norm.weight.shallow_clone(), eps: norm.eps };
+        let layer = |layer: &DecoderLayer| DecoderLayer {
+            input_layernorm: norm(&layer.input_layernorm),
+            self_attn: Attention {
+                q_proj: linear(&layer.self_attn.q_proj),
+                k_proj: linear(&layer.self_attn.k_proj),
+                v_proj: linear(&layer.self_attn.v_proj),
+                o_proj: linear(&layer.self_attn.o_proj),
+                q_norm: layer.self_attn.q_norm.as_ref().map(norm),
+                k_norm: layer.self_attn.k_norm.as_ref().map(norm),
+                head_dim: layer.self_attn.head_dim,
+                slides: layer.self_attn.slides,
+            },
+            post_attention_layernorm: norm(&layer.post_attention_layernorm),
+            mlp: Mlp {
+                gate_proj: linear(&layer.mlp.gate_proj),
+                up_proj: linear(&layer.mlp.up_proj),
+                down_proj: linear(&layer.mlp.down_proj),
+            },
+        };
+        Decoder {
+            config: self.config.clone(),
+            embed_tokens: self.embed_tokens.shallow_clone(),
+            layers: self.layers.iter().map(layer).collect(),
+            norm: norm(&self.norm),
+            lm_head: linear(&self.lm_head),
+            rotary: self.rotary.share(),
+            dtype: self.dtype,
+            device: self.device,
+            mapping: self.mapping.clone(),
+        }
     }
 
     /// Every linear layer, in the order of [`super::shapes::linear_shapes`].
@@ -85,40 +132,53 @@ impl Decoder {
     }
 }
 
+/// What all layers of one forward pass share.
+struct Pass<'a> {
+    tokens: &'a Tokens,
+    documents: &'a Documents,
+    rotation: Rotation,
+    /// For layers with a sliding window.
+    window: Option<Tensor>,
+    adapters: &'a dyn Adapters,
+}
+
+impl Pass<'_> {
+    fn linear(&self, linear: &Linear, x: &Tensor) -> Result<Tensor> {
+        self.adapters.forward(linear, x, self.tokens)
+    }
+}
+
 impl DecoderLayer {
-    fn forward(&self, x: &Tensor, rotation: &Rotation, masks: &Masks, adapters: &dyn Adapters) -> Result<Tensor> {
-        let attended = self.self_attn.forward(&self.input_layernorm.forward(x)?, rotation, masks, adapters)?;
-        let x = x.f_add(&attended)?;
-        let transformed = self.mlp.forward(&self.post_attention_layernorm.forward(&x)?, adapters)?;
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let x = x.f_add(&self.self_attn.forward(&self.input_layernorm.forward(x)?, pass)?)?;
+        let transformed = self.mlp.forward(&self.post_attention_layernorm.forward(&x)?, pass)?;
         Ok(x.f_add(&transformed)?)
     }
 }
 
 impl Attention {
-    fn forward(&self, x: &Tensor, rotation: &Rotation, masks: &Masks, adapters: &dyn Adapters) -> Result<Tensor> {
-        let q = self.heads(&self.q_proj.forward(x, adapters)?, self.q_norm.as_ref())?;
-        let k = self.heads(&self.k_proj.forward(x, adapters)?, self.k_norm.as_ref())?;
-        let v = self.heads(&self.v_proj.forward(x, adapters)?, None)?;
-        let y = attend(&rotation.apply(&q)?, &rotation.apply(&k)?, &v, masks, self.slides)?;
-        self.o_proj.forward(&y.f_transpose(1, 2)?.f_flatten(2, 3)?, adapters)
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let q = self.heads(&pass.linear(&self.q_proj, x)?, self.q_norm.as_ref())?;
+        let k = self.heads(&pass.linear(&self.k_proj, x)?, self.k_norm.as_ref())?;
+        let v = self.heads(&pass.linear(&self.v_proj, x)?, None)?;
+        let mask = pass.window.as_ref().filter(|_| self.slides);
+        let y = attend(&pass.rotation.apply(&q)?, &pass.rotation.apply(&k)?, &v, pass.documents, mask)?;
+        pass.linear(&self.o_proj, &y)
     }
 
-    /// `[rows, time, heads * head_dim]` to `[rows, heads, time, head_dim]`.
+    /// `[tokens, heads * head_dim]` to `[tokens, heads, head_dim]`.
     fn heads(&self, x: &Tensor, norm: Option<&RmsNorm>) -> Result<Tensor> {
-        let (rows, time, _) = x.size3()?;
-        let x = x.f_view([rows, time, -1, self.head_dim])?;
-        let x = match norm {
-            Some(norm) => norm.forward(&x)?,
-            None => x,
-        };
-        Ok(x.f_transpose(1, 2)?)
+        let x = x.f_view([x.size()[0], -1, self.head_dim])?;
+        match norm {
+            Some(norm) => norm.forward(&x),
+            None => Ok(x),
+        }
     }
 }
 
 impl Mlp {
-    fn forward(&self, x: &Tensor, adapters: &dyn Adapters) -> Result<Tensor> {
-        let gate = self.gate_proj.forward(x, adapters)?.f_silu()?;
-        let up = self.up_proj.forward(x, adapters)?;
-        self.down_proj.forward(&gate.f_mul(&up)?, adapters)
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let (gate, up) = (pass.linear(&self.gate_proj, x)?, pass.linear(&self.up_proj, x)?);
+        pass.linear(&self.down_proj, &native::swiglu(&gate, &up)?)
     }
 }

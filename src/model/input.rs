@@ -1,53 +1,191 @@
-//! What the decoder reads: token ids and positions as tensors on its device.
+//! What the decoder reads: the tokens of one or more batches one after another, without
+//! padding, as tensors on its device.
+//!
+//! Padding is dropped at once, so no layer computes it. [`Documents`] says which tokens see
+//! one another, [`Tokens`] whose tokens they are.
 
+use super::documents::Documents;
 use crate::error::{Error, Result};
+use std::ops::Range;
 use tch::{Device, Tensor};
+
+/// Padded ids of one batch on the host; row-major `[rows, time]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Grid<'a> {
+    pub rows: usize,
+    pub time: usize,
+    pub input_ids: &'a [i64],
+    pub position_ids: &'a [i64],
+    /// The document within a packed row, -1 for padding; `None` where no row is packed:
+    /// then position 0 behind the first column is padding.
+    pub segments: Option<&'a [i64]>,
+}
 
 #[derive(Debug)]
 pub struct Input {
-    /// int64 `[rows, time]`
-    pub input_ids: Tensor,
-    /// int64 `[rows, time]`
+    /// int64 `[tokens]`
+    pub token_ids: Tensor,
+    /// int64 `[tokens]`
     pub position_ids: Tensor,
-    /// int64 `[rows, time]`: the document within a packed row; `None` where none is packed.
-    pub segments: Option<Tensor>,
+    pub documents: Documents,
+    pub tokens: Tokens,
+    /// The cell of each token in the grid of its batch, batch after batch.
+    cells: Vec<Vec<i64>>,
+    shapes: Vec<[usize; 2]>,
+}
+
+/// Whose the tokens are that go through a layer together.
+#[derive(Debug)]
+pub struct Tokens {
+    /// int64 `[tokens]` on the CPU: `row << 40 | column << 20`, rows counted within the batch.
+    /// Names a token for its dropout, whatever stands beside it.
+    pub places: Tensor,
+    /// The tokens of each batch.
+    parts: Vec<Range<i64>>,
+    count: i64,
+}
+
+impl Grid<'_> {
+    fn is_token(&self, cell: usize) -> bool {
+        match self.segments {
+            Some(segments) => segments[cell] >= 0,
+            None => cell.is_multiple_of(self.time) || self.position_ids[cell] != 0,
+        }
+    }
+
+    /// Does a document begin at this token?
+    fn begins(&self, cell: usize) -> bool {
+        let column = cell % self.time;
+        column == 0 || self.segments.is_some_and(|segments| segments[cell] != segments[cell - 1])
+    }
 }
 
 impl Input {
-    /// Moves host ids to `device`. Ids are checked here: on a GPU an id outside the
-    /// vocabulary would end the process, not just the call.
-    pub fn new(
-        [rows, time]: [usize; 2],
-        input_ids: &[i64],
-        position_ids: &[i64],
-        segments: Option<&[i64]>,
-        vocab_size: i64,
-        device: Device,
-    ) -> Result<Self> {
-        if rows == 0 || time == 0 {
+    /// Takes the tokens of several batches, each of which becomes a part of [`Tokens`].
+    ///
+    /// Ids are checked here: on a GPU an id outside the vocabulary would end the process,
+    /// not just the call.
+    pub fn new(batches: &[Grid], vocab_size: i64, device: Device) -> Result<Self> {
+        let (mut ids, mut positions, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut starts, mut parts, mut cells) = (Vec::new(), Vec::new(), Vec::new());
+        for grid in batches {
+            let first = ids.len();
+            let mut own = Vec::new();
+            for cell in (0..grid.rows * grid.time).filter(|&cell| grid.is_token(cell)) {
+                if grid.begins(cell) {
+                    starts.push(ids.len());
+                }
+                ids.push(grid.input_ids[cell]);
+                positions.push(grid.position_ids[cell]);
+                places.push(((cell / grid.time) as i64) << 40 | ((cell % grid.time) as i64) << 20);
+                own.push(cell as i64);
+            }
+            parts.push(first as i64..ids.len() as i64);
+            cells.push(own);
+        }
+        if ids.is_empty() {
             return Err(Error::data("the batch is empty: expected at least one row with one token"));
         }
-        if let Some(id) = input_ids.iter().find(|&&id| !(0..vocab_size).contains(&id)) {
+        if let Some(id) = ids.iter().find(|&&id| !(0..vocab_size).contains(&id)) {
             return Err(Error::data(format!("token id {id} is outside the model's vocabulary of {vocab_size}"))
                 .with_hint("tokenize the data with this model's own tokenizer"));
         }
-        let grid = |values: &[i64]| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(values)?.f_reshape([rows as i64, time as i64])?.f_to_device(device)?)
-        };
         Ok(Input {
-            input_ids: grid(input_ids)?,
-            position_ids: grid(position_ids)?,
-            segments: segments.map(grid).transpose()?,
+            token_ids: Tensor::f_from_slice(&ids)?.f_to_device(device)?,
+            position_ids: Tensor::f_from_slice(&positions)?.f_to_device(device)?,
+            documents: Documents::new(&starts, ids.len(), device)?,
+            tokens: Tokens { places: Tensor::f_from_slice(&places)?, parts, count: ids.len() as i64 },
+            cells,
+            shapes: batches.iter().map(|grid| [grid.rows, grid.time]).collect(),
         })
     }
 
-    /// One unpadded row: a prompt.
+    /// One row: a prompt.
     pub fn from_ids(ids: &[i64], vocab_size: i64, device: Device) -> Result<Self> {
         let positions: Vec<i64> = (0..ids.len() as i64).collect();
-        Self::new([1, ids.len()], ids, &positions, None, vocab_size, device)
+        let grid = Grid { rows: 1, time: ids.len(), input_ids: ids, position_ids: &positions, segments: None };
+        Self::new(&[grid], vocab_size, device)
     }
 
     pub fn time(&self) -> i64 {
-        self.input_ids.size()[1]
+        self.documents.longest
+    }
+
+    /// The columns of the grid of batch `part`.
+    pub fn grid_time(&self, part: usize) -> usize {
+        self.shapes[part][1]
+    }
+
+    /// The tokens of batch `part` by the cell of its grid: `None` for padding.
+    pub fn tokens_by_cell(&self, part: usize) -> Vec<Option<i64>> {
+        let [rows, time] = self.shapes[part];
+        let mut found = vec![None; rows * time];
+        let first = self.tokens.parts[part].start;
+        for (at, &cell) in self.cells[part].iter().enumerate() {
+            found[cell as usize] = Some(first + at as i64);
+        }
+        found
+    }
+
+    /// Values `[tokens, …]` of the first batch in its grid, `[rows, time, …]`; 0 on padding.
+    pub fn padded(&self, values: &Tensor) -> Result<Tensor> {
+        let [rows, time] = self.shapes[0];
+        let cells = Tensor::f_from_slice(&self.cells[0])?.f_to_device(values.device())?;
+        let mut shape = values.size();
+        shape[0] = (rows * time) as i64;
+        let empty = Tensor::f_zeros(&shape, (values.f_kind()?, values.device()))?;
+        let filled = empty.f_index_copy(0, &cells, values)?;
+        shape.splice(0..1, [rows as i64, time as i64]);
+        Ok(filled.f_reshape(&shape)?)
+    }
+}
+
+impl Tokens {
+    /// The tokens of a batch, or all of them.
+    pub fn of(&self, part: Option<usize>) -> Range<i64> {
+        match part {
+            Some(part) => self.parts.get(part).cloned().unwrap_or(0..0),
+            None => 0..self.count,
+        }
+    }
+
+    /// What is left where only the tokens at `positions`, which ascend, go on.
+    pub fn select(&self, positions: &[i64]) -> Result<Self> {
+        let before = |token: i64| positions.partition_point(|&position| position < token) as i64;
+        Ok(Tokens {
+            places: self.places.f_index_select(0, &Tensor::f_from_slice(positions)?)?,
+            parts: self.parts.iter().map(|part| before(part.start)..before(part.end)).collect(),
+            count: positions.len() as i64,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_dropped_and_put_back() {
+        let ids = [5, 6, 7, 8, 0, 0];
+        let grid = Grid { rows: 2, time: 3, input_ids: &ids, position_ids: &[0, 1, 2, 0, 0, 0], segments: None };
+        let input = Input::new(&[grid, grid], 10, Device::Cpu).unwrap();
+        assert_eq!(Vec::<i64>::try_from(&input.token_ids).unwrap(), [5, 6, 7, 8, 5, 6, 7, 8]);
+        assert_eq!((input.tokens.of(Some(1)), input.tokens.of(None)), (4..8, 0..8));
+        assert_eq!((input.documents.count, input.documents.longest), (4, 3));
+        assert_eq!(input.tokens_by_cell(1), [Some(4), Some(5), Some(6), Some(7), None, None]);
+        let padded = Input::new(&[grid], 10, Device::Cpu).unwrap().padded(&input.token_ids.narrow(0, 0, 4)).unwrap();
+        assert_eq!(Vec::<i64>::try_from(padded.flatten(0, -1)).unwrap(), ids);
+        let places = Vec::<i64>::try_from(&input.tokens.places).unwrap();
+        assert_eq!(places[..4], places[4..], "rows are counted within their batch");
+        let labelled = input.tokens.select(&[1, 3, 4, 7]).unwrap();
+        assert_eq!((labelled.of(Some(0)), labelled.of(Some(1))), (0..2, 2..4));
+    }
+
+    #[test]
+    fn packed_rows_hold_several_documents() {
+        let (ids, positions, segments) = ([1, 2, 3, 4, 5, 0], [0, 1, 0, 1, 2, 0], [0, 0, 1, 1, 1, -1]);
+        let grid = Grid { rows: 1, time: 6, input_ids: &ids, position_ids: &positions, segments: Some(&segments) };
+        let documents = Input::new(&[grid], 10, Device::Cpu).unwrap().documents;
+        assert_eq!((documents.count, documents.longest), (2, 3));
     }
 }

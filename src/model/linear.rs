@@ -1,5 +1,6 @@
 //! A linear layer of the frozen base, and the place where adapters join in.
 
+use super::input::Tokens;
 use super::shapes::LinearShape;
 use crate::error::Result;
 use tch::Tensor;
@@ -14,29 +15,28 @@ pub struct Linear {
     pub bias: Option<Tensor>,
 }
 
-/// What is added to the output of linear layers: `lora/` implements it for adapter sets.
+/// What joins linear layers: `lora/` implements it for adapter sets.
 ///
 /// The decoder knows adapters only through this trait, so that one definition of the
 /// forward pass serves the bare base, one adapter, and many side by side.
 pub trait Adapters {
-    /// Takes the layer, its input `x` `[rows, time, in]` and output `y` `[rows, time, out]`,
-    /// and gives the output with the adapters' part added.
-    fn adapt(&self, linear: &LinearShape, x: &Tensor, y: Tensor) -> Result<Tensor>;
+    /// The layer's output for `x` `[tokens, in]` with the adapters' part: `[tokens, out]`.
+    fn forward(&self, linear: &Linear, x: &Tensor, tokens: &Tokens) -> Result<Tensor>;
+
+    /// Does an adapter take part in this layer, or is the layer itself trained?
+    fn touch(&self, linear: &Linear) -> bool;
 }
 
-/// The bare base model: nothing is added.
+/// The layers as they are.
 #[derive(Debug, Clone, Copy)]
 pub struct NoAdapters;
 
 impl Adapters for NoAdapters {
-    fn adapt(&self, _: &LinearShape, _: &Tensor, y: Tensor) -> Result<Tensor> {
-        Ok(y)
+    fn forward(&self, linear: &Linear, x: &Tensor, _: &Tokens) -> Result<Tensor> {
+        Ok(x.f_linear(&linear.weight, linear.bias.as_ref())?)
     }
-}
 
-impl Linear {
-    pub fn forward(&self, x: &Tensor, adapters: &dyn Adapters) -> Result<Tensor> {
-        let y = x.f_linear(&self.weight, self.bias.as_ref())?;
-        adapters.adapt(&self.shape, x, y)
+    fn touch(&self, linear: &Linear) -> bool {
+        linear.weight.requires_grad()
     }
 }

@@ -2,49 +2,67 @@
 //! so that a mean over any window of micro-batches is exact.
 
 use super::decoder::Decoder;
+use super::input::Input;
 use super::linear::Adapters;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::native;
 use tch::{Device, Kind as Dtype, Reduction, Tensor};
 
 /// The label of a position that no loss is taken at, as in torch.
 pub const IGNORE: i64 = -100;
 
-/// The positions that predict a label, found on the host before the forward pass.
+/// The tokens that predict a label, found on the host before the forward pass.
 #[derive(Debug)]
 pub struct Targets {
-    /// int64 `[count]`: positions in the flattened `[rows * time]` hidden states.
-    pub positions: Tensor,
+    /// Which tokens of the input they are, ascending.
+    pub positions: Vec<i64>,
     /// int64 `[count]`: the token that each of them must predict.
     pub tokens: Tensor,
-    pub count: usize,
+    /// How many belong to each batch of the input.
+    pub counts: Vec<usize>,
 }
 
 impl Targets {
-    /// From unshifted labels `[rows, time]`: position t predicts the label at t + 1.
-    pub fn new(labels: &[i64], time: usize, device: Device) -> Result<Self> {
-        let mut positions = Vec::new();
-        let mut tokens = Vec::new();
-        for at in 0..labels.len().saturating_sub(1) {
-            let starts_a_row = (at + 1) % time == 0;
-            if !starts_a_row && labels[at + 1] != IGNORE {
-                positions.push(at as i64);
-                tokens.push(labels[at + 1]);
+    /// From the unshifted labels of every batch, each `[rows, time]`: position t predicts the
+    /// label at t + 1 of its row.
+    pub fn new(input: &Input, labels: &[&[i64]], device: Device) -> Result<Self> {
+        let (mut positions, mut tokens, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        for (part, labels) in labels.iter().enumerate() {
+            let token_of_cell = input.tokens_by_cell(part);
+            let time = input.grid_time(part);
+            let before = tokens.len();
+            for cell in 0..labels.len().saturating_sub(1) {
+                let starts_a_row = (cell + 1) % time == 0;
+                if starts_a_row || labels[cell + 1] == IGNORE {
+                    continue;
+                }
+                let token = token_of_cell.get(cell).copied().flatten();
+                positions.push(token.ok_or_else(|| Error::bug("padding stands before a label"))?);
+                tokens.push(labels[cell + 1]);
             }
+            counts.push(tokens.len() - before);
         }
-        Ok(Targets {
-            count: tokens.len(),
-            positions: Tensor::f_from_slice(&positions)?.f_to_device(device)?,
-            tokens: Tensor::f_from_slice(&tokens)?.f_to_device(device)?,
-        })
+        Ok(Targets { positions, tokens: Tensor::f_from_slice(&tokens)?.f_to_device(device)?, counts })
     }
 }
 
-/// The summed cross-entropy of `targets` in nats, a scalar tensor of dtype f32 (f64 for
-/// an f64 model). Logits are made only for the positions that have a label.
-pub fn summed_loss(decoder: &Decoder, hidden: &Tensor, targets: &Targets, adapters: &dyn Adapters) -> Result<Tensor> {
-    let labelled = hidden.f_flatten(0, 1)?.f_index_select(0, &targets.positions)?.f_unsqueeze(0)?;
-    let logits = widen(&decoder.logits(&labelled, adapters)?.f_squeeze_dim(0)?)?;
-    Ok(logits.f_cross_entropy_loss(&targets.tokens, None::<&Tensor>, Reduction::Sum, IGNORE, 0.0)?)
+/// The cross-entropy of every target in nats, `[count]`, f32 (f64 for an f64 model).
+/// Logits are made only for the tokens that have a label, and where nothing is trained in
+/// the output head, never all at once.
+pub fn token_losses(
+    decoder: &Decoder,
+    input: &Input,
+    hidden: &Tensor,
+    targets: &Targets,
+    adapters: &dyn Adapters,
+) -> Result<Tensor> {
+    let chosen = Tensor::f_from_slice(&targets.positions)?.f_to_device(decoder.device)?;
+    let labelled = hidden.f_index_select(0, &chosen)?;
+    if !adapters.touch(&decoder.lm_head) {
+        return native::token_losses(&labelled, &decoder.lm_head.weight, &targets.tokens);
+    }
+    let logits = decoder.logits(&labelled, &input.tokens.select(&targets.positions)?, adapters)?;
+    Ok(widen(&logits)?.f_cross_entropy_loss(&targets.tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?)
 }
 
 /// The mean loss of full logits `[rows, time, vocab]` against unshifted labels

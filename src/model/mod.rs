@@ -6,6 +6,7 @@ pub mod attention;
 pub mod config;
 pub mod decoder;
 pub mod device;
+pub mod documents;
 pub mod full;
 pub mod input;
 pub mod linear;
@@ -18,6 +19,6 @@ pub mod shapes;
 
 pub use config::Config;
 pub use decoder::Decoder;
-pub use input::Input;
+pub use input::{Grid, Input, Tokens};
 pub use linear::{Adapters, NoAdapters};
 pub use parameters::Parameters;

@@ -1,17 +1,23 @@
-//! Trainable parameters: f32 leaves of autograd over one flat buffer.
+//! Trainable parameters: f32 leaves of autograd over one flat buffer, and their gradients
+//! over another.
 //!
-//! The optimizer works on the flat buffer in a few large operations; the model works on
-//! the leaves, which are views of it.
+//! The optimizer works on the flat buffers; the model works on the leaves, which are views
+//! of them, and gradients add up where they are needed.
 
 use crate::error::{Error, Result};
+use crate::native;
 use tch::{no_grad, Device, Kind as Dtype, Tensor};
 
 #[derive(Debug)]
 pub struct Parameters {
     names: Vec<String>,
     leaves: Vec<Tensor>,
+    /// Of the shapes of `leaves`, and autograd's own gradients of them.
+    gradients: Vec<Tensor>,
     /// f32 `[total]`: the leaves one after another.
     flat: Tensor,
+    /// f32 `[total]`: the gradients one after another.
+    flat_gradient: Tensor,
     /// 1 where weight decay applies, 0 elsewhere, `[total]`; absent if it applies to all.
     decayed: Option<Tensor>,
 }
@@ -26,14 +32,20 @@ impl Parameters {
     pub fn of_kind(shapes: &[(String, Vec<i64>)], dtype: Dtype, device: Device) -> Result<Self> {
         let sizes: Vec<i64> = shapes.iter().map(|(_, shape)| shape.iter().product()).collect();
         let flat = Tensor::f_zeros([sizes.iter().sum::<i64>()], (dtype, device))?;
-        let mut leaves = Vec::with_capacity(shapes.len());
+        let flat_gradient = flat.f_zeros_like()?;
+        let (mut leaves, mut gradients) = (Vec::with_capacity(shapes.len()), Vec::with_capacity(shapes.len()));
         let mut offset = 0;
         for ((_, shape), size) in shapes.iter().zip(&sizes) {
-            let leaf = flat.f_narrow(0, offset, *size)?.f_view(shape.as_slice())?.f_detach()?;
-            leaves.push(leaf.f_set_requires_grad(true)?);
+            let view = |whole: &Tensor| whole.f_narrow(0, offset, *size)?.f_view(shape.as_slice())?.f_detach();
+            let leaf = view(&flat)?.f_set_requires_grad(true)?;
+            let gradient = view(&flat_gradient)?;
+            native::set_grad(&leaf, &gradient)?;
+            leaves.push(leaf);
+            gradients.push(gradient);
             offset += size;
         }
-        Ok(Parameters { names: shapes.iter().map(|(name, _)| name.clone()).collect(), leaves, flat, decayed: None })
+        let names = shapes.iter().map(|(name, _)| name.clone()).collect();
+        Ok(Parameters { names, leaves, gradients, flat, flat_gradient, decayed: None })
     }
 
     pub fn names(&self) -> &[String] {
@@ -42,6 +54,11 @@ impl Parameters {
 
     pub fn leaves(&self) -> &[Tensor] {
         &self.leaves
+    }
+
+    /// Where the gradients of the leaves add up.
+    pub fn gradients(&self) -> &[Tensor] {
+        &self.gradients
     }
 
     pub fn leaf(&self, name: &str) -> Option<&Tensor> {
@@ -93,42 +110,29 @@ impl Parameters {
         Ok(copy)
     }
 
-    /// The gradients as one flat tensor; zeros where a leaf took no part in the loss.
-    /// `None` if no leaf has a gradient at all.
-    pub fn flat_gradient(&self) -> Result<Option<Tensor>> {
-        let mut any = false;
-        let mut pieces = Vec::with_capacity(self.leaves.len());
-        for leaf in &self.leaves {
-            let gradient = leaf.f_grad()?;
-            any |= gradient.defined();
-            pieces.push(if gradient.defined() {
-                gradient.f_flatten(0, -1)?
-            } else {
-                leaf.f_detach()?.f_zeros_like()?.f_flatten(0, -1)?
-            });
+    /// The gradients as one flat tensor, zero where a leaf took no part in the loss.
+    pub fn flat_gradient(&self) -> &Tensor {
+        &self.flat_gradient
+    }
+
+    /// The Euclidean norm of all gradients together.
+    pub fn gradient_norm(&self) -> Result<f64> {
+        let gradient = &self.flat_gradient;
+        match (gradient.device(), gradient.f_kind()?) {
+            (Device::Cpu, Dtype::Float) => Ok(native::norm(gradient)),
+            _ => Ok(gradient.f_norm()?.f_double_value(&[])?),
         }
-        Ok(if any { Some(no_grad(|| Tensor::f_cat(&pieces, 0))?) } else { None })
     }
 
     /// Sets every gradient to zero.
     pub fn zero_gradients(&mut self) -> Result<()> {
-        for leaf in &mut self.leaves {
-            let mut gradient = leaf.f_grad()?;
-            if gradient.defined() {
-                let _ = gradient.f_detach_()?.f_zero_()?;
-            }
-        }
+        let _ = no_grad(|| self.flat_gradient.f_zero_())?;
         Ok(())
     }
 
     /// Multiplies every gradient by `factor`.
     pub fn scale_gradients(&mut self, factor: f64) -> Result<()> {
-        for leaf in &self.leaves {
-            let mut gradient = leaf.f_grad()?;
-            if gradient.defined() {
-                let _ = no_grad(|| gradient.f_mul_scalar_(factor))?;
-            }
-        }
+        let _ = no_grad(|| self.flat_gradient.f_mul_scalar_(factor))?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};
+use crate::native;
 use serde_json::Value;
 use tch::{Device, Kind as Dtype, Tensor};
 
@@ -77,7 +78,7 @@ pub struct RotaryEmbedding {
     inv_freq: Tensor,
 }
 
-/// Cosines and sines for the positions of one batch: `[rows, 1, time, head_dim]`.
+/// Cosines and sines for the positions of one forward pass: `[tokens, head_dim / 2]`.
 #[derive(Debug)]
 pub struct Rotation {
     cos: Tensor,
@@ -95,21 +96,24 @@ impl RotaryEmbedding {
         Ok(RotaryEmbedding { inv_freq: scaling.apply(inv_freq)?.f_to_device(device)? })
     }
 
-    /// `position_ids` is int64 `[rows, time]`; angles are taken in f32 and only then cast.
+    /// `position_ids` is int64 `[tokens]`; angles are taken in f32, and kept in it unless
+    /// the model is f64.
     pub fn rotation(&self, position_ids: &Tensor, dtype: Dtype) -> Result<Rotation> {
-        let positions = position_ids.f_to_kind(Dtype::Float)?.f_unsqueeze(-1)?;
-        let angles = positions.f_mul(&self.inv_freq)?;
-        let angles = Tensor::f_cat(&[&angles, &angles], -1)?.f_unsqueeze(1)?;
-        Ok(Rotation { cos: angles.f_cos()?.f_to_kind(dtype)?, sin: angles.f_sin()?.f_to_kind(dtype)? })
+        let angles = position_ids.f_to_kind(Dtype::Float)?.f_unsqueeze(-1)?.f_mul(&self.inv_freq)?;
+        let kept = if dtype == Dtype::Double { Dtype::Double } else { Dtype::Float };
+        Ok(Rotation { cos: angles.f_cos()?.f_to_kind(kept)?, sin: angles.f_sin()?.f_to_kind(kept)? })
+    }
+
+    /// The same frequencies in another value.
+    pub fn share(&self) -> Self {
+        RotaryEmbedding { inv_freq: self.inv_freq.shallow_clone() }
     }
 }
 
 impl Rotation {
-    /// Rotates queries or keys, `[rows, heads, time, head_dim]`.
+    /// Rotates queries or keys, `[tokens, heads, head_dim]`: the two halves of a head are the
+    /// coordinates of its planes.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let half = x.size().last().copied().unwrap_or(0) / 2;
-        let (left, right) = (x.f_narrow(-1, 0, half)?, x.f_narrow(-1, half, half)?);
-        let turned = Tensor::f_cat(&[&right.f_neg()?, &left], -1)?;
-        Ok(x.f_mul(&self.cos)?.f_add(&turned.f_mul(&self.sin)?)?)
+        native::rotate(x, &self.cos, &self.sin)
     }
 }

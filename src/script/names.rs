@@ -5,12 +5,19 @@ use rhai::{Dynamic, Engine, Scope, Token};
 
 /// Variables: names after `let`, `const`, `for`, `as`, and between the bars of a closure.
 pub fn variables(engine: &Engine, source: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
     let declares = |token: &Token| matches!(token, Token::Let | Token::Const | Token::For | Token::As | Token::Pipe);
-    pairs(engine, source, |before, after| match (before, after) {
+    let found = pairs(engine, source, |before, after| match (before, after) {
         (before, Token::Identifier(name)) if declares(before) => Some(name.to_string()),
         (Token::Identifier(name), Token::Pipe) => Some(name.to_string()),
         _ => None,
-    })
+    });
+    for name in found {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// Functions: names after `fn`.
@@ -55,9 +62,9 @@ mod tests {
     #[test]
     fn declarations_are_found_in_the_text() {
         let engine = Engine::new();
-        let source = "import \"x\" as lib; let a = 1; for row in [1] { } let f = |p| p + 1; fn go(b) { b }";
-        assert_eq!(variables(&engine, source), ["lib", "a", "row", "f", "p", "p"]);
-        assert_eq!(functions(&engine, source), ["go"]);
+        let source = "import \"x\" as lib; let a = 1; for row in [1] { } let f = |p| p + 1; fn run(b) { b }";
+        assert_eq!(variables(&engine, source), ["lib", "a", "row", "f", "p"]);
+        assert_eq!(functions(&engine, source), ["run"]);
     }
 
     #[test]

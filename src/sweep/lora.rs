@@ -1,54 +1,137 @@
-//! What one trial of a LoRA sweep does: fresh adapter, training, evaluation, its folder.
+//! What trials of a LoRA sweep do: fresh adapters, training side by side, evaluation, their
+//! folders. Which of them run in which thread is `lanes`'s.
 
 use super::record::Outcome;
 use super::trial::Trial;
 use crate::data::tokenized::TokenizedDataset;
-use crate::error::Result;
-use crate::eval::loss::mean_loss;
+use crate::error::{Error, Kind, Result};
+use crate::eval::loss::mean_losses;
+use crate::hub::tokenizer::Tokenizer;
 use crate::lora::{peft, Adapter, LoraSpec, Trainable};
 use crate::model::Decoder;
 use crate::train::observer::{Observer, Several};
+use crate::train::progress::SharedProgress;
 use crate::train::recorder::Recorder;
 use crate::train::trainer::Evaluate;
-use crate::train::{train, TrainConfig};
+use crate::train::{self, train_together, TrainConfig};
 use std::collections::BTreeMap;
-use std::path::Path;
 
-/// What all trials of a sweep share.
+/// What all trials of a sweep share, beside the base itself.
 #[derive(Clone, Copy)]
 pub struct Shared<'a> {
-    pub decoder: &'a Decoder,
     /// Name or path of the base model, written into each adapter's configuration.
     pub base: &'a str,
-    /// Writes the tokenizer's files beside an adapter.
-    pub save_tokenizer: &'a dyn Fn(&Path) -> Result<()>,
+    /// Its files are written beside each adapter.
+    pub tokenizer: Option<&'a Tokenizer>,
     pub train: &'a TokenizedDataset,
     pub test: Option<&'a TokenizedDataset>,
 }
 
-/// Trains one trial and fills its folder: `metrics.jsonl`, events, `adapter/`.
-pub fn run_trial(
+/// A trial with its settings as the trainer reads them.
+#[derive(Clone, Copy)]
+pub struct Task<'a> {
+    pub trial: &'a Trial,
+    pub spec: &'a LoraSpec,
+    pub config: &'a TrainConfig,
+}
+
+/// One trial's adapter and its records while it trains.
+struct Running {
+    adapter: Adapter,
+    recorder: Recorder,
+}
+
+/// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`.
+/// Where memory runs out, half of them are trained after the other half.
+pub fn run_group(decoder: &Decoder, shared: Shared, tasks: &[Task], progress: &SharedProgress) -> Vec<Result<Outcome>> {
+    match try_group(decoder, shared, tasks, progress) {
+        Ok(outcomes) => outcomes,
+        Err(error) if error.kind == Kind::Memory && tasks.len() > 1 => {
+            let (first, second) = tasks.split_at(tasks.len() / 2);
+            progress.note(&format!(
+                "{} trials side by side do not fit into memory: trying {}",
+                tasks.len(),
+                second.len()
+            ));
+            let mut outcomes = run_group(decoder, shared, first, progress);
+            outcomes.extend(run_group(decoder, shared, second, progress));
+            outcomes
+        }
+        Err(error) => tasks.iter().map(|_| Err(error.clone())).collect(),
+    }
+}
+
+/// An error of the whole group is one that would stop every trial in it.
+fn try_group(
+    decoder: &Decoder,
     shared: Shared,
-    trial: &Trial,
-    spec: LoraSpec,
-    config: &TrainConfig,
-    observer: &mut dyn Observer,
-) -> Result<Outcome> {
-    let Shared { decoder, base, save_tokenizer, train: rows, test } = shared;
-    let mut adapter = Adapter::new(spec, &decoder.config, config.seed, decoder.device)?;
-    let mut recorder = Recorder::create(&trial.dir, config.log_every, &trial.settings)?;
-    let mut measure = |decoder: &Decoder, trainable: &dyn Trainable| -> Result<f64> {
-        let Some(test) = test else { return Ok(f64::NAN) };
-        Ok(mean_loss(decoder, trainable.adapters(None).as_ref(), test, config.eval_batch)?.loss)
-    };
-    let evaluate: Option<&mut Evaluate> = if test.is_some() { Some(&mut measure) } else { None };
-    let mut observers = Several(vec![&mut recorder, observer]);
-    let outcome = train(decoder, &mut adapter, rows, config, evaluate, &mut observers)?;
+    tasks: &[Task],
+    progress: &SharedProgress,
+) -> Result<Vec<Result<Outcome>>> {
+    let mut begun: Vec<Result<Running>> = tasks.iter().map(|task| begin(decoder, task)).collect();
+    let trained = train_begun(decoder, shared, tasks, &mut begun, progress)?;
+    let mut trained = trained.into_iter();
+    let ends = begun.into_iter().zip(tasks).map(|(running, task)| {
+        let running = running?;
+        let outcome = trained.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
+        end(shared, task, running, &outcome)
+    });
+    Ok(ends.collect())
+}
+
+fn begin(decoder: &Decoder, Task { trial, spec, config }: &Task) -> Result<Running> {
+    let adapter = Adapter::new((*spec).clone(), &decoder.config, config.seed, decoder.device)?;
+    Ok(Running { adapter, recorder: Recorder::create(&trial.dir, config.log_every, &trial.settings)? })
+}
+
+/// Trains those that could begin; gives one outcome for each of them.
+fn train_begun(
+    decoder: &Decoder,
+    shared: Shared,
+    tasks: &[Task],
+    begun: &mut [Result<Running>],
+    progress: &SharedProgress,
+) -> Result<Vec<Result<train::Outcome>>> {
+    let going: Vec<(&mut Adapter, &mut Recorder, &Task)> = begun
+        .iter_mut()
+        .zip(tasks)
+        .filter_map(|(running, task)| running.as_mut().ok().map(|own| (&mut own.adapter, &mut own.recorder, task)))
+        .collect();
+    let Some(batch) = tasks.first().map(|task| task.config.eval_batch) else { return Ok(Vec::new()) };
+    let mut measure = shared.test.map(|test| {
+        move |decoder: &Decoder, trainables: &[&dyn Trainable]| -> Result<Vec<f64>> {
+            let found = mean_losses(decoder, trainables, test, batch)?;
+            Ok(found.into_iter().map(|found| found.loss).collect())
+        }
+    });
+    let mut watchers: Vec<_> =
+        going.iter().map(|(_, _, task)| progress.watcher(&task.trial.point.to_string())).collect();
+    let mut trainables = Vec::new();
+    let mut observers: Vec<Several> = Vec::new();
+    for ((adapter, recorder, task), watcher) in going.into_iter().zip(&mut watchers) {
+        observers.push(Several(vec![recorder as &mut dyn Observer, watcher]));
+        trainables.push((adapter, task.config));
+    }
+    let jobs = trainables.into_iter().zip(&mut observers).map(|((adapter, config), observer)| train::Job {
+        trainable: adapter,
+        config,
+        observer,
+    });
+    train_together(decoder, jobs.collect(), shared.train, measure.as_mut().map(|measure| measure as &mut Evaluate))
+}
+
+/// Saves what a trial leaves behind.
+fn end(shared: Shared, task: &Task, running: Running, outcome: &train::Outcome) -> Result<Outcome> {
+    let Running { adapter, recorder } = running;
     recorder.finish()?;
-    peft::save(&adapter, base, &trial.adapter_dir())?;
-    save_tokenizer(&trial.adapter_dir())?;
+    let folder = task.trial.adapter_dir();
+    peft::save(&adapter, shared.base, &folder)?;
+    if let Some(tokenizer) = shared.tokenizer {
+        tokenizer.copy_to(&folder)?;
+    }
     let mut metrics = BTreeMap::new();
-    if let Some(best_step) = outcome.best_step {
+    // Where trials are evaluated at their end only, the step of the best tells nothing.
+    if let Some(best_step) = outcome.best_step.filter(|_| task.config.eval_every > 0) {
         metrics.insert("best_step".to_owned(), best_step as f64);
     }
     Ok(Outcome {

@@ -1,7 +1,7 @@
 //! Many trials over one base: the grid, one folder per trial, results, resuming.
 //!
 //! The runner knows nothing of tensors: trials are run by a closure, which for LoRA is made
-//! of [`lora::run_trial`]. The path
+//! of [`lanes`] of [`lora::run_group`]. The path
 //! through the files: [`grid`] makes points, [`trial`] gives each its settings and folder,
 //! [`run`] runs what is not finished, [`results`] holds and writes the rows; [`summary`]
 //! defines the statistics that [`table`] prints and [`series`] hands to the charts.
@@ -9,7 +9,9 @@
 pub mod changes;
 pub mod folder;
 pub mod grid;
+pub mod lanes;
 pub mod lora;
+pub mod memory;
 pub mod number;
 pub mod record;
 pub mod results;
@@ -18,8 +20,10 @@ pub mod series;
 pub mod summary;
 pub mod table;
 pub mod trial;
+pub mod verify;
 
 pub use grid::{Axis, Grid, Point, SEED};
+pub use lanes::Lanes;
 pub use record::{Failure, Outcome, Verdict};
 pub use results::{Row, SweepResult};
 pub use run::{run, Event, Observer};

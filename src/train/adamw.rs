@@ -4,7 +4,8 @@
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::model::Parameters;
-use tch::{no_grad, Tensor};
+use crate::native::{self, AdamStep};
+use tch::{no_grad, Device, Kind as Dtype, Tensor};
 
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct AdamWConfig {
@@ -62,17 +63,48 @@ impl AdamW {
         self.steps
     }
 
-    /// One update at learning rate `lr` from a flat gradient:
+    /// One update at learning rate `lr` from the gradients times `clip`:
     /// θ ← θ - lr·λ·θ - lr/(1-β₁ᵗ) · m / (√v/√(1-β₂ᵗ) + ε).
-    pub fn step(&mut self, parameters: &Parameters, gradient: &Tensor, lr: f64) -> Result<()> {
-        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
+    pub fn step(&mut self, parameters: &Parameters, lr: f64, clip: f64) -> Result<()> {
+        let gradient = parameters.flat_gradient();
         if gradient.size() != self.mean.size() {
             bail!(Kind::Input, "the optimizer was made for {} parameters, found {}", self.mean.numel(), gradient.numel(); hint: "make the optimizer after the last add_lora");
         }
         self.steps += 1;
-        let bias1 = 1.0 - beta1.powi(self.steps as i32);
-        let bias2 = (1.0 - beta2.powi(self.steps as i32)).sqrt();
+        match (gradient.device(), gradient.f_kind()?) {
+            (Device::Cpu, Dtype::Float) => self.step_in_one_pass(parameters, lr, clip),
+            _ => self.step_by_tensors(parameters, lr, clip),
+        }
+    }
+
+    /// (1 - β₁ᵗ, √(1 - β₂ᵗ)) of this step.
+    fn corrections(&self) -> (f64, f64) {
+        let AdamWConfig { beta1, beta2, .. } = self.config;
+        (1.0 - beta1.powi(self.steps as i32), (1.0 - beta2.powi(self.steps as i32)).sqrt())
+    }
+
+    fn step_in_one_pass(&mut self, parameters: &Parameters, lr: f64, clip: f64) -> Result<()> {
+        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
+        let (bias1, bias2) = self.corrections();
+        let step = AdamStep {
+            one_minus_beta1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            eps: eps as f32,
+            decay: (lr * weight_decay) as f32,
+            step_size: (lr / bias1) as f32,
+            bias2: bias2 as f32,
+            clip: clip as f32,
+        };
+        let (theta, gradient) = (parameters.flat(), parameters.flat_gradient());
+        native::adamw(theta, gradient, &self.mean, &self.square, parameters.decayed(), step)
+    }
+
+    fn step_by_tensors(&mut self, parameters: &Parameters, lr: f64, clip: f64) -> Result<()> {
+        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
+        let (bias1, bias2) = self.corrections();
         no_grad(|| {
+            let gradient = parameters.flat_gradient().f_mul_scalar(clip)?;
             let mut theta = parameters.flat().shallow_clone();
             if weight_decay != 0.0 {
                 let _ = match parameters.decayed() {
@@ -80,7 +112,7 @@ impl AdamW {
                     Some(share) => theta.f_mul_(&share.f_mul_scalar(-lr * weight_decay)?.f_add_scalar_(1.0)?)?,
                 };
             }
-            let _ = self.mean.f_lerp_(gradient, 1.0 - beta1)?;
+            let _ = self.mean.f_lerp_(&gradient, 1.0 - beta1)?;
             let _ = self.square.f_mul_scalar_(beta2)?.f_add_(&gradient.f_square()?.f_mul_scalar_(1.0 - beta2)?)?;
             let denominator = self.square.f_sqrt()?.f_div_scalar_(bias2)?.f_add_scalar_(eps)?;
             let _ = theta.f_sub_(&self.mean.f_div(&denominator)?.f_mul_scalar_(lr / bias1)?)?;

@@ -19,4 +19,4 @@ pub mod update;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use config::TrainConfig;
-pub use trainer::{train, Outcome};
+pub use trainer::{train, train_together, Job, Outcome};

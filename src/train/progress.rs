@@ -4,6 +4,8 @@ use super::observer::{EvalReport, Observer, StepReport};
 use crate::error::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Lines are for logs, so there are few of them.
 const LINES_PER_RUN: u64 = 10;
@@ -79,6 +81,78 @@ impl Observer for Progress {
             Progress::Quiet => {}
         }
         Ok(())
+    }
+}
+
+/// One bar or one series of lines for runs that train side by side, maybe in several threads.
+pub struct SharedProgress(Mutex<Together>);
+
+struct Together {
+    progress: Progress,
+    total: u64,
+    steps: u64,
+    tokens: u64,
+    started: Instant,
+}
+
+/// Tells a [`SharedProgress`] of one run.
+pub struct Watcher<'a> {
+    all: &'a SharedProgress,
+    name: String,
+}
+
+impl SharedProgress {
+    /// For runs of `total` steps together.
+    pub fn new(total: u64, quiet: bool) -> Self {
+        let progress = Progress::new("", quiet);
+        SharedProgress(Mutex::new(Together { progress, total, steps: 0, tokens: 0, started: Instant::now() }))
+    }
+
+    pub fn watcher(&self, name: &str) -> Watcher<'_> {
+        Watcher { all: self, name: name.to_owned() }
+    }
+
+    /// A line for the user, above the bar if there is one.
+    pub fn note(&self, text: &str) {
+        match &self.lock().progress {
+            Progress::Bar { bar, .. } => bar.println(text),
+            Progress::Lines { .. } => eprintln!("{text}"),
+            Progress::Quiet => {}
+        }
+    }
+
+    /// Removes the bar from the screen.
+    pub fn finish(&self) {
+        self.lock().progress.finish();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Together> {
+        // A thread that panicked here only left numbers behind.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Watcher<'_> {
+    fn on_step(&mut self, report: &StepReport) -> Result<()> {
+        let mut all = self.all.lock();
+        all.steps += 1;
+        all.tokens += report.tokens as u64;
+        let (step, total_steps, seconds) = (all.steps, all.total.max(all.steps), all.started.elapsed().as_secs_f64());
+        let tokens_per_s = all.tokens as f64 / seconds.max(1e-9);
+        // The steps of all runs count as one run's.
+        all.progress.on_step(&StepReport { step, total_steps, seconds, tokens_per_s, ..report.clone() })
+    }
+
+    fn on_eval(&mut self, report: &EvalReport) -> Result<()> {
+        let mut all = self.all.lock();
+        if let Progress::Lines { name } = &mut all.progress {
+            name.clone_from(&self.name);
+        }
+        let told = all.progress.on_eval(report);
+        if let Progress::Lines { name } = &mut all.progress {
+            name.clear();
+        }
+        told
     }
 }
 

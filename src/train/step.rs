@@ -1,17 +1,65 @@
-//! The forward pass of one micro-batch: from host ids to a loss that can go backward.
+//! The forward pass of micro-batches: from host ids to losses that can go backward.
 
 use crate::data::batch::Batch;
 use crate::error::Result;
-use crate::model::loss::{summed_loss, Targets};
-use crate::model::{Adapters, Decoder, Input};
-use tch::Tensor;
+use crate::model::loss::{token_losses, Targets, IGNORE};
+use crate::model::{Adapters, Decoder, Grid, Input};
+use tch::{Kind as Dtype, Tensor};
 
 impl Input {
-    /// Moves a batch to the decoder's device.
-    pub fn from_batch(batch: &Batch, decoder: &Decoder) -> Result<Self> {
-        let shape = [batch.rows, batch.time];
-        let segments = batch.segments.as_deref();
-        Input::new(shape, &batch.input_ids, &batch.position_ids, segments, decoder.config.vocab_size, decoder.device)
+    /// Moves batches to the decoder's device, each a part of the input.
+    pub fn from_batches(batches: &[&Batch], decoder: &Decoder) -> Result<Self> {
+        let grids = batches.iter().map(|batch| Grid {
+            rows: batch.rows,
+            time: batch.time,
+            input_ids: &batch.input_ids,
+            position_ids: &batch.position_ids,
+            segments: batch.segments.as_deref(),
+        });
+        let grids: Vec<Grid> = grids.collect();
+        Input::new(&grids, decoder.config.vocab_size, decoder.device)
+    }
+}
+
+/// The losses of several batches that went through the decoder together.
+#[derive(Debug)]
+pub struct BatchLosses {
+    /// Of every label in nats, `[labels]`, batch after batch.
+    pub losses: Tensor,
+    /// How many labels each batch has.
+    pub labels: Vec<usize>,
+}
+
+/// Runs the decoder on `batches` in one pass. Gradients are recorded unless the caller
+/// turned them off.
+pub fn batch_losses(decoder: &Decoder, batches: &[&Batch], adapters: &dyn Adapters) -> Result<BatchLosses> {
+    let input = Input::from_batches(batches, decoder)?;
+    let labels: Vec<&[i64]> = batches.iter().map(|batch| batch.labels.as_slice()).collect();
+    let targets = Targets::new(&input, &labels, decoder.device)?;
+    let hidden = decoder.hidden(&input, adapters)?;
+    let losses = token_losses(decoder, &input, &hidden, &targets, adapters)?;
+    Ok(BatchLosses { losses, labels: targets.counts })
+}
+
+impl BatchLosses {
+    /// The summed loss of each batch, added up in f64.
+    pub fn sums(&self) -> Result<Vec<f64>> {
+        let losses = Vec::<f64>::try_from(self.losses.f_detach()?.f_to_kind(Dtype::Double)?)?;
+        let mut rest = losses.as_slice();
+        let sums = self.labels.iter().map(|&count| {
+            let (own, others) = rest.split_at(count.min(rest.len()));
+            rest = others;
+            own.iter().sum()
+        });
+        Ok(sums.collect())
+    }
+
+    /// Σ over batches of weight · summed loss: a scalar to go backward from.
+    pub fn weighted(&self, weights: &[f64]) -> Result<Tensor> {
+        let each = self.labels.iter().zip(weights).flat_map(|(&count, &weight)| std::iter::repeat_n(weight, count));
+        let weights: Vec<f64> = each.collect();
+        let weights = Tensor::f_from_slice(&weights)?.f_to_kind(self.losses.f_kind()?)?;
+        Ok(self.losses.f_dot(&weights.f_to_device(self.losses.device())?)?)
     }
 }
 
@@ -23,16 +71,14 @@ pub struct BatchLoss {
     pub labels: usize,
 }
 
-/// Runs the decoder on `batch`. Gradients are recorded unless the caller turned them off.
+/// As [`batch_losses`], for one batch.
 pub fn batch_loss(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> Result<BatchLoss> {
-    let input = Input::from_batch(batch, decoder)?;
-    let targets = Targets::new(&batch.labels, batch.time, decoder.device)?;
-    let hidden = decoder.hidden(&input, adapters)?;
-    Ok(BatchLoss { sum: summed_loss(decoder, &hidden, &targets, adapters)?, labels: targets.count })
+    let found = batch_losses(decoder, &[batch], adapters)?;
+    Ok(BatchLoss { sum: found.losses.f_sum(None)?, labels: found.labels.iter().sum() })
 }
 
 /// The number of positions of `batch` that predict a label.
 pub fn predicted_labels(batch: &Batch) -> usize {
     let rows = batch.labels.chunks(batch.time.max(1));
-    rows.map(|row| row.iter().skip(1).filter(|&&label| label != crate::model::loss::IGNORE).count()).sum()
+    rows.map(|row| row.iter().skip(1).filter(|&&label| label != IGNORE).count()).sum()
 }

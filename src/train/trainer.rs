@@ -1,21 +1,22 @@
-//! A whole training run, built from the primitives beside it.
+//! Whole training runs, one or several side by side, built from the primitives beside it.
 
 use super::adamw::AdamW;
 use super::config::TrainConfig;
 use super::observer::{EvalReport, Observer, StepReport};
 use super::sampler::Sampler;
 use super::schedule::Schedule;
-use super::update::{update, StepSettings};
+use super::update::{update_together, Member, StepResult, StepSettings};
+use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::lora::Trainable;
 use crate::model::Decoder;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
-/// Gives the mean loss per label on held-out rows.
-pub type Evaluate<'a> = dyn FnMut(&Decoder, &dyn Trainable) -> Result<f64> + 'a;
+/// Gives the mean loss per label on held-out rows, of several runs at once.
+pub type Evaluate<'a> = dyn FnMut(&Decoder, &[&dyn Trainable]) -> Result<Vec<f64>> + 'a;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,9 +30,17 @@ pub struct Outcome {
     pub best_step: Option<u64>,
     /// Trained on, without padding.
     pub tokens: u64,
-    /// Spent training, evaluation left out.
+    /// Spent training, evaluation left out. Of runs side by side each has the share of the
+    /// common time that it has of the common tokens.
     pub seconds: f64,
     pub stopped_early: bool,
+}
+
+/// A run to be trained.
+pub struct Job<'a> {
+    pub trainable: &'a mut dyn Trainable,
+    pub config: &'a TrainConfig,
+    pub observer: &'a mut dyn Observer,
 }
 
 /// Trains `trainable` on `data`. The result depends on the settings and the seed only.
@@ -43,31 +52,33 @@ pub fn train(
     evaluate: Option<&mut Evaluate>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    config.check()?;
+    let mut outcomes = train_together(decoder, vec![Job { trainable, config, observer }], data, evaluate)?;
+    outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
+}
+
+/// Trains several runs on `data` side by side: one forward and backward pass a step for all
+/// of them, each on its own rows. A run that fails leaves, and so does one that is done; the
+/// others go on. An error of the function itself, such as a stop, concerns all of them.
+pub fn train_together<'a>(
+    decoder: &Decoder,
+    jobs: Vec<Job<'a>>,
+    data: &'a TokenizedDataset,
+    mut evaluate: Option<&mut Evaluate>,
+) -> Result<Vec<Result<Outcome>>> {
     if data.is_empty() {
         return Err(Error::data("the training split is empty: expected at least one row"));
     }
-    if (config.early_stopping > 0 || config.keep_best) && evaluate.is_none() {
-        return Err(Error::input("`early_stopping` and `keep_best` need held-out rows")
-            .with_hint("split the data: `.split(#{ test: 0.1 })`"));
+    let can_evaluate = evaluate.is_some();
+    let mut runs: Vec<Run> =
+        jobs.into_iter().map(|job| Run::new(job, data, can_evaluate)).collect::<Result<Vec<_>>>()?;
+    while runs.iter().any(Run::is_going) {
+        interrupt::check()?;
+        step(decoder, &mut runs, data)?;
+        if let Some(evaluate) = evaluate.as_mut() {
+            evaluation(decoder, &mut runs, *evaluate)?;
+        }
     }
-    let schedule = config.schedule(data.len())?;
-    let optimizer = AdamW::new(config.optimizer, trainable.parameters())?;
-    let sampler = Sampler::new(data, config);
-    let run = Run {
-        decoder,
-        trainable,
-        data,
-        config,
-        schedule,
-        optimizer,
-        sampler,
-        observer,
-        evaluate,
-        best: None,
-        progress: Progress::default(),
-    };
-    run.complete()
+    Ok(runs.into_iter().map(Run::finish).collect())
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +88,8 @@ struct Progress {
     tokens: u64,
     time: Duration,
     evaluations_without_improvement: u64,
+    /// The step of the last evaluation.
+    evaluated_at: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -87,58 +100,124 @@ struct Best {
     parameters: Option<Tensor>,
 }
 
-struct Run<'a, 'e> {
-    decoder: &'a Decoder,
+/// One run under way.
+struct Run<'a> {
     trainable: &'a mut dyn Trainable,
-    data: &'a TokenizedDataset,
     config: &'a TrainConfig,
+    observer: &'a mut dyn Observer,
     schedule: Schedule,
     optimizer: AdamW,
     sampler: Sampler<'a>,
-    observer: &'a mut dyn Observer,
-    evaluate: Option<&'a mut Evaluate<'e>>,
     best: Option<Best>,
+    last_eval: Option<f64>,
     progress: Progress,
+    stopped_early: bool,
+    failure: Option<Error>,
 }
 
-impl Run<'_, '_> {
-    fn complete(mut self) -> Result<Outcome> {
-        let mut stopped_early = false;
-        let mut last_eval = None;
-        while self.progress.steps < self.schedule.steps && !stopped_early {
-            self.step()?;
-            let is_due = self.config.eval_every > 0 && self.progress.steps.is_multiple_of(self.config.eval_every);
-            if is_due || self.progress.steps == self.schedule.steps {
-                last_eval = self.evaluation()?;
-                stopped_early = self.config.early_stopping > 0
-                    && self.progress.evaluations_without_improvement >= self.config.early_stopping;
-            }
+/// One common step of all runs that are going.
+fn step(decoder: &Decoder, runs: &mut [Run], data: &TokenizedDataset) -> Result<()> {
+    let started = Instant::now();
+    let mut going: Vec<&mut Run> = runs.iter_mut().filter(|run| run.is_going()).collect();
+    let windows: Vec<Vec<Batch>> = going.iter_mut().map(|run| run.window(data)).collect::<Result<_>>()?;
+    let mut settings: Vec<StepSettings> = going.iter().map(|run| run.settings()).collect();
+    let members = going.iter_mut().zip(&windows).zip(settings.drain(..));
+    let mut members: Vec<Member> = members
+        .map(|((run, window), settings)| Member {
+            trainable: &mut *run.trainable,
+            optimizer: &mut run.optimizer,
+            window,
+            settings,
+        })
+        .collect();
+    let results = update_together(decoder, &mut members)?;
+    drop(members);
+    let time = started.elapsed();
+    let tokens: Vec<usize> =
+        windows.iter().map(|window| window.iter().map(Batch::token_count).sum::<usize>()).collect();
+    let all: usize = tokens.iter().sum();
+    for ((run, result), tokens) in going.into_iter().zip(results).zip(tokens) {
+        let share = time.mul_f64(tokens as f64 / all.max(1) as f64);
+        run.record(result, tokens, share)?;
+    }
+    Ok(())
+}
+
+/// Evaluates the runs that are due, all in one call.
+fn evaluation(decoder: &Decoder, runs: &mut [Run], evaluate: &mut Evaluate) -> Result<()> {
+    let mut due: Vec<&mut Run> = runs.iter_mut().filter(|run| run.is_due()).collect();
+    if due.is_empty() {
+        return Ok(());
+    }
+    let trainables: Vec<&dyn Trainable> = due.iter().map(|run| &*run.trainable).collect();
+    let losses = evaluate(decoder, &trainables)?;
+    due.iter_mut().zip(losses).try_for_each(|(run, loss)| run.evaluated(loss))
+}
+
+impl<'a> Run<'a> {
+    fn new(job: Job<'a>, data: &'a TokenizedDataset, can_evaluate: bool) -> Result<Self> {
+        let Job { trainable, config, observer } = job;
+        config.check()?;
+        if (config.early_stopping > 0 || config.keep_best) && !can_evaluate {
+            return Err(Error::input("`early_stopping` and `keep_best` need held-out rows")
+                .with_hint("split the data: `.split(#{ test: 0.1 })`"));
         }
-        self.finish(last_eval, stopped_early)
+        Ok(Run {
+            schedule: config.schedule(data.len())?,
+            optimizer: AdamW::new(config.optimizer, trainable.parameters())?,
+            sampler: Sampler::new(data, config),
+            trainable,
+            config,
+            observer,
+            best: None,
+            last_eval: None,
+            progress: Progress::default(),
+            stopped_early: false,
+            failure: None,
+        })
     }
 
-    fn step(&mut self) -> Result<()> {
-        interrupt::check()?;
-        let started = Instant::now();
+    fn is_going(&self) -> bool {
+        self.failure.is_none() && !self.stopped_early && self.progress.steps < self.schedule.steps
+    }
+
+    fn window(&mut self, data: &TokenizedDataset) -> Result<Vec<Batch>> {
+        self.sampler.window(self.progress.steps).iter().map(|rows| data.batch(rows)).collect()
+    }
+
+    fn settings(&self) -> StepSettings {
         let step = self.progress.steps;
-        let rows = self.sampler.window(step);
-        let window = rows.iter().map(|rows| self.data.batch(rows)).collect::<Result<Vec<_>>>()?;
-        let lr = self.config.optimizer.lr * self.schedule.factor(step);
-        let settings = StepSettings { step, seed: self.config.seed, lr, max_grad_norm: self.config.max_grad_norm };
-        let result = update(self.decoder, self.trainable, &mut self.optimizer, &window, settings)?;
-        let tokens: usize = window.iter().map(|batch| batch.token_count()).sum();
+        StepSettings {
+            step,
+            seed: self.config.seed,
+            lr: self.config.optimizer.lr * self.schedule.factor(step),
+            max_grad_norm: self.config.max_grad_norm,
+        }
+    }
+
+    /// Takes the result of a step over; a stop is everyone's, any other error this run's.
+    fn record(&mut self, result: Result<StepResult>, tokens: usize, time: Duration) -> Result<()> {
+        let result = match result {
+            Ok(result) => result,
+            Err(error) if error.kind == Kind::Stopped => return Err(error),
+            Err(error) => {
+                self.failure = Some(error);
+                return Ok(());
+            }
+        };
+        let learning_rate = self.settings().lr;
         let progress = &mut self.progress;
         progress.steps += 1;
         progress.loss_sum += result.loss;
         progress.tokens += tokens as u64;
-        progress.time += started.elapsed();
+        progress.time += time;
         let seconds = progress.time.as_secs_f64();
         self.observer.on_step(&StepReport {
             step: progress.steps,
             total_steps: self.schedule.steps,
             epoch: self.sampler.epochs_after(progress.steps),
             loss: result.loss,
-            learning_rate: lr,
+            learning_rate,
             grad_norm: result.grad_norm,
             tokens,
             seconds,
@@ -146,9 +225,17 @@ impl Run<'_, '_> {
         })
     }
 
-    fn evaluation(&mut self) -> Result<Option<f64>> {
-        let Some(evaluate) = self.evaluate.as_mut() else { return Ok(None) };
-        let loss = evaluate(self.decoder, self.trainable)?;
+    /// Is it time to evaluate, after the step just taken?
+    fn is_due(&self) -> bool {
+        let steps = self.progress.steps;
+        let every = self.config.eval_every;
+        let fresh = self.progress.evaluated_at != Some(steps) && self.failure.is_none() && !self.stopped_early;
+        fresh && ((every > 0 && steps.is_multiple_of(every)) || steps == self.schedule.steps)
+    }
+
+    fn evaluated(&mut self, loss: f64) -> Result<()> {
+        self.last_eval = Some(loss);
+        self.progress.evaluated_at = Some(self.progress.steps);
         let is_best = self.best.as_ref().is_none_or(|best| loss < best.loss);
         if is_best {
             let parameters = if self.config.keep_best { Some(self.trainable.parameters().snapshot()?) } else { None };
@@ -157,13 +244,19 @@ impl Run<'_, '_> {
         } else {
             self.progress.evaluations_without_improvement += 1;
         }
+        let patience = self.config.early_stopping;
+        self.stopped_early = patience > 0
+            && self.progress.evaluations_without_improvement >= patience
+            && self.progress.steps < self.schedule.steps;
         let (step, epoch) = (self.progress.steps, self.sampler.epochs_after(self.progress.steps));
-        self.observer.on_eval(&EvalReport { step, epoch, loss, is_best })?;
-        Ok(Some(loss))
+        self.observer.on_eval(&EvalReport { step, epoch, loss, is_best })
     }
 
-    fn finish(self, last_eval: Option<f64>, stopped_early: bool) -> Result<Outcome> {
-        let mut eval_loss = last_eval;
+    fn finish(self) -> Result<Outcome> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let mut eval_loss = self.last_eval;
         if let Some(Best { loss, parameters: Some(parameters), .. }) = &self.best {
             self.trainable.parameters_mut().restore(parameters)?;
             eval_loss = Some(*loss);
@@ -176,7 +269,7 @@ impl Run<'_, '_> {
             best_step: self.best.map(|best| best.step),
             tokens,
             seconds: time.as_secs_f64(),
-            stopped_early,
+            stopped_early: self.stopped_early,
         })
     }
 }

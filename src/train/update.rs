@@ -1,12 +1,14 @@
-//! One optimizer step: forward and backward over a window of micro-batches, clip, update.
+//! One optimizer step of one or more runs that share a decoder: forward and backward over
+//! their windows of micro-batches side by side, then each clips and updates on its own.
 
 use super::adamw::AdamW;
 use super::clip;
-use super::step::{batch_loss, predicted_labels};
+use super::step::{batch_losses, predicted_labels};
 use crate::data::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::lora::trainable::{dropout_key, Trainable};
+use crate::lora::AdapterSet;
 use crate::model::Decoder;
 
 /// What one step needs to know besides model and data.
@@ -29,8 +31,16 @@ pub struct StepResult {
     pub labels: usize,
 }
 
-/// Trains on `window`, whose loss is the sum over all its labels divided by their number:
-/// a mean of the micro-batches' means would weigh short batches too heavily.
+/// One run's part in a common step.
+pub struct Member<'a> {
+    pub trainable: &'a mut dyn Trainable,
+    pub optimizer: &'a mut AdamW,
+    /// The micro-batches of this step.
+    pub window: &'a [Batch],
+    pub settings: StepSettings,
+}
+
+/// As [`update_together`], for a single run.
 pub fn update(
     decoder: &Decoder,
     trainable: &mut dyn Trainable,
@@ -38,35 +48,75 @@ pub fn update(
     window: &[Batch],
     settings: StepSettings,
 ) -> Result<StepResult> {
-    let labels: usize = window.iter().map(predicted_labels).sum();
-    if labels == 0 {
-        return Err(Error::data(format!("step {}: no row of the batch has a label to learn", settings.step + 1))
-            .with_hint("look at the rows with `data.show(0)`; a larger max_length may keep the answers"));
+    let mut found = update_together(decoder, &mut [Member { trainable, optimizer, window, settings }])?;
+    found.pop().unwrap_or_else(|| Err(Error::bug("a step without a result")))
+}
+
+/// Trains every member on its window, whose loss is the sum over all its labels divided by
+/// their number: a mean of the micro-batches' means would weigh short batches too heavily.
+///
+/// The members' tokens go through the decoder together and meet nowhere: a member whose
+/// numbers are not finite fails alone, its weights as they were. An error of the function
+/// itself concerns all of them.
+pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<Result<StepResult>>> {
+    let labels: Vec<usize> = members.iter().map(|member| member.window.iter().map(predicted_labels).sum()).collect();
+    for member in members.iter_mut() {
+        member.trainable.parameters_mut().zero_gradients()?;
     }
-    trainable.parameters_mut().zero_gradients()?;
-    let mut loss = 0.0;
-    for (micro_batch, batch) in window.iter().enumerate() {
+    let mut losses = vec![0.0; members.len()];
+    let longest = members.iter().map(|member| member.window.len()).max().unwrap_or(0);
+    for micro_batch in 0..longest {
         interrupt::check()?;
-        if predicted_labels(batch) == 0 {
-            continue;
+        for (member, sum) in forward_backward(decoder, members, micro_batch, &labels)? {
+            losses[member] += sum;
         }
-        let adapters = trainable.adapters(Some(dropout_key(settings.seed, settings.step, micro_batch)));
-        let found = batch_loss(decoder, batch, adapters.as_ref())?;
-        let share = found.sum.f_div_scalar(labels as f64)?;
-        share.f_backward()?;
-        loss += found.sum.f_double_value(&[])? / labels as f64;
     }
-    let grad_norm = apply(trainable, optimizer, settings, loss)?;
-    Ok(StepResult { loss, grad_norm, labels })
+    let results = members.iter_mut().zip(losses.iter().zip(&labels)).map(|(member, (loss, &labels))| {
+        if labels == 0 {
+            return Err(no_label(member.settings.step));
+        }
+        let grad_norm = apply(member, *loss)?;
+        Ok(StepResult { loss: *loss, grad_norm, labels })
+    });
+    Ok(results.collect())
+}
+
+/// One micro-batch of every member that has one with labels; gives each one's loss over the
+/// labels of its whole window.
+fn forward_backward(
+    decoder: &Decoder,
+    members: &[Member],
+    micro_batch: usize,
+    labels: &[usize],
+) -> Result<Vec<(usize, f64)>> {
+    let has_labels = |member: &Member| member.window.get(micro_batch).is_some_and(|batch| predicted_labels(batch) > 0);
+    let taking_part: Vec<usize> = (0..members.len()).filter(|&at| has_labels(&members[at])).collect();
+    if taking_part.is_empty() {
+        return Ok(Vec::new());
+    }
+    let batches: Vec<&Batch> = taking_part.iter().filter_map(|&at| members[at].window.get(micro_batch)).collect();
+    let active = taking_part.iter().enumerate().filter_map(|(part, &at)| {
+        let StepSettings { seed, step, .. } = members[at].settings;
+        members[at].trainable.active(Some(part), Some(dropout_key(seed, step, micro_batch)))
+    });
+    let adapters = AdapterSet { active: active.collect() };
+    let found = batch_losses(decoder, &batches, &adapters)?;
+    let weights: Vec<f64> = taking_part.iter().map(|&at| 1.0 / labels[at] as f64).collect();
+    found.weighted(&weights)?.f_backward()?;
+    let sums = found.sums()?;
+    Ok(taking_part.iter().zip(sums.iter().zip(&weights)).map(|(&at, (sum, weight))| (at, sum * weight)).collect())
+}
+
+fn no_label(step: u64) -> Error {
+    Error::data(format!("step {}: no row of the batch has a label to learn", step + 1))
+        .with_hint("look at the rows with `data.show(0)`; a larger max_length may keep the answers")
 }
 
 /// Clips and updates; refuses numbers that are not finite before they reach a weight.
-fn apply(trainable: &mut dyn Trainable, optimizer: &mut AdamW, settings: StepSettings, loss: f64) -> Result<f64> {
+fn apply(member: &mut Member, loss: f64) -> Result<f64> {
+    let Member { trainable, optimizer, settings, .. } = member;
     let step = settings.step + 1;
-    let gradient = trainable.parameters().flat_gradient()?;
-    let mut gradient =
-        gradient.ok_or_else(|| Error::new(Kind::Input, "the loss does not depend on any trainable parameter"))?;
-    let grad_norm = clip::norm(&gradient)?;
+    let grad_norm = trainable.parameters().gradient_norm()?;
     for (name, value) in [("loss", loss), ("gradient norm", grad_norm)] {
         if !value.is_finite() {
             return Err(Error::new(
@@ -76,13 +126,11 @@ fn apply(trainable: &mut dyn Trainable, optimizer: &mut AdamW, settings: StepSet
             .with_hint("lower the learning rate, add warm-up, or look for a broken row in the data"));
         }
     }
-    if settings.max_grad_norm > 0.0 {
-        let factor = clip::factor(grad_norm, settings.max_grad_norm);
-        if factor < 1.0 {
-            let _ = gradient.f_mul_scalar_(factor)?;
-        }
-    }
-    optimizer.step(trainable.parameters(), &gradient, settings.lr)?;
+    let clip = match settings.max_grad_norm > 0.0 {
+        true => clip::factor(grad_norm, settings.max_grad_norm),
+        false => 1.0,
+    };
+    optimizer.step(trainable.parameters(), settings.lr, clip)?;
     trainable.parameters_mut().zero_gradients()?;
     Ok(grad_norm)
 }

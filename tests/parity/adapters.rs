@@ -23,7 +23,7 @@ mod on_the_cpu {
     }
 }
 
-/// Run alone by `make gpu-test`.
+/// `make gpu-test` runs these alone.
 mod on_a_gpu {
     use super::*;
 

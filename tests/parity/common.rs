@@ -103,8 +103,9 @@ pub fn within(case: &Case, what: &str, found: f64, bound: f64) -> f64 {
 
 pub fn logits(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> Tensor {
     no_grad(|| {
-        let hidden = decoder.hidden(&Input::from_batch(batch, decoder).unwrap(), adapters).unwrap();
-        decoder.logits(&hidden, adapters).unwrap()
+        let input = Input::from_batches(&[batch], decoder).unwrap();
+        let hidden = decoder.hidden(&input, adapters).unwrap();
+        input.padded(&decoder.logits(&hidden, &input.tokens, adapters).unwrap()).unwrap()
     })
 }
 

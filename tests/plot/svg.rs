@@ -86,11 +86,11 @@ pub fn spots(svg: &str) -> Vec<(f64, f64)> {
 /// Every tag is closed in order, attributes are quoted, and no bare `<` or `&` stands in text.
 pub fn assert_well_formed(svg: &str) {
     let tag = Regex::new(r#"^<(/?)([a-z]+)((?: [a-zA-Z:-]+="[^"<]*")*)\s*(/?)>"#).unwrap();
+    let entity = Regex::new(r"&(lt|gt|amp|quot|apos);").unwrap();
     let (mut open, mut rest) = (vec![], svg);
     while let Some(start) = rest.find('<') {
         let text = &rest[..start];
-        let entities = Regex::new(r"&(lt|gt|amp|quot|apos);").unwrap().replace_all(text, "");
-        assert!(!entities.contains('&') && !text.contains('>'), "{text:?}");
+        assert!(!entity.replace_all(text, "").contains('&') && !text.contains('>'), "{text:?}");
         let own = tag.captures(&rest[start..]).unwrap_or_else(|| panic!("no tag: {:.120}", &rest[start..]));
         if &own[1] == "/" {
             assert_eq!(open.pop(), Some(own[2].to_string()));

@@ -16,7 +16,7 @@ pub fn alone(name: &str, test: impl FnOnce()) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(ALONE, "1");
     let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
     text.lines().filter(|line| line.starts_with("skipped") || line.contains("points")).for_each(|l| println!("{l}"));
 }

@@ -352,7 +352,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{});
     /// print(data.len);
     /// ```
@@ -365,7 +365,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{});
     /// print(data.tokens);
     /// ```
@@ -378,7 +378,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{});
     /// print(data.labels);
     /// ```
@@ -391,7 +391,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// print(data.show(0));
     /// ```
     #[rhai_fn(global, pure, return_raw)]
@@ -407,7 +407,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{ audit: false });
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{ audit: false });
     /// print(data.audit());
     /// ```
     #[rhai_fn(name = "audit", global, pure)]
@@ -422,7 +422,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{}).split(#{ test: 0.5 });
     /// print(data.test.len);
     /// ```
@@ -438,8 +438,8 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let train = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
-    /// let test = dataset([#{ prompt: "c", completion: "d" }]).tokenize(model, #{});
+    /// let train = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+    /// let test = dataset([#{ prompt: "c", completion: " d" }]).tokenize(model, #{});
     /// let data = splits(train, test);
     /// print(data.train.len);
     /// ```
@@ -451,7 +451,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{});
     /// print(data.take(1).len);
     /// ```
@@ -486,7 +486,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{});
     /// print(data.split(#{ test: 1 }).train.tokens);
     /// ```
@@ -499,7 +499,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{});
     /// print(data.split(#{ test: 1 }).test.tokens);
     /// ```
@@ -515,7 +515,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// for batch in data.batches(#{ size: 8, shuffle: 42 }) {
     ///     print(batch.rows);
     /// }
@@ -542,7 +542,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{});
     /// for batch in data.batches(#{ size: 2 }) {
     ///     print(batch.rows);
@@ -557,7 +557,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{});
     /// for batch in data.batches(#{ size: 2 }) {
     ///     print(batch.time);
@@ -572,7 +572,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{});
     /// for batch in data.batches(#{ size: 2 }) {
     ///     print(batch.tokens);

@@ -14,15 +14,16 @@ use crate::script::json::{to_dynamic, to_json};
 use crate::script::options::Options;
 use crate::script::settings::{self, LORA, TRAIN};
 use crate::script::state::State;
+use crate::sweep::lora::{Shared, Task};
 use crate::sweep::table::TableOptions;
-use crate::sweep::{self, Event, Grid, Plan, Point, Trial};
-use crate::train::progress::Progress;
+use crate::sweep::verify::{verify, Deviation};
+use crate::sweep::{self, Event, Grid, Lanes, Plan, Point, Trial};
+use crate::train::progress::SharedProgress;
 use crate::train::TrainConfig;
 use crate::{lora, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, Map};
 use serde_json::{json, Value};
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -42,7 +43,11 @@ pub mod functions {
     /// Options: `grid` (map from any option of `lora` or `train` to its values; `seed` may be a
     /// count), `lora` (the options of `add_lora`; a function gets the point, as in
     /// `alpha: |p| 2 * p.rank`), `train` (the options of `train`), `out` (the folder of the sweep;
-    /// required), `charts` (true: `charts/` and `report.html` in `out`).
+    /// required), `charts` (true: `charts/` and `report.html` in `out`), `verify` (false; true trains
+    /// two trials again, each alone, and tells how far they lie from those in company).
+    ///
+    /// Trials train side by side over the one base, as many as fit into memory, each on its own
+    /// rows: what a trial comes to does not depend on its company but for rounding.
     ///
     /// Trials that are finished in `out` are not run again; one that failed is recorded and the
     /// rest go on. Paired by default: every rank sees the same data in the same order, and the A
@@ -75,9 +80,10 @@ pub mod functions {
         let base = base.read()?;
         let settings = asked.settings(&context)?;
         let plan = asked.plan(&base, &data, &settings)?;
-        let result = run(&base, &data, &plan, &settings, &state)?;
+        let (result, deviations) = run(&base, &data, &plan, &settings, &asked, &state)?;
         if asked.charts {
-            let about = about(&base, &asked, &state, started.elapsed().as_secs_f64())?;
+            let mut about = about(&base, &asked, &state, started.elapsed().as_secs_f64())?;
+            about.environment.extend(deviations.iter().map(|found| ("verified".to_owned(), found.to_string())));
             for path in publish(&result, &about)? {
                 if path.extension().is_some_and(|extension| extension == "html") {
                     state.note(&format!("report: {}", path.display()));
@@ -91,7 +97,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
     ///     .tokenize(base, #{}).split(#{ test: 1 });
     /// sweep(base, data, #{ grid: #{ rank: [2] }, train: #{ steps: 1 }, out: "runs/one" });
     /// print(open_sweep("runs/one").rows.len());
@@ -105,7 +111,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
     ///     .tokenize(base, #{}).split(#{ test: 1 });
     /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
     /// print(result.table());
@@ -123,7 +129,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
     ///     .tokenize(base, #{}).split(#{ test: 1 });
     /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
     /// print(result.table(#{ metric: "train_loss", baseline: #{ rank: 4 } }));
@@ -146,7 +152,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
     ///     .tokenize(base, #{}).split(#{ test: 1 });
     /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
     /// for row in result.rows {
@@ -165,7 +171,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
     ///     .tokenize(base, #{}).split(#{ test: 1 });
     /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
     /// print(result.best("eval_loss").rank);
@@ -182,7 +188,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
     ///     .tokenize(base, #{}).split(#{ test: 1 });
     /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
     /// print(result.trained);
@@ -200,7 +206,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
     ///     .tokenize(base, #{}).split(#{ test: 1 });
     /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
     /// result.chart(#{ x: "rank", y: "eval_loss", x_scale: "log2" }).save("runs/rank.svg");
@@ -221,7 +227,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{}).split(#{ test: 1 });
     /// train(model, data, #{ steps: 4, log_every: 1, eval_every: 2, out: "runs/try" });
     /// run_chart(["runs/try"], #{ title: "A try" }).save("runs/try/loss.svg");
@@ -244,7 +250,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }])
+    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
     ///     .tokenize(base, #{}).split(#{ test: 1 });
     /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
     /// result.chart(#{}).save("runs/rank.png");
@@ -262,6 +268,7 @@ struct Asked {
     train: Map,
     out: PathBuf,
     charts: bool,
+    verify: bool,
 }
 
 /// The settings of every point, in the order of the grid.
@@ -283,6 +290,7 @@ impl Asked {
             train: options.take("train", Map::new())?,
             out: options.take_required("out")?,
             charts: options.take("charts", true)?,
+            verify: options.take("verify", false)?,
         })
     }
 
@@ -311,7 +319,7 @@ impl Asked {
             "data": { "train": data.train.rows.fingerprint(), "test": data.test.rows.fingerprint() },
             "lorhai": env!("CARGO_PKG_VERSION"),
         });
-        let mut plan = Plan::new(&self.out, self.grid.clone(), json!({ "model": base.name }), |point| {
+        Plan::new(&self.out, self.grid.clone(), json!({ "model": base.name }), |point| {
             let found = settings.iter().find(|(known, _, _)| known == point);
             let (_, spec, config) = found.ok_or_else(|| Error::bug("a point without settings"))?;
             config.check()?;
@@ -321,9 +329,7 @@ impl Asked {
                 complete.extend(shared);
             }
             Ok(complete)
-        })?;
-        plan.group_size = 1;
-        Ok(plan)
+        })
     }
 }
 
@@ -373,37 +379,33 @@ fn run(
     data: &TokenizedSplit,
     plan: &Plan,
     settings: &Settings,
+    asked: &Asked,
     state: &State,
-) -> Result<sweep::SweepResult> {
-    let save_tokenizer = |folder: &Path| base.save_tokenizer(folder);
-    let shared = sweep::lora::Shared {
-        decoder: base.decoder(),
-        base: &base.name,
-        save_tokenizer: &save_tokenizer,
-        train: &data.train.rows,
-        test: Some(&data.test.rows),
-    };
-    let progress = RefCell::new(None::<Progress>);
-    let mut observer = |event: &Event| {
-        if let Some(progress) = progress.take() {
-            progress.finish();
-        }
-        state.note(&event.to_string());
-    };
+) -> Result<(sweep::SweepResult, Vec<Deviation>)> {
+    let (decoder, rows) = (base.decoder(), &data.train.rows);
+    let shared =
+        Shared { base: &base.name, tokenizer: base.tokenizer().ok(), train: rows, test: Some(&data.test.rows) };
+    // Settings and trials are both in the order of the grid.
+    let all: Vec<Task> =
+        plan.trials.iter().zip(settings).map(|(trial, (_, spec, config))| Task { trial, spec, config }).collect();
+    let lanes = Lanes::plan(decoder, shared, &all)?;
+    let plan = Plan { group_size: lanes.at_once, ..plan.clone() };
+    let mut observer = |event: &Event| state.note(&event.to_string());
     let mut run_group = |group: &[&Trial]| {
-        group
-            .iter()
-            .map(|trial| {
-                let (_, spec, config) =
-                    settings.get(trial.index).ok_or_else(|| Error::bug("a trial without settings"))?;
-                let mut bar = Progress::new(&trial.point.to_string(), state.quiet());
-                let outcome = sweep::lora::run_trial(shared, trial, spec.clone(), config, &mut bar);
-                bar.finish();
-                outcome
-            })
-            .collect()
+        let tasks: Vec<Task> = group.iter().filter_map(|trial| all.get(trial.index).copied()).collect();
+        let progress =
+            SharedProgress::new(tasks.iter().map(|task| task.config.total_steps(rows.len())).sum(), state.quiet());
+        let outcomes = lanes.run(decoder, shared, &tasks, &progress);
+        progress.finish();
+        outcomes
     };
-    sweep::run(plan, &mut observer, &mut run_group)
+    let result = sweep::run(&plan, &mut observer, &mut run_group)?;
+    let deviations = match asked.verify {
+        true => verify(decoder, shared, &all, &result)?,
+        false => Vec::new(),
+    };
+    deviations.iter().for_each(|found| state.note(&found.to_string()));
+    Ok((result, deviations))
 }
 
 fn chart_options(options: &mut Options) -> Result<ChartOptions> {

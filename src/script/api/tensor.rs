@@ -75,7 +75,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// for batch in data.batches(#{}) {
     ///     model.forward(batch).loss.backward();
     /// }

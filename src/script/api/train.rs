@@ -4,7 +4,7 @@ use crate::bail;
 use crate::error::Kind;
 use crate::lora::trainable::dropout_key;
 use crate::lora::Trainable;
-use crate::model::{loss, Adapters, Decoder, Input};
+use crate::model::{loss, Adapters, Decoder, Input, Parameters};
 use crate::script::api::data::{Tokenized, TokenizedSplit};
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
@@ -59,7 +59,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// for batch in data.batches(#{}) {
     ///     let loss = model.forward(batch).loss;
     ///     loss.backward();
@@ -77,7 +77,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// for batch in data.batches(#{}) {
     ///     print(model.forward(batch, #{ train: false }).loss.item());
     /// }
@@ -94,7 +94,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// for batch in data.batches(#{}) {
     ///     print(model.forward(batch).loss.item());
     /// }
@@ -108,7 +108,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// for batch in data.batches(#{}) {
     ///     print(model.forward(batch).logits.shape);
     /// }
@@ -142,7 +142,7 @@ pub mod functions {
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
     /// let opt = adamw(model, #{ lr: 2e-4 });
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// for batch in data.batches(#{}) {
     ///     model.forward(batch).loss.backward();
     ///     clip_grad_norm(model, 1.0);
@@ -156,11 +156,10 @@ pub mod functions {
         let Optimizer { model, adamw, lr } = &mut *optimizer;
         let model = model.read()?;
         let parameters = model.adapted.trainable()?;
-        let gradient = parameters.flat_gradient()?.ok_or_else(no_gradient)?;
-        if !clip::norm(&gradient)?.is_finite() {
+        if !some_gradient(parameters)?.is_finite() {
             bail_numeric()?;
         }
-        Ok(adamw.step(parameters, &gradient, *lr)?)
+        Ok(adamw.step(parameters, *lr, 1.0)?)
     }
 
     /// Set the gradients to zero.
@@ -214,7 +213,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// for batch in data.batches(#{}) {
     ///     model.forward(batch).loss.backward();
     ///     print(clip_grad_norm(model, 1.0));
@@ -227,7 +226,7 @@ pub mod functions {
         }
         let mut model = model.write()?;
         let parameters = model.adapted.trainable_mut()?;
-        let norm = clip::norm(&parameters.flat_gradient()?.ok_or_else(no_gradient)?)?;
+        let norm = some_gradient(parameters)?;
         let factor = clip::factor(norm, max_norm);
         if factor < 1.0 {
             parameters.scale_gradients(factor)?;
@@ -278,7 +277,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// let result = train(model, data, #{ steps: 2, lr: 1e-3 });
     /// print(result.train_loss);
     /// ```
@@ -292,7 +291,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
-    /// let rows = [#{ prompt: "a", completion: "b" }, #{ prompt: "c", completion: "d" }];
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{}).split(#{ test: 1 });
     /// let result = train(model, data, #{ steps: 2, eval_every: 1, keep_best: true });
     /// print(result.eval_loss);
@@ -313,7 +312,7 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: "b" }]).tokenize(model, #{});
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// print(evaluate(model, data, #{ batch: 4 }).perplexity);
     /// ```
     #[rhai_fn(name = "evaluate", return_raw, volatile)]
@@ -331,9 +330,13 @@ pub mod functions {
     }
 }
 
-fn no_gradient() -> Error {
-    Error::input("no trainable parameter has a gradient")
-        .with_hint("call loss.backward() first, on a loss of a forward pass in training")
+/// The norm of the gradients, which must not all be zero.
+fn some_gradient(parameters: &Parameters) -> Result<f64> {
+    match parameters.gradient_norm()? {
+        0.0 => Err(Error::input("no trainable parameter has a gradient")
+            .with_hint("call loss.backward() first, on a loss of a forward pass in training")),
+        norm => Ok(norm),
+    }
 }
 
 fn bail_numeric() -> Result<()> {
@@ -354,9 +357,11 @@ fn run_forward(model: &Handle<lora::Model>, batch: &Handle<crate::data::Batch>, 
     Ok(Output { logits: Handle::new(logits), loss: Handle::new(loss) })
 }
 
+/// Logits `[rows, time, vocabulary]`, 0 on padding, and the mean loss.
 fn forward_pass(decoder: &Decoder, batch: &crate::data::Batch, adapters: &dyn Adapters) -> Result<(Values, Values)> {
-    let input = Input::from_batch(batch, decoder)?;
-    let logits = decoder.logits(&decoder.hidden(&input, adapters)?, adapters)?;
+    let input = Input::from_batches(&[batch], decoder)?;
+    let hidden = decoder.hidden(&input, adapters)?;
+    let logits = input.padded(&decoder.logits(&hidden, &input.tokens, adapters)?)?;
     let labels = Values::f_from_slice(&batch.labels)?.f_reshape([batch.rows as i64, batch.time as i64])?;
     let loss = loss::mean_loss(&logits, &labels.f_to_device(decoder.device)?)?;
     Ok((logits, loss))
@@ -398,11 +403,14 @@ fn train_model(
     config: &TrainConfig,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    let mut measure = |decoder: &Decoder, trainable: &dyn Trainable| -> Result<f64> {
-        let Some(test) = test else { return Ok(f64::NAN) };
-        Ok(eval::loss::mean_loss(decoder, trainable.adapters(None).as_ref(), &test.rows, config.eval_batch)?.loss)
-    };
-    let evaluate: Option<&mut Evaluate> = if test.is_some() { Some(&mut measure) } else { None };
+    let batch = config.eval_batch;
+    let mut measure = test.map(|test| {
+        move |decoder: &Decoder, trainables: &[&dyn Trainable]| -> Result<Vec<f64>> {
+            let found = eval::loss::mean_losses(decoder, trainables, &test.rows, batch)?;
+            Ok(found.into_iter().map(|found| found.loss).collect())
+        }
+    });
+    let evaluate = measure.as_mut().map(|measure| measure as &mut Evaluate);
     let (decoder, trainable) = model.adapted.split_for_training()?;
     crate::train::train(decoder, trainable, &data.rows, config, evaluate, observer)
 }

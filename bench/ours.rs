@@ -1,0 +1,148 @@
+//! Our side: steps of one or several adapters, in the lanes that a sweep would use.
+
+use crate::cases::Case;
+use lorhai::data::Batch;
+use lorhai::lora::{Adapter, LoraSpec, Targets};
+use lorhai::model::{device, load, Config, Decoder};
+use lorhai::random::Key;
+use lorhai::train::update::{update_together, Member, StepSettings};
+use lorhai::train::{AdamW, AdamWConfig};
+use lorhai::{Error, Result};
+use std::process::Command;
+use std::time::Instant;
+use tch::Device;
+
+/// The adapters that one thread trains.
+struct Lane {
+    decoder: Decoder,
+    runs: Vec<(Adapter, AdamW, Batch)>,
+    step: u64,
+}
+
+pub struct Loop {
+    lanes: Vec<Lane>,
+}
+
+impl Loop {
+    pub fn new(case: &Case) -> Result<Self> {
+        let config = Config::from_json(&case.model)?;
+        let dtype = device::parse_dtype(case.dtype, Device::Cpu)?;
+        let decoder = load::random(config, 0, dtype, Device::Cpu)?;
+        let count = (tch::get_num_threads() as usize).min(case.ranks.len());
+        let mut lanes: Vec<Lane> =
+            (0..count).map(|_| Lane { decoder: decoder.share(), runs: Vec::new(), step: 0 }).collect();
+        let mut ranks = case.ranks.to_vec();
+        ranks.sort_by_key(|rank| std::cmp::Reverse(*rank));
+        for (at, rank) in ranks.into_iter().enumerate() {
+            // There and back again: 64 2 | 32 4 | … of the sorted ranks.
+            let lane = if (at / count) % 2 == 0 { at % count } else { count - 1 - at % count };
+            let spec = LoraSpec {
+                r: rank,
+                alpha: 2.0 * rank as f64,
+                dropout: case.dropout,
+                target_modules: Targets::AllLinear,
+                ..LoraSpec::default()
+            };
+            let adapter = Adapter::new(spec, &decoder.config, 0, Device::Cpu)?;
+            let optimizer = AdamW::new(AdamWConfig { lr: 1e-4, ..AdamWConfig::default() }, &adapter.parameters)?;
+            lanes[lane].runs.push((adapter, optimizer, batch(case, &decoder.config)));
+        }
+        Ok(Loop { lanes })
+    }
+
+    /// Seconds per step of all adapters.
+    pub fn steps(&mut self, count: usize) -> Result<f64> {
+        let started = Instant::now();
+        if let [lane] = self.lanes.as_mut_slice() {
+            lane.steps(count)?;
+            return Ok(started.elapsed().as_secs_f64() / count as f64);
+        }
+        let threads = tch::get_num_threads();
+        let results: Vec<Result<()>> = std::thread::scope(|scope| {
+            let lanes: Vec<_> = self
+                .lanes
+                .iter_mut()
+                .map(|lane| {
+                    let lane = SendLane(lane);
+                    scope.spawn(move || {
+                        let lane = lane;
+                        tch::set_num_threads(1);
+                        lane.0.steps(count)
+                    })
+                })
+                .collect();
+            lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| Err(Error::bug("a lane panicked")))).collect()
+        });
+        tch::set_num_threads(threads);
+        results.into_iter().collect::<Result<Vec<()>>>()?;
+        Ok(started.elapsed().as_secs_f64() / count as f64)
+    }
+}
+
+/// Lent to one thread at a time.
+struct SendLane<'a>(&'a mut Lane);
+
+// SAFETY: tensors may change threads; a lane is used by the one thread that it is lent to.
+unsafe impl Send for SendLane<'_> {}
+
+impl Lane {
+    fn steps(&mut self, count: usize) -> Result<()> {
+        for _ in 0..count {
+            let settings = StepSettings { step: self.step, seed: 0, lr: 1e-4, max_grad_norm: 1.0 };
+            let mut members: Vec<Member> = self
+                .runs
+                .iter_mut()
+                .map(|(adapter, optimizer, batch)| Member {
+                    trainable: adapter,
+                    optimizer,
+                    window: std::slice::from_ref(batch),
+                    settings,
+                })
+                .collect();
+            update_together(&self.decoder, &mut members)?.into_iter().collect::<Result<Vec<_>>>()?;
+            self.step += 1;
+        }
+        Ok(())
+    }
+}
+
+fn batch(case: &Case, config: &Config) -> Batch {
+    let cells = case.rows * case.time;
+    let key = Key::new(1);
+    let ids: Vec<i64> = (0..cells as u64).map(|cell| (key.uniform(cell) * config.vocab_size as f64) as i64).collect();
+    let first = ((1.0 - case.labelled) * case.time as f64).round().max(1.0) as usize;
+    let label = |cell: usize| if cell % case.time < first { lorhai::data::IGNORE } else { ids[cell] };
+    Batch {
+        rows: case.rows,
+        time: case.time,
+        labels: (0..cells).map(label).collect(),
+        position_ids: (0..cells).map(|cell| (cell % case.time) as i64).collect(),
+        input_ids: ids,
+        segments: None,
+    }
+}
+
+/// The most memory that this process ever held.
+pub fn peak_bytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse::<f64>().ok()).unwrap_or(f64::NAN) * 1024.0
+}
+
+/// Seconds that the program takes for an empty script.
+pub fn start_up(times: usize) -> Result<Vec<f64>> {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/lorhai");
+    let script = std::env::temp_dir().join("lorhai-bench-empty.rhai");
+    lorhai::files::write_whole(&script, b"")?;
+    (0..times)
+        .map(|_| {
+            let started = Instant::now();
+            let done = Command::new(program).arg("run").arg(&script).status();
+            match done {
+                Ok(status) if status.success() => Ok(started.elapsed().as_secs_f64()),
+                Ok(status) => Err(Error::bug(format!("the program ended with {status}"))),
+                Err(error) => Err(Error::file("run", program.as_ref(), &error)),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,37 @@
+//! The rows of the result, as lines and as `bench/results.json`.
+
+use lorhai::Result;
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+
+#[derive(Serialize)]
+pub struct Row {
+    pub name: String,
+    pub ours: f64,
+    pub peer: Option<f64>,
+    /// How many times less than the peer's.
+    pub ratio: Option<f64>,
+    pub unit: &'static str,
+    pub settings: String,
+}
+
+impl Row {
+    pub fn new(name: String, ours: f64, peer: Option<f64>, unit: &'static str, settings: String) -> Self {
+        Row { name, ours, peer, ratio: peer.map(|peer| peer / ours), unit, settings }
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:<48} {:>10.2} {}", self.name, self.ours, self.unit)?;
+        match (self.peer, self.ratio) {
+            (Some(peer), Some(ratio)) => write!(out, "   peer {peer:>10.2} {}   {ratio:.2}×", self.unit),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub fn write(rows: &[Row]) -> Result<()> {
+    lorhai::files::write_json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/results.json"), &rows)
+}

@@ -1,0 +1,89 @@
+//! Which tokens see one another: the documents that stand one after another in the input.
+//!
+//! Attention alone works on documents laid side by side, `[documents, longest, …]`; every
+//! other layer works on the plain row of tokens.
+
+use crate::error::Result;
+use crate::native;
+use tch::{Device, Tensor};
+
+#[derive(Debug)]
+pub struct Documents {
+    pub count: i64,
+    /// Tokens of the longest.
+    pub longest: i64,
+    /// Absent where all are equally long, so that laying them side by side is a view.
+    ragged: Option<Ragged>,
+}
+
+#[derive(Debug)]
+struct Ragged {
+    /// int64 `[documents * longest]`: the token of each cell; any token beyond an end.
+    token_of_cell: Tensor,
+    /// int64 `[tokens]`: the cell of each token.
+    cell_of_token: Tensor,
+}
+
+impl Documents {
+    /// From the first token of each document and the number of tokens.
+    pub fn new(starts: &[usize], tokens: usize, device: Device) -> Result<Self> {
+        let ends = starts.iter().skip(1).copied().chain([tokens]);
+        let lengths: Vec<usize> = starts.iter().zip(ends).map(|(start, end)| end - start).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let is_even = lengths.iter().all(|&length| length == longest);
+        let ragged = if is_even { None } else { Some(Ragged::new(starts, &lengths, longest, device)?) };
+        Ok(Documents { count: starts.len() as i64, longest: longest as i64, ragged })
+    }
+
+    /// `[tokens, …]` to `[documents, longest, …]`. Cells beyond a document's end hold other
+    /// tokens: they stand on the right, where causal attention never looks.
+    pub fn side_by_side(&self, x: &Tensor) -> Result<Tensor> {
+        let mut shape = x.size();
+        shape.splice(0..1, [self.count, self.longest]);
+        Ok(match &self.ragged {
+            None => x.f_view(shape.as_slice())?,
+            Some(Ragged { token_of_cell, cell_of_token }) => {
+                native::take_rows(x, token_of_cell, cell_of_token)?.f_view(shape.as_slice())?
+            }
+        })
+    }
+
+    /// `[documents, longest, …]` to `[tokens, …]`.
+    pub fn in_a_row(&self, x: &Tensor) -> Result<Tensor> {
+        let flat = x.f_flatten(0, 1)?;
+        Ok(match &self.ragged {
+            None => flat,
+            Some(Ragged { cell_of_token, .. }) => flat.f_index_select(0, cell_of_token)?,
+        })
+    }
+}
+
+impl Ragged {
+    fn new(starts: &[usize], lengths: &[usize], longest: usize, device: Device) -> Result<Self> {
+        let (mut token_of_cell, mut cell_of_token) = (Vec::new(), Vec::new());
+        for (document, (&start, &length)) in starts.iter().zip(lengths).enumerate() {
+            for column in 0..longest {
+                token_of_cell.push((start + column.min(length - 1)) as i64);
+            }
+            cell_of_token.extend((0..length).map(|column| (document * longest + column) as i64));
+        }
+        let tensor = |values: &[i64]| Tensor::f_from_slice(values).and_then(|values| values.f_to_device(device));
+        Ok(Ragged { token_of_cell: tensor(&token_of_cell)?, cell_of_token: tensor(&cell_of_token)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_laid_side_by_side_and_back() {
+        let x = Tensor::arange(6, (tch::Kind::Float, Device::Cpu)).view([6, 1]);
+        for starts in [&[0, 1, 4][..], &[0, 2, 4], &[0]] {
+            let documents = Documents::new(starts, 6, Device::Cpu).unwrap();
+            let apart = documents.side_by_side(&x).unwrap();
+            assert_eq!(apart.size(), [documents.count, documents.longest, 1]);
+            assert!(documents.in_a_row(&apart).unwrap().equal(&x));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+// The small layers of the decoder as single nodes of the autograd graph: RMSNorm, rotary
+// embedding, SwiGLU. Each has its gradient written out, once as loops for f32 and bf16 on
+// the CPU, and once in libtorch's own operations for everything else; tests hold both
+// against autograd in f64.
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "shim.h"
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+namespace {
+
+// Sums in f32 at least.
+Tensor wide(const Tensor& x) {
+    return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+}
+
+struct RmsNorm : public Function<RmsNorm> {
+    // x [..., width], w [width]
+    static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w, double eps) {
+        Tensor x = given.contiguous(), y, rstd;
+        int64_t width = x.size(-1), count = x.numel() / width;
+        if (is_plain(x)) {
+            y = at::empty_like(x);
+            rstd = at::empty({count}, x.options().dtype(at::kFloat));
+            with_rows(x, [&](const auto& loops, auto* type) {
+                using T = std::remove_pointer_t<decltype(type)>;
+                over_rows(count, width, [&](int64_t from, int64_t to) {
+                    loops.norm(data<T>(x) + from * width, data<T>(w), data<T>(y) + from * width,
+                               data<float>(rstd) + from, to - from, width, static_cast<float>(eps));
+                });
+            });
+        } else {
+            Tensor flat = wide(x).reshape({count, width});
+            rstd = flat.square().mean(-1).add(eps).rsqrt();
+            y = w * (flat * rstd.unsqueeze(-1)).to(x.scalar_type()).reshape_as(x);
+        }
+        ctx->save_for_backward({x, w, rstd});
+        return y;
+    }
+
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        variable_list saved = ctx->get_saved_variables();
+        Tensor x = saved[0], w = saved[1], rstd = saved[2], dy = gradients[0].contiguous();
+        int64_t width = x.size(-1), count = x.numel() / width;
+        Tensor dx, dw;
+        if (is_plain(x)) {
+            dx = at::empty_like(x);
+            with_rows(x, [&](const auto& loops, auto* type) {
+                using T = std::remove_pointer_t<decltype(type)>;
+                over_rows(count, width, [&](int64_t from, int64_t to) {
+                    loops.norm_back(data<T>(x) + from * width, data<T>(w), data<float>(rstd) + from,
+                                    data<T>(dy) + from * width, data<T>(dx) + from * width, to - from, width);
+                });
+            });
+        } else {
+            Tensor inverse = rstd.unsqueeze(-1), flat = wide(x).reshape({count, width});
+            Tensor slope = wide(dy).reshape({count, width}) * wide(w);
+            Tensor along = (slope * flat).sum(-1, true);
+            Tensor flat_dx = slope * inverse - flat * (along * inverse.pow(3) / static_cast<double>(width));
+            dx = flat_dx.to(x.scalar_type()).reshape_as(x);
+        }
+        if (ctx->needs_input_grad(1)) {
+            Tensor unit = wide(x).reshape({count, width}) * rstd.unsqueeze(-1);
+            dw = (wide(dy).reshape({count, width}) * unit).sum(0).to(w.scalar_type());
+        }
+        return {dx, dw, Tensor()};
+    }
+};
+
+// [left, right] to [left * cos - right * sin, right * cos + left * sin]; sign -1 turns back.
+Tensor rotated(const Tensor& x, const Tensor& cos, const Tensor& sin, float sign) {
+    int64_t tokens = x.size(0), heads = x.size(1), half = x.size(2) / 2;
+    if (is_plain(x)) {
+        Tensor from = x.stride(2) == 1 && x.stride(1) == 2 * half ? x : x.contiguous();
+        Tensor y = at::empty({tokens, heads, 2 * half}, x.options());
+        int64_t stride = from.stride(0), width = heads * 2 * half;
+        with_rows(x, [&](const auto& loops, auto* type) {
+            using T = std::remove_pointer_t<decltype(type)>;
+            over_rows(tokens, width, [&](int64_t first, int64_t last) {
+                loops.rotate(data<T>(from) + first * stride, data<float>(cos) + first * half,
+                             data<float>(sin) + first * half, data<T>(y) + first * width, last - first, heads, half,
+                             stride, sign);
+            });
+        });
+        return y;
+    }
+    Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1) * sign;
+    Tensor left = x.narrow(2, 0, half), right = x.narrow(2, half, half);
+    return at::cat({left * c - right * s, right * c + left * s}, 2).to(x.scalar_type());
+}
+
+struct Rotate : public Function<Rotate> {
+    // x [tokens, heads, head_dim], cos and sin [tokens, head_dim / 2]
+    static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& cos, const Tensor& sin) {
+        ctx->save_for_backward({cos, sin});
+        return rotated(x, cos, sin, 1.0f);
+    }
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        variable_list saved = ctx->get_saved_variables();
+        return {rotated(gradients[0], saved[0], saved[1], -1.0f), Tensor(), Tensor()};
+    }
+};
+
+struct SwiGlu : public Function<SwiGlu> {
+    static Tensor forward(AutogradContext* ctx, const Tensor& given_gate, const Tensor& given_up) {
+        Tensor gate = given_gate.contiguous(), up = given_up.contiguous();
+        ctx->save_for_backward({gate, up});
+        if (!is_plain(gate)) return at::silu(gate) * up;
+        Tensor y = at::empty_like(gate);
+        with_rows(gate, [&](const auto& loops, auto* type) {
+            using T = std::remove_pointer_t<decltype(type)>;
+            at::parallel_for(0, gate.numel(), GRAIN, [&](int64_t from, int64_t to) {
+                loops.swiglu(data<T>(gate) + from, data<T>(up) + from, data<T>(y) + from, to - from);
+            });
+        });
+        return y;
+    }
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        variable_list saved = ctx->get_saved_variables();
+        Tensor gate = saved[0], up = saved[1], dy = gradients[0].contiguous();
+        if (!is_plain(gate)) {
+            Tensor sigmoid = at::sigmoid(gate);
+            return {dy * up * sigmoid * (1 + gate * (1 - sigmoid)), dy * gate * sigmoid};
+        }
+        Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
+        with_rows(gate, [&](const auto& loops, auto* type) {
+            using T = std::remove_pointer_t<decltype(type)>;
+            at::parallel_for(0, gate.numel(), GRAIN, [&](int64_t from, int64_t to) {
+                loops.swiglu_back(data<T>(gate) + from, data<T>(up) + from, data<T>(dy) + from, data<T>(dgate) + from,
+                                  data<T>(dup) + from, to - from);
+            });
+        });
+        return {dgate, dup};
+    }
+};
+
+// Rows of x by number; `inverse` says where each row of x went, and each goes somewhere.
+struct TakeRows : public Function<TakeRows> {
+    static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& index, const Tensor& inverse) {
+        ctx->save_for_backward({inverse});
+        return x.index_select(0, index);
+    }
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        return {gradients[0].index_select(0, ctx->get_saved_variables()[0]), Tensor(), Tensor()};
+    }
+};
+
+}  // namespace
+
+extern "C" {
+
+char* lorhai_rms_norm(const Tensor* x, const Tensor* w, double eps, Tensor** out) {
+    return guarded([&] { *out = new Tensor(RmsNorm::apply(*x, *w, eps)); });
+}
+
+char* lorhai_rotate(const Tensor* x, const Tensor* cos, const Tensor* sin, Tensor** out) {
+    return guarded([&] { *out = new Tensor(Rotate::apply(*x, *cos, *sin)); });
+}
+
+char* lorhai_swiglu(const Tensor* gate, const Tensor* up, Tensor** out) {
+    return guarded([&] { *out = new Tensor(SwiGlu::apply(*gate, *up)); });
+}
+
+char* lorhai_take_rows(const Tensor* x, const Tensor* index, const Tensor* inverse, Tensor** out) {
+    return guarded([&] { *out = new Tensor(TakeRows::apply(*x, *index, *inverse)); });
+}
+}

@@ -1,0 +1,186 @@
+// A frozen linear layer with the adapters of several token ranges folded into it.
+//
+//   y = x W' + b, and on the tokens of each adapter  y += s * drop(x) A' B'
+//
+// One node of the autograd graph. Backward makes no gradient of W unless asked for one, and
+// adds those of A and B straight into the buffers that the optimizer reads.
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "shim.h"
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// One adapter on the tokens from `begin` to `end`; as `native::Segment` in Rust.
+struct Segment {
+    const Tensor *a, *b;            // [r, in], [out, r]
+    const Tensor *grad_a, *grad_b;  // gradients are added to them
+    int64_t begin, end;
+    double scale;
+    double share;  // of channels dropped; 0 for none
+    uint64_t key;
+};
+
+namespace {
+
+struct Part {
+    Tensor grad_a, grad_b;
+    int64_t begin, end;
+    double scale, share;
+    uint64_t key;
+
+    Drop drop() const {
+        return {key, static_cast<uint32_t>(share * 4294967295.0), static_cast<float>(1.0 / (1.0 - share))};
+    }
+};
+
+// Travels from forward to backward; the matrices are there for forward alone.
+struct Parts : torch::CustomClassHolder {
+    std::vector<Part> parts;
+    std::vector<Tensor> matrices;  // A, B, A, B, …
+    Tensor places;  // int64 [tokens] on the CPU: row << 40 | column << 20
+};
+
+// The tokens of a part in the adapter's dtype, with dropout.
+Tensor adapter_input(const Tensor& x, const Tensor& a, const Part& part, const Tensor& places) {
+    Tensor own = x.narrow(0, part.begin, part.end - part.begin);
+    if (part.share == 0) return own.to(a.scalar_type());
+    int64_t tokens = own.size(0), width = own.size(1);
+    Tensor where = places.narrow(0, part.begin, tokens);
+    if (is_plain(x)) {
+        Tensor dropped = at::empty({tokens, width}, own.options().dtype(at::kFloat));
+        with_rows(x, [&](const auto& loops, auto* type) {
+            using T = std::remove_pointer_t<decltype(type)>;
+            over_rows(tokens, width, [&](int64_t from, int64_t to) {
+                loops.drop(data<T>(own) + from * width, data<float>(dropped) + from * width,
+                           data<int64_t>(where) + from, to - from, width, part.drop());
+            });
+        });
+        return dropped;
+    }
+    // The mask is made on the host, so that it is the same on every device.
+    Tensor mask = at::ones({tokens, width}, at::kFloat), masked = at::empty_like(mask);
+    rows().f32.drop(data<float>(mask), data<float>(masked), data<int64_t>(where), tokens, width, part.drop());
+    return own.to(a.scalar_type()) * masked.to(own.device()).to(a.scalar_type());
+}
+
+// dx of a part gets `gradient` through the same mask.
+void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& part, const Tensor& places) {
+    Tensor own = dx.narrow(0, part.begin, part.end - part.begin);
+    int64_t tokens = own.size(0), width = own.size(1);
+    Tensor where = places.narrow(0, part.begin, tokens);
+    if (!is_plain(dx)) {
+        Tensor through = gradient;
+        if (part.share != 0) {
+            Tensor mask = at::ones({tokens, width}, at::kFloat), masked = at::empty_like(mask);
+            rows().f32.drop(data<float>(mask), data<float>(masked), data<int64_t>(where), tokens, width, part.drop());
+            through = gradient * masked.to(own.device()).to(gradient.scalar_type());
+        }
+        own.copy_(own.to(through.scalar_type()) + through);
+        return;
+    }
+    with_rows(dx, [&](const auto& loops, auto* type) {
+        using T = std::remove_pointer_t<decltype(type)>;
+        over_rows(tokens, width, [&](int64_t from, int64_t to) {
+            T* into = data<T>(own) + from * width;
+            const float* what = data<float>(gradient) + from * width;
+            if (part.share == 0)
+                loops.add_scaled(into, what, (to - from) * width, 1.0f);
+            else
+                loops.add_dropped(into, what, data<int64_t>(where) + from, to - from, width, part.drop());
+        });
+    });
+}
+
+// y of a part += scale * s B'
+void add_output(const Tensor& y, const Tensor& s, const Tensor& b, const Part& part) {
+    Tensor own = y.narrow(0, part.begin, part.end - part.begin);
+    if (own.scalar_type() == s.scalar_type()) {
+        at::addmm_out(own, own, s, b.t(), 1.0, part.scale);
+        return;
+    }
+    Tensor low_rank = s.mm(b.t());
+    if (!is_plain(y)) {
+        own.copy_(own.to(low_rank.scalar_type()).add(low_rank, part.scale));
+        return;
+    }
+    with_rows(y, [&](const auto& loops, auto* type) {
+        using T = std::remove_pointer_t<decltype(type)>;
+        at::parallel_for(0, own.numel(), GRAIN, [&](int64_t from, int64_t to) {
+            loops.add_scaled(data<T>(own) + from, data<float>(low_rank) + from, to - from,
+                             static_cast<float>(part.scale));
+        });
+    });
+}
+
+struct AdaptedLinear : public Function<AdaptedLinear> {
+    // `leaf` is any trainable leaf of the parts: it puts this node into the graph.
+    static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w,
+                          const std::optional<Tensor>& bias, const Tensor& leaf,
+                          const c10::intrusive_ptr<Parts>& parts) {
+        Tensor x = given.contiguous();
+        Tensor y = bias ? at::addmm(*bias, x, w.t()) : x.mm(w.t());
+        variable_list saved = {x, w};
+        for (size_t i = 0; i < parts->parts.size(); ++i) {
+            const Part& part = parts->parts[i];
+            const Tensor &a = parts->matrices[2 * i], &b = parts->matrices[2 * i + 1];
+            Tensor s = adapter_input(x, a, part, parts->places).mm(a.t());
+            add_output(y, s, b, part);
+            saved.insert(saved.end(), {a, b, s});
+        }
+        parts->matrices.clear();
+        ctx->save_for_backward(saved);
+        ctx->saved_data["parts"] = c10::IValue::make_capsule(parts);
+        ctx->saved_data["bias"] = bias.has_value();
+        return y;
+    }
+
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        variable_list saved = ctx->get_saved_variables();
+        auto parts = c10::static_intrusive_pointer_cast<Parts>(ctx->saved_data["parts"].toCapsule());
+        Tensor x = saved[0], w = saved[1], dy = gradients[0].contiguous(), dx, dw, dbias;
+        bool wants_dx = ctx->needs_input_grad(0);
+        if (wants_dx) dx = dy.mm(w);
+        if (ctx->needs_input_grad(1)) dw = dy.t().mm(x);
+        if (ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)) dbias = dy.sum(0);
+        for (size_t i = 0; i < parts->parts.size(); ++i) {
+            const Part& part = parts->parts[i];
+            const Tensor &a = saved[2 + 3 * i], &b = saved[3 + 3 * i], &s = saved[4 + 3 * i];
+            Tensor own = dy.narrow(0, part.begin, part.end - part.begin).to(b.scalar_type());
+            Tensor ds = own.mm(b).mul_(part.scale);
+            Tensor grad_a = part.grad_a, grad_b = part.grad_b;
+            at::addmm_out(grad_b, grad_b, own.t(), s, 1.0, part.scale);
+            at::addmm_out(grad_a, grad_a, ds.t(), adapter_input(x, a, part, parts->places));
+            if (!wants_dx) continue;
+            if (part.share == 0 && dx.scalar_type() == ds.scalar_type()) {
+                Tensor into = dx.narrow(0, part.begin, part.end - part.begin);
+                at::addmm_out(into, into, ds, a);
+            } else {
+                add_input_gradient(dx, ds.mm(a), part, parts->places);
+            }
+        }
+        return {dx, dw, dbias, Tensor(), Tensor()};
+    }
+};
+
+}  // namespace
+
+extern "C" char* lorhai_linear(const Tensor* x, const Tensor* w, const Tensor* bias, const Segment* segments,
+                               size_t count, const Tensor* places, Tensor** out) {
+    return guarded([&] {
+        auto parts = c10::make_intrusive<Parts>();
+        parts->places = *places;
+        for (size_t i = 0; i < count; ++i) {
+            const Segment& own = segments[i];
+            parts->parts.push_back(
+                {*own.grad_a, *own.grad_b, own.begin, own.end, own.scale, own.share, own.key});
+            parts->matrices.push_back(*own.a);
+            parts->matrices.push_back(*own.b);
+        }
+        std::optional<Tensor> optional_bias;
+        if (bias) optional_bias = *bias;
+        Tensor leaf = count ? *segments[0].a : Tensor();
+        *out = new Tensor(AdaptedLinear::apply(*x, *w, optional_bias, leaf, parts));
+    });
+}

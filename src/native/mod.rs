@@ -1,0 +1,190 @@
+//! What tch lacks or is slow at: a small C++ shim over libtorch, compiled by `build.rs`.
+//!
+//! | file | defines |
+//! |---|---|
+//! | `rows.h`, `rows.inc` | loops over plain memory, compiled for several kinds of processor |
+//! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
+//! | `linear.cpp` | a frozen linear layer with the adapters of several token ranges |
+//! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
+//!
+//! Every operation takes part in autograd and works for each dtype on each device: loops
+//! for f32 and bf16 on the CPU, libtorch's own operations elsewhere. A foundation: it knows
+//! tensors, but no model.
+
+use crate::error::{Error, Result};
+use crate::random::Key;
+use std::ffi::{c_char, c_void, CStr};
+use std::ptr::{null, null_mut};
+use tch::Tensor;
+
+/// A tensor as C++ sees it: `at::Tensor*`.
+type Raw = *const c_void;
+
+/// One adapter on a range of tokens, as `Segment` in `linear.cpp`.
+#[repr(C)]
+struct RawSegment {
+    a: Raw,
+    b: Raw,
+    grad_a: Raw,
+    grad_b: Raw,
+    begin: i64,
+    end: i64,
+    scale: f64,
+    share: f64,
+    key: u64,
+}
+
+/// As `AdamStep` in `rows.h`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct AdamStep {
+    pub one_minus_beta1: f32,
+    pub beta2: f32,
+    pub one_minus_beta2: f32,
+    pub eps: f32,
+    /// Learning rate times weight decay.
+    pub decay: f32,
+    /// Learning rate over the bias correction of the mean.
+    pub step_size: f32,
+    /// The square root of the bias correction of the square.
+    pub bias2: f32,
+    /// What the gradient is multiplied by first.
+    pub clip: f32,
+}
+
+extern "C" {
+    fn lorhai_rms_norm(x: Raw, w: Raw, eps: f64, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_rotate(x: Raw, cos: Raw, sin: Raw, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_swiglu(gate: Raw, up: Raw, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_take_rows(x: Raw, index: Raw, inverse: Raw, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_linear(
+        x: Raw,
+        w: Raw,
+        bias: Raw,
+        segments: *const RawSegment,
+        count: usize,
+        places: Raw,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
+    fn lorhai_token_losses(hidden: Raw, w: Raw, targets: Raw, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_adamw(theta: Raw, gradient: Raw, mean: Raw, square: Raw, decayed: Raw, step: AdamStep) -> *mut c_char;
+    fn lorhai_norm(x: Raw) -> f64;
+    fn lorhai_set_grad(leaf: Raw, gradient: Raw) -> *mut c_char;
+}
+
+fn raw(x: &Tensor) -> Raw {
+    x.as_ptr().cast()
+}
+
+fn optional(x: Option<&Tensor>) -> Raw {
+    x.map_or(null(), raw)
+}
+
+fn checked(message: *mut c_char) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the shim gives a text that it made with strdup, and forgets it.
+    let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
+    unsafe { libc::free(message.cast()) };
+    Err(Error::from(tch::TchError::Torch(text)))
+}
+
+/// Calls a function of the shim that gives a new tensor.
+fn made(call: impl FnOnce(*mut *mut c_void) -> *mut c_char) -> Result<Tensor> {
+    let mut out = null_mut();
+    checked(call(&mut out))?;
+    // SAFETY: without a message `out` is a new `at::Tensor` that is ours to delete.
+    Ok(unsafe { Tensor::from_ptr(out.cast()) })
+}
+
+/// `w · x / sqrt(mean(x²) + eps)` over the last dimension; x `[…, width]`, w `[width]`.
+pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
+    // SAFETY (here and below): the tensors live as long as the call, and errors are caught.
+    made(|out| unsafe { lorhai_rms_norm(raw(x), raw(w), eps, out) })
+}
+
+/// Rotary embedding: x `[tokens, heads, head_dim]`, cos and sin f32 `[tokens, head_dim / 2]`.
+pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    made(|out| unsafe { lorhai_rotate(raw(x), raw(cos), raw(sin), out) })
+}
+
+/// `silu(gate) · up`, entry by entry.
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    made(|out| unsafe { lorhai_swiglu(raw(gate), raw(up), out) })
+}
+
+/// Rows of x by number (int64); `inverse` says at which place each row of x is found again,
+/// and gradients are taken from there alone.
+pub fn take_rows(x: &Tensor, index: &Tensor, inverse: &Tensor) -> Result<Tensor> {
+    made(|out| unsafe { lorhai_take_rows(raw(x), raw(index), raw(inverse), out) })
+}
+
+/// One adapter's part in a linear layer, on the tokens from `begin` to `end`.
+#[derive(Debug)]
+pub struct Segment<'a> {
+    /// `[r, in_features]`
+    pub a: &'a Tensor,
+    /// `[out_features, r]`
+    pub b: &'a Tensor,
+    /// Gradients are added to these in the backward pass; of the shapes of `a` and `b`.
+    pub grad_a: &'a Tensor,
+    pub grad_b: &'a Tensor,
+    pub begin: i64,
+    pub end: i64,
+    pub scale: f64,
+    /// The share of channels dropped, and the key of their randomness; 0 in evaluation.
+    pub share: f64,
+    pub key: Key,
+}
+
+/// `x Wᵀ + b`, and on the tokens of each segment `+ scale · drop(x) Aᵀ Bᵀ`.
+///
+/// x `[tokens, in_features]`; `places` int64 `[tokens]` on the CPU names each token for its
+/// dropout: `row << 40 | column << 20`.
+pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, segments: &[Segment], places: &Tensor) -> Result<Tensor> {
+    let segments: Vec<RawSegment> = segments
+        .iter()
+        .map(|own| RawSegment {
+            a: raw(own.a),
+            b: raw(own.b),
+            grad_a: raw(own.grad_a),
+            grad_b: raw(own.grad_b),
+            begin: own.begin,
+            end: own.end,
+            scale: own.scale,
+            share: own.share,
+            key: own.key.value(),
+        })
+        .collect();
+    let (first, count) = (segments.as_ptr(), segments.len());
+    made(|out| unsafe { lorhai_linear(raw(x), raw(w), optional(bias), first, count, raw(places), out) })
+}
+
+/// The cross-entropy in nats of every token, `[tokens]`, in f32 at least: hidden
+/// `[tokens, width]`, the frozen output matrix `[vocabulary, width]`, targets int64.
+pub fn token_losses(hidden: &Tensor, w: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    made(|out| unsafe { lorhai_token_losses(raw(hidden), raw(w), raw(targets), out) })
+}
+
+/// One AdamW step in place; flat f32 tensors of equal length on the CPU.
+pub fn adamw(
+    theta: &Tensor,
+    gradient: &Tensor,
+    mean: &Tensor,
+    square: &Tensor,
+    decayed: Option<&Tensor>,
+    step: AdamStep,
+) -> Result<()> {
+    checked(unsafe { lorhai_adamw(raw(theta), raw(gradient), raw(mean), raw(square), optional(decayed), step) })
+}
+
+/// The Euclidean norm of a contiguous f32 tensor on the CPU, summed in f64.
+pub fn norm(x: &Tensor) -> f64 {
+    unsafe { lorhai_norm(raw(x)) }
+}
+
+/// Makes `gradient` the tensor that gradients of `leaf` are added to.
+pub fn set_grad(leaf: &Tensor, gradient: &Tensor) -> Result<()> {
+    checked(unsafe { lorhai_set_grad(raw(leaf), raw(gradient)) })
+}

@@ -1,0 +1,61 @@
+// Loops over rows of plain memory, compiled once for each kind of processor (rows_*.cpp) and
+// chosen at the first call. They know nothing of tensors; ops_*.cpp give them pointers.
+//
+// Numbers are computed in f32 whatever their storage. A NaN in goes through to what depends
+// on it: nothing here is compiled with finite-math assumptions.
+#pragma once
+#include <cstdint>
+
+// bfloat16 as it is stored: the upper half of an f32.
+struct Bf16 {
+    uint16_t bits;
+};
+
+// What adds dropout to `width` channels of one token: a pure function of key and place.
+struct Drop {
+    uint64_t key;
+    uint32_t threshold;  // a channel is dropped where its 32 random bits are below it
+    float keep;          // 1 / (1 - share), what the others are multiplied by
+};
+
+// One learning step of AdamW over a flat range.
+struct AdamStep {
+    float one_minus_beta1, beta2, one_minus_beta2, eps;
+    float decay;        // lr * weight_decay
+    float step_size;    // lr / (1 - beta1^t)
+    float bias2;        // sqrt(1 - beta2^t)
+    float clip;         // the gradient is multiplied by it first
+};
+
+template <typename T>
+struct TypedRows {
+    // y = w * x / sqrt(mean(x^2) + eps); rstd gets the divisor's inverse, one a row.
+    void (*norm)(const T* x, const T* w, T* y, float* rstd, int64_t rows, int64_t width, float eps);
+    void (*norm_back)(const T* x, const T* w, const float* rstd, const T* dy, T* dx, int64_t rows, int64_t width);
+    // Rotates `heads` of 2 * half channels each; sign -1 turns back. cos, sin: [tokens, half].
+    void (*rotate)(const T* x, const float* cos, const float* sin, T* y, int64_t tokens, int64_t heads, int64_t half,
+                   int64_t stride, float sign);
+    void (*swiglu)(const T* gate, const T* up, T* y, int64_t count);
+    void (*swiglu_back)(const T* gate, const T* up, const T* dy, T* dgate, T* dup, int64_t count);
+    // loss = logsumexp(logits) - logits[target]; with `grad` the logits become softmax - onehot.
+    void (*cross_entropy)(T* logits, const int64_t* targets, float* losses, int64_t rows, int64_t width, bool grad);
+    // y = x * mask, in f32.
+    void (*drop)(const T* x, float* y, const int64_t* places, int64_t rows, int64_t width, Drop drop);
+    // y += x * mask.
+    void (*add_dropped)(T* y, const float* x, const int64_t* places, int64_t rows, int64_t width, Drop drop);
+    // y += scale * x.
+    void (*add_scaled)(T* y, const float* x, int64_t count, float scale);
+};
+
+struct Rows {
+    TypedRows<float> f32;
+    TypedRows<Bf16> bf16;
+    // `decayed` is 1 where weight decay applies, or null for everywhere.
+    void (*adamw)(float* theta, const float* gradient, float* mean, float* square, const float* decayed, int64_t count,
+                  AdamStep step);
+    // The sum of squares, in f64.
+    double (*sum_squares)(const float* x, int64_t count);
+};
+
+// The loops for this processor.
+const Rows& rows();

@@ -1,0 +1,3 @@
+// The loops of rows.inc for processors with avx2; see build.rs for the flags.
+#define ROWS rows_avx2
+#include "rows.inc"

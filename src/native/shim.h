@@ -1,0 +1,53 @@
+// What the files of this folder share: tensors come as pointers, failures go back as text.
+#pragma once
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <cstring>
+#include <exception>
+
+#include "rows.h"
+
+using at::Tensor;
+
+// Runs `body` and gives null, or what went wrong as text that the caller frees.
+template <typename F>
+char* guarded(F body) {
+    try {
+        body();
+        return nullptr;
+    } catch (const c10::Error& error) {
+        return strdup(error.what_without_backtrace());
+    } catch (const std::exception& error) {
+        return strdup(error.what());
+    }
+}
+
+// May the loops of rows.h work on it?
+inline bool is_plain(const Tensor& x) {
+    return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+// Elements that one task should have, so that starting it costs little beside.
+constexpr int64_t GRAIN = 1 << 15;
+
+// Splits `count` rows of `width` elements among threads: `body(first, last)`.
+template <typename F>
+void over_rows(int64_t count, int64_t width, F body) {
+    int64_t grain = std::max<int64_t>(1, GRAIN / std::max<int64_t>(1, width));
+    at::parallel_for(0, count, grain, body);
+}
+
+// Calls `body` with the loops for the dtype of `x` and a null pointer of its element type.
+template <typename F>
+void with_rows(const Tensor& x, F body) {
+    if (x.scalar_type() == at::kBFloat16)
+        body(rows().bf16, static_cast<Bf16*>(nullptr));
+    else
+        body(rows().f32, static_cast<float*>(nullptr));
+}
+
+template <typename T>
+T* data(const Tensor& x) {
+    return static_cast<T*>(x.data_ptr());
+}

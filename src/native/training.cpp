@@ -1,0 +1,105 @@
+// The two ends of a training step: the loss over a large vocabulary, and the optimizer.
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "shim.h"
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+namespace {
+
+// The logits that are held at a time, in bytes; and the fewest tokens at a time, since each
+// piece reads the whole output matrix.
+constexpr int64_t PIECE_BYTES = 96 << 20;
+constexpr int64_t FEWEST = 64;
+
+// Losses of one piece, [count] in f32 at least. With `grad` the logits become their gradient.
+Tensor piece_losses(Tensor& logits, const Tensor& targets, bool grad) {
+    if (!is_plain(logits)) {
+        Tensor scores = logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
+        Tensor log_p = at::log_softmax(scores, -1), own = targets.unsqueeze(1);
+        Tensor losses = -log_p.gather(1, own).squeeze(1);
+        if (grad) {
+            Tensor slope = log_p.exp();
+            slope.scatter_add_(1, own, at::full_like(own, -1, slope.options()));
+            logits = slope.to(logits.scalar_type());
+        }
+        return losses;
+    }
+    int64_t count = logits.size(0), width = logits.size(1);
+    Tensor losses = at::empty({count}, logits.options().dtype(at::kFloat));
+    with_rows(logits, [&](const auto& loops, auto* type) {
+        using T = std::remove_pointer_t<decltype(type)>;
+        over_rows(count, width, [&](int64_t from, int64_t to) {
+            loops.cross_entropy(data<T>(logits) + from * width, data<int64_t>(targets) + from,
+                                data<float>(losses) + from, to - from, width, grad);
+        });
+    });
+    return losses;
+}
+
+// The cross-entropy of every token under a frozen output matrix, in nats. The logits are
+// made piece by piece and never kept: their gradient goes on to the hidden states at once.
+struct TokenLosses : public Function<TokenLosses> {
+    // hidden [count, width], w [vocabulary, width], targets int64 [count]
+    static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w, const Tensor& targets,
+                          bool grad) {
+        Tensor hidden = given.contiguous();
+        int64_t count = hidden.size(0), row = w.size(0) * static_cast<int64_t>(hidden.element_size());
+        int64_t piece = std::max(FEWEST, PIECE_BYTES / std::max<int64_t>(1, row));
+        std::vector<Tensor> losses;
+        Tensor slope = grad ? at::empty_like(hidden) : Tensor();
+        for (int64_t from = 0; from < count; from += piece) {
+            int64_t size = std::min(piece, count - from);
+            Tensor logits = hidden.narrow(0, from, size).mm(w.t());
+            losses.push_back(piece_losses(logits, targets.narrow(0, from, size), grad));
+            if (grad) {
+                Tensor into = slope.narrow(0, from, size);
+                at::mm_out(into, logits, w);
+            }
+        }
+        if (grad) ctx->save_for_backward({slope});
+        return at::cat(losses);
+    }
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Tensor slope = ctx->get_saved_variables()[0];
+        Tensor weighted = slope * gradients[0].unsqueeze(1).to(slope.scalar_type());
+        return {weighted, Tensor(), Tensor(), Tensor()};
+    }
+};
+
+}  // namespace
+
+extern "C" {
+
+char* lorhai_token_losses(const Tensor* hidden, const Tensor* w, const Tensor* targets, Tensor** out) {
+    return guarded([&] {
+        bool grad = hidden->requires_grad() && at::GradMode::is_enabled();
+        *out = new Tensor(TokenLosses::apply(*hidden, *w, *targets, grad));
+    });
+}
+
+// One AdamW step over flat f32 tensors on the CPU.
+char* lorhai_adamw(const Tensor* theta, const Tensor* gradient, const Tensor* mean, const Tensor* square,
+                   const Tensor* decayed, AdamStep step) {
+    return guarded([&] {
+        at::parallel_for(0, theta->numel(), GRAIN, [&](int64_t from, int64_t to) {
+            rows().adamw(data<float>(*theta) + from, data<float>(*gradient) + from, data<float>(*mean) + from,
+                         data<float>(*square) + from, decayed ? data<float>(*decayed) + from : nullptr, to - from,
+                         step);
+        });
+        theta->unsafeGetTensorImpl()->bump_version();
+    });
+}
+
+// The Euclidean norm of a flat f32 tensor on the CPU, summed in f64.
+double lorhai_norm(const Tensor* x) {
+    return std::sqrt(rows().sum_squares(data<float>(*x), x->numel()));
+}
+
+// Makes `gradient` the place where gradients of `leaf` add up.
+char* lorhai_set_grad(const Tensor* leaf, const Tensor* gradient) {
+    return guarded([&] { leaf->mutable_grad() = *gradient; });
+}
+}

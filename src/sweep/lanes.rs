@@ -1,0 +1,101 @@
+//! Which trials train side by side, and in which threads.
+//!
+//! On a CPU every thread trains its own trials, from the first step to the last, over the
+//! one base: nothing is handed from thread to thread in between, which is where small
+//! matrix products lose their time. On a GPU all of them share one lane.
+
+use super::lora::{run_group, Shared, Task};
+use super::memory;
+use super::record::Outcome;
+use crate::error::{Error, Result};
+use crate::model::Decoder;
+use crate::train::progress::SharedProgress;
+use tch::Device;
+
+/// More trials than this in one lane gain nothing: its matrix products are large by then.
+const MOST_IN_A_LANE: usize = 16;
+
+/// How a sweep's trials are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lanes {
+    /// Threads that train trials of their own.
+    pub lanes: usize,
+    /// The most trials side by side, over all lanes.
+    pub at_once: usize,
+}
+
+impl Lanes {
+    /// Plans for `tasks` on this machine: one lane for each thread of a CPU, and as many
+    /// trials in each as the memory that is free now takes, by a measured step of the
+    /// largest.
+    pub fn plan(decoder: &Decoder, shared: Shared, tasks: &[Task]) -> Result<Self> {
+        let lanes = match decoder.device {
+            Device::Cpu => (tch::get_num_threads().max(1) as usize).min(tasks.len().max(1)),
+            _ => 1,
+        };
+        let fit = match tasks.iter().max_by_key(|task| task.spec.r) {
+            Some(largest) if tasks.len() > 1 => memory::trials_that_fit(decoder, shared, largest)?,
+            _ => 1,
+        };
+        let lanes = lanes.min(fit);
+        Ok(Lanes { lanes, at_once: fit.min(lanes * MOST_IN_A_LANE).min(tasks.len().max(1)) })
+    }
+
+    /// Trains `tasks`, at most `at_once` of them; gives one outcome for each, in order.
+    pub fn run(
+        self,
+        decoder: &Decoder,
+        shared: Shared,
+        tasks: &[Task],
+        progress: &SharedProgress,
+    ) -> Vec<Result<Outcome>> {
+        let lanes = self.lanes.min(tasks.len());
+        if lanes < 2 {
+            return run_group(decoder, shared, tasks, progress);
+        }
+        let threads = tch::get_num_threads();
+        let places = spread(tasks, lanes);
+        let mut outcomes: Vec<Option<Result<Outcome>>> = tasks.iter().map(|_| None).collect();
+        std::thread::scope(|scope| {
+            let started: Vec<_> = places
+                .iter()
+                .map(|places| {
+                    let own: Vec<Task> = places.iter().filter_map(|&at| tasks.get(at).copied()).collect();
+                    let decoder = decoder.share();
+                    scope.spawn(move || {
+                        tch::set_num_threads(1);
+                        run_group(&decoder, shared, &own, progress)
+                    })
+                })
+                .collect();
+            for (lane, places) in started.into_iter().zip(&places) {
+                let mut found = lane.join().unwrap_or_default().into_iter();
+                for &at in places {
+                    outcomes[at] = found.next();
+                }
+            }
+        });
+        tch::set_num_threads(threads);
+        outcomes
+            .into_iter()
+            .map(|outcome| outcome.unwrap_or_else(|| Err(Error::bug("the thread of this trial ended early"))))
+            .collect()
+    }
+}
+
+/// Task numbers by lane: the costliest first, each to the lane that has the least to do.
+fn spread(tasks: &[Task], lanes: usize) -> Vec<Vec<usize>> {
+    // The base costs every trial the same; on top of it comes what grows with the rank.
+    const BASE: i64 = 32;
+    let cost = |task: &Task| (BASE + task.spec.r) as u64 * task.config.batch as u64 * task.config.steps.max(1);
+    let mut order: Vec<usize> = (0..tasks.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(cost(&tasks[at])));
+    let mut spread = vec![(0_u64, Vec::new()); lanes];
+    for at in order {
+        if let Some((load, own)) = spread.iter_mut().min_by_key(|(load, _)| *load) {
+            *load += cost(&tasks[at]);
+            own.push(at);
+        }
+    }
+    spread.into_iter().map(|(_, own)| own).collect()
+}

@@ -1,0 +1,66 @@
+//! Trains sampled trials of a finished sweep again, each alone, and tells how far the results
+//! lie apart: what a trial's company did to it.
+
+use super::lora::{run_group, Shared, Task};
+use super::results::SweepResult;
+use super::trial::Trial;
+use crate::error::{Error, Kind, Result};
+use crate::lora::peft;
+use crate::model::Decoder;
+use crate::train::progress::SharedProgress;
+use std::fmt;
+
+/// How many trials are trained again.
+const SAMPLES: usize = 2;
+
+/// The distance between a trial in company and alone, relative to it alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deviation {
+    /// The trial's point.
+    pub trial: String,
+    /// Of the held-out loss, or of the training loss where nothing was held out.
+    pub loss: f64,
+    /// Of all adapter weights together, by Euclidean norms.
+    pub weights: f64,
+}
+
+impl fmt::Display for Deviation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Deviation { trial, loss, weights } = self;
+        write!(out, "{trial} trained alone: loss off by {loss:.1e}, weights by {weights:.1e} (relative)")
+    }
+}
+
+/// Trains the first and the last finished trial again, in a folder that is then removed.
+pub fn verify(decoder: &Decoder, shared: Shared, tasks: &[Task], result: &SweepResult) -> Result<Vec<Deviation>> {
+    let finished =
+        |task: &&Task| result.rows().iter().any(|row| row.index == task.trial.index && row.outcome().is_some());
+    let finished: Vec<&Task> = tasks.iter().filter(finished).collect();
+    let step = finished.len().saturating_sub(1).max(1) / (SAMPLES - 1);
+    finished.into_iter().step_by(step).take(SAMPLES).map(|task| deviation(decoder, shared, task, result)).collect()
+}
+
+fn deviation(decoder: &Decoder, shared: Shared, task: &Task, result: &SweepResult) -> Result<Deviation> {
+    let scratch =
+        tempfile::tempdir().map_err(|error| Error::new(Kind::File, format!("cannot make a folder: {error}")))?;
+    let trial = Trial { dir: scratch.path().join(&task.trial.name), ..task.trial.clone() };
+    let silent = SharedProgress::new(0, true);
+    let alone = run_group(decoder, shared, &[Task { trial: &trial, ..*task }], &silent).pop();
+    let alone = alone.unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
+    let row = result.rows().iter().find(|row| row.index == task.trial.index);
+    let together =
+        row.and_then(|row| row.outcome()).ok_or_else(|| Error::bug("a finished trial without an outcome"))?;
+    let loss = |eval: Option<f64>, train: f64| eval.unwrap_or(train);
+    let (expected, found) = (loss(alone.eval_loss, alone.train_loss), loss(together.eval_loss, together.train_loss));
+    let weights = |trial: &Trial| -> Result<tch::Tensor> {
+        let adapter = peft::load(&trial.adapter_dir(), &decoder.config, decoder.device)?;
+        Ok(adapter.parameters.flat().f_detach()?.f_to_kind(tch::Kind::Double)?)
+    };
+    let (alone, together) = (weights(&trial)?, weights(task.trial)?);
+    let distance = together.f_sub(&alone)?.f_norm()?.f_double_value(&[])?;
+    Ok(Deviation {
+        trial: task.trial.point.to_string(),
+        loss: (found - expected).abs() / expected.abs().max(1e-12),
+        weights: distance / alone.f_norm()?.f_double_value(&[])?.max(1e-12),
+    })
+}

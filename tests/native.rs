@@ -1,0 +1,231 @@
+//! The hand-written gradients of `src/native/`: in f64 against autograd on random shapes, and
+//! the loops for f32 and bf16 against f64.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use lorhai::native::{self, Segment};
+use lorhai::random::Key;
+use tch::{Device, Kind, Reduction, Tensor};
+
+const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+/// Relative bounds of outputs and gradients, by dtype.
+const BOUNDS: [(Kind, f64); 3] = [(Kind::Double, 1e-10), (Kind::Float, 2e-5), (Kind::BFloat16, 2e-2)];
+
+fn random(shape: &[i64]) -> Tensor {
+    Tensor::randn(shape, F64)
+}
+
+/// The distance of two tensors over the size of the second.
+fn off(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.size(), expected.size());
+    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    ((&found - &expected).norm() / expected.norm().clamp_min(1e-30)).double_value(&[])
+}
+
+/// Runs `ours` in every dtype and `plain` in f64 on the same leaves (as the dtype stores
+/// them); compares the output and every gradient of a random weighting of it.
+fn compare(
+    what: &str,
+    inputs: &[Tensor],
+    ours: &dyn Fn(&[Tensor]) -> lorhai::Result<Tensor>,
+    plain: &dyn Fn(&[Tensor]) -> Tensor,
+) {
+    for (kind, bound) in BOUNDS {
+        let stored: Vec<Tensor> = inputs.iter().map(|x| x.to_kind(kind)).collect();
+        let leaves = |kind: Kind| -> Vec<Tensor> {
+            stored.iter().map(|x| x.to_kind(kind).detach().copy().set_requires_grad(true)).collect()
+        };
+        let (mine, theirs) = (leaves(kind), leaves(Kind::Double));
+        let (found, expected) = (ours(&mine).unwrap(), plain(&theirs));
+        assert!(off(&found, &expected) < bound, "{what} {kind:?}: output is off by {:.1e}", off(&found, &expected));
+        let weights = random(&expected.size());
+        (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
+        (expected * weights).sum(Kind::Double).backward();
+        for (at, (mine, theirs)) in mine.iter().zip(&theirs).enumerate() {
+            let distance = off(&mine.grad(), &theirs.grad());
+            assert!(distance < bound, "{what} {kind:?}: gradient {at} is off by {distance:.1e}");
+        }
+    }
+}
+
+#[test]
+fn rms_norm() {
+    for (rows, width) in [(1, 5), (3, 7), (17, 64), (2, 1000)] {
+        let inputs = [random(&[rows, width]), random(&[width])];
+        let plain = |x: &[Tensor]| {
+            let inverse = (x[0].square().mean_dim(-1, true, Kind::Double) + 1e-6).rsqrt();
+            &x[1] * (&x[0] * inverse)
+        };
+        compare("rms_norm", &inputs, &|x| native::rms_norm(&x[0], &x[1], 1e-6), &plain);
+    }
+}
+
+#[test]
+fn rotate() {
+    for (tokens, heads, half) in [(1, 1, 1), (5, 3, 4), (33, 2, 32)] {
+        let angles = random(&[tokens, half]);
+        let (cos, sin) = (angles.cos(), angles.sin());
+        let plain = |x: &[Tensor]| {
+            let (left, right) = (x[0].narrow(2, 0, half), x[0].narrow(2, half, half));
+            let (cos, sin) = (cos.unsqueeze(1), sin.unsqueeze(1));
+            Tensor::cat(&[&left * &cos - &right * &sin, &right * &cos + &left * &sin], 2)
+        };
+        let ours = |x: &[Tensor]| {
+            let kind = if x[0].kind() == Kind::Double { Kind::Double } else { Kind::Float };
+            native::rotate(&x[0], &cos.to_kind(kind), &sin.to_kind(kind))
+        };
+        compare("rotate", &[random(&[tokens, heads, 2 * half])], &ours, &plain);
+    }
+}
+
+#[test]
+fn swiglu() {
+    for shape in [[1, 1], [7, 33], [64, 160]] {
+        let inputs = [random(&shape) * 4.0, random(&shape)];
+        compare("swiglu", &inputs, &|x| native::swiglu(&x[0], &x[1]), &|x| x[0].silu() * &x[1]);
+    }
+}
+
+#[test]
+fn extremes_stay_themselves() {
+    let x = Tensor::from_slice(&[f32::NAN, f32::INFINITY, -200.0, 200.0, 0.0, -1e-30]);
+    let y = Vec::<f32>::try_from(native::swiglu(&x, &x.ones_like()).unwrap()).unwrap();
+    assert!(y[0].is_nan(), "a NaN must not get lost: {y:?}");
+    assert_eq!((y[1], y[3], y[4]), (f32::INFINITY, 200.0, 0.0));
+    assert!(y[2].abs() < 1e-30, "{y:?}");
+    let hidden = Tensor::from_slice(&[f32::NAN, 1.0]).view([1, 2]);
+    let losses = native::token_losses(
+        &hidden,
+        &Tensor::ones([40, 2], (Kind::Float, Device::Cpu)),
+        &Tensor::from_slice(&[3_i64]),
+    );
+    assert!(losses.unwrap().double_value(&[0]).is_nan());
+}
+
+#[test]
+fn token_losses() {
+    for (tokens, width, vocabulary) in [(1, 3, 5), (70, 16, 33), (130, 8, 300)] {
+        let weight = random(&[vocabulary, width]);
+        let targets = Tensor::randint(vocabulary, [tokens], (Kind::Int64, Device::Cpu));
+        let plain = |x: &[Tensor]| {
+            let weight = weight.to_kind(Kind::BFloat16).to_kind(Kind::Double);
+            x[0].matmul(&weight.tr()).cross_entropy_loss(&targets, None::<&Tensor>, Reduction::None, -100, 0.0)
+        };
+        let ours = |x: &[Tensor]| {
+            let weight = weight.to_kind(Kind::BFloat16).to_kind(x[0].kind());
+            native::token_losses(&x[0], &weight, &targets)
+        };
+        compare("token_losses", &[random(&[tokens, width])], &ours, &plain);
+    }
+}
+
+/// Several adapters of different rank on ranges of one input, with and without dropout.
+#[test]
+fn linear_with_adapters() {
+    for (share, bias) in [(0.0, true), (0.3, false), (0.3, true)] {
+        let (tokens, wide, out) = (41, 10, 6);
+        let ranges = [(0, 9, 1), (9, 30, 4), (35, 41, 3)];
+        let places: Vec<i64> = (0..tokens).map(|token| (token / 5) << 40 | (token % 5) << 20).collect();
+        let places = Tensor::from_slice(&places);
+        let bias = bias.then(|| random(&[out]));
+        let key = |at: usize| Key::new(7).numbered(at as u64);
+        for (kind, bound) in BOUNDS {
+            // Adapters are f32 over bf16, and of the base's dtype otherwise.
+            let inner = if kind == Kind::BFloat16 { Kind::Float } else { kind };
+            let as_stored = |x: &Tensor, kind: Kind| x.to_kind(kind);
+            let x = as_stored(&random(&[tokens, wide]), kind);
+            let w = as_stored(&random(&[out, wide]), kind);
+            let mine = x.copy().set_requires_grad(true);
+            let theirs = x.to_kind(Kind::Double).copy().set_requires_grad(true);
+            let matrices: Vec<[Tensor; 2]> = ranges
+                .iter()
+                .map(|&(_, _, r)| [random(&[r, wide]), random(&[out, r])].map(|m| m.to_kind(inner)))
+                .collect();
+            let leaves: Vec<[Tensor; 2]> =
+                matrices.iter().map(|pair| pair.each_ref().map(|m| m.copy().set_requires_grad(true))).collect();
+            let gradients: Vec<[Tensor; 2]> =
+                matrices.iter().map(|pair| pair.each_ref().map(Tensor::zeros_like)).collect();
+            let segments: Vec<Segment> = ranges
+                .iter()
+                .enumerate()
+                .map(|(at, &(begin, end, _))| Segment {
+                    a: &leaves[at][0],
+                    b: &leaves[at][1],
+                    grad_a: &gradients[at][0],
+                    grad_b: &gradients[at][1],
+                    begin,
+                    end,
+                    scale: 0.5 + at as f64,
+                    share,
+                    key: key(at),
+                })
+                .collect();
+            let stored_bias = bias.as_ref().map(|bias| bias.to_kind(kind));
+            let found = native::linear(&mine, &w, stored_bias.as_ref(), &segments, &places).unwrap();
+
+            let plain: Vec<[Tensor; 2]> = matrices
+                .iter()
+                .map(|pair| pair.each_ref().map(|m| m.to_kind(Kind::Double).copy().set_requires_grad(true)))
+                .collect();
+            let mut expected = theirs.matmul(&w.to_kind(Kind::Double).tr());
+            if let Some(bias) = &stored_bias {
+                expected += bias.to_kind(Kind::Double);
+            }
+            for (at, &(begin, end, _)) in ranges.iter().enumerate() {
+                let own = theirs.narrow(0, begin, end - begin) * mask(&places, begin, end, wide, share, key(at));
+                let part = own.matmul(&plain[at][0].tr()).matmul(&plain[at][1].tr()) * (0.5 + at as f64);
+                expected = Tensor::cat(
+                    &[
+                        expected.narrow(0, 0, begin),
+                        expected.narrow(0, begin, end - begin) + part,
+                        expected.narrow(0, end, tokens - end),
+                    ],
+                    0,
+                );
+            }
+            assert!(off(&found, &expected) < bound, "{kind:?}: output {:.1e}", off(&found, &expected));
+            let weights = random(&[tokens, out]);
+            (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
+            (expected * weights).sum(Kind::Double).backward();
+            assert!(
+                off(&mine.grad(), &theirs.grad()) < bound,
+                "{kind:?}: dx {:.1e}",
+                off(&mine.grad(), &theirs.grad())
+            );
+            for (at, (own, plain)) in gradients.iter().zip(&plain).enumerate() {
+                for (found, expected) in own.iter().zip(plain) {
+                    let distance = off(found, &expected.grad());
+                    assert!(distance < bound, "{kind:?}: adapter {at}: {distance:.1e}");
+                }
+            }
+        }
+    }
+}
+
+/// The dropout mask by its definition.
+fn mask(places: &Tensor, begin: i64, end: i64, width: i64, share: f64, key: Key) -> Tensor {
+    let mut values = Vec::new();
+    for token in begin..end {
+        let place = places.int64_value(&[token]) as u64;
+        for channel in 0..width as u64 {
+            let bits = key.bits(place | (channel / 2));
+            let half = if channel % 2 == 0 { bits as u32 } else { (bits >> 32) as u32 };
+            let dropped = half < (share * f64::from(u32::MAX)) as u32;
+            values.push(if dropped { 0.0 } else { f64::from((1.0 / (1.0 - share)) as f32) });
+        }
+    }
+    Tensor::from_slice(&values).view([end - begin, width])
+}
+
+#[test]
+fn rows_are_taken_and_put_back() {
+    let x = random(&[4, 3]).set_requires_grad(true);
+    // Two documents of 1 and 3 tokens, side by side.
+    let (index, inverse) = (Tensor::from_slice(&[0_i64, 0, 0, 1, 2, 3]), Tensor::from_slice(&[0_i64, 3, 4, 5]));
+    let y = native::take_rows(&x, &index, &inverse).unwrap();
+    assert!(y.index_select(0, &inverse).equal(&x));
+    let weights = random(&[6, 3]);
+    (y * &weights).sum(Kind::Double).backward();
+    assert!(x.grad().equal(&weights.index_select(0, &inverse)));
+}

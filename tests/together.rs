@@ -1,0 +1,212 @@
+//! Trials that train side by side are what they would be alone.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use lorhai::data::{self, Dataset, TokenizeOptions, TokenizedDataset};
+use lorhai::eval::loss::{mean_loss, mean_losses};
+use lorhai::lora::trainable::dropout_key;
+use lorhai::lora::{Adapter, AdapterSet, LoadOptions, LoraSpec, Model, Targets, Trainable};
+use lorhai::model::Decoder;
+use lorhai::train::observer::Silent;
+use lorhai::train::step::batch_losses;
+use lorhai::train::{train, train_together, AdamWConfig, Job, TrainConfig};
+use lorhai::Kind;
+use std::path::Path;
+use tch::{Device, Tensor};
+
+fn model() -> Model {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
+    let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), revision: None };
+    Model::load(folder.to_str().unwrap(), &options, &mut ()).unwrap()
+}
+
+/// Rows of very different lengths.
+fn rows(model: &Model) -> TokenizedDataset {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny/pretrain.jsonl");
+    let rows = Dataset::load(path.to_str().unwrap()).unwrap().take(60);
+    let options = TokenizeOptions { cache: false, ..TokenizeOptions::default() };
+    data::tokenize(&rows, model.tokenizer().unwrap(), &options).unwrap()
+}
+
+/// Mixed ranks, targets, scales and dropout.
+fn specs() -> Vec<LoraSpec> {
+    let spec = |r: i64, dropout: f64, targets: Targets| LoraSpec {
+        r,
+        alpha: 16.0,
+        dropout,
+        target_modules: targets,
+        ..LoraSpec::default()
+    };
+    vec![
+        spec(2, 0.0, Targets::AllLinear),
+        spec(16, 0.1, Targets::AllLinear),
+        spec(5, 0.3, Targets::Names(vec!["q_proj".into(), "down_proj".into()])),
+        LoraSpec { use_rslora: true, ..spec(33, 0.05, Targets::AllLinear) },
+    ]
+}
+
+/// Adapters whose B is not zero, so that every gradient counts.
+fn adapters(decoder: &Decoder) -> Vec<Adapter> {
+    let make = |(seed, spec): (usize, LoraSpec)| {
+        let mut adapter = Adapter::new(spec, &decoder.config, seed as u64, Device::Cpu).unwrap();
+        let mut values = adapter.parameters.snapshot().unwrap();
+        values += Tensor::randn_like(&values) * 0.02;
+        adapter.parameters.restore(&values).unwrap();
+        adapter
+    };
+    specs().into_iter().enumerate().map(make).collect()
+}
+
+/// The gradients of each adapter on its own batch, all in one pass.
+fn gradients(decoder: &Decoder, data: &TokenizedDataset, adapters: &mut [Adapter]) -> Vec<Tensor> {
+    adapters.iter_mut().for_each(|adapter| adapter.parameters.zero_gradients().unwrap());
+    let batches: Vec<_> =
+        (0..adapters.len() as u32).map(|at| data.batch(&[7 * at, 7 * at + 1, 7 * at + 2]).unwrap()).collect();
+    let active = adapters
+        .iter()
+        .enumerate()
+        .filter_map(|(part, own)| own.active(Some(part), Some(dropout_key(part as u64, 3, 0))));
+    let set = AdapterSet { active: active.collect() };
+    let found = batch_losses(decoder, &batches.iter().collect::<Vec<_>>(), &set).unwrap();
+    let weights: Vec<f64> = found.labels.iter().map(|&labels| 1.0 / labels as f64).collect();
+    found.weighted(&weights).unwrap().backward();
+    drop(set);
+    adapters.iter().map(|adapter| adapter.parameters.flat_gradient().copy()).collect()
+}
+
+fn gradient_alone(decoder: &Decoder, data: &TokenizedDataset, adapter: &mut Adapter, at: usize) -> Tensor {
+    adapter.parameters.zero_gradients().unwrap();
+    let batch = data.batch(&[7 * at as u32, 7 * at as u32 + 1, 7 * at as u32 + 2]).unwrap();
+    let set = AdapterSet { active: adapter.active(None, Some(dropout_key(at as u64, 3, 0))).into_iter().collect() };
+    let found = batch_losses(decoder, &[&batch], &set).unwrap();
+    found.weighted(&[1.0 / found.labels[0] as f64]).unwrap().backward();
+    drop(set);
+    adapter.parameters.flat_gradient().copy()
+}
+
+fn relative(found: &Tensor, expected: &Tensor) -> f64 {
+    ((found - expected).norm() / expected.norm()).double_value(&[])
+}
+
+#[test]
+fn gradients_side_by_side_are_those_alone() {
+    let model = model();
+    let (decoder, data) = (model.decoder(), rows(&model));
+    let mut adapters = adapters(decoder);
+    let together = gradients(decoder, &data, &mut adapters);
+    for (at, (adapter, found)) in adapters.iter_mut().zip(&together).enumerate() {
+        let distance = relative(found, &gradient_alone(decoder, &data, adapter, at));
+        println!("adapter {at}: {distance:.1e}");
+        assert!(distance < 1e-5, "adapter {at}: {distance:.1e}");
+    }
+}
+
+#[test]
+fn an_adapter_is_untouched_by_its_neighbours() {
+    let model = model();
+    let (decoder, data) = (model.decoder(), rows(&model));
+    let mut adapters = adapters(decoder);
+    let before = gradients(decoder, &data, &mut adapters);
+    let mut other = adapters[1].parameters.snapshot().unwrap();
+    other *= 3.0;
+    adapters[1].parameters.restore(&other).unwrap();
+    let after = gradients(decoder, &data, &mut adapters);
+    for at in [0, 2, 3] {
+        assert!(before[at].equal(&after[at]), "adapter {at} changed with its neighbour");
+    }
+    assert!(!before[1].equal(&after[1]));
+    // Not even a number that is none reaches the others.
+    adapters[1].parameters.restore(&(other * f64::NAN)).unwrap();
+    let poisoned = gradients(decoder, &data, &mut adapters);
+    for at in [0, 2, 3] {
+        assert!(before[at].equal(&poisoned[at]), "adapter {at} got its neighbour's NaN");
+    }
+}
+
+fn config(seed: u64, steps: u64, lr: f64) -> TrainConfig {
+    TrainConfig {
+        steps,
+        batch: 3,
+        accumulation: 2,
+        seed,
+        eval_every: 4,
+        optimizer: AdamWConfig { lr, weight_decay: 0.01, ..AdamWConfig::default() },
+        ..TrainConfig::default()
+    }
+}
+
+#[test]
+fn whole_runs_side_by_side_end_where_they_end_alone() {
+    let model = model();
+    let (decoder, data) = (model.decoder(), rows(&model));
+    let configs: Vec<TrainConfig> = [(0, 10, 1e-3), (1, 6, 3e-3), (0, 8, 1e-4), (2, 10, 1e-3)]
+        .map(|(seed, steps, lr)| config(seed, steps, lr))
+        .into();
+    let fresh = || -> Vec<Adapter> {
+        let make =
+            |(spec, config): (LoraSpec, &TrainConfig)| Adapter::new(spec, &decoder.config, config.seed, Device::Cpu);
+        specs().into_iter().zip(&configs).map(|pair| make(pair).unwrap()).collect()
+    };
+    let mut evaluate = |decoder: &Decoder, trainables: &[&dyn Trainable]| {
+        let found = mean_losses(decoder, trainables, &data, 7)?;
+        Ok(found.into_iter().map(|found| found.loss).collect())
+    };
+    let mut alone = fresh();
+    let mut outcomes_alone = Vec::new();
+    for (adapter, config) in alone.iter_mut().zip(&configs) {
+        outcomes_alone.push(train(decoder, adapter, &data, config, Some(&mut evaluate), &mut Silent).unwrap());
+    }
+    for order in [[0, 1, 2, 3], [2, 0, 3, 1]] {
+        let mut together = fresh();
+        let mut silent = [Silent; 4];
+        let mut slots: Vec<Option<(&mut Adapter, &mut Silent)>> =
+            together.iter_mut().zip(&mut silent).map(Some).collect();
+        let jobs = order.map(|at| {
+            let (trainable, observer) = slots[at].take().unwrap();
+            Job { trainable, config: &configs[at], observer }
+        });
+        let outcomes = train_together(decoder, jobs.into(), &data, Some(&mut evaluate)).unwrap();
+        for (outcome, at) in outcomes.into_iter().zip(order) {
+            let (found, expected) = (outcome.unwrap(), &outcomes_alone[at]);
+            assert_eq!(
+                (found.steps, found.tokens, found.best_step),
+                (expected.steps, expected.tokens, expected.best_step)
+            );
+            let off = (found.eval_loss.unwrap() / expected.eval_loss.unwrap() - 1.0).abs();
+            let weights = relative(together[at].parameters.flat(), alone[at].parameters.flat());
+            println!("run {at}: eval loss {off:.1e}, weights {weights:.1e}");
+            assert!(off < 1e-5 && weights < 1e-3, "run {at}: eval loss {off:.1e}, weights {weights:.1e}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_fails_leaves_and_the_others_go_on() {
+    let model = model();
+    let (decoder, data) = (model.decoder(), rows(&model));
+    let configs = [config(0, 8, 1e-3), config(0, 8, 1e30), config(1, 8, 1e-3)];
+    let mut adapters: Vec<Adapter> =
+        configs.iter().map(|_| Adapter::new(specs()[0].clone(), &decoder.config, 0, Device::Cpu).unwrap()).collect();
+    let mut silent = [Silent; 3];
+    let jobs = adapters.iter_mut().zip(&configs).zip(&mut silent);
+    let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();
+    let outcomes = train_together(decoder, jobs, &data, None).unwrap();
+    assert_eq!(outcomes[1].as_ref().unwrap_err().kind, Kind::Numeric);
+    assert!(outcomes[0].as_ref().is_ok_and(|outcome| outcome.steps == 8));
+    assert!(outcomes[2].as_ref().is_ok_and(|outcome| outcome.steps == 8));
+    assert!(adapters[1].parameters.flat().isfinite().all().int64_value(&[]) == 1, "the weights are as they were");
+}
+
+#[test]
+fn several_are_evaluated_as_each_alone() {
+    let model = model();
+    let (decoder, data) = (model.decoder(), rows(&model));
+    let adapters = adapters(decoder);
+    let trainables: Vec<&dyn Trainable> = adapters.iter().map(|adapter| adapter as &dyn Trainable).collect();
+    let together = mean_losses(decoder, &trainables, &data, 8).unwrap();
+    for (adapter, found) in adapters.iter().zip(together) {
+        let alone = mean_loss(decoder, &AdapterSet::one(adapter, None), &data, 5).unwrap();
+        assert_eq!(found.labels, alone.labels);
+        assert!((found.loss / alone.loss - 1.0).abs() < 1e-6, "{} {}", found.loss, alone.loss);
+    }
+}
