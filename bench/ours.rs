@@ -35,7 +35,7 @@ impl Loop {
         ranks.sort_by_key(|rank| std::cmp::Reverse(*rank));
         for (at, rank) in ranks.into_iter().enumerate() {
             // There and back again: 64 2 | 32 4 | … of the sorted ranks.
-            let lane = if (at / count) % 2 == 0 { at % count } else { count - 1 - at % count };
+            let lane = if (at / count).is_multiple_of(2) { at % count } else { count - 1 - at % count };
             let spec = LoraSpec {
                 r: rank,
                 alpha: 2.0 * rank as f64,

@@ -6,7 +6,7 @@
 // adds those of A and B straight into the buffers that the optimizer reads.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "shim.h"
+#include "product.h"
 
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
@@ -97,10 +97,10 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
 void add_output(const Tensor& y, const Tensor& s, const Tensor& b, const Part& part) {
     Tensor own = y.narrow(0, part.begin, part.end - part.begin);
     if (own.scalar_type() == s.scalar_type()) {
-        at::addmm_out(own, own, s, b.t(), 1.0, part.scale);
+        product(own, s, b.t(), part.scale, true);
         return;
     }
-    Tensor low_rank = s.mm(b.t());
+    Tensor low_rank = product(s, b.t());
     if (!is_plain(y)) {
         own.copy_(own.to(low_rank.scalar_type()).add(low_rank, part.scale));
         return;
@@ -120,12 +120,19 @@ struct AdaptedLinear : public Function<AdaptedLinear> {
                           const std::optional<Tensor>& bias, const Tensor& leaf,
                           const c10::intrusive_ptr<Parts>& parts) {
         Tensor x = given.contiguous();
-        Tensor y = bias ? at::addmm(*bias, x, w.t()) : x.mm(w.t());
+        Tensor y;
+        if (bias) {
+            y = bias->expand({x.size(0), w.size(0)}).contiguous();
+            product(y, x, w.t(), 1.0, true);
+        } else {
+            y = product(x, w.t());
+        }
         variable_list saved = {x, w};
         for (size_t i = 0; i < parts->parts.size(); ++i) {
             const Part& part = parts->parts[i];
             const Tensor &a = parts->matrices[2 * i], &b = parts->matrices[2 * i + 1];
-            Tensor s = adapter_input(x, a, part, parts->places).mm(a.t());
+            Tensor s = adapter_input(x, a, part, parts->places);
+            s = product(s, a.t());
             add_output(y, s, b, part);
             saved.insert(saved.end(), {a, b, s});
         }
@@ -141,23 +148,23 @@ struct AdaptedLinear : public Function<AdaptedLinear> {
         auto parts = c10::static_intrusive_pointer_cast<Parts>(ctx->saved_data["parts"].toCapsule());
         Tensor x = saved[0], w = saved[1], dy = gradients[0].contiguous(), dx, dw, dbias;
         bool wants_dx = ctx->needs_input_grad(0);
-        if (wants_dx) dx = dy.mm(w);
+        if (wants_dx) dx = product(dy, w);
         if (ctx->needs_input_grad(1)) dw = dy.t().mm(x);
         if (ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)) dbias = dy.sum(0);
         for (size_t i = 0; i < parts->parts.size(); ++i) {
             const Part& part = parts->parts[i];
             const Tensor &a = saved[2 + 3 * i], &b = saved[3 + 3 * i], &s = saved[4 + 3 * i];
             Tensor own = dy.narrow(0, part.begin, part.end - part.begin).to(b.scalar_type());
-            Tensor ds = own.mm(b).mul_(part.scale);
+            Tensor ds = product(own, b, part.scale);
             Tensor grad_a = part.grad_a, grad_b = part.grad_b;
-            at::addmm_out(grad_b, grad_b, own.t(), s, 1.0, part.scale);
-            at::addmm_out(grad_a, grad_a, ds.t(), adapter_input(x, a, part, parts->places));
+            product(grad_b, own.t(), s, part.scale, true);
+            product(grad_a, ds.t(), adapter_input(x, a, part, parts->places), 1.0, true);
             if (!wants_dx) continue;
             if (part.share == 0 && dx.scalar_type() == ds.scalar_type()) {
                 Tensor into = dx.narrow(0, part.begin, part.end - part.begin);
-                at::addmm_out(into, into, ds, a);
+                product(into, ds, a, 1.0, true);
             } else {
-                add_input_gradient(dx, ds.mm(a), part, parts->places);
+                add_input_gradient(dx, product(ds, a), part, parts->places);
             }
         }
         return {dx, dw, dbias, Tensor(), Tensor()};

@@ -47,12 +47,22 @@ struct TypedRows {
     void (*add_scaled)(T* y, const float* x, int64_t count, float scale);
 };
 
+// A matrix seen as x[i * row + j * column].
+struct Strided {
+    const float* x;
+    int64_t row, column;
+};
+
 struct Rows {
     TypedRows<float> f32;
     TypedRows<Bf16> bf16;
     // `decayed` is 1 where weight decay applies, or null for everywhere.
     void (*adamw)(float* theta, const float* gradient, float* mean, float* square, const float* decayed, int64_t count,
                   AdamStep step);
+    // c [m, n] = alpha * a b, or += where `accumulate`; a [m, k], b [k, n]. For products that
+    // are too small for a BLAS to be quick at.
+    void (*product)(Strided a, Strided b, float* c, int64_t c_row, int64_t m, int64_t n, int64_t k, float alpha,
+                    bool accumulate);
     // The sum of squares, in f64.
     double (*sum_squares)(const float* x, int64_t count);
 };

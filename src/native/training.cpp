@@ -1,7 +1,7 @@
 // The two ends of a training step: the loss over a large vocabulary, and the optimizer.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "shim.h"
+#include "product.h"
 
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
@@ -52,11 +52,11 @@ struct TokenLosses : public Function<TokenLosses> {
         Tensor slope = grad ? at::empty_like(hidden) : Tensor();
         for (int64_t from = 0; from < count; from += piece) {
             int64_t size = std::min(piece, count - from);
-            Tensor logits = hidden.narrow(0, from, size).mm(w.t());
+            Tensor logits = product(hidden.narrow(0, from, size), w.t());
             losses.push_back(piece_losses(logits, targets.narrow(0, from, size), grad));
             if (grad) {
                 Tensor into = slope.narrow(0, from, size);
-                at::mm_out(into, logits, w);
+                product(into, logits, w);
             }
         }
         if (grad) ctx->save_for_backward({slope});

@@ -9,4 +9,5 @@ mod bf16;
 mod common;
 mod full;
 mod packed;
+mod peft;
 mod tables;
