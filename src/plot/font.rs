@@ -14,7 +14,7 @@ pub const FAMILY: &str = "Pretendard, Inter, 'Helvetica Neue', Arial, 'Apple SD 
                           'Noto Sans KR', 'Noto Sans CJK KR', sans-serif";
 
 /// Widths of common substitutes are at most this much above the bundled font's.
-const SUBSTITUTE: f64 = 1.08;
+pub const SUBSTITUTE: f64 = 1.08;
 
 /// The bundled font; `None` only if the program was built with a broken one.
 pub fn face() -> Option<&'static FontRef<'static>> {

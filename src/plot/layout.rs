@@ -179,8 +179,8 @@ fn level_axis(chart: &Chart, data: &Data, range: Range, panel: &Rect) -> Placed 
     let most = ((width / 56.0) as usize).clamp(2, 12);
     for wanted in (2..=most).rev() {
         let mut ticks = labelled(axis, &range, &tick_values(axis, &range, wanted, whole));
-        if let Ticks::Named(names) = &axis.ticks {
-            let share = width / names.len().max(1) as f64 - LABEL_GAP;
+        if matches!(axis.ticks, Ticks::Named(_)) {
+            let share = (nearest(&ticks, &range) * width - LABEL_GAP) / font::SUBSTITUTE;
             ticks.iter_mut().for_each(|(_, label)| *label = font::elide_middle(label, TICK, share.max(TICK)));
         }
         let fits = without_overlap(ticks.clone(), &range, width, room);
@@ -189,6 +189,12 @@ fn level_axis(chart: &Chart, data: &Data, range: Range, panel: &Rect) -> Placed 
         }
     }
     Placed { range, ticks: vec![], minor }
+}
+
+/// The least distance between two ticks, as a share of the axis.
+fn nearest(ticks: &[(f64, String)], range: &Range) -> f64 {
+    let distances = ticks.windows(2).map(|pair| (range.place(pair[1].0) - range.place(pair[0].0)).abs());
+    distances.fold(1.0, f64::min)
 }
 
 fn tick_values(axis: &Axis, range: &Range, wanted: usize, whole: bool) -> Vec<f64> {

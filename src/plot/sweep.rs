@@ -3,7 +3,7 @@
 //! Which chart suits which axis is decided here; how it looks is `kinds`'s; the report that
 //! gathers them is `publish`'s.
 
-use super::chart::{Axis, Chart, Ticks};
+use super::chart::{Axis, Chart, Mark, Ticks};
 use super::kinds::{against, against_size, eval_curves, training_curves, Curve, Curves, Observation, Versus};
 use super::Scale;
 use crate::bail;
@@ -59,6 +59,8 @@ pub fn chart(result: &SweepResult, options: &ChartOptions) -> Result<Chart> {
     if let Some(axis) = axis.filter(|axis| !is_numeric(axis)) {
         let names = axis.values.iter().enumerate().map(|(place, value)| (place as f64, number::value(value)));
         chart.x = Axis { ticks: Ticks::Named(names.collect()), ..Axis::new(keys.x, Scale::Linear) };
+        // A line from name to name would show a course where there is none.
+        chart.series.iter_mut().for_each(|series| series.mark = Mark::Points);
     }
     Ok(chart)
 }
@@ -119,14 +121,14 @@ fn is_numeric(axis: &GridAxis) -> bool {
     axis.values.iter().all(Value::is_number)
 }
 
-/// Powers of two belong on a log2 axis, what spans a factor of 100 on a log10 one.
+/// Powers of two belong on a log2 axis, what spans a factor of 10 or more on a log10 one.
 fn natural_scale(axis: &GridAxis) -> Scale {
     let values: Vec<f64> = axis.values.iter().filter_map(Value::as_f64).collect();
     let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
     match () {
         _ if values.len() < axis.values.len() || low <= 0.0 => Scale::Linear,
         _ if values.len() > 2 && values.iter().all(|x| x.log2().fract() == 0.0) => Scale::Log2,
-        _ if high / low >= 100.0 => Scale::Log10,
+        _ if high / low >= 10.0 => Scale::Log10,
         _ => Scale::Linear,
     }
 }

@@ -198,9 +198,7 @@ fn take_lock(out: &Path) -> Result<(File, bool)> {
     let failed = |error: &io::Error| Error::file("make the lock file", &path, error);
     let options = File::options().read(true).write(true).create(true).truncate(false).clone();
     let mut file = options.open(&path).map_err(|error| failed(&error))?;
-    // SAFETY: flock takes a descriptor that `file` keeps open, and no pointer.
-    let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
-    if !taken {
+    if !locks_soon(&file) {
         let error = io::Error::last_os_error();
         return match error.raw_os_error() {
             Some(libc::EWOULDBLOCK) => {
@@ -215,6 +213,23 @@ fn take_lock(out: &Path) -> Result<(File, bool)> {
     }
     file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(|error| failed(&error))?;
     Ok((file, true))
+}
+
+/// Tries for a moment: a process that this one is just starting holds copies of all open
+/// files until it has begun, and with them a lock that was given back.
+fn locks_soon(file: &File) -> bool {
+    const TRIES: u32 = 20;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(25);
+    for left in (0..TRIES).rev() {
+        // SAFETY: flock takes a descriptor that `file` keeps open, and no pointer.
+        let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
+        let held = !taken && io::Error::last_os_error().raw_os_error() == Some(libc::EWOULDBLOCK);
+        if !held || left == 0 {
+            return taken;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    false
 }
 
 /// A link is removed, not what it points to.

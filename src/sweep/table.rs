@@ -215,11 +215,11 @@ impl Table<'_> {
         if compared {
             let direction = if larger_is_better(self.metric) { "positive" } else { "negative" };
             let baseline = Point { values: self.baseline.clone() };
-            let error = if repeated { ", ± its standard error" } else { "" };
-            notes.push(format!(
-                "Δ is the mean difference to {baseline} within the same {}{error}; {direction} is better",
-                self.over
-            ));
+            let (mean, within, error) = match repeated {
+                true => ("mean ", format!(" within the same {}", self.over), ", ± its standard error"),
+                false => ("", String::new(), ""),
+            };
+            notes.push(format!("Δ is the {mean}difference to {baseline}{within}{error}; {direction} is better"));
         }
         for row in self.result.failed() {
             notes.push(format!("failed: {}: {}", row.point, row.value("error").as_str().unwrap_or_default()));
