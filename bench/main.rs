@@ -43,6 +43,7 @@ fn main() {
 
 /// The time of a step and the peak memory of one case.
 fn measured(case: &Case) -> Result<Vec<Row>> {
+    ours::forget_peak();
     let mut ours = ours::Loop::new(case)?;
     ours.steps(case.steps_per_round)?;
     let mut peer = Peer::prepared(case)?;

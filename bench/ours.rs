@@ -122,7 +122,12 @@ fn batch(case: &Case, config: &Config) -> Batch {
     }
 }
 
-/// The most memory that this process ever held.
+/// Makes [`peak_bytes`] start anew (proc(5)).
+pub fn forget_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The most memory that this process held since [`forget_peak`].
 pub fn peak_bytes() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
