@@ -10,9 +10,9 @@ Writes
 The weights are then made by `lorhai run scripts/pretrain_tiny.rhai`.
 
 Why this task: the base model can copy a sentence, so all that an adapter has to learn is the
-code, one fixed substitute for each of the words. That is a couple of hundred facts that have
-nothing to do with each other, and the fewer directions an adapter has (its rank), the fewer of
-them fit. Held-out rows hold other sentences made of the same words.
+code, one fixed substitute for each of 65 words. These are facts that have nothing to do with
+each other, and the fewer directions an adapter has (its rank), the fewer of them fit.
+Held-out rows hold other sentences made of the same words.
 """
 
 import json
