@@ -26,7 +26,7 @@ pub struct Loop {
 impl Loop {
     pub fn new(case: &Case) -> Result<Self> {
         let config = Config::from_json(&case.model)?;
-        let dtype = device::parse_dtype(case.dtype, Device::Cpu)?;
+        let dtype = device::parse_dtype(case.dtype, Device::Cpu, &config)?;
         let decoder = load::random(config, 0, dtype, Device::Cpu)?;
         let count = (tch::get_num_threads() as usize).min(case.ranks.len());
         let mut lanes: Vec<Lane> =

@@ -51,8 +51,8 @@ impl Model {
         };
         let folder = hub::resolve_model(&named, &hub::Hub::from_env()?, observer)?.path;
         let device = device::parse_device(&options.device)?;
-        let dtype = device::parse_dtype(&options.dtype, device)?;
         let config = Config::from_folder(&folder)?;
+        let dtype = device::parse_dtype(&options.dtype, device, &config)?;
         let decoder = load::load(config, &Weights::open(&folder)?, dtype, device)?;
         let tokenizer = tokenizer_in(&folder)?;
         Ok(Model {
@@ -67,8 +67,9 @@ impl Model {
     /// A model with random weights, from the `config.json` and the tokenizer in `folder`.
     pub fn random(folder: &Path, seed: u64, options: &LoadOptions) -> Result<Self> {
         let device = device::parse_device(&options.device)?;
-        let dtype = device::parse_dtype(&options.dtype, device)?;
-        let decoder = load::random(Config::from_folder(folder)?, seed, dtype, device)?;
+        let config = Config::from_folder(folder)?;
+        let dtype = device::parse_dtype(&options.dtype, device, &config)?;
+        let decoder = load::random(config, seed, dtype, device)?;
         let tokenizer = tokenizer_in(folder)?;
         let name = folder.display().to_string();
         Ok(Model { name, folder: Some(folder.to_owned()), adapted: AdaptedModel::new(decoder), tokenizer, forwards: 0 })

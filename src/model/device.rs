@@ -4,8 +4,10 @@
 //! the first CUDA query, and only where an NVIDIA driver is: so one program serves both
 //! kinds of machine, and starts at once on those without a GPU.
 
+use super::config::Config;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
+use crate::native;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -89,10 +91,10 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
-/// Reads "auto", "f32" or "bf16" (and the longer names of torch).
-pub fn parse_dtype(text: &str, device: Device) -> Result<Dtype> {
+/// Reads "auto", "f32" or "bf16" (and the longer names of torch), for a model of `config`.
+pub fn parse_dtype(text: &str, device: Device, config: &Config) -> Result<Dtype> {
     match text {
-        "auto" => Ok(auto_dtype(device)),
+        "auto" => Ok(auto_dtype(device, config)),
         "f32" | "float32" => Ok(Dtype::Float),
         "bf16" | "bfloat16" => Ok(Dtype::BFloat16),
         _ => bail!(Kind::Input, "dtype: expected auto, f32 or bf16, found `{text}`"),
@@ -109,8 +111,11 @@ pub fn dtype_name(dtype: Dtype) -> &'static str {
     }
 }
 
-fn auto_dtype(device: Device) -> Dtype {
+fn auto_dtype(device: Device, config: &Config) -> Dtype {
+    // Matrices that our own f32 loops multiply gain nothing from bf16.
+    let is_small = config.hidden_size.saturating_mul(config.intermediate_size) <= native::SMALL_PRODUCT;
     match device {
+        Device::Cpu if is_small => Dtype::Float,
         Device::Cpu => cpu_dtype().dtype,
         _ => Dtype::BFloat16,
     }

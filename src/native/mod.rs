@@ -17,6 +17,10 @@ use std::ffi::{c_char, c_void, CStr};
 use std::ptr::{null, null_mut};
 use tch::Tensor;
 
+/// Matrices of up to so many elements are multiplied in f32 by loops of our own: `SMALL` in
+/// `product.h`.
+pub const SMALL_PRODUCT: i64 = 1 << 17;
+
 /// A tensor as C++ sees it: `at::Tensor*`.
 type Raw = *const c_void;
 

@@ -3,7 +3,8 @@
 #pragma once
 #include "shim.h"
 
-// Up to so many elements of the second matrix the loops of rows.h are quicker.
+// Up to so many elements of the second matrix the loops of rows.h are quicker;
+// `native::SMALL_PRODUCT` in Rust.
 constexpr int64_t SMALL = 1 << 17;
 
 inline Strided strided(const Tensor& x) {

@@ -39,7 +39,7 @@ pub mod functions {
 
     /// Load a model by folder or hub name.
     ///
-    /// Options: `dtype` ("auto": bf16 where this machine is faster in it; "f32", "bf16"),
+    /// Options: `dtype` ("auto": bf16 where this machine is faster in it for a model of this size; "f32", "bf16"),
     /// `device` ("auto": the first GPU if there is one; "cpu", "cuda", "cuda:1"), `revision`
     /// (a branch, tag or commit of the hub).
     ///
