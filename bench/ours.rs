@@ -63,11 +63,9 @@ impl Loop {
                 .lanes
                 .iter_mut()
                 .map(|lane| {
-                    let lane = SendLane(lane);
                     scope.spawn(move || {
-                        let lane = lane;
                         tch::set_num_threads(1);
-                        lane.0.steps(count)
+                        lane.steps(count)
                     })
                 })
                 .collect();
@@ -78,12 +76,6 @@ impl Loop {
         Ok(started.elapsed().as_secs_f64() / count as f64)
     }
 }
-
-/// Lent to one thread at a time.
-struct SendLane<'a>(&'a mut Lane);
-
-// SAFETY: tensors may change threads; a lane is used by the one thread that it is lent to.
-unsafe impl Send for SendLane<'_> {}
 
 impl Lane {
     fn steps(&mut self, count: usize) -> Result<()> {

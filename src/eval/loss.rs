@@ -48,6 +48,16 @@ pub fn mean_losses(
     measure(data, batch, trainables.len(), &mut |batches| batch_losses(decoder, batches, &adapters))
 }
 
+/// What the trainer is given to evaluate with: the mean losses of its runs on `data`.
+pub fn evaluation(
+    data: &TokenizedDataset,
+    batch: usize,
+) -> impl FnMut(&Decoder, &[&dyn Trainable]) -> Result<Vec<f64>> + '_ {
+    move |decoder, trainables| {
+        Ok(mean_losses(decoder, trainables, data, batch)?.into_iter().map(|found| found.loss).collect())
+    }
+}
+
 /// `losses` gets every batch `copies` times over.
 fn measure(
     data: &TokenizedDataset,

@@ -107,10 +107,6 @@ impl Input {
         Self::new(&[grid], vocab_size, device)
     }
 
-    pub fn time(&self) -> i64 {
-        self.documents.longest
-    }
-
     /// The columns of the grid of batch `part`.
     pub fn grid_time(&self, part: usize) -> usize {
         self.shapes[part][1]

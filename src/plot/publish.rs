@@ -57,7 +57,7 @@ fn figures(result: &SweepResult) -> Result<Vec<(String, Figure)>> {
     };
     let varying: Vec<&str> =
         result.axes().iter().filter(|axis| axis.values.len() > 1 && axis.key != SEED).map(|a| a.key.as_str()).collect();
-    let metric = metric(result);
+    let metric = result.default_metric();
     // More than two axes do not fit one chart; the script may choose two of them.
     if let ([x] | [x, _], metric) = (varying.as_slice(), metric) {
         let found = chart(result, &ChartOptions { y: Some(metric.to_owned()), ..ChartOptions::default() })?;
@@ -79,15 +79,6 @@ fn figures(result: &SweepResult) -> Result<Vec<(String, Figure)>> {
         add("eval_loss", chart, "Loss on the held-out rows during training.".to_owned());
     }
     Ok(figures)
-}
-
-fn metric(result: &SweepResult) -> &'static str {
-    let evaluated = result.rows().iter().any(|row| row.number("eval_loss").is_some());
-    if evaluated {
-        "eval_loss"
-    } else {
-        "train_loss"
-    }
 }
 
 fn varies(result: &SweepResult, metric: &str) -> bool {
@@ -127,7 +118,7 @@ fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<R
 
 /// "The lowest eval_loss, 1.234, is that of rank=8, seed=1."
 fn outcome_line(result: &SweepResult) -> String {
-    let metric = metric(result);
+    let metric = result.default_metric();
     match result.best(metric).map(|row| (row, row.number(metric))) {
         Ok((row, Some(value))) => {
             format!("{} trials. The lowest {metric}, {value:.4}, is that of {}.", result.rows().len(), row.point)

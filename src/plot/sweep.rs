@@ -101,8 +101,7 @@ impl<'a> Keys<'a> {
             Some(_) => free(&[Some(x), over]),
             None => None,
         });
-        let evaluated = result.rows().iter().any(|row| row.number("eval_loss").is_some());
-        let y = options.y.as_deref().unwrap_or(if evaluated { "eval_loss" } else { "train_loss" });
+        let y = options.y.as_deref().unwrap_or(result.default_metric());
         Ok(Keys { x, y, over, group })
     }
 }

@@ -3,6 +3,7 @@
 //! Also the catalog of all known functions, which error messages look names up in.
 
 use super::api::{self, Area};
+use super::explain;
 use super::values::type_name;
 use rhai::{Engine, FuncMetadata};
 use std::collections::BTreeSet;
@@ -54,7 +55,7 @@ impl Function {
             true => name.clone(),
             false => format!("{name}: {kind}"),
         };
-        let receiver = self.receiver().map(lower_first).unwrap_or_default();
+        let receiver = self.receiver().map(explain::lowered).unwrap_or_default();
         let own = usize::from(self.form != Form::Function);
         let rest: Vec<String> = self.parameters.iter().skip(own).map(shown).collect();
         let rest = rest.join(", ");
@@ -99,11 +100,6 @@ fn uncommented(line: &str) -> &str {
     let line = line.trim_start();
     let line = line.strip_prefix("///").unwrap_or(line);
     line.strip_prefix(' ').unwrap_or(line)
-}
-
-fn lower_first(name: &str) -> String {
-    let mut letters = name.chars();
-    letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect()
 }
 
 /// `RhaiResultOf<Model>` and `Result<Model, …>` are `Model`; `()` is nothing.

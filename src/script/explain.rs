@@ -266,7 +266,8 @@ fn without_position(error: &EvalAltResult) -> String {
     text.strip_suffix(&suffix).unwrap_or(&text).to_string()
 }
 
-fn lowered(text: &str) -> String {
+/// The text with a small first letter.
+pub fn lowered(text: &str) -> String {
     let mut letters = text.chars();
     match letters.next() {
         Some(first) => first.to_lowercase().chain(letters).collect(),

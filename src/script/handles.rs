@@ -93,7 +93,7 @@ mod tests {
         let shared = handle.clone();
         let reading = handle.read().unwrap();
         let error = shared.write().unwrap_err();
-        assert_eq!(error.message, "this String is in use by a running function and cannot be changed now");
+        assert_eq!(error.message, "this string is in use by a running function and cannot be changed now");
         drop(reading);
         shared.write().unwrap().push('y');
         assert_eq!(handle.read().unwrap().as_str(), "xy");

@@ -87,6 +87,7 @@ fn shortened(text: &str) -> String {
 /// The name that scripts know a type by: `int` for `i64`, `Model` for `Handle<…::Model>`.
 pub fn type_name(name: &str) -> String {
     let name = name.trim().trim_start_matches("&mut ").trim_start_matches("rhai::");
+    let name = name.trim_start_matches("alloc::string::");
     match name {
         "i64" | "INT" | "usize" => "int".to_string(),
         "f64" | "FLOAT" => "float".to_string(),

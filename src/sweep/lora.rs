@@ -5,9 +5,9 @@ use super::record::Outcome;
 use super::trial::Trial;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Kind, Result};
-use crate::eval::loss::mean_losses;
+use crate::eval::loss::evaluation;
 use crate::hub::tokenizer::Tokenizer;
-use crate::lora::{peft, Adapter, LoraSpec, Trainable};
+use crate::lora::{peft, Adapter, LoraSpec};
 use crate::model::Decoder;
 use crate::train::observer::{Observer, Several};
 use crate::train::progress::SharedProgress;
@@ -98,12 +98,7 @@ fn train_begun(
         .filter_map(|(running, task)| running.as_mut().ok().map(|own| (&mut own.adapter, &mut own.recorder, task)))
         .collect();
     let Some(batch) = tasks.first().map(|task| task.config.eval_batch) else { return Ok(Vec::new()) };
-    let mut measure = shared.test.map(|test| {
-        move |decoder: &Decoder, trainables: &[&dyn Trainable]| -> Result<Vec<f64>> {
-            let found = mean_losses(decoder, trainables, test, batch)?;
-            Ok(found.into_iter().map(|found| found.loss).collect())
-        }
-    });
+    let mut measure = shared.test.map(|test| evaluation(test, batch));
     let mut watchers: Vec<_> =
         going.iter().map(|(_, _, task)| progress.watcher(&task.trial.point.to_string())).collect();
     let mut trainables = Vec::new();

@@ -169,6 +169,15 @@ impl SweepResult {
         NUMBERS.into_iter().chain(own).collect()
     }
 
+    /// What trials are compared by where nothing else is asked for: `eval_loss`, or
+    /// `train_loss` where nothing was evaluated.
+    pub fn default_metric(&self) -> &'static str {
+        match self.rows.iter().any(|row| row.number("eval_loss").is_some()) {
+            true => "eval_loss",
+            false => "train_loss",
+        }
+    }
+
     /// One number per row, `None` where a trial failed or has no such number.
     pub fn metric(&self, name: &str) -> Result<Vec<Option<f64>>> {
         self.check_number(name)?;

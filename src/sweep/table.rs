@@ -67,8 +67,7 @@ impl SweepResult {
 
     /// The table in its parts. Fails as [`Self::table_with`].
     pub fn columns_with(&self, options: &TableOptions) -> Result<Columns> {
-        let evaluated = self.rows().iter().any(|row| row.number("eval_loss").is_some());
-        let metric = options.metric.as_deref().unwrap_or(if evaluated { "eval_loss" } else { "train_loss" });
+        let metric = options.metric.as_deref().unwrap_or(self.default_metric());
         self.check_number(metric)?;
         if let Some(over) = &options.over {
             self.check_axis(over)?;

@@ -1,6 +1,7 @@
 //! Tensors in scripts: enough to build a loss of one's own from logits.
 
 use crate::script::convert::RhaiResultOf;
+use crate::script::explain;
 use crate::script::handles::Handle;
 use crate::{Error, Result};
 use rhai::plugin::*;
@@ -354,9 +355,7 @@ fn shape_mistake(error: Error) -> Error {
         return error;
     }
     let text = error.message.trim_start_matches("libtorch: ").trim_end_matches('.');
-    let mut letters = text.chars();
-    let lowered: String = letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect();
-    Error::input(lowered).with_hint("look at the shapes: print(x.shape)")
+    Error::input(explain::lowered(text)).with_hint("look at the shapes: print(x.shape)")
 }
 
 fn already_used(error: Error) -> Error {

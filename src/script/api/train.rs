@@ -3,7 +3,6 @@
 use crate::bail;
 use crate::error::Kind;
 use crate::lora::trainable::dropout_key;
-use crate::lora::Trainable;
 use crate::model::{loss, Adapters, Decoder, Input, Parameters};
 use crate::script::api::data::{Tokenized, TokenizedSplit};
 use crate::script::convert::RhaiResultOf;
@@ -403,13 +402,7 @@ fn train_model(
     config: &TrainConfig,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    let batch = config.eval_batch;
-    let mut measure = test.map(|test| {
-        move |decoder: &Decoder, trainables: &[&dyn Trainable]| -> Result<Vec<f64>> {
-            let found = eval::loss::mean_losses(decoder, trainables, &test.rows, batch)?;
-            Ok(found.into_iter().map(|found| found.loss).collect())
-        }
-    });
+    let mut measure = test.map(|test| eval::loss::evaluation(&test.rows, config.eval_batch));
     let evaluate = measure.as_mut().map(|measure| measure as &mut Evaluate);
     let (decoder, trainable) = model.adapted.split_for_training()?;
     crate::train::train(decoder, trainable, &data.rows, config, evaluate, observer)
