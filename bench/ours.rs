@@ -80,7 +80,8 @@ impl Loop {
 impl Lane {
     fn steps(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
-            let settings = StepSettings { step: self.step, seed: 0, lr: 1e-4, max_grad_norm: 1.0 };
+            let settings =
+                StepSettings { step: self.step, seed: 0, lr: 1e-4, max_grad_norm: 1.0, gradient_checkpointing: false };
             let mut members: Vec<Member> = self
                 .runs
                 .iter_mut()

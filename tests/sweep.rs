@@ -32,7 +32,7 @@ fn run_with(
 ) -> (Result<SweepResult>, Vec<String>, Vec<String>) {
     let mut names = Vec::new();
     let mut log = Log::default();
-    let result = lorhai::sweep::run(plan, &mut log, &mut |group| {
+    let result = lorhai::sweep::run(plan, &mut log, &mut |_| Ok(1), &mut |group| {
         names.extend(group.iter().map(|trial| trial.name.clone()));
         group.iter().map(|trial| outcome(trial)).collect()
     });
@@ -253,10 +253,14 @@ fn two_sweeps_do_not_share_a_folder() {
 #[test]
 fn trials_come_in_groups_and_one_failure_is_that_trials_own() {
     let folder = scratch();
-    let mut plan = plan(folder.path(), json!({"rank": [2, 4], "seed": 3}), json!({}));
-    plan.group_size = 4;
+    let plan = plan(folder.path(), json!({"rank": [2, 4], "seed": 3}), json!({}));
     let mut sizes = Vec::new();
-    let result = lorhai::sweep::run(&plan, &mut Log::default(), &mut |group| {
+    let mut asked = Vec::new();
+    let mut four = |pending: &[&Trial]| {
+        asked.push(pending.len());
+        Ok(4)
+    };
+    let result = lorhai::sweep::run(&plan, &mut Log::default(), &mut four, &mut |group| {
         sizes.push(group.len());
         assert!(group.iter().all(|trial| trial.dir.join("config.json").is_file()));
         group
@@ -267,8 +271,11 @@ fn trials_come_in_groups_and_one_failure_is_that_trials_own() {
     assert_eq!(sizes, [4, 2]);
     let result = result.unwrap();
     assert_eq!((result.rows().len(), result.trained, result.failed().count()), (6, 5, 1));
-    let error = lorhai::sweep::run(&plan, &mut Log::default(), &mut |_| Vec::new()).unwrap_err();
+    let error = lorhai::sweep::run(&plan, &mut Log::default(), &mut four, &mut |_| Vec::new()).unwrap_err();
     assert_eq!(error.kind, Kind::Bug);
+    run_all(&plan).unwrap();
+    lorhai::sweep::run(&plan, &mut Log::default(), &mut four, &mut |_| Vec::new()).unwrap();
+    assert_eq!(asked, [6, 1], "only trials that are to run are planned for");
 }
 
 #[test]

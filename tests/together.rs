@@ -8,7 +8,7 @@ use lorhai::lora::trainable::dropout_key;
 use lorhai::lora::{Adapter, AdapterSet, LoadOptions, LoraSpec, Model, Targets, Trainable};
 use lorhai::model::Decoder;
 use lorhai::train::observer::Silent;
-use lorhai::train::step::batch_losses;
+use lorhai::train::step::{backward, batch_losses, predicted_labels};
 use lorhai::train::{train, train_together, AdamWConfig, Job, TrainConfig};
 use lorhai::Kind;
 use std::path::Path;
@@ -120,6 +120,27 @@ fn an_adapter_is_untouched_by_its_neighbours() {
     let poisoned = gradients(decoder, &data, &mut adapters);
     for at in [0, 2, 3] {
         assert!(before[at].equal(&poisoned[at]), "adapter {at} got its neighbour's NaN");
+    }
+}
+
+#[test]
+fn checkpointed_gradients_are_those_of_a_pass_that_keeps_all() {
+    let model = model();
+    let (decoder, data) = (model.decoder(), rows(&model));
+    let mut adapters = adapters(decoder);
+    // One of them has nothing in the lowest layers.
+    let upper = LoraSpec { layers_to_transform: Some(vec![1]), ..specs().remove(1) };
+    adapters.push(Adapter::new(upper, &decoder.config, 9, Device::Cpu).unwrap());
+    for at in 0..adapters.len() {
+        let expected = gradient_alone(decoder, &data, &mut adapters[at], at);
+        let adapter = &mut adapters[at];
+        adapter.parameters.zero_gradients().unwrap();
+        let batch = data.batch(&[7 * at as u32, 7 * at as u32 + 1, 7 * at as u32 + 2]).unwrap();
+        let labels = predicted_labels(&batch);
+        let set = AdapterSet { active: adapter.active(None, Some(dropout_key(at as u64, 3, 0))).into_iter().collect() };
+        backward(decoder, &[&batch], &set, &[1.0 / labels as f64], true).unwrap();
+        drop(set);
+        assert!(adapter.parameters.flat_gradient().equal(&expected), "adapter {at}");
     }
 }
 

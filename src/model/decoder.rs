@@ -62,19 +62,28 @@ pub struct Mlp {
 impl Decoder {
     /// The last hidden state of every token, normalised: `[tokens, hidden_size]`.
     pub fn hidden(&self, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
+        let pass = self.pass(input, adapters)?;
+        let mut x = self.embed(input)?;
+        for layer in &self.layers {
+            x = layer.forward(&x, &pass)?;
+        }
+        self.norm.forward(&x)
+    }
+
+    /// What the first layer reads: `[tokens, hidden_size]`.
+    pub(super) fn embed(&self, input: &Input) -> Result<Tensor> {
+        Ok(Tensor::f_embedding(&self.embed_tokens, &input.token_ids, -1, false, false)?)
+    }
+
+    pub(super) fn pass<'a>(&self, input: &'a Input, adapters: &'a dyn Adapters) -> Result<Pass<'a>> {
         let window = self.config.sliding_window.as_ref().map(|window| window.width);
-        let pass = Pass {
+        Ok(Pass {
             tokens: &input.tokens,
             documents: &input.documents,
             rotation: self.rotary.rotation(&input.position_ids, self.dtype)?,
             window: window_mask(window, input.documents.longest, self.device)?,
             adapters,
-        };
-        let mut x = Tensor::f_embedding(&self.embed_tokens, &input.token_ids, -1, false, false)?;
-        for layer in &self.layers {
-            x = layer.forward(&x, &pass)?;
-        }
-        self.norm.forward(&x)
+        })
     }
 
     /// Scores of the next token for hidden states `[tokens, hidden_size]`: `[tokens, vocab_size]`.
@@ -124,22 +133,18 @@ impl Decoder {
 
     /// Every linear layer, in the order of [`super::shapes::linear_shapes`].
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let layers = self.layers.iter().flat_map(|layer| {
-            let (attn, mlp) = (&layer.self_attn, &layer.mlp);
-            [&attn.q_proj, &attn.k_proj, &attn.v_proj, &attn.o_proj, &mlp.gate_proj, &mlp.up_proj, &mlp.down_proj]
-        });
-        layers.chain([&self.lm_head])
+        self.layers.iter().flat_map(DecoderLayer::linears).chain([&self.lm_head])
     }
 }
 
 /// What all layers of one forward pass share.
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     tokens: &'a Tokens,
     documents: &'a Documents,
     rotation: Rotation,
     /// For layers with a sliding window.
     window: Option<Tensor>,
-    adapters: &'a dyn Adapters,
+    pub(super) adapters: &'a dyn Adapters,
 }
 
 impl Pass<'_> {
@@ -149,10 +154,18 @@ impl Pass<'_> {
 }
 
 impl DecoderLayer {
-    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let x = x.f_add(&self.self_attn.forward(&self.input_layernorm.forward(x)?, pass)?)?;
         let transformed = self.mlp.forward(&self.post_attention_layernorm.forward(&x)?, pass)?;
         Ok(x.f_add(&transformed)?)
+    }
+}
+
+impl DecoderLayer {
+    /// In the order of [`super::shapes::linear_shapes`].
+    pub(super) fn linears(&self) -> [&Linear; 7] {
+        let (attn, mlp) = (&self.self_attn, &self.mlp);
+        [&attn.q_proj, &attn.k_proj, &attn.v_proj, &attn.o_proj, &mlp.gate_proj, &mlp.up_proj, &mlp.down_proj]
     }
 }
 

@@ -3,6 +3,7 @@
 //! Leaves to others: where files come from (`hub/`), what adapters are (`lora/`).
 
 pub mod attention;
+pub mod checkpoint;
 pub mod config;
 pub mod decoder;
 pub mod device;

@@ -73,6 +73,7 @@ extern "C" {
     fn lorhai_token_losses(hidden: Raw, w: Raw, targets: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_adamw(theta: Raw, gradient: Raw, mean: Raw, square: Raw, decayed: Raw, step: AdamStep) -> *mut c_char;
     fn lorhai_norm(x: Raw) -> f64;
+    fn lorhai_backward(y: Raw, dy: Raw) -> *mut c_char;
     fn lorhai_set_grad(leaf: Raw, gradient: Raw) -> *mut c_char;
 }
 
@@ -186,6 +187,11 @@ pub fn adamw(
 /// The Euclidean norm of a contiguous f32 tensor on the CPU, summed in f64.
 pub fn norm(x: &Tensor) -> f64 {
     unsafe { lorhai_norm(raw(x)) }
+}
+
+/// Goes backward from `y` with `dy`, the gradient of a loss with respect to it.
+pub fn backward(y: &Tensor, dy: &Tensor) -> Result<()> {
+    checked(unsafe { lorhai_backward(raw(y), raw(dy)) })
 }
 
 /// Makes `gradient` the tensor that gradients of `leaf` are added to.

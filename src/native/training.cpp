@@ -1,4 +1,5 @@
 // The two ends of a training step: the loss over a large vocabulary, and the optimizer.
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "product.h"
@@ -96,6 +97,11 @@ char* lorhai_adamw(const Tensor* theta, const Tensor* gradient, const Tensor* me
 // The Euclidean norm of a flat f32 tensor on the CPU, summed in f64.
 double lorhai_norm(const Tensor* x) {
     return std::sqrt(rows().sum_squares(data<float>(*x), x->numel()));
+}
+
+// Goes backward from `y` with `gradient` `dy` of the same shape.
+char* lorhai_backward(const Tensor* y, const Tensor* dy) {
+    return guarded([&] { torch::autograd::backward({*y}, {*dy}); });
 }
 
 // Makes `gradient` the place where gradients of `leaf` add up.

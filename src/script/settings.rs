@@ -46,6 +46,7 @@ pub const TRAIN: &[(&str, &str)] = &[
     ("eval_batch", "per_device_eval_batch_size"),
     ("early_stopping", "early_stopping_patience"),
     ("keep_best", "load_best_model_at_end"),
+    ("gradient_checkpointing", ""),
 ];
 
 /// The short name of an option of `table` that may be given by its other name.
@@ -167,6 +168,7 @@ pub fn train_config(options: &mut Options) -> Result<TrainConfig> {
         eval_batch: named.take("eval_batch", default.eval_batch)?,
         early_stopping: named.take("early_stopping", default.early_stopping)?,
         keep_best: named.take("keep_best", default.keep_best)?,
+        gradient_checkpointing: named.take("gradient_checkpointing", default.gradient_checkpointing)?,
     })
 }
 

@@ -7,9 +7,13 @@
 use super::lora::{run_group, Shared, Task};
 use super::memory;
 use super::record::Outcome;
+use super::results::SweepResult;
+use super::run::{self, Observer};
+use super::trial::{Plan, Trial};
 use crate::error::{Error, Result};
 use crate::model::Decoder;
 use crate::train::progress::SharedProgress;
+use std::cell::Cell;
 use tch::Device;
 
 /// More trials than this in one lane gain nothing: its matrix products are large by then.
@@ -22,6 +26,35 @@ pub struct Lanes {
     pub lanes: usize,
     /// The most trials side by side, over all lanes.
     pub at_once: usize,
+}
+
+/// Runs what is not finished of a sweep whose trials are LoRA trainings; `tasks` holds every
+/// trial of the plan, in its order.
+pub fn run_sweep(
+    plan: &Plan,
+    decoder: &Decoder,
+    shared: Shared,
+    tasks: &[Task],
+    observer: &mut dyn Observer,
+    quiet: bool,
+) -> Result<SweepResult> {
+    let of = |trials: &[&Trial]| -> Vec<Task> {
+        trials.iter().filter_map(|trial| tasks.get(trial.index).copied()).collect()
+    };
+    let lanes = Cell::new(Lanes { lanes: 1, at_once: 1 });
+    let mut group_size = |pending: &[&Trial]| {
+        lanes.set(Lanes::plan(decoder, shared, &of(pending))?);
+        Ok(lanes.get().at_once)
+    };
+    let mut run_group = |group: &[&Trial]| {
+        let tasks = of(group);
+        let steps = tasks.iter().map(|task| task.config.total_steps(shared.train.len())).sum();
+        let progress = SharedProgress::new(steps, quiet);
+        let outcomes = lanes.get().run(decoder, shared, &tasks, &progress);
+        progress.finish();
+        outcomes
+    };
+    run::run(plan, observer, &mut group_size, &mut run_group)
 }
 
 impl Lanes {

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::lora::AdapterSet;
 use crate::lora::{Adapter, Trainable};
 use crate::model::Decoder;
-use crate::train::step::batch_losses;
+use crate::train::step::{backward, predicted_labels};
 use std::fs;
 use tch::Device;
 
@@ -36,9 +36,8 @@ fn longest_step(decoder: &Decoder, shared: Shared, task: &Task, adapter: &Adapte
     rows.truncate(task.config.batch);
     let batch = shared.train.batch(&rows)?;
     let adapters = AdapterSet { active: adapter.active(Some(0), None).into_iter().collect() };
-    let found = batch_losses(decoder, &[&batch], &adapters)?;
-    if found.labels.iter().sum::<usize>() > 0 {
-        found.weighted(&[1.0])?.f_backward()?;
+    if predicted_labels(&batch) > 0 {
+        backward(decoder, &[&batch], &adapters, &[1.0], task.config.gradient_checkpointing)?;
     }
     Ok(())
 }

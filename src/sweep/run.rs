@@ -99,25 +99,33 @@ impl<F: FnMut(&Event)> Observer for F {
     }
 }
 
+/// How trials are run: `run_group` and `group_size` of [`run`].
+pub type RunGroup<'a> = dyn FnMut(&[&Trial]) -> Vec<Result<Outcome>> + 'a;
+pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
+
 /// Runs every trial of `plan` that is not finished.
 ///
-/// `run_group` gets up to `plan.group_size` trials, each with an empty folder but for
-/// `config.json`, and gives one result per trial in the same order. An error is recorded
+/// `group_size` says how many of the trials that are to run go side by side; it is not asked
+/// where nothing is left to do. `run_group` gets up to so many, each with an empty folder but
+/// for `config.json`, and gives one result per trial in the same order. An error is recorded
 /// in that trial's place and the sweep goes on; [`Kind::Stopped`] ends the sweep with the
 /// trial left unfinished. An error of this function itself means that the sweep could not
 /// go on: `out` is not usable, or the user stopped it.
 pub fn run(
     plan: &Plan,
     observer: &mut dyn Observer,
-    run_group: &mut dyn FnMut(&[&Trial]) -> Vec<Result<Outcome>>,
+    group_size: &mut GroupSize,
+    run_group: &mut RunGroup,
 ) -> Result<SweepResult> {
     let folder = SweepFolder::claim(plan)?;
     // All of them before the first is touched: one folder that is not ours stops everything.
     let standings: Vec<Standing> = plan.trials.iter().map(|trial| folder.standing(trial)).collect::<Result<_>>()?;
     let mut sweep = Sweep { plan, folder, observer, result: SweepResult::new(&plan.out, &plan.grid) };
     let pending = sweep.sort_out(standings)?;
-    for group in pending.chunks(plan.group_size.max(1)) {
-        sweep.run_group(group, run_group)?;
+    if !pending.is_empty() {
+        for group in pending.chunks(group_size(&pending)?.max(1)) {
+            sweep.run_group(group, run_group)?;
+        }
     }
     Ok(sweep.result)
 }
@@ -161,11 +169,7 @@ impl<'a> Sweep<'a> {
         Ok(pending)
     }
 
-    fn run_group(
-        &mut self,
-        group: &[&'a Trial],
-        run_group: &mut dyn FnMut(&[&Trial]) -> Vec<Result<Outcome>>,
-    ) -> Result<()> {
+    fn run_group(&mut self, group: &[&'a Trial], run_group: &mut RunGroup) -> Result<()> {
         interrupt::check()?;
         for trial in group {
             self.folder.prepare(trial)?;

@@ -48,8 +48,6 @@ pub struct Plan {
     /// whose identity differs is refused, not overwritten. Keep out what may well change
     /// from run to run: that belongs in the settings.
     pub identity: Value,
-    /// How many trials are handed to the caller at once.
-    pub group_size: usize,
 }
 
 impl Plan {
@@ -72,7 +70,7 @@ impl Plan {
             trials.push(Trial { index, dir: out.join(&name), name, point, settings });
         }
         check_names(&trials)?;
-        Ok(Plan { out, grid, trials, identity, group_size: 1 })
+        Ok(Plan { out, grid, trials, identity })
     }
 }
 

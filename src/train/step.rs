@@ -34,11 +34,42 @@ pub struct BatchLosses {
 /// turned them off.
 pub fn batch_losses(decoder: &Decoder, batches: &[&Batch], adapters: &dyn Adapters) -> Result<BatchLosses> {
     let input = Input::from_batches(batches, decoder)?;
+    losses_of(decoder, batches, &input, &decoder.hidden(&input, adapters)?, adapters)
+}
+
+fn losses_of(
+    decoder: &Decoder,
+    batches: &[&Batch],
+    input: &Input,
+    hidden: &Tensor,
+    adapters: &dyn Adapters,
+) -> Result<BatchLosses> {
     let labels: Vec<&[i64]> = batches.iter().map(|batch| batch.labels.as_slice()).collect();
-    let targets = Targets::new(&input, &labels, decoder.device)?;
-    let hidden = decoder.hidden(&input, adapters)?;
-    let losses = token_losses(decoder, &input, &hidden, &targets, adapters)?;
+    let targets = Targets::new(input, &labels, decoder.device)?;
+    let losses = token_losses(decoder, input, hidden, &targets, adapters)?;
     Ok(BatchLosses { losses, labels: targets.counts })
+}
+
+/// Forward and backward from Σ over batches of weight · summed loss, where `weights` gives a
+/// weight for each batch. With `checkpointing`, activations are computed twice rather than held.
+pub fn backward(
+    decoder: &Decoder,
+    batches: &[&Batch],
+    adapters: &dyn Adapters,
+    weights: &[f64],
+    checkpointing: bool,
+) -> Result<BatchLosses> {
+    if !checkpointing {
+        let found = batch_losses(decoder, batches, adapters)?;
+        found.weighted(weights)?.f_backward()?;
+        return Ok(found);
+    }
+    let input = Input::from_batches(batches, decoder)?;
+    let checkpoints = decoder.checkpoints(&input, adapters)?;
+    let found = losses_of(decoder, batches, &input, &checkpoints.hidden()?, adapters)?;
+    found.weighted(weights)?.f_backward()?;
+    checkpoints.backward()?;
+    Ok(found)
 }
 
 impl BatchLosses {

@@ -192,6 +192,7 @@ impl<'a> Run<'a> {
             seed: self.config.seed,
             lr: self.config.optimizer.lr * self.schedule.factor(step),
             max_grad_norm: self.config.max_grad_norm,
+            gradient_checkpointing: self.config.gradient_checkpointing,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::adamw::AdamW;
 use super::clip;
-use super::step::{batch_losses, predicted_labels};
+use super::step::{backward, predicted_labels};
 use crate::data::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -20,6 +20,8 @@ pub struct StepSettings {
     pub lr: f64,
     /// 0 turns clipping off.
     pub max_grad_norm: f64,
+    /// One member that wants it is enough: they share the pass.
+    pub gradient_checkpointing: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,9 +102,9 @@ fn forward_backward(
         members[at].trainable.active(Some(part), Some(dropout_key(seed, step, micro_batch)))
     });
     let adapters = AdapterSet { active: active.collect() };
-    let found = batch_losses(decoder, &batches, &adapters)?;
     let weights: Vec<f64> = taking_part.iter().map(|&at| 1.0 / labels[at] as f64).collect();
-    found.weighted(&weights)?.f_backward()?;
+    let checkpointing = members.iter().any(|member| member.settings.gradient_checkpointing);
+    let found = backward(decoder, &batches, &adapters, &weights, checkpointing)?;
     let sums = found.sums()?;
     Ok(taking_part.iter().zip(sums.iter().zip(&weights)).map(|(&at, (sum, weight))| (at, sum * weight)).collect())
 }

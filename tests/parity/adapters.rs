@@ -109,6 +109,18 @@ fn twenty_steps_end_at_the_same_weights(device: Device) {
 }
 
 #[test]
+fn gradient_checkpointing_ends_at_the_same_weights() {
+    for case in cases("adapter") {
+        let decoder = case.decoder(Device::Cpu);
+        let mut adapter = case.adapter(&decoder);
+        train_with(&case, &decoder, &mut adapter, true);
+        for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
+            within(&case, name, nmse(&leaf.detach(), &case.tensor(&format!("trained.{name}"))), TRAINED_NMSE);
+        }
+    }
+}
+
+#[test]
 fn parameters_are_counted_as_peft_counts_them() {
     for case in cases("adapter") {
         let config = Config::from_folder(&case.folder).unwrap();

@@ -111,6 +111,11 @@ pub fn logits(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> Tens
 
 /// Repeats the training run that `golden.json` describes; gives the worst loss.
 pub fn train_as_told(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable) -> f64 {
+    train_with(case, decoder, trainable, false)
+}
+
+/// As [`train_as_told`], maybe with activations computed twice.
+pub fn train_with(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable, gradient_checkpointing: bool) -> f64 {
     let told = &case.json["training"];
     let number = |name: &str| told[name].as_f64().unwrap();
     let list =
@@ -140,7 +145,8 @@ pub fn train_as_told(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainab
             "{}: lr of step {step}",
             case.name
         );
-        let settings = StepSettings { step, seed: 0, lr, max_grad_norm: number("max_grad_norm") };
+        let settings =
+            StepSettings { step, seed: 0, lr, max_grad_norm: number("max_grad_norm"), gradient_checkpointing };
         let result = update(decoder, trainable, &mut optimizer, &window, settings).unwrap();
         worst = worst.max(within(
             case,

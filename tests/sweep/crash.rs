@@ -21,7 +21,7 @@ const OTHER_ERROR: i32 = 11;
 fn sweep(plan: &Plan, pause: Duration) -> i32 {
     let mut step = || std::thread::sleep(pause);
     let mut each = |group: &[&Trial]| group.iter().map(|trial| fake::run_with_steps(trial, &mut step)).collect();
-    match lorhai::sweep::run(plan, &mut |_: &Event| {}, &mut each) {
+    match lorhai::sweep::run(plan, &mut |_: &Event| {}, &mut |_| Ok(1), &mut each) {
         Ok(_) => DONE,
         Err(error) => {
             let beside = plan.out.with_extension("error");

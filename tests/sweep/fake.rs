@@ -37,7 +37,7 @@ impl Observer for Log {
 
 pub fn run_all(plan: &Plan) -> Result<SweepResult> {
     let mut each = |group: &[&Trial]| group.iter().map(|trial| run(trial)).collect();
-    lorhai::sweep::run(plan, &mut |_: &Event| {}, &mut each)
+    lorhai::sweep::run(plan, &mut |_: &Event| {}, &mut |_| Ok(1), &mut each)
 }
 
 /// Numbers that depend on the point alone, but for the time.

@@ -17,8 +17,7 @@ use crate::script::state::State;
 use crate::sweep::lora::{Shared, Task};
 use crate::sweep::table::TableOptions;
 use crate::sweep::verify::{verify, Deviation};
-use crate::sweep::{self, Event, Grid, Lanes, Plan, Point, Trial};
-use crate::train::progress::SharedProgress;
+use crate::sweep::{self, lanes, Event, Grid, Plan, Point};
 use crate::train::TrainConfig;
 use crate::{lora, Error, Result};
 use rhai::plugin::*;
@@ -388,18 +387,8 @@ fn run(
     // Settings and trials are both in the order of the grid.
     let all: Vec<Task> =
         plan.trials.iter().zip(settings).map(|(trial, (_, spec, config))| Task { trial, spec, config }).collect();
-    let lanes = Lanes::plan(decoder, shared, &all)?;
-    let plan = Plan { group_size: lanes.at_once, ..plan.clone() };
     let mut observer = |event: &Event| state.note(&event.to_string());
-    let mut run_group = |group: &[&Trial]| {
-        let tasks: Vec<Task> = group.iter().filter_map(|trial| all.get(trial.index).copied()).collect();
-        let progress =
-            SharedProgress::new(tasks.iter().map(|task| task.config.total_steps(rows.len())).sum(), state.quiet());
-        let outcomes = lanes.run(decoder, shared, &tasks, &progress);
-        progress.finish();
-        outcomes
-    };
-    let result = sweep::run(&plan, &mut observer, &mut run_group)?;
+    let result = lanes::run_sweep(plan, decoder, shared, &all, &mut observer, state.quiet())?;
     let deviations = match asked.verify {
         true => verify(decoder, shared, &all, &result)?,
         false => Vec::new(),

@@ -269,7 +269,8 @@ pub mod functions {
     /// of the steps), `weight_decay` (0), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8),
     /// `max_grad_norm` (1), `seed` (42), `log_every` (10), `eval_every` (0: at the end only),
     /// `eval_batch` (8), `early_stopping` (0: evaluations without improvement), `keep_best`
-    /// (false), `out` (a folder for `metrics.jsonl`, TensorBoard events and the adapter). The names of
+    /// (false), `gradient_checkpointing` (false; true computes activations twice instead of holding
+    /// them: slower, the same numbers, far less memory), `out` (a folder for `metrics.jsonl`, TensorBoard events and the adapter). The names of
     /// transformers' TrainingArguments work too. The result has `steps`, `train_loss`,
     /// `eval_loss`, `eval_perplexity`, `tokens`, `seconds`, `tokens_per_s`, `stopped_early`.
     ///

@@ -1,0 +1,84 @@
+//! Gradient checkpointing: the forward pass keeps what each layer reads and nothing else, and
+//! the backward pass runs one layer after another again to have its activations.
+//!
+//! Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", with a checkpoint at
+//! every layer, as transformers sets them. The numbers are those of a pass that keeps all:
+//! dropout is a function of its key, so a layer that runs again drops the same channels.
+
+use super::decoder::{Decoder, Pass};
+use super::input::Input;
+use super::linear::Adapters;
+use crate::error::Result;
+use crate::native;
+use tch::Tensor;
+
+/// A forward pass whose activations are thrown away.
+pub struct Checkpoints<'a> {
+    decoder: &'a Decoder,
+    input: &'a Input,
+    pass: Pass<'a>,
+    /// What each layer read, `[tokens, hidden_size]`.
+    inputs: Vec<Tensor>,
+    /// A leaf of the graph: what the last layer gave.
+    output: Tensor,
+}
+
+impl Decoder {
+    /// Runs every layer without recording gradients.
+    pub fn checkpoints<'a>(&'a self, input: &'a Input, adapters: &'a dyn Adapters) -> Result<Checkpoints<'a>> {
+        let pass = self.pass(input, adapters)?;
+        let (inputs, output) = tch::no_grad(|| -> Result<_> {
+            let mut inputs = Vec::new();
+            let mut x = self.embed(input)?;
+            for layer in &self.layers {
+                let y = layer.forward(&x, &pass)?;
+                inputs.push(std::mem::replace(&mut x, y));
+            }
+            Ok((inputs, x))
+        })?;
+        Ok(Checkpoints { decoder: self, input, pass, inputs, output: leaf(&output)? })
+    }
+}
+
+impl Checkpoints<'_> {
+    /// The last hidden state of every token, normalised: `[tokens, hidden_size]`. What is
+    /// computed from it goes backward by autograd, down to here.
+    pub fn hidden(&self) -> Result<Tensor> {
+        self.decoder.norm.forward(&self.output)
+    }
+
+    /// Goes on backward through the layers, from where autograd left its gradient.
+    pub fn backward(self) -> Result<()> {
+        let Checkpoints { decoder, input, pass, inputs, output } = self;
+        let trains_embedding = decoder.embed_tokens.requires_grad();
+        let lowest = match trains_embedding {
+            true => 0,
+            // Below the lowest layer in which anything is trained no gradient is wanted.
+            false => decoder.layers.iter().position(|layer| is_trained(layer, &pass)).unwrap_or(decoder.layers.len()),
+        };
+        let mut gradient = output.f_grad()?;
+        for (at, x) in inputs.into_iter().enumerate().skip(lowest).rev() {
+            let wants_gradient = at > lowest || trains_embedding;
+            let x = if wants_gradient { leaf(&x)? } else { x };
+            let y = decoder.layers[at].forward(&x, &pass)?;
+            native::backward(&y, &gradient)?;
+            if wants_gradient {
+                gradient = x.f_grad()?;
+            }
+        }
+        match trains_embedding {
+            true => native::backward(&decoder.embed(input)?, &gradient),
+            false => Ok(()),
+        }
+    }
+}
+
+fn leaf(x: &Tensor) -> Result<Tensor> {
+    Ok(x.f_detach()?.f_set_requires_grad(true)?)
+}
+
+fn is_trained(layer: &super::decoder::DecoderLayer, pass: &Pass) -> bool {
+    let norms = [&layer.input_layernorm, &layer.post_attention_layernorm];
+    layer.linears().into_iter().any(|linear| pass.adapters.touch(linear))
+        || norms.into_iter().any(|norm| norm.weight.requires_grad())
+}
