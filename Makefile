@@ -9,7 +9,7 @@ PROGRAM = target/release/lorhai
 # The program stands at target/release/lorhai, wherever the caller's cargo builds otherwise.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup build sweep test format-check lint docs docs-check bench gpu-test
+.PHONY: help setup build sweep test format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -19,6 +19,7 @@ help:
 	@echo "make gpu-test  the tests and one sweep on a CUDA device"
 	@echo "make docs      write the function reference anew"
 	@echo "make bench     speed and memory; against Python where PEER_PYTHON names one with peft"
+	@echo "make bench-gpu the same on a CUDA device, with Qwen2.5's shapes; make bench-growth: how cost grows"
 
 # Quick when all is there; checks that cargo and a C++ compiler are, too.
 setup:
@@ -56,7 +57,14 @@ docs-check: build
 bench: build
 	cargo run $(CARGO_FLAGS) --example bench
 
+bench-gpu: build
+	cargo run $(CARGO_FLAGS) --example bench -- --gpu
+
+bench-growth: build
+	cargo run $(CARGO_FLAGS) --example bench -- --growth
+
 # On a machine with an NVIDIA GPU; elsewhere the tests report themselves skipped.
 gpu-test: build
 	cargo test $(CARGO_FLAGS) --test parity on_a_gpu -- --nocapture
+	LORHAI_TEST_DEVICE=cuda cargo test $(CARGO_FLAGS) --test native -- --nocapture
 	$(PROGRAM) run scripts/rank_sweep.rhai --set out=runs/gpu-sweep

@@ -15,6 +15,9 @@ pub struct Case {
     pub labelled: f64,
     pub dropout: f64,
     pub steps_per_round: usize,
+    /// "cpu" or "cuda".
+    pub device: &'static str,
+    pub gradient_checkpointing: bool,
 }
 
 const RANKS: &[i64] = &[2, 4, 8, 16, 32, 64];
@@ -22,15 +25,26 @@ const RANKS: &[i64] = &[2, 4, 8, 16, 32, 64];
 impl Case {
     pub fn settings(&self) -> String {
         let Case { dtype, ranks, rows, time, labelled, dropout, .. } = self;
-        format!("{dtype}, ranks {ranks:?}, {rows}×{time} tokens each, {labelled} labelled, dropout {dropout}")
+        let recompute = if self.gradient_checkpointing { ", gradient checkpointing" } else { "" };
+        format!("{dtype}, ranks {ranks:?}, {rows}×{time} tokens each, {labelled} labelled, dropout {dropout}{recompute}")
+    }
+
+    pub fn tokens(&self) -> usize {
+        self.ranks.len() * self.rows * self.time
+    }
+
+    /// Operations of a step in the matrices of the base, two for each multiplication and
+    /// addition: forward, and backward to the inputs alone, since the base is frozen.
+    pub fn matrix_flops(&self) -> lorhai::Result<f64> {
+        let config = lorhai::model::Config::from_json(&self.model)?;
+        let linear = lorhai::model::shapes::linear_shapes(&config);
+        let parameters: i64 = linear.iter().map(|shape| shape.in_features * shape.out_features).sum();
+        Ok(4.0 * parameters as f64 * self.tokens() as f64)
     }
 }
 
-pub fn cases() -> Vec<Case> {
-    let small = qwen2(64, 160, 3, [4, 2], 512, true);
-    let middle = qwen2(512, 1408, 8, [8, 2], 32_000, true);
-    let half_billion = qwen2(896, 4864, 24, [14, 2], 151_936, true);
-    let case = |name, model: &Value, dtype, ranks, rows, time| Case {
+fn case(name: &'static str, model: &Value, dtype: &'static str, ranks: &'static [i64], [rows, time]: [usize; 2]) -> Case {
+    Case {
         name,
         model: model.clone(),
         dtype,
@@ -40,15 +54,64 @@ pub fn cases() -> Vec<Case> {
         labelled: 1.0,
         dropout: 0.0,
         steps_per_round: 1,
-    };
+        device: "cpu",
+        gradient_checkpointing: false,
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let small = qwen2(64, 160, 3, [4, 2], 512, true);
+    let middle = qwen2(512, 1408, 8, [8, 2], 32_000, true);
+    let half_billion = qwen2(896, 4864, 24, [14, 2], 151_936, true);
+    let half = |name| case(name, &half_billion, "bf16", &[16], [2, 256]);
     vec![
-        Case { steps_per_round: 20, ..case("small sweep", &small, "f32", RANKS, 4, 64) },
-        Case { steps_per_round: 20, dropout: 0.05, ..case("small sweep with dropout", &small, "f32", RANKS, 4, 64) },
-        Case { steps_per_round: 20, ..case("small single", &small, "f32", &[16], 4, 64) },
-        Case { steps_per_round: 2, ..case("middle sweep f32", &middle, "f32", RANKS, 1, 64) },
-        Case { steps_per_round: 2, ..case("middle sweep bf16", &middle, "bf16", RANKS, 1, 64) },
-        case("0.5B single bf16", &half_billion, "bf16", &[16], 2, 256),
-        Case { labelled: 0.25, ..case("0.5B single bf16, a quarter labelled", &half_billion, "bf16", &[16], 2, 256) },
+        Case { steps_per_round: 20, ..case("small sweep", &small, "f32", RANKS, [4, 64]) },
+        Case { steps_per_round: 20, dropout: 0.05, ..case("small sweep with dropout", &small, "f32", RANKS, [4, 64]) },
+        Case { steps_per_round: 20, ..case("small single", &small, "f32", &[16], [4, 64]) },
+        Case { steps_per_round: 2, ..case("middle sweep f32", &middle, "f32", RANKS, [1, 64]) },
+        Case { steps_per_round: 2, ..case("middle sweep bf16", &middle, "bf16", RANKS, [1, 64]) },
+        half("0.5B single bf16"),
+        Case { labelled: 0.25, ..half("0.5B single bf16, a quarter labelled") },
+        Case { gradient_checkpointing: true, ..half("0.5B single bf16, gradient checkpointing") },
+    ]
+}
+
+/// For a CUDA machine: `make bench-gpu`.
+pub fn gpu_cases() -> Vec<Case> {
+    let half_billion = qwen2(896, 4864, 24, [14, 2], 151_936, true);
+    let one_and_a_half = qwen2(1536, 8960, 28, [12, 2], 151_936, true);
+    let seven = qwen2(3584, 18_944, 28, [28, 4], 152_064, false);
+    let gpu = |case: Case| Case { device: "cuda", steps_per_round: 3, ..case };
+    vec![
+        gpu(case("gpu 0.5B sweep", &half_billion, "bf16", RANKS, [1, 1024])),
+        gpu(case("gpu 0.5B single", &half_billion, "bf16", &[16], [4, 1024])),
+        gpu(case("gpu 1.5B sweep", &one_and_a_half, "bf16", RANKS, [1, 1024])),
+        gpu(case("gpu 1.5B single", &one_and_a_half, "bf16", &[16], [8, 1024])),
+        gpu(case("gpu 7B single", &seven, "bf16", &[16], [8, 1024])),
+        gpu(Case { gradient_checkpointing: true, ..case("gpu 7B single, gradient checkpointing", &seven, "bf16", &[16], [8, 1024]) }),
+    ]
+}
+
+/// How the cost of a step grows: one thing at a time is doubled. `make bench-growth`.
+pub fn growth_cases() -> Vec<Case> {
+    let model = |width: i64, layers: i64| qwen2(width, width * 11 / 4, layers, [width / 64, 2], 8192, true);
+    let plain = model(256, 4);
+    let grown = |name, model: &Value, ranks, shape| Case { steps_per_round: 5, ..case(name, model, "f32", ranks, shape) };
+    vec![
+        grown("growth: rank 8, K 1, 2×64 tokens, width 256, 4 layers", &plain, &[8], [2, 64]),
+        grown("growth: rank 16", &plain, &[16], [2, 64]),
+        grown("growth: rank 32", &plain, &[32], [2, 64]),
+        grown("growth: rank 64", &plain, &[64], [2, 64]),
+        grown("growth: rank 128", &plain, &[128], [2, 64]),
+        grown("growth: K 2", &plain, &[8, 8], [2, 64]),
+        grown("growth: K 4", &plain, &[8, 8, 8, 8], [2, 64]),
+        grown("growth: K 8", &plain, &[8, 8, 8, 8, 8, 8, 8, 8], [2, 64]),
+        grown("growth: 4×64 tokens", &plain, &[8], [4, 64]),
+        grown("growth: 8×64 tokens", &plain, &[8], [8, 64]),
+        grown("growth: 1×512 tokens", &plain, &[8], [1, 512]),
+        grown("growth: 8 layers", &model(256, 8), &[8], [2, 64]),
+        grown("growth: width 512", &model(512, 4), &[8], [2, 64]),
+        grown("growth: width 1024", &model(1024, 4), &[8], [2, 64]),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! Speed and memory, each figure as a ratio against the Python peer in the same run.
 //!
-//! `make bench` runs all of it; `cargo run --release --example bench -- NAME…` some of it.
+//! `make bench` runs all of it on the CPU, `make bench-gpu` on a GPU, `make bench-growth` tells how
+//! the cost of a step grows; `cargo run --release --example bench -- NAME…` some of it.
 //! With `PEER_PYTHON` naming a Python that has torch, transformers and peft, rounds of ours
 //! and of the peer's alternate, and medians are compared; without it only ours are shown.
 //! The rows go to `bench/results.json` as well.
@@ -10,7 +11,7 @@ mod ours;
 mod peer;
 mod table;
 
-use cases::{cases, Case};
+use cases::{cases, gpu_cases, growth_cases, Case};
 use lorhai::Result;
 use peer::Peer;
 use table::Row;
@@ -19,21 +20,38 @@ use table::Row;
 const ROUNDS: usize = 5;
 
 fn main() {
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let (flags, chosen): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
+    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| name.contains(word.as_str()));
+    let flag = |name: &str| flags.iter().any(|flag| flag == name);
     let mut rows = Vec::new();
-    for case in cases().iter().filter(|case| chosen.is_empty() || chosen.iter().any(|name| case.name.contains(name))) {
-        match measured(case) {
-            Ok(found) => {
-                found.iter().for_each(|row| println!("{row}"));
-                rows.extend(found);
-            }
-            Err(error) => eprintln!("{}: {error}", case.name),
+    let mut take = |name: &str, found: Result<Vec<Row>>| match found {
+        Ok(found) => {
+            found.iter().for_each(|row| println!("{row}"));
+            rows.extend(found);
         }
+        Err(error) => eprintln!("{name}: {error}"),
+    };
+    let cases = match (flag("--gpu"), flag("--growth")) {
+        (true, _) => gpu_cases(),
+        (_, true) => growth_cases(),
+        _ => cases(),
+    };
+    let rate = flag("--gpu").then(ours::matrix_rate).transpose().unwrap_or_else(|error| {
+        eprintln!("no GPU: {error}");
+        std::process::exit(1);
+    });
+    if let Some(rate) = rate {
+        take("matrix rate", Ok(vec![Row::new("bf16 matrix rate".into(), rate / 1e12, None, "TFLOP/s", String::new())]));
     }
-    if chosen.is_empty() || chosen.iter().any(|name| "start-up".contains(name.as_str())) {
-        rows.extend(
-            start_up().inspect_err(|error| eprintln!("start-up: {error}")).into_iter().inspect(|row| println!("{row}")),
-        );
+    for case in cases.iter().filter(|case| wanted(case.name)) {
+        take(case.name, measured(case, rate));
+    }
+    if !flag("--gpu") && !flag("--growth") {
+        let others: [(&str, fn() -> Result<Row>); 3] =
+            [("load", load), ("map and tokenize", map_and_tokenize), ("start-up", start_up)];
+        for (name, measure) in others.into_iter().filter(|(name, _)| wanted(name)) {
+            take(name, measure().map(|row| vec![row]));
+        }
     }
     if let Err(error) = table::write(&rows) {
         eprintln!("{error}");
@@ -41,13 +59,15 @@ fn main() {
     }
 }
 
-/// The time of a step and the peak memory of one case.
-fn measured(case: &Case) -> Result<Vec<Row>> {
+/// The time of a step and the peak memory of one case; with the GPU's `rate`, the share of it
+/// that the base's matrices reach. On a CPU rounds of both sides alternate, since its speed
+/// wavers; on a GPU one goes after the other, since both may not fit into its memory.
+fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Row>> {
     ours::forget_peak();
     let mut ours = ours::Loop::new(case)?;
     ours.steps(case.steps_per_round)?;
-    let mut peer = Peer::prepared(case)?;
     let (mut our_seconds, mut peer_seconds, mut peer_peak) = (Vec::new(), Vec::new(), None);
+    let mut peer = if rate.is_none() { Peer::prepared(case)? } else { None };
     for _ in 0..ROUNDS {
         our_seconds.push(ours.steps(case.steps_per_round)?);
         if let Some(peer) = &mut peer {
@@ -56,23 +76,87 @@ fn measured(case: &Case) -> Result<Vec<Row>> {
             peer_peak = Some(peak);
         }
     }
+    let our_peak = ours.peak_bytes()?;
+    if rate.is_some() {
+        drop(ours);
+        lorhai::native::gpu::empty_cache()?;
+        match gpu_peer(case) {
+            Ok(Some((seconds, peak))) => (peer_seconds, peer_peak) = (seconds, Some(peak)),
+            Ok(None) => {}
+            Err(error) => eprintln!("{}: {error}", case.name),
+        }
+    }
     let (our_time, peer_time) = (median(our_seconds), (!peer_seconds.is_empty()).then(|| median(peer_seconds)));
-    Ok(vec![
-        Row::new(
-            format!("{}: step", case.name),
-            our_time * 1e3,
-            peer_time.map(|time| time * 1e3),
-            "ms",
-            case.settings(),
-        ),
-        Row::new(
-            format!("{}: peak memory", case.name),
-            ours::peak_bytes() / 1e6,
-            peer_peak.map(|bytes| bytes / 1e6),
-            "MB",
-            case.settings(),
-        ),
-    ])
+    let row = |what: &str, ours: f64, peer: Option<f64>, unit| {
+        Row::new(format!("{}: {what}", case.name), ours, peer, unit, case.settings())
+    };
+    let mut rows = vec![
+        row("step", our_time * 1e3, peer_time.map(|time| time * 1e3), "ms"),
+        row("peak memory", our_peak / 1e6, peer_peak.map(|bytes| bytes / 1e6), "MB"),
+    ];
+    if let Some(rate) = rate {
+        let share = |time: f64| -> Result<f64> { Ok(100.0 * case.matrix_flops()? / time / rate) };
+        rows.push(row("share of the matrix rate", share(our_time)?, peer_time.map(share).transpose()?, "%"));
+        rows.push(row("tokens a second", case.tokens() as f64 / our_time, None, "1/s"));
+    }
+    Ok(rows)
+}
+
+fn gpu_peer(case: &Case) -> Result<Option<(Vec<f64>, f64)>> {
+    let Some(mut peer) = Peer::prepared(case)? else { return Ok(None) };
+    let rounds: Vec<(f64, f64)> =
+        (0..ROUNDS).map(|_| peer.steps(case.steps_per_round)).collect::<Result<_>>()?;
+    let peak = rounds.iter().map(|(_, peak)| *peak).fold(0.0, f64::max);
+    Ok(Some((rounds.into_iter().map(|(seconds, _)| seconds).collect(), peak)))
+}
+
+/// From safetensors files in the page cache to the first logits.
+fn load() -> Result<Row> {
+    let folder = scratch()?;
+    let config = cases().pop().map(|case| case.model).unwrap_or_default();
+    let bytes = ours::write_checkpoint(&config, folder.path())?;
+    let mut peer = Peer::start()?;
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let seconds = ours::load_seconds(folder.path())?;
+        let theirs = peer.as_mut().map(|peer| peer.load_seconds(folder.path())).transpose()?;
+        // The first round warms up both: the files and Python's modules.
+        if round > 0 {
+            ours.push(seconds);
+            peers.extend(theirs);
+        }
+    }
+    Ok(in_ms("load", ours, peers, format!("0.5B's shape, {:.2} GB of bf16 files, to the logits of a token", bytes as f64 / 1e9)))
+}
+
+/// Rows from a file by way of a closure to ids and labels.
+fn map_and_tokenize() -> Result<Row> {
+    const COPIES: usize = 4;
+    let folder = scratch()?;
+    let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
+    let text = lorhai::files::read_text(&tiny.join("pretrain.jsonl"))?.repeat(COPIES);
+    let rows = folder.path().join("rows.jsonl");
+    lorhai::files::write_whole(&rows, text.as_bytes())?;
+    let mut peer = Peer::start()?;
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let seconds = ours::tokenize_seconds(&rows, &tiny)?;
+        let theirs = peer.as_mut().map(|peer| peer.tokenize_seconds(&rows, &tiny)).transpose()?;
+        if round > 0 {
+            ours.push(seconds);
+            peers.extend(theirs);
+        }
+    }
+    Ok(in_ms("map and tokenize", ours, peers, format!("{} rows", text.lines().count())))
+}
+
+fn scratch() -> Result<tempfile::TempDir> {
+    tempfile::tempdir().map_err(|error| lorhai::Error::bug(format!("no temporary folder: {error}")))
+}
+
+fn in_ms(name: &str, ours: Vec<f64>, peers: Vec<f64>, settings: String) -> Row {
+    let peer = (!peers.is_empty()).then(|| median(peers) * 1e3);
+    Row::new(name.to_owned(), median(ours) * 1e3, peer, "ms", settings)
 }
 
 /// An empty script against Python's imports.

@@ -2,35 +2,48 @@
 
 use crate::cases::Case;
 use lorhai::data::Batch;
-use lorhai::lora::{Adapter, LoraSpec, Targets};
-use lorhai::model::{device, load, Config, Decoder};
+use lorhai::lora::{Adapter, LoadOptions, LoraSpec, Targets};
+use lorhai::model::{device, load, Config, Decoder, Input, NoAdapters};
+use lorhai::native::gpu;
 use lorhai::random::Key;
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use lorhai::{Error, Result};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// The adapters that one thread trains.
 struct Lane {
     decoder: Decoder,
     runs: Vec<(Adapter, AdamW, Batch)>,
     step: u64,
+    gradient_checkpointing: bool,
 }
 
 pub struct Loop {
     lanes: Vec<Lane>,
+    device: Device,
 }
 
 impl Loop {
     pub fn new(case: &Case) -> Result<Self> {
         let config = Config::from_json(&case.model)?;
-        let dtype = device::parse_dtype(case.dtype, Device::Cpu, &config)?;
-        let decoder = load::random(config, 0, dtype, Device::Cpu)?;
-        let count = (tch::get_num_threads() as usize).min(case.ranks.len());
-        let mut lanes: Vec<Lane> =
-            (0..count).map(|_| Lane { decoder: decoder.share(), runs: Vec::new(), step: 0 }).collect();
+        let device = device::parse_device(case.device)?;
+        let dtype = device::parse_dtype(case.dtype, device, &config)?;
+        let decoder = load::random(config, 0, dtype, device)?;
+        let count = match device {
+            Device::Cpu => (tch::get_num_threads() as usize).min(case.ranks.len()),
+            _ => 1,
+        };
+        let lane = |_| Lane {
+            decoder: decoder.share(),
+            runs: Vec::new(),
+            step: 0,
+            gradient_checkpointing: case.gradient_checkpointing,
+        };
+        let mut lanes: Vec<Lane> = (0..count).map(lane).collect();
         let mut ranks = case.ranks.to_vec();
         ranks.sort_by_key(|rank| std::cmp::Reverse(*rank));
         for (at, rank) in ranks.into_iter().enumerate() {
@@ -43,11 +56,21 @@ impl Loop {
                 target_modules: Targets::AllLinear,
                 ..LoraSpec::default()
             };
-            let adapter = Adapter::new(spec, &decoder.config, 0, Device::Cpu)?;
+            let adapter = Adapter::new(spec, &decoder.config, 0, device)?;
             let optimizer = AdamW::new(AdamWConfig { lr: 1e-4, ..AdamWConfig::default() }, &adapter.parameters)?;
             lanes[lane].runs.push((adapter, optimizer, batch(case, &decoder.config)));
         }
-        Ok(Loop { lanes })
+        Ok(Loop { lanes, device })
+    }
+
+    /// The most memory that was held since [`forget_peak`], or by this process on a GPU.
+    pub fn peak_bytes(&self) -> Result<f64> {
+        if let Device::Cuda(index) = self.device {
+            return Ok(gpu::memory(index, false)?.peak as f64);
+        }
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        Ok(line.split_whitespace().next().and_then(|number| number.parse::<f64>().ok()).unwrap_or(f64::NAN) * 1024.0)
     }
 
     /// Seconds per step of all adapters.
@@ -80,8 +103,13 @@ impl Loop {
 impl Lane {
     fn steps(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
-            let settings =
-                StepSettings { step: self.step, seed: 0, lr: 1e-4, max_grad_norm: 1.0, gradient_checkpointing: false };
+            let settings = StepSettings {
+                step: self.step,
+                seed: 0,
+                lr: 1e-4,
+                max_grad_norm: 1.0,
+                gradient_checkpointing: self.gradient_checkpointing,
+            };
             let mut members: Vec<Member> = self
                 .runs
                 .iter_mut()
@@ -115,16 +143,9 @@ fn batch(case: &Case, config: &Config) -> Batch {
     }
 }
 
-/// Makes [`peak_bytes`] start anew (proc(5)).
+/// Makes [`Loop::peak_bytes`] start anew (proc(5)).
 pub fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-/// The most memory that this process held since [`forget_peak`].
-pub fn peak_bytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|number| number.parse::<f64>().ok()).unwrap_or(f64::NAN) * 1024.0
 }
 
 /// Seconds that the program takes for an empty script.
@@ -143,4 +164,62 @@ pub fn start_up(times: usize) -> Result<Vec<f64>> {
             }
         })
         .collect()
+}
+
+/// Operations a second of a large bf16 matrix product on the GPU.
+pub fn matrix_rate() -> Result<f64> {
+    const SIZE: i64 = 8192;
+    const TIMES: usize = 20;
+    let device = device::parse_device("cuda")?;
+    let x = Tensor::f_randn([SIZE, SIZE], (tch::Kind::BFloat16, device))?;
+    let product = || -> Result<f64> {
+        let started = Instant::now();
+        let mut last = x.f_matmul(&x)?;
+        for _ in 1..TIMES {
+            last = x.f_matmul(&x)?;
+        }
+        // Reading a number waits for all that was started.
+        let _ = last.f_narrow(0, 0, 1)?.f_sum(tch::Kind::Float)?.f_double_value(&[])?;
+        Ok(started.elapsed().as_secs_f64() / TIMES as f64)
+    };
+    product()?;
+    Ok(2.0 * (SIZE as f64).powi(3) / product()?)
+}
+
+/// A checkpoint with random weights in `folder`; gives its size in bytes.
+pub fn write_checkpoint(config: &serde_json::Value, folder: &Path) -> Result<u64> {
+    lorhai::files::write_json(&folder.join("config.json"), config)?;
+    let options = LoadOptions { dtype: "bf16".into(), device: "cpu".into(), revision: None };
+    lorhai::lora::Model::random(folder, 0, &options)?.save(folder)?;
+    let entries = std::fs::read_dir(folder).map_err(|error| Error::file("read", folder, &error))?;
+    Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum())
+}
+
+/// Seconds from the files of a checkpoint to the hidden state of one token, which reads them all.
+pub fn load_seconds(folder: &Path) -> Result<f64> {
+    let started = Instant::now();
+    let options = LoadOptions { dtype: "bf16".into(), device: "cpu".into(), revision: None };
+    let name = folder.to_string_lossy();
+    let model = lorhai::lora::Model::load(&name, &options, &mut ())?;
+    let decoder = model.decoder();
+    let input = Input::from_ids(&[1], decoder.config.vocab_size, Device::Cpu)?;
+    let logits = tch::no_grad(|| {
+        decoder.hidden(&input, &NoAdapters).and_then(|hidden| decoder.logits(&hidden, &input.tokens, &NoAdapters))
+    })?;
+    let _ = logits.f_sum(tch::Kind::Float)?.f_double_value(&[])?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Seconds that a script takes to read rows, map them by a closure, and tokenize them.
+pub fn tokenize_seconds(rows: &Path, tokenizer: &Path) -> Result<f64> {
+    let script = format!(
+        "let rows = load_dataset({rows:?}).map(|row| #{{ prompt: row.instruction, completion: \" \" + row.output }});\n\
+         let model = load_model({tokenizer:?});\n\
+         print(rows.tokenize(model, #{{ max_length: 512, cache: false }}).len);"
+    );
+    let started = Instant::now();
+    let mut session = lorhai::script::Session::new();
+    session.capture_prints();
+    session.run_source("bench", &script).map_err(|failure| Error::bug(failure.to_string()))?;
+    Ok(started.elapsed().as_secs_f64())
 }

@@ -3,10 +3,13 @@
 Reads one request a line from the standard input and answers with one line each:
 
     {"do": "prepare", "model": {config.json}, "dtype": "f32", "threads": 2, "ranks": [16], "rows": 2,
-     "time": 256, "labelled": 1.0, "dropout": 0.0}
+     "time": 256, "labelled": 1.0, "dropout": 0.0, "device": "cpu", "gradient_checkpointing": false}
         -> {"ready": true}
     {"do": "steps", "count": 10}
         -> {"seconds": [per step, one after another over all ranks], "peak_bytes": ...}
+    {"do": "load", "folder": "...", "threads": 2} -> {"seconds": from the files to the logits of one token}
+    {"do": "tokenize", "rows": "x.jsonl", "tokenizer": "folder"}
+        -> {"seconds": to read, map and tokenize the rows; with datasets where it is installed}
     {"do": "import"} -> {"seconds": time that a fresh Python takes to import torch, transformers and peft}
 
 The loop is what a notebook does: forward with labels, backward, clip, AdamW, schedule. Several
@@ -21,7 +24,6 @@ import sys
 import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def peak_bytes():
@@ -45,7 +47,10 @@ class Loop:
         dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[request["dtype"]]
         device = request.get("device", "cpu")
         config = AutoConfig.for_model(**request["model"])
-        base = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").to(device)
+        with torch.device(device):
+            base = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        if device != "cpu":
+            use_liger(base)
         self.runs = []
         for number, rank in enumerate(request["ranks"]):
             lora = LoraConfig(
@@ -62,6 +67,12 @@ class Loop:
             schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 10_000))
             self.runs.append((str(number), trained, optimizer, schedule))
         self.model = model.train()
+        if request.get("gradient_checkpointing"):
+            model.enable_input_require_grads()
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.device = device
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
         shape = (request["rows"], request["time"])
         self.ids = torch.randint(0, config.vocab_size, shape, device=device)
         self.labels = self.ids.clone()
@@ -87,7 +98,55 @@ class Loop:
             started = time.perf_counter()
             self.step()
             seconds.append(time.perf_counter() - started)
-        return {"seconds": seconds, "peak_bytes": peak_bytes()}
+        peak = peak_bytes() if self.device == "cpu" else self.torch.cuda.max_memory_allocated()
+        return {"seconds": seconds, "peak_bytes": peak}
+
+
+def use_liger(model):
+    """Liger's kernels where they are installed: the best settings that PEFT can have."""
+    try:
+        from liger_kernel.transformers import _apply_liger_kernel_to_instance
+    except ImportError:
+        return
+    _apply_liger_kernel_to_instance(model=model)
+
+
+def load_time(request):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(request["threads"])
+    started = time.perf_counter()
+    model = AutoModelForCausalLM.from_pretrained(request["folder"], dtype=torch.bfloat16)
+    with torch.no_grad():
+        model(torch.tensor([[1]])).logits.float().sum().item()
+    return {"seconds": time.perf_counter() - started}
+
+
+def tokenize_time(request):
+    from transformers import AutoTokenizer
+
+    started = time.perf_counter()
+    tokenizer = AutoTokenizer.from_pretrained(request["tokenizer"])
+
+    def ids(prompts, completions):
+        prompts = tokenizer(prompts)["input_ids"]
+        completions = tokenizer([" " + text for text in completions], add_special_tokens=False)["input_ids"]
+        rows = [(p + c + [tokenizer.eos_token_id])[:512] for p, c in zip(prompts, completions)]
+        labels = [([-100] * len(p) + row[len(p):])[:512] for p, row in zip(prompts, rows)]
+        return {"input_ids": rows, "labels": labels}
+
+    try:
+        import datasets
+    except ImportError:
+        with open(request["rows"]) as lines:
+            rows = [json.loads(line) for line in lines]
+        ids([row["instruction"] for row in rows], [row["output"] for row in rows])
+    else:
+        datasets.disable_caching()
+        rows = datasets.load_dataset("json", data_files=request["rows"], split="train")
+        rows.map(lambda batch: ids(batch["instruction"], batch["output"]), batched=True)
+    return {"seconds": time.perf_counter() - started}
 
 
 def import_time():
@@ -105,6 +164,10 @@ def main():
             answer = {"ready": True}
         elif request["do"] == "steps":
             answer = loop.steps(request["count"])
+        elif request["do"] == "load":
+            answer = load_time(request)
+        elif request["do"] == "tokenize":
+            answer = tokenize_time(request)
         elif request["do"] == "import":
             answer = import_time()
         else:

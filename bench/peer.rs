@@ -4,6 +4,7 @@ use crate::cases::Case;
 use lorhai::{Error, Result};
 use serde_json::{json, Value};
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 pub struct Peer {
@@ -32,7 +33,7 @@ impl Peer {
         peer.ask(&json!({
             "do": "prepare", "model": case.model, "dtype": case.dtype, "threads": tch::get_num_threads(),
             "ranks": case.ranks, "rows": case.rows, "time": case.time, "labelled": case.labelled,
-            "dropout": case.dropout,
+            "dropout": case.dropout, "device": case.device, "gradient_checkpointing": case.gradient_checkpointing,
         }))?;
         peer.steps(case.steps_per_round)?;
         Ok(Some(peer))
@@ -47,7 +48,21 @@ impl Peer {
 
     /// Seconds that a fresh Python takes to import torch, transformers and peft.
     pub fn import_seconds(&mut self) -> Result<f64> {
-        Ok(self.ask(&json!({ "do": "import" }))?["seconds"].as_f64().unwrap_or(f64::NAN))
+        self.seconds(&json!({ "do": "import" }))
+    }
+
+    /// Seconds from a checkpoint's files to the logits of one token.
+    pub fn load_seconds(&mut self, folder: &Path) -> Result<f64> {
+        self.seconds(&json!({ "do": "load", "folder": folder, "threads": tch::get_num_threads() }))
+    }
+
+    /// Seconds to read rows, map them, and tokenize them.
+    pub fn tokenize_seconds(&mut self, rows: &Path, tokenizer: &Path) -> Result<f64> {
+        self.seconds(&json!({ "do": "tokenize", "rows": rows, "tokenizer": tokenizer }))
+    }
+
+    fn seconds(&mut self, request: &Value) -> Result<f64> {
+        Ok(self.ask(request)?["seconds"].as_f64().unwrap_or(f64::NAN))
     }
 
     fn ask(&mut self, request: &Value) -> Result<Value> {
@@ -55,7 +70,12 @@ impl Peer {
         writeln!(self.requests, "{request}").map_err(failed)?;
         let mut line = String::new();
         self.answers.read_line(&mut line).map_err(failed)?;
-        serde_json::from_str(&line).map_err(|error| Error::bug(format!("the peer answered `{line}`: {error}")))
+        let answer: Value =
+            serde_json::from_str(&line).map_err(|error| Error::bug(format!("the peer answered `{line}`: {error}")))?;
+        match answer["error"].as_str() {
+            Some(text) => Err(Error::bug(format!("the peer: {text}"))),
+            None => Ok(answer),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::hub::Hub;
 use crate::model::device::{self, CudaLibrary};
+use crate::native::gpu::{self, Kernels};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -66,11 +67,21 @@ impl Report {
                 for index in 0..count {
                     self.line(&format!("GPU cuda:{index}"), names.get(index).map_or("unnamed", String::as_str));
                 }
-                if count == 0 {
+                if count > 0 {
+                    self.kernels();
+                } else {
                     self.line("GPU", "none visible");
                     self.problems.push("an NVIDIA driver is there, but CUDA sees no device\n  fix: check CUDA_VISIBLE_DEVICES and `nvidia-smi`".to_owned());
                 }
             }
+        }
+    }
+
+    fn kernels(&mut self) {
+        let kernels = gpu::prepare();
+        self.line("GPU kernels", kernels.about());
+        if let Kernels::Failed(_) = kernels {
+            self.problems.push("the GPU works, but slower than it could\n  fix: add the folder of libnvrtc.so.13 (nvidia/cu13/lib of a torch 2.11 with CUDA) to LD_LIBRARY_PATH".to_owned());
         }
     }
 

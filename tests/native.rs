@@ -3,17 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lorhai::native::{self, Segment};
+use lorhai::native::{self, AdamStep, Segment};
 use lorhai::random::Key;
 use tch::{Device, Kind, Reduction, Tensor};
 
-const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
+/// Where the tests run; `make gpu-test` says "cuda".
+fn device() -> Device {
+    lorhai::model::device::parse_device(&std::env::var("LORHAI_TEST_DEVICE").unwrap_or("cpu".into())).unwrap()
+}
 
 /// Relative bounds of outputs and gradients, by dtype.
 const BOUNDS: [(Kind, f64); 3] = [(Kind::Double, 1e-10), (Kind::Float, 2e-5), (Kind::BFloat16, 2e-2)];
 
 fn random(shape: &[i64]) -> Tensor {
-    Tensor::randn(shape, F64)
+    Tensor::randn(shape, (Kind::Double, device()))
 }
 
 /// The distance of two tensors over the size of the second.
@@ -51,7 +54,7 @@ fn compare(
 
 #[test]
 fn rms_norm() {
-    for (rows, width) in [(1, 5), (3, 7), (17, 64), (2, 1000)] {
+    for (rows, width) in [(1, 5), (3, 7), (17, 64), (300, 20), (2, 1000)] {
         let inputs = [random(&[rows, width]), random(&[width])];
         let plain = |x: &[Tensor]| {
             let inverse = (x[0].square().mean_dim(-1, true, Kind::Double) + 1e-6).rsqrt();
@@ -89,16 +92,16 @@ fn swiglu() {
 
 #[test]
 fn extremes_stay_themselves() {
-    let x = Tensor::from_slice(&[f32::NAN, f32::INFINITY, -200.0, 200.0, 0.0, -1e-30]);
+    let x = Tensor::from_slice(&[f32::NAN, f32::INFINITY, -200.0, 200.0, 0.0, -1e-30]).to_device(device());
     let y = Vec::<f32>::try_from(native::swiglu(&x, &x.ones_like()).unwrap()).unwrap();
     assert!(y[0].is_nan(), "a NaN must not get lost: {y:?}");
     assert_eq!((y[1], y[3], y[4]), (f32::INFINITY, 200.0, 0.0));
     assert!(y[2].abs() < 1e-30, "{y:?}");
-    let hidden = Tensor::from_slice(&[f32::NAN, 1.0]).view([1, 2]);
+    let hidden = Tensor::from_slice(&[f32::NAN, 1.0]).view([1, 2]).to_device(device());
     let losses = native::token_losses(
         &hidden,
-        &Tensor::ones([40, 2], (Kind::Float, Device::Cpu)),
-        &Tensor::from_slice(&[3_i64]),
+        &Tensor::ones([40, 2], (Kind::Float, device())),
+        &Tensor::from_slice(&[3_i64]).to_device(device()),
     );
     assert!(losses.unwrap().double_value(&[0]).is_nan());
 }
@@ -107,7 +110,7 @@ fn extremes_stay_themselves() {
 fn token_losses() {
     for (tokens, width, vocabulary) in [(1, 3, 5), (70, 16, 33), (130, 8, 300)] {
         let weight = random(&[vocabulary, width]);
-        let targets = Tensor::randint(vocabulary, [tokens], (Kind::Int64, Device::Cpu));
+        let targets = Tensor::randint(vocabulary, [tokens], (Kind::Int64, device()));
         let plain = |x: &[Tensor]| {
             let weight = weight.to_kind(Kind::BFloat16).to_kind(Kind::Double);
             x[0].matmul(&weight.tr()).cross_entropy_loss(&targets, None::<&Tensor>, Reduction::None, -100, 0.0)
@@ -127,7 +130,7 @@ fn linear_with_adapters() {
         let (tokens, wide, out) = (41, 10, 6);
         let ranges = [(0, 9, 1), (9, 30, 4), (35, 41, 3)];
         let places: Vec<i64> = (0..tokens).map(|token| (token / 5) << 40 | (token % 5) << 20).collect();
-        let places = Tensor::from_slice(&places);
+        let places = Tensor::from_slice(&places).to_device(device());
         let bias = bias.then(|| random(&[out]));
         let key = |at: usize| Key::new(7).numbered(at as u64);
         for (kind, bound) in BOUNDS {
@@ -215,17 +218,80 @@ fn mask(places: &Tensor, begin: i64, end: i64, width: i64, share: f64, key: Key)
             values.push(if dropped { 0.0 } else { f64::from((1.0 / (1.0 - share)) as f32) });
         }
     }
-    Tensor::from_slice(&values).view([end - begin, width])
+    Tensor::from_slice(&values).view([end - begin, width]).to_device(device())
 }
 
 #[test]
 fn rows_are_taken_and_put_back() {
     let x = random(&[4, 3]).set_requires_grad(true);
     // Two documents of 1 and 3 tokens, side by side.
-    let (index, inverse) = (Tensor::from_slice(&[0_i64, 0, 0, 1, 2, 3]), Tensor::from_slice(&[0_i64, 3, 4, 5]));
+    let on_device = |values: &[i64]| Tensor::from_slice(values).to_device(device());
+    let (index, inverse) = (on_device(&[0, 0, 0, 1, 2, 3]), on_device(&[0, 3, 4, 5]));
     let y = native::take_rows(&x, &index, &inverse).unwrap();
     assert!(y.index_select(0, &inverse).equal(&x));
     let weights = random(&[6, 3]);
     (y * &weights).sum(Kind::Double).backward();
     assert!(x.grad().equal(&weights.index_select(0, &inverse)));
+}
+
+#[test]
+fn adamw() {
+    let count = 1000;
+    let float = |x: Tensor| x.to_kind(Kind::Float);
+    let [theta, gradient, mean] = [(); 3].map(|()| float(random(&[count])));
+    let square = float(random(&[count]).square());
+    let decayed = float(random(&[count]).gt(0.0));
+    let step = AdamStep {
+        one_minus_beta1: 0.1,
+        beta2: 0.99,
+        one_minus_beta2: 0.01,
+        eps: 1e-8,
+        decay: 0.02,
+        step_size: 0.3,
+        bias2: 0.7,
+        clip: 0.5,
+    };
+    let double = |x: &Tensor| x.to_kind(Kind::Double);
+    let g = double(&gradient) * 0.5;
+    let m = double(&mean) * 0.9 + &g * 0.1;
+    let v = double(&square) * 0.99 + g.square() * 0.01;
+    for decayed in [None, Some(&decayed)] {
+        let share = decayed.map_or(Tensor::ones([count], (Kind::Double, device())), double);
+        let expected = double(&theta) * (1.0 - share * 0.02) - &m / (v.sqrt() / 0.7 + 1e-8) * 0.3;
+        let (theta, mean, square) = (theta.copy(), mean.copy(), square.copy());
+        assert!(native::has_adamw(&theta));
+        native::adamw(&theta, &gradient, &mean, &square, decayed, step).unwrap();
+        for (found, expected) in [(&theta, &expected), (&mean, &m), (&square, &v)] {
+            assert!(off(found, expected) < 1e-6, "{:.1e}", off(found, expected));
+        }
+    }
+}
+
+/// Everything above once more, with the kernels of a GPU in place of the CPU's loops.
+#[test]
+fn kernels_compute_the_same() {
+    const HERE: &str = "LORHAI_KERNELS_ON_HOST";
+    if std::env::var_os(HERE).is_some() || device() != Device::Cpu {
+        return;
+    }
+    let again = std::process::Command::new(std::env::current_exe().unwrap()).env(HERE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&again.stdout);
+    assert!(again.status.success() && text.contains("linear_with_adapters ... ok"), "{text}");
+}
+
+/// Needs NVRTC, but no GPU.
+#[test]
+fn kernels_compile() {
+    match native::gpu::compile() {
+        Ok(ptx) => {
+            let ptx = ptx.to_string_lossy().into_owned();
+            for name in ["norm", "rotate", "swiglu_back", "cross_entropy", "drop", "adamw"] {
+                for name in [format!("{name}_f32"), format!("{name}_bf16")] {
+                    assert!(ptx.contains(&format!(".entry {name}(")), "{name} is missing");
+                }
+            }
+        }
+        Err(reason) if reason.contains("not found") => println!("skipped: {reason}"),
+        Err(reason) => panic!("{reason}"),
+    }
 }

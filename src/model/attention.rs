@@ -2,19 +2,35 @@
 
 use super::documents::Documents;
 use crate::error::Result;
+use crate::native::gpu;
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// bool `[time, time]`: true where the query (row) may see the key (column): itself and the
-/// `width - 1` before it. `None` where the window is wider than the documents are long.
-pub fn window_mask(width: Option<i64>, time: i64, device: Device) -> Result<Option<Tensor>> {
-    let Some(width) = width.filter(|&width| width < time) else { return Ok(None) };
-    let all = Tensor::f_ones([time, time], (Dtype::Bool, device))?;
-    Ok(Some(all.f_tril(0)?.f_logical_and(&all.f_triu(1 - width)?)?))
+/// How far back a query sees, in layers whose window slides.
+#[derive(Debug)]
+pub struct Window {
+    /// Keys that a query sees: itself and the `width - 1` before it.
+    width: i64,
+    /// bool `[time, time]`: true where the query (row) sees the key (column).
+    mask: Tensor,
+}
+
+impl Window {
+    /// `None` where the window is wider than the documents are long.
+    pub fn new(width: Option<i64>, time: i64, device: Device) -> Result<Option<Self>> {
+        let Some(width) = width.filter(|&width| width < time) else { return Ok(None) };
+        let all = Tensor::f_ones([time, time], (Dtype::Bool, device))?;
+        Ok(Some(Window { width, mask: all.f_tril(0)?.f_logical_and(&all.f_triu(1 - width)?)? }))
+    }
 }
 
 /// Scaled dot-product attention. `q` is `[tokens, heads, head_dim]`; `k` and `v` have fewer
 /// heads, each shared by a group of query heads. Gives `[tokens, heads * head_dim]`.
-pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, mask: Option<&Tensor>) -> Result<Tensor> {
+pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window: Option<&Window>) -> Result<Tensor> {
+    if let Some(starts) = documents.starts.as_ref().filter(|_| gpu::has_document_attention(q)) {
+        let width = window.map(|window| window.width);
+        return Ok(gpu::document_attention(q, k, v, starts, documents.longest, width)?.f_flatten(1, 2)?);
+    }
+    let mask = window.map(|window| &window.mask);
     let heads_first = |x: &Tensor| -> Result<Tensor> { Ok(documents.side_by_side(x)?.f_transpose(1, 2)?) };
     let (q, k, v) = (heads_first(q)?, heads_first(k)?, heads_first(v)?);
     let y = match mask {

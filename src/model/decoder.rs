@@ -3,7 +3,7 @@
 //! One definition serves Llama, Mistral, Qwen2 and Qwen3; they differ in biases, in the
 //! normalisation of queries and keys, and in windows, all of which [`Config`] states.
 
-use super::attention::{attend, window_mask};
+use super::attention::{attend, Window};
 use super::config::Config;
 use super::documents::Documents;
 use super::input::{Input, Tokens};
@@ -81,7 +81,7 @@ impl Decoder {
             tokens: &input.tokens,
             documents: &input.documents,
             rotation: self.rotary.rotation(&input.position_ids, self.dtype)?,
-            window: window_mask(window, input.documents.longest, self.device)?,
+            window: Window::new(window, input.documents.longest, self.device)?,
             adapters,
         })
     }
@@ -143,7 +143,7 @@ pub(super) struct Pass<'a> {
     documents: &'a Documents,
     rotation: Rotation,
     /// For layers with a sliding window.
-    window: Option<Tensor>,
+    window: Option<Window>,
     pub(super) adapters: &'a dyn Adapters,
 }
 
@@ -174,8 +174,8 @@ impl Attention {
         let q = self.heads(&pass.linear(&self.q_proj, x)?, self.q_norm.as_ref())?;
         let k = self.heads(&pass.linear(&self.k_proj, x)?, self.k_norm.as_ref())?;
         let v = self.heads(&pass.linear(&self.v_proj, x)?, None)?;
-        let mask = pass.window.as_ref().filter(|_| self.slides);
-        let y = attend(&pass.rotation.apply(&q)?, &pass.rotation.apply(&k)?, &v, pass.documents, mask)?;
+        let window = pass.window.as_ref().filter(|_| self.slides);
+        let y = attend(&pass.rotation.apply(&q)?, &pass.rotation.apply(&k)?, &v, pass.documents, window)?;
         pass.linear(&self.o_proj, &y)
     }
 

@@ -61,7 +61,8 @@ pub fn gpu_count() -> usize {
 pub fn parse_device(text: &str) -> Result<Device> {
     match text {
         "cpu" => Ok(Device::Cpu),
-        "auto" => Ok(if gpu_count() > 0 { Device::Cuda(0) } else { Device::Cpu }),
+        "auto" if gpu_count() > 0 => gpu(0),
+        "auto" => Ok(Device::Cpu),
         "cuda" => gpu(0),
         _ => match text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
             Some(index) => gpu(index),
@@ -73,6 +74,7 @@ pub fn parse_device(text: &str) -> Result<Device> {
 fn gpu(index: usize) -> Result<Device> {
     let count = gpu_count();
     if index < count {
+        native::gpu::prepare();
         return Ok(Device::Cuda(index));
     }
     let why = match cuda_library() {

@@ -12,6 +12,9 @@ pub struct Documents {
     pub count: i64,
     /// Tokens of the longest.
     pub longest: i64,
+    /// int32 `[documents + 1]`: the first token of each, then the number of tokens; for the
+    /// attention of a GPU alone.
+    pub(super) starts: Option<Tensor>,
     /// Absent where all are equally long, so that laying them side by side is a view.
     ragged: Option<Ragged>,
 }
@@ -32,7 +35,12 @@ impl Documents {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let is_even = lengths.iter().all(|&length| length == longest);
         let ragged = if is_even { None } else { Some(Ragged::new(starts, &lengths, longest, device)?) };
-        Ok(Documents { count: starts.len() as i64, longest: longest as i64, ragged })
+        let bounds = || -> Result<Tensor> {
+            let bounds: Vec<i32> = starts.iter().chain([&tokens]).map(|&token| token as i32).collect();
+            Ok(Tensor::f_from_slice(&bounds)?.f_to_device(device)?)
+        };
+        let starts_there = if device == Device::Cpu { None } else { Some(bounds()?) };
+        Ok(Documents { count: starts.len() as i64, longest: longest as i64, starts: starts_there, ragged })
     }
 
     /// `[tokens, …]` to `[documents, longest, …]`. Cells beyond a document's end hold other

@@ -37,7 +37,7 @@ pub struct Input {
 /// Whose the tokens are that go through a layer together.
 #[derive(Debug)]
 pub struct Tokens {
-    /// int64 `[tokens]` on the CPU: `row << 40 | column << 20`, rows counted within the batch.
+    /// int64 `[tokens]`: `row << 40 | column << 20`, rows counted within the batch.
     /// Names a token for its dropout, whatever stands beside it.
     pub places: Tensor,
     /// The tokens of each batch.
@@ -94,7 +94,11 @@ impl Input {
             token_ids: Tensor::f_from_slice(&ids)?.f_to_device(device)?,
             position_ids: Tensor::f_from_slice(&positions)?.f_to_device(device)?,
             documents: Documents::new(&starts, ids.len(), device)?,
-            tokens: Tokens { places: Tensor::f_from_slice(&places)?, parts, count: ids.len() as i64 },
+            tokens: Tokens {
+                places: Tensor::f_from_slice(&places)?.f_to_device(device)?,
+                parts,
+                count: ids.len() as i64,
+            },
             cells,
             shapes: batches.iter().map(|grid| [grid.rows, grid.time]).collect(),
         })
@@ -149,7 +153,9 @@ impl Tokens {
     pub fn select(&self, positions: &[i64]) -> Result<Self> {
         let before = |token: i64| positions.partition_point(|&position| position < token) as i64;
         Ok(Tokens {
-            places: self.places.f_index_select(0, &Tensor::f_from_slice(positions)?)?,
+            places: self
+                .places
+                .f_index_select(0, &Tensor::f_from_slice(positions)?.f_to_device(self.places.device())?)?,
             parts: self.parts.iter().map(|part| before(part.start)..before(part.end)).collect(),
             count: positions.len() as i64,
         })

@@ -1,10 +1,10 @@
 // The small layers of the decoder as single nodes of the autograd graph: RMSNorm, rotary
 // embedding, SwiGLU. Each has its gradient written out, once as loops for f32 and bf16 on
-// the CPU, and once in libtorch's own operations for everything else; tests hold both
-// against autograd in f64.
+// the CPU, once as kernels for both on a GPU, and once in libtorch's own operations for
+// everything else; tests hold all of them against autograd in f64.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "shim.h"
+#include "gpu.h"
 
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
@@ -22,7 +22,12 @@ struct RmsNorm : public Function<RmsNorm> {
     static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w, double eps) {
         Tensor x = given.contiguous(), y, rstd;
         int64_t width = x.size(-1), count = x.numel() / width;
-        if (is_plain(x)) {
+        if (has_kernels(x)) {
+            y = at::empty_like(x);
+            rstd = at::empty({count}, x.options().dtype(at::kFloat));
+            launch("norm", By::Rows, x, count, at_data(x), at_data(w), at_data(y), at_data(rstd), count, width,
+                   static_cast<float>(eps));
+        } else if (is_plain(x)) {
             y = at::empty_like(x);
             rstd = at::empty({count}, x.options().dtype(at::kFloat));
             with_rows(x, [&](const auto& loops, auto* type) {
@@ -46,7 +51,11 @@ struct RmsNorm : public Function<RmsNorm> {
         Tensor x = saved[0], w = saved[1], rstd = saved[2], dy = gradients[0].contiguous();
         int64_t width = x.size(-1), count = x.numel() / width;
         Tensor dx, dw;
-        if (is_plain(x)) {
+        if (has_kernels(x)) {
+            dx = at::empty_like(x);
+            launch("norm_back", By::Rows, x, count, at_data(x), at_data(w), at_data(rstd), at_data(dy), at_data(dx),
+                   count, width);
+        } else if (is_plain(x)) {
             dx = at::empty_like(x);
             with_rows(x, [&](const auto& loops, auto* type) {
                 using T = std::remove_pointer_t<decltype(type)>;
@@ -73,10 +82,16 @@ struct RmsNorm : public Function<RmsNorm> {
 // [left, right] to [left * cos - right * sin, right * cos + left * sin]; sign -1 turns back.
 Tensor rotated(const Tensor& x, const Tensor& cos, const Tensor& sin, float sign) {
     int64_t tokens = x.size(0), heads = x.size(1), half = x.size(2) / 2;
-    if (is_plain(x)) {
+    if (has_kernels(x) || is_plain(x)) {
         Tensor from = x.stride(2) == 1 && x.stride(1) == 2 * half ? x : x.contiguous();
         Tensor y = at::empty({tokens, heads, 2 * half}, x.options());
         int64_t stride = from.stride(0), width = heads * 2 * half;
+        if (has_kernels(x)) {
+            int64_t count = tokens * heads * half;
+            launch("rotate", By::Elements, x, count, at_data(from), at_data(cos), at_data(sin), at_data(y), count,
+                   heads, half, stride, sign);
+            return y;
+        }
         with_rows(x, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             over_rows(tokens, width, [&](int64_t first, int64_t last) {
@@ -108,8 +123,12 @@ struct SwiGlu : public Function<SwiGlu> {
     static Tensor forward(AutogradContext* ctx, const Tensor& given_gate, const Tensor& given_up) {
         Tensor gate = given_gate.contiguous(), up = given_up.contiguous();
         ctx->save_for_backward({gate, up});
-        if (!is_plain(gate)) return at::silu(gate) * up;
+        if (!has_kernels(gate) && !is_plain(gate)) return at::silu(gate) * up;
         Tensor y = at::empty_like(gate);
+        if (has_kernels(gate)) {
+            launch("swiglu", By::Elements, gate, gate.numel(), at_data(gate), at_data(up), at_data(y), gate.numel());
+            return y;
+        }
         with_rows(gate, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             at::parallel_for(0, gate.numel(), GRAIN, [&](int64_t from, int64_t to) {
@@ -121,11 +140,16 @@ struct SwiGlu : public Function<SwiGlu> {
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
         variable_list saved = ctx->get_saved_variables();
         Tensor gate = saved[0], up = saved[1], dy = gradients[0].contiguous();
-        if (!is_plain(gate)) {
+        if (!has_kernels(gate) && !is_plain(gate)) {
             Tensor sigmoid = at::sigmoid(gate);
             return {dy * up * sigmoid * (1 + gate * (1 - sigmoid)), dy * gate * sigmoid};
         }
         Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
+        if (has_kernels(gate)) {
+            launch("swiglu_back", By::Elements, gate, gate.numel(), at_data(gate), at_data(up), at_data(dy),
+                   at_data(dgate), at_data(dup), gate.numel());
+            return {dgate, dup};
+        }
         with_rows(gate, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             at::parallel_for(0, gate.numel(), GRAIN, [&](int64_t from, int64_t to) {

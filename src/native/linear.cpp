@@ -6,6 +6,7 @@
 // adds those of A and B straight into the buffers that the optimizer reads.
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "gpu.h"
 #include "product.h"
 
 using torch::autograd::AutogradContext;
@@ -39,8 +40,16 @@ struct Part {
 struct Parts : torch::CustomClassHolder {
     std::vector<Part> parts;
     std::vector<Tensor> matrices;  // A, B, A, B, …
-    Tensor places;  // int64 [tokens] on the CPU: row << 40 | column << 20
+    Tensor places;  // int64 [tokens] on the device of x: row << 40 | column << 20
 };
+
+// What dropout multiplies by, [tokens, width]: made on the host, the same for every device.
+Tensor mask_by_host(const Tensor& places, int64_t width, const Part& part) {
+    Tensor where = places.cpu();
+    Tensor ones = at::ones({where.size(0), width}, at::kFloat), mask = at::empty_like(ones);
+    rows().f32.drop(data<float>(ones), data<float>(mask), data<int64_t>(where), where.size(0), width, part.drop());
+    return mask;
+}
 
 // The tokens of a part in the adapter's dtype, with dropout.
 Tensor adapter_input(const Tensor& x, const Tensor& a, const Part& part, const Tensor& places) {
@@ -48,6 +57,13 @@ Tensor adapter_input(const Tensor& x, const Tensor& a, const Part& part, const T
     if (part.share == 0) return own.to(a.scalar_type());
     int64_t tokens = own.size(0), width = own.size(1);
     Tensor where = places.narrow(0, part.begin, tokens);
+    if (has_kernels(x)) {
+        Tensor dropped = at::empty({tokens, width}, own.options().dtype(at::kFloat));
+        Drop drop = part.drop();
+        launch("drop", By::Elements, own, own.numel(), at_data(own), at_data(dropped), at_data(where), own.numel(),
+               width, drop.key, drop.threshold, drop.keep);
+        return dropped;
+    }
     if (is_plain(x)) {
         Tensor dropped = at::empty({tokens, width}, own.options().dtype(at::kFloat));
         with_rows(x, [&](const auto& loops, auto* type) {
@@ -59,10 +75,7 @@ Tensor adapter_input(const Tensor& x, const Tensor& a, const Part& part, const T
         });
         return dropped;
     }
-    // The mask is made on the host, so that it is the same on every device.
-    Tensor mask = at::ones({tokens, width}, at::kFloat), masked = at::empty_like(mask);
-    rows().f32.drop(data<float>(mask), data<float>(masked), data<int64_t>(where), tokens, width, part.drop());
-    return own.to(a.scalar_type()) * masked.to(own.device()).to(a.scalar_type());
+    return own.to(a.scalar_type()) * mask_by_host(where, width, part).to(own.options().dtype(a.scalar_type()));
 }
 
 // dx of a part gets `gradient` through the same mask.
@@ -70,13 +83,19 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
     Tensor own = dx.narrow(0, part.begin, part.end - part.begin);
     int64_t tokens = own.size(0), width = own.size(1);
     Tensor where = places.narrow(0, part.begin, tokens);
+    if (has_kernels(dx) && part.share == 0) {
+        launch("add_scaled", By::Elements, own, own.numel(), at_data(own), at_data(gradient), own.numel(), 1.0f);
+        return;
+    }
+    if (has_kernels(dx)) {
+        Drop drop = part.drop();
+        launch("add_dropped", By::Elements, own, own.numel(), at_data(own), at_data(gradient), at_data(where),
+               own.numel(), width, drop.key, drop.threshold, drop.keep);
+        return;
+    }
     if (!is_plain(dx)) {
         Tensor through = gradient;
-        if (part.share != 0) {
-            Tensor mask = at::ones({tokens, width}, at::kFloat), masked = at::empty_like(mask);
-            rows().f32.drop(data<float>(mask), data<float>(masked), data<int64_t>(where), tokens, width, part.drop());
-            through = gradient * masked.to(own.device()).to(gradient.scalar_type());
-        }
+        if (part.share != 0) through = gradient * mask_by_host(where, width, part).to(gradient.options());
         own.copy_(own.to(through.scalar_type()) + through);
         return;
     }
@@ -101,6 +120,11 @@ void add_output(const Tensor& y, const Tensor& s, const Tensor& b, const Part& p
         return;
     }
     Tensor low_rank = product(s, b.t());
+    if (has_kernels(y)) {
+        launch("add_scaled", By::Elements, own, own.numel(), at_data(own), at_data(low_rank), own.numel(),
+               static_cast<float>(part.scale));
+        return;
+    }
     if (!is_plain(y)) {
         own.copy_(own.to(low_rank.scalar_type()).add(low_rank, part.scale));
         return;

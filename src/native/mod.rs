@@ -6,10 +6,14 @@
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `linear.cpp` | a frozen linear layer with the adapters of several token ranges |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
+//! | `kernels.cu`, `gpu.rs` | the same loops as kernels of a GPU, compiled when first wanted |
 //!
 //! Every operation takes part in autograd and works for each dtype on each device: loops
-//! for f32 and bf16 on the CPU, libtorch's own operations elsewhere. A foundation: it knows
+//! for f32 and bf16 on the CPU, kernels for both on a GPU, libtorch's own operations
+//! elsewhere. A foundation: it knows
 //! tensors, but no model.
+
+pub mod gpu;
 
 use crate::error::{Error, Result};
 use crate::random::Key;
@@ -71,6 +75,7 @@ extern "C" {
         out: *mut *mut c_void,
     ) -> *mut c_char;
     fn lorhai_token_losses(hidden: Raw, w: Raw, targets: Raw, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_has_adamw(theta: Raw) -> bool;
     fn lorhai_adamw(theta: Raw, gradient: Raw, mean: Raw, square: Raw, decayed: Raw, step: AdamStep) -> *mut c_char;
     fn lorhai_norm(x: Raw) -> f64;
     fn lorhai_backward(y: Raw, dy: Raw) -> *mut c_char;
@@ -145,7 +150,7 @@ pub struct Segment<'a> {
 
 /// `x Wᵀ + b`, and on the tokens of each segment `+ scale · drop(x) Aᵀ Bᵀ`.
 ///
-/// x `[tokens, in_features]`; `places` int64 `[tokens]` on the CPU names each token for its
+/// x `[tokens, in_features]`; `places` int64 `[tokens]` names each token for its
 /// dropout: `row << 40 | column << 20`.
 pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, segments: &[Segment], places: &Tensor) -> Result<Tensor> {
     let segments: Vec<RawSegment> = segments
@@ -172,7 +177,12 @@ pub fn token_losses(hidden: &Tensor, w: &Tensor, targets: &Tensor) -> Result<Ten
     made(|out| unsafe { lorhai_token_losses(raw(hidden), raw(w), raw(targets), out) })
 }
 
-/// One AdamW step in place; flat f32 tensors of equal length on the CPU.
+/// Is there an [`adamw`] for tensors like `theta`?
+pub fn has_adamw(theta: &Tensor) -> bool {
+    unsafe { lorhai_has_adamw(raw(theta)) }
+}
+
+/// One AdamW step in place; flat f32 tensors of equal length.
 pub fn adamw(
     theta: &Tensor,
     gradient: &Tensor,

@@ -2,6 +2,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "gpu.h"
 #include "product.h"
 
 using torch::autograd::AutogradContext;
@@ -17,6 +18,13 @@ constexpr int64_t FEWEST = 64;
 
 // Losses of one piece, [count] in f32 at least. With `grad` the logits become their gradient.
 Tensor piece_losses(Tensor& logits, const Tensor& targets, bool grad) {
+    if (has_kernels(logits)) {
+        int64_t count = logits.size(0), width = logits.size(1);
+        Tensor losses = at::empty({count}, logits.options().dtype(at::kFloat));
+        launch("cross_entropy", By::Rows, logits, count, at_data(logits), at_data(targets), at_data(losses), count,
+               width, static_cast<int>(grad));
+        return losses;
+    }
     if (!is_plain(logits)) {
         Tensor scores = logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
         Tensor log_p = at::log_softmax(scores, -1), own = targets.unsqueeze(1);
@@ -81,16 +89,27 @@ char* lorhai_token_losses(const Tensor* hidden, const Tensor* w, const Tensor* t
     });
 }
 
-// One AdamW step over flat f32 tensors on the CPU.
+// Can lorhai_adamw work on it?
+bool lorhai_has_adamw(const Tensor* theta) {
+    return theta->scalar_type() == at::kFloat && (is_plain(*theta) || has_kernels(*theta));
+}
+
+// One AdamW step over flat f32 tensors.
 char* lorhai_adamw(const Tensor* theta, const Tensor* gradient, const Tensor* mean, const Tensor* square,
                    const Tensor* decayed, AdamStep step) {
     return guarded([&] {
+        theta->unsafeGetTensorImpl()->bump_version();
+        if (has_kernels(*theta)) {
+            launch("adamw", By::Elements, *theta, theta->numel(), at_data(*theta), at_data(*gradient), at_data(*mean),
+                   at_data(*square), decayed ? at_data(*decayed) : nullptr, theta->numel(), step.one_minus_beta1,
+                   step.beta2, step.one_minus_beta2, step.eps, step.decay, step.step_size, step.bias2, step.clip);
+            return;
+        }
         at::parallel_for(0, theta->numel(), GRAIN, [&](int64_t from, int64_t to) {
             rows().adamw(data<float>(*theta) + from, data<float>(*gradient) + from, data<float>(*mean) + from,
                          data<float>(*square) + from, decayed ? data<float>(*decayed) + from : nullptr, to - from,
                          step);
         });
-        theta->unsafeGetTensorImpl()->bump_version();
     });
 }
 

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::lora::AdapterSet;
 use crate::lora::{Adapter, Trainable};
 use crate::model::Decoder;
+use crate::native::gpu;
 use crate::train::step::{backward, predicted_labels};
 use std::fs;
 use tch::Device;
@@ -15,13 +16,13 @@ const SHARE: f64 = 0.7;
 /// Parameters, gradients and two moments.
 const COPIES: u64 = 4;
 
-/// At least 1. Without the system's word on memory (and on a GPU, where the allocator says
-/// when it is full and groups are halved then) there is no bound.
+/// At least 1. Without the system's word on memory there is no bound: groups are halved when
+/// it runs out.
 pub fn trials_that_fit(decoder: &Decoder, shared: Shared, task: &Task) -> Result<usize> {
-    let (Device::Cpu, Some(free)) = (decoder.device, free_bytes()) else { return Ok(usize::MAX) };
+    let Some(free) = free_bytes(decoder.device) else { return Ok(usize::MAX) };
     let adapter = Adapter::new(task.spec.clone(), &decoder.config, 0, decoder.device)?;
     let states = adapter.parameters.count() * 4 * COPIES;
-    let Some(activations) = measured(|| longest_step(decoder, shared, task, &adapter))? else {
+    let Some(activations) = measured(decoder.device, || longest_step(decoder, shared, task, &adapter))? else {
         return Ok(usize::MAX);
     };
     let one = (states + activations).max(1);
@@ -42,8 +43,14 @@ fn longest_step(decoder: &Decoder, shared: Shared, task: &Task, adapter: &Adapte
     Ok(())
 }
 
-/// The bytes that this process's memory grew by at the height of `work`.
-fn measured(work: impl FnOnce() -> Result<()>) -> Result<Option<u64>> {
+/// The bytes that memory in use grew by at the height of `work`: of the process, or of the
+/// tensors on a GPU.
+fn measured(device: Device, work: impl FnOnce() -> Result<()>) -> Result<Option<u64>> {
+    if let Device::Cuda(index) = device {
+        let before = gpu::memory(index, true)?.held;
+        work()?;
+        return Ok(Some(gpu::memory(index, false)?.peak.saturating_sub(before)));
+    }
     // Writing 5 makes the peak start anew from here (proc(5)).
     let reset = fs::write("/proc/self/clear_refs", "5").is_ok();
     let before = field("/proc/self/status", "VmRSS");
@@ -52,8 +59,13 @@ fn measured(work: impl FnOnce() -> Result<()>) -> Result<Option<u64>> {
     Ok(before.zip(peak).filter(|_| reset).map(|(before, peak)| peak.saturating_sub(before)))
 }
 
-/// What the system could give now, within the limits of this process's group.
-fn free_bytes() -> Option<u64> {
+/// What the system could give now, within the limits of this process's group; what a GPU has
+/// free.
+fn free_bytes(device: Device) -> Option<u64> {
+    if let Device::Cuda(index) = device {
+        gpu::empty_cache().ok()?;
+        return gpu::memory(index, false).ok().map(|memory| memory.free);
+    }
     let available = field("/proc/meminfo", "MemAvailable")?;
     let number = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
     let within_group = number("memory.max").zip(number("memory.current")).map(|(most, now)| most.saturating_sub(now));
@@ -73,7 +85,7 @@ mod tests {
 
     #[test]
     fn growth_is_measured() {
-        let Some(grown) = measured(|| {
+        let Some(grown) = measured(Device::Cpu, || {
             std::hint::black_box(vec![1_u8; 400 << 20]);
             Ok(())
         })
@@ -83,6 +95,6 @@ mod tests {
         };
         // Other tests of this process take and free memory meanwhile.
         assert!((200 << 20..1200 << 20).contains(&grown), "{grown}");
-        assert!(free_bytes().is_some_and(|free| free > 0));
+        assert!(free_bytes(Device::Cpu).is_some_and(|free| free > 0));
     }
 }

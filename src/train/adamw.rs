@@ -5,7 +5,7 @@ use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::model::Parameters;
 use crate::native::{self, AdamStep};
-use tch::{no_grad, Device, Kind as Dtype, Tensor};
+use tch::{no_grad, Tensor};
 
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct AdamWConfig {
@@ -71,9 +71,9 @@ impl AdamW {
             bail!(Kind::Input, "the optimizer was made for {} parameters, found {}", self.mean.numel(), gradient.numel(); hint: "make the optimizer after the last add_lora");
         }
         self.steps += 1;
-        match (gradient.device(), gradient.f_kind()?) {
-            (Device::Cpu, Dtype::Float) => self.step_in_one_pass(parameters, lr, clip),
-            _ => self.step_by_tensors(parameters, lr, clip),
+        match native::has_adamw(gradient) {
+            true => self.step_in_one_pass(parameters, lr, clip),
+            false => self.step_by_tensors(parameters, lr, clip),
         }
     }
 

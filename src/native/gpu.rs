@@ -1,0 +1,244 @@
+//! Kernels of our own on an NVIDIA GPU, and what its allocator tells.
+//!
+//! `kernels.cu` is compiled by NVRTC, which libtorch brings, when a GPU is first used: once for
+//! f32 and bf16 together, about as long as a start of CUDA itself. The kernels run on
+//! the default stream of libtorch's own context. Where they cannot be had, or where
+//! `LORHAI_PLAIN_CUDA=1` asks for it, libtorch's operations do the work.
+
+use super::{checked, made, raw, Raw};
+use crate::error::Result;
+use cudarc::driver::result::{self as driver, module};
+use cudarc::driver::sys::{self, CUfunction};
+use cudarc::nvrtc::{compile_ptx_with_opts, CompileError, CompileOptions};
+use std::collections::HashMap;
+use std::ffi::{c_char, c_int, c_uint, c_void, CStr, CString};
+use std::ptr::null_mut;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use tch::{Device, Kind as Dtype, Tensor};
+
+/// As `THREADS` in `kernels.cu`.
+const THREADS: u32 = 256;
+/// Blocks beyond this many go round again.
+const MOST_BLOCKS: i64 = 1 << 16;
+/// The oldest GPUs for which NVRTC 13 compiles.
+const ARCHITECTURE: &str = "compute_75";
+/// What flash attention needs: compute capability 8.0.
+const FLASH_ATTENTION: i32 = 8;
+
+type Launch = extern "C" fn(*const c_char, bool, c_int, i64, bool, *mut *mut c_void) -> *mut c_char;
+
+extern "C" {
+    fn lorhai_set_launcher(launch: Launch);
+    fn lorhai_gpu_memory(device: c_int, forget_peak: bool, out: *mut i64) -> *mut c_char;
+    fn lorhai_gpu_empty_cache() -> *mut c_char;
+    fn lorhai_document_attention(
+        q: Raw,
+        k: Raw,
+        v: Raw,
+        starts: Raw,
+        longest: i64,
+        window: i64,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
+}
+
+/// What became of the kernels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kernels {
+    Ready,
+    /// `LORHAI_PLAIN_CUDA` is set.
+    Declined,
+    Failed(String),
+}
+
+/// The compiled kernels, the same for every device.
+static PTX: OnceLock<CString> = OnceLock::new();
+static STATE: OnceLock<Kernels> = OnceLock::new();
+
+/// Compiles the kernels, once; to be called after CUDA is loaded and before it is used.
+pub fn prepare() -> &'static Kernels {
+    STATE.get_or_init(|| {
+        if std::env::var_os("LORHAI_PLAIN_CUDA").is_some_and(|value| value != "0") {
+            return Kernels::Declined;
+        }
+        match compile() {
+            Ok(ptx) => {
+                PTX.get_or_init(|| ptx);
+                // SAFETY: `launch` lives as long as the program.
+                unsafe { lorhai_set_launcher(launch) };
+                Kernels::Ready
+            }
+            Err(reason) => Kernels::Failed(reason),
+        }
+    })
+}
+
+fn are_ready() -> bool {
+    STATE.get() == Some(&Kernels::Ready)
+}
+
+/// Compiles `kernels.cu` to PTX; needs NVRTC, but no GPU.
+pub fn compile() -> std::result::Result<CString, String> {
+    // libtorch's own stub finds the NVRTC beside it; then the name alone is enough.
+    // SAFETY: the library is libtorch's and stays loaded.
+    unsafe { libc::dlopen(c"libcaffe2_nvrtc.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    // SAFETY: only looks for the library. cudarc would panic without it.
+    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        return Err("NVRTC (libnvrtc.so.13) is not found".to_owned());
+    }
+    let options = CompileOptions { arch: Some(ARCHITECTURE), fmad: Some(true), ..CompileOptions::default() };
+    let ptx = compile_ptx_with_opts(both_dtypes(), options).map_err(|error| match error {
+        CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
+        other => format!("{other:?}"),
+    })?;
+    CString::new(ptx.to_src()).map_err(|error| error.to_string())
+}
+
+/// Every kernel twice, with `_f32` and `_bf16` added to its name.
+fn both_dtypes() -> String {
+    let source = include_str!("kernels.cu");
+    let (prelude, kernels) = source.split_once("DEVICE float as_stored").unwrap_or((source, ""));
+    let of = |element: &str, name: &str| {
+        format!(
+            "#define ELEMENT {element}\n#define NAMED(name) {name}\nnamespace of_{element} {{\n\
+             DEVICE float as_stored{kernels}\n}}\n#undef ELEMENT\n#undef NAMED\n"
+        )
+    };
+    format!("{prelude}{}{}", of("float", "name##_f32"), of("bf16", "name##_bf16"))
+}
+
+/// Functions of the module that is loaded for each device, by name.
+type Functions = HashMap<(c_int, CString), usize>;
+
+/// Called by the shim: see `Launch` in `gpu.h`.
+extern "C" fn launch(
+    kernel: *const c_char,
+    is_bf16: bool,
+    device: c_int,
+    work: i64,
+    by_rows: bool,
+    arguments: *mut *mut c_void,
+) -> *mut c_char {
+    // SAFETY: the shim gives a literal as the name.
+    let name = unsafe { CStr::from_ptr(kernel) };
+    let blocks = if by_rows { work } else { (work + i64::from(THREADS) - 1) / i64::from(THREADS) };
+    let blocks = blocks.clamp(1, MOST_BLOCKS) as c_uint;
+    let started = function(name, is_bf16, device).and_then(|function| {
+        // SAFETY: the shim gives the arguments that this kernel of kernels.cu declares, and the
+        // tensors behind them outlive the kernel: libtorch's allocator works in stream order.
+        let status =
+            unsafe { sys::cuLaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, 0, null_mut(), arguments, null_mut()) };
+        status.result().map_err(|error| error.to_string())
+    });
+    match started {
+        Ok(()) => null_mut(),
+        Err(reason) => {
+            let text = format!("the GPU kernel {} does not start: {reason}", name.to_string_lossy());
+            // SAFETY: the shim frees what strdup gave.
+            CString::new(text).map_or(null_mut(), |text| unsafe { libc::strdup(text.as_ptr()) })
+        }
+    }
+}
+
+fn function(name: &CStr, is_bf16: bool, device: c_int) -> std::result::Result<CUfunction, String> {
+    static FUNCTIONS: OnceLock<Mutex<Functions>> = OnceLock::new();
+    static MODULES: OnceLock<Mutex<HashMap<c_int, usize>>> = OnceLock::new();
+    let dtype: &[u8] = if is_bf16 { b"_bf16" } else { b"_f32" };
+    let name = CString::new([name.to_bytes(), dtype].concat()).map_err(|error| error.to_string())?;
+    let mut functions = FUNCTIONS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(&known) = functions.get(&(device, name.clone())) {
+        return Ok(known as CUfunction);
+    }
+    let mut modules = MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = match modules.get(&device) {
+        Some(&loaded) => loaded,
+        None => {
+            let ptx = PTX.get().ok_or("the kernels were not compiled")?;
+            // SAFETY: the image is PTX that ends with a zero; libtorch made the context current
+            // in this thread, since it has tensors of this device in hand.
+            let loaded = unsafe { module::load_data(ptx.as_ptr().cast()) }.map_err(|error| error.to_string())?;
+            modules.insert(device, loaded as usize);
+            loaded as usize
+        }
+    };
+    // SAFETY: modules are never unloaded.
+    let found = unsafe { module::get_function(loaded as sys::CUmodule, name.clone()) };
+    let found = found.map_err(|error| format!("{}: {error}", name.to_string_lossy()))?;
+    functions.insert((device, name), found as usize);
+    Ok(found)
+}
+
+/// Is there [`document_attention`] for queries like `q` `[tokens, heads, head_dim]`?
+pub fn has_document_attention(q: &Tensor) -> bool {
+    let head_dim = q.size().last().copied().unwrap_or(0);
+    let fits = head_dim % 8 == 0 && head_dim <= 256 && matches!(q.f_kind(), Ok(Dtype::BFloat16 | Dtype::Half));
+    match q.device() {
+        Device::Cuda(index) => fits && are_ready() && capability(index) >= FLASH_ATTENTION,
+        _ => false,
+    }
+}
+
+/// The major number of a GPU's compute capability; 0 if it does not tell.
+fn capability(index: usize) -> i32 {
+    static KNOWN: OnceLock<Mutex<HashMap<usize, i32>>> = OnceLock::new();
+    let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    *known.entry(index).or_insert_with(|| {
+        let major = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
+        // SAFETY: asks the driver, which libtorch has started.
+        let asked = driver::device::get(index as c_int)
+            .and_then(|device| unsafe { driver::device::get_attribute(device, major) });
+        asked.unwrap_or(0)
+    })
+}
+
+/// Causal attention within documents that stand one after another: q `[tokens, heads,
+/// head_dim]`, k and v with fewer heads; starts int32 `[documents + 1]`. A query sees the
+/// `window` tokens up to itself. Gives `[tokens, heads, head_dim]`.
+pub fn document_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    starts: &Tensor,
+    longest: i64,
+    window: Option<i64>,
+) -> Result<Tensor> {
+    let window = window.unwrap_or(0);
+    made(|out| unsafe { lorhai_document_attention(raw(q), raw(k), raw(v), raw(starts), longest, window, out) })
+}
+
+/// Memory of a GPU, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// Held by tensors.
+    pub held: u64,
+    /// The most that tensors held since the peak was last forgotten.
+    pub peak: u64,
+    /// Free on the device; libtorch's allocator may hold more that is unused.
+    pub free: u64,
+    pub total: u64,
+}
+
+/// What tensors hold on GPU `index`; with `forget_peak` the peak starts anew.
+pub fn memory(index: usize, forget_peak: bool) -> Result<GpuMemory> {
+    let mut found = [0_i64; 4];
+    // SAFETY: four numbers are written.
+    checked(unsafe { lorhai_gpu_memory(index as c_int, forget_peak, found.as_mut_ptr()) })?;
+    let [held, peak, free, total] = found.map(|bytes| bytes.max(0) as u64);
+    Ok(GpuMemory { held, peak, free, total })
+}
+
+/// Gives back to the device what libtorch holds for later.
+pub fn empty_cache() -> Result<()> {
+    checked(unsafe { lorhai_gpu_empty_cache() })
+}
+
+impl Kernels {
+    /// For `lorhai doctor`.
+    pub fn about(&self) -> String {
+        match self {
+            Kernels::Ready => "compiled".to_owned(),
+            Kernels::Declined => "not used: LORHAI_PLAIN_CUDA is set".to_owned(),
+            Kernels::Failed(reason) => format!("not used: {reason}"),
+        }
+    }
+}
