@@ -12,6 +12,8 @@ pub struct Documents {
     pub count: i64,
     /// Tokens of the longest.
     pub longest: i64,
+    /// Tokens of each.
+    pub lengths: Vec<i64>,
     /// Absent where all are equally long, so that laying them side by side is a view.
     ragged: Option<Ragged>,
 }
@@ -32,7 +34,8 @@ impl Documents {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let is_even = lengths.iter().all(|&length| length == longest);
         let ragged = if is_even { None } else { Some(Ragged::new(starts, &lengths, longest, device)?) };
-        Ok(Documents { count: starts.len() as i64, longest: longest as i64, ragged })
+        let lengths = lengths.into_iter().map(|length| length as i64).collect();
+        Ok(Documents { count: starts.len() as i64, longest: longest as i64, lengths, ragged })
     }
 
     /// `[tokens, …]` to `[documents, longest, …]`. Cells beyond a document's end hold other
