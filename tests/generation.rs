@@ -14,6 +14,7 @@ use lorhai::hub::weights::Weights;
 use lorhai::lora::resident::AdaptedModel;
 use lorhai::lora::{peft, AdapterSet};
 use lorhai::model::{load, Adapters, Config, Decoder, Grid, Input, KeyValueCache, NoAdapters};
+use lorhai::script::{on_large_stack, Session};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::{no_grad, Device, Kind, Tensor};
@@ -390,6 +391,82 @@ fn text_as_it_comes_is_the_text_of_all() {
             }
         }
     }
+}
+
+/// Runs a script in a session; gives what it printed.
+fn printed(script: &str) -> String {
+    tch::set_num_threads(1);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
+    let script = format!("let m = load_model(\"{}\", #{{ dtype: \"f32\" }});\n{script}", folder.display());
+    let run = move || {
+        let mut session = Session::new();
+        session.capture_prints();
+        session.set_quiet(true);
+        session.run_source("test", &script).map(|_| session.printed()).map_err(|failure| failure.to_string())
+    };
+    on_large_stack(run).unwrap().unwrap()
+}
+
+#[test]
+fn streamed_text_is_the_text_that_is_returned() {
+    let found = printed(
+        r#"let options = #{ do_sample: true, temperature: 1.5, seed: 5, max_new_tokens: 30, stop: ["e b", "w"] };
+        let texts = m.generate(["the small fox", "a red boat", "one bear"], options);
+        for text in texts { print(text); }
+        options.stream = true;
+        options.batch = 2;
+        m.generate(["the small fox", "a red boat", "one bear"], options);"#,
+    );
+    let (returned, streamed) = found.split_at(found.len() / 2);
+    assert_eq!(returned, streamed);
+    assert!(returned.lines().count() >= 3 && !returned.contains('w'), "{returned}");
+}
+
+#[test]
+fn a_question_is_asked_by_the_chat_template_however_it_is_given() {
+    let found = printed(
+        r##"let question = "Repeat: the small fox sees";
+        let message = #{ role: "user", content: question };
+        print(m.chat(question));
+        print(m.chat([message]));
+        print(m.generate([message]));
+        print(m.generate(question, #{ chat: true }));
+        print(m.chat([question, [message]])[1]);
+        print(compare(m, ["base"], question, #{ chat: true }).rows[0].texts.base);
+        print(m.generate("<|im_start|>user\n" + question + "<|im_end|>\n<|im_start|>assistant\n"));
+        print(m.generate(question));"##,
+    );
+    let lines: Vec<&str> = found.lines().collect();
+    assert_eq!(lines.len(), 8, "{found}");
+    assert!(lines[..7].iter().all(|line| *line == lines[0]), "{found}");
+    assert_ne!(lines[7], lines[0], "without the template the model answers otherwise");
+}
+
+#[test]
+fn answers_side_by_side_are_those_of_each_adapter() {
+    let found = printed(
+        r#"m.add_lora(#{ name: "a", r: 4, alpha: 8, target_modules: "all-linear" });
+        let data = load_dataset("DATA").take(8).tokenize(m, #{ max_length: 128 });
+        train(m, data, #{ steps: 12, lr: 2e-2, batch: 4 });
+        m.add_lora(#{ name: "b" });
+        let prompts = ["Repeat: the small fox", "Encode: a red boat"];
+        let options = #{ chat: true, max_new_tokens: 12, do_sample: true, seed: 3 };
+        let rows = compare(m, ["a", "base", "b"], prompts, options).rows;
+        let differ = 0;
+        for name in ["a", "b"] {
+            m.set_adapter(name);
+            let texts = m.generate(prompts, options);
+            for i in 0..2 { if rows[i].texts[name] != texts[i] { print(`${name} ${i}`); } }
+        }
+        for row in rows {
+            if row.texts.a != row.texts.base { differ += 1; }
+            if row.texts.b != row.texts.base { print("a fresh adapter changes the text"); }
+        }
+        print(differ);"#
+            .replace("DATA", &format!("{}/scripts/tiny/train.jsonl", env!("CARGO_MANIFEST_DIR")))
+            .as_str(),
+    );
+    assert_eq!(found, "2\n");
 }
 
 #[test]

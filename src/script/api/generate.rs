@@ -138,6 +138,7 @@ pub mod functions {
         let config = read_config(&context, &model, &mut options)?;
         options.finish()?;
         let (prompts, _) = read_prompts("compare", &prompts, chat, &model)?;
+        note_length(&context, &model, &prompts, &config)?;
         Ok(Handle::new(compare::compare(&model, &names, &prompts, references, &config)?))
     }
 
@@ -262,17 +263,34 @@ fn texts(
     let config = read_config(context, model, &mut options)?;
     options.finish()?;
     let (prompts, is_one) = read_prompts(function, prompt, chat, model)?;
+    note_length(context, model, &prompts, &config)?;
     let mut streaming = Streaming::new(context, model, &config, prompts.len())?;
     let mut told = |step: Step| if is_streamed { streaming.hear(step) } else { Ok(()) };
     let answers = compare::answers(model, &prompts, &config, &mut told)?;
     let cut = answers.iter().filter(|answer| answer.finish == Finish::Length).count();
     if cut > 0 && !length_given {
         let (all, most) = (answers.len(), config.max_new_tokens);
-        let note = format!("{function}: {cut} of {all} texts end at the default max_new_tokens = {most}");
+        let note = format!("{function}: {cut} of {all} texts were cut at the default, max_new_tokens: {most}");
         State::of(context)?.note(&note);
     }
     let mut texts: Array = answers.into_iter().map(|answer| answer.text.into()).collect();
     Ok(if is_one { texts.pop().unwrap_or_default() } else { texts.into() })
+}
+
+/// Tells of texts that would go beyond what the model was made for.
+fn note_length(
+    context: &NativeCallContext,
+    model: &lora::Model,
+    prompts: &[Prompt],
+    config: &GenerationConfig,
+) -> RhaiResultOf<()> {
+    let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
+    let (most, new) = (model.decoder().config.max_position_embeddings, config.max_new_tokens);
+    if (longest + new) as i64 > most {
+        let tokens = format!("{longest} tokens of a prompt and {new} new ones");
+        State::of(context)?.note(&format!("{tokens} go beyond the {most} positions of this model"));
+    }
+    Ok(())
 }
 
 /// Prompts as a script gives them, and whether it gave a single one: a text, a conversation (an
