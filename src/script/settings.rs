@@ -227,7 +227,7 @@ fn sampling(named: &mut Named, default: Sampling) -> Result<Sampling> {
         Some(name) => Err(named
             .options
             .wrong(name, "`do_sample: true` with it", "greedy decoding")
-            .with_hint("greedy decoding takes the most likely token at each step, whatever this option says")),
+            .with_hint("without it the most likely token is taken at each step, and this option changes nothing")),
     }
 }
 

@@ -135,7 +135,7 @@ pub mod functions {
         let mut options = Options::new("compare", options);
         let chat = options.take("chat", false)?;
         let references = options.take_opt("references")?;
-        let config = read_config(&context, &model, &mut options)?;
+        let config = read_config("compare", &context, &model, &mut options)?;
         options.finish()?;
         let (prompts, _) = read_prompts("compare", &prompts, chat, &model)?;
         note_length(&context, &model, &prompts, &config)?;
@@ -234,6 +234,7 @@ fn write_page(comparison: &compare::Comparison, path: &Path) -> Result<()> {
 
 /// The model's settings under those of the options; tells of settings without effect.
 fn read_config(
+    function: &str,
     context: &NativeCallContext,
     model: &lora::Model,
     options: &mut Options,
@@ -244,7 +245,9 @@ fn read_config(
         let names = ignored.join(", ");
         State::of(context)?.note(&format!("generation_config.json of this model sets {names}: not applied here"));
     }
-    Ok(generation_config(options, own, tokenizer)?)
+    let config = generation_config(options, own, tokenizer)?;
+    config.check().map_err(|error| error.context(function))?;
+    Ok(config)
 }
 
 /// What `generate` and `chat` give: a text for one prompt, an array for several.
@@ -260,7 +263,7 @@ fn texts(
     let chat = options.take("chat", is_chat)?;
     let is_streamed = options.take("stream", false)?;
     let length_given = options.has("max_new_tokens");
-    let config = read_config(context, model, &mut options)?;
+    let config = read_config(function, context, model, &mut options)?;
     options.finish()?;
     let (prompts, is_one) = read_prompts(function, prompt, chat, model)?;
     note_length(context, model, &prompts, &config)?;
