@@ -71,8 +71,7 @@ impl Decoder {
     /// by row, with positions from [`KeyValueCache::lengths`] on.
     pub fn hidden_after(&self, cache: &mut KeyValueCache, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
         let pass = self.pass(input, adapters)?;
-        let window = self.config.sliding_window.as_ref().map(|window| window.width);
-        let reading = cache.reading(&input.documents, window, self.device)?;
+        let reading = cache.reading(&input.documents, self.window(), self.device)?;
         let hidden = self.through_layers(input, |index, layer, x| {
             let past = cache.layers.get_mut(index).map(|layer| Past { layer, reading: &reading });
             layer.forward(x, &pass, past)
@@ -82,14 +81,18 @@ impl Decoder {
     }
 
     fn pass<'a>(&self, input: &'a Input, adapters: &'a dyn Adapters) -> Result<Pass<'a>> {
-        let window = self.config.sliding_window.as_ref().map(|window| window.width);
         Ok(Pass {
             tokens: &input.tokens,
             documents: &input.documents,
             rotation: self.rotary.rotation(&input.position_ids, self.dtype)?,
-            window: window_mask(window, input.documents.longest, self.device)?,
+            window: window_mask(self.window(), input.documents.longest, self.device)?,
             adapters,
         })
+    }
+
+    /// The width of the sliding window, in layers that have one.
+    fn window(&self) -> Option<i64> {
+        self.config.sliding_window.as_ref().map(|window| window.width)
     }
 
     fn through_layers(
