@@ -157,8 +157,8 @@ mod tests {
 
     #[test]
     fn words_that_are_new_are_marked() {
-        let found = runs("a small red fox ran", "the small fox");
-        let expected = [("a ", true), ("small ", false), ("red ", true), ("fox ", false), ("ran", true)];
+        let found = runs("a small red fox ran", "the small fox ran");
+        let expected = [("a ", true), ("small ", false), ("red ", true), ("fox ran", false)];
         assert_eq!(found, expected.map(|(text, is_new)| (text.to_owned(), is_new)));
         assert_eq!(runs("같은 말", "같은 말"), [("같은 말".to_owned(), false)]);
         assert_eq!(runs("", "x"), []);
