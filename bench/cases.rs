@@ -26,7 +26,9 @@ impl Case {
     pub fn settings(&self) -> String {
         let Case { dtype, ranks, rows, time, labelled, dropout, .. } = self;
         let recompute = if self.gradient_checkpointing { ", gradient checkpointing" } else { "" };
-        format!("{dtype}, ranks {ranks:?}, {rows}×{time} tokens each, {labelled} labelled, dropout {dropout}{recompute}")
+        format!(
+            "{dtype}, ranks {ranks:?}, {rows}×{time} tokens each, {labelled} labelled, dropout {dropout}{recompute}"
+        )
     }
 
     pub fn tokens(&self) -> usize {
@@ -43,7 +45,13 @@ impl Case {
     }
 }
 
-fn case(name: &'static str, model: &Value, dtype: &'static str, ranks: &'static [i64], [rows, time]: [usize; 2]) -> Case {
+fn case(
+    name: &'static str,
+    model: &Value,
+    dtype: &'static str,
+    ranks: &'static [i64],
+    [rows, time]: [usize; 2],
+) -> Case {
     Case {
         name,
         model: model.clone(),
@@ -88,7 +96,10 @@ pub fn gpu_cases() -> Vec<Case> {
         gpu(case("gpu 1.5B sweep", &one_and_a_half, "bf16", RANKS, [1, 1024])),
         gpu(case("gpu 1.5B single", &one_and_a_half, "bf16", &[16], [8, 1024])),
         gpu(case("gpu 7B single", &seven, "bf16", &[16], [8, 1024])),
-        gpu(Case { gradient_checkpointing: true, ..case("gpu 7B single, gradient checkpointing", &seven, "bf16", &[16], [8, 1024]) }),
+        gpu(Case {
+            gradient_checkpointing: true,
+            ..case("gpu 7B single, gradient checkpointing", &seven, "bf16", &[16], [8, 1024])
+        }),
     ]
 }
 
@@ -96,7 +107,8 @@ pub fn gpu_cases() -> Vec<Case> {
 pub fn growth_cases() -> Vec<Case> {
     let model = |width: i64, layers: i64| qwen2(width, width * 11 / 4, layers, [width / 64, 2], 8192, true);
     let plain = model(256, 4);
-    let grown = |name, model: &Value, ranks, shape| Case { steps_per_round: 5, ..case(name, model, "f32", ranks, shape) };
+    let grown =
+        |name, model: &Value, ranks, shape| Case { steps_per_round: 5, ..case(name, model, "f32", ranks, shape) };
     vec![
         grown("growth: rank 8, K 1, 2×64 tokens, width 256, 4 layers", &plain, &[8], [2, 64]),
         grown("growth: rank 16", &plain, &[16], [2, 64]),

@@ -104,8 +104,7 @@ fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Row>> {
 
 fn gpu_peer(case: &Case) -> Result<Option<(Vec<f64>, f64)>> {
     let Some(mut peer) = Peer::prepared(case)? else { return Ok(None) };
-    let rounds: Vec<(f64, f64)> =
-        (0..ROUNDS).map(|_| peer.steps(case.steps_per_round)).collect::<Result<_>>()?;
+    let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| peer.steps(case.steps_per_round)).collect::<Result<_>>()?;
     let peak = rounds.iter().map(|(_, peak)| *peak).fold(0.0, f64::max);
     Ok(Some((rounds.into_iter().map(|(seconds, _)| seconds).collect(), peak)))
 }
@@ -126,7 +125,12 @@ fn load() -> Result<Row> {
             peers.extend(theirs);
         }
     }
-    Ok(in_ms("load", ours, peers, format!("0.5B's shape, {:.2} GB of bf16 files, to the logits of a token", bytes as f64 / 1e9)))
+    Ok(in_ms(
+        "load",
+        ours,
+        peers,
+        format!("0.5B's shape, {:.2} GB of bf16 files, to the logits of a token", bytes as f64 / 1e9),
+    ))
 }
 
 /// Rows from a file by way of a closure to ids and labels.

@@ -123,6 +123,24 @@ fn token_losses() {
     }
 }
 
+/// Of a single row the bias itself could become the output.
+#[test]
+fn a_bias_is_read_only() {
+    for tokens in [1, 2] {
+        let [x, w, bias, a, b] =
+            [[tokens, 4], [3, 4], [1, 3], [2, 4], [3, 2]].map(|size| random(&size).to_kind(Kind::Float));
+        let bias = bias.view([3]);
+        let (before, grads) = (bias.copy(), [a.zeros_like(), b.zeros_like()]);
+        let (grad_a, grad_b) = (&grads[0], &grads[1]);
+        let segment =
+            Segment { a: &a, b: &b, grad_a, grad_b, begin: 0, end: tokens, scale: 1.0, share: 0.0, key: Key::new(0) };
+        let places = Tensor::zeros([tokens], (Kind::Int64, tch::Device::Cpu));
+        let found = native::linear(&x, &w, Some(&bias), &[segment], &places).unwrap();
+        assert!(bias.equal(&before), "{tokens} tokens");
+        assert!(off(&found, &(x.matmul(&w.tr()) + &before + x.matmul(&a.tr()).matmul(&b.tr()))) < 1e-5);
+    }
+}
+
 /// Several adapters of different rank on ranges of one input, with and without dropout.
 #[test]
 fn linear_with_adapters() {

@@ -5,7 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use lorhai::data::batch::Batch;
-use lorhai::eval::generate::greedy;
+use lorhai::eval::config::GenerationConfig;
+use lorhai::eval::generate::generate;
 use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights::Weights;
 use lorhai::model::{load, Config, Decoder, NoAdapters};
@@ -80,9 +81,18 @@ fn losses_are_those_of_transformers() {
 #[test]
 fn greedy_continuations_are_those_of_transformers() {
     let Some((decoder, golden)) = stories() else { return };
-    for case in golden["greedy"].as_array().unwrap() {
-        let prompt: Vec<u32> = integers(&case["prompt_ids"]).iter().map(|&id| id as u32).collect();
-        let expected: Vec<u32> = integers(&case["new_ids"]).iter().map(|&id| id as u32).collect();
-        assert_eq!(greedy(&decoder, &NoAdapters, &prompt, expected.len(), &[1, 2]).unwrap(), expected);
+    let ids = |value: &Value| integers(value).iter().map(|&id| id as u32).collect::<Vec<u32>>();
+    let cases = golden["greedy"].as_array().unwrap();
+    let prompts: Vec<Vec<u32>> = cases.iter().map(|case| ids(&case["prompt_ids"])).collect();
+    let expected: Vec<Vec<u32>> = cases.iter().map(|case| ids(&case["new_ids"])).collect();
+    let longest = expected.iter().map(Vec::len).max().unwrap();
+    let run = |prompts: &[Vec<u32>], max_new_tokens: usize| {
+        let config = GenerationConfig { max_new_tokens, eos_token_id: vec![1, 2], ..Default::default() };
+        generate(&decoder, &NoAdapters, 1, prompts, &config, &mut |_| Ok(())).unwrap().remove(0)
+    };
+    let together = run(&prompts, longest);
+    for ((prompt, expected), batched) in prompts.iter().zip(&expected).zip(&together) {
+        assert_eq!(run(std::slice::from_ref(prompt), expected.len())[0].ids, *expected);
+        assert_eq!(batched.ids[..expected.len()], *expected);
     }
 }

@@ -17,6 +17,9 @@ use crate::suggest;
 /// The name of an adapter that was given none, as in PEFT.
 pub const DEFAULT_NAME: &str = "default";
 
+/// What the model without any adapter is called beside adapters.
+pub const BASE: &str = "base";
+
 #[derive(Debug)]
 pub struct AdaptedModel {
     pub decoder: Decoder,
@@ -41,6 +44,9 @@ impl AdaptedModel {
 
     /// Adds a loaded adapter and makes it the active one.
     pub fn insert(&mut self, name: &str, adapter: Adapter) -> Result<()> {
+        if name == BASE {
+            bail!(Kind::Input, "an adapter cannot be called `{BASE}`: that is the model without one"; hint: "give another name, as in name: \"tuned\"");
+        }
         if self.adapters.iter().any(|(known, _)| known == name) {
             return Err(Error::input(format!("an adapter called `{name}` is already there"))
                 .with_hint("give another name, or remove it first with model.delete_adapter(name)"));
@@ -139,6 +145,17 @@ impl AdaptedModel {
             Active { adapter, part: None, dropout }
         });
         AdapterSet { active: active.collect() }
+    }
+
+    /// Adapters by name in one forward pass, each on the part of the input with its number;
+    /// [`BASE`] is the bare base.
+    pub fn side_by_side<'a>(&'a self, names: &[String]) -> Result<AdapterSet<'a>> {
+        let named = names.iter().enumerate().filter(|(_, name)| *name != BASE);
+        let active = named.map(|(part, name)| {
+            let adapter = self.adapter(Some(name))?;
+            Ok(Active { adapter, part: Some(part), dropout: None })
+        });
+        Ok(AdapterSet { active: active.collect::<Result<_>>()? })
     }
 
     /// (trainable, all) parameters as PEFT counts them: `all` is the base and every

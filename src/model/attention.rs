@@ -31,20 +31,42 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window:
         return Ok(gpu::document_attention(q, k, v, starts, documents.longest, width)?.f_flatten(1, 2)?);
     }
     let mask = window.map(|window| &window.mask);
-    let heads_first = |x: &Tensor| -> Result<Tensor> { Ok(documents.side_by_side(x)?.f_transpose(1, 2)?) };
-    let (q, k, v) = (heads_first(q)?, heads_first(k)?, heads_first(v)?);
+    let [q, k, v] = [heads_first(q, documents)?, heads_first(k, documents)?, heads_first(v, documents)?];
     let y = match mask {
-        None if has_cpu_kernel(&q)? => {
-            Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(&q, &k, &v, 0.0, true, None::<&Tensor>, None)?
-                .0
-        }
-        _ => {
-            let groups = q.size()[1] / k.size()[1];
-            let (k, v) = (repeat_heads(&k, groups)?, repeat_heads(&v, groups)?);
-            Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, mask.is_none(), None, false)?
+        None if has_cpu_kernel(&q)? => cpu_kernel(&q, &k, &v, None, true)?,
+        _ => scaled_dot_product(&q, &k, &v, mask, mask.is_none())?,
+    };
+    documents.in_a_row(&y.f_transpose(1, 2)?.f_flatten(2, 3)?)
+}
+
+/// As [`attend`], to keys and values that lie side by side already, `[documents, time, heads,
+/// head_dim]`. `mask` is f32, added to the scores; without one everything is seen.
+pub fn attend_to(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, mask: Option<&Tensor>) -> Result<Tensor> {
+    let (q, k, v) = (heads_first(q, documents)?, k.f_transpose(1, 2)?, v.f_transpose(1, 2)?);
+    let y = match has_cpu_kernel(&q)? {
+        true => cpu_kernel(&q, &k, &v, mask, false)?,
+        false => {
+            let mask = mask.map(|mask| mask.f_to_kind(q.f_kind()?)).transpose()?;
+            scaled_dot_product(&q, &k, &v, mask.as_ref(), false)?
         }
     };
     documents.in_a_row(&y.f_transpose(1, 2)?.f_flatten(2, 3)?)
+}
+
+/// `[tokens, heads, head_dim]` to `[documents, heads, longest, head_dim]`.
+fn heads_first(x: &Tensor, documents: &Documents) -> Result<Tensor> {
+    Ok(documents.side_by_side(x)?.f_transpose(1, 2)?)
+}
+
+fn cpu_kernel(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, is_causal: bool) -> Result<Tensor> {
+    let (y, _) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, is_causal, mask, None)?;
+    Ok(y)
+}
+
+fn scaled_dot_product(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, is_causal: bool) -> Result<Tensor> {
+    let groups = q.size()[1] / k.size()[1];
+    let (k, v) = (repeat_heads(k, groups)?, repeat_heads(v, groups)?);
+    Ok(Tensor::f_scaled_dot_product_attention(q, &k, &v, mask, 0.0, is_causal, None, false)?)
 }
 
 /// libtorch's kernel for the CPU reads grouped heads as they are.

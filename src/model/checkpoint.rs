@@ -31,7 +31,7 @@ impl Decoder {
             let mut inputs = Vec::new();
             let mut x = self.embed(input)?;
             for layer in &self.layers {
-                let y = layer.forward(&x, &pass)?;
+                let y = layer.forward(&x, &pass, None)?;
                 inputs.push(std::mem::replace(&mut x, y));
             }
             Ok((inputs, x))
@@ -60,7 +60,7 @@ impl Checkpoints<'_> {
         for (at, x) in inputs.into_iter().enumerate().skip(lowest).rev() {
             let wants_gradient = at > lowest || trains_embedding;
             let x = if wants_gradient { leaf(&x)? } else { x };
-            let y = decoder.layers[at].forward(&x, &pass)?;
+            let y = decoder.layers[at].forward(&x, &pass, None)?;
             native::backward(&y, &gradient)?;
             if wants_gradient {
                 gradient = x.f_grad()?;

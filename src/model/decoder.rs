@@ -4,6 +4,7 @@
 //! normalisation of queries and keys, and in windows, all of which [`Config`] states.
 
 use super::attention::{attend, Window};
+use super::cache::{KeyValueCache, Past};
 use super::config::Config;
 use super::documents::Documents;
 use super::input::{Input, Tokens};
@@ -63,9 +64,35 @@ impl Decoder {
     /// The last hidden state of every token, normalised: `[tokens, hidden_size]`.
     pub fn hidden(&self, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
         let pass = self.pass(input, adapters)?;
+        self.through_layers(input, |_, layer, x| layer.forward(x, &pass, None))
+    }
+
+    /// As [`Self::hidden`], for tokens that follow those in `cache`, which takes them in: document
+    /// by row, with positions from [`KeyValueCache::lengths`] on.
+    pub fn hidden_after(&self, cache: &mut KeyValueCache, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
+        let pass = self.pass(input, adapters)?;
+        let reading = cache.reading(&input.documents, self.window(), self.device)?;
+        let hidden = self.through_layers(input, |index, layer, x| {
+            let past = cache.layers.get_mut(index).map(|layer| Past { layer, reading: &reading });
+            layer.forward(x, &pass, past)
+        })?;
+        cache.advance(&input.documents);
+        Ok(hidden)
+    }
+
+    /// The width of the sliding window, in layers that have one.
+    fn window(&self) -> Option<i64> {
+        self.config.sliding_window.as_ref().map(|window| window.width)
+    }
+
+    fn through_layers(
+        &self,
+        input: &Input,
+        mut forward: impl FnMut(usize, &DecoderLayer, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let mut x = self.embed(input)?;
-        for layer in &self.layers {
-            x = layer.forward(&x, &pass)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = forward(index, layer, &x)?;
         }
         self.norm.forward(&x)
     }
@@ -76,12 +103,11 @@ impl Decoder {
     }
 
     pub(super) fn pass<'a>(&self, input: &'a Input, adapters: &'a dyn Adapters) -> Result<Pass<'a>> {
-        let window = self.config.sliding_window.as_ref().map(|window| window.width);
         Ok(Pass {
             tokens: &input.tokens,
             documents: &input.documents,
             rotation: self.rotary.rotation(&input.position_ids, self.dtype)?,
-            window: Window::new(window, input.documents.longest, self.device)?,
+            window: Window::new(self.window(), input.documents.longest, self.device)?,
             adapters,
         })
     }
@@ -154,8 +180,8 @@ impl Pass<'_> {
 }
 
 impl DecoderLayer {
-    pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let x = x.f_add(&self.self_attn.forward(&self.input_layernorm.forward(x)?, pass)?)?;
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass, past: Option<Past>) -> Result<Tensor> {
+        let x = x.f_add(&self.self_attn.forward(&self.input_layernorm.forward(x)?, pass, past)?)?;
         let transformed = self.mlp.forward(&self.post_attention_layernorm.forward(&x)?, pass)?;
         Ok(x.f_add(&transformed)?)
     }
@@ -170,12 +196,16 @@ impl DecoderLayer {
 }
 
 impl Attention {
-    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, pass: &Pass, past: Option<Past>) -> Result<Tensor> {
         let q = self.heads(&pass.linear(&self.q_proj, x)?, self.q_norm.as_ref())?;
         let k = self.heads(&pass.linear(&self.k_proj, x)?, self.k_norm.as_ref())?;
         let v = self.heads(&pass.linear(&self.v_proj, x)?, None)?;
+        let (q, k) = (pass.rotation.apply(&q)?, pass.rotation.apply(&k)?);
         let window = pass.window.as_ref().filter(|_| self.slides);
-        let y = attend(&pass.rotation.apply(&q)?, &pass.rotation.apply(&k)?, &v, pass.documents, window)?;
+        let y = match past {
+            None => attend(&q, &k, &v, pass.documents, window)?,
+            Some(past) => past.attend([&q, &k, &v], pass.documents, window, self.slides)?,
+        };
         pass.linear(&self.o_proj, &y)
     }
 

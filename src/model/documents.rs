@@ -15,6 +15,8 @@ pub struct Documents {
     /// int32 `[documents + 1]`: the first token of each, then the number of tokens; for the
     /// attention of a GPU alone.
     pub(super) starts: Option<Tensor>,
+    /// Tokens of each.
+    pub lengths: Vec<i64>,
     /// Absent where all are equally long, so that laying them side by side is a view.
     ragged: Option<Ragged>,
 }
@@ -39,8 +41,10 @@ impl Documents {
             let bounds: Vec<i32> = starts.iter().chain([&tokens]).map(|&token| token as i32).collect();
             Ok(Tensor::f_from_slice(&bounds)?.f_to_device(device)?)
         };
-        let starts_there = if device == Device::Cpu { None } else { Some(bounds()?) };
-        Ok(Documents { count: starts.len() as i64, longest: longest as i64, starts: starts_there, ragged })
+        let bounds = if device == Device::Cpu { None } else { Some(bounds()?) };
+        let (count, longest) = (starts.len() as i64, longest as i64);
+        let lengths = lengths.into_iter().map(|length| length as i64).collect();
+        Ok(Documents { count, longest, lengths, starts: bounds, ragged })
     }
 
     /// `[tokens, …]` to `[documents, longest, …]`. Cells beyond a document's end hold other

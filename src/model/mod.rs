@@ -3,6 +3,7 @@
 //! Leaves to others: where files come from (`hub/`), what adapters are (`lora/`).
 
 pub mod attention;
+pub mod cache;
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
@@ -18,6 +19,7 @@ pub mod parameters;
 pub mod rope;
 pub mod shapes;
 
+pub use cache::KeyValueCache;
 pub use config::Config;
 pub use decoder::Decoder;
 pub use input::{Grid, Input, Tokens};

@@ -146,7 +146,8 @@ struct AdaptedLinear : public Function<AdaptedLinear> {
         Tensor x = given.contiguous();
         Tensor y;
         if (bias) {
-            y = bias->expand({x.size(0), w.size(0)}).contiguous();
+            // A copy even of a single row, where `contiguous` would give the bias itself to write to.
+            y = bias->expand({x.size(0), w.size(0)}).clone(at::MemoryFormat::Contiguous);
             product(y, x, w.t(), 1.0, true);
         } else {
             y = product(x, w.t());

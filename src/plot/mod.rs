@@ -1,4 +1,4 @@
-//! Charts (SVG, PNG) and the HTML report. The only place that knows plotters.
+//! Charts (SVG, PNG) and the HTML pages. The only place that knows plotters.
 //!
 //! A chart passes through four hands, each in its own file(s):
 //!
@@ -6,12 +6,14 @@
 //! chart (what to show) → layout (where: ticks, margins, labels) → draw (a Scene of shapes) → svg, png
 //! kinds (the usual charts) and sweep (which of them, of what) build a Chart;
 //! report is a page of charts and tables; publish writes those of a sweep
+//! before_after is a page of texts side by side; page makes both from their templates
 //! ```
 //!
 //! Layout is our own, because it has to promise that labels never overlap or leave the
 //! picture; plotters turns the shapes into SVG and pixels.
 
 mod around;
+pub mod before_after;
 pub mod chart;
 mod clean;
 mod clip;
@@ -22,6 +24,7 @@ mod layout;
 mod marks;
 mod names;
 mod number;
+mod page;
 mod palette;
 mod pixels;
 mod place;

@@ -4,12 +4,9 @@
 //! draw ourselves, go in as they are. The look is in `report.html`.
 
 use super::chart::Chart;
-use super::font::FAMILY;
-use crate::error::{Error, Result};
+use super::page;
+use crate::error::Result;
 use crate::files;
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::Environment;
 use serde::Serialize;
 use std::path::Path;
 
@@ -95,7 +92,6 @@ struct Page<'a> {
     tables: [&'a Table; 3],
     failed: usize,
     lines: Vec<&'a str>,
-    fonts: &'static str,
 }
 
 #[derive(Serialize)]
@@ -137,13 +133,8 @@ impl Report {
             tables: [&self.summary, &self.paired, &self.results],
             failed: self.trials.iter().filter(|trial| trial.outcome == Outcome::Failed).count(),
             lines: self.script.as_ref().map_or(vec![], |script| script.text.lines().collect()),
-            fonts: FAMILY,
         };
-        let mut engine = Environment::new();
-        let written = |error: minijinja::Error| Error::bug(format!("cannot write the report: {error:#}"));
-        engine.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(written)?);
-        engine.add_template("report.html", include_str!("report.html")).map_err(written)?;
-        engine.get_template("report.html").and_then(|template| template.render(Serde(&page))).map_err(written)
+        page::render(include_str!("report.html"), &page)
     }
 
     /// Writes the page, whole or not at all.

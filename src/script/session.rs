@@ -51,6 +51,7 @@ impl Session {
     pub fn on_print(&mut self, print: impl Fn(&str) + 'static) {
         let print = Rc::new(print);
         let debug = print.clone();
+        self.state.print_elsewhere();
         self.engine.on_print(move |text| print(text));
         self.engine.on_debug(move |text, _, _| debug(text));
     }

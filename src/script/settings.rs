@@ -6,6 +6,9 @@
 use super::options::Options;
 use super::values::{describe, FromScript};
 use crate::error::Result;
+use crate::eval::config::{GenerationConfig, Stop};
+use crate::eval::sampling::Sampling;
+use crate::hub::tokenizer::Tokenizer;
 use crate::lora::{Init, LoraSpec, Targets};
 use crate::train::schedule::Shape;
 use crate::train::{AdamWConfig, TrainConfig};
@@ -48,6 +51,9 @@ pub const TRAIN: &[(&str, &str)] = &[
     ("keep_best", "load_best_model_at_end"),
     ("gradient_checkpointing", ""),
 ];
+
+/// Options of generation, with transformers' name where that is another.
+const GENERATION: &[(&str, &str)] = &[("stop", "stop_strings"), ("batch", "batch_size")];
 
 /// The short name of an option of `table` that may be given by its other name.
 pub fn short_name<'a>(table: &'a [(&str, &str)], name: &str) -> Option<&'a str> {
@@ -185,4 +191,52 @@ fn adamw(named: &mut Named, default: AdamWConfig) -> Result<AdamWConfig> {
 /// The optimizer that `options` describe; torch's defaults but for the learning rate.
 pub fn adamw_config(options: &mut Options) -> Result<AdamWConfig> {
     adamw(&mut Named { options, table: TRAIN }, AdamWConfig::default())
+}
+
+/// How to generate, where `default` is what the model says of itself.
+pub fn generation_config(
+    options: &mut Options,
+    default: GenerationConfig,
+    tokenizer: &Tokenizer,
+) -> Result<GenerationConfig> {
+    let mut named = Named { options, table: GENERATION };
+    let stop = one_or_many::<String>(&mut named, "stop", "a string or an array of strings")?;
+    let eos = one_or_many::<usize>(&mut named, "eos_token_id", "a token id or an array of them")?;
+    Ok(GenerationConfig {
+        sampling: sampling(&mut named, default.sampling)?,
+        max_new_tokens: named.take("max_new_tokens", default.max_new_tokens)?,
+        eos_token_id: match eos {
+            Some(ids) => ids.into_iter().map(|id| id as u32).collect(),
+            None => default.eos_token_id,
+        },
+        stop: stop.map(|strings| Stop { tokenizer: tokenizer.clone(), strings }),
+        seed: named.take("seed", default.seed)?,
+        batch: named.take("batch", default.batch)?,
+    })
+}
+
+fn sampling(named: &mut Named, default: Sampling) -> Result<Sampling> {
+    let idle = ["temperature", "top_k", "top_p"].into_iter().find(|name| named.options.has(name));
+    let sampling = Sampling {
+        do_sample: named.take("do_sample", default.do_sample)?,
+        temperature: named.number("temperature", default.temperature)?,
+        top_k: named.take("top_k", default.top_k)?,
+        top_p: named.number("top_p", default.top_p)?,
+        repetition_penalty: named.number("repetition_penalty", default.repetition_penalty)?,
+    };
+    match idle.filter(|_| !sampling.do_sample) {
+        None => Ok(sampling),
+        Some(name) => Err(named
+            .options
+            .wrong(name, "`do_sample: true` with it", "greedy decoding")
+            .with_hint("without it the most likely token is taken at each step, and this option changes nothing")),
+    }
+}
+
+fn one_or_many<T: FromScript>(named: &mut Named, name: &str, expected: &str) -> Result<Option<Vec<T>>> {
+    let Some(value) = named.any(name)? else { return Ok(None) };
+    match T::from_script(&value).map(|one| vec![one]).or_else(|| Vec::from_script(&value)) {
+        Some(values) => Ok(Some(values)),
+        None => Err(named.options.wrong(name, expected, &describe(&value))),
+    }
 }

@@ -25,6 +25,7 @@ struct Inner {
     declared: Option<(Map, usize)>,
     describing: bool,
     quiet: bool,
+    prints_elsewhere: bool,
 }
 
 impl State {
@@ -58,6 +59,11 @@ impl State {
         self.0.borrow().quiet
     }
 
+    /// Does `print` write to anything but the standard output?
+    pub fn prints_elsewhere(&self) -> bool {
+        self.0.borrow().prints_elsewhere
+    }
+
     /// Tells the user something beside what the script prints.
     pub fn note(&self, text: &str) {
         if !self.quiet() {
@@ -76,6 +82,10 @@ impl State {
 
     pub(super) fn set_quiet(&self, quiet: bool) {
         self.0.borrow_mut().quiet = quiet;
+    }
+
+    pub(super) fn print_elsewhere(&self) {
+        self.0.borrow_mut().prints_elsewhere = true;
     }
 
     /// The folder that imports may come from.

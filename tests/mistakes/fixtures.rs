@@ -8,6 +8,14 @@ pub fn put(name: &str, work: &Path) {
     match name {
         "tiny" => link(&source("scripts/tiny"), &work.join("scripts/tiny")),
         "model" => copy(&source("tests/golden/models/qwen2_tied"), &work.join("model")),
+        "tokenizer" => {
+            for name in ["tokenizer.json", "tokenizer_config.json"] {
+                fs::copy(source("scripts/tiny").join(name), work.join("model").join(name)).unwrap();
+            }
+        }
+        "damaged generation settings" => {
+            fs::write(work.join("model/generation_config.json"), r#"{"do_sample": true, "top_p": "high"}"#).unwrap();
+        }
         "sharded model" => copy(&source("tests/golden/models/qwen2_sharded"), &work.join("model")),
         "other adapter" => copy(&source("tests/golden/models/llama_head_dim/adapter"), &work.join("adapter")),
         "adapter" => copy(&source("tests/golden/models/qwen2_tied/adapter"), &work.join("adapter")),

@@ -5,6 +5,7 @@
 //! A new area: a file here and an entry in [`AREAS`].
 
 mod data;
+mod generate;
 mod host;
 mod model;
 mod numbers;
@@ -40,7 +41,7 @@ pub const AREAS: &[Area] = &[
     },
     Area {
         title: "Models and adapters",
-        about: "Loading models, adding, choosing and saving LoRA adapters, generating text.",
+        about: "Loading models, adding, choosing and saving LoRA adapters.",
         manifest: &model::functions::RHAI_MANIFEST,
         documented: || exported_module!(model::functions),
         extend: |_| {},
@@ -57,6 +58,13 @@ pub const AREAS: &[Area] = &[
         about: "The primitives of a training loop, the trainer made of them, and evaluation.",
         manifest: &train::functions::RHAI_MANIFEST,
         documented: || exported_module!(train::functions),
+        extend: |_| {},
+    },
+    Area {
+        title: "Generation",
+        about: "Continuing texts, answering messages, and answers of several adapters side by side.",
+        manifest: &generate::functions::RHAI_MANIFEST,
+        documented: || exported_module!(generate::functions),
         extend: |_| {},
     },
     Area {

@@ -1,22 +1,17 @@
 //! Models and their adapters.
 
-use crate::data::shape::Chat;
-use crate::data::template::ChatTemplate;
 use crate::hub::{self, Hub};
 use crate::lora::{peft, LoadOptions};
 use crate::model::{device, Config};
 use crate::script::convert::RhaiResultOf;
 use crate::script::downloads::Downloads;
 use crate::script::handles::Handle;
-use crate::script::json::to_json;
 use crate::script::options::Options;
 use crate::script::settings::lora_spec;
 use crate::script::state::State;
-use crate::script::values::FromScript;
-use crate::{eval, lora, Error, Result};
+use crate::{lora, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
-use serde_json::{json, Value};
 use std::path::Path;
 
 // The macro unwraps arguments whose number and types the engine has checked.
@@ -337,74 +332,6 @@ pub mod functions {
     pub fn save(model: &mut Model, folder: &str) -> RhaiResultOf<()> {
         Ok(model.write()?.save(Path::new(folder))?)
     }
-
-    /// Continue a text greedily: at each step the most likely token.
-    ///
-    /// Options: `max_new_tokens` (64). A chat template is not applied; see `chat`.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// print(model.generate("the", #{ max_new_tokens: 8 }));
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn generate(model: &mut Model, prompt: &str, options: Map) -> RhaiResultOf<String> {
-        let mut options = Options::new("generate", options);
-        let max_new_tokens = options.take("max_new_tokens", 64_usize)?;
-        options.finish()?;
-        Ok(continued(&*model.read()?, prompt, true, max_new_tokens)?)
-    }
-
-    /// Answer a message, or a conversation that is an array of messages, by the model's chat template.
-    ///
-    /// Greedy, as `generate`. Options: `max_new_tokens` (64).
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// print(model.chat("Repeat: the small fox", #{ max_new_tokens: 8 }));
-    /// print(model.chat([#{ role: "user", content: "Count: a red boat" }], #{}));
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn chat(model: &mut Model, messages: Dynamic, options: Map) -> RhaiResultOf<String> {
-        let mut options = Options::new("chat", options);
-        let max_new_tokens = options.take("max_new_tokens", 64_usize)?;
-        options.finish()?;
-        let model = model.read()?;
-        let prompt = generation_prompt(&model, &messages)?;
-        // The template writes every special token itself.
-        Ok(continued(&model, &prompt, false, max_new_tokens)?)
-    }
-}
-
-fn continued(model: &lora::Model, prompt: &str, add_special: bool, max_new_tokens: usize) -> Result<String> {
-    let tokenizer = model.tokenizer()?;
-    let ids = tokenizer.encode(prompt, add_special)?;
-    let set = model.adapted.adapter_set(None);
-    let fresh = eval::generate::greedy(model.decoder(), &set, &ids, max_new_tokens, tokenizer.end_ids())?;
-    tokenizer.decode(&fresh, true)
-}
-
-/// The conversation as the template writes it, up to where the assistant's answer begins.
-fn generation_prompt(model: &lora::Model, messages: &Dynamic) -> Result<String> {
-    let messages = match String::from_script(messages) {
-        Some(text) => json!([{ "role": "user", "content": text }]),
-        None => to_json(messages)?,
-    };
-    let Value::Array(messages) = messages else {
-        return Err(Error::input(format!("chat: expected a string or an array of messages, found {messages}"))
-            .with_hint("a message is #{ role: \"user\", content: \"…\" }"));
-    };
-    if messages.is_empty() {
-        return Err(Error::input("chat: expected at least one message, found none"));
-    }
-    if let Some(other) = messages.iter().find(|message| !message["role"].is_string()) {
-        return Err(Error::input(format!("chat: expected messages with a `role`, found {other}"))
-            .with_hint("a message is #{ role: \"user\", content: \"…\" }"));
-    }
-    let template = ChatTemplate::of(model.tokenizer()?, false)?.ok_or_else(|| {
-        Error::data("chat: the tokenizer has no chat template").with_hint("continue a plain text with generate(…)")
-    })?;
-    let chat = Chat { messages, ..Chat::default() };
-    Ok(template.render(&chat, chat.messages.len(), true)?.text)
 }
 
 fn load_options(function: &str, options: Map) -> Result<LoadOptions> {

@@ -1,0 +1,242 @@
+//! The same prompts answered by several adapters, and by the base without one, in one pass.
+
+use super::config::GenerationConfig;
+use super::generate::{generate, Finish, Step};
+use super::prompt::Prompt;
+use super::text::before_stop;
+use crate::data::preview::width;
+use crate::error::{Error, Result};
+use crate::lora::Model;
+
+/// Answers side by side.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// The adapters, in the order in which they were asked for; `base` is none.
+    pub names: Vec<String>,
+    pub rows: Vec<Compared>,
+    /// Model and settings, as names and values for people.
+    pub settings: Vec<(String, String)>,
+}
+
+/// A prompt with its answers.
+#[derive(Debug, Clone)]
+pub struct Compared {
+    pub prompt: String,
+    /// What was wanted, where that is known.
+    pub reference: Option<String>,
+    /// One for each name.
+    pub answers: Vec<Answer>,
+}
+
+/// A continuation as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub text: String,
+    /// New tokens, with the one that ended the text.
+    pub tokens: usize,
+    pub finish: Finish,
+}
+
+/// Continues prompts with what is active on the model: one answer for each.
+pub fn answers(
+    model: &Model,
+    prompts: &[Prompt],
+    config: &GenerationConfig,
+    told: &mut dyn FnMut(Step) -> Result<()>,
+) -> Result<Vec<Answer>> {
+    let set = model.adapted.adapter_set(None);
+    let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+    let found = generate(model.decoder(), &set, 1, &ids, config, told)?;
+    found.into_iter().flatten().map(|own| answer(model, &own.ids, own.finish, config)).collect()
+}
+
+/// Continues prompts with each adapter of `names`, all in one batch.
+///
+/// Fails where a name is unknown or there twice, or `references` are given and not as many as
+/// prompts.
+pub fn compare(
+    model: &Model,
+    names: &[String],
+    prompts: &[Prompt],
+    references: Option<Vec<String>>,
+    config: &GenerationConfig,
+) -> Result<Comparison> {
+    check(names, prompts, references.as_deref())?;
+    let set = model.adapted.side_by_side(names)?;
+    let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+    let found = generate(model.decoder(), &set, names.len(), &ids, config, &mut |_| Ok(()))?;
+    let row = |(number, prompt): (usize, &Prompt)| {
+        let own = found.iter().filter_map(|part| part.get(number));
+        Ok(Compared {
+            prompt: prompt.shown.clone(),
+            reference: references.as_ref().and_then(|all| all.get(number).cloned()),
+            answers: own.map(|own| answer(model, &own.ids, own.finish, config)).collect::<Result<_>>()?,
+        })
+    };
+    let rows = prompts.iter().enumerate().map(row).collect::<Result<_>>()?;
+    let settings = [vec![("model".to_owned(), model.name.clone())], config.described()].concat();
+    Ok(Comparison { names: names.to_vec(), rows, settings })
+}
+
+fn check(names: &[String], prompts: &[Prompt], references: Option<&[String]>) -> Result<()> {
+    if names.is_empty() || prompts.is_empty() {
+        let (names, prompts) = (names.len(), prompts.len());
+        return Err(Error::input(format!(
+            "compare: expected at least one name and one prompt, found {names} and {prompts}"
+        ))
+        .with_hint("as in compare(model, [\"base\", \"default\"], [\"a prompt\"])"));
+    }
+    if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        return Err(Error::input(format!("compare: `{}` is named twice", twice.1)));
+    }
+    match references.map(<[String]>::len).filter(|&count| count != prompts.len()) {
+        None => Ok(()),
+        Some(count) => Err(Error::input(format!(
+            "compare: option `references`: expected one for each of the {} prompts, found {count}",
+            prompts.len()
+        ))),
+    }
+}
+
+fn answer(model: &Model, ids: &[u32], finish: Finish, config: &GenerationConfig) -> Result<Answer> {
+    let text = model.tokenizer()?.decode(ids, true)?;
+    let text = match &config.stop {
+        Some(stop) => before_stop(&text, &stop.strings).to_owned(),
+        None => text,
+    };
+    Ok(Answer { text, tokens: ids.len(), finish })
+}
+
+/// The widest a table gets, in terminal columns, where its columns leave that choice.
+const WIDTH: usize = 120;
+/// A column is not made narrower than this.
+const NARROWEST: usize = 20;
+
+impl Comparison {
+    /// Prompts, what was wanted, and answers in columns, long texts over several lines.
+    pub fn table(&self) -> String {
+        let has_references = self.rows.iter().any(|row| row.reference.is_some());
+        let wanted = has_references.then(|| "wanted".to_owned());
+        let header: Vec<String> = ["prompt".to_owned()].into_iter().chain(wanted).chain(self.names.clone()).collect();
+        let cells = |row: &Compared| {
+            let reference = has_references.then(|| row.reference.clone().unwrap_or_default());
+            let answers = row.answers.iter().map(Answer::shown);
+            [row.prompt.clone()].into_iter().chain(reference).chain(answers).collect::<Vec<String>>()
+        };
+        let most = (WIDTH / header.len()).saturating_sub(2).max(NARROWEST);
+        let rows: Vec<Vec<Vec<String>>> = [header]
+            .into_iter()
+            .chain(self.rows.iter().map(cells))
+            .map(|cells| cells.iter().map(|cell| wrapped(cell, most)).collect())
+            .collect();
+        ruled(&rows)
+    }
+}
+
+impl Answer {
+    /// The text, marked where it was cut.
+    pub fn shown(&self) -> String {
+        match self.finish {
+            Finish::Length => format!("{}…", self.text),
+            Finish::Eos | Finish::Stop => self.text.clone(),
+        }
+    }
+}
+
+/// Cells of several lines in columns, a rule behind each row.
+fn ruled(rows: &[Vec<Vec<String>>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let widest = |column: usize| rows.iter().flat_map(|row| &row[column]).map(|line| width(line)).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(widest).collect();
+    let rule = widths.iter().map(|&width| "─".repeat(width)).collect::<Vec<_>>().join("  ");
+    let mut text = String::new();
+    for row in rows {
+        for line in 0..row.iter().map(Vec::len).max().unwrap_or(0) {
+            let cell = |(cell, &widest): (&Vec<String>, &usize)| {
+                let piece = cell.get(line).map_or("", String::as_str);
+                format!("{piece}{}", " ".repeat(widest.saturating_sub(width(piece))))
+            };
+            let cells: Vec<String> = row.iter().zip(&widths).map(cell).collect();
+            text.push_str(cells.join("  ").trim_end());
+            text.push('\n');
+        }
+        text.push_str(&rule);
+        text.push('\n');
+    }
+    text
+}
+
+/// Lines of at most `most` terminal columns, broken between words where that can be.
+fn wrapped(text: &str, most: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for paragraph in text.trim().lines() {
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            for piece in pieces(word, most) {
+                let needed = width(&piece) + usize::from(!line.is_empty());
+                if width(&line) + needed > most {
+                    lines.push(std::mem::take(&mut line));
+                }
+                if !line.is_empty() {
+                    line.push(' ');
+                }
+                line.push_str(&piece);
+            }
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// A word, in pieces where it is wider than `most`.
+fn pieces(word: &str, most: usize) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    for letter in word.chars().filter(|letter| !letter.is_control()) {
+        let taken = pieces.last().map_or(0, |piece| width(piece));
+        if taken + width(letter.encode_utf8(&mut [0; 4])) > most {
+            pieces.push(String::new());
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(letter);
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_wraps_and_lines_up() {
+        let answer = |text: &str, finish| Answer { text: text.to_owned(), tokens: 3, finish };
+        let comparison = Comparison {
+            names: vec!["base".to_owned(), "tuned".to_owned()],
+            rows: vec![
+                Compared {
+                    prompt: "안녕하세요 여러분 오늘은 날씨가 참 좋습니다".to_owned(),
+                    reference: None,
+                    answers: vec![answer("yes", Finish::Eos), answer("no\n\nnever", Finish::Length)],
+                },
+                Compared {
+                    prompt: "b".repeat(45),
+                    reference: None,
+                    answers: vec![answer("", Finish::Eos), answer("x", Finish::Stop)],
+                },
+            ],
+            settings: Vec::new(),
+        };
+        let expected = "\
+prompt                                  base  tuned
+──────────────────────────────────────  ────  ──────
+안녕하세요 여러분 오늘은 날씨가 참      yes   no
+좋습니다
+                                              never…
+──────────────────────────────────────  ────  ──────
+bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb        x
+bbbbbbb
+──────────────────────────────────────  ────  ──────
+";
+        assert_eq!(comparison.table(), expected, "\n{}", comparison.table());
+    }
+}

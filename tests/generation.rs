@@ -1,0 +1,484 @@
+//! Generation against transformers: greedy ids, processed probabilities; and what holds by itself:
+//! the cache, company in a batch, adapters side by side, draws, stop strings, text as it comes.
+//!
+//! Golden files: `golden/generation/`, written by the script that lies there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use lorhai::eval::config::{GenerationConfig, Stop};
+use lorhai::eval::generate::{generate, Continuation, Finish};
+use lorhai::eval::sampling::Sampling;
+use lorhai::eval::text::TextStream;
+use lorhai::hub::tokenizer::Tokenizer;
+use lorhai::hub::weights::Weights;
+use lorhai::lora::resident::AdaptedModel;
+use lorhai::lora::{peft, AdapterSet};
+use lorhai::model::{load, Adapters, Config, Decoder, Grid, Input, KeyValueCache, NoAdapters};
+use lorhai::script::{on_large_stack, Session};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tch::{no_grad, Device, Kind, Tensor};
+
+fn golden(name: &str) -> PathBuf {
+    tch::set_num_threads(1);
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn read(name: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(golden("generation").join(name)).unwrap()).unwrap()
+}
+
+fn decoder(case: &str, dtype: Kind) -> Decoder {
+    let folder = golden("models").join(case);
+    let config = Config::from_folder(&folder).unwrap();
+    load::load(config, &Weights::open(&folder).unwrap(), dtype, Device::Cpu).unwrap()
+}
+
+fn rows(value: &Value) -> Vec<Vec<u32>> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// Settings as transformers names them.
+fn config(settings: &Value) -> GenerationConfig {
+    let default = GenerationConfig::default();
+    let number = |name: &str, default: f64| settings[name].as_f64().unwrap_or(default);
+    GenerationConfig {
+        sampling: Sampling {
+            do_sample: settings["do_sample"].as_bool().unwrap_or(false),
+            temperature: number("temperature", 1.0),
+            top_k: settings["top_k"].as_i64().unwrap_or(50),
+            top_p: number("top_p", 1.0),
+            repetition_penalty: number("repetition_penalty", 1.0),
+        },
+        max_new_tokens: settings["max_new_tokens"].as_u64().map_or(default.max_new_tokens, |count| count as usize),
+        eos_token_id: serde_json::from_value(settings["eos_token_id"].clone()).unwrap_or_default(),
+        ..default
+    }
+}
+
+fn ids(found: &[Continuation]) -> Vec<Vec<u32>> {
+    found.iter().map(|one| one.ids.clone()).collect()
+}
+
+fn run(decoder: &Decoder, adapters: &dyn Adapters, prompts: &[Vec<u32>], config: &GenerationConfig) -> Vec<Vec<u32>> {
+    ids(&generate(decoder, adapters, 1, prompts, config, &mut |_| Ok(())).unwrap()[0])
+}
+
+#[test]
+fn greedy_ids_are_those_of_transformers_alone_and_in_a_batch() {
+    let golden_ids = read("greedy.json");
+    let mut compared = 0;
+    let mut margin = f64::INFINITY;
+    for (name, case) in golden_ids["cases"].as_object().unwrap() {
+        let decoder = decoder(name, Kind::Float);
+        let prompts = rows(&case["prompts"]);
+        let adapter = case["adapter"]
+            .is_array()
+            .then(|| peft::load(&golden("models").join(name).join("adapter"), &decoder.config, Device::Cpu).unwrap());
+        let with = adapter.as_ref().map(|adapter| AdapterSet::one(adapter, None));
+        let of_adapter = with.as_ref().map(|set| ("adapter", set as &dyn Adapters));
+        for (kind, adapters) in [("base", &NoAdapters as &dyn Adapters)].into_iter().chain(of_adapter) {
+            for settings in case[kind].as_array().unwrap() {
+                let (expected, config) = (rows(&settings["ids"]), config(settings));
+                margin = margin.min(settings["margin"].as_f64().unwrap());
+                assert_eq!(run(&decoder, adapters, &prompts, &config), expected, "{name}, {kind}, {config:?}");
+                for (prompt, expected) in prompts.iter().zip(&expected) {
+                    let alone = run(&decoder, adapters, std::slice::from_ref(prompt), &config);
+                    assert_eq!(alone[0], *expected, "{name}, {kind}, alone");
+                    compared += expected.len();
+                }
+            }
+        }
+    }
+    println!("{compared} ids; the closest decision by {margin:.1e}");
+    assert!(compared > 5000, "{compared}");
+}
+
+/// Tokens of several rows, each after its past, as the model reads them in one pass.
+fn input(decoder: &Decoder, rows: &[&[u32]], past: &[i64]) -> Input {
+    let time = rows.iter().map(|row| row.len()).max().unwrap();
+    let (mut ids, mut positions) = (vec![0; rows.len() * time], vec![0; rows.len() * time]);
+    for (row, own) in rows.iter().enumerate() {
+        for (column, &id) in own.iter().enumerate() {
+            (ids[row * time + column], positions[row * time + column]) = (i64::from(id), past[row] + column as i64);
+        }
+    }
+    let grid = Grid { rows: rows.len(), time, input_ids: &ids, position_ids: &positions, segments: None };
+    Input::new(&[grid], decoder.config.vocab_size, Device::Cpu).unwrap()
+}
+
+/// Logits of all tokens of a row, read at once without a cache.
+fn whole(decoder: &Decoder, row: &[u32]) -> Tensor {
+    let input = input(decoder, &[row], &[0]);
+    let hidden = decoder.hidden(&input, &NoAdapters).unwrap();
+    decoder.logits(&hidden, &input.tokens, &NoAdapters).unwrap()
+}
+
+fn relative(found: &Tensor, expected: &Tensor) -> f64 {
+    let error = (found - expected).to_kind(Kind::Double).abs().max().double_value(&[]);
+    error / expected.to_kind(Kind::Double).abs().max().double_value(&[])
+}
+
+#[test]
+fn logits_with_the_cache_are_those_without() {
+    let _guard = no_grad_guard();
+    let mut worst: f64 = 0.0;
+    for name in read("greedy.json")["cases"].as_object().unwrap().keys() {
+        // f64 goes through another kernel of attention.
+        for (dtype, bound) in [(Kind::Float, 1e-5), (Kind::Double, 1e-12), (Kind::BFloat16, 3e-2)] {
+            let decoder = decoder(name, dtype);
+            let vocabulary = decoder.config.vocab_size as u32;
+            let texts: Vec<Vec<u32>> = [23, 17, 30]
+                .iter()
+                .map(|&length| (0..length).map(|at| (7 * at * at + length) % vocabulary).collect())
+                .collect();
+            let expected: Vec<Tensor> = texts.iter().map(|text| whole(&decoder, text)).collect();
+            // Pieces of different lengths, one token among them; then the middle row leaves.
+            let pieces = [[5_usize, 1, 9], [1, 1, 1], [4, 2, 3], [1, 6, 1], [3, 0, 2]];
+            let mut cache = KeyValueCache::new(&decoder.config, 3);
+            let mut read = [0_usize; 3];
+            for (step, piece) in pieces.iter().enumerate() {
+                let rows: Vec<usize> = if step < 4 { vec![0, 1, 2] } else { vec![0, 2] };
+                if step == 4 {
+                    cache.keep(&rows).unwrap();
+                }
+                let new: Vec<&[u32]> = rows.iter().map(|&row| &texts[row][read[row]..read[row] + piece[row]]).collect();
+                let past = cache.lengths().to_vec();
+                let input = input(&decoder, &new, &past);
+                let hidden = decoder.hidden_after(&mut cache, &input, &NoAdapters).unwrap();
+                let found = decoder.logits(&hidden, &input.tokens, &NoAdapters).unwrap();
+                let mut at = 0;
+                for &row in &rows {
+                    let (begin, count) = (read[row] as i64, piece[row] as i64);
+                    let error = relative(&found.narrow(0, at, count), &expected[row].narrow(0, begin, count));
+                    assert!(error <= bound, "{name}, {dtype:?}, piece {step}, row {row}: {error:.2e}");
+                    if dtype == Kind::Float {
+                        worst = worst.max(error);
+                    }
+                    at += count;
+                    read[row] += piece[row];
+                }
+            }
+        }
+    }
+    println!("the worst logit in f32 by {worst:.1e} of the largest");
+}
+
+fn no_grad_guard() -> tch::NoGradGuard {
+    tch::set_num_threads(1);
+    tch::no_grad_guard()
+}
+
+fn floats(value: &Value) -> Tensor {
+    let rows: Vec<Vec<f64>> = serde_json::from_value(value.clone()).unwrap();
+    let (count, flat) = (rows.len() as i64, rows.concat());
+    Tensor::from_slice(&flat).view([count, -1])
+}
+
+#[test]
+fn probabilities_after_the_processors_are_those_of_transformers() {
+    let golden = read("processors.json");
+    let scores = floats(&golden["scores"]).to_kind(Kind::Float);
+    let held = rows(&golden["input_ids"]);
+    let vocabulary = scores.size()[1];
+    let mut seen = vec![false; held.len() * vocabulary as usize];
+    for (row, ids) in held.iter().enumerate() {
+        ids.iter().for_each(|&id| seen[row * vocabulary as usize + id as usize] = true);
+    }
+    let seen = Tensor::from_slice(&seen).view([-1, vocabulary]);
+    let mut worst: f64 = 0.0;
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() > 10);
+    for case in cases {
+        let sampling = config(&case["settings"]).sampling;
+        let found = sampling.processed(&scores, Some(&seen)).unwrap().softmax(-1, Kind::Float);
+        let expected = floats(&case["probabilities"]);
+        let error = (found.to_kind(Kind::Double) - &expected).abs().max().double_value(&[]);
+        let filtered = |x: &Tensor| x.eq(0.0).sum(Kind::Int64).int64_value(&[]);
+        assert_eq!(filtered(&found), filtered(&expected), "{}", case["settings"]);
+        assert!(error < 1e-6, "{}: {error:.2e}", case["settings"]);
+        worst = worst.max(error);
+    }
+    println!("the worst probability by {worst:.1e}");
+}
+
+#[test]
+fn draws_are_as_frequent_as_the_probabilities_say() {
+    let sampling = Sampling { do_sample: true, top_k: 4, ..Sampling::default() };
+    let scores = Tensor::from_slice(&[1.0_f32, -2.0, 0.5, 2.0, -0.3, 1.2, -9.0, 0.1]).view([1, 8]);
+    let scores = sampling.processed(&scores, None).unwrap();
+    let probabilities = Vec::<f64>::try_from(scores.softmax(-1, Kind::Double).view(-1)).unwrap();
+    let draws = 40_000_usize;
+    let many = scores.expand([draws as i64, 8], false);
+    let uniform: Vec<f64> = (0..draws as u64).map(|row| lorhai::random::Key::new(3).numbered(row).uniform(0)).collect();
+    let mut counts = [0_usize; 8];
+    sampling.choose(&many, &uniform).unwrap().iter().for_each(|&id| counts[id as usize] += 1);
+    let mut chi_square = 0.0;
+    for (id, &probability) in probabilities.iter().enumerate() {
+        let expected = probability * draws as f64;
+        match probability > 0.0 {
+            true => chi_square += (counts[id] as f64 - expected).powi(2) / expected,
+            false => assert_eq!(counts[id], 0, "token {id} was filtered out"),
+        }
+    }
+    // Three degrees of freedom: 16.3 is passed once in a thousand.
+    assert!(chi_square < 16.3, "{chi_square}: {counts:?} for {probabilities:?}");
+    let least = sampling.choose(&scores, &[0.0]).unwrap()[0];
+    let most = sampling.choose(&scores, &[1.0 - f64::EPSILON / 2.0]).unwrap()[0];
+    assert_eq!((least, most), (0, 5), "the ends of the interval are tokens that were kept");
+}
+
+#[test]
+fn tokens_follow_their_distribution_in_a_whole_generation() {
+    let decoder = decoder("qwen2_tied", Kind::Float);
+    let prompt = vec![5_u32, 9, 31];
+    let settings = Sampling { do_sample: true, temperature: 0.8, top_k: 5, top_p: 0.9, repetition_penalty: 1.1 };
+    let config = GenerationConfig { sampling: settings, max_new_tokens: 1, batch: 500, ..Default::default() };
+    let draws = 4000;
+    let found = run(&decoder, &NoAdapters, &vec![prompt.clone(); draws], &config);
+    let scores = no_grad(|| whole(&decoder, &prompt)).narrow(0, 2, 1);
+    let seen = Tensor::zeros([1, 96], (Kind::Bool, Device::Cpu));
+    for &id in &prompt {
+        let _ = seen.narrow(1, i64::from(id), 1).fill_(1);
+    }
+    let probabilities = settings.processed(&scores, Some(&seen)).unwrap().softmax(-1, Kind::Double).view(-1);
+    let probabilities = Vec::<f64>::try_from(probabilities).unwrap();
+    let mut kept = 0;
+    for (id, &probability) in probabilities.iter().enumerate() {
+        let share = found.iter().filter(|ids| ids[0] == id as u32).count() as f64 / draws as f64;
+        let spread = (probability * (1.0 - probability) / draws as f64).sqrt();
+        assert!((share - probability).abs() <= 4.0 * spread, "token {id}: {share} for {probability}");
+        kept += usize::from(probability > 0.0);
+    }
+    assert!((2..=5).contains(&kept), "{kept}");
+}
+
+#[test]
+fn a_rows_text_does_not_depend_on_its_company() {
+    for name in ["mistral_window", "qwen2_window", "llama3_rope", "qwen3_tied"] {
+        let decoder = decoder(name, Kind::Float);
+        let prompts: Vec<Vec<u32>> =
+            (1..12).map(|length| (0..length).map(|at| (length * 5 + at * 3) % 60).collect()).collect();
+        let sampling = Sampling { do_sample: true, temperature: 1.3, repetition_penalty: 1.1, ..Sampling::default() };
+        let with = |batch| GenerationConfig {
+            sampling,
+            max_new_tokens: 20,
+            batch,
+            eos_token_id: vec![3, 8],
+            ..Default::default()
+        };
+        let together = run(&decoder, &NoAdapters, &prompts, &with(32));
+        assert_eq!(run(&decoder, &NoAdapters, &prompts, &with(1)), together, "{name}");
+        assert_eq!(run(&decoder, &NoAdapters, &prompts, &with(4)), together, "{name}");
+        let lengths: Vec<usize> = together.iter().map(Vec::len).collect();
+        assert!(lengths.iter().any(|&length| length < 20), "{name}: no row leaves early: {lengths:?}");
+        let other = GenerationConfig { seed: 7, ..with(32) };
+        assert_ne!(run(&decoder, &NoAdapters, &prompts, &other), together, "{name}: the seed counts");
+    }
+}
+
+#[test]
+fn adapters_in_one_batch_are_as_each_alone() {
+    let mut model = AdaptedModel::new(decoder("qwen2_tied", Kind::Float));
+    let folders = [("own", "qwen2_tied/adapter"), ("regex", "pefts/regex"), ("patterns", "pefts/patterns")];
+    for (name, folder) in folders {
+        let adapter = peft::load(&golden("models").join(folder), &model.decoder.config, Device::Cpu).unwrap();
+        model.insert(name, adapter).unwrap();
+    }
+    let prompts = vec![vec![4_u32, 8, 15, 16, 23, 42], vec![90], vec![11; 9]];
+    let names = ["patterns", "base", "own", "regex"].map(str::to_owned);
+    for do_sample in [false, true] {
+        let sampling = Sampling { do_sample, repetition_penalty: 1.05, ..Sampling::default() };
+        let config = GenerationConfig { sampling, max_new_tokens: 24, eos_token_id: vec![7, 70], ..Default::default() };
+        let set = model.side_by_side(&names).unwrap();
+        let together = generate(&model.decoder, &set, 4, &prompts, &config, &mut |_| Ok(())).unwrap();
+        for (name, part) in names.iter().zip(&together) {
+            let alone = match name.as_str() {
+                "base" => run(&model.decoder, &NoAdapters, &prompts, &config),
+                _ => run(&model.decoder, &AdapterSet::one(model.adapter(Some(name)).unwrap(), None), &prompts, &config),
+            };
+            assert_eq!(ids(part), alone, "{name}");
+        }
+        let differ = (1..4).filter(|&part| ids(&together[part]) != ids(&together[0])).count();
+        assert_eq!(differ, 3, "the adapters answer alike: nothing was tested");
+    }
+}
+
+#[test]
+fn bf16_generates_what_its_own_scores_say() {
+    let decoder = decoder("qwen2_bf16", Kind::BFloat16);
+    let prompts = vec![vec![4_u32, 8, 15], vec![16, 23, 42, 1, 2, 3, 4]];
+    let config = GenerationConfig { max_new_tokens: 24, ..Default::default() };
+    for (prompt, fresh) in prompts.iter().zip(run(&decoder, &NoAdapters, &prompts, &config)) {
+        let text = [prompt.clone(), fresh.clone()].concat();
+        let scores = no_grad(|| whole(&decoder, &text)).to_kind(Kind::Double);
+        for (at, &id) in fresh.iter().enumerate() {
+            let own = scores.get((prompt.len() + at) as i64 - 1);
+            let (best, size) = (own.max().double_value(&[]), own.abs().max().double_value(&[]));
+            let chosen = own.double_value(&[i64::from(id)]);
+            assert!(best - chosen <= 3e-2 * size, "step {at}: {chosen} where the best is {best}");
+        }
+    }
+}
+
+fn tiny() -> (Decoder, Tokenizer) {
+    tch::set_num_threads(1);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
+    let config = Config::from_folder(&folder).unwrap();
+    let decoder = load::load(config, &Weights::open(&folder).unwrap(), Kind::Float, Device::Cpu).unwrap();
+    (decoder, Tokenizer::from_folder(&folder).unwrap())
+}
+
+#[test]
+fn stop_strings_end_a_text_with_the_token_that_completes_them() {
+    let (decoder, tokenizer) = tiny();
+    let prompts =
+        vec![tokenizer.encode("the small fox", true).unwrap(), tokenizer.encode("a red boat and", true).unwrap()];
+    let plain = GenerationConfig { max_new_tokens: 40, ..Default::default() };
+    let whole = run(&decoder, &NoAdapters, &prompts, &plain);
+    // From within the first text, over a boundary of tokens.
+    let text = tokenizer.decode(&whole[0], true).unwrap();
+    let middle: Vec<char> = text.chars().skip(7).take(6).collect();
+    let string: String = middle.into_iter().collect();
+    assert_eq!(string.chars().count(), 6, "{text:?}");
+    let stop = Stop { tokenizer: tokenizer.clone(), strings: vec!["never there".to_owned(), string.clone()] };
+    let config = GenerationConfig { stop: Some(stop), ..plain };
+    let found = generate(&decoder, &NoAdapters, 1, &prompts, &config, &mut |_| Ok(())).unwrap().remove(0);
+    for (one, whole) in found.iter().zip(&whole) {
+        let text = |ids: &[u32]| tokenizer.decode(ids, true).unwrap();
+        let first = (1..=whole.len()).find(|&count| text(&whole[..count]).contains(&string));
+        assert_eq!(one.ids, whole[..first.unwrap_or(whole.len())]);
+        assert_eq!(one.finish == Finish::Stop, first.is_some());
+    }
+    assert_eq!(found[0].finish, Finish::Stop);
+    assert!(found[0].ids.len() < whole[0].len());
+}
+
+#[test]
+fn text_as_it_comes_is_the_text_of_all() {
+    let texts = [
+        "Hello, world!\n\n  twice  indented",
+        "안녕하세요, 오늘 날씨가 참 좋네요 🌦️👩‍👩‍👧.",
+        "naïve ½ ẞ \u{fffd} 日本語",
+        "",
+    ];
+    let mut tokenizers = vec![tiny().1];
+    match std::env::var_os("LORHAI_ASSETS").map(PathBuf::from).filter(|assets| assets.is_dir()) {
+        Some(assets) => {
+            let folders = ["tokenizers/llama2", "tokenizers/qwen2.5", "models/stories260K"];
+            tokenizers.extend(folders.map(|folder| Tokenizer::from_folder(&assets.join(folder)).unwrap()));
+        }
+        None => println!("skipped: real tokenizers, no shared assets"),
+    }
+    for tokenizer in tokenizers {
+        for text in texts {
+            let ids = tokenizer.encode(text, true).unwrap();
+            let mut stream = TextStream::new(tokenizer.clone(), true);
+            let mut pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
+            let whole = tokenizer.decode(&ids, true).unwrap();
+            assert!(text.contains('\u{fffd}') || pieces.iter().all(|piece| !piece.contains('\u{fffd}')), "{pieces:?}");
+            pieces.push(stream.finish().unwrap());
+            assert_eq!(pieces.concat(), whole, "{pieces:?}");
+            // Cut within a character, the broken rest comes at the end.
+            for count in 0..ids.len() {
+                let mut stream = TextStream::new(tokenizer.clone(), true);
+                let mut text: String = ids[..count].iter().map(|&id| stream.push(id).unwrap()).collect();
+                text.push_str(&stream.finish().unwrap());
+                // A decoder of byte tokens breaks whole characters too that stand before a broken one.
+                let decoded = tokenizer.decode(&ids[..count], true).unwrap();
+                let sound = decoded.split('\u{fffd}').next().unwrap();
+                assert!(text == decoded || (decoded.ends_with('\u{fffd}') && text.starts_with(sound)), "{text}");
+            }
+        }
+    }
+}
+
+/// Runs a script in a session; gives what it printed.
+fn printed(script: &str) -> String {
+    tch::set_num_threads(1);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
+    let script = format!("let m = load_model(\"{}\", #{{ dtype: \"f32\" }});\n{script}", folder.display());
+    let run = move || {
+        let mut session = Session::new();
+        session.capture_prints();
+        session.set_quiet(true);
+        session.run_source("test", &script).map(|_| session.printed()).map_err(|failure| failure.to_string())
+    };
+    on_large_stack(run).unwrap().unwrap()
+}
+
+#[test]
+fn streamed_text_is_the_text_that_is_returned() {
+    let found = printed(
+        r#"let options = #{ do_sample: true, temperature: 1.5, seed: 5, max_new_tokens: 30, stop: ["e b", "w"] };
+        let texts = m.generate(["the small fox", "a red boat", "one bear"], options);
+        for text in texts { print(text); }
+        options.stream = true;
+        options.batch = 2;
+        m.generate(["the small fox", "a red boat", "one bear"], options);"#,
+    );
+    let (returned, streamed) = found.split_at(found.len() / 2);
+    assert_eq!(returned, streamed);
+    assert!(returned.lines().count() >= 3 && !returned.contains('w'), "{returned}");
+}
+
+#[test]
+fn a_question_is_asked_by_the_chat_template_however_it_is_given() {
+    let found = printed(
+        r##"let question = "Repeat: the small fox sees";
+        let message = #{ role: "user", content: question };
+        print(m.chat(question));
+        print(m.chat([message]));
+        print(m.generate([message]));
+        print(m.generate(question, #{ chat: true }));
+        print(m.chat([question, [message]])[1]);
+        print(compare(m, ["base"], question, #{ chat: true }).rows[0].texts.base);
+        print(m.generate("<|im_start|>user\n" + question + "<|im_end|>\n<|im_start|>assistant\n"));
+        print(m.generate(question));"##,
+    );
+    let lines: Vec<&str> = found.lines().collect();
+    assert_eq!(lines.len(), 8, "{found}");
+    assert!(lines[..7].iter().all(|line| *line == lines[0]), "{found}");
+    assert_ne!(lines[7], lines[0], "without the template the model answers otherwise");
+}
+
+#[test]
+fn answers_side_by_side_are_those_of_each_adapter() {
+    let found = printed(
+        r#"m.add_lora(#{ name: "a", r: 4, alpha: 8, target_modules: "all-linear" });
+        let data = load_dataset("DATA").take(8).tokenize(m, #{ max_length: 128 });
+        train(m, data, #{ steps: 12, lr: 2e-2, batch: 4 });
+        m.add_lora(#{ name: "b" });
+        let prompts = ["Repeat: the small fox", "Encode: a red boat"];
+        let options = #{ chat: true, max_new_tokens: 12, do_sample: true, seed: 3 };
+        let rows = compare(m, ["a", "base", "b"], prompts, options).rows;
+        let differ = 0;
+        for name in ["a", "b"] {
+            m.set_adapter(name);
+            let texts = m.generate(prompts, options);
+            for i in 0..2 { if rows[i].texts[name] != texts[i] { print(`${name} ${i}`); } }
+        }
+        for row in rows {
+            if row.texts.a != row.texts.base { differ += 1; }
+            if row.texts.b != row.texts.base { print("a fresh adapter changes the text"); }
+        }
+        print(differ);"#
+            .replace("DATA", &format!("{}/scripts/tiny/train.jsonl", env!("CARGO_MANIFEST_DIR")))
+            .as_str(),
+    );
+    assert_eq!(found, "2\n");
+}
+
+#[test]
+fn damaged_weights_are_told_and_not_drawn_from() {
+    let mut decoder = decoder("llama_tied", Kind::Float);
+    let _ = no_grad(|| decoder.norm.weight.fill_(f64::NAN));
+    for do_sample in [false, true] {
+        let sampling = Sampling { do_sample, ..Sampling::default() };
+        let config = GenerationConfig { sampling, ..Default::default() };
+        let error = generate(&decoder, &NoAdapters, 1, &[vec![1]], &config, &mut |_| Ok(())).unwrap_err();
+        assert!(error.message.contains("not finite"), "{error}");
+    }
+    let error = generate(&decoder, &NoAdapters, 1, &[vec![1], vec![]], &Default::default(), &mut |_| Ok(()));
+    assert_eq!(error.unwrap_err().message, "prompt 1 is empty: expected at least one token");
+}
