@@ -1,4 +1,25 @@
-//! Measuring a model: loss and perplexity on a split, and generation.
+//! Measuring a model: loss and perplexity, answers by log-likelihood and by generation, and
+//! how far the numbers can be trusted.
 
+pub mod bootstrap;
+pub mod candidate;
+pub mod comparison;
+pub mod encoder;
+pub mod exact_match;
+pub mod f1;
 pub mod generate;
+pub mod kobest;
+pub mod likelihood;
 pub mod loss;
+pub mod measured;
+pub mod multiple_choice;
+pub mod perplexity;
+pub mod rolling;
+pub mod table;
+pub mod written;
+
+pub use bootstrap::{Bootstrap, Spread};
+pub use candidate::Candidate;
+pub use encoder::Encoder;
+pub use likelihood::Request;
+pub use measured::Measured;

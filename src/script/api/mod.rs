@@ -5,6 +5,7 @@
 //! A new area: a file here and an entry in [`AREAS`].
 
 mod data;
+mod evaluate;
 mod host;
 mod model;
 mod numbers;
@@ -57,6 +58,13 @@ pub const AREAS: &[Area] = &[
         about: "The primitives of a training loop, the trainer made of them, and evaluation.",
         manifest: &train::functions::RHAI_MANIFEST,
         documented: || exported_module!(train::functions),
+        extend: |_| {},
+    },
+    Area {
+        title: "Evaluation",
+        about: "Perplexity, multiple choice, KoBEST, answers in text, and how sure the numbers are.",
+        manifest: &evaluate::functions::RHAI_MANIFEST,
+        documented: || exported_module!(evaluate::functions),
         extend: |_| {},
     },
     Area {
