@@ -276,8 +276,8 @@ fn run(script: &str) -> Vec<String> {
         let mut session = Session::new();
         session.set_quiet(true);
         session.capture_prints();
-        session.run_source("evaluation", &script).map_err(|failure| failure.to_string())?;
-        Ok::<_, String>(session.printed())
+        let outcome = session.run_source("evaluation", &script);
+        outcome.map(|_| session.printed()).map_err(|failure| failure.to_string())
     });
     printed.unwrap().unwrap().lines().map(str::to_owned).collect()
 }

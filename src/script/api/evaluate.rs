@@ -129,7 +129,7 @@ pub mod functions {
         run_generation(&context, &*model.read()?, &data, Options::new("score_generation", options))
     }
 
-    /// Is the text that was written the text that was wanted?
+    /// True where the text that was written is the text that was wanted.
     ///
     /// Options, those of Hugging Face's `evaluate` and `strip`: `regexes_to_ignore` ([]),
     /// `ignore_case` (false), `ignore_punctuation` (false), `ignore_numbers` (false), `strip`
