@@ -56,6 +56,13 @@ impl Key {
         (self.bits(counter) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
+    /// Uniform in `0..limit`.
+    #[inline(always)]
+    pub fn below(self, counter: u64, limit: u64) -> u64 {
+        // 128-bit multiplication maps 64 bits onto the range without a modulo's bias.
+        ((u128::from(self.bits(counter)) * u128::from(limit)) >> 64) as u64
+    }
+
     /// Standard normal, by Box and Muller's transform of two uniforms.
     pub fn normal(self, counter: u64) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform(2 * counter)).ln()).sqrt();
@@ -66,9 +73,7 @@ impl Key {
     pub fn permutation(self, len: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..len as u32).collect();
         for last in (1..len).rev() {
-            // 128-bit multiplication maps 64 bits onto 0..=last without a modulo's bias.
-            let pick = ((u128::from(self.bits(last as u64)) * (last as u128 + 1)) >> 64) as usize;
-            order.swap(last, pick);
+            order.swap(last, self.below(last as u64, last as u64 + 1) as usize);
         }
         order
     }

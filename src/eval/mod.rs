@@ -1,9 +1,30 @@
-//! Measuring a model: loss and perplexity on a split, generated text, adapters side by side.
+//! Measuring a model: loss and perplexity, answers by log-likelihood and by generation,
+//! adapters side by side, and how far the numbers can be trusted.
 
+pub mod bootstrap;
+pub mod candidate;
 pub mod compare;
 pub mod config;
+pub mod encoder;
+pub mod exact_match;
+pub mod f1;
 pub mod generate;
+pub mod kobest;
+pub mod likelihood;
 pub mod loss;
+pub mod measured;
+pub mod multiple_choice;
+pub mod paired;
+pub mod perplexity;
 pub mod prompt;
+pub mod rolling;
 pub mod sampling;
+pub mod table;
 pub mod text;
+pub mod written;
+
+pub use bootstrap::{Bootstrap, Spread};
+pub use candidate::Candidate;
+pub use encoder::Encoder;
+pub use likelihood::Request;
+pub use measured::Measured;

@@ -5,6 +5,7 @@
 //! A new area: a file here and an entry in [`AREAS`].
 
 mod data;
+mod evaluate;
 mod generate;
 mod host;
 mod model;
@@ -65,6 +66,13 @@ pub const AREAS: &[Area] = &[
         about: "Continuing texts, answering messages, and answers of several adapters side by side.",
         manifest: &generate::functions::RHAI_MANIFEST,
         documented: || exported_module!(generate::functions),
+        extend: |_| {},
+    },
+    Area {
+        title: "Evaluation",
+        about: "Perplexity, multiple choice, KoBEST, answers in text, and how sure the numbers are.",
+        manifest: &evaluate::functions::RHAI_MANIFEST,
+        documented: || exported_module!(evaluate::functions),
         extend: |_| {},
     },
     Area {
