@@ -48,7 +48,7 @@ fn specs() -> Vec<LoraSpec> {
 /// Adapters whose B is not zero, so that every gradient counts.
 fn adapters(decoder: &Decoder) -> Vec<Adapter> {
     let make = |(seed, spec): (usize, LoraSpec)| {
-        let mut adapter = Adapter::new(spec, &decoder.config, seed as u64, Device::Cpu).unwrap();
+        let mut adapter = Adapter::new(spec, decoder, seed as u64).unwrap();
         let mut values = adapter.parameters.snapshot().unwrap();
         values += Tensor::randn_like(&values) * 0.02;
         adapter.parameters.restore(&values).unwrap();
@@ -143,8 +143,7 @@ fn whole_runs_side_by_side_end_where_they_end_alone() {
         .map(|(seed, steps, lr)| config(seed, steps, lr))
         .into();
     let fresh = || -> Vec<Adapter> {
-        let make =
-            |(spec, config): (LoraSpec, &TrainConfig)| Adapter::new(spec, &decoder.config, config.seed, Device::Cpu);
+        let make = |(spec, config): (LoraSpec, &TrainConfig)| Adapter::new(spec, decoder, config.seed);
         specs().into_iter().zip(&configs).map(|pair| make(pair).unwrap()).collect()
     };
     let mut evaluate = |decoder: &Decoder, trainables: &[&dyn Trainable]| {
@@ -186,7 +185,7 @@ fn a_run_that_fails_leaves_and_the_others_go_on() {
     let (decoder, data) = (model.decoder(), rows(&model));
     let configs = [config(0, 8, 1e-3), config(0, 8, 1e30), config(1, 8, 1e-3)];
     let mut adapters: Vec<Adapter> =
-        configs.iter().map(|_| Adapter::new(specs()[0].clone(), &decoder.config, 0, Device::Cpu).unwrap()).collect();
+        configs.iter().map(|_| Adapter::new(specs()[0].clone(), decoder, 0).unwrap()).collect();
     let mut silent = [Silent; 3];
     let jobs = adapters.iter_mut().zip(&configs).zip(&mut silent);
     let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();

@@ -70,7 +70,7 @@ impl Decoder {
             window: window_mask(window, input.documents.longest, self.device)?,
             adapters,
         };
-        let mut x = Tensor::f_embedding(&self.embed_tokens, &input.token_ids, -1, false, false)?;
+        let mut x = adapters.embed(&self.embed_tokens, &input.token_ids, &input.tokens)?;
         for layer in &self.layers {
             x = layer.forward(&x, &pass)?;
         }

@@ -23,6 +23,12 @@ pub trait Adapters {
     /// The layer's output for `x` `[tokens, in]` with the adapters' part: `[tokens, out]`.
     fn forward(&self, linear: &Linear, x: &Tensor, tokens: &Tokens) -> Result<Tensor>;
 
+    /// The embeddings `[tokens, width]` of token ids, from `table` `[vocabulary, width]` or from
+    /// an adapter's own copy of it.
+    fn embed(&self, table: &Tensor, ids: &Tensor, _: &Tokens) -> Result<Tensor> {
+        Ok(Tensor::f_embedding(table, ids, -1, false, false)?)
+    }
+
     /// Does an adapter take part in this layer, or is the layer itself trained?
     fn touch(&self, linear: &Linear) -> bool;
 }

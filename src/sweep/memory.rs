@@ -19,7 +19,7 @@ const COPIES: u64 = 4;
 /// when it is full and groups are halved then) there is no bound.
 pub fn trials_that_fit(decoder: &Decoder, shared: Shared, task: &Task) -> Result<usize> {
     let (Device::Cpu, Some(free)) = (decoder.device, free_bytes()) else { return Ok(usize::MAX) };
-    let adapter = Adapter::new(task.spec.clone(), &decoder.config, 0, decoder.device)?;
+    let adapter = Adapter::new(task.spec.clone(), decoder, 0)?;
     let states = adapter.parameters.count() * 4 * COPIES;
     let Some(activations) = measured(|| longest_step(decoder, shared, task, &adapter))? else {
         return Ok(usize::MAX);

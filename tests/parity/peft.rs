@@ -29,7 +29,7 @@ fn an_adapter_saved_here_loads_in_peft_with_the_same_logits() {
     for case in cases("adapter").into_iter().take(6) {
         let decoder = case.decoder(Device::Cpu);
         for (number, spec) in specs.iter().enumerate() {
-            let mut adapter = Adapter::new(spec.clone(), &decoder.config, 5, Device::Cpu).unwrap();
+            let mut adapter = Adapter::new(spec.clone(), &decoder, 5).unwrap();
             let values = adapter.parameters.snapshot().unwrap();
             adapter.parameters.restore(&(&values + Tensor::randn_like(&values) * 0.05)).unwrap();
             let folder = tempfile::tempdir().unwrap();
@@ -45,7 +45,7 @@ fn an_adapter_saved_here_loads_in_peft_with_the_same_logits() {
             weights::save(&folder.path().join("ours.safetensors"), &tensors, &[]).unwrap();
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/check_adapter.py");
             let mut command = Command::new(&python);
-            command.arg(script).arg("--base").arg(&case.folder);
+            command.arg(script).arg("--base").arg(case.base());
             command.arg("--adapter").arg(folder.path().join("adapter"));
             let output = command.arg("--ours").arg(folder.path().join("ours.safetensors")).output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
