@@ -85,8 +85,10 @@ impl Adapters for AdapterSet<'_> {
         })
     }
 
-    fn touch(&self, linear: &Linear) -> bool {
-        linear.weight.requires_grad() || self.active.iter().any(|active| active.adapter.touches(&linear.shape))
+    fn touch(&self, linear: &Linear, part: usize) -> bool {
+        let serves = |active: &&Active| active.part.is_none_or(|own| own == part);
+        let mut serving = self.active.iter().filter(serves);
+        linear.weight.requires_grad() || serving.any(|active| active.adapter.touches(&linear.shape))
     }
 }
 
@@ -127,32 +129,38 @@ impl Active<'_> {
             let bias = bias.map(|bias| bias.f_to_kind(dtype)).transpose()?;
             return Ok(Some(rows(x, range)?.f_linear(&weight.f_to_kind(dtype)?, bias.as_ref())?));
         }
-        let low_rank = self.adapter.low_rank(&linear.shape);
-        let y = match low_rank.as_ref().and_then(|low_rank| Some((low_rank, low_rank.magnitude?))) {
-            Some((low_rank, magnitude)) => {
-                let factors = dora::factors(magnitude, &linear.weight, low_rank)?;
-                let y = y.f_to_kind(magnitude.f_kind()?)?;
-                match self.dropout_of(linear) {
-                    (share, key) if share > 0.0 => {
-                        let places = rows(&tokens.places, range)?;
-                        let dropped = dropped(&rows(x, range)?, low_rank.a, &places, share, key)?;
-                        let base = base_product(linear, low_rank, &dropped, &places)?;
-                        y.f_add(&dora::beside_dropout(&factors, &base, &dropped, low_rank)?)?
-                    }
-                    _ => match &linear.bias {
-                        Some(bias) => y.f_sub(bias)?.f_mul(&factors)?.f_add(bias)?,
-                        None => y.f_mul(&factors)?,
-                    },
-                }
-            }
-            None if bias.is_none() => return Ok(None),
-            None => y.shallow_clone(),
+        let scaled = self.with_dora(linear, range, x, y, tokens)?;
+        let found = match (bias, &linear.bias) {
+            (Some(own), Some(base)) => Some(scaled.as_ref().unwrap_or(y).f_add(&own.f_sub(base)?)?),
+            _ => scaled,
         };
-        let y = match (bias, &linear.bias) {
-            (Some(own), Some(base)) => y.f_add(&own.f_sub(base)?)?,
-            _ => y,
-        };
-        Ok(Some(y.f_to_kind(dtype)?))
+        Ok(found.map(|y| y.f_to_kind(dtype)).transpose()?)
+    }
+
+    /// The output under DoRA, in the adapter's dtype and over the base's bias.
+    fn with_dora(
+        &self,
+        linear: &Linear,
+        range: &Range<i64>,
+        x: &Tensor,
+        y: &Tensor,
+        tokens: &Tokens,
+    ) -> Result<Option<Tensor>> {
+        let Some(low_rank) = self.adapter.low_rank(&linear.shape) else { return Ok(None) };
+        let Some(magnitude) = low_rank.magnitude else { return Ok(None) };
+        let factors = dora::factors(magnitude, &linear.weight, &low_rank)?;
+        let y = y.f_to_kind(magnitude.f_kind()?)?;
+        let (share, key) = self.dropout_of(linear);
+        if share > 0.0 {
+            let places = rows(&tokens.places, range)?;
+            let dropped = dropped(&rows(x, range)?, low_rank.a, &places, share, key)?;
+            let base = base_product(linear, &low_rank, &dropped, &places)?;
+            return Ok(Some(y.f_add(&dora::beside_dropout(&factors, &base, &dropped, &low_rank)?)?));
+        }
+        Ok(Some(match &linear.bias {
+            Some(bias) => y.f_sub(bias)?.f_mul(&factors)?.f_add(bias)?,
+            None => y.f_mul(&factors)?,
+        }))
     }
 
     /// The share of channels dropped in this layer, and the key of their randomness.

@@ -176,8 +176,9 @@ fn no_target(spec: &LoraSpec, linears: &[LinearShape]) -> Error {
         Targets::Names(names) => format!("[{}]", names.join(", ")),
         Targets::Pattern(pattern) => format!("the expression `{pattern}`"),
     };
-    if spec.exclude_modules.is_some() || spec.layers_to_transform.is_some() {
-        let text = "matches no layer that exclude_modules and layers_to_transform leave";
+    let narrowed = spec.exclude_modules.is_some() || spec.layers_to_transform.is_some();
+    if narrowed || !spec.modules_to_save.is_empty() {
+        let text = "matches no layer that exclude_modules, layers_to_transform and modules_to_save leave";
         return Error::input(format!("lora `target_modules`: {wanted} {text}"))
             .with_hint("narrow these options down, or take more targets");
     }

@@ -29,8 +29,8 @@ pub trait Adapters {
         Ok(Tensor::f_embedding(table, ids, -1, false, false)?)
     }
 
-    /// Does an adapter take part in this layer, or is the layer itself trained?
-    fn touch(&self, linear: &Linear) -> bool;
+    /// Does an adapter take part in this layer on batch `part`, or is the layer itself trained?
+    fn touch(&self, linear: &Linear, part: usize) -> bool;
 }
 
 /// The layers as they are.
@@ -42,7 +42,7 @@ impl Adapters for NoAdapters {
         Ok(x.f_linear(&linear.weight, linear.bias.as_ref())?)
     }
 
-    fn touch(&self, linear: &Linear) -> bool {
+    fn touch(&self, linear: &Linear, _: usize) -> bool {
         linear.weight.requires_grad()
     }
 }

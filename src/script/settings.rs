@@ -7,6 +7,7 @@ use super::options::Options;
 use super::values::{describe, FromScript};
 use crate::error::Result;
 use crate::lora::{Bias, Init, LoraSpec, Targets};
+use crate::suggest;
 use crate::train::schedule::Shape;
 use crate::train::{AdamWConfig, TrainConfig};
 use rhai::{Dynamic, Map};
@@ -148,16 +149,18 @@ fn pattern<T: FromScript>(named: &mut Named, name: &str) -> Result<BTreeMap<Stri
 
 fn init(named: &mut Named) -> Result<Init> {
     let Some(value) = named.any("init")? else { return Ok(Init::KaimingUniform) };
-    let by_name = String::from_script(&value).and_then(|name| Init::parse(&name));
-    match (bool::from_script(&value), by_name) {
-        (Some(true), _) => Ok(Init::KaimingUniform),
-        (_, Some(init)) => Ok(init),
-        _ => Err(named.options.wrong(
-            "init",
-            "true, \"kaiming\", \"gaussian\", \"pissa\", \"pissa_niter_4\" (any number) or \"olora\"",
-            &describe(&value),
-        )),
+    let name = String::from_script(&value);
+    match (bool::from_script(&value), name.as_deref().and_then(Init::parse)) {
+        (Some(true), _) => return Ok(Init::KaimingUniform),
+        (_, Some(init)) => return Ok(init),
+        _ => {}
     }
+    let expected = "true, \"kaiming\", \"gaussian\", \"pissa\", \"olora\" or \"pissa_niter_N\" with a number N";
+    let error = named.options.wrong("init", expected, &describe(&value));
+    Err(match name {
+        Some(name) => error.with_hint(suggest::hint(&name, ["kaiming", "gaussian", "pissa", "olora"])),
+        None => error,
+    })
 }
 
 fn bias(named: &mut Named) -> Result<Bias> {

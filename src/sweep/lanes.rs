@@ -8,6 +8,7 @@ use super::lora::{run_group, Shared, Task};
 use super::memory;
 use super::record::Outcome;
 use crate::error::{Error, Result};
+use crate::lora::adapter::trainable_count;
 use crate::model::Decoder;
 use crate::train::progress::SharedProgress;
 use tch::Device;
@@ -33,7 +34,8 @@ impl Lanes {
             Device::Cpu => (tch::get_num_threads().max(1) as usize).min(tasks.len().max(1)),
             _ => 1,
         };
-        let fit = match tasks.iter().max_by_key(|task| task.spec.r) {
+        let size = |task: &&Task| trainable_count(task.spec, &decoder.config).unwrap_or(0);
+        let fit = match tasks.iter().max_by_key(size) {
             Some(largest) if tasks.len() > 1 => memory::trials_that_fit(decoder, shared, largest)?,
             _ => 1,
         };
