@@ -1,8 +1,8 @@
 //! Adapter cases: logits, losses, every gradient, weights after twenty steps, counts.
 
 use crate::common::*;
-use lorhai::lora::{peft, AdapterSet};
-use lorhai::model::{loss, Adapters, Config, NoAdapters};
+use lorhai::lora::AdapterSet;
+use lorhai::model::{loss, Adapters, NoAdapters};
 use lorhai::train::step::batch_loss;
 use tch::{no_grad, Device, Tensor};
 
