@@ -56,7 +56,7 @@ impl Loop {
                 target_modules: Targets::AllLinear,
                 ..LoraSpec::default()
             };
-            let adapter = Adapter::new(spec, &decoder.config, 0, device)?;
+            let adapter = Adapter::new(spec, &decoder, 0)?;
             let optimizer = AdamW::new(AdamWConfig { lr: 1e-4, ..AdamWConfig::default() }, &adapter.parameters)?;
             lanes[lane].runs.push((adapter, optimizer, batch(case, &decoder.config)));
         }

@@ -173,8 +173,7 @@ fn linear_with_adapters() {
                 .map(|(at, &(begin, end, _))| Segment {
                     a: &leaves[at][0],
                     b: &leaves[at][1],
-                    grad_a: &gradients[at][0],
-                    grad_b: &gradients[at][1],
+                    gradients: Some((&gradients[at][0], &gradients[at][1])),
                     begin,
                     end,
                     scale: 0.5 + at as f64,

@@ -14,6 +14,7 @@ const QUICK: &[(&str, &[&str])] = &[
     ("overfitting", &["steps=4", "rows=8"]),
     ("pretrain_tiny", &["steps=2", "batch=2"]),
     ("rank_sweep", &["steps=2", "ranks=2,4", "seeds=2"]),
+    ("variants", &["steps=1"]),
     ("which_modules", &["steps=2", "seeds=2"]),
 ];
 
@@ -103,6 +104,36 @@ fn every_script_says_what_it_shows_and_lists_its_settings() {
         let help = text(&output);
         assert!(output.status.success() && help.contains("settings and their defaults"), "{help}");
         assert!(help.contains(opening.lines().next().unwrap().trim_start_matches("// ")), "{help}");
+    }
+}
+
+/// `scripts/variants.rhai`: each variant is its own trial, saved as what it is.
+#[test]
+fn variants_stand_on_the_axes_of_a_sweep() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["steps=4", "lr=1e-2", "ratio=8.0"];
+    let settings: Vec<String> =
+        settings.iter().flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()]).collect();
+    let output = run(folder.path(), Path::new("variants.rhai"), &settings);
+    assert!(output.status.success(), "{}", text(&output));
+    let out = folder.path().join("runs/variants");
+    let json =
+        |path: PathBuf| -> serde_json::Value { serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap() };
+    let rows = json(out.join("results.json"));
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 12);
+    let mut losses: Vec<String> = rows.iter().map(|row| row["eval_loss"].to_string()).collect();
+    losses.sort();
+    losses.dedup();
+    assert_eq!(losses.len(), 12, "no two variants train alike");
+    for row in rows {
+        let config = json(out.join(row["dir"].as_str().unwrap()).join("adapter/adapter_config.json"));
+        for key in ["use_dora", "init_lora_weights"] {
+            assert_eq!(config[key], row[key], "{row}");
+        }
+        let plain = rows.iter().find(|other| other["use_dora"] == false).unwrap();
+        let more = row["trainable_params"].as_u64() > plain["trainable_params"].as_u64();
+        assert_eq!(more, row["use_dora"] == true, "{row}");
     }
 }
 

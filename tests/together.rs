@@ -5,14 +5,14 @@
 use lorhai::data::{self, Dataset, TokenizeOptions, TokenizedDataset};
 use lorhai::eval::loss::{mean_loss, mean_losses};
 use lorhai::lora::trainable::dropout_key;
-use lorhai::lora::{Adapter, AdapterSet, LoadOptions, LoraSpec, Model, Targets, Trainable};
+use lorhai::lora::{Adapter, AdapterSet, Bias, Init, LoadOptions, LoraSpec, Model, Targets, Trainable};
 use lorhai::model::Decoder;
 use lorhai::train::observer::Silent;
 use lorhai::train::step::{backward, batch_losses, predicted_labels};
 use lorhai::train::{train, train_together, AdamWConfig, Job, TrainConfig};
 use lorhai::Kind;
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 fn model() -> Model {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
@@ -45,16 +45,36 @@ fn specs() -> Vec<LoraSpec> {
     ]
 }
 
+/// One of every kind.
+fn variants() -> Vec<LoraSpec> {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let base = || LoraSpec { r: 4, alpha: 8.0, target_modules: Targets::AllLinear, ..LoraSpec::default() };
+    vec![
+        LoraSpec { dropout: 0.1, ..base() },
+        LoraSpec { use_dora: true, ..base() },
+        LoraSpec {
+            use_dora: true,
+            dropout: 0.2,
+            bias: Bias::LoraOnly,
+            target_modules: Targets::Names(names(&["q_proj", "down_proj"])),
+            ..base()
+        },
+        LoraSpec { init: Init::Pissa, dropout: 0.1, ..base() },
+        LoraSpec { init: Init::Olora, use_dora: true, dropout: 0.1, r: 7, ..base() },
+        LoraSpec { bias: Bias::All, modules_to_save: names(&["embed_tokens", "lm_head", "o_proj"]), ..base() },
+    ]
+}
+
 /// Adapters whose B is not zero, so that every gradient counts.
-fn adapters(decoder: &Decoder) -> Vec<Adapter> {
+fn adapters(decoder: &Decoder, specs: Vec<LoraSpec>) -> Vec<Adapter> {
     let make = |(seed, spec): (usize, LoraSpec)| {
-        let mut adapter = Adapter::new(spec, &decoder.config, seed as u64, Device::Cpu).unwrap();
+        let mut adapter = Adapter::new(spec, decoder, seed as u64).unwrap();
         let mut values = adapter.parameters.snapshot().unwrap();
         values += Tensor::randn_like(&values) * 0.02;
         adapter.parameters.restore(&values).unwrap();
         adapter
     };
-    specs().into_iter().enumerate().map(make).collect()
+    specs.into_iter().enumerate().map(make).collect()
 }
 
 /// The gradients of each adapter on its own batch, all in one pass.
@@ -90,9 +110,18 @@ fn relative(found: &Tensor, expected: &Tensor) -> f64 {
 
 #[test]
 fn gradients_side_by_side_are_those_alone() {
+    compare_gradients(specs());
+}
+
+#[test]
+fn gradients_of_variants_side_by_side_are_those_alone() {
+    compare_gradients(variants());
+}
+
+fn compare_gradients(specs: Vec<LoraSpec>) {
     let model = model();
     let (decoder, data) = (model.decoder(), rows(&model));
-    let mut adapters = adapters(decoder);
+    let mut adapters = adapters(decoder, specs);
     let together = gradients(decoder, &data, &mut adapters);
     for (at, (adapter, found)) in adapters.iter_mut().zip(&together).enumerate() {
         let distance = relative(found, &gradient_alone(decoder, &data, adapter, at));
@@ -103,23 +132,34 @@ fn gradients_side_by_side_are_those_alone() {
 
 #[test]
 fn an_adapter_is_untouched_by_its_neighbours() {
+    disturb(specs(), 1);
+}
+
+#[test]
+fn a_variant_is_untouched_by_its_neighbours() {
+    (0..variants().len()).for_each(|other| disturb(variants(), other));
+}
+
+/// Changes adapter `other`; the gradients of the rest must not.
+fn disturb(specs: Vec<LoraSpec>, other: usize) {
     let model = model();
     let (decoder, data) = (model.decoder(), rows(&model));
-    let mut adapters = adapters(decoder);
+    let mut adapters = adapters(decoder, specs);
     let before = gradients(decoder, &data, &mut adapters);
-    let mut other = adapters[1].parameters.snapshot().unwrap();
-    other *= 3.0;
-    adapters[1].parameters.restore(&other).unwrap();
+    let rest: Vec<usize> = (0..adapters.len()).filter(|&at| at != other).collect();
+    let mut values = adapters[other].parameters.snapshot().unwrap();
+    values *= 3.0;
+    adapters[other].parameters.restore(&values).unwrap();
     let after = gradients(decoder, &data, &mut adapters);
-    for at in [0, 2, 3] {
-        assert!(before[at].equal(&after[at]), "adapter {at} changed with its neighbour");
+    for &at in &rest {
+        assert!(before[at].equal(&after[at]), "adapter {at} changed with its neighbour {other}");
     }
-    assert!(!before[1].equal(&after[1]));
+    assert!(!before[other].equal(&after[other]));
     // Not even a number that is none reaches the others.
-    adapters[1].parameters.restore(&(other * f64::NAN)).unwrap();
+    adapters[other].parameters.restore(&(values * f64::NAN)).unwrap();
     let poisoned = gradients(decoder, &data, &mut adapters);
-    for at in [0, 2, 3] {
-        assert!(before[at].equal(&poisoned[at]), "adapter {at} got its neighbour's NaN");
+    for &at in &rest {
+        assert!(before[at].equal(&poisoned[at]), "adapter {at} got the NaN of its neighbour {other}");
     }
 }
 
@@ -158,15 +198,28 @@ fn config(seed: u64, steps: u64, lr: f64) -> TrainConfig {
 
 #[test]
 fn whole_runs_side_by_side_end_where_they_end_alone() {
+    let configs = [(0, 10, 1e-3), (1, 6, 3e-3), (0, 8, 1e-4), (2, 10, 1e-3)];
+    let configs = configs.map(|(seed, steps, lr)| config(seed, steps, lr));
+    compare_runs(&specs(), &configs, &[vec![0, 1, 2, 3], vec![2, 0, 3, 1]]);
+}
+
+#[test]
+fn whole_runs_of_variants_side_by_side_end_where_they_end_alone() {
+    let with_ratio = |ratio| {
+        let mut config = config(0, 6, 1e-3);
+        config.optimizer.loraplus_lr_ratio = ratio;
+        config
+    };
+    let configs = [None, Some(4.0), None, None, Some(2.0), Some(8.0)].map(with_ratio);
+    compare_runs(&variants(), &configs, &[vec![0, 1, 2, 3, 4, 5], vec![5, 3, 1, 4, 2, 0]]);
+}
+
+fn compare_runs(specs: &[LoraSpec], configs: &[TrainConfig], orders: &[Vec<usize>]) {
     let model = model();
     let (decoder, data) = (model.decoder(), rows(&model));
-    let configs: Vec<TrainConfig> = [(0, 10, 1e-3), (1, 6, 3e-3), (0, 8, 1e-4), (2, 10, 1e-3)]
-        .map(|(seed, steps, lr)| config(seed, steps, lr))
-        .into();
     let fresh = || -> Vec<Adapter> {
-        let make =
-            |(spec, config): (LoraSpec, &TrainConfig)| Adapter::new(spec, &decoder.config, config.seed, Device::Cpu);
-        specs().into_iter().zip(&configs).map(|pair| make(pair).unwrap()).collect()
+        let make = |(spec, config): (&LoraSpec, &TrainConfig)| Adapter::new(spec.clone(), decoder, config.seed);
+        specs.iter().zip(configs).map(|pair| make(pair).unwrap()).collect()
     };
     let mut evaluate = |decoder: &Decoder, trainables: &[&dyn Trainable]| {
         let found = mean_losses(decoder, trainables, &data, 7)?;
@@ -174,20 +227,20 @@ fn whole_runs_side_by_side_end_where_they_end_alone() {
     };
     let mut alone = fresh();
     let mut outcomes_alone = Vec::new();
-    for (adapter, config) in alone.iter_mut().zip(&configs) {
+    for (adapter, config) in alone.iter_mut().zip(configs) {
         outcomes_alone.push(train(decoder, adapter, &data, config, Some(&mut evaluate), &mut Silent).unwrap());
     }
-    for order in [[0, 1, 2, 3], [2, 0, 3, 1]] {
+    for order in orders {
         let mut together = fresh();
-        let mut silent = [Silent; 4];
+        let mut silent: Vec<Silent> = specs.iter().map(|_| Silent).collect();
         let mut slots: Vec<Option<(&mut Adapter, &mut Silent)>> =
             together.iter_mut().zip(&mut silent).map(Some).collect();
-        let jobs = order.map(|at| {
+        let jobs = order.iter().map(|&at| {
             let (trainable, observer) = slots[at].take().unwrap();
             Job { trainable, config: &configs[at], observer }
         });
-        let outcomes = train_together(decoder, jobs.into(), &data, Some(&mut evaluate)).unwrap();
-        for (outcome, at) in outcomes.into_iter().zip(order) {
+        let outcomes = train_together(decoder, jobs.collect(), &data, Some(&mut evaluate)).unwrap();
+        for (outcome, &at) in outcomes.into_iter().zip(order) {
             let (found, expected) = (outcome.unwrap(), &outcomes_alone[at]);
             assert_eq!(
                 (found.steps, found.tokens, found.best_step),
@@ -207,7 +260,7 @@ fn a_run_that_fails_leaves_and_the_others_go_on() {
     let (decoder, data) = (model.decoder(), rows(&model));
     let configs = [config(0, 8, 1e-3), config(0, 8, 1e30), config(1, 8, 1e-3)];
     let mut adapters: Vec<Adapter> =
-        configs.iter().map(|_| Adapter::new(specs()[0].clone(), &decoder.config, 0, Device::Cpu).unwrap()).collect();
+        configs.iter().map(|_| Adapter::new(specs()[0].clone(), decoder, 0).unwrap()).collect();
     let mut silent = [Silent; 3];
     let jobs = adapters.iter_mut().zip(&configs).zip(&mut silent);
     let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();
@@ -222,7 +275,7 @@ fn a_run_that_fails_leaves_and_the_others_go_on() {
 fn several_are_evaluated_as_each_alone() {
     let model = model();
     let (decoder, data) = (model.decoder(), rows(&model));
-    let adapters = adapters(decoder);
+    let adapters = adapters(decoder, specs().into_iter().chain(variants()).collect());
     let trainables: Vec<&dyn Trainable> = adapters.iter().map(|adapter| adapter as &dyn Trainable).collect();
     let together = mean_losses(decoder, &trainables, &data, 8).unwrap();
     for (adapter, found) in adapters.iter().zip(together) {

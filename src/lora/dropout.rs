@@ -32,8 +32,7 @@ mod tests {
         let segment = Segment {
             a: &identity,
             b: &identity,
-            grad_a: &identity,
-            grad_b: &identity,
+            gradients: None,
             begin: 0,
             end: rows * time,
             scale: 1.0,

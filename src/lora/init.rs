@@ -5,7 +5,7 @@
 //! Ranks of one seed are thus compared from nested starting points.
 
 use super::spec::Init;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::random::Key;
 use tch::Tensor;
 
@@ -17,6 +17,7 @@ pub fn fresh_a(init: Init, seed: u64, layer_name: &str, r: i64, in_features: i64
     let key = Key::new(seed).named("lora_A").named(layer_name);
     let counters = 0..(r * in_features) as u64;
     let values: Vec<f32> = match init {
+        Init::Pissa | Init::Olora => return Err(Error::bug("PiSSA and OLoRA take A from the base")),
         Init::KaimingUniform => {
             let bound = 1.0 / (in_features as f64).sqrt();
             counters.map(|i| ((2.0 * key.uniform(i) - 1.0) * bound) as f32).collect()

@@ -3,11 +3,14 @@
 //! Leaves to others: the network itself (`model/`), optimizing the parameters (`train/`).
 
 pub mod adapter;
+pub mod dora;
 pub mod dropout;
 pub mod init;
+pub mod layout;
 pub mod model;
 pub mod peft;
 pub mod resident;
+pub mod residual;
 pub mod set;
 pub mod spec;
 pub mod targets;
@@ -17,5 +20,5 @@ pub use adapter::Adapter;
 pub use model::{LoadOptions, Model};
 pub use resident::AdaptedModel;
 pub use set::{Active, AdapterSet};
-pub use spec::{Init, LoraSpec, Targets};
+pub use spec::{Bias, Init, LoraSpec, Targets};
 pub use trainable::Trainable;

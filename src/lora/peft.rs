@@ -4,17 +4,17 @@
 //! since 2023, vLLM and llama.cpp read.
 
 use super::adapter::Adapter;
-use super::spec::{Init, LoraSpec, Targets};
+use super::spec::{Bias, Init, LoraSpec, Targets};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::hub::weights::{self, Weights};
 use crate::model::shapes::linear_shapes;
-use crate::model::Config;
+use crate::model::{Config, Decoder};
 use serde_json::{json, Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use tch::{Device, Kind as Dtype};
+use tch::Kind as Dtype;
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -31,8 +31,9 @@ pub fn save(adapter: &Adapter, base: &str, folder: &Path) -> Result<()> {
     files::write_json(&folder.join(CONFIG), &config_json(adapter, base))
 }
 
-/// Reads an adapter for the model of `config`.
-pub fn load(folder: &Path, config: &Config, device: Device) -> Result<Adapter> {
+/// Reads an adapter for `decoder`. Of PiSSA and OLoRA the file holds what was trained; what
+/// they took out of the base is computed from its weights again, as PEFT does.
+pub fn load(folder: &Path, decoder: &Decoder) -> Result<Adapter> {
     let path = folder.join(CONFIG);
     for path in [&path, &folder.join(WEIGHTS)] {
         if !path.exists() {
@@ -41,9 +42,10 @@ pub fn load(folder: &Path, config: &Config, device: Device) -> Result<Adapter> {
     }
     let spec =
         spec_from_json(&files::read_json(&path)?).map_err(|error| error.context(format!("`{}`", path.display())))?;
-    let mut adapter = Adapter::zeros(spec, config, Dtype::Float, device)?;
+    let mut adapter = Adapter::zeros(spec, &decoder.config, Dtype::Float, decoder.device)?;
+    adapter.take_from(decoder)?;
     let weights = Weights::open(&folder.join(WEIGHTS))?;
-    check_names(&adapter, &weights)?;
+    check_names(&adapter, &weights, decoder)?;
     for at in 0..adapter.parameters.names().len() {
         let name = format!("{PREFIX}{}", adapter.parameters.names()[at]);
         weights.require_floats(&name)?;
@@ -55,16 +57,29 @@ pub fn load(folder: &Path, config: &Config, device: Device) -> Result<Adapter> {
     Ok(adapter)
 }
 
-fn check_names(adapter: &Adapter, weights: &Weights) -> Result<()> {
+fn check_names(adapter: &Adapter, weights: &Weights, decoder: &Decoder) -> Result<()> {
     let expected: BTreeSet<String> = adapter.parameters.names().iter().map(|name| format!("{PREFIX}{name}")).collect();
     let found: BTreeSet<String> = weights.names().map(str::to_owned).collect();
     if let Some(missing) = expected.difference(&found).next() {
         bail!(Kind::Model, "the adapter lacks the tensor `{missing}`"; hint: "its adapter_config.json and weights do not belong together, or it was made for another model");
     }
-    if let Some(extra) = found.difference(&expected).next() {
+    for extra in found.difference(&expected) {
+        if is_base_head(extra, weights, decoder)? {
+            continue;
+        }
         bail!(Kind::Model, "the adapter holds the tensor `{extra}`, which its configuration does not account for on this model"; hint: "it was made for another model, or adapts layers that are not supported");
     }
     Ok(())
+}
+
+/// PEFT writes the base's own output head beside an adapter that targets it. Another weight
+/// under that name would change what the adapter means.
+fn is_base_head(name: &str, weights: &Weights, decoder: &Decoder) -> Result<bool> {
+    if name.strip_prefix(PREFIX) != Some("lm_head.base_layer.weight") {
+        return Ok(false);
+    }
+    let (found, own) = (weights.tensor(name)?, &decoder.lm_head.weight);
+    Ok(found.size() == own.size() && found.f_to_kind(decoder.dtype)?.f_to_device(decoder.device)?.f_equal(own)?)
 }
 
 /// The keys of `adapter_config.json`, sorted as PEFT sorts them.
@@ -76,29 +91,38 @@ pub fn config_json(adapter: &Adapter, base: &str) -> Value {
             json!(spec.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), whole(*alpha))).collect::<Map<_, _>>()),
         ),
         ("base_model_name_or_path", json!(base)),
-        ("bias", json!("none")),
+        ("bias", json!(spec.bias.name())),
         (
             "exclude_modules",
             spec.exclude_modules.as_ref().map_or(Value::Null, |targets| targets_json(targets, adapter)),
         ),
         ("fan_in_fan_out", json!(false)),
         ("inference_mode", json!(true)),
-        ("init_lora_weights", if spec.init == Init::Gaussian { json!("gaussian") } else { json!(true) }),
+        ("init_lora_weights", init_json(spec.init)),
         ("layers_pattern", Value::Null),
         ("layers_to_transform", json!(spec.layers_to_transform)),
         ("lora_alpha", whole(spec.alpha)),
         ("lora_dropout", json!(spec.dropout)),
-        ("modules_to_save", Value::Null),
+        ("modules_to_save", if spec.modules_to_save.is_empty() { Value::Null } else { json!(spec.modules_to_save) }),
         ("peft_type", json!("LORA")),
         ("r", json!(spec.r)),
         ("rank_pattern", json!(spec.rank_pattern)),
         ("revision", Value::Null),
         ("target_modules", targets_json(&spec.target_modules, adapter)),
         ("task_type", json!("CAUSAL_LM")),
-        ("use_dora", json!(false)),
+        ("use_dora", json!(spec.use_dora)),
         ("use_rslora", json!(spec.use_rslora)),
     ]);
     json!(fields)
+}
+
+fn init_json(init: Init) -> Value {
+    match init {
+        Init::KaimingUniform => json!(true),
+        Init::Gaussian => json!("gaussian"),
+        Init::Pissa => json!("pissa"),
+        Init::Olora => json!("olora"),
+    }
 }
 
 /// An integer where the number is one: Ollama reads `lora_alpha` as an integer.
@@ -137,10 +161,13 @@ pub fn spec_from_json(json: &Value) -> Result<LoraSpec> {
         layers_to_transform: layers(json)?,
         rank_pattern: pattern(json, "rank_pattern", Value::as_i64)?,
         alpha_pattern: pattern(json, "alpha_pattern", Value::as_f64)?,
-        init: if json.get("init_lora_weights").and_then(Value::as_str) == Some("gaussian") {
-            Init::Gaussian
-        } else {
-            Init::KaimingUniform
+        init: init(json)?,
+        use_dora: json.get("use_dora").and_then(Value::as_bool).unwrap_or(false),
+        bias: bias(json)?,
+        modules_to_save: match targets(json, "modules_to_save")? {
+            Some(Targets::Names(names)) => names,
+            None => Vec::new(),
+            Some(_) => return Err(wrong("modules_to_save", "a list of names", json)),
         },
     };
     spec.check()?;
@@ -152,10 +179,7 @@ fn refuse_unsupported(json: &Value) -> Result<()> {
     if text("peft_type").is_none_or(|kind| kind != "LORA") {
         return Err(wrong("peft_type", "\"LORA\"", json));
     }
-    if text("bias").is_some_and(|bias| bias != "none") {
-        return Err(wrong("bias", "\"none\"", json));
-    }
-    for name in ["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"] {
+    for name in ["fan_in_fan_out", "lora_bias", "use_qalora", "ensure_weight_tying"] {
         if json.get(name).and_then(Value::as_bool) == Some(true) {
             return Err(wrong(name, "false", json));
         }
@@ -163,12 +187,41 @@ fn refuse_unsupported(json: &Value) -> Result<()> {
     let filled = |value: &&Value| {
         value.as_array().is_some_and(|list| !list.is_empty()) || value.as_object().is_some_and(|map| !map.is_empty())
     };
-    for name in ["modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters"] {
+    for name in ["layer_replication", "trainable_token_indices", "target_parameters"] {
         if json.get(name).filter(filled).is_some() {
             return Err(wrong(name, "nothing", json));
         }
     }
     Ok(())
+}
+
+/// Only what changes the base matters here: A and B come from the file, and names such as
+/// "eva" or "orthogonal" tell how they began.
+fn init(json: &Value) -> Result<Init> {
+    let name = match json.get("init_lora_weights") {
+        Some(Value::String(name)) => name.to_lowercase(),
+        _ => return Ok(Init::KaimingUniform),
+    };
+    if name == "corda" || name == "loftq" || name == "lora_ga" {
+        return Err(wrong(
+            "init_lora_weights",
+            "an initialisation that leaves the base as it is, \"pissa\" or \"olora\"",
+            json,
+        )
+        .with_hint(
+            "in peft, save it with path_initial_model_for_weight_conversion, which makes an ordinary LoRA of it",
+        ));
+    }
+    Ok(Init::parse(&name).unwrap_or(Init::KaimingUniform))
+}
+
+fn bias(json: &Value) -> Result<Bias> {
+    let name = match json.get("bias") {
+        None | Some(Value::Null) => return Ok(Bias::None),
+        Some(value) => value.as_str(),
+    };
+    let known = Bias::NAMES.into_iter().find(|(known, _)| Some(*known) == name);
+    known.map(|(_, bias)| bias).ok_or_else(|| wrong("bias", "\"none\", \"all\" or \"lora_only\"", json))
 }
 
 fn wrong(name: &str, expected: &str, json: &Value) -> Error {
@@ -243,6 +296,18 @@ pub fn deployment_notes(adapter: &Adapter, config: &Config) -> Vec<String> {
     }
     if adapter.low_rank(&linear_shapes(config)[linear_shapes(config).len() - 1]).is_some() {
         notes.push("the output head is adapted: some servers do not support that".to_owned());
+    }
+    let refused = [
+        ("DoRA", adapter.spec.use_dora),
+        ("modules_to_save", !adapter.spec.modules_to_save.is_empty()),
+        ("bias", adapter.spec.bias != Bias::None),
+    ];
+    let refused: Vec<&str> = refused.into_iter().filter(|(_, used)| *used).map(|(name, _)| name).collect();
+    if !refused.is_empty() {
+        notes.push(format!("vLLM refuses adapters with {}: merge the adapter instead", refused.join(", ")));
+    }
+    if !adapter.taken.is_empty() {
+        notes.push("this adapter stands over a residual of the base: peft and lorhai compute it from the original base when they load the adapter, other programs do not; save it with `as_lora: true` for them".to_owned());
     }
     notes
 }

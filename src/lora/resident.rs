@@ -38,7 +38,7 @@ impl AdaptedModel {
 
     /// Adds a fresh adapter and makes it the active one.
     pub fn add(&mut self, name: &str, spec: LoraSpec, seed: u64) -> Result<()> {
-        let adapter = Adapter::new(spec, &self.decoder.config, seed, self.decoder.device)?;
+        let adapter = Adapter::new(spec, &self.decoder, seed)?;
         self.insert(name, adapter)
     }
 
@@ -162,8 +162,8 @@ impl AdaptedModel {
     /// resident adapter.
     pub fn counts(&self) -> (u64, u64) {
         let base = self.decoder.config.parameter_count();
-        let adapters: u64 = self.adapters.iter().map(|(_, adapter)| adapter.parameters.count()).sum();
-        (self.trainable().map_or(0, Parameters::count), base + adapters)
+        let added: u64 = self.adapters.iter().map(|(_, adapter)| adapter.added_count()).sum();
+        (self.trainable().map_or(0, Parameters::count), base + added)
     }
 
     /// PEFT's `print_trainable_parameters` line.

@@ -1,15 +1,20 @@
 //! Adapters at work in one forward pass: each on the tokens of its own batch.
 //!
 //! `y = base(x) + B(A(dropout(x))) · scale`, the low-rank part in the adapter's f32 and
-//! the sum rounded to the base's dtype, as PEFT does.
+//! the sum rounded to the base's dtype, as PEFT does. The low-rank parts of all adapters are
+//! folded into one node of `native/`; what an adapter does beyond them (DoRA, biases, layers
+//! of its own) is made of libtorch's operations, on its own tokens.
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, LowRank, Whole};
+use super::dora;
 use super::dropout::Dropout;
-use crate::error::Result;
+use crate::bail;
+use crate::error::{Kind, Result};
 use crate::model::linear::{Adapters, Linear};
 use crate::model::Tokens;
 use crate::native::{self, Segment};
 use crate::random::Key;
+use std::ops::Range;
 use tch::Tensor;
 
 /// An adapter with the part of the input that it serves.
@@ -23,7 +28,7 @@ pub struct Active<'a> {
 }
 
 /// Adapters that share a forward pass. Tokens served by none see the bare base; a token may
-/// be served by several, whose parts add up.
+/// be served by several, whose low-rank parts add up.
 #[derive(Debug, Default)]
 pub struct AdapterSet<'a> {
     pub active: Vec<Active<'a>>,
@@ -34,6 +39,26 @@ impl<'a> AdapterSet<'a> {
     pub fn one(adapter: &'a Adapter, dropout: Option<Dropout>) -> Self {
         AdapterSet { active: vec![Active { adapter, part: None, dropout }] }
     }
+
+    /// `y`, `[tokens, …]`, with the rows of some adapters put in the place of the common ones.
+    fn replace(
+        &self,
+        y: Tensor,
+        tokens: &Tokens,
+        own: impl Fn(&Active, &Range<i64>, &Tensor) -> Result<Option<Tensor>>,
+    ) -> Result<Tensor> {
+        let mut pieces = Vec::new();
+        for active in &self.active {
+            let range = tokens.of(active.part);
+            if range.is_empty() {
+                continue;
+            }
+            if let Some(piece) = own(active, &range, &rows(&y, &range)?)? {
+                pieces.push((range, piece));
+            }
+        }
+        joined(y, pieces)
+    }
 }
 
 impl Adapters for AdapterSet<'_> {
@@ -41,39 +66,166 @@ impl Adapters for AdapterSet<'_> {
         let segments: Vec<Segment> = self
             .active
             .iter()
-            .filter_map(|active| active.segment(linear, tokens))
+            .flat_map(|active| active.segments(linear, tokens))
+            .flatten()
             .filter(|s| s.begin < s.end)
             .collect();
-        match segments.is_empty() {
-            true => Ok(x.f_linear(&linear.weight, linear.bias.as_ref())?),
-            false => native::linear(x, &linear.weight, linear.bias.as_ref(), &segments, &tokens.places),
-        }
+        let y = match segments.is_empty() {
+            true => x.f_linear(&linear.weight, linear.bias.as_ref())?,
+            false => native::linear(x, &linear.weight, linear.bias.as_ref(), &segments, &tokens.places)?,
+        };
+        self.replace(y, tokens, |active, range, y| active.rework(linear, range, x, y, tokens))
     }
 
-    fn touch(&self, linear: &Linear) -> bool {
-        linear.weight.requires_grad()
-            || self.active.iter().any(|active| active.adapter.low_rank(&linear.shape).is_some())
+    fn embed(&self, table: &Tensor, ids: &Tensor, tokens: &Tokens) -> Result<Tensor> {
+        let look_up = |table: &Tensor, ids: &Tensor| Tensor::f_embedding(table, ids, -1, false, false);
+        self.replace(look_up(table, ids)?, tokens, |active, range, x| {
+            let own = active.adapter.embedding().map(|own| look_up(own, &rows(ids, range)?)?.f_to_kind(x.f_kind()?));
+            Ok(own.transpose()?)
+        })
+    }
+
+    fn touch(&self, linear: &Linear, part: usize) -> bool {
+        let serves = |active: &&Active| active.part.is_none_or(|own| own == part);
+        let mut serving = self.active.iter().filter(serves);
+        linear.weight.requires_grad() || serving.any(|active| active.adapter.touches(&linear.shape))
     }
 }
 
 impl Active<'_> {
-    fn segment(&self, linear: &Linear, tokens: &Tokens) -> Option<Segment<'_>> {
-        let low_rank = self.adapter.low_rank(&linear.shape)?;
-        let range = tokens.of(self.part);
-        let (share, key) = match self.dropout {
-            Some(Dropout { share, key }) => (share, key.named(&linear.shape.name)),
-            None => (0.0, Key::new(0)),
-        };
-        Some(Segment {
+    /// The low-rank parts on this layer: the adapter's own, and what the base lacks under it.
+    fn segments(&self, linear: &Linear, tokens: &Tokens) -> [Option<Segment<'_>>; 2] {
+        let Some(low_rank) = self.adapter.low_rank(&linear.shape) else { return [None, None] };
+        let Range { start: begin, end } = tokens.of(self.part);
+        let (share, key) = self.dropout_of(linear);
+        let own = Segment {
             a: low_rank.a,
             b: low_rank.b,
-            grad_a: low_rank.grad_a,
-            grad_b: low_rank.grad_b,
-            begin: range.start,
-            end: range.end,
+            gradients: Some((low_rank.grad_a, low_rank.grad_b)),
+            begin,
+            end,
             scale: low_rank.scale,
             share,
             key,
-        })
+        };
+        // Under dropout DoRA needs the base's output without the low-rank part.
+        let is_apart = low_rank.magnitude.is_some() && share > 0.0;
+        [Some(own).filter(|_| !is_apart), lacking(&low_rank, begin..end)]
+    }
+
+    /// The layer's output for the adapter's tokens, where more is asked than a low-rank part:
+    /// `x` is the input of all tokens, `y` the output of its own with the low-rank part.
+    fn rework(
+        &self,
+        linear: &Linear,
+        range: &Range<i64>,
+        x: &Tensor,
+        y: &Tensor,
+        tokens: &Tokens,
+    ) -> Result<Option<Tensor>> {
+        let Whole { weight, bias } = self.adapter.whole(&linear.shape);
+        let dtype = y.f_kind()?;
+        if let Some(weight) = weight {
+            let bias = bias.map(|bias| bias.f_to_kind(dtype)).transpose()?;
+            return Ok(Some(rows(x, range)?.f_linear(&weight.f_to_kind(dtype)?, bias.as_ref())?));
+        }
+        let scaled = self.with_dora(linear, range, x, y, tokens)?;
+        let found = match (bias, &linear.bias) {
+            (Some(own), Some(base)) => Some(scaled.as_ref().unwrap_or(y).f_add(&own.f_sub(base)?)?),
+            _ => scaled,
+        };
+        Ok(found.map(|y| y.f_to_kind(dtype)).transpose()?)
+    }
+
+    /// The output under DoRA, in the adapter's dtype and over the base's bias.
+    fn with_dora(
+        &self,
+        linear: &Linear,
+        range: &Range<i64>,
+        x: &Tensor,
+        y: &Tensor,
+        tokens: &Tokens,
+    ) -> Result<Option<Tensor>> {
+        let Some(low_rank) = self.adapter.low_rank(&linear.shape) else { return Ok(None) };
+        let Some(magnitude) = low_rank.magnitude else { return Ok(None) };
+        let factors = dora::factors(magnitude, &linear.weight, &low_rank)?;
+        let y = y.f_to_kind(magnitude.f_kind()?)?;
+        let (share, key) = self.dropout_of(linear);
+        if share > 0.0 {
+            let places = rows(&tokens.places, range)?;
+            let dropped = dropped(&rows(x, range)?, low_rank.a, &places, share, key)?;
+            let base = base_product(linear, &low_rank, &dropped, &places)?;
+            return Ok(Some(y.f_add(&dora::beside_dropout(&factors, &base, &dropped, &low_rank)?)?));
+        }
+        Ok(Some(match &linear.bias {
+            Some(bias) => y.f_sub(bias)?.f_mul(&factors)?.f_add(bias)?,
+            None => y.f_mul(&factors)?,
+        }))
+    }
+
+    /// The share of channels dropped in this layer, and the key of their randomness.
+    fn dropout_of(&self, linear: &Linear) -> (f64, Key) {
+        match self.dropout {
+            Some(Dropout { share, key }) => (share, key.named(&linear.shape.name)),
+            None => (0.0, Key::new(0)),
+        }
+    }
+}
+
+/// The part of the base that an adapter began with, subtracted; frozen, and without dropout.
+fn lacking<'a>(low_rank: &LowRank<'a>, range: Range<i64>) -> Option<Segment<'a>> {
+    let taken = low_rank.taken?;
+    Some(Segment {
+        a: &taken.a,
+        b: &taken.b,
+        gradients: None,
+        begin: range.start,
+        end: range.end,
+        scale: -low_rank.scale,
+        share: 0.0,
+        key: Key::new(0),
+    })
+}
+
+/// The base's product for `x`, `[tokens, in]` in the adapter's dtype, without the bias.
+fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, places: &Tensor) -> Result<Tensor> {
+    let segments: Vec<Segment> = lacking(low_rank, 0..x.size()[0]).into_iter().collect();
+    let y = native::linear(&x.f_to_kind(linear.weight.f_kind()?)?, &linear.weight, None, &segments, places)?;
+    Ok(y.f_to_kind(x.f_kind()?)?)
+}
+
+/// `x` in the dtype of `like`, under the dropout of [`native::linear`].
+fn dropped(x: &Tensor, like: &Tensor, places: &Tensor, share: f64, key: Key) -> Result<Tensor> {
+    let mask = native::dropout_mask(places, x.size()[1], share, key)?;
+    Ok(x.f_to_kind(like.f_kind()?)?.f_mul(&mask.f_to_device(x.device())?.f_to_kind(like.f_kind()?)?)?)
+}
+
+fn rows(x: &Tensor, range: &Range<i64>) -> std::result::Result<Tensor, tch::TchError> {
+    x.f_narrow(0, range.start, range.end - range.start)
+}
+
+/// `y` with the rows of each range replaced.
+fn joined(y: Tensor, mut pieces: Vec<(Range<i64>, Tensor)>) -> Result<Tensor> {
+    if pieces.is_empty() {
+        return Ok(y);
+    }
+    pieces.sort_by_key(|(range, _)| range.start);
+    let (mut all, mut done) = (Vec::with_capacity(2 * pieces.len() + 1), 0);
+    for (range, piece) in pieces {
+        if range.start < done {
+            bail!(Kind::Input, "two adapters with DoRA, biases or whole modules serve the same tokens"; hint: "let one of them at a time be active");
+        }
+        if range.start > done {
+            all.push(rows(&y, &(done..range.start))?);
+        }
+        done = range.end;
+        all.push(piece);
+    }
+    if done < y.size()[0] {
+        all.push(rows(&y, &(done..y.size()[0]))?);
+    }
+    match all.len() {
+        1 => Ok(all.swap_remove(0)),
+        _ => Ok(Tensor::f_cat(&all, 0)?),
     }
 }

@@ -16,13 +16,59 @@ pub enum Targets {
     Pattern(String),
 }
 
-/// How fresh adapters are filled; B is zero in each, so that training starts at the base.
+/// How fresh adapters are filled. Each starts at the base: by a B of zeros, or by taking out
+/// of the base what A and B begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Init {
     /// A uniform in ±1/√in: PEFT's default (`init_lora_weights=True`).
     KaimingUniform,
     /// A normal with standard deviation 1/r.
     Gaussian,
+    /// The r largest singular values of the base's weight.
+    Pissa,
+    /// The first r columns and rows of the base's QR decomposition.
+    Olora,
+}
+
+impl Init {
+    /// Does the adapter begin with a part of the base, which the base then lacks?
+    pub fn takes_from_base(self) -> bool {
+        matches!(self, Init::Pissa | Init::Olora)
+    }
+
+    /// Reads PEFT's `init_lora_weights`. PiSSA by an exact decomposition stands for the
+    /// randomised one of `pissa_niter_N` too, which approximates it.
+    pub fn parse(name: &str) -> Option<Self> {
+        let iterations = name.strip_prefix("pissa_niter_");
+        match name {
+            "kaiming" => Some(Init::KaimingUniform),
+            "gaussian" => Some(Init::Gaussian),
+            "pissa" => Some(Init::Pissa),
+            "olora" => Some(Init::Olora),
+            _ if iterations.is_some_and(|count| count.parse::<u32>().is_ok()) => Some(Init::Pissa),
+            _ => None,
+        }
+    }
+}
+
+/// Which biases of the base are trained along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Bias {
+    None,
+    /// Every bias that the base has.
+    All,
+    /// Those of the adapted layers.
+    LoraOnly,
+}
+
+impl Bias {
+    /// PEFT's names.
+    pub const NAMES: [(&'static str, Bias); 3] =
+        [("none", Bias::None), ("all", Bias::All), ("lora_only", Bias::LoraOnly)];
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, bias)| *bias == self).map_or("none", |(name, _)| name)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,6 +85,11 @@ pub struct LoraSpec {
     pub rank_pattern: BTreeMap<String, i64>,
     pub alpha_pattern: BTreeMap<String, f64>,
     pub init: Init,
+    /// Weight-decomposed LoRA: a magnitude for every output beside the low-rank direction.
+    pub use_dora: bool,
+    pub bias: Bias,
+    /// Modules that are trained whole, in a copy of the adapter's own.
+    pub modules_to_save: Vec<String>,
 }
 
 impl Default for LoraSpec {
@@ -54,6 +105,9 @@ impl Default for LoraSpec {
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
             init: Init::KaimingUniform,
+            use_dora: false,
+            bias: Bias::None,
+            modules_to_save: Vec::new(),
         }
     }
 }

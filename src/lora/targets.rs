@@ -1,9 +1,9 @@
 //! Which layers of a given model a specification means, by PEFT's rules of matching.
 
-use super::spec::{LoraSpec, Targets};
+use super::spec::{Bias, LoraSpec, Targets};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
-use crate::model::shapes::LinearShape;
+use crate::model::shapes::{LinearShape, EMBEDDING};
 use crate::suggest;
 use regex::Regex;
 use std::collections::BTreeSet;
@@ -30,12 +30,12 @@ pub fn match_targets(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Vec<Tar
     for linear in linears {
         let left_out = excluded.as_ref().is_some_and(|excluded| excluded.matches(linear));
         let in_layers = layers.as_ref().is_none_or(|layers| linear.layer.is_some_and(|layer| layers.contains(&layer)));
-        if left_out || !in_layers || !wanted.matches(linear) {
+        if left_out || !in_layers || is_saved(spec, &linear.name) || !wanted.matches(linear) {
             continue;
         }
         let r = first_match(&ranks, &linear.name).unwrap_or(spec.r);
         let alpha = first_match(&alphas, &linear.name).unwrap_or(spec.alpha);
-        check_rank(linear, r)?;
+        check_rank(spec, linear, r)?;
         targets.push(Target { linear: linear.clone(), r, alpha, scale: spec.scale(r, alpha) });
     }
     match targets.is_empty() {
@@ -45,9 +45,10 @@ pub fn match_targets(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Vec<Tar
 }
 
 /// A rank beyond the larger side of the layer can only be a slip: it takes more memory
-/// than the layer itself.
-fn check_rank(linear: &LinearShape, r: i64) -> Result<()> {
-    let most = linear.in_features.max(linear.out_features);
+/// than the layer itself. What is taken from the base has no rank beyond the smaller side.
+fn check_rank(spec: &LoraSpec, linear: &LinearShape, r: i64) -> Result<()> {
+    let (less, more) = (linear.in_features.min(linear.out_features), linear.in_features.max(linear.out_features));
+    let most = if spec.init.takes_from_base() { less } else { more };
     if r > most {
         bail!(Kind::Input, "lora `r`: rank {r} is larger than the layer `{}` allows, which is {} × {}", linear.name, linear.out_features, linear.in_features; hint: "use a rank of at most {most}, leave that layer out, or lower it with rank_pattern");
     }
@@ -117,9 +118,18 @@ fn checked_layers(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Option<BTr
     Ok(Some(layers.iter().copied().collect()))
 }
 
+/// Is the module of this full name trained whole?
+pub fn is_saved(spec: &LoraSpec, name: &str) -> bool {
+    spec.modules_to_save.iter().any(|saved| is_suffix(saved, name))
+}
+
 /// Refuses names that match no layer: a misspelt one among good ones would quietly train
 /// less than was asked for. Adapters from files are not held to it.
 pub fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape]) -> Result<()> {
+    refuse_unmatched_modules_to_save(spec, linears)?;
+    if spec.bias != Bias::None && !linears.iter().any(|linear| linear.bias) {
+        bail!(Kind::Input, "lora `bias`: expected \"none\" for a model without biases, found \"{}\"", spec.bias.name());
+    }
     let Targets::Names(names) = &spec.target_modules else { return Ok(()) };
     for name in names {
         if !linears.iter().any(|linear| is_suffix(name, &linear.name)) {
@@ -129,10 +139,22 @@ pub fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape]) -> Resul
     Ok(())
 }
 
+fn refuse_unmatched_modules_to_save(spec: &LoraSpec, linears: &[LinearShape]) -> Result<()> {
+    let known = |name: &str| is_suffix(name, EMBEDDING) || linears.iter().any(|linear| is_suffix(name, &linear.name));
+    let Some(name) = spec.modules_to_save.iter().find(|name| !known(name)) else { return Ok(()) };
+    let error = Error::input(format!("lora `modules_to_save`: no embedding or linear layer is called `{name}`"));
+    if name.ends_with("norm") {
+        return Err(error.with_hint("norms cannot be trained beside an adapter; model.train_all() trains everything"));
+    }
+    Err(error.with_hint(suggest::hint(name, short_names(linears).into_iter().chain(["embed_tokens"]))))
+}
+
 fn unknown_module(name: &str, linears: &[LinearShape]) -> Error {
     let error = Error::input(format!("lora `target_modules`: no linear layer is called `{name}`"));
     if name == "embed_tokens" {
-        return error.with_hint("adapters on embeddings are not supported; target linear layers");
+        return error.with_hint(
+            "adapters on embeddings are not supported; modules_to_save: [\"embed_tokens\"] trains a whole copy of them",
+        );
     }
     error.with_hint(suggest::hint(name, short_names(linears)))
 }
@@ -154,8 +176,9 @@ fn no_target(spec: &LoraSpec, linears: &[LinearShape]) -> Error {
         Targets::Names(names) => format!("[{}]", names.join(", ")),
         Targets::Pattern(pattern) => format!("the expression `{pattern}`"),
     };
-    if spec.exclude_modules.is_some() || spec.layers_to_transform.is_some() {
-        let text = "matches no layer that exclude_modules and layers_to_transform leave";
+    let narrowed = spec.exclude_modules.is_some() || spec.layers_to_transform.is_some();
+    if narrowed || !spec.modules_to_save.is_empty() {
+        let text = "matches no layer that exclude_modules, layers_to_transform and modules_to_save leave";
         return Error::input(format!("lora `target_modules`: {wanted} {text}"))
             .with_hint("narrow these options down, or take more targets");
     }

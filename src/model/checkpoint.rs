@@ -5,9 +5,9 @@
 //! every layer, as transformers sets them. The numbers are those of a pass that keeps all:
 //! dropout is a function of its key, so a layer that runs again drops the same channels.
 
-use super::decoder::{Decoder, Pass};
+use super::decoder::{Decoder, DecoderLayer, Pass};
 use super::input::Input;
-use super::linear::Adapters;
+use super::linear::{Adapters, Linear};
 use crate::error::Result;
 use crate::native;
 use tch::Tensor;
@@ -15,8 +15,9 @@ use tch::Tensor;
 /// A forward pass whose activations are thrown away.
 pub struct Checkpoints<'a> {
     decoder: &'a Decoder,
-    input: &'a Input,
     pass: Pass<'a>,
+    /// What the first layer read; part of the graph where embeddings are trained.
+    embedded: Tensor,
     /// What each layer read, `[tokens, hidden_size]`.
     inputs: Vec<Tensor>,
     /// A leaf of the graph: what the last layer gave.
@@ -27,16 +28,17 @@ impl Decoder {
     /// Runs every layer without recording gradients.
     pub fn checkpoints<'a>(&'a self, input: &'a Input, adapters: &'a dyn Adapters) -> Result<Checkpoints<'a>> {
         let pass = self.pass(input, adapters)?;
+        let embedded = self.embed(input, adapters)?;
         let (inputs, output) = tch::no_grad(|| -> Result<_> {
             let mut inputs = Vec::new();
-            let mut x = self.embed(input)?;
+            let mut x = embedded.f_detach()?;
             for layer in &self.layers {
                 let y = layer.forward(&x, &pass, None)?;
                 inputs.push(std::mem::replace(&mut x, y));
             }
             Ok((inputs, x))
         })?;
-        Ok(Checkpoints { decoder: self, input, pass, inputs, output: leaf(&output)? })
+        Ok(Checkpoints { decoder: self, pass, embedded, inputs, output: leaf(&output)? })
     }
 }
 
@@ -49,16 +51,16 @@ impl Checkpoints<'_> {
 
     /// Goes on backward through the layers, from where autograd left its gradient.
     pub fn backward(self) -> Result<()> {
-        let Checkpoints { decoder, input, pass, inputs, output } = self;
-        let trains_embedding = decoder.embed_tokens.requires_grad();
-        let lowest = match trains_embedding {
+        let Checkpoints { decoder, pass, embedded, inputs, output } = self;
+        let trains_embeddings = embedded.requires_grad();
+        let lowest = match trains_embeddings {
             true => 0,
             // Below the lowest layer in which anything is trained no gradient is wanted.
             false => decoder.layers.iter().position(|layer| is_trained(layer, &pass)).unwrap_or(decoder.layers.len()),
         };
         let mut gradient = output.f_grad()?;
         for (at, x) in inputs.into_iter().enumerate().skip(lowest).rev() {
-            let wants_gradient = at > lowest || trains_embedding;
+            let wants_gradient = at > lowest || trains_embeddings;
             let x = if wants_gradient { leaf(&x)? } else { x };
             let y = decoder.layers[at].forward(&x, &pass, None)?;
             native::backward(&y, &gradient)?;
@@ -66,8 +68,8 @@ impl Checkpoints<'_> {
                 gradient = x.f_grad()?;
             }
         }
-        match trains_embedding {
-            true => native::backward(&decoder.embed(input)?, &gradient),
+        match trains_embeddings {
+            true => native::backward(&embedded, &gradient),
             false => Ok(()),
         }
     }
@@ -77,8 +79,8 @@ fn leaf(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_detach()?.f_set_requires_grad(true)?)
 }
 
-fn is_trained(layer: &super::decoder::DecoderLayer, pass: &Pass) -> bool {
+fn is_trained(layer: &DecoderLayer, pass: &Pass) -> bool {
     let norms = [&layer.input_layernorm, &layer.post_attention_layernorm];
-    layer.linears().into_iter().any(|linear| pass.adapters.touch(linear))
-        || norms.into_iter().any(|norm| norm.weight.requires_grad())
+    let touched = |linear: &Linear| (0..pass.tokens.parts()).any(|part| pass.adapters.touch(linear, part));
+    layer.linears().into_iter().any(touched) || norms.into_iter().any(|norm| norm.weight.requires_grad())
 }

@@ -64,7 +64,7 @@ impl Decoder {
     /// The last hidden state of every token, normalised: `[tokens, hidden_size]`.
     pub fn hidden(&self, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
         let pass = self.pass(input, adapters)?;
-        self.through_layers(input, |_, layer, x| layer.forward(x, &pass, None))
+        self.through_layers(self.embed(input, adapters)?, |_, layer, x| layer.forward(x, &pass, None))
     }
 
     /// As [`Self::hidden`], for tokens that follow those in `cache`, which takes them in: document
@@ -72,7 +72,7 @@ impl Decoder {
     pub fn hidden_after(&self, cache: &mut KeyValueCache, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
         let pass = self.pass(input, adapters)?;
         let reading = cache.reading(&input.documents, self.window(), self.device)?;
-        let hidden = self.through_layers(input, |index, layer, x| {
+        let hidden = self.through_layers(self.embed(input, adapters)?, |index, layer, x| {
             let past = cache.layers.get_mut(index).map(|layer| Past { layer, reading: &reading });
             layer.forward(x, &pass, past)
         })?;
@@ -87,10 +87,9 @@ impl Decoder {
 
     fn through_layers(
         &self,
-        input: &Input,
+        mut x: Tensor,
         mut forward: impl FnMut(usize, &DecoderLayer, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let mut x = self.embed(input)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = forward(index, layer, &x)?;
         }
@@ -98,8 +97,8 @@ impl Decoder {
     }
 
     /// What the first layer reads: `[tokens, hidden_size]`.
-    pub(super) fn embed(&self, input: &Input) -> Result<Tensor> {
-        Ok(Tensor::f_embedding(&self.embed_tokens, &input.token_ids, -1, false, false)?)
+    pub(super) fn embed(&self, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
+        adapters.embed(&self.embed_tokens, &input.token_ids, &input.tokens)
     }
 
     pub(super) fn pass<'a>(&self, input: &'a Input, adapters: &'a dyn Adapters) -> Result<Pass<'a>> {
@@ -165,7 +164,7 @@ impl Decoder {
 
 /// What all layers of one forward pass share.
 pub(super) struct Pass<'a> {
-    tokens: &'a Tokens,
+    pub(super) tokens: &'a Tokens,
     documents: &'a Documents,
     rotation: Rotation,
     /// For layers with a sliding window.

@@ -54,7 +54,7 @@ impl Decoder {
 }
 
 /// transformers' Trainer keeps weight decay off biases and the weights of norms.
-fn is_decayed(name: &str) -> bool {
+pub fn is_decayed(name: &str) -> bool {
     !name.ends_with(".bias") && !name.ends_with("norm.weight")
 }
 

@@ -141,6 +141,11 @@ impl Input {
 }
 
 impl Tokens {
+    /// How many batches the tokens come from.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
     /// The tokens of a batch, or all of them.
     pub fn of(&self, part: Option<usize>) -> Range<i64> {
         match part {

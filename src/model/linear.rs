@@ -23,8 +23,14 @@ pub trait Adapters {
     /// The layer's output for `x` `[tokens, in]` with the adapters' part: `[tokens, out]`.
     fn forward(&self, linear: &Linear, x: &Tensor, tokens: &Tokens) -> Result<Tensor>;
 
-    /// Does an adapter take part in this layer, or is the layer itself trained?
-    fn touch(&self, linear: &Linear) -> bool;
+    /// The embeddings `[tokens, width]` of token ids, from `table` `[vocabulary, width]` or from
+    /// an adapter's own copy of it.
+    fn embed(&self, table: &Tensor, ids: &Tensor, _: &Tokens) -> Result<Tensor> {
+        Ok(Tensor::f_embedding(table, ids, -1, false, false)?)
+    }
+
+    /// Does an adapter take part in this layer on batch `part`, or is the layer itself trained?
+    fn touch(&self, linear: &Linear, part: usize) -> bool;
 }
 
 /// The layers as they are.
@@ -36,7 +42,7 @@ impl Adapters for NoAdapters {
         Ok(x.f_linear(&linear.weight, linear.bias.as_ref())?)
     }
 
-    fn touch(&self, linear: &Linear) -> bool {
+    fn touch(&self, linear: &Linear, _: usize) -> bool {
         linear.weight.requires_grad()
     }
 }

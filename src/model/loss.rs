@@ -47,8 +47,8 @@ impl Targets {
 }
 
 /// The cross-entropy of every target in nats, `[count]`, f32 (f64 for an f64 model).
-/// Logits are made only for the tokens that have a label, and where nothing is trained in
-/// the output head, never all at once.
+/// Logits are made only for the tokens that have a label, and for batches for which nothing is
+/// trained in the output head, never all at once.
 pub fn token_losses(
     decoder: &Decoder,
     input: &Input,
@@ -56,13 +56,37 @@ pub fn token_losses(
     targets: &Targets,
     adapters: &dyn Adapters,
 ) -> Result<Tensor> {
-    let chosen = Tensor::f_from_slice(&targets.positions)?.f_to_device(decoder.device)?;
-    let labelled = hidden.f_index_select(0, &chosen)?;
-    if !adapters.touch(&decoder.lm_head) {
-        return native::token_losses(&labelled, &decoder.lm_head.weight, &targets.tokens);
+    let mut losses = Vec::new();
+    let mut done = 0;
+    for (touched, count) in stretches(&targets.counts, |part| adapters.touch(&decoder.lm_head, part)) {
+        let positions = &targets.positions[done..done + count];
+        let tokens = targets.tokens.f_narrow(0, done as i64, count as i64)?;
+        let labelled = hidden.f_index_select(0, &Tensor::f_from_slice(positions)?.f_to_device(decoder.device)?)?;
+        losses.push(match touched {
+            true => {
+                let logits = decoder.logits(&labelled, &input.tokens.select(positions)?, adapters)?;
+                widen(&logits)?.f_cross_entropy_loss(&tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?
+            }
+            false => native::token_losses(&labelled, &decoder.lm_head.weight, &tokens)?,
+        });
+        done += count;
     }
-    let logits = decoder.logits(&labelled, &input.tokens.select(&targets.positions)?, adapters)?;
-    Ok(widen(&logits)?.f_cross_entropy_loss(&targets.tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?)
+    match losses.len() {
+        1 => Ok(losses.swap_remove(0)),
+        _ => Ok(Tensor::f_cat(&losses, 0)?),
+    }
+}
+
+/// Neighbouring batches of one kind: the kind, and how many targets they have together.
+fn stretches(counts: &[usize], kind: impl Fn(usize) -> bool) -> Vec<(bool, usize)> {
+    let mut stretches: Vec<(bool, usize)> = Vec::new();
+    for (part, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        match stretches.last_mut() {
+            Some((last, sum)) if *last == kind(part) => *sum += count,
+            _ => stretches.push((kind(part), *count)),
+        }
+    }
+    stretches
 }
 
 /// The mean loss of full logits `[rows, time, vocab]` against unshifted labels

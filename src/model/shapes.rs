@@ -15,6 +15,9 @@ pub const LINEARS: [&str; 7] = [
     "mlp.down_proj",
 ];
 
+/// The module of the input embeddings.
+pub const EMBEDDING: &str = "model.embed_tokens";
+
 /// A linear layer of the network: its place, its name, its sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearShape {
@@ -60,7 +63,7 @@ fn sizes(config: &Config, linear: &str) -> (i64, i64, bool) {
 /// Every tensor of the checkpoint with its shape; a tied output head is left out.
 pub fn parameter_shapes(config: &Config) -> Vec<(String, Vec<i64>)> {
     let hidden = config.hidden_size;
-    let mut shapes = vec![("model.embed_tokens.weight".to_owned(), vec![config.vocab_size, hidden])];
+    let mut shapes = vec![(format!("{EMBEDDING}.weight"), vec![config.vocab_size, hidden])];
     for linear in linear_shapes(config) {
         if linear.layer.is_none() {
             continue;

@@ -16,7 +16,7 @@ using torch::autograd::variable_list;
 // One adapter on the tokens from `begin` to `end`; as `native::Segment` in Rust.
 struct Segment {
     const Tensor *a, *b;            // [r, in], [out, r]
-    const Tensor *grad_a, *grad_b;  // gradients are added to them
+    const Tensor *grad_a, *grad_b;  // gradients are added to them; null where A and B are frozen
     int64_t begin, end;
     double scale;
     double share;  // of channels dropped; 0 for none
@@ -25,15 +25,17 @@ struct Segment {
 
 namespace {
 
+Drop drop_of(uint64_t key, double share) {
+    return {key, static_cast<uint32_t>(share * 4294967295.0), static_cast<float>(1.0 / (1.0 - share))};
+}
+
 struct Part {
     Tensor grad_a, grad_b;
     int64_t begin, end;
     double scale, share;
     uint64_t key;
 
-    Drop drop() const {
-        return {key, static_cast<uint32_t>(share * 4294967295.0), static_cast<float>(1.0 / (1.0 - share))};
-    }
+    Drop drop() const { return drop_of(key, share); }
 };
 
 // Travels from forward to backward; the matrices are there for forward alone.
@@ -43,11 +45,12 @@ struct Parts : torch::CustomClassHolder {
     Tensor places;  // int64 [tokens] on the device of x: row << 40 | column << 20
 };
 
-// What dropout multiplies by, [tokens, width]: made on the host, the same for every device.
-Tensor mask_by_host(const Tensor& places, int64_t width, const Part& part) {
+// The mask [tokens, width] of the tokens at `places`, made on the host, so that it is the same on
+// every device.
+Tensor mask_of(const Tensor& places, int64_t width, Drop drop) {
     Tensor where = places.cpu();
     Tensor ones = at::ones({where.size(0), width}, at::kFloat), mask = at::empty_like(ones);
-    rows().f32.drop(data<float>(ones), data<float>(mask), data<int64_t>(where), where.size(0), width, part.drop());
+    rows().f32.drop(data<float>(ones), data<float>(mask), data<int64_t>(where), where.size(0), width, drop);
     return mask;
 }
 
@@ -75,7 +78,7 @@ Tensor adapter_input(const Tensor& x, const Tensor& a, const Part& part, const T
         });
         return dropped;
     }
-    return own.to(a.scalar_type()) * mask_by_host(where, width, part).to(own.options().dtype(a.scalar_type()));
+    return own.to(a.scalar_type()) * mask_of(where, width, part.drop()).to(own.options().dtype(a.scalar_type()));
 }
 
 // dx of a part gets `gradient` through the same mask.
@@ -95,7 +98,7 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
     }
     if (!is_plain(dx)) {
         Tensor through = gradient;
-        if (part.share != 0) through = gradient * mask_by_host(where, width, part).to(gradient.options());
+        if (part.share != 0) through = gradient * mask_of(where, width, part.drop()).to(gradient.options());
         own.copy_(own.to(through.scalar_type()) + through);
         return;
     }
@@ -139,7 +142,7 @@ void add_output(const Tensor& y, const Tensor& s, const Tensor& b, const Part& p
 }
 
 struct AdaptedLinear : public Function<AdaptedLinear> {
-    // `leaf` is any trainable leaf of the parts: it puts this node into the graph.
+    // `leaf` is any trainable leaf of the parts, or W without one: it puts this node into the graph.
     static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w,
                           const std::optional<Tensor>& bias, const Tensor& leaf,
                           const c10::intrusive_ptr<Parts>& parts) {
@@ -182,8 +185,10 @@ struct AdaptedLinear : public Function<AdaptedLinear> {
             Tensor own = dy.narrow(0, part.begin, part.end - part.begin).to(b.scalar_type());
             Tensor ds = product(own, b, part.scale);
             Tensor grad_a = part.grad_a, grad_b = part.grad_b;
-            product(grad_b, own.t(), s, part.scale, true);
-            product(grad_a, ds.t(), adapter_input(x, a, part, parts->places), 1.0, true);
+            if (grad_a.defined()) {
+                product(grad_b, own.t(), s, part.scale, true);
+                product(grad_a, ds.t(), adapter_input(x, a, part, parts->places), 1.0, true);
+            }
             if (!wants_dx) continue;
             if (part.share == 0 && dx.scalar_type() == ds.scalar_type()) {
                 Tensor into = dx.narrow(0, part.begin, part.end - part.begin);
@@ -203,16 +208,22 @@ extern "C" char* lorhai_linear(const Tensor* x, const Tensor* w, const Tensor* b
     return guarded([&] {
         auto parts = c10::make_intrusive<Parts>();
         parts->places = *places;
+        Tensor leaf = *w, frozen;
         for (size_t i = 0; i < count; ++i) {
             const Segment& own = segments[i];
-            parts->parts.push_back(
-                {*own.grad_a, *own.grad_b, own.begin, own.end, own.scale, own.share, own.key});
+            if (own.grad_a) leaf = *own.a;
+            parts->parts.push_back({own.grad_a ? *own.grad_a : frozen, own.grad_b ? *own.grad_b : frozen, own.begin,
+                                    own.end, own.scale, own.share, own.key});
             parts->matrices.push_back(*own.a);
             parts->matrices.push_back(*own.b);
         }
         std::optional<Tensor> optional_bias;
         if (bias) optional_bias = *bias;
-        Tensor leaf = count ? *segments[0].a : Tensor();
         *out = new Tensor(AdaptedLinear::apply(*x, *w, optional_bias, leaf, parts));
     });
+}
+
+// The mask of dropout for the tokens at `places`, f32 [tokens, width] on the CPU.
+extern "C" char* lorhai_dropout_mask(const Tensor* places, int64_t width, double share, uint64_t key, Tensor** out) {
+    return guarded([&] { *out = new Tensor(mask_of(*places, width, drop_of(key, share))); });
 }

@@ -74,6 +74,7 @@ extern "C" {
         places: Raw,
         out: *mut *mut c_void,
     ) -> *mut c_char;
+    fn lorhai_dropout_mask(places: Raw, width: i64, share: f64, key: u64, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_token_losses(hidden: Raw, w: Raw, targets: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_has_adamw(theta: Raw) -> bool;
     fn lorhai_adamw(theta: Raw, gradient: Raw, mean: Raw, square: Raw, decayed: Raw, step: AdamStep) -> *mut c_char;
@@ -137,9 +138,9 @@ pub struct Segment<'a> {
     pub a: &'a Tensor,
     /// `[out_features, r]`
     pub b: &'a Tensor,
-    /// Gradients are added to these in the backward pass; of the shapes of `a` and `b`.
-    pub grad_a: &'a Tensor,
-    pub grad_b: &'a Tensor,
+    /// What the gradients of `a` and `b` are added to in the backward pass, of their shapes;
+    /// `None` where they are frozen.
+    pub gradients: Option<(&'a Tensor, &'a Tensor)>,
     pub begin: i64,
     pub end: i64,
     pub scale: f64,
@@ -158,8 +159,8 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, segments: &[Segment
         .map(|own| RawSegment {
             a: raw(own.a),
             b: raw(own.b),
-            grad_a: raw(own.grad_a),
-            grad_b: raw(own.grad_b),
+            grad_a: optional(own.gradients.map(|(a, _)| a)),
+            grad_b: optional(own.gradients.map(|(_, b)| b)),
             begin: own.begin,
             end: own.end,
             scale: own.scale,
@@ -169,6 +170,12 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, segments: &[Segment
         .collect();
     let (first, count) = (segments.as_ptr(), segments.len());
     made(|out| unsafe { lorhai_linear(raw(x), raw(w), optional(bias), first, count, raw(places), out) })
+}
+
+/// What the channels of the tokens at `places` are multiplied by under dropout: f32
+/// `[tokens, width]` on the CPU, the same as inside [`linear`].
+pub fn dropout_mask(places: &Tensor, width: i64, share: f64, key: Key) -> Result<Tensor> {
+    made(|out| unsafe { lorhai_dropout_mask(raw(places), width, share, key.value(), out) })
 }
 
 /// The cross-entropy in nats of every token, `[tokens]`, in f32 at least: hidden

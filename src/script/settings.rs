@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::eval::config::{GenerationConfig, Stop};
 use crate::eval::sampling::Sampling;
 use crate::hub::tokenizer::Tokenizer;
-use crate::lora::{Init, LoraSpec, Targets};
+use crate::lora::{Bias, Init, LoraSpec, Targets};
+use crate::suggest;
 use crate::train::schedule::Shape;
 use crate::train::{AdamWConfig, TrainConfig};
 use rhai::{Dynamic, Map};
@@ -27,6 +28,9 @@ pub const LORA: &[(&str, &str)] = &[
     ("alpha_pattern", ""),
     ("use_rslora", "rslora"),
     ("init", "init_lora_weights"),
+    ("use_dora", "dora"),
+    ("bias", ""),
+    ("modules_to_save", ""),
 ];
 
 /// Options of a training run, with the names that transformers knows them by.
@@ -40,6 +44,7 @@ pub const TRAIN: &[(&str, &str)] = &[
     ("beta2", "adam_beta2"),
     ("eps", "adam_epsilon"),
     ("weight_decay", ""),
+    ("loraplus_lr_ratio", ""),
     ("schedule", "lr_scheduler_type"),
     ("warmup", "warmup_ratio"),
     ("max_grad_norm", "clip"),
@@ -106,6 +111,9 @@ pub fn lora_spec(options: &mut Options) -> Result<LoraSpec> {
         alpha_pattern: pattern(&mut named, "alpha_pattern")?,
         use_rslora: named.take("use_rslora", default.use_rslora)?,
         init: init(&mut named)?,
+        use_dora: named.take("use_dora", default.use_dora)?,
+        bias: bias(&mut named)?,
+        modules_to_save: named.take("modules_to_save", default.modules_to_save)?,
     })
 }
 
@@ -148,11 +156,22 @@ fn pattern<T: FromScript>(named: &mut Named, name: &str) -> Result<BTreeMap<Stri
 
 fn init(named: &mut Named) -> Result<Init> {
     let Some(value) = named.any("init")? else { return Ok(Init::KaimingUniform) };
-    match (bool::from_script(&value), String::from_script(&value).as_deref()) {
-        (Some(true), _) | (_, Some("kaiming")) => Ok(Init::KaimingUniform),
-        (_, Some("gaussian")) => Ok(Init::Gaussian),
-        _ => Err(named.options.wrong("init", "true, \"kaiming\" or \"gaussian\"", &describe(&value))),
+    let name = String::from_script(&value);
+    match (bool::from_script(&value), name.as_deref().and_then(Init::parse)) {
+        (Some(true), _) => return Ok(Init::KaimingUniform),
+        (_, Some(init)) => return Ok(init),
+        _ => {}
     }
+    let expected = "true, \"kaiming\", \"gaussian\", \"pissa\", \"olora\" or \"pissa_niter_N\" with a number N";
+    let error = named.options.wrong("init", expected, &describe(&value));
+    Err(match name {
+        Some(name) => error.with_hint(suggest::hint(&name, ["kaiming", "gaussian", "pissa", "olora"])),
+        None => error,
+    })
+}
+
+fn bias(named: &mut Named) -> Result<Bias> {
+    named.options.take_choice("bias", &Bias::NAMES, Bias::None)
 }
 
 /// The training run that `options` describe.
@@ -185,7 +204,17 @@ fn adamw(named: &mut Named, default: AdamWConfig) -> Result<AdamWConfig> {
         beta2: named.number("beta2", default.beta2)?,
         eps: named.number("eps", default.eps)?,
         weight_decay: named.number("weight_decay", default.weight_decay)?,
+        loraplus_lr_ratio: ratio(named)?,
     })
+}
+
+/// `()` stands for none, so that an axis can hold plain LoRA too: `[(), 4, 16]`.
+fn ratio(named: &mut Named) -> Result<Option<f64>> {
+    let Some(value) = named.any("loraplus_lr_ratio")? else { return Ok(None) };
+    match f64::from_script(&value) {
+        Some(ratio) => Ok(Some(ratio)),
+        None => Err(named.options.wrong("loraplus_lr_ratio", &f64::expected(), &describe(&value))),
+    }
 }
 
 /// The optimizer that `options` describe; torch's defaults but for the learning rate.

@@ -11,6 +11,7 @@ use super::results::SweepResult;
 use super::run::{self, Observer};
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Result};
+use crate::lora::adapter::trainable_count;
 use crate::model::Decoder;
 use crate::train::progress::SharedProgress;
 use std::cell::Cell;
@@ -66,7 +67,8 @@ impl Lanes {
             Device::Cpu => (tch::get_num_threads().max(1) as usize).min(tasks.len().max(1)),
             _ => 1,
         };
-        let fit = match tasks.iter().max_by_key(|task| task.spec.r) {
+        let size = |task: &&Task| trainable_count(task.spec, &decoder.config).unwrap_or(0);
+        let fit = match tasks.iter().max_by_key(size) {
             Some(largest) if tasks.len() > 1 => memory::trials_that_fit(decoder, shared, largest)?,
             _ => 1,
         };

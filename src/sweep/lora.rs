@@ -80,7 +80,7 @@ fn try_group(
 }
 
 fn begin(decoder: &Decoder, Task { trial, spec, config }: &Task) -> Result<Running> {
-    let adapter = Adapter::new((*spec).clone(), &decoder.config, config.seed, decoder.device)?;
+    let adapter = Adapter::new((*spec).clone(), decoder, config.seed)?;
     Ok(Running { adapter, recorder: Recorder::create(&trial.dir, config.log_every, &trial.settings)? })
 }
 

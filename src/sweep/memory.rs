@@ -20,7 +20,7 @@ const COPIES: u64 = 4;
 /// it runs out.
 pub fn trials_that_fit(decoder: &Decoder, shared: Shared, task: &Task) -> Result<usize> {
     let Some(free) = free_bytes(decoder.device) else { return Ok(usize::MAX) };
-    let adapter = Adapter::new(task.spec.clone(), &decoder.config, 0, decoder.device)?;
+    let adapter = Adapter::new(task.spec.clone(), decoder, 0)?;
     let states = adapter.parameters.count() * 4 * COPIES;
     let Some(activations) = measured(decoder.device, || longest_step(decoder, shared, task, &adapter))? else {
         return Ok(usize::MAX);

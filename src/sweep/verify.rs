@@ -53,7 +53,7 @@ fn deviation(decoder: &Decoder, shared: Shared, task: &Task, result: &SweepResul
     let loss = |eval: Option<f64>, train: f64| eval.unwrap_or(train);
     let (expected, found) = (loss(alone.eval_loss, alone.train_loss), loss(together.eval_loss, together.train_loss));
     let weights = |trial: &Trial| -> Result<tch::Tensor> {
-        let adapter = peft::load(&trial.adapter_dir(), &decoder.config, decoder.device)?;
+        let adapter = peft::load(&trial.adapter_dir(), decoder)?;
         Ok(adapter.parameters.flat().f_detach()?.f_to_kind(tch::Kind::Double)?)
     };
     let (alone, together) = (weights(&trial)?, weights(task.trial)?);

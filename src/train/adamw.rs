@@ -5,6 +5,7 @@ use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::model::Parameters;
 use crate::native::{self, AdamStep};
+use std::ops::Range;
 use tch::{no_grad, Tensor};
 
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -14,11 +15,13 @@ pub struct AdamWConfig {
     pub beta2: f64,
     pub eps: f64,
     pub weight_decay: f64,
+    /// LoRA+ (Hayou and others, 2024): B, biases and magnitudes learn at `lr` times this ratio.
+    pub loraplus_lr_ratio: Option<f64>,
 }
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        AdamWConfig { lr: 2e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+        AdamWConfig { lr: 2e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, loraplus_lr_ratio: None }
     }
 }
 
@@ -37,6 +40,9 @@ impl AdamWConfig {
                 bail!(Kind::Input, "`{name}`: expected a number of at least 0, found {value}");
             }
         }
+        if let Some(ratio) = self.loraplus_lr_ratio.filter(|ratio| !ratio.is_finite() || *ratio <= 0.0) {
+            bail!(Kind::Input, "`loraplus_lr_ratio`: expected a number above 0, found {ratio}"; hint: "the LoRA+ paper takes 16; 1 is plain LoRA");
+        }
         Ok(())
     }
 }
@@ -50,13 +56,37 @@ pub struct AdamW {
     mean: Tensor,
     /// Running mean of its square, f32 `[total]`.
     square: Tensor,
+    stretches: Vec<Stretch>,
+}
+
+/// Neighbouring parameters that learn at one rate.
+#[derive(Debug, Clone, PartialEq)]
+struct Stretch {
+    range: Range<i64>,
+    /// What the learning rate is multiplied by.
+    ratio: f64,
+}
+
+/// The numbers of one stretch in a step: views.
+struct Slice {
+    theta: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    decayed: Option<Tensor>,
 }
 
 impl AdamW {
     pub fn new(config: AdamWConfig, parameters: &Parameters) -> Result<Self> {
         config.check()?;
         let zeros = || parameters.flat().f_detach().and_then(|flat| flat.f_zeros_like());
-        Ok(AdamW { config, steps: 0, mean: zeros()?, square: zeros()? })
+        Ok(AdamW {
+            config,
+            steps: 0,
+            mean: zeros()?,
+            square: zeros()?,
+            stretches: stretches(config.loraplus_lr_ratio, parameters)?,
+        })
     }
 
     pub fn steps(&self) -> u64 {
@@ -71,10 +101,25 @@ impl AdamW {
             bail!(Kind::Input, "the optimizer was made for {} parameters, found {}", self.mean.numel(), gradient.numel(); hint: "make the optimizer after the last add_lora");
         }
         self.steps += 1;
-        match native::has_adamw(gradient) {
-            true => self.step_in_one_pass(parameters, lr, clip),
-            false => self.step_by_tensors(parameters, lr, clip),
+        for Stretch { range, ratio } in &self.stretches {
+            let slice = self.slice(parameters, range)?;
+            match native::has_adamw(gradient) {
+                true => self.step_in_one_pass(&slice, lr * ratio, clip)?,
+                false => self.step_by_tensors(slice, lr * ratio, clip)?,
+            }
         }
+        Ok(())
+    }
+
+    fn slice(&self, parameters: &Parameters, range: &Range<i64>) -> Result<Slice> {
+        let view = |whole: &Tensor| whole.f_narrow(0, range.start, range.end - range.start);
+        Ok(Slice {
+            theta: view(parameters.flat())?,
+            gradient: view(parameters.flat_gradient())?,
+            mean: view(&self.mean)?,
+            square: view(&self.square)?,
+            decayed: parameters.decayed().map(view).transpose()?,
+        })
     }
 
     /// (1 - β₁ᵗ, √(1 - β₂ᵗ)) of this step.
@@ -83,7 +128,7 @@ impl AdamW {
         (1.0 - beta1.powi(self.steps as i32), (1.0 - beta2.powi(self.steps as i32)).sqrt())
     }
 
-    fn step_in_one_pass(&mut self, parameters: &Parameters, lr: f64, clip: f64) -> Result<()> {
+    fn step_in_one_pass(&self, slice: &Slice, lr: f64, clip: f64) -> Result<()> {
         let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
         let (bias1, bias2) = self.corrections();
         let step = AdamStep {
@@ -96,27 +141,50 @@ impl AdamW {
             bias2: bias2 as f32,
             clip: clip as f32,
         };
-        let (theta, gradient) = (parameters.flat(), parameters.flat_gradient());
-        native::adamw(theta, gradient, &self.mean, &self.square, parameters.decayed(), step)
+        let Slice { theta, gradient, mean, square, decayed } = slice;
+        native::adamw(theta, gradient, mean, square, decayed.as_ref(), step)
     }
 
-    fn step_by_tensors(&mut self, parameters: &Parameters, lr: f64, clip: f64) -> Result<()> {
+    fn step_by_tensors(&self, slice: Slice, lr: f64, clip: f64) -> Result<()> {
         let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
         let (bias1, bias2) = self.corrections();
+        let Slice { mut theta, gradient, mut mean, mut square, decayed } = slice;
         no_grad(|| {
-            let gradient = parameters.flat_gradient().f_mul_scalar(clip)?;
-            let mut theta = parameters.flat().shallow_clone();
+            let gradient = gradient.f_mul_scalar(clip)?;
             if weight_decay != 0.0 {
-                let _ = match parameters.decayed() {
+                let _ = match decayed {
                     None => theta.f_mul_scalar_(1.0 - lr * weight_decay)?,
                     Some(share) => theta.f_mul_(&share.f_mul_scalar(-lr * weight_decay)?.f_add_scalar_(1.0)?)?,
                 };
             }
-            let _ = self.mean.f_lerp_(&gradient, 1.0 - beta1)?;
-            let _ = self.square.f_mul_scalar_(beta2)?.f_add_(&gradient.f_square()?.f_mul_scalar_(1.0 - beta2)?)?;
-            let denominator = self.square.f_sqrt()?.f_div_scalar_(bias2)?.f_add_scalar_(eps)?;
-            let _ = theta.f_sub_(&self.mean.f_div(&denominator)?.f_mul_scalar_(lr / bias1)?)?;
+            let _ = mean.f_lerp_(&gradient, 1.0 - beta1)?;
+            let _ = square.f_mul_scalar_(beta2)?.f_add_(&gradient.f_square()?.f_mul_scalar_(1.0 - beta2)?)?;
+            let denominator = square.f_sqrt()?.f_div_scalar_(bias2)?.f_add_scalar_(eps)?;
+            let _ = theta.f_sub_(&mean.f_div(&denominator)?.f_mul_scalar_(lr / bias1)?)?;
             Ok(())
         })
     }
+}
+
+/// Which parameters learn at which multiple of the rate. LoRA+ as PEFT groups them: B and
+/// whatever has one dimension at the ratio, the rest at 1.
+fn stretches(ratio: Option<f64>, parameters: &Parameters) -> Result<Vec<Stretch>> {
+    let Some(ratio) = ratio else {
+        return Ok(vec![Stretch { range: 0..parameters.flat().numel() as i64, ratio: 1.0 }]);
+    };
+    if !parameters.names().iter().any(|name| name.contains("lora_B")) {
+        bail!(Kind::Input, "`loraplus_lr_ratio` is for LoRA adapters, which this model does not train"; hint: "call model.add_lora(…) first, or leave the ratio out");
+    }
+    let mut stretches: Vec<Stretch> = Vec::new();
+    let mut begin = 0;
+    for (name, leaf) in parameters.names().iter().zip(parameters.leaves()) {
+        let end = begin + leaf.numel() as i64;
+        let ratio = if name.contains("lora_B") || leaf.dim() == 1 { ratio } else { 1.0 };
+        match stretches.last_mut() {
+            Some(last) if last.ratio == ratio => last.range.end = end,
+            _ => stretches.push(Stretch { range: begin..end, ratio }),
+        }
+        begin = end;
+    }
+    Ok(stretches)
 }

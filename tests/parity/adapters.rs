@@ -1,8 +1,8 @@
 //! Adapter cases: logits, losses, every gradient, weights after twenty steps, counts.
 
 use crate::common::*;
-use lorhai::lora::{peft, AdapterSet};
-use lorhai::model::{loss, Adapters, Config, NoAdapters};
+use lorhai::lora::AdapterSet;
+use lorhai::model::{loss, Adapters, NoAdapters};
 use lorhai::train::step::batch_loss;
 use tch::{no_grad, Device, Tensor};
 
@@ -123,10 +123,10 @@ fn gradient_checkpointing_ends_at_the_same_weights() {
 #[test]
 fn parameters_are_counted_as_peft_counts_them() {
     for case in cases("adapter") {
-        let config = Config::from_folder(&case.folder).unwrap();
-        let adapter = peft::load(&case.folder.join("adapter"), &config, Device::Cpu).unwrap();
-        let trainable = adapter.parameters.count();
-        let line = lorhai::lora::adapter::count_line(trainable, config.parameter_count() + trainable);
+        let decoder = case.decoder(Device::Cpu);
+        let adapter = case.adapter(&decoder);
+        let all = decoder.config.parameter_count() + adapter.added_count();
+        let line = lorhai::lora::adapter::count_line(adapter.parameters.count(), all);
         assert_eq!(line, case.json["print_trainable_parameters"].as_str().unwrap(), "{}", case.name);
         let modules: Vec<&str> = adapter.targets.iter().map(|target| target.linear.name.as_str()).collect();
         let mut expected: Vec<&str> =

@@ -15,7 +15,7 @@ fn rounding_is_of_the_size_of_transformers() {
     for case in cases("bf16") {
         let config = Config::from_folder(&case.folder).unwrap();
         let decoder = load::load(config, &Weights::open(&case.folder).unwrap(), Kind::BFloat16, Device::Cpu).unwrap();
-        let adapter = peft::load(&case.folder.join("adapter"), &decoder.config, Device::Cpu).unwrap();
+        let adapter = peft::load(&case.folder.join("adapter"), &decoder).unwrap();
         let (batch, visible) = (case.batch(""), case.tensor("attention_mask").unsqueeze(-1));
         let theirs = |name: &str| {
             let of = |attention: &str| case.json[format!("bf16.{attention}")][name].as_f64().unwrap();

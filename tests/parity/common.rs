@@ -47,13 +47,18 @@ impl Case {
         Case::open(self.folder.parent().unwrap().join(name)).unwrap()
     }
 
+    /// Where the base lies: for a variant, with the case that `golden.json` names.
+    pub fn base(&self) -> PathBuf {
+        self.json["base"].as_str().map_or(self.folder.clone(), |base| self.folder.with_file_name(base))
+    }
+
     pub fn decoder(&self, device: Device) -> Decoder {
-        let config = Config::from_folder(&self.folder).unwrap();
-        load::load(config, &Weights::open(&self.folder).unwrap(), Kind::Float, device).unwrap()
+        let config = Config::from_folder(&self.base()).unwrap();
+        load::load(config, &Weights::open(&self.base()).unwrap(), Kind::Float, device).unwrap()
     }
 
     pub fn adapter(&self, decoder: &Decoder) -> Adapter {
-        peft::load(&self.folder.join("adapter"), &decoder.config, decoder.device).unwrap()
+        peft::load(&self.folder.join("adapter"), decoder).unwrap()
     }
 
     pub fn tensor(&self, name: &str) -> Tensor {
@@ -132,6 +137,7 @@ pub fn train_with(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable,
         beta2: betas[1],
         eps: number("eps"),
         weight_decay: number("weight_decay"),
+        loraplus_lr_ratio: told["loraplus_lr_ratio"].as_f64(),
     };
     let mut optimizer = AdamW::new(config, trainable.parameters()).unwrap();
     let mut worst = 0f64;

@@ -11,3 +11,4 @@ mod full;
 mod packed;
 mod peft;
 mod tables;
+mod variants;

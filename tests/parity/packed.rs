@@ -12,7 +12,7 @@ fn documents_of_one_row_do_not_see_each_other() {
     for case in cases("packed") {
         let base = case.beside(case.json["base"].as_str().unwrap());
         let decoder = base.decoder(Device::Cpu);
-        let adapter = peft::load(&base.folder.join("adapter"), &decoder.config, Device::Cpu).unwrap();
+        let adapter = peft::load(&base.folder.join("adapter"), &decoder).unwrap();
         let batch = packed(&case);
         let visible = case.tensor("document_ids").ne(0).unsqueeze(-1);
         for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]

@@ -4,18 +4,14 @@
 
 use crate::common::*;
 use lorhai::hub::weights;
-use lorhai::lora::{peft, Adapter, AdapterSet};
-use lorhai::lora::{LoraSpec, Targets};
+use lorhai::lora::residual::to_lora;
+use lorhai::lora::{peft, Adapter, AdapterSet, Bias, Init, LoraSpec, Targets};
 use std::path::Path;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
 
 #[test]
 fn an_adapter_saved_here_loads_in_peft_with_the_same_logits() {
-    let Some(python) = std::env::var_os("PEER_PYTHON") else {
-        println!("skipped: PEER_PYTHON names no Python with peft");
-        return;
-    };
     let specs = [
         LoraSpec { r: 4, alpha: 8.0, target_modules: Targets::AllLinear, ..LoraSpec::default() },
         LoraSpec { r: 3, alpha: 5.5, use_rslora: true, ..LoraSpec::default() },
@@ -26,31 +22,66 @@ fn an_adapter_saved_here_loads_in_peft_with_the_same_logits() {
             ..LoraSpec::default()
         },
     ];
-    for case in cases("adapter").into_iter().take(6) {
-        let decoder = case.decoder(Device::Cpu);
-        for (number, spec) in specs.iter().enumerate() {
-            let mut adapter = Adapter::new(spec.clone(), &decoder.config, 5, Device::Cpu).unwrap();
-            let values = adapter.parameters.snapshot().unwrap();
-            adapter.parameters.restore(&(&values + Tensor::randn_like(&values) * 0.05)).unwrap();
-            let folder = tempfile::tempdir().unwrap();
-            peft::save(&adapter, "base", &folder.path().join("adapter")).unwrap();
-            let batch = case.batch("");
-            let shape = [batch.rows as i64, batch.time as i64];
-            let tensors = [
-                ("input_ids", Tensor::from_slice(&batch.input_ids).view(shape)),
-                ("attention_mask", case.tensor("attention_mask").to_kind(Kind::Int64)),
-                ("logits", logits(&decoder, &batch, &AdapterSet::one(&adapter, None))),
-            ];
-            let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(|(name, x)| (name.to_owned(), x)).collect();
-            weights::save(&folder.path().join("ours.safetensors"), &tensors, &[]).unwrap();
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/check_adapter.py");
-            let mut command = Command::new(&python);
-            command.arg(script).arg("--base").arg(&case.folder);
-            command.arg("--adapter").arg(folder.path().join("adapter"));
-            let output = command.arg("--ours").arg(folder.path().join("ours.safetensors")).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            println!("{} {number}: {}", case.name, said.trim());
-            assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-        }
+    let is_base = |case: &Case| case.json["base"].is_null();
+    for case in cases("adapter").into_iter().filter(is_base).take(6) {
+        specs.iter().for_each(|spec| check(&case, spec, false));
     }
+}
+
+#[test]
+fn a_variant_saved_here_loads_in_peft_with_the_same_logits() {
+    let spec = || LoraSpec { r: 4, alpha: 8.0, target_modules: Targets::AllLinear, ..LoraSpec::default() };
+    let modules = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let specs = [
+        LoraSpec {
+            use_dora: true,
+            use_rslora: true,
+            rank_pattern: [("down_proj".to_owned(), 5)].into(),
+            alpha_pattern: [("layers.1.self_attn.q_proj".to_owned(), 3.0)].into(),
+            ..spec()
+        },
+        LoraSpec { init: Init::Pissa, ..spec() },
+        LoraSpec { init: Init::Olora, use_dora: true, bias: Bias::All, ..spec() },
+        LoraSpec { bias: Bias::LoraOnly, modules_to_save: modules(&["embed_tokens", "o_proj"]), ..spec() },
+        LoraSpec { bias: Bias::All, target_modules: Targets::Names(modules(&["q_proj"])), ..spec() },
+    ];
+    let named = |case: &Case| ["qwen2_tied", "llama_bias"].contains(&case.name.as_str());
+    for case in cases("adapter").into_iter().filter(named) {
+        specs.iter().for_each(|spec| check(&case, spec, false));
+        let rank_pattern = [("down_proj".to_owned(), 2)].into();
+        check(&case, &LoraSpec { init: Init::Pissa, use_rslora: true, rank_pattern, ..spec() }, true);
+        check(&case, &LoraSpec { init: Init::Olora, ..spec() }, true);
+    }
+}
+
+/// Saves an adapter of `spec` with random changes, as it is or `as_lora`, for PEFT to read.
+fn check(case: &Case, spec: &LoraSpec, as_lora: bool) {
+    let Some(python) = std::env::var_os("PEER_PYTHON") else {
+        println!("skipped: PEER_PYTHON names no Python with peft");
+        return;
+    };
+    let decoder = case.decoder(Device::Cpu);
+    let mut adapter = Adapter::new(spec.clone(), &decoder, 5).unwrap();
+    let values = adapter.parameters.snapshot().unwrap();
+    adapter.parameters.restore(&(&values + Tensor::randn_like(&values) * 0.05)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let saved = if as_lora { &to_lora(&adapter, &decoder.config).unwrap() } else { &adapter };
+    peft::save(saved, "base", &folder.path().join("adapter")).unwrap();
+    let batch = case.batch("");
+    let shape = [batch.rows as i64, batch.time as i64];
+    let tensors = [
+        ("input_ids", Tensor::from_slice(&batch.input_ids).view(shape)),
+        ("attention_mask", case.tensor("attention_mask").to_kind(Kind::Int64)),
+        ("logits", logits(&decoder, &batch, &AdapterSet::one(&adapter, None))),
+    ];
+    let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(|(name, x)| (name.to_owned(), x)).collect();
+    weights::save(&folder.path().join("ours.safetensors"), &tensors, &[]).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/check_adapter.py");
+    let mut command = Command::new(&python);
+    command.arg(script).arg("--base").arg(case.base());
+    command.arg("--adapter").arg(folder.path().join("adapter"));
+    let output = command.arg("--ours").arg(folder.path().join("ours.safetensors")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{} {:?} dora {} as LoRA {as_lora}: {}", case.name, spec.init, spec.use_dora, said.trim());
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -75,7 +75,7 @@ fn adapters_of_other_ages_load() {
     let case = Case::open(golden("models/pefts")).unwrap();
     let decoder = case.beside("qwen2_tied").decoder(Device::Cpu);
     for name in table["adapters"].as_object().unwrap().keys() {
-        let adapter = peft::load(&golden(&format!("models/pefts/{name}")), &decoder.config, Device::Cpu).unwrap();
+        let adapter = peft::load(&golden(&format!("models/pefts/{name}")), &decoder).unwrap();
         let visible = case.tensor("attention_mask").unsqueeze(-1);
         let mut batch = case.batch_of(&case.tensor("input_ids"), &case.tensor("input_ids"));
         batch.segments = None;
@@ -87,7 +87,7 @@ fn adapters_of_other_ages_load() {
 #[test]
 fn fresh_adapters_have_the_spread_of_pefts() {
     let table = json("models/init.json");
-    let config = Config::from_folder(&golden("models/qwen2_tied")).unwrap();
+    let decoder = Case::open(golden("models/qwen2_tied")).unwrap().decoder(Device::Cpu);
     let r = table["r"].as_i64().unwrap();
     for (kind, init) in [("kaiming", Init::KaimingUniform), ("gaussian", Init::Gaussian)] {
         for width in [64, 32] {
@@ -95,7 +95,7 @@ fn fresh_adapters_have_the_spread_of_pefts() {
             let pooled: Vec<f64> = (0..40)
                 .flat_map(|seed| {
                     let spec = LoraSpec { r, init, target_modules: Targets::AllLinear, ..LoraSpec::default() };
-                    let adapter = Adapter::new(spec, &config, seed, Device::Cpu).unwrap();
+                    let adapter = Adapter::new(spec, &decoder, seed).unwrap();
                     let of_width = adapter.targets.iter().filter(|target| target.linear.in_features == width);
                     let matrices: Vec<f64> = of_width
                         .flat_map(|target| {

@@ -1,7 +1,7 @@
 //! Models and their adapters.
 
 use crate::hub::{self, Hub};
-use crate::lora::{peft, LoadOptions};
+use crate::lora::{peft, residual, LoadOptions};
 use crate::model::{device, Config};
 use crate::script::convert::RhaiResultOf;
 use crate::script::downloads::Downloads;
@@ -87,12 +87,13 @@ pub mod functions {
             &Hub::from_env()?,
             &mut Downloads::new(&State::of(&context)?),
         )?)?;
-        let (base, trainable) = (config.parameter_count(), lora::adapter::trainable_count(&spec, &config)?);
+        let trainable = lora::adapter::trainable_count(&spec, &config)?;
+        let (base, added) = (config.parameter_count(), lora::adapter::added_count(&spec, &config)?);
         let mut counts = Map::new();
         counts.insert("parameters".into(), (base as i64).into());
         counts.insert("trainable".into(), (trainable as i64).into());
-        counts.insert("all".into(), ((base + trainable) as i64).into());
-        counts.insert("line".into(), lora::adapter::count_line(trainable, base + trainable).into());
+        counts.insert("all".into(), ((base + added) as i64).into());
+        counts.insert("line".into(), lora::adapter::count_line(trainable, base + added).into());
         Ok(counts)
     }
 
@@ -141,12 +142,19 @@ pub mod functions {
     /// Options: `r` (8), `alpha` (8), `dropout` (0), `target_modules` (["q_proj", "v_proj"]; an
     /// array of names, "all-linear", or a regular expression over the full name),
     /// `exclude_modules`, `layers_to_transform`, `rank_pattern`, `alpha_pattern` (maps from name
-    /// to number), `use_rslora` (false), `init` (true; "gaussian"), `name` ("default"), `seed`
-    /// (42). peft's names (`lora_alpha`, `lora_dropout` …) work too.
+    /// to number), `use_rslora` (false), `init` (true; "gaussian"; "pissa" and "olora", which begin
+    /// with a part of the base that is then subtracted from it), `use_dora` (false), `bias` ("none";
+    /// "all", "lora_only"), `modules_to_save` ([]: linear layers, "lm_head", "embed_tokens" that are
+    /// trained whole, in copies), `name` ("default"), `seed` (42). peft's names (`lora_alpha`,
+    /// `lora_dropout`, `init_lora_weights` …) work too. docs/variants.md says what each variant does.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 8, alpha: 16, target_modules: "all-linear" });
+    /// model.print_trainable_parameters();
+    /// model.add_lora(#{ name: "dora", r: 8, alpha: 16, use_dora: true });
+    /// model.add_lora(#{ name: "pissa", r: 8, alpha: 16, init_lora_weights: "pissa" });
+    /// model.add_lora(#{ name: "head", r: 8, alpha: 16, modules_to_save: ["lm_head"] });
     /// model.print_trainable_parameters();
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
@@ -269,14 +277,39 @@ pub mod functions {
     /// model.add_lora(#{ r: 4 });
     /// model.save_adapter("runs/adapter");
     /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
+    #[rhai_fn(name = "save_adapter", global, pure, return_raw, volatile)]
     pub fn save_adapter(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
+        save_adapter_with(context, model, folder, Map::new())
+    }
+
+    /// Save the active adapter, as it is or turned into an ordinary LoRA.
+    ///
+    /// Options: `as_lora` (false; true writes a PiSSA or OLoRA adapter as a LoRA of twice the rank
+    /// over the original base, which every program reads).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4, init: "pissa" });
+    /// model.save_adapter("runs/adapter", #{ as_lora: true });
+    /// ```
+    #[rhai_fn(name = "save_adapter", global, pure, return_raw, volatile)]
+    pub fn save_adapter_with(
+        context: NativeCallContext,
+        model: &mut Model,
+        folder: &str,
+        options: Map,
+    ) -> RhaiResultOf<()> {
+        let mut options = Options::new("save_adapter", options);
+        let as_lora = options.take("as_lora", false)?;
+        options.finish()?;
         let model = model.read()?;
-        let adapter = model.adapted.adapter(None)?;
+        let (adapter, config) = (model.adapted.adapter(None)?, &model.decoder().config);
+        let converted = if as_lora { Some(residual::to_lora(adapter, config)?) } else { None };
+        let adapter = converted.as_ref().unwrap_or(adapter);
         peft::save(adapter, &model.name, Path::new(folder))?;
         model.save_tokenizer(Path::new(folder))?;
         let state = State::of(&context)?;
-        for note in peft::deployment_notes(adapter, &model.decoder().config) {
+        for note in peft::deployment_notes(adapter, config) {
             state.note(&note);
         }
         Ok(())
@@ -305,7 +338,7 @@ pub mod functions {
         options.finish()?;
         let mut model = model.write()?;
         let folder = hub::resolve_model(folder, &Hub::from_env()?, &mut Downloads::new(&State::of(&context)?))?.path;
-        let adapter = peft::load(&folder, &model.decoder().config, model.decoder().device)?;
+        let adapter = peft::load(&folder, model.decoder())?;
         Ok(model.adapted.insert(&name, adapter)?)
     }
 

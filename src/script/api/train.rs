@@ -119,7 +119,8 @@ pub mod functions {
 
     /// AdamW over what the model trains: the active adapter, or all weights after `train_all`.
     ///
-    /// Options: `lr` (2e-4), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay` (0).
+    /// Options: `lr` (2e-4), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay` (0),
+    /// `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes learn at `lr` times this).
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -266,7 +267,8 @@ pub mod functions {
     /// `data` is what `tokenize` gives, or a split of it: then the loss on the held-out rows is
     /// measured too. Options: `steps` (0: by epochs), `epochs` (3), `batch` (8), `accumulation`
     /// (1), `lr` (2e-4), `schedule` ("linear"; "cosine", "constant"), `warmup` (0; below 1 a share
-    /// of the steps), `weight_decay` (0), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8),
+    /// of the steps), `weight_decay` (0), `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes
+    /// learn at `lr` times this), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8),
     /// `max_grad_norm` (1), `seed` (42), `log_every` (10), `eval_every` (0: at the end only),
     /// `eval_batch` (8), `early_stopping` (0: evaluations without improvement), `keep_best`
     /// (false), `gradient_checkpointing` (false; true computes activations twice instead of holding

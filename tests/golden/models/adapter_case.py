@@ -6,14 +6,14 @@ from safetensors.torch import save_file
 
 import golden
 from cases import Case
-from store import HERE, VERSIONS, batch_tensors, counts, fresh, load_adapter, prefixed, write_json
+from store import HERE, VERSIONS, base_folder, batch_tensors, counts, fresh, load_adapter, prefixed, write_json
 from tiny import load_base, save_adapter, save_base
 
 STEPS, MICRO = 20, 2
 
 
-def training_settings(case: Case, model, batches) -> dict:
-    """Settings of the training run; the clipping norm is found by a run without clipping."""
+def training_settings(case: Case, model, batches, measure: bool = True) -> dict:
+    """Settings of the training run; the clipping norm is found by a run without clipping, unless told not to."""
     settings = {
         "steps": STEPS,
         "gradient_accumulation_steps": MICRO,
@@ -25,7 +25,8 @@ def training_settings(case: Case, model, batches) -> dict:
         "warmup_steps": 3,
         "max_grad_norm": 1e9,
     }
-    settings["max_grad_norm"] = golden.clipping_norm(golden.train(model, batches, settings)["grad_norms"])
+    if measure:
+        settings["max_grad_norm"] = golden.clipping_norm(golden.train(model, batches, settings)["grad_norms"])
     return settings
 
 
@@ -50,7 +51,7 @@ def train_pair(folder: Path, settings: dict, batches) -> tuple[dict, dict, dict]
 
 def forward_golden(folder: Path, batch) -> tuple[dict, dict, dict]:
     """Logits, losses and gradients of the base and of the adapter: tensors, numbers, and f32 against f64."""
-    base, model, wide = load_base(folder), load_adapter(folder), load_adapter(folder, double=True)
+    base, model, wide = load_base(base_folder(folder)), load_adapter(folder), load_adapter(folder, double=True)
     base_logits, adapter_logits = golden.logits_of(base, batch), golden.logits_of(model, batch)
     gradients = golden.gradients(model, batch)
     tensors = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}

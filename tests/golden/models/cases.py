@@ -296,3 +296,160 @@ FULL_CASES = [
         spare_norms=True,
     ),
 ]
+
+
+@dataclass
+class Variant:
+    """An adapter of another kind over the base of a case above."""
+
+    name: str
+    base: str
+    about: str
+    lora: dict
+    lr: float = 5e-3
+    schedule: str = "linear"
+    loraplus: float | None = None  # the learning-rate ratio of LoRA+
+    lengths: list[int] = field(default_factory=lambda: [16, 11, 7])
+
+
+VARIANTS = [
+    Variant(
+        name="dora_qwen2",
+        base="qwen2_tied",
+        about="DoRA on seven targets, three of them with biases",
+        lora={"r": 4, "lora_alpha": 8, "use_dora": True, "target_modules": SEVEN},
+    ),
+    Variant(
+        name="dora_llama",
+        base="llama_untied_gqa",
+        about="DoRA with rsLoRA, rank_pattern and alpha_pattern, the output head among its targets",
+        lora={
+            "r": 4,
+            "lora_alpha": 6,
+            "use_dora": True,
+            "use_rslora": True,
+            "target_modules": ["q_proj", "down_proj", "lm_head"],
+            "rank_pattern": {"q_proj": 6, "layers.1.mlp.down_proj": 1},
+            "alpha_pattern": {"down_proj": 3},
+        },
+        schedule="cosine",
+    ),
+    Variant(
+        name="dora_dropout_llama",
+        base="llama_bias",
+        about="DoRA with dropout, where the base's product is taken once more, of the dropped input",
+        lora={"r": 4, "lora_alpha": 8, "lora_dropout": 0.25, "use_dora": True, "target_modules": ["v_proj", "up_proj"]},
+    ),
+    Variant(
+        name="dropout_qwen2",
+        base="qwen2_tied",
+        about="plain LoRA with dropout",
+        lora={"r": 4, "lora_alpha": 8, "lora_dropout": 0.2, "target_modules": ["q_proj", "down_proj"]},
+    ),
+    Variant(
+        name="pissa_qwen2",
+        base="qwen2_untied_gqa",
+        about="PiSSA: the base is a residual",
+        lora={"r": 4, "lora_alpha": 8, "init_lora_weights": "pissa", "target_modules": ATTENTION},
+        lr=1e-3,
+    ),
+    Variant(
+        name="pissa_llama",
+        base="llama_tied",
+        about="PiSSA with dropout and a rank_pattern",
+        lora={
+            "r": 4,
+            "lora_alpha": 4,
+            "lora_dropout": 0.2,
+            "init_lora_weights": "pissa",
+            "target_modules": ["q_proj", "down_proj"],
+            "rank_pattern": {"down_proj": 2},
+        },
+        lr=1e-3,
+    ),
+    Variant(
+        name="olora_qwen2",
+        base="qwen2_mha",
+        about="OLoRA: the base is a residual",
+        lora={"r": 3, "lora_alpha": 3, "init_lora_weights": "olora", "target_modules": ["q_proj", "v_proj"]},
+        lr=1e-3,
+    ),
+    Variant(
+        name="olora_llama",
+        base="llama_untied_gqa",
+        about="OLoRA on an MLP, whose matrices are tall and wide",
+        lora={"r": 4, "lora_alpha": 2, "init_lora_weights": "olora", "target_modules": ["up_proj", "down_proj"]},
+        lr=1e-3,
+        schedule="cosine",
+    ),
+    Variant(
+        name="pissa_dora_llama",
+        base="llama_bias",
+        about="DoRA over PiSSA's residual base, with dropout",
+        lora={
+            "r": 4,
+            "lora_alpha": 8,
+            "lora_dropout": 0.1,
+            "use_dora": True,
+            "init_lora_weights": "pissa",
+            "target_modules": ["k_proj", "gate_proj"],
+        },
+        lr=1e-3,
+    ),
+    Variant(
+        name="saved_qwen2",
+        base="qwen2_tied",
+        about="modules_to_save: embeddings and output head, tied in the base, are two copies",
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
+        lr=2e-3,
+    ),
+    Variant(
+        name="saved_llama",
+        base="llama_bias",
+        about="modules_to_save: the output head of a tied base, and a layer with a bias that is a target too",
+        lora={
+            "r": 2,
+            "lora_alpha": 4,
+            "target_modules": ["q_proj", "o_proj"],
+            "modules_to_save": ["lm_head", "o_proj"],
+        },
+        lr=2e-3,
+    ),
+    Variant(
+        name="bias_qwen2",
+        base="qwen2_untied_gqa",
+        about="bias all: k_proj has one and is no target",
+        lora={"r": 4, "lora_alpha": 8, "bias": "all", "target_modules": ["q_proj", "v_proj"]},
+    ),
+    Variant(
+        name="bias_llama",
+        base="llama_bias",
+        about="bias lora_only, under DoRA",
+        lora={"r": 4, "lora_alpha": 8, "bias": "lora_only", "use_dora": True, "target_modules": ["q_proj", "down_proj"]},
+    ),
+    Variant(
+        name="loraplus_qwen2",
+        base="qwen2_tied",
+        about="LoRA+ over DoRA, biases and a saved module: which of them take the larger rate",
+        # Not the bias of k_proj: its gradient is all rounding, which Adam makes large.
+        lora={
+            "r": 4,
+            "lora_alpha": 8,
+            "bias": "lora_only",
+            "use_dora": True,
+            "target_modules": ["q_proj", "down_proj"],
+            "modules_to_save": ["lm_head"],
+        },
+        lr=1e-3,
+        loraplus=4.0,
+    ),
+    Variant(
+        name="loraplus_llama",
+        base="llama_tied",
+        about="LoRA+ with a ratio of 16",
+        lora={"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"]},
+        lr=1e-3,
+        schedule="cosine",
+        loraplus=16.0,
+    ),
+]

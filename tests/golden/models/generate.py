@@ -18,13 +18,15 @@ import full_case
 import older_adapters
 import packed_case
 import tables
-from cases import BF16_CASES, CASES, FULL_CASES
+import variant_case
+from cases import BF16_CASES, CASES, FULL_CASES, VARIANTS
 
-# Later ones read what earlier ones wrote: packed cases and older adapters lie over adapter cases.
+# Later ones read what earlier ones wrote: variants, packed cases and older adapters lie over adapter cases.
 JOBS = (
     {case.name: (adapter_case.generate, case) for case in CASES}
     | {case.name: (bf16_case.generate, case) for case in BF16_CASES}
     | {case.name: (full_case.generate, case) for case in FULL_CASES}
+    | {case.name: (variant_case.generate, case) for case in VARIANTS}
     | {name: (packed_case.generate, name) for name in packed_case.PACKED}
     | {"pefts": (older_adapters.generate, "pefts")}
     | {name: (function, name) for name, function in tables.JOBS.items()}

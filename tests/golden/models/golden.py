@@ -4,8 +4,10 @@ import statistics
 
 import torch
 import torch.nn.functional as F
+from peft.optimizers import create_loraplus_optimizer
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
+import dropout
 from tiny import generator
 
 IGNORED = -100
@@ -78,12 +80,14 @@ def mean_loss(model, batch) -> torch.Tensor:
 
 
 def trainable(model) -> dict[str, torch.nn.Parameter]:
-    """Trainable parameters by the base model's module path: PEFT's prefix and adapter name removed."""
-    return {
-        name.removeprefix("base_model.model.").replace(".default.", "."): weight
-        for name, weight in model.named_parameters()
-        if weight.requires_grad
-    }
+    """Trainable parameters by the names that PEFT saves them under, without its prefix."""
+    return {saved_name(name): weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def saved_name(name: str) -> str:
+    """The name of a parameter in a saved adapter: PEFT's prefix, adapter name and wrappers removed."""
+    name = name.removeprefix("base_model.model.").replace(".default.", ".").replace(".modules_to_save.", ".")
+    return name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
 
 
 def gradients(model, batch) -> dict[str, torch.Tensor]:
@@ -109,18 +113,26 @@ def parameter_groups(model, settings: dict) -> list[dict]:
     return groups
 
 
+def optimizer_of(model, settings: dict) -> torch.optim.Optimizer:
+    """torch's AdamW, or PEFT's LoRA+ over it."""
+    how = {"lr": settings["lr"], "betas": tuple(settings["betas"]), "eps": settings["eps"]}
+    if "loraplus_lr_ratio" in settings:
+        how |= {"loraplus_lr_ratio": settings["loraplus_lr_ratio"], "loraplus_weight_decay": settings["weight_decay"]}
+        return create_loraplus_optimizer(model, torch.optim.AdamW, **how)
+    return torch.optim.AdamW(parameter_groups(model, settings), **how)
+
+
 def train(model, batches: list[list[dict]], settings: dict) -> dict[str, list[float]]:
     """AdamW over windows of micro-batches, the loss of a window divided by all labels in that window."""
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, settings), lr=settings["lr"], betas=tuple(settings["betas"]), eps=settings["eps"]
-    )
+    optimizer = optimizer_of(model, settings)
     scheduler = SCHEDULES[settings["schedule"]](optimizer, settings["warmup_steps"], settings["steps"])
     record = {"losses": [], "grad_norms": [], "lrs": []}
-    for window in batches:
+    for step, window in enumerate(batches):
         labels = sum(label_count(micro["labels"]) for micro in window)
         optimizer.zero_grad()
         total = 0.0
-        for micro in window:
+        for number, micro in enumerate(window):
+            dropout.begin(model, step, number)
             loss = loss_sum(logits_of(model, micro), micro["labels"]) / labels
             loss.backward()
             total += loss.item()

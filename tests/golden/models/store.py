@@ -11,8 +11,11 @@ import torch
 import transformers
 from peft import PeftModel
 
+import dropout
+from cases import VARIANTS
 from tiny import load_base
 
+BASES = {case.name: case.base for case in VARIANTS}
 HERE = Path(__file__).resolve().parent
 VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
 
@@ -29,10 +32,17 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
+def base_folder(folder: Path) -> Path:
+    """Where the base of a case lies: with an older case for a variant, else in its own folder."""
+    return folder.parent / BASES.get(folder.name, folder.name)
+
+
 def load_adapter(folder: Path, double: bool = False, **how):
-    """Base and adapter as stored, in f32, or with every weight and product in f64."""
-    model = PeftModel.from_pretrained(load_base(folder, **how), folder / "adapter", is_trainable=True)
-    return model.double() if double else model
+    """Base and adapter as stored, in f32, or with every weight and product in f64; with lorhai's dropout."""
+    base = load_base(base_folder(folder), **how)
+    model = PeftModel.from_pretrained(base, folder / "adapter", is_trainable=True)
+    dropout.install(model)
+    return model.double().eval() if double else model.eval()
 
 
 def counts(model) -> dict:

@@ -1,0 +1,103 @@
+//! What variants begin with, and what becomes of them on disk. Their logits, gradients and
+//! training runs are compared in `adapters`, with those of all other cases.
+
+use crate::common::*;
+use lorhai::lora::residual::to_lora;
+use lorhai::lora::{peft, Adapter, AdapterSet, LoraSpec};
+use lorhai::model::NoAdapters;
+use tch::{Device, Kind, Tensor};
+
+/// Weights of a fresh adapter against PEFT's: a decomposition in f32.
+const FRESH_NMSE: f64 = 1e-10;
+
+fn variants() -> impl Iterator<Item = Case> {
+    cases("adapter").into_iter().filter(|case| case.json["base"].is_string())
+}
+
+fn spec(case: &Case) -> LoraSpec {
+    let text = std::fs::read_to_string(case.folder.join("adapter/adapter_config.json")).unwrap();
+    peft::spec_from_json(&serde_json::from_str(&text).unwrap()).unwrap()
+}
+
+fn double(x: &Tensor) -> Tensor {
+    x.detach().to_kind(Kind::Double)
+}
+
+#[test]
+fn fresh_variants_begin_as_pefts() {
+    for case in variants() {
+        let decoder = case.decoder(Device::Cpu);
+        let adapter = Adapter::new(spec(&case), &decoder, 3).unwrap();
+        let mut compared = 0;
+        for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
+            let Ok(fresh) = case.tensors.tensor(&format!("fresh.{name}")) else { continue };
+            compared += 1;
+            // Columns of A and B may change signs together: the products may not.
+            let (found, expected) = match name.strip_suffix("lora_A.weight") {
+                None if name.ends_with("lora_B.weight") => continue,
+                None => (double(leaf), double(&fresh)),
+                Some(layer) => {
+                    let b = format!("{layer}lora_B.weight");
+                    let ours = double(adapter.parameters.leaf(&b).unwrap()).matmul(&double(leaf));
+                    (ours, double(&case.tensor(&format!("fresh.{b}"))).matmul(&double(&fresh)))
+                }
+            };
+            within(&case, name, nmse(&found, &expected), FRESH_NMSE);
+        }
+        let visible = case.tensor("attention_mask").unsqueeze(-1);
+        let found = logits(&decoder, &case.batch(""), &AdapterSet::one(&adapter, None)) * visible;
+        let off = within(&case, "fresh", nmse(&found, &case.tensor("base_logits")), LOGITS_NMSE);
+        println!("{:<20} {compared} tensors compared, a fresh adapter changes the logits by {off:.1e}", case.name);
+    }
+}
+
+#[test]
+fn every_variant_comes_back_from_disk() {
+    for case in variants() {
+        let decoder = case.decoder(Device::Cpu);
+        let adapter = case.adapter(&decoder);
+        let folder = tempfile::tempdir().unwrap();
+        peft::save(&adapter, "base", folder.path()).unwrap();
+        let again = peft::load(folder.path(), &decoder).unwrap();
+        assert_eq!(again.parameters.names(), adapter.parameters.names());
+        assert!(again.parameters.flat().equal(adapter.parameters.flat()), "{}", case.name);
+        assert_eq!(again.spec, adapter.spec, "{}", case.name);
+        let of = |adapter: &Adapter| logits(&decoder, &case.batch(""), &AdapterSet::one(adapter, None));
+        assert!(of(&again).equal(&of(&adapter)), "{}: other logits", case.name);
+    }
+}
+
+#[test]
+fn a_residual_adapter_is_an_ordinary_lora_of_twice_the_rank() {
+    let mut converted = 0;
+    for case in variants() {
+        let decoder = case.decoder(Device::Cpu);
+        let adapter = case.adapter(&decoder);
+        if !adapter.spec.init.takes_from_base() || adapter.spec.use_dora {
+            assert!(to_lora(&adapter, &decoder.config).is_err(), "{}", case.name);
+            continue;
+        }
+        converted += 1;
+        let lora = to_lora(&adapter, &decoder.config).unwrap();
+        assert_eq!(lora.targets[0].r, 2 * adapter.targets[0].r);
+        let folder = tempfile::tempdir().unwrap();
+        peft::save(&lora, "base", folder.path()).unwrap();
+        let lora = peft::load(folder.path(), &decoder).unwrap();
+        let visible = case.tensor("attention_mask").unsqueeze(-1);
+        let found = logits(&decoder, &case.batch(""), &AdapterSet::one(&lora, None)) * visible;
+        within(&case, "as LoRA", nmse(&found, &case.tensor("adapter_logits")), LOGITS_NMSE);
+    }
+    assert!(converted >= 4);
+}
+
+#[test]
+fn the_base_is_not_written_to() {
+    for case in variants() {
+        let decoder = case.decoder(Device::Cpu);
+        let of = || logits(&decoder, &case.batch(""), &NoAdapters);
+        let before = of();
+        let mut adapter = case.adapter(&decoder);
+        train_as_told(&case, &decoder, &mut adapter);
+        assert!(of().equal(&before), "{}", case.name);
+    }
+}
