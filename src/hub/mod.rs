@@ -14,6 +14,7 @@ mod observe;
 mod settings;
 mod snapshot;
 mod stoppable;
+pub mod gguf;
 pub mod tokenizer;
 pub mod weights;
 

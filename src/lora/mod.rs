@@ -4,7 +4,9 @@
 
 pub mod adapter;
 pub mod dropout;
+pub mod gguf;
 pub mod init;
+pub mod merge;
 pub mod model;
 pub mod peft;
 pub mod resident;
