@@ -35,7 +35,14 @@ pub struct MergeOptions {
 impl Default for MergeOptions {
     fn default() -> Self {
         let (adapter, text) = (None, None);
-        MergeOptions { adapter, dtype: "auto".into(), max_shard_size: 5_000_000_000, tolerance: 0.01, force: false, text }
+        MergeOptions {
+            adapter,
+            dtype: "auto".into(),
+            max_shard_size: 5_000_000_000,
+            tolerance: 0.01,
+            force: false,
+            text,
+        }
     }
 }
 
@@ -108,8 +115,11 @@ pub fn save_merged(model: &Model, folder: &Path, options: &MergeOptions) -> Resu
     let name = options.adapter.as_deref().or(model.adapted.active_name()).unwrap_or_default();
     let certificate = rounding.certificate(name, device::dtype_name(dtype), found, options.tolerance);
     if !certificate.within_tolerance && !options.force {
-        return Err(Error::new(Kind::Numeric, format!("the merged model lies too far from base and adapter: {certificate}"))
-            .with_hint("save it with dtype \"f32\", keep the adapter unmerged, raise `tolerance`, or give force: true"));
+        return Err(Error::new(
+            Kind::Numeric,
+            format!("the merged model lies too far from base and adapter: {certificate}"),
+        )
+        .with_hint("save it with dtype \"f32\", keep the adapter unmerged, raise `tolerance`, or give force: true"));
     }
     files::write_json(&part.path().join(FILE), &certificate)?;
     files::replace_folder(part, folder)?;
@@ -130,7 +140,10 @@ fn saved_dtype(text: &str, loaded: Dtype) -> Result<Dtype> {
 /// Only what an earlier merge wrote, or an empty folder, is replaced.
 fn refuse_target(model: &Model, folder: &Path) -> Result<()> {
     let holds_files = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    let is_base = model.folder.as_ref().is_some_and(|base| base.canonicalize().ok() == folder.canonicalize().ok() && folder.exists());
+    let is_base = model
+        .folder
+        .as_ref()
+        .is_some_and(|base| base.canonicalize().ok() == folder.canonicalize().ok() && folder.exists());
     if is_base || (holds_files && !folder.join(FILE).is_file()) {
         bail!(Kind::Input, "`{}` holds files that are no merged model", folder.display(); hint: "give a new or empty folder");
     }

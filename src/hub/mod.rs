@@ -6,6 +6,7 @@
 mod cache;
 mod dataset;
 mod download;
+pub mod gguf;
 mod http;
 mod local;
 mod model;
@@ -14,7 +15,6 @@ mod observe;
 mod settings;
 mod snapshot;
 mod stoppable;
-pub mod gguf;
 pub mod tokenizer;
 pub mod weights;
 

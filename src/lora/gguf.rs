@@ -36,8 +36,7 @@ pub fn write(path: &Path, adapter: &Adapter, config: &Config, title: &str, block
     ];
     let (mut planned, mut tensors) = (Vec::new(), HashMap::new());
     for target in &adapter.targets {
-        let low_rank =
-            adapter.low_rank(&target.linear).ok_or_else(|| Error::bug("a target without matrices"))?;
+        let low_rank = adapter.low_rank(&target.linear).ok_or_else(|| Error::bug("a target without matrices"))?;
         let b = low_rank.b.f_detach()?.f_mul_scalar(target.scale * target.r as f64 / alpha)?;
         let matrices = [low_rank.a.f_detach()?, interleave(config, &target.linear.name, &b)?];
         for (name, matrix) in names(target)?.into_iter().zip(matrices) {
@@ -55,7 +54,8 @@ pub fn write(path: &Path, adapter: &Adapter, config: &Config, title: &str, block
 /// The one alpha of the file: the commonest scale · rank of the layers, 0 left out, which
 /// llama.cpp takes for "no scale".
 fn alpha(targets: &[Target]) -> f64 {
-    let products: Vec<f64> = targets.iter().map(|target| target.scale * target.r as f64).filter(|x| *x != 0.0).collect();
+    let products: Vec<f64> =
+        targets.iter().map(|target| target.scale * target.r as f64).filter(|x| *x != 0.0).collect();
     let count = |wanted: f64| products.iter().filter(|x| **x == wanted).count();
     products.iter().copied().max_by_key(|&product| count(product)).unwrap_or(1.0)
 }
@@ -82,7 +82,12 @@ pub fn read(file: &Gguf, spec: LoraSpec, config: &Config, device: Device) -> Res
     }
     let arch = file.setting("general.architecture").and_then(Value::as_text);
     if arch != Some(architecture(config.family)) {
-        bail!(Kind::Model, "the GGUF adapter is for {}, this model is {}", arch.unwrap_or("?"), architecture(config.family));
+        bail!(
+            Kind::Model,
+            "the GGUF adapter is for {}, this model is {}",
+            arch.unwrap_or("?"),
+            architecture(config.family)
+        );
     }
     let Some(alpha) = file.setting(ALPHA).and_then(Value::as_number) else {
         bail!(Kind::Model, "the GGUF adapter lacks `{ALPHA}`");

@@ -57,10 +57,8 @@ impl Gguf {
 
     /// The tensor as f32, in its shape, on the CPU.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
-        let entry = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| Error::model(format!("the GGUF file lacks the tensor `{name}`")))?;
+        let entry =
+            self.tensors.get(name).ok_or_else(|| Error::model(format!("the GGUF file lacks the tensor `{name}`")))?;
         let bytes = self.pages.get(entry.bytes.clone()).ok_or_else(|| Error::bug("tensor lies outside its file"))?;
         Ok(Tensor::f_from_slice(&entry.block.decode(bytes))?.f_reshape(&entry.shape)?)
     }

@@ -23,7 +23,8 @@ const BYTE: i32 = 6;
 const NO_MERGE: f32 = -1e6;
 
 /// How Qwen's tokenizers split text, from their tokenizer.json.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// How Llama 3's do.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -66,7 +67,8 @@ pub fn vocabulary(tokenizer: &Tokenizer, rows: usize) -> Result<Settings> {
 
 /// The text and kind of each of `rows` ids.
 fn tokens(tokenizer: &Tokenizer, rows: usize, sentencepiece: bool) -> Result<(Vec<String>, Vec<i32>)> {
-    let added: HashMap<u32, String> = tokenizer.added_tokens().into_iter().map(|token| (token.id, token.text)).collect();
+    let added: HashMap<u32, String> =
+        tokenizer.added_tokens().into_iter().map(|token| (token.id, token.text)).collect();
     if let Some(beyond) = added.keys().find(|id| **id as usize >= rows) {
         bail!(Kind::Data, "GGUF: the token {beyond} has no row in the embedding, which has {rows}"; hint: "the tokenizer belongs to another model");
     }
@@ -116,9 +118,8 @@ fn scores<'a>(tokens: &'a [String], merges: &[(String, String)]) -> impl Iterato
 
 /// Whether text gets a space in front, as sentencepiece's `add_dummy_prefix` does.
 fn adds_space(json: &Json) -> bool {
-    let prepends = |step: &Json| {
-        step["type"] == "Prepend" || (step["type"] == "Metaspace" && step["prepend_scheme"] != "never")
-    };
+    let prepends =
+        |step: &Json| step["type"] == "Prepend" || (step["type"] == "Metaspace" && step["prepend_scheme"] != "never");
     steps(&json["normalizer"]).chain(steps(&json["pre_tokenizer"])).any(prepends)
 }
 

@@ -57,14 +57,8 @@ fn plan(sizes: &[(String, u64)], limit: u64) -> Vec<Vec<&str>> {
 
 /// "5GB" as 5,000,000,000 bytes, "5GiB" as 5 · 2³⁰, as transformers reads them.
 pub fn parse_size(text: &str) -> Result<u64> {
-    const UNITS: [(&str, u64); 6] = [
-        ("KIB", 1 << 10),
-        ("MIB", 1 << 20),
-        ("GIB", 1 << 30),
-        ("KB", 1_000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-    ];
+    const UNITS: [(&str, u64); 6] =
+        [("KIB", 1 << 10), ("MIB", 1 << 20), ("GIB", 1 << 30), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
     let upper = text.trim().to_uppercase();
     let parsed = UNITS.iter().find_map(|(unit, bytes)| {
         let number: f64 = upper.strip_suffix(unit)?.trim().parse().ok()?;

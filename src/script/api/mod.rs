@@ -5,6 +5,7 @@
 //! A new area: a file here and an entry in [`AREAS`].
 
 mod data;
+mod export;
 mod host;
 mod model;
 mod numbers;
@@ -43,6 +44,13 @@ pub const AREAS: &[Area] = &[
         about: "Loading models, adding, choosing and saving LoRA adapters, generating text.",
         manifest: &model::functions::RHAI_MANIFEST,
         documented: || exported_module!(model::functions),
+        extend: |_| {},
+    },
+    Area {
+        title: "Merging and export",
+        about: "Adapters merged into weights, with a certificate; files for llama.cpp and Ollama.",
+        manifest: &export::functions::RHAI_MANIFEST,
+        documented: || exported_module!(export::functions),
         extend: |_| {},
     },
     Area {
