@@ -73,13 +73,6 @@ fn names(target: &Target) -> Result<[String; 2]> {
 /// `Kind::Model` where the file lacks one of its tensors or holds others: an adapter of which
 /// nothing fits the model would else pass for one that changes nothing.
 pub fn read(file: &Gguf, spec: LoraSpec, config: &Config, device: Device) -> Result<Adapter> {
-    let mut adapter = Adapter::zeros(spec, config, Dtype::Float, device)?;
-    let expected = adapter.targets.iter().map(names).collect::<Result<Vec<_>>>()?.concat();
-    let found = file.names().count();
-    let matched = expected.iter().filter(|name| file.has(name)).count();
-    if matched == 0 || matched != expected.len() || matched != found {
-        bail!(Kind::Model, "the GGUF adapter matches {matched} of the {} tensors that this model needs, and holds {found}", expected.len(); hint: "it was made for another model or another choice of layers");
-    }
     let arch = file.setting("general.architecture").and_then(Value::as_text);
     if arch != Some(architecture(config.family)) {
         bail!(
@@ -88,6 +81,13 @@ pub fn read(file: &Gguf, spec: LoraSpec, config: &Config, device: Device) -> Res
             arch.unwrap_or("?"),
             architecture(config.family)
         );
+    }
+    let mut adapter = Adapter::zeros(spec, config, Dtype::Float, device)?;
+    let expected = adapter.targets.iter().map(names).collect::<Result<Vec<_>>>()?.concat();
+    let found = file.names().count();
+    let matched = expected.iter().filter(|name| file.has(name)).count();
+    if matched == 0 || matched != expected.len() || matched != found {
+        bail!(Kind::Model, "the GGUF adapter matches {matched} of the {} tensors that this model needs, and holds {found}", expected.len(); hint: "it was made for another model or another choice of layers");
     }
     let Some(alpha) = file.setting(ALPHA).and_then(Value::as_number) else {
         bail!(Kind::Model, "the GGUF adapter lacks `{ALPHA}`");

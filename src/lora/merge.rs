@@ -1,8 +1,9 @@
 //! An adapter added into the weights, as PEFT merges: W + ΔW with ΔW = B A · scale.
 //!
-//! ΔW is computed in the adapter's f32, rounded to the dtype of W, and the sum is rounded
-//! again. In memory the touched layers get new tensors and the old ones are kept, so that
-//! unmerging is exact; the mapped files of the base are never written to.
+//! ΔW and the sum are computed in the adapter's f32 and rounded once to the dtype of W, as
+//! `merge_and_unload()` does (its `safe_merge` rounds ΔW by itself first). In memory the
+//! touched layers get new tensors and the old ones are kept, so that unmerging is exact; the
+//! mapped files of the base are never written to.
 
 use super::adapter::{Adapter, LowRank};
 use super::resident::AdaptedModel;
@@ -53,11 +54,12 @@ pub fn delta(low_rank: &LowRank) -> Result<Tensor> {
 pub fn merged(weight: &Tensor, low_rank: &LowRank) -> Result<(Tensor, Rounding)> {
     let weight = weight.f_detach()?;
     let delta = delta(low_rank)?;
-    let sum = weight.f_add(&delta.f_to_kind(weight.f_kind()?)?)?;
+    let wide = weight.f_to_kind(Dtype::Float)?;
+    let sum = wide.f_add(&delta)?.f_to_kind(weight.f_kind()?)?;
     if sum.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
         bail!(Kind::Numeric, "the merged weight is not finite"; hint: "the adapter's training diverged, or its values do not fit the dtype: look at its loss, or merge in f32");
     }
-    let kept = sum.f_to_kind(Dtype::Float)?.f_sub(&weight.f_to_kind(Dtype::Float)?)?;
+    let kept = sum.f_to_kind(Dtype::Float)?.f_sub(&wide)?;
     let squared = |x: &Tensor| Ok::<_, Error>(x.f_norm()?.f_double_value(&[])?.powi(2));
     let rounding = Rounding { wanted: squared(&delta)?, lost: squared(&delta.f_sub(&kept)?)? };
     Ok((sum, rounding))
