@@ -92,17 +92,16 @@ impl std::fmt::Display for Certificate {
 /// `Kind::Numeric` above the tolerance. Nothing is then left on disk.
 pub fn save_merged(model: &Model, folder: &Path, options: &MergeOptions) -> Result<Certificate> {
     model.adapted.refuse_merged()?;
-    if !(options.tolerance >= 0.0) {
+    if options.tolerance.is_nan() || options.tolerance < 0.0 {
         bail!(Kind::Input, "`tolerance`: expected a number of at least 0, found {}", options.tolerance);
     }
     let adapter = model.adapted.adapter(options.adapter.as_deref())?;
     let dtype = saved_dtype(&options.dtype, model.decoder().dtype)?;
+    let ids = sample(options.text.as_deref(), model.tokenizer().ok(), model.decoder().config.vocab_size)?;
     refuse_target(model, folder)?;
     let part = files::temporary_beside(folder)?;
     let weights = MergedWeights::new(model.decoder(), Some(adapter), dtype)?;
     let rounding = write_folder(model, &weights, dtype, options.max_shard_size, part.path())?;
-
-    let ids = sample(options.text.as_deref(), model.tokenizer().ok(), weights.config.vocab_size)?;
     let set = AdapterSet::one(adapter, None);
     let reference = Side { decoder: model.decoder(), adapters: &set };
     // f16 is for storing: the decoder computes in f32 or bf16.

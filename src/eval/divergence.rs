@@ -46,28 +46,32 @@ pub struct Divergence {
     pub candidate_perplexity: f64,
 }
 
-/// The ids of `text`, or of the default text; without a tokenizer, random ones.
+/// The ids of `text`, or of the default text; without a tokenizer, random ones. At least two.
 pub fn sample(text: Option<&str>, tokenizer: Option<&Tokenizer>, vocab_size: i64) -> Result<Vec<i64>> {
-    match (tokenizer, text) {
-        (Some(tokenizer), text) => {
-            Ok(tokenizer.encode(text.unwrap_or(TEXT), true)?.into_iter().map(i64::from).collect())
+    let ids: Vec<i64> = match (tokenizer, text) {
+        (Some(tokenizer), text) => tokenizer.encode(text.unwrap_or(TEXT), true)?.into_iter().map(i64::from).collect(),
+        (None, Some(_)) => {
+            bail!(Kind::Input, "`text` needs a tokenizer, and this model has none"; hint: "put tokenizer.json into the model's folder, or leave `text` out")
         }
-        (None, Some(_)) => bail!(Kind::Input, "`text` needs a tokenizer, and this model has none"),
         (None, None) => {
             let key = Key::new(0).named("sample");
-            Ok((0..256).map(|at| (key.uniform(at) * vocab_size as f64) as i64).collect())
+            (0..256).map(|at| (key.uniform(at) * vocab_size as f64) as i64).collect()
         }
+    };
+    match ids.len() {
+        0 | 1 => {
+            bail!(Kind::Input, "expected a text of at least two tokens to compare on, found {}", ids.len(); hint: "give a longer `text`, or leave it out for the default one")
+        }
+        _ => Ok(ids),
     }
 }
 
-/// Compares `candidate` with `reference` on `ids`, in windows of at most 512 tokens.
+/// Compares `candidate` with `reference` on `ids`, two at least, in windows of at most 512
+/// tokens.
 ///
 /// # Errors
-/// `Kind::Input` for fewer than two tokens, `Kind::Numeric` where scores are not finite.
+/// `Kind::Numeric` where scores are not finite.
 pub fn divergence(ids: &[i64], reference: Side, candidate: Side) -> Result<Divergence> {
-    if ids.len() < 2 {
-        bail!(Kind::Input, "expected a text of at least two tokens to compare on, found {}", ids.len());
-    }
     let window = WINDOW.min(reference.decoder.config.max_position_embeddings.max(2) as usize);
     let mut sums = Sums::default();
     for ids in ids.chunks(window) {
