@@ -45,8 +45,7 @@ fn python(variable: &str) -> Option<OsString> {
 fn must_pass(python: &OsString, script: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) {
     let mut command = Command::new(python);
     command.arg(project("tests/golden").join(script));
-    arguments.iter().for_each(|argument| drop(command.arg(argument)));
-    let output = command.output().unwrap();
+    let output = command.args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     println!("{}", said.trim());
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
