@@ -24,6 +24,41 @@ pub fn write_whole_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Re
     sync_folder(folder)
 }
 
+/// A folder beside `path`, on the same file system, that goes with all it holds unless it is
+/// moved to a name: for what is written and checked before it is there.
+pub fn temporary_beside(path: &Path) -> Result<tempfile::TempDir> {
+    let folder = parent(path);
+    create_folder(folder)?;
+    tempfile::Builder::new()
+        .prefix(".part-")
+        .tempdir_in(folder)
+        .map_err(|error| Error::file("make a folder in", folder, &error))
+}
+
+/// Gives a finished file the name `path`, in the place of what was there.
+pub fn move_file(from: &Path, path: &Path) -> Result<()> {
+    refuse_target(path)?;
+    fs::rename(from, path).map_err(|error| Error::file("write", path, &error))?;
+    sync_folder(parent(path))
+}
+
+/// Gives a finished folder the name `path`, in the place of a folder that was there.
+pub fn replace_folder(finished: tempfile::TempDir, path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = |error: std::io::Error| Error::file("write the folder", path, &error);
+    fs::set_permissions(finished.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    if path.exists() {
+        let old = temporary_beside(path)?;
+        fs::rename(path, old.path().join("old")).map_err(failed)?;
+        fs::rename(finished.path(), path).map_err(failed)?;
+    } else {
+        fs::rename(finished.path(), path).map_err(failed)?;
+    }
+    // What it named is elsewhere now.
+    let _ = finished.keep();
+    sync_folder(parent(path))
+}
+
 /// Serialises `value` as indented JSON with a final newline, and writes it whole.
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     let mut text =

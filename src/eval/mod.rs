@@ -1,12 +1,16 @@
 //! Measuring a model: loss and perplexity, answers by log-likelihood and by generation,
-//! adapters side by side, and how far the numbers can be trusted.
+//! adapters side by side, how far the numbers can be trusted, and how far a merged or exported
+//! model lies from what it was made of.
 
 pub mod bootstrap;
 pub mod candidate;
+pub mod certificate;
 pub mod compare;
 pub mod config;
+pub mod divergence;
 pub mod encoder;
 pub mod exact_match;
+pub mod export;
 pub mod f1;
 pub mod generate;
 pub mod kobest;

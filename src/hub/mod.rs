@@ -6,6 +6,7 @@
 mod cache;
 mod dataset;
 mod download;
+pub mod gguf;
 mod http;
 mod local;
 mod model;

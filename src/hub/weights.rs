@@ -1,17 +1,19 @@
 //! The tensors of a model or adapter folder, mapped into memory from safetensors files.
 //!
 //! Leaves to others: which tensors a model needs (`model/`), the file format itself
-//! ([`header`]), the shard index ([`index`]) and writing ([`save`]).
+//! ([`header`]), the shard index ([`index`]) and writing ([`mod@save`], [`shards`]).
 
 mod header;
 mod index;
 mod mapping;
 mod save;
+mod shards;
 
 pub use index::shard_names;
 pub use mapping::Mapping;
 pub use safetensors::Dtype;
 pub use save::save;
+pub use shards::{parse_size, save_sharded};
 
 use crate::error::{Error, Kind, Result};
 use crate::suggest;

@@ -5,8 +5,10 @@
 pub mod adapter;
 pub mod dora;
 pub mod dropout;
+pub mod gguf;
 pub mod init;
 pub mod layout;
+pub mod merge;
 pub mod model;
 pub mod peft;
 pub mod resident;

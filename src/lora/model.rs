@@ -88,6 +88,7 @@ impl Model {
 
     /// Writes the whole model, as transformers lays it out: configuration, weights, tokenizer.
     pub fn save(&mut self, folder: &Path) -> Result<()> {
+        self.adapted.refuse_merged()?;
         let source = self.folder.clone().ok_or_else(|| Error::bug("the model has no configuration file"))?;
         files::create_folder(folder)?;
         let weights = self.adapted.decoder.named_weights()?;

@@ -5,6 +5,7 @@
 
 use super::adapter::{count_line, Adapter};
 use super::dropout::Dropout;
+use super::merge::Originals;
 use super::set::{Active, AdapterSet};
 use super::spec::LoraSpec;
 use super::trainable::Trainable;
@@ -29,11 +30,13 @@ pub struct AdaptedModel {
     enabled: bool,
     /// All weights of the decoder, once full-parameter training was asked for.
     full: Option<Parameters>,
+    /// While an adapter is merged into the weights: what it replaced.
+    pub(super) merged: Option<Originals>,
 }
 
 impl AdaptedModel {
     pub fn new(decoder: Decoder) -> Self {
-        AdaptedModel { decoder, adapters: Vec::new(), active: None, enabled: true, full: None }
+        AdaptedModel { decoder, adapters: Vec::new(), active: None, enabled: true, full: None, merged: None }
     }
 
     /// Adds a fresh adapter and makes it the active one.
@@ -47,6 +50,7 @@ impl AdaptedModel {
         if name == BASE {
             bail!(Kind::Input, "an adapter cannot be called `{BASE}`: that is the model without one"; hint: "give another name, as in name: \"tuned\"");
         }
+        self.refuse_merged()?;
         if self.adapters.iter().any(|(known, _)| known == name) {
             return Err(Error::input(format!("an adapter called `{name}` is already there"))
                 .with_hint("give another name, or remove it first with model.delete_adapter(name)"));
@@ -62,6 +66,7 @@ impl AdaptedModel {
 
     /// Removes an adapter and gives it back. The active one becomes the last that is left.
     pub fn remove(&mut self, name: &str) -> Result<Adapter> {
+        self.refuse_merged()?;
         let at = self.position(name)?;
         let (_, adapter) = self.adapters.remove(at);
         if self.active.as_deref() == Some(name) {
@@ -71,14 +76,17 @@ impl AdaptedModel {
     }
 
     pub fn set_active(&mut self, name: &str) -> Result<()> {
+        self.refuse_merged()?;
         self.position(name)?;
         self.active = Some(name.to_owned());
         Ok(())
     }
 
     /// Whether the active adapter joins the forward pass; the base alone answers otherwise.
-    pub fn set_enabled(&mut self, enabled: bool) {
+    pub fn set_enabled(&mut self, enabled: bool) -> Result<()> {
+        self.refuse_merged()?;
         self.enabled = enabled;
+        Ok(())
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -98,6 +106,7 @@ impl AdaptedModel {
 
     /// The decoder beside what is trained on it: the active adapter, or all weights.
     pub fn split_for_training(&mut self) -> Result<(&Decoder, &mut dyn Trainable)> {
+        self.refuse_merged()?;
         let AdaptedModel { decoder, adapters, active, full, .. } = self;
         if let Some(full) = full {
             return Ok((decoder, full));
@@ -138,7 +147,7 @@ impl AdaptedModel {
 
     /// What joins the forward pass now; with dropout if `key` names a training step.
     pub fn adapter_set(&self, key: Option<Key>) -> AdapterSet<'_> {
-        let is_active = |name: &str| self.enabled && self.active.as_deref() == Some(name);
+        let is_active = |name: &str| self.enabled && self.merged.is_none() && self.active.as_deref() == Some(name);
         let active = self.adapters.iter().filter(|(name, _)| is_active(name)).map(|(_, adapter)| {
             let share = adapter.spec.dropout;
             let dropout = key.filter(|_| share > 0.0).map(|key| Dropout { share, key });

@@ -41,7 +41,7 @@ impl Decoder {
     }
 
     /// The weight of a checkpoint name.
-    fn weight_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+    pub(crate) fn weight_mut(&mut self, name: &str) -> Option<&mut Tensor> {
         match name {
             "model.embed_tokens.weight" => return Some(&mut self.embed_tokens),
             "model.norm.weight" => return Some(&mut self.norm.weight),

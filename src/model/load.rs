@@ -83,7 +83,8 @@ fn check_names(config: &Config, weights: &Weights) -> Result<()> {
     Ok(())
 }
 
-fn build(
+/// A decoder whose tensors `tensor` gives by their names.
+pub(super) fn build(
     config: Config,
     dtype: Dtype,
     device: Device,

@@ -10,6 +10,7 @@ pub mod decoder;
 pub mod device;
 pub mod documents;
 pub mod full;
+pub mod gguf;
 pub mod input;
 pub mod linear;
 pub mod load;

@@ -104,6 +104,16 @@ impl RotaryEmbedding {
         Ok(Rotation { cos: angles.f_cos()?.f_to_kind(kept)?, sin: angles.f_sin()?.f_to_kind(kept)? })
     }
 
+    /// f32 `[head_dim / 2]`, turns per second of position.
+    pub fn frequencies(&self) -> Tensor {
+        self.inv_freq.shallow_clone()
+    }
+
+    /// Each frequency divided by its own number, `[head_dim / 2]`.
+    pub fn slowed(&self, divisors: &Tensor) -> Result<Self> {
+        Ok(RotaryEmbedding { inv_freq: self.inv_freq.f_div(&divisors.f_to_device(self.inv_freq.device())?)? })
+    }
+
     /// The same frequencies in another value.
     pub fn share(&self) -> Self {
         RotaryEmbedding { inv_freq: self.inv_freq.shallow_clone() }

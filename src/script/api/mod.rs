@@ -7,6 +7,7 @@
 mod data;
 mod evaluate;
 mod generate;
+mod export;
 mod host;
 mod model;
 mod numbers;
@@ -45,6 +46,13 @@ pub const AREAS: &[Area] = &[
         about: "Loading models, adding, choosing and saving LoRA adapters.",
         manifest: &model::functions::RHAI_MANIFEST,
         documented: || exported_module!(model::functions),
+        extend: |_| {},
+    },
+    Area {
+        title: "Merging and export",
+        about: "Adapters merged into weights, with a certificate; files for llama.cpp and Ollama.",
+        manifest: &export::functions::RHAI_MANIFEST,
+        documented: || exported_module!(export::functions),
         extend: |_| {},
     },
     Area {

@@ -239,8 +239,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn disable_adapters(model: &mut Model) -> RhaiResultOf<()> {
-        model.write()?.adapted.set_enabled(false);
-        Ok(())
+        Ok(model.write()?.adapted.set_enabled(false)?)
     }
 
     /// Let the active adapter take part again.
@@ -253,8 +252,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn enable_adapters(model: &mut Model) -> RhaiResultOf<()> {
-        model.write()?.adapted.set_enabled(true);
-        Ok(())
+        Ok(model.write()?.adapted.set_enabled(true)?)
     }
 
     /// Remove an adapter; the base stays as it was loaded, bit for bit.

@@ -310,6 +310,7 @@ impl Asked {
     }
 
     fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings) -> Result<Plan> {
+        base.adapted.refuse_merged()?;
         let decoder = base.decoder();
         let shared = json!({
             "model": { "name": base.name, "fingerprint": base.fingerprint()? },

@@ -1,0 +1,132 @@
+//! GGUF files of a model or of its adapter, read back and compared before they get their name.
+
+use super::divergence::{divergence, sample, Divergence, Side};
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use crate::hub::gguf::{self, vocabulary, BlockType, Gguf, Planned, Settings, Value};
+use crate::lora::merge::MergedWeights;
+use crate::lora::{self, AdapterSet, Model};
+use crate::model::gguf as names;
+use crate::model::NoAdapters;
+use std::path::Path;
+use tch::{Kind as Dtype, Tensor};
+
+/// Writes the base, with the adapter that is at work in it, and gives how far the file, read
+/// back, lies from the model.
+///
+/// # Errors
+/// `Kind::Numeric` where it lies further off than the format rounds; nothing is then left.
+pub fn export_model(model: &Model, path: &Path, block: Option<BlockType>) -> Result<Divergence> {
+    let decoder = model.decoder();
+    names::check_supported(&decoder.config)?;
+    let block = block.unwrap_or(plain(decoder.dtype));
+    let set = model.adapted.adapter_set(None);
+    let adapter = set.active.first().map(|active| active.adapter);
+    let weights = MergedWeights::new(decoder, adapter, Dtype::Float)?;
+    let config = &weights.config;
+    let mut settings = general(model, names::architecture(config.family), "model", block);
+    settings.extend(names::settings(config));
+    settings.extend(vocabulary(model.tokenizer()?, config.vocab_size as usize)?);
+    let plan = names::plan(config, block)?;
+    let made = |planned: &Planned| -> Result<Tensor> {
+        let hf = plan.iter().find(|(_, other)| other.name == planned.name).map(|(hf, _)| hf.as_str());
+        let hf = hf.ok_or_else(|| Error::bug("a tensor that was not planned"))?;
+        match names::is_frequency_divisors(hf) {
+            true => names::frequency_divisors(config),
+            false => names::interleave(config, hf, &weights.weight(hf)?.0),
+        }
+    };
+    let planned: Vec<Planned> = plan.iter().map(|(_, planned)| planned.clone()).collect();
+    checked(path, |part| {
+        gguf::write(part, &settings, &planned, &mut |name| {
+            planned.iter().find(|one| one.name == name).map_or_else(|| Err(Error::bug("not planned")), made)
+        })?;
+        let file = Gguf::open(part)?;
+        for one in &planned {
+            check_tensor(&file, one, &made(one)?)?;
+        }
+        let read = names::load(&file, decoder.dtype, decoder.device)?;
+        compare(model, &set, Side { decoder: &read, adapters: &NoAdapters }, block)
+    })
+}
+
+/// Writes an adapter, the active one if `name` is `None`; as [`export_model`].
+pub fn export_adapter(model: &Model, path: &Path, name: Option<&str>, block: Option<BlockType>) -> Result<Divergence> {
+    model.adapted.refuse_merged()?;
+    let (decoder, adapter) = (model.decoder(), model.adapted.adapter(name)?);
+    let block = block.unwrap_or(BlockType::F32);
+    checked(path, |part| {
+        lora::gguf::write(part, adapter, &decoder.config, &title(model), block)?;
+        let read = lora::gguf::read(&Gguf::open(part)?, adapter.spec.clone(), &decoder.config, decoder.device)?;
+        let read = AdapterSet::one(&read, None);
+        compare(model, &AdapterSet::one(adapter, None), Side { decoder, adapters: &read }, block)
+    })
+}
+
+/// The type in which nothing of the weights is lost.
+fn plain(dtype: Dtype) -> BlockType {
+    match dtype {
+        Dtype::BFloat16 => BlockType::Bf16,
+        Dtype::Half => BlockType::F16,
+        _ => BlockType::F32,
+    }
+}
+
+fn title(model: &Model) -> String {
+    Path::new(&model.name).file_name().map_or_else(|| model.name.clone(), |name| name.to_string_lossy().into_owned())
+}
+
+fn general(model: &Model, architecture: &str, kind: &str, block: BlockType) -> Settings {
+    vec![
+        ("general.architecture".into(), architecture.into()),
+        ("general.type".into(), kind.into()),
+        ("general.name".into(), Value::Text(title(model))),
+        ("general.file_type".into(), Value::U32(block.file_type())),
+        ("general.quantization_version".into(), Value::U32(2)),
+    ]
+}
+
+/// Writes and checks a file beside `path`; only one that passes gets the name.
+fn checked(path: &Path, write: impl FnOnce(&Path) -> Result<Divergence>) -> Result<Divergence> {
+    let part = files::temporary_beside(path)?;
+    let file = part.path().join("export.gguf");
+    let found = write(&file)?;
+    files::move_file(&file, path)?;
+    Ok(found)
+}
+
+fn check_tensor(file: &Gguf, planned: &Planned, expected: &Tensor) -> Result<()> {
+    let numbers = |x: &Tensor| -> Result<Vec<f32>> {
+        let flat = x.f_to_device(tch::Device::Cpu)?.f_to_kind(Dtype::Float)?.f_contiguous()?.f_flatten(0, -1)?;
+        Ok(Vec::try_from(flat)?)
+    };
+    match planned.block.holds(&numbers(expected)?, &numbers(&file.tensor(&planned.name)?)?) {
+        true => Ok(()),
+        false => {
+            let (name, block) = (&planned.name, planned.block.name());
+            bail!(Kind::Numeric, "GGUF: tensor `{name}` does not survive {block}: expected every number within its rounding"; hint: "its values are too large or too small for {block}: export with type \"f32\" or \"bf16\"")
+        }
+    }
+}
+
+/// Compares on the default text, and refuses what the rounding of `block` cannot explain.
+fn compare(model: &Model, adapters: &AdapterSet, read: Side, block: BlockType) -> Result<Divergence> {
+    let decoder = model.decoder();
+    let ids = sample(None, model.tokenizer().ok(), decoder.config.vocab_size)?;
+    let found = divergence(&ids, Side { decoder, adapters }, read)?;
+    let bound = largest_error(block).max(largest_error(plain(decoder.dtype)));
+    if found.logit_error > bound {
+        bail!(Kind::Numeric, "GGUF: the file read back gives other logits: error {:.2e}, expected at most {bound:.0e} in {}", found.logit_error, block.name(); hint: "try type \"f32\"; if that fails too, please report it");
+    }
+    Ok(found)
+}
+
+/// The relative squared error of logits that rounding all weights so can cause.
+fn largest_error(block: BlockType) -> f64 {
+    match block {
+        BlockType::F32 => 1e-7,
+        BlockType::F16 => 1e-4,
+        BlockType::Bf16 | BlockType::Q8_0 => 1e-2,
+    }
+}

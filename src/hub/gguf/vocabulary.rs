@@ -1,0 +1,157 @@
+//! A tokenizer as llama.cpp's settings: tokens, their kinds, merges or scores, special ids.
+//!
+//! llama.cpp has a tokenizer for each of two kinds: byte-level BPE (`gpt2`), whose way of
+//! splitting text it knows by name, and sentencepiece's BPE (`llama`).
+
+use super::{Settings, Value};
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use crate::hub::tokenizer::{Token, Tokenizer};
+use serde_json::Value as Json;
+use std::collections::HashMap;
+
+/// The numbers that the format gives to kinds of tokens.
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
+
+/// The score of a token that no merge makes, below that of any that one does.
+const NO_MERGE: f32 = -1e6;
+
+/// How Qwen's tokenizers split text, from their tokenizer.json.
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// How Llama 3's do.
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// The settings that describe `tokenizer` to llama.cpp, for a model whose embedding has
+/// `rows` rows: rows without a token get an unused one.
+///
+/// # Errors
+/// `Kind::Data` where llama.cpp has no tokenizer that would split text in the same way.
+pub fn vocabulary(tokenizer: &Tokenizer, rows: usize) -> Result<Settings> {
+    let file = tokenizer.paths().first().ok_or_else(|| Error::bug("a tokenizer without a file"))?;
+    let json = files::read_json(file)?;
+    if json["model"]["type"] != "BPE" {
+        let found = &json["model"]["type"];
+        bail!(Kind::Data, "GGUF: expected a BPE tokenizer, found {found}"; hint: "llama.cpp cannot be given this tokenizer by lorhai");
+    }
+    let sentencepiece = json["model"]["byte_fallback"] == true;
+    let (tokens, kinds) = tokens(tokenizer, rows, sentencepiece)?;
+    let mut settings = Settings::new();
+    let mut put = |key: &str, value: Value| settings.push((format!("tokenizer.{key}"), value));
+    put("ggml.model", if sentencepiece { "llama" } else { "gpt2" }.into());
+    put("ggml.pre", if sentencepiece { "default" } else { splitter(&json["pre_tokenizer"])? }.into());
+    put("ggml.token_type", Value::List(kinds.into_iter().map(Value::I32).collect()));
+    let merges = merges(&json)?;
+    if sentencepiece {
+        put("ggml.scores", Value::List(scores(&tokens, &merges).map(Value::F32).collect()));
+        put("ggml.add_space_prefix", Value::Bool(adds_space(&json)));
+    } else {
+        put("ggml.merges", Value::List(merges.iter().map(|(a, b)| Value::Text(format!("{a} {b}"))).collect()));
+    }
+    put("ggml.tokens", Value::List(tokens.into_iter().map(Value::Text).collect()));
+    for (role, token) in special_ids(tokenizer) {
+        put(&format!("ggml.{role}_token_id"), Value::U32(token));
+    }
+    put("ggml.add_bos_token", Value::Bool(tokenizer.adds_bos()));
+    if let Some(template) = tokenizer.chat_template() {
+        put("chat_template", template.into());
+    }
+    Ok(settings)
+}
+
+/// The text and kind of each of `rows` ids.
+fn tokens(tokenizer: &Tokenizer, rows: usize, sentencepiece: bool) -> Result<(Vec<String>, Vec<i32>)> {
+    let added: HashMap<u32, String> =
+        tokenizer.added_tokens().into_iter().map(|token| (token.id, token.text)).collect();
+    if let Some(beyond) = added.keys().find(|id| **id as usize >= rows) {
+        bail!(Kind::Data, "GGUF: the token {beyond} has no row in the embedding, which has {rows}"; hint: "the tokenizer belongs to another model");
+    }
+    let unknown = tokenizer.unk().map(|token| token.id);
+    let token = |id: u32| match (tokenizer.token(id), added.get(&id)) {
+        (None, _) => (format!("[PAD{id}]"), UNUSED),
+        (Some(text), _) if sentencepiece && unknown == Some(id) => (text, UNKNOWN),
+        (Some(text), _) if sentencepiece && is_byte(&text) => (text, BYTE),
+        (Some(text), Some(_)) if tokenizer.is_special(id) || looks_special(&text) => (text, CONTROL),
+        (Some(text), Some(_)) => (text.replace('▁', " "), USER_DEFINED),
+        (Some(text), None) => (text, NORMAL),
+    };
+    Ok((0..rows as u32).map(token).unzip())
+}
+
+/// `<0x0A>`
+fn is_byte(text: &str) -> bool {
+    let hex = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    hex.is_some_and(|hex| hex.len() == 2 && u8::from_str_radix(hex, 16).is_ok())
+}
+
+/// Tokens that some tokenizers forget to mark as special, by the rule of llama.cpp's converter.
+fn looks_special(text: &str) -> bool {
+    text.starts_with("<|") && text.ends_with("|>")
+}
+
+fn merges(json: &Json) -> Result<Vec<(String, String)>> {
+    let pair = |merge: &Json| match merge {
+        Json::String(text) => text.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
+        Json::Array(pair) => Some((pair.first()?.as_str()?.to_owned(), pair.get(1)?.as_str()?.to_owned())),
+        _ => None,
+    };
+    let listed = json["model"]["merges"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let found: Option<Vec<_>> = listed.iter().map(pair).collect();
+    found.ok_or_else(|| Error::data("GGUF: the merges in tokenizer.json are in an unknown form"))
+}
+
+/// sentencepiece joins the pair whose result has the highest score: here, the earliest merge
+/// that makes it.
+fn scores<'a>(tokens: &'a [String], merges: &[(String, String)]) -> impl Iterator<Item = f32> + 'a {
+    let mut rank: HashMap<String, usize> = HashMap::new();
+    for (at, (left, right)) in merges.iter().enumerate() {
+        rank.entry(format!("{left}{right}")).or_insert(at);
+    }
+    tokens.iter().map(move |token| rank.get(token).map_or(NO_MERGE, |&rank| -(rank as f32)))
+}
+
+/// Whether text gets a space in front, as sentencepiece's `add_dummy_prefix` does.
+fn adds_space(json: &Json) -> bool {
+    let prepends =
+        |step: &Json| step["type"] == "Prepend" || (step["type"] == "Metaspace" && step["prepend_scheme"] != "never");
+    steps(&json["normalizer"]).chain(steps(&json["pre_tokenizer"])).any(prepends)
+}
+
+/// The parts of a sequence, or the one part.
+fn steps(part: &Json) -> impl Iterator<Item = &Json> {
+    let inner = ["normalizers", "pretokenizers"].iter().find_map(|name| part[*name].as_array());
+    inner.map_or(std::slice::from_ref(part), Vec::as_slice).iter()
+}
+
+/// llama.cpp's name for the way in which this pre-tokenizer splits text.
+fn splitter(pre_tokenizer: &Json) -> Result<&'static str> {
+    let steps: Vec<&Json> = steps(pre_tokenizer).collect();
+    if steps.last().is_some_and(|last| last["type"] == "ByteLevel") {
+        match (steps.len(), steps[0]["pattern"]["Regex"].as_str()) {
+            (1, _) if steps[0]["use_regex"] != false && steps[0]["add_prefix_space"] != true => return Ok("gpt-2"),
+            (2, Some(QWEN2)) => return Ok("qwen2"),
+            (2, Some(LLAMA3)) => return Ok("llama-bpe"),
+            _ => {}
+        }
+    }
+    Err(Error::data("GGUF: the tokenizer splits text in none of the ways known here (qwen2, llama-bpe, gpt-2)")
+        .with_hint("llama.cpp would split text otherwise than this model was trained with"))
+}
+
+fn special_ids(tokenizer: &Tokenizer) -> Vec<(&'static str, u32)> {
+    let id = |token: Option<&Token>| token.map(|token| token.id);
+    let end = id(tokenizer.eos()).or(tokenizer.end_ids().first().copied());
+    let roles = [
+        ("bos", id(tokenizer.bos())),
+        ("eos", end),
+        ("unknown", id(tokenizer.unk())),
+        ("padding", id(tokenizer.pad())),
+    ];
+    roles.into_iter().filter_map(|(role, id)| Some((role, id?))).collect()
+}

@@ -1,0 +1,103 @@
+//! An adapter in a GGUF file, as llama.cpp's `--lora` and Ollama's `ADAPTER` take it.
+//!
+//! Follows llama.cpp's `convert_lora_to_gguf.py`: `blk.0.attn_q.weight.lora_a` and `.lora_b`,
+//! and one `adapter.lora.alpha`. llama.cpp scales each layer by that alpha over the layer's
+//! rank, so B takes up what differs from layer to layer.
+
+use super::adapter::Adapter;
+use super::spec::LoraSpec;
+use super::targets::Target;
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::hub::gguf::{self, BlockType, Gguf, Planned, Settings, Value};
+use crate::model::gguf::{architecture, check_supported, interleave, name, separate};
+use crate::model::Config;
+use std::collections::HashMap;
+use std::path::Path;
+use tch::{Device, Kind as Dtype};
+
+const ALPHA: &str = "adapter.lora.alpha";
+
+/// Writes `adapter` for a model of `config` to `path`; `title` names it to people.
+pub fn write(path: &Path, adapter: &Adapter, config: &Config, title: &str, block: BlockType) -> Result<()> {
+    check_supported(config)?;
+    if config.tie_word_embeddings && adapter.targets.iter().any(|target| target.linear.layer.is_none()) {
+        bail!(Kind::Model, "GGUF: the adapter changes the output head, which this model shares with its embedding"; hint: "export the merged model instead: it gets a head of its own");
+    }
+    let alpha = alpha(&adapter.targets);
+    let settings: Settings = vec![
+        ("general.architecture".into(), architecture(config.family).into()),
+        ("general.type".into(), "adapter".into()),
+        ("general.name".into(), title.into()),
+        ("general.file_type".into(), Value::U32(block.file_type())),
+        ("general.quantization_version".into(), Value::U32(2)),
+        ("adapter.type".into(), "lora".into()),
+        (ALPHA.into(), Value::F32(alpha as f32)),
+    ];
+    let (mut planned, mut tensors) = (Vec::new(), HashMap::new());
+    for target in &adapter.targets {
+        let low_rank = adapter.low_rank(&target.linear).ok_or_else(|| Error::bug("a target without matrices"))?;
+        let b = low_rank.b.f_detach()?.f_mul_scalar(target.scale * target.r as f64 / alpha)?;
+        let matrices = [low_rank.a.f_detach()?, interleave(config, &target.linear.name, &b)?];
+        for (name, matrix) in names(target)?.into_iter().zip(matrices) {
+            let block = if block.fits(matrix.size()[1]) { block } else { BlockType::F16 };
+            planned.push(Planned { name: name.clone(), shape: matrix.size(), block });
+            tensors.insert(name, matrix);
+        }
+    }
+    gguf::write(path, &settings, &planned, &mut |name| match tensors.get(name) {
+        Some(tensor) => Ok(tensor.shallow_clone()),
+        None => Err(Error::bug("a tensor that was not planned")),
+    })
+}
+
+/// The one alpha of the file: the commonest scale · rank of the layers, 0 left out, which
+/// llama.cpp takes for "no scale".
+fn alpha(targets: &[Target]) -> f64 {
+    let products: Vec<f64> =
+        targets.iter().map(|target| target.scale * target.r as f64).filter(|x| *x != 0.0).collect();
+    let count = |wanted: f64| products.iter().filter(|x| **x == wanted).count();
+    products.iter().copied().max_by_key(|&product| count(product)).unwrap_or(1.0)
+}
+
+/// The names of A and B.
+fn names(target: &Target) -> Result<[String; 2]> {
+    let layer = name(&format!("{}.weight", target.linear.name))?;
+    Ok([format!("{layer}.lora_a"), format!("{layer}.lora_b")])
+}
+
+/// Reads an adapter for a model of `config` whose layers and ranks `spec` gives; the scale of
+/// each layer is the file's.
+///
+/// # Errors
+/// `Kind::Model` where the file lacks one of its tensors or holds others: an adapter of which
+/// nothing fits the model would else pass for one that changes nothing.
+pub fn read(file: &Gguf, spec: LoraSpec, config: &Config, device: Device) -> Result<Adapter> {
+    let arch = file.setting("general.architecture").and_then(Value::as_text);
+    if arch != Some(architecture(config.family)) {
+        bail!(
+            Kind::Model,
+            "the GGUF adapter is for {}, this model is {}",
+            arch.unwrap_or("?"),
+            architecture(config.family)
+        );
+    }
+    let mut adapter = Adapter::zeros(spec, config, Dtype::Float, device)?;
+    let expected = adapter.targets.iter().map(names).collect::<Result<Vec<_>>>()?.concat();
+    let found = file.names().count();
+    let matched = expected.iter().filter(|name| file.has(name)).count();
+    if matched == 0 || matched != expected.len() || matched != found {
+        bail!(Kind::Model, "the GGUF adapter matches {matched} of the {} tensors that this model needs, and holds {found}", expected.len(); hint: "it was made for another model or another choice of layers");
+    }
+    let Some(alpha) = file.setting(ALPHA).and_then(Value::as_number) else {
+        bail!(Kind::Model, "the GGUF adapter lacks `{ALPHA}`");
+    };
+    for at in 0..adapter.targets.len() {
+        let [a, b] = names(&adapter.targets[at])?;
+        let b = separate(config, &adapter.targets[at].linear.name, &file.tensor(&b)?)?;
+        adapter.parameters.set(2 * at, &file.tensor(&a)?)?;
+        adapter.parameters.set(2 * at + 1, &b)?;
+        adapter.targets[at].scale = alpha / adapter.targets[at].r as f64;
+    }
+    Ok(adapter)
+}

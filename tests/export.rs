@@ -1,0 +1,619 @@
+//! Merging, its certificate, and GGUF files, against peft, transformers, gguf and llama.cpp.
+//!
+//! Skipped where they are absent: what needs `PEER_PYTHON` (a Python with transformers),
+//! `LLAMA_PYTHON` (one with llama-cpp-python and gguf) or `LORHAI_ASSETS`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use lorhai::data::ollama::modelfile;
+use lorhai::eval::certificate::{save_merged, MergeOptions, FILE};
+use lorhai::eval::divergence::{divergence, Side};
+use lorhai::eval::export::{export_adapter, export_model};
+use lorhai::eval::generate::greedy;
+use lorhai::hub::gguf::{self, vocabulary, BlockType, Gguf, Value};
+use lorhai::hub::tokenizer::Tokenizer;
+use lorhai::hub::weights::{self, Weights};
+use lorhai::hub::Observer;
+use lorhai::lora::{merge, peft, LoadOptions, LoraSpec, Model, Targets};
+use lorhai::model::{Adapters, Input, NoAdapters};
+use lorhai::random::Key;
+use serde_json::json;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tch::{no_grad, Kind, Tensor};
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn assets() -> Option<PathBuf> {
+    let folder = std::env::var_os("LORHAI_ASSETS").map_or(project("../shared/assets"), PathBuf::from);
+    folder.is_dir().then_some(folder)
+}
+
+/// A Python that a variable names; `None` says that the test is skipped.
+fn python(variable: &str) -> Option<OsString> {
+    let named = std::env::var_os(variable);
+    if named.is_none() {
+        println!("skipped: {variable} names no Python");
+    }
+    named
+}
+
+/// Runs a script of tests/golden, which fails where the numbers differ.
+fn must_pass(python: &OsString, script: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) {
+    let mut command = Command::new(python);
+    command.arg(project("tests/golden").join(script));
+    let output = command.args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{}", said.trim());
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+struct Silent;
+impl Observer for Silent {}
+
+fn load(folder: &Path, dtype: &str) -> Model {
+    tch::set_num_threads(1);
+    let options = LoadOptions { dtype: dtype.into(), device: "cpu".into(), ..LoadOptions::default() };
+    Model::load(folder.to_str().unwrap(), &options, &mut Silent).unwrap()
+}
+
+/// A golden model with its adapter.
+fn golden(case: &str, dtype: &str) -> Model {
+    let folder = project("tests/golden/models").join(case);
+    let mut model = load(&folder, dtype);
+    let adapter = peft::load(&folder.join("adapter"), &model.decoder().config, model.decoder().device).unwrap();
+    model.adapted.insert("default", adapter).unwrap();
+    model
+}
+
+/// Adds an adapter whose B is not zero: every value random, of the size `deviation`.
+fn add_random(model: &mut Model, spec: LoraSpec, deviation: f64) {
+    model.adapted.add("default", spec, 7).unwrap();
+    let parameters = model.adapted.trainable_mut().unwrap();
+    let count = parameters.count();
+    let values: Vec<f32> = (0..count).map(|i| (Key::new(3).normal(i) * deviation) as f32).collect();
+    parameters.restore(&Tensor::from_slice(&values)).unwrap();
+}
+
+fn all_linear(r: i64, alpha: f64) -> LoraSpec {
+    LoraSpec { r, alpha, target_modules: Targets::AllLinear, ..LoraSpec::default() }
+}
+
+fn logits(model: &Model, ids: &[i64], adapters: &dyn Adapters) -> Tensor {
+    no_grad(|| {
+        let decoder = model.decoder();
+        let input = Input::from_ids(ids, decoder.config.vocab_size, decoder.device).unwrap();
+        let hidden = decoder.hidden(&input, adapters).unwrap();
+        decoder.logits(&hidden, &input.tokens, adapters).unwrap().to_kind(Kind::Float)
+    })
+}
+
+fn now(model: &Model, ids: &[i64]) -> Tensor {
+    logits(model, ids, &model.adapted.adapter_set(None))
+}
+
+fn nmse(found: &Tensor, expected: &Tensor) -> f64 {
+    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    let error = (&found - &expected).square().sum(Kind::Double).double_value(&[]);
+    error / expected.square().sum(Kind::Double).double_value(&[])
+}
+
+const IDS: [i64; 12] = [1, 5, 9, 2, 17, 33, 8, 21, 40, 3, 11, 6];
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+// ---- merging --------------------------------------------------------------------------
+
+#[test]
+fn merged_weights_are_those_of_peft() {
+    for case in ["qwen2_tied", "llama3_rope_new", "qwen2_bf16"] {
+        let expected = Weights::open(&project(&format!("tests/golden/export/merged_{case}.safetensors"))).unwrap();
+        for (dtype, prefix) in [("f32", "float32."), ("bf16", "bfloat16.")] {
+            let model = golden(case, dtype);
+            let adapter = model.adapted.adapter(None).unwrap();
+            let (mut worst, mut different, mut all) = (0.0_f64, 0, 0);
+            for linear in model.decoder().linears() {
+                let name = format!("{prefix}{}.weight", linear.shape.name);
+                let Some(low_rank) = adapter.low_rank(&linear.shape) else {
+                    assert!(expected.info(&name).is_none(), "{name} is not merged");
+                    continue;
+                };
+                let (found, _) = merge::merged(&linear.weight, &low_rank).unwrap();
+                let expected = expected.tensor(&name).unwrap();
+                assert_eq!(found.kind(), expected.kind());
+                different += found.ne_tensor(&expected).sum(Kind::Int64).int64_value(&[]);
+                all += found.numel();
+                worst = worst.max(nmse(&found, &expected));
+            }
+            println!("{case} {dtype}: {different} of {all} numbers differ, NMSE at most {worst:.1e}");
+            // Another processor may add up the products of B A in another order.
+            assert!(worst < if dtype == "f32" { 1e-13 } else { 1e-7 }, "{case} {dtype}");
+            assert!(all > 0 && (dtype == "f32" || different as f64 <= 0.001 * all as f64), "{case} {dtype}");
+        }
+    }
+}
+
+#[test]
+fn unmerging_restores_every_bit() {
+    let mut model = golden("llama_tied", "f32");
+    model.adapted.remove("default").unwrap();
+    let spec =
+        LoraSpec { target_modules: Targets::Names(vec!["q_proj".into(), "lm_head".into()]), ..LoraSpec::default() };
+    add_random(&mut model, spec, 0.1);
+    let before: Vec<_> = model.adapted.decoder.named_weights().unwrap();
+    let copies: Vec<Tensor> = before.iter().map(|(_, weight)| weight.copy()).collect();
+    let adapted = now(&model, &IDS);
+    model.adapted.merge(None).unwrap();
+    assert_eq!(model.adapted.merged_name(), Some("default"));
+    let merged = now(&model, &IDS);
+    println!("merged against adapter: NMSE {:.1e}", nmse(&merged, &adapted));
+    assert!(nmse(&merged, &adapted) < 1e-11);
+    for ((name, weight), copy) in before.iter().zip(&copies) {
+        assert!(weight.equal(copy), "{name} of the base was written to");
+    }
+    assert!(model.adapted.merge(None).unwrap_err().message.contains("merged"));
+    assert!(model.adapted.remove("default").is_err());
+    assert!(model.adapted.split_for_training().is_err());
+    assert!(model.save(Path::new("never")).is_err());
+    model.adapted.unmerge().unwrap();
+    for ((name, old), (_, new)) in before.iter().zip(model.adapted.decoder.named_weights().unwrap()) {
+        assert_eq!(old.data_ptr(), new.data_ptr(), "{name}");
+    }
+    assert!(now(&model, &IDS).equal(&adapted));
+    assert!(model.adapted.unmerge().is_err());
+}
+
+#[test]
+fn a_certificate_says_zero_for_nothing_and_one_for_what_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("merged");
+    let mut model = golden("qwen2_tied", "f32");
+    model.adapted.remove("default").unwrap();
+    model.adapted.add("zero", all_linear(4, 8.0), 1).unwrap();
+    let found = save_merged(&model, &out, &MergeOptions::default()).unwrap();
+    assert_eq!(found.lost_to_rounding, 0.0);
+    assert!(found.divergence.mean_kl < 1e-9 && found.divergence.max_logit_difference < 1e-4, "{found}");
+    assert!((found.divergence.reference_perplexity / found.divergence.candidate_perplexity - 1.0).abs() < 1e-5);
+
+    // A change far below the last place of bf16 leaves the weights as they are.
+    let mut model = golden("qwen2_bf16", "bf16");
+    model.adapted.remove("default").unwrap();
+    add_random(&mut model, all_linear(4, 4.0), 2e-3);
+    let found = save_merged(&model, &out, &MergeOptions::default()).unwrap();
+    println!("lost: {}", found.lost_to_rounding);
+    assert!(found.lost_to_rounding > 0.9 && found.lost_to_rounding < 1.1, "{found}");
+    let wide = save_merged(&model, &out, &MergeOptions { dtype: "f32".into(), ..MergeOptions::default() }).unwrap();
+    assert!(wide.lost_to_rounding < 0.05, "{wide}");
+}
+
+#[test]
+fn too_far_off_is_refused_with_nothing_left_and_can_be_forced() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("merged");
+    let model = golden("qwen2_bf16", "bf16");
+    let strict = MergeOptions { tolerance: 0.0, ..MergeOptions::default() };
+    let error = save_merged(&model, &out, &strict).unwrap_err();
+    assert!(error.message.contains("tolerance 0") && error.message.contains("KL"), "{error}");
+    assert_eq!(names_in(folder.path()), [""; 0]);
+    let found = save_merged(&model, &out, &MergeOptions { force: true, ..strict }).unwrap();
+    assert!(!found.within_tolerance && found.divergence.mean_kl > 0.0);
+    assert!(out.join(FILE).is_file());
+    // A folder that no merge wrote is left alone, the base's above all.
+    for taken in [project("tests/golden/models/qwen2_bf16"), folder.path().to_owned()] {
+        let error = save_merged(&model, &taken, &MergeOptions::default()).unwrap_err();
+        assert!(error.message.contains("no merged model"), "{error}");
+    }
+    assert_eq!(names_in(folder.path()), ["merged"]);
+}
+
+#[test]
+fn values_that_are_not_finite_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = golden("qwen2_tied", "f32");
+    let parameters = model.adapted.trainable_mut().unwrap();
+    let values = parameters.snapshot().unwrap();
+    parameters.restore(&(values * f64::INFINITY)).unwrap();
+    assert_eq!(model.adapted.merge(None).unwrap_err().kind, lorhai::Kind::Numeric);
+    assert_eq!(model.adapted.merged_name(), None);
+    let error = save_merged(&model, &folder.path().join("m"), &MergeOptions::default()).unwrap_err();
+    assert_eq!(error.kind, lorhai::Kind::Numeric);
+    assert!(error.message.contains("model.layers.0.self_attn.q_proj.weight"), "{error}");
+    assert_eq!(names_in(folder.path()), [""; 0]);
+}
+
+#[test]
+fn a_merged_folder_has_the_logits_here_and_in_transformers() {
+    let python = python("PEER_PYTHON");
+    for case in ["qwen2_tied", "llama3_rope_new", "llama_tied with its head", "mistral", "qwen3_untied_gqa"] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("merged");
+        let mut model = golden(case.split(' ').next().unwrap(), "f32");
+        if case.ends_with("head") {
+            model.adapted.remove("default").unwrap();
+            let names = vec!["down_proj".into(), "lm_head".into()];
+            add_random(&mut model, LoraSpec { target_modules: Targets::Names(names), ..LoraSpec::default() }, 0.1);
+        }
+        let options = MergeOptions { max_shard_size: 40_000, ..MergeOptions::default() };
+        save_merged(&model, &out, &options).unwrap();
+        assert!(
+            names_in(&out).iter().filter(|name| name.ends_with(".safetensors")).count() > 1,
+            "{:?}",
+            names_in(&out)
+        );
+        let expected = now(&model, &IDS);
+        let found = logits(&load(&out, "f32"), &IDS, &NoAdapters);
+        println!("{case}: NMSE {:.1e}", nmse(&found, &expected));
+        assert!(nmse(&found, &expected) < 1e-11, "{case}");
+        if let Some(python) = &python {
+            let ours = folder.path().join("ours.safetensors");
+            let tensors = [("input_ids", Tensor::from_slice(&IDS).view([1, -1])), ("logits", expected.unsqueeze(0))];
+            weights::save(&ours, &tensors.map(|(name, x)| (name.to_owned(), x)), &[]).unwrap();
+            must_pass(python, "models/check_loads.py", &[&"--model", &out, &"--ours", &ours]);
+        }
+    }
+}
+
+#[test]
+fn a_merged_folder_brings_the_tokenizer_and_says_its_dtype() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("merged");
+    let mut model = load(&project("scripts/tiny"), "f32");
+    add_random(&mut model, all_linear(2, 4.0), 0.05);
+    for dtype in ["bf16", "f16"] {
+        let options = MergeOptions { dtype: dtype.into(), tolerance: 1.0, ..MergeOptions::default() };
+        let found = save_merged(&model, &out, &options).unwrap();
+        println!("{found}");
+        let read = load(&out, "f32");
+        assert_eq!(
+            read.decoder().config.saved_dtype.as_deref(),
+            Some(if dtype == "f16" { "float16" } else { "bfloat16" })
+        );
+        assert_eq!(read.tokenizer().unwrap().fingerprint(), model.tokenizer().unwrap().fingerprint());
+        let stored = Weights::open(&out).unwrap().tensor("model.norm.weight").unwrap().kind();
+        assert_eq!(stored, if dtype == "f16" { Kind::Half } else { Kind::BFloat16 });
+        assert!(nmse(&logits(&read, &IDS, &NoAdapters), &now(&model, &IDS)) < 1e-3);
+    }
+}
+
+#[test]
+fn divergence_of_a_known_pair() {
+    // Doubling the head's weights doubles the logits.
+    let (one, mut two) = (golden("llama_untied_gqa", "f32"), golden("llama_untied_gqa", "f32"));
+    two.adapted.decoder.lm_head.weight = &two.adapted.decoder.lm_head.weight * 2.0;
+    let side = |model| Side { decoder: Model::decoder(model), adapters: &NoAdapters };
+    let found = divergence(&IDS, side(&one), side(&two)).unwrap();
+    let plain = logits(&one, &IDS, &NoAdapters).to_kind(Kind::Double);
+    let (p, q) = (plain.log_softmax(-1, Kind::Double), (&plain * 2.0).log_softmax(-1, Kind::Double));
+    let kl = (p.exp() * (&p - &q)).sum(Kind::Double).double_value(&[]) / IDS.len() as f64;
+    assert!((found.mean_kl / kl - 1.0).abs() < 1e-6, "{} {kl}", found.mean_kl);
+    assert!((found.max_logit_difference / plain.abs().max().double_value(&[]) - 1.0).abs() < 1e-6);
+    let next = Tensor::from_slice(&IDS[1..]).view([-1, 1]);
+    let loss = -p.narrow(0, 0, 11).gather(1, &next, false).mean(Kind::Double).double_value(&[]);
+    assert!((found.reference_perplexity / loss.exp() - 1.0).abs() < 1e-6);
+}
+
+// ---- GGUF -----------------------------------------------------------------------------
+
+#[test]
+fn numbers_are_encoded_as_gguf_encodes_them() {
+    let golden = std::fs::read_to_string(project("tests/golden/export/blocks.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    let numbers: Vec<f32> = golden["numbers"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
+    for block in BlockType::ALL {
+        let hex: String = block.encode(&numbers).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, golden["encoded"][block.name()].as_str().unwrap(), "{}", block.name());
+        assert!(block.holds(&numbers, &block.decode(&block.encode(&numbers))), "{}", block.name());
+    }
+}
+
+/// A golden model with a tokenizer of as many single letters as it has ids.
+fn with_tokenizer(case: &str, folder: &Path) -> Model {
+    let source = project("tests/golden/models").join(case);
+    std::fs::create_dir_all(folder).unwrap();
+    for name in names_in(&source).into_iter().filter(|name| name.starts_with("config") || name.starts_with("model")) {
+        std::fs::copy(source.join(&name), folder.join(&name)).unwrap();
+    }
+    let vocab_size = lorhai::model::Config::from_folder(folder).unwrap().vocab_size as u32;
+    // llama.cpp takes no tokenizer without merges.
+    let letters = ['Ċ', 'Ġ']
+        .into_iter()
+        .chain((0x21..0x7f).filter_map(char::from_u32))
+        .chain((0xa1..0xac).filter_map(char::from_u32));
+    let vocab: serde_json::Map<String, serde_json::Value> =
+        letters.take(vocab_size as usize - 2).zip(1..).map(|(letter, id)| (letter.to_string(), json!(id))).collect();
+    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    let mut vocab = vocab;
+    vocab.insert("<end>".into(), json!(0));
+    vocab.insert("()".into(), json!(vocab_size - 1));
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [{ "id": 0, "content": "<end>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true }],
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": { "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": ["( )"] },
+    });
+    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    std::fs::write(folder.join("tokenizer_config.json"), r#"{"eos_token": "<end>"}"#).unwrap();
+    let mut model = load(folder, "f32");
+    let adapter = peft::load(&source.join("adapter"), &model.decoder().config, model.decoder().device).unwrap();
+    model.adapted.insert("default", adapter).unwrap();
+    model
+}
+
+const FAMILIES: [&str; 9] = [
+    "qwen2_tied",
+    "qwen2_mha",
+    "qwen3_tied",
+    "qwen3_untied_gqa",
+    "llama_bias",
+    "llama_head_dim",
+    "llama_linear_rope",
+    "llama3_rope_new",
+    "mistral",
+];
+
+#[test]
+fn every_family_survives_the_way_to_gguf_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    for case in FAMILIES {
+        let model = with_tokenizer(case, &folder.path().join(case));
+        for block in BlockType::ALL {
+            let path = folder.path().join("m.gguf");
+            let found = export_model(&model, &path, Some(block)).unwrap();
+            println!("{case} {}: error {:.1e}, KL {:.1e}", block.name(), found.logit_error, found.mean_kl);
+            if block == BlockType::F32 {
+                assert!(found.logit_error < 1e-10, "{case}");
+            }
+            export_adapter(&model, &folder.path().join("a.gguf"), None, Some(block)).unwrap();
+        }
+        let left: Vec<String> = names_in(folder.path()).into_iter().filter(|name| name.starts_with('.')).collect();
+        assert_eq!(left, [""; 0]);
+    }
+}
+
+#[test]
+fn queries_of_a_llama_are_interleaved_and_of_a_qwen_not() {
+    let folder = tempfile::tempdir().unwrap();
+    for (case, moved) in [("llama_bias", true), ("qwen2_tied", false)] {
+        let mut model = with_tokenizer(case, &folder.path().join(case));
+        model.adapted.remove("default").unwrap();
+        let path = folder.path().join("m.gguf");
+        export_model(&model, &path, None).unwrap();
+        let file = Gguf::open(&path).unwrap();
+        let attention = &model.decoder().layers[0].self_attn;
+        let half = attention.head_dim / 2;
+        for (name, ours) in [
+            ("blk.0.attn_q.weight", &attention.q_proj.weight),
+            ("blk.0.attn_k.bias", attention.k_proj.bias.as_ref().unwrap()),
+        ] {
+            // llama.cpp's second row of a head is the first of its second half.
+            let second = file.tensor(name).unwrap().select(0, 1);
+            assert!(second.equal(&ours.select(0, if moved { half } else { 1 })), "{case} {name}");
+        }
+        assert!(file.tensor("blk.0.attn_v.weight").unwrap().equal(&attention.v_proj.weight));
+    }
+}
+
+#[test]
+fn an_adapter_has_one_alpha_and_b_takes_up_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    // rsLoRA with its own ranks and alphas.
+    let model = with_tokenizer("llama3_rope_new", &folder.path().join("model"));
+    let path = folder.path().join("a.gguf");
+    export_adapter(&model, &path, None, None).unwrap();
+    let file = Gguf::open(&path).unwrap();
+    assert_eq!(file.setting("adapter.type").and_then(Value::as_text), Some("lora"));
+    let alpha = file.setting("adapter.lora.alpha").and_then(Value::as_number).unwrap();
+    assert!((alpha - 8.0 * 4.0_f64.sqrt()).abs() < 1e-6, "alpha·√r of most layers, found {alpha}");
+    let adapter = model.adapted.adapter(None).unwrap();
+    for target in &adapter.targets {
+        let name = lorhai::model::gguf::name(&format!("{}.weight", target.linear.name)).unwrap();
+        let low_rank = adapter.low_rank(&target.linear).unwrap();
+        let ours = merge::delta(&low_rank).unwrap();
+        let (a, b) = (file.tensor(&format!("{name}.lora_a")).unwrap(), file.tensor(&format!("{name}.lora_b")).unwrap());
+        let theirs = b.matmul(&a) * (alpha / a.size()[0] as f64);
+        let theirs = lorhai::model::gguf::separate(&model.decoder().config, &target.linear.name, &theirs).unwrap();
+        assert!(nmse(&theirs, &ours) < 1e-12, "{name}");
+    }
+}
+
+#[test]
+fn a_gguf_adapter_of_another_model_matches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = golden("qwen2_tied", "f32");
+    let path = folder.path().join("a.gguf");
+    export_adapter(&model, &path, None, None).unwrap();
+    let file = Gguf::open(&path).unwrap();
+    let refused = |case: &str, spec: LoraSpec| {
+        lorhai::lora::gguf::read(&file, spec, &golden(case, "f32").decoder().config, tch::Device::Cpu).unwrap_err()
+    };
+    let head = LoraSpec { target_modules: Targets::Names(vec!["lm_head".into()]), ..LoraSpec::default() };
+    let error = refused("qwen2_untied_gqa", head);
+    assert!(error.message.contains("matches 0 of the 2 tensors"), "{error}");
+    let error = refused("qwen3_untied_gqa", all_linear(4, 8.0));
+    assert!(error.message.contains("is for qwen2, this model is qwen3"), "{error}");
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_refused_with_nothing_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = with_tokenizer("qwen2_tied", &folder.path().join("model"));
+    model.adapted.decoder.layers[0].mlp.up_proj.weight *= 1e6;
+    model.adapted.remove("default").unwrap();
+    let error = export_model(&model, &folder.path().join("m.gguf"), Some(BlockType::F16)).unwrap_err();
+    assert!(error.message.contains("blk.0.ffn_up.weight"), "{error}");
+    assert_eq!(names_in(folder.path()), ["model"]);
+}
+
+#[test]
+fn gguf_files_have_the_bytes_of_the_gguf_package() {
+    let Some(python) = python("LLAMA_PYTHON") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_tokenizer("llama_bias", &folder.path().join("model"));
+    let plain = folder.path().join("plain.gguf");
+    export_model(&model, &plain, Some(BlockType::F32)).unwrap();
+    for block in BlockType::ALL {
+        let path = folder.path().join(format!("{}.gguf", block.name()));
+        export_model(&model, &path, Some(block)).unwrap();
+        must_pass(&python, "export/check_gguf.py", &[&"--plain", &plain, &"--file", &path]);
+    }
+}
+
+/// What llama.cpp is to compute: logits of `ids`, what follows them greedily as long as the best
+/// token leads by `margin`, ids of texts.
+fn expected(model: &Model, ids: &[i64], margin: f64, texts: &[&str], out: &Path) {
+    let adapters = &model.adapted.adapter_set(None);
+    let prompt: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
+    let mut fresh = greedy(model.decoder(), adapters, &prompt, 24, &[]).unwrap();
+    let whole: Vec<i64> = prompt.iter().chain(&fresh).map(|&id| i64::from(id)).collect();
+    let scores = logits(model, &whole, adapters);
+    let best = scores.topk(2, -1, true, true).0;
+    let lead = |at: usize| best.double_value(&[at as i64, 0]) - best.double_value(&[at as i64, 1]);
+    let sure = (0..fresh.len()).take_while(|at| lead(ids.len() - 1 + at) > margin).count();
+    fresh.truncate(sure);
+    print!("{sure} sure greedy tokens, ");
+    let rows: Vec<Vec<f32>> = (0..ids.len()).map(|at| Vec::try_from(scores.get(at as i64)).unwrap()).collect();
+    let tokenizer = model.tokenizer().unwrap();
+    let texts: Vec<_> = texts.iter().map(|text| json!([text, tokenizer.encode(text, true).unwrap()])).collect();
+    let ours = json!({ "ids": ids, "logits": rows, "greedy": fresh, "texts": texts });
+    std::fs::write(out, ours.to_string()).unwrap();
+}
+
+fn in_llama(python: &OsString, model: &Path, lora: Option<&Path>, ours: &Path, tolerance: &str) {
+    let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"--model", &model, &"--ours", &ours];
+    arguments.extend([&"--tolerance" as &dyn AsRef<std::ffi::OsStr>, &tolerance]);
+    if let Some(lora) = &lora {
+        arguments.extend([&"--lora" as &dyn AsRef<std::ffi::OsStr>, lora]);
+    }
+    must_pass(python, "export/check_llama.py", &arguments);
+}
+
+/// Exports the merged model, the base and the adapter of `model`, and runs them in llama.cpp.
+fn run_in_llama(python: &OsString, model: &mut Model, ids: &[i64], texts: &[&str], types: &[(BlockType, &str, f64)]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let ours = path("ours.json");
+    for (block, tolerance, margin) in types {
+        export_model(model, &path("merged.gguf"), Some(*block)).unwrap();
+        print!("{} merged {}: ", model.name, block.name());
+        expected(model, ids, *margin, texts, &ours);
+        in_llama(python, &path("merged.gguf"), None, &ours, tolerance);
+    }
+    export_adapter(model, &path("adapter.gguf"), None, None).unwrap();
+    print!("{} base and adapter: ", model.name);
+    expected(model, ids, types[0].2, texts, &ours);
+    model.adapted.set_enabled(false).unwrap();
+    export_model(model, &path("base.gguf"), Some(BlockType::F32)).unwrap();
+    model.adapted.set_enabled(true).unwrap();
+    in_llama(python, &path("base.gguf"), Some(&path("adapter.gguf")), &ours, types[0].1);
+}
+
+const TEXTS: [&str; 4] =
+    ["Once upon a time, there was a girl named Lily.", "the small fox", "It's 42!\nA second line.", "하늘 é"];
+
+/// For each type the NMSE of llama.cpp's logits, and the lead that its rounding cannot turn.
+/// f32 differs by the order of sums; the others by what they round, activations among it.
+const TYPES: [(BlockType, &str, f64); 4] = [
+    (BlockType::F32, "1e-9", 1e-3),
+    (BlockType::F16, "1e-5", 0.1),
+    (BlockType::Bf16, "1e-4", 0.5),
+    (BlockType::Q8_0, "1e-3", 1.0),
+];
+
+#[test]
+fn llama_cpp_computes_the_same_for_the_tiny_model() {
+    let Some(python) = python("LLAMA_PYTHON") else { return };
+    let mut model = load(&project("scripts/tiny"), "f32");
+    add_random(&mut model, LoraSpec { use_rslora: true, ..all_linear(4, 8.0) }, 0.05);
+    let ids: Vec<i64> = model
+        .tokenizer()
+        .unwrap()
+        .encode("Count: a red boat and the small fox", true)
+        .unwrap()
+        .into_iter()
+        .map(i64::from)
+        .collect();
+    run_in_llama(&python, &mut model, &ids, &TEXTS, &TYPES);
+}
+
+#[test]
+fn llama_cpp_computes_the_same_for_stories260k() {
+    let (Some(python), Some(assets)) = (python("LLAMA_PYTHON"), assets()) else { return };
+    let mut model = load(&assets.join("models/stories260K"), "f32");
+    let spec = LoraSpec { rank_pattern: [("q_proj".to_owned(), 7)].into(), ..all_linear(4, 8.0) };
+    add_random(&mut model, spec, 0.05);
+    let ids: Vec<i64> = model.tokenizer().unwrap().encode(TEXTS[0], true).unwrap().into_iter().map(i64::from).collect();
+    run_in_llama(&python, &mut model, &ids, &TEXTS, &TYPES);
+}
+
+#[test]
+fn llama_cpp_computes_the_same_for_every_family() {
+    let Some(python) = python("LLAMA_PYTHON") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for case in FAMILIES {
+        let mut model = with_tokenizer(case, &folder.path().join(case));
+        run_in_llama(&python, &mut model, &IDS, &["8()9 ()"], &TYPES[..1]);
+    }
+}
+
+#[test]
+fn llama_cpp_splits_text_as_the_tokenizers_of_qwen_and_llama_do() {
+    let (Some(python), Some(assets)) = (python("LLAMA_PYTHON"), assets()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for (name, rows, arch) in [("qwen2.5", 151_936, "qwen2"), ("llama2", 32_000, "llama")] {
+        let tokenizer = Tokenizer::from_folder(&assets.join("tokenizers").join(name)).unwrap();
+        let mut settings: gguf::Settings = vec![("general.architecture".into(), arch.into())];
+        settings.extend(vocabulary(&tokenizer, rows).unwrap());
+        let (path, ours) = (folder.path().join("vocab.gguf"), folder.path().join("ours.json"));
+        gguf::write(&path, &settings, &[], &mut |_| unreachable!()).unwrap();
+        let mut texts = vec![
+            "Hello world! It's 12345 o'clock, isn't it?\n\n  def f(x):\n\treturn x ** 2",
+            "한국어 문장과 日本語, emoji 🙂, café",
+            "trailing   spaces  inside and lots of words: internationalization, misunderstanding",
+        ];
+        if name == "qwen2.5" {
+            texts.push("<|im_start|>user\nhi<|im_end|>\n<tool_call>");
+        }
+        let texts: Vec<_> = texts.iter().map(|text| json!([text, tokenizer.encode(text, true).unwrap()])).collect();
+        std::fs::write(&ours, json!({ "texts": texts }).to_string()).unwrap();
+        must_pass(&python, "export/check_llama.py", &[&"--model", &path, &"--ours", &ours, &"--vocab-only"]);
+    }
+}
+
+// ---- Modelfile ------------------------------------------------------------------------
+
+#[test]
+fn a_modelfile_has_the_chat_format_and_the_system_prompt_that_the_template_adds() {
+    let Some(assets) = assets() else { return println!("skipped: no shared assets") };
+    let of = |name: &str| {
+        let tokenizer = Tokenizer::from_folder(&assets.join("tokenizers").join(name)).unwrap();
+        modelfile(&tokenizer, "./m.gguf", Some("./a.gguf")).unwrap()
+    };
+    let (qwen, notes) = of("qwen2.5");
+    println!("{qwen}");
+    assert_eq!(notes, [""; 0]);
+    assert!(qwen.starts_with("FROM ./m.gguf\nADAPTER ./a.gguf\nTEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n"));
+    assert!(qwen.contains("SYSTEM \"\"\"You are Qwen, created by Alibaba Cloud. You are a helpful assistant.\"\"\""));
+    assert!(qwen.ends_with("PARAMETER stop \"<|im_start|>\"\nPARAMETER stop \"<|im_end|>\"\n"));
+    let (plain, notes) = of("llama2");
+    assert_eq!((plain.as_str(), notes.len()), ("FROM ./m.gguf\nADAPTER ./a.gguf\n", 1));
+}
+
+#[test]
+fn a_tied_head_cannot_carry_a_gguf_adapter() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = golden("qwen2_tied", "f32");
+    model.adapted.remove("default").unwrap();
+    let spec = LoraSpec { target_modules: Targets::Names(vec!["lm_head".into()]), ..LoraSpec::default() };
+    add_random(&mut model, spec, 0.1);
+    let error = export_adapter(&model, &folder.path().join("a.gguf"), None, None).unwrap_err();
+    assert!(error.message.contains("output head"), "{error}");
+    assert_eq!(names_in(folder.path()), [""; 0]);
+}
