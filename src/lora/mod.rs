@@ -10,6 +10,7 @@ pub mod peft;
 pub mod resident;
 pub mod set;
 pub mod spec;
+pub mod spectrum;
 pub mod targets;
 pub mod trainable;
 

@@ -1,11 +1,12 @@
 //! The chart of single runs: what each logged of its loss, in training and on held-out rows.
 
-use super::chart::{Chart, Series};
+use super::chart::{Annotation, Chart, Series};
 use super::kinds::{eval_curves, training_curves, Curve, Curves};
 use super::scale::Scale;
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::train::metrics::{read_metrics, MetricsRow};
+use crate::train::overfitting::OVERFITS_AFTER;
 use std::path::{Path, PathBuf};
 
 /// The losses of the runs in `folders`, each with the name of its folder: training losses
@@ -28,10 +29,22 @@ pub fn run_chart(folders: &[PathBuf], y_scale: Scale) -> Result<Chart> {
     let mut chart = training_curves(&curves("training", |row| row.loss), &options);
     let evaluated = eval_curves(&curves("held out", |row| row.eval_loss), &options);
     chart.series.extend(evaluated.series);
+    for (name, rows) in &logs {
+        let which = if folders.len() > 1 { format!("{name}: ") } else { String::new() };
+        chart.annotations.extend(turn(rows, &which));
+    }
     if chart.series.iter().all(|series: &Series| series.points.is_empty()) {
         bail!(Kind::Data, "no loss was logged in {}", names(folders); hint: "train with a smaller log_every");
     }
     Ok(chart)
+}
+
+/// Marks the best evaluation of a run that overfits.
+fn turn(rows: &[MetricsRow], which: &str) -> Option<Annotation> {
+    let step = rows.iter().find_map(|row| row.get(OVERFITS_AFTER))?;
+    let best = rows.iter().find(|row| row.step as f64 == step && row.eval_loss.is_some())?;
+    let text = format!("{which}best at step {step}, then overfitting");
+    Some(Annotation { x: step, y: best.eval_loss?, text })
 }
 
 fn log(folder: &Path) -> Result<(String, Vec<MetricsRow>)> {

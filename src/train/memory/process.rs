@@ -1,0 +1,65 @@
+//! What this process holds of memory, by the system's word (Linux; proc(5)).
+
+use crate::error::Result;
+use std::fs;
+
+/// The bytes that this process's memory grew by at the height of `work`; `None` where the
+/// system does not tell. Memory that the allocator kept from earlier work counts as held.
+///
+/// On a GPU the allocator's own statistics belong here.
+pub fn growth(work: impl FnOnce() -> Result<()>) -> Result<Option<u64>> {
+    let before = held();
+    let reset = forget_peak();
+    work()?;
+    Ok(before.zip(peak()).filter(|_| reset).map(|(before, peak)| peak.saturating_sub(before)))
+}
+
+/// Bytes that are held now.
+pub fn held() -> Option<u64> {
+    field("/proc/self/status", "VmRSS")
+}
+
+/// The most that was held since the start, or since [`forget_peak`].
+pub fn peak() -> Option<u64> {
+    field("/proc/self/status", "VmHWM")
+}
+
+/// Makes [`peak`] start anew from here: writing 5 does (proc(5)).
+pub fn forget_peak() -> bool {
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// What the system could give now, within the limits of this process's group.
+pub fn free() -> Option<u64> {
+    let available = field("/proc/meminfo", "MemAvailable")?;
+    let number = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
+    let within_group = number("memory.max").zip(number("memory.current")).map(|(most, now)| most.saturating_sub(now));
+    Some(within_group.map_or(available, |limit| limit.min(available)))
+}
+
+/// A field of one of the system's tables, in bytes.
+fn field(file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_measured() {
+        let Some(grown) = growth(|| {
+            std::hint::black_box(vec![1_u8; 400 << 20]);
+            Ok(())
+        })
+        .unwrap() else {
+            println!("skipped: this system does not tell");
+            return;
+        };
+        // Other tests of this process take and free memory meanwhile.
+        assert!((200 << 20..1200 << 20).contains(&grown), "{grown}");
+        assert!(free().is_some_and(|free| free > 0));
+    }
+}
