@@ -105,7 +105,7 @@ impl RankSpectrum {
     /// of its Σσ², at least 1, and the same scales: what to train next time.
     pub fn suggested(&self, energy: f64) -> Result<LoraSpec> {
         if !(energy > 0.0 && energy <= 1.0) {
-            bail!(Kind::Input, "`energy`: expected a share above 0 and at most 1, found {energy}");
+            bail!(Kind::Input, "`energy`: expected a share above 0 and at most 1, found {energy}"; hint: "90 % is 0.9");
         }
         let ranks: Vec<i64> = self.modules.iter().map(|own| own.energy_rank(energy).max(1)).collect();
         let r = commonest(ranks.iter().copied()).unwrap_or(self.spec.r);

@@ -97,7 +97,7 @@ pub fn spectrum_lines(spectrum: &RankSpectrum) -> Chart {
         title: "Singular values of ΔW".into(),
         subtitle: "Each as a share of the largest; mean over layers".into(),
         x: Axis::new("index", Scale::Linear),
-        y: Axis::new("σᵢ / σ₁", Scale::Log10),
+        y: Axis::new("σ / σ₁", Scale::Log10),
         series: series.collect(),
         ..Chart::default()
     }
@@ -142,7 +142,7 @@ pub fn similarity_heat(similarities: &[Similarity], names: (&str, &str), which: 
         low: 0.0,
         high: 1.0,
         notes: vec![
-            "φ(i, j) = ‖UᵢᵀVⱼ‖² / min(i, j): 0 orthogonal, 1 where one contains the other (LoRA, section 7.2).".into(),
+            "φ(i, j): 0 where the first i and the first j directions are orthogonal, 1 where one set contains the other (LoRA, section 7.2).".into(),
         ],
     }
 }

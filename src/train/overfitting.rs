@@ -1,22 +1,26 @@
 //! Overfitting noticed while a run goes on: held-out loss that rises while training loss falls.
 //!
-//! The rule, looked at after every evaluation. All three must hold:
+//! The rule, looked at after every evaluation. All of it must hold:
 //!
-//! 1. At least four evaluations came after the best one.
+//! 1. At least four evaluations came after the best one, and each of the last three is higher
+//!    than all others since the best.
 //! 2. The mean of the last three lies above the mean of the three around the best by more than
-//!    1 % of it, and by more than four times what scatter alone would make of such a
-//!    difference. Scatter is taken from second differences, which a trend leaves alone:
+//!    1 % of it, and by more than twice what scatter alone would make of such a difference.
+//!    Scatter is taken from second differences, which a trend leaves alone:
 //!    σ = median |eᵢ₋₁ - 2eᵢ + eᵢ₊₁| / (0.6745 √6) (Gasser, Sroka and Jennen-Steinmetz, 1986,
 //!    with the median for the mean), and the difference of two means of three has σ √(2/3).
 //! 3. The mean training loss since the third last evaluation is below that of the stretch which
 //!    led to the best one.
+//!
+//! Under scatter of 3 % and nothing else, one run of 50 evaluations in about 20 is taken for
+//! overfitting (a test counts them); held-out losses of real runs scatter far less.
 
 /// Evaluations on either side of the comparison.
 const SIDE: usize = 3;
 /// The least rise, as a share of the best.
 const LEAST_RISE: f64 = 0.01;
 /// The least rise in standard deviations of what scatter makes.
-const DEVIATIONS: f64 = 4.0;
+const DEVIATIONS: f64 = 2.0;
 
 /// The name in logs and results of the step after which held-out loss rises.
 pub const OVERFITS_AFTER: &str = "overfits_after";
@@ -78,7 +82,9 @@ fn overfitting(evaluations: &[Evaluation]) -> Option<Overfitting> {
     let before = mean(around, |own| own.loss);
     let rise = mean(last, |own| own.loss) - before;
     let noise = scatter(&losses) * (2.0 / SIDE as f64).sqrt();
-    let rises = rise > LEAST_RISE * before.abs() && rise > DEVIATIONS * noise;
+    let highs =
+        (losses.len() - SIDE..losses.len()).all(|at| losses[best..at].iter().all(|earlier| *earlier < losses[at]));
+    let rises = highs && rise > LEAST_RISE * before.abs() && rise > DEVIATIONS * noise;
     let falls = mean(last, |own| own.train_loss) < evaluations[best].train_loss;
     (rises && falls).then(|| Overfitting { best_step: evaluations[best].step, best_loss: losses[best] })
 }
@@ -125,6 +131,13 @@ mod tests {
     }
 
     #[test]
+    fn a_real_run_is_noticed() {
+        // scripts/overfitting.rhai, evaluated every 20 steps.
+        let real = [4.6117, 4.1809, 4.3884, 4.2193, 4.7672, 4.8314, 5.1837];
+        assert_eq!(noticed(7, |step| real[step as usize - 1], falling), Some((2, 7)));
+    }
+
+    #[test]
     fn a_turn_is_noticed_under_scatter() {
         for seed in 0..50 {
             let noise = |step: f64| 0.02 * Key::new(seed).normal(step as u64);
@@ -154,6 +167,7 @@ mod tests {
             false_alarms.extend([flat, settling].into_iter().flatten().map(|found| (seed, found)));
         }
         // 800 runs of 50 evaluations with nothing but scatter of 3 %.
-        assert!(false_alarms.len() <= 24, "{}: {false_alarms:?}", false_alarms.len());
+        println!("{} of 800", false_alarms.len());
+        assert!(false_alarms.len() <= 56, "{}: {false_alarms:?}", false_alarms.len());
     }
 }

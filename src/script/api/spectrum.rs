@@ -78,9 +78,9 @@ pub mod functions {
         spectrum.table()
     }
 
-    /// The adapted layers as maps: `name`, `layer`, `module`, `r`, `values`, `effective_rank`, `rank_90`, `rank_99`.
+    /// The adapted layers as maps: `name`, `layer`, `linear`, `r`, `values`, `effective_rank` and more.
     ///
-    /// `effective_rank` is e to the entropy of σ/Σσ (Roy and Vetterli, 2007); `rank_90` the least rank
+    /// `linear` is the last part of the name; `effective_rank` is e to the entropy of σ/Σσ (Roy and Vetterli, 2007); `rank_90` the least rank
     /// that keeps 90 % of Σσ²; `norm` the Frobenius norm.
     ///
     /// ```rhai
@@ -92,7 +92,7 @@ pub mod functions {
     pub fn modules(spectrum: &mut RankSpectrum) -> Array {
         let map = |own: &crate::lora::spectrum::ModuleSpectrum| {
             to_dynamic(&json!({
-                "name": own.name, "layer": own.layer, "module": own.module, "r": own.r, "scale": own.scale,
+                "name": own.name, "layer": own.layer, "linear": own.module, "r": own.r, "scale": own.scale,
                 "values": own.values, "norm": own.norm(), "effective_rank": own.effective_rank(),
                 "rank_90": own.energy_rank(0.9), "rank_99": own.energy_rank(0.99),
             }))
@@ -268,21 +268,21 @@ pub mod functions {
 
     /// Draw φ(i, j), into a file that ends in `.svg` or `.png`.
     ///
-    /// Options: `module` (all layers, averaged; a full name such as "model.layers.0.self_attn.q_proj").
+    /// Options: `layer` (all layers, averaged; a full name such as "model.layers.0.self_attn.q_proj").
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 2, name: "a", seed: 1 });
     /// model.add_lora(#{ r: 4, name: "b", seed: 2 });
     /// let alike = subspace_similarity(model, "a", "b");
-    /// alike.chart("runs/alike.png", #{ module: "model.layers.0.self_attn.q_proj" });
+    /// alike.chart("runs/alike.png", #{ layer: "model.layers.0.self_attn.q_proj" });
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
     pub fn similarity_chart_with(similarity: &mut SubspaceSimilarity, path: &str, options: Map) -> RhaiResultOf<()> {
         let mut options = Options::new("chart", options);
-        let module: Option<String> = options.take_opt("module")?;
+        let layer: Option<String> = options.take_opt("layer")?;
         options.finish()?;
-        let (layers, which) = chosen(similarity, module.as_deref())?;
+        let (layers, which) = chosen(similarity, layer.as_deref())?;
         let names = (similarity.names.0.as_str(), similarity.names.1.as_str());
         Ok(similarity_heat(layers, names, &which).save(Path::new(path))?)
     }
@@ -297,7 +297,7 @@ fn chosen<'a>(similarity: &'a Alike, module: Option<&str>) -> Result<(&'a [Simil
     };
     let at = similarity.layers.iter().position(|own| own.name == module).ok_or_else(|| {
         let names = similarity.layers.iter().map(|own| own.name.as_str());
-        Error::input(format!("chart: option `module`: both adapters have no layer called `{module}`"))
+        Error::input(format!("chart: option `layer`: both adapters have no layer called `{module}`"))
             .with_hint(suggest::hint(module, names))
     })?;
     Ok((&similarity.layers[at..=at], format!("{matrix} of {module}")))

@@ -4,14 +4,24 @@ use crate::error::Result;
 use std::fs;
 
 /// The bytes that this process's memory grew by at the height of `work`; `None` where the
-/// system does not tell. Memory that the allocator kept from earlier work counts as held.
+/// system does not tell. The holes that the allocator keeps count with it.
 ///
 /// On a GPU the allocator's own statistics belong here.
 pub fn growth(work: impl FnOnce() -> Result<()>) -> Result<Option<u64>> {
+    give_back();
     let before = held();
     let reset = forget_peak();
     work()?;
     Ok(before.zip(peak()).filter(|_| reset).map(|(before, peak)| peak.saturating_sub(before)))
+}
+
+/// Has the allocator give freed memory back to the system, so that [`held`] is what is in use.
+pub fn give_back() {
+    // SAFETY: takes a number of bytes to keep, and no memory of ours.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Bytes that are held now.
