@@ -297,7 +297,7 @@ fn chosen<'a>(similarity: &'a Alike, module: Option<&str>) -> Result<(&'a [Simil
     };
     let at = similarity.layers.iter().position(|own| own.name == module).ok_or_else(|| {
         let names = similarity.layers.iter().map(|own| own.name.as_str());
-        Error::input(format!("chart: option `layer`: both adapters have no layer called `{module}`"))
+        Error::input(format!("chart: option `layer`: the adapters have no common layer called `{module}`"))
             .with_hint(suggest::hint(module, names))
     })?;
     Ok((&similarity.layers[at..=at], format!("{matrix} of {module}")))
