@@ -148,7 +148,7 @@ fn the_suggested_ranks_are_what_the_spectrum_says() {
         let kept = (at % 8 + 1) as i64;
         let out = adapter.targets[at].linear.out_features;
         let b = Tensor::zeros([out, 8], (Kind::Float, Device::Cpu));
-        let _ = b.narrow(1, 0, kept).copy_(&Tensor::eye(out, (Kind::Float, Device::Cpu)).narrow(1, 0, kept));
+        b.narrow(1, 0, kept).copy_(&Tensor::eye(out, (Kind::Float, Device::Cpu)).narrow(1, 0, kept));
         adapter.parameters.set(2 * at + 1, &b).unwrap();
     }
     let spectrum = RankSpectrum::of(&adapter).unwrap();

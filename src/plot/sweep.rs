@@ -3,8 +3,9 @@
 //! Which chart suits which axis is decided here; how it looks is `kinds`'s; the report that
 //! gathers them is `publish`'s.
 
-use super::chart::{Annotation, Axis, Chart, Mark, Ticks};
+use super::chart::{Axis, Chart, Mark, Ticks};
 use super::kinds::{against, against_size, eval_curves, training_curves, Curve, Curves, Observation, Versus};
+use super::run::{best_label, TURN_NOTE};
 use super::Scale;
 use crate::bail;
 use crate::error::{Kind, Result};
@@ -83,13 +84,13 @@ fn with_turns(mut chart: Chart, result: &SweepResult) -> Chart {
     let keys = varying_keys(result);
     let overfit = result.rows().iter().filter(|row| row.number(OVERFITS_AFTER).is_some());
     let names: Vec<[String; 3]> = overfit.map(|row| series_names(&row.point, &keys)).collect();
-    for series in chart.series.iter().filter(|series| names.iter().flatten().any(|name| *name == series.name)) {
-        let best = series.points.iter().min_by(|left, right| left.y.total_cmp(&right.y));
-        chart.annotations.extend(best.map(|point| Annotation {
-            x: point.x,
-            y: point.y,
-            text: format!("best at step {}, then overfitting", point.x),
-        }));
+    for series in chart.series.iter_mut().filter(|series| names.iter().flatten().any(|name| *name == series.name)) {
+        if let Some(best) = series.points.iter_mut().min_by(|left, right| left.y.total_cmp(&right.y)) {
+            best.label = best_label(best.x);
+        }
+    }
+    if !names.is_empty() {
+        chart.notes.push(TURN_NOTE.to_owned());
     }
     chart
 }
