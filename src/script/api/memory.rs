@@ -114,7 +114,7 @@ pub mod functions {
     ///
     /// Of the active adapter, or of all weights after `train_all`; nothing is changed. Options:
     /// `batch_size` (1), `max_length` (1024). The result has `predicted` and `measured`, the bytes
-    /// of activations, logits and working memory, and `error`, their relative difference. It is
+    /// of activations, logits and working memory, and `error`, their relative difference. `measured` is
     /// the process's growth: the holes that glibc keeps count too (6 to 48 % were seen), and in the first
     /// pass of a process libtorch's own code, which drowns passes of a few MB. Start with
     /// `MALLOC_MMAP_THRESHOLD_=65536` in the environment to measure without the holes.
