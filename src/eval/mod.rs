@@ -23,6 +23,7 @@ pub mod perplexity;
 pub mod prompt;
 pub mod rolling;
 pub mod sampling;
+mod spectrum;
 pub mod table;
 pub mod text;
 pub mod written;

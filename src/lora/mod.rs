@@ -15,6 +15,7 @@ pub mod resident;
 pub mod residual;
 pub mod set;
 pub mod spec;
+pub mod spectrum;
 pub mod targets;
 pub mod trainable;
 

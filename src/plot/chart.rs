@@ -2,9 +2,8 @@
 //!
 //! Knows nothing of sweeps or training: `kinds` builds the usual charts from their numbers.
 
-use super::{clean, draw, layout, pixels, scale::Scale, svg};
+use super::{clean, draw, layout, picture, pixels, scale::Scale, svg};
 use crate::error::{Error, Result};
-use crate::files;
 use std::path::Path;
 
 /// A chart with two axes. Sizes are CSS pixels; all texts may be empty and in any language.
@@ -190,19 +189,8 @@ impl Chart {
     /// # Errors
     /// Another ending; what [`Chart::to_svg`] refuses; a folder that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("").to_lowercase();
-        let bytes = match ending.as_str() {
-            "svg" => self.to_svg()?.into_bytes(),
-            "png" => self.to_png(self.width, self.height, 2.0)?,
-            _ => {
-                return Err(Error::input(format!(
-                    "expected a chart file ending in .svg or .png, found `{}`",
-                    path.display()
-                ))
-                .with_hint("charts are written as SVG (text stays text, any size) or PNG (pixels)"))
-            }
-        };
-        files::write_whole(path, &bytes)
+        let (width, height) = self.checked_size(self.width, self.height)?;
+        picture::save(&self.scene(width, height)?, &self.title, path)
     }
 
     fn scene(&self, width: f64, height: f64) -> Result<super::scene::Scene> {

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! chart (what to show) → layout (where: ticks, margins, labels) → draw (a Scene of shapes) → svg, png
-//! kinds (the usual charts) and sweep (which of them, of what) build a Chart;
+//! kinds (the usual charts), sweep, run, memory and spectrum (which of them, of what) build a
+//! Chart, or one of the pictures without two scales: bars, heat;
 //! report is a page of charts and tables; publish writes those of a sweep
 //! before_after is a page of texts side by side; page makes both from their templates
 //! ```
@@ -14,18 +15,22 @@
 
 mod around;
 pub mod before_after;
+pub mod bars;
 pub mod chart;
 mod clean;
 mod clip;
 mod draw;
 mod font;
+pub mod heat;
 pub mod kinds;
 mod layout;
 mod marks;
+pub mod memory;
 mod names;
 mod number;
 mod page;
 mod palette;
+mod picture;
 mod pixels;
 mod place;
 pub mod publish;
@@ -34,6 +39,7 @@ pub mod run;
 mod scale;
 mod scene;
 pub mod smooth;
+pub mod spectrum;
 mod svg;
 pub mod sweep;
 mod thin;

@@ -6,6 +6,7 @@ use super::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
 use crate::error::Result;
 use crate::sweep::table::{Column, TableOptions};
 use crate::sweep::{number, Row, SweepResult, Verdict, SEED};
+use crate::train::overfitting::OVERFITS_AFTER;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -92,10 +93,11 @@ fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<R
     let paired: Vec<&Column> = columns.keys.iter().chain(&columns.differences).collect();
     let note = |start: char| columns.footnotes.iter().find(|line| line.starts_with(start)).cloned();
     let failed = result.failed().count();
-    let warnings = match failed {
+    let mut warnings = match failed {
         0 => Vec::new(),
         _ => vec![format!("{failed} of {} trials failed: the means are over the others.", result.rows().len())],
     };
+    warnings.extend(overfitting(result));
     Ok(Report {
         title: about.title.clone(),
         subtitle: outcome_line(result),
@@ -114,6 +116,22 @@ fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<R
         environment: about.environment.clone(),
         script: about.script.clone().map(|(path, text)| Script { path, text }),
     })
+}
+
+/// Which trials overfit, and since when.
+fn overfitting(result: &SweepResult) -> Option<String> {
+    let found: Vec<(&Row, f64)> =
+        result.rows().iter().filter_map(|row| Some((row, row.number(OVERFITS_AFTER)?))).collect();
+    let (first, _) = found.first()?;
+    let from = found.iter().map(|(_, step)| *step).fold(f64::INFINITY, f64::min);
+    let to = found.iter().map(|(_, step)| *step).fold(0.0, f64::max);
+    let steps = if from == to { format!("step {from}") } else { format!("steps {from} to {to}") };
+    let which = if found.len() == 1 { format!(" ({})", first.point) } else { String::new() };
+    Some(format!(
+        "{} of {} trials overfit{which}: held-out loss rose after {steps} while training loss fell.",
+        found.len(),
+        result.rows().len()
+    ))
 }
 
 /// "The lowest eval_loss, 1.234, is that of rank=8, seed=1."

@@ -6,6 +6,7 @@ use super::scale::Scale;
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::train::metrics::{read_metrics, MetricsRow};
+use crate::train::overfitting::OVERFITS_AFTER;
 use std::path::{Path, PathBuf};
 
 /// The losses of the runs in `folders`, each with the name of its folder: training losses
@@ -26,12 +27,35 @@ pub fn run_chart(folders: &[PathBuf], y_scale: Scale) -> Result<Chart> {
     };
     let options = Curves { title: "Loss over steps".into(), y_scale, ..Curves::default() };
     let mut chart = training_curves(&curves("training", |row| row.loss), &options);
-    let evaluated = eval_curves(&curves("held out", |row| row.eval_loss), &options);
+    let mut evaluated = eval_curves(&curves("held out", |row| row.eval_loss), &options);
+    if logs.iter().any(|(_, rows)| turn(rows).is_some()) {
+        chart.notes.push(TURN_NOTE.to_owned());
+    }
+    let evaluated_logs = logs.iter().filter(|(_, rows)| rows.iter().any(|row| row.eval_loss.is_some()));
+    for (series, (_, rows)) in evaluated.series.iter_mut().zip(evaluated_logs) {
+        let best = turn(rows).and_then(|step| series.points.iter_mut().find(|point| point.x == step));
+        if let Some(best) = best {
+            best.label = best_label(best.x);
+        }
+    }
     chart.series.extend(evaluated.series);
     if chart.series.iter().all(|series: &Series| series.points.is_empty()) {
         bail!(Kind::Data, "no loss was logged in {}", names(folders); hint: "train with a smaller log_every");
     }
     Ok(chart)
+}
+
+/// Below charts on which a run that overfits is marked.
+pub const TURN_NOTE: &str = "Best step: the run overfits after it; held-out loss rises while training loss falls.";
+
+/// Beside the best evaluation of a run that overfits.
+pub fn best_label(step: f64) -> String {
+    format!("best: step {step}")
+}
+
+/// The step of the best evaluation, where the run overfits after it.
+fn turn(rows: &[MetricsRow]) -> Option<f64> {
+    rows.iter().find_map(|row| row.get(OVERFITS_AFTER))
 }
 
 fn log(folder: &Path) -> Result<(String, Vec<MetricsRow>)> {

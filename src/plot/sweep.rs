@@ -5,11 +5,13 @@
 
 use super::chart::{Axis, Chart, Mark, Ticks};
 use super::kinds::{against, against_size, eval_curves, training_curves, Curve, Curves, Observation, Versus};
+use super::run::{best_label, TURN_NOTE};
 use super::Scale;
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::sweep::{number, Axis as GridAxis, Point, SummarySeries, SweepResult, SEED};
 use crate::train::metrics::{read_metrics, MetricsRow};
+use crate::train::overfitting::OVERFITS_AFTER;
 use serde_json::Value;
 
 /// What to show; everything has a default that follows from the grid.
@@ -73,7 +75,30 @@ pub fn training_chart(result: &SweepResult) -> Result<Option<Chart>> {
 
 /// The held-out loss over the steps; `None` where trials were evaluated at their end only.
 pub fn evaluation_chart(result: &SweepResult) -> Result<Option<Chart>> {
-    course(result, |row| row.eval_loss, "eval_loss", eval_curves)
+    let chart = course(result, |row| row.eval_loss, "eval_loss", eval_curves)?;
+    Ok(chart.map(|chart| with_turns(chart, result)))
+}
+
+/// Marks where the held-out loss is lowest in each series with a trial that overfits.
+fn with_turns(mut chart: Chart, result: &SweepResult) -> Chart {
+    let keys = varying_keys(result);
+    let overfit = result.rows().iter().filter(|row| row.number(OVERFITS_AFTER).is_some());
+    let names: Vec<[String; 3]> = overfit.map(|row| series_names(&row.point, &keys)).collect();
+    for series in chart.series.iter_mut().filter(|series| names.iter().flatten().any(|name| *name == series.name)) {
+        if let Some(best) = series.points.iter_mut().min_by(|left, right| left.y.total_cmp(&right.y)) {
+            best.label = best_label(best.x);
+        }
+    }
+    if !names.is_empty() {
+        chart.notes.push(TURN_NOTE.to_owned());
+    }
+    chart
+}
+
+/// The names that a trial's curve may have: its group's, its own in the group, its seed's.
+fn series_names(point: &Point, keys: &[&str]) -> [String; 3] {
+    let (group, run) = (group_name(point, keys), run_name(point));
+    [format!("{group}, {run}"), group, run]
 }
 
 /// What a chart's options come to for this grid.
@@ -138,14 +163,12 @@ fn course(
     name: &str,
     draw: fn(&[Curve], &Curves) -> Chart,
 ) -> Result<Option<Chart>> {
-    let varying: Vec<&str> = result.axes().iter().filter(|a| a.values.len() > 1).map(|a| a.key.as_str()).collect();
-    let keys: Vec<&str> = varying.iter().copied().filter(|key| *key != SEED).collect();
+    let keys = varying_keys(result);
     let mut curves = Vec::new();
     for row in result.rows().iter().filter(|row| row.outcome().is_some()) {
         let log = read_metrics(&result.out.join(&row.dir).join("metrics.jsonl"))?;
         let points: Vec<(f64, f64)> = log.iter().filter_map(|row| Some((row.step as f64, value(row)?))).collect();
-        let run = row.point.get(SEED).map_or(String::new(), |seed| format!("{SEED} {}", number::value(seed)));
-        curves.push(Curve { group: group_name(&row.point, &keys), run, points });
+        curves.push(Curve { group: group_name(&row.point, &keys), run: run_name(&row.point), points });
     }
     curves.retain(|curve| curve.points.len() > 1);
     if curves.is_empty() {
@@ -154,6 +177,21 @@ fn course(
     let group = keys.join(", ");
     let options = Curves { y: name.to_owned(), group, over: SEED.to_owned(), ..Curves::default() };
     Ok(Some(draw(&curves, &options)))
+}
+
+/// The axes with more than one value, but for seeds.
+fn varying_keys(result: &SweepResult) -> Vec<&str> {
+    result
+        .axes()
+        .iter()
+        .filter(|axis| axis.values.len() > 1 && axis.key != SEED)
+        .map(|axis| axis.key.as_str())
+        .collect()
+}
+
+/// "seed 1", or nothing where the grid has no seeds.
+fn run_name(point: &Point) -> String {
+    point.get(SEED).map_or(String::new(), |seed| format!("{SEED} {}", number::value(seed)))
 }
 
 /// The values of `keys` at a point: "8", or "8, 0.001" for two keys.

@@ -10,6 +10,7 @@ use crate::hub::tokenizer::Tokenizer;
 use crate::lora::{peft, Adapter, LoraSpec};
 use crate::model::Decoder;
 use crate::train::observer::{Observer, Several};
+use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::progress::SharedProgress;
 use crate::train::recorder::Recorder;
 use crate::train::trainer::Evaluate;
@@ -128,6 +129,9 @@ fn end(shared: Shared, task: &Task, running: Running, outcome: &train::Outcome) 
     // Where trials are evaluated at their end only, the step of the best tells nothing.
     if let Some(best_step) = outcome.best_step.filter(|_| task.config.eval_every > 0) {
         metrics.insert("best_step".to_owned(), best_step as f64);
+    }
+    if let Some(found) = outcome.overfitting {
+        metrics.insert(OVERFITS_AFTER.to_owned(), found.best_step as f64);
     }
     Ok(Outcome {
         trainable_params: adapter.parameters.count(),

@@ -6,8 +6,10 @@
 pub mod adamw;
 pub mod clip;
 pub mod config;
+pub mod memory;
 pub mod metrics;
 pub mod observer;
+pub mod overfitting;
 pub mod progress;
 pub mod recorder;
 pub mod sampler;

@@ -1,5 +1,7 @@
 //! What a run tells while it runs; progress bars and logs listen.
 
+use super::overfitting::Overfitting;
+
 /// State after one optimizer step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepReport {
@@ -26,6 +28,8 @@ pub struct EvalReport {
     pub epoch: f64,
     pub loss: f64,
     pub is_best: bool,
+    /// Told once, at the evaluation at which it is first noticed.
+    pub overfitting: Option<Overfitting>,
 }
 
 /// Listens to a run. Returning an error ends the run with that error.

@@ -1,6 +1,7 @@
 //! What a person sees of a run: a bar on a terminal, plain lines elsewhere.
 
 use super::observer::{EvalReport, Observer, StepReport};
+use super::overfitting::Overfitting;
 use crate::error::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -68,7 +69,12 @@ impl Observer for Progress {
 
     fn on_eval(&mut self, report: &EvalReport) -> Result<()> {
         match self {
-            Progress::Bar { eval_loss, .. } => *eval_loss = Some(report.loss),
+            Progress::Bar { eval_loss, bar } => {
+                *eval_loss = Some(report.loss);
+                if let Some(found) = report.overfitting {
+                    bar.println(overfitting("", found));
+                }
+            }
             Progress::Lines { name } => {
                 let name = prefix(name);
                 eprintln!(
@@ -77,6 +83,9 @@ impl Observer for Progress {
                     report.loss,
                     if report.is_best { " (best)" } else { "" }
                 );
+                if let Some(found) = report.overfitting {
+                    eprintln!("{}", overfitting(&name, found));
+                }
             }
             Progress::Quiet => {}
         }
@@ -162,6 +171,13 @@ fn prefix(name: &str) -> String {
     } else {
         format!("{name}: ")
     }
+}
+
+fn overfitting(prefix: &str, found: Overfitting) -> String {
+    format!(
+        "{prefix}overfitting: held-out loss rises since step {} (best {:.4}) while training loss falls",
+        found.best_step, found.best_loss
+    )
 }
 
 fn line(name: &str, report: &StepReport) -> String {

@@ -2,6 +2,7 @@
 
 use super::metrics::{MetricsLog, MetricsRow};
 use super::observer::{EvalReport, Observer, StepReport};
+use super::overfitting::OVERFITS_AFTER;
 use super::tensorboard::{EventWriter, HParam};
 use crate::error::Result;
 use serde_json::Value;
@@ -63,6 +64,11 @@ impl Observer for Recorder {
             step: report.step,
             epoch: Some(report.epoch),
             eval_loss: Some(report.loss),
+            extra: report
+                .overfitting
+                .map(|found| (OVERFITS_AFTER.to_owned(), found.best_step as f64))
+                .into_iter()
+                .collect(),
             ..MetricsRow::default()
         })
     }

@@ -3,6 +3,7 @@
 use super::adamw::AdamW;
 use super::config::TrainConfig;
 use super::observer::{EvalReport, Observer, StepReport};
+use super::overfitting::{Overfitting, Watch};
 use super::sampler::Sampler;
 use super::schedule::Schedule;
 use super::update::{update_together, Member, StepResult, StepSettings};
@@ -34,6 +35,8 @@ pub struct Outcome {
     /// common time that it has of the common tokens.
     pub seconds: f64,
     pub stopped_early: bool,
+    /// Held-out loss rose while training loss fell: since when.
+    pub overfitting: Option<Overfitting>,
 }
 
 /// A run to be trained.
@@ -112,6 +115,8 @@ struct Run<'a> {
     last_eval: Option<f64>,
     progress: Progress,
     stopped_early: bool,
+    watch: Watch,
+    overfitting: Option<Overfitting>,
     failure: Option<Error>,
 }
 
@@ -173,6 +178,8 @@ impl<'a> Run<'a> {
             last_eval: None,
             progress: Progress::default(),
             stopped_early: false,
+            watch: Watch::default(),
+            overfitting: None,
             failure: None,
         })
     }
@@ -210,6 +217,7 @@ impl<'a> Run<'a> {
         let progress = &mut self.progress;
         progress.steps += 1;
         progress.loss_sum += result.loss;
+        self.watch.trained(result.loss);
         progress.tokens += tokens as u64;
         progress.time += time;
         let seconds = progress.time.as_secs_f64();
@@ -250,7 +258,9 @@ impl<'a> Run<'a> {
             && self.progress.evaluations_without_improvement >= patience
             && self.progress.steps < self.schedule.steps;
         let (step, epoch) = (self.progress.steps, self.sampler.epochs_after(self.progress.steps));
-        self.observer.on_eval(&EvalReport { step, epoch, loss, is_best })
+        let overfitting = self.watch.evaluated(step, loss);
+        self.overfitting = self.overfitting.or(overfitting);
+        self.observer.on_eval(&EvalReport { step, epoch, loss, is_best, overfitting })
     }
 
     fn finish(self) -> Result<Outcome> {
@@ -271,6 +281,7 @@ impl<'a> Run<'a> {
             tokens,
             seconds: time.as_secs_f64(),
             stopped_early: self.stopped_early,
+            overfitting: self.overfitting,
         })
     }
 }

@@ -9,8 +9,10 @@ mod evaluate;
 mod generate;
 mod export;
 mod host;
+mod memory;
 mod model;
 mod numbers;
+mod spectrum;
 mod sweep;
 mod tensor;
 mod train;
@@ -88,6 +90,20 @@ pub const AREAS: &[Area] = &[
         about: "Many trials over one base; their table, charts and report.",
         manifest: &sweep::functions::RHAI_MANIFEST,
         documented: || exported_module!(sweep::functions),
+        extend: |_| {},
+    },
+    Area {
+        title: "Memory",
+        about: "What a training step will need of memory, and what one takes.",
+        manifest: &memory::functions::RHAI_MANIFEST,
+        documented: || exported_module!(memory::functions),
+        extend: |_| {},
+    },
+    Area {
+        title: "Rank spectra",
+        about: "What adapters learnt, layer by layer, and adapters cut to a lower rank.",
+        manifest: &spectrum::functions::RHAI_MANIFEST,
+        documented: || exported_module!(spectrum::functions),
         extend: |_| {},
     },
     Area {

@@ -245,6 +245,30 @@ pub mod functions {
         Ok(chart)
     }
 
+    /// A chart of points that a script gathered itself.
+    ///
+    /// Options: `series` (required: an array of maps with `name` and `points`, an array of `[x, y]`),
+    /// `title`, `x`, `y` (the titles of the axes), `x_scale`, `y_scale` ("linear", "log2", "log10").
+    ///
+    /// ```rhai
+    /// let measured = #{ name: "measured", points: [[1, 2.5], [2, 2.1], [4, 1.9]] };
+    /// line_chart(#{ series: [measured], x: "rank", y: "loss", x_scale: "log2" }).save("runs/line.svg");
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn line_chart(options: Map) -> RhaiResultOf<Chart> {
+        let mut options = Options::new("line_chart", options);
+        let series: Vec<Map> = options.take_required("series")?;
+        let series = series.into_iter().map(line_series).collect::<Result<_>>()?;
+        let title = options.take("title", String::new())?;
+        let mut axis = |name: &str, scale_name: &str| -> Result<plot::Axis> {
+            let title = options.take(name, name.to_owned())?;
+            Ok(plot::Axis::new(title, scale(&mut options, scale_name)?.unwrap_or_default()))
+        };
+        let (x, y) = (axis("x", "x_scale")?, axis("y", "y_scale")?);
+        options.finish()?;
+        Ok(Chart { title, x, y, series, ..Chart::default() })
+    }
+
     /// Write a chart to a file that ends in `.svg` or `.png`, whole or not at all.
     ///
     /// ```rhai
@@ -409,6 +433,19 @@ fn chart_options(options: &mut Options) -> Result<ChartOptions> {
         y_scale,
         title: options.take("title", String::new())?,
     })
+}
+
+/// A series of `line_chart`.
+fn line_series(map: Map) -> Result<plot::Series> {
+    let mut options = Options::new("line_chart: series", map);
+    let name = options.take("name", String::new())?;
+    let points: Vec<Vec<f64>> = options.take_required("points")?;
+    options.finish()?;
+    let point = |pair: &Vec<f64>| match pair.as_slice() {
+        [x, y] => Ok(plot::Point::new(*x, *y)),
+        other => Err(Error::input(format!("line_chart: a point of `{name}`: expected [x, y], found {other:?}"))),
+    };
+    Ok(plot::Series { points: points.iter().map(point).collect::<Result<_>>()?, name, ..plot::Series::default() })
 }
 
 fn scale(options: &mut Options, name: &str) -> Result<Option<Scale>> {

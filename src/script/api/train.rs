@@ -11,6 +11,7 @@ use crate::script::options::Options;
 use crate::script::settings;
 use crate::script::state::State;
 use crate::train::observer::{Observer, Several};
+use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::progress::Progress;
 use crate::train::recorder::Recorder;
 use crate::train::trainer::Evaluate;
@@ -274,7 +275,9 @@ pub mod functions {
     /// (false), `gradient_checkpointing` (false; true computes activations twice instead of holding
     /// them: slower, the same numbers, far less memory), `out` (a folder for `metrics.jsonl`, TensorBoard events and the adapter). The names of
     /// transformers' TrainingArguments work too. The result has `steps`, `train_loss`,
-    /// `eval_loss`, `eval_perplexity`, `tokens`, `seconds`, `tokens_per_s`, `stopped_early`.
+    /// `eval_loss`, `eval_perplexity`, `tokens`, `seconds`, `tokens_per_s`, `stopped_early`, and
+    /// `overfits_after`: the step of the best evaluation where held-out loss rose afterwards while
+    /// training loss fell, else `()`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -430,5 +433,7 @@ fn outcome_map(outcome: &Outcome) -> Map {
     map.insert("seconds".into(), outcome.seconds.into());
     map.insert("tokens_per_s".into(), (outcome.tokens as f64 / outcome.seconds.max(1e-9)).into());
     map.insert("stopped_early".into(), outcome.stopped_early.into());
+    let overfits_after = outcome.overfitting.map(|found| (found.best_step as i64).into());
+    map.insert(OVERFITS_AFTER.into(), overfits_after.unwrap_or(rhai::Dynamic::UNIT));
     map
 }

@@ -1,0 +1,150 @@
+//! A grid of numbers as a grid of shades, with the numbers in it where there is room, and a
+//! bar that says what the shades mean.
+
+use super::bars::filled;
+use super::layout::{TEXT, TICK};
+use super::palette::{Colour, FAINT, GREY, INK, WHITE};
+use super::picture::{self, EDGE};
+use super::scene::{Anchor, Label, Rect, Scene, Shape};
+use super::{font, number};
+use crate::error::{Error, Result};
+use std::path::Path;
+
+#[derive(Debug, Clone, Default)]
+pub struct Heat {
+    pub title: String,
+    pub subtitle: String,
+    /// Of the columns, and of the rows.
+    pub x: String,
+    pub y: String,
+    pub columns: Vec<String>,
+    pub rows: Vec<String>,
+    /// By row, then by column; `None` leaves the cell empty.
+    pub cells: Vec<Vec<Option<f64>>>,
+    /// Digits after the point of the numbers in the cells.
+    pub decimals: usize,
+    /// The values of the lightest and the darkest shade.
+    pub low: f64,
+    pub high: f64,
+    pub notes: Vec<String>,
+}
+
+/// Light to dark, so that the order survives in grey.
+const SHADES: [Colour; 4] =
+    [Colour::new(240, 245, 250), Colour::new(146, 190, 219), Colour::new(36, 116, 178), Colour::new(8, 45, 98)];
+const LEAST_WIDTH: f64 = 480.0;
+/// What the cells of a row may take together.
+const ROW_ROOM: f64 = 900.0;
+const CELL_HEIGHT: f64 = 26.0;
+const SCALE_ROOM: f64 = 74.0;
+const STEPS: usize = 40;
+const NUMBER: f64 = 10.0;
+
+/// Where the cells lie, and how large they are.
+struct Grid {
+    left: f64,
+    top: f64,
+    width: f64,
+    height: f64,
+}
+
+impl Heat {
+    /// Writes the picture, whole or not at all; see [`super::Chart::save`].
+    ///
+    /// # Errors
+    /// No cell; a file that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        picture::save(&self.scene()?, &self.title, path)
+    }
+
+    fn scene(&self) -> Result<Scene> {
+        if self.columns.is_empty() || self.rows.is_empty() {
+            return Err(Error::bug("a grid of shades needs at least one cell"));
+        }
+        let names = self.rows.iter().map(|name| font::room(name, TICK)).fold(0.0, f64::max);
+        let left = EDGE + TEXT * 1.5 + names + 8.0;
+        let cell = (ROW_ROOM / self.columns.len() as f64).clamp(6.0, 48.0);
+        // Square where there are many rows: subspaces against subspaces.
+        let tall = if self.rows.len() > 12 { cell.min(CELL_HEIGHT) } else { CELL_HEIGHT };
+        let cells = cell * self.columns.len() as f64;
+        let width = (left + cells + SCALE_ROOM + EDGE).max(LEAST_WIDTH);
+        let mut shapes = vec![];
+        let top = picture::header(&self.title, &self.subtitle, width, &mut shapes);
+        let grid = Grid { left, top, width: cell, height: tall };
+        self.draw_cells(&grid, &mut shapes);
+        let bottom = top + tall * self.rows.len() as f64;
+        self.names(&grid, bottom, &mut shapes);
+        self.scale(left + cells + 20.0, (top, bottom.max(top + 70.0)), &mut shapes);
+        let below = bottom.max(top + 70.0) + TICK + TEXT * 2.2;
+        let height = picture::footer(&self.notes, width, below, &mut shapes);
+        Ok(Scene { width, height, shapes })
+    }
+
+    fn shade(&self, value: f64) -> Colour {
+        let span = if self.high > self.low { self.high - self.low } else { 1.0 };
+        let place = ((value - self.low) / span).clamp(0.0, 1.0) * (SHADES.len() - 1) as f64;
+        let from = (place as usize).min(SHADES.len() - 2);
+        SHADES[from].mix(SHADES[from + 1], place - from as f64)
+    }
+
+    fn draw_cells(&self, grid: &Grid, shapes: &mut Vec<Shape>) {
+        let shown = self.cells.iter().flatten().flatten().map(|value| number::plain(*value, self.decimals));
+        let room = shown.map(|text| font::room(&text, NUMBER)).fold(0.0, f64::max);
+        let has_room = room + 3.0 <= grid.width && NUMBER * 1.3 <= grid.height;
+        for (row, values) in self.cells.iter().enumerate() {
+            for (column, value) in values.iter().enumerate() {
+                let (left, top) = (grid.left + column as f64 * grid.width, grid.top + row as f64 * grid.height);
+                let rect = Rect { left, top, right: left + grid.width, bottom: top + grid.height };
+                let Some(value) = value.filter(|value| value.is_finite()) else {
+                    shapes.push(filled(&rect.grown(-1.0), FAINT));
+                    continue;
+                };
+                let colour = self.shade(value);
+                shapes.push(filled(&rect.grown(-0.5), colour));
+                if has_room {
+                    let ink = if colour.contrast(WHITE) > colour.contrast(INK) { WHITE } else { INK };
+                    let at = (left + grid.width / 2.0, top + grid.height / 2.0 + NUMBER * 0.35);
+                    let text = number::plain(value, self.decimals);
+                    shapes.push(Shape::Text(Label::new(text, at, NUMBER, ink, Anchor::Middle)));
+                }
+            }
+        }
+    }
+
+    /// Names of rows and columns, as many as have room, and the titles of both.
+    fn names(&self, grid: &Grid, bottom: f64, shapes: &mut Vec<Shape>) {
+        let widest = self.columns.iter().map(|name| font::room(name, TICK)).fold(0.0, f64::max);
+        let every = ((widest + 6.0) / grid.width).ceil().max(1.0) as usize;
+        for (at, name) in self.columns.iter().enumerate().step_by(every) {
+            let spot = (grid.left + (at as f64 + 0.5) * grid.width, bottom + TICK * 1.3);
+            shapes.push(Shape::Text(Label::new(name, spot, TICK, GREY, Anchor::Middle)));
+        }
+        let every = (TICK * 1.2 / grid.height).ceil().max(1.0) as usize;
+        for (at, name) in self.rows.iter().enumerate().step_by(every) {
+            let spot = (grid.left - 7.0, grid.top + (at as f64 + 0.5) * grid.height + TICK * 0.35);
+            shapes.push(Shape::Text(Label::new(name, spot, TICK, GREY, Anchor::End)));
+        }
+        let across = grid.left + grid.width * self.columns.len() as f64 / 2.0;
+        let at = (across, bottom + TICK * 1.3 + TEXT * 1.4);
+        shapes.push(Shape::Text(Label::new(&self.x, at, TEXT, INK, Anchor::Middle)));
+        let at = (EDGE + TEXT * 0.8, (grid.top + bottom) / 2.0);
+        let label = Label::new(&self.y, at, TEXT, INK, Anchor::Middle);
+        shapes.push(Shape::Text(Label { upright: true, ..label }));
+    }
+
+    /// The bar of shades with the numbers at its ends.
+    fn scale(&self, left: f64, (top, bottom): (f64, f64), shapes: &mut Vec<Shape>) {
+        let (from, to) = (top + TICK, bottom - TICK);
+        let step = (to - from) / STEPS as f64;
+        for at in 0..STEPS {
+            let value = self.high - (self.high - self.low) * (at as f64 + 0.5) / STEPS as f64;
+            let above = from + step * at as f64;
+            let rect = Rect { left, top: above, right: left + 12.0, bottom: above + step + 0.3 };
+            shapes.push(filled(&rect, self.shade(value)));
+        }
+        for (value, y) in [(self.high, from + TICK * 0.4), (self.low, to + TICK * 0.3)] {
+            let text = number::plain(value, self.decimals);
+            shapes.push(Shape::Text(Label::new(text, (left + 17.0, y), TICK, GREY, Anchor::Start)));
+        }
+    }
+}

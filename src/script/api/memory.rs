@@ -1,0 +1,166 @@
+//! Memory: what a training step will need, from config.json alone, and what one takes.
+
+use crate::hub::{self, Hub};
+use crate::model::{device, Config};
+use crate::script::convert::RhaiResultOf;
+use crate::script::downloads::Downloads;
+use crate::script::handles::Handle;
+use crate::script::json::to_dynamic;
+use crate::script::options::Options;
+use crate::script::settings::lora_spec;
+use crate::script::state::State;
+use crate::train::memory::{self, check, Optimizer, Place, Precision, Request};
+use crate::{files, plot, Result};
+use rhai::plugin::*;
+use rhai::{Dynamic, Map};
+use std::path::Path;
+use tch::Device;
+
+// The macro unwraps arguments whose number and types the engine has checked.
+#[allow(clippy::unwrap_used)]
+#[export_module(manifest)]
+pub mod functions {
+    /// A base model with its adapters and its tokenizer.
+    pub type Model = Handle<crate::lora::Model>;
+    /// The memory that a training step needs, by method.
+    pub type MemoryPlan = crate::train::memory::Plan;
+
+    /// Plan the memory of a training step from a model's config.json alone: nothing else is read or fetched.
+    ///
+    /// Compares full fine-tuning, LoRA and QLoRA (NF4, with and without double quantisation), each
+    /// as lorhai trains and as the usual Python recipe does.
+    ///
+    /// Options: `batch_size` (1), `max_length` (1024), `labelled` (1.0: the share of the tokens with a
+    /// label), `dtype` ("bf16"; "f32": of the base), `device` ("cpu"; "cuda"),
+    /// `gradient_checkpointing` (false), `optimizer` ("adamw"; "sgd": no moments), and those of
+    /// `add_lora`. Figures for "cuda", checkpointing and QLoRA are by formula, not measured.
+    ///
+    /// ```rhai
+    /// let plan = memory_plan("scripts/tiny", #{ batch_size: 4, max_length: 128, r: 16, target_modules: "all-linear" });
+    /// print(plan.table());
+    /// plan.chart("runs/memory.png");
+    /// ```
+    #[rhai_fn(name = "memory_plan", return_raw, volatile)]
+    pub fn memory_plan(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<MemoryPlan> {
+        let mut options = Options::new("memory_plan", options);
+        let request = request(&mut options, Request::default())?;
+        options.finish()?;
+        let path = hub::resolve_config(name, &Hub::from_env()?, &mut Downloads::new(&State::of(&context)?))?;
+        Ok(memory::plan(name, &Config::from_file(&path)?, &request)?)
+    }
+
+    /// Plan the memory of a training step of a loaded model, by default in its dtype and on its device.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// print(memory_plan(model, #{ batch_size: 4, max_length: 128, r: 8 }).table());
+    /// ```
+    #[rhai_fn(name = "memory_plan", return_raw, volatile)]
+    pub fn memory_plan_of(model: Model, options: Map) -> RhaiResultOf<MemoryPlan> {
+        let model = model.read()?;
+        let decoder = model.decoder();
+        let precision = if device::dtype_name(decoder.dtype) == "bf16" { Precision::Bf16 } else { Precision::F32 };
+        let place = if decoder.device == Device::Cpu { Place::Cpu } else { Place::Cuda };
+        let mut options = Options::new("memory_plan", options);
+        let request = request(&mut options, Request { precision, place, ..Request::default() })?;
+        options.finish()?;
+        Ok(memory::plan(&model.name, &decoder.config, &request)?)
+    }
+
+    /// The plan as text: two lines for each method, ours and the Python recipe's.
+    ///
+    /// ```rhai
+    /// print(memory_plan("scripts/tiny", #{ r: 4 }).table());
+    /// ```
+    #[rhai_fn(name = "table", global, pure)]
+    pub fn plan_table(plan: &mut MemoryPlan) -> String {
+        plan.table()
+    }
+
+    /// The plan as a map: `needs` has `method`, `trainable`, `ours` and `python`, all in bytes.
+    ///
+    /// ```rhai
+    /// let plan = memory_plan("scripts/tiny", #{ r: 4 }).to_map();
+    /// for need in plan.needs {
+    ///     print(`${need.method}: ${need.ours.activations} bytes of activations`);
+    /// }
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn to_map(plan: &mut MemoryPlan) -> RhaiResultOf<Dynamic> {
+        Ok(to_dynamic(&json(plan)?))
+    }
+
+    /// Write the plan as JSON, whole or not at all.
+    ///
+    /// ```rhai
+    /// memory_plan("scripts/tiny", #{ r: 4 }).save("runs/memory.json");
+    /// ```
+    #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
+    pub fn save_plan(plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
+        Ok(files::write_json(Path::new(path), &json(plan)?)?)
+    }
+
+    /// Draw the plan as stacked bars, into a file that ends in `.svg` or `.png`.
+    ///
+    /// ```rhai
+    /// memory_plan("scripts/tiny", #{ r: 4 }).chart("runs/memory.svg");
+    /// ```
+    #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
+    pub fn plan_chart(plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
+        Ok(plot::memory::memory_chart(plan).save(Path::new(path))?)
+    }
+
+    /// Run a real forward and backward pass on random tokens, and compare its memory with the plan.
+    ///
+    /// Of the active adapter, or of all weights after `train_all`; nothing is changed. Options:
+    /// `batch_size` (1), `max_length` (1024). The result has `predicted` and `measured`, the bytes
+    /// of activations, logits and working memory, and `error`, their relative difference. `measured` is
+    /// the process's growth: the holes that glibc keeps count too (6 to 48 % were seen), and in the first
+    /// pass of a process libtorch's own code, which drowns passes of a few MB. Start with
+    /// `MALLOC_MMAP_THRESHOLD_=65536` in the environment to measure without the holes.
+    /// `measured` and `error` are `()` on a GPU.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// print(check_memory(model, #{ batch_size: 8, max_length: 128 }).predicted);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn check_memory(model: Model, options: Map) -> RhaiResultOf<Map> {
+        let mut options = Options::new("check_memory", options);
+        let (batch, length) = (options.take("batch_size", 1_usize)?, options.take("max_length", 1024_usize)?);
+        options.finish()?;
+        let found = check::check(&mut model.write()?.adapted, batch, length)?;
+        let mut map = Map::new();
+        map.insert("predicted".into(), (found.predicted as i64).into());
+        map.insert("measured".into(), found.measured.map_or(Dynamic::UNIT, |bytes| (bytes as i64).into()));
+        map.insert("error".into(), found.error().map_or(Dynamic::UNIT, Into::into));
+        Ok(map)
+    }
+}
+
+fn json(plan: &memory::Plan) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(plan).map_err(|error| crate::Error::bug(error.to_string()))?;
+    let totals = plan.needs.iter().map(|need| (need.ours.total(), need.python.total()));
+    for (at, (ours, python)) in totals.enumerate() {
+        value["needs"][at]["ours"]["total"] = ours.into();
+        value["needs"][at]["python"]["total"] = python.into();
+    }
+    Ok(value)
+}
+
+fn request(options: &mut Options, default: Request) -> Result<Request> {
+    let dtypes = [("bf16", Precision::Bf16), ("f32", Precision::F32)];
+    let places = [("cpu", Place::Cpu), ("cuda", Place::Cuda)];
+    let optimizers = [("adamw", Optimizer::Adamw), ("sgd", Optimizer::Sgd)];
+    Ok(Request {
+        batch: options.take("batch_size", default.batch)?,
+        length: options.take("max_length", default.length)?,
+        labelled: options.take("labelled", default.labelled)?,
+        precision: options.take_choice("dtype", &dtypes, default.precision)?,
+        place: options.take_choice("device", &places, default.place)?,
+        gradient_checkpointing: options.take("gradient_checkpointing", default.gradient_checkpointing)?,
+        optimizer: options.take_choice("optimizer", &optimizers, default.optimizer)?,
+        lora: lora_spec(options)?,
+    })
+}

@@ -1,0 +1,332 @@
+//! Rank spectra: what adapters learnt, layer by layer, and adapters cut to a lower rank.
+
+use crate::lora::spectrum::{mean_grid, similarities, truncate, Side, Similarity};
+use crate::lora::{LoraSpec, Targets};
+use crate::plot::spectrum::{rank_heat, similarity_heat, spectrum_lines, Measure};
+use crate::script::convert::RhaiResultOf;
+use crate::script::handles::Handle;
+use crate::script::json::to_dynamic;
+use crate::script::options::Options;
+use crate::{suggest, Error, Result};
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Map};
+use serde_json::json;
+use std::path::Path;
+
+/// How alike the subspaces of two adapters are.
+#[derive(Clone)]
+pub struct Alike {
+    names: (String, String),
+    side: Side,
+    layers: Vec<Similarity>,
+}
+
+// The macro unwraps arguments whose number and types the engine has checked.
+#[allow(clippy::unwrap_used)]
+#[export_module(manifest)]
+pub mod functions {
+    /// A base model with its adapters and its tokenizer.
+    pub type Model = Handle<crate::lora::Model>;
+    /// The singular values of what an adapter adds to each layer.
+    pub type RankSpectrum = crate::lora::spectrum::RankSpectrum;
+    /// How alike the subspaces of two adapters are, layer by layer.
+    pub type SubspaceSimilarity = Alike;
+
+    /// The singular values of what the active adapter adds to each layer, ΔW = s·B·A.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// print(rank_spectrum(model).table());
+    /// ```
+    #[rhai_fn(name = "rank_spectrum", return_raw, volatile)]
+    pub fn rank_spectrum(model: Model) -> RhaiResultOf<RankSpectrum> {
+        rank_spectrum_with(model, Map::new())
+    }
+
+    /// The singular values of what an adapter adds to each layer, ΔW = s·B·A.
+    ///
+    /// Options: `adapter` (the active one). ΔW is never formed: QR of A and B, and the singular
+    /// values of an r × r matrix, in f64.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4, name: "a" });
+    /// let spectrum = rank_spectrum(model, #{ adapter: "a" });
+    /// for own in spectrum.modules {
+    ///     print(`${own.name}: ${own.effective_rank}`);
+    /// }
+    /// ```
+    #[rhai_fn(name = "rank_spectrum", return_raw, volatile)]
+    pub fn rank_spectrum_with(model: Model, options: Map) -> RhaiResultOf<RankSpectrum> {
+        let mut options = Options::new("rank_spectrum", options);
+        let name: Option<String> = options.take_opt("adapter")?;
+        options.finish()?;
+        let model = model.read()?;
+        Ok(RankSpectrum::of(model.adapted.adapter(name.as_deref())?)?)
+    }
+
+    /// The spectrum as text: a line for each adapted layer, with norm and effective ranks.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// print(rank_spectrum(model).table());
+    /// ```
+    #[rhai_fn(name = "table", global, pure)]
+    pub fn spectrum_table(spectrum: &mut RankSpectrum) -> String {
+        spectrum.table()
+    }
+
+    /// The adapted layers as maps: `name`, `layer`, `linear`, `r`, `values`, `effective_rank` and more.
+    ///
+    /// `linear` is the last part of the name; `effective_rank` is e to the entropy of σ/Σσ (Roy and Vetterli, 2007); `rank_90` the least rank
+    /// that keeps 90 % of Σσ²; `norm` the Frobenius norm.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// print(rank_spectrum(model).modules[0].values);
+    /// ```
+    #[rhai_fn(get = "modules", global, pure)]
+    pub fn modules(spectrum: &mut RankSpectrum) -> Array {
+        let map = |own: &crate::lora::spectrum::ModuleSpectrum| {
+            to_dynamic(&json!({
+                "name": own.name, "layer": own.layer, "linear": own.module, "r": own.r, "scale": own.scale,
+                "values": own.values, "norm": own.norm(), "effective_rank": own.effective_rank(),
+                "rank_90": own.energy_rank(0.9), "rank_99": own.energy_rank(0.99),
+            }))
+        };
+        spectrum.modules.iter().map(map).collect()
+    }
+
+    /// Draw effective ranks by layer and module, into a file that ends in `.svg` or `.png`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// rank_spectrum(model).chart("runs/ranks.svg");
+    /// ```
+    #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
+    pub fn spectrum_chart(spectrum: &mut RankSpectrum, path: &str) -> RhaiResultOf<()> {
+        spectrum_chart_with(spectrum, path, Map::new())
+    }
+
+    /// Draw the spectrum, into a file that ends in `.svg` or `.png`.
+    ///
+    /// Options: `kind` ("heat": a cell for each layer and module; "lines": singular values, mean over
+    /// layers), `value` ("effective_rank"; "rank_90", "rank_99", "norm": what the cells show).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// rank_spectrum(model).chart("runs/norms.svg", #{ value: "norm" });
+    /// ```
+    #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
+    pub fn spectrum_chart_with(spectrum: &mut RankSpectrum, path: &str, options: Map) -> RhaiResultOf<()> {
+        let mut options = Options::new("chart", options);
+        let lines = options.take_choice("kind", &[("heat", false), ("lines", true)], false)?;
+        let measure = options.take_choice("value", &Measure::NAMES, Measure::EffectiveRank)?;
+        options.finish()?;
+        if lines {
+            return Ok(spectrum_lines(&has_values(spectrum)?).save(Path::new(path))?);
+        }
+        Ok(rank_heat(spectrum, measure).save(Path::new(path))?)
+    }
+
+    /// Options for `add_lora` with the least rank for each layer that keeps 90 % of the energy.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// print(rank_spectrum(model).suggest());
+    /// ```
+    #[rhai_fn(name = "suggest", global, pure, return_raw)]
+    pub fn suggest_default(spectrum: &mut RankSpectrum) -> RhaiResultOf<Map> {
+        suggest_with(spectrum, Map::new())
+    }
+
+    /// Options for `add_lora` with the least rank for each layer that keeps a share of the energy.
+    ///
+    /// Options: `energy` (0.9: the share of Σσ² of each layer's ΔW). The result has `r`, `alpha`,
+    /// `rank_pattern`, `alpha_pattern`, `target_modules`, `use_rslora`: every layer keeps its scale.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4, alpha: 8, name: "wide" });
+    /// let options = rank_spectrum(model).suggest(#{ energy: 0.99 });
+    /// options.name = "narrow";
+    /// model.add_lora(options);
+    /// ```
+    #[rhai_fn(name = "suggest", global, pure, return_raw)]
+    pub fn suggest_with(spectrum: &mut RankSpectrum, options: Map) -> RhaiResultOf<Map> {
+        let mut options = Options::new("suggest", options);
+        let energy = options.take("energy", 0.9)?;
+        options.finish()?;
+        Ok(lora_options(&spectrum.suggested(energy)?))
+    }
+
+    /// Cut an adapter to a lower rank by its singular values: a new adapter, which becomes the active one.
+    ///
+    /// Options: `name` (the adapter's name, `_r` and the rank). No adapter of that rank is closer to
+    /// the one it was cut from; its scale stays the same, and peft loads what `save_adapter` writes.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 8, name: "wide" });
+    /// truncate_adapter(model, "wide", 2, #{ name: "narrow" });
+    /// print(model.adapters);
+    /// ```
+    #[rhai_fn(name = "truncate_adapter", return_raw, volatile)]
+    pub fn truncate_adapter(model: Model, adapter: &str, rank: i64, options: Map) -> RhaiResultOf<()> {
+        let mut options = Options::new("truncate_adapter", options);
+        let name = options.take("name", format!("{adapter}_r{rank}"))?;
+        options.finish()?;
+        let mut model = model.write()?;
+        let lower = truncate(model.adapted.adapter(Some(adapter))?, rank, &model.decoder().config)?;
+        Ok(model.adapted.insert(&name, lower)?)
+    }
+
+    /// How alike the leading directions of two adapters are, layer by layer (LoRA paper, section 7.2).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 2, name: "a", seed: 1 });
+    /// model.add_lora(#{ r: 4, name: "b", seed: 2 });
+    /// subspace_similarity(model, "a", "b").chart("runs/alike.svg");
+    /// ```
+    #[rhai_fn(name = "subspace_similarity", return_raw, volatile)]
+    pub fn subspace_similarity(model: Model, one: &str, other: &str) -> RhaiResultOf<SubspaceSimilarity> {
+        subspace_similarity_with(model, one, other, Map::new())
+    }
+
+    /// How alike the leading directions of two adapters are, layer by layer.
+    ///
+    /// Options: `matrix` ("A": the directions that are read; "B": those that are written). Each grid
+    /// holds φ(i, j) = ‖Uᵢᵀ Vⱼ‖² / min(i, j) over the first i and j singular directions: 0 where they
+    /// are orthogonal, 1 where one subspace holds the other.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 2, name: "a", seed: 1 });
+    /// model.add_lora(#{ r: 4, name: "b", seed: 2 });
+    /// print(subspace_similarity(model, "a", "b", #{ matrix: "A" }).mean);
+    /// ```
+    #[rhai_fn(name = "subspace_similarity", return_raw, volatile)]
+    pub fn subspace_similarity_with(
+        model: Model,
+        one: &str,
+        other: &str,
+        options: Map,
+    ) -> RhaiResultOf<SubspaceSimilarity> {
+        let mut options = Options::new("subspace_similarity", options);
+        let side = options.take_choice("matrix", &[("A", Side::A), ("B", Side::B)], Side::A)?;
+        options.finish()?;
+        let model = model.read()?;
+        let layers = similarities(model.adapted.adapter(Some(one))?, model.adapted.adapter(Some(other))?, side)?;
+        Ok(Alike { names: (one.to_owned(), other.to_owned()), side, layers })
+    }
+
+    /// The grid of φ(i, j) as the mean over all layers: an array of rows.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 2, name: "a", seed: 1 });
+    /// model.add_lora(#{ r: 2, name: "b", seed: 2 });
+    /// print(subspace_similarity(model, "a", "b").mean);
+    /// ```
+    #[rhai_fn(get = "mean", global, pure)]
+    pub fn similarity_mean(similarity: &mut SubspaceSimilarity) -> Dynamic {
+        to_dynamic(&json!(mean_grid(&similarity.layers)))
+    }
+
+    /// The layers as maps: `name` and `grid`, the rows of φ(i, j).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 2, name: "a", seed: 1 });
+    /// model.add_lora(#{ r: 2, name: "b", seed: 2 });
+    /// print(subspace_similarity(model, "a", "b").layers[0].grid[0][0]);
+    /// ```
+    #[rhai_fn(get = "layers", global, pure)]
+    pub fn similarity_layers(similarity: &mut SubspaceSimilarity) -> Dynamic {
+        to_dynamic(&json!(similarity.layers))
+    }
+
+    /// Draw the mean of φ(i, j) over all layers, into a file that ends in `.svg` or `.png`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 2, name: "a", seed: 1 });
+    /// model.add_lora(#{ r: 4, name: "b", seed: 2 });
+    /// subspace_similarity(model, "a", "b").chart("runs/alike.png");
+    /// ```
+    #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
+    pub fn similarity_chart(similarity: &mut SubspaceSimilarity, path: &str) -> RhaiResultOf<()> {
+        similarity_chart_with(similarity, path, Map::new())
+    }
+
+    /// Draw φ(i, j), into a file that ends in `.svg` or `.png`.
+    ///
+    /// Options: `layer` (all layers, averaged; a full name such as "model.layers.0.self_attn.q_proj").
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 2, name: "a", seed: 1 });
+    /// model.add_lora(#{ r: 4, name: "b", seed: 2 });
+    /// let alike = subspace_similarity(model, "a", "b");
+    /// alike.chart("runs/alike.png", #{ layer: "model.layers.0.self_attn.q_proj" });
+    /// ```
+    #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
+    pub fn similarity_chart_with(similarity: &mut SubspaceSimilarity, path: &str, options: Map) -> RhaiResultOf<()> {
+        let mut options = Options::new("chart", options);
+        let layer: Option<String> = options.take_opt("layer")?;
+        options.finish()?;
+        let (layers, which) = chosen(similarity, layer.as_deref())?;
+        let names = (similarity.names.0.as_str(), similarity.names.1.as_str());
+        Ok(similarity_heat(layers, names, &which).save(Path::new(path))?)
+    }
+}
+
+/// The layers to show, and what they are.
+fn chosen<'a>(similarity: &'a Alike, module: Option<&str>) -> Result<(&'a [Similarity], String)> {
+    let matrix = if similarity.side == Side::A { "A" } else { "B" };
+    let Some(module) = module else {
+        let text = format!("{matrix} of each, mean over {} layers", similarity.layers.len());
+        return Ok((&similarity.layers, text));
+    };
+    let at = similarity.layers.iter().position(|own| own.name == module).ok_or_else(|| {
+        let names = similarity.layers.iter().map(|own| own.name.as_str());
+        Error::input(format!("chart: option `layer`: the adapters have no common layer called `{module}`"))
+            .with_hint(suggest::hint(module, names))
+    })?;
+    Ok((&similarity.layers[at..=at], format!("{matrix} of {module}")))
+}
+
+/// A logarithmic axis has no place for an adapter that adds nothing.
+fn has_values(spectrum: &functions::RankSpectrum) -> Result<functions::RankSpectrum> {
+    match spectrum.modules.iter().any(|own| own.norm() > 0.0) {
+        true => Ok(spectrum.clone()),
+        false => Err(Error::input("chart: the adapter adds nothing yet: all of its singular values are 0")
+            .with_hint("train it first: B of a fresh adapter is zero")),
+    }
+}
+
+/// The options of `add_lora` that describe `spec`.
+fn lora_options(spec: &LoraSpec) -> Map {
+    let targets = match &spec.target_modules {
+        Targets::AllLinear => json!("all-linear"),
+        Targets::Names(names) => json!(names),
+        Targets::Pattern(pattern) => json!(pattern),
+    };
+    let fields = json!({
+        "r": spec.r, "alpha": spec.alpha, "rank_pattern": spec.rank_pattern, "alpha_pattern": spec.alpha_pattern,
+        "target_modules": targets, "use_rslora": spec.use_rslora, "layers_to_transform": spec.layers_to_transform,
+    });
+    let fields = fields.as_object().cloned().unwrap_or_default();
+    fields
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| (key.as_str().into(), to_dynamic(value)))
+        .collect()
+}

@@ -1,0 +1,80 @@
+//! A real forward and backward pass beside its plan.
+
+use super::process::growth;
+use super::{ours, Asked, Method, Precision, Request};
+use crate::bail;
+use crate::data::batch::Batch;
+use crate::error::{Kind, Result};
+use crate::lora::{AdaptedModel, AdapterSet};
+use crate::model::Config;
+use crate::random::Key;
+use crate::train::step::batch_losses;
+use tch::{Device, Kind as Dtype};
+
+/// What one pass took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Check {
+    /// Activations, logits and working memory at the height of the pass.
+    pub predicted: u64,
+    /// By how much the process grew; `None` where the system does not tell, and on a GPU.
+    pub measured: Option<u64>,
+}
+
+impl Check {
+    /// (predicted - measured) / measured.
+    pub fn error(&self) -> Option<f64> {
+        self.measured.filter(|&bytes| bytes > 0).map(|bytes| self.predicted as f64 / bytes as f64 - 1.0)
+    }
+}
+
+/// Runs the active adapter (or all weights after `train_all`) over `batch` rows of `length`
+/// random tokens, forward and backward, and changes nothing: gradients are zero afterwards.
+///
+/// # Errors
+/// Nothing to train; a length of 1, which has no label.
+pub fn check(model: &mut AdaptedModel, batch: usize, length: usize) -> Result<Check> {
+    let predicted = predicted(model, batch, length)?;
+    if length < 2 {
+        bail!(Kind::Input, "`max_length`: expected at least 2 tokens, found {length}"; hint: "the first token of a row has nothing to be predicted from");
+    }
+    let rows = random_rows(batch, length, model.decoder.config.vocab_size);
+    let on_cpu = model.decoder.device == Device::Cpu;
+    let (decoder, trainable) = model.split_for_training()?;
+    let grown = growth(|| {
+        let adapters = AdapterSet { active: trainable.active(Some(0), None).into_iter().collect() };
+        let found = batch_losses(decoder, &[&rows], &adapters)?;
+        Ok(found.weighted(&[1.0])?.f_backward()?)
+    });
+    trainable.parameters_mut().zero_gradients()?;
+    Ok(Check { predicted, measured: grown?.filter(|_| on_cpu) })
+}
+
+fn predicted(model: &AdaptedModel, batch: usize, length: usize) -> Result<u64> {
+    let decoder = &model.decoder;
+    let precision = if decoder.dtype == Dtype::BFloat16 { Precision::Bf16 } else { Precision::F32 };
+    let adapter = model.active_name().map(|_| model.adapter(None)).transpose()?;
+    let request = Request {
+        batch: batch as u64,
+        length: length as u64,
+        precision,
+        lora: adapter.map(|adapter| adapter.spec.clone()).unwrap_or_default(),
+        ..Request::default()
+    };
+    let method = if adapter.is_some() { Method::Lora } else { Method::Full };
+    let parts = ours(&Asked::new(&decoder.config, &request, method)?);
+    Ok(parts.activations + parts.logits + parts.working)
+}
+
+/// Rows of random tokens, every one a label.
+pub fn random_rows(rows: usize, time: usize, vocabulary: i64) -> Batch {
+    let key = Key::new(1);
+    let cells = rows * time;
+    let ids: Vec<i64> = (0..cells as u64).map(|cell| (key.uniform(cell) * vocabulary as f64) as i64).collect();
+    let position_ids = (0..cells).map(|cell| (cell % time) as i64).collect();
+    Batch { rows, time, labels: ids.clone(), input_ids: ids, position_ids, segments: None }
+}
+
+/// The parts of [`super::Parts`] that our step is planned to take, for a test of one method.
+pub fn planned(config: &Config, request: &Request, method: Method) -> Result<super::Parts> {
+    Ok(ours(&Asked::new(config, request, method)?))
+}

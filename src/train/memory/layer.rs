@@ -1,0 +1,134 @@
+//! The sizes of one decoder layer's values, and what our own layer keeps for its backward
+//! pass: the tensors that the nodes of `native/` and libtorch's attention save.
+
+use super::{Asked, Method, Place};
+use crate::lora::targets::Target;
+use crate::model::shapes::{LinearShape, LINEARS};
+
+/// A linear layer with its adapter, in one decoder layer.
+#[derive(Clone, Copy)]
+pub struct Adapted<'a> {
+    pub linear: &'a LinearShape,
+    pub target: Option<&'a Target>,
+}
+
+/// A decoder layer: `t` tokens, `e` bytes a number.
+pub struct Layer<'a> {
+    /// In the order of [`LINEARS`].
+    linears: Vec<Adapted<'a>>,
+    pub t: u64,
+    pub e: u64,
+    pub hidden: u64,
+    pub queries: u64,
+    pub keys: u64,
+    pub heads: u64,
+    pub key_heads: u64,
+    pub mlp: u64,
+    pub qk_norm: bool,
+    trains_all: bool,
+    /// Does the layer's input carry a gradient?
+    pub is_first: bool,
+    repeats_heads: bool,
+}
+
+impl<'a> Layer<'a> {
+    /// Decoder layer `number`; `e` bytes a number.
+    pub fn new(asked: &'a Asked, number: usize, e: u64) -> Self {
+        let config = asked.config;
+        let of_layer = asked.linears.iter().filter(|linear| linear.layer == Some(number));
+        let adapted = |linear: &'a LinearShape| Adapted {
+            linear,
+            target: asked.targets.iter().find(|target| target.linear.index == linear.index),
+        };
+        Layer {
+            linears: of_layer.map(adapted).collect(),
+            t: asked.request.tokens(),
+            e,
+            hidden: config.hidden_size as u64,
+            queries: (config.num_attention_heads * config.head_dim) as u64,
+            keys: (config.num_key_value_heads * config.head_dim) as u64,
+            heads: config.num_attention_heads as u64,
+            key_heads: config.num_key_value_heads as u64,
+            mlp: config.intermediate_size as u64,
+            qk_norm: config.qk_norm(),
+            trains_all: asked.method == Method::Full,
+            is_first: Some(number) == first_layer(asked) && asked.method != Method::Full,
+            repeats_heads: asked.request.place == Place::Cuda,
+        }
+    }
+
+    /// The linear layer called `name` in [`LINEARS`].
+    pub fn linear(&self, name: &str) -> Option<Adapted<'a>> {
+        let at = LINEARS.iter().position(|known| *known == name || known.ends_with(name))?;
+        self.linears.get(at).copied()
+    }
+
+    pub fn has_gradient(&self, name: &str) -> bool {
+        self.trains_all || self.linear(name).is_some_and(|adapted| adapted.target.is_some())
+    }
+
+    pub fn ranks(&self) -> u64 {
+        self.linears.iter().filter_map(|adapted| adapted.target).map(|target| target.r as u64).sum()
+    }
+
+    /// Bytes of the layer's input, which recomputation keeps.
+    pub fn input(&self) -> u64 {
+        self.t * self.hidden * self.e
+    }
+
+    /// What attention keeps: rotated queries and keys, values, its output, and the f32
+    /// log-sum of each query. On a GPU keys and values are repeated for each query head.
+    pub fn attention(&self) -> u64 {
+        let keys = if self.repeats_heads { self.queries } else { self.keys };
+        self.t * (2 * self.queries + 2 * keys) * self.e + self.t * self.heads * 4
+    }
+
+    /// Does a gradient pass through what follows the layers of `names`? In the first adapted
+    /// layer it begins with its first adapter: what stands before that keeps nothing.
+    fn flows(&self, names: &[&str]) -> bool {
+        !self.is_first || names.iter().any(|name| self.has_gradient(name))
+    }
+
+    pub fn reaches_attention(&self) -> bool {
+        self.flows(&LINEARS[..3])
+    }
+
+    pub fn reaches_mlp(&self) -> bool {
+        self.flows(&LINEARS[..4])
+    }
+
+    pub fn reaches_swiglu(&self) -> bool {
+        self.flows(&LINEARS[..6])
+    }
+
+    /// Everything that stays from the layer's forward for its backward pass.
+    pub fn kept(&self) -> u64 {
+        let Layer { t, e, hidden, mlp, .. } = *self;
+        let any = |names: &[&str]| names.iter().any(|name| self.has_gradient(name));
+        let when = |is: bool, bytes: u64| if is { bytes } else { 0 };
+        // RMSNorm keeps its input and an f32 for each row.
+        let norm = |width: u64, rows: u64| t * (width * e + 4 * rows);
+        let qk_norms = norm(self.queries, self.heads) + norm(self.keys, self.key_heads);
+        when(!self.is_first, norm(hidden, 1))
+            + when(any(&LINEARS[..3]), t * hidden * e)
+            + when(self.reaches_attention() && self.qk_norm, qk_norms)
+            + when(self.reaches_attention(), self.attention())
+            // What o_proj reads is what attention gave: mostly it is kept already.
+            + when(!self.reaches_attention() && any(&LINEARS[3..4]), t * self.queries * e)
+            + when(self.reaches_mlp(), norm(hidden, 1))
+            + when(any(&LINEARS[4..6]), t * hidden * e)
+            // SwiGLU keeps gate and up.
+            + when(self.reaches_swiglu(), 2 * t * mlp * e)
+            + when(any(&LINEARS[6..]), t * mlp * e)
+            // The product with A of each adapter, in f32.
+            + t * self.ranks() * 4
+    }
+}
+
+/// The first layer with a gradient: those before it keep nothing.
+pub fn first_layer(asked: &Asked) -> Option<usize> {
+    match asked.method {
+        Method::Full => Some(0),
+        _ => asked.targets.iter().filter_map(|target| target.linear.layer).min(),
+    }
+}

@@ -1,0 +1,364 @@
+//! What a training step needs of memory, from a model's configuration alone.
+//!
+//! | file | defines |
+//! |---|---|
+//! | `mod.rs` | what is asked (`Request`), the methods compared, the plan |
+//! | `layer.rs` | what one decoder layer keeps for its backward pass |
+//! | `step.rs` | our own step, walked through: its peak |
+//! | `recipe.rs` | the usual Python recipe, by formulas |
+//! | `table.rs` | the plan as text |
+//! | `process.rs` | what this process holds, by the system's word |
+//! | `check.rs` | a real step beside its plan |
+//!
+//! Everything is in bytes. Left out: the program itself (libtorch's code and the allocator's
+//! holes), token ids, and what a few bytes per token make up.
+
+pub mod check;
+mod layer;
+pub mod process;
+mod recipe;
+mod step;
+mod table;
+
+pub use table::amount;
+
+use crate::bail;
+use crate::error::{Kind, Result};
+use crate::lora::targets::{match_targets, refuse_unmatched_names, Target};
+use crate::lora::LoraSpec;
+use crate::model::shapes::{linear_shapes, LinearShape};
+use crate::model::Config;
+use serde::{Deserialize, Serialize};
+
+/// Elements that share a scale in NF4, and scales that share one when quantised twice
+/// (Dettmers et al., 2023, "QLoRA", section 3).
+const BLOCK: u64 = 64;
+const SCALES_PER_BLOCK: u64 = 256;
+
+/// What is trained, over which weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Every weight.
+    Full,
+    /// Adapters over weights in the model's dtype.
+    Lora,
+    /// Adapters over linear layers in NF4.
+    Qlora,
+    /// The same with the scales of the blocks quantised to 8 bits.
+    QloraDouble,
+}
+
+impl Method {
+    pub const ALL: [Method; 4] = [Method::Full, Method::Lora, Method::Qlora, Method::QloraDouble];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Full => "full fine-tuning",
+            Method::Lora => "LoRA",
+            Method::Qlora => "QLoRA (NF4)",
+            Method::QloraDouble => "QLoRA (NF4, double)",
+        }
+    }
+
+    pub fn is_quantised(self) -> bool {
+        matches!(self, Method::Qlora | Method::QloraDouble)
+    }
+}
+
+/// The dtype of the base model's weights and activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    F32,
+    Bf16,
+}
+
+impl Precision {
+    /// Bytes of a number.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        }
+    }
+}
+
+/// Where the step runs: the attention kernels and the loss take different memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    Cpu,
+    Cuda,
+}
+
+/// What the moments of the optimizer take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// A mean and a square for every trained value.
+    Adamw,
+    /// No state: gradients alone.
+    Sgd,
+}
+
+/// A training step to be planned.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Rows of a micro-batch, each of `length` tokens.
+    pub batch: u64,
+    pub length: u64,
+    /// The share of the tokens that carry a label, 0 to 1.
+    pub labelled: f64,
+    pub precision: Precision,
+    pub place: Place,
+    /// Keep only the input of each layer and compute the rest again in the backward pass.
+    pub gradient_checkpointing: bool,
+    pub optimizer: Optimizer,
+    pub lora: LoraSpec,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request {
+            batch: 1,
+            length: 1024,
+            labelled: 1.0,
+            precision: Precision::Bf16,
+            place: Place::Cpu,
+            gradient_checkpointing: false,
+            optimizer: Optimizer::Adamw,
+            lora: LoraSpec::default(),
+        }
+    }
+}
+
+impl Request {
+    fn check(&self) -> Result<()> {
+        const MOST_TOKENS: u64 = 1 << 30;
+        for (name, value) in [("batch_size", self.batch), ("max_length", self.length)] {
+            if value == 0 || value > MOST_TOKENS {
+                bail!(Kind::Input, "`{name}`: expected 1 to {MOST_TOKENS}, found {value}");
+            }
+        }
+        if self.batch * self.length > MOST_TOKENS {
+            bail!(Kind::Input, "a micro-batch of {} × {} tokens: expected at most {MOST_TOKENS}", self.batch, self.length; hint: "lower batch_size or max_length");
+        }
+        if !(self.labelled > 0.0 && self.labelled <= 1.0) {
+            bail!(Kind::Input, "`labelled`: expected a share above 0 and at most 1, found {}", self.labelled);
+        }
+        Ok(())
+    }
+
+    fn tokens(&self) -> u64 {
+        self.batch * self.length
+    }
+
+    /// Tokens that predict a label: the last of each row predicts none.
+    fn labels(&self) -> u64 {
+        (self.batch as f64 * (self.length - 1) as f64 * self.labelled).ceil().max(1.0) as u64
+    }
+}
+
+/// Bytes at the height of a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// Of the base, with the scales of quantised layers; of the adapters where some are trained.
+    pub weights: u64,
+    pub adapter: u64,
+    pub gradients: u64,
+    pub optimizer: u64,
+    /// Kept from the forward for the backward pass.
+    pub activations: u64,
+    pub logits: u64,
+    /// What single operations take at that moment and give back.
+    pub working: u64,
+}
+
+impl Parts {
+    /// The parts with their names, in the order of tables and charts.
+    pub fn named(&self) -> [(&'static str, u64); 7] {
+        [
+            ("weights", self.weights),
+            ("adapter", self.adapter),
+            ("gradients", self.gradients),
+            ("optimizer", self.optimizer),
+            ("activations", self.activations),
+            ("logits", self.logits),
+            ("working", self.working),
+        ]
+    }
+
+    pub fn total(&self) -> u64 {
+        self.named().iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// One method's needs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Need {
+    pub method: Method,
+    /// The number of trained values.
+    pub trainable: u64,
+    pub ours: Parts,
+    /// The usual Python recipe: see [`python`].
+    pub python: Parts,
+    /// Whether our figure was held against measured steps (`tests/memory.rs`).
+    pub measured: bool,
+}
+
+/// What [`plan`] finds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    pub model: String,
+    pub parameters: u64,
+    pub batch_size: u64,
+    pub max_length: u64,
+    pub precision: Precision,
+    pub place: Place,
+    pub gradient_checkpointing: bool,
+    pub optimizer: Optimizer,
+    pub needs: Vec<Need>,
+}
+
+/// Plans a step of each method on the model of `config`, without its weights.
+///
+/// # Errors
+/// A batch or length out of range; target modules that the model does not have.
+pub fn plan(name: &str, config: &Config, request: &Request) -> Result<Plan> {
+    let needs = Method::ALL.into_iter().map(|method| need(config, request, method)).collect::<Result<_>>()?;
+    Ok(Plan {
+        model: name.to_owned(),
+        parameters: config.parameter_count(),
+        batch_size: request.batch,
+        max_length: request.length,
+        precision: request.precision,
+        place: request.place,
+        gradient_checkpointing: request.gradient_checkpointing,
+        optimizer: request.optimizer,
+        needs,
+    })
+}
+
+fn need(config: &Config, request: &Request, method: Method) -> Result<Need> {
+    let asked = Asked::new(config, request, method)?;
+    let measured = request.place == Place::Cpu && !request.gradient_checkpointing && !method.is_quantised();
+    Ok(Need { method, trainable: asked.trainable(), ours: ours(&asked), python: python(&asked), measured })
+}
+
+/// A request resolved on a model.
+pub(super) struct Asked<'a> {
+    config: &'a Config,
+    request: &'a Request,
+    method: Method,
+    linears: Vec<LinearShape>,
+    /// Empty for full fine-tuning.
+    targets: Vec<Target>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(config: &'a Config, request: &'a Request, method: Method) -> Result<Self> {
+        request.check()?;
+        let linears = linear_shapes(config);
+        refuse_unmatched_names(&request.lora, &linears)?;
+        let targets = match_targets(&request.lora, &linears)?;
+        let targets = if method == Method::Full { Vec::new() } else { targets };
+        Ok(Asked { config, request, method, linears, targets })
+    }
+
+    fn adapter_values(&self) -> u64 {
+        self.targets
+            .iter()
+            .map(|target| (target.r * (target.linear.in_features + target.linear.out_features)) as u64)
+            .sum()
+    }
+
+    fn trainable(&self) -> u64 {
+        match self.method {
+            Method::Full => self.config.parameter_count(),
+            _ => self.adapter_values(),
+        }
+    }
+
+    /// Bytes of the weights with `bytes` a number where they are not quantised.
+    ///
+    /// NF4 takes half a byte a weight, an f32 scale for each 64 of them; quantised twice, a
+    /// byte for each scale, an f32 for each 256 scales and their mean (QLoRA, section 3).
+    /// Embedding, head, norms and biases stay as they are.
+    fn weight_bytes(&self, bytes: u64) -> u64 {
+        let all = self.config.parameter_count();
+        let packed: Vec<u64> = match self.method.is_quantised() {
+            true => self
+                .linears
+                .iter()
+                .filter(|l| l.layer.is_some())
+                .map(|l| (l.in_features * l.out_features) as u64)
+                .collect(),
+            false => Vec::new(),
+        };
+        let rest = (all - packed.iter().sum::<u64>()) * bytes;
+        rest + packed.iter().map(|&count| self.packed_bytes(count)).sum::<u64>()
+    }
+
+    fn packed_bytes(&self, count: u64) -> u64 {
+        let scales = count.div_ceil(BLOCK);
+        count.div_ceil(2)
+            + match self.method {
+                Method::QloraDouble => scales + 4 * scales.div_ceil(SCALES_PER_BLOCK) + 4,
+                _ => 4 * scales,
+            }
+    }
+
+    /// Moments of the trained values in f32.
+    fn moments(&self) -> u64 {
+        match self.request.optimizer {
+            Optimizer::Adamw => 8 * self.trainable(),
+            Optimizer::Sgd => 0,
+        }
+    }
+}
+
+/// Our step: weights in the dtype asked for (f32 where all of them are trained, as bf16
+/// would lose small updates), adapters, gradients and moments in f32. Full fine-tuning keeps
+/// one more f32 a value, which says where weight decay applies (`Parameters::decayed`).
+fn ours(asked: &Asked) -> Parts {
+    let trainable = asked.trainable();
+    let is_full = asked.method == Method::Full;
+    let bytes = if is_full { 4 } else { asked.request.precision.bytes() };
+    let mask = if is_full { 4 * trainable } else { 0 };
+    let (activations, logits, working) = step::peak(asked);
+    Parts {
+        weights: asked.weight_bytes(bytes),
+        adapter: 4 * asked.adapter_values(),
+        gradients: 4 * trainable,
+        optimizer: asked.moments() + mask,
+        activations,
+        logits,
+        working,
+    }
+}
+
+/// The usual Python recipe: transformers' model with SDPA attention, peft's adapters in f32,
+/// logits of all tokens in f32.
+///
+/// Full fine-tuning in bf16 is mixed precision as in Rajbhandari et al., 2020 ("ZeRO", section
+/// 3.1): 2 bytes a weight, 2 a gradient, 12 for the optimizer's f32 copy, mean and square.
+/// What is kept for the backward pass was counted with torch's saved-tensor hooks
+/// (`tests/golden/memory/`); what single operations take is not in these figures, nor is
+/// the cast of the rest of the model to f32 by `prepare_model_for_kbit_training`.
+fn python(asked: &Asked) -> Parts {
+    let trainable = asked.trainable();
+    let bytes = asked.request.precision.bytes();
+    let is_full = asked.method == Method::Full;
+    let master = if is_full && bytes == 2 { 4 * trainable } else { 0 };
+    let (activations, logits) = recipe::kept(asked);
+    Parts {
+        weights: asked.weight_bytes(bytes),
+        adapter: 4 * asked.adapter_values(),
+        gradients: if is_full { bytes * trainable } else { 4 * trainable },
+        optimizer: asked.moments() + master,
+        activations,
+        logits,
+        working: 0,
+    }
+}

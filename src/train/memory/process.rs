@@ -1,0 +1,87 @@
+//! What this process holds of memory, by the system's word (Linux; proc(5)), and on a GPU by
+//! that of libtorch's allocator.
+
+use crate::error::Result;
+use crate::native::gpu;
+use std::fs;
+use tch::Device;
+
+/// The bytes that memory in use grew by at the height of `work`: of this process, with the
+/// holes that the allocator keeps, or of the tensors on a GPU. `None` where the system does not
+/// tell.
+pub fn growth(device: Device, work: impl FnOnce() -> Result<()>) -> Result<Option<u64>> {
+    if let Device::Cuda(index) = device {
+        let before = gpu::memory(index, true)?.held;
+        work()?;
+        return Ok(Some(gpu::memory(index, false)?.peak.saturating_sub(before)));
+    }
+    give_back();
+    let before = held();
+    let reset = forget_peak();
+    work()?;
+    Ok(before.zip(peak()).filter(|_| reset).map(|(before, peak)| peak.saturating_sub(before)))
+}
+
+/// Has the allocator give freed memory back to the system, so that [`held`] is what is in use.
+pub fn give_back() {
+    // SAFETY: takes a number of bytes to keep, and no memory of ours.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Bytes that are held now.
+pub fn held() -> Option<u64> {
+    field("/proc/self/status", "VmRSS")
+}
+
+/// The most that was held since the start, or since [`forget_peak`].
+pub fn peak() -> Option<u64> {
+    field("/proc/self/status", "VmHWM")
+}
+
+/// Makes [`peak`] start anew from here: writing 5 does (proc(5)).
+pub fn forget_peak() -> bool {
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// What the system could give now, within the limits of this process's group; what a GPU has
+/// free.
+pub fn free(device: Device) -> Option<u64> {
+    if let Device::Cuda(index) = device {
+        gpu::empty_cache().ok()?;
+        return gpu::memory(index, false).ok().map(|memory| memory.free);
+    }
+    let available = field("/proc/meminfo", "MemAvailable")?;
+    let number = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
+    let within_group = number("memory.max").zip(number("memory.current")).map(|(most, now)| most.saturating_sub(now));
+    Some(within_group.map_or(available, |limit| limit.min(available)))
+}
+
+/// A field of one of the system's tables, in bytes.
+fn field(file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_measured() {
+        let Some(grown) = growth(Device::Cpu, || {
+            std::hint::black_box(vec![1_u8; 400 << 20]);
+            Ok(())
+        })
+        .unwrap() else {
+            println!("skipped: this system does not tell");
+            return;
+        };
+        // Other tests of this process take and free memory meanwhile.
+        assert!((200 << 20..1200 << 20).contains(&grown), "{grown}");
+        assert!(free(Device::Cpu).is_some_and(|free| free > 0));
+    }
+}

@@ -1,0 +1,77 @@
+//! What the usual Python recipe keeps for the backward pass: transformers' decoder with SDPA
+//! attention and `use_cache=False`, peft's adapters in f32.
+//!
+//! Read off with `torch.autograd.graph.saved_tensors_hooks` (transformers 5.23, peft 0.21,
+//! torch 2.11); `tests/golden/memory/generate.py` counts the same bytes for several shapes.
+
+use super::layer::{first_layer, Layer};
+use super::{Asked, Method};
+
+/// (kept for the backward pass but for logits, logits at the start of the backward pass).
+///
+/// Logits are made for every token, labelled or not; log-probabilities and two gradients of
+/// them are held in f32.
+pub fn kept(asked: &Asked) -> (u64, u64) {
+    let (e, tokens) = (asked.request.precision.bytes(), asked.request.tokens());
+    let layers = asked.config.num_hidden_layers;
+    let first = first_layer(asked).unwrap_or(layers);
+    let each = (first..layers).map(|number| Layer::new(asked, number, e));
+    let kept: u64 = match asked.request.gradient_checkpointing {
+        true => {
+            let again = layers.checked_sub(1).map_or(0, |last| layer(asked, &Layer::new(asked, last, e)));
+            each.map(|own| own.input()).sum::<u64>() + again
+        }
+        false => each.map(|own| layer(asked, &own)).sum(),
+    };
+    let hidden = asked.config.hidden_size as u64;
+    let is_full = asked.method == Method::Full;
+    // The final norm; what the head reads, and the ids of the embedding, where they are trained.
+    let end = norm(asked, tokens, hidden, 1) + if is_full { tokens * (hidden * e + 8) } else { 0 };
+    let rotation = 2 * asked.request.length * asked.config.head_dim as u64 * e;
+    let logits = 3 * 4 * tokens * asked.config.vocab_size as u64;
+    (kept + end + rotation, logits)
+}
+
+/// An RMSNorm written in torch keeps its input in f32 and an f32 for each row; where its
+/// weight is trained, the quotient in the model's dtype as well.
+fn norm(asked: &Asked, tokens: u64, width: u64, rows: u64) -> u64 {
+    let quotient = if asked.method == Method::Full { asked.request.precision.bytes() } else { 0 };
+    tokens * (width * (4 + quotient) + 4 * rows)
+}
+
+fn layer(asked: &Asked, own: &Layer) -> u64 {
+    let Layer { t, e, hidden, mlp, .. } = *own;
+    let when = |is: bool, bytes: u64| if is { bytes } else { 0 };
+    let qk_norms = norm(asked, t, own.queries, own.heads) + norm(asked, t, own.keys, own.key_heads);
+    when(!own.is_first, norm(asked, t, hidden, 1))
+        + when(own.reaches_attention() && own.qk_norm, qk_norms)
+        + when(own.reaches_attention(), own.attention())
+        + when(own.reaches_mlp(), norm(asked, t, hidden, 1))
+        // silu keeps gate, the product silu(gate) and up.
+        + when(own.reaches_swiglu(), 3 * t * mlp * e)
+        + linear_inputs(own)
+        + t * own.ranks() * 4
+}
+
+/// In f32 the linear layers that read the same tensor share it. Over bf16 each adapter casts
+/// its input to f32 by itself (peft's `_cast_input_dtype`), and keeps that.
+fn linear_inputs(own: &Layer) -> u64 {
+    let Layer { t, e, hidden, queries, mlp, .. } = *own;
+    let reads: [(&[&str], u64, bool); 4] = [
+        (&["q_proj", "k_proj", "v_proj"], hidden, false),
+        // What o_proj reads is attention's output, which attention keeps.
+        (&["o_proj"], queries, own.reaches_attention()),
+        (&["gate_proj", "up_proj"], hidden, false),
+        (&["down_proj"], mlp, false),
+    ];
+    let bytes = reads.iter().map(|(names, width, is_held)| {
+        let adapted = names.iter().filter(|name| own.linear(name).is_some_and(|found| found.target.is_some())).count();
+        let trained = names.iter().any(|name| own.has_gradient(name));
+        match (adapted, e) {
+            (1.., 2) => adapted as u64 * t * width * 4,
+            _ if trained && !is_held => t * width * e,
+            _ => 0,
+        }
+    });
+    bytes.sum()
+}

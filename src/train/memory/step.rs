@@ -1,0 +1,200 @@
+//! Our own step walked through, tensor by tensor, from the end of the forward pass through
+//! the backward pass of the last layer: what is held at its height.
+//!
+//! It is highest there, because everything that the layers kept is still held. The order of
+//! the operations is that of `model/decoder.rs` and of the backward functions in `native/`.
+
+use super::layer::{first_layer, Adapted, Layer};
+use super::{Asked, Method, Place};
+
+/// The logits held at a time and the fewest tokens at a time: as in `native/training.cpp`.
+const PIECE_BYTES: u64 = 96 << 20;
+const FEWEST: u64 = 64;
+
+/// Bytes held, by what they are for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    kept: u64,
+    logits: u64,
+    working: u64,
+}
+
+impl Held {
+    fn total(&self) -> u64 {
+        self.kept + self.logits + self.working
+    }
+}
+
+/// Follows what is held; remembers the height.
+#[derive(Debug, Default)]
+struct Walk {
+    now: Held,
+    peak: Held,
+}
+
+impl Walk {
+    fn kept(&mut self, bytes: u64) {
+        self.now.kept += bytes;
+        self.look();
+    }
+    fn drop_kept(&mut self, bytes: u64) {
+        self.now.kept = self.now.kept.saturating_sub(bytes);
+    }
+    fn logits(&mut self, bytes: u64) {
+        self.now.logits += bytes;
+        self.look();
+        self.now.logits -= bytes;
+    }
+    fn take(&mut self, bytes: u64) {
+        self.now.working += bytes;
+        self.look();
+    }
+    fn give(&mut self, bytes: u64) {
+        self.now.working = self.now.working.saturating_sub(bytes);
+    }
+    /// Taken and given back at once.
+    fn touch(&mut self, bytes: u64) {
+        self.take(bytes);
+        self.give(bytes);
+    }
+    fn look(&mut self) {
+        if self.now.total() > self.peak.total() {
+            self.peak = self.now;
+        }
+    }
+}
+
+/// (kept for the backward pass, logits, working) at the height of a step.
+pub fn peak(asked: &Asked) -> (u64, u64, u64) {
+    let is_full = asked.method == Method::Full;
+    let e = if is_full { 4 } else { asked.request.precision.bytes() };
+    let layers = asked.config.num_hidden_layers;
+    let first = first_layer(asked).unwrap_or(layers);
+    let last = Layer::new(asked, layers.saturating_sub(1), e);
+    let mut walk = Walk::default();
+    let each = (first..layers).map(|number| Layer::new(asked, number, e));
+    walk.kept(each.map(|layer| if asked.request.gradient_checkpointing { layer.input() } else { layer.kept() }).sum());
+    // The final norm keeps its input.
+    walk.kept(last.t * (last.hidden * e + 4));
+    loss(asked, &last, &mut walk);
+    if asked.request.gradient_checkpointing {
+        walk.kept(last.kept());
+    }
+    layer_backward(asked, &last, &mut walk);
+    if is_full && asked.config.tie_word_embeddings {
+        // The embedding's own gradient meets that of the head, which has waited for it.
+        walk.now.kept = 0;
+        walk.touch(embedding(asked));
+    }
+    update(asked, &mut walk);
+    let Held { kept, logits, working } = walk.peak;
+    (kept, logits, working)
+}
+
+fn embedding(asked: &Asked) -> u64 {
+    (asked.config.vocab_size * asked.config.hidden_size) as u64 * 4
+}
+
+/// The loss, forward and backward, to the gradient of the last layer's output, which is held
+/// afterwards.
+fn loss(asked: &Asked, last: &Layer, walk: &mut Walk) {
+    let Layer { t, e, hidden, .. } = *last;
+    let labels = asked.request.labels();
+    let vocabulary = asked.config.vocab_size as u64;
+    let labelled = labels * hidden * e;
+    let all = t * hidden * e;
+    walk.take(all);
+    let head = asked.targets.iter().find(|target| target.linear.layer.is_none());
+    if asked.method == Method::Full || head.is_some() {
+        // Logits of all labels, their f32 copy and log-probabilities; then two gradients.
+        let widened = if e == 4 { 0 } else { labels * vocabulary * e };
+        let scores = labels * vocabulary * 4;
+        walk.kept(labelled + head.map_or(0, |head| labels * head.r as u64 * 4));
+        walk.logits(scores + widened + scores);
+        walk.give(all);
+        walk.logits(3 * scores);
+        walk.now.logits += scores + widened;
+        let gradient = if asked.method == Method::Full { embedding(asked) } else { 0 };
+        walk.touch(labelled + gradient);
+        walk.now.logits = 0;
+        if asked.method == Method::Full && asked.config.tie_word_embeddings {
+            walk.take(gradient);
+        }
+        walk.drop_kept(labelled);
+    } else {
+        // Chosen hidden states, their gradient, and one piece of the logits.
+        let piece = labels.min(FEWEST.max(PIECE_BYTES / (vocabulary * e).max(1)));
+        let copies = match asked.request.place {
+            Place::Cpu => e,
+            // `piece_losses` of any other device: scores, log-probabilities and slope in f32.
+            Place::Cuda => 2 * e + if e == 4 { 8 } else { 12 },
+        };
+        walk.take(labelled);
+        walk.kept(labelled);
+        walk.logits(piece * vocabulary * copies);
+        walk.give(labelled + all);
+        walk.take(labelled);
+        walk.drop_kept(labelled);
+        walk.give(labelled);
+    }
+    // Back to all tokens, and through the final norm.
+    walk.take(labelled + all);
+    walk.give(labelled);
+    walk.touch(all);
+    walk.drop_kept(t * (hidden * e + 4));
+}
+
+/// The backward pass of a layer; the gradient of its output is held before and after.
+fn layer_backward(asked: &Asked, layer: &Layer, walk: &mut Walk) {
+    let Layer { t, e, hidden, queries, keys, mlp, .. } = *layer;
+    let size = |width: u64| t * width * e;
+    linear_backward(asked, layer, "down_proj", walk);
+    walk.drop_kept(if layer.has_gradient("down_proj") { size(mlp) } else { 0 });
+    // SwiGLU: two gradients beside that of its output.
+    walk.take(2 * size(mlp));
+    walk.give(size(mlp));
+    walk.drop_kept(2 * size(mlp));
+    linear_backward(asked, layer, "up_proj", walk);
+    walk.give(size(mlp));
+    linear_backward(asked, layer, "gate_proj", walk);
+    walk.give(size(mlp) + size(hidden));
+    walk.drop_kept(if layer.has_gradient("gate_proj") || layer.has_gradient("up_proj") { size(hidden) } else { 0 });
+    walk.touch(size(hidden));
+    walk.give(size(hidden));
+    walk.drop_kept(size(hidden));
+    linear_backward(asked, layer, "o_proj", walk);
+    walk.take(size(queries + 2 * keys));
+    walk.give(size(queries));
+    walk.drop_kept(layer.attention());
+    walk.touch(size(queries));
+    for name in ["v_proj", "k_proj", "q_proj"] {
+        linear_backward(asked, layer, name, walk);
+    }
+}
+
+/// As `AdaptedLinear::backward`: the gradient of the input is held afterwards. In bf16 what
+/// an adapter works on is widened to f32 first.
+fn linear_backward(asked: &Asked, layer: &Layer, name: &str, walk: &mut Walk) {
+    let Some(Adapted { linear, target }) = layer.linear(name) else { return };
+    let (wide, narrow) = (linear.in_features as u64, linear.out_features as u64);
+    let (t, e) = (layer.t, layer.e);
+    // Layers in NF4 are widened one at a time.
+    let unpacked = if asked.method.is_quantised() { wide * narrow * e } else { 0 };
+    walk.touch(unpacked + t * wide * e);
+    walk.take(t * wide * e);
+    if asked.method == Method::Full {
+        walk.touch(wide * narrow * 4);
+    }
+    let Some(target) = target else { return };
+    let copies = e != 4 || asked.request.lora.dropout > 0.0;
+    let gradient = if e == 4 { 0 } else { t * narrow * 4 };
+    walk.touch(gradient + t * target.r as u64 * 4 + if copies { t * wide * 4 } else { 0 });
+}
+
+/// The optimizer: one pass in place on a CPU, three tensors elsewhere.
+fn update(asked: &Asked, walk: &mut Walk) {
+    walk.now = Held::default();
+    if asked.request.place == Place::Cuda && asked.request.optimizer == super::Optimizer::Adamw {
+        walk.touch(3 * 4 * asked.trainable());
+    }
+}

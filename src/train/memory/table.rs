@@ -1,0 +1,52 @@
+//! A plan as text: a line for each method and part.
+
+use super::{Need, Parts, Plan, Precision};
+use crate::data::preview::{table, Align};
+use crate::lora::adapter::thousands;
+
+/// Bytes as people compare cards by: GB are 10⁹ bytes; MB below one of them.
+pub fn amount(bytes: u64) -> String {
+    match bytes {
+        0 => "0".to_owned(),
+        _ if bytes >= 1_000_000_000 => format!("{:.2} GB", bytes as f64 / 1e9),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+impl Plan {
+    /// What was planned, in one line.
+    pub fn headline(&self) -> String {
+        let dtype = if self.precision == Precision::Bf16 { "bf16" } else { "f32" };
+        let recompute = if self.gradient_checkpointing { "gradient checkpointing" } else { "no recomputation" };
+        format!(
+            "{}: {} parameters; {} × {} tokens, {dtype}, {recompute}",
+            self.model,
+            thousands(self.parameters),
+            self.batch_size,
+            self.max_length
+        )
+    }
+
+    /// The comparison as lines of text.
+    pub fn table(&self) -> String {
+        let titles = Parts::default().named().map(|(name, _)| name);
+        let header = [&["", "trained"], &titles[..], &["total"]].concat();
+        let rows = self.needs.iter().flat_map(|need| {
+            let mark = if need.measured { "lorhai *" } else { "lorhai" };
+            [row(need, mark, &need.ours), row(need, "Python", &need.python)]
+        });
+        let align = [&[Align::Left][..], &[Align::Right; 9]].concat();
+        let table = table(header.into_iter().map(str::to_owned).collect(), rows.collect(), &align);
+        format!(
+            "{}\n\n{table}\nGB: 10⁹ bytes. * held against measured steps; all others by formula.\nPython: transformers \
+             and peft with SDPA, logits of all tokens in f32, without the working memory of operations.",
+            self.headline()
+        )
+    }
+}
+
+fn row(need: &Need, who: &str, parts: &Parts) -> Vec<String> {
+    let first = [format!("{}, {who}", need.method.name()), thousands(need.trainable)];
+    let amounts = parts.named().map(|(_, bytes)| amount(bytes));
+    first.into_iter().chain(amounts).chain([amount(parts.total())]).collect()
+}
