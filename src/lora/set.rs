@@ -8,7 +8,7 @@ use super::dropout::Dropout;
 use crate::error::Result;
 use crate::model::linear::{Adapters, Linear};
 use crate::model::Tokens;
-use crate::native::{self, Segment};
+use crate::native::Segment;
 use crate::random::Key;
 use tch::Tensor;
 
@@ -44,15 +44,11 @@ impl Adapters for AdapterSet<'_> {
             .filter_map(|active| active.segment(linear, tokens))
             .filter(|s| s.begin < s.end)
             .collect();
-        match segments.is_empty() {
-            true => Ok(x.f_linear(&linear.weight, linear.bias.as_ref())?),
-            false => native::linear(x, &linear.weight, linear.bias.as_ref(), &segments, &tokens.places),
-        }
+        linear.forward(x, &segments, tokens)
     }
 
     fn touch(&self, linear: &Linear) -> bool {
-        linear.weight.requires_grad()
-            || self.active.iter().any(|active| active.adapter.low_rank(&linear.shape).is_some())
+        linear.weight.is_trained() || self.active.iter().any(|active| active.adapter.low_rank(&linear.shape).is_some())
     }
 }
 

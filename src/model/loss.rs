@@ -59,7 +59,7 @@ pub fn token_losses(
     let chosen = Tensor::f_from_slice(&targets.positions)?.f_to_device(decoder.device)?;
     let labelled = hidden.f_index_select(0, &chosen)?;
     if !adapters.touch(&decoder.lm_head) {
-        return native::token_losses(&labelled, &decoder.lm_head.weight, &targets.tokens);
+        return native::token_losses(&labelled, decoder.lm_head.weight.dense()?, &targets.tokens);
     }
     let logits = decoder.logits(&labelled, &input.tokens.select(&targets.positions)?, adapters)?;
     Ok(widen(&logits)?.f_cross_entropy_loss(&targets.tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?)

@@ -14,6 +14,7 @@ pub mod load;
 pub mod loss;
 pub mod norm;
 pub mod parameters;
+pub mod quantization;
 pub mod rope;
 pub mod shapes;
 
@@ -22,3 +23,4 @@ pub use decoder::Decoder;
 pub use input::{Grid, Input, Tokens};
 pub use linear::{Adapters, NoAdapters};
 pub use parameters::Parameters;
+pub use quantization::Quantization;

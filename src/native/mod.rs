@@ -5,11 +5,16 @@
 //! | `rows.h`, `rows.inc` | loops over plain memory, compiled for several kinds of processor |
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `linear.cpp` | a frozen linear layer with the adapters of several token ranges |
+//! | `nf4.h`, `nf4.cpp`, `nf4.rs` | matrices of 4 bits: made, read, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
 //!
 //! Every operation takes part in autograd and works for each dtype on each device: loops
 //! for f32 and bf16 on the CPU, libtorch's own operations elsewhere. A foundation: it knows
 //! tensors, but no model.
+
+mod nf4;
+
+pub use nf4::{dynamic_map, tensor_bytes, Nf4, Scales};
 
 use crate::error::{Error, Result};
 use crate::random::Key;
@@ -147,22 +152,24 @@ pub struct Segment<'a> {
 /// x `[tokens, in_features]`; `places` int64 `[tokens]` on the CPU names each token for its
 /// dropout: `row << 40 | column << 20`.
 pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, segments: &[Segment], places: &Tensor) -> Result<Tensor> {
-    let segments: Vec<RawSegment> = segments
-        .iter()
-        .map(|own| RawSegment {
-            a: raw(own.a),
-            b: raw(own.b),
-            grad_a: raw(own.grad_a),
-            grad_b: raw(own.grad_b),
-            begin: own.begin,
-            end: own.end,
-            scale: own.scale,
-            share: own.share,
-            key: own.key.value(),
-        })
-        .collect();
+    let segments = raw_segments(segments);
     let (first, count) = (segments.as_ptr(), segments.len());
     made(|out| unsafe { lorhai_linear(raw(x), raw(w), optional(bias), first, count, raw(places), out) })
+}
+
+fn raw_segments(segments: &[Segment]) -> Vec<RawSegment> {
+    let raw_segment = |own: &Segment| RawSegment {
+        a: raw(own.a),
+        b: raw(own.b),
+        grad_a: raw(own.grad_a),
+        grad_b: raw(own.grad_b),
+        begin: own.begin,
+        end: own.end,
+        scale: own.scale,
+        share: own.share,
+        key: own.key.value(),
+    };
+    segments.iter().map(raw_segment).collect()
 }
 
 /// The cross-entropy in nats of every token, `[tokens]`, in f32 at least: hidden
