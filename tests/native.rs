@@ -143,7 +143,7 @@ fn check_linear_with_adapters(share: f64, bias: bool, nf4: Option<bool>) {
         let inner = if kind == Kind::BFloat16 { Kind::Float } else { kind };
         let as_stored = |x: &Tensor, kind: Kind| x.to_kind(kind);
         let x = as_stored(&random(&[tokens, wide]), kind);
-        let packed = nf4.map(|nested| Nf4::quantize(&random(&[out, wide]), nested).unwrap());
+        let packed = nf4.map(|nested| Nf4::quantize(&random(&[out, wide]), kind, nested).unwrap());
         let w = packed
             .as_ref()
             .map_or_else(|| as_stored(&random(&[out, wide]), kind), |packed| packed.dense(kind).unwrap());

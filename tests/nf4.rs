@@ -197,7 +197,7 @@ fn quantising_needs_little_more_than_the_result() {
         mebibytes(after),
         mebibytes(nothing)
     );
-    // Beside the result: one matrix of 4096 by 1024 in f32 and in the file, and what libtorch takes at first use.
+    // Beside the result: one matrix as the file has it, a piece of it in f32, and what libtorch takes at first use.
     assert!(peak < bytes + (60 << 20), "peak {:.0} MiB for {:.0} MiB", mebibytes(peak), mebibytes(bytes));
     assert!(dense > size, "the measure must see what is held");
 }

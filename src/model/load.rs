@@ -97,8 +97,7 @@ impl Source for Checkpoint<'_> {
             // Left out when the others were quantised (`llm_int8_skip_modules`).
             return Ok(Weight::Dense(self.tensor(name)?));
         }
-        let dense = self.stored(name)?.f_to_kind(self.dtype)?;
-        let quantized = Nf4::quantize(&dense, quantization.double_quant)
+        let quantized = Nf4::quantize(&self.stored(name)?, self.dtype, quantization.double_quant)
             .map_err(|error| error.context(format!("tensor `{name}`")))?;
         self.weights.release(name);
         Ok(Weight::Nf4(quantized.to_device(self.device)?))

@@ -12,6 +12,8 @@ use tch::{Device, Kind as Dtype, Tensor};
 
 /// Values that share a scale.
 const BLOCK: i64 = 64;
+/// Values that are converted at once; a multiple of the block.
+const PIECE: i64 = 1 << 19;
 /// Scales that share a scale, where they are nested.
 const NESTED_BLOCK: i64 = 256;
 
@@ -79,21 +81,28 @@ pub struct Nf4 {
 }
 
 impl Nf4 {
-    /// Quantises a matrix on the CPU: f32 or bf16, others through f32.
+    /// Quantises a matrix on the CPU, of any floating-point dtype, from its values as `dtype`
+    /// (f32 or bf16; others as f32) holds them. They are converted piece by piece, so that little
+    /// memory is needed beside the result.
     ///
     /// # Errors
     /// `Kind::Model` for values that are not finite.
-    pub fn quantize(dense: &Tensor, double_quant: bool) -> Result<Nf4> {
+    pub fn quantize(dense: &Tensor, dtype: Dtype, double_quant: bool) -> Result<Nf4> {
         let &[rows, columns] = dense.size().as_slice() else {
             return Err(Error::bug(format!("expected a matrix to quantise, found shape {:?}", dense.size())));
         };
-        let kind = if dense.f_kind()? == Dtype::BFloat16 { Dtype::BFloat16 } else { Dtype::Float };
-        let dense = dense.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?;
-        let count = rows * columns;
+        let dtype = if dtype == Dtype::BFloat16 { Dtype::BFloat16 } else { Dtype::Float };
+        let (count, flat) = (rows * columns, dense.f_detach()?.f_reshape([-1])?);
         let codes = Tensor::f_empty([(count + 1) / 2, 1], (Dtype::Uint8, Device::Cpu))?;
         let absmax = Tensor::f_empty([(count + BLOCK - 1) / BLOCK], (Dtype::Float, Device::Cpu))?;
-        // SAFETY (here and below): the tensors live as long as the call, and errors are caught.
-        checked(unsafe { lorhai_nf4_quantize(raw(&dense), BLOCK, raw(&codes), raw(&absmax)) })?;
+        for begin in (0..count).step_by(PIECE as usize) {
+            let own = PIECE.min(count - begin);
+            let piece = flat.f_narrow(0, begin, own)?.f_to_kind(dtype)?.f_contiguous()?;
+            let codes = codes.f_narrow(0, begin / 2, (own + 1) / 2)?;
+            let absmax = absmax.f_narrow(0, begin / BLOCK, (own + BLOCK - 1) / BLOCK)?;
+            // SAFETY (here and below): the tensors live as long as the call, and errors are caught.
+            checked(unsafe { lorhai_nf4_quantize(raw(&piece), BLOCK, raw(&codes), raw(&absmax)) })?;
+        }
         if !absmax.f_isfinite()?.f_all()?.f_is_nonzero()? {
             return Err(Error::new(Kind::Model, "expected finite numbers to quantise, found NaN or infinity"));
         }

@@ -27,12 +27,12 @@ fn matrices_are_those_of_bitsandbytes_to_the_bit() {
         for name in names {
             let expected = |key: &str| case.tensor(&format!("{name}.{key}"));
             let dense = expected("dense");
-            let plain = Nf4::quantize(&dense, false).unwrap();
+            let plain = Nf4::quantize(&dense, dense.kind(), false).unwrap();
             same(name, &plain.codes, &expected("codes"));
             let Scales::Plain(absmax) = &plain.scales else { panic!("{name}: nested") };
             same(name, absmax, &expected("absmax"));
             same(name, &plain.dense(dense.kind()).unwrap(), &expected("dequantised"));
-            let nested = Nf4::quantize(&dense, true).unwrap();
+            let nested = Nf4::quantize(&dense, dense.kind(), true).unwrap();
             same(name, &nested.dense(dense.kind()).unwrap(), &expected("nested.dequantised"));
             // What other devices do: the table of bytes, here by way of f64.
             same(name, &nested.dense(Kind::Double).unwrap().to_kind(dense.kind()), &expected("nested.dequantised"));
@@ -43,6 +43,23 @@ fn matrices_are_those_of_bitsandbytes_to_the_bit() {
             same(name, &Tensor::from_slice(&[*offset]), &expected("nested.offset"));
             assert_eq!((plain.block, *block), (64, 256));
         }
+    }
+}
+
+/// Pieces of a large matrix are converted one by one; that must not show.
+#[test]
+fn a_large_matrix_is_quantised_as_its_blocks_are() {
+    let dense = Tensor::randn([1030, 1021], (Kind::Float, Device::Cpu));
+    for dtype in [Kind::Float, Kind::BFloat16] {
+        let found = Nf4::quantize(&dense, dtype, false).unwrap().dense(Kind::Float).unwrap();
+        let rows = dense.to_kind(dtype).flatten(0, -1).narrow(0, 0, 1030 * 1021 / 64 * 64).view([-1, 64]);
+        let blocks: Vec<Tensor> = (0..rows.size()[0])
+            .step_by(997)
+            .map(|row| Nf4::quantize(&rows.narrow(0, row, 1), dtype, false).unwrap().dense(Kind::Float).unwrap())
+            .collect();
+        let chosen = found.flatten(0, -1).narrow(0, 0, rows.numel() as i64).view([-1, 64]);
+        let chosen = chosen.slice(0, None, None, 997);
+        same("blocks", &chosen, &Tensor::cat(&blocks, 0));
     }
 }
 
