@@ -108,6 +108,20 @@ pub mod functions {
         Ok(counts)
     }
 
+    /// A model in one line: its name, its size, the dtype of its weights, its device.
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny", #{ load_in_4bit: true }));
+    /// ```
+    #[rhai_fn(name = "to_string", global, pure, return_raw)]
+    pub fn to_string(model: &mut Model) -> RhaiResultOf<String> {
+        let model = model.read()?;
+        let decoder = model.decoder();
+        let count = lora::adapter::thousands(decoder.config.parameter_count());
+        let (dtype, device) = (decoder.weights_dtype(), device::device_name(decoder.device));
+        Ok(format!("Model `{}`: {count} parameters, {dtype}, on {device}", model.name))
+    }
+
     /// The name or folder that the model was loaded by.
     ///
     /// ```rhai
