@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lorhai::native::{self, AdamStep, Segment};
+use lorhai::native::{self, AdamStep, Nf4, Segment};
 use lorhai::random::Key;
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -145,79 +145,85 @@ fn a_bias_is_read_only() {
 #[test]
 fn linear_with_adapters() {
     for (share, bias) in [(0.0, true), (0.3, false), (0.3, true)] {
-        let (tokens, wide, out) = (41, 10, 6);
-        let ranges = [(0, 9, 1), (9, 30, 4), (35, 41, 3)];
-        let places: Vec<i64> = (0..tokens).map(|token| (token / 5) << 40 | (token % 5) << 20).collect();
-        let places = Tensor::from_slice(&places).to_device(device());
-        let bias = bias.then(|| random(&[out]));
-        let key = |at: usize| Key::new(7).numbered(at as u64);
-        for (kind, bound) in BOUNDS {
-            // Adapters are f32 over bf16, and of the base's dtype otherwise.
-            let inner = if kind == Kind::BFloat16 { Kind::Float } else { kind };
-            let as_stored = |x: &Tensor, kind: Kind| x.to_kind(kind);
-            let x = as_stored(&random(&[tokens, wide]), kind);
-            let w = as_stored(&random(&[out, wide]), kind);
-            let mine = x.copy().set_requires_grad(true);
-            let theirs = x.to_kind(Kind::Double).copy().set_requires_grad(true);
-            let matrices: Vec<[Tensor; 2]> = ranges
-                .iter()
-                .map(|&(_, _, r)| [random(&[r, wide]), random(&[out, r])].map(|m| m.to_kind(inner)))
-                .collect();
-            let leaves: Vec<[Tensor; 2]> =
-                matrices.iter().map(|pair| pair.each_ref().map(|m| m.copy().set_requires_grad(true))).collect();
-            let gradients: Vec<[Tensor; 2]> =
-                matrices.iter().map(|pair| pair.each_ref().map(Tensor::zeros_like)).collect();
-            let segments: Vec<Segment> = ranges
-                .iter()
-                .enumerate()
-                .map(|(at, &(begin, end, _))| Segment {
-                    a: &leaves[at][0],
-                    b: &leaves[at][1],
-                    gradients: Some((&gradients[at][0], &gradients[at][1])),
-                    begin,
-                    end,
-                    scale: 0.5 + at as f64,
-                    share,
-                    key: key(at),
-                })
-                .collect();
-            let stored_bias = bias.as_ref().map(|bias| bias.to_kind(kind));
-            let found = native::linear(&mine, &w, stored_bias.as_ref(), &segments, &places).unwrap();
+        for nf4 in [None, Some(false), Some(true)] {
+            check_linear_with_adapters(share, bias, nf4);
+        }
+    }
+}
 
-            let plain: Vec<[Tensor; 2]> = matrices
-                .iter()
-                .map(|pair| pair.each_ref().map(|m| m.to_kind(Kind::Double).copy().set_requires_grad(true)))
-                .collect();
-            let mut expected = theirs.matmul(&w.to_kind(Kind::Double).tr());
-            if let Some(bias) = &stored_bias {
-                expected += bias.to_kind(Kind::Double);
-            }
-            for (at, &(begin, end, _)) in ranges.iter().enumerate() {
-                let own = theirs.narrow(0, begin, end - begin) * mask(&places, begin, end, wide, share, key(at));
-                let part = own.matmul(&plain[at][0].tr()).matmul(&plain[at][1].tr()) * (0.5 + at as f64);
-                expected = Tensor::cat(
-                    &[
-                        expected.narrow(0, 0, begin),
-                        expected.narrow(0, begin, end - begin) + part,
-                        expected.narrow(0, end, tokens - end),
-                    ],
-                    0,
-                );
-            }
-            assert!(off(&found, &expected) < bound, "{kind:?}: output {:.1e}", off(&found, &expected));
-            let weights = random(&[tokens, out]);
-            (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
-            (expected * weights).sum(Kind::Double).backward();
-            assert!(
-                off(&mine.grad(), &theirs.grad()) < bound,
-                "{kind:?}: dx {:.1e}",
-                off(&mine.grad(), &theirs.grad())
+/// `nf4` says whether W is of 4 bits, and if so, whether its scales are nested.
+fn check_linear_with_adapters(share: f64, bias: bool, nf4: Option<bool>) {
+    let (tokens, wide, out) = (41, 10, 6);
+    let ranges = [(0, 9, 1), (9, 30, 4), (35, 41, 3)];
+    let places: Vec<i64> = (0..tokens).map(|token| (token / 5) << 40 | (token % 5) << 20).collect();
+    let places = Tensor::from_slice(&places).to_device(device());
+    let bias = bias.then(|| random(&[out]));
+    let key = |at: usize| Key::new(7).numbered(at as u64);
+    for (kind, bound) in BOUNDS {
+        // Adapters are f32 over bf16, and of the base's dtype otherwise.
+        let inner = if kind == Kind::BFloat16 { Kind::Float } else { kind };
+        let as_stored = |x: &Tensor, kind: Kind| x.to_kind(kind);
+        let x = as_stored(&random(&[tokens, wide]), kind);
+        let packed = nf4.map(|nested| Nf4::quantize(&random(&[out, wide]), kind, nested).unwrap());
+        let w = packed
+            .as_ref()
+            .map_or_else(|| as_stored(&random(&[out, wide]), kind), |packed| packed.dense(kind).unwrap());
+        let mine = x.copy().set_requires_grad(true);
+        let theirs = x.to_kind(Kind::Double).copy().set_requires_grad(true);
+        let matrices: Vec<[Tensor; 2]> =
+            ranges.iter().map(|&(_, _, r)| [random(&[r, wide]), random(&[out, r])].map(|m| m.to_kind(inner))).collect();
+        let leaves: Vec<[Tensor; 2]> =
+            matrices.iter().map(|pair| pair.each_ref().map(|m| m.copy().set_requires_grad(true))).collect();
+        let gradients: Vec<[Tensor; 2]> = matrices.iter().map(|pair| pair.each_ref().map(Tensor::zeros_like)).collect();
+        let segments: Vec<Segment> = ranges
+            .iter()
+            .enumerate()
+            .map(|(at, &(begin, end, _))| Segment {
+                a: &leaves[at][0],
+                b: &leaves[at][1],
+                gradients: Some((&gradients[at][0], &gradients[at][1])),
+                begin,
+                end,
+                scale: 0.5 + at as f64,
+                share,
+                key: key(at),
+            })
+            .collect();
+        let stored_bias = bias.as_ref().map(|bias| bias.to_kind(kind));
+        let found = match &packed {
+            None => native::linear(&mine, &w, stored_bias.as_ref(), &segments, &places).unwrap(),
+            Some(packed) => packed.linear(&mine, stored_bias.as_ref(), &segments, &places).unwrap(),
+        };
+
+        let plain: Vec<[Tensor; 2]> = matrices
+            .iter()
+            .map(|pair| pair.each_ref().map(|m| m.to_kind(Kind::Double).copy().set_requires_grad(true)))
+            .collect();
+        let mut expected = theirs.matmul(&w.to_kind(Kind::Double).tr());
+        if let Some(bias) = &stored_bias {
+            expected += bias.to_kind(Kind::Double);
+        }
+        for (at, &(begin, end, _)) in ranges.iter().enumerate() {
+            let own = theirs.narrow(0, begin, end - begin) * mask(&places, begin, end, wide, share, key(at));
+            let part = own.matmul(&plain[at][0].tr()).matmul(&plain[at][1].tr()) * (0.5 + at as f64);
+            expected = Tensor::cat(
+                &[
+                    expected.narrow(0, 0, begin),
+                    expected.narrow(0, begin, end - begin) + part,
+                    expected.narrow(0, end, tokens - end),
+                ],
+                0,
             );
-            for (at, (own, plain)) in gradients.iter().zip(&plain).enumerate() {
-                for (found, expected) in own.iter().zip(plain) {
-                    let distance = off(found, &expected.grad());
-                    assert!(distance < bound, "{kind:?}: adapter {at}: {distance:.1e}");
-                }
+        }
+        assert!(off(&found, &expected) < bound, "{kind:?}: output {:.1e}", off(&found, &expected));
+        let weights = random(&[tokens, out]);
+        (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
+        (expected * weights).sum(Kind::Double).backward();
+        assert!(off(&mine.grad(), &theirs.grad()) < bound, "{kind:?}: dx {:.1e}", off(&mine.grad(), &theirs.grad()));
+        for (at, (own, plain)) in gradients.iter().zip(&plain).enumerate() {
+            for (found, expected) in own.iter().zip(plain) {
+                let distance = off(found, &expected.grad());
+                assert!(distance < bound, "{kind:?}: adapter {at}: {distance:.1e}");
             }
         }
     }

@@ -6,7 +6,7 @@ use lorhai::data::{self, Dataset, TokenizeOptions, TokenizedDataset};
 use lorhai::eval::loss::{mean_loss, mean_losses};
 use lorhai::lora::trainable::dropout_key;
 use lorhai::lora::{Adapter, AdapterSet, Bias, Init, LoadOptions, LoraSpec, Model, Targets, Trainable};
-use lorhai::model::Decoder;
+use lorhai::model::{Decoder, Quantization};
 use lorhai::train::observer::Silent;
 use lorhai::train::step::{backward, batch_losses, predicted_labels};
 use lorhai::train::{train, train_together, AdamWConfig, Job, TrainConfig};
@@ -15,8 +15,12 @@ use std::path::Path;
 use tch::Tensor;
 
 fn model() -> Model {
+    loaded(None)
+}
+
+fn loaded(quantization: Option<Quantization>) -> Model {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
-    let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), revision: None };
+    let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), quantization, ..LoadOptions::default() };
     Model::load(folder.to_str().unwrap(), &options, &mut ()).unwrap()
 }
 
@@ -110,17 +114,21 @@ fn relative(found: &Tensor, expected: &Tensor) -> f64 {
 
 #[test]
 fn gradients_side_by_side_are_those_alone() {
-    compare_gradients(specs());
+    compare_gradients(&model(), specs());
 }
 
 #[test]
 fn gradients_of_variants_side_by_side_are_those_alone() {
-    compare_gradients(variants());
+    compare_gradients(&model(), variants());
 }
 
-fn compare_gradients(specs: Vec<LoraSpec>) {
-    let model = model();
-    let (decoder, data) = (model.decoder(), rows(&model));
+#[test]
+fn gradients_side_by_side_are_those_alone_over_four_bits() {
+    compare_gradients(&loaded(Some(Quantization { double_quant: true })), specs());
+}
+
+fn compare_gradients(model: &Model, specs: Vec<LoraSpec>) {
+    let (decoder, data) = (model.decoder(), rows(model));
     let mut adapters = adapters(decoder, specs);
     let together = gradients(decoder, &data, &mut adapters);
     for (at, (adapter, found)) in adapters.iter_mut().zip(&together).enumerate() {

@@ -210,5 +210,9 @@ fn merged_config(mut config: Value, merged: &Config, dtype: Dtype) -> Value {
     let key = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
     config[key] = json!(name);
     config["tie_word_embeddings"] = json!(merged.tie_word_embeddings);
+    if let Some(config) = config.as_object_mut() {
+        // The written weights are dense, whatever the base's are.
+        config.shift_remove("quantization_config");
+    }
     config
 }

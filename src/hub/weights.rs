@@ -198,6 +198,15 @@ impl Weights {
         }
     }
 
+    /// Gives back the memory under the tensor `name`: it is read from its file again if it is
+    /// used once more. For tensors that were copied, so that a checkpoint can be converted in
+    /// less memory than it takes itself. Changes made to the tensor in place would be lost.
+    pub fn release(&self, name: &str) {
+        if let Some(entry) = self.tensors.get(name) {
+            self.mapping.release(entry.file, entry.bytes.clone());
+        }
+    }
+
     /// What keeps the pages under the tensors alive; cheap to clone.
     pub fn mapping(&self) -> Mapping {
         self.mapping.clone()

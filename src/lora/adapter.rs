@@ -4,7 +4,7 @@ use super::dora;
 use super::init::fresh_a;
 use super::layout::{Layout, Places};
 use super::residual::Taken;
-use super::spec::LoraSpec;
+use super::spec::{Bias, LoraSpec};
 use super::targets::{match_targets, refuse_unmatched_names, Target};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -89,7 +89,12 @@ impl Adapter {
         let taken = self.targets.iter().map(|target| {
             interrupt::check()?;
             let linear = linears.get(target.linear.index).ok_or_else(|| Error::bug("a target outside the decoder"))?;
-            Taken::of(self.spec.init, target, &linear.weight)
+            let weight = linear.weight.dense().map_err(|error| {
+                error
+                    .context(format!("`{}`: PiSSA and OLoRA", linear.shape.name))
+                    .with_hint("begin them over the model in f32 or bf16; over 4 bits use the default init")
+            })?;
+            Taken::of(self.spec.init, target, weight)
         });
         self.taken = taken.collect::<Result<_>>()?;
         Ok(())
@@ -109,13 +114,13 @@ impl Adapter {
     fn begin_whole(&mut self, linear: &Linear) -> Result<()> {
         let Places { magnitude, weight, bias, .. } = self.layout.of(&linear.shape);
         if let Some(leaf) = weight {
-            self.parameters.set(leaf, &linear.weight)?;
+            self.parameters.set(leaf, linear.weight.dense()?)?;
         }
         if let (Some(leaf), Some(bias)) = (bias, &linear.bias) {
             self.parameters.set(leaf, bias)?;
         }
         if let (Some(leaf), Some(low_rank)) = (magnitude, self.low_rank(&linear.shape)) {
-            let norms = dora::row_norms(&linear.weight, &low_rank)?;
+            let norms = dora::row_norms(&linear.weight.to_dense(Dtype::Float)?, &low_rank)?;
             self.parameters.set(leaf, &norms)?;
         }
         Ok(())
@@ -152,6 +157,19 @@ impl Adapter {
     /// Does the adapter take part in this layer at all?
     pub fn touches(&self, linear: &LinearShape) -> bool {
         !self.layout.of(linear).is_empty()
+    }
+
+    /// Fails where the adapter is more than matrices A and B beside the base: `what` needs that.
+    pub fn require_plain(&self, what: &str) -> Result<()> {
+        let LoraSpec { use_dora, init, bias, modules_to_save, .. } = &self.spec;
+        let more = match () {
+            () if *use_dora => "DoRA's magnitudes",
+            () if init.takes_from_base() => "a part taken from the base (PiSSA or OLoRA)",
+            () if *bias != Bias::None => "trained biases",
+            () if !modules_to_save.is_empty() => "whole modules",
+            () => return Ok(()),
+        };
+        Err(Error::input(format!("{what}: expected an adapter of A and B alone, found one with {more}")))
     }
 
     /// The number of parameters beyond those of the base: what PEFT adds to its count.

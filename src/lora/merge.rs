@@ -1,19 +1,24 @@
 //! An adapter added into the weights, as PEFT merges: W + ΔW with ΔW = B A · scale.
 //!
+//! DoRA, PiSSA and OLoRA, trained biases and whole modules end in the weights as they act.
 //! ΔW and the sum are computed in the adapter's f32 and rounded once to the dtype of W, as
 //! `merge_and_unload()` does (its `safe_merge` rounds ΔW by itself first). In memory the
 //! touched layers get new tensors and the old ones are kept, so that unmerging is exact; the
 //! mapped files of the base are never written to.
 
 use super::adapter::{Adapter, LowRank};
+use super::dora;
 use super::resident::AdaptedModel;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
+use crate::model::linear::Weight;
 use crate::model::shapes::parameter_shapes;
 use crate::model::{Config, Decoder};
 use std::collections::HashMap;
 use tch::{Kind as Dtype, Tensor};
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// How much of a change a dtype keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -41,28 +46,48 @@ impl Rounding {
     }
 }
 
-/// ΔW of one layer, f32 `[out_features, in_features]`.
-pub fn delta(low_rank: &LowRank) -> Result<Tensor> {
-    let (a, b) = (low_rank.a.f_detach()?, low_rank.b.f_detach()?);
-    Ok(b.f_matmul(&a)?.f_mul_scalar(low_rank.scale)?)
+/// What an adapter makes of one tensor of the base.
+pub enum Change<'a> {
+    /// W + ΔW, with DoRA brought to its rows' lengths.
+    LowRank(LowRank<'a>),
+    /// The adapter's own, in its place.
+    Whole(&'a Tensor),
 }
 
-/// W + ΔW in the dtype of `weight`, `[out_features, in_features]`.
+/// The adapted weight of one layer in f32, `[out_features, in_features]`: W + s BA, less s B₀A₀
+/// where the adapter began with a part of W; with DoRA its rows brought to their lengths.
+fn adapted(wide: &Tensor, low_rank: &LowRank) -> Result<Tensor> {
+    let product = |b: &Tensor, a: &Tensor| b.f_detach().and_then(|b| b.f_matmul(&a.f_detach()?));
+    let mut delta = product(low_rank.b, low_rank.a)?;
+    if let Some(taken) = low_rank.taken {
+        delta = delta.f_sub(&product(&taken.b, &taken.a)?)?;
+    }
+    let sum = wide.f_add(&delta.f_mul_scalar(low_rank.scale)?)?;
+    Ok(match low_rank.magnitude {
+        None => sum,
+        Some(magnitude) => dora::factors(&magnitude.f_detach()?, wide, low_rank)?.f_unsqueeze(1)?.f_mul(&sum)?,
+    })
+}
+
+/// A tensor of the base, changed, in its own dtype.
 ///
 /// # Errors
-/// `Kind::Numeric` where the sum is not finite.
-pub fn merged(weight: &Tensor, low_rank: &LowRank) -> Result<(Tensor, Rounding)> {
-    let weight = weight.f_detach()?;
-    let delta = delta(low_rank)?;
-    let wide = weight.f_to_kind(Dtype::Float)?;
-    let sum = wide.f_add(&delta)?.f_to_kind(weight.f_kind()?)?;
-    if sum.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+/// `Kind::Numeric` where it is not finite.
+pub fn merged(weight: &Tensor, change: &Change) -> Result<(Tensor, Rounding)> {
+    let (dtype, wide) = (weight.f_kind()?, weight.f_detach()?.f_to_kind(Dtype::Float)?);
+    let wanted = match change {
+        Change::LowRank(low_rank) => adapted(&wide, low_rank)?,
+        Change::Whole(own) => own.f_detach()?.f_to_kind(Dtype::Float)?,
+    };
+    let kept = wanted.f_to_kind(dtype)?;
+    if kept.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
         bail!(Kind::Numeric, "the merged weight is not finite"; hint: "the adapter's training diverged, or its values do not fit the dtype: look at its loss, or merge in f32");
     }
-    let kept = sum.f_to_kind(Dtype::Float)?.f_sub(&wide)?;
+    let delta = wanted.f_sub(&wide)?;
+    let moved = kept.f_to_kind(Dtype::Float)?.f_sub(&wide)?;
     let squared = |x: &Tensor| Ok::<_, Error>(x.f_norm()?.f_double_value(&[])?.powi(2));
-    let rounding = Rounding { wanted: squared(&delta)?, lost: squared(&delta.f_sub(&kept)?)? };
-    Ok((sum, rounding))
+    let rounding = Rounding { wanted: squared(&delta)?, lost: squared(&delta.f_sub(&moved)?)? };
+    Ok((kept, rounding))
 }
 
 /// The weights of a base with an adapter in them, made one at a time.
@@ -70,20 +95,24 @@ pub struct MergedWeights<'a> {
     /// The base's, but with a head of its own where an adapter changes a tied one.
     pub config: Config,
     dtype: Dtype,
-    weights: HashMap<String, Tensor>,
-    low_rank: HashMap<String, LowRank<'a>>,
+    weights: HashMap<String, Weight>,
+    changes: HashMap<String, Change<'a>>,
 }
 
 impl<'a> MergedWeights<'a> {
     /// The weights of `decoder` in `dtype`, with `adapter` in them if there is one.
     pub fn new(decoder: &Decoder, adapter: Option<&'a Adapter>, dtype: Dtype) -> Result<Self> {
         let mut shared = decoder.share();
-        let low_rank: HashMap<String, LowRank> = adapter.map(low_ranks).unwrap_or_default();
-        if low_rank.contains_key("lm_head.weight") {
+        let changes = adapter.map(|adapter| changes(decoder, adapter)).unwrap_or_default();
+        if unties(changes.keys()) {
             shared.config.tie_word_embeddings = false;
         }
-        let weights = shared.named_weights()?.into_iter().collect();
-        Ok(MergedWeights { config: shared.config.clone(), dtype, weights, low_rank })
+        let named = shared.named_weights()?.into_iter();
+        let mut weights: HashMap<String, Weight> = named.map(|(name, tensor)| (name, Weight::Dense(tensor))).collect();
+        // Of 4 bits there are but parts above; whole matrices take their place.
+        weights.extend(shared.linears().map(|linear| (format!("{}.weight", linear.shape.name), linear.weight.share())));
+        let config = Config { quantization: None, ..shared.config.clone() };
+        Ok(MergedWeights { config, dtype, weights, changes })
     }
 
     /// Name and shape of every tensor, layer after layer.
@@ -100,24 +129,36 @@ impl<'a> MergedWeights<'a> {
     /// The tensor, and for a layer that the adapter changes, what rounding took.
     pub fn weight(&self, name: &str) -> Result<(Tensor, Option<Rounding>)> {
         let weight = self.weights.get(name).ok_or_else(|| Error::bug(format!("`{name}` is not in the decoder")))?;
-        let weight = weight.f_detach()?.f_to_kind(self.dtype)?;
-        match self.low_rank.get(name) {
+        let weight = weight.to_dense(self.dtype)?.f_detach()?;
+        match self.changes.get(name) {
             None => Ok((weight, None)),
-            Some(low_rank) => {
+            Some(change) => {
                 let (weight, rounding) =
-                    merged(&weight, low_rank).map_err(|error| error.context(format!("tensor `{name}`")))?;
+                    merged(&weight, change).map_err(|error| error.context(format!("tensor `{name}`")))?;
                 Ok((weight, Some(rounding)))
             }
         }
     }
 }
 
-/// By the name of the weight that they change.
-fn low_ranks(adapter: &Adapter) -> HashMap<String, LowRank<'_>> {
-    let changed = |target: &super::targets::Target| {
-        Some((format!("{}.weight", target.linear.name), adapter.low_rank(&target.linear)?))
-    };
-    adapter.targets.iter().filter_map(changed).collect()
+/// By the name of the tensor that they change.
+fn changes<'a>(decoder: &Decoder, adapter: &'a Adapter) -> HashMap<String, Change<'a>> {
+    let mut changes = HashMap::new();
+    for linear in decoder.linears() {
+        let name = &linear.shape.name;
+        let own = adapter.whole(&linear.shape);
+        let low_rank = adapter.low_rank(&linear.shape).map(Change::LowRank);
+        let weight = own.weight.map(Change::Whole).or(low_rank);
+        changes.extend(weight.map(|change| (format!("{name}.weight"), change)));
+        changes.extend(own.bias.map(|bias| (format!("{name}.bias"), Change::Whole(bias))));
+    }
+    changes.extend(adapter.embedding().map(|own| (EMBEDDING.to_owned(), Change::Whole(own))));
+    changes
+}
+
+/// A head or an embedding that an adapter changes is no longer the other one.
+fn unties<'a>(mut changed: impl Iterator<Item = &'a String>) -> bool {
+    changed.any(|name| name == EMBEDDING || name == "lm_head.weight")
 }
 
 /// What unmerging puts back.
@@ -135,18 +176,19 @@ impl AdaptedModel {
         self.refuse_merged()?;
         let adapter = self.adapter(name)?;
         let (mut fresh, mut total) = (Vec::new(), Rounding::default());
-        for linear in self.decoder.linears() {
+        let changes = changes(&self.decoder, adapter);
+        let mut weights = self.decoder.share();
+        for (name, change) in &changes {
             interrupt::check()?;
-            let Some(low_rank) = adapter.low_rank(&linear.shape) else { continue };
-            let (weight, rounding) = merged(&linear.weight, &low_rank)
-                .map_err(|error| error.context(format!("layer `{}`", linear.shape.name)))?;
+            let Some(weight) = weights.weight_mut(name) else { return Err(four_bits(name)) };
+            let (weight, rounding) =
+                merged(weight, change).map_err(|error| error.context(format!("tensor `{name}`")))?;
             total.add(rounding);
-            fresh.push((format!("{}.weight", linear.shape.name), weight));
+            fresh.push((name.clone(), weight));
         }
         let adapter = name.or(self.active_name()).unwrap_or_default().to_owned();
         let tied = self.decoder.config.tie_word_embeddings;
-        // A head that the adapter changes is no longer the embedding.
-        self.decoder.config.tie_word_embeddings = tied && !fresh.iter().any(|(name, _)| name == "lm_head.weight");
+        self.decoder.config.tie_word_embeddings = tied && !unties(fresh.iter().map(|(name, _)| name));
         self.merged = Some(Originals { adapter, weights: self.exchange(fresh)?, tied });
         Ok(total)
     }
@@ -183,4 +225,9 @@ impl AdaptedModel {
         };
         fresh.into_iter().map(&mut swap).collect()
     }
+}
+
+fn four_bits(name: &str) -> Error {
+    Error::input(format!("`{name}` is of 4 bits: expected a dense base to merge an adapter into"))
+        .with_hint("load the model without load_in_4bit and the adapter on it; save_merged and export_gguf write dense weights as they are")
 }

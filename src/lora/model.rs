@@ -6,7 +6,7 @@ use crate::files;
 use crate::hub;
 use crate::hub::tokenizer::Tokenizer;
 use crate::hub::weights::{self, Weights};
-use crate::model::{device, load, Config, Decoder};
+use crate::model::{device, load, quantization, Config, Decoder, Quantization};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -21,11 +21,14 @@ pub struct LoadOptions {
     pub device: String,
     /// Branch, tag or commit, for hub names.
     pub revision: Option<String>,
+    /// Makes the linear layers of a dense checkpoint 4 bits. One that is quantised already stays
+    /// as it is.
+    pub quantization: Option<Quantization>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { dtype: "auto".to_owned(), device: "auto".to_owned(), revision: None }
+        LoadOptions { dtype: "auto".to_owned(), device: "auto".to_owned(), revision: None, quantization: None }
     }
 }
 
@@ -51,7 +54,8 @@ impl Model {
         };
         let folder = hub::resolve_model(&named, &hub::Hub::from_env()?, observer)?.path;
         let device = device::parse_device(&options.device)?;
-        let config = Config::from_folder(&folder)?;
+        let mut config = Config::from_folder(&folder)?;
+        config.quantization = config.quantization.or(options.quantization);
         let dtype = device::parse_dtype(&options.dtype, device, &config)?;
         let decoder = load::load(config, &Weights::open(&folder)?, dtype, device)?;
         let tokenizer = tokenizer_in(&folder)?;
@@ -87,22 +91,45 @@ impl Model {
     }
 
     /// Writes the whole model, as transformers lays it out: configuration, weights, tokenizer.
+    /// Weights of 4 bits are saved as such, in bitsandbytes' layout.
     pub fn save(&mut self, folder: &Path) -> Result<()> {
         self.adapted.refuse_merged()?;
         let source = self.folder.clone().ok_or_else(|| Error::bug("the model has no configuration file"))?;
+        let config = self.config_to_save(&source, folder)?;
         files::create_folder(folder)?;
         let weights = self.adapted.decoder.named_weights()?;
         let weights: Vec<_> =
             weights.into_iter().map(|(name, weight)| Ok((name, weight.f_detach()?))).collect::<Result<_>>()?;
         weights::save(&folder.join("model.safetensors"), &weights, &[])?;
         self.save_tokenizer(folder)?;
-        for name in ["generation_config.json", "config.json"] {
-            let path = source.join(name);
-            if path.is_file() && source.canonicalize().ok() != folder.canonicalize().ok() {
-                files::write_whole(&folder.join(name), &files::read(&path)?)?;
-            }
+        let generation = source.join("generation_config.json");
+        if generation.is_file() && !is_same_folder(&source, folder) {
+            files::write_whole(&folder.join("generation_config.json"), &files::read(&generation)?)?;
         }
-        Ok(())
+        files::write_whole(&folder.join("config.json"), &config)
+    }
+
+    /// The source's config.json; for weights that were quantised here it says so.
+    fn config_to_save(&self, source: &Path, folder: &Path) -> Result<Vec<u8>> {
+        let path = source.join("config.json");
+        let decoder = &self.adapted.decoder;
+        let Some(quantization) = decoder.config.quantization else { return files::read(&path) };
+        let mut config = files::read_json(&path)?;
+        if config.get("quantization_config").is_some_and(|found| !found.is_null()) {
+            return files::read(&path);
+        }
+        if is_same_folder(source, folder) {
+            return Err(Error::input(format!(
+                "`{}` holds the full weights that this 4-bit model was made from: expected another folder",
+                folder.display()
+            ))
+            .with_hint("save it elsewhere; the full weights cannot be made from it again"));
+        }
+        config["quantization_config"] = quantization.to_json(decoder.dtype);
+        let key = if config.get("torch_dtype").is_some() { "torch_dtype" } else { "dtype" };
+        config[key] = quantization::torch_name(decoder.dtype).into();
+        let text = serde_json::to_string_pretty(&config).map_err(|error| Error::bug(error.to_string()))?;
+        Ok((text + "\n").into_bytes())
     }
 
     /// Writes the tokenizer's files, if the model has one.
@@ -131,6 +158,10 @@ impl Model {
         }
         Ok(format!("{:x}", hash.finalize()))
     }
+}
+
+fn is_same_folder(one: &Path, other: &Path) -> bool {
+    other.exists() && one.canonicalize().ok() == other.canonicalize().ok()
 }
 
 /// How much of each end of a file is hashed.

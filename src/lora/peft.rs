@@ -78,7 +78,7 @@ fn is_base_head(name: &str, weights: &Weights, decoder: &Decoder) -> Result<bool
     if name.strip_prefix(PREFIX) != Some("lm_head.base_layer.weight") {
         return Ok(false);
     }
-    let (found, own) = (weights.tensor(name)?, &decoder.lm_head.weight);
+    let (found, own) = (weights.tensor(name)?, decoder.lm_head.weight.dense()?);
     Ok(found.size() == own.size() && found.f_to_kind(decoder.dtype)?.f_to_device(decoder.device)?.f_equal(own)?)
 }
 

@@ -70,10 +70,7 @@ impl Adapters for AdapterSet<'_> {
             .flatten()
             .filter(|s| s.begin < s.end)
             .collect();
-        let y = match segments.is_empty() {
-            true => x.f_linear(&linear.weight, linear.bias.as_ref())?,
-            false => native::linear(x, &linear.weight, linear.bias.as_ref(), &segments, &tokens.places)?,
-        };
+        let y = linear.forward(x, &segments, tokens)?;
         self.replace(y, tokens, |active, range, y| active.rework(linear, range, x, y, tokens))
     }
 
@@ -88,7 +85,7 @@ impl Adapters for AdapterSet<'_> {
     fn touch(&self, linear: &Linear, part: usize) -> bool {
         let serves = |active: &&Active| active.part.is_none_or(|own| own == part);
         let mut serving = self.active.iter().filter(serves);
-        linear.weight.requires_grad() || serving.any(|active| active.adapter.touches(&linear.shape))
+        linear.weight.is_trained() || serving.any(|active| active.adapter.touches(&linear.shape))
     }
 }
 
@@ -148,13 +145,14 @@ impl Active<'_> {
     ) -> Result<Option<Tensor>> {
         let Some(low_rank) = self.adapter.low_rank(&linear.shape) else { return Ok(None) };
         let Some(magnitude) = low_rank.magnitude else { return Ok(None) };
-        let factors = dora::factors(magnitude, &linear.weight, &low_rank)?;
+        let factors = dora::factors(magnitude, &linear.weight.to_dense(magnitude.f_kind()?)?, &low_rank)?;
         let y = y.f_to_kind(magnitude.f_kind()?)?;
         let (share, key) = self.dropout_of(linear);
         if share > 0.0 {
             let places = rows(&tokens.places, range)?;
             let dropped = dropped(&rows(x, range)?, low_rank.a, &places, share, key)?;
-            let base = base_product(linear, &low_rank, &dropped, &places)?;
+            let dropped_rows = dropped.f_to_kind(x.f_kind()?)?;
+            let base = base_product(linear, &low_rank, &dropped_rows, &places)?.f_to_kind(dropped.f_kind()?)?;
             return Ok(Some(y.f_add(&dora::beside_dropout(&factors, &base, &dropped, &low_rank)?)?));
         }
         Ok(Some(match &linear.bias {
@@ -187,11 +185,10 @@ fn lacking<'a>(low_rank: &LowRank<'a>, range: Range<i64>) -> Option<Segment<'a>>
     })
 }
 
-/// The base's product for `x`, `[tokens, in]` in the adapter's dtype, without the bias.
+/// The base's product for `x`, `[tokens, in]`, without the bias.
 fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, places: &Tensor) -> Result<Tensor> {
     let segments: Vec<Segment> = lacking(low_rank, 0..x.size()[0]).into_iter().collect();
-    let y = native::linear(&x.f_to_kind(linear.weight.f_kind()?)?, &linear.weight, None, &segments, places)?;
-    Ok(y.f_to_kind(x.f_kind()?)?)
+    linear.weight.product(x, None, &segments, places)
 }
 
 /// `x` in the dtype of `like`, under the dropout of [`native::linear`].

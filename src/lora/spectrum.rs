@@ -114,6 +114,11 @@ impl RankSpectrum {
 }
 
 fn each_layer<T>(adapter: &Adapter, mut found: impl FnMut(&Target, &LowRank) -> Result<T>) -> Result<Vec<T>> {
+    adapter.require_plain("the rank spectrum").map_err(|error| {
+        error.with_hint(
+            "save it with as_lora: true where it is PiSSA or OLoRA, and load that; DoRA's change has no low rank",
+        )
+    })?;
     let layers = adapter.targets.iter().filter_map(|target| Some((target, adapter.low_rank(&target.linear)?)));
     no_grad(|| {
         let each = layers.map(|(target, own)| {

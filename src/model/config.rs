@@ -3,6 +3,7 @@
 //! Field names are transformers' own. Both the classic keys (`rope_theta`, `rope_scaling`,
 //! `torch_dtype`) and those of transformers 5 (`rope_parameters`, `dtype`) are read.
 
+use super::quantization::Quantization;
 use super::rope::RopeScaling;
 use crate::error::{Error, Kind, Result};
 use crate::{bail, files, suggest};
@@ -53,6 +54,8 @@ pub struct Config {
     pub mlp_bias: bool,
     /// Width of the attention window in tokens, with the layers it applies to.
     pub sliding_window: Option<SlidingWindow>,
+    /// How the linear layers are quantised, if they are.
+    pub quantization: Option<Quantization>,
     /// The dtype the checkpoint was saved in, as its config says.
     pub saved_dtype: Option<String>,
 }
@@ -106,6 +109,7 @@ impl Config {
             o_bias: matches!(family, Family::Llama | Family::Qwen3) && attention_bias,
             mlp_bias: family == Family::Llama && fields.flag("mlp_bias", false)?,
             sliding_window: sliding_window(&fields, family, num_hidden_layers)?,
+            quantization: fields.get("quantization_config").map(Quantization::from_json).transpose()?,
             saved_dtype: fields.saved_dtype(),
         };
         config.check()?;
@@ -254,10 +258,6 @@ impl<'a> Fields<'a> {
     }
 
     fn refuse_unsupported(&self) -> Result<()> {
-        if let Some(quantization) = self.get("quantization_config") {
-            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
-            bail!(Kind::Model, "the checkpoint is quantised ({method}): expected f32, f16 or bf16 weights"; hint: "load the unquantised model of the same name");
-        }
         match self.get("hidden_act").or_else(|| self.get("hidden_activation")) {
             None => Ok(()),
             Some(Value::String(name)) if name == "silu" || name == "swish" => Ok(()),

@@ -6,14 +6,16 @@
 use super::attention::{attend, Window};
 use super::cache::{KeyValueCache, Past};
 use super::config::Config;
+use super::device::dtype_name;
 use super::documents::Documents;
 use super::input::{Input, Tokens};
 use super::linear::{Adapters, Linear};
 use super::norm::RmsNorm;
+use super::quantization::Quantization;
 use super::rope::{RotaryEmbedding, Rotation};
 use crate::error::Result;
 use crate::hub::weights::Mapping;
-use crate::native;
+use crate::native::{self, tensor_bytes};
 use tch::{Device, Kind as Dtype, Tensor};
 
 #[derive(Debug)]
@@ -120,7 +122,7 @@ impl Decoder {
     pub fn share(&self) -> Decoder {
         let linear = |linear: &Linear| Linear {
             shape: linear.shape.clone(),
-            weight: linear.weight.shallow_clone(),
+            weight: linear.weight.share(),
             bias: linear.bias.as_ref().map(Tensor::shallow_clone),
         };
         let norm = |norm: &RmsNorm| RmsNorm { weight: norm.weight.shallow_clone(), eps: norm.eps };
@@ -154,6 +156,37 @@ impl Decoder {
             device: self.device,
             mapping: self.mapping.clone(),
         }
+    }
+
+    /// The dtype of the weights, for people.
+    pub fn weights_dtype(&self) -> String {
+        let computed = dtype_name(self.dtype);
+        match self.config.quantization {
+            None => computed.to_owned(),
+            Some(Quantization { double_quant: false }) => format!("4-bit nf4, computed in {computed}"),
+            Some(Quantization { double_quant: true }) => {
+                format!("4-bit nf4 with double quantisation, computed in {computed}")
+            }
+        }
+    }
+
+    /// The bytes that the weights of this base take, dense or of 4 bits; tied ones once.
+    /// Mapped files count in full, though the system may drop their pages.
+    pub fn weight_bytes(&self) -> u64 {
+        let head_is_own = !self.config.tie_word_embeddings;
+        let linears = self.linears().filter(|linear| linear.shape.layer.is_some() || head_is_own);
+        let linears = linears.map(|linear| linear.weight.bytes() + linear.bias.as_ref().map_or(0, tensor_bytes));
+        let norms = self.norms().map(|norm| tensor_bytes(&norm.weight));
+        tensor_bytes(&self.embed_tokens) + linears.sum::<u64>() + norms.sum::<u64>()
+    }
+
+    fn norms(&self) -> impl Iterator<Item = &RmsNorm> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            let attn = &layer.self_attn;
+            let own = [&layer.input_layernorm, &layer.post_attention_layernorm];
+            own.into_iter().chain(&attn.q_norm).chain(&attn.k_norm)
+        });
+        layers.chain([&self.norm])
     }
 
     /// Every linear layer, in the order of [`super::shapes::linear_shapes`].

@@ -1,10 +1,13 @@
 //! Full-parameter training: the decoder's own weights become the trainable leaves.
 
 use super::decoder::{Decoder, DecoderLayer};
+use super::linear::{Linear, Weight};
 use super::parameters::Parameters;
+use super::quantization;
 use super::shapes::parameter_shapes;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
+use std::collections::HashSet;
 use tch::{Kind as Dtype, Tensor};
 
 impl Decoder {
@@ -12,6 +15,9 @@ impl Decoder {
     /// so that training the returned parameters trains this decoder. The files that the
     /// weights came from are not touched. f32 only: bf16 would lose small updates.
     pub fn train_all(&mut self) -> Result<Parameters> {
+        if self.config.quantization.is_some() {
+            bail!(Kind::Input, "full-parameter training needs dense weights, found weights of 4 bits: they are frozen"; hint: "add an adapter with model.add_lora(…), or load the model without load_in_4bit");
+        }
         if !matches!(self.dtype, Dtype::Float | Dtype::Double) {
             bail!(Kind::Input, "full-parameter training needs f32 weights, found bf16"; hint: "load the model with dtype \"f32\"");
         }
@@ -24,28 +30,37 @@ impl Decoder {
         }
         parameters.limit_decay(is_decayed)?;
         if self.config.tie_word_embeddings {
-            self.lm_head.weight = self.embed_tokens.shallow_clone();
+            self.lm_head.weight = Weight::Dense(self.embed_tokens.shallow_clone());
         }
         Ok(parameters)
     }
 
-    /// Every weight with its checkpoint name, tied ones once.
+    /// Every tensor of this decoder's checkpoint with its name, tied ones once; several for a
+    /// weight of 4 bits.
     pub fn named_weights(&mut self) -> Result<Vec<(String, Tensor)>> {
-        let names = parameter_shapes(&self.config).into_iter().map(|(name, _)| name);
-        names
-            .map(|name| match self.weight_mut(&name) {
-                Some(weight) => Ok((name, weight.shallow_clone())),
-                None => Err(Error::bug(format!("`{name}` is not in the decoder"))),
-            })
-            .collect()
+        let mut named = Vec::new();
+        for linear in self.linears() {
+            if let Weight::Nf4(weight) = &linear.weight {
+                named.extend(quantization::parts(&format!("{}.weight", linear.shape.name), weight, self.dtype)?);
+            }
+        }
+        let in_parts: HashSet<String> = named.iter().map(|(name, _)| name.clone()).collect();
+        for (name, _) in parameter_shapes(&self.config) {
+            match self.weight_mut(&name) {
+                _ if in_parts.contains(&name) => {}
+                Some(weight) => named.push((name, weight.shallow_clone())),
+                None => return Err(Error::bug(format!("`{name}` is not in the decoder"))),
+            }
+        }
+        Ok(named)
     }
 
-    /// The weight of a checkpoint name.
+    /// The dense weight of a checkpoint name.
     pub(crate) fn weight_mut(&mut self, name: &str) -> Option<&mut Tensor> {
         match name {
             "model.embed_tokens.weight" => return Some(&mut self.embed_tokens),
             "model.norm.weight" => return Some(&mut self.norm.weight),
-            "lm_head.weight" => return Some(&mut self.lm_head.weight),
+            "lm_head.weight" => return self.lm_head.dense_mut(),
             _ => {}
         }
         let (layer, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
@@ -56,6 +71,15 @@ impl Decoder {
 /// transformers' Trainer keeps weight decay off biases and the weights of norms.
 pub fn is_decayed(name: &str) -> bool {
     !name.ends_with(".bias") && !name.ends_with("norm.weight")
+}
+
+impl Linear {
+    fn dense_mut(&mut self) -> Option<&mut Tensor> {
+        match &mut self.weight {
+            Weight::Dense(weight) => Some(weight),
+            Weight::Nf4(_) => None,
+        }
+    }
 }
 
 impl DecoderLayer {
@@ -77,7 +101,7 @@ impl DecoderLayer {
             _ => return None,
         };
         match kind {
-            "weight" => Some(&mut linear.weight),
+            "weight" => linear.dense_mut(),
             "bias" => linear.bias.as_mut(),
             _ => None,
         }

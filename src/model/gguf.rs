@@ -5,7 +5,7 @@
 
 use super::config::{Config, Family};
 use super::decoder::Decoder;
-use super::load::build;
+use super::load::{build, Source};
 use super::rope::{RopeScaling, RotaryEmbedding};
 use super::shapes::parameter_shapes;
 use crate::bail;
@@ -192,13 +192,24 @@ pub fn config(file: &Gguf) -> Result<Config> {
     Ok(config)
 }
 
+struct FromGguf<'a> {
+    file: &'a Gguf,
+    config: &'a Config,
+    dtype: Dtype,
+    device: Device,
+}
+
+impl Source for FromGguf<'_> {
+    fn tensor(&mut self, hf: &str) -> Result<Tensor> {
+        let tensor = separate(self.config, hf, &self.file.tensor(&name(hf)?)?)?;
+        Ok(tensor.f_to_kind(self.dtype)?.f_to_device(self.device)?)
+    }
+}
+
 /// The decoder that a file describes, its tensors decoded and converted to `dtype`.
 pub fn load(file: &Gguf, dtype: Dtype, device: Device) -> Result<Decoder> {
     let config = config(file)?;
-    let mut decoder = build(config.clone(), dtype, device, &mut |hf| {
-        let tensor = separate(&config, hf, &file.tensor(&name(hf)?)?)?;
-        Ok(tensor.f_to_kind(dtype)?.f_to_device(device)?)
-    })?;
+    let mut decoder = build(config.clone(), dtype, device, &mut FromGguf { file, config: &config, dtype, device })?;
     if file.has(ROPE_FREQS) {
         decoder.rotary = decoder.rotary.slowed(&file.tensor(ROPE_FREQS)?)?;
     }

@@ -2,17 +2,82 @@
 
 use super::input::Tokens;
 use super::shapes::LinearShape;
-use crate::error::Result;
-use tch::Tensor;
+use crate::bail;
+use crate::error::{Kind, Result};
+use crate::native::{self, tensor_bytes, Nf4, Segment};
+use tch::{Kind as Dtype, Tensor};
 
 /// `y = x Wᵀ + b`
 #[derive(Debug)]
 pub struct Linear {
     pub shape: LinearShape,
     /// `[out_features, in_features]`
-    pub weight: Tensor,
+    pub weight: Weight,
     /// `[out_features]`
     pub bias: Option<Tensor>,
+}
+
+/// The matrix of a linear layer.
+#[derive(Debug)]
+pub enum Weight {
+    Dense(Tensor),
+    /// Of 4 bits, frozen.
+    Nf4(Nf4),
+}
+
+impl Weight {
+    /// The matrix where it is dense; 4 bits are an error.
+    pub fn dense(&self) -> Result<&Tensor> {
+        match self {
+            Weight::Dense(weight) => Ok(weight),
+            Weight::Nf4(_) => bail!(Kind::Model, "expected a dense weight, found one of 4 bits"),
+        }
+    }
+
+    /// The matrix in `dtype`; that of 4 bits is dequantised into a new tensor.
+    pub fn to_dense(&self, dtype: Dtype) -> Result<Tensor> {
+        match self {
+            Weight::Dense(weight) => Ok(weight.f_to_kind(dtype)?),
+            Weight::Nf4(weight) => weight.dense(dtype),
+        }
+    }
+
+    /// `x Wᵀ + b`, with the part of each segment's adapter; see [`native::linear`].
+    pub fn product(&self, x: &Tensor, bias: Option<&Tensor>, segments: &[Segment], places: &Tensor) -> Result<Tensor> {
+        match self {
+            Weight::Dense(weight) if segments.is_empty() => Ok(x.f_linear(weight, bias)?),
+            Weight::Dense(weight) => native::linear(x, weight, bias, segments, places),
+            Weight::Nf4(weight) => weight.linear(x, bias, segments, places),
+        }
+    }
+
+    pub fn is_trained(&self) -> bool {
+        matches!(self, Weight::Dense(weight) if weight.requires_grad())
+    }
+
+    /// The bytes that it takes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Weight::Dense(weight) => tensor_bytes(weight),
+            Weight::Nf4(weight) => weight.bytes(),
+        }
+    }
+
+    /// The same matrix in another value: nothing is copied.
+    pub fn share(&self) -> Weight {
+        match self {
+            Weight::Dense(weight) => Weight::Dense(weight.shallow_clone()),
+            Weight::Nf4(weight) => Weight::Nf4(weight.share()),
+        }
+    }
+}
+
+impl Linear {
+    /// The layer's output for `x` `[tokens, in]`, with the part of each segment's adapter:
+    /// `[tokens, out]`.
+    pub fn forward(&self, x: &Tensor, segments: &[Segment], tokens: &Tokens) -> Result<Tensor> {
+        self.weight.product(x, self.bias.as_ref(), segments, &tokens.places)
+    }
 }
 
 /// What joins linear layers: `lora/` implements it for adapter sets.
@@ -38,11 +103,11 @@ pub trait Adapters {
 pub struct NoAdapters;
 
 impl Adapters for NoAdapters {
-    fn forward(&self, linear: &Linear, x: &Tensor, _: &Tokens) -> Result<Tensor> {
-        Ok(x.f_linear(&linear.weight, linear.bias.as_ref())?)
+    fn forward(&self, linear: &Linear, x: &Tensor, tokens: &Tokens) -> Result<Tensor> {
+        linear.forward(x, &[], tokens)
     }
 
     fn touch(&self, linear: &Linear, _: usize) -> bool {
-        linear.weight.requires_grad()
+        linear.weight.is_trained()
     }
 }

@@ -17,6 +17,7 @@ pub mod load;
 pub mod loss;
 pub mod norm;
 pub mod parameters;
+pub mod quantization;
 pub mod rope;
 pub mod shapes;
 
@@ -26,3 +27,4 @@ pub use decoder::Decoder;
 pub use input::{Grid, Input, Tokens};
 pub use linear::{Adapters, NoAdapters};
 pub use parameters::Parameters;
+pub use quantization::Quantization;

@@ -3,10 +3,12 @@
 //   y = x W' + b, and on the tokens of each adapter  y += s * drop(x) A' B'
 //
 // One node of the autograd graph. Backward makes no gradient of W unless asked for one, and
-// adds those of A and B straight into the buffers that the optimizer reads.
+// adds those of A and B straight into the buffers that the optimizer reads. A W of 4 bits is
+// made dense for the product and forgotten, once in forward and once in backward.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "gpu.h"
+#include "nf4.h"
 #include "product.h"
 
 using torch::autograd::AutogradContext;
@@ -43,6 +45,11 @@ struct Parts : torch::CustomClassHolder {
     std::vector<Part> parts;
     std::vector<Tensor> matrices;  // A, B, A, B, …
     Tensor places;  // int64 [tokens] on the device of x: row << 40 | column << 20
+    std::optional<Nf4> nf4;  // W, where it is of 4 bits; `w` then holds its codes
+
+    Tensor dense(const Tensor& w, const Tensor& beside) const {
+        return nf4 ? nf4->dense(beside.scalar_type()) : w;
+    }
 };
 
 // The mask [tokens, width] of the tokens at `places`, made on the host, so that it is the same on
@@ -143,10 +150,10 @@ void add_output(const Tensor& y, const Tensor& s, const Tensor& b, const Part& p
 
 struct AdaptedLinear : public Function<AdaptedLinear> {
     // `leaf` is any trainable leaf of the parts, or W without one: it puts this node into the graph.
-    static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w,
+    static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& held,
                           const std::optional<Tensor>& bias, const Tensor& leaf,
                           const c10::intrusive_ptr<Parts>& parts) {
-        Tensor x = given.contiguous();
+        Tensor x = given.contiguous(), w = parts->dense(held, x);
         Tensor y;
         if (bias) {
             // A copy even of a single row, where `contiguous` would give the bias itself to write to.
@@ -155,7 +162,7 @@ struct AdaptedLinear : public Function<AdaptedLinear> {
         } else {
             y = product(x, w.t());
         }
-        variable_list saved = {x, w};
+        variable_list saved = {x, held};
         for (size_t i = 0; i < parts->parts.size(); ++i) {
             const Part& part = parts->parts[i];
             const Tensor &a = parts->matrices[2 * i], &b = parts->matrices[2 * i + 1];
@@ -174,9 +181,9 @@ struct AdaptedLinear : public Function<AdaptedLinear> {
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
         variable_list saved = ctx->get_saved_variables();
         auto parts = c10::static_intrusive_pointer_cast<Parts>(ctx->saved_data["parts"].toCapsule());
-        Tensor x = saved[0], w = saved[1], dy = gradients[0].contiguous(), dx, dw, dbias;
+        Tensor x = saved[0], dy = gradients[0].contiguous(), dx, dw, dbias;
         bool wants_dx = ctx->needs_input_grad(0);
-        if (wants_dx) dx = product(dy, w);
+        if (wants_dx) dx = product(dy, parts->dense(saved[1], dy));
         if (ctx->needs_input_grad(1)) dw = dy.t().mm(x);
         if (ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)) dbias = dy.sum(0);
         for (size_t i = 0; i < parts->parts.size(); ++i) {
@@ -201,26 +208,36 @@ struct AdaptedLinear : public Function<AdaptedLinear> {
     }
 };
 
+Tensor adapted(const Tensor& x, const Tensor& w, const Tensor* bias, const Segment* segments, size_t count,
+               const Tensor& places, std::optional<Nf4> nf4) {
+    auto parts = c10::make_intrusive<Parts>();
+    parts->places = places;
+    parts->nf4 = std::move(nf4);
+    Tensor leaf = w, frozen;
+    for (size_t i = 0; i < count; ++i) {
+        const Segment& own = segments[i];
+        if (own.grad_a) leaf = *own.a;
+        parts->parts.push_back({own.grad_a ? *own.grad_a : frozen, own.grad_b ? *own.grad_b : frozen, own.begin,
+                                own.end, own.scale, own.share, own.key});
+        parts->matrices.push_back(*own.a);
+        parts->matrices.push_back(*own.b);
+    }
+    std::optional<Tensor> optional_bias;
+    if (bias) optional_bias = *bias;
+    return AdaptedLinear::apply(x, w, optional_bias, leaf, parts);
+}
+
 }  // namespace
 
 extern "C" char* lorhai_linear(const Tensor* x, const Tensor* w, const Tensor* bias, const Segment* segments,
                                size_t count, const Tensor* places, Tensor** out) {
-    return guarded([&] {
-        auto parts = c10::make_intrusive<Parts>();
-        parts->places = *places;
-        Tensor leaf = *w, frozen;
-        for (size_t i = 0; i < count; ++i) {
-            const Segment& own = segments[i];
-            if (own.grad_a) leaf = *own.a;
-            parts->parts.push_back({own.grad_a ? *own.grad_a : frozen, own.grad_b ? *own.grad_b : frozen, own.begin,
-                                    own.end, own.scale, own.share, own.key});
-            parts->matrices.push_back(*own.a);
-            parts->matrices.push_back(*own.b);
-        }
-        std::optional<Tensor> optional_bias;
-        if (bias) optional_bias = *bias;
-        *out = new Tensor(AdaptedLinear::apply(*x, *w, optional_bias, leaf, parts));
-    });
+    return guarded([&] { *out = new Tensor(adapted(*x, *w, bias, segments, count, *places, {})); });
+}
+
+extern "C" char* lorhai_linear_nf4(const Tensor* x, const RawNf4* w, const Tensor* bias, const Segment* segments,
+                                   size_t count, const Tensor* places, Tensor** out) {
+    return guarded(
+        [&] { *out = new Tensor(adapted(*x, *w->codes, bias, segments, count, *places, Nf4(*w))); });
 }
 
 // The mask of dropout for the tokens at `places`, f32 [tokens, width] on the CPU.

@@ -5,6 +5,7 @@
 //! | `rows.h`, `rows.inc` | loops over plain memory, compiled for several kinds of processor |
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `linear.cpp` | a frozen linear layer with the adapters of several token ranges |
+//! | `nf4.h`, `nf4.cpp`, `nf4.rs` | matrices of 4 bits: made, read, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
 //! | `kernels.cu`, `gpu.rs` | the same loops as kernels of a GPU, compiled when first wanted |
 //!
@@ -14,6 +15,9 @@
 //! tensors, but no model.
 
 pub mod gpu;
+mod nf4;
+
+pub use nf4::{dynamic_map, tensor_bytes, Nf4, Scales};
 
 use crate::error::{Error, Result};
 use crate::random::Key;
@@ -154,20 +158,7 @@ pub struct Segment<'a> {
 /// x `[tokens, in_features]`; `places` int64 `[tokens]` names each token for its
 /// dropout: `row << 40 | column << 20`.
 pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, segments: &[Segment], places: &Tensor) -> Result<Tensor> {
-    let segments: Vec<RawSegment> = segments
-        .iter()
-        .map(|own| RawSegment {
-            a: raw(own.a),
-            b: raw(own.b),
-            grad_a: optional(own.gradients.map(|(a, _)| a)),
-            grad_b: optional(own.gradients.map(|(_, b)| b)),
-            begin: own.begin,
-            end: own.end,
-            scale: own.scale,
-            share: own.share,
-            key: own.key.value(),
-        })
-        .collect();
+    let segments = raw_segments(segments);
     let (first, count) = (segments.as_ptr(), segments.len());
     made(|out| unsafe { lorhai_linear(raw(x), raw(w), optional(bias), first, count, raw(places), out) })
 }
@@ -176,6 +167,21 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, segments: &[Segment
 /// `[tokens, width]` on the CPU, the same as inside [`linear`].
 pub fn dropout_mask(places: &Tensor, width: i64, share: f64, key: Key) -> Result<Tensor> {
     made(|out| unsafe { lorhai_dropout_mask(raw(places), width, share, key.value(), out) })
+}
+
+fn raw_segments(segments: &[Segment]) -> Vec<RawSegment> {
+    let raw_segment = |own: &Segment| RawSegment {
+        a: raw(own.a),
+        b: raw(own.b),
+        grad_a: optional(own.gradients.map(|(a, _)| a)),
+        grad_b: optional(own.gradients.map(|(_, b)| b)),
+        begin: own.begin,
+        end: own.end,
+        scale: own.scale,
+        share: own.share,
+        key: own.key.value(),
+    };
+    segments.iter().map(raw_segment).collect()
 }
 
 /// The cross-entropy in nats of every token, `[tokens]`, in f32 at least: hidden

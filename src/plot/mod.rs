@@ -14,8 +14,8 @@
 //! picture; plotters turns the shapes into SVG and pixels.
 
 mod around;
-pub mod before_after;
 pub mod bars;
+pub mod before_after;
 pub mod chart;
 mod clean;
 mod clip;

@@ -8,6 +8,7 @@ mod adapters;
 mod bf16;
 mod common;
 mod full;
+mod nf4;
 mod packed;
 mod peft;
 mod tables;

@@ -1,7 +1,7 @@
 //! Files mapped into memory, and tensors that share their pages.
 
 use crate::error::{Error, Kind, Result};
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
 use std::fmt;
 use std::fs::File;
 use std::ops::Range;
@@ -44,6 +44,18 @@ impl Mapping {
 
     pub(super) fn path(&self, file: usize) -> &Path {
         &self.files[file].path
+    }
+
+    /// Drops the pages that lie wholly within `bytes`; what the system refuses stays.
+    pub(super) fn release(&self, file: usize, bytes: Range<usize>) {
+        const PAGE: usize = 1 << 16; // a multiple of every size that pages have
+        let (begin, end) = (bytes.start.next_multiple_of(PAGE), bytes.end / PAGE * PAGE);
+        if begin >= end {
+            return;
+        }
+        // SAFETY: the mapping is private and of a file: a dropped page is read anew from it. Only
+        // changes made in this process are lost, and tensors still in use lie on other pages.
+        let _ = unsafe { self.files[file].pages.unchecked_advise_range(UncheckedAdvice::DontNeed, begin, end - begin) };
     }
 
     /// A tensor over `bytes` of `file`; the header check has proved that they fit `shape`.

@@ -6,8 +6,8 @@
 
 mod data;
 mod evaluate;
-mod generate;
 mod export;
+mod generate;
 mod host;
 mod memory;
 mod model;

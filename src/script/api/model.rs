@@ -2,14 +2,14 @@
 
 use crate::hub::{self, Hub};
 use crate::lora::{peft, residual, LoadOptions};
-use crate::model::{device, Config};
+use crate::model::{device, Config, Quantization};
 use crate::script::convert::RhaiResultOf;
 use crate::script::downloads::Downloads;
 use crate::script::handles::Handle;
 use crate::script::options::Options;
 use crate::script::settings::lora_spec;
 use crate::script::state::State;
-use crate::{lora, Result};
+use crate::{lora, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 use std::path::Path;
@@ -36,10 +36,17 @@ pub mod functions {
     ///
     /// Options: `dtype` ("auto": bf16 where this machine is faster in it for a model of this size; "f32", "bf16"),
     /// `device` ("auto": the first GPU if there is one; "cpu", "cuda", "cuda:1"), `revision`
-    /// (a branch, tag or commit of the hub).
+    /// (a branch, tag or commit of the hub), and for QLoRA, as in BitsAndBytesConfig,
+    /// `load_in_4bit` (false), `bnb_4bit_quant_type` ("nf4") and `bnb_4bit_use_double_quant`
+    /// (false). 4 bits are for the linear layers, which are frozen; embedding, norms and output
+    /// head stay in `dtype`, which is also what is computed in. A checkpoint that bitsandbytes
+    /// quantised to nf4 needs no option.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny", #{ dtype: "f32", device: "cpu" });
+    /// let small = load_model("scripts/tiny", #{ load_in_4bit: true, bnb_4bit_use_double_quant: true });
+    /// small.add_lora(#{ r: 8, target_modules: "all-linear" });
+    /// print(small.is_loaded_in_4bit);
     /// ```
     #[rhai_fn(name = "load_model", return_raw, volatile)]
     pub fn load_model_with(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Model> {
@@ -62,7 +69,7 @@ pub mod functions {
         let load = LoadOptions {
             dtype: options.take("dtype", "f32".to_owned())?,
             device: options.take("device", "auto".to_owned())?,
-            revision: None,
+            ..LoadOptions::default()
         };
         options.finish()?;
         Ok(Handle::new(lora::Model::random(Path::new(folder), seed, &load)?))
@@ -97,6 +104,20 @@ pub mod functions {
         Ok(counts)
     }
 
+    /// A model in one line: its name, its size, the dtype of its weights, its device.
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny", #{ load_in_4bit: true }));
+    /// ```
+    #[rhai_fn(name = "to_string", global, pure, return_raw)]
+    pub fn to_string(model: &mut Model) -> RhaiResultOf<String> {
+        let model = model.read()?;
+        let decoder = model.decoder();
+        let count = lora::adapter::thousands(decoder.config.parameter_count());
+        let (dtype, device) = (decoder.weights_dtype(), device::device_name(decoder.device));
+        Ok(format!("Model `{}`: {count} parameters, {dtype}, on {device}", model.name))
+    }
+
     /// The name or folder that the model was loaded by.
     ///
     /// ```rhai
@@ -115,6 +136,26 @@ pub mod functions {
     #[rhai_fn(get = "dtype", global, pure, return_raw)]
     pub fn dtype(model: &mut Model) -> RhaiResultOf<String> {
         Ok(device::dtype_name(model.read()?.decoder().dtype).to_owned())
+    }
+
+    /// Whether the linear layers are of 4 bits; `dtype` is then what they are computed in.
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny", #{ load_in_4bit: true }).is_loaded_in_4bit);
+    /// ```
+    #[rhai_fn(get = "is_loaded_in_4bit", global, pure, return_raw)]
+    pub fn is_loaded_in_4bit(model: &mut Model) -> RhaiResultOf<bool> {
+        Ok(model.read()?.decoder().config.quantization.is_some())
+    }
+
+    /// The bytes that the weights of the base take; adapters are not counted.
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny", #{ load_in_4bit: true }).get_memory_footprint());
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn get_memory_footprint(model: &mut Model) -> RhaiResultOf<i64> {
+        Ok(model.read()?.decoder().weight_bytes() as i64)
     }
 
     /// The device that the weights are on: "cpu" or "cuda:0".
@@ -365,6 +406,30 @@ pub mod functions {
     }
 }
 
+/// The options of transformers' BitsAndBytesConfig.
+fn quantization(options: &mut Options) -> Result<Option<Quantization>> {
+    const INNER: [&str; 2] = ["bnb_4bit_quant_type", "bnb_4bit_use_double_quant"];
+    for (name, remedy) in [
+        ("load_in_8bit", "8 bits are not supported; load_in_4bit: true takes less memory still"),
+        ("bnb_4bit_compute_dtype", "the option `dtype` says what is computed in"),
+    ] {
+        if options.has(name) {
+            return Err(Error::input(format!("load_model: unknown option `{name}`")).with_hint(remedy));
+        }
+    }
+    let orphan = INNER.into_iter().find(|name| options.has(name)).filter(|_| !options.has("load_in_4bit"));
+    if let Some(name) = orphan {
+        return Err(Error::input(format!(
+            "load_model: option `{name}` is for 4-bit models: expected load_in_4bit beside it"
+        ))
+        .with_hint("add load_in_4bit: true"));
+    }
+    let wanted = options.take("load_in_4bit", false)?;
+    let quant_type = options.take("bnb_4bit_quant_type", "nf4".to_owned())?;
+    let quantization = Quantization::new(&quant_type, options.take("bnb_4bit_use_double_quant", false)?)?;
+    Ok(wanted.then_some(quantization))
+}
+
 fn load_options(function: &str, options: Map) -> Result<LoadOptions> {
     let default = LoadOptions::default();
     let mut options = Options::new(function, options);
@@ -372,6 +437,7 @@ fn load_options(function: &str, options: Map) -> Result<LoadOptions> {
         dtype: options.take("dtype", default.dtype)?,
         device: options.take("device", default.device)?,
         revision: options.take_opt("revision")?,
+        quantization: quantization(&mut options)?,
     };
     options.finish()?;
     Ok(load)

@@ -336,13 +336,16 @@ impl Asked {
     fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings) -> Result<Plan> {
         base.adapted.refuse_merged()?;
         let decoder = base.decoder();
-        let shared = json!({
+        let mut shared = json!({
             "model": { "name": base.name, "fingerprint": base.fingerprint()? },
             "dtype": device::dtype_name(decoder.dtype),
             "device": device::device_name(decoder.device),
             "data": { "train": data.train.rows.fingerprint(), "test": data.test.rows.fingerprint() },
             "lorhai": env!("CARGO_PKG_VERSION"),
         });
+        if let Some(quantization) = decoder.config.quantization {
+            shared["quantization"] = quantization.to_json(decoder.dtype);
+        }
         Plan::new(&self.out, self.grid.clone(), json!({ "model": base.name }), |point| {
             let found = settings.iter().find(|(known, _, _)| known == point);
             let (_, spec, config) = found.ok_or_else(|| Error::bug("a point without settings"))?;
@@ -465,7 +468,7 @@ fn about(base: &lora::Model, asked: &Asked, state: &State, seconds: f64) -> Resu
         ("libtorch", env!("LORHAI_LIBTORCH_VERSION").to_owned()),
         ("model", base.name.clone()),
         ("parameters", lora::adapter::thousands(decoder.config.parameter_count())),
-        ("dtype", device::dtype_name(decoder.dtype).to_owned()),
+        ("dtype", decoder.weights_dtype()),
         ("device", device::device_name(decoder.device)),
         ("threads", format!("{} of {cores} cores", tch::get_num_threads())),
     ];

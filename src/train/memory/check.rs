@@ -9,14 +9,14 @@ use crate::lora::{AdaptedModel, AdapterSet};
 use crate::model::Config;
 use crate::random::Key;
 use crate::train::step::batch_losses;
-use tch::{Device, Kind as Dtype};
+use tch::Kind as Dtype;
 
 /// What one pass took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Check {
     /// Activations, logits and working memory at the height of the pass.
     pub predicted: u64,
-    /// By how much the process grew; `None` where the system does not tell, and on a GPU.
+    /// By how much the process grew, or what its tensors hold on a GPU; `None` where the system does not tell.
     pub measured: Option<u64>,
 }
 
@@ -38,15 +38,15 @@ pub fn check(model: &mut AdaptedModel, batch: usize, length: usize) -> Result<Ch
         bail!(Kind::Input, "`max_length`: expected at least 2 tokens, found {length}"; hint: "the first token of a row has nothing to be predicted from");
     }
     let rows = random_rows(batch, length, model.decoder.config.vocab_size);
-    let on_cpu = model.decoder.device == Device::Cpu;
+    let device = model.decoder.device;
     let (decoder, trainable) = model.split_for_training()?;
-    let grown = growth(|| {
+    let grown = growth(device, || {
         let adapters = AdapterSet { active: trainable.active(Some(0), None).into_iter().collect() };
         let found = batch_losses(decoder, &[&rows], &adapters)?;
         Ok(found.weighted(&[1.0])?.f_backward()?)
     });
     trainable.parameters_mut().zero_gradients()?;
-    Ok(Check { predicted, measured: grown?.filter(|_| on_cpu) })
+    Ok(Check { predicted, measured: grown? })
 }
 
 fn predicted(model: &AdaptedModel, batch: usize, length: usize) -> Result<u64> {

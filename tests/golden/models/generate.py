@@ -15,19 +15,23 @@ import transformers
 import adapter_case
 import bf16_case
 import full_case
+import nf4_case
 import older_adapters
 import packed_case
 import tables
 import variant_case
 from cases import BF16_CASES, CASES, FULL_CASES, VARIANTS
 
-# Later ones read what earlier ones wrote: variants, packed cases and older adapters lie over adapter cases.
+# Later ones read what earlier ones wrote: variants, packed and 4-bit cases and older adapters lie over adapter cases.
 JOBS = (
     {case.name: (adapter_case.generate, case) for case in CASES}
     | {case.name: (bf16_case.generate, case) for case in BF16_CASES}
     | {case.name: (full_case.generate, case) for case in FULL_CASES}
     | {case.name: (variant_case.generate, case) for case in VARIANTS}
     | {name: (packed_case.generate, name) for name in packed_case.PACKED}
+    | {name: (nf4_case.generate, name) for name in nf4_case.MODELS}
+    | {nf4_case.SAVED[0]: (nf4_case.generate_saved, nf4_case.SAVED[0])}
+    | {"nf4_matrices": (nf4_case.generate_matrices, "nf4_matrices")}
     | {"pefts": (older_adapters.generate, "pefts")}
     | {name: (function, name) for name, function in tables.JOBS.items()}
 )

@@ -1,0 +1,156 @@
+// NF4: from a matrix to codes and scales, and back. The values are bitsandbytes', bit for bit;
+// nested scales are made in Rust.
+#include "nf4.h"
+
+namespace {
+
+// The 16 values of NF4: quantiles of the normal distribution, as bitsandbytes rounds them.
+constexpr float NF4_VALUES[16] = {
+    -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f,
+    -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
+    0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
+    0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
+
+// What a scale is at least before its inverse is taken.
+constexpr float SMALLEST = 1e-38f;
+
+struct Bounds {
+    float upper[15];
+    Bounds() {
+        for (int i = 0; i < 15; ++i) upper[i] = (NF4_VALUES[i] + NF4_VALUES[i + 1]) / 2;
+    }
+};
+
+// The number of bounds below x: the code of the nearest value, the lower one of two equally near.
+inline uint8_t code_of(float x, const Bounds& bounds) {
+    int code = 0;
+    for (int i = 0; i < 15; ++i) code += x > bounds.upper[i];
+    return static_cast<uint8_t>(code);
+}
+
+// Codes, one a byte, and the scale of the block x[0..count].
+template <typename T, typename Read>
+float quantize_block(const T* x, int64_t count, bool whole, const Bounds& bounds, uint8_t* codes, Read read) {
+    float scale = 0;
+    bool finite = true;
+    for (int64_t i = 0; i < count; ++i) {
+        float size = std::fabs(read(x[i]));
+        finite = finite && std::isfinite(size);
+        scale = std::max(scale, size);
+    }
+    if (!finite) return std::numeric_limits<float>::quiet_NaN();
+    // A block that the end of the matrix cuts short is divided, as bitsandbytes does it.
+    float floored = std::max(scale, SMALLEST), inverse = 1.0f / floored;
+    for (int64_t i = 0; i < count; ++i) {
+        float value = whole ? read(x[i]) * inverse : read(x[i]) / floored;
+        codes[i] = code_of(std::min(1.0f, std::max(-1.0f, value)), bounds);
+    }
+    return whole ? scale : floored;
+}
+
+template <typename T, typename Read>
+void quantize(const T* x, int64_t count, int64_t block, uint8_t* codes, float* scales, Read read) {
+    static const Bounds bounds;
+    int64_t blocks = (count + block - 1) / block;
+    at::parallel_for(0, blocks, std::max<int64_t>(1, GRAIN / block), [&](int64_t first, int64_t last) {
+        std::vector<uint8_t> single(block + 1);
+        for (int64_t number = first; number < last; ++number) {
+            int64_t begin = number * block, own = std::min(block, count - begin);
+            // The half byte after an odd end is the code of zero.
+            single[own] = 7;
+            scales[number] = quantize_block(x + begin, own, own == block, bounds, single.data(), read);
+            for (int64_t i = 0; i < own; i += 2)
+                codes[(begin + i) / 2] = static_cast<uint8_t>(single[i] << 4 | single[i + 1]);
+        }
+    });
+}
+
+// Memory for one dense matrix a thread and dtype: it is needed for one product only, and
+// fresh pages would cost about as much as filling them.
+Tensor scratch(int64_t rows, int64_t columns, at::ScalarType dtype) {
+    thread_local Tensor f32, bf16;
+    Tensor& held = dtype == at::kFloat ? f32 : bf16;
+    int64_t count = rows * columns;
+    if (!held.defined() || held.numel() < count) {
+        held = Tensor();
+        held = at::empty({count}, at::TensorOptions().dtype(dtype));
+    }
+    return held.narrow(0, 0, count).view({rows, columns});
+}
+
+// One value for each element of a block: [count] from [blocks].
+Tensor spread(const Tensor& scales, int64_t block, int64_t count) {
+    return scales.repeat_interleave(block).narrow(0, 0, count);
+}
+
+}  // namespace
+
+Nf4::Nf4(const RawNf4& raw)
+    : codes(*raw.codes), scales(*raw.scales), map(raw.map ? *raw.map : Tensor()),
+      nested_scales(raw.nested_scales ? *raw.nested_scales : Tensor()), pairs(*raw.pairs), offset(raw.offset),
+      block(raw.block), nested_block(raw.nested_block), rows(raw.rows), columns(raw.columns) {}
+
+void Nf4::dense_into(const Tensor& out) const {
+    int64_t count = rows * columns;
+    Tensor plain = scales;
+    if (map.defined()) {
+        // Two operations: a fused one would round once instead of twice.
+        plain = map.index_select(0, scales.to(at::kInt)).mul_(spread(nested_scales, nested_block, scales.numel()));
+        plain.add_(offset);
+    }
+    if (is_plain(out)) {
+        int64_t blocks = plain.numel();
+        with_rows(out, [&](const auto& loops, auto* type) {
+            using T = std::remove_pointer_t<decltype(type)>;
+            at::parallel_for(0, blocks, std::max<int64_t>(1, GRAIN / block), [&](int64_t first, int64_t last) {
+                int64_t begin = first * block, end = std::min(last * block, count);
+                loops.nf4(data<uint8_t>(codes) + begin / 2, data<float>(plain) + first, NF4_VALUES,
+                          data<T>(out) + begin, end - begin, block);
+            });
+        });
+        return;
+    }
+    Tensor values = pairs.index_select(0, codes.view({-1}).to(at::kInt)).view({-1}).narrow(0, 0, count);
+    if (count % block == 0)
+        values = values.view({-1, block}).mul_(plain.unsqueeze(1));
+    else
+        values = values.mul(spread(plain, block, count));
+    out.copy_(values.view({rows, columns}));
+}
+
+Tensor Nf4::dense(at::ScalarType dtype) const {
+    bool loops = codes.is_cpu() && (dtype == at::kFloat || dtype == at::kBFloat16);
+    Tensor out = loops ? scratch(rows, columns, dtype) : at::empty({rows, columns}, codes.options().dtype(dtype));
+    dense_into(out);
+    return out;
+}
+
+// x: f32 or bf16, contiguous, on the CPU; codes uint8 and scales f32 of the right lengths. The
+// scale of a block with a value that is not finite becomes NaN.
+extern "C" char* lorhai_nf4_quantize(const Tensor* x, int64_t block, const Tensor* codes, const Tensor* scales) {
+    return guarded([&] {
+        TORCH_CHECK(is_plain(*x) && x->is_contiguous(), "expected a contiguous f32 or bf16 matrix on the CPU");
+        auto* to = data<uint8_t>(*codes);
+        auto* into = data<float>(*scales);
+        if (x->scalar_type() == at::kFloat)
+            quantize(data<float>(*x), x->numel(), block, to, into, [](float value) { return value; });
+        else
+            quantize(data<at::BFloat16>(*x), x->numel(), block, to, into,
+                     [](at::BFloat16 value) { return static_cast<float>(value); });
+    });
+}
+
+extern "C" char* lorhai_nf4_dense(const RawNf4* raw, const Tensor* out) {
+    return guarded([&] { Nf4(*raw).dense_into(*out); });
+}
+
+extern "C" char* lorhai_nf4_pairs(Tensor** out) {
+    return guarded([&] {
+        Tensor pairs = at::empty({256, 2}, at::kFloat);
+        for (int byte = 0; byte < 256; ++byte) {
+            data<float>(pairs)[2 * byte] = NF4_VALUES[byte >> 4];
+            data<float>(pairs)[2 * byte + 1] = NF4_VALUES[byte & 15];
+        }
+        *out = new Tensor(pairs);
+    });
+}

@@ -1,0 +1,137 @@
+//! 4-bit weights: bitsandbytes' codes, scales and matrices to the bit, models over them, and
+//! its checkpoints read and written.
+
+use crate::common::*;
+use lorhai::hub::weights::{self, Weights};
+use lorhai::lora::{peft, AdapterSet};
+use lorhai::model::linear::Weight;
+use lorhai::model::{load, Adapters, Config, Decoder, NoAdapters, Quantization};
+use lorhai::native::{Nf4, Scales};
+use lorhai::train::step::batch_loss;
+use serde_json::Value;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+#[track_caller]
+fn same(what: &str, found: &Tensor, expected: &Tensor) {
+    assert_eq!((found.kind(), found.size()), (expected.kind(), expected.size()), "{what}");
+    assert!(found.equal(expected), "{what}: {found} expected {expected}");
+}
+
+#[test]
+fn matrices_are_those_of_bitsandbytes_to_the_bit() {
+    for case in cases("nf4 matrices") {
+        let names: Vec<&str> =
+            case.json["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        assert!(names.len() > 5);
+        for name in names {
+            let expected = |key: &str| case.tensor(&format!("{name}.{key}"));
+            let dense = expected("dense");
+            let plain = Nf4::quantize(&dense, dense.kind(), false).unwrap();
+            same(name, &plain.codes, &expected("codes"));
+            let Scales::Plain(absmax) = &plain.scales else { panic!("{name}: nested") };
+            same(name, absmax, &expected("absmax"));
+            same(name, &plain.dense(dense.kind()).unwrap(), &expected("dequantised"));
+            let nested = Nf4::quantize(&dense, dense.kind(), true).unwrap();
+            same(name, &nested.dense(dense.kind()).unwrap(), &expected("nested.dequantised"));
+            // What other devices do: the table of bytes, here by way of f64.
+            same(name, &nested.dense(Kind::Double).unwrap().to_kind(dense.kind()), &expected("nested.dequantised"));
+            let Scales::Nested { codes, map, absmax, offset, block } = &nested.scales else { panic!("{name}: plain") };
+            same(name, codes, &expected("nested.codes"));
+            same(name, map, &expected("nested.map"));
+            same(name, absmax, &expected("nested.absmax"));
+            same(name, &Tensor::from_slice(&[*offset]), &expected("nested.offset"));
+            assert_eq!((plain.block, *block), (64, 256));
+        }
+    }
+}
+
+/// Pieces of a large matrix are converted one by one; that must not show.
+#[test]
+fn a_large_matrix_is_quantised_as_its_blocks_are() {
+    let dense = Tensor::randn([1030, 1021], (Kind::Float, Device::Cpu));
+    for dtype in [Kind::Float, Kind::BFloat16] {
+        let found = Nf4::quantize(&dense, dtype, false).unwrap().dense(Kind::Float).unwrap();
+        let rows = dense.to_kind(dtype).flatten(0, -1).narrow(0, 0, 1030 * 1021 / 64 * 64).view([-1, 64]);
+        let blocks: Vec<Tensor> = (0..rows.size()[0])
+            .step_by(997)
+            .map(|row| Nf4::quantize(&rows.narrow(0, row, 1), dtype, false).unwrap().dense(Kind::Float).unwrap())
+            .collect();
+        let chosen = found.flatten(0, -1).narrow(0, 0, rows.numel() as i64).view([-1, 64]);
+        let chosen = chosen.slice(0, None, None, 997);
+        same("blocks", &chosen, &Tensor::cat(&blocks, 0));
+    }
+}
+
+fn quantized(folder: &Path, double_quant: bool) -> Decoder {
+    let config = Config { quantization: Some(Quantization { double_quant }), ..Config::from_folder(folder).unwrap() };
+    load::load(config, &Weights::open(folder).unwrap(), Kind::Float, Device::Cpu).unwrap()
+}
+
+#[test]
+fn logits_losses_and_gradients_over_four_bits_agree() {
+    for case in cases("nf4") {
+        let base = case.beside(case.json["base"].as_str().unwrap());
+        let decoder = quantized(&base.folder, case.json["double_quant"].as_bool().unwrap());
+        assert!(decoder
+            .linears()
+            .all(|linear| matches!(linear.weight, Weight::Nf4(_)) == linear.shape.layer.is_some()));
+        let adapter = peft::load(&base.folder.join("adapter"), &decoder.config, Device::Cpu).unwrap();
+        let batch = case.batch("");
+        let visible = case.tensor("attention_mask").unsqueeze(-1);
+        for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
+        {
+            let found = logits(&decoder, &batch, adapters) * &visible;
+            let off = within(&case, which, nmse(&found, &case.tensor(&format!("{which}_logits"))), LOGITS_NMSE);
+            let loss = batch_loss(&decoder, &batch, adapters).unwrap();
+            let ours = loss.sum.double_value(&[]) / loss.labels as f64;
+            let loss = within(&case, "loss", relative(ours, case.number(&format!("{which}_loss"))), LOSS_RELATIVE);
+            println!("{:<32} {which:<8} logits NMSE {off:.1e}  loss {loss:.1e}", case.name);
+        }
+        let found = batch_loss(&decoder, &batch, &AdapterSet::one(&adapter, None)).unwrap();
+        (&found.sum / found.labels as f64).backward();
+        let mut worst = 0f64;
+        for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
+            let off = nmse(&leaf.grad(), &case.tensor(&format!("grad.{name}")));
+            worst = worst.max(within(&case, name, off, GRADIENT_NMSE));
+        }
+        println!("{:<32} {} gradients, worst NMSE {worst:.1e}", case.name, adapter.parameters.names().len());
+    }
+}
+
+/// What transformers saved of a model that it had quantised: read, it is what we quantise from
+/// the same base, and what we save of that are the same tensors.
+#[test]
+fn a_checkpoint_of_transformers_is_read_and_written_the_same() {
+    for case in cases("nf4 saved") {
+        let base = case.beside(case.json["base"].as_str().unwrap());
+        let theirs = case.decoder(Device::Cpu);
+        assert_eq!(theirs.config.quantization, Some(Quantization { double_quant: true }));
+        let mut ours = quantized(&base.folder, true);
+        let batch = case.batch("");
+        let found = logits(&theirs, &batch, &NoAdapters);
+        assert!(found.equal(&logits(&ours, &batch, &NoAdapters)), "{}: read and made differ", case.name);
+        let visible = case.tensor("attention_mask").unsqueeze(-1);
+        let off = within(&case, "logits", nmse(&(found * visible), &case.tensor("base_logits")), LOGITS_NMSE);
+        println!("{:<32} logits NMSE {off:.1e}", case.name);
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        weights::save(&path, &ours.named_weights().unwrap(), &[]).unwrap();
+        let (saved, expected) = (Weights::open(&path).unwrap(), Weights::open(&case.folder).unwrap());
+        assert_eq!(Vec::from_iter(saved.names()), Vec::from_iter(expected.names()));
+        for name in expected.names() {
+            let (found, expected) = (saved.tensor(name).unwrap(), expected.tensor(name).unwrap());
+            match name.contains("quant_state") {
+                true => assert_eq!(json(&found), json(&expected), "{name}"),
+                false => same(name, &found, &expected),
+            }
+        }
+        let config: Value = serde_json::from_slice(&std::fs::read(case.folder.join("config.json")).unwrap()).unwrap();
+        assert_eq!(ours.config.quantization.unwrap().to_json(Kind::Float), config["quantization_config"]);
+    }
+}
+
+fn json(bytes: &Tensor) -> Value {
+    serde_json::from_slice(&Vec::<u8>::try_from(bytes.copy()).unwrap()).unwrap()
+}
