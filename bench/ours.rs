@@ -189,7 +189,7 @@ pub fn matrix_rate() -> Result<f64> {
 /// A checkpoint with random weights in `folder`; gives its size in bytes.
 pub fn write_checkpoint(config: &serde_json::Value, folder: &Path) -> Result<u64> {
     lorhai::files::write_json(&folder.join("config.json"), config)?;
-    let options = LoadOptions { dtype: "bf16".into(), device: "cpu".into(), revision: None };
+    let options = LoadOptions { dtype: "bf16".into(), device: "cpu".into(), ..LoadOptions::default() };
     lorhai::lora::Model::random(folder, 0, &options)?.save(folder)?;
     let entries = std::fs::read_dir(folder).map_err(|error| Error::file("read", folder, &error))?;
     Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum())
@@ -198,7 +198,7 @@ pub fn write_checkpoint(config: &serde_json::Value, folder: &Path) -> Result<u64
 /// Seconds from the files of a checkpoint to the hidden state of one token, which reads them all.
 pub fn load_seconds(folder: &Path) -> Result<f64> {
     let started = Instant::now();
-    let options = LoadOptions { dtype: "bf16".into(), device: "cpu".into(), revision: None };
+    let options = LoadOptions { dtype: "bf16".into(), device: "cpu".into(), ..LoadOptions::default() };
     let name = folder.to_string_lossy();
     let model = lorhai::lora::Model::load(&name, &options, &mut ())?;
     let decoder = model.decoder();

@@ -27,7 +27,7 @@ fn root() -> &'static Path {
 }
 
 fn load(folder: &Path) -> Model {
-    let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), revision: None };
+    let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), ..LoadOptions::default() };
     Model::load(folder.to_str().unwrap(), &options, &mut ()).unwrap()
 }
 
@@ -259,7 +259,7 @@ fn adapters_in_one_pass_are_what_each_is_alone() {
         log_likelihoods(model.decoder(), &candidates, &requests, 4).unwrap()
     };
     for (name, found) in names.iter().zip(&together) {
-        model.adapted.set_enabled(name != "base");
+        model.adapted.set_enabled(name != "base").unwrap();
         if name != "base" {
             model.adapted.set_active(name).unwrap();
         }

@@ -7,15 +7,18 @@
 
 use lorhai::data::ollama::modelfile;
 use lorhai::eval::certificate::{save_merged, MergeOptions, FILE};
+use lorhai::eval::config::GenerationConfig;
 use lorhai::eval::divergence::{divergence, Side};
 use lorhai::eval::export::{export_adapter, export_model};
-use lorhai::eval::generate::greedy;
+use lorhai::eval::generate::generate;
 use lorhai::hub::gguf::{self, vocabulary, BlockType, Gguf, Value};
 use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights::{self, Weights};
 use lorhai::hub::Observer;
-use lorhai::lora::{merge, peft, LoadOptions, LoraSpec, Model, Targets};
-use lorhai::model::{Adapters, Input, NoAdapters};
+use lorhai::lora::merge::{self, Change};
+use lorhai::lora::{peft, LoadOptions, LoraSpec, Model, Targets};
+use lorhai::model::linear::Weight;
+use lorhai::model::{Adapters, Input, NoAdapters, Quantization};
 use lorhai::random::Key;
 use serde_json::json;
 use std::ffi::OsString;
@@ -64,7 +67,7 @@ fn load(folder: &Path, dtype: &str) -> Model {
 fn golden(case: &str, dtype: &str) -> Model {
     let folder = project("tests/golden/models").join(case);
     let mut model = load(&folder, dtype);
-    let adapter = peft::load(&folder.join("adapter"), &model.decoder().config, model.decoder().device).unwrap();
+    let adapter = peft::load(&folder.join("adapter"), model.decoder()).unwrap();
     model.adapted.insert("default", adapter).unwrap();
     model
 }
@@ -110,6 +113,54 @@ fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
+#[test]
+fn every_variant_merges_into_weights_that_answer_alike() {
+    let cases = [
+        "dora_llama",
+        "dora_qwen2",
+        "pissa_llama",
+        "pissa_dora_llama",
+        "olora_qwen2",
+        "bias_qwen2",
+        "saved_llama",
+        "saved_qwen2",
+    ];
+    for case in cases {
+        let folder = project("tests/golden/models").join(case);
+        let told: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+        let mut model = load(&project("tests/golden/models").join(told["base"].as_str().unwrap()), "f32");
+        let adapter = peft::load(&folder.join("adapter"), model.decoder()).unwrap();
+        model.adapted.insert("default", adapter).unwrap();
+        let expected = now(&model, &IDS);
+        let scratch = tempfile::tempdir().unwrap();
+        save_merged(&model, &scratch.path().join("merged"), &MergeOptions::default()).unwrap();
+        let saved = logits(&load(&scratch.path().join("merged"), "f32"), &IDS, &NoAdapters);
+        model.adapted.merge(None).unwrap();
+        let merged = logits(&model, &IDS, &NoAdapters);
+        model.adapted.unmerge().unwrap();
+        println!("{case:<20} in memory {:.1e}, saved {:.1e}", nmse(&merged, &expected), nmse(&saved, &expected));
+        assert!(nmse(&merged, &expected) < 1e-10 && nmse(&saved, &expected) < 1e-10, "{case}");
+        assert!(now(&model, &IDS).equal(&expected), "{case}: unmerging is exact");
+    }
+}
+
+#[test]
+fn an_adapter_over_four_bits_merges_into_dense_files() {
+    let folder = project("tests/golden/models/qwen2_tied");
+    let quantization = Some(Quantization { double_quant: true });
+    let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), quantization, ..LoadOptions::default() };
+    let mut model = Model::load(folder.to_str().unwrap(), &options, &mut Silent).unwrap();
+    let adapter = peft::load(&folder.join("adapter"), model.decoder()).unwrap();
+    model.adapted.insert("default", adapter).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    save_merged(&model, &scratch.path().join("merged"), &MergeOptions::default()).unwrap();
+    let saved = logits(&load(&scratch.path().join("merged"), "f32"), &IDS, &NoAdapters);
+    assert!(nmse(&saved, &now(&model, &IDS)) < 1e-10);
+    let error = model.adapted.merge(None).unwrap_err();
+    assert!(error.message.contains("of 4 bits"), "{error}");
+}
+
 // ---- merging --------------------------------------------------------------------------
 
 #[test]
@@ -126,7 +177,7 @@ fn merged_weights_are_those_of_peft() {
                     assert!(expected.info(&name).is_none(), "{name} is not merged");
                     continue;
                 };
-                let (found, _) = merge::merged(&linear.weight, &low_rank).unwrap();
+                let (found, _) = merge::merged(linear.weight.dense().unwrap(), &Change::LowRank(low_rank)).unwrap();
                 let expected = expected.tensor(&name).unwrap();
                 assert_eq!(found.kind(), expected.kind());
                 different += found.ne_tensor(&expected).sum(Kind::Int64).int64_value(&[]);
@@ -287,7 +338,8 @@ fn a_merged_folder_brings_the_tokenizer_and_says_its_dtype() {
 fn divergence_of_a_known_pair() {
     // Doubling the head's weights doubles the logits.
     let (one, mut two) = (golden("llama_untied_gqa", "f32"), golden("llama_untied_gqa", "f32"));
-    two.adapted.decoder.lm_head.weight = &two.adapted.decoder.lm_head.weight * 2.0;
+    let doubled = two.adapted.decoder.lm_head.weight.dense().unwrap() * 2.0;
+    two.adapted.decoder.lm_head.weight = Weight::Dense(doubled);
     let side = |model| Side { decoder: Model::decoder(model), adapters: &NoAdapters };
     let found = divergence(&IDS, side(&one), side(&two)).unwrap();
     let plain = logits(&one, &IDS, &NoAdapters).to_kind(Kind::Double);
@@ -342,7 +394,7 @@ fn with_tokenizer(case: &str, folder: &Path) -> Model {
     std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
     std::fs::write(folder.join("tokenizer_config.json"), r#"{"eos_token": "<end>"}"#).unwrap();
     let mut model = load(folder, "f32");
-    let adapter = peft::load(&source.join("adapter"), &model.decoder().config, model.decoder().device).unwrap();
+    let adapter = peft::load(&source.join("adapter"), model.decoder()).unwrap();
     model.adapted.insert("default", adapter).unwrap();
     model
 }
@@ -390,14 +442,14 @@ fn queries_of_a_llama_are_interleaved_and_of_a_qwen_not() {
         let attention = &model.decoder().layers[0].self_attn;
         let half = attention.head_dim / 2;
         for (name, ours) in [
-            ("blk.0.attn_q.weight", &attention.q_proj.weight),
+            ("blk.0.attn_q.weight", attention.q_proj.weight.dense().unwrap()),
             ("blk.0.attn_k.bias", attention.k_proj.bias.as_ref().unwrap()),
         ] {
             // llama.cpp's second row of a head is the first of its second half.
             let second = file.tensor(name).unwrap().select(0, 1);
             assert!(second.equal(&ours.select(0, if moved { half } else { 1 })), "{case} {name}");
         }
-        assert!(file.tensor("blk.0.attn_v.weight").unwrap().equal(&attention.v_proj.weight));
+        assert!(file.tensor("blk.0.attn_v.weight").unwrap().equal(attention.v_proj.weight.dense().unwrap()));
     }
 }
 
@@ -416,7 +468,7 @@ fn an_adapter_has_one_alpha_and_b_takes_up_the_rest() {
     for target in &adapter.targets {
         let name = lorhai::model::gguf::name(&format!("{}.weight", target.linear.name)).unwrap();
         let low_rank = adapter.low_rank(&target.linear).unwrap();
-        let ours = merge::delta(&low_rank).unwrap();
+        let ours = low_rank.b.matmul(low_rank.a) * low_rank.scale;
         let (a, b) = (file.tensor(&format!("{name}.lora_a")).unwrap(), file.tensor(&format!("{name}.lora_b")).unwrap());
         let theirs = b.matmul(&a) * (alpha / a.size()[0] as f64);
         let theirs = lorhai::model::gguf::separate(&model.decoder().config, &target.linear.name, &theirs).unwrap();
@@ -445,7 +497,8 @@ fn a_gguf_adapter_of_another_model_matches_nothing() {
 fn what_a_format_cannot_hold_is_refused_with_nothing_left() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = with_tokenizer("qwen2_tied", &folder.path().join("model"));
-    model.adapted.decoder.layers[0].mlp.up_proj.weight *= 1e6;
+    let up = &mut model.adapted.decoder.layers[0].mlp.up_proj.weight;
+    *up = Weight::Dense(up.dense().unwrap() * 1e6);
     model.adapted.remove("default").unwrap();
     let error = export_model(&model, &folder.path().join("m.gguf"), Some(BlockType::F16)).unwrap_err();
     assert!(error.message.contains("blk.0.ffn_up.weight"), "{error}");
@@ -471,7 +524,10 @@ fn gguf_files_have_the_bytes_of_the_gguf_package() {
 fn expected(model: &Model, ids: &[i64], margin: f64, texts: &[&str], out: &Path) {
     let adapters = &model.adapted.adapter_set(None);
     let prompt: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-    let mut fresh = greedy(model.decoder(), adapters, &prompt, 24, &[]).unwrap();
+    let config = GenerationConfig { max_new_tokens: 24, ..GenerationConfig::default() };
+    let prompts = [prompt.clone()];
+    let mut fresh =
+        generate(model.decoder(), adapters, 1, &prompts, &config, &mut |_| Ok(())).unwrap()[0][0].ids.clone();
     let whole: Vec<i64> = prompt.iter().chain(&fresh).map(|&id| i64::from(id)).collect();
     let scores = logits(model, &whole, adapters);
     let best = scores.topk(2, -1, true, true).0;

@@ -74,7 +74,7 @@ fn greedy_ids_are_those_of_transformers_alone_and_in_a_batch() {
         let prompts = rows(&case["prompts"]);
         let adapter = case["adapter"]
             .is_array()
-            .then(|| peft::load(&golden("models").join(name).join("adapter"), &decoder.config, Device::Cpu).unwrap());
+            .then(|| peft::load(&golden("models").join(name).join("adapter"), &decoder).unwrap());
         let with = adapter.as_ref().map(|adapter| AdapterSet::one(adapter, None));
         let of_adapter = with.as_ref().map(|set| ("adapter", set as &dyn Adapters));
         for (kind, adapters) in [("base", &NoAdapters as &dyn Adapters)].into_iter().chain(of_adapter) {
@@ -282,7 +282,7 @@ fn adapters_in_one_batch_are_as_each_alone() {
     let mut model = AdaptedModel::new(decoder("qwen2_tied", Kind::Float));
     let folders = [("own", "qwen2_tied/adapter"), ("regex", "pefts/regex"), ("patterns", "pefts/patterns")];
     for (name, folder) in folders {
-        let adapter = peft::load(&golden("models").join(folder), &model.decoder.config, Device::Cpu).unwrap();
+        let adapter = peft::load(&golden("models").join(folder), &model.decoder).unwrap();
         model.insert(name, adapter).unwrap();
     }
     let prompts = vec![vec![4_u32, 8, 15, 16, 23, 42], vec![90], vec![11; 9]];

@@ -174,11 +174,11 @@ fn run(case: &Value) -> Parts {
     let mut decoder = load::random(config, 0, kind, Device::Cpu).unwrap();
     let mut trainable: Box<dyn Trainable> = match rank {
         0 => Box::new(decoder.train_all().unwrap()),
-        _ => Box::new(Adapter::new(all_linear(rank), &decoder.config, 0, Device::Cpu).unwrap()),
+        _ => Box::new(Adapter::new(all_linear(rank), &decoder, 0).unwrap()),
     };
     let mut optimizer = AdamW::new(AdamWConfig::default(), trainable.parameters()).unwrap();
     for step in 0..2 {
-        let settings = StepSettings { step, seed: 0, lr: 1e-4, max_grad_norm: 1.0 };
+        let settings = StepSettings { step, seed: 0, lr: 1e-4, max_grad_norm: 1.0, gradient_checkpointing: false };
         update(&decoder, trainable.as_mut(), &mut optimizer, std::slice::from_ref(&rows), settings).unwrap();
     }
     planned

@@ -132,8 +132,16 @@ fn a_bias_is_read_only() {
         let bias = bias.view([3]);
         let (before, grads) = (bias.copy(), [a.zeros_like(), b.zeros_like()]);
         let (grad_a, grad_b) = (&grads[0], &grads[1]);
-        let segment =
-            Segment { a: &a, b: &b, grad_a, grad_b, begin: 0, end: tokens, scale: 1.0, share: 0.0, key: Key::new(0) };
+        let segment = Segment {
+            a: &a,
+            b: &b,
+            gradients: Some((grad_a, grad_b)),
+            begin: 0,
+            end: tokens,
+            scale: 1.0,
+            share: 0.0,
+            key: Key::new(0),
+        };
         let places = Tensor::zeros([tokens], (Kind::Int64, tch::Device::Cpu));
         let found = native::linear(&x, &w, Some(&bias), &[segment], &places).unwrap();
         assert!(bias.equal(&before), "{tokens} tokens");

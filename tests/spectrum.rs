@@ -7,7 +7,7 @@ use lorhai::lora::spectrum::{similarities, truncate, ModuleSpectrum, RankSpectru
 use lorhai::lora::targets::match_targets;
 use lorhai::lora::{peft, Adapter, LoraSpec, Targets};
 use lorhai::model::shapes::linear_shapes;
-use lorhai::model::Config;
+use lorhai::model::{load, Config, Decoder};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -25,13 +25,17 @@ fn config() -> Config {
     Config::from_folder(&golden().join("models/qwen2_tied")).unwrap()
 }
 
+fn decoder() -> Decoder {
+    load::random(config(), 0, Kind::Float, Device::Cpu).unwrap()
+}
+
 fn expected() -> Value {
     lorhai::files::read_json(&golden().join("spectrum/spectrum.json")).unwrap()
 }
 
 fn adapter(expected: &Value, name: &str) -> Adapter {
     let folder = expected["folders"][name].as_str().unwrap();
-    peft::load(&golden().join("models").join(folder), &config(), Device::Cpu).unwrap()
+    peft::load(&golden().join("models").join(folder), &decoder()).unwrap()
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -127,7 +131,7 @@ fn a_truncated_adapter_is_saved_and_read_as_any_other() {
     }
     let folder = tempfile::tempdir().unwrap();
     peft::save(&lower, "base", folder.path()).unwrap();
-    let back = peft::load(folder.path(), &config(), Device::Cpu).unwrap();
+    let back = peft::load(folder.path(), &decoder()).unwrap();
     assert!(back.parameters.flat().equal(lower.parameters.flat()));
     let whole = truncate(&full, 6, &config()).unwrap();
     let name = &full.targets[0].linear.name;
@@ -142,7 +146,7 @@ fn a_truncated_adapter_is_saved_and_read_as_any_other() {
 fn the_suggested_ranks_are_what_the_spectrum_says() {
     let config = config();
     let spec = LoraSpec { r: 8, alpha: 16.0, target_modules: Targets::AllLinear, ..LoraSpec::default() };
-    let mut adapter = Adapter::new(spec, &config, 1, Device::Cpu).unwrap();
+    let mut adapter = Adapter::new(spec, &decoder(), 1).unwrap();
     // B with fewer and fewer columns that are not zero.
     for at in 0..adapter.targets.len() {
         let kept = (at % 8 + 1) as i64;
@@ -163,6 +167,6 @@ fn the_suggested_ranks_are_what_the_spectrum_says() {
     let halved: Vec<i64> = spectrum.modules.iter().map(|module: &ModuleSpectrum| module.energy_rank(0.5)).collect();
     assert_eq!(ranks(0.5), halved);
     assert!(spectrum.suggested(0.0).is_err() && spectrum.suggested(1.1).is_err());
-    let fresh = RankSpectrum::of(&Adapter::new(LoraSpec::default(), &config, 1, Device::Cpu).unwrap()).unwrap();
+    let fresh = RankSpectrum::of(&Adapter::new(LoraSpec::default(), &decoder(), 1).unwrap()).unwrap();
     assert_eq!(fresh.suggested(0.9).unwrap().r, 1, "what adds nothing needs no more than rank 1");
 }

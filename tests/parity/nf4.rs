@@ -76,7 +76,7 @@ fn logits_losses_and_gradients_over_four_bits_agree() {
         assert!(decoder
             .linears()
             .all(|linear| matches!(linear.weight, Weight::Nf4(_)) == linear.shape.layer.is_some()));
-        let adapter = peft::load(&base.folder.join("adapter"), &decoder.config, Device::Cpu).unwrap();
+        let adapter = peft::load(&base.folder.join("adapter"), &decoder).unwrap();
         let batch = case.batch("");
         let visible = case.tensor("attention_mask").unsqueeze(-1);
         for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
