@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 /// Settings that make a script quick; a script without an entry runs as it is.
 const QUICK: &[(&str, &[&str])] = &[
+    ("article", &["steps=2", "questions=2"]),
     ("before_after", &["steps=2"]),
     ("custom_loop", &["steps=2"]),
     ("custom_loss", &["steps=2"]),
@@ -93,6 +94,46 @@ fn a_sweep_over_real_data_runs() {
     let output = run(folder.path(), Path::new("e2e.rhai"), &settings);
     assert!(output.status.success(), "{}", text(&output));
     assert!(folder.path().join("runs/e2e/report.html").is_file());
+}
+
+/// `scripts/article.rhai`, on a model with a chat template and on a real one without.
+#[test]
+fn the_article_leaves_what_it_promises() {
+    let assets = std::env::var_os("LORHAI_ASSETS").map_or(root().join("../shared/assets"), PathBuf::from);
+    let real = ["models/stories260K", "data/tinystories_sample/tinystories_sample.txt"].map(|path| assets.join(path));
+    let real = real.iter().all(|path| path.exists()).then(|| {
+        let [model, data] = real.map(|path| path.display().to_string());
+        vec![format!("model={model}"), format!("data={data}"), "batch=2".to_owned()]
+    });
+    if real.is_none() {
+        println!("skipped: no shared assets");
+    }
+    for more in [Some(vec!["four_bit=true".to_owned()]), real].into_iter().flatten() {
+        let settings = [vec!["steps=2".to_owned(), "questions=2".to_owned()], more].concat();
+        let settings: Vec<String> = settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let output = run(folder.path(), Path::new("article.rhai"), &settings);
+        assert!(output.status.success(), "{}", text(&output));
+        for file in [
+            "adapter/adapter_model.safetensors",
+            "merged/model.safetensors",
+            "merged/merge_certificate.json",
+            "gguf/adapter.gguf",
+            "gguf/model.gguf",
+            "gguf/Modelfile",
+            "before_after.html",
+            "perplexity.json",
+            "kobest.json",
+            "memory.json",
+            "charts/loss.png",
+            "charts/memory.png",
+            "charts/ranks.png",
+        ] {
+            assert!(folder.path().join("runs/article").join(file).is_file(), "{file} is missing: {settings:?}");
+        }
+    }
+    let lines = std::fs::read_to_string(root().join("scripts/article.rhai")).unwrap().lines().count();
+    assert!(lines <= 60, "the article is to fit into 60 lines, found {lines}");
 }
 
 #[test]
