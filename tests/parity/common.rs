@@ -53,8 +53,11 @@ impl Case {
     }
 
     pub fn decoder(&self, device: Device) -> Decoder {
-        let config = Config::from_folder(&self.base()).unwrap();
-        load::load(config, &Weights::open(&self.base()).unwrap(), Kind::Float, device).unwrap()
+        // Some cases lie over the model of another, some have one of their own.
+        let own = self.folder.join("config.json").is_file();
+        let folder = if own { self.folder.clone() } else { self.base() };
+        let config = Config::from_folder(&folder).unwrap();
+        load::load(config, &Weights::open(&folder).unwrap(), Kind::Float, device).unwrap()
     }
 
     pub fn adapter(&self, decoder: &Decoder) -> Adapter {
