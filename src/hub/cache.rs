@@ -121,6 +121,16 @@ impl CachedRepo {
     }
 }
 
+/// The repositories of one kind (`models` or `datasets`) that the cache holds, sorted.
+pub fn cached_names(cache: &Path, kind: &str) -> Vec<String> {
+    let prefix = format!("{kind}--");
+    let entries = fs::read_dir(cache).into_iter().flatten().flatten();
+    let named = |entry: fs::DirEntry| Some(entry.file_name().to_str()?.strip_prefix(&prefix)?.replace("--", "/"));
+    let mut names: Vec<String> = entries.filter_map(named).collect();
+    names.sort();
+    names
+}
+
 /// A held lock; the system frees it however the program ends.
 pub struct Lock {
     _file: File,

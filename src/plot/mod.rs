@@ -36,6 +36,7 @@ mod scene;
 pub mod smooth;
 mod svg;
 pub mod sweep;
+mod terminal;
 mod thin;
 mod ticks;
 

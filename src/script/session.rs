@@ -3,6 +3,7 @@
 //! Defines the engine's limits and settings. Errors are rendered by `render`; the stack it
 //! should run on is `stack`'s; the functions are registered by `api`.
 
+use super::interactive::Earlier;
 use super::modules::BesideTheScript;
 use super::render::{self, Failure};
 use super::state::State;
@@ -20,9 +21,10 @@ const EXPRESSION_DEPTH: usize = 256;
 /// Runs scripts; variables stay from one run to the next. Open it inside
 /// [`on_large_stack`](super::on_large_stack).
 pub struct Session {
-    engine: Engine,
-    scope: Scope<'static>,
-    state: State,
+    pub(super) engine: Engine,
+    pub(super) scope: Scope<'static>,
+    pub(super) state: State,
+    pub(super) earlier: Earlier,
     printed: Rc<RefCell<String>>,
 }
 
@@ -38,7 +40,7 @@ impl Session {
         let mut engine = Engine::new();
         configure(&mut engine, &state);
         api::register(&mut engine);
-        Session { engine, scope: Scope::new(), state, printed: Rc::default() }
+        Session { engine, scope: Scope::new(), state, earlier: Earlier::default(), printed: Rc::default() }
     }
 
     /// The engine, to register functions of your own. A panic in one ends the script with an
@@ -136,12 +138,16 @@ impl Session {
         if let Some((key, _)) = self.state.given().first().filter(|_| help::up_to_args(ast).is_none()) {
             return Err(args::takes_none(key).into());
         }
+        self.eval(ast)
+    }
+
+    pub(super) fn eval(&mut self, ast: &AST) -> Result<Dynamic, Failure> {
         let Session { engine, scope, .. } = self;
         let outcome = guard::catch("script", || engine.eval_ast_with_scope::<Dynamic>(scope, ast));
         outcome.map_err(|error| self.failure(&error))
     }
 
-    fn failure(&self, error: &rhai::EvalAltResult) -> Failure {
+    pub(super) fn failure(&self, error: &rhai::EvalAltResult) -> Failure {
         render::failure(error, &self.engine, &self.scope, &self.state)
     }
 }
