@@ -62,12 +62,15 @@ fn names(known: &Known) -> Vec<Candidate> {
     let functions = known.catalog.functions().iter().filter(|function| function.form == Form::Function);
     let functions = functions.chain(&known.own).filter(|function| is_word(&function.name));
     let variables = known.variables.iter().map(|variable| plain(&variable.name));
-    variables.chain(functions.map(called)).chain(syntax::KEYWORDS.iter().map(|word| plain(word))).collect()
+    variables
+        .chain(functions.map(|function| called(function, 0)))
+        .chain(syntax::KEYWORDS.iter().map(|word| plain(word)))
+        .collect()
 }
 
-/// A function with its opening bracket, a property as it is.
-fn called(function: &Function) -> Candidate {
-    let arguments = function.parameters.len() - usize::from(function.form == Form::Method);
+/// A function with its opening bracket, a property as it is; `own` parameters stand before the dot.
+fn called(function: &Function, own: usize) -> Candidate {
+    let arguments = function.parameters.len().saturating_sub(own);
     match function.form {
         Form::Getter | Form::Setter => plain(&function.name),
         _ if arguments == 0 => plain(&format!("{}()", function.name)),
@@ -78,7 +81,7 @@ fn called(function: &Function) -> Candidate {
 fn members(known: &Known, owner: Option<Typed>) -> Vec<Candidate> {
     let Some(owner) = owner else { return Vec::new() };
     let keys = owner.variable.iter().flat_map(|variable| &variable.keys).filter(|key| is_word(&key.name));
-    keys.map(|key| plain(&key.name)).chain(known.members(&owner.kind).map(called)).collect()
+    keys.map(|key| plain(&key.name)).chain(known.members(&owner.kind).map(|function| called(function, 1))).collect()
 }
 
 fn in_text(known: &Known, start: usize, typed: &str, call: Option<&Call>) -> (usize, Vec<Candidate>) {

@@ -33,10 +33,10 @@ mod tests {
             "/* a comment",
             "let t = `two",
             "while true",
-            "|x|",
             "switch 1 {",
             "load_model(\"a\", #{\n  dtype: \"f32\",\n",
             "fn f",
+            "let",
             "let x = \"a\\",
             "try { 1",
         ] {

@@ -49,6 +49,8 @@ fn page(function: &Function, screen: &Screen) -> String {
         match line.starts_with("```") {
             true => in_code = !in_code,
             false if line.is_empty() => text.push('\n'),
+            // Headings of the language's own documentation.
+            false if line.starts_with('#') => text.push_str(&format!("  {}:\n", line.trim_start_matches(['#', ' ']))),
             false => text.push_str(&format!("{}{line}\n", if in_code { "      " } else { "  " })),
         }
     }

@@ -67,11 +67,8 @@ impl Session {
     pub fn ends_early(&self, text: &str) -> bool {
         let placed = format!("{}\n{text}", self.earlier.as_text());
         let Err(error) = self.engine.compile_with_scope(&self.scope, &placed) else { return false };
-        match error.err_type() {
-            ParseErrorType::UnexpectedEOF => true,
-            ParseErrorType::MissingToken(..) => is_behind(error.position(), &placed),
-            _ => false,
-        }
+        // What more input could mend is found missing behind all that was written.
+        matches!(error.err_type(), ParseErrorType::UnexpectedEOF) || is_behind(error.position(), &placed)
     }
 
     /// The variables, the newest first; of two with one name the one that counts.
@@ -136,7 +133,7 @@ impl Session {
 
 /// Is the place at the end of the text, or behind it?
 fn is_behind(position: Position, text: &str) -> bool {
-    let Some(line) = position.line() else { return true };
+    let Some(line) = position.line() else { return false };
     let column = position.position().unwrap_or(1);
     let rest = text.lines().skip(line - 1).enumerate();
     rest.map(|(at, line)| line.chars().skip(if at == 0 { column - 1 } else { 0 }).collect::<String>())

@@ -179,8 +179,12 @@ mod tests {
     }
 
     pub fn shown(input: &str) -> String {
+        shown_on(&screen(), input)
+    }
+
+    pub fn shown_on(screen: &Screen, input: &str) -> String {
         let value = Session::new().run_input(1, input).unwrap_or_else(|failure| panic!("{failure}"));
-        show(&value, &screen()).unwrap_or_default()
+        show(&value, screen).unwrap_or_default()
     }
 
     #[test]

@@ -116,7 +116,12 @@ fn head_share(adapter: &Adapter) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::shown;
+    use super::super::tests::{screen, shown_on};
+    use super::Screen;
+
+    fn shown(input: &str) -> String {
+        shown_on(&Screen { columns: 100, ..screen() }, input)
+    }
 
     #[test]
     fn the_tree_shows_shapes_and_what_is_trained() {
@@ -127,6 +132,7 @@ mod tests {
         assert!(query.contains("lora r 4 in 1 of ") && query.ends_with(" trained"), "{text}");
         assert!(!lines.iter().any(|line| line.contains("o_proj") && line.contains("lora")), "{text}");
         assert!(lines.last().unwrap().starts_with("trainable params: "), "{text}");
-        assert!(shown("let m = random_model(\"scripts/tiny\", #{}); m.train_all(); m").contains("]"));
+        let text = shown("let m = random_model(\"scripts/tiny\", #{}); m.train_all(); m");
+        assert_eq!(text.matches(" trained\n").count(), text.matches(']').count(), "{text}");
     }
 }
