@@ -190,6 +190,9 @@ fn unknown_variable(name: &str, around: &Surroundings) -> Error {
              argument; and a variable lives only in its block",
         );
     }
+    if Catalog::of(around.engine).names().any(|known| known == name) {
+        return error.with_hint(format!("`{name}` is a function: write {name}(…)"));
+    }
     let known = around.scope.iter().map(|(name, _, _)| name).chain(declared.iter().map(String::as_str));
     match suggest::nearest(name, known) {
         Some(near) => error.with_hint(format!("did you mean `{near}`?")),

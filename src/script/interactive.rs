@@ -5,24 +5,14 @@
 //! function of an earlier line shows that line.
 
 use super::docs::{Catalog, Form, Function};
-use super::modules::BesideTheScript;
 use super::option_list::{self, ListedOption};
 use super::render::Failure;
 use super::session::Session;
-use super::value::{self, Value};
+use super::value::{Reader, Value};
 use super::values::type_name;
 use crate::files;
-use rhai::{Dynamic, Expr, ParseErrorType, Position, Stmt, AST};
+use rhai::{Dynamic, Expr, ModuleResolver, ParseErrorType, Position, Stmt, AST};
 use std::path::{Path, PathBuf};
-
-/// What earlier lines left behind, beside the variables.
-#[derive(Default)]
-pub struct Earlier {
-    /// Their functions, closures among them.
-    functions: AST,
-    /// Path and name of each `import`: they do not live in the scope.
-    imports: Vec<(String, String)>,
-}
 
 /// A variable, or a part of one, with what can stand behind its dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,23 +42,35 @@ impl Session {
 
     fn run_chunk(&mut self, name: &str, text: &str, folder: PathBuf) -> Result<Value, Failure> {
         let first = self.state.add_chunk(name, text, &folder);
-        let placed = format!("{}{}\n{text}", "\n".repeat(first - 2), self.earlier.as_text());
+        let placed = format!("{}{text}", "\n".repeat(first - 1));
         let compiled = self.engine.compile_with_scope(&self.scope, placed);
         let mut ast = compiled.map_err(|error| self.failure(&error.into()))?;
         ast.set_source(name);
-        let whole = self.earlier.functions.merge(&ast);
-        self.earlier.functions = whole.clone_functions_only();
+        let whole = self.functions.merge(&ast);
+        self.functions = whole.clone_functions_only();
         let outcome = self.eval(&whole)?;
-        self.earlier.keep_imports(&ast, &folder);
-        Ok(value::of(&outcome.flatten(), &self.engine, &self.catalog()))
+        self.keep_imports(&ast, name);
+        Ok(Reader::new(&self.engine).read(&outcome.flatten()))
+    }
+
+    /// Imports do not live in the scope: for later lines they become modules of the engine.
+    fn keep_imports(&mut self, ast: &AST, source: &str) {
+        for statement in ast.statements() {
+            let Stmt::Import(import, _) = statement else { continue };
+            let (Expr::StringConstant(path, place), name) = (&import.0, import.1.name.as_str()) else { continue };
+            if let Ok(module) = self.modules.resolve(&self.engine, Some(source), path, *place) {
+                if !name.is_empty() {
+                    self.engine.register_static_module(name, module);
+                }
+            }
+        }
     }
 
     /// Does the text break off where more must follow: an open bracket, a missing operand?
     pub fn ends_early(&self, text: &str) -> bool {
-        let placed = format!("{}\n{text}", self.earlier.as_text());
-        let Err(error) = self.engine.compile_with_scope(&self.scope, &placed) else { return false };
+        let Err(error) = self.engine.compile_with_scope(&self.scope, text) else { return false };
         // What more input could mend is found missing behind all that was written.
-        matches!(error.err_type(), ParseErrorType::UnexpectedEOF) || is_behind(error.position(), &placed)
+        matches!(error.err_type(), ParseErrorType::UnexpectedEOF) || is_behind(error.position(), text)
     }
 
     /// The variables, the newest first; of two with one name the one that counts.
@@ -86,7 +88,7 @@ impl Session {
 
     /// The value of a variable.
     pub fn variable(&self, name: &str) -> Option<Value> {
-        Some(value::of(&self.scope.get(name)?.flatten_clone(), &self.engine, &self.catalog()))
+        Some(Reader::new(&self.engine).read(&self.scope.get(name)?.flatten_clone()))
     }
 
     /// The type of what an expression gives; the expression is run.
@@ -99,7 +101,7 @@ impl Session {
 
     /// The functions that the lines themselves define, with their comments.
     pub fn own_functions(&self) -> Vec<Function> {
-        let own = self.earlier.functions.iter_functions().filter(|function| !function.name.starts_with("anon$"));
+        let own = self.functions.iter_functions().filter(|function| !function.name.starts_with("anon$"));
         let own = own.map(|function| Function {
             form: Form::Function,
             name: function.name.to_string(),
@@ -127,7 +129,7 @@ impl Session {
 
     /// Modules are read anew at their next `import`.
     pub fn forget_modules(&mut self) {
-        self.engine.set_module_resolver(BesideTheScript::new(self.state.clone()));
+        self.modules.forget();
     }
 }
 
@@ -156,25 +158,4 @@ fn variable(name: &str, constant: bool, value: &Dynamic, depth: usize) -> Variab
         known.element = items.first().map(|first| Box::new(variable("", false, first, depth + 1)));
     }
     known
-}
-
-impl Earlier {
-    /// The imports as one line of script.
-    fn as_text(&self) -> String {
-        self.imports.iter().map(|(path, name)| format!("import \"{path}\" as {name}; ")).collect()
-    }
-
-    fn keep_imports(&mut self, ast: &AST, folder: &Path) {
-        for statement in ast.statements() {
-            let Stmt::Import(import, _) = statement else { continue };
-            let (Expr::StringConstant(path, _), name) = (&import.0, import.1.name.as_str()) else { continue };
-            if name.is_empty() {
-                continue;
-            }
-            let path = folder.join(path.as_str()).display().to_string();
-            let path = path.trim_start_matches("./").to_string();
-            self.imports.retain(|(_, known)| known != name);
-            self.imports.push((path, name.to_string()));
-        }
-    }
 }

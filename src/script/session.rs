@@ -3,7 +3,6 @@
 //! Defines the engine's limits and settings. Errors are rendered by `render`; the stack it
 //! should run on is `stack`'s; the functions are registered by `api`.
 
-use super::interactive::Earlier;
 use super::modules::BesideTheScript;
 use super::render::{self, Failure};
 use super::state::State;
@@ -24,7 +23,9 @@ pub struct Session {
     pub(super) engine: Engine,
     pub(super) scope: Scope<'static>,
     pub(super) state: State,
-    pub(super) earlier: Earlier,
+    pub(super) modules: BesideTheScript,
+    /// Those of earlier lines, where a session is used line by line.
+    pub(super) functions: AST,
     printed: Rc<RefCell<String>>,
 }
 
@@ -38,9 +39,10 @@ impl Session {
     pub fn new() -> Self {
         let state = State::default();
         let mut engine = Engine::new();
-        configure(&mut engine, &state);
+        let modules = BesideTheScript::new(state.clone());
+        configure(&mut engine, &state, &modules);
         api::register(&mut engine);
-        Session { engine, scope: Scope::new(), state, earlier: Earlier::default(), printed: Rc::default() }
+        Session { engine, scope: Scope::new(), state, modules, functions: AST::empty(), printed: Rc::default() }
     }
 
     /// The engine, to register functions of your own. A panic in one ends the script with an
@@ -152,9 +154,9 @@ impl Session {
     }
 }
 
-fn configure(engine: &mut Engine, state: &State) {
+fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {
     engine.set_default_tag(Dynamic::from(state.clone()));
-    engine.set_module_resolver(BesideTheScript::new(state.clone()));
+    engine.set_module_resolver(modules.clone());
     engine.set_strict_variables(true).set_fail_on_invalid_map_property(true);
     engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
     // No limits on the sizes of values: with one set, every `push` measures the whole array.

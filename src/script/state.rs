@@ -100,14 +100,14 @@ impl State {
         inner.declared = None;
     }
 
-    /// Begins an input of a conversation; gives the number of its first line, at least 2.
+    /// Begins an input of a conversation; gives the number of its first line.
     pub(super) fn add_chunk(&self, name: &str, text: &str, folder: &Path) -> usize {
         let mut inner = self.0.borrow_mut();
         inner.script = name.to_string();
         inner.folder = Some(folder.to_path_buf());
         inner.sources.insert(name.to_string(), text.to_string());
         inner.declared = None;
-        let first = inner.chunks.last().map_or(2, |last| last.next() + 1);
+        let first = inner.chunks.last().map_or(1, Chunk::next);
         inner.chunks.push(Chunk { name: name.to_string(), text: text.to_string(), first });
         first
     }

@@ -10,6 +10,7 @@ use crate::data::{Dataset, TokenizedDataset};
 use crate::lora;
 use crate::plot::Chart;
 use rhai::{Dynamic, Engine, FnPtr, AST};
+use std::cell::OnceCell;
 
 /// What a script's value is, for a reader.
 #[derive(Clone)]
@@ -47,21 +48,46 @@ pub enum Value {
 /// Elements kept at each end of a long array.
 const ENDS: usize = 50;
 
-pub(super) fn of(value: &Dynamic, engine: &Engine, catalog: &Catalog) -> Value {
-    let inner = |value: &Dynamic| of(value, engine, catalog);
-    if let Ok(items) = value.as_array_ref() {
-        let cut = if items.len() > 2 * ENDS { ENDS } else { items.len() };
-        let last = items[cut..].iter().rev().take(ENDS).rev();
-        let (first, last) = (items[..cut].iter().map(inner).collect(), last.map(inner).collect());
-        return Value::List { first, last, length: items.len() };
+/// Makes values of one engine plain.
+pub(super) struct Reader<'a> {
+    engine: &'a Engine,
+    /// Made where an object needs it: it takes some milliseconds.
+    catalog: OnceCell<Catalog>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(engine: &'a Engine) -> Self {
+        Reader { engine, catalog: OnceCell::new() }
     }
-    if let Ok(map) = value.as_map_ref() {
-        return Value::Map(map.iter().map(|(key, value)| (key.to_string(), inner(value))).collect());
+
+    pub fn read(&self, value: &Dynamic) -> Value {
+        if let Ok(items) = value.as_array_ref() {
+            let cut = if items.len() > 2 * ENDS { ENDS } else { items.len() };
+            let last = items[cut..].iter().rev().take(ENDS).rev().map(|item| self.read(item)).collect();
+            let first = items[..cut].iter().map(|item| self.read(item)).collect();
+            return Value::List { first, last, length: items.len() };
+        }
+        if let Ok(map) = value.as_map_ref() {
+            return Value::Map(map.iter().map(|(key, value)| (key.to_string(), self.read(value))).collect());
+        }
+        if let Ok(text) = value.as_immutable_string_ref() {
+            return Value::Text(text.to_string());
+        }
+        scalar(value).or_else(|| own(value)).unwrap_or_else(|| self.object(value))
     }
-    if let Ok(text) = value.as_immutable_string_ref() {
-        return Value::Text(text.to_string());
+
+    fn object(&self, value: &Dynamic) -> Value {
+        let kind = type_name(value.type_name());
+        let catalog = self.catalog.get_or_init(|| Catalog::of(self.engine));
+        if catalog.has_method(&kind, "table") {
+            let table = FnPtr::new("table");
+            let table = table.and_then(|table| table.call::<String>(self.engine, &AST::empty(), (value.clone(),)));
+            if let Ok(text) = table {
+                return Value::Table { kind, text };
+            }
+        }
+        Value::Object { properties: catalog.property_signatures(&kind), kind }
     }
-    scalar(value).or_else(|| own(value)).unwrap_or_else(|| object(value, engine, catalog))
 }
 
 fn scalar(value: &Dynamic) -> Option<Value> {
@@ -94,13 +120,4 @@ fn own(value: &Dynamic) -> Option<Value> {
         return Some(Value::Model(model.clone()));
     }
     value.read_lock::<Chart>().map(|chart| Value::Chart(Box::new(chart.clone())))
-}
-
-fn object(value: &Dynamic, engine: &Engine, catalog: &Catalog) -> Value {
-    let kind = type_name(value.type_name());
-    let table = FnPtr::new("table").and_then(|table| table.call::<String>(engine, &AST::empty(), (value.clone(),)));
-    match table {
-        Ok(text) if catalog.has_method(&kind, "table") => Value::Table { kind, text },
-        _ => Value::Object { properties: catalog.property_signatures(&kind), kind },
-    }
 }
