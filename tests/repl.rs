@@ -144,6 +144,7 @@ impl Terminal {
         }
         let terminal =
             Terminal { socket: format!("lorhai-{name}-{}", std::process::id()), folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir_all(terminal.folder.path().join("hub/models--someone--small-model")).unwrap();
         terminal.start();
         Some(terminal)
     }
@@ -151,7 +152,7 @@ impl Terminal {
     fn start(&self) {
         let cache = self.folder.path().display();
         let command = format!(
-            "env -u TMUX TERM=screen LORHAI_CACHE={cache} {} repl; echo ended with $?; sleep 600",
+            "env -u TMUX TERM=screen LORHAI_CACHE={cache} HF_HUB_CACHE={cache}/hub {} repl; echo ended with $?; sleep 600",
             env!("CARGO_BIN_EXE_lorhai")
         );
         let started = self.tmux(&[
@@ -244,7 +245,11 @@ fn lines_completion_and_history_at_a_terminal() {
     terminal.wait_for("\n5>");
     terminal.enter("m");
     terminal.wait_for("trainable params: ");
-    // Ctrl-C drops the line.
+    // Names of the hub's cache, too. Ctrl-C drops the line.
+    terminal.write("load_model(\"some");
+    terminal.key("Tab");
+    terminal.wait_for("load_model(\"someone/small-model");
+    terminal.key("C-c");
     terminal.write("nonsense(");
     terminal.key("C-c");
     terminal.enter("1 + 2");

@@ -148,3 +148,19 @@ fn try_lock(file: &File) -> std::io::Result<bool> {
         error => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_names_what_it_holds() {
+        let cache = tempfile::tempdir().unwrap();
+        for name in ["models--b--two", "models--a--one", "models--gpt2", "datasets--a--rows", ".locks"] {
+            fs::create_dir(cache.path().join(name)).unwrap();
+        }
+        assert_eq!(cached_names(cache.path(), "models"), ["a/one", "b/two", "gpt2"]);
+        assert_eq!(cached_names(cache.path(), "datasets"), ["a/rows"]);
+        assert!(cached_names(&cache.path().join("nowhere"), "models").is_empty());
+    }
+}

@@ -1,7 +1,7 @@
 //! A chart as text for a terminal: braille dots on a grid of letters, two by four to each.
 //!
-//! Axes, ticks and numbers are chosen as for the other formats; error bars, bands and
-//! annotations have no room here.
+//! Axes, ticks and numbers are chosen as for the other formats; error bars, bands, lines
+//! across and annotations have no room here.
 
 use super::chart::{Axis, Chart, Mark, Ticks};
 use super::clean::{self, Data};
@@ -43,6 +43,8 @@ impl Chart {
             let drawn = series.points.iter().filter(|point| x.holds(point.x) && y.holds(point.y));
             let dots: Vec<(i64, i64)> = drawn.map(|point| panel.dot(x.place(point.x), y.place(point.y))).collect();
             let slot = own.slot.unwrap_or(at);
+            let raw = series.raw.iter().filter(|(at_x, at_y)| x.holds(*at_x) && y.holds(*at_y));
+            raw.for_each(|(at_x, at_y)| panel.set(panel.dot(x.place(*at_x), y.place(*at_y)), FAINT));
             if own.mark != Mark::Points {
                 dots.windows(2).for_each(|pair| panel.line(pair[0], pair[1], slot));
             }
@@ -101,7 +103,13 @@ fn below(ticks: &[(f64, String)], range: &Range, across: usize, margin: usize) -
     [format!("{:margin$} └{}", "", String::from_iter(axis)), format!("{:margin$}  {labels}", "")]
 }
 
+/// In place of a series: the curve before smoothing, of any series.
+const FAINT: usize = usize::MAX;
+
 fn painted(text: &str, slot: usize, colours: bool) -> String {
+    if slot == FAINT {
+        return if colours { format!("\x1b[90m{text}\x1b[0m") } else { text.to_string() };
+    }
     let (red, green, blue) = palette::look(slot).colour.rgb;
     match colours {
         true => format!("\x1b[38;2;{red};{green};{blue}m{text}\x1b[0m"),

@@ -193,10 +193,10 @@ impl Catalog {
         self.named(name).any(|known| known.form == Form::Method && known.receiver() == Some(of))
     }
 
-    /// How the properties of a type are read: `out.loss -> Tensor`.
+    /// How the properties of a type are read: `.loss -> Tensor`.
     pub fn property_signatures(&self, of: &str) -> Vec<String> {
         let getters = self.functions.iter().filter(|known| known.form == Form::Getter && known.receiver() == Some(of));
-        getters.map(Function::signature).collect()
+        getters.map(|getter| format!(".{} -> {}", getter.name, getter.returns)).collect()
     }
 
     /// The properties of a type.
