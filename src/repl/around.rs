@@ -35,10 +35,10 @@ pub fn place(text: &str) -> (usize, Place) {
     match touching.map(|last| (last, last.kind)) {
         Some((last, Kind::Text)) if last.open => {
             words.pop();
-            return (last.start + 1, Place::Text { call: call(&words) });
+            (last.start + 1, Place::Text { call: call(&words) })
         }
-        Some((last, Kind::Comment)) if last.open || last.text.starts_with("//") => return (last.start, Place::Nothing),
-        Some((last, Kind::Number)) => return (last.start, Place::Nothing),
+        Some((last, Kind::Comment)) if last.open || last.text.starts_with("//") => (last.start, Place::Nothing),
+        Some((last, Kind::Number)) => (last.start, Place::Nothing),
         Some((last, Kind::Name | Kind::Keyword)) => {
             words.pop();
             (last.start, of_word(&words))

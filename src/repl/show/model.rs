@@ -75,7 +75,7 @@ fn rows(adapted: &AdaptedModel) -> Vec<Row> {
             }
             Some(_) => {}
             None => {
-                let own = adapter.filter(|_| name.starts_with("lm_head")).map_or(trained, |own| head_share(own));
+                let own = adapter.filter(|_| name.starts_with("lm_head")).map_or(trained, head_share);
                 let row = Row { name: name.trim_end_matches(".weight").to_string(), shape: Some(shape), trained: own };
                 if name.starts_with("model.embed") {
                     before.push(row)
