@@ -1,10 +1,10 @@
-//! The command line: `lorhai run | docs`. Parses, dispatches, and decides the exit code.
+//! The command line: `lorhai run | repl | doctor | docs`. Parses, dispatches, and decides the exit code.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C.
 
 use crate::error::{Error, Result};
 use crate::script::{docs, on_large_stack, Failure, Session};
-use crate::{files, interrupt};
+use crate::{files, interrupt, repl};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ enum Command {
     /// Run a script; with FILE and --help, list the settings of that script.
     #[command(disable_help_flag = true)]
     Run(Run),
+    /// Talk line by line: functions, values and training at a prompt, or through a pipe.
+    Repl(Repl),
     /// Show versions, devices, the dtype chosen for this CPU and why, folders, and what is wrong.
     Doctor,
     /// Write the function reference from the functions themselves.
@@ -53,6 +55,18 @@ struct Run {
     help: bool,
 }
 
+#[derive(clap::Args)]
+struct Repl {
+    /// A script to run first; its variables and functions stay.
+    file: Option<PathBuf>,
+    /// Give a setting of the script a value.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Show no progress.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
@@ -71,6 +85,7 @@ pub fn main() -> i32 {
     };
     match arguments.command {
         Command::Run(run) => run.dispatch(),
+        Command::Repl(repl) => repl.dispatch(),
         Command::Doctor => doctor(),
         Command::Docs { check, out } => reported(write_docs(check, &out).map_err(Failure::from)),
     }
@@ -87,14 +102,31 @@ fn reported(outcome: Result<(), Failure>) -> i32 {
     }
 }
 
+fn listen_for_stop() {
+    if let Err(error) = interrupt::install() {
+        eprintln!("warning: Ctrl-C will end the program at once: {error}");
+    }
+}
+
+impl Repl {
+    fn dispatch(self) -> i32 {
+        listen_for_stop();
+        let code = on_large_stack(|| {
+            let mut session = Session::new();
+            session.set_quiet(self.quiet);
+            self.set.iter().for_each(|(key, value)| session.set(key, value));
+            repl::run(session, self.file.as_deref())
+        });
+        code.unwrap_or_else(|error| reported(Err(error.into())))
+    }
+}
+
 impl Run {
     fn dispatch(self) -> i32 {
         let Some(file) = &self.file else {
             return self.without_file();
         };
-        if let Err(error) = interrupt::install() {
-            eprintln!("warning: Ctrl-C will end the program at once: {error}");
-        }
+        listen_for_stop();
         let outcome = on_large_stack(|| match self.help {
             true => Session::new().help_of_file(file).map(|text| print!("{text}")),
             false => self.run(file),

@@ -16,7 +16,7 @@ const FOUNDATIONS: [&str; 6] = ["error", "files", "interrupt", "native", "random
 const ROOT: [&str; 4] = ["Error", "Kind", "Result", "bail"];
 /// Imports the flow and the foundations.
 const BINDING: &str = "script";
-/// Import what they like; imported by one another only. `repl` is reserved: there is none yet.
+/// Import what they like; imported by one another only.
 const EDGE: [&str; 5] = ["cli", "doctor", "lib", "main", "repl"];
 /// Crates that one folder or file alone may name.
 const CRATES: [(&str, &str); 4] = [("rhai", "script"), ("plotters", "plot"), ("rustyline", "repl"), ("clap", "cli")];

@@ -179,9 +179,8 @@ fn checkpointed_gradients_are_those_of_a_pass_that_keeps_all() {
     let upper = LoraSpec { layers_to_transform: Some(vec![1]), ..specs().remove(1) };
     let specs = [specs(), variants(), vec![upper]].concat();
     let mut adapters = adapters(decoder, specs);
-    for at in 0..adapters.len() {
-        let expected = gradient_alone(decoder, &data, &mut adapters[at], at);
-        let adapter = &mut adapters[at];
+    for (at, adapter) in adapters.iter_mut().enumerate() {
+        let expected = gradient_alone(decoder, &data, adapter, at);
         adapter.parameters.zero_gradients().unwrap();
         let batch = data.batch(&[7 * at as u32, 7 * at as u32 + 1, 7 * at as u32 + 2]).unwrap();
         let labels = predicted_labels(&batch);

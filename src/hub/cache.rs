@@ -121,6 +121,16 @@ impl CachedRepo {
     }
 }
 
+/// The repositories of one kind (`models` or `datasets`) that the cache holds, sorted.
+pub fn cached_names(cache: &Path, kind: &str) -> Vec<String> {
+    let prefix = format!("{kind}--");
+    let entries = fs::read_dir(cache).into_iter().flatten().flatten();
+    let named = |entry: fs::DirEntry| Some(entry.file_name().to_str()?.strip_prefix(&prefix)?.replace("--", "/"));
+    let mut names: Vec<String> = entries.filter_map(named).collect();
+    names.sort();
+    names
+}
+
 /// A held lock; the system frees it however the program ends.
 pub struct Lock {
     _file: File,
@@ -136,5 +146,21 @@ fn try_lock(file: &File) -> std::io::Result<bool> {
     match std::io::Error::last_os_error() {
         error if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
         error => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_names_what_it_holds() {
+        let cache = tempfile::tempdir().unwrap();
+        for name in ["models--b--two", "models--a--one", "models--gpt2", "datasets--a--rows", ".locks"] {
+            fs::create_dir(cache.path().join(name)).unwrap();
+        }
+        assert_eq!(cached_names(cache.path(), "models"), ["a/one", "b/two", "gpt2"]);
+        assert_eq!(cached_names(cache.path(), "datasets"), ["a/rows"]);
+        assert!(cached_names(&cache.path().join("nowhere"), "models").is_empty());
     }
 }

@@ -18,6 +18,7 @@ mod stoppable;
 pub mod tokenizer;
 pub mod weights;
 
+pub use cache::cached_names;
 pub use dataset::{resolve_dataset, DatasetFiles, FORMATS};
 pub use model::{resolve_config, resolve_model, ModelFolder};
 pub use observe::Observer;

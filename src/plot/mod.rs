@@ -42,6 +42,7 @@ pub mod smooth;
 pub mod spectrum;
 mod svg;
 pub mod sweep;
+mod terminal;
 mod thin;
 mod ticks;
 

@@ -179,6 +179,26 @@ impl Catalog {
         found.into_iter().take(6).collect()
     }
 
+    /// All of them, sorted.
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// Those of this name: overloads, and methods of several types.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Function> {
+        self.functions.iter().filter(move |known| known.name == name)
+    }
+
+    pub fn has_method(&self, of: &str, name: &str) -> bool {
+        self.named(name).any(|known| known.form == Form::Method && known.receiver() == Some(of))
+    }
+
+    /// How the properties of a type are read: `.loss -> Tensor`.
+    pub fn property_signatures(&self, of: &str) -> Vec<String> {
+        let getters = self.functions.iter().filter(|known| known.form == Form::Getter && known.receiver() == Some(of));
+        getters.map(|getter| format!(".{} -> {}", getter.name, getter.returns)).collect()
+    }
+
     /// The properties of a type.
     pub fn properties(&self, of: &str) -> Vec<String> {
         let getters = self.functions.iter().filter(|known| known.form == Form::Getter && known.receiver() == Some(of));

@@ -4,7 +4,7 @@
 //! Where it happened is `render`'s; which names are near is looked up in `names`.
 
 use super::convert::from_thrown;
-use super::docs::Catalog;
+use super::docs::{Catalog, Form};
 use super::names;
 use super::render::Place;
 use super::state::State;
@@ -195,6 +195,9 @@ fn unknown_variable(name: &str, around: &Surroundings) -> Error {
         Some(near) => error.with_hint(format!("did you mean `{near}`?")),
         None if around.place.is_some_and(|place| is_assigned(name, place)) => {
             error.with_hint(format!("declare it where it is first given a value: let {name} = …"))
+        }
+        None if Catalog::of(around.engine).named(name).any(|known| known.form == Form::Function) => {
+            error.with_hint(format!("`{name}` is a function: write {name}(…)"))
         }
         None => error,
     }

@@ -30,7 +30,8 @@
 //! | `callback` | script closures as Rust closures |
 //! | `handles` | models, data sets and the like as script values |
 //! | `render`, `explain`, `names` | an error as the user sees it |
-//! | `docs` | the function reference |
+//! | `docs`, `option_list` | the function reference; the options that it lists |
+//! | `interactive`, `value` | a session line by line; a value as plain Rust, to be shown |
 //! | `api/` | the functions themselves, one file per area |
 
 pub mod api;
@@ -43,15 +44,18 @@ mod explain;
 mod guard;
 mod handles;
 mod help;
+mod interactive;
 mod json;
 mod modules;
 mod names;
+mod option_list;
 mod options;
 mod render;
 mod session;
 mod settings;
 mod stack;
 mod state;
+mod value;
 mod values;
 
 /// The script language, for programs that register their own functions.
@@ -60,10 +64,13 @@ pub use rhai;
 pub use callback::Callback;
 pub use convert::RhaiResultOf;
 pub use handles::{register_iterator, Handle};
+pub use interactive::Variable;
 pub use json::{to_dynamic, to_json, to_json_ordered};
+pub use option_list::ListedOption;
 pub use options::Options;
 pub use render::{Failure, Place};
 pub use session::Session;
 pub use stack::on_large_stack;
 pub use state::State;
+pub use value::Value;
 pub use values::{describe, type_name, FromScript, Number};

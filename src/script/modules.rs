@@ -13,16 +13,22 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+#[derive(Clone)]
 pub struct BesideTheScript {
     state: State,
-    loaded: RefCell<HashMap<PathBuf, Rc<Module>>>,
+    loaded: Rc<RefCell<HashMap<PathBuf, Rc<Module>>>>,
     /// The files that are being loaded now, to tell a loop.
-    loading: RefCell<Vec<PathBuf>>,
+    loading: Rc<RefCell<Vec<PathBuf>>>,
 }
 
 impl BesideTheScript {
     pub fn new(state: State) -> Self {
-        BesideTheScript { state, loaded: RefCell::default(), loading: RefCell::default() }
+        BesideTheScript { state, loaded: Rc::default(), loading: Rc::default() }
+    }
+
+    /// Modules are read anew at their next import.
+    pub fn forget(&self) {
+        self.loaded.borrow_mut().clear();
     }
 
     /// The file for `name`, as shown to the user, and its one true path.

@@ -57,7 +57,7 @@ pub fn failure(error: &EvalAltResult, engine: &Engine, scope: &Scope, state: &St
             EvalAltResult::ErrorInModule(path, next, position) => (next, path, "imported".to_string(), position),
             _ => break,
         };
-        calls.push(format!("{call} from {}", spot(&file, *position)));
+        calls.push(format!("{call} from {}", spot(&file, *position, state)));
         if !source.is_empty() {
             file.clone_from(source);
         }
@@ -76,16 +76,18 @@ fn called(function: &str) -> String {
     }
 }
 
-fn spot(file: &str, position: Position) -> String {
-    match (position.line(), position.position()) {
-        (Some(line), Some(column)) => format!("{file}:{line}:{column}"),
-        (Some(line), None) => format!("{file}:{line}"),
-        _ => file.to_string(),
+fn spot(file: &str, position: Position, state: &State) -> String {
+    let Some(line) = position.line() else { return file.to_string() };
+    let (file, line) = state.locate(file, line);
+    match position.position() {
+        Some(column) => format!("{file}:{line}:{column}"),
+        None => format!("{file}:{line}"),
     }
 }
 
 fn place(file: &str, position: Position, state: &State) -> Option<Box<Place>> {
-    let (line, column) = (position.line()?, position.position().unwrap_or(0));
+    let (file, line) = state.locate(file, position.line()?);
+    let (file, column) = (file.as_str(), position.position().unwrap_or(0));
     let place = match (state.line(file, line), state.last_line(file)) {
         // At the end of the script, where no line is to be seen.
         (None, Some((line, text))) => {

@@ -20,9 +20,12 @@ const EXPRESSION_DEPTH: usize = 256;
 /// Runs scripts; variables stay from one run to the next. Open it inside
 /// [`on_large_stack`](super::on_large_stack).
 pub struct Session {
-    engine: Engine,
-    scope: Scope<'static>,
-    state: State,
+    pub(super) engine: Engine,
+    pub(super) scope: Scope<'static>,
+    pub(super) state: State,
+    pub(super) modules: BesideTheScript,
+    /// Those of earlier lines, where a session is used line by line.
+    pub(super) functions: AST,
     printed: Rc<RefCell<String>>,
 }
 
@@ -36,9 +39,10 @@ impl Session {
     pub fn new() -> Self {
         let state = State::default();
         let mut engine = Engine::new();
-        configure(&mut engine, &state);
+        let modules = BesideTheScript::new(state.clone());
+        configure(&mut engine, &state, &modules);
         api::register(&mut engine);
-        Session { engine, scope: Scope::new(), state, printed: Rc::default() }
+        Session { engine, scope: Scope::new(), state, modules, functions: AST::empty(), printed: Rc::default() }
     }
 
     /// The engine, to register functions of your own. A panic in one ends the script with an
@@ -136,19 +140,23 @@ impl Session {
         if let Some((key, _)) = self.state.given().first().filter(|_| help::up_to_args(ast).is_none()) {
             return Err(args::takes_none(key).into());
         }
+        self.eval(ast)
+    }
+
+    pub(super) fn eval(&mut self, ast: &AST) -> Result<Dynamic, Failure> {
         let Session { engine, scope, .. } = self;
         let outcome = guard::catch("script", || engine.eval_ast_with_scope::<Dynamic>(scope, ast));
         outcome.map_err(|error| self.failure(&error))
     }
 
-    fn failure(&self, error: &rhai::EvalAltResult) -> Failure {
+    pub(super) fn failure(&self, error: &rhai::EvalAltResult) -> Failure {
         render::failure(error, &self.engine, &self.scope, &self.state)
     }
 }
 
-fn configure(engine: &mut Engine, state: &State) {
+fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {
     engine.set_default_tag(Dynamic::from(state.clone()));
-    engine.set_module_resolver(BesideTheScript::new(state.clone()));
+    engine.set_module_resolver(modules.clone());
     engine.set_strict_variables(true).set_fail_on_invalid_map_property(true);
     engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
     // No limits on the sizes of values: with one set, every `push` measures the whole array.

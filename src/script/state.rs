@@ -19,6 +19,8 @@ struct Inner {
     script: String,
     folder: Option<PathBuf>,
     sources: HashMap<String, String>,
+    /// The inputs of a conversation, whose lines are numbered on from one to the next.
+    chunks: Vec<Chunk>,
     given: Vec<(String, String)>,
     settings: Option<Map>,
     /// The defaults that the script gave to `args`, and the line it did so in.
@@ -26,6 +28,21 @@ struct Inner {
     describing: bool,
     quiet: bool,
     prints_elsewhere: bool,
+}
+
+/// One input of a conversation.
+struct Chunk {
+    name: String,
+    text: String,
+    /// The number of its first line among the lines of all inputs.
+    first: usize,
+}
+
+impl Chunk {
+    fn next(&self) -> usize {
+        // Errors at the end of a text are placed one line behind it.
+        self.first + self.text.lines().count() + 1
+    }
 }
 
 impl State {
@@ -40,9 +57,12 @@ impl State {
         self.0.borrow().script.clone()
     }
 
-    /// The text of the running script, for records of a run.
+    /// The text of the running script, for records of a run; in a conversation, all of it.
     pub fn source(&self) -> String {
         let inner = self.0.borrow();
+        if !inner.chunks.is_empty() {
+            return inner.chunks.iter().map(|chunk| format!("{}\n", chunk.text.trim_end())).collect();
+        }
         inner.sources.get(&inner.script).cloned().unwrap_or_default()
     }
 
@@ -78,6 +98,29 @@ impl State {
         inner.sources.insert(script.to_string(), source.to_string());
         inner.settings = None;
         inner.declared = None;
+    }
+
+    /// Begins an input of a conversation; gives the number of its first line.
+    pub(super) fn add_chunk(&self, name: &str, text: &str, folder: &Path) -> usize {
+        let mut inner = self.0.borrow_mut();
+        inner.script = name.to_string();
+        inner.folder = Some(folder.to_path_buf());
+        inner.sources.insert(name.to_string(), text.to_string());
+        inner.declared = None;
+        let first = inner.chunks.last().map_or(1, Chunk::next);
+        inner.chunks.push(Chunk { name: name.to_string(), text: text.to_string(), first });
+        first
+    }
+
+    /// The file and line that a line of `file` stands for: in a conversation, `file` is the
+    /// input that runs, and the line that of the input it was written in.
+    pub(super) fn locate(&self, file: &str, line: usize) -> (String, usize) {
+        let inner = self.0.borrow();
+        let chunk = inner.chunks.iter().rev().find(|chunk| chunk.first <= line);
+        match chunk.filter(|_| inner.chunks.iter().any(|chunk| chunk.name == file)) {
+            Some(chunk) => (chunk.name.clone(), line - chunk.first + 1),
+            None => (file.to_string(), line),
+        }
     }
 
     pub(super) fn set_quiet(&self, quiet: bool) {

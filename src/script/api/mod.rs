@@ -4,7 +4,7 @@
 //! its options with their defaults, and an example. `tests/api_docs.rs` runs the example.
 //! A new area: a file here and an entry in [`AREAS`].
 
-mod data;
+pub(super) mod data;
 mod evaluate;
 mod export;
 mod generate;

@@ -1,0 +1,265 @@
+//! A conversation: a session, what was said so far, and what happens with the next input.
+
+use super::commands::{self, Command};
+use super::known::Known;
+use super::show::{self, Protocol, Screen};
+use super::syntax::{words, Kind, Word};
+use super::{documentation, history::History};
+use crate::data::preview::{cut, table, Align};
+use crate::error::{Error, Result};
+use crate::script::{Failure, Session, Value};
+use crate::{files, interrupt};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// What the conversation and the line editor's helper both use.
+pub struct Shared {
+    pub session: RefCell<Session>,
+    pub known: RefCell<Known>,
+}
+
+pub struct Conversation {
+    pub shared: Rc<Shared>,
+    pub screen: Screen,
+    pub history: History,
+    /// The number of the next input.
+    pub number: usize,
+    /// Inputs that ran without an error, for `:save`.
+    kept: Vec<String>,
+    loaded: Vec<PathBuf>,
+    /// How the inputs so far ended, for the exit code of a pipe.
+    pub failed: bool,
+    pub stopped: bool,
+}
+
+/// Does the conversation go on?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    GoesOn,
+    Ends,
+}
+
+impl Conversation {
+    pub fn new(session: Session, at_terminal: bool) -> Conversation {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let colours =
+            at_terminal && variable("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb");
+        let images = Protocol::of_terminal(variable).filter(|_| at_terminal);
+        let known = RefCell::new(Known::of(&session));
+        Conversation {
+            shared: Rc::new(Shared { session: RefCell::new(session), known }),
+            screen: Screen { columns: 80, rows: 24, colours, images },
+            history: if at_terminal { History::open() } else { History::default() },
+            number: 1,
+            kept: Vec::new(),
+            loaded: Vec::new(),
+            failed: false,
+            stopped: false,
+        }
+    }
+
+    /// Runs an input or does a command, and shows what comes of it.
+    pub fn take(&mut self, input: &str) -> Next {
+        interrupt::clear();
+        let outcome = match commands::parse(input) {
+            None if input.trim().is_empty() => return Next::GoesOn,
+            None => self.run(input),
+            Some(Ok(Command::Quit)) => return Next::Ends,
+            Some(command) => command.map_err(Failure::from).and_then(|command| self.execute(command)),
+        };
+        self.number += 1;
+        self.conclude(outcome);
+        Next::GoesOn
+    }
+
+    /// Runs a file as `:load` does.
+    pub fn load(&mut self, file: &Path) {
+        interrupt::clear();
+        let outcome = self.load_file(file);
+        self.conclude(outcome);
+    }
+
+    fn conclude(&mut self, outcome: std::result::Result<(), Failure>) {
+        if let Err(failure) = outcome {
+            eprintln!("{failure}");
+            self.failed = true;
+            self.stopped = failure.stopped();
+        }
+        interrupt::clear();
+        self.shared.known.borrow_mut().refresh(&self.shared.session.borrow());
+    }
+
+    fn run(&mut self, input: &str) -> std::result::Result<(), Failure> {
+        let value = self.shared.session.borrow_mut().run_input(self.number, input)?;
+        self.kept.push(input.trim_end().to_string());
+        if !ends_in_semicolon(input) {
+            self.show(&value);
+        }
+        Ok(())
+    }
+
+    fn show(&self, value: &Value) {
+        if let Some(text) = show::show(value, &self.screen) {
+            println!("{text}");
+        }
+    }
+
+    fn execute(&mut self, command: Command) -> std::result::Result<(), Failure> {
+        match command {
+            Command::Help => print!("{}", commands::help()),
+            Command::Doc(name) => self.document(&name)?,
+            Command::Type(text) => println!("{}", self.shared.session.borrow_mut().type_of(self.number, &text)?),
+            Command::Vars => self.list_variables(),
+            Command::Time(text) => {
+                let start = Instant::now();
+                self.run(&text)?;
+                println!("took {:.3} s", start.elapsed().as_secs_f64());
+            }
+            Command::Load(file) => self.load_file(&file)?,
+            Command::Reload => self.reload()?,
+            Command::Edit => self.edit()?,
+            Command::Save(file) => self.save(&file)?,
+            Command::History(text) => self.list_history(&text),
+            Command::Quit => {}
+        }
+        Ok(())
+    }
+
+    fn document(&self, name: &str) -> Result<()> {
+        let known = self.shared.known.borrow();
+        if let Some(value) = self.shared.session.borrow().variable(name) {
+            println!("variable {name}");
+            self.show(&value);
+            return Ok(());
+        }
+        print!("{}", documentation::of(&known, name, &self.screen)?);
+        Ok(())
+    }
+
+    fn list_variables(&self) {
+        let session = self.shared.session.borrow();
+        let variables = session.variables();
+        if variables.is_empty() {
+            println!("there are no variables yet: let x = 1");
+            return;
+        }
+        let row = |variable: &crate::script::Variable| {
+            let value = session.variable(&variable.name).map(|value| show::summary(&value, self.screen.columns));
+            let constant = if variable.constant { "const " } else { "" };
+            vec![variable.name.clone(), format!("{constant}{}", variable.kind), value.unwrap_or_default()]
+        };
+        let header = ["name", "type", "value"].map(str::to_string).to_vec();
+        let text = table(header, variables.iter().rev().map(row).collect(), &[Align::Left; 3]);
+        text.lines().for_each(|line| println!("{}", cut(line, self.screen.columns)));
+    }
+
+    fn load_file(&mut self, file: &Path) -> std::result::Result<(), Failure> {
+        // Remembered before it runs: a file with a mistake is mended and loaded again.
+        self.loaded.retain(|known| known != file);
+        self.loaded.push(file.to_path_buf());
+        let value = self.shared.session.borrow_mut().load_file(file)?;
+        self.kept.push(format!("// the contents of {}:\n{}", file.display(), files::read_text(file)?.trim_end()));
+        self.show(&value);
+        Ok(())
+    }
+
+    fn reload(&mut self) -> std::result::Result<(), Failure> {
+        if self.loaded.is_empty() {
+            return Err(Error::input("there is no file to load again").with_hint("load one first: :load FILE").into());
+        }
+        self.shared.session.borrow_mut().forget_modules();
+        self.loaded.clone().iter().try_for_each(|file| {
+            println!("loading {}", file.display());
+            self.load_file(file)
+        })
+    }
+
+    /// Lets the user's editor change the last input, and runs what comes back.
+    fn edit(&mut self) -> std::result::Result<(), Failure> {
+        let failed = |error: std::io::Error| Error::new(crate::Kind::File, format!("cannot edit: {error}"));
+        let file = tempfile::Builder::new().prefix("lorhai-").suffix(".rhai").tempfile().map_err(failed)?;
+        let last = self.history.entries().iter().rev().find(|entry| commands::parse(entry).is_none());
+        let before = last.cloned().unwrap_or_default();
+        std::fs::write(file.path(), format!("{before}\n")).map_err(failed)?;
+        let editor =
+            ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "vi".into());
+        // The variable may hold options: `code --wait`.
+        let status = Process::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(file.path()).status();
+        if !status.map_err(failed)?.success() {
+            let message = format!("the editor `{editor}` did not end well: nothing was run");
+            return Err(Error::input(message).with_hint("name yours in the variable EDITOR").into());
+        }
+        let text = files::read_text(file.path())?;
+        if text.trim() == before.trim() {
+            println!("nothing was changed: nothing was run");
+            return Ok(());
+        }
+        println!("{}", text.trim_end());
+        self.history.add(text.trim_end());
+        self.run(&text)
+    }
+
+    fn save(&self, file: &Path) -> Result<()> {
+        if file.exists() {
+            return Err(Error::new(
+                crate::Kind::File,
+                format!("`{}` is there already: nothing was written", file.display()),
+            )
+            .with_hint("choose another name, or remove the file first"));
+        }
+        if self.kept.is_empty() {
+            return Err(Error::input("there is nothing to save: no input has run without an error yet"));
+        }
+        let inputs: String = self.kept.iter().map(|input| as_statement(input)).collect();
+        files::write_whole(file, format!("// Saved from lorhai repl.\n\n{inputs}").as_bytes())?;
+        println!("{} inputs saved to {}", self.kept.len(), file.display());
+        Ok(())
+    }
+
+    fn list_history(&self, text: &str) {
+        const MOST: usize = 30;
+        let found: Vec<(usize, &String)> =
+            self.history.entries().iter().enumerate().filter(|(_, entry)| entry.contains(text)).collect();
+        for (at, entry) in &found[found.len().saturating_sub(MOST)..] {
+            let indented = entry.replace('\n', "\n       ");
+            println!("{:>5}  {indented}", at + 1);
+        }
+    }
+}
+
+/// The last word that is code.
+fn last_word(input: &str) -> Option<Word<'_>> {
+    words(input).into_iter().rev().find(|word| !matches!(word.kind, Kind::Space | Kind::Comment))
+}
+
+/// Such an input is run for what it does, and its value is of no interest.
+fn ends_in_semicolon(input: &str) -> bool {
+    last_word(input).is_some_and(|last| last.text == ";")
+}
+
+/// An input as a part of a script, where statements need a `;` between them.
+fn as_statement(input: &str) -> String {
+    match last_word(input) {
+        Some(last) if last.text != ";" && last.text != "}" => {
+            let (before, behind) = input.split_at(last.end());
+            format!("{before};{behind}\n")
+        }
+        _ => format!("{input}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_become_statements() {
+        assert_eq!(as_statement("let a = 1 // one"), "let a = 1; // one\n");
+        assert_eq!(as_statement("let a = 1;"), "let a = 1;\n");
+        assert_eq!(as_statement("fn f() { 1 }"), "fn f() { 1 }\n");
+        assert_eq!(as_statement("// nothing"), "// nothing\n");
+    }
+}

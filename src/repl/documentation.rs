@@ -1,0 +1,78 @@
+//! `?name`: signature, text, options and example of a function, for a terminal.
+
+use super::around;
+use super::known::Known;
+use super::show::Screen;
+use super::syntax::{words, Kind};
+use crate::error::{Error, Result};
+use crate::script::docs::Function;
+use crate::suggest;
+
+/// All functions, methods and properties of this name; of `owner.name` those of the owner's type.
+pub fn of(known: &Known, name: &str, screen: &Screen) -> Result<String> {
+    let (owner, bare) = name.rsplit_once('.').map_or((None, name), |(owner, bare)| (Some(owner), bare));
+    let bare = bare.split('(').next().unwrap_or(bare);
+    let kind = owner.and_then(|owner| kind_of(known, owner));
+    let fits = |function: &&Function| kind.is_none() || function.receiver() == kind.as_deref();
+    let all = || known.own.iter().chain(known.catalog.named(bare)).filter(|function| function.name == bare);
+    let mut found: Vec<&Function> = all().filter(fits).collect();
+    if found.is_empty() {
+        found = all().collect();
+    }
+    if found.is_empty() {
+        return Err(unknown(known, bare));
+    }
+    Ok(found.iter().map(|function| page(function, screen)).collect::<Vec<_>>().join("\n"))
+}
+
+fn kind_of(known: &Known, owner: &str) -> Option<String> {
+    let words: Vec<_> = words(owner).into_iter().filter(|word| word.kind != Kind::Space).collect();
+    Some(known.typed(&around::chain(&words)?)?.kind)
+}
+
+fn unknown(known: &Known, name: &str) -> Error {
+    let error = Error::input(format!("there is no function, method or variable called `{name}`"));
+    let own = known.own.iter().map(|function| function.name.as_str());
+    let variables = known.variables.iter().map(|variable| variable.name.as_str());
+    match suggest::nearest(name, known.catalog.names().chain(own).chain(variables)) {
+        Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+        None => error.with_hint("write ? and the beginning of a name, then press Tab"),
+    }
+}
+
+/// Code blocks are indented instead of fenced.
+fn page(function: &Function, screen: &Screen) -> String {
+    let signature = function.signature();
+    let mut text = if screen.colours { format!("\x1b[1m{signature}\x1b[0m\n") } else { format!("{signature}\n") };
+    let mut in_code = false;
+    for line in function.doc.trim().lines() {
+        match line.starts_with("```") {
+            true => in_code = !in_code,
+            false if line.is_empty() => text.push('\n'),
+            // Headings of the language's own documentation.
+            false if line.starts_with('#') => text.push_str(&format!("  {}:\n", line.trim_start_matches(['#', ' ']))),
+            false => text.push_str(&format!("{}{line}\n", if in_code { "      " } else { "  " })),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::complete::tests::known;
+    use super::super::show::Screen;
+
+    #[test]
+    fn documentation_of_functions_methods_and_own_ones() {
+        let known = known(&["/// Twice as much.\nfn twice(x) { 2 * x }", "let t = tensor([1.0]);"]);
+        let screen = Screen { columns: 80, rows: 24, colours: false, images: None };
+        let of = |name: &str| super::of(&known, name, &screen).map_err(|error| error.to_string());
+        let page = of("lr_schedule").unwrap();
+        assert!(page.starts_with("lr_schedule(name: string, options: map) -> Schedule\n  A learning-rate"), "{page}");
+        assert!(page.contains("\n      let cosine = ") && !page.contains("```"), "{page}");
+        assert_eq!(of("twice").unwrap(), "twice(x)\n  Twice as much.\n");
+        assert!(of("t.sum").unwrap().lines().next().unwrap().starts_with("tensor.sum("));
+        let error = super::of(&known, "trian", &screen).unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("did you mean `train`?"));
+    }
+}

@@ -1,0 +1,96 @@
+//! Charts as images inside the terminal, where it says that it takes them: the protocols of
+//! kitty (graphics protocol) and iTerm2 (inline images).
+
+use crate::plot::Chart;
+use crate::Result;
+
+/// How a terminal takes images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Kitty,
+    Iterm,
+}
+
+impl Protocol {
+    /// What the terminal says of itself; `variable` gives environment variables.
+    pub fn of_terminal(variable: impl Fn(&str) -> Option<String>) -> Option<Protocol> {
+        let says = |name: &str, wanted: &str| variable(name).is_some_and(|value| value == wanted);
+        // A multiplexer passes neither on.
+        if variable("TMUX").is_some() || variable("STY").is_some() {
+            return None;
+        }
+        let kitty =
+            variable("KITTY_WINDOW_ID").is_some() || says("TERM", "xterm-kitty") || says("TERM_PROGRAM", "ghostty");
+        let iterm = says("TERM_PROGRAM", "iTerm.app") || says("TERM_PROGRAM", "WezTerm");
+        match (kitty, iterm) {
+            (true, _) => Some(Protocol::Kitty),
+            (_, true) => Some(Protocol::Iterm),
+            _ => None,
+        }
+    }
+}
+
+/// The chart as the letters that make the terminal draw it.
+pub fn of(chart: &Chart, protocol: Protocol) -> Result<String> {
+    let png = chart.to_png(chart.width, chart.height, 1.0)?;
+    let data = base64(&png);
+    Ok(match protocol {
+        Protocol::Kitty => kitty(&data),
+        Protocol::Iterm => format!("\x1b]1337;File=inline=1;size={}:{data}\x07\n", png.len()),
+    })
+}
+
+/// In pieces of at most 4096 letters; all but the last say that more follows.
+fn kitty(data: &str) -> String {
+    const PIECE: usize = 4096;
+    let pieces = data.len().div_ceil(PIECE);
+    let piece = |(at, text): (usize, &[u8])| {
+        let control = if at == 0 { "f=100,a=T," } else { "" };
+        let more = u8::from(at + 1 < pieces);
+        format!("\x1b_G{control}m={more};{}\x1b\\", String::from_utf8_lossy(text))
+    };
+    data.as_bytes().chunks(PIECE).enumerate().map(piece).collect::<String>() + "\n"
+}
+
+/// RFC 4648.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
+        let all = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for at in 0..4 {
+            let letter = LETTERS[(all >> (18 - 6 * at) & 63) as usize];
+            text.push(if at <= three.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_as_in_the_rfc() {
+        let pairs = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        pairs.iter().for_each(|(plain, coded)| assert_eq!(base64(plain.as_bytes()), *coded));
+    }
+
+    #[test]
+    fn kitty_takes_pieces() {
+        let text = kitty(&"A".repeat(5000));
+        assert!(text.starts_with("\x1b_Gf=100,a=T,m=1;AAAA") && text.contains("\x1b_Gm=0;"), "{text}");
+    }
+
+    #[test]
+    fn terminals_say_what_they_take() {
+        let of = |pairs: &[(&str, &str)]| {
+            Protocol::of_terminal(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string()))
+        };
+        assert_eq!(of(&[("TERM", "xterm-kitty")]), Some(Protocol::Kitty));
+        assert_eq!(of(&[("TERM_PROGRAM", "iTerm.app")]), Some(Protocol::Iterm));
+        assert_eq!(of(&[("TERM", "xterm-kitty"), ("TMUX", "1")]), None);
+        assert_eq!(of(&[("TERM", "xterm-256color")]), None);
+    }
+}

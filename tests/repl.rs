@@ -1,0 +1,309 @@
+//! `lorhai repl`: inputs through a pipe, and a session at a terminal, which tmux stands in for.
+//! The latter is skipped where tmux is missing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+struct Told {
+    code: Option<i32>,
+    output: String,
+    errors: String,
+}
+
+fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_lorhai"));
+    program.current_dir(env!("CARGO_MANIFEST_DIR"));
+    program
+}
+
+/// What the program says to inputs through a pipe.
+fn piped(arguments: &[&str], input: &str) -> Told {
+    let mut program = program();
+    program.arg("repl").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = program.spawn().unwrap();
+    // A program that ends early closes the pipe.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let told = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Told { code: told.status.code(), output: text(told.stdout), errors: text(told.stderr) }
+}
+
+#[test]
+fn a_pipe_shows_prints_and_values_alone() {
+    let told = piped(&[], "print(1 + 1)");
+    assert_eq!((told.code, told.output.as_str(), told.errors.as_str()), (Some(0), "2\n", ""));
+    let told = piped(&[], "let x = 20;\nfn twice(x) {\n\n  x * 2\n}\ntwice(x)\ntwice(x);\n");
+    assert_eq!((told.code, told.output.as_str(), told.errors.as_str()), (Some(0), "40\n", ""));
+    let told = piped(&[], "");
+    assert_eq!((told.code, told.output.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn an_error_costs_its_input_alone_and_shows_its_place() {
+    let told = piped(&[], "let x = 1;\nfn f(y) {\n  y.nope\n}\nf(x)\nx += 1; bad(); x += 100;\nx\n");
+    assert_eq!((told.code, told.output.as_str()), (Some(1), "2\n"));
+    let place = "error: unknown property `nope` of int\n --> input 2:2:5\n  |\n2 |   y.nope\n  |     ^\n";
+    assert!(told.errors.starts_with(place), "{}", told.errors);
+    assert!(told.errors.contains("  = `f` called from input 3:1:1\n"), "{}", told.errors);
+    assert!(told.errors.contains("error: unknown function `bad()`\n --> input 4:1:9\n"), "{}", told.errors);
+}
+
+#[test]
+fn what_ends_too_early_is_told_at_the_end() {
+    let told = piped(&[], "let x = 2;\nprint(x\n");
+    assert_eq!((told.code, told.output.as_str()), (Some(1), ""));
+    assert!(told.errors.contains("input 2:"), "{}", told.errors);
+}
+
+#[test]
+fn functions_and_closures_of_earlier_inputs_keep_working() {
+    let inputs = "fn one() { 1 }\nlet f = |x| one() + x;\nlet g = |x| f.call(x) * 10;\ng.call(4)\n\
+                  fn one() { 2 }\ng.call(4)\nlet n = 0;\nlet count = || { n += 1; n };\ncount.call();\ncount.call()\nn\n";
+    let told = piped(&[], inputs);
+    assert_eq!((told.code, told.output.as_str(), told.errors.as_str()), (Some(0), "50\n60\n2\n2\n", ""));
+}
+
+#[test]
+fn files_are_loaded_and_reloaded_with_their_imports() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("common.rhai", "fn factor() { 2 }");
+    write("start.rhai", "// Start.\nimport \"common\" as c;\nlet cfg = args(#{ x: 1 });\nfn scaled(v) {\n    v.nope()\n}\ncfg.x * c::factor()\n");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let saved = path("saved.rhai");
+    let inputs = format!("cfg.x\nscaled(1)\n:save {saved}\n:save {saved}\n:reload\n");
+    let told = piped(&[&path("start.rhai"), "--set", "x=21"], &inputs);
+    assert_eq!(told.code, Some(1));
+    assert_eq!(told.output, format!("42\n21\n2 inputs saved to {saved}\nloading {0}\n42\n", path("start.rhai")));
+    assert!(told.errors.contains(&format!(" --> {}:5:7\n", path("start.rhai"))), "{}", told.errors);
+    assert!(told.errors.contains("is there already: nothing was written"), "{}", told.errors);
+    let script = std::fs::read_to_string(&saved).unwrap();
+    assert!(script.contains("fn scaled(v)") && script.ends_with("\ncfg.x;\n"), "{script}");
+    // A module is there for later inputs too.
+    let inputs = "import \"common\" as c;\nc::factor()\nlet f = || c::factor() + 1;\nf.call()\n";
+    let mut program = program();
+    let mut child =
+        program.current_dir(folder.path()).arg("repl").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(inputs.as_bytes()).unwrap();
+    assert_eq!(String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap(), "2\n3\n");
+}
+
+#[test]
+fn wrong_commands_say_what_to_write() {
+    for (input, expected) in [
+        (":laod x.rhai", "error: unknown command `:laod`\n  = hint: did you mean `:load`?\n"),
+        (":load", "error: :load: expected FILE, found nothing\n  = hint: :load FILE: run a script here; its variables and functions stay\n"),
+        (":load nope.rhai", "error: cannot read `nope.rhai`: No such file or directory (os error 2)\n"),
+        (":vars all", "error: :vars: expected nothing behind the command, found `all`\n"),
+        (":reload", "error: there is no file to load again\n  = hint: load one first: :load FILE\n"),
+        (":save x.rhai", "error: there is nothing to save: no input has run without an error yet\n"),
+        ("?trian", "error: there is no function, method or variable called `trian`\n  = hint: did you mean `train`?\n"),
+        ("train", "error: unknown variable `train`\n --> input 1:1:1\n  |\n1 | train\n  | ^\n  = hint: `train` is a function: write train(…)\n"),
+        (":type nope", "error: unknown variable `nope`\n --> input 1:1:9\n"),
+    ] {
+        let told = piped(&[], input);
+        assert_eq!(told.code, Some(1), "{input}");
+        assert!(told.errors.starts_with(expected), "{input}:\n{}", told.errors);
+    }
+}
+
+#[test]
+fn commands_answer() {
+    let told = piped(
+        &[],
+        "let t = tensor([1.0, 3.0]);\n:type t.sum()\n:vars\n?lr_schedule\n:time t.sum().item()\n:quit\nnever(",
+    );
+    assert_eq!((told.code, told.errors.as_str()), (Some(0), ""));
+    assert!(told.output.starts_with("Tensor\nname  type    value\n"), "{}", told.output);
+    for part in [
+        "\nt     Tensor  Tensor [2] f32 cpu\n",
+        "lr_schedule(name: string, options: map) -> Schedule\n",
+        "\n4.0\ntook 0.",
+    ] {
+        assert!(told.output.contains(part), "{part}:\n{}", told.output);
+    }
+}
+
+/// A terminal of its own with the program in it.
+struct Terminal {
+    socket: String,
+    folder: tempfile::TempDir,
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Terminal {
+    /// `None` where tmux is missing.
+    fn open(name: &str) -> Option<Terminal> {
+        if Command::new("tmux").arg("-V").output().is_err() {
+            println!("skipped: no tmux");
+            return None;
+        }
+        let terminal =
+            Terminal { socket: format!("lorhai-{name}-{}", std::process::id()), folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir_all(terminal.folder.path().join("hub/models--someone--small-model")).unwrap();
+        terminal.start();
+        Some(terminal)
+    }
+
+    fn start(&self) {
+        let cache = self.folder.path().display();
+        let command = format!(
+            "env -u TMUX TERM=screen LORHAI_CACHE={cache} HF_HUB_CACHE={cache}/hub {} repl; echo ended with $?; sleep 600",
+            env!("CARGO_BIN_EXE_lorhai")
+        );
+        let started = self.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "90",
+            "-y",
+            "60",
+            "-c",
+            env!("CARGO_MANIFEST_DIR"),
+            &command,
+        ]);
+        assert!(started.0, "tmux does not start");
+        self.wait_for("1>");
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> (bool, String) {
+        let told = Command::new("tmux").args(["-u", "-L", &self.socket]).args(arguments).output().unwrap();
+        (told.status.success(), String::from_utf8_lossy(&told.stdout).into_owned())
+    }
+
+    fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-t", "0"]).1.trim_end().to_string()
+    }
+
+    fn key(&self, name: &str) {
+        self.tmux(&["send-keys", "-t", "0", name]);
+    }
+
+    /// Types letters; tmux takes a `;` at the end for its own.
+    fn write(&self, text: &str) {
+        let text = text.strip_suffix(';').map_or(text.to_string(), |text| format!("{text}\\;"));
+        self.tmux(&["send-keys", "-t", "0", "-l", "--", &text]);
+    }
+
+    fn enter(&self, text: &str) {
+        self.write(text);
+        self.key("Enter");
+    }
+
+    /// Waits until the screen shows `part`, and gives the screen.
+    fn wait_for(&self, part: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let screen = self.screen();
+            if screen.contains(part) {
+                return screen;
+            }
+            assert!(start.elapsed() < PATIENCE, "waited for `{part}`, found:\n{screen}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.tmux(&["kill-server"]);
+    }
+}
+
+#[test]
+fn lines_completion_and_history_at_a_terminal() {
+    let Some(terminal) = Terminal::open("lines") else { return };
+    // A function over several lines.
+    terminal.enter("fn twice(x) {");
+    terminal.enter("x * 2");
+    terminal.enter("}");
+    terminal.wait_for("2>");
+    terminal.enter("twice(21)");
+    terminal.wait_for("\n42\n3>");
+    // Tab completes functions, paths in texts, members by type, keys of options.
+    terminal.write("let m = load_m");
+    terminal.key("Tab");
+    terminal.wait_for("load_model(");
+    terminal.write("\"scripts/ti");
+    terminal.key("Tab");
+    terminal.wait_for("scripts/tiny/");
+    terminal.enter("\");");
+    terminal.wait_for("\n4>");
+    terminal.write("m.add_l");
+    terminal.key("Tab");
+    terminal.wait_for("m.add_lora(");
+    terminal.write("#{ target");
+    terminal.key("Tab");
+    terminal.wait_for("#{ target_modules: ");
+    terminal.enter("\"all-linear\" });");
+    terminal.wait_for("\n5>");
+    terminal.enter("m");
+    terminal.wait_for("trainable params: ");
+    // Names of the hub's cache, too. Ctrl-C drops the line.
+    terminal.write("load_model(\"some");
+    terminal.key("Tab");
+    terminal.wait_for("load_model(\"someone/small-model");
+    terminal.key("C-c");
+    terminal.write("nonsense(");
+    terminal.key("C-c");
+    terminal.enter("1 + 2");
+    terminal.wait_for("\n3\n7>");
+    terminal.key("C-d");
+    terminal.wait_for("ended with 0");
+    // The next conversation knows the inputs of this one.
+    terminal.tmux(&["kill-session"]);
+    std::thread::sleep(Duration::from_millis(500));
+    terminal.start();
+    terminal.key("C-r");
+    terminal.write("twice(2");
+    terminal.wait_for("twice(21)");
+    terminal.key("C-g");
+    terminal.key("Up");
+    terminal.wait_for("1> 1 + 2");
+    terminal.key("Enter");
+    terminal.wait_for("\n3\n2>");
+    terminal.enter(":history load_m");
+    terminal.wait_for("let m = load_model(\"scripts/tiny/\");");
+}
+
+#[test]
+fn a_stopped_training_leaves_everything_usable() {
+    let Some(terminal) = Terminal::open("stop") else { return };
+    terminal.enter("let m = load_model(\"scripts/tiny\", #{ dtype: \"f32\", device: \"cpu\" });");
+    terminal.enter("m.add_lora(#{ r: 4 });");
+    terminal.enter("let d = load_dataset(\"scripts/tiny/train.jsonl\").tokenize(m, #{});");
+    terminal.wait_for("4>");
+    terminal.enter("let before = evaluate(m, d, #{}).loss;");
+    terminal.wait_for("5>");
+    terminal.enter("train(m, d, #{ steps: 1000000, batch: 4, lr: 1e-3 })");
+    terminal.wait_for("loss ");
+    std::thread::sleep(Duration::from_secs(2));
+    let stopped = Instant::now();
+    terminal.key("C-c");
+    let screen = terminal.wait_for("stopped: ");
+    assert!(stopped.elapsed() < Duration::from_secs(5), "stopping took {:?}", stopped.elapsed());
+    terminal.wait_for("6>");
+    assert!(screen.contains("--> input 5:1:1"), "{screen}");
+    // What was trained so far is there, and training goes on from it.
+    terminal.enter("evaluate(m, d, #{}).loss < before");
+    terminal.wait_for("\ntrue\n7>");
+    terminal.enter("train(m, d, #{ steps: 3, batch: 4 }).steps");
+    terminal.wait_for("\n3\n8>");
+    // A loop of one's own is stopped the same way; the optimizer stays.
+    terminal.enter("let opt = adamw(m, #{}); let n = 0;");
+    terminal.wait_for("9>");
+    terminal.enter("loop { for b in d.batches(#{ size: 2 }) { m.forward(b).loss.backward(); opt.step(); opt.zero_grad(); n += 1; } }");
+    std::thread::sleep(Duration::from_secs(2));
+    terminal.key("C-c");
+    terminal.wait_for("10>");
+    terminal.enter("opt.step(); n > 0");
+    terminal.wait_for("\ntrue\n11>");
+    terminal.enter(":quit");
+    terminal.wait_for("ended with 0");
+}
