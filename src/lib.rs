@@ -32,6 +32,7 @@ pub mod train;
 // The edge.
 pub mod cli;
 pub mod doctor;
+pub mod runs;
 pub mod script;
 
 pub use error::{Error, Kind, Result};

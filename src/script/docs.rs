@@ -179,6 +179,11 @@ impl Catalog {
         found.into_iter().take(6).collect()
     }
 
+    /// Those of this name: overloads, and methods of several types.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Function> {
+        self.functions.iter().filter(move |known| known.name == name)
+    }
+
     /// The properties of a type.
     pub fn properties(&self, of: &str) -> Vec<String> {
         let getters = self.functions.iter().filter(|known| known.form == Form::Getter && known.receiver() == Some(of));

@@ -30,12 +30,14 @@
 //! | `callback` | script closures as Rust closures |
 //! | `handles` | models, data sets and the like as script values |
 //! | `render`, `explain`, `names` | an error as the user sees it |
-//! | `docs` | the function reference |
+//! | `docs`, `option_list` | the function reference; the options that it lists |
+//! | `check`, `check/` | what is wrong with a script, found without running it |
 //! | `api/` | the functions themselves, one file per area |
 
 pub mod api;
 mod args;
 mod callback;
+mod check;
 mod convert;
 pub mod docs;
 mod downloads;
@@ -46,6 +48,7 @@ mod help;
 mod json;
 mod modules;
 mod names;
+mod option_list;
 mod options;
 mod render;
 mod session;
@@ -61,6 +64,7 @@ pub use callback::Callback;
 pub use convert::RhaiResultOf;
 pub use handles::{register_iterator, Handle};
 pub use json::{to_dynamic, to_json, to_json_ordered};
+pub use option_list::ListedOption;
 pub use options::Options;
 pub use render::{Failure, Place};
 pub use session::Session;

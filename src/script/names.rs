@@ -6,7 +6,6 @@ use rhai::{Dynamic, Engine, Scope, Token};
 /// Variables: names after `let`, `const`, `for`, `as`, and between the bars of a closure.
 pub fn variables(engine: &Engine, source: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    let declares = |token: &Token| matches!(token, Token::Let | Token::Const | Token::For | Token::As | Token::Pipe);
     let found = pairs(engine, source, |before, after| match (before, after) {
         (before, Token::Identifier(name)) if declares(before) => Some(name.to_string()),
         (Token::Identifier(name), Token::Pipe) => Some(name.to_string()),
@@ -18,6 +17,26 @@ pub fn variables(engine: &Engine, source: &str) -> Vec<String> {
         }
     }
     names
+}
+
+/// How often the text declares a variable of this name, as parameter of a function too.
+pub fn declarations(engine: &Engine, source: &str, name: &str) -> usize {
+    let is = |token: &Token| matches!(token, Token::Identifier(found) if found.as_str() == name);
+    let declared = pairs(engine, source, |before, after| (declares(before) && is(after)).then(String::new));
+    let inputs = [source];
+    let tokens: Vec<Token> =
+        engine.lex(&inputs).0.map(|(token, _)| token).take_while(|token| *token != Token::EOF).collect();
+    declared.len() + tokens.split(|token| *token == Token::Fn).skip(1).filter(|rest| has_parameter(rest, is)).count()
+}
+
+/// `rest` begins behind `fn`.
+fn has_parameter(rest: &[Token], is: impl Fn(&Token) -> bool) -> bool {
+    rest.iter().take_while(|token| **token != Token::RightParen).skip(1).any(is)
+}
+
+/// Does a variable's name stand behind it?
+fn declares(token: &Token) -> bool {
+    matches!(token, Token::Let | Token::Const | Token::For | Token::As | Token::Pipe)
 }
 
 /// Functions: names after `fn`.
