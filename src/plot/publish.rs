@@ -68,7 +68,7 @@ pub fn publish_again(out: &Path) -> Result<Vec<PathBuf>> {
 fn read_about(out: &Path) -> Result<About> {
     let path = out.join(ABOUT);
     if !path.exists() {
-        let title = format!("Sweep in {}", out.display());
+        let title = format!("Sweep {}", out.file_name().unwrap_or(out.as_os_str()).display());
         return Ok(About { title, ..About::default() });
     }
     serde_json::from_value(files::read_json(&path)?).map_err(|error| {

@@ -189,8 +189,8 @@ fn ours<'k>(known: &'k [String], name: &str) -> Option<&'k str> {
 
 fn unknown_option(function: &str, path: &[String], key: &Ident, known: &[String]) -> Problem {
     let full: Vec<&str> = path.iter().map(String::as_str).chain([key.name.as_str()]).collect();
-    let error = Error::input(format!("{function}: unknown option `{}`", full.join(".")))
-        .with_hint(hint(&key.name, known));
+    let error =
+        Error::input(format!("{function}: unknown option `{}`", full.join("."))).with_hint(hint(&key.name, known));
     Problem { error, position: key.pos }
 }
 
