@@ -291,6 +291,10 @@ pub fn must_be_sweep(out: &Path) -> Result<()> {
         Some(_) => Ok(()),
         None if Mark::of(out).is_some() => bail!(Kind::Input, "`{}` is a single run: expected a sweep", out.display();
             hint: "charts of single runs: `lorhai compare A B --chart FILE`"),
-        None => Ok(()),
+        None if out.is_dir() => {
+            bail!(Kind::File, "`{}` is not a sweep's folder: expected `{SWEEP}` in it", out.display();
+            hint: "`lorhai runs FOLDER` lists the runs and sweeps below a folder")
+        }
+        None => must_be_folder(out),
     }
 }

@@ -64,8 +64,8 @@ struct Known<'a> {
     catalog: Catalog,
     /// How many values each native function takes, a method's own value among them.
     natives: HashMap<String, BTreeSet<usize>>,
-    /// How many values each function of the script takes between its brackets.
-    own: HashMap<String, BTreeSet<usize>>,
+    /// The parameters of each function of the script: what it takes between its brackets.
+    own: HashMap<String, Vec<Vec<String>>>,
     /// Keys of maps: `map.key(…)` calls a closure that the map holds.
     keys: HashSet<String>,
 }
@@ -78,9 +78,11 @@ impl<'a> Known<'a> {
         for (name, count) in engine.collect_fn_metadata(None, counted, true) {
             natives.entry(name).or_default().insert(count);
         }
-        let mut own: HashMap<String, BTreeSet<usize>> = HashMap::new();
+        let mut own: HashMap<String, Vec<Vec<String>>> = HashMap::new();
         for function in ast.iter_functions() {
-            own.entry(function.name.to_string()).or_default().insert(function.params.len());
+            own.entry(function.name.to_string())
+                .or_default()
+                .push(function.params.iter().map(|name| name.to_string()).collect());
         }
         Known { engine, state, catalog: Catalog::of(engine), natives, own, keys: keys(ast) }
     }
@@ -88,7 +90,7 @@ impl<'a> Known<'a> {
     fn judge(&self, call: &Call) -> Vec<Problem> {
         let own = self.own.get(call.name());
         let natives = self.natives.get(call.name());
-        let is_own = own.is_some_and(|takes| takes.contains(&call.called.args.len()));
+        let is_own = own.is_some_and(|all| all.iter().any(|one| one.len() == call.called.args.len()));
         let is_native = natives.is_some_and(|takes| takes.contains(&call.values()));
         let problem = |error| vec![Problem { error, position: call.position }];
         match (is_own, is_native) {
@@ -108,17 +110,16 @@ impl<'a> Known<'a> {
     fn wrong_count(&self, call: &Call) -> Error {
         let name = call.name();
         // Between the brackets: a method's own value stands left of the dot.
-        let own = self.own.get(name).into_iter().flatten().copied();
+        let own = self.own.get(name).into_iter().flatten().map(Vec::len);
         let natives = self.natives.get(name).into_iter().flatten();
         let natives = natives.filter_map(|takes| takes.checked_sub(usize::from(call.is_method)));
         let takes: BTreeSet<usize> = own.chain(natives).collect();
         let found = call.called.args.len();
         let plural = if takes.iter().all(|count| *count == 1) { "argument" } else { "arguments" };
         let error = Error::input(format!("`{name}`: expected {} {plural}, found {found}", counts(&takes)));
-        match self.catalog.signatures(name) {
-            known if known.is_empty() => error.with_hint("see where the script defines it by `fn`"),
-            known => error.with_hint(format!("there is\n{}", known.join("\n"))),
-        }
+        let own = self.own.get(name).into_iter().flatten().map(|names| format!("fn {name}({})", names.join(", ")));
+        let known: Vec<String> = own.chain(self.catalog.signatures(name)).collect();
+        error.with_hint(format!("there is\n{}", known.join("\n")))
     }
 
     /// In the map that is written out as the last argument.
