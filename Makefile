@@ -9,11 +9,13 @@ PROGRAM = target/release/lorhai
 # The program stands at target/release/lorhai, wherever the caller's cargo builds otherwise.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup build sweep test format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
+.PHONY: help setup build install dist sweep test format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
 	@echo "make build     build $(PROGRAM)"
+	@echo "make install   put it with its libtorch below PREFIX (~/.local), for good"
+	@echo "make dist      the same as an archive for other machines, below dist/"
 	@echo "make sweep     the LoRA rank sweep on the model in scripts/tiny, into runs/rank-sweep"
 	@echo "make test      formatting, lints, all tests, and whether the reference is up to date"
 	@echo "make gpu-test  the tests and one sweep on a CUDA device"
@@ -27,6 +29,16 @@ setup:
 
 build: setup
 	cargo build $(CARGO_FLAGS)
+
+# The commit goes into `lorhai --version`; elsewhere it would mean a new build at each commit.
+PREFIX ?= $(HOME)/.local
+install dist: export LORHAI_COMMIT = $(shell git describe --always --dirty 2>/dev/null)
+
+install: build
+	@$(PYTHON) .cargo/place.py "$(PREFIX)"
+
+dist: build
+	@$(PYTHON) .cargo/place.py --archive dist
 
 sweep: build
 	$(PROGRAM) run scripts/rank_sweep.rhai

@@ -12,6 +12,7 @@ fn main() {
     let Ok(libtorch) = env::var("LIBTORCH") else {
         panic!("LIBTORCH is not set: run `make setup` once, then build from this folder");
     };
+    println!("cargo:rustc-env=LORHAI_TARGET={}", env::var("TARGET").unwrap_or_default());
     give_run_path(Path::new(&libtorch));
     println!("cargo:rerun-if-changed={NATIVE}");
     compile_loops();
@@ -24,6 +25,9 @@ fn give_run_path(libtorch: &Path) {
     println!("cargo:rerun-if-changed={}", runpath.display());
     match fs::read_to_string(&runpath) {
         Ok(folder) => {
+            // Where `make install` and `make dist` put libtorch: looked into first, so that a
+            // copied program does not depend on the folder that it was built with.
+            println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/lorhai/torch/lib");
             println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder.trim());
             println!("cargo:rustc-env=LORHAI_LIBTORCH_RUNPATH={}", folder.trim());
         }

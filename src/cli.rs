@@ -1,24 +1,48 @@
-//! The command line: `lorhai run | repl | doctor | docs`. Parses, dispatches, and decides the exit code.
+//! The command line: `lorhai run`, `check`, `runs` and so on. Parses, dispatches, and decides the exit code.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C.
 
 use crate::error::{Error, Result};
 use crate::script::{docs, on_large_stack, Failure, Session};
-use crate::{files, interrupt, repl};
+use crate::{files, interrupt, repl, runs};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 const FAILED: i32 = 1;
 const WRONG_USE: i32 = 2;
 
 /// LoRA fine-tuning experiments as short Rhai scripts, on libtorch.
 #[derive(Parser)]
-#[command(name = "lorhai", version)]
+#[command(name = "lorhai", version = VERSION.as_str(), after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// Version, target, libtorch, and the commit where `make install` or `make dist` gave it.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let libtorch = env!("LORHAI_LIBTORCH_VERSION");
+    let build = match option_env!("LORHAI_COMMIT") {
+        Some(commit) if !commit.is_empty() => format!("commit {commit}, {}", env!("LORHAI_TARGET")),
+        _ => env!("LORHAI_TARGET").to_string(),
+    };
+    format!("{} (libtorch {libtorch}; {build})", env!("CARGO_PKG_VERSION"))
+});
+
+const EXAMPLES: &str = "\
+Examples:
+  lorhai run scripts/rank_sweep.rhai --help          the settings of a script
+  lorhai run scripts/rank_sweep.rhai --set steps=50  run it with one of them changed
+  lorhai check my.rhai                               what is wrong with it, in a moment
+  lorhai runs                                        what was run, and how it went
+  lorhai show runs/rank-sweep                        the table of a sweep
+  lorhai compare runs/a runs/b --chart both.svg      two runs side by side
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C.
+Variables:  HF_TOKEN, HF_HOME and HF_HUB_OFFLINE as for Python; LORHAI_CACHE, a folder for what can be made again.
+Every function: docs/reference.md. What this machine offers: `lorhai doctor`.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -27,6 +51,45 @@ enum Command {
     Run(Run),
     /// Talk line by line: functions, values and training at a prompt, or through a pipe.
     Repl(Repl),
+    /// Tell what is wrong with a script, without running it.
+    ///
+    /// Finds errors of the grammar, unknown variables and functions, wrong numbers of arguments,
+    /// options that a function does not have, and settings of args(#{ … }) that nothing uses. What
+    /// depends on values (files, columns, types) only a run can tell. Fails if anything is wrong.
+    Check {
+        /// The script.
+        file: PathBuf,
+    },
+    /// List past runs and sweeps: status, best metric, when.
+    Runs {
+        /// Where to look, with the folders in it.
+        #[arg(default_value = "runs")]
+        folder: PathBuf,
+    },
+    /// Show one run: its settings, results and files; of a sweep its table.
+    Show {
+        /// The `out` of a run or sweep, or the folder of a trial.
+        run: PathBuf,
+    },
+    /// Show in what two runs or trials differ: settings and results, side by side.
+    Compare {
+        /// The folder of a run or trial.
+        first: PathBuf,
+        /// The folder of another.
+        second: PathBuf,
+        /// Draw the losses of both into a file (.svg or .png).
+        #[arg(long, value_name = "FILE")]
+        chart: Option<PathBuf>,
+    },
+    /// Make charts and report of a sweep again from its folder, without training.
+    Report {
+        /// The `out` of the sweep.
+        out: PathBuf,
+    },
+    /// Print what a shell needs to complete `lorhai`'s commands and options.
+    ///
+    /// For bash: lorhai completions bash > ~/.local/share/bash-completion/completions/lorhai
+    Completions { shell: clap_complete::Shell },
     /// Show versions, devices, the dtype chosen for this CPU and why, folders, and what is wrong.
     Doctor,
     /// Write the function reference from the functions themselves.
@@ -86,6 +149,12 @@ pub fn main() -> i32 {
     match arguments.command {
         Command::Run(run) => run.dispatch(),
         Command::Repl(repl) => repl.dispatch(),
+        Command::Check { file } => check(&file),
+        Command::Runs { folder } => told(runs::list(&folder)),
+        Command::Show { run } => told(runs::show(&run)),
+        Command::Compare { first, second, chart } => told(runs::compare(&first, &second, chart.as_deref())),
+        Command::Report { out } => told(runs::report(&out)),
+        Command::Completions { shell } => completions(shell),
         Command::Doctor => doctor(),
         Command::Docs { check, out } => reported(write_docs(check, &out).map_err(Failure::from)),
     }
@@ -153,6 +222,38 @@ impl Run {
         eprintln!("error: expected a script FILE, found none\n\n{usage}");
         WRONG_USE
     }
+}
+
+/// Prints the text, or why there is none.
+fn told(text: Result<String>) -> i32 {
+    reported(text.map(|text| print!("{text}")).map_err(Failure::from))
+}
+
+/// Fails if anything is wrong with the script.
+fn check(file: &Path) -> i32 {
+    let found = on_large_stack(|| Session::new().check_file(file)).unwrap_or_else(|error| Err(error.into()));
+    let problems = match found {
+        Ok(problems) => problems,
+        Err(failure) => return reported(Err(failure)),
+    };
+    let count = match problems.len() {
+        0 => {
+            println!("{}: nothing wrong was found", file.display());
+            return 0;
+        }
+        1 => "1 problem".to_string(),
+        count => format!("{count} problems"),
+    };
+    let text: Vec<String> = problems.iter().map(Failure::to_string).collect();
+    let _ = writeln!(std::io::stderr(), "{}\n\n{}: {count}", text.join("\n\n"), file.display());
+    FAILED
+}
+
+fn completions(shell: clap_complete::Shell) -> i32 {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "lorhai", &mut script);
+    print!("{}", String::from_utf8_lossy(&script));
+    0
 }
 
 /// Fails if something needs the user's attention.

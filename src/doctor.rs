@@ -33,7 +33,7 @@ impl Report {
     fn versions(&mut self) {
         self.line("lorhai", env!("CARGO_PKG_VERSION"));
         self.line("libtorch", env!("LORHAI_LIBTORCH_VERSION"));
-        self.line("libtorch folder", env!("LORHAI_LIBTORCH_RUNPATH"));
+        self.line("libtorch folder", libtorch_folder().unwrap_or_else(|| env!("LORHAI_LIBTORCH_RUNPATH").into()));
     }
 
     fn cpu(&mut self) {
@@ -124,6 +124,15 @@ impl Report {
 }
 
 /// The name of the processor and those of its features that decide about speed.
+/// Where the loader took libtorch from: beside an installed program it is another folder than
+/// the one that it was built with.
+fn libtorch_folder() -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let path = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
+    let path = Path::new(&path[path.find('/')?..]);
+    Some(path.parent()?.display().to_string())
+}
+
 fn cpu_model() -> (String, Vec<String>) {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {

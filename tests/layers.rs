@@ -17,9 +17,10 @@ const ROOT: [&str; 4] = ["Error", "Kind", "Result", "bail"];
 /// Imports the flow and the foundations.
 const BINDING: &str = "script";
 /// Import what they like; imported by one another only.
-const EDGE: [&str; 5] = ["cli", "doctor", "lib", "main", "repl"];
+const EDGE: [&str; 6] = ["cli", "doctor", "lib", "main", "repl", "runs"];
 /// Crates that one folder or file alone may name.
-const CRATES: [(&str, &str); 4] = [("rhai", "script"), ("plotters", "plot"), ("rustyline", "repl"), ("clap", "cli")];
+const CRATES: [(&str, &str); 5] =
+    [("rhai", "script"), ("plotters", "plot"), ("rustyline", "repl"), ("clap", "cli"), ("clap_complete", "cli")];
 
 #[test]
 fn imports_follow_the_flow() {

@@ -180,6 +180,12 @@ pub fn float_repr(value: f64) -> String {
 
 /// `datetime.now().strftime(format)`.
 pub fn strftime_now(format: &str) -> Result<String, String> {
+    // SAFETY: asked for no record of its own, `time` writes nothing.
+    strftime(format, unsafe { libc::time(std::ptr::null_mut()) })
+}
+
+/// A time, in seconds since 1970, in the local time zone.
+pub fn strftime(format: &str, seconds: i64) -> Result<String, String> {
     let format = std::ffi::CString::new(format).map_err(|_| "strftime_now: the format holds a NUL")?;
     if format.is_empty() {
         return Ok(String::new());
@@ -188,9 +194,8 @@ pub fn strftime_now(format: &str) -> Result<String, String> {
     // SAFETY: `localtime_r` fills the zeroed record that it is given, `strftime` writes at
     // most `text.len()` bytes, and both pointers are valid for the calls.
     let length = unsafe {
-        let now = libc::time(std::ptr::null_mut());
         let mut local: libc::tm = std::mem::zeroed();
-        if libc::localtime_r(&now, &mut local).is_null() {
+        if libc::localtime_r(&seconds, &mut local).is_null() {
             return Err("strftime_now: no local time".into());
         }
         libc::strftime(text.as_mut_ptr().cast(), text.len(), format.as_ptr(), &local)

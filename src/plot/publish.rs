@@ -3,20 +3,25 @@
 use super::chart::Chart;
 use super::report::{Cell, Figure, Outcome, Report, Script, Table, Trial};
 use super::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
-use crate::error::Result;
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::sweep::table::{Column, TableOptions};
 use crate::sweep::{number, Row, SweepResult, Verdict, SEED};
 use crate::train::overfitting::OVERFITS_AFTER;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder of the charts within a sweep's.
 pub const CHARTS: &str = "charts";
 /// The report within a sweep's folder.
 pub const REPORT: &str = "report.html";
+/// What the report tells beside the results, kept to make it again.
+const ABOUT: &str = "about.json";
 
 /// What the results themselves do not tell.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct About {
     pub title: String,
     /// The command line.
@@ -44,7 +49,33 @@ pub fn publish(result: &SweepResult, about: &About) -> Result<Vec<PathBuf>> {
     let path = result.out.join(REPORT);
     report(result, about, figures.into_iter().map(|(_, figure)| figure).collect())?.save(&path)?;
     written.push(path);
+    files::write_json(&result.out.join(ABOUT), about)?;
     Ok(written)
+}
+
+/// Draws charts and report of an earlier sweep anew, from the numbers in its folder.
+///
+/// # Errors
+/// A folder that is missing or no sweep's; a sweep none of whose trials has ended.
+pub fn publish_again(out: &Path) -> Result<Vec<PathBuf>> {
+    let result = SweepResult::open(out)?;
+    if result.rows().is_empty() {
+        bail!(Kind::Input, "`{}`: no trial of this sweep has ended", out.display(); hint: "run its script again first");
+    }
+    publish(&result, &read_about(out)?)
+}
+
+/// What the sweep said of itself; its folder's name where it kept nothing.
+fn read_about(out: &Path) -> Result<About> {
+    let path = out.join(ABOUT);
+    if !path.exists() {
+        let title = format!("Sweep {}", out.file_name().unwrap_or(out.as_os_str()).display());
+        return Ok(About { title, ..About::default() });
+    }
+    serde_json::from_value(files::read_json(&path)?).map_err(|error| {
+        Error::new(Kind::File, format!("`{}` does not say what a report needs: {error}", path.display()))
+            .with_hint("remove that file: the report is then made without it")
+    })
 }
 
 /// The charts with their file names.

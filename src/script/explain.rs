@@ -151,6 +151,11 @@ fn unknown_function(call: &str, around: &Surroundings) -> Error {
         return Error::input(format!("no `{name}` takes these arguments: {written}"))
             .with_hint(format!("there is\n{}", alike.join("\n")));
     }
+    unknown_name(name, &written, &catalog, around)
+}
+
+/// A function that nothing is called; `written` is the call, as far as it is known.
+pub fn unknown_name(name: &str, written: &str, catalog: &Catalog, around: &Surroundings) -> Error {
     let error = Error::input(format!("unknown function `{written}`"));
     if names::variables(around.engine, &around.state.source()).iter().any(|known| known == name) {
         return error.with_hint(format!("`{name}` is a variable: a function in it is called by `{name}.call(…)`"));

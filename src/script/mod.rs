@@ -32,11 +32,13 @@
 //! | `render`, `explain`, `names` | an error as the user sees it |
 //! | `docs`, `option_list` | the function reference; the options that it lists |
 //! | `interactive`, `value` | a session line by line; a value as plain Rust, to be shown |
+//! | `check`, `check/` | what is wrong with a script, found without running it |
 //! | `api/` | the functions themselves, one file per area |
 
 pub mod api;
 mod args;
 mod callback;
+mod check;
 mod convert;
 pub mod docs;
 mod downloads;

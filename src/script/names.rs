@@ -6,18 +6,49 @@ use rhai::{Dynamic, Engine, Scope, Token};
 /// Variables: names after `let`, `const`, `for`, `as`, and between the bars of a closure.
 pub fn variables(engine: &Engine, source: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    let declares = |token: &Token| matches!(token, Token::Let | Token::Const | Token::For | Token::As | Token::Pipe);
-    let found = pairs(engine, source, |before, after| match (before, after) {
-        (before, Token::Identifier(name)) if declares(before) => Some(name.to_string()),
-        (Token::Identifier(name), Token::Pipe) => Some(name.to_string()),
-        _ => None,
-    });
-    for name in found {
+    for name in declared(&tokens(engine, source)) {
         if !names.contains(&name) {
             names.push(name);
         }
     }
     names
+}
+
+/// How often the text declares a variable of this name, as parameter of a function too.
+pub fn declarations(engine: &Engine, source: &str, name: &str) -> usize {
+    let is = |token: &Token| matches!(token, Token::Identifier(found) if found.as_str() == name);
+    let tokens = tokens(engine, source);
+    let functions = tokens.split(|token| *token == Token::Fn).skip(1);
+    // The parameters of a function: behind `fn` and its name, up to the bracket.
+    let parameters =
+        functions.filter(|rest| rest.iter().take_while(|token| **token != Token::RightParen).skip(1).any(is));
+    declared(&tokens).iter().filter(|found| *found == name).count() + parameters.count()
+}
+
+/// The names that are declared, as often as they are.
+fn declared(tokens: &[Token]) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut in_bars = false;
+    let mut before = &Token::SemiColon;
+    for token in tokens {
+        match token {
+            Token::Pipe => in_bars = !in_bars && !is_operand(before),
+            Token::Identifier(name) if in_bars || is_declaring(before) => names.push(name.to_string()),
+            _ => {}
+        }
+        before = token;
+    }
+    names
+}
+
+/// Can it stand left of the operator `|`?
+fn is_operand(token: &Token) -> bool {
+    let closing = matches!(token, Token::RightParen | Token::RightBracket);
+    closing || matches!(token, Token::Identifier(_) | Token::IntegerConstant(_) | Token::True | Token::False)
+}
+
+fn is_declaring(token: &Token) -> bool {
+    matches!(token, Token::Let | Token::Const | Token::For | Token::As)
 }
 
 /// Functions: names after `fn`.
@@ -29,15 +60,19 @@ pub fn functions(engine: &Engine, source: &str) -> Vec<String> {
 }
 
 fn pairs(engine: &Engine, source: &str, name: impl Fn(&Token, &Token) -> Option<String>) -> Vec<String> {
-    let inputs = [source];
-    // At the end the lexer gives `EOF` again and again.
-    let tokens = engine.lex(&inputs).0.map(|(token, _)| token).take_while(|token| *token != Token::EOF);
-    let tokens: Vec<Token> = tokens.collect();
+    let tokens = tokens(engine, source);
     let named = tokens.windows(2).filter_map(|pair| match pair {
         [before, after] => name(before, after),
         _ => None,
     });
     named.collect()
+}
+
+fn tokens(engine: &Engine, source: &str) -> Vec<Token> {
+    let inputs = [source];
+    // At the end the lexer gives `EOF` again and again.
+    let tokens = engine.lex(&inputs).0.map(|(token, _)| token).take_while(|token| *token != Token::EOF);
+    tokens.collect()
 }
 
 /// The keys of the map left of the dot at `place`: of `cfg.train` for `cfg.train.stpes`.
@@ -65,6 +100,10 @@ mod tests {
         let source = "import \"x\" as lib; let a = 1; for row in [1] { } let f = |p| p + 1; fn run(b) { b }";
         assert_eq!(variables(&engine, source), ["lib", "a", "row", "f", "p"]);
         assert_eq!(functions(&engine, source), ["run"]);
+        let source = "let f = |a, b, c| other(a) | b; g(|x| x, |y| y); let h = || nothing;";
+        assert_eq!(variables(&engine, source), ["f", "a", "b", "c", "x", "y", "h"]);
+        let source = "let cfg = 1; fn f(x, cfg) { cfg } let g = |a, cfg, b| cfg; cfg";
+        assert_eq!(declarations(&engine, source, "cfg"), 3);
     }
 
     #[test]

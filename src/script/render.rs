@@ -69,6 +69,11 @@ pub fn failure(error: &EvalAltResult, engine: &Engine, scope: &Scope, state: &St
     Failure { error, place, calls }
 }
 
+/// The report of something wrong at a place of the script that was read last.
+pub fn at(error: Error, position: Position, state: &State) -> Failure {
+    Failure { error, place: place(&state.script(), position, state), calls: Vec::new() }
+}
+
 fn called(function: &str) -> String {
     match function.starts_with("anon$") {
         true => "closure called".to_string(),

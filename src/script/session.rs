@@ -6,7 +6,7 @@
 use super::modules::BesideTheScript;
 use super::render::{self, Failure};
 use super::state::State;
-use super::{api, args, guard, help};
+use super::{api, args, check, guard, help};
 use crate::{files, interrupt};
 use rhai::{Dynamic, Engine, OptimizationLevel, Scope, AST};
 use std::cell::RefCell;
@@ -116,6 +116,20 @@ impl Session {
         let source = self.state.source();
         let file = path.display().to_string();
         Ok(help::text(&file, &source, self.state.declared().as_ref(), &help::written(&ast, &source)))
+    }
+
+    /// Everything that is wrong with a script, as far as it can be told without running it.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn check_file(&mut self, path: &Path) -> Result<Vec<Failure>, Failure> {
+        let text = files::read_text(path).map_err(Failure::from)?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        self.state.begin(&path.display().to_string(), text, path.parent().map(Path::to_path_buf));
+        self.engine.set_optimization_level(OptimizationLevel::None);
+        let found = check::problems(&mut self.engine, &self.state, text);
+        self.engine.set_optimization_level(OptimizationLevel::Simple);
+        Ok(found)
     }
 
     fn compile_file(&mut self, path: &Path) -> Result<AST, Failure> {

@@ -58,7 +58,7 @@ pub const TRAIN: &[(&str, &str)] = &[
 ];
 
 /// Options of generation, with transformers' name where that is another.
-const GENERATION: &[(&str, &str)] = &[("stop", "stop_strings"), ("batch", "batch_size")];
+pub const GENERATION: &[(&str, &str)] = &[("stop", "stop_strings"), ("batch", "batch_size")];
 
 /// The short name of an option of `table` that may be given by its other name.
 pub fn short_name<'a>(table: &'a [(&str, &str)], name: &str) -> Option<&'a str> {

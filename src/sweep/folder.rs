@@ -158,7 +158,7 @@ pub fn read_marker(out: &Path) -> Result<Option<Value>> {
         found => {
             let found = found.map_or("no format".to_string(), |text| format!("`{text}`"));
             bail!(Kind::File, "`{}`: expected the format `{FORMAT}`, found {found}", path.display();
-                hint: "choose another out")
+                hint: "another version of lorhai made it: use that one, or choose another out")
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod lanes;
 pub mod lora;
 pub mod memory;
 pub mod number;
+pub mod past;
 pub mod record;
 pub mod results;
 pub mod run;

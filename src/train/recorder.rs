@@ -1,5 +1,6 @@
 //! Writes what a run tells into its folder: `metrics.jsonl` and a TensorBoard event file.
 
+use super::folder::METRICS;
 use super::metrics::{MetricsLog, MetricsRow};
 use super::observer::{EvalReport, Observer, StepReport};
 use super::overfitting::OVERFITS_AFTER;
@@ -21,7 +22,7 @@ impl Recorder {
     /// Begins the files of a run in `folder`. `settings` become the hyperparameters that
     /// TensorBoard shows.
     pub fn create(folder: &Path, every: u64, settings: &Value) -> Result<Self> {
-        let log = MetricsLog::create(&folder.join("metrics.jsonl"))?;
+        let log = MetricsLog::create(&folder.join(METRICS))?;
         let mut events = EventWriter::create(folder)?;
         events.hparams(&hyperparameters("", settings))?;
         Ok(Recorder { log, events, every: every.max(1), since: (0.0, 0) })

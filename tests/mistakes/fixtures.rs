@@ -48,7 +48,34 @@ pub fn put(name: &str, work: &Path) {
             fs::remove_file(last).unwrap();
         }
         "broken parquet" => fs::write(work.join("rows.parquet"), b"PAR1 this is not parquet PAR1").unwrap(),
+        "past runs" => past_runs(work),
         other => panic!("no fixture is called `{other}`"),
+    }
+}
+
+/// One good single run, and folders with one thing wrong each.
+fn past_runs(work: &Path) {
+    let sweep = r#"{"format": "lorhai sweep 1", "identity": {}, "grid": {"rank": [2, 4]}}"#;
+    let result = r#"{"fingerprint": "a", "finished": {"trainable_params": 8, "train_loss": 1.5, "eval_loss": 2.0,
+        "tokens": 100, "seconds": 1.0, "metrics": {}}}"#;
+    for (path, text) in [
+        ("one/run.json", r#"{"settings": {"train": {"lr": 0.5}}, "status": "finished", "metrics": {"train_loss": 1}}"#),
+        ("damaged/run.json", r#"{"settings": {"#),
+        ("other/run.json", r#"{"distance": 42}"#),
+        ("sweep/sweep.json", sweep),
+        ("sweep/rank-2/config.json", r#"{"fingerprint": "a"}"#),
+        ("sweep/rank-2/result.json", result),
+        ("sweep/rank-4/config.json", r#"{"fingerprint": "a", "settings": {}}"#),
+        ("sweep/rank-4/result.json", r#"{"fingerprint": "a"}"#),
+        ("begun/sweep.json", sweep),
+        ("later/sweep.json", r#"{"format": "lorhai sweep 9"}"#),
+        ("told/sweep.json", sweep),
+        ("told/rank-2/result.json", result),
+        ("told/about.json", r#"{"title": 3}"#),
+    ] {
+        let path = work.join("runs").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
 }
 

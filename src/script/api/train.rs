@@ -10,6 +10,7 @@ use crate::script::handles::Handle;
 use crate::script::options::Options;
 use crate::script::settings;
 use crate::script::state::State;
+use crate::train::folder::RunRecord;
 use crate::train::observer::{Observer, Several};
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::progress::Progress;
@@ -385,20 +386,38 @@ fn run_training(
     options.finish()?;
     let mut model = model.write()?;
     let mut progress = Progress::new("", state.quiet());
-    let mut recorder = match &out {
-        Some(folder) => Some(Recorder::create(folder, config.log_every, &serde_json::json!({ "train": config }))?),
-        None => None,
-    };
+    let settings = serde_json::json!({ "train": config });
+    let mut recorder = None;
+    let mut record = None;
+    if let Some(folder) = &out {
+        recorder = Some(Recorder::create(folder, config.log_every, &settings)?);
+        record = Some(RunRecord::begin(folder, with_model(settings, &model, data))?);
+    }
     let mut observers: Vec<&mut dyn Observer> = vec![&mut progress];
     observers.extend(recorder.as_mut().map(|recorder| recorder as &mut dyn Observer));
     let outcome = train_model(&mut model, data, test, &config, &mut Several(observers));
     progress.finish();
-    let outcome = outcome?;
-    if let (Some(folder), Some(recorder)) = (&out, recorder) {
-        recorder.finish()?;
-        save_trained(&mut model, folder)?;
+    let saved = outcome.and_then(|outcome| {
+        if let (Some(folder), Some(recorder)) = (&out, recorder) {
+            recorder.finish()?;
+            save_trained(&mut model, folder)?;
+        }
+        Ok(outcome)
+    });
+    if let (Some(folder), Some(record)) = (&out, record) {
+        // Where the run itself failed, that is the error to tell.
+        record.conclude(folder, &saved).or_else(|error| if saved.is_ok() { Err(error) } else { Ok(()) })?;
     }
-    Ok(outcome_map(&outcome))
+    Ok(outcome_map(&saved?))
+}
+
+/// The settings of a run with what they were applied to, for the record of the run.
+fn with_model(mut settings: serde_json::Value, model: &lora::Model, data: &Tokenized) -> serde_json::Value {
+    let lora = model.adapted.adapter(None).ok().map(|adapter| &adapter.spec);
+    settings["lora"] = serde_json::json!(lora);
+    settings["model"] = serde_json::json!({ "name": model.name });
+    settings["data"] = serde_json::json!({ "train": data.rows.fingerprint() });
+    settings
 }
 
 fn train_model(

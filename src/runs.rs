@@ -1,0 +1,130 @@
+//! `lorhai runs | show | compare | report`: past runs as text for the terminal.
+//!
+//! What a run's folder holds is read by `sweep::past`.
+
+use crate::data::python::strftime;
+use crate::error::Result;
+use crate::plot::{publish, run::run_chart, Scale};
+use crate::sweep::number::{self, significant};
+use crate::sweep::past::{self, Best, Found, Past, What};
+use crate::train::folder::{RunRecord, Standing};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Digits that numbers are shown with.
+const DIGITS: usize = 6;
+
+/// The runs below `folder`, one line each.
+pub fn list(folder: &Path) -> Result<String> {
+    let found = past::below(folder)?;
+    if found.is_empty() {
+        return Ok(format!("no runs below `{}`\n", folder.display()));
+    }
+    let heads = ["run", "status", "best", "when"].map(str::to_string);
+    Ok(aligned(std::iter::once(heads).chain(found.iter().map(line)).map(Vec::from)))
+}
+
+fn line(found: &Found) -> [String; 4] {
+    let folder = found.folder.display().to_string();
+    match &found.past {
+        Ok(past) => [folder, past.status(), past.best().map_or_else(String::new, best), when(past.when())],
+        Err(error) => [folder, format!("unreadable: {}", error.message), String::new(), String::new()],
+    }
+}
+
+fn best(best: Best) -> String {
+    format!("{} {}", best.metric, significant(best.value, DIGITS))
+}
+
+fn when(time: Option<SystemTime>) -> String {
+    let seconds = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs() as i64);
+    seconds.and_then(|seconds| strftime("%Y-%m-%d %H:%M", seconds).ok()).unwrap_or_default()
+}
+
+/// Settings, results and files of a run; of a sweep its table.
+pub fn show(folder: &Path) -> Result<String> {
+    let past = Past::open(folder)?;
+    let mut text = format!("{}\n{}, {}\n", folder.display(), past.status(), when(past.when()));
+    text.push_str(&match &past.what {
+        What::Sweep(result) => format!("\n{}", result.table()),
+        What::Run(record) => settings_and_results(record),
+    });
+    text.push_str("\nfiles\n");
+    past.files()?.iter().for_each(|name| text.push_str(&format!("  {name}\n")));
+    Ok(text)
+}
+
+fn settings_and_results(record: &RunRecord) -> String {
+    let settings = past::settings(record).into_iter().map(|(name, value)| vec![format!("  {name}"), value]);
+    let results = past::metrics(record).into_iter().map(|(name, value)| vec![format!("  {name}"), plain(value)]);
+    let failure = match &record.standing {
+        Standing::Failed { error } => format!("\nerror\n  {}\n", error.replace('\n', "\n  ")),
+        _ => String::new(),
+    };
+    [failure, section("settings", aligned(settings)), section("results", aligned(results))].concat()
+}
+
+fn section(title: &str, lines: String) -> String {
+    match lines.is_empty() {
+        true => String::new(),
+        false => format!("\n{title}\n{lines}"),
+    }
+}
+
+/// Counts are shown to the last digit.
+fn plain(value: f64) -> String {
+    match value.fract() == 0.0 && value.abs() < 1e15 {
+        true => format!("{value:.0}"),
+        false => significant(value, DIGITS),
+    }
+}
+
+/// What differs between two runs, side by side; with `chart` their losses over one another too.
+pub fn compare(first: &Path, second: &Path, chart: Option<&Path>) -> Result<String> {
+    let comparison = past::compare(&Past::open(first)?, &Past::open(second)?)?;
+    let heads = || vec![String::new(), first.display().to_string(), second.display().to_string()];
+    let setting = |value: &Option<Value>| value.as_ref().map_or_else(String::new, number::value);
+    let settings =
+        comparison.settings.iter().map(|one| vec![format!("  {}", one.key), setting(&one.old), setting(&one.new)]);
+    let metric = |value: &Option<f64>| value.map_or_else(String::new, plain);
+    let metrics =
+        comparison.metrics.iter().map(|(name, one, other)| vec![format!("  {name}"), metric(one), metric(other)]);
+    let settings = match comparison.settings.is_empty() {
+        true => "no setting differs\n".to_string(),
+        false => format!("settings that differ\n{}", aligned(std::iter::once(heads()).chain(settings))),
+    };
+    let metrics = match comparison.metrics.is_empty() {
+        true => "\nneither has finished\n".to_string(),
+        false => section("results", aligned(std::iter::once(heads()).chain(metrics))),
+    };
+    let drawn = chart.map(|file| draw(first, second, file)).transpose()?.unwrap_or_default();
+    Ok([settings, metrics, drawn].concat())
+}
+
+fn draw(first: &Path, second: &Path, file: &Path) -> Result<String> {
+    run_chart(&[first.to_path_buf(), second.to_path_buf()], Scale::Linear)?.save(file)?;
+    Ok(format!("\nchart: {}\n", file.display()))
+}
+
+/// Makes charts and report of a sweep again, without training.
+pub fn report(out: &Path) -> Result<String> {
+    past::must_be_sweep(out)?;
+    let written = publish::publish_again(out)?;
+    Ok(written.iter().map(|path: &PathBuf| format!("{}\n", path.display())).collect())
+}
+
+/// Columns two spaces apart, the text to the left.
+fn aligned(lines: impl IntoIterator<Item = Vec<String>>) -> String {
+    let lines: Vec<Vec<String>> = lines.into_iter().collect();
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let row = |line: &Vec<String>| {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    lines.iter().map(row).collect()
+}

@@ -1,0 +1,78 @@
+//! What is wrong with a script, found without running it: `lorhai check FILE`.
+//!
+//! Defines the order of things: reading the text, then each kind of problem, all in the order
+//! of the script. Calls are `calls`'s, the settings of `args` are `given`'s. What depends on
+//! values (columns, types, files) only a run can tell. Imported modules are not looked into.
+
+mod calls;
+mod given;
+
+use super::explain::{explain, Surroundings};
+use super::render::{self, Failure};
+use super::state::State;
+use crate::error::Error;
+use rhai::{Engine, EvalAltResult, ParseError, ParseErrorType, Position, Scope, AST};
+
+/// Something wrong, and where.
+pub struct Problem {
+    error: Error,
+    position: Position,
+}
+
+/// All problems of `text`, which is the script that `state` has begun. The engine must not
+/// optimise: constant maps would lose the places of their keys.
+pub fn problems(engine: &mut Engine, state: &State, text: &str) -> Vec<Failure> {
+    let (ast, mut found) = read(engine, state, text);
+    if let Some(ast) = ast {
+        found.extend(calls::problems(&ast, engine, state));
+        found.extend(given::problems(&ast, engine, text));
+    }
+    found.sort_by_key(|problem| (problem.position.line(), problem.position.position()));
+    found.into_iter().map(|problem| render::at(problem.error, problem.position, state)).collect()
+}
+
+/// The script, and what keeps the engine from reading it. Each unknown variable is taken for
+/// known once it was noted, to read on behind it; other errors of the grammar end the reading.
+fn read(engine: &mut Engine, state: &State, text: &str) -> (Option<AST>, Vec<Problem>) {
+    let mut scope = Scope::new();
+    let mut found = Vec::new();
+    loop {
+        let error = match engine.compile_with_scope(&scope, text) {
+            Ok(ast) => return (Some(ast), found),
+            Err(error) => error,
+        };
+        let name = undeclared(&error).map(str::to_string);
+        found.push(explained(error, engine, state));
+        match name {
+            Some(name) if !scope.contains(&name) => drop(scope.push(name, ())),
+            // In a function, which sees no variables from outside: these are let pass.
+            Some(_) => {
+                found.pop();
+                return (leniently(engine, text), found);
+            }
+            None => return (None, found),
+        }
+    }
+}
+
+fn undeclared(error: &ParseError) -> Option<&str> {
+    match error.err_type() {
+        ParseErrorType::VariableUndefined(name) | ParseErrorType::ModuleUndefined(name) => Some(name),
+        _ => None,
+    }
+}
+
+fn leniently(engine: &mut Engine, text: &str) -> Option<AST> {
+    engine.set_strict_variables(false);
+    let ast = engine.compile(text).ok();
+    engine.set_strict_variables(true);
+    ast
+}
+
+fn explained(error: ParseError, engine: &Engine, state: &State) -> Problem {
+    let position = error.position();
+    let error: EvalAltResult = error.into();
+    let place = render::at(Error::input(""), position, state).place;
+    let around = Surroundings { engine, scope: &Scope::new(), state, place: place.as_deref() };
+    Problem { error: explain(&error, &around), position }
+}

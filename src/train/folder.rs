@@ -1,0 +1,143 @@
+//! What a single run leaves of itself in its folder beside the log: `run.json`, written with
+//! the settings when it begins and with what came of it when it ends.
+
+use super::metrics::{read_metrics, MetricsRow};
+use super::trainer::Outcome;
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Marks a folder as a single run's.
+pub const RUN: &str = "run.json";
+/// The log of a run, or of a trial of a sweep.
+pub const METRICS: &str = "metrics.jsonl";
+
+/// How far a run came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum Standing {
+    /// Begun and not ended: it is still running, or was stopped.
+    Unfinished,
+    /// With the final metrics; those that are not finite are left out.
+    Finished {
+        metrics: BTreeMap<String, f64>,
+    },
+    Failed {
+        error: String,
+    },
+}
+
+/// The content of `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub settings: Value,
+    #[serde(flatten)]
+    pub standing: Standing,
+}
+
+impl RunRecord {
+    /// Marks `folder` as that of a run under these settings, which has now begun.
+    pub fn begin(folder: &Path, settings: Value) -> Result<Self> {
+        let record = RunRecord { settings, standing: Standing::Unfinished };
+        record.write(folder)?;
+        Ok(record)
+    }
+
+    /// Notes the end. A run that the user stopped stays unfinished.
+    pub fn conclude(mut self, folder: &Path, outcome: &Result<Outcome>) -> Result<()> {
+        self.standing = match outcome {
+            Ok(outcome) => Standing::Finished { metrics: final_metrics(outcome) },
+            Err(error) if error.kind == Kind::Stopped => return Ok(()),
+            Err(error) => Standing::Failed { error: error.message.clone() },
+        };
+        self.write(folder)
+    }
+
+    fn write(&self, folder: &Path) -> Result<()> {
+        files::write_json(&folder.join(RUN), self)
+    }
+
+    /// Reads a run back. One that left only its log has no settings, and its last numbers as metrics.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds something else.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(RUN);
+        if !path.is_file() {
+            return Ok(RunRecord { settings: Value::Null, standing: from_log(&read_metrics(&folder.join(METRICS))?) });
+        }
+        serde_json::from_value(files::read_json(&path)?).map_err(|error| {
+            Error::new(Kind::File, format!("`{}` is not a run's record: {error}", path.display()))
+                .with_hint("the file was changed by hand, or written by another version of lorhai")
+        })
+    }
+}
+
+fn final_metrics(outcome: &Outcome) -> BTreeMap<String, f64> {
+    let named = [
+        ("steps", Some(outcome.steps as f64)),
+        ("train_loss", Some(outcome.train_loss)),
+        ("eval_loss", outcome.eval_loss),
+        ("eval_perplexity", outcome.eval_loss.map(f64::exp)),
+        ("tokens", Some(outcome.tokens as f64)),
+        ("seconds", Some(outcome.seconds)),
+    ];
+    let present = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+    present.filter(|(_, value)| value.is_finite()).collect()
+}
+
+/// Whether it ended is not in a log: what it says last is shown as it is.
+fn from_log(rows: &[MetricsRow]) -> Standing {
+    let last = |name: &str| rows.iter().rev().find_map(|row| row.get(name)).filter(|value| value.is_finite());
+    let named = [("train_loss", last("loss")), ("eval_loss", last("eval_loss"))];
+    match rows.is_empty() {
+        true => Standing::Unfinished,
+        false => Standing::Finished {
+            metrics: named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))).collect(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn outcome() -> Outcome {
+        Outcome {
+            steps: 4,
+            train_loss: 1.5,
+            eval_loss: Some(f64::INFINITY),
+            best_step: None,
+            tokens: 100,
+            seconds: 2.0,
+            stopped_early: false,
+        }
+    }
+
+    #[test]
+    fn a_run_is_unfinished_until_its_end_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = RunRecord::begin(folder.path(), json!({"train": {"lr": 0.5}})).unwrap();
+        assert_eq!(RunRecord::read(folder.path()).unwrap(), record);
+        record.clone().conclude(folder.path(), &Err(Error::stopped())).unwrap();
+        assert_eq!(RunRecord::read(folder.path()).unwrap().standing, Standing::Unfinished);
+        record.clone().conclude(folder.path(), &Err(Error::data("no rows"))).unwrap();
+        assert_eq!(RunRecord::read(folder.path()).unwrap().standing, Standing::Failed { error: "no rows".into() });
+        record.conclude(folder.path(), &Ok(outcome())).unwrap();
+        let Standing::Finished { metrics } = RunRecord::read(folder.path()).unwrap().standing else { panic!() };
+        assert_eq!((metrics["steps"], metrics["train_loss"], metrics.get("eval_loss")), (4.0, 1.5, None));
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["{", "[]", r#"{"settings": {}, "status": "great"}"#] {
+            std::fs::write(folder.path().join(RUN), text).unwrap();
+            assert!(RunRecord::read(folder.path()).unwrap_err().message.contains("run.json"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Past runs from the command line: listed, shown, compared, reported again.
+//!
+//! What is said of folders that are no runs is in `mistakes/runs.txt`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::process::Command;
+
+/// Two single runs and a sweep of two trials, of which one fails.
+const SCRIPT: &str = r#"
+let base = load_model("scripts/tiny", #{ dtype: "f32" });
+let data = load_dataset("scripts/tiny/train.jsonl").take(40).tokenize(base, #{ max_length: 64 }).split(#{ test: 8 });
+let options = #{ rank: [2, 4] };
+sweep(base, data, #{ grid: options, train: #{ steps: 4, log_every: 1, batch: 2, eval_every: 2 }, out: "runs/ranks" });
+sweep(base, data, #{ grid: #{ lr: [1e-3, 1e30] }, train: #{ steps: 3, batch: 2 }, out: "runs/half", charts: false });
+for rank in [2, 4] {
+    base.add_lora(#{ r: rank, name: "rank" + rank });
+    train(base, data, #{ steps: 4, log_every: 1, batch: 2, lr: 1e-3 * rank, out: "runs/single/rank" + rank });
+}
+"#;
+
+fn lorhai(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
+    command.args(arguments).current_dir(folder).env("LORHAI_CACHE", folder.join("cache"));
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn what_was_run_can_be_looked_at_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts"), folder.join("scripts")).unwrap();
+    std::fs::write(folder.join("case.rhai"), SCRIPT).unwrap();
+    lorhai(folder, &["run", "--quiet", "case.rhai"]);
+    listed(folder);
+    shown(folder);
+    compared(folder);
+    reported_again(folder);
+}
+
+fn listed(folder: &Path) {
+    // One that was begun and no more.
+    std::fs::create_dir_all(folder.join("runs/begun")).unwrap();
+    std::fs::write(folder.join("runs/begun/run.json"), r#"{"settings": {}, "status": "unfinished"}"#).unwrap();
+    std::fs::remove_file(folder.join("runs/ranks/rank-4/result.json")).unwrap();
+    let text = lorhai(folder, &["runs"]);
+    let line =
+        |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}\n{text}"));
+    assert!(line("runs/begun").contains("unfinished"), "{text}");
+    assert!(line("runs/ranks").contains("unfinished (1 of 2 trials)") && line("runs/ranks").contains("eval_loss"));
+    assert!(
+        line("runs/single/rank2").contains("finished") && line("runs/single/rank2").contains("eval_loss"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 6, "a trial is no line of its own\n{text}");
+    lorhai(folder, &["run", "--quiet", "case.rhai"]);
+    let text = lorhai(folder, &["runs", "runs"]);
+    assert!(text.contains("finished (2 trials)") && text.contains("finished (2 trials, 1 failed)"), "{text}");
+}
+
+fn shown(folder: &Path) {
+    let table = lorhai(folder, &["show", "runs/ranks"]);
+    assert!(
+        table.contains("trainable_params") && table.contains("report.html") && !table.contains("rank-2"),
+        "{table}"
+    );
+    let trial = lorhai(folder, &["show", "runs/ranks/rank-4"]);
+    assert!(trial.contains("lora.r ") && trial.contains("eval_perplexity") && trial.contains("adapter/"), "{trial}");
+    let single = lorhai(folder, &["show", "runs/single/rank2"]);
+    let words: Vec<&str> = single.split_whitespace().collect();
+    for pair in [["lora.r", "2"], ["train.optimizer.lr", "0.002"], ["steps", "4"], ["model.name", "scripts/tiny"]] {
+        assert!(words.windows(2).any(|two| two == pair), "{pair:?} in\n{single}");
+    }
+}
+
+fn compared(folder: &Path) {
+    let text = lorhai(folder, &["compare", "runs/single/rank2", "runs/single/rank4", "--chart", "both.svg"]);
+    let settings: Vec<&str> = text.lines().skip(2).take_while(|line| !line.is_empty()).collect();
+    let names: Vec<&str> = settings.iter().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["lora.r", "train.optimizer.lr"], "{text}");
+    assert!(text.contains("eval_loss"), "{text}");
+    let chart = std::fs::read_to_string(folder.join("both.svg")).unwrap();
+    assert!(chart.contains("rank2: training") && chart.contains("rank4: held out"));
+    let same = lorhai(folder, &["compare", "runs/single/rank2", "runs/single/rank2"]);
+    assert!(same.starts_with("no setting differs\n"), "{same}");
+}
+
+/// The page and the charts come out as the sweep itself made them, to the byte.
+fn reported_again(folder: &Path) {
+    let out = folder.join("runs/ranks");
+    let before = std::fs::read(out.join("report.html")).unwrap();
+    let chart = std::fs::read(out.join("charts/eval_loss_by_rank.svg")).unwrap();
+    let adapter = std::fs::metadata(out.join("rank-2/adapter/adapter_model.safetensors")).unwrap().modified().unwrap();
+    std::fs::remove_file(out.join("report.html")).unwrap();
+    std::fs::remove_dir_all(out.join("charts")).unwrap();
+    let text = lorhai(folder, &["report", "runs/ranks"]);
+    assert!(text.contains("runs/ranks/report.html"), "{text}");
+    assert!(std::fs::read(out.join("report.html")).unwrap() == before, "the report changed");
+    assert!(std::fs::read(out.join("charts/eval_loss_by_rank.svg")).unwrap() == chart, "the chart changed");
+    let after = std::fs::metadata(out.join("rank-2/adapter/adapter_model.safetensors")).unwrap().modified().unwrap();
+    assert_eq!(after, adapter, "nothing is trained");
+    // One that drew no charts and kept nothing for a page.
+    lorhai(folder, &["report", "runs/half"]);
+    let page = std::fs::read_to_string(folder.join("runs/half/report.html")).unwrap();
+    assert!(page.contains("Sweep half"));
+}
+
+#[test]
+fn the_program_tells_what_it_is_and_helps_shells() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = lorhai(folder.path(), &["--version"]);
+    let expected = format!("lorhai {} (libtorch 2.11.0; ", env!("CARGO_PKG_VERSION"));
+    assert!(version.starts_with(&expected) && version.contains(std::env::consts::ARCH), "{version}");
+    for (shell, mark) in [("bash", "complete -F"), ("zsh", "#compdef lorhai"), ("fish", "complete -c lorhai")] {
+        let script = lorhai(folder.path(), &["completions", shell]);
+        assert!(script.contains(mark) && script.contains("compare"), "{shell}\n{script}");
+    }
+    let help = lorhai(folder.path(), &["--help"]);
+    for word in ["check", "compare", "Examples:", "Exit codes:", "LORHAI_CACHE"] {
+        assert!(help.contains(word), "{word}\n{help}");
+    }
+}
