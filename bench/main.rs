@@ -16,6 +16,8 @@ use lorhai::Result;
 use peer::Peer;
 use table::Row;
 
+type Measure = fn() -> Result<Row>;
+
 /// Rounds of each side, and steps in a round.
 const ROUNDS: usize = 5;
 
@@ -47,7 +49,7 @@ fn main() {
         take(case.name, measured(case, rate));
     }
     if !flag("--gpu") && !flag("--growth") {
-        let others: [(&str, fn() -> Result<Row>); 3] =
+        let others: [(&str, Measure); 3] =
             [("load", load), ("map and tokenize", map_and_tokenize), ("start-up", start_up)];
         for (name, measure) in others.into_iter().filter(|(name, _)| wanted(name)) {
             take(name, measure().map(|row| vec![row]));

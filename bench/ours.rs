@@ -220,6 +220,6 @@ pub fn tokenize_seconds(rows: &Path, tokenizer: &Path) -> Result<f64> {
     let started = Instant::now();
     let mut session = lorhai::script::Session::new();
     session.capture_prints();
-    session.run_source("bench", &script).map_err(|failure| Error::bug(failure.to_string()))?;
+    let _ = session.run_source("bench", &script).map_err(|failure| Error::bug(failure.to_string()))?;
     Ok(started.elapsed().as_secs_f64())
 }

@@ -115,6 +115,7 @@ mod tests {
             tokens: 100,
             seconds: 2.0,
             stopped_early: false,
+            overfitting: None,
         }
     }
 
