@@ -165,7 +165,8 @@ pub mod tests {
         ]);
         assert_eq!(texts(&known, "t.sh"), ["shape"]);
         assert_eq!(texts(&known, "t.sum().ba"), ["backward()"]);
-        assert_eq!(texts(&known, "cfg.train.l"), ["len()", "log", "lr"]);
+        // What takes a map first can be called on one.
+        assert_eq!(texts(&known, "cfg.train.l"), ["len()", "line_chart()", "log", "lr"]);
         assert_eq!(texts(&known, "rows[0].te"), ["text"]);
         assert_eq!(texts(&known, "load_model(\"x\").add_l"), ["add_lora("]);
         assert!(texts(&known, "data.").contains(&"filter(".to_string()));
