@@ -7,6 +7,7 @@ use lorhai::eval::loss::{mean_loss, mean_losses};
 use lorhai::lora::trainable::dropout_key;
 use lorhai::lora::{Adapter, AdapterSet, Bias, Init, LoadOptions, LoraSpec, Model, Targets, Trainable};
 use lorhai::model::{Decoder, Quantization};
+use lorhai::random::Key;
 use lorhai::train::observer::Silent;
 use lorhai::train::step::{backward, batch_losses, predicted_labels};
 use lorhai::train::{train, train_together, AdamWConfig, Job, TrainConfig};
@@ -74,7 +75,8 @@ fn adapters(decoder: &Decoder, specs: Vec<LoraSpec>) -> Vec<Adapter> {
     let make = |(seed, spec): (usize, LoraSpec)| {
         let mut adapter = Adapter::new(spec, decoder, seed as u64).unwrap();
         let mut values = adapter.parameters.snapshot().unwrap();
-        values += Tensor::randn_like(&values) * 0.02;
+        let noise: Vec<f32> = (0..values.numel() as u64).map(|at| Key::new(seed as u64).normal(at) as f32).collect();
+        values += Tensor::from_slice(&noise) * 0.02;
         adapter.parameters.restore(&values).unwrap();
         adapter
     };
