@@ -47,12 +47,13 @@ pub fn replace_folder(finished: tempfile::TempDir, path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error: std::io::Error| Error::file("write the folder", path, &error);
     fs::set_permissions(finished.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
-    if path.exists() {
-        let old = temporary_beside(path)?;
-        fs::rename(path, old.path().join("old")).map_err(failed)?;
-        fs::rename(finished.path(), path).map_err(failed)?;
-    } else {
-        fs::rename(finished.path(), path).map_err(failed)?;
+    let old = if path.exists() { Some(temporary_beside(path)?) } else { None };
+    let aside = old.as_ref().map(|old| old.path().join("old"));
+    aside.as_ref().map_or(Ok(()), |aside| fs::rename(path, aside)).map_err(failed)?;
+    if let Err(error) = fs::rename(finished.path(), path) {
+        // What was there is put back.
+        let _ = aside.map(|aside| fs::rename(aside, path));
+        return Err(failed(error));
     }
     // What it named is elsewhere now.
     let _ = finished.keep();
@@ -148,4 +149,31 @@ fn sync_folder(folder: &Path) -> Result<()> {
     let handle = File::open(folder).map_err(|error| Error::file("open the folder", folder, &error))?;
     let _ = handle.sync_all();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_replaced_or_left_as_it_was() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("model");
+        let finished = |text: &str| {
+            let folder = temporary_beside(&path).unwrap();
+            fs::write(folder.path().join("x"), text).unwrap();
+            folder
+        };
+        let held = || fs::read_to_string(path.join("x")).unwrap();
+        replace_folder(finished("one"), &path).unwrap();
+        replace_folder(finished("two"), &path).unwrap();
+        assert_eq!(held(), "two");
+        // One that cannot be moved, here from another file system, takes nothing away.
+        let Ok(broken) = tempfile::tempdir_in("/dev/shm") else {
+            println!("skipped: no other file system");
+            return;
+        };
+        assert!(replace_folder(broken, &path).is_err());
+        assert_eq!(held(), "two");
+    }
 }
