@@ -104,12 +104,13 @@ impl Sums {
         for begin in (0..time).step_by(SLICE as usize) {
             interrupt::check()?;
             let length = SLICE.min(time - begin);
-            self.add_slice(&ours.logits(begin, length)?, &theirs.logits(begin, length)?)?;
+            let (ours, theirs) = (ours.logits(begin, length)?, theirs.logits(begin, length)?);
+            self.add_slice(&ours, &theirs)?;
             let next: Vec<i64> = ids[begin as usize + 1..ids.len().min((begin + length) as usize + 1)].to_vec();
             let next = Tensor::f_from_slice(&next)?;
             self.predicted += next.size()[0] as usize;
-            self.reference_loss += loss(&ours.logits(begin, next.size()[0])?, &next)?;
-            self.candidate_loss += loss(&theirs.logits(begin, next.size()[0])?, &next)?;
+            self.reference_loss += loss(&ours, &next)?;
+            self.candidate_loss += loss(&theirs, &next)?;
         }
         self.tokens += ids.len();
         Ok(())
@@ -162,12 +163,19 @@ impl<'a> Scored<'a> {
     }
 }
 
-/// Summed cross-entropy of the `next` tokens.
+/// Summed cross-entropy of the `next` tokens, which the first rows of `logits` predict.
 fn loss(logits: &Tensor, next: &Tensor) -> Result<f64> {
-    if next.size()[0] == 0 {
+    let count = next.size()[0];
+    if count == 0 {
         return Ok(0.0);
     }
-    number(&logits.f_cross_entropy_loss(next, None::<&Tensor>, tch::Reduction::Sum, -100, 0.0)?)
+    number(&logits.f_narrow(0, 0, count)?.f_cross_entropy_loss(
+        next,
+        None::<&Tensor>,
+        tch::Reduction::Sum,
+        -100,
+        0.0,
+    )?)
 }
 
 fn number(x: &Tensor) -> Result<f64> {
