@@ -65,7 +65,7 @@ fn main() {
 /// that the base's matrices reach. On a CPU rounds of both sides alternate, since its speed
 /// wavers; on a GPU one goes after the other, since both may not fit into its memory.
 fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Row>> {
-    ours::forget_peak();
+    lorhai::train::memory::process::forget_peak();
     let mut ours = ours::Loop::new(case)?;
     ours.steps(case.steps_per_round)?;
     let (mut our_seconds, mut peer_seconds, mut peer_peak) = (Vec::new(), Vec::new(), None);

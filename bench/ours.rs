@@ -5,7 +5,7 @@ use lorhai::data::Batch;
 use lorhai::lora::{Adapter, LoadOptions, LoraSpec, Targets};
 use lorhai::model::{device, load, Config, Decoder, Input, NoAdapters};
 use lorhai::native::gpu;
-use lorhai::random::Key;
+use lorhai::train::memory::{check::random_rows, process};
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use lorhai::{Error, Result};
@@ -63,14 +63,12 @@ impl Loop {
         Ok(Loop { lanes, device })
     }
 
-    /// The most memory that was held since [`forget_peak`], or by this process on a GPU.
+    /// The most memory that was held since `process::forget_peak`, or by this process on a GPU.
     pub fn peak_bytes(&self) -> Result<f64> {
         if let Device::Cuda(index) = self.device {
             return Ok(gpu::memory(index, false)?.peak as f64);
         }
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-        Ok(line.split_whitespace().next().and_then(|number| number.parse::<f64>().ok()).unwrap_or(f64::NAN) * 1024.0)
+        Ok(process::peak().map_or(f64::NAN, |bytes| bytes as f64))
     }
 
     /// Seconds per step of all adapters.
@@ -128,24 +126,10 @@ impl Lane {
 }
 
 fn batch(case: &Case, config: &Config) -> Batch {
-    let cells = case.rows * case.time;
-    let key = Key::new(1);
-    let ids: Vec<i64> = (0..cells as u64).map(|cell| (key.uniform(cell) * config.vocab_size as f64) as i64).collect();
-    let first = ((1.0 - case.labelled) * case.time as f64).round().max(1.0) as usize;
-    let label = |cell: usize| if cell % case.time < first { lorhai::data::IGNORE } else { ids[cell] };
-    Batch {
-        rows: case.rows,
-        time: case.time,
-        labels: (0..cells).map(label).collect(),
-        position_ids: (0..cells).map(|cell| (cell % case.time) as i64).collect(),
-        input_ids: ids,
-        segments: None,
-    }
-}
-
-/// Makes [`Loop::peak_bytes`] start anew (proc(5)).
-pub fn forget_peak() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let mut batch = random_rows(case.rows, case.time, config.vocab_size);
+    let unlabelled = ((1.0 - case.labelled) * case.time as f64).round() as usize;
+    batch.labels.chunks_mut(case.time).for_each(|row| row[..unlabelled].fill(lorhai::data::IGNORE));
+    batch
 }
 
 /// Seconds that the program takes for an empty script.

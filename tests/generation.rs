@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use lorhai::eval::candidate::{adapter_set, Candidate};
 use lorhai::eval::config::{GenerationConfig, Stop};
 use lorhai::eval::generate::{generate, Continuation, Finish};
 use lorhai::eval::sampling::Sampling;
@@ -290,7 +291,7 @@ fn adapters_in_one_batch_are_as_each_alone() {
     for do_sample in [false, true] {
         let sampling = Sampling { do_sample, repetition_penalty: 1.05, ..Sampling::default() };
         let config = GenerationConfig { sampling, max_new_tokens: 24, eos_token_id: vec![7, 70], ..Default::default() };
-        let set = model.side_by_side(&names).unwrap();
+        let set = adapter_set(&Candidate::named(&model, &names).unwrap());
         let together = generate(&model.decoder, &set, 4, &prompts, &config, &mut |_| Ok(())).unwrap();
         for (name, part) in names.iter().zip(&together) {
             let alone = match name.as_str() {

@@ -27,14 +27,7 @@ const NF4: Option<Quantization> = Some(Quantization { double_quant: true });
 
 fn logits(decoder: &Decoder) -> Tensor {
     let ids: Vec<i64> = (1..30).collect();
-    let batch = Batch {
-        rows: 1,
-        time: ids.len(),
-        labels: ids.clone(),
-        position_ids: (0..ids.len() as i64).collect(),
-        input_ids: ids,
-        segments: None,
-    };
+    let batch = Batch::of_rows(1, ids.len(), ids);
     no_grad(|| {
         let input = Input::from_batches(&[&batch], decoder).unwrap();
         let hidden = decoder.hidden(&input, &NoAdapters).unwrap();
@@ -232,14 +225,7 @@ fn the_loss_of_a_pretrained_model_rises_little() {
         let model = open(&folder, quantization).unwrap();
         let (mut sum, mut labels) = (0.0, 0);
         for ids in stories.iter().filter(|ids| ids.len() > 1) {
-            let batch = Batch {
-                rows: 1,
-                time: ids.len(),
-                labels: ids.clone(),
-                position_ids: (0..ids.len() as i64).collect(),
-                input_ids: ids.clone(),
-                segments: None,
-            };
+            let batch = Batch::of_rows(1, ids.len(), ids.clone());
             let found = no_grad(|| batch_loss(model.decoder(), &batch, &NoAdapters)).unwrap();
             sum += found.sum.double_value(&[]);
             labels += found.labels;

@@ -62,14 +62,7 @@ fn losses_are_those_of_transformers() {
     for text in golden["texts"].as_array().unwrap() {
         let ids = ids_of(text);
         assert_eq!(ids.len() as u64, text["n_ids"].as_u64().unwrap(), "{}", text["label"]);
-        let batch = Batch {
-            rows: 1,
-            time: ids.len(),
-            labels: ids.clone(),
-            position_ids: (0..ids.len() as i64).collect(),
-            input_ids: ids,
-            segments: None,
-        };
+        let batch = Batch::of_rows(1, ids.len(), ids);
         let found = no_grad(|| batch_loss(&decoder, &batch, &NoAdapters)).unwrap();
         let loss = found.sum.double_value(&[]) / found.labels as f64;
         let expected = text["loss"].as_f64().unwrap();

@@ -25,6 +25,21 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Rows of one document each, without padding, that learn every token: `ids` is row-major
+    /// `[rows, time]`.
+    pub fn of_rows(rows: usize, time: usize, ids: Vec<i64>) -> Self {
+        let column = |cell: usize| cell % time;
+        let label = |(cell, &id): (usize, &i64)| if column(cell) == 0 { IGNORE } else { id };
+        Batch {
+            rows,
+            time,
+            labels: ids.iter().enumerate().map(label).collect(),
+            position_ids: (0..ids.len()).map(|cell| column(cell) as i64).collect(),
+            input_ids: ids,
+            segments: None,
+        }
+    }
+
     /// The number of positions that a loss is taken at.
     pub fn label_count(&self) -> usize {
         self.labels.iter().filter(|&&label| label != IGNORE).count()

@@ -30,13 +30,15 @@ impl<'a> Candidate<'a> {
         if let Some(at) = (1..names.len()).find(|&at| names[..at].contains(&names[at])) {
             return Err(Error::input(format!("`adapters`: \"{}\" is there twice", names[at])));
         }
-        names.iter().map(|name| Self::one(model, name)).collect()
+        let one = |name: &String| Self::one(model, name).map_err(|error| error.context("`adapters`"));
+        names.iter().map(one).collect()
     }
 
-    fn one(model: &'a AdaptedModel, name: &str) -> Result<Self> {
+    /// The adapter of this name, or the model without one.
+    pub fn one(model: &'a AdaptedModel, name: &str) -> Result<Self> {
         let adapter = match name {
             BASE => None,
-            name => Some(model.adapter(Some(name)).map_err(|error| error.context("`adapters`"))?),
+            name => Some(model.adapter(Some(name))?),
         };
         Ok(Candidate { name: name.to_owned(), adapter })
     }

@@ -1,5 +1,6 @@
 //! The same prompts answered by several adapters, and by the base without one, in one pass.
 
+use super::candidate::{adapter_set, Candidate};
 use super::config::GenerationConfig;
 use super::generate::{generate, Finish, Step};
 use super::prompt::Prompt;
@@ -62,7 +63,8 @@ pub fn compare(
     config: &GenerationConfig,
 ) -> Result<Comparison> {
     check(names, prompts, references.as_deref())?;
-    let set = model.adapted.side_by_side(names)?;
+    let candidates = names.iter().map(|name| Candidate::one(&model.adapted, name)).collect::<Result<Vec<_>>>()?;
+    let set = adapter_set(&candidates);
     let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
     let found = generate(model.decoder(), &set, names.len(), &ids, config, &mut |_| Ok(()))?;
     let row = |(number, prompt): (usize, &Prompt)| {

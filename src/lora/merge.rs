@@ -13,12 +13,10 @@ use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::model::linear::Weight;
-use crate::model::shapes::parameter_shapes;
+use crate::model::shapes::{parameter_shapes, EMBEDDING};
 use crate::model::{Config, Decoder};
 use std::collections::HashMap;
 use tch::{Kind as Dtype, Tensor};
-
-const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// How much of a change a dtype keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -152,13 +150,13 @@ fn changes<'a>(decoder: &Decoder, adapter: &'a Adapter) -> HashMap<String, Chang
         changes.extend(weight.map(|change| (format!("{name}.weight"), change)));
         changes.extend(own.bias.map(|bias| (format!("{name}.bias"), Change::Whole(bias))));
     }
-    changes.extend(adapter.embedding().map(|own| (EMBEDDING.to_owned(), Change::Whole(own))));
+    changes.extend(adapter.embedding().map(|own| (format!("{EMBEDDING}.weight"), Change::Whole(own))));
     changes
 }
 
 /// A head or an embedding that an adapter changes is no longer the other one.
 fn unties<'a>(mut changed: impl Iterator<Item = &'a String>) -> bool {
-    changed.any(|name| name == EMBEDDING || name == "lm_head.weight")
+    changed.any(|name| matches!(name.strip_suffix(".weight"), Some(EMBEDDING | "lm_head")))
 }
 
 /// What unmerging puts back.

@@ -156,17 +156,6 @@ impl AdaptedModel {
         AdapterSet { active: active.collect() }
     }
 
-    /// Adapters by name in one forward pass, each on the part of the input with its number;
-    /// [`BASE`] is the bare base.
-    pub fn side_by_side<'a>(&'a self, names: &[String]) -> Result<AdapterSet<'a>> {
-        let named = names.iter().enumerate().filter(|(_, name)| *name != BASE);
-        let active = named.map(|(part, name)| {
-            let adapter = self.adapter(Some(name))?;
-            Ok(Active { adapter, part: Some(part), dropout: None })
-        });
-        Ok(AdapterSet { active: active.collect::<Result<_>>()? })
-    }
-
     /// (trainable, all) parameters as PEFT counts them: `all` is the base and every
     /// resident adapter.
     pub fn counts(&self) -> (u64, u64) {

@@ -53,7 +53,7 @@ impl<'a> AdapterSet<'a> {
             if range.is_empty() {
                 continue;
             }
-            if let Some(piece) = own(active, &range, &rows(&y, &range)?)? {
+            if let Some(piece) = own(active, &range, &y)? {
                 pieces.push((range, piece));
             }
         }
@@ -111,7 +111,7 @@ impl Active<'_> {
     }
 
     /// The layer's output for the adapter's tokens, where more is asked than a low-rank part:
-    /// `x` is the input of all tokens, `y` the output of its own with the low-rank part.
+    /// `x` is the input of all tokens, `y` their output with the low-rank parts.
     fn rework(
         &self,
         linear: &Linear,
@@ -128,13 +128,16 @@ impl Active<'_> {
         }
         let scaled = self.with_dora(linear, range, x, y, tokens)?;
         let found = match (bias, &linear.bias) {
-            (Some(own), Some(base)) => Some(scaled.as_ref().unwrap_or(y).f_add(&own.f_sub(base)?)?),
+            (Some(own), Some(base)) => {
+                let y = scaled.map_or_else(|| rows(y, range), Ok)?;
+                Some(y.f_add(&own.f_sub(base)?)?)
+            }
             _ => scaled,
         };
         Ok(found.map(|y| y.f_to_kind(dtype)).transpose()?)
     }
 
-    /// The output under DoRA, in the adapter's dtype and over the base's bias.
+    /// The output of its own tokens under DoRA, in the adapter's dtype and over the base's bias.
     fn with_dora(
         &self,
         linear: &Linear,
@@ -146,7 +149,7 @@ impl Active<'_> {
         let Some(low_rank) = self.adapter.low_rank(&linear.shape) else { return Ok(None) };
         let Some(magnitude) = low_rank.magnitude else { return Ok(None) };
         let factors = dora::factors(magnitude, &linear.weight.to_dense(magnitude.f_kind()?)?, &low_rank)?;
-        let y = y.f_to_kind(magnitude.f_kind()?)?;
+        let y = rows(y, range)?.f_to_kind(magnitude.f_kind()?)?;
         let (share, key) = self.dropout_of(linear);
         if share > 0.0 {
             let places = rows(&tokens.places, range)?;

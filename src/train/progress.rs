@@ -1,5 +1,6 @@
 //! What a person sees of a run: a bar on a terminal, plain lines elsewhere.
 
+use super::memory::process;
 use super::observer::{EvalReport, Observer, StepReport};
 use super::overfitting::Overfitting;
 use crate::error::Result;
@@ -196,8 +197,5 @@ fn line(name: &str, report: &StepReport) -> String {
 
 /// The memory that this process holds, as the system counts it.
 fn memory() -> String {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: f64 = status.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
-    let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as f64;
-    format!("{:.1} GiB", pages * page_size / f64::from(1 << 30))
+    format!("{:.1} GiB", process::held().unwrap_or(0) as f64 / f64::from(1 << 30))
 }

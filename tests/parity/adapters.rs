@@ -85,11 +85,7 @@ fn every_gradient_agrees(device: Device) {
         let adapter = case.adapter(&decoder);
         let found = batch_loss(&decoder, &case.batch(""), &AdapterSet::one(&adapter, None)).unwrap();
         (&found.sum / found.labels as f64).backward();
-        let mut worst = 0f64;
-        for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
-            let off = nmse(&leaf.grad(), &case.tensor(&format!("grad.{name}")));
-            worst = worst.max(within(&case, name, off, GRADIENT_NMSE));
-        }
+        let worst = gradients_agree(&case, &adapter.parameters);
         println!("{:<32} {} gradients, worst NMSE {worst:.1e}", case.name, adapter.parameters.names().len());
     }
 }
@@ -99,11 +95,7 @@ fn twenty_steps_end_at_the_same_weights(device: Device) {
         let decoder = case.decoder(device);
         let mut adapter = case.adapter(&decoder);
         let worst_loss = train_as_told(&case, &decoder, &mut adapter);
-        let mut worst = 0f64;
-        for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
-            let off = nmse(&leaf.detach(), &case.tensor(&format!("trained.{name}")));
-            worst = worst.max(within(&case, name, off, TRAINED_NMSE));
-        }
+        let worst = trained_weights_agree(&case, &adapter.parameters);
         println!("{:<32} losses {worst_loss:.1e} relative, weights NMSE {worst:.1e}", case.name);
     }
 }
@@ -114,9 +106,7 @@ fn gradient_checkpointing_ends_at_the_same_weights() {
         let decoder = case.decoder(Device::Cpu);
         let mut adapter = case.adapter(&decoder);
         train_with(&case, &decoder, &mut adapter, true);
-        for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
-            within(&case, name, nmse(&leaf.detach(), &case.tensor(&format!("trained.{name}"))), TRAINED_NMSE);
-        }
+        trained_weights_agree(&case, &adapter.parameters);
     }
 }
 

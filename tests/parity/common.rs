@@ -3,7 +3,7 @@
 use lorhai::data::batch::Batch;
 use lorhai::hub::weights::Weights;
 use lorhai::lora::{peft, Adapter, Trainable};
-use lorhai::model::{load, Adapters, Config, Decoder, Input};
+use lorhai::model::{load, Adapters, Config, Decoder, Input, Parameters};
 use lorhai::train::schedule::{Schedule, Shape};
 use lorhai::train::update::{update, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
@@ -74,15 +74,8 @@ impl Case {
 
     pub fn batch_of(&self, ids: &Tensor, labels: &Tensor) -> Batch {
         let (rows, time) = ids.size2().unwrap();
-        let positions = (0..rows * time).map(|cell| cell % time).collect();
-        Batch {
-            rows: rows as usize,
-            time: time as usize,
-            input_ids: Vec::try_from(ids.flatten(0, -1)).unwrap(),
-            labels: Vec::try_from(labels.flatten(0, -1)).unwrap(),
-            position_ids: positions,
-            segments: None,
-        }
+        let list = |values: &Tensor| Vec::<i64>::try_from(values.flatten(0, -1)).unwrap();
+        Batch { labels: list(labels), ..Batch::of_rows(rows as usize, time as usize, list(ids)) }
     }
 
     pub fn number(&self, name: &str) -> f64 {
@@ -107,6 +100,23 @@ pub fn relative(found: f64, expected: f64) -> f64 {
 pub fn within(case: &Case, what: &str, found: f64, bound: f64) -> f64 {
     assert!(found <= bound, "{}: {what}: {found:.3e} is above {bound:.0e}", case.name);
     found
+}
+
+/// Every gradient is Python's; gives the worst distance.
+pub fn gradients_agree(case: &Case, parameters: &Parameters) -> f64 {
+    leaves_agree(case, parameters, "grad", GRADIENT_NMSE, Tensor::grad)
+}
+
+/// Every trained weight is Python's; gives the worst distance.
+pub fn trained_weights_agree(case: &Case, parameters: &Parameters) -> f64 {
+    leaves_agree(case, parameters, "trained", TRAINED_NMSE, Tensor::detach)
+}
+
+fn leaves_agree(case: &Case, parameters: &Parameters, what: &str, bound: f64, of: fn(&Tensor) -> Tensor) -> f64 {
+    let named = parameters.names().iter().zip(parameters.leaves());
+    let off =
+        named.map(|(name, leaf)| within(case, name, nmse(&of(leaf), &case.tensor(&format!("{what}.{name}"))), bound));
+    off.fold(0.0, f64::max)
 }
 
 pub fn logits(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> Tensor {

@@ -19,9 +19,7 @@ fn every_weight_trains_as_in_transformers() {
             LOSS_RELATIVE,
         );
         (&found.sum / found.labels as f64).backward();
-        for (name, leaf) in parameters.names().iter().zip(parameters.leaves()) {
-            within(&case, name, nmse(&leaf.grad(), &case.tensor(&format!("grad.{name}"))), GRADIENT_NMSE);
-        }
+        gradients_agree(&case, &parameters);
         train_as_told(&case, &decoder, &mut parameters);
         let worst = trained_weights_agree(&case, &parameters);
         let stayed = case.decoder(Device::Cpu);
@@ -54,13 +52,4 @@ fn set_decay(case: &Case, parameters: &mut Parameters) {
         let named = named.filter(|(name, _)| exempt.contains(&name.as_str()));
         assert_eq!(spared, named.map(|(_, leaf)| leaf.numel() as i64).sum::<i64>(), "{}: weight decay", case.name);
     }
-}
-
-/// The worst distance.
-fn trained_weights_agree(case: &Case, parameters: &Parameters) -> f64 {
-    let named = parameters.names().iter().zip(parameters.leaves());
-    let off = named.map(|(name, leaf)| {
-        within(case, name, nmse(&leaf.detach(), &case.tensor(&format!("trained.{name}"))), TRAINED_NMSE)
-    });
-    off.fold(0.0, f64::max)
 }

@@ -90,11 +90,7 @@ fn logits_losses_and_gradients_over_four_bits_agree() {
         }
         let found = batch_loss(&decoder, &batch, &AdapterSet::one(&adapter, None)).unwrap();
         (&found.sum / found.labels as f64).backward();
-        let mut worst = 0f64;
-        for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
-            let off = nmse(&leaf.grad(), &case.tensor(&format!("grad.{name}")));
-            worst = worst.max(within(&case, name, off, GRADIENT_NMSE));
-        }
+        let worst = gradients_agree(&case, &adapter.parameters);
         println!("{:<32} {} gradients, worst NMSE {worst:.1e}", case.name, adapter.parameters.names().len());
     }
 }

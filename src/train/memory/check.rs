@@ -65,13 +65,11 @@ fn predicted(model: &AdaptedModel, batch: usize, length: usize) -> Result<u64> {
     Ok(parts.activations + parts.logits + parts.working)
 }
 
-/// Rows of random tokens, every one a label.
+/// Rows of random tokens that learn every one.
 pub fn random_rows(rows: usize, time: usize, vocabulary: i64) -> Batch {
     let key = Key::new(1);
-    let cells = rows * time;
-    let ids: Vec<i64> = (0..cells as u64).map(|cell| (key.uniform(cell) * vocabulary as f64) as i64).collect();
-    let position_ids = (0..cells).map(|cell| (cell % time) as i64).collect();
-    Batch { rows, time, labels: ids.clone(), input_ids: ids, position_ids, segments: None }
+    let ids = (0..(rows * time) as u64).map(|cell| (key.uniform(cell) * vocabulary as f64) as i64);
+    Batch::of_rows(rows, time, ids.collect())
 }
 
 /// The parts of [`super::Parts`] that our step is planned to take, for a test of one method.
