@@ -266,6 +266,72 @@ fn rows_are_taken_and_put_back() {
 }
 
 #[test]
+fn attention_within_documents() {
+    let on_gpu = device() != Device::Cpu;
+    let (kind, bound) = if on_gpu { BOUNDS[2] } else { BOUNDS[1] };
+    for (lengths, [heads, kv_heads], width) in [
+        (&[1, 5, 64, 33][..], [4, 2], 16),
+        (&[24, 25, 49], [3, 1], 24),
+        (&[300, 2], [2, 2], 64),
+        (&[1], [1, 1], 8),
+    ] {
+        let tokens: i64 = lengths.iter().sum();
+        let shapes = [[tokens, heads, width], [tokens, kv_heads, width], [tokens, kv_heads, width]];
+        let stored = shapes.map(|shape| (random(&shape) * 2.0).to_kind(kind));
+        if !native::has_document_attention(&stored[0]) {
+            println!("skipped: this GPU has no flash attention");
+            return;
+        }
+        let mut starts = vec![0];
+        lengths.iter().for_each(|length| starts.push(starts.last().unwrap() + *length as i32));
+        let starts = Tensor::from_slice(&starts).to_device(device());
+        let longest = *lengths.iter().max().unwrap();
+        for window in [None, Some(1), Some(7), Some(40)] {
+            let leaves = |kind: Kind| {
+                stored.each_ref().map(|x| x.to_kind(kind).detach().copy().set_requires_grad(true))
+            };
+            let (mine, theirs) = (leaves(kind), leaves(Kind::Double));
+            let [q, k, v] = &mine;
+            let found = native::document_attention(q, k, v, &starts, longest, window).unwrap();
+            let expected = plain_attention(&theirs, lengths, window);
+            let what = format!("{lengths:?}, window {window:?}");
+            assert!(off(&found, &expected) < bound, "{what}: output {:.1e}", off(&found, &expected));
+            let weights = random(&[tokens, heads, width]);
+            (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
+            (expected * weights).sum(Kind::Double).backward();
+            let size = |x: &Tensor| x.norm().double_value(&[]);
+            let whole: f64 = theirs.iter().map(|x| size(&x.grad())).sum();
+            for (mine, theirs) in mine.iter().zip(&theirs) {
+                // Where a query sees itself alone, nothing depends on queries and keys.
+                let distance = size(&(mine.grad().to_kind(Kind::Double) - theirs.grad()));
+                let own = size(&theirs.grad());
+                assert!(distance <= bound * (own + 0.1 * whole), "{what}: gradient {distance:.1e} of {own:.1e}");
+            }
+        }
+    }
+}
+
+/// Every document by itself, every head by itself.
+fn plain_attention([q, k, v]: &[Tensor; 3], lengths: &[i64], window: Option<i64>) -> Tensor {
+    let (heads, kv_heads, width) = (q.size()[1], k.size()[1], q.size()[2]);
+    let (mut documents, mut start) = (Vec::new(), 0);
+    for &length in lengths {
+        let all = Tensor::ones([length, length], (Kind::Bool, device()));
+        let seen = all.tril(0).logical_and(&all.triu(1 - window.unwrap_or(length)));
+        let own = |x: &Tensor, head: i64| x.narrow(0, start, length).select(1, head);
+        let of_head = |head: i64| {
+            let kv_head = head / (heads / kv_heads);
+            let scores = own(q, head).matmul(&own(k, kv_head).tr()) / (width as f64).sqrt();
+            let scores = scores.masked_fill(&seen.logical_not(), f64::NEG_INFINITY);
+            scores.softmax(-1, Kind::Double).matmul(&own(v, kv_head))
+        };
+        documents.push(Tensor::stack(&(0..heads).map(of_head).collect::<Vec<_>>(), 1));
+        start += length;
+    }
+    Tensor::cat(&documents, 0)
+}
+
+#[test]
 fn adamw() {
     let count = 1000;
     let float = |x: Tensor| x.to_kind(Kind::Float);

@@ -2,7 +2,7 @@
 
 use super::documents::Documents;
 use crate::error::Result;
-use crate::native::gpu;
+use crate::native;
 use tch::{Device, Kind as Dtype, Tensor};
 
 /// How far back a query sees, in layers whose window slides.
@@ -26,9 +26,9 @@ impl Window {
 /// Scaled dot-product attention. `q` is `[tokens, heads, head_dim]`; `k` and `v` have fewer
 /// heads, each shared by a group of query heads. Gives `[tokens, heads * head_dim]`.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window: Option<&Window>) -> Result<Tensor> {
-    if let Some(starts) = documents.starts.as_ref().filter(|_| gpu::has_document_attention(q)) {
+    if native::has_document_attention(q) {
         let width = window.map(|window| window.width);
-        return Ok(gpu::document_attention(q, k, v, starts, documents.longest, width)?.f_flatten(1, 2)?);
+        return Ok(native::document_attention(q, k, v, &documents.starts, documents.longest, width)?.f_flatten(1, 2)?);
     }
     let mask = window.map(|window| &window.mask);
     let [q, k, v] = [heads_first(q, documents)?, heads_first(k, documents)?, heads_first(v, documents)?];

@@ -1,7 +1,7 @@
 //! Which tokens see one another: the documents that stand one after another in the input.
 //!
-//! Attention alone works on documents laid side by side, `[documents, longest, …]`; every
-//! other layer works on the plain row of tokens.
+//! Where `native/` has no attention for documents in a row, attention works on them laid side by
+//! side, `[documents, longest, …]`; every other layer works on the plain row of tokens.
 
 use crate::error::Result;
 use crate::native;
@@ -12,9 +12,8 @@ pub struct Documents {
     pub count: i64,
     /// Tokens of the longest.
     pub longest: i64,
-    /// int32 `[documents + 1]`: the first token of each, then the number of tokens; for the
-    /// attention of a GPU alone.
-    pub(super) starts: Option<Tensor>,
+    /// int32 `[documents + 1]`: the first token of each, then the number of tokens.
+    pub(super) starts: Tensor,
     /// Tokens of each.
     pub lengths: Vec<i64>,
     /// Absent where all are equally long, so that laying them side by side is a view.
@@ -37,11 +36,8 @@ impl Documents {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let is_even = lengths.iter().all(|&length| length == longest);
         let ragged = if is_even { None } else { Some(Ragged::new(starts, &lengths, longest, device)?) };
-        let bounds = || -> Result<Tensor> {
-            let bounds: Vec<i32> = starts.iter().chain([&tokens]).map(|&token| token as i32).collect();
-            Ok(Tensor::f_from_slice(&bounds)?.f_to_device(device)?)
-        };
-        let bounds = if device == Device::Cpu { None } else { Some(bounds()?) };
+        let bounds: Vec<i32> = starts.iter().chain([&tokens]).map(|&token| token as i32).collect();
+        let bounds = Tensor::f_from_slice(&bounds)?.f_to_device(device)?;
         let (count, longest) = (starts.len() as i64, longest as i64);
         let lengths = lengths.into_iter().map(|length| length as i64).collect();
         Ok(Documents { count, longest, lengths, starts: bounds, ragged })

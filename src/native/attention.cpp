@@ -1,5 +1,6 @@
-// Attention within documents that stand one after another, without laying them side by side:
-// libtorch's flash attention for variable lengths, which tch does not offer. NVIDIA GPUs alone.
+// Causal attention within documents that stand one after another, without laying them side by
+// side: loops of our own for f32 on the CPU; on a GPU libtorch's flash attention for variable
+// lengths, which tch does not offer.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "gpu.h"
@@ -10,15 +11,44 @@ using torch::autograd::variable_list;
 
 namespace {
 
+// Calls `body` for every document and every head of keys and values, with the document's shape
+// and the places of its first query, key and logarithm for these heads.
+template <typename F>
+void each(const Tensor& q, const Tensor& k, const Tensor& starts, int64_t window, F body) {
+    int64_t documents = starts.numel() - 1, heads = q.size(1), kv_heads = k.size(1), width = q.size(2);
+    const int32_t* start = data<int32_t>(starts);
+    float scale = 1.0f / std::sqrt(static_cast<float>(width));
+    at::parallel_for(0, documents * kv_heads, 1, [&](int64_t from, int64_t to) {
+        for (int64_t at = from; at < to; ++at) {
+            int64_t document = at / kv_heads, kv_head = at % kv_heads, first = start[document];
+            int64_t head = kv_head * (heads / kv_heads);
+            AttentionShape shape = {start[document + 1] - first, heads, kv_heads, width, window, scale};
+            body(shape, (first * heads + head) * width, (first * kv_heads + kv_head) * width, first * heads + head);
+        }
+    });
+}
+
 struct DocumentAttention : public Function<DocumentAttention> {
     // q [tokens, heads, head_dim], k and v with fewer heads; starts int32 [documents + 1]: the
     // first token of each document, then the number of tokens. A query sees the `window` tokens
     // up to itself, or all of them where it is 0.
-    static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& k, const Tensor& v,
+    static Tensor forward(AutogradContext* ctx, const Tensor& given_q, const Tensor& given_k, const Tensor& given_v,
                           const Tensor& starts, int64_t longest, int64_t window) {
-        auto [y, logsumexp, state, unused, debug] = at::_flash_attention_forward(
-            q, k, v, starts, starts, longest, longest, 0.0, true, false, std::nullopt, left(window), right(window));
-        ctx->save_for_backward({q, k, v, y, logsumexp, state, unused, starts});
+        Tensor q = given_q.contiguous(), k = given_k.contiguous(), v = given_v.contiguous();
+        Tensor y, logsumexp, state, unused, debug;
+        if (q.is_cpu()) {
+            y = at::empty_like(q);
+            logsumexp = at::empty({q.size(0), q.size(1)}, q.options());
+            each(q, k, starts, window, [&](AttentionShape shape, int64_t query, int64_t key, int64_t logarithm) {
+                rows().attend(data<float>(q) + query, data<float>(k) + key, data<float>(v) + key,
+                              data<float>(y) + query, data<float>(logsumexp) + logarithm, shape);
+            });
+        } else {
+            std::tie(y, logsumexp, state, unused, debug) =
+                at::_flash_attention_forward(q, k, v, starts, starts, longest, longest, 0.0, true, false, std::nullopt,
+                                             left(window), right(window));
+        }
+        ctx->save_for_backward({q, k, v, y, logsumexp, starts, state, unused});
         ctx->saved_data["longest"] = longest;
         ctx->saved_data["window"] = window;
         return y;
@@ -26,10 +56,24 @@ struct DocumentAttention : public Function<DocumentAttention> {
 
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
         variable_list saved = ctx->get_saved_variables();
+        Tensor q = saved[0], k = saved[1], v = saved[2], y = saved[3], logsumexp = saved[4], starts = saved[5];
         int64_t longest = ctx->saved_data["longest"].toInt(), window = ctx->saved_data["window"].toInt();
-        auto [dq, dk, dv] = at::_flash_attention_backward(
-            gradients[0].contiguous(), saved[0], saved[1], saved[2], saved[3], saved[4], saved[7], saved[7], longest,
-            longest, 0.0, true, saved[5], saved[6], std::nullopt, left(window), right(window));
+        Tensor dy = gradients[0].contiguous(), dq, dk, dv;
+        if (q.is_cpu()) {
+            dq = at::empty_like(q);
+            dk = at::zeros_like(k);
+            dv = at::zeros_like(v);
+            each(q, k, starts, window, [&](AttentionShape shape, int64_t query, int64_t key, int64_t logarithm) {
+                rows().attend_back(data<float>(q) + query, data<float>(k) + key, data<float>(v) + key,
+                                   data<float>(y) + query, data<float>(logsumexp) + logarithm,
+                                   data<float>(dy) + query, data<float>(dq) + query, data<float>(dk) + key,
+                                   data<float>(dv) + key, shape);
+            });
+        } else {
+            std::tie(dq, dk, dv) = at::_flash_attention_backward(dy, q, k, v, y, logsumexp, starts, starts, longest,
+                                                                 longest, 0.0, true, saved[6], saved[7], std::nullopt,
+                                                                 left(window), right(window));
+        }
         return {dq, dk, dv, Tensor(), Tensor(), Tensor()};
     }
 

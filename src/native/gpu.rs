@@ -31,15 +31,6 @@ extern "C" {
     fn lorhai_set_launcher(launch: Launch);
     fn lorhai_gpu_memory(device: c_int, forget_peak: bool, out: *mut i64) -> *mut c_char;
     fn lorhai_gpu_empty_cache() -> *mut c_char;
-    fn lorhai_document_attention(
-        q: Raw,
-        k: Raw,
-        v: Raw,
-        starts: Raw,
-        longest: i64,
-        window: i64,
-        out: *mut *mut c_void,
-    ) -> *mut c_char;
 }
 
 /// What became of the kernels.
@@ -168,8 +159,8 @@ fn function(name: &CStr, is_bf16: bool, device: c_int) -> std::result::Result<CU
     Ok(found)
 }
 
-/// Is there [`document_attention`] for queries like `q` `[tokens, heads, head_dim]`?
-pub fn has_document_attention(q: &Tensor) -> bool {
+/// Has libtorch flash attention for queries like `q` `[tokens, heads, head_dim]` on this GPU?
+pub(super) fn has_flash_attention(q: &Tensor) -> bool {
     let head_dim = q.size().last().copied().unwrap_or(0);
     let fits = head_dim % 8 == 0 && head_dim <= 256 && matches!(q.f_kind(), Ok(Dtype::BFloat16 | Dtype::Half));
     match q.device() {
@@ -189,21 +180,6 @@ fn capability(index: usize) -> i32 {
             .and_then(|device| unsafe { driver::device::get_attribute(device, major) });
         asked.unwrap_or(0)
     })
-}
-
-/// Causal attention within documents that stand one after another: q `[tokens, heads,
-/// head_dim]`, k and v with fewer heads; starts int32 `[documents + 1]`. A query sees the
-/// `window` tokens up to itself. Gives `[tokens, heads, head_dim]`.
-pub fn document_attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    starts: &Tensor,
-    longest: i64,
-    window: Option<i64>,
-) -> Result<Tensor> {
-    let window = window.unwrap_or(0);
-    made(|out| unsafe { lorhai_document_attention(raw(q), raw(k), raw(v), raw(starts), longest, window, out) })
 }
 
 /// Memory of a GPU, in bytes.

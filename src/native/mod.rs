@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `rows.h`, `rows.inc` | loops over plain memory, compiled for several kinds of processor |
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
+//! | `attention.inc`, `attention.cpp`, `attention.rs` | causal attention within documents |
 //! | `linear.cpp` | a frozen linear layer with the adapters of several token ranges |
 //! | `nf4.h`, `nf4.cpp`, `nf4.rs` | matrices of 4 bits: made, read, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
@@ -14,9 +15,11 @@
 //! elsewhere. A foundation: it knows
 //! tensors, but no model.
 
+mod attention;
 pub mod gpu;
 mod nf4;
 
+pub use attention::{document_attention, has_document_attention};
 pub use nf4::{dynamic_map, tensor_bytes, Nf4, Scales};
 
 use crate::error::{Error, Result};

@@ -55,6 +55,13 @@ struct Strided {
     int64_t row, column;
 };
 
+// One document for attention. Queries are [tokens, heads, width], keys and values [tokens,
+// kv_heads, width]; a query sees the `window` tokens up to itself, or all of them where it is 0.
+struct AttentionShape {
+    int64_t tokens, heads, kv_heads, width, window;
+    float scale;
+};
+
 struct Rows {
     TypedRows<float> f32;
     TypedRows<Bf16> bf16;
@@ -67,6 +74,12 @@ struct Rows {
                     bool accumulate);
     // The sum of squares, in f64.
     double (*sum_squares)(const float* x, int64_t count);
+    // The query heads that share one head of keys and values; pointers are to the document's first
+    // token and the first of these heads. logsumexp is [tokens, heads].
+    void (*attend)(const float* q, const float* k, const float* v, float* y, float* logsumexp, AttentionShape shape);
+    // dk and dv are added to.
+    void (*attend_back)(const float* q, const float* k, const float* v, const float* y, const float* logsumexp,
+                        const float* dy, float* dq, float* dk, float* dv, AttentionShape shape);
 };
 
 // The loops for this processor.

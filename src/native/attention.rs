@@ -1,0 +1,43 @@
+//! Causal attention within documents that stand one after another.
+
+use super::{gpu, made, raw, Raw};
+use crate::error::Result;
+use std::ffi::{c_char, c_void};
+use tch::{Device, Kind as Dtype, Tensor};
+
+extern "C" {
+    fn lorhai_document_attention(
+        q: Raw,
+        k: Raw,
+        v: Raw,
+        starts: Raw,
+        longest: i64,
+        window: i64,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
+}
+
+/// Is there [`document_attention`] for queries like `q` `[tokens, heads, head_dim]`?
+pub fn has_document_attention(q: &Tensor) -> bool {
+    match q.device() {
+        Device::Cpu => matches!(q.f_kind(), Ok(Dtype::Float)),
+        _ => gpu::has_flash_attention(q),
+    }
+}
+
+/// Causal attention within documents that stand one after another: q `[tokens, heads,
+/// head_dim]`, k and v with fewer heads; starts int32 `[documents + 1]`: the first token of each,
+/// then the number of tokens. A query sees the `window` tokens up to itself. Gives `[tokens,
+/// heads, head_dim]`.
+pub fn document_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    starts: &Tensor,
+    longest: i64,
+    window: Option<i64>,
+) -> Result<Tensor> {
+    let window = window.unwrap_or(0);
+    // SAFETY: the tensors live as long as the call, and errors are caught.
+    made(|out| unsafe { lorhai_document_attention(raw(q), raw(k), raw(v), raw(starts), longest, window, out) })
+}
