@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lorhai::native::{self, AdamStep, Nf4, Segment};
+use lorhai::native::{self, AdamStep, Layer, Matrix, Nf4, Segment};
 use lorhai::random::Key;
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -143,7 +143,8 @@ fn a_bias_is_read_only() {
             key: Key::new(0),
         };
         let places = Tensor::zeros([tokens], (Kind::Int64, tch::Device::Cpu));
-        let found = native::linear(&x, &w, Some(&bias), &[segment], &places).unwrap();
+        let layer = Layer { w: Matrix::Dense(&w), bias: Some(&bias), segments: &[segment] };
+        let found = native::linear(&x, layer, &places).unwrap();
         assert!(bias.equal(&before), "{tokens} tokens");
         assert!(off(&found, &(x.matmul(&w.tr()) + &before + x.matmul(&a.tr()).matmul(&b.tr()))) < 1e-5);
     }
@@ -198,10 +199,12 @@ fn check_linear_with_adapters(share: f64, bias: bool, nf4: Option<bool>) {
             })
             .collect();
         let stored_bias = bias.as_ref().map(|bias| bias.to_kind(kind));
-        let found = match &packed {
-            None => native::linear(&mine, &w, stored_bias.as_ref(), &segments, &places).unwrap(),
-            Some(packed) => packed.linear(&mine, stored_bias.as_ref(), &segments, &places).unwrap(),
-        };
+        let matrix = packed.as_ref().map_or(Matrix::Dense(&w), Matrix::Nf4);
+        let layer = Layer { w: matrix, bias: stored_bias.as_ref(), segments: &segments };
+        // Beside it one that no adapter touches: the gradients of x add up.
+        let bare = as_stored(&random(&[3, wide]), kind);
+        let beside = Layer { w: Matrix::Dense(&bare), bias: None, segments: &[] };
+        let found = Tensor::cat(&native::linears(&mine, &[layer, beside], &places).unwrap(), 1);
 
         let plain: Vec<[Tensor; 2]> = matrices
             .iter()
@@ -223,8 +226,9 @@ fn check_linear_with_adapters(share: f64, bias: bool, nf4: Option<bool>) {
                 0,
             );
         }
+        expected = Tensor::cat(&[expected, theirs.matmul(&bare.to_kind(Kind::Double).tr())], 1);
         assert!(off(&found, &expected) < bound, "{kind:?}: output {:.1e}", off(&found, &expected));
-        let weights = random(&[tokens, out]);
+        let weights = random(&[tokens, out + 3]);
         (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
         (expected * weights).sum(Kind::Double).backward();
         assert!(off(&mine.grad(), &theirs.grad()) < bound, "{kind:?}: dx {:.1e}", off(&mine.grad(), &theirs.grad()));

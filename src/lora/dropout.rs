@@ -18,7 +18,7 @@ pub struct Dropout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::native::{self, Segment};
+    use crate::native::{self, Layer, Matrix, Segment};
     use tch::{Device, Kind as Dtype, Tensor};
 
     /// The mask that the layer `name` applies, seen through an adapter that is the identity.
@@ -39,7 +39,8 @@ mod tests {
             share: dropout.share,
             key: dropout.key.named(name),
         };
-        let y = native::linear(&x, &w, None, &[segment], &Tensor::from_slice(&places)).unwrap();
+        let layer = Layer { w: Matrix::Dense(&w), bias: None, segments: &[segment] };
+        let y = native::linear(&x, layer, &Tensor::from_slice(&places)).unwrap();
         y.view([rows, time, width])
     }
 

@@ -10,7 +10,7 @@ use super::dora;
 use super::dropout::Dropout;
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::model::linear::{Adapters, Linear};
+use crate::model::linear::{self, Adapters, Linear};
 use crate::model::Tokens;
 use crate::native::{self, Segment};
 use crate::random::Key;
@@ -40,6 +40,12 @@ impl<'a> AdapterSet<'a> {
         AdapterSet { active: vec![Active { adapter, part: None, dropout }] }
     }
 
+    /// The low-rank parts of all adapters on this layer.
+    fn segments(&self, linear: &Linear, tokens: &Tokens) -> Vec<Segment<'_>> {
+        let parts = self.active.iter().flat_map(|active| active.segments(linear, tokens)).flatten();
+        parts.filter(|part| part.begin < part.end).collect()
+    }
+
     /// `y`, `[tokens, …]`, with the rows of some adapters put in the place of the common ones.
     fn replace(
         &self,
@@ -62,16 +68,12 @@ impl<'a> AdapterSet<'a> {
 }
 
 impl Adapters for AdapterSet<'_> {
-    fn forward(&self, linear: &Linear, x: &Tensor, tokens: &Tokens) -> Result<Tensor> {
-        let segments: Vec<Segment> = self
-            .active
-            .iter()
-            .flat_map(|active| active.segments(linear, tokens))
-            .flatten()
-            .filter(|s| s.begin < s.end)
-            .collect();
-        let y = linear.forward(x, &segments, tokens)?;
-        self.replace(y, tokens, |active, range, y| active.rework(linear, range, x, y, tokens))
+    fn forward(&self, linears: &[&Linear], x: &Tensor, tokens: &Tokens) -> Result<Vec<Tensor>> {
+        let segments: Vec<Vec<Segment>> = linears.iter().map(|linear| self.segments(linear, tokens)).collect();
+        let outputs = linear::forward(linears, x, &segments, tokens)?.into_iter().zip(linears);
+        outputs
+            .map(|(y, linear)| self.replace(y, tokens, |active, range, y| active.rework(linear, range, x, y, tokens)))
+            .collect()
     }
 
     fn embed(&self, table: &Tensor, ids: &Tensor, tokens: &Tokens) -> Result<Tensor> {
@@ -194,7 +196,7 @@ fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, places: &Tensor
     linear.weight.product(x, None, &segments, places)
 }
 
-/// `x` in the dtype of `like`, under the dropout of [`native::linear`].
+/// `x` in the dtype of `like`, under the dropout of [`native::linears`].
 fn dropped(x: &Tensor, like: &Tensor, places: &Tensor, share: f64, key: Key) -> Result<Tensor> {
     let mask = native::dropout_mask(places, x.size()[1], share, key)?;
     Ok(x.f_to_kind(like.f_kind()?)?.f_mul(&mask.f_to_device(x.device())?.f_to_kind(like.f_kind()?)?)?)

@@ -13,7 +13,7 @@ use super::linear::{Adapters, Linear};
 use super::norm::RmsNorm;
 use super::quantization::Quantization;
 use super::rope::{RotaryEmbedding, Rotation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hub::weights::Mapping;
 use crate::native::{self, tensor_bytes};
 use tch::{Device, Kind as Dtype, Tensor};
@@ -115,7 +115,8 @@ impl Decoder {
 
     /// Scores of the next token for hidden states `[tokens, hidden_size]`: `[tokens, vocab_size]`.
     pub fn logits(&self, hidden: &Tensor, tokens: &Tokens, adapters: &dyn Adapters) -> Result<Tensor> {
-        adapters.forward(&self.lm_head, hidden, tokens)
+        let [logits] = forward([&self.lm_head], hidden, tokens, adapters)?;
+        Ok(logits)
     }
 
     /// The same weights in another value, for another thread: nothing is copied.
@@ -207,8 +208,24 @@ pub(super) struct Pass<'a> {
 
 impl Pass<'_> {
     fn linear(&self, linear: &Linear, x: &Tensor) -> Result<Tensor> {
-        self.adapters.forward(linear, x, self.tokens)
+        let [y] = self.linears([linear], x)?;
+        Ok(y)
     }
+
+    /// Layers that read the same input: one node of the autograd graph.
+    fn linears<const N: usize>(&self, linears: [&Linear; N], x: &Tensor) -> Result<[Tensor; N]> {
+        forward(linears, x, self.tokens, self.adapters)
+    }
+}
+
+fn forward<const N: usize>(
+    linears: [&Linear; N],
+    x: &Tensor,
+    tokens: &Tokens,
+    adapters: &dyn Adapters,
+) -> Result<[Tensor; N]> {
+    let outputs = adapters.forward(&linears, x, tokens)?;
+    outputs.try_into().map_err(|_| Error::bug("a linear layer without an output"))
 }
 
 impl DecoderLayer {
@@ -229,9 +246,9 @@ impl DecoderLayer {
 
 impl Attention {
     fn forward(&self, x: &Tensor, pass: &Pass, past: Option<Past>) -> Result<Tensor> {
-        let q = self.heads(&pass.linear(&self.q_proj, x)?, self.q_norm.as_ref())?;
-        let k = self.heads(&pass.linear(&self.k_proj, x)?, self.k_norm.as_ref())?;
-        let v = self.heads(&pass.linear(&self.v_proj, x)?, None)?;
+        let [q, k, v] = pass.linears([&self.q_proj, &self.k_proj, &self.v_proj], x)?;
+        let (q, k) = (self.heads(&q, self.q_norm.as_ref())?, self.heads(&k, self.k_norm.as_ref())?);
+        let v = self.heads(&v, None)?;
         let (q, k) = (pass.rotation.apply(&q)?, pass.rotation.apply(&k)?);
         let window = pass.window.as_ref().filter(|_| self.slides);
         let y = match past {
@@ -253,7 +270,7 @@ impl Attention {
 
 impl Mlp {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let (gate, up) = (pass.linear(&self.gate_proj, x)?, pass.linear(&self.up_proj, x)?);
+        let [gate, up] = pass.linears([&self.gate_proj, &self.up_proj], x)?;
         pass.linear(&self.down_proj, &native::swiglu(&gate, &up)?)
     }
 }

@@ -4,7 +4,7 @@ use super::input::Tokens;
 use super::shapes::LinearShape;
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::native::{self, tensor_bytes, Nf4, Segment};
+use crate::native::{self, tensor_bytes, Layer, Matrix, Nf4, Segment};
 use tch::{Kind as Dtype, Tensor};
 
 /// `y = x Wᵀ + b`
@@ -42,12 +42,18 @@ impl Weight {
         }
     }
 
-    /// `x Wᵀ + b`, with the part of each segment's adapter; see [`native::linear`].
+    /// `x Wᵀ + b`, with the part of each segment's adapter; see [`native::linears`].
     pub fn product(&self, x: &Tensor, bias: Option<&Tensor>, segments: &[Segment], places: &Tensor) -> Result<Tensor> {
         match self {
             Weight::Dense(weight) if segments.is_empty() => Ok(x.f_linear(weight, bias)?),
-            Weight::Dense(weight) => native::linear(x, weight, bias, segments, places),
-            Weight::Nf4(weight) => weight.linear(x, bias, segments, places),
+            _ => native::linear(x, Layer { w: self.matrix(), bias, segments }, places),
+        }
+    }
+
+    fn matrix(&self) -> Matrix<'_> {
+        match self {
+            Weight::Dense(weight) => Matrix::Dense(weight),
+            Weight::Nf4(weight) => Matrix::Nf4(weight),
         }
     }
 
@@ -72,12 +78,16 @@ impl Weight {
     }
 }
 
-impl Linear {
-    /// The layer's output for `x` `[tokens, in]`, with the part of each segment's adapter:
-    /// `[tokens, out]`.
-    pub fn forward(&self, x: &Tensor, segments: &[Segment], tokens: &Tokens) -> Result<Tensor> {
-        self.weight.product(x, self.bias.as_ref(), segments, &tokens.places)
+/// The output of each layer for the same `x` `[tokens, in]`, with the parts of its adapters, in
+/// `segments` by layer: `[tokens, out]`.
+pub fn forward(linears: &[&Linear], x: &Tensor, segments: &[Vec<Segment>], tokens: &Tokens) -> Result<Vec<Tensor>> {
+    let both = linears.iter().zip(segments);
+    if segments.iter().all(Vec::is_empty) {
+        return both.map(|(own, parts)| own.weight.product(x, own.bias.as_ref(), parts, &tokens.places)).collect();
     }
+    let layers: Vec<Layer> =
+        both.map(|(own, segments)| Layer { w: own.weight.matrix(), bias: own.bias.as_ref(), segments }).collect();
+    native::linears(x, &layers, &tokens.places)
 }
 
 /// What joins linear layers: `lora/` implements it for adapter sets.
@@ -85,8 +95,9 @@ impl Linear {
 /// The decoder knows adapters only through this trait, so that one definition of the
 /// forward pass serves the bare base, one adapter, and many side by side.
 pub trait Adapters {
-    /// The layer's output for `x` `[tokens, in]` with the adapters' part: `[tokens, out]`.
-    fn forward(&self, linear: &Linear, x: &Tensor, tokens: &Tokens) -> Result<Tensor>;
+    /// The output of each layer for the same `x` `[tokens, in]`, with the adapters' parts:
+    /// `[tokens, out]`.
+    fn forward(&self, linears: &[&Linear], x: &Tensor, tokens: &Tokens) -> Result<Vec<Tensor>>;
 
     /// The embeddings `[tokens, width]` of token ids, from `table` `[vocabulary, width]` or from
     /// an adapter's own copy of it.
@@ -103,8 +114,8 @@ pub trait Adapters {
 pub struct NoAdapters;
 
 impl Adapters for NoAdapters {
-    fn forward(&self, linear: &Linear, x: &Tensor, tokens: &Tokens) -> Result<Tensor> {
-        linear.forward(x, &[], tokens)
+    fn forward(&self, linears: &[&Linear], x: &Tensor, tokens: &Tokens) -> Result<Vec<Tensor>> {
+        linears.iter().map(|own| own.weight.product(x, own.bias.as_ref(), &[], &tokens.places)).collect()
     }
 
     fn touch(&self, linear: &Linear, _: usize) -> bool {

@@ -5,7 +5,7 @@
 //! the default stream of libtorch's own context. Where they cannot be had, or where
 //! `LORHAI_PLAIN_CUDA=1` asks for it, libtorch's operations do the work.
 
-use super::{checked, made, raw, Raw};
+use super::checked;
 use crate::error::Result;
 use cudarc::driver::result::{self as driver, module};
 use cudarc::driver::sys::{self, CUfunction};

@@ -1,10 +1,12 @@
-// A frozen linear layer with the adapters of several token ranges folded into it.
+// Frozen linear layers that read the same input (queries, keys and values; gate and up), with the
+// adapters of several token ranges folded into them. For each layer
 //
 //   y = x W' + b, and on the tokens of each adapter  y += s * drop(x) A' B'
 //
-// One node of the autograd graph. Backward makes no gradient of W unless asked for one, and
-// adds those of A and B straight into the buffers that the optimizer reads. A W of 4 bits is
-// made dense for the product and forgotten, once in forward and once in backward.
+// One node of the autograd graph for all of them: the gradient of x is summed in place. Backward
+// makes no gradient of W unless asked for one, and adds those of A and B straight into the
+// buffers that the optimizer reads. A W of 4 bits is made dense for the product and forgotten,
+// once in forward and once in backward.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "gpu.h"
@@ -25,6 +27,15 @@ struct Segment {
     uint64_t key;
 };
 
+// One layer; as `RawLayer` in Rust.
+struct Layer {
+    const Tensor* w;     // [out, in]; null where it is of 4 bits
+    const RawNf4* nf4;   // null where it is dense
+    const Tensor* bias;  // [out], or null
+    const Segment* segments;
+    size_t count;
+};
+
 namespace {
 
 Drop drop_of(uint64_t key, double share) {
@@ -40,16 +51,21 @@ struct Part {
     Drop drop() const { return drop_of(key, share); }
 };
 
-// Travels from forward to backward; the matrices are there for forward alone.
-struct Parts : torch::CustomClassHolder {
+// What a layer takes from forward to backward besides tensors of the graph.
+struct Frozen {
     std::vector<Part> parts;
-    std::vector<Tensor> matrices;  // A, B, A, B, …
-    Tensor places;  // int64 [tokens] on the device of x: row << 40 | column << 20
-    std::optional<Nf4> nf4;  // W, where it is of 4 bits; `w` then holds its codes
+    std::optional<Nf4> nf4;  // W, where it is of 4 bits; the graph then holds its codes
+    bool has_bias;
 
     Tensor dense(const Tensor& w, const Tensor& beside) const {
         return nf4 ? nf4->dense(beside.scalar_type()) : w;
     }
+};
+
+struct Group : torch::CustomClassHolder {
+    std::vector<Frozen> layers;
+    std::vector<Tensor> matrices;  // A, B, A, B, … of all layers; for forward alone
+    Tensor places;  // int64 [tokens] on the device of x: row << 40 | column << 20
 };
 
 // The mask [tokens, width] of the tokens at `places`, made on the host, so that it is the same on
@@ -148,96 +164,129 @@ void add_output(const Tensor& y, const Tensor& s, const Tensor& b, const Part& p
     });
 }
 
-struct AdaptedLinear : public Function<AdaptedLinear> {
-    // `leaf` is any trainable leaf of the parts, or W without one: it puts this node into the graph.
-    static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& held,
-                          const std::optional<Tensor>& bias, const Tensor& leaf,
-                          const c10::intrusive_ptr<Parts>& parts) {
-        Tensor x = given.contiguous(), w = parts->dense(held, x);
-        Tensor y;
-        if (bias) {
-            // A copy even of a single row, where `contiguous` would give the bias itself to write to.
-            y = bias->expand({x.size(0), w.size(0)}).clone(at::MemoryFormat::Contiguous);
-            product(y, x, w.t(), 1.0, true);
-        } else {
-            y = product(x, w.t());
+// y = x W' + b
+Tensor base_output(const Tensor& x, const Tensor& w, const Tensor* bias) {
+    if (!bias) return product(x, w.t());
+    // A copy even of a single row, where `contiguous` would give the bias itself to write to.
+    Tensor y = bias->expand({x.size(0), w.size(0)}).clone(at::MemoryFormat::Contiguous);
+    product(y, x, w.t(), 1.0, true);
+    return y;
+}
+
+// Adds the gradients of A and B, and that of x to `dx` where it is wanted.
+void part_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& a, const Tensor& b, const Tensor& s,
+               const Tensor& places, const Tensor& dx) {
+    Tensor own = dy.narrow(0, part.begin, part.end - part.begin).to(b.scalar_type());
+    Tensor ds = product(own, b, part.scale);
+    Tensor grad_a = part.grad_a, grad_b = part.grad_b;
+    if (grad_a.defined()) {
+        product(grad_b, own.t(), s, part.scale, true);
+        product(grad_a, ds.t(), adapter_input(x, a, part, places), 1.0, true);
+    }
+    if (!dx.defined()) return;
+    if (part.share == 0 && dx.scalar_type() == ds.scalar_type()) {
+        Tensor into = dx.narrow(0, part.begin, part.end - part.begin);
+        product(into, ds, a, 1.0, true);
+    } else {
+        add_input_gradient(dx, product(ds, a), part, places);
+    }
+}
+
+struct AdaptedLinears : public Function<AdaptedLinears> {
+    // `biases` are those of the layers that have one. `leaf` is any trainable leaf of the parts, or
+    // a weight without one: it puts this node into the graph.
+    static variable_list forward(AutogradContext* ctx, const Tensor& given, at::TensorList weights,
+                                 at::TensorList biases, const Tensor& leaf, const c10::intrusive_ptr<Group>& group) {
+        Tensor x = given.contiguous();
+        variable_list saved = {x}, outputs;
+        saved.insert(saved.end(), weights.begin(), weights.end());
+        size_t bias = 0, matrix = 0;
+        for (size_t at = 0; at < weights.size(); ++at) {
+            const Frozen& layer = group->layers[at];
+            const Tensor* own_bias = layer.has_bias ? &biases[bias++] : nullptr;
+            Tensor y = base_output(x, layer.dense(weights[at], x), own_bias);
+            for (const Part& part : layer.parts) {
+                const Tensor &a = group->matrices[matrix++], &b = group->matrices[matrix++];
+                Tensor s = product(adapter_input(x, a, part, group->places), a.t());
+                add_output(y, s, b, part);
+                saved.insert(saved.end(), {a, b, s});
+            }
+            outputs.push_back(y);
         }
-        variable_list saved = {x, held};
-        for (size_t i = 0; i < parts->parts.size(); ++i) {
-            const Part& part = parts->parts[i];
-            const Tensor &a = parts->matrices[2 * i], &b = parts->matrices[2 * i + 1];
-            Tensor s = adapter_input(x, a, part, parts->places);
-            s = product(s, a.t());
-            add_output(y, s, b, part);
-            saved.insert(saved.end(), {a, b, s});
-        }
-        parts->matrices.clear();
+        group->matrices.clear();
         ctx->save_for_backward(saved);
-        ctx->saved_data["parts"] = c10::IValue::make_capsule(parts);
-        ctx->saved_data["bias"] = bias.has_value();
-        return y;
+        ctx->saved_data["group"] = c10::IValue::make_capsule(group);
+        return outputs;
     }
 
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
         variable_list saved = ctx->get_saved_variables();
-        auto parts = c10::static_intrusive_pointer_cast<Parts>(ctx->saved_data["parts"].toCapsule());
-        Tensor x = saved[0], dy = gradients[0].contiguous(), dx, dw, dbias;
-        bool wants_dx = ctx->needs_input_grad(0);
-        if (wants_dx) dx = product(dy, parts->dense(saved[1], dy));
-        if (ctx->needs_input_grad(1)) dw = dy.t().mm(x);
-        if (ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)) dbias = dy.sum(0);
-        for (size_t i = 0; i < parts->parts.size(); ++i) {
-            const Part& part = parts->parts[i];
-            const Tensor &a = saved[2 + 3 * i], &b = saved[3 + 3 * i], &s = saved[4 + 3 * i];
-            Tensor own = dy.narrow(0, part.begin, part.end - part.begin).to(b.scalar_type());
-            Tensor ds = product(own, b, part.scale);
-            Tensor grad_a = part.grad_a, grad_b = part.grad_b;
-            if (grad_a.defined()) {
-                product(grad_b, own.t(), s, part.scale, true);
-                product(grad_a, ds.t(), adapter_input(x, a, part, parts->places), 1.0, true);
+        auto group = c10::static_intrusive_pointer_cast<Group>(ctx->saved_data["group"].toCapsule());
+        const Tensor& x = saved[0];
+        Tensor dx;
+        size_t count = group->layers.size(), left = 1 + count;
+        variable_list weights(count), biases;
+        for (size_t at = 0; at < count; ++at) {
+            const Frozen& layer = group->layers[at];
+            size_t first = left;
+            left += 3 * layer.parts.size();
+            if (layer.has_bias) biases.emplace_back();
+            if (!gradients[at].defined()) continue;
+            Tensor dy = gradients[at].contiguous();
+            if (ctx->needs_input_grad(0)) {
+                Tensor w = layer.dense(saved[1 + at], dy);
+                if (dx.defined())
+                    product(dx, dy, w, 1.0, true);
+                else
+                    dx = product(dy, w);
             }
-            if (!wants_dx) continue;
-            if (part.share == 0 && dx.scalar_type() == ds.scalar_type()) {
-                Tensor into = dx.narrow(0, part.begin, part.end - part.begin);
-                product(into, ds, a, 1.0, true);
-            } else {
-                add_input_gradient(dx, product(ds, a), part, parts->places);
+            if (ctx->needs_input_grad(1 + at)) weights[at] = dy.t().mm(x);
+            if (layer.has_bias && ctx->needs_input_grad(count + biases.size())) biases.back() = dy.sum(0);
+            for (const Part& part : layer.parts) {
+                part_back(part, x, dy, saved[first], saved[first + 1], saved[first + 2], group->places, dx);
+                first += 3;
             }
         }
-        return {dx, dw, dbias, Tensor(), Tensor()};
+        variable_list all = {dx};
+        all.insert(all.end(), weights.begin(), weights.end());
+        all.insert(all.end(), biases.begin(), biases.end());
+        all.resize(all.size() + 2);
+        return all;
     }
 };
 
-Tensor adapted(const Tensor& x, const Tensor& w, const Tensor* bias, const Segment* segments, size_t count,
-               const Tensor& places, std::optional<Nf4> nf4) {
-    auto parts = c10::make_intrusive<Parts>();
-    parts->places = places;
-    parts->nf4 = std::move(nf4);
-    Tensor leaf = w, frozen;
-    for (size_t i = 0; i < count; ++i) {
-        const Segment& own = segments[i];
-        if (own.grad_a) leaf = *own.a;
-        parts->parts.push_back({own.grad_a ? *own.grad_a : frozen, own.grad_b ? *own.grad_b : frozen, own.begin,
-                                own.end, own.scale, own.share, own.key});
-        parts->matrices.push_back(*own.a);
-        parts->matrices.push_back(*own.b);
+variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const Tensor& places) {
+    auto group = c10::make_intrusive<Group>();
+    group->places = places;
+    variable_list weights, biases;
+    Tensor leaf, frozen;
+    for (const Layer* layer = layers; layer < layers + count; ++layer) {
+        Frozen own;
+        if (layer->nf4) own.nf4 = Nf4(*layer->nf4);
+        own.has_bias = layer->bias;
+        weights.push_back(layer->nf4 ? *layer->nf4->codes : *layer->w);
+        if (layer->bias) biases.push_back(*layer->bias);
+        for (const Segment* part = layer->segments; part < layer->segments + layer->count; ++part) {
+            if (part->grad_a) leaf = *part->a;
+            own.parts.push_back({part->grad_a ? *part->grad_a : frozen, part->grad_b ? *part->grad_b : frozen,
+                                 part->begin, part->end, part->scale, part->share, part->key});
+            group->matrices.push_back(*part->a);
+            group->matrices.push_back(*part->b);
+        }
+        group->layers.push_back(std::move(own));
     }
-    std::optional<Tensor> optional_bias;
-    if (bias) optional_bias = *bias;
-    return AdaptedLinear::apply(x, w, optional_bias, leaf, parts);
+    if (!leaf.defined()) leaf = weights[0];
+    return AdaptedLinears::apply(x, at::TensorList(weights), at::TensorList(biases), leaf, group);
 }
 
 }  // namespace
 
-extern "C" char* lorhai_linear(const Tensor* x, const Tensor* w, const Tensor* bias, const Segment* segments,
-                               size_t count, const Tensor* places, Tensor** out) {
-    return guarded([&] { *out = new Tensor(adapted(*x, *w, bias, segments, count, *places, {})); });
-}
-
-extern "C" char* lorhai_linear_nf4(const Tensor* x, const RawNf4* w, const Tensor* bias, const Segment* segments,
-                                   size_t count, const Tensor* places, Tensor** out) {
-    return guarded(
-        [&] { *out = new Tensor(adapted(*x, *w->codes, bias, segments, count, *places, Nf4(*w))); });
+// `out` has a place for each of `count` layers.
+extern "C" char* lorhai_linears(const Tensor* x, const Layer* layers, size_t count, const Tensor* places,
+                                Tensor** out) {
+    return guarded([&] {
+        for (const Tensor& y : adapted(*x, layers, count, *places)) *out++ = new Tensor(y);
+    });
 }
 
 // The mask of dropout for the tokens at `places`, f32 [tokens, width] on the CPU.

@@ -5,7 +5,7 @@
 //! | `rows.h`, `rows.inc` | loops over plain memory, compiled for several kinds of processor |
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `attention.inc`, `attention.cpp`, `attention.rs` | causal attention within documents |
-//! | `linear.cpp` | a frozen linear layer with the adapters of several token ranges |
+//! | `linear.cpp`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
 //! | `nf4.h`, `nf4.cpp`, `nf4.rs` | matrices of 4 bits: made, read, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
 //! | `kernels.cu`, `gpu.rs` | the same loops as kernels of a GPU, compiled when first wanted |
@@ -17,13 +17,14 @@
 
 mod attention;
 pub mod gpu;
+mod linear;
 mod nf4;
 
 pub use attention::{document_attention, has_document_attention};
+pub use linear::{dropout_mask, linear, linears, Layer, Matrix, Segment};
 pub use nf4::{dynamic_map, tensor_bytes, Nf4, Scales};
 
 use crate::error::{Error, Result};
-use crate::random::Key;
 use std::ffi::{c_char, c_void, CStr};
 use std::ptr::{null, null_mut};
 use tch::Tensor;
@@ -34,20 +35,6 @@ pub const SMALL_PRODUCT: i64 = 1 << 17;
 
 /// A tensor as C++ sees it: `at::Tensor*`.
 type Raw = *const c_void;
-
-/// One adapter on a range of tokens, as `Segment` in `linear.cpp`.
-#[repr(C)]
-struct RawSegment {
-    a: Raw,
-    b: Raw,
-    grad_a: Raw,
-    grad_b: Raw,
-    begin: i64,
-    end: i64,
-    scale: f64,
-    share: f64,
-    key: u64,
-}
 
 /// As `AdamStep` in `rows.h`.
 #[derive(Debug, Clone, Copy)]
@@ -72,16 +59,6 @@ extern "C" {
     fn lorhai_rotate(x: Raw, cos: Raw, sin: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_swiglu(gate: Raw, up: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_take_rows(x: Raw, index: Raw, inverse: Raw, out: *mut *mut c_void) -> *mut c_char;
-    fn lorhai_linear(
-        x: Raw,
-        w: Raw,
-        bias: Raw,
-        segments: *const RawSegment,
-        count: usize,
-        places: Raw,
-        out: *mut *mut c_void,
-    ) -> *mut c_char;
-    fn lorhai_dropout_mask(places: Raw, width: i64, share: f64, key: u64, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_token_losses(hidden: Raw, w: Raw, targets: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_has_adamw(theta: Raw) -> bool;
     fn lorhai_adamw(theta: Raw, gradient: Raw, mean: Raw, square: Raw, decayed: Raw, step: AdamStep) -> *mut c_char;
@@ -136,55 +113,6 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// and gradients are taken from there alone.
 pub fn take_rows(x: &Tensor, index: &Tensor, inverse: &Tensor) -> Result<Tensor> {
     made(|out| unsafe { lorhai_take_rows(raw(x), raw(index), raw(inverse), out) })
-}
-
-/// One adapter's part in a linear layer, on the tokens from `begin` to `end`.
-#[derive(Debug)]
-pub struct Segment<'a> {
-    /// `[r, in_features]`
-    pub a: &'a Tensor,
-    /// `[out_features, r]`
-    pub b: &'a Tensor,
-    /// What the gradients of `a` and `b` are added to in the backward pass, of their shapes;
-    /// `None` where they are frozen.
-    pub gradients: Option<(&'a Tensor, &'a Tensor)>,
-    pub begin: i64,
-    pub end: i64,
-    pub scale: f64,
-    /// The share of channels dropped, and the key of their randomness; 0 in evaluation.
-    pub share: f64,
-    pub key: Key,
-}
-
-/// `x Wᵀ + b`, and on the tokens of each segment `+ scale · drop(x) Aᵀ Bᵀ`.
-///
-/// x `[tokens, in_features]`; `places` int64 `[tokens]` names each token for its
-/// dropout: `row << 40 | column << 20`.
-pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, segments: &[Segment], places: &Tensor) -> Result<Tensor> {
-    let segments = raw_segments(segments);
-    let (first, count) = (segments.as_ptr(), segments.len());
-    made(|out| unsafe { lorhai_linear(raw(x), raw(w), optional(bias), first, count, raw(places), out) })
-}
-
-/// What the channels of the tokens at `places` are multiplied by under dropout: f32
-/// `[tokens, width]` on the CPU, the same as inside [`linear`].
-pub fn dropout_mask(places: &Tensor, width: i64, share: f64, key: Key) -> Result<Tensor> {
-    made(|out| unsafe { lorhai_dropout_mask(raw(places), width, share, key.value(), out) })
-}
-
-fn raw_segments(segments: &[Segment]) -> Vec<RawSegment> {
-    let raw_segment = |own: &Segment| RawSegment {
-        a: raw(own.a),
-        b: raw(own.b),
-        grad_a: optional(own.gradients.map(|(a, _)| a)),
-        grad_b: optional(own.gradients.map(|(_, b)| b)),
-        begin: own.begin,
-        end: own.end,
-        scale: own.scale,
-        share: own.share,
-        key: own.key.value(),
-    };
-    segments.iter().map(raw_segment).collect()
 }
 
 /// The cross-entropy in nats of every token, `[tokens]`, in f32 at least: hidden

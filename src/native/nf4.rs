@@ -3,7 +3,7 @@
 //!
 //! Codes, scales and dequantised values are those of bitsandbytes' CPU build, bit for bit.
 
-use super::{checked, made, optional, raw, raw_segments, Raw, RawSegment, Segment};
+use super::{checked, made, raw, Raw};
 use crate::error::{Error, Kind, Result};
 use std::convert::Infallible;
 use std::ffi::{c_char, c_void};
@@ -19,7 +19,7 @@ const NESTED_BLOCK: i64 = 256;
 
 /// As `RawNf4` in `nf4.h`.
 #[repr(C)]
-struct RawNf4 {
+pub(super) struct RawNf4 {
     codes: Raw,
     scales: Raw,
     map: Raw,
@@ -36,15 +36,6 @@ extern "C" {
     fn lorhai_nf4_quantize(x: Raw, block: i64, codes: Raw, scales: Raw) -> *mut c_char;
     fn lorhai_nf4_dense(w: *const RawNf4, out: Raw) -> *mut c_char;
     fn lorhai_nf4_pairs(out: *mut *mut c_void) -> *mut c_char;
-    fn lorhai_linear_nf4(
-        x: Raw,
-        w: *const RawNf4,
-        bias: Raw,
-        segments: *const RawSegment,
-        count: usize,
-        places: Raw,
-        out: *mut *mut c_void,
-    ) -> *mut c_char;
 }
 
 /// The largest magnitude of each block ("absmax").
@@ -147,16 +138,6 @@ impl Nf4 {
         Ok(out)
     }
 
-    /// `x Wᵀ + b`, and on the tokens of each segment `+ scale · drop(x) Aᵀ Bᵀ`, as
-    /// [`super::linear`] of the dense matrix. That is made once in forward and once in
-    /// backward, and not kept between them.
-    pub fn linear(&self, x: &Tensor, bias: Option<&Tensor>, segments: &[Segment], places: &Tensor) -> Result<Tensor> {
-        let segments = raw_segments(segments);
-        let (first, count) = (segments.as_ptr(), segments.len());
-        let w = self.raw();
-        made(|out| unsafe { lorhai_linear_nf4(raw(x), &w, optional(bias), first, count, raw(places), out) })
-    }
-
     /// The same matrix in another value; nothing is copied.
     pub fn share(&self) -> Nf4 {
         match self.each(|tensor| Ok::<_, Infallible>(tensor.shallow_clone())) {
@@ -194,7 +175,7 @@ impl Nf4 {
         scales.into_iter().chain([&self.codes]).map(tensor_bytes).sum()
     }
 
-    fn raw(&self) -> RawNf4 {
+    pub(super) fn raw(&self) -> RawNf4 {
         let (scales, map, nested_scales, offset, nested_block) = match &self.scales {
             Scales::Plain(absmax) => (raw(absmax), null(), null(), 0.0, 1),
             Scales::Nested { codes, map, absmax, offset, block } => {

@@ -1,0 +1,149 @@
+//! Frozen linear layers that read the same input, with the adapters of several token ranges.
+
+use super::nf4::RawNf4;
+use super::{checked, made, optional, raw, Nf4, Raw};
+use crate::error::{Error, Result};
+use crate::random::Key;
+use std::ffi::{c_char, c_void};
+use std::ptr::{null, null_mut};
+use tch::Tensor;
+
+/// One adapter's part in a linear layer, on the tokens from `begin` to `end`.
+#[derive(Debug)]
+pub struct Segment<'a> {
+    /// `[r, in_features]`
+    pub a: &'a Tensor,
+    /// `[out_features, r]`
+    pub b: &'a Tensor,
+    /// What the gradients of `a` and `b` are added to in the backward pass, of their shapes;
+    /// `None` where they are frozen.
+    pub gradients: Option<(&'a Tensor, &'a Tensor)>,
+    pub begin: i64,
+    pub end: i64,
+    pub scale: f64,
+    /// The share of channels dropped, and the key of their randomness; 0 in evaluation.
+    pub share: f64,
+    pub key: Key,
+}
+
+/// The matrix of a layer, `[out_features, in_features]`.
+#[derive(Debug, Clone, Copy)]
+pub enum Matrix<'a> {
+    Dense(&'a Tensor),
+    /// Made dense once in forward and once in backward, and not kept between them.
+    Nf4(&'a Nf4),
+}
+
+/// One of the layers of [`linears`].
+#[derive(Debug, Clone, Copy)]
+pub struct Layer<'a> {
+    pub w: Matrix<'a>,
+    /// `[out_features]`
+    pub bias: Option<&'a Tensor>,
+    pub segments: &'a [Segment<'a>],
+}
+
+/// As `Segment` in `linear.cpp`.
+#[repr(C)]
+struct RawSegment {
+    a: Raw,
+    b: Raw,
+    grad_a: Raw,
+    grad_b: Raw,
+    begin: i64,
+    end: i64,
+    scale: f64,
+    share: f64,
+    key: u64,
+}
+
+/// As `Layer` in `linear.cpp`.
+#[repr(C)]
+struct RawLayer {
+    w: Raw,
+    nf4: *const RawNf4,
+    bias: Raw,
+    segments: *const RawSegment,
+    count: usize,
+}
+
+extern "C" {
+    fn lorhai_linears(
+        x: Raw,
+        layers: *const RawLayer,
+        count: usize,
+        places: Raw,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
+    fn lorhai_dropout_mask(places: Raw, width: i64, share: f64, key: u64, out: *mut *mut c_void) -> *mut c_char;
+}
+
+/// For each layer `x Wᵀ + b`, and on the tokens of each of its segments `+ scale · drop(x) Aᵀ Bᵀ`:
+/// `[tokens, out_features]`.
+///
+/// x `[tokens, in_features]`; `places` int64 `[tokens]` names each token for its dropout:
+/// `row << 40 | column << 20`.
+pub fn linears(x: &Tensor, layers: &[Layer], places: &Tensor) -> Result<Vec<Tensor>> {
+    let segments: Vec<Vec<RawSegment>> =
+        layers.iter().map(|layer| layer.segments.iter().map(RawSegment::new).collect()).collect();
+    let packed: Vec<Option<RawNf4>> = layers.iter().map(|layer| layer.w.packed().map(Nf4::raw)).collect();
+    let rows = layers.iter().zip(segments.iter().zip(&packed));
+    let raw_layers: Vec<RawLayer> = rows
+        .map(|(layer, (segments, packed))| RawLayer {
+            w: optional(layer.w.dense()),
+            nf4: packed.as_ref().map_or(null(), |packed| packed),
+            bias: optional(layer.bias),
+            segments: segments.as_ptr(),
+            count: segments.len(),
+        })
+        .collect();
+    let mut out = vec![null_mut(); layers.len()];
+    // SAFETY: what the layers point to lives as long as the call, and there is a place for each output.
+    checked(unsafe { lorhai_linears(raw(x), raw_layers.as_ptr(), raw_layers.len(), raw(places), out.as_mut_ptr()) })?;
+    // SAFETY: without a message every place holds a new `at::Tensor` that is ours to delete.
+    Ok(out.into_iter().map(|y| unsafe { Tensor::from_ptr(y.cast()) }).collect())
+}
+
+/// As [`linears`], for one layer.
+pub fn linear(x: &Tensor, layer: Layer, places: &Tensor) -> Result<Tensor> {
+    linears(x, &[layer], places)?.pop().ok_or_else(|| Error::bug("a layer without an output"))
+}
+
+/// What the channels of the tokens at `places` are multiplied by under dropout: f32
+/// `[tokens, width]` on the CPU, the same as inside [`linears`].
+pub fn dropout_mask(places: &Tensor, width: i64, share: f64, key: Key) -> Result<Tensor> {
+    // SAFETY: as above.
+    made(|out| unsafe { lorhai_dropout_mask(raw(places), width, share, key.value(), out) })
+}
+
+impl Matrix<'_> {
+    fn dense(&self) -> Option<&Tensor> {
+        match self {
+            Matrix::Dense(w) => Some(w),
+            Matrix::Nf4(_) => None,
+        }
+    }
+
+    fn packed(&self) -> Option<&Nf4> {
+        match self {
+            Matrix::Dense(_) => None,
+            Matrix::Nf4(w) => Some(w),
+        }
+    }
+}
+
+impl RawSegment {
+    fn new(own: &Segment) -> Self {
+        RawSegment {
+            a: raw(own.a),
+            b: raw(own.b),
+            grad_a: optional(own.gradients.map(|(a, _)| a)),
+            grad_b: optional(own.gradients.map(|(_, b)| b)),
+            begin: own.begin,
+            end: own.end,
+            scale: own.scale,
+            share: own.share,
+            key: own.key.value(),
+        }
+    }
+}
