@@ -22,6 +22,7 @@ type Measure = fn() -> Result<Row>;
 const ROUNDS: usize = 5;
 
 fn main() {
+    lorhai::train::memory::process::leave_no_large_holes();
     let (flags, chosen): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| name.contains(word.as_str()));
     let flag = |name: &str| flags.iter().any(|flag| flag == name);

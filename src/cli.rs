@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::script::{docs, on_large_stack, Failure, Session};
+use crate::train::memory::process::leave_no_large_holes;
 use crate::{files, interrupt, repl, runs};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
@@ -139,6 +140,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 /// Runs the program with the process's arguments and gives its exit code.
 pub fn main() -> i32 {
+    leave_no_large_holes();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

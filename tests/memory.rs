@@ -8,9 +8,9 @@
 //! what was held before is compared with the plan's total.
 //!
 //! glibc keeps the holes that freed tensors leave: how many depends on the order of sizes, and
-//! no plan can tell. So the bound is on steps under `MALLOC_MMAP_THRESHOLD_=65536`, where glibc
-//! gives freed tensors back; with `LORHAI_GLIBC` set, what the
-//! default comes to is printed beside it.
+//! no plan can tell. So the close bound is on steps under `MALLOC_MMAP_THRESHOLD_=65536`, where
+//! glibc gives freed tensors back. As the program runs (`process::leave_no_large_holes`) small ones
+//! stay, and the bound is wider.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -26,6 +26,8 @@ use tch::{Device, Kind};
 
 /// Of the total of a measured step.
 const WITHIN: f64 = 0.10;
+/// The same with the holes that the program leaves.
+const WITH_HOLES: f64 = 0.20;
 
 fn all_linear(r: i64) -> LoraSpec {
     LoraSpec { r, alpha: 16.0, target_modules: Targets::AllLinear, ..LoraSpec::default() }
@@ -211,6 +213,7 @@ fn run(case: &Value) -> u64 {
 fn one_measured_step() {
     let Ok(case) = std::env::var("LORHAI_MEMORY_CASE") else { return };
     let case: Value = serde_json::from_str(&case).unwrap();
+    process::leave_no_large_holes();
     tch::set_num_threads(1);
     let mut short = case.clone();
     (short["shape"]["layers"], short["shape"]["vocabulary"], short["batch"]) = (json!(1), json!(1024), json!(1));
@@ -227,8 +230,9 @@ fn one_measured_step() {
 fn measured(case: &Value, gives_back: bool) -> (f64, f64) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "one_measured_step", "--ignored", "--nocapture"]);
+    command.env_remove("MALLOC_TRIM_THRESHOLD_").env_remove("MALLOC_MMAP_THRESHOLD_");
     if gives_back {
-        command.env("MALLOC_MMAP_THRESHOLD_", "65536");
+        command.env("MALLOC_MMAP_THRESHOLD_", "65536").env("MALLOC_TRIM_THRESHOLD_", "65536");
     }
     let output = command.env("LORHAI_MEMORY_CASE", case.to_string()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -245,17 +249,17 @@ fn plans_agree_with_measured_steps() {
     }
     let mut wrong = Vec::new();
     for (name, case) in cases() {
-        let (planned, grown) = measured(&case, true);
-        let mut more = String::new();
-        if std::env::var_os("LORHAI_GLIBC").is_some() {
-            more = format!(", {:.1} MB with glibc's holes", measured(&case, false).1 / 1e6);
-        }
-        let error = planned / grown - 1.0;
-        let percent = error * 100.0;
-        println!("{name}: planned {:.1} MB, measured {:.1} MB ({percent:+.1} %){more}", planned / 1e6, grown / 1e6);
-        if error.abs() > WITHIN {
-            wrong.push(format!("{name}: {error:+.3}"));
+        let off = |(planned, grown): (f64, f64), bound: f64| {
+            let error = planned / grown - 1.0;
+            let text = format!("{:.1} MB ({:+.1} %)", grown / 1e6, error * 100.0);
+            (text, error.abs() <= bound, planned)
+        };
+        let (exact, exact_holds, planned) = off(measured(&case, true), WITHIN);
+        let (usual, usual_holds, _) = off(measured(&case, false), WITH_HOLES);
+        println!("{name}: planned {:.1} MB, measured {exact}, as the program runs {usual}", planned / 1e6);
+        if !exact_holds || !usual_holds {
+            wrong.push(format!("{name}: {exact}, {usual}"));
         }
     }
-    assert!(wrong.is_empty(), "more than {WITHIN} off: {wrong:#?}");
+    assert!(wrong.is_empty(), "more than {WITHIN} or {WITH_HOLES} off: {wrong:#?}");
 }

@@ -28,7 +28,7 @@ use crate::lora::targets::{match_targets, refuse_unmatched_names, Target};
 use crate::lora::LoraSpec;
 use crate::model::shapes::{linear_shapes, LinearShape};
 use crate::model::Config;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Elements that share a scale in NF4, and scales that share one when quantised twice
 /// (Dettmers et al., 2023, "QLoRA", section 3).
@@ -161,7 +161,7 @@ impl Request {
 }
 
 /// Bytes at the height of a step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Parts {
     /// Of the base, with the scales of quantised layers; of the adapters where some are trained.
     pub weights: u64,
