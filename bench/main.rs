@@ -12,6 +12,7 @@ mod peer;
 mod table;
 
 use cases::{cases, gpu_cases, growth_cases, Case};
+use lorhai::train::memory::process;
 use lorhai::Result;
 use peer::Peer;
 use table::Row;
@@ -22,7 +23,7 @@ type Measure = fn() -> Result<Row>;
 const ROUNDS: usize = 5;
 
 fn main() {
-    lorhai::train::memory::process::leave_no_large_holes();
+    process::leave_no_large_holes();
     let (flags, chosen): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| name.contains(word.as_str()));
     let flag = |name: &str| flags.iter().any(|flag| flag == name);
@@ -66,7 +67,8 @@ fn main() {
 /// that the base's matrices reach. On a CPU rounds of both sides alternate, since its speed
 /// wavers; on a GPU one goes after the other, since both may not fit into its memory.
 fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Row>> {
-    lorhai::train::memory::process::forget_peak();
+    process::give_back();
+    process::forget_peak();
     let mut ours = ours::Loop::new(case)?;
     ours.steps(case.steps_per_round)?;
     let (mut our_seconds, mut peer_seconds, mut peer_peak) = (Vec::new(), Vec::new(), None);

@@ -114,11 +114,11 @@ pub mod functions {
     ///
     /// Of the active adapter, or of all weights after `train_all`; nothing is changed. Options:
     /// `batch_size` (1), `max_length` (1024). The result has `predicted` and `measured`, the bytes
-    /// of activations, logits and working memory, and `error`, their relative difference. `measured` is
-    /// the process's growth: the holes that glibc keeps count too (6 to 48 % were seen), and in the first
-    /// pass of a process libtorch's own code, which drowns passes of a few MB. Start with
-    /// `MALLOC_MMAP_THRESHOLD_=65536` in the environment to measure without the holes.
-    /// `measured` and `error` are `()` on a GPU.
+    /// of activations, logits and working memory, and `error`, their relative difference. On a CPU
+    /// `measured` is the process's growth: small holes that glibc keeps count too (docs/performance.md
+    /// has figures), and in the first pass of a process libtorch's own code, which drowns passes of
+    /// a few MB. Start with `MALLOC_MMAP_THRESHOLD_=65536` in the environment to measure without the
+    /// holes. On a GPU it is what tensors hold. Both are `()` where the system does not tell.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
