@@ -109,6 +109,7 @@ pub fn growth_cases() -> Vec<Case> {
     let plain = model(256, 4);
     let grown =
         |name, model: &Value, ranks, shape| Case { steps_per_round: 5, ..case(name, model, "f32", ranks, shape) };
+    let in_bf16 = |case| Case { dtype: "bf16", ..case };
     vec![
         grown("growth: rank 8, K 1, 2×64 tokens, width 256, 4 layers", &plain, &[8], [2, 64]),
         grown("growth: rank 16", &plain, &[16], [2, 64]),
@@ -124,6 +125,12 @@ pub fn growth_cases() -> Vec<Case> {
         grown("growth: 8 layers", &model(256, 8), &[8], [2, 64]),
         grown("growth: width 512", &model(512, 4), &[8], [2, 64]),
         grown("growth: width 1024", &model(1024, 4), &[8], [2, 64]),
+        // Which dtype "auto" had better choose.
+        in_bf16(grown("growth: bf16", &plain, &[8], [2, 64])),
+        in_bf16(grown("growth: K 8 in bf16", &plain, &[8, 8, 8, 8, 8, 8, 8, 8], [2, 64])),
+        in_bf16(grown("growth: 1×512 tokens in bf16", &plain, &[8], [1, 512])),
+        in_bf16(grown("growth: width 512 in bf16", &model(512, 4), &[8], [2, 64])),
+        in_bf16(grown("growth: width 1024 in bf16", &model(1024, 4), &[8], [2, 64])),
     ]
 }
 
