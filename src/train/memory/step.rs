@@ -154,10 +154,8 @@ fn layer_backward(asked: &Asked, layer: &Layer, walk: &mut Walk) {
     walk.take(2 * size(mlp));
     walk.give(size(mlp));
     walk.drop_kept(2 * size(mlp));
-    linear_backward(asked, layer, "up_proj", walk);
-    walk.give(size(mlp));
-    linear_backward(asked, layer, "gate_proj", walk);
-    walk.give(size(mlp) + size(hidden));
+    group_backward(asked, layer, &["gate_proj", "up_proj"], walk);
+    walk.give(2 * size(mlp));
     walk.drop_kept(if layer.has_gradient("gate_proj") || layer.has_gradient("up_proj") { size(hidden) } else { 0 });
     walk.touch(size(hidden));
     walk.give(size(hidden));
@@ -167,13 +165,21 @@ fn layer_backward(asked: &Asked, layer: &Layer, walk: &mut Walk) {
     walk.give(size(queries));
     walk.drop_kept(layer.attention());
     walk.touch(size(queries));
-    for name in ["v_proj", "k_proj", "q_proj"] {
+    group_backward(asked, layer, &["q_proj", "k_proj", "v_proj"], walk);
+}
+
+/// Layers that read the same input: its gradient is held afterwards, once.
+fn group_backward(asked: &Asked, layer: &Layer, names: &[&str], walk: &mut Walk) {
+    for (at, name) in names.iter().enumerate() {
         linear_backward(asked, layer, name, walk);
+        if at > 0 {
+            walk.give(layer.t * layer.hidden * layer.e);
+        }
     }
 }
 
-/// As `AdaptedLinear::backward`: the gradient of the input is held afterwards. In bf16 what
-/// an adapter works on is widened to f32 first.
+/// As `AdaptedLinears::backward` for one layer: the gradient of the input is held afterwards. In
+/// bf16 what an adapter works on is widened to f32 first.
 fn linear_backward(asked: &Asked, layer: &Layer, name: &str, walk: &mut Walk) {
     let Some(Adapted { linear, target }) = layer.linear(name) else { return };
     let (wide, narrow) = (linear.in_features as u64, linear.out_features as u64);
