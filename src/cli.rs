@@ -37,6 +37,7 @@ Examples:
   lorhai run scripts/rank_sweep.rhai --help          the settings of a script
   lorhai run scripts/rank_sweep.rhai --set steps=50  run it with one of them changed
   lorhai check my.rhai                               what is wrong with it, in a moment
+  lorhai run --dry-run my.rhai                       what a run would take, and what would fail
   lorhai runs                                        what was run, and how it went
   lorhai show runs/rank-sweep                        the table of a sweep
   lorhai compare runs/a runs/b --chart both.svg      two runs side by side
@@ -111,6 +112,14 @@ struct Run {
     /// Give a setting of the script a value; FILE --help lists the settings.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+    /// Rehearse: do a tiny piece of everything, write nothing, and tell what a run would take.
+    ///
+    /// The whole script runs, with two steps of one row for each training, few rows for each
+    /// evaluation, few tokens for each text, and all files in a folder that is then removed. Shows
+    /// trials, steps, tokens, trainable parameters, memory and time, and what would fail. Fails if
+    /// anything would. See docs/rehearsal.md.
+    #[arg(long)]
+    dry_run: bool,
     /// Show no progress, only what the script prints.
     #[arg(long, short)]
     quiet: bool,
@@ -209,7 +218,10 @@ impl Run {
         let mut session = Session::new();
         session.set_quiet(self.quiet);
         self.set.iter().for_each(|(key, value)| session.set(key, value));
-        session.run_file(file).map(drop)
+        match self.dry_run {
+            true => rehearse(session, file),
+            false => session.run_file(file).map(drop),
+        }
     }
 
     fn without_file(&self) -> i32 {
@@ -223,6 +235,19 @@ impl Run {
         }
         eprintln!("error: expected a script FILE, found none\n\n{usage}");
         WRONG_USE
+    }
+}
+
+/// Fails if the script does, or if a trial of its sweeps would.
+fn rehearse(mut session: Session, file: &Path) -> Result<(), Failure> {
+    session.begin_rehearsal().map_err(Failure::from)?;
+    let outcome = session.run_file(file).map(drop);
+    let (summary, failed) = session.rehearsed().unwrap_or_default();
+    print!("{summary}");
+    match failed {
+        0 => outcome,
+        1 => outcome.and(Err(Error::input("1 trial would fail").into())),
+        failed => outcome.and(Err(Error::input(format!("{failed} trials would fail")).into())),
     }
 }
 

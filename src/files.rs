@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path`, so that a reader sees the old file or the new one, never a part.
@@ -69,16 +70,71 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
 }
 
 pub fn create_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|error| {
-        let in_the_way = path.ancestors().find(|part| fs::metadata(part).is_ok_and(|found| !found.is_dir()));
-        match in_the_way {
-            Some(file) => {
-                failed(format!("cannot make the folder `{}`: `{}` is a file", path.display(), file.display()))
-                    .with_hint("choose another folder, or move that file away")
-            }
-            None => Error::file("make the folder", path, &error),
-        }
-    })
+    fs::create_dir_all(path).map_err(|error| cannot_create(path, &error))
+}
+
+fn cannot_create(path: &Path, error: &std::io::Error) -> Error {
+    let in_the_way = path.ancestors().find(|part| fs::metadata(part).is_ok_and(|found| !found.is_dir()));
+    match in_the_way {
+        Some(file) => failed(format!("cannot make the folder `{}`: `{}` is a file", path.display(), file.display()))
+            .with_hint("choose another folder, or move that file away"),
+        None => Error::file("make the folder", path, error),
+    }
+}
+
+/// Fails where [`write_whole`] could not write `path`, and changes nothing.
+pub fn could_write(path: &Path) -> Result<()> {
+    let folder = parent(path);
+    could_fill(folder)?;
+    refuse_target(path)
+}
+
+/// Fails where the folder `path` could not be made, or no file written into it; changes nothing.
+pub fn could_fill(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|part| fs::metadata(part).is_ok()).filter(|part| !part.as_os_str().is_empty());
+    let there = there.unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        return Err(cannot_create(path, &std::io::ErrorKind::NotADirectory.into()));
+    }
+    match may_write(there) {
+        Ok(()) => Ok(()),
+        Err(error) if there == path => Err(Error::file("write in", path, &error)),
+        Err(error) => Err(Error::file("make the folder", path, &error)),
+    }
+}
+
+/// A file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    pub id: u64,
+    /// Bytes that may still be written.
+    pub free: u64,
+}
+
+/// The file system that `path` is on or would be on; `None` where the system does not tell.
+pub fn disk_of(path: &Path) -> Option<Disk> {
+    use std::os::unix::fs::MetadataExt;
+    let there = path.ancestors().find_map(|part| Some((part, fs::metadata(part).ok()?)));
+    let (there, found) = there.or_else(|| Some((Path::new("."), fs::metadata(".").ok()?)))?;
+    let name = std::ffi::CString::new(there.as_os_str().as_bytes()).ok()?;
+    let mut told = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: `name` ends in a zero byte and `told` has the room that the call fills; zeros are a value of it.
+    let told = unsafe {
+        let failed = libc::statvfs(name.as_ptr(), told.as_mut_ptr()) != 0;
+        (!failed).then(|| told.assume_init())
+    }?;
+    Some(Disk { id: found.dev(), free: told.f_bavail as u64 * told.f_frsize as u64 })
+}
+
+/// Whether this process may make entries in `folder`: asked of the system, by the rights it runs with.
+fn may_write(folder: &Path) -> std::io::Result<()> {
+    let name = std::ffi::CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: `name` ends in a zero byte and outlives the call.
+    let found = unsafe { libc::faccessat(libc::AT_FDCWD, name.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) };
+    match found {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 /// A rename would put a file in the place of a device or a pipe, and cannot in that of a folder.

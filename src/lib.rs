@@ -16,6 +16,7 @@ pub mod error;
 pub mod files;
 pub mod interrupt;
 pub mod native;
+pub mod overlay;
 pub mod random;
 pub mod suggest;
 

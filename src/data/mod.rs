@@ -37,5 +37,5 @@ pub use read::LoadOptions;
 pub use shape::Shape;
 pub use store::{Origin, TokenizedRow};
 pub use template::ChatTemplate;
-pub use tokenize::tokenize;
+pub use tokenize::{tokenize, tokenize_sample};
 pub use tokenized::TokenizedDataset;

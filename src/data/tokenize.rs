@@ -30,23 +30,58 @@ const CHUNK: usize = 2048;
 /// set, an unrecognised shape, a row that the template refuses, and (with
 /// [`TokenizeOptions::audit`]) on supervision that would silently ruin the run.
 pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<TokenizedDataset> {
+    let (work, key) = prepare(data, tokenizer, options)?;
+    if let Some(found) = key.as_deref().and_then(cache::load) {
+        return finish(found, tokenizer, options);
+    }
+    let made = TokenizedDataset::whole(work.run(data, &|row| row)?);
+    if let Some(key) = &key {
+        cache::store(key, &made);
+    }
+    finish(made, tokenizer, options)
+}
+
+/// As [`tokenize`], of about `most` rows where there are more, each then standing for its neighbours; gives the
+/// number of rows that were read too. Tokens that are in the cache are taken whole; nothing is put there.
+pub fn tokenize_sample(
+    data: &Dataset,
+    tokenizer: &Tokenizer,
+    options: &TokenizeOptions,
+    most: usize,
+) -> Result<(TokenizedDataset, usize)> {
+    let (work, key) = prepare(data, tokenizer, options)?;
+    if let Some(found) = key.as_deref().and_then(cache::load) {
+        return Ok((finish(found, tokenizer, options)?, data.len()));
+    }
+    let count = data.len().min(most.max(1));
+    let number = |row: usize| row * data.len() / count;
+    let chosen: Vec<usize> = (0..count).map(number).collect();
+    let made = TokenizedDataset::whole(work.run(&data.select(&chosen)?, &number)?);
+    let made = finish(made, tokenizer, options)?;
+    if chosen.len() == data.len() {
+        return Ok((made, data.len()));
+    }
+    let count = (made.len() as f64 * data.len() as f64 / chosen.len() as f64).round() as usize;
+    Ok((made.standing_for(count.max(1)), chosen.len()))
+}
+
+/// What is settled before the first row, and the name of the result in the cache.
+fn prepare<'a>(
+    data: &Dataset,
+    tokenizer: &'a Tokenizer,
+    options: &'a TokenizeOptions,
+) -> Result<(Work<'a>, Option<String>)> {
     if data.is_empty() {
         return Err(Error::data("the data set has no rows"));
     }
     check(options)?;
     let work = Work::new(data, tokenizer, options)?;
     let key = options.cache.then(|| cache::key(data, tokenizer, options, work.dated())).transpose()?;
-    let cached = key.as_deref().and_then(cache::load);
-    let result = match cached {
-        Some(found) => found,
-        None => {
-            let made = TokenizedDataset::whole(work.run(data)?);
-            if let Some(key) = &key {
-                cache::store(key, &made);
-            }
-            made
-        }
-    };
+    Ok((work, key))
+}
+
+/// Refuses what cannot be trained on.
+fn finish(result: TokenizedDataset, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<TokenizedDataset> {
     if result.is_empty() {
         return Err(Error::data("no row is left: none has anything to train on")
             .with_hint("raise max_length, or look at one row with drop_unlabelled: false"));
@@ -109,13 +144,14 @@ impl<'a> Work<'a> {
         !given && self.template.as_ref().is_some_and(ChatTemplate::is_dated)
     }
 
-    fn run(&self, data: &Dataset) -> Result<Store> {
+    /// `number` gives the number that errors call a row by.
+    fn run(&self, data: &Dataset, number: &dyn Fn(usize) -> usize) -> Result<Store> {
         let mut store = Store { origin: self.origin(), ..Store::default() };
         let mut documents = Vec::new();
         for (chunk, rows) in data.rows().chunks(CHUNK).enumerate() {
             let made: Vec<Result<TokenizedRow>> = rows.par_iter().map(|row| self.row(row)).collect();
             for (index, row) in made.into_iter().enumerate() {
-                let row = row.map_err(|error| error.context(format!("row {}", chunk * CHUNK + index)))?;
+                let row = row.map_err(|error| error.context(format!("row {}", number(chunk * CHUNK + index))))?;
                 if self.options.drop_unlabelled && !row.trained.iter().skip(1).any(|&trained| trained) {
                     store.origin.dropped += 1;
                 } else if self.options.packing {

@@ -16,6 +16,8 @@ pub struct TokenizedDataset {
     store: Arc<Store>,
     rows: Arc<[u32]>,
     fingerprint: Arc<OnceLock<String>>,
+    /// Whether rows stand for others that were not tokenised.
+    is_sample: bool,
 }
 
 impl TokenizedDataset {
@@ -37,7 +39,7 @@ impl TokenizedDataset {
     /// All rows of a store.
     pub(super) fn whole(store: Store) -> Self {
         let rows = (0..store.row_ends.len() as u32).collect();
-        TokenizedDataset { store: Arc::new(store), rows, fingerprint: Arc::default() }
+        TokenizedDataset { store: Arc::new(store), rows, fingerprint: Arc::default(), is_sample: false }
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -45,7 +47,32 @@ impl TokenizedDataset {
     }
 
     fn choose(&self, rows: impl Into<Arc<[u32]>>) -> Self {
-        TokenizedDataset { store: self.store.clone(), rows: rows.into(), fingerprint: Arc::default() }
+        let (store, is_sample) = (self.store.clone(), self.is_sample);
+        TokenizedDataset { store, rows: rows.into(), fingerprint: Arc::default(), is_sample }
+    }
+
+    /// As many rows as if all had been tokenised, where `self` is a sample of them: each stands for its
+    /// neighbours.
+    pub(super) fn standing_for(&self, count: usize) -> Self {
+        let rows: Vec<u32> = (0..count).filter_map(|row| self.rows.get(row * self.len() / count).copied()).collect();
+        TokenizedDataset { is_sample: true, ..self.choose(rows) }
+    }
+
+    /// The `count` shortest rows with something to learn; of all rows, where none has.
+    pub fn shortest(&self, count: usize) -> Self {
+        let mut rows: Vec<u32> = self.rows.to_vec();
+        let view = |row: u32| RowView { store: &self.store, row: row as usize };
+        rows.sort_by_key(|&row| (view(row).label_count() == 0, view(row).len()));
+        rows.truncate(count);
+        self.choose(rows)
+    }
+
+    /// The tokens that the longest row can have: of those not tokenised none is longer than was allowed.
+    pub fn longest_possible(&self) -> usize {
+        match self.origin().max_length.filter(|_| self.is_sample) {
+            Some(most) => most,
+            None => self.longest(),
+        }
     }
 
     /// The number of rows; packed documents count once.
@@ -126,7 +153,7 @@ impl TokenizedDataset {
             }
             store.end_row();
         }
-        Self::whole(store)
+        TokenizedDataset { is_sample: self.is_sample || other.is_sample, ..Self::whole(store) }
     }
 
     /// The order of the rows in one epoch: a pure function of (seed, epoch, number of rows).

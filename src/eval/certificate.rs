@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::hub::weights::{save_sharded, Weights};
 use crate::lora::merge::{MergedWeights, Rounding};
-use crate::lora::{AdapterSet, Model};
+use crate::lora::{Adapter, AdapterSet, Model};
 use crate::model::{device, load, Config, NoAdapters};
 use serde::Serialize;
 use serde_json::{json, Value};
@@ -91,14 +91,7 @@ impl std::fmt::Display for Certificate {
 /// # Errors
 /// `Kind::Numeric` above the tolerance. Nothing is then left on disk.
 pub fn save_merged(model: &Model, folder: &Path, options: &MergeOptions) -> Result<Certificate> {
-    model.adapted.refuse_merged()?;
-    if options.tolerance.is_nan() || options.tolerance < 0.0 {
-        bail!(Kind::Input, "`tolerance`: expected a number of at least 0, found {}", options.tolerance);
-    }
-    let adapter = model.adapted.adapter(options.adapter.as_deref())?;
-    let dtype = saved_dtype(&options.dtype, model.decoder().dtype)?;
-    let ids = sample(options.text.as_deref(), model.tokenizer().ok(), model.decoder().config.vocab_size)?;
-    refuse_target(model, folder)?;
+    let (adapter, dtype, ids) = begin(model, folder, options)?;
     let part = files::temporary_beside(folder)?;
     let weights = MergedWeights::new(model.decoder(), Some(adapter), dtype)?;
     let rounding = write_folder(model, &weights, dtype, options.max_shard_size, part.path())?;
@@ -123,6 +116,37 @@ pub fn save_merged(model: &Model, folder: &Path, options: &MergeOptions) -> Resu
     files::write_json(&part.path().join(FILE), &certificate)?;
     files::replace_folder(part, folder)?;
     Ok(certificate)
+}
+
+/// Refuses what [`save_merged`] would before it writes; gives the adapter, the dtype and what is compared on.
+fn begin<'a>(model: &'a Model, folder: &Path, options: &MergeOptions) -> Result<(&'a Adapter, Dtype, Vec<i64>)> {
+    model.adapted.refuse_merged()?;
+    if options.tolerance.is_nan() || options.tolerance < 0.0 {
+        bail!(Kind::Input, "`tolerance`: expected a number of at least 0, found {}", options.tolerance);
+    }
+    let adapter = model.adapted.adapter(options.adapter.as_deref())?;
+    let dtype = saved_dtype(&options.dtype, model.decoder().dtype)?;
+    let ids = sample(options.text.as_deref(), model.tokenizer().ok(), model.decoder().config.vocab_size)?;
+    refuse_target(model, folder)?;
+    Ok((adapter, dtype, ids))
+}
+
+/// A certificate of nothing, for a rehearsal that writes nothing: all that is measured is not a number.
+///
+/// # Errors
+/// Those of [`save_merged`] that come before it writes.
+pub fn unmeasured(model: &Model, folder: &Path, options: &MergeOptions) -> Result<Certificate> {
+    let (_, dtype, ids) = begin(model, folder, options)?;
+    let name = options.adapter.as_deref().or(model.adapted.active_name()).unwrap_or_default();
+    Ok(Certificate {
+        adapter: name.to_owned(),
+        dtype: device::dtype_name(dtype).to_owned(),
+        divergence: Divergence::unmeasured(ids.len()),
+        lost_to_rounding: f64::NAN,
+        worst_layer: None,
+        tolerance: options.tolerance,
+        within_tolerance: true,
+    })
 }
 
 /// Reads "auto", "f32", "bf16" or "f16".

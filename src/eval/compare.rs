@@ -38,6 +38,19 @@ pub struct Answer {
     pub finish: Finish,
 }
 
+impl Comparison {
+    /// As if all of `prompts` had been answered, where the first of them were: their answers in turn. For a
+    /// rehearsal, in which the answers mean nothing.
+    pub fn repeat(&mut self, prompts: &[Prompt], references: Option<&[String]>) {
+        let rows = prompts.iter().zip(self.rows.iter().cycle()).enumerate().map(|(number, (prompt, row))| Compared {
+            prompt: prompt.shown.clone(),
+            reference: references.and_then(|all| all.get(number).cloned()),
+            answers: row.answers.clone(),
+        });
+        self.rows = rows.collect();
+    }
+}
+
 /// Continues prompts with what is active on the model: one answer for each.
 pub fn answers(
     model: &Model,
@@ -80,7 +93,8 @@ pub fn compare(
     Ok(Comparison { names: names.to_vec(), rows, settings })
 }
 
-fn check(names: &[String], prompts: &[Prompt], references: Option<&[String]>) -> Result<()> {
+/// Refuses what [`compare`] would.
+pub fn check(names: &[String], prompts: &[Prompt], references: Option<&[String]>) -> Result<()> {
     if names.is_empty() || prompts.is_empty() {
         let (names, prompts) = (names.len(), prompts.len());
         return Err(Error::input(format!(

@@ -46,6 +46,21 @@ pub struct Divergence {
     pub candidate_perplexity: f64,
 }
 
+impl Divergence {
+    /// Where nothing was compared.
+    pub fn unmeasured(tokens: usize) -> Self {
+        let unknown = f64::NAN;
+        Divergence {
+            tokens,
+            max_logit_difference: unknown,
+            logit_error: unknown,
+            mean_kl: unknown,
+            reference_perplexity: unknown,
+            candidate_perplexity: unknown,
+        }
+    }
+}
+
 /// The ids of `text`, or of the default text; without a tokenizer, random ones. At least two.
 pub fn sample(text: Option<&str>, tokenizer: Option<&Tokenizer>, vocab_size: i64) -> Result<Vec<i64>> {
     let ids: Vec<i64> = match (tokenizer, text) {

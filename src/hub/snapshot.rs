@@ -175,6 +175,7 @@ impl Fetch<'_> {
         let _lock = self.cached.lock(blob, self.observer)?;
         let place = self.cached.blob(blob);
         if !place.is_file() {
+            self.observer.permit(&what, size)?;
             crate::files::create_folder(place.parent().unwrap_or(&self.hub.cache))?;
             let url = self.repo.url();
             let remote = Remote { address: &address, file, repo: &url, blob, size };

@@ -32,6 +32,7 @@
 //! | `render`, `explain`, `names` | an error as the user sees it |
 //! | `docs`, `option_list` | the function reference; the options that it lists |
 //! | `interactive`, `value` | a session line by line; a value as plain Rust, to be shown |
+//! | `rehearsal` | what `run --dry-run` gathers of a script, and its summary |
 //! | `check`, `check/` | what is wrong with a script, found without running it |
 //! | `api/` | the functions themselves, one file per area |
 
@@ -52,6 +53,7 @@ mod modules;
 mod names;
 mod option_list;
 mod options;
+mod rehearsal;
 mod render;
 mod session;
 mod settings;

@@ -4,6 +4,7 @@
 //! should run on is `stack`'s; the functions are registered by `api`.
 
 use super::modules::BesideTheScript;
+use super::rehearsal::Rehearsal;
 use super::render::{self, Failure};
 use super::state::State;
 use super::{api, args, check, guard, help};
@@ -53,11 +54,33 @@ impl Session {
 
     /// Where `print` and `debug` write; the standard output if this is not called.
     pub fn on_print(&mut self, print: impl Fn(&str) + 'static) {
-        let print = Rc::new(print);
-        let debug = print.clone();
         self.state.print_elsewhere();
-        self.engine.on_print(move |text| print(text));
-        self.engine.on_debug(move |text, _, _| debug(text));
+        self.print_with(print);
+    }
+
+    fn print_with(&mut self, print: impl Fn(&str) + 'static) {
+        let (print, state) = (Rc::new(print), self.state.clone());
+        let (debug, debugged) = (print.clone(), state.clone());
+        self.engine.on_print(move |text| print(&state.in_true_words(text)));
+        self.engine.on_debug(move |text, _, _| debug(&debugged.in_true_words(text)));
+    }
+
+    /// Rehearses from now on: trainings take two tiny steps, files go where they vanish with the session.
+    ///
+    /// # Errors
+    /// Where no temporary folder can be made.
+    pub fn begin_rehearsal(&mut self) -> crate::Result<()> {
+        self.state.begin_rehearsal(Rehearsal::new()?);
+        if !self.state.prints_elsewhere() {
+            self.print_with(|text| println!("{text}"));
+        }
+        Ok(())
+    }
+
+    /// What the rehearsal found, and how many trials would fail; `None` where there was none.
+    pub fn rehearsed(&self) -> Option<(String, usize)> {
+        let script = self.state.script();
+        self.state.in_rehearsal(|own| (own.summary(&script), own.failed()))
     }
 
     /// Collects what scripts print, for [`printed`](Session::printed).
@@ -164,7 +187,11 @@ impl Session {
     }
 
     pub(super) fn failure(&self, error: &rhai::EvalAltResult) -> Failure {
-        render::failure(error, &self.engine, &self.scope, &self.state)
+        let mut failure = render::failure(error, &self.engine, &self.scope, &self.state);
+        let error = &mut failure.error;
+        error.message = self.state.in_true_words(&error.message);
+        error.hint = error.hint.take().map(|hint| self.state.in_true_words(&hint));
+        failure
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::convert::RhaiResultOf;
 use super::json;
+use super::rehearsal::Rehearsal;
 use crate::error::{Error, Result};
 use rhai::{Map, NativeCallContext};
 use std::cell::RefCell;
@@ -28,6 +29,7 @@ struct Inner {
     describing: bool,
     quiet: bool,
     prints_elsewhere: bool,
+    rehearsal: Option<Rehearsal>,
 }
 
 /// One input of a conversation.
@@ -87,8 +89,22 @@ impl State {
     /// Tells the user something beside what the script prints.
     pub fn note(&self, text: &str) {
         if !self.quiet() {
-            eprintln!("{text}");
+            eprintln!("{}", self.in_true_words(text));
         }
+    }
+
+    /// Is the script rehearsed: are tiny pieces of its work done, and its files written where they vanish?
+    pub fn rehearsing(&self) -> bool {
+        self.0.borrow().rehearsal.is_some()
+    }
+
+    pub(super) fn begin_rehearsal(&self, rehearsal: Rehearsal) {
+        self.0.borrow_mut().rehearsal = Some(rehearsal);
+    }
+
+    /// Does something with the rehearsal, if this is one.
+    pub(super) fn in_rehearsal<T>(&self, work: impl FnOnce(&mut Rehearsal) -> T) -> Option<T> {
+        self.0.borrow_mut().rehearsal.as_mut().map(work)
     }
 
     pub(super) fn begin(&self, script: &str, source: &str, folder: Option<PathBuf>) {

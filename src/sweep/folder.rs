@@ -9,6 +9,7 @@ use super::trial::{Plan, Trial};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::train::folder::METRICS;
 use serde_json::{json, Map, Value};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -72,7 +73,7 @@ impl SweepFolder {
     }
 
     /// What the trial's folder holds; fails if that is not ours to replace.
-    pub fn standing(&self, trial: &Trial) -> Result<Standing> {
+    pub fn standing(trial: &Trial) -> Result<Standing> {
         let names = match fs::read_dir(&trial.dir) {
             Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::New),
@@ -146,6 +147,43 @@ impl SweepFolder {
     }
 }
 
+/// Fails where [`SweepFolder::claim`] would, and changes nothing: `out` may be taken afterwards all the same.
+pub fn refuse(plan: &Plan) -> Result<()> {
+    let out = &plan.out;
+    files::could_fill(out)?;
+    if !out.is_dir() {
+        return Ok(());
+    }
+    refuse_foreign(out)?;
+    if let Some(marker) = read_marker(out)? {
+        refuse_other_identity(out, &marker, &plan.identity)?;
+    }
+    if let Ok(file) = File::open(out.join(LOCK)) {
+        // Given back at once.
+        lock(out, file).map(drop)?;
+    }
+    plan.trials.iter().try_for_each(|trial| SweepFolder::standing(trial).map(drop))
+}
+
+/// Copies what says how far a sweep has come from its `out` to that of `place`, the same plan elsewhere.
+pub fn copy_standing(plan: &Plan, place: &Plan) -> Result<()> {
+    copy_file(&plan.out, &place.out, SWEEP)?;
+    for (trial, copy) in plan.trials.iter().zip(&place.trials) {
+        for name in [record::CONFIG, record::RESULT, METRICS] {
+            copy_file(&trial.dir, &copy.dir, name)?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path, name: &str) -> Result<()> {
+    let path = from.join(name);
+    match path.is_file() {
+        true => files::write_whole(&to.join(name), &files::read(&path)?),
+        false => Ok(()),
+    }
+}
+
 /// The identity and the grid in `sweep.json`; `None` where there is no such file.
 pub fn read_marker(out: &Path) -> Result<Option<Value>> {
     let path = out.join(SWEEP);
@@ -197,22 +235,30 @@ fn take_lock(out: &Path) -> Result<(File, bool)> {
     let path = out.join(LOCK);
     let failed = |error: &io::Error| Error::file("make the lock file", &path, error);
     let options = File::options().read(true).write(true).create(true).truncate(false).clone();
-    let mut file = options.open(&path).map_err(|error| failed(&error))?;
-    if !locks_soon(&file) {
-        let error = io::Error::last_os_error();
-        return match error.raw_os_error() {
-            Some(libc::EWOULDBLOCK) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                bail!(Kind::Input, "out: a sweep is already running in `{}` (process {})", out.display(), holder.trim();
-                    hint: "wait for it to end, or choose another out")
-            }
-            Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok((file, false)),
-            _ => Err(failed(&error)),
-        };
+    let file = options.open(&path).map_err(|error| failed(&error))?;
+    let (mut file, locked) = lock(out, file)?;
+    if locked {
+        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(|error| failed(&error))?;
     }
-    file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(|error| failed(&error))?;
-    Ok((file, true))
+    Ok((file, locked))
+}
+
+/// Locks the lock file of `out`; false where the file system has no locks.
+fn lock(out: &Path, mut file: File) -> Result<(File, bool)> {
+    if locks_soon(&file) {
+        return Ok((file, true));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EWOULDBLOCK) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            bail!(Kind::Input, "out: a sweep is already running in `{}` (process {})", out.display(), holder.trim();
+                hint: "wait for it to end, or choose another out")
+        }
+        Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok((file, false)),
+        _ => Err(Error::file("make the lock file", &out.join(LOCK), &error)),
+    }
 }
 
 /// Tries for a moment: a process that this one is just starting holds copies of all open

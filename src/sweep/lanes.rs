@@ -63,17 +63,22 @@ impl Lanes {
     /// trials in each as the memory that is free now takes, by a measured step of the
     /// largest.
     pub fn plan(decoder: &Decoder, shared: Shared, tasks: &[Task]) -> Result<Self> {
-        let lanes = match decoder.device {
-            Device::Cpu => (tch::get_num_threads().max(1) as usize).min(tasks.len().max(1)),
-            _ => 1,
-        };
         let size = |task: &&Task| trainable_count(task.spec, &decoder.config).unwrap_or(0);
         let fit = match tasks.iter().max_by_key(size) {
             Some(largest) if tasks.len() > 1 => memory::trials_that_fit(decoder, shared, largest)?,
             _ => 1,
         };
+        Ok(Self::where_so_many_fit(fit, decoder, tasks.len()))
+    }
+
+    /// As [`Self::plan`] for `trials` trials of which `fit` fit into memory.
+    pub fn where_so_many_fit(fit: usize, decoder: &Decoder, trials: usize) -> Self {
+        let lanes = match decoder.device {
+            Device::Cpu => (tch::get_num_threads().max(1) as usize).min(trials.max(1)),
+            _ => 1,
+        };
         let lanes = lanes.min(fit);
-        Ok(Lanes { lanes, at_once: fit.min(lanes * MOST_IN_A_LANE).min(tasks.len().max(1)) })
+        Lanes { lanes, at_once: fit.min(lanes * MOST_IN_A_LANE).min(trials.max(1)) }
     }
 
     /// Trains `tasks`, at most `at_once` of them; gives one outcome for each, in order.

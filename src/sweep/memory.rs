@@ -14,6 +14,11 @@ const SHARE: f64 = 0.7;
 /// Parameters, gradients and two moments.
 const COPIES: u64 = 4;
 
+/// How many trials of `one` bytes each fit into `free`: at least 1.
+pub fn that_fit(free: u64, one: u64) -> usize {
+    ((free as f64 * SHARE / one.max(1) as f64) as usize).max(1)
+}
+
 /// At least 1. Without the system's word on memory there is no bound: groups are halved when
 /// it runs out.
 pub fn trials_that_fit(decoder: &Decoder, shared: Shared, task: &Task) -> Result<usize> {
@@ -23,8 +28,7 @@ pub fn trials_that_fit(decoder: &Decoder, shared: Shared, task: &Task) -> Result
     let Some(activations) = growth(decoder.device, || longest_step(decoder, shared, task, &adapter))? else {
         return Ok(usize::MAX);
     };
-    let one = (states + activations).max(1);
-    Ok(((free as f64 * SHARE / one as f64) as usize).max(1))
+    Ok(that_fit(free, states + activations))
 }
 
 /// Forward and backward over the longest rows that a micro-batch can have.

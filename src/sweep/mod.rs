@@ -15,6 +15,7 @@ pub mod memory;
 pub mod number;
 pub mod past;
 pub mod record;
+pub mod rehearsal;
 pub mod results;
 pub mod run;
 pub mod series;

@@ -119,7 +119,7 @@ pub fn run(
 ) -> Result<SweepResult> {
     let folder = SweepFolder::claim(plan)?;
     // All of them before the first is touched: one folder that is not ours stops everything.
-    let standings: Vec<Standing> = plan.trials.iter().map(|trial| folder.standing(trial)).collect::<Result<_>>()?;
+    let standings: Vec<Standing> = plan.trials.iter().map(SweepFolder::standing).collect::<Result<_>>()?;
     let mut sweep = Sweep { plan, folder, observer, result: SweepResult::new(&plan.out, &plan.grid) };
     let pending = sweep.sort_out(standings)?;
     if !pending.is_empty() {

@@ -13,6 +13,7 @@ pub mod observer;
 pub mod overfitting;
 pub mod progress;
 pub mod recorder;
+pub mod rehearsal;
 pub mod sampler;
 pub mod schedule;
 pub mod step;

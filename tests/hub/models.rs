@@ -184,6 +184,28 @@ impl Observer for Diary {
     }
 }
 
+/// Refuses files of more than a thousand bytes, as a rehearsal does large ones.
+struct Frugal;
+
+impl Observer for Frugal {
+    fn permit(&mut self, what: &str, size: Option<u64>) -> lorhai::Result<()> {
+        match size {
+            Some(size) if size <= 1000 => Ok(()),
+            _ => Err(Error::input(format!("{what}: too large"))),
+        }
+    }
+}
+
+#[test]
+fn what_an_observer_does_not_permit_is_not_fetched_unless_it_is_there() {
+    let case = Case::new(&files());
+    let refused = resolve_model(NAME, &case.hub(), &mut Frugal).err().unwrap().to_string();
+    assert!(refused.starts_with("`model.safetensors` of the model `owner/name`: too large"), "{refused}");
+    assert_eq!((case.fake.content.asked().len(), case.parts().len()), (0, 0));
+    case.resolve().unwrap();
+    assert_eq!(names(&resolve_model(NAME, &case.hub(), &mut Frugal).unwrap().path).len(), 5);
+}
+
 #[test]
 fn a_broken_off_download_goes_on_where_it_stopped() {
     let case = Case::new(&files());

@@ -4,12 +4,14 @@ use crate::data::read::Format;
 use crate::data::{self, audit, AssistantSpan, LoadOptions, LossOn, TokenizeOptions, Truncation};
 use crate::data::{Dataset as Rows, TokenizedDataset};
 use crate::hub::tokenizer::Tokenizer;
+use crate::lora::adapter::thousands;
 use crate::script::callback::Callback;
 use crate::script::convert::RhaiResultOf;
 use crate::script::downloads::Downloads;
 use crate::script::handles::{register_iterator, Handle};
 use crate::script::json::{to_dynamic, to_json, to_json_ordered};
 use crate::script::options::Options;
+use crate::script::rehearsal::TOKENIZED;
 use crate::script::state::State;
 use crate::{hub, Error, Result};
 use rhai::plugin::*;
@@ -102,10 +104,12 @@ pub mod functions {
         options.finish()?;
         let format = format.map(|name| Format::named(&name)).transpose()?;
         let load = LoadOptions { format, split };
+        let state = State::of(&context)?;
+        let name = &*state.to_read(name);
         if Path::new(name).exists() {
             return Ok(Rows::load_with(name, &load)?);
         }
-        Ok(from_hub(name, revision, files, &load, &State::of(&context)?)?)
+        Ok(from_hub(name, revision, files, &load, &state)?)
     }
 
     /// A data set from an array of maps.
@@ -340,8 +344,8 @@ pub mod functions {
         let options = tokenize_options(options)?;
         let model = model.read()?;
         let tokenizer = model.tokenizer()?;
-        let rows = data::tokenize(data, tokenizer, &options)?;
         let state = State::of(&context)?;
+        let rows = tokens_of(data, tokenizer, &options, &state)?;
         for finding in audit::audit(&rows, tokenizer) {
             state.note(&finding.to_string());
         }
@@ -521,7 +525,7 @@ pub mod functions {
     /// }
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn batches(data: &mut Tokenized, options: Map) -> RhaiResultOf<Batches> {
+    pub fn batches(context: NativeCallContext, data: &mut Tokenized, options: Map) -> RhaiResultOf<Batches> {
         let mut options = Options::new("batches", options);
         let size = options.take("size", 8_usize)?;
         let shuffle: Option<u64> = options.take_opt("shuffle")?;
@@ -531,6 +535,10 @@ pub mod functions {
             return Err(options.wrong("size", "at least 1", "0").into());
         }
         options.finish()?;
+        let state = State::of(&context)?;
+        if state.rehearsing() {
+            return Ok(tiny_batches(&data.rows, size, drop_last, &state));
+        }
         let order = match shuffle {
             Some(seed) => data.rows.epoch_order(seed, epoch),
             None => (0..data.rows.len() as u32).collect(),
@@ -582,6 +590,35 @@ pub mod functions {
     pub fn batch_tokens(batch: &mut Batch) -> RhaiResultOf<i64> {
         Ok(batch.read()?.token_count() as i64)
     }
+}
+
+/// All rows as tokens; in a rehearsal a sample of them, which stands for all.
+fn tokens_of(data: &Rows, tokenizer: &Tokenizer, options: &TokenizeOptions, state: &State) -> Result<TokenizedDataset> {
+    if !state.rehearsing() {
+        return data::tokenize(data, tokenizer, options);
+    }
+    let (rows, read) = data::tokenize_sample(data, tokenizer, options, TOKENIZED)?;
+    if read < data.len() {
+        state.note_for_summary(format!(
+            "tokenized {} of {} rows, each of which stands for its neighbours: tokens are estimates",
+            thousands(read as u64),
+            thousands(data.len() as u64)
+        ));
+    }
+    Ok(rows)
+}
+
+/// Two batches of the shortest rows, for a loop that is rehearsed.
+fn tiny_batches(rows: &TokenizedDataset, size: usize, drop_last: bool, state: &State) -> Batches {
+    let all = if drop_last { rows.len() / size } else { rows.len().div_ceil(size) };
+    let few = state.few(size);
+    let data = rows.shortest(state.few(all) * few);
+    state.note_for_summary(format!(
+        "a loop of the script's own over {} batches of {size} rows: {} of up to {few} were run, and no time is known",
+        thousands(all as u64),
+        state.few(all)
+    ));
+    Batches { order: (0..data.len() as u32).collect(), data, size: few, drop_last: false }
 }
 
 /// The rows of one split of a data set of the hub; train unless another is asked for.

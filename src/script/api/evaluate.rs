@@ -51,8 +51,8 @@ pub mod functions {
     /// print(found.bits_per_byte);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn perplexity(model: Model, data: Dynamic, options: Map) -> RhaiResultOf<Map> {
-        Ok(run_perplexity(&*model.read()?, &data, Options::new("perplexity", options))?)
+    pub fn perplexity(context: NativeCallContext, model: Model, data: Dynamic, options: Map) -> RhaiResultOf<Map> {
+        Ok(run_perplexity(&State::of(&context)?, &*model.read()?, &data, Options::new("perplexity", options))?)
     }
 
     /// Answer multiple-choice questions by log-likelihood, as lm-evaluation-harness does.
@@ -218,7 +218,7 @@ fn take_bootstrap(options: &mut Options) -> Result<Bootstrap> {
     Ok(bootstrap)
 }
 
-fn run_perplexity(model: &lora::Model, data: &Dynamic, mut options: Options) -> Result<Map> {
+fn run_perplexity(state: &State, model: &lora::Model, data: &Dynamic, mut options: Options) -> Result<Map> {
     let column = options.take("column", "text".to_owned())?;
     let settings = perplexity::Settings {
         max_length: options.take_opt("max_length")?,
@@ -227,12 +227,21 @@ fn run_perplexity(model: &lora::Model, data: &Dynamic, mut options: Options) -> 
     };
     let asked = Asked::take(&mut options)?;
     options.finish()?;
-    let texts = texts_of(data, &column)?;
+    let mut texts = texts_of(data, &column)?;
+    if state.rehearsing() {
+        texts = tiny_texts(&texts, state);
+    }
     let candidates = asked.candidates(&model.adapted)?;
     let found =
         Perplexity::measure(model, &candidates, &texts, &settings).map_err(|error| error.context("perplexity"))?;
     let results = found.iter().map(|found| perplexity_map(found, &asked.bootstrap)).collect::<Result<_>>()?;
     Ok(asked.result(&candidates, results))
+}
+
+/// The beginnings of few texts.
+fn tiny_texts(texts: &[String], state: &State) -> Vec<String> {
+    const LETTERS: usize = 200;
+    texts.iter().take(state.few(texts.len())).map(|text| text.chars().take(LETTERS).collect()).collect()
 }
 
 fn texts_of(data: &Dynamic, column: &str) -> Result<Vec<String>> {
@@ -281,7 +290,7 @@ fn run_multiple_choice(
     let fields = fields.map(|(name, column)| Field::take(&mut options, name, column));
     let [prompt, choices, label] = fields;
     let (prompt, choices, label) = (prompt?, choices?, label?);
-    let data = limited(data, &mut options)?;
+    let data = limited(data, &mut options, &State::of(context)?)?;
     let default = multiple_choice::Settings::default();
     let settings = multiple_choice::Settings {
         delimiter: options.take("delimiter", default.delimiter)?,
@@ -323,8 +332,9 @@ fn answer(label: &Dynamic, choices: &[String]) -> Result<usize> {
 
 fn run_kobest(state: &State, model: &lora::Model, mut options: Options) -> Result<Map> {
     let tasks: Option<Vec<String>> = options.take_opt("tasks")?;
-    let data = options.take("data", kobest::HUB_NAME.to_owned())?;
+    let data = state.to_read(&options.take("data", kobest::HUB_NAME.to_owned())?);
     let limit: Option<usize> = options.take_opt("limit")?;
+    let limit = if state.rehearsing() { Some(state.few(limit.unwrap_or(usize::MAX))) } else { limit };
     let num_fewshot = options.take("num_fewshot", 0_usize)?;
     if num_fewshot != 0 {
         let error = options.wrong("num_fewshot", "0", &num_fewshot.to_string());
@@ -422,9 +432,9 @@ fn run_generation(
             return Err(options.wrong("metric", "\"exact_match\" or a function", &describe(&other)).into());
         }
     }
-    let data = limited(data, &mut options)?;
+    let data = limited(data, &mut options, &State::of(context)?)?;
     let settings = written::Settings {
-        max_new_tokens: options.take("max_new_tokens", 64)?,
+        max_new_tokens: State::of(context)?.few(options.take("max_new_tokens", 64)?),
         until: options.take("until", Vec::new())?,
     };
     let exact = exact_match_of(&mut options)?;
@@ -585,8 +595,8 @@ fn in_row(at: usize, error: Error) -> Error {
     }
 }
 
-fn limited(data: &Rows, options: &mut Options) -> Result<Rows> {
-    Ok(data.take(options.take("limit", data.len())?))
+fn limited(data: &Rows, options: &mut Options, state: &State) -> Result<Rows> {
+    Ok(data.take(state.few(options.take("limit", data.len())?)))
 }
 
 fn insert(map: &mut Map, measured: &Measured) {

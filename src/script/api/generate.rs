@@ -139,7 +139,14 @@ pub mod functions {
         options.finish()?;
         let (prompts, _) = read_prompts("compare", &prompts, chat, &model)?;
         note_length(&context, &model, &prompts, &config)?;
-        Ok(Handle::new(compare::compare(&model, &names, &prompts, references, &config)?))
+        let few = State::of(&context)?.few(prompts.len());
+        if few == prompts.len() {
+            return Ok(Handle::new(compare::compare(&model, &names, &prompts, references, &config)?));
+        }
+        compare::check(&names, &prompts, references.as_deref())?;
+        let mut compared = compare::compare(&model, &names, &prompts[..few], None, &config)?;
+        compared.repeat(&prompts, references.as_deref());
+        Ok(Handle::new(compared))
     }
 
     /// Answer the same prompts with several adapters, as the model's own settings say.
@@ -217,19 +224,19 @@ pub mod functions {
     /// let model = load_model("scripts/tiny");
     /// compare(model, ["base"], ["the small", "a red"]).save("runs/before_after.html");
     /// ```
-    #[rhai_fn(name = "save", global, pure, return_raw)]
-    pub fn save_comparison(comparison: &mut Comparison, path: &str) -> RhaiResultOf<()> {
-        Ok(write_page(&*comparison.read()?, Path::new(path))?)
+    #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
+    pub fn save_comparison(context: NativeCallContext, comparison: &mut Comparison, path: &str) -> RhaiResultOf<()> {
+        Ok(write_page(&*comparison.read()?, path, &State::of(&context)?)?)
     }
 }
 
-fn write_page(comparison: &compare::Comparison, path: &Path) -> Result<()> {
-    if path.extension().is_none_or(|ending| ending != "html") {
-        return Err(Error::input(format!("save: expected a name that ends in .html, found `{}`", path.display()))
+fn write_page(comparison: &compare::Comparison, path: &str, state: &State) -> Result<()> {
+    if Path::new(path).extension().is_none_or(|ending| ending != "html") {
+        return Err(Error::input(format!("save: expected a name that ends in .html, found `{path}`"))
             .with_hint("for a text: write_text(path, result.table())"));
     }
     let when = strftime_now("%Y-%m-%d %H:%M %Z").map_err(Error::bug)?;
-    BeforeAfter { comparison, when: &when }.save(path)
+    BeforeAfter { comparison, when: &when }.save(&state.file_to_write(path)?)
 }
 
 /// The model's settings under those of the options; tells of settings without effect.
@@ -245,8 +252,9 @@ fn read_config(
         let names = ignored.join(", ");
         State::of(context)?.note(&format!("generation_config.json of this model sets {names}: not applied here"));
     }
-    let config = generation_config(options, own, tokenizer)?;
+    let mut config = generation_config(options, own, tokenizer)?;
     config.check().map_err(|error| error.context(function))?;
+    config.max_new_tokens = State::of(context)?.few(config.max_new_tokens);
     Ok(config)
 }
 
@@ -262,21 +270,25 @@ fn texts(
     let mut options = Options::new(function, options);
     let chat = options.take("chat", is_chat)?;
     let is_streamed = options.take("stream", false)?;
-    let length_given = options.has("max_new_tokens");
+    // A rehearsal cuts all texts itself.
+    let length_given = options.has("max_new_tokens") || State::of(context)?.rehearsing();
     let config = read_config(function, context, model, &mut options)?;
     options.finish()?;
     let (prompts, is_one) = read_prompts(function, prompt, chat, model)?;
     note_length(context, model, &prompts, &config)?;
+    let all = prompts.len();
+    let prompts = &prompts[..State::of(context)?.few(all)];
     let mut streaming = Streaming::new(context, model, &config, prompts.len())?;
     let mut told = |step: Step| if is_streamed { streaming.hear(step) } else { Ok(()) };
-    let answers = compare::answers(model, &prompts, &config, &mut told)?;
+    let answers = compare::answers(model, prompts, &config, &mut told)?;
     let cut = answers.iter().filter(|answer| answer.finish == Finish::Length).count();
     if cut > 0 && !length_given {
         let (all, most) = (answers.len(), config.max_new_tokens);
         let note = format!("{function}: {cut} of {all} texts were cut at the default, max_new_tokens: {most}");
         State::of(context)?.note(&note);
     }
-    let mut texts: Array = answers.into_iter().map(|answer| answer.text.into()).collect();
+    // In a rehearsal, few answers stand for all.
+    let mut texts: Array = answers.iter().cycle().take(all).map(|answer| answer.text.clone().into()).collect();
     Ok(if is_one { texts.pop().unwrap_or_default() } else { texts.into() })
 }
 

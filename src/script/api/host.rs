@@ -48,8 +48,8 @@ pub mod functions {
     /// print(read_text("note.txt").len());
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn read_text(path: &str) -> RhaiResultOf<String> {
-        Ok(files::read_text(Path::new(path))?)
+    pub fn read_text(context: NativeCallContext, path: &str) -> RhaiResultOf<String> {
+        Ok(files::read_text(Path::new(&State::of(&context)?.to_read(path)))?)
     }
 
     /// Writes a text file, whole or not at all; folders are made as needed.
@@ -58,8 +58,8 @@ pub mod functions {
     /// write_text("runs/note.txt", "best rank: 8\n");
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn write_text(path: &str, text: &str) -> RhaiResultOf<()> {
-        Ok(files::write_whole(Path::new(path), text.as_bytes())?)
+    pub fn write_text(context: NativeCallContext, path: &str, text: &str) -> RhaiResultOf<()> {
+        Ok(files::write_whole(&State::of(&context)?.file_to_write(path)?, text.as_bytes())?)
     }
 
     /// The value in a JSON file: objects become maps, whole numbers ints, null `()`.
@@ -69,8 +69,8 @@ pub mod functions {
     /// print(read_json("point.json").rank);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn read_json(path: &str) -> RhaiResultOf<Dynamic> {
-        Ok(json::to_dynamic(&files::read_json(Path::new(path))?))
+    pub fn read_json(context: NativeCallContext, path: &str) -> RhaiResultOf<Dynamic> {
+        Ok(json::to_dynamic(&files::read_json(Path::new(&State::of(&context)?.to_read(path)))?))
     }
 
     /// Writes a value as a JSON file, whole or not at all; maps are written sorted by key.
@@ -79,7 +79,7 @@ pub mod functions {
     /// write_json("ranks.json", [2, 4, 8]);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn write_json(path: &str, value: Dynamic) -> RhaiResultOf<()> {
-        Ok(files::write_json(Path::new(path), &json::to_json(&value)?)?)
+    pub fn write_json(context: NativeCallContext, path: &str, value: Dynamic) -> RhaiResultOf<()> {
+        Ok(files::write_json(&State::of(&context)?.file_to_write(path)?, &json::to_json(&value)?)?)
     }
 }

@@ -13,7 +13,6 @@ use crate::train::memory::{self, check, Optimizer, Place, Precision, Request};
 use crate::{files, plot, Result};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
-use std::path::Path;
 use tch::Device;
 
 // The macro unwraps arguments whose number and types the engine has checked.
@@ -45,7 +44,8 @@ pub mod functions {
         let mut options = Options::new("memory_plan", options);
         let request = request(&mut options, Request::default())?;
         options.finish()?;
-        let path = hub::resolve_config(name, &Hub::from_env()?, &mut Downloads::new(&State::of(&context)?))?;
+        let state = State::of(&context)?;
+        let path = hub::resolve_config(&state.to_read(name), &Hub::from_env()?, &mut Downloads::new(&state))?;
         Ok(memory::plan(name, &Config::from_file(&path)?, &request)?)
     }
 
@@ -96,8 +96,8 @@ pub mod functions {
     /// memory_plan("scripts/tiny", #{ r: 4 }).save("runs/memory.json");
     /// ```
     #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
-    pub fn save_plan(plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
-        Ok(files::write_json(Path::new(path), &json(plan)?)?)
+    pub fn save_plan(context: NativeCallContext, plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
+        Ok(files::write_json(&State::of(&context)?.file_to_write(path)?, &json(plan)?)?)
     }
 
     /// Draw the plan as stacked bars, into a file that ends in `.svg` or `.png`.
@@ -106,8 +106,8 @@ pub mod functions {
     /// memory_plan("scripts/tiny", #{ r: 4 }).chart("runs/memory.svg");
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn plan_chart(plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
-        Ok(plot::memory::memory_chart(plan).save(Path::new(path))?)
+    pub fn plan_chart(context: NativeCallContext, plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
+        Ok(plot::memory::memory_chart(plan).save(&State::of(&context)?.file_to_write(path)?)?)
     }
 
     /// Run a real forward and backward pass on random tokens, and compare its memory with the plan.
@@ -126,11 +126,13 @@ pub mod functions {
     /// print(check_memory(model, #{ batch_size: 8, max_length: 128 }).predicted);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn check_memory(model: Model, options: Map) -> RhaiResultOf<Map> {
+    pub fn check_memory(context: NativeCallContext, model: Model, options: Map) -> RhaiResultOf<Map> {
         let mut options = Options::new("check_memory", options);
         let (batch, length) = (options.take("batch_size", 1_usize)?, options.take("max_length", 1024_usize)?);
         options.finish()?;
-        let found = check::check(&mut model.write()?.adapted, batch, length)?;
+        // A length of 1 is refused, whatever is done of a longer one.
+        let state = State::of(&context)?;
+        let found = check::check(&mut model.write()?.adapted, state.few(batch), state.few(length))?;
         let mut map = Map::new();
         map.insert("predicted".into(), (found.predicted as i64).into());
         map.insert("measured".into(), found.measured.map_or(Dynamic::UNIT, |bytes| (bytes as i64).into()));

@@ -51,7 +51,8 @@ pub mod functions {
     #[rhai_fn(name = "load_model", return_raw, volatile)]
     pub fn load_model_with(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Model> {
         let options = load_options("load_model", options)?;
-        Ok(Handle::new(lora::Model::load(name, &options, &mut Downloads::new(&State::of(&context)?))?))
+        let state = State::of(&context)?;
+        Ok(Handle::new(lora::Model::load(&state.to_read(name), &options, &mut Downloads::new(&state))?))
     }
 
     /// A model with random weights, from the `config.json` and tokenizer in a folder: for pretraining.
@@ -63,7 +64,7 @@ pub mod functions {
     /// model.train_all();
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn random_model(folder: &str, options: Map) -> RhaiResultOf<Model> {
+    pub fn random_model(context: NativeCallContext, folder: &str, options: Map) -> RhaiResultOf<Model> {
         let mut options = Options::new("random_model", options);
         let seed = options.take("seed", 0_u64)?;
         let load = LoadOptions {
@@ -72,7 +73,7 @@ pub mod functions {
             ..LoadOptions::default()
         };
         options.finish()?;
-        Ok(Handle::new(lora::Model::random(Path::new(folder), seed, &load)?))
+        Ok(Handle::new(lora::Model::random(Path::new(&State::of(&context)?.to_read(folder)), seed, &load)?))
     }
 
     /// Count parameters from a model's config.json alone: no weights are read or fetched.
@@ -89,11 +90,9 @@ pub mod functions {
         let mut options = Options::new("count_parameters", options);
         let spec = lora_spec(&mut options)?;
         options.finish()?;
-        let config = Config::from_file(&hub::resolve_config(
-            name,
-            &Hub::from_env()?,
-            &mut Downloads::new(&State::of(&context)?),
-        )?)?;
+        let state = State::of(&context)?;
+        let path = hub::resolve_config(&state.to_read(name), &Hub::from_env()?, &mut Downloads::new(&state))?;
+        let config = Config::from_file(&path)?;
         let trainable = lora::adapter::trainable_count(&spec, &config)?;
         let (base, added) = (config.parameter_count(), lora::adapter::added_count(&spec, &config)?);
         let mut counts = Map::new();
@@ -345,9 +344,10 @@ pub mod functions {
         let (adapter, config) = (model.adapted.adapter(None)?, &model.decoder().config);
         let converted = if as_lora { Some(residual::to_lora(adapter, config)?) } else { None };
         let adapter = converted.as_ref().unwrap_or(adapter);
-        peft::save(adapter, &model.name, Path::new(folder))?;
-        model.save_tokenizer(Path::new(folder))?;
         let state = State::of(&context)?;
+        let folder = state.folder_to_write(Path::new(folder))?;
+        peft::save(adapter, &model.name, &folder)?;
+        model.save_tokenizer(&folder)?;
         for note in peft::deployment_notes(adapter, config) {
             state.note(&note);
         }
@@ -376,7 +376,8 @@ pub mod functions {
         let name = options.take("name", lora::resident::DEFAULT_NAME.to_owned())?;
         options.finish()?;
         let mut model = model.write()?;
-        let folder = hub::resolve_model(folder, &Hub::from_env()?, &mut Downloads::new(&State::of(&context)?))?.path;
+        let state = State::of(&context)?;
+        let folder = hub::resolve_model(&state.to_read(folder), &Hub::from_env()?, &mut Downloads::new(&state))?.path;
         let adapter = peft::load(&folder, model.decoder())?;
         Ok(model.adapted.insert(&name, adapter)?)
     }
@@ -401,8 +402,13 @@ pub mod functions {
     /// model.save("runs/copy");
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn save(model: &mut Model, folder: &str) -> RhaiResultOf<()> {
-        Ok(model.write()?.save(Path::new(folder))?)
+    pub fn save(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
+        let (mut model, state) = (model.write()?, State::of(&context)?);
+        let place = state.folder_to_write(Path::new(folder))?;
+        match state.leaves_out(folder, &model.name, model.decoder().weight_bytes()) {
+            true => Ok(()),
+            false => Ok(model.save(&place)?),
+        }
     }
 }
 

@@ -7,11 +7,11 @@ use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
 use crate::script::json::to_dynamic;
 use crate::script::options::Options;
+use crate::script::state::State;
 use crate::{suggest, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 use serde_json::json;
-use std::path::Path;
 
 /// How alike the subspaces of two adapters are.
 #[derive(Clone)]
@@ -108,8 +108,8 @@ pub mod functions {
     /// rank_spectrum(model).chart("runs/ranks.svg");
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn spectrum_chart(spectrum: &mut RankSpectrum, path: &str) -> RhaiResultOf<()> {
-        spectrum_chart_with(spectrum, path, Map::new())
+    pub fn spectrum_chart(context: NativeCallContext, spectrum: &mut RankSpectrum, path: &str) -> RhaiResultOf<()> {
+        spectrum_chart_with(context, spectrum, path, Map::new())
     }
 
     /// Draw the spectrum, into a file that ends in `.svg` or `.png`.
@@ -123,15 +123,21 @@ pub mod functions {
     /// rank_spectrum(model).chart("runs/norms.svg", #{ value: "norm" });
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn spectrum_chart_with(spectrum: &mut RankSpectrum, path: &str, options: Map) -> RhaiResultOf<()> {
+    pub fn spectrum_chart_with(
+        context: NativeCallContext,
+        spectrum: &mut RankSpectrum,
+        path: &str,
+        options: Map,
+    ) -> RhaiResultOf<()> {
         let mut options = Options::new("chart", options);
         let lines = options.take_choice("kind", &[("heat", false), ("lines", true)], false)?;
         let measure = options.take_choice("value", &Measure::NAMES, Measure::EffectiveRank)?;
         options.finish()?;
+        let path = State::of(&context)?.file_to_write(path)?;
         if lines {
-            return Ok(spectrum_lines(&has_values(spectrum)?).save(Path::new(path))?);
+            return Ok(spectrum_lines(&has_values(spectrum)?).save(&path)?);
         }
-        Ok(rank_heat(spectrum, measure).save(Path::new(path))?)
+        Ok(rank_heat(spectrum, measure).save(&path)?)
     }
 
     /// Options for `add_lora` with the least rank for each layer that keeps 90 % of the energy.
@@ -262,8 +268,12 @@ pub mod functions {
     /// subspace_similarity(model, "a", "b").chart("runs/alike.png");
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn similarity_chart(similarity: &mut SubspaceSimilarity, path: &str) -> RhaiResultOf<()> {
-        similarity_chart_with(similarity, path, Map::new())
+    pub fn similarity_chart(
+        context: NativeCallContext,
+        similarity: &mut SubspaceSimilarity,
+        path: &str,
+    ) -> RhaiResultOf<()> {
+        similarity_chart_with(context, similarity, path, Map::new())
     }
 
     /// Draw φ(i, j), into a file that ends in `.svg` or `.png`.
@@ -278,13 +288,18 @@ pub mod functions {
     /// alike.chart("runs/alike.png", #{ layer: "model.layers.0.self_attn.q_proj" });
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn similarity_chart_with(similarity: &mut SubspaceSimilarity, path: &str, options: Map) -> RhaiResultOf<()> {
+    pub fn similarity_chart_with(
+        context: NativeCallContext,
+        similarity: &mut SubspaceSimilarity,
+        path: &str,
+        options: Map,
+    ) -> RhaiResultOf<()> {
         let mut options = Options::new("chart", options);
         let layer: Option<String> = options.take_opt("layer")?;
         options.finish()?;
         let (layers, which) = chosen(similarity, layer.as_deref())?;
         let names = (similarity.names.0.as_str(), similarity.names.1.as_str());
-        Ok(similarity_heat(layers, names, &which).save(Path::new(path))?)
+        Ok(similarity_heat(layers, names, &which).save(&State::of(&context)?.file_to_write(path)?)?)
     }
 }
 

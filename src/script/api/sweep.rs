@@ -15,6 +15,7 @@ use crate::script::options::Options;
 use crate::script::settings::{self, LORA, TRAIN};
 use crate::script::state::State;
 use crate::sweep::lora::{Shared, Task};
+use crate::sweep::rehearsal::rehearse;
 use crate::sweep::table::TableOptions;
 use crate::sweep::verify::{verify, Deviation};
 use crate::sweep::{self, lanes, Event, Grid, Plan, Point};
@@ -84,7 +85,7 @@ pub mod functions {
             let mut about = about(&base, &asked, &state, started.elapsed().as_secs_f64())?;
             about.environment.extend(deviations.iter().map(|found| ("verified".to_owned(), found.to_string())));
             for path in publish(&result, &about)? {
-                if path.extension().is_some_and(|extension| extension == "html") {
+                if path.extension().is_some_and(|extension| extension == "html") && !state.rehearsing() {
                     state.note(&format!("report: {}", path.display()));
                 }
             }
@@ -102,8 +103,8 @@ pub mod functions {
     /// print(open_sweep("runs/one").rows.len());
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn open_sweep(out: &str) -> RhaiResultOf<SweepResult> {
-        Ok(Handle::new(sweep::SweepResult::open(Path::new(out))?))
+    pub fn open_sweep(context: NativeCallContext, out: &str) -> RhaiResultOf<SweepResult> {
+        Ok(Handle::new(sweep::SweepResult::open(Path::new(&State::of(&context)?.to_read(out)))?))
     }
 
     /// The results as a table: mean and spread over seeds, paired differences to the first value.
@@ -232,13 +233,16 @@ pub mod functions {
     /// run_chart(["runs/try"], #{ title: "A try" }).save("runs/try/loss.svg");
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn run_chart(folders: Array, options: Map) -> RhaiResultOf<Chart> {
+    pub fn run_chart(context: NativeCallContext, folders: Array, options: Map) -> RhaiResultOf<Chart> {
         let mut options = Options::new("run_chart", options);
         let y_scale = scale(&mut options, "y_scale")?.unwrap_or_default();
         let title: Option<String> = options.take_opt("title")?;
         options.finish()?;
         let mut folders = Options::new("run_chart", Map::from([("folders".into(), folders.into())]));
-        let mut chart = plot::run::run_chart(&folders.take_required::<Vec<PathBuf>>("folders")?, y_scale)?;
+        let folders: Vec<String> = folders.take_required("folders")?;
+        let state = State::of(&context)?;
+        let folders: Vec<PathBuf> = folders.iter().map(|folder| state.to_read(folder).into()).collect();
+        let mut chart = plot::run::run_chart(&folders, y_scale)?;
         if let Some(title) = title {
             chart.title = title;
         }
@@ -279,8 +283,8 @@ pub mod functions {
     /// result.chart(#{}).save("runs/rank.png");
     /// ```
     #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
-    pub fn save_chart(chart: &mut Chart, path: &str) -> RhaiResultOf<()> {
-        Ok(chart.save(Path::new(path))?)
+    pub fn save_chart(context: NativeCallContext, chart: &mut Chart, path: &str) -> RhaiResultOf<()> {
+        Ok(chart.save(&State::of(&context)?.file_to_write(path)?)?)
     }
 }
 
@@ -416,6 +420,12 @@ fn run(
     let all: Vec<Task> =
         plan.trials.iter().zip(settings).map(|(trial, (_, spec, config))| Task { trial, spec, config }).collect();
     let mut observer = |event: &Event| state.note(&event.to_string());
+    if state.rehearsing() {
+        let place = state.folder_to_write(&plan.out)?;
+        let found = rehearse(plan, &place, decoder, shared, &all, &mut observer)?;
+        state.planned_sweep(&plan.out, &found, decoder.device);
+        return Ok((found.result, Vec::new()));
+    }
     let result = lanes::run_sweep(plan, decoder, shared, &all, &mut observer, state.quiet())?;
     let deviations = match asked.verify {
         true => verify(decoder, shared, &all, &result)?,

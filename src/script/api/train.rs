@@ -1,6 +1,7 @@
 //! Training: the primitives of a custom loop, and `train`, which is made of them.
 
 use crate::bail;
+use crate::data::tokenized::TokenizedDataset;
 use crate::error::Kind;
 use crate::lora::trainable::dropout_key;
 use crate::model::{loss, Adapters, Decoder, Input, Parameters};
@@ -15,6 +16,7 @@ use crate::train::observer::{Observer, Several};
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::progress::Progress;
 use crate::train::recorder::Recorder;
+use crate::train::rehearsal::{self, ROWS};
 use crate::train::trainer::Evaluate;
 use crate::train::{clip, schedule, AdamW, Outcome, TrainConfig};
 use crate::{eval, lora, Error, Result};
@@ -322,12 +324,13 @@ pub mod functions {
     /// print(evaluate(model, data, #{ batch: 4 }).perplexity);
     /// ```
     #[rhai_fn(name = "evaluate", return_raw, volatile)]
-    pub fn evaluate(model: Model, data: Tokenized, options: Map) -> RhaiResultOf<Map> {
+    pub fn evaluate(context: NativeCallContext, model: Model, data: Tokenized, options: Map) -> RhaiResultOf<Map> {
         let mut options = Options::new("evaluate", options);
         let batch = options.take("batch", 8_usize)?;
         options.finish()?;
         let model = model.read()?;
-        let found = eval::loss::mean_loss(model.decoder(), &model.adapted.adapter_set(None), &data.rows, batch)?;
+        let rows = if State::of(&context)?.rehearsing() { data.rows.shortest(ROWS) } else { data.rows };
+        let found = eval::loss::mean_loss(model.decoder(), &model.adapted.adapter_set(None), &rows, batch)?;
         let mut result = Map::new();
         result.insert("loss".into(), found.loss.into());
         result.insert("perplexity".into(), found.perplexity().into());
@@ -385,30 +388,83 @@ fn run_training(
     let out: Option<PathBuf> = options.take_opt("out")?;
     options.finish()?;
     let mut model = model.write()?;
-    let mut progress = Progress::new("", state.quiet());
+    if state.rehearsing() {
+        return rehearse_training(state, &mut model, data, test, &config, out.as_deref());
+    }
+    let progress = Progress::new("", state.quiet());
+    Ok(outcome_map(&run(&mut model, data, test, &config, out.as_deref(), progress, &mut save_trained)?))
+}
+
+/// Trains, with the run's own records in `out`.
+fn run(
+    model: &mut lora::Model,
+    data: &Tokenized,
+    test: Option<&Tokenized>,
+    config: &TrainConfig,
+    out: Option<&Path>,
+    mut progress: Progress,
+    save: &mut dyn FnMut(&mut lora::Model, &Path) -> Result<()>,
+) -> Result<Outcome> {
     let settings = serde_json::json!({ "train": config });
     let mut recorder = None;
     let mut record = None;
-    if let Some(folder) = &out {
+    if let Some(folder) = out {
         recorder = Some(Recorder::create(folder, config.log_every, &settings)?);
-        record = Some(RunRecord::begin(folder, with_model(settings, &model, data))?);
+        record = Some(RunRecord::begin(folder, with_model(settings, model, data))?);
     }
     let mut observers: Vec<&mut dyn Observer> = vec![&mut progress];
     observers.extend(recorder.as_mut().map(|recorder| recorder as &mut dyn Observer));
-    let outcome = train_model(&mut model, data, test, &config, &mut Several(observers));
+    let outcome = train_model(model, data, test, config, &mut Several(observers));
     progress.finish();
     let saved = outcome.and_then(|outcome| {
-        if let (Some(folder), Some(recorder)) = (&out, recorder) {
+        if let (Some(folder), Some(recorder)) = (out, recorder) {
             recorder.finish()?;
-            save_trained(&mut model, folder)?;
+            save(model, folder)?;
         }
         Ok(outcome)
     });
-    if let (Some(folder), Some(record)) = (&out, record) {
+    if let (Some(folder), Some(record)) = (out, record) {
         // Where the run itself failed, that is the error to tell.
         record.conclude(folder, &saved).or_else(|error| if saved.is_ok() { Err(error) } else { Ok(()) })?;
     }
-    Ok(outcome_map(&saved?))
+    saved
+}
+
+/// Two tiny steps in the place of the run, whose files go where they vanish, and what the run would take.
+///
+/// The tiny steps stay in the weights in memory: what comes next in the script would not be rehearsed with an
+/// adapter that changes nothing.
+fn rehearse_training(
+    state: &State,
+    model: &mut lora::Model,
+    data: &Tokenized,
+    test: Option<&Tokenized>,
+    config: &TrainConfig,
+    out: Option<&Path>,
+) -> Result<Map> {
+    let place = out.map(|folder| state.folder_to_write(folder)).transpose()?;
+    let tiny = rehearsal::tiny_config(config, data.rows.len())?;
+    let few = |rows: &Tokenized| Tokenized { rows: rows.rows.shortest(ROWS), tokenizer: rows.tokenizer.clone() };
+    let mut save = |model: &mut lora::Model, place: &Path| {
+        let path = out.map(|out| out.join("model").display().to_string()).unwrap_or_default();
+        let is_whole = model.adapted.active_name().is_none();
+        match is_whole && state.leaves_out(&path, &model.name, model.decoder().weight_bytes()) {
+            true => Ok(()),
+            false => save_trained(model, place),
+        }
+    };
+    let (rows, held_out) = (few(data), test.map(few));
+    let outcome = run(model, &rows, held_out.as_ref(), &tiny, place.as_deref(), Progress::Quiet, &mut save)?;
+    let spec = model.adapted.adapter(None).ok().map(|adapter| adapter.spec.clone());
+    let own = rehearsal::Run { train: &data.rows, test: test.map(|test| &test.rows), config, spec: spec.as_ref() };
+    let mut measure = |decoder: &Decoder, trainables: &[&dyn lora::Trainable], rows: &TokenizedDataset| {
+        let found = eval::loss::mean_losses(decoder, trainables, rows, config.eval_batch)?;
+        Ok(found.into_iter().map(|found| found.loss).collect())
+    };
+    let (decoder, trainable) = model.adapted.split_for_training()?;
+    let planned = rehearsal::plan(decoder, trainable, &own, &mut measure)?;
+    state.planned_run(out, &planned, decoder.device);
+    Ok(outcome_map(&planned.outcome(&outcome)))
 }
 
 /// The settings of a run with what they were applied to, for the record of the run.

@@ -72,7 +72,7 @@ pub fn random_rows(rows: usize, time: usize, vocabulary: i64) -> Batch {
     Batch::of_rows(rows, time, ids.collect())
 }
 
-/// The parts of [`super::Parts`] that our step is planned to take, for a test of one method.
+/// What our step is planned to take by one method.
 pub fn planned(config: &Config, request: &Request, method: Method) -> Result<super::Parts> {
     Ok(ours(&Asked::new(config, request, method)?))
 }

@@ -1,0 +1,303 @@
+//! What a run would take, found without taking it: steps and tokens counted, memory planned, time measured on a
+//! few micro-batches; and the settings of the tiny run that goes the way of the true one.
+//!
+//! Leaves to others: where the files of a tiny run go, and telling what was found.
+
+use super::config::TrainConfig;
+use super::memory::{check, Method, Parts, Place, Precision, Request};
+use super::observer::{Observer, StepReport};
+use super::sampler::Sampler;
+use super::trainer::{train, Outcome};
+use crate::data::tokenized::TokenizedDataset;
+use crate::error::Result;
+use crate::lora::{LoraSpec, Trainable};
+use crate::model::Decoder;
+use std::time::Instant;
+use tch::{Device, Kind as Dtype};
+
+/// Optimizer steps of a tiny run; the second is the first that the optimizer's moments shape.
+pub const STEPS: u64 = 2;
+/// Optimizer steps by which time is measured.
+const TIMED_STEPS: u64 = 3;
+/// Rows that a tiny run trains on, or is measured on.
+pub const ROWS: usize = 2;
+/// Seconds that a measurement of time may take for each larger micro-batch it tries.
+const PATIENCE: f64 = 1.0;
+/// A micro-batch is tried after one with so many times fewer rows.
+const GROWTH: usize = 4;
+
+/// A run to be rehearsed.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    pub train: &'a TokenizedDataset,
+    pub test: Option<&'a TokenizedDataset>,
+    pub config: &'a TrainConfig,
+    /// The adapter that is trained; all weights are where it is `None`.
+    pub spec: Option<&'a LoraSpec>,
+}
+
+/// Gives the mean losses of runs on some held-out rows.
+pub type Measure<'a> = dyn FnMut(&Decoder, &[&dyn Trainable], &TokenizedDataset) -> Result<Vec<f64>> + 'a;
+
+/// What a run would take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Planned {
+    pub steps: u64,
+    /// Trained on, without padding.
+    pub tokens: u64,
+    pub trainable: u64,
+    /// At the height of a step with the longest rows.
+    pub memory: Parts,
+    /// With its evaluations; longer than a run that stops early.
+    pub seconds: f64,
+    /// Rows of the largest micro-batch that the time was measured on.
+    pub timed_rows: usize,
+}
+
+impl Planned {
+    /// The outcome of a tiny run, with what can be told of the true one in its place.
+    pub fn outcome(&self, tiny: &Outcome) -> Outcome {
+        Outcome { steps: self.steps, tokens: self.tokens, seconds: self.seconds, ..tiny.clone() }
+    }
+}
+
+/// Two steps of one row each. What the true run logs or evaluates more than once, this one does at either step: its
+/// charts are then those that the true run has numbers for.
+///
+/// # Errors
+/// Settings that the true run would refuse.
+pub fn tiny_config(config: &TrainConfig, rows: usize) -> Result<TrainConfig> {
+    config.check()?;
+    config.schedule(rows)?;
+    let steps = config.total_steps(rows);
+    let often = |every: u64| if every < steps { 1 } else { STEPS };
+    Ok(TrainConfig {
+        steps: STEPS,
+        batch: 1,
+        accumulation: config.accumulation.min(2),
+        warmup: 0.0,
+        eval_every: if config.eval_every == 0 { 0 } else { often(config.eval_every) },
+        log_every: often(config.log_every),
+        ..config.clone()
+    })
+}
+
+/// The tokens that a run would train on, in the order of its own rows.
+pub fn planned_tokens(data: &TokenizedDataset, config: &TrainConfig) -> u64 {
+    let (steps, epoch) = (config.total_steps(data.len()), config.steps_per_epoch(data.len()));
+    let whole = steps / epoch;
+    let mut sampler = Sampler::new(data, config);
+    let length = |row: u32| data.row(row as usize).map_or(0, |row| row.len() as u64);
+    let rest: u64 =
+        (whole * epoch..steps).map(|step| sampler.window(step).into_iter().flatten().map(length).sum::<u64>()).sum();
+    whole * data.token_count() as u64 + rest
+}
+
+/// The memory of a micro-batch of the longest rows.
+pub fn planned_memory(decoder: &Decoder, run: &Run) -> Result<Parts> {
+    let tokens = run.train.token_count().max(1);
+    let request = Request {
+        batch: run.config.batch.min(run.train.len()).max(1) as u64,
+        length: run.train.longest_possible().max(1) as u64,
+        labelled: (run.train.label_count() as f64 / tokens as f64).clamp(1e-6, 1.0),
+        precision: if decoder.dtype == Dtype::BFloat16 { Precision::Bf16 } else { Precision::F32 },
+        place: if decoder.device == Device::Cpu { Place::Cpu } else { Place::Cuda },
+        gradient_checkpointing: run.config.gradient_checkpointing,
+        lora: run.spec.cloned().unwrap_or_default(),
+        ..Request::default()
+    };
+    let method = match (run.spec, decoder.config.quantization) {
+        (None, _) => Method::Full,
+        (Some(_), None) => Method::Lora,
+        (Some(_), Some(quantization)) if quantization.double_quant => Method::QloraDouble,
+        (Some(_), Some(_)) => Method::Qlora,
+    };
+    check::planned(&decoder.config, &request, method)
+}
+
+/// The plan knows A and B alone: what an adapter trains beside them takes as much a value.
+fn with_all_trained(planned: Parts, run: &Run, trainable: u64) -> Parts {
+    let beside = match run.spec {
+        Some(_) => trainable.saturating_sub(planned.adapter / 4),
+        None => 0,
+    };
+    Parts {
+        adapter: planned.adapter + 4 * beside,
+        gradients: planned.gradients + 4 * beside,
+        optimizer: planned.optimizer + 8 * beside,
+        ..planned
+    }
+}
+
+/// Plans a run; `trainable` comes out of it as it went in.
+pub fn plan(decoder: &Decoder, trainable: &mut dyn Trainable, run: &Run, measure: &mut Measure) -> Result<Planned> {
+    let steps = run.config.total_steps(run.train.len());
+    let tokens = planned_tokens(run.train, run.config);
+    let before = trainable.parameters().snapshot()?;
+    let pace = pace(decoder, trainable, run);
+    trainable.parameters_mut().restore(&before)?;
+    let (pace, timed_rows) = pace?;
+    let evaluating = match run.test {
+        Some(test) => evaluations(run.config, steps) as f64 * evaluation(decoder, trainable, test, run, pace, measure)?,
+        None => 0.0,
+    };
+    Ok(Planned {
+        steps,
+        tokens,
+        trainable: trainable.parameters().count(),
+        memory: with_all_trained(planned_memory(decoder, run)?, run, trainable.parameters().count()),
+        seconds: tokens as f64 * pace + evaluating,
+        timed_rows,
+    })
+}
+
+/// How often a run of `steps` steps is measured.
+fn evaluations(config: &TrainConfig, steps: u64) -> u64 {
+    match config.eval_every {
+        0 => 1,
+        every => steps.div_ceil(every),
+    }
+}
+
+/// Seconds a token of training, and the rows of the micro-batch they were measured on: the largest that
+/// [`PATIENCE`] allows.
+fn pace(decoder: &Decoder, trainable: &mut dyn Trainable, run: &Run) -> Result<(f64, usize)> {
+    let shortest = run.train.shortest(1);
+    let mut pace = seconds_a_token(decoder, trainable, &shortest, run.config, 1)?;
+    let labelled = labelled_rows(run.train, run.config.seed, run.config.batch)?;
+    let mean = labelled.token_count() as f64 / labelled.len().max(1) as f64;
+    let (most, mut rows, mut timed) = (run.config.batch.min(labelled.len()), 1, 1);
+    while TIMED_STEPS as f64 * rows as f64 * mean * pace <= PATIENCE {
+        pace = seconds_a_token(decoder, trainable, &labelled, run.config, rows)?;
+        timed = rows;
+        if rows >= most {
+            break;
+        }
+        rows = (rows * GROWTH).min(most);
+    }
+    Ok((pace, timed))
+}
+
+/// Rows for the micro-batches of the timed steps, in the order of the run; those without a label are left out, which
+/// alone would fail where a true micro-batch does not.
+fn labelled_rows(data: &TokenizedDataset, seed: u64, batch: usize) -> Result<TokenizedDataset> {
+    let has_label = |row: &usize| data.row(*row).is_some_and(|row| row.label_count() > 0);
+    let order = data.epoch_order(seed, 0).into_iter().map(|row| row as usize);
+    data.select(&order.filter(has_label).take(batch.saturating_mul(TIMED_STEPS as usize)).collect::<Vec<_>>())
+}
+
+/// Of the fastest of the steps behind the first, which makes libtorch's buffers.
+fn seconds_a_token(
+    decoder: &Decoder,
+    trainable: &mut dyn Trainable,
+    rows: &TokenizedDataset,
+    config: &TrainConfig,
+    batch: usize,
+) -> Result<f64> {
+    let config = TrainConfig {
+        steps: TIMED_STEPS,
+        batch,
+        accumulation: 1,
+        warmup: 0.0,
+        eval_every: 0,
+        early_stopping: 0,
+        keep_best: false,
+        ..config.clone()
+    };
+    let mut clock = Clock { seconds: 0.0, pace: f64::INFINITY };
+    train(decoder, trainable, rows, &config, None, &mut clock)?;
+    Ok(clock.pace)
+}
+
+/// The time so far, and the least seconds a token of a step.
+#[derive(Debug)]
+struct Clock {
+    seconds: f64,
+    pace: f64,
+}
+
+impl Observer for Clock {
+    fn on_step(&mut self, report: &StepReport) -> Result<()> {
+        let taken = report.seconds - self.seconds;
+        self.seconds = report.seconds;
+        if report.step > 1 {
+            self.pace = self.pace.min(taken / report.tokens.max(1) as f64);
+        }
+        Ok(())
+    }
+}
+
+/// Seconds of one evaluation on `test`, from as many of its rows as [`PATIENCE`] allows.
+fn evaluation(
+    decoder: &Decoder,
+    trainable: &dyn Trainable,
+    test: &TokenizedDataset,
+    run: &Run,
+    pace: f64,
+    measure: &mut Measure,
+) -> Result<f64> {
+    let all = test.token_count();
+    let mean = all as f64 / test.len().max(1) as f64;
+    let most = (PATIENCE / (pace * mean).max(1e-9)) as usize;
+    let sample = match most {
+        0 => test.shortest(1),
+        most => test.take(most.min(run.config.eval_batch)),
+    };
+    let started = Instant::now();
+    measure(decoder, &[trainable], &sample)?;
+    Ok(started.elapsed().as_secs_f64() * all as f64 / sample.token_count().max(1) as f64)
+}
+
+/// A time for people: "40 s", "12 min", "3.5 h".
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        _ if seconds < 0.95 => "1 s".to_owned(),
+        _ if seconds < 99.5 => format!("{seconds:.0} s"),
+        _ if seconds < 99.5 * 60.0 => format!("{:.0} min", seconds / 60.0),
+        _ if seconds < 99.5 * 3600.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.1} days", seconds / 86400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::store::{Origin, TokenizedRow};
+
+    fn rows(lengths: &[usize]) -> TokenizedDataset {
+        let row = |&length: &usize| TokenizedRow { ids: vec![1; length], trained: vec![true; length], flags: 0 };
+        TokenizedDataset::from_rows(lengths.iter().map(row), Origin::default()).unwrap()
+    }
+
+    #[test]
+    fn tokens_are_those_of_the_runs_own_rows() {
+        let data = rows(&[1, 2, 4, 8, 16, 32, 64]);
+        let config = |steps, accumulation| TrainConfig { steps, batch: 2, accumulation, ..TrainConfig::default() };
+        // An epoch has 4 micro-batches, the last of one row.
+        assert_eq!(planned_tokens(&data, &config(4, 1)), 127);
+        assert_eq!(planned_tokens(&data, &config(8, 1)), 254);
+        assert_eq!(planned_tokens(&data, &config(2, 2)), 127);
+        let order = data.epoch_order(42, 1);
+        let first: u64 = order[..2].iter().map(|&row| 1 << row).sum();
+        assert_eq!(planned_tokens(&data, &config(5, 1)), 127 + first);
+        assert_eq!(planned_tokens(&data, &TrainConfig { steps: 0, epochs: 2.0, ..config(0, 1) }), 254);
+    }
+
+    #[test]
+    fn the_tiny_run_keeps_what_the_true_one_does_and_refuses_what_it_would() {
+        let config = TrainConfig { steps: 500, eval_every: 50, keep_best: true, ..TrainConfig::default() };
+        let tiny = tiny_config(&config, 10).unwrap();
+        assert_eq!((tiny.steps, tiny.batch, tiny.eval_every, tiny.keep_best), (2, 1, 1, true));
+        let once = tiny_config(&TrainConfig { log_every: 500, eval_every: 500, ..config.clone() }, 10).unwrap();
+        assert_eq!((tiny.log_every, once.log_every, once.eval_every), (1, 2, 2));
+        assert_eq!(evaluations(&config, 500), 10);
+        let wrong = TrainConfig { batch: 0, ..config };
+        assert_eq!(tiny_config(&wrong, 10).unwrap_err().message, wrong.check().unwrap_err().message);
+    }
+
+    #[test]
+    fn times_are_for_people() {
+        let shown = [0.2, 40.4, 100.0, 7200.0, 1e6].map(duration);
+        assert_eq!(shown, ["1 s", "40 s", "2 min", "2.0 h", "11.6 days"].map(str::to_owned));
+    }
+}
