@@ -18,6 +18,7 @@ pub mod interrupt;
 pub mod native;
 pub mod random;
 pub mod suggest;
+pub mod tell;
 
 // The flow.
 pub mod data;

@@ -4,6 +4,7 @@
 use super::convert::RhaiResultOf;
 use super::json;
 use crate::error::{Error, Result};
+use crate::tell;
 use rhai::{Map, NativeCallContext};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -87,7 +88,7 @@ impl State {
     /// Tells the user something beside what the script prints.
     pub fn note(&self, text: &str) {
         if !self.quiet() {
-            eprintln!("{text}");
+            tell::note(text);
         }
     }
 

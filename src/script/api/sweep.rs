@@ -15,9 +15,10 @@ use crate::script::options::Options;
 use crate::script::settings::{self, LORA, TRAIN};
 use crate::script::state::State;
 use crate::sweep::lora::{Shared, Task};
+use crate::sweep::progress::SweepProgress;
 use crate::sweep::table::TableOptions;
 use crate::sweep::verify::{verify, Deviation};
-use crate::sweep::{self, lanes, Event, Grid, Plan, Point};
+use crate::sweep::{self, lanes, Grid, Plan, Point};
 use crate::train::TrainConfig;
 use crate::{lora, Error, Result};
 use rhai::plugin::*;
@@ -415,8 +416,8 @@ fn run(
     // Settings and trials are both in the order of the grid.
     let all: Vec<Task> =
         plan.trials.iter().zip(settings).map(|(trial, (_, spec, config))| Task { trial, spec, config }).collect();
-    let mut observer = |event: &Event| state.note(&event.to_string());
-    let result = lanes::run_sweep(plan, decoder, shared, &all, &mut observer, state.quiet())?;
+    // Its bars leave the screen before anything else is told.
+    let result = lanes::run_sweep(plan, decoder, shared, &all, &SweepProgress::new(state.quiet()))?;
     let deviations = match asked.verify {
         true => verify(decoder, shared, &all, &result)?,
         false => Vec::new(),

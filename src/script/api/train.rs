@@ -385,7 +385,7 @@ fn run_training(
     let out: Option<PathBuf> = options.take_opt("out")?;
     options.finish()?;
     let mut model = model.write()?;
-    let mut progress = Progress::new("", state.quiet());
+    let mut progress = Progress::new(state.quiet());
     let settings = serde_json::json!({ "train": config });
     let mut recorder = None;
     let mut record = None;
@@ -396,7 +396,7 @@ fn run_training(
     let mut observers: Vec<&mut dyn Observer> = vec![&mut progress];
     observers.extend(recorder.as_mut().map(|recorder| recorder as &mut dyn Observer));
     let outcome = train_model(&mut model, data, test, &config, &mut Several(observers));
-    progress.finish();
+    drop(progress);
     let saved = outcome.and_then(|outcome| {
         if let (Some(folder), Some(recorder)) = (&out, recorder) {
             recorder.finish()?;
