@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::script::{docs, on_large_stack, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
-use crate::{files, interrupt, repl, runs};
+use crate::{files, interrupt, repl, runs, tell};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -123,6 +123,9 @@ struct Run {
     /// Show no progress, only what the script prints.
     #[arg(long, short)]
     quiet: bool,
+    /// Tell progress and errors on the standard error in JSON, one object a line (docs/progress.md).
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
     /// List the settings of the script, or these options.
     #[arg(long, short)]
     help: bool,
@@ -174,8 +177,11 @@ pub fn main() -> i32 {
 /// The exit code for an outcome, whose failure goes to the standard error.
 fn reported(outcome: Result<(), Failure>) -> i32 {
     let Err(failure) = outcome else { return 0 };
-    // Where even that cannot be written, the exit code still tells.
-    let _ = writeln!(std::io::stderr(), "{failure}");
+    match tell::is_json() {
+        true => tell::object("failed", [("error", failure.to_json())]),
+        // Where even that cannot be written, the exit code still tells.
+        false => drop(writeln!(std::io::stderr(), "{failure}")),
+    }
     match failure.stopped() {
         true => interrupt::EXIT_CODE,
         false => FAILED,
@@ -184,7 +190,7 @@ fn reported(outcome: Result<(), Failure>) -> i32 {
 
 fn listen_for_stop() {
     if let Err(error) = interrupt::install() {
-        eprintln!("warning: Ctrl-C will end the program at once: {error}");
+        tell::note(&format!("warning: Ctrl-C will end the program at once: {error}"));
     }
 }
 
@@ -206,6 +212,9 @@ impl Run {
         let Some(file) = &self.file else {
             return self.without_file();
         };
+        if self.json {
+            tell::in_json();
+        }
         listen_for_stop();
         let outcome = on_large_stack(|| match self.help {
             true => Session::new().help_of_file(file).map(|text| print!("{text}")),
@@ -221,7 +230,11 @@ impl Run {
         match self.dry_run {
             true => rehearse(session, file),
             false => session.run_file(file).map(drop),
+        }?;
+        if self.json {
+            tell::object("done", []);
         }
+        Ok(())
     }
 
     fn without_file(&self) -> i32 {

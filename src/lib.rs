@@ -19,6 +19,7 @@ pub mod native;
 pub mod overlay;
 pub mod random;
 pub mod suggest;
+pub mod tell;
 
 // The flow.
 pub mod data;

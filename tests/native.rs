@@ -273,12 +273,9 @@ fn rows_are_taken_and_put_back() {
 fn attention_within_documents() {
     let on_gpu = device() != Device::Cpu;
     let (kind, bound) = if on_gpu { BOUNDS[2] } else { BOUNDS[1] };
-    for (lengths, [heads, kv_heads], width) in [
-        (&[1, 5, 64, 33][..], [4, 2], 16),
-        (&[24, 25, 49], [3, 1], 24),
-        (&[300, 2], [2, 2], 64),
-        (&[1], [1, 1], 8),
-    ] {
+    for (lengths, [heads, kv_heads], width) in
+        [(&[1, 5, 64, 33][..], [4, 2], 16), (&[24, 25, 49], [3, 1], 24), (&[300, 2], [2, 2], 64), (&[1], [1, 1], 8)]
+    {
         let tokens: i64 = lengths.iter().sum();
         let shapes = [[tokens, heads, width], [tokens, kv_heads, width], [tokens, kv_heads, width]];
         let stored = shapes.map(|shape| (random(&shape) * 2.0).to_kind(kind));
@@ -291,9 +288,8 @@ fn attention_within_documents() {
         let starts = Tensor::from_slice(&starts).to_device(device());
         let longest = *lengths.iter().max().unwrap();
         for window in [None, Some(1), Some(7), Some(40)] {
-            let leaves = |kind: Kind| {
-                stored.each_ref().map(|x| x.to_kind(kind).detach().copy().set_requires_grad(true))
-            };
+            let leaves =
+                |kind: Kind| stored.each_ref().map(|x| x.to_kind(kind).detach().copy().set_requires_grad(true));
             let (mine, theirs) = (leaves(kind), leaves(Kind::Double));
             let [q, k, v] = &mine;
             let found = native::document_attention(q, k, v, &starts, longest, window).unwrap();

@@ -10,6 +10,7 @@ mod fake;
 mod process;
 
 use fake::{plan, run_all, tree, Log};
+use lorhai::plot::publish::{publish, About, REPORT};
 use lorhai::sweep::{Outcome, SweepResult, Trial};
 use lorhai::{Error, Kind, Result};
 use serde_json::{json, Value};
@@ -290,4 +291,33 @@ fn an_out_that_cannot_be_used_is_a_clear_error() {
     }
     assert!(SweepResult::open(folder.path()).unwrap_err().message.contains("not a sweep's folder"));
     assert_eq!(fs::read(&file).unwrap(), b"x");
+}
+
+#[test]
+fn the_report_has_every_number_of_the_results_in_its_table_and_under_the_pointer() {
+    let folder = scratch();
+    let plan = plan(folder.path(), json!({"rank": [2, 4, 8], "seed": 2}), json!({}));
+    let result = run_all(&plan).unwrap();
+    publish(&result, &About::default()).unwrap();
+    let page = fs::read_to_string(folder.path().join(REPORT)).unwrap();
+    let (rows, columns) = (results(folder.path()), result.columns());
+    let after = |text: &str, mark: &str| text.split_once(mark).unwrap_or_else(|| panic!("no {mark}")).1.to_owned();
+    let table = after(&page, "Trials, number by number");
+    for (place, row) in rows.as_array().unwrap().iter().enumerate() {
+        let line = after(&table, &format!("<tr data-trials=\"{place}\">"));
+        let line = line.split("</tr>").next().unwrap();
+        let shown = line.split("data-v=\"").skip(1).map(|rest| rest.split('"').next().unwrap().parse().unwrap());
+        let expected = columns.iter().filter_map(|column| row[column].as_f64());
+        assert_eq!(shown.collect::<Vec<f64>>(), expected.collect::<Vec<f64>>(), "trial {place}");
+    }
+    let readings = after(&page, "<figure data-readings=\"").split('"').next().unwrap().replace("&quot;", "\"");
+    let own = &serde_json::from_str::<Value>(&readings).unwrap()["series"][0];
+    let numbers = |column: &str| own[column].as_array().unwrap().iter().skip(3).cloned().collect::<Vec<_>>();
+    assert_eq!(own["means"], 3, "and behind them the single runs");
+    let runs = numbers("of").into_iter().zip(numbers("x")).zip(numbers("y")).enumerate();
+    for (place, ((of, x), y)) in runs {
+        assert_eq!(of, json!([place]));
+        assert_eq!((x.as_f64(), y), (rows[place]["rank"].as_f64(), rows[place]["eval_loss"].clone()));
+    }
+    assert_eq!(numbers("y").len(), 6);
 }

@@ -9,8 +9,8 @@ use super::options::TokenizeOptions;
 use super::store::{Origin, Store};
 use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
-use crate::files;
 use crate::hub::tokenizer::Tokenizer;
+use crate::{files, tell};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Write;
@@ -104,7 +104,7 @@ pub fn store(key: &str, data: &TokenizedDataset) {
     });
     if let Err(error) = written {
         static TOLD: std::sync::Once = std::sync::Once::new();
-        TOLD.call_once(|| eprintln!("note: the tokenised data is not cached: {}", error.message));
+        TOLD.call_once(|| tell::note(&format!("note: the tokenised data is not cached: {}", error.message)));
     }
 }
 

@@ -68,13 +68,8 @@ struct RawLayer {
 }
 
 extern "C" {
-    fn lorhai_linears(
-        x: Raw,
-        layers: *const RawLayer,
-        count: usize,
-        places: Raw,
-        out: *mut *mut c_void,
-    ) -> *mut c_char;
+    fn lorhai_linears(x: Raw, layers: *const RawLayer, count: usize, places: Raw, out: *mut *mut c_void)
+        -> *mut c_char;
     fn lorhai_dropout_mask(places: Raw, width: i64, share: f64, key: u64, out: *mut *mut c_void) -> *mut c_char;
 }
 

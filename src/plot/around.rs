@@ -8,7 +8,7 @@ use super::marks::{self, RADIUS};
 use super::names::{slot_look, Names, SAMPLE};
 use super::palette::{Colour, AXIS, FAINT, GREY, WHITE};
 use super::place::Placer;
-use super::scene::{Anchor, Label, Rect, Shape, Spot};
+use super::scene::{Anchor, Label, Part, Rect, Shape, Spot};
 
 pub fn grid(layout: &Layout, shapes: &mut Vec<Shape>) {
     let panel = &layout.panel;
@@ -123,18 +123,24 @@ pub fn names(chart: &Chart, names: &Names, shapes: &mut Vec<Shape>) {
             for (index, from, label) in names {
                 let colour = slot_look(chart, *index).colour.mix(WHITE, 0.35);
                 let to = (label.at.0 - 3.0, label.at.1 - label.size * 0.35);
-                shapes.push(stroke((from.0 + RADIUS + 2.5, from.1), to, colour, 1.0));
-                shapes.push(Shape::Text(label.clone()));
+                let lead = stroke((from.0 + RADIUS + 2.5, from.1), to, colour, 1.0);
+                shapes.push(named(*index, vec![lead, Shape::Text(label.clone())]));
             }
             shapes.extend(title.clone().map(Shape::Text));
         }
         Names::Side { texts, names } => {
             for (index, at, label) in names {
                 let line = chart.series[*index].mark != Mark::Points;
-                marks::sample(slot_look(chart, *index), line, *at, SAMPLE, shapes);
-                shapes.push(Shape::Text(label.clone()));
+                let mut own = vec![];
+                marks::sample(slot_look(chart, *index), line, *at, SAMPLE, &mut own);
+                own.push(Shape::Text(label.clone()));
+                shapes.push(named(*index, own));
             }
             shapes.extend(texts.iter().cloned().map(Shape::Text));
         }
     }
+}
+
+fn named(series: usize, shapes: Vec<Shape>) -> Shape {
+    Shape::Series { series, part: Part::Name, shapes }
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of sweeps or training: `kinds` builds the usual charts from their numbers.
 
+use super::pointer::{self, Readings};
 use super::{clean, draw, layout, picture, pixels, scale::Scale, svg};
 use crate::error::{Error, Result};
 use std::path::Path;
@@ -66,11 +67,13 @@ pub struct Series {
     pub mark: Mark,
     pub spread: Spread,
     /// Single runs behind the mean, drawn as faint dots.
-    pub runs: Vec<(f64, f64)>,
+    pub runs: Vec<Point>,
     /// The curve before smoothing, drawn as a faint line.
     pub raw: Vec<(f64, f64)>,
     /// Place in the palette; by default the place in [`Chart::series`].
     pub slot: Option<usize>,
+    /// The trials that it shows, by number: a page lights up their rows along with it.
+    pub trials: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -81,6 +84,8 @@ pub struct Point {
     pub spread: Option<(f64, f64)>,
     /// A short text beside the point, placed where it hides nothing, or left out.
     pub label: String,
+    /// The trials that the point is of, where it is not of all that its series shows.
+    pub trials: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -168,6 +173,15 @@ impl Chart {
     pub fn to_svg(&self) -> Result<String> {
         let (width, height) = self.checked_size(self.width, self.height)?;
         svg::write(&self.scene(width, height)?, &self.title)
+    }
+
+    /// The SVG document, and what the pointer reads off it on a page.
+    pub(super) fn for_page(&self) -> Result<(String, Readings)> {
+        let (width, height) = self.checked_size(self.width, self.height)?;
+        let data = clean::clean(self)?;
+        let layout = layout::lay_out(self, &data, width, height)?;
+        let svg = svg::write(&draw::draw(self, &data, &layout), &self.title)?;
+        Ok((svg, pointer::read(self, &data, &layout)))
     }
 
     /// The chart as an RGB PNG of `width × scale` by `height × scale` pixels. `width` and

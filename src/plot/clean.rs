@@ -17,7 +17,7 @@ pub struct Data {
 #[derive(Debug, Default)]
 pub struct Clean {
     pub points: Vec<Point>,
-    pub runs: Vec<(f64, f64)>,
+    pub runs: Vec<Point>,
     pub raw: Vec<(f64, f64)>,
 }
 
@@ -41,11 +41,10 @@ pub fn clean(chart: &Chart) -> Result<Data> {
         let points = own.points.iter().filter(|point| lost.keeps(chart, point.x, point.y));
         let mut points: Vec<Point> = points.map(|point| with_spread_on(chart.y.scale, point)).collect();
         points.sort_by(|one, two| one.x.total_cmp(&two.x));
-        let shown = |pairs: &[(f64, f64)]| {
-            let shows = |(x, y): &(f64, f64)| chart.x.scale.shows(*x) && chart.y.scale.shows(*y);
-            pairs.iter().copied().filter(shows).collect::<Vec<_>>()
-        };
-        series.push(Clean { points, runs: shown(&own.runs), raw: shown(&own.raw) });
+        let shows = |x: f64, y: f64| chart.x.scale.shows(x) && chart.y.scale.shows(y);
+        let runs = own.runs.iter().filter(|run| shows(run.x, run.y)).cloned().collect();
+        let raw = own.raw.iter().copied().filter(|(x, y)| shows(*x, *y)).collect();
+        series.push(Clean { points, runs, raw });
     }
     if series.iter().all(|own| own.points.is_empty()) {
         let total: usize = chart.series.iter().map(|own| own.points.len()).sum();

@@ -9,7 +9,7 @@ use super::marks::{self, LINE, RADIUS};
 use super::names::slot_look;
 use super::palette::{Colour, INK, WHITE};
 use super::place::Placer;
-use super::scene::{Scene, Shape, Spot};
+use super::scene::{Part, Scene, Shape, Spot};
 use super::{clip, font, thin};
 
 /// Curves with more points than this carry only a few markers.
@@ -22,23 +22,34 @@ pub fn draw(chart: &Chart, data: &Data, layout: &Layout) -> Scene {
     let mut placer = Placer::new(layout.panel);
     around::grid(layout, &mut shapes);
     let series = Drawn::all(chart, data, layout);
-    series.iter().for_each(|own| own.band(&mut shapes));
-    series.iter().for_each(|own| own.faint(&mut shapes));
+    layer(&series, &mut shapes, Drawn::band);
+    layer(&series, &mut shapes, Drawn::faint);
     around::reference_strokes(chart, layout, &mut placer, &mut shapes);
-    series.iter().for_each(|own| own.line(&mut placer, &mut shapes));
-    series.iter().for_each(|own| own.bars(&mut placer, &mut shapes));
-    series.iter().for_each(|own| own.markers(&mut placer, &mut shapes));
+    layer(&series, &mut shapes, |own, shapes| own.line(&mut placer, shapes));
+    layer(&series, &mut shapes, |own, shapes| own.bars(&mut placer, shapes));
+    layer(&series, &mut shapes, |own, shapes| own.markers(&mut placer, shapes));
     around::reference_texts(chart, layout, &mut placer, &mut shapes);
     annotations(chart, layout, &mut placer, &mut shapes);
-    series.iter().for_each(|own| own.point_labels(&mut placer, &mut shapes));
+    layer(&series, &mut shapes, |own, shapes| own.point_labels(&mut placer, shapes));
     around::axes(layout, &mut shapes);
     around::names(chart, &layout.names, &mut shapes);
     shapes.extend(layout.texts.iter().cloned().map(Shape::Text));
     Scene { width: layout.width, height: layout.height, shapes }
 }
 
+/// One kind of shapes of every series, each series' own together.
+fn layer<'a>(series: &[Drawn<'a>], all: &mut Vec<Shape>, mut draw: impl FnMut(&Drawn<'a>, &mut Vec<Shape>)) {
+    for own in series {
+        let mut shapes = vec![];
+        draw(own, &mut shapes);
+        if !shapes.is_empty() {
+            all.push(Shape::Series { series: own.index, part: Part::Data, shapes });
+        }
+    }
+}
+
 /// A series on its way to shapes.
-struct Drawn<'a> {
+pub struct Drawn<'a> {
     chart: &'a Chart,
     data: &'a Clean,
     layout: &'a Layout,
@@ -48,7 +59,7 @@ struct Drawn<'a> {
 }
 
 impl<'a> Drawn<'a> {
-    fn all(chart: &'a Chart, data: &'a Data, layout: &'a Layout) -> Vec<Self> {
+    pub fn all(chart: &'a Chart, data: &'a Data, layout: &'a Layout) -> Vec<Self> {
         let bars = |(series, own): (&super::chart::Series, &Clean)| {
             series.spread == Spread::Bars && own.points.iter().any(|point| point.spread.is_some())
         };
@@ -59,7 +70,8 @@ impl<'a> Drawn<'a> {
         data.series.iter().enumerate().map(drawn).collect()
     }
 
-    fn spot(&self, x: f64, y: f64) -> Spot {
+    /// Where a point of the series stands in the picture.
+    pub fn spot(&self, x: f64, y: f64) -> Spot {
         let (left, top) = self.layout.spot(x, y);
         (left + self.shift, top)
     }
@@ -98,8 +110,8 @@ impl<'a> Drawn<'a> {
         for spots in clip::polyline(&thin::thinned(&raw), &self.layout.panel) {
             shapes.push(Shape::Polyline { spots, colour, width: 1.0, dash: &[] });
         }
-        for (x, y) in &self.data.runs {
-            let centre = self.spot(*x, *y);
+        for run in &self.data.runs {
+            let centre = self.spot(run.x, run.y);
             if self.layout.panel.holds(centre) {
                 shapes.push(Shape::Circle { centre, radius: 2.3, colour: self.colour().with_alpha(0.38) });
             }

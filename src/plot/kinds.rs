@@ -14,6 +14,8 @@ pub struct Observation {
     pub group: String,
     /// Text beside the point in [`against_size`], e.g. "r=8".
     pub label: String,
+    /// The trial that it is of.
+    pub trial: Option<usize>,
 }
 
 /// What [`against`] and [`against_size`] draw.
@@ -39,6 +41,8 @@ pub struct Curve {
     /// What tells runs of a group apart, e.g. "seed 0".
     pub run: String,
     pub points: Vec<(f64, f64)>,
+    /// The trial that it is of.
+    pub trial: Option<usize>,
 }
 
 /// What [`training_curves`] and [`eval_curves`] draw.
@@ -189,7 +193,8 @@ fn one_course(curve: &Curve, name_run: bool) -> Series {
         (false, false) => curve.group.clone(),
         (true, _) => curve.run.clone(),
     };
-    Series { name, points: curve.points.iter().map(|(x, y)| Point::new(*x, *y)).collect(), ..Series::default() }
+    let points = curve.points.iter().map(|(x, y)| Point::new(*x, *y)).collect();
+    Series { name, points, trials: curve.trial.into_iter().collect(), ..Series::default() }
 }
 
 /// The mean of several runs at the steps that all of them have: behind the end of the
@@ -205,7 +210,8 @@ fn mean_course(runs: &[&Curve], group: &str, band: bool, tally: &mut Tally) -> S
         }
     }
     tally.shown &= band;
-    Series { name: group.to_string(), points, spread: Spread::Band, ..Series::default() }
+    let trials = runs.iter().filter_map(|run| run.trial).collect();
+    Series { name: group.to_string(), points, spread: Spread::Band, trials, ..Series::default() }
 }
 
 fn value_at(points: &[(f64, f64)], x: f64) -> Option<f64> {
@@ -219,15 +225,17 @@ fn averaged(own: &[&Observation], group: &str, tally: &mut Tally) -> Series {
     xs.dedup_by(|one, two| one.total_cmp(two).is_eq());
     let (mut points, mut runs) = (vec![], vec![]);
     for x in xs {
-        let at_x = own.iter().filter(|one| one.x.total_cmp(&x).is_eq());
-        let values: Vec<f64> = at_x.map(|one| one.y).collect();
-        let (mean, spread) = tally.take(&values);
-        points.push(Point { x, y: mean, spread, ..Point::default() });
-        if values.len() > 1 {
-            runs.extend(values.iter().map(|y| (x, *y)));
+        let at_x: Vec<&Observation> = own.iter().copied().filter(|one| one.x.total_cmp(&x).is_eq()).collect();
+        let (mean, spread) = tally.take(&at_x.iter().map(|one| one.y).collect::<Vec<_>>());
+        let trials = at_x.iter().filter_map(|one| one.trial).collect();
+        points.push(Point { x, y: mean, spread, trials, ..Point::default() });
+        if at_x.len() > 1 {
+            let run = |one: &&Observation| Point { trials: one.trial.into_iter().collect(), ..Point::new(x, one.y) };
+            runs.extend(at_x.iter().map(run));
         }
     }
-    Series { name: group.to_string(), points, runs, ..Series::default() }
+    let trials = own.iter().filter_map(|one| one.trial).collect();
+    Series { name: group.to_string(), points, runs, trials, ..Series::default() }
 }
 
 /// Each value once, in the order of first appearance.

@@ -88,9 +88,9 @@ fn ranges(chart: &Chart, data: &Data) -> Result<(Range, Range)> {
             ys.extend([point.y]);
             ys.extend(point.spread.iter().flat_map(|(low, high)| [*low, *high]));
         }
-        for (x, y) in own.runs.iter().chain(&own.raw) {
-            xs.push(*x);
-            ys.push(*y);
+        for (x, y) in own.runs.iter().map(|run| (run.x, run.y)).chain(own.raw.iter().copied()) {
+            xs.push(x);
+            ys.push(y);
         }
     }
     for line in &chart.lines {

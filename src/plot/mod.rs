@@ -33,6 +33,7 @@ mod palette;
 mod picture;
 mod pixels;
 mod place;
+mod pointer;
 pub mod publish;
 pub mod report;
 pub mod run;
@@ -48,5 +49,5 @@ mod ticks;
 
 pub use chart::{Annotation, Axis, Chart, Legend, Line, Mark, Numbers, Point, Series, Spread, Ticks};
 pub use kinds::{Curve, Curves, Observation, Versus};
-pub use report::{Cell, Figure, Outcome, Report, Script, Table, Trial};
+pub use report::{Cell, Figure, Outcome, Report, Script, Table, TableRow, Trial};
 pub use scale::Scale;

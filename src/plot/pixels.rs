@@ -56,6 +56,7 @@ impl Canvas<'_> {
             }
             Shape::Circle { centre, radius, colour } => self.disc(*centre, *radius, *colour),
             Shape::Text(label) => self.text(label),
+            Shape::Series { shapes, .. } => shapes.iter().try_for_each(|shape| self.draw(shape)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a sweep leaves for people to look at: `charts/` and `report.html` in its folder.
 
 use super::chart::Chart;
-use super::report::{Cell, Figure, Outcome, Report, Script, Table, Trial};
+use super::report::{Cell, Figure, Outcome, Report, Script, Table, TableRow, Trial};
 use super::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -136,9 +136,13 @@ fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<R
         when: about.when.clone(),
         warnings,
         figures,
-        summary: table(note('±').map_or("Means".to_owned(), |note| format!("Means; {note}")), &summary),
+        summary: table(
+            note('±').map_or("Means".to_owned(), |note| format!("Means; {note}")),
+            &summary,
+            &columns.trials,
+        ),
         paired: match columns.differences {
-            Some(_) => table(note('Δ').unwrap_or_else(|| "Differences".to_owned()), &paired),
+            Some(_) => table(note('Δ').unwrap_or_else(|| "Differences".to_owned()), &paired, &columns.trials),
             None => Table::default(),
         },
         results: results(result),
@@ -176,8 +180,7 @@ fn outcome_line(result: &SweepResult) -> String {
     }
 }
 
-fn table(caption: String, columns: &[&Column]) -> Table {
-    let lines = columns.first().map_or(0, |column| column.cells.len());
+fn table(caption: String, columns: &[&Column], trials: &[Vec<usize>]) -> Table {
     let cell = |column: &Column, line: usize| {
         let text = column.cells.get(line).cloned().unwrap_or_default();
         Cell { number: column.numbers.get(line).copied().flatten(), text }
@@ -185,7 +188,12 @@ fn table(caption: String, columns: &[&Column]) -> Table {
     Table {
         caption,
         columns: columns.iter().map(|column| column.title.clone()).collect(),
-        rows: (0..lines).map(|line| columns.iter().map(|column| cell(column, line)).collect()).collect(),
+        rows: (trials.iter().enumerate())
+            .map(|(line, trials)| TableRow {
+                cells: columns.iter().map(|column| cell(column, line)).collect(),
+                trials: trials.clone(),
+            })
+            .collect(),
     }
 }
 
@@ -200,7 +208,12 @@ fn results(result: &SweepResult) -> Table {
     };
     Table {
         caption: "Trials, number by number".to_owned(),
-        rows: result.rows().iter().map(|row| columns.iter().map(|column| cell(row.value(column))).collect()).collect(),
+        rows: (result.rows().iter())
+            .map(|row| TableRow {
+                cells: columns.iter().map(|column| cell(row.value(column))).collect(),
+                trials: vec![row.index],
+            })
+            .collect(),
         columns: columns.into_iter().map(str::to_owned).collect(),
     }
 }
@@ -213,5 +226,5 @@ fn trial(row: &Row) -> Trial {
             (Outcome::Failed, format!("{}{hint}", failure.message))
         }
     };
-    Trial { name: row.point.to_string(), outcome, detail, dir: row.dir.clone() }
+    Trial { number: row.index, name: row.point.to_string(), outcome, detail, dir: row.dir.clone() }
 }

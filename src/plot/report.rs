@@ -1,11 +1,12 @@
 //! The report of a sweep: one HTML page that holds everything and loads nothing.
 //!
 //! Every value is text and is escaped by the template engine; only the charts, which we
-//! draw ourselves, go in as they are. The look is in `report.html`.
+//! draw ourselves, go in as they are. The look is in `report.html`, what the page answers to
+//! in `report.js`.
 
 use super::chart::Chart;
 use super::page;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use serde::Serialize;
 use std::path::Path;
@@ -47,7 +48,14 @@ pub struct Figure {
 pub struct Table {
     pub caption: String,
     pub columns: Vec<String>,
-    pub rows: Vec<Vec<Cell>>,
+    pub rows: Vec<TableRow>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TableRow {
+    pub cells: Vec<Cell>,
+    /// The trials that it is of, by number: their curves light up along with it.
+    pub trials: Vec<usize>,
 }
 
 /// A value as it is shown, and the number to sort it by if it is one.
@@ -59,6 +67,7 @@ pub struct Cell {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Trial {
+    pub number: usize,
     pub name: String,
     pub outcome: Outcome,
     /// The error of a failed trial, or whatever else is worth a line.
@@ -98,13 +107,17 @@ struct Page<'a> {
 struct Drawn<'a> {
     caption: &'a str,
     svg: String,
+    /// What the pointer reads off the chart, as JSON.
+    readings: String,
 }
 
 impl Figure {
     fn drawn(&self) -> Result<Drawn<'_>> {
         let place = format!("figure \"{}\"", self.caption);
-        let svg = self.chart.to_svg().map_err(|error| error.context(place))?;
-        Ok(Drawn { caption: &self.caption, svg })
+        let (svg, readings) = self.chart.for_page().map_err(|error| error.context(place))?;
+        let readings = serde_json::to_string(&readings);
+        let readings = readings.map_err(|error| Error::bug(format!("cannot write a chart's numbers: {error}")))?;
+        Ok(Drawn { caption: &self.caption, svg, readings })
     }
 }
 

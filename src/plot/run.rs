@@ -22,6 +22,7 @@ pub fn run_chart(folders: &[PathBuf], y_scale: Scale) -> Result<Chart> {
             group: if folders.len() > 1 { format!("{name}: {label}") } else { label.to_owned() },
             run: String::new(),
             points: rows.iter().filter_map(|row| Some((row.step as f64, value(row)?))).collect(),
+            trial: None,
         });
         named.filter(|curve| !curve.points.is_empty()).collect()
     };

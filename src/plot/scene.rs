@@ -16,10 +16,35 @@ pub struct Rect {
 
 #[derive(Debug, Clone)]
 pub enum Shape {
-    Polyline { spots: Vec<Spot>, colour: Colour, width: f64, dash: Dash },
-    Polygon { spots: Vec<Spot>, colour: Colour },
-    Circle { centre: Spot, radius: f64, colour: Colour },
+    Polyline {
+        spots: Vec<Spot>,
+        colour: Colour,
+        width: f64,
+        dash: Dash,
+    },
+    Polygon {
+        spots: Vec<Spot>,
+        colour: Colour,
+    },
+    Circle {
+        centre: Spot,
+        radius: f64,
+        colour: Colour,
+    },
     Text(Label),
+    /// What is drawn for one series of a chart, by its place there.
+    Series {
+        series: usize,
+        part: Part,
+        shapes: Vec<Shape>,
+    },
+}
+
+/// A series is in a picture twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Data,
+    Name,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use super::font::{self, FAMILY};
 use super::marks;
 use super::palette::{Colour, WHITE};
-use super::scene::{Anchor, Label, Scene, Shape, Spot};
+use super::scene::{Anchor, Label, Part, Scene, Shape, Spot};
 use crate::error::{Error, Result};
 use plotters::backend::{DrawingBackend, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -23,19 +23,43 @@ type Drawing = std::result::Result<(), String>;
 /// `title` names the picture for readers who do not see it.
 pub fn write(scene: &Scene, title: &str) -> Result<String> {
     let size = (units(scene.width) as u32, units(scene.height) as u32);
-    let mut text = String::new();
-    let mut backend = SVGBackend::with_string(&mut text, size);
-    let drawn =
-        page(&mut backend, size).and_then(|()| scene.shapes.iter().try_for_each(|shape| draw(&mut backend, shape)));
-    let closed = drawn.and_then(|()| backend.present().map_err(told));
-    drop(backend);
-    closed.map_err(|error| Error::bug(format!("cannot write the chart as SVG: {error}")))?;
-    Ok(with_root(&text, scene, title))
+    let ground = written(size, |backend| page(backend, size));
+    let body = ground.and_then(|ground| Ok(ground + elements(&scene.shapes, size)?.as_str()));
+    let body = body.map_err(|error| Error::bug(format!("cannot write the chart as SVG: {error}")))?;
+    Ok(with_root(&body, scene, title))
 }
 
-/// Replaces the root element, and gives lines round ends and joins by inheritance.
-fn with_root(text: &str, scene: &Scene, title: &str) -> String {
+/// What belongs to a series stands in elements `g` that say so.
+fn elements(shapes: &[Shape], size: (u32, u32)) -> std::result::Result<String, String> {
+    let is_series = |shape: &Shape| matches!(shape, Shape::Series { .. });
+    let mut text = String::new();
+    for part in shapes.chunk_by(|one, two| !is_series(one) && !is_series(two)) {
+        match part {
+            [Shape::Series { series, part, shapes }] => {
+                let name = if *part == Part::Name { " data-name=\"\"" } else { "" };
+                text += &format!("<g data-series=\"{series}\"{name}>\n{}</g>\n", elements(shapes, size)?);
+            }
+            plain => {
+                text += &written(size, |backend| plain.iter().try_for_each(|shape| draw(backend, shape)))?;
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// What the backend writes between its root's tags.
+fn written(size: (u32, u32), draw: impl FnOnce(&mut SVGBackend) -> Drawing) -> std::result::Result<String, String> {
+    let mut text = String::new();
+    let mut backend = SVGBackend::with_string(&mut text, size);
+    let drawn = draw(&mut backend).and_then(|()| backend.present().map_err(told));
+    drop(backend);
+    drawn?;
     let body = text.split_once(">\n").map_or("", |(_, body)| body);
+    Ok(body.trim_end().trim_end_matches("</svg>").to_owned())
+}
+
+/// Puts the root element around, which gives lines round ends and joins by inheritance.
+fn with_root(body: &str, scene: &Scene, title: &str) -> String {
     let (width, height) = (scene.width, scene.height);
     let label = font::one_line(title).replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     let (wide, high) = (units(width), units(height));
@@ -44,7 +68,7 @@ fn with_root(text: &str, scene: &Scene, title: &str) -> String {
          role=\"img\" aria-label=\"{label}\" stroke-linejoin=\"round\" stroke-linecap=\"round\">\n"
     );
     // No text of ours holds a line feed, so this closes the texts and nothing else.
-    root + body.replace("\n</text>", "</text>").as_str()
+    root + body.replace("\n</text>", "</text>").as_str() + "</svg>\n"
 }
 
 fn told(error: impl std::fmt::Display) -> String {
@@ -72,6 +96,7 @@ fn draw(backend: &mut SVGBackend, shape: &Shape) -> Drawing {
             backend.draw_circle(whole(*centre), units(*radius) as u32, &ink(*colour), true).map_err(told)
         }
         Shape::Text(label) => write_text(backend, label),
+        Shape::Series { shapes, .. } => shapes.iter().try_for_each(|shape| draw(backend, shape)),
     }
 }
 
@@ -95,7 +120,8 @@ fn ink(colour: Colour) -> RGBAColor {
     RGBAColor(colour.rgb.0, colour.rgb.1, colour.rgb.2, colour.alpha)
 }
 
-fn units(pixels: f64) -> i32 {
+/// In the units of the document.
+pub fn units(pixels: f64) -> i32 {
     (pixels * UNIT).round() as i32
 }
 

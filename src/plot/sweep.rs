@@ -9,7 +9,7 @@ use super::run::{best_label, TURN_NOTE};
 use super::Scale;
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::sweep::{number, Axis as GridAxis, Point, SummarySeries, SweepResult, SEED};
+use crate::sweep::{number, Axis as GridAxis, Point, SummaryPoint, SummarySeries, SweepResult, SEED};
 use crate::train::metrics::{read_metrics, MetricsRow};
 use crate::train::overfitting::OVERFITS_AFTER;
 use serde_json::Value;
@@ -136,9 +136,18 @@ fn observations(series: &SummarySeries, group: Option<&str>) -> Vec<Observation>
         Some(key) => series.name.strip_prefix(&format!("{key}=")).unwrap_or(&series.name),
         None => "",
     };
-    let at = |x: f64, label: &str, y: f64| Observation { x, y, group: name.to_owned(), label: label.to_owned() };
-    let points = series.points.iter();
-    points.flat_map(|point| point.values.iter().map(|y| at(point.x, &point.label, *y))).collect()
+    let of = |point: &SummaryPoint| {
+        let (x, label, group) = (point.x, point.label.clone(), name.to_owned());
+        let values = point.values.clone().into_iter().zip(point.trials.clone());
+        values.map(move |(y, trial)| Observation {
+            x,
+            y,
+            group: group.clone(),
+            label: label.clone(),
+            trial: Some(trial),
+        })
+    };
+    series.points.iter().flat_map(of).collect()
 }
 
 fn is_numeric(axis: &GridAxis) -> bool {
@@ -168,7 +177,8 @@ fn course(
     for row in result.rows().iter().filter(|row| row.outcome().is_some()) {
         let log = read_metrics(&result.out.join(&row.dir).join("metrics.jsonl"))?;
         let points: Vec<(f64, f64)> = log.iter().filter_map(|row| Some((row.step as f64, value(row)?))).collect();
-        curves.push(Curve { group: group_name(&row.point, &keys), run: run_name(&row.point), points });
+        let (group, run) = (group_name(&row.point, &keys), run_name(&row.point));
+        curves.push(Curve { group, run, points, trial: Some(row.index) });
     }
     curves.retain(|curve| curve.points.len() > 1);
     if curves.is_empty() {

@@ -7,17 +7,22 @@ const COLUMN: f64 = 1.0;
 
 /// The same picture from fewer points. `spots` are in order of x; short curves come back whole.
 pub fn thinned(spots: &[Spot]) -> Vec<Spot> {
-    let mut kept: Vec<Spot> = vec![];
+    kept(spots).into_iter().map(|place| spots[place]).collect()
+}
+
+/// The places of the points that [`thinned`] keeps.
+pub fn kept(spots: &[Spot]) -> Vec<usize> {
+    let (mut kept, mut first) = (vec![], 0);
     for column in spots.chunk_by(|one, two| (one.0 / COLUMN).floor() == (two.0 / COLUMN).floor()) {
-        keep_extremes(column, &mut kept);
+        kept.extend(extremes(column).into_iter().map(|place| first + place));
+        first += column.len();
     }
     kept
 }
 
-fn keep_extremes(column: &[Spot], kept: &mut Vec<Spot>) {
+fn extremes(column: &[Spot]) -> Vec<usize> {
     if column.len() <= 4 {
-        kept.extend(column);
-        return;
+        return (0..column.len()).collect();
     }
     let by_height = |one: &usize, two: &usize| column[*one].1.total_cmp(&column[*two].1);
     let least = (0..column.len()).min_by(by_height).unwrap_or(0);
@@ -25,7 +30,7 @@ fn keep_extremes(column: &[Spot], kept: &mut Vec<Spot>) {
     let mut places = vec![0, least, most, column.len() - 1];
     places.sort_unstable();
     places.dedup();
-    kept.extend(places.into_iter().map(|place| column[place]));
+    places
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! What a person sees of a download: a bar on a terminal, one line a file elsewhere. A rehearsal fetches
-//! small files alone.
+//! What is seen of a download: a bar on a terminal, one line a file elsewhere, an object for a
+//! machine. A rehearsal fetches small files alone.
 
 use super::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::hub::Observer;
+use crate::tell;
 use crate::train::memory::amount;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use indicatif::{HumanBytes, ProgressBar};
+use serde_json::json;
 
 pub struct Downloads {
     quiet: bool,
@@ -37,14 +38,14 @@ impl Observer for Downloads {
         if self.quiet {
             return;
         }
-        if !std::io::stderr().is_terminal() {
-            eprintln!("fetching {file}");
-            return;
+        if tell::is_json() {
+            let bytes = [("bytes", json!(done)), ("total_bytes", json!(size))];
+            return tell::object("download", [("file", file.into())].into_iter().chain(bytes));
         }
-        let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(file.to_owned());
+        if !tell::has_bars() {
+            return tell::note(&format!("fetching {file}"));
+        }
+        let bar = tell::bar(file, file.chars().count(), size.unwrap_or(0));
         bar.set_position(done);
         self.bar = Some(bar);
     }
@@ -52,18 +53,24 @@ impl Observer for Downloads {
     fn advance(&mut self, bytes: u64) {
         if let Some(bar) = &self.bar {
             bar.inc(bytes);
+            bar.set_message(beside_bar(bar));
         }
     }
 
     fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
+            tell::remove(&bar);
         }
     }
 
     fn note(&mut self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            tell::note(text);
         }
     }
+}
+
+fn beside_bar(bar: &ProgressBar) -> String {
+    let (done, all) = (bar.position(), bar.length().unwrap_or(0));
+    format!("{}/{} · {}/s", HumanBytes(done), HumanBytes(all), HumanBytes(bar.per_sec() as u64))
 }

@@ -3,10 +3,12 @@
 //!
 //! What the message says is `explain`'s.
 
+use super::convert::kind_name;
 use super::explain;
 use super::state::State;
 use crate::error::{Error, Kind};
 use rhai::{Engine, EvalAltResult, Position, Scope};
+use serde_json::{json, Value};
 use std::fmt;
 
 /// A failed run. Its `Display` is the whole report, over several lines.
@@ -35,6 +37,17 @@ impl Failure {
     /// Did the user stop the run (Ctrl-C)?
     pub fn stopped(&self) -> bool {
         self.error.kind == Kind::Stopped
+    }
+
+    /// The report for a machine.
+    pub fn to_json(&self) -> Value {
+        let place = self.place.as_ref().map(|place| {
+            let Place { file, line, column, text } = &**place;
+            // As on the terminal: a column of 0 is one that is not known.
+            json!({ "file": file, "line": line, "column": Some(column).filter(|column| **column > 0), "text": text })
+        });
+        let Error { kind, message, hint } = &self.error;
+        json!({ "kind": kind_name(*kind), "message": message, "hint": hint, "place": place, "calls": self.calls })
     }
 }
 

@@ -5,6 +5,7 @@ use super::convert::RhaiResultOf;
 use super::json;
 use super::rehearsal::Rehearsal;
 use crate::error::{Error, Result};
+use crate::tell;
 use rhai::{Map, NativeCallContext};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -89,7 +90,7 @@ impl State {
     /// Tells the user something beside what the script prints.
     pub fn note(&self, text: &str) {
         if !self.quiet() {
-            eprintln!("{}", self.in_true_words(text));
+            tell::note(&self.in_true_words(text));
         }
     }
 

@@ -6,14 +6,14 @@
 
 use super::lora::{run_group, Shared, Task};
 use super::memory;
+use super::progress::SweepProgress;
 use super::record::Outcome;
 use super::results::SweepResult;
-use super::run::{self, Observer};
+use super::run::{self, Event};
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Result};
 use crate::lora::adapter::trainable_count;
 use crate::model::Decoder;
-use crate::train::progress::SharedProgress;
 use std::cell::Cell;
 use tch::Device;
 
@@ -36,26 +36,24 @@ pub fn run_sweep(
     decoder: &Decoder,
     shared: Shared,
     tasks: &[Task],
-    observer: &mut dyn Observer,
-    quiet: bool,
+    progress: &SweepProgress,
 ) -> Result<SweepResult> {
     let of = |trials: &[&Trial]| -> Vec<Task> {
         trials.iter().filter_map(|trial| tasks.get(trial.index).copied()).collect()
     };
     let lanes = Cell::new(Lanes { lanes: 1, at_once: 1 });
+    let steps = |task: &Task| task.config.total_steps(shared.train.len());
     let mut group_size = |pending: &[&Trial]| {
+        progress.begin(pending.len(), of(pending).iter().map(steps).sum());
         lanes.set(Lanes::plan(decoder, shared, &of(pending))?);
         Ok(lanes.get().at_once)
     };
     let mut run_group = |group: &[&Trial]| {
         let tasks = of(group);
-        let steps = tasks.iter().map(|task| task.config.total_steps(shared.train.len())).sum();
-        let progress = SharedProgress::new(steps, quiet);
-        let outcomes = lanes.get().run(decoder, shared, &tasks, &progress);
-        progress.finish();
-        outcomes
+        progress.side_by_side(&tasks.iter().map(|task| (*task, steps(task))).collect::<Vec<_>>());
+        lanes.get().run(decoder, shared, &tasks, progress)
     };
-    run::run(plan, observer, &mut group_size, &mut run_group)
+    run::run(plan, &mut |event: &Event| progress.event(event), &mut group_size, &mut run_group)
 }
 
 impl Lanes {
@@ -87,7 +85,7 @@ impl Lanes {
         decoder: &Decoder,
         shared: Shared,
         tasks: &[Task],
-        progress: &SharedProgress,
+        progress: &SweepProgress,
     ) -> Vec<Result<Outcome>> {
         let lanes = self.lanes.min(tasks.len());
         if lanes < 2 {

@@ -1,6 +1,7 @@
 //! What trials of a LoRA sweep do: fresh adapters, training side by side, evaluation, their
 //! folders. Which of them run in which thread is `lanes`'s.
 
+use super::progress::SweepProgress;
 use super::record::Outcome;
 use super::trial::Trial;
 use crate::data::tokenized::TokenizedDataset;
@@ -11,7 +12,6 @@ use crate::lora::{peft, Adapter, LoraSpec};
 use crate::model::Decoder;
 use crate::train::observer::{Observer, Several};
 use crate::train::overfitting::OVERFITS_AFTER;
-use crate::train::progress::SharedProgress;
 use crate::train::recorder::Recorder;
 use crate::train::trainer::Evaluate;
 use crate::train::{self, train_together, TrainConfig};
@@ -44,7 +44,7 @@ struct Running {
 
 /// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`.
 /// Where memory runs out, half of them are trained after the other half.
-pub fn run_group(decoder: &Decoder, shared: Shared, tasks: &[Task], progress: &SharedProgress) -> Vec<Result<Outcome>> {
+pub fn run_group(decoder: &Decoder, shared: Shared, tasks: &[Task], progress: &SweepProgress) -> Vec<Result<Outcome>> {
     match try_group(decoder, shared, tasks, progress) {
         Ok(outcomes) => outcomes,
         Err(error) if error.kind == Kind::Memory && tasks.len() > 1 => {
@@ -67,7 +67,7 @@ fn try_group(
     decoder: &Decoder,
     shared: Shared,
     tasks: &[Task],
-    progress: &SharedProgress,
+    progress: &SweepProgress,
 ) -> Result<Vec<Result<Outcome>>> {
     let mut begun: Vec<Result<Running>> = tasks.iter().map(|task| begin(decoder, task)).collect();
     let trained = train_begun(decoder, shared, tasks, &mut begun, progress)?;
@@ -91,7 +91,7 @@ fn train_begun(
     shared: Shared,
     tasks: &[Task],
     begun: &mut [Result<Running>],
-    progress: &SharedProgress,
+    progress: &SweepProgress,
 ) -> Result<Vec<Result<train::Outcome>>> {
     let going: Vec<(&mut Adapter, &mut Recorder, &Task)> = begun
         .iter_mut()
@@ -100,8 +100,7 @@ fn train_begun(
         .collect();
     let Some(batch) = tasks.first().map(|task| task.config.eval_batch) else { return Ok(Vec::new()) };
     let mut measure = shared.test.map(|test| evaluation(test, batch));
-    let mut watchers: Vec<_> =
-        going.iter().map(|(_, _, task)| progress.watcher(&task.trial.point.to_string())).collect();
+    let mut watchers: Vec<_> = going.iter().map(|(_, _, task)| progress.watcher(task.trial)).collect();
     let mut trainables = Vec::new();
     let mut observers: Vec<Several> = Vec::new();
     for ((adapter, recorder, task), watcher) in going.into_iter().zip(&mut watchers) {

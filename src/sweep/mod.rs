@@ -14,6 +14,7 @@ pub mod lora;
 pub mod memory;
 pub mod number;
 pub mod past;
+pub mod progress;
 pub mod record;
 pub mod rehearsal;
 pub mod results;

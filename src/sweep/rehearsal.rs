@@ -6,6 +6,7 @@ use super::grid::SEED;
 use super::lanes::Lanes;
 use super::lora::{Shared, Task};
 use super::memory::that_fit;
+use super::progress::SweepProgress;
 use super::record::{Outcome, CONFIG, RESULT};
 use super::results::SweepResult;
 use super::run::{self, Event, Observer};
@@ -16,7 +17,6 @@ use crate::eval::loss::mean_losses;
 use crate::lora::{Adapter, LoraSpec, Trainable};
 use crate::model::Decoder;
 use crate::train::memory::process::free;
-use crate::train::progress::SharedProgress;
 use crate::train::rehearsal::{self, planned_memory, planned_tokens, tiny_config, Planned, Run, ROWS};
 use crate::train::TrainConfig;
 use std::cell::{Cell, RefCell};
@@ -194,7 +194,7 @@ impl<'a> Stage<'a> {
             .collect();
         let (train, test) = (self.shared.train.shortest(ROWS), self.shared.test.map(|test| test.shortest(ROWS)));
         let shared = Shared { train: &train, test: test.as_ref(), ..self.shared };
-        let progress = SharedProgress::new(0, true);
+        let progress = SweepProgress::new(true);
         let mut outcomes = self.lanes.get().run(self.decoder, shared, &tiny, &progress).into_iter();
         for ((trial, task), config) in fresh.into_iter().zip(&configs) {
             let tiny = match config {

@@ -21,8 +21,9 @@ pub struct SummaryPoint {
     /// How many values there are, and how many trials failed beside them.
     pub n: usize,
     pub failed: usize,
-    /// In grid order.
+    /// In grid order, and the trials that they are of.
     pub values: Vec<f64>,
+    pub trials: Vec<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -90,7 +91,8 @@ impl SweepResult {
     }
 
     fn point(&self, place: &Point, rows: &[&Row], x_key: &str, y_metric: &str) -> Option<SummaryPoint> {
-        let values: Vec<f64> = rows.iter().filter_map(|row| row.number(y_metric)).collect();
+        let found = rows.iter().filter_map(|row| Some((row.number(y_metric)?, row.index)));
+        let (values, trials): (Vec<f64>, Vec<usize>) = found.unzip();
         let summary = Summary::of(values.iter().copied())?;
         let (x, label) = match place.get(x_key) {
             Some(value) => (self.position(x_key, value), number::value(value)),
@@ -101,7 +103,8 @@ impl SweepResult {
             }
         };
         let failed = rows.iter().filter(|row| row.outcome().is_none()).count();
-        Some(SummaryPoint { x, label, mean: summary.mean, spread: summary.spread, n: summary.n, failed, values })
+        let Summary { mean, spread, n, .. } = summary;
+        Some(SummaryPoint { x, label, mean, spread, n, failed, values, trials })
     }
 
     /// A numeric axis is drawn at its numbers, any other at 0, 1, 2….

@@ -44,6 +44,8 @@ pub struct Columns {
     /// Paired differences to the baseline; none for a single point.
     pub differences: Option<Column>,
     pub footnotes: Vec<String>,
+    /// For each line, the trials that it is of.
+    pub trials: Vec<Vec<usize>>,
 }
 
 /// What the columns are made from.
@@ -129,6 +131,7 @@ impl Table<'_> {
             metrics,
             differences: compared.then(|| self.differences()),
             footnotes: self.footnotes(compared),
+            trials: self.groups.iter().map(|group| group.rows.iter().map(|row| row.index).collect()).collect(),
         }
     }
 

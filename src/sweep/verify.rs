@@ -2,12 +2,12 @@
 //! lie apart: what a trial's company did to it.
 
 use super::lora::{run_group, Shared, Task};
+use super::progress::SweepProgress;
 use super::results::SweepResult;
 use super::trial::Trial;
 use crate::error::{Error, Kind, Result};
 use crate::lora::peft;
 use crate::model::Decoder;
-use crate::train::progress::SharedProgress;
 use std::fmt;
 
 /// How many trials are trained again.
@@ -44,7 +44,7 @@ fn deviation(decoder: &Decoder, shared: Shared, task: &Task, result: &SweepResul
     let scratch =
         tempfile::tempdir().map_err(|error| Error::new(Kind::File, format!("cannot make a folder: {error}")))?;
     let trial = Trial { dir: scratch.path().join(&task.trial.name), ..task.trial.clone() };
-    let silent = SharedProgress::new(0, true);
+    let silent = SweepProgress::new(true);
     let alone = run_group(decoder, shared, &[Task { trial: &trial, ..*task }], &silent).pop();
     let alone = alone.unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
     let row = result.rows().iter().find(|row| row.index == task.trial.index);

@@ -133,7 +133,8 @@ pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>> {
     Ok(rows)
 }
 
-fn number_to_json(value: f64) -> Value {
+/// JSON has no infinity and no NaN: they are texts there.
+pub fn number_to_json(value: f64) -> Value {
     match value {
         _ if value.is_finite() => Value::from(value),
         _ if value.is_nan() => "NaN".into(),

@@ -1,43 +1,44 @@
-//! What a person sees of a run: a bar on a terminal, plain lines elsewhere.
+//! What is seen of a run: a bar on a terminal, a line now and then elsewhere, objects for a
+//! machine. How they get to the standard error is `tell`'s.
 
 use super::memory::process;
+use super::metrics::number_to_json;
 use super::observer::{EvalReport, Observer, StepReport};
-use super::overfitting::Overfitting;
+use super::overfitting::{Overfitting, OVERFITS_AFTER};
 use crate::error::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use crate::tell;
+use indicatif::ProgressBar;
+use serde_json::Value;
+use std::time::{Duration, Instant};
 
-/// Lines are for logs, so there are few of them.
+/// A log gets a line for each tenth of a run, and for each minute of a long one.
 const LINES_PER_RUN: u64 = 10;
+const MOST_BETWEEN_LINES: Duration = Duration::from_secs(60);
 
+/// The progress of a single run.
 pub enum Progress {
-    Bar { bar: ProgressBar, eval_loss: Option<f64> },
-    Lines { name: String },
+    Bar { bar: ProgressBar, eval_loss: Option<f64>, drawn: Option<Instant> },
+    Lines(Lines),
+    Objects,
     Quiet,
 }
 
 impl Progress {
-    /// `name` stands before the bar: a trial's point, or nothing.
-    pub fn new(name: &str, quiet: bool) -> Self {
-        if quiet {
-            return Progress::Quiet;
+    pub fn new(quiet: bool) -> Self {
+        match () {
+            _ if quiet => Progress::Quiet,
+            _ if tell::is_json() => Progress::Objects,
+            _ if tell::has_bars() => Progress::Bar { bar: tell::bar("", 0, 0), eval_loss: None, drawn: None },
+            _ => Progress::Lines(Lines::default()),
         }
-        if !std::io::stderr().is_terminal() {
-            return Progress::Lines { name: name.to_owned() };
-        }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{prefix}{wide_bar} {pos}/{len} {msg} · {eta} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(if name.is_empty() { String::new() } else { format!("{name} ") });
-        Progress::Bar { bar, eval_loss: None }
     }
+}
 
-    /// Removes the bar from the screen.
-    pub fn finish(&self) {
+impl Drop for Progress {
+    /// Whatever became of the run, its bar leaves the screen.
+    fn drop(&mut self) {
         if let Progress::Bar { bar, .. } = self {
-            bar.finish_and_clear();
+            tell::remove(bar);
         }
     }
 }
@@ -45,24 +46,20 @@ impl Progress {
 impl Observer for Progress {
     fn on_step(&mut self, report: &StepReport) -> Result<()> {
         match self {
-            Progress::Bar { bar, eval_loss } => {
+            Progress::Bar { bar, eval_loss, drawn } => {
                 bar.set_length(report.total_steps);
-                let eval = eval_loss.map_or(String::new(), |loss| format!(" eval {loss:.4}"));
-                bar.set_message(format!(
-                    "loss {:.4}{eval} lr {:.1e} · {:.0} tok/s · {}",
-                    report.loss,
-                    report.learning_rate,
-                    report.tokens_per_s,
-                    memory()
-                ));
                 bar.set_position(report.step);
-            }
-            Progress::Lines { name } => {
-                let every = report.total_steps.div_ceil(LINES_PER_RUN).max(1);
-                if report.step.is_multiple_of(every) || report.step == report.total_steps {
-                    eprintln!("{}", line(name, report));
+                if drawn.is_none_or(|drawn| drawn.elapsed() >= tell::REDRAW) || report.step == report.total_steps {
+                    bar.set_message(beside_bar(report, *eval_loss));
+                    *drawn = Some(Instant::now());
                 }
             }
+            Progress::Lines(lines) => {
+                if lines.is_due(report.step, report.total_steps) {
+                    tell::note(&line(report));
+                }
+            }
+            Progress::Objects => step_object(None, report),
             Progress::Quiet => {}
         }
         Ok(())
@@ -70,132 +67,122 @@ impl Observer for Progress {
 
     fn on_eval(&mut self, report: &EvalReport) -> Result<()> {
         match self {
-            Progress::Bar { eval_loss, bar } => {
-                *eval_loss = Some(report.loss);
-                if let Some(found) = report.overfitting {
-                    bar.println(overfitting("", found));
-                }
-            }
-            Progress::Lines { name } => {
-                let name = prefix(name);
-                eprintln!(
-                    "{name}step {} eval_loss {:.4}{}",
-                    report.step,
-                    report.loss,
-                    if report.is_best { " (best)" } else { "" }
-                );
-                if let Some(found) = report.overfitting {
-                    eprintln!("{}", overfitting(&name, found));
-                }
-            }
+            Progress::Bar { eval_loss, .. } => *eval_loss = Some(report.loss),
+            Progress::Lines(_) => tell::note(&eval_line(report)),
+            Progress::Objects => eval_objects(None, report),
             Progress::Quiet => {}
+        }
+        match (self, report.overfitting) {
+            (Progress::Bar { .. } | Progress::Lines(_), Some(found)) => tell::note(&overfitting_line(found)),
+            _ => {}
         }
         Ok(())
     }
 }
 
-/// One bar or one series of lines for runs that train side by side, maybe in several threads.
-pub struct SharedProgress(Mutex<Together>);
-
-struct Together {
-    progress: Progress,
-    total: u64,
-    steps: u64,
-    tokens: u64,
-    started: Instant,
+/// Which steps a log gets a line of.
+#[derive(Debug, Default)]
+pub struct Lines {
+    last: Option<(u64, Instant)>,
 }
 
-/// Tells a [`SharedProgress`] of one run.
-pub struct Watcher<'a> {
-    all: &'a SharedProgress,
-    name: String,
-}
-
-impl SharedProgress {
-    /// For runs of `total` steps together.
-    pub fn new(total: u64, quiet: bool) -> Self {
-        let progress = Progress::new("", quiet);
-        SharedProgress(Mutex::new(Together { progress, total, steps: 0, tokens: 0, started: Instant::now() }))
-    }
-
-    pub fn watcher(&self, name: &str) -> Watcher<'_> {
-        Watcher { all: self, name: name.to_owned() }
-    }
-
-    /// A line for the user, above the bar if there is one.
-    pub fn note(&self, text: &str) {
-        match &self.lock().progress {
-            Progress::Bar { bar, .. } => bar.println(text),
-            Progress::Lines { .. } => eprintln!("{text}"),
-            Progress::Quiet => {}
+impl Lines {
+    pub fn is_due(&mut self, step: u64, all: u64) -> bool {
+        let tenth = |step: u64| step * LINES_PER_RUN / all.max(1);
+        let (last, since) = *self.last.get_or_insert_with(|| (0, Instant::now()));
+        let is_due = tenth(step) > tenth(last) || since.elapsed() >= MOST_BETWEEN_LINES;
+        if is_due {
+            self.last = Some((step, Instant::now()));
         }
-    }
-
-    /// Removes the bar from the screen.
-    pub fn finish(&self) {
-        self.lock().progress.finish();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Together> {
-        // A thread that panicked here only left numbers behind.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        is_due
     }
 }
 
-impl Observer for Watcher<'_> {
-    fn on_step(&mut self, report: &StepReport) -> Result<()> {
-        let mut all = self.all.lock();
-        all.steps += 1;
-        all.tokens += report.tokens as u64;
-        let (step, total_steps, seconds) = (all.steps, all.total.max(all.steps), all.started.elapsed().as_secs_f64());
-        let tokens_per_s = all.tokens as f64 / seconds.max(1e-9);
-        // The steps of all runs count as one run's.
-        all.progress.on_step(&StepReport { step, total_steps, seconds, tokens_per_s, ..report.clone() })
-    }
+/// What a machine is told of a step; `trial` is the folder of a sweep's trial.
+pub fn step_object(trial: Option<&str>, report: &StepReport) {
+    let numbers = [
+        ("step", report.step.into()),
+        ("total_steps", report.total_steps.into()),
+        ("epoch", number_to_json(report.epoch)),
+        ("loss", number_to_json(report.loss)),
+        ("learning_rate", number_to_json(report.learning_rate)),
+        ("grad_norm", number_to_json(report.grad_norm)),
+        ("tokens", report.tokens.into()),
+        ("tokens_per_s", number_to_json(report.tokens_per_s)),
+        ("seconds", number_to_json(report.seconds)),
+    ];
+    tell::object("step", of_trial(trial).chain(numbers));
+}
 
-    fn on_eval(&mut self, report: &EvalReport) -> Result<()> {
-        let mut all = self.all.lock();
-        if let Progress::Lines { name } = &mut all.progress {
-            name.clone_from(&self.name);
-        }
-        let told = all.progress.on_eval(report);
-        if let Progress::Lines { name } = &mut all.progress {
-            name.clear();
-        }
-        told
+/// What a machine is told of an evaluation.
+pub fn eval_objects(trial: Option<&str>, report: &EvalReport) {
+    let fields = [
+        ("step", report.step.into()),
+        ("epoch", number_to_json(report.epoch)),
+        ("eval_loss", number_to_json(report.loss)),
+        ("is_best", report.is_best.into()),
+    ];
+    tell::object("eval", of_trial(trial).chain(fields));
+    if let Some(found) = report.overfitting {
+        let fields = [
+            ("step", report.step.into()),
+            (OVERFITS_AFTER, found.best_step.into()),
+            ("best_eval_loss", number_to_json(found.best_loss)),
+        ];
+        tell::object("overfitting", of_trial(trial).chain(fields));
     }
 }
 
-fn prefix(name: &str) -> String {
-    if name.is_empty() {
-        String::new()
-    } else {
-        format!("{name}: ")
-    }
+fn of_trial(trial: Option<&str>) -> impl Iterator<Item = (&'static str, Value)> + use<'_> {
+    trial.into_iter().map(|trial| ("trial", trial.into()))
 }
 
-fn overfitting(prefix: &str, found: Overfitting) -> String {
+pub fn eval_line(report: &EvalReport) -> String {
+    let best = if report.is_best { " (best)" } else { "" };
+    format!("step {} eval_loss {:.4}{best}", report.step, report.loss)
+}
+
+pub fn overfitting_line(found: Overfitting) -> String {
     format!(
-        "{prefix}overfitting: held-out loss rises since step {} (best {:.4}) while training loss falls",
+        "overfitting: held-out loss rises since step {} (best {:.4}) while training loss falls",
         found.best_step, found.best_loss
     )
 }
 
-fn line(name: &str, report: &StepReport) -> String {
-    let left = report.seconds / report.step as f64 * (report.total_steps - report.step) as f64;
+fn line(report: &StepReport) -> String {
+    let StepReport { step, total_steps, loss, learning_rate, tokens_per_s, seconds, .. } = report;
+    let left = tell::left(*seconds, *step, *total_steps);
+    format!("step {step}/{total_steps} loss {loss:.4} lr {learning_rate:.2e} {tokens_per_s:.0} tokens/s {left}")
+}
+
+/// The first matters most: a narrow terminal cuts the rest off.
+fn beside_bar(report: &StepReport, eval_loss: Option<f64>) -> String {
+    let StepReport { step, total_steps, loss, learning_rate, tokens_per_s, seconds, .. } = report;
+    let eval = eval_loss.map_or(String::new(), |loss| format!(" eval {loss:.4}"));
+    let left = tell::left(*seconds, *step, *total_steps);
     format!(
-        "{}step {}/{} loss {:.4} lr {:.2e} {:.0} tokens/s {:.0}s left",
-        prefix(name),
-        report.step,
-        report.total_steps,
-        report.loss,
-        report.learning_rate,
-        report.tokens_per_s,
-        left
+        "{step}/{total_steps} · loss {loss:.4}{eval} · {left} · {tokens_per_s:.0} tok/s · lr {learning_rate:.1e} · {}",
+        memory()
     )
 }
 
 /// The memory that this process holds, as the system counts it.
-fn memory() -> String {
+pub fn memory() -> String {
     format!("{:.1} GiB", process::held().unwrap_or(0) as f64 / f64::from(1 << 30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lines;
+
+    #[test]
+    fn a_log_gets_a_line_for_each_tenth_and_the_last_step() {
+        let told = |all: u64| {
+            let mut lines = Lines::default();
+            (1..=all).filter(|step| lines.is_due(*step, all)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(200), [20, 40, 60, 80, 100, 120, 140, 160, 180, 200]);
+        assert_eq!(told(3), [1, 2, 3]);
+        assert_eq!(told(25).last(), Some(&25));
+    }
 }

@@ -23,6 +23,7 @@ fn rank_results(group: &str, shift: f64) -> Vec<Observation> {
             y: shift + 1.12 + 0.62 / rank.powf(0.55) + 0.012 * noise(seed * 31 + place as u64 + group.len() as u64 * 7),
             group: group.clone(),
             label: format!("r={rank}"),
+            trial: None,
         })
     };
     RANKS.iter().enumerate().flat_map(result).collect()
@@ -38,7 +39,7 @@ fn courses(runs: u64, steps: u32, every: u32, rough: f64) -> Vec<Curve> {
                 (f64::from(step), floor + 2.1 * (-f64::from(step) / 35.0).exp() + rough * noise(key))
             };
             let points = (1..=steps).filter(|step| step % every == 0).map(value).collect();
-            curves.push(Curve { group: format!("{rank}"), run: format!("seed {seed}"), points });
+            curves.push(Curve { group: format!("{rank}"), run: format!("seed {seed}"), points, trial: None });
         }
     }
     curves

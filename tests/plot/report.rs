@@ -1,12 +1,15 @@
 //! The HTML report: whole, self-contained, escaped.
 
 use crate::gallery::gallery;
-use lorhai::plot::{Cell, Chart, Figure, Outcome, Report, Script, Table, Trial};
+use lorhai::plot::{Axis, Cell, Chart, Figure, Outcome, Point, Report, Scale, Script, Series, Table, TableRow, Trial};
+use serde_json::{json, Value};
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 pub fn example() -> Report {
     let figures =
         gallery().into_iter().take(4).map(|(name, chart)| Figure { caption: format!("Figure: {name}."), chart });
-    let row = |rank: u32, seed: u32| {
+    let cells = |rank: u32, seed: u32| {
         let loss = 1.1 + 0.5 / f64::from(rank).sqrt() + 0.01 * f64::from(seed);
         let number = |value: f64, text: String| Cell::number(value, text);
         vec![
@@ -34,17 +37,18 @@ pub fn example() -> Report {
         paired: Table {
             caption: "Paired differences of eval_loss (same seed, against rank 2)".into(),
             columns: vec!["rank".into(), "difference".into(), "standard error".into(), "n".into()],
-            rows: vec![vec![Cell::number(4.0, "4"), Cell::number(-0.12, "−0.120"), Cell::number(0.004, "0.004"), Cell::number(3.0, "3")]],
+            rows: vec![row(vec![Cell::number(4.0, "4"), Cell::number(-0.12, "−0.120"), Cell::number(0.004, "0.004"), Cell::number(3.0, "3")])],
         },
         results: Table {
             caption: "Results".into(),
             columns: ["rank", "seed", "trainable_params", "eval_loss", "eval_perplexity", "dir"].map(String::from).to_vec(),
-            rows: trials.map(|(rank, seed)| row(rank, seed)).collect(),
+            rows: trials.map(|(rank, seed)| row(cells(rank, seed))).collect(),
         },
         trials: vec![
-            Trial { name: "rank=2 seed=0".into(), outcome: Outcome::Finished, detail: String::new(), dir: "trials/a".into() },
-            Trial { name: "rank=4 seed=0".into(), outcome: Outcome::Kept, detail: "finished by an earlier run".into(), dir: "trials/b".into() },
+            Trial { number: 0, name: "rank=2 seed=0".into(), outcome: Outcome::Finished, detail: String::new(), dir: "trials/a".into() },
+            Trial { number: 3, name: "rank=4 seed=0".into(), outcome: Outcome::Kept, detail: "finished by an earlier run".into(), dir: "trials/b".into() },
             Trial {
+                number: 17,
                 name: "rank=64 seed=2".into(),
                 outcome: Outcome::Failed,
                 detail: "loss is not a number at step 37\n  hint: lower lr (now 2e-1)".into(),
@@ -62,6 +66,18 @@ pub fn example() -> Report {
             text: "// Which rank is enough?\nlet cfg = args(#{ ranks: [2, 4, 8] });\nif cfg.ranks.len() < 2 && true {\n    print(\"<one>\");\n}\n".into(),
         }),
     }
+}
+
+fn row(cells: Vec<Cell>) -> TableRow {
+    TableRow { cells, trials: vec![] }
+}
+
+/// What the pointer reads off every chart of a page, as a browser would see it.
+pub fn readings(page: &str) -> Vec<Value> {
+    let attributes = page.split(" data-readings=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let pairs = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#x27;", "'"), ("&#x2f;", "/"), ("&amp;", "&")];
+    let plain = |text: &str| pairs.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+    attributes.map(|text| serde_json::from_str(&plain(text)).unwrap()).collect()
 }
 
 #[test]
@@ -98,7 +114,8 @@ fn the_page_has_every_part_and_loads_nothing() {
 fn whatever_a_user_wrote_is_shown_and_not_run() {
     let nasty = "</pre><script>alert(1)</script><img src=x onerror='a'>&\"";
     let mut report = example();
-    let table = || Table { caption: nasty.into(), columns: vec![nasty.into()], rows: vec![vec![Cell::text(nasty)]] };
+    let table =
+        || Table { caption: nasty.into(), columns: vec![nasty.into()], rows: vec![row(vec![Cell::text(nasty)])] };
     report.title = nasty.into();
     report.subtitle = nasty.into();
     report.command = nasty.into();
@@ -106,7 +123,10 @@ fn whatever_a_user_wrote_is_shown_and_not_run() {
     report.warnings = vec![nasty.into()];
     report.figures.truncate(1);
     report.figures[0].caption = nasty.into();
-    report.figures[0].chart.title = nasty.into();
+    let chart = &mut report.figures[0].chart;
+    for text in [&mut chart.title, &mut chart.legend_title, &mut chart.x.title, &mut chart.series[0].name] {
+        *text = nasty.into();
+    }
     (report.summary, report.paired, report.results) = (table(), table(), table());
     report.trials[2].name = nasty.into();
     report.trials[2].detail = nasty.into();
@@ -132,4 +152,67 @@ fn an_empty_report_is_a_page_and_a_chart_that_fails_is_named() {
 #[test]
 fn the_page_is_the_same_every_time() {
     assert_eq!(example().to_html().unwrap(), example().to_html().unwrap());
+}
+
+#[test]
+fn the_pointer_reads_every_point_to_the_last_digit_where_the_picture_shows_it() {
+    let name = "</script><img src=x onerror=alert(1)>";
+    let (third, runs) = (1.0 / 3.0, [0.1 + 0.2, 0.5]);
+    let mean = Point { spread: Some((0.25, 0.4)), trials: vec![0, 1], ..Point::new(1.0, third) };
+    let series = Series {
+        name: name.into(),
+        points: vec![Point::new(2.0, 0.7), mean, Point::new(3.0, f64::NAN)],
+        runs: runs.map(|y| Point { trials: vec![1], ..Point::new(1.0, y) }).to_vec(),
+        raw: vec![(2.0, 0.75), (1.0, 0.25)],
+        trials: vec![0, 1, 2],
+        ..Series::default()
+    };
+    let other = Series { name: "other".into(), points: vec![Point::new(1.5, 0.6)], ..Series::default() };
+    let (x, y) = (Axis::new("rank", Scale::Log2), Axis::new("eval_loss", Scale::Linear));
+    let chart = Chart { x, y, legend_title: "lr".into(), series: vec![series, other], ..Chart::default() };
+    let figure = Figure { caption: String::new(), chart };
+    let page = Report { figures: vec![figure], ..Report::default() }.to_html().unwrap();
+    assert!(!page.contains("<img") && page.matches("</script>").count() == 1);
+    let found = readings(&page).remove(0);
+    assert_eq!((&found["x"], &found["y"], &found["key"]), (&json!("rank"), &json!("eval_loss"), &json!("lr")));
+    let own = &found["series"][0];
+    assert_eq!(own["name"], name);
+    assert_eq!(own["x"], json!([1.0, 2.0, 1.0, 1.0]), "in order of x, and what is drawn alone");
+    assert_eq!(own["y"], json!([third, 0.7, runs[0], runs[1]]));
+    assert_eq!((&own["low"][0], &own["high"][0], &own["low"][1]), (&json!(0.25), &json!(0.4), &Value::Null));
+    assert_eq!(own["logged"], json!([0.25, 0.75, null, null]));
+    assert_eq!((&own["trials"], &own["of"]), (&json!([0, 1, 2]), &json!([[0, 1], [], [1], [1]])));
+    assert_eq!(own["means"], 2);
+    assert!(found["series"][1].get("low").is_none(), "a column that tells nothing is left out");
+    let drawn: String =
+        page.split("<g data-series=\"0\">").skip(1).map(|rest| rest.split("</g>").next().unwrap()).collect();
+    for (left, top) in own["left"].as_array().unwrap().iter().zip(own["top"].as_array().unwrap()) {
+        let mark = format!("<circle cx=\"{left}\" cy=\"{top}\"");
+        assert!(drawn.contains(&mark), "nothing is drawn at {left}, {top}: {drawn}");
+    }
+    for part in
+        ["<g data-series=\"1\">", "<g data-series=\"0\" data-name=\"\">", "<g data-series=\"1\" data-name=\"\">"]
+    {
+        assert!(page.contains(part), "no {part}");
+    }
+}
+
+/// The page's own comparison, run by Node where there is one.
+#[test]
+fn columns_are_sorted_by_number_and_what_is_no_number_comes_last() {
+    let script = include_str!("../../src/plot/report.js");
+    let asked = r#"
+        const values = [10, "NaN", 9, "", -2.5, 1e-3];
+        for (const down of [false, true]) console.log(JSON.stringify([...values].sort((a, b) => order(a, b, down))));
+        console.log(JSON.stringify(["rank=16", "rank=2", ""].sort((a, b) => order(a, b, false))));"#;
+    let page = "const document = { querySelectorAll: () => [] };";
+    let node = Command::new("node").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let Ok(mut node) = node else {
+        println!("skipped: there is no node");
+        return;
+    };
+    node.stdin.take().unwrap().write_all(format!("{page}\n{script}\n{asked}").as_bytes()).unwrap();
+    let told = node.wait_with_output().unwrap();
+    let lines = ["[-2.5,0.001,9,10,\"NaN\",\"\"]", "[10,9,0.001,-2.5,\"NaN\",\"\"]", "[\"rank=2\",\"rank=16\",\"\"]"];
+    assert_eq!(String::from_utf8_lossy(&told.stdout).lines().collect::<Vec<_>>(), lines);
 }

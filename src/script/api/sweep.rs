@@ -15,6 +15,7 @@ use crate::script::options::Options;
 use crate::script::settings::{self, LORA, TRAIN};
 use crate::script::state::State;
 use crate::sweep::lora::{Shared, Task};
+use crate::sweep::progress::SweepProgress;
 use crate::sweep::rehearsal::rehearse;
 use crate::sweep::table::TableOptions;
 use crate::sweep::verify::{verify, Deviation};
@@ -419,14 +420,15 @@ fn run(
     // Settings and trials are both in the order of the grid.
     let all: Vec<Task> =
         plan.trials.iter().zip(settings).map(|(trial, (_, spec, config))| Task { trial, spec, config }).collect();
-    let mut observer = |event: &Event| state.note(&event.to_string());
     if state.rehearsing() {
+        let mut observer = |event: &Event| state.note(&event.to_string());
         let place = state.folder_to_write(&plan.out)?;
         let found = rehearse(plan, &place, decoder, shared, &all, &mut observer)?;
         state.planned_sweep(&plan.out, &found, decoder.device);
         return Ok((found.result, Vec::new()));
     }
-    let result = lanes::run_sweep(plan, decoder, shared, &all, &mut observer, state.quiet())?;
+    // Its bars leave the screen before anything else is told.
+    let result = lanes::run_sweep(plan, decoder, shared, &all, &SweepProgress::new(state.quiet()))?;
     let deviations = match asked.verify {
         true => verify(decoder, shared, &all, &result)?,
         false => Vec::new(),

@@ -391,7 +391,7 @@ fn run_training(
     if state.rehearsing() {
         return rehearse_training(state, &mut model, data, test, &config, out.as_deref());
     }
-    let progress = Progress::new("", state.quiet());
+    let progress = Progress::new(state.quiet());
     Ok(outcome_map(&run(&mut model, data, test, &config, out.as_deref(), progress, &mut save_trained)?))
 }
 
@@ -415,7 +415,7 @@ fn run(
     let mut observers: Vec<&mut dyn Observer> = vec![&mut progress];
     observers.extend(recorder.as_mut().map(|recorder| recorder as &mut dyn Observer));
     let outcome = train_model(model, data, test, config, &mut Several(observers));
-    progress.finish();
+    drop(progress);
     let saved = outcome.and_then(|outcome| {
         if let (Some(folder), Some(recorder)) = (out, recorder) {
             recorder.finish()?;
