@@ -333,6 +333,7 @@ mod tests {
     fn few_trials_are_shown_singly_and_many_as_means() {
         let curve = |group: &str, run: &str, scale: f64| Curve {
             group: group.into(),
+            trial: None,
             run: run.into(),
             points: (1..=3).map(|step| (f64::from(step), scale * f64::from(step))).collect(),
         };

@@ -180,8 +180,9 @@ impl Sweep {
                     *drawn = Some(Instant::now());
                 }
             }
-            Show::Lines(lines) if !at_once => {
-                if lines.is_due(done, steps) {
+            Show::Lines(lines) => {
+                let is_due = !at_once && lines.is_due(done, steps);
+                if is_due {
                     tell::note(&format!("{count}, step {done}/{steps} loss {loss:.4} {speed:.0} tokens/s {left}"));
                 }
             }

@@ -72,9 +72,8 @@ impl Observer for Progress {
             Progress::Objects => eval_objects(None, report),
             Progress::Quiet => {}
         }
-        match (self, report.overfitting) {
-            (Progress::Bar { .. } | Progress::Lines(_), Some(found)) => tell::note(&overfitting_line(found)),
-            _ => {}
+        if let (Progress::Bar { .. } | Progress::Lines(_), Some(found)) = (self, report.overfitting) {
+            tell::note(&overfitting_line(found));
         }
         Ok(())
     }
