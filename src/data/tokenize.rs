@@ -31,7 +31,9 @@ const CHUNK: usize = 2048;
 /// [`TokenizeOptions::audit`]) on supervision that would silently ruin the run.
 pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<TokenizedDataset> {
     if data.is_empty() {
-        return Err(Error::data("the data set has no rows"));
+        return Err(
+            Error::data("the data set has no rows").with_hint("look at what a filter or the file leaves: print(data)")
+        );
     }
     check(options)?;
     let work = Work::new(data, tokenizer, options)?;

@@ -150,6 +150,12 @@ pub fn reference() -> String {
     text
 }
 
+/// Numbers are ints and floats here; the language has others for programs that embed it.
+fn is_odd_number(kind: &str) -> bool {
+    let bits = kind.trim_start_matches(['i', 'u', 'f']);
+    bits.len() + 1 == kind.len() && matches!(bits, "8" | "16" | "32" | "64" | "128")
+}
+
 /// All functions that a session knows: lorhai's, the language's, and the embedder's.
 pub struct Catalog {
     functions: Vec<Function>,
@@ -174,8 +180,10 @@ impl Catalog {
     /// How the functions of this name are called; a few at most.
     pub fn signatures(&self, name: &str) -> Vec<String> {
         let callable = self.functions.iter().filter(|known| matches!(known.form, Form::Function | Form::Method));
-        let named = callable.filter(|known| known.name == name);
-        let found: BTreeSet<String> = named.map(Function::signature).collect();
+        let named: Vec<&Function> = callable.filter(|known| known.name == name).collect();
+        // Those of number types that no script meets hide the others.
+        let plain = named.iter().filter(|known| known.parameters.iter().all(|(_, kind)| !is_odd_number(kind)));
+        let found: BTreeSet<String> = plain.map(|known| known.signature()).collect();
         found.into_iter().take(6).collect()
     }
 

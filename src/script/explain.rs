@@ -4,11 +4,11 @@
 //! Where it happened is `render`'s; which names are near is looked up in `names`.
 
 use super::convert::from_thrown;
-use super::docs::{Catalog, Form};
-use super::names;
+use super::docs::{Catalog, Form, Function};
 use super::render::Place;
 use super::state::State;
 use super::values::type_name;
+use super::{brackets, names, python};
 use crate::error::Error;
 use crate::suggest;
 use rhai::{Engine, EvalAltResult, LexError, ParseErrorType, Scope};
@@ -27,11 +27,102 @@ pub fn explain(error: &EvalAltResult, around: &Surroundings) -> Error {
     match error {
         E::ErrorFunctionNotFound(call, _) => unknown_function(call, around),
         E::ErrorVariableNotFound(name, _) => unknown_variable(name, around),
-        E::ErrorParsing(ParseErrorType::VariableUndefined(name), _) => unknown_variable(name, around),
-        E::ErrorParsing(ParseErrorType::ModuleUndefined(name), _) => unknown_module(name, around),
+        E::ErrorParsing(error, _) => habit(around).unwrap_or_else(|| unreadable(error, around)),
         E::ErrorPropertyNotFound(name, _) => unknown_key(name, around),
         E::ErrorDotExpr(text, _) => unknown_property(text, around),
         _ => plain(error),
+    }
+}
+
+/// Python's grammar at the place of the error.
+fn habit(around: &Surroundings) -> Option<Error> {
+    let place = around.place?;
+    let (what, hint) = python::grammar(place.text.as_deref()?, place.column)?;
+    Some(Error::input(format!("not of this language: {what}")).with_hint(hint))
+}
+
+/// An error of the grammar that its surroundings tell more about.
+fn unreadable(error: &ParseErrorType, around: &Surroundings) -> Error {
+    use ParseErrorType as P;
+    match error {
+        P::VariableUndefined(name) => unknown_variable(name, around),
+        P::ModuleUndefined(name) => unknown_module(name, around),
+        P::MissingToken(token, why) if token == ";" => {
+            Error::input(format!("expected `;` {why}")).with_hint(missing_semicolon(around))
+        }
+        P::MissingToken(token, why) if token == "{" => {
+            Error::input(format!("expected `{{` {why}")).with_hint("a block stands between braces: if rank > 4 { … }")
+        }
+        P::MissingToken(token, _) => with_open_bracket(parse_error(error), token, around),
+        P::BadInput(LexError::UnexpectedInput(text)) if ["}", "]", ")"].contains(&text.as_str()) => {
+            match open_bracket(around) {
+                Some((bracket, ..)) if brackets::closing(bracket).to_string() == *text => {
+                    parse_error(error).with_hint("a value is missing before it")
+                }
+                Some((bracket, line, column)) => parse_error(error)
+                    .with_hint(format!("the `{bracket}` in line {line}, column {column} is to be closed first")),
+                None => parse_error(error).with_hint("no bracket is open here: take it away, or open one before"),
+            }
+        }
+        P::BadInput(LexError::UnterminatedString) if begins_with(around, "`") => {
+            Error::input("the text has no closing quote").with_hint("close it with a backtick: `…`")
+        }
+        P::PropertyExpected => {
+            let error = Error::input("expected the name of a property or function behind `.`");
+            match word(around).and_then(python::name) {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }
+        }
+        P::Reserved(name) if Catalog::of(around.engine).named(name).next().is_some() => {
+            Error::input(format!("`{name}` is a function")).with_hint(format!("write {name}(…)"))
+        }
+        other => parse_error(other),
+    }
+}
+
+/// The word at the place of the error.
+fn word<'a>(around: &Surroundings<'a>) -> Option<&'a str> {
+    let place = around.place?;
+    let text = place.text.as_deref()?;
+    let at = text.char_indices().nth(place.column.checked_sub(1)?)?.0;
+    let word = text.get(at..)?;
+    let end = word.find(|letter: char| !(letter.is_alphanumeric() || letter == '_')).unwrap_or(word.len());
+    word.get(..end)
+}
+
+fn begins_with(around: &Surroundings, what: &str) -> bool {
+    let text = around.place.and_then(|place| Some(place.text.as_deref()?.chars().skip(place.column.checked_sub(1)?)));
+    text.is_some_and(|text| text.collect::<String>().starts_with(what))
+}
+
+fn open_bracket(around: &Surroundings) -> Option<brackets::Open> {
+    let place = around.place?;
+    brackets::innermost(around.engine, &around.state.text(&place.file)?, place.line, place.column)
+}
+
+fn with_open_bracket(error: Error, missing: &str, around: &Surroundings) -> Error {
+    let Some((bracket, line, column)) = open_bracket(around) else { return error };
+    let end = brackets::closing(bracket);
+    let open = format!("`{bracket}` in line {line}, column {column}");
+    error.with_hint(match missing {
+        "," => format!("put `,` between the two, or `{end}` here if they end: the {open} is still open"),
+        _ => format!("the {open} is still open: is `{end}` missing?"),
+    })
+}
+
+fn missing_semicolon(around: &Surroundings) -> String {
+    let text = around.place.and_then(|place| around.state.text(&place.file));
+    let before = text
+        .as_deref()
+        .zip(around.place)
+        .and_then(|(text, place)| brackets::line_before(text, place.line, place.column));
+    match before {
+        Some((line, text)) if text.contains("//") && text.trim_end().ends_with(';') => {
+            format!("what follows `//` in line {line} is a comment; numbers are divided by `/`")
+        }
+        Some((line, _)) => format!("line {line} has no `;` at its end"),
+        None => "a `;` is missing before this place, or it does not belong here".to_string(),
     }
 }
 
@@ -44,9 +135,10 @@ pub fn plain(error: &EvalAltResult) -> Error {
         E::ErrorParsing(error, _) => parse_error(error),
         E::ErrorPropertyNotFound(name, _) => Error::input(format!("unknown property `{name}`")),
         E::ErrorMismatchDataType(expected, found, _) | E::ErrorMismatchOutputType(expected, found, _) => {
-            Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)))
+            mismatched(expected, found)
         }
-        E::ErrorIndexingType(name, _) => Error::input(format!("`[…]` cannot be used here: {}", indexing(name))),
+        E::ErrorIndexingType(name, _) => indexing(name),
+        E::ErrorArithmetic(text, _) if text.starts_with("Error parsing ") => unread_number(text),
         E::ErrorFor(_) => nothing_to_loop_over(),
         E::ErrorArrayBounds(count, index, _) | E::ErrorStringBounds(count, index, _) => out_of_range(*count, *index),
         E::ErrorAssignmentToConstant(name, _) => constant(name),
@@ -82,9 +174,7 @@ fn parse_error(error: &ParseErrorType) -> Error {
             .with_hint("the statement before this place has no `;` at its end"),
         P::MissingToken(token, why) => Error::input(format!("expected `{token}` {why}")),
         P::MismatchedType(expected, _) if expected.contains("iterable") => nothing_to_loop_over(),
-        P::MismatchedType(expected, found) => {
-            Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)))
-        }
+        P::MismatchedType(expected, found) => mismatched(expected, found),
         other => Error::input(lowered(&other.to_string())),
     }
 }
@@ -104,6 +194,20 @@ fn lex_error(error: &LexError) -> Error {
         LexError::UnexpectedInput(text) => Error::input(format!("unexpected `{text}`")),
         other => Error::input(lowered(&other.to_string())),
     }
+}
+
+fn mismatched(expected: &str, found: &str) -> Error {
+    let error = Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)));
+    match expected.contains("bool") {
+        true => error.with_hint("write the comparison out, as in steps > 0"),
+        false => error,
+    }
+}
+
+/// `text` is the engine's "Error parsing integer number 'eight': invalid digit found in string".
+fn unread_number(text: &str) -> Error {
+    let what = if text.contains("integer") { "a whole number" } else { "a number" };
+    Error::input(format!("expected a text with {what}, found \"{}\"", text.split('\'').nth(1).unwrap_or_default()))
 }
 
 fn nothing_to_loop_over() -> Error {
@@ -142,16 +246,55 @@ fn unknown_function(call: &str, around: &Surroundings) -> Error {
         return wrong_closure();
     }
     if let (true, [left, right]) = (is_operator(name), types.as_slice()) {
-        return Error::input(format!("`{name}` cannot be applied to {left} and {right}"));
+        let error = Error::input(format!("`{name}` cannot be applied to {left} and {right}"));
+        return match python::operator(name, left, right) {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        };
     }
     let catalog = Catalog::of(around.engine);
-    let alike = catalog.signatures(name);
     let written = format!("{name}({})", types.join(", "));
-    if !alike.is_empty() {
-        return Error::input(format!("no `{name}` takes these arguments: {written}"))
-            .with_hint(format!("there is\n{}", alike.join("\n")));
+    if let Some(of) = types.first().filter(|of| catalog.properties(of).iter().any(|known| known == name)) {
+        return Error::input(format!("`{name}` is a property of {of}, not a function"))
+            .with_hint(format!("write it behind the value, without brackets: value.{name}"));
     }
-    unknown_name(name, &written, &catalog, around)
+    match catalog.signatures(name).is_empty() {
+        true => unknown_name(name, &written, &catalog, around),
+        false => Error::input(format!("no `{name}` takes these arguments: {written}"))
+            .with_hint(other_arguments(name, &types, &catalog)),
+    }
+}
+
+/// What the function takes instead of values of these types.
+fn other_arguments(name: &str, types: &[String], catalog: &Catalog) -> String {
+    let own = types.first().map(|of| format!("{}.", lowered(of)));
+    let all = catalog.signatures(name);
+    let fitting: Vec<String> =
+        all.iter().filter(|form| own.as_ref().is_some_and(|own| form.starts_with(own))).cloned().collect();
+    let there = format!("there is\n{}", if fitting.is_empty() { all } else { fitting }.join("\n"));
+    if let Some(advice) = types.first().and_then(|of| python::method(of, name)) {
+        return advice.to_string();
+    }
+    let callable = catalog.named(name).filter(|known| matches!(known.form, Form::Function | Form::Method));
+    let as_many: Vec<&Function> = callable.filter(|known| known.parameters.len() == types.len()).collect();
+    let expected = |known: &&Function| known.parameters.iter().map(|(_, kind)| kind.clone()).collect::<Vec<String>>();
+    let sorted = |mut types: Vec<String>| {
+        types.sort();
+        types
+    };
+    if as_many.iter().any(|known| sorted(expected(known)) == sorted(types.to_vec())) {
+        return format!("the arguments stand in another order: {there}");
+    }
+    let differing = |known: &&Function| {
+        let differing: Vec<_> = expected(known).into_iter().zip(types).filter(|(kind, found)| kind != *found).collect();
+        differing.iter().find_map(|(kind, found)| python::in_place_of(kind, found))
+    };
+    match (as_many.iter().find_map(differing), python::name(name)) {
+        (Some(advice), _) => format!("{advice}\n{there}"),
+        (None, Some(advice)) if as_many.is_empty() => advice.to_string(),
+        (None, Some(advice)) => format!("{advice}\n{there}"),
+        (None, None) => there,
+    }
 }
 
 /// A function that nothing is called; `written` is the call, as far as it is known.
@@ -168,6 +311,10 @@ pub fn unknown_name(name: &str, written: &str, catalog: &Catalog, around: &Surro
             None => error,
         };
     }
+    let of = written.split_once('(').and_then(|(_, types)| types.split([',', ')']).next()).unwrap_or_default();
+    if let Some(hint) = python::method(of, name).or_else(|| python::name(name)) {
+        return error.with_hint(hint);
+    }
     let own = names::functions(around.engine, &around.state.source());
     let known = catalog.names().chain(own.iter().map(String::as_str));
     match suggest::nearest(name, known) {
@@ -180,20 +327,17 @@ fn is_operator(name: &str) -> bool {
     !name.chars().any(|letter| letter.is_alphanumeric() || letter == '_')
 }
 
-/// What Python's constants are called here.
-const PYTHON: [(&str, &str); 3] = [("True", "true"), ("False", "false"), ("None", "()")];
-
 fn unknown_variable(name: &str, around: &Surroundings) -> Error {
     let declared = names::variables(around.engine, &around.state.source());
     let error = Error::input(format!("unknown variable `{name}`"));
-    if let Some((_, ours)) = PYTHON.iter().find(|(theirs, _)| *theirs == name) {
-        return error.with_hint(format!("in this language it is written `{ours}`"));
-    }
     if declared.iter().any(|known| known == name) {
         return error.with_hint(
             "it is declared elsewhere: a `fn` does not see the script's variables, so pass it as an \
              argument; and a variable lives only in its block",
         );
+    }
+    if let Some(hint) = python::name(name) {
+        return error.with_hint(hint);
     }
     let known = around.scope.iter().map(|(name, _, _)| name).chain(declared.iter().map(String::as_str));
     match suggest::nearest(name, known) {
@@ -204,7 +348,7 @@ fn unknown_variable(name: &str, around: &Surroundings) -> Error {
         None if Catalog::of(around.engine).named(name).any(|known| known.form == Form::Function) => {
             error.with_hint(format!("`{name}` is a function: write {name}(…)"))
         }
-        None => error,
+        None => error.with_hint(format!("declare it first: let {name} = …")),
     }
 }
 
@@ -243,7 +387,8 @@ fn unknown_property(text: &str, around: &Surroundings) -> Error {
     let of = type_name(of);
     let catalog = Catalog::of(around.engine);
     if text.contains("setter") && catalog.properties(&of).iter().any(|known| known == name) {
-        return Error::input(format!("the property `{name}` of {of} cannot be set"));
+        return Error::input(format!("the property `{name}` of {of} cannot be set"))
+            .with_hint("it can only be read; settings are given when the value is made");
     }
     let error = Error::input(format!("unknown property `{name}` of {of}"));
     if catalog.names().any(|known| known == name) {
@@ -257,10 +402,13 @@ fn unknown_property(text: &str, around: &Surroundings) -> Error {
 }
 
 /// `name` is "type [type]" or a type.
-fn indexing(name: &str) -> String {
-    match name.split_once(" [") {
-        Some((of, by)) => format!("{} has no elements by {}", type_name(of), type_name(by.trim_end_matches(']'))),
-        None => format!("{} has no elements", type_name(name)),
+fn indexing(name: &str) -> Error {
+    let (of, by) = name.split_once(" [").unwrap_or((name, ""));
+    let (of, by) = (type_name(of), type_name(by.trim_end_matches(']')));
+    let error = Error::input(format!("`[…]` cannot be used here: {of} has no elements"));
+    match python::element(&of, &by) {
+        Some(hint) => error.with_hint(hint),
+        None => error.with_hint("lists, texts and maps have elements"),
     }
 }
 

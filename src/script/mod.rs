@@ -29,7 +29,8 @@
 //! | `options` | the one reader of option maps |
 //! | `callback` | script closures as Rust closures |
 //! | `handles` | models, data sets and the like as script values |
-//! | `render`, `explain`, `names` | an error as the user sees it |
+//! | `render`, `explain`, `names`, `brackets` | an error as the user sees it |
+//! | `python` | what is written out of habit from Python, and what it is here |
 //! | `docs`, `option_list` | the function reference; the options that it lists |
 //! | `interactive`, `value` | a session line by line; a value as plain Rust, to be shown |
 //! | `check`, `check/` | what is wrong with a script, found without running it |
@@ -37,6 +38,7 @@
 
 pub mod api;
 mod args;
+mod brackets;
 mod callback;
 mod check;
 mod convert;
@@ -52,6 +54,7 @@ mod modules;
 mod names;
 mod option_list;
 mod options;
+mod python;
 mod render;
 mod session;
 mod settings;

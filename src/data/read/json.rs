@@ -29,7 +29,7 @@ pub fn read_lines(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
             Ok(Value::Object(row)) => rows.push(row),
             Ok(other) => return Err(at_line(path, number, format!("expected a JSON object, found {}", name(&other)))),
             Err(error) => {
-                return Err(at_line(path, number, format!("not valid JSON: {}", placed(&error)))
+                return Err(at_line(path, number, format!("not valid JSON: {}", fault(text, &error)))
                     .with_hint("each line holds one whole JSON object; a table in one document is named .json"))
             }
         }
@@ -46,10 +46,11 @@ fn without_mark(line: &[u8], number: usize) -> &[u8] {
 }
 
 /// Within one line only the column of the parser's place means anything.
-fn placed(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let what = text.split(" at line ").next().unwrap_or(&text);
-    format!("{what} (column {})", error.column())
+fn fault(text: &[u8], error: &serde_json::Error) -> String {
+    // At the line's end the parser counts a new line begun.
+    let end = text.trim_ascii_end().len();
+    let column = if error.is_eof() { end } else { error.column() };
+    format!("{} (column {column})", files::json_problem(error))
 }
 
 /// An array of objects, an object that holds one such array, or an object of columns.
@@ -66,7 +67,7 @@ pub fn read_document(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
             } else {
                 "check that the file is whole"
             };
-            return Err(failed(format!("not valid JSON: {error}")).with_hint(hint));
+            return Err(failed(format!("not valid JSON: {}", files::json_fault(&error))).with_hint(hint));
         }
     };
     match value {
