@@ -119,7 +119,9 @@ fn returned(name: &str) -> String {
 /// The functions of one area, sorted: functions, then methods and properties by type.
 pub fn functions(area: &Area) -> Vec<Function> {
     let mut engine = Engine::new_raw();
-    engine.register_global_module((area.documented)().into());
+    for module in (area.documented)() {
+        engine.register_global_module(module.into());
+    }
     let mut functions = collect(&engine);
     functions.sort_by_cached_key(|known| {
         (known.receiver().map(str::to_string), known.name.clone(), known.form, known.parameters.clone())

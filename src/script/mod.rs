@@ -29,7 +29,7 @@
 //! | `options` | the one reader of option maps |
 //! | `callback` | script closures as Rust closures |
 //! | `handles` | models, data sets and the like as script values |
-//! | `render`, `explain`, `names`, `brackets` | an error as the user sees it |
+//! | `render`, `explain`, `grammar`, `names`, `brackets` | an error as the user sees it |
 //! | `python` | what is written out of habit from Python, and what it is here |
 //! | `docs`, `option_list` | the function reference; the options that it lists |
 //! | `interactive`, `value` | a session line by line; a value as plain Rust, to be shown |
@@ -45,6 +45,7 @@ mod convert;
 pub mod docs;
 mod downloads;
 mod explain;
+mod grammar;
 mod guard;
 mod handles;
 mod help;

@@ -6,7 +6,7 @@ use crate::model::device;
 use crate::plot::publish::{publish, About};
 use crate::plot::sweep::ChartOptions;
 use crate::plot::{self, Scale};
-use crate::script::api::data::TokenizedSplit;
+use crate::script::api::tokens::TokenizedSplit;
 use crate::script::callback::Callback;
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
