@@ -241,7 +241,7 @@ fn unknown_key(name: &str, around: &Surroundings) -> Error {
     let error = Error::input(format!("unknown property `{name}`"));
     match around.place.and_then(|place| names::keys_of_owner(place, around.scope)) {
         Some(keys) if !keys.is_empty() => error.with_hint(suggest::hint(name, keys.iter().map(String::as_str))),
-        _ => error,
+        _ => error.with_hint("a map tells what it has by map.keys()"),
     }
 }
 

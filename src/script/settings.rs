@@ -77,7 +77,10 @@ impl Named<'_> {
         let first = self.options.take_any(name);
         let second = if long.is_empty() { None } else { self.options.take_other(long) };
         match (first, second) {
-            (Some(_), Some(_)) => Err(self.options.wrong(name, &format!("it or `{long}`, which are the same"), "both")),
+            (Some(_), Some(_)) => Err(self
+                .options
+                .wrong(name, &format!("it or `{long}`, which are the same"), "both")
+                .with_hint("leave one of them out")),
             (first, second) => Ok(first.or(second)),
         }
     }

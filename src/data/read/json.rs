@@ -27,7 +27,10 @@ pub fn read_lines(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
         }
         match serde_json::from_slice(text) {
             Ok(Value::Object(row)) => rows.push(row),
-            Ok(other) => return Err(at_line(path, number, format!("expected a JSON object, found {}", name(&other)))),
+            Ok(other) => {
+                return Err(at_line(path, number, format!("expected a JSON object, found {}", name(&other)))
+                    .with_hint("each line is a row, as in {\"text\": \"…\"}"))
+            }
             Err(error) => {
                 return Err(at_line(path, number, format!("not valid JSON: {}", fault(text, &error)))
                     .with_hint("each line holds one whole JSON object; a table in one document is named .json"))
@@ -98,7 +101,9 @@ fn push_fields(fields: Row, rows: &mut Vec<Row>) -> std::result::Result<(), Stri
     let columns: Option<Vec<(&String, &Vec<Value>)>> =
         fields.iter().map(|(key, value)| Some((key, value.as_array()?))).collect();
     let Some(columns) = columns.filter(|columns| !columns.is_empty()) else {
-        return Err("expected an array of objects, an object with one such array, or an object of columns".into());
+        return Err("expected rows (an array of objects, an object with one such array, or an object of columns), \
+                    found an object of other things: is it a file of data?"
+            .into());
     };
     let len = columns.first().map_or(0, |(_, values)| values.len());
     if let Some((key, values)) = columns.iter().find(|(_, values)| values.len() != len) {

@@ -83,7 +83,8 @@ pub mod functions {
     pub fn dataset(rows: Array) -> RhaiResultOf<Dataset> {
         let rows = rows.iter().enumerate().map(|(at, row)| match to_json(row) {
             Ok(Value::Object(row)) => Ok(row),
-            Ok(other) => Err(Error::data(format!("dataset: row {at}: expected a map, found {other}"))),
+            Ok(other) => Err(Error::data(format!("dataset: row {at}: expected a map, found {other}"))
+                .with_hint("a row is a map of columns, as in #{ text: \"…\" }")),
             Err(error) => Err(error.context(format!("dataset: row {at}"))),
         });
         Ok(Rows::from_rows(rows.collect::<Result<Vec<_>>>()?))

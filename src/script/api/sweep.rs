@@ -299,7 +299,9 @@ type Settings = Vec<(Point, LoraSpec, TrainConfig)>;
 
 impl Asked {
     fn read(options: &mut Options) -> Result<Self> {
-        let grid: Map = options.take_required("grid")?;
+        let grid: Map = options
+            .take_required("grid")
+            .map_err(|error| error.with_hint("name what varies, e.g. grid: #{ rank: [4, 8, 16] }"))?;
         let grid = to_json(&grid.into())?;
         let names: Vec<&str> = [LORA, TRAIN]
             .concat()

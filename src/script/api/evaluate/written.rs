@@ -34,7 +34,8 @@ pub fn run(context: &NativeCallContext, model: &lora::Model, data: &Rows, mut op
     let function = metric.clone().and_then(|metric| metric.try_cast::<FnPtr>());
     if let (Some(other), None) = (metric, &function) {
         if String::from_script(&other).as_deref() != Some(EXACT_MATCH) {
-            return Err(options.wrong("metric", "\"exact_match\" or a function", &describe(&other)).into());
+            let error = options.wrong("metric", "\"exact_match\" or a function", &describe(&other));
+            return Err(error.with_hint("as in |output, row| output.contains(row.answer)").into());
         }
     }
     let data = limited(data, &mut options)?;
