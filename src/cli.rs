@@ -5,7 +5,8 @@
 use crate::error::{Error, Result};
 use crate::script::{docs, on_large_stack, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
-use crate::{files, interrupt, repl, runs, tell};
+use crate::{files, interrupt, repl, runs, suggest, tell};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -155,7 +156,11 @@ pub fn main() -> i32 {
     leave_no_large_holes();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
+        Err(mut error) => {
+            if let Some(tip) = tip(&error) {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+                error.remove(ContextKind::SuggestedSubcommand);
+            }
             let _ = error.print();
             return error.exit_code();
         }
@@ -171,6 +176,40 @@ pub fn main() -> i32 {
         Command::Completions { shell } => completions(shell),
         Command::Doctor => doctor(),
         Command::Docs { check, out } => reported(write_docs(check, &out).map_err(Failure::from)),
+    }
+}
+
+/// What was meant by words that are no command or option, where that can be told.
+fn tip(error: &clap::Error) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let word = text(ContextKind::InvalidSubcommand)?;
+            let known: Vec<String> = Arguments::command().get_subcommands().map(|one| one.get_name().into()).collect();
+            match suggest::nearest(word, known.iter().map(String::as_str)) {
+                Some(near) => Some(format!("did you mean 'lorhai {near}'?")),
+                None if Path::new(word).is_file() => Some(format!("a script is run by 'lorhai run {word}'")),
+                None => Some("a script is run by 'lorhai run FILE'".to_string()),
+            }
+        }
+        ErrorKind::UnknownArgument if error.get(ContextKind::SuggestedArg).is_none() => {
+            let word = text(ContextKind::InvalidArg)?;
+            let setting = word.trim_start_matches('-');
+            match setting.split_once('=') {
+                Some(_) => Some(format!("a setting of the script is given by '--set {setting}'")),
+                None if word.starts_with("--") => {
+                    Some(format!("a setting of the script is given by '--set {setting}=VALUE'"))
+                }
+                None => Some("settings are given by '--set KEY=VALUE', one with spaces in quotes".to_string()),
+            }
+        }
+        ErrorKind::ValueValidation if text(ContextKind::InvalidArg)?.starts_with("--set") => {
+            Some("write name and value in one word, as in '--set lr=1e-3'".to_string())
+        }
+        _ => None,
     }
 }
 

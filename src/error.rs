@@ -60,12 +60,10 @@ impl Error {
 
     /// An I/O failure, with what was being done and to which path.
     pub fn file(doing: &str, path: &Path, error: &io::Error) -> Self {
-        let found = Self::new(Kind::File, format!("cannot {doing} `{}`: {error}", path.display()));
+        let found = Self::new(Kind::File, format!("cannot {doing} `{}`: {}", path.display(), reason(error)));
         match error.kind() {
-            io::ErrorKind::NotFound => match suggest::nearest_path(path, |_| true) {
-                Some(near) => found.with_hint(format!("did you mean `{near}`?")),
-                None => found,
-            },
+            io::ErrorKind::NotFound => found.with_hint(lost(path)),
+            io::ErrorKind::IsADirectory => found.with_hint("give the name of a file in it"),
             io::ErrorKind::FileTooLarge => found.with_hint("raise the limit on the size of files (ulimit -f)"),
             io::ErrorKind::StorageFull => found.with_hint("free some space on that disk, or choose another folder"),
             io::ErrorKind::PermissionDenied => found.with_hint("check the owner and the mode of that path"),
@@ -83,6 +81,33 @@ impl Error {
     pub fn context(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
+    }
+}
+
+/// What the system says, in plain words and without its number.
+pub fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_string(),
+        io::ErrorKind::IsADirectory => "it is a folder".to_string(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or(&text).to_string()
+        }
+    }
+}
+
+/// Where a path that is not there may have been meant to lead.
+fn lost(path: &Path) -> String {
+    if let Some(near) = suggest::nearest_path(path, |_| true) {
+        return format!("did you mean `{near}`?");
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.exists()) {
+        Some(folder) => format!("there is no folder `{}` either", folder.display()),
+        None => {
+            let here = std::path::absolute(folder.unwrap_or(Path::new("."))).unwrap_or_default();
+            format!("check its name; looked in {}", here.display())
+        }
     }
 }
 
@@ -105,12 +130,27 @@ impl From<tch::TchError> for Error {
             other => other.to_string(),
         };
         let first = text.lines().next().unwrap_or("unknown failure").trim();
-        if text.contains("out of memory") || text.contains("not enough memory") {
-            return Error::new(Kind::Memory, format!("out of memory: {first}"))
-                .with_hint("use a smaller batch or max_length, or dtype \"bf16\"");
+        if ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|said| text.contains(said)) {
+            return out_of_memory(first);
         }
         Error::new(Kind::Bug, format!("libtorch: {first}"))
     }
+}
+
+/// `text` is "… tried to allocate 133120000 bytes …" on a CPU, where only a size beyond all measure
+/// tells something; of a GPU it says more, and plainly.
+fn out_of_memory(text: &str) -> Error {
+    const GIB: f64 = 1_073_741_824.0;
+    let bytes = text.split("tried to allocate ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+    let message = match bytes {
+        Some(bytes) if bytes >= GIB => format!("out of memory: no room for a tensor of {:.1} GiB", bytes / GIB),
+        Some(_) => "out of memory: this machine has none left".to_string(),
+        None => format!("out of memory: {text}"),
+    };
+    Error::new(Kind::Memory, message).with_hint(
+        "use a smaller batch (with accumulation the steps stay the same) or max_length, gradient_checkpointing: true, \
+         or dtype \"bf16\"; memory_plan(name, #{ … }) tells what is needed",
+    )
 }
 
 /// Returns early with an [`Error`]: `bail!(Kind::Data, "expected {a}, found {b}"; hint: "…")`.

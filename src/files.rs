@@ -141,7 +141,8 @@ fn may_write(folder: &Path) -> std::io::Result<()> {
 fn refuse_target(path: &Path) -> Result<()> {
     let wrong = |what: &str| Err(failed(format!("cannot write `{}`: {what}", path.display())));
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => wrong("it is a folder"),
+        Ok(found) if found.is_dir() => Err(failed(format!("cannot write `{}`: it is a folder", path.display()))
+            .with_hint(format!("give the name of a file in it, as in {}", path.join("NAME").display()))),
         Ok(found) if !found.is_file() => wrong("it is not a regular file"),
         _ if path.file_name().is_none() => wrong("expected the name of a file"),
         _ => Ok(()),
@@ -170,12 +171,31 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// Reads and parses a JSON file; a failure names the file, the line and the column.
 pub fn read_json(path: &Path) -> Result<serde_json::Value> {
     serde_json::from_str(&read_text(path)?).map_err(|error| {
-        let wrong = failed(format!("`{}` is not valid JSON: {error}", path.display()));
+        let wrong = failed(format!("`{}` is not valid JSON: {}", path.display(), json_fault(&error)));
         match error.is_eof() {
             true => wrong.with_hint("the file ends too early: write or fetch it again"),
             false => wrong,
         }
     })
+}
+
+/// What is wrong with a JSON text, and where, in plain words.
+pub fn json_fault(error: &serde_json::Error) -> String {
+    format!("{} (line {}, column {})", json_problem(error), error.line(), error.column())
+}
+
+/// As [`json_fault`], without the place.
+pub fn json_problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or(&text);
+    match what {
+        "expected value" => "expected a value".to_string(),
+        "key must be a string" => "expected a name in double quotes".to_string(),
+        "trailing characters" => "more follows behind the end".to_string(),
+        "trailing comma" => "a comma too much".to_string(),
+        "recursion limit exceeded" => "too many lists or objects inside one another".to_string(),
+        _ => what.replace("EOF while parsing a", "the text ends inside a"),
+    }
 }
 
 /// Where things are kept that can be made again: `$LORHAI_CACHE`, `$XDG_CACHE_HOME/lorhai`

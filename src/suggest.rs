@@ -4,14 +4,28 @@ use std::path::Path;
 
 /// The nearest of `known` to `name`, if it is near enough to be a slip of the hand.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let length = name.chars().count();
-    let limit = ((length / 3).max(1) + 1).min(length.max(2) - 1);
-    known
-        .into_iter()
-        .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
-        .filter(|(steps, candidate)| *steps <= limit && *steps < candidate.chars().count().max(2))
-        .min_by_key(|(steps, _)| *steps)
-        .map(|(_, candidate)| candidate)
+    let known: Vec<&str> = known.into_iter().collect();
+    let limit = match name.chars().count() {
+        0..=4 => 1,
+        5..=7 => 2,
+        length => length / 3 + 1,
+    };
+    let measured =
+        known.iter().map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), *candidate));
+    let near = measured.filter(|(steps, candidate)| *steps <= limit && *steps < candidate.chars().count().max(2));
+    let nearest = near.min_by_key(|(steps, _)| *steps).map(|(_, candidate)| candidate);
+    nearest.or_else(|| known.into_iter().find(|candidate| has_its_words(name, candidate)))
+}
+
+/// Does `candidate` have all words of `name`, in their order: `max_new_tokens` those of `max_token`?
+/// Or `name` those of `candidate` and more: `heatmap` and `heat`?
+fn has_its_words(name: &str, candidate: &str) -> bool {
+    if candidate.len() > 3 && name.starts_with(candidate) {
+        return true;
+    }
+    let mut words = candidate.split('_');
+    name.matches('_').count() > 0
+        && name.split('_').all(|wanted| wanted.len() > 1 && words.any(|word| word.starts_with(wanted)))
 }
 
 /// The path with the name nearest to that of `path`, among those beside it that are `wanted`.
@@ -26,10 +40,19 @@ pub fn nearest_path(path: &Path, wanted: impl Fn(&Path) -> bool) -> Option<Strin
 
 /// A hint that names the nearest known name, or lists them all.
 pub fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    hint_beside(name, known, [])
+}
+
+/// As [`hint`], where one of `others` may have been meant too; they are not listed.
+pub fn hint_beside<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    others: impl IntoIterator<Item = &'a str>,
+) -> String {
     /// A list as long as that hides the one name that was meant.
-    const MANY: usize = 20;
+    const MANY: usize = 12;
     let known: Vec<&str> = known.into_iter().collect();
-    match nearest(name, known.iter().copied()) {
+    match nearest(name, known.iter().copied().chain(others)) {
         Some(near) if known.len() > MANY => format!("did you mean `{near}`?"),
         Some(near) => format!("did you mean `{near}`? (known: {})", known.join(", ")),
         None => format!("known: {}", known.join(", ")),
@@ -67,6 +90,9 @@ mod tests {
         assert_eq!(nearest("targets_modules", known), Some("target_modules"));
         assert_eq!(nearest("Alpha", known), Some("alpha"));
         assert_eq!(nearest("learning_rate", known), None);
+        assert_eq!(nearest("str", ["sin", "len"]), None);
+        assert_eq!(nearest("max_token", ["top_k", "max_new_tokens"]), Some("max_new_tokens"));
+        assert_eq!(nearest("heatmap", ["lines", "heat"]), Some("heat"));
         assert_eq!(nearest("x", known), None);
         assert_eq!(nearest("x", ["exp", "y"]), Some("y"));
     }

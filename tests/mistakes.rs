@@ -10,12 +10,17 @@
 //! command: rnu case.rhai             (optional: all arguments of the program instead)
 //! exit code: 2                       (optional: for wrong use of the command line)
 //! file size limit: 1000              (optional: bytes that a file may have)
+//! memory limit: 4000000000           (optional: bytes that the program may take)
+//! hub: gated                         (optional: a hub that is so, see `mistakes/hub.rs`)
+//! as: train.py                       (optional: the file that holds the script)
 //! machine: without a GPU             (optional: left out elsewhere)
 //! the script
 //! ---
 //! the standard error, to the letter
 //! ```
 //!
+//! `newcomer.txt` holds what people who come from Python's notebooks write, as whole scripts and
+//! command lines; the other files go through one area each.
 //! The program runs in a fresh folder, which is where relative paths lead.
 //! `LORHAI_UPDATE=1 cargo test --release --locked --test mistakes` writes the expectations
 //! anew: read what it wrote. `LORHAI_CASE=word` runs the cases with that word in their names.
@@ -23,6 +28,8 @@
 
 #[path = "mistakes/fixtures.rs"]
 mod fixtures;
+#[path = "mistakes/hub.rs"]
+mod hub;
 
 use std::collections::HashSet;
 use std::fs;
@@ -50,6 +57,10 @@ struct Case {
     command: Option<Vec<String>>,
     exit_code: i32,
     file_size_limit: Option<u64>,
+    memory_limit: Option<u64>,
+    hub: Option<String>,
+    /// The name of the script's file.
+    written_as: String,
     without_gpu: bool,
     /// The lines from `===` to `---`, as they are written.
     head: String,
@@ -66,7 +77,8 @@ struct Ran {
 fn every_mistake_ends_in_a_clear_error() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes");
     let cases = read_cases(&folder);
-    assert!(cases.len() >= 75, "expected at least 75 mistakes, found {}", cases.len());
+    let newcomers = cases.iter().filter(|case| case.file.ends_with("newcomer.txt")).count();
+    assert!(newcomers >= 100, "expected at least 100 mistakes of newcomers, found {newcomers}");
     let chosen = std::env::var("LORHAI_CASE").unwrap_or_default();
     let update = std::env::var_os("LORHAI_UPDATE").is_some();
     let next = AtomicUsize::new(0);
@@ -126,6 +138,7 @@ fn case(file: &Path, block: &str) -> Case {
         .map(|(body, expected)| (body.to_string(), expected.trim_end().to_string()))
         .unwrap_or_else(|| panic!("{}: no --- in `{name}`", file.display()));
     let mut case = Case { file: file.into(), name: name.trim().into(), expected, exit_code: 1, ..Case::default() };
+    case.written_as = "case.rhai".into();
     case.head = format!("=== {name}\n{body}");
     let mut lines = body.lines().peekable();
     while let Some((key, value)) = lines.peek().and_then(|line| line.split_once(": ")) {
@@ -136,6 +149,9 @@ fn case(file: &Path, block: &str) -> Case {
             "command" => case.command = Some(words()),
             "exit code" => case.exit_code = value.trim().parse().unwrap(),
             "file size limit" => case.file_size_limit = Some(value.trim().parse().unwrap()),
+            "memory limit" => case.memory_limit = Some(value.trim().parse().unwrap()),
+            "hub" => case.hub = Some(value.trim().into()),
+            "as" => case.written_as = value.trim().into(),
             "machine" => case.without_gpu = true,
             _ => break,
         }
@@ -163,32 +179,40 @@ fn run(case: &Case) -> Ran {
     let work = root.join("work");
     fs::create_dir(&work).unwrap();
     case.files.iter().for_each(|name| fixtures::put(name, &work));
-    fs::write(work.join("case.rhai"), &case.script).unwrap();
+    fs::write(work.join(&case.written_as), &case.script).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-    let usual = ["run", "--quiet", "case.rhai"].map(String::from).into_iter().chain(case.arguments.clone());
+    let usual = ["run", "--quiet", &case.written_as].map(String::from).into_iter().chain(case.arguments.clone());
     command.args(case.command.clone().unwrap_or_else(|| usual.collect())).current_dir(&work);
     for name in ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_TOKEN_PATH", "XDG_CACHE_HOME"] {
         command.env_remove(name);
     }
-    command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", root.join("hub")).env("HOME", &root);
+    let hub = case.hub.as_deref().map(hub::Hub::named);
+    match &hub {
+        Some(hub) => drop(command.envs(hub.variables())),
+        None => drop(command.env("HF_HUB_OFFLINE", "1")),
+    }
+    command.env("HF_HOME", root.join("hub")).env("HOME", &root);
     command.env("LORHAI_CACHE", root.join("cache")).env("OMP_NUM_THREADS", "1").env("CUDA_VISIBLE_DEVICES", "");
     let (out, err) = (root.join("out"), root.join("err"));
     command.stdin(Stdio::null()).stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
-    if let Some(most) = case.file_size_limit {
-        // SAFETY: one system call, which allocates nothing.
-        unsafe { command.pre_exec(move || limit_files(most)) };
+    for (what, most) in [(libc::RLIMIT_FSIZE, case.file_size_limit), (libc::RLIMIT_AS, case.memory_limit)] {
+        if let Some(most) = most {
+            // SAFETY: one system call, which allocates nothing.
+            unsafe { command.pre_exec(move || limit(what, most)) };
+        }
     }
     let exit_code = wait(command);
     let errors = String::from_utf8_lossy(&fs::read(&err).unwrap()).into_owned();
     let errors = errors.replace(&format!("{}/", work.display()), "").replace(&*work.display().to_string(), ".");
     let errors = errors.replace(&*root.display().to_string(), "~");
+    let errors = hub.map_or(errors.clone(), |hub| hub.unnamed(&errors));
     Ran { exit_code, errors: errors.trim_end().to_string() }
 }
 
-fn limit_files(most: u64) -> std::io::Result<()> {
+fn limit(what: libc::__rlimit_resource_t, most: u64) -> std::io::Result<()> {
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
     // SAFETY: the structure lives until the call returns.
-    match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) } {
+    match unsafe { libc::setrlimit(what, &limit) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
     }

@@ -183,7 +183,9 @@ impl Case<'_> {
 /// The likely fixes.
 mod hint {
     pub const CUT: &str = "raise max_length, set truncation: \"keep_end\", or drop_unlabelled: true";
-    pub const NO_LABEL: &str = "filter rows without an answer, set drop_unlabelled: true, or look at loss_on";
+    pub const NO_LABEL: &str =
+        "answers are the messages of the role \"assistant\", or the completion: leave rows without \
+        one out (drop_unlabelled: true), or look at loss_on";
     pub const NO_EOS: &str = "set eos_token in tokenizer_config.json";
     pub const PAD_IS_EOS: &str = "mask padding by position, or give the tokenizer a pad token of its own";
     pub const END_UNTRAINED: &str = "raise max_length so that answers are not cut; set append_eos: true, or false \

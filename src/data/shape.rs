@@ -92,8 +92,19 @@ fn unrecognised(columns: &[String]) -> Error {
         Some((column, known)) => {
             format!("did you mean `{known}` for `{column}`? rename the column, or map the rows")
         }
-        _ => "rename columns, or map each row to one of these shapes".to_owned(),
+        _ => mapped(columns),
     })
+}
+
+/// The rows' own columns as one of the shapes.
+fn mapped(columns: &[String]) -> String {
+    match columns {
+        [first, second, ..] => {
+            format!("map the rows, as in data.map(|row| #{{ prompt: row.{first}, completion: row.{second} }})")
+        }
+        [only] => format!("for plain text give the column: text_column: \"{only}\""),
+        [] => "map each row to one of these shapes".to_owned(),
+    }
 }
 
 fn field<'a>(row: &'a Row, name: &str) -> Result<&'a Value> {
@@ -122,7 +133,8 @@ fn list<'a>(value: &'a Value, name: &str) -> Result<&'a Vec<Value>> {
     match value.as_array() {
         Some(list) if !list.is_empty() => Ok(list),
         Some(_) => Err(Error::data(format!("column `{name}` is an empty list"))),
-        None => Err(Error::data(format!("column `{name}`: expected a list of messages, found {}", kind(value)))),
+        None => Err(Error::data(format!("column `{name}`: expected a list of messages, found {}", kind(value)))
+            .with_hint("a message is {\"role\": \"user\", \"content\": \"…\"}")),
     }
 }
 
@@ -130,10 +142,11 @@ fn messages(value: &Value, name: &str) -> Result<Vec<Value>> {
     let list = list(value, name)?;
     for (index, message) in list.iter().enumerate() {
         if !message.get("role").is_some_and(Value::is_string) {
-            return Err(Error::data(format!(
-                "column `{name}`, message {index}: expected an object with a `role` string"
-            ))
-            .with_hint("a message is {\"role\": \"user\", \"content\": \"…\"}"));
+            let wrong = format!("column `{name}`, message {index}: expected an object with a `role` string");
+            return Err(Error::data(wrong).with_hint(match message.get("from") {
+                Some(_) => "messages with `from` and `value` are read from a column `conversations`: rename it",
+                None => "a message is {\"role\": \"user\", \"content\": \"…\"}",
+            }));
         }
     }
     Ok(list.clone())

@@ -72,7 +72,9 @@ fn prepare<'a>(
     options: &'a TokenizeOptions,
 ) -> Result<(Work<'a>, Option<String>)> {
     if data.is_empty() {
-        return Err(Error::data("the data set has no rows"));
+        return Err(
+            Error::data("the data set has no rows").with_hint("look at what a filter or the file leaves: print(data)")
+        );
     }
     check(options)?;
     let work = Work::new(data, tokenizer, options)?;

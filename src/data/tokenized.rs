@@ -243,7 +243,7 @@ pub(super) fn split_rows(len: usize, test: f64, seed: u64) -> Result<(Vec<usize>
         ),
     };
     if count == 0 || count >= len {
-        crate::bail!(crate::Kind::Input, "option `test`: {test} of {len} rows leave one side of the split empty");
+        crate::bail!(crate::Kind::Input, "option `test`: {test} of {len} rows leave one side of the split empty"; hint: "give a share below 1, or fewer rows than there are");
     }
     let order = Key::new(seed).named("split").permutation(len);
     let (held, train) = order.split_at(count);

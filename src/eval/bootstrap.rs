@@ -39,7 +39,8 @@ impl Bootstrap {
         match self.confidence > 0.0 && self.confidence < 1.0 {
             true => Ok(()),
             false => {
-                Err(Error::input(format!("`confidence`: expected a number between 0 and 1, found {}", self.confidence)))
+                Err(Error::input(format!("`confidence`: expected a number between 0 and 1, found {}", self.confidence))
+                    .with_hint("95 % is 0.95"))
             }
         }
     }

@@ -84,7 +84,8 @@ fn measure(
     if labels == 0 {
         return Err(Error::data(
             "the evaluation split has no label to measure: expected at least one row with a label",
-        ));
+        )
+        .with_hint("look at the rows with `data.show(0)`; a larger max_length may keep the answers"));
     }
     Ok(sums.into_iter().map(|sum| EvalLoss { loss: sum / labels as f64, labels }).collect())
 }

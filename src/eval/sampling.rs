@@ -41,7 +41,7 @@ impl Sampling {
             }
         }
         if !(0.0..=1.0).contains(&self.top_p) {
-            bail!(Kind::Input, "`top_p`: expected a number from 0 to 1, found {}", self.top_p);
+            bail!(Kind::Input, "`top_p`: expected a number from 0 to 1, found {}", self.top_p; hint: "90 % is 0.9");
         }
         if self.top_k < 0 {
             bail!(Kind::Input, "`top_k`: expected at least 0, found {}", self.top_k; hint: "0 keeps every token");

@@ -6,6 +6,27 @@ use serde_json::{Map, Value};
 /// What is written behind a number as ±.
 const ERROR: &str = "_stderr";
 
+/// What is read first stands first; other numbers follow in the order in which they appear.
+const ORDER: [&str; 17] = [
+    "perplexity",
+    "word_perplexity",
+    "byte_perplexity",
+    "bits_per_byte",
+    "loss",
+    "loglikelihood",
+    "tokens",
+    "words",
+    "bytes",
+    "texts",
+    "acc",
+    "acc_norm",
+    "acc_bytes",
+    "f1",
+    "exact_match",
+    "score",
+    "n",
+];
+
 /// A result is a map that holds a number; maps of results may hold it by task and by adapter,
 /// whose names begin its line. Empty where there is no result.
 pub fn results_table(results: &Map<String, Value>) -> String {
@@ -44,7 +65,7 @@ fn collect<'a>(
     }
 }
 
-/// The numbers of all results but standard errors, in the order in which they first appear.
+/// The numbers of all results but standard errors, in their order.
 fn columns<'a>(lines: &[(Vec<String>, &'a Map<String, Value>)]) -> Vec<&'a str> {
     let mut columns: Vec<&str> = Vec::new();
     let numbers = lines.iter().flat_map(|(_, result)| result.iter().filter(|(_, value)| value.is_number()));
@@ -53,6 +74,7 @@ fn columns<'a>(lines: &[(Vec<String>, &'a Map<String, Value>)]) -> Vec<&'a str> 
             columns.push(name);
         }
     }
+    columns.sort_by_key(|name| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()));
     columns
 }
 
@@ -86,10 +108,10 @@ mod tests {
         });
         let text = results_table(results.as_object().unwrap());
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "                          acc   n      f1");
-        assert_eq!(lines[2], "base   boolq  0.5000 ± 0.2500   4");
-        assert_eq!(lines[3], "base   copa            1.0000  40  0.1250");
-        assert_eq!(lines[4], "tuned  boolq           0.7500   4");
+        assert_eq!(lines[0], "                          acc      f1   n");
+        assert_eq!(lines[2], "base   boolq  0.5000 ± 0.2500           4");
+        assert_eq!(lines[3], "base   copa            1.0000  0.1250  40");
+        assert_eq!(lines[4], "tuned  boolq           0.7500           4");
         assert_eq!(results_table(&Map::new()), "");
     }
 }

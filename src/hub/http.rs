@@ -135,7 +135,7 @@ impl Client {
         let endpoint = &self.hub.endpoint;
         let failed = |text: String| Error::new(Kind::Hub, text);
         let token = match self.hub.token {
-            Some(_) => "the token that HF_TOKEN or the login file gives was sent: check that it may read this",
+            Some(_) => "check that the token of HF_TOKEN or the login file, which was sent, belongs to an account that may read it",
             None => "set HF_TOKEN to a token of an account that may read it",
         };
         match (status, answer.header("x-error-code").unwrap_or_default()) {
@@ -159,13 +159,20 @@ impl Client {
         if interrupt::requested() {
             return Error::stopped();
         }
-        Error::new(Kind::Hub, format!("cannot fetch {what}: {why}")).with_hint(format!(
+        Error::new(Kind::Hub, format!("cannot fetch {what}: the hub cannot be reached ({})", plain(&why))).with_hint(
+            format!(
             "check the network, HTTPS_PROXY and HF_ENDPOINT ({}); or copy the files into a folder and give its path; \
              the cache is {} (HF_HOME, HF_HUB_CACHE)",
             self.hub.endpoint,
             self.hub.cache.display()
-        ))
+        ),
+        )
     }
+}
+
+/// Without what only programs need to know.
+fn plain(why: &str) -> String {
+    why.replace(": io: ", ": ").split(" (os error").next().unwrap_or(why).to_string()
 }
 
 /// Resolves a redirect target against the address that gave it.

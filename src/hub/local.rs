@@ -33,6 +33,13 @@ fn neither(name: &str, what: What) -> Error {
         name.escape_debug(),
         place(name)
     ));
+    if name.starts_with("~/") {
+        return error.with_hint("`~` is not known here: write the folder out, as in /home/me/data");
+    }
+    if let Some((_, page)) = name.split_once("huggingface.co/") {
+        return error
+            .with_hint(format!("of the address give the name alone: {}", page.trim_start_matches("datasets/")));
+    }
     match suggest::nearest_path(Path::new(name), |path| what == What::Dataset || path.is_dir()) {
         Some(path) => error.with_hint(format!("did you mean {near}`{path}`?")),
         None => error.with_hint(format!("check the path, or write the full hub name, as in {example}")),

@@ -52,7 +52,10 @@ pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Resu
     }
     if path.exists() {
         return Err(Error::input(format!("expected the folder of a model or a hub name, found the file `{name}`"))
-            .with_hint("give the folder that holds config.json and the weights"));
+            .with_hint(match name.ends_with(".gguf") {
+                true => "GGUF files are written and not read: give the folder of the model that it was made of",
+                false => "give the folder that holds config.json and the weights",
+            }));
     }
     let repo = local::repo_name(name, local::What::Model)?;
     let found = snapshot(hub, &repo, RepoType::Model, &ModelFiles, observer)

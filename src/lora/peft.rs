@@ -61,13 +61,13 @@ fn check_names(adapter: &Adapter, weights: &Weights, decoder: &Decoder) -> Resul
     let expected: BTreeSet<String> = adapter.parameters.names().iter().map(|name| format!("{PREFIX}{name}")).collect();
     let found: BTreeSet<String> = weights.names().map(str::to_owned).collect();
     if let Some(missing) = expected.difference(&found).next() {
-        bail!(Kind::Model, "the adapter lacks the tensor `{missing}`"; hint: "its adapter_config.json and weights do not belong together, or it was made for another model");
+        bail!(Kind::Model, "the adapter does not fit this model: it lacks the tensor `{missing}`"; hint: "load the base that its adapter_config.json names as `base_model_name_or_path`; if that is this one, that file and the weights do not belong together");
     }
     for extra in found.difference(&expected) {
         if is_base_head(extra, weights, decoder)? {
             continue;
         }
-        bail!(Kind::Model, "the adapter holds the tensor `{extra}`, which its configuration does not account for on this model"; hint: "it was made for another model, or adapts layers that are not supported");
+        bail!(Kind::Model, "the adapter does not fit this model: it holds the tensor `{extra}`, which has no place there"; hint: "load the base that its adapter_config.json names as `base_model_name_or_path`; if that is this one, that file was changed or it adapts layers that are not supported");
     }
     Ok(())
 }
@@ -177,7 +177,7 @@ pub fn spec_from_json(json: &Value) -> Result<LoraSpec> {
 fn refuse_unsupported(json: &Value) -> Result<()> {
     let text = |name: &str| json.get(name).and_then(Value::as_str);
     if text("peft_type").is_none_or(|kind| kind != "LORA") {
-        return Err(wrong("peft_type", "\"LORA\"", json));
+        return Err(wrong("peft_type", "\"LORA\"", json).with_hint("adapters of other kinds cannot be loaded"));
     }
     for name in ["fan_in_fan_out", "lora_bias", "use_qalora", "ensure_weight_tying"] {
         if json.get(name).and_then(Value::as_bool) == Some(true) {
@@ -227,7 +227,8 @@ fn bias(json: &Value) -> Result<Bias> {
 fn wrong(name: &str, expected: &str, json: &Value) -> Error {
     match json.get(name) {
         Some(found) => Error::model(format!("adapter `{name}`: expected {expected}, found {found}")),
-        None => Error::model(format!("adapter `{name}` is missing: expected {expected}")),
+        None => Error::model(format!("adapter `{name}` is missing: expected {expected}"))
+            .with_hint("is this an adapter_config.json as peft writes it? save or fetch the adapter again"),
     }
 }
 

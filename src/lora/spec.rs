@@ -133,7 +133,8 @@ impl LoraSpec {
             bail!(
                 Kind::Input,
                 "lora `dropout`: expected a share from 0 up to but not including 1, found {}",
-                self.dropout
+                self.dropout;
+                hint: "5 % is 0.05"
             );
         }
         Ok(())

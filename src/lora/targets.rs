@@ -182,7 +182,11 @@ fn no_target(spec: &LoraSpec, linears: &[LinearShape]) -> Error {
         return Error::input(format!("lora `target_modules`: {wanted} {text}"))
             .with_hint("narrow these options down, or take more targets");
     }
-    Error::input(format!("lora `target_modules`: {wanted} matches no layer of this model")).with_hint(format!(
+    let error = Error::input(format!("lora `target_modules`: {wanted} matches no layer of this model"));
+    if matches!(&spec.target_modules, Targets::Pattern(pattern) if pattern.contains(',')) {
+        return error.with_hint("several names are an array: [\"q_proj\", \"v_proj\"]");
+    }
+    error.with_hint(format!(
         "a full name reads like `{}`; names: {}",
         linears.first().map_or("", |linear| &linear.name),
         short_names(linears).join(", ")

@@ -66,7 +66,8 @@ pub fn parse_device(text: &str) -> Result<Device> {
         "cuda" => gpu(0),
         _ => match text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
             Some(index) => gpu(index),
-            None => bail!(Kind::Input, "device: expected auto, cpu, cuda or cuda:N, found `{text}`"),
+            None => bail!(Kind::Input, "device: expected auto, cpu, cuda or cuda:N, found `{text}`";
+                hint: "\"cuda\" is the first NVIDIA GPU, \"auto\" that or the CPU"),
         },
     }
 }
@@ -99,7 +100,8 @@ pub fn parse_dtype(text: &str, device: Device, config: &Config) -> Result<Dtype>
         "auto" => Ok(auto_dtype(device, config)),
         "f32" | "float32" => Ok(Dtype::Float),
         "bf16" | "bfloat16" => Ok(Dtype::BFloat16),
-        _ => bail!(Kind::Input, "dtype: expected auto, f32 or bf16, found `{text}`"),
+        _ => bail!(Kind::Input, "dtype: expected auto, f32 or bf16, found `{text}`";
+            hint: "\"f32\" is exact, \"bf16\" takes half the memory; f16 and 8 bits are not supported"),
     }
 }
 

@@ -41,6 +41,9 @@ pub fn run_chart(folders: &[PathBuf], y_scale: Scale) -> Result<Chart> {
     }
     chart.series.extend(evaluated.series);
     if chart.series.iter().all(|series: &Series| series.points.is_empty()) {
+        if folders.is_empty() {
+            bail!(Kind::Input, "run_chart: expected at least one folder of a run, found none"; hint: "as in run_chart([\"runs/one\"], #{{}})");
+        }
         bail!(Kind::Data, "no loss was logged in {}", names(folders); hint: "train with a smaller log_every");
     }
     Ok(chart)

@@ -2,6 +2,7 @@
 //!
 //! The native function is in `api/host.rs`; the help text of a script in `help`.
 
+use super::settings;
 use super::values::describe;
 use crate::error::{Error, Result};
 use crate::suggest;
@@ -59,9 +60,12 @@ fn unknown(full: &str, path: &str, known: &[String]) -> Error {
     let prefix = full.strip_suffix(path).unwrap_or_default();
     let known: Vec<String> = known.iter().map(|name| format!("{prefix}{name}")).collect();
     let error = Error::input(format!("--set {full}: the script has no such setting"));
-    match known.is_empty() {
-        true => error.with_hint("this script has no settings"),
-        false => error.with_hint(suggest::hint(full, known.iter().map(String::as_str))),
+    let tables = [settings::LORA, settings::TRAIN];
+    let ours = tables.iter().find_map(|table| settings::short_name(table, full)).filter(|short| *short != full);
+    match ours.filter(|short| known.iter().any(|name| name == short)) {
+        Some(short) => error.with_hint(format!("did you mean `{short}`?")),
+        None if known.is_empty() => error.with_hint("this script has no settings"),
+        None => error.with_hint(suggest::hint(full, known.iter().map(String::as_str))),
     }
 }
 

@@ -49,10 +49,14 @@ impl<'a> Callback<'a> {
             None => {
                 let found = describe(&value);
                 let error = Error::input(format!("the function must return {}, found {found}", T::expected()));
-                Err(match value.is_unit() {
-                    true => error.with_hint("a function returns its last expression if no `;` follows it"),
-                    false => error,
-                })
+                let hint = match T::expected().as_str() {
+                    _ if value.is_unit() => "a function returns its last expression if no `;` follows it",
+                    "bool" => "write the comparison out, as in |row| row.n > 0",
+                    "map" => "give a map of columns, as in |row| #{ text: row.content }",
+                    "array of string" => "give a list, as in |row| [row.first, row.second]",
+                    _ => return Err(error),
+                };
+                Err(error.with_hint(hint))
             }
         }
     }
@@ -88,7 +92,7 @@ impl<'a> Callback<'a> {
         let known = self.keys.get().map(Vec::as_slice).unwrap_or_default();
         let error = Error::input(format!("unknown property `{name}`"));
         match known.is_empty() {
-            true => error,
+            true => error.with_hint("a map tells what it has by map.keys()"),
             false => error.with_hint(suggest::hint(name, known.iter().map(String::as_str))),
         }
     }

@@ -67,7 +67,7 @@ pub fn from_thrown(value: &Dynamic) -> Error {
 
 fn thrown_text(value: &Dynamic) -> String {
     match value.is_unit() {
-        true => "the script threw an error without a message".to_string(),
+        true => "the script threw an error without a message: throw \"what is wrong\" has one".to_string(),
         false => value.to_string(),
     }
 }

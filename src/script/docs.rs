@@ -119,7 +119,9 @@ fn returned(name: &str) -> String {
 /// The functions of one area, sorted: functions, then methods and properties by type.
 pub fn functions(area: &Area) -> Vec<Function> {
     let mut engine = Engine::new_raw();
-    engine.register_global_module((area.documented)().into());
+    for module in (area.documented)() {
+        engine.register_global_module(module.into());
+    }
     let mut functions = collect(&engine);
     functions.sort_by_cached_key(|known| {
         (known.receiver().map(str::to_string), known.name.clone(), known.form, known.parameters.clone())
@@ -150,6 +152,12 @@ pub fn reference() -> String {
     text
 }
 
+/// Numbers are ints and floats here; the language has others for programs that embed it.
+fn is_odd_number(kind: &str) -> bool {
+    let bits = kind.trim_start_matches(['i', 'u', 'f']);
+    bits.len() + 1 == kind.len() && matches!(bits, "8" | "16" | "32" | "64" | "128")
+}
+
 /// All functions that a session knows: lorhai's, the language's, and the embedder's.
 pub struct Catalog {
     functions: Vec<Function>,
@@ -174,8 +182,10 @@ impl Catalog {
     /// How the functions of this name are called; a few at most.
     pub fn signatures(&self, name: &str) -> Vec<String> {
         let callable = self.functions.iter().filter(|known| matches!(known.form, Form::Function | Form::Method));
-        let named = callable.filter(|known| known.name == name);
-        let found: BTreeSet<String> = named.map(Function::signature).collect();
+        let named: Vec<&Function> = callable.filter(|known| known.name == name).collect();
+        // Those of number types that no script meets hide the others.
+        let plain = named.iter().filter(|known| known.parameters.iter().all(|(_, kind)| !is_odd_number(kind)));
+        let found: BTreeSet<String> = plain.map(|known| known.signature()).collect();
         found.into_iter().take(6).collect()
     }
 

@@ -4,14 +4,14 @@
 //! Where it happened is `render`'s; which names are near is looked up in `names`.
 
 use super::convert::from_thrown;
-use super::docs::{Catalog, Form};
-use super::names;
+use super::docs::{Catalog, Form, Function};
 use super::render::Place;
 use super::state::State;
 use super::values::type_name;
+use super::{grammar, names, python};
 use crate::error::Error;
 use crate::suggest;
-use rhai::{Engine, EvalAltResult, LexError, ParseErrorType, Scope};
+use rhai::{Engine, EvalAltResult, Scope};
 
 /// What is known around an error, to find what was meant.
 pub struct Surroundings<'a> {
@@ -27,8 +27,7 @@ pub fn explain(error: &EvalAltResult, around: &Surroundings) -> Error {
     match error {
         E::ErrorFunctionNotFound(call, _) => unknown_function(call, around),
         E::ErrorVariableNotFound(name, _) => unknown_variable(name, around),
-        E::ErrorParsing(ParseErrorType::VariableUndefined(name), _) => unknown_variable(name, around),
-        E::ErrorParsing(ParseErrorType::ModuleUndefined(name), _) => unknown_module(name, around),
+        E::ErrorParsing(error, _) => grammar::explain(error, around),
         E::ErrorPropertyNotFound(name, _) => unknown_key(name, around),
         E::ErrorDotExpr(text, _) => unknown_property(text, around),
         _ => plain(error),
@@ -41,12 +40,13 @@ pub fn plain(error: &EvalAltResult) -> Error {
     match error {
         E::ErrorRuntime(value, _) => from_thrown(value),
         E::ErrorTerminated(..) => Error::stopped(),
-        E::ErrorParsing(error, _) => parse_error(error),
+        E::ErrorParsing(error, _) => grammar::plain(error),
         E::ErrorPropertyNotFound(name, _) => Error::input(format!("unknown property `{name}`")),
         E::ErrorMismatchDataType(expected, found, _) | E::ErrorMismatchOutputType(expected, found, _) => {
-            Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)))
+            mismatched(expected, found)
         }
-        E::ErrorIndexingType(name, _) => Error::input(format!("`[…]` cannot be used here: {}", indexing(name))),
+        E::ErrorIndexingType(name, _) => indexing(name),
+        E::ErrorArithmetic(text, _) if text.starts_with("Error parsing ") => unread_number(text),
         E::ErrorFor(_) => nothing_to_loop_over(),
         E::ErrorArrayBounds(count, index, _) | E::ErrorStringBounds(count, index, _) => out_of_range(*count, *index),
         E::ErrorAssignmentToConstant(name, _) => constant(name),
@@ -63,50 +63,21 @@ pub fn plain(error: &EvalAltResult) -> Error {
     }
 }
 
-fn parse_error(error: &ParseErrorType) -> Error {
-    use ParseErrorType as P;
-    match error {
-        P::VariableUndefined(name) => Error::input(format!("unknown variable `{name}`")),
-        P::ModuleUndefined(name) => Error::input(format!("unknown module `{name}`")),
-        P::BadInput(error) => lex_error(error),
-        P::AssignmentToConstant(name) => constant(name),
-        P::ExprTooDeep => Error::input("the expression is nested too deeply").with_hint("split it up with `let`"),
-        P::Reserved(name) if name == "null" => {
-            Error::input("`null` is a reserved word").with_hint("nothing is written `()`")
-        }
-        P::Reserved(name) => Error::input(format!("`{name}` is a reserved word")).with_hint("choose another name"),
-        P::UnexpectedEOF => {
-            Error::input("the script ends too early").with_hint("a bracket, brace or quote is still open")
-        }
-        P::MissingToken(token, why) if token == ";" => Error::input(format!("expected `;` {why}"))
-            .with_hint("the statement before this place has no `;` at its end"),
-        P::MissingToken(token, why) => Error::input(format!("expected `{token}` {why}")),
-        P::MismatchedType(expected, _) if expected.contains("iterable") => nothing_to_loop_over(),
-        P::MismatchedType(expected, found) => {
-            Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)))
-        }
-        other => Error::input(lowered(&other.to_string())),
+pub(super) fn mismatched(expected: &str, found: &str) -> Error {
+    let error = Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)));
+    match expected.contains("bool") {
+        true => error.with_hint("write the comparison out, as in steps > 0"),
+        false => error,
     }
 }
 
-fn lex_error(error: &LexError) -> Error {
-    match error {
-        LexError::ImproperSymbol(name, _) if name == "eval" => {
-            Error::input("`eval` is switched off").with_hint("write the code out, or put it into a function")
-        }
-        LexError::UnterminatedString => Error::input("the text has no closing quote")
-            .with_hint("close it in the same line; a text over several lines stands between backticks, `…`"),
-        LexError::ImproperSymbol(name, _) if name == "=" => {
-            Error::input("expected a comparison, found an assignment").with_hint("compare by `==`")
-        }
-        LexError::MalformedChar(text) => Error::input(format!("'{text}' is not a single letter"))
-            .with_hint(format!("a text stands between double quotes: \"{text}\"")),
-        LexError::UnexpectedInput(text) => Error::input(format!("unexpected `{text}`")),
-        other => Error::input(lowered(&other.to_string())),
-    }
+/// `text` is the engine's "Error parsing integer number 'eight': invalid digit found in string".
+fn unread_number(text: &str) -> Error {
+    let what = if text.contains("integer") { "a whole number" } else { "a number" };
+    Error::input(format!("expected a text with {what}, found \"{}\"", text.split('\'').nth(1).unwrap_or_default()))
 }
 
-fn nothing_to_loop_over() -> Error {
+pub(super) fn nothing_to_loop_over() -> Error {
     Error::input("`for` expected something to loop over, found a single value")
         .with_hint("arrays, strings, ranges (0..10) and batches can be looped over; of a map its .keys() or .values()")
 }
@@ -119,7 +90,7 @@ fn out_of_range(count: usize, index: i64) -> Error {
     }
 }
 
-fn constant(name: &str) -> Error {
+pub(super) fn constant(name: &str) -> Error {
     Error::input(format!("the constant `{name}` cannot be changed")).with_hint("declare it with `let`, not `const`")
 }
 
@@ -142,16 +113,55 @@ fn unknown_function(call: &str, around: &Surroundings) -> Error {
         return wrong_closure();
     }
     if let (true, [left, right]) = (is_operator(name), types.as_slice()) {
-        return Error::input(format!("`{name}` cannot be applied to {left} and {right}"));
+        let error = Error::input(format!("`{name}` cannot be applied to {left} and {right}"));
+        return match python::operator(name, left, right) {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        };
     }
     let catalog = Catalog::of(around.engine);
-    let alike = catalog.signatures(name);
     let written = format!("{name}({})", types.join(", "));
-    if !alike.is_empty() {
-        return Error::input(format!("no `{name}` takes these arguments: {written}"))
-            .with_hint(format!("there is\n{}", alike.join("\n")));
+    if let Some(of) = types.first().filter(|of| catalog.properties(of).iter().any(|known| known == name)) {
+        return Error::input(format!("`{name}` is a property of {of}, not a function"))
+            .with_hint(format!("write it behind the value, without brackets: value.{name}"));
     }
-    unknown_name(name, &written, &catalog, around)
+    match catalog.signatures(name).is_empty() {
+        true => unknown_name(name, &written, &catalog, around),
+        false => Error::input(format!("no `{name}` takes these arguments: {written}"))
+            .with_hint(other_arguments(name, &types, &catalog)),
+    }
+}
+
+/// What the function takes instead of values of these types.
+fn other_arguments(name: &str, types: &[String], catalog: &Catalog) -> String {
+    let own = types.first().map(|of| format!("{}.", lowered(of)));
+    let all = catalog.signatures(name);
+    let fitting: Vec<String> =
+        all.iter().filter(|form| own.as_ref().is_some_and(|own| form.starts_with(own))).cloned().collect();
+    let there = format!("there is\n{}", if fitting.is_empty() { all } else { fitting }.join("\n"));
+    if let Some(advice) = types.first().and_then(|of| python::method(of, name)) {
+        return advice.to_string();
+    }
+    let callable = catalog.named(name).filter(|known| matches!(known.form, Form::Function | Form::Method));
+    let as_many: Vec<&Function> = callable.filter(|known| known.parameters.len() == types.len()).collect();
+    let expected = |known: &&Function| known.parameters.iter().map(|(_, kind)| kind.clone()).collect::<Vec<String>>();
+    let sorted = |mut types: Vec<String>| {
+        types.sort();
+        types
+    };
+    if as_many.iter().any(|known| sorted(expected(known)) == sorted(types.to_vec())) {
+        return format!("the arguments stand in another order: {there}");
+    }
+    let differing = |known: &&Function| {
+        let differing: Vec<_> = expected(known).into_iter().zip(types).filter(|(kind, found)| kind != *found).collect();
+        differing.iter().find_map(|(kind, found)| python::in_place_of(kind, found))
+    };
+    match (as_many.iter().find_map(differing), python::name(name)) {
+        (Some(advice), _) => format!("{advice}\n{there}"),
+        (None, Some(advice)) if as_many.is_empty() => advice.to_string(),
+        (None, Some(advice)) => format!("{advice}\n{there}"),
+        (None, None) => there,
+    }
 }
 
 /// A function that nothing is called; `written` is the call, as far as it is known.
@@ -168,6 +178,10 @@ pub fn unknown_name(name: &str, written: &str, catalog: &Catalog, around: &Surro
             None => error,
         };
     }
+    let of = written.split_once('(').and_then(|(_, types)| types.split([',', ')']).next()).unwrap_or_default();
+    if let Some(hint) = python::method(of, name).or_else(|| python::name(name)) {
+        return error.with_hint(hint);
+    }
     let own = names::functions(around.engine, &around.state.source());
     let known = catalog.names().chain(own.iter().map(String::as_str));
     match suggest::nearest(name, known) {
@@ -180,20 +194,17 @@ fn is_operator(name: &str) -> bool {
     !name.chars().any(|letter| letter.is_alphanumeric() || letter == '_')
 }
 
-/// What Python's constants are called here.
-const PYTHON: [(&str, &str); 3] = [("True", "true"), ("False", "false"), ("None", "()")];
-
-fn unknown_variable(name: &str, around: &Surroundings) -> Error {
+pub(super) fn unknown_variable(name: &str, around: &Surroundings) -> Error {
     let declared = names::variables(around.engine, &around.state.source());
     let error = Error::input(format!("unknown variable `{name}`"));
-    if let Some((_, ours)) = PYTHON.iter().find(|(theirs, _)| *theirs == name) {
-        return error.with_hint(format!("in this language it is written `{ours}`"));
-    }
     if declared.iter().any(|known| known == name) {
         return error.with_hint(
             "it is declared elsewhere: a `fn` does not see the script's variables, so pass it as an \
              argument; and a variable lives only in its block",
         );
+    }
+    if let Some(hint) = python::name(name) {
+        return error.with_hint(hint);
     }
     let known = around.scope.iter().map(|(name, _, _)| name).chain(declared.iter().map(String::as_str));
     match suggest::nearest(name, known) {
@@ -204,7 +215,7 @@ fn unknown_variable(name: &str, around: &Surroundings) -> Error {
         None if Catalog::of(around.engine).named(name).any(|known| known.form == Form::Function) => {
             error.with_hint(format!("`{name}` is a function: write {name}(…)"))
         }
-        None => error,
+        None => error.with_hint(format!("declare it first: let {name} = …")),
     }
 }
 
@@ -216,7 +227,7 @@ fn is_assigned(name: &str, place: &Place) -> bool {
     after.starts_with('=') && !after.starts_with("==")
 }
 
-fn unknown_module(name: &str, around: &Surroundings) -> Error {
+pub(super) fn unknown_module(name: &str, around: &Surroundings) -> Error {
     let declared = names::variables(around.engine, &around.state.source());
     let error = Error::input(format!("unknown module `{name}`"));
     match suggest::nearest(name, declared.iter().map(String::as_str)) {
@@ -230,7 +241,7 @@ fn unknown_key(name: &str, around: &Surroundings) -> Error {
     let error = Error::input(format!("unknown property `{name}`"));
     match around.place.and_then(|place| names::keys_of_owner(place, around.scope)) {
         Some(keys) if !keys.is_empty() => error.with_hint(suggest::hint(name, keys.iter().map(String::as_str))),
-        _ => error,
+        _ => error.with_hint("a map tells what it has by map.keys()"),
     }
 }
 
@@ -243,7 +254,8 @@ fn unknown_property(text: &str, around: &Surroundings) -> Error {
     let of = type_name(of);
     let catalog = Catalog::of(around.engine);
     if text.contains("setter") && catalog.properties(&of).iter().any(|known| known == name) {
-        return Error::input(format!("the property `{name}` of {of} cannot be set"));
+        return Error::input(format!("the property `{name}` of {of} cannot be set"))
+            .with_hint("it can only be read; settings are given when the value is made");
     }
     let error = Error::input(format!("unknown property `{name}` of {of}"));
     if catalog.names().any(|known| known == name) {
@@ -257,10 +269,13 @@ fn unknown_property(text: &str, around: &Surroundings) -> Error {
 }
 
 /// `name` is "type [type]" or a type.
-fn indexing(name: &str) -> String {
-    match name.split_once(" [") {
-        Some((of, by)) => format!("{} has no elements by {}", type_name(of), type_name(by.trim_end_matches(']'))),
-        None => format!("{} has no elements", type_name(name)),
+fn indexing(name: &str) -> Error {
+    let (of, by) = name.split_once(" [").unwrap_or((name, ""));
+    let (of, by) = (type_name(of), type_name(by.trim_end_matches(']')));
+    let error = Error::input(format!("`[…]` cannot be used here: {of} has no elements"));
+    match python::element(&of, &by) {
+        Some(hint) => error.with_hint(hint),
+        None => error.with_hint("lists, texts and maps have elements"),
     }
 }
 

@@ -29,7 +29,8 @@
 //! | `options` | the one reader of option maps |
 //! | `callback` | script closures as Rust closures |
 //! | `handles` | models, data sets and the like as script values |
-//! | `render`, `explain`, `names` | an error as the user sees it |
+//! | `render`, `explain`, `grammar`, `names`, `brackets` | an error as the user sees it |
+//! | `python` | what is written out of habit from Python, and what it is here |
 //! | `docs`, `option_list` | the function reference; the options that it lists |
 //! | `interactive`, `value` | a session line by line; a value as plain Rust, to be shown |
 //! | `rehearsal` | what `run --dry-run` gathers of a script, and its summary |
@@ -38,12 +39,14 @@
 
 pub mod api;
 mod args;
+mod brackets;
 mod callback;
 mod check;
 mod convert;
 pub mod docs;
 mod downloads;
 mod explain;
+mod grammar;
 mod guard;
 mod handles;
 mod help;
@@ -53,6 +56,7 @@ mod modules;
 mod names;
 mod option_list;
 mod options;
+mod python;
 mod rehearsal;
 mod render;
 mod session;

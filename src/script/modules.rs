@@ -79,7 +79,8 @@ impl ModuleResolver for BesideTheScript {
             return Ok(module.clone());
         }
         if self.loading.borrow().contains(&true_path) {
-            return Err(at(Error::input(format!("\"{name}\" imports itself, directly or through others"))));
+            return Err(at(Error::input(format!("\"{name}\" imports itself, directly or through others"))
+                .with_hint("put what both need into a third file")));
         }
         let module = self.load(engine, &shown, &true_path, place)?;
         self.loaded.borrow_mut().insert(true_path, module.clone());

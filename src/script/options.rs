@@ -3,7 +3,8 @@
 //! Every option is taken by name and typed; [`Options::finish`] refuses what is left over.
 //! Ranges and sense are checked by the library functions that get the values.
 
-use super::values::{describe, FromScript};
+use super::python;
+use super::values::{describe, rewritten, FromScript};
 use crate::error::{Error, Result};
 use crate::suggest;
 use rhai::{Dynamic, Map};
@@ -17,12 +18,14 @@ pub struct Options {
     prefix: String,
     values: Map,
     known: Vec<String>,
+    /// Other names for some of them, which no list needs.
+    others: Vec<String>,
 }
 
 impl Options {
     /// The options of a call to `function`, which errors name.
     pub fn new(function: &str, values: Map) -> Self {
-        Options { function: function.to_string(), prefix: String::new(), values, known: Vec::new() }
+        Options { function: function.to_string(), prefix: String::new(), values, known: Vec::new(), others: Vec::new() }
     }
 
     /// The option, or `default` where it is absent or `()`.
@@ -54,6 +57,16 @@ impl Options {
     /// The option as the script wrote it, for options of several types.
     pub fn take_any(&mut self, name: &str) -> Option<Dynamic> {
         self.known.push(name.to_string());
+        self.value(name)
+    }
+
+    /// As [`take_any`](Options::take_any), by a second name of an option.
+    pub fn take_other(&mut self, name: &str) -> Option<Dynamic> {
+        self.others.push(name.to_string());
+        self.value(name)
+    }
+
+    fn value(&mut self, name: &str) -> Option<Dynamic> {
         self.values.remove(name).filter(|value| !value.is_unit()).map(Dynamic::flatten)
     }
 
@@ -77,7 +90,7 @@ impl Options {
     pub fn take_nested(&mut self, name: &str) -> Result<Options> {
         let values = self.take(name, Map::new())?;
         let prefix = format!("{}{name}.", self.prefix);
-        Ok(Options { function: self.function.clone(), prefix, values, known: Vec::new() })
+        Ok(Options { function: self.function.clone(), prefix, values, known: Vec::new(), others: Vec::new() })
     }
 
     /// Is the option given and not `()`? Does not take it.
@@ -91,6 +104,15 @@ impl Options {
         Error::input(format!("{function}: option `{prefix}{name}`: expected {expected}, found {found}"))
     }
 
+    /// As [`wrong`](Options::wrong), with how the value is to be written if that is known.
+    pub fn mistyped(&self, name: &str, expected: &str, value: &Dynamic) -> Error {
+        let error = self.wrong(name, expected, &describe(value));
+        match rewritten(expected, value) {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+
     /// Refuses options that nothing took.
     pub fn finish(self) -> Result<()> {
         let Some(name) = self.values.keys().next() else {
@@ -98,14 +120,25 @@ impl Options {
         };
         let message = format!("{}: unknown option `{}{name}`", self.function, self.prefix);
         let error = Error::input(message);
-        Err(match self.known.is_empty() {
-            true => error.with_hint("no options are known here"),
-            false => error.with_hint(suggest::hint(name, self.known.iter().map(String::as_str))),
-        })
+        Err(error.with_hint(match python::option(self.innermost(), name) {
+            Some(hint) => hint.to_string(),
+            None if self.known.is_empty() => "no options are known here".to_string(),
+            None => self.nearest(name),
+        }))
+    }
+
+    /// `train` for the options of a run, of a sweep's too.
+    fn innermost(&self) -> &str {
+        let function = self.function.rsplit(' ').next().unwrap_or_default();
+        self.prefix.trim_end_matches('.').rsplit('.').next().filter(|name| !name.is_empty()).unwrap_or(function)
+    }
+
+    fn nearest(&self, name: &str) -> String {
+        suggest::hint_beside(name, self.known.iter().map(String::as_str), self.others.iter().map(String::as_str))
     }
 
     fn typed<T: FromScript>(&self, name: &str, value: &Dynamic) -> Result<T> {
-        T::from_script(value).ok_or_else(|| self.wrong(name, &T::expected(), &describe(value)))
+        T::from_script(value).ok_or_else(|| self.mistyped(name, &T::expected(), value))
     }
 }
 

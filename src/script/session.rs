@@ -8,6 +8,7 @@ use super::rehearsal::Rehearsal;
 use super::render::{self, Failure};
 use super::state::State;
 use super::{api, args, check, guard, help};
+use crate::error::Error;
 use crate::{files, interrupt};
 use rhai::{Dynamic, Engine, OptimizationLevel, Scope, AST};
 use std::cell::RefCell;
@@ -146,7 +147,7 @@ impl Session {
     /// # Errors
     /// A file that cannot be read.
     pub fn check_file(&mut self, path: &Path) -> Result<Vec<Failure>, Failure> {
-        let text = files::read_text(path).map_err(Failure::from)?;
+        let text = script_text(path)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         self.state.begin(&path.display().to_string(), text, path.parent().map(Path::to_path_buf));
         self.engine.set_optimization_level(OptimizationLevel::None);
@@ -156,7 +157,7 @@ impl Session {
     }
 
     fn compile_file(&mut self, path: &Path) -> Result<AST, Failure> {
-        let text = files::read_text(path).map_err(Failure::from)?;
+        let text = script_text(path)?;
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
         self.compile(&path.display().to_string(), &text, Some(folder))
     }
@@ -193,6 +194,19 @@ impl Session {
         error.hint = error.hint.take().map(|hint| self.state.in_true_words(&hint));
         failure
     }
+}
+
+/// The text of a script; what by its name is something else is not read as one.
+fn script_text(path: &Path) -> Result<String, Failure> {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    let (what, hint) = match ending {
+        _ if path.is_dir() => ("a folder", "name a file in it, as in lorhai run scripts/rank_sweep.rhai"),
+        "py" | "ipynb" => ("Python", "the README says what peft's and transformers' calls are here"),
+        "json" | "yaml" | "yml" | "toml" => ("settings", "a script takes settings from outside by --set name=value"),
+        _ => return files::read_text(path).map_err(Failure::from),
+    };
+    let found = format!("expected a script (.rhai), found {what}: `{}`", path.display());
+    Err(Error::input(found).with_hint(hint).into())
 }
 
 fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {

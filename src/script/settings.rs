@@ -75,9 +75,12 @@ impl Named<'_> {
     fn any(&mut self, name: &str) -> Result<Option<Dynamic>> {
         let long = self.table.iter().find(|(short, _)| *short == name).map_or("", |(_, long)| long);
         let first = self.options.take_any(name);
-        let second = if long.is_empty() { None } else { self.options.take_any(long) };
+        let second = if long.is_empty() { None } else { self.options.take_other(long) };
         match (first, second) {
-            (Some(_), Some(_)) => Err(self.options.wrong(name, &format!("it or `{long}`, which are the same"), "both")),
+            (Some(_), Some(_)) => Err(self
+                .options
+                .wrong(name, &format!("it or `{long}`, which are the same"), "both")
+                .with_hint("leave one of them out")),
             (first, second) => Ok(first.or(second)),
         }
     }
@@ -85,9 +88,7 @@ impl Named<'_> {
     fn take<T: FromScript>(&mut self, name: &str, default: T) -> Result<T> {
         match self.any(name)? {
             None => Ok(default),
-            Some(value) => {
-                T::from_script(&value).ok_or_else(|| self.options.wrong(name, &T::expected(), &describe(&value)))
-            }
+            Some(value) => T::from_script(&value).ok_or_else(|| self.options.mistyped(name, &T::expected(), &value)),
         }
     }
 
@@ -149,7 +150,7 @@ fn pattern<T: FromScript>(named: &mut Named, name: &str) -> Result<BTreeMap<Stri
     map.into_iter()
         .map(|(key, value)| match T::from_script(&value) {
             Some(read) => Ok((key.to_string(), read)),
-            None => Err(named.options.wrong(&format!("{name}.{key}"), &T::expected(), &describe(&value))),
+            None => Err(named.options.mistyped(&format!("{name}.{key}"), &T::expected(), &value)),
         })
         .collect()
 }
@@ -213,7 +214,7 @@ fn ratio(named: &mut Named) -> Result<Option<f64>> {
     let Some(value) = named.any("loraplus_lr_ratio")? else { return Ok(None) };
     match f64::from_script(&value) {
         Some(ratio) => Ok(Some(ratio)),
-        None => Err(named.options.wrong("loraplus_lr_ratio", &f64::expected(), &describe(&value))),
+        None => Err(named.options.mistyped("loraplus_lr_ratio", &f64::expected(), &value)),
     }
 }
 

@@ -157,6 +157,11 @@ impl State {
         self.0.borrow_mut().sources.insert(name.display().to_string(), text.to_string());
     }
 
+    /// The whole text of a script or module that was run.
+    pub(super) fn text(&self, file: &str) -> Option<String> {
+        self.0.borrow().sources.get(file).cloned()
+    }
+
     /// One line (from 1) of a script or module that was run.
     pub(super) fn line(&self, file: &str, line: usize) -> Option<String> {
         let inner = self.0.borrow();

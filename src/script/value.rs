@@ -2,7 +2,7 @@
 //!
 //! Only what a reader can take in is copied: of a long array its first and last elements.
 
-use super::api::data::Tokenized;
+use super::api::tokens::Tokenized;
 use super::docs::Catalog;
 use super::handles::Handle;
 use super::values::type_name;

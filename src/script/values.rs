@@ -76,6 +76,27 @@ pub fn describe(value: &Dynamic) -> String {
     }
 }
 
+/// How `value` is to be written where something else was expected, if that is known.
+pub fn rewritten(expected: &str, value: &Dynamic) -> Option<String> {
+    let text = value.as_immutable_string_ref().ok().map(|text| text.trim().to_string());
+    let number = text.as_ref().and_then(|text| text.parse::<f64>().ok());
+    let whole = number.or_else(|| value.as_float().ok()).filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
+    let is_int = expected.starts_with("int");
+    match (text, number, whole) {
+        (Some(_), Some(_), Some(whole)) if is_int => Some(format!("write it without quotes: {whole}")),
+        (Some(text), Some(_), _) if ["float", "number"].contains(&expected) => {
+            Some(format!("write it without quotes: {text}"))
+        }
+        (None, _, Some(whole)) if is_int => Some(format!("write it without a fraction: {whole}")),
+        _ if expected == "bool" => Some("write true or false, without quotes".to_string()),
+        (Some(text), ..) if expected == "array of string" => Some(format!("write an array: [\"{text}\"]")),
+        (None, ..) if expected.starts_with("array of") && (value.is_int() || value.is_float()) => {
+            Some(format!("write an array: [{value}]"))
+        }
+        _ => None,
+    }
+}
+
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 60;
     match text.char_indices().nth(LONGEST) {
@@ -121,6 +142,22 @@ mod tests {
         assert_eq!(usize::from_script(&Dynamic::from(-1_i64)), None);
         assert_eq!(Vec::<f64>::from_script(&vec![Dynamic::from(1_i64), 0.5.into()].into()), Some(vec![1.0, 0.5]));
         assert_eq!(Vec::<i64>::from_script(&vec![Dynamic::from(1_i64), "x".into()].into()), None);
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_written_anew() {
+        for (expected, value, written) in [
+            ("int", Dynamic::from("8"), Some("write it without quotes: 8")),
+            ("int of at least 0", 1e3.into(), Some("write it without a fraction: 1000")),
+            ("float", "2e-4".into(), Some("write it without quotes: 2e-4")),
+            ("bool", "yes".into(), Some("write true or false, without quotes")),
+            ("array of string", "lm_head".into(), Some("write an array: [\"lm_head\"]")),
+            ("int", 8.5.into(), None),
+            ("int", "many".into(), None),
+            ("map", 3_i64.into(), None),
+        ] {
+            assert_eq!(rewritten(expected, &value).as_deref(), written, "{expected} {value}");
+        }
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl SweepResult {
             });
         }
         let Some(marker) = folder::read_marker(out)? else {
-            bail!(Kind::File, "`{}` is not a sweep's folder: expected `{}` in it", out.display(), folder::SWEEP)
+            bail!(Kind::File, "`{}` is not a sweep's folder: expected `{}` in it", out.display(), folder::SWEEP; hint: "`lorhai runs FOLDER` lists the runs and sweeps below a folder")
         };
         let Some(Value::Object(axes)) = marker.get("grid") else {
             bail!(Kind::File, "`{}`: expected a grid, found none", out.join(folder::SWEEP).display())

@@ -126,7 +126,8 @@ pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let row = serde_json::from_slice(line).map_err(|error| Error::new(Kind::File, format!("not JSON: {error}")));
+        let row = serde_json::from_slice(line)
+            .map_err(|error| Error::new(Kind::File, format!("not JSON: {}", crate::files::json_problem(&error))));
         let row = row.and_then(|value: Value| MetricsRow::from_json(&value));
         rows.push(row.map_err(|error| error.context(format!("`{}`, line {}", path.display(), i + 1)))?);
     }

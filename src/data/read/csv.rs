@@ -47,7 +47,8 @@ fn header(path: &Path, reader: &mut csv::Reader<std::fs::File>) -> Result<Vec<St
     }
     for (index, name) in names.iter().enumerate() {
         if names[..index].contains(name) {
-            return Err(at_line(path, 1, format!("the header names column `{name}` twice")));
+            return Err(at_line(path, 1, format!("the header names column `{name}` twice"))
+                .with_hint("give each column a name of its own"));
         }
     }
     Ok(names)

@@ -27,9 +27,12 @@ pub fn read_lines(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
         }
         match serde_json::from_slice(text) {
             Ok(Value::Object(row)) => rows.push(row),
-            Ok(other) => return Err(at_line(path, number, format!("expected a JSON object, found {}", name(&other)))),
+            Ok(other) => {
+                return Err(at_line(path, number, format!("expected a JSON object, found {}", name(&other)))
+                    .with_hint("each line is a row, as in {\"text\": \"…\"}"))
+            }
             Err(error) => {
-                return Err(at_line(path, number, format!("not valid JSON: {}", placed(&error)))
+                return Err(at_line(path, number, format!("not valid JSON: {}", fault(text, &error)))
                     .with_hint("each line holds one whole JSON object; a table in one document is named .json"))
             }
         }
@@ -46,10 +49,11 @@ fn without_mark(line: &[u8], number: usize) -> &[u8] {
 }
 
 /// Within one line only the column of the parser's place means anything.
-fn placed(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let what = text.split(" at line ").next().unwrap_or(&text);
-    format!("{what} (column {})", error.column())
+fn fault(text: &[u8], error: &serde_json::Error) -> String {
+    // At the line's end the parser counts a new line begun.
+    let end = text.trim_ascii_end().len();
+    let column = if error.is_eof() { end } else { error.column() };
+    format!("{} (column {column})", files::json_problem(error))
 }
 
 /// An array of objects, an object that holds one such array, or an object of columns.
@@ -66,7 +70,7 @@ pub fn read_document(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
             } else {
                 "check that the file is whole"
             };
-            return Err(failed(format!("not valid JSON: {error}")).with_hint(hint));
+            return Err(failed(format!("not valid JSON: {}", files::json_fault(&error))).with_hint(hint));
         }
     };
     match value {
@@ -97,7 +101,9 @@ fn push_fields(fields: Row, rows: &mut Vec<Row>) -> std::result::Result<(), Stri
     let columns: Option<Vec<(&String, &Vec<Value>)>> =
         fields.iter().map(|(key, value)| Some((key, value.as_array()?))).collect();
     let Some(columns) = columns.filter(|columns| !columns.is_empty()) else {
-        return Err("expected an array of objects, an object with one such array, or an object of columns".into());
+        return Err("expected rows (an array of objects, an object with one such array, or an object of columns), \
+                    found an object of other things: is it a file of data?"
+            .into());
     };
     let len = columns.first().map_or(0, |(_, values)| values.len());
     if let Some((key, values)) = columns.iter().find(|(_, values)| values.len() != len) {

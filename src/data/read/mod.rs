@@ -67,8 +67,13 @@ impl Format {
     fn of(path: &Path) -> Result<Self> {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("");
         Format::named(ending).map_err(|error| {
-            Error::new(Kind::File, format!("cannot tell the format of `{}` by its name", path.display()))
-                .with_hint(error.hint.unwrap_or_default())
+            let wrong = Error::new(Kind::File, format!("cannot tell the format of `{}` by its name", path.display()));
+            match ending {
+                "xlsx" | "xls" | "ods" => wrong.with_hint("save the spreadsheet as .csv"),
+                _ => {
+                    wrong.with_hint(format!("{}; or say it: #{{ format: \"jsonl\" }}", error.hint.unwrap_or_default()))
+                }
+            }
         })
     }
 
@@ -118,7 +123,8 @@ impl Dataset {
         }
         if rows.is_empty() {
             let names: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-            return Err(Error::data(format!("no rows in {}", names.join(", "))));
+            return Err(Error::data(format!("no rows in {}", names.join(", ")))
+                .with_hint("it is empty, or holds a header alone: was it written or copied to its end?"));
         }
         Ok(Dataset::from_rows(rows))
     }

@@ -415,14 +415,6 @@ pub mod functions {
 /// The options of transformers' BitsAndBytesConfig.
 fn quantization(options: &mut Options) -> Result<Option<Quantization>> {
     const INNER: [&str; 2] = ["bnb_4bit_quant_type", "bnb_4bit_use_double_quant"];
-    for (name, remedy) in [
-        ("load_in_8bit", "8 bits are not supported; load_in_4bit: true takes less memory still"),
-        ("bnb_4bit_compute_dtype", "the option `dtype` says what is computed in"),
-    ] {
-        if options.has(name) {
-            return Err(Error::input(format!("load_model: unknown option `{name}`")).with_hint(remedy));
-        }
-    }
     let orphan = INNER.into_iter().find(|name| options.has(name)).filter(|_| !options.has("load_in_4bit"));
     if let Some(name) = orphan {
         return Err(Error::input(format!(

@@ -6,7 +6,7 @@ use crate::model::device;
 use crate::plot::publish::{publish, About};
 use crate::plot::sweep::ChartOptions;
 use crate::plot::{self, Scale};
-use crate::script::api::data::TokenizedSplit;
+use crate::script::api::tokens::TokenizedSplit;
 use crate::script::callback::Callback;
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
@@ -304,7 +304,9 @@ type Settings = Vec<(Point, LoraSpec, TrainConfig)>;
 
 impl Asked {
     fn read(options: &mut Options) -> Result<Self> {
-        let grid: Map = options.take_required("grid")?;
+        let grid: Map = options
+            .take_required("grid")
+            .map_err(|error| error.with_hint("name what varies, e.g. grid: #{ rank: [4, 8, 16] }"))?;
         let grid = to_json(&grid.into())?;
         let names: Vec<&str> = [LORA, TRAIN]
             .concat()

@@ -5,7 +5,7 @@ use crate::data::tokenized::TokenizedDataset;
 use crate::error::Kind;
 use crate::lora::trainable::dropout_key;
 use crate::model::{loss, Adapters, Decoder, Input, Parameters};
-use crate::script::api::data::{Tokenized, TokenizedSplit};
+use crate::script::api::tokens::{Tokenized, TokenizedSplit};
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
 use crate::script::options::Options;

@@ -3,6 +3,7 @@
 use super::super::docs::{Catalog, Form};
 use super::super::explain::{unknown_name, Surroundings};
 use super::super::option_list::{self, ListedOption};
+use super::super::python;
 use super::super::settings;
 use super::super::state::State;
 use super::Problem;
@@ -117,6 +118,9 @@ impl<'a> Known<'a> {
         let found = call.called.args.len();
         let plural = if takes.iter().all(|count| *count == 1) { "argument" } else { "arguments" };
         let error = Error::input(format!("`{name}`: expected {} {plural}, found {found}", counts(&takes)));
+        if let (true, Some(advice)) = (self.own.get(name).is_none(), python::name(name)) {
+            return error.with_hint(advice);
+        }
         let own = self.own.get(name).into_iter().flatten().map(|names| format!("fn {name}({})", names.join(", ")));
         let known: Vec<String> = own.chain(self.catalog.signatures(name)).collect();
         error.with_hint(format!("there is\n{}", known.join("\n")))
@@ -190,8 +194,9 @@ fn ours<'k>(known: &'k [String], name: &str) -> Option<&'k str> {
 
 fn unknown_option(function: &str, path: &[String], key: &Ident, known: &[String]) -> Problem {
     let full: Vec<&str> = path.iter().map(String::as_str).chain([key.name.as_str()]).collect();
-    let error =
-        Error::input(format!("{function}: unknown option `{}`", full.join("."))).with_hint(hint(&key.name, known));
+    let habit = python::option(path.last().map_or(function, String::as_str), &key.name).map(str::to_string);
+    let error = Error::input(format!("{function}: unknown option `{}`", full.join(".")))
+        .with_hint(habit.unwrap_or_else(|| hint(&key.name, known)));
     Problem { error, position: key.pos }
 }
 

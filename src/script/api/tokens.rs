@@ -1,0 +1,379 @@
+//! Rows as tokens and labels, with the options of `tokenize`; their splits and batches.
+
+use super::data::{natural, split_options};
+use crate::data::{self, audit, AssistantSpan, Dataset as Rows, LossOn, TokenizeOptions, TokenizedDataset, Truncation};
+use crate::hub::tokenizer::Tokenizer;
+use crate::lora::adapter::thousands;
+use crate::script::convert::RhaiResultOf;
+use crate::script::handles::{register_iterator, Handle};
+use crate::script::json::to_json;
+use crate::script::options::Options;
+use crate::script::rehearsal::TOKENIZED;
+use crate::script::state::State;
+use crate::{Error, Result};
+use rhai::plugin::*;
+use rhai::{Dynamic, Map};
+use serde_json::Value;
+
+/// Token ids and labels, with the tokenizer that can show them.
+#[derive(Clone)]
+pub struct Tokenized {
+    pub rows: TokenizedDataset,
+    pub tokenizer: Tokenizer,
+}
+
+/// Tokenized rows held out for testing, beside those to train on.
+#[derive(Clone)]
+pub struct TokenizedSplit {
+    pub train: Tokenized,
+    pub test: Tokenized,
+}
+
+/// Row numbers of the batches of one epoch.
+#[derive(Clone)]
+pub struct Batches {
+    data: TokenizedDataset,
+    order: Vec<u32>,
+    size: usize,
+    drop_last: bool,
+}
+
+/// Loops over the batches of a [`Batches`].
+pub fn register_loops(module: &mut Module) {
+    register_iterator(module, |batches: Batches| {
+        let size = batches.size;
+        let whole = if batches.drop_last { batches.order.len() / size * size } else { batches.order.len() };
+        let rows: Vec<Vec<u32>> = batches.order[..whole].chunks(size).map(<[u32]>::to_vec).collect();
+        Ok(rows.into_iter().map(move |rows| Ok(Dynamic::from(Handle::new(batches.data.batch(&rows)?)))))
+    });
+}
+
+// The macro unwraps arguments whose number and types the engine has checked.
+#[allow(clippy::unwrap_used)]
+#[export_module(manifest)]
+pub mod functions {
+    /// Rows of named columns.
+    pub type Dataset = crate::data::Dataset;
+    /// A base model with its adapters and its tokenizer.
+    pub type Model = Handle<crate::lora::Model>;
+    /// Ids and labels that go through the model together.
+    pub type Batch = Handle<crate::data::Batch>;
+
+    /// Turn rows into token ids and labels with the model's tokenizer and chat template.
+    ///
+    /// Recognised columns: `messages`; `prompt` and `completion`; `text`; `instruction`,
+    /// `input` and `output`. Options: `max_length` (1024; 0 for no limit), `loss_on`
+    /// ("assistant", "completion" or "everything"; by the shape of the rows), `assistant_span`
+    /// ("generated": what the model has to write; "turn": with the white space around it, as
+    /// TRL's training template marks it), `packing` (false), `truncation` ("keep_start",
+    /// "keep_end"), `append_eos` (true), `drop_unlabelled` (false), `text_column` ("text"),
+    /// `chat_template` (the tokenizer's own), `template_variables` (#{}), `audit` (true),
+    /// `cache` (true).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = load_dataset("scripts/tiny/train.jsonl")
+    ///     .map(|row| #{ messages: [ #{ role: "user", content: row.instruction }, #{ role: "assistant", content: row.output } ] })
+    ///     .tokenize(model, #{ max_length: 128, loss_on: "assistant" });
+    /// print(data.show(0));
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn tokenize(
+        context: NativeCallContext,
+        data: &mut Dataset,
+        model: Model,
+        options: Map,
+    ) -> RhaiResultOf<Tokenized> {
+        let options = tokenize_options(options)?;
+        let model = model.read()?;
+        let tokenizer = model.tokenizer()?;
+        let state = State::of(&context)?;
+        let rows = tokens_of(data, tokenizer, &options, &state)?;
+        for finding in audit::audit(&rows, tokenizer) {
+            state.note(&finding.to_string());
+        }
+        Ok(Tokenized { rows, tokenizer: tokenizer.clone() })
+    }
+
+    /// The number of rows.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.len);
+    /// ```
+    #[rhai_fn(get = "len", global, pure)]
+    pub fn tokenized_len(data: &mut Tokenized) -> i64 {
+        data.rows.len() as i64
+    }
+
+    /// The number of tokens, padding left out.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.tokens);
+    /// ```
+    #[rhai_fn(get = "tokens", global, pure)]
+    pub fn tokens(data: &mut Tokenized) -> i64 {
+        data.rows.token_count() as i64
+    }
+
+    /// The number of tokens that a loss is taken at.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.labels);
+    /// ```
+    #[rhai_fn(get = "labels", global, pure)]
+    pub fn labels(data: &mut Tokenized) -> i64 {
+        data.rows.label_count() as i64
+    }
+
+    /// One row as tokens, with those marked that a loss is taken at.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+    /// print(data.show(0));
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn show(data: &mut Tokenized, row: i64) -> RhaiResultOf<String> {
+        let index = natural("show", row)?;
+        if index >= data.rows.len() {
+            return Err(Error::input(format!("show: expected a row below {}, found {row}", data.rows.len())).into());
+        }
+        Ok(data.rows.show(index, &data.tokenizer))
+    }
+
+    /// What the supervision audit finds in these rows, as text; empty if nothing.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{ audit: false });
+    /// print(data.audit());
+    /// ```
+    #[rhai_fn(name = "audit", global, pure)]
+    pub fn audit_rows(data: &mut Tokenized) -> String {
+        let findings = audit::audit(&data.rows, &data.tokenizer);
+        findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Split tokenized rows into `train` and `test`.
+    ///
+    /// Options: `test` (0.1; below 1 a share of the rows, from 1 on a number of rows), `seed` (0).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
+    /// let data = dataset(rows).tokenize(model, #{}).split(#{ test: 0.5 });
+    /// print(data.test.len);
+    /// ```
+    #[rhai_fn(name = "split", global, pure, return_raw)]
+    pub fn split_tokens(data: &mut Tokenized, options: Map) -> RhaiResultOf<TokenizedSplit> {
+        let (test, seed) = split_options(options)?;
+        let (train, test) = data.rows.split(test, seed)?;
+        let with = |rows| Tokenized { rows, tokenizer: data.tokenizer.clone() };
+        Ok(TokenizedSplit { train: with(train), test: with(test) })
+    }
+
+    /// Put tokenized rows to train on and rows to test on together, as `sweep` and `train` want them.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let train = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+    /// let test = dataset([#{ prompt: "c", completion: " d" }]).tokenize(model, #{});
+    /// let data = splits(train, test);
+    /// print(data.train.len);
+    /// ```
+    pub fn splits(train: Tokenized, test: Tokenized) -> TokenizedSplit {
+        TokenizedSplit { train, test }
+    }
+
+    /// The first rows.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.take(1).len);
+    /// ```
+    #[rhai_fn(name = "take", global, pure, return_raw)]
+    pub fn take_tokens(data: &mut Tokenized, count: i64) -> RhaiResultOf<Tokenized> {
+        Ok(Tokenized { rows: data.rows.take(natural("take", count)?), tokenizer: data.tokenizer.clone() })
+    }
+
+    /// The rows to train on.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.split(#{ test: 1 }).train.tokens);
+    /// ```
+    #[rhai_fn(get = "train", global, pure)]
+    pub fn train_tokens(split: &mut TokenizedSplit) -> Tokenized {
+        split.train.clone()
+    }
+
+    /// The rows held out.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// print(data.split(#{ test: 1 }).test.tokens);
+    /// ```
+    #[rhai_fn(get = "test", global, pure)]
+    pub fn test_tokens(split: &mut TokenizedSplit) -> Tokenized {
+        split.test.clone()
+    }
+
+    /// Batches of one epoch, to loop over.
+    ///
+    /// Options: `size` (8), `shuffle` (the seed of the order; in file order without it),
+    /// `epoch` (0; each has an order of its own), `drop_last` (false).
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{ size: 8, shuffle: 42 }) {
+    ///     print(batch.rows);
+    /// }
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn batches(context: NativeCallContext, data: &mut Tokenized, options: Map) -> RhaiResultOf<Batches> {
+        let mut options = Options::new("batches", options);
+        let size = options.take("size", 8_usize)?;
+        let shuffle: Option<u64> = options.take_opt("shuffle")?;
+        let epoch = options.take("epoch", 0_u64)?;
+        let drop_last = options.take("drop_last", false)?;
+        if size == 0 {
+            return Err(options.wrong("size", "at least 1", "0").into());
+        }
+        options.finish()?;
+        let state = State::of(&context)?;
+        if state.rehearsing() {
+            return Ok(tiny_batches(&data.rows, size, drop_last, &state));
+        }
+        let order = match shuffle {
+            Some(seed) => data.rows.epoch_order(seed, epoch),
+            None => (0..data.rows.len() as u32).collect(),
+        };
+        Ok(Batches { data: data.rows.clone(), order, size, drop_last })
+    }
+
+    /// The number of rows of the batch.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// for batch in data.batches(#{ size: 2 }) {
+    ///     print(batch.rows);
+    /// }
+    /// ```
+    #[rhai_fn(get = "rows", global, pure, return_raw)]
+    pub fn batch_rows(batch: &mut Batch) -> RhaiResultOf<i64> {
+        Ok(batch.read()?.rows as i64)
+    }
+
+    /// The number of positions per row, padding included.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// for batch in data.batches(#{ size: 2 }) {
+    ///     print(batch.time);
+    /// }
+    /// ```
+    #[rhai_fn(get = "time", global, pure, return_raw)]
+    pub fn batch_time(batch: &mut Batch) -> RhaiResultOf<i64> {
+        Ok(batch.read()?.time as i64)
+    }
+
+    /// The number of tokens in the batch, padding left out.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// for batch in data.batches(#{ size: 2 }) {
+    ///     print(batch.tokens);
+    /// }
+    /// ```
+    #[rhai_fn(get = "tokens", global, pure, return_raw)]
+    pub fn batch_tokens(batch: &mut Batch) -> RhaiResultOf<i64> {
+        Ok(batch.read()?.token_count() as i64)
+    }
+}
+
+/// All rows as tokens; in a rehearsal a sample of them, which stands for all.
+fn tokens_of(data: &Rows, tokenizer: &Tokenizer, options: &TokenizeOptions, state: &State) -> Result<TokenizedDataset> {
+    if !state.rehearsing() {
+        return data::tokenize(data, tokenizer, options);
+    }
+    let (rows, read) = data::tokenize_sample(data, tokenizer, options, TOKENIZED)?;
+    if read < data.len() {
+        state.note_for_summary(format!(
+            "tokenized {} of {} rows, each of which stands for its neighbours: tokens are estimates",
+            thousands(read as u64),
+            thousands(data.len() as u64)
+        ));
+    }
+    Ok(rows)
+}
+
+/// Two batches of the shortest rows, for a loop that is rehearsed.
+fn tiny_batches(rows: &TokenizedDataset, size: usize, drop_last: bool, state: &State) -> Batches {
+    let all = if drop_last { rows.len() / size } else { rows.len().div_ceil(size) };
+    let few = state.few(size);
+    let data = rows.shortest(state.few(all) * few);
+    state.note_for_summary(format!(
+        "a loop of the script's own over {} batches of {size} rows: {} of up to {few} were run, and no time is known",
+        thousands(all as u64),
+        state.few(all)
+    ));
+    Batches { order: (0..data.len() as u32).collect(), data, size: few, drop_last: false }
+}
+
+fn tokenize_options(options: Map) -> Result<TokenizeOptions> {
+    let mut options = Options::new("tokenize", options);
+    let default = TokenizeOptions::default();
+    let loss_on =
+        [("assistant", LossOn::Assistant), ("completion", LossOn::Completion), ("everything", LossOn::Everything)];
+    let loss_on = if options.has("loss_on") {
+        Some(options.take_choice("loss_on", &loss_on, LossOn::Assistant)?)
+    } else {
+        let _: Option<String> = options.take_opt("loss_on")?;
+        None
+    };
+    let span = [("generated", AssistantSpan::Generated), ("turn", AssistantSpan::Turn)];
+    let truncation = [("keep_start", Truncation::KeepStart), ("keep_end", Truncation::KeepEnd)];
+    let max_length = options.take("max_length", 1024_usize)?;
+    let variables: Map = options.take("template_variables", Map::new())?;
+    let chosen = TokenizeOptions {
+        max_length: (max_length > 0).then_some(max_length),
+        truncation: options.take_choice("truncation", &truncation, default.truncation)?,
+        loss_on,
+        assistant_span: options.take_choice("assistant_span", &span, default.assistant_span)?,
+        packing: options.take("packing", default.packing)?,
+        append_eos: options.take("append_eos", default.append_eos)?,
+        drop_unlabelled: options.take("drop_unlabelled", default.drop_unlabelled)?,
+        text_column: options.take("text_column", default.text_column)?,
+        chat_template: options.take_opt("chat_template")?,
+        template_variables: match to_json(&variables.into())? {
+            Value::Object(variables) => variables,
+            _ => default.template_variables,
+        },
+        audit: options.take("audit", default.audit)?,
+        cache: options.take("cache", default.cache)?,
+    };
+    options.finish()?;
+    Ok(chosen)
+}
