@@ -235,7 +235,7 @@ fn what_cannot_be_read_names_file_and_line() {
         ("a.jsonl", b"{\"a\":1}\n[1]\n", "line 2: expected a JSON object, found an array"),
         ("a.jsonl", b"{\"a\":\"\xff\"}\n", "line 1"),
         ("a.jsonl", b"", "no rows"),
-        ("a.json", b"{\"a\":1}\n{\"a\":2}\n", "trailing characters"),
+        ("a.json", b"{\"a\":1}\n{\"a\":2}\n", "more follows behind the end (line 2"),
         ("a.json", b"[{\"a\":1}, 3]", "row 1: expected an object, found a number"),
         ("a.json", b"{\"a\":[1,2],\"b\":[1]}", "column `b` has 1 values"),
         ("a.json", b"\"text\"", "expected an array of objects"),

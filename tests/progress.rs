@@ -16,7 +16,7 @@ let data = load_dataset("scripts/tiny/train.jsonl").take(40).tokenize(base, #{ m
 base.add_lora(#{ r: 2 });
 train(base, data, #{ steps: 6, batch: 2, eval_every: 3 });
 base.delete_adapter("default");
-let result = sweep(base, data, #{ grid: #{ lr: [1e-3, 1e30], rank: [2, 4] }, out: "out", charts: false,
+let result = sweep(base, data, #{ grid: #{ lr: [1e-3, 1e38], rank: [2, 4] }, out: "out", charts: false,
     train: #{ steps: 5, batch: 2, eval_every: 5 } });
 print(result.rows.len());
 "#;
@@ -178,7 +178,7 @@ impl Screen {
 
 #[test]
 fn a_terminal_shows_a_bar_for_the_sweep_and_each_trial_and_is_clean_after_ctrl_c() {
-    let folder = scratch(&SCRIPT.replace("steps: 5,", "steps: 100000,").replace("1e30", "2e-3"));
+    let folder = scratch(&SCRIPT.replace("steps: 5,", "steps: 100000,").replace("1e38", "2e-3"));
     for columns in ["80", "40"] {
         let screen = Screen { socket: format!("lorhai-progress-{}-{columns}", std::process::id()) };
         let program = env!("CARGO_BIN_EXE_lorhai");

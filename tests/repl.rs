@@ -96,7 +96,7 @@ fn wrong_commands_say_what_to_write() {
     for (input, expected) in [
         (":laod x.rhai", "error: unknown command `:laod`\n  = hint: did you mean `:load`?\n"),
         (":load", "error: :load: expected FILE, found nothing\n  = hint: :load FILE: run a script here; its variables and functions stay\n"),
-        (":load nope.rhai", "error: cannot read `nope.rhai`: No such file or directory (os error 2)\n"),
+        (":load nope.rhai", "error: cannot read `nope.rhai`: there is no such file\n"),
         (":vars all", "error: :vars: expected nothing behind the command, found `all`\n"),
         (":reload", "error: there is no file to load again\n  = hint: load one first: :load FILE\n"),
         (":save x.rhai", "error: there is nothing to save: no input has run without an error yet\n"),

@@ -13,7 +13,7 @@ let base = load_model("scripts/tiny", #{ dtype: "f32" });
 let data = load_dataset("scripts/tiny/train.jsonl").take(40).tokenize(base, #{ max_length: 64 }).split(#{ test: 8 });
 let options = #{ rank: [2, 4] };
 sweep(base, data, #{ grid: options, train: #{ steps: 4, log_every: 1, batch: 2, eval_every: 2 }, out: "runs/ranks" });
-sweep(base, data, #{ grid: #{ lr: [1e-3, 1e30] }, train: #{ steps: 3, batch: 2 }, out: "runs/half", charts: false });
+sweep(base, data, #{ grid: #{ lr: [1e-3, 1e38] }, train: #{ steps: 3, batch: 2 }, out: "runs/half", charts: false });
 for rank in [2, 4] {
     base.add_lora(#{ r: rank, name: "rank" + rank });
     train(base, data, #{ steps: 4, log_every: 1, batch: 2, lr: 1e-3 * rank, out: "runs/single/rank" + rank });
