@@ -1,8 +1,9 @@
 //! Files written whole or not at all: temporary name beside the target, sync, rename.
 
 use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path`, so that a reader sees the old file or the new one, never a part.
@@ -120,6 +121,21 @@ pub fn read_json(path: &Path) -> Result<serde_json::Value> {
             false => wrong,
         }
     })
+}
+
+/// SHA-256 of a file's content, in hexadecimal.
+pub fn sha256(path: &Path) -> Result<String> {
+    let failed = |error: std::io::Error| Error::file("read", path, &error);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        crate::interrupt::check()?;
+        match file.read(&mut piece).map_err(failed)? {
+            0 => return Ok(format!("{:x}", hash.finalize())),
+            read => hash.update(&piece[..read]),
+        }
+    }
 }
 
 /// Where things are kept that can be made again: `$LORHAI_CACHE`, `$XDG_CACHE_HOME/lorhai`

@@ -24,6 +24,7 @@
 //! | `state` | what a native function can learn of the running script |
 //! | `args`, `help` | `args(#{…})`: `--set` values typed by defaults; the help that lists them |
 //! | `modules` | `import` beside the script and nowhere else |
+//! | `redirect`, `origin` | outputs sent elsewhere; where a run comes from, for its record |
 //! | `guard` | a panic in a native function becomes a script error |
 //! | `convert`, `json`, `values` | errors, JSON and plain values across the border |
 //! | `options` | the one reader of option maps |
@@ -31,6 +32,7 @@
 //! | `handles` | models, data sets and the like as script values |
 //! | `render`, `explain`, `names` | an error as the user sees it |
 //! | `docs`, `option_list` | the function reference; the options that it lists |
+//! | `pages`, `definitions` | the same for a terminal, and for editors |
 //! | `interactive`, `value` | a session line by line; a value as plain Rust, to be shown |
 //! | `check`, `check/` | what is wrong with a script, found without running it |
 //! | `api/` | the functions themselves, one file per area |
@@ -40,6 +42,7 @@ mod args;
 mod callback;
 mod check;
 mod convert;
+pub mod definitions;
 pub mod docs;
 mod downloads;
 mod explain;
@@ -52,6 +55,9 @@ mod modules;
 mod names;
 mod option_list;
 mod options;
+mod origin;
+pub mod pages;
+pub mod redirect;
 mod render;
 mod session;
 mod settings;
@@ -66,7 +72,7 @@ pub use rhai;
 pub use callback::Callback;
 pub use convert::RhaiResultOf;
 pub use handles::{register_iterator, Handle};
-pub use interactive::Variable;
+pub use interactive::{Variable, IT};
 pub use json::{to_dynamic, to_json, to_json_ordered};
 pub use option_list::ListedOption;
 pub use options::Options;

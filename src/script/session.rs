@@ -26,6 +26,8 @@ pub struct Session {
     pub(super) modules: BesideTheScript,
     /// Those of earlier lines, where a session is used line by line.
     pub(super) functions: AST,
+    /// Has the user a variable that is called as the value of the last input is?
+    pub(super) it_is_taken: bool,
     printed: Rc<RefCell<String>>,
 }
 
@@ -42,7 +44,15 @@ impl Session {
         let modules = BesideTheScript::new(state.clone());
         configure(&mut engine, &state, &modules);
         api::register(&mut engine);
-        Session { engine, scope: Scope::new(), state, modules, functions: AST::empty(), printed: Rc::default() }
+        Session {
+            engine,
+            scope: Scope::new(),
+            state,
+            modules,
+            functions: AST::empty(),
+            it_is_taken: false,
+            printed: Rc::default(),
+        }
     }
 
     /// The engine, to register functions of your own. A panic in one ends the script with an
@@ -83,6 +93,11 @@ impl Session {
     /// Keeps progress off the terminal; what the script prints still shows.
     pub fn set_quiet(&mut self, quiet: bool) {
         self.state.set_quiet(quiet);
+    }
+
+    /// Lets scripts write everything below the folder `into`, and read it from there.
+    pub fn redirect_outputs(&mut self, into: &Path) {
+        self.state.redirect(into);
     }
 
     /// Runs a file and gives the value of its last expression.

@@ -118,7 +118,8 @@ pub mod functions {
         options: Map,
     ) -> RhaiResultOf<Map> {
         let options = merge_options(options)?;
-        let certificate = certificate::save_merged(&*model.read()?, Path::new(folder), &options)?;
+        let folder = State::of(&context)?.output(Path::new(folder));
+        let certificate = certificate::save_merged(&*model.read()?, &folder, &options)?;
         context.call_native_fn::<()>("print", (certificate.to_string(),))?;
         Ok(to_map(&certificate)?)
     }
@@ -162,11 +163,11 @@ pub mod functions {
         let block = options.take_choice("type", &types, None)?;
         options.finish()?;
         let model = model.read()?;
-        let path = Path::new(path);
         let state = State::of(&context)?;
+        let path = state.output(Path::new(path));
         let found = match is_adapter {
-            true => export_adapter(&model, path, None, block)?,
-            false => export_model(&model, path, block)?,
+            true => export_adapter(&model, &path, None, block)?,
+            false => export_model(&model, &path, block)?,
         };
         let notes = match is_adapter {
             true => peft::deployment_notes(model.adapted.adapter(None)?, &model.decoder().config),
@@ -201,8 +202,8 @@ pub mod functions {
         let adapter: Option<String> = options.take_opt("adapter")?;
         options.finish()?;
         let (text, notes) = ollama::modelfile(model.read()?.tokenizer()?, &from, adapter.as_deref())?;
-        files::write_whole(Path::new(path), text.as_bytes())?;
         let state = State::of(&context)?;
+        files::write_whole(&state.output(Path::new(path)), text.as_bytes())?;
         notes.iter().for_each(|note| state.note(note));
         Ok(())
     }

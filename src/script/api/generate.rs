@@ -218,8 +218,8 @@ pub mod functions {
     /// compare(model, ["base"], ["the small", "a red"]).save("runs/before_after.html");
     /// ```
     #[rhai_fn(name = "save", global, pure, return_raw)]
-    pub fn save_comparison(comparison: &mut Comparison, path: &str) -> RhaiResultOf<()> {
-        Ok(write_page(&*comparison.read()?, Path::new(path))?)
+    pub fn save_comparison(context: NativeCallContext, comparison: &mut Comparison, path: &str) -> RhaiResultOf<()> {
+        Ok(write_page(&*comparison.read()?, &State::of(&context)?.output(Path::new(path)))?)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::script::{args as settings, json};
 use crate::{files, Error};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -48,8 +48,8 @@ pub mod functions {
     /// print(read_text("note.txt").len());
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn read_text(path: &str) -> RhaiResultOf<String> {
-        Ok(files::read_text(Path::new(path))?)
+    pub fn read_text(context: NativeCallContext, path: &str) -> RhaiResultOf<String> {
+        Ok(files::read_text(&read_from(&context, path)?)?)
     }
 
     /// Writes a text file, whole or not at all; folders are made as needed.
@@ -58,8 +58,8 @@ pub mod functions {
     /// write_text("runs/note.txt", "best rank: 8\n");
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn write_text(path: &str, text: &str) -> RhaiResultOf<()> {
-        Ok(files::write_whole(Path::new(path), text.as_bytes())?)
+    pub fn write_text(context: NativeCallContext, path: &str, text: &str) -> RhaiResultOf<()> {
+        Ok(files::write_whole(&State::of(&context)?.output(Path::new(path)), text.as_bytes())?)
     }
 
     /// The value in a JSON file: objects become maps, whole numbers ints, null `()`.
@@ -69,8 +69,8 @@ pub mod functions {
     /// print(read_json("point.json").rank);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn read_json(path: &str) -> RhaiResultOf<Dynamic> {
-        Ok(json::to_dynamic(&files::read_json(Path::new(path))?))
+    pub fn read_json(context: NativeCallContext, path: &str) -> RhaiResultOf<Dynamic> {
+        Ok(json::to_dynamic(&files::read_json(&read_from(&context, path)?)?))
     }
 
     /// Writes a value as a JSON file, whole or not at all; maps are written sorted by key.
@@ -79,7 +79,14 @@ pub mod functions {
     /// write_json("ranks.json", [2, 4, 8]);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn write_json(path: &str, value: Dynamic) -> RhaiResultOf<()> {
-        Ok(files::write_json(Path::new(path), &json::to_json(&value)?)?)
+    pub fn write_json(context: NativeCallContext, path: &str, value: Dynamic) -> RhaiResultOf<()> {
+        Ok(files::write_json(&State::of(&context)?.output(Path::new(path)), &json::to_json(&value)?)?)
     }
+}
+
+fn read_from(context: &NativeCallContext, path: &str) -> RhaiResultOf<PathBuf> {
+    let state = State::of(context)?;
+    let path = state.input(Path::new(path));
+    state.note_read(&path);
+    Ok(path)
 }

@@ -45,7 +45,8 @@ pub mod functions {
         let mut options = Options::new("memory_plan", options);
         let request = request(&mut options, Request::default())?;
         options.finish()?;
-        let path = hub::resolve_config(name, &Hub::from_env()?, &mut Downloads::new(&State::of(&context)?))?;
+        let state = State::of(&context)?;
+        let path = hub::resolve_config(&state.input_name(name), &Hub::from_env()?, &mut Downloads::new(&state))?;
         Ok(memory::plan(name, &Config::from_file(&path)?, &request)?)
     }
 
@@ -96,8 +97,8 @@ pub mod functions {
     /// memory_plan("scripts/tiny", #{ r: 4 }).save("runs/memory.json");
     /// ```
     #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
-    pub fn save_plan(plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
-        Ok(files::write_json(Path::new(path), &json(plan)?)?)
+    pub fn save_plan(context: NativeCallContext, plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
+        Ok(files::write_json(&State::of(&context)?.output(Path::new(path)), &json(plan)?)?)
     }
 
     /// Draw the plan as stacked bars, into a file that ends in `.svg` or `.png`.
@@ -106,8 +107,8 @@ pub mod functions {
     /// memory_plan("scripts/tiny", #{ r: 4 }).chart("runs/memory.svg");
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn plan_chart(plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
-        Ok(plot::memory::memory_chart(plan).save(Path::new(path))?)
+    pub fn plan_chart(context: NativeCallContext, plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
+        Ok(plot::memory::memory_chart(plan).save(&State::of(&context)?.output(Path::new(path)))?)
     }
 
     /// Run a real forward and backward pass on random tokens, and compare its memory with the plan.

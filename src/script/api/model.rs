@@ -51,7 +51,10 @@ pub mod functions {
     #[rhai_fn(name = "load_model", return_raw, volatile)]
     pub fn load_model_with(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Model> {
         let options = load_options("load_model", options)?;
-        Ok(Handle::new(lora::Model::load(name, &options, &mut Downloads::new(&State::of(&context)?))?))
+        let state = State::of(&context)?;
+        let mut model = lora::Model::load(&state.input_name(name), &options, &mut Downloads::new(&state))?;
+        model.name = name.to_owned();
+        Ok(Handle::new(model))
     }
 
     /// A model with random weights, from the `config.json` and tokenizer in a folder: for pretraining.
@@ -63,7 +66,7 @@ pub mod functions {
     /// model.train_all();
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn random_model(folder: &str, options: Map) -> RhaiResultOf<Model> {
+    pub fn random_model(context: NativeCallContext, folder: &str, options: Map) -> RhaiResultOf<Model> {
         let mut options = Options::new("random_model", options);
         let seed = options.take("seed", 0_u64)?;
         let load = LoadOptions {
@@ -72,7 +75,10 @@ pub mod functions {
             ..LoadOptions::default()
         };
         options.finish()?;
-        Ok(Handle::new(lora::Model::random(Path::new(folder), seed, &load)?))
+        let found = State::of(&context)?.input(Path::new(folder));
+        let mut model = lora::Model::random(&found, seed, &load)?;
+        model.name = folder.to_owned();
+        Ok(Handle::new(model))
     }
 
     /// Count parameters from a model's config.json alone: no weights are read or fetched.
@@ -89,11 +95,9 @@ pub mod functions {
         let mut options = Options::new("count_parameters", options);
         let spec = lora_spec(&mut options)?;
         options.finish()?;
-        let config = Config::from_file(&hub::resolve_config(
-            name,
-            &Hub::from_env()?,
-            &mut Downloads::new(&State::of(&context)?),
-        )?)?;
+        let state = State::of(&context)?;
+        let name = state.input_name(name);
+        let config = Config::from_file(&hub::resolve_config(&name, &Hub::from_env()?, &mut Downloads::new(&state))?)?;
         let trainable = lora::adapter::trainable_count(&spec, &config)?;
         let (base, added) = (config.parameter_count(), lora::adapter::added_count(&spec, &config)?);
         let mut counts = Map::new();
@@ -345,9 +349,10 @@ pub mod functions {
         let (adapter, config) = (model.adapted.adapter(None)?, &model.decoder().config);
         let converted = if as_lora { Some(residual::to_lora(adapter, config)?) } else { None };
         let adapter = converted.as_ref().unwrap_or(adapter);
-        peft::save(adapter, &model.name, Path::new(folder))?;
-        model.save_tokenizer(Path::new(folder))?;
         let state = State::of(&context)?;
+        let folder = state.output(Path::new(folder));
+        peft::save(adapter, &model.name, &folder)?;
+        model.save_tokenizer(&folder)?;
         for note in peft::deployment_notes(adapter, config) {
             state.note(&note);
         }
@@ -376,7 +381,10 @@ pub mod functions {
         let name = options.take("name", lora::resident::DEFAULT_NAME.to_owned())?;
         options.finish()?;
         let mut model = model.write()?;
-        let folder = hub::resolve_model(folder, &Hub::from_env()?, &mut Downloads::new(&State::of(&context)?))?.path;
+        let state = State::of(&context)?;
+        let folder = state.input_name(folder);
+        let folder = hub::resolve_model(&folder, &Hub::from_env()?, &mut Downloads::new(&state))?.path;
+        peft::FILES.iter().for_each(|name| state.note_read(&folder.join(name)));
         let adapter = peft::load(&folder, model.decoder())?;
         Ok(model.adapted.insert(&name, adapter)?)
     }
@@ -401,8 +409,8 @@ pub mod functions {
     /// model.save("runs/copy");
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn save(model: &mut Model, folder: &str) -> RhaiResultOf<()> {
-        Ok(model.write()?.save(Path::new(folder))?)
+    pub fn save(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
+        Ok(model.write()?.save(&State::of(&context)?.output(Path::new(folder)))?)
     }
 }
 

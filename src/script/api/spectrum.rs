@@ -7,6 +7,7 @@ use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
 use crate::script::json::to_dynamic;
 use crate::script::options::Options;
+use crate::script::state::State;
 use crate::{suggest, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
@@ -108,8 +109,8 @@ pub mod functions {
     /// rank_spectrum(model).chart("runs/ranks.svg");
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn spectrum_chart(spectrum: &mut RankSpectrum, path: &str) -> RhaiResultOf<()> {
-        spectrum_chart_with(spectrum, path, Map::new())
+    pub fn spectrum_chart(context: NativeCallContext, spectrum: &mut RankSpectrum, path: &str) -> RhaiResultOf<()> {
+        spectrum_chart_with(context, spectrum, path, Map::new())
     }
 
     /// Draw the spectrum, into a file that ends in `.svg` or `.png`.
@@ -123,15 +124,21 @@ pub mod functions {
     /// rank_spectrum(model).chart("runs/norms.svg", #{ value: "norm" });
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn spectrum_chart_with(spectrum: &mut RankSpectrum, path: &str, options: Map) -> RhaiResultOf<()> {
+    pub fn spectrum_chart_with(
+        context: NativeCallContext,
+        spectrum: &mut RankSpectrum,
+        path: &str,
+        options: Map,
+    ) -> RhaiResultOf<()> {
         let mut options = Options::new("chart", options);
         let lines = options.take_choice("kind", &[("heat", false), ("lines", true)], false)?;
         let measure = options.take_choice("value", &Measure::NAMES, Measure::EffectiveRank)?;
         options.finish()?;
+        let path = State::of(&context)?.output(Path::new(path));
         if lines {
-            return Ok(spectrum_lines(&has_values(spectrum)?).save(Path::new(path))?);
+            return Ok(spectrum_lines(&has_values(spectrum)?).save(&path)?);
         }
-        Ok(rank_heat(spectrum, measure).save(Path::new(path))?)
+        Ok(rank_heat(spectrum, measure).save(&path)?)
     }
 
     /// Options for `add_lora` with the least rank for each layer that keeps 90 % of the energy.
@@ -262,8 +269,12 @@ pub mod functions {
     /// subspace_similarity(model, "a", "b").chart("runs/alike.png");
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn similarity_chart(similarity: &mut SubspaceSimilarity, path: &str) -> RhaiResultOf<()> {
-        similarity_chart_with(similarity, path, Map::new())
+    pub fn similarity_chart(
+        context: NativeCallContext,
+        similarity: &mut SubspaceSimilarity,
+        path: &str,
+    ) -> RhaiResultOf<()> {
+        similarity_chart_with(context, similarity, path, Map::new())
     }
 
     /// Draw φ(i, j), into a file that ends in `.svg` or `.png`.
@@ -278,13 +289,18 @@ pub mod functions {
     /// alike.chart("runs/alike.png", #{ layer: "model.layers.0.self_attn.q_proj" });
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn similarity_chart_with(similarity: &mut SubspaceSimilarity, path: &str, options: Map) -> RhaiResultOf<()> {
+    pub fn similarity_chart_with(
+        context: NativeCallContext,
+        similarity: &mut SubspaceSimilarity,
+        path: &str,
+        options: Map,
+    ) -> RhaiResultOf<()> {
         let mut options = Options::new("chart", options);
         let layer: Option<String> = options.take_opt("layer")?;
         options.finish()?;
         let (layers, which) = chosen(similarity, layer.as_deref())?;
         let names = (similarity.names.0.as_str(), similarity.names.1.as_str());
-        Ok(similarity_heat(layers, names, &which).save(Path::new(path))?)
+        Ok(similarity_heat(layers, names, &which).save(&State::of(&context)?.output(Path::new(path)))?)
     }
 }
 

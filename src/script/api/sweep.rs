@@ -12,6 +12,7 @@ use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
 use crate::script::json::{to_dynamic, to_json};
 use crate::script::options::Options;
+use crate::script::origin;
 use crate::script::settings::{self, LORA, TRAIN};
 use crate::script::state::State;
 use crate::sweep::lora::{Shared, Task};
@@ -78,7 +79,8 @@ pub mod functions {
         let started = Instant::now();
         let base = base.read()?;
         let settings = asked.settings(&context)?;
-        let plan = asked.plan(&base, &data, &settings)?;
+        let mut plan = asked.plan(&base, &data, &settings, &state)?;
+        plan.origin = Some(origin::of(&state, &base, &asked.out)?);
         let (result, deviations) = run(&base, &data, &plan, &settings, &asked, &state)?;
         if asked.charts {
             let mut about = about(&base, &asked, &state, started.elapsed().as_secs_f64())?;
@@ -102,8 +104,9 @@ pub mod functions {
     /// print(open_sweep("runs/one").rows.len());
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn open_sweep(out: &str) -> RhaiResultOf<SweepResult> {
-        Ok(Handle::new(sweep::SweepResult::open(Path::new(out))?))
+    pub fn open_sweep(context: NativeCallContext, out: &str) -> RhaiResultOf<SweepResult> {
+        let out = State::of(&context)?.input(Path::new(out));
+        Ok(Handle::new(sweep::SweepResult::open(&out)?))
     }
 
     /// The results as a table: mean and spread over seeds, paired differences to the first value.
@@ -232,13 +235,16 @@ pub mod functions {
     /// run_chart(["runs/try"], #{ title: "A try" }).save("runs/try/loss.svg");
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn run_chart(folders: Array, options: Map) -> RhaiResultOf<Chart> {
+    pub fn run_chart(context: NativeCallContext, folders: Array, options: Map) -> RhaiResultOf<Chart> {
         let mut options = Options::new("run_chart", options);
         let y_scale = scale(&mut options, "y_scale")?.unwrap_or_default();
         let title: Option<String> = options.take_opt("title")?;
         options.finish()?;
         let mut folders = Options::new("run_chart", Map::from([("folders".into(), folders.into())]));
-        let mut chart = plot::run::run_chart(&folders.take_required::<Vec<PathBuf>>("folders")?, y_scale)?;
+        let state = State::of(&context)?;
+        let folders: Vec<PathBuf> = folders.take_required("folders")?;
+        let folders: Vec<PathBuf> = folders.iter().map(|folder| state.input(folder)).collect();
+        let mut chart = plot::run::run_chart(&folders, y_scale)?;
         if let Some(title) = title {
             chart.title = title;
         }
@@ -279,8 +285,8 @@ pub mod functions {
     /// result.chart(#{}).save("runs/rank.png");
     /// ```
     #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
-    pub fn save_chart(chart: &mut Chart, path: &str) -> RhaiResultOf<()> {
-        Ok(chart.save(Path::new(path))?)
+    pub fn save_chart(context: NativeCallContext, chart: &mut Chart, path: &str) -> RhaiResultOf<()> {
+        Ok(chart.save(&State::of(&context)?.output(Path::new(path)))?)
     }
 }
 
@@ -333,7 +339,7 @@ impl Asked {
             .collect()
     }
 
-    fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings) -> Result<Plan> {
+    fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings, state: &State) -> Result<Plan> {
         base.adapted.refuse_merged()?;
         let decoder = base.decoder();
         let mut shared = json!({
@@ -346,7 +352,7 @@ impl Asked {
         if let Some(quantization) = decoder.config.quantization {
             shared["quantization"] = quantization.to_json(decoder.dtype);
         }
-        Plan::new(&self.out, self.grid.clone(), json!({ "model": base.name }), |point| {
+        Plan::new(state.output(&self.out), self.grid.clone(), json!({ "model": base.name }), |point| {
             let found = settings.iter().find(|(known, _, _)| known == point);
             let (_, spec, config) = found.ok_or_else(|| Error::bug("a point without settings"))?;
             config.check()?;

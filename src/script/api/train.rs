@@ -8,6 +8,7 @@ use crate::script::api::data::{Tokenized, TokenizedSplit};
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
 use crate::script::options::Options;
+use crate::script::origin;
 use crate::script::settings;
 use crate::script::state::State;
 use crate::train::folder::RunRecord;
@@ -389,7 +390,10 @@ fn run_training(
     let settings = serde_json::json!({ "train": config });
     let mut recorder = None;
     let mut record = None;
-    if let Some(folder) = &out {
+    let origin = out.as_deref().map(|out| origin::of(state, &model, out)).transpose()?;
+    let out = out.map(|out| state.output(&out));
+    if let (Some(folder), Some(origin)) = (&out, origin) {
+        origin.write(folder)?;
         recorder = Some(Recorder::create(folder, config.log_every, &settings)?);
         record = Some(RunRecord::begin(folder, with_model(settings, &model, data))?);
     }
