@@ -3,7 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C.
 
 use crate::error::{Error, Result};
-use crate::script::{docs, on_large_stack, Failure, Session};
+use crate::script::{definitions, docs, on_large_stack, pages, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
 use crate::{files, interrupt, repl, runs, suggest, tell};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -42,39 +42,73 @@ Examples:
   lorhai runs                                        what was run, and how it went
   lorhai show runs/rank-sweep                        the table of a sweep
   lorhai compare runs/a runs/b --chart both.svg      two runs side by side
+  lorhai replay runs/a                               does it come out the same again?
+  lorhai doc train                                   what a function does, with an example
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C.
 Variables:  HF_TOKEN, HF_HOME and HF_HUB_OFFLINE as for Python; LORHAI_CACHE, a folder for what can be made again.
-Every function: docs/reference.md. What this machine offers: `lorhai doctor`.";
+Every function: `lorhai doc`, docs/reference.md. What this machine offers: `lorhai doctor`.";
 
 #[derive(Subcommand)]
 enum Command {
     /// Run a script; with FILE and --help, list the settings of that script.
-    #[command(disable_help_flag = true)]
+    #[command(
+        disable_help_flag = true,
+        after_help = "\
+Examples:
+  lorhai run scripts/rank_sweep.rhai --help
+  lorhai run scripts/rank_sweep.rhai --set ranks=2,4,8 --set steps=50
+
+A run or sweep that has ended is not trained again; one that Ctrl-C stopped goes on with its next trial."
+    )]
     Run(Run),
     /// Talk line by line: functions, values and training at a prompt, or through a pipe.
+    #[command(after_help = "\
+Examples:
+  lorhai repl
+  lorhai repl my.rhai --set steps=50      its variables and functions stay
+  echo 'load_model(\"scripts/tiny\")' | lorhai repl
+
+`:help` at the prompt lists the commands; docs/repl.md tells the rest.")]
     Repl(Repl),
     /// Tell what is wrong with a script, without running it.
     ///
     /// Finds errors of the grammar, unknown variables and functions, wrong numbers of arguments,
     /// options that a function does not have, and settings of args(#{ … }) that nothing uses. What
     /// depends on values (files, columns, types) only a run can tell. Fails if anything is wrong.
+    #[command(after_help = "Example:\n  lorhai check scripts/rank_sweep.rhai")]
     Check {
         /// The script.
         file: PathBuf,
     },
+    /// Print what a function does, its options with their defaults, and an example.
+    ///
+    /// Without NAME, a line for every function.
+    #[command(after_help = "\
+Examples:
+  lorhai doc train
+  lorhai doc model.forward          of several that are called so, that of a model
+  lorhai doc Tensor                 what can stand behind the dot of a tensor
+  lorhai doc | grep -i perplexity")]
+    Doc {
+        /// A function, method, property or type.
+        name: Option<String>,
+    },
     /// List past runs and sweeps: status, best metric, when.
+    #[command(after_help = "Example:\n  lorhai runs runs/july")]
     Runs {
         /// Where to look, with the folders in it.
         #[arg(default_value = "runs")]
         folder: PathBuf,
     },
     /// Show one run: its settings, results and files; of a sweep its table.
+    #[command(after_help = "Examples:\n  lorhai show runs/rank-sweep\n  lorhai show runs/rank-sweep/rank-4_seed-0")]
     Show {
         /// The `out` of a run or sweep, or the folder of a trial.
         run: PathBuf,
     },
     /// Show in what two runs or trials differ: settings and results, side by side.
+    #[command(after_help = "Example:\n  lorhai compare runs/a runs/b --chart both.svg")]
     Compare {
         /// The folder of a run or trial.
         first: PathBuf,
@@ -84,26 +118,71 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         chart: Option<PathBuf>,
     },
+    /// Repeat a run from its record, and tell whether its losses come out the same.
+    ///
+    /// Tells first what has changed since: program, script, model, tokenizer, data. Then runs the
+    /// script as it was, with the same settings, in a folder of its own, and compares the losses
+    /// step by step. Nothing of the first run is touched. Fails if a loss differs by more than
+    /// rounding (1e-6 relative).
+    #[command(after_help = "\
+Examples:
+  lorhai replay runs/rank-sweep                   all trials of a sweep
+  lorhai replay runs/rank-sweep/rank-4_seed-0     the whole script again, but this trial compared
+  lorhai replay runs/a --out again                keeps what the replay wrote, as again/runs/a")]
+    Replay {
+        /// The `out` of a run or sweep, or the folder of a trial.
+        run: PathBuf,
+        /// Keep what the script writes in this folder, which must be new or empty.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Show neither progress nor what the script prints.
+        #[arg(long, short)]
+        quiet: bool,
+    },
     /// Make charts and report of a sweep again from its folder, without training.
+    #[command(after_help = "Example:\n  lorhai report runs/rank-sweep")]
     Report {
         /// The `out` of the sweep.
         out: PathBuf,
     },
     /// Print what a shell needs to complete `lorhai`'s commands and options.
-    ///
-    /// For bash: lorhai completions bash > ~/.local/share/bash-completion/completions/lorhai
+    #[command(after_help = "\
+Examples:
+  lorhai completions bash > ~/.local/share/bash-completion/completions/lorhai
+  lorhai completions fish > ~/.config/fish/completions/lorhai.fish
+  lorhai completions zsh > ~/.zfunc/_lorhai        with fpath+=~/.zfunc before compinit")]
     Completions { shell: clap_complete::Shell },
     /// Show versions, devices, the dtype chosen for this CPU and why, folders, and what is wrong.
+    ///
+    /// Fails if something needs your attention, such as a GPU that cannot be used.
+    #[command(after_help = "Example:\n  lorhai doctor")]
     Doctor,
-    /// Write the function reference from the functions themselves.
-    Docs {
-        /// Fail if the file is not up to date, and write nothing.
-        #[arg(long)]
-        check: bool,
-        /// Where the reference is.
-        #[arg(long, value_name = "FILE", default_value = "docs/reference.md")]
-        out: PathBuf,
-    },
+    /// Write the function reference, and definitions for editors, from the functions themselves.
+    ///
+    /// Without a FILE, both files of this repository: docs/reference.md and docs/lorhai.d.rhai.
+    #[command(after_help = "\
+Examples:
+  lorhai docs                               after a change of the comments in src/script/api/
+  lorhai docs --check                       are both files up to date?
+  lorhai docs --definitions lorhai.d.rhai   beside your scripts, for the Rhai language server
+  lorhai docs --json functions.json         for any other editor")]
+    Docs(Docs),
+}
+
+#[derive(clap::Args)]
+struct Docs {
+    /// Fail if a file is not up to date, and write nothing.
+    #[arg(long)]
+    check: bool,
+    /// The reference, as Markdown.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// All functions as declarations with their documentation, as the Rhai language server reads them.
+    #[arg(long, value_name = "FILE")]
+    definitions: Option<PathBuf>,
+    /// All functions with signatures, descriptions, options and examples, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -136,7 +215,7 @@ struct Run {
 struct Repl {
     /// A script to run first; its variables and functions stay.
     file: Option<PathBuf>,
-    /// Give a setting of the script a value.
+    /// Give a setting a value, for scripts and inputs that call args(#{ … }).
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
     /// Show no progress.
@@ -169,13 +248,15 @@ pub fn main() -> i32 {
         Command::Run(run) => run.dispatch(),
         Command::Repl(repl) => repl.dispatch(),
         Command::Check { file } => check(&file),
+        Command::Doc { name } => told(doc(name.as_deref())),
+        Command::Replay { run, out, quiet } => replay(&run, out.as_deref(), quiet),
         Command::Runs { folder } => told(runs::list(&folder)),
         Command::Show { run } => told(runs::show(&run)),
         Command::Compare { first, second, chart } => told(runs::compare(&first, &second, chart.as_deref())),
         Command::Report { out } => told(runs::report(&out)),
         Command::Completions { shell } => completions(shell),
         Command::Doctor => doctor(),
-        Command::Docs { check, out } => reported(write_docs(check, &out).map_err(Failure::from)),
+        Command::Docs(docs) => reported(docs.write().map_err(Failure::from)),
     }
 }
 
@@ -346,14 +427,49 @@ fn doctor() -> i32 {
     }
 }
 
-fn write_docs(check: bool, out: &Path) -> Result<()> {
-    let reference = docs::reference();
-    if !check {
-        return files::write_whole(out, reference.as_bytes());
+/// The page of a function, or the list of all.
+fn doc(name: Option<&str>) -> Result<String> {
+    match name {
+        Some(name) => pages::about(&Session::new().catalog(), name),
+        None => Ok(pages::overview()),
     }
-    if files::read_text(out)? == reference {
-        return Ok(());
+}
+
+/// Fails if a loss did not come out the same.
+fn replay(run: &Path, out: Option<&Path>, quiet: bool) -> i32 {
+    listen_for_stop();
+    match crate::replay::replay(run, out, quiet, &mut |text| print!("{text}")) {
+        Ok(true) => 0,
+        Ok(false) => FAILED,
+        Err(failure) => reported(Err(failure)),
     }
-    let message = format!("`{}` is not up to date", out.display());
-    Err(Error::new(crate::Kind::File, message).with_hint("run `lorhai docs` and commit the file"))
+}
+
+impl Docs {
+    fn write(&self) -> Result<()> {
+        let is_plain = self.out.is_none() && self.definitions.is_none() && self.json.is_none();
+        let or_ours = |given: &Option<PathBuf>, ours: &str| given.clone().or_else(|| is_plain.then(|| ours.into()));
+        if let Some(path) = or_ours(&self.out, "docs/reference.md") {
+            self.settle(&path, &docs::reference())?;
+        }
+        if let Some(path) = or_ours(&self.definitions, "docs/lorhai.d.rhai") {
+            self.settle(&path, &definitions::definitions())?;
+        }
+        match &self.json {
+            Some(path) => self.settle(path, &format!("{:#}\n", definitions::json())),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the file, or compares it with what would be written.
+    fn settle(&self, path: &Path, text: &str) -> Result<()> {
+        if !self.check {
+            return files::write_whole(path, text.as_bytes());
+        }
+        if files::read_text(path)? == text {
+            return Ok(());
+        }
+        let message = format!("`{}` is not up to date", path.display());
+        Err(Error::new(crate::Kind::File, message).with_hint("run `lorhai docs` and commit the file"))
+    }
 }

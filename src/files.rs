@@ -1,8 +1,9 @@
 //! Files written whole or not at all: temporary name beside the target, sync, rename.
 
 use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -195,6 +196,21 @@ pub fn json_problem(error: &serde_json::Error) -> String {
         "trailing comma" => "a comma too much".to_string(),
         "recursion limit exceeded" => "too many lists or objects inside one another".to_string(),
         _ => what.replace("EOF while parsing a", "the text ends inside a"),
+    }
+}
+
+/// SHA-256 of a file's content, in hexadecimal.
+pub fn sha256(path: &Path) -> Result<String> {
+    let failed = |error: std::io::Error| Error::file("read", path, &error);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        crate::interrupt::check()?;
+        match file.read(&mut piece).map_err(failed)? {
+            0 => return Ok(format!("{:x}", hash.finalize())),
+            read => hash.update(&piece[..read]),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub mod train;
 pub mod cli;
 pub mod doctor;
 pub mod repl;
+pub mod replay;
 pub mod runs;
 pub mod script;
 

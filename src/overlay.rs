@@ -1,5 +1,5 @@
-//! A stand-in for the disk: what would be written goes into a folder that vanishes, and is found there again by
-//! the name that it was written under.
+//! A stand-in for the disk: what would be written goes into a folder of its own, and is found there again by the
+//! name that it was written under. In a rehearsal that folder vanishes, of a replay it may be kept.
 //!
 //! Leaves to others: who writes what. Nothing outside of that folder is made, changed or removed.
 
@@ -9,11 +9,14 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use tempfile::TempDir;
 
+/// Holds what is not written below the working folder.
+const OUTSIDE: &str = "outside";
+
 #[derive(Debug)]
 pub struct Overlay {
     /// Removed with everything in it when this is dropped.
-    _folder: TempDir,
-    /// The same folder, without links in its path.
+    vanishing: Option<TempDir>,
+    /// The folder, without links in its path.
     root: PathBuf,
     /// Where relative paths begin.
     here: PathBuf,
@@ -38,7 +41,15 @@ impl Overlay {
         let folder = tempfile::Builder::new().prefix("lorhai-rehearsal-").tempdir().map_err(failed)?;
         let root = folder.path().canonicalize().map_err(failed)?;
         let here = std::env::current_dir().map_err(failed)?;
-        Ok(Overlay { _folder: folder, root, here, written: Vec::new(), left_out: Vec::new() })
+        Ok(Overlay { vanishing: Some(folder), root, here, written: Vec::new(), left_out: Vec::new() })
+    }
+
+    /// In the folder `root`, which stays. What could not be written by its true name is no error.
+    pub fn within(root: &Path) -> Result<Self> {
+        files::create_folder(root)?;
+        let root = root.canonicalize().map_err(|error| Error::file("find", root, &error))?;
+        let here = std::env::current_dir().map_err(|error| Error::file("find", ".".as_ref(), &error))?;
+        Ok(Overlay { vanishing: None, root, here, written: Vec::new(), left_out: Vec::new() })
     }
 
     /// Where to write the file `path`.
@@ -46,7 +57,9 @@ impl Overlay {
     /// # Errors
     /// Where the file could not be written.
     pub fn file(&mut self, path: &Path) -> Result<PathBuf> {
-        files::could_write(path)?;
+        if self.vanishing.is_some() {
+            files::could_write(path)?;
+        }
         Ok(self.note(path))
     }
 
@@ -55,7 +68,9 @@ impl Overlay {
     /// # Errors
     /// Where the folder could not be made or written to.
     pub fn folder(&mut self, path: &Path) -> Result<PathBuf> {
-        files::could_fill(path)?;
+        if self.vanishing.is_some() {
+            files::could_fill(path)?;
+        }
         Ok(self.note(path))
     }
 
@@ -83,8 +98,12 @@ impl Overlay {
     /// A text with the true names in the place of those here.
     pub fn in_true_words(&self, text: &str) -> String {
         let root = self.root.display().to_string();
-        let beside = format!("{root}{}/", self.here.display());
-        text.replace(&beside, "").replace(&root, "")
+        text.replace(&format!("{root}/{OUTSIDE}/"), "/").replace(&format!("{root}/"), "")
+    }
+
+    /// Where `path` is written.
+    pub fn place_of(&self, path: &Path) -> PathBuf {
+        self.place(&self.absolute(path))
     }
 
     /// What was written; what lies in a folder is counted with it.
@@ -132,24 +151,35 @@ impl Overlay {
         place
     }
 
-    /// Without `.` and `..`, links left as they are.
     fn absolute(&self, path: &Path) -> PathBuf {
-        let mut absolute = PathBuf::new();
-        for part in self.here.join(path).components() {
-            match part {
-                Component::CurDir => {}
-                Component::ParentDir => {
-                    absolute.pop();
-                }
-                part => absolute.push(part),
-            }
-        }
-        absolute
+        plain(&self.here.join(path))
     }
 
+    /// As it lies from the working folder on; what lies elsewhere below [`OUTSIDE`].
     fn place(&self, absolute: &Path) -> PathBuf {
-        self.root.join(absolute.strip_prefix("/").unwrap_or(absolute))
+        if absolute.starts_with(&self.root) {
+            return absolute.to_owned();
+        }
+        match absolute.strip_prefix(&self.here) {
+            Ok(inside) => self.root.join(inside),
+            Err(_) => self.root.join(OUTSIDE).join(absolute.strip_prefix("/").unwrap_or(absolute)),
+        }
     }
+}
+
+/// Without `.` and `..`, links left as they are.
+pub fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// The number and the bytes of all files in `path`, or of that file.

@@ -2,6 +2,7 @@
 //!
 //! What a run's folder holds is read by `sweep::past`.
 
+use crate::data::preview;
 use crate::data::python::strftime;
 use crate::error::Result;
 use crate::plot::{publish, run::run_chart, Scale};
@@ -119,12 +120,27 @@ fn aligned(lines: impl IntoIterator<Item = Vec<String>>) -> String {
     let lines: Vec<Vec<String>> = lines.into_iter().collect();
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| preview::width(cell)).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let row = |line: &Vec<String>| {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let padded = |(cell, width): (&String, &usize)| {
+            format!("{cell}{}", " ".repeat(width.saturating_sub(preview::width(cell))))
+        };
+        let cells: Vec<String> = line.iter().zip(&widths).map(padded).collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     lines.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn columns_stand_under_one_another_behind_wide_letters() {
+        let line = |cells: [&str; 2]| cells.map(str::to_string).to_vec();
+        assert_eq!(
+            super::aligned([line(["runs/한국", "1"]), line(["runs/long-name", "2"])]),
+            "runs/한국       1\nruns/long-name  2\n"
+        );
+    }
 }

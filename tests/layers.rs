@@ -17,7 +17,7 @@ const ROOT: [&str; 4] = ["Error", "Kind", "Result", "bail"];
 /// Imports the flow and the foundations.
 const BINDING: &str = "script";
 /// Import what they like; imported by one another only.
-const EDGE: [&str; 6] = ["cli", "doctor", "lib", "main", "repl", "runs"];
+const EDGE: [&str; 7] = ["cli", "doctor", "lib", "main", "repl", "replay", "runs"];
 /// Crates that one folder or file alone may name.
 const CRATES: [(&str, &str); 5] =
     [("rhai", "script"), ("plotters", "plot"), ("rustyline", "repl"), ("clap", "cli"), ("clap_complete", "cli")];

@@ -127,6 +127,25 @@ fn commands_answer() {
     }
 }
 
+#[test]
+fn the_last_value_is_it_unless_that_name_is_taken() {
+    let told = piped(&[], "1 + 1\nit * 10;\nit + 1\nlet x = 3;\nit\n:type \"a\"\nit\n");
+    assert_eq!((told.code, told.output.as_str(), told.errors.as_str()), (Some(0), "2\n21\n21\nstring\n21\n", ""));
+    let told = piped(&[], "7\nlet it = it + 1;\n\"other\"\nit\n");
+    assert_eq!((told.code, told.output.as_str()), (Some(0), "7\n\"other\"\n8\n"), "{}", told.errors);
+    let told = piped(&[], "it\n");
+    assert!(told.errors.starts_with("error: unknown variable `it`\n"), "{}", told.errors);
+}
+
+#[test]
+fn settings_that_nothing_asks_for_are_told() {
+    let told = piped(&["--set", "steps=4"], "1 + 1\n");
+    let note = "note: --set steps: not used; settings are asked for by args(#{ steps: default })\n";
+    assert_eq!((told.code, told.errors.as_str()), (Some(0), note));
+    let told = piped(&["--set", "steps=4"], "args(#{ steps: 1 }).steps\n");
+    assert_eq!((told.output.as_str(), told.errors.as_str()), ("4\n", ""));
+}
+
 /// A terminal of its own with the program in it.
 struct Terminal {
     socket: String,

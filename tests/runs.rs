@@ -120,7 +120,32 @@ fn the_program_tells_what_it_is_and_helps_shells() {
         assert!(script.contains(mark) && script.contains("compare"), "{shell}\n{script}");
     }
     let help = lorhai(folder.path(), &["--help"]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<&str> =
+        commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    assert!(names.contains(&"replay") && names.len() >= 10, "{names:?}");
+    for name in names {
+        let help = lorhai(folder.path(), &[name, "--help"]);
+        assert!(help.contains("Example") && help.contains(&format!("\n  lorhai {name}")), "{help}");
+    }
     for word in ["check", "compare", "Examples:", "Exit codes:", "LORHAI_CACHE"] {
         assert!(help.contains(word), "{word}\n{help}");
     }
+}
+
+#[test]
+fn functions_are_told_to_people_and_to_editors() {
+    let folder = tempfile::tempdir().unwrap();
+    let lorhai = |arguments: &[&str]| lorhai(folder.path(), arguments);
+    assert!(lorhai(&["doc"]).contains("\n  lr_schedule     "));
+    assert!(lorhai(&["doc", "lr_schedule"]).starts_with("lr_schedule(name: string, options: map) -> Schedule\n"));
+    lorhai(&["docs", "--definitions", "l.d.rhai", "--json", "l.json"]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing but what was asked for");
+    let text = std::fs::read_to_string(folder.path().join("l.json")).unwrap();
+    assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["functions"].as_array().unwrap().len() > 100);
+    lorhai(&["docs", "--check", "--definitions", "l.d.rhai"]);
+    std::fs::write(folder.path().join("l.d.rhai"), "module static;\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
+    command.args(["docs", "--check", "--definitions", "l.d.rhai"]).current_dir(folder.path());
+    assert_eq!(command.output().unwrap().status.code(), Some(1));
 }

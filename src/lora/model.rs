@@ -143,21 +143,25 @@ impl Model {
     /// A hash that changes when the model's files do: over the configuration and, for each
     /// weights file, its size and both ends.
     pub fn fingerprint(&self) -> Result<String> {
-        let mut hash = Sha256::new();
-        let folder = self.folder.as_deref().ok_or_else(|| Error::bug("the model has no folder"))?;
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
-            .map_err(|error| Error::file("read the folder", folder, &error))?
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors" || extension == "json"))
-            .collect();
-        paths.sort();
-        for path in paths {
-            hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
-            hash_ends(&path, &mut hash).map_err(|error| Error::file("read", &path, &error))?;
-        }
-        Ok(format!("{:x}", hash.finalize()))
+        fingerprint_of(self.folder.as_deref().ok_or_else(|| Error::bug("the model has no folder"))?)
     }
+}
+
+/// As [`Model::fingerprint`], of a model that is not loaded.
+pub fn fingerprint_of(folder: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map_err(|error| Error::file("read the folder", folder, &error))?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors" || extension == "json"))
+        .collect();
+    paths.sort();
+    for path in paths {
+        hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        hash_ends(&path, &mut hash).map_err(|error| Error::file("read", &path, &error))?;
+    }
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 fn is_same_folder(one: &Path, other: &Path) -> bool {

@@ -18,6 +18,8 @@ use tch::Kind as Dtype;
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
+/// What an adapter's folder holds.
+pub const FILES: [&str; 2] = [CONFIG, WEIGHTS];
 const PREFIX: &str = "base_model.model.";
 
 /// Writes the adapter into `folder`. `base` is the name or path of the base model.

@@ -7,7 +7,7 @@ use super::syntax::{words, Kind, Word};
 use super::{documentation, history::History};
 use crate::data::preview::{cut, table, Align};
 use crate::error::{Error, Result};
-use crate::script::{Failure, Session, Value};
+use crate::script::{Failure, Session, Value, IT};
 use crate::{files, interrupt};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -80,6 +80,15 @@ impl Conversation {
         interrupt::clear();
         let outcome = self.load_file(file);
         self.conclude(outcome);
+    }
+
+    /// Settings from the command line that nothing asked for would be ignored in silence.
+    pub fn tell_unasked(&self, standing: &str) {
+        let keys = self.shared.session.borrow().settings_unasked();
+        if let Some(key) = keys.first() {
+            let all: Vec<String> = keys.iter().map(|key| format!("--set {key}")).collect();
+            eprintln!("note: {}: {standing}; settings are asked for by args(#{{ {key}: default }})", all.join(", "));
+        }
     }
 
     fn conclude(&mut self, outcome: std::result::Result<(), Failure>) {
@@ -216,7 +225,16 @@ impl Conversation {
         let inputs: String = self.kept.iter().map(|input| as_statement(input)).collect();
         files::write_whole(file, format!("// Saved from lorhai repl.\n\n{inputs}").as_bytes())?;
         println!("{} inputs saved to {}", self.kept.len(), file.display());
+        if self.uses_it() {
+            eprintln!("note: scripts know no `{IT}`: give that value a name there");
+        }
         Ok(())
+    }
+
+    /// Does an input that is kept stand on the value of the one before?
+    fn uses_it(&self) -> bool {
+        let names_it = |input: &String| words(input).iter().any(|word| word.kind == Kind::Name && word.text == IT);
+        !self.shared.session.borrow().has_own_it() && self.kept.iter().any(names_it)
     }
 
     fn list_history(&self, text: &str) {

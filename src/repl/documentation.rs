@@ -1,4 +1,5 @@
-//! `?name`: signature, text, options and example of a function, for a terminal.
+//! `?name`: which function is meant, where variables of the conversation tell its type. What its page
+//! says is `script::pages`'s.
 
 use super::around;
 use super::known::Known;
@@ -6,12 +7,12 @@ use super::show::Screen;
 use super::syntax::{words, Kind};
 use crate::error::{Error, Result};
 use crate::script::docs::Function;
+use crate::script::pages;
 use crate::suggest;
 
 /// All functions, methods and properties of this name; of `owner.name` those of the owner's type.
 pub fn of(known: &Known, name: &str, screen: &Screen) -> Result<String> {
-    let (owner, bare) = name.rsplit_once('.').map_or((None, name), |(owner, bare)| (Some(owner), bare));
-    let bare = bare.split('(').next().unwrap_or(bare);
+    let (owner, bare) = pages::parts(name);
     let kind = owner.and_then(|owner| kind_of(known, owner));
     let fits = |function: &&Function| kind.is_none() || function.receiver() == kind.as_deref();
     let all = || known.own.iter().chain(known.catalog.named(bare)).filter(|function| function.name == bare);
@@ -22,7 +23,7 @@ pub fn of(known: &Known, name: &str, screen: &Screen) -> Result<String> {
     if found.is_empty() {
         return Err(unknown(known, bare));
     }
-    Ok(found.iter().map(|function| page(function, screen)).collect::<Vec<_>>().join("\n"))
+    Ok(pages::pages(&found, screen.colours))
 }
 
 fn kind_of(known: &Known, owner: &str) -> Option<String> {
@@ -38,23 +39,6 @@ fn unknown(known: &Known, name: &str) -> Error {
         Some(near) => error.with_hint(format!("did you mean `{near}`?")),
         None => error.with_hint("write ? and the beginning of a name, then press Tab"),
     }
-}
-
-/// Code blocks are indented instead of fenced.
-fn page(function: &Function, screen: &Screen) -> String {
-    let signature = function.signature();
-    let mut text = if screen.colours { format!("\x1b[1m{signature}\x1b[0m\n") } else { format!("{signature}\n") };
-    let mut in_code = false;
-    for line in function.doc.trim().lines() {
-        match line.starts_with("```") {
-            true => in_code = !in_code,
-            false if line.is_empty() => text.push('\n'),
-            // Headings of the language's own documentation.
-            false if line.starts_with('#') => text.push_str(&format!("  {}:\n", line.trim_start_matches(['#', ' ']))),
-            false => text.push_str(&format!("{}{line}\n", if in_code { "      " } else { "  " })),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -43,8 +43,12 @@ pub fn run(session: Session, file: Option<&Path>) -> i32 {
     if let Some(file) = file {
         conversation.load(file);
     }
-    match at_terminal {
-        true => terminal::talk(&mut conversation),
-        false => pipe::read(&mut conversation, std::io::stdin().lock()),
+    // At a terminal before the first input, which may still ask; elsewhere nobody reads along.
+    if at_terminal {
+        conversation.tell_unasked("not used yet");
+        return terminal::talk(&mut conversation);
     }
+    let code = pipe::read(&mut conversation, std::io::stdin().lock());
+    conversation.tell_unasked("not used");
+    code
 }

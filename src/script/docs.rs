@@ -68,6 +68,14 @@ impl Function {
         }
     }
 
+    /// What stands before the brackets: `train`, `model.forward`, `output.loss`.
+    pub fn path(&self) -> String {
+        match self.receiver() {
+            Some(receiver) => format!("{}.{}", explain::lowered(receiver), self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// The type it is a method or property of.
     pub fn receiver(&self) -> Option<&str> {
         match self.form {

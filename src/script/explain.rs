@@ -186,7 +186,7 @@ pub fn unknown_name(name: &str, written: &str, catalog: &Catalog, around: &Surro
     let known = catalog.names().chain(own.iter().map(String::as_str));
     match suggest::nearest(name, known) {
         Some(near) => error.with_hint(format!("did you mean `{near}`?")),
-        None => error.with_hint("all functions are listed in docs/reference.md"),
+        None => error.with_hint("`lorhai doc` lists all functions"),
     }
 }
 

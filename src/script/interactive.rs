@@ -14,6 +14,9 @@ use crate::files;
 use rhai::{Dynamic, Expr, ModuleResolver, ParseErrorType, Position, Stmt, AST};
 use std::path::{Path, PathBuf};
 
+/// The variable that holds the value of the last input.
+pub const IT: &str = "it";
+
 /// A variable, or a part of one, with what can stand behind its dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
@@ -28,29 +31,54 @@ pub struct Variable {
 }
 
 impl Session {
-    /// Runs input number `number` of a conversation and gives the value of its last expression.
+    /// Runs input number `number` of a conversation and gives the value of its last expression,
+    /// which later inputs know as [`IT`].
     pub fn run_input(&mut self, number: usize, text: &str) -> Result<Value, Failure> {
-        self.run_chunk(&format!("input {number}"), text, PathBuf::from("."))
+        let value = self.run_chunk(&format!("input {number}"), text, PathBuf::from("."))?;
+        Ok(self.kept_as_it(value))
     }
 
     /// Runs a file as if its text was typed: its variables and functions stay.
     pub fn load_file(&mut self, path: &Path) -> Result<Value, Failure> {
         let text = files::read_text(path).map_err(Failure::from)?;
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        self.run_chunk(&path.display().to_string(), text.trim_start_matches('\u{feff}'), folder)
+        let value = self.run_chunk(&path.display().to_string(), text.trim_start_matches('\u{feff}'), folder)?;
+        Ok(self.kept_as_it(value))
     }
 
-    fn run_chunk(&mut self, name: &str, text: &str, folder: PathBuf) -> Result<Value, Failure> {
+    /// Nothing is no value to go on with, and a variable of the user's own stays theirs.
+    fn kept_as_it(&mut self, value: Dynamic) -> Value {
+        let value = value.flatten();
+        let shown = Reader::new(&self.engine).read(&value);
+        if !self.it_is_taken && !value.is_unit() {
+            self.scope.set_or_push(IT, value);
+        }
+        shown
+    }
+
+    /// Did an input make a variable by the name [`IT`]?
+    pub fn has_own_it(&self) -> bool {
+        self.it_is_taken
+    }
+
+    /// The keys of settings that were given and that no `args(#{…})` has asked for.
+    pub fn settings_unasked(&self) -> Vec<String> {
+        let given = self.state.given().into_iter().filter(|_| !self.state.asked());
+        given.map(|(key, _)| key).collect()
+    }
+
+    fn run_chunk(&mut self, name: &str, text: &str, folder: PathBuf) -> Result<Dynamic, Failure> {
         let first = self.state.add_chunk(name, text, &folder);
         let placed = format!("{}{text}", "\n".repeat(first - 1));
         let compiled = self.engine.compile_with_scope(&self.scope, placed);
         let mut ast = compiled.map_err(|error| self.failure(&error.into()))?;
         ast.set_source(name);
+        self.it_is_taken |= declares_it(&ast);
         let whole = self.functions.merge(&ast);
         self.functions = whole.clone_functions_only();
         let outcome = self.eval(&whole)?;
         self.keep_imports(&ast, name);
-        Ok(Reader::new(&self.engine).read(&outcome.flatten()))
+        Ok(outcome)
     }
 
     /// Imports do not live in the scope: for later lines they become modules of the engine.
@@ -93,10 +121,8 @@ impl Session {
 
     /// The type of what an expression gives; the expression is run.
     pub fn type_of(&mut self, number: usize, text: &str) -> Result<String, Failure> {
-        match self.run_input(number, &format!("type_of({text})"))? {
-            Value::Text(name) => Ok(type_name(&name)),
-            _ => Ok("()".to_string()),
-        }
+        let name = self.run_chunk(&format!("input {number}"), &format!("type_of({text})"), PathBuf::from("."))?;
+        Ok(type_name(&name.into_string().unwrap_or_default()))
     }
 
     /// The functions that the lines themselves define, with their comments.
@@ -131,6 +157,11 @@ impl Session {
     pub fn forget_modules(&mut self) {
         self.modules.forget();
     }
+}
+
+/// Does the input make a variable of its own by the name [`IT`]?
+fn declares_it(ast: &AST) -> bool {
+    ast.statements().iter().any(|statement| matches!(statement, Stmt::Var(declared, ..) if declared.0.name == IT))
 }
 
 /// Is the place at the end of the text, or behind it?

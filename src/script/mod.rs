@@ -24,6 +24,7 @@
 //! | `state` | what a native function can learn of the running script |
 //! | `args`, `help` | `args(#{…})`: `--set` values typed by defaults; the help that lists them |
 //! | `modules` | `import` beside the script and nowhere else |
+//! | `redirect`, `origin` | outputs sent elsewhere; where a run comes from, for its record |
 //! | `guard` | a panic in a native function becomes a script error |
 //! | `convert`, `json`, `values` | errors, JSON and plain values across the border |
 //! | `options` | the one reader of option maps |
@@ -32,6 +33,7 @@
 //! | `render`, `explain`, `grammar`, `names`, `brackets` | an error as the user sees it |
 //! | `python` | what is written out of habit from Python, and what it is here |
 //! | `docs`, `option_list` | the function reference; the options that it lists |
+//! | `pages`, `definitions` | the same for a terminal, and for editors |
 //! | `interactive`, `value` | a session line by line; a value as plain Rust, to be shown |
 //! | `rehearsal` | what `run --dry-run` gathers of a script, and its summary |
 //! | `check`, `check/` | what is wrong with a script, found without running it |
@@ -43,6 +45,7 @@ mod brackets;
 mod callback;
 mod check;
 mod convert;
+pub mod definitions;
 pub mod docs;
 mod downloads;
 mod explain;
@@ -56,7 +59,10 @@ mod modules;
 mod names;
 mod option_list;
 mod options;
+mod origin;
+pub mod pages;
 mod python;
+mod redirect;
 mod rehearsal;
 mod render;
 mod session;
@@ -72,7 +78,7 @@ pub use rhai;
 pub use callback::Callback;
 pub use convert::RhaiResultOf;
 pub use handles::{register_iterator, Handle};
-pub use interactive::Variable;
+pub use interactive::{Variable, IT};
 pub use json::{to_dynamic, to_json, to_json_ordered};
 pub use option_list::ListedOption;
 pub use options::Options;

@@ -34,15 +34,23 @@ pub fn of(catalog: &Catalog, name: &str, path: &[String]) -> Vec<ListedOption> {
 const DEEPEST: usize = 4;
 
 fn listed(catalog: &Catalog, name: &str, depth: usize) -> Vec<ListedOption> {
+    let functions: Vec<&Function> = catalog.named(name).collect();
+    listed_by(catalog, &functions, depth)
+}
+
+/// The options that the documentation of one function lists, without those of its overloads.
+pub fn own(catalog: &Catalog, function: &Function) -> Vec<ListedOption> {
+    listed_by(catalog, &[function], 0)
+}
+
+fn listed_by(catalog: &Catalog, functions: &[&Function], depth: usize) -> Vec<ListedOption> {
     let mut found: Vec<ListedOption> = Vec::new();
-    for function in catalog.named(name) {
-        for entry in entries(function) {
-            match entry {
-                Entry::Own(option) => found.push(option),
-                Entry::AllOf(other) if depth < DEEPEST => found.extend(listed(catalog, &other, depth + 1)),
-                Entry::AllOf(_) => {}
-                Entry::But(without) => found.retain(|option| option.name != without),
-            }
+    for entry in functions.iter().flat_map(|function| entries(function)) {
+        match entry {
+            Entry::Own(option) => found.push(option),
+            Entry::AllOf(other) if depth < DEEPEST => found.extend(listed(catalog, &other, depth + 1)),
+            Entry::AllOf(_) => {}
+            Entry::But(without) => found.retain(|option| option.name != without),
         }
     }
     let mut seen = std::collections::HashSet::new();

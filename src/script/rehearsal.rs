@@ -1,18 +1,17 @@
 //! `lorhai run --dry-run`: what a rehearsal of a script gathers, and the summary at its end.
 //!
-//! The functions in `api/` ask the [`State`] where to write and how much to do; what a run would take is found by
-//! `train::rehearsal` and `sweep::rehearsal`.
+//! The functions in `api/` ask the [`State`] how much to do, and where to write (`redirect`); what a run would take is
+//! found by `train::rehearsal` and `sweep::rehearsal`.
 
 use super::state::State;
 use crate::data::preview::{table, Align};
-use crate::error::Result;
 use crate::lora::adapter::thousands;
 use crate::overlay::{Overlay, Written};
 use crate::sweep::rehearsal::Rehearsed;
 use crate::train::memory::amount;
 use crate::train::memory::process::free;
 use crate::train::rehearsal::{duration, Planned};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::Device;
 
 /// Items of an evaluation, prompts of a generation, rows of a script's own batches.
@@ -23,9 +22,8 @@ pub const TOKENIZED: usize = 4096;
 const WRITTEN: u64 = 256 << 20;
 
 /// What was found until now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rehearsal {
-    overlay: Overlay,
     plans: Vec<Line>,
     notes: Vec<String>,
     failed: usize,
@@ -48,17 +46,13 @@ struct Line {
 }
 
 impl Rehearsal {
-    pub fn new() -> Result<Self> {
-        Ok(Rehearsal { overlay: Overlay::new()?, plans: Vec::new(), notes: Vec::new(), failed: 0 })
-    }
-
     /// How many trials would fail.
     pub fn failed(&self) -> usize {
         self.failed
     }
 
     /// All that was found, for a person.
-    pub fn summary(&self, script: &str) -> String {
+    pub fn summary(&self, script: &str, overlay: &Overlay) -> String {
         let mut text = format!("\nrehearsal of {script}: nothing was trained or written\n");
         text.push_str("the numbers that the script printed come from tiny pieces of its work and mean nothing\n");
         if !self.plans.is_empty() {
@@ -75,14 +69,14 @@ impl Rehearsal {
         for note in &self.notes {
             text.push_str(&format!("{note}\n"));
         }
-        if let Some((path, bytes)) = self.overlay.missing_space() {
+        if let Some((path, bytes)) = overlay.missing_space() {
             text.push_str(&format!(
                 "the disk of {} lacks {} for what a run would write\n",
                 path.display(),
                 amount(bytes)
             ));
         }
-        let written = self.overlay.written();
+        let written = overlay.written();
         if !written.is_empty() {
             text.push_str("\na run would write, with longer logs than are counted here\n");
             written.iter().for_each(|found| text.push_str(&format!("  {}\n", shown(found))));
@@ -129,28 +123,6 @@ impl Line {
 }
 
 impl State {
-    /// Where to write the file that the script calls `path`.
-    pub fn file_to_write(&self, path: &str) -> Result<PathBuf> {
-        let path = Path::new(path);
-        self.in_rehearsal(|own| own.overlay.file(path)).unwrap_or_else(|| Ok(path.to_owned()))
-    }
-
-    /// Where to write the files of the folder that the script calls `path`.
-    pub fn folder_to_write(&self, path: &Path) -> Result<PathBuf> {
-        self.in_rehearsal(|own| own.overlay.folder(path)).unwrap_or_else(|| Ok(path.to_owned()))
-    }
-
-    /// Where to read what the script calls `path`.
-    pub fn to_read(&self, path: &str) -> String {
-        let found = self.in_rehearsal(|own| own.overlay.found(Path::new(path)).display().to_string());
-        found.unwrap_or_else(|| path.to_owned())
-    }
-
-    /// A text with the names that the script knows.
-    pub fn in_true_words(&self, text: &str) -> String {
-        self.in_rehearsal(|own| own.overlay.in_true_words(text)).unwrap_or_else(|| text.to_owned())
-    }
-
     /// `count` items, or few of them in a rehearsal.
     pub fn few(&self, count: usize) -> usize {
         if self.rehearsing() {
@@ -165,7 +137,7 @@ impl State {
     pub fn leaves_out(&self, path: &str, base: &str, bytes: u64) -> bool {
         let is_large = self.rehearsing() && bytes > WRITTEN;
         if is_large {
-            self.in_rehearsal(|own| own.overlay.leave_out(Path::new(path), Path::new(base), bytes));
+            self.in_overlay(|overlay| overlay.leave_out(Path::new(path), Path::new(base), bytes));
             self.note_for_summary(format!("{path}: about {}, left out of the rehearsal", amount(bytes)));
         }
         is_large

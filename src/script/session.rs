@@ -9,6 +9,7 @@ use super::render::{self, Failure};
 use super::state::State;
 use super::{api, args, check, guard, help};
 use crate::error::Error;
+use crate::overlay::Overlay;
 use crate::{files, interrupt};
 use rhai::{Dynamic, Engine, OptimizationLevel, Scope, AST};
 use std::cell::RefCell;
@@ -28,6 +29,8 @@ pub struct Session {
     pub(super) modules: BesideTheScript,
     /// Those of earlier lines, where a session is used line by line.
     pub(super) functions: AST,
+    /// Has the user a variable that is called as the value of the last input is?
+    pub(super) it_is_taken: bool,
     printed: Rc<RefCell<String>>,
 }
 
@@ -44,7 +47,15 @@ impl Session {
         let modules = BesideTheScript::new(state.clone());
         configure(&mut engine, &state, &modules);
         api::register(&mut engine);
-        Session { engine, scope: Scope::new(), state, modules, functions: AST::empty(), printed: Rc::default() }
+        Session {
+            engine,
+            scope: Scope::new(),
+            state,
+            modules,
+            functions: AST::empty(),
+            it_is_taken: false,
+            printed: Rc::default(),
+        }
     }
 
     /// The engine, to register functions of your own. A panic in one ends the script with an
@@ -71,7 +82,8 @@ impl Session {
     /// # Errors
     /// Where no temporary folder can be made.
     pub fn begin_rehearsal(&mut self) -> crate::Result<()> {
-        self.state.begin_rehearsal(Rehearsal::new()?);
+        self.state.redirect(Overlay::new()?);
+        self.state.begin_rehearsal(Rehearsal::default());
         if !self.state.prints_elsewhere() {
             self.print_with(|text| println!("{text}"));
         }
@@ -81,7 +93,7 @@ impl Session {
     /// What the rehearsal found, and how many trials would fail; `None` where there was none.
     pub fn rehearsed(&self) -> Option<(String, usize)> {
         let script = self.state.script();
-        self.state.in_rehearsal(|own| (own.summary(&script), own.failed()))
+        self.state.after_rehearsal(|own, overlay| (own.summary(&script, overlay), own.failed()))
     }
 
     /// Collects what scripts print, for [`printed`](Session::printed).
@@ -107,6 +119,15 @@ impl Session {
     /// Keeps progress off the terminal; what the script prints still shows.
     pub fn set_quiet(&mut self, quiet: bool) {
         self.state.set_quiet(quiet);
+    }
+
+    /// Lets scripts write everything below the folder `into`, and read it from there.
+    ///
+    /// # Errors
+    /// Where that folder cannot be made.
+    pub fn redirect_outputs(&mut self, into: &Path) -> crate::Result<()> {
+        self.state.redirect(Overlay::within(into)?);
+        Ok(())
     }
 
     /// Runs a file and gives the value of its last expression.

@@ -3,11 +3,13 @@
 
 use super::convert::RhaiResultOf;
 use super::json;
+use super::redirect::Redirect;
 use super::rehearsal::Rehearsal;
 use crate::error::{Error, Result};
+use crate::overlay::Overlay;
 use crate::tell;
 use rhai::{Map, NativeCallContext};
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -25,11 +27,14 @@ struct Inner {
     chunks: Vec<Chunk>,
     given: Vec<(String, String)>,
     settings: Option<Map>,
+    /// Was `args` called at all, in whichever input?
+    asked: bool,
     /// The defaults that the script gave to `args`, and the line it did so in.
     declared: Option<(Map, usize)>,
     describing: bool,
     quiet: bool,
     prints_elsewhere: bool,
+    redirect: Redirect,
     rehearsal: Option<Rehearsal>,
 }
 
@@ -103,6 +108,12 @@ impl State {
         self.0.borrow_mut().rehearsal = Some(rehearsal);
     }
 
+    /// Looks at what the rehearsal found and wrote, if this was one.
+    pub(super) fn after_rehearsal<T>(&self, look: impl FnOnce(&Rehearsal, &Overlay) -> T) -> Option<T> {
+        let inner = self.0.borrow();
+        inner.rehearsal.as_ref().zip(inner.redirect.overlay.as_ref()).map(|(own, overlay)| look(own, overlay))
+    }
+
     /// Does something with the rehearsal, if this is one.
     pub(super) fn in_rehearsal<T>(&self, work: impl FnOnce(&mut Rehearsal) -> T) -> Option<T> {
         self.0.borrow_mut().rehearsal.as_mut().map(work)
@@ -140,6 +151,15 @@ impl State {
         }
     }
 
+    /// Is this session used line by line?
+    pub(super) fn in_conversation(&self) -> bool {
+        !self.0.borrow().chunks.is_empty()
+    }
+
+    pub(super) fn redirect_mut(&self) -> RefMut<'_, Redirect> {
+        RefMut::map(self.0.borrow_mut(), |inner| &mut inner.redirect)
+    }
+
     pub(super) fn set_quiet(&self, quiet: bool) {
         self.0.borrow_mut().quiet = quiet;
     }
@@ -166,6 +186,13 @@ impl State {
     pub(super) fn line(&self, file: &str, line: usize) -> Option<String> {
         let inner = self.0.borrow();
         inner.sources.get(file)?.lines().nth(line.checked_sub(1)?).map(str::to_string)
+    }
+
+    /// What the script imported: files and texts.
+    pub(super) fn modules(&self) -> Vec<(String, String)> {
+        let inner = self.0.borrow();
+        let others = inner.sources.iter().filter(|(name, _)| **name != inner.script);
+        others.map(|(name, text)| (name.clone(), text.clone())).collect()
     }
 
     /// The texts of the script and of what it imported.
@@ -212,6 +239,13 @@ impl State {
     }
 
     pub(super) fn resolve(&self, settings: &Map) {
-        self.0.borrow_mut().settings = Some(settings.clone());
+        let mut inner = self.0.borrow_mut();
+        inner.settings = Some(settings.clone());
+        inner.asked = true;
+    }
+
+    /// Did a script ask for its settings?
+    pub(super) fn asked(&self) -> bool {
+        self.0.borrow().asked
     }
 }

@@ -10,6 +10,7 @@ use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::train::folder::METRICS;
+use crate::train::origin::Origin;
 use serde_json::{json, Map, Value};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -99,8 +100,9 @@ impl SweepFolder {
         })
     }
 
-    /// Gives the trial a folder that holds nothing but its `config.json`.
-    pub fn prepare(&self, trial: &Trial) -> Result<()> {
+    /// Gives the trial a folder that holds nothing but what it was begun with: its `config.json` and,
+    /// where one is known, its origin.
+    pub fn prepare(&self, trial: &Trial, origin: Option<&Origin>) -> Result<()> {
         let aside = self.path.join(format!("{CLEARING}{}", trial.name));
         match fs::rename(&trial.dir, &aside) {
             Ok(()) => remove(&aside)?,
@@ -108,7 +110,8 @@ impl SweepFolder {
             Err(error) => return Err(Error::file("move aside the old folder", &trial.dir, &error)),
         }
         files::create_folder(&trial.dir)?;
-        record::write_config(trial)
+        record::write_config(trial)?;
+        origin.map_or(Ok(()), |origin| origin.write(&trial.dir))
     }
 
     /// Records the verdict, after everything else in the trial's folder is on disk.

@@ -172,7 +172,7 @@ impl<'a> Sweep<'a> {
     fn run_group(&mut self, group: &[&'a Trial], run_group: &mut RunGroup) -> Result<()> {
         interrupt::check()?;
         for trial in group {
-            self.folder.prepare(trial)?;
+            self.folder.prepare(trial, self.plan.origin.as_ref())?;
             self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
         }
         let results = run_group(group);

@@ -5,6 +5,7 @@ use super::changes;
 use super::grid::{Grid, Point};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
+use crate::train::origin::Origin;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ pub struct Plan {
     /// whose identity differs is refused, not overwritten. Keep out what may well change
     /// from run to run: that belongs in the settings.
     pub identity: Value,
+    /// Where the sweep comes from, kept in the folder of each trial that is run.
+    pub origin: Option<Origin>,
 }
 
 impl Plan {
@@ -70,7 +73,7 @@ impl Plan {
             trials.push(Trial { index, dir: out.join(&name), name, point, settings });
         }
         check_names(&trials)?;
-        Ok(Plan { out, grid, trials, identity })
+        Ok(Plan { out, grid, trials, identity, origin: None })
     }
 }
 

@@ -10,6 +10,7 @@ pub mod folder;
 pub mod memory;
 pub mod metrics;
 pub mod observer;
+pub mod origin;
 pub mod overfitting;
 pub mod progress;
 pub mod recorder;
@@ -18,6 +19,7 @@ pub mod sampler;
 pub mod schedule;
 pub mod step;
 pub mod tensorboard;
+pub mod trace;
 pub mod trainer;
 pub mod update;
 

@@ -58,8 +58,16 @@ fn past_runs(work: &Path) {
     let sweep = r#"{"format": "lorhai sweep 1", "identity": {}, "grid": {"rank": [2, 4]}}"#;
     let result = r#"{"fingerprint": "a", "finished": {"trainable_params": 8, "train_loss": 1.5, "eval_loss": 2.0,
         "tokens": 100, "seconds": 1.0, "metrics": {}}}"#;
+    let typed = r#"{"format": "lorhai origin 1", "script": null, "set": [], "folder": "/", "out": "runs/typed",
+        "program": {"version": "0", "libtorch": "0", "sha256": ""}, "files": {},
+        "machine": {"device": "cpu", "dtype": "f32", "threads": 1},
+        "model": {"name": "m", "folder": "m", "fingerprint": "", "tokenizer": null}}"#;
     for (path, text) in [
         ("one/run.json", r#"{"settings": {"train": {"lr": 0.5}}, "status": "finished", "metrics": {"train_loss": 1}}"#),
+        ("typed/run.json", r#"{"settings": {}, "status": "finished", "metrics": {}}"#),
+        ("typed/origin.json", typed),
+        ("unsaid/run.json", r#"{"settings": {}, "status": "finished", "metrics": {}}"#),
+        ("unsaid/origin.json", r#"{"format": "lorhai origin 1", "script": null, "set": []}"#),
         ("damaged/run.json", r#"{"settings": {"#),
         ("other/run.json", r#"{"distance": 42}"#),
         ("sweep/sweep.json", sweep),

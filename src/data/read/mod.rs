@@ -97,12 +97,15 @@ impl Dataset {
 
     /// As [`load`](Self::load), with the format or the split given.
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        let path = path.as_ref();
-        let paths = match path.is_dir() {
-            true => choose_split(path, data_files(path, options.format)?, options.split.as_deref())?,
-            false => vec![path.to_path_buf()],
-        };
-        Self::load_files(&paths, options.format)
+        Self::load_files(&Self::files(path.as_ref(), options)?, options.format)
+    }
+
+    /// The files that [`load_with`](Self::load_with) reads.
+    pub fn files(path: &Path, options: &LoadOptions) -> Result<Vec<PathBuf>> {
+        match path.is_dir() {
+            true => choose_split(path, data_files(path, options.format)?, options.split.as_deref()),
+            false => Ok(vec![path.to_path_buf()]),
+        }
     }
 
     /// Reads files of one format, one after the other.

@@ -13,7 +13,7 @@ use crate::{hub, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, Map};
 use serde_json::Value;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// Rows held out for testing, beside those to train on.
 #[derive(Clone)]
@@ -68,11 +68,13 @@ pub mod functions {
         let format = format.map(|name| Format::named(&name)).transpose()?;
         let load = LoadOptions { format, split };
         let state = State::of(&context)?;
-        let name = &*state.to_read(name);
-        if Path::new(name).exists() {
-            return Ok(Rows::load_with(name, &load)?);
-        }
-        Ok(from_hub(name, revision, files, &load, &state)?)
+        let path = PathBuf::from(state.to_read(name));
+        let paths = match path.exists() {
+            true => Rows::files(&path, &load)?,
+            false => from_hub(name, revision, files, &load, &state)?,
+        };
+        paths.iter().for_each(|path| state.note_read(path));
+        Ok(Rows::load_files(&paths, load.format)?)
     }
 
     /// A data set from an array of maps.
@@ -303,19 +305,19 @@ pub mod functions {
     }
 }
 
-/// The rows of one split of a data set of the hub; train unless another is asked for.
+/// The files of one split of a data set of the hub; train unless another is asked for.
 fn from_hub(
     name: &str,
     revision: Option<String>,
     pattern: Option<String>,
     load: &LoadOptions,
     state: &State,
-) -> Result<Rows> {
+) -> Result<Vec<PathBuf>> {
     let named = revision.map_or(name.to_owned(), |revision| format!("{name}@{revision}"));
     let found = hub::resolve_dataset(&named, pattern.as_deref(), &hub::Hub::from_env()?, &mut Downloads::new(state))?;
     let split = load.split.as_deref().unwrap_or("train");
     match found.splits.get(split) {
-        Some(paths) => Rows::load_files(paths, load.format),
+        Some(paths) => Ok(paths.clone()),
         None => Err(Error::input(format!("the data set `{name}` has no split `{split}`"))
             .with_hint(crate::suggest::hint(split, found.splits.keys().map(String::as_str)))),
     }

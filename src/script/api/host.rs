@@ -6,7 +6,7 @@ use crate::script::{args as settings, json};
 use crate::{files, Error};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
-use std::path::Path;
+use std::path::PathBuf;
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -49,7 +49,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_text(context: NativeCallContext, path: &str) -> RhaiResultOf<String> {
-        Ok(files::read_text(Path::new(&State::of(&context)?.to_read(path)))?)
+        Ok(files::read_text(&read_from(&context, path)?)?)
     }
 
     /// Writes a text file, whole or not at all; folders are made as needed.
@@ -70,7 +70,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_json(context: NativeCallContext, path: &str) -> RhaiResultOf<Dynamic> {
-        Ok(json::to_dynamic(&files::read_json(Path::new(&State::of(&context)?.to_read(path)))?))
+        Ok(json::to_dynamic(&files::read_json(&read_from(&context, path)?)?))
     }
 
     /// Writes a value as a JSON file, whole or not at all; maps are written sorted by key.
@@ -82,4 +82,11 @@ pub mod functions {
     pub fn write_json(context: NativeCallContext, path: &str, value: Dynamic) -> RhaiResultOf<()> {
         Ok(files::write_json(&State::of(&context)?.file_to_write(path)?, &json::to_json(&value)?)?)
     }
+}
+
+fn read_from(context: &NativeCallContext, path: &str) -> RhaiResultOf<PathBuf> {
+    let state = State::of(context)?;
+    let path = PathBuf::from(state.to_read(path));
+    state.note_read(&path);
+    Ok(path)
 }

@@ -52,7 +52,9 @@ pub mod functions {
     pub fn load_model_with(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Model> {
         let options = load_options("load_model", options)?;
         let state = State::of(&context)?;
-        Ok(Handle::new(lora::Model::load(&state.to_read(name), &options, &mut Downloads::new(&state))?))
+        let mut model = lora::Model::load(&state.to_read(name), &options, &mut Downloads::new(&state))?;
+        model.name = name.to_owned();
+        Ok(Handle::new(model))
     }
 
     /// A model with random weights, from the `config.json` and tokenizer in a folder: for pretraining.
@@ -73,7 +75,9 @@ pub mod functions {
             ..LoadOptions::default()
         };
         options.finish()?;
-        Ok(Handle::new(lora::Model::random(Path::new(&State::of(&context)?.to_read(folder)), seed, &load)?))
+        let mut model = lora::Model::random(Path::new(&State::of(&context)?.to_read(folder)), seed, &load)?;
+        model.name = folder.to_owned();
+        Ok(Handle::new(model))
     }
 
     /// Count parameters from a model's config.json alone: no weights are read or fetched.
@@ -378,6 +382,7 @@ pub mod functions {
         let mut model = model.write()?;
         let state = State::of(&context)?;
         let folder = hub::resolve_model(&state.to_read(folder), &Hub::from_env()?, &mut Downloads::new(&state))?.path;
+        peft::FILES.iter().for_each(|name| state.note_read(&folder.join(name)));
         let adapter = peft::load(&folder, model.decoder())?;
         Ok(model.adapted.insert(&name, adapter)?)
     }

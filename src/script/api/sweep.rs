@@ -12,6 +12,7 @@ use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
 use crate::script::json::{to_dynamic, to_json};
 use crate::script::options::Options;
+use crate::script::origin;
 use crate::script::settings::{self, LORA, TRAIN};
 use crate::script::state::State;
 use crate::sweep::lora::{Shared, Task};
@@ -80,7 +81,7 @@ pub mod functions {
         let started = Instant::now();
         let base = base.read()?;
         let settings = asked.settings(&context)?;
-        let plan = asked.plan(&base, &data, &settings)?;
+        let plan = asked.plan(&base, &data, &settings, &state)?;
         let (result, deviations) = run(&base, &data, &plan, &settings, &asked, &state)?;
         if asked.charts {
             let mut about = about(&base, &asked, &state, started.elapsed().as_secs_f64())?;
@@ -340,7 +341,7 @@ impl Asked {
             .collect()
     }
 
-    fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings) -> Result<Plan> {
+    fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings, state: &State) -> Result<Plan> {
         base.adapted.refuse_merged()?;
         let decoder = base.decoder();
         let mut shared = json!({
@@ -353,7 +354,9 @@ impl Asked {
         if let Some(quantization) = decoder.config.quantization {
             shared["quantization"] = quantization.to_json(decoder.dtype);
         }
-        Plan::new(&self.out, self.grid.clone(), json!({ "model": base.name }), |point| {
+        // A rehearsal looks at the true folder, and moves the plan by itself.
+        let out = if state.rehearsing() { self.out.clone() } else { state.folder_to_write(&self.out)? };
+        let mut plan = Plan::new(out, self.grid.clone(), json!({ "model": base.name }), |point| {
             let found = settings.iter().find(|(known, _, _)| known == point);
             let (_, spec, config) = found.ok_or_else(|| Error::bug("a point without settings"))?;
             config.check()?;
@@ -363,7 +366,11 @@ impl Asked {
                 complete.extend(shared);
             }
             Ok(complete)
-        })
+        })?;
+        if !state.rehearsing() {
+            plan.origin = Some(origin::of(state, base, &self.out)?);
+        }
+        Ok(plan)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::script::api::tokens::{Tokenized, TokenizedSplit};
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
 use crate::script::options::Options;
+use crate::script::origin;
 use crate::script::settings;
 use crate::script::state::State;
 use crate::train::folder::RunRecord;
@@ -391,8 +392,12 @@ fn run_training(
     if state.rehearsing() {
         return rehearse_training(state, &mut model, data, test, &config, out.as_deref());
     }
+    let place = out.as_deref().map(|out| state.folder_to_write(out)).transpose()?;
+    if let (Some(out), Some(place)) = (&out, &place) {
+        origin::of(state, &model, out)?.write(place)?;
+    }
     let progress = Progress::new(state.quiet());
-    Ok(outcome_map(&run(&mut model, data, test, &config, out.as_deref(), progress, &mut save_trained)?))
+    Ok(outcome_map(&run(&mut model, data, test, &config, place.as_deref(), progress, &mut save_trained)?))
 }
 
 /// Trains, with the run's own records in `out`.

@@ -1,0 +1,133 @@
+//! Two logs of losses held against each other, step by step.
+
+use super::metrics::MetricsRow;
+use std::fmt;
+
+/// What is compared: the losses. The rest follows from them, or is time.
+const LOSSES: [&str; 2] = ["loss", "eval_loss"];
+/// What rounding alone may make of a loss, relative to it.
+const TOLERANCE: f64 = 1e-6;
+
+/// How far two traces agree.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Agreement {
+    /// Every loss has the same bits.
+    Same { losses: usize },
+    /// Every loss lies within the tolerance; the largest relative deviation, and where.
+    Close { losses: usize, deviation: f64, step: u64 },
+    /// The first loss that lies outside.
+    Differs { step: u64, name: &'static str, first: f64, second: f64 },
+    /// One trace has a loss where the other has none.
+    Lacks { step: u64, name: &'static str, first: Option<f64>, second: Option<f64> },
+}
+
+impl Agreement {
+    pub fn is_equal(&self) -> bool {
+        matches!(self, Agreement::Same { .. } | Agreement::Close { .. })
+    }
+}
+
+impl fmt::Display for Agreement {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
+        match self {
+            Agreement::Same { losses: 0 } => write!(out, "no losses were logged"),
+            Agreement::Same { losses } => write!(out, "the same to the last bit ({losses} losses)"),
+            Agreement::Close { losses, deviation, step } => write!(
+                out,
+                "equal within {TOLERANCE:e} relative ({losses} losses, largest deviation {deviation:.1e} at step {step})"
+            ),
+            Agreement::Differs { step, name, first, second } => {
+                write!(out, "differs from step {step} on: {name} {first} against {second}")
+            }
+            Agreement::Lacks { step, name, first, second } => {
+                write!(out, "differs from step {step} on: {name} {} against {}", shown(first), shown(second))
+            }
+        }
+    }
+}
+
+type Loss = (u64, &'static str, f64);
+
+fn losses(rows: &[MetricsRow]) -> Vec<Loss> {
+    let of_row = |row: &MetricsRow| LOSSES.map(|name| row.get(name).map(|value| (row.step, name, value)));
+    rows.iter().flat_map(of_row).flatten().collect()
+}
+
+/// Compares the losses in their order. `cut_off` says that the first trace ends early and that more in
+/// the second is no difference.
+pub fn compare(first: &[MetricsRow], second: &[MetricsRow], cut_off: bool) -> Agreement {
+    let (first, second) = (losses(first), losses(second));
+    let mut largest = (0.0, 0);
+    for at in 0..first.len().max(if cut_off { 0 } else { second.len() }) {
+        let (step, deviation) = match (first.get(at), second.get(at)) {
+            (Some(&(step, name, one)), Some(&(other_step, other, two))) if (step, name) == (other_step, other) => {
+                match deviation(one, two) {
+                    found if found <= TOLERANCE => (step, found),
+                    _ => return Agreement::Differs { step, name, first: one, second: two },
+                }
+            }
+            (one, two) => return lacks(one, two),
+        };
+        if deviation > largest.0 {
+            largest = (deviation, step);
+        }
+    }
+    match largest {
+        (0.0, _) => Agreement::Same { losses: first.len() },
+        (deviation, step) => Agreement::Close { losses: first.len(), deviation, step },
+    }
+}
+
+/// The loss that comes first and is missing on the other side.
+fn lacks(one: Option<&Loss>, two: Option<&Loss>) -> Agreement {
+    match (one, two) {
+        (Some(&(step, name, value)), other) if other.is_none_or(|other| step <= other.0) => {
+            Agreement::Lacks { step, name, first: Some(value), second: None }
+        }
+        (_, Some(&(step, name, value))) => Agreement::Lacks { step, name, first: None, second: Some(value) },
+        _ => Agreement::Same { losses: 0 },
+    }
+}
+
+/// 0 for the same bits alone; what is no number on one side alone lies infinitely far off.
+fn deviation(one: f64, two: f64) -> f64 {
+    if one.to_bits() == two.to_bits() || (one.is_nan() && two.is_nan()) {
+        return 0.0;
+    }
+    let relative = (one - two).abs() / one.abs().max(two.abs());
+    match relative.is_nan() {
+        true => f64::INFINITY,
+        // Numbers so near that their difference vanishes still differ.
+        false => relative.max(f64::MIN_POSITIVE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(losses: &[f64]) -> Vec<MetricsRow> {
+        let row =
+            |(at, loss): (usize, &f64)| MetricsRow { step: at as u64 + 1, loss: Some(*loss), ..Default::default() };
+        losses.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn traces_agree_to_the_bit_within_rounding_or_not() {
+        let one = rows(&[2.0, 1.0, f64::NAN]);
+        let told = |other: &[MetricsRow]| compare(&one, other, false).to_string();
+        assert_eq!(told(&one), "the same to the last bit (3 losses)");
+        let near = rows(&[2.0, 1.0 + 1e-7, f64::NAN]);
+        assert_eq!(told(&near), "equal within 1e-6 relative (3 losses, largest deviation 1.0e-7 at step 2)");
+        assert_eq!(told(&rows(&[2.0, 1.25, f64::NAN])), "differs from step 2 on: loss 1 against 1.25");
+        assert_eq!(told(&rows(&[2.0, 1.0, 3.0])), "differs from step 3 on: loss NaN against 3");
+        assert_eq!(told(&rows(&[2.0, 1.0])), "differs from step 3 on: loss NaN against none");
+        assert_eq!(compare(&[], &one, false).to_string(), "differs from step 1 on: loss none against 2");
+        assert!(compare(&rows(&[2.0]), &one, true).is_equal());
+        assert!(!compare(&one, &rows(&[2.0]), true).is_equal());
+        let mut measured = one.clone();
+        measured[1].eval_loss = Some(0.5);
+        assert_eq!(told(&measured), "differs from step 2 on: eval_loss none against 0.5");
+    }
+}
