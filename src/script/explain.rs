@@ -203,7 +203,8 @@ pub(super) fn unknown_variable(name: &str, around: &Surroundings) -> Error {
              argument; and a variable lives only in its block",
         );
     }
-    if let Some(hint) = python::name(name) {
+    let is_function = Catalog::of(around.engine).named(name).any(|known| known.form == Form::Function);
+    if let Some(hint) = python::name(name).filter(|_| !is_function) {
         return error.with_hint(hint);
     }
     let known = around.scope.iter().map(|(name, _, _)| name).chain(declared.iter().map(String::as_str));
@@ -212,9 +213,7 @@ pub(super) fn unknown_variable(name: &str, around: &Surroundings) -> Error {
         None if around.place.is_some_and(|place| is_assigned(name, place)) => {
             error.with_hint(format!("declare it where it is first given a value: let {name} = …"))
         }
-        None if Catalog::of(around.engine).named(name).any(|known| known.form == Form::Function) => {
-            error.with_hint(format!("`{name}` is a function: write {name}(…)"))
-        }
+        None if is_function => error.with_hint(format!("`{name}` is a function: write {name}(…)")),
         None => error.with_hint(format!("declare it first: let {name} = …")),
     }
 }

@@ -17,6 +17,7 @@ use crate::eval::loss::mean_losses;
 use crate::lora::{Adapter, LoraSpec, Trainable};
 use crate::model::Decoder;
 use crate::train::memory::process::free;
+use crate::train::origin::ORIGIN;
 use crate::train::rehearsal::{self, planned_memory, planned_tokens, tiny_config, Planned, Run, ROWS};
 use crate::train::TrainConfig;
 use std::cell::{Cell, RefCell};
@@ -267,7 +268,7 @@ fn link_files(from: &Path, to: &Path) -> Result<()> {
         if path.is_dir() {
             crate::files::create_folder(&to.join(&name))?;
             link_files(&path, &to.join(&name))?;
-        } else if name != CONFIG && name != RESULT {
+        } else if ![CONFIG, RESULT, ORIGIN].iter().any(|own| name == *own) {
             fs::hard_link(&path, to.join(&name)).map_err(failed)?;
         }
     }

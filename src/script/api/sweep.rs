@@ -367,9 +367,7 @@ impl Asked {
             }
             Ok(complete)
         })?;
-        if !state.rehearsing() {
-            plan.origin = Some(origin::of(state, base, &self.out)?);
-        }
+        plan.origin = Some(origin::of(state, base, &self.out)?);
         Ok(plan)
     }
 }

@@ -392,12 +392,17 @@ fn run_training(
     if state.rehearsing() {
         return rehearse_training(state, &mut model, data, test, &config, out.as_deref());
     }
-    let place = out.as_deref().map(|out| state.folder_to_write(out)).transpose()?;
-    if let (Some(out), Some(place)) = (&out, &place) {
-        origin::of(state, &model, out)?.write(place)?;
-    }
+    let place = place_of(state, &model, out.as_deref())?;
     let progress = Progress::new(state.quiet());
     Ok(outcome_map(&run(&mut model, data, test, &config, place.as_deref(), progress, &mut save_trained)?))
+}
+
+/// Where the files of a run go that the script calls `out`; what it comes from is there already.
+fn place_of(state: &State, model: &lora::Model, out: Option<&Path>) -> Result<Option<PathBuf>> {
+    let Some(out) = out else { return Ok(None) };
+    let place = state.folder_to_write(out)?;
+    origin::of(state, model, out)?.write(&place)?;
+    Ok(Some(place))
 }
 
 /// Trains, with the run's own records in `out`.
@@ -447,7 +452,7 @@ fn rehearse_training(
     config: &TrainConfig,
     out: Option<&Path>,
 ) -> Result<Map> {
-    let place = out.map(|folder| state.folder_to_write(folder)).transpose()?;
+    let place = place_of(state, model, out)?;
     let tiny = rehearsal::tiny_config(config, data.rows.len())?;
     let few = |rows: &Tokenized| Tokenized { rows: rows.rows.shortest(ROWS), tokenizer: rows.tokenizer.clone() };
     let mut save = |model: &mut lora::Model, place: &Path| {
