@@ -103,7 +103,9 @@ mod tests {
     fn what_the_script_wrote_itself_is_no_data_that_it_read() {
         let state = State::default();
         state.folder_to_write(Path::new("runs/a")).unwrap();
-        ["runs/a/results.json", "data/../data/x.jsonl", "runs/b.json"].map(|path| state.note_read(Path::new(path)));
+        for path in ["runs/a/results.json", "data/../data/x.jsonl", "runs/b.json"] {
+            state.note_read(Path::new(path));
+        }
         assert_eq!(state.files_read(), [Path::new("data/../data/x.jsonl"), Path::new("runs/b.json")]);
     }
 }

@@ -118,7 +118,7 @@ impl<'a> Known<'a> {
         let found = call.called.args.len();
         let plural = if takes.iter().all(|count| *count == 1) { "argument" } else { "arguments" };
         let error = Error::input(format!("`{name}`: expected {} {plural}, found {found}", counts(&takes)));
-        if let (true, Some(advice)) = (self.own.get(name).is_none(), python::name(name)) {
+        if let (true, Some(advice)) = (!self.own.contains_key(name), python::name(name)) {
             return error.with_hint(advice);
         }
         let own = self.own.get(name).into_iter().flatten().map(|names| format!("fn {name}({})", names.join(", ")));
