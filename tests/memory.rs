@@ -27,7 +27,7 @@ use tch::{Device, Kind};
 /// Of the total of a measured step.
 const WITHIN: f64 = 0.10;
 /// The same with the holes that the program leaves.
-const WITH_HOLES: f64 = 0.40;
+const WITH_HOLES: f64 = 0.50;
 
 fn all_linear(r: i64) -> LoraSpec {
     LoraSpec { r, alpha: 16.0, target_modules: Targets::AllLinear, ..LoraSpec::default() }
