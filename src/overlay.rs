@@ -39,9 +39,8 @@ impl Overlay {
     pub fn new() -> Result<Self> {
         let failed = |error: std::io::Error| Error::new(Kind::File, format!("cannot make a temporary folder: {error}"));
         let folder = tempfile::Builder::new().prefix("lorhai-rehearsal-").tempdir().map_err(failed)?;
-        let root = folder.path().canonicalize().map_err(failed)?;
-        let here = std::env::current_dir().map_err(failed)?;
-        Ok(Overlay { vanishing: Some(folder), root, here, written: Vec::new(), left_out: Vec::new() })
+        let overlay = Overlay::within(folder.path())?;
+        Ok(Overlay { vanishing: Some(folder), ..overlay })
     }
 
     /// In the folder `root`, which stays. What could not be written by its true name is no error.

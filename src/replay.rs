@@ -111,9 +111,10 @@ impl Call {
         tell(&format!("{}{}\n", script.path.display(), given(&origin.set)));
         tell(&differences(origin, script)?);
         let failure = self.run(script, into, quiet)?;
+        let out = Overlay::within(into)?.place_of(&origin.out);
         let mut same = 0;
         for one in &self.wanted {
-            let verdict = compare(one, origin, into)?;
+            let verdict = compare(one, origin, &out)?;
             same += usize::from(verdict.same);
             tell(&format!("{}: {}\n", one.name, verdict.text));
             verdict.changes.iter().for_each(|change| tell(&format!("  {}\n", shortened(change))));
@@ -263,9 +264,9 @@ struct Verdict {
     changes: Vec<Change>,
 }
 
-/// Holds what came out against what the first run left.
-fn compare(one: &Wanted, origin: &Origin, into: &Path) -> Result<Verdict> {
-    let again = counterpart(one, origin, into)?;
+/// Holds what came out in `out` against what the first run left.
+fn compare(one: &Wanted, origin: &Origin, out: &Path) -> Result<Verdict> {
+    let again = counterpart(one, out);
     let made = Past::open(&again).ok().map(|past| past.what);
     let Some(What::Run(record)) = made else {
         return Ok(Verdict { same: false, text: "was not made again by the script".to_owned(), changes: Vec::new() });
@@ -286,13 +287,13 @@ fn compare(one: &Wanted, origin: &Origin, into: &Path) -> Result<Verdict> {
     Ok(Verdict { same, text, changes })
 }
 
-/// Where the replay wrote what lies in the folder of the first run: of a trial, within that of its sweep.
-fn counterpart(one: &Wanted, origin: &Origin, into: &Path) -> Result<PathBuf> {
-    let out = Overlay::within(into)?.place_of(&origin.out);
-    Ok(match one.folder.file_name().filter(|_| !one.folder.join(RUN).is_file()) {
+/// Where the replay, whose `out` is this, wrote what lies in the folder of the first run: of a trial, below that of
+/// its sweep.
+fn counterpart(one: &Wanted, out: &Path) -> PathBuf {
+    match one.folder.file_name().filter(|_| !one.folder.join(RUN).is_file()) {
         Some(trial) => out.join(trial),
-        None => out,
-    })
+        None => out.to_path_buf(),
+    }
 }
 
 /// A run that failed at once logged nothing.

@@ -34,17 +34,30 @@ pub fn is_json() -> bool {
     MACHINE.load(Ordering::Relaxed)
 }
 
-/// May bars be drawn?
-pub fn has_bars() -> bool {
-    !is_json() && std::io::stderr().is_terminal()
+/// How progress is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    Quiet,
+    Objects,
+    Bars,
+    Lines,
+}
+
+pub fn manner(quiet: bool) -> Manner {
+    match () {
+        _ if quiet => Manner::Quiet,
+        _ if is_json() => Manner::Objects,
+        _ if std::io::stderr().is_terminal() => Manner::Bars,
+        _ => Manner::Lines,
+    }
 }
 
 /// A line beside the results, above the bars if there are any.
 pub fn note(text: &str) {
-    match is_json() {
-        true => object("note", [("text", text.into())]),
-        false if has_bars() => BARS.suspend(|| eprintln!("{text}")),
-        false => eprintln!("{text}"),
+    match manner(false) {
+        Manner::Objects => object("note", [("text", text.into())]),
+        Manner::Bars => BARS.suspend(|| eprintln!("{text}")),
+        Manner::Lines | Manner::Quiet => eprintln!("{text}"),
     }
 }
 

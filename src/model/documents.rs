@@ -5,6 +5,7 @@
 
 use crate::error::Result;
 use crate::native;
+use std::cell::OnceCell;
 use tch::{Device, Tensor};
 
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub struct Documents {
     pub(super) starts: Tensor,
     /// Tokens of each.
     pub lengths: Vec<i64>,
-    /// Absent where all are equally long, so that laying them side by side is a view.
-    ragged: Option<Ragged>,
+    /// Made when first wanted: attention for documents in a row does without.
+    ragged: OnceCell<Ragged>,
 }
 
 #[derive(Debug)]
@@ -32,15 +33,23 @@ impl Documents {
     /// From the first token of each document and the number of tokens.
     pub fn new(starts: &[usize], tokens: usize, device: Device) -> Result<Self> {
         let ends = starts.iter().skip(1).copied().chain([tokens]);
-        let lengths: Vec<usize> = starts.iter().zip(ends).map(|(start, end)| end - start).collect();
+        let lengths: Vec<i64> = starts.iter().zip(ends).map(|(start, end)| (end - start) as i64).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let is_even = lengths.iter().all(|&length| length == longest);
-        let ragged = if is_even { None } else { Some(Ragged::new(starts, &lengths, longest, device)?) };
         let bounds: Vec<i32> = starts.iter().chain([&tokens]).map(|&token| token as i32).collect();
         let bounds = Tensor::f_from_slice(&bounds)?.f_to_device(device)?;
-        let (count, longest) = (starts.len() as i64, longest as i64);
-        let lengths = lengths.into_iter().map(|length| length as i64).collect();
-        Ok(Documents { count, longest, lengths, starts: bounds, ragged })
+        Ok(Documents { count: starts.len() as i64, longest, lengths, starts: bounds, ragged: OnceCell::new() })
+    }
+
+    /// `None` where all are equally long, so that laying them side by side is a view.
+    fn ragged(&self) -> Result<Option<&Ragged>> {
+        if self.lengths.iter().all(|&length| length == self.longest) {
+            return Ok(None);
+        }
+        if self.ragged.get().is_none() {
+            let made = Ragged::new(&self.lengths, self.longest, self.starts.device())?;
+            return Ok(Some(self.ragged.get_or_init(|| made)));
+        }
+        Ok(self.ragged.get())
     }
 
     /// `[tokens, …]` to `[documents, longest, …]`. Cells beyond a document's end hold other
@@ -48,7 +57,7 @@ impl Documents {
     pub fn side_by_side(&self, x: &Tensor) -> Result<Tensor> {
         let mut shape = x.size();
         shape.splice(0..1, [self.count, self.longest]);
-        Ok(match &self.ragged {
+        Ok(match self.ragged()? {
             None => x.f_view(shape.as_slice())?,
             Some(Ragged { token_of_cell, cell_of_token }) => {
                 native::take_rows(x, token_of_cell, cell_of_token)?.f_view(shape.as_slice())?
@@ -59,7 +68,7 @@ impl Documents {
     /// `[documents, longest, …]` to `[tokens, …]`.
     pub fn in_a_row(&self, x: &Tensor) -> Result<Tensor> {
         let flat = x.f_flatten(0, 1)?;
-        Ok(match &self.ragged {
+        Ok(match self.ragged()? {
             None => flat,
             Some(Ragged { cell_of_token, .. }) => flat.f_index_select(0, cell_of_token)?,
         })
@@ -67,13 +76,13 @@ impl Documents {
 }
 
 impl Ragged {
-    fn new(starts: &[usize], lengths: &[usize], longest: usize, device: Device) -> Result<Self> {
+    fn new(lengths: &[i64], longest: i64, device: Device) -> Result<Self> {
         let (mut token_of_cell, mut cell_of_token) = (Vec::new(), Vec::new());
-        for (document, (&start, &length)) in starts.iter().zip(lengths).enumerate() {
-            for column in 0..longest {
-                token_of_cell.push((start + column.min(length - 1)) as i64);
-            }
-            cell_of_token.extend((0..length).map(|column| (document * longest + column) as i64));
+        let (mut token, mut cell) = (0, 0);
+        for &length in lengths {
+            token_of_cell.extend((0..longest).map(|column| token + column.min(length - 1)));
+            cell_of_token.extend(cell..cell + length);
+            (token, cell) = (token + length, cell + longest);
         }
         let tensor = |values: &[i64]| Tensor::f_from_slice(values).and_then(|values| values.f_to_device(device));
         Ok(Ragged { token_of_cell: tensor(&token_of_cell)?, cell_of_token: tensor(&cell_of_token)? })

@@ -5,11 +5,6 @@ use rhai::{Engine, Token};
 /// A bracket, and its line and column from 1.
 pub type Open = (char, usize, usize);
 
-/// The innermost bracket that is open before a place.
-pub fn innermost(engine: &Engine, source: &str, line: usize, column: usize) -> Option<Open> {
-    open(engine, source, line, column).pop()
-}
-
 pub fn closing(bracket: char) -> char {
     match bracket {
         '{' => '}',
@@ -18,7 +13,8 @@ pub fn closing(bracket: char) -> char {
     }
 }
 
-fn open(engine: &Engine, source: &str, line: usize, column: usize) -> Vec<Open> {
+/// The innermost bracket that is open before a place.
+pub fn innermost(engine: &Engine, source: &str, line: usize, column: usize) -> Option<Open> {
     let mut open: Vec<Open> = Vec::new();
     let inputs = [source];
     for (token, position) in engine.lex(&inputs).0 {
@@ -34,7 +30,7 @@ fn open(engine: &Engine, source: &str, line: usize, column: usize) -> Vec<Open> 
             _ => {}
         }
     }
-    open
+    open.pop()
 }
 
 /// The last line with code before a place, and its text; `None` where the code before stands

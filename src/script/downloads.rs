@@ -4,7 +4,7 @@
 use super::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::hub::Observer;
-use crate::tell;
+use crate::tell::{self, Manner};
 use crate::train::memory::amount;
 use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
@@ -35,19 +35,19 @@ impl Observer for Downloads {
     }
 
     fn begin(&mut self, file: &str, done: u64, size: Option<u64>) {
-        if self.quiet {
-            return;
+        match tell::manner(self.quiet) {
+            Manner::Quiet => {}
+            Manner::Objects => {
+                let bytes = [("bytes", json!(done)), ("total_bytes", json!(size))];
+                tell::object("download", [("file", file.into())].into_iter().chain(bytes));
+            }
+            Manner::Lines => tell::note(&format!("fetching {file}")),
+            Manner::Bars => {
+                let bar = tell::bar(file, file.chars().count(), size.unwrap_or(0));
+                bar.set_position(done);
+                self.bar = Some(bar);
+            }
         }
-        if tell::is_json() {
-            let bytes = [("bytes", json!(done)), ("total_bytes", json!(size))];
-            return tell::object("download", [("file", file.into())].into_iter().chain(bytes));
-        }
-        if !tell::has_bars() {
-            return tell::note(&format!("fetching {file}"));
-        }
-        let bar = tell::bar(file, file.chars().count(), size.unwrap_or(0));
-        bar.set_position(done);
-        self.bar = Some(bar);
     }
 
     fn advance(&mut self, bytes: u64) {

@@ -3,14 +3,14 @@
 //! single step is `train/progress.rs`'s.
 
 use super::lora::Task;
-use super::record::Outcome;
+use super::record::{Outcome, Verdict};
+use super::results::{Row, NUMBERS};
 use super::run::Event;
 use super::trial::Trial;
 use crate::error::Result;
-use crate::tell;
-use crate::train::metrics::number_to_json;
+use crate::tell::{self, Manner};
 use crate::train::observer::{EvalReport, Observer, StepReport};
-use crate::train::progress::{eval_line, eval_objects, memory, overfitting_line, step_object, Lines};
+use crate::train::progress::{eval_line, eval_objects, losses, memory, overfitting_line, step_object, Lines};
 use indicatif::ProgressBar;
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
@@ -62,11 +62,11 @@ pub struct Watcher<'a> {
 
 impl SweepProgress {
     pub fn new(quiet: bool) -> Self {
-        let show = match () {
-            _ if quiet => Show::Quiet,
-            _ if tell::is_json() => Show::Objects,
-            _ if tell::has_bars() => Show::Bars { all: None, drawn: None },
-            _ => Show::Lines(Lines::default()),
+        let show = match tell::manner(quiet) {
+            Manner::Quiet => Show::Quiet,
+            Manner::Objects => Show::Objects,
+            Manner::Bars => Show::Bars { all: None, drawn: None },
+            Manner::Lines => Show::Lines(Lines::default()),
         };
         SweepProgress(Mutex::new(Sweep {
             show,
@@ -228,9 +228,8 @@ impl Observer for Watcher<'_> {
 impl Running {
     fn draw(&self) {
         let Some(bar) = &self.bar else { return };
-        let eval = self.eval_loss.map_or(String::new(), |loss| format!(" eval {loss:.4}"));
         bar.set_position(self.step);
-        bar.set_message(format!("{}/{} · loss {:.4}{eval}", self.step, self.total_steps, self.loss));
+        bar.set_message(format!("{}/{} · {}", self.step, self.total_steps, losses(self.loss, self.eval_loss)));
     }
 }
 
@@ -246,7 +245,7 @@ fn event_object(event: &Event) {
             tell::object("trial_started", of(trial).into_iter().chain(place));
         }
         Event::Finished { trial, outcome } => {
-            tell::object("trial_finished", of(trial).into_iter().chain(numbers(outcome)));
+            tell::object("trial_finished", of(trial).into_iter().chain(numbers(trial, outcome)));
         }
         Event::Failed { trial, failure } => {
             tell::object("trial_failed", of(trial).into_iter().chain([("error", json!(failure))]));
@@ -255,18 +254,9 @@ fn event_object(event: &Event) {
     }
 }
 
-/// As `results.json` names them.
-fn numbers(outcome: &Outcome) -> impl Iterator<Item = (&str, Value)> {
-    let number = |value: Option<f64>| value.map_or(Value::Null, number_to_json);
-    let fixed = [
-        ("trainable_params", outcome.trainable_params.into()),
-        ("train_loss", number_to_json(outcome.train_loss)),
-        ("eval_loss", number(outcome.eval_loss)),
-        ("eval_perplexity", number(outcome.eval_perplexity())),
-        ("tokens", outcome.tokens.into()),
-        ("tokens_per_s", number_to_json(outcome.tokens_per_s())),
-        ("seconds", number_to_json(outcome.seconds)),
-    ];
-    let own = outcome.metrics.iter().map(|(name, value)| (name.as_str(), number_to_json(*value)));
-    fixed.into_iter().chain(own)
+/// As in `results.json`.
+fn numbers<'a>(trial: &Trial, outcome: &'a Outcome) -> impl Iterator<Item = (&'a str, Value)> + use<'a> {
+    let row = Row::new(trial, Verdict::Finished(outcome.clone()));
+    let names = NUMBERS.into_iter().chain(outcome.metrics.keys().map(String::as_str));
+    names.map(move |name| (name, row.value(name)))
 }

@@ -101,14 +101,11 @@ impl Kind {
             Err(_) => 0.0,
         }
     }
-
-    fn has(&self, task: &Task) -> bool {
-        self.spec == *task.spec && self.config == without_seed(task.config)
-    }
 }
 
-fn without_seed(config: &TrainConfig) -> TrainConfig {
-    TrainConfig { seed: 0, ..config.clone() }
+/// Is a trial of these settings of the kind of `task`?
+fn alike((spec, config): (&LoraSpec, &TrainConfig), task: &Task) -> bool {
+    *spec == *task.spec && TrainConfig { seed: task.config.seed, ..config.clone() } == *task.config
 }
 
 /// A rehearsal under way.
@@ -180,10 +177,8 @@ impl<'a> Stage<'a> {
     fn meet(&self, group: &[&Trial], tasks: &[Task]) -> Result<()> {
         let mut fresh: Vec<(&Trial, &Task)> = Vec::new();
         for (trial, task) in group.iter().zip(tasks) {
-            let alike =
-                |other: &Task| other.spec == task.spec && without_seed(other.config) == without_seed(task.config);
-            let is_known = self.kinds.borrow().iter().any(|kind| kind.has(task));
-            if !is_known && !fresh.iter().any(|(_, other)| alike(other)) {
+            let is_known = self.kinds.borrow().iter().any(|kind| alike((&kind.spec, &kind.config), task));
+            if !is_known && !fresh.iter().any(|(_, other)| alike((other.spec, other.config), task)) {
                 fresh.push((trial, task));
             }
         }
@@ -221,7 +216,7 @@ impl<'a> Stage<'a> {
                 tokens: 0,
                 planned,
                 spec: task.spec.clone(),
-                config: without_seed(task.config),
+                config: task.config.clone(),
                 tiny,
                 dir: trial.dir.clone(),
             }),
@@ -247,7 +242,8 @@ impl<'a> Stage<'a> {
     /// What a trial is told to have come to; its folder gets the files of its kind.
     fn outcome(&self, trial: &Trial, task: &Task) -> Result<Outcome> {
         let mut kinds = self.kinds.borrow_mut();
-        let kind = kinds.iter_mut().find(|kind| kind.has(task)).ok_or_else(|| Error::bug("a trial of no kind"))?;
+        let own = kinds.iter_mut().find(|kind| alike((&kind.spec, &kind.config), task));
+        let kind = own.ok_or_else(|| Error::bug("a trial of no kind"))?;
         kind.trials += 1;
         let planned = kind.planned.clone()?;
         let tiny = kind.tiny.clone().ok_or_else(|| Error::bug("a trial that was not trained"))?;

@@ -20,7 +20,7 @@ pub const JSON: &str = "results.json";
 pub const CSV: &str = "results.csv";
 
 /// The columns between the grid's and the trial's own metrics.
-const NUMBERS: [&str; 7] =
+pub const NUMBERS: [&str; 7] =
     ["trainable_params", "train_loss", "eval_loss", "eval_perplexity", "tokens", "tokens_per_s", "seconds"];
 const TEXTS: [&str; 3] = ["dir", "status", "error"];
 

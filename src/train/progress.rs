@@ -6,7 +6,7 @@ use super::metrics::number_to_json;
 use super::observer::{EvalReport, Observer, StepReport};
 use super::overfitting::{Overfitting, OVERFITS_AFTER};
 use crate::error::Result;
-use crate::tell;
+use crate::tell::{self, Manner};
 use indicatif::ProgressBar;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -25,11 +25,11 @@ pub enum Progress {
 
 impl Progress {
     pub fn new(quiet: bool) -> Self {
-        match () {
-            _ if quiet => Progress::Quiet,
-            _ if tell::is_json() => Progress::Objects,
-            _ if tell::has_bars() => Progress::Bar { bar: tell::bar("", 0, 0), eval_loss: None, drawn: None },
-            _ => Progress::Lines(Lines::default()),
+        match tell::manner(quiet) {
+            Manner::Quiet => Progress::Quiet,
+            Manner::Objects => Progress::Objects,
+            Manner::Bars => Progress::Bar { bar: tell::bar("", 0, 0), eval_loss: None, drawn: None },
+            Manner::Lines => Progress::Lines(Lines::default()),
         }
     }
 }
@@ -157,12 +157,17 @@ fn line(report: &StepReport) -> String {
 /// The first matters most: a narrow terminal cuts the rest off.
 fn beside_bar(report: &StepReport, eval_loss: Option<f64>) -> String {
     let StepReport { step, total_steps, loss, learning_rate, tokens_per_s, seconds, .. } = report;
-    let eval = eval_loss.map_or(String::new(), |loss| format!(" eval {loss:.4}"));
-    let left = tell::left(*seconds, *step, *total_steps);
+    let (left, losses) = (tell::left(*seconds, *step, *total_steps), losses(*loss, eval_loss));
     format!(
-        "{step}/{total_steps} · loss {loss:.4}{eval} · {left} · {tokens_per_s:.0} tok/s · lr {learning_rate:.1e} · {}",
+        "{step}/{total_steps} · {losses} · {left} · {tokens_per_s:.0} tok/s · lr {learning_rate:.1e} · {}",
         memory()
     )
+}
+
+/// Of the last step, and of the last evaluation if there was one.
+pub fn losses(loss: f64, eval_loss: Option<f64>) -> String {
+    let eval = eval_loss.map_or(String::new(), |loss| format!(" eval {loss:.4}"));
+    format!("loss {loss:.4}{eval}")
 }
 
 /// The memory that this process holds, as the system counts it.

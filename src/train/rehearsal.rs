@@ -4,7 +4,7 @@
 //! Leaves to others: where the files of a tiny run go, and telling what was found.
 
 use super::config::TrainConfig;
-use super::memory::{check, Method, Parts, Place, Precision, Request};
+use super::memory::{check, Method, Parts, Request};
 use super::observer::{Observer, StepReport};
 use super::sampler::Sampler;
 use super::trainer::{train, Outcome};
@@ -13,7 +13,6 @@ use crate::error::Result;
 use crate::lora::{LoraSpec, Trainable};
 use crate::model::Decoder;
 use std::time::Instant;
-use tch::{Device, Kind as Dtype};
 
 /// Optimizer steps of a tiny run; the second is the first that the optimizer's moments shape.
 pub const STEPS: u64 = 2;
@@ -100,11 +99,9 @@ pub fn planned_memory(decoder: &Decoder, run: &Run) -> Result<Parts> {
         batch: run.config.batch.min(run.train.len()).max(1) as u64,
         length: run.train.longest_possible().max(1) as u64,
         labelled: (run.train.label_count() as f64 / tokens as f64).clamp(1e-6, 1.0),
-        precision: if decoder.dtype == Dtype::BFloat16 { Precision::Bf16 } else { Precision::F32 },
-        place: if decoder.device == Device::Cpu { Place::Cpu } else { Place::Cuda },
         gradient_checkpointing: run.config.gradient_checkpointing,
         lora: run.spec.cloned().unwrap_or_default(),
-        ..Request::default()
+        ..Request::of(decoder)
     };
     let method = match (run.spec, decoder.config.quantization) {
         (None, _) => Method::Full,

@@ -1,7 +1,7 @@
 //! Memory: what a training step will need, from config.json alone, and what one takes.
 
 use crate::hub::{self, Hub};
-use crate::model::{device, Config};
+use crate::model::Config;
 use crate::script::convert::RhaiResultOf;
 use crate::script::downloads::Downloads;
 use crate::script::handles::Handle;
@@ -13,7 +13,6 @@ use crate::train::memory::{self, check, Optimizer, Place, Precision, Request};
 use crate::{files, plot, Result};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
-use tch::Device;
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -59,10 +58,8 @@ pub mod functions {
     pub fn memory_plan_of(model: Model, options: Map) -> RhaiResultOf<MemoryPlan> {
         let model = model.read()?;
         let decoder = model.decoder();
-        let precision = if device::dtype_name(decoder.dtype) == "bf16" { Precision::Bf16 } else { Precision::F32 };
-        let place = if decoder.device == Device::Cpu { Place::Cpu } else { Place::Cuda };
         let mut options = Options::new("memory_plan", options);
-        let request = request(&mut options, Request { precision, place, ..Request::default() })?;
+        let request = request(&mut options, Request::of(decoder))?;
         options.finish()?;
         Ok(memory::plan(&model.name, &decoder.config, &request)?)
     }

@@ -4,6 +4,7 @@
 //! its options with their defaults, and an example. `tests/api_docs.rs` runs the example.
 //! A new area: a file here and an entry in [`AREAS`].
 
+mod chart;
 mod data;
 mod evaluate;
 mod export;
@@ -13,6 +14,7 @@ mod memory;
 mod model;
 mod numbers;
 mod spectrum;
+mod step;
 mod sweep;
 mod tensor;
 pub(super) mod tokens;
@@ -71,8 +73,8 @@ pub const AREAS: &[Area] = &[
     Area {
         title: "Training and evaluation",
         about: "The primitives of a training loop, the trainer made of them, and evaluation.",
-        manifests: &[&train::functions::RHAI_MANIFEST],
-        documented: || vec![exported_module!(train::functions)],
+        manifests: &[&step::functions::RHAI_MANIFEST, &train::functions::RHAI_MANIFEST],
+        documented: || vec![exported_module!(step::functions), exported_module!(train::functions)],
         extend: |_| {},
     },
     Area {
@@ -92,8 +94,8 @@ pub const AREAS: &[Area] = &[
     Area {
         title: "Sweeps and charts",
         about: "Many trials over one base; their table, charts and report.",
-        manifests: &[&sweep::functions::RHAI_MANIFEST],
-        documented: || vec![exported_module!(sweep::functions)],
+        manifests: &[&sweep::functions::RHAI_MANIFEST, &chart::functions::RHAI_MANIFEST],
+        documented: || vec![exported_module!(sweep::functions), exported_module!(chart::functions)],
         extend: |_| {},
     },
     Area {

@@ -1,10 +1,7 @@
-//! Training: the primitives of a custom loop, and `train`, which is made of them.
+//! `train`, which is made of the parts in `step`, and the loss on held-out rows.
 
-use crate::bail;
 use crate::data::tokenized::TokenizedDataset;
-use crate::error::Kind;
-use crate::lora::trainable::dropout_key;
-use crate::model::{loss, Adapters, Decoder, Input, Parameters};
+use crate::model::Decoder;
 use crate::script::api::tokens::{Tokenized, TokenizedSplit};
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
@@ -19,26 +16,11 @@ use crate::train::progress::Progress;
 use crate::train::recorder::Recorder;
 use crate::train::rehearsal::{self, ROWS};
 use crate::train::trainer::Evaluate;
-use crate::train::{clip, schedule, AdamW, Outcome, TrainConfig};
-use crate::{eval, lora, Error, Result};
+use crate::train::{Outcome, TrainConfig};
+use crate::{eval, lora, Result};
 use rhai::plugin::*;
 use rhai::Map;
 use std::path::{Path, PathBuf};
-use tch::Tensor as Values;
-
-/// What a forward pass gives.
-#[derive(Clone)]
-pub struct Output {
-    logits: Handle<Values>,
-    loss: Handle<Values>,
-}
-
-/// AdamW over the trainable parameters of one model.
-pub struct Optimizer {
-    model: Handle<lora::Model>,
-    adamw: AdamW,
-    lr: f64,
-}
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -46,226 +28,6 @@ pub struct Optimizer {
 pub mod functions {
     /// A base model with its adapters and its tokenizer.
     pub type Model = Handle<crate::lora::Model>;
-    /// Ids and labels that go through the model together.
-    pub type Batch = Handle<crate::data::Batch>;
-    /// Numbers on a device, with their gradients.
-    pub type Tensor = Handle<tch::Tensor>;
-    /// AdamW over the trainable parameters of one model.
-    pub type AdamWOptimizer = Handle<Optimizer>;
-    /// The factor on the learning rate at each step.
-    pub type Schedule = crate::train::schedule::Schedule;
-
-    /// Run the model on a batch: the result has `loss` and `logits`, and gradients are recorded.
-    ///
-    /// The loss is the mean cross-entropy over the labels of the batch. The adapter's dropout
-    /// is on; see `forward(batch, #{ train: false })`.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
-    /// for batch in data.batches(#{}) {
-    ///     let loss = model.forward(batch).loss;
-    ///     loss.backward();
-    ///     print(loss.item());
-    /// }
-    /// ```
-    #[rhai_fn(name = "forward", global, pure, return_raw, volatile)]
-    pub fn forward(model: &mut Model, batch: Batch) -> RhaiResultOf<Output> {
-        Ok(run_forward(model, &batch, true)?)
-    }
-
-    /// Run the model on a batch.
-    ///
-    /// Options: `train` (true; false turns dropout and the recording of gradients off).
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
-    /// for batch in data.batches(#{}) {
-    ///     print(model.forward(batch, #{ train: false }).loss.item());
-    /// }
-    /// ```
-    #[rhai_fn(name = "forward", global, pure, return_raw, volatile)]
-    pub fn forward_with(model: &mut Model, batch: Batch, options: Map) -> RhaiResultOf<Output> {
-        let mut options = Options::new("forward", options);
-        let train = options.take("train", true)?;
-        options.finish()?;
-        Ok(run_forward(model, &batch, train)?)
-    }
-
-    /// The mean cross-entropy over the labels of the batch: a tensor that can go backward.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
-    /// for batch in data.batches(#{}) {
-    ///     print(model.forward(batch).loss.item());
-    /// }
-    /// ```
-    #[rhai_fn(get = "loss", global, pure)]
-    pub fn loss(output: &mut Output) -> Tensor {
-        output.loss.clone()
-    }
-
-    /// The scores of every token at every position: `[rows, time, vocabulary]`.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
-    /// for batch in data.batches(#{}) {
-    ///     print(model.forward(batch).logits.shape);
-    /// }
-    /// ```
-    #[rhai_fn(get = "logits", global, pure)]
-    pub fn logits(output: &mut Output) -> Tensor {
-        output.logits.clone()
-    }
-
-    /// AdamW over what the model trains: the active adapter, or all weights after `train_all`.
-    ///
-    /// Options: `lr` (2e-4), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay` (0),
-    /// `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes learn at `lr` times this).
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// let opt = adamw(model, #{ lr: 2e-4 });
-    /// ```
-    #[rhai_fn(return_raw, volatile)]
-    pub fn adamw(model: Model, options: Map) -> RhaiResultOf<AdamWOptimizer> {
-        let mut options = Options::new("adamw", options);
-        let config = settings::adamw_config(&mut options)?;
-        options.finish()?;
-        let adamw = AdamW::new(config, model.read()?.adapted.trainable()?)?;
-        Ok(Handle::new(Optimizer { model, adamw, lr: config.lr }))
-    }
-
-    /// Update the parameters from their gradients.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// let opt = adamw(model, #{ lr: 2e-4 });
-    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
-    /// for batch in data.batches(#{}) {
-    ///     model.forward(batch).loss.backward();
-    ///     clip_grad_norm(model, 1.0);
-    ///     opt.step();
-    ///     opt.zero_grad();
-    /// }
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn step(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<()> {
-        let mut optimizer = optimizer.write()?;
-        let Optimizer { model, adamw, lr } = &mut *optimizer;
-        let model = model.read()?;
-        let parameters = model.adapted.trainable()?;
-        if !some_gradient(parameters)?.is_finite() {
-            bail_numeric()?;
-        }
-        Ok(adamw.step(parameters, *lr, 1.0)?)
-    }
-
-    /// Set the gradients to zero.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// let opt = adamw(model, #{ lr: 2e-4 });
-    /// opt.zero_grad();
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn zero_grad(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<()> {
-        let optimizer = optimizer.read()?;
-        let mut model = optimizer.model.write()?;
-        Ok(model.adapted.trainable_mut()?.zero_gradients()?)
-    }
-
-    /// The learning rate of the next step.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// let opt = adamw(model, #{ lr: 2e-4 });
-    /// print(opt.lr);
-    /// ```
-    #[rhai_fn(get = "lr", global, pure, return_raw)]
-    pub fn lr(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<f64> {
-        Ok(optimizer.read()?.lr)
-    }
-
-    /// Set the learning rate of the next step.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// let opt = adamw(model, #{ lr: 2e-4 });
-    /// let schedule = lr_schedule("cosine", #{ steps: 10 });
-    /// opt.lr = 2e-4 * schedule.factor(3);
-    /// ```
-    #[rhai_fn(set = "lr", global, pure, return_raw)]
-    pub fn set_lr(optimizer: &mut AdamWOptimizer, lr: f64) -> RhaiResultOf<()> {
-        if !lr.is_finite() || lr < 0.0 {
-            return Err(Error::input(format!("lr: expected a number of at least 0, found {lr}")).into());
-        }
-        optimizer.write()?.lr = lr;
-        Ok(())
-    }
-
-    /// Scale the gradients down so that their norm is at most `max_norm`; gives the norm before.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
-    /// for batch in data.batches(#{}) {
-    ///     model.forward(batch).loss.backward();
-    ///     print(clip_grad_norm(model, 1.0));
-    /// }
-    /// ```
-    #[rhai_fn(return_raw, volatile)]
-    pub fn clip_grad_norm(model: Model, max_norm: f64) -> RhaiResultOf<f64> {
-        if !max_norm.is_finite() || max_norm <= 0.0 {
-            return Err(Error::input(format!("clip_grad_norm: expected a norm above 0, found {max_norm}")).into());
-        }
-        let mut model = model.write()?;
-        let parameters = model.adapted.trainable_mut()?;
-        let norm = some_gradient(parameters)?;
-        let factor = clip::factor(norm, max_norm);
-        if factor < 1.0 {
-            parameters.scale_gradients(factor)?;
-        }
-        Ok(norm)
-    }
-
-    /// A learning-rate schedule: "constant", "linear" or "cosine".
-    ///
-    /// Options: `steps` (required), `warmup` (0; below 1 a share of the steps, else a number of steps).
-    ///
-    /// ```rhai
-    /// let cosine = lr_schedule("cosine", #{ steps: 100, warmup: 0.03 });
-    /// print(cosine.factor(50));
-    /// ```
-    #[rhai_fn(return_raw)]
-    pub fn lr_schedule(name: &str, options: Map) -> RhaiResultOf<Schedule> {
-        let mut options = Options::new("lr_schedule", options);
-        let steps = options.take_required("steps")?;
-        let warmup = options.take("warmup", 0.0)?;
-        options.finish()?;
-        Ok(Schedule::new(schedule::Shape::parse(name)?, steps, warmup)?)
-    }
-
-    /// What the learning rate is multiplied by at an optimizer step, counted from 0.
-    ///
-    /// ```rhai
-    /// let linear = lr_schedule("linear", #{ steps: 10 });
-    /// print(linear.factor(5));
-    /// ```
-    #[rhai_fn(global, pure)]
-    pub fn factor(schedule: &mut Schedule, step: i64) -> f64 {
-        schedule.factor(step.max(0) as u64)
-    }
 
     /// Train the active adapter, or all weights after `train_all`, on tokenized rows.
     ///
@@ -338,43 +100,6 @@ pub mod functions {
         result.insert("labels".into(), (found.labels as i64).into());
         Ok(result)
     }
-}
-
-/// The norm of the gradients, which must not all be zero.
-fn some_gradient(parameters: &Parameters) -> Result<f64> {
-    match parameters.gradient_norm()? {
-        0.0 => Err(Error::input("no trainable parameter has a gradient")
-            .with_hint("call loss.backward() first, on a loss of a forward pass in training")),
-        norm => Ok(norm),
-    }
-}
-
-fn bail_numeric() -> Result<()> {
-    bail!(Kind::Numeric, "the gradient is not finite; the weights are as they were"; hint: "lower the learning rate, or clip the gradient");
-}
-
-/// Names the dropout of scripts' own loops; `train` has its own keys.
-const FORWARD_SEED: u64 = 42;
-
-fn run_forward(model: &Handle<lora::Model>, batch: &Handle<crate::data::Batch>, train: bool) -> Result<Output> {
-    let mut model = model.write()?;
-    let batch = batch.read()?;
-    let key = train.then(|| dropout_key(FORWARD_SEED, model.forwards, 0));
-    model.forwards += u64::from(train);
-    let adapters = model.adapted.adapter_set(key);
-    let run = || forward_pass(model.decoder(), &batch, &adapters);
-    let (logits, loss) = if train { run()? } else { tch::no_grad(run)? };
-    Ok(Output { logits: Handle::new(logits), loss: Handle::new(loss) })
-}
-
-/// Logits `[rows, time, vocabulary]`, 0 on padding, and the mean loss.
-fn forward_pass(decoder: &Decoder, batch: &crate::data::Batch, adapters: &dyn Adapters) -> Result<(Values, Values)> {
-    let input = Input::from_batches(&[batch], decoder)?;
-    let hidden = decoder.hidden(&input, adapters)?;
-    let logits = input.padded(&decoder.logits(&hidden, &input.tokens, adapters)?)?;
-    let labels = Values::f_from_slice(&batch.labels)?.f_reshape([batch.rows as i64, batch.time as i64])?;
-    let loss = loss::mean_loss(&logits, &labels.f_to_device(decoder.device)?)?;
-    Ok((logits, loss))
 }
 
 fn run_training(

@@ -1,7 +1,7 @@
 //! A real forward and backward pass beside its plan.
 
 use super::process::growth;
-use super::{ours, Asked, Method, Precision, Request};
+use super::{ours, Asked, Method, Request};
 use crate::bail;
 use crate::data::batch::Batch;
 use crate::error::{Kind, Result};
@@ -9,7 +9,6 @@ use crate::lora::{AdaptedModel, AdapterSet};
 use crate::model::Config;
 use crate::random::Key;
 use crate::train::step::batch_losses;
-use tch::Kind as Dtype;
 
 /// What one pass took.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,14 +50,12 @@ pub fn check(model: &mut AdaptedModel, batch: usize, length: usize) -> Result<Ch
 
 fn predicted(model: &AdaptedModel, batch: usize, length: usize) -> Result<u64> {
     let decoder = &model.decoder;
-    let precision = if decoder.dtype == Dtype::BFloat16 { Precision::Bf16 } else { Precision::F32 };
     let adapter = model.active_name().map(|_| model.adapter(None)).transpose()?;
     let request = Request {
         batch: batch as u64,
         length: length as u64,
-        precision,
         lora: adapter.map(|adapter| adapter.spec.clone()).unwrap_or_default(),
-        ..Request::default()
+        ..Request::of(decoder)
     };
     let method = if adapter.is_some() { Method::Lora } else { Method::Full };
     let parts = ours(&Asked::new(&decoder.config, &request, method)?);

@@ -27,8 +27,9 @@ use crate::error::{Kind, Result};
 use crate::lora::targets::{match_targets, refuse_unmatched_names, Target};
 use crate::lora::LoraSpec;
 use crate::model::shapes::{linear_shapes, LinearShape};
-use crate::model::Config;
+use crate::model::{Config, Decoder};
 use serde::Serialize;
+use tch::{Device, Kind as Dtype};
 
 /// Elements that share a scale in NF4, and scales that share one when quantised twice
 /// (Dettmers et al., 2023, "QLoRA", section 3).
@@ -134,6 +135,13 @@ impl Default for Request {
 }
 
 impl Request {
+    /// In the dtype and on the device of a loaded model.
+    pub fn of(decoder: &Decoder) -> Self {
+        let precision = if decoder.dtype == Dtype::BFloat16 { Precision::Bf16 } else { Precision::F32 };
+        let place = if decoder.device == Device::Cpu { Place::Cpu } else { Place::Cuda };
+        Request { precision, place, ..Request::default() }
+    }
+
     fn check(&self) -> Result<()> {
         const MOST_TOKENS: u64 = 1 << 30;
         for (name, value) in [("batch_size", self.batch), ("max_length", self.length)] {
