@@ -42,7 +42,7 @@ fn give_run_path(libtorch: &Path) {
 
 fn cpp() -> cc::Build {
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").opt_level(3).warnings(false);
+    build.cpp(true).std("c++17").opt_level(3).warnings(false).flag("-Wno-psabi");
     build
 }
 

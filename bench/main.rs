@@ -25,7 +25,12 @@ const ROUNDS: usize = 5;
 fn main() {
     process::leave_no_large_holes();
     let (flags, chosen): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
-    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| name.contains(word.as_str()));
+    // A word in quotes is a whole name.
+    let fits = |name: &str, word: &str| match word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(whole) => name == whole,
+        None => name.contains(word),
+    };
+    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| fits(name, word));
     let flag = |name: &str| flags.iter().any(|flag| flag == name);
     let mut rows = Vec::new();
     let mut take = |name: &str, found: Result<Vec<Row>>| match found {

@@ -34,6 +34,7 @@ struct DocumentAttention : public Function<DocumentAttention> {
     // up to itself, or all of them where it is 0.
     static Tensor forward(AutogradContext* ctx, const Tensor& given_q, const Tensor& given_k, const Tensor& given_v,
                           const Tensor& starts, int64_t longest, int64_t window) {
+        Unrecorded here;
         Tensor q = given_q.contiguous(), k = given_k.contiguous(), v = given_v.contiguous();
         Tensor y, logsumexp, state, unused, debug;
         if (q.is_cpu()) {
@@ -55,6 +56,7 @@ struct DocumentAttention : public Function<DocumentAttention> {
     }
 
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Unrecorded here;
         variable_list saved = ctx->get_saved_variables();
         Tensor q = saved[0], k = saved[1], v = saved[2], y = saved[3], logsumexp = saved[4], starts = saved[5];
         int64_t longest = ctx->saved_data["longest"].toInt(), window = ctx->saved_data["window"].toInt();

@@ -20,6 +20,7 @@ Tensor wide(const Tensor& x) {
 struct RmsNorm : public Function<RmsNorm> {
     // x [..., width], w [width]
     static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w, double eps) {
+        Unrecorded here;
         Tensor x = given.contiguous(), y, rstd;
         int64_t width = x.size(-1), count = x.numel() / width;
         if (has_kernels(x)) {
@@ -47,6 +48,7 @@ struct RmsNorm : public Function<RmsNorm> {
     }
 
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Unrecorded here;
         variable_list saved = ctx->get_saved_variables();
         Tensor x = saved[0], w = saved[1], rstd = saved[2], dy = gradients[0].contiguous();
         int64_t width = x.size(-1), count = x.numel() / width;
@@ -110,10 +112,12 @@ Tensor rotated(const Tensor& x, const Tensor& cos, const Tensor& sin, float sign
 struct Rotate : public Function<Rotate> {
     // x [tokens, heads, head_dim], cos and sin [tokens, head_dim / 2]
     static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& cos, const Tensor& sin) {
+        Unrecorded here;
         ctx->save_for_backward({cos, sin});
         return rotated(x, cos, sin, 1.0f);
     }
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Unrecorded here;
         variable_list saved = ctx->get_saved_variables();
         return {rotated(gradients[0], saved[0], saved[1], -1.0f), Tensor(), Tensor()};
     }
@@ -121,6 +125,7 @@ struct Rotate : public Function<Rotate> {
 
 struct SwiGlu : public Function<SwiGlu> {
     static Tensor forward(AutogradContext* ctx, const Tensor& given_gate, const Tensor& given_up) {
+        Unrecorded here;
         Tensor gate = given_gate.contiguous(), up = given_up.contiguous();
         ctx->save_for_backward({gate, up});
         if (!has_kernels(gate) && !is_plain(gate)) return at::silu(gate) * up;
@@ -138,6 +143,7 @@ struct SwiGlu : public Function<SwiGlu> {
         return y;
     }
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Unrecorded here;
         variable_list saved = ctx->get_saved_variables();
         Tensor gate = saved[0], up = saved[1], dy = gradients[0].contiguous();
         if (!has_kernels(gate) && !is_plain(gate)) {
@@ -164,10 +170,12 @@ struct SwiGlu : public Function<SwiGlu> {
 // Rows of x by number; `inverse` says where each row of x went, and each goes somewhere.
 struct TakeRows : public Function<TakeRows> {
     static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& index, const Tensor& inverse) {
+        Unrecorded here;
         ctx->save_for_backward({inverse});
         return x.index_select(0, index);
     }
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Unrecorded here;
         return {gradients[0].index_select(0, ctx->get_saved_variables()[0]), Tensor(), Tensor()};
     }
 };

@@ -7,6 +7,12 @@
 // makes no gradient of W unless asked for one, and adds those of A and B straight into the
 // buffers that the optimizer reads. A W of 4 bits is made dense for the product and forgotten,
 // once in forward and once in backward.
+//
+// Where an adapter has many tokens for the size of W, it is merged first: with M = W + s B A
+//
+//   y = x M',  dx = dy M,  dB = s G A'  and  dA = s B' G,  where G = dy' x
+//
+// are fewer multiplications than x and dy through A and B.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "gpu.h"
@@ -42,14 +48,40 @@ Drop drop_of(uint64_t key, double share) {
     return {key, static_cast<uint32_t>(share * 4294967295.0), static_cast<float>(1.0 / (1.0 - share))};
 }
 
+// Tokens from `begin` to `end`.
+struct Range {
+    int64_t begin, end;
+
+    int64_t count() const { return end - begin; }
+    View of(const Tensor& rows) const { return {rows, begin, count()}; }
+    bool meets(const Range& other) const { return begin < other.end && other.begin < end; }
+};
+
 struct Part {
     Tensor grad_a, grad_b;
-    int64_t begin, end;
+    Range range;
     double scale, share;
     uint64_t key;
+    bool merged;
 
     Drop drop() const { return drop_of(key, share); }
+    View of(const Tensor& rows) const { return range.of(rows); }
 };
+
+// The tokens that no merged part serves.
+std::vector<Range> unmerged(const std::vector<Part>& parts, int64_t tokens) {
+    std::vector<Range> merged, rest;
+    for (const Part& part : parts)
+        if (part.merged) merged.push_back(part.range);
+    std::sort(merged.begin(), merged.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    merged.push_back({tokens, tokens});
+    int64_t done = 0;
+    for (const Range& own : merged) {
+        if (done < own.begin) rest.push_back({done, own.begin});
+        done = own.end;
+    }
+    return rest;
+}
 
 // What a layer takes from forward to backward besides tensors of the graph.
 struct Frozen {
@@ -79,10 +111,10 @@ Tensor mask_of(const Tensor& places, int64_t width, Drop drop) {
 
 // The tokens of a part in the adapter's dtype, with dropout.
 Tensor adapter_input(const Tensor& x, const Tensor& a, const Part& part, const Tensor& places) {
-    Tensor own = x.narrow(0, part.begin, part.end - part.begin);
+    Tensor own = part.of(x).tensor();
     if (part.share == 0) return own.to(a.scalar_type());
     int64_t tokens = own.size(0), width = own.size(1);
-    Tensor where = places.narrow(0, part.begin, tokens);
+    Tensor where = part.of(places).tensor();
     if (has_kernels(x)) {
         Tensor dropped = at::empty({tokens, width}, own.options().dtype(at::kFloat));
         Drop drop = part.drop();
@@ -106,9 +138,9 @@ Tensor adapter_input(const Tensor& x, const Tensor& a, const Part& part, const T
 
 // dx of a part gets `gradient` through the same mask.
 void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& part, const Tensor& places) {
-    Tensor own = dx.narrow(0, part.begin, part.end - part.begin);
+    Tensor own = part.of(dx).tensor();
     int64_t tokens = own.size(0), width = own.size(1);
-    Tensor where = places.narrow(0, part.begin, tokens);
+    Tensor where = part.of(places).tensor();
     if (has_kernels(dx) && part.share == 0) {
         launch("add_scaled", By::Elements, own, own.numel(), at_data(own), at_data(gradient), own.numel(), 1.0f);
         return;
@@ -140,12 +172,11 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
 
 // y of a part += scale * s B'
 void add_output(const Tensor& y, const Tensor& s, const Tensor& b, const Part& part) {
-    Tensor own = y.narrow(0, part.begin, part.end - part.begin);
-    if (own.scalar_type() == s.scalar_type()) {
-        product(own, s, b.t(), part.scale, true);
+    if (y.scalar_type() == s.scalar_type()) {
+        product(part.of(y), s, turned(b), part.scale, true);
         return;
     }
-    Tensor low_rank = product(s, b.t());
+    Tensor own = part.of(y).tensor(), low_rank = product(s, turned(b));
     if (has_kernels(y)) {
         launch("add_scaled", By::Elements, own, own.numel(), at_data(own), at_data(low_rank), own.numel(),
                static_cast<float>(part.scale));
@@ -164,32 +195,54 @@ void add_output(const Tensor& y, const Tensor& s, const Tensor& b, const Part& p
     });
 }
 
-// y = x W' + b
-Tensor base_output(const Tensor& x, const Tensor& w, const Tensor* bias) {
-    if (!bias) return product(x, w.t());
-    // A copy even of a single row, where `contiguous` would give the bias itself to write to.
-    Tensor y = bias->expand({x.size(0), w.size(0)}).clone(at::MemoryFormat::Contiguous);
-    product(y, x, w.t(), 1.0, true);
-    return y;
+// y = x W' + b on some of the tokens.
+void base_output(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor* bias, Range range) {
+    if (bias) range.of(y).tensor().copy_(bias->expand({range.count(), w.size(0)}));
+    product(range.of(y), range.of(x), turned(w), 1.0, bias != nullptr);
+}
+
+// Adds the part to y; gives x A', which backward needs.
+Tensor low_rank_output(const Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b, const Part& part,
+                       const Tensor& places) {
+    Tensor s = product(adapter_input(x, a, part, places), turned(a));
+    add_output(y, s, b, part);
+    return s;
 }
 
 // Adds the gradients of A and B, and that of x to `dx` where it is wanted.
-void part_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& a, const Tensor& b, const Tensor& s,
-               const Tensor& places, const Tensor& dx) {
-    Tensor own = dy.narrow(0, part.begin, part.end - part.begin).to(b.scalar_type());
+void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& a, const Tensor& b,
+                   const Tensor& s, const Tensor& places, const Tensor& dx) {
+    bool wide = dy.scalar_type() == b.scalar_type();
+    Tensor converted = wide ? Tensor() : part.of(dy).tensor().to(b.scalar_type());
+    View own = wide ? part.of(dy) : converted;
     Tensor ds = product(own, b, part.scale);
-    Tensor grad_a = part.grad_a, grad_b = part.grad_b;
-    if (grad_a.defined()) {
-        product(grad_b, own.t(), s, part.scale, true);
-        product(grad_a, ds.t(), adapter_input(x, a, part, places), 1.0, true);
+    if (part.grad_a.defined()) {
+        product(part.grad_b, own.t(), s, part.scale, true);
+        product(part.grad_a, turned(ds), adapter_input(x, a, part, places), 1.0, true);
     }
     if (!dx.defined()) return;
-    if (part.share == 0 && dx.scalar_type() == ds.scalar_type()) {
-        Tensor into = dx.narrow(0, part.begin, part.end - part.begin);
-        product(into, ds, a, 1.0, true);
-    } else {
+    if (part.share == 0 && dx.scalar_type() == ds.scalar_type())
+        product(part.of(dx), ds, a, 1.0, true);
+    else
         add_input_gradient(dx, product(ds, a), part, places);
-    }
+}
+
+// y of the part; gives the merged matrix.
+Tensor merged_output(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor* bias, const Tensor& a,
+                     const Tensor& b, const Part& part) {
+    Tensor merged = w.clone(at::MemoryFormat::Contiguous);
+    product(merged, b, a, part.scale, true);
+    base_output(y, x, merged, bias, part.range);
+    return merged;
+}
+
+// As low_rank_back; `dx` is added to where it holds another layer's already.
+void merged_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& a, const Tensor& b,
+                 const Tensor& merged, const Tensor& dx, bool accumulate) {
+    if (dx.defined()) product(part.of(dx), part.of(dy), merged, 1.0, accumulate);
+    Tensor outer = product(part.of(dy).t(), part.of(x));
+    product(part.grad_b, outer, turned(a), part.scale, true);
+    product(part.grad_a, turned(b), outer, part.scale, true);
 }
 
 struct AdaptedLinears : public Function<AdaptedLinears> {
@@ -197,6 +250,7 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
     // a weight without one: it puts this node into the graph.
     static variable_list forward(AutogradContext* ctx, const Tensor& given, at::TensorList weights,
                                  at::TensorList biases, const Tensor& leaf, const c10::intrusive_ptr<Group>& group) {
+        Unrecorded here;
         Tensor x = given.contiguous();
         variable_list saved = {x}, outputs;
         saved.insert(saved.end(), weights.begin(), weights.end());
@@ -204,12 +258,13 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
         for (size_t at = 0; at < weights.size(); ++at) {
             const Frozen& layer = group->layers[at];
             const Tensor* own_bias = layer.has_bias ? &biases[bias++] : nullptr;
-            Tensor y = base_output(x, layer.dense(weights[at], x), own_bias);
+            Tensor w = layer.dense(weights[at], x), y = at::empty({x.size(0), w.size(0)}, x.options());
+            for (Range rest : unmerged(layer.parts, x.size(0))) base_output(y, x, w, own_bias, rest);
             for (const Part& part : layer.parts) {
                 const Tensor &a = group->matrices[matrix++], &b = group->matrices[matrix++];
-                Tensor s = product(adapter_input(x, a, part, group->places), a.t());
-                add_output(y, s, b, part);
-                saved.insert(saved.end(), {a, b, s});
+                Tensor kept = part.merged ? merged_output(y, x, w, own_bias, a, b, part)
+                                          : low_rank_output(y, x, a, b, part, group->places);
+                saved.insert(saved.end(), {a, b, kept});
             }
             outputs.push_back(y);
         }
@@ -220,6 +275,7 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
     }
 
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Unrecorded here;
         variable_list saved = ctx->get_saved_variables();
         auto group = c10::static_intrusive_pointer_cast<Group>(ctx->saved_data["group"].toCapsule());
         const Tensor& x = saved[0];
@@ -233,17 +289,21 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
             if (layer.has_bias) biases.emplace_back();
             if (!gradients[at].defined()) continue;
             Tensor dy = gradients[at].contiguous();
-            if (ctx->needs_input_grad(0)) {
+            bool first_to_dx = !dx.defined() && ctx->needs_input_grad(0);
+            if (first_to_dx) dx = at::empty_like(x);
+            if (dx.defined()) {
                 Tensor w = layer.dense(saved[1 + at], dy);
-                if (dx.defined())
-                    product(dx, dy, w, 1.0, true);
-                else
-                    dx = product(dy, w);
+                for (Range rest : unmerged(layer.parts, dy.size(0)))
+                    product(rest.of(dx), rest.of(dy), w, 1.0, !first_to_dx);
             }
             if (ctx->needs_input_grad(1 + at)) weights[at] = dy.t().mm(x);
             if (layer.has_bias && ctx->needs_input_grad(count + biases.size())) biases.back() = dy.sum(0);
             for (const Part& part : layer.parts) {
-                part_back(part, x, dy, saved[first], saved[first + 1], saved[first + 2], group->places, dx);
+                const Tensor &a = saved[first], &b = saved[first + 1], &kept = saved[first + 2];
+                if (part.merged)
+                    merged_back(part, x, dy, a, b, kept, dx, !first_to_dx);
+                else
+                    low_rank_back(part, x, dy, a, b, kept, group->places, dx);
                 first += 3;
             }
         }
@@ -254,6 +314,28 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
         return all;
     }
 };
+
+// Is a step with an adapter of rank `r` on so many tokens fewer multiplications where it is merged?
+// Products of few columns take the time of the next multiple of 8.
+bool merging_pays(int64_t tokens, int64_t in, int64_t out, int64_t r) {
+    int64_t few = (r + 7) / 8 * 8;
+    return 3 * in * out * r + tokens * in * out < tokens * (few * (in + 2 * out) + r * (2 * in + out));
+}
+
+// Decides which parts are merged: those that are trained, alone on their tokens, without dropout,
+// and where the sum is not rounded to less than the adapter's own dtype. It makes no difference
+// whether gradients are wanted of this pass: another one may make the same numbers again.
+void mark_merged(std::vector<Part>& parts, const Tensor& w, const Layer& layer) {
+    for (size_t at = 0; at < parts.size(); ++at) {
+        Part& part = parts[at];
+        const Tensor &a = *layer.segments[at].a, &b = *layer.segments[at].b;
+        bool fits = !layer.nf4 && w.is_cpu() && w.scalar_type() == a.scalar_type();
+        auto meets = [&](const Part& other) { return &other != &part && other.range.meets(part.range); };
+        if (!part.grad_a.defined() || part.share != 0 || !fits || std::any_of(parts.begin(), parts.end(), meets))
+            continue;
+        part.merged = merging_pays(part.range.count(), a.size(1), b.size(0), a.size(0));
+    }
+}
 
 variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const Tensor& places) {
     auto group = c10::make_intrusive<Group>();
@@ -269,10 +351,11 @@ variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const 
         for (const Segment* part = layer->segments; part < layer->segments + layer->count; ++part) {
             if (part->grad_a) leaf = *part->a;
             own.parts.push_back({part->grad_a ? *part->grad_a : frozen, part->grad_b ? *part->grad_b : frozen,
-                                 part->begin, part->end, part->scale, part->share, part->key});
+                                 {part->begin, part->end}, part->scale, part->share, part->key, false});
             group->matrices.push_back(*part->a);
             group->matrices.push_back(*part->b);
         }
+        mark_merged(own.parts, weights.back(), *layer);
         group->layers.push_back(std::move(own));
     }
     if (!leaf.defined()) leaf = weights[0];

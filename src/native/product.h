@@ -7,36 +7,68 @@
 // `native::SMALL_PRODUCT` in Rust.
 constexpr int64_t SMALL = 1 << 17;
 
-inline Strided strided(const Tensor& x) {
-    return {data<float>(x), x.stride(0), x.stride(1)};
+// A matrix, some of its rows, or the transpose of these. Small products take less time than
+// libtorch takes to make such tensors: here they are made only where it is to multiply them.
+struct View {
+    const Tensor& x;
+    int64_t begin, count;  // rows of x
+    bool turned = false;
+
+    View(const Tensor& x) : x(x), begin(0), count(x.size(0)) {}
+    View(const Tensor& x, int64_t begin, int64_t count) : x(x), begin(begin), count(count) {}
+
+    View t() const {
+        View other = *this;
+        other.turned = !turned;
+        return other;
+    }
+
+    int64_t rows() const { return turned ? x.size(1) : count; }
+    int64_t columns() const { return turned ? count : x.size(1); }
+
+    Tensor tensor() const {
+        Tensor own = x.narrow(0, begin, count);
+        return turned ? own.t() : own;
+    }
+
+    Strided strided() const {
+        int64_t row = x.stride(0), column = x.stride(1);
+        const float* first = data<float>(x) + begin * row;
+        return turned ? Strided{first, column, row} : Strided{first, row, column};
+    }
+};
+
+inline View turned(const Tensor& x) {
+    return View(x).t();
 }
 
-// out = alpha * a b, or += where `accumulate`. `out` has contiguous rows; a and b may be
-// transposed views.
-inline void product(Tensor& out, const Tensor& a, const Tensor& b, double alpha = 1.0, bool accumulate = false) {
-    bool f32 = out.is_cpu() && out.scalar_type() == at::kFloat && a.scalar_type() == at::kFloat &&
-               b.scalar_type() == at::kFloat;
-    if (!f32 || b.numel() > SMALL || out.stride(1) != 1) {
+// out = alpha * a b, or += where `accumulate`; `out` has contiguous rows.
+inline void product(View out, View a, View b, double alpha = 1.0, bool accumulate = false) {
+    bool f32 = out.x.is_cpu() && out.x.scalar_type() == at::kFloat && a.x.scalar_type() == at::kFloat &&
+               b.x.scalar_type() == at::kFloat;
+    int64_t m = out.rows(), n = out.columns(), k = a.columns();
+    if (!f32 || k * n > SMALL) {
+        Tensor into = out.tensor();
         if (accumulate)
-            at::addmm_out(out, out, a, b, 1.0, alpha);
+            at::addmm_out(into, into, a.tensor(), b.tensor(), 1.0, alpha);
         else if (alpha == 1.0)
-            at::mm_out(out, a, b);
+            at::mm_out(into, a.tensor(), b.tensor());
         else
-            at::addmm_out(out, out, a, b, 0.0, alpha);
+            at::addmm_out(into, into, a.tensor(), b.tensor(), 0.0, alpha);
         return;
     }
-    int64_t m = out.size(0), n = out.size(1), k = a.size(1), step = out.stride(0);
-    Strided left = strided(a), right = strided(b);
-    float* into = data<float>(out);
-    at::parallel_for(0, m, std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, n * k)), [&](int64_t from, int64_t to) {
+    Strided left = a.strided(), right = b.strided();
+    float* into = data<float>(out.x) + out.begin * out.x.stride(0);
+    int64_t step = out.x.stride(0), grain = std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, n * k));
+    at::parallel_for(0, m, grain, [&](int64_t from, int64_t to) {
         Strided own = {left.x + from * left.row, left.row, left.column};
         rows().product(own, right, into + from * step, step, to - from, n, k, static_cast<float>(alpha), accumulate);
     });
 }
 
 // A new matrix.
-inline Tensor product(const Tensor& a, const Tensor& b, double alpha = 1.0) {
-    Tensor out = at::empty({a.size(0), b.size(1)}, a.options());
+inline Tensor product(View a, View b, double alpha = 1.0) {
+    Tensor out = at::empty({a.rows(), b.columns()}, a.x.options());
     product(out, a, b, alpha);
     return out;
 }

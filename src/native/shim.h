@@ -23,6 +23,10 @@ char* guarded(F body) {
     }
 }
 
+// Held inside a node's own forward and backward, where libtorch has nothing to record: each of
+// its operations then goes straight to the one for the device.
+using Unrecorded = at::AutoDispatchBelowADInplaceOrView;
+
 // May the loops of rows.h work on it?
 inline bool is_plain(const Tensor& x) {
     return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);

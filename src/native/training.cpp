@@ -12,8 +12,9 @@ using torch::autograd::variable_list;
 namespace {
 
 // The logits that are held at a time, in bytes; and the fewest tokens at a time, since each
-// piece reads the whole output matrix.
+// piece reads the whole output matrix. Where that stays in a near cache, the logits do too.
 constexpr int64_t PIECE_BYTES = 96 << 20;
+constexpr int64_t NEAR_PIECE_BYTES = 512 << 10;
 constexpr int64_t FEWEST = 64;
 
 // Losses of one piece, [count] in f32 at least. With `grad` the logits become their gradient.
@@ -54,24 +55,24 @@ struct TokenLosses : public Function<TokenLosses> {
     // hidden [count, width], w [vocabulary, width], targets int64 [count]
     static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w, const Tensor& targets,
                           bool grad) {
+        Unrecorded here;
         Tensor hidden = given.contiguous();
         int64_t count = hidden.size(0), row = w.size(0) * static_cast<int64_t>(hidden.element_size());
-        int64_t piece = std::max(FEWEST, PIECE_BYTES / std::max<int64_t>(1, row));
+        int64_t bytes = w.is_cpu() && w.numel() <= SMALL ? NEAR_PIECE_BYTES : PIECE_BYTES;
+        int64_t piece = std::max(FEWEST, bytes / std::max<int64_t>(1, row));
         std::vector<Tensor> losses;
         Tensor slope = grad ? at::empty_like(hidden) : Tensor();
         for (int64_t from = 0; from < count; from += piece) {
             int64_t size = std::min(piece, count - from);
-            Tensor logits = product(hidden.narrow(0, from, size), w.t());
+            Tensor logits = product(View(hidden, from, size), turned(w));
             losses.push_back(piece_losses(logits, targets.narrow(0, from, size), grad));
-            if (grad) {
-                Tensor into = slope.narrow(0, from, size);
-                product(into, logits, w);
-            }
+            if (grad) product(View(slope, from, size), logits, w);
         }
         if (grad) ctx->save_for_backward({slope});
         return at::cat(losses);
     }
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Unrecorded here;
         Tensor slope = ctx->get_saved_variables()[0];
         Tensor weighted = slope * gradients[0].unsqueeze(1).to(slope.scalar_type());
         return {weighted, Tensor(), Tensor(), Tensor()};
