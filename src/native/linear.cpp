@@ -42,6 +42,13 @@ struct Layer {
     size_t count;
 };
 
+// Is a step with an adapter of rank `r` on so many tokens fewer multiplications where it is merged?
+// Products of few columns take the time of the next multiple of 8.
+extern "C" bool lorhai_merging_pays(int64_t tokens, int64_t in, int64_t out, int64_t r) {
+    int64_t few = (r + 7) / 8 * 8;
+    return 3 * in * out * r + tokens * in * out < tokens * (few * (in + 2 * out) + r * (2 * in + out));
+}
+
 namespace {
 
 Drop drop_of(uint64_t key, double share) {
@@ -57,12 +64,27 @@ struct Range {
     bool meets(const Range& other) const { return begin < other.end && other.begin < end; }
 };
 
+// A matrix that backward reads again, and that nobody may have written to by then. It outlives the
+// node in any case, and libtorch's way to hold on to it costs more than a small product.
+struct Lasting {
+    Tensor x;
+    uint32_t version;
+
+    explicit Lasting(const Tensor& x) : x(x), version(x.is_inference() ? 0 : x._version()) {}
+    const Tensor& unchanged() const {
+        TORCH_CHECK(x.is_inference() || x._version() == version, "a matrix of a layer was written to before backward");
+        return x;
+    }
+};
+
 struct Part {
+    Lasting a, b;
     Tensor grad_a, grad_b;
     Range range;
     double scale, share;
     uint64_t key;
-    bool merged;
+    bool merged = false;
+    Tensor kept;  // from forward for backward: the merged matrix, or x A'
 
     Drop drop() const { return drop_of(key, share); }
     View of(const Tensor& rows) const { return range.of(rows); }
@@ -85,18 +107,16 @@ std::vector<Range> unmerged(const std::vector<Part>& parts, int64_t tokens) {
 
 // What a layer takes from forward to backward besides tensors of the graph.
 struct Frozen {
+    Lasting w;  // or its codes, where it is of 4 bits
     std::vector<Part> parts;
-    std::optional<Nf4> nf4;  // W, where it is of 4 bits; the graph then holds its codes
+    std::optional<Nf4> nf4;
     bool has_bias;
 
-    Tensor dense(const Tensor& w, const Tensor& beside) const {
-        return nf4 ? nf4->dense(beside.scalar_type()) : w;
-    }
+    Tensor dense(const Tensor& beside) const { return nf4 ? nf4->dense(beside.scalar_type()) : w.unchanged(); }
 };
 
 struct Group : torch::CustomClassHolder {
     std::vector<Frozen> layers;
-    std::vector<Tensor> matrices;  // A, B, A, B, … of all layers; for forward alone
     Tensor places;  // int64 [tokens] on the device of x: row << 40 | column << 20
 };
 
@@ -110,9 +130,10 @@ Tensor mask_of(const Tensor& places, int64_t width, Drop drop) {
 }
 
 // The tokens of a part in the adapter's dtype, with dropout.
-Tensor adapter_input(const Tensor& x, const Tensor& a, const Part& part, const Tensor& places) {
+Tensor adapter_input(const Tensor& x, const Part& part, const Tensor& places) {
     Tensor own = part.of(x).tensor();
-    if (part.share == 0) return own.to(a.scalar_type());
+    at::ScalarType dtype = part.a.x.scalar_type();
+    if (part.share == 0) return own.to(dtype);
     int64_t tokens = own.size(0), width = own.size(1);
     Tensor where = part.of(places).tensor();
     if (has_kernels(x)) {
@@ -133,7 +154,7 @@ Tensor adapter_input(const Tensor& x, const Tensor& a, const Part& part, const T
         });
         return dropped;
     }
-    return own.to(a.scalar_type()) * mask_of(where, width, part.drop()).to(own.options().dtype(a.scalar_type()));
+    return own.to(dtype) * mask_of(where, width, part.drop()).to(own.options().dtype(dtype));
 }
 
 // dx of a part gets `gradient` through the same mask.
@@ -171,7 +192,8 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
 }
 
 // y of a part += scale * s B'
-void add_output(const Tensor& y, const Tensor& s, const Tensor& b, const Part& part) {
+void add_output(const Tensor& y, const Tensor& s, const Part& part) {
+    const Tensor& b = part.b.x;
     if (y.scalar_type() == s.scalar_type()) {
         product(part.of(y), s, turned(b), part.scale, true);
         return;
@@ -195,30 +217,43 @@ void add_output(const Tensor& y, const Tensor& s, const Tensor& b, const Part& p
     });
 }
 
+// Every row of `range` becomes `row`, without libtorch where that takes longer than to do it.
+void fill(const Tensor& y, const Tensor& row, Range range) {
+    if (!is_f32(y) || !is_f32(row)) {
+        range.of(y).tensor().copy_(row.expand({range.count(), row.size(0)}));
+        return;
+    }
+    int64_t width = row.size(0);
+    Tensor own = row.contiguous();
+    over_rows(range.count(), width, [&](int64_t from, int64_t to) {
+        float* into = data<float>(y) + (range.begin + from) * width;
+        for (int64_t at = from; at < to; ++at, into += width) std::copy_n(data<float>(own), width, into);
+    });
+}
+
 // y = x W' + b on some of the tokens.
 void base_output(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor* bias, Range range) {
-    if (bias) range.of(y).tensor().copy_(bias->expand({range.count(), w.size(0)}));
+    if (bias) fill(y, *bias, range);
     product(range.of(y), range.of(x), turned(w), 1.0, bias != nullptr);
 }
 
 // Adds the part to y; gives x A', which backward needs.
-Tensor low_rank_output(const Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b, const Part& part,
-                       const Tensor& places) {
-    Tensor s = product(adapter_input(x, a, part, places), turned(a));
-    add_output(y, s, b, part);
+Tensor low_rank_output(const Tensor& y, const Tensor& x, const Part& part, const Tensor& places) {
+    Tensor s = product(adapter_input(x, part, places), turned(part.a.x));
+    add_output(y, s, part);
     return s;
 }
 
 // Adds the gradients of A and B, and that of x to `dx` where it is wanted.
-void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& a, const Tensor& b,
-                   const Tensor& s, const Tensor& places, const Tensor& dx) {
+void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& places, const Tensor& dx) {
+    const Tensor &a = part.a.unchanged(), &b = part.b.unchanged(), &s = part.kept;
     bool wide = dy.scalar_type() == b.scalar_type();
     Tensor converted = wide ? Tensor() : part.of(dy).tensor().to(b.scalar_type());
     View own = wide ? part.of(dy) : converted;
     Tensor ds = product(own, b, part.scale);
     if (part.grad_a.defined()) {
         product(part.grad_b, own.t(), s, part.scale, true);
-        product(part.grad_a, turned(ds), adapter_input(x, a, part, places), 1.0, true);
+        product(part.grad_a, turned(ds), adapter_input(x, part, places), 1.0, true);
     }
     if (!dx.defined()) return;
     if (part.share == 0 && dx.scalar_type() == ds.scalar_type())
@@ -228,21 +263,19 @@ void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Te
 }
 
 // y of the part; gives the merged matrix.
-Tensor merged_output(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor* bias, const Tensor& a,
-                     const Tensor& b, const Part& part) {
+Tensor merged_output(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor* bias, const Part& part) {
     Tensor merged = w.clone(at::MemoryFormat::Contiguous);
-    product(merged, b, a, part.scale, true);
+    product(merged, part.b.x, part.a.x, part.scale, true);
     base_output(y, x, merged, bias, part.range);
     return merged;
 }
 
 // As low_rank_back; `dx` is added to where it holds another layer's already.
-void merged_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& a, const Tensor& b,
-                 const Tensor& merged, const Tensor& dx, bool accumulate) {
-    if (dx.defined()) product(part.of(dx), part.of(dy), merged, 1.0, accumulate);
+void merged_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& dx, bool accumulate) {
+    if (dx.defined()) product(part.of(dx), part.of(dy), part.kept, 1.0, accumulate);
     Tensor outer = product(part.of(dy).t(), part.of(x));
-    product(part.grad_b, outer, turned(a), part.scale, true);
-    product(part.grad_a, turned(b), outer, part.scale, true);
+    product(part.grad_b, outer, turned(part.a.unchanged()), part.scale, true);
+    product(part.grad_a, turned(part.b.unchanged()), outer, part.scale, true);
 }
 
 struct AdaptedLinears : public Function<AdaptedLinears> {
@@ -252,59 +285,48 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
                                  at::TensorList biases, const Tensor& leaf, const c10::intrusive_ptr<Group>& group) {
         Unrecorded here;
         Tensor x = given.contiguous();
-        variable_list saved = {x}, outputs;
-        saved.insert(saved.end(), weights.begin(), weights.end());
-        size_t bias = 0, matrix = 0;
-        for (size_t at = 0; at < weights.size(); ++at) {
-            const Frozen& layer = group->layers[at];
+        variable_list outputs;
+        size_t bias = 0;
+        for (Frozen& layer : group->layers) {
             const Tensor* own_bias = layer.has_bias ? &biases[bias++] : nullptr;
-            Tensor w = layer.dense(weights[at], x), y = at::empty({x.size(0), w.size(0)}, x.options());
+            Tensor w = layer.dense(x), y = at::empty({x.size(0), w.size(0)}, x.options());
             for (Range rest : unmerged(layer.parts, x.size(0))) base_output(y, x, w, own_bias, rest);
-            for (const Part& part : layer.parts) {
-                const Tensor &a = group->matrices[matrix++], &b = group->matrices[matrix++];
-                Tensor kept = part.merged ? merged_output(y, x, w, own_bias, a, b, part)
-                                          : low_rank_output(y, x, a, b, part, group->places);
-                saved.insert(saved.end(), {a, b, kept});
-            }
+            for (Part& part : layer.parts)
+                part.kept = part.merged ? merged_output(y, x, w, own_bias, part)
+                                        : low_rank_output(y, x, part, group->places);
             outputs.push_back(y);
         }
-        group->matrices.clear();
-        ctx->save_for_backward(saved);
+        ctx->save_for_backward({x});
         ctx->saved_data["group"] = c10::IValue::make_capsule(group);
         return outputs;
     }
 
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
         Unrecorded here;
-        variable_list saved = ctx->get_saved_variables();
+        Tensor x = ctx->get_saved_variables()[0], dx;
         auto group = c10::static_intrusive_pointer_cast<Group>(ctx->saved_data["group"].toCapsule());
-        const Tensor& x = saved[0];
-        Tensor dx;
-        size_t count = group->layers.size(), left = 1 + count;
+        size_t count = group->layers.size();
         variable_list weights(count), biases;
         for (size_t at = 0; at < count; ++at) {
-            const Frozen& layer = group->layers[at];
-            size_t first = left;
-            left += 3 * layer.parts.size();
+            Frozen& layer = group->layers[at];
             if (layer.has_bias) biases.emplace_back();
             if (!gradients[at].defined()) continue;
             Tensor dy = gradients[at].contiguous();
             bool first_to_dx = !dx.defined() && ctx->needs_input_grad(0);
             if (first_to_dx) dx = at::empty_like(x);
             if (dx.defined()) {
-                Tensor w = layer.dense(saved[1 + at], dy);
+                Tensor w = layer.dense(dy);
                 for (Range rest : unmerged(layer.parts, dy.size(0)))
                     product(rest.of(dx), rest.of(dy), w, 1.0, !first_to_dx);
             }
             if (ctx->needs_input_grad(1 + at)) weights[at] = dy.t().mm(x);
             if (layer.has_bias && ctx->needs_input_grad(count + biases.size())) biases.back() = dy.sum(0);
-            for (const Part& part : layer.parts) {
-                const Tensor &a = saved[first], &b = saved[first + 1], &kept = saved[first + 2];
+            for (Part& part : layer.parts) {
                 if (part.merged)
-                    merged_back(part, x, dy, a, b, kept, dx, !first_to_dx);
+                    merged_back(part, x, dy, dx, !first_to_dx);
                 else
-                    low_rank_back(part, x, dy, a, b, kept, group->places, dx);
-                first += 3;
+                    low_rank_back(part, x, dy, group->places, dx);
+                part.kept.reset();
             }
         }
         variable_list all = {dx};
@@ -315,47 +337,49 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
     }
 };
 
-// Is a step with an adapter of rank `r` on so many tokens fewer multiplications where it is merged?
-// Products of few columns take the time of the next multiple of 8.
-bool merging_pays(int64_t tokens, int64_t in, int64_t out, int64_t r) {
-    int64_t few = (r + 7) / 8 * 8;
-    return 3 * in * out * r + tokens * in * out < tokens * (few * (in + 2 * out) + r * (2 * in + out));
-}
-
 // Decides which parts are merged: those that are trained, alone on their tokens, without dropout,
 // and where the sum is not rounded to less than the adapter's own dtype. It makes no difference
 // whether gradients are wanted of this pass: another one may make the same numbers again.
-void mark_merged(std::vector<Part>& parts, const Tensor& w, const Layer& layer) {
-    for (size_t at = 0; at < parts.size(); ++at) {
-        Part& part = parts[at];
-        const Tensor &a = *layer.segments[at].a, &b = *layer.segments[at].b;
+void mark_merged(Frozen& layer) {
+    for (Part& part : layer.parts) {
+        const Tensor &a = part.a.x, &b = part.b.x, &w = layer.w.x;
         bool fits = !layer.nf4 && w.is_cpu() && w.scalar_type() == a.scalar_type();
         auto meets = [&](const Part& other) { return &other != &part && other.range.meets(part.range); };
-        if (!part.grad_a.defined() || part.share != 0 || !fits || std::any_of(parts.begin(), parts.end(), meets))
+        if (!part.grad_a.defined() || part.share != 0 || !fits ||
+            std::any_of(layer.parts.begin(), layer.parts.end(), meets))
             continue;
-        part.merged = merging_pays(part.range.count(), a.size(1), b.size(0), a.size(0));
+        part.merged = lorhai_merging_pays(part.range.count(), a.size(1), b.size(0), a.size(0));
     }
+}
+
+Part part_of(const Segment& segment) {
+    Tensor frozen;
+    return {Lasting(*segment.a),
+            Lasting(*segment.b),
+            segment.grad_a ? *segment.grad_a : frozen,
+            segment.grad_b ? *segment.grad_b : frozen,
+            {segment.begin, segment.end},
+            segment.scale,
+            segment.share,
+            segment.key};
 }
 
 variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const Tensor& places) {
     auto group = c10::make_intrusive<Group>();
     group->places = places;
     variable_list weights, biases;
-    Tensor leaf, frozen;
+    Tensor leaf;
     for (const Layer* layer = layers; layer < layers + count; ++layer) {
-        Frozen own;
-        if (layer->nf4) own.nf4 = Nf4(*layer->nf4);
-        own.has_bias = layer->bias;
         weights.push_back(layer->nf4 ? *layer->nf4->codes : *layer->w);
         if (layer->bias) biases.push_back(*layer->bias);
-        for (const Segment* part = layer->segments; part < layer->segments + layer->count; ++part) {
-            if (part->grad_a) leaf = *part->a;
-            own.parts.push_back({part->grad_a ? *part->grad_a : frozen, part->grad_b ? *part->grad_b : frozen,
-                                 {part->begin, part->end}, part->scale, part->share, part->key, false});
-            group->matrices.push_back(*part->a);
-            group->matrices.push_back(*part->b);
+        Frozen own = {Lasting(weights.back())};
+        if (layer->nf4) own.nf4 = Nf4(*layer->nf4);
+        own.has_bias = layer->bias;
+        for (const Segment* segment = layer->segments; segment < layer->segments + layer->count; ++segment) {
+            if (segment->grad_a) leaf = *segment->a;
+            own.parts.push_back(part_of(*segment));
         }
-        mark_merged(own.parts, weights.back(), *layer);
+        mark_merged(own);
         group->layers.push_back(std::move(own));
     }
     if (!leaf.defined()) leaf = weights[0];

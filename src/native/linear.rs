@@ -70,6 +70,7 @@ struct RawLayer {
 extern "C" {
     fn lorhai_linears(x: Raw, layers: *const RawLayer, count: usize, places: Raw, out: *mut *mut c_void)
         -> *mut c_char;
+    fn lorhai_merging_pays(tokens: i64, in_features: i64, out_features: i64, r: i64) -> bool;
     fn lorhai_dropout_mask(places: Raw, width: i64, share: f64, key: u64, out: *mut *mut c_void) -> *mut c_char;
 }
 
@@ -102,6 +103,14 @@ pub fn linears(x: &Tensor, layers: &[Layer], places: &Tensor) -> Result<Vec<Tens
 /// As [`linears`], for one layer.
 pub fn linear(x: &Tensor, layer: Layer, places: &Tensor) -> Result<Tensor> {
     linears(x, &[layer], places)?.pop().ok_or_else(|| Error::bug("a layer without an output"))
+}
+
+/// Does [`linears`] merge an adapter of rank `r` with so many tokens into a copy of the layer's matrix
+/// for the step? So it does in the dtype of the adapter, on the CPU, without dropout, where that is
+/// fewer multiplications.
+pub fn merging_pays(tokens: i64, in_features: i64, out_features: i64, r: i64) -> bool {
+    // SAFETY: a function of its numbers.
+    unsafe { lorhai_merging_pays(tokens, in_features, out_features, r) }
 }
 
 /// What the channels of the tokens at `places` are multiplied by under dropout: f32

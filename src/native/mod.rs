@@ -3,6 +3,8 @@
 //! | file | defines |
 //! |---|---|
 //! | `rows.h`, `rows.inc` | loops over plain memory, compiled for several kinds of processor |
+//! | `vectors.inc` | the vectors that these loops go by; e to the power of them |
+//! | `products.inc`, `product.h` | matrix products, of our own where they are small |
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `attention.inc`, `attention.cpp`, `attention.rs` | causal attention within documents |
 //! | `linear.cpp`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
@@ -21,7 +23,7 @@ mod linear;
 mod nf4;
 
 pub use attention::{document_attention, has_document_attention};
-pub use linear::{dropout_mask, linear, linears, Layer, Matrix, Segment};
+pub use linear::{dropout_mask, linear, linears, merging_pays, Layer, Matrix, Segment};
 pub use nf4::{dynamic_map, tensor_bytes, Nf4, Scales};
 
 use crate::error::{Error, Result};

@@ -44,8 +44,7 @@ inline View turned(const Tensor& x) {
 
 // out = alpha * a b, or += where `accumulate`; `out` has contiguous rows.
 inline void product(View out, View a, View b, double alpha = 1.0, bool accumulate = false) {
-    bool f32 = out.x.is_cpu() && out.x.scalar_type() == at::kFloat && a.x.scalar_type() == at::kFloat &&
-               b.x.scalar_type() == at::kFloat;
+    bool f32 = is_f32(out.x) && is_f32(a.x) && is_f32(b.x);
     int64_t m = out.rows(), n = out.columns(), k = a.columns();
     if (!f32 || k * n > SMALL) {
         Tensor into = out.tensor();

@@ -32,6 +32,10 @@ inline bool is_plain(const Tensor& x) {
     return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
+inline bool is_f32(const Tensor& x) {
+    return x.is_cpu() && x.scalar_type() == at::kFloat;
+}
+
 // Elements that one task should have, so that starting it costs little beside.
 constexpr int64_t GRAIN = 1 << 15;
 

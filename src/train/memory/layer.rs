@@ -4,6 +4,7 @@
 use super::{Asked, Method, Place};
 use crate::lora::targets::Target;
 use crate::model::shapes::{LinearShape, LINEARS};
+use crate::native;
 
 /// A linear layer with its adapter, in one decoder layer.
 #[derive(Clone, Copy)]
@@ -29,6 +30,8 @@ pub struct Layer<'a> {
     /// Does the layer's input carry a gradient?
     pub is_first: bool,
     repeats_heads: bool,
+    /// May adapters be merged for the step?
+    may_merge: bool,
 }
 
 impl<'a> Layer<'a> {
@@ -54,6 +57,7 @@ impl<'a> Layer<'a> {
             trains_all: asked.method == Method::Full,
             is_first: Some(number) == first_layer(asked) && asked.method != Method::Full,
             repeats_heads: asked.request.place == Place::Cuda,
+            may_merge: may_merge(asked, e),
         }
     }
 
@@ -69,6 +73,23 @@ impl<'a> Layer<'a> {
 
     pub fn ranks(&self) -> u64 {
         self.linears.iter().filter_map(|adapted| adapted.target).map(|target| target.r as u64).sum()
+    }
+
+    /// Is the adapter of this layer merged for the step?
+    pub fn merges(&self, adapted: Adapted) -> bool {
+        let LinearShape { in_features, out_features, .. } = *adapted.linear;
+        let pays = |target: &Target| native::merging_pays(self.t as i64, in_features, out_features, target.r);
+        self.may_merge && adapted.target.is_some_and(pays)
+    }
+
+    /// What the adapters keep, in f32: merged matrices, or products with A.
+    fn of_adapters(&self) -> u64 {
+        let numbers = self.linears.iter().map(|adapted| match adapted.target {
+            Some(_) if self.merges(*adapted) => (adapted.linear.in_features * adapted.linear.out_features) as u64,
+            Some(target) => self.t * target.r as u64,
+            None => 0,
+        });
+        4 * numbers.sum::<u64>()
     }
 
     /// Bytes of the layer's input, which recomputation keeps.
@@ -120,9 +141,15 @@ impl<'a> Layer<'a> {
             // SwiGLU keeps gate and up.
             + when(self.reaches_swiglu(), 2 * t * mlp * e)
             + when(any(&LINEARS[6..]), t * mlp * e)
-            // The product with A of each adapter, in f32.
-            + t * self.ranks() * 4
+            + self.of_adapters()
     }
+}
+
+/// See [`native::merging_pays`].
+fn may_merge(asked: &Asked, e: u64) -> bool {
+    let lora = &asked.request.lora;
+    let is_alone = lora.dropout == 0.0 && !lora.init.takes_from_base();
+    asked.request.place == Place::Cpu && e == 4 && !asked.method.is_quantised() && is_alone
 }
 
 /// The first layer with a gradient: those before it keep nothing.

@@ -6,9 +6,11 @@
 
 use super::layer::{first_layer, Adapted, Layer};
 use super::{Asked, Method, Place};
+use crate::native;
 
 /// The logits held at a time and the fewest tokens at a time: as in `native/training.cpp`.
 const PIECE_BYTES: u64 = 96 << 20;
+const NEAR_PIECE_BYTES: u64 = 512 << 10;
 const FEWEST: u64 = 64;
 
 /// Bytes held, by what they are for.
@@ -123,7 +125,9 @@ fn loss(asked: &Asked, last: &Layer, walk: &mut Walk) {
         walk.drop_kept(labelled);
     } else {
         // Chosen hidden states, their gradient, and one piece of the logits.
-        let piece = labels.min(FEWEST.max(PIECE_BYTES / (vocabulary * e).max(1)));
+        let is_near = asked.request.place == Place::Cpu && vocabulary * hidden <= native::SMALL_PRODUCT as u64;
+        let bytes = if is_near { NEAR_PIECE_BYTES } else { PIECE_BYTES };
+        let piece = labels.min(FEWEST.max(bytes / (vocabulary * e).max(1)));
         let copies = match asked.request.place {
             Place::Cpu => e,
             // `piece_losses` of any other device: scores, log-probabilities and slope in f32.
@@ -181,7 +185,8 @@ fn group_backward(asked: &Asked, layer: &Layer, names: &[&str], walk: &mut Walk)
 /// As `AdaptedLinears::backward` for one layer: the gradient of the input is held afterwards. In
 /// bf16 what an adapter works on is widened to f32 first.
 fn linear_backward(asked: &Asked, layer: &Layer, name: &str, walk: &mut Walk) {
-    let Some(Adapted { linear, target }) = layer.linear(name) else { return };
+    let Some(adapted) = layer.linear(name) else { return };
+    let Adapted { linear, target } = adapted;
     let (wide, narrow) = (linear.in_features as u64, linear.out_features as u64);
     let (t, e) = (layer.t, layer.e);
     // Layers in NF4 are widened one at a time.
@@ -192,6 +197,9 @@ fn linear_backward(asked: &Asked, layer: &Layer, name: &str, walk: &mut Walk) {
         walk.touch(wide * narrow * 4);
     }
     let Some(target) = target else { return };
+    if layer.merges(adapted) {
+        return walk.touch(wide * narrow * 4);
+    }
     let copies = e != 4 || asked.request.lora.dropout > 0.0;
     let gradient = if e == 4 { 0 } else { t * narrow * 4 };
     walk.touch(gradient + t * target.r as u64 * 4 + if copies { t * wide * 4 } else { 0 });
