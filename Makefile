@@ -79,4 +79,5 @@ bench-growth: build
 gpu-test: build
 	cargo test $(CARGO_FLAGS) --test parity on_a_gpu -- --nocapture
 	LORHAI_TEST_DEVICE=cuda cargo test $(CARGO_FLAGS) --test native -- --nocapture
+	LORHAI_TEST_DEVICE=cuda LORHAI_CUDNN_ATTENTION=1 cargo test $(CARGO_FLAGS) --test native attention -- --nocapture
 	$(PROGRAM) run scripts/rank_sweep.rhai --set out=runs/gpu-sweep

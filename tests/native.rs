@@ -366,16 +366,29 @@ fn adamw() {
     }
 }
 
-/// Everything above once more, with the kernels of a GPU in place of the CPU's loops.
-#[test]
-fn kernels_compute_the_same() {
-    const HERE: &str = "LORHAI_KERNELS_ON_HOST";
-    if std::env::var_os(HERE).is_some() || device() != Device::Cpu {
+const ON_HOST: &str = "LORHAI_KERNELS_ON_HOST";
+const LOOPS: &str = "LORHAI_LOOPS";
+
+/// Everything above once more, in a process where `variable` is set.
+fn once_more(variable: &str, value: &str) {
+    if device() != Device::Cpu || [ON_HOST, LOOPS].iter().any(|name| std::env::var_os(name).is_some()) {
         return;
     }
-    let again = std::process::Command::new(std::env::current_exe().unwrap()).env(HERE, "1").output().unwrap();
+    let again = std::process::Command::new(std::env::current_exe().unwrap()).env(variable, value).output().unwrap();
     let text = String::from_utf8_lossy(&again.stdout);
-    assert!(again.status.success() && text.contains("linear_with_adapters ... ok"), "{text}");
+    assert!(again.status.success() && text.contains("linear_with_adapters ... ok"), "{variable}={value}: {text}");
+}
+
+/// With the kernels of a GPU in place of the CPU's loops.
+#[test]
+fn kernels_compute_the_same() {
+    once_more(ON_HOST, "1");
+}
+
+/// With the loops for lesser processors than this one.
+#[test]
+fn other_processors_compute_the_same() {
+    ["avx2", "plain"].iter().for_each(|loops| once_more(LOOPS, loops));
 }
 
 /// Needs NVRTC, but no GPU.

@@ -1,7 +1,9 @@
 // Causal attention within documents that stand one after another, without laying them side by
 // side: loops of our own for f32 on the CPU; on a GPU libtorch's flash attention for variable
-// lengths, which tch does not offer.
+// lengths, which tch does not offer, or cuDNN's where LORHAI_CUDNN_ATTENTION asks for it.
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <cstdlib>
 
 #include "gpu.h"
 
@@ -28,6 +30,12 @@ void each(const Tensor& q, const Tensor& k, const Tensor& starts, int64_t window
     });
 }
 
+// cuDNN's has no windows. Not the default: nobody has measured yet where it is the faster one.
+bool goes_by_cudnn(const Tensor& q, int64_t window) {
+    static const bool wanted = std::getenv("LORHAI_CUDNN_ATTENTION") != nullptr;
+    return wanted && !q.is_cpu() && window == 0;
+}
+
 struct DocumentAttention : public Function<DocumentAttention> {
     // q [tokens, heads, head_dim], k and v with fewer heads; starts int32 [documents + 1]: the
     // first token of each document, then the number of tokens. A query sees the `window` tokens
@@ -44,6 +52,11 @@ struct DocumentAttention : public Function<DocumentAttention> {
                 rows().attend(data<float>(q) + query, data<float>(k) + key, data<float>(v) + key,
                               data<float>(y) + query, data<float>(logsumexp) + logarithm, shape);
             });
+        } else if (goes_by_cudnn(q, window)) {
+            auto found = at::_cudnn_attention_forward(q, k, v, std::nullopt, starts, starts, longest, longest, true,
+                                                      0.0, true, false);
+            y = std::get<0>(found), logsumexp = std::get<1>(found);
+            state = std::get<6>(found), unused = std::get<7>(found);
         } else {
             std::tie(y, logsumexp, state, unused, debug) =
                 at::_flash_attention_forward(q, k, v, starts, starts, longest, longest, 0.0, true, false, std::nullopt,
@@ -71,6 +84,9 @@ struct DocumentAttention : public Function<DocumentAttention> {
                                    data<float>(dy) + query, data<float>(dq) + query, data<float>(dk) + key,
                                    data<float>(dv) + key, shape);
             });
+        } else if (goes_by_cudnn(q, window)) {
+            std::tie(dq, dk, dv) = at::_cudnn_attention_backward(dy, q, k, v, y, logsumexp, saved[6], saved[7], Tensor(),
+                                                                 starts, starts, longest, longest, 0.0, true);
         } else {
             std::tie(dq, dk, dv) = at::_flash_attention_backward(dy, q, k, v, y, logsumexp, starts, starts, longest,
                                                                  longest, 0.0, true, saved[6], saved[7], std::nullopt,

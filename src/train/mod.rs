@@ -17,6 +17,7 @@ pub mod recorder;
 pub mod rehearsal;
 pub mod sampler;
 pub mod schedule;
+pub mod stalled;
 pub mod step;
 pub mod tensorboard;
 pub mod trace;

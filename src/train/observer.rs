@@ -20,6 +20,10 @@ pub struct StepReport {
     /// Since the start of training, evaluation left out.
     pub seconds: f64,
     pub tokens_per_s: f64,
+    /// Told once, at the step at which the gradient has been exactly 0 for [`STALLS_AFTER`] steps.
+    ///
+    /// [`STALLS_AFTER`]: super::stalled::STALLS_AFTER
+    pub has_stalled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

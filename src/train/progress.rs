@@ -5,6 +5,7 @@ use super::memory::process;
 use super::metrics::number_to_json;
 use super::observer::{EvalReport, Observer, StepReport};
 use super::overfitting::{Overfitting, OVERFITS_AFTER};
+use super::stalled::STALLS_AFTER;
 use crate::error::Result;
 use crate::tell::{self, Manner};
 use indicatif::ProgressBar;
@@ -62,6 +63,9 @@ impl Observer for Progress {
             Progress::Objects => step_object(None, report),
             Progress::Quiet => {}
         }
+        if let (Progress::Bar { .. } | Progress::Lines(_), true) = (self, report.has_stalled) {
+            tell::note(&stalled_line(report));
+        }
         Ok(())
     }
 
@@ -111,6 +115,9 @@ pub fn step_object(trial: Option<&str>, report: &StepReport) {
         ("seconds", number_to_json(report.seconds)),
     ];
     tell::object("step", of_trial(trial).chain(numbers));
+    if report.has_stalled {
+        tell::object("stalled", of_trial(trial).chain([("step", report.step.into())]));
+    }
 }
 
 /// What a machine is told of an evaluation.
@@ -139,6 +146,15 @@ fn of_trial(trial: Option<&str>) -> impl Iterator<Item = (&'static str, Value)> 
 pub fn eval_line(report: &EvalReport) -> String {
     let best = if report.is_best { " (best)" } else { "" };
     format!("step {} eval_loss {:.4}{best}", report.step, report.loss)
+}
+
+pub fn stalled_line(report: &StepReport) -> String {
+    let StepReport { step, learning_rate, .. } = report;
+    format!(
+        "stalled: the gradient is exactly 0 since step {}, and nothing is learned any more; lower the learning \
+         rate (now {learning_rate:e}) or add warm-up",
+        step + 1 - STALLS_AFTER
+    )
 }
 
 pub fn overfitting_line(found: Overfitting) -> String {

@@ -32,10 +32,11 @@ impl fmt::Display for Agreement {
         let shown = |value: &Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
         match self {
             Agreement::Same { losses: 0 } => write!(out, "no losses were logged"),
-            Agreement::Same { losses } => write!(out, "the same to the last bit ({losses} losses)"),
+            Agreement::Same { losses } => write!(out, "the same to the last bit ({})", counted(*losses)),
             Agreement::Close { losses, deviation, step } => write!(
                 out,
-                "equal within {TOLERANCE:e} relative ({losses} losses, largest deviation {deviation:.1e} at step {step})"
+                "equal within {TOLERANCE:e} relative ({}, largest deviation {deviation:.1e} at step {step})",
+                counted(*losses)
             ),
             Agreement::Differs { step, name, first, second } => {
                 write!(out, "differs from step {step} on: {name} {first} against {second}")
@@ -45,6 +46,10 @@ impl fmt::Display for Agreement {
             }
         }
     }
+}
+
+fn counted(losses: usize) -> String {
+    format!("{losses} loss{}", if losses == 1 { "" } else { "es" })
 }
 
 type Loss = (u64, &'static str, f64);

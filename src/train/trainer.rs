@@ -6,6 +6,7 @@ use super::observer::{EvalReport, Observer, StepReport};
 use super::overfitting::{Overfitting, Watch};
 use super::sampler::Sampler;
 use super::schedule::Schedule;
+use super::stalled::Stalled;
 use super::update::{update_together, Member, StepResult, StepSettings};
 use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
@@ -117,6 +118,7 @@ struct Run<'a> {
     stopped_early: bool,
     watch: Watch,
     overfitting: Option<Overfitting>,
+    stalled: Stalled,
     failure: Option<Error>,
 }
 
@@ -180,6 +182,7 @@ impl<'a> Run<'a> {
             stopped_early: false,
             watch: Watch::default(),
             overfitting: None,
+            stalled: Stalled::default(),
             failure: None,
         })
     }
@@ -221,6 +224,7 @@ impl<'a> Run<'a> {
         progress.tokens += tokens as u64;
         progress.time += time;
         let seconds = progress.time.as_secs_f64();
+        let has_stalled = self.stalled.trained(result.grad_norm);
         self.observer.on_step(&StepReport {
             step: progress.steps,
             total_steps: self.schedule.steps,
@@ -231,6 +235,7 @@ impl<'a> Run<'a> {
             tokens,
             seconds,
             tokens_per_s: progress.tokens as f64 / seconds.max(1e-9),
+            has_stalled,
         })
     }
 
