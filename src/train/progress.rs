@@ -152,7 +152,7 @@ pub fn stalled_line(report: &StepReport) -> String {
     let StepReport { step, learning_rate, .. } = report;
     format!(
         "stalled: the gradient is exactly 0 since step {}, and nothing is learned any more; lower the learning \
-         rate (now {learning_rate:e}) or add warm-up",
+         rate (now {learning_rate:.2e}) or add warm-up",
         step + 1 - STALLS_AFTER
     )
 }
