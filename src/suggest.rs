@@ -14,7 +14,19 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         known.iter().map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), *candidate));
     let near = measured.filter(|(steps, candidate)| *steps <= limit && *steps < candidate.chars().count().max(2));
     let nearest = near.min_by_key(|(steps, _)| *steps).map(|(_, candidate)| candidate);
-    nearest.or_else(|| known.into_iter().find(|candidate| has_its_words(name, candidate)))
+    nearest
+        .or_else(|| known.iter().copied().find(|candidate| has_its_words(name, candidate)))
+        .or_else(|| only_with_word(name, &known))
+}
+
+/// The one name with `name` as a word: `add_lora` for `lora`.
+fn only_with_word<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let mut with_word =
+        known.iter().filter(|candidate| name.len() > 3 && candidate.split('_').any(|word| word == name));
+    match (with_word.next(), with_word.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
+    }
 }
 
 /// Does `candidate` have all words of `name`, in their order: `max_new_tokens` those of `max_token`?
@@ -93,6 +105,8 @@ mod tests {
         assert_eq!(nearest("str", ["sin", "len"]), None);
         assert_eq!(nearest("max_token", ["top_k", "max_new_tokens"]), Some("max_new_tokens"));
         assert_eq!(nearest("heatmap", ["lines", "heat"]), Some("heat"));
+        assert_eq!(nearest("lora", ["add_lora", "train"]), Some("add_lora"));
+        assert_eq!(nearest("adapter", ["load_adapter", "save_adapter"]), None);
         assert_eq!(nearest("x", known), None);
         assert_eq!(nearest("x", ["exp", "y"]), Some("y"));
     }

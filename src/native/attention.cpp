@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cstdlib>
+#include <string>
 
 #include "gpu.h"
 
@@ -32,7 +33,8 @@ void each(const Tensor& q, const Tensor& k, const Tensor& starts, int64_t window
 
 // cuDNN's has no windows. Not the default: nobody has measured yet where it is the faster one.
 bool goes_by_cudnn(const Tensor& q, int64_t window) {
-    static const bool wanted = std::getenv("LORHAI_CUDNN_ATTENTION") != nullptr;
+    static const char* const asked = std::getenv("LORHAI_CUDNN_ATTENTION");
+    static const bool wanted = asked && std::string(asked) != "0";
     return wanted && !q.is_cpu() && window == 0;
 }
 
