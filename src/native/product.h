@@ -7,6 +7,9 @@
 // `native::SMALL_PRODUCT` in Rust.
 constexpr int64_t SMALL = 1 << 17;
 
+// Multiplications that are worth another thread.
+constexpr int64_t WORTH_A_THREAD = 1 << 18;
+
 // A matrix, some of its rows, or the transpose of these. Small products take less time than
 // libtorch takes to make such tensors: here they are made only where it is to multiply them.
 struct View {
@@ -58,7 +61,7 @@ inline void product(View out, View a, View b, double alpha = 1.0, bool accumulat
     }
     Strided left = a.strided(), right = b.strided();
     float* into = data<float>(out.x) + out.begin * out.x.stride(0);
-    int64_t step = out.x.stride(0), grain = std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, n * k));
+    int64_t step = out.x.stride(0), grain = std::max<int64_t>(1, WORTH_A_THREAD / std::max<int64_t>(1, n * k));
     at::parallel_for(0, m, grain, [&](int64_t from, int64_t to) {
         Strided own = {left.x + from * left.row, left.row, left.column};
         rows().product(own, right, into + from * step, step, to - from, n, k, static_cast<float>(alpha), accumulate);
