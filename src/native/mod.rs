@@ -62,6 +62,7 @@ extern "C" {
     fn lorhai_swiglu(gate: Raw, up: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_take_rows(x: Raw, index: Raw, inverse: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_token_losses(hidden: Raw, w: Raw, targets: Raw, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_loss_piece(vocabulary: i64, width: i64, size: i64, is_cpu: bool) -> i64;
     fn lorhai_has_adamw(theta: Raw) -> bool;
     fn lorhai_adamw(theta: Raw, gradient: Raw, mean: Raw, square: Raw, decayed: Raw, step: AdamStep) -> *mut c_char;
     fn lorhai_norm(x: Raw) -> f64;
@@ -121,6 +122,12 @@ pub fn take_rows(x: &Tensor, index: &Tensor, inverse: &Tensor) -> Result<Tensor>
 /// `[tokens, width]`, the frozen output matrix `[vocabulary, width]`, targets int64.
 pub fn token_losses(hidden: &Tensor, w: &Tensor, targets: &Tensor) -> Result<Tensor> {
     made(|out| unsafe { lorhai_token_losses(raw(hidden), raw(w), raw(targets), out) })
+}
+
+/// The tokens of which [`token_losses`] holds logits at a time, with `size` bytes a number.
+pub fn loss_piece(vocabulary: u64, width: u64, size: u64, is_cpu: bool) -> u64 {
+    // SAFETY: a function of its numbers.
+    unsafe { lorhai_loss_piece(vocabulary as i64, width as i64, size as i64, is_cpu) as u64 }
 }
 
 /// Is there an [`adamw`] for tensors like `theta`?

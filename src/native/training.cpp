@@ -9,13 +9,19 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-namespace {
-
 // The logits that are held at a time, in bytes; and the fewest tokens at a time, since each
 // piece reads the whole output matrix. Where that stays in a near cache, the logits do too.
 constexpr int64_t PIECE_BYTES = 96 << 20;
 constexpr int64_t NEAR_PIECE_BYTES = 512 << 10;
 constexpr int64_t FEWEST = 64;
+
+// The tokens of which logits are held at a time: w [vocabulary, width], `size` bytes a number.
+extern "C" int64_t lorhai_loss_piece(int64_t vocabulary, int64_t width, int64_t size, bool is_cpu) {
+    int64_t bytes = is_cpu && vocabulary * width <= SMALL ? NEAR_PIECE_BYTES : PIECE_BYTES;
+    return std::max(FEWEST, bytes / std::max<int64_t>(1, vocabulary * size));
+}
+
+namespace {
 
 // Losses of one piece, [count] in f32 at least. With `grad` the logits become their gradient.
 Tensor piece_losses(Tensor& logits, const Tensor& targets, bool grad) {
@@ -57,9 +63,8 @@ struct TokenLosses : public Function<TokenLosses> {
                           bool grad) {
         Unrecorded here;
         Tensor hidden = given.contiguous();
-        int64_t count = hidden.size(0), row = w.size(0) * static_cast<int64_t>(hidden.element_size());
-        int64_t bytes = w.is_cpu() && w.numel() <= SMALL ? NEAR_PIECE_BYTES : PIECE_BYTES;
-        int64_t piece = std::max(FEWEST, bytes / std::max<int64_t>(1, row));
+        int64_t count = hidden.size(0), size_of_one = static_cast<int64_t>(hidden.element_size());
+        int64_t piece = lorhai_loss_piece(w.size(0), w.size(1), size_of_one, w.is_cpu());
         std::vector<Tensor> losses;
         Tensor slope = grad ? at::empty_like(hidden) : Tensor();
         for (int64_t from = 0; from < count; from += piece) {

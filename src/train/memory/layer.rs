@@ -30,8 +30,7 @@ pub struct Layer<'a> {
     /// Does the layer's input carry a gradient?
     pub is_first: bool,
     repeats_heads: bool,
-    /// May adapters be merged for the step?
-    may_merge: bool,
+    asked: &'a Asked<'a>,
 }
 
 impl<'a> Layer<'a> {
@@ -57,7 +56,7 @@ impl<'a> Layer<'a> {
             trains_all: asked.method == Method::Full,
             is_first: Some(number) == first_layer(asked) && asked.method != Method::Full,
             repeats_heads: asked.request.place == Place::Cuda,
-            may_merge: may_merge(asked, e),
+            asked,
         }
     }
 
@@ -75,21 +74,10 @@ impl<'a> Layer<'a> {
         self.linears.iter().filter_map(|adapted| adapted.target).map(|target| target.r as u64).sum()
     }
 
-    /// Is the adapter of this layer merged for the step?
-    pub fn merges(&self, adapted: Adapted) -> bool {
-        let LinearShape { in_features, out_features, .. } = *adapted.linear;
-        let pays = |target: &Target| native::merging_pays(self.t as i64, in_features, out_features, target.r);
-        self.may_merge && adapted.target.is_some_and(pays)
-    }
-
-    /// What the adapters keep, in f32: merged matrices, or products with A.
+    /// What the adapters keep.
     fn of_adapters(&self) -> u64 {
-        let numbers = self.linears.iter().map(|adapted| match adapted.target {
-            Some(_) if self.merges(*adapted) => (adapted.linear.in_features * adapted.linear.out_features) as u64,
-            Some(target) => self.t * target.r as u64,
-            None => 0,
-        });
-        4 * numbers.sum::<u64>()
+        let targets = self.linears.iter().filter_map(|adapted| adapted.target);
+        targets.map(|target| kept_of_adapter(self.asked, self.t, self.e, target)).sum()
     }
 
     /// Bytes of the layer's input, which recomputation keeps.
@@ -145,11 +133,20 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// See [`native::merging_pays`].
-fn may_merge(asked: &Asked, e: u64) -> bool {
+/// The bytes of the matrix into which the adapter of a layer with `t` tokens is merged for the step,
+/// where it is: see [`native::merging_pays`].
+pub fn merged_matrix(asked: &Asked, t: u64, e: u64, target: &Target) -> Option<u64> {
     let lora = &asked.request.lora;
     let is_alone = lora.dropout == 0.0 && !lora.init.takes_from_base();
-    asked.request.place == Place::Cpu && e == 4 && !asked.method.is_quantised() && is_alone
+    let fits = asked.request.place == Place::Cpu && e == 4 && !asked.method.is_quantised() && is_alone;
+    let LinearShape { in_features, out_features, .. } = target.linear;
+    let merges = fits && native::merging_pays(t as i64, in_features, out_features, target.r);
+    merges.then_some((in_features * out_features) as u64 * 4)
+}
+
+/// What an adapter with `t` tokens keeps, in f32: the merged matrix, or the product with A.
+pub fn kept_of_adapter(asked: &Asked, t: u64, e: u64, target: &Target) -> u64 {
+    merged_matrix(asked, t, e, target).unwrap_or(t * target.r as u64 * 4)
 }
 
 /// The first layer with a gradient: those before it keep nothing.

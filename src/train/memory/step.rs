@@ -4,14 +4,9 @@
 //! It is highest there, because everything that the layers kept is still held. The order of
 //! the operations is that of `model/decoder.rs` and of the backward functions in `native/`.
 
-use super::layer::{first_layer, Adapted, Layer};
+use super::layer::{first_layer, kept_of_adapter, merged_matrix, Adapted, Layer};
 use super::{Asked, Method, Place};
 use crate::native;
-
-/// The logits held at a time and the fewest tokens at a time: as in `native/training.cpp`.
-const PIECE_BYTES: u64 = 96 << 20;
-const NEAR_PIECE_BYTES: u64 = 512 << 10;
-const FEWEST: u64 = 64;
 
 /// Bytes held, by what they are for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -111,13 +106,14 @@ fn loss(asked: &Asked, last: &Layer, walk: &mut Walk) {
         // Logits of all labels, their f32 copy and log-probabilities; then two gradients.
         let widened = if e == 4 { 0 } else { labels * vocabulary * e };
         let scores = labels * vocabulary * 4;
-        walk.kept(labelled + head.map_or(0, |head| labels * head.r as u64 * 4));
+        walk.kept(labelled + head.map_or(0, |head| kept_of_adapter(asked, labels, e, head)));
         walk.logits(scores + widened + scores);
         walk.give(all);
         walk.logits(3 * scores);
         walk.now.logits += scores + widened;
         let gradient = if asked.method == Method::Full { embedding(asked) } else { 0 };
-        walk.touch(labelled + gradient);
+        let outer = head.and_then(|head| merged_matrix(asked, labels, e, head)).unwrap_or(0);
+        walk.touch(labelled + gradient + outer);
         walk.now.logits = 0;
         if asked.method == Method::Full && asked.config.tie_word_embeddings {
             walk.take(gradient);
@@ -125,9 +121,8 @@ fn loss(asked: &Asked, last: &Layer, walk: &mut Walk) {
         walk.drop_kept(labelled);
     } else {
         // Chosen hidden states, their gradient, and one piece of the logits.
-        let is_near = asked.request.place == Place::Cpu && vocabulary * hidden <= native::SMALL_PRODUCT as u64;
-        let bytes = if is_near { NEAR_PIECE_BYTES } else { PIECE_BYTES };
-        let piece = labels.min(FEWEST.max(bytes / (vocabulary * e).max(1)));
+        let is_cpu = asked.request.place == Place::Cpu;
+        let piece = labels.min(native::loss_piece(vocabulary, hidden, e, is_cpu));
         let copies = match asked.request.place {
             Place::Cpu => e,
             // `piece_losses` of any other device: scores, log-probabilities and slope in f32.
@@ -185,8 +180,7 @@ fn group_backward(asked: &Asked, layer: &Layer, names: &[&str], walk: &mut Walk)
 /// As `AdaptedLinears::backward` for one layer: the gradient of the input is held afterwards. In
 /// bf16 what an adapter works on is widened to f32 first.
 fn linear_backward(asked: &Asked, layer: &Layer, name: &str, walk: &mut Walk) {
-    let Some(adapted) = layer.linear(name) else { return };
-    let Adapted { linear, target } = adapted;
+    let Some(Adapted { linear, target }) = layer.linear(name) else { return };
     let (wide, narrow) = (linear.in_features as u64, linear.out_features as u64);
     let (t, e) = (layer.t, layer.e);
     // Layers in NF4 are widened one at a time.
@@ -197,8 +191,8 @@ fn linear_backward(asked: &Asked, layer: &Layer, name: &str, walk: &mut Walk) {
         walk.touch(wide * narrow * 4);
     }
     let Some(target) = target else { return };
-    if layer.merges(adapted) {
-        return walk.touch(wide * narrow * 4);
+    if let Some(outer) = merged_matrix(asked, t, e, target) {
+        return walk.touch(outer);
     }
     let copies = e != 4 || asked.request.lora.dropout > 0.0;
     let gradient = if e == 4 { 0 } else { t * narrow * 4 };
