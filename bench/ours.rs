@@ -5,6 +5,7 @@ use lorhai::data::Batch;
 use lorhai::lora::{Adapter, LoadOptions, LoraSpec, Targets};
 use lorhai::model::{device, load, Config, Decoder, Input, NoAdapters};
 use lorhai::native::gpu;
+use lorhai::sweep::lanes::{cost_of_a_token, spread};
 use lorhai::train::memory::{check::random_rows, process};
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
@@ -44,21 +45,21 @@ impl Loop {
             gradient_checkpointing: case.gradient_checkpointing,
         };
         let mut lanes: Vec<Lane> = (0..count).map(lane).collect();
-        let mut ranks = case.ranks.to_vec();
-        ranks.sort_by_key(|rank| std::cmp::Reverse(*rank));
-        for (at, rank) in ranks.into_iter().enumerate() {
-            // There and back again: 64 2 | 32 4 | … of the sorted ranks.
-            let lane = if (at / count).is_multiple_of(2) { at % count } else { count - 1 - at % count };
-            let spec = LoraSpec {
-                r: rank,
-                alpha: 2.0 * rank as f64,
-                dropout: case.dropout,
-                target_modules: Targets::AllLinear,
-                ..LoraSpec::default()
-            };
-            let adapter = Adapter::new(spec, &decoder, 0)?;
-            let optimizer = AdamW::new(AdamWConfig { lr: 1e-4, ..AdamWConfig::default() }, &adapter.parameters)?;
-            lanes[lane].runs.push((adapter, optimizer, batch(case, &decoder.config)));
+        let spec = |&rank: &i64| LoraSpec {
+            r: rank,
+            alpha: 2.0 * rank as f64,
+            dropout: case.dropout,
+            target_modules: Targets::AllLinear,
+            ..LoraSpec::default()
+        };
+        let specs: Vec<LoraSpec> = case.ranks.iter().map(spec).collect();
+        let costs: Vec<u64> = specs.iter().map(|spec| cost_of_a_token(spec, &decoder.config)).collect();
+        for (lane, own) in lanes.iter_mut().zip(spread(&costs, count)) {
+            for at in own {
+                let adapter = Adapter::new(specs[at].clone(), &decoder, 0)?;
+                let optimizer = AdamW::new(AdamWConfig { lr: 1e-4, ..AdamWConfig::default() }, &adapter.parameters)?;
+                lane.runs.push((adapter, optimizer, batch(case, &decoder.config)));
+            }
         }
         Ok(Loop { lanes, device })
     }

@@ -59,7 +59,8 @@ Examples:
   lorhai run scripts/rank_sweep.rhai --help
   lorhai run scripts/rank_sweep.rhai --set ranks=2,4,8 --set steps=50
 
-A run or sweep that has ended is not trained again; one that Ctrl-C stopped goes on with its next trial."
+A sweep goes on where it was stopped: its finished trials are not trained again. `train` begins anew and
+replaces what its `out` holds."
     )]
     Run(Run),
     /// Talk line by line: functions, values and training at a prompt, or through a pipe.

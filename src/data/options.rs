@@ -4,10 +4,7 @@
 //! What of an assistant's turn is an answer: see [`AssistantSpan`].
 
 use super::dataset::Row;
-use crate::error::{Error, Result};
-use crate::suggest;
 use serde::{Deserialize, Serialize};
-use std::str::FromStr;
 
 /// Which tokens a loss is taken at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,47 +87,15 @@ impl Default for TokenizeOptions {
     }
 }
 
-/// Reads a choice by its name; an unknown one is an error with the nearest known.
-fn choose<T: Copy>(option: &str, name: &str, known: &[(&'static str, T)]) -> Result<T> {
-    known.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).ok_or_else(|| {
-        Error::input(format!("option `{option}`: unknown value \"{name}\""))
-            .with_hint(suggest::hint(name, known.iter().map(|(known, _)| *known)))
-    })
+impl LossOn {
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("assistant", Self::Assistant), ("completion", Self::Completion), ("everything", Self::Everything)];
 }
 
-impl FromStr for LossOn {
-    type Err = Error;
-    fn from_str(name: &str) -> Result<Self> {
-        let known =
-            [("assistant", Self::Assistant), ("completion", Self::Completion), ("everything", Self::Everything)];
-        choose("loss_on", name, &known)
-    }
+impl AssistantSpan {
+    pub const NAMES: [(&'static str, Self); 2] = [("generated", Self::Generated), ("turn", Self::Turn)];
 }
 
-impl FromStr for AssistantSpan {
-    type Err = Error;
-    fn from_str(name: &str) -> Result<Self> {
-        choose("assistant_span", name, &[("generated", Self::Generated), ("turn", Self::Turn)])
-    }
-}
-
-impl FromStr for Truncation {
-    type Err = Error;
-    fn from_str(name: &str) -> Result<Self> {
-        choose("truncation", name, &[("keep_start", Self::KeepStart), ("keep_end", Self::KeepEnd)])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn choices_are_read_by_name() {
-        assert_eq!("completion".parse::<LossOn>().unwrap(), LossOn::Completion);
-        assert_eq!("turn".parse::<AssistantSpan>().unwrap(), AssistantSpan::Turn);
-        assert_eq!("keep_end".parse::<Truncation>().unwrap(), Truncation::KeepEnd);
-        let error = "asistant".parse::<LossOn>().unwrap_err();
-        assert!(error.message.contains("loss_on") && error.hint.unwrap().contains("did you mean `assistant`"));
-    }
+impl Truncation {
+    pub const NAMES: [(&'static str, Self); 2] = [("keep_start", Self::KeepStart), ("keep_end", Self::KeepEnd)];
 }

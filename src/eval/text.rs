@@ -104,5 +104,6 @@ mod tests {
         assert_eq!(may_begin_stop("an answer\n\nA", &stops), 0);
         assert_eq!(before_stop("여기까지 끝 \n\nQ:", &stops), "여기까지 ");
         assert_eq!(before_stop("no end", &stops), "no end");
+        assert_eq!(before_stop("four Q: five\n", &["\n".to_owned(), "Q:".to_owned()]), "four ");
     }
 }

@@ -3,6 +3,7 @@
 use super::candidate::{adapter_set, Candidate};
 use super::config::{GenerationConfig, Stop};
 use super::generate::{generate, Continuation};
+use super::text::before_stop;
 use crate::error::{Error, Result};
 use crate::lora::Model;
 
@@ -41,23 +42,6 @@ pub fn texts(
     };
     let set = adapter_set(candidates);
     let found = generate(model.decoder(), &set, candidates.len(), &ids, &config, &mut |_| Ok(()))?;
-    let text = |own: Continuation| Ok(cut(&tokenizer.decode(&own.ids, true)?, &settings.until).to_owned());
+    let text = |own: Continuation| Ok(before_stop(&tokenizer.decode(&own.ids, true)?, &settings.until).to_owned());
     found.into_iter().map(|part| part.into_iter().map(text).collect()).collect()
-}
-
-fn cut<'a>(text: &'a str, until: &[String]) -> &'a str {
-    let end = until.iter().filter_map(|stop| text.find(stop.as_str())).min();
-    &text[..end.unwrap_or(text.len())]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_stop_text_ends_it() {
-        let until = ["\n".to_owned(), "Q:".to_owned()];
-        assert_eq!(cut("four Q: five\n", &until), "four ");
-        assert_eq!(cut("four", &until), "four");
-    }
 }

@@ -28,7 +28,7 @@ impl Window {
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window: Option<&Window>) -> Result<Tensor> {
     if native::has_document_attention(q) {
         let width = window.map(|window| window.width);
-        return Ok(native::document_attention(q, k, v, &documents.starts, documents.longest, width)?.f_flatten(1, 2)?);
+        return native::document_attention(q, k, v, &documents.starts, documents.longest, width);
     }
     let mask = window.map(|window| &window.mask);
     let [q, k, v] = [heads_first(q, documents)?, heads_first(k, documents)?, heads_first(v, documents)?];

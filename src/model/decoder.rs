@@ -247,9 +247,9 @@ impl DecoderLayer {
 impl Attention {
     fn forward(&self, x: &Tensor, pass: &Pass, past: Option<Past>) -> Result<Tensor> {
         let [q, k, v] = pass.linears([&self.q_proj, &self.k_proj, &self.v_proj], x)?;
-        let (q, k) = (self.heads(&q, self.q_norm.as_ref())?, self.heads(&k, self.k_norm.as_ref())?);
-        let v = self.heads(&v, None)?;
+        let (q, k) = (normed(q, self.q_norm.as_ref())?, normed(k, self.k_norm.as_ref())?);
         let (q, k) = (pass.rotation.apply(&q)?, pass.rotation.apply(&k)?);
+        let v = v.f_view([v.size()[0], -1, self.head_dim])?;
         let window = pass.window.as_ref().filter(|_| self.slides);
         let y = match past {
             None => attend(&q, &k, &v, pass.documents, window)?,
@@ -257,14 +257,13 @@ impl Attention {
         };
         pass.linear(&self.o_proj, &y)
     }
+}
 
-    /// `[tokens, heads * head_dim]` to `[tokens, heads, head_dim]`.
-    fn heads(&self, x: &Tensor, norm: Option<&RmsNorm>) -> Result<Tensor> {
-        let x = x.f_view([x.size()[0], -1, self.head_dim])?;
-        match norm {
-            Some(norm) => norm.forward(&x),
-            None => Ok(x),
-        }
+/// Queries or keys `[tokens, heads * head_dim]`, each head normalised where the model does so.
+fn normed(x: Tensor, norm: Option<&RmsNorm>) -> Result<Tensor> {
+    match norm {
+        Some(norm) => norm.forward(&x),
+        None => Ok(x),
     }
 }
 

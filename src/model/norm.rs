@@ -13,7 +13,7 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// Normalises the last dimension.
+    /// Normalises the last dimension, or every head of it where the weight is as wide as a head.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         native::rms_norm(x, &self.weight, self.eps)
     }

@@ -121,8 +121,8 @@ impl RotaryEmbedding {
 }
 
 impl Rotation {
-    /// Rotates queries or keys, `[tokens, heads, head_dim]`: the two halves of a head are the
-    /// coordinates of its planes.
+    /// Rotates queries or keys, `[tokens, heads * head_dim]` to `[tokens, heads, head_dim]`: the two
+    /// halves of a head are the coordinates of its planes.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         native::rotate(x, &self.cos, &self.sin)
     }

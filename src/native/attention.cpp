@@ -31,6 +31,13 @@ void each(const Tensor& q, const Tensor& k, const Tensor& starts, int64_t window
     });
 }
 
+// Of f32 on the CPU, as `fresh`.
+Tensor zeroed_like(const Tensor& x) {
+    Tensor zeros = fresh_like(x);
+    std::fill_n(data<float>(zeros), zeros.numel(), 0.0f);
+    return zeros;
+}
+
 // cuDNN's has no windows. Not the default: nobody has measured yet where it is the faster one.
 bool goes_by_cudnn(const Tensor& q, int64_t window) {
     static const char* const asked = std::getenv("LORHAI_CUDNN_ATTENTION");
@@ -39,7 +46,7 @@ bool goes_by_cudnn(const Tensor& q, int64_t window) {
 }
 
 struct DocumentAttention : public Function<DocumentAttention> {
-    // q [tokens, heads, head_dim], k and v with fewer heads; starts int32 [documents + 1]: the
+    // q [tokens, heads, head_dim], k and v with fewer heads; y [tokens, heads * head_dim]; starts int32 [documents + 1]: the
     // first token of each document, then the number of tokens. A query sees the `window` tokens
     // up to itself, or all of them where it is 0.
     static Tensor forward(AutogradContext* ctx, const Tensor& given_q, const Tensor& given_k, const Tensor& given_v,
@@ -48,8 +55,8 @@ struct DocumentAttention : public Function<DocumentAttention> {
         Tensor q = given_q.contiguous(), k = given_k.contiguous(), v = given_v.contiguous();
         Tensor y, logsumexp, state, unused, debug;
         if (q.is_cpu()) {
-            y = at::empty_like(q);
-            logsumexp = at::empty({q.size(0), q.size(1)}, q.options());
+            y = fresh({q.size(0), q.size(1) * q.size(2)}, q);
+            logsumexp = fresh({q.size(0), q.size(1)}, q);
             each(q, k, starts, window, [&](AttentionShape shape, int64_t query, int64_t key, int64_t logarithm) {
                 rows().attend(data<float>(q) + query, data<float>(k) + key, data<float>(v) + key,
                               data<float>(y) + query, data<float>(logsumexp) + logarithm, shape);
@@ -64,6 +71,7 @@ struct DocumentAttention : public Function<DocumentAttention> {
                 at::_flash_attention_forward(q, k, v, starts, starts, longest, longest, 0.0, true, false, std::nullopt,
                                              left(window), right(window));
         }
+        y = y.is_cpu() ? y : y.flatten(1);
         ctx->save_for_backward({q, k, v, y, logsumexp, starts, state, unused});
         ctx->saved_data["longest"] = longest;
         ctx->saved_data["window"] = window;
@@ -77,9 +85,9 @@ struct DocumentAttention : public Function<DocumentAttention> {
         int64_t longest = ctx->saved_data["longest"].toInt(), window = ctx->saved_data["window"].toInt();
         Tensor dy = gradients[0].contiguous(), dq, dk, dv;
         if (q.is_cpu()) {
-            dq = at::empty_like(q);
-            dk = at::zeros_like(k);
-            dv = at::zeros_like(v);
+            dq = fresh_like(q);
+            dk = zeroed_like(k);
+            dv = zeroed_like(v);
             each(q, k, starts, window, [&](AttentionShape shape, int64_t query, int64_t key, int64_t logarithm) {
                 rows().attend_back(data<float>(q) + query, data<float>(k) + key, data<float>(v) + key,
                                    data<float>(y) + query, data<float>(logsumexp) + logarithm,
@@ -87,10 +95,10 @@ struct DocumentAttention : public Function<DocumentAttention> {
                                    data<float>(dv) + key, shape);
             });
         } else if (goes_by_cudnn(q, window)) {
-            std::tie(dq, dk, dv) = at::_cudnn_attention_backward(dy, q, k, v, y, logsumexp, saved[6], saved[7], Tensor(),
+            std::tie(dq, dk, dv) = at::_cudnn_attention_backward(dy.view_as(q), q, k, v, y.view_as(q), logsumexp, saved[6], saved[7], Tensor(),
                                                                  starts, starts, longest, longest, 0.0, true);
         } else {
-            std::tie(dq, dk, dv) = at::_flash_attention_backward(dy, q, k, v, y, logsumexp, starts, starts, longest,
+            std::tie(dq, dk, dv) = at::_flash_attention_backward(dy.view_as(q), q, k, v, y.view_as(q), logsumexp, starts, starts, longest,
                                                                  longest, 0.0, true, saved[6], saved[7], std::nullopt,
                                                                  left(window), right(window));
         }

@@ -28,7 +28,7 @@ pub fn has_document_attention(q: &Tensor) -> bool {
 /// Causal attention within documents that stand one after another: q `[tokens, heads,
 /// head_dim]`, k and v with fewer heads; starts int32 `[documents + 1]`: the first token of each,
 /// then the number of tokens. A query sees the `window` tokens up to itself. Gives `[tokens,
-/// heads, head_dim]`.
+/// heads * head_dim]`.
 pub fn document_attention(
     q: &Tensor,
     k: &Tensor,

@@ -109,12 +109,12 @@ KERNEL NAMED(norm_back)(const ELEMENT* x, const ELEMENT* w, const float* rstd, c
     }
 }
 
-// Rotates heads of 2 * half channels; `stride` lies between the tokens of x. sign -1 turns back.
+// Rotates heads of 2 * half channels; sign -1 turns back.
 KERNEL NAMED(rotate)(const ELEMENT* x, const float* cos, const float* sin, ELEMENT* y, long long count,
-                     long long heads, long long half, long long stride, float sign) {
+                     long long heads, long long half, float sign) {
     EACH(at, count) {
         long long i = at % half, head = at / half % heads, token = at / half / heads;
-        const ELEMENT* from = x + token * stride + head * 2 * half;
+        const ELEMENT* from = x + (token * heads + head) * 2 * half;
         ELEMENT* to = y + (token * heads + head) * 2 * half;
         float left = get(from, i), right = get(from, half + i);
         float along = cos[token * half + i], turn = sign * sin[token * half + i];

@@ -18,19 +18,19 @@ Tensor wide(const Tensor& x) {
 }
 
 struct RmsNorm : public Function<RmsNorm> {
-    // x [..., width], w [width]
+    // x [..., times * width], w [width]
     static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w, double eps) {
         Unrecorded here;
         Tensor x = given.contiguous(), y, rstd;
-        int64_t width = x.size(-1), count = x.numel() / width;
+        int64_t width = w.size(0), count = x.numel() / width;
         if (has_kernels(x)) {
-            y = at::empty_like(x);
-            rstd = at::empty({count}, x.options().dtype(at::kFloat));
+            y = fresh_like(x);
+            rstd = fresh({count}, x, at::kFloat);
             launch("norm", By::Rows, x, count, at_data(x), at_data(w), at_data(y), at_data(rstd), count, width,
                    static_cast<float>(eps));
         } else if (is_plain(x)) {
-            y = at::empty_like(x);
-            rstd = at::empty({count}, x.options().dtype(at::kFloat));
+            y = fresh_like(x);
+            rstd = fresh({count}, x, at::kFloat);
             with_rows(x, [&](const auto& loops, auto* type) {
                 using T = std::remove_pointer_t<decltype(type)>;
                 over_rows(count, width, [&](int64_t from, int64_t to) {
@@ -41,7 +41,7 @@ struct RmsNorm : public Function<RmsNorm> {
         } else {
             Tensor flat = wide(x).reshape({count, width});
             rstd = flat.square().mean(-1).add(eps).rsqrt();
-            y = w * (flat * rstd.unsqueeze(-1)).to(x.scalar_type()).reshape_as(x);
+            y = (w * (flat * rstd.unsqueeze(-1)).to(x.scalar_type())).reshape_as(x);
         }
         ctx->save_for_backward({x, w, rstd});
         return y;
@@ -51,14 +51,14 @@ struct RmsNorm : public Function<RmsNorm> {
         Unrecorded here;
         variable_list saved = ctx->get_saved_variables();
         Tensor x = saved[0], w = saved[1], rstd = saved[2], dy = gradients[0].contiguous();
-        int64_t width = x.size(-1), count = x.numel() / width;
+        int64_t width = w.size(0), count = x.numel() / width;
         Tensor dx, dw;
         if (has_kernels(x)) {
-            dx = at::empty_like(x);
+            dx = fresh_like(x);
             launch("norm_back", By::Rows, x, count, at_data(x), at_data(w), at_data(rstd), at_data(dy), at_data(dx),
                    count, width);
         } else if (is_plain(x)) {
-            dx = at::empty_like(x);
+            dx = fresh_like(x);
             with_rows(x, [&](const auto& loops, auto* type) {
                 using T = std::remove_pointer_t<decltype(type)>;
                 over_rows(count, width, [&](int64_t from, int64_t to) {
@@ -81,45 +81,47 @@ struct RmsNorm : public Function<RmsNorm> {
     }
 };
 
-// [left, right] to [left * cos - right * sin, right * cos + left * sin]; sign -1 turns back.
-Tensor rotated(const Tensor& x, const Tensor& cos, const Tensor& sin, float sign) {
-    int64_t tokens = x.size(0), heads = x.size(1), half = x.size(2) / 2;
+// Of every head, [left, right] to [left * cos - right * sin, right * cos + left * sin]; sign -1 turns
+// back. x is [tokens, heads * head_dim] or [tokens, heads, head_dim], the result of shape `sizes`.
+Tensor rotated(const Tensor& x, const Tensor& cos, const Tensor& sin, float sign, at::IntArrayRef sizes) {
+    int64_t half = cos.size(1), tokens = cos.size(0), heads = x.numel() / std::max<int64_t>(1, tokens * 2 * half);
     if (has_kernels(x) || is_plain(x)) {
-        Tensor from = x.stride(2) == 1 && x.stride(1) == 2 * half ? x : x.contiguous();
-        Tensor y = at::empty({tokens, heads, 2 * half}, x.options());
-        int64_t stride = from.stride(0), width = heads * 2 * half;
+        Tensor from = x.contiguous(), y = fresh(sizes, x);
+        int64_t width = heads * 2 * half;
         if (has_kernels(x)) {
             int64_t count = tokens * heads * half;
             launch("rotate", By::Elements, x, count, at_data(from), at_data(cos), at_data(sin), at_data(y), count,
-                   heads, half, stride, sign);
+                   heads, half, sign);
             return y;
         }
         with_rows(x, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             over_rows(tokens, width, [&](int64_t first, int64_t last) {
-                loops.rotate(data<T>(from) + first * stride, data<float>(cos) + first * half,
+                loops.rotate(data<T>(from) + first * width, data<float>(cos) + first * half,
                              data<float>(sin) + first * half, data<T>(y) + first * width, last - first, heads, half,
-                             stride, sign);
+                             sign);
             });
         });
         return y;
     }
-    Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1) * sign;
-    Tensor left = x.narrow(2, 0, half), right = x.narrow(2, half, half);
-    return at::cat({left * c - right * s, right * c + left * s}, 2).to(x.scalar_type());
+    Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1) * sign, by_head = x.reshape({tokens, heads, 2 * half});
+    Tensor left = by_head.narrow(2, 0, half), right = by_head.narrow(2, half, half);
+    return at::cat({left * c - right * s, right * c + left * s}, 2).to(x.scalar_type()).reshape(sizes);
 }
 
 struct Rotate : public Function<Rotate> {
-    // x [tokens, heads, head_dim], cos and sin [tokens, head_dim / 2]
+    // x [tokens, heads * head_dim], cos and sin [tokens, head_dim / 2]; y [tokens, heads, head_dim]
     static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& cos, const Tensor& sin) {
         Unrecorded here;
         ctx->save_for_backward({cos, sin});
-        return rotated(x, cos, sin, 1.0f);
+        int64_t head_dim = 2 * cos.size(1);
+        return rotated(x, cos, sin, 1.0f, {x.size(0), x.size(1) / head_dim, head_dim});
     }
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
         Unrecorded here;
         variable_list saved = ctx->get_saved_variables();
-        return {rotated(gradients[0], saved[0], saved[1], -1.0f), Tensor(), Tensor()};
+        const Tensor& dy = gradients[0];
+        return {rotated(dy, saved[0], saved[1], -1.0f, {dy.size(0), dy.size(1) * dy.size(2)}), Tensor(), Tensor()};
     }
 };
 
@@ -129,7 +131,7 @@ struct SwiGlu : public Function<SwiGlu> {
         Tensor gate = given_gate.contiguous(), up = given_up.contiguous();
         ctx->save_for_backward({gate, up});
         if (!has_kernels(gate) && !is_plain(gate)) return at::silu(gate) * up;
-        Tensor y = at::empty_like(gate);
+        Tensor y = fresh_like(gate);
         if (has_kernels(gate)) {
             launch("swiglu", By::Elements, gate, gate.numel(), at_data(gate), at_data(up), at_data(y), gate.numel());
             return y;
@@ -150,7 +152,7 @@ struct SwiGlu : public Function<SwiGlu> {
             Tensor sigmoid = at::sigmoid(gate);
             return {dy * up * sigmoid * (1 + gate * (1 - sigmoid)), dy * gate * sigmoid};
         }
-        Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
+        Tensor dgate = fresh_like(gate), dup = fresh_like(up);
         if (has_kernels(gate)) {
             launch("swiglu_back", By::Elements, gate, gate.numel(), at_data(gate), at_data(up), at_data(dy),
                    at_data(dgate), at_data(dup), gate.numel());

@@ -130,21 +130,21 @@ Tensor mask_of(const Tensor& places, int64_t width, Drop drop) {
 }
 
 // The tokens of a part in the adapter's dtype, with dropout.
-Tensor adapter_input(const Tensor& x, const Part& part, const Tensor& places) {
+Tensor converted_input(const Tensor& x, const Part& part, const Tensor& places) {
     Tensor own = part.of(x).tensor();
     at::ScalarType dtype = part.a.x.scalar_type();
     if (part.share == 0) return own.to(dtype);
     int64_t tokens = own.size(0), width = own.size(1);
     Tensor where = part.of(places).tensor();
     if (has_kernels(x)) {
-        Tensor dropped = at::empty({tokens, width}, own.options().dtype(at::kFloat));
+        Tensor dropped = fresh({tokens, width}, own, at::kFloat);
         Drop drop = part.drop();
         launch("drop", By::Elements, own, own.numel(), at_data(own), at_data(dropped), at_data(where), own.numel(),
                width, drop.key, drop.threshold, drop.keep);
         return dropped;
     }
     if (is_plain(x)) {
-        Tensor dropped = at::empty({tokens, width}, own.options().dtype(at::kFloat));
+        Tensor dropped = fresh({tokens, width}, own, at::kFloat);
         with_rows(x, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             over_rows(tokens, width, [&](int64_t from, int64_t to) {
@@ -155,6 +155,14 @@ Tensor adapter_input(const Tensor& x, const Part& part, const Tensor& places) {
         return dropped;
     }
     return own.to(dtype) * mask_of(where, width, part.drop()).to(own.options().dtype(dtype));
+}
+
+// Calls `body` with the tokens of a part as its adapter reads them.
+template <typename F>
+auto with_adapter_input(const Tensor& x, const Part& part, const Tensor& places, F body) {
+    if (part.share == 0 && x.scalar_type() == part.a.x.scalar_type()) return body(part.of(x));
+    Tensor own = converted_input(x, part, places);
+    return body(View(own));
 }
 
 // dx of a part gets `gradient` through the same mask.
@@ -239,7 +247,7 @@ void base_output(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor
 
 // Adds the part to y; gives x A', which backward needs.
 Tensor low_rank_output(const Tensor& y, const Tensor& x, const Part& part, const Tensor& places) {
-    Tensor s = product(adapter_input(x, part, places), turned(part.a.x));
+    Tensor s = with_adapter_input(x, part, places, [&](View own) { return product(own, turned(part.a.x)); });
     add_output(y, s, part);
     return s;
 }
@@ -253,7 +261,7 @@ void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Te
     Tensor ds = product(own, b, part.scale);
     if (part.grad_a.defined()) {
         product(part.grad_b, own.t(), s, part.scale, true);
-        product(part.grad_a, turned(ds), adapter_input(x, part, places), 1.0, true);
+        with_adapter_input(x, part, places, [&](View x) { product(part.grad_a, turned(ds), x, 1.0, true); });
     }
     if (!dx.defined()) return;
     if (part.share == 0 && dx.scalar_type() == ds.scalar_type())
@@ -262,9 +270,16 @@ void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Te
         add_input_gradient(dx, product(ds, a), part, places);
 }
 
+Tensor copied(const Tensor& w) {
+    if (!w.is_contiguous() || !is_f32(w)) return w.clone(at::MemoryFormat::Contiguous);
+    Tensor copy = fresh_like(w);
+    std::copy_n(data<float>(w), w.numel(), data<float>(copy));
+    return copy;
+}
+
 // y of the part; gives the merged matrix.
 Tensor merged_output(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor* bias, const Part& part) {
-    Tensor merged = w.clone(at::MemoryFormat::Contiguous);
+    Tensor merged = copied(w);
     product(merged, part.b.x, part.a.x, part.scale, true);
     base_output(y, x, merged, bias, part.range);
     return merged;
@@ -289,7 +304,7 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
         size_t bias = 0;
         for (Frozen& layer : group->layers) {
             const Tensor* own_bias = layer.has_bias ? &biases[bias++] : nullptr;
-            Tensor w = layer.dense(x), y = at::empty({x.size(0), w.size(0)}, x.options());
+            Tensor w = layer.dense(x), y = fresh({x.size(0), w.size(0)}, x);
             for (Range rest : unmerged(layer.parts, x.size(0))) base_output(y, x, w, own_bias, rest);
             for (Part& part : layer.parts)
                 part.kept = part.merged ? merged_output(y, x, w, own_bias, part)
@@ -313,7 +328,7 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
             if (!gradients[at].defined()) continue;
             Tensor dy = gradients[at].contiguous();
             bool first_to_dx = !dx.defined() && ctx->needs_input_grad(0);
-            if (first_to_dx) dx = at::empty_like(x);
+            if (first_to_dx) dx = fresh_like(x);
             if (dx.defined()) {
                 Tensor w = layer.dense(dy);
                 for (Range rest : unmerged(layer.parts, dy.size(0)))

@@ -96,13 +96,15 @@ fn made(call: impl FnOnce(*mut *mut c_void) -> *mut c_char) -> Result<Tensor> {
     Ok(unsafe { Tensor::from_ptr(out.cast()) })
 }
 
-/// `w · x / sqrt(mean(x²) + eps)` over the last dimension; x `[…, width]`, w `[width]`.
+/// `w · x / sqrt(mean(x²) + eps)` over every `width` channels of the last dimension; x
+/// `[…, times * width]`, w `[width]`.
 pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
     // SAFETY (here and below): the tensors live as long as the call, and errors are caught.
     made(|out| unsafe { lorhai_rms_norm(raw(x), raw(w), eps, out) })
 }
 
-/// Rotary embedding: x `[tokens, heads, head_dim]`, cos and sin f32 `[tokens, head_dim / 2]`.
+/// Rotary embedding: x `[tokens, heads * head_dim]`, cos and sin f32 `[tokens, head_dim / 2]`. Gives
+/// `[tokens, heads, head_dim]`.
 pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     made(|out| unsafe { lorhai_rotate(raw(x), raw(cos), raw(sin), out) })
 }

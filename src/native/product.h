@@ -70,7 +70,7 @@ inline void product(View out, View a, View b, double alpha = 1.0, bool accumulat
 
 // A new matrix.
 inline Tensor product(View a, View b, double alpha = 1.0) {
-    Tensor out = at::empty({a.rows(), b.columns()}, a.x.options());
+    Tensor out = fresh({a.rows(), b.columns()}, a.x);
     product(out, a, b, alpha);
     return out;
 }

@@ -34,7 +34,7 @@ struct TypedRows {
     void (*norm_back)(const T* x, const T* w, const float* rstd, const T* dy, T* dx, int64_t rows, int64_t width);
     // Rotates `heads` of 2 * half channels each; sign -1 turns back. cos, sin: [tokens, half].
     void (*rotate)(const T* x, const float* cos, const float* sin, T* y, int64_t tokens, int64_t heads, int64_t half,
-                   int64_t stride, float sign);
+                   float sign);
     void (*swiglu)(const T* gate, const T* up, T* y, int64_t count);
     void (*swiglu_back)(const T* gate, const T* up, const T* dy, T* dgate, T* dup, int64_t count);
     // loss = logsumexp(logits) - logits[target]; with `grad` the logits become softmax - onehot.

@@ -1,6 +1,7 @@
 // What the files of this folder share: tensors come as pointers, failures go back as text.
 #pragma once
 #include <ATen/ATen.h>
+#include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 
 #include <cstring>
@@ -53,6 +54,21 @@ void with_rows(const Tensor& x, F body) {
         body(rows().bf16, static_cast<Bf16*>(nullptr));
     else
         body(rows().f32, static_cast<float*>(nullptr));
+}
+
+// A new matrix without numbers yet, on the device of `like`. On the CPU it is made without
+// libtorch's dispatcher, which takes as long as a small product.
+inline Tensor fresh(at::IntArrayRef sizes, const Tensor& like, at::ScalarType dtype) {
+    if (like.is_cpu()) return at::detail::empty_cpu(sizes, dtype);
+    return at::empty(sizes, like.options().dtype(dtype));
+}
+
+inline Tensor fresh(at::IntArrayRef sizes, const Tensor& like) {
+    return fresh(sizes, like, like.scalar_type());
+}
+
+inline Tensor fresh_like(const Tensor& x) {
+    return fresh(x.sizes(), x);
 }
 
 template <typename T>

@@ -27,7 +27,7 @@ namespace {
 Tensor piece_losses(Tensor& logits, const Tensor& targets, bool grad) {
     if (has_kernels(logits)) {
         int64_t count = logits.size(0), width = logits.size(1);
-        Tensor losses = at::empty({count}, logits.options().dtype(at::kFloat));
+        Tensor losses = fresh({count}, logits, at::kFloat);
         launch("cross_entropy", By::Rows, logits, count, at_data(logits), at_data(targets), at_data(losses), count,
                width, static_cast<int>(grad));
         return losses;
@@ -44,7 +44,7 @@ Tensor piece_losses(Tensor& logits, const Tensor& targets, bool grad) {
         return losses;
     }
     int64_t count = logits.size(0), width = logits.size(1);
-    Tensor losses = at::empty({count}, logits.options().dtype(at::kFloat));
+    Tensor losses = fresh({count}, logits, at::kFloat);
     with_rows(logits, [&](const auto& loops, auto* type) {
         using T = std::remove_pointer_t<decltype(type)>;
         over_rows(count, width, [&](int64_t from, int64_t to) {
@@ -66,7 +66,7 @@ struct TokenLosses : public Function<TokenLosses> {
         int64_t count = hidden.size(0), size_of_one = static_cast<int64_t>(hidden.element_size());
         int64_t piece = lorhai_loss_piece(w.size(0), w.size(1), size_of_one, w.is_cpu());
         std::vector<Tensor> losses;
-        Tensor slope = grad ? at::empty_like(hidden) : Tensor();
+        Tensor slope = grad ? fresh_like(hidden) : Tensor();
         for (int64_t from = 0; from < count; from += piece) {
             int64_t size = std::min(piece, count - from);
             Tensor logits = product(View(hidden, from, size), turned(w));

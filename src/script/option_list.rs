@@ -3,7 +3,7 @@
 //!
 //! A list begins at `Options:` and ends with its sentence. An option is a name between
 //! backticks, mostly with its default and meaning in brackets behind it. "Those of `f`"
-//! stands for all options of `f`, "but `x`" for all except `x`.
+//! stands for all options of `f`, "but `x` and `y`" for all except these.
 
 use super::docs::{Catalog, Function};
 
@@ -16,9 +16,13 @@ pub struct ListedOption {
 }
 
 impl ListedOption {
-    /// The function whose options the map in this option holds.
-    fn holds_options_of(&self) -> Option<&str> {
-        self.about.split_once("options of `")?.1.split('`').next()
+    /// The function whose options the map in this option holds, and those it does not hold:
+    /// `the options of `add_lora` but `name` and `seed``.
+    fn holds_options_of(&self) -> Option<(&str, Vec<&str>)> {
+        let (function, after) = self.about.split_once("options of `")?.1.split_once('`')?;
+        let clause = after.split([';', ',']).next().unwrap_or_default();
+        let without = clause.strip_prefix(" but ").unwrap_or_default();
+        Some((function, without.split('`').skip(1).step_by(2).collect()))
     }
 }
 
@@ -27,7 +31,10 @@ pub fn of(catalog: &Catalog, name: &str, path: &[String]) -> Vec<ListedOption> {
     let found = listed(catalog, name, 0);
     let Some((first, rest)) = path.split_first() else { return found };
     let inner = found.iter().find(|option| option.name == *first).and_then(ListedOption::holds_options_of);
-    inner.map_or_else(Vec::new, |inner| of(catalog, inner, rest))
+    let Some((inner, without)) = inner else { return Vec::new() };
+    let mut options = of(catalog, inner, rest);
+    options.retain(|option| !rest.is_empty() || !without.contains(&option.name.as_str()));
+    options
 }
 
 /// Documentation that refers to itself must not go round for ever.
@@ -85,7 +92,8 @@ fn entries_of(list: &str) -> Vec<Entry> {
         let length = match letter {
             '`' => {
                 let name = rest[1..].split('`').next().unwrap_or_default();
-                found.push(entry(name, before.trim_end()));
+                let more = before.trim() == "and" && matches!(found.last(), Some(Entry::But(_)));
+                found.push(if more { Entry::But(name.to_string()) } else { entry(name, before.trim_end()) });
                 before.clear();
                 name.len() + 2
             }
@@ -153,12 +161,17 @@ mod tests {
 
     #[test]
     fn lists_that_refer_to_others_are_followed() {
-        assert_eq!(names("count_parameters", &[]), names("add_lora", &[]));
+        let add_lora = names("add_lora", &[]);
+        let spec: Vec<String> =
+            add_lora.iter().filter(|name| !["name", "seed"].contains(&name.as_str())).cloned().collect();
+        assert_eq!((names("count_parameters", &[]), spec.len() + 2), (spec.clone(), add_lora.len()));
+        assert!(names("memory_plan", &[]).ends_with(&spec));
         let compare = names("compare", &[]);
         assert!(compare.contains(&"references".to_string()) && compare.contains(&"top_k".to_string()), "{compare:?}");
         assert!(!compare.contains(&"stream".to_string()), "{compare:?}");
-        assert_eq!(names("sweep", &["lora"]), names("add_lora", &[]));
-        assert_eq!(names("sweep", &["train"]), names("train", &[]));
+        assert_eq!(names("sweep", &["lora"]), spec);
+        let train = names("sweep", &["train"]);
+        assert!(train.contains(&"seed".to_string()) && !train.contains(&"out".to_string()), "{train:?}");
         assert!(names("sweep", &["out"]).is_empty());
     }
 

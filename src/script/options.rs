@@ -60,10 +60,27 @@ impl Options {
         self.value(name)
     }
 
-    /// As [`take_any`](Options::take_any), by a second name of an option.
-    pub fn take_other(&mut self, name: &str) -> Option<Dynamic> {
-        self.others.push(name.to_string());
-        self.value(name)
+    /// As [`take_any`](Options::take_any), by its name or one of its other names; two of them are an error.
+    pub fn take_any_of(&mut self, name: &str, others: &[&str]) -> Result<Option<Dynamic>> {
+        let mut found = self.take_any(name);
+        for other in others {
+            self.others.push(other.to_string());
+            let second = self.value(other);
+            if found.is_some() && second.is_some() {
+                let expected = format!("it or `{other}`, which are the same");
+                return Err(self.wrong(name, &expected, "both").with_hint("leave one of them out"));
+            }
+            found = found.or(second);
+        }
+        Ok(found)
+    }
+
+    /// As [`take`](Options::take), for an option that has another name.
+    pub fn take_either<T: FromScript>(&mut self, name: &str, other: &str, default: T) -> Result<T> {
+        match self.take_any_of(name, &[other])? {
+            Some(value) => self.typed(name, &value),
+            None => Ok(default),
+        }
     }
 
     fn value(&mut self, name: &str) -> Option<Dynamic> {

@@ -117,7 +117,6 @@ const OPTIONS: &[(&[&str], &str, &str)] = &[
     (&["eval_strategy", "evaluation_strategy"], "", "write eval_every: 50 to evaluate every 50 steps"),
     (&["logging_strategy"], "", "write log_every: 10 to log every 10 steps"),
     (&["optim"], "", "leave it out: the optimizer is AdamW"),
-    (&["warmup_steps"], "", "it is called `warmup`: a number of steps, or a share of them below 1"),
     (&["max_length"], "generate", "it is called `max_new_tokens`, and does not count the prompt"),
     (
         &[
@@ -132,8 +131,18 @@ const OPTIONS: &[(&[&str], &str, &str)] = &[
         "rows are made before: data.tokenize(model, #{ max_length: 512, packing: true })",
     ),
     (&["max_seq_length"], "tokenize", "it is called `max_length`"),
-    (&["num_beams", "num_return_sequences"], "", "beam search is not supported: leave it out"),
+    (&["num_beams"], "", "beam search is not supported: leave it out"),
+    (
+        &["num_return_sequences"],
+        "",
+        "give the prompt several times: model.generate([prompt, prompt], #{ do_sample: true })",
+    ),
     (&["data_files", "data_dir"], "", "give the path in place of the name: load_dataset(\"train.jsonl\")"),
+    (
+        &["name", "config", "config_name"],
+        "load_dataset",
+        "a configuration is a pattern of files: #{ files: \"boolq/*\" }",
+    ),
     (&["streaming"], "", "leave it out: all rows are held in memory"),
     (&["test_size"], "", "it is called `test`: a share, or a number of rows"),
     (&["train_size"], "", "give the other part: `test`, a share or a number of rows"),

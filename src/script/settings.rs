@@ -16,73 +16,68 @@ use crate::train::{AdamWConfig, TrainConfig};
 use rhai::{Dynamic, Map};
 use std::collections::BTreeMap;
 
+/// Options with the other names that each has.
+pub type Names = &'static [(&'static str, &'static [&'static str])];
+
 /// Options of an adapter, with the names that peft knows them by.
-pub const LORA: &[(&str, &str)] = &[
-    ("r", "rank"),
-    ("alpha", "lora_alpha"),
-    ("dropout", "lora_dropout"),
-    ("target_modules", "targets"),
-    ("exclude_modules", ""),
-    ("layers_to_transform", ""),
-    ("rank_pattern", ""),
-    ("alpha_pattern", ""),
-    ("use_rslora", "rslora"),
-    ("init", "init_lora_weights"),
-    ("use_dora", "dora"),
-    ("bias", ""),
-    ("modules_to_save", ""),
+pub const LORA: Names = &[
+    ("r", &["rank"]),
+    ("alpha", &["lora_alpha"]),
+    ("dropout", &["lora_dropout"]),
+    ("target_modules", &["targets"]),
+    ("exclude_modules", &[]),
+    ("layers_to_transform", &[]),
+    ("rank_pattern", &[]),
+    ("alpha_pattern", &[]),
+    ("use_rslora", &["rslora"]),
+    ("init", &["init_lora_weights"]),
+    ("use_dora", &["dora"]),
+    ("bias", &[]),
+    ("modules_to_save", &[]),
 ];
 
 /// Options of a training run, with the names that transformers knows them by.
-pub const TRAIN: &[(&str, &str)] = &[
-    ("steps", "max_steps"),
-    ("epochs", "num_train_epochs"),
-    ("batch", "per_device_train_batch_size"),
-    ("accumulation", "gradient_accumulation_steps"),
-    ("lr", "learning_rate"),
-    ("beta1", "adam_beta1"),
-    ("beta2", "adam_beta2"),
-    ("eps", "adam_epsilon"),
-    ("weight_decay", ""),
-    ("loraplus_lr_ratio", ""),
-    ("schedule", "lr_scheduler_type"),
-    ("warmup", "warmup_ratio"),
-    ("max_grad_norm", "clip"),
-    ("seed", ""),
-    ("log_every", "logging_steps"),
-    ("eval_every", "eval_steps"),
-    ("eval_batch", "per_device_eval_batch_size"),
-    ("early_stopping", "early_stopping_patience"),
-    ("keep_best", "load_best_model_at_end"),
-    ("gradient_checkpointing", ""),
+pub const TRAIN: Names = &[
+    ("steps", &["max_steps"]),
+    ("epochs", &["num_train_epochs"]),
+    ("batch", &["per_device_train_batch_size", "batch_size"]),
+    ("accumulation", &["gradient_accumulation_steps"]),
+    ("lr", &["learning_rate"]),
+    ("beta1", &["adam_beta1"]),
+    ("beta2", &["adam_beta2"]),
+    ("eps", &["adam_epsilon"]),
+    ("weight_decay", &[]),
+    ("loraplus_lr_ratio", &[]),
+    ("schedule", &["lr_scheduler_type"]),
+    ("warmup", &["warmup_steps", "warmup_ratio"]),
+    ("max_grad_norm", &["clip"]),
+    ("seed", &[]),
+    ("log_every", &["logging_steps"]),
+    ("eval_every", &["eval_steps"]),
+    ("eval_batch", &["per_device_eval_batch_size"]),
+    ("early_stopping", &["early_stopping_patience"]),
+    ("keep_best", &["load_best_model_at_end"]),
+    ("gradient_checkpointing", &[]),
 ];
 
 /// Options of generation, with transformers' name where that is another.
-pub const GENERATION: &[(&str, &str)] = &[("stop", "stop_strings"), ("batch", "batch_size")];
+pub const GENERATION: Names = &[("stop", &["stop_strings"]), ("batch", &["batch_size"])];
 
 /// The short name of an option of `table` that may be given by its other name.
-pub fn short_name<'a>(table: &'a [(&str, &str)], name: &str) -> Option<&'a str> {
-    table.iter().find(|(short, long)| *short == name || (!long.is_empty() && *long == name)).map(|(short, _)| *short)
+pub fn short_name(table: Names, name: &str) -> Option<&'static str> {
+    table.iter().find(|(short, others)| *short == name || others.contains(&name)).map(|(short, _)| *short)
 }
 
-/// Reads options that have two names.
+/// Reads options that have several names.
 struct Named<'a> {
     options: &'a mut Options,
-    table: &'static [(&'static str, &'static str)],
+    table: Names,
 }
 
 impl Named<'_> {
     fn any(&mut self, name: &str) -> Result<Option<Dynamic>> {
-        let long = self.table.iter().find(|(short, _)| *short == name).map_or("", |(_, long)| long);
-        let first = self.options.take_any(name);
-        let second = if long.is_empty() { None } else { self.options.take_other(long) };
-        match (first, second) {
-            (Some(_), Some(_)) => Err(self
-                .options
-                .wrong(name, &format!("it or `{long}`, which are the same"), "both")
-                .with_hint("leave one of them out")),
-            (first, second) => Ok(first.or(second)),
-        }
+        let others = self.table.iter().find(|(short, _)| *short == name).map_or(&[][..], |(_, others)| *others);
+        self.options.take_any_of(name, others)
     }
 
     fn take<T: FromScript>(&mut self, name: &str, default: T) -> Result<T> {
@@ -218,7 +213,7 @@ fn ratio(named: &mut Named) -> Result<Option<f64>> {
     }
 }
 
-/// The optimizer that `options` describe; torch's defaults but for the learning rate.
+/// The optimizer that `options` describe; the defaults of `TrainingArguments` but for the learning rate.
 pub fn adamw_config(options: &mut Options) -> Result<AdamWConfig> {
     adamw(&mut Named { options, table: TRAIN }, AdamWConfig::default())
 }

@@ -13,7 +13,9 @@ use super::run::{self, Event};
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Result};
 use crate::lora::adapter::trainable_count;
-use crate::model::Decoder;
+use crate::lora::LoraSpec;
+use crate::model::shapes::linear_shapes;
+use crate::model::{Config, Decoder};
 use std::cell::Cell;
 use tch::Device;
 
@@ -92,7 +94,8 @@ impl Lanes {
             return run_group(decoder, shared, tasks, progress);
         }
         let threads = tch::get_num_threads();
-        let places = spread(tasks, lanes);
+        let costs: Vec<u64> = tasks.iter().map(|task| cost(task, decoder, shared.train.len())).collect();
+        let places = spread(&costs, lanes);
         let mut outcomes: Vec<Option<Result<Outcome>>> = tasks.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
             let started: Vec<_> = places
@@ -121,19 +124,41 @@ impl Lanes {
     }
 }
 
-/// Task numbers by lane: the costliest first, each to the lane that has the least to do.
-fn spread(tasks: &[Task], lanes: usize) -> Vec<Vec<usize>> {
-    // The base costs every trial the same; on top of it comes what grows with the rank.
-    const BASE: i64 = 32;
-    let cost = |task: &Task| (BASE + task.spec.r) as u64 * task.config.batch as u64 * task.config.steps.max(1);
-    let mut order: Vec<usize> = (0..tasks.len()).collect();
-    order.sort_by_key(|&at| std::cmp::Reverse(cost(&tasks[at])));
+/// What a whole trial costs, in the unit of [`cost_of_a_token`].
+fn cost(task: &Task, decoder: &Decoder, rows: usize) -> u64 {
+    let rows_of_a_step = (task.config.batch * task.config.accumulation) as u64;
+    cost_of_a_token(task.spec, &decoder.config) * rows_of_a_step * task.config.total_steps(rows).max(1)
+}
+
+/// Multiplications of a training step for each token: every number of the frozen base is multiplied
+/// in forward and in backward, every number of the adapter once more for its own gradient.
+pub fn cost_of_a_token(spec: &LoraSpec, config: &Config) -> u64 {
+    let base: i64 = linear_shapes(config).iter().map(|shape| shape.in_features * shape.out_features).sum();
+    2 * base as u64 + 3 * trainable_count(spec, config).unwrap_or(0)
+}
+
+/// Numbers of what costs so much, by lane: the costliest first, each to the lane that has the least to do.
+pub fn spread(costs: &[u64], lanes: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..costs.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(costs[at]));
     let mut spread = vec![(0_u64, Vec::new()); lanes];
     for at in order {
         if let Some((load, own)) = spread.iter_mut().min_by_key(|(load, _)| *load) {
-            *load += cost(&tasks[at]);
+            *load += costs[at];
             own.push(at);
         }
     }
     spread.into_iter().map(|(_, own)| own).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn lanes_get_equal_loads() {
+        assert_eq!(spread(&[5, 9, 4, 6], 2), [vec![1, 2], vec![3, 0]]);
+        assert_eq!(spread(&[1, 1, 1], 2), [vec![0, 2], vec![1]]);
+        assert_eq!(spread(&[], 2), [vec![], Vec::<usize>::new()]);
+    }
 }

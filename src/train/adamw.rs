@@ -1,5 +1,5 @@
-//! AdamW (Loshchilov and Hutter, 2019) over one flat buffer, with torch's defaults and
-//! torch's order of operations.
+//! AdamW (Loshchilov and Hutter, 2019) over one flat buffer, in torch's order of
+//! operations, with the defaults of transformers' `TrainingArguments` but for the learning rate.
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};

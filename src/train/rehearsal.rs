@@ -103,12 +103,7 @@ pub fn planned_memory(decoder: &Decoder, run: &Run) -> Result<Parts> {
         lora: run.spec.cloned().unwrap_or_default(),
         ..Request::of(decoder)
     };
-    let method = match (run.spec, decoder.config.quantization) {
-        (None, _) => Method::Full,
-        (Some(_), None) => Method::Lora,
-        (Some(_), Some(quantization)) if quantization.double_quant => Method::QloraDouble,
-        (Some(_), Some(_)) => Method::Qlora,
-    };
+    let method = Method::of(run.spec.is_some(), decoder.config.quantization);
     check::planned(&decoder.config, &request, method)
 }
 

@@ -1,4 +1,5 @@
-//! Learning-rate schedules, by the formulas of transformers' `get_scheduler`.
+//! Learning-rate schedules, by the formulas of transformers' `get_scheduler`. Any of them may begin with
+//! a warm-up; transformers has one before "constant" only under the name "constant_with_warmup".
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};

@@ -126,9 +126,13 @@ pub mod functions {
 
     /// A new data set of what the function makes of each row.
     ///
+    /// The map that it gives is the whole new row: unlike in `datasets`, other columns are left out.
+    /// To keep them, change the row and give it back.
+    ///
     /// ```rhai
     /// let data = dataset([#{ q: "2+2", a: "4" }]);
-    /// let data = data.map(|row| #{ prompt: row.q, completion: row.a });
+    /// let pairs = data.map(|row| #{ prompt: row.q, completion: row.a });
+    /// let longer = data.map(|row| { row.length = row.q.len; row });
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn map(context: NativeCallContext, data: &mut Dataset, change: FnPtr) -> RhaiResultOf<Dataset> {

@@ -72,7 +72,9 @@ pub mod functions {
         texts("generate", &context, &*model.read()?, &prompt, Map::new(), false)
     }
 
-    /// Answer a message, a conversation, or each of an array of either, by the model's chat template.
+    /// Answer a text, a conversation, or each of an array of either, by the model's chat template.
+    ///
+    /// A conversation is a message, or an array of messages.
     ///
     /// Its options are those of `generate`.
     ///
@@ -91,7 +93,7 @@ pub mod functions {
         texts("chat", &context, &*model.read()?, &messages, options, true)
     }
 
-    /// Answer a message, a conversation, or each of an array of either, as the model's settings say.
+    /// Answer a text, a conversation, or each of an array of either, as the model's settings say.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -308,8 +310,8 @@ fn note_length(
     Ok(())
 }
 
-/// Prompts as a script gives them, and whether it gave a single one: a text, a conversation (an
-/// array of maps), or an array of texts and conversations.
+/// Prompts as a script gives them, and whether it gave a single one: a text, a message (a map), a
+/// conversation (an array of maps), or an array of texts and conversations.
 fn read_prompts(function: &str, value: &Dynamic, chat: bool, model: &lora::Model) -> Result<(Vec<Prompt>, bool)> {
     let within = |error: Error| error.context(function);
     let Ok(items) = value.as_array_ref() else {
@@ -336,8 +338,11 @@ fn read_prompt(value: &Dynamic, chat: bool, model: &lora::Model) -> Result<Promp
             Value::Array(messages) => Prompt::chat(tokenizer, messages),
             other => Err(Error::bug(format!("an array became {other}"))),
         },
-        None => Err(Error::input(format!("expected a text or an array of messages, found {}", describe(value)))
-            .with_hint("a message is #{ role: \"user\", content: \"…\" }, a conversation an array of them")),
+        None if value.is_map() => Prompt::chat(tokenizer, vec![to_json(value)?]),
+        None => {
+            Err(Error::input(format!("expected a text, a message or an array of messages, found {}", describe(value)))
+                .with_hint("a message is #{ role: \"user\", content: \"…\" }, a conversation an array of them"))
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub mod functions {
     /// Options: `batch_size` (1), `max_length` (1024), `labelled` (1.0: the share of the tokens with a
     /// label), `dtype` ("bf16"; "f32": of the base), `device` ("cpu"; "cuda"),
     /// `gradient_checkpointing` (false), `optimizer` ("adamw"; "sgd": no moments), and those of
-    /// `add_lora`. Figures for "cuda", checkpointing and QLoRA are by formula, not measured.
+    /// `add_lora` but `name` and `seed`. Figures for "cuda", checkpointing and QLoRA are by formula, not measured.
     ///
     /// ```rhai
     /// let plan = memory_plan("scripts/tiny", #{ batch_size: 4, max_length: 128, r: 16, target_modules: "all-linear" });
@@ -125,7 +125,8 @@ pub mod functions {
     #[rhai_fn(return_raw, volatile)]
     pub fn check_memory(context: NativeCallContext, model: Model, options: Map) -> RhaiResultOf<Map> {
         let mut options = Options::new("check_memory", options);
-        let (batch, length) = (options.take("batch_size", 1_usize)?, options.take("max_length", 1024_usize)?);
+        let (batch, length) =
+            (options.take_either("batch_size", "batch", 1_usize)?, options.take("max_length", 1024_usize)?);
         options.finish()?;
         // A length of 1 is refused, whatever is done of a longer one.
         let state = State::of(&context)?;
@@ -153,7 +154,7 @@ fn request(options: &mut Options, default: Request) -> Result<Request> {
     let places = [("cpu", Place::Cpu), ("cuda", Place::Cuda)];
     let optimizers = [("adamw", Optimizer::Adamw), ("sgd", Optimizer::Sgd)];
     Ok(Request {
-        batch: options.take("batch_size", default.batch)?,
+        batch: options.take_either("batch_size", "batch", default.batch)?,
         length: options.take("max_length", default.length)?,
         labelled: options.take("labelled", default.labelled)?,
         precision: options.take_choice("dtype", &dtypes, default.precision)?,

@@ -34,10 +34,11 @@ pub mod functions {
 
     /// Load a model by folder or hub name.
     ///
-    /// Options: `dtype` ("auto": bf16 where this machine is faster in it for a model of this size; "f32", "bf16"),
+    /// Options: `dtype` ("auto": bf16 on a GPU, and where this machine is faster in it for a model of this
+    /// size, whatever the checkpoint's own; "f32", "bf16"),
     /// `device` ("auto": the first GPU if there is one; "cpu", "cuda", "cuda:1"), `revision`
     /// (a branch, tag or commit of the hub), and for QLoRA, as in BitsAndBytesConfig,
-    /// `load_in_4bit` (false), `bnb_4bit_quant_type` ("nf4") and `bnb_4bit_use_double_quant`
+    /// `load_in_4bit` (false), `bnb_4bit_quant_type` ("nf4", the only one; in Python "fp4" where nothing is said) and `bnb_4bit_use_double_quant`
     /// (false). 4 bits are for the linear layers, which are frozen; embedding, norms and output
     /// head stay in `dtype`, which is also what is computed in. A checkpoint that bitsandbytes
     /// quantised to nf4 needs no option.
@@ -82,7 +83,7 @@ pub mod functions {
 
     /// Count parameters from a model's config.json alone: no weights are read or fetched.
     ///
-    /// The options are those of `add_lora`. The result has `parameters`, `trainable`, `all`
+    /// The options are those of `add_lora` but `name` and `seed`. The result has `parameters`, `trainable`, `all`
     /// and `line`, which is what peft prints.
     ///
     /// ```rhai

@@ -4,7 +4,8 @@
 use crate::bail;
 use crate::error::Kind;
 use crate::lora::trainable::dropout_key;
-use crate::model::{loss, Adapters, Decoder, Input, Parameters};
+use crate::model::{loss, Adapters, Decoder, Input};
+use crate::script::api::tensor::BACKWARDS;
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
 use crate::script::options::Options;
@@ -13,6 +14,7 @@ use crate::train::{clip, schedule, AdamW};
 use crate::{lora, Error, Result};
 use rhai::plugin::*;
 use rhai::Map;
+use std::sync::atomic::Ordering;
 use tch::Tensor as Values;
 
 /// What a forward pass gives.
@@ -27,6 +29,8 @@ pub struct Optimizer {
     model: Handle<lora::Model>,
     adamw: AdamW,
     lr: f64,
+    /// [`BACKWARDS`] when the gradients were last used or set to zero.
+    backwards: u64,
 }
 
 // The macro unwraps arguments whose number and types the engine has checked.
@@ -113,7 +117,7 @@ pub mod functions {
 
     /// AdamW over what the model trains: the active adapter, or all weights after `train_all`.
     ///
-    /// Options: `lr` (2e-4), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay` (0),
+    /// Options: `lr` (2e-4), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay` (0; torch's own default is 0.01),
     /// `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes learn at `lr` times this).
     ///
     /// ```rhai
@@ -127,7 +131,7 @@ pub mod functions {
         let config = settings::adamw_config(&mut options)?;
         options.finish()?;
         let adamw = AdamW::new(config, model.read()?.adapted.trainable()?)?;
-        Ok(Handle::new(Optimizer { model, adamw, lr: config.lr }))
+        Ok(Handle::new(Optimizer { model, adamw, lr: config.lr, backwards: BACKWARDS.load(Ordering::Relaxed) }))
     }
 
     /// Update the parameters from their gradients.
@@ -147,13 +151,18 @@ pub mod functions {
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn step(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<()> {
         let mut optimizer = optimizer.write()?;
-        let Optimizer { model, adamw, lr } = &mut *optimizer;
+        let Optimizer { model, adamw, lr, backwards } = &mut *optimizer;
         let model = model.read()?;
         let parameters = model.adapted.trainable()?;
-        if !some_gradient(parameters)?.is_finite() {
-            bail_numeric()?;
+        match parameters.gradient_norm()? {
+            norm if !norm.is_finite() => bail_numeric()?,
+            // A loss may well have a gradient of 0; that nobody asked for one is a mistake.
+            0.0 if *backwards == BACKWARDS.load(Ordering::Relaxed) => bail_no_gradient()?,
+            _ => {}
         }
-        Ok(adamw.step(parameters, *lr, 1.0)?)
+        adamw.step(parameters, *lr, 1.0)?;
+        *backwards = BACKWARDS.load(Ordering::Relaxed);
+        Ok(())
     }
 
     /// Set the gradients to zero.
@@ -166,7 +175,8 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn zero_grad(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<()> {
-        let optimizer = optimizer.read()?;
+        let mut optimizer = optimizer.write()?;
+        optimizer.backwards = BACKWARDS.load(Ordering::Relaxed);
         let mut model = optimizer.model.write()?;
         Ok(model.adapted.trainable_mut()?.zero_gradients()?)
     }
@@ -220,7 +230,7 @@ pub mod functions {
         }
         let mut model = model.write()?;
         let parameters = model.adapted.trainable_mut()?;
-        let norm = some_gradient(parameters)?;
+        let norm = parameters.gradient_norm()?;
         let factor = clip::factor(norm, max_norm);
         if factor < 1.0 {
             parameters.scale_gradients(factor)?;
@@ -231,6 +241,7 @@ pub mod functions {
     /// A learning-rate schedule: "constant", "linear" or "cosine".
     ///
     /// Options: `steps` (required), `warmup` (0; below 1 a share of the steps, else a number of steps).
+    /// "constant" warms up too where it is asked to, as "constant_with_warmup" of transformers does.
     ///
     /// ```rhai
     /// let cosine = lr_schedule("cosine", #{ steps: 100, warmup: 0.03 });
@@ -257,13 +268,8 @@ pub mod functions {
     }
 }
 
-/// The norm of the gradients, which must not all be zero.
-fn some_gradient(parameters: &Parameters) -> Result<f64> {
-    match parameters.gradient_norm()? {
-        0.0 => Err(Error::input("no trainable parameter has a gradient")
-            .with_hint("call loss.backward() first, on a loss of a forward pass in training")),
-        norm => Ok(norm),
-    }
+fn bail_no_gradient() -> Result<()> {
+    bail!(Kind::Input, "no trainable parameter has a gradient"; hint: "call loss.backward() first, on a loss of a forward pass in training");
 }
 
 fn bail_numeric() -> Result<()> {

@@ -39,8 +39,8 @@ pub mod functions {
     /// Train one adapter per point of a grid over one base, and measure each on held-out rows.
     ///
     /// Options: `grid` (map from any option of `lora` or `train` to its values; `seed` may be a
-    /// count), `lora` (the options of `add_lora`; a function gets the point, as in
-    /// `alpha: |p| 2 * p.rank`), `train` (the options of `train`), `out` (the folder of the sweep;
+    /// count), `lora` (the options of `add_lora` but `name` and `seed`; a function gets the point, as in
+    /// `alpha: |p| 2 * p.rank`), `train` (the options of `train` but `out`), `out` (the folder of the sweep;
     /// required), `charts` (true: `charts/` and `report.html` in `out`), `verify` (false; true trains
     /// two trials again, each alone, and tells how far they lie from those in company).
     ///
@@ -219,8 +219,7 @@ impl Asked {
         let names: Vec<&str> = [LORA, TRAIN]
             .concat()
             .into_iter()
-            .flat_map(|(short, long)| [short, long])
-            .filter(|name| !name.is_empty())
+            .flat_map(|(short, others)| [short].into_iter().chain(others.iter().copied()))
             .collect();
         Ok(Asked {
             grid: Grid::from_json(grid.as_object().unwrap_or(&serde_json::Map::new()), &names)?,
@@ -290,7 +289,7 @@ fn check_targets(spec: &LoraSpec, base: &lora::Model) -> Result<()> {
 /// The options at one point: functions called with it, its own values put in.
 fn at_point(
     group: &str,
-    table: &[(&str, &str)],
+    table: settings::Names,
     options: &Map,
     point: &Point,
     context: &NativeCallContext,
@@ -310,8 +309,7 @@ fn at_point(
     }
     for (key, value) in &values {
         let Some(short) = settings::short_name(table, key) else { continue };
-        let names = table.iter().find(|(known, _)| *known == short).map_or(["", ""], |(short, long)| [short, long]);
-        if let Some(twice) = names.into_iter().find(|name| resolved.contains_key(*name)) {
+        if let Some(twice) = resolved.keys().find(|name| settings::short_name(table, name) == Some(short)) {
             let text = format!("sweep: `{key}` is an axis of the grid and `{group}.{twice}` is given too");
             return Err(Error::input(text).with_hint("leave one of them out").into());
         }

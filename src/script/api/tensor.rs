@@ -6,7 +6,11 @@ use crate::script::handles::Handle;
 use crate::{Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tch::{Kind as Dtype, Tensor as Values};
+
+/// How often a script has gone backward.
+pub static BACKWARDS: AtomicU64 = AtomicU64::new(0);
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -94,7 +98,9 @@ pub mod functions {
                 .with_hint("add an adapter with add_lora, and run forward(batch) in training")
                 .into());
         }
-        Ok(x.f_backward().map_err(|error| already_used(error.into()))?)
+        x.f_backward().map_err(|error| already_used(error.into()))?;
+        BACKWARDS.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The numbers without their history: no gradient goes through them.

@@ -63,12 +63,14 @@ pub mod functions {
     ///
     /// Recognised columns: `messages`; `prompt` and `completion`; `text`; `instruction`,
     /// `input` and `output`. Options: `max_length` (1024; 0 for no limit), `loss_on`
-    /// ("assistant", "completion" or "everything"; by the shape of the rows), `assistant_span`
+    /// ("assistant", "completion" or "everything"; of `messages` the assistant's turns, of prompts
+    /// with completions the completion, of `text` everything; TRL's SFTConfig trains on all of
+    /// `messages` unless told otherwise), `assistant_span`
     /// ("generated": what the model has to write; "turn": with the white space around it, as
     /// TRL's training template marks it), `packing` (false), `truncation` ("keep_start",
     /// "keep_end"), `append_eos` (true), `drop_unlabelled` (false), `text_column` ("text"),
-    /// `chat_template` (the tokenizer's own), `template_variables` (#{}), `audit` (true),
-    /// `cache` (true).
+    /// `chat_template` (the tokenizer's own), `template_variables` (#{}), `audit` (true: rows that
+    /// cannot be learned from are refused, doubtful ones told; false leaves both out), `cache` (true).
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -84,13 +86,15 @@ pub mod functions {
         model: Model,
         options: Map,
     ) -> RhaiResultOf<Tokenized> {
-        let options = tokenize_options(options)?;
+        let mut options = tokenize_options(options)?;
         let model = model.read()?;
         let tokenizer = model.tokenizer()?;
         let state = State::of(&context)?;
+        // Here, for what it only warns of is told.
+        let audited = std::mem::replace(&mut options.audit, false);
         let rows = tokens_of(data, tokenizer, &options, &state)?;
-        for finding in audit::audit(&rows, tokenizer) {
-            state.note(&finding.to_string());
+        if audited {
+            audit::refuse(&rows, tokenizer)?.iter().for_each(|finding| state.note(&finding.to_string()));
         }
         Ok(Tokenized { rows, tokenizer: tokenizer.clone() })
     }
@@ -248,7 +252,7 @@ pub mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn batches(context: NativeCallContext, data: &mut Tokenized, options: Map) -> RhaiResultOf<Batches> {
         let mut options = Options::new("batches", options);
-        let size = options.take("size", 8_usize)?;
+        let size = options.take_either("size", "batch_size", 8_usize)?;
         let shuffle: Option<u64> = options.take_opt("shuffle")?;
         let epoch = options.take("epoch", 0_u64)?;
         let drop_last = options.take("drop_last", false)?;
@@ -345,23 +349,13 @@ fn tiny_batches(rows: &TokenizedDataset, size: usize, drop_last: bool, state: &S
 fn tokenize_options(options: Map) -> Result<TokenizeOptions> {
     let mut options = Options::new("tokenize", options);
     let default = TokenizeOptions::default();
-    let loss_on =
-        [("assistant", LossOn::Assistant), ("completion", LossOn::Completion), ("everything", LossOn::Everything)];
-    let loss_on = if options.has("loss_on") {
-        Some(options.take_choice("loss_on", &loss_on, LossOn::Assistant)?)
-    } else {
-        let _: Option<String> = options.take_opt("loss_on")?;
-        None
-    };
-    let span = [("generated", AssistantSpan::Generated), ("turn", AssistantSpan::Turn)];
-    let truncation = [("keep_start", Truncation::KeepStart), ("keep_end", Truncation::KeepEnd)];
     let max_length = options.take("max_length", 1024_usize)?;
     let variables: Map = options.take("template_variables", Map::new())?;
     let chosen = TokenizeOptions {
         max_length: (max_length > 0).then_some(max_length),
-        truncation: options.take_choice("truncation", &truncation, default.truncation)?,
-        loss_on,
-        assistant_span: options.take_choice("assistant_span", &span, default.assistant_span)?,
+        truncation: options.take_choice("truncation", &Truncation::NAMES, default.truncation)?,
+        loss_on: options.take_choice("loss_on", &LossOn::NAMES.map(|(name, value)| (name, Some(value))), None)?,
+        assistant_span: options.take_choice("assistant_span", &AssistantSpan::NAMES, default.assistant_span)?,
         packing: options.take("packing", default.packing)?,
         append_eos: options.take("append_eos", default.append_eos)?,
         drop_unlabelled: options.take("drop_unlabelled", default.drop_unlabelled)?,

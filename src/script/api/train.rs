@@ -34,13 +34,14 @@ pub mod functions {
     /// `data` is what `tokenize` gives, or a split of it: then the loss on the held-out rows is
     /// measured too. Options: `steps` (0: by epochs), `epochs` (3), `batch` (8), `accumulation`
     /// (1), `lr` (2e-4), `schedule` ("linear"; "cosine", "constant"), `warmup` (0; below 1 a share
-    /// of the steps), `weight_decay` (0), `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes
+    /// of the steps; before any schedule, "constant" too), `weight_decay` (0), `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes
     /// learn at `lr` times this), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8),
-    /// `max_grad_norm` (1), `seed` (42), `log_every` (10), `eval_every` (0: at the end only),
+    /// `max_grad_norm` (1; 0: no clipping), `seed` (42), `log_every` (10), `eval_every` (0: at the end only),
     /// `eval_batch` (8), `early_stopping` (0: evaluations without improvement), `keep_best`
     /// (false), `gradient_checkpointing` (false; true computes activations twice instead of holding
-    /// them: slower, the same numbers, far less memory), `out` (a folder for `metrics.jsonl`, TensorBoard events and the adapter). The names of
-    /// transformers' TrainingArguments work too. The result has `steps`, `train_loss`,
+    /// them: slower, the same numbers, far less memory), `out` (a folder for `metrics.jsonl`, TensorBoard events and the
+    /// adapter; what an earlier run left there is replaced). Where TrainingArguments has another name for one of
+    /// these, as `learning_rate` or `warmup_steps`, that works too. The result has `steps`, `train_loss`,
     /// `eval_loss`, `eval_perplexity`, `tokens`, `seconds`, `tokens_per_s`, `stopped_early`, and
     /// `overfits_after`: the step of the best evaluation where held-out loss rose afterwards while
     /// training loss fell, else `()`.
@@ -89,7 +90,7 @@ pub mod functions {
     #[rhai_fn(name = "evaluate", return_raw, volatile)]
     pub fn evaluate(context: NativeCallContext, model: Model, data: Tokenized, options: Map) -> RhaiResultOf<Map> {
         let mut options = Options::new("evaluate", options);
-        let batch = options.take("batch", 8_usize)?;
+        let batch = options.take_either("batch", "batch_size", 8_usize)?;
         options.finish()?;
         let model = model.read()?;
         let rows = if State::of(&context)?.rehearsing() { data.rows.shortest(ROWS) } else { data.rows };

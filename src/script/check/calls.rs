@@ -205,7 +205,9 @@ fn hint(name: &str, known: &[String]) -> String {
     let ours = || known.iter().map(String::as_str);
     let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
     let theirs = tables.into_iter().flatten().filter(|(short, _)| ours().any(|name| name == *short));
-    match suggest::nearest(name, ours()).or_else(|| suggest::nearest(name, theirs.map(|(_, long)| *long))) {
+    match suggest::nearest(name, ours())
+        .or_else(|| suggest::nearest(name, theirs.flat_map(|(_, others)| *others).copied()))
+    {
         Some(near) if suggest::nearest(name, ours()).is_none() => format!("did you mean `{near}`?"),
         _ => suggest::hint(name, ours()),
     }

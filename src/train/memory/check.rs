@@ -57,7 +57,7 @@ fn predicted(model: &AdaptedModel, batch: usize, length: usize) -> Result<u64> {
         lora: adapter.map(|adapter| adapter.spec.clone()).unwrap_or_default(),
         ..Request::of(decoder)
     };
-    let method = if adapter.is_some() { Method::Lora } else { Method::Full };
+    let method = Method::of(adapter.is_some(), decoder.config.quantization);
     let parts = ours(&Asked::new(&decoder.config, &request, method)?);
     Ok(parts.activations + parts.logits + parts.working)
 }

@@ -26,6 +26,7 @@ use crate::bail;
 use crate::error::{Kind, Result};
 use crate::lora::targets::{match_targets, refuse_unmatched_names, Target};
 use crate::lora::LoraSpec;
+use crate::model::quantization::Quantization;
 use crate::model::shapes::{linear_shapes, LinearShape};
 use crate::model::{Config, Decoder};
 use serde::Serialize;
@@ -52,6 +53,16 @@ pub enum Method {
 
 impl Method {
     pub const ALL: [Method; 4] = [Method::Full, Method::Lora, Method::Qlora, Method::QloraDouble];
+
+    /// Of adapters or all weights, over a base that may be of 4 bits.
+    pub fn of(adapters: bool, base: Option<Quantization>) -> Self {
+        match base {
+            _ if !adapters => Method::Full,
+            None => Method::Lora,
+            Some(base) if base.double_quant => Method::QloraDouble,
+            Some(_) => Method::Qlora,
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {

@@ -28,7 +28,7 @@ pub fn run_multiple_choice(
     let settings = multiple_choice::Settings {
         delimiter: options.take("delimiter", default.delimiter)?,
         max_length: options.take_opt("max_length")?,
-        batch: options.take("batch", default.batch)?,
+        batch: options.take_either("batch", "batch_size", default.batch)?,
     };
     let asked = Asked::take(&mut options)?;
     options.finish()?;
@@ -75,7 +75,7 @@ pub fn run_kobest(state: &State, model: &lora::Model, mut options: Options) -> R
     }
     let settings = multiple_choice::Settings {
         max_length: options.take_opt("max_length")?,
-        batch: options.take("batch", 8)?,
+        batch: options.take_either("batch", "batch_size", 8)?,
         ..multiple_choice::Settings::default()
     };
     let asked = Asked::take(&mut options)?;

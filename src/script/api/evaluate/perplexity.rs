@@ -16,7 +16,7 @@ pub fn run(state: &State, model: &lora::Model, data: &Dynamic, mut options: Opti
     let settings = perplexity::Settings {
         max_length: options.take_opt("max_length")?,
         stride: options.take_opt("stride")?,
-        batch: options.take("batch", 8)?,
+        batch: options.take_either("batch", "batch_size", 8)?,
     };
     let asked = Asked::take(&mut options)?;
     options.finish()?;
