@@ -68,7 +68,7 @@ fn compile_shim(libtorch: &Path) {
     let include = libtorch.join("include");
     let mut build = cpp();
     build.include(&include).include(include.join("torch/csrc/api/include")).flag("-fopenmp");
-    for file in ["layers", "linear", "nf4", "training", "rows", "attention", "gpu", "kernels_host"] {
+    for file in ["layers", "linear", "nf4", "training", "rows", "attention", "gpu", "kernels_host", "memory"] {
         build.file(format!("{NATIVE}/{file}.cpp"));
     }
     build.compile("lorhai_native");

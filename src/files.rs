@@ -49,6 +49,11 @@ pub fn replace_folder(finished: tempfile::TempDir, path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error: std::io::Error| Error::file("write the folder", path, &error);
     fs::set_permissions(finished.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    let is_folder = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    if is_folder && exchange(finished.path(), path).is_ok() {
+        // `finished` names the old folder now, which goes with it.
+        return sync_folder(parent(path));
+    }
     let old = if path.exists() { Some(temporary_beside(path)?) } else { None };
     let aside = old.as_ref().map(|old| old.path().join("old"));
     aside.as_ref().map_or(Ok(()), |aside| fs::rename(path, aside)).map_err(failed)?;
@@ -60,6 +65,26 @@ pub fn replace_folder(finished: tempfile::TempDir, path: &Path) -> Result<()> {
     // What it named is elsewhere now.
     let _ = finished.keep();
     sync_folder(parent(path))
+}
+
+/// Gives each of two folders the other's name, so that at no time one of the names is missing.
+/// Not every file system can.
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> std::io::Result<()> {
+    let name = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
+    let (one, other) = (name(one)?, name(other)?);
+    let here = libc::AT_FDCWD;
+    // SAFETY: both names end in a zero byte and outlive the call.
+    let status = unsafe { libc::renameat2(here, one.as_ptr(), here, other.as_ptr(), libc::RENAME_EXCHANGE) };
+    match status {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 /// Serialises `value` as indented JSON with a final newline, and writes it whole.

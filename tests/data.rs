@@ -257,7 +257,7 @@ fn what_cannot_be_read_names_file_and_line() {
     assert!(Dataset::load("/nowhere/x.jsonl").unwrap_err().message.contains("/nowhere/x.jsonl"));
     assert!(Dataset::load_with(
         "/dev/zero",
-        &LoadOptions { format: Some(lorhai::data::read::Format::Csv), split: None }
+        &LoadOptions { format: Some(lorhai::data::read::Format::Csv), ..LoadOptions::default() }
     )
     .is_err());
 }

@@ -47,7 +47,7 @@ pub fn resolve_dataset(
     hub: &Hub,
     observer: &mut dyn Observer,
 ) -> Result<DatasetFiles> {
-    let wanted = DataFiles { pattern: pattern.map(|text| glob(text).map(|regex| (text.into(), regex))).transpose()? };
+    let wanted = DataFiles { pattern: pattern.map(Pattern::new).transpose()? };
     let path = Path::new(name);
     let (folder, commit) = match path.is_dir() {
         true => (path.to_path_buf(), None),
@@ -72,28 +72,25 @@ pub fn resolve_dataset(
 }
 
 struct DataFiles {
-    pattern: Option<(String, Regex)>,
+    pattern: Option<Pattern>,
 }
 
 impl Wanted for DataFiles {
     fn choose(&self, files: &[String]) -> Result<Vec<String>> {
         let data: Vec<&String> = files.iter().filter(|name| is_data(name)).collect();
         let mut chosen: Vec<String> = match &self.pattern {
-            Some((_, regex)) => data.iter().filter(|name| regex.is_match(name)).map(|name| name.to_string()).collect(),
+            Some(pattern) => data.iter().filter(|name| pattern.fits(name)).map(|name| name.to_string()).collect(),
             None => one_format(&data),
         };
         chosen.sort();
         if chosen.is_empty() {
-            return Err(self.nothing(&data));
+            return Err(match &self.pattern {
+                Some(pattern) if !data.is_empty() => pattern.fits_none(&data),
+                _ => nothing(),
+            });
         }
-        match configurations(&chosen) {
-            several if several.len() > 1 => Err(Error::data(format!(
-                "its files belong to several configurations: {}",
-                several.iter().copied().collect::<Vec<_>>().join(", ")
-            ))
-            .with_hint(format!("choose one by a pattern, as in \"{}/*\"", several.first().copied().unwrap_or("name")))),
-            _ => Ok(chosen),
-        }
+        refuse_several_configurations(&chosen)?;
+        Ok(chosen)
     }
 
     fn further(&self, _snapshot: &Path) -> Result<Vec<String>> {
@@ -106,17 +103,51 @@ impl Wanted for DataFiles {
     }
 }
 
-impl DataFiles {
-    fn nothing(&self, data: &[&String]) -> Error {
-        let some: Vec<&str> = data.iter().take(5).map(|name| name.as_str()).collect();
-        match &self.pattern {
-            Some((pattern, _)) if !data.is_empty() => {
-                Error::input(format!("expected files that match `{pattern}`, found none"))
-                    .with_hint(format!("it has {}", some.join(", ")))
-            }
-            _ => Error::new(Kind::Data, format!("expected files ending in {}, found none", FORMATS.join(", ")))
-                .with_hint("data sets made by a script or of images and sound are not read"),
-        }
+fn nothing() -> Error {
+    Error::new(Kind::Data, format!("expected files ending in {}, found none", FORMATS.join(", ")))
+        .with_hint("data sets made by a script or of images and sound are not read")
+}
+
+/// Which files of a folder: `*` stands for any characters but `/`, `**` for any, `?` for one.
+#[derive(Debug)]
+pub struct Pattern {
+    text: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    pub fn new(text: &str) -> Result<Self> {
+        let escaped = regex::escape(text).replace(r"\*\*", ".*").replace(r"\*", "[^/]*").replace(r"\?", "[^/]");
+        let regex =
+            Regex::new(&format!("^{escaped}$")).map_err(|error| Error::input(format!("pattern `{text}`: {error}")))?;
+        Ok(Pattern { text: text.to_owned(), regex })
+    }
+
+    /// Of a path relative to the folder.
+    pub fn fits(&self, name: &str) -> bool {
+        self.regex.is_match(name)
+    }
+
+    /// What is wrong where it fits none of `names`.
+    pub fn fits_none(&self, names: &[impl AsRef<str>]) -> Error {
+        let some: Vec<&str> = names.iter().take(5).map(AsRef::as_ref).collect();
+        Error::input(format!("expected files that match `{}`, found none", self.text))
+            .with_hint(format!("it has {}", some.join(", ")))
+    }
+}
+
+/// Rows of several configurations are not one data set: `names` are relative to its folder.
+pub fn refuse_several_configurations(names: &[impl AsRef<str>]) -> Result<()> {
+    match configurations(names) {
+        several if several.len() > 1 => Err(Error::data(format!(
+            "its files belong to several configurations: {}",
+            several.iter().copied().collect::<Vec<_>>().join(", ")
+        ))
+        .with_hint(format!(
+            "choose one by a pattern of its files: #{{ files: \"{}/*\" }}",
+            several.first().copied().unwrap_or("name")
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -144,23 +175,23 @@ fn one_format(data: &[&String]) -> Vec<String> {
 }
 
 /// The folders at the top that stand for configurations rather than for splits.
-fn configurations(files: &[String]) -> BTreeSet<&str> {
-    let tops = files.iter().filter_map(|name| name.split_once('/').map(|(top, _)| top));
+fn configurations(files: &[impl AsRef<str>]) -> BTreeSet<&str> {
+    let tops = files.iter().filter_map(|name| name.as_ref().split_once('/').map(|(top, _)| top));
     tops.filter(|top| *top != "data" && split_of(top).is_none()).collect()
 }
 
+/// The split that is called `name`: "dev" is another word for "validation".
+pub fn split_named(name: &str) -> Option<&'static str> {
+    SPLITS.iter().find(|(split, words)| *split == name || words.contains(&name)).map(|(split, _)| *split)
+}
+
 /// The split that a path names: in the file name, else in a folder.
-fn split_of(name: &str) -> Option<&'static str> {
+pub fn split_of(name: &str) -> Option<&'static str> {
     name.rsplit('/').find_map(|part| {
         let words: Vec<String> = part.split(|c: char| !c.is_ascii_alphabetic()).map(str::to_ascii_lowercase).collect();
         let names = |known: &[&str]| words.iter().any(|word| known.contains(&word.as_str()));
         SPLITS.iter().find(|(_, known)| names(known)).map(|(split, _)| *split)
     })
-}
-
-fn glob(pattern: &str) -> Result<Regex> {
-    let text = regex::escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^/]*").replace(r"\?", "[^/]");
-    Regex::new(&format!("^{text}$")).map_err(|error| Error::input(format!("pattern `{pattern}`: {error}")))
 }
 
 /// The files below `folder`, relative to it, sorted.
@@ -187,7 +218,7 @@ mod tests {
     use super::*;
 
     fn choose(files: &[&str], pattern: Option<&str>) -> Result<Vec<String>> {
-        let pattern = pattern.map(|text| (text.to_string(), glob(text).unwrap()));
+        let pattern = pattern.map(|text| Pattern::new(text).unwrap());
         DataFiles { pattern }.choose(&files.iter().map(|name| name.to_string()).collect::<Vec<_>>())
     }
 
@@ -229,7 +260,7 @@ mod tests {
 
     #[test]
     fn patterns_stop_at_folders() {
-        let matches = |pattern: &str, name: &str| glob(pattern).unwrap().is_match(name);
+        let matches = |pattern: &str, name: &str| Pattern::new(pattern).unwrap().fits(name);
         assert!(matches("*.csv", "a.csv") && !matches("*.csv", "b/a.csv") && matches("**.csv", "b/a.csv"));
         assert!(matches("tra?n/*", "train/x.csv") && !matches("train/*", "train/y/x.csv"));
     }

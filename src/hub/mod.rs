@@ -4,7 +4,7 @@
 //! Leaves to others: what the tensors mean (`model/`), what the rows mean (`data/`).
 
 mod cache;
-mod dataset;
+pub mod dataset;
 mod download;
 pub mod gguf;
 mod http;

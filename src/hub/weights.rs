@@ -10,13 +10,13 @@ mod save;
 mod shards;
 
 pub use index::shard_names;
-pub use mapping::Mapping;
 pub use safetensors::Dtype;
 pub use save::save;
 pub use shards::{parse_size, save_sharded};
 
 use crate::error::{Error, Kind, Result};
 use crate::suggest;
+use mapping::Mapping;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -168,11 +168,8 @@ impl Weights {
 
     /// The tensor called `name`, on the CPU, in the dtype of the file. It shares the pages of
     /// the mapped file: nothing is read or copied until its elements are used. Writing to it
-    /// in place changes this process's view alone, never the file.
-    ///
-    /// The tensor, and everything that shares its storage, must be gone before the last clone
-    /// of [`Weights::mapping`]: whoever keeps the tensor keeps a clone beside it. A copy to
-    /// another dtype or device is free of that.
+    /// in place changes this process's view alone, never the file. The file stays mapped as long
+    /// as the tensor, or anything that shares its storage, lives.
     ///
     /// # Errors
     /// `Kind::Model` for a missing name or a dtype without a libtorch type.
@@ -205,11 +202,6 @@ impl Weights {
         if let Some(entry) = self.tensors.get(name) {
             self.mapping.release(entry.file, entry.bytes.clone());
         }
-    }
-
-    /// What keeps the pages under the tensors alive; cheap to clone.
-    pub fn mapping(&self) -> Mapping {
-        self.mapping.clone()
     }
 
     fn missing(&self, name: &str) -> Error {

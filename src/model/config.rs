@@ -124,8 +124,12 @@ impl Config {
                 "num_attention_heads must be a multiple of num_key_value_heads, found {heads} and {groups}"
             );
         }
-        if self.head_dim % 2 != 0 {
-            bail!(Kind::Model, "head_dim must be even for rotary embeddings, found {}", self.head_dim);
+        if self.head_dim < 2 || self.head_dim % 2 != 0 {
+            bail!(
+                Kind::Model,
+                "head_dim must be even and at least 2 for rotary embeddings, found {}", self.head_dim;
+                hint: "where config.json does not say, it is hidden_size / num_attention_heads"
+            );
         }
         Ok(())
     }

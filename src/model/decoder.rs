@@ -14,7 +14,6 @@ use super::norm::RmsNorm;
 use super::quantization::Quantization;
 use super::rope::{RotaryEmbedding, Rotation};
 use crate::error::{Error, Result};
-use crate::hub::weights::Mapping;
 use crate::native::{self, tensor_bytes};
 use tch::{Device, Kind as Dtype, Tensor};
 
@@ -30,8 +29,6 @@ pub struct Decoder {
     pub(super) rotary: RotaryEmbedding,
     pub dtype: Dtype,
     pub device: Device,
-    /// Keeps the files mapped that weights may lie in.
-    pub(super) mapping: Mapping,
 }
 
 #[derive(Debug)]
@@ -155,7 +152,6 @@ impl Decoder {
             rotary: self.rotary.share(),
             dtype: self.dtype,
             device: self.device,
-            mapping: self.mapping.clone(),
         }
     }
 

@@ -8,7 +8,7 @@ use super::quantization::{self, Quantization};
 use super::rope::RotaryEmbedding;
 use super::shapes::{linear_shapes, parameter_shapes, LinearShape, LINEARS};
 use crate::error::{Error, Kind, Result};
-use crate::hub::weights::{Mapping, Weights};
+use crate::hub::weights::Weights;
 use crate::native::Nf4;
 use crate::random::Key;
 use std::collections::{BTreeSet, HashMap};
@@ -22,9 +22,7 @@ pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> 
     check_names(&config, weights)?;
     let shapes = parameter_shapes(&config).into_iter().collect();
     let quantization = config.quantization;
-    let mut decoder = build(config, dtype, device, &mut Checkpoint { weights, shapes, quantization, dtype, device })?;
-    decoder.mapping = weights.mapping();
-    Ok(decoder)
+    build(config, dtype, device, &mut Checkpoint { weights, shapes, quantization, dtype, device })
 }
 
 /// A decoder with fresh weights as transformers initialises them: normal with standard
@@ -179,7 +177,7 @@ pub(super) fn build(config: Config, dtype: Dtype, device: Device, source: &mut d
         if config.tie_word_embeddings { embed_tokens.shallow_clone() } else { source.tensor("lm_head.weight")? };
     let lm_head = Linear { shape: head, weight: Weight::Dense(weight), bias: None };
     let rotary = RotaryEmbedding::new(config.head_dim, config.rope_theta, &config.rope_scaling, device)?;
-    Ok(Decoder { config, embed_tokens, layers, norm, lm_head, rotary, dtype, device, mapping: Mapping::default() })
+    Ok(Decoder { config, embed_tokens, layers, norm, lm_head, rotary, dtype, device })
 }
 
 fn build_layer(

@@ -1,5 +1,7 @@
 // How the operations of this folder reach the kernels of kernels.cu.
 #pragma once
+#include <c10/core/DeviceGuard.h>
+
 #include <cstdlib>
 
 #include "shim.h"
@@ -35,6 +37,8 @@ void launch(const char* kernel, By by, const Tensor& like, int64_t work, A... gi
         TORCH_CHECK(run_on_host(kernel, is_bf16, arguments), "no kernel is named ", kernel);
         return;
     }
+    // libtorch may have left another GPU's context current.
+    c10::DeviceGuard here(like.device());
     char* failure = launcher(kernel, is_bf16, like.get_device(), work, by == By::Rows, arguments);
     if (!failure) return;
     std::string text = failure;

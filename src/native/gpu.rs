@@ -145,8 +145,8 @@ fn function(name: &CStr, is_bf16: bool, device: c_int) -> std::result::Result<CU
         Some(&loaded) => loaded,
         None => {
             let ptx = PTX.get().ok_or("the kernels were not compiled")?;
-            // SAFETY: the image is PTX that ends with a zero; libtorch made the context current
-            // in this thread, since it has tensors of this device in hand.
+            // SAFETY: the image is PTX that ends with a zero; the shim has made the device's context
+            // current in this thread.
             let loaded = unsafe { module::load_data(ptx.as_ptr().cast()) }.map_err(|error| error.to_string())?;
             modules.insert(device, loaded as usize);
             loaded as usize

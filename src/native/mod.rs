@@ -10,6 +10,7 @@
 //! | `linear.cpp`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
 //! | `nf4.h`, `nf4.cpp`, `nf4.rs` | matrices of 4 bits: made, read, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
+//! | `memory.cpp`, `memory.rs` | tensors over memory of the Rust side, which hold on to its owner |
 //! | `kernels.cu`, `gpu.rs` | the same loops as kernels of a GPU, compiled when first wanted |
 //!
 //! Every operation takes part in autograd and works for each dtype on each device: loops
@@ -20,10 +21,12 @@
 mod attention;
 pub mod gpu;
 mod linear;
+mod memory;
 mod nf4;
 
 pub use attention::{document_attention, has_document_attention};
 pub use linear::{dropout_mask, linear, linears, merging_pays, Layer, Matrix, Segment};
+pub use memory::tensor_over;
 pub use nf4::{dynamic_map, tensor_bytes, Nf4, Scales};
 
 use crate::error::{Error, Result};

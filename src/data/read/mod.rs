@@ -10,6 +10,7 @@ mod text;
 
 use super::dataset::{Dataset, Row};
 use crate::error::{Error, Kind, Result};
+use crate::hub::dataset::{refuse_several_configurations, split_named, split_of, Pattern};
 use crate::suggest;
 use std::path::{Path, PathBuf};
 
@@ -34,13 +35,6 @@ const FORMATS: [(&str, Format); 7] = [
     ("parquet", Format::Parquet),
 ];
 
-/// The words that name a split in a file or folder name, as `datasets` knows them.
-const SPLITS: [(&str, &[&str]); 3] = [
-    ("train", &["train", "training"]),
-    ("validation", &["validation", "valid", "val", "dev"]),
-    ("test", &["test", "testing", "eval", "evaluation"]),
-];
-
 /// Files in a folder that describe data and are no data.
 const DESCRIPTIONS: [&str; 3] = ["dataset_info.json", "dataset_infos.json", "state.json"];
 
@@ -52,6 +46,8 @@ pub struct LoadOptions {
     /// `train`, `validation` or `test`, by the names of files and folders. Where this is
     /// `None` a folder that has a train split gives that, and any other gives all files.
     pub split: Option<String>,
+    /// Which files of a folder: see [`Pattern`].
+    pub files: Option<String>,
 }
 
 impl Format {
@@ -103,8 +99,12 @@ impl Dataset {
     /// The files that [`load_with`](Self::load_with) reads.
     pub fn files(path: &Path, options: &LoadOptions) -> Result<Vec<PathBuf>> {
         match path.is_dir() {
-            true => choose_split(path, data_files(path, options.format)?, options.split.as_deref()),
-            false => Ok(vec![path.to_path_buf()]),
+            true => {
+                let files = fitting(path, data_files(path, options.format)?, options.files.as_deref())
+                    .map_err(|error| error.context(format!("the folder `{}`", path.display())))?;
+                choose_split(path, files, options.split.as_deref())
+            }
+            false => refuse_choice(path, options).map(|()| vec![path.to_path_buf()]),
         }
     }
 
@@ -187,15 +187,29 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
     Ok(())
 }
 
+/// Those that fit the pattern, where there is one; of one configuration.
+fn fitting(folder: &Path, files: Vec<PathBuf>, pattern: Option<&str>) -> Result<Vec<PathBuf>> {
+    let names: Vec<String> = files.iter().map(|path| relative(folder, path)).collect();
+    let Some(pattern) = pattern.map(Pattern::new).transpose()? else {
+        refuse_several_configurations(&names)?;
+        return Ok(files);
+    };
+    let (fitting, chosen): (Vec<PathBuf>, Vec<&String>) =
+        files.into_iter().zip(&names).filter(|(_, name)| pattern.fits(name)).unzip();
+    if fitting.is_empty() {
+        return Err(pattern.fits_none(&names));
+    }
+    refuse_several_configurations(&chosen)?;
+    Ok(fitting)
+}
+
 fn choose_split(folder: &Path, files: Vec<PathBuf>, wanted: Option<&str>) -> Result<Vec<PathBuf>> {
-    let of = |name: &str| -> Vec<PathBuf> {
-        let words =
-            SPLITS.iter().find(|(split, words)| *split == name || words.contains(&name)).map(|(_, words)| *words);
-        let within = |path: &PathBuf| {
-            let relative = path.strip_prefix(folder).unwrap_or(path).to_string_lossy().to_lowercase();
-            relative.split(|c: char| !c.is_alphanumeric()).any(|part| words.unwrap_or(&[name]).contains(&part))
+    let of = |split: &str| -> Vec<PathBuf> {
+        let is_in = |path: &&PathBuf| match split_named(split) {
+            Some(split) => split_of(&relative(folder, path)) == Some(split),
+            None => relative(folder, path).split(|c: char| !c.is_alphanumeric()).any(|word| word == split),
         };
-        files.iter().filter(|path| within(path)).cloned().collect()
+        files.iter().filter(is_in).cloned().collect()
     };
     let Some(name) = wanted else {
         let train = of("train");
@@ -208,6 +222,21 @@ fn choose_split(folder: &Path, files: Vec<PathBuf>, wanted: Option<&str>) -> Res
             .with_hint(format!("files: {}", names.join(", "))));
     }
     Ok(found)
+}
+
+fn relative(folder: &Path, path: &Path) -> String {
+    path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// Options that choose among files say nothing of a single one.
+fn refuse_choice(path: &Path, options: &LoadOptions) -> Result<()> {
+    let LoadOptions { split, files, .. } = options;
+    let Some(name) = split.as_ref().map(|_| "split").or(files.as_ref().map(|_| "files")) else { return Ok(()) };
+    let error = Error::input(format!(
+        "option `{name}`: expected a folder or a name of the hub, found the file `{}`",
+        path.display()
+    ));
+    Err(error.with_hint("leave it out, and load the file of each split; rows are held out by .split(#{ test: 0.1 })"))
 }
 
 /// Puts the file and the line (from 1) in front of a message.

@@ -1,6 +1,7 @@
 //! Files mapped into memory, and tensors that share their pages.
 
 use crate::error::{Error, Kind, Result};
+use crate::native;
 use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
 use std::fmt;
 use std::fs::File;
@@ -8,7 +9,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Keeps mapped files mapped. Clones share them; the last one to go unmaps.
+/// Files mapped into memory. Each stays mapped as long as this, a clone of it, or a tensor over its
+/// pages lives.
 ///
 /// A mapped file must not be cut short by another program while it is in use: the operating
 /// system then ends this one (SIGBUS). Replacing it by a rename is harmless.
@@ -78,10 +80,9 @@ impl Mapping {
         if bytes.as_ptr().align_offset(kind.elt_size_in_bytes()) != 0 {
             return Ok(tch::Tensor::f_from_data_size(bytes, shape, kind)?);
         }
-        // SAFETY: the pages are readable and writable (a private copy-on-write mapping), hold
-        // as many elements as `shape` says, and live as long as a clone of this mapping does;
-        // `Weights::tensor` hands that last duty to its caller.
-        Ok(unsafe { tch::Tensor::f_from_blob(bytes.as_ptr(), shape, &[], kind, tch::Device::Cpu)? })
+        // SAFETY: the pages are readable and writable (a private copy-on-write mapping), hold as many
+        // elements as `shape` says, and lie where they are as long as their owner lives.
+        unsafe { native::tensor_over(bytes, Arc::clone(&self.files[file].pages), shape, kind) }
     }
 }
 

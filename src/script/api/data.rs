@@ -13,7 +13,7 @@ use crate::{hub, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, Map};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Rows held out for testing, beside those to train on.
 #[derive(Clone)]
@@ -51,8 +51,9 @@ pub mod functions {
     /// Load rows from a file, a folder, or a data set of the hub.
     ///
     /// Options: `format` ("jsonl", "json", "csv", "tsv", "txt", "parquet"; by the extension),
-    /// `split` (of a folder with files for several: "train", "test"), `files` (which files of a
-    /// data set of the hub, as "ko/*.parquet"), `revision` (of the hub).
+    /// `split` ("train"; "validation", "test": of a folder or a data set of the hub with files for
+    /// several), `files` (which files of one, where it has several configurations: "ko/*.parquet",
+    /// with `*` for any part of a name, `**` for folders too), `revision` (of the hub).
     ///
     /// ```rhai
     /// let data = load_dataset("scripts/tiny/train.jsonl", #{ format: "jsonl" });
@@ -66,12 +67,13 @@ pub mod functions {
         let files: Option<String> = options.take_opt("files")?;
         options.finish()?;
         let format = format.map(|name| Format::named(&name)).transpose()?;
-        let load = LoadOptions { format, split };
+        let load = LoadOptions { format, split, files };
         let state = State::of(&context)?;
         let path = PathBuf::from(state.to_read(name));
-        let paths = match path.exists() {
-            true => Rows::files(&path, &load)?,
-            false => from_hub(name, revision, files, &load, &state)?,
+        let paths = match (path.exists(), &revision) {
+            (false, _) => from_hub(name, revision, &load, &state)?,
+            (true, None) => Rows::files(&path, &load)?,
+            (true, Some(_)) => return Err(local_revision(&path).into()),
         };
         paths.iter().for_each(|path| state.note_read(path));
         Ok(Rows::load_files(&paths, load.format)?)
@@ -310,21 +312,21 @@ pub mod functions {
 }
 
 /// The files of one split of a data set of the hub; train unless another is asked for.
-fn from_hub(
-    name: &str,
-    revision: Option<String>,
-    pattern: Option<String>,
-    load: &LoadOptions,
-    state: &State,
-) -> Result<Vec<PathBuf>> {
+fn from_hub(name: &str, revision: Option<String>, load: &LoadOptions, state: &State) -> Result<Vec<PathBuf>> {
     let named = revision.map_or(name.to_owned(), |revision| format!("{name}@{revision}"));
-    let found = hub::resolve_dataset(&named, pattern.as_deref(), &hub::Hub::from_env()?, &mut Downloads::new(state))?;
+    let found =
+        hub::resolve_dataset(&named, load.files.as_deref(), &hub::Hub::from_env()?, &mut Downloads::new(state))?;
     let split = load.split.as_deref().unwrap_or("train");
-    match found.splits.get(split) {
+    match found.splits.get(hub::dataset::split_named(split).unwrap_or(split)) {
         Some(paths) => Ok(paths.clone()),
         None => Err(Error::input(format!("the data set `{name}` has no split `{split}`"))
             .with_hint(crate::suggest::hint(split, found.splits.keys().map(String::as_str)))),
     }
+}
+
+fn local_revision(path: &Path) -> Error {
+    Error::input(format!("option `revision`: expected a name of the hub, found the path `{}`", path.display()))
+        .with_hint("leave it out: what lies on this machine has no revisions")
 }
 
 fn row_of(data: &Rows, index: i64) -> Result<Dynamic> {
