@@ -52,6 +52,31 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// The weights of a loaded model lie in a mapped file, and a graph that waits for its backward pass reads them.
+#[test]
+fn a_loss_goes_backward_after_its_model_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(root().join("scripts"), folder.path().join("scripts")).unwrap();
+    let script = folder.path().join("gone.rhai");
+    let lines = r#"
+        fn loss_of(batch) {
+            let model = load_model("scripts/tiny", #{ dtype: "f32", device: "cpu" });
+            model.add_lora(#{ r: 4 });
+            model.forward(batch).loss
+        }
+        let rows = dataset([#{ prompt: "a", completion: " b" }]).tokenize(load_model("scripts/tiny"), #{});
+        for batch in rows.batches(#{}) {
+            let loss = loss_of(batch);
+            loss.backward();
+            print(`went backward from ${loss.item() > 0.0}`);
+        }
+    "#;
+    std::fs::write(&script, lines).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
+    let output = command.current_dir(folder.path()).arg("run").arg(&script).output().unwrap();
+    assert!(output.status.success() && text(&output).contains("went backward from true"), "{}", text(&output));
+}
+
 #[test]
 fn every_script_runs() {
     let mut failed = Vec::new();

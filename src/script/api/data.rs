@@ -36,8 +36,8 @@ pub mod functions {
 
     /// Load rows from a file, a folder, or a data set of the hub.
     ///
-    /// Formats: jsonl, json, csv, tsv, txt (one row per line, column `text`), parquet; by the
-    /// extension.
+    /// Formats: jsonl (ndjson), json, csv, tsv, txt (one row per line, column `text`), parquet; by the
+    /// extension. Of a folder or a data set with several splits the train split is loaded.
     ///
     /// ```rhai
     /// let data = load_dataset("scripts/tiny/train.jsonl");

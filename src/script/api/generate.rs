@@ -33,7 +33,8 @@ pub mod functions {
     /// Continue a text, or each text of an array; a conversation is answered by the chat template.
     ///
     /// Options: `max_new_tokens` (20), `do_sample` (false: at each step the most likely token),
-    /// `temperature` (1), `top_k` (50; 0 for all), `top_p` (1), `repetition_penalty` (1; tokens of
+    /// `temperature` (1), `top_k` (50; 0 for all), `top_p` (1; these three only where it samples),
+    /// `repetition_penalty` (1; tokens of
     /// the prompt count), `seed` (42), `stop` (strings that end a text and are left out of it),
     /// `eos_token_id` (the model's own), `chat` (false: true takes a text as a user's message),
     /// `stream` (false: true prints the text as it comes), `batch` (32 prompts at a time).
@@ -81,7 +82,9 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// print(model.chat("Repeat: the small fox", #{ max_new_tokens: 8 }));
-    /// print(model.chat([#{ role: "user", content: "Count: a red boat" }], #{ stream: true }));
+    /// print(model.chat(#{ role: "user", content: "Count: a red boat" }, #{ max_new_tokens: 8 }));
+    /// let conversation = [#{ role: "system", content: "Be brief." }, #{ role: "user", content: "Count: a red boat" }];
+    /// print(model.chat(conversation, #{ stream: true }));
     /// ```
     #[rhai_fn(name = "chat", global, pure, return_raw, volatile)]
     pub fn chat_with(

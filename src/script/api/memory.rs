@@ -28,7 +28,7 @@ pub mod functions {
     /// Compares full fine-tuning, LoRA and QLoRA (NF4, with and without double quantisation), each
     /// as lorhai trains and as the usual Python recipe does.
     ///
-    /// Options: `batch_size` (1), `max_length` (1024), `labelled` (1.0: the share of the tokens with a
+    /// Options: `batch_size` (1; `batch` works too), `max_length` (1024), `labelled` (1.0: the share of the tokens with a
     /// label), `dtype` ("bf16"; "f32": of the base), `device` ("cpu"; "cuda"),
     /// `gradient_checkpointing` (false), `optimizer` ("adamw"; "sgd": no moments), and those of
     /// `add_lora` but `name` and `seed`. Figures for "cuda", checkpointing and QLoRA are by formula, not measured.

@@ -186,9 +186,10 @@ pub mod functions {
     ///
     /// Options: `r` (8), `alpha` (8), `dropout` (0), `target_modules` (["q_proj", "v_proj"]; an
     /// array of names, "all-linear", or a regular expression over the full name),
-    /// `exclude_modules`, `layers_to_transform`, `rank_pattern`, `alpha_pattern` (maps from name
-    /// to number), `use_rslora` (false), `init` (true; "gaussian"; "pissa" and "olora", which begin
-    /// with a part of the base that is then subtracted from it), `use_dora` (false), `bias` ("none";
+    /// `exclude_modules` (none), `layers_to_transform` (all; the number of a layer, or an array of
+    /// them), `rank_pattern` and `alpha_pattern` (#{}; maps from name to number), `use_rslora`
+    /// (false), `init` (true, which is "kaiming"; "gaussian"; "pissa", "pissa_niter_4" and "olora",
+    /// which begin with a part of the base that is then subtracted from it), `use_dora` (false), `bias` ("none";
     /// "all", "lora_only"), `modules_to_save` ([]: linear layers, "lm_head", "embed_tokens" that are
     /// trained whole, in copies), `name` ("default"), `seed` (42). peft's names (`lora_alpha`,
     /// `lora_dropout`, `init_lora_weights` …) work too. docs/variants.md says what each variant does.

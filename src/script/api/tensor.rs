@@ -213,6 +213,16 @@ pub mod functions {
         wrap(x.read()?.f_pow_tensor_scalar(exponent))
     }
 
+    /// Each number to a whole power.
+    ///
+    /// ```rhai
+    /// print(tensor([3.0]).pow(2).item());
+    /// ```
+    #[rhai_fn(name = "pow", global, pure, return_raw)]
+    pub fn pow_int(x: &mut Tensor, exponent: i64) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_pow_tensor_scalar(exponent))
+    }
+
     /// A part of one dimension: `length` entries from `start` on.
     ///
     /// ```rhai
@@ -287,22 +297,88 @@ pub mod functions {
     ///
     /// ```rhai
     /// let x = tensor([1.0, 2.0]);
-    /// print((x + 1.0).to_array());
+    /// print((x + 2.0).to_array());
     /// ```
     #[rhai_fn(name = "+", return_raw)]
     pub fn add_number(x: Tensor, y: f64) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_add_scalar(y))
     }
 
+    /// Adds each entry to a number.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((2.0 + x).to_array());
+    /// ```
+    #[rhai_fn(name = "+", return_raw)]
+    pub fn number_add(y: f64, x: Tensor) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_add_scalar(y))
+    }
+
+    /// Adds a number to each entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((x + 2).to_array());
+    /// ```
+    #[rhai_fn(name = "+", return_raw)]
+    pub fn add_int(x: Tensor, y: i64) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_add_scalar(y as f64))
+    }
+
+    /// Adds each entry to a number.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((2 + x).to_array());
+    /// ```
+    #[rhai_fn(name = "+", return_raw)]
+    pub fn int_add(y: i64, x: Tensor) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_add_scalar(y as f64))
+    }
+
     /// Subtracts a number from each entry.
     ///
     /// ```rhai
     /// let x = tensor([1.0, 2.0]);
-    /// print((x - 1.0).to_array());
+    /// print((x - 2.0).to_array());
     /// ```
     #[rhai_fn(name = "-", return_raw)]
     pub fn subtract_number(x: Tensor, y: f64) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_sub_scalar(y))
+    }
+
+    /// Subtracts each entry from a number.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((2.0 - x).to_array());
+    /// ```
+    #[rhai_fn(name = "-", return_raw)]
+    pub fn number_subtract(y: f64, x: Tensor) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_rsub_scalar(y))
+    }
+
+    /// Subtracts a number from each entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((x - 2).to_array());
+    /// ```
+    #[rhai_fn(name = "-", return_raw)]
+    pub fn subtract_int(x: Tensor, y: i64) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_sub_scalar(y as f64))
+    }
+
+    /// Subtracts each entry from a number.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((2 - x).to_array());
+    /// ```
+    #[rhai_fn(name = "-", return_raw)]
+    pub fn int_subtract(y: i64, x: Tensor) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_rsub_scalar(y as f64))
     }
 
     /// Multiplies each entry by a number.
@@ -316,7 +392,7 @@ pub mod functions {
         wrap(x.read()?.f_mul_scalar(y))
     }
 
-    /// Multiplies each entry by a number.
+    /// Multiplies a number by each entry.
     ///
     /// ```rhai
     /// let x = tensor([1.0, 2.0]);
@@ -325,6 +401,28 @@ pub mod functions {
     #[rhai_fn(name = "*", return_raw)]
     pub fn number_multiply(y: f64, x: Tensor) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_mul_scalar(y))
+    }
+
+    /// Multiplies each entry by a number.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((x * 2).to_array());
+    /// ```
+    #[rhai_fn(name = "*", return_raw)]
+    pub fn multiply_int(x: Tensor, y: i64) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_mul_scalar(y as f64))
+    }
+
+    /// Multiplies a number by each entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((2 * x).to_array());
+    /// ```
+    #[rhai_fn(name = "*", return_raw)]
+    pub fn int_multiply(y: i64, x: Tensor) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_mul_scalar(y as f64))
     }
 
     /// Divides each entry by a number.
@@ -336,6 +434,39 @@ pub mod functions {
     #[rhai_fn(name = "/", return_raw)]
     pub fn divide_number(x: Tensor, y: f64) -> RhaiResultOf<Tensor> {
         wrap(x.read()?.f_div_scalar(y))
+    }
+
+    /// Divides a number by each entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((2.0 / x).to_array());
+    /// ```
+    #[rhai_fn(name = "/", return_raw)]
+    pub fn number_divide(y: f64, x: Tensor) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_reciprocal().and_then(|x| x.f_mul_scalar(y)))
+    }
+
+    /// Divides each entry by a number.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((x / 2).to_array());
+    /// ```
+    #[rhai_fn(name = "/", return_raw)]
+    pub fn divide_int(x: Tensor, y: i64) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_div_scalar(y as f64))
+    }
+
+    /// Divides a number by each entry.
+    ///
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// print((2 / x).to_array());
+    /// ```
+    #[rhai_fn(name = "/", return_raw)]
+    pub fn int_divide(y: i64, x: Tensor) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_reciprocal().and_then(|x| x.f_mul_scalar(y as f64)))
     }
 
     /// The negative of each entry.
