@@ -3,6 +3,7 @@
 //! Knows nothing of scripts: `script/` adds the place in the script. Messages are lower
 //! case, say what was expected and what was found, and name the option, file or tensor.
 
+use crate::amount;
 use crate::suggest;
 use std::{fmt, io, path::Path};
 
@@ -140,10 +141,10 @@ impl From<tch::TchError> for Error {
 /// `text` is "… tried to allocate 133120000 bytes …" on a CPU, where only a size beyond all measure
 /// tells something; of a GPU it says more, and plainly.
 fn out_of_memory(text: &str) -> Error {
-    const GIB: f64 = 1_073_741_824.0;
-    let bytes = text.split("tried to allocate ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+    const GB: u64 = 1_000_000_000;
+    let bytes = text.split("tried to allocate ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
     let message = match bytes {
-        Some(bytes) if bytes >= GIB => format!("out of memory: no room for a tensor of {:.1} GiB", bytes / GIB),
+        Some(bytes) if bytes >= GB => format!("out of memory: no room for a tensor of {}", amount::bytes(bytes)),
         Some(_) => "out of memory: this machine has none left".to_string(),
         None => format!("out of memory: {text}"),
     };

@@ -12,6 +12,7 @@
 //! `tests/layers.rs` holds both rules. `docs/architecture.md` is the map.
 
 // Foundations: no domain knowledge, imported by anyone.
+pub mod amount;
 pub mod error;
 pub mod files;
 pub mod interrupt;

@@ -6,6 +6,7 @@ use super::layout::{Layout, Places};
 use super::residual::Taken;
 use super::spec::{Bias, LoraSpec};
 use super::targets::{match_targets, refuse_unmatched_names, Target};
+use crate::amount::thousands;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::model::full::is_decayed;
@@ -198,17 +199,4 @@ pub fn added_count(spec: &LoraSpec, config: &Config) -> Result<u64> {
 pub fn count_line(trainable: u64, all: u64) -> String {
     let share = 100.0 * trainable as f64 / (all as f64).max(1.0);
     format!("trainable params: {} || all params: {} || trainable%: {share:.4}", thousands(trainable), thousands(all))
-}
-
-/// 1234567 as "1,234,567".
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

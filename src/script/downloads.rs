@@ -2,11 +2,11 @@
 //! machine. A rehearsal fetches small files alone.
 
 use super::state::State;
+use crate::amount;
 use crate::error::{Error, Kind, Result};
 use crate::hub::Observer;
 use crate::tell::{self, Manner};
-use crate::train::memory::amount;
-use indicatif::{HumanBytes, ProgressBar};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 pub struct Downloads {
@@ -29,7 +29,7 @@ impl Observer for Downloads {
         if !self.rehearsing || size.is_some_and(|size| size <= SMALL) {
             return Ok(());
         }
-        let size = size.map_or(String::new(), |size| format!(" ({})", amount(size)));
+        let size = size.map_or(String::new(), |size| format!(" ({})", amount::bytes(size)));
         Err(Error::new(Kind::Hub, format!("{what}{size} is not in the cache, and a rehearsal does not fetch it"))
             .with_hint("a run would; to have it before, load it by that name in `lorhai repl`"))
     }
@@ -72,5 +72,6 @@ impl Observer for Downloads {
 
 fn beside_bar(bar: &ProgressBar) -> String {
     let (done, all) = (bar.position(), bar.length().unwrap_or(0));
-    format!("{}/{} · {}/s", HumanBytes(done), HumanBytes(all), HumanBytes(bar.per_sec() as u64))
+    let speed = amount::bytes(bar.per_sec() as u64);
+    format!("{}/{} · {speed}/s", amount::bytes(done), amount::bytes(all))
 }

@@ -4,8 +4,6 @@
 
 use serde_json::Value;
 
-pub use crate::lora::adapter::thousands;
-
 /// `x` with at most `digits` significant digits, without trailing zeros: fixed notation
 /// from 1e-4 up to 1e15, scientific outside, as C's `%g` chooses.
 pub fn significant(x: f64, digits: usize) -> String {
@@ -97,9 +95,6 @@ mod tests {
         assert_eq!(value(&json!(0.30000000000000004)), "0.3");
         assert_eq!(value(&json!(true)), "true");
         assert_eq!(value(&json!(null)), "none");
-        assert_eq!(thousands(40_370_176), "40,370,176");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(0), "0");
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! unless another is named: a choice made before the results, unlike "the best".
 
 use super::grid::{Point, SEED};
-use super::number::{decimals_for, fixed, thousands, value};
+use super::number::{decimals_for, fixed, value};
 use super::results::{larger_is_better, Group, Row, SweepResult};
 use super::summary::{Paired, Summary};
+use crate::amount::thousands;
 use crate::bail;
 use crate::error::{Kind, Result};
 use serde_json::{Map, Value};

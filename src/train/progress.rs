@@ -6,6 +6,7 @@ use super::metrics::number_to_json;
 use super::observer::{EvalReport, Observer, StepReport};
 use super::overfitting::{Overfitting, OVERFITS_AFTER};
 use super::stalled::STALLS_AFTER;
+use crate::amount;
 use crate::error::Result;
 use crate::tell::{self, Manner};
 use indicatif::ProgressBar;
@@ -188,7 +189,7 @@ pub fn losses(loss: f64, eval_loss: Option<f64>) -> String {
 
 /// The memory that this process holds, as the system counts it.
 pub fn memory() -> String {
-    format!("{:.1} GiB", process::held().unwrap_or(0) as f64 / f64::from(1 << 30))
+    amount::bytes(process::held().unwrap_or(0))
 }
 
 #[cfg(test)]

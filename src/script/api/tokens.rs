@@ -1,9 +1,9 @@
 //! Rows as tokens and labels, with the options of `tokenize`; their splits and batches.
 
 use super::data::{natural, split_options};
+use crate::amount::thousands;
 use crate::data::{self, audit, AssistantSpan, Dataset as Rows, LossOn, TokenizeOptions, TokenizedDataset, Truncation};
 use crate::hub::tokenizer::Tokenizer;
-use crate::lora::adapter::thousands;
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::{register_iterator, Handle};
 use crate::script::json::to_json;

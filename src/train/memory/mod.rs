@@ -20,8 +20,6 @@ mod recipe;
 mod step;
 mod table;
 
-pub use table::amount;
-
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::lora::targets::{match_targets, refuse_unmatched_names, Target};

@@ -1,17 +1,8 @@
 //! A plan as text: a line for each method and part.
 
 use super::{Need, Parts, Plan, Precision};
+use crate::amount::{bytes, thousands};
 use crate::data::preview::{table, Align};
-use crate::lora::adapter::thousands;
-
-/// Bytes as people compare cards by: GB are 10⁹ bytes; MB below one of them.
-pub fn amount(bytes: u64) -> String {
-    match bytes {
-        0 => "0".to_owned(),
-        _ if bytes >= 1_000_000_000 => format!("{:.2} GB", bytes as f64 / 1e9),
-        _ => format!("{:.1} MB", bytes as f64 / 1e6),
-    }
-}
 
 impl Plan {
     /// What was planned, in one line.
@@ -47,6 +38,6 @@ impl Plan {
 
 fn row(need: &Need, who: &str, parts: &Parts) -> Vec<String> {
     let first = [format!("{}, {who}", need.method.name()), thousands(need.trainable)];
-    let amounts = parts.named().map(|(_, bytes)| amount(bytes));
-    first.into_iter().chain(amounts).chain([amount(parts.total())]).collect()
+    let amounts = parts.named().map(|(_, count)| bytes(count));
+    first.into_iter().chain(amounts).chain([bytes(parts.total())]).collect()
 }

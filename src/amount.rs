@@ -1,0 +1,34 @@
+//! Amounts as people read them: counts with separators, bytes in decimal units.
+
+/// 1234567 as "1,234,567".
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes as people compare cards and files by: a GB is 10⁹ of them; below one, MB.
+pub fn bytes(count: u64) -> String {
+    match count {
+        0 => "0".to_owned(),
+        _ if count >= 1_000_000_000 => format!("{:.2} GB", count as f64 / 1e9),
+        _ => format!("{:.1} MB", count as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_separators_and_bytes_units() {
+        assert_eq!([0, 999, 1000, 40_370_176].map(thousands), ["0", "999", "1,000", "40,370,176"]);
+        assert_eq!([0, 12_345_678, 2_310_000_000].map(bytes), ["0", "12.3 MB", "2.31 GB"]);
+    }
+}
