@@ -15,8 +15,10 @@ use lorhai::hub::gguf::{self, vocabulary, BlockType, Gguf, Value};
 use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights::{self, Weights};
 use lorhai::hub::Observer;
-use lorhai::lora::merge::{self, Change};
-use lorhai::lora::{peft, LoadOptions, LoraSpec, Model, Targets};
+use lorhai::lora::merge::{self, Change, MergedWeights};
+use lorhai::lora::model::fingerprint_of;
+use lorhai::lora::residual::to_lora;
+use lorhai::lora::{peft, Init, LoadOptions, LoraSpec, Model, Targets};
 use lorhai::model::linear::Weight;
 use lorhai::model::{Adapters, Input, NoAdapters, Quantization};
 use lorhai::random::Key;
@@ -167,7 +169,8 @@ fn an_adapter_over_four_bits_merges_into_dense_files() {
 fn merged_weights_are_those_of_peft() {
     for case in ["qwen2_tied", "llama3_rope_new", "qwen2_bf16"] {
         let expected = Weights::open(&project(&format!("tests/golden/export/merged_{case}.safetensors"))).unwrap();
-        for (dtype, prefix) in [("f32", "float32."), ("bf16", "bfloat16.")] {
+        for (dtype, prefix, expected_dtype) in [("f32", "float32.", Kind::Float), ("bf16", "bfloat16.", Kind::BFloat16)]
+        {
             let model = golden(case, dtype);
             let adapter = model.adapted.adapter(None).unwrap();
             let (mut worst, mut different, mut all) = (0.0_f64, 0, 0);
@@ -177,7 +180,8 @@ fn merged_weights_are_those_of_peft() {
                     assert!(expected.info(&name).is_none(), "{name} is not merged");
                     continue;
                 };
-                let (found, _) = merge::merged(linear.weight.dense().unwrap(), &Change::LowRank(low_rank)).unwrap();
+                let (found, _) =
+                    merge::merged(linear.weight.dense().unwrap(), &Change::LowRank(low_rank), expected_dtype).unwrap();
                 let expected = expected.tensor(&name).unwrap();
                 assert_eq!(found.kind(), expected.kind());
                 different += found.ne_tensor(&expected).sum(Kind::Int64).int64_value(&[]);
@@ -189,6 +193,80 @@ fn merged_weights_are_those_of_peft() {
             assert!(worst < if dtype == "f32" { 1e-13 } else { 1e-7 }, "{case} {dtype}");
             assert!(all > 0 && (dtype == "f32" || different as f64 <= 0.001 * all as f64), "{case} {dtype}");
         }
+    }
+}
+
+#[test]
+fn a_narrower_dtype_rounds_the_sum_once() {
+    let mut model = golden("qwen2_tied", "f32");
+    model.adapted.remove("default").unwrap();
+    add_random(&mut model, all_linear(4, 4.0), 2e-2);
+    let adapter = model.adapted.adapter(None).unwrap();
+    let wide = MergedWeights::new(model.decoder(), Some(adapter), Kind::Float).unwrap();
+    let narrow = MergedWeights::new(model.decoder(), Some(adapter), Kind::BFloat16).unwrap();
+    let mut changed = 0;
+    for (name, _) in wide.shapes() {
+        let ((sum, _), (found, rounding)) = (wide.weight(&name).unwrap(), narrow.weight(&name).unwrap());
+        assert!(found.equal(&sum.to_kind(Kind::BFloat16)), "{name}");
+        changed += usize::from(rounding.is_some());
+    }
+    assert_eq!(changed, 14);
+}
+
+#[test]
+fn a_saved_model_says_the_dtype_of_its_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    for (dtype, name) in [("f32", "float32"), ("bf16", "bfloat16")] {
+        let mut model = golden("qwen2_bf16", dtype);
+        model.save(folder.path()).unwrap();
+        let config: serde_json::Value = lorhai::files::read_json(&folder.path().join("config.json")).unwrap();
+        let said = config.get("dtype").or(config.get("torch_dtype")).unwrap();
+        assert_eq!(said, name);
+        let weights = Weights::open(folder.path()).unwrap();
+        assert_eq!(weights.info("model.norm.weight").unwrap().kind().unwrap(), model.decoder().dtype);
+    }
+}
+
+#[test]
+fn a_fingerprint_sees_every_tensor_of_a_large_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |middle: f32| {
+        let part = |name: &str, value: f32| {
+            (name.to_owned(), Tensor::full([1 << 20], value as f64, (Kind::Float, tch::Device::Cpu)))
+        };
+        let parts = [part("a", 1.0), part("b", middle), part("c", 1.0)];
+        weights::save(&folder.path().join("model.safetensors"), &parts, &[]).unwrap();
+        fingerprint_of(folder.path()).unwrap()
+    };
+    let first = of(1.0);
+    assert_eq!(first, of(1.0));
+    assert_ne!(first, of(2.0));
+}
+
+#[test]
+fn ranks_from_files_may_be_larger_than_a_slip() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = golden("llama_tied", "f32");
+    model.adapted.remove("default").unwrap();
+    let spec = LoraSpec { init: Init::parse("olora").unwrap(), ..all_linear(20, 20.0) };
+    model.adapted.add("default", spec, 7).unwrap();
+    let lora = to_lora(model.adapted.adapter(None).unwrap(), &model.decoder().config).unwrap();
+    assert_eq!(lora.spec.r, 40);
+    peft::save(&lora, "base", folder.path()).unwrap();
+    assert_eq!(peft::load(folder.path(), model.decoder()).unwrap().spec.r, 40);
+    assert!(model.adapted.add("slip", all_linear(400, 1.0), 7).unwrap_err().message.contains("rank 400"));
+}
+
+#[test]
+fn variants_that_use_the_same_tensors_otherwise_are_refused() {
+    let plain = json!({ "peft_type": "LORA", "r": 4, "alora_invocation_tokens": null, "use_bdlora": null });
+    assert!(peft::spec_from_json(&plain).is_ok());
+    for (name, value) in
+        [("alora_invocation_tokens", json!([1, 2])), ("kasa_config", json!({ "beta": 1 })), ("use_bdlora", json!({}))]
+    {
+        let mut variant = plain.clone();
+        variant[name] = value;
+        assert!(peft::spec_from_json(&variant).unwrap_err().message.contains(name));
     }
 }
 

@@ -7,6 +7,7 @@ use crate::files;
 use crate::hub::weights::{save_sharded, Weights};
 use crate::lora::merge::{MergedWeights, Rounding};
 use crate::lora::{Adapter, AdapterSet, Model};
+use crate::model::config::set_saved_dtype;
 use crate::model::{device, load, Config, NoAdapters};
 use serde::Serialize;
 use serde_json::{json, Value};
@@ -225,14 +226,7 @@ fn write_folder(model: &Model, weights: &MergedWeights, dtype: Dtype, limit: u64
 /// The base's config.json with the dtype of the merged weights, and a head of its own where
 /// the adapter gave it one.
 fn merged_config(mut config: Value, merged: &Config, dtype: Dtype) -> Value {
-    let name = match dtype {
-        Dtype::BFloat16 => "bfloat16",
-        Dtype::Half => "float16",
-        _ => "float32",
-    };
-    // transformers 5 writes `dtype`, earlier ones read `torch_dtype` alone.
-    let key = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
-    config[key] = json!(name);
+    set_saved_dtype(&mut config, dtype);
     config["tie_word_embeddings"] = json!(merged.tie_word_embeddings);
     if let Some(config) = config.as_object_mut() {
         // The written weights are dense, whatever the base's are.

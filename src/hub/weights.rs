@@ -183,6 +183,15 @@ impl Weights {
             .map_err(|error| error.context(format!("tensor `{name}` of `{}`", self.mapping.path(entry.file).display())))
     }
 
+    /// A page from the beginning and one from the middle of the bytes of a tensor, or all of a small one.
+    pub fn samples(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        const PAGE: usize = 4096;
+        let bytes = self.tensors.get(name).and_then(|entry| self.mapping.bytes(entry.file).get(entry.bytes.clone()));
+        let bytes = bytes.unwrap_or_default();
+        let page = |from: usize| &bytes[from.min(bytes.len())..(from + PAGE).min(bytes.len())];
+        [page(0), page((bytes.len() / 2).max(PAGE))].into_iter()
+    }
+
     /// Refuses a tensor of whole numbers where weights are expected: read as such, those of a
     /// quantised checkpoint would be noise.
     pub fn require_floats(&self, name: &str) -> Result<()> {

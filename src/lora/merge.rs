@@ -67,12 +67,12 @@ fn adapted(wide: &Tensor, low_rank: &LowRank) -> Result<Tensor> {
     })
 }
 
-/// A tensor of the base, changed, in its own dtype.
+/// A tensor of the base, changed, in `dtype`: added in f32 and rounded once.
 ///
 /// # Errors
 /// `Kind::Numeric` where it is not finite.
-pub fn merged(weight: &Tensor, change: &Change) -> Result<(Tensor, Rounding)> {
-    let (dtype, wide) = (weight.f_kind()?, weight.f_detach()?.f_to_kind(Dtype::Float)?);
+pub fn merged(weight: &Tensor, change: &Change, dtype: Dtype) -> Result<(Tensor, Rounding)> {
+    let wide = weight.f_detach()?.f_to_kind(Dtype::Float)?;
     let wanted = match change {
         Change::LowRank(low_rank) => adapted(&wide, low_rank)?,
         Change::Whole(own) => own.f_detach()?.f_to_kind(Dtype::Float)?,
@@ -82,7 +82,8 @@ pub fn merged(weight: &Tensor, change: &Change) -> Result<(Tensor, Rounding)> {
         bail!(Kind::Numeric, "the merged weight is not finite"; hint: "the adapter's training diverged, or its values do not fit the dtype: look at its loss, or merge in f32");
     }
     let delta = wanted.f_sub(&wide)?;
-    let moved = kept.f_to_kind(Dtype::Float)?.f_sub(&wide)?;
+    // From where the base itself lies in this dtype.
+    let moved = kept.f_to_kind(Dtype::Float)?.f_sub(&wide.f_to_kind(dtype)?.f_to_kind(Dtype::Float)?)?;
     let squared = |x: &Tensor| Ok::<_, Error>(x.f_norm()?.f_double_value(&[])?.powi(2));
     let rounding = Rounding { wanted: squared(&delta)?, lost: squared(&delta.f_sub(&moved)?)? };
     Ok((kept, rounding))
@@ -127,15 +128,14 @@ impl<'a> MergedWeights<'a> {
     /// The tensor, and for a layer that the adapter changes, what rounding took.
     pub fn weight(&self, name: &str) -> Result<(Tensor, Option<Rounding>)> {
         let weight = self.weights.get(name).ok_or_else(|| Error::bug(format!("`{name}` is not in the decoder")))?;
-        let weight = weight.to_dense(self.dtype)?.f_detach()?;
-        match self.changes.get(name) {
-            None => Ok((weight, None)),
-            Some(change) => {
-                let (weight, rounding) =
-                    merged(&weight, change).map_err(|error| error.context(format!("tensor `{name}`")))?;
-                Ok((weight, Some(rounding)))
-            }
-        }
+        let Some(change) = self.changes.get(name) else { return Ok((weight.to_dense(self.dtype)?.f_detach()?, None)) };
+        let dense = match weight {
+            Weight::Dense(weight) => weight.shallow_clone(),
+            Weight::Nf4(weight) => weight.dense(self.dtype)?,
+        };
+        let (weight, rounding) =
+            merged(&dense, change, self.dtype).map_err(|error| error.context(format!("tensor `{name}`")))?;
+        Ok((weight, Some(rounding)))
     }
 }
 
@@ -180,7 +180,7 @@ impl AdaptedModel {
             interrupt::check()?;
             let Some(weight) = weights.weight_mut(name) else { return Err(four_bits(name)) };
             let (weight, rounding) =
-                merged(weight, change).map_err(|error| error.context(format!("tensor `{name}`")))?;
+                merged(weight, change, weight.f_kind()?).map_err(|error| error.context(format!("tensor `{name}`")))?;
             total.add(rounding);
             fresh.push((name.clone(), weight));
         }

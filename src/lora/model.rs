@@ -6,7 +6,9 @@ use crate::files;
 use crate::hub;
 use crate::hub::tokenizer::Tokenizer;
 use crate::hub::weights::{self, Weights};
+use crate::model::config::set_saved_dtype;
 use crate::model::{device, load, quantization, Config, Decoder, Quantization};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -109,15 +111,22 @@ impl Model {
         files::write_whole(&folder.join("config.json"), &config)
     }
 
-    /// The source's config.json; for weights that were quantised here it says so.
+    /// The source's config.json, with the dtype of the weights as they are here; for weights that
+    /// were quantised here it says so.
     fn config_to_save(&self, source: &Path, folder: &Path) -> Result<Vec<u8>> {
         let path = source.join("config.json");
         let decoder = &self.adapted.decoder;
-        let Some(quantization) = decoder.config.quantization else { return files::read(&path) };
         let mut config = files::read_json(&path)?;
-        if config.get("quantization_config").is_some_and(|found| !found.is_null()) {
-            return files::read(&path);
-        }
+        let says_so = config.get("quantization_config").is_some_and(|found| !found.is_null());
+        let Some(quantization) = decoder.config.quantization.filter(|_| !says_so) else {
+            let saved = config.get("dtype").or_else(|| config.get("torch_dtype"));
+            // Without a word of it transformers looks at the weights.
+            if says_so || saved.is_none_or(|saved| saved == quantization::torch_name(decoder.dtype)) {
+                return files::read(&path);
+            }
+            set_saved_dtype(&mut config, decoder.dtype);
+            return as_text(&config);
+        };
         if is_same_folder(source, folder) {
             return Err(Error::input(format!(
                 "`{}` holds the full weights that this 4-bit model was made from: expected another folder",
@@ -126,10 +135,8 @@ impl Model {
             .with_hint("save it elsewhere; the full weights cannot be made from it again"));
         }
         config["quantization_config"] = quantization.to_json(decoder.dtype);
-        let key = if config.get("torch_dtype").is_some() { "torch_dtype" } else { "dtype" };
-        config[key] = quantization::torch_name(decoder.dtype).into();
-        let text = serde_json::to_string_pretty(&config).map_err(|error| Error::bug(error.to_string()))?;
-        Ok((text + "\n").into_bytes())
+        set_saved_dtype(&mut config, decoder.dtype);
+        as_text(&config)
     }
 
     /// Writes the tokenizer's files, if the model has one.
@@ -140,8 +147,9 @@ impl Model {
         }
     }
 
-    /// A hash that changes when the model's files do: over the configuration and, for each
-    /// weights file, its size and both ends.
+    /// A hash that changes when the model's files do: over the configuration and, for each weights
+    /// file, its size, both ends, and a few kilobytes of every tensor in it, so that one that was
+    /// trained shows wherever it lies. Copies of a folder have the same.
     pub fn fingerprint(&self) -> Result<String> {
         fingerprint_of(self.folder.as_deref().ok_or_else(|| Error::bug("the model has no folder"))?)
     }
@@ -160,8 +168,16 @@ pub fn fingerprint_of(folder: &Path) -> Result<String> {
     for path in paths {
         hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
         hash_ends(&path, &mut hash).map_err(|error| Error::file("read", &path, &error))?;
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            hash_tensors(&path, &mut hash);
+        }
     }
     Ok(format!("{:x}", hash.finalize()))
+}
+
+fn as_text(config: &Value) -> Result<Vec<u8>> {
+    let text = serde_json::to_string_pretty(config).map_err(|error| Error::bug(error.to_string()))?;
+    Ok((text + "\n").into_bytes())
 }
 
 fn is_same_folder(one: &Path, other: &Path) -> bool {
@@ -183,6 +199,16 @@ fn hash_ends(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
     }
     hash.update(&bytes);
     Ok(())
+}
+
+/// Of files that are hashed in part: what lies between their ends. A file that cannot be read
+/// as tensors is no model's, or its loading tells what is wrong.
+fn hash_tensors(path: &Path, hash: &mut Sha256) {
+    let is_large = path.metadata().is_ok_and(|found| found.len() > 2 * END);
+    let Some(weights) = is_large.then(|| Weights::open_files(&[path.to_path_buf()]).ok()).flatten() else { return };
+    for name in weights.names() {
+        weights.samples(name).for_each(|bytes| hash.update(bytes));
+    }
 }
 
 fn tokenizer_in(folder: &Path) -> Result<Option<Tokenizer>> {

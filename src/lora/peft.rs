@@ -194,6 +194,12 @@ fn refuse_unsupported(json: &Value) -> Result<()> {
             return Err(wrong(name, "nothing", json));
         }
     }
+    // Variants with the tensors of an ordinary LoRA, in part, but another use of them.
+    for name in ["alora_invocation_tokens", "kasa_config", "monteclora_config", "use_bdlora", "arrow_config"] {
+        if json.get(name).is_some_and(|found| !found.is_null() && found != &json!(false)) {
+            return Err(wrong(name, "null", json).with_hint("this variant of LoRA is not supported; peft has it"));
+        }
+    }
     Ok(())
 }
 

@@ -30,12 +30,16 @@ pub fn match_targets(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Vec<Tar
     for linear in linears {
         let left_out = excluded.as_ref().is_some_and(|excluded| excluded.matches(linear));
         let in_layers = layers.as_ref().is_none_or(|layers| linear.layer.is_some_and(|layer| layers.contains(&layer)));
-        if left_out || !in_layers || is_saved(spec, &linear.name) || !wanted.matches(linear) {
+        // A layer that is named in full is meant, whatever its number.
+        let is_wanted = wanted.names_in_full(linear) || in_layers && wanted.matches(linear);
+        if left_out || is_saved(spec, &linear.name) || !is_wanted {
             continue;
         }
         let r = first_match(&ranks, &linear.name).unwrap_or(spec.r);
         let alpha = first_match(&alphas, &linear.name).unwrap_or(spec.alpha);
-        check_rank(spec, linear, r)?;
+        if spec.init.takes_from_base() {
+            refuse_rank_above(linear.in_features.min(linear.out_features), linear, r)?;
+        }
         targets.push(Target { linear: linear.clone(), r, alpha, scale: spec.scale(r, alpha) });
     }
     match targets.is_empty() {
@@ -44,11 +48,7 @@ pub fn match_targets(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Vec<Tar
     }
 }
 
-/// A rank beyond the larger side of the layer can only be a slip: it takes more memory
-/// than the layer itself. What is taken from the base has no rank beyond the smaller side.
-fn check_rank(spec: &LoraSpec, linear: &LinearShape, r: i64) -> Result<()> {
-    let (less, more) = (linear.in_features.min(linear.out_features), linear.in_features.max(linear.out_features));
-    let most = if spec.init.takes_from_base() { less } else { more };
+fn refuse_rank_above(most: i64, linear: &LinearShape, r: i64) -> Result<()> {
     if r > most {
         bail!(Kind::Input, "lora `r`: rank {r} is larger than the layer `{}` allows, which is {} × {}", linear.name, linear.out_features, linear.in_features; hint: "use a rank of at most {most}, leave that layer out, or lower it with rank_pattern");
     }
@@ -68,6 +68,10 @@ impl Matcher {
             Targets::Names(names) => Matcher::Names(names.clone()),
             Targets::Pattern(pattern) => Matcher::Pattern(whole_match(option, pattern)?),
         })
+    }
+
+    fn names_in_full(&self, linear: &LinearShape) -> bool {
+        matches!(self, Matcher::Names(names) if names.contains(&linear.name))
     }
 
     fn matches(&self, linear: &LinearShape) -> bool {
@@ -103,7 +107,7 @@ fn first_match<T: Copy>(patterns: &[(Regex, T)], name: &str) -> Option<T> {
 }
 
 fn checked_layers(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Option<BTreeSet<usize>>> {
-    let Some(layers) = &spec.layers_to_transform else { return Ok(None) };
+    let Some(layers) = spec.layers_to_transform.as_ref().filter(|layers| !layers.is_empty()) else { return Ok(None) };
     if matches!(spec.target_modules, Targets::Pattern(_)) {
         bail!(Kind::Input, "lora `layers_to_transform` works with a list of target_modules, not with a regular expression"; hint: "put the layer numbers into the expression");
     }
@@ -123,9 +127,18 @@ pub fn is_saved(spec: &LoraSpec, name: &str) -> bool {
     spec.modules_to_save.iter().any(|saved| is_suffix(saved, name))
 }
 
-/// Refuses names that match no layer: a misspelt one among good ones would quietly train
-/// less than was asked for. Adapters from files are not held to it.
-pub fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape]) -> Result<()> {
+/// Refuses what can only be a slip. Names that match no layer: a misspelt one among good ones would
+/// quietly train less than was asked for. A rank beyond the larger side of its layer, which takes
+/// more memory than the layer itself. Adapters from files are not held to it.
+pub fn refuse_slips(spec: &LoraSpec, linears: &[LinearShape]) -> Result<()> {
+    refuse_unmatched_names(spec, linears)?;
+    for Target { linear, r, .. } in match_targets(spec, linears)? {
+        refuse_rank_above(linear.in_features.max(linear.out_features), &linear, r)?;
+    }
+    Ok(())
+}
+
+fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape]) -> Result<()> {
     refuse_unmatched_modules_to_save(spec, linears)?;
     if spec.bias != Bias::None && !linears.iter().any(|linear| linear.bias) {
         bail!(Kind::Input, "lora `bias`: expected \"none\" for a model without biases, found \"{}\"", spec.bias.name());

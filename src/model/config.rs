@@ -3,12 +3,13 @@
 //! Field names are transformers' own. Both the classic keys (`rope_theta`, `rope_scaling`,
 //! `torch_dtype`) and those of transformers 5 (`rope_parameters`, `dtype`) are read.
 
-use super::quantization::Quantization;
+use super::quantization::{torch_name, Quantization};
 use super::rope::RopeScaling;
 use crate::error::{Error, Kind, Result};
 use crate::{bail, files, suggest};
 use serde_json::Value;
 use std::path::Path;
+use tch::Kind as Dtype;
 
 /// The architectures that share the one decoder of this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +144,13 @@ impl Config {
     pub fn parameter_count(&self) -> u64 {
         super::shapes::parameter_shapes(self).iter().map(|(_, shape)| shape.iter().product::<i64>() as u64).sum()
     }
+}
+
+/// Puts the dtype that weights are saved in into a `config.json`. transformers 5 writes `dtype`;
+/// earlier ones read `torch_dtype` alone.
+pub fn set_saved_dtype(config: &mut Value, dtype: Dtype) {
+    let key = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
+    config[key] = torch_name(dtype).into();
 }
 
 /// transformers derives the head size from the hidden size, except that Qwen3 states 128.

@@ -2,7 +2,9 @@
 
 use crate::common::*;
 use lorhai::lora::adapter::{count_line, trainable_count};
+use lorhai::lora::targets::match_targets;
 use lorhai::lora::{peft, Adapter, AdapterSet, Init, LoraSpec, Targets};
+use lorhai::model::shapes::linear_shapes;
 use lorhai::model::Config;
 use lorhai::train::schedule::{Schedule, Shape};
 use serde_json::Value;
@@ -119,5 +121,25 @@ fn fresh_adapters_have_the_spread_of_pefts() {
             assert!(relative(deviation, expected) < 0.05, "{kind} {width}: {deviation} expected {expected}");
             println!("{kind} {width}: deviation {deviation:.4}, theirs {expected:.4}");
         }
+    }
+}
+
+/// What peft 0.21 gives for the same options and model.
+#[test]
+fn chosen_layers_are_those_of_peft() {
+    let config = Config::from_folder(&golden("models/llama_untied_gqa")).unwrap();
+    let attention = |layer: usize, name: &str| format!("model.layers.{layer}.self_attn.{name}");
+    let last = config.num_hidden_layers - 1;
+    let all: Vec<String> = (0..=last).map(|layer| attention(layer, "v_proj")).collect();
+    for (names, layers, expected) in [
+        (vec!["q_proj".to_owned(), "lm_head".into()], vec![0], vec![attention(0, "q_proj"), "lm_head".into()]),
+        (vec![attention(1, "v_proj"), "q_proj".into()], vec![0], vec![attention(0, "q_proj"), attention(1, "v_proj")]),
+        (vec!["v_proj".into()], vec![], all),
+    ] {
+        let target_modules = Targets::Names(names);
+        let spec = LoraSpec { r: 2, target_modules, layers_to_transform: Some(layers), ..LoraSpec::default() };
+        let found = match_targets(&spec, &linear_shapes(&config)).unwrap();
+        let found: Vec<String> = found.into_iter().map(|target| target.linear.name).collect();
+        assert_eq!(found, expected, "{spec:?}");
     }
 }
