@@ -40,6 +40,8 @@ pub struct Model {
     pub name: String,
     /// Where its files are; `None` for a model made of random numbers.
     pub folder: Option<PathBuf>,
+    /// The seed of its weights where they are random numbers: the files in `folder` do not tell them then.
+    pub random_seed: Option<u64>,
     pub adapted: AdaptedModel,
     tokenizer: Option<Tokenizer>,
     /// Forward passes in training so far: numbers their dropout.
@@ -64,6 +66,7 @@ impl Model {
         Ok(Model {
             name: name.to_owned(),
             folder: Some(folder),
+            random_seed: None,
             adapted: AdaptedModel::new(decoder),
             tokenizer,
             forwards: 0,
@@ -77,8 +80,14 @@ impl Model {
         let dtype = device::parse_dtype(&options.dtype, device, &config)?;
         let decoder = load::random(config, seed, dtype, device)?;
         let tokenizer = tokenizer_in(folder)?;
-        let name = folder.display().to_string();
-        Ok(Model { name, folder: Some(folder.to_owned()), adapted: AdaptedModel::new(decoder), tokenizer, forwards: 0 })
+        Ok(Model {
+            name: folder.display().to_string(),
+            folder: Some(folder.to_owned()),
+            random_seed: Some(seed),
+            adapted: AdaptedModel::new(decoder),
+            tokenizer,
+            forwards: 0,
+        })
     }
 
     pub fn decoder(&self) -> &Decoder {

@@ -55,9 +55,7 @@ impl AdaptedModel {
             return Err(Error::input(format!("an adapter called `{name}` is already there"))
                 .with_hint("give another name, or remove it first with model.delete_adapter(name)"));
         }
-        if self.full.is_some() {
-            bail!(Kind::Input, "this model trains all of its weights: expected a frozen base for an adapter"; hint: "load the model again for adapters");
-        }
+        self.refuse_full()?;
         self.adapters.push((name.to_owned(), adapter));
         self.active = Some(name.to_owned());
         self.enabled = true;
@@ -131,6 +129,16 @@ impl AdaptedModel {
             self.full = Some(self.decoder.train_all()?);
         }
         Ok(())
+    }
+
+    /// Fails once all weights are trained: an adapter needs a base that stays as it is, and a record of a run one
+    /// that its files tell.
+    pub fn refuse_full(&self) -> Result<()> {
+        match self.full {
+            None => Ok(()),
+            Some(_) => Err(Error::input("this model trains all of its weights: expected a frozen base for an adapter")
+                .with_hint("save it with model.save(folder) and load that, or load the model again as it was")),
+        }
     }
 
     /// The parameters that training would change.

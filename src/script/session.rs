@@ -239,3 +239,16 @@ fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {
     engine.disable_symbol("eval");
     engine.on_progress(|_| interrupt::requested().then_some(Dynamic::UNIT));
 }
+
+/// What a script prints, or its error with the hint. For the tests of what a script alone can do.
+#[cfg(test)]
+pub(super) fn printed_by(script: &str) -> Result<String, String> {
+    super::on_large_stack(|| {
+        let mut session = Session::new();
+        session.set_quiet(true);
+        session.capture_prints();
+        let outcome = session.run_source("test", script);
+        outcome.map(|_| session.printed()).map_err(|failure| failure.to_string())
+    })
+    .map_err(|error| error.to_string())?
+}

@@ -249,6 +249,7 @@ impl Asked {
 
     fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings, state: &State) -> Result<Plan> {
         base.adapted.refuse_merged()?;
+        base.adapted.refuse_full()?;
         let decoder = base.decoder();
         let mut shared = json!({
             "model": { "name": base.name, "fingerprint": base.fingerprint()? },
@@ -257,6 +258,10 @@ impl Asked {
             "data": { "train": data.train.rows.fingerprint(), "test": data.test.rows.fingerprint() },
             "lorhai": env!("CARGO_PKG_VERSION"),
         });
+        // Only where there is one, so that sweeps over loaded models stay as finished as they are.
+        if let Some(seed) = base.random_seed {
+            shared["model"]["random_seed"] = seed.into();
+        }
         if let Some(quantization) = decoder.config.quantization {
             shared["quantization"] = quantization.to_json(decoder.dtype);
         }
@@ -391,5 +396,70 @@ fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::script::session::printed_by;
+    use std::path::Path;
+
+    /// A sweep of one trial over `base` into `out`, as text of a script.
+    fn sweep(base: &str, out: &Path) -> String {
+        format!(
+            r#"let base = {base};
+            let rows = [#{{ prompt: "a", completion: " b" }}, #{{ prompt: "c", completion: " d" }}];
+            let data = dataset(rows).tokenize(base, #{{}}).split(#{{ test: 1 }});
+            let result = sweep(base, data, #{{ grid: #{{ rank: [2] }}, train: #{{ steps: 1 }}, charts: false,
+                                               out: "{}" }});
+            print(`${{result.trained}} ${{result.rows[0].eval_loss}}`);"#,
+            out.display()
+        )
+    }
+
+    #[test]
+    fn a_trial_over_other_weights_is_not_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("sweep");
+        let bases = [
+            r#"load_model("scripts/tiny", #{ dtype: "f32" })"#,
+            r#"random_model("scripts/tiny", #{ seed: 1 })"#,
+            r#"random_model("scripts/tiny", #{ seed: 2 })"#,
+        ];
+        let mut found = Vec::new();
+        for base in bases {
+            let script = sweep(base, &out);
+            let (first, again) = (printed_by(&script).unwrap(), printed_by(&script).unwrap());
+            assert!(first.starts_with("1 "), "{base} trained {first}");
+            assert_eq!(again, first.replacen('1', "0", 1), "{base} once more");
+            found.push(first);
+        }
+        found.dedup();
+        assert_eq!(found.len(), 3, "{found:?}");
+    }
+
+    #[test]
+    fn the_settings_of_a_loaded_model_stay_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("sweep");
+        printed_by(&sweep(r#"load_model("scripts/tiny")"#, &out)).unwrap();
+        let settings = crate::files::read_json(&out.join("rank-2/config.json")).unwrap();
+        let text = settings.to_string();
+        assert!(text.contains("fingerprint") && !text.contains("random_seed"), "{text}");
+    }
+
+    #[test]
+    fn a_base_that_is_trained_itself_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (out, saved) = (folder.path().join("sweep"), folder.path().join("saved"));
+        let trained = sweep(r#"load_model("scripts/tiny", #{ dtype: "f32" }); base.train_all()"#, &out);
+        let error = printed_by(&trained).unwrap_err();
+        assert!(error.contains("expected a frozen base") && error.contains("model.save(folder)"), "{error}");
+        assert!(!out.exists());
+        let kept = format!(
+            r#"{{ let m = random_model("scripts/tiny", #{{}}); m.train_all(); m.save("{0}"); load_model("{0}") }}"#,
+            saved.display()
+        );
+        assert!(printed_by(&sweep(&kept, &out)).unwrap().starts_with("1 "));
     }
 }
