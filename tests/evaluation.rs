@@ -6,11 +6,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use lorhai::eval::config::GenerationConfig;
 use lorhai::eval::kobest::{self, Task};
 use lorhai::eval::likelihood::log_likelihoods;
 use lorhai::eval::multiple_choice::{self, Answers, Metric, Question};
 use lorhai::eval::perplexity::{self, Perplexity};
-use lorhai::eval::{Bootstrap, Candidate, Encoder, Measured, Request};
+use lorhai::eval::prompt::Prompt;
+use lorhai::eval::{self, Bootstrap, Candidate, Encoder, Measured, Request};
 use lorhai::hub::Hub;
 use lorhai::lora::{LoadOptions, LoraSpec, Model, Targets};
 use lorhai::random::Key;
@@ -274,6 +276,28 @@ fn adapters_in_one_pass_are_what_each_is_alone() {
         println!("{} and {} differ by up to {apart:.1e}", names[one], names[other]);
         assert!(apart > 1000.0 * BOUND, "{} and {}: {apart:.1e}", names[one], names[other]);
     }
+}
+
+#[test]
+fn names_mean_nothing_while_an_adapter_is_merged() {
+    let mut model = adapted();
+    let names = ["base", "a"].map(str::to_owned);
+    let prompts = [Prompt::text(model.tokenizer().unwrap(), "the small").unwrap()];
+    let config = GenerationConfig { max_new_tokens: 2, ..GenerationConfig::default() };
+    model.adapted.merge(Some("a")).unwrap();
+    for name in &names {
+        let one = Candidate::named(&model.adapted, std::slice::from_ref(name)).unwrap_err();
+        assert!(one.message.contains("`a` is merged"), "{one}");
+        assert!(one.hint.unwrap().contains("unmerge"));
+    }
+    assert!(eval::compare::compare(&model, &names, &prompts, None, &config)
+        .unwrap_err()
+        .message
+        .contains("`a` is merged"));
+    assert_eq!(current(&model).len(), 1);
+    model.adapted.unmerge().unwrap();
+    assert_eq!(Candidate::named(&model.adapted, &names).unwrap().len(), 2);
+    assert_eq!(eval::compare::compare(&model, &names, &prompts, None, &config).unwrap().rows.len(), 1);
 }
 
 /// The lines that a script prints.

@@ -21,7 +21,7 @@ impl<'a> Candidate<'a> {
 
     /// Adapters by name, where "base" is the model without one.
     ///
-    /// Fails on no name, a name twice, and a name that no adapter has.
+    /// Fails on no name, a name twice, a name that no adapter has, and while an adapter is merged.
     pub fn named(model: &'a AdaptedModel, names: &[String]) -> Result<Vec<Self>> {
         if names.is_empty() {
             return Err(Error::input("`adapters`: expected at least one name, found none")
@@ -34,8 +34,10 @@ impl<'a> Candidate<'a> {
         names.iter().map(one).collect()
     }
 
-    /// The adapter of this name, or the model without one.
+    /// The adapter of this name, or the model without one: neither is what the weights give while an adapter is
+    /// merged into them.
     pub fn one(model: &'a AdaptedModel, name: &str) -> Result<Self> {
+        model.refuse_merged()?;
         let adapter = match name {
             BASE => None,
             name => Some(model.adapter(Some(name))?),

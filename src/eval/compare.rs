@@ -66,8 +66,8 @@ pub fn answers(
 
 /// Continues prompts with each adapter of `names`, all in one batch.
 ///
-/// Fails where a name is unknown or there twice, or `references` are given and not as many as
-/// prompts.
+/// Fails where a name is unknown or there twice, while an adapter is merged, or where `references` are given and
+/// not as many as prompts.
 pub fn compare(
     model: &Model,
     names: &[String],
