@@ -281,6 +281,35 @@ fn a_run_that_fails_leaves_and_the_others_go_on() {
 }
 
 #[test]
+fn a_last_step_that_leaves_no_finite_weights_fails_its_run_alone() {
+    let model = model();
+    let (decoder, data) = (model.decoder(), rows(&model));
+    let mut measured = 0;
+    let mut evaluate = |_: &Decoder, trainables: &[&dyn Trainable]| {
+        measured += trainables.len();
+        Ok(trainables.iter().map(|_| 1.0).collect())
+    };
+    // Beyond what f32 holds: loss and gradient are finite, the update is not.
+    let diverging = config(0, 1, 1e39);
+    for keep_best in [false, true] {
+        let configs = [TrainConfig { keep_best, eval_every: 1, ..diverging.clone() }, config(0, 1, 1e-3)];
+        let mut adapters = configs.each_ref().map(|_| Adapter::new(specs()[0].clone(), decoder, 0).unwrap());
+        let mut silent = [Silent; 2];
+        let jobs = adapters.iter_mut().zip(&configs).zip(&mut silent);
+        let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();
+        let outcomes = train_together(decoder, jobs, &data, Some(&mut evaluate)).unwrap();
+        let error = outcomes[0].as_ref().unwrap_err();
+        assert_eq!(error.kind, Kind::Numeric);
+        assert!(error.message.contains("step 1") && error.message.contains("update"), "{error}");
+        assert!(outcomes[1].as_ref().is_ok_and(|outcome| outcome.eval_loss == Some(1.0)));
+    }
+    assert_eq!(measured, 2, "what is not finite is not measured");
+    let mut adapter = Adapter::new(specs()[0].clone(), decoder, 0).unwrap();
+    let alone = train(decoder, &mut adapter, &data, &diverging, None, &mut Silent).unwrap_err();
+    assert_eq!(alone.kind, Kind::Numeric);
+}
+
+#[test]
 fn several_are_evaluated_as_each_alone() {
     let model = model();
     let (decoder, data) = (model.decoder(), rows(&model));

@@ -124,6 +124,17 @@ impl Parameters {
         }
     }
 
+    /// A value that is NaN or infinite, if there is one. Makes no copy: all weights of a model may be trained.
+    pub fn not_finite(&self) -> Result<Option<f64>> {
+        if self.count() == 0 {
+            return Ok(None);
+        }
+        // Both are NaN where any value is.
+        let (least, most) = self.flat.f_detach()?.f_aminmax(None, false)?;
+        let ends = [least.f_double_value(&[])?, most.f_double_value(&[])?];
+        Ok(ends.into_iter().find(|value| !value.is_finite()))
+    }
+
     /// Sets every gradient to zero.
     pub fn zero_gradients(&mut self) -> Result<()> {
         let _ = no_grad(|| self.flat_gradient.f_zero_())?;
@@ -134,5 +145,27 @@ impl Parameters {
     pub fn scale_gradients(&mut self, factor: f64) -> Result<()> {
         let _ = no_grad(|| self.flat_gradient.f_mul_scalar_(factor))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_value_that_is_not_finite_is_found() {
+        let shapes = [("a".to_owned(), vec![300, 70]), ("b".to_owned(), vec![5])];
+        let mut parameters = Parameters::zeros(&shapes, Device::Cpu).unwrap();
+        assert_eq!(parameters.not_finite().unwrap(), None);
+        for (value, at) in [(f64::INFINITY, 0), (f64::NEG_INFINITY, 20_999), (f64::NAN, 21_004)] {
+            let mut flat = parameters.snapshot().unwrap();
+            let _ = flat.narrow(0, at, 1).fill_(value);
+            parameters.restore(&flat).unwrap();
+            let found = parameters.not_finite().unwrap().unwrap();
+            assert!(found == value || (found.is_nan() && value.is_nan()), "{found} for {value}");
+            let _ = flat.zero_();
+            parameters.restore(&flat).unwrap();
+        }
+        assert_eq!(Parameters::zeros(&[], Device::Cpu).unwrap().not_finite().unwrap(), None);
     }
 }

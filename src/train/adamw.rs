@@ -25,6 +25,9 @@ impl Default for AdamWConfig {
     }
 }
 
+/// A smaller one is lost in f32, in which the steps are computed.
+const LEAST_EPS: f64 = 1e-37;
+
 impl AdamWConfig {
     pub fn check(&self) -> Result<()> {
         let share = |name: &str, value: f64| match (0.0..1.0).contains(&value) {
@@ -35,10 +38,14 @@ impl AdamWConfig {
         };
         share("beta1", self.beta1)?;
         share("beta2", self.beta2)?;
-        for (name, value) in [("lr", self.lr), ("eps", self.eps), ("weight_decay", self.weight_decay)] {
+        for (name, value) in [("lr", self.lr), ("weight_decay", self.weight_decay)] {
             if !value.is_finite() || value < 0.0 {
                 bail!(Kind::Input, "`{name}`: expected a number of at least 0, found {value}");
             }
+        }
+        // A's first gradient is 0 everywhere, for B is: without eps its first step were 0/0.
+        if !self.eps.is_finite() || self.eps < LEAST_EPS {
+            bail!(Kind::Input, "`eps`: expected a number of at least {LEAST_EPS:e}, found {:?}", self.eps; hint: "it keeps a gradient of 0 from making 0/0 of a weight; 1e-8 is usual");
         }
         if let Some(ratio) = self.loraplus_lr_ratio.filter(|ratio| !ratio.is_finite() || *ratio <= 0.0) {
             bail!(Kind::Input, "`loraplus_lr_ratio`: expected a number above 0, found {ratio}"; hint: "the LoRA+ paper takes 16; 1 is plain LoRA");
@@ -187,4 +194,21 @@ fn stretches(ratio: Option<f64>, parameters: &Parameters) -> Result<Vec<Stretch>
         begin = end;
     }
     Ok(stretches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eps_is_above_zero_in_f32() {
+        let of = |eps| AdamWConfig { eps, ..AdamWConfig::default() }.check();
+        assert!([1e-8, 1e-30, LEAST_EPS, 1.0].into_iter().all(|eps| of(eps).is_ok()));
+        assert!((LEAST_EPS as f32).is_normal());
+        for eps in [0.0, 1e-50, -1e-8, f64::NAN, f64::INFINITY] {
+            let error = of(eps).unwrap_err();
+            assert!(error.message.starts_with("`eps`: expected a number of at least 1e-37, found "), "{error}");
+            assert!(error.hint.is_some_and(|hint| hint.contains("0/0")));
+        }
+    }
 }

@@ -152,6 +152,7 @@ fn step(decoder: &Decoder, runs: &mut [Run], data: &TokenizedDataset) -> Result<
 
 /// Evaluates the runs that are due, all in one call.
 fn evaluation(decoder: &Decoder, runs: &mut [Run], evaluate: &mut Evaluate) -> Result<()> {
+    runs.iter_mut().filter(|run| run.is_due()).try_for_each(Run::fail_unless_finite)?;
     let mut due: Vec<&mut Run> = runs.iter_mut().filter(|run| run.is_due()).collect();
     if due.is_empty() {
         return Ok(());
@@ -247,6 +248,18 @@ impl<'a> Run<'a> {
         fresh && ((every > 0 && steps.is_multiple_of(every)) || steps == self.schedule.steps)
     }
 
+    /// A step looks at loss and gradient before it; what it makes of the parameters nothing tells but they themselves.
+    fn fail_unless_finite(&mut self) -> Result<()> {
+        if let (None, Some(value)) = (&self.failure, self.trainable.parameters().not_finite()?) {
+            let text = format!(
+                "step {}: its update left a parameter that is {value}, from a finite loss and gradient",
+                self.progress.steps
+            );
+            self.failure = Some(Error::new(Kind::Numeric, text).with_hint("lower the learning rate, or add warm-up"));
+        }
+        Ok(())
+    }
+
     fn evaluated(&mut self, loss: f64) -> Result<()> {
         self.last_eval = Some(loss);
         self.progress.evaluated_at = Some(self.progress.steps);
@@ -268,7 +281,8 @@ impl<'a> Run<'a> {
         self.observer.on_eval(&EvalReport { step, epoch, loss, is_best, overfitting })
     }
 
-    fn finish(self) -> Result<Outcome> {
+    fn finish(mut self) -> Result<Outcome> {
+        self.fail_unless_finite()?;
         if let Some(failure) = self.failure {
             return Err(failure);
         }
