@@ -82,10 +82,21 @@ fn measure(
         labels += found.labels.first().copied().unwrap_or(0);
     }
     if labels == 0 {
-        return Err(Error::data(
-            "the evaluation split has no label to measure: expected at least one row with a label",
-        )
-        .with_hint("look at the rows with `data.show(0)`; a larger max_length may keep the answers"));
+        return Err(no_label());
     }
     Ok(sums.into_iter().map(|sum| EvalLoss { loss: sum / labels as f64, labels }).collect())
+}
+
+/// Fails where nothing of `data` can be measured: asked before a run, which would fail at its first evaluation, and
+/// that may come after all of its steps.
+pub fn refuse_unlabelled(data: &TokenizedDataset) -> Result<()> {
+    match data.iter().any(|row| row.label_count() > 0) {
+        true => Ok(()),
+        false => Err(no_label()),
+    }
+}
+
+fn no_label() -> Error {
+    Error::data("the evaluation split has no label to measure: expected at least one row with a label")
+        .with_hint("look at the rows with `data.show(0)`; a larger max_length may keep the answers")
 }

@@ -1,6 +1,7 @@
 //! Sweeps: many trials over one base, their table, charts and report.
 
 use crate::data::python::strftime_now;
+use crate::eval::loss::refuse_unlabelled;
 use crate::lora::LoraSpec;
 use crate::model::device;
 use crate::plot::publish::{publish, About};
@@ -250,6 +251,7 @@ impl Asked {
     fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings, state: &State) -> Result<Plan> {
         base.adapted.refuse_merged()?;
         base.adapted.refuse_full()?;
+        refuse_unlabelled(&data.test.rows)?;
         let decoder = base.decoder();
         let mut shared = json!({
             "model": { "name": base.name, "fingerprint": base.fingerprint()? },

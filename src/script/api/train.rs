@@ -114,6 +114,7 @@ fn run_training(
     let config = settings::train_config(&mut options)?;
     let out: Option<PathBuf> = options.take_opt("out")?;
     options.finish()?;
+    test.map_or(Ok(()), |test| eval::loss::refuse_unlabelled(&test.rows))?;
     let mut model = model.write()?;
     if state.rehearsing() {
         return rehearse_training(state, &mut model, data, test, &config, out.as_deref());
@@ -247,4 +248,30 @@ fn outcome_map(outcome: &Outcome) -> Map {
     let overfits_after = outcome.overfitting.map(|found| (found.best_step as i64).into());
     map.insert(OVERFITS_AFTER.into(), overfits_after.unwrap_or(rhai::Dynamic::UNIT));
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::script::session::printed_by;
+
+    #[test]
+    fn held_out_rows_without_a_label_are_refused_before_the_first_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let begin = r#"
+            let model = load_model("scripts/tiny");
+            let rows = dataset([#{ text: "the small fox" }]).tokenize(model, #{});
+            let cut = dataset([#{ prompt: "the small fox sees a bridge", completion: " yes" }])
+                .tokenize(model, #{ max_length: 4, audit: false });"#;
+        let ends = [
+            r#"model.add_lora(#{ r: 2 }); train(model, splits(rows, cut), #{ steps: 2, out: OUT });"#,
+            r#"sweep(model, splits(rows, cut), #{ grid: #{ rank: [2, 4] }, train: #{ steps: 2 }, out: OUT });"#,
+        ];
+        for (number, end) in ends.into_iter().enumerate() {
+            let out = folder.path().join(number.to_string());
+            let script = format!("{begin}{}", end.replace("OUT", &format!("{out:?}")));
+            let error = printed_by(&script).unwrap_err();
+            assert!(error.contains("no label to measure") && error.contains("max_length"), "{error}");
+            assert!(!out.exists(), "{end}");
+        }
+    }
 }
