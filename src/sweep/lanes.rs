@@ -60,13 +60,12 @@ pub fn run_sweep(
 
 impl Lanes {
     /// Plans for `tasks` on this machine: one lane for each thread of a CPU, and as many
-    /// trials in each as the memory that is free now takes, by a measured step of the
-    /// largest.
+    /// trials in each as the memory that is free now takes, by what the largest is measured
+    /// to take.
     pub fn plan(decoder: &Decoder, shared: Shared, tasks: &[Task]) -> Result<Self> {
-        let size = |task: &&Task| trainable_count(task.spec, &decoder.config).unwrap_or(0);
-        let fit = match tasks.iter().max_by_key(size) {
-            Some(largest) if tasks.len() > 1 => memory::trials_that_fit(decoder, shared, largest)?,
-            _ => 1,
+        let fit = match tasks.len() {
+            0 | 1 => 1,
+            _ => memory::trials_that_fit(decoder, shared, tasks)?,
         };
         Ok(Self::where_so_many_fit(fit, decoder, tasks.len()))
     }

@@ -1,12 +1,16 @@
-//! How many trials fit into memory side by side: measured by a step of one of them.
+//! How many trials fit into memory side by side: measured by a step and an evaluation of the largest.
 
 use super::lora::{Shared, Task};
-use crate::error::Result;
-use crate::lora::AdapterSet;
-use crate::lora::{Adapter, Trainable};
+use crate::data::batch::Batch;
+use crate::data::tokenized::TokenizedDataset;
+use crate::error::{Kind, Result};
+use crate::lora::{Adapter, AdapterSet, Trainable};
 use crate::model::Decoder;
 use crate::train::memory::process::{free, growth};
-use crate::train::step::{backward, predicted_labels};
+use crate::train::rehearsal::{planned_memory, Run};
+use crate::train::step::{backward, batch_losses, predicted_labels};
+use std::cmp::Reverse;
+use tch::no_grad;
 
 /// The share of the free memory that is planned for: other programs want some, and the
 /// allocator keeps holes.
@@ -19,28 +23,91 @@ pub fn that_fit(free: u64, one: u64) -> usize {
     ((free as f64 * SHARE / one.max(1) as f64) as usize).max(1)
 }
 
-/// At least 1. Without the system's word on memory there is no bound: groups are halved when
-/// it runs out.
-pub fn trials_that_fit(decoder: &Decoder, shared: Shared, task: &Task) -> Result<usize> {
+/// At least 1, by the step that is planned to take the most and by the largest evaluation, both
+/// measured. Without the system's word on memory there is no bound: groups are halved when it runs
+/// out.
+pub fn trials_that_fit(decoder: &Decoder, shared: Shared, tasks: &[Task]) -> Result<usize> {
     let Some(free) = free(decoder.device) else { return Ok(usize::MAX) };
-    let adapter = Adapter::new(task.spec.clone(), decoder, 0)?;
+    let Some((task, adapter)) = largest(decoder, shared, tasks)? else { return Ok(1) };
     let states = adapter.parameters.count() * 4 * COPIES;
-    let Some(activations) = growth(decoder.device, || longest_step(decoder, shared, task, &adapter))? else {
-        return Ok(usize::MAX);
+    let step = growth(decoder.device, || longest_step(decoder, shared, &task, &adapter))?;
+    let evaluation = growth(decoder.device, || longest_evaluation(decoder, shared, tasks, &adapter))?;
+    Ok(step.max(evaluation).map_or(usize::MAX, |activations| that_fit(free, states + activations)))
+}
+
+/// The trial whose step is planned to take the most, with its adapter. One whose adapter cannot be
+/// made fails by itself, and takes nothing.
+fn largest<'a>(decoder: &Decoder, shared: Shared, tasks: &[Task<'a>]) -> Result<Option<(Task<'a>, Adapter)>> {
+    let planned = |task: &Task| {
+        let run = Run { train: shared.train, test: shared.test, config: task.config, spec: Some(task.spec) };
+        planned_memory(decoder, &run).map_or(0, |parts| parts.total())
     };
-    Ok(that_fit(free, states + activations))
+    let mut tasks: Vec<(u64, &Task)> = tasks.iter().map(|task| (planned(task), task)).collect();
+    tasks.sort_by_key(|(bytes, _)| Reverse(*bytes));
+    for (_, task) in tasks {
+        match Adapter::new(task.spec.clone(), decoder, 0) {
+            Ok(adapter) => return Ok(Some((*task, adapter))),
+            Err(error) if matches!(error.kind, Kind::Stopped | Kind::Memory) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Forward and backward over the longest rows that a micro-batch can have.
 fn longest_step(decoder: &Decoder, shared: Shared, task: &Task, adapter: &Adapter) -> Result<()> {
-    let length = |row: u32| shared.train.row(row as usize).map_or(0, |row| row.ids().len());
-    let mut rows: Vec<u32> = (0..shared.train.len() as u32).collect();
-    rows.sort_by_key(|&row| std::cmp::Reverse(length(row)));
-    rows.truncate(task.config.batch);
-    let batch = shared.train.batch(&rows)?;
+    let batch = longest(shared.train, task.config.batch)?;
     let adapters = AdapterSet { active: adapter.active(Some(0), None).into_iter().collect() };
     if predicted_labels(&batch) > 0 {
         backward(decoder, &[&batch], &adapters, &[1.0], task.config.gradient_checkpointing)?;
     }
     Ok(())
+}
+
+/// Forward over the longest held-out rows that any of the trials measures at once.
+fn longest_evaluation(decoder: &Decoder, shared: Shared, tasks: &[Task], adapter: &Adapter) -> Result<()> {
+    let Some(test) = shared.test else { return Ok(()) };
+    let most = tasks.iter().map(|task| task.config.eval_batch).max().unwrap_or(1);
+    let batch = longest(test, most)?;
+    let adapters = AdapterSet { active: adapter.active(Some(0), None).into_iter().collect() };
+    if predicted_labels(&batch) > 0 {
+        no_grad(|| batch_losses(decoder, &[&batch], &adapters))?;
+    }
+    Ok(())
+}
+
+fn longest(data: &TokenizedDataset, count: usize) -> Result<Batch> {
+    let length = |row: u32| data.row(row as usize).map_or(0, |row| row.ids().len());
+    let mut rows: Vec<u32> = (0..data.len() as u32).collect();
+    rows.sort_by_key(|&row| Reverse(length(row)));
+    rows.truncate(count);
+    data.batch(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::store::{Origin, TokenizedRow};
+    use crate::lora::{LoadOptions, LoraSpec, Model};
+    use crate::sweep::trial::Trial;
+    use crate::sweep::Point;
+    use crate::train::TrainConfig;
+    use std::path::Path;
+
+    #[test]
+    fn the_largest_trial_is_the_one_with_the_largest_step() {
+        let model = Model::random(Path::new("scripts/tiny"), 0, &LoadOptions::default()).unwrap();
+        let row = || TokenizedRow { ids: vec![1; 40], trained: vec![true; 40], flags: 0 };
+        let train = TokenizedDataset::from_rows((0..40).map(|_| row()), Origin::default()).unwrap();
+        let (point, settings) = (Point { values: serde_json::Map::new() }, serde_json::Value::Null);
+        let trial = Trial { index: 0, name: String::new(), point, settings, dir: "x".into() };
+        let shared = Shared { base: "x", tokenizer: None, train: &train, test: None };
+        let of = |r, batch| (LoraSpec { r, ..LoraSpec::default() }, TrainConfig { batch, ..TrainConfig::default() });
+        for points in [[of(2, 32), of(2, 1)], [of(2, 1), of(2, 32)], [of(2, 32), of(16, 1)], [of(2, 32), of(1, 32)]] {
+            let task = |(spec, config)| Task { trial: &trial, spec, config };
+            let tasks: Vec<Task> = points.iter().map(|(spec, config)| task((spec, config))).collect();
+            let (found, adapter) = largest(model.decoder(), shared, &tasks).unwrap().unwrap();
+            assert_eq!((found.config.batch, adapter.spec.r), (32, 2));
+        }
+    }
 }
