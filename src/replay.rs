@@ -281,8 +281,9 @@ fn compare(one: &Wanted, origin: &Origin, out: &Path) -> Result<Verdict> {
         }
         (Standing::Failed { error }, _) => (false, format!("{agreement}; did not fail as before: {error}")),
         (_, Standing::Failed { error }) => (false, format!("{agreement}; failed this time: {error}")),
-        (Standing::Unfinished, _) => (agreement.is_equal(), format!("{agreement}, as far as the first run came")),
-        _ => (agreement.is_equal(), agreement.to_string()),
+        // Nothing was compared where nothing was logged.
+        (Standing::Unfinished, _) => (agreement.has_losses(), format!("{agreement}, as far as the first run came")),
+        _ => (agreement.has_losses(), agreement.to_string()),
     };
     Ok(Verdict { same, text, changes })
 }

@@ -56,9 +56,14 @@ pub fn manner(quiet: bool) -> Manner {
 pub fn note(text: &str) {
     match manner(false) {
         Manner::Objects => object("note", [("text", text.into())]),
-        Manner::Bars => BARS.suspend(|| eprintln!("{text}")),
-        Manner::Lines | Manner::Quiet => eprintln!("{text}"),
+        Manner::Bars => BARS.suspend(|| line(text)),
+        Manner::Lines | Manner::Quiet => line(text),
     }
+}
+
+/// A full disk, or a terminal that is gone, is no reason to stop training.
+fn line(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// One object on a line of its own: its kind, the time in seconds since 1970, then `fields`.

@@ -4,6 +4,7 @@
 use super::chart::{Axis, Chart, Mark, Numbers, Point, Series, Spread, Ticks};
 use super::scale::Scale;
 use super::smooth;
+use std::collections::HashSet;
 
 /// One trial's result at one value of the key on the x axis.
 #[derive(Debug, Clone, Default)]
@@ -98,6 +99,10 @@ impl Default for Curves {
 /// A metric against a key of the grid: mean, standard deviation as error bars, single runs
 /// as faint dots; the values that were run are the ticks.
 pub fn against(observations: &[Observation], versus: &Versus) -> Chart {
+    drawn_against(observations, versus, false)
+}
+
+fn drawn_against(observations: &[Observation], versus: &Versus, labelled: bool) -> Chart {
     let mut values: Vec<f64> = observations.iter().map(|own| own.x).filter(|x| x.is_finite()).collect();
     values.sort_by(f64::total_cmp);
     values.dedup();
@@ -107,7 +112,11 @@ pub fn against(observations: &[Observation], versus: &Versus) -> Chart {
     let (mut series, mut tally) = (vec![], Tally::default());
     for group in in_order(observations.iter().map(|own| &own.group)) {
         let own: Vec<&Observation> = observations.iter().filter(|one| one.group == group).collect();
-        series.push(averaged(&own, &group, &mut tally));
+        let mut series_of_group = averaged(&own, &group, &mut tally);
+        if !labelled {
+            series_of_group.points.iter_mut().for_each(|point| point.label.clear());
+        }
+        series.push(series_of_group);
     }
     Chart {
         title,
@@ -123,15 +132,9 @@ pub fn against(observations: &[Observation], versus: &Versus) -> Chart {
 /// As [`against`], with x the number of trainable parameters or bytes of the adapter:
 /// a logarithmic axis in K, M, B, and each observation's label beside its point.
 pub fn against_size(observations: &[Observation], versus: &Versus) -> Chart {
-    let mut chart = against(observations, &Versus { x_scale: Scale::Log10, ..versus.clone() });
+    let mut chart = drawn_against(observations, &Versus { x_scale: Scale::Log10, ..versus.clone() }, true);
     chart.x.ticks = Ticks::Round;
     chart.x.numbers = Numbers::Short;
-    for series in &mut chart.series {
-        for point in &mut series.points {
-            let own = observations.iter().find(|one| one.x == point.x && one.group == series.name);
-            point.label = own.map_or(String::new(), |one| one.label.clone());
-        }
-    }
     chart
 }
 
@@ -149,7 +152,7 @@ pub fn training_curves(curves: &[Curve], options: &Curves) -> Chart {
             let smooth = smooth::ema(&values, weight);
             series.points.iter_mut().zip(smooth).for_each(|(point, y)| (point.y, point.spread) = (y, None));
         }
-        chart.notes.retain(|note| !note.starts_with("Band"));
+        chart.notes.iter_mut().for_each(|note| *note = note.replace(&standing_for("Bands"), ""));
         chart.notes.push(format!("Smoothed: moving average of weight {weight:.2}. Faint: as logged."));
     }
     chart
@@ -214,24 +217,33 @@ fn mean_course(runs: &[&Curve], group: &str, band: bool, tally: &mut Tally) -> S
     Series { name: group.to_string(), points, spread: Spread::Band, trials, ..Series::default() }
 }
 
+/// What a chart says of the spread that it draws.
+fn standing_for(bars: &str) -> String {
+    format!(" {bars}: ± 1 standard deviation.")
+}
+
 fn value_at(points: &[(f64, f64)], x: f64) -> Option<f64> {
     let place = points.partition_point(|(own, _)| *own < x);
     points.get(place).filter(|(own, _)| *own == x).map(|(_, y)| *y)
 }
 
+/// A point of the chart for each point of the grid: those at the same x with other labels differ in more
+/// than a seed, and are not averaged.
 fn averaged(own: &[&Observation], group: &str, tally: &mut Tally) -> Series {
-    let mut xs: Vec<f64> = own.iter().map(|one| one.x).collect();
-    xs.sort_by(f64::total_cmp);
-    xs.dedup_by(|one, two| one.total_cmp(two).is_eq());
+    let mut places: Vec<(f64, &str)> = own.iter().map(|one| (one.x, one.label.as_str())).collect();
+    places.sort_by(|one, two| one.0.total_cmp(&two.0));
+    let mut seen = HashSet::new();
+    places.retain(|(x, label)| seen.insert((x.to_bits(), *label)));
     let (mut points, mut runs) = (vec![], vec![]);
-    for x in xs {
-        let at_x: Vec<&Observation> = own.iter().copied().filter(|one| one.x.total_cmp(&x).is_eq()).collect();
-        let (mean, spread) = tally.take(&at_x.iter().map(|one| one.y).collect::<Vec<_>>());
-        let trials = at_x.iter().filter_map(|one| one.trial).collect();
-        points.push(Point { x, y: mean, spread, trials, ..Point::default() });
-        if at_x.len() > 1 {
+    for (x, label) in places {
+        let is_here = |one: &&Observation| one.x.total_cmp(&x).is_eq() && one.label == label;
+        let here: Vec<&Observation> = own.iter().copied().filter(is_here).collect();
+        let (mean, spread) = tally.take(&here.iter().map(|one| one.y).collect::<Vec<_>>());
+        let trials = here.iter().filter_map(|one| one.trial).collect();
+        points.push(Point { x, y: mean, spread, trials, label: label.to_owned(), ..Point::default() });
+        if here.len() > 1 {
             let run = |one: &&Observation| Point { trials: one.trial.into_iter().collect(), ..Point::new(x, one.y) };
-            runs.extend(at_x.iter().map(run));
+            runs.extend(here.iter().map(run));
         }
     }
     let trials = own.iter().filter_map(|one| one.trial).collect();
@@ -292,7 +304,7 @@ impl Tally {
             } else {
                 format!("{} to {}", self.fewest, self.most)
             };
-            let bars = if self.shown { format!(" {bars}: ± 1 standard deviation.") } else { String::new() };
+            let bars = if self.shown { standing_for(bars) } else { String::new() };
             notes.push(format!("Mean over {count} {over}s.{bars}"));
         }
         if self.left_out > 0 {

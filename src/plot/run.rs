@@ -7,6 +7,7 @@ use crate::bail;
 use crate::error::{Kind, Result};
 use crate::train::metrics::{read_metrics, MetricsRow};
 use crate::train::overfitting::OVERFITS_AFTER;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// The losses of the runs in `folders`, each with the name of its folder: training losses
@@ -16,7 +17,8 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// A folder without `metrics.jsonl`, or whose log has no loss.
 pub fn run_chart(folders: &[PathBuf], y_scale: Scale) -> Result<Chart> {
-    let logs = folders.iter().map(|folder| log(folder)).collect::<Result<Vec<_>>>()?;
+    let logs = folders.iter().zip(told_apart(folders)).map(|(folder, name)| Ok((name, log(folder)?)));
+    let logs = logs.collect::<Result<Vec<(String, Vec<MetricsRow>)>>>()?;
     let curves = |label: &str, value: fn(&MetricsRow) -> Option<f64>| -> Vec<Curve> {
         let named = logs.iter().map(|(name, rows)| Curve {
             group: if folders.len() > 1 { format!("{name}: {label}") } else { label.to_owned() },
@@ -62,14 +64,23 @@ fn turn(rows: &[MetricsRow]) -> Option<f64> {
     rows.iter().find_map(|row| row.get(OVERFITS_AFTER))
 }
 
-fn log(folder: &Path) -> Result<(String, Vec<MetricsRow>)> {
+fn log(folder: &Path) -> Result<Vec<MetricsRow>> {
     let path = folder.join("metrics.jsonl");
     if !path.is_file() {
         bail!(Kind::File, "`{}` is not a run's folder: expected metrics.jsonl in it", folder.display();
             hint: "train with out: \"{}\"", folder.display());
     }
-    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
-    Ok((name, read_metrics(&path)?))
+    read_metrics(&path)
+}
+
+/// Their last parts, or the whole paths where these would not tell them apart.
+fn told_apart(folders: &[PathBuf]) -> Vec<String> {
+    let last = |folder: &PathBuf| folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
+    let short: Vec<String> = folders.iter().map(last).collect();
+    match short.iter().collect::<HashSet<_>>().len() == short.len() {
+        true => short,
+        false => folders.iter().map(|folder| folder.display().to_string()).collect(),
+    }
 }
 
 fn names(folders: &[PathBuf]) -> String {

@@ -79,7 +79,9 @@ impl<'a> Callback<'a> {
             EvalAltResult::ErrorTerminated(..) => Error::stopped(),
             EvalAltResult::ErrorRuntime(value, _) => from_thrown(value),
             EvalAltResult::ErrorPropertyNotFound(name, _) => self.unknown_property(name),
-            EvalAltResult::ErrorFunctionNotFound(call, _) if call.starts_with(self.function.fn_name()) => {
+            EvalAltResult::ErrorFunctionNotFound(call, _)
+                if call.split(" (").next() == Some(self.function.fn_name()) =>
+            {
                 super::explain::wrong_closure()
             }
             inner => super::explain::plain(inner),

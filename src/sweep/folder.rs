@@ -46,6 +46,14 @@ pub enum Standing {
     Changed(Vec<Change>),
 }
 
+/// The key in `sweep.json` of what each trial's settings come to by its folder's name, so that one that
+/// was trained under other settings is known as such.
+pub const TRIALS: &str = "trials";
+
+fn fingerprints(plan: &Plan) -> Value {
+    plan.trials.iter().map(|trial| (trial.point.folder_name(), Value::from(trial.fingerprint()))).collect()
+}
+
 impl SweepFolder {
     /// Takes `out` for this plan. Refuses a folder that no sweep made, a sweep of another
     /// identity, and one that another process is working in.
@@ -58,6 +66,7 @@ impl SweepFolder {
         marker.insert("format".into(), FORMAT.into());
         marker.insert("identity".into(), plan.identity.clone());
         marker.insert("grid".into(), plan.grid.to_json().into());
+        marker.insert(TRIALS.into(), fingerprints(plan));
         let marker = Value::Object(marker);
         match read_marker(&path)? {
             Some(old) => {

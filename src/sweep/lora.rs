@@ -74,8 +74,11 @@ fn try_group(
     let mut trained = trained.into_iter();
     let ends = begun.into_iter().zip(tasks).map(|(running, task)| {
         let running = running?;
-        let outcome = trained.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
-        end(shared, task, running, &outcome)
+        match trained.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome"))) {
+            Ok(outcome) => end(shared, task, running, &outcome),
+            // The last steps before a failure are those that one wants to see.
+            Err(error) => running.recorder.finish().and(Err(error)),
+        }
     });
     Ok(ends.collect())
 }

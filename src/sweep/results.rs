@@ -129,7 +129,10 @@ impl SweepResult {
         let mut result = Self::new(out, &grid);
         for (index, point) in grid.points().into_iter().enumerate() {
             let dir = point.folder_name();
-            if let Some(record) = Record::read(&out.join(&dir)) {
+            let planned = marker.get(folder::TRIALS).and_then(|trials| trials.get(&dir)).and_then(Value::as_str);
+            // A trial under settings that the sweep had before is none of this one's.
+            let is_own = |record: &Record| planned.is_none_or(|planned| planned == record.fingerprint);
+            if let Some(record) = Record::read(&out.join(&dir)).filter(is_own) {
                 result.rows.push(Row { index, point, dir, verdict: record.verdict });
             }
         }

@@ -14,8 +14,9 @@ pub struct Recorder {
     events: EventWriter,
     /// Steps between rows.
     every: u64,
-    /// Loss summed since the last row, with the number of steps.
+    /// Loss summed since the last row, with the number of steps, and the last of these.
     since: (f64, u64),
+    last: Option<StepReport>,
 }
 
 impl Recorder {
@@ -25,13 +26,30 @@ impl Recorder {
         let log = MetricsLog::create(&folder.join(METRICS))?;
         let mut events = EventWriter::create(folder)?;
         events.hparams(&hyperparameters("", settings))?;
-        Ok(Recorder { log, events, every: every.max(1), since: (0.0, 0) })
+        Ok(Recorder { log, events, every: every.max(1), since: (0.0, 0), last: None })
     }
 
-    /// Waits until everything is on the disk.
-    pub fn finish(self) -> Result<()> {
+    /// Writes the steps since the last row, which a run that ends early has, and waits until everything
+    /// is on the disk.
+    pub fn finish(mut self) -> Result<()> {
+        self.write_steps()?;
         self.log.finish()?;
         self.events.finish()
+    }
+
+    /// The mean of the steps since the last row, where there are any.
+    fn write_steps(&mut self) -> Result<()> {
+        let Some(report) = self.last.take() else { return Ok(()) };
+        let (sum, steps) = std::mem::take(&mut self.since);
+        self.write(&MetricsRow {
+            step: report.step,
+            epoch: Some(report.epoch),
+            loss: Some(sum / steps as f64),
+            learning_rate: Some(report.learning_rate),
+            grad_norm: Some(report.grad_norm),
+            tokens_per_s: Some(report.tokens_per_s),
+            ..MetricsRow::default()
+        })
     }
 
     fn write(&mut self, row: &MetricsRow) -> Result<()> {
@@ -44,20 +62,11 @@ impl Observer for Recorder {
     fn on_step(&mut self, report: &StepReport) -> Result<()> {
         self.since.0 += report.loss;
         self.since.1 += 1;
-        let is_due = report.step.is_multiple_of(self.every) || report.step == report.total_steps;
-        if !is_due {
-            return Ok(());
+        self.last = Some(report.clone());
+        match report.step.is_multiple_of(self.every) || report.step == report.total_steps {
+            true => self.write_steps(),
+            false => Ok(()),
         }
-        let (sum, steps) = std::mem::take(&mut self.since);
-        self.write(&MetricsRow {
-            step: report.step,
-            epoch: Some(report.epoch),
-            loss: Some(sum / steps as f64),
-            learning_rate: Some(report.learning_rate),
-            grad_norm: Some(report.grad_norm),
-            tokens_per_s: Some(report.tokens_per_s),
-            ..MetricsRow::default()
-        })
     }
 
     fn on_eval(&mut self, report: &EvalReport) -> Result<()> {

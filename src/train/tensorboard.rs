@@ -21,6 +21,21 @@ pub enum HParam {
     Flag(bool),
 }
 
+/// What the name of every event file begins with.
+const EVENTS: &str = "events.out.tfevents.";
+
+/// Removes the event files of an earlier run: TensorBoard would draw both as one.
+pub fn remove_events(folder: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with(EVENTS) && name.ends_with(".lorhai") {
+            std::fs::remove_file(&path).map_err(|error| Error::file("remove", &path, &error))?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes one event file. Every call hands whole frames to the system.
 pub struct EventWriter {
     path: PathBuf,
@@ -33,7 +48,7 @@ impl EventWriter {
     pub fn create(folder: &Path) -> Result<Self> {
         files::create_folder(folder)?;
         let seconds = seconds_now();
-        let path = folder.join(format!("events.out.tfevents.{:010}.{}.lorhai", seconds as u64, std::process::id()));
+        let path = folder.join(format!("{EVENTS}{:010}.{}.lorhai", seconds as u64, std::process::id()));
         Self::create_at(&path, seconds_now)
     }
 

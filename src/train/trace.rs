@@ -27,6 +27,13 @@ impl Agreement {
     }
 }
 
+impl Agreement {
+    /// Is it equal, of at least one loss?
+    pub fn has_losses(&self) -> bool {
+        self.is_equal() && !matches!(self, Agreement::Same { losses: 0 })
+    }
+}
+
 impl fmt::Display for Agreement {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |value: &Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());

@@ -29,6 +29,8 @@ pub struct Optimizer {
     model: Handle<lora::Model>,
     adamw: AdamW,
     lr: f64,
+    /// The adapter whose parameters it updates; `None` for all weights.
+    adapter: Option<String>,
     /// [`BACKWARDS`] when the gradients were last used or set to zero.
     backwards: u64,
 }
@@ -130,8 +132,12 @@ pub mod functions {
         let mut options = Options::new("adamw", options);
         let config = settings::adamw_config(&mut options)?;
         options.finish()?;
-        let adamw = AdamW::new(config, model.read()?.adapted.trainable()?)?;
-        Ok(Handle::new(Optimizer { model, adamw, lr: config.lr, backwards: BACKWARDS.load(Ordering::Relaxed) }))
+        let (adamw, adapter) = {
+            let adapted = &model.read()?.adapted;
+            (AdamW::new(config, adapted.trainable()?)?, adapted.active_name().map(str::to_owned))
+        };
+        let backwards = BACKWARDS.load(Ordering::Relaxed);
+        Ok(Handle::new(Optimizer { model, adamw, lr: config.lr, adapter, backwards }))
     }
 
     /// Update the parameters from their gradients.
@@ -151,8 +157,9 @@ pub mod functions {
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn step(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<()> {
         let mut optimizer = optimizer.write()?;
-        let Optimizer { model, adamw, lr, backwards } = &mut *optimizer;
+        let Optimizer { model, adamw, lr, adapter, backwards } = &mut *optimizer;
         let model = model.read()?;
+        refuse_another(adapter.as_deref(), &model.adapted)?;
         let parameters = model.adapted.trainable()?;
         match parameters.gradient_norm()? {
             norm if !norm.is_finite() => bail_numeric()?,
@@ -265,6 +272,18 @@ pub mod functions {
     #[rhai_fn(global, pure)]
     pub fn factor(schedule: &mut Schedule, step: i64) -> f64 {
         schedule.factor(step.max(0) as u64)
+    }
+}
+
+/// Moments of one adapter are no moments of another.
+fn refuse_another(own: Option<&str>, model: &lora::AdaptedModel) -> Result<()> {
+    let name = |adapter: Option<&str>| adapter.map_or("all weights".to_owned(), |name| format!("the adapter `{name}`"));
+    match model.active_name() {
+        active if active == own => Ok(()),
+        active => {
+            Err(Error::input(format!("this optimizer is for {}, and {} would be trained now", name(own), name(active)))
+                .with_hint("call model.set_adapter(name) before the forward pass, or make an optimizer for each"))
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::progress::Progress;
 use crate::train::recorder::Recorder;
 use crate::train::rehearsal::{self, ROWS};
+use crate::train::tensorboard;
 use crate::train::trainer::Evaluate;
 use crate::train::{Outcome, TrainConfig};
 use crate::{eval, lora, Result};
@@ -146,18 +147,20 @@ fn run(
     let mut recorder = None;
     let mut record = None;
     if let Some(folder) = out {
+        // First of all: from here on the folder holds no finished run.
+        record = Some(RunRecord::begin(folder, with_model(settings.clone(), model, data))?);
+        tensorboard::remove_events(folder)?;
         recorder = Some(Recorder::create(folder, config.log_every, &settings)?);
-        record = Some(RunRecord::begin(folder, with_model(settings, model, data))?);
     }
     let mut observers: Vec<&mut dyn Observer> = vec![&mut progress];
     observers.extend(recorder.as_mut().map(|recorder| recorder as &mut dyn Observer));
     let outcome = train_model(model, data, test, config, &mut Several(observers));
     drop(progress);
+    // Its last steps are written however it ends.
+    let logged = recorder.map_or(Ok(()), Recorder::finish);
     let saved = outcome.and_then(|outcome| {
-        if let (Some(folder), Some(recorder)) = (out, recorder) {
-            recorder.finish()?;
-            save(model, folder)?;
-        }
+        logged?;
+        out.map_or(Ok(()), |folder| save(model, folder))?;
         Ok(outcome)
     });
     if let (Some(folder), Some(record)) = (out, record) {
