@@ -119,6 +119,39 @@ fn runs(mask: &[bool]) -> Vec<[usize; 2]> {
     found
 }
 
+/// Llama 2's and Mistral's: no generation prompt, and a space before the answer that is the model's to write.
+#[test]
+fn the_space_before_an_answer_is_trained_where_generation_begins_before_it() {
+    let Some(tokenizer) = qwen() else { return };
+    let plainly = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}<|im_end|>{% endif %}{% endfor %}";
+    let item = json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "Hello you"},
+        {"role": "user", "content": "r"}, {"role": "assistant", "content": "Bye"}]});
+    let options =
+        TokenizeOptions { chat_template: Some(plainly.to_owned()), loss_on: Some(LossOn::Assistant), ..plain() };
+    assert_eq!(trained_text(&tokenizer, item.clone(), &options), [" Hello you<|im_end|>", " Bye<|im_end|>"]);
+    // A header that the template writes itself is no answer.
+    let headed = plainly.replace("{% else %} ", "{% else %}Answer: ");
+    let options = TokenizeOptions { chat_template: Some(headed), audit: false, ..options };
+    assert!(trained_text(&tokenizer, item, &options).iter().all(|text| !text.contains("Answer")));
+}
+
+/// A template may open its generation tags before the end of the generation prompt.
+#[test]
+fn an_answer_that_begins_in_its_prompt_is_trained_from_the_end_of_that() {
+    let Some(tokenizer) = qwen() else { return };
+    let options = TokenizeOptions {
+        chat_template: Some(template_text("qwen2_5_training")),
+        loss_on: Some(LossOn::Assistant),
+        ..plain()
+    };
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let item = json!({"prompt": [turn("user", "q")],
+        "completion": [turn("assistant", "one"), turn("user", "r"), turn("assistant", "two")]});
+    let found = trained_text(&tokenizer, item, &options);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("one<|im_end|>") && found[1].trim_start().starts_with("two<|im_end|>"), "{found:?}");
+}
+
 #[test]
 fn assistant_masks_are_those_of_transformers_with_and_without_generation_tags() {
     let Some(tokenizer) = qwen() else { return };

@@ -205,11 +205,11 @@ fn formats_agree_on_the_same_table() {
 #[test]
 fn numbers_that_would_not_come_back_stay_text() {
     let (_folder, path) =
-        written("a.csv", b"zip,exp,big,mixed,flag\n007,1e5,12345678901234567890,1,true\n010,2,1,x,False\n");
+        written("a.csv", b"zip,exp,big,mixed,flag,price,part,said\n007,1e5,12345678901234567890,1,true,1.50,3,True\n010,2,1,x,false,2.00,2.5,FALSE\n");
     let row = Dataset::load(path).unwrap().row(0).unwrap().clone();
     assert_eq!(
         Value::Object(row),
-        json!({"zip": "007", "exp": "1e5", "big": "12345678901234567890", "mixed": "1", "flag": true})
+        json!({"zip": "007", "exp": "1e5", "big": "12345678901234567890", "mixed": "1", "flag": true, "price": "1.50", "part": 3, "said": "True"})
     );
 }
 
@@ -230,7 +230,7 @@ fn parquet_written_by_pyarrow_is_read() {
 
 #[test]
 fn what_cannot_be_read_names_file_and_line() {
-    let cases: [(&str, &[u8], &str); 17] = [
+    let cases: [(&str, &[u8], &str); 20] = [
         ("a.jsonl", b"{\"a\":1}\n{\"a\":", "line 2: not valid JSON"),
         ("a.jsonl", b"{\"a\":1}\n[1]\n", "line 2: expected a JSON object, found an array"),
         ("a.jsonl", b"{\"a\":\"\xff\"}\n", "line 1"),
@@ -242,6 +242,9 @@ fn what_cannot_be_read_names_file_and_line() {
         ("a.csv", b"a,b\n1,2\n1,2,3\n", "line 3: expected 2 fields as in the header, found 3"),
         ("a.csv", b"a,a\n1,2\n", "twice"),
         ("a.csv", b"", "empty"),
+        ("a.csv", b"id,text\n1,\"oops\n2,b\n3,c\n", "line 2: a double quote opens a field"),
+        ("a.csv", b"text\n\"oops\nb\n", "line 2: a double quote opens a field"),
+        ("a.csv", b"text\n", "no rows"),
         ("a.csv", b"a\n\xff\n", "line 2: not UTF-8"),
         ("a.txt", b"ok\n\xff\n", "line 2: not UTF-8"),
         ("a.parquet", b"PAR1 nothing PAR1", "not readable as parquet"),
@@ -314,6 +317,30 @@ fn texts_and_completions_get_one_bos_and_one_eos() {
     assert_eq!(made.row(0).unwrap().trained(), [false, false, false, true, true]);
     let batch = made.batch(&[0]).unwrap();
     assert_eq!(batch.labels, [IGNORE, IGNORE, IGNORE, 4, 1]);
+}
+
+/// One whose post-processor ends every text itself.
+#[test]
+fn the_end_that_a_tokenizer_adds_is_trained() {
+    let (folder, _) = letters(PLAIN);
+    let path = folder.path().join("tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let end = json!({"SpecialToken": {"id": "</s>", "type_id": 0}});
+    json["post_processor"]["single"].as_array_mut().unwrap().push(end);
+    json["post_processor"]["special_tokens"]["</s>"] = json!({"id": "</s>", "ids": [1], "tokens": ["</s>"]});
+    std::fs::write(&path, json.to_string()).unwrap();
+    let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+    let made = tokenize(&rows(&[json!({"prompt": "q:", "completion": "ab"})]), &tokenizer, &options()).unwrap();
+    assert_eq!(made.row(0).unwrap().ids(), [0, 26, 7, 4, 1]);
+    assert_eq!(made.row(0).unwrap().trained(), [false, false, false, true, true]);
+}
+
+#[test]
+fn columns_in_json_may_hold_objects_and_be_empty_beside_rows() {
+    let (_folder, path) = written("a.json", br#"{"text": ["a", "b"], "meta": [{"id": 1}, {"id": 2}]}"#);
+    assert_eq!(Dataset::load(path).unwrap().row(1).unwrap()["meta"], json!({"id": 2}));
+    let (_folder, path) = written("a.json", br#"{"errors": [], "data": [{"text": "a"}]}"#);
+    assert_eq!(Dataset::load(path).unwrap().row(0).unwrap()["text"], "a");
 }
 
 #[test]

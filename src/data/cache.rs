@@ -17,7 +17,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 /// Raised whenever the same input gives other tokens or labels than before.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -36,7 +36,9 @@ pub fn key(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions, dat
         .map_err(|error| Error::bug(format!("cannot write options: {error}")))?;
     let day = if dated { super::python::strftime_now("%Y-%m-%d").unwrap_or_default() } else { String::new() };
     let mut hash = Sha256::new();
-    for part in [&VERSION.to_string(), &data.fingerprint()?, tokenizer.fingerprint(), &settings, &day] {
+    // They come from other files than the rest of a tokenizer.
+    let ends = format!("{:?}", tokenizer.end_ids());
+    for part in [&VERSION.to_string(), &data.fingerprint()?, tokenizer.fingerprint(), &ends, &settings, &day] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }

@@ -6,6 +6,7 @@
 //! `chat_template_kwargs` (a map of further template variables).
 
 use super::dataset::Row;
+use super::python::float_repr;
 use crate::error::{Error, Result};
 use crate::suggest;
 use serde_json::{json, Value};
@@ -118,7 +119,8 @@ fn field<'a>(row: &'a Row, name: &str) -> Result<&'a Value> {
 fn string(value: &Value, name: &str) -> Result<String> {
     match value {
         Value::String(text) => Ok(text.clone()),
-        // A column of digits was read as numbers; text is what was meant.
+        // A column of digits was read as numbers; text is what was meant, as Python writes it.
+        Value::Number(number) if number.is_f64() => Ok(float_repr(number.as_f64().unwrap_or(f64::NAN))),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
         other => Err(Error::data(format!("column `{name}`: expected a string, found {}", kind(other)))),
     }

@@ -78,7 +78,8 @@ pub fn find(
         _ => 0,
     };
     let recovered = finder.recovered;
-    let trained = trained.into_iter().filter(|span| !span.is_empty() && span.start >= prompt_end).collect();
+    let own = trained.into_iter().map(|span| span.start.max(prompt_end)..span.end);
+    let trained = own.filter(|span| !span.is_empty()).collect();
     Ok(Spans { text: full.text, trained, recovered })
 }
 
@@ -139,9 +140,18 @@ impl Finder<'_> {
             self.recovered = true;
         }
         match self.template.render_with_mark(self.chat, index)? {
-            Some((text, place)) if text == self.full => Ok(place),
+            Some((text, place)) if text == self.full => Ok(self.after_prompt(index, place)),
             _ => Err(self.lost(index, "start")),
         }
+    }
+
+    /// A template without a generation prompt, as Llama 2's, may put a space before the answer that is the
+    /// model's to write: generation begins before it, and one token holds it with the first letters.
+    fn after_prompt(&self, index: usize, place: usize) -> usize {
+        let prompt = (index > 0).then(|| self.template.render(self.chat, index, false).ok()).flatten();
+        let end = prompt.filter(|prompt| self.full.starts_with(&prompt.text)).map(|prompt| prompt.text.len());
+        let is_space = |end: &usize| self.full.get(*end..place).is_some_and(|between| between.trim().is_empty());
+        end.filter(is_space).unwrap_or(place)
     }
 
     fn end(&mut self, index: usize, start: usize) -> Result<usize> {

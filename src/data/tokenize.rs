@@ -266,9 +266,14 @@ impl<'a> Work<'a> {
         }
         let mut end = text.len();
         if let Some(eos) = self.tokenizer.eos().filter(|_| self.options.append_eos) {
+            let is_added = encoded.offsets.last().is_none_or(|(from, to)| from == to);
             if encoded.ids.last() != Some(&eos.id) {
                 encoded.ids.push(eos.id);
                 encoded.offsets.push((end, end + 1));
+                end += 1;
+            } else if let Some(offset) = encoded.offsets.last_mut().filter(|_| is_added) {
+                // The tokenizer's own, which stands for no letter of the text.
+                *offset = (end, end + 1);
                 end += 1;
             }
         }

@@ -3,6 +3,7 @@
 use super::observe::Observer;
 use super::settings::Hub;
 use super::snapshot::{snapshot, Wanted};
+use super::tokenizer::TEMPLATE_FOLDERS;
 use super::{local, weights};
 use crate::error::{Error, Kind, Result};
 use hf_hub::RepoType;
@@ -118,6 +119,11 @@ impl Wanted for ModelFiles {
             return Err(no_weights(files));
         }
         chosen.extend(weights.into_iter().chain(adapter).map(String::from));
+        let is_template = |name: &&String| {
+            let inner = name.split_once('/').map(|(folder, _)| folder);
+            inner.is_some_and(|folder| TEMPLATE_FOLDERS.contains(&folder)) && name.ends_with(".jinja")
+        };
+        chosen.extend(files.iter().filter(is_template).cloned());
         Ok(chosen)
     }
 

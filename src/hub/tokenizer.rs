@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokenizers::AddedToken;
 
-/// The files that make up a tokenizer, beside `chat_templates/*.jinja`.
+/// Where transformers keeps templates beside the default one, and where it once did.
+pub const TEMPLATE_FOLDERS: [&str; 2] = ["additional_chat_templates", "chat_templates"];
+/// The files that make up a tokenizer, beside `*.jinja` in [`TEMPLATE_FOLDERS`].
 const FILES: [&str; 4] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
 
 /// A token with its text.
@@ -202,8 +204,9 @@ impl Tokenizer {
         for path in &self.0.paths {
             let bytes = files::read(path)?;
             let name = path.file_name().unwrap_or_default();
-            let inner = path.parent().is_some_and(|parent| parent.ends_with("chat_templates"));
-            let folder = if inner { folder.join("chat_templates") } else { folder.to_path_buf() };
+            let inner =
+                TEMPLATE_FOLDERS.iter().find(|inner| path.parent().is_some_and(|parent| parent.ends_with(inner)));
+            let folder = inner.map_or(folder.to_path_buf(), |inner| folder.join(inner));
             files::write_whole(&folder.join(name), &bytes)?;
         }
         Ok(())
@@ -306,7 +309,7 @@ fn templates(
     if default.is_file() {
         own.push(("default".into(), default));
     }
-    if let Ok(entries) = std::fs::read_dir(folder.join("chat_templates")) {
+    for entries in TEMPLATE_FOLDERS.iter().filter_map(|inner| std::fs::read_dir(folder.join(inner)).ok()) {
         let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
         own.extend(files.filter(|path| path.extension().is_some_and(|end| end == "jinja")).filter_map(|path| {
             let name = path.file_stem()?.to_str()?.to_owned();

@@ -1,26 +1,39 @@
 //! Comma and tab separated tables with a header line.
 //!
 //! A column becomes numbers or booleans only where every value of it is written as one
-//! and would be written back the same, so that `007` and `1e5` stay text. An empty field
-//! is null. Quotes work as in RFC 4180, in tab separated files too, as pandas reads them.
+//! and would be written back the same, so that `007`, `1.50`, `1e5` and `True` stay text. An empty
+//! field is null. Quotes work as in RFC 4180, in tab separated files too, as pandas reads them.
 
 use super::at_line;
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use serde_json::{Number, Value};
+use std::io::Read;
 use std::path::Path;
+
+/// Read behind the end of every file: inside quotes that nothing closes it is no record of its own.
+const LAST: &[u8] = b"\n\x03end of the table\x03\n";
+const LAST_FIELD: &str = "\x03end of the table\x03";
 
 pub fn read(path: &Path, delimiter: u8, rows: &mut Vec<Row>) -> Result<()> {
     let file = std::fs::File::open(path).map_err(|error| Error::file("read", path, &error))?;
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file.chain(LAST));
     let header = header(path, &mut reader)?;
     let mut fields: Vec<Vec<String>> = vec![Vec::new(); header.len()];
     let mut record = csv::StringRecord::new();
-    while reader.read_record(&mut record).map_err(|error| failed(path, &error))? {
+    let mut line = 1;
+    loop {
         interrupt::check()?;
+        if !reader.read_record(&mut record).map_err(|error| failed(path, &error))? {
+            return Err(at_line(path, line, "a double quote opens a field here that nothing closes")
+                .with_hint("close it, or write a quote inside of a field twice"));
+        }
+        if record.len() == 1 && record.get(0) == Some(LAST_FIELD) {
+            break;
+        }
+        line = record.position().map_or(0, |position| position.line() as usize);
         if record.len() != header.len() {
-            let line = record.position().map_or(0, |position| position.line() as usize);
             let found = format!("expected {} fields as in the header, found {}", header.len(), record.len());
             return Err(at_line(path, line, found)
                 .with_hint("put a field that holds the separator or a line break in double quotes"));
@@ -39,10 +52,10 @@ pub fn read(path: &Path, delimiter: u8, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-fn header(path: &Path, reader: &mut csv::Reader<std::fs::File>) -> Result<Vec<String>> {
+fn header(path: &Path, reader: &mut csv::Reader<impl Read>) -> Result<Vec<String>> {
     let names = reader.headers().map_err(|error| failed(path, &error))?;
     let names: Vec<String> = names.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
-    if names.is_empty() {
+    if names.is_empty() || names == [LAST_FIELD] {
         return Err(Error::new(Kind::File, format!("`{}` is empty: expected a header line", path.display())));
     }
     for (index, name) in names.iter().enumerate() {
@@ -66,7 +79,7 @@ fn failed(path: &Path, error: &csv::Error) -> Error {
 }
 
 fn typed(column: Vec<String>) -> Vec<Value> {
-    let parsers: [fn(&str) -> Option<Value>; 3] = [integer, float, boolean];
+    let parsers: [fn(&str) -> Option<Value>; 3] = [integer, number, boolean];
     let filled = || column.iter().filter(|field| !field.is_empty());
     let parser =
         parsers.into_iter().find(|parser| filled().next().is_some() && filled().all(|field| parser(field).is_some()));
@@ -83,20 +96,17 @@ fn integer(field: &str) -> Option<Value> {
     (number.to_string() == field).then(|| Value::from(number))
 }
 
-fn float(field: &str) -> Option<Value> {
-    let plain = field.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-');
-    let digits = field.trim_start_matches('-');
-    let padded = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
-    // Up to 15 digits come back from an f64 as they were.
-    let exact = digits.len() <= 16;
-    let number: f64 = field.parse().ok().filter(|_| plain && exact && !padded)?;
-    Number::from_f64(number).map(Value::Number)
+/// An integer or a float, each as it is written: `3` beside `2.5` stays 3.
+fn number(field: &str) -> Option<Value> {
+    let float =
+        || Number::from_f64(field.parse().ok()?).map(Value::Number).filter(|number| number.to_string() == field);
+    integer(field).or_else(float)
 }
 
 fn boolean(field: &str) -> Option<Value> {
     match field {
-        "true" | "True" | "TRUE" => Some(Value::Bool(true)),
-        "false" | "False" | "FALSE" => Some(Value::Bool(false)),
+        "true" => Some(Value::Bool(true)),
+        "false" => Some(Value::Bool(false)),
         _ => None,
     }
 }

@@ -91,10 +91,11 @@ fn push_all(list: Vec<Value>, rows: &mut Vec<Row>) -> std::result::Result<(), St
 }
 
 fn push_fields(fields: Row, rows: &mut Vec<Row>) -> std::result::Result<(), String> {
-    let of_objects = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(Value::is_object));
-    let tables: Vec<&String> = fields.iter().filter(|(_, value)| of_objects(value)).map(|(key, _)| key).collect();
-    if let [table] = tables[..] {
-        let table = table.clone();
+    let of_objects = |list: &[Value]| !list.is_empty() && list.iter().all(Value::is_object);
+    let is_table = |value: &Value| value.as_array().is_some_and(|list| of_objects(list));
+    let tables: Vec<&String> = fields.iter().filter(|(_, value)| is_table(value)).map(|(key, _)| key).collect();
+    if let ([table], false) = (&tables[..], are_columns(&fields)) {
+        let table = (*table).clone();
         let list = fields.into_iter().find(|(key, _)| *key == table).map(|(_, value)| value);
         return push_all(list.and_then(|value| value.as_array().cloned()).unwrap_or_default(), rows);
     }
@@ -113,6 +114,13 @@ fn push_fields(fields: Row, rows: &mut Vec<Row>) -> std::result::Result<(), Stri
         (0..len).map(|row| columns.iter().map(|(key, values)| ((*key).clone(), values[row].clone())).collect::<Row>()),
     );
     Ok(())
+}
+
+/// Several lists of the same length: one of objects among them is a column too.
+fn are_columns(fields: &Row) -> bool {
+    let mut lengths = fields.values().map(|value| value.as_array().map(Vec::len));
+    let first = lengths.next().flatten();
+    fields.len() > 1 && first.is_some() && lengths.all(|length| length == first)
 }
 
 /// The kind of a value in the words of JSON.

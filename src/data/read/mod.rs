@@ -60,6 +60,11 @@ impl Format {
         })
     }
 
+    /// How the names of its files end.
+    pub fn ending(self) -> &'static str {
+        FORMATS.iter().find(|(_, format)| *format == self).map_or("", |(ending, _)| ending)
+    }
+
     fn of(path: &Path) -> Result<Self> {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("");
         Format::named(ending).map_err(|error| {
@@ -147,11 +152,17 @@ fn data_files(folder: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     collect(folder, 0, &mut files)?;
     let known: Vec<PathBuf> = files.into_iter().filter(|path| Format::of(path).is_ok()).collect();
-    let mut endings: Vec<String> =
-        known.iter().filter_map(|path| Some(path.extension()?.to_str()?.to_owned())).collect();
+    let mut endings: Vec<&str> = known.iter().filter_map(|path| Some(Format::of(path).ok()?.ending())).collect();
     endings.sort_unstable();
     endings.dedup();
     match (format, endings.len()) {
+        (Some(wanted), 1..) if !endings.contains(&wanted.ending()) => Err(Error::input(format!(
+            "`{}` holds no {} files, but {}",
+            folder.display(),
+            wanted.ending(),
+            endings.join(", ")
+        ))
+        .with_hint("name that format, or load the file itself: one file may be of any format that is named")),
         (_, 0) => Err(Error::new(Kind::File, format!("no data files in `{}`", folder.display()))
             .with_hint(format!("known endings: {}", FORMATS.map(|(ending, _)| ending).join(", ")))),
         (None, 2..) => {

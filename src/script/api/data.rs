@@ -314,8 +314,10 @@ pub mod functions {
 /// The files of one split of a data set of the hub; train unless another is asked for.
 fn from_hub(name: &str, revision: Option<String>, load: &LoadOptions, state: &State) -> Result<Vec<PathBuf>> {
     let named = revision.map_or(name.to_owned(), |revision| format!("{name}@{revision}"));
-    let found =
-        hub::resolve_dataset(&named, load.files.as_deref(), &hub::Hub::from_env()?, &mut Downloads::new(state))?;
+    // Of a repository with several formats the one that is asked for.
+    let by_format = load.format.map(|format| format!("**.{}", format.ending()));
+    let files = load.files.as_deref().or(by_format.as_deref());
+    let found = hub::resolve_dataset(&named, files, &hub::Hub::from_env()?, &mut Downloads::new(state))?;
     let split = load.split.as_deref().unwrap_or("train");
     match found.splits.get(hub::dataset::split_named(split).unwrap_or(split)) {
         Some(paths) => Ok(paths.clone()),
