@@ -335,6 +335,29 @@ mod tests {
     }
 
     #[test]
+    fn points_of_the_grid_that_meet_at_one_x_are_not_averaged() {
+        let one = |lr: &str, y: f64| Observation { label: format!("rank=4, lr={lr}"), ..seen(16_384.0, y) };
+        let chart =
+            against_size(&[one("1e-4", 1.0), one("1e-3", 5.0), one("1e-4", 3.0), one("1e-3", 7.0)], &Versus::default());
+        let points: Vec<(&str, f64)> = chart.series[0].points.iter().map(|own| (own.label.as_str(), own.y)).collect();
+        assert_eq!(points, [("rank=4, lr=1e-4", 2.0), ("rank=4, lr=1e-3", 6.0)]);
+        assert_eq!(chart.notes, ["Mean over 2 seeds. Error bars: ± 1 standard deviation."]);
+    }
+
+    #[test]
+    fn smoothed_means_show_no_bands_and_say_none() {
+        let curve = |run: usize| Curve {
+            group: "rank 2".into(),
+            run: run.to_string(),
+            points: (0..60).map(|step| (f64::from(step), f64::from(step % 7 + run as i32))).collect(),
+            trial: None,
+        };
+        let chart = training_curves(&(0..5).map(curve).collect::<Vec<_>>(), &Curves::default());
+        assert_eq!(chart.notes[0], "Mean over 5 seeds.");
+        assert!(chart.series[0].points.iter().all(|point| point.spread.is_none()));
+    }
+
+    #[test]
     fn a_diverged_run_is_left_out_and_told() {
         let chart = against(&[seen(2.0, 1.0), seen(2.0, f64::NAN), seen(2.0, 3.0)], &Versus::default());
         assert_eq!(chart.series[0].points[0].y, 2.0);
