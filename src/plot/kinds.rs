@@ -240,7 +240,7 @@ fn averaged(own: &[&Observation], group: &str, tally: &mut Tally) -> Series {
         let here: Vec<&Observation> = own.iter().copied().filter(is_here).collect();
         let (mean, spread) = tally.take(&here.iter().map(|one| one.y).collect::<Vec<_>>());
         let trials = here.iter().filter_map(|one| one.trial).collect();
-        points.push(Point { x, y: mean, spread, trials, label: label.to_owned(), ..Point::default() });
+        points.push(Point { x, y: mean, spread, trials, label: label.to_owned() });
         if here.len() > 1 {
             let run = |one: &&Observation| Point { trials: one.trial.into_iter().collect(), ..Point::new(x, one.y) };
             runs.extend(here.iter().map(run));

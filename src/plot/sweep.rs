@@ -9,10 +9,11 @@ use super::run::{best_label, TURN_NOTE};
 use super::Scale;
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::sweep::{number, Axis as GridAxis, Point, SummaryPoint, SummarySeries, SweepResult, SEED};
+use crate::sweep::{number, Axis as GridAxis, Point, Row, SummaryPoint, SummarySeries, SweepResult, SEED};
 use crate::train::metrics::{read_metrics, MetricsRow};
 use crate::train::overfitting::OVERFITS_AFTER;
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// What to show; everything has a default that follows from the grid.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +56,12 @@ pub fn chart(result: &SweepResult, options: &ChartOptions) -> Result<Chart> {
         Some(_) => against(&observations, &versus),
         None => against_size(&observations, &versus),
     };
+    for series in &mut chart.series {
+        // A line that stands upright would show a course where there is none.
+        if series.points.windows(2).any(|two| two[0].x == two[1].x) {
+            series.mark = Mark::Points;
+        }
+    }
     if let Some(scale) = options.x_scale {
         chart.x.scale = scale;
     }
@@ -124,11 +131,24 @@ impl<'a> Keys<'a> {
         let over = over.filter(|over| *over != x);
         let group = options.group.as_deref().or_else(|| match result.axis_values(x) {
             Some(_) => free(&[Some(x), over]),
-            None => None,
+            None => idle_axis(result, x, over),
         });
         let y = options.y.as_deref().unwrap_or(result.default_metric());
         Ok(Keys { x, y, over, group })
     }
+}
+
+/// The first axis that does not change the metric `x`: sizes, for learning rates. A line for each of its
+/// values leads from size to size, where one line would jump between its values.
+fn idle_axis<'a>(result: &'a SweepResult, x: &str, over: Option<&str>) -> Option<&'a str> {
+    let is_idle = |axis: &&GridAxis| {
+        let numbers = |row: &'a Row| Some((row.point.without(&axis.key).to_string(), row.number(x)?));
+        let mut first: HashMap<String, f64> = HashMap::new();
+        axis.values.len() > 1
+            && over != Some(axis.key.as_str())
+            && result.rows().iter().filter_map(numbers).all(|(others, x)| *first.entry(others).or_insert(x) == x)
+    };
+    result.axes().iter().find(is_idle).map(|axis| axis.key.as_str())
 }
 
 fn observations(series: &SummarySeries, group: Option<&str>) -> Vec<Observation> {

@@ -98,8 +98,11 @@ fn integer(field: &str) -> Option<Value> {
 
 /// An integer or a float, each as it is written: `3` beside `2.5` stays 3.
 fn number(field: &str) -> Option<Value> {
-    let float =
-        || Number::from_f64(field.parse().ok()?).map(Value::Number).filter(|number| number.to_string() == field);
+    let float = || {
+        let number = Number::from_f64(field.parse().ok()?)?;
+        let written = number.to_string();
+        (written == field).then_some(Value::Number(number))
+    };
     integer(field).or_else(float)
 }
 
