@@ -141,6 +141,11 @@ impl<'a> Keys<'a> {
 /// The first axis that does not change the metric `x`: sizes, for learning rates. A line for each of its
 /// values leads from size to size, where one line would jump between its values.
 fn idle_axis<'a>(result: &'a SweepResult, x: &str, over: Option<&str>) -> Option<&'a str> {
+    let mut xs = result.rows().iter().filter_map(|row| row.number(x));
+    let first = xs.next()?;
+    if xs.all(|x| x == first) {
+        return None;
+    }
     let is_idle = |axis: &&GridAxis| {
         let numbers = |row: &'a Row| Some((row.point.without(&axis.key).to_string(), row.number(x)?));
         let mut first: HashMap<String, f64> = HashMap::new();
