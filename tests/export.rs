@@ -254,6 +254,12 @@ fn ranks_from_files_may_be_larger_than_a_slip() {
     assert_eq!(lora.spec.r, 40);
     peft::save(&lora, "base", folder.path()).unwrap();
     assert_eq!(peft::load(folder.path(), model.decoder()).unwrap().spec.r, 40);
+    let config = folder.path().join("adapter_config.json");
+    let mut json: serde_json::Value = lorhai::files::read_json(&config).unwrap();
+    json["r"] = json!(1_i64 << 60);
+    lorhai::files::write_json(&config, &json).unwrap();
+    let error = peft::load(folder.path(), model.decoder()).unwrap_err();
+    assert!(error.message.contains("the largest in its weights is 40"), "{error}");
     assert!(model.adapted.add("slip", all_linear(400, 1.0), 7).unwrap_err().message.contains("rank 400"));
 }
 

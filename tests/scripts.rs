@@ -77,6 +77,27 @@ fn a_loss_goes_backward_after_its_model_is_gone() {
     assert!(output.status.success() && text(&output).contains("went backward from true"), "{}", text(&output));
 }
 
+/// Neither a terminal that is gone nor a full disk under its logs ends a training.
+#[test]
+fn a_run_outlives_those_who_listen() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(root().join("scripts"), folder.path().join("scripts")).unwrap();
+    let script = folder.path().join("alone.rhai");
+    let lines = r#"
+        let model = load_model("scripts/tiny");
+        model.add_lora(#{});
+        let rows = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+        for i in 0..3 { print(`line ${i}`); }
+        print(train(model, rows, #{ steps: 3, log_every: 1, out: "run" }).steps);
+    "#;
+    std::fs::write(&script, lines).unwrap();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
+    command.current_dir(folder.path()).arg("run").arg(&script).stdout(full()).stderr(full());
+    assert!(command.status().unwrap().success());
+    assert!(folder.path().join("run/adapter/adapter_model.safetensors").is_file());
+}
+
 #[test]
 fn every_script_runs() {
     let mut failed = Vec::new();

@@ -5,6 +5,7 @@
 
 use super::adapter::Adapter;
 use super::spec::{Bias, Init, LoraSpec, Targets};
+use super::targets::match_targets;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -44,9 +45,10 @@ pub fn load(folder: &Path, decoder: &Decoder) -> Result<Adapter> {
     }
     let spec =
         spec_from_json(&files::read_json(&path)?).map_err(|error| error.context(format!("`{}`", path.display())))?;
+    let weights = Weights::open(&folder.join(WEIGHTS))?;
+    refuse_ranks_beyond(&weights, &spec, &decoder.config)?;
     let mut adapter = Adapter::zeros(spec, &decoder.config, Dtype::Float, decoder.device)?;
     adapter.take_from(decoder)?;
-    let weights = Weights::open(&folder.join(WEIGHTS))?;
     check_names(&adapter, &weights, decoder)?;
     for at in 0..adapter.parameters.names().len() {
         let name = format!("{PREFIX}{}", adapter.parameters.names()[at]);
@@ -57,6 +59,22 @@ pub fn load(folder: &Path, decoder: &Decoder) -> Result<Adapter> {
         })?;
     }
     Ok(adapter)
+}
+
+/// A rank that the tensors do not have is refused before there is memory for it.
+fn refuse_ranks_beyond(weights: &Weights, spec: &LoraSpec, config: &Config) -> Result<()> {
+    let rows = |name: &str| weights.info(name).and_then(|info| info.shape.first().copied());
+    let most = weights.names().filter(|name| name.ends_with("lora_A.weight")).filter_map(rows).max().unwrap_or(0);
+    match match_targets(spec, &linear_shapes(config))?.iter().find(|target| target.r > most) {
+        None => Ok(()),
+        Some(target) => Err(Error::model(format!(
+            "the adapter's configuration gives `{}` the rank {}, and the largest in its weights is {most}",
+            target.linear.name, target.r
+        ))
+        .with_hint(
+            "its adapter_config.json and adapter_model.safetensors do not belong together: fetch or save both again",
+        )),
+    }
 }
 
 fn check_names(adapter: &Adapter, weights: &Weights, decoder: &Decoder) -> Result<()> {

@@ -10,11 +10,13 @@ use super::state::State;
 use super::{api, args, check, guard, help};
 use crate::error::Error;
 use crate::overlay::Overlay;
-use crate::{files, interrupt};
+use crate::{files, interrupt, tell};
 use rhai::{Dynamic, Engine, OptimizationLevel, Scope, AST};
 use std::cell::RefCell;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Once;
 
 /// Deep enough for any honest recursion, and far from the end of the large stack.
 const CALL_LEVELS: usize = 256;
@@ -46,6 +48,7 @@ impl Session {
         let mut engine = Engine::new();
         let modules = BesideTheScript::new(state.clone());
         configure(&mut engine, &state, &modules);
+        engine.on_print(print_line);
         api::register(&mut engine);
         Session {
             engine,
@@ -85,7 +88,7 @@ impl Session {
         self.state.redirect(Overlay::new()?);
         self.state.begin_rehearsal(Rehearsal::default());
         if !self.state.prints_elsewhere() {
-            self.print_with(|text| println!("{text}"));
+            self.print_with(print_line);
         }
         Ok(())
     }
@@ -228,6 +231,13 @@ fn script_text(path: &Path) -> Result<String, Failure> {
     };
     let found = format!("expected a script (.rhai), found {what}: `{}`", path.display());
     Err(Error::input(found).with_hint(hint).into())
+}
+
+/// A standard output that takes no more is no reason to lose a run: it is told once.
+fn print_line(text: &str) {
+    static TOLD: Once = Once::new();
+    let Err(error) = writeln!(std::io::stdout().lock(), "{text}") else { return };
+    TOLD.call_once(|| tell::note(&format!("the standard output takes no more, and what is printed is lost: {error}")));
 }
 
 fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {
