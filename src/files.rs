@@ -89,10 +89,13 @@ fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
 
 /// Serialises `value` as indented JSON with a final newline, and writes it whole.
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let mut text =
-        serde_json::to_string_pretty(value).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
-    text.push('\n');
-    write_whole(path, text.as_bytes())
+    write_whole(path, json_text(value)?.as_bytes())
+}
+
+/// `value` as [`write_json`] writes it.
+pub fn json_text(value: &impl serde::Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value);
+    Ok(text.map_err(|error| Error::bug(format!("cannot write JSON: {error}")))? + "\n")
 }
 
 pub fn create_folder(path: &Path) -> Result<()> {

@@ -36,16 +36,27 @@ fn name(script: &Path) -> String {
     script.file_stem().unwrap().to_string_lossy().into_owned()
 }
 
-/// Runs the program in `folder`, where `scripts` leads to the real ones.
-fn run(folder: &Path, script: &Path, more: &[String]) -> Output {
+/// The program in `folder`, where `scripts` leads to the real ones.
+fn program(folder: &Path) -> Command {
     let link = folder.join("scripts");
     if !link.exists() {
         std::os::unix::fs::symlink(root().join("scripts"), link).unwrap();
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-    command.current_dir(folder).arg("run").arg(Path::new("scripts").join(script.file_name().unwrap()));
-    command.args(more).env("LORHAI_CACHE", folder.join("cache"));
-    command.output().unwrap()
+    command.current_dir(folder).arg("run").env("LORHAI_CACHE", folder.join("cache"));
+    command
+}
+
+fn run(folder: &Path, script: &Path, more: &[String]) -> Output {
+    program(folder).arg(Path::new("scripts").join(script.file_name().unwrap())).args(more).output().unwrap()
+}
+
+/// The program with a script of these lines.
+fn of_lines(folder: &Path, lines: &str) -> Command {
+    std::fs::write(folder.join("own.rhai"), lines).unwrap();
+    let mut command = program(folder);
+    command.arg("own.rhai");
+    command
 }
 
 fn text(output: &Output) -> String {
@@ -56,8 +67,6 @@ fn text(output: &Output) -> String {
 #[test]
 fn a_loss_goes_backward_after_its_model_is_gone() {
     let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(root().join("scripts"), folder.path().join("scripts")).unwrap();
-    let script = folder.path().join("gone.rhai");
     let lines = r#"
         fn loss_of(batch) {
             let model = load_model("scripts/tiny", #{ dtype: "f32", device: "cpu" });
@@ -71,9 +80,7 @@ fn a_loss_goes_backward_after_its_model_is_gone() {
             print(`went backward from ${loss.item() > 0.0}`);
         }
     "#;
-    std::fs::write(&script, lines).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-    let output = command.current_dir(folder.path()).arg("run").arg(&script).output().unwrap();
+    let output = of_lines(folder.path(), lines).output().unwrap();
     assert!(output.status.success() && text(&output).contains("went backward from true"), "{}", text(&output));
 }
 
@@ -81,8 +88,6 @@ fn a_loss_goes_backward_after_its_model_is_gone() {
 #[test]
 fn a_run_outlives_those_who_listen() {
     let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(root().join("scripts"), folder.path().join("scripts")).unwrap();
-    let script = folder.path().join("alone.rhai");
     let lines = r#"
         let model = load_model("scripts/tiny");
         model.add_lora(#{});
@@ -90,11 +95,8 @@ fn a_run_outlives_those_who_listen() {
         for i in 0..3 { print(`line ${i}`); }
         print(train(model, rows, #{ steps: 3, log_every: 1, out: "run" }).steps);
     "#;
-    std::fs::write(&script, lines).unwrap();
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-    command.current_dir(folder.path()).arg("run").arg(&script).stdout(full()).stderr(full());
-    assert!(command.status().unwrap().success());
+    assert!(of_lines(folder.path(), lines).stdout(full()).stderr(full()).status().unwrap().success());
     assert!(folder.path().join("run/adapter/adapter_model.safetensors").is_file());
 }
 

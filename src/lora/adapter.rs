@@ -5,7 +5,7 @@ use super::init::fresh_a;
 use super::layout::{Layout, Places};
 use super::residual::Taken;
 use super::spec::{Bias, LoraSpec};
-use super::targets::{match_targets, refuse_slips, Target};
+use super::targets::{fresh_targets, match_targets, Target};
 use crate::amount::thousands;
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -55,7 +55,7 @@ impl Adapter {
     /// A fresh adapter on `decoder`, random from `seed`. It changes nothing before it is
     /// trained: B is zero, or begins with what the base then lacks.
     pub fn new(spec: LoraSpec, decoder: &Decoder, seed: u64) -> Result<Self> {
-        refuse_slips(&spec, &linear_shapes(&decoder.config))?;
+        fresh_targets(&spec, &linear_shapes(&decoder.config))?;
         let mut adapter = Self::zeros(spec, &decoder.config, Dtype::Float, decoder.device)?;
         adapter.take_from(decoder)?;
         for at in 0..adapter.targets.len() {
@@ -186,9 +186,7 @@ impl Adapter {
 /// The number of parameters that `spec` would train on the model of `config`, without
 /// weights.
 pub fn trainable_count(spec: &LoraSpec, config: &Config) -> Result<u64> {
-    let linears = linear_shapes(config);
-    refuse_slips(spec, &linears)?;
-    Ok(Layout::new(spec, &match_targets(spec, &linears)?, config).count())
+    Ok(Layout::new(spec, &fresh_targets(spec, &linear_shapes(config))?, config).count())
 }
 
 /// How many of these [`Adapter::added_count`] would count.

@@ -8,7 +8,6 @@ use crate::hub::tokenizer::Tokenizer;
 use crate::hub::weights::{self, Weights};
 use crate::model::config::set_saved_dtype;
 use crate::model::{device, load, quantization, Config, Decoder, Quantization};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -127,25 +126,24 @@ impl Model {
         let decoder = &self.adapted.decoder;
         let mut config = files::read_json(&path)?;
         let says_so = config.get("quantization_config").is_some_and(|found| !found.is_null());
-        let Some(quantization) = decoder.config.quantization.filter(|_| !says_so) else {
+        if let Some(quantization) = decoder.config.quantization.filter(|_| !says_so) {
+            if is_same_folder(source, folder) {
+                return Err(Error::input(format!(
+                    "`{}` holds the full weights that this 4-bit model was made from: expected another folder",
+                    folder.display()
+                ))
+                .with_hint("save it elsewhere; the full weights cannot be made from it again"));
+            }
+            config["quantization_config"] = quantization.to_json(decoder.dtype);
+        } else {
             let saved = config.get("dtype").or_else(|| config.get("torch_dtype"));
             // Without a word of it transformers looks at the weights.
             if says_so || saved.is_none_or(|saved| saved == quantization::torch_name(decoder.dtype)) {
                 return files::read(&path);
             }
-            set_saved_dtype(&mut config, decoder.dtype);
-            return as_text(&config);
-        };
-        if is_same_folder(source, folder) {
-            return Err(Error::input(format!(
-                "`{}` holds the full weights that this 4-bit model was made from: expected another folder",
-                folder.display()
-            ))
-            .with_hint("save it elsewhere; the full weights cannot be made from it again"));
         }
-        config["quantization_config"] = quantization.to_json(decoder.dtype);
         set_saved_dtype(&mut config, decoder.dtype);
-        as_text(&config)
+        Ok(files::json_text(&config)?.into_bytes())
     }
 
     /// Writes the tokenizer's files, if the model has one.
@@ -182,11 +180,6 @@ pub fn fingerprint_of(folder: &Path) -> Result<String> {
         }
     }
     Ok(format!("{:x}", hash.finalize()))
-}
-
-fn as_text(config: &Value) -> Result<Vec<u8>> {
-    let text = serde_json::to_string_pretty(config).map_err(|error| Error::bug(error.to_string()))?;
-    Ok((text + "\n").into_bytes())
 }
 
 fn is_same_folder(one: &Path, other: &Path) -> bool {

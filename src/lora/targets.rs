@@ -127,15 +127,17 @@ pub fn is_saved(spec: &LoraSpec, name: &str) -> bool {
     spec.modules_to_save.iter().any(|saved| is_suffix(saved, name))
 }
 
-/// Refuses what can only be a slip. Names that match no layer: a misspelt one among good ones would
+/// As [`match_targets`], of an adapter that is asked for rather than read from a file: what can only be
+/// a slip is refused. Names that match no layer: a misspelt one among good ones would
 /// quietly train less than was asked for. A rank beyond the larger side of its layer, which takes
-/// more memory than the layer itself. Adapters from files are not held to it.
-pub fn refuse_slips(spec: &LoraSpec, linears: &[LinearShape]) -> Result<()> {
+/// more memory than the layer itself.
+pub fn fresh_targets(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Vec<Target>> {
     refuse_unmatched_names(spec, linears)?;
-    for Target { linear, r, .. } in match_targets(spec, linears)? {
-        refuse_rank_above(linear.in_features.max(linear.out_features), &linear, r)?;
+    let targets = match_targets(spec, linears)?;
+    for Target { linear, r, .. } in &targets {
+        refuse_rank_above(linear.in_features.max(linear.out_features), linear, *r)?;
     }
-    Ok(())
+    Ok(targets)
 }
 
 fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape]) -> Result<()> {

@@ -46,9 +46,9 @@ bool goes_by_cudnn(const Tensor& q, int64_t window) {
 }
 
 struct DocumentAttention : public Function<DocumentAttention> {
-    // q [tokens, heads, head_dim], k and v with fewer heads; y [tokens, heads * head_dim]; starts int32 [documents + 1]: the
-    // first token of each document, then the number of tokens. A query sees the `window` tokens
-    // up to itself, or all of them where it is 0.
+    // q [tokens, heads, head_dim], k and v with fewer heads; y [tokens, heads * head_dim]; starts
+    // int32 [documents + 1]: the first token of each document, then the number of tokens. A query
+    // sees the `window` tokens up to itself, or all of them where it is 0.
     static Tensor forward(AutogradContext* ctx, const Tensor& given_q, const Tensor& given_k, const Tensor& given_v,
                           const Tensor& starts, int64_t longest, int64_t window) {
         Unrecorded here;
@@ -95,12 +95,13 @@ struct DocumentAttention : public Function<DocumentAttention> {
                                    data<float>(dv) + key, shape);
             });
         } else if (goes_by_cudnn(q, window)) {
-            std::tie(dq, dk, dv) = at::_cudnn_attention_backward(dy.view_as(q), q, k, v, y.view_as(q), logsumexp, saved[6], saved[7], Tensor(),
-                                                                 starts, starts, longest, longest, 0.0, true);
+            std::tie(dq, dk, dv) = at::_cudnn_attention_backward(dy.view_as(q), q, k, v, y.view_as(q), logsumexp,
+                                                                 saved[6], saved[7], Tensor(), starts, starts, longest,
+                                                                 longest, 0.0, true);
         } else {
-            std::tie(dq, dk, dv) = at::_flash_attention_backward(dy.view_as(q), q, k, v, y.view_as(q), logsumexp, starts, starts, longest,
-                                                                 longest, 0.0, true, saved[6], saved[7], std::nullopt,
-                                                                 left(window), right(window));
+            std::tie(dq, dk, dv) = at::_flash_attention_backward(dy.view_as(q), q, k, v, y.view_as(q), logsumexp,
+                                                                 starts, starts, longest, longest, 0.0, true, saved[6],
+                                                                 saved[7], std::nullopt, left(window), right(window));
         }
         return {dq, dk, dv, Tensor(), Tensor(), Tensor()};
     }

@@ -144,15 +144,15 @@ pub fn training_curves(curves: &[Curve], options: &Curves) -> Chart {
     // A twentieth of the course is averaged; short courses are shown as they are.
     let weight = options.smoothing.unwrap_or((1.0 - 20.0 / longest.max(1) as f64).clamp(0.0, 0.97));
     let weight = if (0.0..1.0).contains(&weight) { weight } else { 0.0 };
-    let mut chart = courses(curves, options, Mark::Line);
+    // Between smoothed lines there is no spread to show.
+    let mut chart = courses(curves, options, Mark::Line, weight == 0.0);
     if weight > 0.0 {
         for series in &mut chart.series {
             let values: Vec<f64> = series.points.iter().map(|point| point.y).collect();
             series.raw = series.points.iter().map(|point| (point.x, point.y)).collect();
             let smooth = smooth::ema(&values, weight);
-            series.points.iter_mut().zip(smooth).for_each(|(point, y)| (point.y, point.spread) = (y, None));
+            series.points.iter_mut().zip(smooth).for_each(|(point, y)| point.y = y);
         }
-        chart.notes.iter_mut().for_each(|note| *note = note.replace(&standing_for("Bands"), ""));
         chart.notes.push(format!("Smoothed: moving average of weight {weight:.2}. Faint: as logged."));
     }
     chart
@@ -160,10 +160,10 @@ pub fn training_curves(curves: &[Curve], options: &Curves) -> Chart {
 
 /// Evaluations during training: every one a point, nothing smoothed.
 pub fn eval_curves(curves: &[Curve], options: &Curves) -> Chart {
-    courses(curves, options, Mark::LineAndPoints)
+    courses(curves, options, Mark::LineAndPoints, true)
 }
 
-fn courses(curves: &[Curve], options: &Curves, mark: Mark) -> Chart {
+fn courses(curves: &[Curve], options: &Curves, mark: Mark, bands: bool) -> Chart {
     let groups = in_order(curves.iter().map(|curve| &curve.group));
     let single = curves.len() <= MOST_SINGLE || curves.len() == groups.len();
     let mut tally = Tally::default();
@@ -173,7 +173,7 @@ fn courses(curves: &[Curve], options: &Curves, mark: Mark) -> Chart {
         if single {
             series.extend(runs.iter().map(|run| one_course(run, runs.len() > 1)));
         } else {
-            series.push(mean_course(&runs, group, groups.len() <= MOST_BANDS, &mut tally));
+            series.push(mean_course(&runs, group, bands && groups.len() <= MOST_BANDS, &mut tally));
         }
     }
     series.iter_mut().for_each(|own| own.mark = mark);
@@ -215,11 +215,6 @@ fn mean_course(runs: &[&Curve], group: &str, band: bool, tally: &mut Tally) -> S
     tally.shown &= band;
     let trials = runs.iter().filter_map(|run| run.trial).collect();
     Series { name: group.to_string(), points, spread: Spread::Band, trials, ..Series::default() }
-}
-
-/// What a chart says of the spread that it draws.
-fn standing_for(bars: &str) -> String {
-    format!(" {bars}: ± 1 standard deviation.")
 }
 
 fn value_at(points: &[(f64, f64)], x: f64) -> Option<f64> {
@@ -304,7 +299,7 @@ impl Tally {
             } else {
                 format!("{} to {}", self.fewest, self.most)
             };
-            let bars = if self.shown { standing_for(bars) } else { String::new() };
+            let bars = if self.shown { format!(" {bars}: ± 1 standard deviation.") } else { String::new() };
             notes.push(format!("Mean over {count} {over}s.{bars}"));
         }
         if self.left_out > 0 {

@@ -13,6 +13,7 @@ use crate::model::Decoder;
 use crate::train::observer::{Observer, Several};
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorder::Recorder;
+use crate::train::rehearsal::Run;
 use crate::train::trainer::Evaluate;
 use crate::train::{self, train_together, TrainConfig};
 use std::collections::BTreeMap;
@@ -34,6 +35,13 @@ pub struct Task<'a> {
     pub trial: &'a Trial,
     pub spec: &'a LoraSpec,
     pub config: &'a TrainConfig,
+}
+
+impl<'a> Task<'a> {
+    /// The run that it is, for plans.
+    pub fn run(&self, shared: Shared<'a>) -> Run<'a> {
+        Run { train: shared.train, test: shared.test, config: self.config, spec: Some(self.spec) }
+    }
 }
 
 /// One trial's adapter and its records while it trains.

@@ -7,7 +7,7 @@ use crate::error::{Kind, Result};
 use crate::lora::{Adapter, AdapterSet, Trainable};
 use crate::model::Decoder;
 use crate::train::memory::process::{free, growth};
-use crate::train::rehearsal::{planned_memory, Run};
+use crate::train::rehearsal::planned_memory;
 use crate::train::step::{backward, batch_losses, predicted_labels};
 use std::cmp::Reverse;
 use tch::no_grad;
@@ -38,10 +38,7 @@ pub fn trials_that_fit(decoder: &Decoder, shared: Shared, tasks: &[Task]) -> Res
 /// The trial whose step is planned to take the most, with its adapter. One whose adapter cannot be
 /// made fails by itself, and takes nothing.
 fn largest<'a>(decoder: &Decoder, shared: Shared, tasks: &[Task<'a>]) -> Result<Option<(Task<'a>, Adapter)>> {
-    let planned = |task: &Task| {
-        let run = Run { train: shared.train, test: shared.test, config: task.config, spec: Some(task.spec) };
-        planned_memory(decoder, &run).map_or(0, |parts| parts.total())
-    };
+    let planned = |task: &Task| planned_memory(decoder, &task.run(shared)).map_or(0, |parts| parts.total());
     let mut tasks: Vec<(u64, &Task)> = tasks.iter().map(|task| (planned(task), task)).collect();
     tasks.sort_by_key(|(bytes, _)| Reverse(*bytes));
     for (_, task) in tasks {

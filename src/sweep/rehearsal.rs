@@ -18,7 +18,7 @@ use crate::lora::{Adapter, LoraSpec, Trainable};
 use crate::model::Decoder;
 use crate::train::memory::process::free;
 use crate::train::origin::ORIGIN;
-use crate::train::rehearsal::{self, planned_memory, planned_tokens, tiny_config, Planned, Run, ROWS};
+use crate::train::rehearsal::{self, planned_memory, planned_tokens, tiny_config, Planned, ROWS};
 use crate::train::TrainConfig;
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -129,20 +129,13 @@ impl<'a> Stage<'a> {
         self.tasks.get(trial.index).copied().ok_or_else(|| Error::bug("a trial without settings"))
     }
 
-    fn run<'b>(&self, task: &'b Task) -> Run<'b>
-    where
-        'a: 'b,
-    {
-        Run { train: self.shared.train, test: self.shared.test, config: task.config, spec: Some(task.spec) }
-    }
-
     /// How many go side by side: what the true sweep measures is planned here, for a step with the longest rows
     /// may take long.
     fn spread(&self, pending: &[&Trial]) -> Result<usize> {
         let mut own: Vec<u64> = Vec::new();
         let mut base = 0;
         for trial in pending {
-            let parts = planned_memory(self.decoder, &self.run(&self.task(trial)?))?;
+            let parts = planned_memory(self.decoder, &self.task(trial)?.run(self.shared))?;
             base = parts.weights;
             own.push(parts.total() - parts.weights);
         }
@@ -234,7 +227,7 @@ impl<'a> Stage<'a> {
         if self.lanes.get().lanes > 1 {
             tch::set_num_threads(1);
         }
-        let planned = rehearsal::plan(self.decoder, &mut adapter, &self.run(task), &mut measure);
+        let planned = rehearsal::plan(self.decoder, &mut adapter, &task.run(self.shared), &mut measure);
         tch::set_num_threads(threads);
         planned
     }

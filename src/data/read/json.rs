@@ -91,8 +91,8 @@ fn push_all(list: Vec<Value>, rows: &mut Vec<Row>) -> std::result::Result<(), St
 }
 
 fn push_fields(fields: Row, rows: &mut Vec<Row>) -> std::result::Result<(), String> {
-    let of_objects = |list: &[Value]| !list.is_empty() && list.iter().all(Value::is_object);
-    let is_table = |value: &Value| value.as_array().is_some_and(|list| of_objects(list));
+    let of_objects = |list: &Vec<Value>| !list.is_empty() && list.iter().all(Value::is_object);
+    let is_table = |value: &Value| value.as_array().is_some_and(of_objects);
     let tables: Vec<&String> = fields.iter().filter(|(_, value)| is_table(value)).map(|(key, _)| key).collect();
     if let ([table], false) = (&tables[..], are_columns(&fields)) {
         let table = (*table).clone();

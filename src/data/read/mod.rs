@@ -199,19 +199,17 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
 }
 
 /// Those that fit the pattern, where there is one; of one configuration.
-fn fitting(folder: &Path, files: Vec<PathBuf>, pattern: Option<&str>) -> Result<Vec<PathBuf>> {
-    let names: Vec<String> = files.iter().map(|path| relative(folder, path)).collect();
-    let Some(pattern) = pattern.map(Pattern::new).transpose()? else {
-        refuse_several_configurations(&names)?;
-        return Ok(files);
-    };
-    let (fitting, chosen): (Vec<PathBuf>, Vec<&String>) =
-        files.into_iter().zip(&names).filter(|(_, name)| pattern.fits(name)).unzip();
-    if fitting.is_empty() {
-        return Err(pattern.fits_none(&names));
+fn fitting(folder: &Path, mut files: Vec<PathBuf>, pattern: Option<&str>) -> Result<Vec<PathBuf>> {
+    let names = |files: &[PathBuf]| files.iter().map(|path| relative(folder, path)).collect::<Vec<String>>();
+    if let Some(pattern) = pattern.map(Pattern::new).transpose()? {
+        let all = names(&files);
+        files.retain(|path| pattern.fits(&relative(folder, path)));
+        if files.is_empty() {
+            return Err(pattern.fits_none(&all));
+        }
     }
-    refuse_several_configurations(&chosen)?;
-    Ok(fitting)
+    refuse_several_configurations(&names(&files))?;
+    Ok(files)
 }
 
 fn choose_split(folder: &Path, files: Vec<PathBuf>, wanted: Option<&str>) -> Result<Vec<PathBuf>> {

@@ -4,6 +4,7 @@
 //! its options with their defaults, and an example. `tests/api_docs.rs` runs the example.
 //! A new area: a file here and an entry in [`AREAS`].
 
+mod arithmetic;
 mod chart;
 mod data;
 mod evaluate;
@@ -115,8 +116,8 @@ pub const AREAS: &[Area] = &[
     Area {
         title: "Tensors",
         about: "Arithmetic with gradients, to build losses from logits.",
-        manifests: &[&tensor::functions::RHAI_MANIFEST],
-        documented: || vec![exported_module!(tensor::functions)],
+        manifests: &[&tensor::functions::RHAI_MANIFEST, &arithmetic::functions::RHAI_MANIFEST],
+        documented: || vec![exported_module!(tensor::functions), exported_module!(arithmetic::functions)],
         extend: |_| {},
     },
     Area {

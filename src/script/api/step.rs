@@ -119,8 +119,8 @@ pub mod functions {
 
     /// AdamW over what the model trains: the active adapter, or all weights after `train_all`.
     ///
-    /// Options: `lr` (2e-4), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay` (0; torch's own default is 0.01),
-    /// `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes learn at `lr` times this).
+    /// Options: `lr` (2e-4), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay`
+    /// (0; torch's own default is 0.01), `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes learn at `lr` times this).
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");

@@ -289,7 +289,7 @@ impl Asked {
 /// before the first.
 fn check_targets(spec: &LoraSpec, base: &lora::Model) -> Result<()> {
     let linears = crate::model::shapes::linear_shapes(&base.decoder().config);
-    lora::targets::refuse_slips(spec, &linears)
+    lora::targets::fresh_targets(spec, &linears).map(|_| ())
 }
 
 /// The options at one point: functions called with it, its own values put in.

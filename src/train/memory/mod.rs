@@ -22,7 +22,7 @@ mod table;
 
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::lora::targets::{match_targets, refuse_slips, Target};
+use crate::lora::targets::{fresh_targets, Target};
 use crate::lora::LoraSpec;
 use crate::model::quantization::Quantization;
 use crate::model::shapes::{linear_shapes, LinearShape};
@@ -277,8 +277,7 @@ impl<'a> Asked<'a> {
     fn new(config: &'a Config, request: &'a Request, method: Method) -> Result<Self> {
         request.check()?;
         let linears = linear_shapes(config);
-        refuse_slips(&request.lora, &linears)?;
-        let targets = match_targets(&request.lora, &linears)?;
+        let targets = fresh_targets(&request.lora, &linears)?;
         let targets = if method == Method::Full { Vec::new() } else { targets };
         Ok(Asked { config, request, method, linears, targets })
     }
