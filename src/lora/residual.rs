@@ -23,12 +23,15 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// What `init` takes out of a weight `[out_features, in_features]`, computed in f32.
+    /// What `init` takes out of a weight `[out_features, in_features]`; f32.
     ///
     /// PiSSA: W = U Σ Vᵀ; A₀ = √(Σᵣ/s) Vᵣᵀ and B₀ = Uᵣ √(Σᵣ/s).
     /// OLoRA: W = Q R; A₀ = the first r rows of R, B₀ = the first r columns of Q.
+    ///
+    /// Decomposed in f64: in f32 the leading singular vectors are known to eps · σ₁ / gap alone, so that processors
+    /// disagree from the fifth digit on, and a saved adapter would mean something else on another machine.
     pub fn of(init: Init, target: &Target, weight: &Tensor) -> Result<Self> {
-        let weight = weight.f_detach()?.f_to_kind(Dtype::Float)?;
+        let weight = weight.f_detach()?.f_to_kind(Dtype::Double)?;
         let (columns, rows) = match init {
             Init::Olora => Tensor::f_linalg_qr(&weight, "reduced")?,
             _ => {
@@ -37,8 +40,10 @@ impl Taken {
                 (u.f_mul(&root)?, v.f_mul(&root)?.f_transpose(0, 1)?)
             }
         };
-        let a = rows.f_narrow(0, 0, target.r)?.f_contiguous()?;
-        Ok(Taken { a, b: columns.f_narrow(1, 0, target.r)?.f_contiguous()? })
+        // Narrowed first: the whole factors are as large as the weight.
+        let a = rows.f_narrow(0, 0, target.r)?.f_to_kind(Dtype::Float)?.f_contiguous()?;
+        let b = columns.f_narrow(1, 0, target.r)?.f_to_kind(Dtype::Float)?.f_contiguous()?;
+        Ok(Taken { a, b })
     }
 }
 

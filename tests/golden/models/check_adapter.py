@@ -22,6 +22,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import exact_svd
 import golden
 from tiny import load_base
 
@@ -67,6 +68,7 @@ def main() -> None:
     """Compare one adapter."""
     chosen = arguments()
     torch.set_num_threads(1)
+    exact_svd.install()
     transformers.utils.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
     model = PeftModel.from_pretrained(load_base(chosen.base, dtype=chosen.dtype), chosen.adapter).eval()

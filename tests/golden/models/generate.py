@@ -14,6 +14,7 @@ import transformers
 
 import adapter_case
 import bf16_case
+import exact_svd
 import full_case
 import nf4_case
 import older_adapters
@@ -40,6 +41,7 @@ JOBS = (
 def main(names: list[str]) -> None:
     """Generate the named goldens, or all."""
     torch.set_num_threads(1)
+    exact_svd.install()
     transformers.utils.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
     unknown = set(names) - set(JOBS)
