@@ -43,10 +43,10 @@ dist: build
 sweep: build
 	$(PROGRAM) run scripts/rank_sweep.rhai
 
-# The plain build comes last of the cargo steps, so that the program is never the one that
+# Every test program runs even where one fails, so that one report shows all failures. The plain build comes last of the cargo steps, so that the program is never the one that
 # clippy compiled (it leaves some optimisations out).
 test: setup format-check lint
-	cargo test $(CARGO_FLAGS)
+	cargo test $(CARGO_FLAGS) --no-fail-fast
 	@$(MAKE) --no-print-directory docs-check
 
 format-check:
