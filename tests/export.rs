@@ -56,6 +56,9 @@ fn must_pass(python: &OsString, script: &str, arguments: &[&dyn AsRef<std::ffi::
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// f32 against f32: 170 roundings of a logit's size, squared; see tests/parity/common.rs.
+const LOGITS_NMSE: f64 = 1e-10;
+
 struct Silent;
 impl Observer for Silent {}
 
@@ -142,7 +145,7 @@ fn every_variant_merges_into_weights_that_answer_alike() {
         let merged = logits(&model, &IDS, &NoAdapters);
         model.adapted.unmerge().unwrap();
         println!("{case:<20} in memory {:.1e}, saved {:.1e}", nmse(&merged, &expected), nmse(&saved, &expected));
-        assert!(nmse(&merged, &expected) < 1e-10 && nmse(&saved, &expected) < 1e-10, "{case}");
+        assert!(nmse(&merged, &expected) < LOGITS_NMSE && nmse(&saved, &expected) < LOGITS_NMSE, "{case}");
         assert!(now(&model, &IDS).equal(&expected), "{case}: unmerging is exact");
     }
 }
@@ -158,7 +161,7 @@ fn an_adapter_over_four_bits_merges_into_dense_files() {
     let scratch = tempfile::tempdir().unwrap();
     save_merged(&model, &scratch.path().join("merged"), &MergeOptions::default()).unwrap();
     let saved = logits(&load(&scratch.path().join("merged"), "f32"), &IDS, &NoAdapters);
-    assert!(nmse(&saved, &now(&model, &IDS)) < 1e-10);
+    assert!(nmse(&saved, &now(&model, &IDS)) < LOGITS_NMSE);
     let error = model.adapted.merge(None).unwrap_err();
     assert!(error.message.contains("of 4 bits"), "{error}");
 }
@@ -189,8 +192,9 @@ fn merged_weights_are_those_of_peft() {
                 worst = worst.max(nmse(&found, &expected));
             }
             println!("{case} {dtype}: {different} of {all} numbers differ, NMSE at most {worst:.1e}");
-            // Another processor may add up the products of B A in another order.
-            assert!(worst < if dtype == "f32" { 1e-13 } else { 1e-7 }, "{case} {dtype}");
+            // Another processor may add up the r products of an entry of B A in another order: (r + 3) roundings, which
+            // move a number of bf16 to its neighbour once in a thousand times.
+            assert!(worst < if dtype == "f32" { 1e-12 } else { 1e-7 }, "{case} {dtype}");
             assert!(all > 0 && (dtype == "f32" || different as f64 <= 0.001 * all as f64), "{case} {dtype}");
         }
     }
@@ -290,7 +294,7 @@ fn unmerging_restores_every_bit() {
     assert_eq!(model.adapted.merged_name(), Some("default"));
     let merged = now(&model, &IDS);
     println!("merged against adapter: NMSE {:.1e}", nmse(&merged, &adapted));
-    assert!(nmse(&merged, &adapted) < 1e-11);
+    assert!(nmse(&merged, &adapted) < LOGITS_NMSE);
     for ((name, weight), copy) in before.iter().zip(&copies) {
         assert!(weight.equal(copy), "{name} of the base was written to");
     }
@@ -386,7 +390,7 @@ fn a_merged_folder_has_the_logits_here_and_in_transformers() {
         let expected = now(&model, &IDS);
         let found = logits(&load(&out, "f32"), &IDS, &NoAdapters);
         println!("{case}: NMSE {:.1e}", nmse(&found, &expected));
-        assert!(nmse(&found, &expected) < 1e-11, "{case}");
+        assert!(nmse(&found, &expected) < LOGITS_NMSE, "{case}");
         if let Some(python) = &python {
             let ours = folder.path().join("ours.safetensors");
             let tensors = [("input_ids", Tensor::from_slice(&IDS).view([1, -1])), ("logits", expected.unsqueeze(0))];
@@ -429,11 +433,11 @@ fn divergence_of_a_known_pair() {
     let plain = logits(&one, &IDS, &NoAdapters).to_kind(Kind::Double);
     let (p, q) = (plain.log_softmax(-1, Kind::Double), (&plain * 2.0).log_softmax(-1, Kind::Double));
     let kl = (p.exp() * (&p - &q)).sum(Kind::Double).double_value(&[]) / IDS.len() as f64;
-    assert!((found.mean_kl / kl - 1.0).abs() < 1e-6, "{} {kl}", found.mean_kl);
-    assert!((found.max_logit_difference / plain.abs().max().double_value(&[]) - 1.0).abs() < 1e-6);
+    assert!((found.mean_kl / kl - 1.0).abs() < 1e-5, "{} {kl}", found.mean_kl);
+    assert!((found.max_logit_difference / plain.abs().max().double_value(&[]) - 1.0).abs() < 1e-5);
     let next = Tensor::from_slice(&IDS[1..]).view([-1, 1]);
     let loss = -p.narrow(0, 0, 11).gather(1, &next, false).mean(Kind::Double).double_value(&[]);
-    assert!((found.reference_perplexity / loss.exp() - 1.0).abs() < 1e-6);
+    assert!((found.reference_perplexity / loss.exp() - 1.0).abs() < 1e-5);
 }
 
 // ---- GGUF -----------------------------------------------------------------------------
@@ -505,7 +509,7 @@ fn every_family_survives_the_way_to_gguf_and_back() {
             let found = export_model(&model, &path, Some(block)).unwrap();
             println!("{case} {}: error {:.1e}, KL {:.1e}", block.name(), found.logit_error, found.mean_kl);
             if block == BlockType::F32 {
-                assert!(found.logit_error < 1e-10, "{case}");
+                assert!(found.logit_error < LOGITS_NMSE, "{case}");
             }
             export_adapter(&model, &folder.path().join("a.gguf"), None, Some(block)).unwrap();
         }

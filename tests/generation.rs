@@ -115,6 +115,11 @@ fn whole(decoder: &Decoder, row: &[u32]) -> Tensor {
     decoder.logits(&hidden, &input.tokens, &NoAdapters).unwrap()
 }
 
+/// Of the largest logit: about 170 and 30 roundings (u is 6e-8 in f32, 4e-3 in bf16; f64 is far from its bound). Sums
+/// over keys are added up in another order with a cache than without.
+const CACHE_BOUNDS: [(Kind, f64); 3] = [(Kind::Float, 1e-5), (Kind::Double, 1e-12), (Kind::BFloat16, BF16_BOUND)];
+const BF16_BOUND: f64 = 0.12;
+
 fn relative(found: &Tensor, expected: &Tensor) -> f64 {
     let error = (found - expected).to_kind(Kind::Double).abs().max().double_value(&[]);
     error / expected.to_kind(Kind::Double).abs().max().double_value(&[])
@@ -126,7 +131,7 @@ fn logits_with_the_cache_are_those_without() {
     let mut worst: f64 = 0.0;
     for name in read("greedy.json")["cases"].as_object().unwrap().keys() {
         // f64 goes through another kernel of attention.
-        for (dtype, bound) in [(Kind::Float, 1e-5), (Kind::Double, 1e-12), (Kind::BFloat16, 3e-2)] {
+        for (dtype, bound) in CACHE_BOUNDS {
             let decoder = decoder(name, dtype);
             let vocabulary = decoder.config.vocab_size as u32;
             let texts: Vec<Vec<u32>> = [23, 17, 30]
@@ -317,7 +322,7 @@ fn bf16_generates_what_its_own_scores_say() {
             let own = scores.get((prompt.len() + at) as i64 - 1);
             let (best, size) = (own.max().double_value(&[]), own.abs().max().double_value(&[]));
             let chosen = own.double_value(&[i64::from(id)]);
-            assert!(best - chosen <= 3e-2 * size, "step {at}: {chosen} where the best is {best}");
+            assert!(best - chosen <= 2.0 * BF16_BOUND * size, "step {at}: {chosen} where the best is {best}");
         }
     }
 }

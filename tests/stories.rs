@@ -67,7 +67,7 @@ fn losses_are_those_of_transformers() {
         let loss = found.sum.double_value(&[]) / found.labels as f64;
         let expected = text["loss"].as_f64().unwrap();
         println!("{}: {loss:.7} expected {expected:.7}", text["label"]);
-        assert!((loss / expected - 1.0).abs() < 1e-6, "{}: {loss} expected {expected}", text["label"]);
+        assert!((loss / expected - 1.0).abs() < 4e-6, "{}: {loss} expected {expected}", text["label"]);
     }
 }
 

@@ -110,6 +110,12 @@ fn gradient_alone(decoder: &Decoder, data: &TokenizedDataset, adapter: &mut Adap
     adapter.parameters.flat_gradient().copy()
 }
 
+/// Of the size of a gradient in f32: 1700 roundings. Sums over tokens are added up in another order side by side, and
+/// DoRA's gradients are differences of such sums; a token in the wrong adapter changes a gradient by a tenth of it.
+const GRADIENT_BOUND: f64 = 1e-4;
+/// Of a loss: 64 roundings.
+const LOSS_BOUND: f64 = 4e-6;
+
 fn relative(found: &Tensor, expected: &Tensor) -> f64 {
     ((found - expected).norm() / expected.norm()).double_value(&[])
 }
@@ -136,7 +142,7 @@ fn compare_gradients(model: &Model, specs: Vec<LoraSpec>) {
     for (at, (adapter, found)) in adapters.iter_mut().zip(&together).enumerate() {
         let distance = relative(found, &gradient_alone(decoder, &data, adapter, at));
         println!("adapter {at}: {distance:.1e}");
-        assert!(distance < 1e-5, "adapter {at}: {distance:.1e}");
+        assert!(distance < GRADIENT_BOUND, "adapter {at}: {distance:.1e}");
     }
 }
 
@@ -319,6 +325,6 @@ fn several_are_evaluated_as_each_alone() {
     for (adapter, found) in adapters.iter().zip(together) {
         let alone = mean_loss(decoder, &AdapterSet::one(adapter, None), &data, 5).unwrap();
         assert_eq!(found.labels, alone.labels);
-        assert!((found.loss / alone.loss - 1.0).abs() < 1e-6, "{} {}", found.loss, alone.loss);
+        assert!((found.loss / alone.loss - 1.0).abs() < LOSS_BOUND, "{} {}", found.loss, alone.loss);
     }
 }

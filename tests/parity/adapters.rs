@@ -54,6 +54,8 @@ fn logits_and_losses_agree(device: Device) {
         let adapter = case.adapter(&decoder);
         let batch = case.batch("");
         let visible = case.tensor("attention_mask").unsqueeze(-1);
+        let logits_bound = case.bound("logits_nmse", LOGITS_NMSE);
+        let loss_bound = case.bound("losses_relative", LOSS_RELATIVE);
         for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
         {
             let found = logits(&decoder, &batch, adapters).to_device(Device::Cpu);
@@ -61,19 +63,15 @@ fn logits_and_losses_agree(device: Device) {
                 &found,
                 &Tensor::from_slice(&batch.labels).view([batch.rows as i64, batch.time as i64]),
             );
-            let worst =
-                within(&case, which, nmse(&(&found * &visible), &case.tensor(&format!("{which}_logits"))), LOGITS_NMSE);
+            let expected = case.tensor(&format!("{which}_logits"));
+            let worst = within(&case, which, nmse(&(&found * &visible), &expected), logits_bound);
             let labelled = no_grad(|| batch_loss(&decoder, &batch, adapters)).unwrap();
             assert_eq!(labelled.labels as f64, case.number("label_count"));
             let expected = case.number(&format!("{which}_loss"));
             let ours = labelled.sum.double_value(&[]) / labelled.labels as f64;
-            let off = within(&case, "loss", relative(ours, expected), LOSS_RELATIVE);
-            within(
-                &case,
-                "loss of full logits",
-                relative(full_loss.unwrap().double_value(&[]), expected),
-                LOSS_RELATIVE,
-            );
+            let off = within(&case, "loss", relative(ours, expected), loss_bound);
+            let full_loss = full_loss.unwrap().double_value(&[]);
+            within(&case, "loss of full logits", relative(full_loss, expected), loss_bound);
             println!("{:<32} {which:<8} logits NMSE {worst:.1e}  loss {off:.1e}", case.name);
         }
     }

@@ -7,8 +7,8 @@ use lorhai::model::{load, Adapters, Config, NoAdapters};
 use lorhai::train::step::batch_loss;
 use tch::{Device, Kind};
 
-/// How many times transformers' own distance from f32 ours may be.
-const ALLOWANCE: f64 = 2.0;
+/// Ours may lie twice as far from f32 as transformers' own; an NMSE is a square.
+const ALLOWANCE: f64 = 4.0;
 
 #[test]
 fn rounding_is_of_the_size_of_transformers() {
