@@ -126,6 +126,13 @@ fn every_variant_merges_into_weights_that_answer_alike() {
         "bias_qwen2",
         "saved_llama",
         "saved_qwen2",
+        "embedded_qwen2",
+        "embedded_llama",
+        "norms_qwen3",
+        "behind_b_llama",
+        "tokens_qwen2",
+        "tokens_llama",
+        "one_copy_qwen2",
     ];
     for case in cases {
         let folder = project("tests/golden/models").join(case);
@@ -145,6 +152,35 @@ fn every_variant_merges_into_weights_that_answer_alike() {
         assert!(nmse(&merged, &expected) < 1e-10 && nmse(&saved, &expected) < 1e-10, "{case}");
         assert!(now(&model, &IDS).equal(&expected), "{case}: unmerging is exact");
     }
+}
+
+#[test]
+fn head_and_embeddings_stay_one_weight_where_the_adapter_keeps_them_so() {
+    for (case, is_tied) in [("one_copy_qwen2", true), ("embedded_qwen2", false), ("saved_qwen2", false)] {
+        let model = {
+            let folder = project("tests/golden/models").join(case);
+            let mut model = load(&project("tests/golden/models/qwen2_tied"), "f32");
+            let adapter = peft::load(&folder.join("adapter"), model.decoder()).unwrap();
+            model.adapted.insert("default", adapter).unwrap();
+            model
+        };
+        let adapter = model.adapted.adapter(None).unwrap();
+        let merged = MergedWeights::new(model.decoder(), Some(adapter), Kind::Float).unwrap();
+        assert_eq!(merged.config.tie_word_embeddings, is_tied, "{case}");
+        let error =
+            lorhai::lora::gguf::write(Path::new("unwritten"), adapter, &model.decoder().config, "t", BlockType::F32);
+        assert!(error.unwrap_err().message.contains("expected an adapter of A and B alone"), "{case}");
+    }
+}
+
+#[test]
+fn a_bias_behind_b_merges_only_where_the_base_has_one() {
+    let mut model = load(&project("tests/golden/models/llama_tied"), "f32");
+    add_random(&mut model, LoraSpec { lora_bias: true, ..all_linear(2, 4.0) }, 0.05);
+    let folder = tempfile::tempdir().unwrap();
+    let error = save_merged(&model, &folder.path().join("merged"), &MergeOptions::default()).unwrap_err();
+    assert!(error.message.contains("the base has no bias there"), "{error}");
+    assert!(model.adapted.merge(None).unwrap_err().message.contains("the base has no bias there"));
 }
 
 #[test]
@@ -181,7 +217,7 @@ fn merged_weights_are_those_of_peft() {
                     continue;
                 };
                 let (found, _) =
-                    merge::merged(linear.weight.dense().unwrap(), &Change::LowRank(low_rank), expected_dtype).unwrap();
+                    merge::merged(linear.weight.dense().unwrap(), &Change::low_rank(low_rank), expected_dtype).unwrap();
                 let expected = expected.tensor(&name).unwrap();
                 assert_eq!(found.kind(), expected.kind());
                 different += found.ne_tensor(&expected).sum(Kind::Int64).int64_value(&[]);

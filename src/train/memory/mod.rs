@@ -10,7 +10,8 @@
 //! | `process.rs` | what this process holds, by the system's word |
 //! | `check.rs` | a real step beside its plan |
 //!
-//! Everything is in bytes. Left out: the program itself (libtorch's code and the allocator's
+//! Everything is in bytes. Whole modules, norms and embeddings beside LoRA count with their values,
+//! gradients and moments; what they keep beyond the input of their layer does not. Left out: the program itself (libtorch's code and the allocator's
 //! holes), token ids, and what a few bytes per token make up.
 
 pub mod check;
@@ -22,6 +23,7 @@ mod table;
 
 use crate::bail;
 use crate::error::{Kind, Result};
+use crate::lora::layout::Layout;
 use crate::lora::targets::{fresh_targets, Target};
 use crate::lora::LoraSpec;
 use crate::model::quantization::Quantization;
@@ -271,22 +273,29 @@ pub(super) struct Asked<'a> {
     linears: Vec<LinearShape>,
     /// Empty for full fine-tuning.
     targets: Vec<Target>,
+    /// What adapters train; empty for full fine-tuning.
+    layout: Layout,
 }
 
 impl<'a> Asked<'a> {
     fn new(config: &'a Config, request: &'a Request, method: Method) -> Result<Self> {
         request.check()?;
         let linears = linear_shapes(config);
-        let targets = fresh_targets(&request.lora, &linears)?;
-        let targets = if method == Method::Full { Vec::new() } else { targets };
-        Ok(Asked { config, request, method, linears, targets })
+        let targets = fresh_targets(&request.lora, config)?;
+        let layout = Layout::new(&request.lora, &targets, config)?;
+        let (targets, layout) =
+            if method == Method::Full { (Vec::new(), Layout::default()) } else { (targets, layout) };
+        Ok(Asked { config, request, method, linears, targets, layout })
     }
 
     fn adapter_values(&self) -> u64 {
-        self.targets
-            .iter()
-            .map(|target| (target.r * (target.linear.in_features + target.linear.out_features)) as u64)
-            .sum()
+        self.layout.count()
+    }
+
+    /// Is a matrix of the head's size trained, or are single rows of it?
+    fn trains_head(&self) -> bool {
+        let head = self.linears.last().map(|head| self.layout.of(head)).unwrap_or_default();
+        head.target.is_some() || head.weight.is_some() || self.layout.tokens.of_head().is_some()
     }
 
     fn trainable(&self) -> u64 {
