@@ -18,7 +18,7 @@ use lorhai::hub::Observer;
 use lorhai::lora::merge::{self, Change, MergedWeights};
 use lorhai::lora::model::fingerprint_of;
 use lorhai::lora::residual::to_lora;
-use lorhai::lora::{peft, Init, LoadOptions, LoraSpec, Model, Targets};
+use lorhai::lora::{peft, Init, LoadOptions, LoraSpec, Model, Targets, TrainableTokens};
 use lorhai::model::linear::Weight;
 use lorhai::model::{Adapters, Input, NoAdapters, Quantization};
 use lorhai::random::Key;
@@ -170,6 +170,47 @@ fn head_and_embeddings_stay_one_weight_where_the_adapter_keeps_them_so() {
         let error =
             lorhai::lora::gguf::write(Path::new("unwritten"), adapter, &model.decoder().config, "t", BlockType::F32);
         assert!(error.unwrap_err().message.contains("expected an adapter of A and B alone"), "{case}");
+    }
+}
+
+#[test]
+fn a_resized_model_is_saved_with_its_new_vocabulary() {
+    for case in ["qwen2_tied", "llama_untied_gqa"] {
+        let mut model = load(&project("tests/golden/models").join(case), "f32");
+        let count = model.decoder().config.vocab_size + 5;
+        model.resize_token_embeddings(count).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        model.save(&folder.path().join("model")).unwrap();
+        let base = logits(&load(&folder.path().join("model"), "f32"), &IDS, &NoAdapters);
+        assert_eq!(base.size().last(), Some(&count));
+        assert!(base.equal(&logits(&model, &IDS, &NoAdapters)), "{case}");
+        let modules_to_save = vec!["embed_tokens".to_owned()];
+        add_random(&mut model, LoraSpec { modules_to_save, ..all_linear(2, 4.0) }, 0.05);
+        save_merged(&model, &folder.path().join("merged"), &MergeOptions::default()).unwrap();
+        let saved = logits(&load(&folder.path().join("merged"), "f32"), &IDS, &NoAdapters);
+        assert!(nmse(&saved, &now(&model, &IDS)) < 1e-10, "{case}");
+        assert!(model.resize_token_embeddings(count).unwrap_err().message.contains("without adapters"));
+    }
+}
+
+#[test]
+fn gguf_holds_what_stands_beside_the_matrices() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let specs = [
+        LoraSpec { target_modules: Targets::Names(names(&["q_proj", "embed_tokens"])), ..all_linear(2, 2.0) },
+        LoraSpec { modules_to_save: names(&["norm"]), ..all_linear(2, 2.0) },
+        LoraSpec { trainable_token_indices: TrainableTokens::Embeddings(vec![5, 9]), ..all_linear(2, 2.0) },
+        LoraSpec { modules_to_save: names(&["embed_tokens"]), ensure_weight_tying: true, ..all_linear(2, 2.0) },
+    ];
+    for case in ["qwen2_tied", "llama_untied_gqa"] {
+        let mut model = with_tokenizer(case, &folder.path().join(case));
+        for spec in &specs {
+            model.adapted.remove("default").unwrap();
+            add_random(&mut model, spec.clone(), 0.05);
+            // Read back and compared with base and adapter before it gets its name.
+            export_model(&model, &folder.path().join("model.gguf"), Some(BlockType::F32)).unwrap();
+        }
     }
 }
 

@@ -30,7 +30,7 @@ fn loaded(quantization: Option<Quantization>) -> Model {
 /// Rows of very different lengths.
 fn rows(model: &Model) -> TokenizedDataset {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny/pretrain.jsonl");
-    let rows = Dataset::load(path.to_str().unwrap()).unwrap().take(100);
+    let rows = Dataset::load(path.to_str().unwrap()).unwrap().take(200);
     let options = TokenizeOptions { cache: false, ..TokenizeOptions::default() };
     data::tokenize(&rows, model.tokenizer().unwrap(), &options).unwrap()
 }

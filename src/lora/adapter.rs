@@ -264,7 +264,22 @@ impl Adapter {
         self.leaf(self.layout.norms.get(name).copied())
     }
 
-    /// Do head and embeddings stay one weight under this adapter?
+    /// The copy of the embeddings that is trained.
+    pub(super) fn trained_embedding(&self) -> Option<&Tensor> {
+        self.leaf(self.layout.embedding)
+    }
+
+    /// The copy of the head that is trained: that of the embeddings where they are tied.
+    pub(super) fn trained_head(&self) -> Option<&Tensor> {
+        self.leaf(self.layout.head().weight)
+    }
+
+    /// Is the head a target?
+    pub(super) fn has_head_target(&self) -> bool {
+        self.layout.head().target.is_some()
+    }
+
+    /// Do head and embeddings that are one weight stay one under this adapter?
     pub fn keeps_tie(&self) -> bool {
         let Layout { is_tied, embedding_lora, tokens, .. } = &self.layout;
         let are_replaced_alike = match (&self.replaced.embedding, &self.replaced.head) {
@@ -272,12 +287,9 @@ impl Adapter {
             (Some(embedding), Some(head)) => embedding.data_ptr() == head.data_ptr(),
             _ => false,
         };
-        let is_rows_alone = tokens.is_tied && tokens.embedding.is_some() && tokens.head.is_none();
-        let is_head_target = self.targets.iter().any(|target| target.linear.layer.is_none());
-        are_replaced_alike
-            && embedding_lora.is_none()
-            && !is_head_target
-            && (*is_tied || is_rows_alone || self.replaced.embedding.is_some())
+        let are_trained_alike = *is_tied || (self.trained_embedding().is_none() && self.trained_head().is_none());
+        let are_adapted_alike = embedding_lora.is_none() && !self.has_head_target() && tokens.head.is_none();
+        are_replaced_alike && are_trained_alike && are_adapted_alike
     }
 
     /// Does the adapter take part in this layer at all?

@@ -35,12 +35,12 @@ impl AdapterFile {
         let mut stored = BTreeMap::new();
         let mut adapter: Option<String> = None;
         for name in weights.names() {
-            let (plain, own) = without_adapter(name.strip_prefix(PREFIX).unwrap_or(name));
-            match (&adapter, &own) {
+            let (plain, named) = without_adapter(name.strip_prefix(PREFIX).unwrap_or(name));
+            match (&adapter, &named) {
                 (Some(one), Some(other)) if one != other => {
                     bail!(Kind::Model, "the adapter's file holds tensors of two adapters, `{one}` and `{other}`"; hint: "save each of them by itself, with peft's save_pretrained(folder, selected_adapters=[name])")
                 }
-                _ => adapter = adapter.or(own),
+                _ => adapter = adapter.or(named),
             }
             if stored.insert(plain.clone(), name.to_owned()).is_some() {
                 bail!(Kind::Model, "the adapter's file holds `{plain}` twice, with and without the adapter's name");
@@ -78,18 +78,25 @@ impl AdapterFile {
     }
 
     /// The base's own embedding or head beside what is trained: PEFT writes it where that
-    /// module is a target, or on demand (`save_embedding_layers`).
-    pub fn base_weight(&self, module: &str) -> Option<String> {
-        [".weight", ".base_layer.weight", ".token_adapter.base_layer.weight"]
-            .into_iter()
-            .map(|end| format!("{module}{end}"))
-            .find(|name| self.has(name))
+    /// module is a target, where the vocabulary was resized, or on demand
+    /// (`save_embedding_layers`). Of a module that is trained whole, `.weight` is the trained one.
+    pub fn base_weight(&self, module: &str, is_trained: bool) -> Option<String> {
+        let inside = [
+            "",
+            ".base_layer",
+            ".original_module",
+            ".token_adapter.base_layer",
+            ".base_layer.token_adapter.base_layer",
+        ];
+        let inside = &inside[usize::from(is_trained)..];
+        inside.iter().map(|inside| format!("{module}{inside}.weight")).find(|name| self.has(name))
     }
 
     /// The size of the vocabulary that the tensors of embeddings and head were made for.
     pub fn vocabulary(&self) -> Option<i64> {
         let of = |(name, at): (String, usize)| self.shape(&name)?.get(at).copied();
-        let rows = [EMBEDDING, HEAD].into_iter().filter_map(|module| self.base_weight(module)).map(|name| (name, 0));
+        let rows = [EMBEDDING, HEAD].into_iter().filter_map(|module| self.base_weight(module, false));
+        let rows = rows.map(|name| (name, 0));
         let lora = [(format!("{EMBEDDING}.lora_embedding_A"), 1), (format!("{HEAD}.lora_B.weight"), 0)];
         rows.chain(lora).find_map(of)
     }

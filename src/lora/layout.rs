@@ -116,7 +116,7 @@ impl Layout {
         if spec.ensure_weight_tying && tokens.is_tied && tokens.embedding.is_some() && tokens.head.is_some() {
             bail!(Kind::Input, "lora `ensure_weight_tying`: expected the same `trainable_token_indices` for embed_tokens and lm_head, found others"; hint: "give both the same ids in the same order, or leave ensure_weight_tying out");
         }
-        let head = self.linears.last().copied().unwrap_or_default();
+        let head = self.head();
         let takes_part = [
             (EMBEDDING, tokens.embedding.is_some(), self.embedding.is_some() || self.embedding_lora.is_some()),
             (HEAD, tokens.of_head().is_some(), head.weight.is_some() || head.magnitude.is_some()),
@@ -148,6 +148,11 @@ impl Layout {
     /// What is trained in this layer.
     pub fn of(&self, linear: &LinearShape) -> Places {
         self.linears.get(linear.index).copied().unwrap_or_default()
+    }
+
+    /// What is trained in the output head.
+    pub fn head(&self) -> Places {
+        self.linears.last().copied().unwrap_or_default()
     }
 
     /// The number of trained values.

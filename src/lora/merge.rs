@@ -73,7 +73,7 @@ impl<'a> Change<'a> {
     /// What becomes of `wide`, in f32.
     fn of(&self, wide: &Tensor) -> Result<Tensor> {
         let mut x = match self.over {
-            Some(own) => own.f_detach()?.f_to_kind(Dtype::Float)?,
+            Some(weight) => weight.f_detach()?.f_to_kind(Dtype::Float)?,
             None => wide.shallow_clone(),
         };
         if let Some(TrainedRows { index, rows }) = self.rows {

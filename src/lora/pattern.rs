@@ -35,6 +35,12 @@ impl WholeName {
         let compiled = RegexBuilder::new(&whole).backtrack_limit(MOST_BACKTRACKING).build().map_err(|error| {
             let reason = error.to_string();
             let reason = reason.lines().last().unwrap_or("").trim().trim_start_matches("error: ");
+            // Its position counts what is put around the expression here.
+            let reason = match reason.strip_prefix("Parsing error at position ").and_then(|rest| rest.split_once(": "))
+            {
+                Some((_, reason)) => reason.to_lowercase(),
+                None => reason.to_owned(),
+            };
             Error::input(format!("lora `{option}`: `{written}` is not a regular expression: {reason}"))
                 .with_hint("a list of names may do")
         })?;

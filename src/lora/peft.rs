@@ -31,8 +31,8 @@ pub fn save(adapter: &Adapter, base: &str, folder: &Path) -> Result<()> {
     files::create_folder(folder)?;
     let parameters = &adapter.parameters;
     let named = parameters.names().iter().cloned().zip(parameters.leaves());
-    let copy = adapter.embedding().filter(|_| adapter.layout.is_tied);
-    let copy = copy.map(|embedding| (format!("{HEAD}.weight"), embedding));
+    let copy = adapter.trained_head().filter(|_| adapter.layout.is_tied);
+    let copy = copy.map(|weight| (format!("{HEAD}.weight"), weight));
     let tensors = named.chain(copy).chain(replaced_weights(adapter));
     let tensors = tensors.map(|(name, tensor)| Ok((format!("{PREFIX}{name}"), tensor.f_detach()?)));
     weights::save(&folder.join(WEIGHTS), &tensors.collect::<Result<Vec<_>>>()?, &[])?;
@@ -43,15 +43,18 @@ pub fn save(adapter: &Adapter, base: &str, folder: &Path) -> Result<()> {
 /// what it wraps around these modules.
 fn replaced_weights(adapter: &Adapter) -> impl Iterator<Item = (String, &Tensor)> {
     let Replaced { embedding, head } = &adapter.replaced;
-    let has_rows = [adapter.layout.tokens.embedding.is_some(), adapter.layout.tokens.of_head().is_some()];
-    let is_target =
-        [adapter.embedding_target.is_some(), adapter.targets.iter().any(|target| target.linear.layer.is_none())];
-    let modules = [(EMBEDDING, embedding), (HEAD, head)].into_iter().zip(has_rows).zip(is_target);
-    modules.filter_map(|(((module, weight), has_rows), is_target)| {
-        let inside = match (has_rows, is_target) {
-            (_, true) => ".base_layer",
-            (true, _) => ".token_adapter.base_layer",
-            _ => "",
+    let tokens = &adapter.layout.tokens;
+    let is_trained = [adapter.trained_embedding().is_some(), adapter.trained_head().is_some()];
+    let has_rows = [tokens.embedding.is_some(), tokens.of_head().is_some()];
+    let is_target = [adapter.embedding_target.is_some(), adapter.has_head_target()];
+    let modules = [(EMBEDDING, embedding), (HEAD, head)].into_iter().zip(is_trained).zip(has_rows).zip(is_target);
+    modules.filter_map(|((((module, weight), is_trained), has_rows), is_target)| {
+        let inside = match (is_trained, has_rows, is_target) {
+            (true, ..) => ".original_module",
+            (_, true, true) => ".base_layer.token_adapter.base_layer",
+            (_, true, false) => ".token_adapter.base_layer",
+            (_, false, true) => ".base_layer",
+            (_, false, false) => "",
         };
         Some((format!("{module}{inside}.weight"), weight.as_ref()?))
     })
@@ -112,7 +115,10 @@ pub fn load(folder: &Path, decoder: &Decoder) -> Result<Adapter> {
     })?;
     let mut adapter = Adapter::zeros(spec, config, Dtype::Float, decoder.device)?;
     adapter.take_from(decoder)?;
-    ensure_names(&adapter, &file)?;
+    ensure_names(&adapter, &file).map_err(|error| match task(&json) {
+        "CAUSAL_LM" => error,
+        task => error.with_hint(format!("it was made for the task {task}, whose model has other layers at its end")),
+    })?;
     adapter.replaced = replaced(&adapter, &file, decoder)?;
     for at in 0..adapter.parameters.names().len() {
         let name = adapter.parameters.names()[at].clone();
@@ -121,7 +127,7 @@ pub fn load(folder: &Path, decoder: &Decoder) -> Result<Adapter> {
             error.with_hint("the adapter was made for a model of another size, or its adapter_config.json was changed; where keys of rank_pattern overlap, peft sorts them when it saves: put them in the order that the adapter was trained with")
         })?;
     }
-    ensure_tied(&adapter, &file)?;
+    ensure_repeats_agree(&adapter, &file)?;
     if ties_targets {
         adapter.fixed = Some("its `ensure_weight_tying` has head and embeddings share LoRA matrices");
     }
@@ -150,9 +156,13 @@ fn name_both_ends(spec: &mut LoraSpec) {
     }
 }
 
+fn task(json: &Value) -> &str {
+    json.get("task_type").and_then(Value::as_str).unwrap_or("CAUSAL_LM")
+}
+
 /// An adapter of another architecture is told by its task and its targets.
 fn ensure_same_kind(json: &Value, spec: &LoraSpec, config: &Config) -> Result<()> {
-    let task = json.get("task_type").and_then(Value::as_str).unwrap_or("CAUSAL_LM");
+    let task = task(json);
     let linears = linear_shapes(config);
     if task == "CAUSAL_LM" || match_targets(spec, &linears).is_ok() {
         return Ok(());
@@ -203,8 +213,9 @@ fn ensure_names(adapter: &Adapter, file: &AdapterFile) -> Result<()> {
     if let Some(missing) = expected.iter().find(|name| !file.has(name)) {
         return Err(file.lacks(missing));
     }
-    let of_base: Vec<String> = [EMBEDDING, HEAD].into_iter().filter_map(|module| file.base_weight(module)).collect();
-    let is_known = |name: &str| expected.contains(name) || of_base.iter().any(|known| known == name);
+    let of_base = base_names(adapter, file).into_iter().flatten();
+    let beside: Vec<String> = of_base.chain(repeats(adapter).into_iter().map(|(name, _)| name)).collect();
+    let is_known = |name: &str| expected.contains(name) || beside.iter().any(|known| known == name);
     match file.names().find(|name| !is_known(name)) {
         None => Ok(()),
         Some(extra) => {
@@ -213,13 +224,33 @@ fn ensure_names(adapter: &Adapter, file: &AdapterFile) -> Result<()> {
     }
 }
 
+/// The base's own embeddings and head in the file.
+fn base_names(adapter: &Adapter, file: &AdapterFile) -> [Option<String>; 2] {
+    [
+        file.base_weight(EMBEDDING, adapter.trained_embedding().is_some()),
+        file.base_weight(HEAD, adapter.trained_head().is_some()),
+    ]
+}
+
+/// What PEFT writes once more: of a trained module in the form of its wrapper, of a weight that
+/// head and embeddings share at both ends.
+fn repeats(adapter: &Adapter) -> Vec<(String, &Tensor)> {
+    let mut repeats = Vec::new();
+    for (module, trained) in [(EMBEDDING, adapter.trained_embedding()), (HEAD, adapter.trained_head())] {
+        repeats.extend(trained.map(|weight| (format!("{module}.modules_to_save.weight"), weight)));
+    }
+    let copy = adapter.trained_head().filter(|_| adapter.layout.is_tied);
+    repeats.extend(copy.map(|weight| (format!("{HEAD}.weight"), weight)));
+    let tokens = &adapter.layout.tokens;
+    let rows = adapter.embedding_rows().filter(|_| tokens.is_tied && tokens.head.is_none());
+    repeats.extend(rows.map(|rows| (format!("{HEAD}.token_adapter.trainable_tokens_delta"), rows.rows)));
+    repeats
+}
+
 /// The embeddings and the head beside what is trained, where they are not the base's own. PEFT
 /// loads them into the base; where that ties both, into both.
 fn replaced(adapter: &Adapter, file: &AdapterFile, decoder: &Decoder) -> Result<Replaced> {
-    let is_trained = |name: &str| adapter.parameters.names().iter().any(|known| known == name);
-    let read = |module: &str| -> Result<Option<Tensor>> {
-        let name =
-            file.base_weight(module).filter(|name| !is_trained(name) && !(adapter.layout.is_tied && module == HEAD));
+    let read = |name: Option<String>| -> Result<Option<Tensor>> {
         let Some(name) = name else { return Ok(None) };
         let weight = file.tensor(&name)?;
         if weight.size() != decoder.embed_tokens.size() {
@@ -228,7 +259,8 @@ fn replaced(adapter: &Adapter, file: &AdapterFile, decoder: &Decoder) -> Result<
         }
         Ok(Some(weight.f_to_kind(decoder.dtype)?.f_to_device(decoder.device)?))
     };
-    let (mut embedding, mut head) = (read(EMBEDDING)?, read(HEAD)?);
+    let [embedding, head] = base_names(adapter, file);
+    let (mut embedding, mut head) = (read(embedding)?, read(head)?);
     if decoder.config.tie_word_embeddings {
         if let (Some(one), Some(other)) = (&embedding, &head) {
             if !one.f_equal(other)? {
@@ -238,25 +270,24 @@ fn replaced(adapter: &Adapter, file: &AdapterFile, decoder: &Decoder) -> Result<
         let both = head.or(embedding);
         (embedding, head) = (both.as_ref().map(Tensor::shallow_clone), both);
     }
-    let embedding = embedding.filter(|own| !own.f_equal(&decoder.embed_tokens).unwrap_or(false));
+    let embedding = embedding.filter(|weight| !weight.f_equal(&decoder.embed_tokens).unwrap_or(false));
     let base_head = decoder.lm_head.weight.to_dense(decoder.dtype)?;
-    let head = head.filter(|own| !own.f_equal(&base_head).unwrap_or(false));
-    let is_head_target = adapter.targets.iter().any(|target| target.linear.layer.is_none());
-    if head.is_some() && is_head_target && (adapter.spec.use_dora || adapter.spec.init.takes_from_base()) {
+    let head = head.filter(|weight| !weight.f_equal(&base_head).unwrap_or(false));
+    if head.is_some() && adapter.has_head_target() && (adapter.spec.use_dora || adapter.spec.init.takes_from_base()) {
         bail!(Kind::Model, "the adapter's file brings a head of its own, and begins with a part of the base's or brings it to trained lengths (PiSSA, OLoRA, DoRA)"; hint: "load the base that the adapter was trained on");
     }
     Ok(Replaced { embedding, head })
 }
 
-/// Two copies of one trained weight are the same.
-fn ensure_tied(adapter: &Adapter, file: &AdapterFile) -> Result<()> {
-    let Some(embedding) = adapter.embedding().filter(|_| adapter.layout.is_tied) else { return Ok(()) };
-    let Some(name) = file.base_weight(HEAD) else { return Ok(()) };
-    let head = file.tensor(&name)?.f_to_kind(Dtype::Float)?.f_to_device(embedding.device())?;
-    if head.size() == embedding.size() && head.f_equal(&embedding.f_detach()?)? {
-        return Ok(());
+/// What stands in the file twice is twice the same.
+fn ensure_repeats_agree(adapter: &Adapter, file: &AdapterFile) -> Result<()> {
+    for (name, trained) in repeats(adapter).into_iter().filter(|(name, _)| file.has(name)) {
+        let again = file.tensor(&name)?.f_to_kind(Dtype::Float)?.f_to_device(trained.device())?;
+        if again.size() != trained.size() || !again.f_equal(&trained.f_detach()?)? {
+            bail!(Kind::Model, "the adapter's file holds `{}` twice, with other numbers", file.stored(&name); hint: "save the adapter again");
+        }
     }
-    bail!(Kind::Model, "the adapter ties head and embeddings (`ensure_weight_tying`), and its file holds two that differ"; hint: "save the adapter again")
+    Ok(())
 }
 
 /// The keys of `adapter_config.json`, sorted as PEFT sorts them.

@@ -88,8 +88,8 @@ impl Adapters for AdapterSet<'_> {
             return norm.forward(x);
         }
         self.replace(norm.forward(x)?, tokens, |active, range, _| {
-            let own = active.adapter.norm(&norm.name);
-            own.map(|weight| norm.forward_with(weight, &rows(x, range)?)).transpose()
+            let weight = active.adapter.norm(&norm.name);
+            weight.map(|weight| norm.forward_with(weight, &rows(x, range)?)).transpose()
         })
     }
 
@@ -148,21 +148,21 @@ impl Active<'_> {
             let bias = bias.map(|bias| bias.f_to_kind(dtype)).transpose()?;
             return Ok(Some(rows(x, range)?.f_linear(&weight.f_to_kind(dtype)?, bias.as_ref())?));
         }
-        let mut own = match self.adapter.replaced(&linear.shape) {
+        let mut output = match self.adapter.replaced(&linear.shape) {
             Some(weight) => Some(self.over(weight, linear, range, x, tokens)?),
             None => self.with_dora(linear, range, x, y, tokens)?,
         };
         if let (Some(trained), Some(base)) = (bias, &linear.bias) {
-            own = Some(own.map_or_else(|| rows(y, range), Ok)?.f_add(&trained.f_sub(base)?)?);
+            output = Some(output.map_or_else(|| rows(y, range), Ok)?.f_add(&trained.f_sub(base)?)?);
         }
         if let Some(LowRank { bias: Some(bias), scale, .. }) = self.adapter.low_rank(&linear.shape) {
-            own = Some(own.map_or_else(|| rows(y, range), Ok)?.f_add(&bias.f_mul_scalar(scale)?)?);
+            output = Some(output.map_or_else(|| rows(y, range), Ok)?.f_add(&bias.f_mul_scalar(scale)?)?);
         }
         if let Some(trained) = self.adapter.head_rows(&linear.shape) {
-            let y = own.map_or_else(|| rows(y, range), Ok)?;
-            own = Some(self.with_rows(&trained, linear, &rows(x, range)?, &y)?);
+            let y = output.map_or_else(|| rows(y, range), Ok)?;
+            output = Some(self.with_rows(&trained, linear, &rows(x, range)?, &y)?);
         }
-        Ok(own.map(|y| y.f_to_kind(dtype)).transpose()?)
+        Ok(output.map(|y| y.f_to_kind(dtype)).transpose()?)
     }
 
     /// The output of its own tokens with `weight` in the place of the base's.
@@ -202,19 +202,19 @@ impl Active<'_> {
     /// `x` is what the base gives.
     fn embed(&self, ids: &Tensor, x: &Tensor) -> Result<Option<Tensor>> {
         let dtype = x.f_kind()?;
-        let mut own = match self.adapter.embedding() {
+        let mut embedded = match self.adapter.embedding() {
             Some(table) => Some(look_up(table, ids)?.f_to_kind(dtype)?),
             None => None,
         };
         if let Some(TrainedRows { index, rows }) = self.adapter.embedding_rows() {
-            own = Some(index.replace(own.as_ref().unwrap_or(x), ids, rows)?);
+            embedded = Some(index.replace(embedded.as_ref().unwrap_or(x), ids, rows)?);
         }
         if let Some(EmbeddingLowRank { a, b, scale }) = self.adapter.embedding_low_rank() {
             let change = a.f_index_select(1, ids)?.f_tr()?.f_linear(b, None::<&Tensor>)?;
-            let sum = own.as_ref().unwrap_or(x).f_add(&change.f_mul_scalar(scale)?)?;
-            own = Some(sum.f_to_kind(dtype)?);
+            let sum = embedded.as_ref().unwrap_or(x).f_add(&change.f_mul_scalar(scale)?)?;
+            embedded = Some(sum.f_to_kind(dtype)?);
         }
-        Ok(own)
+        Ok(embedded)
     }
 
     /// The output of its own tokens under DoRA, in the adapter's dtype and over the base's bias.

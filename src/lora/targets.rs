@@ -182,7 +182,7 @@ fn keeps_off(spec: &LoraSpec, name: &str) -> bool {
 pub fn fresh_targets(spec: &LoraSpec, config: &Config) -> Result<Vec<Target>> {
     let linears = &linear_shapes(config);
     refuse_unmatched_names(spec, linears, config)?;
-    refuse_double_training(spec, linears, config)?;
+    ensure_separate_matrices(spec, linears, config)?;
     let targets = match_targets(spec, linears)?;
     let embedding = match_embedding(spec, linears)?;
     let (ranks, alphas) =
@@ -228,7 +228,7 @@ fn refuse_unmatched_modules_to_save(spec: &LoraSpec, linears: &[LinearShape], co
 }
 
 /// PEFT gives head and embeddings LoRA matrices that share their memory and are trained twice over.
-fn refuse_double_training(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
+fn ensure_separate_matrices(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
     if ties_targets(spec, linears, config)? {
         bail!(Kind::Input, "lora `ensure_weight_tying`: it is for modules_to_save and trainable_token_indices, found it with `target_modules` that hold the embeddings or the head"; hint: "leave it out: head and embeddings then have matrices of their own");
     }

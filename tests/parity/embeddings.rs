@@ -177,6 +177,38 @@ fn a_pickle_is_not_read_and_the_way_out_is_told() {
     );
 }
 
+/// What `train` with `out` and a sweep's trial leave.
+#[test]
+fn the_folder_of_a_run_means_the_adapter_in_it() {
+    let run = tempfile::tempdir().unwrap();
+    let inner = run.path().join("adapter");
+    std::fs::create_dir(&inner).unwrap();
+    assert!(peft::find(run.path()).is_err(), "an empty folder is no adapter");
+    for file in peft::FILES {
+        std::fs::copy(root().join("lookahead").join(file), inner.join(file)).unwrap();
+    }
+    assert_eq!(peft::find(run.path()).unwrap(), inner);
+    assert_eq!(peft::find(&inner).unwrap(), inner);
+    std::fs::rename(&inner, run.path().join("checkpoint-20")).unwrap();
+    let error = peft::find(run.path()).unwrap_err();
+    assert!(error.hint.as_deref().unwrap().contains("checkpoint-20"), "{error}");
+}
+
+#[test]
+fn an_adapter_for_another_task_over_the_same_layers_is_named() {
+    let folder = fields("fan_in_fan_out", |json| json["task_type"] = json!("SEQ_CLS"));
+    let path = folder.path().join("adapter_model.safetensors");
+    let mut tensors: Vec<(String, Tensor)> = {
+        let weights = Weights::open(&path).unwrap();
+        weights.names().map(|name| (name.to_owned(), weights.tensor(name).unwrap().copy())).collect()
+    };
+    tensors.push(("base_model.model.score.weight".into(), Tensor::zeros([2, 32], (Kind::Float, Device::Cpu))));
+    weights::save(&path, &tensors, &[]).unwrap();
+    let base = Case::open(root().with_file_name("qwen2_tied")).unwrap();
+    let error = peft::load(folder.path(), &base.decoder(Device::Cpu)).unwrap_err();
+    assert!(error.message.contains("score.weight") && error.hint.unwrap().contains("SEQ_CLS"));
+}
+
 /// New rows are the mean of the old ones, to which transformers adds very little.
 #[test]
 fn a_resized_vocabulary_begins_at_the_mean() {

@@ -218,10 +218,9 @@ pub mod functions {
         Ok(model.write()?.adapted.add(&name, spec, seed)?)
     }
 
-    /// Give embeddings and output head another number of rows, as transformers does: before
-    /// adapters are added or loaded.
+    /// Give embeddings and output head another number of rows, as transformers does.
     ///
-    /// New rows are the mean of the old ones; transformers adds a very small noise to that. An adapter that was
+    /// It goes before adapters are added or loaded. New rows are the mean of the old ones; transformers adds a very small noise to that. An adapter that was
     /// trained after a resize needs the same one here, and brings its rows along.
     ///
     /// ```rhai
@@ -381,8 +380,9 @@ pub mod functions {
         Ok(())
     }
 
-    /// Load an adapter that lorhai or peft saved, and make it the active one. The folder of a
-    /// run or a trial means the adapter in it.
+    /// Load an adapter that lorhai or peft saved, and make it the active one.
+    ///
+    /// The folder of a run or a trial means the adapter in it.
     ///
     /// Options: `name` ("default").
     ///

@@ -26,6 +26,7 @@ use crate::error::{Kind, Result};
 use crate::lora::layout::Layout;
 use crate::lora::targets::{fresh_targets, Target};
 use crate::lora::LoraSpec;
+use crate::model::full::is_decayed;
 use crate::model::quantization::Quantization;
 use crate::model::shapes::{linear_shapes, LinearShape};
 use crate::model::{Config, Decoder};
@@ -294,7 +295,7 @@ impl<'a> Asked<'a> {
 
     /// Is a matrix of the head's size trained, or are single rows of it?
     fn trains_head(&self) -> bool {
-        let head = self.linears.last().map(|head| self.layout.of(head)).unwrap_or_default();
+        let head = self.layout.head();
         head.target.is_some() || head.weight.is_some() || self.layout.tokens.of_head().is_some()
     }
 
@@ -344,13 +345,15 @@ impl<'a> Asked<'a> {
 }
 
 /// Our step: weights in the dtype asked for (f32 where all of them are trained, as bf16
-/// would lose small updates), adapters, gradients and moments in f32. Full fine-tuning keeps
-/// one more f32 a value, which says where weight decay applies (`Parameters::decayed`).
+/// would lose small updates), adapters, gradients and moments in f32. Full fine-tuning, and
+/// adapters with biases or norms, keep one more f32 a value, which says where weight decay applies
+/// (`Parameters::decayed`).
 fn ours(asked: &Asked) -> Parts {
     let trainable = asked.trainable();
     let is_full = asked.method == Method::Full;
     let bytes = if is_full { 4 } else { asked.request.precision.bytes() };
-    let mask = if is_full { 4 * trainable } else { 0 };
+    let spares_some = asked.layout.shapes.iter().any(|(name, _)| !is_decayed(name));
+    let mask = if is_full || spares_some { 4 * trainable } else { 0 };
     let (activations, logits, working) = step::peak(asked);
     Parts {
         weights: asked.weight_bytes(bytes),
