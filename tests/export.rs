@@ -18,7 +18,7 @@ use lorhai::hub::Observer;
 use lorhai::lora::merge::{self, Change, MergedWeights};
 use lorhai::lora::model::fingerprint_of;
 use lorhai::lora::residual::to_lora;
-use lorhai::lora::{peft, Init, LoadOptions, LoraSpec, Model, Targets};
+use lorhai::lora::{peft, Init, LoadOptions, LoraSpec, Model, Targets, TrainableTokens};
 use lorhai::model::linear::Weight;
 use lorhai::model::{Adapters, Input, NoAdapters, Quantization};
 use lorhai::random::Key;
@@ -129,6 +129,13 @@ fn every_variant_merges_into_weights_that_answer_alike() {
         "bias_qwen2",
         "saved_llama",
         "saved_qwen2",
+        "embedded_qwen2",
+        "embedded_llama",
+        "norms_qwen3",
+        "behind_b_llama",
+        "tokens_qwen2",
+        "tokens_llama",
+        "one_copy_qwen2",
     ];
     for case in cases {
         let folder = project("tests/golden/models").join(case);
@@ -148,6 +155,76 @@ fn every_variant_merges_into_weights_that_answer_alike() {
         assert!(nmse(&merged, &expected) < LOGITS_NMSE && nmse(&saved, &expected) < LOGITS_NMSE, "{case}");
         assert!(now(&model, &IDS).equal(&expected), "{case}: unmerging is exact");
     }
+}
+
+#[test]
+fn head_and_embeddings_stay_one_weight_where_the_adapter_keeps_them_so() {
+    for (case, is_tied) in [("one_copy_qwen2", true), ("embedded_qwen2", false), ("saved_qwen2", false)] {
+        let model = {
+            let folder = project("tests/golden/models").join(case);
+            let mut model = load(&project("tests/golden/models/qwen2_tied"), "f32");
+            let adapter = peft::load(&folder.join("adapter"), model.decoder()).unwrap();
+            model.adapted.insert("default", adapter).unwrap();
+            model
+        };
+        let adapter = model.adapted.adapter(None).unwrap();
+        let merged = MergedWeights::new(model.decoder(), Some(adapter), Kind::Float).unwrap();
+        assert_eq!(merged.config.tie_word_embeddings, is_tied, "{case}");
+        let error =
+            lorhai::lora::gguf::write(Path::new("unwritten"), adapter, &model.decoder().config, "t", BlockType::F32);
+        assert!(error.unwrap_err().message.contains("expected an adapter of A and B alone"), "{case}");
+    }
+}
+
+#[test]
+fn a_resized_model_is_saved_with_its_new_vocabulary() {
+    for case in ["qwen2_tied", "llama_untied_gqa"] {
+        let mut model = load(&project("tests/golden/models").join(case), "f32");
+        let count = model.decoder().config.vocab_size + 5;
+        model.resize_token_embeddings(count).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        model.save(&folder.path().join("model")).unwrap();
+        let base = logits(&load(&folder.path().join("model"), "f32"), &IDS, &NoAdapters);
+        assert_eq!(base.size().last(), Some(&count));
+        assert!(base.equal(&logits(&model, &IDS, &NoAdapters)), "{case}");
+        let modules_to_save = vec!["embed_tokens".to_owned()];
+        add_random(&mut model, LoraSpec { modules_to_save, ..all_linear(2, 4.0) }, 0.05);
+        save_merged(&model, &folder.path().join("merged"), &MergeOptions::default()).unwrap();
+        let saved = logits(&load(&folder.path().join("merged"), "f32"), &IDS, &NoAdapters);
+        assert!(nmse(&saved, &now(&model, &IDS)) < 1e-10, "{case}");
+        assert!(model.resize_token_embeddings(count).unwrap_err().message.contains("without adapters"));
+    }
+}
+
+#[test]
+fn gguf_holds_what_stands_beside_the_matrices() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let specs = [
+        LoraSpec { target_modules: Targets::Names(names(&["q_proj", "embed_tokens"])), ..all_linear(2, 2.0) },
+        LoraSpec { modules_to_save: names(&["norm"]), ..all_linear(2, 2.0) },
+        LoraSpec { trainable_token_indices: TrainableTokens::Embeddings(vec![5, 9]), ..all_linear(2, 2.0) },
+        LoraSpec { modules_to_save: names(&["embed_tokens"]), ensure_weight_tying: true, ..all_linear(2, 2.0) },
+    ];
+    for case in ["qwen2_tied", "llama_untied_gqa"] {
+        let mut model = with_tokenizer(case, &folder.path().join(case));
+        for spec in &specs {
+            model.adapted.remove("default").unwrap();
+            add_random(&mut model, spec.clone(), 0.05);
+            // Read back and compared with base and adapter before it gets its name.
+            export_model(&model, &folder.path().join("model.gguf"), Some(BlockType::F32)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_bias_behind_b_merges_only_where_the_base_has_one() {
+    let mut model = load(&project("tests/golden/models/llama_tied"), "f32");
+    add_random(&mut model, LoraSpec { lora_bias: true, ..all_linear(2, 4.0) }, 0.05);
+    let folder = tempfile::tempdir().unwrap();
+    let error = save_merged(&model, &folder.path().join("merged"), &MergeOptions::default()).unwrap_err();
+    assert!(error.message.contains("the base has no bias there"), "{error}");
+    assert!(model.adapted.merge(None).unwrap_err().message.contains("the base has no bias there"));
 }
 
 #[test]
@@ -184,7 +261,7 @@ fn merged_weights_are_those_of_peft() {
                     continue;
                 };
                 let (found, _) =
-                    merge::merged(linear.weight.dense().unwrap(), &Change::LowRank(low_rank), expected_dtype).unwrap();
+                    merge::merged(linear.weight.dense().unwrap(), &Change::low_rank(low_rank), expected_dtype).unwrap();
                 let expected = expected.tensor(&name).unwrap();
                 assert_eq!(found.kind(), expected.kind());
                 different += found.ne_tensor(&expected).sum(Kind::Int64).int64_value(&[]);

@@ -14,7 +14,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lorhai::lora::{Adapter, LoraSpec, Targets, Trainable};
+use lorhai::lora::adapter::trainable_count;
+use lorhai::lora::{Adapter, LoraSpec, Targets, Trainable, TrainableTokens};
 use lorhai::model::{load, Config};
 use lorhai::train::memory::{check, plan, process, Method, Optimizer, Parts, Place, Precision, Request};
 use lorhai::train::update::{update_together, Member, StepSettings};
@@ -97,6 +98,30 @@ fn options_move_the_plan_as_they_should() {
         Request { labelled: 0.0, ..base },
     ] {
         assert!(plan("x", &config, &wrong).is_err());
+    }
+}
+
+#[test]
+fn plans_count_what_stands_beside_the_matrices() {
+    let config = qwen("qwen2.5-7b");
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let values = (152_064 * 3584) as u64;
+    let tokens = TrainableTokens::Embeddings(vec![5, 9]);
+    for (lora, added) in [
+        (LoraSpec { modules_to_save: names(&["lm_head"]), ..all_linear(16) }, values),
+        (LoraSpec { modules_to_save: names(&["norm"]), ..all_linear(16) }, (2 * 28 + 1) * 3584),
+        (LoraSpec { trainable_token_indices: tokens, ..all_linear(16) }, 2 * 3584),
+    ] {
+        let of = |lora: &LoraSpec| {
+            let request = Request { lora: lora.clone(), ..Request::default() };
+            let plan = plan("x", &config, &request).unwrap();
+            plan.needs.into_iter().find(|need| need.method == Method::Lora).unwrap()
+        };
+        let (plain, found) = (of(&all_linear(16)), of(&lora));
+        assert_eq!(found.trainable, plain.trainable + added, "{lora:?}");
+        assert_eq!(found.trainable, trainable_count(&lora, &config).unwrap());
+        assert_eq!(found.ours.adapter + found.ours.gradients, 8 * found.trainable);
+        assert!(found.ours.optimizer >= 8 * found.trainable && found.ours.total() > plain.ours.total());
     }
 }
 

@@ -5,7 +5,9 @@
 use lorhai::data::{self, Dataset, TokenizeOptions, TokenizedDataset};
 use lorhai::eval::loss::{mean_loss, mean_losses};
 use lorhai::lora::trainable::dropout_key;
-use lorhai::lora::{Adapter, AdapterSet, Bias, Init, LoadOptions, LoraSpec, Model, Targets, Trainable};
+use lorhai::lora::{
+    Adapter, AdapterSet, Bias, Init, LoadOptions, LoraSpec, Model, Targets, Trainable, TrainableTokens,
+};
 use lorhai::model::{Decoder, Quantization};
 use lorhai::random::Key;
 use lorhai::train::observer::Silent;
@@ -28,7 +30,7 @@ fn loaded(quantization: Option<Quantization>) -> Model {
 /// Rows of very different lengths.
 fn rows(model: &Model) -> TokenizedDataset {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny/pretrain.jsonl");
-    let rows = Dataset::load(path.to_str().unwrap()).unwrap().take(100);
+    let rows = Dataset::load(path.to_str().unwrap()).unwrap().take(200);
     let options = TokenizeOptions { cache: false, ..TokenizeOptions::default() };
     data::tokenize(&rows, model.tokenizer().unwrap(), &options).unwrap()
 }
@@ -67,6 +69,10 @@ fn variants() -> Vec<LoraSpec> {
         LoraSpec { init: Init::Pissa, dropout: 0.1, ..base() },
         LoraSpec { init: Init::Olora, use_dora: true, dropout: 0.1, r: 7, ..base() },
         LoraSpec { bias: Bias::All, modules_to_save: names(&["embed_tokens", "lm_head", "o_proj"]), ..base() },
+        LoraSpec { target_modules: Targets::Names(names(&["v_proj", "embed_tokens", "lm_head"])), ..base() },
+        LoraSpec { lora_bias: true, dropout: 0.1, modules_to_save: names(&["norm"]), ..base() },
+        LoraSpec { trainable_token_indices: TrainableTokens::Embeddings(vec![9, 300, 17, 40]), ..base() },
+        LoraSpec { modules_to_save: names(&["embed_tokens"]), ensure_weight_tying: true, ..base() },
     ]
 }
 

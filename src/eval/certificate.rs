@@ -228,6 +228,7 @@ fn write_folder(model: &Model, weights: &MergedWeights, dtype: Dtype, limit: u64
 fn merged_config(mut config: Value, merged: &Config, dtype: Dtype) -> Value {
     set_saved_dtype(&mut config, dtype);
     config["tie_word_embeddings"] = json!(merged.tie_word_embeddings);
+    config["vocab_size"] = json!(merged.vocab_size);
     if let Some(config) = config.as_object_mut() {
         // The written weights are dense, whatever the base's are.
         config.shift_remove("quantization_config");

@@ -146,6 +146,13 @@ impl Wanted for ModelFiles {
 
 fn no_weights(files: &[String]) -> Error {
     let has = |end: &str| files.iter().any(|file| file.ends_with(end));
+    if files.iter().any(|file| file == ADAPTER_CONFIG) && has("adapter_model.bin") {
+        return Error::new(Kind::Hub, format!("expected {ADAPTER_WEIGHTS} in it, found the adapter as a pickle"))
+            .with_hint(
+            "a pickle can run any code, so it is not read: look for a revision with safetensors (as `@refs/pr/1`), \
+                 or load the adapter in peft, save it again with save_pretrained and give that folder",
+        );
+    }
     let error = Error::new(Kind::Hub, format!("expected {} in it, found none", weights::SINGLE_FILE));
     if has(".bin") || has(".pth") || has(".pt") {
         return error.with_hint(

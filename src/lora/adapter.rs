@@ -1,11 +1,12 @@
 //! One adapter: what it trains in each layer, over one flat buffer.
 
 use super::dora;
-use super::init::fresh_a;
+use super::init::{fresh_a, fresh_embedding_b};
 use super::layout::{Layout, Places};
 use super::residual::Taken;
 use super::spec::{Bias, LoraSpec};
 use super::targets::{fresh_targets, match_targets, Target};
+use super::tokens::{Index, Rows, Tokens};
 use crate::amount::thousands;
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -21,8 +22,28 @@ pub struct Adapter {
     pub targets: Vec<Target>,
     pub parameters: Parameters,
     pub(super) layout: Layout,
+    /// The embeddings as a target of LoRA, beside the linear layers in `targets`.
+    pub embedding_target: Option<Target>,
+    /// Where trained rows of embeddings and head are looked up.
+    embedding_rows: Option<Index>,
+    head_rows: Option<Index>,
+    /// Embeddings and head that the adapter's file brought along, in the place of the base's.
+    pub(super) replaced: Replaced,
+    /// Why the adapter works but cannot be trained further.
+    pub(super) fixed: Option<&'static str>,
+    /// What its user should know of how it was read.
+    pub notes: Vec<String>,
     /// By target, where the adapter begins with a part of the base; else empty.
     pub(super) taken: Vec<Taken>,
+}
+
+/// Weights in the dtype of the base that are not trained: PEFT's `save_embedding_layers`.
+#[derive(Debug, Default)]
+pub(super) struct Replaced {
+    /// `[vocabulary, width]`
+    pub embedding: Option<Tensor>,
+    /// `[vocabulary, width]`
+    pub head: Option<Tensor>,
 }
 
 /// The matrices of one layer. Both are f32 leaves of autograd.
@@ -40,6 +61,26 @@ pub struct LowRank<'a> {
     pub taken: Option<&'a Taken>,
     /// DoRA's length of each row of the weight, `[out_features]`.
     pub magnitude: Option<&'a Tensor>,
+    /// The bias behind B, `[out_features]`, scaled as B's product is.
+    pub bias: Option<&'a Tensor>,
+}
+
+/// The matrices of the embeddings: a token's vector gets `B A[:, token] · scale`.
+#[derive(Debug, Clone, Copy)]
+pub struct EmbeddingLowRank<'a> {
+    /// `[r, vocabulary]`
+    pub a: &'a Tensor,
+    /// `[width, r]`
+    pub b: &'a Tensor,
+    pub scale: f64,
+}
+
+/// Trained rows of the embeddings or the head.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainedRows<'a> {
+    pub index: &'a Index,
+    /// `[ids, width]`
+    pub rows: &'a Tensor,
 }
 
 /// What an adapter has in the place of parts of a layer: leaves of autograd.
@@ -55,7 +96,7 @@ impl Adapter {
     /// A fresh adapter on `decoder`, random from `seed`. It changes nothing before it is
     /// trained: B is zero, or begins with what the base then lacks.
     pub fn new(spec: LoraSpec, decoder: &Decoder, seed: u64) -> Result<Self> {
-        fresh_targets(&spec, &linear_shapes(&decoder.config))?;
+        fresh_targets(&spec, &decoder.config)?;
         let mut adapter = Self::zeros(spec, &decoder.config, Dtype::Float, decoder.device)?;
         adapter.take_from(decoder)?;
         for at in 0..adapter.targets.len() {
@@ -64,21 +105,34 @@ impl Adapter {
         for linear in decoder.linears() {
             adapter.begin_whole(linear)?;
         }
-        if let Some(leaf) = adapter.layout.embedding {
-            adapter.parameters.set(leaf, &decoder.embed_tokens)?;
-        }
+        adapter.begin_beside_linears(decoder, seed)?;
         Ok(adapter)
     }
 
     /// An adapter of zeros, to be filled from a file (or in f64, for gradient checks).
     pub fn zeros(spec: LoraSpec, config: &Config, dtype: Dtype, device: Device) -> Result<Self> {
         let targets = match_targets(&spec, &linear_shapes(config))?;
-        let layout = Layout::new(&spec, &targets, config);
+        let layout = Layout::new(&spec, &targets, config)?;
+        let index = |rows: &Rows| Index::new(rows, config.vocab_size, device);
+        let embedding_rows = layout.tokens.embedding.as_ref().map(index).transpose()?;
+        let head_rows = layout.tokens.of_head().map(index).transpose()?;
         let mut parameters = Parameters::of_kind(&layout.shapes, dtype, device)?;
         if layout.shapes.iter().any(|(name, _)| !is_decayed(name)) {
             parameters.limit_decay(is_decayed)?;
         }
-        Ok(Adapter { spec, targets, parameters, layout, taken: Vec::new() })
+        Ok(Adapter {
+            spec,
+            targets,
+            parameters,
+            embedding_target: layout.embedding_target.clone(),
+            layout,
+            embedding_rows,
+            head_rows,
+            replaced: Replaced::default(),
+            fixed: None,
+            notes: Vec::new(),
+            taken: Vec::new(),
+        })
     }
 
     /// Computes what the base lacks under this adapter; nothing for most.
@@ -114,7 +168,7 @@ impl Adapter {
     /// Copies of the layer's own weights, and DoRA's magnitudes.
     fn begin_whole(&mut self, linear: &Linear) -> Result<()> {
         let Places { magnitude, weight, bias, .. } = self.layout.of(&linear.shape);
-        if let Some(leaf) = weight {
+        if let Some(leaf) = weight.filter(|leaf| Some(*leaf) != self.layout.embedding) {
             self.parameters.set(leaf, linear.weight.dense()?)?;
         }
         if let (Some(leaf), Some(bias)) = (bias, &linear.bias) {
@@ -123,6 +177,31 @@ impl Adapter {
         if let (Some(leaf), Some(low_rank)) = (magnitude, self.low_rank(&linear.shape)) {
             let norms = dora::row_norms(&linear.weight.to_dense(Dtype::Float)?, &low_rank)?;
             self.parameters.set(leaf, &norms)?;
+        }
+        Ok(())
+    }
+
+    /// Embeddings, norms and single rows: copies of the base's, and matrices that change nothing yet.
+    fn begin_beside_linears(&mut self, decoder: &Decoder, seed: u64) -> Result<()> {
+        if let Some(leaf) = self.layout.embedding {
+            self.parameters.set(leaf, &decoder.embed_tokens)?;
+        }
+        for norm in decoder.norms() {
+            if let Some(leaf) = self.layout.norms.get(&norm.name) {
+                self.parameters.set(*leaf, &norm.weight)?;
+            }
+        }
+        if let (Some(a), Some(target)) = (self.layout.embedding_lora, &self.embedding_target) {
+            let b = fresh_embedding_b(seed, target.linear.out_features, target.r)?;
+            self.parameters.set(a + 1, &b)?;
+        }
+        let Tokens { embedding, head, .. } = &self.layout.tokens;
+        if let (Some(rows), Some(index)) = (embedding, &self.embedding_rows) {
+            self.parameters.set(rows.leaf, &decoder.embed_tokens.f_index_select(0, &index.ids)?)?;
+        }
+        if let (Some(rows), Some(index)) = (head, &self.head_rows) {
+            let weight = decoder.lm_head.weight.to_dense(decoder.dtype)?;
+            self.parameters.set(rows.leaf, &weight.f_index_select(0, &index.ids)?)?;
         }
         Ok(())
     }
@@ -141,6 +220,7 @@ impl Adapter {
             scale: self.targets.get(at)?.scale,
             taken: self.taken.get(at),
             magnitude: self.leaf(places.magnitude),
+            bias: self.leaf(places.lora_bias),
         })
     }
 
@@ -150,24 +230,95 @@ impl Adapter {
         Whole { weight: self.leaf(places.weight), bias: self.leaf(places.bias) }
     }
 
-    /// The adapter's own embeddings, `[vocabulary, width]`.
+    /// The adapter's own embeddings, trained or brought along, `[vocabulary, width]`.
     pub fn embedding(&self) -> Option<&Tensor> {
+        self.leaf(self.layout.embedding).or(self.replaced.embedding.as_ref())
+    }
+
+    /// The matrices of the embeddings, if they are a target.
+    pub fn embedding_low_rank(&self) -> Option<EmbeddingLowRank<'_>> {
+        let a = self.layout.embedding_lora?;
+        let scale = self.embedding_target.as_ref()?.scale;
+        Some(EmbeddingLowRank { a: self.leaf(Some(a))?, b: self.leaf(Some(a + 1))?, scale })
+    }
+
+    /// The trained rows of the embeddings.
+    pub fn embedding_rows(&self) -> Option<TrainedRows<'_>> {
+        let rows = self.layout.tokens.embedding.as_ref()?;
+        Some(TrainedRows { index: self.embedding_rows.as_ref()?, rows: self.leaf(Some(rows.leaf))? })
+    }
+
+    /// The trained rows that act in `linear`: none but the head has any.
+    pub fn head_rows(&self, linear: &LinearShape) -> Option<TrainedRows<'_>> {
+        let rows = self.layout.tokens.of_head().filter(|_| linear.layer.is_none())?;
+        Some(TrainedRows { index: self.head_rows.as_ref()?, rows: self.leaf(Some(rows.leaf))? })
+    }
+
+    /// The weight that the adapter's file brought along for `linear`: none but the head has any.
+    pub fn replaced(&self, linear: &LinearShape) -> Option<&Tensor> {
+        self.replaced.head.as_ref().filter(|_| linear.layer.is_none())
+    }
+
+    /// The adapter's own weight of the norm of this name.
+    pub fn norm(&self, name: &str) -> Option<&Tensor> {
+        self.leaf(self.layout.norms.get(name).copied())
+    }
+
+    /// The copy of the embeddings that is trained.
+    pub(super) fn trained_embedding(&self) -> Option<&Tensor> {
         self.leaf(self.layout.embedding)
+    }
+
+    /// The copy of the head that is trained: that of the embeddings where they are tied.
+    pub(super) fn trained_head(&self) -> Option<&Tensor> {
+        self.leaf(self.layout.head().weight)
+    }
+
+    /// Is the head a target?
+    pub(super) fn has_head_target(&self) -> bool {
+        self.layout.head().target.is_some()
+    }
+
+    /// Do head and embeddings that are one weight stay one under this adapter?
+    pub fn keeps_tie(&self) -> bool {
+        let Layout { is_tied, embedding_lora, tokens, .. } = &self.layout;
+        let are_replaced_alike = match (&self.replaced.embedding, &self.replaced.head) {
+            (None, None) => true,
+            (Some(embedding), Some(head)) => embedding.data_ptr() == head.data_ptr(),
+            _ => false,
+        };
+        let are_trained_alike = *is_tied || (self.trained_embedding().is_none() && self.trained_head().is_none());
+        let are_adapted_alike = embedding_lora.is_none() && !self.has_head_target() && tokens.head.is_none();
+        are_replaced_alike && are_trained_alike && are_adapted_alike
     }
 
     /// Does the adapter take part in this layer at all?
     pub fn touches(&self, linear: &LinearShape) -> bool {
-        !self.layout.of(linear).is_empty()
+        !self.layout.of(linear).is_empty() || self.head_rows(linear).is_some() || self.replaced(linear).is_some()
+    }
+
+    /// Fails where the adapter works but cannot be trained further.
+    pub fn ensure_trainable(&self) -> Result<()> {
+        match self.fixed {
+            None => Ok(()),
+            Some(reason) => Err(Error::input(format!("this adapter cannot be trained: {reason}"))
+                .with_hint("generate and evaluate with it, merge it, or train a fresh one with model.add_lora(…)")),
+        }
     }
 
     /// Fails where the adapter is more than matrices A and B beside the base: `what` needs that.
     pub fn require_plain(&self, what: &str) -> Result<()> {
-        let LoraSpec { use_dora, init, bias, modules_to_save, .. } = &self.spec;
+        let LoraSpec { use_dora, init, bias, modules_to_save, lora_bias, trainable_token_indices, .. } = &self.spec;
+        let Replaced { embedding, head } = &self.replaced;
         let more = match () {
             () if *use_dora => "DoRA's magnitudes",
             () if init.takes_from_base() => "a part taken from the base (PiSSA or OLoRA)",
             () if *bias != Bias::None => "trained biases",
             () if !modules_to_save.is_empty() => "whole modules",
+            () if *lora_bias => "biases behind B",
+            () if !trainable_token_indices.is_none() => "trained rows of the embeddings",
+            () if self.embedding_target.is_some() => "matrices on the embeddings",
+            () if embedding.is_some() || head.is_some() => "embeddings or a head of its own",
             () => return Ok(()),
         };
         Err(Error::input(format!("{what}: expected an adapter of A and B alone, found one with {more}")))
@@ -186,12 +337,12 @@ impl Adapter {
 /// The number of parameters that `spec` would train on the model of `config`, without
 /// weights.
 pub fn trainable_count(spec: &LoraSpec, config: &Config) -> Result<u64> {
-    Ok(Layout::new(spec, &fresh_targets(spec, &linear_shapes(config))?, config).count())
+    Ok(Layout::new(spec, &fresh_targets(spec, config)?, config)?.count())
 }
 
 /// How many of these [`Adapter::added_count`] would count.
 pub fn added_count(spec: &LoraSpec, config: &Config) -> Result<u64> {
-    Ok(Layout::new(spec, &match_targets(spec, &linear_shapes(config))?, config).added())
+    Ok(Layout::new(spec, &match_targets(spec, &linear_shapes(config))?, config)?.added())
 }
 
 /// PEFT's line: `trainable params: 1,234 || all params: 5,678 || trainable%: 21.7330`.

@@ -6,6 +6,7 @@
 
 use super::spec::Init;
 use crate::error::{Error, Result};
+use crate::model::shapes::EMBEDDING;
 use crate::random::Key;
 use tch::Tensor;
 
@@ -25,4 +26,12 @@ pub fn fresh_a(init: Init, seed: u64, layer_name: &str, r: i64, in_features: i64
         Init::Gaussian => counters.map(|i| (key.normal(i) / r as f64) as f32).collect(),
     };
     Ok(Tensor::f_from_slice(&values)?.f_reshape([r, in_features])?)
+}
+
+/// A fresh B of the embeddings, `[width, r]`: standard normal, as PEFT begins it; A is zero there.
+pub fn fresh_embedding_b(seed: u64, width: i64, r: i64) -> Result<Tensor> {
+    let key = Key::new(seed).named("lora_embedding_B").named(EMBEDDING);
+    // By column, so that rank r is the first r columns of any larger rank.
+    let values: Vec<f32> = (0..(r * width) as u64).map(|i| key.normal(i) as f32).collect();
+    Ok(Tensor::f_from_slice(&values)?.f_reshape([r, width])?.f_tr()?)
 }

@@ -3,9 +3,13 @@
 //! Names are those of PEFT's files, without its prefix.
 
 use super::spec::{Bias, LoraSpec};
-use super::targets::{is_saved, Target};
-use crate::model::shapes::{linear_shapes, LinearShape, EMBEDDING};
+use super::targets::{is_saved, match_embedding, ties_saved, Target};
+use super::tokens::{TokenRows, Tokens};
+use crate::bail;
+use crate::error::{Kind, Result};
+use crate::model::shapes::{linear_shapes, norm_shapes, LinearShape, EMBEDDING, HEAD};
 use crate::model::Config;
+use std::collections::HashMap;
 
 /// Names and shapes of the leaves, and where to find them.
 #[derive(Debug, Default)]
@@ -15,6 +19,16 @@ pub struct Layout {
     linears: Vec<Places>,
     /// The copy of the embeddings, `[vocabulary, width]`.
     pub embedding: Option<usize>,
+    /// Is that copy the head's as well?
+    pub is_tied: bool,
+    /// The embeddings as a LoRA target.
+    pub embedding_target: Option<Target>,
+    /// A of the embeddings, `[r, vocabulary]`; B, `[width, r]`, follows.
+    pub embedding_lora: Option<usize>,
+    /// Copies of norms by module name, `[width]`.
+    pub norms: HashMap<String, usize>,
+    /// Single rows of embeddings and head.
+    pub tokens: Tokens,
 }
 
 /// What an adapter trains in one linear layer: places among its leaves.
@@ -24,13 +38,15 @@ pub struct Places {
     pub target: Option<usize>,
     /// `[out_features]`, DoRA's.
     pub magnitude: Option<usize>,
+    /// The bias behind B, `[out_features]`.
+    pub lora_bias: Option<usize>,
     /// The layer's own weight, trained whole.
     pub weight: Option<usize>,
     pub bias: Option<usize>,
 }
 
 impl Layout {
-    pub fn new(spec: &LoraSpec, targets: &[Target], config: &Config) -> Self {
+    pub fn new(spec: &LoraSpec, targets: &[Target], config: &Config) -> Result<Self> {
         let linears = linear_shapes(config);
         let mut layout = Layout { linears: vec![Places::default(); linears.len()], ..Layout::default() };
         for (at, Target { linear, r, .. }) in targets.iter().enumerate() {
@@ -38,14 +54,22 @@ impl Layout {
             layout.add(format!("{}.lora_A.weight", linear.name), vec![*r, linear.in_features]);
             layout.add(format!("{}.lora_B.weight", linear.name), vec![linear.out_features, *r]);
         }
+        layout.is_tied = ties_saved(spec, config);
         for linear in &linears {
             layout.add_whole(spec, linear);
         }
-        if is_saved(spec, EMBEDDING) {
+        if is_saved(spec, EMBEDDING) || layout.is_tied {
             let shape = vec![config.vocab_size, config.hidden_size];
             layout.embedding = Some(layout.add(format!("{EMBEDDING}.weight"), shape));
         }
-        layout
+        for (name, width) in norm_shapes(config).into_iter().filter(|(name, _)| is_saved(spec, name)) {
+            let leaf = layout.add(format!("{name}.weight"), vec![width]);
+            layout.norms.insert(name, leaf);
+        }
+        layout.add_embedding_lora(match_embedding(spec, &linears)?);
+        layout.add_tokens(spec, config)?;
+        layout.tie(&linears)?;
+        Ok(layout)
     }
 
     /// What stands beside A and B.
@@ -56,7 +80,10 @@ impl Layout {
         if spec.use_dora && is_target {
             places.magnitude = Some(self.add(format!("{name}.lora_magnitude_vector"), vec![*out_features]));
         }
-        let saved = is_saved(spec, name);
+        if spec.lora_bias && is_target {
+            places.lora_bias = Some(self.add(format!("{name}.lora_B.bias"), vec![*out_features]));
+        }
+        let saved = is_saved(spec, name) && !(self.is_tied && name == HEAD);
         if saved {
             places.weight = Some(self.add(format!("{name}.weight"), vec![*out_features, *in_features]));
         }
@@ -69,6 +96,50 @@ impl Layout {
         self.linears[*index] = places;
     }
 
+    fn add_embedding_lora(&mut self, target: Option<Target>) {
+        if let Some(Target { linear, r, .. }) = &target {
+            let a = self.add(format!("{EMBEDDING}.lora_embedding_A"), vec![*r, linear.in_features]);
+            self.add(format!("{EMBEDDING}.lora_embedding_B"), vec![linear.out_features, *r]);
+            self.embedding_lora = Some(a);
+        }
+        self.embedding_target = target;
+    }
+
+    fn add_tokens(&mut self, spec: &LoraSpec, config: &Config) -> Result<()> {
+        let mut tokens = TokenRows::resolve(&spec.trainable_token_indices, config)?;
+        for (module, rows) in [(EMBEDDING, &mut tokens.embedding), (HEAD, &mut tokens.head)] {
+            if let Some(rows) = rows {
+                let shape = vec![rows.ids.len() as i64, config.hidden_size];
+                rows.leaf = self.add(format!("{module}.token_adapter.trainable_tokens_delta"), shape);
+            }
+        }
+        if spec.ensure_weight_tying && tokens.is_tied && tokens.embedding.is_some() && tokens.head.is_some() {
+            bail!(Kind::Input, "lora `ensure_weight_tying`: expected the same `trainable_token_indices` for embed_tokens and lm_head, found others"; hint: "give both the same ids in the same order, or leave ensure_weight_tying out");
+        }
+        let head = self.head();
+        let takes_part = [
+            (EMBEDDING, tokens.embedding.is_some(), self.embedding.is_some() || self.embedding_lora.is_some()),
+            (HEAD, tokens.of_head().is_some(), head.weight.is_some() || head.magnitude.is_some()),
+            (HEAD, tokens.of_head().is_some(), head.target.is_some() && spec.init.takes_from_base()),
+        ];
+        if let Some((module, ..)) = takes_part.into_iter().find(|(_, trained, taken)| *trained && *taken) {
+            bail!(Kind::Input, "lora `trainable_token_indices`: rows of `{module}` cannot be trained where the adapter changes that module in another way as well"; hint: "leave `{module}` out of target_modules and modules_to_save");
+        }
+        self.tokens = tokens;
+        Ok(())
+    }
+
+    /// Gives the head the copy of the embeddings.
+    fn tie(&mut self, linears: &[LinearShape]) -> Result<()> {
+        let (Some(head), Some(leaf)) = (linears.last(), self.embedding.filter(|_| self.is_tied)) else { return Ok(()) };
+        let places = &mut self.linears[head.index];
+        if places.target.is_some() {
+            bail!(Kind::Input, "lora `ensure_weight_tying`: the head cannot share the trained copy of the embeddings and be a target as well"; hint: "leave lm_head out of target_modules");
+        }
+        places.weight = Some(leaf);
+        Ok(())
+    }
+
     fn add(&mut self, name: String, shape: Vec<i64>) -> usize {
         self.shapes.push((name, shape));
         self.shapes.len() - 1
@@ -77,6 +148,11 @@ impl Layout {
     /// What is trained in this layer.
     pub fn of(&self, linear: &LinearShape) -> Places {
         self.linears.get(linear.index).copied().unwrap_or_default()
+    }
+
+    /// What is trained in the output head.
+    pub fn head(&self) -> Places {
+        self.linears.last().copied().unwrap_or_default()
     }
 
     /// The number of trained values.
@@ -90,6 +166,11 @@ impl Layout {
         let own = |places: &&Places| places.weight.is_none();
         let biases = self.linears.iter().filter(own).filter_map(|places| places.bias);
         self.count() - biases.map(|leaf| self.size(leaf)).sum::<u64>()
+    }
+
+    /// Is anything trained before the first layer?
+    pub fn trains_embeddings(&self) -> bool {
+        self.embedding.is_some() || self.embedding_lora.is_some() || self.tokens.embedding.is_some()
     }
 
     fn size(&self, leaf: usize) -> u64 {

@@ -1,19 +1,19 @@
 //! An adapter added into the weights, as PEFT merges: W + ΔW with ΔW = B A · scale.
 //!
-//! DoRA, PiSSA and OLoRA, trained biases and whole modules end in the weights as they act.
+//! DoRA, PiSSA and OLoRA, trained biases, rows and whole modules end in the weights as they act.
 //! ΔW and the sum are computed in the adapter's f32 and rounded once to the dtype of W, as
 //! `merge_and_unload()` does (its `safe_merge` rounds ΔW by itself first). In memory the
 //! touched layers get new tensors and the old ones are kept, so that unmerging is exact; the
 //! mapped files of the base are never written to.
 
-use super::adapter::{Adapter, LowRank};
+use super::adapter::{Adapter, EmbeddingLowRank, LowRank, TrainedRows};
 use super::dora;
 use super::resident::AdaptedModel;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::model::linear::Weight;
-use crate::model::shapes::{parameter_shapes, EMBEDDING};
+use crate::model::shapes::{parameter_shapes, EMBEDDING, HEAD};
 use crate::model::{Config, Decoder};
 use std::collections::HashMap;
 use tch::{Kind as Dtype, Tensor};
@@ -44,12 +44,53 @@ impl Rounding {
     }
 }
 
-/// What an adapter makes of one tensor of the base.
-pub enum Change<'a> {
+/// What an adapter makes of one tensor of the base: its parts act in this order.
+#[derive(Default)]
+pub struct Change<'a> {
+    /// The adapter's own, in the base's place.
+    over: Option<&'a Tensor>,
+    /// Rows in the place of others.
+    rows: Option<TrainedRows<'a>>,
     /// W + ΔW, with DoRA brought to its rows' lengths.
-    LowRank(LowRank<'a>),
-    /// The adapter's own, in its place.
-    Whole(&'a Tensor),
+    low_rank: Option<LowRank<'a>>,
+    /// W + ΔW of the embeddings.
+    embedding: Option<EmbeddingLowRank<'a>>,
+    /// The bias behind B, and its scale.
+    plus: Option<(&'a Tensor, f64)>,
+}
+
+impl<'a> Change<'a> {
+    /// A low-rank change alone.
+    pub fn low_rank(low_rank: LowRank<'a>) -> Self {
+        Change { low_rank: Some(low_rank), ..Change::default() }
+    }
+
+    fn is_some(&self) -> bool {
+        let Change { over, rows, low_rank, embedding, plus } = self;
+        over.is_some() || rows.is_some() || low_rank.is_some() || embedding.is_some() || plus.is_some()
+    }
+
+    /// What becomes of `wide`, in f32.
+    fn of(&self, wide: &Tensor) -> Result<Tensor> {
+        let mut x = match self.over {
+            Some(weight) => weight.f_detach()?.f_to_kind(Dtype::Float)?,
+            None => wide.shallow_clone(),
+        };
+        if let Some(TrainedRows { index, rows }) = self.rows {
+            x = x.f_index_copy(0, &index.ids, &rows.f_detach()?.f_to_kind(Dtype::Float)?)?;
+        }
+        if let Some(low_rank) = &self.low_rank {
+            x = adapted(&x, low_rank)?;
+        }
+        if let Some(EmbeddingLowRank { a, b, scale }) = self.embedding {
+            let delta = b.f_detach()?.f_matmul(&a.f_detach()?)?.f_tr()?;
+            x = x.f_add(&delta.f_mul_scalar(scale)?)?;
+        }
+        if let Some((bias, scale)) = self.plus {
+            x = x.f_add(&bias.f_detach()?.f_mul_scalar(scale)?)?;
+        }
+        Ok(x)
+    }
 }
 
 /// The adapted weight of one layer in f32, `[out_features, in_features]`: W + s BA, less s B₀A₀
@@ -73,10 +114,7 @@ fn adapted(wide: &Tensor, low_rank: &LowRank) -> Result<Tensor> {
 /// `Kind::Numeric` where it is not finite.
 pub fn merged(weight: &Tensor, change: &Change, dtype: Dtype) -> Result<(Tensor, Rounding)> {
     let wide = weight.f_detach()?.f_to_kind(Dtype::Float)?;
-    let wanted = match change {
-        Change::LowRank(low_rank) => adapted(&wide, low_rank)?,
-        Change::Whole(own) => own.f_detach()?.f_to_kind(Dtype::Float)?,
-    };
+    let wanted = change.of(&wide)?;
     let kept = wanted.f_to_kind(dtype)?;
     if kept.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
         bail!(Kind::Numeric, "the merged weight is not finite"; hint: "the adapter's training diverged, or its values do not fit the dtype: look at its loss, or merge in f32");
@@ -102,8 +140,10 @@ impl<'a> MergedWeights<'a> {
     /// The weights of `decoder` in `dtype`, with `adapter` in them if there is one.
     pub fn new(decoder: &Decoder, adapter: Option<&'a Adapter>, dtype: Dtype) -> Result<Self> {
         let mut shared = decoder.share();
-        let changes = adapter.map(|adapter| changes(decoder, adapter)).unwrap_or_default();
-        if unties(changes.keys()) {
+        let mut changes = adapter.map(|adapter| changes(decoder, adapter)).transpose()?.unwrap_or_default();
+        if shared.config.tie_word_embeddings && adapter.is_some_and(Adapter::keeps_tie) {
+            changes.remove(&format!("{HEAD}.weight"));
+        } else if unties(changes.keys()) {
             shared.config.tie_word_embeddings = false;
         }
         let named = shared.named_weights()?.into_iter();
@@ -140,23 +180,45 @@ impl<'a> MergedWeights<'a> {
 }
 
 /// By the name of the tensor that they change.
-fn changes<'a>(decoder: &Decoder, adapter: &'a Adapter) -> HashMap<String, Change<'a>> {
+///
+/// # Errors
+/// A bias behind B where the base has none to take it.
+fn changes<'a>(decoder: &Decoder, adapter: &'a Adapter) -> Result<HashMap<String, Change<'a>>> {
     let mut changes = HashMap::new();
     for linear in decoder.linears() {
         let name = &linear.shape.name;
         let own = adapter.whole(&linear.shape);
-        let low_rank = adapter.low_rank(&linear.shape).map(Change::LowRank);
-        let weight = own.weight.map(Change::Whole).or(low_rank);
-        changes.extend(weight.map(|change| (format!("{name}.weight"), change)));
-        changes.extend(own.bias.map(|bias| (format!("{name}.bias"), Change::Whole(bias))));
+        let low_rank = adapter.low_rank(&linear.shape);
+        let plus = low_rank.and_then(|low_rank| Some((low_rank.bias?, low_rank.scale)));
+        if plus.is_some() && linear.bias.is_none() {
+            bail!(Kind::Model, "the adapter has a bias behind B (`lora_bias`) for `{name}`, and the base has no bias there that could take it"; hint: "keep this adapter unmerged");
+        }
+        let weight = Change {
+            over: own.weight.or(adapter.replaced(&linear.shape)),
+            rows: adapter.head_rows(&linear.shape),
+            low_rank,
+            ..Change::default()
+        };
+        changes.insert(format!("{name}.weight"), weight);
+        changes.insert(format!("{name}.bias"), Change { over: own.bias, plus, ..Change::default() });
     }
-    changes.extend(adapter.embedding().map(|own| (format!("{EMBEDDING}.weight"), Change::Whole(own))));
-    changes
+    let embedding = Change {
+        over: adapter.embedding(),
+        rows: adapter.embedding_rows(),
+        embedding: adapter.embedding_low_rank(),
+        ..Change::default()
+    };
+    changes.insert(format!("{EMBEDDING}.weight"), embedding);
+    for norm in decoder.norms() {
+        changes.insert(format!("{}.weight", norm.name), Change { over: adapter.norm(&norm.name), ..Change::default() });
+    }
+    changes.retain(|_, change| change.is_some());
+    Ok(changes)
 }
 
 /// A head or an embedding that an adapter changes is no longer the other one.
 fn unties<'a>(mut changed: impl Iterator<Item = &'a String>) -> bool {
-    changed.any(|name| matches!(name.strip_suffix(".weight"), Some(EMBEDDING | "lm_head")))
+    changed.any(|name| matches!(name.strip_suffix(".weight"), Some(EMBEDDING | HEAD)))
 }
 
 /// What unmerging puts back.
@@ -174,7 +236,7 @@ impl AdaptedModel {
         self.refuse_merged()?;
         let adapter = self.adapter(name)?;
         let (mut fresh, mut total) = (Vec::new(), Rounding::default());
-        let changes = changes(&self.decoder, adapter);
+        let changes = changes(&self.decoder, adapter)?;
         let mut weights = self.decoder.share();
         for (name, change) in &changes {
             interrupt::check()?;

@@ -3,6 +3,7 @@
 //! Leaves to others: the network itself (`model/`), optimizing the parameters (`train/`).
 
 pub mod adapter;
+pub mod adapter_file;
 pub mod dora;
 pub mod dropout;
 pub mod gguf;
@@ -10,6 +11,7 @@ pub mod init;
 pub mod layout;
 pub mod merge;
 pub mod model;
+pub mod pattern;
 pub mod peft;
 pub mod resident;
 pub mod residual;
@@ -17,11 +19,13 @@ pub mod set;
 pub mod spec;
 pub mod spectrum;
 pub mod targets;
+pub mod tokens;
 pub mod trainable;
 
 pub use adapter::Adapter;
 pub use model::{LoadOptions, Model};
+pub use pattern::Pattern;
 pub use resident::AdaptedModel;
 pub use set::{Active, AdapterSet};
-pub use spec::{Bias, Init, LoraSpec, Targets};
+pub use spec::{Bias, Init, LoraSpec, Targets, TrainableTokens};
 pub use trainable::Trainable;

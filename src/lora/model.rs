@@ -41,6 +41,8 @@ pub struct Model {
     pub folder: Option<PathBuf>,
     /// The seed of its weights where they are random numbers: the files in `folder` do not tell them then.
     pub random_seed: Option<u64>,
+    /// The size that its vocabulary was given here: the files do not tell that either.
+    pub resized: Option<i64>,
     pub adapted: AdaptedModel,
     tokenizer: Option<Tokenizer>,
     /// Forward passes in training so far: numbers their dropout.
@@ -66,6 +68,7 @@ impl Model {
             name: name.to_owned(),
             folder: Some(folder),
             random_seed: None,
+            resized: None,
             adapted: AdaptedModel::new(decoder),
             tokenizer,
             forwards: 0,
@@ -83,6 +86,7 @@ impl Model {
             name: folder.display().to_string(),
             folder: Some(folder.to_owned()),
             random_seed: Some(seed),
+            resized: None,
             adapted: AdaptedModel::new(decoder),
             tokenizer,
             forwards: 0,
@@ -98,6 +102,21 @@ impl Model {
             Error::model(format!("the model `{}` has no tokenizer.json", self.name))
                 .with_hint("put tokenizer.json and tokenizer_config.json into the model's folder")
         })
+    }
+
+    /// Gives embeddings and head `count` rows. The model must have no adapters yet.
+    pub fn resize_token_embeddings(&mut self, count: i64) -> Result<()> {
+        self.adapted.refuse_merged()?;
+        self.adapted.refuse_full().map_err(|error| error.with_hint("resize it before model.train_all()"))?;
+        if let Some(name) = self.adapted.names().next() {
+            return Err(Error::input(format!(
+                "resize_token_embeddings: expected a model without adapters, found `{name}`"
+            ))
+            .with_hint("resize it first, then add or load the adapters"));
+        }
+        self.adapted.decoder.resize_token_embeddings(count)?;
+        self.resized = Some(count);
+        Ok(())
     }
 
     /// Writes the whole model, as transformers lays it out: configuration, weights, tokenizer.
@@ -135,14 +154,24 @@ impl Model {
                 .with_hint("save it elsewhere; the full weights cannot be made from it again"));
             }
             config["quantization_config"] = quantization.to_json(decoder.dtype);
-        } else {
+        } else if self.resized.is_none() {
             let saved = config.get("dtype").or_else(|| config.get("torch_dtype"));
             // Without a word of it transformers looks at the weights.
             if says_so || saved.is_none_or(|saved| saved == quantization::torch_name(decoder.dtype)) {
                 return files::read(&path);
             }
         }
+        if self.resized.is_some() && is_same_folder(source, folder) {
+            return Err(Error::input(format!(
+                "`{}` holds the model with its own vocabulary: expected another folder",
+                folder.display()
+            ))
+            .with_hint("save the resized model elsewhere"));
+        }
         set_saved_dtype(&mut config, decoder.dtype);
+        if self.resized.is_some() {
+            config["vocab_size"] = decoder.config.vocab_size.into();
+        }
         Ok(files::json_text(&config)?.into_bytes())
     }
 

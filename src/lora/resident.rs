@@ -111,7 +111,10 @@ impl AdaptedModel {
         }
         let name = active.as_deref().ok_or_else(no_adapter)?;
         match adapters.iter_mut().find(|(known, _)| known == name) {
-            Some((_, adapter)) => Ok((decoder, adapter)),
+            Some((_, adapter)) => {
+                adapter.ensure_trainable()?;
+                Ok((decoder, adapter))
+            }
             None => Err(Error::bug(format!("the active adapter `{name}` is gone"))),
         }
     }

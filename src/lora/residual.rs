@@ -10,6 +10,7 @@ use super::spec::{Init, LoraSpec};
 use super::targets::Target;
 use crate::bail;
 use crate::error::{Kind, Result};
+use crate::model::shapes::EMBEDDING;
 use crate::model::Config;
 use tch::{Kind as Dtype, Tensor};
 
@@ -57,6 +58,9 @@ pub fn to_lora(adapter: &Adapter, config: &Config) -> Result<Adapter> {
     if adapter.spec.use_dora {
         bail!(Kind::Input, "a DoRA adapter does not turn into LoRA: its magnitudes are no low-rank change"; hint: "save it as it is: peft and lorhai load it over the same base");
     }
+    if adapter.embedding_target.is_some() {
+        bail!(Kind::Input, "an adapter with LoRA on `{EMBEDDING}` does not turn into LoRA of twice the rank: there nothing was taken from the base"; hint: "save it as it is: peft and lorhai load it over the same base");
+    }
     let mut lora = Adapter::zeros(doubled(&adapter.spec), config, Dtype::Float, adapter.parameters.flat().device())?;
     for (at, leaf) in adapter.parameters.leaves().iter().enumerate() {
         let leaf = leaf.f_detach()?;
@@ -76,8 +80,8 @@ fn doubled(spec: &LoraSpec) -> LoraSpec {
     LoraSpec {
         r: 2 * spec.r,
         alpha: factor * spec.alpha,
-        rank_pattern: spec.rank_pattern.iter().map(|(name, r)| (name.clone(), 2 * r)).collect(),
-        alpha_pattern: spec.alpha_pattern.iter().map(|(name, alpha)| (name.clone(), factor * alpha)).collect(),
+        rank_pattern: spec.rank_pattern.map(|r| 2 * r),
+        alpha_pattern: spec.alpha_pattern.map(|alpha| factor * alpha),
         init: Init::KaimingUniform,
         ..spec.clone()
     }

@@ -5,12 +5,13 @@
 //! folded into one node of `native/`; what an adapter does beyond them (DoRA, biases, layers
 //! of its own) is made of libtorch's operations, on its own tokens.
 
-use super::adapter::{Adapter, LowRank, Whole};
+use super::adapter::{Adapter, EmbeddingLowRank, LowRank, TrainedRows, Whole};
 use super::dora;
 use super::dropout::Dropout;
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::model::linear::{self, Adapters, Linear};
+use crate::model::linear::{self, Adapters, Linear, Weight};
+use crate::model::norm::RmsNorm;
 use crate::model::Tokens;
 use crate::native::{self, Segment};
 use crate::random::Key;
@@ -77,11 +78,23 @@ impl Adapters for AdapterSet<'_> {
     }
 
     fn embed(&self, table: &Tensor, ids: &Tensor, tokens: &Tokens) -> Result<Tensor> {
-        let look_up = |table: &Tensor, ids: &Tensor| Tensor::f_embedding(table, ids, -1, false, false);
         self.replace(look_up(table, ids)?, tokens, |active, range, x| {
-            let own = active.adapter.embedding().map(|own| look_up(own, &rows(ids, range)?)?.f_to_kind(x.f_kind()?));
-            Ok(own.transpose()?)
+            active.embed(&rows(ids, range)?, &rows(x, range)?)
         })
+    }
+
+    fn norm(&self, norm: &RmsNorm, x: &Tensor, tokens: &Tokens) -> Result<Tensor> {
+        if self.active.iter().all(|active| active.adapter.norm(&norm.name).is_none()) {
+            return norm.forward(x);
+        }
+        self.replace(norm.forward(x)?, tokens, |active, range, _| {
+            let weight = active.adapter.norm(&norm.name);
+            weight.map(|weight| norm.forward_with(weight, &rows(x, range)?)).transpose()
+        })
+    }
+
+    fn trains_norm(&self, norm: &RmsNorm) -> bool {
+        norm.weight.requires_grad() || self.active.iter().any(|active| active.adapter.norm(&norm.name).is_some())
     }
 
     fn touch(&self, linear: &Linear, part: usize) -> bool {
@@ -94,8 +107,15 @@ impl Adapters for AdapterSet<'_> {
 impl Active<'_> {
     /// The low-rank parts on this layer: the adapter's own, and what the base lacks under it.
     fn segments(&self, linear: &Linear, tokens: &Tokens) -> [Option<Segment<'_>>; 2] {
-        let Some(low_rank) = self.adapter.low_rank(&linear.shape) else { return [None, None] };
-        let Range { start: begin, end } = tokens.of(self.part);
+        // Over a weight of the adapter's own the base's product is not wanted: see `rework`.
+        let is_over_base = self.adapter.replaced(&linear.shape).is_none();
+        let low_rank = self.adapter.low_rank(&linear.shape).filter(|_| is_over_base);
+        let Some(low_rank) = low_rank else { return [None, None] };
+        self.segments_of(linear, &low_rank, tokens.of(self.part))
+    }
+
+    fn segments_of<'b>(&self, linear: &Linear, low_rank: &LowRank<'b>, range: Range<i64>) -> [Option<Segment<'b>>; 2] {
+        let Range { start: begin, end } = range;
         let (share, key) = self.dropout_of(linear);
         let own = Segment {
             a: low_rank.a,
@@ -109,7 +129,7 @@ impl Active<'_> {
         };
         // Under dropout DoRA needs the base's output without the low-rank part.
         let is_apart = low_rank.magnitude.is_some() && share > 0.0;
-        [Some(own).filter(|_| !is_apart), lacking(&low_rank, begin..end)]
+        [Some(own).filter(|_| !is_apart), lacking(low_rank, begin..end)]
     }
 
     /// The layer's output for the adapter's tokens, where more is asked than a low-rank part:
@@ -128,15 +148,73 @@ impl Active<'_> {
             let bias = bias.map(|bias| bias.f_to_kind(dtype)).transpose()?;
             return Ok(Some(rows(x, range)?.f_linear(&weight.f_to_kind(dtype)?, bias.as_ref())?));
         }
-        let scaled = self.with_dora(linear, range, x, y, tokens)?;
-        let found = match (bias, &linear.bias) {
-            (Some(own), Some(base)) => {
-                let y = scaled.map_or_else(|| rows(y, range), Ok)?;
-                Some(y.f_add(&own.f_sub(base)?)?)
-            }
-            _ => scaled,
+        let mut output = match self.adapter.replaced(&linear.shape) {
+            Some(weight) => Some(self.over(weight, linear, range, x, tokens)?),
+            None => self.with_dora(linear, range, x, y, tokens)?,
         };
-        Ok(found.map(|y| y.f_to_kind(dtype)).transpose()?)
+        if let (Some(trained), Some(base)) = (bias, &linear.bias) {
+            output = Some(output.map_or_else(|| rows(y, range), Ok)?.f_add(&trained.f_sub(base)?)?);
+        }
+        if let Some(LowRank { bias: Some(bias), scale, .. }) = self.adapter.low_rank(&linear.shape) {
+            output = Some(output.map_or_else(|| rows(y, range), Ok)?.f_add(&bias.f_mul_scalar(scale)?)?);
+        }
+        if let Some(trained) = self.adapter.head_rows(&linear.shape) {
+            let y = output.map_or_else(|| rows(y, range), Ok)?;
+            output = Some(self.with_rows(&trained, linear, &rows(x, range)?, &y)?);
+        }
+        Ok(output.map(|y| y.f_to_kind(dtype)).transpose()?)
+    }
+
+    /// The output of its own tokens with `weight` in the place of the base's.
+    fn over(
+        &self,
+        weight: &Tensor,
+        linear: &Linear,
+        range: &Range<i64>,
+        x: &Tensor,
+        tokens: &Tokens,
+    ) -> Result<Tensor> {
+        let x = rows(x, range)?;
+        let low_rank = self.adapter.low_rank(&linear.shape);
+        let segments = low_rank.map(|low_rank| self.segments_of(linear, &low_rank, 0..x.size()[0]));
+        let segments: Vec<Segment> = segments.into_iter().flatten().flatten().collect();
+        let weight = Weight::Dense(weight.shallow_clone());
+        weight.product(&x, linear.bias.as_ref(), &segments, &rows(&tokens.places, range)?)
+    }
+
+    /// `y`, `[tokens, vocabulary]`, with the columns of trained tokens moved from the rows that the
+    /// head has to the trained ones: what low-rank parts add to them stays. In f32, for the
+    /// difference of two close products.
+    fn with_rows(&self, trained: &TrainedRows, linear: &Linear, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let dtype = y.f_kind()?;
+        let head = match self.adapter.replaced(&linear.shape) {
+            Some(weight) => weight.shallow_clone(),
+            None => linear.weight.to_dense(x.f_kind()?)?,
+        };
+        let wide = trained.rows.f_kind()?;
+        let before = head.f_index_select(0, &trained.index.ids)?.f_to_kind(wide)?;
+        let moved = trained.rows.f_to_kind(x.f_kind()?)?.f_to_kind(wide)?.f_sub(&before)?;
+        let change = x.f_to_kind(wide)?.f_linear(&moved, None::<&Tensor>)?;
+        Ok(y.f_index_add(1, &trained.index.ids, &change.f_to_kind(dtype)?)?)
+    }
+
+    /// What the first layer reads for its own tokens, where the adapter changes the embeddings:
+    /// `x` is what the base gives.
+    fn embed(&self, ids: &Tensor, x: &Tensor) -> Result<Option<Tensor>> {
+        let dtype = x.f_kind()?;
+        let mut embedded = match self.adapter.embedding() {
+            Some(table) => Some(look_up(table, ids)?.f_to_kind(dtype)?),
+            None => None,
+        };
+        if let Some(TrainedRows { index, rows }) = self.adapter.embedding_rows() {
+            embedded = Some(index.replace(embedded.as_ref().unwrap_or(x), ids, rows)?);
+        }
+        if let Some(EmbeddingLowRank { a, b, scale }) = self.adapter.embedding_low_rank() {
+            let change = a.f_index_select(1, ids)?.f_tr()?.f_linear(b, None::<&Tensor>)?;
+            let sum = embedded.as_ref().unwrap_or(x).f_add(&change.f_mul_scalar(scale)?)?;
+            embedded = Some(sum.f_to_kind(dtype)?);
+        }
+        Ok(embedded)
     }
 
     /// The output of its own tokens under DoRA, in the adapter's dtype and over the base's bias.
@@ -200,6 +278,10 @@ fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, places: &Tensor
 fn dropped(x: &Tensor, like: &Tensor, places: &Tensor, share: f64, key: Key) -> Result<Tensor> {
     let mask = native::dropout_mask(places, x.size()[1], share, key)?;
     Ok(x.f_to_kind(like.f_kind()?)?.f_mul(&mask.f_to_device(x.device())?.f_to_kind(like.f_kind()?)?)?)
+}
+
+fn look_up(table: &Tensor, ids: &Tensor) -> std::result::Result<Tensor, tch::TchError> {
+    Tensor::f_embedding(table, ids, -1, false, false)
 }
 
 fn rows(x: &Tensor, range: &Range<i64>) -> std::result::Result<Tensor, tch::TchError> {

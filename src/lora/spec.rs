@@ -1,9 +1,9 @@
 //! What an adapter is to be: rank, scale, targets. Names and defaults are PEFT's.
 
+use super::pattern::Pattern;
 use crate::bail;
 use crate::error::{Kind, Result};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// Which linear layers carry an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,6 +71,23 @@ impl Bias {
     }
 }
 
+/// PEFT's `trainable_token_indices`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub enum TrainableTokens {
+    #[default]
+    None,
+    /// Of the input embeddings, and of the head that shares them.
+    Embeddings(Vec<i64>),
+    /// By module: "embed_tokens", "lm_head".
+    ByModule(Vec<(String, Vec<i64>)>),
+}
+
+impl TrainableTokens {
+    pub fn is_none(&self) -> bool {
+        *self == TrainableTokens::None
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LoraSpec {
     pub r: i64,
@@ -82,14 +99,29 @@ pub struct LoraSpec {
     /// Only these decoder layers; all if absent.
     pub layers_to_transform: Option<Vec<usize>>,
     /// Rank by module name, overriding `r`: the first key that matches wins.
-    pub rank_pattern: BTreeMap<String, i64>,
-    pub alpha_pattern: BTreeMap<String, f64>,
+    pub rank_pattern: Pattern<i64>,
+    pub alpha_pattern: Pattern<f64>,
     pub init: Init,
     /// Weight-decomposed LoRA: a magnitude for every output beside the low-rank direction.
     pub use_dora: bool,
     pub bias: Bias,
     /// Modules that are trained whole, in a copy of the adapter's own.
     pub modules_to_save: Vec<String>,
+    /// A bias behind each B, trained from 0.
+    #[serde(skip_serializing_if = "is_false")]
+    pub lora_bias: bool,
+    /// Rows of the embeddings that are trained by themselves.
+    #[serde(skip_serializing_if = "TrainableTokens::is_none")]
+    pub trainable_token_indices: TrainableTokens,
+    /// Where head and embeddings share a weight: one copy for both in `modules_to_save`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ensure_weight_tying: bool,
+}
+
+/// New options stay out of the settings of trials that do not use them, so that finished ones
+/// count as finished.
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Default for LoraSpec {
@@ -102,12 +134,15 @@ impl Default for LoraSpec {
             target_modules: Targets::Names(vec!["q_proj".to_owned(), "v_proj".to_owned()]),
             exclude_modules: None,
             layers_to_transform: None,
-            rank_pattern: BTreeMap::new(),
-            alpha_pattern: BTreeMap::new(),
+            rank_pattern: Pattern::default(),
+            alpha_pattern: Pattern::default(),
             init: Init::KaimingUniform,
             use_dora: false,
             bias: Bias::None,
             modules_to_save: Vec::new(),
+            lora_bias: false,
+            trainable_token_indices: TrainableTokens::None,
+            ensure_weight_tying: false,
         }
     }
 }
@@ -115,15 +150,13 @@ impl Default for LoraSpec {
 impl LoraSpec {
     /// Refuses values that PEFT refuses, or that could only be slips.
     pub fn check(&self) -> Result<()> {
-        for (name, r) in
-            std::iter::once(("r", self.r)).chain(self.rank_pattern.iter().map(|(name, r)| (name.as_str(), *r)))
-        {
+        for (name, r) in std::iter::once(("r", self.r)).chain(self.rank_pattern.iter().map(|(name, r)| (name, *r))) {
             if r < 1 {
                 bail!(Kind::Input, "lora `{name}`: expected a rank of at least 1, found {r}");
             }
         }
-        let alphas = std::iter::once(("alpha", self.alpha))
-            .chain(self.alpha_pattern.iter().map(|(name, alpha)| (name.as_str(), *alpha)));
+        let alphas =
+            std::iter::once(("alpha", self.alpha)).chain(self.alpha_pattern.iter().map(|(name, alpha)| (name, *alpha)));
         for (name, alpha) in alphas {
             if !alpha.is_finite() || alpha <= 0.0 {
                 bail!(Kind::Input, "lora `{name}`: expected an alpha above 0, found {alpha}");
@@ -136,6 +169,10 @@ impl LoraSpec {
                 self.dropout;
                 hint: "5 % is 0.05"
             );
+        }
+        if self.lora_bias && (self.use_dora || self.init != Init::KaimingUniform) {
+            let other = if self.use_dora { "use_dora" } else { "init" };
+            bail!(Kind::Input, "lora `lora_bias`: expected it with plain LoRA and the default `init`, found `{other}` beside it"; hint: "leave `{other}` or `lora_bias` out: peft does not take both either");
         }
         Ok(())
     }

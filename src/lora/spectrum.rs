@@ -5,6 +5,7 @@
 //! small matrix in the middle has the singular values of ΔW. Everything is in f64 on the CPU.
 
 use super::adapter::{Adapter, LowRank};
+use super::pattern::Pattern;
 use super::spec::LoraSpec;
 use super::targets::Target;
 use crate::bail;
@@ -176,8 +177,8 @@ fn with_ranks(spec: &LoraSpec, targets: &[Target], ranks: &[i64], r: i64) -> Lor
     LoraSpec {
         r,
         alpha,
-        rank_pattern: names().zip(ranks.iter().copied()).filter(|(_, rank)| *rank != r).collect(),
-        alpha_pattern: names().zip(alphas).filter(|(_, own)| *own != alpha).collect(),
+        rank_pattern: Pattern::unordered(names().zip(ranks.iter().copied()).filter(|(_, rank)| *rank != r)),
+        alpha_pattern: Pattern::unordered(names().zip(alphas).filter(|(_, own)| *own != alpha)),
         ..spec.clone()
     }
 }

@@ -1,11 +1,12 @@
 //! Which layers of a given model a specification means, by PEFT's rules of matching.
 
+use super::pattern::{Compiled, WholeName};
 use super::spec::{Bias, LoraSpec, Targets};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
-use crate::model::shapes::{LinearShape, EMBEDDING};
+use crate::model::shapes::{linear_shapes, norm_shapes, LinearShape, EMBEDDING, HEAD};
+use crate::model::Config;
 use crate::suggest;
-use regex::Regex;
 use std::collections::BTreeSet;
 
 /// One adapted layer.
@@ -20,32 +21,84 @@ pub struct Target {
 
 /// The layers among `linears` that `spec` adapts, in the order of the checkpoint.
 pub fn match_targets(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Vec<Target>> {
-    spec.check()?;
-    let wanted = Matcher::new("target_modules", &spec.target_modules)?;
-    let excluded = spec.exclude_modules.as_ref().map(|targets| Matcher::new("exclude_modules", targets)).transpose()?;
-    let ranks = patterns("rank_pattern", &spec.rank_pattern)?;
-    let alphas = patterns("alpha_pattern", &spec.alpha_pattern)?;
-    let layers = checked_layers(spec, linears)?;
-    let mut targets = Vec::new();
-    for linear in linears {
-        let left_out = excluded.as_ref().is_some_and(|excluded| excluded.matches(linear));
+    let matching = Matching::new(spec, linears)?;
+    let targets = linears.iter().map(|linear| matching.target(linear));
+    let targets: Vec<Target> = targets.filter_map(Result::transpose).collect::<Result<_>>()?;
+    if targets.is_empty() && matching.embedding(linears)?.is_none() {
+        return Err(no_target(spec, linears));
+    }
+    Ok(targets)
+}
+
+/// The input embeddings as a target, if `spec` adapts them.
+///
+/// # Errors
+/// Variants that the embeddings cannot have.
+pub fn match_embedding(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Option<Target>> {
+    let target = Matching::new(spec, linears)?.embedding(linears)?;
+    let variant = if spec.use_dora { "use_dora" } else { "lora_bias" };
+    if target.is_some() && (spec.use_dora || spec.lora_bias) {
+        bail!(Kind::Input, "lora `{variant}`: expected linear layers, found the target `{EMBEDDING}`"; hint: "leave the embeddings out of target_modules; modules_to_save: [\"embed_tokens\"] trains a whole copy of them");
+    }
+    Ok(target)
+}
+
+/// The options of a specification that say which layers it means.
+struct Matching<'a> {
+    spec: &'a LoraSpec,
+    wanted: Matcher,
+    excluded: Option<Matcher>,
+    ranks: Compiled<i64>,
+    alphas: Compiled<f64>,
+    layers: Option<BTreeSet<usize>>,
+}
+
+impl<'a> Matching<'a> {
+    fn new(spec: &'a LoraSpec, linears: &[LinearShape]) -> Result<Self> {
+        spec.check()?;
+        let excluded = spec.exclude_modules.as_ref();
+        Ok(Matching {
+            spec,
+            wanted: Matcher::new("target_modules", &spec.target_modules)?,
+            excluded: excluded.map(|targets| Matcher::new("exclude_modules", targets)).transpose()?,
+            ranks: Compiled::new("rank_pattern", &spec.rank_pattern)?,
+            alphas: Compiled::new("alpha_pattern", &spec.alpha_pattern)?,
+            layers: checked_layers(spec, linears)?,
+        })
+    }
+
+    fn target(&self, linear: &LinearShape) -> Result<Option<Target>> {
+        let Matching { spec, wanted, excluded, layers, .. } = self;
+        let is_excluded = excluded.as_ref().map_or(Ok(false), |excluded| excluded.matches(linear))?;
         let in_layers = layers.as_ref().is_none_or(|layers| linear.layer.is_some_and(|layer| layers.contains(&layer)));
         // A layer that is named in full is meant, whatever its number.
-        let is_wanted = wanted.names_in_full(linear) || in_layers && wanted.matches(linear);
-        if left_out || is_saved(spec, &linear.name) || !is_wanted {
-            continue;
+        let is_wanted = wanted.names_in_full(linear) || in_layers && wanted.matches(linear)?;
+        if is_excluded || keeps_off(spec, &linear.name) || !is_wanted {
+            return Ok(None);
         }
-        let r = first_match(&ranks, &linear.name).unwrap_or(spec.r);
-        let alpha = first_match(&alphas, &linear.name).unwrap_or(spec.alpha);
-        if spec.init.takes_from_base() {
+        if let Some(saved) = spec.modules_to_save.iter().find(|saved| is_part_of(&linear.name, saved)) {
+            bail!(Kind::Input, "lora `modules_to_save`: `{saved}` means every module whose name ends so, and `{}` is in one and a target of the adapter as well", linear.name; hint: "write the module's name in full, or leave it out of target_modules");
+        }
+        let r = self.ranks.first_match(&linear.name)?.unwrap_or(spec.r);
+        let alpha = self.alphas.first_match(&linear.name)?.unwrap_or(spec.alpha);
+        if spec.init.takes_from_base() && linear.name != EMBEDDING {
             refuse_rank_above(linear.in_features.min(linear.out_features), linear, r)?;
         }
-        targets.push(Target { linear: linear.clone(), r, alpha, scale: spec.scale(r, alpha) });
+        Ok(Some(Target { linear: linear.clone(), r, alpha, scale: spec.scale(r, alpha) }))
     }
-    match targets.is_empty() {
-        false => Ok(targets),
-        true => Err(no_target(spec, linears)),
+
+    fn embedding(&self, linears: &[LinearShape]) -> Result<Option<Target>> {
+        embedding_shape(linears).map_or(Ok(None), |shape| self.target(&shape))
     }
+}
+
+/// The input embeddings as a layer from tokens to their vectors, of the sizes that the output
+/// head has the other way round.
+fn embedding_shape(linears: &[LinearShape]) -> Option<LinearShape> {
+    let head = linears.last()?;
+    let (in_features, out_features) = (head.out_features, head.in_features);
+    let (index, name) = (linears.len(), EMBEDDING.to_owned());
+    Some(LinearShape { index, name, layer: None, in_features, out_features, bias: false })
 }
 
 fn refuse_rank_above(most: i64, linear: &LinearShape, r: i64) -> Result<()> {
@@ -58,15 +111,15 @@ fn refuse_rank_above(most: i64, linear: &LinearShape, r: i64) -> Result<()> {
 enum Matcher {
     AllLinear,
     Names(Vec<String>),
-    Pattern(Regex),
+    Pattern(WholeName),
 }
 
 impl Matcher {
-    fn new(option: &str, targets: &Targets) -> Result<Self> {
+    fn new(option: &'static str, targets: &Targets) -> Result<Self> {
         Ok(match targets {
             Targets::AllLinear => Matcher::AllLinear,
             Targets::Names(names) => Matcher::Names(names.clone()),
-            Targets::Pattern(pattern) => Matcher::Pattern(whole_match(option, pattern)?),
+            Targets::Pattern(pattern) => Matcher::Pattern(WholeName::new(option, pattern)?),
         })
     }
 
@@ -74,36 +127,18 @@ impl Matcher {
         matches!(self, Matcher::Names(names) if names.contains(&linear.name))
     }
 
-    fn matches(&self, linear: &LinearShape) -> bool {
-        match self {
+    fn matches(&self, linear: &LinearShape) -> Result<bool> {
+        Ok(match self {
             Matcher::AllLinear => linear.layer.is_some(),
             Matcher::Names(names) => names.iter().any(|name| is_suffix(name, &linear.name)),
-            Matcher::Pattern(pattern) => pattern.is_match(&linear.name),
-        }
+            Matcher::Pattern(pattern) => pattern.matches(&linear.name)?,
+        })
     }
 }
 
 /// `name` is `full` or a part of it that starts after a dot.
 fn is_suffix(name: &str, full: &str) -> bool {
     full.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-}
-
-/// Compiles a pattern that must match the whole name, as Python's `re.fullmatch` does.
-fn whole_match(option: &str, pattern: &str) -> Result<Regex> {
-    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
-        let reason = error.to_string();
-        let reason = reason.lines().last().unwrap_or("").trim().trim_start_matches("error: ");
-        Error::input(format!("lora `{option}`: `{pattern}` is not a regular expression that we can read: {reason}"))
-            .with_hint("look-around and back-references are not supported; a list of names may do")
-    })
-}
-
-fn patterns<T: Copy>(option: &str, by_name: &std::collections::BTreeMap<String, T>) -> Result<Vec<(Regex, T)>> {
-    by_name.iter().map(|(key, value)| Ok((whole_match(option, &format!(r"(?:.*\.)?(?:{key})"))?, *value))).collect()
-}
-
-fn first_match<T: Copy>(patterns: &[(Regex, T)], name: &str) -> Option<T> {
-    patterns.iter().find(|(pattern, _)| pattern.is_match(name)).map(|(_, value)| *value)
 }
 
 fn checked_layers(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Option<BTreeSet<usize>>> {
@@ -122,59 +157,108 @@ fn checked_layers(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Option<BTr
     Ok(Some(layers.iter().copied().collect()))
 }
 
-/// Is the module of this full name trained whole?
+/// Is the module of this full name trained whole? PEFT takes every module whose name ends with
+/// the text, and all that is in it: "norm" means every norm, "mlp" its three layers.
 pub fn is_saved(spec: &LoraSpec, name: &str) -> bool {
-    spec.modules_to_save.iter().any(|saved| is_suffix(saved, name))
+    spec.modules_to_save.iter().any(|saved| is_part_of(name, saved))
+}
+
+/// Does the name of the module, or of one that it is in, end with `saved`?
+fn is_part_of(name: &str, saved: &str) -> bool {
+    let ends = name.match_indices('.').map(|(at, _)| at).chain([name.len()]);
+    ends.map(|end| &name[..end]).any(|path| path.ends_with(saved))
+}
+
+/// PEFT adapts no module that has a whole name of `modules_to_save` in its path.
+fn keeps_off(spec: &LoraSpec, name: &str) -> bool {
+    let dotted = format!(".{name}.");
+    spec.modules_to_save.iter().any(|saved| dotted.contains(&format!(".{saved}.")))
 }
 
 /// As [`match_targets`], of an adapter that is asked for rather than read from a file: what can only be
 /// a slip is refused. Names that match no layer: a misspelt one among good ones would
 /// quietly train less than was asked for. A rank beyond the larger side of its layer, which takes
-/// more memory than the layer itself.
-pub fn fresh_targets(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Vec<Target>> {
-    refuse_unmatched_names(spec, linears)?;
+/// more memory than the layer itself. Keys without an order that disagree.
+pub fn fresh_targets(spec: &LoraSpec, config: &Config) -> Result<Vec<Target>> {
+    let linears = &linear_shapes(config);
+    refuse_unmatched_names(spec, linears, config)?;
+    ensure_separate_matrices(spec, linears, config)?;
     let targets = match_targets(spec, linears)?;
-    for Target { linear, r, .. } in &targets {
+    let embedding = match_embedding(spec, linears)?;
+    let (ranks, alphas) =
+        (Compiled::new("rank_pattern", &spec.rank_pattern)?, Compiled::new("alpha_pattern", &spec.alpha_pattern)?);
+    for Target { linear, r, .. } in targets.iter().chain(&embedding) {
         refuse_rank_above(linear.in_features.max(linear.out_features), linear, *r)?;
+        ranks.ensure_unambiguous(&linear.name)?;
+        alphas.ensure_unambiguous(&linear.name)?;
     }
     Ok(targets)
 }
 
-fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape]) -> Result<()> {
-    refuse_unmatched_modules_to_save(spec, linears)?;
+fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
+    refuse_unmatched_modules_to_save(spec, linears, config)?;
     if spec.bias != Bias::None && !linears.iter().any(|linear| linear.bias) {
         bail!(Kind::Input, "lora `bias`: expected \"none\" for a model without biases, found \"{}\"", spec.bias.name());
     }
     let Targets::Names(names) = &spec.target_modules else { return Ok(()) };
     for name in names {
-        if !linears.iter().any(|linear| is_suffix(name, &linear.name)) {
+        if !is_suffix(name, EMBEDDING) && !linears.iter().any(|linear| is_suffix(name, &linear.name)) {
             return Err(unknown_module(name, linears));
         }
     }
     Ok(())
 }
 
-fn refuse_unmatched_modules_to_save(spec: &LoraSpec, linears: &[LinearShape]) -> Result<()> {
-    let known = |name: &str| is_suffix(name, EMBEDDING) || linears.iter().any(|linear| is_suffix(name, &linear.name));
-    let Some(name) = spec.modules_to_save.iter().find(|name| !known(name)) else { return Ok(()) };
-    let error = Error::input(format!("lora `modules_to_save`: no embedding or linear layer is called `{name}`"));
-    if name.ends_with("norm") {
-        return Err(error.with_hint("norms cannot be trained beside an adapter; model.train_all() trains everything"));
+fn refuse_unmatched_modules_to_save(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
+    let norms = norm_shapes(config);
+    let modules =
+        || linears.iter().map(|linear| linear.name.as_str()).chain(norms.iter().map(|(name, _)| name.as_str()));
+    let known = |name: &str| is_part_of(EMBEDDING, name) || modules().any(|module| is_part_of(module, name));
+    let Some(name) = spec.modules_to_save.iter().find(|name| name.is_empty() || !known(name)) else { return Ok(()) };
+    let error = Error::input(format!("lora `modules_to_save`: no module is called `{name}`"));
+    let norms = norms.iter().map(|(name, _)| name.rsplit('.').next().unwrap_or_default());
+    let mut names = short_names(linears);
+    names.push("embed_tokens");
+    for norm in norms {
+        if !names.contains(&norm) {
+            names.push(norm);
+        }
     }
-    Err(error.with_hint(suggest::hint(name, short_names(linears).into_iter().chain(["embed_tokens"]))))
+    Err(error.with_hint(suggest::hint(name, names)))
+}
+
+/// PEFT gives head and embeddings LoRA matrices that share their memory and are trained twice over.
+fn ensure_separate_matrices(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
+    if ties_targets(spec, linears, config)? {
+        bail!(Kind::Input, "lora `ensure_weight_tying`: it is for modules_to_save and trainable_token_indices, found it with `target_modules` that hold the embeddings or the head"; hint: "leave it out: head and embeddings then have matrices of their own");
+    }
+    Ok(())
+}
+
+/// Does `ensure_weight_tying` tie LoRA matrices of head and embeddings?
+pub fn ties_targets(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<bool> {
+    if !spec.ensure_weight_tying || !config.tie_word_embeddings || ties_saved(spec, config) {
+        return Ok(false);
+    }
+    let matching = Matching::new(spec, linears)?;
+    let head = linears.last().map_or(Ok(None), |head| matching.target(head))?;
+    Ok(head.is_some() || matching.embedding(linears)?.is_some())
+}
+
+/// Does `ensure_weight_tying` make one trained copy of head and embeddings?
+pub fn ties_saved(spec: &LoraSpec, config: &Config) -> bool {
+    let is_saved = |name: &str| is_saved(spec, name);
+    spec.ensure_weight_tying && config.tie_word_embeddings && (is_saved(EMBEDDING) || is_saved(HEAD))
 }
 
 fn unknown_module(name: &str, linears: &[LinearShape]) -> Error {
     let error = Error::input(format!("lora `target_modules`: no linear layer is called `{name}`"));
-    if name == "embed_tokens" {
-        return error.with_hint(
-            "adapters on embeddings are not supported; modules_to_save: [\"embed_tokens\"] trains a whole copy of them",
-        );
-    }
-    error.with_hint(suggest::hint(name, short_names(linears)))
+    let names = short_names(linears).into_iter().chain(["embed_tokens"]);
+    error.with_hint(suggest::hint(name, names))
 }
 
-fn short_names(linears: &[LinearShape]) -> Vec<&str> {
+/// The last parts of the names of all linear layers.
+pub fn short_names(linears: &[LinearShape]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for linear in linears {
         let short = linear.name.rsplit('.').next().unwrap_or(&linear.name);

@@ -46,7 +46,7 @@ impl Checkpoints<'_> {
     /// The last hidden state of every token, normalised: `[tokens, hidden_size]`. What is
     /// computed from it goes backward by autograd, down to here.
     pub fn hidden(&self) -> Result<Tensor> {
-        self.decoder.norm.forward(&self.output)
+        self.pass.norm(&self.decoder.norm, &self.output)
     }
 
     /// Goes on backward through the layers, from where autograd left its gradient.
@@ -80,7 +80,9 @@ fn leaf(x: &Tensor) -> Result<Tensor> {
 }
 
 fn is_trained(layer: &DecoderLayer, pass: &Pass) -> bool {
+    let attn = &layer.self_attn;
     let norms = [&layer.input_layernorm, &layer.post_attention_layernorm];
+    let mut norms = norms.into_iter().chain(&attn.q_norm).chain(&attn.k_norm);
     let touched = |linear: &Linear| (0..pass.tokens.parts()).any(|part| pass.adapters.touch(linear, part));
-    layer.linears().into_iter().any(touched) || norms.into_iter().any(|norm| norm.weight.requires_grad())
+    layer.linears().into_iter().any(touched) || norms.any(|norm| pass.adapters.trains_norm(norm))
 }

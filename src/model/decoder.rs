@@ -63,7 +63,7 @@ impl Decoder {
     /// The last hidden state of every token, normalised: `[tokens, hidden_size]`.
     pub fn hidden(&self, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
         let pass = self.pass(input, adapters)?;
-        self.through_layers(self.embed(input, adapters)?, |_, layer, x| layer.forward(x, &pass, None))
+        self.through_layers(self.embed(input, adapters)?, &pass, |_, layer, x| layer.forward(x, &pass, None))
     }
 
     /// As [`Self::hidden`], for tokens that follow those in `cache`, which takes them in: document
@@ -71,7 +71,7 @@ impl Decoder {
     pub fn hidden_after(&self, cache: &mut KeyValueCache, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
         let pass = self.pass(input, adapters)?;
         let reading = cache.reading(&input.documents, self.window(), self.device)?;
-        let hidden = self.through_layers(self.embed(input, adapters)?, |index, layer, x| {
+        let hidden = self.through_layers(self.embed(input, adapters)?, &pass, |index, layer, x| {
             let past = cache.layers.get_mut(index).map(|layer| Past { layer, reading: &reading });
             layer.forward(x, &pass, past)
         })?;
@@ -87,12 +87,13 @@ impl Decoder {
     fn through_layers(
         &self,
         mut x: Tensor,
+        pass: &Pass,
         mut forward: impl FnMut(usize, &DecoderLayer, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         for (index, layer) in self.layers.iter().enumerate() {
             x = forward(index, layer, &x)?;
         }
-        self.norm.forward(&x)
+        pass.norm(&self.norm, &x)
     }
 
     /// What the first layer reads: `[tokens, hidden_size]`.
@@ -123,7 +124,8 @@ impl Decoder {
             weight: linear.weight.share(),
             bias: linear.bias.as_ref().map(Tensor::shallow_clone),
         };
-        let norm = |norm: &RmsNorm| RmsNorm { weight: norm.weight.shallow_clone(), eps: norm.eps };
+        let norm =
+            |norm: &RmsNorm| RmsNorm { name: norm.name.clone(), weight: norm.weight.shallow_clone(), eps: norm.eps };
         let layer = |layer: &DecoderLayer| DecoderLayer {
             input_layernorm: norm(&layer.input_layernorm),
             self_attn: Attention {
@@ -177,7 +179,8 @@ impl Decoder {
         tensor_bytes(&self.embed_tokens) + linears.sum::<u64>() + norms.sum::<u64>()
     }
 
-    fn norms(&self) -> impl Iterator<Item = &RmsNorm> {
+    /// Every norm, the final one last.
+    pub fn norms(&self) -> impl Iterator<Item = &RmsNorm> {
         let layers = self.layers.iter().flat_map(|layer| {
             let attn = &layer.self_attn;
             let own = [&layer.input_layernorm, &layer.post_attention_layernorm];
@@ -208,6 +211,10 @@ impl Pass<'_> {
         Ok(y)
     }
 
+    pub(super) fn norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
+        self.adapters.norm(norm, x, self.tokens)
+    }
+
     /// Layers that read the same input: one node of the autograd graph.
     fn linears<const N: usize>(&self, linears: [&Linear; N], x: &Tensor) -> Result<[Tensor; N]> {
         forward(linears, x, self.tokens, self.adapters)
@@ -226,8 +233,8 @@ fn forward<const N: usize>(
 
 impl DecoderLayer {
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass, past: Option<Past>) -> Result<Tensor> {
-        let x = x.f_add(&self.self_attn.forward(&self.input_layernorm.forward(x)?, pass, past)?)?;
-        let transformed = self.mlp.forward(&self.post_attention_layernorm.forward(&x)?, pass)?;
+        let x = x.f_add(&self.self_attn.forward(&pass.norm(&self.input_layernorm, x)?, pass, past)?)?;
+        let transformed = self.mlp.forward(&pass.norm(&self.post_attention_layernorm, &x)?, pass)?;
         Ok(x.f_add(&transformed)?)
     }
 }
@@ -243,7 +250,7 @@ impl DecoderLayer {
 impl Attention {
     fn forward(&self, x: &Tensor, pass: &Pass, past: Option<Past>) -> Result<Tensor> {
         let [q, k, v] = pass.linears([&self.q_proj, &self.k_proj, &self.v_proj], x)?;
-        let (q, k) = (normed(q, self.q_norm.as_ref())?, normed(k, self.k_norm.as_ref())?);
+        let (q, k) = (normed(q, self.q_norm.as_ref(), pass)?, normed(k, self.k_norm.as_ref(), pass)?);
         let (q, k) = (pass.rotation.apply(&q)?, pass.rotation.apply(&k)?);
         let v = v.f_view([v.size()[0], -1, self.head_dim])?;
         let window = pass.window.as_ref().filter(|_| self.slides);
@@ -256,9 +263,9 @@ impl Attention {
 }
 
 /// Queries or keys `[tokens, heads * head_dim]`, each head normalised where the model does so.
-fn normed(x: Tensor, norm: Option<&RmsNorm>) -> Result<Tensor> {
+fn normed(x: Tensor, norm: Option<&RmsNorm>, pass: &Pass) -> Result<Tensor> {
     match norm {
-        Some(norm) => norm.forward(&x),
+        Some(norm) => pass.norm(norm, &x),
         None => Ok(x),
     }
 }

@@ -1,6 +1,7 @@
 //! A linear layer of the frozen base, and the place where adapters join in.
 
 use super::input::Tokens;
+use super::norm::RmsNorm;
 use super::shapes::LinearShape;
 use crate::bail;
 use crate::error::{Kind, Result};
@@ -103,6 +104,16 @@ pub trait Adapters {
     /// an adapter's own copy of it.
     fn embed(&self, table: &Tensor, ids: &Tensor, _: &Tokens) -> Result<Tensor> {
         Ok(Tensor::f_embedding(table, ids, -1, false, false)?)
+    }
+
+    /// `x` `[tokens, …]` normalised, by an adapter's own weight where it has one.
+    fn norm(&self, norm: &RmsNorm, x: &Tensor, _: &Tokens) -> Result<Tensor> {
+        norm.forward(x)
+    }
+
+    /// Is the weight of this norm trained, the model's own or an adapter's?
+    fn trains_norm(&self, norm: &RmsNorm) -> bool {
+        norm.weight.requires_grad()
     }
 
     /// Does an adapter take part in this layer on batch `part`, or is the layer itself trained?

@@ -223,5 +223,6 @@ fn build_linear(shape: LinearShape, source: &mut dyn Source) -> Result<Linear> {
 }
 
 fn build_norm(config: &Config, name: &str, source: &mut dyn Source) -> Result<RmsNorm> {
-    Ok(RmsNorm { weight: source.tensor(&format!("{name}.weight"))?, eps: config.rms_norm_eps })
+    let weight = source.tensor(&format!("{name}.weight"))?;
+    Ok(RmsNorm { name: name.to_owned(), weight, eps: config.rms_norm_eps })
 }

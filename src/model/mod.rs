@@ -18,6 +18,7 @@ pub mod loss;
 pub mod norm;
 pub mod parameters;
 pub mod quantization;
+pub mod resize;
 pub mod rope;
 pub mod shapes;
 

@@ -7,6 +7,8 @@ use tch::Tensor;
 /// `y = w · x / sqrt(mean(x²) + ε)`, the quotient in f32 whatever the dtype of x.
 #[derive(Debug)]
 pub struct RmsNorm {
+    /// Full module name, `model.layers.0.input_layernorm`.
+    pub name: String,
     /// `[width]`
     pub weight: Tensor,
     pub eps: f64,
@@ -16,5 +18,10 @@ impl RmsNorm {
     /// Normalises the last dimension, or every head of it where the weight is as wide as a head.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         native::rms_norm(x, &self.weight, self.eps)
+    }
+
+    /// As [`Self::forward`], with an adapter's own weight in the place of this one's.
+    pub fn forward_with(&self, weight: &Tensor, x: &Tensor) -> Result<Tensor> {
+        native::rms_norm(x, &weight.f_to_kind(x.f_kind()?)?, self.eps)
     }
 }

@@ -18,6 +18,9 @@ pub const LINEARS: [&str; 7] = [
 /// The module of the input embeddings.
 pub const EMBEDDING: &str = "model.embed_tokens";
 
+/// The module of the output head.
+pub const HEAD: &str = "lm_head";
+
 /// A linear layer of the network: its place, its name, its sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearShape {
@@ -73,19 +76,26 @@ pub fn parameter_shapes(config: &Config) -> Vec<(String, Vec<i64>)> {
             shapes.push((format!("{}.bias", linear.name), vec![linear.out_features]));
         }
     }
-    for layer in 0..config.num_hidden_layers {
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
-            shapes.push((format!("model.layers.{layer}.{norm}.weight"), vec![hidden]));
-        }
-        if config.qk_norm() {
-            for norm in ["self_attn.q_norm", "self_attn.k_norm"] {
-                shapes.push((format!("model.layers.{layer}.{norm}.weight"), vec![config.head_dim]));
-            }
-        }
-    }
-    shapes.push(("model.norm.weight".to_owned(), vec![hidden]));
+    shapes.extend(norm_shapes(config).into_iter().map(|(name, width)| (format!("{name}.weight"), vec![width])));
     if !config.tie_word_embeddings {
         shapes.push(("lm_head.weight".to_owned(), vec![config.vocab_size, hidden]));
     }
     shapes
+}
+
+/// Module name and width of every norm, the final one last.
+pub fn norm_shapes(config: &Config) -> Vec<(String, i64)> {
+    let mut norms = Vec::new();
+    for layer in 0..config.num_hidden_layers {
+        for norm in ["input_layernorm", "post_attention_layernorm"] {
+            norms.push((format!("model.layers.{layer}.{norm}"), config.hidden_size));
+        }
+        if config.qk_norm() {
+            for norm in ["self_attn.q_norm", "self_attn.k_norm"] {
+                norms.push((format!("model.layers.{layer}.{norm}"), config.head_dim));
+            }
+        }
+    }
+    norms.push(("model.norm".to_owned(), config.hidden_size));
+    norms
 }

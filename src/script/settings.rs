@@ -9,12 +9,11 @@ use crate::error::Result;
 use crate::eval::config::{GenerationConfig, Stop};
 use crate::eval::sampling::Sampling;
 use crate::hub::tokenizer::Tokenizer;
-use crate::lora::{Bias, Init, LoraSpec, Targets};
+use crate::lora::{Bias, Init, LoraSpec, Pattern, Targets, TrainableTokens};
 use crate::suggest;
 use crate::train::schedule::Shape;
 use crate::train::{AdamWConfig, TrainConfig};
 use rhai::{Dynamic, Map};
-use std::collections::BTreeMap;
 
 /// Options with the other names that each has.
 pub type Names = &'static [(&'static str, &'static [&'static str])];
@@ -34,6 +33,9 @@ pub const LORA: Names = &[
     ("use_dora", &["dora"]),
     ("bias", &[]),
     ("modules_to_save", &[]),
+    ("lora_bias", &[]),
+    ("trainable_token_indices", &[]),
+    ("ensure_weight_tying", &[]),
 ];
 
 /// Options of a training run, with the names that transformers knows them by.
@@ -110,6 +112,9 @@ pub fn lora_spec(options: &mut Options) -> Result<LoraSpec> {
         use_dora: named.take("use_dora", default.use_dora)?,
         bias: bias(&mut named)?,
         modules_to_save: named.take("modules_to_save", default.modules_to_save)?,
+        lora_bias: named.take("lora_bias", default.lora_bias)?,
+        trainable_token_indices: trainable_tokens(&mut named)?,
+        ensure_weight_tying: named.take("ensure_weight_tying", default.ensure_weight_tying)?,
     })
 }
 
@@ -140,14 +145,42 @@ fn layers(named: &mut Named) -> Result<Option<Vec<usize>>> {
     }
 }
 
-fn pattern<T: FromScript>(named: &mut Named, name: &str) -> Result<BTreeMap<String, T>> {
-    let map: Map = named.take(name, Map::new())?;
-    map.into_iter()
-        .map(|(key, value)| match T::from_script(&value) {
-            Some(read) => Ok((key.to_string(), read)),
-            None => Err(named.options.mistyped(&format!("{name}.{key}"), &T::expected(), &value)),
-        })
-        .collect()
+/// A map, whose keys have no order, or an array of pairs, of which the first that matches counts.
+fn pattern<T: FromScript>(named: &mut Named, name: &str) -> Result<Pattern<T>> {
+    let Some(value) = named.any(name)? else { return Ok(Pattern::default()) };
+    let typed = |key: &str, value: &Dynamic| match T::from_script(value) {
+        Some(read) => Ok((key.to_owned(), read)),
+        None => Err(named.options.mistyped(&format!("{name}.{key}"), &T::expected(), value)),
+    };
+    if let Some(map) = Map::from_script(&value) {
+        return Ok(Pattern::unordered(map.iter().map(|(key, value)| typed(key, value)).collect::<Result<Vec<_>>>()?));
+    }
+    let pair = |pair: &Vec<Dynamic>| match pair.as_slice() {
+        [key, value] => Some((String::from_script(key)?, value.clone())),
+        _ => None,
+    };
+    let pairs = Vec::<Vec<Dynamic>>::from_script(&value);
+    match pairs.and_then(|pairs| pairs.iter().map(pair).collect::<Option<Vec<_>>>()) {
+        Some(pairs) => pairs.iter().map(|(key, value)| typed(key, value)).collect(),
+        None => {
+            let expected = format!("a map from name to {} or an array of such pairs", T::expected());
+            Err(named.options.wrong(name, &expected, &describe(&value)))
+        }
+    }
+}
+
+/// An array is of the input embeddings; a map names the modules.
+fn trainable_tokens(named: &mut Named) -> Result<TrainableTokens> {
+    const NAME: &str = "trainable_token_indices";
+    let Some(value) = named.any(NAME)? else { return Ok(TrainableTokens::None) };
+    let list = |value: &Dynamic| Vec::<i64>::from_script(value);
+    let modules = Map::from_script(&value)
+        .and_then(|map| map.iter().map(|(name, ids)| Some((name.to_string(), list(ids)?))).collect::<Option<Vec<_>>>());
+    let tokens = list(&value).map(TrainableTokens::Embeddings).or(modules.map(TrainableTokens::ByModule));
+    tokens.ok_or_else(|| {
+        let expected = "an array of token ids, or a map with such an array for `embed_tokens` and `lm_head`";
+        named.options.wrong(NAME, expected, &describe(&value))
+    })
 }
 
 fn init(named: &mut Named) -> Result<Init> {

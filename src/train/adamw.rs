@@ -179,6 +179,9 @@ fn stretches(ratio: Option<f64>, parameters: &Parameters) -> Result<Vec<Stretch>
     let Some(ratio) = ratio else {
         return Ok(vec![Stretch { range: 0..parameters.flat().numel() as i64, ratio: 1.0 }]);
     };
+    if parameters.names().iter().any(|name| name.contains("lora_embedding_")) {
+        bail!(Kind::Input, "`loraplus_lr_ratio`: expected an adapter of linear layers, found one on the embeddings"; hint: "peft gives those a rate of their own, 1e-6: leave the ratio out, or embed_tokens out of target_modules");
+    }
     if !parameters.names().iter().any(|name| name.contains("lora_B")) {
         bail!(Kind::Input, "`loraplus_lr_ratio` is for LoRA adapters, which this model does not train"; hint: "call model.add_lora(…) first, or leave the ratio out");
     }

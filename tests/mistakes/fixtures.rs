@@ -19,6 +19,14 @@ pub fn put(name: &str, work: &Path) {
         "sharded model" => copy(&source("tests/golden/models/qwen2_sharded"), &work.join("model")),
         "other adapter" => copy(&source("tests/golden/models/llama_head_dim/adapter"), &work.join("adapter")),
         "adapter" => copy(&source("tests/golden/models/qwen2_tied/adapter"), &work.join("adapter")),
+        "adapter of another vocabulary" => {
+            copy(&source("tests/golden/models/embedding_adapters/resized_tied"), &work.join("adapter"))
+        }
+        "pickled adapter" => {
+            copy(&source("tests/golden/models/qwen2_tied/adapter"), &work.join("adapter"));
+            let weights = work.join("adapter/adapter_model.safetensors");
+            fs::rename(weights, work.join("adapter/adapter_model.bin")).unwrap();
+        }
         "named pipe" => pipe(&work.join("pipe")),
         "latin-1 file" => fs::write(work.join("latin.txt"), b"caf\xe9\n").unwrap(),
         "weights cut short" => change_weights(work, |bytes| bytes.truncate(bytes.len() - 100)),

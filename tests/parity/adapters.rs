@@ -116,7 +116,8 @@ fn parameters_are_counted_as_peft_counts_them() {
         let all = decoder.config.parameter_count() + adapter.added_count();
         let line = lorhai::lora::adapter::count_line(adapter.parameters.count(), all);
         assert_eq!(line, case.json["print_trainable_parameters"].as_str().unwrap(), "{}", case.name);
-        let modules: Vec<&str> = adapter.targets.iter().map(|target| target.linear.name.as_str()).collect();
+        let targets = adapter.embedding_target.iter().chain(&adapter.targets);
+        let modules: Vec<&str> = targets.map(|target| target.linear.name.as_str()).collect();
         let mut expected: Vec<&str> =
             case.json["targeted_modules"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
         expected.sort_by_key(|name| modules.iter().position(|module| module == name));

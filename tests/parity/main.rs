@@ -7,6 +7,7 @@
 mod adapters;
 mod bf16;
 mod common;
+mod embeddings;
 mod full;
 mod nf4;
 mod packed;

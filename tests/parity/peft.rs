@@ -5,7 +5,8 @@
 use crate::common::*;
 use lorhai::hub::weights;
 use lorhai::lora::residual::to_lora;
-use lorhai::lora::{peft, Adapter, AdapterSet, Bias, Init, LoraSpec, Targets};
+use lorhai::lora::{peft, Adapter, AdapterSet, Bias, Init, LoraSpec, Targets, TrainableTokens};
+use lorhai::model::Decoder;
 use std::path::Path;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
@@ -28,6 +29,18 @@ fn an_adapter_saved_here_loads_in_peft_with_the_same_logits() {
     }
 }
 
+/// Of a vocabulary of another size, with embeddings that the file brings along.
+#[test]
+fn an_adapter_with_its_own_embeddings_saved_here_loads_in_peft_with_the_same_logits() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/embedding_adapters");
+    for (name, base) in [("own_tied", "qwen2_tied"), ("own_untied", "llama_untied_gqa"), ("one_matrix", "qwen2_tied")] {
+        let case = Case::open(golden.with_file_name(base)).unwrap();
+        let decoder = case.decoder(Device::Cpu);
+        let adapter = peft::load(&golden.join(name), &decoder).unwrap();
+        compare(&case, &decoder, &adapter, &adapter);
+    }
+}
+
 #[test]
 fn a_variant_saved_here_loads_in_peft_with_the_same_logits() {
     let spec = || LoraSpec { r: 4, alpha: 8.0, target_modules: Targets::AllLinear, ..LoraSpec::default() };
@@ -45,9 +58,23 @@ fn a_variant_saved_here_loads_in_peft_with_the_same_logits() {
         LoraSpec { bias: Bias::LoraOnly, modules_to_save: modules(&["embed_tokens", "o_proj"]), ..spec() },
         LoraSpec { bias: Bias::All, target_modules: Targets::Names(modules(&["q_proj"])), ..spec() },
     ];
+    let beside_linears = [
+        LoraSpec { target_modules: Targets::Names(modules(&["q_proj", "embed_tokens", "lm_head"])), ..spec() },
+        LoraSpec { lora_bias: true, modules_to_save: modules(&["norm"]), ..spec() },
+        LoraSpec { trainable_token_indices: TrainableTokens::Embeddings(vec![5, 40, 9]), ..spec() },
+        LoraSpec { modules_to_save: modules(&["embed_tokens"]), ensure_weight_tying: true, ..spec() },
+        LoraSpec {
+            rank_pattern: [("q_proj".to_owned(), 3), (".*self_attn.q_proj".to_owned(), 6)].into(),
+            target_modules: Targets::Pattern(r"model\.layers\.(?!0).*_proj".into()),
+            ..spec()
+        },
+    ];
     let named = |case: &Case| ["qwen2_tied", "llama_bias"].contains(&case.name.as_str());
     for case in cases("adapter").into_iter().filter(named) {
         specs.iter().for_each(|spec| check(&case, spec, false));
+        if case.name == "qwen2_tied" {
+            beside_linears.iter().for_each(|spec| check(&case, spec, false));
+        }
         let rank_pattern = [("down_proj".to_owned(), 2)].into();
         check(&case, &LoraSpec { init: Init::Pissa, use_rslora: true, rank_pattern, ..spec() }, true);
         check(&case, &LoraSpec { init: Init::Olora, ..spec() }, true);
@@ -56,23 +83,30 @@ fn a_variant_saved_here_loads_in_peft_with_the_same_logits() {
 
 /// Saves an adapter of `spec` with random changes, as it is or `as_lora`, for PEFT to read.
 fn check(case: &Case, spec: &LoraSpec, as_lora: bool) {
-    let Some(python) = std::env::var_os("PEER_PYTHON") else {
-        println!("skipped: PEER_PYTHON names no Python with peft");
-        return;
-    };
     let decoder = case.decoder(Device::Cpu);
     let mut adapter = Adapter::new(spec.clone(), &decoder, 5).unwrap();
     let values = adapter.parameters.snapshot().unwrap();
     adapter.parameters.restore(&(&values + Tensor::randn_like(&values) * 0.05)).unwrap();
+    match as_lora {
+        true => compare(case, &decoder, &adapter, &to_lora(&adapter, &decoder.config).unwrap()),
+        false => compare(case, &decoder, &adapter, &adapter),
+    }
+}
+
+/// PEFT's logits of `saved` are ours of `adapter`.
+fn compare(case: &Case, decoder: &Decoder, adapter: &Adapter, saved: &Adapter) {
+    let Some(python) = std::env::var_os("PEER_PYTHON") else {
+        println!("skipped: PEER_PYTHON names no Python with peft");
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
-    let saved = if as_lora { &to_lora(&adapter, &decoder.config).unwrap() } else { &adapter };
     peft::save(saved, "base", &folder.path().join("adapter")).unwrap();
     let batch = case.batch("");
     let shape = [batch.rows as i64, batch.time as i64];
     let tensors = [
         ("input_ids", Tensor::from_slice(&batch.input_ids).view(shape)),
         ("attention_mask", case.tensor("attention_mask").to_kind(Kind::Int64)),
-        ("logits", logits(&decoder, &batch, &AdapterSet::one(&adapter, None))),
+        ("logits", logits(decoder, &batch, &AdapterSet::one(adapter, None))),
     ];
     let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(|(name, x)| (name.to_owned(), x)).collect();
     weights::save(&folder.path().join("ours.safetensors"), &tensors, &[]).unwrap();
@@ -82,6 +116,7 @@ fn check(case: &Case, spec: &LoraSpec, as_lora: bool) {
     command.arg("--adapter").arg(folder.path().join("adapter"));
     let output = command.arg("--ours").arg(folder.path().join("ours.safetensors")).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    println!("{} {:?} dora {} as LoRA {as_lora}: {}", case.name, spec.init, spec.use_dora, said.trim());
+    let parameters = saved.parameters.names().len();
+    println!("{} {:?}, {parameters} tensors: {}", case.name, saved.spec.init, said.trim());
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -143,3 +143,28 @@ fn chosen_layers_are_those_of_peft() {
         assert_eq!(found, expected, "{spec:?}");
     }
 }
+
+/// As `get_pattern_key` of peft 0.21 goes through the keys of adapter_config.json.
+#[test]
+fn the_first_key_of_a_pattern_that_matches_counts() {
+    let config = Config::from_folder(&golden("models/qwen2_tied")).unwrap();
+    let keys = ["q_proj", "layers.0.self_attn.q_proj"];
+    for (order, ranks) in [([0, 1], [3, 3]), ([1, 0], [6, 3])] {
+        let value = |key: &str| if key == "q_proj" { 3 } else { 6 };
+        let pattern: serde_json::Map<String, Value> =
+            order.iter().map(|&at| (keys[at].to_owned(), value(keys[at]).into())).collect();
+        let spec = peft::spec_from_json(&serde_json::json!({
+            "peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "rank_pattern": pattern, "alpha_pattern": pattern,
+        }))
+        .unwrap();
+        let targets = match_targets(&spec, &linear_shapes(&config)).unwrap();
+        assert_eq!(targets.iter().map(|target| target.r).collect::<Vec<_>>(), ranks);
+        assert_eq!(targets.iter().map(|target| target.alpha as i64).collect::<Vec<_>>(), ranks);
+        let adapter = Adapter::zeros(spec, &config, Kind::Float, Device::Cpu).unwrap();
+        let written = peft::config_json(&adapter, "base");
+        let order: Vec<&str> = order.iter().map(|&at| keys[at]).collect();
+        for name in ["rank_pattern", "alpha_pattern"] {
+            assert_eq!(written[name].as_object().unwrap().keys().collect::<Vec<_>>(), order, "{name} keeps its order");
+        }
+    }
+}

@@ -185,13 +185,17 @@ pub mod functions {
     /// Add a LoRA adapter and make it the active one; the base is frozen.
     ///
     /// Options: `r` (8), `alpha` (8), `dropout` (0), `target_modules` (["q_proj", "v_proj"]; an
-    /// array of names, "all-linear", or a regular expression over the full name),
+    /// array of names, "embed_tokens" among them, "all-linear", or a regular expression over the full name),
     /// `exclude_modules` (none), `layers_to_transform` (all; the number of a layer, or an array of
-    /// them), `rank_pattern` and `alpha_pattern` (#{}; maps from name to number), `use_rslora`
+    /// them), `rank_pattern` and `alpha_pattern` (#{}; a map from name to number, or pairs as in
+    /// [["q_proj", 4], [".*proj", 8]], of which the first that matches a layer counts), `use_rslora`
     /// (false), `init` (true, which is "kaiming"; "gaussian"; "pissa", "pissa_niter_4" and "olora",
     /// which begin with a part of the base that is then subtracted from it), `use_dora` (false), `bias` ("none";
-    /// "all", "lora_only"), `modules_to_save` ([]: linear layers, "lm_head", "embed_tokens" that are
-    /// trained whole, in copies), `name` ("default"), `seed` (42). peft's names (`lora_alpha`,
+    /// "all", "lora_only"), `modules_to_save` ([]: modules that are trained whole, in copies: linear
+    /// layers, "lm_head", "embed_tokens", norms; a name means every module whose name ends so), `lora_bias` (false; a
+    /// bias behind each B), `trainable_token_indices` (none; ids of tokens whose rows of the
+    /// embeddings are trained, or a map with ids for "embed_tokens" and "lm_head"), `ensure_weight_tying` (false; one trained
+    /// copy for head and embeddings that share their weight), `name` ("default"), `seed` (42). peft's names (`lora_alpha`,
     /// `lora_dropout`, `init_lora_weights` …) work too. docs/variants.md says what each variant does.
     ///
     /// ```rhai
@@ -200,7 +204,8 @@ pub mod functions {
     /// model.print_trainable_parameters();
     /// model.add_lora(#{ name: "dora", r: 8, alpha: 16, use_dora: true });
     /// model.add_lora(#{ name: "pissa", r: 8, alpha: 16, init_lora_weights: "pissa" });
-    /// model.add_lora(#{ name: "head", r: 8, alpha: 16, modules_to_save: ["lm_head"] });
+    /// model.add_lora(#{ name: "head", r: 8, alpha: 16, modules_to_save: ["lm_head", "norm"] });
+    /// model.add_lora(#{ name: "tokens", r: 8, alpha: 16, trainable_token_indices: [5, 9] });
     /// model.print_trainable_parameters();
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
@@ -211,6 +216,21 @@ pub mod functions {
         let seed = options.take("seed", 42_u64)?;
         options.finish()?;
         Ok(model.write()?.adapted.add(&name, spec, seed)?)
+    }
+
+    /// Give embeddings and output head another number of rows, as transformers does.
+    ///
+    /// It goes before adapters are added or loaded. New rows are the mean of the old ones; transformers adds a very small noise to that. An adapter that was
+    /// trained after a resize needs the same one here, and brings its rows along.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.resize_token_embeddings(1032);
+    /// model.add_lora(#{ r: 8, modules_to_save: ["embed_tokens", "lm_head"] });
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn resize_token_embeddings(model: &mut Model, count: i64) -> RhaiResultOf<()> {
+        Ok(model.write()?.resize_token_embeddings(count)?)
     }
 
     /// Make all weights trainable: full-parameter training (f32 models only).
@@ -362,6 +382,8 @@ pub mod functions {
 
     /// Load an adapter that lorhai or peft saved, and make it the active one.
     ///
+    /// The folder of a run or a trial means the adapter in it.
+    ///
     /// Options: `name` ("default").
     ///
     /// ```rhai
@@ -384,8 +406,13 @@ pub mod functions {
         let mut model = model.write()?;
         let state = State::of(&context)?;
         let folder = hub::resolve_model(&state.to_read(folder), &Hub::from_env()?, &mut Downloads::new(&state))?.path;
-        peft::FILES.iter().for_each(|name| state.note_read(&folder.join(name)));
-        let adapter = peft::load(&folder, model.decoder())?;
+        let place = peft::find(&folder)?;
+        if place != folder {
+            state.note(&format!("load_adapter: the adapter is in `{}`", place.display()));
+        }
+        peft::FILES.iter().for_each(|name| state.note_read(&place.join(name)));
+        let adapter = peft::load(&place, model.decoder())?;
+        adapter.notes.iter().for_each(|note| state.note(note));
         Ok(model.adapted.insert(&name, adapter)?)
     }
 

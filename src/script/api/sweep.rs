@@ -264,6 +264,9 @@ impl Asked {
         if let Some(seed) = base.random_seed {
             shared["model"]["random_seed"] = seed.into();
         }
+        if let Some(count) = base.resized {
+            shared["model"]["vocab_size"] = count.into();
+        }
         if let Some(quantization) = decoder.config.quantization {
             shared["quantization"] = quantization.to_json(decoder.dtype);
         }
@@ -288,8 +291,7 @@ impl Asked {
 /// A misspelt target or a rank that cannot be is the same mistake in every trial: refused
 /// before the first.
 fn check_targets(spec: &LoraSpec, base: &lora::Model) -> Result<()> {
-    let linears = crate::model::shapes::linear_shapes(&base.decoder().config);
-    lora::targets::fresh_targets(spec, &linears).map(|_| ())
+    lora::adapter::trainable_count(spec, &base.decoder().config).map(|_| ())
 }
 
 /// The options at one point: functions called with it, its own values put in.

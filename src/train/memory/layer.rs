@@ -54,7 +54,9 @@ impl<'a> Layer<'a> {
             mlp: config.intermediate_size as u64,
             qk_norm: config.qk_norm(),
             trains_all: asked.method == Method::Full,
-            is_first: Some(number) == first_layer(asked) && asked.method != Method::Full,
+            is_first: Some(number) == first_layer(asked)
+                && asked.method != Method::Full
+                && !asked.layout.trains_embeddings(),
             repeats_heads: asked.request.place == Place::Cuda,
             asked,
         }
@@ -67,7 +69,7 @@ impl<'a> Layer<'a> {
     }
 
     pub fn has_gradient(&self, name: &str) -> bool {
-        self.trains_all || self.linear(name).is_some_and(|adapted| adapted.target.is_some())
+        self.trains_all || self.linear(name).is_some_and(|adapted| !self.asked.layout.of(adapted.linear).is_empty())
     }
 
     pub fn ranks(&self) -> u64 {
@@ -153,6 +155,16 @@ pub fn kept_of_adapter(asked: &Asked, t: u64, e: u64, target: &Target) -> u64 {
 pub fn first_layer(asked: &Asked) -> Option<usize> {
     match asked.method {
         Method::Full => Some(0),
-        _ => asked.targets.iter().filter_map(|target| target.linear.layer).min(),
+        _ if asked.layout.trains_embeddings() => Some(0),
+        _ => {
+            let is_trained = |linear: &&LinearShape| !asked.layout.of(linear).is_empty();
+            let linears = asked.linears.iter().filter(is_trained).filter_map(|linear| linear.layer);
+            linears.chain(asked.layout.norms.keys().filter_map(|name| layer_of(name))).min()
+        }
     }
+}
+
+/// The decoder layer that a module is in.
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("model.layers.")?.split('.').next()?.parse().ok()
 }

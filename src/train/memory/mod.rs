@@ -10,7 +10,8 @@
 //! | `process.rs` | what this process holds, by the system's word |
 //! | `check.rs` | a real step beside its plan |
 //!
-//! Everything is in bytes. Left out: the program itself (libtorch's code and the allocator's
+//! Everything is in bytes. Whole modules, norms and embeddings beside LoRA count with their values,
+//! gradients and moments; what they keep beyond the input of their layer does not. Left out: the program itself (libtorch's code and the allocator's
 //! holes), token ids, and what a few bytes per token make up.
 
 pub mod check;
@@ -22,8 +23,10 @@ mod table;
 
 use crate::bail;
 use crate::error::{Kind, Result};
+use crate::lora::layout::Layout;
 use crate::lora::targets::{fresh_targets, Target};
 use crate::lora::LoraSpec;
+use crate::model::full::is_decayed;
 use crate::model::quantization::Quantization;
 use crate::model::shapes::{linear_shapes, LinearShape};
 use crate::model::{Config, Decoder};
@@ -271,22 +274,29 @@ pub(super) struct Asked<'a> {
     linears: Vec<LinearShape>,
     /// Empty for full fine-tuning.
     targets: Vec<Target>,
+    /// What adapters train; empty for full fine-tuning.
+    layout: Layout,
 }
 
 impl<'a> Asked<'a> {
     fn new(config: &'a Config, request: &'a Request, method: Method) -> Result<Self> {
         request.check()?;
         let linears = linear_shapes(config);
-        let targets = fresh_targets(&request.lora, &linears)?;
-        let targets = if method == Method::Full { Vec::new() } else { targets };
-        Ok(Asked { config, request, method, linears, targets })
+        let targets = fresh_targets(&request.lora, config)?;
+        let layout = Layout::new(&request.lora, &targets, config)?;
+        let (targets, layout) =
+            if method == Method::Full { (Vec::new(), Layout::default()) } else { (targets, layout) };
+        Ok(Asked { config, request, method, linears, targets, layout })
     }
 
     fn adapter_values(&self) -> u64 {
-        self.targets
-            .iter()
-            .map(|target| (target.r * (target.linear.in_features + target.linear.out_features)) as u64)
-            .sum()
+        self.layout.count()
+    }
+
+    /// Is a matrix of the head's size trained, or are single rows of it?
+    fn trains_head(&self) -> bool {
+        let head = self.layout.head();
+        head.target.is_some() || head.weight.is_some() || self.layout.tokens.of_head().is_some()
     }
 
     fn trainable(&self) -> u64 {
@@ -335,13 +345,15 @@ impl<'a> Asked<'a> {
 }
 
 /// Our step: weights in the dtype asked for (f32 where all of them are trained, as bf16
-/// would lose small updates), adapters, gradients and moments in f32. Full fine-tuning keeps
-/// one more f32 a value, which says where weight decay applies (`Parameters::decayed`).
+/// would lose small updates), adapters, gradients and moments in f32. Full fine-tuning, and
+/// adapters with biases or norms, keep one more f32 a value, which says where weight decay applies
+/// (`Parameters::decayed`).
 fn ours(asked: &Asked) -> Parts {
     let trainable = asked.trainable();
     let is_full = asked.method == Method::Full;
     let bytes = if is_full { 4 } else { asked.request.precision.bytes() };
-    let mask = if is_full { 4 * trainable } else { 0 };
+    let spares_some = asked.layout.shapes.iter().any(|(name, _)| !is_decayed(name));
+    let mask = if is_full || spares_some { 4 * trainable } else { 0 };
     let (activations, logits, working) = step::peak(asked);
     Parts {
         weights: asked.weight_bytes(bytes),

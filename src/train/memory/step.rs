@@ -102,7 +102,7 @@ fn loss(asked: &Asked, last: &Layer, walk: &mut Walk) {
     let all = t * hidden * e;
     walk.take(all);
     let head = asked.targets.iter().find(|target| target.linear.layer.is_none());
-    if asked.method == Method::Full || head.is_some() {
+    if asked.method == Method::Full || asked.trains_head() {
         // Logits of all labels, their f32 copy and log-probabilities; then two gradients.
         let widened = if e == 4 { 0 } else { labels * vocabulary * e };
         let scores = labels * vocabulary * 4;

@@ -52,9 +52,11 @@ def compare(model, ours: Path) -> dict:
 
 def wrong_tensors(model, adapter: Path) -> list[str]:
     """Names that the saved file lacks, or has beyond what PEFT would save for this configuration."""
-    expected = set(get_peft_model_state_dict(model))
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    with_embeddings = set(get_peft_model_state_dict(model, save_embedding_layers=True))
     with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
-        return sorted(expected ^ set(file.keys()))
+        stored = set(file.keys())
+    return sorted((expected - stored) | (stored - expected - with_embeddings))
 
 
 def report(result: dict, faults: list[str], tolerance: float) -> None:

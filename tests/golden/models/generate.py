@@ -14,6 +14,7 @@ import transformers
 
 import adapter_case
 import bf16_case
+import embedding_adapters
 import exact_svd
 import full_case
 import nf4_case
@@ -34,6 +35,7 @@ JOBS = (
     | {nf4_case.SAVED[0]: (nf4_case.generate_saved, nf4_case.SAVED[0])}
     | {"nf4_matrices": (nf4_case.generate_matrices, "nf4_matrices")}
     | {"pefts": (older_adapters.generate, "pefts")}
+    | {"embedding_adapters": (embedding_adapters.generate, "embedding_adapters")}
     | {name: (function, name) for name, function in tables.JOBS.items()}
 )
 

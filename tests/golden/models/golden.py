@@ -87,6 +87,7 @@ def trainable(model) -> dict[str, torch.nn.Parameter]:
 def saved_name(name: str) -> str:
     """The name of a parameter in a saved adapter: PEFT's prefix, adapter name and wrappers removed."""
     name = name.removeprefix("base_model.model.").replace(".default.", ".").replace(".modules_to_save.", ".")
+    name = name.removesuffix(".default")
     return name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
 
 

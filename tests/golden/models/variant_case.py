@@ -42,9 +42,9 @@ def save_variant(case: Variant, folder) -> dict[str, torch.Tensor]:
 
 
 def training_settings(case: Variant, model, batches) -> dict:
-    """As an adapter case's; biases without weight decay, as transformers' Trainer and LoRA+ keep it."""
+    """As an adapter case's; biases and norms without weight decay, as transformers' Trainer and LoRA+ keep it."""
     settings = adapter_case.training_settings(case, model, batches, measure=False)
-    settings["no_decay"] = [name for name in golden.trainable(model) if name.endswith(".bias")]
+    settings["no_decay"] = [name for name in golden.trainable(model) if name.endswith((".bias", "norm.weight"))]
     if case.loraplus:
         settings["loraplus_lr_ratio"] = case.loraplus
     settings["max_grad_norm"] = golden.clipping_norm(golden.train(model, batches, settings)["grad_norms"])

@@ -1,0 +1,204 @@
+//! Names of modules as PEFT matches them: an expression that must match the whole name, and
+//! values by such expressions, of which the first that matches counts.
+//!
+//! Python's expressions may look ahead and behind and refer back, which the crate `regex` leaves
+//! out: `fancy-regex` has them, by backtracking that is bounded here.
+
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use fancy_regex::{Regex, RegexBuilder};
+use serde::{Serialize, Serializer};
+
+/// Steps back in matching one name: the expressions of real adapters take a few hundred.
+const MOST_BACKTRACKING: usize = 100_000;
+
+/// An expression that must match the whole name, as Python's `re.fullmatch` does.
+#[derive(Debug)]
+pub struct WholeName {
+    option: &'static str,
+    written: String,
+    compiled: Regex,
+}
+
+impl WholeName {
+    /// `option` is named in errors.
+    pub fn new(option: &'static str, pattern: &str) -> Result<Self> {
+        Self::compile(option, pattern, format!("^(?:{pattern})$"))
+    }
+
+    /// As a key of `rank_pattern` matches: the name itself, or what follows a dot in it.
+    fn suffix(option: &'static str, key: &str) -> Result<Self> {
+        Self::compile(option, key, format!(r"^(?:.*\.)?(?:{key})$"))
+    }
+
+    fn compile(option: &'static str, written: &str, whole: String) -> Result<Self> {
+        let compiled = RegexBuilder::new(&whole).backtrack_limit(MOST_BACKTRACKING).build().map_err(|error| {
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or("").trim().trim_start_matches("error: ");
+            // Its position counts what is put around the expression here.
+            let reason = match reason.strip_prefix("Parsing error at position ").and_then(|rest| rest.split_once(": "))
+            {
+                Some((_, reason)) => reason.to_lowercase(),
+                None => reason.to_owned(),
+            };
+            Error::input(format!("lora `{option}`: `{written}` is not a regular expression: {reason}"))
+                .with_hint("a list of names may do")
+        })?;
+        Ok(WholeName { option, written: written.to_owned(), compiled })
+    }
+
+    pub fn matches(&self, name: &str) -> Result<bool> {
+        self.compiled.is_match(name).map_err(|_| {
+            let WholeName { option, written, .. } = self;
+            Error::input(format!(
+                "lora `{option}`: matching `{written}` against `{name}` takes more than {MOST_BACKTRACKING} steps"
+            ))
+            .with_hint("repeated groups inside repeated groups take such time: write it simpler, or as a list of names")
+        })
+    }
+}
+
+/// Values by expressions over names: `rank_pattern` and `alpha_pattern`.
+///
+/// The first key that matches counts, as in PEFT. A map of a script has no order: there
+/// keys that give one layer different values are refused ([`Pattern::ensure_unambiguous`]).
+#[derive(Debug, Clone)]
+pub struct Pattern<T> {
+    entries: Vec<(String, T)>,
+    is_ordered: bool,
+}
+
+impl<T> Pattern<T> {
+    /// Without an order among the keys.
+    pub fn unordered(entries: impl IntoIterator<Item = (String, T)>) -> Self {
+        Pattern { entries: entries.into_iter().collect(), is_ordered: false }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.entries.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The same keys with other values.
+    pub fn map<U>(&self, value: impl Fn(&T) -> U) -> Pattern<U> {
+        let entries = self.entries.iter().map(|(key, old)| (key.clone(), value(old))).collect();
+        Pattern { entries, is_ordered: self.is_ordered }
+    }
+}
+
+impl<T> Default for Pattern<T> {
+    fn default() -> Self {
+        Pattern { entries: Vec::new(), is_ordered: true }
+    }
+}
+
+impl<T> FromIterator<(String, T)> for Pattern<T> {
+    fn from_iter<I: IntoIterator<Item = (String, T)>>(entries: I) -> Self {
+        Pattern { entries: entries.into_iter().collect(), is_ordered: true }
+    }
+}
+
+impl<T, const N: usize> From<[(String, T); N]> for Pattern<T> {
+    fn from(entries: [(String, T); N]) -> Self {
+        entries.into_iter().collect()
+    }
+}
+
+/// Whether an order was given is no part of the value.
+impl<T: PartialEq> PartialEq for Pattern<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+/// A map where there is no order, pairs where there is one: what is hashed of a trial's settings
+/// must tell two orders apart.
+impl<T: Serialize> Serialize for Pattern<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        if self.is_ordered && !self.is_empty() {
+            return serializer.collect_seq(&self.entries);
+        }
+        serializer.collect_map(self.iter())
+    }
+}
+
+/// A [`Pattern`] with its keys compiled.
+#[derive(Debug)]
+pub struct Compiled<T> {
+    entries: Vec<(WholeName, T)>,
+    is_ordered: bool,
+}
+
+impl<T: Copy + PartialEq + std::fmt::Display> Compiled<T> {
+    pub fn new(option: &'static str, pattern: &Pattern<T>) -> Result<Self> {
+        let compiled = pattern.entries.iter().map(|(key, value)| Ok((WholeName::suffix(option, key)?, *value)));
+        Ok(Compiled { entries: compiled.collect::<Result<_>>()?, is_ordered: pattern.is_ordered })
+    }
+
+    /// The value of the first key that matches.
+    pub fn first_match(&self, name: &str) -> Result<Option<T>> {
+        for (key, value) in &self.entries {
+            if key.matches(name)? {
+                return Ok(Some(*value));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Fails where keys without an order give this layer different values.
+    pub fn ensure_unambiguous(&self, name: &str) -> Result<()> {
+        if self.is_ordered {
+            return Ok(());
+        }
+        let mut first: Option<&(WholeName, T)> = None;
+        for entry in &self.entries {
+            if !entry.0.matches(name)? {
+                continue;
+            }
+            let Some((key, value)) = first.replace(entry) else { continue };
+            if *value != entry.1 {
+                let (option, one, other) = (key.option, &key.written, &entry.0.written);
+                bail!(Kind::Input, "lora `{option}`: `{one}` gives `{name}` {value} and `{other}` gives it {}: a map has no order that decides", entry.1; hint: "write pairs, of which the first that matches counts: {option}: [[\"{one}\", {value}], [\"{other}\", {}]]", entry.1);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_pythons() {
+        let ahead = WholeName::new("target_modules", r"model\.layers\.[\d]{1,}(?!.*\.experts\.)(?:.*?)q_proj").unwrap();
+        assert!(ahead.matches("model.layers.10.self_attn.q_proj").unwrap());
+        assert!(!ahead.matches("model.layers.10.experts.3.q_proj").unwrap());
+        assert!(!ahead.matches("model.layers.10.self_attn.q_proj.more").unwrap());
+        let back = WholeName::new("target_modules", r"(.)_\1").unwrap();
+        assert!(back.matches("a_a").unwrap() && !back.matches("a_b").unwrap());
+    }
+
+    #[test]
+    fn endless_backtracking_is_an_error() {
+        let slow = WholeName::new("target_modules", r"(?=(a+)+$)(\w+\w+)+b").unwrap();
+        let error = slow.matches(&"a".repeat(60)).unwrap_err();
+        assert!(error.message.contains("takes more than"), "{error}");
+    }
+
+    #[test]
+    fn the_first_key_counts() {
+        let name = "model.layers.0.self_attn.q_proj";
+        let entries = || [("q_proj".to_owned(), 3), ("layers.0.self_attn.q_proj".to_owned(), 6)];
+        let ordered = Compiled::new("rank_pattern", &Pattern::from(entries())).unwrap();
+        assert_eq!(ordered.first_match(name).unwrap(), Some(3));
+        ordered.ensure_unambiguous(name).unwrap();
+        let unordered = Compiled::new("rank_pattern", &Pattern::unordered(entries())).unwrap();
+        let error = unordered.ensure_unambiguous(name).unwrap_err();
+        assert!(error.message.contains(name) && error.message.contains("`q_proj`"), "{error}");
+        unordered.ensure_unambiguous("model.layers.1.self_attn.q_proj").unwrap();
+    }
+}

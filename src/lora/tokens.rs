@@ -1,0 +1,115 @@
+//! Rows of the embeddings that are trained by themselves: PEFT's `trainable_token_indices`.
+//!
+//! A trained row stands in the place of the base's. Where head and embeddings share a
+//! weight, a row of the one is a row of the other, unless the head has rows of its own.
+
+use super::spec::TrainableTokens;
+use crate::bail;
+use crate::error::{Kind, Result};
+use crate::model::shapes::{EMBEDDING, HEAD};
+use crate::model::Config;
+use tch::{Device, Kind as Dtype, Tensor};
+
+/// The rows of each module.
+pub type Tokens = TokenRows<Rows>;
+
+#[derive(Debug, Clone, Default)]
+pub struct TokenRows<T> {
+    pub embedding: Option<T>,
+    pub head: Option<T>,
+    /// Does the head follow the embeddings' rows?
+    pub is_tied: bool,
+}
+
+/// Trained rows: which, and where they are among the adapter's leaves.
+#[derive(Debug, Clone, Default)]
+pub struct Rows {
+    pub ids: Vec<i64>,
+    /// `[ids, width]`
+    pub leaf: usize,
+}
+
+impl<T> TokenRows<T> {
+    /// The rows that act in the output head.
+    pub fn of_head(&self) -> Option<&T> {
+        self.head.as_ref().or(self.embedding.as_ref().filter(|_| self.is_tied))
+    }
+}
+
+impl Tokens {
+    /// By PEFT's rules (`set_additional_trainable_modules`).
+    pub fn resolve(tokens: &TrainableTokens, config: &Config) -> Result<Self> {
+        let mut rows = Tokens { is_tied: config.tie_word_embeddings, ..Tokens::default() };
+        match tokens {
+            TrainableTokens::None => {}
+            TrainableTokens::Embeddings(ids) => rows.embedding = Some(checked(ids, config)?),
+            TrainableTokens::ByModule(modules) => {
+                for (name, ids) in modules {
+                    let place = match name.as_str() {
+                        "" => None,
+                        name if EMBEDDING.ends_with(name) => Some(&mut rows.embedding),
+                        name if HEAD.ends_with(name) => Some(&mut rows.head),
+                        _ => None,
+                    };
+                    match place {
+                        Some(place @ None) => *place = Some(checked(ids, config)?),
+                        Some(_) => bail!(Kind::Input, "lora `trainable_token_indices`: `{name}` is given twice"),
+                        None => bail!(
+                            Kind::Input,
+                            "lora `trainable_token_indices`: expected \"embed_tokens\" or \"lm_head\", found `{name}`"
+                        ),
+                    }
+                }
+            }
+        }
+        // The same rows of both are one where the weight is.
+        let are_same = match (&rows.embedding, &rows.head) {
+            (Some(embedding), Some(head)) => embedding.ids == head.ids,
+            _ => false,
+        };
+        if rows.is_tied && are_same {
+            rows.head = None;
+        }
+        Ok(rows)
+    }
+}
+
+fn checked(ids: &[i64], config: &Config) -> Result<Rows> {
+    if ids.is_empty() {
+        bail!(Kind::Input, "lora `trainable_token_indices`: expected the ids of tokens, found none");
+    }
+    let mut sorted = ids.to_vec();
+    sorted.sort_unstable();
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!(Kind::Input, "lora `trainable_token_indices`: token {} is named twice", pair[0]);
+    }
+    if let Some(id) = ids.iter().find(|id| !(0..config.vocab_size).contains(*id)) {
+        bail!(Kind::Input, "lora `trainable_token_indices`: expected ids below {}, the size of the vocabulary, found {id}", config.vocab_size; hint: "model.resize_token_embeddings(n) makes room for new tokens");
+    }
+    Ok(Rows { ids: ids.to_vec(), leaf: 0 })
+}
+
+/// Where trained rows are looked up, on the model's device.
+#[derive(Debug)]
+pub struct Index {
+    /// int64 `[ids]`: the trained tokens.
+    pub ids: Tensor,
+    /// int64 `[vocabulary]`: the place among them, -1 for every other token.
+    places: Tensor,
+}
+
+impl Index {
+    pub fn new(rows: &Rows, vocabulary: i64, device: Device) -> Result<Self> {
+        let ids = Tensor::f_from_slice(&rows.ids)?.f_to_device(device)?;
+        let count = Tensor::f_arange(rows.ids.len() as i64, (Dtype::Int64, device))?;
+        let places = Tensor::f_full([vocabulary], -1, (Dtype::Int64, device))?.f_index_copy(0, &ids, &count)?;
+        Ok(Index { ids, places })
+    }
+
+    /// `x`, `[tokens, width]`, with the rows of trained tokens from `rows`, `[ids, width]`.
+    pub fn replace(&self, x: &Tensor, tokens: &Tensor, rows: &Tensor) -> Result<Tensor> {
+        let places = self.places.f_index_select(0, tokens)?;
+        let trained = rows.f_index_select(0, &places.f_clamp_min(0)?)?.f_to_kind(x.f_kind()?)?;
+        Ok(trained.f_where_self(&places.f_ge(0)?.f_unsqueeze(1)?, x)?)
+    }
+}
