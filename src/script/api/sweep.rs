@@ -264,6 +264,10 @@ impl Asked {
         if let Some(seed) = base.random_seed {
             shared["model"]["random_seed"] = seed.into();
         }
+        // It goes into what every trial saves.
+        if let Some(template) = base.assigned_template() {
+            shared["model"]["chat_template"] = template.into();
+        }
         if let Some(quantization) = decoder.config.quantization {
             shared["quantization"] = quantization.to_json(decoder.dtype);
         }
