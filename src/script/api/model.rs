@@ -11,6 +11,7 @@ use crate::script::handles::Handle;
 use crate::script::options::Options;
 use crate::script::settings::lora_spec;
 use crate::script::state::State;
+use crate::script::values::{describe, FromScript};
 use crate::{lora, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
@@ -183,7 +184,12 @@ pub mod functions {
     /// print(model.chat("Repeat: the small fox", #{ max_new_tokens: 8 }));
     /// ```
     #[rhai_fn(set = "chat_template", global, pure, return_raw)]
-    pub fn set_chat_template(model: &mut Model, template: &str) -> RhaiResultOf<()> {
+    pub fn set_chat_template(model: &mut Model, template: Dynamic) -> RhaiResultOf<()> {
+        let Some(template) = String::from_script(&template) else {
+            let found = describe(&template);
+            return Err(Error::input(format!("chat_template: expected the text of a template, found {found}")).into());
+        };
+        let template = template.as_str();
         Ok(set_template(&mut *model.write()?, template).map_err(|error| error.context("chat_template"))?)
     }
 
