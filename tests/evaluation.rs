@@ -11,7 +11,7 @@ use lorhai::eval::kobest::{self, Task};
 use lorhai::eval::likelihood::log_likelihoods;
 use lorhai::eval::multiple_choice::{self, Answers, Metric, Question};
 use lorhai::eval::perplexity::{self, Perplexity};
-use lorhai::eval::prompt::Prompt;
+use lorhai::eval::prompt::PromptReader;
 use lorhai::eval::{self, Bootstrap, Candidate, Encoder, Measured, Request};
 use lorhai::hub::Hub;
 use lorhai::lora::{LoadOptions, LoraSpec, Model, Targets};
@@ -282,8 +282,8 @@ fn adapters_in_one_pass_are_what_each_is_alone() {
 fn names_mean_nothing_while_an_adapter_is_merged() {
     let mut model = adapted();
     let names = ["base", "a"].map(str::to_owned);
-    let prompts = [Prompt::text(model.tokenizer().unwrap(), "the small").unwrap()];
-    let config = GenerationConfig { max_new_tokens: 2, ..GenerationConfig::default() };
+    let prompts = [PromptReader::new(model.tokenizer().unwrap()).text("the small").unwrap()];
+    let config = GenerationConfig { max_new_tokens: Some(2), ..GenerationConfig::default() };
     model.adapted.merge(Some("a")).unwrap();
     for name in &names {
         let one = Candidate::named(&model.adapted, std::slice::from_ref(name)).unwrap_err();

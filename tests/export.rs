@@ -689,7 +689,7 @@ fn gguf_files_have_the_bytes_of_the_gguf_package() {
 fn expected(model: &Model, ids: &[i64], margin: f64, texts: &[&str], out: &Path) {
     let adapters = &model.adapted.adapter_set(None);
     let prompt: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-    let config = GenerationConfig { max_new_tokens: 24, ..GenerationConfig::default() };
+    let config = GenerationConfig { max_new_tokens: Some(24), ..GenerationConfig::default() };
     let prompts = [prompt.clone()];
     let mut fresh =
         generate(model.decoder(), adapters, 1, &prompts, &config, &mut |_| Ok(())).unwrap()[0][0].ids.clone();

@@ -8,6 +8,7 @@
 use lorhai::eval::candidate::{adapter_set, Candidate};
 use lorhai::eval::config::{GenerationConfig, Stop};
 use lorhai::eval::generate::{generate, Continuation, Finish};
+use lorhai::eval::processors::{Processors, TokensSoFar};
 use lorhai::eval::sampling::Sampling;
 use lorhai::eval::text::TextStream;
 use lorhai::hub::tokenizer::Tokenizer;
@@ -41,20 +42,9 @@ fn rows(value: &Value) -> Vec<Vec<u32>> {
 
 /// Settings as transformers names them.
 fn config(settings: &Value) -> GenerationConfig {
-    let default = GenerationConfig::default();
-    let number = |name: &str, default: f64| settings[name].as_f64().unwrap_or(default);
-    GenerationConfig {
-        sampling: Sampling {
-            do_sample: settings["do_sample"].as_bool().unwrap_or(false),
-            temperature: number("temperature", 1.0),
-            top_k: settings["top_k"].as_i64().unwrap_or(50),
-            top_p: number("top_p", 1.0),
-            repetition_penalty: number("repetition_penalty", 1.0),
-        },
-        max_new_tokens: settings["max_new_tokens"].as_u64().map_or(default.max_new_tokens, |count| count as usize),
-        eos_token_id: serde_json::from_value(settings["eos_token_id"].clone()).unwrap_or_default(),
-        ..default
-    }
+    let mut config = GenerationConfig::default();
+    config.update(&mut settings.as_object().unwrap().clone(), None).unwrap();
+    config
 }
 
 fn ids(found: &[Continuation]) -> Vec<Vec<u32>> {
@@ -186,18 +176,21 @@ fn probabilities_after_the_processors_are_those_of_transformers() {
     let golden = read("processors.json");
     let scores = floats(&golden["scores"]).to_kind(Kind::Float);
     let held = rows(&golden["input_ids"]);
-    let vocabulary = scores.size()[1];
-    let mut seen = vec![false; held.len() * vocabulary as usize];
-    for (row, ids) in held.iter().enumerate() {
-        ids.iter().for_each(|&id| seen[row * vocabulary as usize + id as usize] = true);
-    }
-    let seen = Tensor::from_slice(&seen).view([-1, vocabulary]);
+    let prompts: Vec<usize> = serde_json::from_value(golden["prompts"].clone()).unwrap();
     let mut worst: f64 = 0.0;
     let cases = golden["cases"].as_array().unwrap();
-    assert!(cases.len() > 10);
+    assert!(cases.len() > 40);
     for case in cases {
-        let sampling = config(&case["settings"]).sampling;
-        let found = sampling.processed(&scores, Some(&seen)).unwrap().softmax(-1, Kind::Float);
+        let config = config(&case["settings"]);
+        config.check(60).unwrap();
+        let so_far = |(ids, &prompt): (&'static [u32], &usize)| {
+            // As if a longer prompt could not be continued; only forced tokens look at it.
+            let max_length = config.length_with(prompt, 64).unwrap_or(0);
+            TokensSoFar { ids, prompt, max_length }
+        };
+        let held: Vec<&'static [u32]> = held.iter().map(|ids| &*ids.clone().leak()).collect();
+        let so_far: Vec<TokensSoFar> = held.into_iter().zip(&prompts).map(so_far).collect();
+        let found = config.scores(&scores, None, &so_far).unwrap().softmax(-1, Kind::Float);
         let expected = floats(&case["probabilities"]);
         let error = (found.to_kind(Kind::Double) - &expected).abs().max().double_value(&[]);
         let filtered = |x: &Tensor| x.eq(0.0).sum(Kind::Int64).int64_value(&[]);
@@ -205,14 +198,86 @@ fn probabilities_after_the_processors_are_those_of_transformers() {
         assert!(error < 1e-6, "{}: {error:.2e}", case["settings"]);
         worst = worst.max(error);
     }
-    println!("the worst probability by {worst:.1e}");
+    println!("{} settings; the worst probability by {worst:.1e}", cases.len());
+}
+
+#[test]
+fn a_models_file_gives_the_ids_of_transformers() {
+    let golden_ids = read("files.json");
+    let tokenizer = tiny().1;
+    let (mut compared, mut margin) = (0, f64::INFINITY);
+    for (name, case) in golden_ids["cases"].as_object().unwrap() {
+        let decoder = decoder(name, Kind::Float);
+        let prompts = rows(&case["prompts"]);
+        for file in case["files"].as_array().unwrap() {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::copy(golden("models").join(name).join("config.json"), folder.path().join("config.json")).unwrap();
+            if !file["file"].is_null() {
+                std::fs::write(folder.path().join("generation_config.json"), file["file"].to_string()).unwrap();
+            }
+            let vocabulary = decoder.config.vocab_size as usize;
+            let (config, notes) = GenerationConfig::of_model(Some(folder.path()), &tokenizer, vocabulary).unwrap();
+            let expected = rows(&file["ids"]);
+            assert_eq!(run(&decoder, &NoAdapters, &prompts, &config), expected, "{name}, {}", file["file"]);
+            for (prompt, expected) in prompts.iter().zip(&expected) {
+                let alone = run(&decoder, &NoAdapters, std::slice::from_ref(prompt), &config);
+                assert_eq!(alone[0], *expected, "{name}, {}, alone", file["file"]);
+                compared += 1;
+            }
+            assert_eq!(!notes.is_empty(), file["file"].get("chat_format").is_some(), "{notes:?}");
+            margin = margin.min(file["margin"].as_f64().unwrap());
+        }
+    }
+    println!("{compared} texts; the closest decision by {margin:.1e}");
+    assert!(compared > 100, "{compared}");
+}
+
+#[test]
+fn a_files_values_are_refused_by_its_name_only_where_they_have_an_effect() {
+    let tokenizer = tiny().1;
+    let found = |json: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("generation_config.json"), json).unwrap();
+        let found = GenerationConfig::of_model(Some(folder.path()), &tokenizer, 80);
+        found.map(|(config, _)| config).map_err(|error| error.message)
+    };
+    for (json, message) in [
+        (r#"{"do_sample": true, "temperature": 0.0}"#, "`temperature`: expected a number above 0, found 0"),
+        (r#"{"do_sample": true, "min_p": 1.5}"#, "`min_p`: expected a number from 0 to 1, found 1.5"),
+        (r#"{"max_new_tokens": 0}"#, "`max_new_tokens`: expected at least 1, found 0"),
+        (r#"{"bad_words_ids": [[3, 80]]}"#, "`bad_words_ids`: expected ids below 80"),
+        (r#"{"bad_words_ids": [3]}"#, "`bad_words_ids`: expected an array of arrays of token ids, found [3]"),
+        (r#"{"forced_eos_token_id": 3, "suppress_tokens": [3]}"#, "`forced_eos_token_id`: every token that it forces"),
+        (r#"[]"#, "expected a JSON object"),
+    ] {
+        let error = found(json).unwrap_err();
+        assert!(error.contains("generation_config.json`: ") && error.contains(message), "{json}: {error}");
+    }
+    let mut config = found(r#"{"temperature": 0.0, "top_k": 3, "stop_strings": ["fox", "b"]}"#).unwrap();
+    assert_eq!(config.stop.clone().unwrap().strings, ["fox", "b"]);
+    // What the file says begins to matter with an option.
+    config.update(&mut serde_json::json!({"do_sample": true}).as_object().unwrap().clone(), None).unwrap();
+    let error = config.check(80).unwrap_err();
+    assert!(error.message.contains("generation_config.json`: `temperature`: expected a number above 0"), "{error}");
+    config.update(&mut serde_json::json!({"temperature": -1}).as_object().unwrap().clone(), None).unwrap();
+    assert_eq!(config.check(80).unwrap_err().message, "`temperature`: expected a number above 0, found -1");
+}
+
+#[test]
+fn settings_that_leave_no_token_say_so() {
+    let decoder = decoder("llama_tied", Kind::Float);
+    let all: Vec<u32> = (0..80).collect();
+    let processors = Processors { suppress_tokens: all, ..Processors::default() };
+    let config = GenerationConfig { processors, ..Default::default() };
+    let error = generate(&decoder, &NoAdapters, 1, &[vec![1]], &config, &mut |_| Ok(())).unwrap_err();
+    assert!(error.message.contains("leave no token to choose"), "{error}");
 }
 
 #[test]
 fn draws_are_as_frequent_as_the_probabilities_say() {
     let sampling = Sampling { do_sample: true, top_k: 4, ..Sampling::default() };
     let scores = Tensor::from_slice(&[1.0_f32, -2.0, 0.5, 2.0, -0.3, 1.2, -9.0, 0.1]).view([1, 8]);
-    let scores = sampling.processed(&scores, None).unwrap();
+    let scores = sampling.filtered(&scores).unwrap();
     let probabilities = Vec::<f64>::try_from(scores.softmax(-1, Kind::Double).view(-1)).unwrap();
     let draws = 40_000_usize;
     let many = scores.expand([draws as i64, 8], false);
@@ -238,16 +303,14 @@ fn draws_are_as_frequent_as_the_probabilities_say() {
 fn tokens_follow_their_distribution_in_a_whole_generation() {
     let decoder = decoder("qwen2_tied", Kind::Float);
     let prompt = vec![5_u32, 9, 31];
-    let settings = Sampling { do_sample: true, temperature: 0.8, top_k: 5, top_p: 0.9, repetition_penalty: 1.1 };
-    let config = GenerationConfig { sampling: settings, max_new_tokens: 1, batch: 500, ..Default::default() };
+    let sampling = Sampling { do_sample: true, temperature: 0.8, top_k: 5, top_p: 0.9, ..Sampling::default() };
+    let processors = Processors { repetition_penalty: 1.1, ..Processors::default() };
+    let config = GenerationConfig { sampling, processors, max_new_tokens: Some(1), batch: 500, ..Default::default() };
     let draws = 4000;
     let found = run(&decoder, &NoAdapters, &vec![prompt.clone(); draws], &config);
     let scores = no_grad(|| whole(&decoder, &prompt)).narrow(0, 2, 1);
-    let seen = Tensor::zeros([1, 96], (Kind::Bool, Device::Cpu));
-    for &id in &prompt {
-        let _ = seen.narrow(1, i64::from(id), 1).fill_(1);
-    }
-    let probabilities = settings.processed(&scores, Some(&seen)).unwrap().softmax(-1, Kind::Double).view(-1);
+    let so_far = TokensSoFar { ids: &prompt, prompt: prompt.len(), max_length: prompt.len() + 1 };
+    let probabilities = config.scores(&scores, None, &[so_far]).unwrap().softmax(-1, Kind::Double).view(-1);
     let probabilities = Vec::<f64>::try_from(probabilities).unwrap();
     let mut kept = 0;
     for (id, &probability) in probabilities.iter().enumerate() {
@@ -265,10 +328,12 @@ fn a_rows_text_does_not_depend_on_its_company() {
         let decoder = decoder(name, Kind::Float);
         let prompts: Vec<Vec<u32>> =
             (1..12).map(|length| (0..length).map(|at| (length * 5 + at * 3) % 60).collect()).collect();
-        let sampling = Sampling { do_sample: true, temperature: 1.3, repetition_penalty: 1.1, ..Sampling::default() };
+        let sampling = Sampling { do_sample: true, temperature: 1.3, ..Sampling::default() };
+        let processors = Processors { repetition_penalty: 1.1, guidance_scale: 1.2, ..Processors::default() };
         let with = |batch| GenerationConfig {
             sampling,
-            max_new_tokens: 20,
+            processors: processors.clone(),
+            max_new_tokens: Some(20),
             batch,
             eos_token_id: vec![3, 8],
             ..Default::default()
@@ -294,8 +359,15 @@ fn adapters_in_one_batch_are_as_each_alone() {
     let prompts = vec![vec![4_u32, 8, 15, 16, 23, 42], vec![90], vec![11; 9]];
     let names = ["patterns", "base", "own", "regex"].map(str::to_owned);
     for do_sample in [false, true] {
-        let sampling = Sampling { do_sample, repetition_penalty: 1.05, ..Sampling::default() };
-        let config = GenerationConfig { sampling, max_new_tokens: 24, eos_token_id: vec![7, 70], ..Default::default() };
+        let sampling = Sampling { do_sample, ..Sampling::default() };
+        let processors = Processors { repetition_penalty: 1.05, ..Processors::default() };
+        let config = GenerationConfig {
+            sampling,
+            processors,
+            max_new_tokens: Some(24),
+            eos_token_id: vec![7, 70],
+            ..Default::default()
+        };
         let set = adapter_set(&Candidate::named(&model, &names).unwrap());
         let together = generate(&model.decoder, &set, 4, &prompts, &config, &mut |_| Ok(())).unwrap();
         for (name, part) in names.iter().zip(&together) {
@@ -314,7 +386,7 @@ fn adapters_in_one_batch_are_as_each_alone() {
 fn bf16_generates_what_its_own_scores_say() {
     let decoder = decoder("qwen2_bf16", Kind::BFloat16);
     let prompts = vec![vec![4_u32, 8, 15], vec![16, 23, 42, 1, 2, 3, 4]];
-    let config = GenerationConfig { max_new_tokens: 24, ..Default::default() };
+    let config = GenerationConfig { max_new_tokens: Some(24), ..Default::default() };
     for (prompt, fresh) in prompts.iter().zip(run(&decoder, &NoAdapters, &prompts, &config)) {
         let text = [prompt.clone(), fresh.clone()].concat();
         let scores = no_grad(|| whole(&decoder, &text)).to_kind(Kind::Double);
@@ -340,7 +412,7 @@ fn stop_strings_end_a_text_with_the_token_that_completes_them() {
     let (decoder, tokenizer) = tiny();
     let prompts =
         vec![tokenizer.encode("the small fox", true).unwrap(), tokenizer.encode("a red boat and", true).unwrap()];
-    let plain = GenerationConfig { max_new_tokens: 40, ..Default::default() };
+    let plain = GenerationConfig { max_new_tokens: Some(40), ..Default::default() };
     let whole = run(&decoder, &NoAdapters, &prompts, &plain);
     // From within the first text, over a boundary of tokens.
     let text = tokenizer.decode(&whole[0], true).unwrap();
@@ -446,6 +518,112 @@ fn a_question_is_asked_by_the_chat_template_however_it_is_given() {
     assert_eq!(lines.len(), 8, "{found}");
     assert!(lines[..7].iter().all(|line| *line == lines[0]), "{found}");
     assert_ne!(lines[7], lines[0], "without the template the model answers otherwise");
+}
+
+#[test]
+fn greedy_settings_may_stand_beside_those_of_draws() {
+    let found = printed(
+        r#"print(m.generate("the small", #{ do_sample: false, temperature: 0.7, top_k: 3 }));
+        print(m.generate("the small", #{ temperature: 0 }));
+        print(m.generate("the small"));
+        let one = #{ do_sample: true, min_p: 1.0 };
+        print(m.generate("the small", one));
+        let few = #{ max_length: m.generate("the small").len(), bad_words_ids: [[300], [301, 5]], no_repeat_ngram_size: 2 };
+        m.generate("the small", few);"#,
+    );
+    let lines: Vec<&str> = found.lines().collect();
+    assert!(lines.len() == 4 && lines.iter().all(|line| *line == lines[0]), "{found}");
+}
+
+/// Another chat format for the model in `scripts/tiny`.
+const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]\\n{{ m.content }}<|im_end|>\\n{% endfor %}\
+                        {% if add_generation_prompt %}[assistant]\\n{% endif %}";
+
+#[test]
+fn a_chat_template_that_is_set_is_trained_on_chatted_by_and_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let found = printed(
+        &r##"let template = "TEMPLATE";
+        let before = m.chat_template;
+        print(before.contains("im_start"));
+        let rows = dataset([#{ messages: [#{ role: "user", content: "a fox" }, #{ role: "assistant", content: "a boat" }] }]);
+        let unlike = rows.tokenize(m, #{}).show(0);
+        let wanted = rows.tokenize(m, #{ chat_template: template }).show(0);
+        m.chat_template = template;
+        print(m.chat_template == template);
+        print(rows.tokenize(m, #{}).show(0) == wanted && wanted != unlike);
+        print(m.chat("a fox", #{ max_new_tokens: 4 }) == m.generate("[user]\na fox<|im_end|>\n[assistant]\n", #{ max_new_tokens: 4 }));
+        m.add_lora(#{ r: 2 });
+        m.save_adapter("OUT/adapter");
+        train(m, rows.tokenize(m, #{}), #{ steps: 1, out: "OUT/run" });
+        m.save_merged("OUT/merged");
+        m.save("OUT/whole");
+        m.export_gguf("OUT/model.gguf");
+        for name in ["adapter", "run/adapter", "merged", "whole"] {
+            print(read_text("OUT/" + name + "/chat_template.jinja") == template);
+            print(read_text("OUT/" + name + "/tokenizer_config.json").contains("chat_template"));
+        }
+        print(load_model("OUT/merged").chat_template == template);
+        print(load_model("TINY", #{ chat_template: template }).chat_template == template);"##
+            .replace("TINY", &format!("{}/scripts/tiny", env!("CARGO_MANIFEST_DIR")))
+            .replace("TEMPLATE", TEMPLATE)
+            .replace("OUT", &out),
+    );
+    let lines: Vec<&str> = found.lines().filter(|line| ["true", "false"].contains(line)).collect();
+    let saved = ["true", "false"].repeat(4);
+    assert_eq!(lines, [vec!["true"; 4], saved, vec!["true"; 2]].concat(), "{found}");
+    let gguf = std::fs::read(folder.path().join("model.gguf")).unwrap();
+    let template = TEMPLATE.replace("\\n", "\n");
+    assert!(gguf.windows(template.len()).any(|window| window == template.as_bytes()), "the template is in the file");
+    peer_reads(&folder.path().join("merged"), &template);
+    peer_reads(&folder.path().join("adapter"), &template);
+}
+
+/// transformers finds the template where `PEER_PYTHON` names a Python that has it.
+fn peer_reads(folder: &Path, template: &str) {
+    let Some(python) = std::env::var_os("PEER_PYTHON") else {
+        println!("skipped: transformers, PEER_PYTHON is not set");
+        return;
+    };
+    let script = "import sys; from transformers import AutoTokenizer; \
+                  sys.stdout.write(AutoTokenizer.from_pretrained(sys.argv[1]).chat_template)";
+    let output = std::process::Command::new(python).args(["-c", script]).arg(folder).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), template, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn conversations_are_scored_as_they_are_chatted() {
+    let found = printed(
+        r##"let turn = |role, content| #{ role: role, content: content };
+        let questions = ["Repeat: the small fox", "Count: a red boat"];
+        let written = m.chat(questions, #{ max_new_tokens: 6 });
+        let chats = [];
+        for i in 0..2 { chats.push(#{ messages: [turn.call("user", questions[i]), turn.call("assistant", written[i])] }); }
+        let all = #{ max_new_tokens: 6 };
+        print(score_generation(m, dataset(chats), all).exact_match);
+        let pairs = [];
+        for i in 0..2 { pairs.push(#{ prompt: questions[i], completion: written[i] }); }
+        print(score_generation(m, dataset(pairs), #{ max_new_tokens: 6, chat: true }).exact_match);
+        let lists = [];
+        for i in 0..2 { lists.push(#{ prompt: [turn.call("user", questions[i])], completion: [turn.call("assistant", written[i])] }); }
+        print(score_generation(m, dataset(lists), all).exact_match);
+        let made = #{ max_new_tokens: 6, prompt: |row| [#{ role: "user", content: row.q }], target: "a" };
+        let plain = [];
+        for i in 0..2 { plain.push(#{ q: questions[i], a: written[i] }); }
+        print(score_generation(m, dataset(plain), made).exact_match);
+        let alpaca = [];
+        for i in 0..2 { alpaca.push(#{ instruction: questions[i], output: written[i] }); }
+        print(score_generation(m, dataset(alpaca), all).exact_match);
+        let drawn = #{ do_sample: true, temperature: 1.5, min_p: 0.01, max_new_tokens: 12, seed: 3, batch: 1 };
+        let one = score_generation(m, dataset(chats), drawn).outputs;
+        drawn.batch = 8;
+        print(one == score_generation(m, dataset(chats), drawn).outputs);
+        print(one == m.chat(questions, drawn));
+        drawn.seed = 4;
+        print(one == score_generation(m, dataset(chats), drawn).outputs);"##,
+    );
+    assert_eq!(found, "1.0\n1.0\n1.0\n1.0\n1.0\ntrue\ntrue\nfalse\n");
 }
 
 #[test]

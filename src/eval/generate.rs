@@ -4,6 +4,7 @@
 //! ended leaves. What a row comes to depends on the seed and on its number, not on its company.
 
 use super::config::GenerationConfig;
+use super::processors::TokensSoFar;
 use super::text::StopFinder;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -27,7 +28,7 @@ pub enum Finish {
     Eos,
     /// A stop string.
     Stop,
-    /// `max_new_tokens`.
+    /// `max_new_tokens` or `max_length`.
     Length,
 }
 
@@ -55,7 +56,8 @@ impl Finish {
 /// Continues every prompt `parts` times: the tokens of each are part `0..parts` of what
 /// `adapters` sees. `told` hears of every token. Gives the continuations by part and prompt.
 ///
-/// Fails on empty prompts, on values of `config` without a meaning, and when it is stopped.
+/// Fails on prompts that are empty or as long as a text may be, on values of `config` without a meaning, and when it
+/// is stopped.
 pub fn generate(
     decoder: &Decoder,
     adapters: &dyn Adapters,
@@ -64,19 +66,27 @@ pub fn generate(
     config: &GenerationConfig,
     told: &mut dyn FnMut(Step) -> Result<()>,
 ) -> Result<Vec<Vec<Continuation>>> {
-    config.check()?;
+    config.check(decoder.config.vocab_size as usize)?;
     if let Some(empty) = prompts.iter().position(Vec::is_empty) {
         bail!(Kind::Input, "prompt {empty} is empty: expected at least one token");
     }
+    let positions = decoder.config.max_position_embeddings.max(0) as usize;
+    let length = |(number, prompt): (usize, &Vec<u32>)| {
+        config.length_with(prompt.len(), positions).map_err(|error| match prompts.len() {
+            1 => error,
+            _ => error.context(format!("prompt {number}")),
+        })
+    };
+    let lengths: Vec<usize> = prompts.iter().enumerate().map(length).collect::<Result<_>>()?;
     let mut done: Vec<Vec<Continuation>> = vec![Vec::with_capacity(prompts.len()); parts];
     let numbers: Vec<usize> = (0..prompts.len()).collect();
     for numbers in numbers.chunks(config.batch) {
         let rows = (0..parts).flat_map(|part| numbers.iter().map(move |&prompt| (part, prompt)));
-        let rows = rows.map(|(part, prompt)| Row::new(part, prompt, config));
-        let rows = no_grad(|| run(decoder, adapters, parts, rows.collect(), prompts, config, told))?;
+        let rows = rows.map(|(part, prompt)| Row::new(part, prompt, &prompts[prompt], lengths[prompt], config));
+        let rows = no_grad(|| run(decoder, adapters, parts, rows.collect(), config, told))?;
         for row in rows {
             let finish = row.finish.ok_or_else(|| Error::bug("a row has not ended"))?;
-            done[row.part].push(Continuation { ids: row.fresh, finish });
+            done[row.part].push(Continuation { ids: row.ids[row.read..].to_vec(), finish });
         }
     }
     Ok(done)
@@ -87,31 +97,41 @@ pub fn generate(
 struct Row {
     part: usize,
     prompt: usize,
-    fresh: Vec<u32>,
+    /// The prompt's, then the new ones.
+    ids: Vec<u32>,
+    /// How many tokens the prompt has.
+    read: usize,
+    max_length: usize,
     stops: Option<StopFinder>,
     finish: Option<Finish>,
 }
 
 impl Row {
-    fn new(part: usize, prompt: usize, config: &GenerationConfig) -> Self {
-        Row { part, prompt, fresh: Vec::new(), stops: config.stop.as_ref().map(StopFinder::new), finish: None }
+    fn new(part: usize, prompt: usize, ids: &[u32], max_length: usize, config: &GenerationConfig) -> Self {
+        let stops = config.stop.as_ref().map(StopFinder::new);
+        Row { part, prompt, ids: ids.to_vec(), read: ids.len(), max_length, stops, finish: None }
     }
 
     fn take(&mut self, id: u32, config: &GenerationConfig) -> Result<()> {
-        self.fresh.push(id);
+        self.ids.push(id);
         let stopped = self.stops.as_mut().map(|stops| stops.push(id)).transpose()?.unwrap_or(false);
         self.finish = match () {
             () if config.eos_token_id.contains(&id) => Some(Finish::Eos),
             () if stopped => Some(Finish::Stop),
-            () if self.fresh.len() >= config.max_new_tokens => Some(Finish::Length),
+            () if self.ids.len() >= self.max_length => Some(Finish::Length),
             () => None,
         };
         Ok(())
     }
 
+    fn so_far(&self) -> TokensSoFar<'_> {
+        TokensSoFar { ids: &self.ids, prompt: self.read, max_length: self.max_length }
+    }
+
     /// In [0, 1), for the next token. The same for every part: adapters are compared by the same draws.
     fn uniform(&self, seed: u64) -> f64 {
-        Key::new(seed).named("sampling").numbered(self.prompt as u64).uniform(self.fresh.len() as u64)
+        let fresh = self.ids.len() - self.read;
+        Key::new(seed).named("sampling").numbered(self.prompt as u64).uniform(fresh as u64)
     }
 }
 
@@ -121,21 +141,25 @@ fn run(
     adapters: &dyn Adapters,
     parts: usize,
     mut rows: Vec<Row>,
-    prompts: &[Vec<u32>],
     config: &GenerationConfig,
     told: &mut dyn FnMut(Step) -> Result<()>,
 ) -> Result<Vec<Row>> {
     let mut cache = KeyValueCache::new(&decoder.config, rows.len());
-    let mut seen = Seen::new(decoder, config, rows.len())?;
+    // Guidance also asks what follows without the prompt, which is then its last token alone.
+    let mut unprompted = config.processors.needs_unprompted().then(|| KeyValueCache::new(&decoder.config, rows.len()));
     // The rows that go on, in the order of the cache, and what the model has not read of each.
     let mut going: Vec<usize> = (0..rows.len()).collect();
-    let mut unread: Vec<Vec<u32>> = rows.iter().map(|row| prompts[row.prompt].clone()).collect();
+    let mut unread: Vec<Vec<u32>> = rows.iter().map(|row| row.ids.clone()).collect();
     while !going.is_empty() {
         interrupt::check()?;
         let part_of: Vec<usize> = going.iter().map(|&row| rows[row].part).collect();
         let scores = next_scores(decoder, adapters, &mut cache, parts, &part_of, &unread)?;
-        seen.add(&unread)?;
-        let scores = config.sampling.processed(&scores, seen.mask.as_ref())?;
+        let without = unprompted.as_mut().map(|cache| {
+            let last: Vec<Vec<u32>> = unread.iter().map(|ids| ids[ids.len() - 1..].to_vec()).collect();
+            next_scores(decoder, adapters, cache, parts, &part_of, &last)
+        });
+        let so_far: Vec<TokensSoFar> = going.iter().map(|&row| rows[row].so_far()).collect();
+        let scores = config.scores(&scores, without.transpose()?.as_ref(), &so_far)?;
         let uniform: Vec<f64> = going.iter().map(|&row| rows[row].uniform(config.seed)).collect();
         let ids = config.sampling.choose(&scores, &uniform)?;
         for (&row, &id) in going.iter().zip(&ids) {
@@ -146,7 +170,7 @@ fn run(
         let stay: Vec<usize> = (0..going.len()).filter(|&at| rows[going[at]].finish.is_none()).collect();
         if stay.len() < going.len() {
             cache.keep(&stay)?;
-            seen.keep(&stay)?;
+            unprompted.as_mut().map(|cache| cache.keep(&stay)).transpose()?;
         }
         unread = stay.iter().map(|&at| vec![ids[at]]).collect();
         going = stay.iter().map(|&at| going[at]).collect();
@@ -211,38 +235,5 @@ impl Padded {
     fn grid(&self) -> Grid<'_> {
         let Padded { rows, time, ids, positions } = self;
         Grid { rows: *rows, time: *time, input_ids: ids, position_ids: positions, segments: None }
-    }
-}
-
-/// The tokens that each row holds, where a penalty asks for them.
-struct Seen {
-    /// bool `[rows, vocab_size]`
-    mask: Option<Tensor>,
-}
-
-impl Seen {
-    fn new(decoder: &Decoder, config: &GenerationConfig, rows: usize) -> Result<Self> {
-        let size = [rows as i64, decoder.config.vocab_size];
-        let mask = config.sampling.penalises().then(|| Tensor::f_zeros(size, (Dtype::Bool, decoder.device)));
-        Ok(Seen { mask: mask.transpose()? })
-    }
-
-    fn add(&mut self, rows: &[Vec<u32>]) -> Result<()> {
-        let Some(mask) = &self.mask else { return Ok(()) };
-        let vocabulary = mask.size()[1];
-        let cell =
-            |(row, ids): (i64, &Vec<u32>)| ids.iter().map(|&id| row * vocabulary + i64::from(id)).collect::<Vec<_>>();
-        let cells: Vec<i64> = (0..).zip(rows).flat_map(cell).collect();
-        let cells = Tensor::f_from_slice(&cells)?.f_to_device(mask.device())?;
-        let _ = mask.f_view([-1])?.f_index_fill_(0, &cells, 1)?;
-        Ok(())
-    }
-
-    fn keep(&mut self, rows: &[usize]) -> Result<()> {
-        if let Some(mask) = &mut self.mask {
-            let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-            *mask = mask.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to_device(mask.device())?)?;
-        }
-        Ok(())
     }
 }

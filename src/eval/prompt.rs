@@ -4,7 +4,8 @@ use crate::data::shape::Chat;
 use crate::data::template::ChatTemplate;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::Tokenizer;
-use serde_json::Value;
+use serde_json::{json, Value};
+use std::cell::OnceCell;
 
 /// A prompt as people read it and as the model does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,33 +15,85 @@ pub struct Prompt {
     pub ids: Vec<u32>,
 }
 
-impl Prompt {
+/// Turns texts and conversations into prompts. Compiles the chat template once, when it is first needed.
+#[derive(Debug)]
+pub struct PromptReader<'a> {
+    tokenizer: &'a Tokenizer,
+    template: OnceCell<ChatTemplate>,
+    tool_template: OnceCell<ChatTemplate>,
+}
+
+impl<'a> PromptReader<'a> {
+    pub fn new(tokenizer: &'a Tokenizer) -> Self {
+        PromptReader { tokenizer, template: OnceCell::new(), tool_template: OnceCell::new() }
+    }
+
     /// A text to be continued.
-    pub fn text(tokenizer: &Tokenizer, text: &str) -> Result<Self> {
-        let ids = tokenizer.encode(text, true)?;
+    pub fn text(&self, text: &str) -> Result<Prompt> {
+        let ids = self.tokenizer.encode(text, true)?;
         match ids.is_empty() {
             true => Err(Error::input("the prompt is empty: expected at least one token")),
             false => Ok(Prompt { shown: text.to_owned(), ids }),
         }
     }
 
+    /// A user's message to be answered.
+    pub fn question(&self, text: &str) -> Result<Prompt> {
+        self.messages(vec![json!({ "role": "user", "content": text })])
+    }
+
+    /// Messages to be answered.
+    pub fn messages(&self, messages: Vec<Value>) -> Result<Prompt> {
+        self.chat(&Chat { messages, ..Chat::default() })
+    }
+
     /// A conversation as the template writes it, up to where the assistant's answer begins.
-    pub fn chat(tokenizer: &Tokenizer, messages: Vec<Value>) -> Result<Self> {
-        if messages.is_empty() {
+    pub fn chat(&self, chat: &Chat) -> Result<Prompt> {
+        if chat.messages.is_empty() {
             return Err(Error::input("expected at least one message, found none"));
         }
-        if let Some(other) = messages.iter().find(|message| !message["role"].is_string()) {
+        if let Some(other) = chat.messages.iter().find(|message| !message["role"].is_string()) {
             return Err(Error::input(format!("expected messages with a `role`, found {other}"))
                 .with_hint("a message is #{ role: \"user\", content: \"…\" }"));
         }
-        let template = ChatTemplate::of(tokenizer, false)?.ok_or_else(|| {
-            Error::data("the tokenizer has no chat template").with_hint("continue a plain text with generate(…)")
-        })?;
-        let shown = shown(&messages);
-        let chat = Chat { messages, ..Chat::default() };
-        let text = template.render(&chat, chat.messages.len(), true)?.text;
+        let text = self.template(chat.tools.is_some())?.render(chat, chat.messages.len(), true)?.text;
         // The template writes every special token itself.
-        Ok(Prompt { shown, ids: tokenizer.encode(&text, false)? })
+        let ids = self.tokenizer.encode(&text, false)?;
+        match ids.is_empty() {
+            true => Err(Error::data("the chat template writes nothing for this conversation")),
+            false => Ok(Prompt { shown: shown(&chat.messages), ids }),
+        }
+    }
+
+    /// The token that ends a turn of an assistant in a template that was set on the model: no file names it as an
+    /// end token.
+    pub fn turn_end(&self) -> Result<Option<u32>> {
+        if !self.tokenizer.is_template_assigned() {
+            return Ok(None);
+        }
+        let answer = "answer";
+        let messages =
+            vec![json!({ "role": "user", "content": "question" }), json!({ "role": "assistant", "content": answer })];
+        let chat = Chat { messages, ..Chat::default() };
+        // A template that refuses this conversation shows no end.
+        let Ok(rendered) = self.template(false)?.render(&chat, chat.messages.len(), false) else { return Ok(None) };
+        let Some((_, end)) = rendered.text.rsplit_once(answer) else { return Ok(None) };
+        let ids = self.tokenizer.encode(end, false)?;
+        let is_single = |id: &u32| self.tokenizer.added_tokens().iter().any(|token| token.id == *id);
+        Ok(ids.into_iter().find(is_single))
+    }
+
+    fn template(&self, with_tools: bool) -> Result<&ChatTemplate> {
+        let has_own = with_tools && self.tokenizer.chat_template_named("tool_use").is_some();
+        let cell = if has_own { &self.tool_template } else { &self.template };
+        if let Some(template) = cell.get() {
+            return Ok(template);
+        }
+        let template = ChatTemplate::of(self.tokenizer, has_own)?.ok_or_else(|| {
+            Error::data("the tokenizer has no chat template")
+                .with_hint("give one, model.chat_template = \"…\", or continue a plain text with generate(…)")
+        })?;
+        Ok(cell.get_or_init(|| template))
     }
 }
 

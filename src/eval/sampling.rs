@@ -1,8 +1,7 @@
-//! From scores to the next token: penalties and filters as transformers' logits processors, in
-//! their order, and a draw by key.
+//! From scores to the next token: filters as transformers' logits warpers, in their order, and a
+//! draw by key. What depends on the tokens so far is in `processors.rs`.
 
-use crate::bail;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use tch::{Device, Kind as Dtype, Tensor};
 
 /// How the next token is chosen. Names and defaults are those of transformers.
@@ -12,78 +11,119 @@ pub struct Sampling {
     pub do_sample: bool,
     /// Divides the scores.
     pub temperature: f64,
+    /// The most likely tokens stay whose part of the entropy is at most this.
+    pub top_h: Option<f64>,
     /// So many of the most likely tokens stay; 0 for all.
     pub top_k: i64,
     /// The fewest most likely tokens stay whose probabilities reach this sum.
     pub top_p: f64,
-    /// Positive scores of tokens that are there already, the prompt's included, are divided by it,
-    /// negative ones multiplied (Keskar et al., 2019).
-    pub repetition_penalty: f64,
+    /// Tokens stay whose probability is at least this times that of the most likely one.
+    pub min_p: Option<f64>,
+    /// The fewest tokens stay that are nearest to the expected surprise and whose probabilities reach this sum.
+    pub typical_p: f64,
+    /// Tokens stay whose probability is at least this; 0 for all.
+    pub epsilon_cutoff: f64,
+    /// As `epsilon_cutoff`, lower where the entropy is high; 0 for all.
+    pub eta_cutoff: f64,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { do_sample: false, temperature: 1.0, top_k: 50, top_p: 1.0, repetition_penalty: 1.0 }
+        Sampling {
+            do_sample: false,
+            temperature: 1.0,
+            top_h: None,
+            top_k: 50,
+            top_p: 1.0,
+            min_p: None,
+            typical_p: 1.0,
+            epsilon_cutoff: 0.0,
+            eta_cutoff: 0.0,
+        }
     }
 }
 
+/// `top_h` looks at so many of the most likely tokens, as in transformers.
+const TOP_H_TOKENS: i64 = 100;
+
 impl Sampling {
-    /// Fails on values without a meaning.
-    pub fn check(&self) -> Result<()> {
-        let positive = [("temperature", self.temperature), ("repetition_penalty", self.repetition_penalty)];
-        for (name, value) in positive {
-            if !(value.is_finite() && value > 0.0) {
-                let error = Error::input(format!("`{name}`: expected a number above 0, found {value}"));
-                return Err(match value == 0.0 && name == "temperature" {
-                    true => error.with_hint("for the most likely token at each step: do_sample: false"),
-                    false => error,
-                });
-            }
+    /// The settings that act only where tokens are drawn.
+    pub const FILTERS: [&'static str; 8] =
+        ["temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"];
+
+    /// The first value without a meaning, by its name; none where nothing is drawn.
+    pub fn problem(&self) -> Option<(&'static str, Error)> {
+        if !self.do_sample {
+            return None;
         }
-        if !(0.0..=1.0).contains(&self.top_p) {
-            bail!(Kind::Input, "`top_p`: expected a number from 0 to 1, found {}", self.top_p; hint: "90 % is 0.9");
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            let error = Error::input(format!("`temperature`: expected a number above 0, found {}", self.temperature));
+            return Some(match self.temperature == 0.0 {
+                true => ("temperature", error.with_hint("for the most likely token at each step: do_sample: false")),
+                false => ("temperature", error),
+            });
         }
         if self.top_k < 0 {
-            bail!(Kind::Input, "`top_k`: expected at least 0, found {}", self.top_k; hint: "0 keeps every token");
+            let error = Error::input(format!("`top_k`: expected at least 0, found {}", self.top_k));
+            return Some(("top_k", error.with_hint("0 keeps every token")));
         }
-        Ok(())
-    }
-
-    /// Whether [`Self::processed`] asks which tokens were there.
-    pub fn penalises(&self) -> bool {
-        self.repetition_penalty != 1.0
+        let fractions = [
+            ("top_p", Some(self.top_p), 0.0),
+            ("min_p", self.min_p, 0.0),
+            ("epsilon_cutoff", Some(self.epsilon_cutoff), 0.0),
+            ("eta_cutoff", Some(self.eta_cutoff), 0.0),
+            ("top_h", self.top_h, f64::MIN_POSITIVE),
+            ("typical_p", Some(self.typical_p), f64::MIN_POSITIVE),
+        ];
+        let outside =
+            |(_, value, least): &(&str, Option<f64>, f64)| value.is_some_and(|value| !(*least..=1.0).contains(&value));
+        let (name, value, least) = fractions.into_iter().find(outside)?;
+        let value = value.unwrap_or(f64::NAN);
+        let expected = if least > 0.0 { "a number above 0 and at most 1" } else { "a number from 0 to 1" };
+        let error = Error::input(format!("`{name}`: expected {expected}, found {value}"));
+        let is_percent = value > 1.0 && value <= 100.0;
+        Some((name, if is_percent { error.with_hint(format!("{value} % is {}", value / 100.0)) } else { error }))
     }
 
     /// The scores to choose from, f32 `[rows, vocab_size]`, -∞ where a token is filtered out.
-    /// `seen` is bool of the same shape: the tokens that each row holds already.
-    pub fn processed(&self, scores: &Tensor, seen: Option<&Tensor>) -> Result<Tensor> {
+    pub fn filtered(&self, scores: &Tensor) -> Result<Tensor> {
         let mut scores = scores.f_to_kind(Dtype::Float)?;
-        if let Some(seen) = seen.filter(|_| self.penalises()) {
-            scores = penalised(&scores, seen, self.repetition_penalty)?;
-        }
         if !self.do_sample {
             return Ok(scores);
         }
         if self.temperature != 1.0 {
             scores = scores.f_div_scalar(self.temperature)?;
         }
+        if let Some(part) = self.top_h {
+            scores = top_h(&scores, part)?;
+        }
         if self.top_k > 0 {
             scores = top_k(&scores, self.top_k)?;
         }
-        match self.top_p < 1.0 {
-            true => top_p(&scores, self.top_p),
-            false => Ok(scores),
+        if self.top_p < 1.0 {
+            scores = top_p(&scores, self.top_p)?;
         }
+        if let Some(part) = self.min_p {
+            let probabilities = scores.f_softmax(-1, Dtype::Float)?;
+            let least = probabilities.f_amax(-1, true)?.f_mul_scalar(part)?;
+            scores = without(&scores, &probabilities.f_lt_tensor(&least)?)?;
+        }
+        if self.typical_p < 1.0 {
+            scores = typical(&scores, self.typical_p)?;
+        }
+        if self.epsilon_cutoff > 0.0 && self.epsilon_cutoff < 1.0 {
+            let unlikely = scores.f_softmax(-1, Dtype::Float)?.f_lt(self.epsilon_cutoff)?;
+            scores = without_but_best(&scores, &unlikely)?;
+        }
+        if self.eta_cutoff > 0.0 && self.eta_cutoff < 1.0 {
+            scores = eta(&scores, self.eta_cutoff)?;
+        }
+        Ok(scores)
     }
 
-    /// The next token of each row from [`Self::processed`] scores; `uniform` has a number in
+    /// The next token of each row from [`Self::filtered`] scores; `uniform` has a number in
     /// [0, 1) for each.
     pub fn choose(&self, scores: &Tensor, uniform: &[f64]) -> Result<Vec<u32>> {
-        let best: Vec<f32> = Vec::try_from(scores.f_amax(-1, false)?.f_to_device(Device::Cpu)?)?;
-        if best.iter().any(|score| !score.is_finite()) {
-            return Err(Error::model("the model's scores are not finite numbers: it cannot choose a token")
-                .with_hint("the weights or the adapter are damaged: did its training diverge?"));
-        }
         let chosen = match self.do_sample {
             true => draw(scores, uniform)?,
             false => scores.f_argmax(-1, false)?,
@@ -93,10 +133,24 @@ impl Sampling {
     }
 }
 
-fn penalised(scores: &Tensor, seen: &Tensor, penalty: f64) -> Result<Tensor> {
-    let raised = scores.f_mul_scalar(penalty)?;
-    let changed = raised.f_where_self(&scores.f_lt(0)?, &scores.f_div_scalar(penalty)?)?;
-    Ok(changed.f_where_self(seen, scores)?)
+/// Fails on scores of a row that a damaged model gave.
+pub fn ensure_finite(scores: &Tensor) -> Result<()> {
+    let best: Vec<f32> = Vec::try_from(scores.f_amax(-1, false)?.f_to_device(Device::Cpu)?)?;
+    if best.iter().all(|score| score.is_finite()) {
+        return Ok(());
+    }
+    Err(Error::model("the model's scores are not finite numbers: it cannot choose a token")
+        .with_hint("the weights or the adapter are damaged: did its training diverge?"))
+}
+
+fn without(scores: &Tensor, removed: &Tensor) -> Result<Tensor> {
+    Ok(scores.f_masked_fill(removed, f64::NEG_INFINITY)?)
+}
+
+/// The most likely tokens stay, whatever `removed` says.
+fn without_but_best(scores: &Tensor, removed: &Tensor) -> Result<Tensor> {
+    let lower = scores.f_lt_tensor(&scores.f_amax(-1, true)?)?;
+    without(scores, &removed.f_logical_and(&lower)?)
 }
 
 /// Tokens as likely as the last that is kept are kept too.
@@ -104,18 +158,54 @@ fn top_k(scores: &Tensor, count: i64) -> Result<Tensor> {
     let vocabulary = scores.size()[1];
     let (best, _) = scores.f_topk(count.min(vocabulary), -1, true, true)?;
     let least = best.f_narrow(1, best.size()[1] - 1, 1)?;
-    Ok(scores.f_masked_fill(&scores.f_lt_tensor(&least)?, f64::NEG_INFINITY)?)
+    without(scores, &scores.f_lt_tensor(&least)?)
 }
 
-fn top_p(scores: &Tensor, share: f64) -> Result<Tensor> {
-    let (ascending, places) = scores.f_sort(-1, false)?;
+fn top_p(scores: &Tensor, sum: f64) -> Result<Tensor> {
+    let (ascending, order) = scores.f_sort(-1, false)?;
     let below = ascending.f_softmax(-1, Dtype::Float)?.f_cumsum(-1, Dtype::Float)?;
-    let removed = below.f_le(1.0 - share)?;
+    let removed = below.f_le(1.0 - sum)?;
     // The most likely token stays, whatever the sum.
     let last = removed.size()[1] - 1;
     let _ = removed.f_narrow(1, last, 1)?.f_fill_(0)?;
-    let removed = removed.f_scatter(1, &places, &removed)?;
-    Ok(scores.f_masked_fill(&removed, f64::NEG_INFINITY)?)
+    without(scores, &removed.f_scatter(1, &order, &removed)?)
+}
+
+/// Nats, f32 `[rows, 1]`, as torch's `Categorical` adds them up.
+fn entropy(scores: &Tensor) -> Result<Tensor> {
+    let logs = scores.f_sub(&scores.f_logsumexp([-1], true)?)?;
+    let terms = logs.f_clamp_min(f64::from(f32::MIN))?.f_mul(&logs.f_softmax(-1, Dtype::Float)?)?;
+    Ok(terms.f_sum_dim_intlist([-1].as_slice(), true, Dtype::Float)?.f_neg()?)
+}
+
+fn top_h(scores: &Tensor, part: f64) -> Result<Tensor> {
+    let (best, order) = scores.f_topk(TOP_H_TOKENS.min(scores.size()[1]), -1, true, true)?;
+    let probabilities = best.f_softmax(-1, Dtype::Float)?;
+    let terms = probabilities.f_neg()?.f_mul(&probabilities.f_log()?)?;
+    let kept = terms.f_cumsum(-1, Dtype::Float)?.f_le_tensor(&entropy(&best)?.f_mul_scalar(part)?)?;
+    let _ = kept.f_narrow(1, 0, 1)?.f_fill_(1)?;
+    let removed = scores.f_ones_like()?.f_to_kind(Dtype::Bool)?;
+    without(scores, &removed.f_scatter(1, &order, &kept.f_logical_not()?)?)
+}
+
+fn typical(scores: &Tensor, sum: f64) -> Result<Tensor> {
+    let logs = scores.f_log_softmax(-1, Dtype::Float)?;
+    let expected = logs.f_mul(&logs.f_exp()?)?.f_nansum([-1].as_slice(), true, Dtype::Float)?.f_neg()?;
+    let (distances, order) = logs.f_neg()?.f_sub(&expected)?.f_abs()?.f_sort(-1, false)?;
+    let sums = scores.f_gather(-1, &order, false)?.f_softmax(-1, Dtype::Float)?.f_cumsum(-1, Dtype::Float)?;
+    let last = sums.f_lt(sum)?.f_sum_dim_intlist([-1].as_slice(), true, Dtype::Int64)?;
+    let last = last.f_clamp_max(distances.size()[1] - 1)?;
+    let removed = distances.f_gt_tensor(&distances.f_gather(1, &last, false)?)?;
+    let _ = removed.f_narrow(1, 0, 1)?.f_fill_(0)?;
+    without(scores, &removed.f_scatter(1, &order, &removed)?)
+}
+
+fn eta(scores: &Tensor, cutoff: f64) -> Result<Tensor> {
+    // In f32 from the start, as transformers has it.
+    let cutoff = Tensor::f_from_slice(&[cutoff as f32])?.f_to_device(scores.device())?;
+    let by_entropy = entropy(scores)?.f_neg()?.f_exp()?.f_mul(&cutoff.f_sqrt()?)?;
+    let least = by_entropy.f_minimum(&cutoff)?;
+    without_but_best(scores, &scores.f_softmax(-1, Dtype::Float)?.f_lt_tensor(&least)?)
 }
 
 /// Inverts the distribution function, in f64 and in the order of the vocabulary.

@@ -18,8 +18,10 @@ use tokenizers::AddedToken;
 
 /// Where transformers keeps templates beside the default one, and where it once did.
 pub const TEMPLATE_FOLDERS: [&str; 2] = ["additional_chat_templates", "chat_templates"];
-/// The files that make up a tokenizer, beside `*.jinja` in [`TEMPLATE_FOLDERS`].
-const FILES: [&str; 4] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+const CONFIG_FILE: &str = "tokenizer_config.json";
+const TEMPLATE_FILE: &str = "chat_template.jinja";
+/// The name of the template that is used where none is asked for.
+const DEFAULT: &str = "default";
 
 /// A token with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +40,14 @@ pub struct Encoded {
 
 /// Text to ids and back. Clones share the vocabulary.
 #[derive(Clone)]
-pub struct Tokenizer(Arc<Inner>);
+pub struct Tokenizer(Arc<Inner>, Option<Arc<AssignedTemplate>>);
+
+/// A chat template that takes the place of those in the tokenizer's files.
+struct AssignedTemplate {
+    text: String,
+    /// Of everything that decides ids and templates.
+    fingerprint: String,
+}
 
 struct Inner {
     engine: tokenizers::Tokenizer,
@@ -76,7 +85,7 @@ impl Tokenizer {
         let mut paths = vec![path];
         let mut settings = Map::new();
         // The newer file wins where both name a token.
-        for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+        for name in ["special_tokens_map.json", CONFIG_FILE] {
             if let Some(found) = object(&folder.join(name))? {
                 hash.update(Value::Object(found.clone()).to_string());
                 settings.extend(found);
@@ -92,7 +101,19 @@ impl Tokenizer {
         let end_ids = end_ids(folder, special.get("eos_token"))?;
         let adds_bos = adds_bos(&engine, special.get("bos_token"));
         let fingerprint = format!("{:x}", hash.finalize());
-        Ok(Tokenizer(Arc::new(Inner { engine, special, end_ids, templates, adds_bos, paths, fingerprint })))
+        Ok(Tokenizer(Arc::new(Inner { engine, special, end_ids, templates, adds_bos, paths, fingerprint }), None))
+    }
+
+    /// The same tokenizer with `text` as its only chat template. Whether it compiles is for the caller to see.
+    pub fn with_chat_template(&self, text: &str) -> Self {
+        if self.0.templates.len() == 1 && self.0.templates.get(DEFAULT).is_some_and(|known| known == text) {
+            return Tokenizer(self.0.clone(), None);
+        }
+        let mut hash = Sha256::new();
+        hash.update(&self.0.fingerprint);
+        hash.update(text);
+        let assigned = AssignedTemplate { text: text.to_owned(), fingerprint: format!("{:x}", hash.finalize()) };
+        Tokenizer(self.0.clone(), Some(Arc::new(assigned)))
     }
 
     /// The ids of `text`; `add_special` lets the post-processor add BOS and the like.
@@ -176,12 +197,20 @@ impl Tokenizer {
 
     /// The default chat template.
     pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template_named("default")
+        self.chat_template_named(DEFAULT)
     }
 
     /// A chat template by its name, where the tokenizer has several (`tool_use`, `rag`).
     pub fn chat_template_named(&self, name: &str) -> Option<&str> {
-        self.0.templates.get(name).map(String::as_str)
+        match &self.1 {
+            Some(assigned) => (name == DEFAULT).then_some(assigned.text.as_str()),
+            None => self.0.templates.get(name).map(String::as_str),
+        }
+    }
+
+    /// Whether the chat template is none of the tokenizer's files.
+    pub fn is_template_assigned(&self) -> bool {
+        self.1.is_some()
     }
 
     /// The number of ids, added tokens included. A model's embedding may have more rows.
@@ -191,6 +220,11 @@ impl Tokenizer {
 
     /// SHA-256 (hex) of everything that decides ids and templates.
     pub fn fingerprint(&self) -> &str {
+        self.1.as_ref().map_or(&self.0.fingerprint, |assigned| &assigned.fingerprint)
+    }
+
+    /// As [`fingerprint`](Self::fingerprint), of the files alone.
+    pub fn files_fingerprint(&self) -> &str {
         &self.0.fingerprint
     }
 
@@ -199,17 +233,32 @@ impl Tokenizer {
         &self.0.paths
     }
 
-    /// Writes the tokenizer files into `folder`, so that an adapter carries its tokenizer.
+    /// Writes the tokenizer files into `folder`, so that an adapter carries its tokenizer. An assigned chat template
+    /// is written as transformers does, to a file of its own.
     pub fn copy_to(&self, folder: &Path) -> Result<()> {
         for path in &self.0.paths {
-            let bytes = files::read(path)?;
             let name = path.file_name().unwrap_or_default();
             let inner =
                 TEMPLATE_FOLDERS.iter().find(|inner| path.parent().is_some_and(|parent| parent.ends_with(inner)));
+            if self.1.is_some() && (inner.is_some() || name == TEMPLATE_FILE) {
+                continue;
+            }
+            let bytes = match &self.1 {
+                Some(_) if name == CONFIG_FILE => without_template(path)?,
+                _ => files::read(path)?,
+            };
             let folder = inner.map_or(folder.to_path_buf(), |inner| folder.join(inner));
             files::write_whole(&folder.join(name), &bytes)?;
         }
-        Ok(())
+        let template = folder.join(TEMPLATE_FILE);
+        match &self.1 {
+            Some(assigned) => files::write_whole(&template, assigned.text.as_bytes()),
+            // One that an earlier save left there would come before these files' own.
+            None if !self.0.paths.iter().any(|path| path.ends_with(TEMPLATE_FILE)) && template.is_file() => {
+                std::fs::remove_file(&template).map_err(|error| Error::file("remove", &template, &error))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Some crafted tokenizers panic only when used: that is an error like any other.
@@ -220,6 +269,19 @@ impl Tokenizer {
             Err(_) => Err(Error::data("the tokenizer panicked: its tokenizer.json is damaged")),
         }
     }
+}
+
+/// The default chat template that the files in `folder` hold, if they do: that of a saved adapter, say.
+pub fn chat_template_in(folder: &Path) -> Result<Option<String>> {
+    let settings = object(&folder.join(CONFIG_FILE))?.unwrap_or_default();
+    Ok(templates(folder, &settings, &mut Vec::new())?.remove(DEFAULT))
+}
+
+/// A tokenizer's settings without the chat template, which then has a file of its own.
+fn without_template(path: &Path) -> Result<Vec<u8>> {
+    let mut settings = object(path)?.unwrap_or_default();
+    settings.shift_remove("chat_template");
+    Ok(files::json_text(&Value::Object(settings))?.into_bytes())
 }
 
 fn parse(path: &Path, bytes: Vec<u8>) -> Result<tokenizers::Tokenizer> {
@@ -295,7 +357,7 @@ fn templates(
 ) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     match settings.get("chat_template") {
-        Some(Value::String(text)) => drop(found.insert("default".to_owned(), text.clone())),
+        Some(Value::String(text)) => drop(found.insert(DEFAULT.to_owned(), text.clone())),
         Some(Value::Array(list)) => found.extend(list.iter().filter_map(|entry| {
             Some((entry.get("name")?.as_str()?.to_owned(), entry.get("template")?.as_str()?.to_owned()))
         })),
@@ -304,10 +366,10 @@ fn templates(
         }
         _ => {}
     }
-    let default = folder.join(FILES[3]);
+    let default = folder.join(TEMPLATE_FILE);
     let mut own: Vec<(String, PathBuf)> = Vec::new();
     if default.is_file() {
-        own.push(("default".into(), default));
+        own.push((DEFAULT.into(), default));
     }
     for entries in TEMPLATE_FOLDERS.iter().filter_map(|inner| std::fs::read_dir(folder.join(inner)).ok()) {
         let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
@@ -393,6 +455,34 @@ mod tests {
         let folder = folder(&[("tokenizer.json", WORDS), ("tokenizer_config.json", config)]);
         let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
         assert_eq!((tokenizer.chat_template(), tokenizer.chat_template_named("tool_use")), (Some("d"), Some("t")));
+    }
+
+    #[test]
+    fn an_assigned_template_is_saved_in_the_place_of_all_others() {
+        let config = r#"{"eos_token":"<s>","chat_template":[{"name":"default","template":"d"},{"name":"tool_use","template":"t"}]}"#;
+        let source = folder(&[
+            ("tokenizer.json", WORDS),
+            ("tokenizer_config.json", config),
+            ("chat_template.jinja", "old"),
+            ("additional_chat_templates/rag.jinja", "r"),
+        ]);
+        let own = Tokenizer::from_folder(source.path()).unwrap();
+        let tokenizer = own.with_chat_template("new");
+        assert_eq!((tokenizer.chat_template(), tokenizer.chat_template_named("tool_use")), (Some("new"), None));
+        assert_eq!((own.chat_template(), own.is_template_assigned()), (Some("old"), false));
+        assert_ne!(tokenizer.fingerprint(), own.fingerprint());
+        assert_eq!(tokenizer.files_fingerprint(), own.fingerprint());
+        let saved = tempfile::tempdir().unwrap();
+        tokenizer.copy_to(saved.path()).unwrap();
+        let read = Tokenizer::from_folder(saved.path()).unwrap();
+        assert_eq!((read.chat_template(), read.chat_template_named("tool_use")), (Some("new"), None));
+        assert_eq!((read.chat_template_named("rag"), read.eos()), (None, own.eos()));
+        assert!(!read.with_chat_template("new").is_template_assigned(), "it is that of the files");
+        assert_eq!(chat_template_in(saved.path()).unwrap().as_deref(), Some("new"));
+        // A tokenizer without that file leaves none of another behind.
+        let bare = folder(&[("tokenizer.json", WORDS), ("tokenizer_config.json", r#"{"chat_template":"c"}"#)]);
+        Tokenizer::from_folder(bare.path()).unwrap().copy_to(saved.path()).unwrap();
+        assert_eq!(chat_template_in(saved.path()).unwrap().as_deref(), Some("c"));
     }
 
     #[test]

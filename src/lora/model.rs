@@ -119,6 +119,19 @@ impl Model {
         Ok(())
     }
 
+    /// Makes `template` the chat template of this model: for chats, for tokens, and in what is saved.
+    pub fn set_chat_template(&mut self, template: &str) -> Result<()> {
+        let tokenizer = self.tokenizer()?.with_chat_template(template);
+        self.tokenizer = Some(tokenizer);
+        Ok(())
+    }
+
+    /// What stands for a chat template that none of the model's files holds, in the settings of a run.
+    pub fn assigned_template(&self) -> Option<String> {
+        let template = self.tokenizer.as_ref().filter(|tokenizer| tokenizer.is_template_assigned())?.chat_template()?;
+        Some(format!("{:x}", Sha256::digest(template)))
+    }
+
     /// Writes the whole model, as transformers lays it out: configuration, weights, tokenizer.
     /// Weights of 4 bits are saved as such, in bitsandbytes' layout.
     pub fn save(&mut self, folder: &Path) -> Result<()> {

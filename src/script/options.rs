@@ -56,7 +56,9 @@ impl Options {
 
     /// The option as the script wrote it, for options of several types.
     pub fn take_any(&mut self, name: &str) -> Option<Dynamic> {
-        self.known.push(name.to_string());
+        if !self.known.iter().any(|known| known == name) {
+            self.known.push(name.to_string());
+        }
         self.value(name)
     }
 

@@ -30,7 +30,8 @@ pub fn of(state: &State, model: &lora::Model, out: &Path) -> Result<Origin> {
             name: model.name.clone(),
             folder: model.folder.clone().unwrap_or_default(),
             fingerprint: model.fingerprint()?,
-            tokenizer: model.tokenizer().ok().map(|tokenizer| tokenizer.fingerprint().to_owned()),
+            // The script itself tells of a chat template that it sets.
+            tokenizer: model.tokenizer().ok().map(|tokenizer| tokenizer.files_fingerprint().to_owned()),
         },
         files: state.files_read().into_iter().filter_map(hashed).collect(),
     })

@@ -117,7 +117,6 @@ const OPTIONS: &[(&[&str], &str, &str)] = &[
     (&["eval_strategy", "evaluation_strategy"], "", "write eval_every: 50 to evaluate every 50 steps"),
     (&["logging_strategy"], "", "write log_every: 10 to log every 10 steps"),
     (&["optim"], "", "leave it out: the optimizer is AdamW"),
-    (&["max_length"], "generate", "it is called `max_new_tokens`, and does not count the prompt"),
     (
         &[
             "max_seq_length",
@@ -131,6 +130,11 @@ const OPTIONS: &[(&[&str], &str, &str)] = &[
         "rows are made before: data.tokenize(model, #{ max_length: 512, packing: true })",
     ),
     (&["max_seq_length"], "tokenize", "it is called `max_length`"),
+    (&["chat_template"], "generate", SET_TEMPLATE),
+    (&["chat_template"], "chat", SET_TEMPLATE),
+    (&["chat_template"], "compare", SET_TEMPLATE),
+    (&["chat_template"], "score_generation", SET_TEMPLATE),
+    (&["apply_chat_template"], "score_generation", "it is called `chat`"),
     (&["num_beams"], "", "beam search is not supported: leave it out"),
     (
         &["num_return_sequences"],
@@ -152,6 +156,8 @@ const OPTIONS: &[(&[&str], &str, &str)] = &[
 pub fn name(name: &str) -> Option<&'static str> {
     NAMES.iter().find(|(names, _)| names.contains(&name)).map(|(_, hint)| *hint)
 }
+
+const SET_TEMPLATE: &str = "set it on the model before: model.chat_template = template";
 
 /// What an option of Python's world is here, in a call of `function`.
 pub fn option(function: &str, name: &str) -> Option<&'static str> {
@@ -356,7 +362,7 @@ mod tests {
         let mut seen = HashSet::new();
         let options = OPTIONS.iter().flat_map(|(names, of, _)| names.iter().map(move |name| (*name, *of)));
         assert!(options.into_iter().all(|option| seen.insert(option)));
-        assert_eq!(option("generate", "max_length").map(|hint| hint.contains("max_new_tokens")), Some(true));
+        assert_eq!(option("chat", "chat_template"), Some(SET_TEMPLATE));
         assert_eq!(option("tokenize", "max_length"), None, "it is an option there");
     }
 

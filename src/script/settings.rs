@@ -3,10 +3,11 @@
 //! Our short names come first; the names of peft's `LoraConfig` and transformers'
 //! `TrainingArguments` are accepted too.
 
+use super::json::{to_dynamic, to_json};
 use super::options::Options;
 use super::values::{describe, FromScript};
-use crate::error::Result;
-use crate::eval::config::{GenerationConfig, Stop};
+use crate::error::{Error, Result};
+use crate::eval::config::{GenerationConfig, Source};
 use crate::eval::sampling::Sampling;
 use crate::hub::tokenizer::Tokenizer;
 use crate::lora::{Bias, Init, LoraSpec, Pattern, Targets, TrainableTokens};
@@ -14,6 +15,7 @@ use crate::suggest;
 use crate::train::schedule::Shape;
 use crate::train::{AdamWConfig, TrainConfig};
 use rhai::{Dynamic, Map};
+use serde_json::Value;
 
 /// Options with the other names that each has.
 pub type Names = &'static [(&'static str, &'static [&'static str])];
@@ -251,50 +253,50 @@ pub fn adamw_config(options: &mut Options) -> Result<AdamWConfig> {
     adamw(&mut Named { options, table: TRAIN }, AdamWConfig::default())
 }
 
-/// How to generate, where `default` is what the model says of itself.
+/// How to generate, where `config` is what the model says of itself.
 pub fn generation_config(
     options: &mut Options,
-    default: GenerationConfig,
+    mut config: GenerationConfig,
     tokenizer: &Tokenizer,
 ) -> Result<GenerationConfig> {
-    let mut named = Named { options, table: GENERATION };
-    let stop = one_or_many::<String>(&mut named, "stop", "a string or an array of strings")?;
-    let eos = one_or_many::<usize>(&mut named, "eos_token_id", "a token id or an array of them")?;
-    Ok(GenerationConfig {
-        sampling: sampling(&mut named, default.sampling)?,
-        max_new_tokens: named.take("max_new_tokens", default.max_new_tokens)?,
-        eos_token_id: match eos {
-            Some(ids) => ids.into_iter().map(|id| id as u32).collect(),
-            None => default.eos_token_id,
-        },
-        stop: stop.map(|strings| Stop { tokenizer: tokenizer.clone(), strings }),
-        seed: named.take("seed", default.seed)?,
-        batch: named.take("batch", default.batch)?,
-    })
+    let idle = Sampling::FILTERS.into_iter().find(|name| options.has(name));
+    let says_how = options.has("do_sample");
+    let given = config.update(&mut GenerationOptions(options), Some(tokenizer))?;
+    // Temperature 0 is how other programs ask for the most likely token.
+    let is_greedy = says_how || (given.contains(&"temperature") && config.sampling.temperature == 0.0);
+    if let Some(name) = idle.filter(|_| !config.sampling.do_sample && !is_greedy) {
+        let error = options.wrong(name, "`do_sample: true` with it", "greedy decoding");
+        return Err(
+            error.with_hint("without it the most likely token is taken at each step, and this option changes nothing")
+        );
+    }
+    config.seed = options.take("seed", config.seed)?;
+    config.batch = options.take_either("batch", "batch_size", config.batch)?;
+    Ok(config)
 }
 
-fn sampling(named: &mut Named, default: Sampling) -> Result<Sampling> {
-    let idle = ["temperature", "top_k", "top_p"].into_iter().find(|name| named.options.has(name));
-    let sampling = Sampling {
-        do_sample: named.take("do_sample", default.do_sample)?,
-        temperature: named.number("temperature", default.temperature)?,
-        top_k: named.take("top_k", default.top_k)?,
-        top_p: named.number("top_p", default.top_p)?,
-        repetition_penalty: named.number("repetition_penalty", default.repetition_penalty)?,
-    };
-    match idle.filter(|_| !sampling.do_sample) {
-        None => Ok(sampling),
-        Some(name) => Err(named
-            .options
-            .wrong(name, "`do_sample: true` with it", "greedy decoding")
-            .with_hint("without it the most likely token is taken at each step, and this option changes nothing")),
+/// The options of a call as settings of generation, by transformers' names.
+struct GenerationOptions<'a>(&'a mut Options);
+
+impl GenerationOptions<'_> {
+    /// Our name of a setting, with its others.
+    fn names(name: &str) -> (&str, &'static [&'static str]) {
+        let entry = GENERATION.iter().find(|(_, others)| others.contains(&name));
+        entry.map_or((name, &[]), |(short, others)| (short, others))
     }
 }
 
-fn one_or_many<T: FromScript>(named: &mut Named, name: &str, expected: &str) -> Result<Option<Vec<T>>> {
-    let Some(value) = named.any(name)? else { return Ok(None) };
-    match T::from_script(&value).map(|one| vec![one]).or_else(|| Vec::from_script(&value)) {
-        Some(values) => Ok(Some(values)),
-        None => Err(named.options.wrong(name, expected, &describe(&value))),
+impl Source for GenerationOptions<'_> {
+    fn take(&mut self, name: &str) -> Result<Option<Value>> {
+        let (name, others) = Self::names(name);
+        let Some(value) = self.0.take_any_of(name, others)? else { return Ok(None) };
+        match to_json(&value) {
+            Ok(json) => Ok(Some(json)),
+            Err(_) => Err(self.0.wrong(name, "a plain value", &describe(&value))),
+        }
+    }
+
+    fn wrong(&self, name: &str, expected: &str, found: &Value) -> Error {
+        self.0.mistyped(Self::names(name).0, expected, &to_dynamic(found))
     }
 }

@@ -101,15 +101,19 @@ pub mod functions {
 
     /// Measure what the model writes after each prompt: by exact match, or by a function of yours.
     ///
-    /// `prompt` and `target` are functions of the row or names of columns. `metric` is
-    /// "exact_match" or a function of output and row that gives a number or a bool. Options:
-    /// `prompt` ("prompt"), `target` ("completion"), `metric` ("exact_match"), `max_new_tokens`
-    /// (64), `until` ([]; texts before which the output ends), `strip` (false; white space at both
-    /// ends does not count), `ignore_case` (false), `ignore_punctuation` (false),
-    /// `ignore_numbers` (false), `regexes_to_ignore` ([]), `limit` (all rows), `adapters`,
-    /// `bootstrap_iters`, `confidence`, `seed` (as for `perplexity`). The result has `exact_match`
-    /// (`score` for a function of yours) with `…_stderr` and `…_interval`, `n`, `scores` and
-    /// `outputs` (of each row). Writing is greedy.
+    /// `prompt` and `target` are functions of the row or names of columns. A prompt is a text, a message or a
+    /// conversation; without these options the rows may also be those that `tokenize` knows: of `messages` the last
+    /// turn, which is the assistant's, is the wanted answer. `metric` is "exact_match" or a function of output and
+    /// row that gives a number or a bool. Options: `prompt` ("prompt"), `target` ("completion"), `metric`
+    /// ("exact_match"), `chat` (false: true takes a text as a user's message), `do_sample` (false, whatever the
+    /// model's file says), `max_new_tokens` (64), `until` ([]; the same as `stop`; a word of the language, so in
+    /// quotes), `strip` (false; white space at both ends does not count), `ignore_case` (false), `ignore_punctuation` (false),
+    /// `ignore_numbers` (false), `regexes_to_ignore` ([]), `limit` (all rows), `adapters`, `bootstrap_iters`,
+    /// `confidence` (as for `perplexity`), `seed` (42 for draws, 0 for the bootstrap), and those of `generate` but
+    /// `stream`.
+    ///
+    /// The result has `exact_match` (`score` for a function of yours) with `…_stderr` and `…_interval`, `n`, `scores`
+    /// and `outputs` (of each row).
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -117,6 +121,8 @@ pub mod functions {
     /// print(score_generation(model, data, #{ max_new_tokens: 4, strip: true }).exact_match);
     /// let short = |output, row| output.len() < 20;
     /// print(score_generation(model, data, #{ max_new_tokens: 4, metric: short }).score);
+    /// let turns = [#{ role: "user", content: "Repeat: fox" }, #{ role: "assistant", content: "fox" }];
+    /// print(score_generation(model, dataset([#{ messages: turns }]), #{ max_new_tokens: 4 }).outputs);
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn score_generation(

@@ -1,25 +1,28 @@
-//! Generating text, on the terminal as it comes, and adapters side by side.
+//! Generating text, on the terminal as it comes, and adapters side by side. What prompts and settings a call gives
+//! is read in `generate/`.
+
+pub(super) mod prompts;
+pub(super) mod settings;
+mod streaming;
 
 use crate::data::python::strftime_now;
 use crate::eval::compare::{self, Answer};
-use crate::eval::config::GenerationConfig;
+use crate::eval::config::DEFAULT_NEW_TOKENS;
 use crate::eval::generate::{Finish, Step};
-use crate::eval::prompt::Prompt;
-use crate::eval::text::{before_stop, may_begin_stop, TextStream};
 use crate::plot::before_after::BeforeAfter;
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
-use crate::script::json::{to_dynamic, to_json};
+use crate::script::json::to_dynamic;
 use crate::script::options::Options;
-use crate::script::settings::generation_config;
 use crate::script::state::State;
 use crate::script::values::{describe, FromScript};
-use crate::{lora, Error, Kind, Result};
+use crate::{lora, Error, Result};
+use prompts::Reader;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 use serde_json::{json, Value};
-use std::io::Write;
 use std::path::Path;
+use streaming::Streaming;
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -32,14 +35,23 @@ pub mod functions {
 
     /// Continue a text, or each text of an array; a conversation is answered by the chat template.
     ///
-    /// Options: `max_new_tokens` (20), `do_sample` (false: at each step the most likely token),
-    /// `temperature` (1), `top_k` (50; 0 for all), `top_p` (1; these three only where it samples),
-    /// `repetition_penalty` (1; tokens of
-    /// the prompt count), `seed` (42), `stop` (strings that end a text and are left out of it),
-    /// `eos_token_id` (the model's own), `chat` (false: true takes a text as a user's message),
+    /// Options: `max_new_tokens` (20), `max_length` (none; counts the prompt's tokens too), `do_sample` (false: at
+    /// each step the most likely token), `temperature` (1), `top_k` (50; 0 for all), `top_p` (1), `min_p` (none),
+    /// `top_h` (none), `typical_p` (1), `epsilon_cutoff` (0), `eta_cutoff` (0; these eight only where it samples),
+    /// `repetition_penalty` (1; tokens of the prompt count), `seed` (42), `stop` (none; strings that end a text and
+    /// are left out of it), `eos_token_id` (the model's own), `chat` (false: true takes a text as a user's message),
     /// `stream` (false: true prints the text as it comes), `batch` (32 prompts at a time).
     ///
-    /// Names, defaults and numbers are those of transformers' `generate`, and as there a
+    /// Bans, penalties and forced tokens. Options: `bad_words_ids` (none; arrays of token ids that never come),
+    /// `suppress_tokens` (none; ids), `begin_suppress_tokens` (none; not as the first token), `sequence_bias` (none;
+    /// pairs of token ids and what is added to their score, as [[[79], -10.0]]), `no_repeat_ngram_size` (0),
+    /// `encoder_no_repeat_ngram_size` (0; those of the prompt), `encoder_repetition_penalty` (1; above 1 favours
+    /// tokens of the prompt), `min_new_tokens` (0), `min_length` (0; counts the prompt's tokens too),
+    /// `forced_bos_token_id` (none; behind a prompt of one token), `forced_eos_token_id` (none; the last token that
+    /// fits), `exponential_decay_length_penalty` (none; [start, factor]), `guidance_scale` (1),
+    /// `remove_invalid_values` (false), `renormalize_logits` (false).
+    ///
+    /// Names, defaults, order and numbers are those of transformers' `generate`, and as there a
     /// model's own `generation_config.json` comes before the defaults. A prompt's text depends on
     /// the seed and on its place in the array, not on the other prompts. A message is a map with
     /// `role` and `content`, a conversation an array of messages.
@@ -75,7 +87,8 @@ pub mod functions {
 
     /// Answer a text, a conversation, or each of an array of either, by the model's chat template.
     ///
-    /// A conversation is a message, or an array of messages.
+    /// A conversation is a message, or an array of messages. Where the template was set by `model.chat_template`,
+    /// the token that ends its turns ends the answer too.
     ///
     /// Its options are those of `generate`.
     ///
@@ -137,14 +150,15 @@ pub mod functions {
             return Err(Error::input(format!("compare: expected names of adapters, found {found}")).into());
         };
         let model = model.read()?;
+        let state = State::of(&context)?;
         let mut options = Options::new("compare", options);
-        let chat = options.take("chat", false)?;
+        let reader = Reader::new("compare", &model, options.take("chat", false)?)?;
         let references = options.take_opt("references")?;
-        let config = read_config("compare", &context, &model, &mut options)?;
+        let config = settings::read(&mut options, settings::of_model(&model, &state)?, &reader, &state)?;
         options.finish()?;
-        let (prompts, _) = read_prompts("compare", &prompts, chat, &model)?;
-        note_length(&context, &model, &prompts, &config)?;
-        let few = State::of(&context)?.few(prompts.len());
+        let (prompts, _) = reader.prompts(&prompts)?;
+        let config = settings::fitting(config, &reader, &prompts, &state)?;
+        let few = state.few(prompts.len());
         if few == prompts.len() {
             return Ok(Handle::new(compare::compare(&model, &names, &prompts, references, &config)?));
         }
@@ -244,25 +258,6 @@ fn write_page(comparison: &compare::Comparison, path: &str, state: &State) -> Re
     BeforeAfter { comparison, when: &when }.save(&state.file_to_write(path)?)
 }
 
-/// The model's settings under those of the options; tells of settings without effect.
-fn read_config(
-    function: &str,
-    context: &NativeCallContext,
-    model: &lora::Model,
-    options: &mut Options,
-) -> RhaiResultOf<GenerationConfig> {
-    let tokenizer = model.tokenizer()?;
-    let (own, ignored) = GenerationConfig::of_model(model.folder.as_deref(), tokenizer)?;
-    if !ignored.is_empty() {
-        let names = ignored.join(", ");
-        State::of(context)?.note(&format!("generation_config.json of this model sets {names}: not applied here"));
-    }
-    let mut config = generation_config(options, own, tokenizer)?;
-    config.check().map_err(|error| error.context(function))?;
-    config.max_new_tokens = State::of(context)?.few(config.max_new_tokens);
-    Ok(config)
-}
-
 /// What `generate` and `chat` give: a text for one prompt, an array for several.
 fn texts(
     function: &str,
@@ -272,158 +267,30 @@ fn texts(
     options: Map,
     is_chat: bool,
 ) -> RhaiResultOf<Dynamic> {
+    let state = State::of(context)?;
     let mut options = Options::new(function, options);
-    let chat = options.take("chat", is_chat)?;
+    let reader = Reader::new(function, model, options.take("chat", is_chat)?)?;
     let is_streamed = options.take("stream", false)?;
-    // A rehearsal cuts all texts itself.
-    let length_given = options.has("max_new_tokens") || State::of(context)?.rehearsing();
-    let config = read_config(function, context, model, &mut options)?;
+    let default = settings::of_model(model, &state)?;
+    let config = settings::read(&mut options, default, &reader, &state)?;
     options.finish()?;
-    let (prompts, is_one) = read_prompts(function, prompt, chat, model)?;
-    note_length(context, model, &prompts, &config)?;
+    let (prompts, is_one) = reader.prompts(prompt)?;
+    let config = settings::fitting(config, &reader, &prompts, &state)?;
     let all = prompts.len();
-    let prompts = &prompts[..State::of(context)?.few(all)];
+    let prompts = &prompts[..state.few(all)];
     let mut streaming = Streaming::new(context, model, &config, prompts.len())?;
     let mut told = |step: Step| if is_streamed { streaming.hear(step) } else { Ok(()) };
     let answers = compare::answers(model, prompts, &config, &mut told)?;
     let cut = answers.iter().filter(|answer| answer.finish == Finish::Length).count();
-    if cut > 0 && !length_given {
-        let (all, most) = (answers.len(), config.max_new_tokens);
-        let note = format!("{function}: {cut} of {all} texts were cut at the default, max_new_tokens: {most}");
-        State::of(context)?.note(&note);
+    let is_length_given = config.max_new_tokens.is_some() || config.max_length.is_some();
+    if cut > 0 && !is_length_given {
+        let most = DEFAULT_NEW_TOKENS;
+        state.note(&format!(
+            "{function}: {cut} of {} texts were cut at the default, max_new_tokens: {most}",
+            answers.len()
+        ));
     }
     // In a rehearsal, few answers stand for all.
     let mut texts: Array = answers.iter().cycle().take(all).map(|answer| answer.text.clone().into()).collect();
     Ok(if is_one { texts.pop().unwrap_or_default() } else { texts.into() })
-}
-
-/// Tells of texts that would go beyond what the model was made for.
-fn note_length(
-    context: &NativeCallContext,
-    model: &lora::Model,
-    prompts: &[Prompt],
-    config: &GenerationConfig,
-) -> RhaiResultOf<()> {
-    let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
-    let (most, new) = (model.decoder().config.max_position_embeddings, config.max_new_tokens);
-    if (longest + new) as i64 > most {
-        let tokens = format!("{longest} tokens of a prompt and {new} new ones");
-        State::of(context)?.note(&format!("{tokens} go beyond the {most} positions of this model"));
-    }
-    Ok(())
-}
-
-/// Prompts as a script gives them, and whether it gave a single one: a text, a message (a map), a
-/// conversation (an array of maps), or an array of texts and conversations.
-fn read_prompts(function: &str, value: &Dynamic, chat: bool, model: &lora::Model) -> Result<(Vec<Prompt>, bool)> {
-    let within = |error: Error| error.context(function);
-    let Ok(items) = value.as_array_ref() else {
-        return Ok((vec![read_prompt(value, chat, model).map_err(within)?], true));
-    };
-    if items.is_empty() {
-        return Err(within(Error::input("expected at least one text or message, found an empty array")));
-    }
-    if items.iter().all(Dynamic::is_map) {
-        return Ok((vec![read_prompt(value, chat, model).map_err(within)?], true));
-    }
-    let read = |(number, item): (usize, &Dynamic)| {
-        read_prompt(item, chat, model).map_err(|error| within(error.context(format!("prompt {number}"))))
-    };
-    Ok((items.iter().enumerate().map(read).collect::<Result<_>>()?, false))
-}
-
-fn read_prompt(value: &Dynamic, chat: bool, model: &lora::Model) -> Result<Prompt> {
-    let tokenizer = model.tokenizer()?;
-    match String::from_script(value) {
-        Some(text) if chat => Prompt::chat(tokenizer, vec![json!({ "role": "user", "content": text })]),
-        Some(text) => Prompt::text(tokenizer, &text),
-        None if value.is_array() => match to_json(value)? {
-            Value::Array(messages) => Prompt::chat(tokenizer, messages),
-            other => Err(Error::bug(format!("an array became {other}"))),
-        },
-        None if value.is_map() => Prompt::chat(tokenizer, vec![to_json(value)?]),
-        None => {
-            Err(Error::input(format!("expected a text, a message or an array of messages, found {}", describe(value)))
-                .with_hint("a message is #{ role: \"user\", content: \"…\" }, a conversation an array of them"))
-        }
-    }
-}
-
-/// Prints texts as they come, one after another: of several prompts the first shows live, the
-/// others once those before them have ended.
-struct Streaming<'a> {
-    context: &'a NativeCallContext<'a>,
-    /// Lines go through `print`, where the program that embeds us looks for them.
-    by_line: bool,
-    line: String,
-    rows: Vec<Streamed>,
-    current: usize,
-    stops: Vec<String>,
-}
-
-struct Streamed {
-    stream: TextStream,
-    waiting: String,
-    ended: bool,
-}
-
-impl<'a> Streaming<'a> {
-    fn new(
-        context: &'a NativeCallContext<'a>,
-        model: &lora::Model,
-        config: &GenerationConfig,
-        prompts: usize,
-    ) -> RhaiResultOf<Self> {
-        let tokenizer = model.tokenizer()?;
-        let row =
-            || Streamed { stream: TextStream::new(tokenizer.clone(), true), waiting: String::new(), ended: false };
-        Ok(Streaming {
-            context,
-            by_line: State::of(context)?.prints_elsewhere(),
-            line: String::new(),
-            rows: std::iter::repeat_with(row).take(prompts).collect(),
-            current: 0,
-            stops: config.stop.as_ref().map(|stop| stop.strings.clone()).unwrap_or_default(),
-        })
-    }
-
-    fn hear(&mut self, step: Step) -> Result<()> {
-        let Some(row) = self.rows.get_mut(step.prompt) else { return Ok(()) };
-        row.waiting.push_str(&row.stream.push(step.id)?);
-        if step.finish.is_some() {
-            row.waiting.push_str(&row.stream.finish()?);
-            row.ended = true;
-        }
-        while let Some(row) = self.rows.get_mut(self.current) {
-            let ready = match row.ended {
-                true => format!("{}\n", before_stop(&row.waiting, &self.stops)),
-                false => {
-                    let held = may_begin_stop(&row.waiting, &self.stops);
-                    row.waiting.drain(..row.waiting.len() - held).collect()
-                }
-            };
-            let ended = row.ended;
-            self.write(&ready)?;
-            if !ended {
-                break;
-            }
-            self.current += 1;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, text: &str) -> Result<()> {
-        if !self.by_line {
-            let mut out = std::io::stdout().lock();
-            let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-            return written.map_err(|error| Error::new(Kind::File, format!("cannot write to the terminal: {error}")));
-        }
-        self.line.push_str(text);
-        while let Some((line, rest)) = self.line.split_once('\n') {
-            let printed = self.context.call_native_fn::<()>("print", (line.to_owned(),));
-            printed.map_err(|error| Error::input(format!("cannot print: {error}")))?;
-            self.line = rest.to_owned();
-        }
-        Ok(())
-    }
 }

@@ -1,5 +1,7 @@
 //! Models and their adapters.
 
+use crate::data::ChatTemplate;
+use crate::hub::tokenizer::chat_template_in;
 use crate::hub::{self, Hub};
 use crate::lora::{peft, residual, LoadOptions};
 use crate::model::{device, Config, Quantization};
@@ -9,6 +11,7 @@ use crate::script::handles::Handle;
 use crate::script::options::Options;
 use crate::script::settings::lora_spec;
 use crate::script::state::State;
+use crate::script::values::{describe, FromScript};
 use crate::{lora, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
@@ -37,7 +40,8 @@ pub mod functions {
     /// Options: `dtype` ("auto": bf16 on a GPU, and where this machine is faster in it for a model of this
     /// size, whatever the checkpoint's own; "f32", "bf16"),
     /// `device` ("auto": the first GPU if there is one; "cpu", "cuda", "cuda:1"), `revision`
-    /// (a branch, tag or commit of the hub), and for QLoRA, as in BitsAndBytesConfig,
+    /// (a branch, tag or commit of the hub), `chat_template` (the tokenizer's own; see `model.chat_template`),
+    /// and for QLoRA, as in BitsAndBytesConfig,
     /// `load_in_4bit` (false), `bnb_4bit_quant_type` ("nf4", the only one; in Python "fp4" where nothing is said) and `bnb_4bit_use_double_quant`
     /// (false). 4 bits are for the linear layers, which are frozen; embedding, norms and output
     /// head stay in `dtype`, which is also what is computed in. A checkpoint that bitsandbytes
@@ -51,10 +55,13 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "load_model", return_raw, volatile)]
     pub fn load_model_with(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Model> {
-        let options = load_options("load_model", options)?;
+        let (options, template) = load_options("load_model", options)?;
         let state = State::of(&context)?;
         let mut model = lora::Model::load(&state.to_read(name), &options, &mut Downloads::new(&state))?;
         model.name = name.to_owned();
+        if let Some(template) = template {
+            set_template(&mut model, &template).map_err(|error| error.context("load_model: option `chat_template`"))?;
+        }
         Ok(Handle::new(model))
     }
 
@@ -150,6 +157,40 @@ pub mod functions {
     #[rhai_fn(get = "is_loaded_in_4bit", global, pure, return_raw)]
     pub fn is_loaded_in_4bit(model: &mut Model) -> RhaiResultOf<bool> {
         Ok(model.read()?.decoder().config.quantization.is_some())
+    }
+
+    /// The chat template, a text in the language Jinja; `()` where the model has none.
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny").chat_template);
+    /// ```
+    #[rhai_fn(get = "chat_template", global, pure, return_raw)]
+    pub fn chat_template(model: &mut Model) -> RhaiResultOf<Dynamic> {
+        let model = model.read()?;
+        let template = model.tokenizer().ok().and_then(|tokenizer| tokenizer.chat_template());
+        Ok(template.map_or(Dynamic::UNIT, |template| template.to_owned().into()))
+    }
+
+    /// Set the chat template: what `tokenize` trains on, `chat` answers by, and all saved files carry.
+    ///
+    /// It takes the place of those in the tokenizer's files, that for tools among them, and is compiled at once.
+    /// Every saved folder gets it as `chat_template.jinja`, a GGUF file as `tokenizer.chat_template`; a Modelfile
+    /// follows it. Rows that were tokenized before keep their tokens.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.chat_template = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}" +
+    ///     "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}";
+    /// print(model.chat("Repeat: the small fox", #{ max_new_tokens: 8 }));
+    /// ```
+    #[rhai_fn(set = "chat_template", global, pure, return_raw)]
+    pub fn set_chat_template(model: &mut Model, template: Dynamic) -> RhaiResultOf<()> {
+        let Some(template) = String::from_script(&template) else {
+            let found = describe(&template);
+            return Err(Error::input(format!("chat_template: expected the text of a template, found {found}")).into());
+        };
+        let template = template.as_str();
+        Ok(set_template(&mut *model.write()?, template).map_err(|error| error.context("chat_template"))?)
     }
 
     /// The bytes that the weights of the base take; adapters are not counted.
@@ -413,6 +454,7 @@ pub mod functions {
         peft::FILES.iter().for_each(|name| state.note_read(&place.join(name)));
         let adapter = peft::load(&place, model.decoder())?;
         adapter.notes.iter().for_each(|note| state.note(note));
+        note_template(&model, &place, &state)?;
         Ok(model.adapted.insert(&name, adapter)?)
     }
 
@@ -462,7 +504,41 @@ fn quantization(options: &mut Options) -> Result<Option<Quantization>> {
     Ok(wanted.then_some(quantization))
 }
 
-fn load_options(function: &str, options: Map) -> Result<LoadOptions> {
+/// Fails on what is no template.
+fn set_template(model: &mut lora::Model, template: &str) -> Result<()> {
+    if !template.contains("{{") && !template.contains("{%") {
+        let start: String = template.chars().take(40).collect();
+        let error = Error::input(format!(
+            "expected the text of a Jinja template, with {{{{ … }}}} or {{% … %}}, found {start:?}"
+        ));
+        return Err(match template.ends_with(".jinja") || template.ends_with(".txt") {
+            true => error.with_hint(format!("to read it from a file: read_text({template:?})")),
+            false => error,
+        });
+    }
+    ChatTemplate::new(template, model.tokenizer()?)?;
+    model.set_chat_template(template)
+}
+
+/// An adapter may have been trained on another chat template than the model would chat by.
+fn note_template(model: &lora::Model, folder: &Path, state: &State) -> Result<()> {
+    let Some(template) = chat_template_in(folder)? else { return Ok(()) };
+    let known = model.tokenizer().ok().and_then(|tokenizer| tokenizer.chat_template());
+    if known == Some(template.as_str()) {
+        return Ok(());
+    }
+    let file = folder.join("chat_template.jinja");
+    let how = match file.is_file() {
+        true => format!("to chat by it: model.chat_template = read_text(\"{}\")", file.display()),
+        false => "to chat by it, set model.chat_template to the one in its tokenizer_config.json".to_owned(),
+    };
+    let mine = if known.is_some() { "keeps another" } else { "has none" };
+    state.note(&format!("the adapter's folder holds a chat template, and the model {mine}; {how}"));
+    Ok(())
+}
+
+/// How to load a model, and the chat template to give it.
+fn load_options(function: &str, options: Map) -> Result<(LoadOptions, Option<String>)> {
     let default = LoadOptions::default();
     let mut options = Options::new(function, options);
     let load = LoadOptions {
@@ -471,6 +547,7 @@ fn load_options(function: &str, options: Map) -> Result<LoadOptions> {
         revision: options.take_opt("revision")?,
         quantization: quantization(&mut options)?,
     };
+    let template = options.take_opt("chat_template")?;
     options.finish()?;
-    Ok(load)
+    Ok((load, template))
 }

@@ -267,6 +267,10 @@ impl Asked {
         if let Some(count) = base.resized {
             shared["model"]["vocab_size"] = count.into();
         }
+        // It goes into what every trial saves.
+        if let Some(template) = base.assigned_template() {
+            shared["model"]["chat_template"] = template.into();
+        }
         if let Some(quantization) = decoder.config.quantization {
             shared["quantization"] = quantization.to_json(decoder.dtype);
         }

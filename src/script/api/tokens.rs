@@ -69,7 +69,7 @@ pub mod functions {
     /// ("generated": what the model has to write; "turn": with the white space around it, as
     /// TRL's training template marks it), `packing` (false), `truncation` ("keep_start",
     /// "keep_end"), `append_eos` (true), `drop_unlabelled` (false), `text_column` ("text"),
-    /// `chat_template` (the tokenizer's own), `template_variables` (#{}), `audit` (true: rows that
+    /// `chat_template` (the model's; another is followed by these rows alone: see `model.chat_template`), `template_variables` (#{}), `audit` (true: rows that
     /// cannot be learned from are refused, doubtful ones told; false leaves both out), `cache` (true).
     ///
     /// ```rhai
@@ -92,6 +92,13 @@ pub mod functions {
         let state = State::of(&context)?;
         // Here, for what it only warns of is told.
         let audited = std::mem::replace(&mut options.audit, false);
+        if options.chat_template.as_deref().is_some_and(|template| tokenizer.chat_template() != Some(template)) {
+            let kept = if tokenizer.chat_template().is_some() { "keep the model's" } else { "have none" };
+            state.note(&format!(
+                "tokenize: only these rows follow the option `chat_template`: chat and saved files {kept}; for one \
+                 template everywhere, set model.chat_template before"
+            ));
+        }
         let rows = tokens_of(data, tokenizer, &options, &state)?;
         if audited {
             audit::refuse(&rows, tokenizer)?.iter().for_each(|finding| state.note(&finding.to_string()));

@@ -212,6 +212,9 @@ fn with_model(mut settings: serde_json::Value, model: &lora::Model, data: &Token
     let lora = model.adapted.adapter(None).ok().map(|adapter| &adapter.spec);
     settings["lora"] = serde_json::json!(lora);
     settings["model"] = serde_json::json!({ "name": model.name });
+    if let Some(template) = model.assigned_template() {
+        settings["model"]["chat_template"] = template.into();
+    }
     settings["data"] = serde_json::json!({ "train": data.rows.fingerprint() });
     settings
 }

@@ -2,13 +2,19 @@
 
 use super::asked::{insert, numbers, Asked};
 use super::field::{in_row, limited, Field};
+use crate::data::shape::Shape;
 use crate::data::Dataset as Rows;
+use crate::eval::config::{GenerationConfig, Stop};
 use crate::eval::exact_match::ExactMatch;
-use crate::eval::{written, Bootstrap, Measured};
+use crate::eval::prompt::Prompt;
+use crate::eval::written::{self, content, Exercise};
+use crate::eval::{Bootstrap, Measured};
+use crate::script::api::generate::prompts::Reader;
+use crate::script::api::generate::settings;
 use crate::script::callback::Callback;
 use crate::script::convert::RhaiResultOf;
 use crate::script::explain;
-use crate::script::json::to_dynamic;
+use crate::script::json::{to_dynamic, to_json};
 use crate::script::options::Options;
 use crate::script::state::State;
 use crate::script::values::{describe, FromScript};
@@ -28,9 +34,12 @@ pub fn exact_match_of(options: &mut Options) -> Result<ExactMatch> {
     .ignoring(&patterns)
 }
 
+/// How many new tokens are written where nothing says so: answers, not essays.
+const NEW_TOKENS: usize = 64;
+
 pub fn run(context: &NativeCallContext, model: &lora::Model, data: &Rows, mut options: Options) -> RhaiResultOf<Map> {
-    let prompt = Field::take(&mut options, "prompt", "prompt")?;
-    let target = Field::take(&mut options, "target", "completion")?;
+    let prompt = options.has("prompt").then(|| Field::take(&mut options, "prompt", "prompt")).transpose()?;
+    let target = options.has("target").then(|| Field::take(&mut options, "target", "completion")).transpose()?;
     let metric = options.take_any("metric");
     let function = metric.clone().and_then(|metric| metric.try_cast::<FnPtr>());
     if let (Some(other), None) = (metric, &function) {
@@ -41,33 +50,147 @@ pub fn run(context: &NativeCallContext, model: &lora::Model, data: &Rows, mut op
     }
     let state = State::of(context)?;
     let data = limited(data, &mut options, &state)?;
-    let settings = written::Settings {
-        max_new_tokens: state.few(options.take("max_new_tokens", 64)?),
-        until: options.take("until", Vec::new())?,
-    };
+    let reader = Reader::new("score_generation", model, options.take("chat", false)?)?;
+    let seed: Option<u64> = options.take_opt("seed")?;
+    let config = generation_config(&mut options, &reader, seed, &state)?;
     let exact = exact_match_of(&mut options)?;
-    let asked = Asked::take(&mut options)?;
+    let mut asked = Asked::take(&mut options)?;
+    asked.bootstrap.seed = seed.unwrap_or(asked.bootstrap.seed);
     options.finish()?;
     if data.is_empty() {
         return Err(Error::data("score_generation: expected at least one row, found none").into());
     }
-    let prompts: Vec<String> = prompt.values(context, &data)?;
     // A function of yours looks at the row itself.
-    let targets: Vec<String> = if function.is_some() { Vec::new() } else { target.values(context, &data)? };
+    let exercises = Exercises::read(context, &data, &reader, prompt, target, function.is_none())?;
+    let config = settings::fitting(config, &reader, &exercises.prompts, &state)?;
     let candidates = asked.candidates(&model.adapted)?;
-    let outputs = written::texts(model, &candidates, &prompts, &settings)?;
+    let outputs = written::texts(model, &candidates, &exercises.prompts, &config)?;
     let mut results = Vec::new();
     for outputs in outputs {
         let (name, scores) = match &function {
             Some(function) => ("score", scores_by(context, function.clone(), &outputs, &data)?),
             None => {
-                let pairs = outputs.iter().zip(&targets);
+                let pairs = outputs.iter().zip(&exercises.targets);
                 (EXACT_MATCH, pairs.map(|(output, target)| exact.score(output, target)).collect())
             }
         };
         results.push(written_map(name, &scores, outputs, &asked.bootstrap)?);
     }
     Ok(asked.result(&candidates, results))
+}
+
+/// Those of `generate`, but greedy and short unless the call says otherwise: what is measured is not drawn.
+fn generation_config(
+    options: &mut Options,
+    reader: &Reader,
+    seed: Option<u64>,
+    state: &State,
+) -> Result<GenerationConfig> {
+    let mut default = settings::of_model(reader.model, state)?;
+    default.sampling.do_sample = false;
+    default.max_new_tokens = Some(NEW_TOKENS).filter(|_| !options.has("max_length"));
+    default.max_length = None;
+    default.seed = seed.unwrap_or(default.seed);
+    if !options.has("until") {
+        return settings::read(options, default, reader, state);
+    }
+    if options.has("stop") || options.has("stop_strings") {
+        let error = options.wrong("until", "it or `stop`, which are the same", "both");
+        return Err(error.with_hint("leave one of them out"));
+    }
+    let until: Vec<String> = options.take("until", Vec::new())?;
+    if until.iter().any(String::is_empty) {
+        return Err(Error::input("`until`: expected texts of at least one character, found an empty one"));
+    }
+    let mut config = settings::read(options, default, reader, state)?;
+    let stop = Stop { tokenizer: reader.model.tokenizer()?.clone(), strings: until };
+    config.stop = Some(stop).filter(|stop| !stop.strings.is_empty());
+    Ok(config)
+}
+
+/// What is asked in each row, and the wanted answers, where they are asked for.
+struct Exercises {
+    prompts: Vec<Prompt>,
+    targets: Vec<String>,
+}
+
+impl Exercises {
+    fn read(
+        context: &NativeCallContext,
+        data: &Rows,
+        reader: &Reader,
+        prompt: Option<Field>,
+        target: Option<Field>,
+        wants_targets: bool,
+    ) -> RhaiResultOf<Self> {
+        let shape = shape_of(data).filter(|_| prompt.is_none());
+        let mut found = match shape {
+            Some(shape) => Self::of_shape(data, reader, shape)?,
+            None => {
+                let field = prompt.unwrap_or_else(|| Field::Column("prompt".to_owned()));
+                let values: Vec<Dynamic> = field.values(context, data)?;
+                let read = |(at, value): (usize, &Dynamic)| {
+                    reader.prompt(value).map_err(|error| in_row(at, error.context("the prompt")))
+                };
+                let prompts = values.iter().enumerate().map(read).collect::<Result<_>>()?;
+                Exercises { prompts, targets: Vec::new() }
+            }
+        };
+        let target = match (target, shape) {
+            (Some(target), _) => target,
+            (None, None) => Field::Column("completion".to_owned()),
+            (None, Some(_)) => return Ok(found),
+        };
+        if wants_targets {
+            let values: Vec<Dynamic> = target.values(context, data)?;
+            let texts =
+                values.iter().enumerate().map(|(at, value)| target_text(value).map_err(|error| in_row(at, error)));
+            found.targets = texts.collect::<Result<_>>()?;
+        }
+        Ok(found)
+    }
+
+    /// Of rows that training would recognise: the last turn is the wanted answer.
+    fn of_shape(data: &Rows, reader: &Reader, shape: Shape) -> Result<Self> {
+        let has_template = reader.model.tokenizer()?.chat_template().is_some();
+        let mut found = Exercises { prompts: Vec::new(), targets: Vec::new() };
+        for (at, row) in data.iter().enumerate() {
+            let exercise = shape.example(row, "text", has_template).and_then(Exercise::of);
+            let prompt = exercise.and_then(|exercise| match exercise {
+                Exercise::Text { prompt, target } => Ok((reader.text(&prompt)?, target)),
+                Exercise::Chat { chat, target } => Ok((reader.prompts.chat(&chat)?, target)),
+            });
+            let (prompt, target) = prompt.map_err(|error| in_row(at, error))?;
+            found.prompts.push(prompt);
+            found.targets.push(target);
+        }
+        Ok(found)
+    }
+}
+
+/// How training reads rows that hold prompt and answer in another way than as two texts.
+fn shape_of(data: &Rows) -> Option<Shape> {
+    let columns = data.columns();
+    if columns.iter().any(|column| column == "prompt") {
+        let is_list = |name: &str| data.iter().next().and_then(|row| row.get(name)).is_some_and(Value::is_array);
+        return Some(Shape::PromptCompletion).filter(|_| is_list("prompt") && is_list("completion"));
+    }
+    Shape::recognise(&columns, "text").ok().filter(|shape| *shape != Shape::Text)
+}
+
+/// A text, or that of the last of some messages.
+fn target_text(value: &Dynamic) -> Result<String> {
+    if let Some(text) = String::from_script(value) {
+        return Ok(text);
+    }
+    let message = match to_json(value)? {
+        Value::Array(mut messages) => messages.pop().unwrap_or_default(),
+        other => other,
+    };
+    match message {
+        Value::Object(_) => content(&message),
+        _ => Err(Error::input(format!("the target: expected a text or a message, found {}", describe(value)))),
+    }
 }
 
 const EXACT_MATCH: &str = "exact_match";

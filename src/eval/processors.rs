@@ -1,0 +1,365 @@
+//! Changes to scores that depend on the tokens so far: biases, penalties, bans and forced tokens, as
+//! transformers' logits processors and in their order. Filters of a draw are in `sampling.rs`.
+
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use std::collections::BTreeMap;
+use tch::{Kind as Dtype, Tensor};
+
+/// Names and defaults are those of transformers; each default changes nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Processors {
+    /// How far the scores move away from those without the prompt; 1 for not at all.
+    pub guidance_scale: f64,
+    /// Added to the score of a sequence's last token where its other tokens end the text.
+    pub sequence_bias: Vec<(Vec<u32>, f64)>,
+    /// Above 1 favours the tokens of the prompt.
+    pub encoder_repetition_penalty: f64,
+    /// Positive scores of tokens that are there already, the prompt's included, are divided by it,
+    /// negative ones multiplied (Keskar et al., 2019).
+    pub repetition_penalty: f64,
+    /// No sequence of so many tokens comes twice; 0 for no limit.
+    pub no_repeat_ngram_size: usize,
+    /// No sequence of so many tokens is repeated from the prompt; 0 for no limit.
+    pub encoder_no_repeat_ngram_size: usize,
+    /// Sequences that are never completed.
+    pub bad_words_ids: Vec<Vec<u32>>,
+    /// No end token before so many tokens, the prompt's included.
+    pub min_length: usize,
+    /// No end token before so many new tokens; takes precedence over `min_length`.
+    pub min_new_tokens: Option<usize>,
+    /// The second token of a text whose prompt is a single token.
+    pub forced_bos_token_id: Option<u32>,
+    /// One of these is the last token that the length allows.
+    pub forced_eos_token_id: Vec<u32>,
+    /// Takes scores that are no finite numbers for finite ones.
+    pub remove_invalid_values: bool,
+    /// From so many new tokens on, end tokens become likelier by this factor, again with each token.
+    pub exponential_decay_length_penalty: Option<(usize, f64)>,
+    /// Tokens that never come.
+    pub suppress_tokens: Vec<u32>,
+    /// Tokens that never come first.
+    pub begin_suppress_tokens: Vec<u32>,
+}
+
+impl Default for Processors {
+    fn default() -> Self {
+        Processors {
+            guidance_scale: 1.0,
+            sequence_bias: Vec::new(),
+            encoder_repetition_penalty: 1.0,
+            repetition_penalty: 1.0,
+            no_repeat_ngram_size: 0,
+            encoder_no_repeat_ngram_size: 0,
+            bad_words_ids: Vec::new(),
+            min_length: 0,
+            min_new_tokens: None,
+            forced_bos_token_id: None,
+            forced_eos_token_id: Vec::new(),
+            remove_invalid_values: false,
+            exponential_decay_length_penalty: None,
+            suppress_tokens: Vec::new(),
+            begin_suppress_tokens: Vec::new(),
+        }
+    }
+}
+
+/// What a text holds when its next token is chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct TokensSoFar<'a> {
+    /// The prompt's and the new ones.
+    pub ids: &'a [u32],
+    /// How many of them are the prompt's.
+    pub prompt: usize,
+    /// How many there may be.
+    pub max_length: usize,
+}
+
+impl Processors {
+    /// The first value without a meaning, by its name. `vocabulary` is the number of scores.
+    pub fn problem(&self, vocabulary: usize) -> Option<(&'static str, Error)> {
+        let positive = [
+            ("repetition_penalty", self.repetition_penalty),
+            ("encoder_repetition_penalty", self.encoder_repetition_penalty),
+        ];
+        for (name, value) in positive {
+            if !(value.is_finite() && value > 0.0) {
+                return Some((name, Error::input(format!("`{name}`: expected a number above 0, found {value}"))));
+            }
+        }
+        if !self.guidance_scale.is_finite() {
+            let error = format!("`guidance_scale`: expected a finite number, found {}", self.guidance_scale);
+            return Some(("guidance_scale", Error::input(error)));
+        }
+        let biased = self.sequence_bias.iter().map(|(ids, _)| ("sequence_bias", ids.as_slice()));
+        let banned = self.bad_words_ids.iter().map(|ids| ("bad_words_ids", ids.as_slice()));
+        let forced = [
+            ("forced_bos_token_id", self.forced_bos_token_id.as_slice()),
+            ("forced_eos_token_id", self.forced_eos_token_id.as_slice()),
+        ];
+        for (name, ids) in biased.chain(banned).chain(forced) {
+            if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
+                let error =
+                    format!("`{name}`: expected ids below {vocabulary}, the size of the vocabulary, found {id}");
+                return Some((name, Error::input(error)));
+            }
+        }
+        if self.sequence_bias.iter().any(|(ids, _)| ids.is_empty()) {
+            return Some(("sequence_bias", Error::input("`sequence_bias`: expected at least one id for each bias")));
+        }
+        let contradictory =
+            |(_, ids): &(&str, &[u32])| !ids.is_empty() && ids.iter().all(|id| self.suppress_tokens.contains(id));
+        forced.into_iter().find(contradictory).map(|(name, ids)| {
+            let error = Error::input(format!("`{name}`: every token that it forces, {ids:?}, is in `suppress_tokens`"));
+            (name, error.with_hint("take them out of one of both"))
+        })
+    }
+
+    /// The settings that change something, but for `repetition_penalty`, with their values for people.
+    pub fn changed(&self) -> Vec<(&'static str, String)> {
+        let default = Processors::default();
+        let list = |is_set: bool, value: String| is_set.then_some(value);
+        let number = |value: f64, idle: f64| (value != idle).then(|| value.to_string());
+        let count = |value: usize| (value > 0).then(|| value.to_string());
+        let ids = |ids: &[u32]| list(!ids.is_empty(), format!("{ids:?}"));
+        let decay = self.exponential_decay_length_penalty;
+        let all = [
+            ("guidance_scale", number(self.guidance_scale, default.guidance_scale)),
+            ("sequence_bias", list(!self.sequence_bias.is_empty(), format!("{:?}", self.sequence_bias))),
+            ("encoder_repetition_penalty", number(self.encoder_repetition_penalty, default.encoder_repetition_penalty)),
+            ("no_repeat_ngram_size", count(self.no_repeat_ngram_size)),
+            ("encoder_no_repeat_ngram_size", count(self.encoder_no_repeat_ngram_size)),
+            ("bad_words_ids", list(!self.bad_words_ids.is_empty(), format!("{:?}", self.bad_words_ids))),
+            ("min_length", count(self.min_length)),
+            ("min_new_tokens", self.min_new_tokens.and_then(count)),
+            ("forced_bos_token_id", self.forced_bos_token_id.map(|id| id.to_string())),
+            ("forced_eos_token_id", ids(&self.forced_eos_token_id)),
+            ("remove_invalid_values", list(self.remove_invalid_values, "true".to_owned())),
+            ("exponential_decay_length_penalty", decay.map(|(start, factor)| format!("[{start}, {factor}]"))),
+            ("suppress_tokens", ids(&self.suppress_tokens)),
+            ("begin_suppress_tokens", ids(&self.begin_suppress_tokens)),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// Whether [`Self::guided`] asks for scores without the prompt.
+    pub fn needs_unprompted(&self) -> bool {
+        self.guidance_scale != 1.0
+    }
+
+    /// Scores that lean on the prompt: classifier-free guidance (Sanchez et al., 2023).
+    pub fn guided(&self, scores: &Tensor, unprompted: &Tensor) -> Result<Tensor> {
+        let (with, without) = (scores.f_log_softmax(-1, Dtype::Float)?, unprompted.f_log_softmax(-1, Dtype::Float)?);
+        Ok(with.f_sub(&without)?.f_mul_scalar(self.guidance_scale)?.f_add(&without)?)
+    }
+
+    /// The scores of the next token of each row, f32 `[rows, vocab_size]`, -∞ where a token is banned.
+    /// `eos` are the tokens that end a text.
+    pub fn processed(&self, scores: &Tensor, rows: &[TokensSoFar], eos: &[u32]) -> Result<Tensor> {
+        let mut scores = Scores(scores.f_to_kind(Dtype::Float)?);
+        if !self.sequence_bias.is_empty() {
+            let biases = self.sequence_bias.iter().map(|(ids, bias)| (ids.as_slice(), *bias as f32));
+            scores.add(&completed(rows, &biases.collect::<Vec<_>>()))?;
+        }
+        if self.encoder_repetition_penalty != 1.0 {
+            scores.penalise(rows, |row| &row.ids[..row.prompt], 1.0 / self.encoder_repetition_penalty)?;
+        }
+        if self.repetition_penalty != 1.0 {
+            scores.penalise(rows, |row| row.ids, self.repetition_penalty)?;
+        }
+        if self.no_repeat_ngram_size > 0 {
+            scores.ban(rows, |row| repeating(row.ids, row.ids, self.no_repeat_ngram_size))?;
+        }
+        if self.encoder_no_repeat_ngram_size > 0 {
+            scores.ban(rows, |row| repeating(&row.ids[..row.prompt], row.ids, self.encoder_no_repeat_ngram_size))?;
+        }
+        if !self.bad_words_ids.is_empty() {
+            let bad = self.bad_words_ids.iter().filter(|ids| !ids.is_empty());
+            // An end token on its own is never a bad word.
+            let bad = bad.filter(|ids| ids.len() > 1 || !eos.contains(&ids[0]));
+            let bad: Vec<_> = bad.map(|ids| (ids.as_slice(), f32::NEG_INFINITY)).collect();
+            scores.add(&completed(rows, &bad))?;
+        }
+        if self.min_length > 0 || self.min_new_tokens.is_some() {
+            scores.ban(rows, |row| if self.is_too_short(row) { eos.to_vec() } else { Vec::new() })?;
+        }
+        if let Some(id) = self.forced_bos_token_id {
+            scores.force(rows, &[id], |row| row.ids.len() == 1)?;
+        }
+        if !self.forced_eos_token_id.is_empty() {
+            scores.force(rows, &self.forced_eos_token_id, |row| row.ids.len() + 1 == row.max_length)?;
+        }
+        if self.remove_invalid_values {
+            let (least, most) = (f64::from(f32::MIN), f64::from(f32::MAX));
+            scores.0 = scores.0.f_nan_to_num(0.0, most, least)?;
+        }
+        if let Some((start, factor)) = self.exponential_decay_length_penalty {
+            scores.favour_ends(rows, eos, start, factor)?;
+        }
+        scores.ban(rows, |_| self.suppress_tokens.clone())?;
+        if !self.begin_suppress_tokens.is_empty() {
+            scores.ban(rows, |row| if self.begins(row) { self.begin_suppress_tokens.clone() } else { Vec::new() })?;
+        }
+        Ok(scores.0)
+    }
+
+    fn is_too_short(&self, row: &TokensSoFar) -> bool {
+        match self.min_new_tokens {
+            Some(count) => row.ids.len() - row.prompt < count,
+            None => row.ids.len() < self.min_length,
+        }
+    }
+
+    /// Behind a forced first token, the second one begins.
+    fn begins(&self, row: &TokensSoFar) -> bool {
+        let is_forced = row.prompt <= 1 && self.forced_bos_token_id.is_some();
+        row.ids.len() == row.prompt + usize::from(is_forced)
+    }
+}
+
+/// What is added to the scores of tokens, by row, where they complete one of `sequences`.
+fn completed(rows: &[TokensSoFar], sequences: &[(&[u32], f32)]) -> BTreeMap<(usize, u32), f32> {
+    let mut biases = BTreeMap::new();
+    for (number, row) in rows.iter().enumerate() {
+        for (ids, bias) in sequences {
+            let Some((last, before)) = ids.split_last() else { continue };
+            if row.ids.ends_with(before) {
+                *biases.entry((number, *last)).or_insert(0.0) += bias;
+            }
+        }
+    }
+    biases
+}
+
+/// The tokens that would complete a sequence of `size` tokens that `known` holds already.
+fn repeating(known: &[u32], ids: &[u32], size: usize) -> Vec<u32> {
+    let Some(end) = (ids.len() + 1).checked_sub(size).map(|start| &ids[start..]) else { return Vec::new() };
+    let sequences = known.windows(size).filter_map(|window| window.split_last());
+    sequences.filter(|(_, before)| *before == end).map(|(last, _)| *last).collect()
+}
+
+/// f32 `[rows, vocab_size]`
+struct Scores(Tensor);
+
+impl Scores {
+    /// The places of tokens in the flat scores; tokens without a score have none.
+    fn places(&self, tokens: impl Iterator<Item = (usize, u32)>) -> Vec<i64> {
+        let vocabulary = self.0.size()[1];
+        tokens
+            .map(|(row, id)| (row as i64, i64::from(id)))
+            .filter(|(_, id)| *id < vocabulary)
+            .map(|(row, id)| row * vocabulary + id)
+            .collect()
+    }
+
+    fn index(&self, places: &[i64]) -> Result<Tensor> {
+        Ok(Tensor::f_from_slice(places)?.f_to_device(self.0.device())?)
+    }
+
+    /// Replaces the scores at `places` by what `change` makes of them.
+    fn change(&mut self, places: &[i64], change: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<()> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        let (index, flat) = (self.index(places)?, self.0.f_reshape([-1])?);
+        let changed = change(&flat.f_index_select(0, &index)?)?;
+        self.0 = flat.f_index_copy(0, &index, &changed)?.f_view_as(&self.0)?;
+        Ok(())
+    }
+
+    fn add(&mut self, biases: &BTreeMap<(usize, u32), f32>) -> Result<()> {
+        let places = self.places(biases.keys().copied());
+        let values: Vec<f32> = biases.values().copied().collect();
+        let values = Tensor::f_from_slice(&values)?.f_to_device(self.0.device())?;
+        self.change(&places, |scores| Ok(scores.f_add(&values)?))
+    }
+
+    fn penalise<'a>(
+        &mut self,
+        rows: &[TokensSoFar<'a>],
+        tokens: impl Fn(&TokensSoFar<'a>) -> &'a [u32],
+        penalty: f64,
+    ) -> Result<()> {
+        let held = rows.iter().enumerate().flat_map(|(number, row)| tokens(row).iter().map(move |&id| (number, id)));
+        let places = self.places(held);
+        self.change(&places, |scores| {
+            let raised = scores.f_mul_scalar(penalty)?;
+            Ok(raised.f_where_self(&scores.f_lt(0)?, &scores.f_div_scalar(penalty)?)?)
+        })
+    }
+
+    fn ban(&mut self, rows: &[TokensSoFar], tokens: impl Fn(&TokensSoFar) -> Vec<u32>) -> Result<()> {
+        let banned = rows.iter().enumerate();
+        let banned = banned.flat_map(|(number, row)| tokens(row).into_iter().map(move |id| (number, id)));
+        let places = self.places(banned);
+        self.change(&places, |scores| Ok(scores.f_full_like(f64::NEG_INFINITY)?))
+    }
+
+    /// Leaves only `tokens` in the rows that `applies` to, all alike.
+    fn force(&mut self, rows: &[TokensSoFar], tokens: &[u32], applies: impl Fn(&TokensSoFar) -> bool) -> Result<()> {
+        let numbers: Vec<usize> = (0..rows.len()).filter(|&number| applies(&rows[number])).collect();
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let index: Vec<i64> = numbers.iter().map(|&number| number as i64).collect();
+        self.0 = self.0.f_index_fill(0, &self.index(&index)?, f64::NEG_INFINITY)?;
+        let forced = numbers.iter().flat_map(|&number| tokens.iter().map(move |&id| (number, id)));
+        let places = self.places(forced);
+        self.change(&places, |scores| Ok(scores.f_zeros_like()?))
+    }
+
+    /// Raises the scores of end tokens by their size times `factor` to the power of the number of tokens
+    /// beyond `start`, less one.
+    fn favour_ends(&mut self, rows: &[TokensSoFar], eos: &[u32], start: usize, factor: f64) -> Result<()> {
+        let beyond = |row: &TokensSoFar| row.ids.len().saturating_sub(start + row.prompt);
+        let late = || (0..rows.len()).filter(|&number| beyond(&rows[number]) > 0);
+        let vocabulary = self.0.size()[1];
+        let ends: Vec<u32> = eos.iter().copied().filter(|&id| i64::from(id) < vocabulary).collect();
+        let places = self.places(late().flat_map(|number| ends.iter().map(move |&id| (number, id))));
+        let raise = |number: usize| (factor.powf(beyond(&rows[number]) as f64) - 1.0) as f32;
+        let raises: Vec<f32> = late().flat_map(|number| vec![raise(number); ends.len()]).collect();
+        let raises = Tensor::f_from_slice(&raises)?.f_to_device(self.0.device())?;
+        self.change(&places, |scores| {
+            let raised = scores.f_add(&scores.f_abs()?.f_mul(&raises)?)?;
+            Ok(raised.f_where_self(&scores.f_isfinite()?, scores)?)
+        })
+    }
+}
+
+/// Fails where no token is left to choose.
+pub fn ensure_choice(scores: &Tensor) -> Result<()> {
+    let is_choice = scores.f_amax(-1, false)?.f_isfinite()?.f_all()?;
+    if bool::try_from(is_choice)? {
+        return Ok(());
+    }
+    bail!(Kind::Input, "the settings leave no token to choose: each is banned or filtered out";
+        hint: "look at suppress_tokens, bad_words_ids, no_repeat_ngram_size and the forced tokens")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_sequences_are_found_at_any_size() {
+        let ids = [1, 2, 3, 1, 2];
+        assert_eq!(repeating(&ids, &ids, 3), [3]);
+        assert_eq!(repeating(&ids, &ids, 2), [3]);
+        assert_eq!(repeating(&ids, &ids, 1), ids, "each token once");
+        assert!(repeating(&ids, &ids, 7).is_empty());
+        assert!(repeating(&ids[..2], &ids, 3).is_empty(), "only what the prompt holds");
+    }
+
+    #[test]
+    fn values_without_a_meaning_are_named() {
+        let name = |processors: Processors| processors.problem(10).map(|(name, _)| name);
+        assert_eq!(name(Processors::default()), None);
+        assert_eq!(name(Processors { repetition_penalty: -1.0, ..Default::default() }), Some("repetition_penalty"));
+        assert_eq!(
+            name(Processors { bad_words_ids: vec![vec![3], vec![2, 10]], ..Default::default() }),
+            Some("bad_words_ids")
+        );
+        let forced = Processors { forced_eos_token_id: vec![2], suppress_tokens: vec![1, 2], ..Default::default() };
+        assert_eq!(name(forced), Some("forced_eos_token_id"));
+    }
+}
