@@ -6,8 +6,11 @@
 
 mod adapters;
 mod bf16;
+mod checkpoints;
 mod common;
+mod configs;
 mod full;
+mod lengths;
 mod nf4;
 mod packed;
 mod peft;

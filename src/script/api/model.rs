@@ -35,7 +35,7 @@ pub mod functions {
     /// Load a model by folder or hub name.
     ///
     /// Options: `dtype` ("auto": bf16 on a GPU, and where this machine is faster in it for a model of this
-    /// size, whatever the checkpoint's own; "f32", "bf16"),
+    /// size, whatever the checkpoint's own; "f32", "bf16", "f16": for GPUs without bf16, slow on a CPU),
     /// `device` ("auto": the first GPU if there is one; "cpu", "cuda", "cuda:1"), `revision`
     /// (a branch, tag or commit of the hub), and for QLoRA, as in BitsAndBytesConfig,
     /// `load_in_4bit` (false), `bnb_4bit_quant_type` ("nf4", the only one; in Python "fp4" where nothing is said) and `bnb_4bit_use_double_quant`
@@ -55,6 +55,7 @@ pub mod functions {
         let state = State::of(&context)?;
         let mut model = lora::Model::load(&state.to_read(name), &options, &mut Downloads::new(&state))?;
         model.name = name.to_owned();
+        model.decoder().notes.iter().for_each(|note| state.note(&format!("{name}: {note}")));
         Ok(Handle::new(model))
     }
 
@@ -132,7 +133,7 @@ pub mod functions {
         Ok(model.read()?.name.clone())
     }
 
-    /// The dtype of the weights: "f32" or "bf16".
+    /// The dtype of the weights: "f32", "bf16" or "f16".
     ///
     /// ```rhai
     /// print(load_model("scripts/tiny", #{ dtype: "f32" }).dtype);
