@@ -9,7 +9,7 @@ use lorhai::data::ollama::modelfile;
 use lorhai::eval::certificate::{save_merged, MergeOptions, FILE};
 use lorhai::eval::config::GenerationConfig;
 use lorhai::eval::divergence::{divergence, Side};
-use lorhai::eval::export::{export_adapter, export_model};
+use lorhai::eval::export::{ensure_exportable, export_adapter, export_model};
 use lorhai::eval::generate::generate;
 use lorhai::hub::gguf::{self, vocabulary, BlockType, Gguf, Value};
 use lorhai::hub::tokenizer::Tokenizer;
@@ -564,11 +564,12 @@ fn with_tokenizer(case: &str, folder: &Path) -> Model {
     model
 }
 
-const FAMILIES: [&str; 9] = [
+const FAMILIES: [&str; 10] = [
     "qwen2_tied",
     "qwen2_mha",
     "qwen3_tied",
     "qwen3_untied_gqa",
+    "qwen2_yarn",
     "llama_bias",
     "llama_head_dim",
     "llama_linear_rope",
@@ -593,6 +594,25 @@ fn every_family_survives_the_way_to_gguf_and_back() {
         let left: Vec<String> = names_in(folder.path()).into_iter().filter(|name| name.starts_with('.')).collect();
         assert_eq!(left, [""; 0]);
     }
+}
+
+#[test]
+fn what_llama_cpp_does_not_compute_is_refused_and_a_rehearsal_can_ask() {
+    let folder = tempfile::tempdir().unwrap();
+    for (case, why) in [
+        ("llama_yarn", "yarn"),
+        ("llama_dynamic", "activation"),
+        ("qwen3_longrope", "activation"),
+        ("llama_other_head", "activation"),
+    ] {
+        let model = with_tokenizer(case, &folder.path().join(case));
+        let path = folder.path().join("m.gguf");
+        for error in [ensure_exportable(&model).unwrap_err(), export_model(&model, &path, None).unwrap_err()] {
+            assert!(error.message.contains(why) && error.message.contains("llama.cpp"), "{case}: {error}");
+        }
+        assert!(!path.exists());
+    }
+    ensure_exportable(&with_tokenizer("qwen2_yarn", &folder.path().join("plain"))).unwrap();
 }
 
 #[test]

@@ -12,6 +12,14 @@ use crate::model::NoAdapters;
 use std::path::Path;
 use tch::{Kind as Dtype, Tensor};
 
+/// Refuses a model that cannot be exported, without making its weights: for a rehearsal that leaves
+/// out the file.
+pub fn ensure_exportable(model: &Model) -> Result<()> {
+    let config = &model.decoder().config;
+    names::check_supported(config)?;
+    vocabulary(model.tokenizer()?, config.vocab_size as usize).map(|_| ())
+}
+
 /// Writes the base, with the adapter that is at work in it, and gives how far the file, read
 /// back, lies from the model.
 ///

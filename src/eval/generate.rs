@@ -196,7 +196,7 @@ fn next_scores(
         })
         .collect();
     let grids: Vec<Grid> = padded.iter().map(Padded::grid).collect();
-    let input = Input::new(&grids, decoder.config.vocab_size, decoder.device)?;
+    let input = Input::new(&grids, decoder.config.vocab_size, decoder.device)?.each_alone();
     let hidden = decoder.hidden_after(cache, &input, adapters)?;
     let ends: Vec<i64> = unread
         .iter()

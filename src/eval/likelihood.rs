@@ -137,7 +137,7 @@ fn input_of(rows: &[Row], candidates: usize, decoder: &Decoder) -> Result<Input>
         }
     }
     let grid = Grid { rows: rows.len(), time, input_ids: &ids, position_ids: &positions, segments: None };
-    Input::new(&vec![grid; candidates], decoder.config.vocab_size, decoder.device)
+    Ok(Input::new(&vec![grid; candidates], decoder.config.vocab_size, decoder.device)?.each_alone())
 }
 
 /// In the order of their positions, as [`Targets`] wants them.

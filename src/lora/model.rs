@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// How to load a model.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// "auto", "f32" or "bf16".
+    /// "auto", "f32", "bf16" or "f16".
     pub dtype: String,
     /// "auto", "cpu", "cuda" or "cuda:N".
     pub device: String,
@@ -157,7 +157,23 @@ impl Model {
         let path = source.join("config.json");
         let decoder = &self.adapted.decoder;
         let mut config = files::read_json(&path)?;
-        let says_so = config.get("quantization_config").is_some_and(|found| !found.is_null());
+        let mut says_so = config.get("quantization_config").is_some_and(|found| !found.is_null());
+        let tied = decoder.config.tie_word_embeddings;
+        let read = Config::from_json(&config)?;
+        // A head that turned out to be one of its own, and codes that are written as bytes.
+        let mut is_other = read.tie_word_embeddings != tied;
+        if is_other {
+            config["tie_word_embeddings"] = tied.into();
+        }
+        if says_so && decoder.config.quantization.is_none() {
+            config.as_object_mut().and_then(|config| config.remove("quantization_config"));
+            (says_so, is_other) = (false, true);
+        }
+        let storage = config.pointer_mut("/quantization_config/bnb_4bit_quant_storage");
+        if let Some(storage) = storage.filter(|storage| **storage != "uint8") {
+            *storage = "uint8".into();
+            is_other = true;
+        }
         if let Some(quantization) = decoder.config.quantization.filter(|_| !says_so) {
             if is_same_folder(source, folder) {
                 return Err(Error::input(format!(
@@ -171,7 +187,10 @@ impl Model {
             let saved = config.get("dtype").or_else(|| config.get("torch_dtype"));
             // Without a word of it transformers looks at the weights.
             if says_so || saved.is_none_or(|saved| saved == quantization::torch_name(decoder.dtype)) {
-                return files::read(&path);
+                return match is_other {
+                    true => Ok(files::json_text(&config)?.into_bytes()),
+                    false => files::read(&path),
+                };
             }
         }
         if self.resized.is_some() && is_same_folder(source, folder) {

@@ -1,37 +1,20 @@
 //! `config.json` of a decoder: which family, which sizes, and what they imply.
 //!
-//! Field names are transformers' own. Both the classic keys (`rope_theta`, `rope_scaling`,
-//! `torch_dtype`) and those of transformers 5 (`rope_parameters`, `dtype`) are read.
+//! Field names and defaults are transformers' own. Both the classic keys (`rope_theta`, `rope_scaling`,
+//! `torch_dtype`) and those of transformers 5 (`rope_parameters`, `dtype`) are read, and where one
+//! setting is spelt twice its precedence holds. Leaves families' defaults to `family.rs`, rotary
+//! settings to `rope_scaling.rs`.
 
+use super::activation::Activation;
+pub use super::family::Family;
+use super::fields::Fields;
 use super::quantization::{torch_name, Quantization};
-use super::rope::RopeScaling;
+use super::rope_scaling::{self, RopeScaling};
 use crate::error::{Error, Kind, Result};
-use crate::{bail, files, suggest};
+use crate::{bail, files};
 use serde_json::Value;
 use std::path::Path;
 use tch::Kind as Dtype;
-
-/// The architectures that share the one decoder of this crate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    Llama,
-    Mistral,
-    Qwen2,
-    Qwen3,
-}
-
-const FAMILIES: [(&str, Family); 4] =
-    [("llama", Family::Llama), ("mistral", Family::Mistral), ("qwen2", Family::Qwen2), ("qwen3", Family::Qwen3)];
-
-impl Family {
-    fn parse(model_type: &str) -> Result<Self> {
-        match FAMILIES.iter().find(|(name, _)| *name == model_type) {
-            Some((_, family)) => Ok(*family),
-            None => Err(Error::model(format!("the architecture `{model_type}` is not supported"))
-                .with_hint(suggest::hint(model_type, FAMILIES.map(|(name, _)| name)))),
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -47,6 +30,7 @@ pub struct Config {
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
     pub rope_scaling: RopeScaling,
+    pub hidden_act: Activation,
     pub tie_word_embeddings: bool,
     /// Biases on q, k and v.
     pub qkv_bias: bool,
@@ -59,6 +43,8 @@ pub struct Config {
     pub quantization: Option<Quantization>,
     /// The dtype the checkpoint was saved in, as its config says.
     pub saved_dtype: Option<String>,
+    /// Dropout of attention weights in training, which this program has not.
+    pub attention_dropout: f64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -86,32 +72,48 @@ impl Config {
 
     pub fn from_json(json: &Value) -> Result<Self> {
         let fields = Fields(json);
-        let family = Family::parse(&fields.text("model_type")?)?;
-        fields.refuse_unsupported()?;
-        let hidden_size = fields.size("hidden_size")?;
-        let num_attention_heads = fields.size("num_attention_heads")?;
-        let num_hidden_layers = fields.layers()?;
+        let family = Family::parse(&fields)?;
+        refuse_unsupported(&fields)?;
+        let defaults = family.defaults();
+        let hidden_size = fields.size_or("hidden_size", 4096)?;
+        let num_attention_heads = fields.size_or("num_attention_heads", 32)?;
+        let num_hidden_layers = fields.layers(32)?;
         let attention_bias = fields.flag("attention_bias", false)?;
+        let max_position_embeddings = fields.size_or("max_position_embeddings", defaults.max_position_embeddings)?;
+        // Where transformers allows null, it is as many as there are heads.
+        let num_key_value_heads = match (family, fields.has("num_key_value_heads")) {
+            (Family::Mistral, true) => Some(fields.size_or("num_key_value_heads", 0)?),
+            (_, true) => fields.optional_size("num_key_value_heads")?,
+            (_, false) => defaults.num_key_value_heads,
+        };
+        let head_dim = match (family, fields.get("head_dim")) {
+            (Family::Llama | Family::Mistral, None) => hidden_size / num_attention_heads,
+            _ => fields.size_or("head_dim", defaults.head_dim.unwrap_or(hidden_size / num_attention_heads))?,
+        };
+        let nests = matches!(family, Family::Qwen2 | Family::Qwen3);
+        let (rope_theta, rope_scaling) = rope_scaling::from_fields(&fields, head_dim, max_position_embeddings, nests)?;
         let config = Config {
             family,
-            vocab_size: fields.size("vocab_size")?,
+            vocab_size: fields.size_or("vocab_size", defaults.vocab_size)?,
             hidden_size,
-            intermediate_size: fields.size("intermediate_size")?,
+            intermediate_size: fields.size_or("intermediate_size", defaults.intermediate_size)?,
             num_hidden_layers,
             num_attention_heads,
-            num_key_value_heads: fields.size_or("num_key_value_heads", num_attention_heads)?,
-            head_dim: fields.size_or("head_dim", default_head_dim(family, hidden_size, num_attention_heads))?,
-            max_position_embeddings: fields.size_or("max_position_embeddings", 2048)?,
+            num_key_value_heads: num_key_value_heads.unwrap_or(num_attention_heads),
+            head_dim,
+            max_position_embeddings,
             rms_norm_eps: fields.number_or("rms_norm_eps", 1e-6)?,
-            rope_theta: fields.rope_theta()?,
-            rope_scaling: RopeScaling::from_json(fields.rope())?,
+            rope_theta,
+            rope_scaling,
+            hidden_act: Activation::parse(&fields)?,
             tie_word_embeddings: fields.flag("tie_word_embeddings", false)?,
             qkv_bias: family == Family::Qwen2 || (family != Family::Mistral && attention_bias),
             o_bias: matches!(family, Family::Llama | Family::Qwen3) && attention_bias,
             mlp_bias: family == Family::Llama && fields.flag("mlp_bias", false)?,
             sliding_window: sliding_window(&fields, family, num_hidden_layers)?,
             quantization: fields.get("quantization_config").map(Quantization::from_json).transpose()?,
-            saved_dtype: fields.saved_dtype(),
+            saved_dtype: saved_dtype(&fields),
+            attention_dropout: fields.get("attention_dropout").and_then(Value::as_f64).unwrap_or(0.0),
         };
         config.check()?;
         Ok(config)
@@ -119,6 +121,13 @@ impl Config {
 
     fn check(&self) -> Result<()> {
         let (heads, groups) = (self.num_attention_heads, self.num_key_value_heads);
+        if self.family == Family::Llama && self.hidden_size % heads != 0 {
+            bail!(
+                Kind::Model,
+                "hidden_size must be a multiple of num_attention_heads, found {} and {heads}",
+                self.hidden_size
+            );
+        }
         if heads % groups != 0 {
             bail!(
                 Kind::Model,
@@ -133,6 +142,14 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    /// What the user should know of settings that are not followed.
+    pub fn notes(&self) -> Option<String> {
+        let dropout = self.attention_dropout;
+        (dropout > 0.0).then(|| {
+            format!("config.json: attention_dropout {dropout} is not applied; transformers applies it in training")
+        })
     }
 
     /// Whether queries and keys are normalised per head before the rotation (Qwen3).
@@ -153,127 +170,57 @@ pub fn set_saved_dtype(config: &mut Value, dtype: Dtype) {
     config[key] = torch_name(dtype).into();
 }
 
-/// transformers derives the head size from the hidden size, except that Qwen3 states 128.
-fn default_head_dim(family: Family, hidden_size: i64, heads: i64) -> i64 {
-    match family {
-        Family::Qwen3 => 128,
-        _ => hidden_size / heads,
-    }
-}
-
-/// Mistral slides in every layer; Qwen from layer `max_window_layers` on, if it is told to.
+/// Mistral slides in every layer, Qwen, where `use_sliding_window` says so, from layer
+/// `max_window_layers` on; in both `layer_types` goes before.
 fn sliding_window(fields: &Fields, family: Family, layers: usize) -> Result<Option<SlidingWindow>> {
-    let slides = match family {
-        Family::Llama => false,
-        Family::Mistral => true,
-        Family::Qwen2 | Family::Qwen3 => fields.flag("use_sliding_window", false)?,
+    const DEFAULT_WIDTH: i64 = 4096;
+    let types = layer_types(fields, layers)?;
+    let width = match fields.has("sliding_window") {
+        true => fields.optional_size("sliding_window")?,
+        false => Some(DEFAULT_WIDTH),
     };
-    // Mistral's configuration class slides over 4096 tokens where the file says nothing.
-    let absent = family == Family::Mistral && fields.0.get("sliding_window").is_none();
-    let width = if absent { Some(4096) } else { fields.optional_size("sliding_window")? };
-    let Some(width) = width.filter(|_| slides) else {
-        return Ok(None);
+    let (is_used, first) = match family {
+        Family::Llama => return Ok(None),
+        Family::Mistral => (true, 0),
+        Family::Qwen2 | Family::Qwen3 => {
+            (fields.flag("use_sliding_window", false)?, fields.size_or("max_window_layers", 28)? as usize)
+        }
     };
-    let first = match family {
-        Family::Mistral => 0,
-        _ => fields.optional_size("max_window_layers")?.unwrap_or(28) as usize,
-    };
-    let layers = match fields.get("layer_types").and_then(Value::as_array) {
-        Some(types) => types.iter().map(|kind| kind == "sliding_attention").collect(),
-        None => (0..layers).map(|layer| layer >= first).collect(),
-    };
-    Ok(Some(SlidingWindow { width, layers }))
+    match (width.filter(|_| is_used), types) {
+        (None, Some(types)) if types.contains(&true) => {
+            bail!(Kind::Model, "`layer_types` has \"sliding_attention\", but no window is in use"; hint: "set use_sliding_window to true and sliding_window to its width")
+        }
+        (None, _) => Ok(None),
+        (Some(width), types) => {
+            let layers = types.unwrap_or_else(|| (0..layers).map(|layer| layer >= first).collect());
+            Ok(layers.contains(&true).then_some(SlidingWindow { width, layers }))
+        }
+    }
 }
 
-/// Reads typed fields of `config.json`, naming the field in every error.
-struct Fields<'a>(&'a Value);
-
-impl<'a> Fields<'a> {
-    /// The field, absent if null.
-    fn get(&self, name: &str) -> Option<&'a Value> {
-        self.0.get(name).filter(|value| !value.is_null())
+/// Which layers slide, where `layer_types` says so.
+fn layer_types(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>> {
+    let Some(value) = fields.get("layer_types") else { return Ok(None) };
+    let types = value.as_array().ok_or_else(|| Fields::wrong("layer_types", "an array", value))?;
+    if types.len() != layers {
+        bail!(Kind::Model, "`layer_types`: expected one for each of {layers} layers, found {}", types.len());
     }
+    let slides = |kind: &Value| match kind.as_str() {
+        Some("sliding_attention") => Ok(true),
+        Some("full_attention" | "attention") => Ok(false),
+        _ => Err(Fields::wrong("layer_types", "\"full_attention\" or \"sliding_attention\"", kind)),
+    };
+    types.iter().map(slides).collect::<Result<_>>().map(Some)
+}
 
-    fn wrong(name: &str, expected: &str, found: &Value) -> Error {
-        Error::model(format!("`{name}`: expected {expected}, found {found}"))
-    }
+/// `dtype` goes before `torch_dtype`.
+fn saved_dtype(fields: &Fields) -> Option<String> {
+    fields.get("dtype").or_else(|| fields.get("torch_dtype")).and_then(Value::as_str).map(str::to_owned)
+}
 
-    fn text(&self, name: &str) -> Result<String> {
-        match self.get(name) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            Some(other) => Err(Self::wrong(name, "a string", other)),
-            None => Err(Error::model(format!("`{name}` is missing"))
-                .with_hint("is this the config.json of a transformers model?")),
-        }
-    }
-
-    fn optional_size(&self, name: &str) -> Result<Option<i64>> {
-        // 2^31 bounds every product of two sizes within i64.
-        match self.get(name) {
-            None => Ok(None),
-            Some(value) => match value.as_i64() {
-                Some(size) if (1..1 << 31).contains(&size) => Ok(Some(size)),
-                _ => Err(Self::wrong(name, "a positive whole number", value)),
-            },
-        }
-    }
-
-    fn size(&self, name: &str) -> Result<i64> {
-        self.optional_size(name)?
-            .ok_or_else(|| Error::model(format!("`{name}` is missing: expected a positive whole number")))
-    }
-
-    /// Bounded, because memory is set aside for each before any weight is looked at.
-    fn layers(&self) -> Result<usize> {
-        const MOST: i64 = 10_000;
-        match self.size("num_hidden_layers")? {
-            count if count <= MOST => Ok(count as usize),
-            count => bail!(Kind::Model, "`num_hidden_layers`: expected at most {MOST}, found {count}"),
-        }
-    }
-
-    fn size_or(&self, name: &str, default: i64) -> Result<i64> {
-        Ok(self.optional_size(name)?.unwrap_or(default))
-    }
-
-    fn number_or(&self, name: &str, default: f64) -> Result<f64> {
-        match self.get(name) {
-            None => Ok(default),
-            Some(value) => match value.as_f64() {
-                Some(number) if number.is_finite() && number > 0.0 => Ok(number),
-                _ => Err(Self::wrong(name, "a positive number", value)),
-            },
-        }
-    }
-
-    fn flag(&self, name: &str, default: bool) -> Result<bool> {
-        match self.get(name) {
-            None => Ok(default),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(other) => Err(Self::wrong(name, "true or false", other)),
-        }
-    }
-
-    fn rope(&self) -> Option<&'a Value> {
-        self.get("rope_parameters").or_else(|| self.get("rope_scaling"))
-    }
-
-    fn rope_theta(&self) -> Result<f64> {
-        match self.rope().and_then(|rope| rope.get("rope_theta")) {
-            Some(_) => Fields(self.rope().unwrap_or(&Value::Null)).number_or("rope_theta", 10_000.0),
-            None => self.number_or("rope_theta", 10_000.0),
-        }
-    }
-
-    fn saved_dtype(&self) -> Option<String> {
-        self.get("dtype").or_else(|| self.get("torch_dtype")).and_then(Value::as_str).map(str::to_owned)
-    }
-
-    fn refuse_unsupported(&self) -> Result<()> {
-        match self.get("hidden_act").or_else(|| self.get("hidden_activation")) {
-            None => Ok(()),
-            Some(Value::String(name)) if name == "silu" || name == "swish" => Ok(()),
-            Some(other) => Err(Self::wrong("hidden_act", "\"silu\"", other)),
-        }
+fn refuse_unsupported(fields: &Fields) -> Result<()> {
+    match fields.get("per_layer_config") {
+        None => Ok(()),
+        Some(_) => bail!(Kind::Model, "`per_layer_config`: layers that differ in their settings are not supported"),
     }
 }

@@ -3,6 +3,7 @@
 //! One definition serves Llama, Mistral, Qwen2 and Qwen3; they differ in biases, in the
 //! normalisation of queries and keys, and in windows, all of which [`Config`] states.
 
+use super::activation::Activation;
 use super::attention::{attend, Window};
 use super::cache::{KeyValueCache, Past};
 use super::config::Config;
@@ -14,7 +15,7 @@ use super::norm::RmsNorm;
 use super::quantization::Quantization;
 use super::rope::{RotaryEmbedding, Rotation};
 use crate::error::{Error, Result};
-use crate::native::{self, tensor_bytes};
+use crate::native::tensor_bytes;
 use tch::{Device, Kind as Dtype, Tensor};
 
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Decoder {
     pub(super) rotary: RotaryEmbedding,
     pub dtype: Dtype,
     pub device: Device,
+    /// What the user should know of how it was loaded.
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -57,6 +60,7 @@ pub struct Mlp {
     pub gate_proj: Linear,
     pub up_proj: Linear,
     pub down_proj: Linear,
+    pub activation: Activation,
 }
 
 impl Decoder {
@@ -105,7 +109,7 @@ impl Decoder {
         Ok(Pass {
             tokens: &input.tokens,
             documents: &input.documents,
-            rotation: self.rotary.rotation(&input.position_ids, self.dtype)?,
+            rotation: self.rotary.rotation(input, self.dtype)?,
             window: Window::new(self.window(), input.documents.longest, self.device)?,
             adapters,
         })
@@ -143,6 +147,7 @@ impl Decoder {
                 gate_proj: linear(&layer.mlp.gate_proj),
                 up_proj: linear(&layer.mlp.up_proj),
                 down_proj: linear(&layer.mlp.down_proj),
+                activation: layer.mlp.activation,
             },
         };
         Decoder {
@@ -154,6 +159,7 @@ impl Decoder {
             rotary: self.rotary.share(),
             dtype: self.dtype,
             device: self.device,
+            notes: self.notes.clone(),
         }
     }
 
@@ -273,6 +279,6 @@ fn normed(x: Tensor, norm: Option<&RmsNorm>, pass: &Pass) -> Result<Tensor> {
 impl Mlp {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let [gate, up] = pass.linears([&self.gate_proj, &self.up_proj], x)?;
-        pass.linear(&self.down_proj, &native::swiglu(&gate, &up)?)
+        pass.linear(&self.down_proj, &self.activation.gated(&gate, &up)?)
     }
 }

@@ -94,14 +94,15 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
-/// Reads "auto", "f32" or "bf16" (and the longer names of torch), for a model of `config`.
+/// Reads "auto", "f32", "bf16" or "f16" (and the longer names of torch), for a model of `config`.
 pub fn parse_dtype(text: &str, device: Device, config: &Config) -> Result<Dtype> {
     match text {
         "auto" => Ok(auto_dtype(device, config)),
         "f32" | "float32" => Ok(Dtype::Float),
         "bf16" | "bfloat16" => Ok(Dtype::BFloat16),
-        _ => bail!(Kind::Input, "dtype: expected auto, f32 or bf16, found `{text}`";
-            hint: "\"f32\" is exact, \"bf16\" takes half the memory; f16 and 8 bits are not supported"),
+        "f16" | "float16" | "fp16" | "half" => Ok(Dtype::Half),
+        _ => bail!(Kind::Input, "dtype: expected auto, f32, bf16 or f16, found `{text}`";
+            hint: "\"f32\" is exact, \"bf16\" and \"f16\" take half the memory; for 4-bit weights set load_in_4bit: true"),
     }
 }
 

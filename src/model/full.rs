@@ -1,6 +1,7 @@
 //! Full-parameter training: the decoder's own weights become the trainable leaves.
 
 use super::decoder::{Decoder, DecoderLayer};
+use super::device::dtype_name;
 use super::linear::{Linear, Weight};
 use super::parameters::Parameters;
 use super::quantization;
@@ -19,7 +20,7 @@ impl Decoder {
             bail!(Kind::Input, "full-parameter training needs dense weights, found weights of 4 bits: they are frozen"; hint: "add an adapter with model.add_lora(…), or load the model without load_in_4bit");
         }
         if !matches!(self.dtype, Dtype::Float | Dtype::Double) {
-            bail!(Kind::Input, "full-parameter training needs f32 weights, found bf16"; hint: "load the model with dtype \"f32\"");
+            bail!(Kind::Input, "full-parameter training needs f32 weights, found {}", dtype_name(self.dtype); hint: "load the model with dtype \"f32\"");
         }
         let shapes = parameter_shapes(&self.config);
         let mut parameters = Parameters::of_kind(&shapes, self.dtype, self.device)?;

@@ -3,10 +3,11 @@
 //! Follows llama.cpp's `convert_hf_to_gguf.py`. Leaves to others: the container
 //! (`hub/gguf/`), adapters (`lora/gguf.rs`).
 
+use super::activation::Activation;
 use super::config::{Config, Family};
 use super::decoder::Decoder;
 use super::load::{build, Source};
-use super::rope::{RopeScaling, RotaryEmbedding};
+use super::rope_scaling::RopeScaling;
 use super::shapes::parameter_shapes;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -65,11 +66,17 @@ pub fn check_supported(config: &Config) -> Result<()> {
         Family::Qwen2 | Family::Qwen3 if matches!(config.rope_scaling, RopeScaling::Llama3 { .. }) => {
             "rope scaling \"llama3\" in a qwen model"
         }
-        _ => return Ok(()),
+        _ if config.hidden_act != Activation::Silu => "another activation than silu",
+        _ => match &config.rope_scaling {
+            RopeScaling::Yarn(yarn) if !yarn.is_plain() => "rope scaling \"yarn\" with settings beside its factor",
+            RopeScaling::Dynamic { .. } => "rope scaling \"dynamic\"",
+            RopeScaling::LongRope { .. } => "rope scaling \"longrope\" in a model of this architecture",
+            RopeScaling::Proportional { .. } => "rope scaling \"proportional\"",
+            _ => return Ok(()),
+        },
     };
     bail!(Kind::Model, "GGUF: llama.cpp does not know {refused}"; hint: "save the merged model for transformers or vLLM with save_merged")
 }
-
 /// What llama.cpp will do otherwise than this model, for the user to read.
 pub fn notes(config: &Config) -> Vec<String> {
     let window = config.sliding_window.as_ref().map(|window| window.width);
@@ -102,6 +109,12 @@ pub fn settings(config: &Config) -> Settings {
         settings.push((format!("{arch}.rope.scaling.type"), "linear".into()));
         settings.push((format!("{arch}.rope.scaling.factor"), Value::F32(factor as f32)));
     }
+    if let RopeScaling::Yarn(yarn) = &config.rope_scaling {
+        settings.push((format!("{arch}.rope.scaling.type"), "yarn".into()));
+        settings.push((format!("{arch}.rope.scaling.factor"), Value::F32(yarn.factor as f32)));
+        let original = count(yarn.original_max_position_embeddings as i64);
+        settings.push((format!("{arch}.rope.scaling.original_context_length"), original));
+    }
     settings
 }
 
@@ -126,9 +139,7 @@ pub fn plan(config: &Config, block: BlockType) -> Result<Vec<(String, Planned)>>
 
 /// The tensor that `plan` lists beside the weights: by what each rotary frequency is divided.
 pub fn frequency_divisors(config: &Config) -> Result<Tensor> {
-    let frequencies = |scaling: &RopeScaling| {
-        Ok::<_, Error>(RotaryEmbedding::new(config.head_dim, config.rope_theta, scaling, Device::Cpu)?.frequencies())
-    };
+    let frequencies = |scaling: &RopeScaling| scaling.frequencies(config.head_dim, config.rope_theta, 0);
     Ok(frequencies(&RopeScaling::None)?.f_div(&frequencies(&config.rope_scaling)?)?)
 }
 
@@ -169,6 +180,11 @@ pub fn config(file: &Gguf) -> Result<Config> {
     let size = |key: &str| Ok::<_, Error>(number(key)? as i64);
     let scaling = match file.setting(&format!("{arch}.rope.scaling.type")).and_then(Value::as_text) {
         Some("linear") => json!({ "rope_type": "linear", "factor": number("rope.scaling.factor")? }),
+        Some("yarn") => json!({
+            "rope_type": "yarn",
+            "factor": number("rope.scaling.factor")?,
+            "original_max_position_embeddings": number("rope.scaling.original_context_length")?,
+        }),
         _ => json!(null),
     };
     let mut config = Config::from_json(&json!({

@@ -29,6 +29,11 @@ pub struct Input {
     pub position_ids: Tensor,
     pub documents: Documents,
     pub tokens: Tokens,
+    /// For each document the length that rotary frequencies may depend on: as in transformers that of
+    /// the longest in its batch.
+    pub sequence_lengths: Vec<i64>,
+    /// The last position of each document, and 1.
+    document_ends: Vec<i64>,
     /// The cell of each token in the grid of its batch, batch after batch.
     cells: Vec<Vec<i64>>,
     shapes: Vec<[usize; 2]>,
@@ -68,18 +73,25 @@ impl Input {
     pub fn new(batches: &[Grid], vocab_size: i64, device: Device) -> Result<Self> {
         let (mut ids, mut positions, mut places) = (Vec::new(), Vec::new(), Vec::new());
         let (mut starts, mut parts, mut cells) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut document_ends, mut sequence_lengths) = (Vec::new(), Vec::new());
         for grid in batches {
             let first = ids.len();
             let mut own = Vec::new();
             for cell in (0..grid.rows * grid.time).filter(|&cell| grid.is_token(cell)) {
                 if grid.begins(cell) {
                     starts.push(ids.len());
+                    document_ends.push(0);
+                }
+                if let Some(end) = document_ends.last_mut() {
+                    *end = grid.position_ids[cell].max(*end - 1) + 1;
                 }
                 ids.push(grid.input_ids[cell]);
                 positions.push(grid.position_ids[cell]);
                 places.push(((cell / grid.time) as i64) << 40 | ((cell % grid.time) as i64) << 20);
                 own.push(cell as i64);
             }
+            let longest = document_ends.iter().skip(sequence_lengths.len()).copied().max().unwrap_or(0);
+            sequence_lengths.resize(document_ends.len(), longest);
             parts.push(first as i64..ids.len() as i64);
             cells.push(own);
         }
@@ -99,6 +111,8 @@ impl Input {
                 parts,
                 count: ids.len() as i64,
             },
+            sequence_lengths,
+            document_ends,
             cells,
             shapes: batches.iter().map(|grid| [grid.rows, grid.time]).collect(),
         })
@@ -109,6 +123,13 @@ impl Input {
         let positions: Vec<i64> = (0..ids.len() as i64).collect();
         let grid = Grid { rows: 1, time: ids.len(), input_ids: ids, position_ids: &positions, segments: None };
         Self::new(&[grid], vocab_size, device)
+    }
+
+    /// As if every document were a batch of its own, for work whose result must not depend on
+    /// what happens to be computed beside it: generation and scoring.
+    pub fn each_alone(mut self) -> Self {
+        self.sequence_lengths.clone_from(&self.document_ends);
+        self
     }
 
     /// The columns of the grid of batch `part`.

@@ -6,12 +6,13 @@ use super::linear::{Linear, Weight};
 use super::norm::RmsNorm;
 use super::quantization::{self, Quantization};
 use super::rope::RotaryEmbedding;
-use super::shapes::{linear_shapes, parameter_shapes, LinearShape, LINEARS};
+use super::shapes::{linear_shapes, parameter_shapes, LinearShape, EMBEDDING, LINEARS};
+use super::stored::{Stored, HEAD};
 use crate::error::{Error, Kind, Result};
 use crate::hub::weights::Weights;
 use crate::native::Nf4;
 use crate::random::Key;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use tch::{Device, Kind as Dtype, Tensor};
 
 /// Loads a decoder from an opened checkpoint. Weights already in `dtype` and on the CPU
@@ -19,10 +20,33 @@ use tch::{Device, Kind as Dtype, Tensor};
 /// read from are given back. Where `config.quantization` is set, the linear layers are of 4
 /// bits: as the checkpoint has them, or quantised here from their values in `dtype`.
 pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> Result<Decoder> {
-    check_names(&config, weights)?;
-    let shapes = parameter_shapes(&config).into_iter().collect();
+    let stored = Stored::find(&config, weights)?;
     let quantization = config.quantization;
-    build(config, dtype, device, &mut Checkpoint { weights, shapes, quantization, dtype, device })
+    let mut shapes: Shapes = parameter_shapes(&config).into_iter().collect();
+    shapes.insert(HEAD.to_owned(), vec![config.vocab_size, config.hidden_size]);
+    let mut notes = stored.notes();
+    let mut source = Checkpoint { weights, stored, shapes, quantization, dtype, device };
+    let mut config = config;
+    if config.tie_word_embeddings && source.stored.has_both_ends && !source.ends_are_equal()? {
+        notes.push(
+            "config.json ties the output head to the embedding, but the checkpoint has another `lm_head.weight`: \
+             the head is one of its own, as in transformers; set tie_word_embeddings to false in config.json to say so"
+                .to_owned(),
+        );
+        config.tie_word_embeddings = false;
+    }
+    notes.extend(config.notes());
+    let mut decoder = build(config, dtype, device, &mut source)?;
+    notes.extend(source.other_frequencies(&decoder)?);
+    if source.has_fp4() {
+        decoder.config.quantization = None;
+        notes.push(format!(
+            "the checkpoint is quantised to fp4: its weights are made dense, {} in all",
+            crate::amount::bytes(decoder.weight_bytes())
+        ));
+    }
+    decoder.notes = notes;
+    Ok(decoder)
 }
 
 /// A decoder with fresh weights as transformers initialises them: normal with standard
@@ -36,6 +60,11 @@ pub fn random(config: Config, seed: u64, dtype: Dtype, device: Device) -> Result
 /// Where the weights come from, by their names in a checkpoint.
 pub(super) trait Source {
     fn tensor(&mut self, name: &str) -> Result<Tensor>;
+
+    /// The matrix of the output head, where it has one of its own.
+    fn head(&mut self) -> Result<Weight> {
+        Ok(Weight::Dense(self.tensor(HEAD)?))
+    }
 
     /// The matrix of a linear layer inside the decoder.
     fn weight(&mut self, name: &str) -> Result<Weight> {
@@ -51,6 +80,7 @@ fn shape_of<'a>(shapes: &'a Shapes, name: &str) -> Result<&'a [i64]> {
 
 struct Checkpoint<'a> {
     weights: &'a Weights,
+    stored: Stored,
     shapes: Shapes,
     quantization: Option<Quantization>,
     dtype: Dtype,
@@ -60,16 +90,61 @@ struct Checkpoint<'a> {
 impl Checkpoint<'_> {
     /// As the file has it.
     fn stored(&self, name: &str) -> Result<Tensor> {
-        let (found, expected) = (self.weights.tensor(name)?, shape_of(&self.shapes, name)?);
+        let stored = self.stored.name(name);
+        let (found, expected) = (self.weights.tensor(stored)?, shape_of(&self.shapes, name)?);
         if found.size() != expected {
             return Err(Error::model(format!(
-                "tensor `{name}`: expected shape {expected:?}, found {:?}",
+                "tensor `{stored}`: expected shape {expected:?}, found {:?}",
                 found.size()
             ))
             .with_hint("the checkpoint does not belong to its config.json"));
         }
-        self.weights.require_floats(name)?;
+        self.weights.require_floats(stored)?;
         Ok(found)
+    }
+
+    fn is_quantized(&self, name: &str) -> bool {
+        self.quantization.is_some() && quantization::is_quantized(self.weights, self.stored.name(name))
+    }
+
+    fn quantized(&self, name: &str) -> Result<Weight> {
+        let &[rows, columns] = shape_of(&self.shapes, name)? else {
+            return Err(Error::bug(format!("`{name}` is no matrix")));
+        };
+        quantization::read(self.weights, self.stored.name(name), [rows, columns], self.dtype, self.device)
+    }
+
+    fn has_fp4(&self) -> bool {
+        self.quantization.is_some() && self.weights.names().any(quantization::is_fp4_state)
+    }
+
+    /// Of a tied model, in the dtype that it is loaded in.
+    fn ends_are_equal(&mut self) -> Result<bool> {
+        if self.is_quantized(HEAD) {
+            return Ok(false);
+        }
+        let (head, embedding) = (self.stored(HEAD)?, self.stored(&format!("{EMBEDDING}.weight"))?);
+        let equal = head.f_to_kind(self.dtype)?.f_equal(&embedding.f_to_kind(self.dtype)?)?;
+        [HEAD, "model.embed_tokens.weight"].iter().for_each(|name| self.weights.release(self.stored.name(name)));
+        Ok(equal)
+    }
+
+    /// A note where the rotary frequencies of an older checkpoint are not those of its config.json.
+    fn other_frequencies(&self, decoder: &Decoder) -> Result<Option<String>> {
+        let ours = decoder.rotary.frequencies().f_to_device(Device::Cpu)?;
+        for name in &self.stored.frequencies {
+            let theirs = self.weights.tensor(name)?.f_to_kind(Dtype::Float)?;
+            // They may be stored in bf16, of 8 bits.
+            let same = theirs.size() == ours.size()
+                && theirs.f_sub(&ours)?.f_abs()?.f_le_tensor(&ours.f_mul_scalar(0.01)?)?.f_all()?.f_is_nonzero()?;
+            if !same {
+                return Ok(Some(format!(
+                    "the checkpoint's `{name}` is not what config.json says of rotary frequencies: config.json is \
+                     followed, as in transformers"
+                )));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -78,18 +153,23 @@ impl Source for Checkpoint<'_> {
         let stored = self.stored(name)?;
         let converted = stored.f_to_kind(self.dtype)?.f_to_device(self.device)?;
         if converted.data_ptr() != stored.data_ptr() {
-            self.weights.release(name);
+            self.weights.release(self.stored.name(name));
         }
         Ok(converted)
     }
 
+    /// Left dense by default; a checkpoint may have it quantised (`llm_int8_skip_modules`).
+    fn head(&mut self) -> Result<Weight> {
+        if self.is_quantized(HEAD) {
+            return self.quantized(HEAD);
+        }
+        Ok(Weight::Dense(self.tensor(HEAD)?))
+    }
+
     fn weight(&mut self, name: &str) -> Result<Weight> {
         let Some(quantization) = self.quantization else { return Ok(Weight::Dense(self.tensor(name)?)) };
-        if quantization::is_quantized(self.weights, name) {
-            let &[rows, columns] = shape_of(&self.shapes, name)? else {
-                return Err(Error::bug(format!("`{name}` is no matrix")));
-            };
-            return Ok(Weight::Nf4(quantization::read(self.weights, name, [rows, columns], self.device)?));
+        if self.is_quantized(name) {
+            return self.quantized(name);
         }
         if self.weights.names().any(|name| quantization::weight_of_part(name).is_some()) {
             // Left out when the others were quantised (`llm_int8_skip_modules`).
@@ -97,7 +177,7 @@ impl Source for Checkpoint<'_> {
         }
         let quantized = Nf4::quantize(&self.stored(name)?, self.dtype, quantization.double_quant)
             .map_err(|error| error.context(format!("tensor `{name}`")))?;
-        self.weights.release(name);
+        self.weights.release(self.stored.name(name));
         Ok(Weight::Nf4(quantized.to_device(self.device)?))
     }
 }
@@ -132,36 +212,6 @@ fn normal(key: Key, shape: &[i64], deviation: f64) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&values)?.f_reshape(shape)?)
 }
 
-/// Every tensor that the configuration implies must be there, and nothing else: a tensor
-/// left unread would change the model's numbers silently.
-fn check_names(config: &Config, weights: &Weights) -> Result<()> {
-    let expected: BTreeSet<String> = parameter_shapes(config).into_iter().map(|(name, _)| name).collect();
-    let found: BTreeSet<String> = weights.names().map(str::to_owned).collect();
-    if let Some(missing) = expected.difference(&found).next() {
-        let count = expected.difference(&found).count();
-        return Err(Error::model(format!("the checkpoint lacks the tensor `{missing}` ({count} missing in all)"))
-            .with_hint("the download may be incomplete, or config.json belongs to another model"));
-    }
-    let is_part = |name: &str| {
-        config.quantization.is_some()
-            && quantization::weight_of_part(name).is_some_and(|weight| expected.contains(weight))
-    };
-    let harmless = |name: &str| {
-        name.ends_with("rotary_emb.inv_freq")
-            || (config.tie_word_embeddings && name == "lm_head.weight")
-            || is_part(name)
-    };
-    let strangers: Vec<&String> = found.difference(&expected).filter(|name| !harmless(name)).collect();
-    if let Some(first) = strangers.first() {
-        return Err(Error::model(format!(
-            "the checkpoint holds {} tensor(s) that config.json does not account for, first `{first}`",
-            strangers.len()
-        ))
-        .with_hint("ignoring them would change the model's output; check config.json (biases, layers, architecture)"));
-    }
-    Ok(())
-}
-
 /// A decoder of what `source` gives.
 pub(super) fn build(config: Config, dtype: Dtype, device: Device, source: &mut dyn Source) -> Result<Decoder> {
     let embed_tokens = source.tensor("model.embed_tokens.weight")?;
@@ -173,11 +223,13 @@ pub(super) fn build(config: Config, dtype: Dtype, device: Device, source: &mut d
     }
     let norm = build_norm(&config, "model.norm", source)?;
     let head = shapes.next().ok_or_else(|| Error::bug("no shape for the output head"))?;
-    let weight =
-        if config.tie_word_embeddings { embed_tokens.shallow_clone() } else { source.tensor("lm_head.weight")? };
-    let lm_head = Linear { shape: head, weight: Weight::Dense(weight), bias: None };
+    let weight = match config.tie_word_embeddings {
+        true => Weight::Dense(embed_tokens.shallow_clone()),
+        false => source.head()?,
+    };
+    let lm_head = Linear { shape: head, weight, bias: None };
     let rotary = RotaryEmbedding::new(config.head_dim, config.rope_theta, &config.rope_scaling, device)?;
-    Ok(Decoder { config, embed_tokens, layers, norm, lm_head, rotary, dtype, device })
+    Ok(Decoder { config, embed_tokens, layers, norm, lm_head, rotary, dtype, device, notes: Vec::new() })
 }
 
 fn build_layer(
@@ -212,7 +264,7 @@ fn build_layer(
             slides,
         },
         post_attention_layernorm: build_norm(config, &format!("{prefix}.post_attention_layernorm"), source)?,
-        mlp: Mlp { gate_proj, up_proj, down_proj },
+        mlp: Mlp { gate_proj, up_proj, down_proj, activation: config.hidden_act },
     })
 }
 

@@ -67,7 +67,7 @@ pub fn token_losses(
                 let logits = decoder.logits(&labelled, &input.tokens.select(positions)?, adapters)?;
                 widen(&logits)?.f_cross_entropy_loss(&tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?
             }
-            false => native::token_losses(&labelled, decoder.lm_head.weight.dense()?, &tokens)?,
+            false => native::token_losses(&labelled, &decoder.lm_head.weight.to_dense(decoder.dtype)?, &tokens)?,
         });
         done += count;
     }

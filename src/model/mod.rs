@@ -2,6 +2,7 @@
 //!
 //! Leaves to others: where files come from (`hub/`), what adapters are (`lora/`).
 
+pub mod activation;
 pub mod attention;
 pub mod cache;
 pub mod checkpoint;
@@ -9,6 +10,8 @@ pub mod config;
 pub mod decoder;
 pub mod device;
 pub mod documents;
+pub mod family;
+pub mod fields;
 pub mod full;
 pub mod gguf;
 pub mod input;
@@ -20,7 +23,9 @@ pub mod parameters;
 pub mod quantization;
 pub mod resize;
 pub mod rope;
+pub mod rope_scaling;
 pub mod shapes;
+mod stored;
 
 pub use cache::KeyValueCache;
 pub use config::Config;

@@ -1,14 +1,15 @@
 //! Weights of 4 bits as transformers and bitsandbytes lay them out: `quantization_config` of
 //! config.json, and the tensors that stand in a checkpoint for one quantised weight.
 
+use super::linear::Weight;
 use crate::error::{Error, Kind, Result};
 use crate::native::{Nf4, Scales};
 use crate::{bail, hub::weights::Weights};
 use serde_json::{json, Value};
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// How the linear layers are quantised; embedding, norms, biases and output head never are,
-/// as in transformers.
+/// How the linear layers are quantised; embedding, norms and biases never are, and the output
+/// head only where a checkpoint has it so, as in transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantization {
     /// Whether the scales are quantised too (`bnb_4bit_use_double_quant`).
@@ -17,7 +18,11 @@ pub struct Quantization {
 
 /// What follows the weight's name in the names of its parts.
 const STATE: &str = "quant_state.bitsandbytes__nf4";
-const PARTS: [&str; 5] = ["absmax", "quant_map", "nested_absmax", "nested_quant_map", STATE];
+/// As [`STATE`], of a weight in bitsandbytes' 4-bit floating point.
+const FP4_STATE: &str = "quant_state.bitsandbytes__fp4";
+const PARTS: [&str; 6] = ["absmax", "quant_map", "nested_absmax", "nested_quant_map", STATE, FP4_STATE];
+/// Dtypes whose bytes may hold the codes (`bnb_4bit_quant_storage`).
+const STORAGES: [&str; 5] = ["uint8", "int8", "bfloat16", "float16", "float32"];
 
 impl Quantization {
     /// For `bnb_4bit_quant_type` and `bnb_4bit_use_double_quant`.
@@ -42,8 +47,8 @@ impl Quantization {
         let text =
             |name: &str, default: &'static str| config.get(name).and_then(Value::as_str).unwrap_or(default).to_owned();
         let (quant_type, storage) = (text("bnb_4bit_quant_type", "fp4"), text("bnb_4bit_quant_storage", "uint8"));
-        if quant_type != "nf4" || storage != "uint8" {
-            bail!(Kind::Model, "the checkpoint is quantised to {quant_type} stored as {storage}: expected nf4 stored as uint8"; hint: "load the unquantised model of the same name with load_in_4bit: true");
+        if !["nf4", "fp4"].contains(&quant_type.as_str()) || !STORAGES.contains(&storage.as_str()) {
+            bail!(Kind::Model, "the checkpoint is quantised to {quant_type} stored as {storage}: expected nf4 or fp4 stored as {}", STORAGES.join(", "); hint: "load the unquantised model of the same name with load_in_4bit: true");
         }
         Ok(Quantization { double_quant: flag("bnb_4bit_use_double_quant") })
     }
@@ -86,7 +91,7 @@ pub fn weight_of_part(name: &str) -> Option<&str> {
 
 /// Does the checkpoint hold the weight `name` in 4 bits?
 pub fn is_quantized(weights: &Weights, name: &str) -> bool {
-    weights.info(&format!("{name}.{STATE}")).is_some()
+    [STATE, FP4_STATE].iter().any(|state| weights.info(&format!("{name}.{state}")).is_some())
 }
 
 /// The tensors of a checkpoint that stand for the quantised weight `name`; `dtype` is that of
@@ -113,24 +118,38 @@ pub fn parts(name: &str, weight: &Nf4, dtype: Dtype) -> Result<Vec<(String, Tens
     Ok(parts)
 }
 
-/// Reads the quantised weight `name`, whose dense shape must be `shape`. On the CPU its parts
-/// stay in the mapped file.
-pub fn read(weights: &Weights, name: &str, shape: [i64; 2], device: Device) -> Result<Nf4> {
-    read_parts(weights, name, shape)
-        .and_then(|weight| weight.to_device(device))
-        .map_err(|error| error.context(format!("tensor `{name}`")))
+/// Is this the tensor that says of a weight that it is in fp4?
+pub fn is_fp4_state(name: &str) -> bool {
+    name.ends_with(FP4_STATE)
 }
 
-fn read_parts(weights: &Weights, name: &str, shape: [i64; 2]) -> Result<Nf4> {
+/// Reads the quantised weight `name`, whose dense shape must be `shape`. On the CPU its parts
+/// stay in the mapped file. One in fp4 is made dense, in `dtype`.
+pub fn read(weights: &Weights, name: &str, shape: [i64; 2], dtype: Dtype, device: Device) -> Result<Weight> {
+    let found = match weights.info(&format!("{name}.{FP4_STATE}")) {
+        None => read_nf4(weights, name, shape).and_then(|weight| Ok(Weight::Nf4(weight.to_device(device)?))),
+        Some(_) => read_fp4(weights, name, shape)
+            .and_then(|weight| Ok(Weight::Dense(weight.f_to_kind(dtype)?.f_to_device(device)?))),
+    };
+    found.map_err(|error| error.context(format!("tensor `{name}`")))
+}
+
+/// What both types have: the codes, two in a byte, and their scales.
+struct Read {
+    codes: Tensor,
+    scales: Scales,
+    state: State,
+}
+
+fn read_parts(weights: &Weights, name: &str, state: &str, shape: [i64; 2]) -> Result<Read> {
     let part = |part: &str| -> Result<Tensor> { weights.tensor(&format!("{name}.{part}")) };
-    let state = State::parse(&Vec::<u8>::try_from(part(STATE)?.f_view([-1])?)?)?;
-    if state.shape != shape {
-        let found = state.shape;
-        return Err(Error::model(format!("expected shape {shape:?}, found {found:?} in its {STATE}"))
+    let parsed = State::parse(&Vec::<u8>::try_from(part(state)?.f_view([-1])?)?)?;
+    if parsed.shape != shape {
+        let found = parsed.shape;
+        return Err(Error::model(format!("expected shape {shape:?}, found {found:?} in its {state}"))
             .with_hint("the checkpoint does not belong to its config.json"));
     }
-    check_values(&part("quant_map")?)?;
-    let scales = match state.nested {
+    let scales = match parsed.nested {
         None => Scales::Plain(part("absmax")?),
         Some((offset, block)) => Scales::Nested {
             codes: part("absmax")?,
@@ -140,7 +159,45 @@ fn read_parts(weights: &Weights, name: &str, shape: [i64; 2]) -> Result<Nf4> {
             block,
         },
     };
-    Nf4::new(weights.tensor(name)?, scales, state.block, shape)
+    let stored = weights.tensor(name)?;
+    let codes = match stored.f_kind()? {
+        Dtype::Uint8 => stored,
+        // The same bytes under another name.
+        _ => stored.f_flatten(0, -1)?.f_view_dtype(Dtype::Uint8)?.f_view([-1, 1])?,
+    };
+    Ok(Read { codes, scales, state: parsed })
+}
+
+fn read_nf4(weights: &Weights, name: &str, shape: [i64; 2]) -> Result<Nf4> {
+    check_values(&weights.tensor(&format!("{name}.quant_map"))?)?;
+    let Read { codes, scales, state } = read_parts(weights, name, STATE, shape)?;
+    Nf4::new(codes, scales, state.block, shape)
+}
+
+/// Value i is `quant_map[code i] · scale[i / block]`: f32 `shape`.
+fn read_fp4(weights: &Weights, name: &str, shape: [i64; 2]) -> Result<Tensor> {
+    let values = weights.tensor(&format!("{name}.quant_map"))?.f_to_kind(Dtype::Float)?;
+    if values.size() != [16] {
+        return Err(Error::model(format!("quant_map: expected 16 values, found shape {:?}", values.size())));
+    }
+    let Read { codes, scales, state } = read_parts(weights, name, FP4_STATE, shape)?;
+    // Checked as those of nf4 are: the parts are laid out alike.
+    let checked = Nf4::new(codes, scales, state.block, shape)?;
+    let count = shape[0] * shape[1];
+    let bytes = checked.codes.f_flatten(0, -1)?;
+    let halves = [bytes.f_bitwise_right_shift_tensor_scalar(4)?, bytes.f_bitwise_and(15)?];
+    let codes = Tensor::f_stack(&halves, 1)?.f_flatten(0, -1)?.f_narrow(0, 0, count)?;
+    let scales = match &checked.scales {
+        Scales::Plain(absmax) => absmax.shallow_clone(),
+        Scales::Nested { codes, map, absmax, offset, block } => {
+            let nested = map.f_index_select(0, &codes.f_to_kind(Dtype::Int64)?)?;
+            let count = nested.size()[0];
+            let absmax = absmax.f_repeat_interleave_self_int(*block, 0, None)?.f_narrow(0, 0, count)?;
+            nested.f_mul(&absmax)?.f_add_scalar(f64::from(*offset))?
+        }
+    };
+    let scales = scales.f_repeat_interleave_self_int(state.block, 0, None)?.f_narrow(0, 0, count)?;
+    Ok(values.f_index_select(0, &codes.f_to_kind(Dtype::Int64)?)?.f_mul(&scales)?.f_view(shape)?)
 }
 
 /// The values are built in: a checkpoint with others would be read as other numbers.

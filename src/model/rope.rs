@@ -1,80 +1,20 @@
-//! Rotary position embeddings (Su et al., 2021) with the linear and Llama 3 frequency
-//! scalings, in the order of operations of transformers, so that the numbers agree.
+//! Rotary position embeddings (Su et al., 2021): the rotation of queries and keys.
+//!
+//! Leaves the frequencies to `rope_scaling.rs`.
 
-use crate::bail;
-use crate::error::{Error, Kind, Result};
+use super::input::Input;
+pub use super::rope_scaling::RopeScaling;
+use crate::error::Result;
 use crate::native;
-use serde_json::Value;
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// How frequencies are changed to reach beyond the length of pretraining.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    None,
-    /// Every frequency divided by `factor`.
-    Linear {
-        factor: f64,
-    },
-    /// Low frequencies divided by `factor`, high ones kept, a smooth passage between.
-    Llama3 {
-        factor: f64,
-        low_freq_factor: f64,
-        high_freq_factor: f64,
-        original_max_position_embeddings: f64,
-    },
-}
-
-impl RopeScaling {
-    /// Reads `rope_scaling` or `rope_parameters` of a `config.json`.
-    pub fn from_json(rope: Option<&Value>) -> Result<Self> {
-        let Some(rope) = rope else { return Ok(RopeScaling::None) };
-        let number = |name: &str| match rope.get(name).and_then(Value::as_f64) {
-            Some(number) if number > 0.0 => Ok(number),
-            _ => Err(Error::model(format!("rope scaling: `{name}` is missing or not a positive number"))),
-        };
-        let kind = rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str).unwrap_or("default");
-        match kind {
-            "default" => Ok(RopeScaling::None),
-            "linear" => Ok(RopeScaling::Linear { factor: number("factor")? }),
-            "llama3" => Ok(RopeScaling::Llama3 {
-                factor: number("factor")?,
-                low_freq_factor: number("low_freq_factor")?,
-                high_freq_factor: number("high_freq_factor")?,
-                original_max_position_embeddings: number("original_max_position_embeddings")?,
-            }),
-            other => {
-                bail!(Kind::Model, "rope scaling `{other}` is not supported"; hint: "supported: default, linear, llama3")
-            }
-        }
-    }
-
-    fn apply(&self, inv_freq: Tensor) -> Result<Tensor> {
-        match *self {
-            RopeScaling::None => Ok(inv_freq),
-            RopeScaling::Linear { factor } => Ok(inv_freq.f_div_scalar(factor)?),
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position_embeddings: context,
-            } => {
-                let wavelength = inv_freq.f_reciprocal()?.f_mul_scalar(std::f64::consts::TAU)?;
-                let slow = inv_freq.f_div_scalar(factor)?;
-                let smooth = wavelength.f_reciprocal()?.f_mul_scalar(context)?.f_sub_scalar(low_freq_factor)?;
-                let smooth = smooth.f_div_scalar(high_freq_factor - low_freq_factor)?;
-                let between = smooth.f_mul(&inv_freq.f_sub(&slow)?)?.f_add(&slow)?;
-                let is_low = wavelength.f_gt(context / low_freq_factor)?;
-                let is_high = wavelength.f_lt(context / high_freq_factor)?;
-                Ok(slow.f_where_self(&is_low, &inv_freq.f_where_self(&is_high, &between)?)?)
-            }
-        }
-    }
-}
-
-/// The rotation of every pair of channels, per second of position.
+/// The rotation of every pair of channels.
 #[derive(Debug)]
 pub struct RotaryEmbedding {
-    /// f32 `[head_dim / 2]`
+    head_dim: i64,
+    theta: f64,
+    scaling: RopeScaling,
+    /// f32 `[head_dim / 2]`; of the sequences with key 0 (see [`RopeScaling::key`]).
     inv_freq: Tensor,
 }
 
@@ -87,36 +27,58 @@ pub struct Rotation {
 
 impl RotaryEmbedding {
     pub fn new(head_dim: i64, theta: f64, scaling: &RopeScaling, device: Device) -> Result<Self> {
-        // Computed on the CPU in f32 with the same operations as transformers: a frequency
-        // that differs in its last bit turns into a wrong angle at large positions.
-        let exponent = Tensor::f_arange_start_step(0, head_dim, 2, (Dtype::Int64, Device::Cpu))?
-            .f_to_kind(Dtype::Float)?
-            .f_div_scalar(head_dim)?;
-        let inv_freq = Tensor::f_pow_scalar(theta, &exponent)?.f_reciprocal()?;
-        Ok(RotaryEmbedding { inv_freq: scaling.apply(inv_freq)?.f_to_device(device)? })
+        let inv_freq = scaling.frequencies(head_dim, theta, 0)?.f_to_device(device)?;
+        Ok(RotaryEmbedding { head_dim, theta, scaling: scaling.clone(), inv_freq })
     }
 
-    /// `position_ids` is int64 `[tokens]`; angles are taken in f32, and kept in it unless
-    /// the model is f64.
-    pub fn rotation(&self, position_ids: &Tensor, dtype: Dtype) -> Result<Rotation> {
-        let angles = position_ids.f_to_kind(Dtype::Float)?.f_unsqueeze(-1)?.f_mul(&self.inv_freq)?;
+    /// Angles are taken in f32, and kept in it unless the model is f64.
+    pub fn rotation(&self, input: &Input, dtype: Dtype) -> Result<Rotation> {
+        let positions = input.position_ids.f_to_kind(Dtype::Float)?.f_unsqueeze(-1)?;
+        let angles = positions.f_mul(&self.frequencies_of(input)?)?;
         let kept = if dtype == Dtype::Double { Dtype::Double } else { Dtype::Float };
-        Ok(Rotation { cos: angles.f_cos()?.f_to_kind(kept)?, sin: angles.f_sin()?.f_to_kind(kept)? })
+        let scaled = |x: Tensor| -> Result<Tensor> {
+            let factor = self.scaling.attention_factor();
+            let scaled = if factor == 1.0 { x } else { x.f_mul_scalar(factor)? };
+            Ok(scaled.f_to_kind(kept)?)
+        };
+        Ok(Rotation { cos: scaled(angles.f_cos()?)?, sin: scaled(angles.f_sin()?)? })
     }
 
-    /// f32 `[head_dim / 2]`, turns per second of position.
+    /// `[head_dim / 2]`, or `[tokens, head_dim / 2]` where they depend on the length of the sequence.
+    fn frequencies_of(&self, input: &Input) -> Result<Tensor> {
+        let keys: Vec<i64> = input.sequence_lengths.iter().map(|&length| self.scaling.key(length)).collect();
+        if keys.iter().all(|&key| key == 0) {
+            return Ok(self.inv_freq.shallow_clone());
+        }
+        let mut distinct = keys.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let rows = distinct.iter().map(|&key| self.scaling.frequencies(self.head_dim, self.theta, key));
+        let rows = Tensor::f_stack(&rows.collect::<Result<Vec<_>>>()?, 0)?.f_to_device(self.inv_freq.device())?;
+        let row_of = |key: &i64| distinct.partition_point(|other| other < key) as i64;
+        let row_of_token: Vec<i64> = keys
+            .iter()
+            .zip(&input.documents.lengths)
+            .flat_map(|(key, &length)| std::iter::repeat_n(row_of(key), length as usize))
+            .collect();
+        Ok(rows.f_index_select(0, &Tensor::f_from_slice(&row_of_token)?.f_to_device(rows.device())?)?)
+    }
+
+    /// f32 `[head_dim / 2]`, in radians per position.
     pub fn frequencies(&self) -> Tensor {
         self.inv_freq.shallow_clone()
     }
 
     /// Each frequency divided by its own number, `[head_dim / 2]`.
     pub fn slowed(&self, divisors: &Tensor) -> Result<Self> {
-        Ok(RotaryEmbedding { inv_freq: self.inv_freq.f_div(&divisors.f_to_device(self.inv_freq.device())?)? })
+        let inv_freq = self.inv_freq.f_div(&divisors.f_to_device(self.inv_freq.device())?)?;
+        Ok(RotaryEmbedding { inv_freq, ..self.share() })
     }
 
     /// The same frequencies in another value.
     pub fn share(&self) -> Self {
-        RotaryEmbedding { inv_freq: self.inv_freq.shallow_clone() }
+        let (scaling, inv_freq) = (self.scaling.clone(), self.inv_freq.shallow_clone());
+        RotaryEmbedding { head_dim: self.head_dim, theta: self.theta, scaling, inv_freq }
     }
 }
 

@@ -73,7 +73,7 @@ pub struct Nf4 {
 
 impl Nf4 {
     /// Quantises a matrix on the CPU, of any floating-point dtype, from its values as `dtype`
-    /// (f32 or bf16; others as f32) holds them. They are converted piece by piece, so that little
+    /// (f32, bf16 or f16; others as f32) holds them. They are converted piece by piece, so that little
     /// memory is needed beside the result.
     ///
     /// # Errors
@@ -82,13 +82,15 @@ impl Nf4 {
         let &[rows, columns] = dense.size().as_slice() else {
             return Err(Error::bug(format!("expected a matrix to quantise, found shape {:?}", dense.size())));
         };
-        let dtype = if dtype == Dtype::BFloat16 { Dtype::BFloat16 } else { Dtype::Float };
+        // The loops read f32 and bf16.
+        let looped = if dtype == Dtype::BFloat16 { Dtype::BFloat16 } else { Dtype::Float };
+        let rounded = if dtype == Dtype::Half { Dtype::Half } else { looped };
         let (count, flat) = (rows * columns, dense.f_detach()?.f_reshape([-1])?);
         let codes = Tensor::f_empty([(count + 1) / 2, 1], (Dtype::Uint8, Device::Cpu))?;
         let absmax = Tensor::f_empty([(count + BLOCK - 1) / BLOCK], (Dtype::Float, Device::Cpu))?;
         for begin in (0..count).step_by(PIECE as usize) {
             let own = PIECE.min(count - begin);
-            let piece = flat.f_narrow(0, begin, own)?.f_to_kind(dtype)?.f_contiguous()?;
+            let piece = flat.f_narrow(0, begin, own)?.f_to_kind(rounded)?.f_to_kind(looped)?.f_contiguous()?;
             let codes = codes.f_narrow(0, begin / 2, (own + 1) / 2)?;
             let absmax = absmax.f_narrow(0, begin / BLOCK, (own + BLOCK - 1) / BLOCK)?;
             // SAFETY (here and below): the tensors live as long as the call, and errors are caught.

@@ -78,7 +78,7 @@ const NAMES: &[(&[&str], &str)] = &[
 /// Options, the one function they stand for something else in (or none: anywhere), and what
 /// to do instead.
 const OPTIONS: &[(&[&str], &str, &str)] = &[
-    (&["fp16", "bf16"], "", "the dtype is the model's: load_model(name, #{ dtype: \"bf16\" })"),
+    (&["fp16", "bf16"], "", "the dtype is the model's: load_model(name, #{ dtype: \"bf16\" }), or \"f16\""),
     (&["torch_dtype"], "", "it is called `dtype`: \"f32\", \"bf16\" or \"auto\""),
     (&["device_map"], "", "it is called `device`: \"cpu\", \"cuda\" or \"auto\""),
     (&["quantization_config"], "", "write its options themselves: load_in_4bit: true"),

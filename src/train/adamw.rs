@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov and Hutter, 2019) over one flat buffer, in torch's order of
 //! operations, with the defaults of transformers' `TrainingArguments` but for the learning rate.
 
+use super::loss_scale::LossScale;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::model::Parameters;
@@ -64,6 +65,7 @@ pub struct AdamW {
     /// Running mean of its square, f32 `[total]`.
     square: Tensor,
     stretches: Vec<Stretch>,
+    pub loss_scale: LossScale,
 }
 
 /// Neighbouring parameters that learn at one rate.
@@ -93,6 +95,7 @@ impl AdamW {
             mean: zeros()?,
             square: zeros()?,
             stretches: stretches(config.loraplus_lr_ratio, parameters)?,
+            loss_scale: LossScale::default(),
         })
     }
 

@@ -7,6 +7,7 @@ pub mod adamw;
 pub mod clip;
 pub mod config;
 pub mod folder;
+pub mod loss_scale;
 pub mod memory;
 pub mod metrics;
 pub mod observer;

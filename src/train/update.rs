@@ -62,17 +62,7 @@ pub fn update(
 /// itself concerns all of them.
 pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<Result<StepResult>>> {
     let labels: Vec<usize> = members.iter().map(|member| member.window.iter().map(predicted_labels).sum()).collect();
-    for member in members.iter_mut() {
-        member.trainable.parameters_mut().zero_gradients()?;
-    }
-    let mut losses = vec![0.0; members.len()];
-    let longest = members.iter().map(|member| member.window.len()).max().unwrap_or(0);
-    for micro_batch in 0..longest {
-        interrupt::check()?;
-        for (member, sum) in forward_backward(decoder, members, micro_batch, &labels)? {
-            losses[member] += sum;
-        }
-    }
+    let losses = gradients(decoder, members, &labels)?;
     let results = members.iter_mut().zip(losses.iter().zip(&labels)).map(|(member, (loss, &labels))| {
         if labels == 0 {
             return Err(no_label(member.settings.step));
@@ -83,13 +73,54 @@ pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<
     Ok(results.collect())
 }
 
+/// Forward and backward over all windows: each member's loss, and its gradients where they belong.
+fn gradients(decoder: &Decoder, members: &mut [Member], labels: &[usize]) -> Result<Vec<f64>> {
+    let longest = members.iter().map(|member| member.window.len()).max().unwrap_or(0);
+    let factors = members.iter().map(|member| member.optimizer.loss_scale.factor(decoder));
+    let mut scale = factors.fold(f64::INFINITY, f64::min);
+    loop {
+        for member in members.iter_mut() {
+            member.trainable.parameters_mut().zero_gradients()?;
+        }
+        let mut losses = vec![0.0; members.len()];
+        for micro_batch in 0..longest {
+            interrupt::check()?;
+            for (member, sum) in forward_backward(decoder, members, micro_batch, labels, scale)? {
+                losses[member] += sum;
+            }
+        }
+        if scale == 1.0 {
+            return Ok(losses);
+        }
+        if losses.iter().all(|loss| loss.is_finite()) && overflow(members)? {
+            scale /= 2.0;
+            continue;
+        }
+        for member in members.iter_mut() {
+            member.trainable.parameters_mut().scale_gradients(1.0 / scale)?;
+            member.optimizer.loss_scale.stepped(scale);
+        }
+        return Ok(losses);
+    }
+}
+
+fn overflow(members: &[Member]) -> Result<bool> {
+    for member in members {
+        if !member.trainable.parameters().gradient_norm()?.is_finite() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// One micro-batch of every member that has one with labels; gives each one's loss over the
-/// labels of its whole window.
+/// labels of its whole window. Gradients are those of `scale` times the loss.
 fn forward_backward(
     decoder: &Decoder,
     members: &[Member],
     micro_batch: usize,
     labels: &[usize],
+    scale: f64,
 ) -> Result<Vec<(usize, f64)>> {
     let has_labels = |member: &Member| member.window.get(micro_batch).is_some_and(|batch| predicted_labels(batch) > 0);
     let taking_part: Vec<usize> = (0..members.len()).filter(|&at| has_labels(&members[at])).collect();
@@ -104,7 +135,8 @@ fn forward_backward(
     let adapters = AdapterSet { active: active.collect() };
     let weights: Vec<f64> = taking_part.iter().map(|&at| 1.0 / labels[at] as f64).collect();
     let checkpointing = members.iter().any(|member| member.settings.gradient_checkpointing);
-    let found = backward(decoder, &batches, &adapters, &weights, checkpointing)?;
+    let scaled: Vec<f64> = weights.iter().map(|weight| weight * scale).collect();
+    let found = backward(decoder, &batches, &adapters, &scaled, checkpointing)?;
     let sums = found.sums()?;
     Ok(taking_part.iter().zip(sums.iter().zip(&weights)).map(|(&at, (sum, weight))| (at, sum * weight)).collect())
 }

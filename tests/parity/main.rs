@@ -6,9 +6,12 @@
 
 mod adapters;
 mod bf16;
+mod checkpoints;
 mod common;
+mod configs;
 mod embeddings;
 mod full;
+mod lengths;
 mod nf4;
 mod packed;
 mod peft;

@@ -3,7 +3,7 @@
 
 use crate::common::*;
 use lorhai::hub::weights::{self, Weights};
-use lorhai::lora::{peft, AdapterSet};
+use lorhai::lora::{peft, AdapterSet, LoadOptions, Model};
 use lorhai::model::linear::Weight;
 use lorhai::model::{load, Adapters, Config, Decoder, NoAdapters, Quantization};
 use lorhai::native::{Nf4, Scales};
@@ -130,4 +130,32 @@ fn a_checkpoint_of_transformers_is_read_and_written_the_same() {
 
 fn json(bytes: &Tensor) -> Value {
     serde_json::from_slice(&Vec::<u8>::try_from(bytes.copy()).unwrap()).unwrap()
+}
+
+/// Codes in the bytes of another dtype, a head of 4 bits, and fp4, which is made dense.
+#[test]
+fn checkpoints_of_other_kinds_are_read() {
+    for case in cases("4-bit stored") {
+        let decoder = case.decoder(Device::Cpu);
+        let visible = case.tensor("attention_mask").unsqueeze(-1);
+        let batch = case.batch("");
+        let found = logits(&decoder, &batch, &NoAdapters);
+        let off = within(&case, "logits", nmse(&(&found * visible), &case.tensor("base_logits")), LOGITS_NMSE);
+        println!("{:<32} logits NMSE {off:.1e}", case.name);
+        let is_nf4 = case.json["quant_type"] == "nf4";
+        assert_eq!(decoder.config.quantization.is_some(), is_nf4);
+        assert_eq!(decoder.notes.iter().any(|note| note.contains("fp4")), !is_nf4, "{:?}", decoder.notes);
+        assert_eq!(matches!(decoder.lm_head.weight, Weight::Nf4(_)), case.json["head"] == true);
+        // The loss goes by way of the head.
+        let loss = batch_loss(&decoder, &batch, &NoAdapters).unwrap();
+        assert!(loss.sum.double_value(&[]).is_finite());
+
+        let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), ..LoadOptions::default() };
+        let mut model = Model::load(case.folder.to_str().unwrap(), &options, &mut ()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        model.save(folder.path()).unwrap();
+        let again = Model::load(folder.path().to_str().unwrap(), &options, &mut ()).unwrap();
+        assert_eq!(again.decoder().config.quantization, decoder.config.quantization);
+        assert!(logits(again.decoder(), &batch, &NoAdapters).equal(&found), "{}: saved", case.name);
+    }
 }

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod read;
+mod splitter;
 mod vocabulary;
 mod write;
 

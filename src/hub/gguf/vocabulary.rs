@@ -3,6 +3,7 @@
 //! llama.cpp has a tokenizer for each of two kinds: byte-level BPE (`gpt2`), whose way of
 //! splitting text it knows by name, and sentencepiece's BPE (`llama`).
 
+use super::splitter::splitter;
 use super::{Settings, Value};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -22,12 +23,6 @@ const BYTE: i32 = 6;
 /// The score of a token that no merge makes, below that of any that one does.
 const NO_MERGE: f32 = -1e6;
 
-/// How Qwen's tokenizers split text, from their tokenizer.json.
-const QWEN2: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// How Llama 3's do.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
 /// The settings that describe `tokenizer` to llama.cpp, for a model whose embedding has
 /// `rows` rows: rows without a token get an unused one.
 ///
@@ -45,7 +40,7 @@ pub fn vocabulary(tokenizer: &Tokenizer, rows: usize) -> Result<Settings> {
     let mut settings = Settings::new();
     let mut put = |key: &str, value: Value| settings.push((format!("tokenizer.{key}"), value));
     put("ggml.model", if sentencepiece { "llama" } else { "gpt2" }.into());
-    put("ggml.pre", if sentencepiece { "default" } else { splitter(&json["pre_tokenizer"])? }.into());
+    put("ggml.pre", if sentencepiece { "default" } else { splitter(&json)? }.into());
     put("ggml.token_type", Value::List(kinds.into_iter().map(Value::I32).collect()));
     let merges = merges(&json)?;
     if sentencepiece {
@@ -127,21 +122,6 @@ fn adds_space(json: &Json) -> bool {
 fn steps(part: &Json) -> impl Iterator<Item = &Json> {
     let inner = ["normalizers", "pretokenizers"].iter().find_map(|name| part[*name].as_array());
     inner.map_or(std::slice::from_ref(part), Vec::as_slice).iter()
-}
-
-/// llama.cpp's name for the way in which this pre-tokenizer splits text.
-fn splitter(pre_tokenizer: &Json) -> Result<&'static str> {
-    let steps: Vec<&Json> = steps(pre_tokenizer).collect();
-    if steps.last().is_some_and(|last| last["type"] == "ByteLevel") {
-        match (steps.len(), steps[0]["pattern"]["Regex"].as_str()) {
-            (1, _) if steps[0]["use_regex"] != false && steps[0]["add_prefix_space"] != true => return Ok("gpt-2"),
-            (2, Some(QWEN2)) => return Ok("qwen2"),
-            (2, Some(LLAMA3)) => return Ok("llama-bpe"),
-            _ => {}
-        }
-    }
-    Err(Error::data("GGUF: the tokenizer splits text in none of the ways known here (qwen2, llama-bpe, gpt-2)")
-        .with_hint("llama.cpp would split text otherwise than this model was trained with"))
 }
 
 fn special_ids(tokenizer: &Tokenizer) -> Vec<(&'static str, u32)> {

@@ -3,7 +3,7 @@
 use crate::data::ollama;
 use crate::eval::certificate::{self, Certificate, MergeOptions};
 use crate::eval::divergence::Divergence;
-use crate::eval::export::{export_adapter, export_model};
+use crate::eval::export::{ensure_exportable, export_adapter, export_model};
 use crate::hub::gguf::BlockType;
 use crate::hub::weights::parse_size;
 use crate::lora::peft;
@@ -167,7 +167,10 @@ pub mod functions {
         let name = path;
         let path = state.file_to_write(path)?;
         let found = match is_adapter {
-            false if state.leaves_out(name, &model.name, model.decoder().weight_bytes()) => Divergence::unmeasured(0),
+            false if state.leaves_out(name, &model.name, model.decoder().weight_bytes()) => {
+                ensure_exportable(&model)?;
+                Divergence::unmeasured(0)
+            }
             true => export_adapter(&model, &path, None, block)?,
             false => export_model(&model, &path, block)?,
         };

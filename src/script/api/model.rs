@@ -38,7 +38,7 @@ pub mod functions {
     /// Load a model by folder or hub name.
     ///
     /// Options: `dtype` ("auto": bf16 on a GPU, and where this machine is faster in it for a model of this
-    /// size, whatever the checkpoint's own; "f32", "bf16"),
+    /// size, whatever the checkpoint's own; "f32", "bf16", "f16": for GPUs without bf16, slow on a CPU),
     /// `device` ("auto": the first GPU if there is one; "cpu", "cuda", "cuda:1"), `revision`
     /// (a branch, tag or commit of the hub), `chat_template` (the tokenizer's own; see `model.chat_template`),
     /// and for QLoRA, as in BitsAndBytesConfig,
@@ -62,6 +62,7 @@ pub mod functions {
         if let Some(template) = template {
             set_template(&mut model, &template).map_err(|error| error.context("load_model: option `chat_template`"))?;
         }
+        model.decoder().notes.iter().for_each(|note| state.note(&format!("{name}: {note}")));
         Ok(Handle::new(model))
     }
 
@@ -139,7 +140,7 @@ pub mod functions {
         Ok(model.read()?.name.clone())
     }
 
-    /// The dtype of the weights: "f32" or "bf16".
+    /// The dtype of the weights: "f32", "bf16" or "f16".
     ///
     /// ```rhai
     /// print(load_model("scripts/tiny", #{ dtype: "f32" }).dtype);

@@ -149,7 +149,8 @@ impl Default for Request {
 impl Request {
     /// In the dtype and on the device of a loaded model.
     pub fn of(decoder: &Decoder) -> Self {
-        let precision = if decoder.dtype == Dtype::BFloat16 { Precision::Bf16 } else { Precision::F32 };
+        let is_narrow = matches!(decoder.dtype, Dtype::BFloat16 | Dtype::Half);
+        let precision = if is_narrow { Precision::Bf16 } else { Precision::F32 };
         let place = if decoder.device == Device::Cpu { Place::Cpu } else { Place::Cuda };
         Request { precision, place, ..Request::default() }
     }

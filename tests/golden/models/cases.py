@@ -29,6 +29,7 @@ class Case:
     dtype: str = "float32"  # of the stored base
     spare_norms: bool = False  # full-parameter training without weight decay on norms and biases
     contrast: dict = field(default_factory=dict)  # settings under test: without them the logits must differ
+    other_head: bool = False  # a head that is not the embedding, beside a configuration that ties them
 
 
 def shape(**over) -> dict:
@@ -249,7 +250,98 @@ CASES = [
     ),
 ]
 
+# Small: what they test does not depend on sizes.
+TINY = {"vocab_size": 40, "intermediate_size": 24}
+CASES += [
+    Case(
+        name="llama_yarn",
+        family="llama",
+        about="Llama with yarn: mscale, betas, an original context and a passage that is not truncated",
+        config=shape(
+            **TINY,
+            head_dim=16,
+            rope_parameters=rope(
+                "yarn",
+                10000.0,
+                factor=4.0,
+                original_max_position_embeddings=16,
+                beta_fast=8.0,
+                beta_slow=0.5,
+                mscale=1.5,
+                mscale_all_dim=0.5,
+                truncate=False,
+            ),
+        ),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]},
+        classic=True,
+        contrast={"rope_parameters": rope("yarn", 10000.0, factor=4.0, original_max_position_embeddings=16)},
+    ),
+    Case(
+        name="qwen2_yarn",
+        family="qwen2",
+        about="Qwen2 with yarn added by hand as Qwen's documentation has it",
+        config=shape(
+            **TINY | {"vocab_size": 80},
+            rope_parameters=rope("yarn", 100.0, factor=4.0, original_max_position_embeddings=16),
+        ),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ["k_proj", "gate_proj"]},
+        classic=True,
+        legacy_rope_type=True,
+        contrast={"rope_parameters": rope("default", 100.0)},
+    ),
+    Case(
+        name="llama_dynamic",
+        family="llama",
+        about="Llama with dynamic scaling, a batch longer than its positions; relu",
+        config=shape(
+            **TINY, hidden_act="relu", max_position_embeddings=12, rope_parameters=rope("dynamic", 10000.0, factor=8.0)
+        ),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "down_proj"]},
+        classic=False,
+        contrast={"rope_parameters": DEFAULT_ROPE},
+    ),
+    Case(
+        name="qwen3_longrope",
+        family="qwen3",
+        about="Qwen3 with longrope, a batch longer than the original context; the training batches are shorter; gelu by tanh",
+        config=shape(
+            **TINY,
+            head_dim=8,
+            hidden_act="gelu_pytorch_tanh",
+            rope_parameters=rope(
+                "longrope",
+                10000.0,
+                short_factor=[1.0, 1.1, 1.2, 1.3],
+                long_factor=[2.0, 3.0, 4.0, 5.0],
+                original_max_position_embeddings=12,
+            ),
+        ),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "up_proj"]},
+        classic=True,
+        contrast={"rope_parameters": rope("linear", 10000.0, factor=1.0)},
+    ),
+    Case(
+        name="llama_other_head",
+        family="llama",
+        about="Llama whose configuration ties a head that the checkpoint has of its own; gelu",
+        config=shape(**TINY, tie_word_embeddings=True, hidden_act="gelu"),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ["o_proj", "lm_head"]},
+        classic=False,
+        other_head=True,
+        contrast={"hidden_act": "silu"},
+    ),
+]
+
 BF16_CASES = [
+    Case(
+        name="qwen2_f16",
+        family="qwen2",
+        about="Qwen2 stored in f16 under an f32 adapter, trained with a scaled loss",
+        config=shape(**TINY),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=True,
+        dtype="float16",
+    ),
     Case(
         name="qwen2_bf16",
         family="qwen2",

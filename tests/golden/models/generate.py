@@ -33,6 +33,7 @@ JOBS = (
     | {name: (packed_case.generate, name) for name in packed_case.PACKED}
     | {name: (nf4_case.generate, name) for name in nf4_case.MODELS}
     | {nf4_case.SAVED[0]: (nf4_case.generate_saved, nf4_case.SAVED[0])}
+    | {name: (nf4_case.generate_stored, name) for name in nf4_case.STORED}
     | {"nf4_matrices": (nf4_case.generate_matrices, "nf4_matrices")}
     | {"pefts": (older_adapters.generate, "pefts")}
     | {"embedding_adapters": (embedding_adapters.generate, "embedding_adapters")}

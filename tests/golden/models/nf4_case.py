@@ -7,6 +7,8 @@ block size (of 8 rows of 96, half the error is its own); its plain loop, its PyT
 count blocks over the flattened matrix. Matrices are therefore laid out with one block a row to be dequantised.
 """
 
+import json
+
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -22,6 +24,12 @@ MODELS = {
     "nf4_qwen3": ("qwen3_untied_gqa", True),
 }
 SAVED = ("nf4_saved", "qwen2_untied_gqa")
+# Case: its base, the type, the dtype whose bytes hold the codes, and whether the head is quantised too.
+STORED = {
+    "nf4_bf16_storage": ("llama_yarn", "nf4", "bfloat16", False),
+    "nf4_head": ("llama_yarn", "nf4", "uint8", True),
+    "fp4_stored": ("llama_yarn", "fp4", "uint8", False),
+}
 
 # Shapes: an odd count; one block; a last block cut short; many blocks, so that nested scales have two of their own.
 MATRICES = {
@@ -148,3 +156,48 @@ def generate_saved(name: str) -> None:
     save_file(tensors, folder / "golden.safetensors")
     write_json(folder / "golden.json", {"case": name, "kind": "nf4 saved", "base": source, "versions": VERSIONS})
     print(f"{name}: {transformers.__version__}")
+
+
+def generate_stored(name: str) -> None:
+    """A checkpoint as bitsandbytes and transformers lay it out, and the logits over its dense weights.
+
+    Made of the tiny base, tensor by tensor: what `save_pretrained` writes of a quantised linear layer.
+    """
+    import bitsandbytes.functional as F
+
+    source, quant_type, storage, with_head = STORED[name]
+    folder = fresh(HERE / name)
+    model = load_base(HERE / source)
+    tensors = {}
+    for key, module in model.named_modules():
+        if not isinstance(module, torch.nn.Linear):
+            continue
+        if "lm_head" in key and not with_head:
+            continue
+        weight = module.weight.data
+        codes, state = F.quantize_4bit(
+            weight, blocksize=64, quant_type=quant_type, compress_statistics=True, quant_storage=getattr(torch, storage)
+        )
+        tensors[f"{key}.weight"] = codes
+        tensors |= {f"{key}.weight.{part}": value for part, value in state.as_dict(packed=True).items()}
+        module.weight.data = dequantised(codes, state, weight.shape)
+    tensors = {key: value.contiguous() for key, value in (model.state_dict() | tensors).items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((HERE / source / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": quant_type,
+        "bnb_4bit_quant_storage": storage,
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": "float32",
+        "llm_int8_skip_modules": [] if with_head else None,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    batch = golden.random_batch(model.config.vocab_size, [16, 11, 7], name)
+    tensors = {key: batch[key] for key in ("input_ids", "labels", "attention_mask")}
+    tensors["base_logits"] = golden.visible(golden.logits_of(model, batch), batch)
+    save_file(tensors, folder / "golden.safetensors")
+    facts = {"case": name, "kind": "4-bit stored", "quant_type": quant_type, "storage": storage, "head": with_head}
+    write_json(folder / "golden.json", facts | {"versions": VERSIONS})
+    print(name, golden.mean_loss(model, batch).item())

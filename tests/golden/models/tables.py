@@ -16,6 +16,7 @@ from transformers import (
 
 from cases import SEVEN
 from store import HERE, VERSIONS, counts, write_json
+from tiny import generator, load_base
 
 CONFIGS = HERE.parent / "configs"
 
@@ -118,4 +119,24 @@ def generate_init(name: str) -> None:
     print(f"{name}:", {label: stats["in64.lora_A"]["std"] for label, stats in found.items()})
 
 
-JOBS = {"schedules": generate_schedules, "counts": generate_counts, "init": generate_init}
+# Models whose frequencies depend on the length of the sequence, and one whose do not.
+LENGTHENED = ["llama_dynamic", "qwen3_longrope", "llama_yarn"]
+PROMPT_LENGTHS = [3, 9, 14]
+NEW_TOKENS = 12
+
+
+def generate_continuations(name: str) -> None:
+    """continuations.json: greedy tokens with transformers' cache, each prompt by a model that has read nothing before."""
+    found = []
+    for case in LENGTHENED:
+        for length in PROMPT_LENGTHS:
+            model = load_base(HERE / case)
+            prompt = torch.randint(1, model.config.vocab_size, (1, length), generator=generator(name, case, length))
+            tokens = model.generate(
+                prompt, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None, pad_token_id=0, use_cache=True
+            )
+            found.append({"case": case, "prompt": prompt[0].tolist(), "tokens": tokens[0, length:].tolist()})
+    write_json(HERE / "continuations.json", {"kind": "continuations", "versions": VERSIONS, "continuations": found})
+
+
+JOBS = {"continuations": generate_continuations, "schedules": generate_schedules, "counts": generate_counts, "init": generate_init}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from cases import Case
@@ -47,8 +48,17 @@ def save_base(case: Case, folder: Path) -> None:
     model = model.to(getattr(torch, case.dtype))
     model.save_pretrained(folder, **({"max_shard_size": SHARD_SIZE} if case.shards else {}))
     remove_extras(folder)
+    if case.other_head:
+        add_head(folder / "model.safetensors", case)
     if case.classic:
         rewrite_classic(folder / "config.json", case)
+
+
+def add_head(path: Path, case: Case) -> None:
+    """Put an output head beside the embedding that the configuration ties it to."""
+    tensors = load_file(path)
+    noise = torch.randn(tensors["model.embed_tokens.weight"].shape, generator=generator(case.name, "head"))
+    save_file(tensors | {"lm_head.weight": 0.3 * noise}, path, metadata={"format": "pt"})
 
 
 def rewrite_classic(path: Path, case: Case) -> None:

@@ -1,0 +1,172 @@
+//! Architectures by their `model_type`: those that the one decoder serves, with the defaults that
+//! transformers gives each, and the names of others, so that none is mistaken for a misspelling.
+
+use super::fields::Fields;
+use crate::error::{Error, Result};
+use crate::suggest;
+
+/// The architectures that share the one decoder of this crate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Llama,
+    Mistral,
+    Qwen2,
+    Qwen3,
+}
+
+const FAMILIES: [(&str, Family); 4] =
+    [("llama", Family::Llama), ("mistral", Family::Mistral), ("qwen2", Family::Qwen2), ("qwen3", Family::Qwen3)];
+
+/// Architectures with a name near to one of ours that are not ours. Names that differ in a number
+/// or carry a further word (`llama4`, `qwen3_moe`) are told apart without this list.
+const OTHERS: [&str; 7] = ["llava", "mixtral", "ministral", "pixtral", "voxtral", "mllama", "dllama"];
+
+/// What a key of config.json is where the file does not say, other than for all families alike.
+pub struct Defaults {
+    pub vocab_size: i64,
+    pub intermediate_size: i64,
+    /// `None`: as many as there are heads.
+    pub num_key_value_heads: Option<i64>,
+    pub max_position_embeddings: i64,
+    /// `None`: hidden_size / num_attention_heads.
+    pub head_dim: Option<i64>,
+}
+
+impl Family {
+    /// Reads `model_type`.
+    pub(super) fn parse(fields: &Fields) -> Result<Self> {
+        let model_type = fields.text("model_type")?;
+        match FAMILIES.iter().find(|(name, _)| *name == model_type) {
+            Some((_, family)) => Ok(*family),
+            None => Err(Error::model(format!("the architecture `{model_type}` is not supported"))
+                .with_hint(hint(&model_type, fields))),
+        }
+    }
+
+    pub fn defaults(self) -> Defaults {
+        match self {
+            Family::Llama => Defaults {
+                vocab_size: 32_000,
+                intermediate_size: 11_008,
+                num_key_value_heads: None,
+                max_position_embeddings: 2048,
+                head_dim: None,
+            },
+            Family::Mistral => Defaults {
+                vocab_size: 32_000,
+                intermediate_size: 14_336,
+                num_key_value_heads: Some(8),
+                max_position_embeddings: 4096 * 32,
+                head_dim: None,
+            },
+            Family::Qwen2 | Family::Qwen3 => Defaults {
+                vocab_size: 151_936,
+                intermediate_size: 22_016,
+                num_key_value_heads: Some(32),
+                max_position_embeddings: 32_768,
+                head_dim: (self == Family::Qwen3).then_some(128),
+            },
+        }
+    }
+}
+
+fn hint(model_type: &str, fields: &Fields) -> String {
+    let known = FAMILIES.map(|(name, _)| name).join(", ");
+    let text_part = fields.get("text_config").is_some() || fields.get("vision_config").is_some();
+    match misspelt(model_type) {
+        Some(near) => format!("did you mean `{near}`? (supported: {known})"),
+        None if text_part => format!("models of several parts, as for pictures, are not supported; supported: {known}"),
+        None => {
+            format!(
+                "another model_type in config.json would not make it one of these; supported architectures: {known}"
+            )
+        }
+    }
+}
+
+/// The architecture that was meant, if `model_type` is a slip of the hand: the same numbers, no
+/// further words, letters that hardly differ, and no architecture of its own.
+fn misspelt(model_type: &str) -> Option<&'static str> {
+    let plain: String = model_type.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
+    if OTHERS.contains(&plain.as_str()) {
+        return None;
+    }
+    let split = |name: &str| -> (String, String) { name.chars().partition(char::is_ascii_digit) };
+    let (digits, letters) = split(&plain);
+    FAMILIES.iter().map(|(name, _)| *name).find(|name| {
+        let (own_digits, own_letters) = split(name);
+        digits == own_digits
+            && letters.len().abs_diff(own_letters.len()) <= 1
+            && suggest::nearest(&letters, [own_letters.as_str()]).is_some()
+            && (digits.is_empty() || plain.ends_with(&digits))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspellings_have_a_suggestion_and_other_architectures_none() {
+        for (name, meant) in [
+            ("lama", "llama"),
+            ("Llama", "llama"),
+            ("LLaMA", "llama"),
+            ("mistrall", "mistral"),
+            ("qwen-2", "qwen2"),
+            ("Qwen3", "qwen3"),
+            ("qwne3", "qwen3"),
+        ] {
+            assert_eq!(misspelt(name), Some(meant), "{name}");
+        }
+        // The model types of transformers whose names are nearest.
+        for name in [
+            "llama4",
+            "llama4_text",
+            "mllama",
+            "llava",
+            "video_llava",
+            "mixtral",
+            "ministral",
+            "ministral3",
+            "mistral3",
+            "mistral4",
+            "pixtral",
+            "voxtral",
+            "qwen2_moe",
+            "qwen2_vl",
+            "qwen2_5_vl",
+            "qwen2_5_omni",
+            "qwen2_audio",
+            "qwen3_moe",
+            "qwen3_next",
+            "qwen3_vl",
+            "qwen3_5",
+            "qwen3_5_moe",
+            "qwen4",
+            "qwen",
+            "gemma",
+            "gemma2",
+            "gemma3",
+            "phi",
+            "phi3",
+            "olmo",
+            "olmo2",
+            "smollm3",
+            "granite",
+            "cohere",
+            "exaone4",
+            "gpt2",
+            "opt",
+            "bloom",
+            "falcon",
+            "stablelm",
+            "glm4",
+            "deepseek_v3",
+            "internlm2",
+            "baichuan",
+        ] {
+            assert_eq!(misspelt(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Which tensor of a checkpoint is which of the decoder: names with and without `model.`, tied
+//! weights of which one is there, and what the decoder has no place for.
+//!
+//! Takes what transformers takes; where that would fill in random numbers, this refuses.
+
+use super::config::Config;
+use super::quantization;
+use super::shapes::{parameter_shapes, EMBEDDING};
+use crate::error::{Error, Result};
+use crate::hub::weights::Weights;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The weight of the output head.
+pub const HEAD: &str = "lm_head.weight";
+const BASE: &str = "model.";
+
+/// By the decoder's names.
+pub struct Stored {
+    names: BTreeMap<String, String>,
+    /// Whether the configuration ties the head, and the checkpoint has one beside the embedding.
+    pub has_both_ends: bool,
+    /// Tensors that the decoder has no place for, which change nothing in it.
+    pub unused: Vec<String>,
+    /// `rotary_emb.inv_freq` of older checkpoints, which the configuration says as well.
+    pub frequencies: Vec<String>,
+}
+
+impl Stored {
+    /// Every tensor that the configuration implies must be there, and nothing else within the
+    /// network: a tensor left unread would change the model's numbers silently.
+    pub fn find(config: &Config, weights: &Weights) -> Result<Stored> {
+        let embedding = format!("{EMBEDDING}.weight");
+        let mut expected: BTreeSet<String> = parameter_shapes(config).into_iter().map(|(name, _)| name).collect();
+        expected.insert(HEAD.to_owned());
+        let mut stored =
+            Stored { names: BTreeMap::new(), has_both_ends: false, unused: Vec::new(), frequencies: Vec::new() };
+        let (mut strangers, mut parts) = (Vec::new(), Vec::new());
+        for name in weights.names() {
+            match canonical(name, &expected) {
+                Some(known) => {
+                    if let Some(other) = stored.names.insert(known.clone(), name.to_owned()) {
+                        return Err(Error::model(format!(
+                            "the checkpoint holds `{known}` twice: as `{other}` and as `{name}`"
+                        ))
+                        .with_hint("remove the one that does not belong to this model"));
+                    }
+                }
+                None if name.ends_with("rotary_emb.inv_freq") => stored.frequencies.push(name.to_owned()),
+                None if config.quantization.is_some() && quantization::weight_of_part(name).is_some() => {
+                    parts.push(name);
+                }
+                None if is_inside(name) => strangers.push(name),
+                None => stored.unused.push(name.to_owned()),
+            }
+        }
+        let has_head = stored.names.contains_key(HEAD);
+        if config.tie_word_embeddings {
+            stored.has_both_ends = has_head && stored.names.contains_key(&embedding);
+            if has_head && !stored.has_both_ends {
+                let head = stored.names.remove(HEAD).unwrap_or_default();
+                stored.names.insert(embedding, head);
+            }
+        }
+        let missing = expected.iter().filter(|name| !stored.names.contains_key(*name));
+        let missing: Vec<&String> = missing.filter(|name| !(config.tie_word_embeddings && *name == HEAD)).collect();
+        if let Some(first) = missing.first() {
+            let error = format!("the checkpoint lacks the tensor `{first}` ({} missing in all)", missing.len());
+            return Err(Error::model(error).with_hint(hint(&missing, &expected, weights)));
+        }
+        strangers.extend(parts.into_iter().filter(|part| {
+            let weight = quantization::weight_of_part(part).and_then(|weight| canonical(weight, &expected));
+            weight.is_none()
+        }));
+        if let Some(first) = strangers.first() {
+            return Err(Error::model(format!(
+                "the checkpoint holds {} tensor(s) that config.json does not account for, first `{first}`",
+                strangers.len()
+            ))
+            .with_hint(
+                "ignoring them would change the model's output; check config.json (biases, layers, architecture)",
+            ));
+        }
+        Ok(stored)
+    }
+
+    /// What the user should know of tensors that are not used.
+    pub fn notes(&self) -> Vec<String> {
+        const SHOWN: usize = 3;
+        let Some(first) = self.unused.get(..SHOWN.min(self.unused.len())).filter(|names| !names.is_empty()) else {
+            return Vec::new();
+        };
+        let names = first.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let more = if self.unused.len() > SHOWN { ", …" } else { "" };
+        let count = self.unused.len();
+        vec![format!("the checkpoint holds {count} tensor(s) that a language model of this architecture has no place for, which are left out: {names}{more}")]
+    }
+
+    /// The name in the checkpoint of the decoder's tensor `name`.
+    pub fn name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.names.get(name).map_or(name, String::as_str)
+    }
+}
+
+/// The decoder's name for the checkpoint's `name`: a base model saved by itself has no `model.`
+/// in front, and one that was wrapped once more has two.
+fn canonical(name: &str, expected: &BTreeSet<String>) -> Option<String> {
+    let with = || Some(format!("{BASE}{name}")).filter(|name| expected.contains(name));
+    let without = || name.strip_prefix(BASE).filter(|name| expected.contains(*name)).map(str::to_owned);
+    expected.get(name).cloned().or_else(with).or_else(without)
+}
+
+/// Does a tensor of this name belong to the network, rather than to something beside it?
+fn is_inside(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or_default();
+    ["model", "layers", "embed_tokens", "norm", "lm_head"].contains(&first)
+}
+
+fn hint(missing: &[&String], expected: &BTreeSet<String>, weights: &Weights) -> String {
+    if let Some(prefix) = common_prefix(expected, weights) {
+        return format!(
+            "its tensors begin with `{prefix}`, as those of a wrapped model do (torch.compile, DataParallel, PEFT): \
+             transformers would fill all weights with random numbers. Save the model that is wrapped, or take \
+             `{prefix}` off the names in the safetensors files"
+        );
+    }
+    if missing == [HEAD] {
+        let classifier = ["score.weight", "classifier.weight", "qa_outputs.weight"];
+        let found = classifier.into_iter().find(|name| weights.info(name).is_some());
+        return match found {
+            Some(name) => format!("it has `{name}` in the place of an output head: it is no language model"),
+            None => "transformers would fill the output head with random numbers; if it is the embedding, set \
+                     tie_word_embeddings to true in config.json, else fetch the complete model"
+                .to_owned(),
+        };
+    }
+    "the download may be incomplete, or config.json belongs to another model".to_owned()
+}
+
+/// What stands before the names of most tensors.
+fn common_prefix(expected: &BTreeSet<String>, weights: &Weights) -> Option<String> {
+    const PROBE: &str = "norm.weight";
+    let probes = weights.names().filter_map(|name| name.strip_suffix(PROBE));
+    let mut prefixes = probes.filter_map(|before| {
+        let before = before.strip_suffix(BASE).unwrap_or(before);
+        (!before.is_empty() && before != BASE && !before.contains("layers.")).then(|| before.to_owned())
+    });
+    let found = prefixes.next()?;
+    let all = weights.names().filter_map(|name| name.strip_prefix(&found));
+    let fitting = all.filter(|name| canonical(name, expected).is_some()).count();
+    (fitting * 2 > weights.len()).then_some(found)
+}

@@ -1,0 +1,64 @@
+//! Rotary frequencies that depend on the length of the sequence: generation with a cache, packed rows.
+
+use crate::common::*;
+use lorhai::data::batch::Batch;
+use lorhai::eval::config::GenerationConfig;
+use lorhai::eval::generate::generate;
+use lorhai::model::{Grid, Input, NoAdapters};
+use serde_json::Value;
+use std::path::Path;
+use tch::{no_grad, Device, Tensor};
+
+/// Transformers continued every prompt by itself; here those of a model go through in one batch.
+#[test]
+fn greedy_tokens_are_those_of_transformers() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/continuations.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let ids = |value: &Value| Vec::from_iter(value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32));
+    let mut compared = 0;
+    for case in cases("adapter") {
+        let own = golden["continuations"].as_array().unwrap().iter().filter(|one| one["case"] == case.name.as_str());
+        let (prompts, expected): (Vec<_>, Vec<_>) = own.map(|one| (ids(&one["prompt"]), ids(&one["tokens"]))).unzip();
+        if prompts.is_empty() {
+            continue;
+        }
+        let config = GenerationConfig { max_new_tokens: expected[0].len(), ..GenerationConfig::default() };
+        let found = generate(&case.decoder(Device::Cpu), &NoAdapters, 1, &prompts, &config, &mut |_| Ok(())).unwrap();
+        let found: Vec<Vec<u32>> = found[0].iter().map(|continuation| continuation.ids.clone()).collect();
+        assert_eq!(found, expected, "{}", case.name);
+        compared += found.len();
+    }
+    assert_eq!(compared, 9);
+}
+
+/// A document of a packed row turns as the same one in a row of its own beside the others.
+#[test]
+fn packed_rows_turn_as_rows_of_a_batch() {
+    for case in cases("adapter").iter().filter(|case| ["llama_dynamic", "qwen3_longrope"].contains(&case.name.as_str()))
+    {
+        let decoder = case.decoder(Device::Cpu);
+        let documents: [&[i64]; 3] = [&[5, 9, 2], &[1; 15], &[7, 8, 9, 10, 3, 2]];
+        let hidden = |input: &Input| no_grad(|| decoder.hidden(input, &NoAdapters)).unwrap();
+        let time = documents.iter().map(|ids| ids.len()).max().unwrap();
+        let padded = documents.iter().flat_map(|ids| ids.iter().copied().chain(std::iter::repeat(0)).take(time));
+        let positions =
+            documents.iter().flat_map(|ids| (0..time as i64).map(|at| if at < ids.len() as i64 { at } else { 0 }));
+        let batch = Batch { position_ids: positions.collect(), ..Batch::of_rows(3, time, padded.collect()) };
+        let rows = Input::from_batches(&[&batch], &decoder).unwrap();
+        let ids: Vec<i64> = documents.concat();
+        let positions: Vec<i64> = documents.iter().flat_map(|ids| 0..ids.len() as i64).collect();
+        let segments: Vec<i64> = (0..).zip(documents).flat_map(|(at, ids)| ids.iter().map(move |_| at)).collect();
+        let grid =
+            Grid { rows: 1, time: ids.len(), input_ids: &ids, position_ids: &positions, segments: Some(&segments) };
+        let packed = Input::new(&[grid], decoder.config.vocab_size, Device::Cpu).unwrap();
+        assert!(hidden(&packed).equal(&hidden(&rows)), "{}", case.name);
+        // Alone the short ones turn otherwise: the batch counts.
+        let alone: Vec<Tensor> = documents
+            .iter()
+            .map(|ids| hidden(&Input::from_ids(ids, decoder.config.vocab_size, Device::Cpu).unwrap()))
+            .collect();
+        assert!(!hidden(&packed).equal(&Tensor::cat(&alone, 0)), "{}", case.name);
+        let apart = hidden(&packed.each_alone());
+        assert!(nmse(&apart, &Tensor::cat(&alone, 0)) < LOGITS_NMSE, "{}", case.name);
+    }
+}
