@@ -11,6 +11,7 @@ use super::record::{Outcome, Record, Verdict};
 use super::trial::Trial;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
+use crate::train::trainer::PEAK_MEMORY;
 use crate::{files, suggest};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -77,6 +78,7 @@ impl Row {
             ("error", Verdict::Failed(failure)) => failure.message.as_str().into(),
             ("trainable_params", _) => outcome.map_or(Value::Null, |outcome| outcome.trainable_params.into()),
             ("tokens", _) => outcome.map_or(Value::Null, |outcome| outcome.tokens.into()),
+            (PEAK_MEMORY, _) => self.number(column).map_or(Value::Null, |bytes| (bytes as u64).into()),
             _ => match self.point.get(column) {
                 Some(value) => value.clone(),
                 None => self.number(column).map_or(Value::Null, Value::from),
@@ -201,16 +203,17 @@ impl SweepResult {
         groups
     }
 
-    /// The finished trial with the best `metric`: the smallest, or the largest where
-    /// [`larger_is_better`]. The first in grid order of equals.
-    pub fn best(&self, metric: &str) -> Result<&Row> {
+    /// The single finished trial with the best `metric`: the smallest, or the largest where
+    /// [`larger_is_better`]. The first in grid order of equals. Of several seeds it is also the
+    /// luckiest: to choose a setting ask [`Self::best`].
+    pub fn best_trial(&self, metric: &str) -> Result<&Row> {
         self.check_number(metric)?;
         let sign = if larger_is_better(metric) { -1.0 } else { 1.0 };
         let scored = self.rows.iter().filter_map(|row| Some((sign * row.number(metric)?, row)));
         match scored.min_by(|left, right| left.0.total_cmp(&right.0)) {
             Some((_, row)) => Ok(row),
             None => {
-                bail!(Kind::Input, "best: no finished trial has the metric `{metric}`"; hint: "print(result.table()) tells why trials failed")
+                bail!(Kind::Input, "best_trial: no finished trial has the metric `{metric}`"; hint: "print(result.table()) tells why trials failed")
             }
         }
     }
@@ -225,7 +228,7 @@ impl SweepResult {
         self.json_of(|_| true)
     }
 
-    /// The rows without the columns that depend on the clock, to compare two runs:
+    /// The rows without the columns that depend on clock and machine, to compare two runs:
     /// [`is_time`] says which.
     pub fn without_times(&self) -> Value {
         self.json_of(|column| !is_time(column))
@@ -274,9 +277,10 @@ impl SweepResult {
     }
 }
 
-/// Whether a column depends on the clock: `seconds`, and names that end in `_seconds` or `_per_s`.
+/// Whether a column is another in every run, as times and memory are: `seconds`, `peak_memory`, and names that end in
+/// `_seconds` or `_per_s`.
 pub fn is_time(column: &str) -> bool {
-    column == "seconds" || column.ends_with("_seconds") || column.ends_with("_per_s")
+    column == "seconds" || column == PEAK_MEMORY || column.ends_with("_seconds") || column.ends_with("_per_s")
 }
 
 /// Whether more of this metric is better: speeds, and names with `accuracy`, `bleu`,
@@ -381,11 +385,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn best_knows_the_direction_and_the_names() {
+    fn the_best_trial_knows_the_direction_and_the_names() {
         let result = result(json!({"rank": [2, 4, 8], "seed": 2}), by_rank);
-        assert_eq!(result.best("eval_loss").unwrap().dir, "rank-8_seed-0");
-        assert_eq!(result.best("tokens_per_s").unwrap().dir, "rank-2_seed-0");
-        let error = result.best("eval_los").unwrap_err();
+        assert_eq!(result.best_trial("eval_loss").unwrap().dir, "rank-8_seed-0");
+        assert_eq!(result.best_trial("tokens_per_s").unwrap().dir, "rank-2_seed-0");
+        let error = result.best_trial("eval_los").unwrap_err();
         assert!(error.hint.unwrap().contains("did you mean `eval_loss`"));
         assert!(larger_is_better("eval_accuracy") && !larger_is_better("train_loss"));
     }
