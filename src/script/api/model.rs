@@ -152,6 +152,16 @@ pub mod functions {
         Ok(model.read()?.decoder().config.quantization.is_some())
     }
 
+    /// Whether the tokenizer has a chat template, which conversations need.
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny").has_chat_template);
+    /// ```
+    #[rhai_fn(get = "has_chat_template", global, pure, return_raw)]
+    pub fn has_chat_template(model: &mut Model) -> RhaiResultOf<bool> {
+        Ok(model.read()?.tokenizer()?.chat_template().is_some())
+    }
+
     /// The bytes that the weights of the base take; adapters are not counted.
     ///
     /// ```rhai
@@ -193,6 +203,7 @@ pub mod functions {
     /// "all", "lora_only"), `modules_to_save` ([]: linear layers, "lm_head", "embed_tokens" that are
     /// trained whole, in copies), `name` ("default"), `seed` (42). peft's names (`lora_alpha`,
     /// `lora_dropout`, `init_lora_weights` …) work too. docs/variants.md says what each variant does.
+    /// docs/defaults.md has the defaults beside peft's: they are the same.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
