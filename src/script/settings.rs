@@ -5,7 +5,7 @@
 
 use super::options::Options;
 use super::values::{describe, FromScript};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::config::{GenerationConfig, Stop};
 use crate::eval::sampling::Sampling;
 use crate::hub::tokenizer::Tokenizer;
@@ -201,11 +201,18 @@ pub fn train_config(options: &mut Options) -> Result<TrainConfig> {
         optim: match named.any("optim")? {
             None => default.optim,
             Some(value) => match String::from_script(&value) {
-                Some(name) => Optim::parse(&name)?,
+                Some(name) => Optim::parse(&name).ok_or_else(|| another_optimizer(&named, &name))?,
                 None => return Err(named.options.mistyped("optim", &String::expected(), &value)),
             },
         },
     })
+}
+
+fn another_optimizer(named: &Named, name: &str) -> Error {
+    named.options.wrong("optim", "AdamW, the only optimizer there is", &format!("\"{name}\"")).with_hint(
+        "leave it out to train with AdamW, whose numbers are others; its names are taken, such as \"adamw_torch\" and \
+         \"paged_adamw_8bit\"",
+    )
 }
 
 /// `eval_every`, or what TrainingArguments calls `eval_strategy`, or axolotl's `evals_per_epoch`.

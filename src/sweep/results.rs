@@ -169,8 +169,10 @@ impl SweepResult {
 
     /// The names of all metrics: the fixed ones, then the trials' own by name.
     pub fn metrics(&self) -> Vec<&str> {
-        let own: BTreeSet<&str> =
+        let mut own: BTreeSet<&str> =
             self.rows.iter().filter_map(Row::outcome).flat_map(|o| o.metrics.keys()).map(String::as_str).collect();
+        // Every trial measures it, where the system tells.
+        own.insert(PEAK_MEMORY);
         NUMBERS.into_iter().chain(own).collect()
     }
 
@@ -378,7 +380,7 @@ pub(super) mod tests {
         let grid = json!({"target_modules": [["q_proj", "v_proj"], "all-linear"], "seed": 1});
         let text = String::from_utf8(result(grid, |_| Some(1.5)).to_csv().unwrap()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        let header = "target_modules,seed,trainable_params,train_loss,eval_loss,eval_perplexity,tokens,tokens_per_s,seconds,dir,status,error";
+        let header = "target_modules,seed,trainable_params,train_loss,eval_loss,eval_perplexity,tokens,tokens_per_s,seconds,peak_memory,dir,status,error";
         assert_eq!(lines[0], header);
         assert!(lines[1].starts_with("q_proj+v_proj,0,1000,2.0,1.5,4.48"), "{}", lines[1]);
         assert!(lines[2].ends_with(",finished,"), "{}", lines[2]);

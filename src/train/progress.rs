@@ -168,17 +168,16 @@ pub fn warning(report: &StepReport) -> Option<String> {
 
 fn flat_loss_line(report: &StepReport, flat: FlatLoss) -> String {
     let FlatLoss { began, now, is_guessing } = flat;
-    let course = match now > 1.01 * began {
-        true => format!("the loss lies above where it began ({now:.4}, at first {began:.4})"),
-        false => format!("the loss stays where it began ({now:.4}, at first {began:.4})"),
-    };
+    let course = if now > 1.01 * began { "lies above where it began" } else { "stays where it began" };
+    let course = format!("the loss {course} ({now:.4}, at first {began:.4})");
     let guessing = if is_guessing { ": that of guessing every token alike, ln(vocabulary)" } else { "" };
-    let advice = match now > 1.01 * began || is_guessing {
-        true => "lower the learning rate",
-        false => "look at the learning rate and at the labels (data.show(0))",
-    };
     let (step, lr) = (report.step, report.learning_rate);
-    format!("not learning: after {step} steps {course}{guessing}; {advice} (now {lr:.2e})")
+    let advice = if now > 1.01 * began || is_guessing {
+        format!("lower the learning rate (now {lr:.2e})")
+    } else {
+        format!("look at the learning rate (now {lr:.2e}) and at the labels, data.show(0)")
+    };
+    format!("not learning: after {step} steps {course}{guessing}; {advice}")
 }
 
 fn stalled_line(report: &StepReport, steps: u64) -> String {

@@ -285,7 +285,8 @@ mod tests {
     fn evaluated_at(options: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run");
-        printed_by(&format!("{ROWS} train(model, data, #{{ epochs: 2, batch: 4, out: {out:?}, {options} }});")).unwrap();
+        printed_by(&format!("{ROWS} train(model, data, #{{ epochs: 2, batch: 4, out: {out:?}, {options} }});"))
+            .unwrap();
         let log = crate::train::metrics::read_metrics(&out.join("metrics.jsonl")).unwrap();
         let steps = log.iter().filter(|row| row.eval_loss.is_some()).map(|row| row.step.to_string());
         steps.collect::<Vec<_>>().join(" ")
