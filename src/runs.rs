@@ -35,7 +35,8 @@ fn line(found: &Found) -> [String; 4] {
 }
 
 fn best(best: Best) -> String {
-    format!("{} {}", best.metric, significant(best.value, DIGITS))
+    let of = if best.trials > 1 { format!(" (mean of {})", best.trials) } else { String::new() };
+    format!("{} {}{of}", best.metric, significant(best.value, DIGITS))
 }
 
 fn when(time: Option<SystemTime>) -> String {

@@ -67,6 +67,32 @@ fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
+/// Of a rate that is far too high a run of few steps tells, of one that is far too low a longer one.
+#[test]
+fn a_loss_that_stays_where_it_began_is_told() {
+    let script = r#"
+let model = load_model("scripts/tiny", #{ dtype: "f32" });
+let rows = dataset([#{ text: "the small fox sees a red bird" }]).tokenize(model, #{});
+model.add_lora(#{ r: 2, target_modules: "all-linear" });
+train(model, rows, #{ steps: 40, batch: 1, lr: 1e-12 });
+train(model, rows, #{ steps: 8, batch: 1, lr: 1e6 });
+model.delete_adapter("default");
+model.add_lora(#{ r: 2, target_modules: "all-linear" });
+train(model, rows, #{ steps: 60, batch: 1, lr: 1e-3 });
+"#;
+    let folder = scratch(script);
+    let told = run(folder.path(), &["--json", "case.rhai"]);
+    assert_eq!(told.code, Some(0), "{}", told.errors);
+    let objects = objects(&told.errors);
+    let flat = of_kind(&objects, "flat_loss");
+    assert!(flat.len() == 1 && flat[0]["step"] == 40 && flat[0]["is_guessing"] == false, "{flat:?}");
+    let stalled = of_kind(&objects, "stalled");
+    assert!(stalled.len() == 1 && stalled[0]["step"] == 8, "{stalled:?}");
+    let lines = run(folder.path(), &["case.rhai"]).errors;
+    assert!(lines.contains("not learning: after 40 steps the loss stays where it began"), "{lines}");
+    assert!(lines.contains("stalled: the gradient is exactly 0 since step"), "{lines}");
+}
+
 #[test]
 fn a_machine_is_told_every_step_trial_and_end() {
     let folder = scratch(SCRIPT);

@@ -180,7 +180,7 @@ fn what_would_fail_late_fails_at_once_in_the_same_words() {
     let late = [
         ("best", r#"print(result.best("no_such_metric"));"#),
         ("no such column", r#"for row in result.rows { print(row.rnak); }"#),
-        ("parent is a file", r#"write_json("file/best.json", result.best("eval_loss"));"#),
+        ("parent is a file", r#"write_json("file/best.json", result.best_trial("eval_loss"));"#),
         ("target is a folder", r#"result.chart(#{}).save("folder.svg");"#),
         ("another chart", r#"result.chart(#{ x: "rnak" }).save("runs/x.svg");"#),
         ("adapter that is not there", r#"base.load_adapter("runs/s/rank-8_seed-0/adapter");"#),
@@ -227,7 +227,7 @@ fn what_was_written_is_read_again() {
 write_json("runs/a/point.json", #{{ x: read_text("scripts/tiny/config.json").len() }});
 if read_json("runs/a/point.json").x < 10 {{ throw "too short"; }}
 if open_sweep("runs/s").rows.len() != 4 {{ throw "rows"; }}
-base.load_adapter("runs/s/" + result.best("eval_loss").dir + "/adapter");
+base.load_adapter("runs/s/" + result.best_trial("eval_loss").dir + "/adapter");
 run_chart(["runs/s/" + result.rows[3].dir], #{{}}).save("runs/a/loss.png");
 base.save_merged("runs/a/merged");
 load_model("runs/a/merged").save("runs/a/copy");

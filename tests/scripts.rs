@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "scripts/second.rs"]
+mod second;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -19,6 +22,11 @@ const QUICK: &[(&str, &[&str])] = &[
     ("variants", &["steps=1"]),
     ("which_modules", &["steps=2", "seeds=2"]),
 ];
+
+/// The settings that make the script of this name quick.
+fn quick(name: &str) -> Vec<&'static str> {
+    QUICK.iter().find(|(known, _)| *known == name).map_or(Vec::new(), |(_, settings)| settings.to_vec())
+}
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -104,13 +112,12 @@ fn a_run_outlives_those_who_listen() {
 fn every_script_runs() {
     let mut failed = Vec::new();
     for script in scripts() {
-        // Needs files that are not shipped; `a_sweep_over_real_data_runs` has it.
+        // Needs files that are not shipped; `second.rs` and `a_sweep_over_real_data_runs` have it.
         if name(&script) == "e2e" {
             continue;
         }
-        let quick = QUICK.iter().find(|(known, _)| *known == name(&script)).map_or(&[][..], |(_, settings)| settings);
         let settings: Vec<String> =
-            quick.iter().flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()]).collect();
+            quick(&name(&script)).iter().flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()]).collect();
         let folder = tempfile::tempdir().unwrap();
         let output = run(folder.path(), &script, &settings);
         if !output.status.success() {

@@ -12,7 +12,7 @@ use lorhai::model::{Decoder, Quantization};
 use lorhai::random::Key;
 use lorhai::train::observer::Silent;
 use lorhai::train::step::{backward, batch_losses, predicted_labels};
-use lorhai::train::{train, train_together, AdamWConfig, Job, TrainConfig};
+use lorhai::train::{train, train_together, AdamWConfig, EvalInterval, Job, TrainConfig};
 use lorhai::Kind;
 use std::path::Path;
 use tch::Tensor;
@@ -211,7 +211,7 @@ fn config(seed: u64, steps: u64, lr: f64) -> TrainConfig {
         batch: 3,
         accumulation: 2,
         seed,
-        eval_every: 4,
+        eval_every: EvalInterval::Steps(4),
         optimizer: AdamWConfig { lr, weight_decay: 0.01, ..AdamWConfig::default() },
         ..TrainConfig::default()
     }
@@ -222,6 +222,13 @@ fn whole_runs_side_by_side_end_where_they_end_alone() {
     let configs = [(0, 10, 1e-3), (1, 6, 3e-3), (0, 8, 1e-4), (2, 10, 1e-3)];
     let configs = configs.map(|(seed, steps, lr)| config(seed, steps, lr));
     compare_runs(&specs(), &configs, &[vec![0, 1, 2, 3], vec![2, 0, 3, 1]]);
+}
+
+#[test]
+fn runs_grouped_by_length_side_by_side_end_where_they_end_alone() {
+    let grouped = |seed, group_by_length| TrainConfig { group_by_length, ..config(seed, 9, 1e-3) };
+    let configs = [grouped(0, true), grouped(1, true), grouped(0, false), grouped(2, true)];
+    compare_runs(&specs(), &configs, &[vec![0, 1, 2, 3], vec![3, 1, 0, 2]]);
 }
 
 #[test]
@@ -304,7 +311,8 @@ fn a_last_step_that_leaves_no_finite_weights_fails_its_run_alone() {
     // Beyond what f32 holds: loss and gradient are finite, the update is not.
     let diverging = config(0, 1, 1e39);
     for keep_best in [false, true] {
-        let configs = [TrainConfig { keep_best, eval_every: 1, ..diverging.clone() }, config(0, 1, 1e-3)];
+        let configs =
+            [TrainConfig { keep_best, eval_every: EvalInterval::Steps(1), ..diverging.clone() }, config(0, 1, 1e-3)];
         let mut adapters = configs.each_ref().map(|_| Adapter::new(specs()[0].clone(), decoder, 0).unwrap());
         let mut silent = [Silent; 2];
         let jobs = adapters.iter_mut().zip(&configs).zip(&mut silent);

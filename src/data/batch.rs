@@ -45,13 +45,20 @@ impl Batch {
         self.labels.iter().filter(|&&label| label != IGNORE).count()
     }
 
+    /// Is there a token at this position, counted row after row, and no padding?
+    pub fn is_token(&self, cell: usize) -> bool {
+        match &self.segments {
+            Some(segments) => segments.get(cell).is_some_and(|&segment| segment >= 0),
+            // In a row of one document only the first token and padding have position 0.
+            None => {
+                cell.is_multiple_of(self.time) || self.position_ids.get(cell).is_some_and(|&position| position != 0)
+            }
+        }
+    }
+
     /// The number of tokens that are not padding.
     pub fn token_count(&self) -> usize {
-        match &self.segments {
-            Some(segments) => segments.iter().filter(|&&segment| segment >= 0).count(),
-            // In a row of one document only the first token and padding have position 0.
-            None => (0..self.cells()).filter(|&cell| cell % self.time == 0 || self.position_ids[cell] != 0).count(),
-        }
+        (0..self.cells()).filter(|&cell| self.is_token(cell)).count()
     }
 
     /// The number of positions, padding included: what the forward pass costs.

@@ -6,7 +6,8 @@ use super::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::sweep::table::{Column, TableOptions};
+use crate::sweep::results::larger_is_better;
+use crate::sweep::table::{Column, TableOptions, EVAL_LOSS_NOTE};
 use crate::sweep::{number, Row, SweepResult, Verdict, SEED};
 use crate::train::overfitting::OVERFITS_AFTER;
 use serde::{Deserialize, Serialize};
@@ -134,6 +135,7 @@ fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<R
         subtitle: outcome_line(result),
         command: about.command.clone(),
         when: about.when.clone(),
+        note: columns.footnotes.iter().find(|line| *line == EVAL_LOSS_NOTE).cloned().unwrap_or_default(),
         warnings,
         figures,
         summary: table(
@@ -169,15 +171,20 @@ fn overfitting(result: &SweepResult) -> Option<String> {
     ))
 }
 
-/// "The lowest eval_loss, 1.234, is that of rank=8, seed=1."
+/// "12 trials. The lowest mean eval_loss is that of rank=8: 1.2340 ± 0.0100 over 3 seeds. Within noise of it: rank=4."
 fn outcome_line(result: &SweepResult) -> String {
     let metric = result.default_metric();
-    match result.best(metric).map(|row| (row, row.number(metric))) {
-        Ok((row, Some(value))) => {
-            format!("{} trials. The lowest {metric}, {value:.4}, is that of {}.", result.rows().len(), row.point)
-        }
-        _ => "No trial finished.".to_owned(),
-    }
+    let Ok(best) = result.best(metric) else { return "No trial finished.".to_owned() };
+    let (trials, extreme) = (result.rows().len(), if larger_is_better(metric) { "highest" } else { "lowest" });
+    let mean = if best.summary.n > 1 { "mean " } else { "" };
+    let certainty = sentence(&best.certainty());
+    format!("{trials} trials. The {extreme} {mean}{metric} is that of {}: {}.{certainty}", best.name(), best.value())
+}
+
+/// With a capital before and a full stop behind it; nothing of nothing.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| format!(" {}{}.", first.to_uppercase(), letters.as_str()))
 }
 
 fn table(caption: String, columns: &[&Column], trials: &[Vec<usize>]) -> Table {

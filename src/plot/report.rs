@@ -21,6 +21,8 @@ pub struct Report {
     pub command: String,
     /// When and how long, e.g. "2026-03-04 17:05 UTC, 2 min 11 s".
     pub when: String,
+    /// What a number means that has another meaning elsewhere.
+    pub note: String,
     /// What the reader must know before believing the numbers.
     pub warnings: Vec<String>,
     #[serde(skip)]

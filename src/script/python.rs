@@ -114,9 +114,7 @@ const OPTIONS: &[(&[&str], &str, &str)] = &[
         "",
         "leave it out: the adapter is saved at the end, or the best one with keep_best: true",
     ),
-    (&["eval_strategy", "evaluation_strategy"], "", "write eval_every: 50 to evaluate every 50 steps"),
     (&["logging_strategy"], "", "write log_every: 10 to log every 10 steps"),
-    (&["optim"], "", "leave it out: the optimizer is AdamW"),
     (
         &[
             "max_seq_length",

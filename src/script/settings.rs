@@ -12,8 +12,9 @@ use crate::eval::sampling::Sampling;
 use crate::hub::tokenizer::Tokenizer;
 use crate::lora::{Bias, Init, LoraSpec, Pattern, Targets, TrainableTokens};
 use crate::suggest;
+use crate::train::optim::Optim;
 use crate::train::schedule::Shape;
-use crate::train::{AdamWConfig, TrainConfig};
+use crate::train::{AdamWConfig, EvalInterval, TrainConfig};
 use rhai::{Dynamic, Map};
 use serde_json::Value;
 
@@ -58,10 +59,15 @@ pub const TRAIN: Names = &[
     ("seed", &[]),
     ("log_every", &["logging_steps"]),
     ("eval_every", &["eval_steps"]),
+    ("eval_strategy", &["evaluation_strategy"]),
+    ("evals_per_epoch", &[]),
     ("eval_batch", &["per_device_eval_batch_size"]),
     ("early_stopping", &["early_stopping_patience"]),
     ("keep_best", &["load_best_model_at_end"]),
     ("gradient_checkpointing", &[]),
+    ("group_by_length", &[]),
+    ("train_sampling_strategy", &[]),
+    ("optim", &[]),
 ];
 
 /// Options of generation, with transformers' name where that is another.
@@ -209,6 +215,7 @@ fn bias(named: &mut Named) -> Result<Bias> {
 pub fn train_config(options: &mut Options) -> Result<TrainConfig> {
     let default = TrainConfig::default();
     let mut named = Named { options, table: TRAIN };
+    let log_every = named.take("log_every", default.log_every)?;
     Ok(TrainConfig {
         steps: named.take("steps", default.steps)?,
         epochs: named.number("epochs", default.epochs)?,
@@ -219,13 +226,92 @@ pub fn train_config(options: &mut Options) -> Result<TrainConfig> {
         warmup: named.number("warmup", default.warmup)?,
         max_grad_norm: named.number("max_grad_norm", default.max_grad_norm)?,
         seed: named.take("seed", default.seed)?,
-        log_every: named.take("log_every", default.log_every)?,
-        eval_every: named.take("eval_every", default.eval_every)?,
+        log_every,
+        eval_every: eval_interval(&mut named, log_every)?,
         eval_batch: named.take("eval_batch", default.eval_batch)?,
         early_stopping: named.take("early_stopping", default.early_stopping)?,
         keep_best: named.take("keep_best", default.keep_best)?,
         gradient_checkpointing: named.take("gradient_checkpointing", default.gradient_checkpointing)?,
+        group_by_length: group_by_length(&mut named)?,
+        optim: match named.any("optim")? {
+            None => default.optim,
+            Some(value) => match String::from_script(&value) {
+                Some(name) => Optim::parse(&name).ok_or_else(|| another_optimizer(&named, &name))?,
+                None => return Err(named.options.mistyped("optim", &String::expected(), &value)),
+            },
+        },
     })
+}
+
+fn another_optimizer(named: &Named, name: &str) -> Error {
+    named.options.wrong("optim", "AdamW, the only optimizer there is", &format!("\"{name}\"")).with_hint(
+        "leave it out to train with AdamW, whose numbers are others; its names are taken, such as \"adamw_torch\" and \
+         \"paged_adamw_8bit\"",
+    )
+}
+
+/// `eval_every`, or what TrainingArguments calls `eval_strategy`, or axolotl's `evals_per_epoch`.
+fn eval_interval(named: &mut Named, log_every: u64) -> Result<EvalInterval> {
+    let every = optional::<f64>(named, "eval_every")?;
+    let strategy = optional::<String>(named, "eval_strategy")?;
+    let per_epoch = optional::<u64>(named, "evals_per_epoch")?;
+    if per_epoch == Some(0) {
+        return Err(named.options.wrong("evals_per_epoch", "int of at least 1", "int 0"));
+    }
+    let found = match (strategy.as_deref(), every, per_epoch) {
+        (None | Some("no"), None, None) => EvalInterval::Steps(0),
+        // As in transformers: where `eval_steps` is not given, at every step that is logged.
+        (Some("steps"), None, None) => EvalInterval::Steps(log_every),
+        (None | Some("steps"), Some(every), None) => EvalInterval::parse(every)?,
+        (Some("epoch"), None, None) => EvalInterval::PerEpoch { evals_per_epoch: 1 },
+        (None | Some("epoch"), None, Some(evals_per_epoch)) => EvalInterval::PerEpoch { evals_per_epoch },
+        (None, Some(_), Some(_)) => {
+            let error = named.options.wrong("evals_per_epoch", "it or `eval_every`", "both");
+            return Err(error.with_hint("leave one of them out"));
+        }
+        (Some(known @ ("no" | "steps" | "epoch")), ..) => {
+            let other = if every.is_some() { "eval_every" } else { "evals_per_epoch" };
+            let found = format!("\"{known}\" and `{other}`");
+            let expected = "\"steps\" with `eval_every`, \"epoch\" with `evals_per_epoch` or alone, or \"no\"";
+            return Err(named.options.wrong("eval_strategy", expected, &found));
+        }
+        (Some(other), ..) => {
+            let error =
+                named.options.wrong("eval_strategy", "one of \"no\", \"steps\", \"epoch\"", &format!("\"{other}\""));
+            return Err(error.with_hint(suggest::hint(other, ["no", "steps", "epoch"])));
+        }
+    };
+    Ok(found)
+}
+
+/// By its own name, or as transformers 5 has it.
+fn group_by_length(named: &mut Named) -> Result<bool> {
+    let grouped = optional::<bool>(named, "group_by_length")?;
+    let strategy = optional::<String>(named, "train_sampling_strategy")?;
+    let by_strategy = match strategy.as_deref() {
+        None => grouped.unwrap_or_default(),
+        Some("random") => false,
+        Some("group_by_length") => true,
+        Some(other) => {
+            let expected = "\"random\" or \"group_by_length\"";
+            return Err(named.options.wrong("train_sampling_strategy", expected, &format!("\"{other}\"")));
+        }
+    };
+    match grouped.is_some_and(|grouped| grouped != by_strategy) {
+        true => Err(named
+            .options
+            .wrong("group_by_length", "what `train_sampling_strategy` says", "another")
+            .with_hint("leave one of them out")),
+        false => Ok(by_strategy),
+    }
+}
+
+fn optional<T: FromScript>(named: &mut Named, name: &str) -> Result<Option<T>> {
+    let Some(value) = named.any(name)? else { return Ok(None) };
+    match T::from_script(&value) {
+        Some(read) => Ok(Some(read)),
+        None => Err(named.options.mistyped(name, &T::expected(), &value)),
+    }
 }
 
 fn adamw(named: &mut Named, default: AdamWConfig) -> Result<AdamWConfig> {

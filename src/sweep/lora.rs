@@ -14,7 +14,7 @@ use crate::train::observer::{Observer, Several};
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorder::Recorder;
 use crate::train::rehearsal::Run;
-use crate::train::trainer::Evaluate;
+use crate::train::trainer::{Evaluate, PEAK_MEMORY};
 use crate::train::{self, train_together, TrainConfig};
 use std::collections::BTreeMap;
 
@@ -137,11 +137,14 @@ fn end(shared: Shared, task: &Task, running: Running, outcome: &train::Outcome) 
     }
     let mut metrics = BTreeMap::new();
     // Where trials are evaluated at their end only, the step of the best tells nothing.
-    if let Some(best_step) = outcome.best_step.filter(|_| task.config.eval_every > 0) {
+    if let Some(best_step) = outcome.best_step.filter(|_| task.config.eval_every.is_on_the_way()) {
         metrics.insert("best_step".to_owned(), best_step as f64);
     }
     if let Some(found) = outcome.overfitting {
         metrics.insert(OVERFITS_AFTER.to_owned(), found.best_step as f64);
+    }
+    if let Some(bytes) = outcome.peak_memory {
+        metrics.insert(PEAK_MEMORY.to_owned(), bytes as f64);
     }
     Ok(Outcome {
         trainable_params: adapter.parameters.count(),

@@ -4,7 +4,8 @@
 //! of [`lanes`] of [`lora::run_group`]. The path
 //! through the files: [`grid`] makes points, [`trial`] gives each its settings and folder,
 //! [`run`] runs what is not finished, [`results`] holds and writes the rows; [`summary`]
-//! defines the statistics that [`table`] prints and [`series`] hands to the charts.
+//! defines the statistics that [`table`] prints and [`series`] hands to the charts;
+//! [`ranking`] says which setting is best.
 
 pub mod changes;
 pub mod folder;
@@ -15,6 +16,7 @@ pub mod memory;
 pub mod number;
 pub mod past;
 pub mod progress;
+pub mod ranking;
 pub mod record;
 pub mod rehearsal;
 pub mod results;
@@ -27,6 +29,7 @@ pub mod verify;
 
 pub use grid::{Axis, Grid, Point, SEED};
 pub use lanes::Lanes;
+pub use ranking::{BestSetting, Rival};
 pub use record::{Failure, Outcome, Verdict};
 pub use results::{Row, SweepResult};
 pub use run::{run, Event, Observer};

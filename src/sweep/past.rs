@@ -41,6 +41,8 @@ pub struct Found {
 pub struct Best {
     pub metric: String,
     pub value: f64,
+    /// Of so many trials of a sweep's best setting `value` is the mean; 1 for a single run.
+    pub trials: usize,
 }
 
 impl Past {
@@ -68,14 +70,14 @@ impl Past {
         }
     }
 
-    /// The best trial's, or the run's own; `None` where nothing was measured.
+    /// That of a sweep's best setting, or the run's own; `None` where nothing was measured.
     pub fn best(&self) -> Option<Best> {
         match &self.what {
             What::Run(record) => judged(&metrics(record)),
             What::Sweep(result) => {
                 let metric = result.default_metric();
-                let value = result.best(metric).ok()?.number(metric)?;
-                Some(Best { metric: metric.to_string(), value })
+                let summary = result.best(metric).ok()?.summary;
+                Some(Best { metric: metric.to_string(), value: summary.mean, trials: summary.n })
             }
         }
     }
@@ -243,7 +245,7 @@ pub fn metrics(record: &RunRecord) -> BTreeMap<String, f64> {
 fn judged(metrics: &BTreeMap<String, f64>) -> Option<Best> {
     let named = ["eval_loss", "train_loss"].into_iter();
     let (metric, value) = named.filter_map(|name| Some((name, *metrics.get(name)?))).next()?;
-    Some(Best { metric: metric.to_string(), value })
+    Some(Best { metric: metric.to_string(), value, trials: 1 })
 }
 
 /// Two runs side by side.

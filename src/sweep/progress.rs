@@ -10,9 +10,7 @@ use super::trial::Trial;
 use crate::error::Result;
 use crate::tell::{self, Manner};
 use crate::train::observer::{EvalReport, Observer, StepReport};
-use crate::train::progress::{
-    eval_line, eval_objects, losses, memory, overfitting_line, stalled_line, step_object, Lines,
-};
+use crate::train::progress::{eval_line, eval_objects, losses, memory, overfitting_line, step_object, warning, Lines};
 use indicatif::ProgressBar;
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
@@ -200,8 +198,8 @@ impl Observer for Watcher<'_> {
         if let Show::Objects = sweep.show {
             step_object(Some(&self.trial.name), report);
         }
-        if let (Show::Bars { .. } | Show::Lines(_), true) = (&sweep.show, report.has_stalled) {
-            tell::note(&format!("{}: {}", self.trial.point, stalled_line(report)));
+        if let Show::Bars { .. } | Show::Lines(_) = &sweep.show {
+            warning(report).iter().for_each(|line| tell::note(&format!("{}: {line}", self.trial.point)));
         }
         if let Some(running) = sweep.trials.get_mut(&self.trial.index) {
             (running.step, running.total_steps, running.loss) = (report.step, report.total_steps, report.loss);

@@ -11,6 +11,7 @@ use super::record::{Outcome, Record, Verdict};
 use super::trial::Trial;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
+use crate::train::trainer::PEAK_MEMORY;
 use crate::{files, suggest};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -77,6 +78,7 @@ impl Row {
             ("error", Verdict::Failed(failure)) => failure.message.as_str().into(),
             ("trainable_params", _) => outcome.map_or(Value::Null, |outcome| outcome.trainable_params.into()),
             ("tokens", _) => outcome.map_or(Value::Null, |outcome| outcome.tokens.into()),
+            (PEAK_MEMORY, _) => self.number(column).map_or(Value::Null, |bytes| (bytes as u64).into()),
             _ => match self.point.get(column) {
                 Some(value) => value.clone(),
                 None => self.number(column).map_or(Value::Null, Value::from),
@@ -167,8 +169,10 @@ impl SweepResult {
 
     /// The names of all metrics: the fixed ones, then the trials' own by name.
     pub fn metrics(&self) -> Vec<&str> {
-        let own: BTreeSet<&str> =
+        let mut own: BTreeSet<&str> =
             self.rows.iter().filter_map(Row::outcome).flat_map(|o| o.metrics.keys()).map(String::as_str).collect();
+        // Every trial measures it, where the system tells.
+        own.insert(PEAK_MEMORY);
         NUMBERS.into_iter().chain(own).collect()
     }
 
@@ -201,16 +205,17 @@ impl SweepResult {
         groups
     }
 
-    /// The finished trial with the best `metric`: the smallest, or the largest where
-    /// [`larger_is_better`]. The first in grid order of equals.
-    pub fn best(&self, metric: &str) -> Result<&Row> {
+    /// The single finished trial with the best `metric`: the smallest, or the largest where
+    /// [`larger_is_better`]. The first in grid order of equals. Of several seeds it is also the
+    /// luckiest: to choose a setting ask [`Self::best`].
+    pub fn best_trial(&self, metric: &str) -> Result<&Row> {
         self.check_number(metric)?;
         let sign = if larger_is_better(metric) { -1.0 } else { 1.0 };
         let scored = self.rows.iter().filter_map(|row| Some((sign * row.number(metric)?, row)));
         match scored.min_by(|left, right| left.0.total_cmp(&right.0)) {
             Some((_, row)) => Ok(row),
             None => {
-                bail!(Kind::Input, "best: no finished trial has the metric `{metric}`"; hint: "print(result.table()) tells why trials failed")
+                bail!(Kind::Input, "best_trial: no finished trial has the metric `{metric}`"; hint: "print(result.table()) tells why trials failed")
             }
         }
     }
@@ -225,7 +230,7 @@ impl SweepResult {
         self.json_of(|_| true)
     }
 
-    /// The rows without the columns that depend on the clock, to compare two runs:
+    /// The rows without the columns that depend on clock and machine, to compare two runs:
     /// [`is_time`] says which.
     pub fn without_times(&self) -> Value {
         self.json_of(|column| !is_time(column))
@@ -274,9 +279,10 @@ impl SweepResult {
     }
 }
 
-/// Whether a column depends on the clock: `seconds`, and names that end in `_seconds` or `_per_s`.
+/// Whether a column is another in every run, as times and memory are: `seconds`, `peak_memory`, and names that end in
+/// `_seconds` or `_per_s`.
 pub fn is_time(column: &str) -> bool {
-    column == "seconds" || column.ends_with("_seconds") || column.ends_with("_per_s")
+    column == "seconds" || column == PEAK_MEMORY || column.ends_with("_seconds") || column.ends_with("_per_s")
 }
 
 /// Whether more of this metric is better: speeds, and names with `accuracy`, `bleu`,
@@ -374,18 +380,18 @@ pub(super) mod tests {
         let grid = json!({"target_modules": [["q_proj", "v_proj"], "all-linear"], "seed": 1});
         let text = String::from_utf8(result(grid, |_| Some(1.5)).to_csv().unwrap()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        let header = "target_modules,seed,trainable_params,train_loss,eval_loss,eval_perplexity,tokens,tokens_per_s,seconds,dir,status,error";
+        let header = "target_modules,seed,trainable_params,train_loss,eval_loss,eval_perplexity,tokens,tokens_per_s,seconds,peak_memory,dir,status,error";
         assert_eq!(lines[0], header);
         assert!(lines[1].starts_with("q_proj+v_proj,0,1000,2.0,1.5,4.48"), "{}", lines[1]);
         assert!(lines[2].ends_with(",finished,"), "{}", lines[2]);
     }
 
     #[test]
-    fn best_knows_the_direction_and_the_names() {
+    fn the_best_trial_knows_the_direction_and_the_names() {
         let result = result(json!({"rank": [2, 4, 8], "seed": 2}), by_rank);
-        assert_eq!(result.best("eval_loss").unwrap().dir, "rank-8_seed-0");
-        assert_eq!(result.best("tokens_per_s").unwrap().dir, "rank-2_seed-0");
-        let error = result.best("eval_los").unwrap_err();
+        assert_eq!(result.best_trial("eval_loss").unwrap().dir, "rank-8_seed-0");
+        assert_eq!(result.best_trial("tokens_per_s").unwrap().dir, "rank-2_seed-0");
+        let error = result.best_trial("eval_los").unwrap_err();
         assert!(error.hint.unwrap().contains("did you mean `eval_loss`"));
         assert!(larger_is_better("eval_accuracy") && !larger_is_better("train_loss"));
     }

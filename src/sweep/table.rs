@@ -12,7 +12,12 @@ use super::summary::{Paired, Summary};
 use crate::amount::thousands;
 use crate::bail;
 use crate::error::{Kind, Result};
+use crate::train::trainer::PEAK_MEMORY;
 use serde_json::{Map, Value};
+
+/// Where the same name means another number elsewhere, it is said beside it.
+pub const EVAL_LOSS_NOTE: &str =
+    "eval_loss is the mean over all held-out labels; that of transformers and TRL is a mean of batch means";
 
 /// What a table shows; the default is for `print(result.table())`.
 #[derive(Debug, Clone, Default)]
@@ -121,7 +126,7 @@ impl Table<'_> {
         let mut metrics = vec![self.sizes()];
         metrics.extend(self.counts());
         for metric in self.result.metrics() {
-            let shown = !matches!(metric, "trainable_params" | "tokens" | "seconds");
+            let shown = !matches!(metric, "trainable_params" | "tokens" | "seconds" | PEAK_MEMORY);
             if shown && self.result.rows().iter().any(|row| row.number(metric).is_some()) {
                 metrics.push(self.means(metric));
             }
@@ -223,6 +228,12 @@ impl Table<'_> {
                 false => ("", String::new(), ""),
             };
             notes.push(format!("Δ is the {mean}difference to {baseline}{within}{error}; {direction} is better"));
+            if let Ok(best) = self.result.best_over(self.metric, self.over) {
+                notes.push(format!("best: {best}"));
+            }
+        }
+        if self.result.rows().iter().any(|row| row.number("eval_loss").is_some()) {
+            notes.push(EVAL_LOSS_NOTE.to_owned());
         }
         for row in self.result.failed() {
             notes.push(format!("failed: {}: {}", row.point, row.value("error").as_str().unwrap_or_default()));
@@ -302,6 +313,8 @@ rank  trainable_params  n  failed       train_loss        eval_loss  eval_perple
    8             1,000  2       1  2.6600 ± 0.0566  2.1600 ± 0.0566    8.678 ± 0.491  250.00 ± 0.00  -0.6300 ± 0.0300
 ± is the sample standard deviation over seed
 Δ is the mean difference to rank=2 within the same seed, ± its standard error; negative is better
+best: rank=4: mean eval_loss 2.5600 ± 0.0400 over 3 seeds; no other setting is within noise of it; not ranked, with fewer finished trials: rank=8
+eval_loss is the mean over all held-out labels; that of transformers and TRL is a mean of batch means
 failed: rank=8, seed=2: loss is NaN
 ";
         assert_eq!(table, expected, "\n{table}");
@@ -310,7 +323,7 @@ failed: rank=8, seed=2: loss is NaN
     #[test]
     fn one_seed_shows_no_errors_and_no_seed_axis_is_fine() {
         let table = result(json!({"rank": [2, 4]}), loss).table();
-        assert!(!table.contains('±'), "{table}");
+        assert!(!table.contains('±') && table.contains("one seed says nothing of spread"), "{table}");
         assert!(table.contains("-0.2000"), "{table}");
     }
 

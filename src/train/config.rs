@@ -2,6 +2,8 @@
 //! the learning rate is the usual one for adapters.
 
 use super::adamw::AdamWConfig;
+use super::eval_interval::EvalInterval;
+use super::optim::Optim;
 use super::schedule::{Schedule, Shape};
 use crate::bail;
 use crate::error::{Kind, Result};
@@ -25,8 +27,7 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Steps between log rows.
     pub log_every: u64,
-    /// Steps between evaluations; 0 means: at the end only.
-    pub eval_every: u64,
+    pub eval_every: EvalInterval,
     /// Rows per evaluation batch.
     pub eval_batch: usize,
     /// Stop after so many evaluations without improvement; 0 means never.
@@ -36,6 +37,13 @@ pub struct TrainConfig {
     /// Compute activations a second time in the backward pass instead of holding them: about
     /// a third more work for a fraction of the memory.
     pub gradient_checkpointing: bool,
+    /// Rows of like length go together. Absent from the settings where it is off, so that sweeps
+    /// from before it was there stay finished.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub group_by_length: bool,
+    /// What AdamW was called. It changes nothing, and so is no setting of a trial.
+    #[serde(skip)]
+    pub optim: Optim,
 }
 
 impl Default for TrainConfig {
@@ -51,11 +59,13 @@ impl Default for TrainConfig {
             max_grad_norm: 1.0,
             seed: 42,
             log_every: 10,
-            eval_every: 0,
+            eval_every: EvalInterval::Steps(0),
             eval_batch: 8,
             early_stopping: 0,
             keep_best: false,
             gradient_checkpointing: false,
+            group_by_length: false,
+            optim: Optim::default(),
         }
     }
 }
@@ -79,8 +89,8 @@ impl TrainConfig {
         if !self.max_grad_norm.is_finite() || self.max_grad_norm < 0.0 {
             bail!(Kind::Input, "`max_grad_norm`: expected a number of at least 0, found {}", self.max_grad_norm);
         }
-        if (self.early_stopping > 0 || self.keep_best) && self.eval_every == 0 {
-            bail!(Kind::Input, "`early_stopping` and `keep_best` need `eval_every`"; hint: "set eval_every to a number of steps");
+        if (self.early_stopping > 0 || self.keep_best) && !self.eval_every.is_on_the_way() {
+            bail!(Kind::Input, "`early_stopping` and `keep_best` need `eval_every`"; hint: "set eval_every to a number of steps, or eval_strategy: \"epoch\"");
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! the settings when it begins and with what came of it when it ends.
 
 use super::metrics::{read_metrics, MetricsRow};
-use super::trainer::Outcome;
+use super::trainer::{Outcome, PEAK_MEMORY};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,7 @@ fn final_metrics(outcome: &Outcome) -> BTreeMap<String, f64> {
         ("eval_perplexity", outcome.eval_loss.map(f64::exp)),
         ("tokens", Some(outcome.tokens as f64)),
         ("seconds", Some(outcome.seconds)),
+        (PEAK_MEMORY, outcome.peak_memory.map(|bytes| bytes as f64)),
     ];
     let present = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
     present.filter(|(_, value)| value.is_finite()).collect()
@@ -116,6 +117,7 @@ mod tests {
             seconds: 2.0,
             stopped_early: false,
             overfitting: None,
+            peak_memory: Some(1 << 30),
         }
     }
 

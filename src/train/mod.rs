@@ -6,11 +6,14 @@
 pub mod adamw;
 pub mod clip;
 pub mod config;
+pub mod eval_interval;
+pub mod flat_loss;
 pub mod folder;
 pub mod loss_scale;
 pub mod memory;
 pub mod metrics;
 pub mod observer;
+pub mod optim;
 pub mod origin;
 pub mod overfitting;
 pub mod progress;
@@ -27,4 +30,5 @@ pub mod update;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use config::TrainConfig;
+pub use eval_interval::EvalInterval;
 pub use trainer::{train, train_together, Job, Outcome};

@@ -1,5 +1,6 @@
 //! What a run tells while it runs; progress bars and logs listen.
 
+use super::flat_loss::FlatLoss;
 use super::overfitting::Overfitting;
 
 /// State after one optimizer step.
@@ -20,10 +21,12 @@ pub struct StepReport {
     /// Since the start of training, evaluation left out.
     pub seconds: f64,
     pub tokens_per_s: f64,
-    /// Told once, at the step at which the gradient has been exactly 0 for [`STALLS_AFTER`] steps.
+    /// For how many steps the gradient has been exactly 0: told once, see [`stalled`].
     ///
-    /// [`STALLS_AFTER`]: super::stalled::STALLS_AFTER
-    pub has_stalled: bool,
+    /// [`stalled`]: super::stalled
+    pub stalled_for: Option<u64>,
+    /// Told once, at the step at which it is first certain that the loss has not fallen.
+    pub flat_loss: Option<FlatLoss>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,11 +1,11 @@
 //! What is seen of a run: a bar on a terminal, a line now and then elsewhere, objects for a
 //! machine. How they get to the standard error is `tell`'s.
 
+use super::flat_loss::FlatLoss;
 use super::memory::process;
 use super::metrics::number_to_json;
 use super::observer::{EvalReport, Observer, StepReport};
 use super::overfitting::{Overfitting, OVERFITS_AFTER};
-use super::stalled::STALLS_AFTER;
 use crate::amount;
 use crate::error::Result;
 use crate::tell::{self, Manner};
@@ -64,8 +64,8 @@ impl Observer for Progress {
             Progress::Objects => step_object(None, report),
             Progress::Quiet => {}
         }
-        if let (Progress::Bar { .. } | Progress::Lines(_), true) = (self, report.has_stalled) {
-            tell::note(&stalled_line(report));
+        if let Progress::Bar { .. } | Progress::Lines(_) = self {
+            warning(report).iter().for_each(|line| tell::note(line));
         }
         Ok(())
     }
@@ -116,8 +116,17 @@ pub fn step_object(trial: Option<&str>, report: &StepReport) {
         ("seconds", number_to_json(report.seconds)),
     ];
     tell::object("step", of_trial(trial).chain(numbers));
-    if report.has_stalled {
+    if report.stalled_for.is_some() {
         tell::object("stalled", of_trial(trial).chain([("step", report.step.into())]));
+    }
+    if let Some(flat) = report.flat_loss {
+        let fields = [
+            ("step", report.step.into()),
+            ("began", number_to_json(flat.began)),
+            ("loss", number_to_json(flat.now)),
+            ("is_guessing", flat.is_guessing.into()),
+        ];
+        tell::object("flat_loss", of_trial(trial).chain(fields));
     }
 }
 
@@ -149,12 +158,34 @@ pub fn eval_line(report: &EvalReport) -> String {
     format!("step {} eval_loss {:.4}{best}", report.step, report.loss)
 }
 
-pub fn stalled_line(report: &StepReport) -> String {
+/// What a person is warned of at this step; nothing learned is said once, in one way.
+pub fn warning(report: &StepReport) -> Option<String> {
+    if let Some(steps) = report.stalled_for {
+        return Some(stalled_line(report, steps));
+    }
+    report.flat_loss.map(|flat| flat_loss_line(report, flat))
+}
+
+fn flat_loss_line(report: &StepReport, flat: FlatLoss) -> String {
+    let FlatLoss { began, now, is_guessing } = flat;
+    let course = if now > 1.01 * began { "lies above where it began" } else { "stays where it began" };
+    let course = format!("the loss {course} ({now:.4}, at first {began:.4})");
+    let guessing = if is_guessing { ": that of guessing every token alike, ln(vocabulary)" } else { "" };
+    let (step, lr) = (report.step, report.learning_rate);
+    let advice = if now > 1.01 * began || is_guessing {
+        format!("lower the learning rate (now {lr:.2e})")
+    } else {
+        format!("look at the learning rate (now {lr:.2e}) and at the labels, data.show(0)")
+    };
+    format!("not learning: after {step} steps {course}{guessing}; {advice}")
+}
+
+fn stalled_line(report: &StepReport, steps: u64) -> String {
     let StepReport { step, learning_rate, .. } = report;
     format!(
         "stalled: the gradient is exactly 0 since step {}, and nothing is learned any more; lower the learning \
          rate (now {learning_rate:.2e}) or add warm-up",
-        step + 1 - STALLS_AFTER
+        step + 1 - steps
     )
 }
 

@@ -4,6 +4,7 @@
 //! Leaves to others: where the files of a tiny run go, and telling what was found.
 
 use super::config::TrainConfig;
+use super::eval_interval::EvalInterval;
 use super::memory::{check, Method, Parts, Request};
 use super::observer::{Observer, StepReport};
 use super::sampler::Sampler;
@@ -70,12 +71,18 @@ pub fn tiny_config(config: &TrainConfig, rows: usize) -> Result<TrainConfig> {
     config.schedule(rows)?;
     let steps = config.total_steps(rows);
     let often = |every: u64| if every < steps { 1 } else { STEPS };
+    let epoch = config.steps_per_epoch(rows);
+    let evaluates_once = config.eval_every.count(steps, epoch) < 2;
     Ok(TrainConfig {
         steps: STEPS,
         batch: 1,
         accumulation: config.accumulation.min(2),
         warmup: 0.0,
-        eval_every: if config.eval_every == 0 { 0 } else { often(config.eval_every) },
+        eval_every: match config.eval_every {
+            EvalInterval::Steps(0) => EvalInterval::Steps(0),
+            _ if evaluates_once => EvalInterval::Steps(STEPS),
+            _ => EvalInterval::Steps(1),
+        },
         log_every: often(config.log_every),
         ..config.clone()
     })
@@ -130,7 +137,10 @@ pub fn plan(decoder: &Decoder, trainable: &mut dyn Trainable, run: &Run, measure
     trainable.parameters_mut().restore(&before)?;
     let (pace, timed_rows) = pace?;
     let evaluating = match run.test {
-        Some(test) => evaluations(run.config, steps) as f64 * evaluation(decoder, trainable, test, run, pace, measure)?,
+        Some(test) => {
+            let count = run.config.eval_every.count(steps, run.config.steps_per_epoch(run.train.len()));
+            count as f64 * evaluation(decoder, trainable, test, run, pace, measure)?
+        }
         None => 0.0,
     };
     Ok(Planned {
@@ -141,14 +151,6 @@ pub fn plan(decoder: &Decoder, trainable: &mut dyn Trainable, run: &Run, measure
         seconds: tokens as f64 * pace + evaluating,
         timed_rows,
     })
-}
-
-/// How often a run of `steps` steps is measured.
-fn evaluations(config: &TrainConfig, steps: u64) -> u64 {
-    match config.eval_every {
-        0 => 1,
-        every => steps.div_ceil(every),
-    }
 }
 
 /// Seconds a token of training, and the rows of the micro-batch they were measured on: the largest that
@@ -191,7 +193,7 @@ fn seconds_a_token(
         batch,
         accumulation: 1,
         warmup: 0.0,
-        eval_every: 0,
+        eval_every: EvalInterval::Steps(0),
         early_stopping: 0,
         keep_best: false,
         ..config.clone()
@@ -277,12 +279,16 @@ mod tests {
 
     #[test]
     fn the_tiny_run_keeps_what_the_true_one_does_and_refuses_what_it_would() {
-        let config = TrainConfig { steps: 500, eval_every: 50, keep_best: true, ..TrainConfig::default() };
+        let config =
+            TrainConfig { steps: 500, eval_every: EvalInterval::Steps(50), keep_best: true, ..TrainConfig::default() };
         let tiny = tiny_config(&config, 10).unwrap();
-        assert_eq!((tiny.steps, tiny.batch, tiny.eval_every, tiny.keep_best), (2, 1, 1, true));
-        let once = tiny_config(&TrainConfig { log_every: 500, eval_every: 500, ..config.clone() }, 10).unwrap();
-        assert_eq!((tiny.log_every, once.log_every, once.eval_every), (1, 2, 2));
-        assert_eq!(evaluations(&config, 500), 10);
+        assert_eq!((tiny.steps, tiny.batch, tiny.eval_every, tiny.keep_best), (2, 1, EvalInterval::Steps(1), true));
+        let all = EvalInterval::Steps(500);
+        let once = tiny_config(&TrainConfig { log_every: 500, eval_every: all, ..config.clone() }, 10).unwrap();
+        assert_eq!((tiny.log_every, once.log_every, once.eval_every), (1, 2, EvalInterval::Steps(2)));
+        let by_epoch = EvalInterval::PerEpoch { evals_per_epoch: 1 };
+        let epochs = tiny_config(&TrainConfig { eval_every: by_epoch, ..config.clone() }, 10).unwrap();
+        assert_eq!(epochs.eval_every, EvalInterval::Steps(1));
         let wrong = TrainConfig { batch: 0, ..config };
         assert_eq!(tiny_config(&wrong, 10).unwrap_err().message, wrong.check().unwrap_err().message);
     }

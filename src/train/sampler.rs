@@ -2,6 +2,13 @@
 
 use super::config::TrainConfig;
 use crate::data::tokenized::TokenizedDataset;
+use std::cmp::Reverse;
+
+/// At most so many optimizer steps make up a stretch that is sorted by length, as with
+/// transformers' `LengthGroupedSampler`.
+const MOST_STEPS_SORTED: usize = 50;
+/// Short data sets are sorted in so many stretches.
+const LEAST_STRETCHES: usize = 4;
 
 /// Gives the rows of each optimizer step: micro-batches of row numbers. Every epoch has
 /// its own random order; its last micro-batch and its last window may be smaller, as with
@@ -13,6 +20,7 @@ pub struct Sampler<'a> {
     batch: usize,
     accumulation: usize,
     steps_per_epoch: u64,
+    group_by_length: bool,
     /// The order of the epoch in use, with its number.
     order: Option<(u64, Vec<u32>)>,
 }
@@ -26,6 +34,7 @@ impl<'a> Sampler<'a> {
             batch: config.batch,
             accumulation: config.accumulation,
             steps_per_epoch,
+            group_by_length: config.group_by_length,
             order: None,
         }
     }
@@ -34,15 +43,74 @@ impl<'a> Sampler<'a> {
     pub fn window(&mut self, step: u64) -> Vec<Vec<u32>> {
         let (epoch, within) = (step / self.steps_per_epoch, (step % self.steps_per_epoch) as usize);
         if self.order.as_ref().is_none_or(|(known, _)| *known != epoch) {
-            self.order = Some((epoch, self.data.epoch_order(self.seed, epoch)));
+            self.order = Some((epoch, self.epoch_order(epoch)));
         }
         let order = self.order.as_ref().map_or(&[][..], |(_, order)| order);
         let batches = order.chunks(self.batch).skip(within * self.accumulation).take(self.accumulation);
         batches.map(<[u32]>::to_vec).collect()
     }
 
+    fn epoch_order(&self, epoch: u64) -> Vec<u32> {
+        let order = self.data.epoch_order(self.seed, epoch);
+        if !self.group_by_length {
+            return order;
+        }
+        let length = |row: u32| self.data.row(row as usize).map_or(0, |row| row.len());
+        grouped_by_length(order, length, self.batch * self.accumulation)
+    }
+
+    /// Optimizer steps in one epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.steps_per_epoch
+    }
+
     /// The share of epochs consumed after `steps` optimizer steps.
     pub fn epochs_after(&self, steps: u64) -> f64 {
         steps as f64 / self.steps_per_epoch as f64
+    }
+}
+
+/// A random order in which rows of like length are neighbours: stretches of it, each of some whole
+/// steps of `step` rows, are sorted from long to short. The longest row of all comes first, so that a
+/// run which does not fit into memory fails at once.
+pub fn grouped_by_length(mut order: Vec<u32>, length: impl Fn(u32) -> usize, step: usize) -> Vec<u32> {
+    let step = step.max(1);
+    let steps = (order.len() / step.saturating_mul(LEAST_STRETCHES)).clamp(1, MOST_STEPS_SORTED);
+    let stretch = steps.saturating_mul(step);
+    for part in order.chunks_mut(stretch) {
+        part.sort_by_key(|&row| Reverse(length(row)));
+    }
+    let starts = (0..order.len()).step_by(stretch);
+    // The first of equals: `min_by_key` keeps it, `max_by_key` would not.
+    if let Some(longest) = starts.min_by_key(|&at| Reverse(length(order[at]))) {
+        order.swap(0, longest);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn rows_are_grouped_as_transformers_groups_them() {
+        let golden: Value = serde_json::from_str(include_str!("../../tests/golden/training/grouped.json")).unwrap();
+        let numbers = |value: &Value| -> Vec<u32> {
+            value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as u32).collect()
+        };
+        let cases = golden["cases"].as_array().unwrap();
+        assert!(cases.len() >= 6);
+        for case in cases {
+            let (order, lengths) = (numbers(&case["permutation"]), numbers(&case["lengths"]));
+            let step = case["batch_size"].as_u64().unwrap() as usize;
+            let grouped = grouped_by_length(order.clone(), |row| lengths[row as usize] as usize, step);
+            assert_eq!(grouped, numbers(&case["indices"]), "{} rows, steps of {step}", lengths.len());
+            let (mut one, mut other) = (order, grouped);
+            one.sort_unstable();
+            other.sort_unstable();
+            assert_eq!(one, other, "every row once");
+        }
+        assert!(grouped_by_length(Vec::new(), |_| 0, 4).is_empty());
     }
 }

@@ -2,6 +2,8 @@
 
 use super::adamw::AdamW;
 use super::config::TrainConfig;
+use super::flat_loss::FlatWatch;
+use super::memory::process::PeakWatch;
 use super::observer::{EvalReport, Observer, StepReport};
 use super::overfitting::{Overfitting, Watch};
 use super::sampler::Sampler;
@@ -19,6 +21,9 @@ use tch::Tensor;
 
 /// Gives the mean loss per label on held-out rows, of several runs at once.
 pub type Evaluate<'a> = dyn FnMut(&Decoder, &[&dyn Trainable]) -> Result<Vec<f64>> + 'a;
+
+/// The name in records and results of the most memory that a run held, in bytes.
+pub const PEAK_MEMORY: &str = "peak_memory";
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +43,9 @@ pub struct Outcome {
     pub stopped_early: bool,
     /// Held-out loss rose while training loss fell: since when.
     pub overfitting: Option<Overfitting>,
+    /// Bytes, measured while it trained and was evaluated: see [`PeakWatch`]. Runs side by side have
+    /// one peak together.
+    pub peak_memory: Option<u64>,
 }
 
 /// A run to be trained.
@@ -73,8 +81,10 @@ pub fn train_together<'a>(
         return Err(Error::data("the training split is empty: expected at least one row"));
     }
     let can_evaluate = evaluate.is_some();
+    let memory = PeakWatch::begin(decoder.device);
+    let vocabulary = decoder.config.vocab_size;
     let mut runs: Vec<Run> =
-        jobs.into_iter().map(|job| Run::new(job, data, can_evaluate)).collect::<Result<Vec<_>>>()?;
+        jobs.into_iter().map(|job| Run::new(job, data, can_evaluate, vocabulary)).collect::<Result<Vec<_>>>()?;
     while runs.iter().any(Run::is_going) {
         interrupt::check()?;
         step(decoder, &mut runs, data)?;
@@ -82,7 +92,8 @@ pub fn train_together<'a>(
             evaluation(decoder, &mut runs, *evaluate)?;
         }
     }
-    Ok(runs.into_iter().map(Run::finish).collect())
+    let peak_memory = memory.peak();
+    Ok(runs.into_iter().map(|run| run.finish(peak_memory)).collect())
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +130,7 @@ struct Run<'a> {
     watch: Watch,
     overfitting: Option<Overfitting>,
     stalled: Stalled,
+    flat_watch: FlatWatch,
     failure: Option<Error>,
 }
 
@@ -163,15 +175,17 @@ fn evaluation(decoder: &Decoder, runs: &mut [Run], evaluate: &mut Evaluate) -> R
 }
 
 impl<'a> Run<'a> {
-    fn new(job: Job<'a>, data: &'a TokenizedDataset, can_evaluate: bool) -> Result<Self> {
+    fn new(job: Job<'a>, data: &'a TokenizedDataset, can_evaluate: bool, vocabulary: i64) -> Result<Self> {
         let Job { trainable, config, observer } = job;
         config.check()?;
         if (config.early_stopping > 0 || config.keep_best) && !can_evaluate {
             return Err(Error::input("`early_stopping` and `keep_best` need held-out rows")
                 .with_hint("split the data: `.split(#{ test: 0.1 })`"));
         }
+        let schedule = config.schedule(data.len())?;
         Ok(Run {
-            schedule: config.schedule(data.len())?,
+            flat_watch: FlatWatch::new(schedule.warmup_steps, schedule.steps, vocabulary),
+            schedule,
             optimizer: AdamW::new(config.optimizer, trainable.parameters())?,
             sampler: Sampler::new(data, config),
             trainable,
@@ -225,7 +239,8 @@ impl<'a> Run<'a> {
         progress.tokens += tokens as u64;
         progress.time += time;
         let seconds = progress.time.as_secs_f64();
-        let has_stalled = self.stalled.trained(result.grad_norm);
+        let stalled_for = self.stalled.trained(result.grad_norm, progress.steps == self.schedule.steps);
+        let flat_loss = self.flat_watch.trained(result.loss);
         self.observer.on_step(&StepReport {
             step: progress.steps,
             total_steps: self.schedule.steps,
@@ -236,16 +251,16 @@ impl<'a> Run<'a> {
             tokens,
             seconds,
             tokens_per_s: progress.tokens as f64 / seconds.max(1e-9),
-            has_stalled,
+            stalled_for,
+            flat_loss,
         })
     }
 
     /// Is it time to evaluate, after the step just taken?
     fn is_due(&self) -> bool {
         let steps = self.progress.steps;
-        let every = self.config.eval_every;
         let fresh = self.progress.evaluated_at != Some(steps) && self.failure.is_none() && !self.stopped_early;
-        fresh && ((every > 0 && steps.is_multiple_of(every)) || steps == self.schedule.steps)
+        fresh && self.config.eval_every.is_due(steps, self.schedule.steps, self.sampler.steps_per_epoch())
     }
 
     /// A step looks at loss and gradient before it; what it makes of the parameters nothing tells but they themselves.
@@ -281,7 +296,7 @@ impl<'a> Run<'a> {
         self.observer.on_eval(&EvalReport { step, epoch, loss, is_best, overfitting })
     }
 
-    fn finish(mut self) -> Result<Outcome> {
+    fn finish(mut self, peak_memory: Option<u64>) -> Result<Outcome> {
         self.fail_unless_finite()?;
         if let Some(failure) = self.failure {
             return Err(failure);
@@ -301,6 +316,7 @@ impl<'a> Run<'a> {
             seconds: time.as_secs_f64(),
             stopped_early: self.stopped_early,
             overfitting: self.overfitting,
+            peak_memory,
         })
     }
 }

@@ -194,6 +194,16 @@ pub mod functions {
         Ok(set_template(&mut *model.write()?, template).map_err(|error| error.context("chat_template"))?)
     }
 
+    /// Whether the tokenizer has a chat template, which conversations need.
+    ///
+    /// ```rhai
+    /// print(load_model("scripts/tiny").has_chat_template);
+    /// ```
+    #[rhai_fn(get = "has_chat_template", global, pure, return_raw)]
+    pub fn has_chat_template(model: &mut Model) -> RhaiResultOf<bool> {
+        Ok(model.read()?.tokenizer()?.chat_template().is_some())
+    }
+
     /// The bytes that the weights of the base take; adapters are not counted.
     ///
     /// ```rhai
@@ -239,6 +249,7 @@ pub mod functions {
     /// embeddings are trained, or a map with ids for "embed_tokens" and "lm_head"), `ensure_weight_tying` (false; one trained
     /// copy for head and embeddings that share their weight), `name` ("default"), `seed` (42). peft's names (`lora_alpha`,
     /// `lora_dropout`, `init_lora_weights` …) work too. docs/variants.md says what each variant does.
+    /// docs/defaults.md has the defaults beside peft's: they are the same.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");

@@ -22,6 +22,7 @@ use tch::Tensor as Values;
 pub struct Output {
     logits: Handle<Values>,
     loss: Handle<Values>,
+    mask: Handle<Values>,
 }
 
 /// AdamW over the trainable parameters of one model.
@@ -117,9 +118,30 @@ pub mod functions {
         output.logits.clone()
     }
 
+    /// 1 at every token and 0 at padding: `[rows, time]`, on the device of `logits`.
+    ///
+    /// For a loss of one's own: padding has logits too (0), so a mean over all positions is no mean over tokens.
+    /// Multiply what stands at each position by this, sum it, and divide by `batch.tokens`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "the small fox", completion: " sees" }];
+    /// let data = dataset(rows).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     let output = model.forward(batch);
+    ///     let p = output.logits.log_softmax(-1);
+    ///     let entropy = (p.exp() * p).sum(-1) * output.mask;
+    ///     print((entropy.sum() * -1.0 / batch.tokens).item());
+    /// }
+    /// ```
+    #[rhai_fn(get = "mask", global, pure)]
+    pub fn mask(output: &mut Output) -> Tensor {
+        output.mask.clone()
+    }
+
     /// AdamW over what the model trains: the active adapter, or all weights after `train_all`.
     ///
-    /// Options: `lr` (2e-4), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay`
+    /// Options: `lr` (2e-4; torch's own default is 1e-3), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay`
     /// (0; torch's own default is 0.01), `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes learn at `lr` times this).
     ///
     /// ```rhai
@@ -306,7 +328,15 @@ fn run_forward(model: &Handle<lora::Model>, batch: &Handle<crate::data::Batch>, 
     let adapters = model.adapted.adapter_set(key);
     let run = || forward_pass(model.decoder(), &batch, &adapters);
     let (logits, loss) = if train { run()? } else { tch::no_grad(run)? };
-    Ok(Output { logits: Handle::new(logits), loss: Handle::new(loss) })
+    let mask = batch_mask(&batch, model.decoder())?;
+    Ok(Output { logits: Handle::new(logits), loss: Handle::new(loss), mask: Handle::new(mask) })
+}
+
+/// 1.0 at tokens, 0.0 at padding: f32 `[rows, time]`.
+fn batch_mask(batch: &crate::data::Batch, decoder: &Decoder) -> Result<Values> {
+    let cells = (0..batch.cells()).map(|cell| f32::from(batch.is_token(cell))).collect::<Vec<f32>>();
+    let mask = Values::f_from_slice(&cells)?.f_reshape([batch.rows as i64, batch.time as i64])?;
+    Ok(mask.f_to_device(decoder.device)?)
 }
 
 /// Logits `[rows, time, vocabulary]`, 0 on padding, and the mean loss.

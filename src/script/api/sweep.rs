@@ -2,6 +2,7 @@
 
 use crate::data::python::strftime_now;
 use crate::eval::loss::refuse_unlabelled;
+use crate::lora::adapter::trainable_count;
 use crate::lora::LoraSpec;
 use crate::model::device;
 use crate::plot::publish::{publish, About};
@@ -48,6 +49,9 @@ pub mod functions {
     /// Trials train side by side over the one base, as many as fit into memory, each on its own
     /// rows: what a trial comes to does not depend on its company but for rounding.
     ///
+    /// Rows of the result also have `peak_memory`: the most bytes held while a trial and those beside it trained,
+    /// by the whole process, or on a GPU by tensors.
+    ///
     /// Trials that are finished in `out` are not run again; one that failed is recorded and the
     /// rest go on. Paired by default: every rank sees the same data in the same order, and the A
     /// of a smaller rank is the first rows of the A of a larger one.
@@ -79,6 +83,7 @@ pub mod functions {
         let base = base.read()?;
         let settings = asked.settings(&context)?;
         let plan = asked.plan(&base, &data, &settings, &state)?;
+        note_optimizers(&base, &settings, &state);
         let (result, deviations) = run(&base, &data, &plan, &settings, &asked, &state)?;
         if asked.charts {
             let mut about = about(&base, &asked, &state, started.elapsed().as_secs_f64())?;
@@ -166,21 +171,60 @@ pub mod functions {
         }
     }
 
-    /// The trial with the best value of a metric, as a map.
+    /// The setting with the best mean of a metric over its seeds, as a map.
+    ///
+    /// A setting is a point of the grid without the seed. The map has its values by name, and `metric`, `mean`
+    /// (also under the metric's name), `spread` (sample standard deviation; `()` for one seed), `n`, `seeds`,
+    /// `trials` (its rows), `within_noise` (settings whose 95 % interval of the paired difference to it holds 0:
+    /// their values, `difference` and `interval`), `unranked` (settings with fewer finished trials, which are not
+    /// ranked), and `summary`: all of it in one sentence. One seed says nothing of spread. The folder of an
+    /// adapter is that of a trial: `best_trial` gives the best one.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
+    ///     .tokenize(base, #{}).split(#{ test: 1 });
+    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4], seed: 2 }, train: #{ steps: 1 }, out: "runs/one" });
+    /// let best = result.best("eval_loss");
+    /// print(`rank ${best.rank}: ${best.mean} ± ${best.spread}`);
+    /// print(best.summary);
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn best(result: &mut SweepResult, metric: &str) -> RhaiResultOf<Map> {
+        let result = result.read()?;
+        Ok(best_map(&result, &result.best(metric)?))
+    }
+
+    /// The setting with the best mean of `eval_loss`, or of `train_loss` where nothing was evaluated.
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
     /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
     ///     .tokenize(base, #{}).split(#{ test: 1 });
     /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
-    /// print(result.best("eval_loss").rank);
+    /// print(result.best().summary);
+    /// ```
+    #[rhai_fn(name = "best", global, pure, return_raw)]
+    pub fn best_by_default(result: &mut SweepResult) -> RhaiResultOf<Map> {
+        let result = result.read()?;
+        Ok(best_map(&result, &result.best(result.default_metric())?))
+    }
+
+    /// The single trial with the best value of a metric, as a map: its row, with its folder in `dir`.
+    ///
+    /// Of several seeds it is also the luckiest: `best` compares settings by their means.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
+    ///     .tokenize(base, #{}).split(#{ test: 1 });
+    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
+    /// base.load_adapter("runs/one/" + result.best_trial("eval_loss").dir + "/adapter");
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn best(result: &mut SweepResult, metric: &str) -> RhaiResultOf<Map> {
+    pub fn best_trial(result: &mut SweepResult, metric: &str) -> RhaiResultOf<Map> {
         let result = result.read()?;
-        let row = result.best(metric)?;
-        let columns = result.columns().into_iter();
-        Ok(columns.map(|column| (column.into(), to_dynamic(&row.value(column)))).collect())
+        Ok(row_map(&result, result.best_trial(metric)?))
     }
 
     /// How many trials this call trained; the others were finished before.
@@ -196,6 +240,41 @@ pub mod functions {
     pub fn trained(result: &mut SweepResult) -> RhaiResultOf<i64> {
         Ok(result.read()?.trained as i64)
     }
+}
+
+fn row_map(result: &sweep::SweepResult, row: &sweep::Row) -> Map {
+    let columns = result.columns().into_iter();
+    columns.map(|column| (column.into(), to_dynamic(&row.value(column)))).collect()
+}
+
+fn best_map(result: &sweep::SweepResult, best: &sweep::BestSetting) -> Map {
+    let point = |point: &Point| -> Map {
+        point.values.iter().map(|(key, value)| (key.as_str().into(), to_dynamic(value))).collect()
+    };
+    let or_unit = |number: Option<f64>| number.map_or(Dynamic::UNIT, Dynamic::from);
+    let rival = |rival: &sweep::Rival| {
+        let mut map = point(&rival.point);
+        map.insert("difference".into(), rival.difference.mean.into());
+        map.insert("interval".into(), or_unit(rival.difference.half_width()));
+        Dynamic::from_map(map)
+    };
+    let mut map = point(&best.point);
+    let rows = best.rows.iter().map(|row| Dynamic::from_map(row_map(result, row)));
+    let seeds = best.seeds();
+    let fields: [(&str, Dynamic); 10] = [
+        (best.metric.as_str(), best.summary.mean.into()),
+        ("metric", best.metric.clone().into()),
+        ("mean", best.summary.mean.into()),
+        ("spread", or_unit(best.summary.spread)),
+        ("n", (best.summary.n as i64).into()),
+        ("seeds", to_dynamic(&Value::Array(seeds))),
+        ("trials", rows.collect::<Array>().into()),
+        ("within_noise", best.within_noise.iter().map(rival).collect::<Array>().into()),
+        ("unranked", best.unranked.iter().map(|one| Dynamic::from_map(point(one))).collect::<Array>().into()),
+        ("summary", best.to_string().into()),
+    ];
+    map.extend(fields.into_iter().map(|(name, value)| (name.into(), value)));
+    map
 }
 
 /// The options of `sweep`, before the functions among them are called.
@@ -290,6 +369,16 @@ impl Asked {
         plan.origin = Some(origin::of(state, base, &self.out)?);
         Ok(plan)
     }
+}
+
+/// What is told of each name of AdamW, with the states of the largest adapter.
+fn note_optimizers(base: &lora::Model, settings: &Settings, state: &State) {
+    let count = |spec: &LoraSpec| trainable_count(spec, &base.decoder().config).unwrap_or(0);
+    let most = settings.iter().map(|(_, spec, _)| count(spec)).max().unwrap_or(0);
+    let mut notes: Vec<String> = settings.iter().filter_map(|(_, _, config)| config.optim.note(most)).collect();
+    notes.sort();
+    notes.dedup();
+    notes.iter().for_each(|note| state.note(note));
 }
 
 /// A misspelt target or a rank that cannot be is the same mistake in every trial: refused

@@ -10,6 +10,7 @@ use crate::script::json::to_json;
 use crate::script::options::Options;
 use crate::script::rehearsal::TOKENIZED;
 use crate::script::state::State;
+use crate::train::sampler::grouped_by_length;
 use crate::{Error, Result};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
@@ -247,7 +248,8 @@ pub mod functions {
     /// Batches of one epoch, to loop over.
     ///
     /// Options: `size` (8), `shuffle` (the seed of the order; in file order without it),
-    /// `epoch` (0; each has an order of its own), `drop_last` (false).
+    /// `epoch` (0; each has an order of its own), `drop_last` (false), `group_by_length` (false; true puts rows of
+    /// like length into one batch, as in `train`).
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -263,6 +265,7 @@ pub mod functions {
         let shuffle: Option<u64> = options.take_opt("shuffle")?;
         let epoch = options.take("epoch", 0_u64)?;
         let drop_last = options.take("drop_last", false)?;
+        let grouped = options.take("group_by_length", false)?;
         if size == 0 {
             return Err(options.wrong("size", "at least 1", "0").into());
         }
@@ -275,6 +278,8 @@ pub mod functions {
             Some(seed) => data.rows.epoch_order(seed, epoch),
             None => (0..data.rows.len() as u32).collect(),
         };
+        let length = |row: u32| data.rows.row(row as usize).map_or(0, |row| row.len());
+        let order = if grouped { grouped_by_length(order, length, size) } else { order };
         Ok(Batches { data: data.rows.clone(), order, size, drop_last })
     }
 

@@ -16,7 +16,7 @@ use crate::train::progress::Progress;
 use crate::train::recorder::Recorder;
 use crate::train::rehearsal::{self, ROWS};
 use crate::train::tensorboard;
-use crate::train::trainer::Evaluate;
+use crate::train::trainer::{Evaluate, PEAK_MEMORY};
 use crate::train::{Outcome, TrainConfig};
 use crate::{eval, lora, Result};
 use rhai::plugin::*;
@@ -34,18 +34,28 @@ pub mod functions {
     ///
     /// `data` is what `tokenize` gives, or a split of it: then the loss on the held-out rows is
     /// measured too. Options: `steps` (0: by epochs), `epochs` (3), `batch` (8), `accumulation`
-    /// (1), `lr` (2e-4), `schedule` ("linear"; "cosine", "constant"), `warmup` (0; below 1 a share
+    /// (1), `lr` (2e-4; TrainingArguments 5e-5, TRL 2e-5), `schedule` ("linear"; "cosine", "constant"), `warmup` (0; below 1 a share
     /// of the steps; before any schedule, "constant" too), `weight_decay` (0), `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes
     /// learn at `lr` times this), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8),
-    /// `max_grad_norm` (1; 0: no clipping), `seed` (42), `log_every` (10), `eval_every` (0: at the end only),
-    /// `eval_batch` (8), `early_stopping` (0: evaluations without improvement), `keep_best`
-    /// (false), `gradient_checkpointing` (false; true computes activations twice instead of holding
-    /// them: slower, the same numbers, far less memory), `out` (a folder for `metrics.jsonl`, TensorBoard events and the
-    /// adapter; what an earlier run left there is replaced). Where TrainingArguments has another name for one of
-    /// these, as `learning_rate` or `warmup_steps`, that works too. The result has `steps`, `train_loss`,
-    /// `eval_loss`, `eval_perplexity`, `tokens`, `seconds`, `tokens_per_s`, `stopped_early`, and
-    /// `overfits_after`: the step of the best evaluation where held-out loss rose afterwards while
-    /// training loss fell, else `()`.
+    /// `max_grad_norm` (1; 0: no clipping), `seed` (42), `log_every` (10), `eval_every` (0: at the end only; a number
+    /// of steps, or below 1 a fraction of all steps), `eval_strategy` ("no"; "epoch", "steps"), `evals_per_epoch` (none;
+    /// in place of `eval_every`), `eval_batch` (8), `early_stopping` (0: evaluations without improvement), `keep_best`
+    /// (false), `gradient_checkpointing` (false, TRL true; true computes activations twice instead of holding
+    /// them: slower, the same numbers, far less memory), `group_by_length` (false; true puts rows of like length
+    /// into one batch), `train_sampling_strategy` ("random"; "group_by_length"), `optim` ("adamw_torch"; other names
+    /// of AdamW, as "paged_adamw_8bit", are taken and change nothing), `out` (a folder for `metrics.jsonl`,
+    /// TensorBoard events and the adapter; what an earlier run left there is replaced). Where TrainingArguments has
+    /// another name for one of these, as `learning_rate` or `warmup_steps`, that works too.
+    ///
+    /// The result has `steps`, `train_loss`, `eval_loss`, `eval_perplexity`, `tokens`, `seconds`, `tokens_per_s`,
+    /// `stopped_early`, `overfits_after` (the step of the best evaluation where held-out loss rose afterwards while
+    /// training loss fell, else `()`), and `peak_memory`: the most bytes that were held during training and its
+    /// evaluations, measured; on a CPU the resident memory of the whole process with the model in it, on a GPU
+    /// what tensors take there; `()` where the system does not say.
+    ///
+    /// `eval_loss` is the mean over all labels of the held-out rows. transformers and TRL report the mean of the
+    /// batches' means, which weighs the labels of short batches more and depends on the batch size. docs/defaults.md
+    /// has all defaults beside those of transformers and TRL.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -81,7 +91,8 @@ pub mod functions {
 
     /// The mean loss and perplexity of the model on tokenized rows.
     ///
-    /// Options: `batch` (8). The result has `loss` (nats per label), `perplexity`, `labels`.
+    /// Options: `batch` (8). The result has `loss` (nats per label: the mean over all labels, where Trainer's
+    /// `eval_loss` is a mean of batch means), `perplexity`, `labels`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -117,6 +128,10 @@ fn run_training(
     options.finish()?;
     test.map_or(Ok(()), |test| eval::loss::refuse_unlabelled(&test.rows))?;
     let mut model = model.write()?;
+    if test.is_none() && config.eval_every.is_on_the_way() {
+        state.note("no rows are held out, so nothing is evaluated: split the data, as in data.split(#{ test: 0.1 })");
+    }
+    config.optim.note(model.adapted.trainable()?.count()).iter().for_each(|note| state.note(note));
     if state.rehearsing() {
         return rehearse_training(state, &mut model, data, test, &config, out.as_deref());
     }
@@ -253,12 +268,64 @@ fn outcome_map(outcome: &Outcome) -> Map {
     map.insert("stopped_early".into(), outcome.stopped_early.into());
     let overfits_after = outcome.overfitting.map(|found| (found.best_step as i64).into());
     map.insert(OVERFITS_AFTER.into(), overfits_after.unwrap_or(rhai::Dynamic::UNIT));
+    let peak_memory = outcome.peak_memory.map_or(rhai::Dynamic::UNIT, |bytes| (bytes as i64).into());
+    map.insert(PEAK_MEMORY.into(), peak_memory);
     map
 }
 
 #[cfg(test)]
 mod tests {
     use crate::script::session::printed_by;
+
+    const ROWS: &str = r#"
+        let model = load_model("scripts/tiny", #{ device: "cpu" });
+        model.add_lora(#{ r: 2 });
+        let rows = [];
+        for length in 1..17 { let text = "the small fox"; for i in 0..length { text += " sees"; } rows.push(#{ text: text }); }
+        let data = dataset(rows).tokenize(model, #{}).split(#{ test: 4 });"#;
+
+    /// The steps after which a run of two epochs of three steps is evaluated.
+    fn evaluated_at(options: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        printed_by(&format!("{ROWS} train(model, data, #{{ epochs: 2, batch: 4, out: {out:?}, {options} }});"))
+            .unwrap();
+        let log = crate::train::metrics::read_metrics(&out.join("metrics.jsonl")).unwrap();
+        let steps = log.iter().filter(|row| row.eval_loss.is_some()).map(|row| row.step.to_string());
+        steps.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn runs_are_evaluated_by_steps_fractions_and_epochs() {
+        assert_eq!(evaluated_at("eval_strategy: \"epoch\""), "3 6");
+        assert_eq!(evaluated_at("eval_steps: 0.3"), "2 4 6");
+        assert_eq!(evaluated_at("evals_per_epoch: 3"), "1 2 3 4 5 6");
+        assert_eq!(evaluated_at("eval_strategy: \"steps\", log_every: 4"), "4 6");
+        assert_eq!(evaluated_at("eval_strategy: \"no\""), "6");
+        assert_eq!(evaluated_at("eval_strategy: \"epoch\", keep_best: true, group_by_length: true"), "3 6");
+    }
+
+    #[test]
+    fn the_most_memory_held_is_in_the_results() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("sweep");
+        let printed = printed_by(&format!(
+            r#"{ROWS}
+            print(train(model, data, #{{ steps: 2 }}).peak_memory);
+            model.delete_adapter("default");
+            let result = sweep(model, data, #{{ grid: #{{ rank: [2, 4] }}, train: #{{ steps: 2 }}, out: {out:?}, charts: false }});
+            for row in result.rows {{ print(row.peak_memory); }}"#
+        ));
+        let printed = printed.unwrap();
+        let numbers: Vec<&str> = printed.split_whitespace().collect();
+        if numbers == ["()"; 3] || numbers.is_empty() {
+            println!("skipped: this system does not tell");
+            return;
+        }
+        // The weights alone take 2.9 MB, libtorch far more.
+        let all: Vec<u64> = numbers.iter().map(|number| number.parse().unwrap()).collect();
+        assert!(all.len() == 3 && all.iter().all(|bytes| (10_000_000..100_000_000_000).contains(bytes)), "{printed}");
+    }
 
     #[test]
     fn held_out_rows_without_a_label_are_refused_before_the_first_step() {

@@ -4,6 +4,7 @@
 use crate::error::Result;
 use crate::native::gpu;
 use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tch::Device;
 
 /// The bytes that memory in use grew by at the height of `work`: of this process, with the
@@ -20,6 +21,49 @@ pub fn growth(device: Device, work: impl FnOnce() -> Result<()>) -> Result<Optio
     let reset = forget_peak();
     work()?;
     Ok(before.zip(peak()).filter(|_| reset).map(|(before, peak)| peak.saturating_sub(before)))
+}
+
+/// Watches that are under way: they share one peak, which only the first of them may start anew.
+static WATCHES: AtomicUsize = AtomicUsize::new(0);
+/// Whether the system let the first of them do so.
+static STARTED_ANEW: AtomicBool = AtomicBool::new(false);
+
+/// The most that is held while it lives: of this process (its resident memory, the mapped files of the
+/// base among it), or of the tensors on a GPU. What runs beside it counts too.
+#[derive(Debug)]
+pub struct PeakWatch(Device);
+
+impl PeakWatch {
+    pub fn begin(device: Device) -> Self {
+        if WATCHES.fetch_add(1, Ordering::SeqCst) == 0 {
+            let started = match device {
+                Device::Cuda(index) => gpu::memory(index, true).is_ok(),
+                _ => {
+                    give_back();
+                    forget_peak()
+                }
+            };
+            STARTED_ANEW.store(started, Ordering::SeqCst);
+        }
+        PeakWatch(device)
+    }
+
+    /// In bytes; `None` where the system does not tell.
+    pub fn peak(&self) -> Option<u64> {
+        if !STARTED_ANEW.load(Ordering::SeqCst) {
+            return None;
+        }
+        match self.0 {
+            Device::Cuda(index) => gpu::memory(index, false).ok().map(|memory| memory.peak),
+            _ => peak(),
+        }
+    }
+}
+
+impl Drop for PeakWatch {
+    fn drop(&mut self) {
+        WATCHES.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Has the allocator give freed memory back to the system, so that [`held`] is what is in use.
@@ -100,5 +144,17 @@ mod tests {
         // Other tests of this process take and free memory meanwhile.
         assert!((200 << 20..1200 << 20).contains(&grown), "{grown}");
         assert!(free(Device::Cpu).is_some_and(|free| free > 0));
+    }
+
+    #[test]
+    fn the_peak_of_a_stretch_is_above_what_it_took() {
+        let watch = PeakWatch::begin(Device::Cpu);
+        let inner = PeakWatch::begin(Device::Cpu);
+        std::hint::black_box(vec![1_u8; 300 << 20]);
+        let (outer, inner) = (watch.peak(), inner.peak());
+        match outer.zip(inner) {
+            Some((outer, inner)) => assert!(outer >= 300 << 20 && inner >= 300 << 20, "{outer} {inner}"),
+            None => println!("skipped: this system does not tell"),
+        }
     }
 }

@@ -1,0 +1,71 @@
+//! What other tools call their optimizers. There is one here, AdamW with its states in f32; names
+//! that stand for it, or for it with smaller or paged states, are taken, all others refused.
+
+use crate::amount;
+
+/// AdamW itself: the same numbers, but for the order of operations.
+const SAME: [&str; 6] =
+    ["adamw", "adamw_torch", "adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused", "adamw_hf"];
+/// AdamW whose states are quantised or paged: that saves memory, and moves numbers a little.
+const SMALLER: [&str; 7] = [
+    "adamw_8bit",
+    "adamw_bnb_8bit",
+    "adamw_torch_8bit",
+    "adamw_torch_4bit",
+    "paged_adamw",
+    "paged_adamw_8bit",
+    "paged_adamw_32bit",
+];
+/// Bytes of the two moments of a trained value.
+const STATE_BYTES: u64 = 8;
+
+/// The name that AdamW was asked for by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Optim {
+    #[default]
+    Default,
+    Same(&'static str),
+    Smaller(&'static str),
+}
+
+impl Optim {
+    /// `None` for an optimizer that is another.
+    pub fn parse(name: &str) -> Option<Self> {
+        let known = |names: &[&'static str]| names.iter().copied().find(|known| *known == name);
+        known(&SAME).map(Optim::Same).or_else(|| known(&SMALLER).map(Optim::Smaller))
+    }
+
+    /// What to tell the user who asked for it, where `trained` values are trained.
+    pub fn note(self, trained: u64) -> Option<String> {
+        let states = || amount::bytes(trained * STATE_BYTES);
+        match self {
+            Optim::Default | Optim::Same("adamw" | "adamw_torch") => None,
+            Optim::Same(name) => {
+                Some(format!("optim \"{name}\": AdamW as torch computes it; its states take {}", states()))
+            }
+            Optim::Smaller(name) => Some(format!(
+                "optim \"{name}\": AdamW with its states in f32, which take {} here, for they belong to the trained \
+                 parameters alone",
+                states()
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_save_memory_are_taken_and_others_refused() {
+        let note = Optim::parse("paged_adamw_8bit").unwrap().note(1_000_000).unwrap();
+        assert!(note.contains("AdamW with its states in f32, which take 8.0 MB"), "{note}");
+        assert_eq!(Optim::parse("adamw_torch").unwrap().note(1), None);
+        assert!(Optim::parse("adamw_torch_fused").unwrap().note(1).is_some());
+        for other in
+            ["sgd", "adafactor", "lion_8bit", "adagrad", "paged_lion_8bit", "galore_adamw", "adamw_anyprecision"]
+        {
+            assert_eq!(Optim::parse(other), None, "{other}");
+        }
+    }
+}
