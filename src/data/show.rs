@@ -65,6 +65,8 @@ fn text_of(id: u32, tokenizer: &Tokenizer) -> String {
 fn visible(text: &str) -> String {
     text.chars()
         .map(|c| match c {
+            // A backslash of the text itself is not to be taken for the line break below.
+            '\\' => "\\\\".to_owned(),
             '\n' => "\\n".to_owned(),
             '\r' => "\\r".to_owned(),
             '\t' => "\\t".to_owned(),
