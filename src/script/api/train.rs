@@ -2,7 +2,7 @@
 
 use crate::data::tokenized::TokenizedDataset;
 use crate::model::Decoder;
-use crate::script::api::tokens::{Tokenized, TokenizedSplit};
+use crate::script::api::tokens::{note_long, Tokenized, TokenizedSplit};
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
 use crate::script::options::Options;
@@ -94,6 +94,7 @@ pub mod functions {
         let batch = options.take_either("batch", "batch_size", 8_usize)?;
         options.finish()?;
         let model = model.read()?;
+        note_long(&data.rows, &model, &State::of(&context)?);
         let rows = if State::of(&context)?.rehearsing() { data.rows.shortest(ROWS) } else { data.rows };
         let found = eval::loss::mean_loss(model.decoder(), &model.adapted.adapter_set(None), &rows, batch)?;
         let mut result = Map::new();
@@ -117,6 +118,7 @@ fn run_training(
     options.finish()?;
     test.map_or(Ok(()), |test| eval::loss::refuse_unlabelled(&test.rows))?;
     let mut model = model.write()?;
+    note_long(&data.rows, &model, state);
     if state.rehearsing() {
         return rehearse_training(state, &mut model, data, test, &config, out.as_deref());
     }
