@@ -420,6 +420,24 @@ fn the_spans_of_a_long_conversation_take_few_renderings() {
     }
     println!("renderings of 8 and 3,200 messages: {counts:?}");
     assert!(counts[0] == counts[1] && counts[1] <= 6, "{counts:?}");
+    // Calls whose arguments differ, with results.
+    let source = std::fs::read_to_string(root().join("tests/golden/chat/templates/qwen3.jinja")).unwrap();
+    let (_folder, tokenizer) = tokenizer_for(&source);
+    let template = ChatTemplate::new(&source, &tokenizer).unwrap();
+    let call = |turn: usize| {
+        let function = json!({"name": "look", "arguments": {"at": format!("place {turn}"), "n": turn}});
+        json!({"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": function}]})
+    };
+    let result = |turn: usize| json!({"role": "tool", "content": format!("{turn} miles")});
+    let messages = std::iter::once(user("q")).chain((0..400).flat_map(|turn| [call(turn), result(turn)]));
+    let chat = Chat { messages: messages.chain([said("done")]).collect(), ..Chat::default() };
+    let habits = spans::habits(&template, &tokenizer);
+    let before = template.renderings();
+    let found = spans::find(&template, &chat, &habits, LossOn::Assistant, AssistantSpan::Generated).unwrap();
+    assert_eq!(found.trained().len(), 401);
+    assert!(found.trained().iter().all(|span| found.text()[span.clone()].ends_with("<|im_end|>")));
+    println!("renderings of 802 messages with calls: {}", template.renderings() - before);
+    assert!(template.renderings() - before <= 12, "{}", template.renderings() - before);
 }
 
 #[test]
@@ -445,6 +463,78 @@ fn an_answer_that_renders_to_nothing_is_reported_and_never_trained_on() {
     let silent = rows(&[json!({"messages": [{"role": "user", "content": null}, said("a")]})]);
     let error = tokenize(&silent, &tiny(), &options(CHATML)).unwrap_err();
     assert!(error.message.contains("row 0: message 0 has no text"), "{error}");
+}
+
+#[test]
+fn a_completion_that_renders_to_nothing_is_not_trained_on() {
+    let texts_only = CHATML.replace("m.content +", "(m.content if m.content is string else '') +");
+    let parts = json!({"role": "assistant", "content": [{"type": "text", "text": "hi"}]});
+    let completion = TokenizeOptions { loss_on: None, ..options(&texts_only) };
+    let row = json!({"prompt": [user("q")], "completion": [parts]});
+    let made = tokenize(&rows(&[row]), &tiny(), &completion).unwrap();
+    assert!(trained(&made, &tiny()).concat().trim().is_empty(), "{:?}", trained(&made, &tiny()));
+    let row = json!({"prompt": [user("q")], "completion": [parts, user("r"), said("yes")]});
+    let made = tokenize(&rows(&[row]), &tiny(), &completion).unwrap();
+    let runs = trained(&made, &tiny());
+    assert!(runs.concat().ends_with("yes<|im_end|>") && !runs[0].starts_with("<|im_end|>"), "{runs:?}");
+}
+
+#[test]
+fn generation_tags_work_inside_macros() {
+    let source = "{% macro turn(m) %}{{ m.role + '\\n' }}{% if m.role == 'assistant' %}{% generation %}{{ m.content + '<|im_end|>' }}\
+                  {% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endmacro %}\
+                  {% for m in messages %}{{ turn(m) + '\\n' }}{% endfor %}";
+    assert_eq!(
+        runs_of(json!({"messages": [user("q"), said("one"), user("r"), said("two")]}), source),
+        ["one<|im_end|>", "two<|im_end|>"]
+    );
+}
+
+/// A tokenizer of single characters and of two line breaks as one token.
+fn merging() -> (tempfile::TempDir, Tokenizer) {
+    let signs = ('a'..='z').chain('A'..='Z').map(String::from);
+    let tokens = ["</s>", "<think>", "</think>", "<|im_start|>", "<|im_end|>", "\n", "\n\n", " ", ":", " y", "?"];
+    let vocab: Row = tokens.map(String::from).into_iter().chain(signs).zip(0..).map(|(t, id)| (t, json!(id))).collect();
+    let added: Vec<Value> = tokens[..5]
+        .iter()
+        .enumerate()
+        .map(|(id, token)| {
+            json!({"id": id, "content": token,
+        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+        })
+        .collect();
+    let tokenizer = json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "vocab": vocab, "merges": [["\n", "\n"], [" ", "y"]], "unk_token": "?"}});
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#).unwrap();
+    let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+    (folder, tokenizer)
+}
+
+/// The prompt ends in a line break, and the answer begins with one: both are one token, which TRL trains on.
+#[test]
+fn an_answer_that_shares_white_space_with_its_prompt_is_trained_with_a_warning() {
+    let (_folder, tokenizer) = merging();
+    let source = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.role == 'assistant' %}\
+                  {{ '<think>\\n' + (m.reasoning_content or '') + '\\n</think>\\n\\n' }}{% endif %}\
+                  {{ m.content + '<|im_end|>\\n' }}{% endfor %}\
+                  {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}";
+    let row = json!({"messages": [user("Hi"), said("Hello")]});
+    let made = tokenize(&rows(&[row]), &tokenizer, &TokenizeOptions { audit: true, ..options(source) }).unwrap();
+    assert_eq!(trained(&made, &tokenizer), ["\n\n</think>\n\nHello<|im_end|>"]);
+    let findings = refuse(&made, &tokenizer).unwrap();
+    assert!(findings.iter().any(|finding| finding.code == "shared_boundary"), "{findings:?}");
+    let plain = TokenizeOptions { chat_template: None, loss_on: None, audit: true, ..options("") };
+    let row = json!({"prompt": "Q: ", "completion": "yes"});
+    let made = tokenize(&rows(&[row]), &tokenizer, &plain).unwrap();
+    assert_eq!(trained(&made, &tokenizer), [" yes</s>"]);
+    // Where the template puts nothing between two speakers, a token of both is no one's.
+    let bare = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    let row = json!({"messages": [user("a"), said("b "), user("y"), said("c")]});
+    let made = tokenize(&rows(&[row]), &tokenizer, &options(bare)).unwrap();
+    assert_eq!(trained(&made, &tokenizer), ["b", "c"]);
 }
 
 #[test]
@@ -518,17 +608,6 @@ fn rows_longer_than_the_models_positions_are_reported() {
     let findings = audit(&made, &tiny());
     let finding = findings.iter().find(|finding| finding.code == "too_long").unwrap();
     assert!(finding.message.contains("1 of 2 rows are longer than the 256 positions"), "{}", finding.message);
-}
-
-#[test]
-fn a_prompt_that_ends_in_a_space_is_trained_as_in_trl_with_a_warning() {
-    let row = json!({"prompt": "Response: ", "completion": "yes it is"});
-    let plain = TokenizeOptions { chat_template: None, loss_on: None, ..options("") };
-    let made = tokenize(&rows(&[row]), &tiny(), &plain).unwrap();
-    let findings = refuse(&made, &tiny()).unwrap();
-    let shared = findings.iter().any(|finding| finding.code == "shared_boundary");
-    let runs = trained(&made, &tiny());
-    assert!(shared == runs[0].starts_with(' '), "{runs:?}");
 }
 
 fn digest(numbers: impl Iterator<Item = i64>) -> String {

@@ -251,8 +251,8 @@ impl Finder<'_> {
     fn completion(&mut self, count: usize) -> Result<Vec<Part>> {
         let start = self.prompt_end(count)?;
         for index in count..self.messages.len() {
-            // Notes what is lost; a completion is trained on all the same.
-            self.is_trained(index);
+            // Nor is an answer trained on of which the template writes nothing.
+            self.masked[index] |= is_assistant(&self.messages[index]) && !self.is_trained(index);
         }
         let span = self.fit(start..self.text.len(), 0);
         self.without_masked(count, span)

@@ -40,7 +40,20 @@ struct Joint {
     text: String,
     /// How much of it belongs to the turn that ends.
     tail: usize,
-    has_token: bool,
+    /// The token that ends the turn, and where it stands: what is before it may be of the answer, as the end
+    /// of a call with numbers is.
+    token: Option<(usize, String)>,
+}
+
+impl Joint {
+    /// How much of a stretch between turns is not of the turn that ends, if this is such a stretch.
+    fn rest(&self, stretch: &str) -> Option<usize> {
+        let is_same = stretch.trim_start() == self.text;
+        let ends_so = self.token.as_ref().is_some_and(|(at, token)| {
+            stretch.strip_suffix(&self.text[*at..]).is_some_and(|before| !before.contains(token.as_str()))
+        });
+        (is_same || ends_so).then_some(self.text.len() - self.tail)
+    }
 }
 
 /// A generation prompt, and the text before an answer where it was asked for.
@@ -246,12 +259,8 @@ impl<'a> Turns<'a> {
         let Some((_, end)) = stretch.words else { return self.silent_end(message, start, stretch) };
         let region = &self.text[end..stretch.after];
         let trimmed = region.trim_start();
-        let known = self
-            .joints
-            .iter()
-            .find(|joint| trimmed == joint.text || (joint.has_token && region.ends_with(joint.text.as_str())));
-        if let Some(joint) = known {
-            return Ok(stretch.after - (joint.text.len() - joint.tail));
+        if let Some(rest) = self.joints.iter().find_map(|joint| joint.rest(region)) {
+            return Ok(stretch.after - rest);
         }
         let behind = self.behind(message + 1, false).filter(|(_, last)| *last == stretch.last);
         let tail = behind.as_ref().map_or("", |(tail, _)| tail.as_str());
@@ -270,8 +279,10 @@ impl<'a> Turns<'a> {
         }
         let before_joint = region.len() - trimmed.len();
         let tail = length.saturating_sub(before_joint);
-        let has_token = self.holds_token(&trimmed[..tail]);
-        self.joints.push(Joint { text: trimmed.to_owned(), tail, has_token });
+        let tokens = self.habits.ends().filter_map(|token| Some((trimmed[..tail].rfind(token)?, token)));
+        let last = tokens.max_by_key(|(at, token)| (*at, token.len()));
+        let token = last.map(|(at, token)| (at, token.to_owned()));
+        self.joints.push(Joint { text: trimmed.to_owned(), tail, token });
         Ok(end + length)
     }
 
