@@ -5,6 +5,7 @@
 
 use super::store::{flag, DocumentView, Origin, RowView};
 use super::tokenized::TokenizedDataset;
+use crate::amount::thousands;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::Tokenizer;
 use std::fmt;
@@ -21,7 +22,8 @@ pub enum Severity {
 pub struct Finding {
     pub severity: Severity,
     /// A short name that does not change: `no_label`, `end_untrained`, `pad_is_eos`,
-    /// `two_bos`, `merged_boundary`, `added_system`, `truncated`, `dated`, `recovered`.
+    /// `two_bos`, `merged_boundary`, `shared_boundary`, `added_system`, `truncated`, `dated`, `recovered`,
+    /// `answer_lost`, `thoughts_lost`, `part_lost`, `literal_newline`, `too_long`.
     pub code: &'static str,
     pub message: String,
     pub hint: &'static str,
@@ -54,7 +56,13 @@ pub fn audit(data: &TokenizedDataset, tokenizer: &Tokenizer) -> Vec<Finding> {
         case.two_bos(),
         case.merged_boundary(),
         case.added_system(),
+        case.shared_boundary(),
+        case.answer_lost(),
+        case.thoughts_lost(),
+        case.part_lost(),
         case.recovered(),
+        case.literal_newline(),
+        case.too_long(),
         case.truncated(),
         case.dated(),
     ]
@@ -99,7 +107,7 @@ impl Case<'_> {
     }
 
     /// A finding over the rows where a bit of [`flag`] is set.
-    fn flagged(&self, bit: u8, make: impl FnOnce(String) -> Finding) -> Option<Finding> {
+    fn flagged(&self, bit: u16, make: impl FnOnce(String) -> Finding) -> Option<Finding> {
         self.over(|row| row.documents().any(|document| document.flags() & bit != 0), make)
     }
 
@@ -110,9 +118,11 @@ impl Case<'_> {
     fn no_label(&self) -> Option<Finding> {
         let none = |document: DocumentView| !document.trained().any(|trained| trained);
         let cut = self.documents().any(|document| none(document) && document.flags() & flag::TRUNCATED != 0);
-        let (why, hint) = match cut {
-            true => (": truncation left no answer", hint::CUT),
-            false => ("", hint::NO_LABEL),
+        let lost = self.documents().any(|document| none(document) && document.flags() & flag::ANSWER_LOST != 0);
+        let (why, hint) = match (cut, lost) {
+            (_, true) => (": the chat template writes nothing of their answers", hint::ANSWER_LOST),
+            (true, _) => (": truncation left no answer", hint::CUT),
+            _ => ("", hint::NO_LABEL),
         };
         self.over(
             |row| row.documents().any(none) || row.is_empty(),
@@ -154,7 +164,52 @@ impl Case<'_> {
 
     fn merged_boundary(&self) -> Option<Finding> {
         let message = |rows| format!("in {rows} one token holds the end of the prompt and the start of the answer");
-        self.flagged(flag::MERGED, |rows| error("merged_boundary", message(rows), hint::MERGED))
+        self.flagged(flag::MERGED_WORDS, |rows| error("merged_boundary", message(rows), hint::MERGED))
+    }
+
+    fn shared_boundary(&self) -> Option<Finding> {
+        let message = |rows| {
+            format!("in {rows} one token holds the last white space or sign of the prompt and the start of the answer")
+        };
+        let only = |flags: u16| flags & (flag::MERGED | flag::MERGED_WORDS) == flag::MERGED;
+        let has = |row: RowView| row.documents().any(|document| only(document.flags()));
+        self.over(has, |rows| warning("shared_boundary", message(rows), hint::SHARED))
+    }
+
+    fn answer_lost(&self) -> Option<Finding> {
+        let message = |rows| format!("in {rows} the chat template writes nothing of an answer: it is not trained on");
+        self.flagged(flag::ANSWER_LOST, |rows| warning("answer_lost", message(rows), hint::ANSWER_LOST))
+    }
+
+    fn thoughts_lost(&self) -> Option<Finding> {
+        let message = |rows| {
+            format!(
+                "in {rows} the chat template leaves out the thoughts of an answer (`reasoning_content`, or what \
+                 stands before `</think>`): they are not trained on"
+            )
+        };
+        self.flagged(flag::THOUGHTS_LOST, |rows| warning("thoughts_lost", message(rows), hint::THOUGHTS_LOST))
+    }
+
+    fn part_lost(&self) -> Option<Finding> {
+        let message = |rows| {
+            format!(
+                "in {rows} the chat template leaves out a part of an answer: its tool calls, or the text beside them"
+            )
+        };
+        self.flagged(flag::PART_LOST, |rows| warning("part_lost", message(rows), hint::PART_LOST))
+    }
+
+    fn literal_newline(&self) -> Option<Finding> {
+        let message = |rows| format!("the text of {rows} holds `\\n` as two characters, a backslash and an n");
+        self.flagged(flag::LITERAL_NEWLINE, |rows| warning("literal_newline", message(rows), hint::LITERAL_NEWLINE))
+    }
+
+    fn too_long(&self) -> Option<Finding> {
+        let most = self.tokenizer.positions()?;
+        let has = |row: RowView| row.documents().any(|document| document.ids().len() > most);
+        let message = |rows| format!("{rows} are longer than the {} positions of the model", thousands(most as u64));
+        self.over(has, |rows| warning("too_long", message(rows), hint::TOO_LONG))
     }
 
     fn added_system(&self) -> Option<Finding> {
@@ -164,7 +219,8 @@ impl Case<'_> {
     }
 
     fn recovered(&self) -> Option<Finding> {
-        let message = |rows| format!("in {rows} the chat template renders a turn differently once others follow it");
+        let message =
+            |rows| format!("in {rows} an answer follows another text than the prompt that generation begins with");
         self.flagged(flag::RECOVERED, |rows| warning("recovered", message(rows), hint::RECOVERED))
     }
 
@@ -193,9 +249,23 @@ mod hint {
     pub const TWO_BOS: &str = "take the BOS out of the text or the template: it is added once";
     pub const MERGED: &str = "the model would be trained on a prompt that it will not see: end the prompt without \
         white space and begin the answer with it (\"A:\" + \" yes\"), or trim the answer";
+    pub const SHARED: &str = "the whole token is trained on, as in TRL; when generating, the model sees the prompt \
+        end before it; a prompt of your own should end without white space (\"A:\" + \" yes\")";
+    pub const ANSWER_LOST: &str = "it may be a tool call, a `function_call`, a list of parts, or null, of which this \
+        template writes nothing: make it text, or give a template that writes it by option `chat_template`";
+    pub const THOUGHTS_LOST: &str = "give a template that keeps them by option `chat_template` (a training template \
+        with {% generation %} tags, as TRL ships them), or make a row of each answer so that it stands last";
+    pub const PART_LOST: &str = "give a template that writes them by option `chat_template`, or put them into the text";
+    pub const LITERAL_NEWLINE: &str =
+        "a string in backticks keeps escapes as they are: break the line in it, or write \
+        ${\"\\n\"}; if the text means the two characters, all is well";
+    pub const TOO_LONG: &str =
+        "set max_length to that number, or filter long rows: positions that the model never saw \
+        give no sense";
     pub const SYSTEM: &str = "give each row a system message, or use the same prompt at inference";
-    pub const RECOVERED: &str = "earlier answers are trained on in a form that the model will not be asked for: use a \
-        template with {% generation %} tags, or loss_on: \"completion\" to train the last turn alone";
+    pub const RECOVERED: &str = "answers are trained on in a form that the model will not be asked for: set what the \
+        template asks for (template_variables: #{ enable_thinking: false }), or give a training template with \
+        {% generation %} tags";
     pub const TRUNCATED: &str = "raise max_length, or filter long rows";
     pub const DATED: &str = "set template_variables: #{ date_string: \"26 Jul 2024\" }";
 }

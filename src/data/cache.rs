@@ -17,7 +17,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 /// Raised whenever the same input gives other tokens or labels than before.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -67,7 +67,7 @@ fn read(key: &str, bytes: &[u8]) -> Option<TokenizedDataset> {
         ids: parts.take(header.ids, u32::from_le_bytes)?,
         trained: parts.take(header.ids.div_ceil(64), u64::from_le_bytes)?,
         document_ends: parts.take(header.documents, u64::from_le_bytes)?,
-        flags: parts.take(header.documents, |[byte]: [u8; 1]| byte)?,
+        flags: parts.take(header.documents, u16::from_le_bytes)?,
         row_ends: parts.take(header.rows, u32::from_le_bytes)?,
         origin: header.origin,
     };
@@ -111,11 +111,11 @@ pub fn store(key: &str, data: &TokenizedDataset) {
 }
 
 fn encode(key: &str, store: &Store) -> Result<(Vec<u8>, Vec<u8>)> {
-    let mut body = Vec::with_capacity(store.ids.len() * 4 + store.trained.len() * 8 + store.document_ends.len() * 13);
+    let mut body = Vec::with_capacity(store.ids.len() * 4 + store.trained.len() * 8 + store.document_ends.len() * 14);
     store.ids.iter().for_each(|id| body.extend(id.to_le_bytes()));
     store.trained.iter().for_each(|bits| body.extend(bits.to_le_bytes()));
     store.document_ends.iter().for_each(|end| body.extend(end.to_le_bytes()));
-    body.extend(&store.flags);
+    store.flags.iter().for_each(|flags| body.extend(flags.to_le_bytes()));
     store.row_ends.iter().for_each(|end| body.extend(end.to_le_bytes()));
     let header = Header {
         lorhai: VERSION,
@@ -141,7 +141,7 @@ mod tests {
         let rows = (0..50u32).map(|row| TokenizedRow {
             ids: (0..row % 7 + 1).collect(),
             trained: (0..row % 7 + 1).map(|token| token % 2 == 1).collect(),
-            flags: (row % 3) as u8,
+            flags: (row % 3) as u16,
         });
         TokenizedDataset::from_rows(rows, Origin { pad_id: 3, added_system: Some("한".into()), ..Origin::default() })
             .unwrap()

@@ -14,6 +14,9 @@ pub mod batch;
 mod cache;
 pub mod dataset;
 mod describe;
+mod escapes;
+mod marks;
+pub mod messages;
 pub mod ollama;
 pub mod options;
 mod pack;
@@ -27,6 +30,7 @@ pub mod store;
 pub mod template;
 pub mod tokenize;
 pub mod tokenized;
+mod turns;
 
 pub use audit::{audit, refuse, Finding, Severity};
 pub use batch::{Batch, IGNORE};

@@ -56,8 +56,8 @@ pub struct TokenizeOptions {
     /// Leaves rows out that have nothing to train on, as TRL does after truncation.
     /// Otherwise the audit refuses them.
     pub drop_unlabelled: bool,
-    /// The column of plain text.
-    pub text_column: String,
+    /// The column of plain text; where it is named, it is what the rows are read from.
+    pub text_column: Option<String>,
     /// Instead of the tokenizer's own template.
     pub chat_template: Option<String>,
     /// Further variables for the template (`enable_thinking`, `date_string`).
@@ -78,7 +78,7 @@ impl Default for TokenizeOptions {
             packing: false,
             append_eos: true,
             drop_unlabelled: false,
-            text_column: "text".into(),
+            text_column: None,
             chat_template: None,
             template_variables: Row::new(),
             audit: true,

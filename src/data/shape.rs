@@ -6,6 +6,7 @@
 //! `chat_template_kwargs` (a map of further template variables).
 
 use super::dataset::Row;
+use super::messages::WEIGHTS;
 use super::python::float_repr;
 use crate::error::{Error, Result};
 use crate::suggest;
@@ -44,23 +45,65 @@ pub struct Chat {
     pub variables: Row,
 }
 
+/// The usual column of plain text.
+pub const TEXT: &str = "text";
+
+const ALPACA: [&str; 6] = ["instruction", "input", "output", "system", "tools", "chat_template_kwargs"];
+
 const EXPECTED: &str =
     "`messages`, `conversations`, `prompt` + `completion`, `instruction` (+ `input`) + `output`, or `text`";
 const KNOWN: [&str; 8] =
     ["messages", "conversations", "prompt", "completion", "instruction", "input", "output", "text"];
 
+/// Names that data sets give to what is asked, to what it is asked about, and to the answer; the likelier first.
+const QUESTIONS: [&str; 8] = ["instruction", "prompt", "question", "query", "problem", "user", "input", "source"];
+const CONTEXTS: [&str; 5] = ["context", "input", "passage", "document", "article"];
+const ANSWERS: [&str; 11] = [
+    "completion",
+    "output",
+    "response",
+    "answer",
+    "chosen",
+    "target",
+    "reply",
+    "assistant",
+    "solution",
+    "summary",
+    "label",
+];
+
 impl Shape {
-    /// Recognises the shape of a table by its columns. `text` names the column of plain text.
-    pub fn recognise(columns: &[String], text: &str) -> Result<Self> {
+    /// Recognises the shape of a table by its columns. `text` is the column of plain text that was asked for: it
+    /// comes before everything that is recognised.
+    pub fn recognise(columns: &[String], text: Option<&str>) -> Result<Self> {
         let has = |name: &str| columns.iter().any(|column| column == name);
         match () {
+            _ if text.is_some_and(has) => Ok(Shape::Text),
             _ if has("messages") => Ok(Shape::Messages),
             _ if has("conversations") => Ok(Shape::Conversations),
             _ if has("prompt") && has("completion") => Ok(Shape::PromptCompletion),
             _ if has("instruction") && has("output") => Ok(Shape::Alpaca),
-            _ if has(text) => Ok(Shape::Text),
+            _ if has(TEXT) => Ok(Shape::Text),
             _ => Err(unrecognised(columns)),
         }
+    }
+
+    /// What the rows are read as, from which columns, and which are not used: one line for people.
+    pub fn describe(self, columns: &[String], text: &str, chat: bool) -> String {
+        let (what, names): (&str, &[&str]) = match self {
+            Shape::Messages => ("as conversations", &["messages", "tools", "chat_template_kwargs"]),
+            Shape::Conversations => ("as conversations", &["conversations", "system", "tools", "chat_template_kwargs"]),
+            Shape::PromptCompletion => {
+                ("as prompts and completions", &["prompt", "completion", "tools", "chat_template_kwargs"])
+            }
+            Shape::Alpaca if chat => ("as conversations for the chat template", &ALPACA),
+            Shape::Alpaca => ("as \"### Instruction:\" text, for there is no chat template,", &ALPACA[..4]),
+            Shape::Text => ("as plain text", &[]),
+        };
+        let is_used = |column: &str| names.contains(&column) || (self == Shape::Text && column == text);
+        let (used, left): (Vec<&str>, Vec<&str>) = columns.iter().map(String::as_str).partition(|name| is_used(name));
+        let left = if left.is_empty() { String::new() } else { format!("; not used: {}", left.join(", ")) };
+        format!("rows are read {what} from {}{left}", used.join(", "))
     }
 
     /// Reads one row. Alpaca rows become a conversation where `chat` says that there is a
@@ -87,6 +130,9 @@ impl Shape {
 
 fn unrecognised(columns: &[String]) -> Error {
     let error = Error::data(format!("expected columns {EXPECTED}, found [{}]", columns.join(", ")));
+    if let Some(hint) = by_role(columns) {
+        return error.with_hint(hint);
+    }
     let misspelt = columns.iter().filter(|column| !KNOWN.contains(&column.as_str()));
     let near = misspelt.filter_map(|column| Some((column, suggest::nearest(column, KNOWN)?))).next();
     error.with_hint(match near {
@@ -97,12 +143,31 @@ fn unrecognised(columns: &[String]) -> Error {
     })
 }
 
-/// The rows' own columns as one of the shapes.
+/// How to map rows whose columns say by their names what is asked and what is answered.
+fn by_role(columns: &[String]) -> Option<String> {
+    let find = |names: &[&'static str], but: &[&str]| {
+        names.iter().copied().find(|name| !but.contains(name) && columns.iter().any(|column| column == name))
+    };
+    let answer = find(&ANSWERS, &[])?;
+    let question = find(&QUESTIONS, &[answer])?;
+    let pair = |text: String| format!("map the rows, as in data.map(|row| {text})");
+    Some(match find(&CONTEXTS, &[answer, question]) {
+        Some(context) => {
+            pair(format!("#{{ instruction: row.{question}, input: row.{context}, output: row.{answer} }}"))
+        }
+        None if question == "prompt" || answer == "completion" => {
+            pair(format!("#{{ prompt: row.{question}, completion: row.{answer} }}"))
+        }
+        None => pair(format!("#{{ instruction: row.{question}, output: row.{answer} }}")),
+    })
+}
+
+/// What to do with columns that say nothing by their names.
 fn mapped(columns: &[String]) -> String {
     match columns {
-        [first, second, ..] => {
-            format!("map the rows, as in data.map(|row| #{{ prompt: row.{first}, completion: row.{second} }})")
-        }
+        [_, _, ..] => "map the rows: data.map(|row| #{ prompt: …, completion: … }) with the column that is asked and \
+                       the one that is answered"
+            .to_owned(),
         [only] => format!("for plain text give the column: text_column: \"{only}\""),
         [] => "map each row to one of these shapes".to_owned(),
     }
@@ -164,8 +229,21 @@ fn with_context(row: &Row, messages: Vec<Value>) -> Result<Chat> {
             Some(Value::Null) | None => None,
             Some(value) => Some(value.clone()),
         };
-    if tools.as_ref().is_some_and(|tools| !tools.is_array()) {
-        return Err(Error::data("column `tools`: expected a list of functions"));
+    match &tools {
+        None => {}
+        Some(Value::Array(list)) => {
+            if let Some((index, other)) = list.iter().enumerate().find(|(_, tool)| !tool.is_object()) {
+                let wrong =
+                    format!("column `tools`, item {index}: expected a function's schema, found {}", kind(other));
+                return Err(Error::data(wrong).with_hint(
+                    "give a list of maps, or the whole list as one JSON text; a list of JSON texts would be written \
+                     into the prompt as quoted strings",
+                ));
+            }
+        }
+        Some(other) => {
+            return Err(Error::data(format!("column `tools`: expected a list of functions, found {}", kind(other))))
+        }
     }
     let variables = match row.get("chat_template_kwargs") {
         Some(Value::Object(map)) => map.clone(),
@@ -219,17 +297,32 @@ fn share_gpt(list: &[Value]) -> Result<Vec<Value>> {
         let (Some(from), Some(value)) = (turn.get("from").and_then(Value::as_str), turn.get("value")) else {
             return Err(Error::data(format!("column `conversations`, turn {index}: expected `from` and `value`")));
         };
-        match from {
-            "human" | "user" => Ok(json!({"role": "user", "content": value})),
-            "gpt" | "assistant" | "chatgpt" | "model" => Ok(json!({"role": "assistant", "content": value})),
-            "system" => Ok(json!({"role": "system", "content": value})),
-            "tool" | "observation" => Ok(json!({"role": "tool", "content": value})),
+        if value.is_null() {
+            return Err(Error::data(format!("column `conversations`, turn {index} has no text: its `value` is null"))
+                .with_hint("leave such rows out, or give the turn a text"));
+        }
+        let role = match from {
+            "human" | "user" => "user",
+            "gpt" | "assistant" | "chatgpt" | "model" | "function_call" => "assistant",
+            "system" => "system",
+            "tool" | "observation" => "tool",
+            other => {
+                let unknown = format!("column `conversations`, turn {index}: unknown speaker `{other}`");
+                return Err(Error::data(unknown)
+                    .with_hint("known: human, user, gpt, assistant, system, function_call, observation, tool"));
+            }
+        };
+        let mut message = match from {
             "function_call" => calls(value).ok_or_else(|| {
                 Error::data(format!("column `conversations`, turn {index}: expected JSON with `name` and `arguments`"))
-            }),
-            other => Err(Error::data(format!("column `conversations`, turn {index}: unknown speaker `{other}`"))
-                .with_hint("known: human, user, gpt, assistant, system, function_call, observation, tool")),
+            })?,
+            _ => json!({"role": role, "content": value}),
+        };
+        // What says whether the turn is trained on.
+        for key in WEIGHTS {
+            turn.get(key).into_iter().for_each(|value| message[key] = value.clone());
         }
+        Ok(message)
     };
     list.iter().enumerate().map(convert).collect()
 }
@@ -264,7 +357,7 @@ mod tests {
     fn read(value: Value, chat: bool) -> Result<Example> {
         let row = row(value);
         let columns: Vec<String> = row.keys().cloned().collect();
-        Shape::recognise(&columns, "text")?.example(&row, "text", chat)
+        Shape::recognise(&columns, None)?.example(&row, "text", chat)
     }
 
     #[test]
@@ -302,6 +395,59 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_explained_by_the_roles_that_their_names_say() {
+        let hint = |columns: &[&str]| {
+            let columns: Vec<String> = columns.iter().map(|&name| name.to_owned()).collect();
+            Shape::recognise(&columns, None).unwrap_err().hint.unwrap()
+        };
+        for (columns, expected) in [
+            (&["question", "answer"][..], "#{ instruction: row.question, output: row.answer }"),
+            (&["id", "prompt", "response"], "#{ prompt: row.prompt, completion: row.response }"),
+            (&["context", "instruction", "response"], "input: row.context, output: row.response }"),
+            (
+                &["instruction", "context", "response", "category"],
+                "#{ instruction: row.instruction, input: row.context,",
+            ),
+            (&["input", "output"], "#{ instruction: row.input, output: row.output }"),
+            (&["input", "target"], "#{ instruction: row.input, output: row.target }"),
+            (&["question", "context", "answer"], "instruction: row.question, input: row.context, output: row.answer"),
+            (&["prompt", "chosen", "rejected"], "#{ prompt: row.prompt, completion: row.chosen }"),
+            (&["article", "summary", "question"], "instruction: row.question, input: row.article, output: row.summary"),
+        ] {
+            assert!(hint(columns).contains(expected), "{columns:?}: {}", hint(columns));
+        }
+        assert!(!hint(&["left", "right"]).contains("row.left"), "columns that say nothing are not guessed");
+    }
+
+    #[test]
+    fn a_column_of_text_that_is_asked_for_comes_first() {
+        let columns: Vec<String> = ["instruction", "input", "output", "text"].map(String::from).into();
+        assert_eq!(Shape::recognise(&columns, Some("text")).unwrap(), Shape::Text);
+        assert_eq!(Shape::recognise(&columns, None).unwrap(), Shape::Alpaca);
+        let read = |shape: Shape, chat| shape.describe(&columns, "text", chat);
+        assert_eq!(
+            read(Shape::Text, true),
+            "rows are read as plain text from text; not used: instruction, input, output"
+        );
+        assert!(
+            read(Shape::Alpaca, true).contains("conversations for the chat template from instruction, input, output; ")
+        );
+        assert!(read(Shape::Alpaca, false).contains("text, for there is no chat template, from instruction"));
+    }
+
+    #[test]
+    fn weights_of_turns_are_kept_and_empty_turns_named() {
+        let turn = |value: Value, weight: Value| {
+            json!({"conversations": [{"from": "human", "value": "q"},
+            {"from": "gpt", "value": value, "weight": weight}]})
+        };
+        let Example::Chat(chat) = read(turn(json!("a"), json!(0)), true).unwrap() else { panic!("a chat") };
+        assert_eq!(chat.messages[1], json!({"role": "assistant", "content": "a", "weight": 0}));
+        let error = read(turn(Value::Null, json!(1)), true).unwrap_err();
+        assert!(error.message.contains("turn 1 has no text"), "{error}");
+    }
+
+    #[test]
     fn what_is_not_recognised_is_listed() {
         let error = read(json!({"question": "q", "message": "m"}), true).unwrap_err();
         assert!(
@@ -317,6 +463,8 @@ mod tests {
             json!({"prompt": "a", "completion": [{"role": "assistant", "content": "b"}]}),
             json!({"conversations": [{"from": "alien", "value": "x"}]}),
             json!({"messages": [{"role": "user", "content": "x"}], "tools": "{"}),
+            json!({"messages": [{"role": "user", "content": "x"}], "tools": ["{\"type\": \"function\"}"]}),
+            json!({"messages": [{"role": "user", "content": "x"}], "tools": "[\"{}\"]"}),
         ] {
             assert!(read(bad.clone(), true).is_err(), "{bad}");
         }

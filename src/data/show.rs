@@ -11,7 +11,8 @@ impl TokenizedDataset {
         self.show_part(row, tokenizer, usize::MAX)
     }
 
-    /// As [`show`](Self::show), with all but `most` tokens left out in the middle.
+    /// As [`show`](Self::show), with all but `most` tokens of a run left out in the middle, and runs left out
+    /// behind the first [`RUNS`].
     pub fn show_part(&self, row: usize, tokenizer: &Tokenizer, most: usize) -> String {
         match self.row(row) {
             Some(view) => print(row, view, tokenizer, most),
@@ -19,6 +20,9 @@ impl TokenizedDataset {
         }
     }
 }
+
+/// How many runs of a document are shown where a part of it is.
+const RUNS: usize = 12;
 
 fn print(number: usize, row: RowView, tokenizer: &Tokenizer, most: usize) -> String {
     let mut text = format!("row {number}: {} tokens, {} trained on\n", row.len(), row.label_count());
@@ -28,8 +32,13 @@ fn print(number: usize, row: RowView, tokenizer: &Tokenizer, most: usize) -> Str
             let _ = writeln!(text, "  document {index}");
         }
         let trained: Vec<bool> = document.trained().collect();
-        let mut at = 0;
+        let (mut at, mut runs) = (0, 0);
         while at < trained.len() {
+            if runs == RUNS && most < usize::MAX {
+                let _ = writeln!(text, "  … {} more tokens", trained.len() - at);
+                break;
+            }
+            runs += 1;
             let end = (at..trained.len()).find(|&next| trained[next] != trained[at]).unwrap_or(trained.len());
             let label = if trained[at] { "train" } else { "  -  " };
             let _ = writeln!(text, "  {label} {}", run(&document.ids()[at..end], tokenizer, most));
@@ -65,6 +74,8 @@ fn text_of(id: u32, tokenizer: &Tokenizer) -> String {
 fn visible(text: &str) -> String {
     text.chars()
         .map(|c| match c {
+            // A backslash of the text itself is not to be taken for the line break below.
+            '\\' => "\\\\".to_owned(),
             '\n' => "\\n".to_owned(),
             '\r' => "\\r".to_owned(),
             '\t' => "\\t".to_owned(),

@@ -8,13 +8,23 @@ use std::ops::Range;
 /// What was noticed about a document while it was tokenised; one bit each.
 pub mod flag {
     /// Cut to `max_length`.
-    pub const TRUNCATED: u8 = 1;
-    /// One token holds the end of the prompt and the start of the completion.
-    pub const MERGED: u8 = 2;
+    pub const TRUNCATED: u16 = 1;
+    /// One token holds the end of the prompt, white space or signs, and the start of the answer.
+    pub const MERGED: u16 = 2;
     /// The template wrote a system prompt that the row does not have.
-    pub const SYSTEM_ADDED: u8 = 4;
-    /// The template renders turns differently once others follow; see `spans.rs`.
-    pub const RECOVERED: u8 = 8;
+    pub const SYSTEM_ADDED: u16 = 4;
+    /// An answer follows another text than the prompt that generation begins with; see `turns.rs`.
+    pub const RECOVERED: u16 = 8;
+    /// One token holds letters of the prompt and the start of the answer.
+    pub const MERGED_WORDS: u16 = 16;
+    /// The template writes nothing of an answer, which is then not trained on.
+    pub const ANSWER_LOST: u16 = 32;
+    /// The template leaves out the thoughts of an answer.
+    pub const THOUGHTS_LOST: u16 = 64;
+    /// The template leaves out the tool calls of an answer, or the text beside them.
+    pub const PART_LOST: u16 = 128;
+    /// The text holds a backslash and an n where a line break seems meant.
+    pub const LITERAL_NEWLINE: u16 = 256;
 }
 
 /// The tokens of one example: what a tokeniser makes and [`super::TokenizedDataset::from_rows`] takes.
@@ -25,7 +35,7 @@ pub struct TokenizedRow {
     /// precedes it that could predict it.
     pub trained: Vec<bool>,
     /// Bits of [`flag`].
-    pub flags: u8,
+    pub flags: u16,
 }
 
 /// What the audit must know about where the tokens come from; kept with them.
@@ -44,6 +54,8 @@ pub struct Origin {
     /// Rows left out because nothing in them was to be trained on.
     pub dropped: usize,
     pub max_length: Option<usize>,
+    /// What the rows were read as, and from which columns: one line for people.
+    pub read_as: String,
 }
 
 /// Rows of documents of tokens. A row has one document, or several where rows were packed.
@@ -55,7 +67,7 @@ pub(super) struct Store {
     /// Per document: where its tokens end in `ids`.
     pub document_ends: Vec<u64>,
     /// Per document: bits of [`flag`].
-    pub flags: Vec<u8>,
+    pub flags: Vec<u16>,
     /// Per row: where its documents end in `document_ends`.
     pub row_ends: Vec<u32>,
     pub origin: Origin,
@@ -119,7 +131,7 @@ impl<'a> DocumentView<'a> {
         self.store.tokens(self.document).map(move |token| self.store.is_trained(token))
     }
     /// Bits of [`flag`].
-    pub fn flags(self) -> u8 {
+    pub fn flags(self) -> u16 {
         self.store.flags[self.document]
     }
 }

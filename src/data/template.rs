@@ -6,6 +6,8 @@
 //! parts of the text are trained on (`spans.rs`).
 
 use super::dataset::Row;
+use super::marks::free_characters;
+use super::messages;
 use super::python::{dumps, strftime_now, JsonStyle};
 use super::shape::Chat;
 use crate::error::{Error, Kind, Result};
@@ -15,13 +17,10 @@ use minijinja::{Environment, ErrorKind};
 use regex::Regex;
 use serde_json::Value as Json;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Written around generated parts and taken out again; Unicode sets these code points
-/// aside for a program's own use, so that no text holds them.
-const OPEN: char = '\u{fdd0}';
-const CLOSE: char = '\u{fdd1}';
-/// Marks one place in a message; see [`ChatTemplate::render_with_mark`].
-pub(super) const MARK: char = '\u{fdd2}';
+/// Variables that stand where generation tags stood: empty, or marks that no text at hand holds.
+const TAGS: [&str; 2] = ["lorhai_generation", "lorhai_endgeneration"];
 
 /// Steps and output (64 bytes each) that one rendering may take, beside those that the
 /// conversation itself calls for: about 64 MiB and a fraction of a second.
@@ -33,6 +32,7 @@ pub struct ChatTemplate {
     source: String,
     special: Row,
     tagged: bool,
+    renderings: AtomicUsize,
 }
 
 /// A conversation as text.
@@ -66,9 +66,9 @@ impl ChatTemplate {
     pub fn with_tokens(source: &str, special: Row) -> Result<Self> {
         let mut environment = Environment::empty_for_chat()?;
         let marked = mark_generation(source)?;
-        let tagged = marked.contains(OPEN);
+        let tagged = marked != source;
         environment.add_template_owned("chat_template", marked).map_err(|error| failed(&error))?;
-        Ok(ChatTemplate { environment, source: source.to_owned(), special, tagged })
+        Ok(ChatTemplate { environment, source: source.to_owned(), special, tagged, renderings: AtomicUsize::new(0) })
     }
 
     /// Whether the template marks what an assistant said.
@@ -90,61 +90,63 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// How often the template was rendered: what the spans of a conversation cost.
+    pub fn renderings(&self) -> usize {
+        self.renderings.load(Ordering::Relaxed)
+    }
+
     /// Renders the first `count` messages of a conversation.
     ///
     /// Fails where the template refuses the conversation, does not compile, or runs away.
     pub fn render(&self, chat: &Chat, count: usize, add_generation_prompt: bool) -> Result<Rendered> {
-        let messages = chat.messages.iter().take(count).cloned().collect();
-        self.render_messages(chat, messages, add_generation_prompt)
+        let messages = &chat.messages[..count.min(chat.messages.len())];
+        let text = self.render_messages(chat, messages, add_generation_prompt)?;
+        let generated = match self.tagged {
+            true => self.generated(chat, messages, add_generation_prompt, &text)?,
+            false => Vec::new(),
+        };
+        Ok(Rendered { text, generated })
     }
 
-    /// Renders all messages with [`MARK`] before the first visible character that message
-    /// `index` has as content, and gives the text without the mark and the mark's place.
+    /// Renders messages that are not the conversation's own, with all else that it has.
+    pub(super) fn render_messages(&self, chat: &Chat, messages: &[Json], prompt: bool) -> Result<String> {
+        self.render_tagged(chat, messages, prompt, ["", ""])
+    }
+
+    /// The ranges of `text`, a rendering, that generation tags stand around.
     ///
-    /// `None` where that message has no text or the template lost or doubled the mark.
-    pub(super) fn render_with_mark(&self, chat: &Chat, index: usize) -> Result<Option<(String, usize)>> {
-        let mut messages = chat.messages.clone();
-        let Some(content) = messages.get_mut(index).and_then(|message| message.get_mut("content")) else {
-            return Ok(None);
+    /// It is rendered again with marks in place of the tags, which must change nothing else.
+    fn generated(&self, chat: &Chat, messages: &[Json], prompt: bool, text: &str) -> Result<Vec<Range<usize>>> {
+        let values = messages.iter().chain(chat.tools.iter()).chain(chat.variables.values());
+        let [open, close] = free_characters(values, [text, &self.source], 2)[..] else {
+            return Err(Error::data("the conversation holds every character that Unicode leaves to programs"));
         };
-        let Some(text) = content.as_str() else { return Ok(None) };
-        let core = text.trim_start();
-        let lead = &text[..text.len() - core.len()];
-        *content = Json::from(format!("{lead}{MARK}{core}"));
-        let text = self.render_messages(chat, messages, false)?.text;
-        match text.matches(MARK).count() {
-            1 => Ok(text.find(MARK).map(|place| (text.replacen(MARK, "", 1), place))),
-            _ => Ok(None),
+        let marks = [open, close].map(String::from);
+        let marked = self.render_tagged(chat, messages, prompt, [&marks[0], &marks[1]])?;
+        match take_marks(&marked, open, close) {
+            Some(rendered) if rendered.text == text => Ok(rendered.generated),
+            _ => Err(Error::data("the chat template changes what stands between its generation tags").with_hint(
+                "its tags must stand around what is written as it is: not in a block whose text is then cut or \
+                 trimmed, nor in one another",
+            )),
         }
     }
 
-    fn render_messages(&self, chat: &Chat, messages: Vec<Json>, add_generation_prompt: bool) -> Result<Rendered> {
-        let messages: Vec<Json> = messages.into_iter().map(alias_reasoning).collect();
+    fn render_tagged(&self, chat: &Chat, messages: &[Json], prompt: bool, tags: [&str; 2]) -> Result<String> {
+        self.renderings.fetch_add(1, Ordering::Relaxed);
+        let messages: Vec<Json> = messages.iter().cloned().map(messages::normalise).collect();
         let mut context = self.special.clone();
         context.extend(chat.variables.clone());
         context.insert("messages".into(), Json::Array(messages));
         context.insert("tools".into(), chat.tools.clone().unwrap_or(Json::Null));
         context.insert("documents".into(), context.get("documents").cloned().unwrap_or(Json::Null));
-        context.insert("add_generation_prompt".into(), Json::Bool(add_generation_prompt));
+        context.insert("add_generation_prompt".into(), Json::Bool(prompt));
+        for (name, mark) in TAGS.into_iter().zip(tags).filter(|_| self.tagged) {
+            context.insert(name.into(), mark.into());
+        }
         let template = self.environment.get_template("chat_template").map_err(|error| failed(&error))?;
-        let text = template.render(Value::from(Serde(&context))).map_err(|error| failed(&error))?;
-        take_marks(&text)
+        template.render(Value::from(Serde(&context))).map_err(|error| failed(&error))
     }
-}
-
-/// Fills `reasoning_content` and `thinking` from one another, as transformers 5 does.
-fn alias_reasoning(message: Json) -> Json {
-    let Json::Object(fields) = &message else { return message };
-    let names = ["reasoning_content", "thinking", "reasoning"];
-    let Some(reasoning) = names.iter().filter_map(|name| fields.get(*name)).find(|value| !value.is_null()).cloned()
-    else {
-        return message;
-    };
-    let mut aliased = Row::new();
-    aliased.insert("thinking".into(), reasoning.clone());
-    aliased.extend(fields.clone());
-    aliased.insert("reasoning_content".into(), reasoning);
-    Json::Object(aliased)
 }
 
 trait ForChat: Sized {
@@ -217,8 +219,8 @@ fn mark_generation(source: &str) -> Result<String> {
         let (left, right) = (&tag[1], &tag[3]);
         marked.push_str(&source[done..whole.start()]);
         marked.push_str(&match tag.get(2) {
-            None => format!("{{%{left} with %}}{{{{ '{OPEN}' }}}}{{% if true {right}%}}"),
-            Some(_) => format!("{{%{left} endif %}}{{{{ '{CLOSE}' }}}}{{% endwith {right}%}}"),
+            None => format!("{{%{left} with %}}{{{{ {} }}}}{{% if true {right}%}}", TAGS[0]),
+            Some(_) => format!("{{%{left} endif %}}{{{{ {} }}}}{{% endwith {right}%}}", TAGS[1]),
         });
         done = whole.end();
     }
@@ -226,27 +228,22 @@ fn mark_generation(source: &str) -> Result<String> {
     Ok(marked)
 }
 
-fn take_marks(text: &str) -> Result<Rendered> {
+/// Takes the marks out of a text; `None` where they do not stand in pairs.
+fn take_marks(text: &str, opening: char, closing: char) -> Option<Rendered> {
     let mut rendered = Rendered { text: String::with_capacity(text.len()), generated: Vec::new() };
     let mut open = None;
     for c in text.chars() {
-        match (c, open) {
-            (OPEN, None) => open = Some(rendered.text.len()),
-            (CLOSE, Some(start)) => {
+        match open {
+            None if c == opening => open = Some(rendered.text.len()),
+            Some(start) if c == closing => {
                 rendered.generated.push(start..rendered.text.len());
                 open = None;
             }
-            (OPEN | CLOSE, _) => {
-                return Err(Error::data(format!(
-                    "the conversation holds U+{:04X}, which is no character",
-                    u32::from(c)
-                ))
-                .with_hint("remove it: Unicode sets this code point aside"))
-            }
+            _ if c == opening || c == closing => return None,
             _ => rendered.text.push(c),
         }
     }
-    Ok(rendered)
+    open.is_none().then_some(rendered)
 }
 
 fn failed(error: &minijinja::Error) -> Error {

@@ -5,9 +5,10 @@
 use super::audit;
 use super::cache;
 use super::dataset::{Dataset, Row};
+use super::escapes::has_literal_newline;
 use super::options::{LossOn, TokenizeOptions, Truncation};
 use super::pack::pack;
-use super::shape::{Chat, Example, Shape};
+use super::shape::{Chat, Example, Shape, TEXT};
 use super::spans::{self, Habits};
 use super::store::{flag, Origin, Store, TokenizedRow};
 use super::template::ChatTemplate;
@@ -17,9 +18,6 @@ use crate::hub::tokenizer::{Encoded, Tokenizer};
 use crate::interrupt;
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// The usual column of plain text; another one, where given, is what is meant.
-const TEXT: &str = "text";
 
 /// Rows per step: small enough to stop soon, large enough to keep all cores at work.
 const CHUNK: usize = 2048;
@@ -111,6 +109,7 @@ struct Work<'a> {
     tokenizer: &'a Tokenizer,
     options: &'a TokenizeOptions,
     shape: Shape,
+    columns: Vec<String>,
     template: Option<ChatTemplate>,
     tool_template: Option<ChatTemplate>,
     habits: Habits,
@@ -120,13 +119,10 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(data: &Dataset, tokenizer: &'a Tokenizer, options: &'a TokenizeOptions) -> Result<Self> {
-        if options.text_column != TEXT {
-            data.require_columns(&[&options.text_column])?;
-        }
-        let shape = match options.text_column == TEXT {
-            true => Shape::recognise(&data.columns(), TEXT)?,
-            false => Shape::Text,
-        };
+        let text = options.text_column.as_deref();
+        text.map_or(Ok(()), |column| data.require_columns(&[column]))?;
+        let columns = data.columns();
+        let shape = Shape::recognise(&columns, text)?;
         let (template, tool_template) = match &options.chat_template {
             Some(source) => (Some(ChatTemplate::new(source, tokenizer)?), None),
             None => {
@@ -135,9 +131,14 @@ impl<'a> Work<'a> {
             }
         };
         let habits = template.as_ref().map(|template| spans::habits(template, tokenizer)).unwrap_or_default();
-        let first = data.row(0).map(|row| shape.example(row, &options.text_column, template.is_some()));
+        let first = data.row(0).map(|row| shape.example(row, text.unwrap_or(TEXT), template.is_some()));
         let conversations = matches!(first, Some(Ok(Example::Chat(_))));
-        Ok(Work { tokenizer, options, shape, template, tool_template, habits, conversations })
+        Ok(Work { tokenizer, options, shape, columns, template, tool_template, habits, conversations })
+    }
+
+    /// The column of plain text.
+    fn text_column(&self) -> &str {
+        self.options.text_column.as_deref().unwrap_or(TEXT)
     }
 
     /// Today's date, where the template writes it.
@@ -183,12 +184,13 @@ impl<'a> Work<'a> {
             dated: self.dated(),
             dropped: 0,
             max_length: self.options.max_length,
+            read_as: self.shape.describe(&self.columns, self.text_column(), self.template.is_some()),
         }
     }
 
     fn row(&self, row: &Row) -> Result<TokenizedRow> {
         interrupt::check()?;
-        let example = self.shape.example(row, &self.options.text_column, self.template.is_some())?;
+        let example = self.shape.example(row, self.text_column(), self.template.is_some())?;
         let made = match example {
             Example::Chat(chat) => self.chat(chat)?,
             Example::Pair { prompt, completion } => self.pair(&prompt, &completion)?,
@@ -214,16 +216,20 @@ impl<'a> Work<'a> {
         let loss_on = self.options.loss_on.unwrap_or(default);
         let found = spans::find(template, &chat, &self.habits, loss_on, self.options.assistant_span)?;
         // The template writes every special token itself: another BOS would be a second one.
-        let encoded = self.tokenizer.encode_with_offsets(&found.text, false)?;
-        let mut made = label(encoded, &found.trained);
+        let encoded = self.tokenizer.encode_with_offsets(found.text(), false)?;
+        let mut made = label(encoded, found.text(), found.trained(), Sharing::Refused);
         if loss_on == LossOn::Everything {
-            made.flags &= !flag::MERGED;
+            made.flags &= !(flag::MERGED | flag::MERGED_WORDS);
         }
-        if found.recovered {
-            made.flags |= flag::RECOVERED;
-        }
-        if self.adds_system(&chat) {
-            made.flags |= flag::SYSTEM_ADDED;
+        for (bit, is_set) in [
+            (flag::RECOVERED, found.recovered),
+            (flag::SYSTEM_ADDED, self.adds_system(&chat)),
+            (flag::ANSWER_LOST, found.lost.answer),
+            (flag::THOUGHTS_LOST, found.lost.thoughts),
+            (flag::PART_LOST, found.lost.part),
+            (flag::LITERAL_NEWLINE, chat.messages.iter().any(has_escape)),
+        ] {
+            made.flags |= if is_set { bit } else { 0 };
         }
         Ok(made)
     }
@@ -248,7 +254,7 @@ impl<'a> Work<'a> {
             None | Some(LossOn::Everything) => self.plain(text, 0),
             Some(_) => Err(Error::data(format!(
                 "column `{}` is plain text: it has no answer to take the loss on",
-                self.options.text_column
+                self.text_column()
             ))
             .with_hint("set loss_on: \"everything\", or map the rows to `prompt` and `completion`")),
         }
@@ -277,7 +283,9 @@ impl<'a> Work<'a> {
                 end += 1;
             }
         }
-        Ok(label(encoded, &[Range { start, end }]))
+        let mut made = label(encoded, text, &[Range { start, end }], Sharing::Trained);
+        made.flags |= if has_literal_newline(text) { flag::LITERAL_NEWLINE } else { 0 };
+        Ok(made)
     }
 
     fn cut(&self, mut row: TokenizedRow) -> TokenizedRow {
@@ -291,20 +299,57 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Marks the tokens of each span: from the first that holds a byte of it to the last.
-fn label(encoded: Encoded, spans: &[Range<usize>]) -> TokenizedRow {
+/// Whether a message's text holds a line break as two characters. What tools say is data, and holds JSON.
+fn has_escape(message: &serde_json::Value) -> bool {
+    let is_tool = matches!(message["role"].as_str(), Some("tool" | "ipython" | "function"));
+    !is_tool && message["content"].as_str().is_some_and(has_literal_newline)
+}
+
+/// What becomes of a token that holds letters on both sides of a span's end.
+#[derive(Clone, Copy, PartialEq)]
+enum Sharing {
+    /// It is trained on, as in TRL; the audit refuses the row.
+    Trained,
+    /// It is not, for the letters outside are another speaker's; the audit refuses the row too.
+    Refused,
+}
+
+/// Marks the tokens of each span, of which there is at least one byte in it. Spans and tokens ascend.
+///
+/// A token that holds white space or signs of the prompt beside the start of the answer is trained on, as in
+/// transformers and TRL, and reported.
+fn label(encoded: Encoded, text: &str, spans: &[Range<usize>], sharing: Sharing) -> TokenizedRow {
+    let offsets = &encoded.offsets;
     let mut row = TokenizedRow { trained: vec![false; encoded.ids.len()], ids: encoded.ids, flags: 0 };
-    for span in spans {
-        let within = |&(start, end): &(usize, usize)| start < end && start < span.end && end > span.start;
-        let (Some(first), Some(last)) =
-            (encoded.offsets.iter().position(within), encoded.offsets.iter().rposition(within))
-        else {
-            continue;
-        };
-        row.trained[first..=last].fill(true);
-        if encoded.offsets[first].0 < span.start {
-            row.flags |= flag::MERGED;
+    let has_letters = |range: Range<usize>| text.get(range).is_some_and(|part| part.contains(char::is_alphanumeric));
+    let mut at = 0;
+    for (index, span) in spans.iter().enumerate() {
+        // A token without text has no place of its own: it is trained on between two that are.
+        while offsets.get(at).is_some_and(|&(start, end)| end <= span.start || start == end) {
+            at += 1;
         }
+        let mut last = None;
+        for (token, &(start, end)) in offsets.iter().enumerate().skip(at) {
+            if start >= span.end && start < end {
+                break;
+            }
+            last = if start < end { Some(token) } else { last };
+        }
+        let Some(last) = last else { continue };
+        row.trained[at..=last].fill(true);
+        // What another span holds is no one else's.
+        let before = index.checked_sub(1).map_or(0, |before| spans[before].end);
+        let after = spans.get(index + 1).map_or(usize::MAX, |after| after.start);
+        let outside = [offsets[at].0.max(before)..span.start, span.end..offsets[last].1.min(after)];
+        for (token, outside) in [at, last].into_iter().zip(outside) {
+            if has_letters(outside) {
+                row.flags |= flag::MERGED_WORDS;
+                row.trained[token] &= sharing == Sharing::Trained;
+            }
+        }
+        row.flags |= if offsets[at].0.max(before) < span.start { flag::MERGED } else { 0 };
+        // The last token may hold the start of the next span too.
+        at = last;
     }
     row
 }

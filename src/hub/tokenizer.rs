@@ -54,6 +54,7 @@ struct Inner {
     /// By role, as in transformers: `eos_token`, `pad_token`, …
     special: BTreeMap<String, Token>,
     end_ids: Vec<u32>,
+    positions: Option<usize>,
     templates: BTreeMap<String, String>,
     adds_bos: bool,
     paths: Vec<PathBuf>,
@@ -99,9 +100,10 @@ impl Tokenizer {
             hash.update(format!("{name}\n{text}"));
         }
         let end_ids = end_ids(folder, special.get("eos_token"))?;
+        let positions = positions(folder, &settings)?;
         let adds_bos = adds_bos(&engine, special.get("bos_token"));
         let fingerprint = format!("{:x}", hash.finalize());
-        Ok(Tokenizer(Arc::new(Inner { engine, special, end_ids, templates, adds_bos, paths, fingerprint }), None))
+        Ok(Tokenizer(Arc::new(Inner { engine, special, end_ids, positions, templates, adds_bos, paths, fingerprint }), None))
     }
 
     /// The same tokenizer with `text` as its only chat template. Whether it compiles is for the caller to see.
@@ -188,6 +190,11 @@ impl Tokenizer {
     /// `generation_config.json` (or `config.json` where that is missing).
     pub fn end_ids(&self) -> &[u32] {
         &self.0.end_ids
+    }
+
+    /// The most tokens that the model beside the tokenizer was made for, where its files say so.
+    pub fn positions(&self) -> Option<usize> {
+        self.0.positions
     }
 
     /// Whether encoding with special tokens puts a BOS in front.
@@ -400,6 +407,15 @@ fn end_ids(folder: &Path, eos: Option<&Token>) -> Result<Vec<u32>> {
         break;
     }
     Ok(ids)
+}
+
+/// The lesser of `max_position_embeddings` of the model and `model_max_length` of the tokenizer, for which
+/// transformers writes 1e30 where there is none.
+fn positions(folder: &Path, settings: &Map<String, Value>) -> Result<Option<usize>> {
+    let config = object(&folder.join("config.json"))?.unwrap_or_default();
+    let named = [config.get("max_position_embeddings"), settings.get("model_max_length")];
+    let counts = named.into_iter().flatten().filter_map(Value::as_u64).filter_map(|count| usize::try_from(count).ok());
+    Ok(counts.filter(|&count| count > 0).min())
 }
 
 fn id_of(value: &Value) -> Option<u32> {

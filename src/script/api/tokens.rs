@@ -62,14 +62,18 @@ pub mod functions {
 
     /// Turn rows into token ids and labels with the model's tokenizer and chat template.
     ///
-    /// Recognised columns: `messages`; `prompt` and `completion`; `text`; `instruction`,
-    /// `input` and `output`. Options: `max_length` (1024; 0 for no limit), `loss_on`
+    /// Recognised columns, in this order: `messages`; `conversations` (ShareGPT's `from` and `value`);
+    /// `prompt` and `completion`; `instruction`, `input` and `output`, a conversation where the model has
+    /// a chat template and "### Instruction:" text where it has none; `text`. A note says which were
+    /// read and which were not. An answer with `weight: 0` or `train: false` is not trained on.
+    /// Options: `max_length` (1024; 0 for no limit), `loss_on`
     /// ("assistant", "completion" or "everything"; of `messages` the assistant's turns, of prompts
     /// with completions the completion, of `text` everything; TRL's SFTConfig trains on all of
     /// `messages` unless told otherwise), `assistant_span`
     /// ("generated": what the model has to write; "turn": with the white space around it, as
     /// TRL's training template marks it), `packing` (false), `truncation` ("keep_start",
-    /// "keep_end"), `append_eos` (true), `drop_unlabelled` (false), `text_column` ("text"),
+    /// "keep_end"), `append_eos` (true), `drop_unlabelled` (false), `text_column` ("text"; where it is
+    /// given, the rows are read from it alone),
     /// `chat_template` (the model's; another is followed by these rows alone: see `model.chat_template`), `template_variables` (#{}), `audit` (true: rows that
     /// cannot be learned from are refused, doubtful ones told; false leaves both out), `cache` (true).
     ///
@@ -101,6 +105,7 @@ pub mod functions {
             ));
         }
         let rows = tokens_of(data, tokenizer, &options, &state)?;
+        state.note(&format!("note: {}", rows.origin().read_as));
         if audited {
             audit::refuse(&rows, tokenizer)?.iter().for_each(|finding| state.note(&finding.to_string()));
         }
@@ -131,6 +136,18 @@ pub mod functions {
     #[rhai_fn(get = "tokens", global, pure)]
     pub fn tokens(data: &mut Tokenized) -> i64 {
         data.rows.token_count() as i64
+    }
+
+    /// What the rows were read as, from which columns, and which columns were not used.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b", id: 1 }]).tokenize(model, #{});
+    /// print(data.read_as);
+    /// ```
+    #[rhai_fn(get = "read_as", global, pure)]
+    pub fn read_as(data: &mut Tokenized) -> String {
+        data.rows.origin().read_as.clone()
     }
 
     /// The number of tokens that a loss is taken at.
@@ -329,6 +346,20 @@ pub mod functions {
     }
 }
 
+/// Warns of rows that are longer than the positions of the model that reads them.
+pub(super) fn note_long(rows: &TokenizedDataset, model: &crate::lora::Model, state: &State) {
+    let most = usize::try_from(model.decoder().config.max_position_embeddings).unwrap_or(usize::MAX);
+    let is_long = |row: &crate::data::store::RowView| row.documents().any(|document| document.ids().len() > most);
+    let count = rows.iter().filter(is_long).count();
+    if count > 0 {
+        state.note(&format!(
+            "warning: {count} of {} rows are longer than the {} positions of the model",
+            rows.len(),
+            thousands(most as u64)
+        ));
+    }
+}
+
 /// All rows as tokens; in a rehearsal a sample of them, which stands for all.
 fn tokens_of(data: &Rows, tokenizer: &Tokenizer, options: &TokenizeOptions, state: &State) -> Result<TokenizedDataset> {
     if !state.rehearsing() {
@@ -371,7 +402,7 @@ fn tokenize_options(options: Map) -> Result<TokenizeOptions> {
         packing: options.take("packing", default.packing)?,
         append_eos: options.take("append_eos", default.append_eos)?,
         drop_unlabelled: options.take("drop_unlabelled", default.drop_unlabelled)?,
-        text_column: options.take("text_column", default.text_column)?,
+        text_column: options.take_opt("text_column")?,
         chat_template: options.take_opt("chat_template")?,
         template_variables: match to_json(&variables.into())? {
             Value::Object(variables) => variables,

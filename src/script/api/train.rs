@@ -2,7 +2,7 @@
 
 use crate::data::tokenized::TokenizedDataset;
 use crate::model::Decoder;
-use crate::script::api::tokens::{Tokenized, TokenizedSplit};
+use crate::script::api::tokens::{note_long, Tokenized, TokenizedSplit};
 use crate::script::convert::RhaiResultOf;
 use crate::script::handles::Handle;
 use crate::script::options::Options;
@@ -105,6 +105,7 @@ pub mod functions {
         let batch = options.take_either("batch", "batch_size", 8_usize)?;
         options.finish()?;
         let model = model.read()?;
+        note_long(&data.rows, &model, &State::of(&context)?);
         let rows = if State::of(&context)?.rehearsing() { data.rows.shortest(ROWS) } else { data.rows };
         let found = eval::loss::mean_loss(model.decoder(), &model.adapted.adapter_set(None), &rows, batch)?;
         let mut result = Map::new();
@@ -132,6 +133,7 @@ fn run_training(
         state.note("no rows are held out, so nothing is evaluated: split the data, as in data.split(#{ test: 0.1 })");
     }
     config.optim.note(model.adapted.trainable()?.count()).iter().for_each(|note| state.note(note));
+    note_long(&data.rows, &model, state);
     if state.rehearsing() {
         return rehearse_training(state, &mut model, data, test, &config, out.as_deref());
     }

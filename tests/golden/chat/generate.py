@@ -9,7 +9,7 @@ Writes, beside this file:
 
 Run:   python tests/golden/chat/generate.py FOLDER_OF_QWEN2.5_TOKENIZER
 Show:  python tests/golden/chat/generate.py --show TEMPLATE NUMBER
-Made with transformers 5.23.0, jinja2 3.1.6, tokenizers 0.23.
+Made with transformers 5.24.0, jinja2 3.1.6, tokenizers 0.23.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import struct
 import sys
 from pathlib import Path
 
+from transformers.tokenization_utils_base import _normalize_chat_messages
 from transformers.utils.chat_template_utils import render_jinja_template
 
 HERE = Path(__file__).parent
@@ -155,7 +156,7 @@ def render(template, family, item, spans=False):
     # A day of its own: what the calendar says must not change the golden.
     kwargs = {"date_string": "26 Jul 2024", **TOKENS[family], **item.get("kwargs", {})}
     texts, indices = render_jinja_template(
-        conversations=[item["messages"]],
+        conversations=[_normalize_chat_messages(item["messages"])],
         tools=item.get("tools"),
         chat_template=template,
         add_generation_prompt=item.get("add_generation_prompt", False),
