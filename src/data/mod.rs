@@ -14,6 +14,7 @@ pub mod batch;
 mod cache;
 pub mod dataset;
 mod describe;
+pub mod jinja;
 pub mod ollama;
 pub mod options;
 mod pack;
