@@ -201,7 +201,7 @@ fn tojson(value: &Value, arguments: Call) -> Result<Value> {
     let indent = match bound.some(1) {
         None => None,
         Some(Value::Str(text)) => Some(text.to_string()),
-        Some(_) => Some(" ".repeat(usize::try_from(bound.int(1, 0)?).unwrap_or(0).min(1000))),
+        Some(_) => Some(super::text::justify("", bound.int(1, 0)?, " ", "ljust")?),
     };
     let separators = match bound.some(2) {
         None => None,

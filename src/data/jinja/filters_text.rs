@@ -108,9 +108,8 @@ fn indent(value: &Value, arguments: Call) -> Result<Value> {
     let bound = arguments.bind("indent", ["width", "first", "blank"], 0)?;
     let text = string(value)?;
     let indention = match bound.value(0) {
-        Some(Value::Str(indention)) if text.markup && !indention.markup => indention.to_string(),
         Some(Value::Str(indention)) => indention.to_string(),
-        _ => " ".repeat(usize::try_from(bound.int(0, 4)?).unwrap_or(0).min(10_000)),
+        _ => super::text::justify("", bound.int(0, 4)?, " ", "ljust")?,
     };
     let (first, blank) = (bound.truth(1, false), bound.truth(2, false));
     // A line break is added, so that a last empty line counts as one.

@@ -59,11 +59,10 @@ impl Writer<'_> {
     fn list(&mut self, items: &[Value], depth: usize) -> Result<()> {
         self.text.push('[');
         for (index, item) in items.iter().enumerate() {
-            self.separate(index == 0, depth + 1);
+            self.separate(index == 0, depth + 1)?;
             self.value(item, depth + 1)?;
         }
-        self.close(items.is_empty(), depth, ']');
-        Ok(())
+        self.close(items.is_empty(), depth, ']')
     }
 
     fn map(&mut self, dict: &Dict, depth: usize) -> Result<()> {
@@ -73,34 +72,36 @@ impl Writer<'_> {
         }
         self.text.push('{');
         for (index, (key, item)) in entries.iter().enumerate() {
-            self.separate(index == 0, depth + 1);
+            self.separate(index == 0, depth + 1)?;
             self.string(&json_key(key)?);
             self.text.push_str(self.key);
             self.value(item, depth + 1)?;
         }
-        self.close(entries.is_empty(), depth, '}');
-        Ok(())
+        self.close(entries.is_empty(), depth, '}')
     }
 
-    fn separate(&mut self, first: bool, depth: usize) {
+    fn separate(&mut self, first: bool, depth: usize) -> Result<()> {
         if !first {
             self.text.push_str(self.item);
         }
-        self.line(depth);
+        self.line(depth)
     }
 
-    fn close(&mut self, empty: bool, depth: usize, bracket: char) {
+    fn close(&mut self, empty: bool, depth: usize, bracket: char) -> Result<()> {
         if !empty {
-            self.line(depth);
+            self.line(depth)?;
         }
         self.text.push(bracket);
+        Ok(())
     }
 
-    fn line(&mut self, depth: usize) {
+    fn line(&mut self, depth: usize) -> Result<()> {
         if let Some(indent) = &self.style.indent {
+            fuel::bytes(indent.len().saturating_mul(depth))?;
             self.text.push('\n');
             self.text.push_str(&indent.repeat(depth));
         }
+        Ok(())
     }
 
     fn string(&mut self, text: &str) {
