@@ -15,6 +15,7 @@ mod cache;
 pub mod dataset;
 mod describe;
 mod escapes;
+pub mod jinja;
 mod marks;
 pub mod messages;
 pub mod ollama;

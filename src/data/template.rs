@@ -6,14 +6,12 @@
 //! parts of the text are trained on (`spans.rs`).
 
 use super::dataset::Row;
+use super::jinja::{Cause, Failure, Template};
 use super::marks::free_characters;
 use super::messages;
-use super::python::{dumps, strftime_now, JsonStyle};
 use super::shape::Chat;
 use crate::error::{Error, Kind, Result};
 use crate::hub::tokenizer::Tokenizer;
-use minijinja::value::{Kwargs, Rest, Serde, Value};
-use minijinja::{Environment, ErrorKind};
 use regex::Regex;
 use serde_json::Value as Json;
 use std::ops::Range;
@@ -22,13 +20,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Variables that stand where generation tags stood: empty, or marks that no text at hand holds.
 const TAGS: [&str; 2] = ["lorhai_generation", "lorhai_endgeneration"];
 
-/// Steps and output (64 bytes each) that one rendering may take, beside those that the
-/// conversation itself calls for: about 64 MiB and a fraction of a second.
-const FUEL: u64 = 1_000_000;
-
 /// A compiled chat template with the special tokens that it may write.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    template: Template,
     source: String,
     special: Row,
     tagged: bool,
@@ -64,11 +58,10 @@ impl ChatTemplate {
 
     /// Compiles a template with special tokens given by role (`bos_token`, …).
     pub fn with_tokens(source: &str, special: Row) -> Result<Self> {
-        let mut environment = Environment::empty_for_chat()?;
         let marked = mark_generation(source)?;
         let tagged = marked != source;
-        environment.add_template_owned("chat_template", marked).map_err(|error| failed(&error))?;
-        Ok(ChatTemplate { environment, source: source.to_owned(), special, tagged, renderings: AtomicUsize::new(0) })
+        let template = Template::compile(&marked).map_err(|failure| failed(&failure))?;
+        Ok(ChatTemplate { template, source: source.to_owned(), special, tagged, renderings: AtomicUsize::new(0) })
     }
 
     /// Whether the template marks what an assistant said.
@@ -144,61 +137,53 @@ impl ChatTemplate {
         for (name, mark) in TAGS.into_iter().zip(tags).filter(|_| self.tagged) {
             context.insert(name.into(), mark.into());
         }
-        let template = self.environment.get_template("chat_template").map_err(|error| failed(&error))?;
-        template.render(Value::from(Serde(&context))).map_err(|error| failed(&error))
+        self.write(&context)
+    }
+
+    /// Renders, and says whose fault it is where that fails.
+    fn write(&self, context: &Row) -> Result<String> {
+        ensure_tools_are_schemas(context.get("tools"))?;
+        self.template.render(context).map(|output| output.text).map_err(|mut failure| {
+            if failure.cause == Cause::Runtime && !self.renders_plainly(context) {
+                failure.cause = Cause::Template;
+            }
+            failed(&failure)
+        })
+    }
+
+    /// Whether the template renders a question and an answer, or refuses them itself.
+    fn renders_plainly(&self, context: &Row) -> bool {
+        let mut plain = context.clone();
+        let messages = [("user", "Hi"), ("assistant", "Hello")];
+        let messages = messages.map(|(role, content)| serde_json::json!({"role": role, "content": content}));
+        plain.insert("messages".into(), Json::from(messages.to_vec()));
+        plain.insert("tools".into(), Json::Null);
+        match self.template.render(&plain) {
+            Ok(_) => true,
+            Err(failure) => failure.cause == Cause::Raised,
+        }
     }
 }
 
-trait ForChat: Sized {
-    fn empty_for_chat() -> Result<Self>;
-}
-
-impl ForChat for Environment<'static> {
-    /// The environment that transformers compiles chat templates in.
-    fn empty_for_chat() -> Result<Self> {
-        let mut environment = Environment::new();
-        let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| Error::bug(format!("template syntax: {error}")))?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        environment.add_filter("tojson", tojson);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> std::result::Result<String, minijinja::Error> {
-                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-            },
-        );
-        environment.add_function("strftime_now", |format: String| {
-            strftime_now(&format).map_err(|detail| minijinja::Error::new(ErrorKind::InvalidOperation, detail))
-        });
-        Ok(environment)
+/// transformers takes tools as JSON schemas, or functions that it makes them of.
+fn ensure_tools_are_schemas(tools: Option<&Json>) -> Result<()> {
+    let tools = tools.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+    match tools.iter().position(|tool| !tool.is_object()) {
+        None => Ok(()),
+        Some(index) => {
+            let kind = match &tools[index] {
+                Json::String(_) => "a string",
+                Json::Array(_) => "an array",
+                Json::Null => "null",
+                _ => "a number or boolean",
+            };
+            Err(Error::data(format!("tool {index} is {kind}: tools are JSON schemas, one object each")).with_hint(
+                "where the file holds them as JSON text, parse them first, or give the whole list as one text",
+            ))
+        }
     }
 }
 
-/// `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
-fn tojson(value: Value, positional: Rest<Value>, named: Kwargs) -> std::result::Result<String, minijinja::Error> {
-    let option = |index: usize, name: &str| -> std::result::Result<Option<Value>, minijinja::Error> {
-        let found = match positional.get(index) {
-            Some(value) => Some(value.clone()),
-            None => named.get::<Option<Value>>(name)?,
-        };
-        Ok(found.filter(|value| !value.is_none() && !value.is_undefined()))
-    };
-    let indent = option(1, "indent")?;
-    let separators = option(2, "separators")?;
-    let pair = |value: Value| -> std::result::Result<(String, String), minijinja::Error> {
-        Ok((value.get_item_by_index(0)?.to_string(), value.get_item_by_index(1)?.to_string()))
-    };
-    let style = JsonStyle {
-        ensure_ascii: option(0, "ensure_ascii")?.is_some_and(|value| value.is_true()),
-        indent: indent.map(|value| usize::try_from(value).map(|spaces| spaces.min(32))).transpose()?,
-        separators: separators.map(pair).transpose()?,
-        sort_keys: option(3, "sort_keys")?.is_some_and(|value| value.is_true()),
-    };
-    named.assert_all_used()?;
-    dumps(&value, &style)
-}
 
 /// Rewrites `{% generation %}…{% endgeneration %}` into blocks that write a mark at each
 /// end. The outer tag of each pair keeps the whitespace control of the left side, the
@@ -246,18 +231,24 @@ fn take_marks(text: &str, opening: char, closing: char) -> Option<Rendered> {
     open.is_none().then_some(rendered)
 }
 
-fn failed(error: &minijinja::Error) -> Error {
-    let line = error.line().map_or_else(String::new, |line| format!(" line {line}"));
-    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    let failure = Error::new(Kind::Data, format!("chat template{line}: {detail}"));
-    match error.kind() {
-        ErrorKind::OutOfFuel => failure.with_hint("the template loops or writes without end"),
-        ErrorKind::SyntaxError | ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest => {
-            failure.with_hint("the chat template itself is wrong; give another by option `chat_template`")
+fn failed(failure: &Failure) -> Error {
+    let line = failure.line.map_or_else(String::new, |line| format!(" line {line}"));
+    let turn = failure.turn.map(|turn| format!("turn {turn}"));
+    // The message may name the turn already.
+    let turn = turn.filter(|turn| !failure.message.contains(turn.as_str()));
+    let turn = turn.filter(|_| !matches!(failure.cause, Cause::Syntax | Cause::Template | Cause::OutOfFuel));
+    let turn = turn.map_or_else(String::new, |turn| format!(", at {turn}"));
+    let error = Error::new(Kind::Data, format!("chat template{line}{turn}: {}", failure.message));
+    match failure.cause {
+        Cause::OutOfFuel => error.with_hint("the template loops or writes without end"),
+        Cause::Syntax | Cause::Template => {
+            error.with_hint("the chat template itself is wrong; give another by option `chat_template`")
         }
-        _ => failure.with_hint(
-            "the template does not accept this conversation: look at its \
-             roles, their order, and contents that are no text",
+        Cause::Raised => error.with_hint("the template refuses this conversation: look at its roles and their order"),
+        Cause::Conversation => error.with_hint("the template does not accept this conversation: mend or drop the row"),
+        Cause::Runtime => error.with_hint(
+            "the template renders a plain conversation but not this one: look at its roles, their order, and \
+             contents that are no text; or, if those are right, at that line of the template",
         ),
     }
 }

@@ -175,7 +175,7 @@ fn shape_of(data: &Rows) -> Option<Shape> {
         let is_list = |name: &str| data.iter().next().and_then(|row| row.get(name)).is_some_and(Value::is_array);
         return Some(Shape::PromptCompletion).filter(|_| is_list("prompt") && is_list("completion"));
     }
-    Shape::recognise(&columns, "text").ok().filter(|shape| *shape != Shape::Text)
+    Shape::recognise(&columns, None).ok().filter(|shape| *shape != Shape::Text)
 }
 
 /// A text, or that of the last of some messages.

@@ -1,0 +1,337 @@
+//! Runs the statements of a template. Expressions are in `evaluate.rs`, loops in `loops.rs`.
+
+use super::arguments::Call;
+use super::ast::*;
+use super::error::{fault, Cause, Failure, Result};
+use super::fuel;
+use super::ops;
+use super::print;
+use super::value::{Object, Owner, Value};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Whether the body of a loop went to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Next,
+    Break,
+    Continue,
+}
+
+/// Variables, by the block that they belong to.
+pub(super) struct Scope {
+    variables: Vec<(Name, Value)>,
+    parent: Option<usize>,
+}
+
+pub(super) struct Interpreter {
+    pub program: Arc<Program>,
+    /// What the template is rendered with.
+    pub context: HashMap<String, Value>,
+    pub scopes: Vec<Scope>,
+    /// Scopes below this one may be used by a macro later.
+    kept: usize,
+    /// Where `{% generation %}` wrote, in bytes of the whole text.
+    pub generated: Vec<std::ops::Range<usize>>,
+    /// Whether output goes to the whole text, not into a variable or a macro's result.
+    at_top: bool,
+}
+
+const FUNCTIONS: [&str; 8] =
+    ["range", "dict", "lipsum", "cycler", "joiner", "namespace", "raise_exception", "strftime_now"];
+
+impl Interpreter {
+    pub fn new(program: Arc<Program>, context: HashMap<String, Value>) -> Self {
+        let root = Scope { variables: Vec::new(), parent: None };
+        Interpreter { program, context, scopes: vec![root], kept: 0, generated: Vec::new(), at_top: true }
+    }
+
+    /// Renders the whole template.
+    pub fn run(&mut self) -> Result<String> {
+        let program = self.program.clone();
+        let mut out = String::new();
+        self.execute(&program.body, 0, &mut out)?;
+        Ok(out)
+    }
+
+    pub fn lookup(&self, name: &str, scope: usize) -> Value {
+        let mut next = Some(scope);
+        while let Some(scope) = next.and_then(|at| self.scopes.get(at)) {
+            if let Some((_, value)) = scope.variables.iter().find(|(other, _)| &**other == name) {
+                return value.clone();
+            }
+            next = scope.parent;
+        }
+        if let Some(value) = self.context.get(name) {
+            return value.clone();
+        }
+        if name == "self" {
+            return Value::object(Object::Blocks);
+        }
+        match FUNCTIONS.iter().find(|function| **function == name) {
+            Some(function) => Value::function(function),
+            None => Value::undefined(name, Owner::Nobody),
+        }
+    }
+
+    pub fn define(&mut self, scope: usize, name: &Name, value: Value) {
+        let Some(scope) = self.scopes.get_mut(scope) else { return };
+        match scope.variables.iter_mut().find(|(other, _)| other == name) {
+            Some(entry) => entry.1 = value,
+            None => scope.variables.push((name.clone(), value)),
+        }
+    }
+
+    /// Runs `body` in a scope below `parent`, which is gone afterwards unless a macro
+    /// still refers to it.
+    pub fn scoped<T>(&mut self, parent: usize, body: impl FnOnce(&mut Self, usize) -> Result<T>) -> Result<T> {
+        let scope = self.scopes.len();
+        self.scopes.push(Scope { variables: Vec::new(), parent: Some(parent) });
+        let done = body(self, scope);
+        if self.kept <= scope {
+            self.scopes.truncate(scope);
+        }
+        done
+    }
+
+    /// Keeps all present scopes for a macro or a recursive loop.
+    pub fn keep_scopes(&mut self) {
+        self.kept = self.scopes.len();
+    }
+
+    pub fn assign(&mut self, target: &Target, value: Value, scope: usize) -> Result<()> {
+        match target {
+            Target::Name(name) => {
+                self.define(scope, name, value);
+                Ok(())
+            }
+            Target::Attr(name, attribute) => {
+                let namespace = self.lookup(name, scope);
+                if let Value::Object(object) = &namespace {
+                    if let Object::Namespace(dict) = &**object {
+                        ensure_public(attribute)?;
+                        return dict.borrow_mut().insert(Value::str(attribute), value);
+                    }
+                }
+                fault(format!("cannot assign to `{name}.{attribute}`: `{name}` is no namespace"))
+            }
+            Target::Tuple(targets) => {
+                let items = self.iterate(&value)?;
+                if items.len() != targets.len() {
+                    return fault(format!("expected {} values to unpack, found {}", targets.len(), items.len()));
+                }
+                targets.iter().zip(items).try_for_each(|(target, item)| self.assign(target, item, scope))
+            }
+        }
+    }
+
+    /// What is written from here on becomes a value, not part of the text.
+    pub fn leave_top(&mut self) -> bool {
+        std::mem::replace(&mut self.at_top, false)
+    }
+
+    pub fn return_to_top(&mut self, at_top: bool) {
+        self.at_top = at_top;
+    }
+
+    /// Runs statements and gives what they write.
+    pub fn capture(&mut self, body: &Body, scope: usize) -> Result<String> {
+        let at_top = self.leave_top();
+        let mut out = String::new();
+        let done = self.scoped(scope, |this, scope| this.execute(body, scope, &mut out));
+        self.return_to_top(at_top);
+        done?;
+        Ok(out)
+    }
+
+    pub fn execute(&mut self, body: &Body, scope: usize, out: &mut String) -> Result<Flow> {
+        fuel::descend()?;
+        for statement in body {
+            let flow = self.statement(statement, scope, out).map_err(|mut failure| {
+                failure.line.get_or_insert(statement.line);
+                failure
+            })?;
+            if flow != Flow::Next {
+                return Ok(flow);
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn statement(&mut self, statement: &Statement, scope: usize, out: &mut String) -> Result<Flow> {
+        fuel::steps(1)?;
+        match &statement.kind {
+            Kind::Output(pieces) => {
+                for piece in pieces {
+                    self.output(piece, scope, out)?;
+                }
+            }
+            Kind::For(node) => self.for_loop(node, scope, out)?,
+            Kind::If(branches, otherwise) => {
+                for (test, body) in branches {
+                    if self.test_truth(test, scope)? {
+                        return self.execute(body, scope, out);
+                    }
+                }
+                return self.execute(otherwise, scope, out);
+            }
+            Kind::Macro(definition) => {
+                self.keep_scopes();
+                let value = Value::object(Object::Macro { definition: definition.clone(), scope });
+                self.define(scope, &definition.name, value);
+            }
+            Kind::Call(call, definition) => {
+                self.keep_scopes();
+                let caller = Value::object(Object::Macro { definition: definition.clone(), scope });
+                let value = self.call_with_caller(call, caller, scope)?;
+                write(&value, out)?;
+            }
+            Kind::Filter(filter, body) => {
+                let text = self.capture(body, scope)?;
+                let value = self.filter_text(filter, text, scope)?;
+                write(&value, out)?;
+            }
+            Kind::Set(target, value) => {
+                let value = self.evaluate(value, scope)?;
+                self.assign(target, value, scope)?;
+            }
+            Kind::SetBlock(target, filter, body) => {
+                let text = self.capture(body, scope)?;
+                let value = match filter {
+                    Some(filter) => self.filter_text(filter, text, scope)?,
+                    None => Value::str(text),
+                };
+                self.assign(target, value, scope)?;
+            }
+            Kind::With(values, body) => {
+                let mut evaluated = Vec::new();
+                for (target, value) in values {
+                    evaluated.push((target, self.evaluate(value, scope)?));
+                }
+                return self.scoped(scope, |this, scope| {
+                    for (target, value) in evaluated {
+                        this.assign(target, value, scope)?;
+                    }
+                    this.execute(body, scope, out)
+                });
+            }
+            Kind::Block { name, scoped } => {
+                let name = name.clone();
+                self.block(&name, if *scoped { scope } else { 0 }, out)?;
+            }
+            Kind::AutoEscape(value, body) => {
+                if ops::truth(&self.evaluate(value, scope)?) {
+                    return fault("`autoescape true` is not supported: a chat is no HTML");
+                }
+                return self.scoped(scope, |this, scope| this.execute(body, scope, out));
+            }
+            Kind::Generation(body) => {
+                let start = out.len();
+                self.scoped(scope, |this, scope| this.execute(body, scope, out))?;
+                if self.at_top {
+                    self.generated.push(start..out.len());
+                }
+            }
+            Kind::Other(tag) => {
+                return Err(Failure::new(Cause::Template, format!("`{tag}` needs another template, and there is none")))
+            }
+            Kind::Break => return Ok(Flow::Break),
+            Kind::Continue => return Ok(Flow::Continue),
+        }
+        Ok(Flow::Next)
+    }
+
+    fn output(&mut self, piece: &Piece, scope: usize, out: &mut String) -> Result<()> {
+        match piece {
+            Piece::Text(text) => {
+                fuel::bytes(text.len())?;
+                out.push_str(text);
+                Ok(())
+            }
+            Piece::Expr(expr) => {
+                let value = self.evaluate(expr, scope)?;
+                write(&value, out).map_err(|mut failure| {
+                    failure.line.get_or_insert(expr.line);
+                    failure
+                })
+            }
+        }
+    }
+
+    /// Writes a block of the template.
+    pub fn block(&mut self, name: &str, parent: usize, out: &mut String) -> Result<()> {
+        let program = self.program.clone();
+        let Some((_, body)) = program.blocks.iter().find(|(other, _)| &**other == name) else {
+            return fault(format!("there is no block `{name}`"));
+        };
+        self.scoped(parent, |this, scope| this.execute(body, scope, out))?;
+        Ok(())
+    }
+
+    /// Calls a macro: its result is the text that it writes.
+    pub fn call_macro(&mut self, definition: &Arc<MacroDefinition>, scope: usize, arguments: Call) -> Result<Value> {
+        let name = &definition.name;
+        let Call { positional, mut named } = arguments;
+        let mut positional = positional.into_iter();
+        let mut take_named = |name: &str| {
+            let at = named.iter().position(|(other, _)| &**other == name)?;
+            Some(named.remove(at).1)
+        };
+        let count = definition.parameters.len();
+        let mut values: Vec<Option<Value>> = positional.by_ref().take(count).map(Some).collect();
+        for (parameter, _) in definition.parameters.iter().skip(values.len()) {
+            values.push(take_named(parameter));
+        }
+        let explicit_caller = definition.parameters.iter().any(|(parameter, _)| &**parameter == "caller");
+        let caller = (definition.takes_caller && !explicit_caller).then(|| {
+            take_named("caller").unwrap_or_else(|| Value::hint("the macro was called without a `call` block"))
+        });
+        let rest: Vec<Value> = positional.collect();
+        if let Some((other, _)) = named.first().filter(|_| !definition.takes_named_rest) {
+            return fault(format!("macro `{name}` takes no argument `{other}`"));
+        }
+        if !rest.is_empty() && !definition.takes_rest {
+            return fault(format!("macro `{name}` takes at most {count} arguments"));
+        }
+        let at_top = self.leave_top();
+        let mut out = String::new();
+        let done = self.scoped(scope, |this, scope| {
+            if let Some(caller) = caller {
+                this.define(scope, &Arc::from("caller"), caller);
+            }
+            if definition.takes_named_rest {
+                let rest = Value::dict(named.into_iter().map(|(name, value)| (Value::str(name), value)))?;
+                this.define(scope, &Arc::from("kwargs"), rest);
+            }
+            if definition.takes_rest {
+                this.define(scope, &Arc::from("varargs"), Value::tuple(rest));
+            }
+            for ((parameter, default), value) in definition.parameters.iter().zip(values) {
+                let value = match (value, default) {
+                    (Some(value), _) => value,
+                    (None, Some(default)) => this.evaluate(default, scope)?,
+                    (None, None) => Value::undefined(&**parameter, Owner::Nobody),
+                };
+                this.define(scope, parameter, value);
+            }
+            this.execute(&definition.body, scope, &mut out)
+        });
+        self.return_to_top(at_top);
+        done?;
+        Ok(Value::str(out))
+    }
+}
+
+pub(super) fn ensure_public(name: &str) -> Result<()> {
+    if name.starts_with('_') {
+        return fault(format!("`{name}` cannot be stored in a namespace: names there do not begin with `_`"));
+    }
+    Ok(())
+}
+
+fn write(value: &Value, out: &mut String) -> Result<()> {
+    let text = print::text(value)?;
+    fuel::bytes(text.len())?;
+    out.push_str(&text);
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! `for` loops and the `loop` variable.
+//!
+//! Items are tested one at a time, as the loop reaches them: a test can ask for what the
+//! body has set.
+
+use super::arguments::Call;
+use super::ast::*;
+use super::error::{fault, Result};
+use super::fuel;
+use super::interpreter::{Flow, Interpreter};
+use super::ops;
+use super::value::{Loop, Object, Owner, Value};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+impl Interpreter {
+    pub(super) fn for_loop(&mut self, node: &Arc<For>, scope: usize, out: &mut String) -> Result<()> {
+        if node.recursive {
+            self.keep_scopes();
+        }
+        let iterable = self.evaluate(&node.iterable, scope)?;
+        let source = self.iterate(&iterable).map_err(|mut failure| {
+            failure.line.get_or_insert(node.iterable.line);
+            self.blame(failure, &node.iterable, scope)
+        })?;
+        self.run_loop(node, source, 0, scope, out)
+    }
+
+    /// Runs the loop over `source`; `depth` is that of its recursion.
+    fn run_loop(
+        &mut self,
+        node: &Arc<For>,
+        source: Vec<Value>,
+        depth: usize,
+        scope: usize,
+        out: &mut String,
+    ) -> Result<()> {
+        let state = Rc::new(Object::Loop(RefCell::new(Loop {
+            source,
+            at: 0,
+            statement: node.clone(),
+            scope,
+            tested: VecDeque::new(),
+            after: None,
+            length: None,
+            index: 0,
+            depth,
+            before: None,
+            current: None,
+            last_changed: None,
+        })));
+        let Object::Loop(looping) = &*state else { return Ok(()) };
+        let name: Name = Arc::from("loop");
+        loop {
+            let after = looping.borrow_mut().after.take();
+            let item = match after {
+                Some(item) => item,
+                None => self.pull(looping)?,
+            };
+            let Some(item) = item else { break };
+            {
+                let mut state = looping.borrow_mut();
+                state.index += 1;
+                state.before = state.current.replace(item.clone());
+            }
+            let turn = match &item {
+                Value::Dict(dict) => dict.turn,
+                _ => None,
+            };
+            let flow = self.scoped(scope, |this, scope| {
+                this.define(scope, &name, Value::Object(state.clone()));
+                this.assign(&node.target, item, scope)?;
+                this.execute(&node.body, scope, out)
+            });
+            let flow = flow.map_err(|mut failure| {
+                failure.turn = failure.turn.or(turn);
+                failure
+            })?;
+            if flow == Flow::Break {
+                break;
+            }
+        }
+        let untouched = looping.borrow().index == 0;
+        if untouched {
+            self.scoped(scope, |this, scope| this.execute(&node.otherwise, scope, out))?;
+        }
+        Ok(())
+    }
+
+    /// The next item that passes the loop's test.
+    fn pull(&mut self, looping: &RefCell<Loop>) -> Result<Option<Value>> {
+        loop {
+            fuel::steps(1)?;
+            let (item, node, scope) = {
+                let mut state = looping.borrow_mut();
+                if let Some(item) = state.tested.pop_front() {
+                    return Ok(Some(item));
+                }
+                let Some(item) = state.source.get(state.at).cloned() else { return Ok(None) };
+                state.at += 1;
+                if state.test().is_none() {
+                    return Ok(Some(item));
+                }
+                (item, state.statement.clone(), state.scope)
+            };
+            let Some(test) = &node.test else { return Ok(Some(item)) };
+            let passes = self.scoped(scope, |this, scope| {
+                this.assign(&node.target, item.clone(), scope)?;
+                this.test_truth(test, scope)
+            })?;
+            if passes {
+                return Ok(Some(item));
+            }
+        }
+    }
+
+    /// The next item without taking it.
+    fn peek(&mut self, looping: &RefCell<Loop>) -> Result<Option<Value>> {
+        let after = looping.borrow().after.clone();
+        if let Some(item) = after {
+            return Ok(item);
+        }
+        let item = self.pull(looping)?;
+        looping.borrow_mut().after = Some(item.clone());
+        Ok(item)
+    }
+
+    fn loop_length(&mut self, looping: &RefCell<Loop>) -> Result<usize> {
+        let known = {
+            let state = looping.borrow();
+            if state.test().is_none() {
+                Some(state.source.len())
+            } else {
+                state.length
+            }
+        };
+        if let Some(length) = known {
+            return Ok(length);
+        }
+        let mut rest = VecDeque::new();
+        while let Some(item) = self.pull(looping)? {
+            rest.push_back(item);
+        }
+        let mut state = looping.borrow_mut();
+        let length = rest.len() + state.index + usize::from(matches!(state.after, Some(Some(_))));
+        state.tested = rest;
+        state.length = Some(length);
+        Ok(length)
+    }
+
+    /// `loop.name`.
+    pub(super) fn loop_attribute(&mut self, object: &Rc<Object>, name: &str) -> Result<Value> {
+        let Object::Loop(looping) = &**object else { return Ok(Value::None) };
+        let (index, depth) = {
+            let state = looping.borrow();
+            (state.index as i128, state.depth as i128)
+        };
+        Ok(match name {
+            "index" => Value::Int(index),
+            "index0" => Value::Int(index - 1),
+            "depth" => Value::Int(depth + 1),
+            "depth0" => Value::Int(depth),
+            "first" => Value::Bool(index == 1),
+            "last" => Value::Bool(self.peek(looping)?.is_none()),
+            "length" => Value::Int(self.loop_length(looping)? as i128),
+            "revindex" => Value::Int(self.loop_length(looping)? as i128 - index + 1),
+            "revindex0" => Value::Int(self.loop_length(looping)? as i128 - index),
+            "previtem" if index == 1 => Value::hint("there is no previous item"),
+            "previtem" => looping.borrow().before.clone().unwrap_or(Value::None),
+            "nextitem" => self.peek(looping)?.unwrap_or_else(|| Value::hint("there is no next item")),
+            "cycle" => Value::object(Object::Method { of: Value::Object(object.clone()), name: "cycle" }),
+            "changed" => Value::object(Object::Method { of: Value::Object(object.clone()), name: "changed" }),
+            _ => Value::undefined(name, Owner::Type("LoopContext")),
+        })
+    }
+
+    /// `loop.cycle(…)` and `loop.changed(…)`.
+    pub(super) fn loop_method(&mut self, looping: &RefCell<Loop>, name: &str, arguments: Call) -> Result<Value> {
+        if let Some((name, _)) = arguments.named.first() {
+            return fault(format!("loop.cycle and loop.changed take no argument by name, found `{name}`"));
+        }
+        let values = arguments.positional;
+        let mut state = looping.borrow_mut();
+        if name == "cycle" {
+            if values.is_empty() {
+                return fault("loop.cycle: no items for cycling given");
+            }
+            let at = state.index.saturating_sub(1) % values.len();
+            return Ok(values[at].clone());
+        }
+        let same = match &state.last_changed {
+            Some(last) => ops::equal(&Value::tuple(last.clone()), &Value::tuple(values.clone()))?,
+            None => false,
+        };
+        if !same {
+            state.last_changed = Some(values);
+        }
+        Ok(Value::Bool(!same))
+    }
+
+    /// `loop(items)` in a recursive loop.
+    pub(super) fn call_loop(&mut self, looping: &RefCell<Loop>, mut arguments: Call) -> Result<Value> {
+        let (node, scope, depth) = {
+            let state = looping.borrow();
+            (state.statement.clone(), state.scope, state.depth)
+        };
+        if !node.recursive {
+            return fault("the loop must be marked `recursive` to be called");
+        }
+        let (1, true) = (arguments.positional.len(), arguments.named.is_empty()) else {
+            return fault("loop() takes one argument");
+        };
+        let source = arguments.positional.remove(0);
+        let source = self.iterate(&source)?;
+        let mut out = String::new();
+        let at_top = self.leave_top();
+        let done = self.run_loop(&node, source, depth + 1, scope, &mut out);
+        self.return_to_top(at_top);
+        done?;
+        Ok(Value::str(out))
+    }
+}

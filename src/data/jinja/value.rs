@@ -1,0 +1,473 @@
+//! Values as Python has them: lists and tuples differ, `True` equals 1, a key is found by
+//! its hash, a generator is used once.
+//!
+//! Printing is in `print.rs`, arithmetic in `ops.rs`, attributes in `attributes.rs`.
+
+use super::ast::{Expr, For, MacroDefinition, Name};
+use super::error::{fault, Result};
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+#[derive(Clone)]
+pub(super) enum Value {
+    Undefined(Rc<Undefined>),
+    None,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Str(Text),
+    Bytes(Rc<[u8]>),
+    List(Rc<Items>),
+    Tuple(Rc<Items>),
+    Dict(Rc<Dict>),
+    View(View, Rc<Dict>),
+    Range(Range),
+    Object(Rc<Object>),
+}
+
+/// A string; `markup` where it is markupsafe's, which escapes what is added to it.
+#[derive(Clone)]
+pub(super) struct Text {
+    pub text: Arc<str>,
+    pub markup: bool,
+}
+
+impl std::ops::Deref for Text {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    Keys,
+    Values,
+    Items,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Range {
+    pub start: i128,
+    pub stop: i128,
+    pub step: i128,
+}
+
+impl Range {
+    pub fn len(&self) -> usize {
+        let (low, high) = if self.step > 0 { (self.start, self.stop) } else { (self.stop, self.start) };
+        if low >= high {
+            return 0;
+        }
+        ((high - low - 1) / self.step.abs() + 1) as usize
+    }
+
+    pub fn get(&self, index: usize) -> Value {
+        Value::Int(self.start + self.step * index as i128)
+    }
+}
+
+/// Where an undefined value was looked for.
+#[derive(Clone)]
+pub(super) enum Owner {
+    /// A variable.
+    Nobody,
+    /// A mapping; of the conversation, where `data`, and its message `turn`.
+    Dict { data: bool, turn: Option<usize> },
+    /// A value of this type.
+    Type(&'static str),
+    /// An explanation instead.
+    Hint(&'static str),
+}
+
+pub(super) struct Undefined {
+    pub name: String,
+    pub owner: Owner,
+}
+
+/// The items of a list or tuple.
+pub(super) struct Items {
+    pub items: Vec<Value>,
+    /// One of `groupby`'s pairs, which have names.
+    pub grouped: bool,
+    /// Part of the conversation.
+    pub data: bool,
+}
+
+impl std::ops::Deref for Items {
+    type Target = [Value];
+    fn deref(&self) -> &[Value] {
+        &self.items
+    }
+}
+
+/// What dicts and sets find values by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    None,
+    Undefined,
+    Int(i128),
+    /// Bits of a float that equals no integer.
+    Float(u64),
+    Str(Arc<str>),
+    Bytes(Rc<[u8]>),
+    Tuple(Vec<Key>),
+    Object(usize),
+}
+
+#[derive(Default)]
+pub(super) struct Dict {
+    pub entries: IndexMap<Key, (Value, Value)>,
+    pub data: bool,
+    /// The index of the message that this is.
+    pub turn: Option<usize>,
+}
+
+pub(super) enum Object {
+    Generator(RefCell<Generator>),
+    Namespace(RefCell<Dict>),
+    Cycler {
+        items: Vec<Value>,
+        at: Cell<usize>,
+    },
+    Joiner {
+        separator: Value,
+        used: Cell<bool>,
+    },
+    Loop(RefCell<Loop>),
+    Macro {
+        definition: Arc<MacroDefinition>,
+        scope: usize,
+    },
+    /// A function of a value: `"a".upper`.
+    Method {
+        of: Value,
+        name: &'static str,
+    },
+    /// A function of the environment.
+    Function(&'static str),
+    /// `self`, whose attributes are the template's blocks.
+    Blocks,
+    Block(Name),
+}
+
+/// A sequence that is made when it is first used, and only once.
+pub(super) struct Generator {
+    pub name: &'static str,
+    pub pending: Option<Pending>,
+    pub ready: std::collections::VecDeque<Value>,
+}
+
+/// A filter whose work was put off.
+pub(super) struct Pending {
+    pub filter: &'static str,
+    /// No generator itself.
+    pub source: Value,
+    pub positional: Vec<Value>,
+    pub named: Vec<(Name, Value)>,
+}
+
+/// The state of a `for` loop, and `loop` in its body.
+pub(super) struct Loop {
+    pub source: Vec<Value>,
+    pub at: usize,
+    /// Without a test; otherwise the length is known only after all were tested.
+    pub statement: Arc<For>,
+    pub scope: usize,
+    pub tested: std::collections::VecDeque<Value>,
+    pub after: Option<Option<Value>>,
+    pub length: Option<usize>,
+    /// One more than the index of the current item.
+    pub index: usize,
+    pub depth: usize,
+    pub before: Option<Value>,
+    pub current: Option<Value>,
+    pub last_changed: Option<Vec<Value>>,
+}
+
+impl Loop {
+    pub fn test(&self) -> Option<&Expr> {
+        self.statement.test.as_ref()
+    }
+}
+
+impl Value {
+    pub fn str(text: impl AsRef<str>) -> Value {
+        Value::Str(Text { text: Arc::from(text.as_ref()), markup: false })
+    }
+
+    pub fn text(text: impl AsRef<str>, markup: bool) -> Value {
+        Value::Str(Text { text: Arc::from(text.as_ref()), markup })
+    }
+
+    pub fn list(items: Vec<Value>) -> Value {
+        Value::List(Rc::new(Items { items, grouped: false, data: false }))
+    }
+
+    pub fn tuple(items: Vec<Value>) -> Value {
+        Value::Tuple(Rc::new(Items { items, grouped: false, data: false }))
+    }
+
+    pub fn dict(entries: impl IntoIterator<Item = (Value, Value)>) -> Result<Value> {
+        let mut dict = Dict::default();
+        for (key, value) in entries {
+            dict.insert(key, value)?;
+        }
+        Ok(Value::Dict(Rc::new(dict)))
+    }
+
+    pub fn object(object: Object) -> Value {
+        Value::Object(Rc::new(object))
+    }
+
+    pub fn function(name: &'static str) -> Value {
+        Value::object(Object::Function(name))
+    }
+
+    pub fn undefined(name: impl Into<String>, owner: Owner) -> Value {
+        Value::Undefined(Rc::new(Undefined { name: name.into(), owner }))
+    }
+
+    pub fn hint(hint: &'static str) -> Value {
+        Value::undefined("", Owner::Hint(hint))
+    }
+
+    /// A filter's result that Python makes when it is used.
+    pub fn generator(name: &'static str, ready: Vec<Value>) -> Value {
+        Value::object(Object::Generator(RefCell::new(Generator { name, pending: None, ready: ready.into() })))
+    }
+
+    pub fn from_json(json: &Json) -> Value {
+        match json {
+            Json::Null => Value::None,
+            Json::Bool(value) => Value::Bool(*value),
+            Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(value), _) => Value::Int(value.into()),
+                (None, Some(value)) => Value::Int(value.into()),
+                (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => Value::str(text),
+            Json::Array(items) => {
+                let items = items.iter().map(Value::from_json).collect();
+                Value::List(Rc::new(Items { items, grouped: false, data: true }))
+            }
+            Json::Object(fields) => {
+                let entries = fields.iter().map(|(name, value)| {
+                    let name: Arc<str> = Arc::from(name.as_str());
+                    let key = Value::Str(Text { text: name.clone(), markup: false });
+                    (Key::Str(name), (key, Value::from_json(value)))
+                });
+                Value::Dict(Rc::new(Dict { entries: entries.collect(), data: true, turn: None }))
+            }
+        }
+    }
+
+    /// The messages of a conversation, each knowing which it is.
+    pub fn from_messages(messages: &[Json]) -> Value {
+        let items = messages.iter().enumerate().map(|(index, message)| match Value::from_json(message) {
+            Value::Dict(dict) => match Rc::try_unwrap(dict) {
+                Ok(mut dict) => {
+                    dict.turn = Some(index);
+                    Value::Dict(Rc::new(dict))
+                }
+                Err(dict) => Value::Dict(dict),
+            },
+            other => other,
+        });
+        Value::List(Rc::new(Items { items: items.collect(), grouped: false, data: true }))
+    }
+
+    /// The name of the type in Python.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Undefined(_) => "Undefined",
+            Value::None => "NoneType",
+            Value::Bool(_) => "bool",
+            Value::Int(_) => "int",
+            Value::Float(_) => "float",
+            Value::Str(text) if text.markup => "Markup",
+            Value::Str(_) => "str",
+            Value::Bytes(_) => "bytes",
+            Value::List(_) => "list",
+            Value::Tuple(_) => "tuple",
+            Value::Dict(_) => "dict",
+            Value::View(View::Keys, _) => "dict_keys",
+            Value::View(View::Values, _) => "dict_values",
+            Value::View(View::Items, _) => "dict_items",
+            Value::Range(_) => "range",
+            Value::Object(object) => match &**object {
+                Object::Generator(generator) => generator.borrow().name,
+                Object::Namespace(_) => "Namespace",
+                Object::Cycler { .. } => "Cycler",
+                Object::Joiner { .. } => "Joiner",
+                Object::Loop(_) => "LoopContext",
+                Object::Macro { .. } => "Macro",
+                Object::Method { .. } => "builtin_function_or_method",
+                Object::Function(_) => "function",
+                Object::Blocks => "TemplateReference",
+                Object::Block(_) => "BlockReference",
+            },
+        }
+    }
+
+    pub fn is_undefined(&self) -> bool {
+        matches!(self, Value::Undefined(_))
+    }
+
+    pub fn is_none(&self) -> bool {
+        matches!(self, Value::None)
+    }
+
+    /// Whether this is a container that the conversation brought.
+    pub fn is_data(&self) -> bool {
+        match self {
+            Value::List(items) | Value::Tuple(items) => items.data,
+            Value::Dict(dict) | Value::View(_, dict) => dict.data,
+            Value::Undefined(undefined) => matches!(undefined.owner, Owner::Dict { data: true, .. }),
+            _ => false,
+        }
+    }
+
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A bool counts as an integer, as in Python.
+    pub fn as_int(&self) -> Option<i128> {
+        match self {
+            Value::Int(value) => Some(*value),
+            Value::Bool(value) => Some((*value).into()),
+            _ => None,
+        }
+    }
+
+    pub fn as_float(&self) -> Option<f64> {
+        match self {
+            Value::Float(value) => Some(*value),
+            other => other.as_int().map(|value| value as f64),
+        }
+    }
+
+    pub fn key(&self) -> Result<Key> {
+        super::fuel::descend()?;
+        Ok(match self {
+            Value::None => Key::None,
+            Value::Undefined(_) => Key::Undefined,
+            Value::Bool(value) => Key::Int((*value).into()),
+            Value::Int(value) => Key::Int(*value),
+            Value::Float(value) if value.fract() == 0.0 && value.abs() < 1e38 => Key::Int(*value as i128),
+            Value::Float(value) => Key::Float(value.to_bits()),
+            Value::Str(text) => Key::Str(text.text.clone()),
+            Value::Bytes(bytes) => Key::Bytes(bytes.clone()),
+            Value::Tuple(items) => Key::Tuple(items.iter().map(Value::key).collect::<Result<_>>()?),
+            Value::Object(object) => Key::Object(Rc::as_ptr(object).cast::<u8>() as usize),
+            Value::Range(range) => {
+                let bounds = [range.start, range.stop, range.step];
+                Key::Tuple(bounds.into_iter().map(Key::Int).collect())
+            }
+            Value::List(_) | Value::Dict(_) | Value::View(..) => {
+                return fault(format!("unhashable type: '{}'", self.type_name()))
+            }
+        })
+    }
+}
+
+impl Dict {
+    pub fn insert(&mut self, key: Value, value: Value) -> Result<()> {
+        let hash = key.key()?;
+        match self.entries.get_mut(&hash) {
+            Some(entry) => entry.1 = value,
+            None => {
+                self.entries.insert(hash, (key, value));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn get(&self, key: &Value) -> Result<Option<Value>> {
+        Ok(self.entries.get(&key.key()?).map(|(_, value)| value.clone()))
+    }
+
+    pub fn get_str(&self, name: &str) -> Option<Value> {
+        self.entries.get(&Key::Str(Arc::from(name))).map(|(_, value)| value.clone())
+    }
+
+    pub fn view(&self, view: View) -> Vec<Value> {
+        let item = |(key, value): &(Value, Value)| match view {
+            View::Keys => key.clone(),
+            View::Values => value.clone(),
+            View::Items => Value::tuple(vec![key.clone(), value.clone()]),
+        };
+        self.entries.values().map(item).collect()
+    }
+}
+
+thread_local! {
+    static DROPPED: RefCell<Vec<Value>> = const { RefCell::new(Vec::new()) };
+    static DROPPING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Drops values one after another, where Rust would recurse: a template can nest values
+/// deeper than the stack.
+fn drop_flat(values: impl Iterator<Item = Value>) {
+    let nests = |value: &Value| {
+        matches!(value, Value::List(_) | Value::Tuple(_) | Value::Dict(_) | Value::View(..) | Value::Object(_))
+    };
+    DROPPED.with(|dropped| dropped.borrow_mut().extend(values.filter(nests)));
+    if DROPPING.replace(true) {
+        return;
+    }
+    loop {
+        let next = DROPPED.with(|dropped| dropped.borrow_mut().pop());
+        let Some(value) = next else { break };
+        drop(value);
+    }
+    DROPPING.set(false);
+}
+
+impl Drop for Items {
+    fn drop(&mut self) {
+        drop_flat(std::mem::take(&mut self.items).into_iter());
+    }
+}
+
+impl Drop for Dict {
+    fn drop(&mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        drop_flat(entries.into_values().flat_map(|(key, value)| [key, value]));
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        match self {
+            Object::Generator(generator) => {
+                let generator = generator.get_mut();
+                drop_flat(std::mem::take(&mut generator.ready).into_iter());
+                if let Some(pending) = generator.pending.take() {
+                    let named = pending.named.into_iter().map(|(_, value)| value);
+                    drop_flat(std::iter::once(pending.source).chain(pending.positional).chain(named));
+                }
+            }
+            Object::Cycler { items, .. } => drop_flat(std::mem::take(items).into_iter()),
+            Object::Joiner { separator, .. } => drop_flat(std::iter::once(std::mem::replace(separator, Value::None))),
+            Object::Method { of, .. } => drop_flat(std::iter::once(std::mem::replace(of, Value::None))),
+            Object::Loop(state) => {
+                let state = state.get_mut();
+                let some = [state.before.take(), state.current.take(), state.after.take().flatten()];
+                let changed = state.last_changed.take().unwrap_or_default();
+                let items = std::mem::take(&mut state.source).into_iter();
+                drop_flat(
+                    items.chain(std::mem::take(&mut state.tested)).chain(some.into_iter().flatten()).chain(changed),
+                );
+            }
+            Object::Namespace(_) | Object::Macro { .. } | Object::Function(_) | Object::Blocks | Object::Block(_) => {}
+        }
+    }
+}
