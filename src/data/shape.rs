@@ -6,6 +6,7 @@
 //! `chat_template_kwargs` (a map of further template variables).
 
 use super::dataset::Row;
+use super::number;
 use super::python::float_repr;
 use crate::error::{Error, Result};
 use crate::suggest;
@@ -122,6 +123,9 @@ fn string(value: &Value, name: &str) -> Result<String> {
         // A column of digits was read as numbers; text is what was meant, as Python writes it.
         Value::Number(number) if number.is_f64() => Ok(float_repr(number.as_f64().unwrap_or(f64::NAN))),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        other if number::not_finite(other).is_some() => {
+            Err(Error::data(format!("column `{name}`: expected a string, found {}", number::text(other))))
+        }
         other => Err(Error::data(format!("column `{name}`: expected a string, found {}", kind(other)))),
     }
 }
@@ -155,6 +159,11 @@ fn messages(value: &Value, name: &str) -> Result<Vec<Value>> {
 }
 
 fn with_context(row: &Row, messages: Vec<Value>) -> Result<Chat> {
+    messages
+        .iter()
+        .chain(row.get("tools"))
+        .chain(row.get("chat_template_kwargs"))
+        .try_for_each(number::ensure_finite)?;
     let tools =
         match row.get("tools") {
             Some(Value::String(text)) if text.trim().is_empty() => None,
