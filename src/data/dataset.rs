@@ -3,9 +3,8 @@
 //! Rows are shared: selecting, shuffling and splitting copy references. Leaves to others:
 //! reading files (`read/`), summaries (`describe.rs`), tables (`preview.rs`).
 
-use super::tokenized::split_rows;
+use super::split::{order, Like, SplitOptions};
 use crate::error::{Error, Kind, Result};
-use crate::random::Key;
 use crate::{interrupt, suggest};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
@@ -21,7 +20,10 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// A column that some rows lack is null in them.
     pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Self {
+        let mut rows: Vec<Row> = rows.into_iter().collect();
+        fill_missing(&mut rows);
         Dataset { rows: rows.into_iter().map(Arc::new).collect() }
     }
 
@@ -62,9 +64,9 @@ impl Dataset {
         let mut rows = Vec::with_capacity(self.len());
         for (index, row) in self.iter().enumerate() {
             interrupt::check()?;
-            rows.push(Arc::new(change(row.clone(), index).map_err(|error| in_row(index, error))?));
+            rows.push(change(row.clone(), index).map_err(|error| in_row(index, error))?);
         }
-        Ok(Dataset { rows: rows.into() })
+        Ok(Self::from_rows(rows))
     }
 
     /// Keeps the rows that `keep` says true of.
@@ -123,8 +125,16 @@ impl Dataset {
 
     /// All rows in a random order that `seed` fixes.
     pub fn shuffle(&self, seed: u64) -> Self {
-        let order = Key::new(seed).named("shuffle").permutation(self.len());
-        Dataset { rows: order.iter().map(|&row| self.rows[row as usize].clone()).collect() }
+        self.ordered(&order(self.len(), seed, "shuffle", Like::default()))
+    }
+
+    /// As [`shuffle`](Self::shuffle), by the random numbers of `like`.
+    pub fn shuffle_like(&self, seed: u64, like: Like) -> Self {
+        self.ordered(&order(self.len(), seed, "shuffle", like))
+    }
+
+    fn ordered(&self, order: &[usize]) -> Self {
+        Dataset { rows: order.iter().filter_map(|&row| self.rows.get(row).cloned()).collect() }
     }
 
     /// Splits into (train, test) by a random order that `seed` fixes.
@@ -132,8 +142,7 @@ impl Dataset {
     /// `test` below 1 is a fraction of the rows, from 1 on a count. Fails where one side
     /// would be empty.
     pub fn split(&self, test: f64, seed: u64) -> Result<(Self, Self)> {
-        let (train, held) = split_rows(self.len(), test, seed)?;
-        Ok((self.select(&train)?, self.select(&held)?))
+        self.split_with(&SplitOptions { test, seed, ..SplitOptions::default() })
     }
 
     /// The rows of `self`, then those of `other`. Fails where the columns differ.
@@ -181,6 +190,25 @@ impl Dataset {
             Some(name) => Err(Error::input(format!("no column `{name}`"))
                 .with_hint(suggest::hint(name, columns.iter().map(String::as_str)))),
             None => Ok(()),
+        }
+    }
+}
+
+/// Gives every row the columns of all, so that a key that only some rows have is null in the others.
+fn fill_missing(rows: &mut [Row]) {
+    let same =
+        |rows: &[Row]| rows.windows(2).all(|pair| pair[0].len() == pair[1].len() && pair[0].keys().eq(pair[1].keys()));
+    if same(rows) {
+        return;
+    }
+    let mut seen = HashSet::new();
+    let names: Vec<String> =
+        rows.iter().flat_map(Row::keys).filter(|name| seen.insert(name.as_str())).cloned().collect();
+    for row in rows.iter_mut().filter(|row| row.len() < names.len()) {
+        for name in &names {
+            if !row.contains_key(name) {
+                row.insert(name.clone(), serde_json::Value::Null);
+            }
         }
     }
 }

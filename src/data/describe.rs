@@ -1,6 +1,7 @@
 //! A summary of each column: type, missing values, and how large they are.
 
 use super::dataset::{Dataset, Row};
+use super::number;
 use super::preview::{table, Align};
 use serde_json::Value;
 use std::fmt;
@@ -62,6 +63,8 @@ fn measure(value: &Value) -> (&'static str, Option<f64>) {
         Value::Number(number) => (if number.is_f64() { "float" } else { "int" }, number.as_f64()),
         Value::String(text) => ("string", Some(text.chars().count() as f64)),
         Value::Array(list) => ("list", Some(list.len() as f64)),
+        // Neither smallest nor mean means anything beside NaN or infinity.
+        value if number::not_finite(value).is_some() => ("float", None),
         Value::Object(map) => ("map", Some(map.len() as f64)),
     }
 }

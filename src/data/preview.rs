@@ -1,6 +1,7 @@
 //! Tables for a terminal, right for Hangul and other wide characters.
 
 use super::dataset::Dataset;
+use super::number;
 use serde_json::Value;
 
 /// Which side of its column a cell stands on.
@@ -32,7 +33,7 @@ impl Dataset {
 
 /// Strings without quotes, everything else as JSON; line breaks and other controls escaped.
 fn cell(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = value.as_str().map_or_else(|| number::text(value), str::to_owned);
     let mut plain = String::new();
     for c in text.chars() {
         match c {

@@ -7,6 +7,7 @@
 
 use super::dataset::Row;
 use super::messages::WEIGHTS;
+use super::number;
 use super::python::float_repr;
 use crate::error::{Error, Result};
 use crate::suggest;
@@ -187,6 +188,9 @@ fn string(value: &Value, name: &str) -> Result<String> {
         // A column of digits was read as numbers; text is what was meant, as Python writes it.
         Value::Number(number) if number.is_f64() => Ok(float_repr(number.as_f64().unwrap_or(f64::NAN))),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        other if number::not_finite(other).is_some() => {
+            Err(Error::data(format!("column `{name}`: expected a string, found {}", number::text(other))))
+        }
         other => Err(Error::data(format!("column `{name}`: expected a string, found {}", kind(other)))),
     }
 }
@@ -220,6 +224,11 @@ fn messages(value: &Value, name: &str) -> Result<Vec<Value>> {
 }
 
 fn with_context(row: &Row, messages: Vec<Value>) -> Result<Chat> {
+    messages
+        .iter()
+        .chain(row.get("tools"))
+        .chain(row.get("chat_template_kwargs"))
+        .try_for_each(number::ensure_finite)?;
     let tools =
         match row.get("tools") {
             Some(Value::String(text)) if text.trim().is_empty() => None,

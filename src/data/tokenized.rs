@@ -4,6 +4,7 @@
 //! (`tokenize.rs`), keeping them on disk (`cache.rs`), printing them (`show.rs`).
 
 use super::batch::{Batch, IGNORE};
+use super::split::{split_rows, Like};
 use super::store::{Origin, RowView, Store, TokenizedRow};
 use crate::error::{Error, Result};
 use crate::random::Key;
@@ -132,7 +133,12 @@ impl TokenizedDataset {
     /// `test` below 1 is a fraction of the rows, from 1 on a count. Fails where one side
     /// would be empty.
     pub fn split(&self, test: f64, seed: u64) -> Result<(Self, Self)> {
-        let (train, held) = split_rows(self.len(), test, seed)?;
+        self.split_like(test, seed, Like::default())
+    }
+
+    /// As [`split`](Self::split), by the random numbers of `like`.
+    pub fn split_like(&self, test: f64, seed: u64, like: Like) -> Result<(Self, Self)> {
+        let (train, held) = split_rows(self.len(), test, seed, like)?;
         Ok((self.select(&train)?, self.select(&held)?))
     }
 
@@ -230,25 +236,6 @@ fn fill(batch: &mut Batch, start: usize, row: RowView) {
             cell += 1;
         }
     }
-}
-
-/// Indices of (train, test), each in the order of a permutation that `seed` fixes.
-pub(super) fn split_rows(len: usize, test: f64, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
-    let count = match test {
-        share if share > 0.0 && share < 1.0 => ((len as f64 * share).ceil() as usize).min(len),
-        count if count >= 1.0 && count.fract() == 0.0 && count < 1e15 => count as usize,
-        _ => crate::bail!(
-            crate::Kind::Input,
-            "option `test`: expected a share between 0 and 1 or a number of rows, found {test}"
-        ),
-    };
-    if count == 0 || count >= len {
-        crate::bail!(crate::Kind::Input, "option `test`: {test} of {len} rows leave one side of the split empty"; hint: "give a share below 1, or fewer rows than there are");
-    }
-    let order = Key::new(seed).named("split").permutation(len);
-    let (held, train) = order.split_at(count);
-    let widen = |rows: &[u32]| rows.iter().map(|&row| row as usize).collect();
-    Ok((widen(train), widen(held)))
 }
 
 #[cfg(test)]

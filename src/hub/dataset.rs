@@ -11,7 +11,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The endings that `data/` reads, the first preferred where a data set comes in several.
-pub const FORMATS: [&str; 6] = ["parquet", "jsonl", "json", "csv", "tsv", "txt"];
+pub const FORMATS: [&str; 8] = ["parquet", "arrow", "jsonl", "ndjson", "json", "csv", "tsv", "txt"];
+/// Endings that compression adds to them.
+const COMPRESSED: [&str; 5] = ["gz", "bz2", "xz", "zst", "zstd"];
+/// Files that describe data, models or code, and hold no rows.
+const DESCRIPTIONS: [&str; 16] = [
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "adapter_config.json",
+    "package.json",
+    "requirements.txt",
+    "LICENSE.txt",
+    "license.txt",
+    "vocab.json",
+    "merges.txt",
+];
 /// Words in a path that name a split, as the Python library knows them.
 const SPLITS: [(&str, &[&str]); 3] = [
     ("train", &["train", "training"]),
@@ -59,15 +80,10 @@ pub fn resolve_dataset(
         }
     };
     let names = wanted.choose(&below(&folder)).map_err(|error| error.context(format!("the data set `{name}`")))?;
-    let mut splits: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    let known = names.iter().any(|name| split_of(name).is_some());
-    for name in names {
-        let split = if known { split_of(&name) } else { Some("train") };
-        // Beside files that name their split, one that names none is not guessed at.
-        if let Some(split) = split {
-            splits.entry(split.into()).or_default().push(folder.join(name));
-        }
-    }
+    let splits = splits_of(&names)
+        .into_iter()
+        .map(|(split, names)| (split, names.into_iter().map(|name| folder.join(name)).collect()))
+        .collect();
     Ok(DatasetFiles { folder, commit, splits })
 }
 
@@ -82,6 +98,8 @@ impl Wanted for DataFiles {
             Some(pattern) => data.iter().filter(|name| pattern.fits(name)).map(|name| name.to_string()).collect(),
             None => one_format(&data),
         };
+        let shards = saved_shards(files);
+        chosen.retain(|name| !is_cached_copy(name, &shards));
         chosen.sort();
         if chosen.is_empty() {
             return Err(match &self.pattern {
@@ -89,7 +107,10 @@ impl Wanted for DataFiles {
                 _ => nothing(),
             });
         }
-        refuse_several_configurations(&chosen)?;
+        let unsaved = in_splits(&chosen).into_iter().filter(|name| !shards.contains(folder_of(name)));
+        refuse_several_configurations(&unsaved.collect::<Vec<_>>())?;
+        // They say which shards are the data set's.
+        chosen.extend(files.iter().filter(|name| is_state_of(name, &chosen)).cloned().collect::<Vec<_>>());
         Ok(chosen)
     }
 
@@ -108,7 +129,41 @@ fn nothing() -> Error {
         .with_hint("data sets made by a script or of images and sound are not read")
 }
 
-/// Which files of a folder: `*` stands for any characters but `/`, `**` for any, `?` for one.
+/// A pattern of names as a regular expression.
+fn expression(text: &str) -> String {
+    let mut regex = String::from("^");
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let class =
+            rest.strip_prefix('[').and_then(|inner| inner.split_once(']')).filter(|(class, _)| !class.is_empty());
+        if let Some((class, after)) = class {
+            let (negated, class) = class.strip_prefix('!').map_or(("", class), |class| ("^", class));
+            regex.push_str(&format!("[{negated}{}]", class.replace('\\', "\\\\").replace('[', "\\[")));
+            rest = after;
+            continue;
+        }
+        let choice = rest.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        if let Some((choice, after)) = choice {
+            let parts: Vec<String> = choice.split(',').map(regex::escape).collect();
+            regex.push_str(&format!("({})", parts.join("|")));
+            rest = after;
+            continue;
+        }
+        let (written, length) = match next {
+            '*' if rest.starts_with("**/") => ("(.*/)?".to_owned(), 3),
+            '*' if rest.starts_with("**") => (".*".to_owned(), 2),
+            '*' => ("[^/]*".to_owned(), 1),
+            '?' => ("[^/]".to_owned(), 1),
+            other => (regex::escape(other.encode_utf8(&mut [0; 4])), other.len_utf8()),
+        };
+        regex.push_str(&written);
+        rest = &rest[length..];
+    }
+    regex + "$"
+}
+
+/// Which files of a folder: `*` stands for any characters but `/`, `**` for any, `?` for one,
+/// `[0-9]` for one of these, `{a,b}` for one of these texts.
 #[derive(Debug)]
 pub struct Pattern {
     text: String,
@@ -117,9 +172,8 @@ pub struct Pattern {
 
 impl Pattern {
     pub fn new(text: &str) -> Result<Self> {
-        let escaped = regex::escape(text).replace(r"\*\*", ".*").replace(r"\*", "[^/]*").replace(r"\?", "[^/]");
         let regex =
-            Regex::new(&format!("^{escaped}$")).map_err(|error| Error::input(format!("pattern `{text}`: {error}")))?;
+            Regex::new(&expression(text)).map_err(|error| Error::input(format!("pattern `{text}`: {error}")))?;
         Ok(Pattern { text: text.to_owned(), regex })
     }
 
@@ -151,16 +205,80 @@ pub fn refuse_several_configurations(names: &[impl AsRef<str>]) -> Result<()> {
     }
 }
 
-fn ending(name: &str) -> Option<&str> {
-    name.rsplit_once('.').map(|(_, ending)| ending).filter(|ending| FORMATS.contains(ending))
+/// The ending of a data file's name, without that of its compression.
+pub fn ending(name: &str) -> Option<&str> {
+    let stem = match name.rsplit_once('.') {
+        Some((stem, ending)) if COMPRESSED.contains(&ending.to_ascii_lowercase().as_str()) => stem,
+        _ => name,
+    };
+    stem.rsplit_once('.').map(|(_, ending)| ending).filter(|ending| FORMATS.contains(ending))
 }
 
 /// Whether a file holds rows, as opposed to describing the repository.
-fn is_data(name: &str) -> bool {
+pub fn is_data(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
-    let about =
-        ["dataset_info.json", "dataset_infos.json", "state.json", "requirements.txt", "LICENSE.txt", "license.txt"];
-    ending(name).is_some() && !about.contains(&file) && !name.split('/').any(|part| part.starts_with('.'))
+    ending(name).is_some() && !DESCRIPTIONS.contains(&file) && !name.split('/').any(|part| part.starts_with('.'))
+}
+
+fn folder_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+/// The folders that `save_to_disk` of the Python library wrote: each has a `state.json`.
+pub fn saved_shards(names: &[String]) -> BTreeSet<&str> {
+    names.iter().filter(|name| name.rsplit('/').next() == Some("state.json")).map(|name| folder_of(name)).collect()
+}
+
+/// Beside the shards lie results that the Python library keeps for itself.
+pub fn is_cached_copy(name: &str, saved: &BTreeSet<&str>) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    saved.contains(folder_of(name)) && (!file.ends_with(".arrow") || file.starts_with("cache-"))
+}
+
+fn is_state_of(name: &str, chosen: &[String]) -> bool {
+    name.rsplit('/').next() == Some("state.json") && chosen.iter().any(|file| folder_of(file) == folder_of(name))
+}
+
+/// The files that belong to a split, or all where no name tells one.
+fn in_splits(names: &[String]) -> Vec<String> {
+    splits_of(names).into_values().flatten().collect()
+}
+
+/// Data files by split, as the Python library finds them: shards under `data/` by their exact name,
+/// folders that `save_to_disk` wrote, then names of folders, then names of files; `train` alone where
+/// no name tells a split. Beside files that name their split, one that names none is not guessed at.
+pub fn splits_of(names: &[String]) -> BTreeMap<String, Vec<String>> {
+    let saved = saved_shards(names);
+    let data = || names.iter().filter(|name| is_data(name));
+    let by_folder = data().any(|name| split_of(folder_of(name)).is_some());
+    let split = |name: &str| -> Option<String> {
+        let folder = folder_of(name);
+        let last = folder.rsplit('/').next().unwrap_or_default();
+        match () {
+            _ if saved.contains(folder) && !last.is_empty() => Some(last.to_owned()),
+            _ if shard_split(name).is_some() => shard_split(name),
+            _ if by_folder => split_of(folder).map(str::to_owned),
+            _ => split_of(name).map(str::to_owned),
+        }
+    };
+    let mut splits: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for name in data() {
+        if let Some(split) = split(name) {
+            splits.entry(split).or_default().push(name.clone());
+        }
+    }
+    if splits.is_empty() && data().next().is_some() {
+        splits.insert("train".to_owned(), data().cloned().collect());
+    }
+    splits
+}
+
+/// `train_sft` of `data/train_sft-00000-of-00003.parquet`; another word for a split is that split.
+fn shard_split(name: &str) -> Option<String> {
+    let (start, count) = name.strip_prefix("data/")?.split_once("-of-")?;
+    let (split, number) = start.rsplit_once('-')?;
+    let digits = |text: &str| text.len() >= 5 && text.bytes().take(5).all(|byte| byte.is_ascii_digit());
+    (number.len() == 5 && digits(number) && digits(count)).then(|| split_named(split).unwrap_or(split).to_owned())
 }
 
 /// The files of the format that most have; a copy in a second format would double the rows.
@@ -195,7 +313,7 @@ pub fn split_of(name: &str) -> Option<&'static str> {
 }
 
 /// The files below `folder`, relative to it, sorted.
-fn below(folder: &Path) -> Vec<String> {
+pub fn below(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut left = vec![(folder.to_path_buf(), 0)];
     while let Some((place, depth)) = left.pop() {
@@ -250,6 +368,40 @@ mod tests {
     }
 
     #[test]
+    fn splits_are_found_as_the_python_library_finds_them() {
+        let splits = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+            splits_of(&names)
+                .into_iter()
+                .map(|(split, names)| format!("{split}: {}", names.join(" ")))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            splits(&["train.jsonl", "test.jsonl.gz", "meta.json"]),
+            ["test: test.jsonl.gz", "train: train.jsonl"]
+        );
+        assert_eq!(
+            splits(&["data/train_sft-00000-of-00001.parquet", "data/test_sft-00000-of-00001-1a2b.parquet"]),
+            ["test_sft: data/test_sft-00000-of-00001-1a2b.parquet", "train_sft: data/train_sft-00000-of-00001.parquet"]
+        );
+        assert_eq!(
+            splits(&["train/test-1.csv", "dev/a.csv", "test.csv"]),
+            ["train: train/test-1.csv", "validation: dev/a.csv"]
+        );
+        assert_eq!(
+            splits(&[
+                "dataset_dict.json",
+                "a/state.json",
+                "a/data-00000-of-00001.arrow",
+                "b/state.json",
+                "b/data-0.arrow"
+            ]),
+            ["a: a/data-00000-of-00001.arrow", "b: b/data-0.arrow"]
+        );
+        assert_eq!(splits(&["rows.csv", "config.json"]), ["train: rows.csv"]);
+    }
+
+    #[test]
     fn configurations_are_not_mixed() {
         let files = ["en/train.parquet", "ko/train.parquet"];
         let error = choose(&files, None).unwrap_err().to_string();
@@ -262,6 +414,8 @@ mod tests {
     fn patterns_stop_at_folders() {
         let matches = |pattern: &str, name: &str| Pattern::new(pattern).unwrap().fits(name);
         assert!(matches("*.csv", "a.csv") && !matches("*.csv", "b/a.csv") && matches("**.csv", "b/a.csv"));
+        assert!(matches("d-[0-9].csv", "d-1.csv") && !matches("d-[!0-9].csv", "d-1.csv") && matches("**/a", "a"));
+        assert!(matches("**.json{,.gz}", "b/a.json.gz") && !matches("**.json{,.gz}", "a.jsonl"));
         assert!(matches("tra?n/*", "train/x.csv") && !matches("train/*", "train/y/x.csv"));
     }
 }

@@ -95,6 +95,10 @@ impl<'a> Callback<'a> {
         let error = Error::input(format!("unknown property `{name}`"));
         match known.is_empty() {
             true => error.with_hint("a map tells what it has by map.keys()"),
+            // The keys are those of the first map: a later one may have fewer.
+            false if known.iter().any(|key| key == name) => error.with_hint(format!(
+                "some maps have `{name}` and this one has not: test it by \"{name}\" in map, or ask by map.get(\"{name}\")"
+            )),
             false => error.with_hint(suggest::hint(name, known.iter().map(String::as_str))),
         }
     }

@@ -79,7 +79,7 @@ pub use callback::Callback;
 pub use convert::RhaiResultOf;
 pub use handles::{register_iterator, Handle};
 pub use interactive::{Variable, IT};
-pub use json::{to_dynamic, to_json, to_json_ordered};
+pub use json::{to_dynamic, to_json, to_json_ordered, to_row_value};
 pub use option_list::ListedOption;
 pub use options::Options;
 pub use render::{Failure, Place};

@@ -1,126 +1,295 @@
-//! JSON lines, and JSON documents that hold a table.
+//! JSON to rows: one object a line, or a document that holds a table. The content decides, not the
+//! name: `.json` files of lines and `.jsonl` files of one array are common.
+//!
+//! Leaves to others: the text of single values (`json_text.rs`).
 
-use super::at_line;
+use super::json_text::{fault, parse};
+use super::{at_line, source, Reading};
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
-use crate::{files, interrupt};
+use crate::interrupt;
 use serde_json::Value;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
 
-/// One JSON object per line; blank lines are skipped.
-pub fn read_lines(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
-    let file = File::open(path).map_err(|error| Error::file("read", path, &error))?;
-    let mut reader = BufReader::new(file);
+/// Names under which the rows of a document stand, beside what is said about them.
+const WRAPPERS: [&str; 12] = [
+    "data",
+    "rows",
+    "examples",
+    "instances",
+    "items",
+    "records",
+    "samples",
+    "entries",
+    "train",
+    "validation",
+    "test",
+    "dataset",
+];
+
+/// Reads lines, one document, or several documents one after the other.
+pub fn read(path: &Path, as_lines: bool, reading: &mut Reading) -> Result<()> {
+    let mut reader = source::open(path)?;
     let mut line = Vec::new();
-    for number in 1.. {
-        interrupt::check()?;
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line).map_err(|error| Error::file("read", path, &error))?;
-        if read == 0 {
-            break;
+    let mut number = 0;
+    // The first line that is not blank tells what the file is.
+    while line.trim_ascii().is_empty() {
+        number += 1;
+        if !source::next_line(path, &mut reader, &mut line)? {
+            return Ok(());
         }
-        let text = without_mark(&line, number);
-        if text.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        match serde_json::from_slice(text) {
-            Ok(Value::Object(row)) => rows.push(row),
-            Ok(other) => {
-                return Err(at_line(path, number, format!("expected a JSON object, found {}", name(&other)))
-                    .with_hint("each line is a row, as in {\"text\": \"…\"}"))
-            }
-            Err(error) => {
-                return Err(at_line(path, number, format!("not valid JSON: {}", fault(text, &error)))
-                    .with_hint("each line holds one whole JSON object; a table in one document is named .json"))
-            }
-        }
+        without_mark(&mut line, number);
     }
-    Ok(())
+    let first = source::utf8(path, number, &line)?;
+    let start = first.trim_start().chars().next();
+    let is_document = start == Some('[') || reading.options.field.is_some() || (!as_lines && start != Some('{'));
+    if is_document || parse(first).is_err_and(|error| error.is_eof()) {
+        source::rest(path, &mut reader, &mut line)?;
+        return document(path, number, &line, as_lines, reading);
+    }
+    lines(path, number, line, &mut reader, as_lines, reading)
 }
 
 /// A byte order mark is allowed at the start of the file.
-fn without_mark(line: &[u8], number: usize) -> &[u8] {
-    match number {
-        1 => line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line),
-        _ => line,
+fn without_mark(line: &mut Vec<u8>, number: usize) {
+    if number == 1 && line.starts_with(b"\xEF\xBB\xBF") {
+        line.drain(..3);
     }
 }
 
-/// Within one line only the column of the parser's place means anything.
-fn fault(text: &[u8], error: &serde_json::Error) -> String {
-    // At the line's end the parser counts a new line begun.
-    let end = text.trim_ascii_end().len();
-    let column = if error.is_eof() { end } else { error.column() };
-    format!("{} (column {column})", files::json_problem(error))
+fn lines(
+    path: &Path,
+    mut number: usize,
+    mut line: Vec<u8>,
+    reader: &mut dyn BufRead,
+    as_lines: bool,
+    reading: &mut Reading,
+) -> Result<()> {
+    let before = reading.rows.len();
+    loop {
+        let text = source::utf8(path, number, &line)?;
+        for value in parse_line(path, number, text)? {
+            match value {
+                Value::Object(row) => reading.push(row, || format!("line {number}"), path)?,
+                other => {
+                    return Err(at_line(path, number, format!("expected a JSON object, found {}", name(&other)))
+                        .with_hint("each line is a row, as in {\"text\": \"…\"}"))
+                }
+            }
+        }
+        number += 1;
+        if !source::next_line(path, reader, &mut line)? {
+            break;
+        }
+    }
+    // One object alone may be a document.
+    if !as_lines && reading.rows.len() == before + 1 {
+        if let Some(only) = reading.rows.pop() {
+            object(path, only, reading)?;
+        }
+    }
+    Ok(())
 }
 
-/// An array of objects, an object that holds one such array, or an object of columns.
-pub fn read_document(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
-    let bytes = files::read(path)?;
-    let text = without_mark(&bytes, 1);
-    let failed = |detail: String| Error::new(Kind::File, format!("`{}`: {detail}", path.display()));
-    let value: Value = match serde_json::from_slice(text) {
-        Ok(value) => value,
+fn parse_line(path: &Path, number: usize, text: &str) -> Result<Vec<Value>> {
+    parse(text).map_err(|error| {
+        if let Err(stopped) = interrupt::check() {
+            return stopped;
+        }
+        at_line(path, number, format!("not valid JSON: {}", fault(text, &error)))
+            .with_hint(error.hint().unwrap_or("each line holds one whole JSON object, or the whole file one document"))
+    })
+}
+
+fn document(path: &Path, first: usize, bytes: &[u8], as_lines: bool, reading: &mut Reading) -> Result<()> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
         Err(error) => {
-            let several = error.to_string().starts_with("trailing characters");
-            let hint = if several {
-                "one object per line is JSON lines: name the file .jsonl"
-            } else {
-                "check that the file is whole"
-            };
-            return Err(failed(format!("not valid JSON: {}", files::json_fault(&error))).with_hint(hint));
+            let before = &bytes[..error.valid_up_to()];
+            let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let line = first + before.iter().filter(|byte| **byte == b'\n').count();
+            return Err(source::not_utf8(path, line, "line", &bytes[start..], error.valid_up_to() - start));
         }
     };
-    match value {
-        Value::Array(list) => push_all(list, rows).map_err(failed),
-        Value::Object(fields) => push_fields(fields, rows).map_err(failed),
-        other => Err(failed(format!("expected an array of objects, found {}", name(&other)))),
-    }
-}
-
-fn push_all(list: Vec<Value>, rows: &mut Vec<Row>) -> std::result::Result<(), String> {
-    for (index, value) in list.into_iter().enumerate() {
+    let values = parse(text).map_err(|error| {
+        if let Err(stopped) = interrupt::check() {
+            return stopped;
+        }
+        let line = first + error.line().saturating_sub(1);
+        failed(path, format!("not valid JSON: {} (line {line}, column {})", error.problem(), error.column()))
+            .with_hint(error.hint().unwrap_or("check that the file is whole"))
+    })?;
+    let several = values.len() > 1;
+    for value in values {
+        let (value, at_field) = match &reading.options.field {
+            Some(field) => (under(path, value, field)?, true),
+            None => (value, false),
+        };
         match value {
-            Value::Object(row) => rows.push(row),
-            other => return Err(format!("row {index}: expected an object, found {}", name(&other))),
+            Value::Array(list) if !several => array(path, list, reading)?,
+            Value::Object(row) if several || (as_lines && !at_field) => {
+                let number = reading.rows.len();
+                reading.push(row, || format!("row {number}"), path)?;
+            }
+            Value::Object(row) => object(path, row, reading)?,
+            other => {
+                return Err(failed(path, format!("expected an array of objects, found {}", name(&other)))
+                    .with_hint("rows are objects: one a line, or all in one array"))
+            }
         }
     }
     Ok(())
 }
 
-fn push_fields(fields: Row, rows: &mut Vec<Row>) -> std::result::Result<(), String> {
-    let of_objects = |list: &Vec<Value>| !list.is_empty() && list.iter().all(Value::is_object);
-    let is_table = |value: &Value| value.as_array().is_some_and(of_objects);
-    let tables: Vec<&String> = fields.iter().filter(|(_, value)| is_table(value)).map(|(key, _)| key).collect();
-    if let ([table], false) = (&tables[..], are_columns(&fields)) {
-        let table = (*table).clone();
-        let list = fields.into_iter().find(|(key, _)| *key == table).map(|(_, value)| value);
-        return push_all(list.and_then(|value| value.as_array().cloned()).unwrap_or_default(), rows);
-    }
-    let columns: Option<Vec<(&String, &Vec<Value>)>> =
-        fields.iter().map(|(key, value)| Some((key, value.as_array()?))).collect();
-    let Some(columns) = columns.filter(|columns| !columns.is_empty()) else {
-        return Err("expected rows (an array of objects, an object with one such array, or an object of columns), \
-                    found an object of other things: is it a file of data?"
-            .into());
+fn failed(path: &Path, detail: String) -> Error {
+    Error::new(Kind::File, format!("`{}`: {detail}", path.display()))
+}
+
+/// What stands under the option `field`.
+fn under(path: &Path, value: Value, field: &str) -> Result<Value> {
+    let keys: Vec<String> = value.as_object().map(|row| row.keys().cloned().collect()).unwrap_or_default();
+    let inner = match value {
+        Value::Object(mut row) => row.swap_remove(field),
+        _ => None,
     };
-    let len = columns.first().map_or(0, |(_, values)| values.len());
-    if let Some((key, values)) = columns.iter().find(|(_, values)| values.len() != len) {
-        return Err(format!("column `{key}` has {} values, the first column has {len}", values.len()));
+    inner.ok_or_else(|| {
+        let error = Error::input(format!("option `field`: `{}` has no `{field}` on top", path.display()));
+        error.with_hint(crate::suggest::hint(field, keys.iter().map(String::as_str)))
+    })
+}
+
+/// An array of objects, of texts, or of conversations.
+fn array(path: &Path, list: Vec<Value>, reading: &mut Reading) -> Result<()> {
+    let column = match list.first() {
+        Some(Value::String(_)) if list.iter().all(Value::is_string) => Some("text"),
+        Some(Value::Array(_)) if list.iter().all(is_conversation) => Some("messages"),
+        _ => None,
+    };
+    if column == Some("messages") {
+        reading.note(path, "each list is read as the `messages` of a row");
     }
-    rows.extend(
-        (0..len).map(|row| columns.iter().map(|(key, values)| ((*key).clone(), values[row].clone())).collect::<Row>()),
-    );
+    for (index, value) in list.into_iter().enumerate() {
+        let row = match (value, column) {
+            (value, Some(column)) => Row::from_iter([(column.to_owned(), value)]),
+            (Value::Object(row), None) => row,
+            (other, None) => {
+                return Err(failed(path, format!("row {index}: expected an object, found {}", name(&other)))
+                    .with_hint("rows are all objects, all texts, or all lists of messages"))
+            }
+        };
+        reading.push(row, || format!("row {index}"), path)?;
+    }
     Ok(())
 }
 
-/// Several lists of the same length: one of objects among them is a column too.
-fn are_columns(fields: &Row) -> bool {
-    let mut lengths = fields.values().map(|value| value.as_array().map(Vec::len));
-    let first = lengths.next().flatten();
-    fields.len() > 1 && first.is_some() && lengths.all(|length| length == first)
+/// A list of turns, as chat data writes them.
+fn is_conversation(value: &Value) -> bool {
+    value.as_array().is_some_and(|turns| !turns.is_empty() && turns.iter().all(is_turn))
+}
+
+fn is_turn(value: &Value) -> bool {
+    let has = |name: &str| value.get(name).is_some_and(Value::is_string);
+    has("role") || has("from")
+}
+
+fn is_table(value: &Value) -> bool {
+    value
+        .as_array()
+        .is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object) && !list.iter().all(is_turn))
+}
+
+/// One object: a row, as `datasets` reads it, unless it can only be a table of rows or of columns.
+fn object(path: &Path, fields: Row, reading: &mut Reading) -> Result<()> {
+    if !fields.is_empty() && fields.values().all(Value::is_array) && !fields.values().all(is_conversation) {
+        return lists(path, fields, reading);
+    }
+    let tables: Vec<&String> = fields.iter().filter(|(_, value)| is_table(value)).map(|(key, _)| key).collect();
+    let wrapper = match tables[..] {
+        [only] if WRAPPERS.contains(&only.as_str()) => Some(only.clone()),
+        _ => None,
+    };
+    match wrapper {
+        Some(key) => rows_under(path, fields, &key, reading),
+        None => reading.push(fields, || "row 0".to_owned(), path),
+    }
+}
+
+fn rows_under(path: &Path, mut fields: Row, key: &str, reading: &mut Reading) -> Result<()> {
+    reading.note(path, &format!("the rows under `{key}` are read (`field: \"{key}\"` in datasets)"));
+    match fields.swap_remove(key) {
+        Some(Value::Array(list)) => array(path, list, reading),
+        _ => Ok(()),
+    }
+}
+
+/// An object of nothing but lists, which is a table in one of several ways.
+fn lists(path: &Path, fields: Row, reading: &mut Reading) -> Result<()> {
+    if let Some(rows) = split_oriented(&fields) {
+        reading.note(path, "read as a table of pandas' orient=\"split\"");
+        return array(path, rows, reading);
+    }
+    let filled: Vec<(&String, &Vec<Value>)> = fields
+        .iter()
+        .filter_map(|(key, value)| Some((key, value.as_array()?)))
+        .filter(|(_, list)| !list.is_empty())
+        .collect();
+    let names = || filled.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ");
+    match filled[..] {
+        [] => return Ok(()),
+        [(key, _)] if is_table(&fields[key]) => {
+            let key = key.clone();
+            return rows_under(path, fields, &key, reading);
+        }
+        _ => {}
+    }
+    let plain = |value: &Value| !value.is_array() && !value.is_object();
+    let some_plain = filled.iter().any(|(_, list)| list.iter().all(plain));
+    let nested = fields.values().filter_map(Value::as_array).flatten().any(Value::is_array);
+    if !some_plain || nested {
+        let error = failed(path, format!("one object of the lists {}: rows, columns or splits?", names()));
+        return Err(error.with_hint(format!(
+            "choose one list of rows by field: \"{}\", or write the table as JSON lines, one object a row",
+            filled.first().map_or("data", |(key, _)| key)
+        )));
+    }
+    let len = fields.values().next().and_then(Value::as_array).map_or(0, Vec::len);
+    if let Some((key, values)) =
+        fields.iter().filter_map(|(key, value)| Some((key, value.as_array()?))).find(|(_, list)| list.len() != len)
+    {
+        let error = failed(path, format!("column `{key}` has {} values, the first column has {len}", values.len()));
+        return Err(error.with_hint("one row of lists is written as JSON lines, in a file named .jsonl"));
+    }
+    reading.note(
+        path,
+        &format!("one object of lists is read as {len} rows of the columns {}; datasets reads one row", names()),
+    );
+    let mut columns: Vec<(String, std::vec::IntoIter<Value>)> = fields
+        .into_iter()
+        .filter_map(|(key, value)| match value {
+            Value::Array(list) => Some((key, list.into_iter())),
+            _ => None,
+        })
+        .collect();
+    for index in 0..len {
+        let row = columns.iter_mut().map(|(key, list)| (key.clone(), list.next().unwrap_or(Value::Null))).collect();
+        reading.push(row, || format!("row {index}"), path)?;
+    }
+    Ok(())
+}
+
+/// pandas' `{"columns": […], "index": […], "data": [[…], …]}` as objects.
+fn split_oriented(fields: &Row) -> Option<Vec<Value>> {
+    let names: Option<Vec<&str>> = fields.get("columns")?.as_array()?.iter().map(Value::as_str).collect();
+    let (names, data) = (names?, fields.get("data")?.as_array()?);
+    if fields.keys().any(|key| !["columns", "index", "data"].contains(&key.as_str())) {
+        return None;
+    }
+    let row = |value: &Value| -> Option<Value> {
+        let cells = value.as_array().filter(|cells| cells.len() == names.len())?;
+        Some(Value::Object(names.iter().map(|name| (*name).to_owned()).zip(cells.iter().cloned()).collect()))
+    };
+    data.iter().map(row).collect()
 }
 
 /// The kind of a value in the words of JSON.

@@ -1,17 +1,28 @@
-//! Data files to rows: which files, which format, and what goes wrong where.
+//! Data files to rows: which format, and what goes wrong where.
 //!
-//! One file here per format. Leaves to others: hub names (`hub/` makes a folder of them)
-//! and the meaning of the columns (`shape.rs`).
+//! One file here per format. Leaves to others: which files of a folder belong to which split
+//! (`folder.rs`, and `hub/` for names of the hub), and the meaning of the columns (`shape.rs`).
 
+mod arrow;
+mod arrow_value;
 mod csv;
+mod folder;
 mod json;
-mod parquet;
+mod json_text;
+mod quotes;
+mod slices;
+mod source;
 mod text;
+
+pub use csv::{Header, TableOptions};
+pub use folder::{locate, Splits};
+pub use quotes::Quoting;
+pub use slices::Slice;
 
 use super::dataset::{Dataset, Row};
 use crate::error::{Error, Kind, Result};
-use crate::hub::dataset::{refuse_several_configurations, split_named, split_of, Pattern};
-use crate::suggest;
+use crate::{suggest, tell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A format of data files.
@@ -23,9 +34,10 @@ pub enum Format {
     Tsv,
     Text,
     Parquet,
+    Arrow,
 }
 
-const FORMATS: [(&str, Format); 7] = [
+const FORMATS: [(&str, Format); 8] = [
     ("jsonl", Format::JsonLines),
     ("ndjson", Format::JsonLines),
     ("json", Format::Json),
@@ -33,21 +45,39 @@ const FORMATS: [(&str, Format); 7] = [
     ("tsv", Format::Tsv),
     ("txt", Format::Text),
     ("parquet", Format::Parquet),
+    ("arrow", Format::Arrow),
 ];
-
-/// Files in a folder that describe data and are no data.
-const DESCRIPTIONS: [&str; 3] = ["dataset_info.json", "dataset_infos.json", "state.json"];
 
 /// What to read of a path.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// By file name (`data.jsonl`) where this is `None`.
     pub format: Option<Format>,
-    /// `train`, `validation` or `test`, by the names of files and folders. Where this is
-    /// `None` a folder that has a train split gives that, and any other gives all files.
+    /// `train`, `validation` or `test`, by the names of files and folders, or rows of them: see
+    /// [`Slice::parse`]. Where this is `None` a folder that has a train split gives that, and one
+    /// of a single split gives that one.
     pub split: Option<String>,
-    /// Which files of a folder: see [`Pattern`].
+    /// Which files of a folder: see [`Pattern`](crate::hub::dataset::Pattern).
     pub files: Option<String>,
+    /// The columns to read; all that hold text, numbers, lists and maps where this is `None`.
+    pub columns: Option<Vec<String>>,
+    /// The key of a JSON document under which its rows stand.
+    pub field: Option<String>,
+    /// How tables of fields are written.
+    pub table: TableOptions,
+}
+
+impl LoadOptions {
+    fn wants(&self, column: &str) -> bool {
+        self.columns.as_ref().is_none_or(|columns| columns.iter().any(|wanted| wanted == column))
+    }
+}
+
+/// Rows, and what was decided in reading them that the user should know.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    pub data: Dataset,
+    pub notes: Vec<String>,
 }
 
 impl Format {
@@ -65,12 +95,16 @@ impl Format {
         FORMATS.iter().find(|(_, format)| *format == self).map_or("", |(ending, _)| ending)
     }
 
+    /// The format of a file by its name; compression adds an ending that says nothing.
     fn of(path: &Path) -> Result<Self> {
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("");
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        let ending = source::uncompressed(name).rsplit_once('.').map_or("", |(_, ending)| ending);
         Format::named(ending).map_err(|error| {
             let wrong = Error::new(Kind::File, format!("cannot tell the format of `{}` by its name", path.display()));
             match ending {
                 "xlsx" | "xls" | "ods" => wrong.with_hint("save the spreadsheet as .csv"),
+                "zip" | "tar" | "7z" => wrong.with_hint("unpack it, and load the file in it"),
+                "pkl" | "pickle" | "npy" | "pt" => wrong.with_hint("write it as .jsonl or .parquet in Python"),
                 _ => {
                     wrong.with_hint(format!("{}; or say it: #{{ format: \"jsonl\" }}", error.hint.unwrap_or_default()))
                 }
@@ -78,16 +112,125 @@ impl Format {
         })
     }
 
-    fn read(self, path: &Path, rows: &mut Vec<Row>) -> Result<()> {
+    fn read(self, path: &Path, reading: &mut Reading) -> Result<()> {
         match self {
-            Format::JsonLines => json::read_lines(path, rows),
-            Format::Json => json::read_document(path, rows),
-            Format::Csv => csv::read(path, b',', rows),
-            Format::Tsv => csv::read(path, b'\t', rows),
-            Format::Text => text::read(path, rows),
-            Format::Parquet => parquet::read(path, rows),
+            Format::JsonLines => json::read(path, true, reading),
+            Format::Json => json::read(path, false, reading),
+            Format::Csv => csv::read(path, b',', reading),
+            Format::Tsv => csv::read(path, b'\t', reading),
+            Format::Text => text::read(path, reading),
+            Format::Parquet => arrow::read(path, arrow::Container::Parquet, reading),
+            Format::Arrow => arrow::read(path, arrow::Container::Arrow, reading),
         }
     }
+}
+
+/// Rows read so far, with what is kept of the columns.
+struct Reading<'a> {
+    options: &'a LoadOptions,
+    rows: Vec<Row>,
+    notes: Vec<String>,
+    /// Columns of bytes that are not text, and the first place of such bytes.
+    left_out: BTreeMap<String, String>,
+    /// The columns of the files, where only some are wanted.
+    seen: BTreeSet<String>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(options: &'a LoadOptions) -> Self {
+        let (rows, notes) = (Vec::new(), Vec::new());
+        Reading { options, rows, notes, left_out: BTreeMap::new(), seen: BTreeSet::new() }
+    }
+
+    /// Says it once, however many files it is true of.
+    fn note(&mut self, path: &Path, text: &str) {
+        if !self.notes.iter().any(|note| note.ends_with(text)) {
+            self.notes.push(format!("`{}`: {text}", path.display()));
+        }
+    }
+
+    /// Adds a row of JSON, with its wanted columns. `place` says where in the file it stands.
+    fn push(&mut self, mut row: Row, place: impl Fn() -> String, path: &Path) -> Result<()> {
+        if self.options.columns.is_some() {
+            self.seen.extend(row.keys().cloned());
+            row.retain(|name, _| self.options.wants(name));
+        }
+        for (name, value) in &row {
+            if let Some(number) = json_text::large(value) {
+                let message = format!(
+                    "`{}` {}: column `{name}`: the whole number {number} has more than 64 bits",
+                    path.display(),
+                    place()
+                );
+                return Err(Error::data(message)
+                    .with_hint("write it as text, or load the other columns: #{ columns: [\"…\"] }"));
+            }
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    fn name_columns(&mut self, names: &[String]) {
+        if self.options.columns.is_some() {
+            self.seen.extend(names.iter().cloned());
+        }
+    }
+
+    fn is_left_out(&self, name: &str) -> bool {
+        self.left_out.contains_key(name)
+    }
+
+    /// A column of bytes is no column to train on, unless it was asked for.
+    fn leave_out(&mut self, name: &str, place: String) -> Result<()> {
+        if self.options.columns.is_some() {
+            return Err(Error::data(format!("{place}: expected text, found bytes that are not UTF-8"))
+                .with_hint("columns of images and sound cannot be loaded: leave it out of `columns`"));
+        }
+        self.left_out.insert(name.to_owned(), place);
+        Ok(())
+    }
+
+    fn ensure_columns(&self) -> Result<()> {
+        let unknown = self.options.columns.iter().flatten().find(|name| !self.seen.contains(*name));
+        match unknown.filter(|_| !self.seen.is_empty()) {
+            Some(name) => Err(Error::input(format!("option `columns`: no column `{name}`"))
+                .with_hint(suggest::hint(name, self.seen.iter().map(String::as_str)))),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Result<Loaded> {
+        for (name, place) in &self.left_out {
+            self.rows.iter_mut().for_each(|row| {
+                row.shift_remove(name);
+            });
+            self.notes.push(format!("column `{name}` is left out: it holds bytes that are not text ({place})"));
+        }
+        Ok(Loaded { data: Dataset::from_rows(self.rows), notes: self.notes })
+    }
+}
+
+/// The rows of files of one format, one after the other.
+pub fn read_files(paths: &[PathBuf], options: &LoadOptions) -> Result<Loaded> {
+    let mut reading = Reading::new(options);
+    let mut first = None;
+    for path in paths {
+        let format = options.format.map_or_else(|| Format::of(path), Ok)?;
+        let family = if format == Format::Json { Format::JsonLines } else { format };
+        if *first.get_or_insert(family) != family {
+            return Err(Error::input(format!("`{}` is of another format than the files before it", path.display()))
+                .with_hint("load each format on its own and concatenate"));
+        }
+        require_file(path)?;
+        format.read(path, &mut reading)?;
+    }
+    reading.ensure_columns()?;
+    if reading.rows.is_empty() {
+        let names: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+        return Err(Error::data(format!("no rows in {}", names.join(", ")))
+            .with_hint("it is empty, or holds a header alone: was it written or copied to its end?"));
+    }
+    reading.finish()
 }
 
 impl Dataset {
@@ -98,154 +241,36 @@ impl Dataset {
 
     /// As [`load`](Self::load), with the format or the split given.
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        Self::load_files(&Self::files(path.as_ref(), options)?, options.format)
+        let path = path.as_ref();
+        let loaded = locate(&[path.to_path_buf()], options)?.read(options)?;
+        Ok(loaded.noted())
     }
 
     /// The files that [`load_with`](Self::load_with) reads.
     pub fn files(path: &Path, options: &LoadOptions) -> Result<Vec<PathBuf>> {
-        match path.is_dir() {
-            true => {
-                let files = fitting(path, data_files(path, options.format)?, options.files.as_deref())
-                    .map_err(|error| error.context(format!("the folder `{}`", path.display())))?;
-                choose_split(path, files, options.split.as_deref())
-            }
-            false => refuse_choice(path, options).map(|()| vec![path.to_path_buf()]),
-        }
+        Ok(locate(&[path.to_path_buf()], options)?.paths())
     }
 
     /// Reads files of one format, one after the other.
     pub fn load_files(paths: &[PathBuf], format: Option<Format>) -> Result<Self> {
-        let mut rows = Vec::new();
-        let mut first = None;
-        for path in paths {
-            let found = format.map_or_else(|| Format::of(path), Ok)?;
-            if *first.get_or_insert(found) != found {
-                return Err(Error::input(format!(
-                    "`{}` is of another format than the files before it",
-                    path.display()
-                ))
-                .with_hint("load each format on its own and concatenate"));
-            }
-            require_file(path)?;
-            found.read(path, &mut rows)?;
-        }
-        if rows.is_empty() {
-            let names: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-            return Err(Error::data(format!("no rows in {}", names.join(", ")))
-                .with_hint("it is empty, or holds a header alone: was it written or copied to its end?"));
-        }
-        Ok(Dataset::from_rows(rows))
+        Ok(read_files(paths, &LoadOptions { format, ..LoadOptions::default() })?.noted())
+    }
+}
+
+impl Loaded {
+    fn noted(self) -> Dataset {
+        self.notes.iter().for_each(|note| tell::note(&format!("note: {note}")));
+        self.data
     }
 }
 
 /// Reading a pipe or a device could wait for ever.
 fn require_file(path: &Path) -> Result<()> {
-    let found = std::fs::metadata(path).map_err(|error| Error::file("read", path, &error))?;
-    match found.is_file() {
+    let about = std::fs::metadata(path).map_err(|error| Error::file("read", path, &error))?;
+    match about.is_file() {
         true => Ok(()),
         false => Err(Error::new(Kind::File, format!("`{}` is not a regular file", path.display()))),
     }
-}
-
-/// The data files under a folder, sorted by path; several formats together are refused.
-fn data_files(folder: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    collect(folder, 0, &mut files)?;
-    let known: Vec<PathBuf> = files.into_iter().filter(|path| Format::of(path).is_ok()).collect();
-    let mut endings: Vec<&str> = known.iter().filter_map(|path| Some(Format::of(path).ok()?.ending())).collect();
-    endings.sort_unstable();
-    endings.dedup();
-    match (format, endings.len()) {
-        (Some(wanted), 1..) if !endings.contains(&wanted.ending()) => Err(Error::input(format!(
-            "`{}` holds no {} files, but {}",
-            folder.display(),
-            wanted.ending(),
-            endings.join(", ")
-        ))
-        .with_hint("name that format, or load the file itself: one file may be of any format that is named")),
-        (_, 0) => Err(Error::new(Kind::File, format!("no data files in `{}`", folder.display()))
-            .with_hint(format!("known endings: {}", FORMATS.map(|(ending, _)| ending).join(", ")))),
-        (None, 2..) => {
-            Err(Error::input(format!("`{}` holds several formats: {}", folder.display(), endings.join(", ")))
-                .with_hint("name the format, or one file of it"))
-        }
-        (None, _) => Ok(known),
-        (Some(wanted), _) => {
-            Ok(known.into_iter().filter(|path| Format::of(path).is_ok_and(|found| found == wanted)).collect())
-        }
-    }
-}
-
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    let failed = |error| Error::file("read the folder", folder, &error);
-    let mut entries: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        entries.push(entry.map_err(failed)?.path());
-    }
-    entries.sort();
-    for path in entries {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-        if name.starts_with('.') || DESCRIPTIONS.contains(&name) {
-            continue;
-        }
-        // A link that leads back up would never end.
-        if path.is_dir() && depth < 4 {
-            collect(&path, depth + 1, files)?;
-        } else if path.is_file() {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
-/// Those that fit the pattern, where there is one; of one configuration.
-fn fitting(folder: &Path, mut files: Vec<PathBuf>, pattern: Option<&str>) -> Result<Vec<PathBuf>> {
-    let names = |files: &[PathBuf]| files.iter().map(|path| relative(folder, path)).collect::<Vec<String>>();
-    if let Some(pattern) = pattern.map(Pattern::new).transpose()? {
-        let all = names(&files);
-        files.retain(|path| pattern.fits(&relative(folder, path)));
-        if files.is_empty() {
-            return Err(pattern.fits_none(&all));
-        }
-    }
-    refuse_several_configurations(&names(&files))?;
-    Ok(files)
-}
-
-fn choose_split(folder: &Path, files: Vec<PathBuf>, wanted: Option<&str>) -> Result<Vec<PathBuf>> {
-    let of = |split: &str| -> Vec<PathBuf> {
-        let is_in = |path: &&PathBuf| match split_named(split) {
-            Some(split) => split_of(&relative(folder, path)) == Some(split),
-            None => relative(folder, path).split(|c: char| !c.is_alphanumeric()).any(|word| word == split),
-        };
-        files.iter().filter(is_in).cloned().collect()
-    };
-    let Some(name) = wanted else {
-        let train = of("train");
-        return Ok(if train.is_empty() { files } else { train });
-    };
-    let found = of(name);
-    if found.is_empty() {
-        let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-        return Err(Error::input(format!("no split `{name}` in `{}`", folder.display()))
-            .with_hint(format!("files: {}", names.join(", "))));
-    }
-    Ok(found)
-}
-
-fn relative(folder: &Path, path: &Path) -> String {
-    path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
-}
-
-/// Options that choose among files say nothing of a single one.
-fn refuse_choice(path: &Path, options: &LoadOptions) -> Result<()> {
-    let LoadOptions { split, files, .. } = options;
-    let Some(name) = split.as_ref().map(|_| "split").or(files.as_ref().map(|_| "files")) else { return Ok(()) };
-    let error = Error::input(format!(
-        "option `{name}`: expected a folder or a name of the hub, found the file `{}`",
-        path.display()
-    ));
-    Err(error.with_hint("leave it out, and load the file of each split; rows are held out by .split(#{ test: 0.1 })"))
 }
 
 /// Puts the file and the line (from 1) in front of a message.
@@ -258,22 +283,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn splits_are_told_by_words_not_by_letters() {
-        let folder = Path::new("/d");
-        let files: Vec<PathBuf> =
-            ["/d/data/train-00000-of-00001.parquet", "/d/data/test-0.parquet", "/d/contest.parquet"]
-                .map(PathBuf::from)
-                .into();
-        let chosen = |split| choose_split(folder, files.clone(), split).unwrap();
-        assert_eq!(chosen(None), files[..1]);
-        assert_eq!(chosen(Some("test")), files[1..2]);
-        assert!(choose_split(folder, files.clone(), Some("validation")).is_err());
-        assert_eq!(choose_split(folder, files[2..].to_vec(), None).unwrap(), files[2..]);
-    }
-
-    #[test]
     fn an_unknown_ending_is_named() {
         let error = Format::of(Path::new("a.jsnol")).unwrap_err();
         assert!(error.message.contains("a.jsnol") && error.hint.unwrap().contains("did you mean"));
+        assert_eq!(Format::of(Path::new("a.tsv.XZ")).unwrap(), Format::Tsv);
     }
 }

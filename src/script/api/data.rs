@@ -1,18 +1,19 @@
 //! Data sets: loading rows, looking at them, changing and splitting them. Their tokens are `tokens`'s.
 
-use crate::data::read::Format;
-use crate::data::{Dataset as Rows, LoadOptions};
+use crate::data::read::{locate, Format, Header, Quoting, Splits, TableOptions};
+use crate::data::{Dataset as Rows, Like, LoadOptions, SplitOptions};
 use crate::script::callback::Callback;
 use crate::script::convert::RhaiResultOf;
 use crate::script::downloads::Downloads;
 use crate::script::handles::register_iterator;
-use crate::script::json::{to_dynamic, to_json, to_json_ordered};
+use crate::script::json::{to_dynamic, to_row_value};
 use crate::script::options::Options;
 use crate::script::state::State;
 use crate::{hub, Error, Result};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, FnPtr, Map};
+use rhai::{Array, Dynamic, FnPtr, FuncRegistration, Map};
 use serde_json::Value;
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 /// Rows held out for testing, beside those to train on.
@@ -22,8 +23,23 @@ pub struct DatasetSplit {
     pub test: Rows,
 }
 
-/// Loops over rows.
+/// Loops over rows, and comparisons of the whole numbers in them that are beyond an int.
 pub fn register_loops(module: &mut Module) {
+    // Without these, the engine takes values of two types for different, and neither for larger.
+    let tests: [(&str, fn(Ordering) -> bool); 6] = [
+        ("==", Ordering::is_eq),
+        ("!=", Ordering::is_ne),
+        ("<", Ordering::is_lt),
+        ("<=", Ordering::is_le),
+        (">", Ordering::is_gt),
+        (">=", Ordering::is_ge),
+    ];
+    for (name, holds) in tests {
+        let register = || FuncRegistration::new(name).in_global_namespace().with_purity(true).with_volatility(false);
+        let compare = |left: i128, right: i128| left.cmp(&right);
+        register().set_into_module(module, move |left: u64, right: i64| holds(compare(left.into(), right.into())));
+        register().set_into_module(module, move |left: i64, right: u64| holds(compare(left.into(), right.into())));
+    }
     register_iterator(module, |rows: Rows| Ok((0..rows.len()).map(move |row| row_of(&rows, row as i64))));
 }
 
@@ -36,8 +52,10 @@ pub mod functions {
 
     /// Load rows from a file, a folder, or a data set of the hub.
     ///
-    /// Formats: jsonl (ndjson), json, csv, tsv, txt (one row per line, column `text`), parquet; by the
-    /// extension. Of a folder or a data set with several splits the train split is loaded.
+    /// Formats: jsonl (ndjson), json, csv, tsv, txt (one row per line, column `text`), parquet, arrow; by
+    /// the extension. Text formats may be compressed (.gz, .bz2, .xz, .zst), a `*` in the name stands for
+    /// several files, and a folder may be one that `save_to_disk` of datasets wrote. Of a folder or a data
+    /// set with several splits the train split is loaded.
     ///
     /// ```rhai
     /// let data = load_dataset("scripts/tiny/train.jsonl");
@@ -50,33 +68,52 @@ pub mod functions {
 
     /// Load rows from a file, a folder, or a data set of the hub.
     ///
-    /// Options: `format` ("jsonl", "json", "csv", "tsv", "txt", "parquet"; by the extension),
+    /// Options: `format` ("jsonl", "json", "csv", "tsv", "txt", "parquet", "arrow"; by the extension),
     /// `split` ("train"; "validation", "test": of a folder or a data set of the hub with files for
-    /// several), `files` (which files of one, where it has several configurations: "ko/*.parquet",
-    /// with `*` for any part of a name, `**` for folders too), `revision` (of the hub).
+    /// several; rows of one, as in "train[:10%]" or "train[100:200]", and several, as in
+    /// "train+validation", with the rounding of datasets), `files` (which files of one, where it has
+    /// several configurations: "ko/*.parquet", with `*` for any part of a name, `**` for folders too),
+    /// `columns` (all that are not bytes; an array of those to read), `field` (the key of a JSON document
+    /// under which its rows stand), `delimiter` ("," of csv, "\t" of tsv: one character), `quoting`
+    /// ("minimal": quotes stand around fields, or "none": they are text; by what the file looks like),
+    /// `header` (true: the first line; false: columns `0`, `1`, …; or an array of names for a file
+    /// without that line), `revision` (of the hub).
+    ///
+    /// No value is changed in reading: times and decimals become the text that Python prints, whole
+    /// numbers beyond 64 bits are refused, and a column that some rows lack is `()` in them.
     ///
     /// ```rhai
-    /// let data = load_dataset("scripts/tiny/train.jsonl", #{ format: "jsonl" });
+    /// let data = load_dataset("scripts/tiny/train.jsonl", #{ format: "jsonl", split: "train[:50%]" });
+    /// print(data.len);
     /// ```
     #[rhai_fn(name = "load_dataset", return_raw, volatile)]
     pub fn load_dataset_with(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Dataset> {
-        let mut options = Options::new("load_dataset", options);
-        let format: Option<String> = options.take_opt("format")?;
-        let split: Option<String> = options.take_opt("split")?;
-        let revision: Option<String> = options.take_opt("revision")?;
-        let files: Option<String> = options.take_opt("files")?;
-        options.finish()?;
-        let format = format.map(|name| Format::named(&name)).transpose()?;
-        let load = LoadOptions { format, split, files };
-        let state = State::of(&context)?;
-        let path = PathBuf::from(state.to_read(name));
-        let paths = match (path.exists(), &revision) {
-            (false, _) => from_hub(name, revision, &load, &state)?,
-            (true, None) => Rows::files(&path, &load)?,
-            (true, Some(_)) => return Err(local_revision(&path).into()),
-        };
-        paths.iter().for_each(|path| state.note_read(path));
-        Ok(Rows::load_files(&paths, load.format)?)
+        Ok(load(&State::of(&context)?, &[name.to_owned()], options)?)
+    }
+
+    /// Load the rows of several files of one format, one after the other.
+    ///
+    /// ```rhai
+    /// let data = load_dataset(["scripts/tiny/train.jsonl", "scripts/tiny/train.jsonl"]);
+    /// print(data.len);
+    /// ```
+    #[rhai_fn(name = "load_dataset", return_raw, volatile)]
+    pub fn load_files(context: NativeCallContext, names: Array) -> RhaiResultOf<Dataset> {
+        load_files_with(context, names, Map::new())
+    }
+
+    /// Load the rows of several files of one format, one after the other.
+    ///
+    /// Options: those of `load_dataset` but `files` and `revision`.
+    ///
+    /// ```rhai
+    /// let names = ["scripts/tiny/train.jsonl", "scripts/tiny/train.jsonl"];
+    /// print(load_dataset(names, #{ columns: ["instruction"] }).columns);
+    /// ```
+    #[rhai_fn(name = "load_dataset", return_raw, volatile)]
+    pub fn load_files_with(context: NativeCallContext, names: Array, options: Map) -> RhaiResultOf<Dataset> {
+        let names = texts("load_dataset", names)?;
+        Ok(load(&State::of(&context)?, &names, options)?)
     }
 
     /// A data set from an array of maps.
@@ -87,7 +124,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn dataset(rows: Array) -> RhaiResultOf<Dataset> {
-        let rows = rows.iter().enumerate().map(|(at, row)| match to_json(row) {
+        let rows = rows.iter().enumerate().map(|(at, row)| match to_row_value(row, &Value::Null) {
             Ok(Value::Object(row)) => Ok(row),
             Ok(other) => Err(Error::data(format!("dataset: row {at}: expected a map, found {other}"))
                 .with_hint("a row is a map of columns, as in #{ text: \"…\" }")),
@@ -142,7 +179,7 @@ pub mod functions {
         let mapped = data.map(|row, _| {
             let known = Value::Object(row);
             let changed: Map = callback.call([to_dynamic(&known)])?;
-            match to_json_ordered(&changed.into(), &known)? {
+            match to_row_value(&changed.into(), &known)? {
                 Value::Object(row) => Ok(row),
                 other => Err(Error::bug(format!("a map became {other}"))),
             }
@@ -221,18 +258,46 @@ pub mod functions {
         Ok(data.shuffle(seed as u64))
     }
 
+    /// The rows in a random order that the seed fixes.
+    ///
+    /// Options: `like` ("lorhai"; "datasets" for the order that `shuffle(seed)` of datasets gives).
+    ///
+    /// ```rhai
+    /// let data = dataset([#{ n: 1 }, #{ n: 2 }, #{ n: 3 }]);
+    /// print(data.shuffle(42, #{ like: "datasets" }).row(0));
+    /// ```
+    #[rhai_fn(name = "shuffle", global, pure, return_raw)]
+    pub fn shuffle_like(data: &mut Dataset, seed: i64, options: Map) -> RhaiResultOf<Dataset> {
+        let mut options = Options::new("shuffle", options);
+        let like = options.take_choice("like", &Like::NAMES, Like::default())?;
+        options.finish()?;
+        let seed = u64::try_from(seed)
+            .map_err(|_| Error::input(format!("shuffle: expected a seed of at least 0, found {seed}")))?;
+        Ok(data.shuffle_like(seed, like))
+    }
+
     /// Split into `train` and `test`.
     ///
-    /// Options: `test` (0.1; below 1 a share of the rows, from 1 on a number of rows), `seed` (0).
+    /// Options: `test` (0.1; below 1 a share of the rows, from 1 on a number of rows), `seed` (0),
+    /// `group` (a column: rows with the same value of it stay on one side, so that no prompt is
+    /// tested that was trained on; sizes are as near as the groups allow), `stratify` (a column:
+    /// both sides have the same share of each of its values), `like` ("lorhai"; "datasets" for the rows
+    /// that `train_test_split(test_size, seed)` of datasets chooses).
     ///
     /// ```rhai
     /// let data = load_dataset("scripts/tiny/train.jsonl").split(#{ test: 0.2, seed: 1 });
     /// print(data.train.len);
+    /// let rows = [#{ prompt: "a", n: 1 }, #{ prompt: "b", n: 2 }, #{ prompt: "a", n: 3 }];
+    /// print(dataset(rows).split(#{ test: 1, group: "prompt" }).test.row(0).prompt);
     /// ```
     #[rhai_fn(name = "split", global, pure, return_raw)]
     pub fn split_rows(data: &mut Dataset, options: Map) -> RhaiResultOf<DatasetSplit> {
-        let (test, seed) = split_options(options)?;
-        let (train, test) = data.split(test, seed)?;
+        let mut options = Options::new("split", options);
+        let (test, seed, like) = split_options(&mut options)?;
+        let group = options.take_opt("group")?;
+        let stratify = options.take_opt("stratify")?;
+        options.finish()?;
+        let (train, test) = data.split_with(&SplitOptions { test, seed, like, group, stratify })?;
         Ok(DatasetSplit { train, test })
     }
 
@@ -311,19 +376,66 @@ pub mod functions {
     }
 }
 
-/// The files of one split of a data set of the hub; train unless another is asked for.
-fn from_hub(name: &str, revision: Option<String>, load: &LoadOptions, state: &State) -> Result<Vec<PathBuf>> {
+/// The rows of files, of a folder, or of a data set of the hub.
+fn load(state: &State, names: &[String], options: Map) -> Result<Rows> {
+    let mut options = Options::new("load_dataset", options);
+    let revision: Option<String> = options.take_opt("revision")?;
+    let load = load_options(&mut options)?;
+    options.finish()?;
+    let paths: Vec<PathBuf> = names.iter().map(|name| PathBuf::from(state.to_read(name))).collect();
+    let splits = match (names, &paths[..]) {
+        ([name], [path]) if !path.exists() && !name.contains(['*', '?', '[']) => {
+            from_hub(name, revision, &load, state)?
+        }
+        ([], _) => return Err(Error::input("load_dataset: expected the names of files, found an empty array")),
+        (_, [path, ..]) if revision.is_some() => return Err(local_revision(path)),
+        _ => locate(&paths, &load)?,
+    };
+    splits.paths().iter().for_each(|path| state.note_read(path));
+    let loaded = splits.read(&load)?;
+    loaded.notes.iter().for_each(|note| state.note(&format!("note: {note}")));
+    Ok(loaded.data)
+}
+
+fn load_options(options: &mut Options) -> Result<LoadOptions> {
+    let format: Option<String> = options.take_opt("format")?;
+    let delimiter: Option<String> = options.take_opt("delimiter")?;
+    let delimiter = match delimiter.as_deref().map(str::as_bytes) {
+        None => None,
+        Some([byte]) => Some(*byte),
+        Some(_) => {
+            let found = format!("{:?}", delimiter.unwrap_or_default());
+            return Err(options.wrong("delimiter", "one ASCII character", &found));
+        }
+    };
+    let header = match options.take_any("header") {
+        None => Header::default(),
+        Some(value) => match (value.as_bool(), value.is_array()) {
+            (Ok(true), _) => Header::FirstLine,
+            (Ok(false), _) => Header::None,
+            (_, true) => Header::Names(texts("load_dataset", value.into_array().unwrap_or_default())?),
+            _ => return Err(options.mistyped("header", "bool or array of string", &value)),
+        },
+    };
+    let quoting = Quoting::NAMES.map(|(name, quoting)| (name, Some(quoting)));
+    Ok(LoadOptions {
+        format: format.map(|name| Format::named(&name)).transpose()?,
+        split: options.take_opt("split")?,
+        files: options.take_opt("files")?,
+        columns: options.take_opt("columns")?,
+        field: options.take_opt("field")?,
+        table: TableOptions { delimiter, quoting: options.take_choice("quoting", &quoting, None)?, header },
+    })
+}
+
+/// What is read of a data set of the hub; train unless another split is asked for.
+fn from_hub(name: &str, revision: Option<String>, load: &LoadOptions, state: &State) -> Result<Splits> {
     let named = revision.map_or(name.to_owned(), |revision| format!("{name}@{revision}"));
     // Of a repository with several formats the one that is asked for.
-    let by_format = load.format.map(|format| format!("**.{}", format.ending()));
+    let by_format = load.format.map(|format| format!("**.{}{{,.gz,.bz2,.xz,.zst,.zstd}}", format.ending()));
     let files = load.files.as_deref().or(by_format.as_deref());
     let found = hub::resolve_dataset(&named, files, &hub::Hub::from_env()?, &mut Downloads::new(state))?;
-    let split = load.split.as_deref().unwrap_or("train");
-    match found.splits.get(hub::dataset::split_named(split).unwrap_or(split)) {
-        Some(paths) => Ok(paths.clone()),
-        None => Err(Error::input(format!("the data set `{name}` has no split `{split}`"))
-            .with_hint(crate::suggest::hint(split, found.splits.keys().map(String::as_str)))),
-    }
+    Splits::choose(&found.splits, load.split.as_deref(), &format!("the data set `{name}`"))
 }
 
 fn local_revision(path: &Path) -> Error {
@@ -350,9 +462,8 @@ fn texts(function: &str, values: Array) -> Result<Vec<String>> {
     Options::new(function, Map::from([("names".into(), values.into())])).take_required("names")
 }
 
-pub(super) fn split_options(options: Map) -> Result<(f64, u64)> {
-    let mut options = Options::new("split", options);
-    let split = (options.take("test", 0.1)?, options.take("seed", 0_u64)?);
-    options.finish()?;
-    Ok(split)
+/// The options that every split has.
+pub(super) fn split_options(options: &mut Options) -> Result<(f64, u64, Like)> {
+    let (test, seed) = (options.take("test", 0.1)?, options.take("seed", 0_u64)?);
+    Ok((test, seed, options.take_choice("like", &Like::NAMES, Like::default())?))
 }

@@ -2,6 +2,7 @@
 
 use super::data::{natural, split_options};
 use crate::amount::thousands;
+use crate::data::leak::shared_prompts;
 use crate::data::{self, audit, AssistantSpan, Dataset as Rows, LossOn, TokenizeOptions, TokenizedDataset, Truncation};
 use crate::hub::tokenizer::Tokenizer;
 use crate::script::convert::RhaiResultOf;
@@ -194,7 +195,9 @@ pub mod functions {
 
     /// Split tokenized rows into `train` and `test`.
     ///
-    /// Options: `test` (0.1; below 1 a share of the rows, from 1 on a number of rows), `seed` (0).
+    /// Options: `test` (0.1; below 1 a share of the rows, from 1 on a number of rows), `seed` (0),
+    /// `like` ("lorhai"; "datasets" for the rows that `train_test_split(test_size, seed)` of datasets
+    /// chooses). Rows are kept together by a column before they are tokenized.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -202,12 +205,18 @@ pub mod functions {
     /// let data = dataset(rows).tokenize(model, #{}).split(#{ test: 0.5 });
     /// print(data.test.len);
     /// ```
-    #[rhai_fn(name = "split", global, pure, return_raw)]
-    pub fn split_tokens(data: &mut Tokenized, options: Map) -> RhaiResultOf<TokenizedSplit> {
-        let (test, seed) = split_options(options)?;
-        let (train, test) = data.rows.split(test, seed)?;
+    #[rhai_fn(name = "split", global, pure, return_raw, volatile)]
+    pub fn split_tokens(
+        context: NativeCallContext,
+        data: &mut Tokenized,
+        options: Map,
+    ) -> RhaiResultOf<TokenizedSplit> {
+        let mut options = Options::new("split", options);
+        let (test, seed, like) = split_options(&mut options)?;
+        options.finish()?;
+        let (train, test) = data.rows.split_like(test, seed, like)?;
         let with = |rows| Tokenized { rows, tokenizer: data.tokenizer.clone() };
-        Ok(TokenizedSplit { train: with(train), test: with(test) })
+        Ok(audited(TokenizedSplit { train: with(train), test: with(test) }, &State::of(&context)?))
     }
 
     /// Put tokenized rows to train on and rows to test on together, as `sweep` and `train` want them.
@@ -219,8 +228,9 @@ pub mod functions {
     /// let data = splits(train, test);
     /// print(data.train.len);
     /// ```
-    pub fn splits(train: Tokenized, test: Tokenized) -> TokenizedSplit {
-        TokenizedSplit { train, test }
+    #[rhai_fn(return_raw, volatile)]
+    pub fn splits(context: NativeCallContext, train: Tokenized, test: Tokenized) -> RhaiResultOf<TokenizedSplit> {
+        Ok(audited(TokenizedSplit { train, test }, &State::of(&context)?))
     }
 
     /// The first rows.
@@ -358,6 +368,16 @@ pub(super) fn note_long(rows: &TokenizedDataset, model: &crate::lora::Model, sta
             thousands(most as u64)
         ));
     }
+}
+
+/// Says where a prompt stands on both sides, unless rows stand for others that were not tokenized.
+fn audited(split: TokenizedSplit, state: &State) -> TokenizedSplit {
+    if !state.rehearsing() {
+        if let Some(shared) = shared_prompts(&split.train.rows, &split.test.rows) {
+            state.note(&shared.to_string());
+        }
+    }
+    split
 }
 
 /// All rows as tokens; in a rehearsal a sample of them, which stands for all.

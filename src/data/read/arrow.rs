@@ -1,0 +1,179 @@
+//! Columns in Arrow's memory layout to rows: parquet files, arrow files and streams (the shards of
+//! `save_to_disk`).
+//!
+//! Leaves to others: single values (`arrow_value.rs`).
+
+use super::arrow_value::{value, Unreadable};
+use super::Reading;
+use crate::data::dataset::Row;
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Type;
+use parquet::errors::ParquetError;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Which container the columns come in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    Parquet,
+    Arrow,
+}
+
+pub fn read(path: &Path, container: Container, reading: &mut Reading) -> Result<()> {
+    // Damaged files can panic inside the crates, which call that a bug, not a promise.
+    let before = reading.rows.len();
+    let batches = || match container {
+        Container::Parquet => parquet_batches(path, reading),
+        Container::Arrow => arrow_batches(path, reading),
+    };
+    match catch_unwind(AssertUnwindSafe(batches)) {
+        Ok(result) => result,
+        Err(_) => Err(damaged(path, container, reading.rows.len() - before, "the reader panicked on it")),
+    }
+}
+
+fn damaged(path: &Path, container: Container, row: usize, detail: impl std::fmt::Display) -> Error {
+    let name = if container == Container::Parquet { "parquet" } else { "arrow" };
+    Error::new(Kind::File, format!("`{}` row {row}: not readable as {name}: {detail}", path.display()))
+        .with_hint("fetch or write the file again")
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(|error| Error::file("read", path, &error))
+}
+
+fn parquet_batches(path: &Path, reading: &mut Reading) -> Result<()> {
+    let failed = |error: ParquetError| damaged(path, Container::Parquet, 0, error);
+    let builder = |options| ParquetRecordBatchReaderBuilder::try_new_with_options(open(path)?, options).map_err(failed);
+    // The types that Arrow's writer noted, or those of the file where that note is not understood.
+    let typed = builder(ArrowReaderOptions::new())
+        .or_else(|error| builder(ArrowReaderOptions::new().with_skip_arrow_metadata(true)).map_err(|_| error))?;
+    let columns = typed.parquet_schema().columns().iter();
+    let old_times = columns.filter(|column| column.physical_type() == Type::INT96);
+    let old_times: Vec<String> = old_times.map(|column| column.path().string()).collect();
+    let schema = typed.schema().clone();
+    let batches = typed.with_batch_size(BATCH).build().map_err(failed)?;
+    if !old_times.is_empty() {
+        let wide = ArrowReaderOptions::new().with_schema(Arc::new(in_microseconds(&schema, &old_times)));
+        let wide = builder(wide)?.with_batch_size(BATCH).build().map_err(failed)?;
+        ensure_not_wrapped(path, wide, &old_times, reading)?;
+    }
+    push_all(path, Container::Parquet, batches, reading)
+}
+
+/// The old (INT96) times in microseconds, whose range is wide enough for every year.
+fn in_microseconds(schema: &Schema, old_times: &[String]) -> Schema {
+    let field = |field: &Arc<Field>| match old_times.contains(field.name()) {
+        true => field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        false => field.as_ref().clone(),
+    };
+    Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Vec<_>>(), schema.metadata().clone())
+}
+
+/// Nanoseconds wrap around outside 1677 to 2262, as those of the sentinel 9999-12-31 do.
+fn ensure_not_wrapped(
+    path: &Path,
+    batches: ParquetRecordBatchReader,
+    old_times: &[String],
+    reading: &Reading,
+) -> Result<()> {
+    let mut done = 0;
+    for batch in batches {
+        interrupt::check()?;
+        let batch = batch.map_err(|error| damaged(path, Container::Parquet, done, error))?;
+        for name in old_times.iter().filter(|name| reading.options.wants(name)) {
+            let Some(times) =
+                batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+            else {
+                return Err(wrong_time(path, done, name, "old (INT96) times inside of lists and structs are not read"));
+            };
+            let outside = |time: Option<i64>| time.is_some_and(|time| time.checked_mul(1000).is_none());
+            if let Some(index) = times.iter().position(outside) {
+                return Err(wrong_time(path, done + index, name, "a time outside the years 1677 to 2262 (INT96)"));
+            }
+        }
+        done += batch.num_rows();
+    }
+    Ok(())
+}
+
+fn wrong_time(path: &Path, row: usize, column: &str, detail: &str) -> Error {
+    Error::data(format!("`{}` row {row}: column `{column}`: {detail}", path.display())).with_hint(OTHERS)
+}
+
+/// What to do about a column that is not read.
+const OTHERS: &str = "load the other columns: #{ columns: [\"…\"] }, or write this one as text";
+
+/// Rows decoded at a time.
+const BATCH: usize = 1024;
+
+fn arrow_batches(path: &Path, reading: &mut Reading) -> Result<()> {
+    let mut file = BufReader::new(open(path)?);
+    let mut head = [0; 6];
+    let is_file = file.read_exact(&mut head).is_ok() && &head == b"ARROW1";
+    file.rewind().map_err(|error| Error::file("read", path, &error))?;
+    let failed = |error: ArrowError| damaged(path, Container::Arrow, 0, error);
+    match is_file {
+        true => push_all(path, Container::Arrow, FileReader::try_new(file, None).map_err(failed)?, reading),
+        false => push_all(path, Container::Arrow, StreamReader::try_new(file, None).map_err(failed)?, reading),
+    }
+}
+
+fn push_all(
+    path: &Path,
+    container: Container,
+    batches: impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>>,
+    reading: &mut Reading,
+) -> Result<()> {
+    let mut done = 0;
+    for batch in batches {
+        interrupt::check()?;
+        let batch = batch.map_err(|error| damaged(path, container, done, error))?;
+        push(path, &batch, done, reading)?;
+        done += batch.num_rows();
+    }
+    Ok(())
+}
+
+fn push(path: &Path, batch: &RecordBatch, done: usize, reading: &mut Reading) -> Result<()> {
+    let schema = batch.schema();
+    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    if let Some(index) = (1..names.len()).find(|&index| names[..index].contains(&names[index])) {
+        let error = Error::new(Kind::File, format!("`{}` has two columns `{}`", path.display(), names[index]));
+        return Err(error.with_hint("give each column another name"));
+    }
+    reading.name_columns(&names);
+    let mut rows: Vec<Row> = (0..batch.num_rows()).map(|_| Row::new()).collect();
+    for (name, column) in names.into_iter().zip(batch.columns()) {
+        if !reading.options.wants(&name) || reading.is_left_out(&name) {
+            continue;
+        }
+        for (index, row) in rows.iter_mut().enumerate() {
+            let place = || format!("`{}` row {}: column `{name}`", path.display(), done + index);
+            match value(column, index) {
+                Ok(value) => {
+                    row.insert(name.clone(), value);
+                }
+                Err(Unreadable::Bytes) => {
+                    reading.leave_out(&name, place())?;
+                    break;
+                }
+                Err(Unreadable::Other(detail)) => {
+                    return Err(Error::data(format!("{}: {detail}", place())).with_hint(OTHERS))
+                }
+            }
+        }
+    }
+    reading.rows.append(&mut rows);
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! JSON text to values, losing nothing: what Python's `json` writes beyond the standard (NaN and
+//! infinity) is read, and what a value cannot hold (whole numbers of more than 64 bits, a key given
+//! twice) is refused rather than changed.
+
+use crate::data::number;
+use crate::{files, interrupt};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Stands for a whole number that no value holds, until the row that has it is known.
+const LARGE: &str = "\u{0}large";
+
+/// What is wrong with a text.
+#[derive(Debug)]
+pub struct Fault(serde_json::Error);
+
+impl Fault {
+    pub fn is_eof(&self) -> bool {
+        self.0.is_eof()
+    }
+
+    pub fn line(&self) -> usize {
+        self.0.line()
+    }
+
+    pub fn column(&self) -> usize {
+        self.0.column()
+    }
+
+    fn is_surrogate(&self) -> bool {
+        let text = self.0.to_string();
+        text.contains("surrogate") || text.contains("unexpected end of hex escape")
+    }
+
+    pub fn problem(&self) -> String {
+        match self.is_surrogate() {
+            true => "a lone surrogate: half of a character (\\ud800 to \\udfff) without its other half".to_owned(),
+            false => files::json_problem(&self.0),
+        }
+    }
+
+    pub fn hint(&self) -> Option<&'static str> {
+        let text = self.0.to_string();
+        match () {
+            _ if self.is_surrogate() => {
+                Some("the text was cut inside a character: write it again, or take the escape out")
+            }
+            _ if text.contains("given twice") => Some("leave one of them: Python would keep the last without a word"),
+            _ => None,
+        }
+    }
+}
+
+/// The fault with its column: within one line only that means anything.
+pub fn fault(text: &str, error: &Fault) -> String {
+    // At the line's end the parser counts a new line begun.
+    let end = text.trim_ascii_end().len();
+    let column = if error.is_eof() { end } else { error.column() };
+    format!("{} (column {column})", error.problem())
+}
+
+/// All values of a text, one after the other.
+pub fn parse(text: &str) -> Result<Vec<Value>, Fault> {
+    if ["\\u0000number", "\\u0000large"].iter().any(|key| text.contains(key)) {
+        return Err(Fault(serde_json::Error::custom("the keys `\\u0000number` and `\\u0000large` are reserved")));
+    }
+    let prepared = prepare(text, |token, out| {
+        let value = match token {
+            "NaN" | "Infinity" | "-Infinity" => (number::KEY, token),
+            digits => (LARGE, digits),
+        };
+        out.push_str(&format!("{{{}:\"{}\"}}", Value::from(value.0), value.1));
+    });
+    let values = |text: &str| -> Result<Vec<Value>, serde_json::Error> {
+        let values = serde_json::Deserializer::from_str(text).into_iter::<Exact>();
+        values.map(|value| value.map(|Exact(value)| value)).collect()
+    };
+    values(&prepared).map_err(|error| match prepared {
+        Cow::Borrowed(_) => Fault(error),
+        // Once more with numbers as long as the originals, for the columns.
+        Cow::Owned(_) => {
+            let pad = |token: &str, out: &mut String| {
+                out.push('0');
+                out.extend(std::iter::repeat_n(' ', token.len() - 1));
+            };
+            Fault(values(&prepare(text, pad)).err().unwrap_or(error))
+        }
+    })
+}
+
+/// The text with another in the place of each number that the parser would refuse or round.
+fn prepare(text: &str, replace: impl Fn(&str, &mut String)) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let mut out = String::new();
+    let (mut at, mut copied) = (0, 0);
+    while let Some(&byte) = bytes.get(at) {
+        let length = match byte {
+            b'"' => {
+                at = end_of_string(bytes, at);
+                continue;
+            }
+            b'N' if bytes[at..].starts_with(b"NaN") => 3,
+            b'I' if bytes[at..].starts_with(b"Infinity") => 8,
+            b'-' if bytes[at..].starts_with(b"-Infinity") => 9,
+            b'-' | b'0'..=b'9' => {
+                let length = 1 + bytes[at + 1..]
+                    .iter()
+                    .take_while(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'))
+                    .count();
+                if !is_large(&text[at..at + length]) {
+                    at += length;
+                    continue;
+                }
+                length
+            }
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        out.push_str(&text[copied..at]);
+        replace(&text[at..at + length], &mut out);
+        at += length;
+        copied = at;
+    }
+    match copied {
+        0 => Cow::Borrowed(text),
+        _ => Cow::Owned(out + &text[copied..]),
+    }
+}
+
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// A whole number beyond what 64 bits hold.
+fn is_large(token: &str) -> bool {
+    let digits = token.strip_prefix('-').unwrap_or(token);
+    digits.len() >= 19
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && token.parse::<i64>().is_err()
+        && token.parse::<u64>().is_err()
+}
+
+/// The number of more than 64 bits that `value` holds somewhere.
+pub fn large(value: &Value) -> Option<&str> {
+    match value {
+        Value::Array(items) => items.iter().find_map(large),
+        Value::Object(fields) if fields.len() == 1 && fields.contains_key(LARGE) => fields.get(LARGE)?.as_str(),
+        Value::Object(fields) => fields.values().find_map(large),
+        _ => None,
+    }
+}
+
+/// A value whose objects give no key twice.
+struct Exact(Value);
+
+impl<'de> Deserialize<'de> for Exact {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ExactVisitor).map(Exact)
+    }
+}
+
+struct ExactVisitor;
+
+impl<'de> Visitor<'de> for ExactVisitor {
+    type Value = Value;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(number::value(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Exact(value)) = items.next_element()? {
+            list.push(value);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        // A document of one array may be long.
+        if interrupt::requested() {
+            return Err(A::Error::custom("stopped"));
+        }
+        let mut fields = serde_json::Map::new();
+        while let Some((key, Exact(value))) = entries.next_entry::<String, Exact>()? {
+            if fields.contains_key(&key) {
+                return Err(A::Error::custom(format!("the key `{key}` is given twice")));
+            }
+            fields.insert(key, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn one(text: &str) -> Value {
+        let mut values = parse(text).unwrap();
+        assert_eq!(values.len(), 1, "{text}");
+        values.remove(0)
+    }
+
+    #[test]
+    fn what_python_writes_is_read() {
+        let value = one(
+            r#"{"a": NaN, "b": [-Infinity, Infinity], "c": "NaN \"Infinity", "d": -1e-5, "e": 18446744073709551615}"#,
+        );
+        assert!(number::not_finite(&value["a"]).unwrap().is_nan());
+        assert_eq!(number::not_finite(&value["b"][0]), Some(f64::NEG_INFINITY));
+        assert_eq!((&value["c"], &value["d"]), (&json!("NaN \"Infinity"), &json!(-1e-5)));
+        assert_eq!(value["e"].as_u64(), Some(u64::MAX));
+        assert_eq!(parse("{\"a\":1}{\"a\":2}").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_rounded_or_dropped() {
+        assert_eq!(large(&one("[{\"id\": -9223372036854775809}]")), Some("-9223372036854775809"));
+        assert_eq!(large(&one("[9223372036854775808, 1234567890123456789.5]")), None);
+        let twice = parse("{\"a\": 1, \"b\": {\"c\": 1, \"c\": 2}}").unwrap_err();
+        assert_eq!(twice.problem(), "the key `c` is given twice");
+        assert!(parse(r#"{"\u0000number": "NaN"}"#).is_err());
+        assert!(parse("\"bad \\ud83d tail\"").unwrap_err().problem().contains("surrogate"));
+    }
+
+    #[test]
+    fn faults_stand_at_their_column() {
+        let text = "{\"a\": NaN, \"b\": 123456789012345678901234567890, \"c\": }";
+        assert_eq!(fault(text, &parse(text).unwrap_err()), format!("expected a value (column {})", text.len()));
+    }
+}

@@ -1,0 +1,316 @@
+//! Which rows are held out: at random, by groups that stay whole, or with the same share of each
+//! class; by lorhai's own random numbers or by those of `datasets`.
+
+use super::dataset::{Dataset, Row};
+use super::numpy::Generator;
+use crate::error::{Error, Result};
+use crate::random::Key;
+use crate::{bail, Kind};
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// Whose random numbers choose the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Like {
+    #[default]
+    Lorhai,
+    /// The rows that `datasets` chooses with the same seed.
+    Datasets,
+}
+
+impl Like {
+    pub const NAMES: [(&'static str, Like); 2] = [("lorhai", Like::Lorhai), ("datasets", Like::Datasets)];
+}
+
+/// How rows are split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitOptions {
+    /// Below 1 a fraction of the rows, from 1 on a count.
+    pub test: f64,
+    pub seed: u64,
+    pub like: Like,
+    /// Rows with the same value in this column stay on one side.
+    pub group: Option<String>,
+    /// Both sides have the same share of each value of this column.
+    pub stratify: Option<String>,
+}
+
+impl Default for SplitOptions {
+    fn default() -> Self {
+        SplitOptions { test: 0.1, seed: 0, like: Like::default(), group: None, stratify: None }
+    }
+}
+
+/// The indices of (train, test).
+type Halves = (Vec<usize>, Vec<usize>);
+
+impl Dataset {
+    /// Splits into (train, test). Fails where one side would be empty, and on a column that no row has.
+    pub fn split_with(&self, options: &SplitOptions) -> Result<(Self, Self)> {
+        let columns: Vec<&str> = options.group.iter().chain(&options.stratify).map(String::as_str).collect();
+        self.require_columns(&columns)?;
+        let count = test_count(self.len(), options.test)?;
+        let (train, test) = match (&options.group, &options.stratify) {
+            (None, None) => halves(self.len(), count, options),
+            (Some(_), Some(_)) => {
+                bail!(Kind::Input, "options `group` and `stratify`: expected one of them, found both")
+            }
+            (Some(_), None) if options.like == Like::Datasets => {
+                bail!(Kind::Input, "option `group`: `like: \"datasets\"` has no groups"; hint: "leave `like` out")
+            }
+            (Some(column), None) => by_group(self, column, count, options.seed)?,
+            (None, Some(column)) => stratified(self, column, count, options)?,
+        };
+        Ok((self.select(&train)?, self.select(&test)?))
+    }
+}
+
+/// The rows in a random order that `seed` fixes.
+pub(super) fn order(len: usize, seed: u64, purpose: &str, like: Like) -> Vec<usize> {
+    match like {
+        Like::Lorhai => Key::new(seed).named(purpose).permutation(len).into_iter().map(|row| row as usize).collect(),
+        Like::Datasets => Generator::new(seed).permutation(len),
+    }
+}
+
+/// How many rows `test` holds out.
+fn test_count(len: usize, test: f64) -> Result<usize> {
+    let count = match test {
+        share if share > 0.0 && share < 1.0 => ((len as f64 * share).ceil() as usize).min(len),
+        count if count >= 1.0 && count.fract() == 0.0 && count < 1e15 => count as usize,
+        _ => bail!(Kind::Input, "option `test`: expected a share between 0 and 1 or a number of rows, found {test}"),
+    };
+    if count == 0 || count >= len {
+        bail!(Kind::Input, "option `test`: {test} of {len} rows leave one side of the split empty"; hint: "give a share below 1, or fewer rows than there are");
+    }
+    Ok(count)
+}
+
+/// Indices of (train, test) of any rows, each in the order of a permutation that the seed fixes.
+pub(super) fn split_rows(len: usize, test: f64, seed: u64, like: Like) -> Result<Halves> {
+    Ok(halves(len, test_count(len, test)?, &SplitOptions { test, seed, like, ..SplitOptions::default() }))
+}
+
+fn halves(len: usize, count: usize, options: &SplitOptions) -> Halves {
+    let mut test = order(len, options.seed, "split", options.like);
+    let train = test.split_off(count);
+    (train, test)
+}
+
+/// The rows by the value that they have in a column; groups in the order of their first row.
+fn groups<'a>(data: &'a Dataset, column: &str) -> Vec<(&'a Value, Vec<usize>)> {
+    let mut numbers: HashMap<String, usize> = HashMap::new();
+    let mut groups: Vec<(&Value, Vec<usize>)> = Vec::new();
+    for (index, row) in data.iter().enumerate() {
+        let value = Row::get(row, column).unwrap_or(&Value::Null);
+        let number = *numbers.entry(value.to_string()).or_insert(groups.len());
+        match groups.get_mut(number) {
+            Some((_, rows)) => rows.push(index),
+            None => groups.push((value, vec![index])),
+        }
+    }
+    groups
+}
+
+fn by_group(data: &Dataset, column: &str, count: usize, seed: u64) -> Result<Halves> {
+    let groups = groups(data, column);
+    if groups.len() < 2 {
+        bail!(
+            Kind::Input,
+            "option `group`: all {} rows have the same `{column}`: there is nothing to split by",
+            data.len()
+        );
+    }
+    let key = Key::new(seed).named("split");
+    let order: Vec<usize> = key.permutation(groups.len()).into_iter().map(|group| group as usize).collect();
+    let sizes: Vec<usize> = order.iter().map(|&group| groups[group].1.len()).collect();
+    let mut held = vec![false; data.len()];
+    for chosen in nearest_sum(&sizes, count, data.len()) {
+        groups[order[chosen]].1.iter().for_each(|&row| held[row] = true);
+    }
+    let rows = key.permutation(data.len()).into_iter().map(|row| row as usize);
+    let (test, train) = rows.partition(|&row| held[row]);
+    Ok((train, test))
+}
+
+/// Beyond this many steps the exact search gives way to the greedy one.
+const SEARCH: usize = 100_000_000;
+
+/// The indices of sizes whose sum is as near to `wanted` as possible, and not 0 or `all`. The order
+/// of the sizes decides among equally good choices.
+fn nearest_sum(sizes: &[usize], wanted: usize, all: usize) -> Vec<usize> {
+    let mut sum = 0;
+    let greedy: Vec<usize> = (0..sizes.len())
+        .filter(|&index| {
+            let fits = sum + sizes[index] <= wanted;
+            sum += if fits { sizes[index] } else { 0 };
+            fits
+        })
+        .collect();
+    let most = (2 * wanted).min(all - 1);
+    if sum == wanted || (sum > 0 && sizes.len().saturating_mul(most) > SEARCH) {
+        return greedy;
+    }
+    let smallest = || (0..sizes.len()).min_by_key(|&index| sizes[index]).into_iter().collect();
+    if sizes.len().saturating_mul(most) > SEARCH {
+        return smallest();
+    }
+    // For each sum the last group of a choice that reaches it: a group is entered after all sums
+    // without it, so that going back along them uses none twice.
+    let mut last: Vec<Option<usize>> = vec![None; most + 1];
+    for (index, &size) in sizes.iter().enumerate() {
+        for sum in (size..=most).rev() {
+            if last[sum].is_none() && (sum == size || last[sum - size].is_some_and(|before| before < index)) {
+                last[sum] = Some(index);
+            }
+        }
+    }
+    let reached = (1..=most).filter(|&sum| last[sum].is_some());
+    let Some(mut sum) = reached.min_by_key(|&sum| sum.abs_diff(wanted)) else { return smallest() };
+    let mut chosen = Vec::new();
+    while let Some(index) = last.get(sum).copied().flatten() {
+        chosen.push(index);
+        sum -= sizes[index];
+    }
+    chosen
+}
+
+/// numpy draws in another way for more.
+const MOST_CLASSES: usize = 10_000;
+
+fn stratified(data: &Dataset, column: &str, count: usize, options: &SplitOptions) -> Result<Halves> {
+    let mut classes = groups(data, column);
+    classes.sort_by(|left, right| in_order(left.0, right.0));
+    let (len, number) = (data.len(), classes.len());
+    if let Some((value, _)) = classes.iter().find(|(_, rows)| rows.len() < 2) {
+        return Err(Error::input(format!("option `stratify`: one row alone has `{column}` {value}"))
+            .with_hint("each class needs two rows at least: filter the others out, or split without `stratify`"));
+    }
+    if number > count.min(len - count) {
+        return Err(Error::input(format!(
+            "option `stratify`: `{column}` has {number} values, more than the {} rows of one side",
+            count.min(len - count)
+        ))
+        .with_hint("stratify by a column of few values; rows of the same value are kept on one side by `group`"));
+    }
+    if number > MOST_CLASSES {
+        bail!(Kind::Input, "option `stratify`: expected up to {MOST_CLASSES} values, found {number} in `{column}`");
+    }
+    let sizes: Vec<usize> = classes.iter().map(|(_, rows)| rows.len()).collect();
+    let mut draws = match options.like {
+        Like::Datasets => Draws::Numpy(Generator::new(options.seed)),
+        Like::Lorhai => Draws::Key(Key::new(options.seed).named("stratified split"), 0),
+    };
+    let train_sizes = shares(&sizes, len - count, &mut draws);
+    let left: Vec<usize> = sizes.iter().zip(&train_sizes).map(|(size, train)| size - train).collect();
+    let test_sizes = shares(&left, count, &mut draws);
+    let (mut train, mut test) = (Vec::new(), Vec::new());
+    for (class, (_, rows)) in classes.iter().enumerate() {
+        let order = draws.permutation(rows.len());
+        let (from, to) = (train_sizes[class], train_sizes[class] + test_sizes[class]);
+        train.extend(order[..from].iter().map(|&row| rows[row]));
+        test.extend(order[from..to].iter().map(|&row| rows[row]));
+    }
+    draws.shuffle(&mut train);
+    draws.shuffle(&mut test);
+    Ok((train, test))
+}
+
+/// Numbers by size, texts by their characters, as `numpy.unique` sorts them.
+fn in_order(left: &Value, right: &Value) -> std::cmp::Ordering {
+    match (left.as_f64(), right.as_f64()) {
+        (Some(left), Some(right)) => left.total_cmp(&right),
+        _ => match (left.as_str(), right.as_str()) {
+            (Some(left), Some(right)) => left.cmp(right),
+            _ => left.to_string().cmp(&right.to_string()),
+        },
+    }
+}
+
+/// How many of `count` draws each class gets: its share rounded down, and the draws that are left
+/// to the largest remainders, at random among equal ones.
+fn shares(sizes: &[usize], count: usize, draws: &mut Draws) -> Vec<usize> {
+    let all: usize = sizes.iter().sum();
+    let exact: Vec<f64> = sizes.iter().map(|&size| (count * size) as f64 / all as f64).collect();
+    let mut shares: Vec<usize> = exact.iter().map(|share| share.floor() as usize).collect();
+    let remainders: Vec<f64> = exact.iter().map(|share| share - share.floor()).collect();
+    let mut values = remainders.clone();
+    values.sort_by(|left, right| right.total_cmp(left));
+    values.dedup();
+    let mut left = count.saturating_sub(shares.iter().sum());
+    for value in values {
+        if left == 0 {
+            break;
+        }
+        let equal: Vec<usize> = (0..sizes.len()).filter(|&class| remainders[class] == value).collect();
+        let add = equal.len().min(left);
+        draws.choice(equal.len(), add).into_iter().for_each(|at| shares[equal[at]] += 1);
+        left -= add;
+    }
+    shares
+}
+
+/// Random numbers, one permutation after the other.
+enum Draws {
+    Key(Key, u64),
+    Numpy(Generator),
+}
+
+impl Draws {
+    fn permutation(&mut self, len: usize) -> Vec<usize> {
+        match self {
+            Draws::Key(key, drawn) => {
+                *drawn += 1;
+                key.numbered(*drawn).permutation(len).into_iter().map(|index| index as usize).collect()
+            }
+            Draws::Numpy(generator) => generator.permutation(len),
+        }
+    }
+
+    fn shuffle(&mut self, values: &mut [usize]) {
+        match self {
+            Draws::Key(..) => {
+                let shuffled: Vec<usize> = self.permutation(values.len()).into_iter().map(|at| values[at]).collect();
+                values.copy_from_slice(&shuffled);
+            }
+            Draws::Numpy(generator) => generator.shuffle(values),
+        }
+    }
+
+    fn choice(&mut self, len: usize, size: usize) -> Vec<usize> {
+        match self {
+            Draws::Key(..) => self.permutation(len).into_iter().take(size).collect(),
+            Draws::Numpy(generator) => generator.choice(len as u32, size as u32),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_as_near_as_the_sizes_allow() {
+        let best = |sizes: &[usize], wanted: usize| {
+            let all: usize = sizes.iter().sum();
+            let sums = (1..1_u32 << sizes.len()).map(|bits| {
+                sizes.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, size)| size).sum::<usize>()
+            });
+            sums.filter(|&sum| sum < all).map(|sum| sum.abs_diff(wanted)).min().unwrap()
+        };
+        let key = Key::new(5);
+        for case in 0..300 {
+            let key = key.numbered(case);
+            let sizes: Vec<usize> = (0..2 + key.below(0, 9)).map(|at| 1 + key.below(1 + at, 12) as usize).collect();
+            let all: usize = sizes.iter().sum();
+            let wanted = 1 + key.below(99, all as u64 - 1) as usize;
+            let mut chosen = nearest_sum(&sizes, wanted, all);
+            let sum: usize = chosen.iter().map(|&index| sizes[index]).sum();
+            assert_eq!(sum.abs_diff(wanted), best(&sizes, wanted), "{sizes:?} to {wanted}: {chosen:?}");
+            chosen.sort_unstable();
+            chosen.dedup();
+            assert_eq!(sum, chosen.iter().map(|&index| sizes[index]).sum::<usize>(), "no group twice");
+            assert!(sum > 0 && sum < all);
+        }
+    }
+}
