@@ -101,7 +101,7 @@ mod tests {
     fn every_caught_error_has_one_shape() {
         for (failing, message) in [
             ("nowhere(1)", "unknown function `nowhere(int)`"),
-            ("#{ a: 1 }.b", "unknown property `b`"),
+            ("let m = #{ a: x }; m.b", "unknown property `b`"),
             ("[1, 2][5]", "expected an index from -2 to 1, found 5"),
             ("1 / 0", "division by zero: 1 / 0"),
             ("tensor([1, 2]).item()", "item: expected a tensor of one number, found shape [2]"),

@@ -159,8 +159,8 @@ mod tests {
         let catalog = Session::new().catalog();
         let hint = |name: &str| about(&catalog, name).unwrap_err().hint.unwrap();
         assert_eq!(hint("trian"), "did you mean `train`?");
-        let lora = hint("lora");
-        assert!(lora.contains("`add_lora`"), "{lora}");
+        let metric = hint("footprint");
+        assert!(metric.contains("`get_memory_footprint`"), "{metric}");
         assert_eq!(hint("zzzzzzzz"), "`lorhai doc` lists all functions");
         assert!(hint("resume_from_checkpoint").contains("load_adapter"), "{}", hint("resume_from_checkpoint"));
     }

@@ -101,7 +101,7 @@ const NAMES: &[(&[&str], &str)] = &[
     (&["len"], "of a list, a text or data: value.len"),
     (&["bool"], "write the comparison out: x != 0"),
     (&["list", "dict", "tuple", "set"], "a list is written [1, 2], a map #{ a: 1 }"),
-    (&["resume", "resume_from_checkpoint"], "`lorhai doc train` lists the options of train"),
+    (&["resume"], "`lorhai doc train` lists the options of train"),
     (&["isinstance"], "the type of a value is type_of(value)"),
     (&["assert"], "write if !(…) { throw \"what is wrong\"; }"),
     (&["raise"], "an error is raised by throw \"what is wrong\";"),

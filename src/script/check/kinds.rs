@@ -102,12 +102,9 @@ impl<'a> Kinds<'a> {
                     }
                 }
                 Some(ASTNode::Stmt(Stmt::Assignment(assigned))) => {
-                    let (operator, both) = &**assigned;
+                    let both = &assigned.1;
                     let value = self.kind(&both.rhs);
                     match &both.lhs {
-                        Expr::Variable(name, ..) if operator.is_op_assignment() => {
-                            note(&name.1, value.joined(Kind::Int(None)).joined(self.kind(&both.lhs)));
-                        }
                         // One more assignment: the value is no longer that of the declaration.
                         Expr::Variable(name, ..) => note(&name.1, without_value(value)),
                         left => drop(field(left).map(|name| note_field(name, Kind::Unknown))),

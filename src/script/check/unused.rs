@@ -48,19 +48,26 @@ pub fn problems(ast: &AST, catalog: &Catalog, kinds: &Kinds) -> Vec<Problem> {
                 return;
             }
             // What is left of a further dot was looked at before: `s.trim().len()`.
-            if used && gives_nothing(catalog, kinds, receiver, call) {
+            if used == Some(true) && gives_nothing(catalog, kinds, receiver, call) {
                 found.push(nothing(call, receiver, position));
-            } else if !used && Some(position) != last && gives_new(catalog, kinds, receiver, call) {
+            } else if used == Some(false) && Some(position) != last && gives_new(catalog, kinds, receiver, call) {
                 found.push(lost(call, receiver, position));
             }
             found.extend(inside(both, catalog, kinds, &is_ours));
         }
-        Expr::FnCall(call, position) if used && !call.is_operator_call() && call.namespace.is_empty() => {
+        Expr::FnCall(call, position) if used == Some(true) && !call.is_operator_call() && call.namespace.is_empty() => {
             if is_ours(&call.name) && all_give_nothing(catalog, call, call.args.len(), |_| true) {
                 found.push(nothing(call, None, *position));
             }
         }
         _ => {}
+    });
+    // The tail of a chain is a chain of its own to the walk.
+    let mut seen = Vec::new();
+    found.retain(|problem| {
+        let is_new = !seen.contains(&problem.position);
+        seen.push(problem.position);
+        is_new
     });
     found
 }
@@ -134,13 +141,12 @@ fn gives_new(catalog: &Catalog, kinds: &Kinds, receiver: Option<&Expr>, call: &F
 fn nothing(call: &FnCallExpr, receiver: Option<&Expr>, position: Position) -> Problem {
     let name = call.name.as_str();
     let message = format!("`{name}` returns nothing: its value is ()");
-    let in_place = !matches!(receiver, None) || is_changing(name);
     let hint = match receiver {
         Some(Expr::Variable(variable, ..)) if is_changing(name) => {
             let variable = &variable.1;
             format!("it changes `{variable}` in its place: write {variable}.{name}(…); and then use {variable}")
         }
-        _ if in_place && is_changing(name) => {
+        _ if is_changing(name) => {
             format!("it changes a value in its place: let value = …; value.{name}(…); and then use value")
         }
         _ => "call it in a statement of its own".to_string(),

@@ -23,12 +23,13 @@ const USE_RESULTS: [&str; 16] = [
     "retain",
 ];
 
-/// Calls `on` for every expression, with whether its value is used.
-pub fn values(ast: &AST, on: &mut dyn FnMut(&Expr, bool)) {
+/// Calls `on` for every expression, with whether its value is used, if that is known.
+pub fn values(ast: &AST, on: &mut dyn FnMut(&Expr, Option<bool>)) {
     let used = closures_with_used_results(ast);
-    ast.statements().iter().for_each(|statement| self::statement(statement, false, on));
+    ast.statements().iter().for_each(|statement| self::statement(statement, Some(false), on));
     for function in functions(ast) {
-        block(&function.body, used.contains(&function.name), on);
+        // What else calls a function may use its result or not.
+        block(&function.body, used.contains(&function.name).then_some(true), on);
     }
 }
 
@@ -98,73 +99,74 @@ fn closures_with_used_results(ast: &AST) -> Vec<String> {
     names
 }
 
-fn block(statements: &[Stmt], used: bool, on: &mut dyn FnMut(&Expr, bool)) {
+fn block(statements: &[Stmt], used: Option<bool>, on: &mut dyn FnMut(&Expr, Option<bool>)) {
     for (at, statement) in statements.iter().enumerate() {
-        self::statement(statement, used && at + 1 == statements.len(), on);
+        let used = if at + 1 == statements.len() { used } else { Some(false) };
+        self::statement(statement, used, on);
     }
 }
 
-fn statement(statement: &Stmt, used: bool, on: &mut dyn FnMut(&Expr, bool)) {
+fn statement(statement: &Stmt, used: Option<bool>, on: &mut dyn FnMut(&Expr, Option<bool>)) {
     match statement {
         Stmt::Expr(value) => expression(value, used, on),
-        Stmt::FnCall(call, _) => call.args.iter().for_each(|value| expression(value, true, on)),
-        Stmt::Var(declared, ..) => expression(&declared.1, true, on),
+        Stmt::FnCall(call, _) => call.args.iter().for_each(|value| expression(value, Some(true), on)),
+        Stmt::Var(declared, ..) => expression(&declared.1, Some(true), on),
         Stmt::Assignment(assigned) => {
-            expression(&assigned.1.lhs, true, on);
-            expression(&assigned.1.rhs, true, on);
+            expression(&assigned.1.lhs, Some(true), on);
+            expression(&assigned.1.rhs, Some(true), on);
         }
         Stmt::If(flow, _) => {
-            expression(&flow.expr, true, on);
+            expression(&flow.expr, Some(true), on);
             block(flow.body.statements(), used, on);
             block(flow.branch.statements(), used, on);
         }
         Stmt::While(flow, _) | Stmt::Do(flow, ..) => {
-            expression(&flow.expr, true, on);
-            block(flow.body.statements(), false, on);
+            expression(&flow.expr, Some(true), on);
+            block(flow.body.statements(), Some(false), on);
         }
         Stmt::For(parts, _) => {
-            expression(&parts.2.expr, true, on);
-            block(parts.2.body.statements(), false, on);
+            expression(&parts.2.expr, Some(true), on);
+            block(parts.2.body.statements(), Some(false), on);
         }
         Stmt::TryCatch(flow, _) => {
             block(flow.body.statements(), used, on);
             block(flow.branch.statements(), used, on);
         }
         Stmt::Switch(parts, _) => {
-            expression(&parts.0, true, on);
+            expression(&parts.0, Some(true), on);
             for case in &parts.1.expressions {
-                expression(&case.lhs, true, on);
+                expression(&case.lhs, Some(true), on);
                 expression(&case.rhs, used, on);
             }
         }
         Stmt::Block(inner) => block(inner.statements(), used, on),
-        Stmt::Return(Some(value), ..) | Stmt::BreakLoop(Some(value), ..) => expression(value, true, on),
+        Stmt::Return(Some(value), ..) | Stmt::BreakLoop(Some(value), ..) => expression(value, Some(true), on),
         _ => {}
     }
 }
 
-fn expression(value: &Expr, used: bool, on: &mut dyn FnMut(&Expr, bool)) {
+fn expression(value: &Expr, used: Option<bool>, on: &mut dyn FnMut(&Expr, Option<bool>)) {
     on(value, used);
     match value {
         Expr::Stmt(inner) => block(inner.statements(), used, on),
         Expr::InterpolatedString(items, _) | Expr::Array(items, _) => {
-            items.iter().for_each(|item| expression(item, true, on));
+            items.iter().for_each(|item| expression(item, Some(true), on));
         }
-        Expr::Map(entries, _) => entries.0.iter().for_each(|(_, item)| expression(item, true, on)),
+        Expr::Map(entries, _) => entries.0.iter().for_each(|(_, item)| expression(item, Some(true), on)),
         // What stands left of a dot is used by what stands right of it.
         Expr::Dot(both, ..) => {
-            expression(&both.lhs, true, on);
+            expression(&both.lhs, Some(true), on);
             expression(&both.rhs, used, on);
         }
         Expr::Index(both, ..) => {
-            expression(&both.lhs, true, on);
-            expression(&both.rhs, true, on);
+            expression(&both.lhs, Some(true), on);
+            expression(&both.rhs, Some(true), on);
         }
         Expr::And(items, _) | Expr::Or(items, _) | Expr::Coalesce(items, _) => {
-            items.iter().for_each(|item| expression(item, true, on));
+            items.iter().for_each(|item| expression(item, Some(true), on));
         }
         Expr::FnCall(call, _) | Expr::MethodCall(call, _) => {
-            call.args.iter().for_each(|item| expression(item, true, on));
+            call.args.iter().for_each(|item| expression(item, Some(true), on));
         }
         _ => {}
     }

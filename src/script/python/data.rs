@@ -33,6 +33,8 @@ pub const OPTIONS: Hints = &[
     (&["return_tensors", "label_pad_token_id"], "", "leave it out: batches are made of tokens and labels"),
     (&["add_special_tokens"], "", "leave it out: the tokenizer's own rules are followed; `append_eos` puts the end token"),
     (&["add_generation_prompt", "apply_chat_template", "continue_final_message"], "tokenize", "leave it out: `messages` are put through the model's chat template"),
+    (&["tokenizer", "model", "data_collator"], "tokenize", "leave it out: the first argument is the model, which brings its tokenizer along"),
+    (&["seed"], "tokenize", "leave it out: nothing is drawn at random here"),
     (&["tools"], "tokenize", "tools are a column of the rows, or template_variables: #{ tools: […] }"),
     (&["batch_size"], "batches", "it is called `size`"),
     (&["batch"], "batches", "it is called `size`"),

@@ -161,7 +161,7 @@ mod tests {
             ("f({ r: 8 })", 5, "Python's dict"),
             ("let c = {\"r\": 8};", 13, "Python's dict"),
             ("print(ranks[1:]);", 14, "Python's slice"),
-            ("print(`loss ${loss:.3f}`);", 20, "the form of a number in an f-string"),
+            ("print(`loss ${loss:.3f}`);", 19, "the form of a number in an f-string"),
             ("let y = a @ b;", 11, "Python's `@`"),
             ("for i in range(10):", 19, "Python's `:`"),
             ("    if a > 2 and b {", 14, "Python's `and`"),
