@@ -390,24 +390,37 @@ fn told(text: Result<String>) -> i32 {
     reported(text.map(|text| print!("{text}")).map_err(Failure::from))
 }
 
-/// Fails if anything is wrong with the script.
+/// Fails if anything is wrong with the script; warnings alone are no failure.
 fn check(file: &Path) -> i32 {
     let found = on_large_stack(|| Session::new().check_file(file)).unwrap_or_else(|error| Err(error.into()));
     let problems = match found {
         Ok(problems) => problems,
         Err(failure) => return reported(Err(failure)),
     };
-    let count = match problems.len() {
-        0 => {
-            println!("{}: nothing wrong was found", file.display());
-            return 0;
-        }
-        1 => "1 problem".to_string(),
-        count => format!("{count} problems"),
-    };
+    if problems.is_empty() {
+        println!("{}: nothing wrong was found", file.display());
+        return 0;
+    }
+    let warnings = problems.iter().filter(|problem| problem.is_warning()).count();
+    let errors = problems.len() - warnings;
+    let counts = [counted(errors, "problem"), counted(warnings, "warning")];
+    let counts: Vec<String> = counts.into_iter().flatten().collect();
     let text: Vec<String> = problems.iter().map(Failure::to_string).collect();
-    let _ = writeln!(std::io::stderr(), "{}\n\n{}: {count}", text.join("\n\n"), file.display());
-    FAILED
+    let _ = writeln!(std::io::stderr(), "{}\n\n{}: {}", text.join("\n\n"), file.display(), counts.join(", "));
+    if errors == 0 {
+        0
+    } else {
+        FAILED
+    }
+}
+
+/// "1 problem", "2 warnings"; nothing of none.
+fn counted(count: usize, what: &str) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        count => Some(format!("{count} {what}s")),
+    }
 }
 
 fn completions(shell: clap_complete::Shell) -> i32 {

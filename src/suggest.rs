@@ -5,24 +5,50 @@ use std::path::Path;
 /// The nearest of `known` to `name`, if it is near enough to be a slip of the hand.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let known: Vec<&str> = known.into_iter().collect();
-    let limit = match name.chars().count() {
-        0..=4 => 1,
-        5..=7 => 2,
-        length => length / 3 + 1,
-    };
-    let measured =
-        known.iter().map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), *candidate));
-    let near = measured.filter(|(steps, candidate)| *steps <= limit && *steps < candidate.chars().count().max(2));
-    let nearest = near.min_by_key(|(steps, _)| *steps).map(|(_, candidate)| candidate);
+    let near = known.iter().filter_map(|candidate| Some((slip(name, candidate)?, *candidate)));
+    // Of several that are as near the one of about the same length, so that every list gives the same.
+    let order =
+        |(steps, candidate): &(usize, &str)| (*steps, candidate.len().abs_diff(name.len()), candidate.to_string());
+    let nearest = near.min_by_key(order).map(|(_, candidate)| candidate);
     nearest
         .or_else(|| known.iter().copied().find(|candidate| has_its_words(name, candidate)))
         .or_else(|| only_with_word(name, &known))
 }
 
+/// The steps from one name to the other, if they are slips of the hand: a word that is another
+/// word altogether has another meaning, as in `eval_accumulation_steps` for `gradient_accumulation_steps`.
+fn slip(name: &str, candidate: &str) -> Option<usize> {
+    let (name, candidate) = (name.to_lowercase(), candidate.to_lowercase());
+    let (left, right): (Vec<&str>, Vec<&str>) = (name.split('_').collect(), candidate.split('_').collect());
+    let steps = if left.len() == right.len() {
+        let each = left.iter().zip(&right).map(|(left, right)| {
+            let steps = distance(left, right);
+            (steps <= limit(left)).then_some(steps)
+        });
+        each.sum::<Option<usize>>()?
+    } else {
+        // Words that were run together, or parted.
+        let steps = distance(&left.concat(), &right.concat());
+        (steps <= 1).then_some(steps + 1)?
+    };
+    (steps < candidate.chars().count().max(2)).then_some(steps)
+}
+
+/// How many slips one word may have.
+fn limit(word: &str) -> usize {
+    match word.chars().count() {
+        0..=6 => 1,
+        7..=9 => 2,
+        _ => 3,
+    }
+}
+
 /// The one name with `name` as a word: `add_lora` for `lora`.
 fn only_with_word<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let mut with_word =
-        known.iter().filter(|candidate| name.len() > 3 && candidate.split('_').any(|word| word == name));
+    // Of a long name one word says little: `model` of `load_best_model_at_end`.
+    let mut with_word = known.iter().filter(|candidate| {
+        name.len() > 3 && candidate.split('_').count() <= 2 && candidate.split('_').any(|word| word == name)
+    });
     match (with_word.next(), with_word.next()) {
         (Some(only), None) => Some(only),
         _ => None,
@@ -32,7 +58,7 @@ fn only_with_word<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 /// Does `candidate` have all words of `name`, in their order: `max_new_tokens` those of `max_token`?
 /// Or `name` those of `candidate` and more: `heatmap` and `heat`?
 fn has_its_words(name: &str, candidate: &str) -> bool {
-    if candidate.len() > 3 && name.starts_with(candidate) {
+    if candidate.len() > 3 && name.strip_prefix(candidate).is_some_and(|rest| !rest.contains('_')) {
         return true;
     }
     let mut words = candidate.split('_');
@@ -109,5 +135,11 @@ mod tests {
         assert_eq!(nearest("adapter", ["load_adapter", "save_adapter"]), None);
         assert_eq!(nearest("x", known), None);
         assert_eq!(nearest("x", ["exp", "y"]), Some("y"));
+        assert_eq!(nearest("weightdecay", ["weight_decay"]), Some("weight_decay"));
+        assert_eq!(nearest("resume", ["reduce", "rename"]), None);
+        assert_eq!(nearest("eval_accumulation_steps", ["gradient_accumulation_steps"]), None);
+        assert_eq!(nearest("lr_scheduler_kwargs", ["lr_scheduler_type"]), None);
+        assert_eq!(nearest("train_on_inputs", ["train"]), None);
+        assert_eq!(nearest("model", ["load_best_model_at_end"]), None);
     }
 }

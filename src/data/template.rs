@@ -184,7 +184,6 @@ fn ensure_tools_are_schemas(tools: Option<&Json>) -> Result<()> {
     }
 }
 
-
 /// Rewrites `{% generation %}…{% endgeneration %}` into blocks that write a mark at each
 /// end. The outer tag of each pair keeps the whitespace control of the left side, the
 /// inner one that of the right, and `with` keeps variables inside as the original does.

@@ -103,7 +103,10 @@ impl Tokenizer {
         let positions = positions(folder, &settings)?;
         let adds_bos = adds_bos(&engine, special.get("bos_token"));
         let fingerprint = format!("{:x}", hash.finalize());
-        Ok(Tokenizer(Arc::new(Inner { engine, special, end_ids, positions, templates, adds_bos, paths, fingerprint }), None))
+        Ok(Tokenizer(
+            Arc::new(Inner { engine, special, end_ids, positions, templates, adds_bos, paths, fingerprint }),
+            None,
+        ))
     }
 
     /// The same tokenizer with `text` as its only chat template. Whether it compiles is for the caller to see.

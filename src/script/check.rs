@@ -3,12 +3,24 @@
 //! Defines the order of things: reading the text, then each kind of problem, all in the order
 //! of the script. Calls are `calls`'s, the settings of `args` are `given`'s. What depends on
 //! values (columns, types, files) only a run can tell. Imported modules are not looked into.
+//!
+//! Warnings are for what runs but likely does not do what was meant: `escapes`, `copies`,
+//! `numbers`, `unused`. A run shows them too, before it begins. A line that ends with
+//! the comment `// noqa` has none.
 
 mod calls;
+mod copies;
+mod escapes;
 mod given;
+mod kinds;
+mod numbers;
+pub(super) mod races;
+mod unused;
+mod visit;
 
+use super::docs::Catalog;
 use super::explain::{explain, Surroundings};
-use super::render::{self, Failure};
+use super::render::{self, Failure, Severity};
 use super::state::State;
 use crate::error::Error;
 use rhai::{Engine, EvalAltResult, ParseError, ParseErrorType, Position, Scope, AST};
@@ -17,6 +29,17 @@ use rhai::{Engine, EvalAltResult, ParseError, ParseErrorType, Position, Scope, A
 pub struct Problem {
     error: Error,
     position: Position,
+    severity: Severity,
+}
+
+impl Problem {
+    fn error(error: Error, position: Position) -> Problem {
+        Problem { error, position, severity: Severity::Error }
+    }
+
+    fn warning(message: String, hint: String, position: Position) -> Problem {
+        Problem { error: Error::input(message).with_hint(hint), position, severity: Severity::Warning }
+    }
 }
 
 /// All problems of `text`, which is the script that `state` has begun. The engine must not
@@ -26,9 +49,36 @@ pub fn problems(engine: &mut Engine, state: &State, text: &str) -> Vec<Failure> 
     if let Some(ast) = ast {
         found.extend(calls::problems(&ast, engine, state));
         found.extend(given::problems(&ast, engine, text));
+        found.extend(races::problems(&ast));
+        found.extend(warnings_of(&ast, engine, text));
     }
+    in_order(found, state)
+}
+
+/// The warnings alone, of a script that can be read; `text` may begin behind empty lines.
+pub fn warnings(engine: &Engine, ast: &AST, text: &str, state: &State) -> Vec<Failure> {
+    in_order(warnings_of(ast, engine, text), state)
+}
+
+fn warnings_of(ast: &AST, engine: &Engine, text: &str) -> Vec<Problem> {
+    let mut found = escapes::problems(ast, text);
+    let catalog = Catalog::of(engine);
+    let kinds = kinds::Kinds::of(ast, &catalog);
+    found.extend(copies::problems(ast, &catalog, &kinds));
+    found.extend(numbers::problems(ast, &kinds));
+    found.extend(unused::problems(ast, &catalog, &kinds));
+    let silenced = |problem: &Problem| {
+        let line = problem.position.line().and_then(|line| text.lines().nth(line - 1));
+        line.is_some_and(|line| line.rsplit_once("//").is_some_and(|(_, comment)| comment.trim() == "noqa"))
+    };
+    found.retain(|problem| !silenced(problem));
+    found
+}
+
+fn in_order(mut found: Vec<Problem>, state: &State) -> Vec<Failure> {
     found.sort_by_key(|problem| (problem.position.line(), problem.position.position()));
-    found.into_iter().map(|problem| render::at(problem.error, problem.position, state)).collect()
+    let shown = |problem: Problem| render::at(problem.error, problem.position, problem.severity, state);
+    found.into_iter().map(shown).collect()
 }
 
 /// The script, and what keeps the engine from reading it. Each unknown variable is taken for
@@ -72,7 +122,7 @@ fn leniently(engine: &mut Engine, text: &str) -> Option<AST> {
 fn explained(error: ParseError, engine: &Engine, state: &State) -> Problem {
     let position = error.position();
     let error: EvalAltResult = error.into();
-    let place = render::at(Error::input(""), position, state).place;
+    let place = render::at(Error::input(""), position, Severity::Error, state).place;
     let around = Surroundings { engine, scope: &Scope::new(), state, place: place.as_deref() };
-    Problem { error: explain(&error, &around), position }
+    Problem::error(explain(&error, &around), position)
 }

@@ -1,6 +1,6 @@
 //! Errors across the border: [`Error`] to what a script can catch, and back again.
 //!
-//! A script sees `err.message`, `err.kind` and, where a fix is known, `err.hint`.
+//! A script sees `err.message`, `err.kind` and `err.hint`, which is `()` where no fix is known.
 //! Where the error happened is added by `render`.
 
 use crate::error::{Error, Kind};
@@ -46,9 +46,8 @@ fn to_map(error: Error) -> Map {
     let mut map = Map::new();
     map.insert("kind".into(), kind_name(error.kind).into());
     map.insert("message".into(), error.message.into());
-    if let Some(hint) = error.hint {
-        map.insert("hint".into(), hint.into());
-    }
+    // There in any case, so that a script can ask for it.
+    map.insert("hint".into(), error.hint.map_or(Dynamic::UNIT, Dynamic::from));
     map
 }
 
@@ -62,7 +61,8 @@ pub fn from_thrown(value: &Dynamic) -> Error {
         return Error::input(thrown_text(value));
     };
     let kind = text("kind").map_or(Kind::Input, |name| kind_named(&name));
-    Error { kind, message, hint: text("hint") }
+    let hint = map.get("hint").filter(|hint| !hint.is_unit()).map(thrown_text);
+    Error { kind, message, hint }
 }
 
 fn thrown_text(value: &Dynamic) -> String {

@@ -64,7 +64,12 @@ pub fn plain(error: &EvalAltResult) -> Error {
 }
 
 pub(super) fn mismatched(expected: &str, found: &str) -> Error {
-    let error = Error::input(format!("expected {}, found {}", type_name(expected), type_name(found)));
+    let (expected_name, found_name) = (type_name(expected), type_name(found));
+    let error = Error::input(format!("expected {expected_name}, found {found_name}"));
+    if (expected_name.as_str(), found_name.as_str()) == ("int", "range") {
+        // Of texts `text[1..3]` is a part, of arrays the engine takes an index alone.
+        return error.with_hint("a part of an array is list.extract(1..3), its end list.extract(1..)");
+    }
     match expected.contains("bool") {
         true => error.with_hint("write the comparison out, as in steps > 0"),
         false => error,
@@ -238,10 +243,38 @@ pub(super) fn unknown_module(name: &str, around: &Surroundings) -> Error {
 /// A key that a map does not have; the map is found by the name left of the dot.
 fn unknown_key(name: &str, around: &Surroundings) -> Error {
     let error = Error::input(format!("unknown property `{name}`"));
-    match around.place.and_then(|place| names::keys_of_owner(place, around.scope)) {
+    let keys = around.place.and_then(|place| names::keys_of_owner(place, around.scope));
+    let keys = keys.or_else(|| keys_of_result(around));
+    match keys {
         Some(keys) if !keys.is_empty() => error.with_hint(suggest::hint(name, keys.iter().map(String::as_str))),
         _ => error.with_hint("a map tells what it has by map.keys()"),
     }
+}
+
+/// The keys of the map that a function gives, as its documentation lists them: of `train(…).los`.
+fn keys_of_result(around: &Surroundings) -> Option<Vec<String>> {
+    let place = around.place?;
+    let before: String = place.text.as_deref()?.chars().take(place.column.checked_sub(1)?).collect();
+    let before = before.trim_end().strip_suffix('.')?.trim_end().strip_suffix(')')?;
+    let mut depth = 1;
+    let open = before.char_indices().rev().find(|(_, letter)| {
+        depth += match letter {
+            ')' => 1,
+            '(' => -1,
+            _ => 0,
+        };
+        depth == 0
+    });
+    let name = before[..open?.0].trim_end();
+    let start = name.rfind(|letter: char| !(letter.is_alphanumeric() || letter == '_')).map_or(0, |at| at + 1);
+    let catalog = Catalog::of(around.engine);
+    let listed = catalog.named(&name[start..]).find_map(|function| {
+        let doc = function.doc.split("```").next()?.replace('\n', " ");
+        let (_, after) = doc.split_once("The result has ")?;
+        let keys: Vec<String> = after.split('`').skip(1).step_by(2).map(str::to_string).collect();
+        (!keys.is_empty()).then_some(keys)
+    });
+    listed
 }
 
 /// `text` is the engine's "Unknown property 'x' - a getter is not registered for type 'T'".

@@ -70,7 +70,10 @@ impl Session {
     fn run_chunk(&mut self, name: &str, text: &str, folder: PathBuf) -> Result<Dynamic, Failure> {
         let first = self.state.add_chunk(name, text, &folder);
         let placed = format!("{}{text}", "\n".repeat(first - 1));
-        let compiled = self.engine.compile_with_scope(&self.scope, placed);
+        let compiled = self.engine.compile_with_scope(&self.scope, &placed);
+        if compiled.is_ok() {
+            self.warn(&placed);
+        }
         let mut ast = compiled.map_err(|error| self.failure(&error.into()))?;
         ast.set_source(name);
         self.it_is_taken |= declares_it(&ast);

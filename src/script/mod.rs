@@ -27,6 +27,8 @@
 //! | `redirect`, `origin` | outputs sent elsewhere; where a run comes from, for its record |
 //! | `guard` | a panic in a native function becomes a script error |
 //! | `convert`, `json`, `values` | errors, JSON and plain values across the border |
+//! | `caught` | the one shape of errors that a script catches |
+//! | `number_format` | numbers as text, by Python's forms |
 //! | `options` | the one reader of option maps |
 //! | `callback` | script closures as Rust closures |
 //! | `handles` | models, data sets and the like as script values |
@@ -43,6 +45,7 @@ pub mod api;
 mod args;
 mod brackets;
 mod callback;
+mod caught;
 mod check;
 mod convert;
 pub mod definitions;
@@ -57,6 +60,7 @@ mod interactive;
 mod json;
 mod modules;
 mod names;
+mod number_format;
 mod option_list;
 mod options;
 mod origin;
@@ -82,7 +86,7 @@ pub use interactive::{Variable, IT};
 pub use json::{to_dynamic, to_json, to_json_ordered, to_row_value};
 pub use option_list::ListedOption;
 pub use options::Options;
-pub use render::{Failure, Place};
+pub use render::{Failure, Place, Severity};
 pub use session::Session;
 pub use stack::on_large_stack;
 pub use state::State;

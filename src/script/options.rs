@@ -139,10 +139,10 @@ impl Options {
         };
         let message = format!("{}: unknown option `{}{name}`", self.function, self.prefix);
         let error = Error::input(message);
+        let known = self.known.iter().map(String::as_str);
         Err(error.with_hint(match python::option(self.innermost(), name) {
-            Some(hint) => hint.to_string(),
             None if self.known.is_empty() => "no options are known here".to_string(),
-            None => self.nearest(name),
+            _ => python::unknown_option(self.innermost(), name, known, self.others.iter().map(String::as_str)),
         }))
     }
 
@@ -150,10 +150,6 @@ impl Options {
     fn innermost(&self) -> &str {
         let function = self.function.rsplit(' ').next().unwrap_or_default();
         self.prefix.trim_end_matches('.').rsplit('.').next().filter(|name| !name.is_empty()).unwrap_or(function)
-    }
-
-    fn nearest(&self, name: &str) -> String {
-        suggest::hint_beside(name, self.known.iter().map(String::as_str), self.others.iter().map(String::as_str))
     }
 
     fn typed<T: FromScript>(&self, name: &str, value: &Dynamic) -> Result<T> {

@@ -3,6 +3,7 @@
 
 use super::api;
 use super::docs::{functions, Catalog, Form, Function};
+use super::{option_list, python, settings};
 use crate::error::{Error, Result};
 use crate::suggest;
 use std::collections::BTreeMap;
@@ -50,10 +51,30 @@ pub fn about(catalog: &Catalog, name: &str) -> Result<String> {
         return Ok(pages(&found, false));
     }
     let members: Vec<&Function> = catalog.functions().iter().filter(|function| is_of(function, name)).collect();
-    match members.is_empty() {
-        true => Err(unknown(catalog, bare)),
-        false => Ok(lines(&members)),
+    if !members.is_empty() {
+        return Ok(lines(&members));
     }
+    match option_pages(catalog, bare) {
+        text if text.is_empty() => Err(unknown(catalog, bare)),
+        text => Ok(text),
+    }
+}
+
+/// The functions that have an option of this name, or of the name that Python has for it.
+fn option_pages(catalog: &Catalog, name: &str) -> String {
+    let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
+    let other = tables.iter().find_map(|table| settings::short_name(table, name));
+    let mut lines: Vec<String> = Vec::new();
+    for function in catalog.functions() {
+        let options = option_list::own(catalog, function);
+        let found = options.iter().find(|option| option.name == name || Some(option.name.as_str()) == other);
+        let line = found.map(|option| match option.about.is_empty() {
+            true => format!("`{}` is an option of `{}`\n", option.name, function.path()),
+            false => format!("`{}` is an option of `{}`: {}\n", option.name, function.path(), option.about),
+        });
+        lines.extend(line.filter(|line| !lines.contains(line)));
+    }
+    lines.concat()
 }
 
 fn is_of(function: &Function, kind: &str) -> bool {
@@ -73,7 +94,10 @@ fn unknown(catalog: &Catalog, name: &str) -> Error {
     near.retain(|name| seen.insert(*name));
     near.truncate(MOST);
     match near.split_last() {
-        None => error.with_hint("`lorhai doc` lists all functions"),
+        None => match python::name(name).or_else(|| python::option("", name)) {
+            Some(hint) => error.with_hint(hint),
+            None => error.with_hint("`lorhai doc` lists all functions"),
+        },
         Some((only, [])) => error.with_hint(format!("did you mean `{only}`?")),
         Some((last, others)) => error.with_hint(format!("did you mean `{}` or `{last}`?", others.join("`, `"))),
     }
@@ -135,9 +159,20 @@ mod tests {
         let catalog = Session::new().catalog();
         let hint = |name: &str| about(&catalog, name).unwrap_err().hint.unwrap();
         assert_eq!(hint("trian"), "did you mean `train`?");
-        let lora = hint("lora");
-        assert!(lora.contains("`add_lora`"), "{lora}");
+        let metric = hint("footprint");
+        assert!(metric.contains("`get_memory_footprint`"), "{metric}");
         assert_eq!(hint("zzzzzzzz"), "`lorhai doc` lists all functions");
+        assert!(hint("resume_from_checkpoint").contains("load_adapter"), "{}", hint("resume_from_checkpoint"));
+    }
+
+    #[test]
+    fn an_option_names_the_functions_that_have_it() {
+        let catalog = Session::new().catalog();
+        for name in ["early_stopping", "early_stopping_patience"] {
+            let text = about(&catalog, name).unwrap();
+            assert!(text.contains("`early_stopping` is an option of `train`: 0: evaluations"), "{text}");
+        }
+        assert!(about(&catalog, "max_length").unwrap().contains("`dataset.tokenize`"));
     }
 
     #[test]

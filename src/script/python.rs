@@ -4,7 +4,25 @@
 //! Hints only: what is wrong, and where, others have found. Names of options that work here too
 //! are in `settings`.
 
-use super::brackets;
+mod adapters;
+mod data;
+mod generation;
+mod grammar;
+mod loading;
+mod training;
+
+use super::settings;
+use crate::suggest;
+use grammar::BACKTICKS;
+
+pub use grammar::grammar;
+
+/// Options, the one function they stand for something else in (or none: anywhere), and what
+/// to do instead.
+type Hints = &'static [(&'static [&'static str], &'static str, &'static str)];
+
+/// Those below come first, then the areas' own.
+const AREAS: [Hints; 5] = [training::OPTIONS, adapters::OPTIONS, loading::OPTIONS, generation::OPTIONS, data::OPTIONS];
 
 /// Names, and what to do instead.
 const NAMES: &[(&[&str], &str)] = &[
@@ -40,13 +58,17 @@ const NAMES: &[(&[&str], &str)] = &[
         &["set_seed", "manual_seed", "random"],
         "seeds are options: add_lora(#{ seed: 1 }), train(…, #{ seed: 1 }), shuffle(1)",
     ),
-    (&["AdamW", "Adam", "SGD"], "the optimizer is adamw(model, #{ lr: 1e-4 })"),
+    (&["AdamW", "Adam", "adam", "AdamW8bit"], "the optimizer is adamw(model, #{ lr: 1e-4 })"),
+    (&["SGD", "sgd", "Adafactor", "Lion", "RMSprop"], "AdamW is the only optimizer: adamw(model, #{ lr: 1e-4 })"),
     (
         &["get_scheduler", "get_linear_schedule_with_warmup", "get_cosine_schedule_with_warmup"],
         "a schedule is lr_schedule(\"cosine\", #{ steps: 100, warmup: 10 })",
     ),
     (&["torch", "nn"], "there is no torch: models come from load_model(name), tensors from tensor([1.0, 2.0])"),
-    (&["np", "numpy"], "there is no numpy: lists have mean(list) and stdev(list), and tensor(list) calculates"),
+    (
+        &["np", "numpy"],
+        "there is no numpy: lists have .sum(), .min(), .max(), .argmin(), mean(list) and stdev(list); tensor(list) calculates",
+    ),
     (&["pd", "pandas"], "tables are read by load_dataset(\"rows.csv\")"),
     (&["plt", "sns"], "lines are drawn by line_chart(#{ … }).save(\"chart.svg\"), a sweep by result.chart(#{ … })"),
     (&["wandb"], "leave it out: with `out`, train writes its logs, TensorBoard's too"),
@@ -58,15 +80,28 @@ const NAMES: &[(&[&str], &str)] = &[
     (&["items"], "keys are looped over: for key in map.keys() { print(map[key]); }"),
     (&["get"], "it takes the key alone; with a default: map.get(\"lr\") ?? 1e-4"),
     (&["print"], "it takes one value: print(`loss ${loss}`)"),
-    (&["format"], "values stand inside a text between backticks: `rank ${rank}`"),
+    (&["format"], "a number as text: format(loss, \".3f\"), inside a text `loss ${format(loss, 3)}`"),
     (&["str"], "values stand inside a text between backticks: `rank ${rank}`; or value.to_string()"),
     (&["int"], "a text is read by parse_int(text); int(x) takes a float"),
     (&["float"], "a text is read by parse_float(text); an int turns into a float by .to_float()"),
     (&["range"], "from 0 to 9: 0..10, or range(0, 10)"),
     (&["enumerate", "zip"], "with the index: for (value, index) in list { … }; of two lists: a.zip(b, |x, y| [x, y])"),
-    (&["sorted"], "a list is sorted in its place by list.sort()"),
-    (&["sum"], "of a list: list.reduce(|total, x| total + x, 0.0); of a tensor: x.sum()"),
-    (&["max", "min"], "they take two values; of a list: list.reduce(|a, x| max(a, x), list[0])"),
+    (&["sorted"], "a list is sorted in its place by list.sort(), a sorted copy is list.order()"),
+    (&["strip", "lstrip", "rstrip"], "text.trim() trims a text in its place: text.trim(); and then use text"),
+    (&["lower", "upper"], "it is called to_lower() or to_upper()"),
+    (&["startswith", "endswith"], "it is called starts_with() or ends_with()"),
+    (&["join"], "texts are joined in a loop, or by list.reduce(|all, x| `${all}, ${x}`)"),
+    (&["apply_chat_template"], "rows get the template by data.tokenize(model, #{}), messages by model.chat(messages)"),
+    (&["compute_metrics"], "perplexity, multiple_choice and score_generation measure; call them behind train"),
+    (&["TrainerCallback"], "train takes no callbacks; a loop of your own is written with forward, backward and step"),
+    (&["save_to_disk", "load_from_disk"], "rows are read by load_dataset(path)"),
+    (&["argsort"], "sort a list of indices: indices.order(|i| values[i])"),
+    (&["max", "min"], "of two numbers: max(a, b); of a list: list.max()"),
+    (&["any"], "of a list: list.some(|x| x > 0)"),
+    (&["len"], "of a list, a text or data: value.len"),
+    (&["bool"], "write the comparison out: x != 0"),
+    (&["list", "dict", "tuple", "set"], "a list is written [1, 2], a map #{ a: 1 }"),
+    (&["resume"], "`lorhai doc train` lists the options of train"),
     (&["isinstance"], "the type of a value is type_of(value)"),
     (&["assert"], "write if !(…) { throw \"what is wrong\"; }"),
     (&["raise"], "an error is raised by throw \"what is wrong\";"),
@@ -75,9 +110,8 @@ const NAMES: &[(&[&str], &str)] = &[
     (&["self"], "there are no classes: values that belong together are a map, #{ rank: 8 }"),
 ];
 
-/// Options, the one function they stand for something else in (or none: anywhere), and what
-/// to do instead.
-const OPTIONS: &[(&[&str], &str, &str)] = &[
+/// Options of several areas.
+const OPTIONS: Hints = &[
     (&["fp16", "bf16"], "", "the dtype is the model's: load_model(name, #{ dtype: \"bf16\" }), or \"f16\""),
     (&["torch_dtype"], "", "it is called `dtype`: \"f32\", \"bf16\" or \"auto\""),
     (&["device_map"], "", "it is called `device`: \"cpu\", \"cuda\" or \"auto\""),
@@ -112,18 +146,11 @@ const OPTIONS: &[(&[&str], &str, &str)] = &[
     (
         &["save_steps", "save_strategy", "save_total_limit"],
         "",
-        "leave it out: the adapter is saved at the end, or the best one with keep_best: true",
+        "not written on the way: with `out` the adapter is saved at the end, with keep_best: true the best one",
     ),
     (&["logging_strategy"], "", "write log_every: 10 to log every 10 steps"),
     (
-        &[
-            "max_seq_length",
-            "max_length",
-            "packing",
-            "dataset_text_field",
-            "assistant_only_loss",
-            "completion_only_loss",
-        ],
+        &["max_seq_length", "max_length", "packing"],
         "train",
         "rows are made before: data.tokenize(model, #{ max_length: 512, packing: true })",
     ),
@@ -166,140 +193,37 @@ pub fn name(name: &str) -> Option<&'static str> {
 
 const SET_TEMPLATE: &str = "set it on the model before: model.chat_template = template";
 
-/// What an option of Python's world is here, in a call of `function`.
+/// What an option of Python's world is here, in a call of `function`: what is said of this function
+/// comes before what is said of all.
 pub fn option(function: &str, name: &str) -> Option<&'static str> {
-    let fits = |(names, of, _): &&(&[&str], &str, &str)| names.contains(&name) && (of.is_empty() || *of == function);
-    OPTIONS.iter().find(fits).map(|(.., hint)| *hint)
+    let all = || [OPTIONS].into_iter().chain(AREAS).flatten();
+    let said = |of: &str| all().find(|(names, known, _)| *known == of && names.contains(&name)).map(|(.., hint)| *hint);
+    said(function).or_else(|| said(""))
 }
 
-/// Lines that no script of this language has: how they begin, what that is, what to do.
-const LINES: &[(&str, &str, &str)] = &[
-    ("from ", "Python's `import`", IMPORT),
-    ("import ", "Python's `import`", IMPORT),
-    ("!pip ", "a command of a notebook", "leave it out: nothing has to be installed"),
-    ("%", "a command of a notebook", "leave it out"),
-    ("@", "a decorator", "leave it out: there are none"),
-    ("def ", "Python's `def`", "a function is written fn double(x) { 2 * x }"),
-    ("class ", "Python's `class`", "there are no classes: values that belong together are a map, #{ rank: 8 }"),
-    ("with ", "Python's `with`", "leave it out: evaluate(…), generate(…) and the like keep no gradients"),
-    ("try:", "Python's `try:`", "write try { … } catch (error) { … }"),
-    ("except", "Python's `except`", "write try { … } catch (error) { … }"),
-    ("raise ", "Python's `raise`", "an error is raised by throw \"what is wrong\";"),
-    ("elif ", "Python's `elif`", "write } else if … {"),
-    ("} elif ", "Python's `elif`", "write } else if … {"),
-];
-
-const IMPORT: &str =
-    "leave it out: every function is there already; a script of yours is imported by import \"name\" as name;";
-
-const MAP: &str = "a map is written #{ r: 8, alpha: 16 }";
-const BRANCH: &str = "write if quick { 10 } else { 200 }";
-const BACKTICKS: &str = "values stand inside a text between backticks: `rank ${rank}`";
-
-/// What begins at the place of the error, what that is, what to do.
-const PLACES: &[(&str, &str, &str)] = &[
-    ("# ", "Python's comment", "a comment begins with //"),
-    ("#!", "a line for the shell", "leave it out: a script is run by lorhai run FILE"),
-    ("f\"", "Python's f-string", BACKTICKS),
-    ("f'", "Python's f-string", BACKTICKS),
-    ("\"\"\"", "Python's triple quotes", "a text over several lines stands between backticks, `…`"),
-    ("(**", "Python's `**`", "hand the map over as it is: model.add_lora(config)"),
-    ("and ", "Python's `and`", "write &&"),
-    ("or ", "Python's `or`", "write ||"),
-    ("not ", "Python's `not`", "write !done, and !in for `not in`"),
-    ("is ", "Python's `is`", "write == or !=; nothing is ()"),
-    ("lambda ", "Python's `lambda`", "a function without a name is written |p| 2 * p.rank"),
-    ("? ", "`?`", BRANCH),
-    ("++", "`++`", "write step += 1"),
-    ("--", "`--`", "write step -= 1"),
-    ("“", "a typographic quote", "a text stands between plain quotes: \"…\""),
-    ("”", "a typographic quote", "a text stands between plain quotes: \"…\""),
-    ("‘", "a typographic quote", "a text stands between plain quotes: \"…\""),
-];
-
-/// What of Python's grammar an error at `column` (from 1) of `line` may come from: what it is,
-/// and what to write instead.
-pub fn grammar(line: &str, column: usize) -> Option<(&'static str, String)> {
-    let at = line.char_indices().nth(column.checked_sub(1)?).map_or(line.len(), |(at, _)| at);
-    let (before, after) = line.split_at(at);
-    let (start, before) = (line.trim_start(), before.trim_end());
-    let fixed = |(_, what, hint): &(&str, &'static str, &str)| (*what, hint.to_string());
-    let begins = |(text, ..): &&(&str, &str, &str)| start.starts_with(text) && !start.contains("import \"");
-    let stands = |(text, ..): &&(&str, &str, &str)| after.starts_with(text);
-    LINES
-        .iter()
-        .find(begins)
-        .map(fixed)
-        .or_else(|| comment(after))
-        .or_else(|| PLACES.iter().find(stands).map(fixed))
-        .or_else(|| by_context(start, before, after).map(|(what, hint)| (what, hint.to_string())))
-        .or_else(|| keyword_argument(before, after))
+/// What to say of an option of `function` that is not there: what Python's name is here, a slip
+/// of the hand, the function that has it, or the names there are. `others` are not listed.
+pub fn unknown_option<'a>(
+    function: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    others: impl IntoIterator<Item = &'a str>,
+) -> String {
+    let (known, others): (Vec<&str>, Vec<&str>) = (known.into_iter().collect(), others.into_iter().collect());
+    if let Some(hint) = option(function, name) {
+        return hint.to_string();
+    }
+    let near = suggest::nearest(name, known.iter().chain(&others).copied());
+    match elsewhere(name).filter(|(of, _)| near.is_none() && *of != function) {
+        Some((of, short)) => format!("`{short}` is an option of `{of}`"),
+        None => suggest::hint_beside(name, known, others),
+    }
 }
 
-/// `#` and no map.
-fn comment(after: &str) -> Option<(&'static str, String)> {
-    let is_comment = after.starts_with('#') && !after.starts_with("#{") && !after.starts_with("#!");
-    is_comment.then(|| ("Python's comment", "a comment begins with //".to_string()))
-}
-
-fn by_context(start: &str, before: &str, after: &str) -> Option<(&'static str, &'static str)> {
-    let (colon, comma) = (after.starts_with(':'), after.starts_with(','));
-    let word = |text: &str| start.starts_with(text);
-    let opens =
-        |bracket: char| before.ends_with(bracket) || before.rfind(bracket) > before.rfind(brackets::closing(bracket));
-    let found = match () {
-        _ if colon && after.trim_end() == ":" && word("for ") => {
-            ("Python's `:`", "a block stands between braces: for rank in [2, 4] { … }")
-        }
-        _ if colon && after.trim_end() == ":" && word("while ") => {
-            ("Python's `:`", "a block stands between braces: while step < 10 { … }")
-        }
-        _ if colon && after.trim_end() == ":" => {
-            ("Python's `:`", "a block stands between braces: if rank > 4 { … } else { … }")
-        }
-        _ if colon && word("let ") && !before.contains('=') => {
-            ("the type of a variable", "leave it out: let rank = 8;")
-        }
-        _ if colon && word("fn ") => {
-            ("the type of a parameter", "leave it out, and defaults too: fn scaled(rank, factor) { … }")
-        }
-        _ if colon && opens('[') => ("Python's slice", "a part of a list: list.extract(0..2)"),
-        _ if colon && before.ends_with('"') => ("Python's dict", MAP),
-        _ if before.ends_with('{') && !before.ends_with("#{") && names_a_key(after) => ("Python's dict", MAP),
-        _ if after.starts_with("if ") && before.contains('=') => ("Python's `if … else`", BRANCH),
-        _ if after.contains(" not in ") => ("Python's `not in`", "write !in"),
-        _ if comma && word("for ") => ("two names in a loop", "write for (value, index) in list { … }"),
-        _ if comma && word("let ") && !before.contains('=') => {
-            ("two names for one value", "one `let` declares one name: let parts = …; let train = parts.train;")
-        }
-        _ if comma && (opens('(') && !before.ends_with('(') || word("return ")) => {
-            ("Python's tuple", "several values are a list, [2, 4, 8], or a map")
-        }
-        _ if opens('[') && after.contains(" for ") && after.contains(" in ") => {
-            ("Python's list comprehension", "write [1, 2, 3].map(|i| 2 ** i), or fill a list in a loop by .push(…)")
-        }
-        _ if after.starts_with('=') && before.contains("#{") => ("`=` in a map", MAP),
-        _ => return None,
-    };
-    Some(found)
-}
-
-/// `r: 8`, as behind the brace of a dict.
-fn names_a_key(text: &str) -> bool {
-    let rest = text.trim_start_matches(|letter: char| letter.is_alphanumeric() || letter == '_');
-    let rest = rest.trim_start();
-    rest.len() < text.len() && rest.starts_with(':') && !rest.starts_with("::")
-}
-
-/// `r=8` behind a bracket or a comma.
-fn keyword_argument(before: &str, after: &str) -> Option<(&'static str, String)> {
-    let name: String = after.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
-    let value = after[name.len()..].trim_start().strip_prefix('=')?;
-    let is_one = !name.is_empty() && !value.starts_with('=') && (before.ends_with('(') || before.ends_with(','));
-    let value: String = value.trim_start().chars().take_while(|letter| !",)".contains(*letter)).collect();
-    is_one.then(|| {
-        ("Python's keyword argument", format!("options stand in a map, the last argument: #{{ {name}: {value} }}"))
-    })
+/// The function that has the option, and its name there.
+fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
+    let of = |table, function| settings::short_name(table, name).map(|short| (function, short));
+    of(settings::LORA, "add_lora").or_else(|| of(settings::TRAIN, "train"))
 }
 
 /// What is taken for a value of another type, by the types expected and found.
@@ -326,6 +250,11 @@ pub fn method(of: &str, name: &str) -> Option<&'static str> {
         }
         ("Dataset", "map") => Some("it takes a function alone, which is given one row: data.map(|row| …)"),
         ("Tensor", "size") => Some("sizes are in x.shape, as in x.shape[0]"),
+        ("Tensor", "numpy" | "tolist" | "cpu" | "numel") => {
+            Some("the numbers are x.to_array(), of one number x.item()")
+        }
+        ("Tensor", "mm" | "bmm" | "dot") => Some("the matrix product is a.matmul(b)"),
+        ("Dataset", other) => data::method(other),
         _ => None,
     }
 }
@@ -337,6 +266,10 @@ pub fn element(of: &str, by: &str) -> Option<&'static str> {
         ("Dataset", "string") => {
             "of a data set of several splits one is loaded: load_dataset(name, #{ split: \"train\" })"
         }
+        ("Tokenized", "int") => "a row is shown by data.show(0); the first ones are data.take(5)",
+        ("Tokenized", "string") => "tokens are shown by data.show(0); of a split the parts are .train and .test",
+        ("Dataset", "range") => "the first rows are data.take(5), those behind them data.skip(5)",
+        ("Tensor", "int") => "one entry is x.narrow(0, index, 1), all are x.to_array()",
         ("TokenizedSplit" | "Split", "string") => "its parts are .train and .test",
         _ => return None,
     })
@@ -346,6 +279,7 @@ pub fn element(of: &str, by: &str) -> Option<&'static str> {
 pub fn operator(name: &str, left: &str, right: &str) -> Option<&'static str> {
     match (name, left, right) {
         ("%", "string", _) => Some(BACKTICKS),
+        ("@", ..) => Some("the matrix product is a.matmul(b)"),
         ("+", ..) => None,
         ("*", "string", "int") => Some(
             "a number is read from a text by parse_int(text); a line of dashes: let line = \"\"; line.pad(40, \"-\");",
@@ -359,6 +293,8 @@ pub fn operator(name: &str, left: &str, right: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::docs::Catalog;
+    use super::super::option_list;
     use super::*;
     use std::collections::HashSet;
 
@@ -367,40 +303,92 @@ mod tests {
         let mut seen = HashSet::new();
         assert!(NAMES.iter().flat_map(|(names, _)| *names).all(|name| seen.insert(*name)));
         let mut seen = HashSet::new();
-        let options = OPTIONS.iter().flat_map(|(names, of, _)| names.iter().map(move |name| (*name, *of)));
+        let all = [OPTIONS].into_iter().chain(AREAS).flatten();
+        let options = all.flat_map(|(names, of, _)| names.iter().map(move |name| (*name, *of)));
         assert!(options.into_iter().all(|option| seen.insert(option)));
         assert_eq!(option("chat", "chat_template"), Some(SET_TEMPLATE));
         assert_eq!(option("tokenize", "max_length"), None, "it is an option there");
     }
 
+    /// Every name of the Python tools that `tests/golden/python_names/generate.py` found.
     #[test]
-    fn grammar_is_told_by_the_place_of_the_error() {
-        for (line, column, what) in [
-            ("import torch", 8, "Python's `import`"),
-            ("let x = 1;  # one", 13, "Python's comment"),
-            ("model.add_lora(r=8)", 16, "Python's keyword argument"),
-            ("train(model, data, lr = 1e-4)", 20, "Python's keyword argument"),
-            ("f({ r: 8 })", 5, "Python's dict"),
-            ("let c = {\"r\": 8};", 13, "Python's dict"),
-            ("print(ranks[1:]);", 14, "Python's slice"),
-            ("for i in range(10):", 19, "Python's `:`"),
-            ("    if a > 2 and b {", 14, "Python's `and`"),
-            ("let a, b = f();", 6, "two names for one value"),
-            ("let steps = 10 if quick else 200;", 16, "Python's `if … else`"),
-            ("let 이름 = x ? 1 : 2;", 12, "`?`"),
-        ] {
-            assert_eq!(grammar(line, column).map(|(found, _)| found), Some(what), "{line}");
+    fn every_name_of_the_python_tools_is_taken_or_told() {
+        let catalog = Catalog::of(&rhai::Engine::new());
+        let mut silent = Vec::new();
+        let mut count = 0;
+        for line in include_str!("../../tests/golden/python_names/names.txt").lines() {
+            let (function, name) = line.split_once(' ').unwrap();
+            count += 1;
+            let is_told = if function == "Dataset" {
+                let has =
+                    catalog.functions().iter().any(|known| known.receiver() == Some("Dataset") && known.name == name);
+                has || method("Dataset", name).is_some()
+            } else {
+                is_taken(&catalog, function, name) || option(function, name).is_some()
+            };
+            if !is_told {
+                silent.push(line);
+            }
         }
-        for (line, column) in [
-            ("let c = #{ r: 8 };", 12),
-            ("import \"common\" as c;", 8),
-            ("rank = 8;", 1),
-            ("f(a == b)", 3),
-            ("let b = a + * 2;", 13),
-            ("", 1),
-            ("x", 7),
+        assert!(count > 350, "{count}");
+        assert!(silent.is_empty(), "{} of {count}:\n{}", silent.len(), silent.join("\n"));
+    }
+
+    fn is_taken(catalog: &Catalog, function: &str, name: &str) -> bool {
+        let listed = option_list::of(catalog, function, &[]);
+        let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
+        let short = tables.iter().find_map(|table| settings::short_name(table, name)).unwrap_or(name);
+        listed.iter().any(|option| option.name == name || option.name == short)
+    }
+
+    /// A name of the Python tools never leads to an option of another meaning.
+    #[test]
+    fn no_name_is_taken_for_a_slip_of_another() {
+        let catalog = Catalog::of(&rhai::Engine::new());
+        let tables = || [settings::LORA, settings::TRAIN, settings::GENERATION].into_iter().flatten();
+        let mut wrong = Vec::new();
+        for line in include_str!("../../tests/golden/python_names/names.txt").lines() {
+            let (function, name) = line.split_once(' ').unwrap();
+            if function == "Dataset" || is_taken(&catalog, function, name) {
+                continue;
+            }
+            let listed: Vec<String> =
+                option_list::of(&catalog, function, &[]).into_iter().map(|option| option.name).collect();
+            let others = tables().flat_map(|(_, others)| *others).copied();
+            let hint = unknown_option(function, name, listed.iter().map(String::as_str), others);
+            if hint.contains("did you mean") || hint.starts_with("known:") {
+                wrong.push(format!("{function} {name}: {hint}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        // Nor without the tables above: none of these is a slip of another name.
+        let known = ["gradient_accumulation_steps", "lr_scheduler_type", "train", "reduce", "max_length", "packing"];
+        for name in
+            ["eval_accumulation_steps", "lr_scheduler_kwargs", "train_on_inputs", "resume", "completion_only_loss"]
+        {
+            assert_eq!(suggest::nearest(name, known), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn hints_name_what_does_the_same() {
+        for (function, name, part) in [
+            ("train", "eval_accumulation_steps", "leave it out"),
+            ("train", "lr_scheduler_kwargs", "leave it out"),
+            ("train", "completion_only_loss", "loss_on"),
+            ("train", "assistant_only_loss", "loss_on"),
+            ("train", "train_on_inputs", "loss_on"),
+            ("tokenize", "train_on_inputs", "loss_on"),
+            ("train", "dataset_text_field", "text_column"),
+            ("tokenize", "cutoff_len", "max_length"),
+            ("add_lora", "random_state", "`seed`"),
+            ("add_lora", "lora_rank", "`r`"),
+            ("train", "num_steps", "`steps`"),
+            ("train", "lora_alpha", "`alpha` is an option of `add_lora`"),
+            ("train", "stpes", "did you mean `steps`?"),
         ] {
-            assert_eq!(grammar(line, column), None, "{line}");
+            let hint = unknown_option(function, name, ["steps", "epochs", "lr"], ["max_steps"]);
+            assert!(hint.contains(part), "{function} {name}: {hint}");
         }
     }
 }

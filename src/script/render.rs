@@ -3,6 +3,7 @@
 //!
 //! What the message says is `explain`'s.
 
+use super::check::races;
 use super::convert::kind_name;
 use super::explain;
 use super::state::State;
@@ -11,10 +12,19 @@ use rhai::{Engine, EvalAltResult, Position, Scope};
 use serde_json::{json, Value};
 use std::fmt;
 
-/// A failed run. Its `Display` is the whole report, over several lines.
+/// Does it keep a script from running, or is it likely to be a slip?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// A failed run, or what `lorhai check` says of a script. Its `Display` is the whole report,
+/// over several lines.
 #[derive(Debug, Clone)]
 pub struct Failure {
     pub error: Error,
+    pub severity: Severity,
     /// Where it happened, if that is a known place in a script.
     pub place: Option<Box<Place>>,
     /// The calls that led there, the nearest first: "`f` called from FILE:LINE:COLUMN".
@@ -39,6 +49,10 @@ impl Failure {
         self.error.kind == Kind::Stopped
     }
 
+    pub fn is_warning(&self) -> bool {
+        self.severity == Severity::Warning
+    }
+
     /// The report for a machine.
     pub fn to_json(&self) -> Value {
         let place = self.place.as_ref().map(|place| {
@@ -53,7 +67,7 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure { error, place: None, calls: Vec::new() }
+        Failure { error, severity: Severity::Error, place: None, calls: Vec::new() }
     }
 }
 
@@ -77,14 +91,19 @@ pub fn failure(error: &EvalAltResult, engine: &Engine, scope: &Scope, state: &St
         inner = next;
     }
     calls.reverse();
+    if let EvalAltResult::ErrorDataRace(what, _) = inner {
+        if let Some((error, position)) = races::explain(engine, &state.text(&file).unwrap_or_default(), what) {
+            return Failure { error, severity: Severity::Error, place: place(&file, position, state), calls };
+        }
+    }
     let place = place(&file, inner.position(), state);
     let error = explain::explain(inner, &explain::Surroundings { engine, scope, state, place: place.as_deref() });
-    Failure { error, place, calls }
+    Failure { error, severity: Severity::Error, place, calls }
 }
 
 /// The report of something wrong at a place of the script that was read last.
-pub fn at(error: Error, position: Position, state: &State) -> Failure {
-    Failure { error, place: place(&state.script(), position, state), calls: Vec::new() }
+pub fn at(error: Error, position: Position, severity: Severity, state: &State) -> Failure {
+    Failure { error, severity, place: place(&state.script(), position, state), calls: Vec::new() }
 }
 
 fn called(function: &str) -> String {
@@ -103,7 +122,7 @@ fn spot(file: &str, position: Position, state: &State) -> String {
     }
 }
 
-fn place(file: &str, position: Position, state: &State) -> Option<Box<Place>> {
+pub(super) fn place(file: &str, position: Position, state: &State) -> Option<Box<Place>> {
     let (file, line) = state.locate(file, position.line()?);
     let (file, column) = (file.as_str(), position.position().unwrap_or(0));
     let place = match (state.line(file, line), state.last_line(file)) {
@@ -119,7 +138,11 @@ fn place(file: &str, position: Position, state: &State) -> Option<Box<Place>> {
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let label = if self.stopped() { "stopped" } else { "error" };
+        let label = match self.severity {
+            Severity::Warning => "warning",
+            Severity::Error if self.stopped() => "stopped",
+            Severity::Error => "error",
+        };
         let mut message = self.error.message.lines();
         write!(out, "{label}: {}", message.next().unwrap_or_default())?;
         message.try_for_each(|line| write!(out, "\n  {line}"))?;
@@ -189,7 +212,12 @@ mod tests {
         let text = Some("let 이름 = \"가\" + y;".to_string());
         let place = Place { file: "x.rhai".into(), line: 12, column: 16, text };
         let error = Error::input("unknown variable `y`").with_hint("did you mean `x`?");
-        let failure = Failure { error, place: Some(Box::new(place)), calls: vec!["`f` called from x.rhai:3:1".into()] };
+        let failure = Failure {
+            error,
+            severity: Severity::Error,
+            place: Some(Box::new(place)),
+            calls: vec!["`f` called from x.rhai:3:1".into()],
+        };
         let expected = "error: unknown variable `y`\n  --> x.rhai:12:16\n   |\n\
                         12 | let 이름 = \"가\" + y;\n   |                   ^\n   \
                         = hint: did you mean `x`?\n   = `f` called from x.rhai:3:1";

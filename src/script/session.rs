@@ -7,7 +7,7 @@ use super::modules::BesideTheScript;
 use super::rehearsal::Rehearsal;
 use super::render::{self, Failure};
 use super::state::State;
-use super::{api, args, check, guard, help};
+use super::{api, args, caught, check, guard, help};
 use crate::error::Error;
 use crate::overlay::Overlay;
 use crate::{files, interrupt, tell};
@@ -136,7 +136,26 @@ impl Session {
     /// Runs a file and gives the value of its last expression.
     pub fn run_file(&mut self, path: &Path) -> Result<Dynamic, Failure> {
         let ast = self.compile_file(path)?;
+        self.warn(&self.state.source());
         self.run(&ast)
+    }
+
+    /// Shows what is likely a slip in a text that was compiled, which may begin behind empty lines.
+    pub(super) fn warn(&mut self, text: &str) {
+        if self.state.quiet() {
+            return;
+        }
+        // The optimiser takes the places of constants away.
+        self.engine.set_optimization_level(OptimizationLevel::None);
+        let ast = self.engine.compile_with_scope(&self.scope, text);
+        self.engine.set_optimization_level(OptimizationLevel::Simple);
+        let warnings = ast.map(|ast| check::warnings(&self.engine, &ast, text, &self.state)).unwrap_or_default();
+        for warning in warnings {
+            match tell::is_json() {
+                true => tell::object("warning", [("warning", warning.to_json())]),
+                false => tell::note(&format!("{warning}\n")),
+            }
+        }
     }
 
     /// Runs a text; `name` is what errors call it. It can import nothing.
@@ -243,6 +262,7 @@ fn print_line(text: &str) {
 fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {
     engine.set_default_tag(Dynamic::from(state.clone()));
     engine.set_module_resolver(modules.clone());
+    caught::shape_errors(engine, state);
     engine.set_strict_variables(true).set_fail_on_invalid_map_property(true);
     engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
     // No limits on the sizes of values: with one set, every `push` measures the whole array.

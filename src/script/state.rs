@@ -1,6 +1,7 @@
 //! What a native function can learn of the script that calls it: its file and text, the
 //! `--set` values, the settings it resolved, and whether progress is wanted.
 
+use super::caught;
 use super::convert::RhaiResultOf;
 use super::json;
 use super::redirect::Redirect;
@@ -10,7 +11,7 @@ use crate::overlay::Overlay;
 use crate::tell;
 use rhai::{Map, NativeCallContext};
 use std::cell::{RefCell, RefMut};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -23,6 +24,8 @@ struct Inner {
     script: String,
     folder: Option<PathBuf>,
     sources: HashMap<String, String>,
+    /// The variables that `catch` binds anywhere in them.
+    caught: HashSet<String>,
     /// The inputs of a conversation, whose lines are numbered on from one to the next.
     chunks: Vec<Chunk>,
     given: Vec<(String, String)>,
@@ -124,6 +127,7 @@ impl State {
         inner.script = script.to_string();
         inner.folder = folder;
         inner.sources.insert(script.to_string(), source.to_string());
+        inner.caught.extend(caught::names(source));
         inner.settings = None;
         inner.declared = None;
     }
@@ -134,6 +138,7 @@ impl State {
         inner.script = name.to_string();
         inner.folder = Some(folder.to_path_buf());
         inner.sources.insert(name.to_string(), text.to_string());
+        inner.caught.extend(caught::names(text));
         inner.declared = None;
         let first = inner.chunks.last().map_or(1, Chunk::next);
         inner.chunks.push(Chunk { name: name.to_string(), text: text.to_string(), first });
@@ -174,7 +179,15 @@ impl State {
     }
 
     pub(super) fn remember_source(&self, name: &Path, text: &str) {
-        self.0.borrow_mut().sources.insert(name.display().to_string(), text.to_string());
+        let mut inner = self.0.borrow_mut();
+        inner.sources.insert(name.display().to_string(), text.to_string());
+        inner.caught.extend(caught::names(text));
+    }
+
+    /// Does `catch` bind a variable of this name anywhere?
+    pub(super) fn catches(&self, name: &str) -> bool {
+        let inner = self.0.borrow();
+        !inner.caught.is_empty() && inner.caught.contains(name)
     }
 
     /// The whole text of a script or module that was run.

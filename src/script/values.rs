@@ -56,8 +56,36 @@ impl<T: FromScript> FromScript for Vec<T> {
         format!("array of {}", T::expected())
     }
     fn from_script(value: &Dynamic) -> Option<Self> {
-        value.as_array_ref().ok()?.iter().map(T::from_script).collect()
+        match whole_numbers(value) {
+            Some(numbers) => numbers.iter().map(T::from_script).collect(),
+            None => value.as_array_ref().ok()?.iter().map(T::from_script).collect(),
+        }
     }
+}
+
+/// The ints of a range with an end, `2..8` or `2..=8`.
+pub fn whole_numbers(value: &Dynamic) -> Option<rhai::Array> {
+    /// More is an end that was left out, or a slip.
+    const MOST: i64 = 1_000_000;
+    let (start, end) = if let Some(range) = value.read_lock::<std::ops::Range<i64>>() {
+        (range.start, range.end)
+    } else {
+        let range = value.read_lock::<std::ops::RangeInclusive<i64>>()?;
+        (*range.start(), range.end().checked_add(1)?)
+    };
+    (end.saturating_sub(start) <= MOST).then(|| (start..end).map(Dynamic::from).collect())
+}
+
+/// The numbers of a range, also of one with steps: `range(2, 9, 2)`.
+pub fn values_of_range(value: &Dynamic, engine: &rhai::Engine) -> Option<rhai::Array> {
+    // The engine keeps the type of a range with steps to itself: only a loop can read it.
+    const READ: &str = "let list = []; for value in values { list.push(value); if list.len > 1000000 { throw; } } list";
+    if !value.type_name().contains("StepRange<") {
+        return whole_numbers(value);
+    }
+    let mut scope = rhai::Scope::new();
+    scope.push_dynamic("values", value.clone());
+    engine.eval_with_scope(&mut scope, READ).ok()
 }
 
 /// What to write after "found": the type and, where it is short, the value.
@@ -118,6 +146,8 @@ pub fn type_name(name: &str) -> String {
         "Map" => "map".to_string(),
         "Fn" | "FnPtr" => "function".to_string(),
         "Dynamic" => "any".to_string(),
+        _ if name.starts_with("core::ops::range::Range") || name.starts_with("Range<") => "range".to_string(),
+        _ if name.contains("StepRange<") => "range".to_string(),
         _ if name.ends_with("FnPtr") => "function".to_string(),
         _ => last_segment(name),
     }

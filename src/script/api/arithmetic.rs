@@ -236,6 +236,18 @@ pub mod functions {
         number_divide(y as f64, x)
     }
 
+    /// The matrix product, which Python writes `a @ b`.
+    ///
+    /// ```rhai
+    /// let a = tensor([[1.0, 2.0]]);
+    /// let b = tensor([[3.0], [4.0]]);
+    /// print(a.matmul(b).item());
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn matmul(a: Tensor, b: Tensor) -> RhaiResultOf<Tensor> {
+        wrap(a.read()?.f_matmul(&*b.read()?))
+    }
+
     /// The negative of each entry.
     ///
     /// ```rhai

@@ -5,7 +5,9 @@
 //! A new area: a file here and an entry in [`AREAS`].
 
 mod arithmetic;
+mod arrays;
 mod chart;
+mod comparison;
 mod data;
 mod evaluate;
 mod export;
@@ -116,15 +118,25 @@ pub const AREAS: &[Area] = &[
     Area {
         title: "Tensors",
         about: "Arithmetic with gradients, to build losses from logits.",
-        manifests: &[&tensor::functions::RHAI_MANIFEST, &arithmetic::functions::RHAI_MANIFEST],
-        documented: || vec![exported_module!(tensor::functions), exported_module!(arithmetic::functions)],
+        manifests: &[
+            &tensor::functions::RHAI_MANIFEST,
+            &arithmetic::functions::RHAI_MANIFEST,
+            &comparison::functions::RHAI_MANIFEST,
+        ],
+        documented: || {
+            vec![
+                exported_module!(tensor::functions),
+                exported_module!(arithmetic::functions),
+                exported_module!(comparison::functions),
+            ]
+        },
         extend: |_| {},
     },
     Area {
-        title: "Numbers",
-        about: "What the language lacks for looking at results.",
-        manifests: &[&numbers::functions::RHAI_MANIFEST],
-        documented: || vec![exported_module!(numbers::functions)],
+        title: "Numbers and arrays",
+        about: "What the language lacks for looking at results, and functions of arrays that do what Python's do.",
+        manifests: &[&numbers::functions::RHAI_MANIFEST, &arrays::functions::RHAI_MANIFEST],
+        documented: || vec![exported_module!(numbers::functions), exported_module!(arrays::functions)],
         extend: |_| {},
     },
 ];

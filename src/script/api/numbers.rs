@@ -1,7 +1,10 @@
-//! Small statistics: `log2`, `mean`, `stdev`, `round` to digits.
+//! Small statistics: `log2`, `mean`, `stdev`, `round` to digits; functions of floats for ints
+//! too; numbers as text, by `format`.
 
+use super::arrays::{number, numbers};
 use crate::script::convert::RhaiResultOf;
-use crate::script::values::{describe, FromScript};
+use crate::script::number_format::Format;
+use crate::script::values::describe;
 use crate::Error;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic};
@@ -65,15 +68,91 @@ pub mod functions {
         let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
         Ok((squares / (values.len() - 1) as f64).sqrt())
     }
+
+    /// The square root of an int.
+    ///
+    /// ```rhai
+    /// print(sqrt(16));
+    /// ```
+    #[rhai_fn(name = "sqrt")]
+    pub fn sqrt_int(x: i64) -> f64 {
+        (x as f64).sqrt()
+    }
+
+    /// The exponential of an int.
+    ///
+    /// ```rhai
+    /// print(exp(1));
+    /// ```
+    #[rhai_fn(name = "exp")]
+    pub fn exp_int(x: i64) -> f64 {
+        (x as f64).exp()
+    }
+
+    /// The natural logarithm of an int.
+    ///
+    /// ```rhai
+    /// print(ln(10));
+    /// ```
+    #[rhai_fn(name = "ln")]
+    pub fn ln_int(x: i64) -> f64 {
+        (x as f64).ln()
+    }
+
+    /// The logarithm of a number to base 10.
+    ///
+    /// ```rhai
+    /// print(log10(1000.0));
+    /// ```
+    pub fn log10(x: f64) -> f64 {
+        x.log10()
+    }
+
+    /// The logarithm of an int to base 10.
+    ///
+    /// ```rhai
+    /// print(log10(1000));
+    /// ```
+    #[rhai_fn(name = "log10")]
+    pub fn log10_int(x: i64) -> f64 {
+        (x as f64).log10()
+    }
+
+    /// A number, or the one number of a tensor, as text with so many digits after the point.
+    ///
+    /// ```rhai
+    /// let loss = 2.5;
+    /// print(`loss ${format(loss, 3)}`);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn format(x: Dynamic, digits: i64) -> RhaiResultOf<String> {
+        formatted(&x, &format!(".{digits}f"))
+    }
+
+    /// A number, or the one number of a tensor, as text by Python's format: `.3f`, `.2e`, `,`, `.1%`, `8.3f`, `04d`.
+    ///
+    /// ```rhai
+    /// print(`${format(0.8125, ".1%")} of ${format(12345, ",")} rows`);
+    /// ```
+    #[rhai_fn(name = "format", return_raw)]
+    pub fn format_by(x: Dynamic, form: &str) -> RhaiResultOf<String> {
+        formatted(&x, form)
+    }
 }
 
-fn numbers(function: &str, values: &Array, least: usize) -> Result<Vec<f64>, Error> {
-    if values.len() < least {
-        return Err(Error::input(format!("{function}: expected at least {least} numbers, found {}", values.len())));
-    }
-    let number = |value: &Dynamic| {
-        f64::from_script(value)
-            .ok_or_else(|| Error::input(format!("{function}: expected numbers, found {}", describe(value))))
+fn formatted(x: &Dynamic, form: &str) -> RhaiResultOf<String> {
+    let wrong = || {
+        Error::input(format!("format: expected a form such as \".3f\", \".2e\", \",\" or \".1%\", found \"{form}\""))
     };
-    values.iter().map(number).collect()
+    let form = Format::read(form).ok_or_else(wrong)?;
+    if let Ok(int) = x.as_int() {
+        return Ok(form.int(int));
+    }
+    let Some(float) = number(x)? else {
+        let error = Error::input(format!("format: expected a number, found {}", describe(x)));
+        return Err(error.with_hint("values stand inside a text between backticks: `rank ${rank}`").into());
+    };
+    Ok(form.float(float).ok_or_else(|| {
+        Error::input(format!("format: \"d\" is for ints, found float {float}")).with_hint("write \".0f\"")
+    })?)
 }

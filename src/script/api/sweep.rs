@@ -15,6 +15,7 @@ use crate::script::options::Options;
 use crate::script::origin;
 use crate::script::settings::{self, LORA, TRAIN};
 use crate::script::state::State;
+use crate::script::values::values_of_range;
 use crate::sweep::lora::{Shared, Task};
 use crate::sweep::progress::SweepProgress;
 use crate::sweep::rehearsal::rehearse;
@@ -24,7 +25,7 @@ use crate::sweep::{self, lanes, Event, Grid, Plan, Point};
 use crate::train::TrainConfig;
 use crate::{lora, Error, Result};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, FnPtr, Map};
+use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -76,7 +77,7 @@ pub mod functions {
         options: Map,
     ) -> RhaiResultOf<SweepResult> {
         let mut options = Options::new("sweep", options);
-        let asked = Asked::read(&mut options)?;
+        let asked = Asked::read(&mut options, context.engine())?;
         options.finish()?;
         let state = State::of(&context)?;
         let started = Instant::now();
@@ -291,10 +292,12 @@ struct Asked {
 type Settings = Vec<(Point, LoraSpec, TrainConfig)>;
 
 impl Asked {
-    fn read(options: &mut Options) -> Result<Self> {
+    fn read(options: &mut Options, engine: &Engine) -> Result<Self> {
         let grid: Map = options
             .take_required("grid")
             .map_err(|error| error.with_hint("name what varies, e.g. grid: #{ rank: [4, 8, 16] }"))?;
+        let listed = |value: Dynamic| values_of_range(&value, engine).map_or(value, Dynamic::from);
+        let grid: Map = grid.into_iter().map(|(key, value)| (key, listed(value))).collect();
         let grid = to_json(&grid.into())?;
         let names: Vec<&str> = [LORA, TRAIN]
             .concat()

@@ -193,6 +193,16 @@ pub mod functions {
         wrap(x.read()?.f_log())
     }
 
+    /// The natural logarithm of each number, as `log`.
+    ///
+    /// ```rhai
+    /// print(tensor([1.0]).ln().item());
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn ln(x: &mut Tensor) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_log())
+    }
+
     /// The absolute value of each number.
     ///
     /// ```rhai

@@ -8,7 +8,6 @@ use super::super::settings;
 use super::super::state::State;
 use super::Problem;
 use crate::error::Error;
-use crate::suggest;
 use rhai::{ASTNode, Engine, Expr, FnCallExpr, Ident, Position, Scope, Stmt, AST};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -93,7 +92,7 @@ impl<'a> Known<'a> {
         let natives = self.natives.get(call.name());
         let is_own = own.is_some_and(|all| all.iter().any(|one| one.len() == call.called.args.len()));
         let is_native = natives.is_some_and(|takes| takes.contains(&call.values()));
-        let problem = |error| vec![Problem { error, position: call.position }];
+        let problem = |error| vec![Problem::error(error, call.position)];
         match (is_own, is_native) {
             (true, _) => Vec::new(),
             (_, true) => self.unknown_options(call),
@@ -194,23 +193,14 @@ fn ours<'k>(known: &'k [String], name: &str) -> Option<&'k str> {
 
 fn unknown_option(function: &str, path: &[String], key: &Ident, known: &[String]) -> Problem {
     let full: Vec<&str> = path.iter().map(String::as_str).chain([key.name.as_str()]).collect();
-    let habit = python::option(path.last().map_or(function, String::as_str), &key.name).map(str::to_string);
-    let error = Error::input(format!("{function}: unknown option `{}`", full.join(".")))
-        .with_hint(habit.unwrap_or_else(|| hint(&key.name, known)));
-    Problem { error, position: key.pos }
-}
-
-/// Python's name may be the one that was meant, but ours are those to list.
-fn hint(name: &str, known: &[String]) -> String {
+    let error = Error::input(format!("{function}: unknown option `{}`", full.join(".")));
     let ours = || known.iter().map(String::as_str);
+    // Python's name may be the one that was meant, but ours are those to list.
     let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
     let theirs = tables.into_iter().flatten().filter(|(short, _)| ours().any(|name| name == *short));
-    match suggest::nearest(name, ours())
-        .or_else(|| suggest::nearest(name, theirs.flat_map(|(_, others)| *others).copied()))
-    {
-        Some(near) if suggest::nearest(name, ours()).is_none() => format!("did you mean `{near}`?"),
-        _ => suggest::hint(name, ours()),
-    }
+    let theirs = theirs.flat_map(|(_, others)| *others).copied();
+    let innermost = path.last().map_or(function, String::as_str);
+    Problem::error(error.with_hint(python::unknown_option(innermost, &key.name, ours(), theirs)), key.pos)
 }
 
 /// "2", "2 or 3", "1, 2 or 3".
@@ -223,7 +213,7 @@ fn counts(takes: &BTreeSet<usize>) -> String {
     }
 }
 
-fn keys(ast: &AST) -> HashSet<String> {
+pub fn keys(ast: &AST) -> HashSet<String> {
     let mut found = HashSet::new();
     ast.walk(&mut |path| {
         match path.last() {

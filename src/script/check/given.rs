@@ -50,7 +50,7 @@ impl Given {
             let name = names.join(".");
             let error = Error::input(format!("the setting `{name}` is never used"))
                 .with_hint(format!("use it as `{}.{name}`, or take it out of args(#{{ … }})", self.variable));
-            Problem { error, position: *position }
+            Problem::error(error, *position)
         });
         told.collect()
     }
@@ -74,7 +74,7 @@ impl Given {
             let mut unique = beside;
             unique.dedup();
             let error = Error::input(format!("unknown setting `{}`", wanted.join(".")));
-            return Some(Problem { error: error.with_hint(suggest::hint(name, unique)), position: one.position });
+            return Some(Problem::error(error.with_hint(suggest::hint(name, unique)), one.position));
         }
         None
     }
