@@ -134,7 +134,7 @@ fn traps_of_the_language_are_warned_about() {
         ("let l = [2, 1]; let s = l.sort(); print(s);", 1, 27, "`sort` returns nothing"),
         ("let m = load_model(\"x\"); let p = m.add_lora(#{ r: 2 }); print(p);", 1, 36, "`add_lora` returns nothing"),
         ("let d = dataset([#{ a: 1 }]); d.shuffle(1); print(d);", 1, 33, "nothing uses"),
-        ("let s = \"a\"; s.to_upper(); print(s);", 1, 17, "nothing uses"),
+        ("let s = \"a\"; s.to_upper(); print(s);", 1, 16, "nothing uses"),
     ] {
         let found = warnings(text);
         let expected =

@@ -161,8 +161,8 @@ fn conversations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
         ("white space", json!({"messages": [asks("a"), said(" \n"), asks("b"), said("  beta. \n")]}), vec!["beta."]),
         (
             "marks",
-            json!({"messages": [user("\u{fdd0}zebra\u{fdd1} \u{fdd2}"), said("alpha \u{fdd0}\u{f0000}one")]}),
-            vec!["alpha \u{fdd0}\u{f0000}one"],
+            json!({"messages": [user("\u{fdd0}zebra\u{fdd1} \u{13000}\u{13001}"), said("alpha \u{fdd0}\u{13002}one")]}),
+            vec!["alpha \u{fdd0}\u{13002}one"],
         ),
         (
             "tags",

@@ -112,7 +112,7 @@ impl ChatTemplate {
     fn generated(&self, chat: &Chat, messages: &[Json], prompt: bool, text: &str) -> Result<Vec<Range<usize>>> {
         let values = messages.iter().chain(chat.tools.iter()).chain(chat.variables.values());
         let [open, close] = free_characters(values, [text, &self.source], 2)[..] else {
-            return Err(Error::data("the conversation holds every character that Unicode leaves to programs"));
+            return Err(Error::data("the conversation holds every character that could mark its words"));
         };
         let marks = [open, close].map(String::from);
         let marked = self.render_tagged(chat, messages, prompt, [&marks[0], &marks[1]])?;

@@ -105,7 +105,7 @@ mod tests {
             ("[1, 2][5]", "expected an index from -2 to 1, found 5"),
             ("1 / 0", "division by zero: 1 / 0"),
             ("tensor([1, 2]).item()", "item: expected a tensor of one number, found shape [2]"),
-            ("if 3 + x { }", "expected bool, found int"),
+            ("if 3 + x { print(x) }", "expected bool, found int"),
             ("for i in x { }", "`for` expected something to loop over, found a single value"),
             ("x.y", "unknown property `y` of int"),
             ("parse_int(\"a\")", "expected a text with a whole number, found \"a\""),

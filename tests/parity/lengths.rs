@@ -22,7 +22,7 @@ fn greedy_tokens_are_those_of_transformers() {
         if prompts.is_empty() {
             continue;
         }
-        let config = GenerationConfig { max_new_tokens: expected[0].len(), ..GenerationConfig::default() };
+        let config = GenerationConfig { max_new_tokens: Some(expected[0].len()), ..GenerationConfig::default() };
         let found = generate(&case.decoder(Device::Cpu), &NoAdapters, 1, &prompts, &config, &mut |_| Ok(())).unwrap();
         let found: Vec<Vec<u32>> = found[0].iter().map(|continuation| continuation.ids.clone()).collect();
         assert_eq!(found, expected, "{}", case.name);

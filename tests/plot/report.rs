@@ -31,6 +31,7 @@ pub fn example() -> Report {
         subtitle: "6 ranks, 3 seeds each, on scripts/tiny. Rank 16 is within one standard deviation of rank 64.".into(),
         command: "lorhai run scripts/rank_sweep.rhai --set ranks=2,4,8,16,32,64 --set seeds=3 --set out=runs/mine".into(),
         when: "2026-03-04 17:05 UTC, took 2 min 11 s".into(),
+        note: "eval_loss is the mean over labels.".into(),
         warnings: vec!["1 of 18 trials failed; its row is missing from the means.".into()],
         figures: figures.collect(),
         summary: Table::default(),

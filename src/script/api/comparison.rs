@@ -16,7 +16,7 @@ pub mod functions {
     /// Numbers on a device, with their gradients.
     pub type Tensor = Handle<tch::Tensor>;
 
-    /// Is the one number of the tensor less than the other, a number or a tensor of one?
+    /// True where the one number of the tensor is less than the other, a number or a tensor of one.
     ///
     /// ```rhai
     /// let loss = tensor([2.0]).mean();
@@ -27,7 +27,7 @@ pub mod functions {
         compared("<", &x, &y)
     }
 
-    /// Is the number less than the one number of the tensor?
+    /// True where the number is less than the one number of the tensor.
     ///
     /// ```rhai
     /// if 1.5 < tensor([2.0]) { print("better"); }
@@ -37,7 +37,7 @@ pub mod functions {
         compared(">", &y, &x)
     }
 
-    /// Is the one number of the tensor at most the other, a number or a tensor of one?
+    /// True where the one number of the tensor is at most the other, a number or a tensor of one.
     ///
     /// ```rhai
     /// print(tensor([2.0]) <= 2);
@@ -47,7 +47,7 @@ pub mod functions {
         compared("<=", &x, &y)
     }
 
-    /// Is the number at most the one number of the tensor?
+    /// True where the number is at most the one number of the tensor.
     ///
     /// ```rhai
     /// print(2 <= tensor([2.0]));
@@ -57,7 +57,7 @@ pub mod functions {
         compared(">=", &y, &x)
     }
 
-    /// Is the one number of the tensor greater than the other, a number or a tensor of one?
+    /// True where the one number of the tensor is greater than the other, a number or a tensor of one.
     ///
     /// ```rhai
     /// print(tensor([2.0]) > 1.5);
@@ -67,7 +67,7 @@ pub mod functions {
         compared(">", &x, &y)
     }
 
-    /// Is the number greater than the one number of the tensor?
+    /// True where the number is greater than the one number of the tensor.
     ///
     /// ```rhai
     /// print(2.5 > tensor([2.0]));
@@ -77,7 +77,7 @@ pub mod functions {
         compared("<", &y, &x)
     }
 
-    /// Is the one number of the tensor at least the other, a number or a tensor of one?
+    /// True where the one number of the tensor is at least the other, a number or a tensor of one.
     ///
     /// ```rhai
     /// print(tensor([2.0]) >= 2);
@@ -87,7 +87,7 @@ pub mod functions {
         compared(">=", &x, &y)
     }
 
-    /// Is the number at least the one number of the tensor?
+    /// True where the number is at least the one number of the tensor.
     ///
     /// ```rhai
     /// print(2 >= tensor([2.0]));
@@ -97,7 +97,7 @@ pub mod functions {
         compared("<=", &y, &x)
     }
 
-    /// Is the one number of the tensor equal to the other, a number or a tensor of one?
+    /// True where the one number of the tensor is equal to the other, a number or a tensor of one.
     ///
     /// ```rhai
     /// print(tensor([2.0]) == 2);
@@ -107,7 +107,7 @@ pub mod functions {
         compared("==", &x, &y)
     }
 
-    /// Is the number equal to the one number of the tensor?
+    /// True where the number is equal to the one number of the tensor.
     ///
     /// ```rhai
     /// print(2 == tensor([2.0]));
@@ -117,7 +117,7 @@ pub mod functions {
         compared("==", &y, &x)
     }
 
-    /// Does the one number of the tensor differ from the other, a number or a tensor of one?
+    /// True where the one number of the tensor differs from the other, a number or a tensor of one.
     ///
     /// ```rhai
     /// print(tensor([2.0]) != 3);
@@ -127,7 +127,7 @@ pub mod functions {
         compared("!=", &x, &y)
     }
 
-    /// Does the number differ from the one number of the tensor?
+    /// True where the number differs from the one number of the tensor.
     ///
     /// ```rhai
     /// print(3 != tensor([2.0]));

@@ -104,7 +104,7 @@ pub mod functions {
 
     /// Load the rows of several files of one format, one after the other.
     ///
-    /// Options: those of `load_dataset` but `files` and `revision`.
+    /// Options: `format`, `split`, `columns`, `field`, `delimiter`, `quoting`, `header`, as of a single name.
     ///
     /// ```rhai
     /// let names = ["scripts/tiny/train.jsonl", "scripts/tiny/train.jsonl"];
