@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use lorhai::data::{TokenizeOptions, Truncation};
-use lorhai::eval::config::GenerationConfig;
+use lorhai::eval::config::{GenerationConfig, DEFAULT_NEW_TOKENS};
 use lorhai::lora::{Bias, Init, LoraSpec, Targets};
 use lorhai::train::optim::Optim;
 use lorhai::train::schedule::Shape;
@@ -98,12 +98,12 @@ fn tokenize_options(options: &TokenizeOptions) -> Value {
 fn generate_options(config: &GenerationConfig) -> Value {
     let sampling = &config.sampling;
     json!({
-        "max_new_tokens": config.max_new_tokens,
+        "max_new_tokens": config.max_new_tokens.unwrap_or(DEFAULT_NEW_TOKENS),
         "do_sample": sampling.do_sample,
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,
-        "repetition_penalty": sampling.repetition_penalty,
+        "repetition_penalty": config.processors.repetition_penalty,
     })
 }
 

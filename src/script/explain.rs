@@ -293,6 +293,9 @@ fn unknown_property(text: &str, around: &Surroundings) -> Error {
     if catalog.names().any(|known| known == name) {
         return error.with_hint(format!("`{name}` is a function: write `.{name}(…)`"));
     }
+    if let Some(hint) = python::method(&of, name) {
+        return error.with_hint(hint);
+    }
     match catalog.properties(&of) {
         _ if of == "()" => error.with_hint("the value is `()`: nothing was given or returned there"),
         known if known.is_empty() => error.with_hint(format!("{of} has no properties")),

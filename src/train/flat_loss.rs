@@ -116,7 +116,7 @@ mod tests {
     use crate::random::Key;
 
     /// The step at which a run of these losses is first said to be flat.
-    fn flat_at(warmup: u64, losses: impl Iterator<Item = f64> + ExactSizeIterator) -> Option<(usize, FlatLoss)> {
+    fn flat_at(warmup: u64, losses: impl ExactSizeIterator<Item = f64>) -> Option<(usize, FlatLoss)> {
         let mut watch = FlatWatch::new(warmup, losses.len() as u64, 1024);
         let found: Vec<(usize, FlatLoss)> =
             losses.enumerate().filter_map(|(at, loss)| Some((at + 1, watch.trained(loss)?))).collect();
@@ -124,7 +124,7 @@ mod tests {
         found.first().copied()
     }
 
-    fn noisy(seed: u64, relative: f64, course: impl Fn(f64) -> f64) -> impl Iterator<Item = f64> + ExactSizeIterator {
+    fn noisy(seed: u64, relative: f64, course: impl Fn(f64) -> f64) -> impl ExactSizeIterator<Item = f64> {
         let key = Key::new(seed);
         (0..400_u32).map(move |step| course(f64::from(step)) * (1.0 + relative * key.normal(u64::from(step))))
     }

@@ -48,7 +48,8 @@ fn one_prefix_more_or_less_is_taken() {
         let base = |name: &str| name.strip_prefix("model.").unwrap_or(name).to_owned();
         let wrapped = |name: &str| format!("model.{name}");
         let mixed = |name: &str| if name.contains("layers.0") { base(name) } else { name.to_owned() };
-        let ways: [(&str, &dyn Fn(&str) -> String); 3] = [("base", &base), ("wrapped", &wrapped), ("mixed", &mixed)];
+        type Rename<'a> = &'a dyn Fn(&str) -> String;
+        let ways: [(&str, Rename); 3] = [("base", &base), ("wrapped", &wrapped), ("mixed", &mixed)];
         for (what, rename) in ways {
             let found = read(&case, &renamed(&case, rename)).unwrap();
             assert!(found.notes.is_empty(), "{:?}", found.notes);

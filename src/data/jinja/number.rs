@@ -120,7 +120,7 @@ fn ascii_digit(c: char) -> Option<char> {
         code -= 1;
         value += 1;
     }
-    let row_starts_here = |zero: u32| zero % 16 == 0 || zero % 16 == 6;
+    let row_starts_here = |zero: u32| zero.is_multiple_of(16) || zero % 16 == 6;
     if value == 9 || row_starts_here(u32::from(c) - value) {
         return char::from_digit(value % 10, 10);
     }

@@ -25,8 +25,9 @@ pub struct DatasetSplit {
 
 /// Loops over rows, and comparisons of the whole numbers in them that are beyond an int.
 pub fn register_loops(module: &mut Module) {
+    type Test = (&'static str, fn(Ordering) -> bool);
     // Without these, the engine takes values of two types for different, and neither for larger.
-    let tests: [(&str, fn(Ordering) -> bool); 6] = [
+    let tests: [Test; 6] = [
         ("==", Ordering::is_eq),
         ("!=", Ordering::is_ne),
         ("<", Ordering::is_lt),

@@ -64,11 +64,11 @@ fn follow(rest: &Expr, variable: &str, direct: bool, found: &mut Vec<Race>) {
             follow(&both.lhs, variable, direct, found);
             follow(&both.rhs, variable, false, found);
         }
-        Expr::MethodCall(call, position) if call.name != "call" => {
-            if call.args.iter().any(|argument| captures(argument, variable)) {
-                let function = call.name.to_string();
-                found.push(Race { variable: variable.to_string(), function, direct, position: *position });
-            }
+        Expr::MethodCall(call, position)
+            if call.name != "call" && call.args.iter().any(|argument| captures(argument, variable)) =>
+        {
+            let function = call.name.to_string();
+            found.push(Race { variable: variable.to_string(), function, direct, position: *position });
         }
         _ => {}
     }

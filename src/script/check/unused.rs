@@ -55,10 +55,14 @@ pub fn problems(ast: &AST, catalog: &Catalog, kinds: &Kinds) -> Vec<Problem> {
             }
             found.extend(inside(both, catalog, kinds, &is_ours));
         }
-        Expr::FnCall(call, position) if used == Some(true) && !call.is_operator_call() && call.namespace.is_empty() => {
-            if is_ours(&call.name) && all_give_nothing(catalog, call, call.args.len(), |_| true) {
-                found.push(nothing(call, None, *position));
-            }
+        Expr::FnCall(call, position)
+            if used == Some(true)
+                && !call.is_operator_call()
+                && call.namespace.is_empty()
+                && is_ours(&call.name)
+                && all_give_nothing(catalog, call, call.args.len(), |_| true) =>
+        {
+            found.push(nothing(call, None, *position));
         }
         _ => {}
     });
