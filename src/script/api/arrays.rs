@@ -213,7 +213,7 @@ pub mod functions {
         Ok(kept)
     }
 
-    /// Is a function of element, or of element and index, true for any element?
+    /// True where a function of element, or of element and index, is true for any element.
     ///
     /// ```rhai
     /// print([1, 2, 3].some(|x| x > 2));
@@ -228,7 +228,7 @@ pub mod functions {
         Ok(false)
     }
 
-    /// Is a function of element, or of element and index, true for every element?
+    /// True where a function of element, or of element and index, is true for every element.
     ///
     /// ```rhai
     /// print([1, 2, 3].all(|x| x > 0));
