@@ -90,7 +90,8 @@ fn tokenize_options(options: &TokenizeOptions) -> Value {
         "max_length": options.max_length,
         "truncation": "keep_start",
         "packing": options.packing,
-        "text_column": options.text_column,
+        // None is this column too, but one that is asked for comes before all that is recognised.
+        "text_column": options.text_column.as_deref().unwrap_or("text"),
         "loss_on": "assistant",
     })
 }
