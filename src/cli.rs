@@ -3,7 +3,8 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C.
 
 use crate::error::{Error, Result};
-use crate::script::{definitions, docs, on_large_stack, pages, Failure, Session};
+use crate::script::catalogue::{definitions, docs, pages};
+use crate::script::{on_large_stack, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
 use crate::{files, interrupt, repl, runs, suggest, tell};
 use clap::error::{ContextKind, ContextValue, ErrorKind};

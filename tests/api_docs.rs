@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use lorhai::script::api::AREAS;
-use lorhai::script::docs::{functions, Function};
+use lorhai::script::catalogue::docs::{functions, Function};
 use lorhai::script::{on_large_stack, Session};
 use std::path::Path;
 

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use lorhai::script::api::AREAS;
-use lorhai::script::docs::functions;
+use lorhai::script::catalogue::docs::functions;
 use lorhai::script::{on_large_stack, Failure, Session};
 use std::path::{Path, PathBuf};
 

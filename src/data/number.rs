@@ -2,7 +2,7 @@
 //!
 //! A row holds [`serde_json::Value`]s, which are finite. Such a number is an object of one reserved
 //! key, which no reader lets through as a key of the data. Scripts get and give the number itself
-//! (`script/json.rs`); chat templates never see one ([`ensure_finite`]).
+//! (`script/values/json.rs`); chat templates never see one ([`ensure_finite`]).
 
 use super::dataset::Row;
 use crate::error::{Error, Result};

@@ -4,7 +4,7 @@ use super::around::{self, Call, Place};
 use super::known::{is_word, Known, Typed};
 use super::{commands, syntax};
 use crate::hub;
-use crate::script::docs::{Form, Function};
+use crate::script::catalogue::docs::{Form, Function};
 use std::path::Path;
 
 /// One way to finish a word.

@@ -6,8 +6,8 @@ use super::known::Known;
 use super::show::Screen;
 use super::syntax::{words, Kind};
 use crate::error::{Error, Result};
-use crate::script::docs::Function;
-use crate::script::pages;
+use crate::script::catalogue::docs::Function;
+use crate::script::catalogue::pages;
 use crate::suggest;
 
 /// All functions, methods and properties of this name; of `owner.name` those of the owner's type.

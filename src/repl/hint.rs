@@ -5,7 +5,7 @@ use super::around;
 use super::known::Known;
 use super::syntax::{words, Kind, Word};
 use crate::data::preview::cut;
-use crate::script::docs::{Form, Function};
+use crate::script::catalogue::docs::{Form, Function};
 
 /// A hint may be taken over into the line or not.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What the session knows by name, as it stood after the last input: for completion, hints
 //! and `?name`. Also the types of expressions, from these names alone: nothing is run.
 
-use crate::script::docs::{Catalog, Form, Function};
+use crate::script::catalogue::docs::{Catalog, Form, Function};
 use crate::script::{ListedOption, Session, Variable};
 
 pub struct Known {

@@ -17,78 +17,33 @@
 //! assert_eq!(printed, "the answer is 42\n");
 //! ```
 //!
-//! | file | defines |
+//! | folder | defines |
 //! |---|---|
-//! | `session` | engine, limits, print sink, running a file or a text |
-//! | `stack` | the thread with a large stack that scripts run on |
-//! | `state` | what a native function can learn of the running script |
-//! | `args`, `help` | `args(#{…})`: `--set` values typed by defaults; the help that lists them |
-//! | `modules` | `import` beside the script and nowhere else |
-//! | `redirect`, `origin` | outputs sent elsewhere; where a run comes from, for its record |
-//! | `guard` | a panic in a native function becomes a script error |
-//! | `convert`, `json`, `values` | errors, JSON and plain values across the border |
-//! | `caught` | the one shape of errors that a script catches |
-//! | `number_format` | numbers as text, by Python's forms |
-//! | `options` | the one reader of option maps |
-//! | `callback` | script closures as Rust closures |
-//! | `handles` | models, data sets and the like as script values |
-//! | `render`, `explain`, `grammar`, `names`, `brackets` | an error as the user sees it |
-//! | `python` | what is written out of habit from Python, and what it is here |
-//! | `docs`, `option_list` | the function reference; the options that it lists |
-//! | `pages`, `definitions` | the same for a terminal, and for editors |
-//! | `interactive`, `value` | a session line by line; a value as plain Rust, to be shown |
-//! | `rehearsal` | what `run --dry-run` gathers of a script, and its summary |
-//! | `check`, `check/` | what is wrong with a script, found without running it |
-//! | `api/` | the functions themselves, one file per area |
+//! | `engine/` | a session: the engine, its limits and its state while a script runs |
+//! | `values/` | values across the border: options, errors, JSON, callbacks, handles |
+//! | `language/` | messages in the user's words, `lorhai check`, habits from Python |
+//! | `catalogue/` | the documentation of functions: reference, pages, definitions for editors |
+//! | `api/` | the functions themselves, one file for each area |
 
 pub mod api;
-mod args;
-mod brackets;
-mod callback;
-mod caught;
-mod check;
-mod convert;
-pub mod definitions;
-pub mod docs;
-mod downloads;
-mod explain;
-mod grammar;
-mod guard;
-mod handles;
-mod help;
-mod interactive;
-mod json;
-mod modules;
-mod names;
-mod number_format;
-mod option_list;
-mod options;
-mod origin;
-pub mod pages;
-mod python;
-mod redirect;
-mod rehearsal;
-mod render;
-mod session;
-mod settings;
-mod stack;
-mod state;
-mod value;
+pub mod catalogue;
+mod engine;
+mod language;
 mod values;
 
 /// The script language, for programs that register their own functions.
 pub use rhai;
 
-pub use callback::Callback;
-pub use convert::RhaiResultOf;
-pub use handles::{register_iterator, Handle};
-pub use interactive::{Variable, IT};
-pub use json::{to_dynamic, to_json, to_json_ordered, to_row_value};
-pub use option_list::ListedOption;
-pub use options::Options;
-pub use render::{Failure, Place, Severity};
-pub use session::Session;
-pub use stack::on_large_stack;
-pub use state::State;
-pub use value::Value;
-pub use values::{describe, type_name, FromScript, Number};
+pub use catalogue::option_list::ListedOption;
+pub use engine::interactive::{Variable, IT};
+pub use engine::session::Session;
+pub use engine::stack::on_large_stack;
+pub use engine::state::State;
+pub use language::render::{Failure, Place, Severity};
+pub use values::callback::Callback;
+pub use values::convert::RhaiResultOf;
+pub use values::from_script::{describe, type_name, FromScript, Number};
+pub use values::handles::{register_iterator, Handle};
+pub use values::json::{to_dynamic, to_json, to_json_ordered, to_row_value};
+pub use values::options::Options;
+pub use values::value::Value;

@@ -1,8 +1,8 @@
 //! `+`, `-`, `*` and `/` of tensors, with tensors and with numbers of either kind on either side.
 
 use super::tensor::wrap;
-use crate::script::convert::RhaiResultOf;
-use crate::script::handles::Handle;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::handles::Handle;
 use rhai::plugin::*;
 
 // The macro unwraps arguments whose number and types the engine has checked.

@@ -5,9 +5,9 @@
 //! Sorting is written here: the standard library's takes no comparison that can fail, and
 //! panics where a comparison contradicts itself.
 
-use crate::script::convert::RhaiResultOf;
-use crate::script::handles::Handle;
-use crate::script::values::describe;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::from_script::describe;
+use crate::script::values::handles::Handle;
 use crate::{Error, Kind};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, EvalAltResult, FnPtr};

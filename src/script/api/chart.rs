@@ -2,10 +2,10 @@
 
 use crate::plot::sweep::ChartOptions;
 use crate::plot::{self, Scale};
-use crate::script::convert::RhaiResultOf;
-use crate::script::handles::Handle;
-use crate::script::options::Options;
-use crate::script::state::State;
+use crate::script::engine::state::State;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::handles::Handle;
+use crate::script::values::options::Options;
 use crate::{Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Map};

@@ -1,9 +1,9 @@
 //! `<`, `<=`, `>`, `>=`, `==` and `!=` of tensors that hold one number, which compare as that
 //! number, with numbers and with each other. Without these the engine calls all of them unequal.
 
-use crate::script::convert::RhaiResultOf;
-use crate::script::handles::Handle;
-use crate::script::values::describe;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::from_script::describe;
+use crate::script::values::handles::Handle;
 use crate::Error;
 use rhai::plugin::*;
 use rhai::Dynamic;

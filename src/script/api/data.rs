@@ -2,13 +2,13 @@
 
 use crate::data::read::{locate, Format, Header, Quoting, Splits, TableOptions};
 use crate::data::{Dataset as Rows, Like, LoadOptions, SplitOptions};
-use crate::script::callback::Callback;
-use crate::script::convert::RhaiResultOf;
-use crate::script::downloads::Downloads;
-use crate::script::handles::register_iterator;
-use crate::script::json::{to_dynamic, to_row_value};
-use crate::script::options::Options;
-use crate::script::state::State;
+use crate::script::engine::downloads::Downloads;
+use crate::script::engine::state::State;
+use crate::script::values::callback::Callback;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::handles::register_iterator;
+use crate::script::values::json::{to_dynamic, to_row_value};
+use crate::script::values::options::Options;
 use crate::{hub, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, FuncRegistration, Map};

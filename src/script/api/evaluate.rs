@@ -9,11 +9,11 @@ mod perplexity;
 mod written;
 
 use crate::eval::table;
-use crate::script::convert::RhaiResultOf;
-use crate::script::handles::Handle;
-use crate::script::json::to_json;
-use crate::script::options::Options;
-use crate::script::state::State;
+use crate::script::engine::state::State;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::handles::Handle;
+use crate::script::values::json::to_json;
+use crate::script::values::options::Options;
 use crate::Error;
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};

@@ -1,8 +1,9 @@
 //! The script itself and files: `args`, `read_text`, `write_text`, `read_json`, `write_json`.
 
-use crate::script::convert::RhaiResultOf;
-use crate::script::state::State;
-use crate::script::{args as settings, json};
+use crate::script::engine::args as settings;
+use crate::script::engine::state::State;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::json;
 use crate::{files, Error};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};

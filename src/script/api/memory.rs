@@ -2,13 +2,13 @@
 
 use crate::hub::{self, Hub};
 use crate::model::Config;
-use crate::script::convert::RhaiResultOf;
-use crate::script::downloads::Downloads;
-use crate::script::handles::Handle;
-use crate::script::json::to_dynamic;
-use crate::script::options::Options;
-use crate::script::settings::lora_spec;
-use crate::script::state::State;
+use crate::script::engine::downloads::Downloads;
+use crate::script::engine::state::State;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::handles::Handle;
+use crate::script::values::json::to_dynamic;
+use crate::script::values::options::Options;
+use crate::script::values::settings::lora_spec;
 use crate::train::memory::{self, check, Optimizer, Place, Precision, Request};
 use crate::{files, plot, Result};
 use rhai::plugin::*;

@@ -23,7 +23,7 @@ mod tensor;
 pub(super) mod tokens;
 mod train;
 
-use super::guard::Guarded;
+use crate::script::engine::guard::Guarded;
 use rhai::plugin::ModuleManifest;
 use rhai::{exported_module, Engine, FuncRegistration, Module};
 

@@ -2,9 +2,9 @@
 //! too; numbers as text, by `format`.
 
 use super::arrays::{number, numbers};
-use crate::script::convert::RhaiResultOf;
-use crate::script::number_format::Format;
-use crate::script::values::describe;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::from_script::describe;
+use crate::script::values::number_format::Format;
 use crate::Error;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic};

@@ -3,11 +3,11 @@
 use crate::lora::spectrum::{mean_grid, similarities, truncate, Side, Similarity};
 use crate::lora::{LoraSpec, Targets};
 use crate::plot::spectrum::{rank_heat, similarity_heat, spectrum_lines, Measure};
-use crate::script::convert::RhaiResultOf;
-use crate::script::handles::Handle;
-use crate::script::json::to_dynamic;
-use crate::script::options::Options;
-use crate::script::state::State;
+use crate::script::engine::state::State;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::handles::Handle;
+use crate::script::values::json::to_dynamic;
+use crate::script::values::options::Options;
 use crate::{suggest, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};

@@ -7,15 +7,15 @@ use crate::lora::LoraSpec;
 use crate::model::device;
 use crate::plot::publish::{publish, About};
 use crate::script::api::tokens::TokenizedSplit;
-use crate::script::callback::Callback;
-use crate::script::convert::RhaiResultOf;
-use crate::script::handles::Handle;
-use crate::script::json::{to_dynamic, to_json};
-use crate::script::options::Options;
-use crate::script::origin;
-use crate::script::settings::{self, LORA, TRAIN};
-use crate::script::state::State;
-use crate::script::values::values_of_range;
+use crate::script::engine::origin;
+use crate::script::engine::state::State;
+use crate::script::values::callback::Callback;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::from_script::values_of_range;
+use crate::script::values::handles::Handle;
+use crate::script::values::json::{to_dynamic, to_json};
+use crate::script::values::options::Options;
+use crate::script::values::settings::{self, LORA, TRAIN};
 use crate::sweep::lora::{Shared, Task};
 use crate::sweep::progress::SweepProgress;
 use crate::sweep::rehearsal::rehearse;
@@ -501,7 +501,7 @@ fn plain(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::script::session::printed_by;
+    use crate::script::engine::session::printed_by;
     use std::path::Path;
 
     /// A sweep of one trial over `base` into `out`, as text of a script.

@@ -1,8 +1,8 @@
 //! Tensors in scripts: enough to build a loss of one's own from logits.
 
-use crate::script::convert::RhaiResultOf;
-use crate::script::explain;
-use crate::script::handles::Handle;
+use crate::script::language::explain;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::handles::Handle;
 use crate::{Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic};

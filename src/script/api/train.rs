@@ -3,12 +3,12 @@
 use crate::data::tokenized::TokenizedDataset;
 use crate::model::Decoder;
 use crate::script::api::tokens::{note_long, Tokenized, TokenizedSplit};
-use crate::script::convert::RhaiResultOf;
-use crate::script::handles::Handle;
-use crate::script::options::Options;
-use crate::script::origin;
-use crate::script::settings;
-use crate::script::state::State;
+use crate::script::engine::origin;
+use crate::script::engine::state::State;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::handles::Handle;
+use crate::script::values::options::Options;
+use crate::script::values::settings;
 use crate::train::folder::RunRecord;
 use crate::train::observer::{Observer, Several};
 use crate::train::overfitting::OVERFITS_AFTER;
@@ -277,7 +277,7 @@ fn outcome_map(outcome: &Outcome) -> Map {
 
 #[cfg(test)]
 mod tests {
-    use crate::script::session::printed_by;
+    use crate::script::engine::session::printed_by;
 
     const ROWS: &str = r#"
         let model = load_model("scripts/tiny", #{ device: "cpu" });

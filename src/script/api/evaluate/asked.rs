@@ -3,7 +3,7 @@
 
 use crate::eval::{Bootstrap, Candidate, Measured};
 use crate::lora::AdaptedModel;
-use crate::script::options::Options;
+use crate::script::values::options::Options;
 use crate::Result;
 use rhai::{Array, Dynamic, Map};
 

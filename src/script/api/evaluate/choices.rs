@@ -5,11 +5,11 @@ use super::field::{limited, Field};
 use crate::data::Dataset as Rows;
 use crate::eval::multiple_choice::{self, Answers, Metric, Question};
 use crate::eval::{kobest, Bootstrap, Measured};
-use crate::script::convert::RhaiResultOf;
-use crate::script::downloads::Downloads;
-use crate::script::options::Options;
-use crate::script::state::State;
-use crate::script::values::{describe, FromScript};
+use crate::script::engine::downloads::Downloads;
+use crate::script::engine::state::State;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::from_script::{describe, FromScript};
+use crate::script::values::options::Options;
 use crate::{hub, lora, Error, Result};
 use rhai::{Array, Dynamic, Map, NativeCallContext};
 

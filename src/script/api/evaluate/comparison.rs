@@ -2,8 +2,8 @@
 
 use super::asked::{numbers, take_bootstrap};
 use crate::eval::paired::Comparison;
-use crate::script::options::Options;
-use crate::script::values::{describe, FromScript};
+use crate::script::values::from_script::{describe, FromScript};
+use crate::script::values::options::Options;
 use crate::{Error, Result};
 use rhai::{Dynamic, Map};
 

@@ -1,12 +1,12 @@
 //! What an evaluation takes of each row: a column, or what a function of the script makes of it.
 
 use crate::data::Dataset as Rows;
-use crate::script::callback::Callback;
-use crate::script::convert::RhaiResultOf;
-use crate::script::json::to_dynamic;
-use crate::script::options::Options;
-use crate::script::state::State;
-use crate::script::values::{describe, FromScript};
+use crate::script::engine::state::State;
+use crate::script::values::callback::Callback;
+use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::from_script::{describe, FromScript};
+use crate::script::values::json::to_dynamic;
+use crate::script::values::options::Options;
 use crate::{Error, Kind, Result};
 use rhai::{Dynamic, FnPtr, NativeCallContext};
 use serde_json::Value;

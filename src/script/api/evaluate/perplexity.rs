@@ -5,9 +5,9 @@ use super::field::from_column;
 use crate::data::Dataset as Rows;
 use crate::eval::perplexity::{self, Perplexity};
 use crate::eval::{Bootstrap, Measured};
-use crate::script::options::Options;
-use crate::script::state::State;
-use crate::script::values::{describe, FromScript};
+use crate::script::engine::state::State;
+use crate::script::values::from_script::{describe, FromScript};
+use crate::script::values::options::Options;
 use crate::{lora, Error, Result};
 use rhai::{Dynamic, Map};
 

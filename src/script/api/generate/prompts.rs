@@ -1,8 +1,8 @@
 //! Prompts as a script gives them: texts, messages, conversations.
 
 use crate::eval::prompt::{Prompt, PromptReader};
-use crate::script::json::to_json;
-use crate::script::values::{describe, FromScript};
+use crate::script::values::from_script::{describe, FromScript};
+use crate::script::values::json::to_json;
 use crate::{lora, Error, Result};
 use rhai::Dynamic;
 use serde_json::Value;

@@ -3,9 +3,9 @@
 use super::prompts::Reader;
 use crate::eval::config::GenerationConfig;
 use crate::eval::prompt::Prompt;
-use crate::script::options::Options;
-use crate::script::settings::generation_config;
-use crate::script::state::State;
+use crate::script::engine::state::State;
+use crate::script::values::options::Options;
+use crate::script::values::settings::generation_config;
 use crate::{lora, Result};
 
 /// The settings of the model's files. Notes those that have no effect here.

@@ -3,8 +3,8 @@
 use crate::eval::config::GenerationConfig;
 use crate::eval::generate::Step;
 use crate::eval::text::{before_stop, may_begin_stop, TextStream};
-use crate::script::convert::RhaiResultOf;
-use crate::script::state::State;
+use crate::script::engine::state::State;
+use crate::script::values::convert::RhaiResultOf;
 use crate::{lora, Error, Kind, Result};
 use rhai::NativeCallContext;
 use std::io::Write;

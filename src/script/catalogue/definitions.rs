@@ -1,0 +1,147 @@
+//! What editors know of the functions: definitions as the Rhai language server reads them (`.d.rhai`),
+//! and the same as JSON for anything else. Made from the documentation, as the reference is.
+
+use crate::script::api;
+use crate::script::catalogue::docs::{functions, Catalog, Form, Function};
+use crate::script::catalogue::option_list;
+use rhai::Engine;
+use serde_json::{json, Value};
+use std::collections::BTreeSet;
+
+/// All functions as declarations with their documentation; the same bytes for the same functions.
+pub fn definitions() -> String {
+    let mut text = String::from(
+        "// Made by `lorhai docs` from the comments in `src/script/api/`; do not edit it by hand.\n\
+         module static;\n",
+    );
+    for area in api::AREAS {
+        text.push_str(&format!("\n// {}: {}\n", area.title, area.about));
+        let mut shown = BTreeSet::new();
+        for function in functions(area) {
+            let declared = declaration(&function);
+            // What begins with a letter is a name, `+` an operator; `index$get$` can be neither.
+            if !function.name.contains('$') && shown.insert(declared.clone()) {
+                let doc: String = function
+                    .doc
+                    .trim()
+                    .lines()
+                    .map(|line| format!("/// {line}").trim_end().to_string() + "\n")
+                    .collect();
+                text.push_str(&format!("\n{doc}{declared}\n"));
+            }
+        }
+    }
+    text
+}
+
+fn declaration(function: &Function) -> String {
+    let returns = if function.returns.is_empty() { "()" } else { kind(&function.returns) };
+    let is_operator = !function.name.starts_with(|first: char| first.is_alphabetic() || first == '_');
+    let typed = |(name, of): &(String, String)| match is_operator {
+        true => kind(of).to_string(),
+        false => format!("{name}: {}", kind(of)),
+    };
+    let parameters: Vec<String> = function.parameters.iter().map(typed).collect();
+    let (word, name) = match function.form {
+        Form::Getter => ("fn get", &function.name),
+        Form::Setter => ("fn set", &function.name),
+        _ if is_operator => ("op", &function.name),
+        _ => ("fn", &function.name),
+    };
+    format!("{word} {name}({}) -> {returns};", parameters.join(", "))
+}
+
+/// The name that definition files have for a type.
+fn kind(name: &str) -> &str {
+    match name {
+        "string" => "String",
+        "array" => "Array",
+        "map" => "Map",
+        "function" => "FnPtr",
+        "any" | "" => "?",
+        other => other,
+    }
+}
+
+/// All functions with signatures, documentation, options and examples, in the order of the reference.
+pub fn json() -> Value {
+    let catalog = Catalog::of(&Engine::new_raw());
+    let mut all = Vec::new();
+    for area in api::AREAS {
+        all.extend(functions(area).iter().map(|function| described(function, area.title, &catalog)));
+    }
+    json!({ "lorhai": env!("CARGO_PKG_VERSION"), "functions": all })
+}
+
+fn described(function: &Function, area: &str, catalog: &Catalog) -> Value {
+    let parameters: Vec<Value> =
+        function.parameters.iter().map(|(name, kind)| json!({ "name": name, "type": kind })).collect();
+    json!({
+        "name": function.name,
+        "form": match function.form {
+            Form::Function => "function",
+            Form::Method => "method",
+            Form::Getter => "property",
+            Form::Setter => "setter",
+        },
+        "area": area,
+        "signature": function.signature(),
+        "of": function.receiver(),
+        "parameters": parameters,
+        "returns": (!function.returns.is_empty()).then_some(&function.returns),
+        "summary": function.summary(),
+        "description": function.doc.split("```").next().unwrap_or_default().trim(),
+        "options": options(function, catalog),
+        "examples": function.examples(),
+    })
+}
+
+/// An overload may leave the list to the one that shares its options.
+fn options(function: &Function, catalog: &Catalog) -> Vec<Value> {
+    if !function.parameters.iter().any(|(name, _)| name == "options") {
+        return Vec::new();
+    }
+    let own = option_list::own(catalog, function);
+    let listed = if own.is_empty() { option_list::of(catalog, &function.name, &[]) } else { own };
+    listed.iter().map(|option| json!({ "name": option.name, "about": option.about })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_declare_functions_methods_properties_and_operators() {
+        let text = definitions();
+        for expected in [
+            "\nmodule static;\n",
+            "\n/// A learning-rate schedule: \"constant\", \"linear\" or \"cosine\".\n///\n/// Options: `steps`",
+            "\nfn lr_schedule(name: String, options: Map) -> Schedule;\n",
+            "\nfn get lr(optimizer: AdamWOptimizer) -> float;\n",
+            "\nfn set lr(optimizer: AdamWOptimizer, lr: float) -> ();\n",
+            "\nop +(Tensor, Tensor) -> Tensor;\n",
+        ] {
+            assert!(text.contains(expected), "{expected}");
+        }
+        let code = text.lines().filter(|line| !line.starts_with("//") && !line.is_empty());
+        assert!(code.clone().count() > 100 && code.clone().all(|line| line.ends_with(';') && !line.contains('$')));
+    }
+
+    #[test]
+    fn json_has_options_with_their_defaults() {
+        let all = json();
+        let functions = all["functions"].as_array().unwrap();
+        let named = |name: &str| functions.iter().find(|function| function["name"] == name).unwrap();
+        let schedule = named("lr_schedule");
+        assert_eq!(schedule["options"][0], json!({ "name": "steps", "about": "required" }));
+        assert_eq!(schedule["parameters"][1], json!({ "name": "options", "type": "map" }));
+        assert!(!schedule["description"].as_str().unwrap().contains("```"));
+        let counted: Vec<&str> = named("count_parameters")["options"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|o| o["name"].as_str())
+            .collect();
+        assert!(counted.contains(&"target_modules"), "{counted:?}");
+    }
+}

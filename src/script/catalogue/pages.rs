@@ -1,0 +1,192 @@
+//! The documentation of functions for a terminal: the page of one, for `lorhai doc NAME` and `?name`,
+//! and the list of all, for `lorhai doc`.
+
+use crate::error::{Error, Result};
+use crate::script::api;
+use crate::script::catalogue::docs::{functions, Catalog, Form, Function};
+use crate::script::catalogue::option_list;
+use crate::script::language::python;
+use crate::script::values::settings;
+use crate::suggest;
+use std::collections::BTreeMap;
+
+/// Signature, text and example of a function. Code blocks are indented instead of fenced.
+pub fn page(function: &Function, bold: bool) -> String {
+    let signature = function.signature();
+    let mut text = if bold { format!("\x1b[1m{signature}\x1b[0m\n") } else { format!("{signature}\n") };
+    let mut in_code = false;
+    for line in function.doc.trim().lines() {
+        match line.starts_with("```") {
+            true => in_code = !in_code,
+            false if line.is_empty() => text.push('\n'),
+            // Headings of the language's own documentation.
+            false if line.starts_with('#') && !in_code => {
+                text.push_str(&format!("  {}:\n", line.trim_start_matches(['#', ' '])));
+            }
+            false => text.push_str(&format!("{}{line}\n", if in_code { "      " } else { "  " })),
+        }
+    }
+    text
+}
+
+/// The pages of several, one under another.
+pub fn pages(functions: &[&Function], bold: bool) -> String {
+    functions.iter().map(|function| page(function, bold)).collect::<Vec<_>>().join("\n")
+}
+
+/// `model.forward(batch)` is the owner `model` and the name `forward`.
+pub fn parts(name: &str) -> (Option<&str>, &str) {
+    let name = name.split('(').next().unwrap_or(name);
+    name.rsplit_once('.').map_or((None, name), |(owner, bare)| (Some(owner), bare))
+}
+
+/// All functions, methods and properties of this name; of `type.name` those of that type; of a type
+/// all that it has, a line each.
+///
+/// # Errors
+/// A name that nothing has.
+pub fn about(catalog: &Catalog, name: &str) -> Result<String> {
+    let (owner, bare) = parts(name);
+    let fits = |function: &&Function| owner.is_none_or(|owner| is_of(function, owner));
+    let found: Vec<&Function> = catalog.named(bare).filter(fits).collect();
+    if !found.is_empty() {
+        return Ok(pages(&found, false));
+    }
+    let members: Vec<&Function> = catalog.functions().iter().filter(|function| is_of(function, name)).collect();
+    if !members.is_empty() {
+        return Ok(lines(&members));
+    }
+    match option_pages(catalog, bare) {
+        text if text.is_empty() => Err(unknown(catalog, bare)),
+        text => Ok(text),
+    }
+}
+
+/// The functions that have an option of this name, or of the name that Python has for it.
+fn option_pages(catalog: &Catalog, name: &str) -> String {
+    let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
+    let other = tables.iter().find_map(|table| settings::short_name(table, name));
+    let mut lines: Vec<String> = Vec::new();
+    for function in catalog.functions() {
+        let options = option_list::own(catalog, function);
+        let found = options.iter().find(|option| option.name == name || Some(option.name.as_str()) == other);
+        let line = found.map(|option| match option.about.is_empty() {
+            true => format!("`{}` is an option of `{}`\n", option.name, function.path()),
+            false => format!("`{}` is an option of `{}`: {}\n", option.name, function.path(), option.about),
+        });
+        lines.extend(line.filter(|line| !lines.contains(line)));
+    }
+    lines.concat()
+}
+
+fn is_of(function: &Function, kind: &str) -> bool {
+    function.receiver().is_some_and(|receiver| receiver.eq_ignore_ascii_case(kind))
+}
+
+/// More would be a list, not a hint.
+const MOST: usize = 6;
+
+fn unknown(catalog: &Catalog, name: &str) -> Error {
+    let error = Error::input(format!("there is no function, method or property called `{name}`"));
+    let names = || catalog.functions().iter().map(|function| function.name.as_str()).filter(|name| is_word(name));
+    let mut near: Vec<&str> = names().filter(|known| name.len() > 2 && known.contains(name)).collect();
+    near.sort_unstable();
+    near.extend(suggest::nearest(name, names()));
+    let mut seen = std::collections::HashSet::new();
+    near.retain(|name| seen.insert(*name));
+    near.truncate(MOST);
+    match near.split_last() {
+        None => match python::name(name).or_else(|| python::option("", name)) {
+            Some(hint) => error.with_hint(hint),
+            None => error.with_hint("`lorhai doc` lists all functions"),
+        },
+        Some((only, [])) => error.with_hint(format!("did you mean `{only}`?")),
+        Some((last, others)) => error.with_hint(format!("did you mean `{}` or `{last}`?", others.join("`, `"))),
+    }
+}
+
+fn is_word(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_alphabetic()) && !name.contains('$')
+}
+
+/// All of lorhai's functions by area, a line each.
+pub fn overview() -> String {
+    let mut text = String::new();
+    for area in api::AREAS {
+        let functions = functions(area);
+        text.push_str(&format!("{}: {}\n", area.title, area.about));
+        text.push_str(&lines(&functions.iter().collect::<Vec<_>>()));
+        text.push('\n');
+    }
+    text.push_str("`lorhai doc NAME` tells more of one, also of the language's own, such as `push`.\n");
+    text
+}
+
+/// Overloads share a line, as do reading and setting a property.
+fn lines(functions: &[&Function]) -> String {
+    let mut named: BTreeMap<(bool, String), &Function> = BTreeMap::new();
+    for function in functions.iter().filter(|function| is_word(&function.name)) {
+        let shown = named.entry((function.form != Form::Function, function.path())).or_insert(function);
+        if shown.form == Form::Setter {
+            *shown = function;
+        }
+    }
+    let longest = named.keys().map(|(_, path)| path.len()).max().unwrap_or(0);
+    let line =
+        |((_, path), function): (&(bool, String), &&Function)| format!("  {path:longest$}  {}\n", function.summary());
+    named.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::Session;
+
+    #[test]
+    fn a_name_has_its_pages_and_a_type_its_members() {
+        let catalog = Session::new().catalog();
+        let page = about(&catalog, "lr_schedule").unwrap();
+        assert!(page.starts_with("lr_schedule(name: string, options: map) -> Schedule\n  A learning-rate"), "{page}");
+        assert!(page.contains("\n      let cosine = ") && !page.contains("```"), "{page}");
+        assert!(about(&catalog, "model.forward").unwrap().starts_with("model.forward("));
+        let all = about(&catalog, "train").unwrap();
+        assert!(all.contains("data: Tokenized,") && all.contains("data: TokenizedSplit,"), "{all}");
+        let members = about(&catalog, "Schedule").unwrap();
+        assert_eq!(members.lines().count(), 1, "{members}");
+        assert!(members.starts_with("  schedule.factor  What"), "{members}");
+    }
+
+    #[test]
+    fn unknown_names_get_near_ones() {
+        let catalog = Session::new().catalog();
+        let hint = |name: &str| about(&catalog, name).unwrap_err().hint.unwrap();
+        assert_eq!(hint("trian"), "did you mean `train`?");
+        let metric = hint("footprint");
+        assert!(metric.contains("`get_memory_footprint`"), "{metric}");
+        assert_eq!(hint("zzzzzzzz"), "`lorhai doc` lists all functions");
+        assert!(hint("resume_from_checkpoint").contains("load_adapter"), "{}", hint("resume_from_checkpoint"));
+    }
+
+    #[test]
+    fn an_option_names_the_functions_that_have_it() {
+        let catalog = Session::new().catalog();
+        for name in ["early_stopping", "early_stopping_patience"] {
+            let text = about(&catalog, name).unwrap();
+            assert!(text.contains("`early_stopping` is an option of `train`: 0: evaluations"), "{text}");
+        }
+        assert!(about(&catalog, "max_length").unwrap().contains("`dataset.tokenize`"));
+    }
+
+    #[test]
+    fn the_list_has_every_function_once() {
+        let text = overview();
+        for area in api::AREAS {
+            assert!(text.contains(area.title), "{}", area.title);
+            for function in functions(area).iter().filter(|function| is_word(&function.name)) {
+                let path = format!("  {} ", function.path());
+                let count = text.lines().filter(|line| line.starts_with(&path)).count();
+                assert_eq!(count, 1, "{path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! A session of scripts: the engine, its limits, and what a native function can learn of the running script.
+
+pub mod args;
+pub mod downloads;
+pub mod guard;
+pub mod interactive;
+pub mod modules;
+pub mod origin;
+pub mod redirect;
+pub mod rehearsal;
+pub mod session;
+pub mod stack;
+pub mod state;

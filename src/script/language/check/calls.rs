@@ -1,0 +1,242 @@
+//! Calls: unknown functions, a wrong number of arguments, unknown options.
+
+use super::Problem;
+use crate::error::Error;
+use crate::script::catalogue::docs::{Catalog, Form};
+use crate::script::catalogue::option_list::{self, ListedOption};
+use crate::script::engine::state::State;
+use crate::script::language::explain::{unknown_name, Surroundings};
+use crate::script::language::python;
+use crate::script::values::settings;
+use rhai::{ASTNode, Engine, Expr, FnCallExpr, Ident, Position, Scope, Stmt, AST};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// Functions that the language itself reads, which no list of functions has.
+const KEYWORDS: [&str; 9] = ["Fn", "call", "curry", "type_of", "is_shared", "is_def_var", "is_def_fn", "eval", "this"];
+
+pub fn problems(ast: &AST, engine: &Engine, state: &State) -> Vec<Problem> {
+    let known = Known::of(ast, engine, state);
+    let mut found = Vec::new();
+    ast.walk(&mut |path| {
+        if let Some(call) = Call::of(path.last()) {
+            found.extend(known.judge(&call));
+        }
+        true
+    });
+    found
+}
+
+/// A call as it is written.
+struct Call<'a> {
+    called: &'a FnCallExpr,
+    is_method: bool,
+    position: Position,
+}
+
+impl<'a> Call<'a> {
+    /// Operators and calls into modules are none of these.
+    fn of(node: Option<&'a ASTNode<'a>>) -> Option<Call<'a>> {
+        let (called, is_method, position) = match node? {
+            ASTNode::Expr(Expr::FnCall(called, position)) => (called, false, *position),
+            ASTNode::Expr(Expr::MethodCall(called, position)) => (called, true, *position),
+            ASTNode::Stmt(Stmt::FnCall(called, position)) => (called, false, *position),
+            _ => return None,
+        };
+        let is_name = called.name.starts_with(|letter: char| letter.is_alphabetic() || letter == '_');
+        let is_call = is_name && !called.name.contains('$') && !called.is_operator_call() && !called.is_qualified();
+        (is_call && !KEYWORDS.contains(&called.name.as_str())).then_some(Call { called, is_method, position })
+    }
+
+    fn name(&self) -> &str {
+        &self.called.name
+    }
+
+    /// The number of values handed over, with the one left of the dot.
+    fn values(&self) -> usize {
+        self.called.args.len() + usize::from(self.is_method)
+    }
+}
+
+/// What calls are judged by.
+struct Known<'a> {
+    engine: &'a Engine,
+    state: &'a State,
+    catalog: Catalog,
+    /// How many values each native function takes, a method's own value among them.
+    natives: HashMap<String, BTreeSet<usize>>,
+    /// The parameters of each function of the script: what it takes between its brackets.
+    own: HashMap<String, Vec<Vec<String>>>,
+    /// Keys of maps: `map.key(…)` calls a closure that the map holds.
+    keys: HashSet<String>,
+}
+
+impl<'a> Known<'a> {
+    fn of(ast: &AST, engine: &'a Engine, state: &'a State) -> Known<'a> {
+        let counted =
+            |function: rhai::FuncInfo| Some((function.metadata.name.to_string(), function.metadata.num_params));
+        let mut natives: HashMap<String, BTreeSet<usize>> = HashMap::new();
+        for (name, count) in engine.collect_fn_metadata(None, counted, true) {
+            natives.entry(name).or_default().insert(count);
+        }
+        let mut own: HashMap<String, Vec<Vec<String>>> = HashMap::new();
+        for function in ast.iter_functions() {
+            own.entry(function.name.to_string())
+                .or_default()
+                .push(function.params.iter().map(|name| name.to_string()).collect());
+        }
+        Known { engine, state, catalog: Catalog::of(engine), natives, own, keys: keys(ast) }
+    }
+
+    fn judge(&self, call: &Call) -> Vec<Problem> {
+        let own = self.own.get(call.name());
+        let natives = self.natives.get(call.name());
+        let is_own = own.is_some_and(|all| all.iter().any(|one| one.len() == call.called.args.len()));
+        let is_native = natives.is_some_and(|takes| takes.contains(&call.values()));
+        let problem = |error| vec![Problem::error(error, call.position)];
+        match (is_own, is_native) {
+            (true, _) => Vec::new(),
+            (_, true) => self.unknown_options(call),
+            _ if call.is_method && self.keys.contains(call.name()) => Vec::new(),
+            _ if own.is_none() && natives.is_none() => problem(self.unknown(call)),
+            _ => problem(self.wrong_count(call)),
+        }
+    }
+
+    fn unknown(&self, call: &Call) -> Error {
+        let around = Surroundings { engine: self.engine, scope: &Scope::new(), state: self.state, place: None };
+        unknown_name(call.name(), call.name(), &self.catalog, &around)
+    }
+
+    fn wrong_count(&self, call: &Call) -> Error {
+        let name = call.name();
+        // Between the brackets: a method's own value stands left of the dot.
+        let own = self.own.get(name).into_iter().flatten().map(Vec::len);
+        let natives = self.natives.get(name).into_iter().flatten();
+        let natives = natives.filter_map(|takes| takes.checked_sub(usize::from(call.is_method)));
+        let takes: BTreeSet<usize> = own.chain(natives).collect();
+        let found = call.called.args.len();
+        let plural = if takes.iter().all(|count| *count == 1) { "argument" } else { "arguments" };
+        let error = Error::input(format!("`{name}`: expected {} {plural}, found {found}", counts(&takes)));
+        if let (true, Some(advice)) = (!self.own.contains_key(name), python::name(name)) {
+            return error.with_hint(advice);
+        }
+        let own = self.own.get(name).into_iter().flatten().map(|names| format!("fn {name}({})", names.join(", ")));
+        let known: Vec<String> = own.chain(self.catalog.signatures(name)).collect();
+        error.with_hint(format!("there is\n{}", known.join("\n")))
+    }
+
+    /// In the map that is written out as the last argument.
+    fn unknown_options(&self, call: &Call) -> Vec<Problem> {
+        let Some(Expr::Map(entries, _)) = call.called.args.last() else { return Vec::new() };
+        if !self.takes_options(call) {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        self.compare(call.name(), &mut Vec::new(), &entries.0, &mut found);
+        found
+    }
+
+    fn takes_options(&self, call: &Call) -> bool {
+        let mut alike = self.catalog.named(call.name()).filter(|known| known.parameters.len() == call.values());
+        alike.any(|known| {
+            let callable = matches!(known.form, Form::Function | Form::Method);
+            callable && known.parameters.last().is_some_and(|(name, _)| name == "options")
+        })
+    }
+
+    fn compare(&self, function: &str, path: &mut Vec<String>, entries: &[(Ident, Expr)], found: &mut Vec<Problem>) {
+        let known = self.options(function, path);
+        if known.is_empty() {
+            return;
+        }
+        for (key, value) in entries {
+            let Some(name) = ours(&known, &key.name) else {
+                found.push(unknown_option(function, path, key, &known));
+                continue;
+            };
+            if let Expr::Map(inner, _) = value {
+                path.push(name.to_string());
+                self.compare(function, path, &inner.0, found);
+                path.pop();
+            }
+        }
+    }
+
+    /// Those of the map at `path` within the options; none where its keys are free.
+    fn options(&self, function: &str, path: &[String]) -> Vec<String> {
+        let names = |path: &[String]| -> Vec<String> {
+            option_list::of(&self.catalog, function, path).into_iter().map(|option| option.name).collect()
+        };
+        let listed = names(path);
+        let Some((last, outer)) = path.split_last().filter(|_| listed.is_empty()) else { return listed };
+        let beside = option_list::of(&self.catalog, function, outer);
+        let others = beside.iter().find(|option| option.name == *last).map_or_else(Vec::new, any_option_of);
+        others.into_iter().flat_map(|other| names(&[outer, &[other]].concat())).collect()
+    }
+}
+
+/// "map from any option of `lora` or `train` to …": the options beside it that hold the names.
+fn any_option_of(option: &ListedOption) -> Vec<String> {
+    let Some((_, after)) = option.about.split_once("any option of ") else { return Vec::new() };
+    let clause = after.split([';', ',']).next().unwrap_or_default();
+    clause.split('`').skip(1).step_by(2).map(str::to_string).collect()
+}
+
+/// The name by which `known` has the option: its own, or that for which it is Python's.
+fn ours<'k>(known: &'k [String], name: &str) -> Option<&'k str> {
+    let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
+    let is_same = |option: &&String| {
+        *option == name || tables.iter().any(|table| settings::short_name(table, name) == Some(option.as_str()))
+    };
+    known.iter().find(is_same).map(String::as_str)
+}
+
+fn unknown_option(function: &str, path: &[String], key: &Ident, known: &[String]) -> Problem {
+    let full: Vec<&str> = path.iter().map(String::as_str).chain([key.name.as_str()]).collect();
+    let error = Error::input(format!("{function}: unknown option `{}`", full.join(".")));
+    let ours = || known.iter().map(String::as_str);
+    // Python's name may be the one that was meant, but ours are those to list.
+    let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
+    let theirs = tables.into_iter().flatten().filter(|(short, _)| ours().any(|name| name == *short));
+    let theirs = theirs.flat_map(|(_, others)| *others).copied();
+    let innermost = path.last().map_or(function, String::as_str);
+    Problem::error(error.with_hint(python::unknown_option(innermost, &key.name, ours(), theirs)), key.pos)
+}
+
+/// "2", "2 or 3", "1, 2 or 3".
+fn counts(takes: &BTreeSet<usize>) -> String {
+    let words: Vec<String> = takes.iter().map(usize::to_string).collect();
+    match words.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => "none".to_string(),
+    }
+}
+
+pub fn keys(ast: &AST) -> HashSet<String> {
+    let mut found = HashSet::new();
+    ast.walk(&mut |path| {
+        match path.last() {
+            Some(ASTNode::Expr(Expr::Map(entries, _))) => {
+                found.extend(entries.0.iter().map(|(key, _)| key.name.to_string()));
+            }
+            Some(ASTNode::Stmt(Stmt::Assignment(assigned))) => found.extend(last_property(&assigned.1.lhs)),
+            _ => {}
+        }
+        true
+    });
+    found
+}
+
+/// `c` of `a.b.c = …`.
+fn last_property(left: &Expr) -> Option<String> {
+    match left {
+        Expr::Dot(both, ..) => last_property(&both.rhs),
+        Expr::Property(property, _) => Some(property.2.to_string()),
+        Expr::Index(both, ..) => match &both.rhs {
+            Expr::StringConstant(name, _) => Some(name.to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,9 @@
+//! The user's side of the language: errors as people read them, `lorhai check`, habits from Python.
+
+pub mod brackets;
+pub mod check;
+pub mod explain;
+pub mod grammar;
+pub mod names;
+pub mod python;
+pub mod render;

@@ -1,0 +1,127 @@
+//! Script closures as Rust closures: `data.map(|row| …)`, `alpha: |p| 2 * p.rank`.
+//!
+//! The library takes closures that fail with [`Error`], which knows no place in a script.
+//! A [`Callback`] keeps the script's own error aside, and puts the place back at the end.
+
+use crate::error::{Error, Result};
+use crate::script::values::convert::{from_thrown, RhaiResultOf};
+use crate::script::values::from_script::{describe, FromScript};
+use crate::{interrupt, suggest};
+use rhai::{Dynamic, EvalAltResult, FnPtr, NativeCallContext};
+use std::cell::{OnceCell, RefCell};
+
+/// A script function, callable as long as the native call that it was given to runs.
+///
+/// ```ignore
+/// let callback = Callback::new(&context, function);
+/// let mapped = dataset.map(|row| callback.call::<Map>([to_dynamic(row)]));
+/// let mapped = callback.settle(mapped)?;
+/// ```
+pub struct Callback<'a> {
+    context: &'a NativeCallContext<'a>,
+    function: FnPtr,
+    failure: RefCell<Option<Failed>>,
+    /// The keys of the first map it was called with, to tell a misspelt one.
+    keys: OnceCell<Vec<String>>,
+}
+
+struct Failed {
+    cause: Box<EvalAltResult>,
+    message: String,
+}
+
+impl<'a> Callback<'a> {
+    pub fn new(context: &'a NativeCallContext<'a>, function: FnPtr) -> Self {
+        Callback { context, function, failure: RefCell::new(None), keys: OnceCell::new() }
+    }
+
+    /// Calls the function. Polls the stop flag, so that every mapped row can be the last.
+    pub fn call<T: FromScript>(&self, arguments: impl IntoIterator<Item = Dynamic>) -> Result<T> {
+        interrupt::check()?;
+        let mut arguments: Vec<Dynamic> = arguments.into_iter().collect();
+        self.keys.get_or_init(|| keys(&arguments));
+        let value = match self.function.call_raw(self.context, None, &mut arguments) {
+            Ok(value) => value.flatten(),
+            Err(cause) => return Err(self.keep(cause)),
+        };
+        match T::from_script(&value) {
+            Some(result) => Ok(result),
+            None => {
+                let found = describe(&value);
+                let error = Error::input(format!("the function must return {}, found {found}", T::expected()));
+                let hint = match T::expected().as_str() {
+                    _ if value.is_unit() => "a function returns its last expression if no `;` follows it",
+                    "bool" => "write the comparison out, as in |row| row.n > 0",
+                    "map" => "give a map of columns, as in |row| #{ text: row.content }",
+                    "array of string" => "give a list, as in |row| [row.first, row.second]",
+                    _ => return Err(error),
+                };
+                Err(error.with_hint(hint))
+            }
+        }
+    }
+
+    /// The library's result, with the place in the script where the function failed.
+    pub fn settle<T>(&self, result: Result<T>) -> RhaiResultOf<T> {
+        let error = match result {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        match self.failure.take() {
+            // The library may have added context ("row 12: …") or failed for another reason.
+            Some(failed) if error.message.ends_with(&failed.message) => Err(relabelled(*failed.cause, error)),
+            _ => Err(error.into()),
+        }
+    }
+
+    fn keep(&self, cause: Box<EvalAltResult>) -> Error {
+        let error = match cause.unwrap_inner() {
+            EvalAltResult::ErrorTerminated(..) => Error::stopped(),
+            EvalAltResult::ErrorRuntime(value, _) => from_thrown(value),
+            EvalAltResult::ErrorPropertyNotFound(name, _) => self.unknown_property(name),
+            EvalAltResult::ErrorFunctionNotFound(call, _)
+                if call.split(" (").next() == Some(self.function.fn_name()) =>
+            {
+                crate::script::language::explain::wrong_closure()
+            }
+            inner => crate::script::language::explain::plain(inner),
+        };
+        self.failure.replace(Some(Failed { cause, message: error.message.clone() }));
+        error
+    }
+
+    fn unknown_property(&self, name: &str) -> Error {
+        let known = self.keys.get().map(Vec::as_slice).unwrap_or_default();
+        let error = Error::input(format!("unknown property `{name}`"));
+        match known.is_empty() {
+            true => error.with_hint("a map tells what it has by map.keys()"),
+            // The keys are those of the first map: a later one may have fewer.
+            false if known.iter().any(|key| key == name) => error.with_hint(format!(
+                "some maps have `{name}` and this one has not: test it by \"{name}\" in map, or ask by map.get(\"{name}\")"
+            )),
+            false => error.with_hint(suggest::hint(name, known.iter().map(String::as_str))),
+        }
+    }
+}
+
+fn keys(arguments: &[Dynamic]) -> Vec<String> {
+    let maps = arguments.iter().filter_map(|argument| argument.as_map_ref().ok());
+    maps.flat_map(|map| map.keys().map(|key| key.to_string()).collect::<Vec<_>>()).collect()
+}
+
+/// The same chain of calls around another innermost error.
+fn relabelled(cause: EvalAltResult, error: Error) -> Box<EvalAltResult> {
+    use EvalAltResult::{ErrorInFunctionCall, ErrorInModule};
+    match cause {
+        ErrorInFunctionCall(name, source, inner, place) => {
+            Box::new(ErrorInFunctionCall(name, source, relabelled(*inner, error), place))
+        }
+        ErrorInModule(path, inner, place) => Box::new(ErrorInModule(path, relabelled(*inner, error), place)),
+        inner => {
+            let place = inner.position();
+            let mut inner: Box<EvalAltResult> = error.into();
+            inner.set_position(place);
+            inner
+        }
+    }
+}
