@@ -17,6 +17,7 @@ pub mod error;
 pub mod files;
 pub mod interrupt;
 pub mod native;
+pub mod options;
 pub mod overlay;
 pub mod random;
 pub mod suggest;

@@ -6,6 +6,7 @@
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};
+use crate::options::{Mismatch, OptionType, Value};
 use fancy_regex::{Regex, RegexBuilder};
 use serde::{Serialize, Serializer};
 
@@ -104,6 +105,31 @@ impl<T> FromIterator<(String, T)> for Pattern<T> {
 impl<T, const N: usize> From<[(String, T); N]> for Pattern<T> {
     fn from(entries: [(String, T); N]) -> Self {
         entries.into_iter().collect()
+    }
+}
+
+/// A map, whose keys have no order, or an array of pairs, of which the first that matches counts.
+impl<T: OptionType> OptionType for Pattern<T> {
+    fn type_name() -> String {
+        format!("map to {}", T::type_name())
+    }
+    fn expected() -> String {
+        format!("a map from name to {} or an array of such pairs", T::expected())
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        let mismatch = |_| Mismatch::of::<Self>(value);
+        if let Some(map) = value.as_map() {
+            let entry = |(key, value): &(String, Value)| Ok((key.clone(), T::from_value(value).map_err(mismatch)?));
+            return Ok(Pattern::unordered(map.iter().map(entry).collect::<Result<Vec<_>, Mismatch>>()?));
+        }
+        let pair = |pair: &Vec<Value>| match pair.as_slice() {
+            [Value::Text(key), value] => Ok((key.clone(), T::from_value(value).map_err(mismatch)?)),
+            _ => Err(Mismatch::of::<Self>(value)),
+        };
+        Vec::from_value(value).map_err(mismatch)?.iter().map(pair).collect()
+    }
+    fn to_value(&self) -> Value {
+        Value::Map(self.entries.iter().map(|(key, value)| (key.clone(), value.to_value())).collect())
     }
 }
 

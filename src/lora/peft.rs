@@ -14,6 +14,7 @@ use crate::files;
 use crate::hub::weights;
 use crate::model::shapes::{linear_shapes, EMBEDDING, HEAD};
 use crate::model::{Config, Decoder};
+use crate::options::{OneOrMany, OptionSet};
 use serde_json::{json, Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -390,7 +391,7 @@ pub fn spec_from_json(json: &Value) -> Result<LoraSpec> {
         // PEFT's default for the families that we support.
         target_modules: targets(json, "target_modules")?.unwrap_or(LoraSpec::default().target_modules),
         exclude_modules: targets(json, "exclude_modules")?,
-        layers_to_transform: layers(json)?,
+        layers_to_transform: layers(json)?.map(OneOrMany),
         rank_pattern: pattern(json, "rank_pattern", Value::as_i64)?,
         alpha_pattern: pattern(json, "alpha_pattern", Value::as_f64)?,
         init: init(json)?,
@@ -405,7 +406,7 @@ pub fn spec_from_json(json: &Value) -> Result<LoraSpec> {
         trainable_token_indices: trainable_tokens(json)?,
         ensure_weight_tying: flag("ensure_weight_tying"),
     };
-    spec.check()?;
+    spec.ensure_valid("adapter_config.json")?;
     Ok(spec)
 }
 

@@ -1,8 +1,9 @@
 //! What an adapter is to be: rank, scale, targets. Names and defaults are PEFT's.
 
 use super::pattern::Pattern;
-use crate::bail;
-use crate::error::{Kind, Result};
+use crate::options;
+use crate::options::{Mismatch, OneOrMany, OptionType, Refusal, Value};
+use crate::suggest;
 use serde::Serialize;
 
 /// Which linear layers carry an adapter.
@@ -88,93 +89,150 @@ impl TrainableTokens {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LoraSpec {
-    pub r: i64,
-    pub alpha: f64,
-    pub dropout: f64,
-    pub use_rslora: bool,
-    pub target_modules: Targets,
-    pub exclude_modules: Option<Targets>,
-    /// Only these decoder layers; all if absent.
-    pub layers_to_transform: Option<Vec<usize>>,
-    /// Rank by module name, overriding `r`: the first key that matches wins.
-    pub rank_pattern: Pattern<i64>,
-    pub alpha_pattern: Pattern<f64>,
-    pub init: Init,
-    /// Weight-decomposed LoRA: a magnitude for every output beside the low-rank direction.
-    pub use_dora: bool,
-    pub bias: Bias,
-    /// Modules that are trained whole, in a copy of the adapter's own.
-    pub modules_to_save: Vec<String>,
-    /// A bias behind each B, trained from 0.
-    #[serde(skip_serializing_if = "is_false")]
-    pub lora_bias: bool,
-    /// Rows of the embeddings that are trained by themselves.
-    #[serde(skip_serializing_if = "TrainableTokens::is_none")]
-    pub trainable_token_indices: TrainableTokens,
-    /// Where head and embeddings share a weight: one copy for both in `modules_to_save`.
-    #[serde(skip_serializing_if = "is_false")]
-    pub ensure_weight_tying: bool,
-}
-
-/// New options stay out of the settings of trials that do not use them, so that finished ones
-/// count as finished.
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
-impl Default for LoraSpec {
-    fn default() -> Self {
-        LoraSpec {
-            r: 8,
-            alpha: 8.0,
-            dropout: 0.0,
-            use_rslora: false,
-            target_modules: Targets::Names(vec!["q_proj".to_owned(), "v_proj".to_owned()]),
-            exclude_modules: None,
-            layers_to_transform: None,
-            rank_pattern: Pattern::default(),
-            alpha_pattern: Pattern::default(),
-            init: Init::KaimingUniform,
-            use_dora: false,
-            bias: Bias::None,
-            modules_to_save: Vec::new(),
-            lora_bias: false,
-            trainable_token_indices: TrainableTokens::None,
-            ensure_weight_tying: false,
+impl OptionType for Targets {
+    fn type_name() -> String {
+        "string or array of string".to_owned()
+    }
+    fn expected() -> String {
+        "\"all-linear\", a regular expression, or an array of names".to_owned()
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        match value.as_str() {
+            Some("all-linear") => return Ok(Targets::AllLinear),
+            Some(pattern) => return Ok(Targets::Pattern(pattern.to_owned())),
+            None => {}
+        }
+        match Vec::from_value(value) {
+            Ok(names) if !names.is_empty() => Ok(Targets::Names(names)),
+            _ => Err(Mismatch::of::<Self>(value)),
+        }
+    }
+    fn to_value(&self) -> Value {
+        match self {
+            Targets::AllLinear => Value::Text("all-linear".to_owned()),
+            Targets::Pattern(pattern) => Value::Text(pattern.clone()),
+            Targets::Names(names) => names.to_value(),
         }
     }
 }
 
+impl OptionType for Init {
+    fn type_name() -> String {
+        "string or bool".to_owned()
+    }
+    fn expected() -> String {
+        "true, \"kaiming\", \"gaussian\", \"pissa\", \"olora\" or \"pissa_niter_N\" with a number N".to_owned()
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        let mismatch = Mismatch::of::<Self>(value);
+        match value {
+            Value::Bool(true) => Ok(Init::KaimingUniform),
+            Value::Text(name) => Init::parse(name)
+                .ok_or_else(|| mismatch.with_hint(suggest::hint(name, ["kaiming", "gaussian", "pissa", "olora"]))),
+            _ => Err(mismatch),
+        }
+    }
+    fn to_value(&self) -> Value {
+        let name = match self {
+            Init::KaimingUniform => "kaiming",
+            Init::Gaussian => "gaussian",
+            Init::Pissa => "pissa",
+            Init::Olora => "olora",
+        };
+        Value::Text(name.to_owned())
+    }
+}
+
+crate::choices!(Bias, [("none", Bias::None), ("all", Bias::All), ("lora_only", Bias::LoraOnly)]);
+
+impl OptionType for TrainableTokens {
+    fn type_name() -> String {
+        "array of int or map".to_owned()
+    }
+    fn expected() -> String {
+        "an array of token ids, or a map with such an array for `embed_tokens` and `lm_head`".to_owned()
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        let mismatch = || Mismatch::of::<Self>(value);
+        let Some(entries) = value.as_map() else {
+            return Vec::from_value(value).map(TrainableTokens::Embeddings).map_err(|_| mismatch());
+        };
+        let module = |(name, ids): &(String, Value)| Ok((name.clone(), Vec::from_value(ids).map_err(|_| mismatch())?));
+        Ok(TrainableTokens::ByModule(entries.iter().map(module).collect::<Result<_, _>>()?))
+    }
+    fn to_value(&self) -> Value {
+        match self {
+            TrainableTokens::None => Value::Unit,
+            TrainableTokens::Embeddings(ids) => ids.to_value(),
+            TrainableTokens::ByModule(modules) => {
+                Value::Map(modules.iter().map(|(name, ids)| (name.clone(), ids.to_value())).collect())
+            }
+        }
+    }
+}
+
+options! {
+    #[derive(Debug, Clone, PartialEq, Serialize)]
+    pub struct LoraSpec {
+        /// The rank.
+        pub r: i64 = 8, alias ["rank"], range at_least(1.0);
+        /// The output of an adapter is scaled by `alpha / r`.
+        pub alpha: f64 = 8.0, alias ["lora_alpha"], range above(0.0);
+        /// The probability that an input of an adapter is dropped in training.
+        pub dropout: f64 = 0.0, alias ["lora_dropout"], range probability(), hint "5 % is 0.05";
+        /// Scale by `alpha / sqrt(r)` instead: rank-stabilised LoRA.
+        pub use_rslora: bool = false, alias ["rslora"];
+        /// The layers that carry an adapter: an array of names ("embed_tokens" may be one), "all-linear", or a regular
+        /// expression over full names.
+        pub target_modules: Targets = Targets::Names(vec!["q_proj".to_owned(), "v_proj".to_owned()]),
+            alias ["targets"];
+        /// Layers among these that carry none, written in the same way.
+        pub exclude_modules: Option<Targets> = None;
+        /// Only these decoder layers: a number or an array of them.
+        pub layers_to_transform: Option<OneOrMany<usize>> = None, words "all";
+        /// Ranks by layer name, over `r`: a map, or an array of pairs such as `[["q_proj", 4], [".*proj", 8]]`. The
+        /// first key that matches a layer counts.
+        pub rank_pattern: Pattern<i64> = Pattern::default(), range at_least(1.0);
+        /// Alphas by layer name, over `alpha`.
+        pub alpha_pattern: Pattern<f64> = Pattern::default(), range above(0.0);
+        /// The starting values: "kaiming" (or true), "gaussian", or "pissa", "pissa_niter_4" and "olora", which are
+        /// computed from W and leave the residual in the base.
+        pub init: Init = Init::KaimingUniform, alias ["init_lora_weights"];
+        /// Weight-decomposed LoRA: a magnitude for every output beside the low-rank direction.
+        pub use_dora: bool = false, alias ["dora"];
+        /// The biases of the base that are trained with the adapter: none, all, or those of adapted layers.
+        pub bias: Bias = Bias::None;
+        /// Modules of which the adapter trains a full copy: linear layers, "lm_head", "embed_tokens", norms. A name
+        /// means every module whose name ends with it.
+        pub modules_to_save: Vec<String> = Vec::new();
+        /// A bias behind each B, trained from 0.
+        #[serde(skip_serializing_if = "is_false")]
+        pub lora_bias: bool = false;
+        /// Ids of tokens whose rows of the embeddings are trained, or a map with such ids for "embed_tokens" and
+        /// "lm_head".
+        #[serde(skip_serializing_if = "TrainableTokens::is_none")]
+        pub trainable_token_indices: TrainableTokens = TrainableTokens::None;
+        /// Where head and embeddings share a weight: one copy for both in `modules_to_save`.
+        #[serde(skip_serializing_if = "is_false")]
+        pub ensure_weight_tying: bool = false;
+    }
+    rule LoraSpec::rule;
+}
+
+/// New options stay out of the settings of trials that do not use them, so that finished trials still count as
+/// finished.
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 impl LoraSpec {
-    /// Refuses values that PEFT refuses, or that could only be slips.
-    pub fn check(&self) -> Result<()> {
-        for (name, r) in std::iter::once(("r", self.r)).chain(self.rank_pattern.iter().map(|(name, r)| (name, *r))) {
-            if r < 1 {
-                bail!(Kind::Input, "lora `{name}`: expected a rank of at least 1, found {r}");
-            }
-        }
-        let alphas =
-            std::iter::once(("alpha", self.alpha)).chain(self.alpha_pattern.iter().map(|(name, alpha)| (name, *alpha)));
-        for (name, alpha) in alphas {
-            if !alpha.is_finite() || alpha <= 0.0 {
-                bail!(Kind::Input, "lora `{name}`: expected an alpha above 0, found {alpha}");
-            }
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            bail!(
-                Kind::Input,
-                "lora `dropout`: expected a share from 0 up to but not including 1, found {}",
-                self.dropout;
-                hint: "5 % is 0.05"
-            );
-        }
-        if self.lora_bias && (self.use_dora || self.init != Init::KaimingUniform) {
-            let other = if self.use_dora { "use_dora" } else { "init" };
-            bail!(Kind::Input, "lora `lora_bias`: expected it with plain LoRA and the default `init`, found `{other}` beside it"; hint: "leave `{other}` or `lora_bias` out: peft does not take both either");
-        }
-        Ok(())
+    fn rule(&self) -> Option<Refusal> {
+        let other = if self.use_dora { "use_dora" } else { "init" };
+        let collides = self.lora_bias && (self.use_dora || self.init != Init::KaimingUniform);
+        let hint = format!("leave `{other}` or `lora_bias` out: peft does not take both either");
+        let refusal =
+            Refusal::new("lora_bias", "it with plain LoRA and the default `init`", format!("`{other}` beside it"));
+        collides.then(|| refusal.with_hint(hint))
     }
 
     /// What B(A(x)) is multiplied by: α/r, or α/√r for rank-stabilised LoRA.

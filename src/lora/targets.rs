@@ -6,6 +6,7 @@ use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::model::shapes::{linear_shapes, norm_shapes, LinearShape, EMBEDDING, HEAD};
 use crate::model::Config;
+use crate::options::OptionSet;
 use crate::suggest;
 use std::collections::BTreeSet;
 
@@ -55,7 +56,7 @@ struct Matching<'a> {
 
 impl<'a> Matching<'a> {
     fn new(spec: &'a LoraSpec, linears: &[LinearShape]) -> Result<Self> {
-        spec.check()?;
+        spec.ensure_valid("lora")?;
         let excluded = spec.exclude_modules.as_ref();
         Ok(Matching {
             spec,

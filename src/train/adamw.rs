@@ -3,57 +3,37 @@
 
 use super::loss_scale::LossScale;
 use crate::bail;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::model::Parameters;
 use crate::native::{self, AdamStep};
+use crate::options;
+use crate::options::OptionSet;
 use std::ops::Range;
 use tch::{no_grad, Tensor};
 
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct AdamWConfig {
-    pub lr: f64,
-    pub beta1: f64,
-    pub beta2: f64,
-    pub eps: f64,
-    pub weight_decay: f64,
-    /// LoRA+ (Hayou and others, 2024): B, biases and magnitudes learn at `lr` times this ratio.
-    pub loraplus_lr_ratio: Option<f64>,
-}
-
-impl Default for AdamWConfig {
-    fn default() -> Self {
-        AdamWConfig { lr: 2e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, loraplus_lr_ratio: None }
+options! {
+    #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+    pub struct AdamWConfig {
+        /// The learning rate.
+        pub lr: f64 = 2e-4, alias ["learning_rate"], range at_least(0.0), words "2e-4 (TrainingArguments 5e-5, TRL 2e-5)";
+        /// The decay of the running mean of the gradient.
+        pub beta1: f64 = 0.9, alias ["adam_beta1"], range probability();
+        /// The decay of the running mean of its square.
+        pub beta2: f64 = 0.999, alias ["adam_beta2"], range probability();
+        /// Added to the root of that mean, so that a gradient of 0 is not divided by 0.
+        // A's first gradient is 0 everywhere, because B is: without eps its first step would be 0/0.
+        pub eps: f64 = 1e-8, alias ["adam_epsilon"], range at_least(LEAST_EPS),
+            hint "it keeps a gradient of 0 from being divided by 0; 1e-8 is usual";
+        /// The fraction of each weight that a step of rate 1 takes away.
+        pub weight_decay: f64 = 0.0, range at_least(0.0);
+        /// LoRA+ (Hayou and others, 2024): B, biases and magnitudes learn at `lr` times this ratio.
+        pub loraplus_lr_ratio: Option<f64> = None, range above(0.0),
+            hint "the LoRA+ paper uses 16; 1 is plain LoRA";
     }
 }
 
 /// A smaller one is lost in f32, in which the steps are computed.
 const LEAST_EPS: f64 = 1e-37;
-
-impl AdamWConfig {
-    pub fn check(&self) -> Result<()> {
-        let share = |name: &str, value: f64| match (0.0..1.0).contains(&value) {
-            true => Ok(()),
-            false => Err(Error::input(format!(
-                "`{name}`: expected a number from 0 up to but not including 1, found {value}"
-            ))),
-        };
-        share("beta1", self.beta1)?;
-        share("beta2", self.beta2)?;
-        for (name, value) in [("lr", self.lr), ("weight_decay", self.weight_decay)] {
-            if !value.is_finite() || value < 0.0 {
-                bail!(Kind::Input, "`{name}`: expected a number of at least 0, found {value}");
-            }
-        }
-        // A's first gradient is 0 everywhere, for B is: without eps its first step were 0/0.
-        if !self.eps.is_finite() || self.eps < LEAST_EPS {
-            bail!(Kind::Input, "`eps`: expected a number of at least {LEAST_EPS:e}, found {:?}", self.eps; hint: "it keeps a gradient of 0 from making 0/0 of a weight; 1e-8 is usual");
-        }
-        if let Some(ratio) = self.loraplus_lr_ratio.filter(|ratio| !ratio.is_finite() || *ratio <= 0.0) {
-            bail!(Kind::Input, "`loraplus_lr_ratio`: expected a number above 0, found {ratio}"; hint: "the LoRA+ paper takes 16; 1 is plain LoRA");
-        }
-        Ok(())
-    }
-}
 
 /// Moments of every parameter, and the number of steps taken.
 #[derive(Debug)]
@@ -87,7 +67,7 @@ struct Slice {
 
 impl AdamW {
     pub fn new(config: AdamWConfig, parameters: &Parameters) -> Result<Self> {
-        config.check()?;
+        config.ensure_valid("adamw")?;
         let zeros = || parameters.flat().f_detach().and_then(|flat| flat.f_zeros_like());
         Ok(AdamW {
             config,
@@ -208,12 +188,12 @@ mod tests {
 
     #[test]
     fn eps_is_above_zero_in_f32() {
-        let of = |eps| AdamWConfig { eps, ..AdamWConfig::default() }.check();
+        let of = |eps| AdamWConfig { eps, ..AdamWConfig::default() }.ensure_valid("adamw");
         assert!([1e-8, 1e-30, LEAST_EPS, 1.0].into_iter().all(|eps| of(eps).is_ok()));
         assert!((LEAST_EPS as f32).is_normal());
         for eps in [0.0, 1e-50, -1e-8, f64::NAN, f64::INFINITY] {
             let error = of(eps).unwrap_err();
-            assert!(error.message.starts_with("`eps`: expected a number of at least 1e-37, found "), "{error}");
+            assert!(error.message.starts_with("`eps`: expected float of at least 1e-37, found "), "{error}");
             assert!(error.hint.is_some_and(|hint| hint.contains("0/0")));
         }
     }

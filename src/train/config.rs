@@ -3,96 +3,73 @@
 
 use super::adamw::AdamWConfig;
 use super::eval_interval::EvalInterval;
+use super::grouping::Grouping;
 use super::optim::Optim;
 use super::schedule::{Schedule, Shape};
-use crate::bail;
-use crate::error::{Kind, Result};
+use crate::error::Result;
+use crate::options;
+use crate::options::{OptionType, Refusal};
 use serde::Serialize;
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TrainConfig {
-    /// Optimizer steps; 0 means: by `epochs`.
-    pub steps: u64,
-    pub epochs: f64,
-    /// Rows per micro-batch.
-    pub batch: usize,
-    /// Micro-batches per optimizer step.
-    pub accumulation: usize,
-    pub optimizer: AdamWConfig,
-    pub schedule: Shape,
-    /// A share of the steps below 1, or a number of steps.
-    pub warmup: f64,
-    /// Largest norm of the gradient; 0 turns clipping off.
-    pub max_grad_norm: f64,
-    pub seed: u64,
-    /// Steps between log rows.
-    pub log_every: u64,
-    pub eval_every: EvalInterval,
-    /// Rows per evaluation batch.
-    pub eval_batch: usize,
-    /// Stop after so many evaluations without improvement; 0 means never.
-    pub early_stopping: u64,
-    /// Keep the adapter of the best evaluation instead of the last.
-    pub keep_best: bool,
-    /// Compute activations a second time in the backward pass instead of holding them: about
-    /// a third more work for a fraction of the memory.
-    pub gradient_checkpointing: bool,
-    /// Rows of like length go together. Absent from the settings where it is off, so that sweeps
-    /// from before it was there stay finished.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub group_by_length: bool,
-    /// What AdamW was called. It changes nothing, and so is no setting of a trial.
-    #[serde(skip)]
-    pub optim: Optim,
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        TrainConfig {
-            steps: 0,
-            epochs: 3.0,
-            batch: 8,
-            accumulation: 1,
-            optimizer: AdamWConfig::default(),
-            schedule: Shape::Linear,
-            warmup: 0.0,
-            max_grad_norm: 1.0,
-            seed: 42,
-            log_every: 10,
-            eval_every: EvalInterval::Steps(0),
-            eval_batch: 8,
-            early_stopping: 0,
-            keep_best: false,
-            gradient_checkpointing: false,
-            group_by_length: false,
-            optim: Optim::default(),
-        }
+options! {
+    #[derive(Debug, Clone, PartialEq, Serialize)]
+    pub struct TrainConfig {
+        /// Optimizer steps; 0 means: by `epochs`.
+        pub steps: u64 = 0, alias ["max_steps"];
+        /// Passes over the rows, where `steps` is 0.
+        pub epochs: f64 = 3.0, alias ["num_train_epochs"];
+        /// Rows per micro-batch.
+        pub batch: usize = 8, alias ["per_device_train_batch_size", "batch_size"], range at_least(1.0);
+        /// Micro-batches per optimizer step.
+        pub accumulation: usize = 1, alias ["gradient_accumulation_steps"], range at_least(1.0);
+        pub optimizer: AdamWConfig = AdamWConfig::default(), is set;
+        /// How the learning rate falls.
+        pub schedule: Shape = Shape::Linear, alias ["lr_scheduler_type"];
+        /// Steps in which the learning rate rises from 0, before any schedule; below 1 a fraction of all steps.
+        pub warmup: f64 = 0.0, alias ["warmup_steps", "warmup_ratio"], range at_least(0.0);
+        /// The largest norm of the gradient; 0 turns clipping off.
+        pub max_grad_norm: f64 = 1.0, alias ["clip"], range at_least(0.0);
+        /// The seed of the order of rows, of dropout, and of the adapters of a sweep.
+        pub seed: u64 = 42;
+        /// Steps between log rows.
+        pub log_every: u64 = 10, alias ["logging_steps"], range at_least(1.0);
+        pub eval_every: EvalInterval = EvalInterval::Steps(0), is set;
+        /// Rows per evaluation batch.
+        pub eval_batch: usize = 8, alias ["per_device_eval_batch_size"], range at_least(1.0);
+        /// Stop after this many evaluations without improvement; 0 means never.
+        pub early_stopping: u64 = 0, alias ["early_stopping_patience"];
+        /// Keep the adapter of the best evaluation instead of the last.
+        pub keep_best: bool = false, alias ["load_best_model_at_end"];
+        /// Compute activations a second time in the backward pass instead of holding them: slower, the same
+        /// numbers, far less memory.
+        pub gradient_checkpointing: bool = false, words "false (TRL true)";
+        #[serde(flatten)]
+        pub grouping: Grouping = Grouping::default(), is set;
+        /// A name of AdamW. Those that mean smaller or paged states, such as "paged_adamw_8bit", change nothing.
+        // It changes no number, and so is no setting of a trial.
+        #[serde(skip)]
+        pub optim: Optim = Optim::default();
     }
+    resolve TrainConfig::resolve_interval;
+    rule TrainConfig::rule;
 }
 
 impl TrainConfig {
-    pub fn check(&self) -> Result<()> {
-        self.optimizer.check()?;
-        for (name, value) in
-            [("batch", self.batch), ("accumulation", self.accumulation), ("eval_batch", self.eval_batch)]
-        {
-            if value == 0 {
-                bail!(Kind::Input, "`{name}`: expected at least 1, found 0");
-            }
+    fn resolve_interval(&mut self) {
+        if self.eval_every == EvalInterval::AtEveryLog {
+            self.eval_every = EvalInterval::Steps(self.log_every);
         }
-        if self.log_every == 0 {
-            bail!(Kind::Input, "`log_every`: expected at least 1, found 0");
-        }
+    }
+
+    fn rule(&self) -> Option<Refusal> {
         if self.steps == 0 && !(self.epochs.is_finite() && self.epochs > 0.0) {
-            bail!(Kind::Input, "`epochs`: expected a number above 0, found {}", self.epochs);
+            return Some(Refusal::new("epochs", "float above 0", self.epochs.to_value().describe()));
         }
-        if !self.max_grad_norm.is_finite() || self.max_grad_norm < 0.0 {
-            bail!(Kind::Input, "`max_grad_norm`: expected a number of at least 0, found {}", self.max_grad_norm);
-        }
-        if (self.early_stopping > 0 || self.keep_best) && !self.eval_every.is_on_the_way() {
-            bail!(Kind::Input, "`early_stopping` and `keep_best` need `eval_every`"; hint: "set eval_every to a number of steps, or eval_strategy: \"epoch\"");
-        }
-        Ok(())
+        let needs_evaluation = [("early_stopping", self.early_stopping > 0), ("keep_best", self.keep_best)];
+        let (name, _) = needs_evaluation.into_iter().find(|(_, is_set)| *is_set)?;
+        let hint = "set eval_every to a number of steps, or eval_strategy: \"epoch\"";
+        let refusal = Refusal::new(name, "`eval_every` with it", "no evaluation on the way").with_hint(hint);
+        (!self.eval_every.is_on_the_way()).then_some(refusal)
     }
 
     /// Micro-batches in one epoch of `rows` rows; the last may be smaller.

@@ -1,8 +1,9 @@
 //! When a run is evaluated on its way: every so many steps, at a fraction of all steps, or so
 //! many times an epoch. Every run is also evaluated after its last step.
 
-use crate::bail;
-use crate::error::{Kind, Result};
+use crate::error::Result;
+use crate::options;
+use crate::options::{Mismatch, OptionSet, OptionType, Refusal, Source, Table, Value};
 use serde::Serialize;
 
 /// Serialised as the number that a script writes, so that settings with steps stay what they were.
@@ -13,23 +14,111 @@ pub enum EvalInterval {
     Steps(u64),
     /// Of all steps, above 0 and below 1, rounded up to whole steps as transformers does.
     Fraction(f64),
+    /// At every step that is logged, as transformers does where `eval_steps` is not given. Resolved to a number of
+    /// steps when all options are known.
+    AtEveryLog,
     PerEpoch {
         evals_per_epoch: u64,
     },
 }
 
-impl EvalInterval {
-    /// `eval_every` as a script writes it: a number of steps, or below 1 a fraction of all steps.
-    pub fn parse(every: f64) -> Result<Self> {
-        match every {
-            every if every > 0.0 && every < 1.0 => Ok(EvalInterval::Fraction(every)),
-            every if every >= 0.0 && every.fract() == 0.0 && every < 1e15 => Ok(EvalInterval::Steps(every as u64)),
-            _ => {
-                bail!(Kind::Input, "`eval_every`: expected a whole number of steps, or a fraction of all steps between 0 and 1, found {every}")
+options! {
+    /// The options that say when a run is evaluated on its way.
+    #[derive(Debug, Clone, PartialEq)]
+    struct EvalOptions {
+        /// Steps between evaluations; below 1 a fraction of all steps; 0 evaluates at the end only.
+        eval_every: Option<Every> = None, alias ["eval_steps"], words "0";
+        /// When to evaluate on the way: "steps" with `eval_every` (without, at every step that is logged), "epoch"
+        /// with `evals_per_epoch` or alone, or "no".
+        eval_strategy: Option<Strategy> = None, alias ["evaluation_strategy"], words "\"no\"";
+        /// Evaluations in an epoch, in place of `eval_every`.
+        evals_per_epoch: Option<u64> = None, range at_least(1.0);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Strategy {
+    No,
+    Steps,
+    Epoch,
+}
+
+crate::choices!(Strategy, [("no", Strategy::No), ("steps", Strategy::Steps), ("epoch", Strategy::Epoch)]);
+
+/// A number of steps, or below 1 a fraction of all steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Every(EvalInterval);
+
+impl OptionType for Every {
+    fn type_name() -> String {
+        "number".to_owned()
+    }
+    fn expected() -> String {
+        "a whole number of steps, or a fraction of all steps between 0 and 1".to_owned()
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        match value.as_f64() {
+            Some(every) if every > 0.0 && every < 1.0 => Ok(Every(EvalInterval::Fraction(every))),
+            Some(every) if every >= 0.0 && every.fract() == 0.0 && every < 1e15 => {
+                Ok(Every(EvalInterval::Steps(every as u64)))
             }
+            _ => Err(Mismatch::of::<Self>(value)),
         }
     }
+    fn to_value(&self) -> Value {
+        match self.0 {
+            EvalInterval::Steps(steps) => Value::Int(steps as i64),
+            EvalInterval::Fraction(fraction) => Value::Float(fraction),
+            EvalInterval::AtEveryLog | EvalInterval::PerEpoch { .. } => Value::Unit,
+        }
+    }
+}
 
+impl EvalOptions {
+    /// `None` where nothing was given.
+    fn interval(&self) -> Result<Option<EvalInterval>, Refusal> {
+        let per_epoch = |evals_per_epoch| EvalInterval::PerEpoch { evals_per_epoch };
+        Ok(Some(match (self.eval_strategy, self.eval_every, self.evals_per_epoch) {
+            (None, None, None) => return Ok(None),
+            (Some(Strategy::No), None, None) => EvalInterval::Steps(0),
+            (Some(Strategy::Steps), None, None) => EvalInterval::AtEveryLog,
+            (None | Some(Strategy::Steps), Some(Every(every)), None) => every,
+            (Some(Strategy::Epoch), None, None) => per_epoch(1),
+            (None | Some(Strategy::Epoch), None, Some(count)) => per_epoch(count),
+            (None, Some(_), Some(_)) => {
+                let refusal = Refusal::new("evals_per_epoch", "it or `eval_every`", "both");
+                return Err(refusal.with_hint("leave one of them out"));
+            }
+            (Some(strategy), every, _) => {
+                let other = if every.is_some() { "eval_every" } else { "evals_per_epoch" };
+                let expected = "\"steps\" with `eval_every`, \"epoch\" with `evals_per_epoch` or alone, or \"no\"";
+                let found = format!("{} and `{other}`", strategy.to_value().literal());
+                return Err(Refusal::new("eval_strategy", expected, found));
+            }
+        }))
+    }
+}
+
+impl OptionSet for EvalInterval {
+    fn table() -> &'static Table {
+        EvalOptions::table()
+    }
+
+    fn update(&mut self, source: &mut dyn Source) -> Result<Vec<&'static str>> {
+        let mut options = EvalOptions::default();
+        let given = options.update(source)?;
+        let interval = match options.problem() {
+            Some(refusal) => Err(refusal),
+            None => options.interval(),
+        };
+        if let Some(interval) = interval.map_err(|refusal| source.refuse(refusal))? {
+            *self = interval;
+        }
+        Ok(given)
+    }
+}
+
+impl EvalInterval {
     pub fn is_on_the_way(self) -> bool {
         self != EvalInterval::Steps(0)
     }
@@ -40,7 +129,7 @@ impl EvalInterval {
             return true;
         }
         match self {
-            EvalInterval::Steps(0) => false,
+            EvalInterval::Steps(0) | EvalInterval::AtEveryLog => false,
             EvalInterval::Steps(every) => step.is_multiple_of(every),
             EvalInterval::Fraction(fraction) => step.is_multiple_of(((total as f64 * fraction).ceil() as u64).max(1)),
             // Whole parts of an epoch passed: the last is the end of the epoch itself.
@@ -95,7 +184,8 @@ mod tests {
         assert_eq!(text(EvalInterval::Steps(50)), "50");
         assert_eq!(text(EvalInterval::Fraction(0.1)), "0.1");
         assert_eq!(text(EvalInterval::PerEpoch { evals_per_epoch: 2 }), r#"{"evals_per_epoch":2}"#);
-        assert!(EvalInterval::parse(1.5).is_err() && EvalInterval::parse(-1.0).is_err());
-        assert!(EvalInterval::parse(f64::NAN).is_err());
+        for wrong in [1.5, -1.0, f64::NAN] {
+            assert!(Every::from_value(&Value::Float(wrong)).is_err(), "{wrong}");
+        }
     }
 }

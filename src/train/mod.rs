@@ -9,6 +9,7 @@ pub mod config;
 pub mod eval_interval;
 pub mod flat_loss;
 pub mod folder;
+pub mod grouping;
 pub mod loss_scale;
 pub mod memory;
 pub mod metrics;

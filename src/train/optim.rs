@@ -2,6 +2,7 @@
 //! that stand for it, or for it with smaller or paged states, are taken, all others refused.
 
 use crate::amount;
+use crate::options::{Mismatch, OptionType, Value};
 
 /// AdamW itself: the same numbers, but for the order of operations.
 const SAME: [&str; 6] =
@@ -48,6 +49,30 @@ impl Optim {
                  parameters alone",
                 states()
             )),
+        }
+    }
+}
+
+impl OptionType for Optim {
+    fn type_name() -> String {
+        "string".to_owned()
+    }
+    fn expected() -> String {
+        "a name of AdamW, the only optimizer".to_owned()
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        let Some(name) = value.as_str() else { return Err(Mismatch::expected("string", value)) };
+        Optim::parse(name).ok_or_else(|| {
+            Mismatch::of::<Self>(value).with_hint(
+                "leave it out to train with AdamW, whose numbers differ; names that mean AdamW are accepted, such as \
+                 \"adamw_torch\" and \"paged_adamw_8bit\"",
+            )
+        })
+    }
+    fn to_value(&self) -> Value {
+        match self {
+            Optim::Default => Value::Text("adamw_torch".to_owned()),
+            Optim::Same(name) | Optim::Smaller(name) => Value::Text((*name).to_owned()),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::data::tokenized::TokenizedDataset;
 use crate::error::Result;
 use crate::lora::{LoraSpec, Trainable};
 use crate::model::Decoder;
+use crate::options::OptionSet;
 use std::time::Instant;
 
 /// Optimizer steps of a tiny run; the second is the first that the optimizer's moments shape.
@@ -67,7 +68,7 @@ impl Planned {
 /// # Errors
 /// Settings that the true run would refuse.
 pub fn tiny_config(config: &TrainConfig, rows: usize) -> Result<TrainConfig> {
-    config.check()?;
+    config.ensure_valid("train")?;
     config.schedule(rows)?;
     let steps = config.total_steps(rows);
     let often = |every: u64| if every < steps { 1 } else { STEPS };
@@ -290,7 +291,7 @@ mod tests {
         let epochs = tiny_config(&TrainConfig { eval_every: by_epoch, ..config.clone() }, 10).unwrap();
         assert_eq!(epochs.eval_every, EvalInterval::Steps(1));
         let wrong = TrainConfig { batch: 0, ..config };
-        assert_eq!(tiny_config(&wrong, 10).unwrap_err().message, wrong.check().unwrap_err().message);
+        assert_eq!(tiny_config(&wrong, 10).unwrap_err().message, wrong.ensure_valid("train").unwrap_err().message);
     }
 
     #[test]

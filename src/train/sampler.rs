@@ -34,7 +34,7 @@ impl<'a> Sampler<'a> {
             batch: config.batch,
             accumulation: config.accumulation,
             steps_per_epoch,
-            group_by_length: config.group_by_length,
+            group_by_length: config.grouping.group_by_length,
             order: None,
         }
     }

@@ -2,8 +2,7 @@
 //! a warm-up; transformers has one before "constant" only under the name "constant_with_warmup".
 
 use crate::bail;
-use crate::error::{Error, Kind, Result};
-use crate::suggest;
+use crate::error::{Kind, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -13,12 +12,15 @@ pub enum Shape {
     Cosine,
 }
 
-const NAMES: [(&str, Shape); 4] = [
-    ("constant", Shape::Constant),
-    ("constant_with_warmup", Shape::Constant),
-    ("linear", Shape::Linear),
-    ("cosine", Shape::Cosine),
-];
+crate::choices!(
+    Shape,
+    [
+        ("linear", Shape::Linear),
+        ("cosine", Shape::Cosine),
+        ("constant", Shape::Constant),
+        ("constant_with_warmup", Shape::Constant),
+    ]
+);
 
 /// The factor on the learning rate at each step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,16 +28,6 @@ pub struct Schedule {
     pub shape: Shape,
     pub steps: u64,
     pub warmup_steps: u64,
-}
-
-impl Shape {
-    pub fn parse(name: &str) -> Result<Self> {
-        match NAMES.iter().find(|(known, _)| *known == name) {
-            Some((_, shape)) => Ok(*shape),
-            None => Err(Error::input(format!("schedule: expected a known name, found `{name}`"))
-                .with_hint(suggest::hint(name, NAMES.map(|(name, _)| name)))),
-        }
-    }
 }
 
 impl Schedule {

@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::lora::Trainable;
 use crate::model::Decoder;
+use crate::options::OptionSet;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
@@ -177,7 +178,7 @@ fn evaluation(decoder: &Decoder, runs: &mut [Run], evaluate: &mut Evaluate) -> R
 impl<'a> Run<'a> {
     fn new(job: Job<'a>, data: &'a TokenizedDataset, can_evaluate: bool, vocabulary: i64) -> Result<Self> {
         let Job { trainable, config, observer } = job;
-        config.check()?;
+        config.ensure_valid("train")?;
         if (config.early_stopping > 0 || config.keep_best) && !can_evaluate {
             return Err(Error::input("`early_stopping` and `keep_best` need held-out rows")
                 .with_hint("split the data: `.split(#{ test: 0.1 })`"));

@@ -1,14 +1,15 @@
 //! Memory: what a training step will need, from config.json alone, and what one takes.
 
 use crate::hub::{self, Hub};
+use crate::lora::LoraSpec;
 use crate::model::Config;
+use crate::options::OptionSet;
 use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
 use crate::script::values::json::to_dynamic;
 use crate::script::values::options::Options;
-use crate::script::values::settings::lora_spec;
 use crate::train::memory::{self, check, Optimizer, Place, Precision, Request};
 use crate::{files, plot, Result};
 use rhai::plugin::*;
@@ -161,6 +162,6 @@ fn request(options: &mut Options, default: Request) -> Result<Request> {
         place: options.take_choice("device", &places, default.place)?,
         gradient_checkpointing: options.take("gradient_checkpointing", default.gradient_checkpointing)?,
         optimizer: options.take_choice("optimizer", &optimizers, default.optimizer)?,
-        lora: lora_spec(options)?,
+        lora: LoraSpec::read(options)?,
     })
 }

@@ -23,9 +23,13 @@ mod tensor;
 pub(super) mod tokens;
 mod train;
 
+use crate::options::Table;
 use crate::script::engine::guard::Guarded;
 use rhai::plugin::ModuleManifest;
 use rhai::{exported_module, Engine, FuncRegistration, Module};
+
+/// A function, as `Function::path` writes it (`train`, `dataset.split`), and the options that it takes.
+pub type OptionsOfFunction = (&'static str, fn() -> &'static Table);
 
 /// A group of functions: a file or two here, one chapter of the reference.
 pub struct Area {
@@ -34,6 +38,8 @@ pub struct Area {
     pub about: &'static str,
     /// The functions themselves.
     manifests: &'static [&'static ModuleManifest],
+    /// The options that they take.
+    pub(super) options: &'static [&'static [OptionsOfFunction]],
     /// The functions with their doc comments, for the reference and for error messages.
     pub(super) documented: fn() -> Vec<Module>,
     /// What an exported module cannot hold: iterators.
@@ -46,6 +52,7 @@ pub const AREAS: &[Area] = &[
         title: "Script and files",
         about: "Settings from the command line, and reading and writing files.",
         manifests: &[&host::functions::RHAI_MANIFEST],
+        options: &[],
         documented: || vec![exported_module!(host::functions)],
         extend: |_| {},
     },
@@ -53,6 +60,7 @@ pub const AREAS: &[Area] = &[
         title: "Models and adapters",
         about: "Loading models, adding, choosing and saving LoRA adapters.",
         manifests: &[&model::functions::RHAI_MANIFEST],
+        options: &[model::OPTIONS],
         documented: || vec![exported_module!(model::functions)],
         extend: |_| {},
     },
@@ -60,6 +68,7 @@ pub const AREAS: &[Area] = &[
         title: "Merging and export",
         about: "Adapters merged into weights, with a certificate; files for llama.cpp and Ollama.",
         manifests: &[&export::functions::RHAI_MANIFEST],
+        options: &[],
         documented: || vec![exported_module!(export::functions)],
         extend: |_| {},
     },
@@ -67,6 +76,7 @@ pub const AREAS: &[Area] = &[
         title: "Data",
         about: "Rows, their tokens and labels, and batches of them.",
         manifests: &[&data::functions::RHAI_MANIFEST, &tokens::functions::RHAI_MANIFEST],
+        options: &[],
         documented: || vec![exported_module!(data::functions), exported_module!(tokens::functions)],
         extend: |module| {
             data::register_loops(module);
@@ -77,6 +87,7 @@ pub const AREAS: &[Area] = &[
         title: "Training and evaluation",
         about: "The primitives of a training loop, the trainer made of them, and evaluation.",
         manifests: &[&step::functions::RHAI_MANIFEST, &train::functions::RHAI_MANIFEST],
+        options: &[step::OPTIONS, train::OPTIONS],
         documented: || vec![exported_module!(step::functions), exported_module!(train::functions)],
         extend: |_| {},
     },
@@ -84,6 +95,7 @@ pub const AREAS: &[Area] = &[
         title: "Generation",
         about: "Continuing texts, answering messages, and answers of several adapters side by side.",
         manifests: &[&generate::functions::RHAI_MANIFEST],
+        options: &[],
         documented: || vec![exported_module!(generate::functions)],
         extend: |_| {},
     },
@@ -91,6 +103,7 @@ pub const AREAS: &[Area] = &[
         title: "Evaluation",
         about: "Perplexity, multiple choice, KoBEST, answers in text, and how sure the numbers are.",
         manifests: &[&evaluate::functions::RHAI_MANIFEST],
+        options: &[],
         documented: || vec![exported_module!(evaluate::functions)],
         extend: |_| {},
     },
@@ -98,6 +111,7 @@ pub const AREAS: &[Area] = &[
         title: "Sweeps and charts",
         about: "Many trials over one base; their table, charts and report.",
         manifests: &[&sweep::functions::RHAI_MANIFEST, &chart::functions::RHAI_MANIFEST],
+        options: &[],
         documented: || vec![exported_module!(sweep::functions), exported_module!(chart::functions)],
         extend: |_| {},
     },
@@ -105,6 +119,7 @@ pub const AREAS: &[Area] = &[
         title: "Memory",
         about: "What a training step will need of memory, and what one takes.",
         manifests: &[&memory::functions::RHAI_MANIFEST],
+        options: &[],
         documented: || vec![exported_module!(memory::functions)],
         extend: |_| {},
     },
@@ -112,6 +127,7 @@ pub const AREAS: &[Area] = &[
         title: "Rank spectra",
         about: "What adapters learnt, layer by layer, and adapters cut to a lower rank.",
         manifests: &[&spectrum::functions::RHAI_MANIFEST],
+        options: &[],
         documented: || vec![exported_module!(spectrum::functions)],
         extend: |_| {},
     },
@@ -123,6 +139,7 @@ pub const AREAS: &[Area] = &[
             &arithmetic::functions::RHAI_MANIFEST,
             &comparison::functions::RHAI_MANIFEST,
         ],
+        options: &[],
         documented: || {
             vec![
                 exported_module!(tensor::functions),
@@ -136,6 +153,7 @@ pub const AREAS: &[Area] = &[
         title: "Numbers and arrays",
         about: "What the language lacks for looking at results, and functions of arrays that do what Python's do.",
         manifests: &[&numbers::functions::RHAI_MANIFEST, &arrays::functions::RHAI_MANIFEST],
+        options: &[],
         documented: || vec![exported_module!(numbers::functions), exported_module!(arrays::functions)],
         extend: |_| {},
     },

@@ -3,19 +3,37 @@
 use crate::data::ChatTemplate;
 use crate::hub::tokenizer::chat_template_in;
 use crate::hub::{self, Hub};
+use crate::lora::LoraSpec;
 use crate::lora::{peft, residual, LoadOptions};
 use crate::model::{device, Config, Quantization};
+use crate::options;
+use crate::options::OptionSet;
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script::{describe, FromScript};
 use crate::script::values::handles::Handle;
 use crate::script::values::options::Options;
-use crate::script::values::settings::lora_spec;
 use crate::{lora, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 use std::path::Path;
+
+options! {
+    #[derive(Debug, Clone)]
+    struct AddLoraOptions {
+        spec: LoraSpec = LoraSpec::default(), is set;
+        /// The adapter's name.
+        name: String = lora::resident::DEFAULT_NAME.to_owned();
+        /// The seed of its starting values.
+        seed: u64 = 42;
+    }
+}
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] =
+    &[("model.add_lora", AddLoraOptions::table), ("count_parameters", LoraSpec::table)];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -91,7 +109,7 @@ pub mod functions {
 
     /// Count parameters from a model's config.json alone: no weights are read or fetched.
     ///
-    /// The options are those of `add_lora` but `name` and `seed`. The result has `parameters`, `trainable`, `all`
+    /// The result has `parameters`, `trainable`, `all`
     /// and `line`, which is what peft prints.
     ///
     /// ```rhai
@@ -100,9 +118,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn count_parameters(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Map> {
-        let mut options = Options::new("count_parameters", options);
-        let spec = lora_spec(&mut options)?;
-        options.finish()?;
+        let spec: LoraSpec = Options::read("count_parameters", options)?;
         let state = State::of(&context)?;
         let path = hub::resolve_config(&state.to_read(name), &Hub::from_env()?, &mut Downloads::new(&state))?;
         let config = Config::from_file(&path)?;
@@ -236,20 +252,8 @@ pub mod functions {
 
     /// Add a LoRA adapter and make it the active one; the base is frozen.
     ///
-    /// Options: `r` (8), `alpha` (8), `dropout` (0), `target_modules` (["q_proj", "v_proj"]; an
-    /// array of names, "embed_tokens" among them, "all-linear", or a regular expression over the full name),
-    /// `exclude_modules` (none), `layers_to_transform` (all; the number of a layer, or an array of
-    /// them), `rank_pattern` and `alpha_pattern` (#{}; a map from name to number, or pairs as in
-    /// [["q_proj", 4], [".*proj", 8]], of which the first that matches a layer counts), `use_rslora`
-    /// (false), `init` (true, which is "kaiming"; "gaussian"; "pissa", "pissa_niter_4" and "olora",
-    /// which begin with a part of the base that is then subtracted from it), `use_dora` (false), `bias` ("none";
-    /// "all", "lora_only"), `modules_to_save` ([]: modules that are trained whole, in copies: linear
-    /// layers, "lm_head", "embed_tokens", norms; a name means every module whose name ends so), `lora_bias` (false; a
-    /// bias behind each B), `trainable_token_indices` (none; ids of tokens whose rows of the
-    /// embeddings are trained, or a map with ids for "embed_tokens" and "lm_head"), `ensure_weight_tying` (false; one trained
-    /// copy for head and embeddings that share their weight), `name` ("default"), `seed` (42). peft's names (`lora_alpha`,
-    /// `lora_dropout`, `init_lora_weights` …) work too. docs/variants.md says what each variant does.
-    /// docs/defaults.md has the defaults beside peft's: they are the same.
+    /// docs/variants.md says what each variant does. docs/defaults.md has the defaults beside peft's: they are the
+    /// same.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -263,11 +267,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn add_lora(model: &mut Model, options: Map) -> RhaiResultOf<()> {
-        let mut options = Options::new("add_lora", options);
-        let spec = lora_spec(&mut options)?;
-        let name = options.take("name", lora::resident::DEFAULT_NAME.to_owned())?;
-        let seed = options.take("seed", 42_u64)?;
-        options.finish()?;
+        let AddLoraOptions { spec, name, seed } = Options::read("add_lora", options)?;
         Ok(model.write()?.adapted.add(&name, spec, seed)?)
     }
 

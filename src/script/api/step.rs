@@ -5,12 +5,16 @@ use crate::bail;
 use crate::error::Kind;
 use crate::lora::trainable::dropout_key;
 use crate::model::{loss, Adapters, Decoder, Input};
+use crate::options;
+use crate::options::{OptionSet, OptionType, Value};
 use crate::script::api::tensor::BACKWARDS;
+use crate::script::api::OptionsOfFunction;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
 use crate::script::values::options::Options;
-use crate::script::values::settings;
-use crate::train::{clip, schedule, AdamW};
+use crate::train::schedule::Shape;
+use crate::train::AdamWConfig;
+use crate::train::{clip, AdamW};
 use crate::{lora, Error, Result};
 use rhai::plugin::*;
 use rhai::Map;
@@ -35,6 +39,19 @@ pub struct Optimizer {
     /// [`BACKWARDS`] when the gradients were last used or set to zero.
     backwards: u64,
 }
+
+options! {
+    #[derive(Debug, Clone)]
+    struct ScheduleOptions {
+        /// The steps of the run.
+        steps: u64 = 0, is required;
+        /// Steps in which the factor rises from 0; below 1 a fraction of `steps`.
+        warmup: f64 = 0.0, range at_least(0.0);
+    }
+}
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] = &[("adamw", AdamWConfig::table), ("lr_schedule", ScheduleOptions::table)];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -141,8 +158,7 @@ pub mod functions {
 
     /// AdamW over what the model trains: the active adapter, or all weights after `train_all`.
     ///
-    /// Options: `lr` (2e-4; torch's own default is 1e-3), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8), `weight_decay`
-    /// (0; torch's own default is 0.01), `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes learn at `lr` times this).
+    /// torch's own defaults are `lr` 1e-3 and `weight_decay` 0.01.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -151,9 +167,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn adamw(model: Model, options: Map) -> RhaiResultOf<AdamWOptimizer> {
-        let mut options = Options::new("adamw", options);
-        let config = settings::adamw_config(&mut options)?;
-        options.finish()?;
+        let config: AdamWConfig = Options::read("adamw", options)?;
         let (adamw, adapter) = {
             let adapted = &model.read()?.adapted;
             (AdamW::new(config, adapted.trainable()?)?, adapted.active_name().map(str::to_owned))
@@ -269,7 +283,6 @@ pub mod functions {
 
     /// A learning-rate schedule: "constant", "linear" or "cosine".
     ///
-    /// Options: `steps` (required), `warmup` (0; below 1 a share of the steps, else a number of steps).
     /// "constant" warms up too where it is asked to, as "constant_with_warmup" of transformers does.
     ///
     /// ```rhai
@@ -278,11 +291,10 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn lr_schedule(name: &str, options: Map) -> RhaiResultOf<Schedule> {
-        let mut options = Options::new("lr_schedule", options);
-        let steps = options.take_required("steps")?;
-        let warmup = options.take("warmup", 0.0)?;
-        options.finish()?;
-        Ok(Schedule::new(schedule::Shape::parse(name)?, steps, warmup)?)
+        let ScheduleOptions { steps, warmup } = Options::read("lr_schedule", options)?;
+        let name = Value::Text(name.to_owned());
+        let shape = Shape::from_value(&name).map_err(|mismatch| mismatch.error("lr_schedule: the name", &name))?;
+        Ok(Schedule::new(shape, steps, warmup)?)
     }
 
     /// What the learning rate is multiplied by at an optimizer step, counted from 0.

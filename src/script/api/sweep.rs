@@ -5,6 +5,7 @@ use crate::eval::loss::refuse_unlabelled;
 use crate::lora::adapter::trainable_count;
 use crate::lora::LoraSpec;
 use crate::model::device;
+use crate::options::{OptionSet, Table};
 use crate::plot::publish::{publish, About};
 use crate::script::api::tokens::TokenizedSplit;
 use crate::script::engine::origin;
@@ -15,7 +16,6 @@ use crate::script::values::from_script::values_of_range;
 use crate::script::values::handles::Handle;
 use crate::script::values::json::{to_dynamic, to_json};
 use crate::script::values::options::Options;
-use crate::script::values::settings::{self, LORA, TRAIN};
 use crate::sweep::lora::{Shared, Task};
 use crate::sweep::progress::SweepProgress;
 use crate::sweep::rehearsal::rehearse;
@@ -299,10 +299,9 @@ impl Asked {
         let listed = |value: Dynamic| values_of_range(&value, engine).map_or(value, Dynamic::from);
         let grid: Map = grid.into_iter().map(|(key, value)| (key, listed(value))).collect();
         let grid = to_json(&grid.into())?;
-        let names: Vec<&str> = [LORA, TRAIN]
-            .concat()
-            .into_iter()
-            .flat_map(|(short, others)| [short].into_iter().chain(others.iter().copied()))
+        let options_of_points = LoraSpec::table().options().into_iter().chain(TrainConfig::table().options());
+        let names: Vec<&str> = options_of_points
+            .flat_map(|option| [option.name].into_iter().chain(option.aliases.iter().copied()))
             .collect();
         Ok(Asked {
             grid: Grid::from_json(grid.as_object().unwrap_or(&serde_json::Map::new()), &names)?,
@@ -319,13 +318,11 @@ impl Asked {
         let points = self.grid.points().into_iter();
         points
             .map(|point| {
-                let lora = at_point("lora", LORA, &self.lora, &point, context)?;
-                let train = at_point("train", TRAIN, &self.train, &point, context)?;
-                let mut lora = Options::new("sweep: lora", lora);
-                let spec = settings::lora_spec(&mut lora).and_then(|spec| lora.finish().map(|()| spec));
-                let mut train = Options::new("sweep: train", train);
-                let config = settings::train_config(&mut train).and_then(|config| train.finish().map(|()| config));
-                Ok((point, spec?, config?))
+                let lora = at_point("lora", LoraSpec::table(), &self.lora, &point, context)?;
+                let train = at_point("train", TrainConfig::table(), &self.train, &point, context)?;
+                let spec = Options::read_inner("sweep", "lora", lora)?;
+                let config = Options::read_inner("sweep", "train", train)?;
+                Ok((point, spec, config))
             })
             .collect()
     }
@@ -361,7 +358,7 @@ impl Asked {
         let mut plan = Plan::new(out, self.grid.clone(), json!({ "model": base.name }), |point| {
             let found = settings.iter().find(|(known, _, _)| known == point);
             let (_, spec, config) = found.ok_or_else(|| Error::bug("a point without settings"))?;
-            config.check()?;
+            config.ensure_valid("train")?;
             check_targets(spec, base)?;
             let mut complete = json!({ "lora": spec, "train": config });
             if let (Value::Object(complete), Value::Object(shared)) = (&mut complete, shared.clone()) {
@@ -393,7 +390,7 @@ fn check_targets(spec: &LoraSpec, base: &lora::Model) -> Result<()> {
 /// The options at one point: functions called with it, its own values put in.
 fn at_point(
     group: &str,
-    table: settings::Names,
+    table: &'static Table,
     options: &Map,
     point: &Point,
     context: &NativeCallContext,
@@ -412,12 +409,12 @@ fn at_point(
         resolved.insert(name.clone(), value);
     }
     for (key, value) in &values {
-        let Some(short) = settings::short_name(table, key) else { continue };
-        if let Some(twice) = resolved.keys().find(|name| settings::short_name(table, name) == Some(short)) {
+        let Some(option) = table.find(key) else { continue };
+        if let Some(twice) = resolved.keys().find(|name| option.is_called(name)) {
             let text = format!("sweep: `{key}` is an axis of the grid and `{group}.{twice}` is given too");
             return Err(Error::input(text).with_hint("leave one of them out").into());
         }
-        resolved.insert(short.into(), value.clone());
+        resolved.insert(option.name.into(), value.clone());
     }
     Ok(resolved)
 }

@@ -2,13 +2,15 @@
 
 use crate::data::tokenized::TokenizedDataset;
 use crate::model::Decoder;
+use crate::options;
+use crate::options::OptionSet;
 use crate::script::api::tokens::{note_long, Tokenized, TokenizedSplit};
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::origin;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
 use crate::script::values::options::Options;
-use crate::script::values::settings;
 use crate::train::folder::RunRecord;
 use crate::train::observer::{Observer, Several};
 use crate::train::overfitting::OVERFITS_AFTER;
@@ -23,6 +25,27 @@ use rhai::plugin::*;
 use rhai::Map;
 use std::path::{Path, PathBuf};
 
+options! {
+    #[derive(Debug, Clone)]
+    struct TrainOptions {
+        config: TrainConfig = TrainConfig::default(), is set;
+        /// A folder for `metrics.jsonl`, TensorBoard events and the adapter. What an earlier run left there is
+        /// replaced.
+        out: Option<PathBuf> = None;
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct EvaluateOptions {
+        /// Rows per batch.
+        batch: usize = 8, alias ["batch_size"], range at_least(1.0);
+    }
+}
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] = &[("train", TrainOptions::table), ("evaluate", EvaluateOptions::table)];
+
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
 #[export_module(manifest)]
@@ -32,20 +55,7 @@ pub mod functions {
 
     /// Train the active adapter, or all weights after `train_all`, on tokenized rows.
     ///
-    /// `data` is what `tokenize` gives, or a split of it: then the loss on the held-out rows is
-    /// measured too. Options: `steps` (0: by epochs), `epochs` (3), `batch` (8), `accumulation`
-    /// (1), `lr` (2e-4; TrainingArguments 5e-5, TRL 2e-5), `schedule` ("linear"; "cosine", "constant"), `warmup` (0; below 1 a share
-    /// of the steps; before any schedule, "constant" too), `weight_decay` (0), `loraplus_lr_ratio` (none; LoRA+: B, biases and magnitudes
-    /// learn at `lr` times this), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8),
-    /// `max_grad_norm` (1; 0: no clipping), `seed` (42), `log_every` (10), `eval_every` (0: at the end only; a number
-    /// of steps, or below 1 a fraction of all steps), `eval_strategy` ("no"; "epoch", "steps"), `evals_per_epoch` (none;
-    /// in place of `eval_every`), `eval_batch` (8), `early_stopping` (0: evaluations without improvement), `keep_best`
-    /// (false), `gradient_checkpointing` (false, TRL true; true computes activations twice instead of holding
-    /// them: slower, the same numbers, far less memory), `group_by_length` (false; true puts rows of like length
-    /// into one batch), `train_sampling_strategy` ("random"; "group_by_length"), `optim` ("adamw_torch"; other names
-    /// of AdamW, as "paged_adamw_8bit", are taken and change nothing), `out` (a folder for `metrics.jsonl`,
-    /// TensorBoard events and the adapter; what an earlier run left there is replaced). Where TrainingArguments has
-    /// another name for one of these, as `learning_rate` or `warmup_steps`, that works too.
+    /// `data` is what `tokenize` returns, or a split of it: then the loss on the held-out rows is measured too.
     ///
     /// The result has `steps`, `train_loss`, `eval_loss`, `eval_perplexity`, `tokens`, `seconds`, `tokens_per_s`,
     /// `stopped_early`, `overfits_after` (the step of the best evaluation where held-out loss rose afterwards while
@@ -91,7 +101,7 @@ pub mod functions {
 
     /// The mean loss and perplexity of the model on tokenized rows.
     ///
-    /// Options: `batch` (8). The result has `loss` (nats per label: the mean over all labels, where Trainer's
+    /// The result has `loss` (nats per label: the mean over all labels, where Trainer's
     /// `eval_loss` is a mean of batch means), `perplexity`, `labels`.
     ///
     /// ```rhai
@@ -101,9 +111,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "evaluate", return_raw, volatile)]
     pub fn evaluate(context: NativeCallContext, model: Model, data: Tokenized, options: Map) -> RhaiResultOf<Map> {
-        let mut options = Options::new("evaluate", options);
-        let batch = options.take_either("batch", "batch_size", 8_usize)?;
-        options.finish()?;
+        let EvaluateOptions { batch } = Options::read("evaluate", options)?;
         let model = model.read()?;
         note_long(&data.rows, &model, &State::of(&context)?);
         let rows = if State::of(&context)?.rehearsing() { data.rows.shortest(ROWS) } else { data.rows };
@@ -123,10 +131,7 @@ fn run_training(
     test: Option<&Tokenized>,
     options: Map,
 ) -> Result<Map> {
-    let mut options = Options::new("train", options);
-    let config = settings::train_config(&mut options)?;
-    let out: Option<PathBuf> = options.take_opt("out")?;
-    options.finish()?;
+    let TrainOptions { config, out } = Options::read("train", options)?;
     test.map_or(Ok(()), |test| eval::loss::refuse_unlabelled(&test.rows))?;
     let mut model = model.write()?;
     if test.is_none() && config.eval_every.is_on_the_way() {

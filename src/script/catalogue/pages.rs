@@ -64,8 +64,7 @@ pub fn about(catalog: &Catalog, name: &str) -> Result<String> {
 
 /// The functions that have an option of this name, or of the name that Python has for it.
 fn option_pages(catalog: &Catalog, name: &str) -> String {
-    let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
-    let other = tables.iter().find_map(|table| settings::short_name(table, name));
+    let other = settings::short_name(name);
     let mut lines: Vec<String> = Vec::new();
     for function in catalog.functions() {
         let options = option_list::own(catalog, function);

@@ -60,8 +60,7 @@ fn unknown(full: &str, path: &str, known: &[String]) -> Error {
     let prefix = full.strip_suffix(path).unwrap_or_default();
     let known: Vec<String> = known.iter().map(|name| format!("{prefix}{name}")).collect();
     let error = Error::input(format!("--set {full}: the script has no such setting"));
-    let tables = [settings::LORA, settings::TRAIN];
-    let ours = tables.iter().find_map(|table| settings::short_name(table, full)).filter(|short| *short != full);
+    let ours = settings::short_name(full).filter(|short| *short != full);
     match ours.filter(|short| known.iter().any(|name| name == short)) {
         Some(short) => error.with_hint(format!("did you mean `{short}`?")),
         None if known.is_empty() => error.with_hint("this script has no settings"),

@@ -11,8 +11,10 @@ mod grammar;
 mod loading;
 mod training;
 
-use crate::script::values::settings;
+use crate::lora::LoraSpec;
+use crate::options::{OptionSet, Table};
 use crate::suggest;
+use crate::train::TrainConfig;
 use grammar::BACKTICKS;
 
 pub use grammar::grammar;
@@ -222,8 +224,8 @@ pub fn unknown_option<'a>(
 
 /// The function that has the option, and its name there.
 fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
-    let of = |table, function| settings::short_name(table, name).map(|short| (function, short));
-    of(settings::LORA, "add_lora").or_else(|| of(settings::TRAIN, "train"))
+    let of = |table: &'static Table, function| table.find(name).map(|option| (function, option.name));
+    of(LoraSpec::table(), "add_lora").or_else(|| of(TrainConfig::table(), "train"))
 }
 
 /// What is taken for a value of another type, by the types expected and found.
@@ -296,6 +298,7 @@ mod tests {
     use super::*;
     use crate::script::catalogue::docs::Catalog;
     use crate::script::catalogue::option_list;
+    use crate::script::values::settings;
     use std::collections::HashSet;
 
     #[test]
@@ -336,8 +339,7 @@ mod tests {
 
     fn is_taken(catalog: &Catalog, function: &str, name: &str) -> bool {
         let listed = option_list::of(catalog, function, &[]);
-        let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
-        let short = tables.iter().find_map(|table| settings::short_name(table, name)).unwrap_or(name);
+        let short = settings::short_name(name).unwrap_or(name);
         listed.iter().any(|option| option.name == name || option.name == short)
     }
 
@@ -345,7 +347,6 @@ mod tests {
     #[test]
     fn no_name_is_taken_for_a_slip_of_another() {
         let catalog = Catalog::of(&rhai::Engine::new());
-        let tables = || [settings::LORA, settings::TRAIN, settings::GENERATION].into_iter().flatten();
         let mut wrong = Vec::new();
         for line in include_str!("../../../tests/golden/python_names/names.txt").lines() {
             let (function, name) = line.split_once(' ').unwrap();
@@ -354,7 +355,7 @@ mod tests {
             }
             let listed: Vec<String> =
                 option_list::of(&catalog, function, &[]).into_iter().map(|option| option.name).collect();
-            let others = tables().flat_map(|(_, others)| *others).copied();
+            let others = listed.iter().flat_map(|name| settings::aliases(name)).copied();
             let hint = unknown_option(function, name, listed.iter().map(String::as_str), others);
             if hint.contains("did you mean") || hint.starts_with("known:") {
                 wrong.push(format!("{function} {name}: {hint}"));

@@ -7,6 +7,7 @@ pub mod from_script;
 pub mod handles;
 pub mod json;
 pub mod number_format;
+pub mod option_value;
 pub mod options;
 pub mod settings;
 pub mod value;

@@ -4,8 +4,10 @@
 //! Ranges and sense are checked by the library functions that get the values.
 
 use crate::error::{Error, Result};
+use crate::options::{self, Declared, OptionSet, Refusal, Source};
 use crate::script::language::python;
 use crate::script::values::from_script::{describe, rewritten, FromScript};
+use crate::script::values::option_value::to_value;
 use crate::suggest;
 use rhai::{Dynamic, Map};
 
@@ -26,6 +28,30 @@ impl Options {
     /// The options of a call to `function`, which errors name.
     pub fn new(function: &str, values: Map) -> Self {
         Options { function: function.to_string(), prefix: String::new(), values, known: Vec::new(), others: Vec::new() }
+    }
+
+    /// All options of one call, as declared by [`options!`](crate::options!).
+    ///
+    /// # Errors
+    /// A value of another type or outside of its range, a required option that is absent, or an unknown one.
+    pub fn read<T: OptionSet + Default>(function: &str, values: Map) -> Result<T> {
+        Self::read_over(T::default(), function, values)
+    }
+
+    /// As [`read`](Options::read), over defaults that depend on the call's other arguments.
+    pub fn read_over<T: OptionSet>(default: T, function: &str, values: Map) -> Result<T> {
+        let mut options = Options::new(function, values);
+        let read = default.read_over(&mut options)?;
+        options.finish()?;
+        Ok(read)
+    }
+
+    /// As [`read`](Options::read), of a map that is the option `name` of the call.
+    pub fn read_inner<T: OptionSet + Default>(function: &str, name: &str, values: Map) -> Result<T> {
+        let mut options = Options { prefix: format!("{name}."), ..Options::new(function, values) };
+        let read = T::read(&mut options)?;
+        options.finish()?;
+        Ok(read)
     }
 
     /// The option, or `default` where it is absent or `()`.
@@ -154,6 +180,17 @@ impl Options {
 
     fn typed<T: FromScript>(&self, name: &str, value: &Dynamic) -> Result<T> {
         T::from_script(value).ok_or_else(|| self.mistyped(name, &T::expected(), value))
+    }
+}
+
+impl Source for Options {
+    fn take(&mut self, option: &Declared) -> Result<Option<options::Value>> {
+        Ok(self.take_any_of(option.name, option.aliases)?.map(|value| to_value(&value)))
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Error {
+        let option = format!("{}{}", self.prefix, refusal.option);
+        Refusal { option, ..refusal }.error(&self.function)
     }
 }
 

@@ -184,10 +184,7 @@ fn any_option_of(option: &ListedOption) -> Vec<String> {
 
 /// The name by which `known` has the option: its own, or that for which it is Python's.
 fn ours<'k>(known: &'k [String], name: &str) -> Option<&'k str> {
-    let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
-    let is_same = |option: &&String| {
-        *option == name || tables.iter().any(|table| settings::short_name(table, name) == Some(option.as_str()))
-    };
+    let is_same = |option: &&String| *option == name || settings::short_name(name) == Some(option.as_str());
     known.iter().find(is_same).map(String::as_str)
 }
 
@@ -196,9 +193,7 @@ fn unknown_option(function: &str, path: &[String], key: &Ident, known: &[String]
     let error = Error::input(format!("{function}: unknown option `{}`", full.join(".")));
     let ours = || known.iter().map(String::as_str);
     // Python's name may be the one that was meant, but ours are those to list.
-    let tables = [settings::LORA, settings::TRAIN, settings::GENERATION];
-    let theirs = tables.into_iter().flatten().filter(|(short, _)| ours().any(|name| name == *short));
-    let theirs = theirs.flat_map(|(_, others)| *others).copied();
+    let theirs = ours().flat_map(|name| settings::aliases(name)).copied();
     let innermost = path.last().map_or(function, String::as_str);
     Problem::error(error.with_hint(python::unknown_option(innermost, &key.name, ours(), theirs)), key.pos)
 }

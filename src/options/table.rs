@@ -1,0 +1,231 @@
+//! What is declared of each option, and how declared options are read and checked.
+
+use super::range::NumberRange;
+use super::types::Mismatch;
+use super::value::Value;
+use crate::error::{Error, Result};
+
+/// One option, as documents, completion and checks know it.
+pub struct Declared {
+    pub name: &'static str,
+    /// What Python's tools call it.
+    pub aliases: &'static [&'static str],
+    pub type_name: fn() -> String,
+    pub choices: fn() -> &'static [&'static str],
+    /// The options inside, where the value is a map of options.
+    pub inner: fn() -> Option<&'static Table>,
+    pub default: fn() -> Value,
+    /// The default in words, where the value alone does not say it.
+    pub default_words: Option<&'static str>,
+    pub is_required: bool,
+    pub range: Option<NumberRange>,
+    /// Sentences on what it does, as Markdown; the first stands alone.
+    pub about: &'static str,
+}
+
+impl Declared {
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+
+    /// As a document shows the default: `8`, `"linear"`, `required`, `none`.
+    pub fn default_text(&self) -> String {
+        match (self.is_required, self.default_words) {
+            (true, _) => "required".to_owned(),
+            (false, Some(words)) => words.to_owned(),
+            (false, None) => match (self.default)() {
+                Value::Unit => "none".to_owned(),
+                value => value.literal(),
+            },
+        }
+    }
+
+    /// As a document shows the type: `int of at least 1`, `"none", "all" or "lora_only"`.
+    pub fn type_text(&self) -> String {
+        let names = (self.choices)();
+        match (names.split_last(), self.range) {
+            (Some((last, [])), _) => format!("\"{last}\""),
+            (Some((last, others)), _) => format!("{} or \"{last}\"", super::types::quoted(others)),
+            (None, Some(range)) => range.expected(&(self.type_name)()),
+            (None, None) => (self.type_name)(),
+        }
+    }
+
+    /// The sentences in one line.
+    pub fn about_text(&self) -> String {
+        self.about.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl std::fmt::Debug for Declared {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "option `{}`", self.name)
+    }
+}
+
+/// A line of a table: an option, the options of another set, or a field that is no option.
+pub enum Entry {
+    Option(Declared),
+    Set(fn() -> &'static Table),
+    None,
+}
+
+/// The options of a set, in the order of their declarations.
+pub struct Table {
+    pub entries: &'static [Entry],
+}
+
+impl Table {
+    /// All options, those of the sets inside included.
+    pub fn options(&'static self) -> Vec<&'static Declared> {
+        let options = self.entries.iter().flat_map(|entry| match entry {
+            Entry::Option(option) => vec![option],
+            Entry::Set(table) => table().options(),
+            Entry::None => Vec::new(),
+        });
+        options.collect()
+    }
+
+    /// The option of this name, or with this alias.
+    pub fn find(&'static self, name: &str) -> Option<&'static Declared> {
+        self.options().into_iter().find(|option| option.is_called(name))
+    }
+}
+
+/// Where options are read from: a call in a script, a model's file.
+pub trait Source {
+    /// The value that is given under the option's name or one of its aliases.
+    ///
+    /// # Errors
+    /// Two of its names at once.
+    fn take(&mut self, option: &Declared) -> Result<Option<Value>>;
+
+    /// The error for a value that cannot be used.
+    fn refuse(&self, refusal: Refusal) -> Error;
+}
+
+/// Why the value of an option cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub option: String,
+    pub expected: String,
+    pub found: String,
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    pub fn new(option: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Refusal { option: option.into(), expected: expected.into(), found: found.into(), hint: None }
+    }
+
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Refusal { hint: Some(hint.into()), ..self }
+    }
+
+    /// The one form of such an error: ``train: option `batch`: expected int of at least 1, found int 0``.
+    pub fn error(self, call: &str) -> Error {
+        let Refusal { option, expected, found, hint } = self;
+        let error = Error::input(format!("{call}: option `{option}`: expected {expected}, found {found}"));
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+}
+
+/// Values that are declared by [`options!`](crate::options!), or made from such values.
+pub trait OptionSet: Sized {
+    fn table() -> &'static Table;
+
+    /// Takes what `source` gives over the values that are there. Returns the names of the options that were given.
+    ///
+    /// # Errors
+    /// A value of another type.
+    fn update(&mut self, source: &mut dyn Source) -> Result<Vec<&'static str>>;
+
+    /// Derives values from others, after all were read.
+    fn resolve(&mut self) {}
+
+    /// The first value outside of its range, or against a rule.
+    fn problem(&self) -> Option<Refusal> {
+        None
+    }
+
+    /// The options that `source` gives, over the defaults.
+    ///
+    /// # Errors
+    /// A value of another type or outside of its range, or a required option that is absent.
+    fn read(source: &mut dyn Source) -> Result<Self>
+    where
+        Self: Default,
+    {
+        Self::default().read_over(source)
+    }
+
+    /// The options that `source` gives, over the values that are there.
+    ///
+    /// # Errors
+    /// As [`read`](OptionSet::read).
+    fn read_over(mut self, source: &mut dyn Source) -> Result<Self> {
+        let given = self.update(source)?;
+        let missing =
+            Self::table().options().into_iter().find(|option| option.is_required && !given.contains(&option.name));
+        if let Some(option) = missing {
+            return Err(source.refuse(Refusal::new(option.name, option.type_text(), "nothing")));
+        }
+        self.resolve();
+        match self.problem() {
+            Some(refusal) => Err(source.refuse(refusal)),
+            None => Ok(self),
+        }
+    }
+
+    /// Checks values that were not read from a source.
+    ///
+    /// # Errors
+    /// The first value outside of its range, or against a rule; `call` is what the error names.
+    fn ensure_valid(&self, call: &str) -> Result<()> {
+        match self.problem() {
+            Some(refusal) => Err(refusal.error(call)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads one option into its field. Returns whether it was given.
+pub fn update_option<T: super::OptionType>(
+    table: &'static Table,
+    name: &str,
+    field: &mut T,
+    source: &mut dyn Source,
+    given: &mut Vec<&'static str>,
+) -> Result<()> {
+    let own = table.entries.iter().find_map(|entry| match entry {
+        Entry::Option(option) if option.name == name => Some(option),
+        _ => None,
+    });
+    let Some(option) = own else { return Err(Error::bug(format!("the option `{name}` is not declared"))) };
+    let Some(value) = source.take(option)? else { return Ok(()) };
+    *field = T::from_value(&value).map_err(|Mismatch { expected, hint }| {
+        // The range belongs to what is expected, as a number of the wrong type is told in full.
+        let plain_type = expected == T::expected();
+        let expected = option.range.filter(|_| plain_type).map_or(expected, |range| range.expected(&T::type_name()));
+        source.refuse(Refusal { option: option.name.to_owned(), expected, found: value.describe(), hint })
+    })?;
+    given.push(option.name);
+    Ok(())
+}
+
+/// The refusal of a number outside of the option's range.
+pub fn range_problem(
+    option: &str,
+    range: NumberRange,
+    type_name: &str,
+    hint: Option<&str>,
+    value: &Value,
+) -> Option<Refusal> {
+    let outside = range.outside(value)?;
+    let refusal = Refusal::new(option, range.expected(type_name), outside.describe());
+    Some(Refusal { hint: hint.map(str::to_owned), ..refusal })
+}
