@@ -108,7 +108,7 @@ impl Wanted for DataFiles {
             });
         }
         let unsaved = in_splits(&chosen).into_iter().filter(|name| !shards.contains(folder_of(name)));
-        refuse_several_configurations(&unsaved.collect::<Vec<_>>())?;
+        ensure_one_configuration(&unsaved.collect::<Vec<_>>())?;
         // They say which shards are the data set's.
         chosen.extend(files.iter().filter(|name| is_state_of(name, &chosen)).cloned().collect::<Vec<_>>());
         Ok(chosen)
@@ -191,7 +191,7 @@ impl Pattern {
 }
 
 /// Rows of several configurations are not one data set: `names` are relative to its folder.
-pub fn refuse_several_configurations(names: &[impl AsRef<str>]) -> Result<()> {
+pub fn ensure_one_configuration(names: &[impl AsRef<str>]) -> Result<()> {
     match configurations(names) {
         several if several.len() > 1 => Err(Error::data(format!(
             "its files belong to several configurations: {}",

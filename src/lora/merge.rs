@@ -233,7 +233,7 @@ impl AdaptedModel {
     /// Adds an adapter, the active one if `name` is `None`, into the weights. Until
     /// [`unmerge`](Self::unmerge) the model answers from the merged weights alone.
     pub fn merge(&mut self, name: Option<&str>) -> Result<Rounding> {
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         let adapter = self.adapter(name)?;
         let (mut fresh, mut total) = (Vec::new(), Rounding::default());
         let changes = changes(&self.decoder, adapter)?;
@@ -269,7 +269,7 @@ impl AdaptedModel {
     }
 
     /// Fails while an adapter is merged, which holds up whatever would go by the base's weights.
-    pub fn refuse_merged(&self) -> Result<()> {
+    pub fn ensure_unmerged(&self) -> Result<()> {
         match self.merged_name() {
             None => Ok(()),
             Some(name) => Err(Error::input(format!("the adapter `{name}` is merged into the weights"))

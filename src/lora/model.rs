@@ -106,8 +106,8 @@ impl Model {
 
     /// Gives embeddings and head `count` rows. The model must have no adapters yet.
     pub fn resize_token_embeddings(&mut self, count: i64) -> Result<()> {
-        self.adapted.refuse_merged()?;
-        self.adapted.refuse_full().map_err(|error| error.with_hint("resize it before model.train_all()"))?;
+        self.adapted.ensure_unmerged()?;
+        self.adapted.ensure_base_frozen().map_err(|error| error.with_hint("resize it before model.train_all()"))?;
         if let Some(name) = self.adapted.names().next() {
             return Err(Error::input(format!(
                 "resize_token_embeddings: expected a model without adapters, found `{name}`"
@@ -135,7 +135,7 @@ impl Model {
     /// Writes the whole model, as transformers lays it out: configuration, weights, tokenizer.
     /// Weights of 4 bits are saved as such, in bitsandbytes' layout.
     pub fn save(&mut self, folder: &Path) -> Result<()> {
-        self.adapted.refuse_merged()?;
+        self.adapted.ensure_unmerged()?;
         let source = self.folder.clone().ok_or_else(|| Error::bug("the model has no configuration file"))?;
         let config = self.config_to_save(&source, folder)?;
         files::create_folder(folder)?;

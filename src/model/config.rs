@@ -73,7 +73,7 @@ impl Config {
     pub fn from_json(json: &Value) -> Result<Self> {
         let fields = Fields(json);
         let family = Family::parse(&fields)?;
-        refuse_unsupported(&fields)?;
+        ensure_supported(&fields)?;
         let defaults = family.defaults();
         let hidden_size = fields.size_or("hidden_size", 4096)?;
         let num_attention_heads = fields.size_or("num_attention_heads", 32)?;
@@ -218,7 +218,7 @@ fn saved_dtype(fields: &Fields) -> Option<String> {
     fields.get("dtype").or_else(|| fields.get("torch_dtype")).and_then(Value::as_str).map(str::to_owned)
 }
 
-fn refuse_unsupported(fields: &Fields) -> Result<()> {
+fn ensure_supported(fields: &Fields) -> Result<()> {
     match fields.get("per_layer_config") {
         None => Ok(()),
         Some(_) => bail!(Kind::Model, "`per_layer_config`: layers that differ in their settings are not supported"),
