@@ -160,8 +160,8 @@ impl AdaptedModel {
     pub fn adapter_set(&self, key: Option<Key>) -> AdapterSet<'_> {
         let is_active = |name: &str| self.enabled && self.merged.is_none() && self.active.as_deref() == Some(name);
         let active = self.adapters.iter().filter(|(name, _)| is_active(name)).map(|(_, adapter)| {
-            let share = adapter.spec.dropout;
-            let dropout = key.filter(|_| share > 0.0).map(|key| Dropout { share, key });
+            let p = adapter.spec.dropout;
+            let dropout = key.filter(|_| p > 0.0).map(|key| Dropout { p, key });
             Active { adapter, part: None, dropout }
         });
         AdapterSet { active: active.collect() }

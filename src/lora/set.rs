@@ -116,7 +116,7 @@ impl Active<'_> {
 
     fn segments_of<'b>(&self, linear: &Linear, low_rank: &LowRank<'b>, range: Range<i64>) -> [Option<Segment<'b>>; 2] {
         let Range { start: begin, end } = range;
-        let (share, key) = self.dropout_of(linear);
+        let (p, key) = self.dropout_of(linear);
         let own = Segment {
             a: low_rank.a,
             b: low_rank.b,
@@ -124,11 +124,11 @@ impl Active<'_> {
             begin,
             end,
             scale: low_rank.scale,
-            share,
+            p,
             key,
         };
         // Under dropout DoRA needs the base's output without the low-rank part.
-        let is_apart = low_rank.magnitude.is_some() && share > 0.0;
+        let is_apart = low_rank.magnitude.is_some() && p > 0.0;
         [Some(own).filter(|_| !is_apart), lacking(low_rank, begin..end)]
     }
 
@@ -230,10 +230,10 @@ impl Active<'_> {
         let Some(magnitude) = low_rank.magnitude else { return Ok(None) };
         let factors = dora::factors(magnitude, &linear.weight.to_dense(magnitude.f_kind()?)?, &low_rank)?;
         let y = rows(y, range)?.f_to_kind(magnitude.f_kind()?)?;
-        let (share, key) = self.dropout_of(linear);
-        if share > 0.0 {
+        let (p, key) = self.dropout_of(linear);
+        if p > 0.0 {
             let places = rows(&tokens.places, range)?;
-            let dropped = dropped(&rows(x, range)?, low_rank.a, &places, share, key)?;
+            let dropped = dropped(&rows(x, range)?, low_rank.a, &places, p, key)?;
             let dropped_rows = dropped.f_to_kind(x.f_kind()?)?;
             let base = base_product(linear, &low_rank, &dropped_rows, &places)?.f_to_kind(dropped.f_kind()?)?;
             return Ok(Some(y.f_add(&dora::beside_dropout(&factors, &base, &dropped, &low_rank)?)?));
@@ -244,10 +244,10 @@ impl Active<'_> {
         }))
     }
 
-    /// The share of channels dropped in this layer, and the key of their randomness.
+    /// The probability that a channel of this layer is dropped, and the key of its randomness.
     fn dropout_of(&self, linear: &Linear) -> (f64, Key) {
         match self.dropout {
-            Some(Dropout { share, key }) => (share, key.named(&linear.shape.name)),
+            Some(Dropout { p, key }) => (p, key.named(&linear.shape.name)),
             None => (0.0, Key::new(0)),
         }
     }
@@ -263,7 +263,7 @@ fn lacking<'a>(low_rank: &LowRank<'a>, range: Range<i64>) -> Option<Segment<'a>>
         begin: range.start,
         end: range.end,
         scale: -low_rank.scale,
-        share: 0.0,
+        p: 0.0,
         key: Key::new(0),
     })
 }
@@ -275,8 +275,8 @@ fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, places: &Tensor
 }
 
 /// `x` in the dtype of `like`, under the dropout of [`native::linears`].
-fn dropped(x: &Tensor, like: &Tensor, places: &Tensor, share: f64, key: Key) -> Result<Tensor> {
-    let mask = native::dropout_mask(places, x.size()[1], share, key)?;
+fn dropped(x: &Tensor, like: &Tensor, places: &Tensor, p: f64, key: Key) -> Result<Tensor> {
+    let mask = native::dropout_mask(places, x.size()[1], p, key)?;
     Ok(x.f_to_kind(like.f_kind()?)?.f_mul(&mask.f_to_device(x.device())?.f_to_kind(like.f_kind()?)?)?)
 }
 

@@ -29,7 +29,7 @@ struct Segment {
     const Tensor *grad_a, *grad_b;  // gradients are added to them; null where A and B are frozen
     int64_t begin, end;
     double scale;
-    double share;  // of channels dropped; 0 for none
+    double p;  // the probability that dropout zeroes a channel; 0 in evaluation
     uint64_t key;
 };
 
@@ -51,8 +51,8 @@ extern "C" bool lorhai_merging_pays(int64_t tokens, int64_t in, int64_t out, int
 
 namespace {
 
-Drop drop_of(uint64_t key, double share) {
-    return {key, static_cast<uint32_t>(share * 4294967295.0), static_cast<float>(1.0 / (1.0 - share))};
+Drop drop_of(uint64_t key, double p) {
+    return {key, static_cast<uint32_t>(p * 4294967295.0), static_cast<float>(1.0 / (1.0 - p))};
 }
 
 // Tokens from `begin` to `end`.
@@ -81,12 +81,12 @@ struct Part {
     Lasting a, b;
     Tensor grad_a, grad_b;
     Range range;
-    double scale, share;
+    double scale, p;
     uint64_t key;
     bool merged = false;
     Tensor kept;  // from forward for backward: the merged matrix, or x A'
 
-    Drop drop() const { return drop_of(key, share); }
+    Drop drop() const { return drop_of(key, p); }
     View of(const Tensor& rows) const { return range.of(rows); }
 };
 
@@ -133,7 +133,7 @@ Tensor mask_of(const Tensor& places, int64_t width, Drop drop) {
 Tensor converted_input(const Tensor& x, const Part& part, const Tensor& places) {
     Tensor own = part.of(x).tensor();
     at::ScalarType dtype = part.a.x.scalar_type();
-    if (part.share == 0) return own.to(dtype);
+    if (part.p == 0) return own.to(dtype);
     int64_t tokens = own.size(0), width = own.size(1);
     Tensor where = part.of(places).tensor();
     if (has_kernels(x)) {
@@ -160,7 +160,7 @@ Tensor converted_input(const Tensor& x, const Part& part, const Tensor& places) 
 // Calls `body` with the tokens of a part as its adapter reads them.
 template <typename F>
 auto with_adapter_input(const Tensor& x, const Part& part, const Tensor& places, F body) {
-    if (part.share == 0 && x.scalar_type() == part.a.x.scalar_type()) return body(part.of(x));
+    if (part.p == 0 && x.scalar_type() == part.a.x.scalar_type()) return body(part.of(x));
     Tensor own = converted_input(x, part, places);
     return body(View(own));
 }
@@ -170,7 +170,7 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
     Tensor own = part.of(dx).tensor();
     int64_t tokens = own.size(0), width = own.size(1);
     Tensor where = part.of(places).tensor();
-    if (has_kernels(dx) && part.share == 0) {
+    if (has_kernels(dx) && part.p == 0) {
         launch("add_scaled", By::Elements, own, own.numel(), at_data(own), at_data(gradient), own.numel(), 1.0f);
         return;
     }
@@ -182,7 +182,7 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
     }
     if (!is_plain(dx)) {
         Tensor through = gradient;
-        if (part.share != 0) through = gradient * mask_of(where, width, part.drop()).to(gradient.options());
+        if (part.p != 0) through = gradient * mask_of(where, width, part.drop()).to(gradient.options());
         own.copy_(own.to(through.scalar_type()) + through);
         return;
     }
@@ -191,7 +191,7 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
         over_rows(tokens, width, [&](int64_t from, int64_t to) {
             T* into = data<T>(own) + from * width;
             const float* what = data<float>(gradient) + from * width;
-            if (part.share == 0)
+            if (part.p == 0)
                 loops.add_scaled(into, what, (to - from) * width, 1.0f);
             else
                 loops.add_dropped(into, what, data<int64_t>(where) + from, to - from, width, part.drop());
@@ -264,7 +264,7 @@ void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Te
         with_adapter_input(x, part, places, [&](View x) { product(part.grad_a, turned(ds), x, 1.0, true); });
     }
     if (!dx.defined()) return;
-    if (part.share == 0 && dx.scalar_type() == ds.scalar_type())
+    if (part.p == 0 && dx.scalar_type() == ds.scalar_type())
         product(part.of(dx), ds, a, 1.0, true);
     else
         add_input_gradient(dx, product(ds, a), part, places);
@@ -360,7 +360,7 @@ void mark_merged(Frozen& layer) {
         const Tensor &a = part.a.x, &b = part.b.x, &w = layer.w.x;
         bool fits = !layer.nf4 && w.is_cpu() && w.scalar_type() == a.scalar_type();
         auto meets = [&](const Part& other) { return &other != &part && other.range.meets(part.range); };
-        if (!part.grad_a.defined() || part.share != 0 || !fits ||
+        if (!part.grad_a.defined() || part.p != 0 || !fits ||
             std::any_of(layer.parts.begin(), layer.parts.end(), meets))
             continue;
         part.merged = lorhai_merging_pays(part.range.count(), a.size(1), b.size(0), a.size(0));
@@ -375,7 +375,7 @@ Part part_of(const Segment& segment) {
             segment.grad_b ? *segment.grad_b : frozen,
             {segment.begin, segment.end},
             segment.scale,
-            segment.share,
+            segment.p,
             segment.key};
 }
 
@@ -412,6 +412,6 @@ extern "C" char* lorhai_linears(const Tensor* x, const Layer* layers, size_t cou
 }
 
 // The mask of dropout for the tokens at `places`, f32 [tokens, width] on the CPU.
-extern "C" char* lorhai_dropout_mask(const Tensor* places, int64_t width, double share, uint64_t key, Tensor** out) {
-    return guarded([&] { *out = new Tensor(mask_of(*places, width, drop_of(key, share))); });
+extern "C" char* lorhai_dropout_mask(const Tensor* places, int64_t width, double p, uint64_t key, Tensor** out) {
+    return guarded([&] { *out = new Tensor(mask_of(*places, width, drop_of(key, p))); });
 }

@@ -21,8 +21,9 @@ pub struct Segment<'a> {
     pub begin: i64,
     pub end: i64,
     pub scale: f64,
-    /// The share of channels dropped, and the key of their randomness; 0 in evaluation.
-    pub share: f64,
+    /// The probability that dropout zeroes a channel; 0 in evaluation.
+    pub p: f64,
+    /// The key of the dropout mask.
     pub key: Key,
 }
 
@@ -53,7 +54,7 @@ struct RawSegment {
     begin: i64,
     end: i64,
     scale: f64,
-    share: f64,
+    p: f64,
     key: u64,
 }
 
@@ -71,7 +72,7 @@ extern "C" {
     fn lorhai_linears(x: Raw, layers: *const RawLayer, count: usize, places: Raw, out: *mut *mut c_void)
         -> *mut c_char;
     fn lorhai_merging_pays(tokens: i64, in_features: i64, out_features: i64, r: i64) -> bool;
-    fn lorhai_dropout_mask(places: Raw, width: i64, share: f64, key: u64, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_dropout_mask(places: Raw, width: i64, p: f64, key: u64, out: *mut *mut c_void) -> *mut c_char;
 }
 
 /// For each layer `x Wᵀ + b`, and on the tokens of each of its segments `+ scale · drop(x) Aᵀ Bᵀ`:
@@ -115,9 +116,9 @@ pub fn merging_pays(tokens: i64, in_features: i64, out_features: i64, r: i64) ->
 
 /// What the channels of the tokens at `places` are multiplied by under dropout: f32
 /// `[tokens, width]` on the CPU, the same as inside [`linears`].
-pub fn dropout_mask(places: &Tensor, width: i64, share: f64, key: Key) -> Result<Tensor> {
+pub fn dropout_mask(places: &Tensor, width: i64, p: f64, key: Key) -> Result<Tensor> {
     // SAFETY: as above.
-    made(|out| unsafe { lorhai_dropout_mask(raw(places), width, share, key.value(), out) })
+    made(|out| unsafe { lorhai_dropout_mask(raw(places), width, p, key.value(), out) })
 }
 
 impl Matrix<'_> {
@@ -146,7 +147,7 @@ impl RawSegment {
             begin: own.begin,
             end: own.end,
             scale: own.scale,
-            share: own.share,
+            p: own.p,
             key: own.key.value(),
         }
     }

@@ -15,7 +15,7 @@ struct Bf16 {
 struct Drop {
     uint64_t key;
     uint32_t threshold;  // a channel is dropped where its 32 random bits are below it
-    float keep;          // 1 / (1 - share), what the others are multiplied by
+    float keep;          // 1 / (1 - p), what the others are multiplied by
 };
 
 // One learning step of AdamW over a flat range.
