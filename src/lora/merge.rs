@@ -139,7 +139,7 @@ pub struct MergedWeights<'a> {
 impl<'a> MergedWeights<'a> {
     /// The weights of `decoder` in `dtype`, with `adapter` in them if there is one.
     pub fn new(decoder: &Decoder, adapter: Option<&'a Adapter>, dtype: Dtype) -> Result<Self> {
-        let mut shared = decoder.share();
+        let mut shared = decoder.shallow_clone();
         let mut changes = adapter.map(|adapter| changes(decoder, adapter)).transpose()?.unwrap_or_default();
         if shared.config.tie_word_embeddings && adapter.is_some_and(Adapter::keeps_tie) {
             changes.remove(&format!("{HEAD}.weight"));
@@ -149,7 +149,7 @@ impl<'a> MergedWeights<'a> {
         let named = shared.named_weights()?.into_iter();
         let mut weights: HashMap<String, Weight> = named.map(|(name, tensor)| (name, Weight::Dense(tensor))).collect();
         // Of 4 bits there are but parts above; whole matrices take their place.
-        weights.extend(shared.linears().map(|linear| (format!("{}.weight", linear.shape.name), linear.weight.share())));
+        weights.extend(shared.linears().map(|linear| (format!("{}.weight", linear.shape.name), linear.weight.shallow_clone())));
         let config = Config { quantization: None, ..shared.config.clone() };
         Ok(MergedWeights { config, dtype, weights, changes })
     }
@@ -237,7 +237,7 @@ impl AdaptedModel {
         let adapter = self.adapter(name)?;
         let (mut fresh, mut total) = (Vec::new(), Rounding::default());
         let changes = changes(&self.decoder, adapter)?;
-        let mut weights = self.decoder.share();
+        let mut weights = self.decoder.shallow_clone();
         for (name, change) in &changes {
             interrupt::check()?;
             let Some(weight) = weights.weight_mut(name) else { return Err(four_bits(name)) };

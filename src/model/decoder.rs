@@ -122,10 +122,10 @@ impl Decoder {
     }
 
     /// The same weights in another value, for another thread: nothing is copied.
-    pub fn share(&self) -> Decoder {
+    pub fn shallow_clone(&self) -> Decoder {
         let linear = |linear: &Linear| Linear {
             shape: linear.shape.clone(),
-            weight: linear.weight.share(),
+            weight: linear.weight.shallow_clone(),
             bias: linear.bias.as_ref().map(Tensor::shallow_clone),
         };
         let norm =
@@ -156,7 +156,7 @@ impl Decoder {
             layers: self.layers.iter().map(layer).collect(),
             norm: norm(&self.norm),
             lm_head: linear(&self.lm_head),
-            rotary: self.rotary.share(),
+            rotary: self.rotary.shallow_clone(),
             dtype: self.dtype,
             device: self.device,
             notes: self.notes.clone(),

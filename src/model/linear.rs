@@ -71,10 +71,10 @@ impl Weight {
     }
 
     /// The same matrix in another value: nothing is copied.
-    pub fn share(&self) -> Weight {
+    pub fn shallow_clone(&self) -> Weight {
         match self {
             Weight::Dense(weight) => Weight::Dense(weight.shallow_clone()),
-            Weight::Nf4(weight) => Weight::Nf4(weight.share()),
+            Weight::Nf4(weight) => Weight::Nf4(weight.shallow_clone()),
         }
     }
 }

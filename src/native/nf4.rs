@@ -141,7 +141,7 @@ impl Nf4 {
     }
 
     /// The same matrix in another value; nothing is copied.
-    pub fn share(&self) -> Nf4 {
+    pub fn shallow_clone(&self) -> Nf4 {
         match self.each(|tensor| Ok::<_, Infallible>(tensor.shallow_clone())) {
             Ok(shared) => shared,
             Err(never) => match never {},
