@@ -26,7 +26,7 @@ mod tests {
         let options = (Dtype::Float, Device::Cpu);
         let x = Tensor::ones([rows * time, width], options);
         let (w, identity) = (Tensor::zeros([width, width], options), Tensor::eye(width, options));
-        let places: Vec<i64> =
+        let token_keys: Vec<i64> =
             (0..rows).flat_map(|row| (0..time).map(move |column| row << 40 | column << 20)).collect();
         let dropout = Dropout { p: 0.25, key: Key::new(1).named("dropout").numbered(step) };
         let segment = Segment {
@@ -40,7 +40,7 @@ mod tests {
             key: dropout.key.named(name),
         };
         let layer = Layer { w: Matrix::Dense(&w), bias: None, segments: &[segment] };
-        let y = native::linear(&x, layer, &Tensor::from_slice(&places)).unwrap();
+        let y = native::linear(&x, layer, &Tensor::from_slice(&token_keys)).unwrap();
         y.view([rows, time, width])
     }
 

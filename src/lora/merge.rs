@@ -149,7 +149,9 @@ impl<'a> MergedWeights<'a> {
         let named = shared.named_weights()?.into_iter();
         let mut weights: HashMap<String, Weight> = named.map(|(name, tensor)| (name, Weight::Dense(tensor))).collect();
         // Of 4 bits there are but parts above; whole matrices take their place.
-        weights.extend(shared.linears().map(|linear| (format!("{}.weight", linear.shape.name), linear.weight.shallow_clone())));
+        weights.extend(
+            shared.linears().map(|linear| (format!("{}.weight", linear.shape.name), linear.weight.shallow_clone())),
+        );
         let config = Config { quantization: None, ..shared.config.clone() };
         Ok(MergedWeights { config, dtype, weights, changes })
     }

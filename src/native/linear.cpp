@@ -117,25 +117,25 @@ struct Frozen {
 
 struct Group : torch::CustomClassHolder {
     std::vector<Frozen> layers;
-    Tensor places;  // int64 [tokens] on the device of x: row << 40 | column << 20
+    Tensor token_keys;  // int64 [tokens] on the device of x: row << 40 | column << 20
 };
 
-// The mask [tokens, width] of the tokens at `places`, made on the host, so that it is the same on
+// The mask [tokens, width] of the tokens at `token_keys`, made on the host, so that it is the same on
 // every device.
-Tensor mask_of(const Tensor& places, int64_t width, Drop drop) {
-    Tensor where = places.cpu();
+Tensor mask_of(const Tensor& token_keys, int64_t width, Drop drop) {
+    Tensor where = token_keys.cpu();
     Tensor ones = at::ones({where.size(0), width}, at::kFloat), mask = at::empty_like(ones);
     rows().f32.drop(data<float>(ones), data<float>(mask), data<int64_t>(where), where.size(0), width, drop);
     return mask;
 }
 
 // The tokens of a part in the adapter's dtype, with dropout.
-Tensor converted_input(const Tensor& x, const Part& part, const Tensor& places) {
+Tensor converted_input(const Tensor& x, const Part& part, const Tensor& token_keys) {
     Tensor own = part.of(x).tensor();
     at::ScalarType dtype = part.a.x.scalar_type();
     if (part.p == 0) return own.to(dtype);
     int64_t tokens = own.size(0), width = own.size(1);
-    Tensor where = part.of(places).tensor();
+    Tensor where = part.of(token_keys).tensor();
     if (has_kernels(x)) {
         Tensor dropped = fresh({tokens, width}, own, at::kFloat);
         Drop drop = part.drop();
@@ -159,17 +159,17 @@ Tensor converted_input(const Tensor& x, const Part& part, const Tensor& places) 
 
 // Calls `body` with the tokens of a part as its adapter reads them.
 template <typename F>
-auto with_adapter_input(const Tensor& x, const Part& part, const Tensor& places, F body) {
+auto with_adapter_input(const Tensor& x, const Part& part, const Tensor& token_keys, F body) {
     if (part.p == 0 && x.scalar_type() == part.a.x.scalar_type()) return body(part.of(x));
-    Tensor own = converted_input(x, part, places);
+    Tensor own = converted_input(x, part, token_keys);
     return body(View(own));
 }
 
 // dx of a part gets `gradient` through the same mask.
-void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& part, const Tensor& places) {
+void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& part, const Tensor& token_keys) {
     Tensor own = part.of(dx).tensor();
     int64_t tokens = own.size(0), width = own.size(1);
-    Tensor where = part.of(places).tensor();
+    Tensor where = part.of(token_keys).tensor();
     if (has_kernels(dx) && part.p == 0) {
         launch("add_scaled", By::Elements, own, own.numel(), at_data(own), at_data(gradient), own.numel(), 1.0f);
         return;
@@ -246,14 +246,14 @@ void base_output(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor
 }
 
 // Adds the part to y; gives x A', which backward needs.
-Tensor low_rank_output(const Tensor& y, const Tensor& x, const Part& part, const Tensor& places) {
-    Tensor s = with_adapter_input(x, part, places, [&](View own) { return product(own, turned(part.a.x)); });
+Tensor low_rank_output(const Tensor& y, const Tensor& x, const Part& part, const Tensor& token_keys) {
+    Tensor s = with_adapter_input(x, part, token_keys, [&](View own) { return product(own, turned(part.a.x)); });
     add_output(y, s, part);
     return s;
 }
 
 // Adds the gradients of A and B, and that of x to `dx` where it is wanted.
-void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& places, const Tensor& dx) {
+void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& token_keys, const Tensor& dx) {
     const Tensor &a = part.a.unchanged(), &b = part.b.unchanged(), &s = part.kept;
     bool wide = dy.scalar_type() == b.scalar_type();
     Tensor converted = wide ? Tensor() : part.of(dy).tensor().to(b.scalar_type());
@@ -261,13 +261,13 @@ void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Te
     Tensor ds = product(own, b, part.scale);
     if (part.grad_a.defined()) {
         product(part.grad_b, own.t(), s, part.scale, true);
-        with_adapter_input(x, part, places, [&](View x) { product(part.grad_a, turned(ds), x, 1.0, true); });
+        with_adapter_input(x, part, token_keys, [&](View x) { product(part.grad_a, turned(ds), x, 1.0, true); });
     }
     if (!dx.defined()) return;
     if (part.p == 0 && dx.scalar_type() == ds.scalar_type())
         product(part.of(dx), ds, a, 1.0, true);
     else
-        add_input_gradient(dx, product(ds, a), part, places);
+        add_input_gradient(dx, product(ds, a), part, token_keys);
 }
 
 Tensor copied(const Tensor& w) {
@@ -308,7 +308,7 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
             for (Range rest : unmerged(layer.parts, x.size(0))) base_output(y, x, w, own_bias, rest);
             for (Part& part : layer.parts)
                 part.kept = part.merged ? merged_output(y, x, w, own_bias, part)
-                                        : low_rank_output(y, x, part, group->places);
+                                        : low_rank_output(y, x, part, group->token_keys);
             outputs.push_back(y);
         }
         ctx->save_for_backward({x});
@@ -340,7 +340,7 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
                 if (part.merged)
                     merged_back(part, x, dy, dx, !first_to_dx);
                 else
-                    low_rank_back(part, x, dy, group->places, dx);
+                    low_rank_back(part, x, dy, group->token_keys, dx);
                 part.kept.reset();
             }
         }
@@ -379,9 +379,9 @@ Part part_of(const Segment& segment) {
             segment.key};
 }
 
-variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const Tensor& places) {
+variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const Tensor& token_keys) {
     auto group = c10::make_intrusive<Group>();
-    group->places = places;
+    group->token_keys = token_keys;
     variable_list weights, biases;
     Tensor leaf;
     for (const Layer* layer = layers; layer < layers + count; ++layer) {
@@ -404,14 +404,14 @@ variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const 
 }  // namespace
 
 // `out` has a place for each of `count` layers.
-extern "C" char* lorhai_linears(const Tensor* x, const Layer* layers, size_t count, const Tensor* places,
+extern "C" char* lorhai_linears(const Tensor* x, const Layer* layers, size_t count, const Tensor* token_keys,
                                 Tensor** out) {
     return guarded([&] {
-        for (const Tensor& y : adapted(*x, layers, count, *places)) *out++ = new Tensor(y);
+        for (const Tensor& y : adapted(*x, layers, count, *token_keys)) *out++ = new Tensor(y);
     });
 }
 
-// The mask of dropout for the tokens at `places`, f32 [tokens, width] on the CPU.
-extern "C" char* lorhai_dropout_mask(const Tensor* places, int64_t width, double p, uint64_t key, Tensor** out) {
-    return guarded([&] { *out = new Tensor(mask_of(*places, width, drop_of(key, p))); });
+// The mask of dropout for the tokens at `token_keys`, f32 [tokens, width] on the CPU.
+extern "C" char* lorhai_dropout_mask(const Tensor* token_keys, int64_t width, double p, uint64_t key, Tensor** out) {
+    return guarded([&] { *out = new Tensor(mask_of(*token_keys, width, drop_of(key, p))); });
 }
