@@ -116,12 +116,12 @@ fn masks(
 ) -> Result<[Option<Tensor>; 2]> {
     // Cells beyond a row's new tokens repeat its last one.
     let rows = past.iter().zip(&new.lengths);
-    let places: Vec<i64> =
+    let positions: Vec<i64> =
         rows.flat_map(|(past, &own)| (0..new.longest).map(move |at| past + at.min(own - 1))).collect();
-    let everything = new.longest == 1 && places.iter().all(|&place| place + 1 == longest);
-    let places = Tensor::f_from_slice(&places)?.f_to_device(device)?.f_view([-1, 1, new.longest, 1])?;
+    let everything = new.longest == 1 && positions.iter().all(|&position| position + 1 == longest);
+    let positions = Tensor::f_from_slice(&positions)?.f_to_device(device)?.f_view([-1, 1, new.longest, 1])?;
     let columns = Tensor::f_arange(longest, (Dtype::Int64, device))?;
-    let before = places.f_sub(&columns)?;
+    let before = positions.f_sub(&columns)?;
     let visible = before.f_ge(0)?;
     let full = if everything { None } else { Some(additive(&visible)?) };
     let windowed = match window.filter(|&width| width < longest) {
