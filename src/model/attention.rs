@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::native;
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// How far back a query sees, in layers whose window slides.
+/// How far back a query sees, in layers that use a sliding window.
 #[derive(Debug)]
 pub struct Window {
     /// Keys that a query sees: itself and the `width - 1` before it.

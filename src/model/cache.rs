@@ -180,12 +180,14 @@ impl Past<'_> {
         [q, k, v]: [&Tensor; 3],
         documents: &Documents,
         window: Option<&Window>,
-        slides: bool,
+        uses_sliding_window: bool,
     ) -> Result<Tensor> {
         let [keys, values] = self.layer.extend([k, v], self.reading)?;
         match self.reading.begins {
             true => attend(q, k, v, documents, window),
-            false => attend_to(q, &keys, &values, documents, self.reading.masks[usize::from(slides)].as_ref()),
+            false => {
+                attend_to(q, &keys, &values, documents, self.reading.masks[usize::from(uses_sliding_window)].as_ref())
+            }
         }
     }
 }

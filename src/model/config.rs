@@ -170,8 +170,8 @@ pub fn set_saved_dtype(config: &mut Value, dtype: Dtype) {
     config[key] = torch_name(dtype).into();
 }
 
-/// Mistral slides in every layer, Qwen, where `use_sliding_window` says so, from layer
-/// `max_window_layers` on; in both `layer_types` goes before.
+/// Mistral uses the sliding window in every layer; Qwen, where `use_sliding_window` says so, from layer
+/// `max_window_layers` on. `layer_types` overrides both.
 fn sliding_window(fields: &Fields, family: Family, layers: usize) -> Result<Option<SlidingWindow>> {
     const DEFAULT_WIDTH: i64 = 4096;
     let types = layer_types(fields, layers)?;
@@ -198,19 +198,19 @@ fn sliding_window(fields: &Fields, family: Family, layers: usize) -> Result<Opti
     }
 }
 
-/// Which layers slide, where `layer_types` says so.
+/// Which layers use the sliding window, if `layer_types` says so.
 fn layer_types(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>> {
     let Some(value) = fields.get("layer_types") else { return Ok(None) };
     let types = value.as_array().ok_or_else(|| Fields::wrong("layer_types", "an array", value))?;
     if types.len() != layers {
         bail!(Kind::Model, "`layer_types`: expected one for each of {layers} layers, found {}", types.len());
     }
-    let slides = |kind: &Value| match kind.as_str() {
+    let uses_sliding_window = |kind: &Value| match kind.as_str() {
         Some("sliding_attention") => Ok(true),
         Some("full_attention" | "attention") => Ok(false),
         _ => Err(Fields::wrong("layer_types", "\"full_attention\" or \"sliding_attention\"", kind)),
     };
-    types.iter().map(slides).collect::<Result<_>>().map(Some)
+    types.iter().map(uses_sliding_window).collect::<Result<_>>().map(Some)
 }
 
 /// `dtype` goes before `torch_dtype`.

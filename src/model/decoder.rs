@@ -52,7 +52,7 @@ pub struct Attention {
     pub k_norm: Option<RmsNorm>,
     pub head_dim: i64,
     /// Whether this layer attends within the sliding window only.
-    pub slides: bool,
+    pub uses_sliding_window: bool,
 }
 
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl Decoder {
                 q_norm: layer.self_attn.q_norm.as_ref().map(norm),
                 k_norm: layer.self_attn.k_norm.as_ref().map(norm),
                 head_dim: layer.self_attn.head_dim,
-                slides: layer.self_attn.slides,
+                uses_sliding_window: layer.self_attn.uses_sliding_window,
             },
             post_attention_layernorm: norm(&layer.post_attention_layernorm),
             mlp: Mlp {
@@ -259,10 +259,10 @@ impl Attention {
         let (q, k) = (normed(q, self.q_norm.as_ref(), pass)?, normed(k, self.k_norm.as_ref(), pass)?);
         let (q, k) = (pass.rotation.apply(&q)?, pass.rotation.apply(&k)?);
         let v = v.f_view([v.size()[0], -1, self.head_dim])?;
-        let window = pass.window.as_ref().filter(|_| self.slides);
+        let window = pass.window.as_ref().filter(|_| self.uses_sliding_window);
         let y = match past {
             None => attend(&q, &k, &v, pass.documents, window)?,
-            Some(past) => past.attend([&q, &k, &v], pass.documents, window, self.slides)?,
+            Some(past) => past.attend([&q, &k, &v], pass.documents, window, self.uses_sliding_window)?,
         };
         pass.linear(&self.o_proj, &y)
     }

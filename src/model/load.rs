@@ -249,7 +249,7 @@ fn build_layer(
         true => build_norm(config, &format!("{prefix}.self_attn.{name}"), source).map(Some),
         false => Ok(None),
     };
-    let slides =
+    let uses_sliding_window =
         config.sliding_window.as_ref().is_some_and(|window| window.layers.get(layer).copied().unwrap_or(false));
     Ok(DecoderLayer {
         input_layernorm: build_norm(config, &format!("{prefix}.input_layernorm"), source)?,
@@ -261,7 +261,7 @@ fn build_layer(
             q_norm: head_norm("q_norm", source)?,
             k_norm: head_norm("k_norm", source)?,
             head_dim: config.head_dim,
-            slides,
+            uses_sliding_window,
         },
         post_attention_layernorm: build_norm(config, &format!("{prefix}.post_attention_layernorm"), source)?,
         mlp: Mlp { gate_proj, up_proj, down_proj, activation: config.hidden_act },
