@@ -108,8 +108,8 @@ impl Index {
 
     /// `x`, `[tokens, width]`, with the rows of trained tokens from `rows`, `[ids, width]`.
     pub fn replace(&self, x: &Tensor, tokens: &Tensor, rows: &Tensor) -> Result<Tensor> {
-        let row_of_id = self.row_of_id.f_index_select(0, tokens)?;
-        let trained = rows.f_index_select(0, &row_of_id.f_clamp_min(0)?)?.f_to_kind(x.f_kind()?)?;
-        Ok(trained.f_where_self(&row_of_id.f_ge(0)?.f_unsqueeze(1)?, x)?)
+        let row = self.row_of_id.f_index_select(0, tokens)?;
+        let trained = rows.f_index_select(0, &row.f_clamp_min(0)?)?.f_to_kind(x.f_kind()?)?;
+        Ok(trained.f_where_self(&row.f_ge(0)?.f_unsqueeze(1)?, x)?)
     }
 }
