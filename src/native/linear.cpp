@@ -143,7 +143,7 @@ Tensor converted_input(const Tensor& x, const Part& part, const Tensor& token_ke
                width, drop.key, drop.threshold, drop.keep);
         return dropped;
     }
-    if (is_plain(x)) {
+    if (has_loops(x)) {
         Tensor dropped = fresh({tokens, width}, own, at::kFloat);
         with_rows(x, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
@@ -180,7 +180,7 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
                own.numel(), width, drop.key, drop.threshold, drop.keep);
         return;
     }
-    if (!is_plain(dx)) {
+    if (!has_loops(dx)) {
         Tensor through = gradient;
         if (part.p != 0) through = gradient * mask_of(where, width, part.drop()).to(gradient.options());
         own.copy_(own.to(through.scalar_type()) + through);
@@ -212,7 +212,7 @@ void add_output(const Tensor& y, const Tensor& s, const Part& part) {
                static_cast<float>(part.scale));
         return;
     }
-    if (!is_plain(y)) {
+    if (!has_loops(y)) {
         own.copy_(own.to(low_rank.scalar_type()).add(low_rank, part.scale));
         return;
     }

@@ -98,7 +98,7 @@ void Nf4::dense_into(const Tensor& out) const {
         plain = map.index_select(0, scales.to(at::kInt)).mul_(spread(nested_scales, nested_block, scales.numel()));
         plain.add_(offset);
     }
-    if (is_plain(out)) {
+    if (has_loops(out)) {
         int64_t blocks = plain.numel();
         with_rows(out, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
@@ -129,7 +129,7 @@ Tensor Nf4::dense(at::ScalarType dtype) const {
 // scale of a block with a value that is not finite becomes NaN.
 extern "C" char* lorhai_nf4_quantize(const Tensor* x, int64_t block, const Tensor* codes, const Tensor* scales) {
     return guarded([&] {
-        TORCH_CHECK(is_plain(*x) && x->is_contiguous(), "expected a contiguous f32 or bf16 matrix on the CPU");
+        TORCH_CHECK(has_loops(*x) && x->is_contiguous(), "expected a contiguous f32 or bf16 matrix on the CPU");
         auto* to = data<uint8_t>(*codes);
         auto* into = data<float>(*scales);
         if (x->scalar_type() == at::kFloat)
