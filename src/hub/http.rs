@@ -159,19 +159,18 @@ impl Client {
         if interrupt::requested() {
             return Error::stopped();
         }
-        Error::new(Kind::Hub, format!("cannot fetch {what}: the hub cannot be reached ({})", plain(&why))).with_hint(
-            format!(
+        Error::new(Kind::Hub, format!("cannot fetch {what}: the hub cannot be reached ({})", without_os_code(&why)))
+            .with_hint(format!(
             "check the network, HTTPS_PROXY and HF_ENDPOINT ({}); or copy the files into a folder and give its path; \
              the cache is {} (HF_HOME, HF_HUB_CACHE)",
             self.hub.endpoint,
             self.hub.cache.display()
-        ),
-        )
+        ))
     }
 }
 
-/// Without what only programs need to know.
-fn plain(why: &str) -> String {
+/// The reason without the numbers that only programs need.
+fn without_os_code(why: &str) -> String {
     why.replace(": io: ", ": ").split(" (os error").next().unwrap_or(why).to_string()
 }
 

@@ -170,8 +170,8 @@ impl Fetch<'_> {
             .with_hint("is HF_ENDPOINT the address of a hub?"));
         };
         // The length of a redirect's own body says nothing of the file.
-        let plain = answer.status.is_success().then(|| answer.size()).flatten();
-        let size = answer.header("x-linked-size").and_then(|text| text.parse().ok()).or(plain);
+        let body_size = answer.status.is_success().then(|| answer.size()).flatten();
+        let size = answer.header("x-linked-size").and_then(|text| text.parse().ok()).or(body_size);
         let _lock = self.cached.lock(blob, self.observer)?;
         let place = self.cached.blob(blob);
         if !place.is_file() {

@@ -306,8 +306,8 @@ impl Adapter {
         }
     }
 
-    /// Fails where the adapter is more than matrices A and B beside the base: `what` needs that.
-    pub fn require_plain(&self, what: &str) -> Result<()> {
+    /// Fails if the adapter holds more than matrices A and B, which `what` cannot express.
+    pub fn ensure_lora_only(&self, what: &str) -> Result<()> {
         let LoraSpec { use_dora, init, bias, modules_to_save, lora_bias, trainable_token_indices, .. } = &self.spec;
         let Replaced { embedding, head } = &self.replaced;
         let more = match () {

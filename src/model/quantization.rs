@@ -106,7 +106,7 @@ pub fn parts(name: &str, weight: &Nf4, dtype: Dtype) -> Result<Vec<(String, Tens
     let part = |part: &str, tensor: &Tensor| (format!("{name}.{part}"), tensor.shallow_clone());
     let mut parts = vec![(name.to_owned(), weight.codes.shallow_clone()), part("quant_map", &Nf4::values()?)];
     match &weight.scales {
-        Scales::Plain(absmax) => parts.push(part("absmax", absmax)),
+        Scales::Flat(absmax) => parts.push(part("absmax", absmax)),
         Scales::Nested { codes, map, absmax, offset, block } => {
             parts.extend([part("absmax", codes), part("nested_quant_map", map), part("nested_absmax", absmax)]);
             state["nested_blocksize"] = json!(block);
@@ -150,7 +150,7 @@ fn read_parts(weights: &Weights, name: &str, state: &str, shape: [i64; 2]) -> Re
             .with_hint("the checkpoint does not belong to its config.json"));
     }
     let scales = match parsed.nested {
-        None => Scales::Plain(part("absmax")?),
+        None => Scales::Flat(part("absmax")?),
         Some((offset, block)) => Scales::Nested {
             codes: part("absmax")?,
             map: part("nested_quant_map")?,
@@ -188,7 +188,7 @@ fn read_fp4(weights: &Weights, name: &str, shape: [i64; 2]) -> Result<Tensor> {
     let halves = [bytes.f_bitwise_right_shift_tensor_scalar(4)?, bytes.f_bitwise_and(15)?];
     let codes = Tensor::f_stack(&halves, 1)?.f_flatten(0, -1)?.f_narrow(0, 0, count)?;
     let scales = match &checked.scales {
-        Scales::Plain(absmax) => absmax.shallow_clone(),
+        Scales::Flat(absmax) => absmax.shallow_clone(),
         Scales::Nested { codes, map, absmax, offset, block } => {
             let nested = map.f_index_select(0, &codes.f_to_kind(Dtype::Int64)?)?;
             let count = nested.size()[0];

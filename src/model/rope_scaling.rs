@@ -318,7 +318,7 @@ impl RopeScaling {
 
 impl Yarn {
     /// Whether all but the factor and the original context is as the paper has it.
-    pub fn is_plain(&self) -> bool {
+    pub fn has_only_factor(&self) -> bool {
         let usual = if self.factor <= 1.0 { 1.0 } else { 0.1 * self.factor.ln() + 1.0 };
         let factor = (self.attention_factor - usual).abs() < 1e-6;
         factor && self.truncate && self.beta_fast == 32.0 && self.beta_slow == 1.0

@@ -42,7 +42,7 @@ extern "C" {
 #[derive(Debug)]
 pub enum Scales {
     /// f32 `[blocks]`
-    Plain(Tensor),
+    Flat(Tensor),
     /// Quantised themselves ("double quantisation"): scale i is
     /// `map[codes[i]] · absmax[i / block] + offset`.
     Nested {
@@ -99,7 +99,7 @@ impl Nf4 {
         if !absmax.f_isfinite()?.f_all()?.f_is_nonzero()? {
             return Err(Error::new(Kind::Model, "expected finite numbers to quantise, found NaN or infinity"));
         }
-        let scales = if double_quant { nested(&absmax)? } else { Scales::Plain(absmax) };
+        let scales = if double_quant { nested(&absmax)? } else { Scales::Flat(absmax) };
         Nf4::new(codes, scales, BLOCK, [rows, columns])
     }
 
@@ -114,7 +114,7 @@ impl Nf4 {
         expect("codes", &codes, Dtype::Uint8, (count + 1) / 2)?;
         let blocks = (count + block - 1) / block;
         match &scales {
-            Scales::Plain(absmax) => expect("absmax", absmax, Dtype::Float, blocks)?,
+            Scales::Flat(absmax) => expect("absmax", absmax, Dtype::Float, blocks)?,
             Scales::Nested { codes, map, absmax, block, .. } => {
                 if *block < 1 {
                     return Err(Error::model(format!("expected a nested block size of at least 1, found {block}")));
@@ -155,7 +155,7 @@ impl Nf4 {
     /// The same matrix with `change` done to every tensor.
     fn each<E>(&self, change: impl Fn(&Tensor) -> Result<Tensor, E>) -> Result<Nf4, E> {
         let scales = match &self.scales {
-            Scales::Plain(absmax) => Scales::Plain(change(absmax)?),
+            Scales::Flat(absmax) => Scales::Flat(change(absmax)?),
             Scales::Nested { codes, map, absmax, offset, block } => Scales::Nested {
                 codes: change(codes)?,
                 map: change(map)?,
@@ -171,7 +171,7 @@ impl Nf4 {
     /// The bytes that codes and scales take.
     pub fn bytes(&self) -> u64 {
         let scales: Vec<&Tensor> = match &self.scales {
-            Scales::Plain(absmax) => vec![absmax],
+            Scales::Flat(absmax) => vec![absmax],
             Scales::Nested { codes, map, absmax, .. } => vec![codes, map, absmax],
         };
         scales.into_iter().chain([&self.codes]).map(tensor_bytes).sum()
@@ -179,7 +179,7 @@ impl Nf4 {
 
     pub(super) fn raw(&self) -> RawNf4 {
         let (scales, map, nested_scales, offset, nested_block) = match &self.scales {
-            Scales::Plain(absmax) => (raw(absmax), null(), null(), 0.0, 1),
+            Scales::Flat(absmax) => (raw(absmax), null(), null(), 0.0, 1),
             Scales::Nested { codes, map, absmax, offset, block } => {
                 (raw(codes), raw(map), raw(absmax), f64::from(*offset), *block)
             }

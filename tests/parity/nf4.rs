@@ -29,7 +29,7 @@ fn matrices_are_those_of_bitsandbytes_to_the_bit() {
             let dense = expected("dense");
             let plain = Nf4::quantize(&dense, dense.kind(), false).unwrap();
             same(name, &plain.codes, &expected("codes"));
-            let Scales::Plain(absmax) = &plain.scales else { panic!("{name}: nested") };
+            let Scales::Flat(absmax) = &plain.scales else { panic!("{name}: nested") };
             same(name, absmax, &expected("absmax"));
             same(name, &plain.dense(dense.kind()).unwrap(), &expected("dequantised"));
             let nested = Nf4::quantize(&dense, dense.kind(), true).unwrap();
