@@ -13,7 +13,7 @@
 //! partial download that proved broken.
 
 use super::name::{is_commit, RepoName};
-use super::observe::Observer;
+use super::observe::FetchObserver;
 use crate::error::{Error, Result};
 use crate::{files, interrupt};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
@@ -104,7 +104,7 @@ impl CachedRepo {
     }
 
     /// Waits until no other process fetches this blob; the lock is held until the drop.
-    pub fn lock(&self, blob: &str, observer: &mut dyn Observer) -> Result<Lock> {
+    pub fn lock(&self, blob: &str, observer: &mut dyn FetchObserver) -> Result<Lock> {
         let path = self.locks.join(format!("{blob}.lock"));
         files::create_folder(&self.locks)?;
         let failed = |error: std::io::Error| Error::file("lock", &path, &error);

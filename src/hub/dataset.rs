@@ -1,7 +1,7 @@
 //! A data set by name: which files of a folder or hub repository hold its rows, by split.
 
 use super::local;
-use super::observe::Observer;
+use super::observe::FetchObserver;
 use super::settings::Hub;
 use super::snapshot::{snapshot, Wanted};
 use crate::error::{Error, Kind, Result};
@@ -66,7 +66,7 @@ pub fn resolve_dataset(
     name: &str,
     pattern: Option<&str>,
     hub: &Hub,
-    observer: &mut dyn Observer,
+    observer: &mut dyn FetchObserver,
 ) -> Result<DatasetFiles> {
     let wanted = DataFiles { pattern: pattern.map(Pattern::new).transpose()? };
     let path = Path::new(name);

@@ -1,6 +1,6 @@
 //! A model or adapter by name: a folder, or a repository on the hub.
 
-use super::observe::Observer;
+use super::observe::FetchObserver;
 use super::settings::Hub;
 use super::snapshot::{snapshot, Wanted};
 use super::tokenizer::TEMPLATE_FOLDERS;
@@ -46,7 +46,7 @@ pub struct ModelFolder {
 /// # Errors
 /// `Kind::Input` for a name that is neither, `Kind::Hub` for what the hub refuses or lacks,
 /// `Kind::File` for a disk that is full or cannot be written.
-pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Result<ModelFolder> {
+pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) -> Result<ModelFolder> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(ModelFolder { name: name.into(), path: path.into(), commit: None });
@@ -68,7 +68,7 @@ pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Resu
 ///
 /// # Errors
 /// As [`resolve_model`].
-pub fn resolve_config(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Result<PathBuf> {
+pub fn resolve_config(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.join(CONFIG));

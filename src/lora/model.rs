@@ -52,7 +52,7 @@ pub struct Model {
 impl Model {
     /// Loads a model by hub name or folder, with its tokenizer where the folder has one.
     /// `observer` is told of what is fetched.
-    pub fn load(name: &str, options: &LoadOptions, observer: &mut dyn hub::Observer) -> Result<Self> {
+    pub fn load(name: &str, options: &LoadOptions, observer: &mut dyn hub::FetchObserver) -> Result<Self> {
         let named = match &options.revision {
             Some(revision) => format!("{name}@{revision}"),
             None => name.to_owned(),
