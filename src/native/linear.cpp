@@ -66,11 +66,11 @@ struct Range {
 
 // A matrix that backward reads again, and that nobody may have written to by then. It outlives the
 // node in any case, and libtorch's way to hold on to it costs more than a small product.
-struct Lasting {
+struct SavedForBackward {
     Tensor x;
     uint32_t version;
 
-    explicit Lasting(const Tensor& x) : x(x), version(x.is_inference() ? 0 : x._version()) {}
+    explicit SavedForBackward(const Tensor& x) : x(x), version(x.is_inference() ? 0 : x._version()) {}
     const Tensor& unchanged() const {
         TORCH_CHECK(x.is_inference() || x._version() == version, "a matrix of a layer was written to before backward");
         return x;
@@ -78,7 +78,7 @@ struct Lasting {
 };
 
 struct Part {
-    Lasting a, b;
+    SavedForBackward a, b;
     Tensor grad_a, grad_b;
     Range range;
     double scale, p;
@@ -107,7 +107,7 @@ std::vector<Range> unmerged(const std::vector<Part>& parts, int64_t tokens) {
 
 // What a layer takes from forward to backward besides tensors of the graph.
 struct Frozen {
-    Lasting w;  // or its codes, where it is of 4 bits
+    SavedForBackward w;  // or its codes, where it is of 4 bits
     std::vector<Part> parts;
     std::optional<Nf4> nf4;
     bool has_bias;
@@ -203,10 +203,10 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
 void add_output(const Tensor& y, const Tensor& s, const Part& part) {
     const Tensor& b = part.b.x;
     if (y.scalar_type() == s.scalar_type()) {
-        product(part.of(y), s, turned(b), part.scale, true);
+        product(part.of(y), s, transposed(b), part.scale, true);
         return;
     }
-    Tensor own = part.of(y).tensor(), low_rank = product(s, turned(b));
+    Tensor own = part.of(y).tensor(), low_rank = product(s, transposed(b));
     if (has_kernels(y)) {
         launch("add_scaled", By::Elements, own, own.numel(), at_data(own), at_data(low_rank), own.numel(),
                static_cast<float>(part.scale));
@@ -242,12 +242,12 @@ void fill(const Tensor& y, const Tensor& row, Range range) {
 // y = x W' + b on some of the tokens.
 void base_output(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor* bias, Range range) {
     if (bias) fill(y, *bias, range);
-    product(range.of(y), range.of(x), turned(w), 1.0, bias != nullptr);
+    product(range.of(y), range.of(x), transposed(w), 1.0, bias != nullptr);
 }
 
 // Adds the part to y; gives x A', which backward needs.
 Tensor low_rank_output(const Tensor& y, const Tensor& x, const Part& part, const Tensor& token_keys) {
-    Tensor s = with_adapter_input(x, part, token_keys, [&](View own) { return product(own, turned(part.a.x)); });
+    Tensor s = with_adapter_input(x, part, token_keys, [&](View own) { return product(own, transposed(part.a.x)); });
     add_output(y, s, part);
     return s;
 }
@@ -261,7 +261,7 @@ void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Te
     Tensor ds = product(own, b, part.scale);
     if (part.grad_a.defined()) {
         product(part.grad_b, own.t(), s, part.scale, true);
-        with_adapter_input(x, part, token_keys, [&](View x) { product(part.grad_a, turned(ds), x, 1.0, true); });
+        with_adapter_input(x, part, token_keys, [&](View x) { product(part.grad_a, transposed(ds), x, 1.0, true); });
     }
     if (!dx.defined()) return;
     if (part.p == 0 && dx.scalar_type() == ds.scalar_type())
@@ -289,8 +289,8 @@ Tensor merged_output(const Tensor& y, const Tensor& x, const Tensor& w, const Te
 void merged_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& dx, bool accumulate) {
     if (dx.defined()) product(part.of(dx), part.of(dy), part.kept, 1.0, accumulate);
     Tensor outer = product(part.of(dy).t(), part.of(x));
-    product(part.grad_b, outer, turned(part.a.unchanged()), part.scale, true);
-    product(part.grad_a, turned(part.b.unchanged()), outer, part.scale, true);
+    product(part.grad_b, outer, transposed(part.a.unchanged()), part.scale, true);
+    product(part.grad_a, transposed(part.b.unchanged()), outer, part.scale, true);
 }
 
 struct AdaptedLinears : public Function<AdaptedLinears> {
@@ -369,8 +369,8 @@ void mark_merged(Frozen& layer) {
 
 Part part_of(const Segment& segment) {
     Tensor frozen;
-    return {Lasting(*segment.a),
-            Lasting(*segment.b),
+    return {SavedForBackward(*segment.a),
+            SavedForBackward(*segment.b),
             segment.grad_a ? *segment.grad_a : frozen,
             segment.grad_b ? *segment.grad_b : frozen,
             {segment.begin, segment.end},
@@ -387,7 +387,7 @@ variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const 
     for (const Layer* layer = layers; layer < layers + count; ++layer) {
         weights.push_back(layer->nf4 ? *layer->nf4->codes : *layer->w);
         if (layer->bias) biases.push_back(*layer->bias);
-        Frozen own = {Lasting(weights.back())};
+        Frozen own = {SavedForBackward(weights.back())};
         if (layer->nf4) own.nf4 = Nf4(*layer->nf4);
         own.has_bias = layer->bias;
         for (const Segment* segment = layer->segments; segment < layer->segments + layer->count; ++segment) {

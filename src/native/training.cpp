@@ -69,7 +69,7 @@ struct TokenLosses : public Function<TokenLosses> {
         Tensor slope = grad ? fresh_like(hidden) : Tensor();
         for (int64_t from = 0; from < count; from += piece) {
             int64_t size = std::min(piece, count - from);
-            Tensor logits = product(View(hidden, from, size), turned(w));
+            Tensor logits = product(View(hidden, from, size), transposed(w));
             losses.push_back(piece_losses(logits, targets.narrow(0, from, size), grad));
             if (grad) product(View(slope, from, size), logits, w);
         }
