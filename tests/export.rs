@@ -240,7 +240,7 @@ fn an_adapter_over_four_bits_merges_into_dense_files() {
     let saved = logits(&load(&scratch.path().join("merged"), "f32"), &IDS, &NoAdapters);
     assert!(nmse(&saved, &now(&model, &IDS)) < LOGITS_NMSE);
     let error = model.adapted.merge(None).unwrap_err();
-    assert!(error.message.contains("of 4 bits"), "{error}");
+    assert!(error.message.contains("is 4-bit"), "{error}");
 }
 
 // ---- merging --------------------------------------------------------------------------

@@ -168,7 +168,7 @@ fn linear_with_adapters() {
     }
 }
 
-/// `nf4` says whether W is of 4 bits, and if so, whether its scales are nested.
+/// `nf4` says whether W is 4-bit, and if so, whether its scales are nested.
 fn check_linear_with_adapters(p: f64, bias: bool, nf4: Option<bool>) {
     let (tokens, wide, out) = (41, 10, 6);
     // Without dropout and over a dense W the first two are merged, the third has too few tokens for

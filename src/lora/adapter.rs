@@ -147,7 +147,7 @@ impl Adapter {
             let weight = linear.weight.dense().map_err(|error| {
                 error
                     .context(format!("`{}`: PiSSA and OLoRA", linear.shape.name))
-                    .with_hint("begin them over the model in f32 or bf16; over 4 bits use the default init")
+                    .with_hint("begin them over the model in f32 or bf16; over 4-bit weights use the default init")
             })?;
             Taken::of(self.spec.init, target, weight)
         });

@@ -148,7 +148,7 @@ impl<'a> MergedWeights<'a> {
         }
         let named = shared.named_weights()?.into_iter();
         let mut weights: HashMap<String, Weight> = named.map(|(name, tensor)| (name, Weight::Dense(tensor))).collect();
-        // Of 4 bits there are but parts above; whole matrices take their place.
+        // 4-bit weights are stored above as parts; dense matrices replace them.
         weights.extend(
             shared.linears().map(|linear| (format!("{}.weight", linear.shape.name), linear.weight.shallow_clone())),
         );
@@ -290,6 +290,6 @@ impl AdaptedModel {
 }
 
 fn four_bits(name: &str) -> Error {
-    Error::input(format!("`{name}` is of 4 bits: expected a dense base to merge an adapter into"))
+    Error::input(format!("`{name}` is 4-bit: expected a dense base to merge an adapter into"))
         .with_hint("load the model without load_in_4bit and the adapter on it; save_merged and export_gguf write dense weights as they are")
 }

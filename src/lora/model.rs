@@ -22,7 +22,7 @@ pub struct LoadOptions {
     pub device: String,
     /// Branch, tag or commit, for hub names.
     pub revision: Option<String>,
-    /// Makes the linear layers of a dense checkpoint 4 bits. One that is quantised already stays
+    /// Quantises the linear layers of a dense checkpoint to 4-bit. One that is quantised already stays
     /// as it is.
     pub quantization: Option<Quantization>,
 }
@@ -133,7 +133,7 @@ impl Model {
     }
 
     /// Writes the whole model, as transformers lays it out: configuration, weights, tokenizer.
-    /// Weights of 4 bits are saved as such, in bitsandbytes' layout.
+    /// 4-bit weights are saved as they are, in bitsandbytes' layout.
     pub fn save(&mut self, folder: &Path) -> Result<()> {
         self.adapted.ensure_unmerged()?;
         let source = self.folder.clone().ok_or_else(|| Error::bug("the model has no configuration file"))?;

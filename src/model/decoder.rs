@@ -175,7 +175,7 @@ impl Decoder {
         }
     }
 
-    /// The bytes that the weights of this base take, dense or of 4 bits; tied ones once.
+    /// The bytes that the weights of this base take, dense or 4-bit; tied ones once.
     /// Mapped files count in full, though the system may drop their pages.
     pub fn weight_bytes(&self) -> u64 {
         let head_is_own = !self.config.tie_word_embeddings;

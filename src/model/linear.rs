@@ -22,20 +22,20 @@ pub struct Linear {
 #[derive(Debug)]
 pub enum Weight {
     Dense(Tensor),
-    /// Of 4 bits, frozen.
+    /// 4-bit and frozen.
     Nf4(Nf4),
 }
 
 impl Weight {
-    /// The matrix where it is dense; 4 bits are an error.
+    /// The matrix if it is dense; a 4-bit one is an error.
     pub fn dense(&self) -> Result<&Tensor> {
         match self {
             Weight::Dense(weight) => Ok(weight),
-            Weight::Nf4(_) => bail!(Kind::Model, "expected a dense weight, found one of 4 bits"),
+            Weight::Nf4(_) => bail!(Kind::Model, "expected a dense weight, found a 4-bit one"),
         }
     }
 
-    /// The matrix in `dtype`; that of 4 bits is dequantised into a new tensor.
+    /// The matrix in `dtype`; a 4-bit one is dequantised into a new tensor.
     pub fn to_dense(&self, dtype: Dtype) -> Result<Tensor> {
         match self {
             Weight::Dense(weight) => Ok(weight.f_to_kind(dtype)?),

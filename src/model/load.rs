@@ -134,7 +134,7 @@ impl Checkpoint<'_> {
         let ours = decoder.rotary.frequencies().f_to_device(Device::Cpu)?;
         for name in &self.stored.frequencies {
             let theirs = self.weights.tensor(name)?.f_to_kind(Dtype::Float)?;
-            // They may be stored in bf16, of 8 bits.
+            // They may be stored in bf16, which has 8 bits of precision.
             let same = theirs.size() == ours.size()
                 && theirs.f_sub(&ours)?.f_abs()?.f_le_tensor(&ours.f_mul_scalar(0.01)?)?.f_all()?.f_is_nonzero()?;
             if !same {

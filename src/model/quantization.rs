@@ -1,4 +1,4 @@
-//! Weights of 4 bits as transformers and bitsandbytes lay them out: `quantization_config` of
+//! 4-bit weights as transformers and bitsandbytes lay them out: `quantization_config` of
 //! config.json, and the tensors that stand in a checkpoint for one quantised weight.
 
 use super::linear::Weight;
@@ -89,7 +89,7 @@ pub fn weight_of_part(name: &str) -> Option<&str> {
     PARTS.iter().find_map(|part| name.strip_suffix(part)?.strip_suffix('.'))
 }
 
-/// Does the checkpoint hold the weight `name` in 4 bits?
+/// Does the checkpoint hold the weight `name` as 4-bit?
 pub fn is_quantized(weights: &Weights, name: &str) -> bool {
     [STATE, FP4_STATE].iter().any(|state| weights.info(&format!("{name}.{state}")).is_some())
 }

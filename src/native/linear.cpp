@@ -5,7 +5,7 @@
 //
 // One node of the autograd graph for all of them: the gradient of x is summed in place. Backward
 // makes no gradient of W unless asked for one, and adds those of A and B straight into the
-// buffers that the optimizer reads. A W of 4 bits is made dense for the product and forgotten,
+// buffers that the optimizer reads. A 4-bit W is made dense for the product and forgotten,
 // once in forward and once in backward.
 //
 // Where an adapter has many tokens for the size of W, it is merged first: with M = W + s B A
@@ -35,7 +35,7 @@ struct Segment {
 
 // One layer; as `RawLayer` in Rust.
 struct Layer {
-    const Tensor* w;     // [out, in]; null where it is of 4 bits
+    const Tensor* w;     // [out, in]; null if it is 4-bit
     const RawNf4* nf4;   // null where it is dense
     const Tensor* bias;  // [out], or null
     const Segment* segments;
@@ -107,7 +107,7 @@ std::vector<Range> unmerged(const std::vector<Part>& parts, int64_t tokens) {
 
 // What a layer takes from forward to backward besides tensors of the graph.
 struct Frozen {
-    SavedForBackward w;  // or its codes, where it is of 4 bits
+    SavedForBackward w;  // or its codes, if it is 4-bit
     std::vector<Part> parts;
     std::optional<Nf4> nf4;
     bool has_bias;

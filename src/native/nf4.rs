@@ -57,7 +57,7 @@ pub enum Scales {
     },
 }
 
-/// A matrix of 4 bits a value: value i, counted row by row, is `NF4[code i] · scale[i / block]`.
+/// A 4-bit matrix: value i, counted row by row, is `NF4[code i] · scale[i / block]`.
 #[derive(Debug)]
 pub struct Nf4 {
     /// uint8 `[ceil(rows · columns / 2), 1]`: two codes a byte, the first in the upper half.

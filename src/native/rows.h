@@ -45,7 +45,7 @@ struct TypedRows {
     void (*add_dropped)(T* y, const float* x, const int64_t* token_keys, int64_t rows, int64_t width, Drop drop);
     // y += scale * x.
     void (*add_scaled)(T* y, const float* x, int64_t count, float scale);
-    // y[i] = values[code i] * scales[i / block]: two codes of 4 bits a byte, the upper first.
+    // y[i] = values[code i] * scales[i / block]: two 4-bit codes a byte, the upper first.
     void (*nf4)(const uint8_t* codes, const float* scales, const float* values, T* y, int64_t count, int64_t block);
 };
 

@@ -132,7 +132,7 @@ fn json(bytes: &Tensor) -> Value {
     serde_json::from_slice(&Vec::<u8>::try_from(bytes.copy()).unwrap()).unwrap()
 }
 
-/// Codes in the bytes of another dtype, a head of 4 bits, and fp4, which is made dense.
+/// Codes in the bytes of another dtype, a 4-bit head, and fp4, which is made dense.
 #[test]
 fn checkpoints_of_other_kinds_are_read() {
     for case in cases("4-bit stored") {
