@@ -201,9 +201,10 @@ pub fn read_text(path: &Path) -> Result<String> {
 pub fn read_json(path: &Path) -> Result<serde_json::Value> {
     serde_json::from_str(&read_text(path)?).map_err(|error| {
         let wrong = failed(format!("`{}` is not valid JSON: {}", path.display(), json_fault(&error)));
-        match error.is_eof() {
-            true => wrong.with_hint("the file ends too early: write or fetch it again"),
-            false => wrong,
+        if error.is_eof() {
+            wrong.with_hint("the file ends too early: write or fetch it again")
+        } else {
+            wrong
         }
     })
 }

@@ -88,9 +88,10 @@ impl Overlay {
         }
         let place = self.place(&absolute);
         let was_written = self.written.iter().any(|written| absolute.starts_with(written));
-        match place.exists() && (was_written || !path.exists()) {
-            true => place,
-            false => path.to_owned(),
+        if place.exists() && (was_written || !path.exists()) {
+            place
+        } else {
+            path.to_owned()
         }
     }
 

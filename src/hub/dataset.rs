@@ -70,14 +70,13 @@ pub fn resolve_dataset(
 ) -> Result<DatasetFiles> {
     let wanted = DataFiles { pattern: pattern.map(Pattern::new).transpose()? };
     let path = Path::new(name);
-    let (folder, commit) = match path.is_dir() {
-        true => (path.to_path_buf(), None),
-        false => {
-            let repo = local::repo_name(name, local::What::Dataset)?;
-            let found = snapshot(hub, &repo, RepoType::Dataset, &wanted, observer)
-                .map_err(|error| local::with_nearest(error, name))?;
-            (found.folder, Some(found.commit))
-        }
+    let (folder, commit) = if path.is_dir() {
+        (path.to_path_buf(), None)
+    } else {
+        let repo = local::repo_name(name, local::What::Dataset)?;
+        let found = snapshot(hub, &repo, RepoType::Dataset, &wanted, observer)
+            .map_err(|error| local::with_nearest(error, name))?;
+        (found.folder, Some(found.commit))
     };
     let names = wanted.choose(&below(&folder)).map_err(|error| error.context(format!("the data set `{name}`")))?;
     let splits = splits_of(&names)

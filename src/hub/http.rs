@@ -187,9 +187,10 @@ fn joined(from: &Uri, target: &str) -> Result<Uri, Unreachable> {
         _ => format!("{scheme}://{authority}{folder}/{target}"),
     };
     let uri: Uri = text.parse().map_err(|_| wrong())?;
-    match uri.authority().is_some_and(|authority| !authority.as_str().contains('@')) {
-        true => Ok(uri),
-        false => Err(wrong()),
+    if uri.authority().is_some_and(|authority| !authority.as_str().contains('@')) {
+        Ok(uri)
+    } else {
+        Err(wrong())
     }
 }
 
@@ -211,9 +212,10 @@ fn certificates(path: &std::path::Path) -> Result<RootCerts> {
             found.push(certificate);
         }
     }
-    match found.is_empty() {
-        true => Err(wrong("holds no certificate".into())),
-        false => Ok(RootCerts::new_with_certs(&found)),
+    if found.is_empty() {
+        Err(wrong("holds no certificate".into()))
+    } else {
+        Ok(RootCerts::new_with_certs(&found))
     }
 }
 

@@ -53,9 +53,10 @@ pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) ->
     }
     if path.exists() {
         return Err(Error::input(format!("expected the folder of a model or a hub name, found the file `{name}`"))
-            .with_hint(match name.ends_with(".gguf") {
-                true => "GGUF files are written and not read: give the folder of the model that it was made of",
-                false => "give the folder that holds config.json and the weights",
+            .with_hint(if name.ends_with(".gguf") {
+                "GGUF files are written and not read: give the folder of the model that it was made of"
+            } else {
+                "give the folder that holds config.json and the weights"
             }));
     }
     let repo = local::repo_name(name, local::What::Model)?;
@@ -86,10 +87,11 @@ struct ConfigFile;
 
 impl Wanted for ConfigFile {
     fn choose(&self, files: &[String]) -> Result<Vec<String>> {
-        match files.iter().any(|file| file == CONFIG) {
-            true => Ok(vec![CONFIG.into()]),
-            false => Err(Error::new(Kind::Hub, format!("expected {CONFIG} in it, found none"))
-                .with_hint("is it a transformers model?")),
+        if files.iter().any(|file| file == CONFIG) {
+            Ok(vec![CONFIG.into()])
+        } else {
+            Err(Error::new(Kind::Hub, format!("expected {CONFIG} in it, found none"))
+                .with_hint("is it a transformers model?"))
         }
     }
 
@@ -129,9 +131,10 @@ impl Wanted for ModelFiles {
 
     fn further(&self, snapshot: &Path) -> Result<Vec<String>> {
         let index = snapshot.join(weights::INDEX_FILE);
-        match index.is_file() && !snapshot.join(weights::SINGLE_FILE).is_file() {
-            true => weights::shard_names(&index),
-            false => Ok(Vec::new()),
+        if index.is_file() && !snapshot.join(weights::SINGLE_FILE).is_file() {
+            weights::shard_names(&index)
+        } else {
+            Ok(Vec::new())
         }
     }
 
@@ -160,8 +163,9 @@ fn no_weights(files: &[String]) -> Error {
              (as `@refs/pr/1`), or convert it with transformers' save_pretrained and give the folder",
         );
     }
-    match has(".gguf") {
-        true => error.with_hint("it has GGUF files only: use the model that it was made from"),
-        false => error.with_hint("is it a model?"),
+    if has(".gguf") {
+        error.with_hint("it has GGUF files only: use the model that it was made from")
+    } else {
+        error.with_hint("is it a model?")
     }
 }

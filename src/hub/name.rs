@@ -81,9 +81,10 @@ pub fn blob_name(etag: &str) -> Option<&str> {
 pub fn encoded(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            true => out.push(byte as char),
-            false => out.push_str(&format!("%{byte:02X}")),
+        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
+            out.push(byte as char)
+        } else {
+            out.push_str(&format!("%{byte:02X}"))
         }
     }
     out

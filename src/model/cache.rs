@@ -91,10 +91,7 @@ impl KeyValueCache {
         let cells: Vec<i64> =
             spans.flat_map(|((&past, &end), row)| (past..end).map(move |at| row * capacity + at)).collect();
         let begins = self.lengths.iter().all(|&past| past == 0);
-        let masks = match begins {
-            true => [None, None],
-            false => masks(&self.lengths, new, window, longest, device)?,
-        };
+        let masks = if begins { [None, None] } else { masks(&self.lengths, new, window, longest, device)? };
         let cells = Tensor::f_from_slice(&cells)?.f_to_device(device)?;
         Ok(Reading { begins, cells, rows: ends.len() as i64, capacity, longest, masks })
     }
@@ -183,11 +180,10 @@ impl Past<'_> {
         uses_sliding_window: bool,
     ) -> Result<Tensor> {
         let [keys, values] = self.layer.extend([k, v], self.reading)?;
-        match self.reading.begins {
-            true => attend(q, k, v, documents, window),
-            false => {
-                attend_to(q, &keys, &values, documents, self.reading.masks[usize::from(uses_sliding_window)].as_ref())
-            }
+        if self.reading.begins {
+            attend(q, k, v, documents, window)
+        } else {
+            attend_to(q, &keys, &values, documents, self.reading.masks[usize::from(uses_sliding_window)].as_ref())
         }
     }
 }

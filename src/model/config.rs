@@ -62,9 +62,10 @@ impl Config {
     pub fn from_file(path: &Path) -> Result<Self> {
         if !path.exists() {
             let error = Error::new(Kind::File, format!("there is no `{}`", path.display()));
-            return Err(match path.with_file_name("adapter_config.json").exists() {
-                true => error.with_hint("this is an adapter: load its base model, then model.load_adapter(folder)"),
-                false => error.with_hint("give the folder of a model: it holds config.json and the weights"),
+            return Err(if path.with_file_name("adapter_config.json").exists() {
+                error.with_hint("this is an adapter: load its base model, then model.load_adapter(folder)")
+            } else {
+                error.with_hint("give the folder of a model: it holds config.json and the weights")
             });
         }
         Self::from_json(&files::read_json(path)?).map_err(|error| error.context(format!("`{}`", path.display())))
@@ -175,10 +176,8 @@ pub fn set_saved_dtype(config: &mut Value, dtype: Dtype) {
 fn sliding_window(fields: &Fields, family: Family, layers: usize) -> Result<Option<SlidingWindow>> {
     const DEFAULT_WIDTH: i64 = 4096;
     let types = layer_types(fields, layers)?;
-    let width = match fields.has("sliding_window") {
-        true => fields.optional_size("sliding_window")?,
-        false => Some(DEFAULT_WIDTH),
-    };
+    let width =
+        if fields.has("sliding_window") { fields.optional_size("sliding_window")? } else { Some(DEFAULT_WIDTH) };
     let (is_used, first) = match family {
         Family::Llama => return Ok(None),
         Family::Mistral => (true, 0),

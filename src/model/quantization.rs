@@ -206,9 +206,10 @@ fn check_values(found: &Tensor) -> Result<()> {
     let same = found.size() == expected.size() && found.f_kind()? == Dtype::Float && {
         found.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])? < 1e-6
     };
-    match same {
-        true => Ok(()),
-        false => Err(Error::model("quant_map: expected the 16 values of nf4, found others")),
+    if same {
+        Ok(())
+    } else {
+        Err(Error::model("quant_map: expected the 16 values of nf4, found others"))
     }
 }
 

@@ -118,9 +118,10 @@ fn a_checkpoint_of_transformers_is_read_and_written_the_same() {
         assert_eq!(Vec::from_iter(saved.names()), Vec::from_iter(expected.names()));
         for name in expected.names() {
             let (found, expected) = (saved.tensor(name).unwrap(), expected.tensor(name).unwrap());
-            match name.contains("quant_state") {
-                true => assert_eq!(json(&found), json(&expected), "{name}"),
-                false => same(name, &found, &expected),
+            if name.contains("quant_state") {
+                assert_eq!(json(&found), json(&expected), "{name}")
+            } else {
+                same(name, &found, &expected)
             }
         }
         let config: Value = serde_json::from_slice(&std::fs::read(case.folder.join("config.json")).unwrap()).unwrap();
