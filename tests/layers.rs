@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 const FLOW: [&str; 8] = ["hub", "model", "lora", "data", "train", "eval", "sweep", "plot"];
 /// Imported by anyone; they import one another only.
 const FOUNDATIONS: [&str; 9] =
-    ["amount", "error", "files", "interrupt", "native", "overlay", "random", "suggest", "tell"];
+    ["error", "files", "format", "interrupt", "native", "overlay", "random", "stderr", "suggest"];
 /// What the root of the crate offers in the name of `error`.
 const ROOT: [&str; 4] = ["Error", "Kind", "Result", "bail"];
 /// Imports the flow and the foundations.

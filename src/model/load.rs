@@ -42,7 +42,7 @@ pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> 
         decoder.config.quantization = None;
         notes.push(format!(
             "the checkpoint is quantised to fp4: its weights are made dense, {} in all",
-            crate::amount::bytes(decoder.weight_bytes())
+            crate::format::bytes(decoder.weight_bytes())
         ));
     }
     decoder.notes = notes;

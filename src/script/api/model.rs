@@ -125,7 +125,7 @@ pub mod functions {
     pub fn to_string(model: &mut Model) -> RhaiResultOf<String> {
         let model = model.read()?;
         let decoder = model.decoder();
-        let count = crate::amount::thousands(decoder.config.parameter_count());
+        let count = crate::format::thousands(decoder.config.parameter_count());
         let (dtype, device) = (decoder.weights_dtype(), device::device_name(decoder.device));
         Ok(format!("Model `{}`: {count} parameters, {dtype}, on {device}", model.name))
     }

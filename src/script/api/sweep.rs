@@ -464,7 +464,7 @@ fn about(base: &lora::Model, asked: &Asked, state: &State, seconds: f64) -> Resu
         ("lorhai", env!("CARGO_PKG_VERSION").to_owned()),
         ("libtorch", env!("LORHAI_LIBTORCH_VERSION").to_owned()),
         ("model", base.name.clone()),
-        ("parameters", crate::amount::thousands(decoder.config.parameter_count())),
+        ("parameters", crate::format::thousands(decoder.config.parameter_count())),
         ("dtype", decoder.weights_dtype()),
         ("device", device::device_name(decoder.device)),
         ("threads", format!("{} of {cores} cores", tch::get_num_threads())),
