@@ -1,7 +1,7 @@
 //! What is measured side by side over one base: adapters, and the bare base among them.
 
 use crate::error::{Error, Result};
-use crate::lora::resident::BASE;
+use crate::lora::adapted::BASE;
 use crate::lora::{Active, AdaptedModel, Adapter, AdapterSet};
 
 /// The base with one of its adapters, or with none.

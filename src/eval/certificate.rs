@@ -183,8 +183,8 @@ struct Layers {
 impl Layers {
     fn add(&mut self, name: &str, rounding: Rounding) {
         self.total.add(rounding);
-        if self.worst.as_ref().is_none_or(|(_, share)| rounding.share() > *share) {
-            self.worst = Some((name.to_owned(), rounding.share()));
+        if self.worst.as_ref().is_none_or(|(_, largest)| rounding.relative_error() > *largest) {
+            self.worst = Some((name.to_owned(), rounding.relative_error()));
         }
     }
 
@@ -192,7 +192,7 @@ impl Layers {
         Certificate {
             adapter: adapter.to_owned(),
             dtype: dtype.to_owned(),
-            lost_to_rounding: self.total.share(),
+            lost_to_rounding: self.total.relative_error(),
             worst_layer: self.worst,
             within_tolerance: divergence.mean_kl <= tolerance,
             divergence,

@@ -1,8 +1,7 @@
 //! Dropout masks as pure functions of (seed, step, layer, row, column, channel).
 //!
-//! A trial's mask depends neither on how its batch is padded nor on what is trained beside
-//! it, nor on the device. The masks themselves are made in `native/`, one number of 64
-//! random bits for two neighbouring channels.
+//! A trial's mask does not depend on padding, on the trials that are trained beside it, or on the
+//! device. The masks are computed in `native/`: 64 random bits for two neighbouring channels.
 
 use crate::random::Key;
 
@@ -45,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_mean_and_drops_the_share() {
+    fn keeps_the_mean_and_drops_p() {
         let y = mask("a", 0, [8, 64, 65]);
         let zero = y.eq(0.0).to_kind(Dtype::Double).mean(Dtype::Double).double_value(&[]);
         assert!((zero - 0.25).abs() < 0.01, "dropped {zero}");

@@ -1,4 +1,4 @@
-//! What an adapter is to be: rank, scale, targets. Names and defaults are PEFT's.
+//! The specification of an adapter: rank, scale, targets. Names and defaults are PEFT's.
 
 use super::pattern::Pattern;
 use crate::bail;
@@ -16,8 +16,8 @@ pub enum Targets {
     Pattern(String),
 }
 
-/// How fresh adapters are filled. Each starts at the base: by a B of zeros, or by taking out
-/// of the base what A and B begin with.
+/// How fresh adapters are initialised. A fresh adapter changes nothing: B is zero, or the base becomes the
+/// residual W - s B₀A₀.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Init {
     /// A uniform in ±1/√in: PEFT's default (`init_lora_weights=True`).
@@ -31,13 +31,12 @@ pub enum Init {
 }
 
 impl Init {
-    /// Does the adapter begin with a part of the base, which the base then lacks?
-    pub fn takes_from_base(self) -> bool {
+    /// Are A and B initialised from W, so that the base becomes the residual?
+    pub fn splits_base(self) -> bool {
         matches!(self, Init::Pissa | Init::Olora)
     }
 
-    /// Reads PEFT's `init_lora_weights`. PiSSA by an exact decomposition stands for the
-    /// randomised one of `pissa_niter_N` too, which approximates it.
+    /// Reads PEFT's `init_lora_weights`. `pissa_niter_N`, a randomised approximation, becomes exact PiSSA.
     pub fn parse(name: &str) -> Option<Self> {
         let iterations = name.strip_prefix("pissa_niter_");
         match name {
@@ -51,7 +50,7 @@ impl Init {
     }
 }
 
-/// Which biases of the base are trained along.
+/// Which biases of the base are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Bias {
     None,
@@ -102,15 +101,15 @@ pub struct LoraSpec {
     pub rank_pattern: Pattern<i64>,
     pub alpha_pattern: Pattern<f64>,
     pub init: Init,
-    /// Weight-decomposed LoRA: a magnitude for every output beside the low-rank direction.
+    /// Weight-decomposed LoRA: a magnitude for every output, and A and B for the direction.
     pub use_dora: bool,
     pub bias: Bias,
-    /// Modules that are trained whole, in a copy of the adapter's own.
+    /// Modules of which the adapter trains a full copy.
     pub modules_to_save: Vec<String>,
-    /// A bias behind each B, trained from 0.
+    /// A bias of each B, initialised to 0.
     #[serde(skip_serializing_if = "is_false")]
     pub lora_bias: bool,
-    /// Rows of the embeddings that are trained by themselves.
+    /// Rows of the embeddings that are trained while the others stay frozen.
     #[serde(skip_serializing_if = "TrainableTokens::is_none")]
     pub trainable_token_indices: TrainableTokens,
     /// Where head and embeddings share a weight: one copy for both in `modules_to_save`.
@@ -118,8 +117,8 @@ pub struct LoraSpec {
     pub ensure_weight_tying: bool,
 }
 
-/// New options stay out of the settings of trials that do not use them, so that finished ones
-/// count as finished.
+/// Options that are left at their default are not serialized, so that trials that were finished before the
+/// option existed still count as finished.
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -165,14 +164,14 @@ impl LoraSpec {
         if !(0.0..1.0).contains(&self.dropout) {
             bail!(
                 Kind::Input,
-                "lora `dropout`: expected a share from 0 up to but not including 1, found {}",
+                "lora `dropout`: expected a probability in [0, 1), found {}",
                 self.dropout;
                 hint: "5 % is 0.05"
             );
         }
         if self.lora_bias && (self.use_dora || self.init != Init::KaimingUniform) {
             let other = if self.use_dora { "use_dora" } else { "init" };
-            bail!(Kind::Input, "lora `lora_bias`: expected it with plain LoRA and the default `init`, found `{other}` beside it"; hint: "leave `{other}` or `lora_bias` out: peft does not take both either");
+            bail!(Kind::Input, "lora `lora_bias`: expected it with plain LoRA and the default `init`, found `{other}` beside it"; hint: "leave `{other}` or `lora_bias` out: peft refuses both together too");
         }
         Ok(())
     }

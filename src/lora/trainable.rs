@@ -9,9 +9,9 @@ use crate::random::Key;
 pub trait Trainable {
     fn parameters(&self) -> &Parameters;
     fn parameters_mut(&mut self) -> &mut Parameters;
-    /// What joins the forward pass on batch `part` of the input, or on all of it. `key`
-    /// names the seed, step and micro-batch whose dropout applies; `None` in evaluation.
-    /// `None` is given where nothing joins, because the decoder itself is trained.
+    /// The adapter of the forward pass on batch `part` of the input, or on all of it; `None` where the
+    /// decoder itself is trained. `key` names the seed, step and micro-batch whose dropout applies; `None`
+    /// in evaluation.
     fn active(&self, part: Option<usize>, key: Option<Key>) -> Option<Active<'_>>;
 }
 

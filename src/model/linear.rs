@@ -123,7 +123,7 @@ pub trait Adapters {
     }
 
     /// Does an adapter take part in this layer on batch `part`, or is the layer itself trained?
-    fn touch(&self, linear: &Linear, part: usize) -> bool;
+    fn affects(&self, linear: &Linear, part: usize) -> bool;
 }
 
 /// The layers as they are.
@@ -135,7 +135,7 @@ impl Adapters for NoAdapters {
         linears.iter().map(|own| own.weight.product(x, own.bias.as_ref(), &[], &tokens.keys)).collect()
     }
 
-    fn touch(&self, linear: &Linear, _: usize) -> bool {
+    fn affects(&self, linear: &Linear, _: usize) -> bool {
         linear.weight.is_trained()
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::common::*;
 use lorhai::hub::weights;
-use lorhai::lora::residual::to_lora;
+use lorhai::lora::convert::to_lora;
 use lorhai::lora::{peft, Adapter, AdapterSet, Bias, Init, LoraSpec, Targets, TrainableTokens};
 use lorhai::model::Decoder;
 use std::path::Path;

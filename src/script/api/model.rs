@@ -3,7 +3,7 @@
 use crate::data::ChatTemplate;
 use crate::hub::tokenizer::chat_template_in;
 use crate::hub::{self, Hub};
-use crate::lora::{peft, residual, LoadOptions};
+use crate::lora::{convert, peft, LoadOptions};
 use crate::model::{device, Config, Quantization};
 use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
@@ -265,7 +265,7 @@ pub mod functions {
     pub fn add_lora(model: &mut Model, options: Map) -> RhaiResultOf<()> {
         let mut options = Options::new("add_lora", options);
         let spec = lora_spec(&mut options)?;
-        let name = options.take("name", lora::resident::DEFAULT_NAME.to_owned())?;
+        let name = options.take("name", lora::adapted::DEFAULT_NAME.to_owned())?;
         let seed = options.take("seed", 42_u64)?;
         options.finish()?;
         Ok(model.write()?.adapted.add(&name, spec, seed)?)
@@ -421,7 +421,7 @@ pub mod functions {
         options.finish()?;
         let model = model.read()?;
         let (adapter, config) = (model.adapted.adapter(None)?, &model.decoder().config);
-        let converted = if as_lora { Some(residual::to_lora(adapter, config)?) } else { None };
+        let converted = if as_lora { Some(convert::to_lora(adapter, config)?) } else { None };
         let adapter = converted.as_ref().unwrap_or(adapter);
         let state = State::of(&context)?;
         let folder = state.folder_to_write(Path::new(folder))?;
@@ -454,7 +454,7 @@ pub mod functions {
         options: Map,
     ) -> RhaiResultOf<()> {
         let mut options = Options::new("load_adapter", options);
-        let name = options.take("name", lora::resident::DEFAULT_NAME.to_owned())?;
+        let name = options.take("name", lora::adapted::DEFAULT_NAME.to_owned())?;
         options.finish()?;
         let mut model = model.write()?;
         let state = State::of(&context)?;
