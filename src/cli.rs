@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::script::catalogue::{definitions, docs, pages};
 use crate::script::{on_large_stack, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
-use crate::{files, interrupt, repl, runs, suggest, tell};
+use crate::{files, interrupt, repl, runs, stderr, suggest};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
@@ -299,8 +299,8 @@ fn tip(error: &clap::Error) -> Option<String> {
 /// The exit code for an outcome, whose failure goes to the standard error.
 fn reported(outcome: Result<(), Failure>) -> i32 {
     let Err(failure) = outcome else { return 0 };
-    match tell::is_json() {
-        true => tell::object("failed", [("error", failure.to_json())]),
+    match stderr::is_json() {
+        true => stderr::object("failed", [("error", failure.to_json())]),
         // Where even that cannot be written, the exit code still tells.
         false => drop(writeln!(std::io::stderr(), "{failure}")),
     }
@@ -312,7 +312,7 @@ fn reported(outcome: Result<(), Failure>) -> i32 {
 
 fn listen_for_stop() {
     if let Err(error) = interrupt::install() {
-        tell::note(&format!("warning: Ctrl-C will end the program at once: {error}"));
+        stderr::note(&format!("warning: Ctrl-C will end the program at once: {error}"));
     }
 }
 
@@ -335,7 +335,7 @@ impl Run {
             return self.without_file();
         };
         if self.json {
-            tell::in_json();
+            stderr::use_json();
         }
         listen_for_stop();
         let outcome = on_large_stack(|| match self.help {
@@ -354,7 +354,7 @@ impl Run {
             false => session.run_file(file).map(drop),
         }?;
         if self.json {
-            tell::object("done", []);
+            stderr::object("done", []);
         }
         Ok(())
     }

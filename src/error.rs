@@ -3,7 +3,7 @@
 //! Knows nothing of scripts: `script/` adds the place in the script. Messages are lower
 //! case, say what was expected and what was found, and name the option, file or tensor.
 
-use crate::amount;
+use crate::format;
 use crate::suggest;
 use std::{fmt, io, path::Path};
 
@@ -144,7 +144,7 @@ fn out_of_memory(text: &str) -> Error {
     const GB: u64 = 1_000_000_000;
     let bytes = text.split("tried to allocate ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
     let message = match bytes {
-        Some(bytes) if bytes >= GB => format!("out of memory: no room for a tensor of {}", amount::bytes(bytes)),
+        Some(bytes) if bytes >= GB => format!("out of memory: no room for a tensor of {}", format::bytes(bytes)),
         Some(_) => "out of memory: this machine has none left".to_string(),
         None => format!("out of memory: {text}"),
     };

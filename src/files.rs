@@ -16,7 +16,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_whole_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let folder = parent(path);
     create_folder(folder)?;
-    refuse_target(path)?;
+    ensure_file_path(path)?;
     let failed = |error: std::io::Error| Error::file("write", path, &error);
     let mut temporary = tempfile::Builder::new().prefix(".part-").tempfile_in(folder).map_err(failed)?;
     fill(temporary.as_file_mut()).map_err(failed)?;
@@ -39,7 +39,7 @@ pub fn temporary_beside(path: &Path) -> Result<tempfile::TempDir> {
 
 /// Gives a finished file the name `path`, in the place of what was there.
 pub fn move_file(from: &Path, path: &Path) -> Result<()> {
-    refuse_target(path)?;
+    ensure_file_path(path)?;
     fs::rename(from, path).map_err(|error| Error::file("write", path, &error))?;
     sync_folder(parent(path))
 }
@@ -115,7 +115,7 @@ fn cannot_create(path: &Path, error: &std::io::Error) -> Error {
 pub fn could_write(path: &Path) -> Result<()> {
     let folder = parent(path);
     could_fill(folder)?;
-    refuse_target(path)
+    ensure_file_path(path)
 }
 
 /// Fails where the folder `path` could not be made, or no file written into it; changes nothing.
@@ -167,7 +167,7 @@ fn may_write(folder: &Path) -> std::io::Result<()> {
 }
 
 /// A rename would put a file in the place of a device or a pipe, and cannot in that of a folder.
-fn refuse_target(path: &Path) -> Result<()> {
+fn ensure_file_path(path: &Path) -> Result<()> {
     let wrong = |what: &str| Err(failed(format!("cannot write `{}`: {what}", path.display())));
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(failed(format!("cannot write `{}`: it is a folder", path.display()))
@@ -201,9 +201,10 @@ pub fn read_text(path: &Path) -> Result<String> {
 pub fn read_json(path: &Path) -> Result<serde_json::Value> {
     serde_json::from_str(&read_text(path)?).map_err(|error| {
         let wrong = failed(format!("`{}` is not valid JSON: {}", path.display(), json_fault(&error)));
-        match error.is_eof() {
-            true => wrong.with_hint("the file ends too early: write or fetch it again"),
-            false => wrong,
+        if error.is_eof() {
+            wrong.with_hint("the file ends too early: write or fetch it again")
+        } else {
+            wrong
         }
     })
 }

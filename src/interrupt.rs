@@ -38,8 +38,9 @@ pub fn clear() {
 
 /// Fails with [`crate::Kind::Stopped`] once a stop was requested.
 pub fn check() -> Result<()> {
-    match requested() {
-        true => Err(Error::stopped()),
-        false => Ok(()),
+    if requested() {
+        Err(Error::stopped())
+    } else {
+        Ok(())
     }
 }

@@ -12,16 +12,16 @@
 //! `tests/layers.rs` holds both rules. `docs/architecture.md` is the map.
 
 // Foundations: no domain knowledge, imported by anyone.
-pub mod amount;
 pub mod error;
 pub mod files;
+pub mod format;
 pub mod interrupt;
 pub mod native;
 pub mod options;
 pub mod overlay;
 pub mod random;
+pub mod stderr;
 pub mod suggest;
-pub mod tell;
 
 // The flow.
 pub mod data;

@@ -88,9 +88,10 @@ impl Overlay {
         }
         let place = self.place(&absolute);
         let was_written = self.written.iter().any(|written| absolute.starts_with(written));
-        match place.exists() && (was_written || !path.exists()) {
-            true => place,
-            false => path.to_owned(),
+        if place.exists() && (was_written || !path.exists()) {
+            place
+        } else {
+            path.to_owned()
         }
     }
 
@@ -151,7 +152,7 @@ impl Overlay {
     }
 
     fn absolute(&self, path: &Path) -> PathBuf {
-        plain(&self.here.join(path))
+        normalized(&self.here.join(path))
     }
 
     /// As it lies from the working folder on; what lies elsewhere below [`OUTSIDE`].
@@ -167,18 +168,18 @@ impl Overlay {
 }
 
 /// Without `.` and `..`, links left as they are.
-pub fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
+pub fn normalized(path: &Path) -> PathBuf {
+    let mut normalized = PathBuf::new();
     for part in path.components() {
         match part {
             Component::CurDir => {}
             Component::ParentDir => {
-                plain.pop();
+                normalized.pop();
             }
-            part => plain.push(part),
+            part => normalized.push(part),
         }
     }
-    plain
+    normalized
 }
 
 /// The number and the bytes of all files in `path`, or of that file.

@@ -6,7 +6,7 @@
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::hub::tokenizer::Tokenizer;
-use crate::overlay::{plain, Overlay};
+use crate::overlay::{normalized, Overlay};
 use crate::script::{on_large_stack, Failure, Session};
 use crate::sweep::changes::{self, Change};
 use crate::sweep::past::{Past, What};
@@ -136,8 +136,8 @@ impl Call {
         files::write_whole(&path, script.text.as_bytes())?;
         for (module, text) in &script.modules {
             // A record that was tampered with reaches nothing outside.
-            let place = plain(&folder.join(module));
-            if place.starts_with(plain(&folder)) {
+            let place = normalized(&folder.join(module));
+            if place.starts_with(normalized(&folder)) {
                 files::write_whole(&place, text.as_bytes())?;
             }
         }

@@ -13,7 +13,7 @@ use lorhai::eval::sampling::Sampling;
 use lorhai::eval::text::TextStream;
 use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights::Weights;
-use lorhai::lora::resident::AdaptedModel;
+use lorhai::lora::adapted::AdaptedModel;
 use lorhai::lora::{peft, AdapterSet};
 use lorhai::model::{load, Adapters, Config, Decoder, Grid, Input, KeyValueCache, NoAdapters};
 use lorhai::script::{on_large_stack, Session};

@@ -1,18 +1,25 @@
-//! The import rules of `src/lib.rs` and `docs/architecture.md`, and the opening comments.
+//! The import rules of `src/lib.rs` and `docs/architecture.md`, circles of files, and opening comments.
 //!
-//! Reads the source text: finds paths that begin with `crate::` or with `super::`, and the
-//! names of some crates, outside comments and strings. Paths that a macro makes are not seen.
+//! The rules stand here; `layers/paths.rs` reads the source, `layers/circles.rs` searches the graph of files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "layers/circles.rs"]
+mod circles;
+#[path = "layers/paths.rs"]
+mod paths;
+
+use circles::{circles, Graph, Modules};
+use paths::Source;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// The folders in the order of the data; each may import those before it.
 const FLOW: [&str; 8] = ["hub", "model", "lora", "data", "train", "eval", "sweep", "plot"];
 /// Imported by anyone; they import one another only.
 const FOUNDATIONS: [&str; 9] =
-    ["amount", "error", "files", "interrupt", "native", "overlay", "random", "suggest", "tell"];
+    ["error", "files", "format", "interrupt", "native", "overlay", "random", "stderr", "suggest"];
 /// What the root of the crate offers in the name of `error`.
 const ROOT: [&str; 4] = ["Error", "Kind", "Result", "bail"];
 /// Imports the flow and the foundations.
@@ -22,25 +29,62 @@ const EDGE: [&str; 7] = ["cli", "doctor", "lib", "main", "repl", "replay", "runs
 /// Crates that one folder or file alone may name.
 const CRATES: [(&str, &str); 5] =
     [("rhai", "script"), ("plotters", "plot"), ("rustyline", "repl"), ("clap", "cli"), ("clap_complete", "cli")];
+/// Folders of `src/` in which no files import each other in a circle.
+const WITHOUT_CIRCLES: [&str; 4] = ["lora", "plot", "script", "sweep"];
+/// Imports that close a circle today: a folder, a file in it, and the file that it imports. Without them the
+/// imports of the folder form no circle. An entry that closes none any more fails the test and is to be deleted.
+const CLOSING_IMPORTS: &[(&str, &str, &str)] = &[
+    ("script", "engine/redirect.rs", "engine/state.rs"),
+    ("script", "engine/rehearsal.rs", "engine/state.rs"),
+    ("script", "engine/state.rs", "values/caught.rs"),
+    ("script", "language/check.rs", "language/check/calls.rs"),
+    ("script", "language/check.rs", "language/check/copies.rs"),
+    ("script", "language/check.rs", "language/check/escapes.rs"),
+    ("script", "language/check.rs", "language/check/given.rs"),
+    ("script", "language/check.rs", "language/check/numbers.rs"),
+    ("script", "language/check.rs", "language/check/unused.rs"),
+    ("script", "language/explain.rs", "catalogue/docs.rs"),
+    ("script", "language/explain.rs", "language/grammar.rs"),
+    ("script", "language/python.rs", "language/python/adapters.rs"),
+    ("script", "language/python.rs", "language/python/data.rs"),
+    ("script", "language/python.rs", "language/python/generation.rs"),
+    ("script", "language/python.rs", "language/python/loading.rs"),
+    ("script", "language/python.rs", "language/python/training.rs"),
+    ("script", "language/python.rs", "values/settings.rs"),
+    ("script", "language/render.rs", "language/check.rs"),
+    ("script", "language/render.rs", "language/explain.rs"),
+    ("sweep", "lora.rs", "progress.rs"),
+    ("sweep", "trial.rs", "results.rs"),
+    ("plot", "chart.rs", "clean.rs"),
+    ("plot", "chart.rs", "draw.rs"),
+    ("plot", "chart.rs", "layout.rs"),
+    ("plot", "chart.rs", "picture.rs"),
+    ("plot", "chart.rs", "pointer.rs"),
+];
+
+/// The files of `src/`.
+static CRATE: LazyLock<Vec<Source>> = LazyLock::new(|| sources(&root().join("src")));
 
 #[test]
 fn imports_follow_the_flow() {
-    let found = violations(&root().join("src"));
-    assert!(found.is_empty(), "{} imports break the rule:\n{}", found.len(), lines(&found));
+    let violations = violations(&CRATE, &root().join("src"));
+    assert!(violations.is_empty(), "{} imports break the rule:\n{}", violations.len(), lines(&violations));
 }
 
 #[test]
 fn everything_in_src_has_a_place_in_the_rule() {
-    let source = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let tokens = tokens(&source);
-    let declared = tokens.windows(3).filter(|three| three[0].text == "mod" && three[2].text == ";");
-    let mut names: Vec<String> = declared.map(|three| three[1].text.to_owned()).collect();
+    let library = syn::parse_file(&std::fs::read_to_string(root().join("src/lib.rs")).unwrap()).unwrap();
+    let declared = library.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(item) => Some(item.ident.to_string()),
+        _ => None,
+    });
+    let mut names: Vec<String> = declared.collect();
     for entry in std::fs::read_dir(root().join("src")).unwrap() {
         names.push(entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned());
     }
     let known: Vec<&str> = [&FLOW[..], &FOUNDATIONS, &EDGE, &[BINDING]].concat();
-    let lost: Vec<&String> = names.iter().filter(|name| !known.contains(&name.as_str())).collect();
-    assert!(lost.is_empty(), "{lost:?}: give them a place here, in src/lib.rs and in docs/architecture.md");
+    let unknown: Vec<&String> = names.iter().filter(|name| !known.contains(&name.as_str())).collect();
+    assert!(unknown.is_empty(), "{unknown:?}: give them a place here, in src/lib.rs and in docs/architecture.md");
     for document in ["src/lib.rs", "docs/architecture.md"] {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
         assert!(text.contains(&FLOW.join(" → ")), "{document} does not state the flow that is tested here");
@@ -53,7 +97,7 @@ fn every_rust_file_opens_with_what_it_defines() {
     for folder in ["src", "tests"] {
         below(&root().join(folder), "rs", &mut files);
     }
-    assert!(files.len() > 100, "found {} Rust files only", files.len());
+    assert!(files.len() > 100, "found only {} Rust files", files.len());
     let silent: Vec<String> = files.iter().filter(|file| !opens_with(file, "//! ")).map(|file| shown(file)).collect();
     assert!(silent.is_empty(), "expected a `//!` comment in the first line of:\n{}", silent.join("\n"));
 }
@@ -90,6 +134,8 @@ fn planted_violations_are_found() {
         ("data/read/a.rs", "use super::super::super::train;", Some((1, "super::super::super::train"))),
         ("hub/a.rs", "use super::{super::eval::loss, cache};", Some((1, "super::super::eval"))),
         ("hub/a.rs", "mod tests { use super::super::super::eval; }", Some((1, "super::super::super::eval"))),
+        ("hub/a.rs", "fn f() { bail!(Kind::Input, \"{}\", crate::model::NAME) }", Some((1, "crate::model"))),
+        ("hub/a.rs", "macro_rules! m { () => { use crate::{files, eval::loss}; } }", Some((1, "crate::eval"))),
         ("files.rs", "use crate::hub::Hub;", Some((1, "crate::hub"))),
         ("script/api/a.rs", "use crate::cli;", Some((1, "crate::cli"))),
         ("script/a.rs", "use crate::doctor::report;", Some((1, "crate::doctor"))),
@@ -114,38 +160,139 @@ fn planted_violations_are_found() {
         ("hub/a.rs", "/* /* crate::eval */ crate::plot */ const A: char = '\"'; const B: char = '\"';", None),
         ("hub/a.rs", "const A: &str = \"crate::model \\\" rhai\"; const B: &str = r#\"crate::eval \" rhai\"#;", None),
     ] {
-        let found = broken(Path::new(file), source);
-        let found: Vec<(usize, &str)> = found.iter().map(|one| (one.line, one.import.as_str())).collect();
-        assert_eq!(found, Vec::from_iter(expected), "{file}: {source}");
+        let violations = broken(&Source::parse(Path::new(file), source));
+        let violations: Vec<(usize, &str)> = violations.iter().map(|one| (one.line, one.import.as_str())).collect();
+        assert_eq!(violations, Vec::from_iter(expected), "{file}: {source}");
     }
 }
 
 #[test]
-fn a_violation_in_a_tree_is_told_with_file_line_import_and_reason() {
+fn a_violation_is_reported_with_file_line_import_and_reason() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("model/deep")).unwrap();
     std::fs::write(folder.path().join("model/deep/planted.rs"), "//! Planted.\n\nuse crate::train::AdamW;\n").unwrap();
     std::fs::write(folder.path().join("model/mod.rs"), "//! Fine.\nuse crate::hub::weights;\n").unwrap();
-    let told = lines(&violations(folder.path()));
+    let report = lines(&violations(&sources(folder.path()), folder.path()));
     assert!(
-        told.ends_with("model/deep/planted.rs:3: `crate::train`: model/ may import hub and the foundations"),
-        "{told}"
+        report.ends_with("model/deep/planted.rs:3: `crate::train`: model/ may import hub and the foundations"),
+        "{report}"
     );
 }
 
 #[test]
-fn the_imports_that_are_there_are_seen() {
-    let mut files = Vec::new();
-    below(&root().join("src"), "rs", &mut files);
-    let seen = files.iter().flat_map(|file| {
-        let inside = file.strip_prefix(root().join("src")).unwrap();
-        let found = imports(inside, &std::fs::read_to_string(file).unwrap());
-        found.into_iter().map(|import| (place(inside), import.target)).collect::<Vec<_>>()
+fn no_files_import_each_other_in_a_circle() {
+    let modules = Modules::new(&CRATE);
+    let mut report = String::new();
+    for folder in WITHOUT_CIRCLES {
+        let graph = modules.graph(&CRATE, folder);
+        assert!(graph.len() > 10, "{folder}/: found only {} files", graph.len());
+        let listed = CLOSING_IMPORTS.iter().filter(|(listed, _, _)| *listed == folder);
+        let listed: Vec<(&str, &str)> = listed.map(|(_, file, target)| (*file, *target)).collect();
+        faults(&graph, &listed).iter().for_each(|fault| report += &format!("{folder}/: {fault}\n"));
+    }
+    assert!(report.is_empty(), "expected no circles but those closed by CLOSING_IMPORTS, found:\n{report}");
+}
+
+/// Circles without the `listed` imports, and those of `listed` that close none.
+fn faults(graph: &Graph, listed: &[(&str, &str)]) -> Vec<String> {
+    let without = |imports: &[(&str, &str)]| {
+        let mut graph = graph.clone();
+        for (file, target) in imports {
+            graph.get_mut(*file).map(|targets| targets.remove(*target));
+        }
+        circles(&graph)
+    };
+    let needless = listed.iter().filter(|entry| {
+        let others: Vec<(&str, &str)> = listed.iter().filter(|other| other != entry).copied().collect();
+        without(&others) == without(listed)
     });
+    let needless =
+        needless.map(|(file, target)| format!("{file} → {target} closes no circle: delete it from CLOSING_IMPORTS"));
+    without(listed).into_iter().chain(needless).collect()
+}
+
+#[test]
+fn planted_circles_are_found() {
+    for (files, expected) in [
+        (&[("a", "use super::b::B;"), ("b", "use super::a::A;")][..], &["a.rs → b.rs → a.rs"][..]),
+        (&[("b", "use crate::plot::a::A;"), ("a", "fn f() { super::b::g(); }")], &["a.rs → b.rs → a.rs"]),
+        (
+            &[("a", "use super::{b, c};"), ("b", "use super::c::C;"), ("c", "fn f() { bail!(\"{}\", super::a::X) }")],
+            &["a.rs → b.rs → c.rs → a.rs", "a.rs → c.rs → a.rs"],
+        ),
+        // By a name that the module of both re-exports.
+        (
+            &[("mod", "mod a; mod b; pub use b::B;"), ("a", "use super::B;"), ("b", "use super::a;")],
+            &["a.rs → b.rs → a.rs"],
+        ),
+        (
+            &[("mod", "pub use b::C as B;"), ("a", "use crate::plot::*;"), ("b", "use super::a;")],
+            &["a.rs → b.rs → a.rs"],
+        ),
+        // With the file of a folder, which defines something itself; `inner` is a module within it.
+        (
+            &[("check", "mod calls; struct A; fn f() { calls::g() }"), ("check/calls", "use super::A;")],
+            &["check.rs → check/calls.rs → check.rs"],
+        ),
+        (
+            &[("mod", "mod a; fn f() { a::g() } mod inner { pub struct B; }"), ("a", "use super::inner::B;")],
+            &["a.rs → mod.rs → a.rs"],
+        ),
+        // A module that is imported, and a path that goes on from there.
+        (&[("mod", "mod deep; mod b;"), ("deep/mod", "mod a;"), ("deep/a", "use super::super::b;")][..], &[]),
+        (
+            &[
+                ("deep/mod", "mod a;"),
+                ("deep/a", "use super::super::b;"),
+                ("b", "use super::deep; fn f() { deep::a::g() }"),
+            ],
+            &["b.rs → deep/a.rs → b.rs"],
+        ),
+        // No circles: one way, tests, other crates, other folders, re-exports, a macro's own names.
+        (&[("a", "use super::b::B;"), ("b", "mod a { pub struct X; } fn f(x: a::X) {}")], &[]),
+        (&[("a", "use super::b::B;"), ("b", "#[cfg(test)] mod tests { use super::super::a::A; use super::*; }")], &[]),
+        (&[("a", "use super::b::B;"), ("b", "use a::A; use std::b; use ::plot::a; use crate::lora::a::A;")], &[]),
+        (&[("mod", "mod a; mod b; pub use a::A; pub(super) use b::B;"), ("a", "use super::B;"), ("b", "")], &[]),
+        (&[("a", "use super::b::B;"), ("b", "/// [`super::a`]\nfn f() { \"super::a::A\" } // super::a")], &[]),
+    ] {
+        let parse =
+            |(file, text): &(&str, &str)| Source::parse(&Path::new("plot").join(file).with_extension("rs"), text);
+        let sources: Vec<Source> = files.iter().map(parse).collect();
+        let graph = Modules::new(&sources).graph(&sources, "plot");
+        assert_eq!(Vec::from_iter(circles(&graph)), expected, "{files:?}");
+    }
+}
+
+#[test]
+fn a_listed_import_is_accepted_and_a_needless_entry_refused() {
+    let graph = |imports: &[(&str, &str)]| {
+        let mut graph = Graph::new();
+        for (file, target) in imports {
+            graph.entry((*file).to_owned()).or_default().insert((*target).to_owned());
+        }
+        graph
+    };
+    let circle = graph(&[("a.rs", "b.rs"), ("b.rs", "a.rs"), ("c.rs", "a.rs")]);
+    assert_eq!(faults(&circle, &[]), ["a.rs → b.rs → a.rs"]);
+    assert!(faults(&circle, &[("b.rs", "a.rs")]).is_empty());
+    let needless = ["c.rs → a.rs closes no circle: delete it from CLOSING_IMPORTS"];
+    assert_eq!(faults(&circle, &[("b.rs", "a.rs"), ("c.rs", "a.rs")]), needless);
+    assert_eq!(faults(&graph(&[("c.rs", "a.rs")]), &[("c.rs", "a.rs")]), needless);
+    assert_eq!(faults(&graph(&[]), &[("c.rs", "a.rs")]), needless);
+}
+
+#[test]
+fn existing_imports_are_seen() {
+    let seen = CRATE.iter().flat_map(|source| imports(source).map(|import| (place(&source.file), import.target)));
     let seen: Vec<(String, String)> = seen.collect();
-    assert!(seen.len() > 300, "found {} imports only", seen.len());
+    assert!(seen.len() > 300, "found only {} imports", seen.len());
     for (from, to) in [("model", "hub"), ("lora", "model"), ("train", "data"), ("plot", "sweep"), ("cli", "script")] {
-        assert!(seen.contains(&(from.to_owned(), to.to_owned())), "{from} imports {to}, and that was not seen");
+        assert!(seen.contains(&(from.to_owned(), to.to_owned())), "{from} imports {to}, but the test does not see it");
+    }
+    let modules = Modules::new(&CRATE);
+    for (folder, file, target) in [("lora", "merge.rs", "adapter.rs"), ("sweep", "table.rs", "summary.rs")] {
+        let graph = modules.graph(&CRATE, folder);
+        assert!(graph[file].contains(target), "{folder}/{file} imports {target}, but the test does not see it");
     }
 }
 
@@ -167,33 +314,38 @@ fn lines(violations: &[Violation]) -> String {
     violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// What breaks the rule in the files below `src`.
-fn violations(src: &Path) -> Vec<Violation> {
-    let mut files = Vec::new();
-    below(src, "rs", &mut files);
-    let found = files.into_iter().flat_map(|file| {
-        let found = broken(file.strip_prefix(src).unwrap(), &std::fs::read_to_string(&file).unwrap());
-        found.into_iter().map(move |one| Violation { file: file.clone(), ..one }).collect::<Vec<_>>()
-    });
-    found.collect()
+/// What breaks the rule in `sources`, which lie below `src`.
+fn violations(sources: &[Source], src: &Path) -> Vec<Violation> {
+    let in_place = |violation: Violation| Violation { file: src.join(&violation.file), ..violation };
+    sources.iter().flat_map(broken).map(in_place).collect()
 }
 
-/// What breaks the rule in one file; `file` is its path within `src`.
-fn broken(file: &Path, source: &str) -> Vec<Violation> {
-    let from = place(file);
-    let offending = |import: Import| {
+/// The Rust files below `src`.
+fn sources(src: &Path) -> Vec<Source> {
+    let mut files = Vec::new();
+    below(src, "rs", &mut files);
+    let parse =
+        |file: &PathBuf| Source::parse(file.strip_prefix(src).unwrap(), &std::fs::read_to_string(file).unwrap());
+    files.iter().map(parse).collect()
+}
+
+/// What breaks the rule in one file.
+fn broken(source: &Source) -> Vec<Violation> {
+    let from = place(&source.file);
+    let violation =
+        |line, import: &str, why| Violation { file: (&source.file).into(), line, import: import.to_owned(), why };
+    let refused = imports(source).filter_map(|import| {
         let why = refusal(&from, &import.target)?;
-        Some(Violation { file: file.to_owned(), line: import.line, import: import.text, why })
-    };
-    let mut found: Vec<Violation> = imports(file, source).into_iter().filter_map(offending).collect();
-    for token in tokens(source) {
-        let home = CRATES.iter().find(|(name, home)| *name == token.text && *home != from);
-        if let Some((name, home)) = home {
-            let why = format!("this crate is named in src/{home} alone");
-            found.push(Violation { file: file.to_owned(), line: token.line, import: (*name).to_owned(), why });
+        Some(violation(import.line, &import.text, why))
+    });
+    let mut violations: Vec<Violation> = refused.collect();
+    for (ident, line) in &source.idents {
+        if let Some((name, home)) = CRATES.iter().find(|(name, home)| name == ident && *home != from) {
+            violations.push(violation(*line, name, format!("this crate is named in src/{home} alone")));
         }
     }
-    found
+    violations.dedup_by(|a, b| (a.line, &a.import) == (b.line, &b.import));
+    violations
 }
 
 /// Why `from` may not import `to`; `None` where it may.
@@ -203,22 +355,18 @@ fn refusal(from: &str, to: &str) -> Option<String> {
     if from == to || EDGE.contains(&from) {
         return None;
     }
-    match rank(from) {
-        _ if from == BINDING => match shared || rank(to).is_some() {
-            true => None,
-            false => Some("script/ may import the flow and the foundations".to_owned()),
-        },
-        _ if FOUNDATIONS.contains(&from) => match shared {
-            true => None,
-            false => Some("a foundation may import other foundations".to_owned()),
-        },
-        None => Some(format!("`{from}` has no place in the rule: give it one in tests/layers.rs")),
-        Some(own) => match shared || rank(to).is_some_and(|other| other < own) {
-            true => None,
-            false if own == 0 => Some(format!("{from}/ may import the foundations")),
-            false => Some(format!("{from}/ may import {} and the foundations", FLOW[..own].join(", "))),
-        },
-    }
+    let before = rank(from).map(|rank| &FLOW[..rank]);
+    let (is_allowed, rule) = if from == BINDING {
+        (shared || rank(to).is_some(), "script/ may import the flow and the foundations".to_owned())
+    } else if FOUNDATIONS.contains(&from) {
+        (shared, "a foundation may import other foundations".to_owned())
+    } else if let Some(before) = before {
+        let folders = if before.is_empty() { String::new() } else { format!("{} and ", before.join(", ")) };
+        (shared || before.contains(&to), format!("{from}/ may import {folders}the foundations"))
+    } else {
+        (false, format!("`{from}` has no place in the rule: give it one in tests/layers.rs"))
+    };
+    (!is_allowed).then_some(rule)
 }
 
 /// A path that leads to the root of the crate and from there to `target`.
@@ -230,183 +378,24 @@ struct Import {
     target: String,
 }
 
-/// All imports of one file by `crate::…` and `super::…`.
-fn imports(file: &Path, source: &str) -> Vec<Import> {
-    let tokens = tokens(source);
-    let mut inside = module_path(file);
-    let mut opened: Vec<usize> = Vec::new();
-    let mut found = Vec::new();
-    let (mut depth, mut at) = (0, 0);
-    while let Some(token) = tokens.get(at) {
-        let next = |ahead: usize| tokens.get(at + ahead).map_or("", |token| token.text);
-        let mut end = at + 1;
-        match token.text {
-            "{" => depth += 1,
-            "}" => {
-                if opened.last() == Some(&depth) {
-                    opened.pop();
-                    inside.pop();
-                }
-                depth = usize::saturating_sub(depth, 1);
-            }
-            "mod" if next(2) == "{" => {
-                inside.push(next(1).to_owned());
-                opened.push(depth + 1);
-            }
-            "crate" if next(1) == "as" => {
-                found.push(Import { line: token.line, text: "crate as".to_owned(), target: String::new() });
-            }
-            "crate" if next(1) == "::" => end = follow(&tokens, at + 2, &[], "crate", &mut found),
-            "super" if next(1) == "::" => end = follow(&tokens, at, &inside, "", &mut found),
-            _ => {}
-        }
-        at = end;
-    }
-    found
-}
-
-/// Follows a path from `at`, where `base` is the module that it has led to and `text` what
-/// was written so far; gives the place behind it.
-fn follow(tokens: &[Token], at: usize, base: &[String], text: &str, found: &mut Vec<Import>) -> usize {
-    let Some(token) = tokens.get(at) else { return at };
-    let written = if text.is_empty() { token.text.to_owned() } else { format!("{text}::{}", token.text) };
-    let goes_on = tokens.get(at + 1).is_some_and(|next| next.text == "::");
-    match token.text {
-        "super" if goes_on => {
-            let above = &base[..base.len().saturating_sub(1)];
-            follow(tokens, at + 2, above, &written, found)
-        }
-        "{" => {
-            let mut next = at + 1;
-            while tokens.get(next).is_some_and(|token| token.text != "}") {
-                next = follow(tokens, next, base, text, found);
-                next = end_of_item(tokens, next);
-            }
-            next + 1
-        }
-        name => {
-            if base.is_empty() {
-                found.push(Import { line: token.line, text: written, target: name.to_owned() });
-            }
-            at + 1
-        }
-    }
-}
-
-/// The place behind the comma that ends an item of a group, or of the brace that ends the group.
-fn end_of_item(tokens: &[Token], mut at: usize) -> usize {
-    let mut depth = 0;
-    while let Some(token) = tokens.get(at) {
-        match token.text {
-            "}" if depth == 0 => return at,
-            "," if depth == 0 => return at + 1,
-            "{" => depth += 1,
-            "}" => depth -= 1,
-            _ => {}
-        }
-        at += 1;
-    }
-    at
-}
-
-/// `hub/weights/index.rs` is `hub::weights::index`; `hub/mod.rs` is `hub`.
-fn module_path(file: &Path) -> Vec<String> {
-    let path = file.with_extension("");
-    let parts = path.iter().map(|part| part.to_string_lossy().into_owned());
-    parts.filter(|part| part != "mod" && part != "lib").collect()
+/// The paths of a file that lead to the root of the crate: by `crate`, or by as many `super` as it takes.
+fn imports(source: &Source) -> impl Iterator<Item = Import> + '_ {
+    source.paths.iter().filter_map(|path| {
+        let (below_root, skipped) = path.below_root()?;
+        let Some((_, line)) = path.names.get(skipped) else {
+            let line = path.names[0].1;
+            return Some(Import { line, text: "crate as".to_owned(), target: String::new() });
+        };
+        let leads_to_root = below_root.len() == path.names.len() - skipped;
+        let written: Vec<&str> = path.names[..=skipped].iter().map(|(name, _)| name.as_str()).collect();
+        leads_to_root.then(|| Import { line: *line, text: written.join("::"), target: below_root[0].to_owned() })
+    })
 }
 
 /// The folder or file right below `src` that a file belongs to.
-fn place(file: &Path) -> String {
-    let first = file.iter().next().map(Path::new).unwrap_or(file);
-    first.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// A word or a mark of the source, with its line from 1.
-struct Token<'a> {
-    text: &'a str,
-    line: usize,
-}
-
-/// The source without comments and without strings and characters.
-fn tokens(source: &str) -> Vec<Token<'_>> {
-    let mut tokens = Vec::new();
-    let (mut at, mut line) = (0, 1);
-    while let Some(letter) = source[at..].chars().next() {
-        let rest = &source[at..];
-        let (length, counts) = match letter {
-            '/' if rest.starts_with("//") => (rest.find('\n').unwrap_or(rest.len()), false),
-            '/' if rest.starts_with("/*") => (block_comment(rest), false),
-            '"' => (quoted(rest, '"'), false),
-            '\'' => (character(rest), false),
-            'r' | 'b' | 'c' if raw_string(rest) > 0 => (raw_string(rest), false),
-            _ if is_word(letter) => (rest.find(|next| !is_word(next)).unwrap_or(rest.len()), true),
-            ':' if rest.starts_with("::") => (2, true),
-            _ => (letter.len_utf8(), !letter.is_whitespace()),
-        };
-        if counts {
-            tokens.push(Token { text: &rest[..length], line });
-        }
-        line += rest[..length].matches('\n').count();
-        at += length;
-    }
-    tokens
-}
-
-fn is_word(letter: char) -> bool {
-    letter.is_alphanumeric() || letter == '_'
-}
-
-/// The length of the block comment that `rest` begins with; they nest.
-fn block_comment(rest: &str) -> usize {
-    let (mut depth, mut at) = (0, 0);
-    while let Some(next) = rest[at..].find(['/', '*']).map(|found| at + found) {
-        let (step, length) = match rest[next..].get(..2) {
-            Some("/*") => (1, 2),
-            Some("*/") => (-1, 2),
-            _ => (0, 1),
-        };
-        depth += step;
-        at = next + length;
-        if depth == 0 {
-            return at;
-        }
-    }
-    rest.len()
-}
-
-/// The length of what `rest` begins with up to the closing `mark`; a backslash hides one letter.
-fn quoted(rest: &str, mark: char) -> usize {
-    let mut letters = rest.char_indices().skip(1);
-    while let Some((at, letter)) = letters.next() {
-        match letter {
-            '\\' => drop(letters.next()),
-            _ if letter == mark => return at + 1,
-            _ => {}
-        }
-    }
-    rest.len()
-}
-
-/// A character is dropped as a whole, of a lifetime the mark alone.
-fn character(rest: &str) -> usize {
-    let mut letters = rest.chars().skip(1);
-    match (letters.next(), letters.next()) {
-        (Some('\\'), _) | (_, Some('\'')) => quoted(rest, '\''),
-        _ => 1,
-    }
-}
-
-/// The length of the raw string that `rest` begins with, 0 if there is none.
-fn raw_string(rest: &str) -> usize {
-    let Some(after) = ["r", "br", "cr"].iter().find_map(|start| rest.strip_prefix(start)) else { return 0 };
-    let hashes = after.len() - after.trim_start_matches('#').len();
-    if !after[hashes..].starts_with('"') {
-        return 0;
-    }
-    let start = rest.len() - after.len() + hashes + 1;
-    let close = format!("\"{}", "#".repeat(hashes));
-    rest[start..].find(&close).map_or(rest.len(), |end| start + end + close.len())
+fn place(file: &str) -> String {
+    let first = file.split('/').next().unwrap_or(file);
+    first.strip_suffix(".rs").unwrap_or(first).to_owned()
 }
 
 fn root() -> &'static Path {
@@ -420,7 +409,7 @@ fn below(folder: &Path, ending: &str, files: &mut Vec<PathBuf>) {
     for path in entries {
         if path.is_dir() {
             below(&path, ending, files);
-        } else if path.extension().is_some_and(|found| found == ending) {
+        } else if path.extension().is_some_and(|extension| extension == ending) {
             files.push(path);
         }
     }

@@ -5,8 +5,8 @@
 
 use super::store::{flag, DocumentView, Origin, RowView};
 use super::tokenized::TokenizedDataset;
-use crate::amount::thousands;
 use crate::error::{Error, Result};
+use crate::format::thousands;
 use crate::hub::tokenizer::Tokenizer;
 use std::fmt;
 

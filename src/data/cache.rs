@@ -10,7 +10,7 @@ use super::store::{Origin, Store};
 use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::Tokenizer;
-use crate::{files, tell};
+use crate::{files, stderr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Write;
@@ -106,7 +106,7 @@ pub fn store(key: &str, data: &TokenizedDataset) {
     });
     if let Err(error) = written {
         static TOLD: std::sync::Once = std::sync::Once::new();
-        TOLD.call_once(|| tell::note(&format!("note: the tokenised data is not cached: {}", error.message)));
+        TOLD.call_once(|| stderr::note(&format!("note: the tokenised data is not cached: {}", error.message)));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::store::RowView;
 use super::tokenized::TokenizedDataset;
-use crate::amount::thousands;
+use crate::format::thousands;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};

@@ -121,14 +121,14 @@ pub fn save_merged(model: &Model, folder: &Path, options: &MergeOptions) -> Resu
 
 /// Refuses what [`save_merged`] would before it writes; gives the adapter, the dtype and what is compared on.
 fn begin<'a>(model: &'a Model, folder: &Path, options: &MergeOptions) -> Result<(&'a Adapter, Dtype, Vec<i64>)> {
-    model.adapted.refuse_merged()?;
+    model.adapted.ensure_unmerged()?;
     if options.tolerance.is_nan() || options.tolerance < 0.0 {
         bail!(Kind::Input, "`tolerance`: expected a number of at least 0, found {}", options.tolerance);
     }
     let adapter = model.adapted.adapter(options.adapter.as_deref())?;
     let dtype = saved_dtype(&options.dtype, model.decoder().dtype)?;
     let ids = sample(options.text.as_deref(), model.tokenizer().ok(), model.decoder().config.vocab_size)?;
-    refuse_target(model, folder)?;
+    ensure_export_folder(model, folder)?;
     Ok((adapter, dtype, ids))
 }
 
@@ -162,7 +162,7 @@ fn saved_dtype(text: &str, loaded: Dtype) -> Result<Dtype> {
 }
 
 /// Only what an earlier merge wrote, or an empty folder, is replaced.
-fn refuse_target(model: &Model, folder: &Path) -> Result<()> {
+fn ensure_export_folder(model: &Model, folder: &Path) -> Result<()> {
     let holds_files = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     let is_base = model
         .folder
@@ -183,8 +183,8 @@ struct Layers {
 impl Layers {
     fn add(&mut self, name: &str, rounding: Rounding) {
         self.total.add(rounding);
-        if self.worst.as_ref().is_none_or(|(_, share)| rounding.share() > *share) {
-            self.worst = Some((name.to_owned(), rounding.share()));
+        if self.worst.as_ref().is_none_or(|(_, largest)| rounding.relative_error() > *largest) {
+            self.worst = Some((name.to_owned(), rounding.relative_error()));
         }
     }
 
@@ -192,7 +192,7 @@ impl Layers {
         Certificate {
             adapter: adapter.to_owned(),
             dtype: dtype.to_owned(),
-            lost_to_rounding: self.total.share(),
+            lost_to_rounding: self.total.relative_error(),
             worst_layer: self.worst,
             within_tolerance: divergence.mean_kl <= tolerance,
             divergence,

@@ -13,7 +13,7 @@
 //! partial download that proved broken.
 
 use super::name::{is_commit, RepoName};
-use super::observe::Observer;
+use super::observe::FetchObserver;
 use crate::error::{Error, Result};
 use crate::{files, interrupt};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
@@ -43,9 +43,10 @@ impl CachedRepo {
 
     /// The commit that the revision stands for, as far as the cache knows.
     pub fn commit(&self) -> Option<String> {
-        let commit = match is_commit(&self.revision) {
-            true => self.revision.clone(),
-            false => fs::read_to_string(self.ref_path()).ok()?.trim().to_string(),
+        let commit = if is_commit(&self.revision) {
+            self.revision.clone()
+        } else {
+            fs::read_to_string(self.ref_path()).ok()?.trim().to_string()
         };
         (is_commit(&commit) && self.snapshot(&commit).is_dir()).then_some(commit)
     }
@@ -56,9 +57,10 @@ impl CachedRepo {
 
     /// Makes the revision stand for `commit` from now on.
     pub fn set_commit(&self, commit: &str) -> Result<()> {
-        match is_commit(&self.revision) {
-            true => Ok(()),
-            false => files::write_whole(&self.ref_path(), commit.as_bytes()),
+        if is_commit(&self.revision) {
+            Ok(())
+        } else {
+            files::write_whole(&self.ref_path(), commit.as_bytes())
         }
     }
 
@@ -104,7 +106,7 @@ impl CachedRepo {
     }
 
     /// Waits until no other process fetches this blob; the lock is held until the drop.
-    pub fn lock(&self, blob: &str, observer: &mut dyn Observer) -> Result<Lock> {
+    pub fn lock(&self, blob: &str, observer: &mut dyn FetchObserver) -> Result<Lock> {
         let path = self.locks.join(format!("{blob}.lock"));
         files::create_folder(&self.locks)?;
         let failed = |error: std::io::Error| Error::file("lock", &path, &error);

@@ -1,7 +1,7 @@
 //! A data set by name: which files of a folder or hub repository hold its rows, by split.
 
 use super::local;
-use super::observe::Observer;
+use super::observe::FetchObserver;
 use super::settings::Hub;
 use super::snapshot::{snapshot, Wanted};
 use crate::error::{Error, Kind, Result};
@@ -66,18 +66,17 @@ pub fn resolve_dataset(
     name: &str,
     pattern: Option<&str>,
     hub: &Hub,
-    observer: &mut dyn Observer,
+    observer: &mut dyn FetchObserver,
 ) -> Result<DatasetFiles> {
     let wanted = DataFiles { pattern: pattern.map(Pattern::new).transpose()? };
     let path = Path::new(name);
-    let (folder, commit) = match path.is_dir() {
-        true => (path.to_path_buf(), None),
-        false => {
-            let repo = local::repo_name(name, local::What::Dataset)?;
-            let found = snapshot(hub, &repo, RepoType::Dataset, &wanted, observer)
-                .map_err(|error| local::with_nearest(error, name))?;
-            (found.folder, Some(found.commit))
-        }
+    let (folder, commit) = if path.is_dir() {
+        (path.to_path_buf(), None)
+    } else {
+        let repo = local::repo_name(name, local::What::Dataset)?;
+        let found = snapshot(hub, &repo, RepoType::Dataset, &wanted, observer)
+            .map_err(|error| local::with_nearest(error, name))?;
+        (found.folder, Some(found.commit))
     };
     let names = wanted.choose(&below(&folder)).map_err(|error| error.context(format!("the data set `{name}`")))?;
     let splits = splits_of(&names)
@@ -108,7 +107,7 @@ impl Wanted for DataFiles {
             });
         }
         let unsaved = in_splits(&chosen).into_iter().filter(|name| !shards.contains(folder_of(name)));
-        refuse_several_configurations(&unsaved.collect::<Vec<_>>())?;
+        ensure_one_configuration(&unsaved.collect::<Vec<_>>())?;
         // They say which shards are the data set's.
         chosen.extend(files.iter().filter(|name| is_state_of(name, &chosen)).cloned().collect::<Vec<_>>());
         Ok(chosen)
@@ -191,7 +190,7 @@ impl Pattern {
 }
 
 /// Rows of several configurations are not one data set: `names` are relative to its folder.
-pub fn refuse_several_configurations(names: &[impl AsRef<str>]) -> Result<()> {
+pub fn ensure_one_configuration(names: &[impl AsRef<str>]) -> Result<()> {
     match configurations(names) {
         several if several.len() > 1 => Err(Error::data(format!(
             "its files belong to several configurations: {}",

@@ -6,7 +6,7 @@
 //! part without looking at the status, the size or the hash; hence the code here.
 
 use super::http::{Answer, Client, Unreachable};
-use super::observe::Observer;
+use super::observe::FetchObserver;
 use super::stoppable::Chunks;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -45,7 +45,7 @@ pub fn download(
     blob: &Path,
     retries: u32,
     pause: Duration,
-    observer: &mut dyn Observer,
+    observer: &mut dyn FetchObserver,
 ) -> Result<()> {
     let part = part_path(blob);
     let (mut failures, mut reached) = (0, 0);
@@ -89,7 +89,7 @@ fn wait(pause: Duration) -> Result<()> {
 }
 
 /// Fetches what is missing of the part, and checks the whole.
-fn attempt(client: &Client, remote: &Remote, part: &Path, observer: &mut dyn Observer) -> Result<Attempt> {
+fn attempt(client: &Client, remote: &Remote, part: &Path, observer: &mut dyn FetchObserver) -> Result<Attempt> {
     let failed = |error: std::io::Error| Error::file("write", part, &error);
     let mut file = File::options().create(true).append(true).read(true).open(part).map_err(failed)?;
     let mut have = file.metadata().map_err(failed)?.len();
@@ -153,7 +153,7 @@ fn copy(
     remote: &Remote,
     mut have: u64,
     part: &Path,
-    observer: &mut dyn Observer,
+    observer: &mut dyn FetchObserver,
 ) -> Result<Option<String>> {
     let body = Chunks::of(answer.body.into_reader());
     loop {

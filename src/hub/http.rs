@@ -159,19 +159,18 @@ impl Client {
         if interrupt::requested() {
             return Error::stopped();
         }
-        Error::new(Kind::Hub, format!("cannot fetch {what}: the hub cannot be reached ({})", plain(&why))).with_hint(
-            format!(
+        Error::new(Kind::Hub, format!("cannot fetch {what}: the hub cannot be reached ({})", without_os_code(&why)))
+            .with_hint(format!(
             "check the network, HTTPS_PROXY and HF_ENDPOINT ({}); or copy the files into a folder and give its path; \
              the cache is {} (HF_HOME, HF_HUB_CACHE)",
             self.hub.endpoint,
             self.hub.cache.display()
-        ),
-        )
+        ))
     }
 }
 
-/// Without what only programs need to know.
-fn plain(why: &str) -> String {
+/// The reason without the numbers that only programs need.
+fn without_os_code(why: &str) -> String {
     why.replace(": io: ", ": ").split(" (os error").next().unwrap_or(why).to_string()
 }
 
@@ -188,9 +187,10 @@ fn joined(from: &Uri, target: &str) -> Result<Uri, Unreachable> {
         _ => format!("{scheme}://{authority}{folder}/{target}"),
     };
     let uri: Uri = text.parse().map_err(|_| wrong())?;
-    match uri.authority().is_some_and(|authority| !authority.as_str().contains('@')) {
-        true => Ok(uri),
-        false => Err(wrong()),
+    if uri.authority().is_some_and(|authority| !authority.as_str().contains('@')) {
+        Ok(uri)
+    } else {
+        Err(wrong())
     }
 }
 
@@ -212,9 +212,10 @@ fn certificates(path: &std::path::Path) -> Result<RootCerts> {
             found.push(certificate);
         }
     }
-    match found.is_empty() {
-        true => Err(wrong("holds no certificate".into())),
-        false => Ok(RootCerts::new_with_certs(&found)),
+    if found.is_empty() {
+        Err(wrong("holds no certificate".into()))
+    } else {
+        Ok(RootCerts::new_with_certs(&found))
     }
 }
 

@@ -21,5 +21,5 @@ pub mod weights;
 pub use cache::cached_names;
 pub use dataset::{resolve_dataset, DatasetFiles, FORMATS};
 pub use model::{resolve_config, resolve_model, ModelFolder};
-pub use observe::Observer;
+pub use observe::FetchObserver;
 pub use settings::{Hub, Secret, DEFAULT_ENDPOINT};

@@ -1,6 +1,6 @@
 //! A model or adapter by name: a folder, or a repository on the hub.
 
-use super::observe::Observer;
+use super::observe::FetchObserver;
 use super::settings::Hub;
 use super::snapshot::{snapshot, Wanted};
 use super::tokenizer::TEMPLATE_FOLDERS;
@@ -46,16 +46,17 @@ pub struct ModelFolder {
 /// # Errors
 /// `Kind::Input` for a name that is neither, `Kind::Hub` for what the hub refuses or lacks,
 /// `Kind::File` for a disk that is full or cannot be written.
-pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Result<ModelFolder> {
+pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) -> Result<ModelFolder> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(ModelFolder { name: name.into(), path: path.into(), commit: None });
     }
     if path.exists() {
         return Err(Error::input(format!("expected the folder of a model or a hub name, found the file `{name}`"))
-            .with_hint(match name.ends_with(".gguf") {
-                true => "GGUF files are written and not read: give the folder of the model that it was made of",
-                false => "give the folder that holds config.json and the weights",
+            .with_hint(if name.ends_with(".gguf") {
+                "GGUF files are written and not read: give the folder of the model that it was made of"
+            } else {
+                "give the folder that holds config.json and the weights"
             }));
     }
     let repo = local::repo_name(name, local::What::Model)?;
@@ -68,7 +69,7 @@ pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Resu
 ///
 /// # Errors
 /// As [`resolve_model`].
-pub fn resolve_config(name: &str, hub: &Hub, observer: &mut dyn Observer) -> Result<PathBuf> {
+pub fn resolve_config(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.join(CONFIG));
@@ -86,10 +87,11 @@ struct ConfigFile;
 
 impl Wanted for ConfigFile {
     fn choose(&self, files: &[String]) -> Result<Vec<String>> {
-        match files.iter().any(|file| file == CONFIG) {
-            true => Ok(vec![CONFIG.into()]),
-            false => Err(Error::new(Kind::Hub, format!("expected {CONFIG} in it, found none"))
-                .with_hint("is it a transformers model?")),
+        if files.iter().any(|file| file == CONFIG) {
+            Ok(vec![CONFIG.into()])
+        } else {
+            Err(Error::new(Kind::Hub, format!("expected {CONFIG} in it, found none"))
+                .with_hint("is it a transformers model?"))
         }
     }
 
@@ -129,9 +131,10 @@ impl Wanted for ModelFiles {
 
     fn further(&self, snapshot: &Path) -> Result<Vec<String>> {
         let index = snapshot.join(weights::INDEX_FILE);
-        match index.is_file() && !snapshot.join(weights::SINGLE_FILE).is_file() {
-            true => weights::shard_names(&index),
-            false => Ok(Vec::new()),
+        if index.is_file() && !snapshot.join(weights::SINGLE_FILE).is_file() {
+            weights::shard_names(&index)
+        } else {
+            Ok(Vec::new())
         }
     }
 
@@ -160,8 +163,9 @@ fn no_weights(files: &[String]) -> Error {
              (as `@refs/pr/1`), or convert it with transformers' save_pretrained and give the folder",
         );
     }
-    match has(".gguf") {
-        true => error.with_hint("it has GGUF files only: use the model that it was made from"),
-        false => error.with_hint("is it a model?"),
+    if has(".gguf") {
+        error.with_hint("it has GGUF files only: use the model that it was made from")
+    } else {
+        error.with_hint("is it a model?")
     }
 }

@@ -52,8 +52,8 @@ fn is_repo_part(part: &str) -> bool {
 }
 
 fn is_revision(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+/".contains(&byte);
-    text.len() <= 200 && text.bytes().all(plain) && is_relative(text)
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+/".contains(&byte);
+    text.len() <= 200 && text.bytes().all(is_allowed) && is_relative(text)
 }
 
 /// A full commit hash: a revision that can never move.
@@ -73,17 +73,18 @@ fn is_relative(path: &str) -> bool {
 /// The part of an ETag that names a blob, if it is fit to be a file name.
 pub fn blob_name(etag: &str) -> Option<&str> {
     let etag = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"');
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    (!etag.is_empty() && etag.len() <= 128 && etag.bytes().all(plain)).then_some(etag)
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    (!etag.is_empty() && etag.len() <= 128 && etag.bytes().all(is_allowed)).then_some(etag)
 }
 
 /// Percent-encodes what may not stand in the path of an address; slashes stay.
 pub fn encoded(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            true => out.push(byte as char),
-            false => out.push_str(&format!("%{byte:02X}")),
+        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
+            out.push(byte as char)
+        } else {
+            out.push_str(&format!("%{byte:02X}"))
         }
     }
     out

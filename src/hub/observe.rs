@@ -3,7 +3,7 @@
 use crate::error::Result;
 
 /// Is told how a fetch goes on. Every method does nothing unless overridden.
-pub trait Observer {
+pub trait FetchObserver {
     /// Whether `what` may be fetched, a file of `size` bytes that is not in the cache: an error ends the fetch.
     fn permit(&mut self, _what: &str, _size: Option<u64>) -> Result<()> {
         Ok(())
@@ -18,4 +18,4 @@ pub trait Observer {
     fn note(&mut self, _text: &str) {}
 }
 
-impl Observer for () {}
+impl FetchObserver for () {}

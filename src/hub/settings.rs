@@ -19,10 +19,11 @@ impl Secret {
     /// `Kind::Input` if it holds characters that no request header can carry.
     pub fn new(text: &str) -> Result<Secret> {
         let text = text.trim();
-        match text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            true => Err(Error::input("the hub token is empty or holds spaces or control characters")
-                .with_hint("set HF_TOKEN to the token alone, as in hf_…")),
-            false => Ok(Secret(text.to_string())),
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Err(Error::input("the hub token is empty or holds spaces or control characters")
+                .with_hint("set HF_TOKEN to the token alone, as in hf_…"))
+        } else {
+            Ok(Secret(text.to_string()))
         }
     }
 
@@ -101,10 +102,11 @@ fn endpoint(value: Option<String>) -> Result<String> {
     let value = value.unwrap_or_else(|| DEFAULT_ENDPOINT.to_string());
     let value = value.trim().trim_end_matches('/');
     let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
-    match rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', '?', '#', ' '])) {
-        true => Ok(value.to_string()),
-        false => Err(Error::input("HF_ENDPOINT: expected an address as in https://huggingface.co, found another form")
-            .with_hint("write scheme and host, without user name and query")),
+    if rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', '?', '#', ' '])) {
+        Ok(value.to_string())
+    } else {
+        Err(Error::input("HF_ENDPOINT: expected an address as in https://huggingface.co, found another form")
+            .with_hint("write scheme and host, without user name and query"))
     }
 }
 
@@ -115,9 +117,10 @@ fn token(value: Option<String>, file: Option<PathBuf>) -> Result<Option<Secret>>
         (None, Some(file)) if file.is_file() => crate::files::read_text(&file)?,
         _ => return Ok(None),
     };
-    match text.trim().is_empty() {
-        true => Ok(None),
-        false => Secret::new(&text).map(Some),
+    if text.trim().is_empty() {
+        Ok(None)
+    } else {
+        Secret::new(&text).map(Some)
     }
 }
 

@@ -5,7 +5,7 @@ use super::cache::CachedRepo;
 use super::download::{download, Remote};
 use super::http::{Client, Unreachable};
 use super::name::{blob_name, encoded, is_commit, is_file_name, RepoName};
-use super::observe::Observer;
+use super::observe::FetchObserver;
 use super::settings::Hub;
 use super::stoppable;
 use crate::error::{Error, Kind, Result};
@@ -39,7 +39,7 @@ pub fn snapshot(
     name: &RepoName,
     kind: RepoType,
     wanted: &dyn Wanted,
-    observer: &mut dyn Observer,
+    observer: &mut dyn FetchObserver,
 ) -> Result<Snapshot> {
     let cached = CachedRepo::new(&hub.cache, name, kind);
     if let Some(found) = in_cache(&cached, wanted, hub.offline) {
@@ -96,7 +96,7 @@ struct Fetch<'a> {
     repo: Repo,
     what: String,
     cached: CachedRepo,
-    observer: &'a mut dyn Observer,
+    observer: &'a mut dyn FetchObserver,
 }
 
 impl Fetch<'_> {
@@ -170,8 +170,8 @@ impl Fetch<'_> {
             .with_hint("is HF_ENDPOINT the address of a hub?"));
         };
         // The length of a redirect's own body says nothing of the file.
-        let plain = answer.status.is_success().then(|| answer.size()).flatten();
-        let size = answer.header("x-linked-size").and_then(|text| text.parse().ok()).or(plain);
+        let body_size = answer.status.is_success().then(|| answer.size()).flatten();
+        let size = answer.header("x-linked-size").and_then(|text| text.parse().ok()).or(body_size);
         let _lock = self.cached.lock(blob, self.observer)?;
         let place = self.cached.blob(blob);
         if !place.is_file() {

@@ -1,14 +1,17 @@
-//! One adapter: what it trains in each layer, over one flat buffer.
+//! One adapter: what it trains in each layer, as views of one flat buffer.
+//!
+//! Where each value lies in the buffer is for `layout.rs`; what reads it in a forward pass is `set.rs`.
 
 use super::dora;
 use super::init::{fresh_a, fresh_embedding_b};
-use super::layout::{Layout, Places};
-use super::residual::Taken;
+use super::layout::{Layout, LeafIndices};
+use super::residual::InitialFactors;
 use super::spec::{Bias, LoraSpec};
 use super::targets::{fresh_targets, match_targets, Target};
 use super::tokens::{Index, Rows, Tokens};
-use crate::amount::thousands;
+use super::views::{EmbeddingLowRank, LowRank, SavedModule, TrainedRows};
 use crate::error::{Error, Result};
+use crate::format::thousands;
 use crate::interrupt;
 use crate::model::full::is_decayed;
 use crate::model::linear::Linear;
@@ -24,20 +27,20 @@ pub struct Adapter {
     pub(super) layout: Layout,
     /// The embeddings as a target of LoRA, beside the linear layers in `targets`.
     pub embedding_target: Option<Target>,
-    /// Where trained rows of embeddings and head are looked up.
+    /// Look-up tables of the trained rows of embeddings and head.
     embedding_rows: Option<Index>,
     head_rows: Option<Index>,
-    /// Embeddings and head that the adapter's file brought along, in the place of the base's.
+    /// Embeddings and head from the adapter's file, which replace the base's.
     pub(super) replaced: Replaced,
-    /// Why the adapter works but cannot be trained further.
+    /// Why the adapter cannot be trained further, if it cannot.
     pub(super) fixed: Option<&'static str>,
-    /// What its user should know of how it was read.
+    /// Remarks on how the adapter was read, for its user.
     pub notes: Vec<String>,
-    /// By target, where the adapter begins with a part of the base; else empty.
-    pub(super) taken: Vec<Taken>,
+    /// One for each target with PiSSA and OLoRA; else empty.
+    pub(super) initial_factors: Vec<InitialFactors>,
 }
 
-/// Weights in the dtype of the base that are not trained: PEFT's `save_embedding_layers`.
+/// Frozen weights in the dtype of the base, from PEFT's `save_embedding_layers`.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
     /// `[vocabulary, width]`
@@ -46,70 +49,24 @@ pub(super) struct Replaced {
     pub head: Option<Tensor>,
 }
 
-/// The matrices of one layer. Both are f32 leaves of autograd.
-#[derive(Debug, Clone, Copy)]
-pub struct LowRank<'a> {
-    /// `[r, in_features]`
-    pub a: &'a Tensor,
-    /// `[out_features, r]`
-    pub b: &'a Tensor,
-    /// Where their gradients add up.
-    pub grad_a: &'a Tensor,
-    pub grad_b: &'a Tensor,
-    pub scale: f64,
-    /// What the base lacks of its weight under this adapter.
-    pub taken: Option<&'a Taken>,
-    /// DoRA's length of each row of the weight, `[out_features]`.
-    pub magnitude: Option<&'a Tensor>,
-    /// The bias behind B, `[out_features]`, scaled as B's product is.
-    pub bias: Option<&'a Tensor>,
-}
-
-/// The matrices of the embeddings: a token's vector gets `B A[:, token] · scale`.
-#[derive(Debug, Clone, Copy)]
-pub struct EmbeddingLowRank<'a> {
-    /// `[r, vocabulary]`
-    pub a: &'a Tensor,
-    /// `[width, r]`
-    pub b: &'a Tensor,
-    pub scale: f64,
-}
-
-/// Trained rows of the embeddings or the head.
-#[derive(Debug, Clone, Copy)]
-pub struct TrainedRows<'a> {
-    pub index: &'a Index,
-    /// `[ids, width]`
-    pub rows: &'a Tensor,
-}
-
-/// What an adapter has in the place of parts of a layer: leaves of autograd.
-#[derive(Debug, Clone, Copy)]
-pub struct Whole<'a> {
-    /// `[out_features, in_features]`
-    pub weight: Option<&'a Tensor>,
-    /// `[out_features]`
-    pub bias: Option<&'a Tensor>,
-}
-
 impl Adapter {
     /// A fresh adapter on `decoder`, random from `seed`. It changes nothing before it is
-    /// trained: B is zero, or begins with what the base then lacks.
+    /// trained: B is zero, or the base becomes the residual W - s B₀A₀.
     pub fn new(spec: LoraSpec, decoder: &Decoder, seed: u64) -> Result<Self> {
         fresh_targets(&spec, &decoder.config)?;
         let mut adapter = Self::zeros(spec, &decoder.config, Dtype::Float, decoder.device)?;
-        adapter.take_from(decoder)?;
+        adapter.split_base(decoder)?;
         for at in 0..adapter.targets.len() {
-            adapter.begin_low_rank(at, seed)?;
+            adapter.init_low_rank(at, seed)?;
         }
         for linear in decoder.linears() {
-            adapter.begin_whole(linear)?;
+            adapter.init_saved_modules(linear)?;
         }
-        adapter.begin_beside_linears(decoder, seed)?;
+        adapter.init_other_modules(decoder, seed)?;
         Ok(adapter)
     }
 
-    /// An adapter of zeros, to be filled from a file (or in f64, for gradient checks).
+    /// An adapter of zeros, to be filled from a file; in f64 for gradient checks.
     pub fn zeros(spec: LoraSpec, config: &Config, dtype: Dtype, device: Device) -> Result<Self> {
         let targets = match_targets(&spec, &linear_shapes(config))?;
         let layout = Layout::new(&spec, &targets, config)?;
@@ -131,32 +88,32 @@ impl Adapter {
             replaced: Replaced::default(),
             fixed: None,
             notes: Vec::new(),
-            taken: Vec::new(),
+            initial_factors: Vec::new(),
         })
     }
 
-    /// Computes what the base lacks under this adapter; nothing for most.
-    pub(super) fn take_from(&mut self, decoder: &Decoder) -> Result<()> {
-        if !self.spec.init.takes_from_base() {
+    /// With PiSSA and OLoRA: splits each weight of the base into initial factors and the residual.
+    pub(super) fn split_base(&mut self, decoder: &Decoder) -> Result<()> {
+        if !self.spec.init.splits_base() {
             return Ok(());
         }
         let linears: Vec<&Linear> = decoder.linears().collect();
-        let taken = self.targets.iter().map(|target| {
+        let factors = self.targets.iter().map(|target| {
             interrupt::check()?;
             let linear = linears.get(target.linear.index).ok_or_else(|| Error::bug("a target outside the decoder"))?;
             let weight = linear.weight.dense().map_err(|error| {
                 error
                     .context(format!("`{}`: PiSSA and OLoRA", linear.shape.name))
-                    .with_hint("begin them over the model in f32 or bf16; over 4 bits use the default init")
+                    .with_hint("initialise them over the model in f32 or bf16; over 4-bit weights use the default init")
             })?;
-            Taken::of(self.spec.init, target, weight)
+            InitialFactors::of(self.spec.init, target, weight)
         });
-        self.taken = taken.collect::<Result<_>>()?;
+        self.initial_factors = factors.collect::<Result<_>>()?;
         Ok(())
     }
 
-    fn begin_low_rank(&mut self, at: usize, seed: u64) -> Result<()> {
-        if let Some(Taken { a, b }) = self.taken.get(at) {
+    fn init_low_rank(&mut self, at: usize, seed: u64) -> Result<()> {
+        if let Some(InitialFactors { a, b }) = self.initial_factors.get(at) {
             self.parameters.set(2 * at, a)?;
             return self.parameters.set(2 * at + 1, b);
         }
@@ -165,9 +122,9 @@ impl Adapter {
         self.parameters.set(2 * at, &a)
     }
 
-    /// Copies of the layer's own weights, and DoRA's magnitudes.
-    fn begin_whole(&mut self, linear: &Linear) -> Result<()> {
-        let Places { magnitude, weight, bias, .. } = self.layout.of(&linear.shape);
+    /// Copies the layer's weight and bias where the adapter trains copies, and sets DoRA's magnitudes.
+    fn init_saved_modules(&mut self, linear: &Linear) -> Result<()> {
+        let LeafIndices { magnitude, weight, bias, .. } = self.layout.of(&linear.shape);
         if let Some(leaf) = weight.filter(|leaf| Some(*leaf) != self.layout.embedding) {
             self.parameters.set(leaf, linear.weight.dense()?)?;
         }
@@ -181,8 +138,8 @@ impl Adapter {
         Ok(())
     }
 
-    /// Embeddings, norms and single rows: copies of the base's, and matrices that change nothing yet.
-    fn begin_beside_linears(&mut self, decoder: &Decoder, seed: u64) -> Result<()> {
+    /// Sets the parameters outside the linear layers: copies of embeddings, norms and rows, and fresh embedding matrices.
+    fn init_other_modules(&mut self, decoder: &Decoder, seed: u64) -> Result<()> {
         if let Some(leaf) = self.layout.embedding {
             self.parameters.set(leaf, &decoder.embed_tokens)?;
         }
@@ -208,8 +165,8 @@ impl Adapter {
 
     /// The matrices that adapt `linear`, if it is a target.
     pub fn low_rank(&self, linear: &LinearShape) -> Option<LowRank<'_>> {
-        let places = self.layout.of(linear);
-        let at = places.target?;
+        let leaves = self.layout.of(linear);
+        let at = leaves.target?;
         let gradients = self.parameters.gradients();
         let (a, b) = (2 * at, 2 * at + 1);
         Some(LowRank {
@@ -218,19 +175,19 @@ impl Adapter {
             grad_a: gradients.get(a)?,
             grad_b: gradients.get(b)?,
             scale: self.targets.get(at)?.scale,
-            taken: self.taken.get(at),
-            magnitude: self.leaf(places.magnitude),
-            bias: self.leaf(places.lora_bias),
+            initial: self.initial_factors.get(at),
+            magnitude: self.leaf(leaves.magnitude),
+            bias: self.leaf(leaves.lora_bias),
         })
     }
 
-    /// The adapter's own weight and bias in the place of those of `linear`.
-    pub fn whole(&self, linear: &LinearShape) -> Whole<'_> {
-        let places = self.layout.of(linear);
-        Whole { weight: self.leaf(places.weight), bias: self.leaf(places.bias) }
+    /// The adapter's copies of the weight and bias of `linear`.
+    pub fn saved_module(&self, linear: &LinearShape) -> SavedModule<'_> {
+        let leaves = self.layout.of(linear);
+        SavedModule { weight: self.leaf(leaves.weight), bias: self.leaf(leaves.bias) }
     }
 
-    /// The adapter's own embeddings, trained or brought along, `[vocabulary, width]`.
+    /// The embeddings that replace the base's, trained or from the file, `[vocabulary, width]`.
     pub fn embedding(&self) -> Option<&Tensor> {
         self.leaf(self.layout.embedding).or(self.replaced.embedding.as_ref())
     }
@@ -248,18 +205,18 @@ impl Adapter {
         Some(TrainedRows { index: self.embedding_rows.as_ref()?, rows: self.leaf(Some(rows.leaf))? })
     }
 
-    /// The trained rows that act in `linear`: none but the head has any.
+    /// The trained rows that act in `linear`, which only the head has.
     pub fn head_rows(&self, linear: &LinearShape) -> Option<TrainedRows<'_>> {
         let rows = self.layout.tokens.of_head().filter(|_| linear.layer.is_none())?;
         Some(TrainedRows { index: self.head_rows.as_ref()?, rows: self.leaf(Some(rows.leaf))? })
     }
 
-    /// The weight that the adapter's file brought along for `linear`: none but the head has any.
+    /// The weight from the adapter's file that replaces that of `linear`, which only the head has.
     pub fn replaced(&self, linear: &LinearShape) -> Option<&Tensor> {
         self.replaced.head.as_ref().filter(|_| linear.layer.is_none())
     }
 
-    /// The adapter's own weight of the norm of this name.
+    /// The adapter's copy of the weight of the norm `name`.
     pub fn norm(&self, name: &str) -> Option<&Tensor> {
         self.leaf(self.layout.norms.get(name).copied())
     }
@@ -292,12 +249,12 @@ impl Adapter {
         are_replaced_alike && are_trained_alike && are_adapted_alike
     }
 
-    /// Does the adapter take part in this layer at all?
-    pub fn touches(&self, linear: &LinearShape) -> bool {
+    /// Does the adapter change the output of this layer?
+    pub fn affects(&self, linear: &LinearShape) -> bool {
         !self.layout.of(linear).is_empty() || self.head_rows(linear).is_some() || self.replaced(linear).is_some()
     }
 
-    /// Fails where the adapter works but cannot be trained further.
+    /// Fails if the adapter can be used but not trained further.
     pub fn ensure_trainable(&self) -> Result<()> {
         match self.fixed {
             None => Ok(()),
@@ -306,25 +263,29 @@ impl Adapter {
         }
     }
 
-    /// Fails where the adapter is more than matrices A and B beside the base: `what` needs that.
-    pub fn require_plain(&self, what: &str) -> Result<()> {
+    /// Fails if the adapter holds more than matrices A and B, which `what` cannot express.
+    pub fn ensure_lora_only(&self, what: &str) -> Result<()> {
         let LoraSpec { use_dora, init, bias, modules_to_save, lora_bias, trainable_token_indices, .. } = &self.spec;
         let Replaced { embedding, head } = &self.replaced;
-        let more = match () {
-            () if *use_dora => "DoRA's magnitudes",
-            () if init.takes_from_base() => "a part taken from the base (PiSSA or OLoRA)",
-            () if *bias != Bias::None => "trained biases",
-            () if !modules_to_save.is_empty() => "whole modules",
-            () if *lora_bias => "biases behind B",
-            () if !trainable_token_indices.is_none() => "trained rows of the embeddings",
-            () if self.embedding_target.is_some() => "matrices on the embeddings",
-            () if embedding.is_some() || head.is_some() => "embeddings or a head of its own",
-            () => return Ok(()),
-        };
-        Err(Error::input(format!("{what}: expected an adapter of A and B alone, found one with {more}")))
+        let extras = [
+            (*use_dora, "DoRA's magnitudes"),
+            (init.splits_base(), "a residual of the base (PiSSA or OLoRA)"),
+            (*bias != Bias::None, "trained biases"),
+            (!modules_to_save.is_empty(), "`modules_to_save`"),
+            (*lora_bias, "biases of B (`lora_bias`)"),
+            (!trainable_token_indices.is_none(), "trained rows of the embeddings"),
+            (self.embedding_target.is_some(), "LoRA on the embeddings"),
+            (embedding.is_some() || head.is_some(), "embeddings or a head in its file"),
+        ];
+        match extras.into_iter().find(|(is_present, _)| *is_present) {
+            None => Ok(()),
+            Some((_, extra)) => {
+                Err(Error::input(format!("{what}: expected an adapter of A and B alone, found one with {extra}")))
+            }
+        }
     }
 
-    /// The number of parameters beyond those of the base: what PEFT adds to its count.
+    /// The number of parameters that PEFT counts in addition to those of the base.
     pub fn added_count(&self) -> u64 {
         self.layout.added()
     }
@@ -334,13 +295,12 @@ impl Adapter {
     }
 }
 
-/// The number of parameters that `spec` would train on the model of `config`, without
-/// weights.
+/// The number of parameters that `spec` would train on the model of `config`; needs no weights.
 pub fn trainable_count(spec: &LoraSpec, config: &Config) -> Result<u64> {
     Ok(Layout::new(spec, &fresh_targets(spec, config)?, config)?.count())
 }
 
-/// How many of these [`Adapter::added_count`] would count.
+/// What [`Adapter::added_count`] would be for `spec`; needs no weights.
 pub fn added_count(spec: &LoraSpec, config: &Config) -> Result<u64> {
     Ok(Layout::new(spec, &match_targets(spec, &linear_shapes(config))?, config)?.added())
 }
@@ -348,6 +308,6 @@ pub fn added_count(spec: &LoraSpec, config: &Config) -> Result<u64> {
 /// PEFT's line: `trainable params: 1,234 || all params: 5,678 || trainable%: 21.7330`.
 /// `all` counts the base and the adapters.
 pub fn count_line(trainable: u64, all: u64) -> String {
-    let share = 100.0 * trainable as f64 / (all as f64).max(1.0);
-    format!("trainable params: {} || all params: {} || trainable%: {share:.4}", thousands(trainable), thousands(all))
+    let percent = 100.0 * trainable as f64 / (all as f64).max(1.0);
+    format!("trainable params: {} || all params: {} || trainable%: {percent:.4}", thousands(trainable), thousands(all))
 }

@@ -1,7 +1,7 @@
 //! The tensors of an adapter's file, under the names that PEFT gives them today: without its
 //! prefix, and without the adapter's name where the file is a state dict of the running model.
 //!
-//! Which tensors there must be is for `peft.rs` to say.
+//! Which tensors the file must hold is for `peft/weights.rs`.
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -13,7 +13,7 @@ use tch::Tensor;
 
 pub const PREFIX: &str = "base_model.model.";
 
-/// Parts of a name that the adapter's name may stand behind, and what follows it.
+/// Parts of a tensor's name that the adapter's name may follow, and what may follow that.
 const MARKS: [(&str, &[&str]); 6] = [
     ("lora_A", &["weight", "bias"]),
     ("lora_B", &["weight", "bias"]),
@@ -25,7 +25,7 @@ const MARKS: [(&str, &[&str]); 6] = [
 
 pub struct AdapterFile {
     weights: Weights,
-    /// The names in the file, by those without prefix and adapter.
+    /// The names in the file, by the names without prefix and adapter.
     stored: BTreeMap<String, String>,
 }
 
@@ -70,16 +70,16 @@ impl AdapterFile {
         self.weights.info(self.stored(name)).map(|info| info.shape.as_slice())
     }
 
-    /// As it is stored; numbers that are not floats are an error.
+    /// The tensor in its stored dtype; fails if that is no float.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let stored = self.stored(name);
         self.weights.require_floats(stored)?;
         self.weights.tensor(stored)
     }
 
-    /// The base's own embedding or head beside what is trained: PEFT writes it where that
-    /// module is a target, where the vocabulary was resized, or on demand
-    /// (`save_embedding_layers`). Of a module that is trained whole, `.weight` is the trained one.
+    /// The name of the frozen embedding or head in the file. PEFT writes it where that module is a
+    /// target, where the vocabulary was resized, or on demand (`save_embedding_layers`). For a module
+    /// of `modules_to_save`, `.weight` is the trained copy.
     pub fn base_weight(&self, module: &str, is_trained: bool) -> Option<String> {
         let inside = [
             "",
@@ -92,7 +92,7 @@ impl AdapterFile {
         inside.iter().map(|inside| format!("{module}{inside}.weight")).find(|name| self.has(name))
     }
 
-    /// The size of the vocabulary that the tensors of embeddings and head were made for.
+    /// The size of the vocabulary, from the shapes of the tensors of embeddings and head.
     pub fn vocabulary(&self) -> Option<i64> {
         let of = |(name, at): (String, usize)| self.shape(&name)?.get(at).copied();
         let rows = [EMBEDDING, HEAD].into_iter().filter_map(|module| self.base_weight(module, false));
@@ -108,7 +108,7 @@ impl AdapterFile {
         })
     }
 
-    /// Names that peft takes for none of the model's: it loads such a file, and the adapter changes nothing.
+    /// The error of names that match no module. PEFT loads such a file without a word, and the adapter changes nothing.
     fn misnamed(&self) -> Option<Error> {
         let stored = || self.stored.values().map(String::as_str);
         let (what, hint) = if stored().any(|name| name.contains("_orig_mod.")) {
@@ -142,7 +142,7 @@ fn is_inside(name: &str) -> bool {
     module.starts_with("model.") || module.starts_with(HEAD)
 }
 
-/// A name without the adapter's, and the adapter's.
+/// Takes the adapter's name out of a tensor's name; returns both.
 fn without_adapter(name: &str) -> (String, Option<String>) {
     let parts: Vec<&str> = name.split('.').collect();
     if let Some(at) = parts.iter().position(|part| *part == "modules_to_save").filter(|at| at + 2 < parts.len()) {
@@ -172,7 +172,7 @@ mod tests {
     use super::without_adapter;
 
     #[test]
-    fn names_of_adapters_are_taken_out() {
+    fn the_name_of_the_adapter_is_removed() {
         for (stored, plain, adapter) in [
             ("a.q_proj.lora_A.weight", "a.q_proj.lora_A.weight", None),
             ("a.q_proj.lora_A.default.weight", "a.q_proj.lora_A.weight", Some("default")),

@@ -1,16 +1,15 @@
 //! Dropout masks as pure functions of (seed, step, layer, row, column, channel).
 //!
-//! A trial's mask depends neither on how its batch is padded nor on what is trained beside
-//! it, nor on the device. The masks themselves are made in `native/`, one number of 64
-//! random bits for two neighbouring channels.
+//! A trial's mask does not depend on padding, on the trials that are trained beside it, or on the
+//! device. The masks are computed in `native/`: 64 random bits for two neighbouring channels.
 
 use crate::random::Key;
 
-/// Which elements a step drops: each with probability `share`; the rest is divided by
-/// 1 - share, as torch does.
+/// Dropout of one step: zeroes each element with probability `p` and divides the others by 1 - p, as
+/// `torch.nn.Dropout` does.
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
-    pub share: f64,
+    pub p: f64,
     /// Names the trial's seed, step and micro-batch; layers add their names.
     pub key: Key,
 }
@@ -26,9 +25,9 @@ mod tests {
         let options = (Dtype::Float, Device::Cpu);
         let x = Tensor::ones([rows * time, width], options);
         let (w, identity) = (Tensor::zeros([width, width], options), Tensor::eye(width, options));
-        let places: Vec<i64> =
+        let token_keys: Vec<i64> =
             (0..rows).flat_map(|row| (0..time).map(move |column| row << 40 | column << 20)).collect();
-        let dropout = Dropout { share: 0.25, key: Key::new(1).named("dropout").numbered(step) };
+        let dropout = Dropout { p: 0.25, key: Key::new(1).named("dropout").numbered(step) };
         let segment = Segment {
             a: &identity,
             b: &identity,
@@ -36,16 +35,16 @@ mod tests {
             begin: 0,
             end: rows * time,
             scale: 1.0,
-            share: dropout.share,
+            p: dropout.p,
             key: dropout.key.named(name),
         };
         let layer = Layer { w: Matrix::Dense(&w), bias: None, segments: &[segment] };
-        let y = native::linear(&x, layer, &Tensor::from_slice(&places)).unwrap();
+        let y = native::linear(&x, layer, &Tensor::from_slice(&token_keys)).unwrap();
         y.view([rows, time, width])
     }
 
     #[test]
-    fn keeps_the_mean_and_drops_the_share() {
+    fn keeps_the_mean_and_drops_p() {
         let y = mask("a", 0, [8, 64, 65]);
         let zero = y.eq(0.0).to_kind(Dtype::Double).mean(Dtype::Double).double_value(&[]);
         assert!((zero - 0.25).abs() < 0.01, "dropped {zero}");

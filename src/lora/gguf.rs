@@ -1,8 +1,8 @@
-//! An adapter in a GGUF file, as llama.cpp's `--lora` and Ollama's `ADAPTER` take it.
+//! An adapter as a GGUF file, for llama.cpp's `--lora` and Ollama's `ADAPTER`.
 //!
 //! Follows llama.cpp's `convert_lora_to_gguf.py`: `blk.0.attn_q.weight.lora_a` and `.lora_b`,
 //! and one `adapter.lora.alpha`. llama.cpp scales each layer by that alpha over the layer's
-//! rank, so B takes up what differs from layer to layer.
+//! rank; where a layer has another scale, the difference is multiplied into B.
 
 use super::adapter::Adapter;
 use super::spec::LoraSpec;
@@ -18,12 +18,12 @@ use tch::{Device, Kind as Dtype};
 
 const ALPHA: &str = "adapter.lora.alpha";
 
-/// Writes `adapter` for a model of `config` to `path`; `title` names it to people.
+/// Writes `adapter` for a model of `config` to `path`, with `title` as its name.
 pub fn write(path: &Path, adapter: &Adapter, config: &Config, title: &str, block: BlockType) -> Result<()> {
     check_supported(config)?;
-    adapter.require_plain("GGUF").map_err(|error| error.with_hint("export the merged model instead"))?;
+    adapter.ensure_lora_only("GGUF").map_err(|error| error.with_hint("export the merged model instead"))?;
     if config.tie_word_embeddings && adapter.targets.iter().any(|target| target.linear.layer.is_none()) {
-        bail!(Kind::Model, "GGUF: the adapter changes the output head, which this model shares with its embedding"; hint: "export the merged model instead: it gets a head of its own");
+        bail!(Kind::Model, "GGUF: the adapter changes the output head, which this model shares with its embedding"; hint: "export the merged model instead: its head is untied");
     }
     let alpha = alpha(&adapter.targets);
     let settings: Settings = vec![
@@ -52,12 +52,12 @@ pub fn write(path: &Path, adapter: &Adapter, config: &Config, title: &str, block
     })
 }
 
-/// The one alpha of the file: the commonest scale · rank of the layers, 0 left out, which
-/// llama.cpp takes for "no scale".
+/// The one alpha of the file: the most common scale · rank of the layers, without 0, which
+/// means "no scale" to llama.cpp.
 fn alpha(targets: &[Target]) -> f64 {
     let products: Vec<f64> =
         targets.iter().map(|target| target.scale * target.r as f64).filter(|x| *x != 0.0).collect();
-    let count = |wanted: f64| products.iter().filter(|x| **x == wanted).count();
+    let count = |alpha: f64| products.iter().filter(|x| **x == alpha).count();
     products.iter().copied().max_by_key(|&product| count(product)).unwrap_or(1.0)
 }
 
@@ -67,12 +67,11 @@ fn names(target: &Target) -> Result<[String; 2]> {
     Ok([format!("{layer}.lora_a"), format!("{layer}.lora_b")])
 }
 
-/// Reads an adapter for a model of `config` whose layers and ranks `spec` gives; the scale of
-/// each layer is the file's.
+/// Reads an adapter for a model of `config`: layers and ranks from `spec`, scales from the file.
 ///
 /// # Errors
-/// `Kind::Model` where the file lacks one of its tensors or holds others: an adapter of which
-/// nothing fits the model would else pass for one that changes nothing.
+/// `Kind::Model` if the file lacks one of the tensors or holds others: otherwise an adapter of another
+/// model would load and change nothing.
 pub fn read(file: &Gguf, spec: LoraSpec, config: &Config, device: Device) -> Result<Adapter> {
     let arch = file.setting("general.architecture").and_then(Value::as_text);
     if arch != Some(architecture(config.family)) {
@@ -85,10 +84,10 @@ pub fn read(file: &Gguf, spec: LoraSpec, config: &Config, device: Device) -> Res
     }
     let mut adapter = Adapter::zeros(spec, config, Dtype::Float, device)?;
     let expected = adapter.targets.iter().map(names).collect::<Result<Vec<_>>>()?.concat();
-    let found = file.names().count();
+    let count = file.names().count();
     let matched = expected.iter().filter(|name| file.has(name)).count();
-    if matched == 0 || matched != expected.len() || matched != found {
-        bail!(Kind::Model, "the GGUF adapter matches {matched} of the {} tensors that this model needs, and holds {found}", expected.len(); hint: "it was made for another model or another choice of layers");
+    if matched == 0 || matched != expected.len() || matched != count {
+        bail!(Kind::Model, "the GGUF adapter matches {matched} of the {} tensors that this model needs, and holds {count}", expected.len(); hint: "it was made for another model or another choice of layers");
     }
     let Some(alpha) = file.setting(ALPHA).and_then(Value::as_number) else {
         bail!(Kind::Model, "the GGUF adapter lacks `{ALPHA}`");

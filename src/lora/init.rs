@@ -2,7 +2,7 @@
 //!
 //! Values are keyed by (seed, layer name, position), so they depend neither on the rank
 //! nor on other layers: the A of rank r is the first r rows of the A of any larger rank.
-//! Ranks of one seed are thus compared from nested starting points.
+//! So ranks under one seed start from nested values.
 
 use super::spec::Init;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ pub fn fresh_a(init: Init, seed: u64, layer_name: &str, r: i64, in_features: i64
     let key = Key::new(seed).named("lora_A").named(layer_name);
     let counters = 0..(r * in_features) as u64;
     let values: Vec<f32> = match init {
-        Init::Pissa | Init::Olora => return Err(Error::bug("PiSSA and OLoRA take A from the base")),
+        Init::Pissa | Init::Olora => return Err(Error::bug("PiSSA and OLoRA initialise A from the base")),
         Init::KaimingUniform => {
             let bound = 1.0 / (in_features as f64).sqrt();
             counters.map(|i| ((2.0 * key.uniform(i) - 1.0) * bound) as f32).collect()
@@ -28,7 +28,7 @@ pub fn fresh_a(init: Init, seed: u64, layer_name: &str, r: i64, in_features: i64
     Ok(Tensor::f_from_slice(&values)?.f_reshape([r, in_features])?)
 }
 
-/// A fresh B of the embeddings, `[width, r]`: standard normal, as PEFT begins it; A is zero there.
+/// A fresh B of the embeddings, `[width, r]`: standard normal, as in PEFT; A is zero there.
 pub fn fresh_embedding_b(seed: u64, width: i64, r: i64) -> Result<Tensor> {
     let key = Key::new(seed).named("lora_embedding_B").named(EMBEDDING);
     // By column, so that rank r is the first r columns of any larger rank.

@@ -1,4 +1,4 @@
-//! Which leaf of an adapter is what: names, shapes and places of its parameters.
+//! Which leaf of an adapter is what: names, shapes and indices of its parameters.
 //!
 //! Names are those of PEFT's files, without its prefix.
 
@@ -16,12 +16,12 @@ use std::collections::HashMap;
 pub struct Layout {
     pub shapes: Vec<(String, Vec<i64>)>,
     /// By [`LinearShape::index`].
-    linears: Vec<Places>,
+    linears: Vec<LeafIndices>,
     /// The copy of the embeddings, `[vocabulary, width]`.
     pub embedding: Option<usize>,
-    /// Is that copy the head's as well?
+    /// Is that copy also the head?
     pub is_tied: bool,
-    /// The embeddings as a LoRA target.
+    /// The embeddings, if they are a LoRA target.
     pub embedding_target: Option<Target>,
     /// A of the embeddings, `[r, vocabulary]`; B, `[width, r]`, follows.
     pub embedding_lora: Option<usize>,
@@ -31,16 +31,16 @@ pub struct Layout {
     pub tokens: Tokens,
 }
 
-/// What an adapter trains in one linear layer: places among its leaves.
+/// Which leaves of the adapter belong to one linear layer, by their index in [`Layout::shapes`].
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Places {
-    /// Of the layer among the targets. A and B are leaves 2 · target and 2 · target + 1.
+pub struct LeafIndices {
+    /// The index of the layer among the targets: A and B are leaves 2 · target and 2 · target + 1.
     pub target: Option<usize>,
     /// `[out_features]`, DoRA's.
     pub magnitude: Option<usize>,
-    /// The bias behind B, `[out_features]`.
+    /// The bias of B (`lora_bias`), `[out_features]`.
     pub lora_bias: Option<usize>,
-    /// The layer's own weight, trained whole.
+    /// The trained copy of the layer's weight (`modules_to_save`).
     pub weight: Option<usize>,
     pub bias: Option<usize>,
 }
@@ -48,7 +48,7 @@ pub struct Places {
 impl Layout {
     pub fn new(spec: &LoraSpec, targets: &[Target], config: &Config) -> Result<Self> {
         let linears = linear_shapes(config);
-        let mut layout = Layout { linears: vec![Places::default(); linears.len()], ..Layout::default() };
+        let mut layout = Layout { linears: vec![LeafIndices::default(); linears.len()], ..Layout::default() };
         for (at, Target { linear, r, .. }) in targets.iter().enumerate() {
             layout.linears[linear.index].target = Some(at);
             layout.add(format!("{}.lora_A.weight", linear.name), vec![*r, linear.in_features]);
@@ -56,7 +56,7 @@ impl Layout {
         }
         layout.is_tied = ties_saved(spec, config);
         for linear in &linears {
-            layout.add_whole(spec, linear);
+            layout.add_beside_low_rank(spec, linear);
         }
         if is_saved(spec, EMBEDDING) || layout.is_tied {
             let shape = vec![config.vocab_size, config.hidden_size];
@@ -72,28 +72,28 @@ impl Layout {
         Ok(layout)
     }
 
-    /// What stands beside A and B.
-    fn add_whole(&mut self, spec: &LoraSpec, linear: &LinearShape) {
+    /// Adds what the adapter trains in a linear layer beside A and B.
+    fn add_beside_low_rank(&mut self, spec: &LoraSpec, linear: &LinearShape) {
         let LinearShape { index, name, in_features, out_features, .. } = linear;
-        let mut places = self.linears[*index];
-        let is_target = places.target.is_some();
+        let mut leaves = self.linears[*index];
+        let is_target = leaves.target.is_some();
         if spec.use_dora && is_target {
-            places.magnitude = Some(self.add(format!("{name}.lora_magnitude_vector"), vec![*out_features]));
+            leaves.magnitude = Some(self.add(format!("{name}.lora_magnitude_vector"), vec![*out_features]));
         }
         if spec.lora_bias && is_target {
-            places.lora_bias = Some(self.add(format!("{name}.lora_B.bias"), vec![*out_features]));
+            leaves.lora_bias = Some(self.add(format!("{name}.lora_B.bias"), vec![*out_features]));
         }
         let saved = is_saved(spec, name) && !(self.is_tied && name == HEAD);
         if saved {
-            places.weight = Some(self.add(format!("{name}.weight"), vec![*out_features, *in_features]));
+            leaves.weight = Some(self.add(format!("{name}.weight"), vec![*out_features, *in_features]));
         }
         let trains_bias = saved || spec.bias == Bias::All || (spec.bias == Bias::LoraOnly && is_target);
         if linear.bias && trains_bias {
             // PEFT wraps a target: the layer itself is its `base_layer`.
             let name = if is_target { format!("{name}.base_layer.bias") } else { format!("{name}.bias") };
-            places.bias = Some(self.add(name, vec![*out_features]));
+            leaves.bias = Some(self.add(name, vec![*out_features]));
         }
-        self.linears[*index] = places;
+        self.linears[*index] = leaves;
     }
 
     fn add_embedding_lora(&mut self, target: Option<Target>) {
@@ -114,29 +114,29 @@ impl Layout {
             }
         }
         if spec.ensure_weight_tying && tokens.is_tied && tokens.embedding.is_some() && tokens.head.is_some() {
-            bail!(Kind::Input, "lora `ensure_weight_tying`: expected the same `trainable_token_indices` for embed_tokens and lm_head, found others"; hint: "give both the same ids in the same order, or leave ensure_weight_tying out");
+            bail!(Kind::Input, "lora `ensure_weight_tying`: expected the same `trainable_token_indices` for embed_tokens and lm_head, found different ones"; hint: "give both the same ids in the same order, or leave ensure_weight_tying out");
         }
         let head = self.head();
-        let takes_part = [
+        let conflicts = [
             (EMBEDDING, tokens.embedding.is_some(), self.embedding.is_some() || self.embedding_lora.is_some()),
             (HEAD, tokens.of_head().is_some(), head.weight.is_some() || head.magnitude.is_some()),
-            (HEAD, tokens.of_head().is_some(), head.target.is_some() && spec.init.takes_from_base()),
+            (HEAD, tokens.of_head().is_some(), head.target.is_some() && spec.init.splits_base()),
         ];
-        if let Some((module, ..)) = takes_part.into_iter().find(|(_, trained, taken)| *trained && *taken) {
-            bail!(Kind::Input, "lora `trainable_token_indices`: rows of `{module}` cannot be trained where the adapter changes that module in another way as well"; hint: "leave `{module}` out of target_modules and modules_to_save");
+        if let Some((module, ..)) = conflicts.into_iter().find(|(_, has_rows, is_adapted)| *has_rows && *is_adapted) {
+            bail!(Kind::Input, "lora `trainable_token_indices`: rows of `{module}` cannot be trained where the adapter also changes that module in another way"; hint: "leave `{module}` out of target_modules and modules_to_save");
         }
         self.tokens = tokens;
         Ok(())
     }
 
-    /// Gives the head the copy of the embeddings.
+    /// Makes the trained copy of the embeddings the head's weight too.
     fn tie(&mut self, linears: &[LinearShape]) -> Result<()> {
         let (Some(head), Some(leaf)) = (linears.last(), self.embedding.filter(|_| self.is_tied)) else { return Ok(()) };
-        let places = &mut self.linears[head.index];
-        if places.target.is_some() {
-            bail!(Kind::Input, "lora `ensure_weight_tying`: the head cannot share the trained copy of the embeddings and be a target as well"; hint: "leave lm_head out of target_modules");
+        let leaves = &mut self.linears[head.index];
+        if leaves.target.is_some() {
+            bail!(Kind::Input, "lora `ensure_weight_tying`: the head cannot both share the trained copy of the embeddings and be a target"; hint: "leave lm_head out of target_modules");
         }
-        places.weight = Some(leaf);
+        leaves.weight = Some(leaf);
         Ok(())
     }
 
@@ -146,12 +146,12 @@ impl Layout {
     }
 
     /// What is trained in this layer.
-    pub fn of(&self, linear: &LinearShape) -> Places {
+    pub fn of(&self, linear: &LinearShape) -> LeafIndices {
         self.linears.get(linear.index).copied().unwrap_or_default()
     }
 
     /// What is trained in the output head.
-    pub fn head(&self) -> Places {
+    pub fn head(&self) -> LeafIndices {
         self.linears.last().copied().unwrap_or_default()
     }
 
@@ -160,11 +160,11 @@ impl Layout {
         (0..self.shapes.len()).map(|leaf| self.size(leaf)).sum()
     }
 
-    /// The number of values beyond those of the base. PEFT trains the base's biases
-    /// themselves, so that they count once.
+    /// The number of values that PEFT counts in addition to the base's. It trains the base's own
+    /// biases, which therefore count once.
     pub fn added(&self) -> u64 {
-        let own = |places: &&Places| places.weight.is_none();
-        let biases = self.linears.iter().filter(own).filter_map(|places| places.bias);
+        let is_base_bias = |leaves: &&LeafIndices| leaves.weight.is_none();
+        let biases = self.linears.iter().filter(is_base_bias).filter_map(|leaves| leaves.bias);
         self.count() - biases.map(|leaf| self.size(leaf)).sum::<u64>()
     }
 
@@ -178,7 +178,7 @@ impl Layout {
     }
 }
 
-impl Places {
+impl LeafIndices {
     pub fn is_empty(&self) -> bool {
         self.target.is_none() && self.weight.is_none() && self.bias.is_none()
     }

@@ -2,18 +2,20 @@
 //!
 //! Leaves to others: the network itself (`model/`), optimizing the parameters (`train/`).
 
+pub mod adapted;
 pub mod adapter;
 pub mod adapter_file;
+pub mod convert;
 pub mod dora;
 pub mod dropout;
 pub mod gguf;
+mod in_place;
 pub mod init;
 pub mod layout;
 pub mod merge;
 pub mod model;
 pub mod pattern;
 pub mod peft;
-pub mod resident;
 pub mod residual;
 pub mod set;
 pub mod spec;
@@ -21,11 +23,12 @@ pub mod spectrum;
 pub mod targets;
 pub mod tokens;
 pub mod trainable;
+pub mod views;
 
+pub use adapted::AdaptedModel;
 pub use adapter::Adapter;
 pub use model::{LoadOptions, Model};
 pub use pattern::Pattern;
-pub use resident::AdaptedModel;
 pub use set::{Active, AdapterSet};
 pub use spec::{Bias, Init, LoraSpec, Targets, TrainableTokens};
 pub use trainable::Trainable;

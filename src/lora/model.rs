@@ -1,6 +1,6 @@
-//! A model ready for work: its network, its adapters, its tokenizer, and where it is from.
+//! A loaded model: its network, its adapters, its tokenizer, and its folder.
 
-use super::resident::AdaptedModel;
+use super::adapted::AdaptedModel;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hub;
@@ -22,7 +22,7 @@ pub struct LoadOptions {
     pub device: String,
     /// Branch, tag or commit, for hub names.
     pub revision: Option<String>,
-    /// Makes the linear layers of a dense checkpoint 4 bits. One that is quantised already stays
+    /// Quantises the linear layers of a dense checkpoint to 4-bit. One that is quantised already stays
     /// as it is.
     pub quantization: Option<Quantization>,
 }
@@ -35,24 +35,24 @@ impl Default for LoadOptions {
 
 #[derive(Debug)]
 pub struct Model {
-    /// As the user gave it: a hub name or a folder.
+    /// The hub name or folder that the user wrote.
     pub name: String,
-    /// Where its files are; `None` for a model made of random numbers.
+    /// The folder of its files; `None` for a model without any.
     pub folder: Option<PathBuf>,
-    /// The seed of its weights where they are random numbers: the files in `folder` do not tell them then.
+    /// The seed of its weights, if they are random rather than those in `folder`.
     pub random_seed: Option<u64>,
-    /// The size that its vocabulary was given here: the files do not tell that either.
+    /// The size of its vocabulary, if `resize_token_embeddings` changed it.
     pub resized: Option<i64>,
     pub adapted: AdaptedModel,
     tokenizer: Option<Tokenizer>,
-    /// Forward passes in training so far: numbers their dropout.
+    /// The number of forward passes in training so far, which keys their dropout.
     pub forwards: u64,
 }
 
 impl Model {
     /// Loads a model by hub name or folder, with its tokenizer where the folder has one.
-    /// `observer` is told of what is fetched.
-    pub fn load(name: &str, options: &LoadOptions, observer: &mut dyn hub::Observer) -> Result<Self> {
+    /// `observer` follows the downloads.
+    pub fn load(name: &str, options: &LoadOptions, observer: &mut dyn hub::FetchObserver) -> Result<Self> {
         let named = match &options.revision {
             Some(revision) => format!("{name}@{revision}"),
             None => name.to_owned(),
@@ -106,8 +106,8 @@ impl Model {
 
     /// Gives embeddings and head `count` rows. The model must have no adapters yet.
     pub fn resize_token_embeddings(&mut self, count: i64) -> Result<()> {
-        self.adapted.refuse_merged()?;
-        self.adapted.refuse_full().map_err(|error| error.with_hint("resize it before model.train_all()"))?;
+        self.adapted.ensure_unmerged()?;
+        self.adapted.ensure_base_frozen().map_err(|error| error.with_hint("resize it before model.train_all()"))?;
         if let Some(name) = self.adapted.names().next() {
             return Err(Error::input(format!(
                 "resize_token_embeddings: expected a model without adapters, found `{name}`"
@@ -119,23 +119,23 @@ impl Model {
         Ok(())
     }
 
-    /// Makes `template` the chat template of this model: for chats, for tokens, and in what is saved.
+    /// Sets the chat template, for chats, for tokenizing, and in saved files.
     pub fn set_chat_template(&mut self, template: &str) -> Result<()> {
         let tokenizer = self.tokenizer()?.with_chat_template(template);
         self.tokenizer = Some(tokenizer);
         Ok(())
     }
 
-    /// What stands for a chat template that none of the model's files holds, in the settings of a run.
+    /// The hash of a chat template that is set here and in none of the model's files, for the settings of a run.
     pub fn assigned_template(&self) -> Option<String> {
         let template = self.tokenizer.as_ref().filter(|tokenizer| tokenizer.is_template_assigned())?.chat_template()?;
         Some(format!("{:x}", Sha256::digest(template)))
     }
 
-    /// Writes the whole model, as transformers lays it out: configuration, weights, tokenizer.
-    /// Weights of 4 bits are saved as such, in bitsandbytes' layout.
+    /// Writes the model as transformers does: configuration, weights, tokenizer.
+    /// 4-bit weights are saved as they are, in bitsandbytes' layout.
     pub fn save(&mut self, folder: &Path) -> Result<()> {
-        self.adapted.refuse_merged()?;
+        self.adapted.ensure_unmerged()?;
         let source = self.folder.clone().ok_or_else(|| Error::bug("the model has no configuration file"))?;
         let config = self.config_to_save(&source, folder)?;
         files::create_folder(folder)?;
@@ -151,30 +151,30 @@ impl Model {
         files::write_whole(&folder.join("config.json"), &config)
     }
 
-    /// The source's config.json, with the dtype of the weights as they are here; for weights that
-    /// were quantised here it says so.
+    /// The source's config.json with the dtype of the weights in memory, and with `quantization_config` if
+    /// they were quantised at loading.
     fn config_to_save(&self, source: &Path, folder: &Path) -> Result<Vec<u8>> {
         let path = source.join("config.json");
         let decoder = &self.adapted.decoder;
         let mut config = files::read_json(&path)?;
-        let mut says_so = config.get("quantization_config").is_some_and(|found| !found.is_null());
+        let mut is_quantized = config.get("quantization_config").is_some_and(|value| !value.is_null());
         let tied = decoder.config.tie_word_embeddings;
         let read = Config::from_json(&config)?;
-        // A head that turned out to be one of its own, and codes that are written as bytes.
-        let mut is_other = read.tie_word_embeddings != tied;
-        if is_other {
+        // The weights may hold a head that config.json ties, and codes are written as bytes.
+        let mut is_changed = read.tie_word_embeddings != tied;
+        if is_changed {
             config["tie_word_embeddings"] = tied.into();
         }
-        if says_so && decoder.config.quantization.is_none() {
+        if is_quantized && decoder.config.quantization.is_none() {
             config.as_object_mut().and_then(|config| config.remove("quantization_config"));
-            (says_so, is_other) = (false, true);
+            (is_quantized, is_changed) = (false, true);
         }
         let storage = config.pointer_mut("/quantization_config/bnb_4bit_quant_storage");
         if let Some(storage) = storage.filter(|storage| **storage != "uint8") {
             *storage = "uint8".into();
-            is_other = true;
+            is_changed = true;
         }
-        if let Some(quantization) = decoder.config.quantization.filter(|_| !says_so) {
+        if let Some(quantization) = decoder.config.quantization.filter(|_| !is_quantized) {
             if is_same_folder(source, folder) {
                 return Err(Error::input(format!(
                     "`{}` holds the full weights that this 4-bit model was made from: expected another folder",
@@ -185,17 +185,14 @@ impl Model {
             config["quantization_config"] = quantization.to_json(decoder.dtype);
         } else if self.resized.is_none() {
             let saved = config.get("dtype").or_else(|| config.get("torch_dtype"));
-            // Without a word of it transformers looks at the weights.
-            if says_so || saved.is_none_or(|saved| saved == quantization::torch_name(decoder.dtype)) {
-                return match is_other {
-                    true => Ok(files::json_text(&config)?.into_bytes()),
-                    false => files::read(&path),
-                };
+            // Without a dtype in config.json transformers takes that of the weights.
+            if is_quantized || saved.is_none_or(|saved| saved == quantization::torch_name(decoder.dtype)) {
+                return if is_changed { Ok(files::json_text(&config)?.into_bytes()) } else { files::read(&path) };
             }
         }
         if self.resized.is_some() && is_same_folder(source, folder) {
             return Err(Error::input(format!(
-                "`{}` holds the model with its own vocabulary: expected another folder",
+                "`{}` holds the model with its original vocabulary: expected another folder",
                 folder.display()
             ))
             .with_hint("save the resized model elsewhere"));
@@ -264,10 +261,10 @@ fn hash_ends(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Of files that are hashed in part: what lies between their ends. A file that cannot be read
-/// as tensors is no model's, or its loading tells what is wrong.
+/// Hashes samples of each tensor in a file of which only the ends are hashed. A file that cannot be read
+/// as tensors is left out: loading it reports what is wrong.
 fn hash_tensors(path: &Path, hash: &mut Sha256) {
-    let is_large = path.metadata().is_ok_and(|found| found.len() > 2 * END);
+    let is_large = path.metadata().is_ok_and(|metadata| metadata.len() > 2 * END);
     let Some(weights) = is_large.then(|| Weights::open_files(&[path.to_path_buf()]).ok()).flatten() else { return };
     for name in weights.names() {
         weights.samples(name).for_each(|bytes| hash.update(bytes));
@@ -275,8 +272,5 @@ fn hash_tensors(path: &Path, hash: &mut Sha256) {
 }
 
 fn tokenizer_in(folder: &Path) -> Result<Option<Tokenizer>> {
-    match folder.join("tokenizer.json").is_file() {
-        true => Tokenizer::from_folder(folder).map(Some),
-        false => Ok(None),
-    }
+    folder.join("tokenizer.json").is_file().then(|| Tokenizer::from_folder(folder)).transpose()
 }

@@ -1,8 +1,8 @@
-//! Names of modules as PEFT matches them: an expression that must match the whole name, and
-//! values by such expressions, of which the first that matches counts.
+//! Module names as PEFT matches them: an expression that must match the whole name, and values by
+//! such expressions, of which the first match counts.
 //!
-//! Python's expressions may look ahead and behind and refer back, which the crate `regex` leaves
-//! out: `fancy-regex` has them, by backtracking that is bounded here.
+//! Python's expressions have look-around and back-references, which the crate `regex` lacks:
+//! `fancy-regex` has them, by backtracking that is bounded here.
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -10,7 +10,7 @@ use crate::options::{Mismatch, OptionType, Value};
 use fancy_regex::{Regex, RegexBuilder};
 use serde::{Serialize, Serializer};
 
-/// Steps back in matching one name: the expressions of real adapters take a few hundred.
+/// Backtracking steps allowed in matching one name: the expressions of real adapters take a few hundred.
 const MOST_BACKTRACKING: usize = 100_000;
 
 /// An expression that must match the whole name, as Python's `re.fullmatch` does.
@@ -36,7 +36,7 @@ impl WholeName {
         let compiled = RegexBuilder::new(&whole).backtrack_limit(MOST_BACKTRACKING).build().map_err(|error| {
             let reason = error.to_string();
             let reason = reason.lines().last().unwrap_or("").trim().trim_start_matches("error: ");
-            // Its position counts what is put around the expression here.
+            // The position counts what is put around the expression here, so it would mislead.
             let reason = match reason.strip_prefix("Parsing error at position ").and_then(|rest| rest.split_once(": "))
             {
                 Some((_, reason)) => reason.to_lowercase(),
@@ -54,15 +54,15 @@ impl WholeName {
             Error::input(format!(
                 "lora `{option}`: matching `{written}` against `{name}` takes more than {MOST_BACKTRACKING} steps"
             ))
-            .with_hint("repeated groups inside repeated groups take such time: write it simpler, or as a list of names")
+            .with_hint("nested repetitions take that long: simplify the expression, or write a list of names")
         })
     }
 }
 
 /// Values by expressions over names: `rank_pattern` and `alpha_pattern`.
 ///
-/// The first key that matches counts, as in PEFT. A map of a script has no order: there
-/// keys that give one layer different values are refused ([`Pattern::ensure_unambiguous`]).
+/// The first key that matches counts, as in PEFT. A script's map has no order: keys of one that give a
+/// layer different values are refused ([`Compiled::ensure_unambiguous`]).
 #[derive(Debug, Clone)]
 pub struct Pattern<T> {
     entries: Vec<(String, T)>,
@@ -70,7 +70,7 @@ pub struct Pattern<T> {
 }
 
 impl<T> Pattern<T> {
-    /// Without an order among the keys.
+    /// A pattern whose keys have no order.
     pub fn unordered(entries: impl IntoIterator<Item = (String, T)>) -> Self {
         Pattern { entries: entries.into_iter().collect(), is_ordered: false }
     }
@@ -133,15 +133,15 @@ impl<T: OptionType> OptionType for Pattern<T> {
     }
 }
 
-/// Whether an order was given is no part of the value.
+/// Patterns with the same entries are equal, ordered or not.
 impl<T: PartialEq> PartialEq for Pattern<T> {
     fn eq(&self, other: &Self) -> bool {
         self.entries == other.entries
     }
 }
 
-/// A map where there is no order, pairs where there is one: what is hashed of a trial's settings
-/// must tell two orders apart.
+/// A map if there is no order, pairs if there is one: the hash of a trial's settings must differ
+/// between two orders.
 impl<T: Serialize> Serialize for Pattern<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         if self.is_ordered && !self.is_empty() {
@@ -174,7 +174,7 @@ impl<T: Copy + PartialEq + std::fmt::Display> Compiled<T> {
         Ok(None)
     }
 
-    /// Fails where keys without an order give this layer different values.
+    /// Fails if keys without an order give this layer different values.
     pub fn ensure_unambiguous(&self, name: &str) -> Result<()> {
         if self.is_ordered {
             return Ok(());
@@ -187,7 +187,7 @@ impl<T: Copy + PartialEq + std::fmt::Display> Compiled<T> {
             let Some((key, value)) = first.replace(entry) else { continue };
             if *value != entry.1 {
                 let (option, one, other) = (key.option, &key.written, &entry.0.written);
-                bail!(Kind::Input, "lora `{option}`: `{one}` gives `{name}` {value} and `{other}` gives it {}: a map has no order that decides", entry.1; hint: "write pairs, of which the first that matches counts: {option}: [[\"{one}\", {value}], [\"{other}\", {}]]", entry.1);
+                bail!(Kind::Input, "lora `{option}`: `{one}` gives `{name}` {value} and `{other}` gives it {}: a map has no order that decides", entry.1; hint: "write pairs, of which the first match counts: {option}: [[\"{one}\", {value}], [\"{other}\", {}]]", entry.1);
             }
         }
         Ok(())

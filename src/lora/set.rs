@@ -1,13 +1,14 @@
-//! Adapters at work in one forward pass: each on the tokens of its own batch.
+//! The adapters of one forward pass, each on the tokens of its batch.
 //!
 //! `y = base(x) + B(A(dropout(x))) · scale`, the low-rank part in the adapter's f32 and
 //! the sum rounded to the base's dtype, as PEFT does. The low-rank parts of all adapters are
-//! folded into one node of `native/`; what an adapter does beyond them (DoRA, biases, layers
-//! of its own) is made of libtorch's operations, on its own tokens.
+//! folded into one node of `native/`; what an adapter does beyond them (DoRA, biases, saved
+//! modules) uses libtorch's operations, on its tokens alone.
 
-use super::adapter::{Adapter, EmbeddingLowRank, LowRank, TrainedRows, Whole};
+use super::adapter::Adapter;
 use super::dora;
 use super::dropout::Dropout;
+use super::views::{EmbeddingLowRank, LowRank, SavedModule, TrainedRows};
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::model::linear::{self, Adapters, Linear, Weight};
@@ -18,18 +19,18 @@ use crate::random::Key;
 use std::ops::Range;
 use tch::Tensor;
 
-/// An adapter with the part of the input that it serves.
+/// An adapter and the part of the input that it is applied to.
 #[derive(Debug)]
 pub struct Active<'a> {
     pub adapter: &'a Adapter,
-    /// The batch whose tokens it serves; `None` for every token.
+    /// The batch whose tokens it is applied to; `None` for every token.
     pub part: Option<usize>,
     /// `None` in evaluation.
     pub dropout: Option<Dropout>,
 }
 
-/// Adapters that share a forward pass. Tokens served by none see the bare base; a token may
-/// be served by several, whose low-rank parts add up.
+/// Adapters that share a forward pass. Tokens without an adapter see the base alone; the low-rank parts of
+/// several adapters on one token add up.
 #[derive(Debug, Default)]
 pub struct AdapterSet<'a> {
     pub active: Vec<Active<'a>>,
@@ -47,12 +48,12 @@ impl<'a> AdapterSet<'a> {
         parts.filter(|part| part.begin < part.end).collect()
     }
 
-    /// `y`, `[tokens, …]`, with the rows of some adapters put in the place of the common ones.
+    /// `y`, `[tokens, …]`, with the rows that `own_rows` computes for some adapters spliced in.
     fn replace(
         &self,
         y: Tensor,
         tokens: &Tokens,
-        own: impl Fn(&Active, &Range<i64>, &Tensor) -> Result<Option<Tensor>>,
+        own_rows: impl Fn(&Active, &Range<i64>, &Tensor) -> Result<Option<Tensor>>,
     ) -> Result<Tensor> {
         let mut pieces = Vec::new();
         for active in &self.active {
@@ -60,11 +61,11 @@ impl<'a> AdapterSet<'a> {
             if range.is_empty() {
                 continue;
             }
-            if let Some(piece) = own(active, &range, &y)? {
+            if let Some(piece) = own_rows(active, &range, &y)? {
                 pieces.push((range, piece));
             }
         }
-        joined(y, pieces)
+        splice_rows(y, pieces)
     }
 }
 
@@ -73,7 +74,9 @@ impl Adapters for AdapterSet<'_> {
         let segments: Vec<Vec<Segment>> = linears.iter().map(|linear| self.segments(linear, tokens)).collect();
         let outputs = linear::forward(linears, x, &segments, tokens)?.into_iter().zip(linears);
         outputs
-            .map(|(y, linear)| self.replace(y, tokens, |active, range, y| active.rework(linear, range, x, y, tokens)))
+            .map(|(y, linear)| {
+                self.replace(y, tokens, |active, range, y| active.apply_dora_and_bias(linear, range, x, y, tokens))
+            })
             .collect()
     }
 
@@ -97,17 +100,17 @@ impl Adapters for AdapterSet<'_> {
         norm.weight.requires_grad() || self.active.iter().any(|active| active.adapter.norm(&norm.name).is_some())
     }
 
-    fn touch(&self, linear: &Linear, part: usize) -> bool {
-        let serves = |active: &&Active| active.part.is_none_or(|own| own == part);
+    fn affects(&self, linear: &Linear, part: usize) -> bool {
+        let serves = |active: &&Active| active.part.is_none_or(|served| served == part);
         let mut serving = self.active.iter().filter(serves);
-        linear.weight.is_trained() || serving.any(|active| active.adapter.touches(&linear.shape))
+        linear.weight.is_trained() || serving.any(|active| active.adapter.affects(&linear.shape))
     }
 }
 
 impl Active<'_> {
-    /// The low-rank parts on this layer: the adapter's own, and what the base lacks under it.
+    /// The low-rank parts on this layer: the trained one, and the initial one, subtracted.
     fn segments(&self, linear: &Linear, tokens: &Tokens) -> [Option<Segment<'_>>; 2] {
-        // Over a weight of the adapter's own the base's product is not wanted: see `rework`.
+        // Where the adapter's file replaces the weight, `apply_dora_and_bias` computes the whole product.
         let is_over_base = self.adapter.replaced(&linear.shape).is_none();
         let low_rank = self.adapter.low_rank(&linear.shape).filter(|_| is_over_base);
         let Some(low_rank) = low_rank else { return [None, None] };
@@ -116,25 +119,25 @@ impl Active<'_> {
 
     fn segments_of<'b>(&self, linear: &Linear, low_rank: &LowRank<'b>, range: Range<i64>) -> [Option<Segment<'b>>; 2] {
         let Range { start: begin, end } = range;
-        let (share, key) = self.dropout_of(linear);
-        let own = Segment {
+        let (p, key) = self.dropout_of(linear);
+        let trained = Segment {
             a: low_rank.a,
             b: low_rank.b,
             gradients: Some((low_rank.grad_a, low_rank.grad_b)),
             begin,
             end,
             scale: low_rank.scale,
-            share,
+            p,
             key,
         };
         // Under dropout DoRA needs the base's output without the low-rank part.
-        let is_apart = low_rank.magnitude.is_some() && share > 0.0;
-        [Some(own).filter(|_| !is_apart), lacking(low_rank, begin..end)]
+        let is_separate = low_rank.magnitude.is_some() && p > 0.0;
+        [Some(trained).filter(|_| !is_separate), initial_segment(low_rank, begin..end)]
     }
 
-    /// The layer's output for the adapter's tokens, where more is asked than a low-rank part:
+    /// The layer's output for the adapter's tokens, where the adapter is more than a low-rank part:
     /// `x` is the input of all tokens, `y` their output with the low-rank parts.
-    fn rework(
+    fn apply_dora_and_bias(
         &self,
         linear: &Linear,
         range: &Range<i64>,
@@ -142,14 +145,14 @@ impl Active<'_> {
         y: &Tensor,
         tokens: &Tokens,
     ) -> Result<Option<Tensor>> {
-        let Whole { weight, bias } = self.adapter.whole(&linear.shape);
+        let SavedModule { weight, bias } = self.adapter.saved_module(&linear.shape);
         let dtype = y.f_kind()?;
         if let Some(weight) = weight {
             let bias = bias.map(|bias| bias.f_to_kind(dtype)).transpose()?;
             return Ok(Some(rows(x, range)?.f_linear(&weight.f_to_kind(dtype)?, bias.as_ref())?));
         }
         let mut output = match self.adapter.replaced(&linear.shape) {
-            Some(weight) => Some(self.over(weight, linear, range, x, tokens)?),
+            Some(weight) => Some(self.with_weight(weight, linear, range, x, tokens)?),
             None => self.with_dora(linear, range, x, y, tokens)?,
         };
         if let (Some(trained), Some(base)) = (bias, &linear.bias) {
@@ -165,8 +168,8 @@ impl Active<'_> {
         Ok(output.map(|y| y.f_to_kind(dtype)).transpose()?)
     }
 
-    /// The output of its own tokens with `weight` in the place of the base's.
-    fn over(
+    /// The output of the adapter's tokens with `weight` instead of the base's.
+    fn with_weight(
         &self,
         weight: &Tensor,
         linear: &Linear,
@@ -179,12 +182,12 @@ impl Active<'_> {
         let segments = low_rank.map(|low_rank| self.segments_of(linear, &low_rank, 0..x.size()[0]));
         let segments: Vec<Segment> = segments.into_iter().flatten().flatten().collect();
         let weight = Weight::Dense(weight.shallow_clone());
-        weight.product(&x, linear.bias.as_ref(), &segments, &rows(&tokens.places, range)?)
+        weight.product(&x, linear.bias.as_ref(), &segments, &rows(&tokens.keys, range)?)
     }
 
-    /// `y`, `[tokens, vocabulary]`, with the columns of trained tokens moved from the rows that the
-    /// head has to the trained ones: what low-rank parts add to them stays. In f32, for the
-    /// difference of two close products.
+    /// `y`, `[tokens, vocabulary]`, with the columns of trained tokens computed from the trained rows
+    /// instead of the head's: what low-rank parts add stays. In f32, for it is the difference of two
+    /// close products.
     fn with_rows(&self, trained: &TrainedRows, linear: &Linear, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         let dtype = y.f_kind()?;
         let head = match self.adapter.replaced(&linear.shape) {
@@ -198,8 +201,7 @@ impl Active<'_> {
         Ok(y.f_index_add(1, &trained.index.ids, &change.f_to_kind(dtype)?)?)
     }
 
-    /// What the first layer reads for its own tokens, where the adapter changes the embeddings:
-    /// `x` is what the base gives.
+    /// The embeddings of the adapter's tokens, if it changes them; `x` holds the base's.
     fn embed(&self, ids: &Tensor, x: &Tensor) -> Result<Option<Tensor>> {
         let dtype = x.f_kind()?;
         let mut embedded = match self.adapter.embedding() {
@@ -217,7 +219,7 @@ impl Active<'_> {
         Ok(embedded)
     }
 
-    /// The output of its own tokens under DoRA, in the adapter's dtype and over the base's bias.
+    /// The output of the adapter's tokens under DoRA, in the adapter's dtype, bias included.
     fn with_dora(
         &self,
         linear: &Linear,
@@ -230,13 +232,13 @@ impl Active<'_> {
         let Some(magnitude) = low_rank.magnitude else { return Ok(None) };
         let factors = dora::factors(magnitude, &linear.weight.to_dense(magnitude.f_kind()?)?, &low_rank)?;
         let y = rows(y, range)?.f_to_kind(magnitude.f_kind()?)?;
-        let (share, key) = self.dropout_of(linear);
-        if share > 0.0 {
-            let places = rows(&tokens.places, range)?;
-            let dropped = dropped(&rows(x, range)?, low_rank.a, &places, share, key)?;
+        let (p, key) = self.dropout_of(linear);
+        if p > 0.0 {
+            let token_keys = rows(&tokens.keys, range)?;
+            let dropped = dropped(&rows(x, range)?, low_rank.a, &token_keys, p, key)?;
             let dropped_rows = dropped.f_to_kind(x.f_kind()?)?;
-            let base = base_product(linear, &low_rank, &dropped_rows, &places)?.f_to_kind(dropped.f_kind()?)?;
-            return Ok(Some(y.f_add(&dora::beside_dropout(&factors, &base, &dropped, &low_rank)?)?));
+            let base = base_product(linear, &low_rank, &dropped_rows, &token_keys)?.f_to_kind(dropped.f_kind()?)?;
+            return Ok(Some(y.f_add(&dora::change_under_dropout(&factors, &base, &dropped, &low_rank)?)?));
         }
         Ok(Some(match &linear.bias {
             Some(bias) => y.f_sub(bias)?.f_mul(&factors)?.f_add(bias)?,
@@ -244,39 +246,39 @@ impl Active<'_> {
         }))
     }
 
-    /// The share of channels dropped in this layer, and the key of their randomness.
+    /// The probability that a channel of this layer is dropped, and the key of its randomness.
     fn dropout_of(&self, linear: &Linear) -> (f64, Key) {
         match self.dropout {
-            Some(Dropout { share, key }) => (share, key.named(&linear.shape.name)),
+            Some(Dropout { p, key }) => (p, key.named(&linear.shape.name)),
             None => (0.0, Key::new(0)),
         }
     }
 }
 
-/// The part of the base that an adapter began with, subtracted; frozen, and without dropout.
-fn lacking<'a>(low_rank: &LowRank<'a>, range: Range<i64>) -> Option<Segment<'a>> {
-    let taken = low_rank.taken?;
+/// The initial factors of PiSSA and OLoRA, subtracted: frozen, and without dropout.
+fn initial_segment<'a>(low_rank: &LowRank<'a>, range: Range<i64>) -> Option<Segment<'a>> {
+    let initial = low_rank.initial?;
     Some(Segment {
-        a: &taken.a,
-        b: &taken.b,
+        a: &initial.a,
+        b: &initial.b,
         gradients: None,
         begin: range.start,
         end: range.end,
         scale: -low_rank.scale,
-        share: 0.0,
+        p: 0.0,
         key: Key::new(0),
     })
 }
 
 /// The base's product for `x`, `[tokens, in]`, without the bias.
-fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, places: &Tensor) -> Result<Tensor> {
-    let segments: Vec<Segment> = lacking(low_rank, 0..x.size()[0]).into_iter().collect();
-    linear.weight.product(x, None, &segments, places)
+fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, token_keys: &Tensor) -> Result<Tensor> {
+    let segments: Vec<Segment> = initial_segment(low_rank, 0..x.size()[0]).into_iter().collect();
+    linear.weight.product(x, None, &segments, token_keys)
 }
 
 /// `x` in the dtype of `like`, under the dropout of [`native::linears`].
-fn dropped(x: &Tensor, like: &Tensor, places: &Tensor, share: f64, key: Key) -> Result<Tensor> {
-    let mask = native::dropout_mask(places, x.size()[1], share, key)?;
+fn dropped(x: &Tensor, like: &Tensor, token_keys: &Tensor, p: f64, key: Key) -> Result<Tensor> {
+    let mask = native::dropout_mask(token_keys, x.size()[1], p, key)?;
     Ok(x.f_to_kind(like.f_kind()?)?.f_mul(&mask.f_to_device(x.device())?.f_to_kind(like.f_kind()?)?)?)
 }
 
@@ -288,8 +290,8 @@ fn rows(x: &Tensor, range: &Range<i64>) -> std::result::Result<Tensor, tch::TchE
     x.f_narrow(0, range.start, range.end - range.start)
 }
 
-/// `y` with the rows of each range replaced.
-fn joined(y: Tensor, mut pieces: Vec<(Range<i64>, Tensor)>) -> Result<Tensor> {
+/// `y` with the rows of each range replaced by the piece that belongs to it.
+fn splice_rows(y: Tensor, mut pieces: Vec<(Range<i64>, Tensor)>) -> Result<Tensor> {
     if pieces.is_empty() {
         return Ok(y);
     }
@@ -297,7 +299,7 @@ fn joined(y: Tensor, mut pieces: Vec<(Range<i64>, Tensor)>) -> Result<Tensor> {
     let (mut all, mut done) = (Vec::with_capacity(2 * pieces.len() + 1), 0);
     for (range, piece) in pieces {
         if range.start < done {
-            bail!(Kind::Input, "two adapters with DoRA, biases or whole modules serve the same tokens"; hint: "let one of them at a time be active");
+            bail!(Kind::Input, "two adapters with DoRA, biases or `modules_to_save` are applied to the same tokens"; hint: "activate one of them at a time");
         }
         if range.start > done {
             all.push(rows(&y, &(done..range.start))?);

@@ -1,4 +1,4 @@
-//! What an adapter is to be: rank, scale, targets. Names and defaults are PEFT's.
+//! The specification of an adapter: rank, scale, targets. Names and defaults are PEFT's.
 
 use super::pattern::Pattern;
 use crate::options;
@@ -17,8 +17,8 @@ pub enum Targets {
     Pattern(String),
 }
 
-/// How fresh adapters are filled. Each starts at the base: by a B of zeros, or by taking out
-/// of the base what A and B begin with.
+/// How fresh adapters are initialised. A fresh adapter changes nothing: B is zero, or the base becomes the
+/// residual W - s B₀A₀.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Init {
     /// A uniform in ±1/√in: PEFT's default (`init_lora_weights=True`).
@@ -32,13 +32,12 @@ pub enum Init {
 }
 
 impl Init {
-    /// Does the adapter begin with a part of the base, which the base then lacks?
-    pub fn takes_from_base(self) -> bool {
+    /// Are A and B initialised from W, so that the base becomes the residual?
+    pub fn splits_base(self) -> bool {
         matches!(self, Init::Pissa | Init::Olora)
     }
 
-    /// Reads PEFT's `init_lora_weights`. PiSSA by an exact decomposition stands for the
-    /// randomised one of `pissa_niter_N` too, which approximates it.
+    /// Reads PEFT's `init_lora_weights`. `pissa_niter_N`, a randomised approximation, becomes exact PiSSA.
     pub fn parse(name: &str) -> Option<Self> {
         let iterations = name.strip_prefix("pissa_niter_");
         match name {
@@ -52,7 +51,7 @@ impl Init {
     }
 }
 
-/// Which biases of the base are trained along.
+/// Which biases of the base are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Bias {
     None,

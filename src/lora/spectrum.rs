@@ -1,13 +1,14 @@
-//! The singular values of what an adapter adds to each layer, ΔW = s·B·A, and what follows
-//! from them: effective ranks, truncation to a lower rank, how alike two adapters are.
+//! The singular values of the change ΔW = s·B·A that an adapter makes to each layer, and what is derived
+//! from them: effective ranks, truncation to a lower rank, the similarity of two adapters.
 //!
 //! ΔW itself is never formed. With B = Q₁R₁ and Aᵀ = Q₂R₂, ΔW = Q₁ (s·R₁R₂ᵀ) Q₂ᵀ, and the
 //! small matrix in the middle has the singular values of ΔW. Everything is in f64 on the CPU.
 
-use super::adapter::{Adapter, LowRank};
+use super::adapter::Adapter;
 use super::pattern::Pattern;
 use super::spec::LoraSpec;
 use super::targets::Target;
+use super::views::LowRank;
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::interrupt;
@@ -16,7 +17,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use tch::{no_grad, Device, Kind as Dtype, Tensor};
 
-/// ΔW of one layer by its singular values, largest first.
+/// The singular values of one layer's ΔW, largest first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModuleSpectrum {
     /// Full module name.
@@ -25,31 +26,31 @@ pub struct ModuleSpectrum {
     /// The last part of the name: `q_proj`.
     pub module: String,
     pub r: i64,
-    /// What B·A is multiplied by.
+    /// The factor s of B·A.
     pub scale: f64,
     pub values: Vec<f64>,
 }
 
 impl ModuleSpectrum {
-    /// e to the entropy of the singular values as shares of their sum: a number from 1 to r,
+    /// e to the entropy of the singular values as fractions of their sum: a number from 1 to r,
     /// 0 where ΔW is zero (Roy and Vetterli, 2007, "The effective rank").
     pub fn effective_rank(&self) -> f64 {
         let sum: f64 = self.values.iter().sum();
         if sum <= 0.0 {
             return 0.0;
         }
-        let shares = self.values.iter().map(|value| value / sum).filter(|share| *share > 0.0);
-        shares.map(|share| -share * share.ln()).sum::<f64>().exp()
+        let fractions = self.values.iter().map(|value| value / sum).filter(|p| *p > 0.0);
+        fractions.map(|p| -p * p.ln()).sum::<f64>().exp()
     }
 
-    /// The least rank that keeps `share` of the energy, Σσ², of ΔW; 0 where ΔW is zero.
-    pub fn energy_rank(&self, share: f64) -> i64 {
+    /// The least rank that keeps the fraction `energy` of Σσ², the energy of ΔW; 0 where ΔW is zero.
+    pub fn energy_rank(&self, energy: f64) -> i64 {
         let all: f64 = self.values.iter().map(|value| value * value).sum();
         let mut kept = 0.0;
         let needed = self.values.iter().take_while(|value| {
-            let goes_on = kept < share * all;
+            let is_needed = kept < energy * all;
             kept += *value * *value;
-            goes_on
+            is_needed
         });
         needed.count() as i64
     }
@@ -67,11 +68,11 @@ struct Factors {
     v: Tensor,
 }
 
-fn factors(own: &LowRank) -> Result<Factors> {
+fn factors(low_rank: &LowRank) -> Result<Factors> {
     let wide = |x: &Tensor| x.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Dtype::Double);
-    let (q1, r1) = Tensor::f_linalg_qr(&wide(own.b)?, "reduced")?;
-    let (q2, r2) = Tensor::f_linalg_qr(&wide(own.a)?.f_tr()?, "reduced")?;
-    let middle = r1.f_matmul(&r2.f_tr()?)?.f_mul_scalar(own.scale)?;
+    let (q1, r1) = Tensor::f_linalg_qr(&wide(low_rank.b)?, "reduced")?;
+    let (q2, r2) = Tensor::f_linalg_qr(&wide(low_rank.a)?.f_tr()?, "reduced")?;
+    let middle = r1.f_matmul(&r2.f_tr()?)?.f_mul_scalar(low_rank.scale)?;
     if !middle.f_isfinite()?.f_all()?.f_int64_value(&[]).is_ok_and(|all| all == 1) {
         bail!(Kind::Numeric, "the adapter holds numbers that are not finite");
     }
@@ -89,42 +90,41 @@ pub struct RankSpectrum {
 
 impl RankSpectrum {
     pub fn of(adapter: &Adapter) -> Result<Self> {
-        let modules = each_layer(adapter, |target, own| {
+        let modules = each_layer(adapter, |target, low_rank| {
             Ok(ModuleSpectrum {
                 name: target.linear.name.clone(),
                 layer: target.linear.layer,
                 module: short(&target.linear.name).to_owned(),
                 r: target.r,
                 scale: target.scale,
-                values: Vec::<f64>::try_from(&factors(own)?.values)?,
+                values: Vec::<f64>::try_from(&factors(low_rank)?.values)?,
             })
         })?;
         Ok(RankSpectrum { modules, spec: adapter.spec.clone(), targets: adapter.targets.clone() })
     }
 
-    /// The adapter's specification with the least rank for each layer that keeps `energy`
-    /// of its Σσ², at least 1, and the same scales: what to train next time.
+    /// The adapter's specification, with the least rank for each layer that keeps the fraction `energy`
+    /// of its Σσ², at least 1, and with the same scales: a suggestion for the next training.
     pub fn suggested(&self, energy: f64) -> Result<LoraSpec> {
         if !(energy > 0.0 && energy <= 1.0) {
-            bail!(Kind::Input, "`energy`: expected a share above 0 and at most 1, found {energy}"; hint: "90 % is 0.9");
+            bail!(Kind::Input, "`energy`: expected a fraction in (0, 1], found {energy}"; hint: "90 % is 0.9");
         }
-        let ranks: Vec<i64> = self.modules.iter().map(|own| own.energy_rank(energy).max(1)).collect();
-        let r = commonest(ranks.iter().copied()).unwrap_or(self.spec.r);
+        let ranks: Vec<i64> = self.modules.iter().map(|module| module.energy_rank(energy).max(1)).collect();
+        let r = most_common(ranks.iter().copied()).unwrap_or(self.spec.r);
         Ok(with_ranks(&self.spec, &self.targets, &ranks, r))
     }
 }
 
-fn each_layer<T>(adapter: &Adapter, mut found: impl FnMut(&Target, &LowRank) -> Result<T>) -> Result<Vec<T>> {
-    adapter.require_plain("the rank spectrum").map_err(|error| {
-        error.with_hint(
-            "save it with as_lora: true where it is PiSSA or OLoRA, and load that; DoRA's change has no low rank",
-        )
+/// What `compute` returns for each target of the adapter.
+fn each_layer<T>(adapter: &Adapter, mut compute: impl FnMut(&Target, &LowRank) -> Result<T>) -> Result<Vec<T>> {
+    adapter.ensure_lora_only("the rank spectrum").map_err(|error| {
+        error.with_hint("save a PiSSA or OLoRA adapter with as_lora: true and load that; DoRA's ΔW has no low rank")
     })?;
     let layers = adapter.targets.iter().filter_map(|target| Some((target, adapter.low_rank(&target.linear)?)));
     no_grad(|| {
-        let each = layers.map(|(target, own)| {
+        let each = layers.map(|(target, low_rank)| {
             interrupt::check()?;
-            found(target, &own).map_err(|error| error.context(format!("`{}`", target.linear.name)))
+            compute(target, &low_rank).map_err(|error| error.context(format!("`{}`", target.linear.name)))
         });
         each.collect()
     })
@@ -134,18 +134,19 @@ fn short(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-/// The best adapter of rank `rank` for each layer's ΔW: its largest singular values (Eckart
-/// and Young, 1936), shared evenly between A and B. Layers of a lower rank stay at theirs.
-/// The scale of every layer is what it was.
+/// The best approximation of each layer's ΔW at rank `rank`: its largest singular values (Eckart
+/// and Young, 1936), split evenly between A and B. Layers of a lower rank keep theirs, and every
+/// layer its scale.
 pub fn truncate(adapter: &Adapter, rank: i64, config: &Config) -> Result<Adapter> {
     let most = adapter.targets.iter().map(|target| target.r).max().unwrap_or(0);
     if !(1..=most).contains(&rank) {
-        bail!(Kind::Input, "truncate_adapter: expected a rank from 1 to {most}, the adapter's own, found {rank}");
+        bail!(Kind::Input, "truncate_adapter: expected a rank from 1 to {most}, the adapter's rank, found {rank}");
     }
     let ranks: Vec<i64> = adapter.targets.iter().map(|target| target.r.min(rank)).collect();
     let spec = with_ranks(&adapter.spec, &adapter.targets, &ranks, rank);
     let mut lower = Adapter::zeros(spec, config, Dtype::Float, adapter.parameters.flat().device())?;
-    let matrices = each_layer(adapter, |target, own| halves(&factors(own)?, target.r.min(rank), own.scale))?;
+    let matrices =
+        each_layer(adapter, |target, low_rank| halves(&factors(low_rank)?, target.r.min(rank), low_rank.scale))?;
     for (at, (a, b)) in matrices.iter().enumerate() {
         lower.parameters.set(2 * at, a)?;
         lower.parameters.set(2 * at + 1, b)?;
@@ -154,48 +155,46 @@ pub fn truncate(adapter: &Adapter, rank: i64, config: &Config) -> Result<Adapter
 }
 
 /// A = √Σ·Vᵀ `[r, in]` and B = U·√Σ / scale `[out, r]`, f32, zero where ΔW has no such rank.
-fn halves(own: &Factors, r: i64, scale: f64) -> Result<(Tensor, Tensor)> {
-    let kept = r.min(own.values.size()[0]);
-    let root = own.values.f_narrow(0, 0, kept)?.f_sqrt()?;
-    let a = own.v.f_narrow(1, 0, kept)?.f_mul(&root)?.f_tr()?;
-    let b = own.u.f_narrow(1, 0, kept)?.f_mul(&root)?.f_div_scalar(scale)?;
+fn halves(factors: &Factors, r: i64, scale: f64) -> Result<(Tensor, Tensor)> {
+    let kept = r.min(factors.values.size()[0]);
+    let root = factors.values.f_narrow(0, 0, kept)?.f_sqrt()?;
+    let a = factors.v.f_narrow(1, 0, kept)?.f_mul(&root)?.f_tr()?;
+    let b = factors.u.f_narrow(1, 0, kept)?.f_mul(&root)?.f_div_scalar(scale)?;
     let a = a.f_constant_pad_nd([0, 0, 0, r - kept])?;
     let b = b.f_constant_pad_nd([0, r - kept])?;
     Ok((a.f_to_kind(Dtype::Float)?, b.f_to_kind(Dtype::Float)?))
 }
 
-/// `spec` with these ranks for its targets and the scales that they have: the patterns name
-/// whatever differs from `r` and from the commonest alpha.
+/// `spec` with these ranks for its targets and their present scales: the patterns hold
+/// what differs from `r` and from the most common alpha.
 fn with_ranks(spec: &LoraSpec, targets: &[Target], ranks: &[i64], r: i64) -> LoraSpec {
-    let alpha_of = |target: &Target, rank: i64| match spec.use_rslora {
-        true => target.scale * (rank as f64).sqrt(),
-        false => target.scale * rank as f64,
-    };
+    let alpha_of =
+        |target: &Target, rank: i64| target.scale * if spec.use_rslora { (rank as f64).sqrt() } else { rank as f64 };
     let alphas: Vec<f64> = targets.iter().zip(ranks).map(|(target, &rank)| rounded(alpha_of(target, rank))).collect();
-    let alpha = commonest(alphas.iter().map(|alpha| alpha.to_bits())).map_or(spec.alpha, f64::from_bits);
+    let alpha = most_common(alphas.iter().map(|alpha| alpha.to_bits())).map_or(spec.alpha, f64::from_bits);
     let names = || targets.iter().map(|target| target.linear.name.clone());
     LoraSpec {
         r,
         alpha,
         rank_pattern: Pattern::unordered(names().zip(ranks.iter().copied()).filter(|(_, rank)| *rank != r)),
-        alpha_pattern: Pattern::unordered(names().zip(alphas).filter(|(_, own)| *own != alpha)),
+        alpha_pattern: Pattern::unordered(names().zip(alphas).filter(|(_, value)| *value != alpha)),
         ..spec.clone()
     }
 }
 
-/// Without the last bits, so that 2 · 8 / 8 is a whole number again.
+/// `x` to 40 bits, so that 2 · 8 / 8 is an integer again.
 fn rounded(x: f64) -> f64 {
     let scale = 2.0_f64.powi(40 - x.abs().max(f64::MIN_POSITIVE).log2().ceil() as i32);
     (x * scale).round() / scale
 }
 
-fn commonest<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
+fn most_common<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
     let mut counts: BTreeMap<T, usize> = BTreeMap::new();
     values.for_each(|value| *counts.entry(value).or_default() += 1);
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(value, _)| value)
 }
 
-/// Which matrix of the adapters is compared.
+/// The matrix of the adapters that is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Side {
     /// The directions that A reads from: right singular vectors of A.
@@ -204,7 +203,7 @@ pub enum Side {
     B,
 }
 
-/// How alike the leading directions of two adapters are in one layer.
+/// The similarity of the leading directions of two adapters in one layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Similarity {
     /// Full module name.
@@ -217,25 +216,25 @@ pub struct Similarity {
 /// φ(i, j) = ‖Uᵢᵀ Vⱼ‖² / min(i, j) over the first i and j singular directions, for every layer
 /// that both adapt (Hu et al., 2021, "LoRA", section 7.2, equation 4).
 pub fn similarities(one: &Adapter, other: &Adapter, side: Side) -> Result<Vec<Similarity>> {
-    let found = each_layer(one, |target, own| {
-        let Some(its) = other.low_rank(&target.linear) else { return Ok(None) };
-        let (left, right) = (directions(own, side)?, directions(&its, side)?);
+    let similarities = each_layer(one, |target, low_rank| {
+        let Some(counterpart) = other.low_rank(&target.linear) else { return Ok(None) };
+        let (left, right) = (directions(low_rank, side)?, directions(&counterpart, side)?);
         let grid = grid(&left.f_tr()?.f_matmul(&right)?)?;
         Ok(Some(Similarity { name: target.linear.name.clone(), grid }))
     })?;
-    let found: Vec<Similarity> = found.into_iter().flatten().collect();
-    if found.is_empty() {
+    let similarities: Vec<Similarity> = similarities.into_iter().flatten().collect();
+    if similarities.is_empty() {
         bail!(Kind::Input, "subspace_similarity: the adapters have no layer in common"; hint: "compare adapters with the same target_modules");
     }
-    Ok(found)
+    Ok(similarities)
 }
 
-/// Orthonormal columns `[width, k]`, by falling singular value.
-fn directions(own: &LowRank, side: Side) -> Result<Tensor> {
+/// Orthonormal columns `[width, k]`, by descending singular value.
+fn directions(low_rank: &LowRank, side: Side) -> Result<Tensor> {
     let wide = |x: &Tensor| x.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Dtype::Double);
     let tall = match side {
-        Side::A => wide(own.a)?.f_tr()?,
-        Side::B => wide(own.b)?,
+        Side::A => wide(low_rank.a)?.f_tr()?,
+        Side::B => wide(low_rank.b)?,
     };
     Ok(tall.f_svd(true, true)?.0)
 }
@@ -248,12 +247,12 @@ fn grid(products: &Tensor) -> Result<Vec<Vec<f64>>> {
     Ok(rows.into_iter().enumerate().map(row).collect())
 }
 
-/// The mean of grids, each cell over the layers that reach so far.
+/// The mean of the grids: each cell over the layers that have it.
 pub fn mean_grid(similarities: &[Similarity]) -> Vec<Vec<f64>> {
-    let rows = similarities.iter().map(|own| own.grid.len()).max().unwrap_or(0);
-    let columns = similarities.iter().filter_map(|own| own.grid.first()).map(Vec::len).max().unwrap_or(0);
+    let rows = similarities.iter().map(|layer| layer.grid.len()).max().unwrap_or(0);
+    let columns = similarities.iter().filter_map(|layer| layer.grid.first()).map(Vec::len).max().unwrap_or(0);
     let cell = |i: usize, j: usize| {
-        let values: Vec<f64> = similarities.iter().filter_map(|own| own.grid.get(i)?.get(j).copied()).collect();
+        let values: Vec<f64> = similarities.iter().filter_map(|layer| layer.grid.get(i)?.get(j).copied()).collect();
         values.iter().sum::<f64>() / values.len().max(1) as f64
     };
     (0..rows).map(|i| (0..columns).map(|j| cell(i, j)).collect()).collect()

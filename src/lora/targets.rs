@@ -1,4 +1,4 @@
-//! Which layers of a given model a specification means, by PEFT's rules of matching.
+//! Matches a specification with the layers of a model, by PEFT's rules.
 
 use super::pattern::{Compiled, WholeName};
 use super::spec::{Bias, LoraSpec, Targets};
@@ -44,10 +44,10 @@ pub fn match_embedding(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Optio
     Ok(target)
 }
 
-/// The options of a specification that say which layers it means.
+/// The options of a specification that select layers, compiled.
 struct Matching<'a> {
     spec: &'a LoraSpec,
-    wanted: Matcher,
+    included: Matcher,
     excluded: Option<Matcher>,
     ranks: Compiled<i64>,
     alphas: Compiled<f64>,
@@ -60,7 +60,7 @@ impl<'a> Matching<'a> {
         let excluded = spec.exclude_modules.as_ref();
         Ok(Matching {
             spec,
-            wanted: Matcher::new("target_modules", &spec.target_modules)?,
+            included: Matcher::new("target_modules", &spec.target_modules)?,
             excluded: excluded.map(|targets| Matcher::new("exclude_modules", targets)).transpose()?,
             ranks: Compiled::new("rank_pattern", &spec.rank_pattern)?,
             alphas: Compiled::new("alpha_pattern", &spec.alpha_pattern)?,
@@ -69,21 +69,21 @@ impl<'a> Matching<'a> {
     }
 
     fn target(&self, linear: &LinearShape) -> Result<Option<Target>> {
-        let Matching { spec, wanted, excluded, layers, .. } = self;
+        let Matching { spec, included, excluded, layers, .. } = self;
         let is_excluded = excluded.as_ref().map_or(Ok(false), |excluded| excluded.matches(linear))?;
         let in_layers = layers.as_ref().is_none_or(|layers| linear.layer.is_some_and(|layer| layers.contains(&layer)));
-        // A layer that is named in full is meant, whatever its number.
-        let is_wanted = wanted.names_in_full(linear) || in_layers && wanted.matches(linear)?;
-        if is_excluded || keeps_off(spec, &linear.name) || !is_wanted {
+        // A layer that is named in full is included whatever `layers_to_transform` says.
+        let is_included = included.names_in_full(linear) || in_layers && included.matches(linear)?;
+        if is_excluded || is_in_saved_module(spec, &linear.name) || !is_included {
             return Ok(None);
         }
         if let Some(saved) = spec.modules_to_save.iter().find(|saved| is_part_of(&linear.name, saved)) {
-            bail!(Kind::Input, "lora `modules_to_save`: `{saved}` means every module whose name ends so, and `{}` is in one and a target of the adapter as well", linear.name; hint: "write the module's name in full, or leave it out of target_modules");
+            bail!(Kind::Input, "lora `modules_to_save`: `{saved}` means every module whose name ends with it, and `{}` is in such a module and also a target", linear.name; hint: "write the module's name in full, or leave it out of target_modules");
         }
         let r = self.ranks.first_match(&linear.name)?.unwrap_or(spec.r);
         let alpha = self.alphas.first_match(&linear.name)?.unwrap_or(spec.alpha);
-        if spec.init.takes_from_base() && linear.name != EMBEDDING {
-            refuse_rank_above(linear.in_features.min(linear.out_features), linear, r)?;
+        if spec.init.splits_base() && linear.name != EMBEDDING {
+            ensure_rank_at_most(linear.in_features.min(linear.out_features), linear, r)?;
         }
         Ok(Some(Target { linear: linear.clone(), r, alpha, scale: spec.scale(r, alpha) }))
     }
@@ -93,8 +93,7 @@ impl<'a> Matching<'a> {
     }
 }
 
-/// The input embeddings as a layer from tokens to their vectors, of the sizes that the output
-/// head has the other way round.
+/// The input embeddings as a linear layer from tokens to vectors: the sizes of the output head, transposed.
 fn embedding_shape(linears: &[LinearShape]) -> Option<LinearShape> {
     let head = linears.last()?;
     let (in_features, out_features) = (head.out_features, head.in_features);
@@ -102,7 +101,7 @@ fn embedding_shape(linears: &[LinearShape]) -> Option<LinearShape> {
     Some(LinearShape { index, name, layer: None, in_features, out_features, bias: false })
 }
 
-fn refuse_rank_above(most: i64, linear: &LinearShape, r: i64) -> Result<()> {
+fn ensure_rank_at_most(most: i64, linear: &LinearShape, r: i64) -> Result<()> {
     if r > most {
         bail!(Kind::Input, "lora `r`: rank {r} is larger than the layer `{}` allows, which is {} × {}", linear.name, linear.out_features, linear.in_features; hint: "use a rank of at most {most}, leave that layer out, or lower it with rank_pattern");
     }
@@ -137,7 +136,7 @@ impl Matcher {
     }
 }
 
-/// `name` is `full` or a part of it that starts after a dot.
+/// Is `name` equal to `full`, or the part of it after a dot?
 fn is_suffix(name: &str, full: &str) -> bool {
     full.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
@@ -158,46 +157,45 @@ fn checked_layers(spec: &LoraSpec, linears: &[LinearShape]) -> Result<Option<BTr
     Ok(Some(layers.iter().copied().collect()))
 }
 
-/// Is the module of this full name trained whole? PEFT takes every module whose name ends with
-/// the text, and all that is in it: "norm" means every norm, "mlp" its three layers.
+/// Is the module of this full name in `modules_to_save`? PEFT includes every module whose name ends with
+/// the text, and all modules in it: "norm" means every norm, "mlp" its three layers.
 pub fn is_saved(spec: &LoraSpec, name: &str) -> bool {
     spec.modules_to_save.iter().any(|saved| is_part_of(name, saved))
 }
 
-/// Does the name of the module, or of one that it is in, end with `saved`?
+/// Does the name of the module, or of one that contains it, end with `saved`?
 fn is_part_of(name: &str, saved: &str) -> bool {
     let ends = name.match_indices('.').map(|(at, _)| at).chain([name.len()]);
     ends.map(|end| &name[..end]).any(|path| path.ends_with(saved))
 }
 
-/// PEFT adapts no module that has a whole name of `modules_to_save` in its path.
-fn keeps_off(spec: &LoraSpec, name: &str) -> bool {
+/// PEFT adapts no module whose path contains a name of `modules_to_save` in full.
+fn is_in_saved_module(spec: &LoraSpec, name: &str) -> bool {
     let dotted = format!(".{name}.");
     spec.modules_to_save.iter().any(|saved| dotted.contains(&format!(".{saved}.")))
 }
 
-/// As [`match_targets`], of an adapter that is asked for rather than read from a file: what can only be
-/// a slip is refused. Names that match no layer: a misspelt one among good ones would
-/// quietly train less than was asked for. A rank beyond the larger side of its layer, which takes
-/// more memory than the layer itself. Keys without an order that disagree.
+/// As [`match_targets`], for a new adapter rather than one from a file. Also refuses likely mistakes: a name
+/// that matches no layer, for the adapter would silently train less than intended; a rank above the larger
+/// side of its layer, which takes more memory than the layer itself; keys without an order that disagree.
 pub fn fresh_targets(spec: &LoraSpec, config: &Config) -> Result<Vec<Target>> {
     let linears = &linear_shapes(config);
-    refuse_unmatched_names(spec, linears, config)?;
+    ensure_names_match(spec, linears, config)?;
     ensure_separate_matrices(spec, linears, config)?;
     let targets = match_targets(spec, linears)?;
     let embedding = match_embedding(spec, linears)?;
     let (ranks, alphas) =
         (Compiled::new("rank_pattern", &spec.rank_pattern)?, Compiled::new("alpha_pattern", &spec.alpha_pattern)?);
     for Target { linear, r, .. } in targets.iter().chain(&embedding) {
-        refuse_rank_above(linear.in_features.max(linear.out_features), linear, *r)?;
+        ensure_rank_at_most(linear.in_features.max(linear.out_features), linear, *r)?;
         ranks.ensure_unambiguous(&linear.name)?;
         alphas.ensure_unambiguous(&linear.name)?;
     }
     Ok(targets)
 }
 
-fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
-    refuse_unmatched_modules_to_save(spec, linears, config)?;
+fn ensure_names_match(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
+    ensure_modules_to_save_match(spec, linears, config)?;
     if spec.bias != Bias::None && !linears.iter().any(|linear| linear.bias) {
         bail!(Kind::Input, "lora `bias`: expected \"none\" for a model without biases, found \"{}\"", spec.bias.name());
     }
@@ -210,7 +208,7 @@ fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape], config: &Con
     Ok(())
 }
 
-fn refuse_unmatched_modules_to_save(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
+fn ensure_modules_to_save_match(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
     let norms = norm_shapes(config);
     let modules =
         || linears.iter().map(|linear| linear.name.as_str()).chain(norms.iter().map(|(name, _)| name.as_str()));
@@ -231,12 +229,12 @@ fn refuse_unmatched_modules_to_save(spec: &LoraSpec, linears: &[LinearShape], co
 /// PEFT gives head and embeddings LoRA matrices that share their memory and are trained twice over.
 fn ensure_separate_matrices(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
     if ties_targets(spec, linears, config)? {
-        bail!(Kind::Input, "lora `ensure_weight_tying`: it is for modules_to_save and trainable_token_indices, found it with `target_modules` that hold the embeddings or the head"; hint: "leave it out: head and embeddings then have matrices of their own");
+        bail!(Kind::Input, "lora `ensure_weight_tying`: it is for modules_to_save and trainable_token_indices, found it with `target_modules` that include the embeddings or the head"; hint: "leave it out: head and embeddings then have separate matrices");
     }
     Ok(())
 }
 
-/// Does `ensure_weight_tying` tie LoRA matrices of head and embeddings?
+/// Would head and embeddings share LoRA matrices, by `ensure_weight_tying`?
 pub fn ties_targets(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<bool> {
     if !spec.ensure_weight_tying || !config.tie_word_embeddings || ties_saved(spec, config) {
         return Ok(false);
@@ -246,7 +244,7 @@ pub fn ties_targets(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -
     Ok(head.is_some() || matching.embedding(linears)?.is_some())
 }
 
-/// Does `ensure_weight_tying` make one trained copy of head and embeddings?
+/// Do head and embeddings share one trained copy, by `ensure_weight_tying`?
 pub fn ties_saved(spec: &LoraSpec, config: &Config) -> bool {
     let is_saved = |name: &str| is_saved(spec, name);
     spec.ensure_weight_tying && config.tie_word_embeddings && (is_saved(EMBEDDING) || is_saved(HEAD))
@@ -271,7 +269,7 @@ pub fn short_names(linears: &[LinearShape]) -> Vec<&str> {
 }
 
 fn no_target(spec: &LoraSpec, linears: &[LinearShape]) -> Error {
-    let wanted = match &spec.target_modules {
+    let targets = match &spec.target_modules {
         Targets::AllLinear => "all-linear".to_owned(),
         Targets::Names(names) => format!("[{}]", names.join(", ")),
         Targets::Pattern(pattern) => format!("the expression `{pattern}`"),
@@ -279,15 +277,15 @@ fn no_target(spec: &LoraSpec, linears: &[LinearShape]) -> Error {
     let narrowed = spec.exclude_modules.is_some() || spec.layers_to_transform.is_some();
     if narrowed || !spec.modules_to_save.is_empty() {
         let text = "matches no layer that exclude_modules, layers_to_transform and modules_to_save leave";
-        return Error::input(format!("lora `target_modules`: {wanted} {text}"))
-            .with_hint("narrow these options down, or take more targets");
+        return Error::input(format!("lora `target_modules`: {targets} {text}"))
+            .with_hint("relax these options, or add targets");
     }
-    let error = Error::input(format!("lora `target_modules`: {wanted} matches no layer of this model"));
+    let error = Error::input(format!("lora `target_modules`: {targets} matches no layer of this model"));
     if matches!(&spec.target_modules, Targets::Pattern(pattern) if pattern.contains(',')) {
-        return error.with_hint("several names are an array: [\"q_proj\", \"v_proj\"]");
+        return error.with_hint("write several names as an array: [\"q_proj\", \"v_proj\"]");
     }
     error.with_hint(format!(
-        "a full name reads like `{}`; names: {}",
+        "an example of a full name: `{}`; names: {}",
         linears.first().map_or("", |linear| &linear.name),
         short_names(linears).join(", ")
     ))

@@ -1,7 +1,7 @@
 //! Rows of the embeddings that are trained by themselves: PEFT's `trainable_token_indices`.
 //!
-//! A trained row stands in the place of the base's. Where head and embeddings share a
-//! weight, a row of the one is a row of the other, unless the head has rows of its own.
+//! A trained row replaces the base's. Where head and embeddings share a weight, they share the
+//! trained rows too, unless the head has others.
 
 use super::spec::TrainableTokens;
 use crate::bail;
@@ -17,11 +17,11 @@ pub type Tokens = TokenRows<Rows>;
 pub struct TokenRows<T> {
     pub embedding: Option<T>,
     pub head: Option<T>,
-    /// Does the head follow the embeddings' rows?
+    /// Does the head share the embeddings' rows?
     pub is_tied: bool,
 }
 
-/// Trained rows: which, and where they are among the adapter's leaves.
+/// Trained rows: their token ids, and the leaf of the adapter that holds them.
 #[derive(Debug, Clone, Default)]
 pub struct Rows {
     pub ids: Vec<i64>,
@@ -53,7 +53,7 @@ impl Tokens {
                     };
                     match place {
                         Some(place @ None) => *place = Some(checked(ids, config)?),
-                        Some(_) => bail!(Kind::Input, "lora `trainable_token_indices`: `{name}` is given twice"),
+                        Some(_) => bail!(Kind::Input, "lora `trainable_token_indices`: `{name}` is named twice"),
                         None => bail!(
                             Kind::Input,
                             "lora `trainable_token_indices`: expected \"embed_tokens\" or \"lm_head\", found `{name}`"
@@ -62,7 +62,7 @@ impl Tokens {
                 }
             }
         }
-        // The same rows of both are one where the weight is.
+        // Where head and embeddings are one weight, the same rows of both are one.
         let are_same = match (&rows.embedding, &rows.head) {
             (Some(embedding), Some(head)) => embedding.ids == head.ids,
             _ => false,
@@ -89,27 +89,27 @@ fn checked(ids: &[i64], config: &Config) -> Result<Rows> {
     Ok(Rows { ids: ids.to_vec(), leaf: 0 })
 }
 
-/// Where trained rows are looked up, on the model's device.
+/// Looks up trained rows by token, on the model's device.
 #[derive(Debug)]
 pub struct Index {
     /// int64 `[ids]`: the trained tokens.
     pub ids: Tensor,
-    /// int64 `[vocabulary]`: the place among them, -1 for every other token.
-    places: Tensor,
+    /// int64 `[vocabulary]`: the row of a trained token, -1 for every other token.
+    row_of_id: Tensor,
 }
 
 impl Index {
     pub fn new(rows: &Rows, vocabulary: i64, device: Device) -> Result<Self> {
         let ids = Tensor::f_from_slice(&rows.ids)?.f_to_device(device)?;
         let count = Tensor::f_arange(rows.ids.len() as i64, (Dtype::Int64, device))?;
-        let places = Tensor::f_full([vocabulary], -1, (Dtype::Int64, device))?.f_index_copy(0, &ids, &count)?;
-        Ok(Index { ids, places })
+        let row_of_id = Tensor::f_full([vocabulary], -1, (Dtype::Int64, device))?.f_index_copy(0, &ids, &count)?;
+        Ok(Index { ids, row_of_id })
     }
 
     /// `x`, `[tokens, width]`, with the rows of trained tokens from `rows`, `[ids, width]`.
     pub fn replace(&self, x: &Tensor, tokens: &Tensor, rows: &Tensor) -> Result<Tensor> {
-        let places = self.places.f_index_select(0, tokens)?;
-        let trained = rows.f_index_select(0, &places.f_clamp_min(0)?)?.f_to_kind(x.f_kind()?)?;
-        Ok(trained.f_where_self(&places.f_ge(0)?.f_unsqueeze(1)?, x)?)
+        let row = self.row_of_id.f_index_select(0, tokens)?;
+        let trained = rows.f_index_select(0, &row.f_clamp_min(0)?)?.f_to_kind(x.f_kind()?)?;
+        Ok(trained.f_where_self(&row.f_ge(0)?.f_unsqueeze(1)?, x)?)
     }
 }

@@ -9,9 +9,9 @@ use crate::random::Key;
 pub trait Trainable {
     fn parameters(&self) -> &Parameters;
     fn parameters_mut(&mut self) -> &mut Parameters;
-    /// What joins the forward pass on batch `part` of the input, or on all of it. `key`
-    /// names the seed, step and micro-batch whose dropout applies; `None` in evaluation.
-    /// `None` is given where nothing joins, because the decoder itself is trained.
+    /// The adapter of the forward pass on batch `part` of the input, or on all of it; `None` where the
+    /// decoder itself is trained. `key` names the seed, step and micro-batch whose dropout applies; `None`
+    /// in evaluation.
     fn active(&self, part: Option<usize>, key: Option<Key>) -> Option<Active<'_>>;
 }
 
@@ -23,8 +23,8 @@ impl Trainable for Adapter {
         &mut self.parameters
     }
     fn active(&self, part: Option<usize>, key: Option<Key>) -> Option<Active<'_>> {
-        let share = self.spec.dropout;
-        let dropout = key.filter(|_| share > 0.0).map(|key| Dropout { share, key });
+        let p = self.spec.dropout;
+        let dropout = key.filter(|_| p > 0.0).map(|key| Dropout { p, key });
         Some(Active { adapter: self, part, dropout })
     }
 }

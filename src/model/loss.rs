@@ -58,16 +58,15 @@ pub fn token_losses(
 ) -> Result<Tensor> {
     let mut losses = Vec::new();
     let mut done = 0;
-    for (touched, count) in stretches(&targets.counts, |part| adapters.touch(&decoder.lm_head, part)) {
+    for (is_affected, count) in stretches(&targets.counts, |part| adapters.affects(&decoder.lm_head, part)) {
         let positions = &targets.positions[done..done + count];
         let tokens = targets.tokens.f_narrow(0, done as i64, count as i64)?;
         let labelled = hidden.f_index_select(0, &Tensor::f_from_slice(positions)?.f_to_device(decoder.device)?)?;
-        losses.push(match touched {
-            true => {
-                let logits = decoder.logits(&labelled, &input.tokens.select(positions)?, adapters)?;
-                widen(&logits)?.f_cross_entropy_loss(&tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?
-            }
-            false => native::token_losses(&labelled, &decoder.lm_head.weight.to_dense(decoder.dtype)?, &tokens)?,
+        losses.push(if is_affected {
+            let logits = decoder.logits(&labelled, &input.tokens.select(positions)?, adapters)?;
+            widen(&logits)?.f_cross_entropy_loss(&tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?
+        } else {
+            native::token_losses(&labelled, &decoder.lm_head.weight.to_dense(decoder.dtype)?, &tokens)?
         });
         done += count;
     }

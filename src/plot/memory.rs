@@ -23,7 +23,7 @@ fn bars(need: &Need) -> [Bar; 2] {
     [(mark, &need.ours, true), ("Python", &need.python, false)].map(|(who, parts, opens_group)| Bar {
         name: format!("{}, {who}", need.method.name()),
         values: parts.named().map(|(_, bytes)| bytes as f64 / 1e9).into(),
-        label: crate::amount::bytes(parts.total()),
+        label: crate::format::bytes(parts.total()),
         opens_group,
     })
 }

@@ -129,9 +129,9 @@ pub fn is_name(letter: char) -> bool {
 /// `1.5e-3`, but of `1.max(2)` and `0..9` the digits alone.
 fn number(rest: &str) -> usize {
     let mut end = 0;
-    let mut letters = rest.char_indices().peekable();
-    while let Some((at, letter)) = letters.next() {
-        let after = letters.peek().map(|(_, next)| *next);
+    let mut characters = rest.char_indices().peekable();
+    while let Some((at, letter)) = characters.next() {
+        let after = characters.peek().map(|(_, next)| *next);
         let belongs = match letter {
             '.' => after.is_some_and(|next| next.is_ascii_digit()),
             '-' | '+' => rest[..at].ends_with(['e', 'E']) && !rest.starts_with("0x"),
@@ -166,11 +166,11 @@ fn comment(rest: &str) -> (Kind, usize, bool) {
 
 /// Only between backticks a text may hold line breaks; `${…}` inside one is part of it here.
 fn string(rest: &str, mark: char) -> (Kind, usize, bool) {
-    let mut letters = rest.char_indices().skip(1).peekable();
+    let mut characters = rest.char_indices().skip(1).peekable();
     let mut inside = 0;
-    while let Some((at, letter)) = letters.next() {
+    while let Some((at, letter)) = characters.next() {
         match letter {
-            '\\' if mark != '`' => drop(letters.next()),
+            '\\' if mark != '`' => drop(characters.next()),
             '{' if mark == '`' && (inside > 0 || rest[..at].ends_with('$')) => inside += 1,
             '}' if inside > 0 => inside -= 1,
             '\n' if mark != '`' => return (Kind::Text, at, true),

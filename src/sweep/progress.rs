@@ -1,5 +1,5 @@
 //! What is seen of a sweep: a bar for all of it and one for each trial that runs, or lines, or
-//! objects for a machine. How they get to the standard error is `tell`'s; what is said of a
+//! objects for a machine. How they get to stderr is `stderr.rs`'s; what is said of a
 //! single step is `train/progress.rs`'s.
 
 use super::lora::Task;
@@ -8,7 +8,7 @@ use super::results::{Row, NUMBERS};
 use super::run::Event;
 use super::trial::Trial;
 use crate::error::Result;
-use crate::tell::{self, Manner};
+use crate::stderr::{self, Mode};
 use crate::train::observer::{EvalReport, Observer, StepReport};
 use crate::train::progress::{eval_line, eval_objects, losses, memory, overfitting_line, step_object, warning, Lines};
 use indicatif::ProgressBar;
@@ -62,11 +62,11 @@ pub struct Watcher<'a> {
 
 impl SweepProgress {
     pub fn new(quiet: bool) -> Self {
-        let show = match tell::manner(quiet) {
-            Manner::Quiet => Show::Quiet,
-            Manner::Objects => Show::Objects,
-            Manner::Bars => Show::Bars { all: None, drawn: None },
-            Manner::Lines => Show::Lines(Lines::default()),
+        let show = match stderr::mode(quiet) {
+            Mode::Quiet => Show::Quiet,
+            Mode::Json => Show::Objects,
+            Mode::Bars => Show::Bars { all: None, drawn: None },
+            Mode::Lines => Show::Lines(Lines::default()),
         };
         SweepProgress(Mutex::new(Sweep {
             show,
@@ -93,12 +93,12 @@ impl SweepProgress {
         let longest = tasks.iter().map(|(task, _)| name(task).chars().count()).max().unwrap_or(0).max(SHORTEST_NAME);
         if let Show::Bars { all, .. } = &mut sweep.show {
             // Its names are as long as those below it.
-            all.take().iter().for_each(tell::remove);
-            *all = Some(tell::bar("", longest, sweep.steps));
+            all.take().iter().for_each(stderr::remove);
+            *all = Some(stderr::bar("", longest, sweep.steps));
         }
         let has_bars = matches!(sweep.show, Show::Bars { .. }) && tasks.len() <= MOST_BARS;
         for (task, total_steps) in tasks {
-            let bar = has_bars.then(|| tell::bar(&name(task), longest, *total_steps));
+            let bar = has_bars.then(|| stderr::bar(&name(task), longest, *total_steps));
             let running = Running { total_steps: *total_steps, bar, ..Running::default() };
             sweep.trials.insert(task.trial.index, running);
         }
@@ -112,7 +112,7 @@ impl SweepProgress {
     /// A line for the user, beside what the runner tells.
     pub fn note(&self, text: &str) {
         if !matches!(self.lock().show, Show::Quiet) {
-            tell::note(text);
+            stderr::note(text);
         }
     }
 
@@ -127,7 +127,7 @@ impl SweepProgress {
             (Show::Objects, event) => event_object(event),
             // The trial's bar tells it.
             (Show::Bars { .. }, Event::Started { .. }) => {}
-            _ => tell::note(&event.to_string()),
+            _ => stderr::note(&event.to_string()),
         }
     }
 
@@ -141,7 +141,7 @@ impl Drop for Sweep {
     /// However the sweep ended, its bars leave the screen.
     fn drop(&mut self) {
         if let Show::Bars { all, .. } = &self.show {
-            self.trials.values().filter_map(|trial| trial.bar.as_ref()).chain(all).for_each(tell::remove);
+            self.trials.values().filter_map(|trial| trial.bar.as_ref()).chain(all).for_each(stderr::remove);
         }
     }
 }
@@ -150,7 +150,7 @@ impl Sweep {
     /// A trial that ended early has no steps left to wait for.
     fn conclude(&mut self, trial: &Trial) {
         let Some(running) = self.trials.remove(&trial.index) else { return };
-        running.bar.iter().for_each(tell::remove);
+        running.bar.iter().for_each(stderr::remove);
         self.over += 1;
         self.steps_over += running.total_steps;
         self.draw(true);
@@ -167,14 +167,14 @@ impl Sweep {
         let trials = if of == 1 { "trial" } else { "trials" };
         let count = format!("{}/{of} {trials}", self.over);
         let seconds = self.started.elapsed().as_secs_f64();
-        let left = tell::left(seconds, done, steps);
+        let left = stderr::time_left(seconds, done, steps);
         let speed = self.tokens as f64 / seconds.max(1e-9);
         let losses = || self.trials.values().filter(|trial| trial.step > 0).map(|trial| trial.loss);
         let loss = losses().sum::<f64>() / losses().count().max(1) as f64;
         match &mut self.show {
             Show::Bars { all: Some(bar), drawn } => {
                 bar.set_position(done);
-                if at_once || drawn.is_none_or(|drawn| drawn.elapsed() >= tell::REDRAW) {
+                if at_once || drawn.is_none_or(|drawn| drawn.elapsed() >= stderr::REDRAW) {
                     bar.set_prefix(count);
                     bar.set_message(format!("{left} · {done}/{steps} · {speed:.0} tok/s · {}", memory()));
                     *drawn = Some(Instant::now());
@@ -183,7 +183,7 @@ impl Sweep {
             Show::Lines(lines) => {
                 let is_due = !at_once && lines.is_due(done, steps);
                 if is_due {
-                    tell::note(&format!("{count}, step {done}/{steps} loss {loss:.4} {speed:.0} tokens/s {left}"));
+                    stderr::note(&format!("{count}, step {done}/{steps} loss {loss:.4} {speed:.0} tokens/s {left}"));
                 }
             }
             _ => {}
@@ -199,7 +199,7 @@ impl Observer for Watcher<'_> {
             step_object(Some(&self.trial.name), report);
         }
         if let Show::Bars { .. } | Show::Lines(_) = &sweep.show {
-            warning(report).iter().for_each(|line| tell::note(&format!("{}: {line}", self.trial.point)));
+            warning(report).iter().for_each(|line| stderr::note(&format!("{}: {line}", self.trial.point)));
         }
         if let Some(running) = sweep.trials.get_mut(&self.trial.index) {
             (running.step, running.total_steps, running.loss) = (report.step, report.total_steps, report.loss);
@@ -214,11 +214,11 @@ impl Observer for Watcher<'_> {
         let point = &self.trial.point;
         match &sweep.show {
             Show::Objects => eval_objects(Some(&self.trial.name), report),
-            Show::Lines(_) => tell::note(&format!("{point}: {}", eval_line(report))),
+            Show::Lines(_) => stderr::note(&format!("{point}: {}", eval_line(report))),
             Show::Bars { .. } | Show::Quiet => {}
         }
         if let (Show::Bars { .. } | Show::Lines(_), Some(found)) = (&sweep.show, report.overfitting) {
-            tell::note(&format!("{point}: {}", overfitting_line(found)));
+            stderr::note(&format!("{point}: {}", overfitting_line(found)));
         }
         if let Some(running) = sweep.trials.get_mut(&self.trial.index) {
             running.eval_loss = Some(report.loss);
@@ -241,19 +241,19 @@ fn event_object(event: &Event) {
     let of = |trial: &Trial| [("trial", trial.name.as_str().into()), ("point", json!(trial.point.values))];
     match event {
         Event::Planned { finished, to_run } => {
-            tell::object("sweep_planned", [("finished", json!(finished)), ("to_run", json!(to_run))]);
+            stderr::object("sweep_planned", [("finished", json!(finished)), ("to_run", json!(to_run))]);
         }
         Event::Started { trial, total } => {
             let place = [("number", json!(trial.index + 1)), ("trials", json!(total))];
-            tell::object("trial_started", of(trial).into_iter().chain(place));
+            stderr::object("trial_started", of(trial).into_iter().chain(place));
         }
         Event::Finished { trial, outcome } => {
-            tell::object("trial_finished", of(trial).into_iter().chain(numbers(trial, outcome)));
+            stderr::object("trial_finished", of(trial).into_iter().chain(numbers(trial, outcome)));
         }
         Event::Failed { trial, failure } => {
-            tell::object("trial_failed", of(trial).into_iter().chain([("error", json!(failure))]));
+            stderr::object("trial_failed", of(trial).into_iter().chain([("error", json!(failure))]));
         }
-        other => tell::note(&other.to_string()),
+        other => stderr::note(&other.to_string()),
     }
 }
 

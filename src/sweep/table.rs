@@ -9,9 +9,9 @@ use super::grid::{Point, SEED};
 use super::number::{decimals_for, fixed, value};
 use super::results::{larger_is_better, Group, Row, SweepResult};
 use super::summary::{Paired, Summary};
-use crate::amount::thousands;
 use crate::bail;
 use crate::error::{Kind, Result};
+use crate::format::thousands;
 use crate::train::trainer::PEAK_MEMORY;
 use serde_json::{Map, Value};
 

@@ -193,7 +193,10 @@ mod tests {
         assert!((LEAST_EPS as f32).is_normal());
         for eps in [0.0, 1e-50, -1e-8, f64::NAN, f64::INFINITY] {
             let error = of(eps).unwrap_err();
-            assert!(error.message.starts_with("adamw: option `eps`: expected float of at least 1e-37, found "), "{error}");
+            assert!(
+                error.message.starts_with("adamw: option `eps`: expected float of at least 1e-37, found "),
+                "{error}"
+            );
             assert!(error.hint.is_some_and(|hint| hint.contains("divided by 0")));
         }
     }

@@ -1,7 +1,7 @@
 //! What other tools call their optimizers. There is one here, AdamW with its states in f32; names
 //! that stand for it, or for it with smaller or paged states, are taken, all others refused.
 
-use crate::amount;
+use crate::format;
 use crate::options::{Mismatch, OptionType, Value};
 
 /// AdamW itself: the same numbers, but for the order of operations.
@@ -38,7 +38,7 @@ impl Optim {
 
     /// What to tell the user who asked for it, where `trained` values are trained.
     pub fn note(self, trained: u64) -> Option<String> {
-        let states = || amount::bytes(trained * STATE_BYTES);
+        let states = || format::bytes(trained * STATE_BYTES);
         match self {
             Optim::Default | Optim::Same("adamw" | "adamw_torch") => None,
             Optim::Same(name) => {

@@ -1,14 +1,14 @@
 //! What is seen of a run: a bar on a terminal, a line now and then elsewhere, objects for a
-//! machine. How they get to the standard error is `tell`'s.
+//! machine. How they get to stderr is `stderr.rs`'s.
 
 use super::flat_loss::FlatLoss;
 use super::memory::process;
 use super::metrics::number_to_json;
 use super::observer::{EvalReport, Observer, StepReport};
 use super::overfitting::{Overfitting, OVERFITS_AFTER};
-use crate::amount;
 use crate::error::Result;
-use crate::tell::{self, Manner};
+use crate::format;
+use crate::stderr::{self, Mode};
 use indicatif::ProgressBar;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -27,11 +27,11 @@ pub enum Progress {
 
 impl Progress {
     pub fn new(quiet: bool) -> Self {
-        match tell::manner(quiet) {
-            Manner::Quiet => Progress::Quiet,
-            Manner::Objects => Progress::Objects,
-            Manner::Bars => Progress::Bar { bar: tell::bar("", 0, 0), eval_loss: None, drawn: None },
-            Manner::Lines => Progress::Lines(Lines::default()),
+        match stderr::mode(quiet) {
+            Mode::Quiet => Progress::Quiet,
+            Mode::Json => Progress::Objects,
+            Mode::Bars => Progress::Bar { bar: stderr::bar("", 0, 0), eval_loss: None, drawn: None },
+            Mode::Lines => Progress::Lines(Lines::default()),
         }
     }
 }
@@ -40,7 +40,7 @@ impl Drop for Progress {
     /// Whatever became of the run, its bar leaves the screen.
     fn drop(&mut self) {
         if let Progress::Bar { bar, .. } = self {
-            tell::remove(bar);
+            stderr::remove(bar);
         }
     }
 }
@@ -51,21 +51,21 @@ impl Observer for Progress {
             Progress::Bar { bar, eval_loss, drawn } => {
                 bar.set_length(report.total_steps);
                 bar.set_position(report.step);
-                if drawn.is_none_or(|drawn| drawn.elapsed() >= tell::REDRAW) || report.step == report.total_steps {
+                if drawn.is_none_or(|drawn| drawn.elapsed() >= stderr::REDRAW) || report.step == report.total_steps {
                     bar.set_message(beside_bar(report, *eval_loss));
                     *drawn = Some(Instant::now());
                 }
             }
             Progress::Lines(lines) => {
                 if lines.is_due(report.step, report.total_steps) {
-                    tell::note(&line(report));
+                    stderr::note(&line(report));
                 }
             }
             Progress::Objects => step_object(None, report),
             Progress::Quiet => {}
         }
         if let Progress::Bar { .. } | Progress::Lines(_) = self {
-            warning(report).iter().for_each(|line| tell::note(line));
+            warning(report).iter().for_each(|line| stderr::note(line));
         }
         Ok(())
     }
@@ -73,12 +73,12 @@ impl Observer for Progress {
     fn on_eval(&mut self, report: &EvalReport) -> Result<()> {
         match self {
             Progress::Bar { eval_loss, .. } => *eval_loss = Some(report.loss),
-            Progress::Lines(_) => tell::note(&eval_line(report)),
+            Progress::Lines(_) => stderr::note(&eval_line(report)),
             Progress::Objects => eval_objects(None, report),
             Progress::Quiet => {}
         }
         if let (Progress::Bar { .. } | Progress::Lines(_), Some(found)) = (self, report.overfitting) {
-            tell::note(&overfitting_line(found));
+            stderr::note(&overfitting_line(found));
         }
         Ok(())
     }
@@ -115,9 +115,9 @@ pub fn step_object(trial: Option<&str>, report: &StepReport) {
         ("tokens_per_s", number_to_json(report.tokens_per_s)),
         ("seconds", number_to_json(report.seconds)),
     ];
-    tell::object("step", of_trial(trial).chain(numbers));
+    stderr::object("step", of_trial(trial).chain(numbers));
     if report.stalled_for.is_some() {
-        tell::object("stalled", of_trial(trial).chain([("step", report.step.into())]));
+        stderr::object("stalled", of_trial(trial).chain([("step", report.step.into())]));
     }
     if let Some(flat) = report.flat_loss {
         let fields = [
@@ -126,7 +126,7 @@ pub fn step_object(trial: Option<&str>, report: &StepReport) {
             ("loss", number_to_json(flat.now)),
             ("is_guessing", flat.is_guessing.into()),
         ];
-        tell::object("flat_loss", of_trial(trial).chain(fields));
+        stderr::object("flat_loss", of_trial(trial).chain(fields));
     }
 }
 
@@ -138,14 +138,14 @@ pub fn eval_objects(trial: Option<&str>, report: &EvalReport) {
         ("eval_loss", number_to_json(report.loss)),
         ("is_best", report.is_best.into()),
     ];
-    tell::object("eval", of_trial(trial).chain(fields));
+    stderr::object("eval", of_trial(trial).chain(fields));
     if let Some(found) = report.overfitting {
         let fields = [
             ("step", report.step.into()),
             (OVERFITS_AFTER, found.best_step.into()),
             ("best_eval_loss", number_to_json(found.best_loss)),
         ];
-        tell::object("overfitting", of_trial(trial).chain(fields));
+        stderr::object("overfitting", of_trial(trial).chain(fields));
     }
 }
 
@@ -198,14 +198,14 @@ pub fn overfitting_line(found: Overfitting) -> String {
 
 fn line(report: &StepReport) -> String {
     let StepReport { step, total_steps, loss, learning_rate, tokens_per_s, seconds, .. } = report;
-    let left = tell::left(*seconds, *step, *total_steps);
+    let left = stderr::time_left(*seconds, *step, *total_steps);
     format!("step {step}/{total_steps} loss {loss:.4} lr {learning_rate:.2e} {tokens_per_s:.0} tokens/s {left}")
 }
 
 /// The first matters most: a narrow terminal cuts the rest off.
 fn beside_bar(report: &StepReport, eval_loss: Option<f64>) -> String {
     let StepReport { step, total_steps, loss, learning_rate, tokens_per_s, seconds, .. } = report;
-    let (left, losses) = (tell::left(*seconds, *step, *total_steps), losses(*loss, eval_loss));
+    let (left, losses) = (stderr::time_left(*seconds, *step, *total_steps), losses(*loss, eval_loss));
     format!(
         "{step}/{total_steps} · {losses} · {left} · {tokens_per_s:.0} tok/s · lr {learning_rate:.1e} · {}",
         memory()
@@ -220,7 +220,7 @@ pub fn losses(loss: f64, eval_loss: Option<f64>) -> String {
 
 /// The memory that this process holds, as the system counts it.
 pub fn memory() -> String {
-    amount::bytes(process::held().unwrap_or(0))
+    format::bytes(process::held().unwrap_or(0))
 }
 
 #[cfg(test)]

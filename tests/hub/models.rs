@@ -3,7 +3,7 @@
 use crate::fake::{FakeHub, COMMIT};
 use crate::server::{Reply, Server};
 use lorhai::hub::weights::{save, Weights};
-use lorhai::hub::{resolve_model, Hub, Observer};
+use lorhai::hub::{resolve_model, FetchObserver, Hub};
 use lorhai::{Error, Kind};
 use std::fs;
 use std::path::Path;
@@ -169,7 +169,7 @@ struct Diary {
     notes: Vec<String>,
 }
 
-impl Observer for Diary {
+impl FetchObserver for Diary {
     fn begin(&mut self, file: &str, done: u64, size: Option<u64>) {
         self.begun.push((file.into(), done, size));
     }
@@ -187,7 +187,7 @@ impl Observer for Diary {
 /// Refuses files of more than a thousand bytes, as a rehearsal does large ones.
 struct Frugal;
 
-impl Observer for Frugal {
+impl FetchObserver for Frugal {
     fn permit(&mut self, what: &str, size: Option<u64>) -> lorhai::Result<()> {
         match size {
             Some(size) if size <= 1000 => Ok(()),

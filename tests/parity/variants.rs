@@ -2,7 +2,7 @@
 //! training runs are compared in `adapters`, with those of all other cases.
 
 use crate::common::*;
-use lorhai::lora::residual::to_lora;
+use lorhai::lora::convert::to_lora;
 use lorhai::lora::{peft, Adapter, AdapterSet, LoraSpec};
 use lorhai::model::NoAdapters;
 use tch::{Device, Kind, Tensor};
@@ -74,7 +74,7 @@ fn a_residual_adapter_is_an_ordinary_lora_of_twice_the_rank() {
     for case in variants() {
         let decoder = case.decoder(Device::Cpu);
         let adapter = case.adapter(&decoder);
-        if !adapter.spec.init.takes_from_base() || adapter.spec.use_dora {
+        if !adapter.spec.init.splits_base() || adapter.spec.use_dora {
             assert!(to_lora(&adapter, &decoder.config).is_err(), "{}", case.name);
             continue;
         }

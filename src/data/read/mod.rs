@@ -21,7 +21,7 @@ pub use slices::Slice;
 
 use super::dataset::{Dataset, Row};
 use crate::error::{Error, Kind, Result};
-use crate::{suggest, tell};
+use crate::{stderr, suggest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -259,7 +259,7 @@ impl Dataset {
 
 impl Loaded {
     fn noted(self) -> Dataset {
-        self.notes.iter().for_each(|note| tell::note(&format!("note: {note}")));
+        self.notes.iter().for_each(|note| stderr::note(&format!("note: {note}")));
         self.data
     }
 }

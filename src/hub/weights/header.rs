@@ -26,7 +26,7 @@ pub struct Described {
 
 /// Reads the header of the file whose whole content is `content`.
 pub fn parse(path: &Path, content: &[u8]) -> Result<Vec<Described>> {
-    refuse_other_formats(path, content)?;
+    ensure_safetensors(path, content)?;
     let text = header_text(path, content)?;
     let start = LENGTH_BYTES + text.len();
     let tensors = entries(text).map_err(|error| {
@@ -48,7 +48,7 @@ pub fn parse(path: &Path, content: &[u8]) -> Result<Vec<Described>> {
     Ok(described)
 }
 
-fn refuse_other_formats(path: &Path, content: &[u8]) -> Result<()> {
+fn ensure_safetensors(path: &Path, content: &[u8]) -> Result<()> {
     if content.starts_with(LFS_POINTER) {
         return Err(broken(path, "expected weights, found a git-lfs pointer")
             .with_hint("run `git lfs pull` in that folder, or fetch the file from the hub"));

@@ -77,20 +77,20 @@ fn weight_map(path: &Path) -> Result<BTreeMap<String, String>> {
     }
 }
 
-/// The shards, each once. A shard is the plain name of a file beside the index, which cannot
+/// The shards, each once. A shard is the bare name of a file beside the index, so that it cannot
 /// point elsewhere.
 fn sorted_names(path: &Path, weight_map: &BTreeMap<String, String>) -> Result<Vec<String>> {
     let names: BTreeSet<&String> = weight_map.values().collect();
-    let plain = |name: &str| {
+    let is_file_name = |name: &str| {
         !name.is_empty()
             && !name.starts_with('.')
             && !name.contains(['/', '\\', ':'])
             && !name.chars().any(char::is_control)
     };
-    match names.iter().find(|name| !plain(name)) {
+    match names.iter().find(|name| !is_file_name(name)) {
         Some(name) => {
             let name = name.escape_debug();
-            Err(broken(path, format!("expected the plain name of a file beside it, found shard `{name}`")))
+            Err(broken(path, format!("expected the bare name of a file beside it, found shard `{name}`")))
         }
         None => Ok(names.into_iter().cloned().collect()),
     }

@@ -30,7 +30,7 @@ impl Protocol {
     }
 }
 
-/// The chart as the letters that make the terminal draw it.
+/// The chart as the characters that make the terminal draw it.
 pub fn of(chart: &Chart, protocol: Protocol) -> Result<String> {
     let png = chart.to_png(chart.width, chart.height, 1.0)?;
     let data = base64(&png);
@@ -40,7 +40,7 @@ pub fn of(chart: &Chart, protocol: Protocol) -> Result<String> {
     })
 }
 
-/// In pieces of at most 4096 letters; all but the last say that more follows.
+/// In pieces of at most 4096 characters; all but the last say that more follows.
 fn kitty(data: &str) -> String {
     const PIECE: usize = 4096;
     let pieces = data.len().div_ceil(PIECE);

@@ -5,9 +5,9 @@ mod image;
 mod model;
 mod tensor;
 
-use crate::amount::thousands;
 use crate::data::preview::{cut, width};
 use crate::data::{Dataset, TokenizedDataset};
+use crate::format::thousands;
 use crate::plot::Chart;
 use crate::script::Value;
 pub use image::Protocol;

@@ -2,8 +2,8 @@
 //! once, and what of it is trained.
 
 use super::Screen;
-use crate::amount::thousands;
 use crate::data::preview::{cut, width};
+use crate::format::thousands;
 use crate::lora::{AdaptedModel, Adapter, Model};
 use crate::model::device::{device_name, dtype_name};
 use crate::model::shapes::parameter_shapes;

@@ -4,7 +4,7 @@ use crate::data::ChatTemplate;
 use crate::hub::tokenizer::chat_template_in;
 use crate::hub::{self, Hub};
 use crate::lora::LoraSpec;
-use crate::lora::{peft, residual, LoadOptions};
+use crate::lora::{convert, peft, LoadOptions};
 use crate::model::{device, Config, Quantization};
 use crate::options;
 use crate::options::OptionSet;
@@ -25,7 +25,7 @@ options! {
     struct AddLoraOptions {
         spec: LoraSpec = LoraSpec::default(), is set;
         /// The adapter's name.
-        name: String = lora::resident::DEFAULT_NAME.to_owned();
+        name: String = lora::adapted::DEFAULT_NAME.to_owned();
         /// The seed of its starting values.
         seed: u64 = 42;
     }
@@ -61,7 +61,7 @@ pub mod functions {
     /// (a branch, tag or commit of the hub), `chat_template` (the tokenizer's own; see `model.chat_template`),
     /// and for QLoRA, as in BitsAndBytesConfig,
     /// `load_in_4bit` (false), `bnb_4bit_quant_type` ("nf4", the only one; in Python "fp4" where nothing is said) and `bnb_4bit_use_double_quant`
-    /// (false). 4 bits are for the linear layers, which are frozen; embedding, norms and output
+    /// (false). Only the linear layers are 4-bit, and they are frozen; embedding, norms and output
     /// head stay in `dtype`, which is also what is computed in. A checkpoint that bitsandbytes
     /// quantised to nf4 needs no option.
     ///
@@ -141,7 +141,7 @@ pub mod functions {
     pub fn to_string(model: &mut Model) -> RhaiResultOf<String> {
         let model = model.read()?;
         let decoder = model.decoder();
-        let count = crate::amount::thousands(decoder.config.parameter_count());
+        let count = crate::format::thousands(decoder.config.parameter_count());
         let (dtype, device) = (decoder.weights_dtype(), device::device_name(decoder.device));
         Ok(format!("Model `{}`: {count} parameters, {dtype}, on {device}", model.name))
     }
@@ -166,7 +166,7 @@ pub mod functions {
         Ok(device::dtype_name(model.read()?.decoder().dtype).to_owned())
     }
 
-    /// Whether the linear layers are of 4 bits; `dtype` is then what they are computed in.
+    /// Whether the linear layers are 4-bit; `dtype` is then what they are computed in.
     ///
     /// ```rhai
     /// print(load_model("scripts/tiny", #{ load_in_4bit: true }).is_loaded_in_4bit);
@@ -421,7 +421,7 @@ pub mod functions {
         options.finish()?;
         let model = model.read()?;
         let (adapter, config) = (model.adapted.adapter(None)?, &model.decoder().config);
-        let converted = if as_lora { Some(residual::to_lora(adapter, config)?) } else { None };
+        let converted = if as_lora { Some(convert::to_lora(adapter, config)?) } else { None };
         let adapter = converted.as_ref().unwrap_or(adapter);
         let state = State::of(&context)?;
         let folder = state.folder_to_write(Path::new(folder))?;
@@ -454,7 +454,7 @@ pub mod functions {
         options: Map,
     ) -> RhaiResultOf<()> {
         let mut options = Options::new("load_adapter", options);
-        let name = options.take("name", lora::resident::DEFAULT_NAME.to_owned())?;
+        let name = options.take("name", lora::adapted::DEFAULT_NAME.to_owned())?;
         options.finish()?;
         let mut model = model.write()?;
         let state = State::of(&context)?;

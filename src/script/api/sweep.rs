@@ -1,7 +1,7 @@
 //! Sweeps: many trials over one base, their table, charts and report.
 
 use crate::data::python::strftime_now;
-use crate::eval::loss::refuse_unlabelled;
+use crate::eval::loss::ensure_labelled;
 use crate::lora::adapter::trainable_count;
 use crate::lora::LoraSpec;
 use crate::model::device;
@@ -328,9 +328,9 @@ impl Asked {
     }
 
     fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings, state: &State) -> Result<Plan> {
-        base.adapted.refuse_merged()?;
-        base.adapted.refuse_full()?;
-        refuse_unlabelled(&data.test.rows)?;
+        base.adapted.ensure_unmerged()?;
+        base.adapted.ensure_base_frozen()?;
+        ensure_labelled(&data.test.rows)?;
         let decoder = base.decoder();
         let mut shared = json!({
             "model": { "name": base.name, "fingerprint": base.fingerprint()? },
@@ -461,7 +461,7 @@ fn about(base: &lora::Model, asked: &Asked, state: &State, seconds: f64) -> Resu
         ("lorhai", env!("CARGO_PKG_VERSION").to_owned()),
         ("libtorch", env!("LORHAI_LIBTORCH_VERSION").to_owned()),
         ("model", base.name.clone()),
-        ("parameters", crate::amount::thousands(decoder.config.parameter_count())),
+        ("parameters", crate::format::thousands(decoder.config.parameter_count())),
         ("dtype", decoder.weights_dtype()),
         ("device", device::device_name(decoder.device)),
         ("threads", format!("{} of {cores} cores", tch::get_num_threads())),

@@ -1,9 +1,9 @@
 //! Rows as tokens and labels, with the options of `tokenize`; their splits and batches.
 
 use super::data::{natural, split_options};
-use crate::amount::thousands;
 use crate::data::leak::shared_prompts;
 use crate::data::{self, audit, AssistantSpan, Dataset as Rows, LossOn, TokenizeOptions, TokenizedDataset, Truncation};
+use crate::format::thousands;
 use crate::hub::tokenizer::Tokenizer;
 use crate::script::engine::rehearsal::TOKENIZED;
 use crate::script::engine::state::State;

@@ -132,7 +132,7 @@ fn run_training(
     options: Map,
 ) -> Result<Map> {
     let TrainOptions { config, out } = Options::read("train", options)?;
-    test.map_or(Ok(()), |test| eval::loss::refuse_unlabelled(&test.rows))?;
+    test.map_or(Ok(()), |test| eval::loss::ensure_labelled(&test.rows))?;
     let mut model = model.write()?;
     if test.is_none() && config.eval_every.is_on_the_way() {
         state.note("no rows are held out, so nothing is evaluated: split the data, as in data.split(#{ test: 0.1 })");

@@ -1,11 +1,11 @@
 //! What is seen of a download: a bar on a terminal, one line a file elsewhere, an object for a
 //! machine. A rehearsal fetches small files alone.
 
-use crate::amount;
 use crate::error::{Error, Kind, Result};
-use crate::hub::Observer;
+use crate::format;
+use crate::hub::FetchObserver;
 use crate::script::engine::state::State;
-use crate::tell::{self, Manner};
+use crate::stderr::{self, Mode};
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -24,26 +24,26 @@ impl Downloads {
 /// The largest file that a rehearsal fetches: configurations and tokenizers are smaller, weights are not.
 const SMALL: u64 = 32 << 20;
 
-impl Observer for Downloads {
+impl FetchObserver for Downloads {
     fn permit(&mut self, what: &str, size: Option<u64>) -> Result<()> {
         if !self.rehearsing || size.is_some_and(|size| size <= SMALL) {
             return Ok(());
         }
-        let size = size.map_or(String::new(), |size| format!(" ({})", amount::bytes(size)));
+        let size = size.map_or(String::new(), |size| format!(" ({})", format::bytes(size)));
         Err(Error::new(Kind::Hub, format!("{what}{size} is not in the cache, and a rehearsal does not fetch it"))
             .with_hint("a run would; to have it before, load it by that name in `lorhai repl`"))
     }
 
     fn begin(&mut self, file: &str, done: u64, size: Option<u64>) {
-        match tell::manner(self.quiet) {
-            Manner::Quiet => {}
-            Manner::Objects => {
+        match stderr::mode(self.quiet) {
+            Mode::Quiet => {}
+            Mode::Json => {
                 let bytes = [("bytes", json!(done)), ("total_bytes", json!(size))];
-                tell::object("download", [("file", file.into())].into_iter().chain(bytes));
+                stderr::object("download", [("file", file.into())].into_iter().chain(bytes));
             }
-            Manner::Lines => tell::note(&format!("fetching {file}")),
-            Manner::Bars => {
-                let bar = tell::bar(file, file.chars().count(), size.unwrap_or(0));
+            Mode::Lines => stderr::note(&format!("fetching {file}")),
+            Mode::Bars => {
+                let bar = stderr::bar(file, file.chars().count(), size.unwrap_or(0));
                 bar.set_position(done);
                 self.bar = Some(bar);
             }
@@ -59,19 +59,19 @@ impl Observer for Downloads {
 
     fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
-            tell::remove(&bar);
+            stderr::remove(&bar);
         }
     }
 
     fn note(&mut self, text: &str) {
         if !self.quiet {
-            tell::note(text);
+            stderr::note(text);
         }
     }
 }
 
 fn beside_bar(bar: &ProgressBar) -> String {
     let (done, all) = (bar.position(), bar.length().unwrap_or(0));
-    let speed = amount::bytes(bar.per_sec() as u64);
-    format!("{}/{} · {speed}/s", amount::bytes(done), amount::bytes(all))
+    let speed = format::bytes(bar.per_sec() as u64);
+    format!("{}/{} · {speed}/s", format::bytes(done), format::bytes(all))
 }

@@ -5,7 +5,7 @@
 //! that reads asks [`State::to_read`] where from, for a script may read what it wrote.
 
 use crate::error::Result;
-use crate::overlay::{plain, Overlay};
+use crate::overlay::{normalized, Overlay};
 use crate::script::engine::state::State;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ impl State {
 }
 
 fn from_root(path: &Path) -> PathBuf {
-    plain(&std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()))
+    normalized(&std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! The functions in `api/` ask the [`State`] how much to do, and where to write (`redirect`); what a run would take is
 //! found by `train::rehearsal` and `sweep::rehearsal`.
 
-use crate::amount::{self, thousands};
 use crate::data::preview::{table, Align};
+use crate::format::{self, thousands};
 use crate::overlay::{Overlay, Written};
 use crate::script::engine::state::State;
 use crate::sweep::rehearsal::Rehearsed;
@@ -72,7 +72,7 @@ impl Rehearsal {
             text.push_str(&format!(
                 "the disk of {} lacks {} for what a run would write\n",
                 path.display(),
-                amount::bytes(bytes)
+                format::bytes(bytes)
             ));
         }
         let written = overlay.written();
@@ -86,8 +86,8 @@ impl Rehearsal {
 
 fn shown(Written { path, is_folder, files, bytes }: &Written) -> String {
     match (is_folder, files) {
-        (true, 1) => format!("{}/ (1 file, {})", path.display(), amount::bytes(*bytes)),
-        (true, files) => format!("{}/ ({files} files, {})", path.display(), amount::bytes(*bytes)),
+        (true, 1) => format!("{}/ (1 file, {})", path.display(), format::bytes(*bytes)),
+        (true, files) => format!("{}/ ({files} files, {})", path.display(), format::bytes(*bytes)),
         (false, _) => path.display().to_string(),
     }
 }
@@ -101,7 +101,7 @@ impl Line {
             number(self.steps),
             number(self.tokens),
             number(self.trainable),
-            self.memory.map_or(String::new(), amount::bytes),
+            self.memory.map_or(String::new(), format::bytes),
             self.seconds.map_or(String::new(), |seconds| format!("about {}", duration(seconds))),
         ]
     }
@@ -137,7 +137,7 @@ impl State {
         let is_large = self.rehearsing() && bytes > WRITTEN;
         if is_large {
             self.in_overlay(|overlay| overlay.leave_out(Path::new(path), Path::new(base), bytes));
-            self.note_for_summary(format!("{path}: about {}, left out of the rehearsal", amount::bytes(bytes)));
+            self.note_for_summary(format!("{path}: about {}, left out of the rehearsal", format::bytes(bytes)));
         }
         is_large
     }
@@ -204,7 +204,7 @@ impl State {
     /// Says so where more memory is planned, beside the weights that are there already, than is free.
     fn note_free(&self, planned: u64, device: Device) {
         if let Some(free) = free(device).filter(|free| planned > *free) {
-            let (planned, free) = (amount::bytes(planned), amount::bytes(free));
+            let (planned, free) = (format::bytes(planned), format::bytes(free));
             self.note_for_summary(format!("a step needs {planned} beside the base, and {free} are free now"));
         }
     }
@@ -212,7 +212,7 @@ impl State {
 
 /// "runs/x: 18 side by side in 2 threads, 1.2 GB together"
 fn spread(out: &Path, found: &Rehearsed) -> String {
-    let (out, at_once, memory) = (out.display(), found.lanes.at_once, amount::bytes(found.memory));
+    let (out, at_once, memory) = (out.display(), found.lanes.at_once, format::bytes(found.memory));
     match found.lanes.lanes {
         1 => format!("{out}: {at_once} side by side in 1 thread, {memory} together"),
         lanes => format!(

@@ -15,7 +15,7 @@ use crate::script::engine::state::State;
 use crate::script::language::check;
 use crate::script::language::render::{self, Failure};
 use crate::script::values::caught;
-use crate::{files, interrupt, tell};
+use crate::{files, interrupt, stderr};
 use rhai::{Dynamic, Engine, OptimizationLevel, Scope, AST};
 use std::cell::RefCell;
 use std::io::Write;
@@ -156,9 +156,9 @@ impl Session {
         self.engine.set_optimization_level(OptimizationLevel::Simple);
         let warnings = ast.map(|ast| check::warnings(&self.engine, &ast, text, &self.state)).unwrap_or_default();
         for warning in warnings {
-            match tell::is_json() {
-                true => tell::object("warning", [("warning", warning.to_json())]),
-                false => tell::note(&format!("{warning}\n")),
+            match stderr::is_json() {
+                true => stderr::object("warning", [("warning", warning.to_json())]),
+                false => stderr::note(&format!("{warning}\n")),
             }
         }
     }
@@ -261,7 +261,9 @@ fn script_text(path: &Path) -> Result<String, Failure> {
 fn print_line(text: &str) {
     static TOLD: Once = Once::new();
     let Err(error) = writeln!(std::io::stdout().lock(), "{text}") else { return };
-    TOLD.call_once(|| tell::note(&format!("the standard output takes no more, and what is printed is lost: {error}")));
+    TOLD.call_once(|| {
+        stderr::note(&format!("the standard output takes no more, and what is printed is lost: {error}"))
+    });
 }
 
 fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {

@@ -8,7 +8,7 @@ use crate::script::engine::rehearsal::Rehearsal;
 use crate::script::values::caught;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::json;
-use crate::tell;
+use crate::stderr;
 use rhai::{Map, NativeCallContext};
 use std::cell::{RefCell, RefMut};
 use std::collections::{HashMap, HashSet};
@@ -98,7 +98,7 @@ impl State {
     /// Tells the user something beside what the script prints.
     pub fn note(&self, text: &str) {
         if !self.quiet() {
-            tell::note(&self.in_true_words(text));
+            stderr::note(&self.in_true_words(text));
         }
     }
 

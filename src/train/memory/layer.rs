@@ -139,7 +139,7 @@ impl<'a> Layer<'a> {
 /// where it is: see [`native::merging_pays`].
 pub fn merged_matrix(asked: &Asked, t: u64, e: u64, target: &Target) -> Option<u64> {
     let lora = &asked.request.lora;
-    let is_alone = lora.dropout == 0.0 && !lora.init.takes_from_base();
+    let is_alone = lora.dropout == 0.0 && !lora.init.splits_base();
     let fits = asked.request.place == Place::Cpu && e == 4 && !asked.method.is_quantised() && is_alone;
     let LinearShape { in_features, out_features, .. } = target.linear;
     let merges = fits && native::merging_pays(t as i64, in_features, out_features, target.r);

@@ -26,7 +26,7 @@ const FREE: usize = 3;
 pub const REDRAW: Duration = Duration::from_millis(100);
 
 /// From here on nothing but JSON goes to the standard error.
-pub fn in_json() {
+pub fn use_json() {
     MACHINE.store(true, Ordering::Relaxed);
 }
 
@@ -36,28 +36,28 @@ pub fn is_json() -> bool {
 
 /// How progress is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum Mode {
     Quiet,
-    Objects,
+    Json,
     Bars,
     Lines,
 }
 
-pub fn manner(quiet: bool) -> Manner {
+pub fn mode(quiet: bool) -> Mode {
     match () {
-        _ if quiet => Manner::Quiet,
-        _ if is_json() => Manner::Objects,
-        _ if std::io::stderr().is_terminal() => Manner::Bars,
-        _ => Manner::Lines,
+        _ if quiet => Mode::Quiet,
+        _ if is_json() => Mode::Json,
+        _ if std::io::stderr().is_terminal() => Mode::Bars,
+        _ => Mode::Lines,
     }
 }
 
 /// A line beside the results, above the bars if there are any.
 pub fn note(text: &str) {
-    match manner(false) {
-        Manner::Objects => object("note", [("text", text.into())]),
-        Manner::Bars => BARS.suspend(|| line(text)),
-        Manner::Lines | Manner::Quiet => line(text),
+    match mode(false) {
+        Mode::Json => object("note", [("text", text.into())]),
+        Mode::Bars => BARS.suspend(|| line(text)),
+        Mode::Lines | Mode::Quiet => line(text),
     }
 }
 
@@ -98,7 +98,7 @@ pub fn remove(bar: &ProgressBar) {
 }
 
 /// The time that is left, of one that `done` of `all` took `seconds` for.
-pub fn left(seconds: f64, done: u64, all: u64) -> String {
+pub fn time_left(seconds: f64, done: u64, all: u64) -> String {
     if done == 0 {
         return "? left".to_owned();
     }
@@ -180,12 +180,12 @@ fn size() -> (u16, u16) {
 
 #[cfg(test)]
 mod tests {
-    use super::left;
+    use super::time_left;
 
     #[test]
     fn the_time_left_is_told_in_the_unit_that_fits() {
         let told = [(10.0, 1, 2), (1.0, 1, 1), (60.0, 1, 11), (3600.0, 1, 4), (0.0, 0, 5)];
-        let told = told.map(|(seconds, done, all)| left(seconds, done, all));
+        let told = told.map(|(seconds, done, all)| time_left(seconds, done, all));
         assert_eq!(told, ["10 s left", "0 s left", "10 min left", "3.0 h left", "? left"]);
     }
 }

@@ -1,4 +1,4 @@
-//! A base model with the adapters that live on it: add, choose, switch off, remove.
+//! A base model and its adapters: adds, activates, disables and removes them.
 //!
 //! The base's weights are never written to, so removing the last adapter leaves it as it
 //! was loaded, bit for bit.
@@ -15,22 +15,22 @@ use crate::model::{Decoder, Parameters};
 use crate::random::Key;
 use crate::suggest;
 
-/// The name of an adapter that was given none, as in PEFT.
+/// The name of an adapter that gets none from the user, as in PEFT.
 pub const DEFAULT_NAME: &str = "default";
 
-/// What the model without any adapter is called beside adapters.
+/// The name of the model without an adapter, in results beside adapters.
 pub const BASE: &str = "base";
 
 #[derive(Debug)]
 pub struct AdaptedModel {
     pub decoder: Decoder,
     adapters: Vec<(String, Adapter)>,
-    /// The adapter that joins the forward pass.
+    /// The adapter that takes part in the forward pass.
     active: Option<String>,
     enabled: bool,
-    /// All weights of the decoder, once full-parameter training was asked for.
+    /// All weights of the decoder, once `train_all` made them trainable.
     full: Option<Parameters>,
-    /// While an adapter is merged into the weights: what it replaced.
+    /// While an adapter is merged: the tensors that it replaced.
     pub(super) merged: Option<Originals>,
 }
 
@@ -48,23 +48,23 @@ impl AdaptedModel {
     /// Adds a loaded adapter and makes it the active one.
     pub fn insert(&mut self, name: &str, adapter: Adapter) -> Result<()> {
         if name == BASE {
-            bail!(Kind::Input, "an adapter cannot be called `{BASE}`: that is the model without one"; hint: "give another name, as in name: \"tuned\"");
+            bail!(Kind::Input, "an adapter cannot be called `{BASE}`: that is the model without an adapter"; hint: "choose another name, as in name: \"tuned\"");
         }
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         if self.adapters.iter().any(|(known, _)| known == name) {
-            return Err(Error::input(format!("an adapter called `{name}` is already there"))
-                .with_hint("give another name, or remove it first with model.delete_adapter(name)"));
+            return Err(Error::input(format!("the model already has an adapter called `{name}`"))
+                .with_hint("choose another name, or remove it first with model.delete_adapter(name)"));
         }
-        self.refuse_full()?;
+        self.ensure_base_frozen()?;
         self.adapters.push((name.to_owned(), adapter));
         self.active = Some(name.to_owned());
         self.enabled = true;
         Ok(())
     }
 
-    /// Removes an adapter and gives it back. The active one becomes the last that is left.
+    /// Removes an adapter and returns it. If it was active, the last of the others becomes active.
     pub fn remove(&mut self, name: &str) -> Result<Adapter> {
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         let at = self.position(name)?;
         let (_, adapter) = self.adapters.remove(at);
         if self.active.as_deref() == Some(name) {
@@ -74,15 +74,15 @@ impl AdaptedModel {
     }
 
     pub fn set_active(&mut self, name: &str) -> Result<()> {
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         self.position(name)?;
         self.active = Some(name.to_owned());
         Ok(())
     }
 
-    /// Whether the active adapter joins the forward pass; the base alone answers otherwise.
+    /// Includes the active adapter in the forward pass, or leaves the base alone.
     pub fn set_enabled(&mut self, enabled: bool) -> Result<()> {
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         self.enabled = enabled;
         Ok(())
     }
@@ -102,9 +102,9 @@ impl AdaptedModel {
         Ok(&self.adapters[at].1)
     }
 
-    /// The decoder beside what is trained on it: the active adapter, or all weights.
+    /// The decoder, and what is trained on it: the active adapter, or all weights.
     pub fn split_for_training(&mut self) -> Result<(&Decoder, &mut dyn Trainable)> {
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         let AdaptedModel { decoder, adapters, active, full, .. } = self;
         if let Some(full) = full {
             return Ok((decoder, full));
@@ -115,7 +115,7 @@ impl AdaptedModel {
                 adapter.ensure_trainable()?;
                 Ok((decoder, adapter))
             }
-            None => Err(Error::bug(format!("the active adapter `{name}` is gone"))),
+            None => Err(Error::bug(format!("the active adapter `{name}` is not in the model"))),
         }
     }
 
@@ -136,7 +136,7 @@ impl AdaptedModel {
 
     /// Fails once all weights are trained: an adapter needs a base that stays as it is, and a record of a run one
     /// that its files tell.
-    pub fn refuse_full(&self) -> Result<()> {
+    pub fn ensure_base_frozen(&self) -> Result<()> {
         match self.full {
             None => Ok(()),
             Some(_) => Err(Error::input("this model trains all of its weights: expected a frozen base for an adapter")
@@ -156,19 +156,32 @@ impl AdaptedModel {
         Ok(self.split_for_training()?.1.parameters_mut())
     }
 
-    /// What joins the forward pass now; with dropout if `key` names a training step.
+    /// The name of the adapter that is merged into the weights.
+    pub fn merged_name(&self) -> Option<&str> {
+        self.merged.as_ref().map(|originals| originals.adapter.as_str())
+    }
+
+    /// Fails while an adapter is merged, which holds up whatever would go by the base's weights.
+    pub fn ensure_unmerged(&self) -> Result<()> {
+        match self.merged_name() {
+            None => Ok(()),
+            Some(name) => Err(Error::input(format!("the adapter `{name}` is merged into the weights"))
+                .with_hint("call model.unmerge() first")),
+        }
+    }
+
+    /// The adapters of a forward pass; with dropout if `key` names a training step.
     pub fn adapter_set(&self, key: Option<Key>) -> AdapterSet<'_> {
         let is_active = |name: &str| self.enabled && self.merged.is_none() && self.active.as_deref() == Some(name);
         let active = self.adapters.iter().filter(|(name, _)| is_active(name)).map(|(_, adapter)| {
-            let share = adapter.spec.dropout;
-            let dropout = key.filter(|_| share > 0.0).map(|key| Dropout { share, key });
+            let p = adapter.spec.dropout;
+            let dropout = key.filter(|_| p > 0.0).map(|key| Dropout { p, key });
             Active { adapter, part: None, dropout }
         });
         AdapterSet { active: active.collect() }
     }
 
-    /// (trainable, all) parameters as PEFT counts them: `all` is the base and every
-    /// resident adapter.
+    /// (trainable, all) parameters as PEFT counts them: `all` is the base and every adapter.
     pub fn counts(&self) -> (u64, u64) {
         let base = self.decoder.config.parameter_count();
         let added: u64 = self.adapters.iter().map(|(_, adapter)| adapter.added_count()).sum();
@@ -184,9 +197,10 @@ impl AdaptedModel {
     fn position(&self, name: &str) -> Result<usize> {
         self.adapters.iter().position(|(known, _)| known == name).ok_or_else(|| {
             let error = Error::input(format!("there is no adapter called `{name}`"));
-            match self.adapters.is_empty() {
-                true => error.with_hint("the model has none yet: call model.add_lora(#{ r: 8, alpha: 16 })"),
-                false => error.with_hint(suggest::hint(name, self.names())),
+            if self.adapters.is_empty() {
+                error.with_hint("the model has none yet: call model.add_lora(#{ r: 8, alpha: 16 })")
+            } else {
+                error.with_hint(suggest::hint(name, self.names()))
             }
         })
     }
