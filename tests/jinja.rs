@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use lorhai::data::jinja::{Cause, Template};
-use lorhai::data::shape::Chat;
+use lorhai::data::example::Chat;
 use lorhai::data::{ChatTemplate, Row};
 use serde_json::{json, Value};
 use std::path::PathBuf;

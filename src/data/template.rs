@@ -9,7 +9,7 @@ use super::dataset::Row;
 use super::jinja::{Cause, Failure, Template};
 use super::marks::free_characters;
 use super::messages;
-use super::shape::Chat;
+use super::example::Chat;
 use crate::error::{Error, Kind, Result};
 use crate::hub::tokenizer::Tokenizer;
 use regex::Regex;
