@@ -11,7 +11,9 @@
 
 pub mod audit;
 pub mod batch;
+mod bounds;
 mod cache;
+mod common;
 pub mod dataset;
 mod describe;
 mod escapes;
@@ -26,6 +28,7 @@ pub mod ollama;
 pub mod options;
 mod pack;
 pub mod preview;
+pub mod profile;
 pub mod python;
 pub mod read;
 pub mod row_format;
@@ -44,6 +47,7 @@ pub use batch::{Batch, IGNORE};
 pub use dataset::{Dataset, Row};
 pub use describe::ColumnSummary;
 pub use options::{AssistantSpan, LossOn, TokenizeOptions, Truncation};
+pub use profile::TemplateProfile;
 pub use read::LoadOptions;
 pub use row_format::RowFormat;
 pub use split::{Like, SplitOptions};

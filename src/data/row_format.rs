@@ -125,11 +125,9 @@ fn by_role(columns: &[String]) -> Option<String> {
 /// How to map the rows, where the column names say nothing.
 fn by_hand(columns: &[String]) -> String {
     match columns {
-        [_, _, ..] => {
-            "map the rows, with your columns in place of the dots: data.map(|row| #{ prompt: row.…, completion: \
-                       row.… })"
-                .to_owned()
-        }
+        [_, _, ..] => "map the rows, with the names of your columns: data.map(|row| #{ prompt: row.QUESTION, \
+                       completion: row.ANSWER })"
+            .to_owned(),
         [only] => format!("for plain text give the column: text_column: \"{only}\""),
         [] => "map each row to one of these formats".to_owned(),
     }

@@ -9,8 +9,9 @@ use super::escapes::has_literal_newline;
 use super::example::{Chat, Example};
 use super::options::{LossOn, TokenizeOptions, Truncation};
 use super::pack::pack;
+use super::profile::TemplateProfile;
 use super::row_format::{RowFormat, TEXT};
-use super::spans::{self, Habits};
+use super::spans;
 use super::store::{flag, Origin, Store, TokenizedRow};
 use super::template::ChatTemplate;
 use super::tokenized::TokenizedDataset;
@@ -113,7 +114,7 @@ struct Work<'a> {
     columns: Vec<String>,
     template: Option<ChatTemplate>,
     tool_template: Option<ChatTemplate>,
-    habits: Habits,
+    profile: TemplateProfile,
     /// Whether rows are conversations, whose template ends every turn.
     conversations: bool,
 }
@@ -131,10 +132,10 @@ impl<'a> Work<'a> {
                 (ChatTemplate::of(tokenizer, false)?, if own { ChatTemplate::of(tokenizer, true)? } else { None })
             }
         };
-        let habits = template.as_ref().map(|template| spans::habits(template, tokenizer)).unwrap_or_default();
+        let profile = template.as_ref().map(|template| TemplateProfile::probe(template, tokenizer)).unwrap_or_default();
         let first = data.row(0).map(|row| Example::read(row, format, text.unwrap_or(TEXT), template.is_some()));
         let conversations = matches!(first, Some(Ok(Example::Chat(_))));
-        Ok(Work { tokenizer, options, format, columns, template, tool_template, habits, conversations })
+        Ok(Work { tokenizer, options, format, columns, template, tool_template, profile, conversations })
     }
 
     /// The column of plain text.
@@ -174,14 +175,14 @@ impl<'a> Work<'a> {
 
     fn origin(&self) -> Origin {
         let mut end_ids = self.tokenizer.end_ids().to_vec();
-        if let Some((id, _)) = self.habits.turn_end.as_ref().filter(|(id, _)| !end_ids.contains(id)) {
+        if let Some((id, _)) = self.profile.turn_end.as_ref().filter(|(id, _)| !end_ids.contains(id)) {
             end_ids.push(*id);
         }
         Origin {
             pad_id: self.tokenizer.pad().or(self.tokenizer.eos()).map_or(0, |token| token.id),
             end_ids,
             end_expected: self.options.append_eos || self.conversations,
-            added_system: self.habits.added_system.clone(),
+            added_system: self.profile.added_system.clone(),
             dated: self.dated(),
             dropped: 0,
             max_length: self.options.max_length,
@@ -215,19 +216,19 @@ impl<'a> Work<'a> {
         }
         let default = if chat.prompt.is_some() { LossOn::Completion } else { LossOn::Assistant };
         let loss_on = self.options.loss_on.unwrap_or(default);
-        let found = spans::find(template, &chat, &self.habits, loss_on, self.options.assistant_span)?;
+        let spans = spans::find(template, &chat, &self.profile, loss_on, self.options.assistant_span)?;
         // The template writes every special token itself: another BOS would be a second one.
-        let encoded = self.tokenizer.encode_with_offsets(found.text(), false)?;
-        let mut made = label(encoded, found.text(), found.trained(), Sharing::Refused);
+        let encoded = self.tokenizer.encode_with_offsets(spans.text(), false)?;
+        let mut made = label(encoded, spans.text(), spans.trained(), Sharing::Refused);
         if loss_on == LossOn::Everything {
             made.flags &= !(flag::MERGED | flag::MERGED_WORDS);
         }
         for (bit, is_set) in [
-            (flag::RECOVERED, found.recovered),
+            (flag::PROMPT_DIFFERS, spans.prompt_differs),
             (flag::SYSTEM_ADDED, self.adds_system(&chat)),
-            (flag::ANSWER_LOST, found.lost.answer),
-            (flag::THOUGHTS_LOST, found.lost.thoughts),
-            (flag::PART_LOST, found.lost.part),
+            (flag::ANSWER_LOST, spans.lost.answer),
+            (flag::THOUGHTS_LOST, spans.lost.thoughts),
+            (flag::PART_LOST, spans.lost.calls_or_text),
             (flag::LITERAL_NEWLINE, chat.messages.iter().any(has_escape)),
         ] {
             made.flags |= if is_set { bit } else { 0 };
@@ -238,7 +239,7 @@ impl<'a> Work<'a> {
     fn adds_system(&self, chat: &Chat) -> bool {
         let given =
             chat.messages.first().is_some_and(|first| first["role"] == "system" || first["role"] == "developer");
-        self.habits.added_system.is_some() && !given && chat.tools.is_none()
+        self.profile.added_system.is_some() && !given && chat.tools.is_none()
     }
 
     fn pair(&self, prompt: &str, completion: &str) -> Result<TokenizedRow> {
