@@ -1,8 +1,10 @@
 //! Chat templates and assistant spans against transformers; see tests/golden/chat/generate.py.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lorhai::data::shape::Chat;
-use lorhai::data::{spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TokenizeOptions};
+use lorhai::data::example::Chat;
+use lorhai::data::{
+    spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TemplateProfile, TokenizeOptions,
+};
 use lorhai::hub::tokenizer::Tokenizer;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
@@ -227,9 +229,9 @@ fn templates_that_change_earlier_turns_are_recovered_or_refused() {
     let lossy = "{% for m in messages %}{% if loop.last %}[{{ m.role }}]{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
     let chat = Chat { messages: thought["messages"].as_array().unwrap().clone(), ..Chat::default() };
     let template = ChatTemplate::with_tokens(lossy, Row::new()).unwrap();
-    let habits = spans::Habits::default();
-    let found = spans::find(&template, &chat, &habits, LossOn::Assistant, AssistantSpan::Generated).unwrap();
-    assert!(found.lost.answer && found.recovered);
+    let profile = TemplateProfile::default();
+    let found = spans::find(&template, &chat, &profile, LossOn::Assistant, AssistantSpan::Generated).unwrap();
+    assert!(found.lost.answer && found.prompt_differs);
     assert_eq!(
         found.trained().iter().map(|span| &found.text()[span.clone()]).collect::<Vec<_>>(),
         [&found.text()[11..]]
@@ -241,11 +243,11 @@ fn llama_three_turns_are_found_without_tags_as_with_them() {
     let conversations = read("conversations.json");
     let load = |name: &str| ChatTemplate::with_tokens(&template_text(name), special(name)).unwrap();
     let (stock, tagged) = (load("llama3"), load("llama3_training"));
-    let habits = spans::Habits { turn_end: Some((1, "<|eot_id|>".into())), ..spans::Habits::default() };
+    let profile = TemplateProfile { turn_end: Some((1, "<|eot_id|>".into())), ..TemplateProfile::default() };
     let mut compared = 0;
     for item in conversations.as_array().unwrap() {
         let chat = chat(item);
-        let find = |template| spans::find(template, &chat, &habits, LossOn::Assistant, AssistantSpan::Generated);
+        let find = |template| spans::find(template, &chat, &profile, LossOn::Assistant, AssistantSpan::Generated);
         if let (Ok(stock), Ok(tagged)) = (find(&stock), find(&tagged)) {
             assert_eq!(stock.trained(), tagged.trained(), "{item}");
             compared += 1;

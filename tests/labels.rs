@@ -2,10 +2,10 @@
 //! chat template at hand. With `PEER_PYTHON` those that trl ships too, against transformers' own masks.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lorhai::data::shape::Chat;
+use lorhai::data::example::Chat;
 use lorhai::data::{
-    audit, refuse, spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TokenizeOptions,
-    TokenizedDataset,
+    audit, refuse, spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TemplateProfile,
+    TokenizeOptions, TokenizedDataset,
 };
 use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights::Weights;
@@ -305,13 +305,13 @@ fn labels_are_those_of_trls_training_templates() {
         let (_folder, tokenizer) = tokenizer_for(&training.source);
         let find = |source: &str, item: &Value| {
             let template = ChatTemplate::new(source, &tokenizer).ok()?;
-            let habits = spans::habits(&template, &tokenizer);
+            let profile = TemplateProfile::probe(&template, &tokenizer);
             let chat = Chat {
                 messages: item["messages"].as_array().unwrap().clone(),
                 tools: item.get("tools").cloned(),
                 ..Chat::default()
             };
-            spans::find(&template, &chat, &habits, LossOn::Assistant, AssistantSpan::Generated).ok()
+            spans::find(&template, &chat, &profile, LossOn::Assistant, AssistantSpan::Generated).ok()
         };
         let own = training.stock.as_ref().and_then(|stock| templates.iter().find(|found| found.name == *stock));
         for ((which, item, _), row) in conversations.iter().zip(training.rows.as_ref().unwrap()) {
@@ -406,13 +406,13 @@ fn answers_with_weight_zero_are_context() {
 #[test]
 fn the_spans_of_a_long_conversation_take_few_renderings() {
     let template = ChatTemplate::new(CHATML, &tiny()).unwrap();
-    let habits = spans::habits(&template, &tiny());
+    let profile = TemplateProfile::probe(&template, &tiny());
     let mut counts = Vec::new();
     for turns in [4, 1600] {
         let messages = (0..turns).flat_map(|turn| [user(&format!("q {turn}")), said(&format!("a {turn}"))]).collect();
         let chat = Chat { messages, ..Chat::default() };
         let before = template.renderings();
-        let found = spans::find(&template, &chat, &habits, LossOn::Assistant, AssistantSpan::Generated).unwrap();
+        let found = spans::find(&template, &chat, &profile, LossOn::Assistant, AssistantSpan::Generated).unwrap();
         counts.push(template.renderings() - before);
         let texts: Vec<&str> = found.trained().iter().map(|span| &found.text()[span.clone()]).collect();
         let expected: Vec<String> = (0..turns).map(|turn| format!("a {turn}<|im_end|>")).collect();
@@ -431,9 +431,9 @@ fn the_spans_of_a_long_conversation_take_few_renderings() {
     let result = |turn: usize| json!({"role": "tool", "content": format!("{turn} miles")});
     let messages = std::iter::once(user("q")).chain((0..400).flat_map(|turn| [call(turn), result(turn)]));
     let chat = Chat { messages: messages.chain([said("done")]).collect(), ..Chat::default() };
-    let habits = spans::habits(&template, &tokenizer);
+    let profile = TemplateProfile::probe(&template, &tokenizer);
     let before = template.renderings();
-    let found = spans::find(&template, &chat, &habits, LossOn::Assistant, AssistantSpan::Generated).unwrap();
+    let found = spans::find(&template, &chat, &profile, LossOn::Assistant, AssistantSpan::Generated).unwrap();
     assert_eq!(found.trained().len(), 401);
     assert!(found.trained().iter().all(|span| found.text()[span.clone()].ends_with("<|im_end|>")));
     println!("renderings of 802 messages with calls: {}", template.renderings() - before);

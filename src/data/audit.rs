@@ -60,7 +60,7 @@ pub fn audit(data: &TokenizedDataset, tokenizer: &Tokenizer) -> Vec<Finding> {
         case.answer_lost(),
         case.thoughts_lost(),
         case.part_lost(),
-        case.recovered(),
+        case.prompt_differs(),
         case.literal_newline(),
         case.too_long(),
         case.truncated(),
@@ -218,10 +218,10 @@ impl Case<'_> {
         self.flagged(flag::SYSTEM_ADDED, |rows| warning("added_system", message(rows), hint::SYSTEM))
     }
 
-    fn recovered(&self) -> Option<Finding> {
+    fn prompt_differs(&self) -> Option<Finding> {
         let message =
             |rows| format!("in {rows} an answer follows another text than the prompt that generation begins with");
-        self.flagged(flag::RECOVERED, |rows| warning("recovered", message(rows), hint::RECOVERED))
+        self.flagged(flag::PROMPT_DIFFERS, |rows| warning("recovered", message(rows), hint::RECOVERED))
     }
 
     fn truncated(&self) -> Option<Finding> {

@@ -3,7 +3,6 @@
 //! Rows are shared: selecting, shuffling and splitting copy references. Leaves to others:
 //! reading files (`read/`), summaries (`describe.rs`), tables (`preview.rs`).
 
-use super::split::{order, Like, SplitOptions};
 use crate::error::{Error, Kind, Result};
 use crate::{interrupt, suggest};
 use sha2::{Digest, Sha256};
@@ -123,26 +122,9 @@ impl Dataset {
         })
     }
 
-    /// All rows in a random order that `seed` fixes.
-    pub fn shuffle(&self, seed: u64) -> Self {
-        self.ordered(&order(self.len(), seed, "shuffle", Like::default()))
-    }
-
-    /// As [`shuffle`](Self::shuffle), by the random numbers of `like`.
-    pub fn shuffle_like(&self, seed: u64, like: Like) -> Self {
-        self.ordered(&order(self.len(), seed, "shuffle", like))
-    }
-
-    fn ordered(&self, order: &[usize]) -> Self {
+    /// The rows in another order.
+    pub(super) fn reorder(&self, order: &[usize]) -> Self {
         Dataset { rows: order.iter().filter_map(|&row| self.rows.get(row).cloned()).collect() }
-    }
-
-    /// Splits into (train, test) by a random order that `seed` fixes.
-    ///
-    /// `test` below 1 is a fraction of the rows, from 1 on a count. Fails where one side
-    /// would be empty.
-    pub fn split(&self, test: f64, seed: u64) -> Result<(Self, Self)> {
-        self.split_with(&SplitOptions { test, seed, ..SplitOptions::default() })
     }
 
     /// The rows of `self`, then those of `other`. Fails where the columns differ.

@@ -45,7 +45,26 @@ impl Default for SplitOptions {
 type Halves = (Vec<usize>, Vec<usize>);
 
 impl Dataset {
-    /// Splits into (train, test). Fails where one side would be empty, and on a column that no row has.
+    /// The rows in a random order that `seed` determines.
+    pub fn shuffle(&self, seed: u64) -> Self {
+        self.shuffle_like(seed, Like::default())
+    }
+
+    /// As [`shuffle`](Self::shuffle), with the random numbers of `like`.
+    pub fn shuffle_like(&self, seed: u64, like: Like) -> Self {
+        self.reorder(&order(self.len(), seed, "shuffle", like))
+    }
+
+    /// Splits into (train, test), in a random order that `seed` determines.
+    ///
+    /// `test` is a fraction of the rows if it is below 1, and a number of rows otherwise. Fails if one side would be
+    /// empty.
+    pub fn split(&self, test: f64, seed: u64) -> Result<(Self, Self)> {
+        self.split_with(&SplitOptions { test, seed, ..SplitOptions::default() })
+    }
+
+    /// As [`split`](Self::split), by groups or by classes too. Fails if one side would be empty, and on an unknown
+    /// column.
     pub fn split_with(&self, options: &SplitOptions) -> Result<(Self, Self)> {
         let columns: Vec<&str> = options.group.iter().chain(&options.stratify).map(String::as_str).collect();
         self.require_columns(&columns)?;

@@ -13,8 +13,8 @@ pub mod flag {
     pub const MERGED: u16 = 2;
     /// The template wrote a system prompt that the row does not have.
     pub const SYSTEM_ADDED: u16 = 4;
-    /// An answer follows another text than the prompt that generation begins with; see `turns.rs`.
-    pub const RECOVERED: u16 = 8;
+    /// The text before an answer is not the prompt that generation starts from; see `turns.rs`.
+    pub const PROMPT_DIFFERS: u16 = 8;
     /// One token holds characters of the prompt and the start of the answer.
     pub const MERGED_WORDS: u16 = 16;
     /// The template writes nothing of an answer, which is then not trained on.

@@ -1,15 +1,17 @@
 //! Rows to ids and labels.
 //!
-//! Leaves to others: the options (`options.rs`), shapes, templates and spans.
+//! Leaves to others: the options (`options.rs`), row formats, templates and spans.
 
 use super::audit;
 use super::cache;
 use super::dataset::{Dataset, Row};
 use super::escapes::has_literal_newline;
+use super::example::{Chat, Example};
 use super::options::{LossOn, TokenizeOptions, Truncation};
 use super::pack::pack;
-use super::shape::{Chat, Example, Shape, TEXT};
-use super::spans::{self, Habits};
+use super::profile::TemplateProfile;
+use super::row_format::{RowFormat, TEXT};
+use super::spans;
 use super::store::{flag, Origin, Store, TokenizedRow};
 use super::template::ChatTemplate;
 use super::tokenized::TokenizedDataset;
@@ -25,7 +27,7 @@ const CHUNK: usize = 2048;
 /// Turns rows into ids and labels.
 ///
 /// The result depends on rows, tokenizer files and options alone. Fails on an empty data
-/// set, an unrecognised shape, a row that the template refuses, and (with
+/// set, an unrecognised format, a row that the template refuses, and (with
 /// [`TokenizeOptions::audit`]) on supervision that would silently ruin the run.
 pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<TokenizedDataset> {
     let (work, key) = prepare(data, tokenizer, options)?;
@@ -108,11 +110,11 @@ fn check(options: &TokenizeOptions) -> Result<()> {
 struct Work<'a> {
     tokenizer: &'a Tokenizer,
     options: &'a TokenizeOptions,
-    shape: Shape,
+    format: RowFormat,
     columns: Vec<String>,
     template: Option<ChatTemplate>,
     tool_template: Option<ChatTemplate>,
-    habits: Habits,
+    profile: TemplateProfile,
     /// Whether rows are conversations, whose template ends every turn.
     conversations: bool,
 }
@@ -122,7 +124,7 @@ impl<'a> Work<'a> {
         let text = options.text_column.as_deref();
         text.map_or(Ok(()), |column| data.require_columns(&[column]))?;
         let columns = data.columns();
-        let shape = Shape::recognise(&columns, text)?;
+        let format = RowFormat::recognise(&columns, text)?;
         let (template, tool_template) = match &options.chat_template {
             Some(source) => (Some(ChatTemplate::new(source, tokenizer)?), None),
             None => {
@@ -130,10 +132,10 @@ impl<'a> Work<'a> {
                 (ChatTemplate::of(tokenizer, false)?, if own { ChatTemplate::of(tokenizer, true)? } else { None })
             }
         };
-        let habits = template.as_ref().map(|template| spans::habits(template, tokenizer)).unwrap_or_default();
-        let first = data.row(0).map(|row| shape.example(row, text.unwrap_or(TEXT), template.is_some()));
+        let profile = template.as_ref().map(|template| TemplateProfile::probe(template, tokenizer)).unwrap_or_default();
+        let first = data.row(0).map(|row| Example::read(row, format, text.unwrap_or(TEXT), template.is_some()));
         let conversations = matches!(first, Some(Ok(Example::Chat(_))));
-        Ok(Work { tokenizer, options, shape, columns, template, tool_template, habits, conversations })
+        Ok(Work { tokenizer, options, format, columns, template, tool_template, profile, conversations })
     }
 
     /// The column of plain text.
@@ -173,24 +175,24 @@ impl<'a> Work<'a> {
 
     fn origin(&self) -> Origin {
         let mut end_ids = self.tokenizer.end_ids().to_vec();
-        if let Some((id, _)) = self.habits.turn_end.as_ref().filter(|(id, _)| !end_ids.contains(id)) {
+        if let Some((id, _)) = self.profile.turn_end.as_ref().filter(|(id, _)| !end_ids.contains(id)) {
             end_ids.push(*id);
         }
         Origin {
             pad_id: self.tokenizer.pad().or(self.tokenizer.eos()).map_or(0, |token| token.id),
             end_ids,
             end_expected: self.options.append_eos || self.conversations,
-            added_system: self.habits.added_system.clone(),
+            added_system: self.profile.added_system.clone(),
             dated: self.dated(),
             dropped: 0,
             max_length: self.options.max_length,
-            read_as: self.shape.describe(&self.columns, self.text_column(), self.template.is_some()),
+            read_as: self.format.describe(&self.columns, self.text_column(), self.template.is_some()),
         }
     }
 
     fn row(&self, row: &Row) -> Result<TokenizedRow> {
         interrupt::check()?;
-        let example = self.shape.example(row, self.text_column(), self.template.is_some())?;
+        let example = Example::read(row, self.format, self.text_column(), self.template.is_some())?;
         let made = match example {
             Example::Chat(chat) => self.chat(chat)?,
             Example::Pair { prompt, completion } => self.pair(&prompt, &completion)?,
@@ -214,19 +216,19 @@ impl<'a> Work<'a> {
         }
         let default = if chat.prompt.is_some() { LossOn::Completion } else { LossOn::Assistant };
         let loss_on = self.options.loss_on.unwrap_or(default);
-        let found = spans::find(template, &chat, &self.habits, loss_on, self.options.assistant_span)?;
+        let spans = spans::find(template, &chat, &self.profile, loss_on, self.options.assistant_span)?;
         // The template writes every special token itself: another BOS would be a second one.
-        let encoded = self.tokenizer.encode_with_offsets(found.text(), false)?;
-        let mut made = label(encoded, found.text(), found.trained(), Sharing::Refused);
+        let encoded = self.tokenizer.encode_with_offsets(spans.text(), false)?;
+        let mut made = label(encoded, spans.text(), spans.trained(), Sharing::Refused);
         if loss_on == LossOn::Everything {
             made.flags &= !(flag::MERGED | flag::MERGED_WORDS);
         }
         for (bit, is_set) in [
-            (flag::RECOVERED, found.recovered),
+            (flag::PROMPT_DIFFERS, spans.prompt_differs),
             (flag::SYSTEM_ADDED, self.adds_system(&chat)),
-            (flag::ANSWER_LOST, found.lost.answer),
-            (flag::THOUGHTS_LOST, found.lost.thoughts),
-            (flag::PART_LOST, found.lost.part),
+            (flag::ANSWER_LOST, spans.lost.answer),
+            (flag::THOUGHTS_LOST, spans.lost.thoughts),
+            (flag::PART_LOST, spans.lost.calls_or_text),
             (flag::LITERAL_NEWLINE, chat.messages.iter().any(has_escape)),
         ] {
             made.flags |= if is_set { bit } else { 0 };
@@ -237,7 +239,7 @@ impl<'a> Work<'a> {
     fn adds_system(&self, chat: &Chat) -> bool {
         let given =
             chat.messages.first().is_some_and(|first| first["role"] == "system" || first["role"] == "developer");
-        self.habits.added_system.is_some() && !given && chat.tools.is_none()
+        self.profile.added_system.is_some() && !given && chat.tools.is_none()
     }
 
     fn pair(&self, prompt: &str, completion: &str) -> Result<TokenizedRow> {

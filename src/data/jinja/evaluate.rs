@@ -6,6 +6,7 @@ use super::ast::*;
 use super::attributes;
 use super::error::{fault, Cause, Failure, Result};
 use super::filters;
+use super::filters_sequence;
 use super::fuel;
 use super::functions;
 use super::interpreter::Interpreter;
@@ -143,7 +144,7 @@ impl Interpreter {
                 let Some(value) = value else { return fault("a filter without a value") };
                 let value = self.evaluate(value, scope)?;
                 let arguments = self.arguments(arguments, scope)?;
-                filters::call(self, name, value, arguments)
+                self.filter(name, value, arguments)
             }
             Node::Test(value, name, arguments) => {
                 let value = self.evaluate(value, scope)?;
@@ -151,6 +152,11 @@ impl Interpreter {
                 self.is(name, &value, arguments).map(Value::Bool)
             }
         }
+    }
+
+    /// `value | name(…)`.
+    pub(super) fn filter(&mut self, name: &str, value: Value, arguments: Call) -> Result<Value> {
+        filters::call(self, name, value, arguments)
     }
 
     /// `value is name(…)`.
@@ -277,10 +283,7 @@ impl Interpreter {
                 }
                 Object::Block(name) => {
                     let mut out = String::new();
-                    let at_top = self.leave_top();
-                    let done = self.block(name, 0, &mut out);
-                    self.return_to_top(at_top);
-                    done?;
+                    self.block(name, 0, &mut out)?;
                     Ok(Value::str(out))
                 }
                 _ => fault(format!("'{}' object is not callable", callee.type_name())),
@@ -309,7 +312,7 @@ impl Interpreter {
             None => Value::str(text),
         };
         let arguments = self.arguments(arguments, scope)?;
-        filters::call(self, name, value, arguments)
+        self.filter(name, value, arguments)
     }
 
     /// Does the work that a generator put off.
@@ -318,7 +321,7 @@ impl Interpreter {
         let Object::Generator(generator) = &**object else { return Ok(()) };
         let pending = generator.borrow_mut().pending.take();
         if let Some(pending) = pending {
-            let ready = filters::run(self, pending)?;
+            let ready = filters_sequence::run(self, pending)?;
             generator.borrow_mut().ready = ready.into();
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::json::{dumps, JsonStyle};
 use super::number;
 use super::ops;
 use super::print;
-use super::value::{Object, Pending, Value};
+use super::value::{Object, Value};
 
 const NAMES: [&str; 53] = [
     "abs",
@@ -98,11 +98,6 @@ pub(super) fn call(interpreter: &mut Interpreter, name: &str, value: Value, argu
         }
         _ => single(name, value, arguments),
     }
-}
-
-/// Does the work of a filter whose result is a generator.
-pub(super) fn run(interpreter: &mut Interpreter, pending: Pending) -> Result<Vec<Value>> {
-    sequence::run(interpreter, pending)
 }
 
 fn single(name: &str, value: Value, arguments: Call) -> Result<Value> {

@@ -163,7 +163,7 @@ fn map(interpreter: &mut Interpreter, items: Vec<Value>, mut arguments: Call) ->
     let Value::Str(filter) = arguments.positional.remove(0) else {
         return fault("map: the filter's name must be a string");
     };
-    items.into_iter().map(|item| super::filters::call(interpreter, &filter, item, copied(&arguments))).collect()
+    items.into_iter().map(|item| interpreter.filter(&filter, item, copied(&arguments))).collect()
 }
 
 fn batch(items: Vec<Value>, count: usize, fill: Option<Value>) -> Result<Vec<Value>> {

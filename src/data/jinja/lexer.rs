@@ -1,24 +1,10 @@
-//! Template text into tokens, with Jinja2's whitespace control (`trim_blocks` and
-//! `lstrip_blocks` on, as transformers sets them). Escapes of strings are in `literal.rs`.
+//! Splits the text of a template into tokens, with Jinja2's whitespace control (`trim_blocks` and `lstrip_blocks` are on,
+//! as transformers sets them). Leaves to others: numbers and strings (`literal.rs`).
 
 use super::error::{Failure, Result};
 use super::literal;
+use super::token::Token;
 use super::unicode::is_space;
-
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Token {
-    Data(String),
-    VariableBegin,
-    VariableEnd,
-    BlockBegin,
-    BlockEnd,
-    Name(String),
-    Str(String),
-    Int(i128),
-    Float(f64),
-    Op(&'static str),
-    End,
-}
 
 /// Longest first, so that `**` is not read as two `*`.
 const OPERATORS: [&str; 26] = [
@@ -32,14 +18,14 @@ struct Lexer<'a> {
     line: u32,
     tokens: Vec<(u32, Token)>,
     /// Whether the last token ended with a line break.
-    line_starting: bool,
+    at_line_start: bool,
 }
 
 /// All tokens with their lines; the last is [`Token::End`].
 pub(super) fn tokenize(source: &str) -> Result<Vec<(u32, Token)>> {
     let unified = source.replace("\r\n", "\n").replace('\r', "\n");
     let source = unified.strip_suffix('\n').unwrap_or(&unified);
-    let mut lexer = Lexer { source, at: 0, line: 1, tokens: Vec::new(), line_starting: true };
+    let mut lexer = Lexer { source, at: 0, line: 1, tokens: Vec::new(), at_line_start: true };
     lexer.root()?;
     let line = lexer.line;
     lexer.tokens.push((line, Token::End));
@@ -59,11 +45,11 @@ impl<'a> Lexer<'a> {
         self.tokens.push((self.line, token));
     }
 
-    /// Moves on by `length` bytes, counting lines.
+    /// Skips `length` bytes, counting lines.
     fn advance(&mut self, length: usize) {
-        let passed = &self.source[self.at..self.at + length];
-        self.line += passed.matches('\n').count() as u32;
-        self.line_starting = passed.ends_with('\n');
+        let skipped = &self.source[self.at..self.at + length];
+        self.line += skipped.matches('\n').count() as u32;
+        self.at_line_start = skipped.ends_with('\n');
         self.at += length;
     }
 
@@ -110,21 +96,21 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// Text before a tag, without what the tag's sign or `lstrip_blocks` takes from it.
-    fn strip_left<'t>(&self, text: &'t str, sign: Option<char>, variable: bool) -> &'t str {
+    /// The text before a tag, without the white space that the tag's sign or `lstrip_blocks` removes.
+    fn strip_left<'t>(&self, text: &'t str, sign: Option<char>, is_variable: bool) -> &'t str {
         if sign == Some('-') {
             return text.trim_end_matches(is_space);
         }
         let line = text.rfind('\n').map_or(0, |at| at + 1);
         let indented = line < text.len() && text[line..].chars().all(is_space);
-        if sign.is_none() && !variable && (line > 0 || self.line_starting) && indented {
+        if sign.is_none() && !is_variable && (line > 0 || self.at_line_start) && indented {
             &text[..line]
         } else {
             text
         }
     }
 
-    /// The length of a tag's end at `rest`, with the whitespace that it takes.
+    /// The length of a tag's end at `rest`, with the white space after it that is removed.
     fn end_of_tag(rest: &str, end: &str, trims: bool) -> Option<usize> {
         if let Some(after) = rest.strip_prefix('-').and_then(|rest| rest.strip_prefix(end)) {
             return Some(1 + end.len() + skip_space(after));
@@ -138,14 +124,14 @@ impl<'a> Lexer<'a> {
 
     fn comment(&mut self) -> Result<()> {
         let rest = self.rest();
-        let places = rest.char_indices().filter(|(_, c)| matches!(c, '+' | '-' | '#'));
-        let end = places.into_iter().find_map(|(at, _)| Some((at, Self::end_of_tag(&rest[at..], "#}", true)?)));
-        let (at, length) = end.ok_or_else(|| Failure::syntax(self.line, "a comment does not end: `#}` is missing"))?;
+        let candidates = rest.char_indices().filter(|(_, c)| matches!(c, '+' | '-' | '#'));
+        let end = candidates.into_iter().find_map(|(at, _)| Some((at, Self::end_of_tag(&rest[at..], "#}", true)?)));
+        let (at, length) = end.ok_or_else(|| Failure::syntax(self.line, "a comment has no end: `#}` is missing"))?;
         self.advance(at + length);
         Ok(())
     }
 
-    /// Text up to `{% endraw %}`, as it stands.
+    /// The text up to `{% endraw %}`, unchanged.
     fn raw(&mut self) -> Result<()> {
         let rest = self.rest();
         for (at, _) in rest.match_indices("{%") {
@@ -163,17 +149,17 @@ impl<'a> Lexer<'a> {
             self.advance(end);
             return Ok(());
         }
-        Err(Failure::syntax(self.line, "a raw block does not end: `{% endraw %}` is missing"))
+        Err(Failure::syntax(self.line, "a raw block has no end: `{% endraw %}` is missing"))
     }
 
-    /// Tokens inside a tag, up to and with its end.
-    fn expression(&mut self, variable: bool) -> Result<()> {
+    /// The tokens inside a tag, including its end.
+    fn expression(&mut self, is_variable: bool) -> Result<()> {
         let mut open: Vec<&'static str> = Vec::new();
         loop {
             let rest = self.rest();
-            let end = if variable { "}}" } else { "%}" };
-            if let Some(length) = Self::end_of_tag(rest, end, !variable).filter(|_| open.is_empty()) {
-                self.push(if variable { Token::VariableEnd } else { Token::BlockEnd });
+            let end = if is_variable { "}}" } else { "%}" };
+            if let Some(length) = Self::end_of_tag(rest, end, !is_variable).filter(|_| open.is_empty()) {
+                self.push(if is_variable { Token::VariableEnd } else { Token::BlockEnd });
                 self.advance(length);
                 return Ok(());
             }
@@ -222,7 +208,7 @@ impl<'a> Lexer<'a> {
         if super::unicode::is_word(first) {
             let length = rest.find(|c| !super::unicode::is_word(c)).unwrap_or(rest.len());
             if first.is_numeric() {
-                return Err(Failure::syntax(self.line, format!("`{}` is no identifier", &rest[..length])));
+                return Err(Failure::syntax(self.line, format!("`{}` is not an identifier", &rest[..length])));
             }
             return Ok(Some((Token::Name(rest[..length].to_owned()), length)));
         }

@@ -1,9 +1,9 @@
-//! Numbers and strings as a template writes them.
+//! Reads the numbers and strings of a template.
 
 use super::error::{Failure, Result};
-use super::lexer::Token;
+use super::token::Token;
 
-/// A run of digits with single `_` between them; its length, 0 where there is none.
+/// The length of a run of digits, with single `_` between them; 0 if there is none.
 fn digits(text: &str, is_digit: impl Fn(u8) -> bool) -> usize {
     let bytes = text.as_bytes();
     let mut end = 0;
@@ -40,6 +40,7 @@ fn float(text: &str) -> Option<usize> {
     }
 }
 
+/// A number at the start of `text`, with its length. After a dot it is an integer: `a.0.1` has two indices.
 pub(super) fn number(text: &str, after_dot: bool, line: u32) -> Result<Option<(Token, usize)>> {
     if !text.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(None);
@@ -48,25 +49,25 @@ pub(super) fn number(text: &str, after_dot: bool, line: u32) -> Result<Option<(T
         let value: f64 = text[..length]
             .replace('_', "")
             .parse()
-            .map_err(|_| Failure::syntax(line, format!("`{}` is no number", &text[..length])))?;
+            .map_err(|_| Failure::syntax(line, format!("`{}` is not a number", &text[..length])))?;
         return Ok(Some((Token::Float(value), length)));
     }
     let lower = text.as_bytes().get(1).map(u8::to_ascii_lowercase);
-    let prefixed = |radix: u32| {
+    let digits_of = |radix: u32| {
         // An underscore may follow the prefix: 0x_ff.
         let body = &text[2..];
         let skipped = usize::from(body.starts_with('_'));
         let length = digits(&body[skipped..], |byte| char::from(byte).is_digit(radix));
         (length > 0).then(|| (2 + skipped + length, radix))
     };
-    let found = match (text.as_bytes()[0], lower) {
-        (b'0', Some(b'b')) => prefixed(2),
-        (b'0', Some(b'o')) => prefixed(8),
-        (b'0', Some(b'x')) => prefixed(16),
+    let prefixed = match (text.as_bytes()[0], lower) {
+        (b'0', Some(b'b')) => digits_of(2),
+        (b'0', Some(b'o')) => digits_of(8),
+        (b'0', Some(b'x')) => digits_of(16),
         _ => None,
     };
-    let (length, radix) = match found {
-        Some(found) => found,
+    let (length, radix) = match prefixed {
+        Some(prefixed) => prefixed,
         None if text.starts_with('0') => (digits(text, |byte| byte == b'0'), 10),
         None => (digits(text, |byte| byte.is_ascii_digit()), 10),
     };
@@ -125,5 +126,5 @@ pub(super) fn string(text: &str, quote: char, line: u32) -> Result<(Token, usize
             other => value.extend(['\\', other]),
         }
     }
-    Err(Failure::syntax(line, "a string does not end"))
+    Err(Failure::syntax(line, "a string has no end"))
 }

@@ -6,7 +6,6 @@
 use super::ast::{Expr, For, MacroDefinition, Name};
 use super::error::{fault, Result};
 use indexmap::IndexMap;
-use serde_json::Value as Json;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -240,46 +239,6 @@ impl Value {
         Value::object(Object::Generator(RefCell::new(Generator { name, pending: None, ready: ready.into() })))
     }
 
-    pub fn from_json(json: &Json) -> Value {
-        match json {
-            Json::Null => Value::None,
-            Json::Bool(value) => Value::Bool(*value),
-            Json::Number(number) => match (number.as_i64(), number.as_u64()) {
-                (Some(value), _) => Value::Int(value.into()),
-                (None, Some(value)) => Value::Int(value.into()),
-                (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            Json::String(text) => Value::str(text),
-            Json::Array(items) => {
-                let items = items.iter().map(Value::from_json).collect();
-                Value::List(Rc::new(Items { items, grouped: false, data: true }))
-            }
-            Json::Object(fields) => {
-                let entries = fields.iter().map(|(name, value)| {
-                    let name: Arc<str> = Arc::from(name.as_str());
-                    let key = Value::Str(Text { text: name.clone(), markup: false });
-                    (Key::Str(name), (key, Value::from_json(value)))
-                });
-                Value::Dict(Rc::new(Dict { entries: entries.collect(), data: true, turn: None }))
-            }
-        }
-    }
-
-    /// The messages of a conversation, each knowing which it is.
-    pub fn from_messages(messages: &[Json]) -> Value {
-        let items = messages.iter().enumerate().map(|(index, message)| match Value::from_json(message) {
-            Value::Dict(dict) => match Rc::try_unwrap(dict) {
-                Ok(mut dict) => {
-                    dict.turn = Some(index);
-                    Value::Dict(Rc::new(dict))
-                }
-                Err(dict) => Value::Dict(dict),
-            },
-            other => other,
-        });
-        Value::List(Rc::new(Items { items: items.collect(), grouped: false, data: true }))
-    }
-
     /// The name of the type in Python.
     pub fn type_name(&self) -> &'static str {
         match self {
@@ -405,69 +364,5 @@ impl Dict {
             View::Items => Value::tuple(vec![key.clone(), value.clone()]),
         };
         self.entries.values().map(item).collect()
-    }
-}
-
-thread_local! {
-    static DROPPED: RefCell<Vec<Value>> = const { RefCell::new(Vec::new()) };
-    static DROPPING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Drops values one after another, where Rust would recurse: a template can nest values
-/// deeper than the stack.
-fn drop_flat(values: impl Iterator<Item = Value>) {
-    let nests = |value: &Value| {
-        matches!(value, Value::List(_) | Value::Tuple(_) | Value::Dict(_) | Value::View(..) | Value::Object(_))
-    };
-    DROPPED.with(|dropped| dropped.borrow_mut().extend(values.filter(nests)));
-    if DROPPING.replace(true) {
-        return;
-    }
-    loop {
-        let next = DROPPED.with(|dropped| dropped.borrow_mut().pop());
-        let Some(value) = next else { break };
-        drop(value);
-    }
-    DROPPING.set(false);
-}
-
-impl Drop for Items {
-    fn drop(&mut self) {
-        drop_flat(std::mem::take(&mut self.items).into_iter());
-    }
-}
-
-impl Drop for Dict {
-    fn drop(&mut self) {
-        let entries = std::mem::take(&mut self.entries);
-        drop_flat(entries.into_values().flat_map(|(key, value)| [key, value]));
-    }
-}
-
-impl Drop for Object {
-    fn drop(&mut self) {
-        match self {
-            Object::Generator(generator) => {
-                let generator = generator.get_mut();
-                drop_flat(std::mem::take(&mut generator.ready).into_iter());
-                if let Some(pending) = generator.pending.take() {
-                    let named = pending.named.into_iter().map(|(_, value)| value);
-                    drop_flat(std::iter::once(pending.source).chain(pending.positional).chain(named));
-                }
-            }
-            Object::Cycler { items, .. } => drop_flat(std::mem::take(items).into_iter()),
-            Object::Joiner { separator, .. } => drop_flat(std::iter::once(std::mem::replace(separator, Value::None))),
-            Object::Method { of, .. } => drop_flat(std::iter::once(std::mem::replace(of, Value::None))),
-            Object::Loop(state) => {
-                let state = state.get_mut();
-                let some = [state.before.take(), state.current.take(), state.after.take().flatten()];
-                let changed = state.last_changed.take().unwrap_or_default();
-                let items = std::mem::take(&mut state.source).into_iter();
-                drop_flat(
-                    items.chain(std::mem::take(&mut state.tested)).chain(some.into_iter().flatten()).chain(changed),
-                );
-            }
-            Object::Namespace(_) | Object::Macro { .. } | Object::Function(_) | Object::Blocks | Object::Block(_) => {}
-        }
     }
 }

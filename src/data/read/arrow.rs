@@ -4,7 +4,7 @@
 //! Leaves to others: single values (`arrow_value.rs`).
 
 use super::arrow_value::{value, Unreadable};
-use super::Reading;
+use super::collector::RowCollector;
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -29,16 +29,16 @@ pub enum Container {
     Arrow,
 }
 
-pub fn read(path: &Path, container: Container, reading: &mut Reading) -> Result<()> {
+pub fn read(path: &Path, container: Container, collector: &mut RowCollector) -> Result<()> {
     // Damaged files can panic inside the crates, which call that a bug, not a promise.
-    let before = reading.rows.len();
+    let before = collector.rows.len();
     let batches = || match container {
-        Container::Parquet => parquet_batches(path, reading),
-        Container::Arrow => arrow_batches(path, reading),
+        Container::Parquet => parquet_batches(path, collector),
+        Container::Arrow => arrow_batches(path, collector),
     };
     match catch_unwind(AssertUnwindSafe(batches)) {
         Ok(result) => result,
-        Err(_) => Err(damaged(path, container, reading.rows.len() - before, "the reader panicked on it")),
+        Err(_) => Err(damaged(path, container, collector.rows.len() - before, "the reader panicked on it")),
     }
 }
 
@@ -52,7 +52,7 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|error| Error::file("read", path, &error))
 }
 
-fn parquet_batches(path: &Path, reading: &mut Reading) -> Result<()> {
+fn parquet_batches(path: &Path, collector: &mut RowCollector) -> Result<()> {
     let failed = |error: ParquetError| damaged(path, Container::Parquet, 0, error);
     let builder = |options| ParquetRecordBatchReaderBuilder::try_new_with_options(open(path)?, options).map_err(failed);
     // The types that Arrow's writer noted, or those of the file where that note is not understood.
@@ -66,9 +66,9 @@ fn parquet_batches(path: &Path, reading: &mut Reading) -> Result<()> {
     if !old_times.is_empty() {
         let wide = ArrowReaderOptions::new().with_schema(Arc::new(in_microseconds(&schema, &old_times)));
         let wide = builder(wide)?.with_batch_size(BATCH).build().map_err(failed)?;
-        ensure_not_wrapped(path, wide, &old_times, reading)?;
+        ensure_not_wrapped(path, wide, &old_times, collector)?;
     }
-    push_all(path, Container::Parquet, batches, reading)
+    push_all(path, Container::Parquet, batches, collector)
 }
 
 /// The old (INT96) times in microseconds, whose range is wide enough for every year.
@@ -85,13 +85,13 @@ fn ensure_not_wrapped(
     path: &Path,
     batches: ParquetRecordBatchReader,
     old_times: &[String],
-    reading: &Reading,
+    collector: &RowCollector,
 ) -> Result<()> {
     let mut done = 0;
     for batch in batches {
         interrupt::check()?;
         let batch = batch.map_err(|error| damaged(path, Container::Parquet, done, error))?;
-        for name in old_times.iter().filter(|name| reading.options.wants(name)) {
+        for name in old_times.iter().filter(|name| collector.options.wants(name)) {
             let Some(times) =
                 batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
             else {
@@ -117,15 +117,15 @@ const OTHERS: &str = "load the other columns: #{ columns: [\"…\"] }, or write 
 /// Rows decoded at a time.
 const BATCH: usize = 1024;
 
-fn arrow_batches(path: &Path, reading: &mut Reading) -> Result<()> {
+fn arrow_batches(path: &Path, collector: &mut RowCollector) -> Result<()> {
     let mut file = BufReader::new(open(path)?);
     let mut head = [0; 6];
     let is_file = file.read_exact(&mut head).is_ok() && &head == b"ARROW1";
     file.rewind().map_err(|error| Error::file("read", path, &error))?;
     let failed = |error: ArrowError| damaged(path, Container::Arrow, 0, error);
     match is_file {
-        true => push_all(path, Container::Arrow, FileReader::try_new(file, None).map_err(failed)?, reading),
-        false => push_all(path, Container::Arrow, StreamReader::try_new(file, None).map_err(failed)?, reading),
+        true => push_all(path, Container::Arrow, FileReader::try_new(file, None).map_err(failed)?, collector),
+        false => push_all(path, Container::Arrow, StreamReader::try_new(file, None).map_err(failed)?, collector),
     }
 }
 
@@ -133,29 +133,29 @@ fn push_all(
     path: &Path,
     container: Container,
     batches: impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>>,
-    reading: &mut Reading,
+    collector: &mut RowCollector,
 ) -> Result<()> {
     let mut done = 0;
     for batch in batches {
         interrupt::check()?;
         let batch = batch.map_err(|error| damaged(path, container, done, error))?;
-        push(path, &batch, done, reading)?;
+        push(path, &batch, done, collector)?;
         done += batch.num_rows();
     }
     Ok(())
 }
 
-fn push(path: &Path, batch: &RecordBatch, done: usize, reading: &mut Reading) -> Result<()> {
+fn push(path: &Path, batch: &RecordBatch, done: usize, collector: &mut RowCollector) -> Result<()> {
     let schema = batch.schema();
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     if let Some(index) = (1..names.len()).find(|&index| names[..index].contains(&names[index])) {
         let error = Error::new(Kind::File, format!("`{}` has two columns `{}`", path.display(), names[index]));
         return Err(error.with_hint("give each column another name"));
     }
-    reading.name_columns(&names);
+    collector.add_columns(&names);
     let mut rows: Vec<Row> = (0..batch.num_rows()).map(|_| Row::new()).collect();
     for (name, column) in names.into_iter().zip(batch.columns()) {
-        if !reading.options.wants(&name) || reading.is_left_out(&name) {
+        if !collector.options.wants(&name) || collector.is_left_out(&name) {
             continue;
         }
         for (index, row) in rows.iter_mut().enumerate() {
@@ -165,7 +165,7 @@ fn push(path: &Path, batch: &RecordBatch, done: usize, reading: &mut Reading) ->
                     row.insert(name.clone(), value);
                 }
                 Err(Unreadable::Bytes) => {
-                    reading.leave_out(&name, place())?;
+                    collector.leave_out(&name, place())?;
                     break;
                 }
                 Err(Unreadable::Other(detail)) => {
@@ -174,6 +174,6 @@ fn push(path: &Path, batch: &RecordBatch, done: usize, reading: &mut Reading) ->
             }
         }
     }
-    reading.rows.append(&mut rows);
+    collector.rows.append(&mut rows);
     Ok(())
 }

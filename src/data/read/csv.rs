@@ -5,8 +5,10 @@
 //! field is null. Quotes work as in RFC 4180 and pandas; in tab-separated files they are text where
 //! they cannot be that (`quotes.rs`).
 
+use super::collector::RowCollector;
+use super::options::Header;
 use super::quotes::{Quotes, Quoting};
-use super::{at_line, source, Reading};
+use super::source::{self, at_line};
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -18,31 +20,13 @@ use std::path::Path;
 const LAST: &[u8] = b"\n\x03end of the table\x03\n";
 const LAST_FIELD: &[u8] = b"\x03end of the table\x03";
 
-/// Where the names of the columns come from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Header {
-    #[default]
-    FirstLine,
-    /// The columns are called `0`, `1`, ….
-    None,
-    Names(Vec<String>),
-}
-
-/// How a table is written, where its name does not tell.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TableOptions {
-    pub delimiter: Option<u8>,
-    pub quoting: Option<Quoting>,
-    pub header: Header,
-}
-
-pub fn read(path: &Path, usual: u8, reading: &mut Reading) -> Result<()> {
-    let options = &reading.options.table;
+pub fn read(path: &Path, usual: u8, collector: &mut RowCollector) -> Result<()> {
+    let options = &collector.options.table;
     let (header_option, delimiter) = (options.header.clone(), options.delimiter.unwrap_or(usual));
     let is_known = options.delimiter.is_some();
     let quoting = match options.quoting {
         Some(quoting) => quoting,
-        None => quoting_of(path, delimiter, reading)?,
+        None => quoting_of(path, delimiter, collector)?,
     };
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
@@ -76,7 +60,7 @@ pub fn read(path: &Path, usual: u8, reading: &mut Reading) -> Result<()> {
             };
             if header_option == Header::None {
                 fields = texts.iter().map(|text| vec![(*text).to_owned()]).collect();
-                kept = wanted(&names, reading);
+                kept = wanted(&names, collector);
             }
             header = Some(names);
             continue;
@@ -91,7 +75,7 @@ pub fn read(path: &Path, usual: u8, reading: &mut Reading) -> Result<()> {
         }
         if fields.is_empty() {
             fields = vec![Vec::new(); names.len()];
-            kept = wanted(names, reading);
+            kept = wanted(names, collector);
         }
         for &index in &kept {
             fields[index].push(texts[index].to_owned());
@@ -100,32 +84,32 @@ pub fn read(path: &Path, usual: u8, reading: &mut Reading) -> Result<()> {
     let Some(names) = header else {
         return Err(Error::new(Kind::File, format!("`{}` is empty: expected a header line", path.display())));
     };
-    finish(names, fields, reading);
+    finish(names, fields, collector);
     Ok(())
 }
 
-fn wanted(names: &[String], reading: &Reading) -> Vec<usize> {
-    (0..names.len()).filter(|&index| reading.options.wants(&names[index])).collect()
+fn wanted(names: &[String], collector: &RowCollector) -> Vec<usize> {
+    (0..names.len()).filter(|&index| collector.options.wants(&names[index])).collect()
 }
 
-fn finish(names: Vec<String>, fields: Vec<Vec<String>>, reading: &mut Reading) {
-    reading.name_columns(&names);
+fn finish(names: Vec<String>, fields: Vec<Vec<String>>, collector: &mut RowCollector) {
+    collector.add_columns(&names);
     let mut columns: Vec<(String, std::vec::IntoIter<Value>)> = names
         .into_iter()
         .zip(fields)
-        .filter(|(name, _)| reading.options.wants(name))
+        .filter(|(name, _)| collector.options.wants(name))
         .map(|(name, column)| (name, typed(column).into_iter()))
         .collect();
     let count = columns.first().map_or(0, |(_, values)| values.len());
     for _ in 0..count {
         let row: Row =
             columns.iter_mut().map(|(name, values)| (name.clone(), values.next().unwrap_or(Value::Null))).collect();
-        reading.rows.push(row);
+        collector.rows.push(row);
     }
 }
 
 /// Quotes as RFC 4180 has them, or as text where they cannot be meant so.
-fn quoting_of(path: &Path, delimiter: u8, reading: &mut Reading) -> Result<Quoting> {
+fn quoting_of(path: &Path, delimiter: u8, collector: &mut RowCollector) -> Result<Quoting> {
     let quotes = Quotes::of(path, delimiter)?;
     let odd = quotes.unclosed.or(quotes.broken);
     let as_text = delimiter == b'\t' && quotes.even && (odd.is_some() || quotes.spanning.is_some());
@@ -135,7 +119,7 @@ fn quoting_of(path: &Path, delimiter: u8, reading: &mut Reading) -> Result<Quoti
             "quotes are read as text: line {line} has one that is not around a field \
              (`quoting: \"minimal\"` reads them as around fields)"
         );
-        reading.note(path, &text);
+        collector.note(path, &text);
         return Ok(Quoting::None);
     }
     if let Some(line) = quotes.unclosed {
@@ -146,7 +130,7 @@ fn quoting_of(path: &Path, delimiter: u8, reading: &mut Reading) -> Result<Quoti
             "line {line} has text behind a closing quote: \"a\" b is read as a b, as in pandas \
              (`quoting: \"none\"` keeps quotes as text)"
         );
-        reading.note(path, &text);
+        collector.note(path, &text);
     }
     Ok(Quoting::Minimal)
 }

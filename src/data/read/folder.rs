@@ -1,8 +1,8 @@
-//! Paths, folders and patterns to the files of each split, and the rows of them that are wanted.
+//! Finds the data files of a path, folder or pattern, by split, and which of their rows are wanted.
 
+use super::format::{Format, FORMATS};
+use super::options::LoadOptions;
 use super::slices::Slice;
-use super::{read_files, Format, LoadOptions, Loaded, FORMATS};
-use crate::data::dataset::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::hub::dataset::{
     below, ensure_one_configuration, is_cached_copy, is_data, saved_shards, split_named, splits_of, Pattern,
@@ -11,15 +11,15 @@ use crate::suggest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What is read: the files of some splits, and which of their rows.
+/// The files of the wanted splits, and which of their rows are wanted.
 #[derive(Debug, Clone)]
 pub struct Splits {
     parts: Vec<(Vec<PathBuf>, Slice)>,
 }
 
 impl Splits {
-    /// The rows that the option `split` names, of files by split. `place` is what messages call them.
-    pub fn choose(files: &BTreeMap<String, Vec<PathBuf>>, split: Option<&str>, place: &str) -> Result<Self> {
+    /// The splits that the option `split` names, from files by split. `source` is what messages call the files.
+    pub fn choose(files: &BTreeMap<String, Vec<PathBuf>>, split: Option<&str>, source: &str) -> Result<Self> {
         let known = || files.keys().map(String::as_str);
         let slices = match split {
             Some(text) => Slice::parse(text)?,
@@ -28,7 +28,7 @@ impl Splits {
                 _ if files.contains_key("train") => vec![Slice::whole("train")],
                 _ => {
                     let names: Vec<&str> = known().collect();
-                    return Err(Error::input(format!("{place} has the splits {}, and no train", names.join(", ")))
+                    return Err(Error::input(format!("{source} has the splits {}, and no train", names.join(", ")))
                         .with_hint(format!("choose one: #{{ split: \"{}\" }}", names.first().unwrap_or(&"test"))));
                 }
             },
@@ -39,7 +39,7 @@ impl Splits {
             }
             let by_name = files.get(&slice.split);
             let paths = by_name.or_else(|| files.get(split_named(&slice.split)?)).ok_or_else(|| {
-                Error::input(format!("{place} has no split `{}`", slice.split))
+                Error::input(format!("{source} has no split `{}`", slice.split))
                     .with_hint(suggest::hint(&slice.split, known()))
             })?;
             Ok(vec![(paths.clone(), slice)])
@@ -48,7 +48,11 @@ impl Splits {
         Ok(Splits { parts: parts?.concat() })
     }
 
-    /// Every file that is read, once.
+    pub(super) fn parts(&self) -> &[(Vec<PathBuf>, Slice)] {
+        &self.parts
+    }
+
+    /// The files to read, each once.
     pub fn paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = Vec::new();
         for path in self.parts.iter().flat_map(|(paths, _)| paths) {
@@ -58,38 +62,11 @@ impl Splits {
         }
         paths
     }
-
-    pub fn read(&self, options: &LoadOptions) -> Result<Loaded> {
-        let mut all: Option<Loaded> = None;
-        for (paths, slice) in &self.parts {
-            let mut loaded = read_files(paths, options)?;
-            let rows: Vec<usize> = slice.range(loaded.data.len())?.collect();
-            if rows.len() < loaded.data.len() {
-                loaded.data = loaded.data.select(&rows)?;
-            }
-            all = Some(match all {
-                None => loaded,
-                Some(before) => joined(before, loaded)?,
-            });
-        }
-        let loaded = all.unwrap_or_default();
-        match loaded.data.is_empty() {
-            true => Err(Error::input("option `split`: no rows are left").with_hint("give wider bounds")),
-            false => Ok(loaded),
-        }
-    }
 }
 
-fn joined(mut before: Loaded, next: Loaded) -> Result<Loaded> {
-    let rows = before.data.iter().chain(next.data.iter()).cloned();
-    let data = Dataset::from_rows(rows.collect::<Vec<_>>());
-    before.notes.extend(next.notes.into_iter().filter(|note| !before.notes.contains(note)).collect::<Vec<_>>());
-    Ok(Loaded { data, notes: before.notes })
-}
-
-/// Files, the data files of one folder, or the files that a pattern names.
+/// Locates files, the data files of one folder, or the files that match a pattern.
 pub fn locate(paths: &[PathBuf], options: &LoadOptions) -> Result<Splits> {
-    let paths = expanded(paths)?;
+    let paths = expand_patterns(paths)?;
     if let [folder] = &paths[..] {
         if folder.is_dir() {
             return in_folder(folder, options);
@@ -99,12 +76,12 @@ pub fn locate(paths: &[PathBuf], options: &LoadOptions) -> Result<Splits> {
         return Err(Error::input(format!("expected files, found the folder `{}` among them", folder.display()))
             .with_hint("load a folder alone, or name its files: \"folder/*.jsonl\""));
     }
-    ensure_no_choice(&paths, options)?;
+    ensure_no_folder_options(&paths, options)?;
     Splits::choose(&BTreeMap::from([("train".to_owned(), paths)]), options.split.as_deref(), "a file")
 }
 
-/// Paths with the files in the place of a pattern.
-fn expanded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// Paths, with each pattern replaced by the files that match it.
+fn expand_patterns(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for path in paths {
         let text = path.to_string_lossy();
@@ -116,11 +93,11 @@ fn expanded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let folder = Path::new(if fixed.is_empty() { "." } else { fixed });
         let pattern = Pattern::new(&text[fixed.len()..])?;
         let names = below(folder);
-        let fitting: Vec<&String> = names.iter().filter(|name| pattern.fits(name) && is_data(name)).collect();
-        if fitting.is_empty() {
+        let matches: Vec<&String> = names.iter().filter(|name| pattern.fits(name) && is_data(name)).collect();
+        if matches.is_empty() {
             return Err(pattern.fits_none(&names).context(format!("`{}`", folder.display())));
         }
-        all.extend(fitting.into_iter().map(|name| if fixed.is_empty() { name.into() } else { folder.join(name) }));
+        all.extend(matches.into_iter().map(|name| if fixed.is_empty() { name.into() } else { folder.join(name) }));
     }
     Ok(all)
 }
@@ -131,45 +108,46 @@ fn in_folder(folder: &Path, options: &LoadOptions) -> Result<Splits> {
     let saved = saved_shards(&all);
     let is_wanted = |name: &String| is_data(name) && !is_cached_copy(name, &saved);
     let mut names: Vec<String> = all.iter().filter(|name| is_wanted(name)).cloned().collect();
-    let named = |error: Error| error.context(format!("the folder `{}`", folder.display()));
+    let in_this_folder = |error: Error| error.context(format!("the folder `{}`", folder.display()));
     if let Some(pattern) = options.files.as_deref().map(Pattern::new).transpose()? {
         let before = names.clone();
         names.retain(|name| pattern.fits(name));
         if names.is_empty() && !before.is_empty() {
-            return Err(named(pattern.fits_none(&before)));
+            return Err(in_this_folder(pattern.fits_none(&before)));
         }
     }
     if let Some(format) = options.format {
-        let before = endings(&names);
+        let before = extensions(&names);
         names.retain(|name| Format::of(Path::new(name)).is_ok_and(|known| known == format));
         if names.is_empty() && !before.is_empty() {
             let error = Error::input(format!(
                 "`{}` holds no {} files, but {}",
                 folder.display(),
-                format.ending(),
+                format.extension(),
                 before.join(", ")
             ));
-            return Err(error
-                .with_hint("name that format, or load the file itself: one file may be of any format that is named"));
+            return Err(error.with_hint(
+                "name one of those formats, or load a single file, which may have any format that you name",
+            ));
         }
     }
     if names.is_empty() {
         return Err(Error::new(Kind::File, format!("no data files in `{}`", folder.display()))
-            .with_hint(format!("known endings: {}", FORMATS.map(|(ending, _)| ending).join(", "))));
+            .with_hint(format!("known extensions: {}", FORMATS.map(|(extension, _)| extension).join(", "))));
     }
     let is_saved = |name: &str| saved.contains(name.rsplit_once('/').map_or("", |(folder, _)| folder));
-    // Their folders are splits, whatever they are called.
+    // The folders of `save_to_disk` are splits, whatever their names.
     names.extend(all.iter().filter(|name| name.ends_with("state.json") && is_saved(name)).cloned());
     let by_split = splits_of(&names);
     let loose: Vec<&String> = by_split.values().flatten().filter(|name| !is_saved(name)).collect();
-    ensure_one_configuration(&loose).map_err(named)?;
+    ensure_one_configuration(&loose).map_err(in_this_folder)?;
     let files = by_split
         .into_iter()
         .map(|(split, names)| (split, names.into_iter().map(|name| folder.join(name)).collect()))
         .collect();
     let splits = Splits::choose(&files, options.split.as_deref(), &format!("`{}`", folder.display()))?;
     let names: Vec<String> = splits.paths().iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    match &endings(&names)[..] {
+    match &extensions(&names)[..] {
         several if several.len() > 1 => {
             Err(Error::input(format!("`{}` holds several formats: {}", folder.display(), several.join(", ")))
                 .with_hint("name the format, or one file of it"))
@@ -178,16 +156,16 @@ fn in_folder(folder: &Path, options: &LoadOptions) -> Result<Splits> {
     }
 }
 
-fn endings(names: &[String]) -> Vec<&'static str> {
-    let mut endings: Vec<&str> =
-        names.iter().filter_map(|name| Some(Format::of(Path::new(name)).ok()?.ending())).collect();
-    endings.sort_unstable();
-    endings.dedup();
-    endings
+fn extensions(names: &[String]) -> Vec<&'static str> {
+    let mut extensions: Vec<&str> =
+        names.iter().filter_map(|name| Some(Format::of(Path::new(name)).ok()?.extension())).collect();
+    extensions.sort_unstable();
+    extensions.dedup();
+    extensions
 }
 
-/// Options that choose among files say nothing of files that are named.
-fn ensure_no_choice(paths: &[PathBuf], options: &LoadOptions) -> Result<()> {
+/// Fails on options that choose among the files of a folder, if files are named.
+fn ensure_no_folder_options(paths: &[PathBuf], options: &LoadOptions) -> Result<()> {
     let slices = options.split.as_deref().map(Slice::parse).transpose()?.unwrap_or_default();
     let is_train = slices.iter().all(|slice| slice.split == "train");
     let name = match (is_train, &options.files) {
@@ -198,7 +176,7 @@ fn ensure_no_choice(paths: &[PathBuf], options: &LoadOptions) -> Result<()> {
     let path = paths.first().map_or_else(String::new, |path| path.display().to_string());
     let error =
         Error::input(format!("option `{name}`: expected a folder or a name of the hub, found the file `{path}`"));
-    Err(error.with_hint("leave it out, and load the file of each split; rows are held out by .split(#{ test: 0.1 })"))
+    Err(error.with_hint("leave it out, and load the file of each split; .split(#{ test: 0.1 }) holds rows out"))
 }
 
 #[cfg(test)]
@@ -215,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_told_by_words_not_by_letters() {
+    fn splits_are_recognised_by_whole_words() {
         let files = ["data/train-00000-of-00001.parquet", "data/test-0.parquet", "data/contest.parquet"];
         assert_eq!(chosen(&files, None).unwrap(), [PathBuf::from(files[0])]);
         assert_eq!(chosen(&files, Some("test")).unwrap(), [PathBuf::from(files[1])]);

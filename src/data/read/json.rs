@@ -3,8 +3,9 @@
 //!
 //! Leaves to others: the text of single values (`json_text.rs`).
 
+use super::collector::RowCollector;
 use super::json_text::{fault, parse};
-use super::{at_line, source, Reading};
+use super::source::{self, at_line};
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -29,7 +30,7 @@ const WRAPPERS: [&str; 12] = [
 ];
 
 /// Reads lines, one document, or several documents one after the other.
-pub fn read(path: &Path, as_lines: bool, reading: &mut Reading) -> Result<()> {
+pub fn read(path: &Path, as_lines: bool, collector: &mut RowCollector) -> Result<()> {
     let mut reader = source::open(path)?;
     let mut line = Vec::new();
     let mut number = 0;
@@ -43,12 +44,12 @@ pub fn read(path: &Path, as_lines: bool, reading: &mut Reading) -> Result<()> {
     }
     let first = source::utf8(path, number, &line)?;
     let start = first.trim_start().chars().next();
-    let is_document = start == Some('[') || reading.options.field.is_some() || (!as_lines && start != Some('{'));
+    let is_document = start == Some('[') || collector.options.field.is_some() || (!as_lines && start != Some('{'));
     if is_document || parse(first).is_err_and(|error| error.is_eof()) {
         source::rest(path, &mut reader, &mut line)?;
-        return document(path, number, &line, as_lines, reading);
+        return document(path, number, &line, as_lines, collector);
     }
-    lines(path, number, line, &mut reader, as_lines, reading)
+    lines(path, number, line, &mut reader, as_lines, collector)
 }
 
 /// A byte order mark is allowed at the start of the file.
@@ -64,14 +65,14 @@ fn lines(
     mut line: Vec<u8>,
     reader: &mut dyn BufRead,
     as_lines: bool,
-    reading: &mut Reading,
+    collector: &mut RowCollector,
 ) -> Result<()> {
-    let before = reading.rows.len();
+    let before = collector.rows.len();
     loop {
         let text = source::utf8(path, number, &line)?;
         for value in parse_line(path, number, text)? {
             match value {
-                Value::Object(row) => reading.push(row, || format!("line {number}"), path)?,
+                Value::Object(row) => collector.push(row, || format!("line {number}"), path)?,
                 other => {
                     return Err(at_line(path, number, format!("expected a JSON object, found {}", name(&other)))
                         .with_hint("each line is a row, as in {\"text\": \"…\"}"))
@@ -84,9 +85,9 @@ fn lines(
         }
     }
     // One object alone may be a document.
-    if !as_lines && reading.rows.len() == before + 1 {
-        if let Some(only) = reading.rows.pop() {
-            object(path, only, reading)?;
+    if !as_lines && collector.rows.len() == before + 1 {
+        if let Some(only) = collector.rows.pop() {
+            object(path, only, collector)?;
         }
     }
     Ok(())
@@ -102,7 +103,7 @@ fn parse_line(path: &Path, number: usize, text: &str) -> Result<Vec<Value>> {
     })
 }
 
-fn document(path: &Path, first: usize, bytes: &[u8], as_lines: bool, reading: &mut Reading) -> Result<()> {
+fn document(path: &Path, first: usize, bytes: &[u8], as_lines: bool, collector: &mut RowCollector) -> Result<()> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
@@ -122,17 +123,17 @@ fn document(path: &Path, first: usize, bytes: &[u8], as_lines: bool, reading: &m
     })?;
     let several = values.len() > 1;
     for value in values {
-        let (value, at_field) = match &reading.options.field {
+        let (value, at_field) = match &collector.options.field {
             Some(field) => (under(path, value, field)?, true),
             None => (value, false),
         };
         match value {
-            Value::Array(list) if !several => array(path, list, reading)?,
+            Value::Array(list) if !several => array(path, list, collector)?,
             Value::Object(row) if several || (as_lines && !at_field) => {
-                let number = reading.rows.len();
-                reading.push(row, || format!("row {number}"), path)?;
+                let number = collector.rows.len();
+                collector.push(row, || format!("row {number}"), path)?;
             }
-            Value::Object(row) => object(path, row, reading)?,
+            Value::Object(row) => object(path, row, collector)?,
             other => {
                 return Err(failed(path, format!("expected an array of objects, found {}", name(&other)))
                     .with_hint("rows are objects: one a line, or all in one array"))
@@ -160,14 +161,14 @@ fn under(path: &Path, value: Value, field: &str) -> Result<Value> {
 }
 
 /// An array of objects, of texts, or of conversations.
-fn array(path: &Path, list: Vec<Value>, reading: &mut Reading) -> Result<()> {
+fn array(path: &Path, list: Vec<Value>, collector: &mut RowCollector) -> Result<()> {
     let column = match list.first() {
         Some(Value::String(_)) if list.iter().all(Value::is_string) => Some("text"),
         Some(Value::Array(_)) if list.iter().all(is_conversation) => Some("messages"),
         _ => None,
     };
     if column == Some("messages") {
-        reading.note(path, "each list is read as the `messages` of a row");
+        collector.note(path, "each list is read as the `messages` of a row");
     }
     for (index, value) in list.into_iter().enumerate() {
         let row = match (value, column) {
@@ -178,7 +179,7 @@ fn array(path: &Path, list: Vec<Value>, reading: &mut Reading) -> Result<()> {
                     .with_hint("rows are all objects, all texts, or all lists of messages"))
             }
         };
-        reading.push(row, || format!("row {index}"), path)?;
+        collector.push(row, || format!("row {index}"), path)?;
     }
     Ok(())
 }
@@ -200,9 +201,9 @@ fn is_table(value: &Value) -> bool {
 }
 
 /// One object: a row, as `datasets` reads it, unless it can only be a table of rows or of columns.
-fn object(path: &Path, fields: Row, reading: &mut Reading) -> Result<()> {
+fn object(path: &Path, fields: Row, collector: &mut RowCollector) -> Result<()> {
     if !fields.is_empty() && fields.values().all(Value::is_array) && !fields.values().all(is_conversation) {
-        return lists(path, fields, reading);
+        return lists(path, fields, collector);
     }
     let tables: Vec<&String> = fields.iter().filter(|(_, value)| is_table(value)).map(|(key, _)| key).collect();
     let wrapper = match tables[..] {
@@ -210,24 +211,24 @@ fn object(path: &Path, fields: Row, reading: &mut Reading) -> Result<()> {
         _ => None,
     };
     match wrapper {
-        Some(key) => rows_under(path, fields, &key, reading),
-        None => reading.push(fields, || "row 0".to_owned(), path),
+        Some(key) => rows_under(path, fields, &key, collector),
+        None => collector.push(fields, || "row 0".to_owned(), path),
     }
 }
 
-fn rows_under(path: &Path, mut fields: Row, key: &str, reading: &mut Reading) -> Result<()> {
-    reading.note(path, &format!("the rows under `{key}` are read (`field: \"{key}\"` in datasets)"));
+fn rows_under(path: &Path, mut fields: Row, key: &str, collector: &mut RowCollector) -> Result<()> {
+    collector.note(path, &format!("the rows under `{key}` are read (`field: \"{key}\"` in datasets)"));
     match fields.swap_remove(key) {
-        Some(Value::Array(list)) => array(path, list, reading),
+        Some(Value::Array(list)) => array(path, list, collector),
         _ => Ok(()),
     }
 }
 
 /// An object of nothing but lists, which is a table in one of several ways.
-fn lists(path: &Path, fields: Row, reading: &mut Reading) -> Result<()> {
+fn lists(path: &Path, fields: Row, collector: &mut RowCollector) -> Result<()> {
     if let Some(rows) = split_oriented(&fields) {
-        reading.note(path, "read as a table of pandas' orient=\"split\"");
-        return array(path, rows, reading);
+        collector.note(path, "read as a table of pandas' orient=\"split\"");
+        return array(path, rows, collector);
     }
     let filled: Vec<(&String, &Vec<Value>)> = fields
         .iter()
@@ -239,7 +240,7 @@ fn lists(path: &Path, fields: Row, reading: &mut Reading) -> Result<()> {
         [] => return Ok(()),
         [(key, _)] if is_table(&fields[key]) => {
             let key = key.clone();
-            return rows_under(path, fields, &key, reading);
+            return rows_under(path, fields, &key, collector);
         }
         _ => {}
     }
@@ -260,7 +261,7 @@ fn lists(path: &Path, fields: Row, reading: &mut Reading) -> Result<()> {
         let error = failed(path, format!("column `{key}` has {} values, the first column has {len}", values.len()));
         return Err(error.with_hint("one row of lists is written as JSON lines, in a file named .jsonl"));
     }
-    reading.note(
+    collector.note(
         path,
         &format!("one object of lists is read as {len} rows of the columns {}; datasets reads one row", names()),
     );
@@ -273,7 +274,7 @@ fn lists(path: &Path, fields: Row, reading: &mut Reading) -> Result<()> {
         .collect();
     for index in 0..len {
         let row = columns.iter_mut().map(|(key, list)| (key.clone(), list.next().unwrap_or(Value::Null))).collect();
-        reading.push(row, || format!("row {index}"), path)?;
+        collector.push(row, || format!("row {index}"), path)?;
     }
     Ok(())
 }

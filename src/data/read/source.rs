@@ -3,7 +3,6 @@
 //! Compression is told by the first bytes, not by the name. Nothing is unpacked whole: a reader asks
 //! for the next bytes, so that a compressed file takes the memory that a plain one takes.
 
-use super::at_line;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use std::fs::File;
@@ -70,6 +69,11 @@ pub fn failed(path: &Path, error: &io::Error) -> Error {
         Err(stopped) => stopped,
         Ok(()) => Error::file("read", path, error),
     }
+}
+
+/// An error at a line of a file; lines count from 1.
+pub fn at_line(path: &Path, line: usize, message: impl std::fmt::Display) -> Error {
+    Error::new(Kind::File, format!("`{}` line {line}: {message}", path.display()))
 }
 
 /// The text of a line, or an error that names what encoding it may be in.

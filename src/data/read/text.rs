@@ -1,15 +1,16 @@
 //! Plain text: one row per line with the one column `text`, as `datasets` reads it.
 
-use super::{source, Reading};
+use super::collector::RowCollector;
+use super::source;
 use crate::data::dataset::Row;
 use crate::error::Result;
 use serde_json::Value;
 use std::path::Path;
 
 /// Blank lines are rows too; the line break belongs to no row.
-pub fn read(path: &Path, reading: &mut Reading) -> Result<()> {
+pub fn read(path: &Path, collector: &mut RowCollector) -> Result<()> {
     let mut reader = source::open(path)?;
-    reading.name_columns(&["text".to_owned()]);
+    collector.add_columns(&["text".to_owned()]);
     let mut line = Vec::new();
     for number in 1.. {
         if !source::next_line(path, &mut reader, &mut line)? {
@@ -18,7 +19,7 @@ pub fn read(path: &Path, reading: &mut Reading) -> Result<()> {
         let text = source::utf8(path, number, &line)?;
         let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
         let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { text };
-        reading.rows.push(Row::from_iter([("text".to_owned(), Value::from(text))]));
+        collector.rows.push(Row::from_iter([("text".to_owned(), Value::from(text))]));
     }
     Ok(())
 }

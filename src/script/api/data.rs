@@ -433,7 +433,7 @@ fn load_options(options: &mut Options) -> Result<LoadOptions> {
 fn from_hub(name: &str, revision: Option<String>, load: &LoadOptions, state: &State) -> Result<Splits> {
     let named = revision.map_or(name.to_owned(), |revision| format!("{name}@{revision}"));
     // Of a repository with several formats the one that is asked for.
-    let by_format = load.format.map(|format| format!("**.{}{{,.gz,.bz2,.xz,.zst,.zstd}}", format.ending()));
+    let by_format = load.format.map(|format| format!("**.{}{{,.gz,.bz2,.xz,.zst,.zstd}}", format.extension()));
     let files = load.files.as_deref().or(by_format.as_deref());
     let found = hub::resolve_dataset(&named, files, &hub::Hub::from_env()?, &mut Downloads::new(state))?;
     Splits::choose(&found.splits, load.split.as_deref(), &format!("the data set `{name}`"))
