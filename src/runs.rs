@@ -2,12 +2,12 @@
 //!
 //! What a run's folder holds is read by `sweep::past`.
 
-use crate::data::preview;
 use crate::data::python::strftime;
 use crate::error::Result;
 use crate::plot::{publish, run::run_chart, Scale};
 use crate::sweep::number::{self, significant};
 use crate::sweep::past::{self, Best, Found, Past, What};
+use crate::table;
 use crate::train::folder::{RunRecord, Standing};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub fn list(folder: &Path) -> Result<String> {
         return Ok(format!("no runs below `{}`\n", folder.display()));
     }
     let heads = ["run", "status", "best", "when"].map(str::to_string);
-    Ok(aligned(std::iter::once(heads).chain(found.iter().map(line)).map(Vec::from)))
+    Ok(lines(std::iter::once(heads).chain(found.iter().map(line)).map(Vec::from)))
 }
 
 fn line(found: &Found) -> [String; 4] {
@@ -64,7 +64,7 @@ fn settings_and_results(record: &RunRecord) -> String {
         Standing::Failed { error } => format!("\nerror\n  {}\n", error.replace('\n', "\n  ")),
         _ => String::new(),
     };
-    [failure, section("settings", aligned(settings)), section("results", aligned(results))].concat()
+    [failure, section("settings", lines(settings)), section("results", lines(results))].concat()
 }
 
 fn section(title: &str, lines: String) -> String {
@@ -94,11 +94,11 @@ pub fn compare(first: &Path, second: &Path, chart: Option<&Path>) -> Result<Stri
         comparison.metrics.iter().map(|(name, one, other)| vec![format!("  {name}"), metric(one), metric(other)]);
     let settings = match comparison.settings.is_empty() {
         true => "no setting differs\n".to_string(),
-        false => format!("settings that differ\n{}", aligned(std::iter::once(heads()).chain(settings))),
+        false => format!("settings that differ\n{}", lines(std::iter::once(heads()).chain(settings))),
     };
     let metrics = match comparison.metrics.is_empty() {
         true => "\nneither has finished\n".to_string(),
-        false => section("results", aligned(std::iter::once(heads()).chain(metrics))),
+        false => section("results", lines(std::iter::once(heads()).chain(metrics))),
     };
     let drawn = chart.map(|file| draw(first, second, file)).transpose()?.unwrap_or_default();
     Ok([settings, metrics, drawn].concat())
@@ -116,32 +116,6 @@ pub fn report(out: &Path) -> Result<String> {
     Ok(written.iter().map(|path: &PathBuf| format!("{}\n", path.display())).collect())
 }
 
-/// Columns two spaces apart, the text to the left.
-fn aligned(lines: impl IntoIterator<Item = Vec<String>>) -> String {
-    let lines: Vec<Vec<String>> = lines.into_iter().collect();
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|cell| preview::width(cell)).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let row = |line: &Vec<String>| {
-        let padded = |(cell, width): (&String, &usize)| {
-            format!("{cell}{}", " ".repeat(width.saturating_sub(preview::width(cell))))
-        };
-        let cells: Vec<String> = line.iter().zip(&widths).map(padded).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    lines.iter().map(row).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn columns_stand_under_one_another_behind_wide_letters() {
-        let line = |cells: [&str; 2]| cells.map(str::to_string).to_vec();
-        assert_eq!(
-            super::aligned([line(["runs/한국", "1"]), line(["runs/long-name", "2"])]),
-            "runs/한국       1\nruns/long-name  2\n"
-        );
-    }
+fn lines(rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    table::lines(&rows.into_iter().collect::<Vec<_>>(), &[])
 }

@@ -5,9 +5,9 @@ use super::known::Known;
 use super::show::{self, Protocol, Screen};
 use super::syntax::{words, Kind, Word};
 use super::{documentation, history::History};
-use crate::data::preview::{cut, table, Align};
 use crate::error::{Error, Result};
 use crate::script::{Failure, Session, Value, IT};
+use crate::table::{table, truncate, Align};
 use crate::{files, interrupt};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -162,7 +162,7 @@ impl Conversation {
         };
         let header = ["name", "type", "value"].map(str::to_string).to_vec();
         let text = table(header, variables.iter().rev().map(row).collect(), &[Align::Left; 3]);
-        text.lines().for_each(|line| println!("{}", cut(line, self.screen.columns)));
+        text.lines().for_each(|line| println!("{}", truncate(line, self.screen.columns)));
     }
 
     fn load_file(&mut self, file: &Path) -> std::result::Result<(), Failure> {

@@ -4,8 +4,8 @@
 use super::around;
 use super::known::Known;
 use super::syntax::{words, Kind, Word};
-use crate::data::preview::cut;
 use crate::script::catalogue::docs::{Form, Function};
+use crate::table::truncate;
 
 /// A hint may be taken over into the line or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub fn hint(known: &Known, line: &str, history: &[String]) -> Option<Hint> {
         Some(rest) => Some(Hint { shown: rest.to_string(), text: Some(rest.to_string()) }),
         None => default(known, line)
             .or_else(|| arguments(known, line))
-            .map(|shown| Hint { shown: cut(&shown, WIDEST), text: None }),
+            .map(|shown| Hint { shown: truncate(&shown, WIDEST), text: None }),
     }
 }
 

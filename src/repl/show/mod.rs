@@ -5,11 +5,11 @@ mod image;
 mod model;
 mod tensor;
 
-use crate::data::preview::{cut, width};
 use crate::data::{Dataset, TokenizedDataset};
 use crate::format::thousands;
 use crate::plot::Chart;
 use crate::script::Value;
+use crate::table::{pad, truncate, width, Align};
 pub use image::Protocol;
 
 /// What values are shown on.
@@ -64,7 +64,7 @@ pub fn summary(value: &Value, room: usize) -> String {
         Value::Chart(chart) => format!("Chart \"{}\" of {} series", chart.title, chart.series.len()),
         Value::Table { kind, .. } | Value::Object { kind, .. } => kind.clone(),
     };
-    cut(&text, room)
+    truncate(&text, room)
 }
 
 /// Items one behind the other until the room is used up; the rest is cut anyway.
@@ -99,7 +99,7 @@ fn list(first: &[Value], last: &[Value], length: usize, screen: &Screen) -> Stri
     let hidden = all.len() > FIRST + LAST;
     let at = |index: usize| if index < first.len() { index } else { length - (all.len() - index) };
     let line =
-        |index: usize| cut(&format!("{:>6}  {}", at(index), summary(all[index], screen.columns)), screen.columns);
+        |index: usize| truncate(&format!("{:>6}  {}", at(index), summary(all[index], screen.columns)), screen.columns);
     let mut lines = vec![format!("array of {} elements", thousands(length as u64))];
     if hidden {
         lines.extend((0..FIRST).map(line));
@@ -119,8 +119,8 @@ fn map(entries: &[(String, Value)], screen: &Screen) -> String {
     let margin = entries.iter().map(|(key, _)| width(key)).max().unwrap_or(0).min(screen.columns / 3);
     let most = screen.rows.max(FIRST);
     let line = |(key, value): &(String, Value)| {
-        let space = " ".repeat(margin.saturating_sub(width(key)));
-        cut(&format!("  {key}:{space} {}", summary(value, screen.columns)), screen.columns)
+        let name = pad(&format!("{key}:"), margin + 1, Align::Left);
+        truncate(&format!("  {name} {}", summary(value, screen.columns)), screen.columns)
     };
     let mut lines = vec!["#{".to_string()];
     lines.extend(entries.iter().take(most).map(line));
@@ -137,7 +137,7 @@ fn table(data: &Dataset, screen: &Screen) -> String {
     let rows = data.preview(FIRST);
     std::iter::once(title.as_str())
         .chain(rows.lines())
-        .map(|line| cut(line, screen.columns))
+        .map(|line| truncate(line, screen.columns))
         .collect::<Vec<_>>()
         .join("\n")
 }

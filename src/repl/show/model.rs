@@ -2,12 +2,12 @@
 //! once, and what of it is trained.
 
 use super::Screen;
-use crate::data::preview::{cut, width};
 use crate::format::thousands;
 use crate::lora::{AdaptedModel, Adapter, Model};
 use crate::model::device::{device_name, dtype_name};
 use crate::model::shapes::parameter_shapes;
 use crate::script::Handle;
+use crate::table::{pad, truncate, width, Align};
 
 /// What the names of all layers begin with.
 const LAYERS: &str = "model.layers.";
@@ -38,7 +38,7 @@ pub fn show(handle: &Handle<Model>, screen: &Screen) -> String {
         lines.push(format!("adapters: {}", adapters.join(", ")));
     }
     lines.push(count);
-    lines.iter().map(|line| cut(line, screen.columns)).collect::<Vec<_>>().join("\n")
+    lines.iter().map(|line| truncate(line, screen.columns)).collect::<Vec<_>>().join("\n")
 }
 
 /// A line of the tree.
@@ -51,8 +51,8 @@ struct Row {
 impl Row {
     fn line(&self, widest: usize) -> String {
         let shape = self.shape.as_ref().map_or(String::new(), |shape| format!("{shape:?}"));
-        let space = " ".repeat(widest.saturating_sub(width(&self.name)));
-        format!("  {}{space}  {shape:<16}{}", self.name, self.trained).trim_end().to_string()
+        let name = pad(&self.name, widest, Align::Left);
+        format!("  {name}  {shape:<16}{}", self.trained).trim_end().to_string()
     }
 }
 

@@ -1,9 +1,9 @@
 //! A tensor as a reader sees it: shape, dtype, device, range, and its corners.
 
 use super::Screen;
-use crate::data::preview::cut;
 use crate::model::device::device_name;
 use crate::script::Handle;
+use crate::table::{pad, truncate, width, Align};
 use crate::Result;
 use tch::{Kind as Dtype, Tensor};
 
@@ -22,7 +22,7 @@ pub fn show(handle: &Handle<Tensor>, screen: &Screen) -> String {
     let described = handle.read().and_then(|tensor| {
         let gradient = if tensor.requires_grad() { ", with gradient" } else { "" };
         let range = range(&tensor).map(|range| format!(", {range}"))?;
-        let lines: Vec<String> = corners(&tensor)?.iter().map(|line| cut(line, screen.columns)).collect();
+        let lines: Vec<String> = corners(&tensor)?.iter().map(|line| truncate(line, screen.columns)).collect();
         Ok(format!("{}{range}{gradient}\n{}", line(handle), lines.join("\n")))
     });
     described.unwrap_or_else(|error| format!("{}\n{error}", line(handle)))
@@ -119,9 +119,9 @@ fn cell(matrix: &Tensor, row: Option<i64>, column: Option<i64>) -> Result<String
 }
 
 fn aligned(rows: &[Vec<String>]) -> Vec<String> {
-    let widest = rows.iter().flatten().map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let line = |row: &Vec<String>| row.iter().map(|cell| format!("{cell:>widest$}")).collect::<Vec<_>>().join("  ");
-    rows.iter().map(|row| format!("  {}", line(row))).collect()
+    let widest = rows.iter().flatten().map(|cell| width(cell)).max().unwrap_or(0);
+    let line = |row: &Vec<String>| row.iter().map(|cell| pad(cell, widest, Align::Right)).collect::<Vec<_>>();
+    rows.iter().map(|row| format!("  {}", line(row).join("  "))).collect()
 }
 
 #[cfg(test)]
