@@ -1,10 +1,10 @@
 //! Files written whole or not at all: temporary name beside the target, sync, rename.
 
 use crate::error::{Error, Result};
+use rustix::fs::{Access, AtFlags, CWD};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path`, so that a reader sees the old file or the new one, never a part.
@@ -71,15 +71,7 @@ pub fn replace_folder(finished: tempfile::TempDir, path: &Path) -> Result<()> {
 /// Not every file system can.
 #[cfg(target_os = "linux")]
 fn exchange(one: &Path, other: &Path) -> std::io::Result<()> {
-    let name = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
-    let (one, other) = (name(one)?, name(other)?);
-    let here = libc::AT_FDCWD;
-    // SAFETY: both names end in a zero byte and outlive the call.
-    let status = unsafe { libc::renameat2(here, one.as_ptr(), here, other.as_ptr(), libc::RENAME_EXCHANGE) };
-    match status {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
+    Ok(rustix::fs::renameat_with(CWD, one, CWD, other, rustix::fs::RenameFlags::EXCHANGE)?)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -144,26 +136,15 @@ pub struct Disk {
 pub fn disk_of(path: &Path) -> Option<Disk> {
     use std::os::unix::fs::MetadataExt;
     let there = path.ancestors().find_map(|part| Some((part, fs::metadata(part).ok()?)));
-    let (there, found) = there.or_else(|| Some((Path::new("."), fs::metadata(".").ok()?)))?;
-    let name = std::ffi::CString::new(there.as_os_str().as_bytes()).ok()?;
-    let mut told = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
-    // SAFETY: `name` ends in a zero byte and `told` has the room that the call fills; zeros are a value of it.
-    let told = unsafe {
-        let failed = libc::statvfs(name.as_ptr(), told.as_mut_ptr()) != 0;
-        (!failed).then(|| told.assume_init())
-    }?;
-    Some(Disk { id: found.dev(), free: told.f_bavail as u64 * told.f_frsize as u64 })
+    let (there, metadata) = there.or_else(|| Some((Path::new("."), fs::metadata(".").ok()?)))?;
+    let system = rustix::fs::statvfs(there).ok()?;
+    Some(Disk { id: metadata.dev(), free: system.f_bavail.saturating_mul(system.f_frsize) })
 }
 
 /// Whether this process may make entries in `folder`: asked of the system, by the rights it runs with.
 fn may_write(folder: &Path) -> std::io::Result<()> {
-    let name = std::ffi::CString::new(folder.as_os_str().as_bytes())?;
-    // SAFETY: `name` ends in a zero byte and outlives the call.
-    let found = unsafe { libc::faccessat(libc::AT_FDCWD, name.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) };
-    match found {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
+    let rights = Access::WRITE_OK | Access::EXEC_OK;
+    Ok(rustix::fs::accessat(CWD, folder, rights, AtFlags::EACCESS)?)
 }
 
 /// A rename would put a file in the place of a device or a pipe, and cannot in that of a folder.

@@ -5,6 +5,7 @@
 //! of training is `train/progress.rs`'s, of a sweep `sweep/progress.rs`'s; docs/progress.md
 //! lists every object.
 
+use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use serde_json::{Map, Value};
 use std::io::{self, IsTerminal, Write};
@@ -169,13 +170,7 @@ fn columns() -> usize {
 
 /// Rows and columns of the terminal.
 fn size() -> (u16, u16) {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: fills the structure that it is given, or leaves it as it is.
-    unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &mut size) };
-    match (size.ws_row, size.ws_col) {
-        (0, _) | (_, 0) => (ROWS, COLUMNS),
-        known => known,
-    }
+    Term::stderr().size_checked().unwrap_or((ROWS, COLUMNS))
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use super::observe::Observer;
 use crate::error::{Error, Result};
 use crate::{files, interrupt};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use rustix::fs::{flock, FlockOperation};
+use rustix::io::Errno;
 use serde_json::json;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -136,16 +138,12 @@ pub struct Lock {
     _file: File,
 }
 
-/// `flock`, as the Python tools lock the same file; false if another process holds it.
+/// `flock`, as Python's filelock locks the same file; false if another process holds it.
 fn try_lock(file: &File) -> std::io::Result<bool> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: a plain system call on a descriptor that `file` keeps open.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-        return Ok(true);
-    }
-    match std::io::Error::last_os_error() {
-        error if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
-        error => Err(error),
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
