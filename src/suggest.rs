@@ -1,6 +1,9 @@
 //! "Did you mean": the known name nearest to a mistyped one.
+//!
+//! A swap of two neighbours counts as one slip (optimal string alignment).
 
 use std::path::Path;
+use strsim::osa_distance;
 
 /// The nearest of `known` to `name`, if it is near enough to be a slip of the hand.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -22,13 +25,13 @@ fn slip(name: &str, candidate: &str) -> Option<usize> {
     let (left, right): (Vec<&str>, Vec<&str>) = (name.split('_').collect(), candidate.split('_').collect());
     let steps = if left.len() == right.len() {
         let each = left.iter().zip(&right).map(|(left, right)| {
-            let steps = distance(left, right);
+            let steps = osa_distance(left, right);
             (steps <= limit(left)).then_some(steps)
         });
         each.sum::<Option<usize>>()?
     } else {
         // Words that were run together, or parted.
-        let steps = distance(&left.concat(), &right.concat());
+        let steps = osa_distance(&left.concat(), &right.concat());
         (steps <= 1).then_some(steps + 1)?
     };
     (steps < candidate.chars().count().max(2)).then_some(steps)
@@ -95,26 +98,6 @@ pub fn hint_beside<'a>(
         Some(near) => format!("did you mean `{near}`? (known: {})", known.join(", ")),
         None => format!("known: {}", known.join(", ")),
     }
-}
-
-/// Edit distance that counts a swap of neighbours as one step (optimal string alignment).
-fn distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
-    let mut before = vec![0; right.len() + 1];
-    let mut last: Vec<usize> = (0..=right.len()).collect();
-    for i in 1..=left.len() {
-        let mut row = vec![i; right.len() + 1];
-        for j in 1..=right.len() {
-            let changed = usize::from(left[i - 1] != right[j - 1]);
-            row[j] = (last[j - 1] + changed).min(last[j] + 1).min(row[j - 1] + 1);
-            let swapped = i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
-            if swapped {
-                row[j] = row[j].min(before[j - 2] + 1);
-            }
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[right.len()]
 }
 
 #[cfg(test)]

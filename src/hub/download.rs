@@ -182,7 +182,7 @@ fn check(file: &mut File, remote: &Remote) -> std::io::Result<Option<String>> {
         file.seek(SeekFrom::Start(0))?;
         let mut hash = Sha256::new();
         std::io::copy(file, &mut hash)?;
-        let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = format!("{:x}", hash.finalize());
         if !found.eq_ignore_ascii_case(remote.blob) {
             return Ok(Some(format!("its SHA-256 is {found}, not {}", remote.blob)));
         }

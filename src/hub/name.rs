@@ -2,6 +2,7 @@
 //! comes from the user or the server and becomes a path or an address passes through here.
 
 use crate::error::{Error, Result};
+use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 use std::fmt;
 
 /// A repository on the hub at a revision: `owner/name` or `owner/name@revision`.
@@ -77,16 +78,12 @@ pub fn blob_name(etag: &str) -> Option<&str> {
     (!etag.is_empty() && etag.len() <= 128 && etag.bytes().all(plain)).then_some(etag)
 }
 
-/// Percent-encodes what may not stand in the path of an address; slashes stay.
+/// What stands unchanged in the path of an address beside letters and digits.
+const UNCHANGED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+
+/// Percent-encodes the path of an address; slashes stay.
 pub fn encoded(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            true => out.push(byte as char),
-            false => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    utf8_percent_encode(path, UNCHANGED).to_string()
 }
 
 #[cfg(test)]

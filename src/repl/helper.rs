@@ -66,7 +66,7 @@ impl Highlighter for Assistant {
     }
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
         match self.colours {
-            true => Cow::Owned(highlight::painted(hint, "90")),
+            true => Cow::Owned(highlight::painted(hint, highlight::HINT)),
             false => Cow::Borrowed(hint),
         }
     }
