@@ -1,4 +1,4 @@
-//! Colours of a line while it is written, and the bracket that belongs to the one at the cursor.
+//! Colours of a line while it is typed, and the bracket that matches the one at the cursor.
 
 use super::commands;
 use super::known::Known;
@@ -14,10 +14,10 @@ const COMMENT: Style = AnsiColor::BrightBlack.on_default();
 const FUNCTION: Style = AnsiColor::Blue.on_default();
 const COMMAND: Style = AnsiColor::Yellow.on_default();
 const BRACKET: Style = Style::new().bold().invert();
-/// A bracket that closes nothing.
+/// A closing bracket without an opening one.
 const STRAY: Style = AnsiColor::Red.on_default();
 
-/// The line with escape sequences for its colours; `position` is the cursor's byte.
+/// The line in colours; `position` is the byte of the cursor.
 pub fn highlight(known: &Known, line: &str, position: usize) -> String {
     if commands::parse(line).is_some() {
         return painted(line, COMMAND);
@@ -51,7 +51,7 @@ fn coloured(known: &Known, line: &str, word: &Word, marked: Option<(usize, usize
 }
 
 pub fn painted(text: &str, style: Style) -> String {
-    // A line break inside a coloured stretch confuses some terminals.
+    // Some terminals lose the colour at a line break.
     let lines: Vec<String> = text.split('\n').map(|line| format!("{style}{line}{style:#}")).collect();
     lines.join("\n")
 }

@@ -1,12 +1,12 @@
-//! Charts as images inside the terminal, where it says that it takes them: the protocols of
-//! kitty (graphics protocol) and iTerm2 (inline images). Crates that write these bring decoders
+//! Charts as images in terminals that support them: kitty's graphics protocol and iTerm2's inline
+//! images. Crates that write these bring decoders
 //! for all image formats; here the bytes are a PNG already.
 
 use crate::plot::Chart;
 use crate::Result;
 use base64::prelude::{Engine, BASE64_STANDARD};
 
-/// How a terminal takes images.
+/// How a terminal shows images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Kitty,
@@ -14,10 +14,10 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// What the terminal says of itself; `variable` gives environment variables.
+    /// The protocol of this terminal, by the environment variables that `variable` returns.
     pub fn of_terminal(variable: impl Fn(&str) -> Option<String>) -> Option<Protocol> {
         let says = |name: &str, wanted: &str| variable(name).is_some_and(|value| value == wanted);
-        // A multiplexer passes neither on.
+        // A terminal multiplexer passes neither on.
         if variable("TMUX").is_some() || variable("STY").is_some() {
             return None;
         }
@@ -59,13 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kitty_takes_pieces() {
+    fn kitty_gets_pieces() {
         let text = kitty(&"A".repeat(5000));
         assert!(text.starts_with("\x1b_Gf=100,a=T,m=1;AAAA") && text.contains("\x1b_Gm=0;"), "{text}");
     }
 
     #[test]
-    fn terminals_say_what_they_take() {
+    fn terminals_are_recognised_by_their_variables() {
         let of = |pairs: &[(&str, &str)]| {
             Protocol::of_terminal(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string()))
         };

@@ -1,5 +1,4 @@
-//! A value as a reader sees it after a line: as much as fits the terminal, and how much
-//! more there is.
+//! Prints the value of an input: as much of it as fits the terminal, and how much is left out.
 
 mod image;
 mod model;
@@ -12,21 +11,21 @@ use crate::script::Value;
 use crate::table::{pad, truncate, width, Align};
 pub use image::Protocol;
 
-/// What values are shown on.
+/// The terminal that values are printed on.
 #[derive(Debug, Clone)]
 pub struct Screen {
     pub columns: usize,
     pub rows: usize,
     pub colours: bool,
-    /// How the terminal takes images, if it does.
+    /// How the terminal shows images, if it can.
     pub images: Option<Protocol>,
 }
 
-/// Elements and rows shown at the beginning of something long, and at its end.
+/// Elements and rows shown of a long value: the first and the last.
 const FIRST: usize = 10;
 const LAST: usize = 3;
 
-/// The value over one or several lines; `None` where there is nothing to show.
+/// The value on one or several lines; `None` if there is nothing to show.
 pub fn show(value: &Value, screen: &Screen) -> Option<String> {
     let text = match value {
         Value::Nothing => return None,
@@ -67,7 +66,7 @@ pub fn summary(value: &Value, room: usize) -> String {
     truncate(&text, room)
 }
 
-/// Items one behind the other until the room is used up; the rest is cut anyway.
+/// Items separated by commas until there is more than enough text; the caller cuts it.
 fn joined(items: impl Iterator<Item = String>, room: usize) -> String {
     let mut text = String::new();
     for item in items {
@@ -84,10 +83,10 @@ fn joined(items: impl Iterator<Item = String>, room: usize) -> String {
 
 fn short_list(first: &[Value], last: &[Value], length: usize, room: usize) -> String {
     let shown = first.iter().map(|value| summary(value, room));
-    match last.is_empty() {
-        true => format!("[{}]", joined(shown, room)),
-        false => format!("[{}, …] ({} elements)", joined(shown.take(5), room), thousands(length as u64)),
+    if last.is_empty() {
+        return format!("[{}]", joined(shown, room));
     }
+    format!("[{}, …] ({} elements)", joined(shown.take(5), room), thousands(length as u64))
 }
 
 fn list(first: &[Value], last: &[Value], length: usize, screen: &Screen) -> String {
@@ -163,10 +162,10 @@ fn draw(chart: &Chart, screen: &Screen) -> String {
 }
 
 fn object(kind: &str, properties: &[String]) -> String {
-    match properties.is_empty() {
-        true => kind.to_string(),
-        false => format!("{kind}\n  {}", properties.join("\n  ")),
+    if properties.is_empty() {
+        return kind.to_string();
     }
+    format!("{kind}\n  {}", properties.join("\n  "))
 }
 
 #[cfg(test)]
