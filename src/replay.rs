@@ -111,7 +111,7 @@ impl Call {
         tell(&format!("{}{}\n", script.path.display(), given(&origin.set)));
         tell(&differences(origin, script)?);
         let failure = self.run(script, into, quiet)?;
-        let out = Overlay::within(into)?.place_of(&origin.out);
+        let out = Overlay::within(into)?.redirected(&origin.out);
         let mut same = 0;
         for one in &self.wanted {
             let verdict = compare(one, origin, &out)?;
