@@ -89,8 +89,8 @@ def wanted_kind():
     if Path("/proc/driver/nvidia/version").exists():
         return "cuda"
     tool = shutil.which("nvidia-smi")
-    found = tool and subprocess.run([tool, "-L"], capture_output=True, check=False).returncode == 0
-    return "cuda" if found else "cpu"
+    has_gpu = tool and subprocess.run([tool, "-L"], capture_output=True, check=False).returncode == 0
+    return "cuda" if has_gpu else "cpu"
 
 
 def check_machine():
@@ -126,8 +126,8 @@ def cache_folder():
 def existing_torch(kind):
     """Finds the site-packages folder of an installed torch that can be used, or None."""
     named = os.environ.get("LORHAI_TORCH")
-    for place in [named] if named else {sys.executable, shutil.which("python3")} - {None, ""}:
-        packages = site_packages(place)
+    for source in [named] if named else {sys.executable, shutil.which("python3")} - {None, ""}:
+        packages = site_packages(source)
         if packages and serves(packages, kind):
             return packages
     if named:
@@ -138,13 +138,13 @@ def existing_torch(kind):
     return None
 
 
-def site_packages(place):
+def site_packages(source):
     """Asks a Python program for the folder that holds `torch`, without importing torch."""
-    if Path(place).is_dir():
-        return Path(place).absolute()
+    if Path(source).is_dir():
+        return Path(source).absolute()
     ask = "import importlib.util as u; s = u.find_spec('torch'); print(s.origin if s else '')"
     try:
-        done = subprocess.run([place, "-c", ask], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([source, "-c", ask], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     origin = done.stdout.strip()
@@ -332,14 +332,14 @@ def pip_problem(said, package, cache):
 def is_ready(kind):
     """Whether `.libtorch` is complete, its links are valid, and it fits this machine."""
     try:
-        version, found = (TARGET / "ready").read_text().split()
+        version, linked = (TARGET / "ready").read_text().split()
         runpath = Path((TARGET / "runpath").read_text().strip())
     except (OSError, ValueError):
         return False
     whole = all((TARGET / "lib" / name).exists() for name in LINKED) and (TARGET / "include" / "ATen").exists()
     named = os.environ.get("LORHAI_TORCH")
     chosen = not named or site_packages(named) == runpath.parent.parent
-    return version == VERSION and kind in (found, "cpu") and whole and chosen
+    return version == VERSION and kind in (linked, "cpu") and whole and chosen
 
 
 def link(packages, kind):

@@ -38,7 +38,7 @@ def main():
         folder = archive(Path(arguments[1]).expanduser())
     elif len(arguments) == 1:
         folder = Path(arguments[0]).expanduser()
-        place(folder)
+        install(folder)
         print(f"{folder / 'bin/lorhai'} is installed")
         if str(folder / "bin") not in os.environ.get("PATH", "").split(os.pathsep):
             print(f"hint: add {folder / 'bin'} to PATH")
@@ -53,7 +53,7 @@ def archive(below):
     folder = below / f"lorhai-{version}-{machine}-{system}"
     if folder.exists():
         shutil.rmtree(folder)
-    place(folder)
+    install(folder)
     for name in ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "docs", "scripts"]:
         copy(ROOT / name, folder / name)
     packed = folder.with_name(folder.name + ".tar.gz")
@@ -64,7 +64,7 @@ def archive(below):
     return folder
 
 
-def place(folder):
+def install(folder):
     """Copies the libraries first, so that the program works as soon as it exists."""
     libtorch = Path(os.environ.get("LIBTORCH", ROOT / ".libtorch"))
     libraries = Path((libtorch / "runpath").read_text().strip())

@@ -274,19 +274,19 @@ fn suggestion(error: &clap::Error) -> Option<String> {
             let known: Vec<String> = Arguments::command().get_subcommands().map(|one| one.get_name().into()).collect();
             match suggest::nearest(word, known.iter().map(String::as_str)) {
                 Some(near) => Some(format!("did you mean 'lorhai {near}'?")),
-                None if Path::new(word).is_file() => Some(format!("a script is run by 'lorhai run {word}'")),
-                None => Some("a script is run by 'lorhai run FILE'".to_string()),
+                None if Path::new(word).is_file() => Some(format!("to run a script, write 'lorhai run {word}'")),
+                None => Some("to run a script, write 'lorhai run FILE'".to_string()),
             }
         }
         ErrorKind::UnknownArgument if error.get(ContextKind::SuggestedArg).is_none() => {
             let word = text(ContextKind::InvalidArg)?;
             let setting = word.trim_start_matches('-');
             match setting.split_once('=') {
-                Some(_) => Some(format!("a setting of the script is given by '--set {setting}'")),
+                Some(_) => Some(format!("to change a setting of the script, write '--set {setting}'")),
                 None if word.starts_with("--") => {
-                    Some(format!("a setting of the script is given by '--set {setting}=VALUE'"))
+                    Some(format!("to change a setting of the script, write '--set {setting}=VALUE'"))
                 }
-                None => Some("settings are given by '--set KEY=VALUE', one with spaces in quotes".to_string()),
+                None => Some("to change a setting, write '--set KEY=VALUE', in quotes if it has spaces".to_string()),
             }
         }
         ErrorKind::ValueValidation if text(ContextKind::InvalidArg)?.starts_with("--set") => {
@@ -357,7 +357,7 @@ impl Run {
         if self.dry_run {
             rehearse(session, file)?;
         } else {
-            session.run_file(file)?;
+            session.run_file(file).map(drop)?;
         }
         if self.json {
             stderr::object("done", []);
@@ -405,7 +405,7 @@ fn check(file: &Path) -> i32 {
         Err(failure) => return exit_code(Err(failure)),
     };
     if problems.is_empty() {
-        println!("{}: nothing wrong was found", file.display());
+        println!("{}: no problems found", file.display());
         return 0;
     }
     let warnings = problems.iter().filter(|problem| problem.is_warning()).count();

@@ -6,7 +6,7 @@
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::hub::tokenizer::Tokenizer;
-use crate::overlay::{plain, Overlay};
+use crate::overlay::{normalized, Overlay};
 use crate::script::{on_large_stack, Failure, Session};
 use crate::sweep::changes::{self, Change};
 use crate::sweep::past::{Past, What};
@@ -111,7 +111,7 @@ impl Execution {
         report(&format!("{}{}\n", script.path.display(), set_options(&origin.set)));
         report(&differences(origin, script)?);
         let failure = self.run(script, into, quiet)?;
-        let out = Overlay::within(into)?.place_of(&origin.out);
+        let out = Overlay::within(into)?.redirected(&origin.out);
         let mut same = 0;
         for target in &self.targets {
             let comparison = compare(target, origin, &out)?;
@@ -136,8 +136,8 @@ impl Execution {
         files::write_whole(&path, script.text.as_bytes())?;
         for (module, text) in &script.modules {
             // A manipulated record must not write outside of the folder.
-            let path = plain(&folder.join(module));
-            if path.starts_with(plain(&folder)) {
+            let path = normalized(&folder.join(module));
+            if path.starts_with(normalized(&folder)) {
                 files::write_whole(&path, text.as_bytes())?;
             }
         }

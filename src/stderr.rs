@@ -116,9 +116,6 @@ pub fn time_left(seconds: f64, done: u64, all: u64) -> String {
 }
 
 /// Writes each frame of the bars in one piece, without the spaces at its end.
-///
-/// indicatif's own terminal pads every line to the edge, which breaks lines when a window is made
-/// narrower, and writes a frame in pieces, which flicker.
 #[derive(Debug, Default)]
 struct Terminal(Mutex<String>);
 

@@ -14,7 +14,7 @@ use lorhai::eval::generate::generate;
 use lorhai::hub::gguf::{self, vocabulary, BlockType, Gguf, Value};
 use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights::{self, Weights};
-use lorhai::hub::Observer;
+use lorhai::hub::FetchObserver;
 use lorhai::lora::merge::{self, Change, MergedWeights};
 use lorhai::lora::model::fingerprint_of;
 use lorhai::lora::residual::to_lora;
@@ -60,7 +60,7 @@ fn must_pass(python: &OsString, script: &str, arguments: &[&dyn AsRef<std::ffi::
 const LOGITS_NMSE: f64 = 1e-10;
 
 struct Silent;
-impl Observer for Silent {}
+impl FetchObserver for Silent {}
 
 fn load(folder: &Path, dtype: &str) -> Model {
     tch::set_num_threads(1);
@@ -240,7 +240,7 @@ fn an_adapter_over_four_bits_merges_into_dense_files() {
     let saved = logits(&load(&scratch.path().join("merged"), "f32"), &IDS, &NoAdapters);
     assert!(nmse(&saved, &now(&model, &IDS)) < LOGITS_NMSE);
     let error = model.adapted.merge(None).unwrap_err();
-    assert!(error.message.contains("of 4 bits"), "{error}");
+    assert!(error.message.contains("is 4-bit"), "{error}");
 }
 
 // ---- merging --------------------------------------------------------------------------

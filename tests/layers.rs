@@ -377,10 +377,10 @@ fn block_comment(rest: &str) -> usize {
 
 /// The length of what `rest` begins with up to the closing `mark`; a backslash hides one letter.
 fn quoted(rest: &str, mark: char) -> usize {
-    let mut letters = rest.char_indices().skip(1);
-    while let Some((at, letter)) = letters.next() {
+    let mut characters = rest.char_indices().skip(1);
+    while let Some((at, letter)) = characters.next() {
         match letter {
-            '\\' => drop(letters.next()),
+            '\\' => drop(characters.next()),
             _ if letter == mark => return at + 1,
             _ => {}
         }
@@ -390,8 +390,8 @@ fn quoted(rest: &str, mark: char) -> usize {
 
 /// A character is dropped as a whole, of a lifetime the mark alone.
 fn character(rest: &str) -> usize {
-    let mut letters = rest.chars().skip(1);
-    match (letters.next(), letters.next()) {
+    let mut characters = rest.chars().skip(1);
+    match (characters.next(), characters.next()) {
         (Some('\\'), _) | (_, Some('\'')) => quoted(rest, '\''),
         _ => 1,
     }

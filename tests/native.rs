@@ -147,12 +147,12 @@ fn a_bias_is_read_only() {
             begin: 0,
             end: tokens,
             scale: 1.0,
-            share: 0.0,
+            p: 0.0,
             key: Key::new(0),
         };
-        let places = Tensor::zeros([tokens], (Kind::Int64, tch::Device::Cpu));
+        let token_keys = Tensor::zeros([tokens], (Kind::Int64, tch::Device::Cpu));
         let layer = Layer { w: Matrix::Dense(&w), bias: Some(&bias), segments: &[segment] };
-        let found = native::linear(&x, layer, &places).unwrap();
+        let found = native::linear(&x, layer, &token_keys).unwrap();
         assert!(bias.equal(&before), "{tokens} tokens");
         assert!(off(&found, &(x.matmul(&w.tr()) + &before + x.matmul(&a.tr()).matmul(&b.tr()))) < 1e-5);
     }
@@ -161,21 +161,21 @@ fn a_bias_is_read_only() {
 /// Several adapters of different rank on ranges of one input, with and without dropout.
 #[test]
 fn linear_with_adapters() {
-    for (share, bias) in [(0.0, true), (0.3, false), (0.3, true)] {
+    for (p, bias) in [(0.0, true), (0.3, false), (0.3, true)] {
         for nf4 in [None, Some(false), Some(true)] {
-            check_linear_with_adapters(share, bias, nf4);
+            check_linear_with_adapters(p, bias, nf4);
         }
     }
 }
 
-/// `nf4` says whether W is of 4 bits, and if so, whether its scales are nested.
-fn check_linear_with_adapters(share: f64, bias: bool, nf4: Option<bool>) {
+/// `nf4` says whether W is 4-bit, and if so, whether its scales are nested.
+fn check_linear_with_adapters(p: f64, bias: bool, nf4: Option<bool>) {
     let (tokens, wide, out) = (41, 10, 6);
     // Without dropout and over a dense W the first two are merged, the third has too few tokens for
     // its rank, and the last two share tokens.
     let ranges = [(0, 9, 1), (9, 30, 4), (31, 33, 24), (35, 41, 3), (37, 40, 2)];
-    let places: Vec<i64> = (0..tokens).map(|token| (token / 5) << 40 | (token % 5) << 20).collect();
-    let places = Tensor::from_slice(&places).to_device(device());
+    let token_keys: Vec<i64> = (0..tokens).map(|token| (token / 5) << 40 | (token % 5) << 20).collect();
+    let token_keys = Tensor::from_slice(&token_keys).to_device(device());
     let bias = bias.then(|| random(&[out]));
     let key = |at: usize| Key::new(7).numbered(at as u64);
     for (kind, bound) in BOUNDS {
@@ -204,7 +204,7 @@ fn check_linear_with_adapters(share: f64, bias: bool, nf4: Option<bool>) {
                 begin,
                 end,
                 scale: 0.5 + at as f64,
-                share,
+                p,
                 key: key(at),
             })
             .collect();
@@ -214,7 +214,7 @@ fn check_linear_with_adapters(share: f64, bias: bool, nf4: Option<bool>) {
         // Beside it one that no adapter touches: the gradients of x add up.
         let bare = as_stored(&random(&[3, wide]), kind);
         let beside = Layer { w: Matrix::Dense(&bare), bias: None, segments: &[] };
-        let found = Tensor::cat(&native::linears(&mine, &[layer, beside], &places).unwrap(), 1);
+        let found = Tensor::cat(&native::linears(&mine, &[layer, beside], &token_keys).unwrap(), 1);
 
         let plain: Vec<[Tensor; 2]> = matrices
             .iter()
@@ -225,7 +225,7 @@ fn check_linear_with_adapters(share: f64, bias: bool, nf4: Option<bool>) {
             expected += bias.to_kind(Kind::Double);
         }
         for (at, &(begin, end, _)) in ranges.iter().enumerate() {
-            let own = theirs.narrow(0, begin, end - begin) * mask(&places, begin, end, wide, share, key(at));
+            let own = theirs.narrow(0, begin, end - begin) * mask(&token_keys, begin, end, wide, p, key(at));
             let part = own.matmul(&plain[at][0].tr()).matmul(&plain[at][1].tr()) * (0.5 + at as f64);
             expected = Tensor::cat(
                 &[
@@ -252,15 +252,15 @@ fn check_linear_with_adapters(share: f64, bias: bool, nf4: Option<bool>) {
 }
 
 /// The dropout mask by its definition.
-fn mask(places: &Tensor, begin: i64, end: i64, width: i64, share: f64, key: Key) -> Tensor {
+fn mask(token_keys: &Tensor, begin: i64, end: i64, width: i64, p: f64, key: Key) -> Tensor {
     let mut values = Vec::new();
     for token in begin..end {
-        let place = places.int64_value(&[token]) as u64;
+        let token_key = token_keys.int64_value(&[token]) as u64;
         for channel in 0..width as u64 {
-            let bits = key.bits(place | (channel / 2));
+            let bits = key.bits(token_key | (channel / 2));
             let half = if channel % 2 == 0 { bits as u32 } else { (bits >> 32) as u32 };
-            let dropped = half < (share * f64::from(u32::MAX)) as u32;
-            values.push(if dropped { 0.0 } else { f64::from((1.0 / (1.0 - share)) as f32) });
+            let dropped = half < (p * f64::from(u32::MAX)) as u32;
+            values.push(if dropped { 0.0 } else { f64::from((1.0 / (1.0 - p)) as f32) });
         }
     }
     Tensor::from_slice(&values).view([end - begin, width]).to_device(device())

@@ -1,4 +1,4 @@
-//! Models of 4 bits: saved and loaded, refused where they must be, in a sweep, in how much
+//! 4-bit models: saved and loaded, refused where they must be, in a sweep, in how much
 //! memory, and how far from the full weights.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -76,7 +76,7 @@ fn full_weights_are_not_overwritten_by_four_bits() {
 #[test]
 fn sharing_copies_nothing() {
     let model = open(&root().join("scripts/tiny"), NF4).unwrap();
-    let shared = model.decoder().share();
+    let shared = model.decoder().shallow_clone();
     for (one, other) in model.decoder().linears().zip(shared.linears()) {
         match (&one.weight, &other.weight) {
             (lorhai::model::linear::Weight::Nf4(one), lorhai::model::linear::Weight::Nf4(other)) => {
@@ -105,7 +105,7 @@ fn a_weight_that_is_not_finite_is_named() {
     assert!(error.to_string().contains("model.layers.1.mlp.up_proj.weight"), "{error}");
 }
 
-/// A packed sweep over 4 bits; another base is another sweep.
+/// A packed sweep over a 4-bit base; another base is another sweep.
 #[test]
 fn a_sweep_runs_over_four_bits_and_knows_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -208,7 +208,7 @@ fn stories() -> Option<(PathBuf, String)> {
     Some((assets.join("models/stories260K"), text))
 }
 
-/// The loss over twenty stories: 4 bits cost a little, and are not the full weights.
+/// The loss over twenty stories: 4-bit weights cost a little, and differ from the full ones.
 #[test]
 fn the_loss_of_a_pretrained_model_rises_little() {
     let Some((folder, text)) = stories() else {

@@ -15,7 +15,7 @@ pub mod flag {
     pub const SYSTEM_ADDED: u16 = 4;
     /// An answer follows another text than the prompt that generation begins with; see `turns.rs`.
     pub const RECOVERED: u16 = 8;
-    /// One token holds letters of the prompt and the start of the answer.
+    /// One token holds characters of the prompt and the start of the answer.
     pub const MERGED_WORDS: u16 = 16;
     /// The template writes nothing of an answer, which is then not trained on.
     pub const ANSWER_LOST: u16 = 32;

@@ -305,12 +305,12 @@ fn has_escape(message: &serde_json::Value) -> bool {
     !is_tool && message["content"].as_str().is_some_and(has_literal_newline)
 }
 
-/// What becomes of a token that holds letters on both sides of a span's end.
+/// What becomes of a token that holds characters on both sides of a span's end.
 #[derive(Clone, Copy, PartialEq)]
 enum Sharing {
     /// It is trained on, as in TRL; the audit refuses the row.
     Trained,
-    /// It is not, for the letters outside are another speaker's; the audit refuses the row too.
+    /// It is not, for the characters outside are another speaker's; the audit refuses the row too.
     Refused,
 }
 

@@ -37,7 +37,7 @@ impl<'a> Candidate<'a> {
     /// The adapter of this name, or the model without one: neither is what the weights give while an adapter is
     /// merged into them.
     pub fn one(model: &'a AdaptedModel, name: &str) -> Result<Self> {
-        model.refuse_merged()?;
+        model.ensure_unmerged()?;
         let adapter = match name {
             BASE => None,
             name => Some(model.adapter(Some(name))?),

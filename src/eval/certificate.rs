@@ -121,14 +121,14 @@ pub fn save_merged(model: &Model, folder: &Path, options: &MergeOptions) -> Resu
 
 /// Refuses what [`save_merged`] would before it writes; gives the adapter, the dtype and what is compared on.
 fn begin<'a>(model: &'a Model, folder: &Path, options: &MergeOptions) -> Result<(&'a Adapter, Dtype, Vec<i64>)> {
-    model.adapted.refuse_merged()?;
+    model.adapted.ensure_unmerged()?;
     if options.tolerance.is_nan() || options.tolerance < 0.0 {
         bail!(Kind::Input, "`tolerance`: expected a number of at least 0, found {}", options.tolerance);
     }
     let adapter = model.adapted.adapter(options.adapter.as_deref())?;
     let dtype = saved_dtype(&options.dtype, model.decoder().dtype)?;
     let ids = sample(options.text.as_deref(), model.tokenizer().ok(), model.decoder().config.vocab_size)?;
-    refuse_target(model, folder)?;
+    ensure_export_folder(model, folder)?;
     Ok((adapter, dtype, ids))
 }
 
@@ -162,7 +162,7 @@ fn saved_dtype(text: &str, loaded: Dtype) -> Result<Dtype> {
 }
 
 /// Only what an earlier merge wrote, or an empty folder, is replaced.
-fn refuse_target(model: &Model, folder: &Path) -> Result<()> {
+fn ensure_export_folder(model: &Model, folder: &Path) -> Result<()> {
     let holds_files = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     let is_base = model
         .folder

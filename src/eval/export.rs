@@ -61,7 +61,7 @@ pub fn export_model(model: &Model, path: &Path, block: Option<BlockType>) -> Res
 
 /// Writes an adapter, the active one if `name` is `None`; as [`export_model`].
 pub fn export_adapter(model: &Model, path: &Path, name: Option<&str>, block: Option<BlockType>) -> Result<Divergence> {
-    model.adapted.refuse_merged()?;
+    model.adapted.ensure_unmerged()?;
     let (decoder, adapter) = (model.decoder(), model.adapted.adapter(name)?);
     let block = block.unwrap_or(BlockType::F32);
     checked(path, |part| {

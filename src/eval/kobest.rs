@@ -66,7 +66,7 @@ impl Task {
         data: &str,
         limit: Option<usize>,
         hub: &Hub,
-        observer: &mut dyn hub::Observer,
+        observer: &mut dyn hub::FetchObserver,
     ) -> Result<Vec<Question>> {
         let rows = self.rows(data, hub, observer).map_err(|error| error.context(format!("kobest {}", self.name())))?;
         let asked = rows.iter().take(limit.unwrap_or(usize::MAX)).enumerate();
@@ -78,7 +78,7 @@ impl Task {
     }
 
     /// Rows with an empty field are left out, as the data set on the hub leaves them out.
-    fn rows(self, data: &str, hub: &Hub, observer: &mut dyn hub::Observer) -> Result<Dataset> {
+    fn rows(self, data: &str, hub: &Hub, observer: &mut dyn hub::FetchObserver) -> Result<Dataset> {
         let pattern = format!("{}/test**", self.folder(data)?);
         let files = hub::resolve_dataset(data, Some(&pattern), hub, observer)?;
         let paths = files.splits.get("test").map(Vec::as_slice).unwrap_or_default();

@@ -89,7 +89,7 @@ fn measure(
 
 /// Fails where nothing of `data` can be measured: asked before a run, which would fail at its first evaluation, and
 /// that may come after all of its steps.
-pub fn refuse_unlabelled(data: &TokenizedDataset) -> Result<()> {
+pub fn ensure_labelled(data: &TokenizedDataset) -> Result<()> {
     match data.iter().any(|row| row.label_count() > 0) {
         true => Ok(()),
         false => Err(no_label()),

@@ -2,7 +2,7 @@
 
 use super::dora;
 use super::init::{fresh_a, fresh_embedding_b};
-use super::layout::{Layout, Places};
+use super::layout::{Layout, LeafIndices};
 use super::residual::Taken;
 use super::spec::{Bias, LoraSpec};
 use super::targets::{fresh_targets, match_targets, Target};
@@ -147,7 +147,7 @@ impl Adapter {
             let weight = linear.weight.dense().map_err(|error| {
                 error
                     .context(format!("`{}`: PiSSA and OLoRA", linear.shape.name))
-                    .with_hint("begin them over the model in f32 or bf16; over 4 bits use the default init")
+                    .with_hint("begin them over the model in f32 or bf16; over 4-bit weights use the default init")
             })?;
             Taken::of(self.spec.init, target, weight)
         });
@@ -167,7 +167,7 @@ impl Adapter {
 
     /// Copies of the layer's own weights, and DoRA's magnitudes.
     fn begin_whole(&mut self, linear: &Linear) -> Result<()> {
-        let Places { magnitude, weight, bias, .. } = self.layout.of(&linear.shape);
+        let LeafIndices { magnitude, weight, bias, .. } = self.layout.of(&linear.shape);
         if let Some(leaf) = weight.filter(|leaf| Some(*leaf) != self.layout.embedding) {
             self.parameters.set(leaf, linear.weight.dense()?)?;
         }
@@ -208,8 +208,8 @@ impl Adapter {
 
     /// The matrices that adapt `linear`, if it is a target.
     pub fn low_rank(&self, linear: &LinearShape) -> Option<LowRank<'_>> {
-        let places = self.layout.of(linear);
-        let at = places.target?;
+        let leaves = self.layout.of(linear);
+        let at = leaves.target?;
         let gradients = self.parameters.gradients();
         let (a, b) = (2 * at, 2 * at + 1);
         Some(LowRank {
@@ -219,15 +219,15 @@ impl Adapter {
             grad_b: gradients.get(b)?,
             scale: self.targets.get(at)?.scale,
             taken: self.taken.get(at),
-            magnitude: self.leaf(places.magnitude),
-            bias: self.leaf(places.lora_bias),
+            magnitude: self.leaf(leaves.magnitude),
+            bias: self.leaf(leaves.lora_bias),
         })
     }
 
     /// The adapter's own weight and bias in the place of those of `linear`.
     pub fn whole(&self, linear: &LinearShape) -> Whole<'_> {
-        let places = self.layout.of(linear);
-        Whole { weight: self.leaf(places.weight), bias: self.leaf(places.bias) }
+        let leaves = self.layout.of(linear);
+        Whole { weight: self.leaf(leaves.weight), bias: self.leaf(leaves.bias) }
     }
 
     /// The adapter's own embeddings, trained or brought along, `[vocabulary, width]`.
@@ -306,8 +306,8 @@ impl Adapter {
         }
     }
 
-    /// Fails where the adapter is more than matrices A and B beside the base: `what` needs that.
-    pub fn require_plain(&self, what: &str) -> Result<()> {
+    /// Fails if the adapter holds more than matrices A and B, which `what` cannot express.
+    pub fn ensure_lora_only(&self, what: &str) -> Result<()> {
         let LoraSpec { use_dora, init, bias, modules_to_save, lora_bias, trainable_token_indices, .. } = &self.spec;
         let Replaced { embedding, head } = &self.replaced;
         let more = match () {

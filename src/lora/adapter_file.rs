@@ -73,7 +73,7 @@ impl AdapterFile {
     /// As it is stored; numbers that are not floats are an error.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let stored = self.stored(name);
-        self.weights.require_floats(stored)?;
+        self.weights.ensure_floats(stored)?;
         self.weights.tensor(stored)
     }
 

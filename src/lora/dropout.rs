@@ -6,11 +6,11 @@
 
 use crate::random::Key;
 
-/// Which elements a step drops: each with probability `share`; the rest is divided by
-/// 1 - share, as torch does.
+/// Dropout of one step: zeroes each element with probability `p` and divides the others by 1 - p, as
+/// `torch.nn.Dropout` does.
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
-    pub share: f64,
+    pub p: f64,
     /// Names the trial's seed, step and micro-batch; layers add their names.
     pub key: Key,
 }
@@ -26,9 +26,9 @@ mod tests {
         let options = (Dtype::Float, Device::Cpu);
         let x = Tensor::ones([rows * time, width], options);
         let (w, identity) = (Tensor::zeros([width, width], options), Tensor::eye(width, options));
-        let places: Vec<i64> =
+        let token_keys: Vec<i64> =
             (0..rows).flat_map(|row| (0..time).map(move |column| row << 40 | column << 20)).collect();
-        let dropout = Dropout { share: 0.25, key: Key::new(1).named("dropout").numbered(step) };
+        let dropout = Dropout { p: 0.25, key: Key::new(1).named("dropout").numbered(step) };
         let segment = Segment {
             a: &identity,
             b: &identity,
@@ -36,11 +36,11 @@ mod tests {
             begin: 0,
             end: rows * time,
             scale: 1.0,
-            share: dropout.share,
+            p: dropout.p,
             key: dropout.key.named(name),
         };
         let layer = Layer { w: Matrix::Dense(&w), bias: None, segments: &[segment] };
-        let y = native::linear(&x, layer, &Tensor::from_slice(&places)).unwrap();
+        let y = native::linear(&x, layer, &Tensor::from_slice(&token_keys)).unwrap();
         y.view([rows, time, width])
     }
 

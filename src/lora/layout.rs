@@ -1,4 +1,4 @@
-//! Which leaf of an adapter is what: names, shapes and places of its parameters.
+//! Which leaf of an adapter is what: names, shapes and indices of its parameters.
 //!
 //! Names are those of PEFT's files, without its prefix.
 
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 pub struct Layout {
     pub shapes: Vec<(String, Vec<i64>)>,
     /// By [`LinearShape::index`].
-    linears: Vec<Places>,
+    linears: Vec<LeafIndices>,
     /// The copy of the embeddings, `[vocabulary, width]`.
     pub embedding: Option<usize>,
     /// Is that copy the head's as well?
@@ -31,10 +31,10 @@ pub struct Layout {
     pub tokens: Tokens,
 }
 
-/// What an adapter trains in one linear layer: places among its leaves.
+/// Which leaves of the adapter belong to one linear layer, by their index in [`Layout::shapes`].
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Places {
-    /// Of the layer among the targets. A and B are leaves 2 · target and 2 · target + 1.
+pub struct LeafIndices {
+    /// The index of the layer among the targets: A and B are leaves 2 · target and 2 · target + 1.
     pub target: Option<usize>,
     /// `[out_features]`, DoRA's.
     pub magnitude: Option<usize>,
@@ -48,7 +48,7 @@ pub struct Places {
 impl Layout {
     pub fn new(spec: &LoraSpec, targets: &[Target], config: &Config) -> Result<Self> {
         let linears = linear_shapes(config);
-        let mut layout = Layout { linears: vec![Places::default(); linears.len()], ..Layout::default() };
+        let mut layout = Layout { linears: vec![LeafIndices::default(); linears.len()], ..Layout::default() };
         for (at, Target { linear, r, .. }) in targets.iter().enumerate() {
             layout.linears[linear.index].target = Some(at);
             layout.add(format!("{}.lora_A.weight", linear.name), vec![*r, linear.in_features]);
@@ -75,25 +75,25 @@ impl Layout {
     /// What stands beside A and B.
     fn add_whole(&mut self, spec: &LoraSpec, linear: &LinearShape) {
         let LinearShape { index, name, in_features, out_features, .. } = linear;
-        let mut places = self.linears[*index];
-        let is_target = places.target.is_some();
+        let mut leaves = self.linears[*index];
+        let is_target = leaves.target.is_some();
         if spec.use_dora && is_target {
-            places.magnitude = Some(self.add(format!("{name}.lora_magnitude_vector"), vec![*out_features]));
+            leaves.magnitude = Some(self.add(format!("{name}.lora_magnitude_vector"), vec![*out_features]));
         }
         if spec.lora_bias && is_target {
-            places.lora_bias = Some(self.add(format!("{name}.lora_B.bias"), vec![*out_features]));
+            leaves.lora_bias = Some(self.add(format!("{name}.lora_B.bias"), vec![*out_features]));
         }
         let saved = is_saved(spec, name) && !(self.is_tied && name == HEAD);
         if saved {
-            places.weight = Some(self.add(format!("{name}.weight"), vec![*out_features, *in_features]));
+            leaves.weight = Some(self.add(format!("{name}.weight"), vec![*out_features, *in_features]));
         }
         let trains_bias = saved || spec.bias == Bias::All || (spec.bias == Bias::LoraOnly && is_target);
         if linear.bias && trains_bias {
             // PEFT wraps a target: the layer itself is its `base_layer`.
             let name = if is_target { format!("{name}.base_layer.bias") } else { format!("{name}.bias") };
-            places.bias = Some(self.add(name, vec![*out_features]));
+            leaves.bias = Some(self.add(name, vec![*out_features]));
         }
-        self.linears[*index] = places;
+        self.linears[*index] = leaves;
     }
 
     fn add_embedding_lora(&mut self, target: Option<Target>) {
@@ -132,11 +132,11 @@ impl Layout {
     /// Gives the head the copy of the embeddings.
     fn tie(&mut self, linears: &[LinearShape]) -> Result<()> {
         let (Some(head), Some(leaf)) = (linears.last(), self.embedding.filter(|_| self.is_tied)) else { return Ok(()) };
-        let places = &mut self.linears[head.index];
-        if places.target.is_some() {
+        let leaves = &mut self.linears[head.index];
+        if leaves.target.is_some() {
             bail!(Kind::Input, "lora `ensure_weight_tying`: the head cannot share the trained copy of the embeddings and be a target as well"; hint: "leave lm_head out of target_modules");
         }
-        places.weight = Some(leaf);
+        leaves.weight = Some(leaf);
         Ok(())
     }
 
@@ -146,12 +146,12 @@ impl Layout {
     }
 
     /// What is trained in this layer.
-    pub fn of(&self, linear: &LinearShape) -> Places {
+    pub fn of(&self, linear: &LinearShape) -> LeafIndices {
         self.linears.get(linear.index).copied().unwrap_or_default()
     }
 
     /// What is trained in the output head.
-    pub fn head(&self) -> Places {
+    pub fn head(&self) -> LeafIndices {
         self.linears.last().copied().unwrap_or_default()
     }
 
@@ -163,8 +163,8 @@ impl Layout {
     /// The number of values beyond those of the base. PEFT trains the base's biases
     /// themselves, so that they count once.
     pub fn added(&self) -> u64 {
-        let own = |places: &&Places| places.weight.is_none();
-        let biases = self.linears.iter().filter(own).filter_map(|places| places.bias);
+        let own = |leaves: &&LeafIndices| leaves.weight.is_none();
+        let biases = self.linears.iter().filter(own).filter_map(|leaves| leaves.bias);
         self.count() - biases.map(|leaf| self.size(leaf)).sum::<u64>()
     }
 
@@ -178,7 +178,7 @@ impl Layout {
     }
 }
 
-impl Places {
+impl LeafIndices {
     pub fn is_empty(&self) -> bool {
         self.target.is_none() && self.weight.is_none() && self.bias.is_none()
     }

@@ -139,7 +139,7 @@ pub struct MergedWeights<'a> {
 impl<'a> MergedWeights<'a> {
     /// The weights of `decoder` in `dtype`, with `adapter` in them if there is one.
     pub fn new(decoder: &Decoder, adapter: Option<&'a Adapter>, dtype: Dtype) -> Result<Self> {
-        let mut shared = decoder.share();
+        let mut shared = decoder.shallow_clone();
         let mut changes = adapter.map(|adapter| changes(decoder, adapter)).transpose()?.unwrap_or_default();
         if shared.config.tie_word_embeddings && adapter.is_some_and(Adapter::keeps_tie) {
             changes.remove(&format!("{HEAD}.weight"));
@@ -148,8 +148,10 @@ impl<'a> MergedWeights<'a> {
         }
         let named = shared.named_weights()?.into_iter();
         let mut weights: HashMap<String, Weight> = named.map(|(name, tensor)| (name, Weight::Dense(tensor))).collect();
-        // Of 4 bits there are but parts above; whole matrices take their place.
-        weights.extend(shared.linears().map(|linear| (format!("{}.weight", linear.shape.name), linear.weight.share())));
+        // 4-bit weights are stored above as parts; dense matrices replace them.
+        weights.extend(
+            shared.linears().map(|linear| (format!("{}.weight", linear.shape.name), linear.weight.shallow_clone())),
+        );
         let config = Config { quantization: None, ..shared.config.clone() };
         Ok(MergedWeights { config, dtype, weights, changes })
     }
@@ -233,11 +235,11 @@ impl AdaptedModel {
     /// Adds an adapter, the active one if `name` is `None`, into the weights. Until
     /// [`unmerge`](Self::unmerge) the model answers from the merged weights alone.
     pub fn merge(&mut self, name: Option<&str>) -> Result<Rounding> {
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         let adapter = self.adapter(name)?;
         let (mut fresh, mut total) = (Vec::new(), Rounding::default());
         let changes = changes(&self.decoder, adapter)?;
-        let mut weights = self.decoder.share();
+        let mut weights = self.decoder.shallow_clone();
         for (name, change) in &changes {
             interrupt::check()?;
             let Some(weight) = weights.weight_mut(name) else { return Err(four_bits(name)) };
@@ -269,7 +271,7 @@ impl AdaptedModel {
     }
 
     /// Fails while an adapter is merged, which holds up whatever would go by the base's weights.
-    pub fn refuse_merged(&self) -> Result<()> {
+    pub fn ensure_unmerged(&self) -> Result<()> {
         match self.merged_name() {
             None => Ok(()),
             Some(name) => Err(Error::input(format!("the adapter `{name}` is merged into the weights"))
@@ -288,6 +290,6 @@ impl AdaptedModel {
 }
 
 fn four_bits(name: &str) -> Error {
-    Error::input(format!("`{name}` is of 4 bits: expected a dense base to merge an adapter into"))
+    Error::input(format!("`{name}` is 4-bit: expected a dense base to merge an adapter into"))
         .with_hint("load the model without load_in_4bit and the adapter on it; save_merged and export_gguf write dense weights as they are")
 }

@@ -22,7 +22,7 @@ pub struct LoadOptions {
     pub device: String,
     /// Branch, tag or commit, for hub names.
     pub revision: Option<String>,
-    /// Makes the linear layers of a dense checkpoint 4 bits. One that is quantised already stays
+    /// Quantises the linear layers of a dense checkpoint to 4-bit. One that is quantised already stays
     /// as it is.
     pub quantization: Option<Quantization>,
 }
@@ -52,7 +52,7 @@ pub struct Model {
 impl Model {
     /// Loads a model by hub name or folder, with its tokenizer where the folder has one.
     /// `observer` is told of what is fetched.
-    pub fn load(name: &str, options: &LoadOptions, observer: &mut dyn hub::Observer) -> Result<Self> {
+    pub fn load(name: &str, options: &LoadOptions, observer: &mut dyn hub::FetchObserver) -> Result<Self> {
         let named = match &options.revision {
             Some(revision) => format!("{name}@{revision}"),
             None => name.to_owned(),
@@ -106,8 +106,8 @@ impl Model {
 
     /// Gives embeddings and head `count` rows. The model must have no adapters yet.
     pub fn resize_token_embeddings(&mut self, count: i64) -> Result<()> {
-        self.adapted.refuse_merged()?;
-        self.adapted.refuse_full().map_err(|error| error.with_hint("resize it before model.train_all()"))?;
+        self.adapted.ensure_unmerged()?;
+        self.adapted.ensure_base_frozen().map_err(|error| error.with_hint("resize it before model.train_all()"))?;
         if let Some(name) = self.adapted.names().next() {
             return Err(Error::input(format!(
                 "resize_token_embeddings: expected a model without adapters, found `{name}`"
@@ -133,9 +133,9 @@ impl Model {
     }
 
     /// Writes the whole model, as transformers lays it out: configuration, weights, tokenizer.
-    /// Weights of 4 bits are saved as such, in bitsandbytes' layout.
+    /// 4-bit weights are saved as they are, in bitsandbytes' layout.
     pub fn save(&mut self, folder: &Path) -> Result<()> {
-        self.adapted.refuse_merged()?;
+        self.adapted.ensure_unmerged()?;
         let source = self.folder.clone().ok_or_else(|| Error::bug("the model has no configuration file"))?;
         let config = self.config_to_save(&source, folder)?;
         files::create_folder(folder)?;

@@ -107,7 +107,7 @@ pub fn load(folder: &Path, decoder: &Decoder) -> Result<Adapter> {
     }
     let file = AdapterFile::open(&folder.join(WEIGHTS))?;
     ensure_vocabulary(&file, config)?;
-    refuse_ranks_beyond(&file, &spec, config).map_err(|error| match json.get("r") {
+    ensure_ranks_fit(&file, &spec, config).map_err(|error| match json.get("r") {
         Some(_) => error,
         None => {
             error.with_hint("its adapter_config.json has no `r`, which peft takes for 8: write the true rank there")
@@ -188,7 +188,7 @@ fn ensure_vocabulary(file: &AdapterFile, config: &Config) -> Result<()> {
 }
 
 /// A rank that the tensors do not have is refused before there is memory for it.
-fn refuse_ranks_beyond(file: &AdapterFile, spec: &LoraSpec, config: &Config) -> Result<()> {
+fn ensure_ranks_fit(file: &AdapterFile, spec: &LoraSpec, config: &Config) -> Result<()> {
     let rows = |name: &str| file.shape(name).and_then(|shape| shape.first().copied());
     let is_a = |name: &&str| name.ends_with("lora_A.weight") || name.ends_with("lora_embedding_A");
     let most = file.names().filter(is_a).filter_map(rows).max().unwrap_or(0);
@@ -376,7 +376,7 @@ fn targets_json(targets: &Targets, adapter: &Adapter) -> Value {
 
 /// Reads `adapter_config.json`; refuses what would load but give other numbers.
 pub fn spec_from_json(json: &Value) -> Result<LoraSpec> {
-    refuse_unsupported(json)?;
+    ensure_supported(json)?;
     let r = match json.get("r") {
         None => LoraSpec::default().r,
         Some(r) => r.as_i64().ok_or_else(|| wrong("r", "a whole number", json))?,
@@ -409,7 +409,7 @@ pub fn spec_from_json(json: &Value) -> Result<LoraSpec> {
     Ok(spec)
 }
 
-fn refuse_unsupported(json: &Value) -> Result<()> {
+fn ensure_supported(json: &Value) -> Result<()> {
     let text = |name: &str| json.get(name).and_then(Value::as_str);
     if text("peft_type").is_none_or(|kind| kind != "LORA") {
         return Err(wrong("peft_type", "\"LORA\"", json).with_hint("adapters of other kinds cannot be loaded"));

@@ -50,12 +50,12 @@ impl AdaptedModel {
         if name == BASE {
             bail!(Kind::Input, "an adapter cannot be called `{BASE}`: that is the model without one"; hint: "give another name, as in name: \"tuned\"");
         }
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         if self.adapters.iter().any(|(known, _)| known == name) {
             return Err(Error::input(format!("an adapter called `{name}` is already there"))
                 .with_hint("give another name, or remove it first with model.delete_adapter(name)"));
         }
-        self.refuse_full()?;
+        self.ensure_base_frozen()?;
         self.adapters.push((name.to_owned(), adapter));
         self.active = Some(name.to_owned());
         self.enabled = true;
@@ -64,7 +64,7 @@ impl AdaptedModel {
 
     /// Removes an adapter and gives it back. The active one becomes the last that is left.
     pub fn remove(&mut self, name: &str) -> Result<Adapter> {
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         let at = self.position(name)?;
         let (_, adapter) = self.adapters.remove(at);
         if self.active.as_deref() == Some(name) {
@@ -74,7 +74,7 @@ impl AdaptedModel {
     }
 
     pub fn set_active(&mut self, name: &str) -> Result<()> {
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         self.position(name)?;
         self.active = Some(name.to_owned());
         Ok(())
@@ -82,7 +82,7 @@ impl AdaptedModel {
 
     /// Whether the active adapter joins the forward pass; the base alone answers otherwise.
     pub fn set_enabled(&mut self, enabled: bool) -> Result<()> {
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         self.enabled = enabled;
         Ok(())
     }
@@ -104,7 +104,7 @@ impl AdaptedModel {
 
     /// The decoder beside what is trained on it: the active adapter, or all weights.
     pub fn split_for_training(&mut self) -> Result<(&Decoder, &mut dyn Trainable)> {
-        self.refuse_merged()?;
+        self.ensure_unmerged()?;
         let AdaptedModel { decoder, adapters, active, full, .. } = self;
         if let Some(full) = full {
             return Ok((decoder, full));
@@ -136,7 +136,7 @@ impl AdaptedModel {
 
     /// Fails once all weights are trained: an adapter needs a base that stays as it is, and a record of a run one
     /// that its files tell.
-    pub fn refuse_full(&self) -> Result<()> {
+    pub fn ensure_base_frozen(&self) -> Result<()> {
         match self.full {
             None => Ok(()),
             Some(_) => Err(Error::input("this model trains all of its weights: expected a frozen base for an adapter")
@@ -160,8 +160,8 @@ impl AdaptedModel {
     pub fn adapter_set(&self, key: Option<Key>) -> AdapterSet<'_> {
         let is_active = |name: &str| self.enabled && self.merged.is_none() && self.active.as_deref() == Some(name);
         let active = self.adapters.iter().filter(|(name, _)| is_active(name)).map(|(_, adapter)| {
-            let share = adapter.spec.dropout;
-            let dropout = key.filter(|_| share > 0.0).map(|key| Dropout { share, key });
+            let p = adapter.spec.dropout;
+            let dropout = key.filter(|_| p > 0.0).map(|key| Dropout { p, key });
             Active { adapter, part: None, dropout }
         });
         AdapterSet { active: active.collect() }

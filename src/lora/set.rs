@@ -116,7 +116,7 @@ impl Active<'_> {
 
     fn segments_of<'b>(&self, linear: &Linear, low_rank: &LowRank<'b>, range: Range<i64>) -> [Option<Segment<'b>>; 2] {
         let Range { start: begin, end } = range;
-        let (share, key) = self.dropout_of(linear);
+        let (p, key) = self.dropout_of(linear);
         let own = Segment {
             a: low_rank.a,
             b: low_rank.b,
@@ -124,11 +124,11 @@ impl Active<'_> {
             begin,
             end,
             scale: low_rank.scale,
-            share,
+            p,
             key,
         };
         // Under dropout DoRA needs the base's output without the low-rank part.
-        let is_apart = low_rank.magnitude.is_some() && share > 0.0;
+        let is_apart = low_rank.magnitude.is_some() && p > 0.0;
         [Some(own).filter(|_| !is_apart), lacking(low_rank, begin..end)]
     }
 
@@ -179,7 +179,7 @@ impl Active<'_> {
         let segments = low_rank.map(|low_rank| self.segments_of(linear, &low_rank, 0..x.size()[0]));
         let segments: Vec<Segment> = segments.into_iter().flatten().flatten().collect();
         let weight = Weight::Dense(weight.shallow_clone());
-        weight.product(&x, linear.bias.as_ref(), &segments, &rows(&tokens.places, range)?)
+        weight.product(&x, linear.bias.as_ref(), &segments, &rows(&tokens.keys, range)?)
     }
 
     /// `y`, `[tokens, vocabulary]`, with the columns of trained tokens moved from the rows that the
@@ -230,12 +230,12 @@ impl Active<'_> {
         let Some(magnitude) = low_rank.magnitude else { return Ok(None) };
         let factors = dora::factors(magnitude, &linear.weight.to_dense(magnitude.f_kind()?)?, &low_rank)?;
         let y = rows(y, range)?.f_to_kind(magnitude.f_kind()?)?;
-        let (share, key) = self.dropout_of(linear);
-        if share > 0.0 {
-            let places = rows(&tokens.places, range)?;
-            let dropped = dropped(&rows(x, range)?, low_rank.a, &places, share, key)?;
+        let (p, key) = self.dropout_of(linear);
+        if p > 0.0 {
+            let token_keys = rows(&tokens.keys, range)?;
+            let dropped = dropped(&rows(x, range)?, low_rank.a, &token_keys, p, key)?;
             let dropped_rows = dropped.f_to_kind(x.f_kind()?)?;
-            let base = base_product(linear, &low_rank, &dropped_rows, &places)?.f_to_kind(dropped.f_kind()?)?;
+            let base = base_product(linear, &low_rank, &dropped_rows, &token_keys)?.f_to_kind(dropped.f_kind()?)?;
             return Ok(Some(y.f_add(&dora::beside_dropout(&factors, &base, &dropped, &low_rank)?)?));
         }
         Ok(Some(match &linear.bias {
@@ -244,10 +244,10 @@ impl Active<'_> {
         }))
     }
 
-    /// The share of channels dropped in this layer, and the key of their randomness.
+    /// The probability that a channel of this layer is dropped, and the key of its randomness.
     fn dropout_of(&self, linear: &Linear) -> (f64, Key) {
         match self.dropout {
-            Some(Dropout { share, key }) => (share, key.named(&linear.shape.name)),
+            Some(Dropout { p, key }) => (p, key.named(&linear.shape.name)),
             None => (0.0, Key::new(0)),
         }
     }
@@ -263,20 +263,20 @@ fn lacking<'a>(low_rank: &LowRank<'a>, range: Range<i64>) -> Option<Segment<'a>>
         begin: range.start,
         end: range.end,
         scale: -low_rank.scale,
-        share: 0.0,
+        p: 0.0,
         key: Key::new(0),
     })
 }
 
 /// The base's product for `x`, `[tokens, in]`, without the bias.
-fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, places: &Tensor) -> Result<Tensor> {
+fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, token_keys: &Tensor) -> Result<Tensor> {
     let segments: Vec<Segment> = lacking(low_rank, 0..x.size()[0]).into_iter().collect();
-    linear.weight.product(x, None, &segments, places)
+    linear.weight.product(x, None, &segments, token_keys)
 }
 
 /// `x` in the dtype of `like`, under the dropout of [`native::linears`].
-fn dropped(x: &Tensor, like: &Tensor, places: &Tensor, share: f64, key: Key) -> Result<Tensor> {
-    let mask = native::dropout_mask(places, x.size()[1], share, key)?;
+fn dropped(x: &Tensor, like: &Tensor, token_keys: &Tensor, p: f64, key: Key) -> Result<Tensor> {
+    let mask = native::dropout_mask(token_keys, x.size()[1], p, key)?;
     Ok(x.f_to_kind(like.f_kind()?)?.f_mul(&mask.f_to_device(x.device())?.f_to_kind(like.f_kind()?)?)?)
 }
 

@@ -115,7 +115,7 @@ impl RankSpectrum {
 }
 
 fn each_layer<T>(adapter: &Adapter, mut found: impl FnMut(&Target, &LowRank) -> Result<T>) -> Result<Vec<T>> {
-    adapter.require_plain("the rank spectrum").map_err(|error| {
+    adapter.ensure_lora_only("the rank spectrum").map_err(|error| {
         error.with_hint(
             "save it with as_lora: true where it is PiSSA or OLoRA, and load that; DoRA's change has no low rank",
         )

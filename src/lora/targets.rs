@@ -82,7 +82,7 @@ impl<'a> Matching<'a> {
         let r = self.ranks.first_match(&linear.name)?.unwrap_or(spec.r);
         let alpha = self.alphas.first_match(&linear.name)?.unwrap_or(spec.alpha);
         if spec.init.takes_from_base() && linear.name != EMBEDDING {
-            refuse_rank_above(linear.in_features.min(linear.out_features), linear, r)?;
+            ensure_rank_at_most(linear.in_features.min(linear.out_features), linear, r)?;
         }
         Ok(Some(Target { linear: linear.clone(), r, alpha, scale: spec.scale(r, alpha) }))
     }
@@ -101,7 +101,7 @@ fn embedding_shape(linears: &[LinearShape]) -> Option<LinearShape> {
     Some(LinearShape { index, name, layer: None, in_features, out_features, bias: false })
 }
 
-fn refuse_rank_above(most: i64, linear: &LinearShape, r: i64) -> Result<()> {
+fn ensure_rank_at_most(most: i64, linear: &LinearShape, r: i64) -> Result<()> {
     if r > most {
         bail!(Kind::Input, "lora `r`: rank {r} is larger than the layer `{}` allows, which is {} × {}", linear.name, linear.out_features, linear.in_features; hint: "use a rank of at most {most}, leave that layer out, or lower it with rank_pattern");
     }
@@ -181,22 +181,22 @@ fn keeps_off(spec: &LoraSpec, name: &str) -> bool {
 /// more memory than the layer itself. Keys without an order that disagree.
 pub fn fresh_targets(spec: &LoraSpec, config: &Config) -> Result<Vec<Target>> {
     let linears = &linear_shapes(config);
-    refuse_unmatched_names(spec, linears, config)?;
+    ensure_names_match(spec, linears, config)?;
     ensure_separate_matrices(spec, linears, config)?;
     let targets = match_targets(spec, linears)?;
     let embedding = match_embedding(spec, linears)?;
     let (ranks, alphas) =
         (Compiled::new("rank_pattern", &spec.rank_pattern)?, Compiled::new("alpha_pattern", &spec.alpha_pattern)?);
     for Target { linear, r, .. } in targets.iter().chain(&embedding) {
-        refuse_rank_above(linear.in_features.max(linear.out_features), linear, *r)?;
+        ensure_rank_at_most(linear.in_features.max(linear.out_features), linear, *r)?;
         ranks.ensure_unambiguous(&linear.name)?;
         alphas.ensure_unambiguous(&linear.name)?;
     }
     Ok(targets)
 }
 
-fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
-    refuse_unmatched_modules_to_save(spec, linears, config)?;
+fn ensure_names_match(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
+    ensure_modules_to_save_match(spec, linears, config)?;
     if spec.bias != Bias::None && !linears.iter().any(|linear| linear.bias) {
         bail!(Kind::Input, "lora `bias`: expected \"none\" for a model without biases, found \"{}\"", spec.bias.name());
     }
@@ -209,7 +209,7 @@ fn refuse_unmatched_names(spec: &LoraSpec, linears: &[LinearShape], config: &Con
     Ok(())
 }
 
-fn refuse_unmatched_modules_to_save(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
+fn ensure_modules_to_save_match(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {
     let norms = norm_shapes(config);
     let modules =
         || linears.iter().map(|linear| linear.name.as_str()).chain(norms.iter().map(|(name, _)| name.as_str()));

@@ -94,22 +94,22 @@ fn checked(ids: &[i64], config: &Config) -> Result<Rows> {
 pub struct Index {
     /// int64 `[ids]`: the trained tokens.
     pub ids: Tensor,
-    /// int64 `[vocabulary]`: the place among them, -1 for every other token.
-    places: Tensor,
+    /// int64 `[vocabulary]`: the row of a trained token, -1 for every other token.
+    row_of_id: Tensor,
 }
 
 impl Index {
     pub fn new(rows: &Rows, vocabulary: i64, device: Device) -> Result<Self> {
         let ids = Tensor::f_from_slice(&rows.ids)?.f_to_device(device)?;
         let count = Tensor::f_arange(rows.ids.len() as i64, (Dtype::Int64, device))?;
-        let places = Tensor::f_full([vocabulary], -1, (Dtype::Int64, device))?.f_index_copy(0, &ids, &count)?;
-        Ok(Index { ids, places })
+        let row_of_id = Tensor::f_full([vocabulary], -1, (Dtype::Int64, device))?.f_index_copy(0, &ids, &count)?;
+        Ok(Index { ids, row_of_id })
     }
 
     /// `x`, `[tokens, width]`, with the rows of trained tokens from `rows`, `[ids, width]`.
     pub fn replace(&self, x: &Tensor, tokens: &Tensor, rows: &Tensor) -> Result<Tensor> {
-        let places = self.places.f_index_select(0, tokens)?;
-        let trained = rows.f_index_select(0, &places.f_clamp_min(0)?)?.f_to_kind(x.f_kind()?)?;
-        Ok(trained.f_where_self(&places.f_ge(0)?.f_unsqueeze(1)?, x)?)
+        let row = self.row_of_id.f_index_select(0, tokens)?;
+        let trained = rows.f_index_select(0, &row.f_clamp_min(0)?)?.f_to_kind(x.f_kind()?)?;
+        Ok(trained.f_where_self(&row.f_ge(0)?.f_unsqueeze(1)?, x)?)
     }
 }

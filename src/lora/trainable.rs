@@ -23,8 +23,8 @@ impl Trainable for Adapter {
         &mut self.parameters
     }
     fn active(&self, part: Option<usize>, key: Option<Key>) -> Option<Active<'_>> {
-        let share = self.spec.dropout;
-        let dropout = key.filter(|_| share > 0.0).map(|key| Dropout { share, key });
+        let p = self.spec.dropout;
+        let dropout = key.filter(|_| p > 0.0).map(|key| Dropout { p, key });
         Some(Active { adapter: self, part, dropout })
     }
 }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::native;
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// How far back a query sees, in layers whose window slides.
+/// How far back a query sees, in layers that use a sliding window.
 #[derive(Debug)]
 pub struct Window {
     /// Keys that a query sees: itself and the `width - 1` before it.
@@ -43,12 +43,11 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window:
 /// head_dim]`. `mask` is f32, added to the scores; without one everything is seen.
 pub fn attend_to(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, mask: Option<&Tensor>) -> Result<Tensor> {
     let (q, k, v) = (heads_first(q, documents)?, k.f_transpose(1, 2)?, v.f_transpose(1, 2)?);
-    let y = match has_cpu_kernel(&q)? {
-        true => cpu_kernel(&q, &k, &v, mask, false)?,
-        false => {
-            let mask = mask.map(|mask| mask.f_to_kind(q.f_kind()?)).transpose()?;
-            scaled_dot_product(&q, &k, &v, mask.as_ref(), false)?
-        }
+    let y = if has_cpu_kernel(&q)? {
+        cpu_kernel(&q, &k, &v, mask, false)?
+    } else {
+        let mask = mask.map(|mask| mask.f_to_kind(q.f_kind()?)).transpose()?;
+        scaled_dot_product(&q, &k, &v, mask.as_ref(), false)?
     };
     documents.in_a_row(&y.f_transpose(1, 2)?.f_flatten(2, 3)?)
 }

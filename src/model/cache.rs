@@ -91,10 +91,7 @@ impl KeyValueCache {
         let cells: Vec<i64> =
             spans.flat_map(|((&past, &end), row)| (past..end).map(move |at| row * capacity + at)).collect();
         let begins = self.lengths.iter().all(|&past| past == 0);
-        let masks = match begins {
-            true => [None, None],
-            false => masks(&self.lengths, new, window, longest, device)?,
-        };
+        let masks = if begins { [None, None] } else { masks(&self.lengths, new, window, longest, device)? };
         let cells = Tensor::f_from_slice(&cells)?.f_to_device(device)?;
         Ok(Reading { begins, cells, rows: ends.len() as i64, capacity, longest, masks })
     }
@@ -116,12 +113,12 @@ fn masks(
 ) -> Result<[Option<Tensor>; 2]> {
     // Cells beyond a row's new tokens repeat its last one.
     let rows = past.iter().zip(&new.lengths);
-    let places: Vec<i64> =
+    let positions: Vec<i64> =
         rows.flat_map(|(past, &own)| (0..new.longest).map(move |at| past + at.min(own - 1))).collect();
-    let everything = new.longest == 1 && places.iter().all(|&place| place + 1 == longest);
-    let places = Tensor::f_from_slice(&places)?.f_to_device(device)?.f_view([-1, 1, new.longest, 1])?;
+    let everything = new.longest == 1 && positions.iter().all(|&position| position + 1 == longest);
+    let positions = Tensor::f_from_slice(&positions)?.f_to_device(device)?.f_view([-1, 1, new.longest, 1])?;
     let columns = Tensor::f_arange(longest, (Dtype::Int64, device))?;
-    let before = places.f_sub(&columns)?;
+    let before = positions.f_sub(&columns)?;
     let visible = before.f_ge(0)?;
     let full = if everything { None } else { Some(additive(&visible)?) };
     let windowed = match window.filter(|&width| width < longest) {
@@ -180,12 +177,13 @@ impl Past<'_> {
         [q, k, v]: [&Tensor; 3],
         documents: &Documents,
         window: Option<&Window>,
-        slides: bool,
+        uses_sliding_window: bool,
     ) -> Result<Tensor> {
         let [keys, values] = self.layer.extend([k, v], self.reading)?;
-        match self.reading.begins {
-            true => attend(q, k, v, documents, window),
-            false => attend_to(q, &keys, &values, documents, self.reading.masks[usize::from(slides)].as_ref()),
+        if self.reading.begins {
+            attend(q, k, v, documents, window)
+        } else {
+            attend_to(q, &keys, &values, documents, self.reading.masks[usize::from(uses_sliding_window)].as_ref())
         }
     }
 }

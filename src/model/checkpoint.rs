@@ -53,10 +53,11 @@ impl Checkpoints<'_> {
     pub fn backward(self) -> Result<()> {
         let Checkpoints { decoder, pass, embedded, inputs, output } = self;
         let trains_embeddings = embedded.requires_grad();
-        let lowest = match trains_embeddings {
-            true => 0,
-            // Below the lowest layer in which anything is trained no gradient is wanted.
-            false => decoder.layers.iter().position(|layer| is_trained(layer, &pass)).unwrap_or(decoder.layers.len()),
+        // No layer below the first one that trains anything needs a gradient.
+        let lowest = if trains_embeddings {
+            0
+        } else {
+            decoder.layers.iter().position(|layer| is_trained(layer, &pass)).unwrap_or(decoder.layers.len())
         };
         let mut gradient = output.f_grad()?;
         for (at, x) in inputs.into_iter().enumerate().skip(lowest).rev() {
@@ -68,9 +69,10 @@ impl Checkpoints<'_> {
                 gradient = x.f_grad()?;
             }
         }
-        match trains_embeddings {
-            true => native::backward(&embedded, &gradient),
-            false => Ok(()),
+        if trains_embeddings {
+            native::backward(&embedded, &gradient)
+        } else {
+            Ok(())
         }
     }
 }

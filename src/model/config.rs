@@ -62,9 +62,10 @@ impl Config {
     pub fn from_file(path: &Path) -> Result<Self> {
         if !path.exists() {
             let error = Error::new(Kind::File, format!("there is no `{}`", path.display()));
-            return Err(match path.with_file_name("adapter_config.json").exists() {
-                true => error.with_hint("this is an adapter: load its base model, then model.load_adapter(folder)"),
-                false => error.with_hint("give the folder of a model: it holds config.json and the weights"),
+            return Err(if path.with_file_name("adapter_config.json").exists() {
+                error.with_hint("this is an adapter: load its base model, then model.load_adapter(folder)")
+            } else {
+                error.with_hint("give the folder of a model: it holds config.json and the weights")
             });
         }
         Self::from_json(&files::read_json(path)?).map_err(|error| error.context(format!("`{}`", path.display())))
@@ -73,7 +74,7 @@ impl Config {
     pub fn from_json(json: &Value) -> Result<Self> {
         let fields = Fields(json);
         let family = Family::parse(&fields)?;
-        refuse_unsupported(&fields)?;
+        ensure_supported(&fields)?;
         let defaults = family.defaults();
         let hidden_size = fields.size_or("hidden_size", 4096)?;
         let num_attention_heads = fields.size_or("num_attention_heads", 32)?;
@@ -170,15 +171,13 @@ pub fn set_saved_dtype(config: &mut Value, dtype: Dtype) {
     config[key] = torch_name(dtype).into();
 }
 
-/// Mistral slides in every layer, Qwen, where `use_sliding_window` says so, from layer
-/// `max_window_layers` on; in both `layer_types` goes before.
+/// Mistral uses the sliding window in every layer; Qwen, where `use_sliding_window` says so, from layer
+/// `max_window_layers` on. `layer_types` overrides both.
 fn sliding_window(fields: &Fields, family: Family, layers: usize) -> Result<Option<SlidingWindow>> {
     const DEFAULT_WIDTH: i64 = 4096;
     let types = layer_types(fields, layers)?;
-    let width = match fields.has("sliding_window") {
-        true => fields.optional_size("sliding_window")?,
-        false => Some(DEFAULT_WIDTH),
-    };
+    let width =
+        if fields.has("sliding_window") { fields.optional_size("sliding_window")? } else { Some(DEFAULT_WIDTH) };
     let (is_used, first) = match family {
         Family::Llama => return Ok(None),
         Family::Mistral => (true, 0),
@@ -198,19 +197,19 @@ fn sliding_window(fields: &Fields, family: Family, layers: usize) -> Result<Opti
     }
 }
 
-/// Which layers slide, where `layer_types` says so.
+/// Which layers use the sliding window, if `layer_types` says so.
 fn layer_types(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>> {
     let Some(value) = fields.get("layer_types") else { return Ok(None) };
     let types = value.as_array().ok_or_else(|| Fields::wrong("layer_types", "an array", value))?;
     if types.len() != layers {
         bail!(Kind::Model, "`layer_types`: expected one for each of {layers} layers, found {}", types.len());
     }
-    let slides = |kind: &Value| match kind.as_str() {
+    let uses_sliding_window = |kind: &Value| match kind.as_str() {
         Some("sliding_attention") => Ok(true),
         Some("full_attention" | "attention") => Ok(false),
         _ => Err(Fields::wrong("layer_types", "\"full_attention\" or \"sliding_attention\"", kind)),
     };
-    types.iter().map(slides).collect::<Result<_>>().map(Some)
+    types.iter().map(uses_sliding_window).collect::<Result<_>>().map(Some)
 }
 
 /// `dtype` goes before `torch_dtype`.
@@ -218,7 +217,7 @@ fn saved_dtype(fields: &Fields) -> Option<String> {
     fields.get("dtype").or_else(|| fields.get("torch_dtype")).and_then(Value::as_str).map(str::to_owned)
 }
 
-fn refuse_unsupported(fields: &Fields) -> Result<()> {
+fn ensure_supported(fields: &Fields) -> Result<()> {
     match fields.get("per_layer_config") {
         None => Ok(()),
         Some(_) => bail!(Kind::Model, "`per_layer_config`: layers that differ in their settings are not supported"),

@@ -52,7 +52,7 @@ pub struct Attention {
     pub k_norm: Option<RmsNorm>,
     pub head_dim: i64,
     /// Whether this layer attends within the sliding window only.
-    pub slides: bool,
+    pub uses_sliding_window: bool,
 }
 
 #[derive(Debug)]
@@ -122,10 +122,10 @@ impl Decoder {
     }
 
     /// The same weights in another value, for another thread: nothing is copied.
-    pub fn share(&self) -> Decoder {
+    pub fn shallow_clone(&self) -> Decoder {
         let linear = |linear: &Linear| Linear {
             shape: linear.shape.clone(),
-            weight: linear.weight.share(),
+            weight: linear.weight.shallow_clone(),
             bias: linear.bias.as_ref().map(Tensor::shallow_clone),
         };
         let norm =
@@ -140,7 +140,7 @@ impl Decoder {
                 q_norm: layer.self_attn.q_norm.as_ref().map(norm),
                 k_norm: layer.self_attn.k_norm.as_ref().map(norm),
                 head_dim: layer.self_attn.head_dim,
-                slides: layer.self_attn.slides,
+                uses_sliding_window: layer.self_attn.uses_sliding_window,
             },
             post_attention_layernorm: norm(&layer.post_attention_layernorm),
             mlp: Mlp {
@@ -156,7 +156,7 @@ impl Decoder {
             layers: self.layers.iter().map(layer).collect(),
             norm: norm(&self.norm),
             lm_head: linear(&self.lm_head),
-            rotary: self.rotary.share(),
+            rotary: self.rotary.shallow_clone(),
             dtype: self.dtype,
             device: self.device,
             notes: self.notes.clone(),
@@ -175,7 +175,7 @@ impl Decoder {
         }
     }
 
-    /// The bytes that the weights of this base take, dense or of 4 bits; tied ones once.
+    /// The bytes that the weights of this base take, dense or 4-bit; tied ones once.
     /// Mapped files count in full, though the system may drop their pages.
     pub fn weight_bytes(&self) -> u64 {
         let head_is_own = !self.config.tie_word_embeddings;
@@ -259,10 +259,10 @@ impl Attention {
         let (q, k) = (normed(q, self.q_norm.as_ref(), pass)?, normed(k, self.k_norm.as_ref(), pass)?);
         let (q, k) = (pass.rotation.apply(&q)?, pass.rotation.apply(&k)?);
         let v = v.f_view([v.size()[0], -1, self.head_dim])?;
-        let window = pass.window.as_ref().filter(|_| self.slides);
+        let window = pass.window.as_ref().filter(|_| self.uses_sliding_window);
         let y = match past {
             None => attend(&q, &k, &v, pass.documents, window)?,
-            Some(past) => past.attend([&q, &k, &v], pass.documents, window, self.slides)?,
+            Some(past) => past.attend([&q, &k, &v], pass.documents, window, self.uses_sliding_window)?,
         };
         pass.linear(&self.o_proj, &y)
     }

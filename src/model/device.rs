@@ -28,10 +28,7 @@ pub enum CudaLibrary {
 /// Loads libtorch's CUDA part once; cheap afterwards.
 pub fn cuda_library() -> &'static CudaLibrary {
     static LIBRARY: OnceLock<CudaLibrary> = OnceLock::new();
-    LIBRARY.get_or_init(|| match has_nvidia_driver() {
-        true => load_cuda_library(),
-        false => CudaLibrary::NoDriver,
-    })
+    LIBRARY.get_or_init(|| if has_nvidia_driver() { load_cuda_library() } else { CudaLibrary::NoDriver })
 }
 
 fn has_nvidia_driver() -> bool {

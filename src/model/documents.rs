@@ -1,7 +1,7 @@
 //! Which tokens see one another: the documents that stand one after another in the input.
 //!
 //! Where `native/` has no attention for documents in a row, attention works on them laid side by
-//! side, `[documents, longest, …]`; every other layer works on the plain row of tokens.
+//! side, `[documents, longest, …]`; every other layer works on the tokens in one row.
 
 use crate::error::Result;
 use crate::native;

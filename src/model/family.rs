@@ -87,18 +87,18 @@ fn hint(model_type: &str, fields: &Fields) -> String {
 /// The architecture that was meant, if `model_type` is a slip of the hand: the same numbers, no
 /// further words, letters that hardly differ, and no architecture of its own.
 fn misspelt(model_type: &str) -> Option<&'static str> {
-    let plain: String = model_type.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
-    if OTHERS.contains(&plain.as_str()) {
+    let typed: String = model_type.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
+    if OTHERS.contains(&typed.as_str()) {
         return None;
     }
     let split = |name: &str| -> (String, String) { name.chars().partition(char::is_ascii_digit) };
-    let (digits, letters) = split(&plain);
+    let (digits, letters) = split(&typed);
     FAMILIES.iter().map(|(name, _)| *name).find(|name| {
         let (own_digits, own_letters) = split(name);
         digits == own_digits
             && letters.len().abs_diff(own_letters.len()) <= 1
             && suggest::nearest(&letters, [own_letters.as_str()]).is_some()
-            && (digits.is_empty() || plain.ends_with(&digits))
+            && (digits.is_empty() || typed.ends_with(&digits))
     })
 }
 

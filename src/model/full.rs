@@ -17,7 +17,7 @@ impl Decoder {
     /// weights came from are not touched. f32 only: bf16 would lose small updates.
     pub fn train_all(&mut self) -> Result<Parameters> {
         if self.config.quantization.is_some() {
-            bail!(Kind::Input, "full-parameter training needs dense weights, found weights of 4 bits: they are frozen"; hint: "add an adapter with model.add_lora(…), or load the model without load_in_4bit");
+            bail!(Kind::Input, "full-parameter training needs dense weights, found 4-bit weights, which are frozen"; hint: "add an adapter with model.add_lora(…), or load the model without load_in_4bit");
         }
         if !matches!(self.dtype, Dtype::Float | Dtype::Double) {
             bail!(Kind::Input, "full-parameter training needs f32 weights, found {}", dtype_name(self.dtype); hint: "load the model with dtype \"f32\"");
@@ -37,7 +37,7 @@ impl Decoder {
     }
 
     /// Every tensor of this decoder's checkpoint with its name, tied ones once; several for a
-    /// weight of 4 bits.
+    /// 4-bit weight.
     pub fn named_weights(&mut self) -> Result<Vec<(String, Tensor)>> {
         let mut named = Vec::new();
         for linear in self.linears() {

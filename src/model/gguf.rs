@@ -68,7 +68,9 @@ pub fn check_supported(config: &Config) -> Result<()> {
         }
         _ if config.hidden_act != Activation::Silu => "another activation than silu",
         _ => match &config.rope_scaling {
-            RopeScaling::Yarn(yarn) if !yarn.is_plain() => "rope scaling \"yarn\" with settings beside its factor",
+            RopeScaling::Yarn(yarn) if !yarn.has_only_factor() => {
+                "rope scaling \"yarn\" with settings beside its factor"
+            }
             RopeScaling::Dynamic { .. } => "rope scaling \"dynamic\"",
             RopeScaling::LongRope { .. } => "rope scaling \"longrope\" in a model of this architecture",
             RopeScaling::Proportional { .. } => "rope scaling \"proportional\"",

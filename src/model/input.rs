@@ -44,7 +44,7 @@ pub struct Input {
 pub struct Tokens {
     /// int64 `[tokens]`: `row << 40 | column << 20`, rows counted within the batch.
     /// Names a token for its dropout, whatever stands beside it.
-    pub places: Tensor,
+    pub keys: Tensor,
     /// The tokens of each batch.
     parts: Vec<Range<i64>>,
     count: i64,
@@ -71,7 +71,7 @@ impl Input {
     /// Ids are checked here: on a GPU an id outside the vocabulary would end the process,
     /// not just the call.
     pub fn new(batches: &[Grid], vocab_size: i64, device: Device) -> Result<Self> {
-        let (mut ids, mut positions, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut positions, mut token_keys) = (Vec::new(), Vec::new(), Vec::new());
         let (mut starts, mut parts, mut cells) = (Vec::new(), Vec::new(), Vec::new());
         let (mut document_ends, mut sequence_lengths) = (Vec::new(), Vec::new());
         for grid in batches {
@@ -87,7 +87,7 @@ impl Input {
                 }
                 ids.push(grid.input_ids[cell]);
                 positions.push(grid.position_ids[cell]);
-                places.push(((cell / grid.time) as i64) << 40 | ((cell % grid.time) as i64) << 20);
+                token_keys.push(((cell / grid.time) as i64) << 40 | ((cell % grid.time) as i64) << 20);
                 own.push(cell as i64);
             }
             let longest = document_ends.iter().skip(sequence_lengths.len()).copied().max().unwrap_or(0);
@@ -107,7 +107,7 @@ impl Input {
             position_ids: Tensor::f_from_slice(&positions)?.f_to_device(device)?,
             documents: Documents::new(&starts, ids.len(), device)?,
             tokens: Tokens {
-                places: Tensor::f_from_slice(&places)?.f_to_device(device)?,
+                keys: Tensor::f_from_slice(&token_keys)?.f_to_device(device)?,
                 parts,
                 count: ids.len() as i64,
             },
@@ -179,9 +179,7 @@ impl Tokens {
     pub fn select(&self, positions: &[i64]) -> Result<Self> {
         let before = |token: i64| positions.partition_point(|&position| position < token) as i64;
         Ok(Tokens {
-            places: self
-                .places
-                .f_index_select(0, &Tensor::f_from_slice(positions)?.f_to_device(self.places.device())?)?,
+            keys: self.keys.f_index_select(0, &Tensor::f_from_slice(positions)?.f_to_device(self.keys.device())?)?,
             parts: self.parts.iter().map(|part| before(part.start)..before(part.end)).collect(),
             count: positions.len() as i64,
         })
@@ -203,8 +201,8 @@ mod tests {
         assert_eq!(input.tokens_by_cell(1), [Some(4), Some(5), Some(6), Some(7), None, None]);
         let padded = Input::new(&[grid], 10, Device::Cpu).unwrap().padded(&input.token_ids.narrow(0, 0, 4)).unwrap();
         assert_eq!(Vec::<i64>::try_from(padded.flatten(0, -1)).unwrap(), ids);
-        let places = Vec::<i64>::try_from(&input.tokens.places).unwrap();
-        assert_eq!(places[..4], places[4..], "rows are counted within their batch");
+        let token_keys = Vec::<i64>::try_from(&input.tokens.keys).unwrap();
+        assert_eq!(token_keys[..4], token_keys[4..], "rows are counted within their batch");
         let labelled = input.tokens.select(&[1, 3, 4, 7]).unwrap();
         assert_eq!((labelled.of(Some(0)), labelled.of(Some(1))), (0..2, 2..4));
     }

@@ -22,20 +22,20 @@ pub struct Linear {
 #[derive(Debug)]
 pub enum Weight {
     Dense(Tensor),
-    /// Of 4 bits, frozen.
+    /// 4-bit and frozen.
     Nf4(Nf4),
 }
 
 impl Weight {
-    /// The matrix where it is dense; 4 bits are an error.
+    /// The matrix if it is dense; a 4-bit one is an error.
     pub fn dense(&self) -> Result<&Tensor> {
         match self {
             Weight::Dense(weight) => Ok(weight),
-            Weight::Nf4(_) => bail!(Kind::Model, "expected a dense weight, found one of 4 bits"),
+            Weight::Nf4(_) => bail!(Kind::Model, "expected a dense weight, found a 4-bit one"),
         }
     }
 
-    /// The matrix in `dtype`; that of 4 bits is dequantised into a new tensor.
+    /// The matrix in `dtype`; a 4-bit one is dequantised into a new tensor.
     pub fn to_dense(&self, dtype: Dtype) -> Result<Tensor> {
         match self {
             Weight::Dense(weight) => Ok(weight.f_to_kind(dtype)?),
@@ -44,10 +44,16 @@ impl Weight {
     }
 
     /// `x Wᵀ + b`, with the part of each segment's adapter; see [`native::linears`].
-    pub fn product(&self, x: &Tensor, bias: Option<&Tensor>, segments: &[Segment], places: &Tensor) -> Result<Tensor> {
+    pub fn product(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        segments: &[Segment],
+        token_keys: &Tensor,
+    ) -> Result<Tensor> {
         match self {
             Weight::Dense(weight) if segments.is_empty() => Ok(x.f_linear(weight, bias)?),
-            _ => native::linear(x, Layer { w: self.matrix(), bias, segments }, places),
+            _ => native::linear(x, Layer { w: self.matrix(), bias, segments }, token_keys),
         }
     }
 
@@ -71,10 +77,10 @@ impl Weight {
     }
 
     /// The same matrix in another value: nothing is copied.
-    pub fn share(&self) -> Weight {
+    pub fn shallow_clone(&self) -> Weight {
         match self {
             Weight::Dense(weight) => Weight::Dense(weight.shallow_clone()),
-            Weight::Nf4(weight) => Weight::Nf4(weight.share()),
+            Weight::Nf4(weight) => Weight::Nf4(weight.shallow_clone()),
         }
     }
 }
@@ -84,11 +90,11 @@ impl Weight {
 pub fn forward(linears: &[&Linear], x: &Tensor, segments: &[Vec<Segment>], tokens: &Tokens) -> Result<Vec<Tensor>> {
     let both = linears.iter().zip(segments);
     if segments.iter().all(Vec::is_empty) {
-        return both.map(|(own, parts)| own.weight.product(x, own.bias.as_ref(), parts, &tokens.places)).collect();
+        return both.map(|(own, parts)| own.weight.product(x, own.bias.as_ref(), parts, &tokens.keys)).collect();
     }
     let layers: Vec<Layer> =
         both.map(|(own, segments)| Layer { w: own.weight.matrix(), bias: own.bias.as_ref(), segments }).collect();
-    native::linears(x, &layers, &tokens.places)
+    native::linears(x, &layers, &tokens.keys)
 }
 
 /// What joins linear layers: `lora/` implements it for adapter sets.
@@ -126,7 +132,7 @@ pub struct NoAdapters;
 
 impl Adapters for NoAdapters {
     fn forward(&self, linears: &[&Linear], x: &Tensor, tokens: &Tokens) -> Result<Vec<Tensor>> {
-        linears.iter().map(|own| own.weight.product(x, own.bias.as_ref(), &[], &tokens.places)).collect()
+        linears.iter().map(|own| own.weight.product(x, own.bias.as_ref(), &[], &tokens.keys)).collect()
     }
 
     fn touch(&self, linear: &Linear, _: usize) -> bool {

@@ -99,7 +99,7 @@ impl Checkpoint<'_> {
             ))
             .with_hint("the checkpoint does not belong to its config.json"));
         }
-        self.weights.require_floats(stored)?;
+        self.weights.ensure_floats(stored)?;
         Ok(found)
     }
 
@@ -134,7 +134,7 @@ impl Checkpoint<'_> {
         let ours = decoder.rotary.frequencies().f_to_device(Device::Cpu)?;
         for name in &self.stored.frequencies {
             let theirs = self.weights.tensor(name)?.f_to_kind(Dtype::Float)?;
-            // They may be stored in bf16, of 8 bits.
+            // They may be stored in bf16, which has 8 bits of precision.
             let same = theirs.size() == ours.size()
                 && theirs.f_sub(&ours)?.f_abs()?.f_le_tensor(&ours.f_mul_scalar(0.01)?)?.f_all()?.f_is_nonzero()?;
             if !same {
@@ -223,10 +223,8 @@ pub(super) fn build(config: Config, dtype: Dtype, device: Device, source: &mut d
     }
     let norm = build_norm(&config, "model.norm", source)?;
     let head = shapes.next().ok_or_else(|| Error::bug("no shape for the output head"))?;
-    let weight = match config.tie_word_embeddings {
-        true => Weight::Dense(embed_tokens.shallow_clone()),
-        false => source.head()?,
-    };
+    let weight =
+        if config.tie_word_embeddings { Weight::Dense(embed_tokens.shallow_clone()) } else { source.head()? };
     let lm_head = Linear { shape: head, weight, bias: None };
     let rotary = RotaryEmbedding::new(config.head_dim, config.rope_theta, &config.rope_scaling, device)?;
     Ok(Decoder { config, embed_tokens, layers, norm, lm_head, rotary, dtype, device, notes: Vec::new() })
@@ -245,11 +243,14 @@ fn build_layer(
     let [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] =
         <[Linear; 7]>::try_from(linears).map_err(|_| Error::bug("a layer does not have seven linears"))?;
     let prefix = format!("model.layers.{layer}");
-    let head_norm = |name: &str, source: &mut dyn Source| match config.qk_norm() {
-        true => build_norm(config, &format!("{prefix}.self_attn.{name}"), source).map(Some),
-        false => Ok(None),
+    let head_norm = |name: &str, source: &mut dyn Source| {
+        if config.qk_norm() {
+            build_norm(config, &format!("{prefix}.self_attn.{name}"), source).map(Some)
+        } else {
+            Ok(None)
+        }
     };
-    let slides =
+    let uses_sliding_window =
         config.sliding_window.as_ref().is_some_and(|window| window.layers.get(layer).copied().unwrap_or(false));
     Ok(DecoderLayer {
         input_layernorm: build_norm(config, &format!("{prefix}.input_layernorm"), source)?,
@@ -261,7 +262,7 @@ fn build_layer(
             q_norm: head_norm("q_norm", source)?,
             k_norm: head_norm("k_norm", source)?,
             head_dim: config.head_dim,
-            slides,
+            uses_sliding_window,
         },
         post_attention_layernorm: build_norm(config, &format!("{prefix}.post_attention_layernorm"), source)?,
         mlp: Mlp { gate_proj, up_proj, down_proj, activation: config.hidden_act },

@@ -62,12 +62,11 @@ pub fn token_losses(
         let positions = &targets.positions[done..done + count];
         let tokens = targets.tokens.f_narrow(0, done as i64, count as i64)?;
         let labelled = hidden.f_index_select(0, &Tensor::f_from_slice(positions)?.f_to_device(decoder.device)?)?;
-        losses.push(match touched {
-            true => {
-                let logits = decoder.logits(&labelled, &input.tokens.select(positions)?, adapters)?;
-                widen(&logits)?.f_cross_entropy_loss(&tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?
-            }
-            false => native::token_losses(&labelled, &decoder.lm_head.weight.to_dense(decoder.dtype)?, &tokens)?,
+        losses.push(if touched {
+            let logits = decoder.logits(&labelled, &input.tokens.select(positions)?, adapters)?;
+            widen(&logits)?.f_cross_entropy_loss(&tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?
+        } else {
+            native::token_losses(&labelled, &decoder.lm_head.weight.to_dense(decoder.dtype)?, &tokens)?
         });
         done += count;
     }

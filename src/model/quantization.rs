@@ -1,4 +1,4 @@
-//! Weights of 4 bits as transformers and bitsandbytes lay them out: `quantization_config` of
+//! 4-bit weights as transformers and bitsandbytes lay them out: `quantization_config` of
 //! config.json, and the tensors that stand in a checkpoint for one quantised weight.
 
 use super::linear::Weight;
@@ -89,7 +89,7 @@ pub fn weight_of_part(name: &str) -> Option<&str> {
     PARTS.iter().find_map(|part| name.strip_suffix(part)?.strip_suffix('.'))
 }
 
-/// Does the checkpoint hold the weight `name` in 4 bits?
+/// Does the checkpoint hold the weight `name` as 4-bit?
 pub fn is_quantized(weights: &Weights, name: &str) -> bool {
     [STATE, FP4_STATE].iter().any(|state| weights.info(&format!("{name}.{state}")).is_some())
 }
@@ -106,7 +106,7 @@ pub fn parts(name: &str, weight: &Nf4, dtype: Dtype) -> Result<Vec<(String, Tens
     let part = |part: &str, tensor: &Tensor| (format!("{name}.{part}"), tensor.shallow_clone());
     let mut parts = vec![(name.to_owned(), weight.codes.shallow_clone()), part("quant_map", &Nf4::values()?)];
     match &weight.scales {
-        Scales::Plain(absmax) => parts.push(part("absmax", absmax)),
+        Scales::Flat(absmax) => parts.push(part("absmax", absmax)),
         Scales::Nested { codes, map, absmax, offset, block } => {
             parts.extend([part("absmax", codes), part("nested_quant_map", map), part("nested_absmax", absmax)]);
             state["nested_blocksize"] = json!(block);
@@ -150,7 +150,7 @@ fn read_parts(weights: &Weights, name: &str, state: &str, shape: [i64; 2]) -> Re
             .with_hint("the checkpoint does not belong to its config.json"));
     }
     let scales = match parsed.nested {
-        None => Scales::Plain(part("absmax")?),
+        None => Scales::Flat(part("absmax")?),
         Some((offset, block)) => Scales::Nested {
             codes: part("absmax")?,
             map: part("nested_quant_map")?,
@@ -188,7 +188,7 @@ fn read_fp4(weights: &Weights, name: &str, shape: [i64; 2]) -> Result<Tensor> {
     let halves = [bytes.f_bitwise_right_shift_tensor_scalar(4)?, bytes.f_bitwise_and(15)?];
     let codes = Tensor::f_stack(&halves, 1)?.f_flatten(0, -1)?.f_narrow(0, 0, count)?;
     let scales = match &checked.scales {
-        Scales::Plain(absmax) => absmax.shallow_clone(),
+        Scales::Flat(absmax) => absmax.shallow_clone(),
         Scales::Nested { codes, map, absmax, offset, block } => {
             let nested = map.f_index_select(0, &codes.f_to_kind(Dtype::Int64)?)?;
             let count = nested.size()[0];
@@ -206,9 +206,10 @@ fn check_values(found: &Tensor) -> Result<()> {
     let same = found.size() == expected.size() && found.f_kind()? == Dtype::Float && {
         found.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])? < 1e-6
     };
-    match same {
-        true => Ok(()),
-        false => Err(Error::model("quant_map: expected the 16 values of nf4, found others")),
+    if same {
+        Ok(())
+    } else {
+        Err(Error::model("quant_map: expected the 16 values of nf4, found others"))
     }
 }
 

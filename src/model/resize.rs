@@ -28,7 +28,7 @@ impl Decoder {
             Weight::Dense(_) if self.config.tie_word_embeddings => None,
             Weight::Dense(weight) => Some(resized(weight, count)?),
             _ => {
-                bail!(Kind::Input, "resize_token_embeddings: expected a dense output head, found one of 4 bits"; hint: "load the model without load_in_4bit")
+                bail!(Kind::Input, "resize_token_embeddings: expected a dense output head, found a 4-bit one"; hint: "load the model without load_in_4bit")
             }
         };
         self.embed_tokens = resized(&self.embed_tokens, count)?;

@@ -72,11 +72,11 @@ impl RotaryEmbedding {
     /// Each frequency divided by its own number, `[head_dim / 2]`.
     pub fn slowed(&self, divisors: &Tensor) -> Result<Self> {
         let inv_freq = self.inv_freq.f_div(&divisors.f_to_device(self.inv_freq.device())?)?;
-        Ok(RotaryEmbedding { inv_freq, ..self.share() })
+        Ok(RotaryEmbedding { inv_freq, ..self.shallow_clone() })
     }
 
     /// The same frequencies in another value.
-    pub fn share(&self) -> Self {
+    pub fn shallow_clone(&self) -> Self {
         let (scaling, inv_freq) = (self.scaling.clone(), self.inv_freq.shallow_clone());
         RotaryEmbedding { head_dim: self.head_dim, theta: self.theta, scaling, inv_freq }
     }

@@ -81,9 +81,10 @@ pub(super) fn from_fields(fields: &Fields, head_dim: i64, positions: i64, nests:
     if nests && ["full_attention", "sliding_attention"].iter().any(|kind| settings.rope.has(kind)) {
         bail!(Kind::Model, "`{name}`: rotary settings for each type of layer are not supported");
     }
-    let theta = match settings.rope.has("rope_theta") {
-        true => settings.rope.number_or("rope_theta", DEFAULT_THETA),
-        false => fields.number_or("rope_theta", DEFAULT_THETA),
+    let theta = if settings.rope.has("rope_theta") {
+        settings.rope.number_or("rope_theta", DEFAULT_THETA)
+    } else {
+        fields.number_or("rope_theta", DEFAULT_THETA)
     };
     let scaling = theta.and_then(|theta| Ok((theta, settings.scaling()?)));
     scaling.map_err(|error| error.context(format!("`{name}`")))
@@ -134,9 +135,10 @@ impl Settings<'_> {
     }
 
     fn number(&self, name: &str) -> Result<f64> {
-        match self.rope.has(name) {
-            true => self.rope.number_or(name, 1.0),
-            false => Err(Error::model(format!("`{name}` is missing: expected a positive number"))),
+        if self.rope.has(name) {
+            self.rope.number_or(name, 1.0)
+        } else {
+            Err(Error::model(format!("`{name}` is missing: expected a positive number")))
         }
     }
 
@@ -162,9 +164,10 @@ impl Settings<'_> {
     /// Nothing in these families turns a part of a head.
     fn ensure_whole_heads_turn(&self) -> Result<()> {
         let proportion = self.rope.number_or("partial_rotary_factor", self.outer_proportion()?)?;
-        match (self.head_dim as f64 * proportion) as i64 == self.head_dim {
-            true => Ok(()),
-            false => bail!(Kind::Model, "`partial_rotary_factor`: expected 1, found {proportion}"),
+        if (self.head_dim as f64 * proportion) as i64 == self.head_dim {
+            Ok(())
+        } else {
+            bail!(Kind::Model, "`partial_rotary_factor`: expected 1, found {proportion}")
         }
     }
 
@@ -178,9 +181,10 @@ impl Settings<'_> {
 
     fn yarn(&self) -> Result<RopeScaling> {
         let original = self.original_positions()?;
-        let factor = match self.rope.has("factor") {
-            true => self.optional("factor")?.unwrap_or(self.positions / original),
-            false => self.number("factor")?,
+        let factor = if self.rope.has("factor") {
+            self.optional("factor")?.unwrap_or(self.positions / original)
+        } else {
+            self.number("factor")?
         };
         let scale = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
         let given = self.optional("attention_factor")?;
@@ -318,7 +322,7 @@ impl RopeScaling {
 
 impl Yarn {
     /// Whether all but the factor and the original context is as the paper has it.
-    pub fn is_plain(&self) -> bool {
+    pub fn has_only_factor(&self) -> bool {
         let usual = if self.factor <= 1.0 { 1.0 } else { 0.1 * self.factor.ln() + 1.0 };
         let factor = (self.attention_factor - usual).abs() < 1e-6;
         factor && self.truncate && self.beta_fast == 32.0 && self.beta_slow == 1.0

@@ -15,7 +15,7 @@ using torch::autograd::variable_list;
 namespace {
 
 // Calls `body` for every document and every head of keys and values, with the document's shape
-// and the places of its first query, key and logarithm for these heads.
+// and the offsets of its first query, key and logarithm for these heads.
 template <typename F>
 void each(const Tensor& q, const Tensor& k, const Tensor& starts, int64_t window, F body) {
     int64_t documents = starts.numel() - 1, heads = q.size(1), kv_heads = k.size(1), width = q.size(2);

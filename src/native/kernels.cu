@@ -52,8 +52,8 @@ DEVICE u64 random_bits(u64 key, u64 counter) {
 }
 
 // What dropout multiplies a channel by: 0 or `keep`.
-DEVICE float mask_of(long long place, long long channel, u64 key, u32 threshold, float keep) {
-    u64 bits = random_bits(key, (u64)place | (u64)(channel / 2));
+DEVICE float mask_of(long long token_key, long long channel, u64 key, u32 threshold, float keep) {
+    u64 bits = random_bits(key, (u64)token_key | (u64)(channel / 2));
     return (u32)(channel % 2 ? bits >> 32 : bits) < threshold ? 0.0f : keep;
 }
 
@@ -171,15 +171,15 @@ KERNEL NAMED(cross_entropy)(ELEMENT* logits, const long long* targets, float* lo
 }
 
 // y = x * mask, in f32.
-KERNEL NAMED(drop)(const ELEMENT* x, float* y, const long long* places, long long count, long long width, u64 key,
+KERNEL NAMED(drop)(const ELEMENT* x, float* y, const long long* token_keys, long long count, long long width, u64 key,
                    u32 threshold, float keep) {
-    EACH(i, count) y[i] = get(x, i) * mask_of(places[i / width], i % width, key, threshold, keep);
+    EACH(i, count) y[i] = get(x, i) * mask_of(token_keys[i / width], i % width, key, threshold, keep);
 }
 
 // y += x * mask.
-KERNEL NAMED(add_dropped)(ELEMENT* y, const float* x, const long long* places, long long count, long long width,
+KERNEL NAMED(add_dropped)(ELEMENT* y, const float* x, const long long* token_keys, long long count, long long width,
                           u64 key, u32 threshold, float keep) {
-    EACH(i, count) put(y, i, get(y, i) + x[i] * mask_of(places[i / width], i % width, key, threshold, keep));
+    EACH(i, count) put(y, i, get(y, i) + x[i] * mask_of(token_keys[i / width], i % width, key, threshold, keep));
 }
 
 // y += scale * x.

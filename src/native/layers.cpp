@@ -28,7 +28,7 @@ struct RmsNorm : public Function<RmsNorm> {
             rstd = fresh({count}, x, at::kFloat);
             launch("norm", By::Rows, x, count, at_data(x), at_data(w), at_data(y), at_data(rstd), count, width,
                    static_cast<float>(eps));
-        } else if (is_plain(x)) {
+        } else if (has_loops(x)) {
             y = fresh_like(x);
             rstd = fresh({count}, x, at::kFloat);
             with_rows(x, [&](const auto& loops, auto* type) {
@@ -57,7 +57,7 @@ struct RmsNorm : public Function<RmsNorm> {
             dx = fresh_like(x);
             launch("norm_back", By::Rows, x, count, at_data(x), at_data(w), at_data(rstd), at_data(dy), at_data(dx),
                    count, width);
-        } else if (is_plain(x)) {
+        } else if (has_loops(x)) {
             dx = fresh_like(x);
             with_rows(x, [&](const auto& loops, auto* type) {
                 using T = std::remove_pointer_t<decltype(type)>;
@@ -85,7 +85,7 @@ struct RmsNorm : public Function<RmsNorm> {
 // back. x is [tokens, heads * head_dim] or [tokens, heads, head_dim], the result of shape `sizes`.
 Tensor rotated(const Tensor& x, const Tensor& cos, const Tensor& sin, float sign, at::IntArrayRef sizes) {
     int64_t half = cos.size(1), tokens = cos.size(0), heads = x.numel() / std::max<int64_t>(1, tokens * 2 * half);
-    if (has_kernels(x) || is_plain(x)) {
+    if (has_kernels(x) || has_loops(x)) {
         Tensor from = x.contiguous(), y = fresh(sizes, x);
         int64_t width = heads * 2 * half;
         if (has_kernels(x)) {
@@ -130,7 +130,7 @@ struct SwiGlu : public Function<SwiGlu> {
         Unrecorded here;
         Tensor gate = given_gate.contiguous(), up = given_up.contiguous();
         ctx->save_for_backward({gate, up});
-        if (!has_kernels(gate) && !is_plain(gate)) return at::silu(gate) * up;
+        if (!has_kernels(gate) && !has_loops(gate)) return at::silu(gate) * up;
         Tensor y = fresh_like(gate);
         if (has_kernels(gate)) {
             launch("swiglu", By::Elements, gate, gate.numel(), at_data(gate), at_data(up), at_data(y), gate.numel());
@@ -148,7 +148,7 @@ struct SwiGlu : public Function<SwiGlu> {
         Unrecorded here;
         variable_list saved = ctx->get_saved_variables();
         Tensor gate = saved[0], up = saved[1], dy = gradients[0].contiguous();
-        if (!has_kernels(gate) && !is_plain(gate)) {
+        if (!has_kernels(gate) && !has_loops(gate)) {
             Tensor sigmoid = at::sigmoid(gate);
             return {dy * up * sigmoid * (1 + gate * (1 - sigmoid)), dy * gate * sigmoid};
         }

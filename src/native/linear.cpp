@@ -5,7 +5,7 @@
 //
 // One node of the autograd graph for all of them: the gradient of x is summed in place. Backward
 // makes no gradient of W unless asked for one, and adds those of A and B straight into the
-// buffers that the optimizer reads. A W of 4 bits is made dense for the product and forgotten,
+// buffers that the optimizer reads. A 4-bit W is made dense for the product and forgotten,
 // once in forward and once in backward.
 //
 // Where an adapter has many tokens for the size of W, it is merged first: with M = W + s B A
@@ -29,13 +29,13 @@ struct Segment {
     const Tensor *grad_a, *grad_b;  // gradients are added to them; null where A and B are frozen
     int64_t begin, end;
     double scale;
-    double share;  // of channels dropped; 0 for none
+    double p;  // the probability that dropout zeroes a channel; 0 in evaluation
     uint64_t key;
 };
 
 // One layer; as `RawLayer` in Rust.
 struct Layer {
-    const Tensor* w;     // [out, in]; null where it is of 4 bits
+    const Tensor* w;     // [out, in]; null if it is 4-bit
     const RawNf4* nf4;   // null where it is dense
     const Tensor* bias;  // [out], or null
     const Segment* segments;
@@ -51,8 +51,8 @@ extern "C" bool lorhai_merging_pays(int64_t tokens, int64_t in, int64_t out, int
 
 namespace {
 
-Drop drop_of(uint64_t key, double share) {
-    return {key, static_cast<uint32_t>(share * 4294967295.0), static_cast<float>(1.0 / (1.0 - share))};
+Drop drop_of(uint64_t key, double p) {
+    return {key, static_cast<uint32_t>(p * 4294967295.0), static_cast<float>(1.0 / (1.0 - p))};
 }
 
 // Tokens from `begin` to `end`.
@@ -66,11 +66,11 @@ struct Range {
 
 // A matrix that backward reads again, and that nobody may have written to by then. It outlives the
 // node in any case, and libtorch's way to hold on to it costs more than a small product.
-struct Lasting {
+struct SavedForBackward {
     Tensor x;
     uint32_t version;
 
-    explicit Lasting(const Tensor& x) : x(x), version(x.is_inference() ? 0 : x._version()) {}
+    explicit SavedForBackward(const Tensor& x) : x(x), version(x.is_inference() ? 0 : x._version()) {}
     const Tensor& unchanged() const {
         TORCH_CHECK(x.is_inference() || x._version() == version, "a matrix of a layer was written to before backward");
         return x;
@@ -78,15 +78,15 @@ struct Lasting {
 };
 
 struct Part {
-    Lasting a, b;
+    SavedForBackward a, b;
     Tensor grad_a, grad_b;
     Range range;
-    double scale, share;
+    double scale, p;
     uint64_t key;
     bool merged = false;
     Tensor kept;  // from forward for backward: the merged matrix, or x A'
 
-    Drop drop() const { return drop_of(key, share); }
+    Drop drop() const { return drop_of(key, p); }
     View of(const Tensor& rows) const { return range.of(rows); }
 };
 
@@ -107,7 +107,7 @@ std::vector<Range> unmerged(const std::vector<Part>& parts, int64_t tokens) {
 
 // What a layer takes from forward to backward besides tensors of the graph.
 struct Frozen {
-    Lasting w;  // or its codes, where it is of 4 bits
+    SavedForBackward w;  // or its codes, if it is 4-bit
     std::vector<Part> parts;
     std::optional<Nf4> nf4;
     bool has_bias;
@@ -117,25 +117,25 @@ struct Frozen {
 
 struct Group : torch::CustomClassHolder {
     std::vector<Frozen> layers;
-    Tensor places;  // int64 [tokens] on the device of x: row << 40 | column << 20
+    Tensor token_keys;  // int64 [tokens] on the device of x: row << 40 | column << 20
 };
 
-// The mask [tokens, width] of the tokens at `places`, made on the host, so that it is the same on
+// The mask [tokens, width] of the tokens at `token_keys`, made on the host, so that it is the same on
 // every device.
-Tensor mask_of(const Tensor& places, int64_t width, Drop drop) {
-    Tensor where = places.cpu();
+Tensor mask_of(const Tensor& token_keys, int64_t width, Drop drop) {
+    Tensor where = token_keys.cpu();
     Tensor ones = at::ones({where.size(0), width}, at::kFloat), mask = at::empty_like(ones);
     rows().f32.drop(data<float>(ones), data<float>(mask), data<int64_t>(where), where.size(0), width, drop);
     return mask;
 }
 
 // The tokens of a part in the adapter's dtype, with dropout.
-Tensor converted_input(const Tensor& x, const Part& part, const Tensor& places) {
+Tensor converted_input(const Tensor& x, const Part& part, const Tensor& token_keys) {
     Tensor own = part.of(x).tensor();
     at::ScalarType dtype = part.a.x.scalar_type();
-    if (part.share == 0) return own.to(dtype);
+    if (part.p == 0) return own.to(dtype);
     int64_t tokens = own.size(0), width = own.size(1);
-    Tensor where = part.of(places).tensor();
+    Tensor where = part.of(token_keys).tensor();
     if (has_kernels(x)) {
         Tensor dropped = fresh({tokens, width}, own, at::kFloat);
         Drop drop = part.drop();
@@ -143,7 +143,7 @@ Tensor converted_input(const Tensor& x, const Part& part, const Tensor& places) 
                width, drop.key, drop.threshold, drop.keep);
         return dropped;
     }
-    if (is_plain(x)) {
+    if (has_loops(x)) {
         Tensor dropped = fresh({tokens, width}, own, at::kFloat);
         with_rows(x, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
@@ -159,18 +159,18 @@ Tensor converted_input(const Tensor& x, const Part& part, const Tensor& places) 
 
 // Calls `body` with the tokens of a part as its adapter reads them.
 template <typename F>
-auto with_adapter_input(const Tensor& x, const Part& part, const Tensor& places, F body) {
-    if (part.share == 0 && x.scalar_type() == part.a.x.scalar_type()) return body(part.of(x));
-    Tensor own = converted_input(x, part, places);
+auto with_adapter_input(const Tensor& x, const Part& part, const Tensor& token_keys, F body) {
+    if (part.p == 0 && x.scalar_type() == part.a.x.scalar_type()) return body(part.of(x));
+    Tensor own = converted_input(x, part, token_keys);
     return body(View(own));
 }
 
 // dx of a part gets `gradient` through the same mask.
-void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& part, const Tensor& places) {
+void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& part, const Tensor& token_keys) {
     Tensor own = part.of(dx).tensor();
     int64_t tokens = own.size(0), width = own.size(1);
-    Tensor where = part.of(places).tensor();
-    if (has_kernels(dx) && part.share == 0) {
+    Tensor where = part.of(token_keys).tensor();
+    if (has_kernels(dx) && part.p == 0) {
         launch("add_scaled", By::Elements, own, own.numel(), at_data(own), at_data(gradient), own.numel(), 1.0f);
         return;
     }
@@ -180,9 +180,9 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
                own.numel(), width, drop.key, drop.threshold, drop.keep);
         return;
     }
-    if (!is_plain(dx)) {
+    if (!has_loops(dx)) {
         Tensor through = gradient;
-        if (part.share != 0) through = gradient * mask_of(where, width, part.drop()).to(gradient.options());
+        if (part.p != 0) through = gradient * mask_of(where, width, part.drop()).to(gradient.options());
         own.copy_(own.to(through.scalar_type()) + through);
         return;
     }
@@ -191,7 +191,7 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
         over_rows(tokens, width, [&](int64_t from, int64_t to) {
             T* into = data<T>(own) + from * width;
             const float* what = data<float>(gradient) + from * width;
-            if (part.share == 0)
+            if (part.p == 0)
                 loops.add_scaled(into, what, (to - from) * width, 1.0f);
             else
                 loops.add_dropped(into, what, data<int64_t>(where) + from, to - from, width, part.drop());
@@ -203,16 +203,16 @@ void add_input_gradient(const Tensor& dx, const Tensor& gradient, const Part& pa
 void add_output(const Tensor& y, const Tensor& s, const Part& part) {
     const Tensor& b = part.b.x;
     if (y.scalar_type() == s.scalar_type()) {
-        product(part.of(y), s, turned(b), part.scale, true);
+        product(part.of(y), s, transposed(b), part.scale, true);
         return;
     }
-    Tensor own = part.of(y).tensor(), low_rank = product(s, turned(b));
+    Tensor own = part.of(y).tensor(), low_rank = product(s, transposed(b));
     if (has_kernels(y)) {
         launch("add_scaled", By::Elements, own, own.numel(), at_data(own), at_data(low_rank), own.numel(),
                static_cast<float>(part.scale));
         return;
     }
-    if (!is_plain(y)) {
+    if (!has_loops(y)) {
         own.copy_(own.to(low_rank.scalar_type()).add(low_rank, part.scale));
         return;
     }
@@ -242,18 +242,18 @@ void fill(const Tensor& y, const Tensor& row, Range range) {
 // y = x W' + b on some of the tokens.
 void base_output(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor* bias, Range range) {
     if (bias) fill(y, *bias, range);
-    product(range.of(y), range.of(x), turned(w), 1.0, bias != nullptr);
+    product(range.of(y), range.of(x), transposed(w), 1.0, bias != nullptr);
 }
 
 // Adds the part to y; gives x A', which backward needs.
-Tensor low_rank_output(const Tensor& y, const Tensor& x, const Part& part, const Tensor& places) {
-    Tensor s = with_adapter_input(x, part, places, [&](View own) { return product(own, turned(part.a.x)); });
+Tensor low_rank_output(const Tensor& y, const Tensor& x, const Part& part, const Tensor& token_keys) {
+    Tensor s = with_adapter_input(x, part, token_keys, [&](View own) { return product(own, transposed(part.a.x)); });
     add_output(y, s, part);
     return s;
 }
 
 // Adds the gradients of A and B, and that of x to `dx` where it is wanted.
-void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& places, const Tensor& dx) {
+void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& token_keys, const Tensor& dx) {
     const Tensor &a = part.a.unchanged(), &b = part.b.unchanged(), &s = part.kept;
     bool wide = dy.scalar_type() == b.scalar_type();
     Tensor converted = wide ? Tensor() : part.of(dy).tensor().to(b.scalar_type());
@@ -261,13 +261,13 @@ void low_rank_back(const Part& part, const Tensor& x, const Tensor& dy, const Te
     Tensor ds = product(own, b, part.scale);
     if (part.grad_a.defined()) {
         product(part.grad_b, own.t(), s, part.scale, true);
-        with_adapter_input(x, part, places, [&](View x) { product(part.grad_a, turned(ds), x, 1.0, true); });
+        with_adapter_input(x, part, token_keys, [&](View x) { product(part.grad_a, transposed(ds), x, 1.0, true); });
     }
     if (!dx.defined()) return;
-    if (part.share == 0 && dx.scalar_type() == ds.scalar_type())
+    if (part.p == 0 && dx.scalar_type() == ds.scalar_type())
         product(part.of(dx), ds, a, 1.0, true);
     else
-        add_input_gradient(dx, product(ds, a), part, places);
+        add_input_gradient(dx, product(ds, a), part, token_keys);
 }
 
 Tensor copied(const Tensor& w) {
@@ -289,8 +289,8 @@ Tensor merged_output(const Tensor& y, const Tensor& x, const Tensor& w, const Te
 void merged_back(const Part& part, const Tensor& x, const Tensor& dy, const Tensor& dx, bool accumulate) {
     if (dx.defined()) product(part.of(dx), part.of(dy), part.kept, 1.0, accumulate);
     Tensor outer = product(part.of(dy).t(), part.of(x));
-    product(part.grad_b, outer, turned(part.a.unchanged()), part.scale, true);
-    product(part.grad_a, turned(part.b.unchanged()), outer, part.scale, true);
+    product(part.grad_b, outer, transposed(part.a.unchanged()), part.scale, true);
+    product(part.grad_a, transposed(part.b.unchanged()), outer, part.scale, true);
 }
 
 struct AdaptedLinears : public Function<AdaptedLinears> {
@@ -308,7 +308,7 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
             for (Range rest : unmerged(layer.parts, x.size(0))) base_output(y, x, w, own_bias, rest);
             for (Part& part : layer.parts)
                 part.kept = part.merged ? merged_output(y, x, w, own_bias, part)
-                                        : low_rank_output(y, x, part, group->places);
+                                        : low_rank_output(y, x, part, group->token_keys);
             outputs.push_back(y);
         }
         ctx->save_for_backward({x});
@@ -340,7 +340,7 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
                 if (part.merged)
                     merged_back(part, x, dy, dx, !first_to_dx);
                 else
-                    low_rank_back(part, x, dy, group->places, dx);
+                    low_rank_back(part, x, dy, group->token_keys, dx);
                 part.kept.reset();
             }
         }
@@ -360,7 +360,7 @@ void mark_merged(Frozen& layer) {
         const Tensor &a = part.a.x, &b = part.b.x, &w = layer.w.x;
         bool fits = !layer.nf4 && w.is_cpu() && w.scalar_type() == a.scalar_type();
         auto meets = [&](const Part& other) { return &other != &part && other.range.meets(part.range); };
-        if (!part.grad_a.defined() || part.share != 0 || !fits ||
+        if (!part.grad_a.defined() || part.p != 0 || !fits ||
             std::any_of(layer.parts.begin(), layer.parts.end(), meets))
             continue;
         part.merged = lorhai_merging_pays(part.range.count(), a.size(1), b.size(0), a.size(0));
@@ -369,25 +369,25 @@ void mark_merged(Frozen& layer) {
 
 Part part_of(const Segment& segment) {
     Tensor frozen;
-    return {Lasting(*segment.a),
-            Lasting(*segment.b),
+    return {SavedForBackward(*segment.a),
+            SavedForBackward(*segment.b),
             segment.grad_a ? *segment.grad_a : frozen,
             segment.grad_b ? *segment.grad_b : frozen,
             {segment.begin, segment.end},
             segment.scale,
-            segment.share,
+            segment.p,
             segment.key};
 }
 
-variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const Tensor& places) {
+variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const Tensor& token_keys) {
     auto group = c10::make_intrusive<Group>();
-    group->places = places;
+    group->token_keys = token_keys;
     variable_list weights, biases;
     Tensor leaf;
     for (const Layer* layer = layers; layer < layers + count; ++layer) {
         weights.push_back(layer->nf4 ? *layer->nf4->codes : *layer->w);
         if (layer->bias) biases.push_back(*layer->bias);
-        Frozen own = {Lasting(weights.back())};
+        Frozen own = {SavedForBackward(weights.back())};
         if (layer->nf4) own.nf4 = Nf4(*layer->nf4);
         own.has_bias = layer->bias;
         for (const Segment* segment = layer->segments; segment < layer->segments + layer->count; ++segment) {
@@ -404,14 +404,14 @@ variable_list adapted(const Tensor& x, const Layer* layers, size_t count, const 
 }  // namespace
 
 // `out` has a place for each of `count` layers.
-extern "C" char* lorhai_linears(const Tensor* x, const Layer* layers, size_t count, const Tensor* places,
+extern "C" char* lorhai_linears(const Tensor* x, const Layer* layers, size_t count, const Tensor* token_keys,
                                 Tensor** out) {
     return guarded([&] {
-        for (const Tensor& y : adapted(*x, layers, count, *places)) *out++ = new Tensor(y);
+        for (const Tensor& y : adapted(*x, layers, count, *token_keys)) *out++ = new Tensor(y);
     });
 }
 
-// The mask of dropout for the tokens at `places`, f32 [tokens, width] on the CPU.
-extern "C" char* lorhai_dropout_mask(const Tensor* places, int64_t width, double share, uint64_t key, Tensor** out) {
-    return guarded([&] { *out = new Tensor(mask_of(*places, width, drop_of(key, share))); });
+// The mask of dropout for the tokens at `token_keys`, f32 [tokens, width] on the CPU.
+extern "C" char* lorhai_dropout_mask(const Tensor* token_keys, int64_t width, double p, uint64_t key, Tensor** out) {
+    return guarded([&] { *out = new Tensor(mask_of(*token_keys, width, drop_of(key, p))); });
 }

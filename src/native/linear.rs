@@ -21,8 +21,9 @@ pub struct Segment<'a> {
     pub begin: i64,
     pub end: i64,
     pub scale: f64,
-    /// The share of channels dropped, and the key of their randomness; 0 in evaluation.
-    pub share: f64,
+    /// The probability that dropout zeroes a channel; 0 in evaluation.
+    pub p: f64,
+    /// The key of the dropout mask.
     pub key: Key,
 }
 
@@ -53,7 +54,7 @@ struct RawSegment {
     begin: i64,
     end: i64,
     scale: f64,
-    share: f64,
+    p: f64,
     key: u64,
 }
 
@@ -68,18 +69,23 @@ struct RawLayer {
 }
 
 extern "C" {
-    fn lorhai_linears(x: Raw, layers: *const RawLayer, count: usize, places: Raw, out: *mut *mut c_void)
-        -> *mut c_char;
+    fn lorhai_linears(
+        x: Raw,
+        layers: *const RawLayer,
+        count: usize,
+        token_keys: Raw,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
     fn lorhai_merging_pays(tokens: i64, in_features: i64, out_features: i64, r: i64) -> bool;
-    fn lorhai_dropout_mask(places: Raw, width: i64, share: f64, key: u64, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_dropout_mask(token_keys: Raw, width: i64, p: f64, key: u64, out: *mut *mut c_void) -> *mut c_char;
 }
 
 /// For each layer `x Wᵀ + b`, and on the tokens of each of its segments `+ scale · drop(x) Aᵀ Bᵀ`:
 /// `[tokens, out_features]`.
 ///
-/// x `[tokens, in_features]`; `places` int64 `[tokens]` names each token for its dropout:
+/// x `[tokens, in_features]`; `token_keys` int64 `[tokens]` names each token for its dropout:
 /// `row << 40 | column << 20`.
-pub fn linears(x: &Tensor, layers: &[Layer], places: &Tensor) -> Result<Vec<Tensor>> {
+pub fn linears(x: &Tensor, layers: &[Layer], token_keys: &Tensor) -> Result<Vec<Tensor>> {
     let segments: Vec<Vec<RawSegment>> =
         layers.iter().map(|layer| layer.segments.iter().map(RawSegment::new).collect()).collect();
     let packed: Vec<Option<RawNf4>> = layers.iter().map(|layer| layer.w.packed().map(Nf4::raw)).collect();
@@ -95,14 +101,16 @@ pub fn linears(x: &Tensor, layers: &[Layer], places: &Tensor) -> Result<Vec<Tens
         .collect();
     let mut out = vec![null_mut(); layers.len()];
     // SAFETY: what the layers point to lives as long as the call, and there is a place for each output.
-    checked(unsafe { lorhai_linears(raw(x), raw_layers.as_ptr(), raw_layers.len(), raw(places), out.as_mut_ptr()) })?;
+    checked(unsafe {
+        lorhai_linears(raw(x), raw_layers.as_ptr(), raw_layers.len(), raw(token_keys), out.as_mut_ptr())
+    })?;
     // SAFETY: without a message every place holds a new `at::Tensor` that is ours to delete.
     Ok(out.into_iter().map(|y| unsafe { Tensor::from_ptr(y.cast()) }).collect())
 }
 
 /// As [`linears`], for one layer.
-pub fn linear(x: &Tensor, layer: Layer, places: &Tensor) -> Result<Tensor> {
-    linears(x, &[layer], places)?.pop().ok_or_else(|| Error::bug("a layer without an output"))
+pub fn linear(x: &Tensor, layer: Layer, token_keys: &Tensor) -> Result<Tensor> {
+    linears(x, &[layer], token_keys)?.pop().ok_or_else(|| Error::bug("a layer without an output"))
 }
 
 /// Does [`linears`] merge an adapter of rank `r` with so many tokens into a copy of the layer's matrix
@@ -113,11 +121,11 @@ pub fn merging_pays(tokens: i64, in_features: i64, out_features: i64, r: i64) ->
     unsafe { lorhai_merging_pays(tokens, in_features, out_features, r) }
 }
 
-/// What the channels of the tokens at `places` are multiplied by under dropout: f32
+/// What the channels of the tokens at `token_keys` are multiplied by under dropout: f32
 /// `[tokens, width]` on the CPU, the same as inside [`linears`].
-pub fn dropout_mask(places: &Tensor, width: i64, share: f64, key: Key) -> Result<Tensor> {
+pub fn dropout_mask(token_keys: &Tensor, width: i64, p: f64, key: Key) -> Result<Tensor> {
     // SAFETY: as above.
-    made(|out| unsafe { lorhai_dropout_mask(raw(places), width, share, key.value(), out) })
+    made(|out| unsafe { lorhai_dropout_mask(raw(token_keys), width, p, key.value(), out) })
 }
 
 impl Matrix<'_> {
@@ -146,7 +154,7 @@ impl RawSegment {
             begin: own.begin,
             end: own.end,
             scale: own.scale,
-            share: own.share,
+            p: own.p,
             key: own.key.value(),
         }
     }

@@ -8,7 +8,7 @@
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `attention.inc`, `attention.cpp`, `attention.rs` | causal attention within documents |
 //! | `linear.cpp`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
-//! | `nf4.h`, `nf4.cpp`, `nf4.rs` | matrices of 4 bits: made, read, and as the weight of a linear layer |
+//! | `nf4.h`, `nf4.cpp`, `nf4.rs` | 4-bit matrices: made, read, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
 //! | `memory.cpp`, `memory.rs` | tensors over memory of the Rust side, which hold on to its owner |
 //! | `kernels.cu`, `gpu.rs` | the same loops as kernels of a GPU, compiled when first wanted |

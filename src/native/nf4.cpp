@@ -92,19 +92,19 @@ Nf4::Nf4(const RawNf4& raw)
 
 void Nf4::dense_into(const Tensor& out) const {
     int64_t count = rows * columns;
-    Tensor plain = scales;
+    Tensor flat_scales = scales;
     if (map.defined()) {
         // Two operations: a fused one would round once instead of twice.
-        plain = map.index_select(0, scales.to(at::kInt)).mul_(spread(nested_scales, nested_block, scales.numel()));
-        plain.add_(offset);
+        flat_scales = map.index_select(0, scales.to(at::kInt)).mul_(spread(nested_scales, nested_block, scales.numel()));
+        flat_scales.add_(offset);
     }
-    if (is_plain(out)) {
-        int64_t blocks = plain.numel();
+    if (has_loops(out)) {
+        int64_t blocks = flat_scales.numel();
         with_rows(out, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             at::parallel_for(0, blocks, std::max<int64_t>(1, GRAIN / block), [&](int64_t first, int64_t last) {
                 int64_t begin = first * block, end = std::min(last * block, count);
-                loops.nf4(data<uint8_t>(codes) + begin / 2, data<float>(plain) + first, NF4_VALUES,
+                loops.nf4(data<uint8_t>(codes) + begin / 2, data<float>(flat_scales) + first, NF4_VALUES,
                           data<T>(out) + begin, end - begin, block);
             });
         });
@@ -112,9 +112,9 @@ void Nf4::dense_into(const Tensor& out) const {
     }
     Tensor values = pairs.index_select(0, codes.view({-1}).to(at::kInt)).view({-1}).narrow(0, 0, count);
     if (count % block == 0)
-        values = values.view({-1, block}).mul_(plain.unsqueeze(1));
+        values = values.view({-1, block}).mul_(flat_scales.unsqueeze(1));
     else
-        values = values.mul(spread(plain, block, count));
+        values = values.mul(spread(flat_scales, block, count));
     out.copy_(values.view({rows, columns}));
 }
 
@@ -129,7 +129,7 @@ Tensor Nf4::dense(at::ScalarType dtype) const {
 // scale of a block with a value that is not finite becomes NaN.
 extern "C" char* lorhai_nf4_quantize(const Tensor* x, int64_t block, const Tensor* codes, const Tensor* scales) {
     return guarded([&] {
-        TORCH_CHECK(is_plain(*x) && x->is_contiguous(), "expected a contiguous f32 or bf16 matrix on the CPU");
+        TORCH_CHECK(has_loops(*x) && x->is_contiguous(), "expected a contiguous f32 or bf16 matrix on the CPU");
         auto* to = data<uint8_t>(*codes);
         auto* into = data<float>(*scales);
         if (x->scalar_type() == at::kFloat)

@@ -5,8 +5,8 @@
 // As `RawNf4` in Rust. Value i of the flattened matrix is table[code i] * scale[i / block].
 struct RawNf4 {
     const Tensor* codes;   // uint8, two codes a byte, the first in the upper half
-    const Tensor* scales;  // f32, one a block; or uint8, places in `map`, where they are nested
-    // Where the scales are nested, each is map[place] * nested_scales[its number / nested_block] + offset.
+    const Tensor* scales;  // f32, one a block; or uint8, indices into `map`, where they are nested
+    // Where the scales are nested, each is map[index] * nested_scales[its number / nested_block] + offset.
     const Tensor* map;            // f32 [256], or null
     const Tensor* nested_scales;  // f32
     const Tensor* pairs;          // f32 [256, 2]: the two values of a byte

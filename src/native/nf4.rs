@@ -42,7 +42,7 @@ extern "C" {
 #[derive(Debug)]
 pub enum Scales {
     /// f32 `[blocks]`
-    Plain(Tensor),
+    Flat(Tensor),
     /// Quantised themselves ("double quantisation"): scale i is
     /// `map[codes[i]] · absmax[i / block] + offset`.
     Nested {
@@ -57,7 +57,7 @@ pub enum Scales {
     },
 }
 
-/// A matrix of 4 bits a value: value i, counted row by row, is `NF4[code i] · scale[i / block]`.
+/// A 4-bit matrix: value i, counted row by row, is `NF4[code i] · scale[i / block]`.
 #[derive(Debug)]
 pub struct Nf4 {
     /// uint8 `[ceil(rows · columns / 2), 1]`: two codes a byte, the first in the upper half.
@@ -99,7 +99,7 @@ impl Nf4 {
         if !absmax.f_isfinite()?.f_all()?.f_is_nonzero()? {
             return Err(Error::new(Kind::Model, "expected finite numbers to quantise, found NaN or infinity"));
         }
-        let scales = if double_quant { nested(&absmax)? } else { Scales::Plain(absmax) };
+        let scales = if double_quant { nested(&absmax)? } else { Scales::Flat(absmax) };
         Nf4::new(codes, scales, BLOCK, [rows, columns])
     }
 
@@ -114,7 +114,7 @@ impl Nf4 {
         expect("codes", &codes, Dtype::Uint8, (count + 1) / 2)?;
         let blocks = (count + block - 1) / block;
         match &scales {
-            Scales::Plain(absmax) => expect("absmax", absmax, Dtype::Float, blocks)?,
+            Scales::Flat(absmax) => expect("absmax", absmax, Dtype::Float, blocks)?,
             Scales::Nested { codes, map, absmax, block, .. } => {
                 if *block < 1 {
                     return Err(Error::model(format!("expected a nested block size of at least 1, found {block}")));
@@ -141,7 +141,7 @@ impl Nf4 {
     }
 
     /// The same matrix in another value; nothing is copied.
-    pub fn share(&self) -> Nf4 {
+    pub fn shallow_clone(&self) -> Nf4 {
         match self.each(|tensor| Ok::<_, Infallible>(tensor.shallow_clone())) {
             Ok(shared) => shared,
             Err(never) => match never {},
@@ -155,7 +155,7 @@ impl Nf4 {
     /// The same matrix with `change` done to every tensor.
     fn each<E>(&self, change: impl Fn(&Tensor) -> Result<Tensor, E>) -> Result<Nf4, E> {
         let scales = match &self.scales {
-            Scales::Plain(absmax) => Scales::Plain(change(absmax)?),
+            Scales::Flat(absmax) => Scales::Flat(change(absmax)?),
             Scales::Nested { codes, map, absmax, offset, block } => Scales::Nested {
                 codes: change(codes)?,
                 map: change(map)?,
@@ -171,7 +171,7 @@ impl Nf4 {
     /// The bytes that codes and scales take.
     pub fn bytes(&self) -> u64 {
         let scales: Vec<&Tensor> = match &self.scales {
-            Scales::Plain(absmax) => vec![absmax],
+            Scales::Flat(absmax) => vec![absmax],
             Scales::Nested { codes, map, absmax, .. } => vec![codes, map, absmax],
         };
         scales.into_iter().chain([&self.codes]).map(tensor_bytes).sum()
@@ -179,7 +179,7 @@ impl Nf4 {
 
     pub(super) fn raw(&self) -> RawNf4 {
         let (scales, map, nested_scales, offset, nested_block) = match &self.scales {
-            Scales::Plain(absmax) => (raw(absmax), null(), null(), 0.0, 1),
+            Scales::Flat(absmax) => (raw(absmax), null(), null(), 0.0, 1),
             Scales::Nested { codes, map, absmax, offset, block } => {
                 (raw(codes), raw(map), raw(absmax), f64::from(*offset), *block)
             }
@@ -234,28 +234,28 @@ pub fn dynamic_map() -> Result<Tensor> {
 
 /// The nearest value of `map` for each of `x` over the largest magnitude of its block: codes
 /// uint8 `[count]` and magnitudes f32 `[blocks]`. bitsandbytes' CPU build looks the nearest
-/// up in a table of 65,536 places between -1 and 1, and so does this, to find the same.
+/// up in a table of 65,536 values evenly spaced from -1 to 1, and so does this, to choose the same.
 fn quantize_blockwise(x: &Tensor, map: &Tensor, block: i64) -> Result<(Tensor, Tensor)> {
-    const PLACES: i64 = 1 << 16;
+    const TABLE_SIZE: i64 = 1 << 16;
     let count = x.size()[0];
     let blocks = (count + block - 1) / block;
     let padded = x.f_constant_pad_nd([0, blocks * block - count])?.f_view([blocks, block])?;
     let absmax = padded.f_abs()?.f_amax([1], false)?;
     let relative = padded.f_mul(&absmax.f_reciprocal()?.f_unsqueeze(1)?)?.f_clamp(-1.0, 1.0)?;
-    let half = (PLACES - 1) as f64 / 2.0;
-    let place = relative.f_add_scalar(1.0)?.f_mul_scalar(half)?.f_add_scalar(0.5)?.f_floor()?;
+    let half = (TABLE_SIZE - 1) as f64 / 2.0;
+    let index = relative.f_add_scalar(1.0)?.f_mul_scalar(half)?.f_add_scalar(0.5)?.f_floor()?;
     // A block of zeros has no relative values: its codes are 0.
     let is_zero = absmax.f_eq(0.0)?.f_unsqueeze(1)?;
-    let place = place.f_masked_fill(&is_zero, 0.0)?.f_to_kind(Dtype::Int)?.f_view([-1])?;
-    let codes = nearest(map, PLACES)?.f_index_select(0, &place)?.f_narrow(0, 0, count)?;
+    let index = index.f_masked_fill(&is_zero, 0.0)?.f_to_kind(Dtype::Int)?.f_view([-1])?;
+    let codes = nearest(map, TABLE_SIZE)?.f_index_select(0, &index)?.f_narrow(0, 0, count)?;
     Ok((codes.f_contiguous()?, absmax))
 }
 
-/// For places evenly from -1 to 1 the number of the nearest of `values`: uint8 `[places]`.
-fn nearest(values: &Tensor, places: i64) -> Result<Tensor> {
+/// For `count` numbers evenly spaced from -1 to 1, the index of the nearest of `values`: uint8 `[count]`.
+fn nearest(values: &Tensor, count: i64) -> Result<Tensor> {
     let rest = values.size()[0] - 1;
     let bounds = values.f_narrow(0, 0, rest)?.f_add(&values.f_narrow(0, 1, rest)?)?.f_div_scalar(2.0)?;
-    let at = Tensor::f_arange(places, (Dtype::Double, Device::Cpu))?;
-    let at = at.f_div_scalar((places - 1) as f64)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
+    let at = Tensor::f_arange(count, (Dtype::Double, Device::Cpu))?;
+    let at = at.f_div_scalar((count - 1) as f64)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
     Ok(Tensor::f_bucketize(&at.f_to_kind(Dtype::Float)?, &bounds, true, false)?.f_to_kind(Dtype::Uint8)?)
 }

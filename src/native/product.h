@@ -15,33 +15,33 @@ constexpr int64_t WORTH_A_THREAD = 1 << 18;
 struct View {
     const Tensor& x;
     int64_t begin, count;  // rows of x
-    bool turned = false;
+    bool transposed = false;
 
     View(const Tensor& x) : x(x), begin(0), count(x.size(0)) {}
     View(const Tensor& x, int64_t begin, int64_t count) : x(x), begin(begin), count(count) {}
 
     View t() const {
         View other = *this;
-        other.turned = !turned;
+        other.transposed = !transposed;
         return other;
     }
 
-    int64_t rows() const { return turned ? x.size(1) : count; }
-    int64_t columns() const { return turned ? count : x.size(1); }
+    int64_t rows() const { return transposed ? x.size(1) : count; }
+    int64_t columns() const { return transposed ? count : x.size(1); }
 
     Tensor tensor() const {
         Tensor own = x.narrow(0, begin, count);
-        return turned ? own.t() : own;
+        return transposed ? own.t() : own;
     }
 
     Strided strided() const {
         int64_t row = x.stride(0), column = x.stride(1);
         const float* first = data<float>(x) + begin * row;
-        return turned ? Strided{first, column, row} : Strided{first, row, column};
+        return transposed ? Strided{first, column, row} : Strided{first, row, column};
     }
 };
 
-inline View turned(const Tensor& x) {
+inline View transposed(const Tensor& x) {
     return View(x).t();
 }
 

@@ -11,11 +11,11 @@ struct Bf16 {
     uint16_t bits;
 };
 
-// What adds dropout to `width` channels of one token: a pure function of key and place.
+// What adds dropout to `width` channels of one token: a pure function of the key and the token.
 struct Drop {
     uint64_t key;
     uint32_t threshold;  // a channel is dropped where its 32 random bits are below it
-    float keep;          // 1 / (1 - share), what the others are multiplied by
+    float keep;          // 1 / (1 - p), what the others are multiplied by
 };
 
 // One learning step of AdamW over a flat range.
@@ -40,12 +40,12 @@ struct TypedRows {
     // loss = logsumexp(logits) - logits[target]; with `grad` the logits become softmax - onehot.
     void (*cross_entropy)(T* logits, const int64_t* targets, float* losses, int64_t rows, int64_t width, bool grad);
     // y = x * mask, in f32.
-    void (*drop)(const T* x, float* y, const int64_t* places, int64_t rows, int64_t width, Drop drop);
+    void (*drop)(const T* x, float* y, const int64_t* token_keys, int64_t rows, int64_t width, Drop drop);
     // y += x * mask.
-    void (*add_dropped)(T* y, const float* x, const int64_t* places, int64_t rows, int64_t width, Drop drop);
+    void (*add_dropped)(T* y, const float* x, const int64_t* token_keys, int64_t rows, int64_t width, Drop drop);
     // y += scale * x.
     void (*add_scaled)(T* y, const float* x, int64_t count, float scale);
-    // y[i] = values[code i] * scales[i / block]: two codes of 4 bits a byte, the upper first.
+    // y[i] = values[code i] * scales[i / block]: two 4-bit codes a byte, the upper first.
     void (*nf4)(const uint8_t* codes, const float* scales, const float* values, T* y, int64_t count, int64_t block);
 };
 

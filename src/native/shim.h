@@ -28,8 +28,8 @@ char* guarded(F body) {
 // its operations then goes straight to the one for the device.
 using Unrecorded = at::AutoDispatchBelowADInplaceOrView;
 
-// May the loops of rows.h work on it?
-inline bool is_plain(const Tensor& x) {
+// Do the loops of rows.h work on tensors like this one?
+inline bool has_loops(const Tensor& x) {
     return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 

@@ -32,7 +32,7 @@ Tensor piece_losses(Tensor& logits, const Tensor& targets, bool grad) {
                width, static_cast<int>(grad));
         return losses;
     }
-    if (!is_plain(logits)) {
+    if (!has_loops(logits)) {
         Tensor scores = logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
         Tensor log_p = at::log_softmax(scores, -1), own = targets.unsqueeze(1);
         Tensor losses = -log_p.gather(1, own).squeeze(1);
@@ -69,7 +69,7 @@ struct TokenLosses : public Function<TokenLosses> {
         Tensor slope = grad ? fresh_like(hidden) : Tensor();
         for (int64_t from = 0; from < count; from += piece) {
             int64_t size = std::min(piece, count - from);
-            Tensor logits = product(View(hidden, from, size), turned(w));
+            Tensor logits = product(View(hidden, from, size), transposed(w));
             losses.push_back(piece_losses(logits, targets.narrow(0, from, size), grad));
             if (grad) product(View(slope, from, size), logits, w);
         }
@@ -97,7 +97,7 @@ char* lorhai_token_losses(const Tensor* hidden, const Tensor* w, const Tensor* t
 
 // Can lorhai_adamw work on it?
 bool lorhai_has_adamw(const Tensor* theta) {
-    return theta->scalar_type() == at::kFloat && (is_plain(*theta) || has_kernels(*theta));
+    return theta->scalar_type() == at::kFloat && (has_loops(*theta) || has_kernels(*theta));
 }
 
 // One AdamW step over flat f32 tensors.

@@ -48,9 +48,9 @@ pub fn elide_end(text: &str, size: f64, limit: f64) -> String {
     if room(text, size) <= limit {
         return text.to_string();
     }
-    let letters: Vec<char> = text.chars().collect();
-    let cut = |kept: usize| format!("{}…", letters[..kept].iter().collect::<String>().trim_end());
-    longest(letters.len(), size, limit, cut)
+    let characters: Vec<char> = text.chars().collect();
+    let cut = |kept: usize| format!("{}…", characters[..kept].iter().collect::<String>().trim_end());
+    longest(characters.len(), size, limit, cut)
 }
 
 /// Cuts the middle of `text`: names of runs often differ only at their ends.
@@ -58,13 +58,13 @@ pub fn elide_middle(text: &str, size: f64, limit: f64) -> String {
     if room(text, size) <= limit {
         return text.to_string();
     }
-    let letters: Vec<char> = text.chars().collect();
+    let characters: Vec<char> = text.chars().collect();
     let cut = |kept: usize| {
-        let head: String = letters[..kept.div_ceil(2)].iter().collect();
-        let tail: String = letters[letters.len() - kept / 2..].iter().collect();
+        let head: String = characters[..kept.div_ceil(2)].iter().collect();
+        let tail: String = characters[characters.len() - kept / 2..].iter().collect();
         format!("{}…{}", head.trim_end(), tail.trim_start())
     };
-    longest(letters.len(), size, limit, cut)
+    longest(characters.len(), size, limit, cut)
 }
 
 /// The longest `cut(kept)`, kept < `count`, that needs at most `limit` pixels; at worst `cut(0)`.

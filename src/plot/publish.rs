@@ -183,8 +183,8 @@ fn outcome_line(result: &SweepResult) -> String {
 
 /// With a capital before and a full stop behind it; nothing of nothing.
 fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| format!(" {}{}.", first.to_uppercase(), letters.as_str()))
+    let mut characters = text.chars();
+    characters.next().map_or(String::new(), |first| format!(" {}{}.", first.to_uppercase(), characters.as_str()))
 }
 
 fn table(caption: String, columns: &[&Column], trials: &[Vec<usize>]) -> Table {

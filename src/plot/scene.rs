@@ -73,7 +73,7 @@ pub struct Scene {
     pub shapes: Vec<Shape>,
 }
 
-/// Heights of letters above and below the baseline, in em: enough for Hangul.
+/// Heights of characters above and below the baseline, in em: enough for Hangul.
 pub const ASCENT: f64 = 0.86;
 pub const DESCENT: f64 = 0.22;
 

@@ -1,4 +1,4 @@
-//! A chart as text for a terminal: braille dots on a grid of letters, two by four to each.
+//! A chart as text for a terminal: braille dots on a grid of characters, two by four to each.
 //!
 //! Axes, ticks and numbers are chosen as for the other formats; error bars, bands, lines
 //! across and annotations have no room here.
@@ -15,7 +15,7 @@ use anstyle::{AnsiColor, RgbColor};
 const SMALLEST: (usize, usize) = (16, 4);
 
 impl Chart {
-    /// The chart in lines of at most `columns` letters, its panel `rows` lines high.
+    /// The chart in lines of at most `columns` characters, its panel `rows` lines high.
     ///
     /// # Errors
     /// No point can be drawn.
@@ -118,7 +118,7 @@ fn painted(text: &str, slot: usize, colours: bool) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// A grid of letters; each holds eight dots and the series that set the last of them.
+/// A grid of characters; each holds eight dots and the series that set the last of them.
 struct Panel {
     across: usize,
     rows: usize,

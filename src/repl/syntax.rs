@@ -1,7 +1,7 @@
 //! The tokens of a line while it is typed, for colours, brackets and completion.
 //!
-//! Written by hand: Rhai's own lexer stops at unfinished input and drops spaces and comments,
-//! which an editor needs. Whether an input is valid only Rhai decides.
+//! Written by hand: Rhai's own lexer refuses unfinished input and drops spaces and comments,
+//! but an editor needs them. Whether an input is valid only Rhai decides.
 
 /// A token; one begins where the one before ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

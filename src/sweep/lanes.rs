@@ -101,7 +101,7 @@ impl Lanes {
                 .iter()
                 .map(|places| {
                     let own: Vec<Task> = places.iter().filter_map(|&at| tasks.get(at).copied()).collect();
-                    let decoder = decoder.share();
+                    let decoder = decoder.shallow_clone();
                     scope.spawn(move || {
                         tch::set_num_threads(1);
                         run_group(&decoder, shared, &own, progress)

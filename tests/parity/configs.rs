@@ -12,7 +12,8 @@ fn resolve(json: &Value) -> Result<Value, String> {
     let windows = match &config.sliding_window {
         None => vec![Value::Null],
         Some(window) => {
-            let each = |slides: &bool| if *slides { json!(window.width) } else { Value::Null };
+            let each =
+                |uses_sliding_window: &bool| if *uses_sliding_window { json!(window.width) } else { Value::Null };
             let all: Vec<Value> = window.layers.iter().map(each).collect();
             if all.iter().all(|one| *one == all[0]) {
                 vec![all[0].clone()]

@@ -29,7 +29,7 @@ fn matrices_are_those_of_bitsandbytes_to_the_bit() {
             let dense = expected("dense");
             let plain = Nf4::quantize(&dense, dense.kind(), false).unwrap();
             same(name, &plain.codes, &expected("codes"));
-            let Scales::Plain(absmax) = &plain.scales else { panic!("{name}: nested") };
+            let Scales::Flat(absmax) = &plain.scales else { panic!("{name}: nested") };
             same(name, absmax, &expected("absmax"));
             same(name, &plain.dense(dense.kind()).unwrap(), &expected("dequantised"));
             let nested = Nf4::quantize(&dense, dense.kind(), true).unwrap();
@@ -118,9 +118,10 @@ fn a_checkpoint_of_transformers_is_read_and_written_the_same() {
         assert_eq!(Vec::from_iter(saved.names()), Vec::from_iter(expected.names()));
         for name in expected.names() {
             let (found, expected) = (saved.tensor(name).unwrap(), expected.tensor(name).unwrap());
-            match name.contains("quant_state") {
-                true => assert_eq!(json(&found), json(&expected), "{name}"),
-                false => same(name, &found, &expected),
+            if name.contains("quant_state") {
+                assert_eq!(json(&found), json(&expected), "{name}")
+            } else {
+                same(name, &found, &expected)
             }
         }
         let config: Value = serde_json::from_slice(&std::fs::read(case.folder.join("config.json")).unwrap()).unwrap();
@@ -132,7 +133,7 @@ fn json(bytes: &Tensor) -> Value {
     serde_json::from_slice(&Vec::<u8>::try_from(bytes.copy()).unwrap()).unwrap()
 }
 
-/// Codes in the bytes of another dtype, a head of 4 bits, and fp4, which is made dense.
+/// Codes in the bytes of another dtype, a 4-bit head, and fp4, which is made dense.
 #[test]
 fn checkpoints_of_other_kinds_are_read() {
     for case in cases("4-bit stored") {

@@ -87,9 +87,10 @@ fn check(case: &Case, spec: &LoraSpec, as_lora: bool) {
     let mut adapter = Adapter::new(spec.clone(), &decoder, 5).unwrap();
     let values = adapter.parameters.snapshot().unwrap();
     adapter.parameters.restore(&(&values + Tensor::randn_like(&values) * 0.05)).unwrap();
-    match as_lora {
-        true => compare(case, &decoder, &adapter, &to_lora(&adapter, &decoder.config).unwrap()),
-        false => compare(case, &decoder, &adapter, &adapter),
+    if as_lora {
+        compare(case, &decoder, &adapter, &to_lora(&adapter, &decoder.config).unwrap())
+    } else {
+        compare(case, &decoder, &adapter, &adapter)
     }
 }
 

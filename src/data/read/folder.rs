@@ -5,7 +5,7 @@ use super::{read_files, Format, LoadOptions, Loaded, FORMATS};
 use crate::data::dataset::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::hub::dataset::{
-    below, is_cached_copy, is_data, refuse_several_configurations, saved_shards, split_named, splits_of, Pattern,
+    below, ensure_one_configuration, is_cached_copy, is_data, saved_shards, split_named, splits_of, Pattern,
 };
 use crate::suggest;
 use std::collections::BTreeMap;
@@ -162,7 +162,7 @@ fn in_folder(folder: &Path, options: &LoadOptions) -> Result<Splits> {
     names.extend(all.iter().filter(|name| name.ends_with("state.json") && is_saved(name)).cloned());
     let by_split = splits_of(&names);
     let loose: Vec<&String> = by_split.values().flatten().filter(|name| !is_saved(name)).collect();
-    refuse_several_configurations(&loose).map_err(named)?;
+    ensure_one_configuration(&loose).map_err(named)?;
     let files = by_split
         .into_iter()
         .map(|(split, names)| (split, names.into_iter().map(|name| folder.join(name)).collect()))

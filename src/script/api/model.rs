@@ -43,7 +43,7 @@ pub mod functions {
     /// (a branch, tag or commit of the hub), `chat_template` (the tokenizer's own; see `model.chat_template`),
     /// and for QLoRA, as in BitsAndBytesConfig,
     /// `load_in_4bit` (false), `bnb_4bit_quant_type` ("nf4", the only one; in Python "fp4" where nothing is said) and `bnb_4bit_use_double_quant`
-    /// (false). 4 bits are for the linear layers, which are frozen; embedding, norms and output
+    /// (false). Only the linear layers are 4-bit, and they are frozen; embedding, norms and output
     /// head stay in `dtype`, which is also what is computed in. A checkpoint that bitsandbytes
     /// quantised to nf4 needs no option.
     ///
@@ -150,7 +150,7 @@ pub mod functions {
         Ok(device::dtype_name(model.read()?.decoder().dtype).to_owned())
     }
 
-    /// Whether the linear layers are of 4 bits; `dtype` is then what they are computed in.
+    /// Whether the linear layers are 4-bit; `dtype` is then what they are computed in.
     ///
     /// ```rhai
     /// print(load_model("scripts/tiny", #{ load_in_4bit: true }).is_loaded_in_4bit);

@@ -1,7 +1,7 @@
 //! Sweeps: many trials over one base, their table, charts and report.
 
 use crate::data::python::strftime_now;
-use crate::eval::loss::refuse_unlabelled;
+use crate::eval::loss::ensure_labelled;
 use crate::lora::adapter::trainable_count;
 use crate::lora::LoraSpec;
 use crate::model::device;
@@ -331,9 +331,9 @@ impl Asked {
     }
 
     fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings, state: &State) -> Result<Plan> {
-        base.adapted.refuse_merged()?;
-        base.adapted.refuse_full()?;
-        refuse_unlabelled(&data.test.rows)?;
+        base.adapted.ensure_unmerged()?;
+        base.adapted.ensure_base_frozen()?;
+        ensure_labelled(&data.test.rows)?;
         let decoder = base.decoder();
         let mut shared = json!({
             "model": { "name": base.name, "fingerprint": base.fingerprint()? },

@@ -127,7 +127,7 @@ fn run_training(
     let config = settings::train_config(&mut options)?;
     let out: Option<PathBuf> = options.take_opt("out")?;
     options.finish()?;
-    test.map_or(Ok(()), |test| eval::loss::refuse_unlabelled(&test.rows))?;
+    test.map_or(Ok(()), |test| eval::loss::ensure_labelled(&test.rows))?;
     let mut model = model.write()?;
     if test.is_none() && config.eval_every.is_on_the_way() {
         state.note("no rows are held out, so nothing is evaluated: split the data, as in data.split(#{ test: 0.1 })");

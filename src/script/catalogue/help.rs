@@ -78,13 +78,13 @@ fn key_places(value: &Expr, prefix: &str, places: &mut Vec<(String, usize)>) {
 /// The text after `//` that is not inside a string.
 fn trailing_comment(line: &str) -> Option<String> {
     let mut quote = None;
-    let mut letters = line.char_indices().peekable();
-    while let Some((at, letter)) = letters.next() {
+    let mut characters = line.char_indices().peekable();
+    while let Some((at, letter)) = characters.next() {
         match (letter, quote) {
-            ('\\', Some(_)) => drop(letters.next()),
+            ('\\', Some(_)) => drop(characters.next()),
             ('"' | '`' | '\'', None) => quote = Some(letter),
             (_, Some(open)) if letter == open => quote = None,
-            ('/', None) if letters.peek().is_some_and(|(_, next)| *next == '/') => {
+            ('/', None) if characters.peek().is_some_and(|(_, next)| *next == '/') => {
                 return Some(line[at..].trim_start_matches('/').trim().to_string());
             }
             _ => {}

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::format;
-use crate::hub::Observer;
+use crate::hub::FetchObserver;
 use crate::script::engine::state::State;
 use crate::stderr::{self, Mode};
 use indicatif::ProgressBar;
@@ -24,7 +24,7 @@ impl Downloads {
 /// The largest file that a rehearsal fetches: configurations and tokenizers are smaller, weights are not.
 const SMALL: u64 = 32 << 20;
 
-impl Observer for Downloads {
+impl FetchObserver for Downloads {
     fn permit(&mut self, what: &str, size: Option<u64>) -> Result<()> {
         if !self.rehearsing || size.is_some_and(|size| size <= SMALL) {
             return Ok(());

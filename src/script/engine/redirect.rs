@@ -5,7 +5,7 @@
 //! that reads asks [`State::to_read`] where from, for a script may read what it wrote.
 
 use crate::error::Result;
-use crate::overlay::{plain, Overlay};
+use crate::overlay::{normalized, Overlay};
 use crate::script::engine::state::State;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -38,13 +38,13 @@ impl State {
     /// Where to read what the script calls `path`: from where it was written by this session, if it was. A name
     /// that is no path stays.
     pub fn to_read(&self, path: &str) -> String {
-        let found = self.in_overlay(|overlay| overlay.found(Path::new(path)).display().to_string());
+        let found = self.in_overlay(|overlay| overlay.to_read(Path::new(path)).display().to_string());
         found.unwrap_or_else(|| path.to_owned())
     }
 
     /// A text with the names that the script knows.
     pub fn in_true_words(&self, text: &str) -> String {
-        self.in_overlay(|overlay| overlay.in_true_words(text)).unwrap_or_else(|| text.to_owned())
+        self.in_overlay(|overlay| overlay.with_real_paths(text)).unwrap_or_else(|| text.to_owned())
     }
 
     /// Notes that the script has read a file, unless it wrote it itself.
@@ -72,7 +72,7 @@ impl State {
 }
 
 fn from_root(path: &Path) -> PathBuf {
-    plain(&std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()))
+    normalized(&std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()))
 }
 
 #[cfg(test)]

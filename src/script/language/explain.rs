@@ -328,9 +328,9 @@ fn without_position(error: &EvalAltResult) -> String {
 
 /// The text with a small first letter.
 pub fn lowered(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
         None => String::new(),
     }
 }

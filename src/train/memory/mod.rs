@@ -55,7 +55,7 @@ pub enum Method {
 impl Method {
     pub const ALL: [Method; 4] = [Method::Full, Method::Lora, Method::Qlora, Method::QloraDouble];
 
-    /// Of adapters or all weights, over a base that may be of 4 bits.
+    /// Of adapters or all weights, over a base that may be 4-bit.
     pub fn of(adapters: bool, base: Option<Quantization>) -> Self {
         match base {
             _ if !adapters => Method::Full,
