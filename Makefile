@@ -6,7 +6,7 @@ PYTHON ?= python3
 CARGO_FLAGS = --release --locked
 PROGRAM = target/release/lorhai
 
-# The program stands at target/release/lorhai, wherever the caller's cargo builds otherwise.
+# The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
 
 .PHONY: help setup build install dist sweep test format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
@@ -14,14 +14,15 @@ unexport CARGO_TARGET_DIR
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
 	@echo "make build     build $(PROGRAM)"
-	@echo "make install   put it with its libtorch below PREFIX (~/.local), for good"
-	@echo "make dist      the same as an archive for other machines, below dist/"
-	@echo "make sweep     the LoRA rank sweep on the model in scripts/tiny, into runs/rank-sweep"
-	@echo "make test      formatting, lints, all tests, and whether the reference is up to date"
-	@echo "make gpu-test  the tests and one sweep on a CUDA device"
-	@echo "make docs      write the function reference anew"
-	@echo "make bench     speed and memory; against Python where PEER_PYTHON names one with peft"
-	@echo "make bench-gpu the same on a CUDA device, with Qwen2.5's shapes; make bench-growth: how cost grows"
+	@echo "make install   install it, with its libtorch, below PREFIX (~/.local)"
+	@echo "make dist      pack the same as an archive for other machines, below dist/"
+	@echo "make sweep     run the LoRA rank sweep on the model in scripts/tiny, into runs/rank-sweep"
+	@echo "make test      check formatting and lints, run all tests, check that the reference is up to date"
+	@echo "make gpu-test  run the tests and one sweep on a CUDA device"
+	@echo "make docs      generate the function reference"
+	@echo "make bench     measure speed and memory; with PEER_PYTHON set, also those of peft"
+	@echo "make bench-gpu measure them on a CUDA device, with Qwen2.5's shapes"
+	@echo "make bench-growth measure how they grow with rank, length and batch"
 
 # Quick when all is there; checks that cargo and a C++ compiler are, too.
 setup:
@@ -30,7 +31,7 @@ setup:
 build: setup
 	cargo build $(CARGO_FLAGS)
 
-# The commit goes into `lorhai --version`; elsewhere it would mean a new build at each commit.
+# The commit goes into `lorhai --version`. Plain builds leave it out: it would rebuild at each commit.
 PREFIX ?= $(HOME)/.local
 install dist: export LORHAI_COMMIT = $(shell git describe --always --dirty 2>/dev/null)
 

@@ -1,7 +1,7 @@
 //! Finds libtorch, and compiles the C++ of `src/native/` against its headers.
 //!
-//! `.libtorch/runpath` names the wheel's own `torch/lib`: its libraries find the NVIDIA
-//! ones relative to that place, so the links in `.libtorch/lib` would not do.
+//! `.libtorch/runpath` names the wheel's own `torch/lib`, not `.libtorch/lib`: its libraries look for
+//! the NVIDIA ones relative to that folder.
 
 use std::{env, fs, path::Path};
 
@@ -13,7 +13,7 @@ fn main() {
         panic!("LIBTORCH is not set: run `make setup` once, then build from this folder");
     };
     println!("cargo:rustc-env=LORHAI_TARGET={}", env::var("TARGET").unwrap_or_default());
-    give_run_path(Path::new(&libtorch));
+    set_run_path(Path::new(&libtorch));
     println!("cargo:rerun-if-changed={NATIVE}");
     // Lints link nothing.
     if env::var("RUSTC_WORKSPACE_WRAPPER").is_ok_and(|wrapper| wrapper.ends_with(".cargo/lint")) {
@@ -23,14 +23,14 @@ fn main() {
     compile_shim(Path::new(&libtorch));
 }
 
-/// The program starts without LD_LIBRARY_PATH.
-fn give_run_path(libtorch: &Path) {
+/// So that the program starts without LD_LIBRARY_PATH.
+fn set_run_path(libtorch: &Path) {
     let runpath = libtorch.join("runpath");
     println!("cargo:rerun-if-changed={}", runpath.display());
     match fs::read_to_string(&runpath) {
         Ok(folder) => {
-            // Where `make install` and `make dist` put libtorch: looked into first, so that a
-            // copied program does not depend on the folder that it was built with.
+            // Where `make install` and `make dist` put libtorch. It comes first, so that an installed
+            // program does not depend on the folder that it was built in.
             println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/lorhai/torch/lib");
             println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder.trim());
             println!("cargo:rustc-env=LORHAI_LIBTORCH_RUNPATH={}", folder.trim());
@@ -50,7 +50,7 @@ fn cpp() -> cc::Build {
     build
 }
 
-/// The loops of rows.inc, once for each kind of processor; rows.cpp chooses at run time.
+/// Compiles the loops of rows.inc for each kind of processor; rows.cpp chooses one at run time.
 fn compile_loops() {
     let intel = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
     let avx2: &[&str] = &["-mavx2", "-mfma"];
@@ -76,6 +76,6 @@ fn compile_shim(libtorch: &Path) {
         build.file(format!("{NATIVE}/{file}.cpp"));
     }
     build.compile("lorhai_native");
-    // The one that libtorch itself brings is found at run time.
+    // At run time the one that comes with libtorch is loaded.
     println!("cargo:rustc-link-lib=gomp");
 }

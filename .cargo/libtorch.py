@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
 """Puts libtorch where cargo finds it: the folder `.libtorch` of this repository.
 
-libtorch comes from the `torch` wheel on PyPI, the only one that a package registry gives.
-Without an NVIDIA driver three wheels are fetched and only what the program links is kept;
-with one, a Python that has this torch is used, or else the full CUDA set is fetched. What
-was fetched lies in a cache folder that all clones share; `.libtorch` only links to it:
+libtorch comes from the `torch` wheel on PyPI. Without an NVIDIA driver three wheels are fetched,
+and only the libraries that the program links are kept. With a driver, a Python that has this
+torch is used, or else the full CUDA set is fetched. Fetched files are in a cache folder that all
+clones share; `.libtorch` only links to it:
 
     include        the C++ headers
     lib/           the libraries to link: without libtorch_cuda.so beside them the program
                    starts on any machine, and loads CUDA itself where a driver is
     build-version  what torch-sys compares with the version it was made for
     runpath        the real library folder, which build.rs writes into the program
-    ready          written last: version and kind; without it the folder is made again
+    ready          version and kind, written last; without it the folder is made again
 
-Run it by `make setup`. It does nothing when all is there. Variables:
+`make setup` runs it. It does nothing if libtorch is complete. Variables:
 
     LORHAI_CACHE     cache folder (default: $XDG_CACHE_HOME/lorhai or ~/.cache/lorhai)
     LORHAI_TORCH     a Python program, or a site-packages folder, that has torch 2.11.0
@@ -39,19 +39,19 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / ".libtorch"
 LINKED = ["libtorch_cpu.so", "libc10.so"]
 CPU_WHEELS = ["nvidia-cuda-cupti==13.0.*", "nvidia-cuda-runtime==13.0.*", f"torch=={VERSION}"]
-# What the program needs of those wheels: a quarter of what they hold.
+# The files of those wheels that the program needs, a quarter of them.
 KEPT = re.compile(
     r"torch/(version\.py|include/.*|lib/(libtorch_cpu|libc10|libgomp)\.so[.\d]*)"
     r"|nvidia/cu13/lib/(libcudart|libcupti)\.so[.\d]*"
     r"|(torch|nvidia_cuda_\w+)-[^/]*/(.*/)?(LICENSE|License|NOTICE|METADATA)[^/]*"
 )
-# Free disk space that a fetch takes at its height, in bytes.
+# Disk space that a fetch needs, in bytes.
 SPACE = {"cpu": 2 * 10**9, "cuda": 12 * 10**9}
 GLIBC = (2, 28)
 
 
 class Problem(Exception):
-    """Why the set-up cannot go on, and what to do about it."""
+    """Why the set-up fails, and how to fix it."""
 
     def __init__(self, what, fix):
         super().__init__(what)
@@ -80,7 +80,7 @@ def say(text):
 
 
 def wanted_kind():
-    """"cuda" where an NVIDIA driver is, "cpu" elsewhere."""
+    """Returns "cuda" if there is an NVIDIA driver, else "cpu"."""
     forced = os.environ.get("LORHAI_LIBTORCH", "")
     if forced not in ("", "cpu", "cuda"):
         raise Problem(f'LORHAI_LIBTORCH: expected "cpu" or "cuda", found "{forced}"', "unset it")
@@ -89,8 +89,8 @@ def wanted_kind():
     if Path("/proc/driver/nvidia/version").exists():
         return "cuda"
     tool = shutil.which("nvidia-smi")
-    found = tool and subprocess.run([tool, "-L"], capture_output=True, check=False).returncode == 0
-    return "cuda" if found else "cpu"
+    has_gpu = tool and subprocess.run([tool, "-L"], capture_output=True, check=False).returncode == 0
+    return "cuda" if has_gpu else "cpu"
 
 
 def check_machine():
@@ -107,7 +107,7 @@ def check_machine():
             "use a newer distribution, not Alpine",
         )
     if not shutil.which(os.environ.get("CXX", "c++").split()[0]):
-        raise Problem("no C++ compiler is found (c++)", "install one, as in: apt install g++")
+        raise Problem("no C++ compiler found (c++)", "install one, as in: apt install g++")
     if not shutil.which("cargo"):
         raise Problem("cargo is not found", "install Rust from https://rustup.rs, then open a new shell")
 
@@ -124,10 +124,10 @@ def cache_folder():
 
 
 def existing_torch(kind):
-    """The site-packages folder of an installed torch of this version that serves, or None."""
+    """Finds the site-packages folder of an installed torch that can be used, or None."""
     named = os.environ.get("LORHAI_TORCH")
-    for place in [named] if named else {sys.executable, shutil.which("python3")} - {None, ""}:
-        packages = site_packages(place)
+    for source in [named] if named else {sys.executable, shutil.which("python3")} - {None, ""}:
+        packages = site_packages(source)
         if packages and serves(packages, kind):
             return packages
     if named:
@@ -138,13 +138,13 @@ def existing_torch(kind):
     return None
 
 
-def site_packages(place):
-    """The folder that holds `torch`, asked of a Python program without importing torch."""
-    if Path(place).is_dir():
-        return Path(place).absolute()
+def site_packages(source):
+    """Asks a Python program for the folder that holds `torch`, without importing torch."""
+    if Path(source).is_dir():
+        return Path(source).absolute()
     ask = "import importlib.util as u; s = u.find_spec('torch'); print(s.origin if s else '')"
     try:
-        done = subprocess.run([place, "-c", ask], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([source, "-c", ask], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     origin = done.stdout.strip()
@@ -173,7 +173,7 @@ def loads(packages):
 
 
 def load_error(packages):
-    """What the dynamic loader says to libtorch_cpu.so, asked in a process of its own."""
+    """Loads libtorch_cpu.so in a separate process and returns the error, or None."""
     library = packages / "torch" / "lib" / "libtorch_cpu.so"
     ask = f"import ctypes; ctypes.CDLL({str(library)!r})"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
@@ -193,7 +193,7 @@ def check_loads(packages):
 
 
 def cached(kind):
-    """The cached set of this kind, fetched if it is not there."""
+    """Returns the cached set of this kind, fetched if needed."""
     cache = cache_folder()
     home = cache / f"libtorch-{VERSION}-{kind}"
     if not (home / "complete").is_file():
@@ -219,7 +219,7 @@ def no_space(cache):
 
 @contextlib.contextmanager
 def locked(path):
-    """Holds the lock of that name; the system frees it however this program ends."""
+    """Holds the lock file; the system releases the lock however this program ends."""
     with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -230,7 +230,7 @@ def locked(path):
 
 
 def fetch(kind, cache, home):
-    """Fetches into a folder beside `home`, and renames it when all is there."""
+    """Fetches into a folder beside `home`, and renames it when it is complete."""
     for left in cache.glob(f".{home.name}.part-*"):
         shutil.rmtree(left, ignore_errors=True)  # of a fetch that was killed
     free = shutil.disk_usage(cache).free
@@ -330,20 +330,20 @@ def pip_problem(said, package, cache):
 
 
 def is_ready(kind):
-    """Whether `.libtorch` is whole, what it links to is there, and it serves this machine."""
+    """Whether `.libtorch` is complete, its links are valid, and it fits this machine."""
     try:
-        version, found = (TARGET / "ready").read_text().split()
+        version, linked = (TARGET / "ready").read_text().split()
         runpath = Path((TARGET / "runpath").read_text().strip())
     except (OSError, ValueError):
         return False
     whole = all((TARGET / "lib" / name).exists() for name in LINKED) and (TARGET / "include" / "ATen").exists()
     named = os.environ.get("LORHAI_TORCH")
     chosen = not named or site_packages(named) == runpath.parent.parent
-    return version == VERSION and kind in (found, "cpu") and whole and chosen
+    return version == VERSION and kind in (linked, "cpu") and whole and chosen
 
 
 def link(packages, kind):
-    """Makes `.libtorch` anew beside itself, then renames it into place."""
+    """Makes `.libtorch` under a temporary name, then renames it."""
     torch = packages / "torch"
     part = Path(tempfile.mkdtemp(prefix=".libtorch.part-", dir=ROOT))
     try:
@@ -380,5 +380,5 @@ if __name__ == "__main__":
         say(f"error: {problem}\n  hint: {problem.fix}")
         sys.exit(1)
     except KeyboardInterrupt:
-        say("stopped; nothing half done is left behind")
+        say("stopped; no partial files are left")
         sys.exit(130)

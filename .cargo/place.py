@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts the program with its libtorch into a folder, where it needs nothing of this one.
+"""Installs the program with its libtorch into a folder that does not depend on this one.
 
     place.py FOLDER            for `make install`: FOLDER is the PREFIX
     place.py --archive FOLDER  for `make dist`: a new folder and an archive of it, below FOLDER
@@ -9,10 +9,10 @@ Below the folder:
     bin/lorhai
     lib/lorhai/torch/lib/      libtorch as in its wheel
     lib/lorhai/nvidia/         the NVIDIA libraries that it needs, as in theirs
-    share/                     what bash, zsh and fish need to complete the commands
+    share/                     completions for bash, zsh and fish
 
-The libraries find one another relative to their own places, and the program finds them
-relative to its own (see build.rs). The C library and libstdc++ are the system's.
+The libraries find one another, and the program finds them, by relative paths (see build.rs).
+The C library and libstdc++ are the system's.
 """
 
 import os
@@ -38,13 +38,13 @@ def main():
         folder = archive(Path(arguments[1]).expanduser())
     elif len(arguments) == 1:
         folder = Path(arguments[0]).expanduser()
-        place(folder)
-        print(f"{folder / 'bin/lorhai'} is in place")
+        install(folder)
+        print(f"{folder / 'bin/lorhai'} is installed")
         if str(folder / "bin") not in os.environ.get("PATH", "").split(os.pathsep):
             print(f"hint: add {folder / 'bin'} to PATH")
     else:
         sys.exit(__doc__)
-    try_it(folder)
+    check_installation(folder)
 
 
 def archive(below):
@@ -53,7 +53,7 @@ def archive(below):
     folder = below / f"lorhai-{version}-{machine}-{system}"
     if folder.exists():
         shutil.rmtree(folder)
-    place(folder)
+    install(folder)
     for name in ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "docs", "scripts"]:
         copy(ROOT / name, folder / name)
     packed = folder.with_name(folder.name + ".tar.gz")
@@ -64,24 +64,24 @@ def archive(below):
     return folder
 
 
-def place(folder):
-    """The libraries first: the program is whole when it appears."""
+def install(folder):
+    """Copies the libraries first, so that the program works as soon as it exists."""
     libtorch = Path(os.environ.get("LIBTORCH", ROOT / ".libtorch"))
     libraries = Path((libtorch / "runpath").read_text().strip())
     wheels = libraries.parent.parent
-    own = folder / "lib/lorhai"
-    if own.exists():
-        shutil.rmtree(own)
+    installed = folder / "lib/lorhai"
+    if installed.exists():
+        shutil.rmtree(installed)
     for library in sorted(libraries.glob("*.so*")):
         if "python" not in library.name:
-            copy(library, own / "torch/lib" / library.name)
+            copy(library, installed / "torch/lib" / library.name)
     for library in sorted((wheels / "nvidia").glob("**/*.so*")):
-        copy(library, own / library.relative_to(wheels))
+        copy(library, installed / library.relative_to(wheels))
     for notice in licences(wheels):
-        copy(notice, own / "licences" / notice.relative_to(wheels))
+        copy(notice, installed / "licences" / notice.relative_to(wheels))
     program = folder / "bin/lorhai"
     program.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed into its place: a program that runs cannot be written over.
+    # Renamed, because a running program cannot be overwritten.
     part = program.with_name(".part-lorhai")
     shutil.copy2(PROGRAM, part)
     strip(part)
@@ -93,14 +93,14 @@ def place(folder):
 
 
 def licences(wheels):
-    """Of the libraries that are passed on."""
+    """The licence files of the copied libraries."""
     infos = [*wheels.glob("torch-*"), *wheels.glob("nvidia_*-*")]
     files = [file for info in infos for file in info.rglob("*") if file.is_file()]
     return [file for file in files if re.match("LICENSE|License|NOTICE", file.name)]
 
 
 def strip(program):
-    """Lines of the source are of no use where it is not."""
+    """Removes debugging information, which needs the source."""
     if shutil.which("strip"):
         subprocess.run(["strip", "--strip-debug", program], check=True)
 
@@ -117,13 +117,13 @@ def size(count):
     return f"{count / 1e6:.0f} MB"
 
 
-def try_it(folder):
-    """Every library of ours must come out of the folder, and the program start."""
+def check_installation(folder):
+    """Fails unless all libraries are loaded from the folder and the program starts."""
     program = folder / "bin/lorhai"
-    found = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
-    for name, path in re.findall(r"(libtorch\S*|libc10\S*|libcu\S*) => (.*?)(?: \(|$)", found, re.M):
+    libraries = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
+    for name, path in re.findall(r"(libtorch\S*|libc10\S*|libcu\S*) => (.*?)(?: \(|$)", libraries, re.M):
         if not Path(path).resolve().is_relative_to(folder.resolve()):
-            sys.exit(f"error: {name} is taken from {path}, not from {folder}")
+            sys.exit(f"error: {name} is loaded from {path}, not from {folder}")
     subprocess.run([program, "--version"], check=True)
 
 

@@ -1,6 +1,6 @@
-//! The command line: `lorhai run`, `check`, `runs` and so on. Parses, dispatches, and decides the exit code.
+//! The command line: `lorhai run`, `check`, `runs` and the others. Parses, dispatches, chooses the exit code.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C.
+//! Exit codes: 0 success, 1 failure, 2 usage error, 130 stopped by Ctrl-C.
 
 use crate::error::{Error, Result};
 use crate::script::catalogue::{definitions, docs, pages};
@@ -36,19 +36,19 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 
 const EXAMPLES: &str = "\
 Examples:
-  lorhai run scripts/rank_sweep.rhai --help          the settings of a script
-  lorhai run scripts/rank_sweep.rhai --set steps=50  run it with one of them changed
-  lorhai check my.rhai                               what is wrong with it, in a moment
-  lorhai run --dry-run my.rhai                       what a run would take, and what would fail
-  lorhai runs                                        what was run, and how it went
-  lorhai show runs/rank-sweep                        the table of a sweep
-  lorhai compare runs/a runs/b --chart both.svg      two runs side by side
-  lorhai replay runs/a                               does it come out the same again?
-  lorhai doc train                                   what a function does, with an example
+  lorhai run scripts/rank_sweep.rhai --help          list the settings of a script
+  lorhai run scripts/rank_sweep.rhai --set steps=50  run it with one setting changed
+  lorhai check my.rhai                               find errors without running it
+  lorhai run --dry-run my.rhai                       estimate time and memory, and find what would fail
+  lorhai runs                                        list past runs and their results
+  lorhai show runs/rank-sweep                        print the table of a sweep
+  lorhai compare runs/a runs/b --chart both.svg      compare two runs
+  lorhai replay runs/a                               repeat a run and compare its losses
+  lorhai doc train                                   explain a function, with an example
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C.
-Variables:  HF_TOKEN, HF_HOME and HF_HUB_OFFLINE as for Python; LORHAI_CACHE, a folder for what can be made again.
-Every function: `lorhai doc`, docs/reference.md. What this machine offers: `lorhai doctor`.";
+Exit codes: 0 success, 1 failure, 2 usage error, 130 stopped by Ctrl-C.
+Variables:  HF_TOKEN, HF_HOME and HF_HUB_OFFLINE as in Python; LORHAI_CACHE, the folder of lorhai's own cache.
+All functions: `lorhai doc`, docs/reference.md. Versions and devices of this machine: `lorhai doctor`.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -60,129 +60,129 @@ Examples:
   lorhai run scripts/rank_sweep.rhai --help
   lorhai run scripts/rank_sweep.rhai --set ranks=2,4,8 --set steps=50
 
-A sweep goes on where it was stopped: its finished trials are not trained again. `train` begins anew and
-replaces what its `out` holds."
+A sweep that was stopped resumes: its finished trials are not trained again. `train` starts over, and
+replaces what is in its folder `out`."
     )]
     Run(Run),
-    /// Talk line by line: functions, values and training at a prompt, or through a pipe.
+    /// Run lines interactively: at a prompt, or from a pipe.
     #[command(after_help = "\
 Examples:
   lorhai repl
-  lorhai repl my.rhai --set steps=50      its variables and functions stay
+  lorhai repl my.rhai --set steps=50      start with the variables and functions of a script
   echo 'load_model(\"scripts/tiny\")' | lorhai repl
 
-`:help` at the prompt lists the commands; docs/repl.md tells the rest.")]
+`:help` at the prompt lists its commands; see docs/repl.md.")]
     Repl(Repl),
-    /// Tell what is wrong with a script, without running it.
+    /// Check a script for errors without running it.
     ///
-    /// Finds errors of the grammar, unknown variables and functions, wrong numbers of arguments,
-    /// options that a function does not have, and settings of args(#{ … }) that nothing uses. What
-    /// depends on values (files, columns, types) only a run can tell. Fails if anything is wrong.
+    /// Finds syntax errors, unknown variables and functions, wrong numbers of arguments, options that
+    /// a function does not have, and settings of args(#{ … }) that are never used. Errors that depend
+    /// on values (files, columns, types) show only in a run. Fails if it finds an error.
     #[command(after_help = "Example:\n  lorhai check scripts/rank_sweep.rhai")]
     Check {
         /// The script.
         file: PathBuf,
     },
-    /// Print what a function does, its options with their defaults, and an example.
+    /// Explain a function: what it does, its options with their defaults, an example.
     ///
-    /// Without NAME, a line for every function.
+    /// Without NAME, lists all functions, one a line.
     #[command(after_help = "\
 Examples:
   lorhai doc train
-  lorhai doc model.forward          of several that are called so, that of a model
-  lorhai doc Tensor                 what can stand behind the dot of a tensor
+  lorhai doc model.forward          the method `forward` of a model, where several types have one
+  lorhai doc Tensor                 the methods and properties of tensors
   lorhai doc | grep -i perplexity")]
     Doc {
         /// A function, method, property or type.
         name: Option<String>,
     },
-    /// List past runs and sweeps: status, best metric, when.
+    /// List past runs and sweeps: status, best metric, date.
     #[command(after_help = "Example:\n  lorhai runs runs/july")]
     Runs {
-        /// Where to look, with the folders in it.
+        /// The folder to search, including its subfolders.
         #[arg(default_value = "runs")]
         folder: PathBuf,
     },
-    /// Show one run: its settings, results and files; of a sweep its table.
+    /// Show one run: its settings, results and files; for a sweep, its table.
     #[command(after_help = "Examples:\n  lorhai show runs/rank-sweep\n  lorhai show runs/rank-sweep/rank-4_seed-0")]
     Show {
-        /// The `out` of a run or sweep, or the folder of a trial.
+        /// The folder of a run or sweep (its option `out`), or of one trial.
         run: PathBuf,
     },
-    /// Show in what two runs or trials differ: settings and results, side by side.
+    /// Compare two runs or trials: settings that differ and results, side by side.
     #[command(after_help = "Example:\n  lorhai compare runs/a runs/b --chart both.svg")]
     Compare {
         /// The folder of a run or trial.
         first: PathBuf,
-        /// The folder of another.
+        /// The folder of another run or trial.
         second: PathBuf,
-        /// Draw the losses of both into a file (.svg or .png).
+        /// Also draw the losses of both into FILE (.svg or .png).
         #[arg(long, value_name = "FILE")]
         chart: Option<PathBuf>,
     },
-    /// Repeat a run from its record, and tell whether its losses come out the same.
+    /// Repeat a run from its record, and check that its losses are the same.
     ///
-    /// Tells first what has changed since: program, script, model, tokenizer, data. Then runs the
-    /// script as it was, with the same settings, in a folder of its own, and compares the losses
-    /// step by step. Nothing of the first run is touched. Fails if a loss differs by more than
-    /// rounding (1e-6 relative).
+    /// First lists what has changed since: program, script, model, tokenizer, data. Then runs the
+    /// recorded script with the same settings in a separate folder, and compares the losses step by
+    /// step. The first run is not touched. Fails if a loss differs by more than rounding (1e-6
+    /// relative).
     #[command(after_help = "\
 Examples:
-  lorhai replay runs/rank-sweep                   all trials of a sweep
-  lorhai replay runs/rank-sweep/rank-4_seed-0     the whole script again, but this trial compared
-  lorhai replay runs/a --out again                keeps what the replay wrote, as again/runs/a")]
+  lorhai replay runs/rank-sweep                   compare all trials of a sweep
+  lorhai replay runs/rank-sweep/rank-4_seed-0     run the whole script, but compare only this trial
+  lorhai replay runs/a --out again                keep the replay's files, in again/runs/a")]
     Replay {
-        /// The `out` of a run or sweep, or the folder of a trial.
+        /// The folder of a run or sweep (its option `out`), or of one trial.
         run: PathBuf,
-        /// Keep what the script writes in this folder, which must be new or empty.
+        /// Keep the files of the replay in DIR, which must be new or empty.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// Show neither progress nor what the script prints.
+        /// Show neither progress nor the script's own output.
         #[arg(long, short)]
         quiet: bool,
     },
-    /// Make charts and report of a sweep again from its folder, without training.
+    /// Redraw the charts and the report of a sweep from its results.
     #[command(after_help = "Example:\n  lorhai report runs/rank-sweep")]
     Report {
-        /// The `out` of the sweep.
+        /// The folder of the sweep (its option `out`).
         out: PathBuf,
     },
-    /// Print what a shell needs to complete `lorhai`'s commands and options.
+    /// Print a shell script that completes lorhai's commands and options.
     #[command(after_help = "\
 Examples:
   lorhai completions bash > ~/.local/share/bash-completion/completions/lorhai
   lorhai completions fish > ~/.config/fish/completions/lorhai.fish
-  lorhai completions zsh > ~/.zfunc/_lorhai        with fpath+=~/.zfunc before compinit")]
+  lorhai completions zsh > ~/.zfunc/_lorhai        and fpath+=~/.zfunc before compinit")]
     Completions { shell: clap_complete::Shell },
-    /// Show versions, devices, the dtype chosen for this CPU and why, folders, and what is wrong.
+    /// Show versions, devices, the dtype chosen for this CPU and why, folders, and problems.
     ///
-    /// Fails if something needs your attention, such as a GPU that cannot be used.
+    /// Fails if there is a problem, such as a GPU that cannot be used.
     #[command(after_help = "Example:\n  lorhai doctor")]
     Doctor,
-    /// Write the function reference, and definitions for editors, from the functions themselves.
+    /// Generate the function reference, and definitions for editors.
     ///
-    /// Without a FILE, both files of this repository: docs/reference.md and docs/lorhai.d.rhai.
+    /// Without options, writes both files of this repository: docs/reference.md and docs/lorhai.d.rhai.
     #[command(after_help = "\
 Examples:
-  lorhai docs                               after a change of the comments in src/script/api/
-  lorhai docs --check                       are both files up to date?
-  lorhai docs --definitions lorhai.d.rhai   beside your scripts, for the Rhai language server
-  lorhai docs --json functions.json         for any other editor")]
+  lorhai docs                               after editing comments in src/script/api/
+  lorhai docs --check                       check that both files are up to date
+  lorhai docs --definitions lorhai.d.rhai   for the Rhai language server, beside your scripts
+  lorhai docs --json functions.json         for other editors and tools")]
     Docs(Docs),
 }
 
 #[derive(clap::Args)]
 struct Docs {
-    /// Fail if a file is not up to date, and write nothing.
+    /// Write nothing, and fail if a file is not up to date.
     #[arg(long)]
     check: bool,
-    /// The reference, as Markdown.
+    /// Write the reference to FILE, as Markdown.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// All functions as declarations with their documentation, as the Rhai language server reads them.
+    /// Write all functions to FILE as documented declarations, for the Rhai language server.
     #[arg(long, value_name = "FILE")]
     definitions: Option<PathBuf>,
-    /// All functions with signatures, descriptions, options and examples, as JSON.
+    /// Write all functions to FILE as JSON: signatures, descriptions, options and examples.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -191,21 +191,21 @@ struct Docs {
 struct Run {
     /// The script.
     file: Option<PathBuf>,
-    /// Give a setting of the script a value; FILE --help lists the settings.
+    /// Set a setting of the script; `lorhai run FILE --help` lists them.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
-    /// Rehearse: do a tiny piece of everything, write nothing, and tell what a run would take.
+    /// Rehearse: do a small part of everything, write nothing, and estimate the whole run.
     ///
-    /// The whole script runs, with two steps of one row for each training, few rows for each
-    /// evaluation, few tokens for each text, and all files in a folder that is then removed. Shows
-    /// trials, steps, tokens, trainable parameters, memory and time, and what would fail. Fails if
-    /// anything would. See docs/rehearsal.md.
+    /// Runs the whole script, but each training takes two steps of one row, each evaluation a few rows,
+    /// each generated text a few tokens, and all files go to a temporary folder. Shows trials, steps,
+    /// tokens, trainable parameters, memory and time, and what would fail. Fails if anything would.
+    /// See docs/rehearsal.md.
     #[arg(long)]
     dry_run: bool,
-    /// Show no progress, only what the script prints.
+    /// Show no progress, only the script's own output.
     #[arg(long, short)]
     quiet: bool,
-    /// Tell progress and errors on the standard error in JSON, one object a line (docs/progress.md).
+    /// Report progress and errors on stderr as JSON, one object a line (docs/progress.md).
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
     /// List the settings of the script, or these options.
@@ -217,7 +217,7 @@ struct Run {
 struct Repl {
     /// A script to run first; its variables and functions stay.
     file: Option<PathBuf>,
-    /// Give a setting a value, for scripts and inputs that call args(#{ … }).
+    /// Set a setting, for scripts and inputs that call args(#{ … }).
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
     /// Show no progress.
@@ -238,7 +238,7 @@ pub fn main() -> i32 {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(mut error) => {
-            if let Some(tip) = tip(&error) {
+            if let Some(tip) = suggestion(&error) {
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
                 error.remove(ContextKind::SuggestedSubcommand);
             }
@@ -250,20 +250,20 @@ pub fn main() -> i32 {
         Command::Run(run) => run.dispatch(),
         Command::Repl(repl) => repl.dispatch(),
         Command::Check { file } => check(&file),
-        Command::Doc { name } => told(doc(name.as_deref())),
+        Command::Doc { name } => print_or_fail(doc(name.as_deref())),
         Command::Replay { run, out, quiet } => replay(&run, out.as_deref(), quiet),
-        Command::Runs { folder } => told(runs::list(&folder)),
-        Command::Show { run } => told(runs::show(&run)),
-        Command::Compare { first, second, chart } => told(runs::compare(&first, &second, chart.as_deref())),
-        Command::Report { out } => told(runs::report(&out)),
+        Command::Runs { folder } => print_or_fail(runs::list(&folder)),
+        Command::Show { run } => print_or_fail(runs::show(&run)),
+        Command::Compare { first, second, chart } => print_or_fail(runs::compare(&first, &second, chart.as_deref())),
+        Command::Report { out } => print_or_fail(runs::report(&out)),
         Command::Completions { shell } => completions(shell),
         Command::Doctor => doctor(),
-        Command::Docs(docs) => reported(docs.write().map_err(Failure::from)),
+        Command::Docs(docs) => exit_code(docs.write().map_err(Failure::from)),
     }
 }
 
-/// What was meant by words that are no command or option, where that can be told.
-fn tip(error: &clap::Error) -> Option<String> {
+/// A suggestion for an unknown command or option.
+fn suggestion(error: &clap::Error) -> Option<String> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
@@ -274,19 +274,19 @@ fn tip(error: &clap::Error) -> Option<String> {
             let known: Vec<String> = Arguments::command().get_subcommands().map(|one| one.get_name().into()).collect();
             match suggest::nearest(word, known.iter().map(String::as_str)) {
                 Some(near) => Some(format!("did you mean 'lorhai {near}'?")),
-                None if Path::new(word).is_file() => Some(format!("a script is run by 'lorhai run {word}'")),
-                None => Some("a script is run by 'lorhai run FILE'".to_string()),
+                None if Path::new(word).is_file() => Some(format!("to run a script, write 'lorhai run {word}'")),
+                None => Some("to run a script, write 'lorhai run FILE'".to_string()),
             }
         }
         ErrorKind::UnknownArgument if error.get(ContextKind::SuggestedArg).is_none() => {
             let word = text(ContextKind::InvalidArg)?;
             let setting = word.trim_start_matches('-');
             match setting.split_once('=') {
-                Some(_) => Some(format!("a setting of the script is given by '--set {setting}'")),
+                Some(_) => Some(format!("to change a setting of the script, write '--set {setting}'")),
                 None if word.starts_with("--") => {
-                    Some(format!("a setting of the script is given by '--set {setting}=VALUE'"))
+                    Some(format!("to change a setting of the script, write '--set {setting}=VALUE'"))
                 }
-                None => Some("settings are given by '--set KEY=VALUE', one with spaces in quotes".to_string()),
+                None => Some("to change a setting, write '--set KEY=VALUE', in quotes if it has spaces".to_string()),
             }
         }
         ErrorKind::ValueValidation if text(ContextKind::InvalidArg)?.starts_with("--set") => {
@@ -296,21 +296,23 @@ fn tip(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// The exit code for an outcome, whose failure goes to the standard error.
-fn reported(outcome: Result<(), Failure>) -> i32 {
+/// The exit code of an outcome; its failure goes to stderr.
+fn exit_code(outcome: Result<(), Failure>) -> i32 {
     let Err(failure) = outcome else { return 0 };
-    match stderr::is_json() {
-        true => stderr::object("failed", [("error", failure.to_json())]),
-        // Where even that cannot be written, the exit code still tells.
-        false => drop(writeln!(std::io::stderr(), "{failure}")),
+    if stderr::is_json() {
+        stderr::object("failed", [("error", failure.to_json())]);
+    } else {
+        // If stderr cannot be written, the exit code still says that it failed.
+        let _ = writeln!(std::io::stderr(), "{failure}");
     }
-    match failure.stopped() {
-        true => interrupt::EXIT_CODE,
-        false => FAILED,
+    if failure.stopped() {
+        interrupt::EXIT_CODE
+    } else {
+        FAILED
     }
 }
 
-fn listen_for_stop() {
+fn handle_signals() {
     if let Err(error) = interrupt::install() {
         stderr::note(&format!("warning: Ctrl-C will end the program at once: {error}"));
     }
@@ -318,14 +320,14 @@ fn listen_for_stop() {
 
 impl Repl {
     fn dispatch(self) -> i32 {
-        listen_for_stop();
+        handle_signals();
         let code = on_large_stack(|| {
             let mut session = Session::new();
             session.set_quiet(self.quiet);
             self.set.iter().for_each(|(key, value)| session.set(key, value));
             repl::run(session, self.file.as_deref())
         });
-        code.unwrap_or_else(|error| reported(Err(error.into())))
+        code.unwrap_or_else(|error| exit_code(Err(error.into())))
     }
 }
 
@@ -337,22 +339,26 @@ impl Run {
         if self.json {
             stderr::use_json();
         }
-        listen_for_stop();
-        let outcome = on_large_stack(|| match self.help {
-            true => Session::new().help_of_file(file).map(|text| print!("{text}")),
-            false => self.run(file),
+        handle_signals();
+        let outcome = on_large_stack(|| {
+            if self.help {
+                Session::new().help_of_file(file).map(|text| print!("{text}"))
+            } else {
+                self.run(file)
+            }
         });
-        reported(outcome.unwrap_or_else(|error| Err(error.into())))
+        exit_code(outcome.unwrap_or_else(|error| Err(error.into())))
     }
 
     fn run(&self, file: &Path) -> Result<(), Failure> {
         let mut session = Session::new();
         session.set_quiet(self.quiet);
         self.set.iter().for_each(|(key, value)| session.set(key, value));
-        match self.dry_run {
-            true => rehearse(session, file),
-            false => session.run_file(file).map(drop),
-        }?;
+        if self.dry_run {
+            rehearse(session, file)?;
+        } else {
+            session.run_file(file).map(drop)?;
+        }
         if self.json {
             stderr::object("done", []);
         }
@@ -373,7 +379,7 @@ impl Run {
     }
 }
 
-/// Fails if the script does, or if a trial of its sweeps would.
+/// Fails if the script fails, or if a trial of its sweeps would.
 fn rehearse(mut session: Session, file: &Path) -> Result<(), Failure> {
     session.begin_rehearsal().map_err(Failure::from)?;
     let outcome = session.run_file(file).map(drop);
@@ -386,20 +392,20 @@ fn rehearse(mut session: Session, file: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Prints the text, or why there is none.
-fn told(text: Result<String>) -> i32 {
-    reported(text.map(|text| print!("{text}")).map_err(Failure::from))
+/// Prints the text, or the error; returns the exit code.
+fn print_or_fail(text: Result<String>) -> i32 {
+    exit_code(text.map(|text| print!("{text}")).map_err(Failure::from))
 }
 
-/// Fails if anything is wrong with the script; warnings alone are no failure.
+/// Fails if the script has an error; warnings alone are no failure.
 fn check(file: &Path) -> i32 {
-    let found = on_large_stack(|| Session::new().check_file(file)).unwrap_or_else(|error| Err(error.into()));
-    let problems = match found {
+    let outcome = on_large_stack(|| Session::new().check_file(file)).unwrap_or_else(|error| Err(error.into()));
+    let problems = match outcome {
         Ok(problems) => problems,
-        Err(failure) => return reported(Err(failure)),
+        Err(failure) => return exit_code(Err(failure)),
     };
     if problems.is_empty() {
-        println!("{}: nothing wrong was found", file.display());
+        println!("{}: no problems found", file.display());
         return 0;
     }
     let warnings = problems.iter().filter(|problem| problem.is_warning()).count();
@@ -415,7 +421,7 @@ fn check(file: &Path) -> i32 {
     }
 }
 
-/// "1 problem", "2 warnings"; nothing of none.
+/// "1 problem", "2 warnings"; `None` for 0.
 fn counted(count: usize, what: &str) -> Option<String> {
     match count {
         0 => None,
@@ -431,7 +437,7 @@ fn completions(shell: clap_complete::Shell) -> i32 {
     0
 }
 
-/// Fails if something needs the user's attention.
+/// Fails if there is a problem.
 fn doctor() -> i32 {
     let report = crate::doctor::report();
     print!("{}", report.text);
@@ -442,7 +448,7 @@ fn doctor() -> i32 {
     }
 }
 
-/// The page of a function, or the list of all.
+/// The documentation of a function, or the list of all.
 fn doc(name: Option<&str>) -> Result<String> {
     match name {
         Some(name) => pages::about(&Session::new().catalog(), name),
@@ -450,34 +456,35 @@ fn doc(name: Option<&str>) -> Result<String> {
     }
 }
 
-/// Fails if a loss did not come out the same.
+/// Fails if a loss is not the same.
 fn replay(run: &Path, out: Option<&Path>, quiet: bool) -> i32 {
-    listen_for_stop();
+    handle_signals();
     match crate::replay::replay(run, out, quiet, &mut |text| print!("{text}")) {
         Ok(true) => 0,
         Ok(false) => FAILED,
-        Err(failure) => reported(Err(failure)),
+        Err(failure) => exit_code(Err(failure)),
     }
 }
 
 impl Docs {
     fn write(&self) -> Result<()> {
-        let is_plain = self.out.is_none() && self.definitions.is_none() && self.json.is_none();
-        let or_ours = |given: &Option<PathBuf>, ours: &str| given.clone().or_else(|| is_plain.then(|| ours.into()));
-        if let Some(path) = or_ours(&self.out, "docs/reference.md") {
-            self.settle(&path, &docs::reference())?;
+        let no_options = self.out.is_none() && self.definitions.is_none() && self.json.is_none();
+        let or_default =
+            |path: &Option<PathBuf>, default: &str| path.clone().or_else(|| no_options.then(|| default.into()));
+        if let Some(path) = or_default(&self.out, "docs/reference.md") {
+            self.write_or_check(&path, &docs::reference())?;
         }
-        if let Some(path) = or_ours(&self.definitions, "docs/lorhai.d.rhai") {
-            self.settle(&path, &definitions::definitions())?;
+        if let Some(path) = or_default(&self.definitions, "docs/lorhai.d.rhai") {
+            self.write_or_check(&path, &definitions::definitions())?;
         }
         match &self.json {
-            Some(path) => self.settle(path, &format!("{:#}\n", definitions::json())),
+            Some(path) => self.write_or_check(path, &format!("{:#}\n", definitions::json())),
             None => Ok(()),
         }
     }
 
-    /// Writes the file, or compares it with what would be written.
-    fn settle(&self, path: &Path, text: &str) -> Result<()> {
+    /// Writes the file, or with `--check` compares it with what would be written.
+    fn write_or_check(&self, path: &Path, text: &str) -> Result<()> {
         if !self.check {
             return files::write_whole(path, text.as_bytes());
         }

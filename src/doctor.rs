@@ -1,4 +1,7 @@
-//! `lorhai doctor`: versions, devices, the dtype choice and why, folders, and what is wrong.
+//! `lorhai doctor`: versions, devices, the dtype choice and why, folders, and problems.
+//!
+//! A few lines of /proc are read directly: crates for system information cover far more and none
+//! says where the loader took libtorch from.
 
 use crate::hub::Hub;
 use crate::model::device::{self, CudaLibrary};
@@ -6,14 +9,14 @@ use crate::native::gpu::{self, Kernels};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// The report, and whether something in it needs the user's attention.
+/// The report, with the problems that the user should act on.
 #[derive(Debug)]
 pub struct Report {
     pub text: String,
     pub problems: Vec<String>,
 }
 
-/// Looks at the machine. Takes a fraction of a second: the dtype choice is a measurement.
+/// Examines the machine. Takes a fraction of a second, since the dtype choice is measured.
 pub fn report() -> Report {
     let mut report = Report { text: String::new(), problems: Vec::new() };
     report.versions();
@@ -42,7 +45,7 @@ impl Report {
         self.line("CPU", format!("{model}, {cores} cores, {} threads used", tch::get_num_threads()));
         self.line(
             "CPU features",
-            if features.is_empty() { "none that matter here".to_owned() } else { features.join(" ") },
+            if features.is_empty() { "none that lorhai uses".to_owned() } else { features.join(" ") },
         );
         let choice = device::cpu_dtype();
         let (name, speed_up) = (device::dtype_name(choice.dtype), choice.bf16_speed_up);
@@ -58,7 +61,7 @@ impl Report {
             CudaLibrary::Failed(reason) => {
                 self.line("GPU", "not usable");
                 self.problems.push(format!(
-                    "an NVIDIA driver is there, but libtorch's CUDA part does not load: {reason}\n  fix: run `make setup` again on this machine, or set LD_LIBRARY_PATH to the lib folder of a torch 2.11 with CUDA"
+                    "an NVIDIA driver is installed, but libtorch's CUDA part does not load: {reason}\n  fix: run `make setup` again on this machine, or set LD_LIBRARY_PATH to the lib folder of a torch 2.11 with CUDA"
                 ));
             }
             CudaLibrary::Loaded => {
@@ -71,7 +74,7 @@ impl Report {
                     self.kernels();
                 } else {
                     self.line("GPU", "none visible");
-                    self.problems.push("an NVIDIA driver is there, but CUDA sees no device\n  fix: check CUDA_VISIBLE_DEVICES and `nvidia-smi`".to_owned());
+                    self.problems.push("an NVIDIA driver is installed, but CUDA sees no device\n  fix: check CUDA_VISIBLE_DEVICES and `nvidia-smi`".to_owned());
                 }
             }
         }
@@ -98,14 +101,14 @@ impl Report {
             Some(folder) => self.folder("lorhai cache", &folder),
             None => self
                 .problems
-                .push("no place for a cache: HOME is not set\n  fix: set LORHAI_CACHE to a folder".to_owned()),
+                .push("no folder for a cache: HOME is not set\n  fix: set LORHAI_CACHE to a folder".to_owned()),
         }
     }
 
     fn folder(&mut self, name: &str, folder: &Path) {
         self.line(
             name,
-            format!("{} ({})", folder.display(), if folder.is_dir() { "there" } else { "made when needed" }),
+            format!("{} ({})", folder.display(), if folder.is_dir() { "exists" } else { "created when needed" }),
         );
         if let Some(problem) = unwritable(folder) {
             self.problems.push(format!("{name}: {problem}"));
@@ -115,7 +118,7 @@ impl Report {
     fn conclude(&mut self) {
         let _ = writeln!(self.text);
         if self.problems.is_empty() {
-            let _ = writeln!(self.text, "nothing is wrong");
+            let _ = writeln!(self.text, "no problems found");
         }
         for problem in &self.problems {
             let _ = writeln!(self.text, "problem: {problem}");
@@ -123,9 +126,8 @@ impl Report {
     }
 }
 
-/// The name of the processor and those of its features that decide about speed.
-/// Where the loader took libtorch from: beside an installed program it is another folder than
-/// the one that it was built with.
+/// The folder that libtorch was loaded from: for an installed program it is not the one that it was
+/// built with.
 fn libtorch_folder() -> Option<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let path = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
@@ -133,6 +135,7 @@ fn libtorch_folder() -> Option<String> {
     Some(path.parent()?.display().to_string())
 }
 
+/// The name of the processor, and its features that matter for speed.
 fn cpu_model() -> (String, Vec<String>) {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
@@ -141,9 +144,9 @@ fn cpu_model() -> (String, Vec<String>) {
     };
     let flags = field("flags");
     let wanted = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
-    let found = wanted.into_iter().filter(|wanted| flags.split(' ').any(|flag| flag == *wanted));
+    let features = wanted.into_iter().filter(|wanted| flags.split(' ').any(|flag| flag == *wanted));
     let model = field("model name");
-    (if model.is_empty() { std::env::consts::ARCH.to_owned() } else { model }, found.map(str::to_owned).collect())
+    (if model.is_empty() { std::env::consts::ARCH.to_owned() } else { model }, features.map(str::to_owned).collect())
 }
 
 fn gpu_names() -> Vec<String> {
@@ -157,7 +160,7 @@ fn gpu_names() -> Vec<String> {
     folders.iter().map(name).collect()
 }
 
-/// Why nothing could be written to `folder`, judged by its nearest existing parent.
+/// Why `folder` cannot be written to, judged by its nearest existing parent.
 fn unwritable(folder: &Path) -> Option<String> {
     let existing = folder.ancestors().find(|ancestor| ancestor.exists())?;
     match tempfile::tempfile_in(existing) {

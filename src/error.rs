@@ -1,7 +1,7 @@
 //! The one error type of the project: what went wrong, where, and the likely fix.
 //!
-//! Knows nothing of scripts: `script/` adds the place in the script. Messages are lower
-//! case, say what was expected and what was found, and name the option, file or tensor.
+//! Knows nothing of scripts: `script/` adds the line of the script. Messages are lower case, say what was
+//! expected and what was found, and name the option, file or tensor.
 
 use crate::format;
 use crate::suggest;
@@ -9,18 +9,18 @@ use std::{fmt, io, path::Path};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Few kinds, for callers that act on them; the text carries the detail.
+/// The kind of an error, for callers that decide by it. The details are in the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A value, option or argument that the user gave is wrong.
+    /// A value, option or argument from the user is wrong.
     Input,
-    /// A file or folder cannot be read or written, or its bytes are not what they should be.
+    /// A file or folder cannot be read or written, or its content is damaged.
     File,
-    /// The hub refused, is absent, or does not have what was asked for.
+    /// The hub refuses, cannot be reached, or does not have the file.
     Hub,
     /// A model, adapter or tensor does not fit.
     Model,
-    /// Rows, columns, templates or tokens are not usable.
+    /// Rows, columns, templates or tokens cannot be used.
     Data,
     /// A number became infinite or not a number.
     Numeric,
@@ -28,7 +28,7 @@ pub enum Kind {
     Memory,
     /// The user asked to stop (Ctrl-C).
     Stopped,
-    /// Our own mistake: please report it.
+    /// A bug in lorhai: please report it.
     Bug,
 }
 
@@ -59,16 +59,16 @@ impl Error {
         Self::new(Kind::Stopped, "stopped by the user (Ctrl-C)")
     }
 
-    /// An I/O failure, with what was being done and to which path.
-    pub fn file(doing: &str, path: &Path, error: &io::Error) -> Self {
-        let found = Self::new(Kind::File, format!("cannot {doing} `{}`: {}", path.display(), reason(error)));
+    /// An I/O error, with the verb of what failed ("read") and the path.
+    pub fn file(verb: &str, path: &Path, error: &io::Error) -> Self {
+        let failure = Self::new(Kind::File, format!("cannot {verb} `{}`: {}", path.display(), reason(error)));
         match error.kind() {
-            io::ErrorKind::NotFound => found.with_hint(lost(path)),
-            io::ErrorKind::IsADirectory => found.with_hint("give the name of a file in it"),
-            io::ErrorKind::FileTooLarge => found.with_hint("raise the limit on the size of files (ulimit -f)"),
-            io::ErrorKind::StorageFull => found.with_hint("free some space on that disk, or choose another folder"),
-            io::ErrorKind::PermissionDenied => found.with_hint("check the owner and the mode of that path"),
-            _ => found,
+            io::ErrorKind::NotFound => failure.with_hint(missing_path_hint(path)),
+            io::ErrorKind::IsADirectory => failure.with_hint("give the name of a file in it"),
+            io::ErrorKind::FileTooLarge => failure.with_hint("raise the limit on file sizes (ulimit -f)"),
+            io::ErrorKind::StorageFull => failure.with_hint("free some space on that disk, or choose another folder"),
+            io::ErrorKind::PermissionDenied => failure.with_hint("check the owner and permissions of that path"),
+            _ => failure,
         }
     }
 
@@ -78,14 +78,14 @@ impl Error {
         self
     }
 
-    /// Puts the place in front: `context("row 12")` gives "row 12: message".
-    pub fn context(mut self, place: impl fmt::Display) -> Self {
-        self.message = format!("{place}: {}", self.message);
+    /// Prefixes the message: `context("row 12")` makes it "row 12: message".
+    pub fn context(mut self, prefix: impl fmt::Display) -> Self {
+        self.message = format!("{prefix}: {}", self.message);
         self
     }
 }
 
-/// What the system says, in plain words and without its number.
+/// The system's description of the error, in simpler words and without the error number.
 pub fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_string(),
@@ -97,8 +97,8 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Where a path that is not there may have been meant to lead.
-fn lost(path: &Path) -> String {
+/// A hint for a path that does not exist.
+fn missing_path_hint(path: &Path) -> String {
     if let Some(near) = suggest::nearest_path(path, |_| true) {
         return format!("did you mean `{near}`?");
     }
@@ -106,8 +106,8 @@ fn lost(path: &Path) -> String {
     match folder.filter(|folder| !folder.exists()) {
         Some(folder) => format!("there is no folder `{}` either", folder.display()),
         None => {
-            let here = std::path::absolute(folder.unwrap_or(Path::new("."))).unwrap_or_default();
-            format!("check its name; looked in {}", here.display())
+            let searched = std::path::absolute(folder.unwrap_or(Path::new("."))).unwrap_or_default();
+            format!("check its name; looked in {}", searched.display())
         }
     }
 }
@@ -131,26 +131,26 @@ impl From<tch::TchError> for Error {
             other => other.to_string(),
         };
         let first = text.lines().next().unwrap_or("unknown failure").trim();
-        if ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|said| text.contains(said)) {
+        if ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|phrase| text.contains(phrase)) {
             return out_of_memory(first);
         }
         Error::new(Kind::Bug, format!("libtorch: {first}"))
     }
 }
 
-/// `text` is "… tried to allocate 133120000 bytes …" on a CPU, where only a size beyond all measure
-/// tells something; of a GPU it says more, and plainly.
+/// On a CPU, `text` is "… tried to allocate 133120000 bytes …", and the size is worth showing only if it
+/// is large. For a GPU the text of libtorch says more.
 fn out_of_memory(text: &str) -> Error {
     const GB: u64 = 1_000_000_000;
     let bytes = text.split("tried to allocate ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
     let message = match bytes {
-        Some(bytes) if bytes >= GB => format!("out of memory: no room for a tensor of {}", format::bytes(bytes)),
+        Some(bytes) if bytes >= GB => format!("out of memory: cannot allocate a tensor of {}", format::bytes(bytes)),
         Some(_) => "out of memory: this machine has none left".to_string(),
         None => format!("out of memory: {text}"),
     };
     Error::new(Kind::Memory, message).with_hint(
         "use a smaller batch (with accumulation the steps stay the same) or max_length, gradient_checkpointing: true, \
-         or dtype \"bf16\"; memory_plan(name, #{ … }) tells what is needed",
+         or dtype \"bf16\"; memory_plan(name, #{ … }) shows how much is needed",
     )
 }
 

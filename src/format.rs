@@ -1,10 +1,17 @@
 //! Amounts as people read them: counts with separators, bytes in decimal units.
+//!
+//! By hand, because crates group the digits of 64-bit integers only, and floats of any size are
+//! shown here; their sizes of files have other decimals.
 
 /// 1234567 as "1,234,567".
 pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
+    grouped(&number.to_string())
+}
+
+/// Decimal digits with a comma before every third from the end.
+pub fn grouped(digits: &str) -> String {
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
+    for (at, digit) in digits.char_indices() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
@@ -17,7 +24,7 @@ pub fn thousands(number: u64) -> String {
 pub fn bytes(count: u64) -> String {
     match count {
         0 => "0".to_owned(),
-        _ if count >= 1_000_000_000 => format!("{:.2} GB", count as f64 / 1e9),
+        1_000_000_000.. => format!("{:.2} GB", count as f64 / 1e9),
         _ => format!("{:.1} MB", count as f64 / 1e6),
     }
 }

@@ -22,6 +22,7 @@ pub mod overlay;
 pub mod random;
 pub mod stderr;
 pub mod suggest;
+pub mod table;
 
 // The flow.
 pub mod data;

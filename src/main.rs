@@ -3,8 +3,8 @@
 use std::io::Write;
 
 fn main() {
-    // A reader that goes away (`lorhai … | head`) ends the program quietly, as it does others.
-    // Too large a file is an error of the write that says so, not the end of the program.
+    // If the reader of a pipe goes away (`lorhai … | head`), the program ends quietly, as others do.
+    // A file that grows too large fails in the write, instead of ending the program.
     // SAFETY: sets the actions of two signals, before any thread is started.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
@@ -12,7 +12,7 @@ fn main() {
     }
     let code = lorhai::cli::main();
     let _ = std::io::stdout().flush();
-    // SAFETY: ends the process without the exit handlers, of which only libtorch has any: it
-    // would take its tables apart for a tenth of a second.
+    // Without exit handlers: only libtorch has any, which would free its tables for a tenth of a second.
+    // SAFETY: nothing of ours runs at exit.
     unsafe { libc::_exit(code) }
 }

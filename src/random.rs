@@ -1,11 +1,12 @@
 //! Counter-based random numbers: every number is a pure function of a key and a counter.
 //!
-//! A key is built from what the number is for: (seed, "dropout", module, step). So a
-//! trial's initialisation, data order and dropout depend on nothing else: not on the order
-//! trials ran in, nor on which trials ran beside it, nor on the device.
+//! A key is built from the purpose of the number: (seed, "dropout", module, step). So the
+//! initialisation, data order and dropout of a trial do not depend on the order of trials, on the trials
+//! that run together with it, or on the device.
 //!
 //! The mixing function is SplitMix64's finaliser (Steele, Lea, Flood: "Fast splittable
 //! pseudorandom number generators", 2014) applied to key + counter * golden ratio.
+//! Crates for random numbers keep a state that every draw moves on; a draw here must not depend on others.
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -16,7 +17,7 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What a stream of random numbers is for. Copy it and extend it; it holds no state.
+/// The purpose of a stream of random numbers. Has no state: copy it and extend it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key(u64);
 
@@ -25,7 +26,7 @@ impl Key {
         Key(mix(seed.wrapping_add(GOLDEN)))
     }
 
-    /// The key for a named purpose under this one.
+    /// The key for the purpose `name` under this one.
     pub fn named(self, name: &str) -> Self {
         // FNV-1a over the bytes, then mixed in: stable across platforms and releases.
         let hash = name
@@ -34,12 +35,12 @@ impl Key {
         self.numbered(hash)
     }
 
-    /// The key for the `number`-th thing under this one.
+    /// The key for item `number` under this one.
     pub fn numbered(self, number: u64) -> Self {
         Key(mix(self.0.rotate_left(17) ^ mix(number.wrapping_add(GOLDEN))))
     }
 
-    /// The key as a number, for code that repeats [`Key::bits`] elsewhere.
+    /// The key as a number, for C++ and CUDA code that computes [`Key::bits`] itself.
     pub fn value(self) -> u64 {
         self.0
     }
@@ -59,17 +60,17 @@ impl Key {
     /// Uniform in `0..limit`.
     #[inline(always)]
     pub fn below(self, counter: u64, limit: u64) -> u64 {
-        // 128-bit multiplication maps 64 bits onto the range without a modulo's bias.
+        // A 128-bit product maps 64 bits onto the range without the bias of a modulo.
         ((u128::from(self.bits(counter)) * u128::from(limit)) >> 64) as u64
     }
 
-    /// Standard normal, by Box and Muller's transform of two uniforms.
+    /// Standard normal, by the Box-Muller transform of two uniforms.
     pub fn normal(self, counter: u64) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform(2 * counter)).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform(2 * counter + 1)).cos()
     }
 
-    /// A random order of `0..len` (Fisher and Yates).
+    /// A random permutation of `0..len` (Fisher-Yates).
     pub fn permutation(self, len: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..len as u32).collect();
         for last in (1..len).rev() {

@@ -1,7 +1,7 @@
-//! `lorhai replay`: a run repeated from its record, and whether its losses come out the same.
+//! `lorhai replay`: repeats a run from its record and compares the losses.
 //!
-//! What a run keeps of its origin is `train::origin`'s, how losses are compared `train::trace`'s. Nothing
-//! of the first run is touched: the script writes into a folder of its own (`overlay`).
+//! The script writes into a separate folder (`overlay`), so that the first run is not touched. Leaves
+//! to others: the record (`train::origin`) and the comparison of losses (`train::trace`).
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -18,82 +18,82 @@ use crate::{files, lora};
 use serde_json::Value;
 use std::path::{Component, Path, PathBuf};
 
-/// Holds the script that is run again, in the folder of the replay.
+/// The subfolder of the replay that holds the script.
 const SCRIPT: &str = ".replay";
 
-/// A run, or a trial of a sweep, that is to come out as it did.
-struct Wanted {
-    /// As the user knows it.
+/// A run, or a trial of a sweep, that is repeated.
+struct Target {
+    /// The path that the user gave.
     name: String,
     folder: PathBuf,
-    /// What the first run made of it.
+    /// The record of the first run.
     record: RunRecord,
 }
 
-/// Runs that one call of a script made.
-struct Call {
+/// The runs that one execution of a script made.
+struct Execution {
     origin: Origin,
-    wanted: Vec<Wanted>,
+    targets: Vec<Target>,
 }
 
-/// Repeats the run, trial or sweep whose folder is `run`, tells what it finds, and gives whether every
-/// loss was the same but for rounding. What the scripts write stays in `keep`, or goes when this is over.
+/// Repeats the run, trial or sweep in the folder `run`, reports the comparison, and returns whether all
+/// losses are the same except for rounding. The files that the script writes are kept in `keep`, if given.
 ///
 /// # Errors
-/// A folder without all that is needed to repeat it; a `keep` that holds something; a stop by the user.
-pub fn replay(run: &Path, keep: Option<&Path>, quiet: bool, tell: &mut dyn FnMut(&str)) -> Result<bool, Failure> {
-    let calls = calls(run)?;
-    // What is relative from here on is so from the folder that the script was started in.
+/// If the record is incomplete, `keep` is not empty, or the user stops it.
+pub fn replay(run: &Path, keep: Option<&Path>, quiet: bool, report: &mut dyn FnMut(&str)) -> Result<bool, Failure> {
+    let executions = executions(run)?;
+    // From here on relative paths start from the folder that the script was started in.
     let (run, keep) = (absolute(run), keep.map(absolute));
-    keep.as_deref().map_or(Ok(()), must_be_empty)?;
+    keep.as_deref().map_or(Ok(()), ensure_empty)?;
     let failed = |error: std::io::Error| Error::file("make a folder in", &std::env::temp_dir(), &error);
     let temporary = tempfile::tempdir().map_err(failed)?;
     let into = keep.as_deref().unwrap_or(temporary.path());
     let mut same = true;
-    for (at, call) in calls.iter().enumerate() {
-        let own = if calls.len() > 1 { into.join(format!("call-{}", at + 1)) } else { into.to_path_buf() };
-        same &= call.replay(&run, &own, quiet, tell)?;
+    for (at, execution) in executions.iter().enumerate() {
+        let folder = if executions.len() > 1 { into.join(format!("call-{}", at + 1)) } else { into.to_path_buf() };
+        same &= execution.replay(&run, &folder, quiet, report)?;
     }
     if keep.is_some() {
-        tell(&format!("written below {}\n", into.display()));
+        report(&format!("written below {}\n", into.display()));
     }
     Ok(same)
 }
 
-/// What is asked for, by the calls that made it: a sweep that was continued has several.
-fn calls(run: &Path) -> Result<Vec<Call>> {
+/// The targets, grouped by the executions that made them: a sweep that was resumed has several.
+fn executions(run: &Path) -> Result<Vec<Execution>> {
     let past = Past::open(run)?;
-    let wanted = match past.what {
-        What::Run(record) => vec![Wanted { name: run.display().to_string(), folder: absolute(run), record }],
+    let targets = match past.what {
+        What::Run(record) => vec![Target { name: run.display().to_string(), folder: absolute(run), record }],
         What::Sweep(result) => {
             result.rows().iter().map(|row| trial(&run.join(&row.dir))).collect::<Result<Vec<_>>>()?
         }
     };
-    if wanted.is_empty() {
-        bail!(Kind::Input, "`{}`: no trial of this sweep has ended: there is nothing to compare with", run.display();
-            hint: "run its script again: it goes on with what is missing");
+    if targets.is_empty() {
+        bail!(Kind::Input, "`{}`: no trial of this sweep has finished: there is nothing to compare with", run.display();
+            hint: "run its script again: it trains the missing trials");
     }
-    let mut calls: Vec<Call> = Vec::new();
-    for one in wanted {
-        let origin = Origin::read(&one.folder)?;
-        match calls.iter_mut().find(|call| call.origin == origin) {
-            Some(call) => call.wanted.push(one),
-            None => calls.push(Call { origin, wanted: vec![one] }),
+    let mut executions: Vec<Execution> = Vec::new();
+    for target in targets {
+        let origin = Origin::read(&target.folder)?;
+        match executions.iter_mut().find(|execution| execution.origin == origin) {
+            Some(execution) => execution.targets.push(target),
+            None => executions.push(Execution { origin, targets: vec![target] }),
         }
     }
-    Ok(calls)
+    Ok(executions)
 }
 
-fn trial(folder: &Path) -> Result<Wanted> {
+fn trial(folder: &Path) -> Result<Target> {
     match Past::open(folder)?.what {
-        What::Run(record) => Ok(Wanted { name: folder.display().to_string(), folder: absolute(folder), record }),
+        What::Run(record) => Ok(Target { name: folder.display().to_string(), folder: absolute(folder), record }),
         What::Sweep(_) => bail!(Kind::File, "`{}` is a sweep in a sweep: expected a trial", folder.display()),
     }
 }
 
-fn must_be_empty(folder: &Path) -> Result<()> {
+fn ensure_empty(folder: &Path) -> Result<()> {
     if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!(Kind::Input, "--out: `{}` is not empty: a replay writes into a folder of its own", folder.display();
+        bail!(Kind::Input, "--out: `{}` is not empty: a replay needs a folder for its own files", folder.display();
             hint: "choose a new or empty folder");
     }
     Ok(())
@@ -103,42 +103,42 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-impl Call {
-    fn replay(&self, run: &Path, into: &Path, quiet: bool, tell: &mut dyn FnMut(&str)) -> Result<bool, Failure> {
+impl Execution {
+    fn replay(&self, run: &Path, into: &Path, quiet: bool, report: &mut dyn FnMut(&str)) -> Result<bool, Failure> {
         let origin = &self.origin;
-        let Some(script) = &origin.script else { return Err(scriptless(run).into()) };
+        let Some(script) = &origin.script else { return Err(no_script(run).into()) };
         enter(&base(run, origin))?;
-        tell(&format!("{}{}\n", script.path.display(), given(&origin.set)));
-        tell(&differences(origin, script)?);
+        report(&format!("{}{}\n", script.path.display(), set_options(&origin.set)));
+        report(&differences(origin, script)?);
         let failure = self.run(script, into, quiet)?;
-        let out = Overlay::within(into)?.place_of(&origin.out);
+        let out = Overlay::within(into)?.redirected(&origin.out);
         let mut same = 0;
-        for one in &self.wanted {
-            let verdict = compare(one, origin, &out)?;
-            same += usize::from(verdict.same);
-            tell(&format!("{}: {}\n", one.name, verdict.text));
-            verdict.changes.iter().for_each(|change| tell(&format!("  {}\n", shortened(change))));
+        for target in &self.targets {
+            let comparison = compare(target, origin, &out)?;
+            same += usize::from(comparison.same);
+            report(&format!("{}: {}\n", target.name, comparison.text));
+            comparison.changes.iter().for_each(|change| report(&format!("  {}\n", shortened(change))));
         }
-        if self.wanted.len() > 1 {
-            tell(&format!("{same} of {} trials came out the same\n", self.wanted.len()));
+        if self.targets.len() > 1 {
+            report(&format!("{same} of {} trials are the same\n", self.targets.len()));
         }
         if let Some(failure) = failure {
-            tell(&format!("the script ended with an error:\n  {}\n", failure.to_string().replace('\n', "\n  ")));
+            report(&format!("the script ended with an error:\n  {}\n", failure.to_string().replace('\n', "\n  ")));
         }
-        Ok(same == self.wanted.len())
+        Ok(same == self.targets.len())
     }
 
-    /// Runs the recorded script; gives the error that it ended with, if it did.
+    /// Runs the recorded script, and returns the error that it ended with, if any.
     fn run(&self, script: &Script, into: &Path, quiet: bool) -> Result<Option<Failure>, Failure> {
         let name = script.path.file_name().map(Path::new).unwrap_or(Path::new("script.rhai"));
         let folder = into.join(SCRIPT);
         let path = folder.join(name);
         files::write_whole(&path, script.text.as_bytes())?;
         for (module, text) in &script.modules {
-            // A record that was tampered with reaches nothing outside.
-            let place = normalized(&folder.join(module));
-            if place.starts_with(normalized(&folder)) {
-                files::write_whole(&place, text.as_bytes())?;
+            // A manipulated record must not write outside of the folder.
+            let path = normalized(&folder.join(module));
+            if path.starts_with(normalized(&folder)) {
+                files::write_whole(&path, text.as_bytes())?;
             }
         }
         let run = || -> Result<Option<Failure>> {
@@ -161,38 +161,42 @@ impl Call {
     }
 }
 
-fn scriptless(run: &Path) -> Error {
-    Error::input(format!("`{}` was made at a prompt or by another program: it has no script to repeat", run.display()))
-        .with_hint("`:save FILE` in `lorhai repl` writes its inputs as a script, whose runs can be repeated")
+fn no_script(run: &Path) -> Error {
+    Error::input(format!(
+        "`{}` was made in the REPL or by another program: there is no script to repeat",
+        run.display()
+    ))
+    .with_hint("`:save FILE` in `lorhai repl` saves inputs as a script, whose runs can be repeated")
 }
 
-/// The folder that the recorded paths lead from: where the run lies now, if it was moved with its
-/// folder, else where the script was started.
+/// The folder that recorded paths are relative to: if the run was moved together with its files, the
+/// folder it was moved to, else the one that the script was started in.
 fn base(run: &Path, origin: &Origin) -> PathBuf {
     let out = origin.out.strip_prefix(".").unwrap_or(&origin.out);
     let above = |folder: &Path| {
-        let is_plain = out.components().all(|part| matches!(part, Component::Normal(_)));
+        let only_names = out.components().all(|part| matches!(part, Component::Normal(_)));
         let base = folder.ancestors().nth(out.components().count())?;
-        (is_plain && folder.ends_with(out)).then(|| base.to_path_buf())
+        (only_names && folder.ends_with(out)).then(|| base.to_path_buf())
     };
-    // A trial lies one below the `out` of its sweep.
+    // A trial is a subfolder of its sweep's `out`.
     above(run).or_else(|| above(run.parent()?)).unwrap_or_else(|| origin.folder.clone())
 }
 
 fn enter(folder: &Path) -> Result<()> {
     std::env::set_current_dir(folder).map_err(|error| {
-        Error::file("go to the folder that the script was started in,", folder, &error)
-            .with_hint("move the run back to where it was made, with the files that its script reads")
+        Error::file("enter the folder that the script was started in,", folder, &error)
+            .with_hint("move the run back there, with the files that its script reads")
     })
 }
 
-fn given(set: &[(String, String)]) -> String {
+/// The `--set` options of a run.
+fn set_options(set: &[(String, String)]) -> String {
     set.iter().map(|(key, value)| format!(" --set {key}={value}")).collect()
 }
 
-/// What is no longer as it was when the run began, as far as that can be told before it runs again.
+/// What has changed since the first run, as far as it shows before the replay.
 fn differences(origin: &Origin, script: &Script) -> Result<String> {
-    let mut found = Vec::new();
+    let mut lines = Vec::new();
     let now = Program::current()?;
     for (what, then, now) in [
         ("version of lorhai", &origin.program.version, &now.version),
@@ -200,7 +204,7 @@ fn differences(origin: &Origin, script: &Script) -> Result<String> {
         ("program", &origin.program.sha256, &now.sha256),
     ] {
         if then != now {
-            found.push(format!("the {what} is another: {} then, {} now", short(then), short(now)));
+            lines.push(format!("the {what} changed: {} then, {} now", short(then), short(now)));
         }
     }
     let texts = std::iter::once((script.path.clone(), &script.text));
@@ -208,28 +212,31 @@ fn differences(origin: &Origin, script: &Script) -> Result<String> {
     for (path, text) in texts.chain(script.modules.iter().map(|(name, text)| (folder.join(name), text))) {
         match files::read_text(&path) {
             Ok(now) if now.trim_start_matches('\u{feff}') == text.trim_start_matches('\u{feff}') => {}
-            Ok(_) => found.push(format!("`{}` was changed: the text of then is run", path.display())),
-            Err(_) => found.push(format!("`{}` cannot be read any more: the text of then is run", path.display())),
+            Ok(_) => lines.push(format!("`{}` changed: the recorded text is run", path.display())),
+            Err(_) => lines.push(format!("`{}` cannot be read: the recorded text is run", path.display())),
         }
     }
     let model = &origin.model;
     let fingerprint = lora::model::fingerprint_of(&model.folder);
-    found.extend(changed("the files of the model", &model.folder, &model.fingerprint, fingerprint));
+    lines.extend(changed("the files of the model", &model.folder, &model.fingerprint, fingerprint));
     if let Some(then) = &model.tokenizer {
-        let now = Tokenizer::from_folder(&model.folder).map(|found| found.fingerprint().to_owned());
-        found.extend(changed("the tokenizer", &model.folder, then, now));
+        let now = Tokenizer::from_folder(&model.folder).map(|tokenizer| tokenizer.fingerprint().to_owned());
+        lines.extend(changed("the tokenizer", &model.folder, then, now));
     }
     for (path, then) in &origin.files {
-        found.extend(changed("the file", Path::new(path), then, files::sha256(Path::new(path))));
+        lines.extend(changed("the file", Path::new(path), then, files::sha256(Path::new(path))));
     }
     let threads = tch::get_num_threads();
     if threads != origin.machine.threads {
-        found.push(format!("threads: {} as then, though {threads} would be used now", origin.machine.threads));
+        lines.push(format!(
+            "threads: {} as in the first run, though {threads} would be used now",
+            origin.machine.threads
+        ));
     }
-    Ok(match found.is_empty() {
-        true => "program, script, model, tokenizer and data are as they were\n".to_owned(),
-        false => found.iter().map(|line| format!("  {line}\n")).collect(),
-    })
+    if lines.is_empty() {
+        return Ok("program, script, model, tokenizer and data are unchanged\n".to_owned());
+    }
+    Ok(lines.iter().map(|line| format!("  {line}\n")).collect())
 }
 
 fn changed(what: &str, path: &Path, then: &str, now: Result<String>) -> Option<String> {
@@ -240,7 +247,7 @@ fn changed(what: &str, path: &Path, then: &str, now: Result<String>) -> Option<S
     }
 }
 
-/// The beginning of a hash tells it apart.
+/// The beginning of a hash is enough to recognise it.
 fn short(text: &str) -> &str {
     let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hash {
@@ -257,56 +264,60 @@ fn shortened(change: &Change) -> Change {
     Change { key: change.key.clone(), old: short(&change.old), new: short(&change.new) }
 }
 
-/// Whether a run came out as before, in words, and what was set otherwise.
-struct Verdict {
+/// How a repeated run compares with the first.
+struct Comparison {
     same: bool,
     text: String,
     changes: Vec<Change>,
 }
 
-/// Holds what came out in `out` against what the first run left.
-fn compare(one: &Wanted, origin: &Origin, out: &Path) -> Result<Verdict> {
-    let again = counterpart(one, out);
+/// Compares the run in `out` with the first run.
+fn compare(target: &Target, origin: &Origin, out: &Path) -> Result<Comparison> {
+    let again = counterpart(target, out);
     let made = Past::open(&again).ok().map(|past| past.what);
     let Some(What::Run(record)) = made else {
-        return Ok(Verdict { same: false, text: "was not made again by the script".to_owned(), changes: Vec::new() });
+        return Ok(Comparison {
+            same: false,
+            text: "was not made by the script this time".to_owned(),
+            changes: Vec::new(),
+        });
     };
-    let mut changes = changes::between(&one.record.settings, &record.settings);
+    let mut changes = changes::between(&target.record.settings, &record.settings);
     changes.extend(machine_changes(origin, &again));
-    let is_cut_off = one.record.standing == Standing::Unfinished;
-    let agreement = trace::compare(&log(&one.folder)?, &log(&again)?, is_cut_off);
-    let (same, text) = match (&one.record.standing, &record.standing) {
+    let is_cut_off = target.record.standing == Standing::Unfinished;
+    let agreement = trace::compare(&log(&target.folder)?, &log(&again)?, is_cut_off);
+    let (same, text) = match (&target.record.standing, &record.standing) {
         (Standing::Failed { error: then }, Standing::Failed { error: now }) if then == now => {
             (agreement.is_equal(), format!("{agreement}; failed as before: {now}"))
         }
         (Standing::Failed { error }, _) => (false, format!("{agreement}; did not fail as before: {error}")),
         (_, Standing::Failed { error }) => (false, format!("{agreement}; failed this time: {error}")),
-        // Nothing was compared where nothing was logged.
-        (Standing::Unfinished, _) => (agreement.has_losses(), format!("{agreement}, as far as the first run came")),
+        // Without logged losses nothing was compared.
+        (Standing::Unfinished, _) => (agreement.has_losses(), format!("{agreement}, as far as the first run got")),
         _ => (agreement.has_losses(), agreement.to_string()),
     };
-    Ok(Verdict { same, text, changes })
+    Ok(Comparison { same, text, changes })
 }
 
-/// Where the replay, whose `out` is this, wrote what lies in the folder of the first run: of a trial, below that of
-/// its sweep.
-fn counterpart(one: &Wanted, out: &Path) -> PathBuf {
-    match one.folder.file_name().filter(|_| !one.folder.join(RUN).is_file()) {
+/// The folder of the repeated run; a trial is a subfolder of `out`.
+fn counterpart(target: &Target, out: &Path) -> PathBuf {
+    match target.folder.file_name().filter(|_| !target.folder.join(RUN).is_file()) {
         Some(trial) => out.join(trial),
         None => out.to_path_buf(),
     }
 }
 
-/// A run that failed at once logged nothing.
+/// The log of a run; empty if it failed before the first step.
 fn log(folder: &Path) -> Result<Vec<MetricsRow>> {
     let path = folder.join(METRICS);
-    match path.is_file() {
-        true => read_metrics(&path),
-        false => Ok(Vec::new()),
+    if path.is_file() {
+        read_metrics(&path)
+    } else {
+        Ok(Vec::new())
     }
 }
 
-/// The device and dtype that "auto" came to may be others.
+/// Changes of the device and dtype that "auto" chose.
 fn machine_changes(origin: &Origin, again: &Path) -> Vec<Change> {
     let json = |origin: &Origin| serde_json::json!({ "device": origin.machine.device, "dtype": origin.machine.dtype });
     Origin::read(again).map(|now| changes::between(&json(origin), &json(&now))).unwrap_or_default()

@@ -1,34 +1,34 @@
-//! `lorhai runs | show | compare | report`: past runs as text for the terminal.
+//! `lorhai runs`, `show`, `compare` and `report`: past runs as text for the terminal.
 //!
-//! What a run's folder holds is read by `sweep::past`.
+//! Leaves to others: reading the folder of a run (`sweep::past`).
 
-use crate::data::preview;
 use crate::data::python::strftime;
 use crate::error::Result;
 use crate::plot::{publish, run::run_chart, Scale};
 use crate::sweep::number::{self, significant};
 use crate::sweep::past::{self, Best, Found, Past, What};
+use crate::table;
 use crate::train::folder::{RunRecord, Standing};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Digits that numbers are shown with.
+/// Significant digits of the numbers shown.
 const DIGITS: usize = 6;
 
-/// The runs below `folder`, one line each.
+/// The runs in `folder` and its subfolders, one line each.
 pub fn list(folder: &Path) -> Result<String> {
-    let found = past::below(folder)?;
-    if found.is_empty() {
-        return Ok(format!("no runs below `{}`\n", folder.display()));
+    let runs = past::below(folder)?;
+    if runs.is_empty() {
+        return Ok(format!("no runs in `{}`\n", folder.display()));
     }
     let heads = ["run", "status", "best", "when"].map(str::to_string);
-    Ok(aligned(std::iter::once(heads).chain(found.iter().map(line)).map(Vec::from)))
+    Ok(lines(std::iter::once(heads).chain(runs.iter().map(line)).map(Vec::from)))
 }
 
-fn line(found: &Found) -> [String; 4] {
-    let folder = found.folder.display().to_string();
-    match &found.past {
+fn line(run: &Found) -> [String; 4] {
+    let folder = run.folder.display().to_string();
+    match &run.past {
         Ok(past) => [folder, past.status(), past.best().map_or_else(String::new, best), when(past.when())],
         Err(error) => [folder, format!("unreadable: {}", error.message), String::new(), String::new()],
     }
@@ -44,7 +44,7 @@ fn when(time: Option<SystemTime>) -> String {
     seconds.and_then(|seconds| strftime("%Y-%m-%d %H:%M", seconds).ok()).unwrap_or_default()
 }
 
-/// Settings, results and files of a run; of a sweep its table.
+/// Settings, results and files of a run; for a sweep, its table.
 pub fn show(folder: &Path) -> Result<String> {
     let past = Past::open(folder)?;
     let mut text = format!("{}\n{}, {}\n", folder.display(), past.status(), when(past.when()));
@@ -59,46 +59,48 @@ pub fn show(folder: &Path) -> Result<String> {
 
 fn settings_and_results(record: &RunRecord) -> String {
     let settings = past::settings(record).into_iter().map(|(name, value)| vec![format!("  {name}"), value]);
-    let results = past::metrics(record).into_iter().map(|(name, value)| vec![format!("  {name}"), plain(value)]);
+    let results = past::metrics(record).into_iter().map(|(name, value)| vec![format!("  {name}"), metric(value)]);
     let failure = match &record.standing {
         Standing::Failed { error } => format!("\nerror\n  {}\n", error.replace('\n', "\n  ")),
         _ => String::new(),
     };
-    [failure, section("settings", aligned(settings)), section("results", aligned(results))].concat()
+    [failure, section("settings", lines(settings)), section("results", lines(results))].concat()
 }
 
 fn section(title: &str, lines: String) -> String {
-    match lines.is_empty() {
-        true => String::new(),
-        false => format!("\n{title}\n{lines}"),
+    if lines.is_empty() {
+        return String::new();
     }
+    format!("\n{title}\n{lines}")
 }
 
-/// Counts are shown to the last digit.
-fn plain(value: f64) -> String {
-    match value.fract() == 0.0 && value.abs() < 1e15 {
-        true => format!("{value:.0}"),
-        false => significant(value, DIGITS),
+/// A metric; counts are shown in full.
+fn metric(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        return format!("{value:.0}");
     }
+    significant(value, DIGITS)
 }
 
-/// What differs between two runs, side by side; with `chart` their losses over one another too.
+/// The settings that differ and the results of two runs, side by side; with `chart`, also their
+/// losses in one chart.
 pub fn compare(first: &Path, second: &Path, chart: Option<&Path>) -> Result<String> {
     let comparison = past::compare(&Past::open(first)?, &Past::open(second)?)?;
     let heads = || vec![String::new(), first.display().to_string(), second.display().to_string()];
     let setting = |value: &Option<Value>| value.as_ref().map_or_else(String::new, number::value);
     let settings =
         comparison.settings.iter().map(|one| vec![format!("  {}", one.key), setting(&one.old), setting(&one.new)]);
-    let metric = |value: &Option<f64>| value.map_or_else(String::new, plain);
-    let metrics =
-        comparison.metrics.iter().map(|(name, one, other)| vec![format!("  {name}"), metric(one), metric(other)]);
-    let settings = match comparison.settings.is_empty() {
-        true => "no setting differs\n".to_string(),
-        false => format!("settings that differ\n{}", aligned(std::iter::once(heads()).chain(settings))),
+    let cell = |value: &Option<f64>| value.map_or_else(String::new, metric);
+    let metrics = comparison.metrics.iter().map(|(name, one, other)| vec![format!("  {name}"), cell(one), cell(other)]);
+    let settings = if comparison.settings.is_empty() {
+        "no setting differs\n".to_string()
+    } else {
+        format!("settings that differ\n{}", lines(std::iter::once(heads()).chain(settings)))
     };
-    let metrics = match comparison.metrics.is_empty() {
-        true => "\nneither has finished\n".to_string(),
-        false => section("results", aligned(std::iter::once(heads()).chain(metrics))),
+    let metrics = if comparison.metrics.is_empty() {
+        "\nneither has finished\n".to_string()
+    } else {
+        section("results", lines(std::iter::once(heads()).chain(metrics)))
     };
     let drawn = chart.map(|file| draw(first, second, file)).transpose()?.unwrap_or_default();
     Ok([settings, metrics, drawn].concat())
@@ -109,39 +111,13 @@ fn draw(first: &Path, second: &Path, file: &Path) -> Result<String> {
     Ok(format!("\nchart: {}\n", file.display()))
 }
 
-/// Makes charts and report of a sweep again, without training.
+/// Redraws the charts and the report of a sweep.
 pub fn report(out: &Path) -> Result<String> {
     past::must_be_sweep(out)?;
     let written = publish::publish_again(out)?;
     Ok(written.iter().map(|path: &PathBuf| format!("{}\n", path.display())).collect())
 }
 
-/// Columns two spaces apart, the text to the left.
-fn aligned(lines: impl IntoIterator<Item = Vec<String>>) -> String {
-    let lines: Vec<Vec<String>> = lines.into_iter().collect();
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|cell| preview::width(cell)).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let row = |line: &Vec<String>| {
-        let padded = |(cell, width): (&String, &usize)| {
-            format!("{cell}{}", " ".repeat(width.saturating_sub(preview::width(cell))))
-        };
-        let cells: Vec<String> = line.iter().zip(&widths).map(padded).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    lines.iter().map(row).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn columns_stand_under_one_another_behind_wide_letters() {
-        let line = |cells: [&str; 2]| cells.map(str::to_string).to_vec();
-        assert_eq!(
-            super::aligned([line(["runs/한국", "1"]), line(["runs/long-name", "2"])]),
-            "runs/한국       1\nruns/long-name  2\n"
-        );
-    }
+fn lines(rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    table::lines(&rows.into_iter().collect::<Vec<_>>(), &[])
 }

@@ -1,10 +1,11 @@
-//! What goes to the standard error while a script runs: notes and progress bars for a person,
-//! or one JSON object a line for a machine.
+//! What goes to stderr while a script runs: notes and progress bars for people, or one JSON
+//! object a line for programs.
 //!
-//! There is one standard error, so what is kept here belongs to the whole process. What is said
-//! of training is `train/progress.rs`'s, of a sweep `sweep/progress.rs`'s; docs/progress.md
-//! lists every object.
+//! A process has one stderr, so the state here is global. Leaves to others: the progress of a
+//! training (`train/progress.rs`) and of a sweep (`sweep/progress.rs`). docs/progress.md lists
+//! every object.
 
+use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use serde_json::{Map, Value};
 use std::io::{self, IsTerminal, Write};
@@ -16,16 +17,16 @@ static MACHINE: AtomicBool = AtomicBool::new(false);
 static BARS: LazyLock<MultiProgress> =
     LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::term_like(Box::<Terminal>::default())));
 
-/// Where the terminal does not tell its size.
+/// The size of a terminal that does not report one.
 const ROWS: u16 = 24;
 const COLUMNS: u16 = 80;
-/// Columns behind every bar: the terminal writes "^C" there, which would else begin a new line,
-/// and the bars would be looked for one line too low when they are removed.
+/// Columns left free after every bar: the terminal writes "^C" there. Without them it would begin
+/// a new line, and the bars would be removed one line too low.
 const FREE: usize = 3;
-/// Between two changes of what stands beside a bar: more is not seen.
+/// The least time between two changes of the text beside a bar.
 pub const REDRAW: Duration = Duration::from_millis(100);
 
-/// From here on nothing but JSON goes to the standard error.
+/// From here on only JSON goes to stderr.
 pub fn use_json() {
     MACHINE.store(true, Ordering::Relaxed);
 }
@@ -34,7 +35,7 @@ pub fn is_json() -> bool {
     MACHINE.load(Ordering::Relaxed)
 }
 
-/// How progress is told.
+/// How progress is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Quiet,
@@ -44,15 +45,18 @@ pub enum Mode {
 }
 
 pub fn mode(quiet: bool) -> Mode {
-    match () {
-        _ if quiet => Mode::Quiet,
-        _ if is_json() => Mode::Json,
-        _ if std::io::stderr().is_terminal() => Mode::Bars,
-        _ => Mode::Lines,
+    if quiet {
+        Mode::Quiet
+    } else if is_json() {
+        Mode::Json
+    } else if io::stderr().is_terminal() {
+        Mode::Bars
+    } else {
+        Mode::Lines
     }
 }
 
-/// A line beside the results, above the bars if there are any.
+/// Writes a line, above the bars if there are any.
 pub fn note(text: &str) {
     match mode(false) {
         Mode::Json => object("note", [("text", text.into())]),
@@ -61,12 +65,12 @@ pub fn note(text: &str) {
     }
 }
 
-/// A full disk, or a terminal that is gone, is no reason to stop training.
+/// Training goes on where stderr cannot be written: a full disk, a closed terminal.
 fn line(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// One object on a line of its own: its kind, the time in seconds since 1970, then `fields`.
+/// Writes one object on its own line: its kind, the time in seconds since 1970, then `fields`.
 pub fn object<'a>(kind: &str, fields: impl IntoIterator<Item = (&'a str, Value)>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
     let mut object = Map::new();
@@ -74,12 +78,12 @@ pub fn object<'a>(kind: &str, fields: impl IntoIterator<Item = (&'a str, Value)>
     object.insert("time".into(), now.into());
     object.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
     let line = format!("{}\n", Value::Object(object));
-    // A machine that listens no more is no reason to stop training.
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    // Training goes on if nobody reads any more.
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// A bar below those that are shown: a name of at most `longest` letters before it, and the
-/// message behind it, cut off at the edge of the terminal.
+/// Adds a bar below the others. Before it stands a name of at most `longest` columns, after it the
+/// message, cut off at the edge of the terminal.
 pub fn bar(name: &str, longest: usize, length: u64) -> ProgressBar {
     let columns = columns();
     let (name_width, bar_width) = (longest.min(columns / 3), (columns / 4).clamp(6, 30));
@@ -97,7 +101,7 @@ pub fn remove(bar: &ProgressBar) {
     BARS.remove(bar);
 }
 
-/// The time that is left, of one that `done` of `all` took `seconds` for.
+/// The time left, if `done` of `all` took `seconds`.
 pub fn time_left(seconds: f64, done: u64, all: u64) -> String {
     if done == 0 {
         return "? left".to_owned();
@@ -111,16 +115,16 @@ pub fn time_left(seconds: f64, done: u64, all: u64) -> String {
     }
 }
 
-/// A terminal that gets each picture of the bars in one piece, without the spaces at its end.
+/// Writes each frame of the bars in one piece, without the spaces at its end.
 #[derive(Debug, Default)]
 struct Terminal(Mutex<String>);
 
 impl Terminal {
-    fn moved(&self, by: usize, direction: char) -> io::Result<()> {
-        match by {
-            0 => Ok(()),
-            by => self.write_str(&format!("\x1b[{by}{direction}")),
+    fn move_by(&self, steps: usize, direction: char) -> io::Result<()> {
+        if steps == 0 {
+            return Ok(());
         }
+        self.write_str(&format!("\x1b[{steps}{direction}"))
     }
 }
 
@@ -132,16 +136,16 @@ impl TermLike for Terminal {
         size().0
     }
     fn move_cursor_up(&self, by: usize) -> io::Result<()> {
-        self.moved(by, 'A')
+        self.move_by(by, 'A')
     }
     fn move_cursor_down(&self, by: usize) -> io::Result<()> {
-        self.moved(by, 'B')
+        self.move_by(by, 'B')
     }
     fn move_cursor_right(&self, by: usize) -> io::Result<()> {
-        self.moved(by, 'C')
+        self.move_by(by, 'C')
     }
     fn move_cursor_left(&self, by: usize) -> io::Result<()> {
-        self.moved(by, 'D')
+        self.move_by(by, 'D')
     }
     fn write_line(&self, text: &str) -> io::Result<()> {
         self.write_str(text)?;
@@ -155,10 +159,10 @@ impl TermLike for Terminal {
         self.write_str("\r\x1b[2K")
     }
     fn flush(&self) -> io::Result<()> {
-        let picture = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let short = picture.trim_end_matches(' ');
-        // What the spaces would have covered goes too.
-        let rest = if short.len() < picture.len() { "\x1b[K" } else { "" };
+        let frame = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let short = frame.trim_end_matches(' ');
+        // Clears what the spaces would have covered.
+        let rest = if short.len() < frame.len() { "\x1b[K" } else { "" };
         io::stderr().lock().write_all(format!("{short}{rest}").as_bytes())
     }
 }
@@ -169,13 +173,7 @@ fn columns() -> usize {
 
 /// Rows and columns of the terminal.
 fn size() -> (u16, u16) {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: fills the structure that it is given, or leaves it as it is.
-    unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &mut size) };
-    match (size.ws_row, size.ws_col) {
-        (0, _) | (_, 0) => (ROWS, COLUMNS),
-        known => known,
-    }
+    Term::stderr().size_checked().unwrap_or((ROWS, COLUMNS))
 }
 
 #[cfg(test)]
@@ -183,9 +181,9 @@ mod tests {
     use super::time_left;
 
     #[test]
-    fn the_time_left_is_told_in_the_unit_that_fits() {
-        let told = [(10.0, 1, 2), (1.0, 1, 1), (60.0, 1, 11), (3600.0, 1, 4), (0.0, 0, 5)];
-        let told = told.map(|(seconds, done, all)| time_left(seconds, done, all));
-        assert_eq!(told, ["10 s left", "0 s left", "10 min left", "3.0 h left", "? left"]);
+    fn the_time_left_has_a_fitting_unit() {
+        let cases = [(10.0, 1, 2), (1.0, 1, 1), (60.0, 1, 11), (3600.0, 1, 4), (0.0, 0, 5)];
+        let texts = cases.map(|(seconds, done, all)| time_left(seconds, done, all));
+        assert_eq!(texts, ["10 s left", "0 s left", "10 min left", "3.0 h left", "? left"]);
     }
 }

@@ -1,12 +1,15 @@
 //! "Did you mean": the known name nearest to a mistyped one.
+//!
+//! A swap of two neighbours counts as one typo (optimal string alignment).
 
 use std::path::Path;
+use strsim::osa_distance;
 
-/// The nearest of `known` to `name`, if it is near enough to be a slip of the hand.
+/// The nearest of `known` to `name`, if it is near enough to be a typo.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let known: Vec<&str> = known.into_iter().collect();
-    let near = known.iter().filter_map(|candidate| Some((slip(name, candidate)?, *candidate)));
-    // Of several that are as near the one of about the same length, so that every list gives the same.
+    let near = known.iter().filter_map(|candidate| Some((typo_distance(name, candidate)?, *candidate)));
+    // Ties go to the most similar length, then alphabetically, so that the order of `known` does not matter.
     let order =
         |(steps, candidate): &(usize, &str)| (*steps, candidate.len().abs_diff(name.len()), candidate.to_string());
     let nearest = near.min_by_key(order).map(|(_, candidate)| candidate);
@@ -15,26 +18,26 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .or_else(|| only_with_word(name, &known))
 }
 
-/// The steps from one name to the other, if they are slips of the hand: a word that is another
-/// word altogether has another meaning, as in `eval_accumulation_steps` for `gradient_accumulation_steps`.
-fn slip(name: &str, candidate: &str) -> Option<usize> {
+/// The edits from one name to the other, if each word has few enough to be a typo. A different word has a
+/// different meaning: `eval_accumulation_steps` is no typo of `gradient_accumulation_steps`.
+fn typo_distance(name: &str, candidate: &str) -> Option<usize> {
     let (name, candidate) = (name.to_lowercase(), candidate.to_lowercase());
     let (left, right): (Vec<&str>, Vec<&str>) = (name.split('_').collect(), candidate.split('_').collect());
     let steps = if left.len() == right.len() {
         let each = left.iter().zip(&right).map(|(left, right)| {
-            let steps = distance(left, right);
+            let steps = osa_distance(left, right);
             (steps <= limit(left)).then_some(steps)
         });
         each.sum::<Option<usize>>()?
     } else {
-        // Words that were run together, or parted.
-        let steps = distance(&left.concat(), &right.concat());
+        // A missing or an extra underscore.
+        let steps = osa_distance(&left.concat(), &right.concat());
         (steps <= 1).then_some(steps + 1)?
     };
     (steps < candidate.chars().count().max(2)).then_some(steps)
 }
 
-/// How many slips one word may have.
+/// How many edits still make a typo of a word.
 fn limit(word: &str) -> usize {
     match word.chars().count() {
         0..=6 => 1,
@@ -43,9 +46,9 @@ fn limit(word: &str) -> usize {
     }
 }
 
-/// The one name with `name` as a word: `add_lora` for `lora`.
+/// The only name that has `name` as a word: `add_lora` for `lora`.
 fn only_with_word<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Of a long name one word says little: `model` of `load_best_model_at_end`.
+    // One word of a long name says little: `model` of `load_best_model_at_end`.
     let mut with_word = known.iter().filter(|candidate| {
         name.len() > 3 && candidate.split('_').count() <= 2 && candidate.split('_').any(|word| word == name)
     });
@@ -55,8 +58,8 @@ fn only_with_word<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     }
 }
 
-/// Does `candidate` have all words of `name`, in their order: `max_new_tokens` those of `max_token`?
-/// Or `name` those of `candidate` and more: `heatmap` and `heat`?
+/// Whether `candidate` has all words of `name` in order, as `max_new_tokens` has those of `max_token`, or
+/// `name` begins with `candidate`, as `heatmap` with `heat`.
 fn has_its_words(name: &str, candidate: &str) -> bool {
     if candidate.len() > 3 && name.strip_prefix(candidate).is_some_and(|rest| !rest.contains('_')) {
         return true;
@@ -66,7 +69,7 @@ fn has_its_words(name: &str, candidate: &str) -> bool {
         && name.split('_').all(|wanted| wanted.len() > 1 && words.any(|word| word.starts_with(wanted)))
 }
 
-/// The path with the name nearest to that of `path`, among those beside it that are `wanted`.
+/// The path beside `path` with the nearest name, of those that `wanted` accepts.
 pub fn nearest_path(path: &Path, wanted: impl Fn(&Path) -> bool) -> Option<String> {
     let parent = path.parent()?;
     let folder = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -81,13 +84,13 @@ pub fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String 
     hint_beside(name, known, [])
 }
 
-/// As [`hint`], where one of `others` may have been meant too; they are not listed.
+/// As [`hint`], but also suggests names of `others`, which are not listed.
 pub fn hint_beside<'a>(
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
     others: impl IntoIterator<Item = &'a str>,
 ) -> String {
-    /// A list as long as that hides the one name that was meant.
+    /// A longer list would hide the suggestion.
     const MANY: usize = 12;
     let known: Vec<&str> = known.into_iter().collect();
     match nearest(name, known.iter().copied().chain(others)) {
@@ -97,32 +100,12 @@ pub fn hint_beside<'a>(
     }
 }
 
-/// Edit distance that counts a swap of neighbours as one step (optimal string alignment).
-fn distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
-    let mut before = vec![0; right.len() + 1];
-    let mut last: Vec<usize> = (0..=right.len()).collect();
-    for i in 1..=left.len() {
-        let mut row = vec![i; right.len() + 1];
-        for j in 1..=right.len() {
-            let changed = usize::from(left[i - 1] != right[j - 1]);
-            row[j] = (last[j - 1] + changed).min(last[j] + 1).min(row[j - 1] + 1);
-            let swapped = i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
-            if swapped {
-                row[j] = row[j].min(before[j - 2] + 1);
-            }
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[right.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn slips_find_their_word_and_strangers_do_not() {
+    fn typos_find_their_name_and_other_words_do_not() {
         let known = ["rank", "alpha", "target_modules", "dropout"];
         assert_eq!(nearest("rnak", known), Some("rank"));
         assert_eq!(nearest("targets_modules", known), Some("target_modules"));

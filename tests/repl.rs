@@ -79,7 +79,7 @@ fn files_are_loaded_and_reloaded_with_their_imports() {
     assert_eq!(told.code, Some(1));
     assert_eq!(told.output, format!("42\n21\n2 inputs saved to {saved}\nloading {0}\n42\n", path("start.rhai")));
     assert!(told.errors.contains(&format!(" --> {}:5:7\n", path("start.rhai"))), "{}", told.errors);
-    assert!(told.errors.contains("is there already: nothing was written"), "{}", told.errors);
+    assert!(told.errors.contains("already exists: nothing was written"), "{}", told.errors);
     let script = std::fs::read_to_string(&saved).unwrap();
     assert!(script.contains("fn scaled(v)") && script.ends_with("\ncfg.x;\n"), "{script}");
     // A module is there for later inputs too.
@@ -95,10 +95,10 @@ fn files_are_loaded_and_reloaded_with_their_imports() {
 fn wrong_commands_say_what_to_write() {
     for (input, expected) in [
         (":laod x.rhai", "error: unknown command `:laod`\n  = hint: did you mean `:load`?\n"),
-        (":load", "error: :load: expected FILE, found nothing\n  = hint: :load FILE: run a script here; its variables and functions stay\n"),
+        (":load", "error: :load: expected FILE, found nothing\n  = hint: :load FILE: run a script; its variables and functions stay\n"),
         (":load nope.rhai", "error: cannot read `nope.rhai`: there is no such file\n"),
-        (":vars all", "error: :vars: expected nothing behind the command, found `all`\n"),
-        (":reload", "error: there is no file to load again\n  = hint: load one first: :load FILE\n"),
+        (":vars all", "error: :vars: expected no argument, found `all`\n"),
+        (":reload", "error: no file has been loaded yet\n  = hint: load one first: :load FILE\n"),
         (":save x.rhai", "error: there is nothing to save: no input has run without an error yet\n"),
         ("?trian", "error: there is no function, method or variable called `trian`\n  = hint: did you mean `train`?\n"),
         ("train", "error: unknown variable `train`\n --> input 1:1:1\n  |\n1 | train\n  | ^\n  = hint: `train` is a function: write train(…)\n"),
@@ -140,7 +140,7 @@ fn the_last_value_is_it_unless_that_name_is_taken() {
 #[test]
 fn settings_that_nothing_asks_for_are_told() {
     let told = piped(&["--set", "steps=4"], "1 + 1\n");
-    let note = "note: --set steps: not used; settings are asked for by args(#{ steps: default })\n";
+    let note = "note: --set steps: not used; a script reads settings by args(#{ steps: default })\n";
     assert_eq!((told.code, told.errors.as_str()), (Some(0), note));
     let told = piped(&["--set", "steps=4"], "args(#{ steps: 1 }).steps\n");
     assert_eq!((told.output.as_str(), told.errors.as_str()), ("4\n", ""));

@@ -93,12 +93,12 @@ fn a_run_and_a_sweep_come_out_the_same_and_stay_untouched() {
     let place = Place::new();
     let before = place.files();
     let told = place.replay("runs/single");
-    let as_before = "case.rhai --set steps=4\nprogram, script, model, tokenizer and data are as they were\n";
+    let as_before = "case.rhai --set steps=4\nprogram, script, model, tokenizer and data are unchanged\n";
     let expected = format!("{as_before}runs/single: the same to the last bit (3 losses)\n");
     assert_eq!((told.code, told.output, told.errors.as_str()), (Some(0), expected, ""));
     let told = place.replay("runs/ranks");
     let trial = |rank: usize| format!("runs/ranks/rank-{rank}: the same to the last bit (6 losses)\n");
-    let expected = format!("{as_before}{}{}2 of 2 trials came out the same\n", trial(2), trial(4));
+    let expected = format!("{as_before}{}{}2 of 2 trials are the same\n", trial(2), trial(4));
     assert_eq!((told.code, told.output), (Some(0), expected));
     assert!(place.files() == before, "a replay writes nothing here");
 
@@ -108,7 +108,7 @@ fn a_run_and_a_sweep_come_out_the_same_and_stay_untouched() {
     let told =
         place.lorhai(&["replay", place.path("runs/ranks/rank-4").to_str().unwrap(), "--out", kept.to_str().unwrap()]);
     assert_eq!(told.code, Some(0), "{}{}", told.output, told.errors);
-    assert!(told.output.contains("`case.rhai` cannot be read any more: the text of then is run\n"), "{}", told.output);
+    assert!(told.output.contains("`case.rhai` cannot be read: the recorded text is run\n"), "{}", told.output);
     assert!(told.output.contains("rank-4: the same to the last bit (6 losses)\nwritten below "), "{}", told.output);
     assert!(told.errors.contains("2 trials\n"), "what the script prints is told beside: {}", told.errors);
     for name in
@@ -132,7 +132,7 @@ fn what_changed_since_is_told() {
     let told = place.replay("runs/single");
     assert_eq!(told.code, Some(0), "{}{}", told.output, told.errors);
     for file in ["case.rhai", "parts/text.rhai"] {
-        assert!(told.output.contains(&format!("  `{file}` was changed: the text of then is run\n")), "{}", told.output);
+        assert!(told.output.contains(&format!("  `{file}` changed: the recorded text is run\n")), "{}", told.output);
     }
     // Data and model do.
     let rows = std::fs::read_to_string(place.path("rows.jsonl")).unwrap();
@@ -186,5 +186,5 @@ fn a_trace_that_differs_is_found() {
     std::fs::remove_file(place.path("runs/ranks/rank-4/result.json")).unwrap();
     let told = place.replay("runs/ranks/rank-4");
     assert_eq!(told.code, Some(0), "{}{}", told.output, told.errors);
-    assert!(told.output.contains("as far as the first run came\n"), "{}", told.output);
+    assert!(told.output.contains("as far as the first run got\n"), "{}", told.output);
 }

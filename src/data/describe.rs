@@ -2,7 +2,7 @@
 
 use super::dataset::{Dataset, Row};
 use super::number;
-use super::preview::{table, Align};
+use crate::table::{table, Align};
 use serde_json::Value;
 use std::fmt;
 

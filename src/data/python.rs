@@ -2,6 +2,9 @@
 //!
 //! Chat templates are rendered by Python elsewhere, so the text must agree byte for byte.
 //! `json.dumps` and the `repr` of other values are in `jinja/`.
+//!
+//! Python's `strftime` is the C library's, which is called here too: chrono writes other texts for
+//! some codes (`%Z`) and refuses unknown ones.
 
 /// The shortest digits that read back as the same number, laid out as Python does:
 /// plain from 1e-4 up to 1e16, with an exponent elsewhere.

@@ -2,6 +2,7 @@
 //!
 //! Items are drawn with replacement, as many as there are. A draw is a pure function of seed,
 //! iteration and place, so every metric of one evaluation sees the same draws.
+//! Crates for it draw from a generator with a state, so that they cannot share draws in this way.
 
 use crate::error::{Error, Result};
 use crate::interrupt;

@@ -5,9 +5,9 @@ use super::config::GenerationConfig;
 use super::generate::{generate, Finish, Step};
 use super::prompt::Prompt;
 use super::text::before_stop;
-use crate::data::preview::width;
 use crate::error::{Error, Result};
 use crate::lora::Model;
+use crate::table;
 
 /// Answers side by side.
 #[derive(Debug, Clone)]
@@ -161,62 +161,31 @@ impl Answer {
 
 /// Cells of several lines in columns, a rule behind each row.
 fn ruled(rows: &[Vec<Vec<String>>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let widest = |column: usize| rows.iter().flat_map(|row| &row[column]).map(|line| width(line)).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(widest).collect();
-    let rule = widths.iter().map(|&width| "─".repeat(width)).collect::<Vec<_>>().join("  ");
-    let mut text = String::new();
-    for row in rows {
-        for line in 0..row.iter().map(Vec::len).max().unwrap_or(0) {
-            let cell = |(cell, &widest): (&Vec<String>, &usize)| {
-                let piece = cell.get(line).map_or("", String::as_str);
-                format!("{piece}{}", " ".repeat(widest.saturating_sub(width(piece))))
-            };
-            let cells: Vec<String> = row.iter().zip(&widths).map(cell).collect();
-            text.push_str(cells.join("  ").trim_end());
-            text.push('\n');
-        }
-        text.push_str(&rule);
-        text.push('\n');
-    }
-    text
+    let lines: Vec<Vec<Vec<String>>> = rows.iter().map(|row| side_by_side(row)).collect();
+    let widths = table::widths(lines.iter().flatten());
+    let rule: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
+    lines.iter().flat_map(|lines| lines.iter().chain([&rule])).map(|line| table::line(line, &widths, &[])).collect()
 }
 
-/// Lines of at most `most` terminal columns, broken between words where that can be.
-fn wrapped(text: &str, most: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    for paragraph in text.trim().lines() {
-        let mut line = String::new();
-        for word in paragraph.split_whitespace() {
-            for piece in pieces(word, most) {
-                let needed = width(&piece) + usize::from(!line.is_empty());
-                if width(&line) + needed > most {
-                    lines.push(std::mem::take(&mut line));
-                }
-                if !line.is_empty() {
-                    line.push(' ');
-                }
-                line.push_str(&piece);
-            }
-        }
-        lines.push(line);
-    }
-    lines
+/// The lines that cells of several lines make together.
+fn side_by_side(cells: &[Vec<String>]) -> Vec<Vec<String>> {
+    let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+    let line = |at: usize| cells.iter().map(|cell| cell.get(at).cloned().unwrap_or_default()).collect();
+    (0..height).map(line).collect()
 }
 
-/// A word, in pieces where it is wider than `most`.
-fn pieces(word: &str, most: usize) -> Vec<String> {
-    let mut pieces = vec![String::new()];
-    for letter in word.chars().filter(|letter| !letter.is_control()) {
-        let taken = pieces.last().map_or(0, |piece| width(piece));
-        if taken + width(letter.encode_utf8(&mut [0; 4])) > most {
-            pieces.push(String::new());
-        }
-        if let Some(piece) = pieces.last_mut() {
-            piece.push(letter);
-        }
-    }
-    pieces
+/// Lines of at most `columns` terminal columns, broken between words where that can be.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let options = textwrap::Options::new(columns).word_splitter(textwrap::WordSplitter::NoHyphenation);
+    let wrap = |paragraph: &str| {
+        let words: Vec<String> = paragraph.split_whitespace().map(printable).collect();
+        textwrap::wrap(&words.join(" "), &options).into_iter().map(|line| line.into_owned()).collect::<Vec<_>>()
+    };
+    text.trim().lines().flat_map(wrap).collect()
+}
+
+fn printable(word: &str) -> String {
+    word.chars().filter(|character| !character.is_control()).collect()
 }
 
 #[cfg(test)]

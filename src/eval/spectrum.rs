@@ -1,7 +1,7 @@
 //! The rank spectrum of an adapter as text.
 
-use crate::data::preview::{table, Align};
 use crate::lora::spectrum::{ModuleSpectrum, RankSpectrum};
+use crate::table::{table, Align};
 
 impl RankSpectrum {
     /// A line for each layer of the network that carries the adapter.

@@ -1,6 +1,6 @@
 //! Results as a table: a line for each, a column for each number.
 
-use crate::data::preview::{table, Align};
+use crate::table::{table, Align};
 use serde_json::{Map, Value};
 
 /// What is written behind a number as ±.

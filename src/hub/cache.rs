@@ -1,22 +1,23 @@
-//! The hub cache of one repository, laid out as the Python tools lay it out, so that both
-//! share it:
+//! The hub cache of one repository, in the layout of `huggingface_hub`, so that both programs share it:
 //!
 //! ```text
 //! models--owner--name/blobs/<etag>             content
-//!                     refs/<branch or tag>     the commit it stood at when fetched
+//!                     refs/<branch or tag>     its commit when it was fetched
 //!                     snapshots/<commit>/…     links to the blobs
 //! .locks/models--owner--name/<etag>.lock       one fetch of a blob at a time
 //! ```
 //!
-//! One folder is added: `listings/<commit>.json`, the files of that commit, which tells later
-//! without the network whether all that is wanted is there. Nothing is ever deleted but a
-//! partial download that proved broken.
+//! One folder is added: `listings/<commit>.json`, the files of that commit, which says without the
+//! network whether every wanted file is there. Nothing is ever deleted except partial downloads that
+//! turned out to be broken.
 
 use super::name::{is_commit, RepoName};
 use super::observe::FetchObserver;
 use crate::error::{Error, Result};
 use crate::{files, interrupt};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use rustix::fs::{flock, FlockOperation};
+use rustix::io::Errno;
 use serde_json::json;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ impl CachedRepo {
         }
     }
 
-    /// The commit that the revision stands for, as far as the cache knows.
+    /// The commit of the revision, if the cache holds a snapshot of it.
     pub fn commit(&self) -> Option<String> {
         let commit = if is_commit(&self.revision) {
             self.revision.clone()
@@ -55,7 +56,7 @@ impl CachedRepo {
         self.folder.join("refs").join(&self.revision)
     }
 
-    /// Makes the revision stand for `commit` from now on.
+    /// Records `commit` as that of the revision.
     pub fn set_commit(&self, commit: &str) -> Result<()> {
         if is_commit(&self.revision) {
             Ok(())
@@ -76,7 +77,7 @@ impl CachedRepo {
         self.folder.join("listings").join(format!("{commit}.json"))
     }
 
-    /// The files of `commit`, if an earlier fetch noted them.
+    /// The files of `commit`, if an earlier fetch recorded them.
     pub fn listing(&self, commit: &str) -> Option<Vec<String>> {
         serde_json::from_slice(&fs::read(self.listing_path(commit)).ok()?).ok()
     }
@@ -85,35 +86,35 @@ impl CachedRepo {
         files::write_json(&self.listing_path(commit), &json!(names))
     }
 
-    /// Shows the blob as `file` in the snapshot of `commit`.
+    /// Links `file` in the snapshot of `commit` to the blob.
     pub fn link(&self, commit: &str, file: &str, blob: &str) -> Result<()> {
-        let place = self.snapshot(commit).join(file);
-        if place.exists() {
+        let link = self.snapshot(commit).join(file);
+        if link.exists() {
             return Ok(());
         }
         let up = "../".repeat(2 + file.matches('/').count());
-        let failed = |error: std::io::Error| Error::file("link", &place, &error);
-        if let Some(folder) = place.parent() {
+        let failed = |error: std::io::Error| Error::file("link", &link, &error);
+        if let Some(folder) = link.parent() {
             files::create_folder(folder)?;
         }
-        if place.is_symlink() {
-            fs::remove_file(&place).map_err(failed)?; // its blob is gone
+        if link.is_symlink() {
+            fs::remove_file(&link).map_err(failed)?; // its blob is gone
         }
-        match std::os::unix::fs::symlink(format!("{up}blobs/{blob}"), &place) {
+        match std::os::unix::fs::symlink(format!("{up}blobs/{blob}"), &link) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             done => done.map_err(failed),
         }
     }
 
-    /// Waits until no other process fetches this blob; the lock is held until the drop.
+    /// Waits until no other process fetches this blob. Dropping the lock releases it.
     pub fn lock(&self, blob: &str, observer: &mut dyn FetchObserver) -> Result<Lock> {
         let path = self.locks.join(format!("{blob}.lock"));
         files::create_folder(&self.locks)?;
         let failed = |error: std::io::Error| Error::file("lock", &path, &error);
         let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
-        let mut told = false;
+        let mut is_noted = false;
         while !try_lock(&file).map_err(failed)? {
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut is_noted, true) {
                 observer.note("another process is fetching the same file: waiting for it");
             }
             interrupt::check()?;
@@ -123,7 +124,7 @@ impl CachedRepo {
     }
 }
 
-/// The repositories of one kind (`models` or `datasets`) that the cache holds, sorted.
+/// The names of the cached repositories of one kind (`models` or `datasets`), sorted.
 pub fn cached_names(cache: &Path, kind: &str) -> Vec<String> {
     let prefix = format!("{kind}--");
     let entries = fs::read_dir(cache).into_iter().flatten().flatten();
@@ -133,21 +134,17 @@ pub fn cached_names(cache: &Path, kind: &str) -> Vec<String> {
     names
 }
 
-/// A held lock; the system frees it however the program ends.
+/// A held lock. The system releases it however the program ends.
 pub struct Lock {
     _file: File,
 }
 
-/// `flock`, as the Python tools lock the same file; false if another process holds it.
+/// Locks the file with `flock`, as `huggingface_hub` does; false if another process holds the lock.
 fn try_lock(file: &File) -> std::io::Result<bool> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: a plain system call on a descriptor that `file` keeps open.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-        return Ok(true);
-    }
-    match std::io::Error::last_os_error() {
-        error if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
-        error => Err(error),
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -156,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cache_names_what_it_holds() {
+    fn cached_repositories_are_listed() {
         let cache = tempfile::tempdir().unwrap();
         for name in ["models--b--two", "models--a--one", "models--gpt2", "datasets--a--rows", ".locks"] {
             fs::create_dir(cache.path().join(name)).unwrap();

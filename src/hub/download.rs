@@ -1,9 +1,8 @@
-//! One file from the hub into the cache: whole, checked, and taken up again where an earlier
-//! attempt broke off.
+//! Downloads one file from the hub into the cache, checks it, and resumes an interrupted download.
 //!
-//! The bytes go to `blobs/<etag>.incomplete`; the name says which content they belong to, so
-//! that a part left by a killed process can be continued. The hub library appends to such a
-//! part without looking at the status, the size or the hash; hence the code here.
+//! The bytes go to `blobs/<etag>.incomplete`. The name says which content they belong to, so that a part
+//! left by a killed process can be resumed. The `hf-hub` crate appends to such a part without checking
+//! status, size or hash; hence the code here.
 
 use super::http::{Answer, Client, Unreachable};
 use super::observe::FetchObserver;
@@ -28,17 +27,17 @@ pub struct Remote<'a> {
     pub size: Option<u64>,
 }
 
-/// What one attempt came to.
+/// The outcome of one attempt.
 enum Attempt {
     Whole,
-    /// It broke off, for a reason that may pass.
+    /// It was interrupted, for a reason that may be temporary.
     Broken(String),
 }
 
-/// Fetches `remote` to `blob`. An interrupted or failed fetch keeps its part for the next one.
+/// Downloads `remote` to `blob`. An interrupted download keeps its part for the next one.
 ///
 /// # Errors
-/// `Kind::Hub` if the hub refuses or keeps breaking off, `Kind::File` if the disk does.
+/// `Kind::Hub` if the hub refuses or the connection keeps breaking, `Kind::File` if the disk fails.
 pub fn download(
     client: &Client,
     remote: &Remote,
@@ -55,17 +54,17 @@ pub fn download(
             Attempt::Broken(why) => why,
         };
         let length = std::fs::metadata(&part).map(|about| about.len()).unwrap_or(0);
-        // Only attempts without any progress count: a slow line may need many.
+        // Only attempts without progress count: a slow connection may need many.
         failures = if length > reached { 1 } else { failures + 1 };
         reached = reached.max(length);
         if failures > retries {
             return Err(Error::new(
                 Kind::Hub,
-                format!("`{}` of `{}` broke off after {length} bytes: {broken}", remote.file, remote.repo),
+                format!("`{}` of `{}` was interrupted after {length} bytes: {broken}", remote.file, remote.repo),
             )
-            .with_hint("run again: what has arrived is kept and the rest is fetched"));
+            .with_hint("run again: the bytes that have arrived are kept and the rest is fetched"));
         }
-        observer.note(&format!("`{}` broke off after {length} bytes ({broken}): trying again", remote.file));
+        observer.note(&format!("`{}` was interrupted after {length} bytes ({broken}): trying again", remote.file));
         wait(pause * (1 << (failures - 1).min(5)))?;
     }
     std::fs::rename(&part, blob).map_err(|error| Error::file("rename", &part, &error))?;
@@ -88,7 +87,7 @@ fn wait(pause: Duration) -> Result<()> {
     interrupt::check()
 }
 
-/// Fetches what is missing of the part, and checks the whole.
+/// Fetches the missing bytes of the part, and checks the whole file.
 fn attempt(client: &Client, remote: &Remote, part: &Path, observer: &mut dyn FetchObserver) -> Result<Attempt> {
     let failed = |error: std::io::Error| Error::file("write", part, &error);
     let mut file = File::options().create(true).append(true).read(true).open(part).map_err(failed)?;
@@ -127,9 +126,9 @@ fn empty(file: &File, part: &Path) -> Result<u64> {
 }
 
 enum Start {
-    /// The answer goes on where the part ends.
+    /// The response continues where the part ends.
     Continue,
-    /// The answer is the file from its beginning.
+    /// The response is the whole file.
     Over,
     Broken(String),
 }
@@ -137,16 +136,16 @@ enum Start {
 fn start_of(client: &Client, remote: &Remote, answer: &Answer, have: u64) -> Result<Start> {
     Ok(match answer.status.as_u16() {
         206 if answer.range_start() == Some(have) => Start::Continue,
-        206 => Start::Broken("the server sent another range than the one asked for".into()),
+        206 => Start::Broken("the server sent a range that was not requested".into()),
         200 => Start::Over,
-        // The part is as long as the file, or longer: the check decides, or the next attempt.
-        416 => Start::Broken("the server has no such range".into()),
-        status @ (408 | 429 | 500..) => Start::Broken(format!("the server answers {status}")),
+        // The part is at least as long as the file: the check or the next attempt decides.
+        416 => Start::Broken("the server does not have that range".into()),
+        status @ (408 | 429 | 500..) => Start::Broken(format!("the server responds with status {status}")),
         _ => return Err(client.refusal(answer, &format!("`{}` of `{}`", remote.file, remote.repo), remote.repo)),
     })
 }
 
-/// Appends the body to the part; `Some` says why it ended early.
+/// Appends the body to the part. `Some` says why it ended early.
 fn copy(
     answer: Answer,
     file: &mut File,
@@ -172,7 +171,7 @@ fn copy(
     })
 }
 
-/// Compares size and, where the ETag is one, the SHA-256; `Some` says what differs.
+/// Compares the size and, if the ETag is one, the SHA-256. `Some` says what differs.
 fn check(file: &mut File, remote: &Remote) -> std::io::Result<Option<String>> {
     let length = file.metadata()?.len();
     if let Some(size) = remote.size.filter(|size| *size != length) {
@@ -182,9 +181,9 @@ fn check(file: &mut File, remote: &Remote) -> std::io::Result<Option<String>> {
         file.seek(SeekFrom::Start(0))?;
         let mut hash = Sha256::new();
         std::io::copy(file, &mut hash)?;
-        let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        if !found.eq_ignore_ascii_case(remote.blob) {
-            return Ok(Some(format!("its SHA-256 is {found}, not {}", remote.blob)));
+        let sha256 = format!("{:x}", hash.finalize());
+        if !sha256.eq_ignore_ascii_case(remote.blob) {
+            return Ok(Some(format!("its SHA-256 is {sha256}, not {}", remote.blob)));
         }
     }
     file.sync_all()?;

@@ -1,8 +1,9 @@
-//! Requests to the hub: where the token goes, which redirects are followed, and what a
-//! refusal means.
+//! Requests to the hub: which requests carry the token, which redirects are followed, and what an
+//! error status means.
 //!
-//! The hub library's own client repeats the token to whatever host a redirect names
-//! (hf-hub 0.5, `Api::metadata`), so redirects are followed here.
+//! The `hf-hub` crate's client sends the token to any host that a redirect names (hf-hub 0.5,
+//! `Api::metadata`), so redirects are followed here. Their addresses are resolved by hand: the `url`
+//! crate brings the Unicode tables of host names, which no host of the hub needs.
 
 use super::settings::Hub;
 use super::stoppable;
@@ -14,9 +15,9 @@ use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-const MOST_REDIRECTS: usize = 8;
+const MAX_REDIRECTS: usize = 8;
 
-/// What the server said. Any status may stand here.
+/// The response of the server, with any status.
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
@@ -24,7 +25,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header's text, if it is there and readable.
+    /// The value of a header, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -33,15 +34,14 @@ impl Answer {
         self.header("content-length").and_then(|text| text.parse().ok())
     }
 
-    /// The first byte of a partial answer.
+    /// The offset of the first byte of a partial response.
     pub fn range_start(&self) -> Option<u64> {
         let text = self.header(CONTENT_RANGE.as_str())?;
         text.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
     }
 }
 
-/// The server gave no answer: no network, no such host, a broken connection, or a stop was
-/// requested meanwhile.
+/// The server did not respond: no network, an unknown host, a broken connection, or a requested stop.
 #[derive(Debug)]
 pub struct Unreachable(pub String);
 
@@ -56,12 +56,12 @@ impl Client {
         let endpoint = hub
             .endpoint
             .parse()
-            .map_err(|error| Error::input(format!("HF_ENDPOINT: `{}` is no address: {error}", hub.endpoint)))?;
+            .map_err(|error| Error::input(format!("HF_ENDPOINT: `{}` is not a URL: {error}", hub.endpoint)))?;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // A size or a range counts bytes of the file, not of a compressed form of it.
+            // Sizes and ranges must count bytes of the file, not of a compressed form of it.
             .accept_encoding("identity")
             .user_agent(concat!("lorhai/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(hub.timeout.min(Duration::from_secs(10))))
@@ -73,21 +73,21 @@ impl Client {
         Ok(Client { agent: config.build().into(), hub: hub.clone(), endpoint })
     }
 
-    /// Asks about a file without its content. Follows redirects on the hub itself (a renamed
-    /// repository), but not to where the content lies: the hub's headers are what is wanted.
+    /// Requests the headers of a file. Follows redirects on the hub itself (a renamed repository), but
+    /// not those to the content on another host, because only the hub's headers describe the file.
     pub fn head(&self, address: &str) -> Result<Answer, Unreachable> {
         self.follow(address, None, true)
     }
 
-    /// Fetches, from byte `start` on where that is not the first, following all redirects.
+    /// Fetches the content from byte `start` on. Follows all redirects.
     pub fn get(&self, address: &str, start: u64) -> Result<Answer, Unreachable> {
         self.follow(address, Some(start), false)
     }
 
     fn follow(&self, address: &str, start: Option<u64>, stay: bool) -> Result<Answer, Unreachable> {
         let mut uri: Uri =
-            address.parse().map_err(|error| Unreachable(format!("`{address}` is no address: {error}")))?;
-        for _ in 0..MOST_REDIRECTS {
+            address.parse().map_err(|error| Unreachable(format!("`{address}` is not a URL: {error}")))?;
+        for _ in 0..MAX_REDIRECTS {
             let answer = self.once(&uri, start)?;
             let target = answer.header(LOCATION.as_str()).filter(|_| answer.status.is_redirection());
             let Some(target) = target else { return Ok(answer) };
@@ -96,11 +96,11 @@ impl Client {
                 return Ok(answer);
             }
             if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
-                return Err(Unreachable(format!("{} redirects to an unencrypted address", host(&uri))));
+                return Err(Unreachable(format!("{} redirects to an unencrypted URL", host(&uri))));
             }
             uri = next;
         }
-        Err(Unreachable(format!("{} redirects without end", host(&uri))))
+        Err(Unreachable(format!("{} redirects too often", host(&uri))))
     }
 
     fn once(&self, uri: &Uri, start: Option<u64>) -> Result<Answer, Unreachable> {
@@ -114,7 +114,7 @@ impl Client {
         if let Some(token) = self.hub.token.as_ref().filter(|_| self.may_see_token(uri)) {
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
         }
-        // The address of a redirect is signed: a message shows its host alone.
+        // The URL of a redirect is signed, so a message shows its host alone.
         let failed = |why: String| Unreachable(format!("{}: {why}", host(uri)));
         let response: Response<Body> = stoppable::call(move || request.call())
             .map_err(|stopped| failed(stopped.message))?
@@ -123,13 +123,13 @@ impl Client {
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
 
-    /// The token goes to the hub's own host and port, and in the clear to this machine only.
+    /// The token goes to the hub's own host and port only, and unencrypted to this machine only.
     fn may_see_token(&self, uri: &Uri) -> bool {
         let local = matches!(uri.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
         origin(uri) == origin(&self.endpoint) && (uri.scheme_str() == Some("https") || local)
     }
 
-    /// Says why the hub did not give `what` (as in "the model `a/b`").
+    /// The error for a response that refuses `what` ("the model `a/b`").
     pub fn refusal(&self, answer: &Answer, what: &str, repo: &str) -> Error {
         let status = answer.status.as_u16();
         let endpoint = &self.hub.endpoint;
@@ -139,22 +139,24 @@ impl Client {
             None => "set HF_TOKEN to a token of an account that may read it",
         };
         match (status, answer.header("x-error-code").unwrap_or_default()) {
-            (401 | 403, "GatedRepo") | (403, _) => failed(format!("{what} is gated: {endpoint} refuses it ({status})"))
-                .with_hint(format!("accept its licence at {endpoint}/{repo}, then {token}")),
+            (401 | 403, "GatedRepo") | (403, _) => {
+                failed(format!("{what} is gated: {endpoint} refuses access ({status})"))
+                    .with_hint(format!("accept its licence at {endpoint}/{repo}, then {token}"))
+            }
             (401, _) => failed(format!("{what} does not exist on {endpoint}, or is private or gated (401)"))
                 .with_hint(format!("check the spelling; if it is private or gated, {token}")),
             (404, "RevisionNotFound") => failed(format!("{what}: {endpoint} has no such revision (404)"))
                 .with_hint("check what follows `@`: a branch, tag or commit"),
             (404, _) => failed(format!("{what} does not exist on {endpoint} (404)")).with_hint("check the spelling"),
-            (429, _) => failed(format!("{endpoint} asks for fewer requests (429)"))
+            (429, _) => failed(format!("{endpoint} refuses more requests for now (429)"))
                 .with_hint("wait a minute and run again; with HF_TOKEN set the limit is higher"),
-            (500.., _) => failed(format!("{endpoint} has a fault ({status}) and does not give {what}"))
-                .with_hint("run again later: what was fetched is kept"),
-            _ => failed(format!("{endpoint} answers {status} to the request for {what}")),
+            (500.., _) => failed(format!("{endpoint} failed ({status}) and did not send {what}"))
+                .with_hint("run again later: files already fetched are kept"),
+            _ => failed(format!("{endpoint} responds with status {status} to the request for {what}")),
         }
     }
 
-    /// Says that the hub cannot be reached, and what could help.
+    /// The error if the hub cannot be reached, with what could help.
     pub fn unreachable(&self, Unreachable(why): Unreachable, what: &str) -> Error {
         if interrupt::requested() {
             return Error::stopped();
@@ -174,9 +176,9 @@ fn without_os_code(why: &str) -> String {
     why.replace(": io: ", ": ").split(" (os error").next().unwrap_or(why).to_string()
 }
 
-/// Resolves a redirect target against the address that gave it.
+/// Resolves a redirect target against the URL that redirects to it.
 fn joined(from: &Uri, target: &str) -> Result<Uri, Unreachable> {
-    let wrong = || Unreachable(format!("{} redirects to something that is no address", host(from)));
+    let wrong = || Unreachable(format!("{} redirects to something that is not a URL", host(from)));
     let scheme = from.scheme_str().unwrap_or("https");
     let authority = from.authority().map(|authority| authority.as_str()).unwrap_or_default();
     let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -194,10 +196,10 @@ fn joined(from: &Uri, target: &str) -> Result<Uri, Unreachable> {
     }
 }
 
-/// Scheme, host and port: what must be equal for the token to be sent.
+/// Scheme, host and port: the token is sent only if all three are equal.
 fn origin(uri: &Uri) -> (Option<&str>, Option<String>, Option<u16>) {
-    let usual = if uri.scheme_str() == Some("http") { 80 } else { 443 };
-    (uri.scheme_str(), uri.host().map(str::to_ascii_lowercase), uri.port_u16().or(Some(usual)))
+    let default_port = if uri.scheme_str() == Some("http") { 80 } else { 443 };
+    (uri.scheme_str(), uri.host().map(str::to_ascii_lowercase), uri.port_u16().or(Some(default_port)))
 }
 
 fn host(uri: &Uri) -> &str {
@@ -206,16 +208,16 @@ fn host(uri: &Uri) -> &str {
 
 fn certificates(path: &std::path::Path) -> Result<RootCerts> {
     let wrong = |what: String| Error::input(format!("SSL_CERT_FILE: `{}` {what}", path.display()));
-    let mut found = Vec::new();
+    let mut certificates = Vec::new();
     for item in ureq::tls::parse_pem(&crate::files::read(path)?) {
         if let PemItem::Certificate(certificate) = item.map_err(|error| wrong(format!("is not PEM: {error}")))? {
-            found.push(certificate);
+            certificates.push(certificate);
         }
     }
-    if found.is_empty() {
+    if certificates.is_empty() {
         Err(wrong("holds no certificate".into()))
     } else {
-        Ok(RootCerts::new_with_certs(&found))
+        Ok(RootCerts::new_with_certs(&certificates))
     }
 }
 

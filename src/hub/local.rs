@@ -1,18 +1,18 @@
-//! Errors for names that are neither a folder nor a hub name, with the nearest folder there is.
+//! Errors for names that are neither a folder nor a hub name, with the folder of the most similar name.
 
 use super::name::RepoName;
 use crate::error::{Error, Kind, Result};
 use crate::suggest;
 use std::path::Path;
 
-/// What can be loaded by name.
+/// A thing that is loaded by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     Model,
     Dataset,
 }
 
-/// The hub name in a `name` that is nothing on this machine.
+/// Parses a `name` that is no path on this machine as a hub name.
 pub fn repo_name(name: &str, what: What) -> Result<RepoName> {
     RepoName::parse(name).map_err(|error| match name.split_once('@') {
         // Only the revision is wrong: no path was meant.
@@ -21,33 +21,33 @@ pub fn repo_name(name: &str, what: What) -> Result<RepoName> {
     })
 }
 
-/// The error for a `name` that is no path and could not be on the hub.
+/// The error for a `name` that is neither a path nor a hub name.
 fn neither(name: &str, what: What) -> Error {
-    let (noun, there, near, example) = match what {
+    let (noun, path_kind, near_prefix, example) = match what {
         What::Model => ("model", "folder", "the folder ", "Qwen/Qwen2.5-0.5B"),
         What::Dataset => ("data set", "file or folder", "", "skt/kobest_v1"),
     };
     let error = Error::input(format!(
-        "no {noun} `{}`: there is no such {there} (looked in {}), and a hub name is written owner/name or \
+        "no {noun} `{}`: there is no such {path_kind} (looked in {}), and a hub name is written owner/name or \
          owner/name@revision",
         name.escape_debug(),
-        place(name)
+        searched_folder(name)
     ));
     if name.starts_with("~/") {
-        return error.with_hint("`~` is not known here: write the folder out, as in /home/me/data");
+        return error.with_hint("`~` is not expanded: write the whole path, as in /home/me/data");
     }
     if let Some((_, page)) = name.split_once("huggingface.co/") {
         return error
-            .with_hint(format!("of the address give the name alone: {}", page.trim_start_matches("datasets/")));
+            .with_hint(format!("give the name alone, without the URL: {}", page.trim_start_matches("datasets/")));
     }
     match suggest::nearest_path(Path::new(name), |path| what == What::Dataset || path.is_dir()) {
-        Some(path) => error.with_hint(format!("did you mean {near}`{path}`?")),
+        Some(path) => error.with_hint(format!("did you mean {near_prefix}`{path}`?")),
         None => error.with_hint(format!("check the path, or write the full hub name, as in {example}")),
     }
 }
 
-/// Adds to the hub's error for `name` that there is no such folder either, and the nearest
-/// one: `a/b` may have been meant as a path.
+/// Adds to a hub error for `name` that there is no such folder either, and the most similar folder: `a/b`
+/// may have been meant as a path.
 pub fn with_nearest(error: Error, name: &str) -> Error {
     if error.kind != Kind::Hub {
         return error;
@@ -60,7 +60,7 @@ pub fn with_nearest(error: Error, name: &str) -> Error {
     error.with_hint(hint)
 }
 
-fn place(name: &str) -> String {
+fn searched_folder(name: &str) -> String {
     let parent = Path::new(name).parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = std::path::absolute(parent.unwrap_or(Path::new("."))).unwrap_or_default();
     folder.display().to_string()

@@ -1,5 +1,5 @@
-//! Where models and data sets come from: a hub name or a folder becomes files on disk,
-//! safetensors become mapped tensors, tokenizer files become a [`tokenizer::Tokenizer`].
+//! Models and data sets by name: resolves a hub name or a folder to files on disk, maps safetensors
+//! into memory, and reads tokenizer files into a [`tokenizer::Tokenizer`].
 //!
 //! Leaves to others: what the tensors mean (`model/`), what the rows mean (`data/`).
 

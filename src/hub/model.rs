@@ -13,7 +13,7 @@ const CONFIG: &str = "config.json";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 const TOKENIZERS: [&str; 3] = ["tokenizer.json", "tokenizer.model", "vocab.json"];
-/// Whatever of these a repository has is fetched, beside the weights.
+/// Fetched beside the weights if the repository has them.
 const SMALL_FILES: [&str; 12] = [
     CONFIG,
     ADAPTER_CONFIG,
@@ -29,19 +29,19 @@ const SMALL_FILES: [&str; 12] = [
     "chat_template.json",
 ];
 
-/// Where a model's files are.
+/// The files of a model.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
-    /// As the user gave it.
+    /// As the user wrote it.
     pub name: String,
     pub path: PathBuf,
     /// The commit, if it came from the hub.
     pub commit: Option<String>,
 }
 
-/// Finds the files of a model or adapter. An existing folder is used as it is; anything else
-/// is a hub name, `owner/name` or `owner/name@revision`, and is fetched into the hub cache
-/// unless it is there already: what is cached is used without asking the hub again.
+/// Finds the files of a model or adapter. An existing folder is used as it is. Anything else is a hub
+/// name, `owner/name` or `owner/name@revision`, and is fetched into the hub cache, or used from there
+/// without a request if it is cached.
 ///
 /// # Errors
 /// `Kind::Input` for a name that is neither, `Kind::Hub` for what the hub refuses or lacks,
@@ -54,15 +54,15 @@ pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) ->
     if path.exists() {
         return Err(Error::input(format!("expected the folder of a model or a hub name, found the file `{name}`"))
             .with_hint(if name.ends_with(".gguf") {
-                "GGUF files are written and not read: give the folder of the model that it was made of"
+                "GGUF files can be written but not read: give the folder of the model that it was made from"
             } else {
                 "give the folder that holds config.json and the weights"
             }));
     }
     let repo = local::repo_name(name, local::What::Model)?;
-    let found = snapshot(hub, &repo, RepoType::Model, &ModelFiles, observer)
+    let snapshot = snapshot(hub, &repo, RepoType::Model, &ModelFiles, observer)
         .map_err(|error| local::with_nearest(error, name))?;
-    Ok(ModelFolder { name: name.into(), path: found.folder, commit: Some(found.commit) })
+    Ok(ModelFolder { name: name.into(), path: snapshot.folder, commit: Some(snapshot.commit) })
 }
 
 /// Finds the `config.json` of a model, and fetches nothing else.
@@ -78,9 +78,9 @@ pub fn resolve_config(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) -
         return Ok(path.into());
     }
     let repo = local::repo_name(name, local::What::Model)?;
-    let found = snapshot(hub, &repo, RepoType::Model, &ConfigFile, observer)
+    let snapshot = snapshot(hub, &repo, RepoType::Model, &ConfigFile, observer)
         .map_err(|error| local::with_nearest(error, name))?;
-    Ok(found.folder.join(CONFIG))
+    Ok(snapshot.folder.join(CONFIG))
 }
 
 struct ConfigFile;
@@ -152,19 +152,19 @@ fn no_weights(files: &[String]) -> Error {
     if files.iter().any(|file| file == ADAPTER_CONFIG) && has("adapter_model.bin") {
         return Error::new(Kind::Hub, format!("expected {ADAPTER_WEIGHTS} in it, found the adapter as a pickle"))
             .with_hint(
-            "a pickle can run any code, so it is not read: look for a revision with safetensors (as `@refs/pr/1`), \
-                 or load the adapter in peft, save it again with save_pretrained and give that folder",
-        );
+                "a pickle can run any code, so it is not read: look for a revision with safetensors (such as \
+             `@refs/pr/1`), or load the adapter in peft, save it again with save_pretrained and give that folder",
+            );
     }
     let error = Error::new(Kind::Hub, format!("expected {} in it, found none", weights::SINGLE_FILE));
     if has(".bin") || has(".pth") || has(".pt") {
         return error.with_hint(
-            "it has weights in the old pickle format only: look for a revision with safetensors \
-             (as `@refs/pr/1`), or convert it with transformers' save_pretrained and give the folder",
+            "it has weights in the old pickle format only: look for a revision with safetensors (such as \
+             `@refs/pr/1`), or convert it with transformers' save_pretrained and give the folder",
         );
     }
     if has(".gguf") {
-        error.with_hint("it has GGUF files only: use the model that it was made from")
+        error.with_hint("it has only GGUF files: use the model that they were made from")
     } else {
         error.with_hint("is it a model?")
     }

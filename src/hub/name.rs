@@ -1,7 +1,8 @@
-//! Names: what may stand for a repository, a revision, and a file in either. Everything that
-//! comes from the user or the server and becomes a path or an address passes through here.
+//! Names of repositories, revisions and files, checked. Every string from the user or the server that
+//! becomes part of a path or URL passes through here.
 
 use crate::error::{Error, Result};
+use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 use std::fmt;
 
 /// A repository on the hub at a revision: `owner/name` or `owner/name@revision`.
@@ -41,7 +42,7 @@ impl fmt::Display for RepoName {
     }
 }
 
-/// The hub's own rule: letters, digits and `-_.`, none of `-.` at the ends, no `--` and no `..`.
+/// The hub's rule: letters, digits and `-_.`; not `-` or `.` at either end, no `--` and no `..`.
 fn is_repo_part(part: &str) -> bool {
     !part.is_empty()
         && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -56,12 +57,12 @@ fn is_revision(text: &str) -> bool {
     text.len() <= 200 && text.bytes().all(is_allowed) && is_relative(text)
 }
 
-/// A full commit hash: a revision that can never move.
+/// Whether it is a full commit hash: a revision that never moves.
 pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// Whether a file name from the server stays inside the folder it is joined to.
+/// Whether a file name from the server stays inside the folder that it is joined to.
 pub fn is_file_name(name: &str) -> bool {
     name.len() <= 1000 && is_relative(name) && !name.contains(['\\', ':']) && !name.chars().any(char::is_control)
 }
@@ -70,24 +71,19 @@ fn is_relative(path: &str) -> bool {
     path.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && part.len() <= 255)
 }
 
-/// The part of an ETag that names a blob, if it is fit to be a file name.
+/// The part of an ETag that names a blob, if it is a safe file name.
 pub fn blob_name(etag: &str) -> Option<&str> {
     let etag = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"');
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     (!etag.is_empty() && etag.len() <= 128 && etag.bytes().all(is_allowed)).then_some(etag)
 }
 
-/// Percent-encodes what may not stand in the path of an address; slashes stay.
+/// Characters of a URL path that are not encoded, beside ASCII letters and digits.
+const UNCHANGED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+
+/// Percent-encodes what a URL path cannot contain; slashes stay.
 pub fn encoded(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            out.push(byte as char)
-        } else {
-            out.push_str(&format!("%{byte:02X}"))
-        }
-    }
-    out
+    utf8_percent_encode(path, UNCHANGED).to_string()
 }
 
 #[cfg(test)]
@@ -95,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hub_names_are_read_and_everything_else_refused() {
+    fn hub_names_are_parsed_and_everything_else_refused() {
         let name = RepoName::parse("Qwen/Qwen2.5-0.5B").unwrap();
         assert_eq!((name.id.as_str(), name.revision.as_str()), ("Qwen/Qwen2.5-0.5B", "main"));
         assert_eq!(RepoName::parse("a/b@refs/pr/1").unwrap().revision, "refs/pr/1");
@@ -125,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_encoded() {
+    fn urls_are_encoded() {
         assert_eq!(encoded("a b/c#?%.json"), "a%20b/c%23%3F%25.json");
         assert_eq!(encoded("가"), "%EA%B0%80");
     }

@@ -1,5 +1,5 @@
-//! Where the hub is, where its cache lies, and who asks: read from the environment variables
-//! that the Python hub library reads.
+//! The address of the hub, its cache folder and the token, from the environment variables that
+//! `huggingface_hub` reads.
 
 use crate::error::{Error, Kind, Result};
 use std::fmt;
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// A token. It shows in no message: there is no `Display`, and `Debug` prints dots.
+/// A token. It appears in no message: there is no `Display`, and `Debug` prints dots.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the token out of its surrounding white space.
+    /// Trims the white space around the token.
     ///
     /// # Errors
     /// `Kind::Input` if it holds characters that no request header can carry.
@@ -41,26 +41,26 @@ impl fmt::Debug for Secret {
 /// How to reach the hub.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    /// Without a slash at the end.
+    /// Without a trailing slash.
     pub endpoint: String,
     /// The folder with `models--…` and `datasets--…`.
     pub cache: PathBuf,
     pub token: Option<Secret>,
-    /// Nothing but the cache is used.
+    /// Uses the cache alone.
     pub offline: bool,
-    /// How often a broken-off download is taken up again without any progress in between.
+    /// How often an interrupted download is resumed without progress in between.
     pub retries: u32,
-    /// The first pause before that; it doubles each time.
+    /// The pause before the first retry; it doubles each time.
     pub pause: Duration,
     /// How long the server may be silent.
     pub timeout: Duration,
-    /// A file of root certificates (PEM) in place of the built-in ones.
+    /// A file of root certificates (PEM) that replaces the built-in ones.
     pub certificates: Option<PathBuf>,
 }
 
 impl Hub {
     /// Reads HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE,
-    /// TRANSFORMERS_OFFLINE, SSL_CERT_FILE and the variables these fall back to.
+    /// TRANSFORMERS_OFFLINE, SSL_CERT_FILE and the variables that these fall back to.
     pub fn from_env() -> Result<Hub> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -68,13 +68,13 @@ impl Hub {
     /// As [`Hub::from_env`], over any source of variables.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Hub> {
         let value = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-        let user = value("HOME").map(PathBuf::from);
-        let path = |name: &str| value(name).map(|value| expand(&value, user.as_deref()));
-        let caches = path("XDG_CACHE_HOME").or_else(|| user.as_ref().map(|user| user.join(".cache")));
+        let user_home = value("HOME").map(PathBuf::from);
+        let path = |name: &str| value(name).map(|value| expand(&value, user_home.as_deref()));
+        let caches = path("XDG_CACHE_HOME").or_else(|| user_home.as_ref().map(|home| home.join(".cache")));
         let home = path("HF_HOME").or_else(|| caches.map(|caches| caches.join("huggingface")));
         let cache = path("HF_HUB_CACHE").or_else(|| home.as_ref().map(|home| home.join("hub")));
         let Some(cache) = cache else {
-            return Err(Error::input("no place for the hub cache: HOME is not set")
+            return Err(Error::input("no folder for the hub cache: HOME is not set")
                 .with_hint("set HF_HOME to a folder that can be written"));
         };
         let token_file = path("HF_TOKEN_PATH").or_else(|| home.map(|home| home.join("token")));
@@ -91,9 +91,10 @@ impl Hub {
     }
 }
 
-fn expand(value: &str, user: Option<&Path>) -> PathBuf {
-    match (value.strip_prefix("~/"), user) {
-        (Some(rest), Some(user)) => user.join(rest),
+/// Replaces a leading `~/` by the home folder.
+fn expand(value: &str, user_home: Option<&Path>) -> PathBuf {
+    match (value.strip_prefix("~/"), user_home) {
+        (Some(rest), Some(home)) => home.join(rest),
         _ => PathBuf::from(value),
     }
 }
@@ -105,12 +106,12 @@ fn endpoint(value: Option<String>) -> Result<String> {
     if rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', '?', '#', ' '])) {
         Ok(value.to_string())
     } else {
-        Err(Error::input("HF_ENDPOINT: expected an address as in https://huggingface.co, found another form")
-            .with_hint("write scheme and host, without user name and query"))
+        Err(Error::input("HF_ENDPOINT: expected a URL as in https://huggingface.co, found something else")
+            .with_hint("write the scheme and the host, without a user name or query"))
     }
 }
 
-/// HF_TOKEN, else the file that the Python tools' login writes.
+/// HF_TOKEN, else the file that `hf auth login` writes.
 fn token(value: Option<String>, file: Option<PathBuf>) -> Result<Option<Secret>> {
     let text = match (value, file) {
         (Some(value), _) => value,
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_follow_the_python_tools() {
+    fn folders_are_those_of_huggingface_hub() {
         let cache = |pairs| hub(pairs).unwrap().cache;
         assert_eq!(cache(&[("HOME", "/u")]), Path::new("/u/.cache/huggingface/hub"));
         assert_eq!(cache(&[("HOME", "/u"), ("XDG_CACHE_HOME", "/x")]), Path::new("/x/huggingface/hub"));
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_comes_from_the_variable_or_the_file_and_never_shows() {
+    fn a_token_comes_from_the_variable_or_the_file_and_is_never_printed() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "hf_file\n").unwrap();
         let home = folder.path().to_str().unwrap();

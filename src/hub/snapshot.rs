@@ -1,5 +1,4 @@
-//! A repository at one commit as a folder: from the cache if all that is wanted is there,
-//! else fetched.
+//! A repository at one commit as a folder: from the cache if every wanted file is there, else fetched.
 
 use super::cache::CachedRepo;
 use super::download::{download, Remote};
@@ -14,16 +13,16 @@ use hf_hub::api::RepoInfo;
 use hf_hub::{Repo, RepoType};
 use std::path::{Path, PathBuf};
 
-/// The largest listing that is read, in bytes.
-const LARGEST_LISTING: u64 = 64 << 20;
+/// The size limit of a file listing, in bytes.
+const MAX_LISTING: u64 = 64 << 20;
 
 /// Which files of a repository a caller wants.
 pub trait Wanted {
-    /// The files to fetch, of all that the repository has; an error if it is not usable.
+    /// Selects the files to fetch from those of the repository; fails if it is not usable.
     fn choose(&self, files: &[String]) -> Result<Vec<String>>;
-    /// Files that only show once those are there, as the shards that an index names.
+    /// Further files that only the fetched ones name, such as the shards in an index.
     fn further(&self, snapshot: &Path) -> Result<Vec<String>>;
-    /// Whether a snapshot that another program fetched holds enough, its list of files unknown.
+    /// Whether a snapshot without a file listing, fetched by another program, is complete enough.
     fn suffices(&self, snapshot: &Path, offline: bool) -> bool;
 }
 
@@ -42,14 +41,14 @@ pub fn snapshot(
     observer: &mut dyn FetchObserver,
 ) -> Result<Snapshot> {
     let cached = CachedRepo::new(&hub.cache, name, kind);
-    if let Some(found) = in_cache(&cached, wanted, hub.offline) {
-        return Ok(found);
+    if let Some(snapshot) = in_cache(&cached, wanted, hub.offline) {
+        return Ok(snapshot);
     }
     let what = described(name, kind);
     if hub.offline {
         return Err(Error::new(
             Kind::Hub,
-            format!("{what} is not in the cache {}, and the hub is switched off", hub.cache.display()),
+            format!("{what} is not in the cache {}, and offline mode is on", hub.cache.display()),
         )
         .with_hint(
             "unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE to fetch it, or point HF_HOME to the cache that has it",
@@ -59,11 +58,11 @@ pub fn snapshot(
     let mut fetch = Fetch { hub, client: Client::new(hub)?, repo, what, cached, observer };
     match fetch.listing()? {
         Ok(listing) => fetch.all(listing, wanted),
-        // What another program fetched may do where the network fails.
+        // A snapshot that another program fetched will do if the network fails.
         Err(unreachable) if !interrupt::requested() => match in_cache(&fetch.cached, wanted, true) {
-            Some(found) => {
+            Some(snapshot) => {
                 fetch.observer.note(&format!("the hub cannot be reached: using the cached {}", fetch.what));
-                Ok(found)
+                Ok(snapshot)
             }
             None => Err(fetch.client.unreachable(unreachable, &fetch.what)),
         },
@@ -78,16 +77,16 @@ fn described(name: &RepoName, kind: RepoType) -> String {
     }
 }
 
-/// The snapshot that the revision stands for, if it holds all that is wanted.
+/// The cached snapshot of the revision, if it holds every wanted file.
 fn in_cache(cached: &CachedRepo, wanted: &dyn Wanted, offline: bool) -> Option<Snapshot> {
     let commit = cached.commit()?;
     let folder = cached.snapshot(&commit);
     let all_there = |files: &[String]| files.iter().all(|file| folder.join(file).is_file());
-    let whole = match cached.listing(&commit) {
+    let is_complete = match cached.listing(&commit) {
         Some(listing) => all_there(&wanted.choose(&listing).ok()?) && all_there(&wanted.further(&folder).ok()?),
         None => wanted.suffices(&folder, offline),
     };
-    whole.then_some(Snapshot { folder, commit })
+    is_complete.then_some(Snapshot { folder, commit })
 }
 
 struct Fetch<'a> {
@@ -110,7 +109,7 @@ impl Fetch<'_> {
         if !answer.status.is_success() {
             return Err(self.client.refusal(&answer, &self.what, &self.repo.url()));
         }
-        let text = match stoppable::call(move || answer.body.with_config().limit(LARGEST_LISTING).read_to_string())? {
+        let text = match stoppable::call(move || answer.body.with_config().limit(MAX_LISTING).read_to_string())? {
             Ok(text) => text,
             Err(error) => return Ok(Err(Unreachable(error.to_string()))),
         };
@@ -119,14 +118,12 @@ impl Fetch<'_> {
                 .with_hint("is HF_ENDPOINT the address of a hub?")
         };
         let listing: RepoInfo = serde_json::from_str(&text)
-            .map_err(|error| wrong(format!("something that is no list of files: {error}")))?;
+            .map_err(|error| wrong(format!("with something that is no list of files: {error}")))?;
         if !is_commit(&listing.sha) {
-            return Err(wrong(format!("with a commit that is none: `{}`", listing.sha.escape_debug())));
+            return Err(wrong(format!("with an invalid commit hash: `{}`", listing.sha.escape_debug())));
         }
         match listing.siblings.iter().find(|file| !is_file_name(&file.rfilename)) {
-            Some(file) => {
-                Err(wrong(format!("with a file name that is not allowed: `{}`", file.rfilename.escape_debug())))
-            }
+            Some(file) => Err(wrong(format!("with an invalid file name: `{}`", file.rfilename.escape_debug()))),
             None => Ok(Ok(listing)),
         }
     }
@@ -143,7 +140,7 @@ impl Fetch<'_> {
             self.file(&commit, &file)?;
         }
         self.cached.set_listing(&commit, &names)?;
-        // Last: from now on the revision resolves without the network.
+        // Comes last: from now on the revision resolves without the network.
         self.cached.set_commit(&commit)?;
         Ok(Snapshot { folder, commit })
     }
@@ -162,24 +159,24 @@ impl Fetch<'_> {
         }
         let etag = answer.header("x-linked-etag").or_else(|| answer.header("etag")).unwrap_or_default();
         let Some(blob) = blob_name(etag) else {
-            let found = etag.escape_debug();
+            let etag = etag.escape_debug();
             return Err(Error::new(
                 Kind::Hub,
-                format!("the server describes {what} with the ETag `{found}`, which names no content"),
+                format!("the server describes {what} with the ETag `{etag}`, which identifies no content"),
             )
             .with_hint("is HF_ENDPOINT the address of a hub?"));
         };
-        // The length of a redirect's own body says nothing of the file.
+        // The content length of a redirect is not that of the file.
         let body_size = answer.status.is_success().then(|| answer.size()).flatten();
         let size = answer.header("x-linked-size").and_then(|text| text.parse().ok()).or(body_size);
         let _lock = self.cached.lock(blob, self.observer)?;
-        let place = self.cached.blob(blob);
-        if !place.is_file() {
+        let path = self.cached.blob(blob);
+        if !path.is_file() {
             self.observer.permit(&what, size)?;
-            crate::files::create_folder(place.parent().unwrap_or(&self.hub.cache))?;
+            crate::files::create_folder(path.parent().unwrap_or(&self.hub.cache))?;
             let url = self.repo.url();
             let remote = Remote { address: &address, file, repo: &url, blob, size };
-            download(&self.client, &remote, &place, self.hub.retries, self.hub.pause, self.observer)?;
+            download(&self.client, &remote, &path, self.hub.retries, self.hub.pause, self.observer)?;
         }
         self.cached.link(commit, file, blob)
     }

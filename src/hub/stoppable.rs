@@ -1,8 +1,8 @@
-//! Blocking network calls that Ctrl-C can leave.
+//! Blocking network calls that Ctrl-C interrupts.
 //!
-//! A read waits for a silent server as long as the timeout lets it, and a signal need not
-//! wake it. So the call runs in a thread of its own while this one polls the stop flag; after
-//! a stop that thread is left behind and ends with its timeout or the program.
+//! A read from a silent server blocks until its timeout, and a signal may not wake it. So the call runs
+//! in its own thread while this one polls the stop flag. After a stop that thread is abandoned and ends
+//! with its timeout or with the program.
 
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 const POLL: Duration = Duration::from_millis(50);
 const CHUNK: usize = 256 * 1024;
-/// How many chunks may wait to be written while the network goes on.
-const WAITING: usize = 8;
+/// How many chunks may be buffered ahead of the writer.
+const BUFFERED: usize = 8;
 
 /// The result of `call`, or `Kind::Stopped` as soon as a stop is requested.
 pub fn call<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T> {
@@ -22,12 +22,12 @@ pub fn call<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Res
     next(&receiver)?.ok_or_else(|| Error::bug("a network call ended without a result"))
 }
 
-/// The bytes of a reader, chunk by chunk; each may be a failure, after which none follows.
+/// The bytes of a reader, chunk by chunk. After an error no chunk follows.
 pub struct Chunks(Receiver<std::io::Result<Vec<u8>>>);
 
 impl Chunks {
     pub fn of(mut reader: impl Read + Send + 'static) -> Chunks {
-        let (sender, receiver) = sync_channel(WAITING);
+        let (sender, receiver) = sync_channel(BUFFERED);
         std::thread::spawn(move || loop {
             let mut chunk = vec![0; CHUNK];
             let read = reader.read(&mut chunk).map(|count| {

@@ -1,7 +1,7 @@
 //! The tensors of a model or adapter folder, mapped into memory from safetensors files.
 //!
-//! Leaves to others: which tensors a model needs (`model/`), the file format itself
-//! ([`header`]), the shard index ([`index`]) and writing ([`mod@save`], [`shards`]).
+//! [`header`] reads the file format, [`index`] the shard index; [`mod@save`] and [`shards`] write. Leaves to
+//! others: which tensors a model needs (`model/`).
 
 mod header;
 mod index;
@@ -26,7 +26,7 @@ pub const SINGLE_FILE: &str = "model.safetensors";
 /// The file that names the shard of each tensor of a larger model.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// What a file says of one tensor.
+/// The dtype and shape of a tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Info {
     pub dtype: Dtype,
@@ -34,7 +34,7 @@ pub struct Info {
 }
 
 impl Info {
-    /// The libtorch element type; fails for those that libtorch or this program lacks (8-bit floats, unsigned words).
+    /// The libtorch dtype. Fails for dtypes that libtorch or this program lacks (8-bit floats, unsigned words).
     pub fn kind(&self) -> Result<tch::Kind> {
         Ok(match self.dtype {
             Dtype::F32 => tch::Kind::Float,
@@ -64,9 +64,9 @@ impl Info {
 
 struct Entry {
     info: Info,
-    /// Which of the files holds it.
+    /// The number of its file in the mapping.
     file: usize,
-    /// Its bytes in that file.
+    /// The range of its bytes in that file.
     bytes: Range<usize>,
 }
 
@@ -78,10 +78,10 @@ pub struct Weights {
 
 impl Weights {
     /// Opens the weights in `folder`: `model.safetensors`, else the shards that
-    /// `model.safetensors.index.json` names. A path to one safetensors file is taken too.
+    /// `model.safetensors.index.json` names. The path may also be one safetensors file.
     ///
-    /// Every header is checked here, so that a broken, doubled or missing tensor shows before
-    /// any work is done.
+    /// Checks every header, so that a damaged, duplicate or missing tensor is an error before any work is
+    /// done.
     ///
     /// # Errors
     /// `Kind::File` names the file and what is wrong with it.
@@ -97,7 +97,7 @@ impl Weights {
         if index.is_file() {
             return Self::open_sharded(&index);
         }
-        Err(nothing_found(path))
+        Err(no_weights(path))
     }
 
     /// Opens exactly these files as one set of tensors.
@@ -166,13 +166,13 @@ impl Weights {
         self.tensors.get(name).map(|entry| &entry.info)
     }
 
-    /// The tensor called `name`, on the CPU, in the dtype of the file. It shares the pages of
-    /// the mapped file: nothing is read or copied until its elements are used. Writing to it
-    /// in place changes this process's view alone, never the file. The file stays mapped as long
-    /// as the tensor, or anything that shares its storage, lives.
+    /// The tensor `name`, on the CPU, in the dtype of the file. It shares the pages of the mapped file:
+    /// nothing is read or copied until its elements are used. Writing to it in place changes this
+    /// process's view, never the file. The file stays mapped as long as the tensor, or anything that
+    /// shares its storage, lives.
     ///
     /// # Errors
-    /// `Kind::Model` for a missing name or a dtype without a libtorch type.
+    /// `Kind::Model` for an unknown name or a dtype that libtorch lacks.
     pub fn tensor(&self, name: &str) -> Result<tch::Tensor> {
         let Some(entry) = self.tensors.get(name) else {
             return Err(self.missing(name));
@@ -183,7 +183,7 @@ impl Weights {
             .map_err(|error| error.context(format!("tensor `{name}` of `{}`", self.mapping.path(entry.file).display())))
     }
 
-    /// A page from the beginning and one from the middle of the bytes of a tensor, or all of a small one.
+    /// A page from the start and one from the middle of the bytes of a tensor, or all bytes of a small one.
     pub fn samples(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         const PAGE: usize = 4096;
         let bytes = self.tensors.get(name).and_then(|entry| self.mapping.bytes(entry.file).get(entry.bytes.clone()));
@@ -192,9 +192,9 @@ impl Weights {
         [page(0), page((bytes.len() / 2).max(PAGE))].into_iter()
     }
 
-    /// Refuses a tensor of whole numbers where weights are expected: read as such, those of a
-    /// quantised checkpoint would be noise.
-    pub fn require_floats(&self, name: &str) -> Result<()> {
+    /// Fails for a tensor of integers where weights are expected: the codes of a quantised checkpoint,
+    /// read as weights, would be noise.
+    pub fn ensure_floats(&self, name: &str) -> Result<()> {
         match self.info(name).map(|info| info.dtype) {
             Some(Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64) | None => Ok(()),
             Some(other) => {
@@ -204,9 +204,9 @@ impl Weights {
         }
     }
 
-    /// Gives back the memory under the tensor `name`: it is read from its file again if it is
-    /// used once more. For tensors that were copied, so that a checkpoint can be converted in
-    /// less memory than it takes itself. Changes made to the tensor in place would be lost.
+    /// Releases the memory of the tensor `name`; if used again, it is read from its file again. For
+    /// tensors that were copied, so that converting a checkpoint takes less memory than the checkpoint
+    /// itself. In-place changes to the tensor are lost.
     pub fn release(&self, name: &str) {
         if let Some(entry) = self.tensors.get(name) {
             self.mapping.release(entry.file, entry.bytes.clone());
@@ -216,7 +216,7 @@ impl Weights {
     fn missing(&self, name: &str) -> Error {
         let error = Error::model(format!("expected tensor `{name}` in {}, found none", self.mapping));
         match suggest::nearest(name, self.names()) {
-            Some(near) => error.with_hint(format!("the nearest name there is `{near}`")),
+            Some(near) => error.with_hint(format!("the most similar name is `{near}`")),
             None => error.with_hint("the weights may belong to another architecture"),
         }
     }
@@ -226,7 +226,7 @@ fn broken(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::new(Kind::File, format!("`{}`: {what}", path.display()))
 }
 
-fn nothing_found(folder: &Path) -> Error {
+fn no_weights(folder: &Path) -> Error {
     if !folder.exists() {
         return broken(folder, "expected a folder with safetensors weights, found no such folder");
     }

@@ -73,7 +73,7 @@ impl AdapterFile {
     /// The tensor in its stored dtype; fails if that is no float.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let stored = self.stored(name);
-        self.weights.require_floats(stored)?;
+        self.weights.ensure_floats(stored)?;
         self.weights.tensor(stored)
     }
 

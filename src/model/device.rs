@@ -8,6 +8,8 @@ use super::config::Config;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::native;
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::error::Error as _;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -35,15 +37,15 @@ fn has_nvidia_driver() -> bool {
 
 fn load_cuda_library() -> CudaLibrary {
     // Global, so that its static initialisers register CUDA with the CPU library.
-    let handle = unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
-    if !handle.is_null() {
-        return CudaLibrary::Loaded;
+    // SAFETY: the library is libtorch's own; its initialisers are made to run at any time.
+    match unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) } {
+        Ok(library) => {
+            // It stays loaded.
+            std::mem::forget(library);
+            CudaLibrary::Loaded
+        }
+        Err(error) => CudaLibrary::Failed(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
     }
-    let reason = unsafe { libc::dlerror() };
-    if reason.is_null() {
-        return CudaLibrary::Failed("unknown reason".to_owned());
-    }
-    CudaLibrary::Failed(unsafe { std::ffi::CStr::from_ptr(reason) }.to_string_lossy().into_owned())
 }
 
 /// The number of usable GPUs.

@@ -99,7 +99,7 @@ impl Checkpoint<'_> {
             ))
             .with_hint("the checkpoint does not belong to its config.json"));
         }
-        self.weights.require_floats(stored)?;
+        self.weights.ensure_floats(stored)?;
         Ok(found)
     }
 

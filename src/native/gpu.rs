@@ -10,6 +10,7 @@ use crate::error::Result;
 use cudarc::driver::result::{self as driver, module};
 use cudarc::driver::sys::{self, CUfunction};
 use cudarc::nvrtc::{compile_ptx_with_opts, CompileError, CompileOptions};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr, CString};
 use std::ptr::null_mut;
@@ -71,8 +72,11 @@ fn are_ready() -> bool {
 /// Compiles `kernels.cu` to PTX; needs NVRTC, but no GPU.
 pub fn compile() -> std::result::Result<CString, String> {
     // libtorch's own stub finds the NVRTC beside it; then the name alone is enough.
-    // SAFETY: the library is libtorch's and stays loaded.
-    unsafe { libc::dlopen(c"libcaffe2_nvrtc.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    // SAFETY: the library is libtorch's.
+    if let Ok(library) = unsafe { Library::open(Some("libcaffe2_nvrtc.so"), RTLD_NOW | RTLD_GLOBAL) } {
+        // It stays loaded.
+        std::mem::forget(library);
+    }
     // SAFETY: only looks for the library. cudarc would panic without it.
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
         return Err("NVRTC (libnvrtc.so.13) is not found".to_owned());

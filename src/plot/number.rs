@@ -1,6 +1,7 @@
 //! Numbers as tick labels: as few digits as tell them apart, "40M" for parameters.
 
 use super::chart::Numbers;
+use crate::format::grouped;
 
 /// The labels of the ticks at `values`. `each` gives every value its own number of
 /// decimals (0.1, 1, 10 on a log axis), otherwise all get the same (0.50, 0.75).
@@ -26,17 +27,11 @@ pub fn labels(values: &[f64], style: Numbers, each: bool) -> Vec<String> {
 pub fn plain(value: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", value.abs());
     let (whole, part) = text.split_once('.').map_or((text.as_str(), ""), |(whole, part)| (whole, part));
-    let mut grouped = String::new();
-    for (place, digit) in whole.chars().enumerate() {
-        if place > 0 && (whole.len() - place) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
+    let whole = grouped(whole);
     let shows_something = text.chars().any(|letter| ('1'..='9').contains(&letter));
     let sign = if value < 0.0 && shows_something { "−" } else { "" };
     let point = if part.is_empty() { "" } else { "." };
-    format!("{sign}{grouped}{point}{part}")
+    format!("{sign}{whole}{point}{part}")
 }
 
 /// How far a label may be from its value: a hundredth of the gap between neighbours.

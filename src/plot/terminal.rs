@@ -7,8 +7,9 @@ use super::chart::{Axis, Chart, Mark, Ticks};
 use super::clean::{self, Data};
 use super::scale::Range;
 use super::{number, palette, ticks};
-use crate::data::preview::{cut, width};
 use crate::error::{Error, Result};
+use crate::table::{pad, truncate, width, Align};
+use anstyle::{AnsiColor, RgbColor};
 
 /// Letters that the panel takes at least.
 const SMALLEST: (usize, usize) = (16, 4);
@@ -34,7 +35,7 @@ impl Chart {
         lines.push(format!("{:margin$}  {:^across$}", "", self.x.title).trim_end().to_string());
         lines.retain(|line| !line.trim().is_empty());
         lines.extend(self.legend_lines(colours));
-        lines.extend(data.notes.iter().map(|note| cut(note, columns)));
+        lines.extend(data.notes.iter().map(|note| truncate(note, columns)));
         Ok(lines.join("\n") + "\n")
     }
 
@@ -107,14 +108,14 @@ fn below(ticks: &[(f64, String)], range: &Range, across: usize, margin: usize) -
 const FAINT: usize = usize::MAX;
 
 fn painted(text: &str, slot: usize, colours: bool) -> String {
-    if slot == FAINT {
-        return if colours { format!("\x1b[90m{text}\x1b[0m") } else { text.to_string() };
+    if !colours {
+        return text.to_string();
     }
-    let (red, green, blue) = palette::look(slot).colour.rgb;
-    match colours {
-        true => format!("\x1b[38;2;{red};{green};{blue}m{text}\x1b[0m"),
-        false => text.to_string(),
-    }
+    let style = match slot {
+        FAINT => AnsiColor::BrightBlack.on_default(),
+        _ => RgbColor::from(palette::look(slot).colour.rgb).on_default(),
+    };
+    format!("{style}{text}{style:#}")
 }
 
 /// A grid of characters; each holds eight dots and the series that set the last of them.
@@ -165,7 +166,7 @@ impl Panel {
             let label = labels.iter().find(|(at, _)| *at == row).map_or("", |(_, label)| label.as_str());
             let edge = if label.is_empty() { '│' } else { '┤' };
             let dots: String = cells.iter().map(|cell| letter(*cell, colours)).collect();
-            format!("{}{label} {edge}{}", " ".repeat(margin.saturating_sub(width(label))), dots.trim_end())
+            format!("{} {edge}{}", pad(label, margin, Align::Right), dots.trim_end())
         };
         self.cells.chunks(self.across).enumerate().map(line).collect()
     }

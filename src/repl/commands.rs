@@ -1,4 +1,4 @@
-//! The commands: what is not the language's, and begins with `:` or `?`.
+//! The commands: inputs that are not Rhai, but begin with `:` or `?`.
 
 use super::complete::{self, Candidate};
 use super::known::{is_word, Known};
@@ -21,7 +21,7 @@ pub enum Command {
     Quit,
 }
 
-/// What stands behind a command.
+/// What a command takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Argument {
     None,
@@ -37,22 +37,22 @@ struct Entry {
     about: &'static str,
 }
 
-const fn known(name: &'static str, argument: Argument, about: &'static str) -> Entry {
+const fn entry(name: &'static str, argument: Argument, about: &'static str) -> Entry {
     Entry { name, argument, about }
 }
 
 const COMMANDS: [Entry; 11] = [
-    known(":help", Argument::None, "this list"),
-    known(":doc", Argument::Name, "what a function does, its options, an example; ?NAME does the same"),
-    known(":type", Argument::Expression, "the type of a value"),
-    known(":vars", Argument::None, "the variables with their types and values"),
-    known(":time", Argument::Expression, "run it, and tell how long it took"),
-    known(":load", Argument::File, "run a script here; its variables and functions stay"),
-    known(":reload", Argument::None, "run the loaded scripts again, modules read anew"),
-    known(":edit", Argument::None, "change the last input in the editor that EDITOR names, and run it"),
-    known(":save", Argument::File, "write the inputs that ran into a new script"),
-    known(":history", Argument::Text, "earlier inputs, those with TEXT in them; Ctrl-R searches as you type"),
-    known(":quit", Argument::None, "leave; Ctrl-D does the same"),
+    entry(":help", Argument::None, "show this list"),
+    entry(":doc", Argument::Name, "explain a function, with its options and an example; ?NAME does the same"),
+    entry(":type", Argument::Expression, "show the type of a value"),
+    entry(":vars", Argument::None, "list the variables with their types and values"),
+    entry(":time", Argument::Expression, "run it, and show how long it took"),
+    entry(":load", Argument::File, "run a script; its variables and functions stay"),
+    entry(":reload", Argument::None, "run the loaded scripts again, and read their modules again"),
+    entry(":edit", Argument::None, "edit the last input with $EDITOR, and run it"),
+    entry(":save", Argument::File, "write the inputs that ran without error into a new script"),
+    entry(":history", Argument::Text, "list earlier inputs, or those that contain TEXT; Ctrl-R searches as you type"),
+    entry(":quit", Argument::None, "quit; Ctrl-D does the same"),
 ];
 
 impl Argument {
@@ -67,7 +67,7 @@ impl Argument {
     }
 }
 
-/// The command that an input is; `None` if it is the language's.
+/// Reads a command; `None` if the input is Rhai.
 pub fn parse(input: &str) -> Option<Result<Command>> {
     let input = input.trim();
     if let Some(name) = input.strip_prefix('?').or_else(|| input.strip_suffix('?').filter(|name| is_path(name))) {
@@ -81,26 +81,26 @@ pub fn parse(input: &str) -> Option<Result<Command>> {
 }
 
 fn is_path(name: &str) -> bool {
-    is_word(name) && name.chars().all(|letter| letter.is_alphanumeric() || letter == '_' || letter == '.')
+    is_word(name) && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.')
 }
 
 fn command(name: &str, argument: &str) -> Result<Command> {
-    let Some(known) = COMMANDS.iter().find(|known| known.name == name) else {
+    let Some(entry) = COMMANDS.iter().find(|entry| entry.name == name) else {
         let error = Error::input(format!("unknown command `{name}`"));
-        return Err(match suggest::nearest(name, COMMANDS.iter().map(|known| known.name)) {
+        return Err(match suggest::nearest(name, COMMANDS.iter().map(|entry| entry.name)) {
             Some(near) => error.with_hint(format!("did you mean `{near}`?")),
             None => error.with_hint("`:help` lists the commands"),
         });
     };
-    match (known.argument, argument.is_empty()) {
+    match (entry.argument, argument.is_empty()) {
         (Argument::None, false) => {
-            let message = format!("{name}: expected nothing behind the command, found `{argument}`");
+            let message = format!("{name}: expected no argument, found `{argument}`");
             return Err(Error::input(message));
         }
         (Argument::Name | Argument::Expression | Argument::File, true) => {
-            let wanted = known.argument.shown().trim();
+            let wanted = entry.argument.shown().trim();
             return Err(Error::input(format!("{name}: expected {wanted}, found nothing"))
-                .with_hint(format!("{name} {wanted}: {}", known.about)));
+                .with_hint(format!("{name} {wanted}: {}", entry.about)));
         }
         _ => {}
     }
@@ -125,16 +125,16 @@ fn command(name: &str, argument: &str) -> Result<Command> {
 pub fn help() -> String {
     let lines = COMMANDS
         .iter()
-        .map(|known| format!("  {:<18} {}\n", format!("{}{}", known.name, known.argument.shown()), known.about));
+        .map(|entry| format!("  {:<18} {}\n", format!("{}{}", entry.name, entry.argument.shown()), entry.about));
     format!(
-        "Everything else is run as script code; the value of its last expression is shown.\n{}\
-         Keys: Tab completes, Right takes the grey suggestion, Ctrl-R searches earlier inputs,\n      \
-         Ctrl-C drops the input or stops what runs, Ctrl-D leaves.\n",
+        "Anything else is run as Rhai code, and the value of its last expression is shown.\n{}\
+         Keys: Tab completes, Right accepts the grey suggestion, Ctrl-R searches earlier inputs,\n      \
+         Ctrl-C drops the input or stops what is running, Ctrl-D quits.\n",
         lines.collect::<String>()
     )
 }
 
-/// Completion of commands and of their names and files; `None` where the language's applies.
+/// Completes commands and their arguments; `None` where the completion of Rhai applies.
 pub fn complete(known: &Known, text: &str) -> Option<(usize, Vec<Candidate>)> {
     if let Some(name) = text.strip_prefix('?') {
         return Some((1, names(known, name)));
@@ -143,14 +143,14 @@ pub fn complete(known: &Known, text: &str) -> Option<(usize, Vec<Candidate>)> {
         return None;
     }
     let Some((name, argument)) = text.split_once(' ') else {
-        let fitting = COMMANDS.iter().filter(|known| known.name.starts_with(text));
+        let fitting = COMMANDS.iter().filter(|entry| entry.name.starts_with(text));
         let whole =
-            |known: &Entry| format!("{}{}", known.name, if known.argument == Argument::None { "" } else { " " });
-        let found = fitting.map(|known| Candidate { shown: known.name.to_string(), text: whole(known) });
-        return Some((0, found.collect()));
+            |entry: &Entry| format!("{}{}", entry.name, if entry.argument == Argument::None { "" } else { " " });
+        let candidates = fitting.map(|entry| Candidate { shown: entry.name.to_string(), text: whole(entry) });
+        return Some((0, candidates.collect()));
     };
     let start = text.len() - argument.len();
-    match COMMANDS.iter().find(|known| known.name == name)?.argument {
+    match COMMANDS.iter().find(|entry| entry.name == name)?.argument {
         Argument::Name => Some((start, names(known, argument))),
         Argument::File => {
             let typed = argument.trim_start_matches('"');
@@ -164,7 +164,7 @@ pub fn complete(known: &Known, text: &str) -> Option<(usize, Vec<Candidate>)> {
 
 /// Functions and methods that begin with `typed`.
 fn names(known: &Known, typed: &str) -> Vec<Candidate> {
-    let all = known.own.iter().chain(known.catalog.functions()).map(|function| function.name.as_str());
+    let all = known.user_functions.iter().chain(known.catalog.functions()).map(|function| function.name.as_str());
     let mut names: Vec<&str> = all.filter(|name| is_word(name) && name.starts_with(typed)).collect();
     names.sort_unstable();
     names.dedup();
@@ -190,23 +190,23 @@ mod tests {
 
     #[test]
     fn every_command_of_the_list_is_one() {
-        for known in &COMMANDS {
-            let text = format!("{}{}", known.name, known.argument.shown().replace(['[', ']'], ""));
+        for entry in &COMMANDS {
+            let text = format!("{}{}", entry.name, entry.argument.shown().replace(['[', ']'], ""));
             let command = parse(&text).unwrap().unwrap();
-            assert!(known.name == ":help" || command != Command::Help, "{text}");
+            assert!(entry.name == ":help" || command != Command::Help, "{text}");
         }
     }
 
     #[test]
     fn wrong_commands_say_what_was_expected() {
-        let told = |text: &str| {
+        let message = |text: &str| {
             let error = parse(text).unwrap().unwrap_err();
             format!("{} = {}", error.message, error.hint.unwrap_or_default())
         };
-        assert_eq!(told(":laod x"), "unknown command `:laod` = did you mean `:load`?");
-        assert_eq!(told(":frobnicate"), "unknown command `:frobnicate` = `:help` lists the commands");
-        assert!(told(":load").starts_with(":load: expected FILE, found nothing = :load FILE: run a script"));
-        assert_eq!(told(":vars x"), ":vars: expected nothing behind the command, found `x` = ");
+        assert_eq!(message(":laod x"), "unknown command `:laod` = did you mean `:load`?");
+        assert_eq!(message(":frobnicate"), "unknown command `:frobnicate` = `:help` lists the commands");
+        assert!(message(":load").starts_with(":load: expected FILE, found nothing = :load FILE: run a script"));
+        assert_eq!(message(":vars x"), ":vars: expected no argument, found `x` = ");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the word at the cursor can become.
 
-use super::around::{self, Call, Place};
+use super::cursor::{self, Call, Context};
 use super::known::{is_word, Known, Typed};
 use super::{commands, syntax};
 use crate::hub;
@@ -12,32 +12,32 @@ use std::path::Path;
 pub struct Candidate {
     /// What the list shows.
     pub shown: String,
-    /// What is put in the word's place.
+    /// What replaces the word.
     pub text: String,
 }
 
-/// What a blank line is indented by.
+/// What Tab inserts on a blank line.
 pub const INDENT: &str = "    ";
 
 /// The byte where the word before the cursor begins, and what it can become, sorted.
 pub fn complete(known: &Known, text: &str) -> (usize, Vec<Candidate>) {
-    if let Some(found) = commands::complete(known, text) {
-        return found;
+    if let Some(completion) = commands::complete(known, text) {
+        return completion;
     }
     let line = text.rsplit('\n').next().unwrap_or(text);
     if line.trim().is_empty() && !text.is_empty() {
-        return (text.len(), vec![plain(INDENT)]);
+        return (text.len(), vec![literal(INDENT)]);
     }
-    let (start, place) = around::place(text);
+    let (start, context) = cursor::context(text);
     let typed = &text[start..];
-    match place {
-        Place::Text { call } => in_text(known, start, typed, call.as_ref()),
-        Place::Nothing => (start, Vec::new()),
-        Place::Member(chain) => (start, fitting(members(known, known.typed(&chain)), typed)),
-        Place::Name => (start, fitting(names(known), typed)),
-        Place::Key { call, path, given } => {
+    match context {
+        Context::Text { call } => in_string(known, start, typed, call.as_ref()),
+        Context::Nothing => (start, Vec::new()),
+        Context::Member(chain) => (start, fitting(members(known, known.typed(&chain)), typed)),
+        Context::Name => (start, fitting(names(known), typed)),
+        Context::Key { call, path, written } => {
             let mut options = known.options(&call, &path);
-            options.retain(|option| !given.contains(&option.name));
+            options.retain(|option| !written.contains(&option.name));
             let keys = options
                 .iter()
                 .map(|option| Candidate { shown: option.name.clone(), text: format!("{}: ", option.name) });
@@ -46,7 +46,8 @@ pub fn complete(known: &Known, text: &str) -> (usize, Vec<Candidate>) {
     }
 }
 
-fn plain(text: &str) -> Candidate {
+/// A candidate that is inserted as it is shown.
+fn literal(text: &str) -> Candidate {
     Candidate { shown: text.to_string(), text: text.to_string() }
 }
 
@@ -60,20 +61,21 @@ fn fitting(mut all: Vec<Candidate>, typed: &str) -> Vec<Candidate> {
 /// Variables, functions and keywords.
 fn names(known: &Known) -> Vec<Candidate> {
     let functions = known.catalog.functions().iter().filter(|function| function.form == Form::Function);
-    let functions = functions.chain(&known.own).filter(|function| is_word(&function.name));
-    let variables = known.variables.iter().map(|variable| plain(&variable.name));
+    let functions = functions.chain(&known.user_functions).filter(|function| is_word(&function.name));
+    let variables = known.variables.iter().map(|variable| literal(&variable.name));
     variables
         .chain(functions.map(|function| called(function, 0)))
-        .chain(syntax::KEYWORDS.iter().map(|word| plain(word)))
+        .chain(syntax::KEYWORDS.iter().map(|word| literal(word)))
         .collect()
 }
 
-/// A function with its opening bracket, a property as it is; `own` parameters stand before the dot.
-fn called(function: &Function, own: usize) -> Candidate {
-    let arguments = function.parameters.len().saturating_sub(own);
+/// A function with its opening bracket, a property as it is. `receivers` is 1 where the first
+/// parameter stands before the dot, else 0.
+fn called(function: &Function, receivers: usize) -> Candidate {
+    let arguments = function.parameters.len().saturating_sub(receivers);
     match function.form {
-        Form::Getter | Form::Setter => plain(&function.name),
-        _ if arguments == 0 => plain(&format!("{}()", function.name)),
+        Form::Getter | Form::Setter => literal(&function.name),
+        _ if arguments == 0 => literal(&format!("{}()", function.name)),
         _ => Candidate { shown: format!("{}(…)", function.name), text: format!("{}(", function.name) },
     }
 }
@@ -81,17 +83,17 @@ fn called(function: &Function, own: usize) -> Candidate {
 fn members(known: &Known, owner: Option<Typed>) -> Vec<Candidate> {
     let Some(owner) = owner else { return Vec::new() };
     let keys = owner.variable.iter().flat_map(|variable| &variable.keys).filter(|key| is_word(&key.name));
-    keys.map(|key| plain(&key.name)).chain(known.members(&owner.kind).map(|function| called(function, 1))).collect()
+    keys.map(|key| literal(&key.name)).chain(known.members(&owner.kind).map(|function| called(function, 1))).collect()
 }
 
-fn in_text(known: &Known, start: usize, typed: &str, call: Option<&Call>) -> (usize, Vec<Candidate>) {
+fn in_string(known: &Known, start: usize, typed: &str, call: Option<&Call>) -> (usize, Vec<Candidate>) {
     let from_hub = call.map_or_else(Vec::new, |call| hub_names(known, call));
     let from_hub: Vec<Candidate> =
-        from_hub.iter().filter(|name| name.starts_with(typed)).map(|name| plain(name)).collect();
+        from_hub.iter().filter(|name| name.starts_with(typed)).map(|name| literal(name)).collect();
     if !from_hub.is_empty() && !typed.starts_with(['.', '/']) {
-        // Names of the hub have a slash as paths have: both are offered whole.
+        // Hub names contain a slash, as paths do: both are offered in full.
         let folder = typed.rfind('/').map_or("", |slash| &typed[..=slash]);
-        let paths = paths(typed).into_iter().map(|path| plain(&format!("{folder}{}", path.text)));
+        let paths = paths(typed).into_iter().map(|path| literal(&format!("{folder}{}", path.text)));
         return (start, from_hub.into_iter().chain(paths).collect());
     }
     (start + typed.rfind('/').map_or(0, |slash| slash + 1), paths(typed))
@@ -116,10 +118,10 @@ pub fn paths(typed: &str) -> Vec<Candidate> {
     };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let path = |entry: std::fs::DirEntry| {
-        let found = entry.file_name().into_string().ok()?;
-        let hidden = found.starts_with('.') && !name.starts_with('.');
+        let file = entry.file_name().into_string().ok()?;
+        let hidden = file.starts_with('.') && !name.starts_with('.');
         let end = if entry.path().is_dir() { "/" } else { "" };
-        (found.starts_with(name) && !hidden).then(|| plain(&format!("{found}{end}")))
+        (file.starts_with(name) && !hidden).then(|| literal(&format!("{file}{end}")))
     };
     fitting(entries.filter_map(path).collect(), "")
 }
@@ -187,10 +189,10 @@ pub mod tests {
     }
 
     #[test]
-    fn paths_inside_texts_and_indents_on_blank_lines() {
+    fn paths_inside_strings_and_indents_on_blank_lines() {
         let known = known(&[]);
-        assert_eq!(complete(&known, "read_text(\"Cargo.to"), (11, vec![plain("Cargo.toml")]));
-        assert_eq!(complete(&known, "x = \"src/repl/mod"), (14, vec![plain("mod.rs")]));
+        assert_eq!(complete(&known, "read_text(\"Cargo.to"), (11, vec![literal("Cargo.toml")]));
+        assert_eq!(complete(&known, "x = \"src/repl/mod"), (14, vec![literal("mod.rs")]));
         assert_eq!(texts(&known, "load_dataset(\"scri"), ["scripts/"]);
         assert_eq!(texts(&known, "fn f() {\n"), [INDENT]);
     }

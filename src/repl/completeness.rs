@@ -1,4 +1,4 @@
-//! Whether an input is complete, or goes on in the next line.
+//! Whether an input is complete, or continues on the next line.
 
 use super::{commands, syntax};
 use crate::script::Session;
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_brackets_operators_comments_and_texts_go_on() {
+    fn open_brackets_operators_comments_and_strings_continue() {
         let session = Session::new();
         for input in [
             "fn f(x) {",
@@ -40,7 +40,7 @@ mod tests {
             "let x = \"a\\",
             "try { 1",
         ] {
-            assert!(!is_complete(&session, input), "{input:?} should go on");
+            assert!(!is_complete(&session, input), "{input:?} should continue");
         }
     }
 

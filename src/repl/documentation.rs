@@ -1,7 +1,7 @@
-//! `?name`: which function is meant, where variables of the conversation tell its type. What its page
-//! says is `script::pages`'s.
+//! `?name`: finds the function that is meant; in `?owner.name` the type of the variable `owner` decides.
+//! Leaves to others: the page itself (`script::catalogue::pages`).
 
-use super::around;
+use super::cursor;
 use super::known::Known;
 use super::show::Screen;
 use super::syntax::{words, Kind};
@@ -15,27 +15,27 @@ pub fn of(known: &Known, name: &str, screen: &Screen) -> Result<String> {
     let (owner, bare) = pages::parts(name);
     let kind = owner.and_then(|owner| kind_of(known, owner));
     let fits = |function: &&Function| kind.is_none() || function.receiver() == kind.as_deref();
-    let all = || known.own.iter().chain(known.catalog.named(bare)).filter(|function| function.name == bare);
-    let mut found: Vec<&Function> = all().filter(fits).collect();
-    if found.is_empty() {
-        found = all().collect();
+    let all = || known.user_functions.iter().chain(known.catalog.named(bare)).filter(|function| function.name == bare);
+    let mut functions: Vec<&Function> = all().filter(fits).collect();
+    if functions.is_empty() {
+        functions = all().collect();
     }
-    if found.is_empty() {
+    if functions.is_empty() {
         return Err(unknown(known, bare));
     }
-    Ok(pages::pages(&found, screen.colours))
+    Ok(pages::pages(&functions, screen.colours))
 }
 
 fn kind_of(known: &Known, owner: &str) -> Option<String> {
     let words: Vec<_> = words(owner).into_iter().filter(|word| word.kind != Kind::Space).collect();
-    Some(known.typed(&around::chain(&words)?)?.kind)
+    Some(known.typed(&cursor::chain(&words)?)?.kind)
 }
 
 fn unknown(known: &Known, name: &str) -> Error {
     let error = Error::input(format!("there is no function, method or variable called `{name}`"));
-    let own = known.own.iter().map(|function| function.name.as_str());
+    let user_functions = known.user_functions.iter().map(|function| function.name.as_str());
     let variables = known.variables.iter().map(|variable| variable.name.as_str());
-    match suggest::nearest(name, known.catalog.names().chain(own).chain(variables)) {
+    match suggest::nearest(name, known.catalog.names().chain(user_functions).chain(variables)) {
         Some(near) => error.with_hint(format!("did you mean `{near}`?")),
         None => error.with_hint("write ? and the beginning of a name, then press Tab"),
     }
@@ -47,7 +47,7 @@ mod tests {
     use super::super::show::Screen;
 
     #[test]
-    fn documentation_of_functions_methods_and_own_ones() {
+    fn documentation_of_functions_methods_and_those_of_the_user() {
         let known = known(&["/// Twice as much.\nfn twice(x) { 2 * x }", "let t = tensor([1.0]);"]);
         let screen = Screen { columns: 80, rows: 24, colours: false, images: None };
         let of = |name: &str| super::of(&known, name, &screen).map_err(|error| error.to_string());

@@ -1,8 +1,8 @@
-//! Answers what the line editor asks while a line is written.
+//! Answers the line editor while a line is typed: completion, hints, colours, completeness.
 
 use super::complete::{self, Candidate};
-use super::conversation::Shared;
 use super::hint::{self, Hint};
+use super::shell::Shared;
 use super::{completeness, highlight};
 use rustyline::completion::{Candidate as EditorCandidate, Completer};
 use rustyline::highlight::{CmdKind, Highlighter};
@@ -13,14 +13,14 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-pub struct Assistant {
+pub struct LineHelper {
     pub shared: Rc<Shared>,
     pub colours: bool,
     /// Earlier inputs, the oldest first.
     pub history: RefCell<Vec<String>>,
 }
 
-impl Helper for Assistant {}
+impl Helper for LineHelper {}
 
 impl EditorCandidate for Candidate {
     fn display(&self) -> &str {
@@ -31,7 +31,7 @@ impl EditorCandidate for Candidate {
     }
 }
 
-impl Completer for Assistant {
+impl Completer for LineHelper {
     type Candidate = Candidate;
 
     fn complete(&self, line: &str, position: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Candidate>)> {
@@ -48,7 +48,7 @@ impl EditorHint for Hint {
     }
 }
 
-impl Hinter for Assistant {
+impl Hinter for LineHelper {
     type Hint = Hint;
 
     fn hint(&self, line: &str, position: usize, _: &Context<'_>) -> Option<Hint> {
@@ -57,29 +57,27 @@ impl Hinter for Assistant {
     }
 }
 
-impl Highlighter for Assistant {
+impl Highlighter for LineHelper {
     fn highlight<'l>(&self, line: &'l str, position: usize) -> Cow<'l, str> {
-        match self.colours {
-            true => Cow::Owned(highlight::highlight(&self.shared.known.borrow(), line, position)),
-            false => Cow::Borrowed(line),
+        if !self.colours {
+            return Cow::Borrowed(line);
         }
+        Cow::Owned(highlight::highlight(&self.shared.known.borrow(), line, position))
     }
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
-        match self.colours {
-            true => Cow::Owned(highlight::painted(hint, "90")),
-            false => Cow::Borrowed(hint),
+        if !self.colours {
+            return Cow::Borrowed(hint);
         }
+        Cow::Owned(highlight::painted(hint, highlight::HINT))
     }
     fn highlight_char(&self, _: &str, _: usize, kind: CmdKind) -> bool {
         self.colours && kind != CmdKind::ForcedRefresh
     }
 }
 
-impl Validator for Assistant {
+impl Validator for LineHelper {
     fn validate(&self, context: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        match completeness::is_complete(&self.shared.session.borrow(), context.input()) {
-            true => Ok(ValidationResult::Valid(None)),
-            false => Ok(ValidationResult::Incomplete),
-        }
+        let is_complete = completeness::is_complete(&self.shared.session.borrow(), context.input());
+        Ok(if is_complete { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
     }
 }

@@ -1,20 +1,23 @@
-//! Colours of a line while it is written, and the bracket that belongs to the one at the cursor.
+//! Colours of a line while it is typed, and the bracket that matches the one at the cursor.
 
 use super::commands;
 use super::known::Known;
 use super::syntax::{matching, words, Kind, Word};
+use anstyle::{AnsiColor, Style};
 
-const KEYWORD: &str = "35";
-const TEXT: &str = "32";
-const NUMBER: &str = "36";
-const COMMENT: &str = "90";
-const FUNCTION: &str = "34";
-const COMMAND: &str = "33";
-const BRACKET: &str = "1;7";
-/// A bracket that closes nothing.
-const STRAY: &str = "31";
+const KEYWORD: Style = AnsiColor::Magenta.on_default();
+const TEXT: Style = AnsiColor::Green.on_default();
+const NUMBER: Style = AnsiColor::Cyan.on_default();
+/// What the editor suggests behind the cursor.
+pub const HINT: Style = AnsiColor::BrightBlack.on_default();
+const COMMENT: Style = AnsiColor::BrightBlack.on_default();
+const FUNCTION: Style = AnsiColor::Blue.on_default();
+const COMMAND: Style = AnsiColor::Yellow.on_default();
+const BRACKET: Style = Style::new().bold().invert();
+/// A closing bracket without an opening one.
+const STRAY: Style = AnsiColor::Red.on_default();
 
-/// The line with escape sequences for its colours; `position` is the cursor's byte.
+/// The line in colours; `position` is the byte of the cursor.
 pub fn highlight(known: &Known, line: &str, position: usize) -> String {
     if commands::parse(line).is_some() {
         return painted(line, COMMAND);
@@ -47,9 +50,9 @@ fn coloured(known: &Known, line: &str, word: &Word, marked: Option<(usize, usize
     }
 }
 
-pub fn painted(text: &str, colour: &str) -> String {
-    // A line break inside a coloured stretch confuses some terminals.
-    let lines: Vec<String> = text.split('\n').map(|line| format!("\x1b[{colour}m{line}\x1b[0m")).collect();
+pub fn painted(text: &str, style: Style) -> String {
+    // Some terminals lose the colour at a line break.
+    let lines: Vec<String> = text.split('\n').map(|line| format!("{style}{line}{style:#}")).collect();
     lines.join("\n")
 }
 
@@ -57,23 +60,14 @@ pub fn painted(text: &str, colour: &str) -> String {
 mod tests {
     use super::super::complete::tests::known;
     use super::*;
-
-    fn without_colours(text: &str) -> String {
-        text.split("\x1b[")
-            .enumerate()
-            .map(|(at, part)| match at {
-                0 => part,
-                _ => part.split_once('m').map_or(part, |(_, rest)| rest),
-            })
-            .collect()
-    }
+    use console::strip_ansi_codes;
 
     #[test]
     fn colours_leave_the_text_as_it_is() {
         let known = known(&[]);
         for line in ["let x = load_model(\"한글\", #{ a: 1 }); // c", "`a\nb` + (", ":load x", "f(]"] {
             for position in 0..=line.len() {
-                assert_eq!(without_colours(&highlight(&known, line, position)), line);
+                assert_eq!(strip_ansi_codes(&highlight(&known, line, position)), line);
             }
         }
     }
@@ -81,7 +75,7 @@ mod tests {
     #[test]
     fn the_bracket_at_the_cursor_and_its_partner_are_marked() {
         let known = known(&[]);
-        let marks = |line: &str, at| highlight(&known, line, at).matches("\x1b[1;7m").count();
+        let marks = |line: &str, at| highlight(&known, line, at).matches(&BRACKET.to_string()).count();
         assert_eq!((marks("f(1)", 4), marks("f(1)", 1), marks("f(1)", 0), marks("f(1", 1)), (2, 2, 0, 0));
         assert!(highlight(&known, "load_model(1)", 0).starts_with("\x1b[34mload_model\x1b[0m"));
         assert!(highlight(&known, "f)", 0).ends_with("\x1b[31m)\x1b[0m"));

@@ -1,23 +1,23 @@
-//! What stands in grey behind the cursor: the arguments of the call that is being written,
-//! the default of an option, or the rest of an earlier input.
+//! The grey suggestion after the cursor: the arguments of the call that is being written, the
+//! default of an option, or the rest of an earlier input.
 
-use super::around;
+use super::cursor;
 use super::known::Known;
 use super::syntax::{words, Kind, Word};
-use crate::data::preview::cut;
 use crate::script::catalogue::docs::{Form, Function};
+use crate::table::truncate;
 
-/// A hint may be taken over into the line or not.
+/// A suggestion; `text` is what the Right key inserts, if it inserts anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hint {
     pub shown: String,
     pub text: Option<String>,
 }
 
-/// The columns that a hint takes at most.
+/// The most columns that a hint takes.
 const WIDEST: usize = 60;
 
-/// The hint at the end of `line`; `history` is the oldest input first.
+/// The hint at the end of `line`; `history` begins with the oldest input.
 pub fn hint(known: &Known, line: &str, history: &[String]) -> Option<Hint> {
     if line.trim().is_empty() {
         return None;
@@ -28,34 +28,34 @@ pub fn hint(known: &Known, line: &str, history: &[String]) -> Option<Hint> {
         Some(rest) => Some(Hint { shown: rest.to_string(), text: Some(rest.to_string()) }),
         None => default(known, line)
             .or_else(|| arguments(known, line))
-            .map(|shown| Hint { shown: cut(&shown, WIDEST), text: None }),
+            .map(|shown| Hint { shown: truncate(&shown, WIDEST), text: None }),
     }
 }
 
 fn default(known: &Known, line: &str) -> Option<String> {
-    let (call, path, name) = around::option(line)?;
+    let (call, path, name) = cursor::option(line)?;
     let option = known.options(&call, &path).into_iter().find(|option| option.name == name)?;
     (!option.about.is_empty()).then_some(option.about)
 }
 
-/// The arguments that are still to be written, right behind a bracket or comma.
+/// The arguments still to be written, directly after a bracket or comma.
 fn arguments(known: &Known, line: &str) -> Option<String> {
     let words: Vec<Word> = words(line).into_iter().filter(|word| word.kind != Kind::Space).collect();
     let last = words.last()?;
     if last.text != "(" && last.text != "," {
         return None;
     }
-    let call = around::call(&words)?;
+    let call = cursor::call(&words)?;
     let is_method = words.windows(2).any(|pair| pair[0].text == "." && pair[1].text == call.name);
     let left = |function: &Function| {
-        let own = usize::from(is_method || function.form == Form::Method);
-        let left = function.parameters.iter().skip(own + call.argument).map(shown).collect::<Vec<_>>();
+        let receivers = usize::from(is_method || function.form == Form::Method);
+        let left = function.parameters.iter().skip(receivers + call.argument).map(shown).collect::<Vec<_>>();
         (!left.is_empty()).then(|| format!("{})", left.join(", ")))
     };
-    let mut found: Vec<String> = known.callable(&call.name).filter_map(left).collect();
-    found.sort_by_key(String::len);
-    found.dedup();
-    (!found.is_empty()).then(|| found.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" or "))
+    let mut signatures: Vec<String> = known.callable(&call.name).filter_map(left).collect();
+    signatures.sort_by_key(String::len);
+    signatures.dedup();
+    (!signatures.is_empty()).then(|| signatures.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" or "))
 }
 
 fn shown((name, kind): &(String, String)) -> String {

@@ -1,6 +1,7 @@
-//! Inputs of this and earlier conversations: a file in the cache folder, one input a line as
-//! a JSON string. Inputs are appended, so that several conversations can go on at once; a
-//! last line that was cut off is passed over.
+//! Inputs of this and earlier sessions: a file in the cache folder, one input a line as a JSON
+//! string. Inputs are appended, so that several sessions can run at once; a last line that was cut
+//! off is skipped. rustyline's own history file is written whole at the end: a crash would lose it,
+//! and of two sessions the one that ends last would win.
 
 use crate::files;
 use std::fs::{self, File};
@@ -18,7 +19,7 @@ pub struct History {
 }
 
 impl History {
-    /// Reads the user's file. Without a cache folder the history lasts as long as the program.
+    /// Reads the user's file. Without a cache folder the history ends with the program.
     pub fn open() -> History {
         match files::cache_folder() {
             Some(folder) => History::at(&folder.join("repl_history.jsonl")),
@@ -45,7 +46,7 @@ impl History {
         &self.entries
     }
 
-    /// Adds an input, unless it is the last one again; gives whether it did.
+    /// Adds an input unless it repeats the last one; returns whether it did.
     pub fn add(&mut self, input: &str) -> bool {
         let input = input.trim_end();
         if input.trim().is_empty() || self.entries.last().is_some_and(|last| last == input) {
@@ -66,7 +67,7 @@ fn line(entry: &str) -> String {
     format!("{}\n", serde_json::Value::from(entry))
 }
 
-/// One write for a whole line: lines of several programs do not mix. The file is its owner's alone.
+/// A line is one write, so that lines of several programs do not mix. Only the owner can read the file.
 fn append(path: &Path, line: &str) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
     let mut file = File::options().create(true).append(true).mode(0o600).open(path)?;
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inputs_of_several_lines_are_there_the_next_time() {
+    fn inputs_of_several_lines_are_kept_for_the_next_session() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/history.jsonl");
         let mut history = History::at(&path);
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_costs_the_damaged_lines_alone() {
+    fn only_the_damaged_lines_of_a_file_are_lost() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history.jsonl");
         fs::write(&path, b"\"one\"\n\xff\xfe\nnot json\n\"two\"\n\"cut o").unwrap();

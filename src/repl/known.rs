@@ -1,5 +1,5 @@
-//! What the session knows by name, as it stood after the last input: for completion, hints
-//! and `?name`. Also the types of expressions, from these names alone: nothing is run.
+//! The names that the session knows after the last input, for completion, hints and `?name`; and
+//! the types of expressions, derived from these names without running anything.
 
 use crate::script::catalogue::docs::{Catalog, Form, Function};
 use crate::script::{ListedOption, Session, Variable};
@@ -8,23 +8,23 @@ pub struct Known {
     pub variables: Vec<Variable>,
     pub catalog: Catalog,
     /// Functions that the inputs define.
-    pub own: Vec<Function>,
+    pub user_functions: Vec<Function>,
 }
 
-/// A part of a chain as `model.forward(batch).loss`.
+/// A part of a chain such as `model.forward(batch).loss`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// A variable or, behind a dot, a property.
+    /// A variable or, after a dot, a property.
     Name(String),
-    /// A call of a function or, behind a dot, of a method.
+    /// A call of a function or, after a dot, of a method.
     Call(String),
-    /// `[…]` behind a value.
+    /// `[…]` after a value.
     Element,
     /// A literal of this type.
     Literal(&'static str),
 }
 
-/// The type of an expression and, where it is a variable or a part of one, that.
+/// The type of an expression and, if it is a variable or a part of one, that variable.
 #[derive(Debug, Clone)]
 pub struct Typed<'a> {
     pub kind: String,
@@ -33,18 +33,19 @@ pub struct Typed<'a> {
 
 impl Known {
     pub fn of(session: &Session) -> Known {
-        Known { variables: session.variables(), catalog: session.catalog(), own: session.own_functions() }
+        Known { variables: session.variables(), catalog: session.catalog(), user_functions: session.own_functions() }
     }
 
-    /// Learns what the last input changed; the catalog stays.
+    /// Updates what an input can change; the catalog stays.
     pub fn refresh(&mut self, session: &Session) {
         self.variables = session.variables();
-        self.own = session.own_functions();
+        self.user_functions = session.own_functions();
     }
 
-    /// All functions and methods of this name, own ones first.
+    /// All functions and methods of this name, those that inputs define first.
     pub fn callable<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Function> {
-        let all = self.own.iter().filter(move |own| own.name == name).chain(self.catalog.named(name));
+        let all =
+            self.user_functions.iter().filter(move |function| function.name == name).chain(self.catalog.named(name));
         all.filter(|known| matches!(known.form, Form::Function | Form::Method))
     }
 
@@ -52,7 +53,7 @@ impl Known {
         Session::options_of(&self.catalog, function, path)
     }
 
-    /// The type of a chain, if its names tell it.
+    /// The type of a chain, if its names determine it.
     pub fn typed(&self, chain: &[Step]) -> Option<Typed<'_>> {
         let (first, rest) = chain.split_first()?;
         let start = match first {
@@ -82,13 +83,14 @@ impl Known {
     }
 
     fn returned(&self, kind: &str, name: &str, form: Form) -> Option<Typed<'_>> {
-        let mut found = self.catalog.named(name).filter(|known| known.form == form && known.receiver() == Some(kind));
-        Some(by_type(&found.find(|known| !known.returns.is_empty())?.returns))
+        let mut functions =
+            self.catalog.named(name).filter(|known| known.form == form && known.receiver() == Some(kind));
+        Some(by_type(&functions.find(|known| !known.returns.is_empty())?.returns))
     }
 
-    /// The functions and properties that can stand behind the dot of a value of this type.
+    /// The functions and properties that can follow the dot of a value of this type.
     pub fn members<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Function> {
-        // The language's own functions for simple values are methods too: "ab".len().
+        // Rhai's functions for simple values are methods too: "ab".len().
         let simple = ["string", "int", "float", "char", "array", "map", "function"].contains(&kind);
         let fits = move |known: &&Function| match known.form {
             Form::Function => simple && known.parameters.first().is_some_and(|(_, first)| first == kind),

@@ -1,24 +1,23 @@
-//! The conversation with a person: `lorhai repl [FILE]`, at a terminal or through a pipe.
-//! The only folder that names `rustyline`.
+//! The interactive shell: `lorhai repl [FILE]`, at a terminal or reading from a pipe.
+//! The only folder that uses `rustyline`.
 //!
 //! | file | defines |
 //! |---|---|
-//! | `conversation` | what happens with an input: it is run, or it is a command |
-//! | `commands` | `:help` and its like: their names, arguments and mistakes |
+//! | `shell` | runs an input or a command, and prints the result |
+//! | `commands` | `:help` and the others: names, arguments, errors, completion |
 //! | `terminal`, `pipe` | where inputs come from |
-//! | `helper` | what the line editor asks while a line is written |
-//! | `completeness` | whether an input goes on in the next line |
-//! | `complete`, `hint`, `highlight` | Tab; what could follow; colours and brackets |
-//! | `syntax`, `around`, `known` | words of a line; where the cursor stands; names and types |
-//! | `show/` | values on the screen |
+//! | `helper` | answers the line editor while a line is typed |
+//! | `completeness` | whether an input continues on the next line |
+//! | `complete`, `hint`, `highlight` | Tab completion; grey suggestions; colours and brackets |
+//! | `syntax`, `cursor`, `known` | tokens of a line; what the cursor position calls for; names and types |
+//! | `show/` | prints values |
 //! | `documentation` | `?name` |
-//! | `history` | inputs of earlier conversations |
+//! | `history` | earlier inputs, kept in a file |
 
-mod around;
 mod commands;
 mod complete;
 mod completeness;
-mod conversation;
+mod cursor;
 mod documentation;
 mod helper;
 mod highlight;
@@ -26,29 +25,30 @@ mod hint;
 mod history;
 mod known;
 mod pipe;
+mod shell;
 mod show;
 mod syntax;
 mod terminal;
 
 use crate::script::Session;
-use conversation::Conversation;
+use shell::Shell;
 use std::io::IsTerminal;
 use std::path::Path;
 
-/// Talks until the input ends; gives the exit code. `session` has its settings already; the
-/// script `file`, if there is one, runs first.
+/// Runs inputs until there are no more, and returns the exit code. `session` has its settings
+/// already; the script `file`, if there is one, runs first.
 pub fn run(session: Session, file: Option<&Path>) -> i32 {
     let at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let mut conversation = Conversation::new(session, at_terminal);
+    let mut shell = Shell::new(session, at_terminal);
     if let Some(file) = file {
-        conversation.load(file);
+        shell.load(file);
     }
-    // At a terminal before the first input, which may still ask; elsewhere nobody reads along.
+    // At a terminal before the first input, since an input may still use them; from a pipe nobody reads along.
     if at_terminal {
-        conversation.tell_unasked("not used yet");
-        return terminal::talk(&mut conversation);
+        shell.report_unused_settings("not used yet");
+        return terminal::run(&mut shell);
     }
-    let code = pipe::read(&mut conversation, std::io::stdin().lock());
-    conversation.tell_unasked("not used");
+    let code = pipe::run(&mut shell, std::io::stdin().lock());
+    shell.report_unused_settings("not used");
     code
 }

@@ -1,13 +1,13 @@
-//! Inputs from a pipe or file: no prompt, no editing. An error costs its input alone; the
-//! exit code tells of it.
+//! Inputs from a pipe or file: no prompt, no editing. After an error the next input still runs;
+//! the exit code reports it.
 
 use super::completeness;
-use super::conversation::{Conversation, Next};
+use super::shell::{Next, Shell};
 use crate::interrupt;
 use std::io::BufRead;
 
-/// Runs inputs until the end, or until the user stops one; gives the exit code.
-pub fn read(conversation: &mut Conversation, lines: impl BufRead) -> i32 {
+/// Runs inputs until the last one or until the user stops one, and returns the exit code.
+pub fn run(shell: &mut Shell, lines: impl BufRead) -> i32 {
     let mut input = String::new();
     for line in lines.split(b'\n') {
         let line = match line {
@@ -18,17 +18,17 @@ pub fn read(conversation: &mut Conversation, lines: impl BufRead) -> i32 {
             }
         };
         input.push_str(line.trim_end_matches('\r'));
-        if completeness::is_complete(&conversation.shared.session.borrow(), &input) {
-            if conversation.take(&std::mem::take(&mut input)) == Next::Ends {
+        if completeness::is_complete(&shell.shared.session.borrow(), &input) {
+            if shell.handle(&std::mem::take(&mut input)) == Next::Quit {
                 break;
             }
         } else {
             input.push('\n');
         }
-        if conversation.stopped {
+        if shell.stopped {
             return interrupt::EXIT_CODE;
         }
     }
-    conversation.take(&input);
-    i32::from(conversation.failed)
+    shell.handle(&input);
+    i32::from(shell.failed)
 }

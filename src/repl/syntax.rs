@@ -1,14 +1,16 @@
-//! The words of a line as a reader sees them: for colours, brackets, and what stands
-//! around the cursor. The language's own parser decides what is right.
+//! The tokens of a line while it is typed, for colours, brackets and completion.
+//!
+//! Written by hand: Rhai's own lexer refuses unfinished input and drops spaces and comments,
+//! but an editor needs them. Whether an input is valid only Rhai decides.
 
-/// A stretch of the text, without gaps from one to the next.
+/// A token; one begins where the one before ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Word<'a> {
     pub kind: Kind,
     pub text: &'a str,
-    /// The byte it begins at.
+    /// The byte where it begins.
     pub start: usize,
-    /// A text or comment that the end of the input cuts off.
+    /// A string or comment that the input ends inside.
     pub open: bool,
 }
 
@@ -57,14 +59,14 @@ pub const KEYWORDS: [&str; 27] = [
 
 /// All words of the text.
 pub fn words(text: &str) -> Vec<Word<'_>> {
-    let mut found = Vec::new();
+    let mut words = Vec::new();
     let mut start = 0;
-    while let Some(letter) = text[start..].chars().next() {
-        let (kind, length, open) = next(&text[start..], letter);
-        found.push(Word { kind, text: &text[start..start + length], start, open });
+    while let Some(first) = text[start..].chars().next() {
+        let (kind, length, open) = next(&text[start..], first);
+        words.push(Word { kind, text: &text[start..start + length], start, open });
         start += length;
     }
-    found
+    words
 }
 
 impl Word<'_> {
@@ -73,7 +75,7 @@ impl Word<'_> {
     }
 }
 
-/// Does the text end inside a comment, or inside a string that may go on in the next line?
+/// Whether the text ends inside a comment, or inside a string that may continue on the next line.
 pub fn is_cut_off(text: &str) -> bool {
     let Some(last) = words(text).last().copied() else { return false };
     match last.kind {
@@ -83,64 +85,64 @@ pub fn is_cut_off(text: &str) -> bool {
     }
 }
 
-/// The bracket that belongs to the one at byte `at`, by their places.
+/// The position of the bracket that belongs to the one at byte `at`.
 pub fn matching(text: &str, at: usize) -> Option<usize> {
     let words = words(text);
     let brackets: Vec<&Word> = words.iter().filter(|word| matches!(word.kind, Kind::Open | Kind::Close)).collect();
-    let mut opened: Vec<usize> = Vec::new();
+    let mut open: Vec<usize> = Vec::new();
     for bracket in brackets {
-        let place = bracket.end() - 1;
+        let position = bracket.end() - 1;
         if bracket.kind == Kind::Open {
-            opened.push(place);
+            open.push(position);
             continue;
         }
-        let partner = opened.pop()?;
-        if place == at || partner == at {
+        let partner = open.pop()?;
+        if position == at || partner == at {
             let fits = matches!((&text[partner..=partner], bracket.text), ("(", ")") | ("[", "]") | ("{", "}"));
-            return fits.then_some(if place == at { partner } else { place });
+            return fits.then_some(if position == at { partner } else { position });
         }
     }
     None
 }
 
-fn next(rest: &str, letter: char) -> (Kind, usize, bool) {
+fn next(rest: &str, first: char) -> (Kind, usize, bool) {
     let run = |belongs: fn(char) -> bool| rest.find(|next| !belongs(next)).unwrap_or(rest.len());
-    match letter {
-        _ if letter.is_whitespace() => (Kind::Space, run(char::is_whitespace), false),
+    match first {
+        _ if first.is_whitespace() => (Kind::Space, run(char::is_whitespace), false),
         _ if rest.starts_with("//") => (Kind::Comment, rest.find('\n').unwrap_or(rest.len()), false),
         _ if rest.starts_with("/*") => comment(rest),
-        '"' | '`' | '\'' => string(rest, letter),
-        _ if letter.is_ascii_digit() => (Kind::Number, number(rest), false),
-        _ if is_name(letter) => {
+        '"' | '`' | '\'' => string(rest, first),
+        _ if first.is_ascii_digit() => (Kind::Number, number(rest), false),
+        _ if is_name(first) => {
             let name = &rest[..run(is_name)];
             (if KEYWORDS.contains(&name) { Kind::Keyword } else { Kind::Name }, name.len(), false)
         }
         '#' if rest.starts_with("#{") => (Kind::Open, 2, false),
         '(' | '[' | '{' => (Kind::Open, 1, false),
         ')' | ']' | '}' => (Kind::Close, 1, false),
-        _ => (Kind::Symbol, letter.len_utf8(), false),
+        _ => (Kind::Symbol, first.len_utf8(), false),
     }
 }
 
-pub fn is_name(letter: char) -> bool {
-    letter.is_alphanumeric() || letter == '_'
+pub fn is_name(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
 }
 
 /// `1.5e-3`, but of `1.max(2)` and `0..9` the digits alone.
 fn number(rest: &str) -> usize {
     let mut end = 0;
     let mut characters = rest.char_indices().peekable();
-    while let Some((at, letter)) = characters.next() {
+    while let Some((at, character)) = characters.next() {
         let after = characters.peek().map(|(_, next)| *next);
-        let belongs = match letter {
+        let belongs = match character {
             '.' => after.is_some_and(|next| next.is_ascii_digit()),
             '-' | '+' => rest[..at].ends_with(['e', 'E']) && !rest.starts_with("0x"),
-            _ => is_name(letter),
+            _ => is_name(character),
         };
         if !belongs {
             break;
         }
-        end = at + letter.len_utf8();
+        end = at + character.len_utf8();
     }
     end
 }
@@ -148,8 +150,8 @@ fn number(rest: &str) -> usize {
 /// Block comments nest.
 fn comment(rest: &str) -> (Kind, usize, bool) {
     let (mut depth, mut at) = (0, 0);
-    while let Some(found) = rest[at..].find(['/', '*']) {
-        at += found;
+    while let Some(distance) = rest[at..].find(['/', '*']) {
+        at += distance;
         let step = match rest[at..].get(..2) {
             Some("/*") => 1,
             Some("*/") => -1,
@@ -164,17 +166,17 @@ fn comment(rest: &str) -> (Kind, usize, bool) {
     (Kind::Comment, rest.len(), true)
 }
 
-/// Only between backticks a text may hold line breaks; `${…}` inside one is part of it here.
+/// Only a string in backticks may hold line breaks; `${…}` inside one counts as part of it here.
 fn string(rest: &str, mark: char) -> (Kind, usize, bool) {
     let mut characters = rest.char_indices().skip(1).peekable();
     let mut inside = 0;
-    while let Some((at, letter)) = characters.next() {
-        match letter {
+    while let Some((at, character)) = characters.next() {
+        match character {
             '\\' if mark != '`' => drop(characters.next()),
             '{' if mark == '`' && (inside > 0 || rest[..at].ends_with('$')) => inside += 1,
             '}' if inside > 0 => inside -= 1,
             '\n' if mark != '`' => return (Kind::Text, at, true),
-            _ if letter == mark && inside == 0 => return (Kind::Text, at + 1, false),
+            _ if character == mark && inside == 0 => return (Kind::Text, at + 1, false),
             _ => {}
         }
     }
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_told_apart() {
+    fn kinds_of_tokens() {
         use Kind::*;
         assert_eq!(
             kinds("let 이름 = 1.5e-3;"),
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn open_comments_and_texts_are_cut_off() {
+    fn open_comments_and_strings_are_cut_off() {
         for text in ["/* a", "/* /* */", "print(`a", "\"a\\"] {
             assert!(is_cut_off(text), "{text}");
         }

@@ -26,7 +26,7 @@ impl fmt::Display for Change {
 
 /// SHA-256 in hexadecimal over the settings with their keys sorted.
 pub fn fingerprint(settings: &Value) -> String {
-    Sha256::digest(canonical(settings).as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(canonical(settings)))
 }
 
 /// What differs, in the order of the keys.

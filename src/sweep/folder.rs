@@ -11,10 +11,11 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::train::folder::METRICS;
 use crate::train::origin::Origin;
+use rustix::fs::{flock, FlockOperation};
+use rustix::io::Errno;
 use serde_json::{json, Map, Value};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Marks a folder as a sweep's: its identity and grid.
@@ -257,37 +258,31 @@ fn take_lock(out: &Path) -> Result<(File, bool)> {
 
 /// Locks the lock file of `out`; false where the file system has no locks.
 fn lock(out: &Path, mut file: File) -> Result<(File, bool)> {
-    if locks_soon(&file) {
-        return Ok((file, true));
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EWOULDBLOCK) => {
+    match try_lock(&file) {
+        Ok(()) => Ok((file, true)),
+        Err(Errno::WOULDBLOCK) => {
             let mut holder = String::new();
             let _ = file.read_to_string(&mut holder);
             bail!(Kind::Input, "out: a sweep is already running in `{}` (process {})", out.display(), holder.trim();
                 hint: "wait for it to end, or choose another out")
         }
-        Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok((file, false)),
-        _ => Err(Error::file("make the lock file", &out.join(LOCK), &error)),
+        Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok((file, false)),
+        Err(error) => Err(Error::file("make the lock file", &out.join(LOCK), &error.into())),
     }
 }
 
 /// Tries for a moment: a process that this one is just starting holds copies of all open
 /// files until it has begun, and with them a lock that was given back.
-fn locks_soon(file: &File) -> bool {
+fn try_lock(file: &File) -> rustix::io::Result<()> {
     const TRIES: u32 = 20;
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(25);
-    for left in (0..TRIES).rev() {
-        // SAFETY: flock takes a descriptor that `file` keeps open, and no pointer.
-        let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
-        let held = !taken && io::Error::last_os_error().raw_os_error() == Some(libc::EWOULDBLOCK);
-        if !held || left == 0 {
-            return taken;
+    for _ in 1..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            done => return done,
         }
-        std::thread::sleep(PAUSE);
     }
-    false
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// A link is removed, not what it points to.

@@ -220,7 +220,7 @@ fn cut(ascii: &str, length: usize) -> &str {
 }
 
 fn short_hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(text))[..8].to_string()
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! Trials repeated over seeds are a sample of size n. Where rank 4 and rank 8 share their
 //! seeds, and a seed fixes data order and initialisation, their difference *within* a seed
 //! varies less than either alone: the paired difference is the sharper comparison.
+//!
+//! By hand, as formulas of a line each; of Student's t one quantile is needed, for which statistics
+//! crates bring linear algebra or their own special functions.
 
 /// n values in short.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,6 +12,7 @@ use super::summary::{Paired, Summary};
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::format::thousands;
+use crate::table::{self, Align};
 use crate::train::trainer::PEAK_MEMORY;
 use serde_json::{Map, Value};
 
@@ -271,23 +272,11 @@ fn with_errors(pairs: impl Iterator<Item = Option<(f64, Option<f64>)>>, decimals
 
 /// Columns two spaces apart, everything to the right.
 fn aligned(columns: &[&Column]) -> String {
-    let width = |column: &&Column| {
-        column.cells.iter().chain([&column.title]).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = columns.iter().map(width).collect();
-    let lines = columns.first().map_or(0, |column| column.cells.len());
-    let mut text = String::new();
-    let mut line = |cell: &dyn Fn(&Column) -> String| {
-        let cells: Vec<String> =
-            columns.iter().zip(&widths).map(|(column, width)| format!("{:>width$}", cell(column))).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    };
-    line(&|column| column.title.clone());
-    for i in 0..lines {
-        line(&|column| column.cells.get(i).cloned().unwrap_or_default());
-    }
-    text
+    let height = columns.first().map_or(0, |column| column.cells.len());
+    let titles = columns.iter().map(|column| column.title.clone()).collect();
+    let row = |at: usize| columns.iter().map(|column| column.cells.get(at).cloned().unwrap_or_default()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(titles).chain((0..height).map(row)).collect();
+    table::lines(&rows, &vec![Align::Right; columns.len()])
 }
 
 #[cfg(test)]

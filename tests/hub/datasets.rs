@@ -87,7 +87,7 @@ fn wrong_names_and_unreadable_repositories_are_refused() {
     let hub = fake.settings(cache.path());
     let refused = |name: &str| resolve_dataset(name, None, &hub, &mut ()).unwrap_err();
     assert_eq!(refused("squad").kind, Kind::Input);
-    assert!(refused("owner/rows").to_string().contains("made by a script"));
+    assert!(refused("owner/rows").to_string().contains("built by a script"));
     let error = refused("owner/other");
     assert_eq!(error.kind, Kind::Hub);
     assert!(error.to_string().contains("the data set `owner/other` does not exist"), "{error}");

@@ -230,7 +230,7 @@ fn a_part_of_a_killed_run_is_continued_by_the_next() {
     let case = Case::new(&files());
     case.fake.fault(|faults| faults.cuts = vec![1000, 0, 0, 0]);
     let error = case.fails(&Hub { retries: 2, ..case.hub() }, NAME).to_string();
-    assert!(error.contains("broke off after 1000 bytes") && error.contains("run again"), "{error}");
+    assert!(error.contains("was interrupted after 1000 bytes") && error.contains("run again"), "{error}");
     assert_eq!(case.parts(), [1000]);
     assert!(!case.repo().join("refs/main").exists(), "an unfinished model does not resolve offline");
     case.fake.fault(|faults| faults.cuts.clear());
@@ -282,7 +282,7 @@ fn a_busy_server_is_asked_again() {
     case.fake.fault(|faults| faults.statuses = vec![503; 10]);
     fs::remove_dir_all(case.repo()).unwrap();
     let error = case.fails(&Hub { retries: 1, ..case.hub() }, NAME).to_string();
-    assert!(error.contains("the server answers 503"), "{error}");
+    assert!(error.contains("the server responds with status 503"), "{error}");
 }
 
 #[test]
@@ -294,11 +294,11 @@ fn refusals_say_what_to_do() {
         (coded(403, "GatedRepo"), "is gated", "accept its licence at"),
         (coded(404, "RepoNotFound"), "does not exist", "check the spelling"),
         (coded(404, "RevisionNotFound"), "no such revision", "branch, tag or commit"),
-        (Reply::new(429), "fewer requests", "wait a minute"),
-        (Reply::new(500), "has a fault (500)", "later"),
-        (Reply::new(418), "answers 418", ""),
+        (Reply::new(429), "refuses more requests", "wait a minute"),
+        (Reply::new(500), "failed (500)", "later"),
+        (Reply::new(418), "status 418", ""),
         (Reply::new(200).body("<html>"), "no list of files", "HF_ENDPOINT"),
-        (Reply::new(200).body(r#"{"sha":"../../etc","siblings":[]}"#), "a commit that is none", "HF_ENDPOINT"),
+        (Reply::new(200).body(r#"{"sha":"../../etc","siblings":[]}"#), "an invalid commit hash", "HF_ENDPOINT"),
     ];
     for (reply, message, hint) in cases {
         let case = Case::new(&files());
@@ -333,13 +333,13 @@ fn hostile_file_names_and_etags_write_nothing_outside() {
             faults.hub.insert("/api/models/".into(), Reply::new(200).body(listing));
         });
         let error = case.fails(&case.hub(), NAME).to_string();
-        assert!(error.contains("not allowed"), "{error}");
+        assert!(error.contains("invalid file name"), "{error}");
     }
     for hostile in ["../../../evil", "a/b", "..", ""] {
         let case = Case::new(&files());
         case.fake.fault(|faults| faults.etag = Some(hostile.into()));
         let error = case.fails(&case.hub(), NAME).to_string();
-        assert!(error.contains("names no content"), "{error}");
+        assert!(error.contains("identifies no content"), "{error}");
         assert_eq!(case.parts(), Vec::<u64>::new());
     }
     let index = r#"{"weight_map":{"a":"../../../evil"}}"#;

@@ -150,7 +150,7 @@ fn broken_indexes_are_refused() {
         (r#"{"weight_map":{"a":"one.safetensors","b":"gone.safetensors"}}"#, "expected the shard `gone.safetensors`"),
         (r#"{"weight_map":{"a":"one.safetensors","c":"two.safetensors"}}"#, "expected tensor `c`"),
         (r#"{"weight_map":{"a":"two.safetensors","b":"one.safetensors"}}"#, "found it in"),
-        (r#"{"weight_map":{"a":"one.safetensors","a":"two.safetensors"}}"#, "tensor `a` is there twice"),
+        (r#"{"weight_map":{"a":"one.safetensors","a":"two.safetensors"}}"#, "tensor `a` appears twice"),
         (r#"{"weight_map":{"a":"../one.safetensors"}}"#, "expected the plain name"),
         (r#"{"weight_map":{"a":"/etc/passwd"}}"#, "expected the plain name"),
         (r#"{"weight_map":{"a":""}}"#, "expected the plain name"),
@@ -200,7 +200,7 @@ fn broken_files() -> Vec<Broken> {
         ("length of zero", file(String::new(), 0), "EOF"),
         ("huge length", [0xff; 16].to_vec(), "expected a header of at most"),
         ("length above the cap", 100_000_001_u64.to_le_bytes().to_vec(), "expected a header of at most"),
-        ("length past the end", [100_u64.to_le_bytes().as_slice(), b"{}"].concat(), "cut short"),
+        ("length past the end", [100_u64.to_le_bytes().as_slice(), b"{}"].concat(), "truncated"),
         ("not UTF-8", not_text, "not UTF-8 at byte 10"),
         ("not JSON", file("weights!".into(), 0), "broken safetensors header"),
         ("an array", file("[1, 2]".into(), 0), "expected a map"),
@@ -210,10 +210,14 @@ fn broken_files() -> Vec<Broken> {
         ("negative shape", file(one(entry("F32", "[-2]", 0, 8)), 8), "tensor `w`: invalid value"),
         ("fractional shape", file(one(entry("F32", "[1.5]", 0, 8)), 8), "tensor `w`: invalid type"),
         ("unknown dtype", file(one(entry("F33", "[2]", 0, 8)), 8), "unknown variant `F33`"),
-        ("doubled name", file(format!(r#"{{"w":{0},"w":{0}}}"#, entry("F32", "[2]", 0, 8)), 8), "`w` is there twice"),
-        ("doubled metadata", file(r#"{"__metadata__":{},"__metadata__":{}}"#.into(), 0), "is there twice"),
+        ("duplicate name", file(format!(r#"{{"w":{0},"w":{0}}}"#, entry("F32", "[2]", 0, 8)), 8), "`w` appears twice"),
+        ("duplicate metadata", file(r#"{"__metadata__":{},"__metadata__":{}}"#.into(), 0), "appears twice"),
         ("metadata not text", file(r#"{"__metadata__":{"a":1}}"#.into(), 0), "expected a string"),
-        ("control character", file(format!(r#"{{"a\u001b[2J":{}}}"#, entry("F32", "[2]", 0, 8)), 8), "no tensor name"),
+        (
+            "control character",
+            file(format!(r#"{{"a\u001b[2J":{}}}"#, entry("F32", "[2]", 0, 8)), 8),
+            "not a tensor name",
+        ),
         ("shape overflow", file(one(entry("F32", "[4294967296,4294967296,16]", 0, 8)), 8), "is too large"),
         ("zero times huge", file(one(entry("F32", "[0,18446744073709551615]", 0, 0)), 0), "is too large"),
         ("strides overflow", file(one(entry("F32", "[4294967296,0,4294967296]", 0, 0)), 0), "is too large"),
@@ -222,7 +226,7 @@ fn broken_files() -> Vec<Broken> {
         ("offsets huge", file(one(entry("U8", "[1]", u64::MAX - 1, u64::MAX)), 1), "out of range"),
         ("overlap", file(two(entry("U8", "[4]", 0, 4), entry("U8", "[4]", 2, 6)), 6), "overlaps"),
         ("gap", file(two(entry("U8", "[4]", 0, 4), entry("U8", "[4]", 8, 12)), 12), "leaves a gap"),
-        ("cut short", file(good(), 7), "cut short"),
+        ("truncated", file(good(), 7), "truncated"),
         ("bytes after the end", file(good(), 9), "1 bytes follow the last tensor"),
         (
             "git-lfs pointer",
@@ -295,7 +299,7 @@ fn missing_names_and_dtypes_are_named() {
     write(&path, &format!(r#"{{"layers.0.q_proj.weight":{}}}"#, entry("F8_E4M3", "[2]", 0, 2)), 2);
     let weights = Weights::open(folder.path()).unwrap();
     let error = weights.tensor("layers.0.q_porj.weight").unwrap_err().to_string();
-    assert!(error.contains("the nearest name there is `layers.0.q_proj.weight`"), "{error}");
+    assert!(error.contains("the most similar name is `layers.0.q_proj.weight`"), "{error}");
     let error = weights.tensor("layers.0.q_proj.weight").unwrap_err().to_string();
     assert!(error.contains("found dtype F8_E4M3") && error.contains("unquantised"), "{error}");
 }

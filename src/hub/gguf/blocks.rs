@@ -1,4 +1,4 @@
-//! How a tensor's numbers are stored: plain, or in blocks that share a scale.
+//! The types of tensors in a GGUF file: floats, or blocks of integers that share a scale.
 
 use half::{bf16, f16};
 
@@ -28,7 +28,7 @@ impl BlockType {
         }
     }
 
-    /// The number that the format gives to this type of tensor.
+    /// The code of this type in the format.
     pub fn code(self) -> u32 {
         match self {
             BlockType::F32 => 0,
@@ -52,12 +52,12 @@ impl BlockType {
         }
     }
 
-    /// Whether rows of this length can be stored so: a block lies within one row.
+    /// Whether this type can store rows of this length: a block lies within one row.
     pub fn fits(self, row: i64) -> bool {
         self != BlockType::Q8_0 || row % BLOCK as i64 == 0
     }
 
-    /// The size of so many numbers.
+    /// The bytes of so many numbers.
     pub fn bytes(self, numbers: usize) -> usize {
         match self {
             BlockType::F32 => 4 * numbers,
@@ -84,19 +84,19 @@ impl BlockType {
         }
     }
 
-    /// Whether `read` differs from `source` by no more than this type rounds.
+    /// Whether `read` differs from `source` by no more than the rounding of this type.
     pub fn holds(self, source: &[f32], read: &[f32]) -> bool {
         let near = |source: &f32, read: &f32, bound: f32| (source - read).abs() <= bound;
         source.len() == read.len()
             && match self {
                 BlockType::F32 => source == read,
-                // Half a step of the last place: 10 and 7 bits of fraction.
+                // Half a unit in the last place: 10 and 7 bits of fraction.
                 BlockType::F16 => pairs(source, read).all(|(x, y)| near(x, y, x.abs() / 2048.0 + 3e-8)),
                 BlockType::Bf16 => pairs(source, read).all(|(x, y)| near(x, y, x.abs() / 256.0 + 1e-38)),
                 BlockType::Q8_0 => source.chunks(BLOCK).zip(read.chunks(BLOCK)).all(|(source, read)| {
-                    // Half a step of the block, and the rounding of its scale to f16.
-                    let largest = largest(source);
-                    let bound = largest / 254.0 * 1.001 + largest / 2048.0 + 4e-6;
+                    // Half a step of the block, plus the rounding of its scale to f16.
+                    let absmax = absmax(source);
+                    let bound = absmax / 254.0 * 1.001 + absmax / 2048.0 + 4e-6;
                     pairs(source, read).all(|(x, y)| near(x, y, bound))
                 }),
             }
@@ -107,13 +107,13 @@ fn pairs<'a>(left: &'a [f32], right: &'a [f32]) -> impl Iterator<Item = (&'a f32
     left.iter().zip(right)
 }
 
-fn largest(numbers: &[f32]) -> f32 {
+fn absmax(numbers: &[f32]) -> f32 {
     numbers.iter().fold(0.0, |most, x| x.abs().max(most))
 }
 
-/// As ggml's reference: the quotient by the unrounded scale, halves away from zero.
+/// As in ggml's reference: divides by the unrounded scale and rounds halves away from zero.
 fn encode_block(numbers: &[f32]) -> Vec<u8> {
-    let scale = largest(numbers) / 127.0;
+    let scale = absmax(numbers) / 127.0;
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
     let codes = numbers.iter().map(|x| (x * inverse).round() as i8 as u8);
     f16::from_f32(scale).to_le_bytes().into_iter().chain(codes).collect()

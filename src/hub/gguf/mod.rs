@@ -2,6 +2,8 @@
 //!
 //! Leaves to others: the names and settings of a model (`model/gguf.rs`) and of an adapter
 //! (`lora/gguf.rs`).
+//!
+//! Written by hand: crates that write GGUF belong to a tensor library of their own, and take its tensors.
 
 mod blocks;
 mod read;
@@ -19,7 +21,7 @@ const ALIGNMENT: usize = 32;
 const MAGIC: &[u8; 4] = b"GGUF";
 const VERSION: u32 = 3;
 
-/// One setting. Narrower integers are read as the 32-bit ones.
+/// The value of a setting. Narrower integers are read as 32-bit ones.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     U32(u32),
@@ -27,7 +29,7 @@ pub enum Value {
     F32(f32),
     Bool(bool),
     Text(String),
-    /// All of one kind.
+    /// Values of one kind.
     List(Vec<Value>),
     U64(u64),
     I64(i64),
@@ -38,7 +40,7 @@ pub enum Value {
 pub type Settings = Vec<(String, Value)>;
 
 impl Value {
-    /// The number that the format gives to this kind of value.
+    /// The code of this kind of value in the format.
     fn code(&self) -> u32 {
         match self {
             Value::U32(_) => 4,
@@ -60,7 +62,7 @@ impl Value {
         }
     }
 
-    /// Any number, an integer or not.
+    /// Any number, integer or float.
     pub fn as_number(&self) -> Option<f64> {
         match *self {
             Value::U32(number) => Some(f64::from(number)),
@@ -86,7 +88,7 @@ mod tests {
     use tch::{Kind, Tensor};
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_file_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.gguf");
         let settings: Settings = vec![
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_files_are_refused() {
+    fn damaged_files_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.gguf");
         let planned = [Planned { name: "w".into(), shape: vec![2, 32], block: BlockType::F32 }];

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 use tch::Tensor;
 
-/// An opened file: its settings, and its tensors, decoded when asked for.
+/// An opened file: its settings, and its tensors, decoded on request.
 #[derive(Debug)]
 pub struct Gguf {
     pub settings: Settings,
@@ -20,7 +20,7 @@ pub struct Gguf {
 
 #[derive(Debug)]
 struct Entry {
-    /// As libtorch has it.
+    /// In the order of libtorch.
     shape: Vec<i64>,
     block: BlockType,
     bytes: Range<usize>,
@@ -32,7 +32,7 @@ impl Gguf {
     pub fn open(path: &Path) -> Result<Gguf> {
         let failed = |error: std::io::Error| Error::file("read", path, &error);
         let file = File::open(path).map_err(failed)?;
-        // SAFETY: the mapping is read only; see `weights::Mapping` for files cut short underneath.
+        // SAFETY: the mapping is read only; `weights::Mapping` says what happens if the file is truncated.
         let pages = unsafe { Mmap::map(&file) }.map_err(failed)?;
         let (settings, tensors) = parse(&pages).map_err(|error| error.context(format!("`{}`", path.display())))?;
         Ok(Gguf { settings, tensors, pages })
@@ -50,7 +50,7 @@ impl Gguf {
         self.tensors.contains_key(name)
     }
 
-    /// How the tensor is stored.
+    /// The type that the tensor is stored in.
     pub fn block(&self, name: &str) -> Option<BlockType> {
         self.tensors.get(name).map(|entry| entry.block)
     }
@@ -78,19 +78,19 @@ fn parse(bytes: &[u8]) -> Result<(Settings, BTreeMap<String, Entry>)> {
         (0..settings).map(|_| Ok((reader.text()?, reader.tagged_value()?))).collect::<Result<_>>()?;
     let described = (0..tensors).map(|_| reader.description()).collect::<Result<Vec<_>>>()?;
     let start = reader.at.next_multiple_of(ALIGNMENT);
-    let mut found = BTreeMap::new();
+    let mut entries = BTreeMap::new();
     for (name, shape, block, offset) in described {
         let size = block.bytes(shape.iter().product::<i64>() as usize);
         let begin = offset.checked_add(start).filter(|begin| begin % ALIGNMENT == 0);
         let range = begin.and_then(|begin| Some(begin..begin.checked_add(size)?));
         let Some(range) = range.filter(|range| range.end <= bytes.len()) else {
-            bail!(Kind::File, "tensor `{name}` lies outside the file: it is cut short or damaged");
+            bail!(Kind::File, "tensor `{name}` lies outside the file: it is truncated or damaged");
         };
-        if found.insert(name.clone(), Entry { shape, block, bytes: range }).is_some() {
-            bail!(Kind::File, "tensor `{name}` is there twice");
+        if entries.insert(name.clone(), Entry { shape, block, bytes: range }).is_some() {
+            bail!(Kind::File, "tensor `{name}` appears twice");
         }
     }
-    Ok((settings, found))
+    Ok((settings, entries))
 }
 
 struct Reader<'a> {
@@ -100,10 +100,10 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let taken = self.at.checked_add(length).and_then(|end| self.bytes.get(self.at..end));
-        let taken = taken.ok_or_else(|| Error::new(Kind::File, "the file is cut short"))?;
+        let bytes = self.at.checked_add(length).and_then(|end| self.bytes.get(self.at..end));
+        let bytes = bytes.ok_or_else(|| Error::new(Kind::File, "the file is truncated"))?;
         self.at += length;
-        Ok(taken)
+        Ok(bytes)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    /// A number of things, each of which takes at least a byte of what is left.
+    /// A count of items, each of which takes at least one of the remaining bytes.
     fn count(&mut self) -> Result<usize> {
         let count = u64::from_le_bytes(self.array()?);
         match usize::try_from(count).ok().filter(|&count| count <= self.bytes.len() - self.at) {
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
             let size = u64::from_le_bytes(self.array()?);
             shape.insert(0, i64::try_from(size).unwrap_or(i64::MAX));
         }
-        // An element takes at least half a byte in any type there is.
+        // In any type an element takes at least half a byte.
         let numbers = shape.iter().try_fold(1_i64, |product, size| product.checked_mul(*size));
         if numbers.is_none_or(|numbers| numbers as u64 / 2 > self.bytes.len() as u64) {
             bail!(Kind::File, "tensor `{name}`: shape {shape:?} does not fit the file");

@@ -1,15 +1,15 @@
-//! How a byte-level BPE tokenizer splits text before merging, by llama.cpp's name for it
-//! (`tokenizer.ggml.pre`).
+//! llama.cpp's name (`tokenizer.ggml.pre`) for the way in which a byte-level BPE tokenizer splits text
+//! before merging.
 //!
-//! llama.cpp has the patterns built in, so a tokenizer is named only where its own are the same
-//! in the same order; one that merely looks alike would give other tokens.
+//! llama.cpp has the patterns built in. So a name fits only a tokenizer with the same patterns in the same
+//! order; with a merely similar one llama.cpp would make other tokens.
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use serde_json::Value as Json;
 use std::collections::HashSet;
 
-/// How GPT-2 split text; what `ByteLevel` does by itself.
+/// The pattern of GPT-2, which `ByteLevel` applies by default.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const DIGIT: &str = r"\p{N}";
 const CHINESE: &str = "[一-龥ࠀ-一가-퟿]+";
@@ -17,9 +17,9 @@ const CHINESE: &str = "[一-龥ࠀ-一가-퟿]+";
 /// A way of splitting that llama.cpp has a name for.
 struct Known {
     name: &'static str,
-    /// Whether llama.cpp takes a word that is a token as it is, without its merges.
+    /// Whether llama.cpp keeps a word that is itself a token, without applying merges.
     ignores_merges: bool,
-    /// One after another, each applied to what the ones before left.
+    /// Applied one after another, each to the pieces that the previous ones left.
     patterns: &'static [&'static str],
 }
 
@@ -77,12 +77,12 @@ const KNOWN: [Known; 14] = [
 ];
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Stands for DeepSeek's list of letters in alphabets with two cases, which begins and ends so.
+/// Stands for DeepSeek's long list of letters in alphabets with two cases, compared by its start and end.
 const LETTERS: &str = "letters";
 const LETTERS_BEGIN: &str = r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷ";
 const LETTERS_END: &str = "]+";
 
-/// llama.cpp's name for the way in which the tokenizer in this tokenizer.json splits text.
+/// llama.cpp's name for how the tokenizer of this tokenizer.json splits text.
 pub fn splitter(json: &Json) -> Result<&'static str> {
     ensure_not_normalized(&json["normalizer"])?;
     let patterns = patterns(&json["pre_tokenizer"]).unwrap_or_default();
@@ -95,17 +95,17 @@ pub fn splitter(json: &Json) -> Result<&'static str> {
     let exact = fitting.iter().find(|known| known.ignores_merges == ignores_merges);
     match (exact, fitting.first()) {
         (Some(known), _) => Ok(known.name),
-        // Where merges make every token, a word that is a token comes out the same either way.
+        // If merges make every token, `ignore_merges` makes no difference.
         (None, Some(known)) if merges_make_all_tokens(json) => Ok(known.name),
         (None, Some(known)) => bail!(
             Kind::Data,
-            "GGUF: the tokenizer splits text as llama.cpp's `{}`, but `ignore_merges` differs, and some of its tokens are made by no merge", known.name;
+            "GGUF: the tokenizer splits text as llama.cpp's `{}` does, but its `ignore_merges` differs, and no merge makes some of its tokens", known.name;
             hint: "llama.cpp would make other tokens than this model was trained with"
         ),
         (None, None) => {
             let names = KNOWN.map(|known| known.name).join(", ");
-            Err(Error::data(format!("GGUF: the tokenizer splits text in none of the ways known here ({names})"))
-                .with_hint("llama.cpp would split text otherwise than this model was trained with: save the merged model for transformers or vLLM with save_merged"))
+            Err(Error::data(format!("GGUF: the tokenizer splits text in a way that lorhai cannot name to llama.cpp (known: {names})"))
+                .with_hint("llama.cpp would split text differently than in training: save the merged model for transformers or vLLM with save_merged"))
         }
     }
 }
@@ -113,7 +113,7 @@ pub fn splitter(json: &Json) -> Result<&'static str> {
 fn is_same(known: &str, own: &str) -> bool {
     match known {
         LETTERS => own.starts_with(LETTERS_BEGIN) && own.ends_with(LETTERS_END),
-        // In a pattern the two ways to write a line end are one.
+        // A pattern may spell a line end in two ways.
         _ => {
             own == known
                 || own.replace("\\r", "\r").replace("\\n", "\n") == known.replace("\\r", "\r").replace("\\n", "\n")
@@ -121,28 +121,28 @@ fn is_same(known: &str, own: &str) -> bool {
     }
 }
 
-/// llama.cpp changes no character of a byte-level tokenizer's text. Unicode composition (NFC) is
-/// passed over, as its converter does: text is composed nearly always.
+/// llama.cpp does not normalise the text of a byte-level tokenizer. NFC is ignored, as in its converter:
+/// nearly all text is composed already.
 fn ensure_not_normalized(normalizer: &Json) -> Result<()> {
     let steps = steps(normalizer);
     match steps.iter().find(|step| !step.is_null() && step["type"] != "NFC") {
         None => Ok(()),
         Some(step) => {
-            bail!(Kind::Data, "GGUF: the tokenizer changes text ({}) before it splits it: llama.cpp would not", step["type"]; hint: "save the merged model for transformers or vLLM with save_merged")
+            bail!(Kind::Data, "GGUF: the tokenizer normalises text ({}) before it splits it, and llama.cpp would not", step["type"]; hint: "save the merged model for transformers or vLLM with save_merged")
         }
     }
 }
 
-/// The regular expressions by which the steps split, in their order; `None` for a step of another kind.
+/// The regular expressions of the steps, in order; `None` if a step is of another kind.
 fn patterns(pre_tokenizer: &Json) -> Option<Vec<String>> {
     let steps = steps(pre_tokenizer);
     let (last, before) = steps.split_last()?;
     let byte_level = last["type"] == "ByteLevel" && last["add_prefix_space"] != true;
-    let mut found: Vec<String> = before.iter().map(pattern).collect::<Option<_>>()?;
+    let mut patterns: Vec<String> = before.iter().map(pattern).collect::<Option<_>>()?;
     if last["use_regex"] != false {
-        found.push(GPT2.to_owned());
+        patterns.push(GPT2.to_owned());
     }
-    byte_level.then_some(found)
+    byte_level.then_some(patterns)
 }
 
 fn pattern(step: &&Json) -> Option<String> {
@@ -156,7 +156,7 @@ fn pattern(step: &&Json) -> Option<String> {
     }
 }
 
-/// The parts of a sequence, or the one part.
+/// The steps of a sequence, or the single step.
 fn steps(part: &Json) -> Vec<&Json> {
     let inner = ["normalizers", "pretokenizers"].iter().find_map(|name| part[*name].as_array());
     inner.map_or_else(|| vec![part], |steps| steps.iter().collect())
@@ -168,11 +168,14 @@ fn merges_make_all_tokens(json: &Json) -> bool {
         Json::Array(pair) => Some(format!("{}{}", pair.first()?.as_str()?, pair.get(1)?.as_str()?)),
         _ => None,
     };
-    let made: HashSet<String> = json["model"]["merges"].as_array().into_iter().flatten().filter_map(merged).collect();
+    let merge_results: HashSet<String> =
+        json["model"]["merges"].as_array().into_iter().flatten().filter_map(merged).collect();
     let added = json["added_tokens"].as_array().into_iter().flatten().filter_map(|token| token["content"].as_str());
     let added: HashSet<&str> = added.collect();
     let tokens = json["model"]["vocab"].as_object().into_iter().flatten().map(|(token, _)| token.as_str());
-    tokens.filter(|token| !added.contains(token)).all(|token| token.chars().nth(1).is_none() || made.contains(token))
+    tokens
+        .filter(|token| !added.contains(token))
+        .all(|token| token.chars().nth(1).is_none() || merge_results.contains(token))
 }
 
 #[cfg(test)]
@@ -234,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn what_would_give_other_tokens_is_refused() {
+    fn splitters_that_would_give_other_tokens_are_errors() {
         let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "use_regex": false });
         let tekken = || vec![split(KNOWN[7].patterns[0]), bytes.clone()];
         assert_eq!(splitter(&tokenizer(tekken(), false, "c")).unwrap(), "tekken", "merges make every token");
         assert!(splitter(&tokenizer(tekken(), false, "cd")).unwrap_err().message.contains("ignore_merges"));
         for steps in [vec![split(r"\p{L}+"), bytes.clone()], vec![split(LLAMA3)], vec![json!({ "type": "Metaspace" })]]
         {
-            assert!(splitter(&tokenizer(steps, false, "c")).unwrap_err().message.contains("none of the ways"));
+            assert!(splitter(&tokenizer(steps, false, "c")).unwrap_err().message.contains("cannot name"));
         }
         let mut lower = tokenizer(tekken(), true, "c");
         lower["normalizer"] = json!({ "type": "Lowercase" });

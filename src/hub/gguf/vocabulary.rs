@@ -1,7 +1,7 @@
-//! A tokenizer as llama.cpp's settings: tokens, their kinds, merges or scores, special ids.
+//! A tokenizer as settings for llama.cpp: tokens, their kinds, merges or scores, special ids.
 //!
-//! llama.cpp has a tokenizer for each of two kinds: byte-level BPE (`gpt2`), whose way of
-//! splitting text it knows by name, and sentencepiece's BPE (`llama`).
+//! llama.cpp implements two kinds of BPE: byte-level (`gpt2`), which splits text in a way that a setting
+//! names, and sentencepiece's (`llama`).
 
 use super::splitter::splitter;
 use super::{Settings, Value};
@@ -12,7 +12,7 @@ use crate::hub::tokenizer::{Token, Tokenizer};
 use serde_json::Value as Json;
 use std::collections::HashMap;
 
-/// The numbers that the format gives to kinds of tokens.
+/// The codes of the kinds of tokens in the format.
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
@@ -20,20 +20,20 @@ const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
-/// The score of a token that no merge makes, below that of any that one does.
+/// The score of a token that no merge makes: below the score of every token that one does.
 const NO_MERGE: f32 = -1e6;
 
-/// The settings that describe `tokenizer` to llama.cpp, for a model whose embedding has
-/// `rows` rows: rows without a token get an unused one.
+/// The settings that describe `tokenizer` to llama.cpp, for an embedding of `rows` rows. Rows without a
+/// token get an unused one.
 ///
 /// # Errors
-/// `Kind::Data` where llama.cpp has no tokenizer that would split text in the same way.
+/// `Kind::Data` if llama.cpp cannot split text in the same way.
 pub fn vocabulary(tokenizer: &Tokenizer, rows: usize) -> Result<Settings> {
     let file = tokenizer.paths().first().ok_or_else(|| Error::bug("a tokenizer without a file"))?;
     let json = files::read_json(file)?;
     if json["model"]["type"] != "BPE" {
-        let found = &json["model"]["type"];
-        bail!(Kind::Data, "GGUF: expected a BPE tokenizer, found {found}"; hint: "llama.cpp cannot be given this tokenizer by lorhai");
+        let kind = &json["model"]["type"];
+        bail!(Kind::Data, "GGUF: expected a BPE tokenizer, found {kind}"; hint: "lorhai cannot convert this tokenizer for llama.cpp");
     }
     let sentencepiece = json["model"]["byte_fallback"] == true;
     let (tokens, kinds) = tokens(tokenizer, rows, sentencepiece)?;
@@ -85,7 +85,7 @@ fn is_byte(text: &str) -> bool {
     hex.is_some_and(|hex| hex.len() == 2 && u8::from_str_radix(hex, 16).is_ok())
 }
 
-/// Tokens that some tokenizers forget to mark as special, by the rule of llama.cpp's converter.
+/// Whether a token is special though the tokenizer does not mark it, by the rule of llama.cpp's converter.
 fn looks_special(text: &str) -> bool {
     text.starts_with("<|") && text.ends_with("|>")
 }
@@ -97,12 +97,12 @@ fn merges(json: &Json) -> Result<Vec<(String, String)>> {
         _ => None,
     };
     let listed = json["model"]["merges"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let found: Option<Vec<_>> = listed.iter().map(pair).collect();
-    found.ok_or_else(|| Error::data("GGUF: the merges in tokenizer.json are in an unknown form"))
+    let pairs: Option<Vec<_>> = listed.iter().map(pair).collect();
+    pairs.ok_or_else(|| Error::data("GGUF: the merges in tokenizer.json have an unknown form"))
 }
 
-/// sentencepiece joins the pair whose result has the highest score: here, the earliest merge
-/// that makes it.
+/// sentencepiece merges the pair whose result has the highest score. So a token scores higher the earlier
+/// the merge that makes it.
 fn scores<'a>(tokens: &'a [String], merges: &[(String, String)]) -> impl Iterator<Item = f32> + 'a {
     let mut rank: HashMap<String, usize> = HashMap::new();
     for (at, (left, right)) in merges.iter().enumerate() {
@@ -118,7 +118,7 @@ fn adds_space(json: &Json) -> bool {
     steps(&json["normalizer"]).chain(steps(&json["pre_tokenizer"])).any(prepends)
 }
 
-/// The parts of a sequence, or the one part.
+/// The steps of a sequence, or the single step.
 fn steps(part: &Json) -> impl Iterator<Item = &Json> {
     let inner = ["normalizers", "pretokenizers"].iter().find_map(|name| part[*name].as_array());
     inner.map_or(std::slice::from_ref(part), Vec::as_slice).iter()

@@ -1,4 +1,4 @@
-//! Writing a GGUF file, one tensor in memory at a time.
+//! Writes a GGUF file with one tensor in memory at a time.
 
 use super::{BlockType, Value, ALIGNMENT, MAGIC, VERSION};
 use crate::error::{Error, Result};
@@ -7,11 +7,11 @@ use std::io::Write;
 use std::path::Path;
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// A tensor that is still to be made.
+/// A tensor that is to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
     pub name: String,
-    /// As libtorch has it; the file lists the sizes from the last to the first.
+    /// In the order of libtorch; the file lists the sizes from the last to the first.
     pub shape: Vec<i64>,
     pub block: BlockType,
 }
@@ -26,7 +26,7 @@ impl Planned {
     }
 }
 
-/// Writes `path`, whole or not at all; `tensor` makes each planned tensor when its turn comes.
+/// Writes `path` atomically; `tensor` makes each planned tensor when it is written.
 pub fn write(
     path: &Path,
     settings: &[(String, Value)],

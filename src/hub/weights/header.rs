@@ -1,8 +1,8 @@
 //! The header of a safetensors file, checked to the last byte.
 //!
 //! Format: 8 bytes little-endian header length, the header as JSON, the data. The
-//! `safetensors` crate supplies the types and the offset rules; it accepts doubled names and
-//! absurd shapes and does not say which tensor is wrong, so those checks are here.
+//! `safetensors` crate supplies the types and the offset rules. It accepts duplicate names and
+//! absurd shapes, and does not say which tensor is wrong, so those checks are here.
 
 use super::{broken, Info};
 use crate::error::Result;
@@ -12,8 +12,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
-/// The bound that the reference implementation sets on a header, in bytes.
-const LARGEST_HEADER: u64 = 100_000_000;
+/// The limit of the reference implementation on a header, in bytes.
+const MAX_HEADER: u64 = 100_000_000;
 const LENGTH_BYTES: usize = 8;
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
@@ -34,12 +34,12 @@ pub fn parse(path: &Path, content: &[u8]) -> Result<Vec<Described>> {
             .with_hint("the file is damaged or was written by a faulty program: fetch it again")
     })?;
     let mut described = Vec::with_capacity(tensors.len());
-    for (name, found) in &tensors {
-        described.push(check(name, found, start).map_err(|what| broken(path, format!("tensor `{name}`: {what}")))?);
+    for (name, info) in &tensors {
+        described.push(check(name, info, start).map_err(|what| broken(path, format!("tensor `{name}`: {what}")))?);
     }
     let end = start + data_length(tensors).map_err(|what| broken(path, what))?;
     if content.len() < end {
-        return Err(broken(path, format!("cut short: expected {end} bytes, found {}", content.len()))
+        return Err(broken(path, format!("truncated: expected {end} bytes, found {}", content.len()))
             .with_hint("the download or copy did not finish: fetch the file again"));
     }
     if content.len() > end {
@@ -64,31 +64,33 @@ fn ensure_safetensors(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 fn header_text<'a>(path: &Path, content: &'a [u8]) -> Result<&'a str> {
-    let not_one = |what: String| {
-        broken(path, format!("not a safetensors file: {what}")).with_hint("fetch the file again, or look at what it is")
+    let not_safetensors = |what: String| {
+        broken(path, format!("not a safetensors file: {what}"))
+            .with_hint("fetch the file again, or check what kind of file it is")
     };
     let Some(length) = content.first_chunk::<LENGTH_BYTES>().map(|bytes| u64::from_le_bytes(*bytes)) else {
-        return Err(not_one(format!("expected at least {LENGTH_BYTES} bytes, found {}", content.len())));
+        return Err(not_safetensors(format!("expected at least {LENGTH_BYTES} bytes, found {}", content.len())));
     };
-    if length > LARGEST_HEADER {
-        return Err(not_one(format!(
-            "expected a header of at most {LARGEST_HEADER} bytes, found a length of {length}"
+    if length > MAX_HEADER {
+        return Err(not_safetensors(format!(
+            "expected a header of at most {MAX_HEADER} bytes, found a length of {length}"
         )));
     }
     let end = LENGTH_BYTES + length as usize;
     let Some(bytes) = content.get(LENGTH_BYTES..end) else {
         return Err(broken(
             path,
-            format!("cut short: expected a header of {length} bytes, found {}", content.len() - LENGTH_BYTES),
+            format!("truncated: expected a header of {length} bytes, found {}", content.len() - LENGTH_BYTES),
         )
         .with_hint("the download or copy did not finish: fetch the file again"));
     };
-    std::str::from_utf8(bytes)
-        .map_err(|error| not_one(format!("the header is not UTF-8 at byte {}", LENGTH_BYTES + error.valid_up_to())))
+    std::str::from_utf8(bytes).map_err(|error| {
+        not_safetensors(format!("the header is not UTF-8 at byte {}", LENGTH_BYTES + error.valid_up_to()))
+    })
 }
 
-/// All entries but the metadata, in file order. A doubled name is an error: which of the two
-/// a reader takes is undefined, and readers differ.
+/// All entries but the metadata, in file order. A duplicate name is an error: readers differ in which of
+/// the two they use.
 fn entries(text: &str) -> serde_json::Result<Vec<(String, TensorInfo)>> {
     struct Entries;
     impl<'de> Visitor<'de> for Entries {
@@ -97,53 +99,53 @@ fn entries(text: &str) -> serde_json::Result<Vec<(String, TensorInfo)>> {
             out.write_str("a map from tensor names to their dtype, shape and data_offsets")
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let (mut found, mut seen) = (Vec::new(), HashSet::new());
+            let (mut entries, mut seen) = (Vec::new(), HashSet::new());
             while let Some(name) = map.next_key::<String>()? {
                 if !seen.insert(name.clone()) {
-                    return Err(A::Error::custom(format!("`{}` is there twice", name.escape_debug())));
+                    return Err(A::Error::custom(format!("`{}` appears twice", name.escape_debug())));
                 }
                 if name.chars().any(char::is_control) {
-                    return Err(A::Error::custom(format!("`{}` is no tensor name", name.escape_debug())));
+                    return Err(A::Error::custom(format!("`{}` is not a tensor name", name.escape_debug())));
                 }
                 if name == "__metadata__" {
                     map.next_value::<HashMap<String, String>>()?;
                     continue;
                 }
                 let info = map.next_value().map_err(|error| A::Error::custom(format!("tensor `{name}`: {error}")))?;
-                found.push((name, info));
+                entries.push((name, info));
             }
-            Ok(found)
+            Ok(entries)
         }
     }
     let mut reader = serde_json::Deserializer::from_str(text);
-    let found = reader.deserialize_map(Entries)?;
+    let entries = reader.deserialize_map(Entries)?;
     reader.end()?;
-    Ok(found)
+    Ok(entries)
 }
 
-/// Checks one tensor on its own: shape in range, as many bytes as shape and dtype need.
-fn check(name: &str, found: &TensorInfo, start: usize) -> Result<Described, String> {
-    let (begin, end) = found.data_offsets;
-    let shape: Option<Vec<i64>> = found.shape.iter().map(|size| i64::try_from(*size).ok()).collect();
-    // Sizes of zero count as one, so that strides cannot overflow either.
-    let product = found.shape.iter().try_fold(1_usize, |all, size| all.checked_mul((*size).max(1)));
-    let bits = product.and_then(|count| count.checked_mul(found.dtype.bitsize()));
+/// Checks one tensor: its shape is in range, and its bytes are as many as shape and dtype need.
+fn check(name: &str, tensor: &TensorInfo, start: usize) -> Result<Described, String> {
+    let (begin, end) = tensor.data_offsets;
+    let shape: Option<Vec<i64>> = tensor.shape.iter().map(|size| i64::try_from(*size).ok()).collect();
+    // Sizes of zero count as one, so that strides cannot overflow.
+    let product = tensor.shape.iter().try_fold(1_usize, |all, size| all.checked_mul((*size).max(1)));
+    let bits = product.and_then(|count| count.checked_mul(tensor.dtype.bitsize()));
     let (Some(shape), Some(_)) = (shape, bits.filter(|bits| i64::try_from(*bits).is_ok())) else {
-        return Err(format!("shape {:?} is too large", found.shape));
+        return Err(format!("shape {:?} is too large", tensor.shape));
     };
-    let needed = found.shape.iter().product::<usize>() * found.dtype.bitsize() / 8;
+    let needed = tensor.shape.iter().product::<usize>() * tensor.dtype.bitsize() / 8;
     if end.checked_sub(begin) != Some(needed) {
         return Err(format!(
             "expected {needed} bytes for shape {shape:?} of {}, found offsets {begin} to {end}",
-            found.dtype
+            tensor.dtype
         ));
     }
     let overflow = || format!("offsets {begin} to {end} are out of range");
     let bytes = start.checked_add(begin).ok_or_else(overflow)?..start.checked_add(end).ok_or_else(overflow)?;
-    Ok(Described { name: name.to_string(), info: Info { dtype: found.dtype, shape }, bytes })
+    Ok(Described { name: name.to_string(), info: Info { dtype: tensor.dtype, shape }, bytes })
 }
 
-/// Bytes of all tensors together, which must follow each other without gap or overlap.
+/// The bytes of all tensors together, which must be contiguous.
 fn data_length(mut tensors: Vec<(String, TensorInfo)>) -> Result<usize, String> {
     tensors.sort_by_key(|(_, info)| info.data_offsets);
     match Metadata::new(None, tensors) {

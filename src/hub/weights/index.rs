@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub struct Index {
     /// Sorted, each once.
     pub shards: Vec<PathBuf>,
-    /// From tensor name to its place in `shards`.
+    /// From the name of a tensor to the index of its shard.
     pub shard_of: BTreeMap<String, usize>,
 }
 
@@ -20,7 +20,7 @@ struct Content {
     weight_map: Unique,
 }
 
-/// A map that refuses doubled keys, where JSON readers silently take one of the two.
+/// A map that fails on duplicate keys; JSON readers silently drop one of the two.
 struct Unique(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Unique {
@@ -32,20 +32,20 @@ impl<'de> Deserialize<'de> for Unique {
                 out.write_str("a map from tensor names to shard files")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique, A::Error> {
-                let mut found = BTreeMap::new();
+                let mut map_of_names = BTreeMap::new();
                 while let Some((name, shard)) = map.next_entry::<String, String>()? {
-                    if found.insert(name.clone(), shard).is_some() {
-                        return Err(A::Error::custom(format!("tensor `{}` is there twice", name.escape_debug())));
+                    if map_of_names.insert(name.clone(), shard).is_some() {
+                        return Err(A::Error::custom(format!("tensor `{}` appears twice", name.escape_debug())));
                     }
                 }
-                Ok(Unique(found))
+                Ok(Unique(map_of_names))
             }
         }
         reader.deserialize_map(Pairs)
     }
 }
 
-/// Reads the index; the shards stand beside it and must all be there.
+/// Reads the index. Its shards must all be in the same folder.
 pub fn read(path: &Path) -> Result<Index> {
     let weight_map = weight_map(path)?;
     let names = sorted_names(path, &weight_map)?;
@@ -58,12 +58,12 @@ pub fn read(path: &Path) -> Result<Index> {
         }
         shards.push(shard);
     }
-    let place = |shard: &String| names.binary_search(shard).unwrap_or_default();
-    let shard_of = weight_map.iter().map(|(name, shard)| (name.clone(), place(shard))).collect();
+    let shard_index = |shard: &String| names.binary_search(shard).unwrap_or_default();
+    let shard_of = weight_map.iter().map(|(name, shard)| (name.clone(), shard_index(shard))).collect();
     Ok(Index { shards, shard_of })
 }
 
-/// The names of the shards that the index at `path` lists, whether or not they are there.
+/// The names of the shards that the index at `path` lists, whether they exist or not.
 pub fn shard_names(path: &Path) -> Result<Vec<String>> {
     sorted_names(path, &weight_map(path)?)
 }
@@ -77,8 +77,8 @@ fn weight_map(path: &Path) -> Result<BTreeMap<String, String>> {
     }
 }
 
-/// The shards, each once. A shard is the bare name of a file beside the index, so that it cannot
-/// point elsewhere.
+/// The shards, each once. A shard must be the bare name of a file beside the index, so that it cannot
+/// lead out of the folder.
 fn sorted_names(path: &Path, weight_map: &BTreeMap<String, String>) -> Result<Vec<String>> {
     let names: BTreeSet<&String> = weight_map.values().collect();
     let is_file_name = |name: &str| {

@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Files mapped into memory. Each stays mapped as long as this, a clone of it, or a tensor over its
+/// Files mapped into memory. Each stays mapped as long as this value, a clone of it, or a tensor over its
 /// pages lives.
 ///
-/// A mapped file must not be cut short by another program while it is in use: the operating
-/// system then ends this one (SIGBUS). Replacing it by a rename is harmless.
+/// If another program truncates a mapped file in use, the operating system kills this one (SIGBUS).
+/// Replacing the file by a rename is harmless.
 #[derive(Clone, Default)]
 pub struct Mapping {
     files: Arc<Vec<Mapped>>,
@@ -48,19 +48,19 @@ impl Mapping {
         &self.files[file].path
     }
 
-    /// Drops the pages that lie wholly within `bytes`; what the system refuses stays.
+    /// Drops the pages that lie entirely within `bytes`. Pages that the system does not drop stay.
     pub(super) fn release(&self, file: usize, bytes: Range<usize>) {
-        const PAGE: usize = 1 << 16; // a multiple of every size that pages have
+        const PAGE: usize = 1 << 16; // a multiple of every page size
         let (begin, end) = (bytes.start.next_multiple_of(PAGE), bytes.end / PAGE * PAGE);
         if begin >= end {
             return;
         }
-        // SAFETY: the mapping is private and of a file: a dropped page is read anew from it. Only
-        // changes made in this process are lost, and tensors still in use lie on other pages.
+        // SAFETY: the mapping is private and backed by a file, so a dropped page is read from it again.
+        // Only changes made in this process are lost, and tensors still in use lie on other pages.
         let _ = unsafe { self.files[file].pages.unchecked_advise_range(UncheckedAdvice::DontNeed, begin, end - begin) };
     }
 
-    /// A tensor over `bytes` of `file`; the header check has proved that they fit `shape`.
+    /// A tensor over `bytes` of `file`; the header check has shown that they fit `shape`.
     pub(super) fn tensor(
         &self,
         file: usize,
@@ -72,16 +72,16 @@ impl Mapping {
         if bytes.is_empty() {
             return Ok(tch::Tensor::f_empty(shape, (kind, tch::Device::Cpu))?);
         }
-        // Any other byte in a C++ bool is undefined behaviour.
+        // A C++ bool of any other byte is undefined behaviour.
         if kind == tch::Kind::Bool && bytes.iter().any(|byte| *byte > 1) {
             return Err(Error::model("expected booleans stored as 0 or 1, found another byte"));
         }
-        // Files by other writers may place a tensor at any byte; libtorch reads aligned words.
+        // Other writers may start a tensor at any byte, but libtorch reads aligned words: then it is copied.
         if bytes.as_ptr().align_offset(kind.elt_size_in_bytes()) != 0 {
             return Ok(tch::Tensor::f_from_data_size(bytes, shape, kind)?);
         }
-        // SAFETY: the pages are readable and writable (a private copy-on-write mapping), hold as many
-        // elements as `shape` says, and lie where they are as long as their owner lives.
+        // SAFETY: the pages are readable and writable (a private copy-on-write mapping), hold the elements
+        // of `shape`, and do not move as long as their owner lives.
         unsafe { native::tensor_over(bytes, Arc::clone(&self.files[file].pages), shape, kind) }
     }
 }
@@ -107,7 +107,7 @@ fn map(path: &Path) -> Result<MmapMut> {
             .with_hint("the download or copy did not finish: fetch the file again"));
     }
     let file = File::open(path).map_err(failed)?;
-    // Without the reservation a model larger than the free memory could not be mapped at all.
-    // SAFETY: the mapping is private, so only a file cut short underneath can hurt (see `Mapping`).
+    // With swap reserved for it, a model larger than the free memory could not be mapped.
+    // SAFETY: the mapping is private, so only truncating the file can do harm (see `Mapping`).
     unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }.map_err(failed)
 }

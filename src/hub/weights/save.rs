@@ -1,4 +1,4 @@
-//! Writing tensors as one safetensors file, whole or not at all.
+//! Writes tensors as one safetensors file, atomically.
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -11,12 +11,12 @@ use tch::{Device, Kind, Tensor};
 /// Writes `tensors` to `path`, with the metadata `format: pt` that PyTorch readers expect
 /// and the further pairs of `metadata`.
 ///
-/// Tensors stand in the order of the reference writer: wider elements first, so that each is
-/// aligned, then by name. The same tensors therefore always give the same bytes. Tensors of a
-/// GPU are copied to the host one at a time.
+/// Tensors are in the order of the reference writer: wider elements first, so that each is aligned, then
+/// by name. So the same tensors always give the same bytes. Tensors on a GPU are copied to the host one at
+/// a time.
 ///
 /// # Errors
-/// `Kind::File` if the file cannot be written; an older file of that name is then unharmed.
+/// `Kind::File` if the file cannot be written; an existing file is then unchanged.
 pub fn save(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, &str)]) -> Result<()> {
     let mut sorted: Vec<(&str, &Tensor, Kind)> = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
@@ -46,7 +46,7 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, &str)]
     }
 }
 
-/// The JSON header, padded with spaces so that the data begin at a multiple of eight bytes.
+/// The JSON header, padded with spaces so that the data begins at a multiple of eight bytes.
 fn header(sorted: &[(&str, &Tensor, Kind)], metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut about = Map::new();
     about.insert("format".into(), Value::from("pt"));

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Tensor;
 
-/// Writes the tensors `sizes` (name and bytes, in order) into `folder`, at most `limit` bytes
-/// to a file unless one tensor alone is larger, and gives the number of files. `tensor` makes
-/// each when its turn comes: no more than one file's tensors are in memory.
+/// Writes the tensors `sizes` (name and bytes, in order) into `folder` and returns the number of files. A
+/// file has at most `limit` bytes, unless a single tensor is larger. `tensor` makes each tensor when its
+/// file is written, so that only the tensors of one file are in memory.
 pub fn save_sharded(
     folder: &Path,
     sizes: &[(String, u64)],
@@ -18,7 +18,7 @@ pub fn save_sharded(
     tensor: &mut dyn FnMut(&str) -> Result<Tensor>,
 ) -> Result<usize> {
     let shards = plan(sizes, limit);
-    let file = |number: usize| match shards.len() {
+    let file_name = |number: usize| match shards.len() {
         1 => SINGLE_FILE.to_owned(),
         count => format!("model-{:05}-of-{count:05}.safetensors", number + 1),
     };
@@ -28,9 +28,9 @@ pub fn save_sharded(
         for &name in names {
             interrupt::check()?;
             tensors.push((name.to_owned(), tensor(name)?));
-            weight_map.insert(name, file(number));
+            weight_map.insert(name, file_name(number));
         }
-        save(&folder.join(file(number)), &tensors, &[])?;
+        save(&folder.join(file_name(number)), &tensors, &[])?;
     }
     if shards.len() > 1 {
         let total: u64 = sizes.iter().map(|(_, size)| size).sum();

@@ -1,10 +1,12 @@
-//! Charts as images inside the terminal, where it says that it takes them: the protocols of
-//! kitty (graphics protocol) and iTerm2 (inline images).
+//! Charts as images in terminals that support them: kitty's graphics protocol and iTerm2's inline
+//! images. Crates that write these bring decoders
+//! for all image formats; here the bytes are a PNG already.
 
 use crate::plot::Chart;
 use crate::Result;
+use base64::prelude::{Engine, BASE64_STANDARD};
 
-/// How a terminal takes images.
+/// How a terminal shows images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Kitty,
@@ -12,10 +14,10 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// What the terminal says of itself; `variable` gives environment variables.
+    /// The protocol of this terminal, by the environment variables that `variable` returns.
     pub fn of_terminal(variable: impl Fn(&str) -> Option<String>) -> Option<Protocol> {
         let says = |name: &str, wanted: &str| variable(name).is_some_and(|value| value == wanted);
-        // A multiplexer passes neither on.
+        // A terminal multiplexer passes neither on.
         if variable("TMUX").is_some() || variable("STY").is_some() {
             return None;
         }
@@ -30,17 +32,17 @@ impl Protocol {
     }
 }
 
-/// The chart as the characters that make the terminal draw it.
+/// The escape sequence that makes the terminal draw the chart.
 pub fn of(chart: &Chart, protocol: Protocol) -> Result<String> {
     let png = chart.to_png(chart.width, chart.height, 1.0)?;
-    let data = base64(&png);
+    let data = BASE64_STANDARD.encode(&png);
     Ok(match protocol {
         Protocol::Kitty => kitty(&data),
         Protocol::Iterm => format!("\x1b]1337;File=inline=1;size={}:{data}\x07\n", png.len()),
     })
 }
 
-/// In pieces of at most 4096 characters; all but the last say that more follows.
+/// In pieces of at most 4096 bytes; all but the last say that more follows.
 fn kitty(data: &str) -> String {
     const PIECE: usize = 4096;
     let pieces = data.len().div_ceil(PIECE);
@@ -52,39 +54,18 @@ fn kitty(data: &str) -> String {
     data.as_bytes().chunks(PIECE).enumerate().map(piece).collect::<String>() + "\n"
 }
 
-/// RFC 4648.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
-        let all = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for at in 0..4 {
-            let letter = LETTERS[(all >> (18 - 6 * at) & 63) as usize];
-            text.push(if at <= three.len() { char::from(letter) } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn base64_as_in_the_rfc() {
-        let pairs = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
-        pairs.iter().for_each(|(plain, coded)| assert_eq!(base64(plain.as_bytes()), *coded));
-    }
-
-    #[test]
-    fn kitty_takes_pieces() {
+    fn kitty_gets_pieces() {
         let text = kitty(&"A".repeat(5000));
         assert!(text.starts_with("\x1b_Gf=100,a=T,m=1;AAAA") && text.contains("\x1b_Gm=0;"), "{text}");
     }
 
     #[test]
-    fn terminals_say_what_they_take() {
+    fn terminals_are_recognised_by_their_variables() {
         let of = |pairs: &[(&str, &str)]| {
             Protocol::of_terminal(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string()))
         };

@@ -1,32 +1,31 @@
-//! A value as a reader sees it after a line: as much as fits the terminal, and how much
-//! more there is.
+//! Prints the value of an input: as much of it as fits the terminal, and how much is left out.
 
 mod image;
 mod model;
 mod tensor;
 
-use crate::data::preview::{cut, width};
 use crate::data::{Dataset, TokenizedDataset};
 use crate::format::thousands;
 use crate::plot::Chart;
 use crate::script::Value;
+use crate::table::{pad, truncate, width, Align};
 pub use image::Protocol;
 
-/// What values are shown on.
+/// The terminal that values are printed on.
 #[derive(Debug, Clone)]
 pub struct Screen {
     pub columns: usize,
     pub rows: usize,
     pub colours: bool,
-    /// How the terminal takes images, if it does.
+    /// How the terminal shows images, if it can.
     pub images: Option<Protocol>,
 }
 
-/// Elements and rows shown at the beginning of something long, and at its end.
+/// Elements and rows shown of a long value: the first and the last.
 const FIRST: usize = 10;
 const LAST: usize = 3;
 
-/// The value over one or several lines; `None` where there is nothing to show.
+/// The value on one or several lines; `None` if there is nothing to show.
 pub fn show(value: &Value, screen: &Screen) -> Option<String> {
     let text = match value {
         Value::Nothing => return None,
@@ -64,10 +63,10 @@ pub fn summary(value: &Value, room: usize) -> String {
         Value::Chart(chart) => format!("Chart \"{}\" of {} series", chart.title, chart.series.len()),
         Value::Table { kind, .. } | Value::Object { kind, .. } => kind.clone(),
     };
-    cut(&text, room)
+    truncate(&text, room)
 }
 
-/// Items one behind the other until the room is used up; the rest is cut anyway.
+/// Items separated by commas until there is more than enough text; the caller cuts it.
 fn joined(items: impl Iterator<Item = String>, room: usize) -> String {
     let mut text = String::new();
     for item in items {
@@ -84,10 +83,10 @@ fn joined(items: impl Iterator<Item = String>, room: usize) -> String {
 
 fn short_list(first: &[Value], last: &[Value], length: usize, room: usize) -> String {
     let shown = first.iter().map(|value| summary(value, room));
-    match last.is_empty() {
-        true => format!("[{}]", joined(shown, room)),
-        false => format!("[{}, …] ({} elements)", joined(shown.take(5), room), thousands(length as u64)),
+    if last.is_empty() {
+        return format!("[{}]", joined(shown, room));
     }
+    format!("[{}, …] ({} elements)", joined(shown.take(5), room), thousands(length as u64))
 }
 
 fn list(first: &[Value], last: &[Value], length: usize, screen: &Screen) -> String {
@@ -99,7 +98,7 @@ fn list(first: &[Value], last: &[Value], length: usize, screen: &Screen) -> Stri
     let hidden = all.len() > FIRST + LAST;
     let at = |index: usize| if index < first.len() { index } else { length - (all.len() - index) };
     let line =
-        |index: usize| cut(&format!("{:>6}  {}", at(index), summary(all[index], screen.columns)), screen.columns);
+        |index: usize| truncate(&format!("{:>6}  {}", at(index), summary(all[index], screen.columns)), screen.columns);
     let mut lines = vec![format!("array of {} elements", thousands(length as u64))];
     if hidden {
         lines.extend((0..FIRST).map(line));
@@ -119,8 +118,8 @@ fn map(entries: &[(String, Value)], screen: &Screen) -> String {
     let margin = entries.iter().map(|(key, _)| width(key)).max().unwrap_or(0).min(screen.columns / 3);
     let most = screen.rows.max(FIRST);
     let line = |(key, value): &(String, Value)| {
-        let space = " ".repeat(margin.saturating_sub(width(key)));
-        cut(&format!("  {key}:{space} {}", summary(value, screen.columns)), screen.columns)
+        let name = pad(&format!("{key}:"), margin + 1, Align::Left);
+        truncate(&format!("  {name} {}", summary(value, screen.columns)), screen.columns)
     };
     let mut lines = vec!["#{".to_string()];
     lines.extend(entries.iter().take(most).map(line));
@@ -137,7 +136,7 @@ fn table(data: &Dataset, screen: &Screen) -> String {
     let rows = data.preview(FIRST);
     std::iter::once(title.as_str())
         .chain(rows.lines())
-        .map(|line| cut(line, screen.columns))
+        .map(|line| truncate(line, screen.columns))
         .collect::<Vec<_>>()
         .join("\n")
 }
@@ -163,10 +162,10 @@ fn draw(chart: &Chart, screen: &Screen) -> String {
 }
 
 fn object(kind: &str, properties: &[String]) -> String {
-    match properties.is_empty() {
-        true => kind.to_string(),
-        false => format!("{kind}\n  {}", properties.join("\n  ")),
+    if properties.is_empty() {
+        return kind.to_string();
     }
+    format!("{kind}\n  {}", properties.join("\n  "))
 }
 
 #[cfg(test)]

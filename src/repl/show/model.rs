@@ -1,13 +1,12 @@
-//! A model as a reader sees it: the tree of its tensors with their shapes, alike layers
-//! once, and what of it is trained.
+//! Prints a model: its tensors with their shapes, identical layers once, and which are trained.
 
 use super::Screen;
-use crate::data::preview::{cut, width};
 use crate::format::thousands;
 use crate::lora::{AdaptedModel, Adapter, Model};
 use crate::model::device::{device_name, dtype_name};
 use crate::model::shapes::parameter_shapes;
 use crate::script::Handle;
+use crate::table::{pad, truncate, width, Align};
 
 /// What the names of all layers begin with.
 const LAYERS: &str = "model.layers.";
@@ -38,7 +37,7 @@ pub fn show(handle: &Handle<Model>, screen: &Screen) -> String {
         lines.push(format!("adapters: {}", adapters.join(", ")));
     }
     lines.push(count);
-    lines.iter().map(|line| cut(line, screen.columns)).collect::<Vec<_>>().join("\n")
+    lines.iter().map(|line| truncate(line, screen.columns)).collect::<Vec<_>>().join("\n")
 }
 
 /// A line of the tree.
@@ -51,8 +50,8 @@ struct Row {
 impl Row {
     fn line(&self, widest: usize) -> String {
         let shape = self.shape.as_ref().map_or(String::new(), |shape| format!("{shape:?}"));
-        let space = " ".repeat(widest.saturating_sub(width(&self.name)));
-        format!("  {}{space}  {shape:<16}{}", self.name, self.trained).trim_end().to_string()
+        let name = pad(&self.name, widest, Align::Left);
+        format!("  {name}  {shape:<16}{}", self.trained).trim_end().to_string()
     }
 }
 
@@ -66,7 +65,7 @@ fn rows(adapted: &AdaptedModel) -> Vec<Row> {
         let trained = if full { "trained".to_string() } else { String::new() };
         match name.strip_prefix(LAYERS).and_then(|rest| rest.split_once('.')) {
             Some(("0", within)) => {
-                let trained = adapter.map_or(trained, |adapter| share(adapter, within, layers));
+                let trained = adapter.map_or(trained, |adapter| on_layers(adapter, within, layers));
                 inside.push(Row {
                     name: format!("  {}", within.trim_end_matches(".weight")),
                     shape: Some(shape),
@@ -75,8 +74,8 @@ fn rows(adapted: &AdaptedModel) -> Vec<Row> {
             }
             Some(_) => {}
             None => {
-                let own = adapter.filter(|_| name.starts_with("lm_head")).map_or(trained, head_share);
-                let row = Row { name: name.trim_end_matches(".weight").to_string(), shape: Some(shape), trained: own };
+                let trained = adapter.filter(|_| name.starts_with("lm_head")).map_or(trained, on_head);
+                let row = Row { name: name.trim_end_matches(".weight").to_string(), shape: Some(shape), trained };
                 if name.starts_with("model.embed") {
                     before.push(row)
                 } else {
@@ -90,13 +89,13 @@ fn rows(adapted: &AdaptedModel) -> Vec<Row> {
     before.into_iter().chain([title]).chain(inside).chain(behind).collect()
 }
 
-/// The ranks that an adapter has on one kind of linear layer, and on how many of them.
-fn share(adapter: &Adapter, within: &str, layers: usize) -> String {
+/// The ranks of an adapter on one kind of linear layer, and how many layers have it.
+fn on_layers(adapter: &Adapter, within: &str, layers: usize) -> String {
     let linear = within.trim_end_matches(".weight");
-    let on_it = |name: &str| {
-        name.strip_prefix(LAYERS).and_then(|rest| rest.split_once('.')).is_some_and(|(_, own)| own == linear)
+    let is_target = |name: &str| {
+        name.strip_prefix(LAYERS).and_then(|rest| rest.split_once('.')).is_some_and(|(_, inner)| inner == linear)
     };
-    let targets: Vec<_> = adapter.targets.iter().filter(|target| on_it(&target.linear.name)).collect();
+    let targets: Vec<_> = adapter.targets.iter().filter(|target| is_target(&target.linear.name)).collect();
     let (Some(low), Some(high)) =
         (targets.iter().map(|target| target.r).min(), targets.iter().map(|target| target.r).max())
     else {
@@ -109,7 +108,7 @@ fn share(adapter: &Adapter, within: &str, layers: usize) -> String {
     format!("lora {ranks}{some}, {} trained", thousands(trained as u64))
 }
 
-fn head_share(adapter: &Adapter) -> String {
+fn on_head(adapter: &Adapter) -> String {
     let head = adapter.targets.iter().find(|target| target.linear.layer.is_none());
     head.map_or(String::new(), |head| format!("lora r {}", head.r))
 }

@@ -1,13 +1,13 @@
-//! A tensor as a reader sees it: shape, dtype, device, range, and its corners.
+//! Prints a tensor: shape, dtype, device, range, and its first and last rows and columns.
 
 use super::Screen;
-use crate::data::preview::cut;
 use crate::model::device::device_name;
 use crate::script::Handle;
+use crate::table::{pad, truncate, width, Align};
 use crate::Result;
 use tch::{Kind as Dtype, Tensor};
 
-/// Entries of a dimension that are shown whole, and of longer ones at each end.
+/// A dimension of at most `WHOLE` entries is shown in full, of a longer one `EDGE` at each end.
 const WHOLE: i64 = 8;
 const EDGE: i64 = 3;
 
@@ -22,7 +22,7 @@ pub fn show(handle: &Handle<Tensor>, screen: &Screen) -> String {
     let described = handle.read().and_then(|tensor| {
         let gradient = if tensor.requires_grad() { ", with gradient" } else { "" };
         let range = range(&tensor).map(|range| format!(", {range}"))?;
-        let lines: Vec<String> = corners(&tensor)?.iter().map(|line| cut(line, screen.columns)).collect();
+        let lines: Vec<String> = corners(&tensor)?.iter().map(|line| truncate(line, screen.columns)).collect();
         Ok(format!("{}{range}{gradient}\n{}", line(handle), lines.join("\n")))
     });
     described.unwrap_or_else(|error| format!("{}\n{error}", line(handle)))
@@ -46,39 +46,37 @@ fn range(tensor: &Tensor) -> Result<String> {
     }
     let values = tensor.f_detach()?;
     let finite = values.f_isfinite()?;
-    let lost = values.numel() as i64 - finite.f_sum(Dtype::Int64)?.f_int64_value(&[])?;
-    if lost == values.numel() as i64 {
-        return Ok(format!("{lost} NaN or infinite"));
+    let not_finite = values.numel() as i64 - finite.f_sum(Dtype::Int64)?.f_int64_value(&[])?;
+    if not_finite == values.numel() as i64 {
+        return Ok(format!("{not_finite} NaN or infinite"));
     }
-    let values = if lost > 0 { values.f_masked_select(&finite)? } else { values };
+    let values = if not_finite > 0 { values.f_masked_select(&finite)? } else { values };
     let number = |value: Tensor| value.f_double_value(&[]);
     let (low, high) = (number(values.f_min()?)?, number(values.f_max()?)?);
     let mean = number(values.f_mean(Dtype::Double)?)?;
-    let lost = if lost > 0 { format!(", {lost} NaN or infinite") } else { String::new() };
-    Ok(format!("{} to {}, mean {}{lost}", short(low), short(high), short(mean)))
+    let not_finite = if not_finite > 0 { format!(", {not_finite} NaN or infinite") } else { String::new() };
+    Ok(format!("{} to {}, mean {}{not_finite}", short(low), short(high), short(mean)))
 }
 
-/// Four digits that count, the zeros behind them left out.
+/// Four significant digits without trailing zeros.
 fn short(value: f64) -> String {
     let size = value.abs();
     if value == value.trunc() && size < 1e6 {
         return format!("{value}");
     }
-    match (1e-3..1e5).contains(&size) {
-        true => {
-            let decimals = (3 - size.log10().floor() as i64).clamp(0, 6) as usize;
-            let text = format!("{value:.decimals$}");
-            if text.contains('.') {
-                text.trim_end_matches('0').trim_end_matches('.').to_string()
-            } else {
-                text
-            }
-        }
-        false => format!("{value:.3e}"),
+    if !(1e-3..1e5).contains(&size) {
+        return format!("{value:.3e}");
+    }
+    let decimals = (3 - size.log10().floor() as i64).clamp(0, 6) as usize;
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_string()
+    } else {
+        text
     }
 }
 
-/// The first matrix, its rows and columns cut in the middle.
+/// The first matrix, its middle rows and columns left out.
 fn corners(tensor: &Tensor) -> Result<Vec<String>> {
     if tensor.numel() == 0 {
         return Ok(Vec::new());
@@ -103,12 +101,12 @@ fn corners(tensor: &Tensor) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The numbers to show of a dimension; `None` for those left out between.
+/// The indices to show of a dimension; `None` stands for those left out.
 fn kept(size: i64) -> Vec<Option<i64>> {
-    match size <= WHOLE {
-        true => (0..size).map(Some).collect(),
-        false => (0..EDGE).map(Some).chain([None]).chain((size - EDGE..size).map(Some)).collect(),
+    if size <= WHOLE {
+        return (0..size).map(Some).collect();
     }
+    (0..EDGE).map(Some).chain([None]).chain((size - EDGE..size).map(Some)).collect()
 }
 
 fn cell(matrix: &Tensor, row: Option<i64>, column: Option<i64>) -> Result<String> {
@@ -119,9 +117,9 @@ fn cell(matrix: &Tensor, row: Option<i64>, column: Option<i64>) -> Result<String
 }
 
 fn aligned(rows: &[Vec<String>]) -> Vec<String> {
-    let widest = rows.iter().flatten().map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let line = |row: &Vec<String>| row.iter().map(|cell| format!("{cell:>widest$}")).collect::<Vec<_>>().join("  ");
-    rows.iter().map(|row| format!("  {}", line(row))).collect()
+    let widest = rows.iter().flatten().map(|cell| width(cell)).max().unwrap_or(0);
+    let line = |row: &Vec<String>| row.iter().map(|cell| pad(cell, widest, Align::Right)).collect::<Vec<_>>();
+    rows.iter().map(|row| format!("  {}", line(row).join("  "))).collect()
 }
 
 #[cfg(test)]
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_counted() {
+    fn nan_and_infinity_are_counted() {
         let text = shown("(tensor([0.0, 1.0, 2.0]) - 0.5).log()");
         assert!(text.contains(", 1 NaN or infinite\n") && text.contains("NaN"), "{text}");
         assert!(shown("tensor([])").contains("no entries"));

@@ -4,6 +4,7 @@
 //! with the comment at the end of a setting's line.
 
 use crate::script::values::from_script::type_name;
+use crate::table::{pad, width, Align};
 use rhai::{ASTNode, Dynamic, Expr, Map, Stmt, AST};
 
 /// The part of a script that ends with its first call of `args`, or all of it where the
@@ -158,11 +159,11 @@ fn kind(value: &Dynamic) -> String {
 }
 
 fn aligned(rows: &[Row]) -> String {
-    let name_width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
-    let default_width = rows.iter().map(|row| row.default.chars().count()).max().unwrap_or(0).min(32);
+    let name_width = rows.iter().map(|row| width(&row.name)).max().unwrap_or(0);
+    let default_width = rows.iter().map(|row| width(&row.default)).max().unwrap_or(0).min(32);
     let line = |Row { name, default, remark, .. }: &Row| {
-        let line = format!("  {name:name_width$} = {default:default_width$}  {remark}");
-        line.trim_end().to_string() + "\n"
+        let (name, default) = (pad(name, name_width, Align::Left), pad(default, default_width, Align::Left));
+        format!("  {name} = {default}  {remark}").trim_end().to_string() + "\n"
     };
     rows.iter().map(line).collect()
 }

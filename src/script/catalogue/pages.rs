@@ -8,12 +8,13 @@ use crate::script::catalogue::option_list;
 use crate::script::language::python;
 use crate::script::values::settings;
 use crate::suggest;
+use anstyle::Style;
 use std::collections::BTreeMap;
 
 /// Signature, text and example of a function. Code blocks are indented instead of fenced.
 pub fn page(function: &Function, bold: bool) -> String {
-    let signature = function.signature();
-    let mut text = if bold { format!("\x1b[1m{signature}\x1b[0m\n") } else { format!("{signature}\n") };
+    let style = if bold { Style::new().bold() } else { Style::new() };
+    let mut text = format!("{style}{}{style:#}\n", function.signature());
     let mut in_code = false;
     for line in function.doc.trim().lines() {
         match line.starts_with("```") {

@@ -38,13 +38,13 @@ impl State {
     /// Where to read what the script calls `path`: from where it was written by this session, if it was. A name
     /// that is no path stays.
     pub fn to_read(&self, path: &str) -> String {
-        let found = self.in_overlay(|overlay| overlay.found(Path::new(path)).display().to_string());
+        let found = self.in_overlay(|overlay| overlay.to_read(Path::new(path)).display().to_string());
         found.unwrap_or_else(|| path.to_owned())
     }
 
     /// A text with the names that the script knows.
     pub fn in_true_words(&self, text: &str) -> String {
-        self.in_overlay(|overlay| overlay.in_true_words(text)).unwrap_or_else(|| text.to_owned())
+        self.in_overlay(|overlay| overlay.with_real_paths(text)).unwrap_or_else(|| text.to_owned())
     }
 
     /// Notes that the script has read a file, unless it wrote it itself.

@@ -3,11 +3,11 @@
 //! The functions in `api/` ask the [`State`] how much to do, and where to write (`redirect`); what a run would take is
 //! found by `train::rehearsal` and `sweep::rehearsal`.
 
-use crate::data::preview::{table, Align};
 use crate::format::{self, thousands};
 use crate::overlay::{Overlay, Written};
 use crate::script::engine::state::State;
 use crate::sweep::rehearsal::Rehearsed;
+use crate::table::{table, Align};
 use crate::train::memory::process::free;
 use crate::train::rehearsal::{duration, Planned};
 use std::path::Path;

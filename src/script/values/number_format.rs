@@ -3,6 +3,8 @@
 //! Rust's own forms are read when a program is compiled, and crates for them know no `,` and `%`
 //! or bring more than numbers.
 
+use crate::format::grouped;
+
 /// A form that was read: `[<>][0][width][,][.precision][f|e|g|d|%]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Format {
@@ -121,14 +123,7 @@ fn without_zeros(digits: &str) -> &str {
 
 fn with_thousands(digits: &str) -> String {
     let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
-    let mut text = String::new();
-    for (at, digit) in digits[..end].chars().enumerate() {
-        if at > 0 && (end - at) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text + &digits[end..]
+    grouped(&digits[..end]) + &digits[end..]
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What this process holds of memory, by the system's word (Linux; proc(5)), and on a GPU by
 //! that of libtorch's allocator.
+//!
+//! The three fields of /proc are read by hand: crates for it parse whole tables.
 
 use crate::error::Result;
 use crate::native::gpu;

@@ -1,8 +1,8 @@
 //! A plan as text: a line for each method and part.
 
 use super::{Need, Parts, Plan, Precision};
-use crate::data::preview::{table, Align};
 use crate::format::{bytes, thousands};
+use crate::table::{table, Align};
 
 impl Plan {
     /// What was planned, in one line.

@@ -1,13 +1,13 @@
-//! A conversation: a session, what was said so far, and what happens with the next input.
+//! The shell: a session, the inputs so far, and what happens with the next one.
 
 use super::commands::{self, Command};
 use super::known::Known;
 use super::show::{self, Protocol, Screen};
 use super::syntax::{words, Kind, Word};
 use super::{documentation, history::History};
-use crate::data::preview::{cut, table, Align};
 use crate::error::{Error, Result};
 use crate::script::{Failure, Session, Value, IT};
+use crate::table::{table, truncate, Align};
 use crate::{files, interrupt};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -15,64 +15,64 @@ use std::process::Command as Process;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// What the conversation and the line editor's helper both use.
+/// What the shell and the line editor's helper both use.
 pub struct Shared {
     pub session: RefCell<Session>,
     pub known: RefCell<Known>,
 }
 
-pub struct Conversation {
+pub struct Shell {
     pub shared: Rc<Shared>,
     pub screen: Screen,
     pub history: History,
     /// The number of the next input.
     pub number: usize,
     /// Inputs that ran without an error, for `:save`.
-    kept: Vec<String>,
-    loaded: Vec<PathBuf>,
-    /// How the inputs so far ended, for the exit code of a pipe.
+    succeeded: Vec<String>,
+    loaded_files: Vec<PathBuf>,
+    /// Whether an input failed, for the exit code of a pipe.
     pub failed: bool,
     pub stopped: bool,
 }
 
-/// Does the conversation go on?
+/// Whether the shell reads another input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    GoesOn,
-    Ends,
+    Continue,
+    Quit,
 }
 
-impl Conversation {
-    pub fn new(session: Session, at_terminal: bool) -> Conversation {
+impl Shell {
+    pub fn new(session: Session, at_terminal: bool) -> Shell {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let colours =
             at_terminal && variable("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb");
         let images = Protocol::of_terminal(variable).filter(|_| at_terminal);
         let known = RefCell::new(Known::of(&session));
-        Conversation {
+        Shell {
             shared: Rc::new(Shared { session: RefCell::new(session), known }),
             screen: Screen { columns: 80, rows: 24, colours, images },
             history: if at_terminal { History::open() } else { History::default() },
             number: 1,
-            kept: Vec::new(),
-            loaded: Vec::new(),
+            succeeded: Vec::new(),
+            loaded_files: Vec::new(),
             failed: false,
             stopped: false,
         }
     }
 
-    /// Runs an input or does a command, and shows what comes of it.
-    pub fn take(&mut self, input: &str) -> Next {
+    /// Runs an input or a command, and prints the result.
+    pub fn handle(&mut self, input: &str) -> Next {
         interrupt::clear();
         let outcome = match commands::parse(input) {
-            None if input.trim().is_empty() => return Next::GoesOn,
+            None if input.trim().is_empty() => return Next::Continue,
             None => self.run(input),
-            Some(Ok(Command::Quit)) => return Next::Ends,
+            Some(Ok(Command::Quit)) => return Next::Quit,
             Some(command) => command.map_err(Failure::from).and_then(|command| self.execute(command)),
         };
         self.number += 1;
         self.conclude(outcome);
-        Next::GoesOn
+        Next::Continue
     }
 
     /// Runs a file as `:load` does.
@@ -82,12 +82,12 @@ impl Conversation {
         self.conclude(outcome);
     }
 
-    /// Settings from the command line that nothing asked for would be ignored in silence.
-    pub fn tell_unasked(&self, standing: &str) {
+    /// A setting from the command line that no `args` reads would otherwise be ignored silently.
+    pub fn report_unused_settings(&self, status: &str) {
         let keys = self.shared.session.borrow().settings_unasked();
         if let Some(key) = keys.first() {
             let all: Vec<String> = keys.iter().map(|key| format!("--set {key}")).collect();
-            eprintln!("note: {}: {standing}; settings are asked for by args(#{{ {key}: default }})", all.join(", "));
+            eprintln!("note: {}: {status}; a script reads settings by args(#{{ {key}: default }})", all.join(", "));
         }
     }
 
@@ -103,7 +103,7 @@ impl Conversation {
 
     fn run(&mut self, input: &str) -> std::result::Result<(), Failure> {
         let value = self.shared.session.borrow_mut().run_input(self.number, input)?;
-        self.kept.push(input.trim_end().to_string());
+        self.succeeded.push(input.trim_end().to_string());
         if !ends_in_semicolon(input) {
             self.show(&value);
         }
@@ -152,7 +152,7 @@ impl Conversation {
         let session = self.shared.session.borrow();
         let variables = session.variables();
         if variables.is_empty() {
-            println!("there are no variables yet: let x = 1");
+            println!("no variables yet; `let x = 1` makes one");
             return;
         }
         let row = |variable: &crate::script::Variable| {
@@ -162,31 +162,31 @@ impl Conversation {
         };
         let header = ["name", "type", "value"].map(str::to_string).to_vec();
         let text = table(header, variables.iter().rev().map(row).collect(), &[Align::Left; 3]);
-        text.lines().for_each(|line| println!("{}", cut(line, self.screen.columns)));
+        text.lines().for_each(|line| println!("{}", truncate(line, self.screen.columns)));
     }
 
     fn load_file(&mut self, file: &Path) -> std::result::Result<(), Failure> {
-        // Remembered before it runs: a file with a mistake is mended and loaded again.
-        self.loaded.retain(|known| known != file);
-        self.loaded.push(file.to_path_buf());
+        // Recorded before it runs, so that `:reload` also works after an error in the file.
+        self.loaded_files.retain(|known| known != file);
+        self.loaded_files.push(file.to_path_buf());
         let value = self.shared.session.borrow_mut().load_file(file)?;
-        self.kept.push(format!("// the contents of {}:\n{}", file.display(), files::read_text(file)?.trim_end()));
+        self.succeeded.push(format!("// the contents of {}:\n{}", file.display(), files::read_text(file)?.trim_end()));
         self.show(&value);
         Ok(())
     }
 
     fn reload(&mut self) -> std::result::Result<(), Failure> {
-        if self.loaded.is_empty() {
-            return Err(Error::input("there is no file to load again").with_hint("load one first: :load FILE").into());
+        if self.loaded_files.is_empty() {
+            return Err(Error::input("no file has been loaded yet").with_hint("load one first: :load FILE").into());
         }
         self.shared.session.borrow_mut().forget_modules();
-        self.loaded.clone().iter().try_for_each(|file| {
+        self.loaded_files.clone().iter().try_for_each(|file| {
             println!("loading {}", file.display());
             self.load_file(file)
         })
     }
 
-    /// Lets the user's editor change the last input, and runs what comes back.
+    /// Opens the last input in the user's editor, and runs what it was changed to.
     fn edit(&mut self) -> std::result::Result<(), Failure> {
         let failed = |error: std::io::Error| Error::new(crate::Kind::File, format!("cannot edit: {error}"));
         let file = tempfile::Builder::new().prefix("lorhai-").suffix(".rhai").tempfile().map_err(failed)?;
@@ -198,12 +198,12 @@ impl Conversation {
         // The variable may hold options: `code --wait`.
         let status = Process::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(file.path()).status();
         if !status.map_err(failed)?.success() {
-            let message = format!("the editor `{editor}` did not end well: nothing was run");
-            return Err(Error::input(message).with_hint("name yours in the variable EDITOR").into());
+            let message = format!("the editor `{editor}` failed: nothing was run");
+            return Err(Error::input(message).with_hint("set EDITOR to the command of your editor").into());
         }
         let text = files::read_text(file.path())?;
         if text.trim() == before.trim() {
-            println!("nothing was changed: nothing was run");
+            println!("the input is unchanged: nothing was run");
             return Ok(());
         }
         println!("{}", text.trim_end());
@@ -215,33 +215,33 @@ impl Conversation {
         if file.exists() {
             return Err(Error::new(
                 crate::Kind::File,
-                format!("`{}` is there already: nothing was written", file.display()),
+                format!("`{}` already exists: nothing was written", file.display()),
             )
             .with_hint("choose another name, or remove the file first"));
         }
-        if self.kept.is_empty() {
+        if self.succeeded.is_empty() {
             return Err(Error::input("there is nothing to save: no input has run without an error yet"));
         }
-        let inputs: String = self.kept.iter().map(|input| as_statement(input)).collect();
+        let inputs: String = self.succeeded.iter().map(|input| as_statement(input)).collect();
         files::write_whole(file, format!("// Saved from lorhai repl.\n\n{inputs}").as_bytes())?;
-        println!("{} inputs saved to {}", self.kept.len(), file.display());
+        println!("{} inputs saved to {}", self.succeeded.len(), file.display());
         if self.uses_it() {
-            eprintln!("note: scripts know no `{IT}`: give that value a name there");
+            eprintln!("note: `{IT}` works only here: give that value a name in the script");
         }
         Ok(())
     }
 
-    /// Does an input that is kept stand on the value of the one before?
+    /// Whether a saved input uses the value of the one before it.
     fn uses_it(&self) -> bool {
         let names_it = |input: &String| words(input).iter().any(|word| word.kind == Kind::Name && word.text == IT);
-        !self.shared.session.borrow().has_own_it() && self.kept.iter().any(names_it)
+        !self.shared.session.borrow().has_own_it() && self.succeeded.iter().any(names_it)
     }
 
     fn list_history(&self, text: &str) {
         const MOST: usize = 30;
-        let found: Vec<(usize, &String)> =
+        let matches: Vec<(usize, &String)> =
             self.history.entries().iter().enumerate().filter(|(_, entry)| entry.contains(text)).collect();
-        for (at, entry) in &found[found.len().saturating_sub(MOST)..] {
+        for (at, entry) in &matches[matches.len().saturating_sub(MOST)..] {
             let indented = entry.replace('\n', "\n       ");
             println!("{:>5}  {indented}", at + 1);
         }
@@ -253,7 +253,7 @@ fn last_word(input: &str) -> Option<Word<'_>> {
     words(input).into_iter().rev().find(|word| !matches!(word.kind, Kind::Space | Kind::Comment))
 }
 
-/// Such an input is run for what it does, and its value is of no interest.
+/// The value of an input that ends in a semicolon is not printed.
 fn ends_in_semicolon(input: &str) -> bool {
     last_word(input).is_some_and(|last| last.text == ";")
 }
@@ -262,8 +262,8 @@ fn ends_in_semicolon(input: &str) -> bool {
 fn as_statement(input: &str) -> String {
     match last_word(input) {
         Some(last) if last.text != ";" && last.text != "}" => {
-            let (before, behind) = input.split_at(last.end());
-            format!("{before};{behind}\n")
+            let (before, after) = input.split_at(last.end());
+            format!("{before};{after}\n")
         }
         _ => format!("{input}\n"),
     }

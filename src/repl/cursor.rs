@@ -1,21 +1,21 @@
-//! What stands around the cursor: a member behind a dot, a key in a call's map, a place
-//! inside a string, the call whose arguments are being written.
+//! What the text before the cursor calls for: a name, a member after a dot, a key of a call's
+//! map, the content of a string; and the call whose arguments are being written.
 
 use super::known::Step;
 use super::syntax::{words, Kind, Word};
 
-/// Where the word under the cursor stands.
+/// What can be written at the cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A variable, function or keyword may stand here.
+pub enum Context {
+    /// A variable, function or keyword.
     Name,
-    /// Behind the dot of this expression; empty where it is of no known form.
+    /// A member of this expression; empty where its form is unknown.
     Member(Vec<Step>),
-    /// A key of the options of `call`, or of the map at `path` inside them.
-    Key { call: String, path: Vec<String>, given: Vec<String> },
-    /// Inside a string, maybe an argument of a call.
+    /// A key of the options of `call`, or of the map at `path` inside them; `written` are those before it.
+    Key { call: String, path: Vec<String>, written: Vec<String> },
+    /// The content of a string, which may be an argument of a call.
     Text { call: Option<Call> },
-    /// Nothing is known here: a comment, a number.
+    /// Nothing to complete: a comment, a number.
     Nothing,
 }
 
@@ -23,57 +23,57 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     pub name: String,
-    /// The number of arguments before the cursor's.
+    /// The index of the argument at the cursor.
     pub argument: usize,
 }
 
-/// The place at the end of `text`, and the byte where its unfinished word begins.
-pub fn place(text: &str) -> (usize, Place) {
+/// What the end of `text` calls for, and the byte where its unfinished word begins.
+pub fn context(text: &str) -> (usize, Context) {
     let all = words(text);
     let mut words: Vec<Word> = all.into_iter().filter(|word| word.kind != Kind::Space).collect();
-    let touching = words.last().copied().filter(|last| last.end() == text.len());
-    match touching.map(|last| (last, last.kind)) {
+    let unfinished = words.last().copied().filter(|last| last.end() == text.len());
+    match unfinished.map(|last| (last, last.kind)) {
         Some((last, Kind::Text)) if last.open => {
             words.pop();
-            (last.start + 1, Place::Text { call: call(&words) })
+            (last.start + 1, Context::Text { call: call(&words) })
         }
-        Some((last, Kind::Comment)) if last.open || last.text.starts_with("//") => (last.start, Place::Nothing),
-        Some((last, Kind::Number)) => (last.start, Place::Nothing),
+        Some((last, Kind::Comment)) if last.open || last.text.starts_with("//") => (last.start, Context::Nothing),
+        Some((last, Kind::Number)) => (last.start, Context::Nothing),
         Some((last, Kind::Name | Kind::Keyword)) => {
             words.pop();
-            (last.start, of_word(&words))
+            (last.start, after(&words))
         }
-        _ => (text.len(), of_word(&words)),
+        _ => (text.len(), after(&words)),
     }
 }
 
-fn of_word(before: &[Word]) -> Place {
+fn after(before: &[Word]) -> Context {
     let last = before.last().map_or("", |last| last.text);
     match last {
         "." if before.iter().rev().nth(1).is_none_or(|word| word.text != ".") => {
-            Place::Member(chain(&before[..before.len() - 1]).unwrap_or_default())
+            Context::Member(chain(&before[..before.len() - 1]).unwrap_or_default())
         }
-        "#{" | "," => key(before).unwrap_or(Place::Name),
-        _ => Place::Name,
+        "#{" | "," => key(before).unwrap_or(Context::Name),
+        _ => Context::Name,
     }
 }
 
-/// The brackets that are open at the end, by their places among the words.
-fn opened(words: &[Word]) -> Vec<usize> {
-    let mut opened = Vec::new();
+/// The indices of the brackets that are still open at the end.
+fn open_brackets(words: &[Word]) -> Vec<usize> {
+    let mut open = Vec::new();
     for (at, word) in words.iter().enumerate() {
         match word.kind {
-            Kind::Open => opened.push(at),
-            Kind::Close => drop(opened.pop()),
+            Kind::Open => open.push(at),
+            Kind::Close => drop(open.pop()),
             _ => {}
         }
     }
-    opened
+    open
 }
 
 /// The innermost call that is being written.
 pub fn call(words: &[Word]) -> Option<Call> {
-    let innermost = *opened(words).last()?;
+    let innermost = *open_brackets(words).last()?;
     let before = innermost.checked_sub(1).map(|at| words[at])?;
     if words[innermost].text != "(" || before.kind != Kind::Name {
         return None;
@@ -96,22 +96,22 @@ fn commas(words: &[Word]) -> usize {
     count
 }
 
-fn key(words: &[Word]) -> Option<Place> {
-    let mut opened = opened(words);
-    let map = opened.pop()?;
+fn key(words: &[Word]) -> Option<Context> {
+    let mut open = open_brackets(words);
+    let map = open.pop()?;
     if words[map].text != "#{" {
         return None;
     }
-    let given = given(&words[map + 1..]);
-    let (call, path) = owner(words, map, opened)?;
-    Some(Place::Key { call, path, given })
+    let written = keys(&words[map + 1..]);
+    let (call, path) = owning_call(words, map, open)?;
+    Some(Context::Key { call, path, written })
 }
 
 /// The call that the map at `map` is an argument of, and the keys that lead to it there.
-pub fn owner(words: &[Word], mut map: usize, mut opened: Vec<usize>) -> Option<(String, Vec<String>)> {
+fn owning_call(words: &[Word], mut map: usize, mut open: Vec<usize>) -> Option<(String, Vec<String>)> {
     let mut path = Vec::new();
     loop {
-        let outer = opened.pop()?;
+        let outer = open.pop()?;
         match (words[outer].text, words[..map].last()?.text) {
             ("#{", ":") => path.insert(0, words[map.checked_sub(2)?].text.to_string()),
             ("(", _) => {
@@ -128,24 +128,25 @@ pub fn owner(words: &[Word], mut map: usize, mut opened: Vec<usize>) -> Option<(
 pub fn option(text: &str) -> Option<(String, Vec<String>, String)> {
     let words: Vec<Word> = words(text).into_iter().filter(|word| word.kind != Kind::Space).collect();
     let [.., name, colon] = words.as_slice() else { return None };
-    let mut opened = opened(&words);
-    let map = opened.pop().filter(|map| words[*map].text == "#{" && colon.text == ":")?;
-    let (call, path) = owner(&words, map, opened)?;
+    let mut open = open_brackets(&words);
+    let map = open.pop().filter(|map| words[*map].text == "#{" && colon.text == ":")?;
+    let (call, path) = owning_call(&words, map, open)?;
     Some((call, path, name.text.to_string()))
 }
 
-fn given(words: &[Word]) -> Vec<String> {
+/// The keys of a map, inner maps left out.
+fn keys(words: &[Word]) -> Vec<String> {
     let mut depth = 0;
-    let mut found = Vec::new();
+    let mut keys = Vec::new();
     for pair in words.windows(2) {
         match pair[0].kind {
             Kind::Open => depth += 1,
             Kind::Close => depth -= 1,
-            _ if depth == 0 && pair[1].text == ":" => found.push(pair[0].text.to_string()),
+            _ if depth == 0 && pair[1].text == ":" => keys.push(pair[0].text.to_string()),
             _ => {}
         }
     }
-    found
+    keys
 }
 
 /// The chain of names, calls and elements that the words end with.
@@ -154,7 +155,7 @@ pub fn chain(words: &[Word]) -> Option<Vec<Step>> {
     let mut end = words.len();
     loop {
         let mut elements = 0;
-        while words[..end].last()?.text == "]" && is_behind_value(words, opening(&words[..end])?) {
+        while words[..end].last()?.text == "]" && follows_value(words, opening(&words[..end])?) {
             end = opening(&words[..end])?;
             elements += 1;
         }
@@ -182,11 +183,11 @@ pub fn chain(words: &[Word]) -> Option<Vec<Step>> {
 }
 
 /// Is the bracket at `at` an index, and not the start of an array?
-fn is_behind_value(words: &[Word], at: usize) -> bool {
+fn follows_value(words: &[Word], at: usize) -> bool {
     words[..at].last().is_some_and(|before| matches!(before.kind, Kind::Name | Kind::Close | Kind::Text))
 }
 
-/// The place of the bracket that the last of the words closes.
+/// The index of the bracket that the last word closes.
 fn opening(words: &[Word]) -> Option<usize> {
     let mut depth = 0;
     for (at, word) in words.iter().enumerate().rev() {
@@ -211,39 +212,39 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_dot_the_chain_is_read() {
-        assert_eq!(place("let a = model.fo"), (14, Place::Member(vec![name("model")])));
+    fn after_a_dot_the_chain_is_read() {
+        assert_eq!(context("let a = model.fo"), (14, Context::Member(vec![name("model")])));
         let chain = vec![name("cfg"), Step::Call("f".into()), Step::Element, name("loss")];
-        assert_eq!(place("x + cfg.f(1, [2])[0].loss."), (26, Place::Member(chain)));
-        assert_eq!(place("\"ab\".l").1, Place::Member(vec![Step::Literal("string")]));
-        assert_eq!(place("[1, 2].l").1, Place::Member(vec![Step::Literal("array")]));
-        assert_eq!(place("(1 + 2).l").1, Place::Member(vec![]));
-        assert_eq!(place("0..le").1, Place::Name);
+        assert_eq!(context("x + cfg.f(1, [2])[0].loss."), (26, Context::Member(chain)));
+        assert_eq!(context("\"ab\".l").1, Context::Member(vec![Step::Literal("string")]));
+        assert_eq!(context("[1, 2].l").1, Context::Member(vec![Step::Literal("array")]));
+        assert_eq!(context("(1 + 2).l").1, Context::Member(vec![]));
+        assert_eq!(context("0..le").1, Context::Name);
     }
 
     #[test]
     fn keys_belong_to_the_call_around_the_map() {
-        let key = |path: &[&str], given: &[&str]| Place::Key {
+        let key = |path: &[&str], written: &[&str]| Context::Key {
             call: "sweep".into(),
             path: path.iter().map(|part| part.to_string()).collect(),
-            given: given.iter().map(|part| part.to_string()).collect(),
+            written: written.iter().map(|part| part.to_string()).collect(),
         };
-        assert_eq!(place("sweep(base, data, #{ gr"), (21, key(&[], &[])));
-        assert_eq!(place("sweep(base, data, #{ grid: #{ r: [1] }, t").1, key(&[], &["grid"]));
-        assert_eq!(place("sweep(base, data, #{ train: #{ lr: 1, ").1, key(&["train"], &["lr"]));
-        assert_eq!(place("let m = #{ a").1, Place::Name);
-        assert_eq!(place("sweep(base, #{ a: f(b, c").1, Place::Name);
+        assert_eq!(context("sweep(base, data, #{ gr"), (21, key(&[], &[])));
+        assert_eq!(context("sweep(base, data, #{ grid: #{ r: [1] }, t").1, key(&[], &["grid"]));
+        assert_eq!(context("sweep(base, data, #{ train: #{ lr: 1, ").1, key(&["train"], &["lr"]));
+        assert_eq!(context("let m = #{ a").1, Context::Name);
+        assert_eq!(context("sweep(base, #{ a: f(b, c").1, Context::Name);
         let value = Some(("sweep".to_string(), vec!["train".to_string()], "lr".to_string()));
         assert_eq!(option("sweep(b, #{ train: #{ lr: "), value);
         assert_eq!(option("sweep(b, #{ train"), None);
     }
 
     #[test]
-    fn texts_know_their_call() {
-        let call = |name: &str, argument| Place::Text { call: Some(Call { name: name.into(), argument }) };
-        assert_eq!(place("load_model(\"scr"), (12, call("load_model", 0)));
-        assert_eq!(place("f(a, g(1, 2), \"").1, call("f", 2));
-        assert_eq!(place("let a = \"scr").1, Place::Text { call: None });
-        assert_eq!(place("// a").1, Place::Nothing);
+    fn strings_know_their_call() {
+        let call = |name: &str, argument| Context::Text { call: Some(Call { name: name.into(), argument }) };
+        assert_eq!(context("load_model(\"scr"), (12, call("load_model", 0)));
+        assert_eq!(context("f(a, g(1, 2), \"").1, call("f", 2));
+        assert_eq!(context("let a = \"scr").1, Context::Text { call: None });
+        assert_eq!(context("// a").1, Context::Nothing);
     }
 }
