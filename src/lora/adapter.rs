@@ -293,7 +293,7 @@ impl Adapter {
     }
 
     /// Does the adapter take part in this layer at all?
-    pub fn touches(&self, linear: &LinearShape) -> bool {
+    pub fn affects(&self, linear: &LinearShape) -> bool {
         !self.layout.of(linear).is_empty() || self.head_rows(linear).is_some() || self.replaced(linear).is_some()
     }
 

@@ -97,10 +97,10 @@ impl Adapters for AdapterSet<'_> {
         norm.weight.requires_grad() || self.active.iter().any(|active| active.adapter.norm(&norm.name).is_some())
     }
 
-    fn touch(&self, linear: &Linear, part: usize) -> bool {
+    fn affects(&self, linear: &Linear, part: usize) -> bool {
         let serves = |active: &&Active| active.part.is_none_or(|own| own == part);
         let mut serving = self.active.iter().filter(serves);
-        linear.weight.is_trained() || serving.any(|active| active.adapter.touches(&linear.shape))
+        linear.weight.is_trained() || serving.any(|active| active.adapter.affects(&linear.shape))
     }
 }
 

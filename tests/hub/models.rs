@@ -344,7 +344,7 @@ fn hostile_file_names_and_etags_write_nothing_outside() {
     }
     let index = r#"{"weight_map":{"a":"../../../evil"}}"#;
     let case = Case::new(&[("config.json", b"{}".to_vec()), ("model.safetensors.index.json", index.into())]);
-    assert!(case.fails(&case.hub(), NAME).to_string().contains("plain name"));
+    assert!(case.fails(&case.hub(), NAME).to_string().contains("bare name"));
 }
 
 #[test]
