@@ -162,8 +162,8 @@ mod tests {
             let mut flat = parameters.snapshot().unwrap();
             let _ = flat.narrow(0, at, 1).fill_(value);
             parameters.restore(&flat).unwrap();
-            let found = parameters.not_finite().unwrap().unwrap();
-            assert!(found == value || (found.is_nan() && value.is_nan()), "{found} for {value}");
+            let actual = parameters.not_finite().unwrap().unwrap();
+            assert!(actual == value || (actual.is_nan() && value.is_nan()), "{actual} for {value}");
             let _ = flat.zero_();
             parameters.restore(&flat).unwrap();
         }
