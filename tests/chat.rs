@@ -1,7 +1,7 @@
 //! Chat templates and assistant spans against transformers; see tests/golden/chat/generate.py.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lorhai::data::shape::Chat;
+use lorhai::data::example::Chat;
 use lorhai::data::{spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TokenizeOptions};
 use lorhai::hub::tokenizer::Tokenizer;
 use serde_json::{json, Value};

@@ -373,8 +373,8 @@ fn packed_rows_hold_whole_documents_and_every_label() {
     let order: Vec<u32> = (0..packed.len() as u32).collect();
     let batch = packed.batch(&order).unwrap();
     let segments = batch.segments.unwrap();
-    for cell in 0..batch.rows * batch.time {
-        let new = cell % batch.time == 0 || segments[cell] != segments[cell - 1];
+    for cell in 0..batch.rows * batch.seq_len {
+        let new = cell % batch.seq_len == 0 || segments[cell] != segments[cell - 1];
         if new || segments[cell] < 0 {
             assert_eq!((batch.labels[cell], batch.position_ids[cell]), (IGNORE, 0));
         } else {

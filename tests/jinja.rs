@@ -1,8 +1,8 @@
 //! Chat templates against Jinja2 in transformers' environment; see tests/golden/chat/battery.py.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use lorhai::data::example::Chat;
 use lorhai::data::jinja::{Cause, Template};
-use lorhai::data::shape::Chat;
 use lorhai::data::{ChatTemplate, Row};
 use serde_json::{json, Value};
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ fn snippets_render_as_in_jinja2_or_are_refused_as_there() {
     for snippet in battery["snippets"].as_array().unwrap() {
         let (source, expected) = (snippet[0].as_str().unwrap(), snippet[1].as_str());
         match (Template::compile(source).and_then(|template| template.render(context)), expected) {
-            (Ok(output), Some(expected)) if output.text == expected => equal += 1,
+            (Ok(text), Some(expected)) if text == expected => equal += 1,
             (Err(_), None) => refused += 1,
             (Err(_), Some(_)) if DIFFERENT.iter().any(|(listed, _)| *listed == source) => different.push(source),
             (found, _) => wrong.push(format!("{source:?}\n  expected {expected:?}\n  found {found:?}")),
@@ -175,7 +175,7 @@ fn templates_that_run_away_or_nest_without_end_are_stopped() {
     }
     // Deep values are dropped one after another.
     let deep = "{% set ns = namespace(a=[]) %}{% for i in range(90000) %}{% set ns.a = [ns.a] %}{% endfor %}ok";
-    assert_eq!(Template::compile(deep).unwrap().render(&context).unwrap().text, "ok");
+    assert_eq!(Template::compile(deep).unwrap().render(&context).unwrap(), "ok");
 }
 
 /// Templates made of pieces at random compile and run to an end, or are refused.

@@ -2,7 +2,7 @@
 //! chat template at hand. With `PEER_PYTHON` those that trl ships too, against transformers' own masks.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lorhai::data::shape::Chat;
+use lorhai::data::example::Chat;
 use lorhai::data::{
     audit, refuse, spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TokenizeOptions,
     TokenizedDataset,

@@ -109,6 +109,20 @@ fn a_run_outlives_those_who_listen() {
 }
 
 #[test]
+fn the_old_name_of_seq_len_still_works_and_is_noted_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = r#"
+        let rows = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "a", completion: " b b" }]);
+        for batch in rows.tokenize(load_model("scripts/tiny"), #{}).batches(#{ size: 1 }) {
+            print(`same: ${batch.time == batch.seq_len && batch.seq_len == batch.tokens}`);
+        }
+    "#;
+    let output = text(&of_lines(folder.path(), lines).output().unwrap());
+    assert_eq!(output.matches("same: true").count(), 2, "{output}");
+    assert_eq!(output.matches("`batch.time` is called `batch.seq_len` now").count(), 1, "{output}");
+}
+
+#[test]
 fn every_script_runs() {
     let mut failed = Vec::new();
     for script in scripts() {

@@ -6,11 +6,11 @@
 /// The label of a position that no loss is taken at.
 pub const IGNORE: i64 = -100;
 
-/// Rows of equal length; row-major `[rows, time]`.
+/// Rows of equal length; row-major `[rows, seq_len]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     pub rows: usize,
-    pub time: usize,
+    pub seq_len: usize,
     /// Token ids; padding holds any valid id.
     pub input_ids: Vec<i64>,
     /// Not shifted: the label of position t is the token at t, or [`IGNORE`].
@@ -26,13 +26,13 @@ pub struct Batch {
 
 impl Batch {
     /// Rows of one document each, without padding, that learn every token: `ids` is row-major
-    /// `[rows, time]`.
-    pub fn of_rows(rows: usize, time: usize, ids: Vec<i64>) -> Self {
-        let column = |cell: usize| cell % time;
+    /// `[rows, seq_len]`.
+    pub fn of_rows(rows: usize, seq_len: usize, ids: Vec<i64>) -> Self {
+        let column = |cell: usize| cell % seq_len;
         let label = |(cell, &id): (usize, &i64)| if column(cell) == 0 { IGNORE } else { id };
         Batch {
             rows,
-            time,
+            seq_len,
             labels: ids.iter().enumerate().map(label).collect(),
             position_ids: (0..ids.len()).map(|cell| column(cell) as i64).collect(),
             input_ids: ids,
@@ -51,7 +51,7 @@ impl Batch {
             Some(segments) => segments.get(cell).is_some_and(|&segment| segment >= 0),
             // In a row of one document only the first token and padding have position 0.
             None => {
-                cell.is_multiple_of(self.time) || self.position_ids.get(cell).is_some_and(|&position| position != 0)
+                cell.is_multiple_of(self.seq_len) || self.position_ids.get(cell).is_some_and(|&position| position != 0)
             }
         }
     }
@@ -63,7 +63,7 @@ impl Batch {
 
     /// The number of positions, padding included: what the forward pass costs.
     pub fn cells(&self) -> usize {
-        self.rows * self.time
+        self.rows * self.seq_len
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
     fn padding_is_no_token() {
         let batch = Batch {
             rows: 2,
-            time: 3,
+            seq_len: 3,
             input_ids: vec![5, 6, 7, 8, 0, 0],
             labels: vec![IGNORE, 6, 7, IGNORE, IGNORE, IGNORE],
             position_ids: vec![0, 1, 2, 0, 0, 0],

@@ -1,8 +1,8 @@
 //! Rows, chat templates, tokens, batches: everything between a data file and the ids and
 //! labels that a model is trained on.
 //!
-//! The way of a row: [`read`] makes a [`Dataset`] of rows; [`shape`] recognises what a row
-//! means; [`template`] renders conversations and [`spans`] finds the parts to train on;
+//! The way of a row: [`read`] makes a [`Dataset`] of rows; [`row_format`] recognises what the rows
+//! hold and [`example`] reads one; [`template`] renders conversations and [`spans`] finds the parts to train on;
 //! [`tokenize`] turns them into ids and labels, [`pack`] joins short rows, [`cache`] keeps
 //! the result; [`TokenizedDataset`] holds it and makes [`Batch`]es; [`audit`] refuses data
 //! whose supervision is broken.
@@ -15,6 +15,7 @@ mod cache;
 pub mod dataset;
 mod describe;
 mod escapes;
+pub mod example;
 pub mod jinja;
 pub mod leak;
 mod marks;
@@ -27,7 +28,8 @@ mod pack;
 pub mod preview;
 pub mod python;
 pub mod read;
-pub mod shape;
+pub mod row_format;
+mod share_gpt;
 mod show;
 pub mod spans;
 pub mod split;
@@ -43,7 +45,7 @@ pub use dataset::{Dataset, Row};
 pub use describe::ColumnSummary;
 pub use options::{AssistantSpan, LossOn, TokenizeOptions, Truncation};
 pub use read::LoadOptions;
-pub use shape::Shape;
+pub use row_format::RowFormat;
 pub use split::{Like, SplitOptions};
 pub use store::{Origin, TokenizedRow};
 pub use template::ChatTemplate;

@@ -3,7 +3,7 @@
 //! Ollama does not run Jinja templates. A known format is used only where the model's own
 //! template renders conversations in just that way.
 
-use super::shape::Chat;
+use super::example::Chat;
 use super::template::ChatTemplate;
 use crate::bail;
 use crate::error::{Kind, Result};

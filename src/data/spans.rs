@@ -5,10 +5,10 @@
 //! spans ascend, are disjoint, and hold no word of another message. What cannot be shown is an error, never a
 //! guess.
 
+use super::example::Chat;
 use super::marks::Word;
 use super::messages::{is_assistant, is_masked, normalise, says_something};
 use super::options::{AssistantSpan, LossOn};
-use super::shape::Chat;
 use super::template::{ChatTemplate, Rendered};
 use super::turns::{Lost, Turns};
 use crate::error::{Error, Result};

@@ -1,14 +1,15 @@
 //! Rows to ids and labels.
 //!
-//! Leaves to others: the options (`options.rs`), shapes, templates and spans.
+//! Leaves to others: the options (`options.rs`), row formats, templates and spans.
 
 use super::audit;
 use super::cache;
 use super::dataset::{Dataset, Row};
 use super::escapes::has_literal_newline;
+use super::example::{Chat, Example};
 use super::options::{LossOn, TokenizeOptions, Truncation};
 use super::pack::pack;
-use super::shape::{Chat, Example, Shape, TEXT};
+use super::row_format::{RowFormat, TEXT};
 use super::spans::{self, Habits};
 use super::store::{flag, Origin, Store, TokenizedRow};
 use super::template::ChatTemplate;
@@ -25,7 +26,7 @@ const CHUNK: usize = 2048;
 /// Turns rows into ids and labels.
 ///
 /// The result depends on rows, tokenizer files and options alone. Fails on an empty data
-/// set, an unrecognised shape, a row that the template refuses, and (with
+/// set, an unrecognised format, a row that the template refuses, and (with
 /// [`TokenizeOptions::audit`]) on supervision that would silently ruin the run.
 pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<TokenizedDataset> {
     let (work, key) = prepare(data, tokenizer, options)?;
@@ -108,7 +109,7 @@ fn check(options: &TokenizeOptions) -> Result<()> {
 struct Work<'a> {
     tokenizer: &'a Tokenizer,
     options: &'a TokenizeOptions,
-    shape: Shape,
+    format: RowFormat,
     columns: Vec<String>,
     template: Option<ChatTemplate>,
     tool_template: Option<ChatTemplate>,
@@ -122,7 +123,7 @@ impl<'a> Work<'a> {
         let text = options.text_column.as_deref();
         text.map_or(Ok(()), |column| data.require_columns(&[column]))?;
         let columns = data.columns();
-        let shape = Shape::recognise(&columns, text)?;
+        let format = RowFormat::recognise(&columns, text)?;
         let (template, tool_template) = match &options.chat_template {
             Some(source) => (Some(ChatTemplate::new(source, tokenizer)?), None),
             None => {
@@ -131,9 +132,9 @@ impl<'a> Work<'a> {
             }
         };
         let habits = template.as_ref().map(|template| spans::habits(template, tokenizer)).unwrap_or_default();
-        let first = data.row(0).map(|row| shape.example(row, text.unwrap_or(TEXT), template.is_some()));
+        let first = data.row(0).map(|row| Example::read(row, format, text.unwrap_or(TEXT), template.is_some()));
         let conversations = matches!(first, Some(Ok(Example::Chat(_))));
-        Ok(Work { tokenizer, options, shape, columns, template, tool_template, habits, conversations })
+        Ok(Work { tokenizer, options, format, columns, template, tool_template, habits, conversations })
     }
 
     /// The column of plain text.
@@ -184,13 +185,13 @@ impl<'a> Work<'a> {
             dated: self.dated(),
             dropped: 0,
             max_length: self.options.max_length,
-            read_as: self.shape.describe(&self.columns, self.text_column(), self.template.is_some()),
+            read_as: self.format.describe(&self.columns, self.text_column(), self.template.is_some()),
         }
     }
 
     fn row(&self, row: &Row) -> Result<TokenizedRow> {
         interrupt::check()?;
-        let example = self.shape.example(row, self.text_column(), self.template.is_some())?;
+        let example = Example::read(row, self.format, self.text_column(), self.template.is_some())?;
         let made = match example {
             Example::Chat(chat) => self.chat(chat)?,
             Example::Pair { prompt, completion } => self.pair(&prompt, &completion)?,

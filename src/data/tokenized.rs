@@ -177,22 +177,22 @@ impl TokenizedDataset {
             .map(|&row| Ok(RowView { store: &self.store, row: self.stored(row as usize)? as usize }))
             .collect();
         let views = views?;
-        let time = views.iter().map(|row| row.len()).max().unwrap_or(0);
-        if time == 0 {
+        let seq_len = views.iter().map(|row| row.len()).max().unwrap_or(0);
+        if seq_len == 0 {
             return Err(Error::data("a batch needs at least one row with at least one token"));
         }
         let packed = views.iter().any(|row| row.documents().len() > 1);
-        let cells = views.len() * time;
+        let cells = views.len() * seq_len;
         let mut batch = Batch {
             rows: views.len(),
-            time,
+            seq_len,
             input_ids: vec![i64::from(self.store.origin.pad_id); cells],
             labels: vec![IGNORE; cells],
             position_ids: vec![0; cells],
             segments: packed.then(|| vec![-1; cells]),
         };
         for (index, row) in views.iter().enumerate() {
-            fill(&mut batch, index * time, *row);
+            fill(&mut batch, index * seq_len, *row);
         }
         Ok(batch)
     }

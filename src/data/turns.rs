@@ -8,9 +8,9 @@
 //!
 //! Leaves to others: which turns are trained on, and the proof of the result (`spans.rs`).
 
+use super::example::Chat;
 use super::marks::{edges, without_tags, Kind, Marked, Marks, Reach, Word};
 use super::messages::is_assistant;
-use super::shape::Chat;
 use super::spans::Habits;
 use super::template::ChatTemplate;
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! What a model is asked: a text to continue, or a conversation by its chat template.
 
-use crate::data::shape::Chat;
+use crate::data::example::Chat;
 use crate::data::template::ChatTemplate;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::Tokenizer;

@@ -5,7 +5,7 @@ use super::config::GenerationConfig;
 use super::generate::{generate, Continuation};
 use super::prompt::Prompt;
 use super::text::before_stop;
-use crate::data::shape::{Chat, Example};
+use crate::data::example::{Chat, Example};
 use crate::error::{Error, Result};
 use crate::lora::Model;
 use serde_json::Value;

@@ -11,7 +11,7 @@ impl Input {
     pub fn from_batches(batches: &[&Batch], decoder: &Decoder) -> Result<Self> {
         let grids = batches.iter().map(|batch| Grid {
             rows: batch.rows,
-            time: batch.time,
+            time: batch.seq_len,
             input_ids: &batch.input_ids,
             position_ids: &batch.position_ids,
             segments: batch.segments.as_deref(),
@@ -110,6 +110,6 @@ pub fn batch_loss(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> 
 
 /// The number of positions of `batch` that predict a label.
 pub fn predicted_labels(batch: &Batch) -> usize {
-    let rows = batch.labels.chunks(batch.time.max(1));
+    let rows = batch.labels.chunks(batch.seq_len.max(1));
     rows.map(|row| row.iter().skip(1).filter(|&&label| label != IGNORE).count()).sum()
 }

@@ -61,7 +61,7 @@ fn logits_and_losses_agree(device: Device) {
             let actual = logits(&decoder, &batch, adapters).to_device(Device::Cpu);
             let full_loss = loss::mean_loss(
                 &actual,
-                &Tensor::from_slice(&batch.labels).view([batch.rows as i64, batch.time as i64]),
+                &Tensor::from_slice(&batch.labels).view([batch.rows as i64, batch.seq_len as i64]),
             );
             let expected = case.tensor(&format!("{which}_logits"));
             let worst = within(&case, which, nmse(&(&actual * &visible), &expected), logits_bound);

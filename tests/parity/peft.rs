@@ -103,7 +103,7 @@ fn compare(case: &Case, decoder: &Decoder, adapter: &Adapter, saved: &Adapter) {
     let folder = tempfile::tempdir().unwrap();
     peft::save(saved, "base", &folder.path().join("adapter")).unwrap();
     let batch = case.batch("");
-    let shape = [batch.rows as i64, batch.time as i64];
+    let shape = [batch.rows as i64, batch.seq_len as i64];
     let tensors = [
         ("input_ids", Tensor::from_slice(&batch.input_ids).view(shape)),
         ("attention_mask", case.tensor("attention_mask").to_kind(Kind::Int64)),

@@ -147,4 +147,5 @@ pub(super) enum Kind {
 pub(super) struct Program {
     pub body: Body,
     pub blocks: Vec<(Name, Body)>,
+    pub has_generation_tags: bool,
 }

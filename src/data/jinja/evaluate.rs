@@ -277,10 +277,7 @@ impl Interpreter {
                 }
                 Object::Block(name) => {
                     let mut out = String::new();
-                    let at_top = self.leave_top();
-                    let done = self.block(name, 0, &mut out);
-                    self.return_to_top(at_top);
-                    done?;
+                    self.block(name, 0, &mut out)?;
                     Ok(Value::str(out))
                 }
                 _ => fault(format!("'{}' object is not callable", callee.type_name())),

@@ -31,19 +31,17 @@ pub(super) struct Interpreter {
     pub scopes: Vec<Scope>,
     /// Scopes below this one may be used by a macro later.
     kept: usize,
-    /// Where `{% generation %}` wrote, in bytes of the whole text.
-    pub generated: Vec<std::ops::Range<usize>>,
-    /// Whether output goes to the whole text, not into a variable or a macro's result.
-    at_top: bool,
+    /// Written where a `{% generation %}` block begins and where it ends.
+    marks: [Arc<str>; 2],
 }
 
 const FUNCTIONS: [&str; 8] =
     ["range", "dict", "lipsum", "cycler", "joiner", "namespace", "raise_exception", "strftime_now"];
 
 impl Interpreter {
-    pub fn new(program: Arc<Program>, context: HashMap<String, Value>) -> Self {
+    pub fn new(program: Arc<Program>, context: HashMap<String, Value>, marks: [Arc<str>; 2]) -> Self {
         let root = Scope { variables: Vec::new(), parent: None };
-        Interpreter { program, context, scopes: vec![root], kept: 0, generated: Vec::new(), at_top: true }
+        Interpreter { program, context, scopes: vec![root], kept: 0, marks }
     }
 
     /// Renders the whole template.
@@ -125,22 +123,10 @@ impl Interpreter {
         }
     }
 
-    /// What is written from here on becomes a value, not part of the text.
-    pub fn leave_top(&mut self) -> bool {
-        std::mem::replace(&mut self.at_top, false)
-    }
-
-    pub fn return_to_top(&mut self, at_top: bool) {
-        self.at_top = at_top;
-    }
-
     /// Runs statements and gives what they write.
     pub fn capture(&mut self, body: &Body, scope: usize) -> Result<String> {
-        let at_top = self.leave_top();
         let mut out = String::new();
-        let done = self.scoped(scope, |this, scope| this.execute(body, scope, &mut out));
-        self.return_to_top(at_top);
-        done?;
+        self.scoped(scope, |this, scope| this.execute(body, scope, &mut out))?;
         Ok(out)
     }
 
@@ -226,11 +212,10 @@ impl Interpreter {
                 return self.scoped(scope, |this, scope| this.execute(body, scope, out));
             }
             Kind::Generation(body) => {
-                let start = out.len();
+                let [open, close] = self.marks.clone();
+                out.push_str(&open);
                 self.scoped(scope, |this, scope| this.execute(body, scope, out))?;
-                if self.at_top {
-                    self.generated.push(start..out.len());
-                }
+                out.push_str(&close);
             }
             Kind::Other(tag) => {
                 return Err(Failure::new(Cause::Template, format!("`{tag}` needs another template, and there is none")))
@@ -293,9 +278,8 @@ impl Interpreter {
         if !rest.is_empty() && !definition.takes_rest {
             return fault(format!("macro `{name}` takes at most {count} arguments"));
         }
-        let at_top = self.leave_top();
         let mut out = String::new();
-        let done = self.scoped(scope, |this, scope| {
+        self.scoped(scope, |this, scope| {
             if let Some(caller) = caller {
                 this.define(scope, &Arc::from("caller"), caller);
             }
@@ -315,9 +299,7 @@ impl Interpreter {
                 this.define(scope, parameter, value);
             }
             this.execute(&definition.body, scope, &mut out)
-        });
-        self.return_to_top(at_top);
-        done?;
+        })?;
         Ok(Value::str(out))
     }
 }

@@ -215,10 +215,7 @@ impl Interpreter {
         let source = arguments.positional.remove(0);
         let source = self.iterate(&source)?;
         let mut out = String::new();
-        let at_top = self.leave_top();
-        let done = self.run_loop(&node, source, depth + 1, scope, &mut out);
-        self.return_to_top(at_top);
-        done?;
+        self.run_loop(&node, source, depth + 1, scope, &mut out)?;
         Ok(Value::str(out))
     }
 }

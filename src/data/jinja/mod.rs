@@ -49,7 +49,6 @@ pub use error::{Cause, Failure};
 use crate::data::Row;
 use error::Result;
 use serde_json::Value as Json;
-use std::ops::Range;
 use std::sync::Arc;
 use value::Value;
 
@@ -65,14 +64,6 @@ const MOST_BYTES: u64 = 4 << 30;
 /// A compiled template.
 pub struct Template {
     program: Arc<ast::Program>,
-}
-
-/// What a template wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    pub text: String,
-    /// Byte ranges inside `{% generation %}`, in the order in which they end.
-    pub generated: Vec<Range<usize>>,
 }
 
 /// The number of values and of bytes of text in `json`.
@@ -95,9 +86,19 @@ impl Template {
         Ok(Template { program: Arc::new(program) })
     }
 
-    /// Renders with the variables of `context`; the items of `messages` know their place in
-    /// the conversation, so that failures can name it.
-    pub fn render(&self, context: &Row) -> Result<Output> {
+    /// Whether the template has `{% generation %}` tags.
+    pub fn has_generation_tags(&self) -> bool {
+        self.program.has_generation_tags
+    }
+
+    /// Renders with the variables of `context`. The items of `messages` keep their index, so that a failure can name
+    /// the turn.
+    pub fn render(&self, context: &Row) -> Result<String> {
+        self.render_marked(context, ["", ""])
+    }
+
+    /// As [`render`](Self::render), with a mark where each `{% generation %}` block begins and one where it ends.
+    pub fn render_marked(&self, context: &Row, marks: [&str; 2]) -> Result<String> {
         let (mut values, mut bytes) = (0, 0);
         let mut variables = std::collections::HashMap::new();
         for (name, json) in context {
@@ -111,8 +112,6 @@ impl Template {
         }
         let text = BYTES.saturating_add(bytes.saturating_mul(BYTES_PER_BYTE)).min(MOST_BYTES);
         fuel::begin(STEPS.saturating_add(values.saturating_mul(STEPS_PER_VALUE)), text);
-        let mut interpreter = interpreter::Interpreter::new(self.program.clone(), variables);
-        let text = interpreter.run()?;
-        Ok(Output { text, generated: std::mem::take(&mut interpreter.generated) })
+        interpreter::Interpreter::new(self.program.clone(), variables, marks.map(Into::into)).run()
     }
 }

@@ -18,14 +18,16 @@ pub(super) struct Parser {
     /// Loops that `break` may end here, and blocks of the template.
     loops: usize,
     blocks: Vec<(Name, Body)>,
+    has_generation_tags: bool,
 }
 
 /// Parses a template.
 pub(super) fn parse(source: &str) -> Result<Program> {
     fuel::begin_stack();
-    let mut parser = Parser { tokens: tokenize(source)?, at: 0, depth: 0, loops: 0, blocks: Vec::new() };
+    let (tokens, blocks) = (tokenize(source)?, Vec::new());
+    let mut parser = Parser { tokens, at: 0, depth: 0, loops: 0, blocks, has_generation_tags: false };
     let body = parser.body(&[])?;
-    Ok(Program { body, blocks: parser.blocks })
+    Ok(Program { body, blocks: parser.blocks, has_generation_tags: parser.has_generation_tags })
 }
 
 impl Parser {
@@ -206,6 +208,7 @@ impl Parser {
                 Ok(Kind::AutoEscape(value, self.block("endautoescape")?))
             }
             "generation" => {
+                self.has_generation_tags = true;
                 let body = self.out_of_loops(|parser| parser.block("endgeneration"))?;
                 Ok(Kind::Generation(body))
             }

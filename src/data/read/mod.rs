@@ -1,7 +1,7 @@
 //! Data files to rows: which format, and what goes wrong where.
 //!
 //! One file here per format. Leaves to others: which files of a folder belong to which split
-//! (`folder.rs`, and `hub/` for names of the hub), and the meaning of the columns (`shape.rs`).
+//! (`folder.rs`, and `hub/` for names of the hub), and the meaning of the columns (`row_format.rs`).
 
 mod arrow;
 mod arrow_value;

@@ -335,7 +335,7 @@ fn run_forward(model: &Handle<lora::Model>, batch: &Handle<crate::data::Batch>, 
 /// 1.0 at tokens, 0.0 at padding: f32 `[rows, time]`.
 fn batch_mask(batch: &crate::data::Batch, decoder: &Decoder) -> Result<Values> {
     let cells = (0..batch.cells()).map(|cell| f32::from(batch.is_token(cell))).collect::<Vec<f32>>();
-    let mask = Values::f_from_slice(&cells)?.f_reshape([batch.rows as i64, batch.time as i64])?;
+    let mask = Values::f_from_slice(&cells)?.f_reshape([batch.rows as i64, batch.seq_len as i64])?;
     Ok(mask.f_to_device(decoder.device)?)
 }
 
@@ -344,7 +344,7 @@ fn forward_pass(decoder: &Decoder, batch: &crate::data::Batch, adapters: &dyn Ad
     let input = Input::from_batches(&[batch], decoder)?;
     let hidden = decoder.hidden(&input, adapters)?;
     let logits = input.padded(&decoder.logits(&hidden, &input.tokens, adapters)?)?;
-    let labels = Values::f_from_slice(&batch.labels)?.f_reshape([batch.rows as i64, batch.time as i64])?;
+    let labels = Values::f_from_slice(&batch.labels)?.f_reshape([batch.rows as i64, batch.seq_len as i64])?;
     let loss = loss::mean_loss(&logits, &labels.f_to_device(decoder.device)?)?;
     Ok((logits, loss))
 }

@@ -332,12 +332,30 @@ pub mod functions {
     /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{});
     /// for batch in data.batches(#{ size: 2 }) {
-    ///     print(batch.time);
+    ///     print(batch.seq_len);
+    /// }
+    /// ```
+    #[rhai_fn(get = "seq_len", global, pure, return_raw)]
+    pub fn batch_seq_len(batch: &mut Batch) -> RhaiResultOf<i64> {
+        Ok(batch.read()?.seq_len as i64)
+    }
+
+    /// The old name of `batch.seq_len`, which goes in the next version.
+    ///
+    /// A script that reads it gets a note, once.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{ size: 1 }) {
+    ///     print(batch.seq_len);
     /// }
     /// ```
     #[rhai_fn(get = "time", global, pure, return_raw)]
-    pub fn batch_time(batch: &mut Batch) -> RhaiResultOf<i64> {
-        Ok(batch.read()?.time as i64)
+    pub fn batch_time(context: NativeCallContext, batch: &mut Batch) -> RhaiResultOf<i64> {
+        State::of(&context)?
+            .note_once("warning: `batch.time` is called `batch.seq_len` now; the old name goes in the next version");
+        batch_seq_len(batch)
     }
 
     /// The number of tokens in the batch, padding left out.

@@ -39,6 +39,8 @@ struct Inner {
     prints_elsewhere: bool,
     redirect: Redirect,
     rehearsal: Option<Rehearsal>,
+    /// What [`State::note_once`] has said.
+    said: HashSet<&'static str>,
 }
 
 /// One input of a conversation.
@@ -99,6 +101,13 @@ impl State {
     pub fn note(&self, text: &str) {
         if !self.quiet() {
             tell::note(&self.in_true_words(text));
+        }
+    }
+
+    /// As [`note`](Self::note), the first time only.
+    pub fn note_once(&self, text: &'static str) {
+        if self.0.borrow_mut().said.insert(text) {
+            self.note(text);
         }
     }
 

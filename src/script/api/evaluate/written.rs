@@ -2,8 +2,9 @@
 
 use super::asked::{insert, numbers, Asked};
 use super::field::{in_row, limited, Field};
-use crate::data::shape::Shape;
-use crate::data::Dataset as Rows;
+use crate::data::example::Example;
+use crate::data::row_format::TEXT;
+use crate::data::{Dataset as Rows, RowFormat};
 use crate::eval::config::{GenerationConfig, Stop};
 use crate::eval::exact_match::ExactMatch;
 use crate::eval::prompt::Prompt;
@@ -123,9 +124,9 @@ impl Exercises {
         target: Option<Field>,
         wants_targets: bool,
     ) -> RhaiResultOf<Self> {
-        let shape = shape_of(data).filter(|_| prompt.is_none());
-        let mut found = match shape {
-            Some(shape) => Self::of_shape(data, reader, shape)?,
+        let format = format_of(data).filter(|_| prompt.is_none());
+        let mut found = match format {
+            Some(format) => Self::of_format(data, reader, format)?,
             None => {
                 let field = prompt.unwrap_or_else(|| Field::Column("prompt".to_owned()));
                 let values: Vec<Dynamic> = field.values(context, data)?;
@@ -136,7 +137,7 @@ impl Exercises {
                 Exercises { prompts, targets: Vec::new() }
             }
         };
-        let target = match (target, shape) {
+        let target = match (target, format) {
             (Some(target), _) => target,
             (None, None) => Field::Column("completion".to_owned()),
             (None, Some(_)) => return Ok(found),
@@ -151,11 +152,11 @@ impl Exercises {
     }
 
     /// Of rows that training would recognise: the last turn is the wanted answer.
-    fn of_shape(data: &Rows, reader: &Reader, shape: Shape) -> Result<Self> {
+    fn of_format(data: &Rows, reader: &Reader, format: RowFormat) -> Result<Self> {
         let has_template = reader.model.tokenizer()?.chat_template().is_some();
         let mut found = Exercises { prompts: Vec::new(), targets: Vec::new() };
         for (at, row) in data.iter().enumerate() {
-            let exercise = shape.example(row, "text", has_template).and_then(Exercise::of);
+            let exercise = Example::read(row, format, TEXT, has_template).and_then(Exercise::of);
             let prompt = exercise.and_then(|exercise| match exercise {
                 Exercise::Text { prompt, target } => Ok((reader.text(&prompt)?, target)),
                 Exercise::Chat { chat, target } => Ok((reader.prompts.chat(&chat)?, target)),
@@ -169,13 +170,13 @@ impl Exercises {
 }
 
 /// How training reads rows that hold prompt and answer in another way than as two texts.
-fn shape_of(data: &Rows) -> Option<Shape> {
+fn format_of(data: &Rows) -> Option<RowFormat> {
     let columns = data.columns();
     if columns.iter().any(|column| column == "prompt") {
         let is_list = |name: &str| data.iter().next().and_then(|row| row.get(name)).is_some_and(Value::is_array);
-        return Some(Shape::PromptCompletion).filter(|_| is_list("prompt") && is_list("completion"));
+        return Some(RowFormat::PromptCompletion).filter(|_| is_list("prompt") && is_list("completion"));
     }
-    Shape::recognise(&columns, None).ok().filter(|shape| *shape != Shape::Text)
+    RowFormat::recognise(&columns, None).ok().filter(|format| *format != RowFormat::Text)
 }
 
 /// A text, or that of the last of some messages.
