@@ -1,5 +1,5 @@
-//! The hand-written gradients of `src/native/`: in f64 against autograd on random shapes, and
-//! the loops for f32 and bf16 against f64.
+//! The hand-written gradients of `src/native/`: in f64 against autograd on random shapes, and the loops for f32 and
+//! bf16 against f64.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -7,46 +7,50 @@ use lorhai::native::{self, AdamStep, Layer, Matrix, Nf4, Segment};
 use lorhai::random::Key;
 use tch::{Device, Kind, Reduction, Tensor};
 
-/// Where the tests run; `make gpu-test` says "cuda".
+/// The device of the tests; `make gpu-test` sets "cuda".
 fn device() -> Device {
     lorhai::model::device::parse_device(&std::env::var("LORHAI_TEST_DEVICE").unwrap_or("cpu".into())).unwrap()
 }
 
-/// Relative bounds of outputs and gradients, by dtype.
+/// Bounds of the relative error of outputs and gradients, by dtype.
 const BOUNDS: [(Kind, f64); 3] = [(Kind::Double, 1e-10), (Kind::Float, 2e-5), (Kind::BFloat16, 2e-2)];
 
 fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Double, device()))
 }
 
-/// The distance of two tensors over the size of the second.
-fn off(found: &Tensor, expected: &Tensor) -> f64 {
-    assert_eq!(found.size(), expected.size());
-    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
-    ((&found - &expected).norm() / expected.norm().clamp_min(1e-30)).double_value(&[])
+/// The distance of two tensors divided by the norm of the second.
+fn relative_error(actual: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(actual.size(), expected.size());
+    let (actual, expected) = (actual.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    ((&actual - &expected).norm() / expected.norm().clamp_min(1e-30)).double_value(&[])
 }
 
-/// Runs `ours` in every dtype and `plain` in f64 on the same leaves (as the dtype stores
-/// them); compares the output and every gradient of a random weighting of it.
+/// Runs `ours` in every dtype and `reference` in f64 on the same leaves, rounded to the dtype. Compares the outputs
+/// and every gradient of a randomly weighted sum of them.
 fn compare(
     what: &str,
     inputs: &[Tensor],
     ours: &dyn Fn(&[Tensor]) -> lorhai::Result<Tensor>,
-    plain: &dyn Fn(&[Tensor]) -> Tensor,
+    reference: &dyn Fn(&[Tensor]) -> Tensor,
 ) {
     for (kind, bound) in BOUNDS {
         let stored: Vec<Tensor> = inputs.iter().map(|x| x.to_kind(kind)).collect();
         let leaves = |kind: Kind| -> Vec<Tensor> {
             stored.iter().map(|x| x.to_kind(kind).detach().copy().set_requires_grad(true)).collect()
         };
-        let (mine, theirs) = (leaves(kind), leaves(Kind::Double));
-        let (found, expected) = (ours(&mine).unwrap(), plain(&theirs));
-        assert!(off(&found, &expected) < bound, "{what} {kind:?}: output is off by {:.1e}", off(&found, &expected));
+        let (x_ours, x_reference) = (leaves(kind), leaves(Kind::Double));
+        let (actual, expected) = (ours(&x_ours).unwrap(), reference(&x_reference));
+        assert!(
+            relative_error(&actual, &expected) < bound,
+            "{what} {kind:?}: output is off by {:.1e}",
+            relative_error(&actual, &expected)
+        );
         let weights = random(&expected.size());
-        (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
+        (actual.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
         (expected * weights).sum(Kind::Double).backward();
-        for (at, (mine, theirs)) in mine.iter().zip(&theirs).enumerate() {
-            let distance = off(&mine.grad(), &theirs.grad());
+        for (at, (x_ours, x_reference)) in x_ours.iter().zip(&x_reference).enumerate() {
+            let distance = relative_error(&x_ours.grad(), &x_reference.grad());
             assert!(distance < bound, "{what} {kind:?}: gradient {at} is off by {distance:.1e}");
         }
     }
@@ -56,16 +60,16 @@ fn compare(
 fn rms_norm() {
     for (rows, width) in [(1, 5), (3, 7), (17, 64), (300, 20), (2, 1000)] {
         let inputs = [random(&[rows, width]), random(&[width])];
-        let plain = |x: &[Tensor]| {
+        let reference = |x: &[Tensor]| {
             let inverse = (x[0].square().mean_dim(-1, true, Kind::Double) + 1e-6).rsqrt();
             &x[1] * (&x[0] * inverse)
         };
-        compare("rms_norm", &inputs, &|x| native::rms_norm(&x[0], &x[1], 1e-6), &plain);
-        // Every head on its own.
+        compare("rms_norm", &inputs, &|x| native::rms_norm(&x[0], &x[1], 1e-6), &reference);
+        // Each head separately.
         let inputs = [random(&[rows, 3 * width]), random(&[width])];
         let by_head = |x: &[Tensor]| {
             let heads = x[0].view([rows, 3, width]);
-            plain(&[heads, x[1].shallow_clone()]).view([rows, 3 * width])
+            reference(&[heads, x[1].shallow_clone()]).view([rows, 3 * width])
         };
         compare("rms_norm by head", &inputs, &|x| native::rms_norm(&x[0], &x[1], 1e-6), &by_head);
     }
@@ -76,7 +80,7 @@ fn rotate() {
     for (tokens, heads, half) in [(1, 1, 1), (5, 3, 4), (33, 2, 32)] {
         let angles = random(&[tokens, half]);
         let (cos, sin) = (angles.cos(), angles.sin());
-        let plain = |x: &[Tensor]| {
+        let reference = |x: &[Tensor]| {
             let x = x[0].view([tokens, heads, 2 * half]);
             let (left, right) = (x.narrow(2, 0, half), x.narrow(2, half, half));
             let (cos, sin) = (cos.unsqueeze(1), sin.unsqueeze(1));
@@ -86,7 +90,7 @@ fn rotate() {
             let kind = if x[0].kind() == Kind::Double { Kind::Double } else { Kind::Float };
             native::rotate(&x[0], &cos.to_kind(kind), &sin.to_kind(kind))
         };
-        compare("rotate", &[random(&[tokens, heads * 2 * half])], &ours, &plain);
+        compare("rotate", &[random(&[tokens, heads * 2 * half])], &ours, &reference);
     }
 }
 
@@ -99,7 +103,7 @@ fn swiglu() {
 }
 
 #[test]
-fn extremes_stay_themselves() {
+fn extreme_values_are_kept() {
     let x = Tensor::from_slice(&[f32::NAN, f32::INFINITY, -200.0, 200.0, 0.0, -1e-30]).to_device(device());
     let y = Vec::<f32>::try_from(native::swiglu(&x, &x.ones_like()).unwrap()).unwrap();
     assert!(y[0].is_nan(), "a NaN must not get lost: {y:?}");
@@ -119,7 +123,7 @@ fn token_losses() {
     for (tokens, width, vocabulary) in [(1, 3, 5), (70, 16, 33), (130, 8, 300)] {
         let weight = random(&[vocabulary, width]);
         let targets = Tensor::randint(vocabulary, [tokens], (Kind::Int64, device()));
-        let plain = |x: &[Tensor]| {
+        let reference = |x: &[Tensor]| {
             let weight = weight.to_kind(Kind::BFloat16).to_kind(Kind::Double);
             x[0].matmul(&weight.tr()).cross_entropy_loss(&targets, None::<&Tensor>, Reduction::None, -100, 0.0)
         };
@@ -127,11 +131,11 @@ fn token_losses() {
             let weight = weight.to_kind(Kind::BFloat16).to_kind(x[0].kind());
             native::token_losses(&x[0], &weight, &targets)
         };
-        compare("token_losses", &[random(&[tokens, width])], &ours, &plain);
+        compare("token_losses", &[random(&[tokens, width])], &ours, &reference);
     }
 }
 
-/// Of a single row the bias itself could become the output.
+/// With a single row, the output could be the bias tensor itself.
 #[test]
 fn a_bias_is_read_only() {
     for tokens in [1, 2] {
@@ -152,9 +156,9 @@ fn a_bias_is_read_only() {
         };
         let token_keys = Tensor::zeros([tokens], (Kind::Int64, tch::Device::Cpu));
         let layer = Layer { w: Matrix::Dense(&w), bias: Some(&bias), segments: &[segment] };
-        let found = native::linear(&x, layer, &token_keys).unwrap();
+        let actual = native::linear(&x, layer, &token_keys).unwrap();
         assert!(bias.equal(&before), "{tokens} tokens");
-        assert!(off(&found, &(x.matmul(&w.tr()) + &before + x.matmul(&a.tr()).matmul(&b.tr()))) < 1e-5);
+        assert!(relative_error(&actual, &(x.matmul(&w.tr()) + &before + x.matmul(&a.tr()).matmul(&b.tr()))) < 1e-5);
     }
 }
 
@@ -171,15 +175,15 @@ fn linear_with_adapters() {
 /// `nf4` says whether W is 4-bit, and if so, whether its scales are nested.
 fn check_linear_with_adapters(p: f64, bias: bool, nf4: Option<bool>) {
     let (tokens, wide, out) = (41, 10, 6);
-    // Without dropout and over a dense W the first two are merged, the third has too few tokens for
-    // its rank, and the last two share tokens.
+    // Without dropout and over a dense W the first two are merged. The third has too few tokens for its rank, and the
+    // last two share tokens.
     let ranges = [(0, 9, 1), (9, 30, 4), (31, 33, 24), (35, 41, 3), (37, 40, 2)];
     let token_keys: Vec<i64> = (0..tokens).map(|token| (token / 5) << 40 | (token % 5) << 20).collect();
     let token_keys = Tensor::from_slice(&token_keys).to_device(device());
     let bias = bias.then(|| random(&[out]));
     let key = |at: usize| Key::new(7).numbered(at as u64);
     for (kind, bound) in BOUNDS {
-        // Adapters are f32 over bf16, and of the base's dtype otherwise.
+        // Adapters are f32 over bf16, and have the dtype of the base otherwise.
         let inner = if kind == Kind::BFloat16 { Kind::Float } else { kind };
         let as_stored = |x: &Tensor, kind: Kind| x.to_kind(kind);
         let x = as_stored(&random(&[tokens, wide]), kind);
@@ -187,8 +191,8 @@ fn check_linear_with_adapters(p: f64, bias: bool, nf4: Option<bool>) {
         let w = packed
             .as_ref()
             .map_or_else(|| as_stored(&random(&[out, wide]), kind), |packed| packed.dense(kind).unwrap());
-        let mine = x.copy().set_requires_grad(true);
-        let theirs = x.to_kind(Kind::Double).copy().set_requires_grad(true);
+        let x_ours = x.copy().set_requires_grad(true);
+        let x_reference = x.to_kind(Kind::Double).copy().set_requires_grad(true);
         let matrices: Vec<[Tensor; 2]> =
             ranges.iter().map(|&(_, _, r)| [random(&[r, wide]), random(&[out, r])].map(|m| m.to_kind(inner))).collect();
         let leaves: Vec<[Tensor; 2]> =
@@ -211,22 +215,22 @@ fn check_linear_with_adapters(p: f64, bias: bool, nf4: Option<bool>) {
         let stored_bias = bias.as_ref().map(|bias| bias.to_kind(kind));
         let matrix = packed.as_ref().map_or(Matrix::Dense(&w), Matrix::Nf4);
         let layer = Layer { w: matrix, bias: stored_bias.as_ref(), segments: &segments };
-        // Beside it one that no adapter touches: the gradients of x add up.
+        // A second layer without adapters: the gradients of x are summed.
         let bare = as_stored(&random(&[3, wide]), kind);
         let beside = Layer { w: Matrix::Dense(&bare), bias: None, segments: &[] };
-        let found = Tensor::cat(&native::linears(&mine, &[layer, beside], &token_keys).unwrap(), 1);
+        let actual = Tensor::cat(&native::linears(&x_ours, &[layer, beside], &token_keys).unwrap(), 1);
 
-        let plain: Vec<[Tensor; 2]> = matrices
+        let reference: Vec<[Tensor; 2]> = matrices
             .iter()
             .map(|pair| pair.each_ref().map(|m| m.to_kind(Kind::Double).copy().set_requires_grad(true)))
             .collect();
-        let mut expected = theirs.matmul(&w.to_kind(Kind::Double).tr());
+        let mut expected = x_reference.matmul(&w.to_kind(Kind::Double).tr());
         if let Some(bias) = &stored_bias {
             expected += bias.to_kind(Kind::Double);
         }
         for (at, &(begin, end, _)) in ranges.iter().enumerate() {
-            let own = theirs.narrow(0, begin, end - begin) * mask(&token_keys, begin, end, wide, p, key(at));
-            let part = own.matmul(&plain[at][0].tr()).matmul(&plain[at][1].tr()) * (0.5 + at as f64);
+            let own = x_reference.narrow(0, begin, end - begin) * mask(&token_keys, begin, end, wide, p, key(at));
+            let part = own.matmul(&reference[at][0].tr()).matmul(&reference[at][1].tr()) * (0.5 + at as f64);
             expected = Tensor::cat(
                 &[
                     expected.narrow(0, 0, begin),
@@ -236,22 +240,30 @@ fn check_linear_with_adapters(p: f64, bias: bool, nf4: Option<bool>) {
                 0,
             );
         }
-        expected = Tensor::cat(&[expected, theirs.matmul(&bare.to_kind(Kind::Double).tr())], 1);
-        assert!(off(&found, &expected) < bound, "{kind:?}: output {:.1e}", off(&found, &expected));
+        expected = Tensor::cat(&[expected, x_reference.matmul(&bare.to_kind(Kind::Double).tr())], 1);
+        assert!(
+            relative_error(&actual, &expected) < bound,
+            "{kind:?}: output {:.1e}",
+            relative_error(&actual, &expected)
+        );
         let weights = random(&[tokens, out + 3]);
-        (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
+        (actual.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
         (expected * weights).sum(Kind::Double).backward();
-        assert!(off(&mine.grad(), &theirs.grad()) < bound, "{kind:?}: dx {:.1e}", off(&mine.grad(), &theirs.grad()));
-        for (at, (own, plain)) in gradients.iter().zip(&plain).enumerate() {
-            for (found, expected) in own.iter().zip(plain) {
-                let distance = off(found, &expected.grad());
+        assert!(
+            relative_error(&x_ours.grad(), &x_reference.grad()) < bound,
+            "{kind:?}: dx {:.1e}",
+            relative_error(&x_ours.grad(), &x_reference.grad())
+        );
+        for (at, (own, reference)) in gradients.iter().zip(&reference).enumerate() {
+            for (actual, expected) in own.iter().zip(reference) {
+                let distance = relative_error(actual, &expected.grad());
                 assert!(distance < bound, "{kind:?}: adapter {at}: {distance:.1e}");
             }
         }
     }
 }
 
-/// The dropout mask by its definition.
+/// The dropout mask, by its definition.
 fn mask(token_keys: &Tensor, begin: i64, end: i64, width: i64, p: f64, key: Key) -> Tensor {
     let mut values = Vec::new();
     for token in begin..end {
@@ -300,29 +312,33 @@ fn attention_within_documents() {
         for window in [None, Some(1), Some(7), Some(40)] {
             let leaves =
                 |kind: Kind| stored.each_ref().map(|x| x.to_kind(kind).detach().copy().set_requires_grad(true));
-            let (mine, theirs) = (leaves(kind), leaves(Kind::Double));
-            let [q, k, v] = &mine;
-            let found = native::document_attention(q, k, v, &starts, longest, window).unwrap();
-            let expected = plain_attention(&theirs, lengths, window).flatten(1, 2);
+            let (x_ours, x_reference) = (leaves(kind), leaves(Kind::Double));
+            let [q, k, v] = &x_ours;
+            let actual = native::document_attention(q, k, v, &starts, longest, window).unwrap();
+            let expected = reference_attention(&x_reference, lengths, window).flatten(1, 2);
             let what = format!("{lengths:?}, window {window:?}");
-            assert!(off(&found, &expected) < bound, "{what}: output {:.1e}", off(&found, &expected));
+            assert!(
+                relative_error(&actual, &expected) < bound,
+                "{what}: output {:.1e}",
+                relative_error(&actual, &expected)
+            );
             let weights = random(&[tokens, heads * width]);
-            (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
+            (actual.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
             (expected * weights).sum(Kind::Double).backward();
             let size = |x: &Tensor| x.norm().double_value(&[]);
-            let whole: f64 = theirs.iter().map(|x| size(&x.grad())).sum();
-            for (mine, theirs) in mine.iter().zip(&theirs) {
-                // Where a query sees itself alone, nothing depends on queries and keys.
-                let distance = size(&(mine.grad().to_kind(Kind::Double) - theirs.grad()));
-                let own = size(&theirs.grad());
+            let whole: f64 = x_reference.iter().map(|x| size(&x.grad())).sum();
+            for (x_ours, x_reference) in x_ours.iter().zip(&x_reference) {
+                // If a query sees only itself, nothing depends on queries and keys.
+                let distance = size(&(x_ours.grad().to_kind(Kind::Double) - x_reference.grad()));
+                let own = size(&x_reference.grad());
                 assert!(distance <= bound * (own + 0.1 * whole), "{what}: gradient {distance:.1e} of {own:.1e}");
             }
         }
     }
 }
 
-/// Every document by itself, every head by itself.
-fn plain_attention([q, k, v]: &[Tensor; 3], lengths: &[i64], window: Option<i64>) -> Tensor {
+/// Computes every document and every head separately.
+fn reference_attention([q, k, v]: &[Tensor; 3], lengths: &[i64], window: Option<i64>) -> Tensor {
     let (heads, kv_heads, width) = (q.size()[1], k.size()[1], q.size()[2]);
     let (mut documents, mut start) = (Vec::new(), 0);
     for &length in lengths {
@@ -368,8 +384,8 @@ fn adamw() {
         let (theta, mean, square) = (theta.copy(), mean.copy(), square.copy());
         assert!(native::has_adamw(&theta));
         native::adamw(&theta, &gradient, &mean, &square, decayed, step).unwrap();
-        for (found, expected) in [(&theta, &expected), (&mean, &m), (&square, &v)] {
-            assert!(off(found, expected) < 1e-6, "{:.1e}", off(found, expected));
+        for (actual, expected) in [(&theta, &expected), (&mean, &m), (&square, &v)] {
+            assert!(relative_error(actual, expected) < 1e-6, "{:.1e}", relative_error(actual, expected));
         }
     }
 }
@@ -377,8 +393,8 @@ fn adamw() {
 const ON_HOST: &str = "LORHAI_KERNELS_ON_HOST";
 const LOOPS: &str = "LORHAI_LOOPS";
 
-/// Everything above once more, in a process where `variable` is set.
-fn once_more(variable: &str, value: &str) {
+/// Runs all tests above again, in a process with `variable` set.
+fn rerun_with(variable: &str, value: &str) {
     if device() != Device::Cpu || [ON_HOST, LOOPS].iter().any(|name| std::env::var_os(name).is_some()) {
         return;
     }
@@ -387,16 +403,16 @@ fn once_more(variable: &str, value: &str) {
     assert!(again.status.success() && text.contains("linear_with_adapters ... ok"), "{variable}={value}: {text}");
 }
 
-/// With the kernels of a GPU in place of the CPU's loops.
+/// With the GPU kernels instead of the loops of the CPU.
 #[test]
 fn kernels_compute_the_same() {
-    once_more(ON_HOST, "1");
+    rerun_with(ON_HOST, "1");
 }
 
-/// With the loops for lesser processors than this one.
+/// With the loops for older processors.
 #[test]
 fn other_processors_compute_the_same() {
-    ["avx2", "plain"].iter().for_each(|loops| once_more(LOOPS, loops));
+    ["avx2", "plain"].iter().for_each(|loops| rerun_with(LOOPS, loops));
 }
 
 /// Needs NVRTC, but no GPU.

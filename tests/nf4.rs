@@ -1,5 +1,5 @@
-//! 4-bit models: saved and loaded, refused where they must be, in a sweep, in how much
-//! memory, and how far from the full weights.
+//! 4-bit models: saving and loading, operations that they do not support, sweeps, peak memory, and the loss compared
+//! with full weights.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -35,7 +35,7 @@ fn logits(decoder: &Decoder) -> Tensor {
     })
 }
 
-/// Runs a script of one's own with the real program.
+/// Runs a script with the real program.
 fn run(folder: &Path, script: &str) -> Output {
     std::fs::write(folder.join("case.rhai"), format!("// A test.\n{script}")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
@@ -56,7 +56,7 @@ fn a_saved_model_is_read_back_equal() {
         assert_eq!(again.decoder().config.quantization, Some(Quantization { double_quant }));
         assert!(logits(model.decoder()).equal(&logits(again.decoder())));
         assert_eq!(model.decoder().weight_bytes(), again.decoder().weight_bytes());
-        // And once more from what was read, into its own folder.
+        // And again from the loaded model, into its own folder.
         let mut again = again;
         again.save(folder.path()).unwrap();
         assert!(logits(model.decoder()).equal(&logits(open(folder.path(), None).unwrap().decoder())));
@@ -64,7 +64,7 @@ fn a_saved_model_is_read_back_equal() {
 }
 
 #[test]
-fn full_weights_are_not_overwritten_by_four_bits() {
+fn dense_weights_are_not_overwritten_by_4_bit_ones() {
     let folder = tempfile::tempdir().unwrap();
     open(&root().join("scripts/tiny"), None).unwrap().save(folder.path()).unwrap();
     let before = std::fs::read(folder.path().join("model.safetensors")).unwrap();
@@ -74,7 +74,7 @@ fn full_weights_are_not_overwritten_by_four_bits() {
 }
 
 #[test]
-fn sharing_copies_nothing() {
+fn a_shallow_clone_copies_nothing() {
     let model = open(&root().join("scripts/tiny"), NF4).unwrap();
     let shared = model.decoder().shallow_clone();
     for (one, other) in model.decoder().linears().zip(shared.linears()) {
@@ -105,9 +105,9 @@ fn a_weight_that_is_not_finite_is_named() {
     assert!(error.to_string().contains("model.layers.1.mlp.up_proj.weight"), "{error}");
 }
 
-/// A packed sweep over a 4-bit base; another base is another sweep.
+/// A packed sweep over a 4-bit base. A sweep over another base is another sweep.
 #[test]
-fn a_sweep_runs_over_four_bits_and_knows_it() {
+fn a_sweep_over_a_4_bit_base_records_it() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(root().join("scripts"), folder.path().join("scripts")).unwrap();
     let script = |options: &str| {
@@ -130,7 +130,7 @@ fn a_sweep_runs_over_four_bits_and_knows_it() {
     assert!(recorded.contains("\"load_in_4bit\": true"), "{recorded}");
 }
 
-/// A random Llama model in bf16, about 200 MB; the size of its file.
+/// Writes a random Llama model in bf16, about 200 MB. Returns the size of its file.
 fn large_checkpoint(folder: &Path) -> u64 {
     let (hidden, inner, layers, vocabulary) = (1024_i64, 4096_i64, 6, 256_i64);
     let config = json!({
@@ -148,7 +148,7 @@ fn large_checkpoint(folder: &Path) -> u64 {
     std::fs::metadata(folder.join("model.safetensors")).unwrap().len()
 }
 
-/// Set in the process that loads a model and tells its peak.
+/// Set in the process that loads a model and prints its peak memory.
 const CHILD: &str = "LORHAI_TEST_PEAK";
 
 #[test]
@@ -190,7 +190,7 @@ fn quantising_needs_little_more_than_the_result() {
         mebibytes(after),
         mebibytes(nothing)
     );
-    // Beside the result: one matrix as the file has it, a piece of it in f32, and what libtorch takes at first use.
+    // Besides the result: one matrix as in the file, a piece of it in f32, and what libtorch allocates on first use.
     assert!(peak < bytes + (60 << 20), "peak {:.0} MiB for {:.0} MiB", mebibytes(peak), mebibytes(bytes));
     assert!(dense > size, "the measure must see what is held");
 }
@@ -208,7 +208,7 @@ fn stories() -> Option<(PathBuf, String)> {
     Some((assets.join("models/stories260K"), text))
 }
 
-/// The loss over twenty stories: 4-bit weights cost a little, and differ from the full ones.
+/// The loss over twenty stories: 4-bit weights raise it a little, and do differ from the full ones.
 #[test]
 fn the_loss_of_a_pretrained_model_rises_little() {
     let Some((folder, text)) = stories() else {
@@ -226,9 +226,9 @@ fn the_loss_of_a_pretrained_model_rises_little() {
         let (mut sum, mut labels) = (0.0, 0);
         for ids in stories.iter().filter(|ids| ids.len() > 1) {
             let batch = Batch::of_rows(1, ids.len(), ids.clone());
-            let found = no_grad(|| batch_loss(model.decoder(), &batch, &NoAdapters)).unwrap();
-            sum += found.sum.double_value(&[]);
-            labels += found.labels;
+            let actual = no_grad(|| batch_loss(model.decoder(), &batch, &NoAdapters)).unwrap();
+            sum += actual.sum.double_value(&[]);
+            labels += actual.labels;
         }
         sum / labels as f64
     };

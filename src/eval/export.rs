@@ -16,7 +16,7 @@ use tch::{Kind as Dtype, Tensor};
 /// out the file.
 pub fn ensure_exportable(model: &Model) -> Result<()> {
     let config = &model.decoder().config;
-    names::check_supported(config)?;
+    names::ensure_supported(config)?;
     vocabulary(model.tokenizer()?, config.vocab_size as usize).map(|_| ())
 }
 
@@ -27,7 +27,7 @@ pub fn ensure_exportable(model: &Model) -> Result<()> {
 /// `Kind::Numeric` where it lies further off than the format rounds; nothing is then left.
 pub fn export_model(model: &Model, path: &Path, block: Option<BlockType>) -> Result<Divergence> {
     let decoder = model.decoder();
-    names::check_supported(&decoder.config)?;
+    names::ensure_supported(&decoder.config)?;
     let block = block.unwrap_or(plain(decoder.dtype));
     let set = model.adapted.adapter_set(None);
     let adapter = set.active.first().map(|active| active.adapter);

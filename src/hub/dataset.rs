@@ -14,7 +14,7 @@ use splits::{folder_of, in_splits, is_state_of};
 use super::local;
 use super::observe::FetchObserver;
 use super::settings::Hub;
-use super::snapshot::{snapshot, Wanted};
+use super::snapshot::{snapshot, FileSelection};
 use crate::error::{Error, Kind, Result};
 use hf_hub::RepoType;
 use std::collections::BTreeMap;
@@ -48,17 +48,17 @@ pub fn resolve_dataset(
     hub: &Hub,
     observer: &mut dyn FetchObserver,
 ) -> Result<DatasetFiles> {
-    let wanted = DataFiles { pattern: pattern.map(Pattern::new).transpose()? };
+    let selection = DataFiles { pattern: pattern.map(Pattern::new).transpose()? };
     let path = Path::new(name);
     let (folder, commit) = if path.is_dir() {
         (path.to_path_buf(), None)
     } else {
-        let repo = local::repo_name(name, local::What::Dataset)?;
-        let snapshot = snapshot(hub, &repo, RepoType::Dataset, &wanted, observer)
+        let repo = local::repo_name(name, local::Resource::Dataset)?;
+        let snapshot = snapshot(hub, &repo, RepoType::Dataset, &selection, observer)
             .map_err(|error| local::with_nearest(error, name))?;
         (snapshot.folder, Some(snapshot.commit))
     };
-    let names = wanted.choose(&below(&folder)).map_err(|error| error.context(format!("the data set `{name}`")))?;
+    let names = selection.select(&below(&folder)).map_err(|error| error.context(format!("the data set `{name}`")))?;
     let splits = splits_of(&names)
         .into_iter()
         .map(|(split, names)| (split, names.into_iter().map(|name| folder.join(name)).collect()))
@@ -70,8 +70,8 @@ struct DataFiles {
     pattern: Option<Pattern>,
 }
 
-impl Wanted for DataFiles {
-    fn choose(&self, files: &[String]) -> Result<Vec<String>> {
+impl FileSelection for DataFiles {
+    fn select(&self, files: &[String]) -> Result<Vec<String>> {
         let data: Vec<&String> = files.iter().filter(|name| is_data(name)).collect();
         let mut chosen: Vec<String> = match &self.pattern {
             Some(pattern) => data.iter().filter(|name| pattern.fits(name)).map(|name| name.to_string()).collect(),
@@ -93,13 +93,13 @@ impl Wanted for DataFiles {
         Ok(chosen)
     }
 
-    fn further(&self, _snapshot: &Path) -> Result<Vec<String>> {
+    fn select_more(&self, _snapshot: &Path) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 
     /// Without the list of files, whether any is missing is unknown: acceptable offline only.
-    fn suffices(&self, snapshot: &Path, offline: bool) -> bool {
-        offline && self.choose(&below(snapshot)).is_ok()
+    fn is_complete_without_listing(&self, snapshot: &Path, offline: bool) -> bool {
+        offline && self.select(&below(snapshot)).is_ok()
     }
 }
 
@@ -142,28 +142,28 @@ pub fn below(folder: &Path) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn choose(files: &[&str], pattern: Option<&str>) -> Result<Vec<String>> {
+    fn select(files: &[&str], pattern: Option<&str>) -> Result<Vec<String>> {
         let pattern = pattern.map(|text| Pattern::new(text).unwrap());
-        DataFiles { pattern }.choose(&files.iter().map(|name| name.to_string()).collect::<Vec<_>>())
+        DataFiles { pattern }.select(&files.iter().map(|name| name.to_string()).collect::<Vec<_>>())
     }
 
     #[test]
     fn one_format_is_chosen_and_descriptions_are_left_out() {
         let files =
             ["README.md", "dataset_infos.json", "data/train.parquet", "train.jsonl", "LICENSE.txt", "notes.txt"];
-        assert_eq!(choose(&files, None).unwrap(), ["data/train.parquet"]);
-        assert_eq!(choose(&files, Some("*.jsonl")).unwrap(), ["train.jsonl"]);
-        assert_eq!(choose(&["a.txt", "b.txt", "c.csv"], None).unwrap(), ["c.csv"]);
-        assert_eq!(choose(&["a.txt"], None).unwrap(), ["a.txt"]);
-        assert!(choose(&["README.md", ".hidden/a.jsonl"], None).is_err());
+        assert_eq!(select(&files, None).unwrap(), ["data/train.parquet"]);
+        assert_eq!(select(&files, Some("*.jsonl")).unwrap(), ["train.jsonl"]);
+        assert_eq!(select(&["a.txt", "b.txt", "c.csv"], None).unwrap(), ["c.csv"]);
+        assert_eq!(select(&["a.txt"], None).unwrap(), ["a.txt"]);
+        assert!(select(&["README.md", ".hidden/a.jsonl"], None).is_err());
     }
 
     #[test]
     fn configurations_are_not_mixed() {
         let files = ["en/train.parquet", "ko/train.parquet"];
-        let error = choose(&files, None).unwrap_err().to_string();
+        let error = select(&files, None).unwrap_err().to_string();
         assert!(error.contains("en, ko") && error.contains("\"en/*\""), "{error}");
-        assert_eq!(choose(&files, Some("ko/*")).unwrap(), ["ko/train.parquet"]);
-        assert_eq!(choose(&["train/a.csv", "test/b.csv"], None).unwrap().len(), 2);
+        assert_eq!(select(&files, Some("ko/*")).unwrap(), ["ko/train.parquet"]);
+        assert_eq!(select(&["train/a.csv", "test/b.csv"], None).unwrap().len(), 2);
     }
 }

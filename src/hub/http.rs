@@ -130,7 +130,7 @@ impl Client {
     }
 
     /// The error for a response that refuses `what` ("the model `a/b`").
-    pub fn refusal(&self, answer: &Answer, what: &str, repo: &str) -> Error {
+    pub fn refusal(&self, answer: &Answer, description: &str, repo: &str) -> Error {
         let status = answer.status.as_u16();
         let endpoint = &self.hub.endpoint;
         let failed = |text: String| Error::new(Kind::Hub, text);
@@ -140,29 +140,34 @@ impl Client {
         };
         match (status, answer.header("x-error-code").unwrap_or_default()) {
             (401 | 403, "GatedRepo") | (403, _) => {
-                failed(format!("{what} is gated: {endpoint} refuses access ({status})"))
+                failed(format!("{description} is gated: {endpoint} refuses access ({status})"))
                     .with_hint(format!("accept its licence at {endpoint}/{repo}, then {token}"))
             }
-            (401, _) => failed(format!("{what} does not exist on {endpoint}, or is private or gated (401)"))
+            (401, _) => failed(format!("{description} does not exist on {endpoint}, or is private or gated (401)"))
                 .with_hint(format!("check the spelling; if it is private or gated, {token}")),
-            (404, "RevisionNotFound") => failed(format!("{what}: {endpoint} has no such revision (404)"))
+            (404, "RevisionNotFound") => failed(format!("{description}: {endpoint} has no such revision (404)"))
                 .with_hint("check what follows `@`: a branch, tag or commit"),
-            (404, _) => failed(format!("{what} does not exist on {endpoint} (404)")).with_hint("check the spelling"),
+            (404, _) => {
+                failed(format!("{description} does not exist on {endpoint} (404)")).with_hint("check the spelling")
+            }
             (429, _) => failed(format!("{endpoint} refuses more requests for now (429)"))
                 .with_hint("wait a minute and run again; with HF_TOKEN set the limit is higher"),
-            (500.., _) => failed(format!("{endpoint} failed ({status}) and did not send {what}"))
+            (500.., _) => failed(format!("{endpoint} failed ({status}) and did not send {description}"))
                 .with_hint("run again later: files already fetched are kept"),
-            _ => failed(format!("{endpoint} responds with status {status} to the request for {what}")),
+            _ => failed(format!("{endpoint} responds with status {status} to the request for {description}")),
         }
     }
 
     /// The error if the hub cannot be reached, with what could help.
-    pub fn unreachable(&self, Unreachable(why): Unreachable, what: &str) -> Error {
+    pub fn unreachable(&self, Unreachable(why): Unreachable, description: &str) -> Error {
         if interrupt::requested() {
             return Error::stopped();
         }
-        Error::new(Kind::Hub, format!("cannot fetch {what}: the hub cannot be reached ({})", without_os_code(&why)))
-            .with_hint(format!(
+        Error::new(
+            Kind::Hub,
+            format!("cannot fetch {description}: the hub cannot be reached ({})", without_os_code(&why)),
+        )
+        .with_hint(format!(
             "check the network, HTTPS_PROXY and HF_ENDPOINT ({}); or copy the files into a folder and give its path; \
              the cache is {} (HF_HOME, HF_HUB_CACHE)",
             self.hub.endpoint,
@@ -207,7 +212,7 @@ fn host(uri: &Uri) -> &str {
 }
 
 fn certificates(path: &std::path::Path) -> Result<RootCerts> {
-    let wrong = |what: String| Error::input(format!("SSL_CERT_FILE: `{}` {what}", path.display()));
+    let wrong = |description: String| Error::input(format!("SSL_CERT_FILE: `{}` {description}", path.display()));
     let mut certificates = Vec::new();
     for item in ureq::tls::parse_pem(&crate::files::read(path)?) {
         if let PemItem::Certificate(certificate) = item.map_err(|error| wrong(format!("is not PEM: {error}")))? {

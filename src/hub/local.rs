@@ -7,25 +7,25 @@ use std::path::Path;
 
 /// A thing that is loaded by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum Resource {
     Model,
     Dataset,
 }
 
 /// Parses a `name` that is no path on this machine as a hub name.
-pub fn repo_name(name: &str, what: What) -> Result<RepoName> {
+pub fn repo_name(name: &str, resource: Resource) -> Result<RepoName> {
     RepoName::parse(name).map_err(|error| match name.split_once('@') {
         // Only the revision is wrong: no path was meant.
         Some((id, _)) if RepoName::parse(id).is_ok() => error.with_hint("a hub name is written owner/name@revision"),
-        _ => neither(name, what),
+        _ => neither(name, resource),
     })
 }
 
 /// The error for a `name` that is neither a path nor a hub name.
-fn neither(name: &str, what: What) -> Error {
-    let (noun, path_kind, near_prefix, example) = match what {
-        What::Model => ("model", "folder", "the folder ", "Qwen/Qwen2.5-0.5B"),
-        What::Dataset => ("data set", "file or folder", "", "skt/kobest_v1"),
+fn neither(name: &str, resource: Resource) -> Error {
+    let (noun, path_kind, near_prefix, example) = match resource {
+        Resource::Model => ("model", "folder", "the folder ", "Qwen/Qwen2.5-0.5B"),
+        Resource::Dataset => ("data set", "file or folder", "", "skt/kobest_v1"),
     };
     let error = Error::input(format!(
         "no {noun} `{}`: there is no such {path_kind} (looked in {}), and a hub name is written owner/name or \
@@ -40,7 +40,7 @@ fn neither(name: &str, what: What) -> Error {
         return error
             .with_hint(format!("give the name alone, without the URL: {}", page.trim_start_matches("datasets/")));
     }
-    match suggest::nearest_path(Path::new(name), |path| what == What::Dataset || path.is_dir()) {
+    match suggest::nearest_path(Path::new(name), |path| resource == Resource::Dataset || path.is_dir()) {
         Some(path) => error.with_hint(format!("did you mean {near_prefix}`{path}`?")),
         None => error.with_hint(format!("check the path, or write the full hub name, as in {example}")),
     }
@@ -76,7 +76,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("tiny")).unwrap();
         let name = folder.path().join("tinny").display().to_string();
         let near = folder.path().join("tiny").display().to_string();
-        assert!(neither(&name, What::Model).to_string().contains(&format!("did you mean the folder `{near}`?")));
+        assert!(neither(&name, Resource::Model).to_string().contains(&format!("did you mean the folder `{near}`?")));
         let hub = Error::new(Kind::Hub, "gone (404)").with_hint("check the spelling");
         let text = with_nearest(hub, &name).to_string();
         assert!(text.contains(&near) && text.contains("check the spelling"), "{text}");

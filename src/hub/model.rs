@@ -2,7 +2,7 @@
 
 use super::observe::FetchObserver;
 use super::settings::Hub;
-use super::snapshot::{snapshot, Wanted};
+use super::snapshot::{snapshot, FileSelection};
 use super::tokenizer::TEMPLATE_FOLDERS;
 use super::{local, weights};
 use crate::error::{Error, Kind, Result};
@@ -59,7 +59,7 @@ pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) ->
                 "give the folder that holds config.json and the weights"
             }));
     }
-    let repo = local::repo_name(name, local::What::Model)?;
+    let repo = local::repo_name(name, local::Resource::Model)?;
     let snapshot = snapshot(hub, &repo, RepoType::Model, &ModelFiles, observer)
         .map_err(|error| local::with_nearest(error, name))?;
     Ok(ModelFolder { name: name.into(), path: snapshot.folder, commit: Some(snapshot.commit) })
@@ -77,7 +77,7 @@ pub fn resolve_config(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) -
     if path.is_file() {
         return Ok(path.into());
     }
-    let repo = local::repo_name(name, local::What::Model)?;
+    let repo = local::repo_name(name, local::Resource::Model)?;
     let snapshot = snapshot(hub, &repo, RepoType::Model, &ConfigFile, observer)
         .map_err(|error| local::with_nearest(error, name))?;
     Ok(snapshot.folder.join(CONFIG))
@@ -85,8 +85,8 @@ pub fn resolve_config(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) -
 
 struct ConfigFile;
 
-impl Wanted for ConfigFile {
-    fn choose(&self, files: &[String]) -> Result<Vec<String>> {
+impl FileSelection for ConfigFile {
+    fn select(&self, files: &[String]) -> Result<Vec<String>> {
         if files.iter().any(|file| file == CONFIG) {
             Ok(vec![CONFIG.into()])
         } else {
@@ -95,19 +95,19 @@ impl Wanted for ConfigFile {
         }
     }
 
-    fn further(&self, _snapshot: &Path) -> Result<Vec<String>> {
+    fn select_more(&self, _snapshot: &Path) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 
-    fn suffices(&self, snapshot: &Path, _offline: bool) -> bool {
+    fn is_complete_without_listing(&self, snapshot: &Path, _offline: bool) -> bool {
         snapshot.join(CONFIG).is_file()
     }
 }
 
 struct ModelFiles;
 
-impl Wanted for ModelFiles {
-    fn choose(&self, files: &[String]) -> Result<Vec<String>> {
+impl FileSelection for ModelFiles {
+    fn select(&self, files: &[String]) -> Result<Vec<String>> {
         let has = |name: &str| files.iter().any(|file| file == name);
         if !has(CONFIG) && !has(ADAPTER_CONFIG) {
             return Err(Error::new(Kind::Hub, format!("expected {CONFIG} or {ADAPTER_CONFIG} in it, found neither"))
@@ -129,7 +129,7 @@ impl Wanted for ModelFiles {
         Ok(chosen)
     }
 
-    fn further(&self, snapshot: &Path) -> Result<Vec<String>> {
+    fn select_more(&self, snapshot: &Path) -> Result<Vec<String>> {
         let index = snapshot.join(weights::INDEX_FILE);
         if index.is_file() && !snapshot.join(weights::SINGLE_FILE).is_file() {
             weights::shard_names(&index)
@@ -138,10 +138,10 @@ impl Wanted for ModelFiles {
         }
     }
 
-    fn suffices(&self, snapshot: &Path, _offline: bool) -> bool {
+    fn is_complete_without_listing(&self, snapshot: &Path, _offline: bool) -> bool {
         let has = |name: &str| snapshot.join(name).is_file();
         let shards =
-            || self.further(snapshot).is_ok_and(|shards| !shards.is_empty() && shards.iter().all(|name| has(name)));
+            || self.select_more(snapshot).is_ok_and(|shards| !shards.is_empty() && shards.iter().all(|name| has(name)));
         let model = has(CONFIG) && TOKENIZERS.iter().any(|name| has(name)) && (has(weights::SINGLE_FILE) || shards());
         model || (has(ADAPTER_CONFIG) && has(ADAPTER_WEIGHTS))
     }

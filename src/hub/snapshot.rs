@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 const MAX_LISTING: u64 = 64 << 20;
 
 /// Which files of a repository a caller wants.
-pub trait Wanted {
+pub trait FileSelection {
     /// Selects the files to fetch from those of the repository; fails if it is not usable.
-    fn choose(&self, files: &[String]) -> Result<Vec<String>>;
+    fn select(&self, files: &[String]) -> Result<Vec<String>>;
     /// Further files that only the fetched ones name, such as the shards in an index.
-    fn further(&self, snapshot: &Path) -> Result<Vec<String>>;
+    fn select_more(&self, snapshot: &Path) -> Result<Vec<String>>;
     /// Whether a snapshot without a file listing, fetched by another program, is complete enough.
-    fn suffices(&self, snapshot: &Path, offline: bool) -> bool;
+    fn is_complete_without_listing(&self, snapshot: &Path, offline: bool) -> bool;
 }
 
 /// A fetched repository.
@@ -37,36 +37,36 @@ pub fn snapshot(
     hub: &Hub,
     name: &RepoName,
     kind: RepoType,
-    wanted: &dyn Wanted,
+    selection: &dyn FileSelection,
     observer: &mut dyn FetchObserver,
 ) -> Result<Snapshot> {
     let cached = CachedRepo::new(&hub.cache, name, kind);
-    if let Some(snapshot) = in_cache(&cached, wanted, hub.offline) {
+    if let Some(snapshot) = in_cache(&cached, selection, hub.offline) {
         return Ok(snapshot);
     }
-    let what = described(name, kind);
+    let description = described(name, kind);
     if hub.offline {
         return Err(Error::new(
             Kind::Hub,
-            format!("{what} is not in the cache {}, and offline mode is on", hub.cache.display()),
+            format!("{description} is not in the cache {}, and offline mode is on", hub.cache.display()),
         )
         .with_hint(
             "unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE to fetch it, or point HF_HOME to the cache that has it",
         ));
     }
     let repo = Repo::with_revision(name.id.clone(), kind, name.revision.clone());
-    let mut fetch = Fetch { hub, client: Client::new(hub)?, repo, what, cached, observer };
+    let mut fetch = Fetch { hub, client: Client::new(hub)?, repo, description, cached, observer };
     match fetch.listing()? {
-        Ok(listing) => fetch.all(listing, wanted),
+        Ok(listing) => fetch.all(listing, selection),
         // A snapshot that another program fetched will do if the network fails.
-        Err(unreachable) if !interrupt::requested() => match in_cache(&fetch.cached, wanted, true) {
+        Err(unreachable) if !interrupt::requested() => match in_cache(&fetch.cached, selection, true) {
             Some(snapshot) => {
-                fetch.observer.note(&format!("the hub cannot be reached: using the cached {}", fetch.what));
+                fetch.observer.note(&format!("the hub cannot be reached: using the cached {}", fetch.description));
                 Ok(snapshot)
             }
-            None => Err(fetch.client.unreachable(unreachable, &fetch.what)),
+            None => Err(fetch.client.unreachable(unreachable, &fetch.description)),
         },
-        Err(unreachable) => Err(fetch.client.unreachable(unreachable, &fetch.what)),
+        Err(unreachable) => Err(fetch.client.unreachable(unreachable, &fetch.description)),
     }
 }
 
@@ -78,13 +78,15 @@ fn described(name: &RepoName, kind: RepoType) -> String {
 }
 
 /// The cached snapshot of the revision, if it holds every wanted file.
-fn in_cache(cached: &CachedRepo, wanted: &dyn Wanted, offline: bool) -> Option<Snapshot> {
+fn in_cache(cached: &CachedRepo, selection: &dyn FileSelection, offline: bool) -> Option<Snapshot> {
     let commit = cached.commit()?;
     let folder = cached.snapshot(&commit);
     let all_there = |files: &[String]| files.iter().all(|file| folder.join(file).is_file());
     let is_complete = match cached.listing(&commit) {
-        Some(listing) => all_there(&wanted.choose(&listing).ok()?) && all_there(&wanted.further(&folder).ok()?),
-        None => wanted.suffices(&folder, offline),
+        Some(listing) => {
+            all_there(&selection.select(&listing).ok()?) && all_there(&selection.select_more(&folder).ok()?)
+        }
+        None => selection.is_complete_without_listing(&folder, offline),
     };
     is_complete.then_some(Snapshot { folder, commit })
 }
@@ -93,7 +95,7 @@ struct Fetch<'a> {
     hub: &'a Hub,
     client: Client,
     repo: Repo,
-    what: String,
+    description: String,
     cached: CachedRepo,
     observer: &'a mut dyn FetchObserver,
 }
@@ -107,14 +109,14 @@ impl Fetch<'_> {
             Err(unreachable) => return Ok(Err(unreachable)),
         };
         if !answer.status.is_success() {
-            return Err(self.client.refusal(&answer, &self.what, &self.repo.url()));
+            return Err(self.client.refusal(&answer, &self.description, &self.repo.url()));
         }
         let text = match stoppable::call(move || answer.body.with_config().limit(MAX_LISTING).read_to_string())? {
             Ok(text) => text,
             Err(error) => return Ok(Err(Unreachable(error.to_string()))),
         };
-        let wrong = |what: String| {
-            Error::new(Kind::Hub, format!("`{address}` answers {what}"))
+        let wrong = |description: String| {
+            Error::new(Kind::Hub, format!("`{address}` answers {description}"))
                 .with_hint("is HF_ENDPOINT the address of a hub?")
         };
         let listing: RepoInfo = serde_json::from_str(&text)
@@ -128,15 +130,15 @@ impl Fetch<'_> {
         }
     }
 
-    fn all(mut self, listing: RepoInfo, wanted: &dyn Wanted) -> Result<Snapshot> {
+    fn all(mut self, listing: RepoInfo, selection: &dyn FileSelection) -> Result<Snapshot> {
         let commit = listing.sha;
         let names: Vec<String> = listing.siblings.into_iter().map(|file| file.rfilename).collect();
-        let what = self.what.clone();
-        for file in wanted.choose(&names).map_err(|error| error.context(&what))? {
+        let description = self.description.clone();
+        for file in selection.select(&names).map_err(|error| error.context(&description))? {
             self.file(&commit, &file)?;
         }
         let folder = self.cached.snapshot(&commit);
-        for file in wanted.further(&folder)? {
+        for file in selection.select_more(&folder)? {
             self.file(&commit, &file)?;
         }
         self.cached.set_listing(&commit, &names)?;
@@ -152,17 +154,17 @@ impl Fetch<'_> {
             return Ok(());
         }
         let address = format!("{}/{}/resolve/{commit}/{}", self.hub.endpoint, self.repo.url(), encoded(file));
-        let what = format!("`{file}` of {}", self.what);
-        let answer = self.client.head(&address).map_err(|error| self.client.unreachable(error, &what))?;
+        let description = format!("`{file}` of {}", self.description);
+        let answer = self.client.head(&address).map_err(|error| self.client.unreachable(error, &description))?;
         if !answer.status.is_success() && !answer.status.is_redirection() {
-            return Err(self.client.refusal(&answer, &what, &self.repo.url()));
+            return Err(self.client.refusal(&answer, &description, &self.repo.url()));
         }
         let etag = answer.header("x-linked-etag").or_else(|| answer.header("etag")).unwrap_or_default();
         let Some(blob) = blob_name(etag) else {
             let etag = etag.escape_debug();
             return Err(Error::new(
                 Kind::Hub,
-                format!("the server describes {what} with the ETag `{etag}`, which identifies no content"),
+                format!("the server describes {description} with the ETag `{etag}`, which identifies no content"),
             )
             .with_hint("is HF_ENDPOINT the address of a hub?"));
         };
@@ -172,7 +174,7 @@ impl Fetch<'_> {
         let _lock = self.cached.lock(blob, self.observer)?;
         let path = self.cached.blob(blob);
         if !path.is_file() {
-            self.observer.permit(&what, size)?;
+            self.observer.permit(&description, size)?;
             crate::files::create_folder(path.parent().unwrap_or(&self.hub.cache))?;
             let url = self.repo.url();
             let remote = Remote { address: &address, file, repo: &url, blob, size };

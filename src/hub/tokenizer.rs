@@ -253,17 +253,17 @@ mod tests {
             ("chat_template.jinja", "old"),
             ("additional_chat_templates/rag.jinja", "r"),
         ]);
-        let own = Tokenizer::from_folder(source.path()).unwrap();
-        let tokenizer = own.with_chat_template("new");
+        let original = Tokenizer::from_folder(source.path()).unwrap();
+        let tokenizer = original.with_chat_template("new");
         assert_eq!((tokenizer.chat_template(), tokenizer.chat_template_named("tool_use")), (Some("new"), None));
-        assert_eq!((own.chat_template(), own.is_template_assigned()), (Some("old"), false));
-        assert_ne!(tokenizer.fingerprint(), own.fingerprint());
-        assert_eq!(tokenizer.files_fingerprint(), own.fingerprint());
+        assert_eq!((original.chat_template(), original.is_template_assigned()), (Some("old"), false));
+        assert_ne!(tokenizer.fingerprint(), original.fingerprint());
+        assert_eq!(tokenizer.files_fingerprint(), original.fingerprint());
         let saved = tempfile::tempdir().unwrap();
         tokenizer.copy_to(saved.path()).unwrap();
         let read = Tokenizer::from_folder(saved.path()).unwrap();
         assert_eq!((read.chat_template(), read.chat_template_named("tool_use")), (Some("new"), None));
-        assert_eq!((read.chat_template_named("rag"), read.eos()), (None, own.eos()));
+        assert_eq!((read.chat_template_named("rag"), read.eos()), (None, original.eos()));
         assert!(!read.with_chat_template("new").is_template_assigned(), "the files hold this template");
         assert_eq!(chat_template_in(saved.path()).unwrap().as_deref(), Some("new"));
         // A tokenizer without that file leaves none of another behind.

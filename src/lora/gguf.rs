@@ -10,7 +10,7 @@ use super::targets::Target;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::hub::gguf::{self, BlockType, Gguf, Planned, Settings, Value};
-use crate::model::gguf::{architecture, check_supported, interleave, name, separate};
+use crate::model::gguf::{architecture, ensure_supported, interleave, name, separate};
 use crate::model::Config;
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ const ALPHA: &str = "adapter.lora.alpha";
 
 /// Writes `adapter` for a model of `config` to `path`, with `title` as its name.
 pub fn write(path: &Path, adapter: &Adapter, config: &Config, title: &str, block: BlockType) -> Result<()> {
-    check_supported(config)?;
+    ensure_supported(config)?;
     adapter.ensure_lora_only("GGUF").map_err(|error| error.with_hint("export the merged model instead"))?;
     if config.tie_word_embeddings && adapter.targets.iter().any(|target| target.linear.layer.is_none()) {
         bail!(Kind::Model, "GGUF: the adapter changes the output head, which this model shares with its embedding"; hint: "export the merged model instead: its head is untied");

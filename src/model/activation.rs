@@ -1,4 +1,4 @@
-//! The activation between the linear layers of an MLP, by transformers' names (`hidden_act`).
+//! The activation function of the MLP, by transformers' names (`hidden_act`).
 
 use super::fields::Fields;
 use crate::error::{Error, Result};
@@ -9,9 +9,9 @@ use tch::Tensor;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     Silu,
-    /// By the error function.
+    /// Exact, with the error function.
     Gelu,
-    /// By the approximation with a hyperbolic tangent.
+    /// Approximated with tanh.
     GeluTanh,
     /// `x · sigmoid(1.702 x)`
     QuickGelu,
@@ -24,7 +24,7 @@ pub enum Activation {
     Linear,
 }
 
-/// Names and what they mean; some are several implementations of one function.
+/// Names and what they mean. Some functions have several names, one for each implementation in transformers.
 const NAMES: [(&str, Activation); 15] = [
     ("silu", Activation::Silu),
     ("swish", Activation::Silu),
@@ -57,7 +57,7 @@ impl Activation {
     /// `activation(gate) · up`
     pub fn gated(self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         let activated = match self {
-            // One operation of ours, with its gradient.
+            // A fused operation with its own gradient.
             Activation::Silu => return native::swiglu(gate, up),
             Activation::Gelu => gate.f_gelu("none")?,
             Activation::GeluTanh => gate.f_gelu("tanh")?,

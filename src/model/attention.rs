@@ -1,4 +1,4 @@
-//! Grouped-query attention within documents: causal, in some layers within a window.
+//! Grouped-query attention within documents: causal, and in some layers within a sliding window.
 
 use super::documents::Documents;
 use crate::error::Result;
@@ -8,14 +8,14 @@ use tch::{Device, Kind as Dtype, Tensor};
 /// How far back a query sees, in layers that use a sliding window.
 #[derive(Debug)]
 pub struct Window {
-    /// Keys that a query sees: itself and the `width - 1` before it.
+    /// The number of keys that a query sees: its own and the `width - 1` before it.
     width: i64,
     /// bool `[time, time]`: true where the query (row) sees the key (column).
     mask: Tensor,
 }
 
 impl Window {
-    /// `None` where the window is wider than the documents are long.
+    /// `None` if no document is longer than the window.
     pub fn new(width: Option<i64>, time: i64, device: Device) -> Result<Option<Self>> {
         let Some(width) = width.filter(|&width| width < time) else { return Ok(None) };
         let all = Tensor::f_ones([time, time], (Dtype::Bool, device))?;
@@ -23,8 +23,8 @@ impl Window {
     }
 }
 
-/// Scaled dot-product attention. `q` is `[tokens, heads, head_dim]`; `k` and `v` have fewer
-/// heads, each shared by a group of query heads. Gives `[tokens, heads * head_dim]`.
+/// Scaled dot-product attention. `q` is `[tokens, heads, head_dim]`; `k` and `v` have fewer heads, each
+/// shared by a group of query heads. Returns `[tokens, heads * head_dim]`.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window: Option<&Window>) -> Result<Tensor> {
     if native::has_document_attention(q) {
         let width = window.map(|window| window.width);
@@ -39,8 +39,8 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window:
     documents.in_a_row(&y.f_transpose(1, 2)?.f_flatten(2, 3)?)
 }
 
-/// As [`attend`], to keys and values that lie side by side already, `[documents, time, heads,
-/// head_dim]`. `mask` is f32, added to the scores; without one everything is seen.
+/// As [`attend`], to keys and values that are side by side already, `[documents, time, heads, head_dim]`.
+/// `mask` is f32 and added to the scores; without it every key is visible.
 pub fn attend_to(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, mask: Option<&Tensor>) -> Result<Tensor> {
     let (q, k, v) = (heads_first(q, documents)?, k.f_transpose(1, 2)?, v.f_transpose(1, 2)?);
     let y = if has_cpu_kernel(&q)? {
@@ -68,14 +68,14 @@ fn scaled_dot_product(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>,
     Ok(Tensor::f_scaled_dot_product_attention(q, &k, &v, mask, 0.0, is_causal, None, false)?)
 }
 
-/// libtorch's kernel for the CPU reads grouped heads as they are.
+/// Whether libtorch's CPU kernel, which supports grouped heads, works on tensors like `x`.
 fn has_cpu_kernel(x: &Tensor) -> Result<bool> {
     Ok(x.device() == Device::Cpu && matches!(x.f_kind()?, Dtype::Float | Dtype::BFloat16))
 }
 
 fn repeat_heads(x: &Tensor, times: i64) -> Result<Tensor> {
-    match times {
-        1 => Ok(x.shallow_clone()),
-        _ => Ok(x.f_repeat_interleave_self_int(times, 1, None)?),
+    if times == 1 {
+        return Ok(x.shallow_clone());
     }
+    Ok(x.f_repeat_interleave_self_int(times, 1, None)?)
 }

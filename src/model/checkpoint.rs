@@ -1,9 +1,9 @@
-//! Gradient checkpointing: the forward pass keeps what each layer reads and nothing else, and
-//! the backward pass runs one layer after another again to have its activations.
+//! Gradient checkpointing: the forward pass keeps only the input of each layer, and the backward pass runs
+//! each layer again for its activations.
 //!
-//! Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", with a checkpoint at
-//! every layer, as transformers sets them. The numbers are those of a pass that keeps all:
-//! dropout is a function of its key, so a layer that runs again drops the same channels.
+//! Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", with a checkpoint at every layer, as in
+//! transformers. The numbers are those of a pass that keeps all activations: dropout is a function of its key,
+//! so a layer that runs again drops the same channels.
 
 use super::decoder::{Decoder, DecoderLayer, Pass};
 use super::input::Input;
@@ -12,15 +12,15 @@ use crate::error::Result;
 use crate::native;
 use tch::Tensor;
 
-/// A forward pass whose activations are thrown away.
+/// A forward pass without its activations.
 pub struct Checkpoints<'a> {
     decoder: &'a Decoder,
     pass: Pass<'a>,
-    /// What the first layer read; part of the graph where embeddings are trained.
+    /// The input of the first layer; part of the graph if embeddings are trained.
     embedded: Tensor,
-    /// What each layer read, `[tokens, hidden_size]`.
+    /// The input of each layer, `[tokens, hidden_size]`.
     inputs: Vec<Tensor>,
-    /// A leaf of the graph: what the last layer gave.
+    /// The output of the last layer, as a leaf of the graph.
     output: Tensor,
 }
 
@@ -43,13 +43,13 @@ impl Decoder {
 }
 
 impl Checkpoints<'_> {
-    /// The last hidden state of every token, normalised: `[tokens, hidden_size]`. What is
-    /// computed from it goes backward by autograd, down to here.
+    /// The last hidden state of every token, after the final norm: `[tokens, hidden_size]`. The backward pass of
+    /// what is computed from it ends here.
     pub fn hidden(&self) -> Result<Tensor> {
         self.pass.norm(&self.decoder.norm, &self.output)
     }
 
-    /// Goes on backward through the layers, from where autograd left its gradient.
+    /// Continues the backward pass through the layers, from the gradient that autograd left at the output.
     pub fn backward(self) -> Result<()> {
         let Checkpoints { decoder, pass, embedded, inputs, output } = self;
         let trains_embeddings = embedded.requires_grad();

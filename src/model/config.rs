@@ -1,8 +1,8 @@
-//! `config.json` of a decoder: which family, which sizes, and what they imply.
+//! `config.json` of a decoder: its family, its sizes, and what they imply.
 //!
-//! Field names and defaults are transformers' own. Both the classic keys (`rope_theta`, `rope_scaling`,
-//! `torch_dtype`) and those of transformers 5 (`rope_parameters`, `dtype`) are read, and where one
-//! setting is spelt twice its precedence holds. Leaves families' defaults to `family.rs`, rotary
+//! Field names and defaults are those of transformers. Reads both the classic keys (`rope_theta`,
+//! `rope_scaling`, `torch_dtype`) and those of transformers 5 (`rope_parameters`, `dtype`), with the
+//! precedence of transformers if both are there. Leaves the defaults of each family to `family.rs`, rotary
 //! settings to `rope_scaling.rs`.
 
 use super::activation::Activation;
@@ -37,18 +37,19 @@ pub struct Config {
     /// Bias on o.
     pub o_bias: bool,
     pub mlp_bias: bool,
-    /// Width of the attention window in tokens, with the layers it applies to.
+    /// The sliding window of attention, and the layers that use it.
     pub sliding_window: Option<SlidingWindow>,
     /// How the linear layers are quantised, if they are.
     pub quantization: Option<Quantization>,
-    /// The dtype the checkpoint was saved in, as its config says.
+    /// The dtype that the checkpoint was saved in, according to config.json.
     pub saved_dtype: Option<String>,
-    /// Dropout of attention weights in training, which this program has not.
+    /// Dropout of attention weights in training, which lorhai does not implement.
     pub attention_dropout: f64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct SlidingWindow {
+    /// In tokens.
     pub width: i64,
     /// One flag per layer.
     pub layers: Vec<bool>,
@@ -81,7 +82,7 @@ impl Config {
         let num_hidden_layers = fields.layers(32)?;
         let attention_bias = fields.flag("attention_bias", false)?;
         let max_position_embeddings = fields.size_or("max_position_embeddings", defaults.max_position_embeddings)?;
-        // Where transformers allows null, it is as many as there are heads.
+        // In families for which transformers allows null, null means as many as there are heads.
         let num_key_value_heads = match (family, fields.has("num_key_value_heads")) {
             (Family::Mistral, true) => Some(fields.size_or("num_key_value_heads", 0)?),
             (_, true) => fields.optional_size("num_key_value_heads")?,
@@ -91,8 +92,9 @@ impl Config {
             (Family::Llama | Family::Mistral, None) => hidden_size / num_attention_heads,
             _ => fields.size_or("head_dim", defaults.head_dim.unwrap_or(hidden_size / num_attention_heads))?,
         };
-        let nests = matches!(family, Family::Qwen2 | Family::Qwen3);
-        let (rope_theta, rope_scaling) = rope_scaling::from_fields(&fields, head_dim, max_position_embeddings, nests)?;
+        let allows_nested_rope = matches!(family, Family::Qwen2 | Family::Qwen3);
+        let (rope_theta, rope_scaling) =
+            rope_scaling::from_fields(&fields, head_dim, max_position_embeddings, allows_nested_rope)?;
         let config = Config {
             family,
             vocab_size: fields.size_or("vocab_size", defaults.vocab_size)?,
@@ -139,13 +141,13 @@ impl Config {
             bail!(
                 Kind::Model,
                 "head_dim must be even and at least 2 for rotary embeddings, found {}", self.head_dim;
-                hint: "where config.json does not say, it is hidden_size / num_attention_heads"
+                hint: "the default of head_dim is hidden_size / num_attention_heads"
             );
         }
         Ok(())
     }
 
-    /// What the user should know of settings that are not followed.
+    /// Notes for the user on settings that are ignored.
     pub fn notes(&self) -> Option<String> {
         let dropout = self.attention_dropout;
         (dropout > 0.0).then(|| {
@@ -164,21 +166,21 @@ impl Config {
     }
 }
 
-/// Puts the dtype that weights are saved in into a `config.json`. transformers 5 writes `dtype`;
-/// earlier ones read `torch_dtype` alone.
+/// Sets the dtype of saved weights in a `config.json`. transformers 5 writes `dtype`; earlier versions read
+/// only `torch_dtype`.
 pub fn set_saved_dtype(config: &mut Value, dtype: Dtype) {
     let key = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
     config[key] = torch_name(dtype).into();
 }
 
-/// Mistral uses the sliding window in every layer; Qwen, where `use_sliding_window` says so, from layer
-/// `max_window_layers` on. `layer_types` overrides both.
+/// Mistral uses the sliding window in every layer. Qwen uses it from layer `max_window_layers` on, if
+/// `use_sliding_window` is true. `layer_types` overrides both.
 fn sliding_window(fields: &Fields, family: Family, layers: usize) -> Result<Option<SlidingWindow>> {
     const DEFAULT_WIDTH: i64 = 4096;
     let types = layer_types(fields, layers)?;
     let width =
         if fields.has("sliding_window") { fields.optional_size("sliding_window")? } else { Some(DEFAULT_WIDTH) };
-    let (is_used, first) = match family {
+    let (is_used, first_layer) = match family {
         Family::Llama => return Ok(None),
         Family::Mistral => (true, 0),
         Family::Qwen2 | Family::Qwen3 => {
@@ -187,11 +189,11 @@ fn sliding_window(fields: &Fields, family: Family, layers: usize) -> Result<Opti
     };
     match (width.filter(|_| is_used), types) {
         (None, Some(types)) if types.contains(&true) => {
-            bail!(Kind::Model, "`layer_types` has \"sliding_attention\", but no window is in use"; hint: "set use_sliding_window to true and sliding_window to its width")
+            bail!(Kind::Model, "`layer_types` has \"sliding_attention\", but the sliding window is off"; hint: "set use_sliding_window to true and sliding_window to its width")
         }
         (None, _) => Ok(None),
         (Some(width), types) => {
-            let layers = types.unwrap_or_else(|| (0..layers).map(|layer| layer >= first).collect());
+            let layers = types.unwrap_or_else(|| (0..layers).map(|layer| layer >= first_layer).collect());
             Ok(layers.contains(&true).then_some(SlidingWindow { width, layers }))
         }
     }
@@ -202,7 +204,7 @@ fn layer_types(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>> {
     let Some(value) = fields.get("layer_types") else { return Ok(None) };
     let types = value.as_array().ok_or_else(|| Fields::wrong("layer_types", "an array", value))?;
     if types.len() != layers {
-        bail!(Kind::Model, "`layer_types`: expected one for each of {layers} layers, found {}", types.len());
+        bail!(Kind::Model, "`layer_types`: expected {layers} entries, one for each layer, found {}", types.len());
     }
     let uses_sliding_window = |kind: &Value| match kind.as_str() {
         Some("sliding_attention") => Ok(true),
@@ -212,14 +214,14 @@ fn layer_types(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>> {
     types.iter().map(uses_sliding_window).collect::<Result<_>>().map(Some)
 }
 
-/// `dtype` goes before `torch_dtype`.
+/// `dtype` overrides `torch_dtype`.
 fn saved_dtype(fields: &Fields) -> Option<String> {
     fields.get("dtype").or_else(|| fields.get("torch_dtype")).and_then(Value::as_str).map(str::to_owned)
 }
 
 fn ensure_supported(fields: &Fields) -> Result<()> {
-    match fields.get("per_layer_config") {
-        None => Ok(()),
-        Some(_) => bail!(Kind::Model, "`per_layer_config`: layers that differ in their settings are not supported"),
+    if fields.get("per_layer_config").is_some() {
+        bail!(Kind::Model, "`per_layer_config`: layers with different settings are not supported");
     }
+    Ok(())
 }

@@ -1,7 +1,7 @@
-//! The decoder, read like the checkpoint: every field is a key of its safetensors file.
+//! The decoder. Every field is named as its key in the safetensors file.
 //!
-//! One definition serves Llama, Mistral, Qwen2 and Qwen3; they differ in biases, in the
-//! normalisation of queries and keys, and in windows, all of which [`Config`] states.
+//! One definition serves Llama, Mistral, Qwen2 and Qwen3. They differ in biases, in the normalisation of
+//! queries and keys, and in sliding windows; [`Config`] states all three.
 
 use super::activation::Activation;
 use super::attention::{attend, Window};
@@ -25,12 +25,12 @@ pub struct Decoder {
     pub embed_tokens: Tensor,
     pub layers: Vec<DecoderLayer>,
     pub norm: RmsNorm,
-    /// Shares its weight with `embed_tokens` where the configuration ties them.
+    /// Shares its weight with `embed_tokens` if the configuration ties them.
     pub lm_head: Linear,
     pub(super) rotary: RotaryEmbedding,
     pub dtype: Dtype,
     pub device: Device,
-    /// What the user should know of how it was loaded.
+    /// Notes for the user on how it was loaded.
     pub notes: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ pub struct Attention {
     pub q_norm: Option<RmsNorm>,
     pub k_norm: Option<RmsNorm>,
     pub head_dim: i64,
-    /// Whether this layer attends within the sliding window only.
+    /// Whether this layer attends only within the sliding window.
     pub uses_sliding_window: bool,
 }
 
@@ -64,26 +64,26 @@ pub struct Mlp {
 }
 
 impl Decoder {
-    /// The last hidden state of every token, normalised: `[tokens, hidden_size]`.
+    /// The last hidden state of every token, after the final norm: `[tokens, hidden_size]`.
     pub fn hidden(&self, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
         let pass = self.pass(input, adapters)?;
         self.through_layers(self.embed(input, adapters)?, &pass, |_, layer, x| layer.forward(x, &pass, None))
     }
 
-    /// As [`Self::hidden`], for tokens that follow those in `cache`, which takes them in: document
-    /// by row, with positions from [`KeyValueCache::lengths`] on.
+    /// As [`Self::hidden`], for tokens that follow those in `cache`, and adds them to it. Document i of the
+    /// input continues row i of the cache; its positions begin at [`KeyValueCache::lengths`].
     pub fn hidden_after(&self, cache: &mut KeyValueCache, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
         let pass = self.pass(input, adapters)?;
-        let reading = cache.reading(&input.documents, self.window(), self.device)?;
+        let update = cache.prepare_update(&input.documents, self.window(), self.device)?;
         let hidden = self.through_layers(self.embed(input, adapters)?, &pass, |index, layer, x| {
-            let past = cache.layers.get_mut(index).map(|layer| Past { layer, reading: &reading });
+            let past = cache.layers.get_mut(index).map(|layer| Past { layer, update: &update });
             layer.forward(x, &pass, past)
         })?;
         cache.advance(&input.documents);
         Ok(hidden)
     }
 
-    /// The width of the sliding window, in layers that have one.
+    /// The width of the sliding window, in layers that use it.
     fn window(&self) -> Option<i64> {
         self.config.sliding_window.as_ref().map(|window| window.width)
     }
@@ -100,7 +100,7 @@ impl Decoder {
         pass.norm(&self.norm, &x)
     }
 
-    /// What the first layer reads: `[tokens, hidden_size]`.
+    /// The input of the first layer: `[tokens, hidden_size]`.
     pub(super) fn embed(&self, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
         adapters.embed(&self.embed_tokens, &input.token_ids, &input.tokens)
     }
@@ -115,13 +115,13 @@ impl Decoder {
         })
     }
 
-    /// Scores of the next token for hidden states `[tokens, hidden_size]`: `[tokens, vocab_size]`.
+    /// The logits of the next token for hidden states `[tokens, hidden_size]`: `[tokens, vocab_size]`.
     pub fn logits(&self, hidden: &Tensor, tokens: &Tokens, adapters: &dyn Adapters) -> Result<Tensor> {
         let [logits] = forward([&self.lm_head], hidden, tokens, adapters)?;
         Ok(logits)
     }
 
-    /// The same weights in another value, for another thread: nothing is copied.
+    /// A decoder over the same weights, for another thread. Copies no weights.
     pub fn shallow_clone(&self) -> Decoder {
         let linear = |linear: &Linear| Linear {
             shape: linear.shape.clone(),
@@ -163,23 +163,23 @@ impl Decoder {
         }
     }
 
-    /// The dtype of the weights, for people.
+    /// The dtype of the weights, for display.
     pub fn weights_dtype(&self) -> String {
-        let computed = dtype_name(self.dtype);
+        let compute_dtype = dtype_name(self.dtype);
         match self.config.quantization {
-            None => computed.to_owned(),
-            Some(Quantization { double_quant: false }) => format!("4-bit nf4, computed in {computed}"),
+            None => compute_dtype.to_owned(),
+            Some(Quantization { double_quant: false }) => format!("4-bit nf4, computed in {compute_dtype}"),
             Some(Quantization { double_quant: true }) => {
-                format!("4-bit nf4 with double quantisation, computed in {computed}")
+                format!("4-bit nf4 with double quantisation, computed in {compute_dtype}")
             }
         }
     }
 
-    /// The bytes that the weights of this base take, dense or 4-bit; tied ones once.
-    /// Mapped files count in full, though the system may drop their pages.
+    /// The bytes of the weights, dense or 4-bit; tied ones count once. Mapped files count in full, though the
+    /// system may drop their pages.
     pub fn weight_bytes(&self) -> u64 {
-        let head_is_own = !self.config.tie_word_embeddings;
-        let linears = self.linears().filter(|linear| linear.shape.layer.is_some() || head_is_own);
+        let has_own_head = !self.config.tie_word_embeddings;
+        let linears = self.linears().filter(|linear| linear.shape.layer.is_some() || has_own_head);
         let linears = linears.map(|linear| linear.weight.bytes() + linear.bias.as_ref().map_or(0, tensor_bytes));
         let norms = self.norms().map(|norm| tensor_bytes(&norm.weight));
         tensor_bytes(&self.embed_tokens) + linears.sum::<u64>() + norms.sum::<u64>()
@@ -189,8 +189,8 @@ impl Decoder {
     pub fn norms(&self) -> impl Iterator<Item = &RmsNorm> {
         let layers = self.layers.iter().flat_map(|layer| {
             let attn = &layer.self_attn;
-            let own = [&layer.input_layernorm, &layer.post_attention_layernorm];
-            own.into_iter().chain(&attn.q_norm).chain(&attn.k_norm)
+            let norms = [&layer.input_layernorm, &layer.post_attention_layernorm];
+            norms.into_iter().chain(&attn.q_norm).chain(&attn.k_norm)
         });
         layers.chain([&self.norm])
     }
@@ -201,12 +201,12 @@ impl Decoder {
     }
 }
 
-/// What all layers of one forward pass share.
+/// Shared by all layers of one forward pass.
 pub(super) struct Pass<'a> {
     pub(super) tokens: &'a Tokens,
     documents: &'a Documents,
     rotation: Rotation,
-    /// For layers with a sliding window.
+    /// For layers that use the sliding window.
     window: Option<Window>,
     pub(super) adapters: &'a dyn Adapters,
 }
@@ -221,7 +221,7 @@ impl Pass<'_> {
         self.adapters.norm(norm, x, self.tokens)
     }
 
-    /// Layers that read the same input: one node of the autograd graph.
+    /// The outputs of layers that read the same input, as one node of the autograd graph.
     fn linears<const N: usize>(&self, linears: [&Linear; N], x: &Tensor) -> Result<[Tensor; N]> {
         forward(linears, x, self.tokens, self.adapters)
     }
@@ -268,7 +268,7 @@ impl Attention {
     }
 }
 
-/// Queries or keys `[tokens, heads * head_dim]`, each head normalised where the model does so.
+/// Queries or keys `[tokens, heads * head_dim]`, each head normalised if the model does so.
 fn normed(x: Tensor, norm: Option<&RmsNorm>, pass: &Pass) -> Result<Tensor> {
     match norm {
         Some(norm) => pass.norm(norm, &x),

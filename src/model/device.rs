@@ -1,8 +1,8 @@
-//! Devices and dtypes: which are there, which to use, and why.
+//! Devices and dtypes: which are available, which to use, and why.
 //!
-//! The program links libtorch's CPU part only. The CUDA part is loaded at run time, before
-//! the first CUDA query, and only where an NVIDIA driver is: so one program serves both
-//! kinds of machine, and starts at once on those without a GPU.
+//! The program links only the CPU part of libtorch. The CUDA part is loaded at run time, before the first CUDA
+//! query, and only on machines with an NVIDIA driver. So one program serves both kinds of machine, and starts
+//! fast on those without a GPU.
 
 use super::config::Config;
 use crate::bail;
@@ -15,17 +15,17 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tch::{Cuda, Device, Kind as Dtype, Tensor};
 
-/// What became of the attempt to load the CUDA library.
+/// The result of loading the CUDA library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CudaLibrary {
     /// No NVIDIA driver on this machine: nothing was loaded.
     NoDriver,
     Loaded,
-    /// A driver is there, but the library is not, or does not load; the reason.
+    /// There is a driver, but the library is missing or does not load; the reason.
     Failed(String),
 }
 
-/// Loads libtorch's CUDA part once; cheap afterwards.
+/// Loads the CUDA part of libtorch on the first call; later calls are cheap.
 pub fn cuda_library() -> &'static CudaLibrary {
     static LIBRARY: OnceLock<CudaLibrary> = OnceLock::new();
     LIBRARY.get_or_init(|| if has_nvidia_driver() { load_cuda_library() } else { CudaLibrary::NoDriver })
@@ -66,7 +66,7 @@ pub fn parse_device(text: &str) -> Result<Device> {
         _ => match text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
             Some(index) => gpu(index),
             None => bail!(Kind::Input, "device: expected auto, cpu, cuda or cuda:N, found `{text}`";
-                hint: "\"cuda\" is the first NVIDIA GPU, \"auto\" that or the CPU"),
+                hint: "\"cuda\" is the first NVIDIA GPU; \"auto\" is that GPU if there is one, else the CPU"),
         },
     }
 }
@@ -82,8 +82,8 @@ fn gpu(index: usize) -> Result<Device> {
         CudaLibrary::Failed(reason) => format!("libtorch's CUDA part does not load: {reason}"),
         CudaLibrary::Loaded => format!("libtorch sees {count} GPU(s)"),
     };
-    Err(Error::input(format!("device cuda:{index} is not there: {why}"))
-        .with_hint("use device \"auto\" or \"cpu\"; `lorhai doctor` tells more"))
+    Err(Error::input(format!("device cuda:{index} is not available: {why}"))
+        .with_hint("use device \"auto\" or \"cpu\"; `lorhai doctor` says more"))
 }
 
 pub fn device_name(device: Device) -> String {
@@ -93,7 +93,7 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
-/// Reads "auto", "f32", "bf16" or "f16" (and the longer names of torch), for a model of `config`.
+/// Reads "auto", "f32", "bf16" or "f16" (and torch's longer names), for a model with `config`.
 pub fn parse_dtype(text: &str, device: Device, config: &Config) -> Result<Dtype> {
     match text {
         "auto" => Ok(auto_dtype(device, config)),
@@ -116,7 +116,7 @@ pub fn dtype_name(dtype: Dtype) -> &'static str {
 }
 
 fn auto_dtype(device: Device, config: &Config) -> Dtype {
-    // Matrices that our own f32 loops multiply gain nothing from bf16.
+    // bf16 does not speed up matrices that our own f32 loops multiply.
     let is_small = config.hidden_size.saturating_mul(config.intermediate_size) <= native::SMALL_PRODUCT;
     match device {
         Device::Cpu if is_small => Dtype::Float,
@@ -125,19 +125,19 @@ fn auto_dtype(device: Device, config: &Config) -> Dtype {
     }
 }
 
-/// The dtype chosen for this CPU and the measurement behind it.
+/// The dtype chosen for this CPU, and the measurement that it is based on.
 #[derive(Debug, Clone, Copy)]
 pub struct CpuDtype {
     pub dtype: Dtype,
-    /// Time of one f32 product over the time of the same product in bf16.
+    /// The time of one f32 product divided by that of the same product in bf16.
     pub bf16_speed_up: f64,
 }
 
-/// bf16 must win clearly before it is worth its rounding.
-const WORTHWHILE: f64 = 1.5;
+/// bf16 must be this much faster to be worth its rounding.
+const MIN_SPEED_UP: f64 = 1.5;
 
-/// Times one matrix product of a transformer's shape in both dtypes, once per process.
-/// A CPU with matrix units runs bf16 several times faster; one without runs it far slower.
+/// Times one matrix product of a typical shape in both dtypes, once per process. A CPU with matrix units is
+/// several times faster in bf16; one without is far slower.
 pub fn cpu_dtype() -> CpuDtype {
     static CHOICE: OnceLock<CpuDtype> = OnceLock::new();
     *CHOICE.get_or_init(|| {
@@ -145,7 +145,7 @@ pub fn cpu_dtype() -> CpuDtype {
             (Ok(f32_time), Ok(bf16_time)) => f32_time.as_secs_f64() / bf16_time.as_secs_f64().max(1e-9),
             _ => 0.0,
         };
-        let dtype = if bf16_speed_up >= WORTHWHILE { Dtype::BFloat16 } else { Dtype::Float };
+        let dtype = if bf16_speed_up >= MIN_SPEED_UP { Dtype::BFloat16 } else { Dtype::Float };
         CpuDtype { dtype, bf16_speed_up }
     })
 }
@@ -154,7 +154,7 @@ fn product_time(dtype: Dtype) -> Result<Duration> {
     let x = Tensor::f_ones([256, 896], (dtype, Device::Cpu))?;
     let w = Tensor::f_ones([896, 896], (dtype, Device::Cpu))?;
     let mut best = Duration::MAX;
-    // The first round prepares the kernel and is not counted.
+    // The first round is a warm-up.
     for round in 0..6 {
         let start = Instant::now();
         let _ = x.f_linear(&w, None::<&Tensor>)?;

@@ -1,7 +1,7 @@
-//! Which tokens see one another: the documents that stand one after another in the input.
+//! The documents in the input, one after another: tokens see only tokens of their own document.
 //!
-//! Where `native/` has no attention for documents in a row, attention works on them laid side by
-//! side, `[documents, longest, …]`; every other layer works on the tokens in one row.
+//! If `native/` has no attention for documents in one row, attention works on them side by side,
+//! `[documents, longest, …]`. Every other layer works on the tokens in one row.
 
 use crate::error::Result;
 use crate::native;
@@ -11,19 +11,19 @@ use tch::{Device, Tensor};
 #[derive(Debug)]
 pub struct Documents {
     pub count: i64,
-    /// Tokens of the longest.
+    /// The length of the longest.
     pub longest: i64,
     /// int32 `[documents + 1]`: the first token of each, then the number of tokens.
     pub(super) starts: Tensor,
-    /// Tokens of each.
+    /// The number of tokens in each.
     pub lengths: Vec<i64>,
-    /// Made when first wanted: attention for documents in a row does without.
+    /// Made on first use: attention for documents in one row does not need it.
     ragged: OnceCell<Ragged>,
 }
 
 #[derive(Debug)]
 struct Ragged {
-    /// int64 `[documents * longest]`: the token of each cell; any token beyond an end.
+    /// int64 `[documents * longest]`: the token in each cell; any token beyond the end of a document.
     token_of_cell: Tensor,
     /// int64 `[tokens]`: the cell of each token.
     cell_of_token: Tensor,
@@ -40,20 +40,20 @@ impl Documents {
         Ok(Documents { count: starts.len() as i64, longest, lengths, starts: bounds, ragged: OnceCell::new() })
     }
 
-    /// `None` where all are equally long, so that laying them side by side is a view.
+    /// `None` if all documents have the same length: then they lie side by side as a view.
     fn ragged(&self) -> Result<Option<&Ragged>> {
         if self.lengths.iter().all(|&length| length == self.longest) {
             return Ok(None);
         }
         if self.ragged.get().is_none() {
-            let made = Ragged::new(&self.lengths, self.longest, self.starts.device())?;
-            return Ok(Some(self.ragged.get_or_init(|| made)));
+            let ragged = Ragged::new(&self.lengths, self.longest, self.starts.device())?;
+            return Ok(Some(self.ragged.get_or_init(|| ragged)));
         }
         Ok(self.ragged.get())
     }
 
-    /// `[tokens, …]` to `[documents, longest, …]`. Cells beyond a document's end hold other
-    /// tokens: they stand on the right, where causal attention never looks.
+    /// `[tokens, …]` to `[documents, longest, …]`. Cells beyond the end of a document hold other tokens, which
+    /// causal attention never sees because they are on the right.
     pub fn side_by_side(&self, x: &Tensor) -> Result<Tensor> {
         let mut shape = x.size();
         shape.splice(0..1, [self.count, self.longest]);
@@ -98,9 +98,9 @@ mod tests {
         let x = Tensor::arange(6, (tch::Kind::Float, Device::Cpu)).view([6, 1]);
         for starts in [&[0, 1, 4][..], &[0, 2, 4], &[0]] {
             let documents = Documents::new(starts, 6, Device::Cpu).unwrap();
-            let apart = documents.side_by_side(&x).unwrap();
-            assert_eq!(apart.size(), [documents.count, documents.longest, 1]);
-            assert!(documents.in_a_row(&apart).unwrap().equal(&x));
+            let side_by_side = documents.side_by_side(&x).unwrap();
+            assert_eq!(side_by_side.size(), [documents.count, documents.longest, 1]);
+            assert!(documents.in_a_row(&side_by_side).unwrap().equal(&x));
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Architectures by their `model_type`: those that the one decoder serves, with the defaults that
-//! transformers gives each, and the names of others, so that none is mistaken for a misspelling.
+//! Architectures by their `model_type`: the supported ones, with the defaults of transformers for each, and
+//! the names of others that must not be mistaken for a typo.
 
 use super::fields::Fields;
 use crate::error::{Error, Result};
 use crate::suggest;
 
-/// The architectures that share the one decoder of this crate.
+/// The supported architectures, which share one decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     Llama,
@@ -17,11 +17,11 @@ pub enum Family {
 const FAMILIES: [(&str, Family); 4] =
     [("llama", Family::Llama), ("mistral", Family::Mistral), ("qwen2", Family::Qwen2), ("qwen3", Family::Qwen3)];
 
-/// Architectures with a name near to one of ours that are not ours. Names that differ in a number
-/// or carry a further word (`llama4`, `qwen3_moe`) are told apart without this list.
+/// Unsupported architectures with names similar to supported ones. A name with another number or a further
+/// word (`llama4`, `qwen3_moe`) needs no entry.
 const OTHERS: [&str; 7] = ["llava", "mixtral", "ministral", "pixtral", "voxtral", "mllama", "dllama"];
 
-/// What a key of config.json is where the file does not say, other than for all families alike.
+/// The defaults of config.json that differ between families.
 pub struct Defaults {
     pub vocab_size: i64,
     pub intermediate_size: i64,
@@ -72,20 +72,20 @@ impl Family {
 
 fn hint(model_type: &str, fields: &Fields) -> String {
     let known = FAMILIES.map(|(name, _)| name).join(", ");
-    let text_part = fields.get("text_config").is_some() || fields.get("vision_config").is_some();
+    let is_multimodal = fields.get("text_config").is_some() || fields.get("vision_config").is_some();
     match misspelt(model_type) {
         Some(near) => format!("did you mean `{near}`? (supported: {known})"),
-        None if text_part => format!("models of several parts, as for pictures, are not supported; supported: {known}"),
+        None if is_multimodal => format!("multimodal models are not supported; supported: {known}"),
         None => {
             format!(
-                "another model_type in config.json would not make it one of these; supported architectures: {known}"
+                "changing model_type in config.json does not change the architecture; supported architectures: {known}"
             )
         }
     }
 }
 
-/// The architecture that was meant, if `model_type` is a slip of the hand: the same numbers, no
-/// further words, letters that hardly differ, and no architecture of its own.
+/// The architecture that `model_type` is a typo of: with the same digits, no further words and almost the
+/// same letters; and `model_type` must not be another architecture.
 fn misspelt(model_type: &str) -> Option<&'static str> {
     let typed: String = model_type.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
     if OTHERS.contains(&typed.as_str()) {
@@ -94,10 +94,10 @@ fn misspelt(model_type: &str) -> Option<&'static str> {
     let split = |name: &str| -> (String, String) { name.chars().partition(char::is_ascii_digit) };
     let (digits, letters) = split(&typed);
     FAMILIES.iter().map(|(name, _)| *name).find(|name| {
-        let (own_digits, own_letters) = split(name);
-        digits == own_digits
-            && letters.len().abs_diff(own_letters.len()) <= 1
-            && suggest::nearest(&letters, [own_letters.as_str()]).is_some()
+        let (known_digits, known_letters) = split(name);
+        digits == known_digits
+            && letters.len().abs_diff(known_letters.len()) <= 1
+            && suggest::nearest(&letters, [known_letters.as_str()]).is_some()
             && (digits.is_empty() || typed.ends_with(&digits))
     })
 }

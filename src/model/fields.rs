@@ -1,7 +1,7 @@
-//! Typed reading of `config.json`, with the field named in every error.
+//! Typed reading of `config.json`. Every error names the field.
 //!
-//! A key that is absent takes its default; one that is null does so only where transformers
-//! allows null ([`Fields::get`]), and is refused elsewhere, as there.
+//! An absent key takes its default. A null takes it only if transformers allows null ([`Fields::get`]), and
+//! is an error otherwise, as in transformers.
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -10,7 +10,7 @@ use serde_json::Value;
 pub struct Fields<'a>(pub &'a Value);
 
 impl<'a> Fields<'a> {
-    /// The field, absent if null.
+    /// The field; `None` if it is absent or null.
     pub fn get(&self, name: &str) -> Option<&'a Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
@@ -32,7 +32,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A size that may be null: `None` if it is, or if it is absent.
+    /// A size that may be null: `None` if it is null or absent.
     pub fn optional_size(&self, name: &str) -> Result<Option<i64>> {
         self.get(name).map(|value| size(name, value)).transpose()
     }
@@ -41,12 +41,12 @@ impl<'a> Fields<'a> {
         self.0.get(name).map_or(Ok(default), |value| size(name, value))
     }
 
-    /// Bounded, because memory is set aside for each before any weight is looked at.
+    /// The number of layers. Limited, because memory is allocated for each before any weight is read.
     pub fn layers(&self, default: i64) -> Result<usize> {
-        const MOST: i64 = 10_000;
+        const MAX_LAYERS: i64 = 10_000;
         match self.size_or("num_hidden_layers", default)? {
-            count if count <= MOST => Ok(count as usize),
-            count => bail!(Kind::Model, "`num_hidden_layers`: expected at most {MOST}, found {count}"),
+            count if count <= MAX_LAYERS => Ok(count as usize),
+            count => bail!(Kind::Model, "`num_hidden_layers`: expected at most {MAX_LAYERS}, found {count}"),
         }
     }
 
@@ -69,10 +69,10 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// 2^31 bounds every product of two sizes within i64.
+/// Sizes are below 2^31, so that a product of two cannot overflow an i64.
 fn size(name: &str, value: &Value) -> Result<i64> {
     match value.as_i64() {
         Some(size) if (0..1 << 31).contains(&size) && (size > 0 || name == "max_window_layers") => Ok(size),
-        _ => Err(Fields::wrong(name, "a positive whole number", value)),
+        _ => Err(Fields::wrong(name, "a positive integer", value)),
     }
 }

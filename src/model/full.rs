@@ -12,9 +12,9 @@ use std::collections::HashSet;
 use tch::{Kind as Dtype, Tensor};
 
 impl Decoder {
-    /// Copies every weight into a flat buffer and puts its leaves in the weights' place,
-    /// so that training the returned parameters trains this decoder. The files that the
-    /// weights came from are not touched. f32 only: bf16 would lose small updates.
+    /// Copies every weight into a flat buffer and replaces the weights by its leaves, so that training the
+    /// returned parameters trains this decoder. Does not change the files of the weights. f32 only: bf16
+    /// would lose small updates.
     pub fn train_all(&mut self) -> Result<Parameters> {
         if self.config.quantization.is_some() {
             bail!(Kind::Input, "full-parameter training needs dense weights, found 4-bit weights, which are frozen"; hint: "add an adapter with model.add_lora(…), or load the model without load_in_4bit");
@@ -36,8 +36,8 @@ impl Decoder {
         Ok(parameters)
     }
 
-    /// Every tensor of this decoder's checkpoint with its name, tied ones once; several for a
-    /// 4-bit weight.
+    /// The tensors of a checkpoint of this decoder, with their names. Tied weights come once; a 4-bit weight is
+    /// several tensors.
     pub fn named_weights(&mut self) -> Result<Vec<(String, Tensor)>> {
         let mut named = Vec::new();
         for linear in self.linears() {
@@ -56,7 +56,7 @@ impl Decoder {
         Ok(named)
     }
 
-    /// The dense weight of a checkpoint name.
+    /// The dense weight with this name in a checkpoint.
     pub(crate) fn weight_mut(&mut self, name: &str) -> Option<&mut Tensor> {
         match name {
             "model.embed_tokens.weight" => return Some(&mut self.embed_tokens),
@@ -69,7 +69,7 @@ impl Decoder {
     }
 }
 
-/// transformers' Trainer keeps weight decay off biases and the weights of norms.
+/// Whether weight decay applies: not to biases and the weights of norms, as in transformers' `Trainer`.
 pub fn is_decayed(name: &str) -> bool {
     !name.ends_with(".bias") && !name.ends_with("norm.weight")
 }

@@ -1,4 +1,4 @@
-//! A model in a GGUF file: llama.cpp's names for its settings and tensors, and the way back.
+//! A model in a GGUF file: settings, tensor names and row order as in llama.cpp, and a decoder from such a file.
 //!
 //! Follows llama.cpp's `convert_hf_to_gguf.py`. Leaves to others: the container
 //! (`hub/gguf/`), adapters (`lora/gguf.rs`).
@@ -15,10 +15,10 @@ use crate::hub::gguf::{BlockType, Gguf, Planned, Settings, Value};
 use serde_json::json;
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// Divisors of the rotary frequencies, where they are scaled as in Llama 3.
+/// Divisors of the rotary frequencies, for scaling as in Llama 3.
 const ROPE_FREQS: &str = "rope_freqs.weight";
 
-/// The parts of a checkpoint's name and of llama.cpp's.
+/// Modules of a layer: the name in a checkpoint and llama.cpp's.
 const MODULES: [(&str, &str); 11] = [
     ("input_layernorm", "attn_norm"),
     ("self_attn.q_proj", "attn_q"),
@@ -35,7 +35,7 @@ const MODULES: [(&str, &str); 11] = [
 const OUTSIDE: [(&str, &str); 3] =
     [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
 
-/// llama.cpp's name of the architecture; Mistral is a Llama to it.
+/// llama.cpp's name of the architecture. It treats Mistral as a Llama.
 pub fn architecture(family: Family) -> &'static str {
     match family {
         Family::Llama | Family::Mistral => "llama",
@@ -44,7 +44,7 @@ pub fn architecture(family: Family) -> &'static str {
     }
 }
 
-/// llama.cpp's name of a tensor or module of the checkpoint: `blk.0.attn_q.weight` for
+/// llama.cpp's name for a tensor or module of the checkpoint: `blk.0.attn_q.weight` for
 /// `model.layers.0.self_attn.q_proj.weight`.
 pub fn name(name: &str) -> Result<String> {
     let known = |part: &str, table: &[(&str, &str)]| {
@@ -52,24 +52,24 @@ pub fn name(name: &str) -> Result<String> {
         Some(format!("{gguf}{}", &part[hf.len()..]))
     };
     let inner = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
-    let found = match inner {
+    let gguf = match inner {
         Some((layer, rest)) => known(rest, &MODULES).map(|rest| format!("blk.{layer}.{rest}")),
         None => known(name, &OUTSIDE),
     };
-    found.ok_or_else(|| Error::bug(format!("`{name}` has no name in a GGUF file")))
+    gguf.ok_or_else(|| Error::bug(format!("`{name}` has no name in a GGUF file")))
 }
 
-/// Refuses what llama.cpp's definition of the architecture has no place for.
-pub fn check_supported(config: &Config) -> Result<()> {
-    let refused = match config.family {
+/// Fails if llama.cpp's implementation of the architecture does not support this model.
+pub fn ensure_supported(config: &Config) -> Result<()> {
+    let feature = match config.family {
         Family::Qwen3 if config.qkv_bias || config.o_bias => "biases of attention in a qwen3 model",
         Family::Qwen2 | Family::Qwen3 if matches!(config.rope_scaling, RopeScaling::Llama3 { .. }) => {
             "rope scaling \"llama3\" in a qwen model"
         }
-        _ if config.hidden_act != Activation::Silu => "another activation than silu",
+        _ if config.hidden_act != Activation::Silu => "an activation other than silu",
         _ => match &config.rope_scaling {
             RopeScaling::Yarn(yarn) if !yarn.has_only_factor() => {
-                "rope scaling \"yarn\" with settings beside its factor"
+                "rope scaling \"yarn\" with settings other than its factor"
             }
             RopeScaling::Dynamic { .. } => "rope scaling \"dynamic\"",
             RopeScaling::LongRope { .. } => "rope scaling \"longrope\" in a model of this architecture",
@@ -77,9 +77,10 @@ pub fn check_supported(config: &Config) -> Result<()> {
             _ => return Ok(()),
         },
     };
-    bail!(Kind::Model, "GGUF: llama.cpp does not know {refused}"; hint: "save the merged model for transformers or vLLM with save_merged")
+    bail!(Kind::Model, "GGUF: llama.cpp does not support {feature}"; hint: "save the merged model for transformers or vLLM with save_merged")
 }
-/// What llama.cpp will do otherwise than this model, for the user to read.
+
+/// Notes for the user on differences between llama.cpp and this model.
 pub fn notes(config: &Config) -> Vec<String> {
     let window = config.sliding_window.as_ref().map(|window| window.width);
     let window = window.filter(|width| *width < config.max_position_embeddings);
@@ -87,7 +88,7 @@ pub fn notes(config: &Config) -> Vec<String> {
     window.map(note).into_iter().collect()
 }
 
-/// The settings of the architecture; the tokenizer's are `hub::gguf::vocabulary`.
+/// The settings of the architecture. Those of the tokenizer are made by `hub::gguf::vocabulary`.
 pub fn settings(config: &Config) -> Settings {
     let arch = architecture(config.family);
     let count = |number: i64| Value::U32(number as u32);
@@ -120,8 +121,8 @@ pub fn settings(config: &Config) -> Settings {
     settings
 }
 
-/// The tensors of the file: for each its name in the checkpoint, and what is written.
-/// Vectors and norms stay f32; a matrix whose rows do not fill blocks becomes f16.
+/// The tensors of the file, each with its name in the checkpoint. Vectors and norms stay f32; a matrix whose
+/// rows are not a multiple of the block size becomes f16.
 pub fn plan(config: &Config, block: BlockType) -> Result<Vec<(String, Planned)>> {
     let one = |(hf, shape): (String, Vec<i64>)| {
         let block = match shape.as_slice() {
@@ -139,7 +140,7 @@ pub fn plan(config: &Config, block: BlockType) -> Result<Vec<(String, Planned)>>
     Ok(plan)
 }
 
-/// The tensor that `plan` lists beside the weights: by what each rotary frequency is divided.
+/// The tensor that `plan` adds to the weights: the divisor of each rotary frequency.
 pub fn frequency_divisors(config: &Config) -> Result<Tensor> {
     let frequencies = |scaling: &RopeScaling| scaling.frequencies(config.head_dim, config.rope_theta, 0);
     Ok(frequencies(&RopeScaling::None)?.f_div(&frequencies(&config.rope_scaling)?)?)
@@ -150,9 +151,9 @@ pub fn is_frequency_divisors(name: &str) -> bool {
     name == ROPE_FREQS
 }
 
-/// The rows of a tensor as llama.cpp wants them. Its Llama turns neighbouring channels
-/// together, transformers' the two halves of a head: queries and keys are interleaved.
-/// For a query or key layer of `[heads * head_dim, …]`; other tensors stay as they are.
+/// Reorders the rows of a query or key layer, `[heads * head_dim, …]`, for llama.cpp; other tensors stay as they
+/// are. llama.cpp's Llama rotates neighbouring channels as pairs, transformers' rotates channels of the two
+/// halves of a head, so the rows are interleaved.
 pub fn interleave(config: &Config, name: &str, tensor: &Tensor) -> Result<Tensor> {
     reorder(config, name, tensor, [2, config.head_dim / 2])
 }
@@ -163,8 +164,8 @@ pub fn separate(config: &Config, name: &str, tensor: &Tensor) -> Result<Tensor> 
 }
 
 fn reorder(config: &Config, name: &str, tensor: &Tensor, [outer, inner]: [i64; 2]) -> Result<Tensor> {
-    let turned = ["q_proj", "k_proj"].iter().any(|layer| name.split('.').any(|part| part == *layer));
-    if architecture(config.family) != "llama" || !turned {
+    let is_rotated = ["q_proj", "k_proj"].iter().any(|layer| name.split('.').any(|part| part == *layer));
+    if architecture(config.family) != "llama" || !is_rotated {
         return Ok(tensor.shallow_clone());
     }
     let shape = tensor.size();
@@ -172,7 +173,7 @@ fn reorder(config: &Config, name: &str, tensor: &Tensor, [outer, inner]: [i64; 2
     Ok(pairs.f_transpose(1, 2)?.f_reshape(&shape)?)
 }
 
-/// The configuration that a file's settings and tensors describe. Biases show in its tensors.
+/// The configuration of a file, from its settings and, for biases, from its tensors.
 pub fn config(file: &Gguf) -> Result<Config> {
     let arch = file.setting("general.architecture").and_then(Value::as_text).unwrap_or_default();
     let number = |key: &str| match file.setting(&format!("{arch}.{key}")).and_then(Value::as_number) {
@@ -224,12 +225,12 @@ impl Source for FromGguf<'_> {
     }
 }
 
-/// The decoder that a file describes, its tensors decoded and converted to `dtype`.
+/// The decoder of a file, with its tensors converted to `dtype`.
 pub fn load(file: &Gguf, dtype: Dtype, device: Device) -> Result<Decoder> {
     let config = config(file)?;
     let mut decoder = build(config.clone(), dtype, device, &mut FromGguf { file, config: &config, dtype, device })?;
     if file.has(ROPE_FREQS) {
-        decoder.rotary = decoder.rotary.slowed(&file.tensor(ROPE_FREQS)?)?;
+        decoder.rotary = decoder.rotary.divided(&file.tensor(ROPE_FREQS)?)?;
     }
     Ok(decoder)
 }

@@ -1,23 +1,23 @@
-//! What the decoder reads: the tokens of one or more batches one after another, without
-//! padding, as tensors on its device.
+//! The input of the decoder: the tokens of one or more batches in one row, without padding, as tensors on its
+//! device.
 //!
-//! Padding is dropped at once, so no layer computes it. [`Documents`] says which tokens see
-//! one another, [`Tokens`] whose tokens they are.
+//! Padding is dropped here, so that no layer computes it. [`Documents`] says which tokens see one another,
+//! [`Tokens`] which batch they belong to.
 
 use super::documents::Documents;
 use crate::error::{Error, Result};
 use std::ops::Range;
 use tch::{Device, Tensor};
 
-/// Padded ids of one batch on the host; row-major `[rows, time]`.
+/// The padded ids of one batch, on the host, row-major `[rows, time]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Grid<'a> {
     pub rows: usize,
     pub time: usize,
     pub input_ids: &'a [i64],
     pub position_ids: &'a [i64],
-    /// The document within a packed row, -1 for padding; `None` where no row is packed:
-    /// then position 0 behind the first column is padding.
+    /// The number of the document within a packed row, -1 for padding. `None` if no row is packed; then
+    /// position 0 after the first column is padding.
     pub segments: Option<&'a [i64]>,
 }
 
@@ -29,23 +29,23 @@ pub struct Input {
     pub position_ids: Tensor,
     pub documents: Documents,
     pub tokens: Tokens,
-    /// For each document the length that rotary frequencies may depend on: as in transformers that of
-    /// the longest in its batch.
+    /// For each document, the length that rotary frequencies may depend on: as in transformers, that of the
+    /// longest document in its batch.
     pub sequence_lengths: Vec<i64>,
-    /// The last position of each document, and 1.
+    /// The last position of each document, plus 1.
     document_ends: Vec<i64>,
-    /// The cell of each token in the grid of its batch, batch after batch.
+    /// For each batch, the cell of each token in its grid.
     cells: Vec<Vec<i64>>,
     shapes: Vec<[usize; 2]>,
 }
 
-/// Whose the tokens are that go through a layer together.
+/// The tokens that go through a layer together: their batches, and their dropout keys.
 #[derive(Debug)]
 pub struct Tokens {
-    /// int64 `[tokens]`: `row << 40 | column << 20`, rows counted within the batch.
-    /// Names a token for its dropout, whatever stands beside it.
+    /// int64 `[tokens]`: `row << 40 | column << 20`, rows counted within the batch. Identifies a token for its
+    /// dropout, independently of the other tokens.
     pub keys: Tensor,
-    /// The tokens of each batch.
+    /// The range of tokens of each batch.
     parts: Vec<Range<i64>>,
     count: i64,
 }
@@ -58,7 +58,7 @@ impl Grid<'_> {
         }
     }
 
-    /// Does a document begin at this token?
+    /// Whether a document begins at this token.
     fn begins(&self, cell: usize) -> bool {
         let column = cell % self.time;
         column == 0 || self.segments.is_some_and(|segments| segments[cell] != segments[cell - 1])
@@ -66,17 +66,16 @@ impl Grid<'_> {
 }
 
 impl Input {
-    /// Takes the tokens of several batches, each of which becomes a part of [`Tokens`].
+    /// The tokens of several batches, each of which becomes a part of [`Tokens`].
     ///
-    /// Ids are checked here: on a GPU an id outside the vocabulary would end the process,
-    /// not just the call.
+    /// Checks the ids: on a GPU an id outside the vocabulary would end the process, not just the call.
     pub fn new(batches: &[Grid], vocab_size: i64, device: Device) -> Result<Self> {
         let (mut ids, mut positions, mut token_keys) = (Vec::new(), Vec::new(), Vec::new());
         let (mut starts, mut parts, mut cells) = (Vec::new(), Vec::new(), Vec::new());
         let (mut document_ends, mut sequence_lengths) = (Vec::new(), Vec::new());
         for grid in batches {
             let first = ids.len();
-            let mut own = Vec::new();
+            let mut batch_cells = Vec::new();
             for cell in (0..grid.rows * grid.time).filter(|&cell| grid.is_token(cell)) {
                 if grid.begins(cell) {
                     starts.push(ids.len());
@@ -88,12 +87,12 @@ impl Input {
                 ids.push(grid.input_ids[cell]);
                 positions.push(grid.position_ids[cell]);
                 token_keys.push(((cell / grid.time) as i64) << 40 | ((cell % grid.time) as i64) << 20);
-                own.push(cell as i64);
+                batch_cells.push(cell as i64);
             }
             let longest = document_ends.iter().skip(sequence_lengths.len()).copied().max().unwrap_or(0);
             sequence_lengths.resize(document_ends.len(), longest);
             parts.push(first as i64..ids.len() as i64);
-            cells.push(own);
+            cells.push(batch_cells);
         }
         if ids.is_empty() {
             return Err(Error::data("the batch is empty: expected at least one row with one token"));
@@ -118,56 +117,56 @@ impl Input {
         })
     }
 
-    /// One row: a prompt.
+    /// A single row, such as a prompt.
     pub fn from_ids(ids: &[i64], vocab_size: i64, device: Device) -> Result<Self> {
         let positions: Vec<i64> = (0..ids.len() as i64).collect();
         let grid = Grid { rows: 1, time: ids.len(), input_ids: ids, position_ids: &positions, segments: None };
         Self::new(&[grid], vocab_size, device)
     }
 
-    /// As if every document were a batch of its own, for work whose result must not depend on
-    /// what happens to be computed beside it: generation and scoring.
+    /// Treats every document as a separate batch, for work whose result must not depend on the other documents:
+    /// generation and scoring.
     pub fn each_alone(mut self) -> Self {
         self.sequence_lengths.clone_from(&self.document_ends);
         self
     }
 
-    /// The columns of the grid of batch `part`.
+    /// The number of columns in the grid of batch `part`.
     pub fn grid_time(&self, part: usize) -> usize {
         self.shapes[part][1]
     }
 
-    /// The tokens of batch `part` by the cell of its grid: `None` for padding.
+    /// The token in each cell of the grid of batch `part`; `None` for padding.
     pub fn tokens_by_cell(&self, part: usize) -> Vec<Option<i64>> {
         let [rows, time] = self.shapes[part];
-        let mut found = vec![None; rows * time];
+        let mut tokens = vec![None; rows * time];
         let first = self.tokens.parts[part].start;
         for (at, &cell) in self.cells[part].iter().enumerate() {
-            found[cell as usize] = Some(first + at as i64);
+            tokens[cell as usize] = Some(first + at as i64);
         }
-        found
+        tokens
     }
 
-    /// Values `[tokens, …]` of the first batch in its grid, `[rows, time, …]`; 0 on padding.
+    /// Values `[tokens, …]` of the first batch as its grid, `[rows, time, …]`, with 0 for padding.
     pub fn padded(&self, values: &Tensor) -> Result<Tensor> {
         let [rows, time] = self.shapes[0];
         let cells = Tensor::f_from_slice(&self.cells[0])?.f_to_device(values.device())?;
         let mut shape = values.size();
         shape[0] = (rows * time) as i64;
-        let empty = Tensor::f_zeros(&shape, (values.f_kind()?, values.device()))?;
-        let filled = empty.f_index_copy(0, &cells, values)?;
+        let zeros = Tensor::f_zeros(&shape, (values.f_kind()?, values.device()))?;
+        let filled = zeros.f_index_copy(0, &cells, values)?;
         shape.splice(0..1, [rows as i64, time as i64]);
         Ok(filled.f_reshape(&shape)?)
     }
 }
 
 impl Tokens {
-    /// How many batches the tokens come from.
+    /// The number of batches.
     pub fn parts(&self) -> usize {
         self.parts.len()
     }
 
-    /// The tokens of a batch, or all of them.
+    /// The range of tokens of a batch, or of all batches.
     pub fn of(&self, part: Option<usize>) -> Range<i64> {
         match part {
             Some(part) => self.parts.get(part).cloned().unwrap_or(0..0),
@@ -175,7 +174,7 @@ impl Tokens {
         }
     }
 
-    /// What is left where only the tokens at `positions`, which ascend, go on.
+    /// The tokens at `positions`, which are ascending.
     pub fn select(&self, positions: &[i64]) -> Result<Self> {
         let before = |token: i64| positions.partition_point(|&position| position < token) as i64;
         Ok(Tokens {

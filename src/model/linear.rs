@@ -1,4 +1,4 @@
-//! A linear layer of the frozen base, and the place where adapters join in.
+//! A linear layer of the frozen base, and the trait through which adapters take part in it.
 
 use super::input::Tokens;
 use super::norm::RmsNorm;
@@ -43,7 +43,7 @@ impl Weight {
         }
     }
 
-    /// `x Wᵀ + b`, with the part of each segment's adapter; see [`native::linears`].
+    /// `x Wᵀ + b` plus the part of each adapter; see [`native::linears`].
     pub fn product(
         &self,
         x: &Tensor,
@@ -68,7 +68,7 @@ impl Weight {
         matches!(self, Weight::Dense(weight) if weight.requires_grad())
     }
 
-    /// The bytes that it takes.
+    /// The bytes of the matrix.
     pub fn bytes(&self) -> u64 {
         match self {
             Weight::Dense(weight) => tensor_bytes(weight),
@@ -76,7 +76,7 @@ impl Weight {
         }
     }
 
-    /// The same matrix in another value: nothing is copied.
+    /// Another handle on the same matrix. Copies nothing.
     pub fn shallow_clone(&self) -> Weight {
         match self {
             Weight::Dense(weight) => Weight::Dense(weight.shallow_clone()),
@@ -85,22 +85,25 @@ impl Weight {
     }
 }
 
-/// The output of each layer for the same `x` `[tokens, in]`, with the parts of its adapters, in
-/// `segments` by layer: `[tokens, out]`.
+/// The output of each layer for the same `x` `[tokens, in]`, with the parts of its adapters (`segments`, by
+/// layer): `[tokens, out]`.
 pub fn forward(linears: &[&Linear], x: &Tensor, segments: &[Vec<Segment>], tokens: &Tokens) -> Result<Vec<Tensor>> {
-    let both = linears.iter().zip(segments);
+    let layers_with_parts = linears.iter().zip(segments);
     if segments.iter().all(Vec::is_empty) {
-        return both.map(|(own, parts)| own.weight.product(x, own.bias.as_ref(), parts, &tokens.keys)).collect();
+        return layers_with_parts
+            .map(|(linear, parts)| linear.weight.product(x, linear.bias.as_ref(), parts, &tokens.keys))
+            .collect();
     }
-    let layers: Vec<Layer> =
-        both.map(|(own, segments)| Layer { w: own.weight.matrix(), bias: own.bias.as_ref(), segments }).collect();
+    let layers: Vec<Layer> = layers_with_parts
+        .map(|(linear, segments)| Layer { w: linear.weight.matrix(), bias: linear.bias.as_ref(), segments })
+        .collect();
     native::linears(x, &layers, &tokens.keys)
 }
 
-/// What joins linear layers: `lora/` implements it for adapter sets.
+/// How adapters take part in a forward pass: `lora/` implements it for sets of adapters.
 ///
-/// The decoder knows adapters only through this trait, so that one definition of the
-/// forward pass serves the bare base, one adapter, and many side by side.
+/// The decoder knows adapters only through this trait, so that one definition of the forward pass serves the
+/// base alone, one adapter, and several adapters together.
 pub trait Adapters {
     /// The output of each layer for the same `x` `[tokens, in]`, with the adapters' parts:
     /// `[tokens, out]`.
@@ -112,27 +115,27 @@ pub trait Adapters {
         Ok(Tensor::f_embedding(table, ids, -1, false, false)?)
     }
 
-    /// `x` `[tokens, …]` normalised, by an adapter's own weight where it has one.
+    /// `x` `[tokens, …]` normalised, with an adapter's own weight if it has one.
     fn norm(&self, norm: &RmsNorm, x: &Tensor, _: &Tokens) -> Result<Tensor> {
         norm.forward(x)
     }
 
-    /// Is the weight of this norm trained, the model's own or an adapter's?
+    /// Whether the weight of this norm is trained, the model's or an adapter's.
     fn trains_norm(&self, norm: &RmsNorm) -> bool {
         norm.weight.requires_grad()
     }
 
-    /// Does an adapter take part in this layer on batch `part`, or is the layer itself trained?
+    /// Whether an adapter changes the output of this layer on batch `part`, or the layer itself is trained.
     fn affects(&self, linear: &Linear, part: usize) -> bool;
 }
 
-/// The layers as they are.
+/// The base alone.
 #[derive(Debug, Clone, Copy)]
 pub struct NoAdapters;
 
 impl Adapters for NoAdapters {
     fn forward(&self, linears: &[&Linear], x: &Tensor, tokens: &Tokens) -> Result<Vec<Tensor>> {
-        linears.iter().map(|own| own.weight.product(x, own.bias.as_ref(), &[], &tokens.keys)).collect()
+        linears.iter().map(|linear| linear.weight.product(x, linear.bias.as_ref(), &[], &tokens.keys)).collect()
     }
 
     fn affects(&self, linear: &Linear, _: usize) -> bool {

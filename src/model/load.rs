@@ -1,4 +1,4 @@
-//! Building a decoder: from the mapped tensors of a folder, or from random numbers.
+//! Builds a decoder from the mapped tensors of a checkpoint, or from random numbers.
 
 use super::config::Config;
 use super::decoder::{Attention, Decoder, DecoderLayer, Mlp};
@@ -7,7 +7,7 @@ use super::norm::RmsNorm;
 use super::quantization::{self, Quantization};
 use super::rope::RotaryEmbedding;
 use super::shapes::{linear_shapes, parameter_shapes, LinearShape, EMBEDDING, LINEARS};
-use super::stored::{Stored, HEAD};
+use super::stored::{CheckpointNames, HEAD};
 use crate::error::{Error, Kind, Result};
 use crate::hub::weights::Weights;
 use crate::native::Nf4;
@@ -15,12 +15,12 @@ use crate::random::Key;
 use std::collections::HashMap;
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// Loads a decoder from an opened checkpoint. Weights already in `dtype` and on the CPU
-/// stay in the mapping; others are converted one at a time, and the pages that they were
-/// read from are given back. Where `config.quantization` is set, the linear layers are of 4
-/// bits: as the checkpoint has them, or quantised here from their values in `dtype`.
+/// Loads a decoder from an opened checkpoint. Weights already in `dtype` and on the CPU stay mapped; others
+/// are converted one at a time, and the pages that they were read from are released. If
+/// `config.quantization` is set, the linear layers are 4-bit: as in the checkpoint, or quantised here from
+/// their values in `dtype`.
 pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> Result<Decoder> {
-    let stored = Stored::find(&config, weights)?;
+    let stored = CheckpointNames::find(&config, weights)?;
     let quantization = config.quantization;
     let mut shapes: Shapes = parameter_shapes(&config).into_iter().collect();
     shapes.insert(HEAD.to_owned(), vec![config.vocab_size, config.hidden_size]);
@@ -29,8 +29,8 @@ pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> 
     let mut config = config;
     if config.tie_word_embeddings && source.stored.has_both_ends && !source.ends_are_equal()? {
         notes.push(
-            "config.json ties the output head to the embedding, but the checkpoint has another `lm_head.weight`: \
-             the head is one of its own, as in transformers; set tie_word_embeddings to false in config.json to say so"
+            "config.json ties the output head to the embedding, but `lm_head.weight` in the checkpoint differs from it: \
+             the head is loaded untied, as in transformers; set tie_word_embeddings to false in config.json"
                 .to_owned(),
         );
         config.tie_word_embeddings = false;
@@ -41,7 +41,7 @@ pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> 
     if source.has_fp4() {
         decoder.config.quantization = None;
         notes.push(format!(
-            "the checkpoint is quantised to fp4: its weights are made dense, {} in all",
+            "the checkpoint is quantised to fp4, so its weights are made dense: {} in all",
             crate::format::bytes(decoder.weight_bytes())
         ));
     }
@@ -49,19 +49,19 @@ pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> 
     Ok(decoder)
 }
 
-/// A decoder with fresh weights as transformers initialises them: normal with standard
-/// deviation 0.02, norms one, biases zero; dense. A pure function of `seed`.
+/// A decoder with random dense weights, initialised as in transformers: normal with standard deviation 0.02,
+/// norms one, biases zero. A pure function of `seed`.
 pub fn random(config: Config, seed: u64, dtype: Dtype, device: Device) -> Result<Decoder> {
     let shapes = parameter_shapes(&config).into_iter().collect();
     let config = Config { quantization: None, ..config };
-    build(config, dtype, device, &mut Fresh { shapes, seed, dtype, device })
+    build(config, dtype, device, &mut RandomWeights { shapes, seed, dtype, device })
 }
 
 /// Where the weights come from, by their names in a checkpoint.
 pub(super) trait Source {
     fn tensor(&mut self, name: &str) -> Result<Tensor>;
 
-    /// The matrix of the output head, where it has one of its own.
+    /// The matrix of an untied output head.
     fn head(&mut self) -> Result<Weight> {
         Ok(Weight::Dense(self.tensor(HEAD)?))
     }
@@ -80,7 +80,7 @@ fn shape_of<'a>(shapes: &'a Shapes, name: &str) -> Result<&'a [i64]> {
 
 struct Checkpoint<'a> {
     weights: &'a Weights,
-    stored: Stored,
+    stored: CheckpointNames,
     shapes: Shapes,
     quantization: Option<Quantization>,
     dtype: Dtype,
@@ -88,19 +88,19 @@ struct Checkpoint<'a> {
 }
 
 impl Checkpoint<'_> {
-    /// As the file has it.
+    /// The tensor `name` as in the file.
     fn stored(&self, name: &str) -> Result<Tensor> {
         let stored = self.stored.name(name);
-        let (found, expected) = (self.weights.tensor(stored)?, shape_of(&self.shapes, name)?);
-        if found.size() != expected {
+        let (tensor, expected) = (self.weights.tensor(stored)?, shape_of(&self.shapes, name)?);
+        if tensor.size() != expected {
             return Err(Error::model(format!(
                 "tensor `{stored}`: expected shape {expected:?}, found {:?}",
-                found.size()
+                tensor.size()
             ))
             .with_hint("the checkpoint does not belong to its config.json"));
         }
         self.weights.ensure_floats(stored)?;
-        Ok(found)
+        Ok(tensor)
     }
 
     fn is_quantized(&self, name: &str) -> bool {
@@ -109,7 +109,7 @@ impl Checkpoint<'_> {
 
     fn quantized(&self, name: &str) -> Result<Weight> {
         let &[rows, columns] = shape_of(&self.shapes, name)? else {
-            return Err(Error::bug(format!("`{name}` is no matrix")));
+            return Err(Error::bug(format!("`{name}` is not a matrix")));
         };
         quantization::read(self.weights, self.stored.name(name), [rows, columns], self.dtype, self.device)
     }
@@ -118,7 +118,7 @@ impl Checkpoint<'_> {
         self.quantization.is_some() && self.weights.names().any(quantization::is_fp4_state)
     }
 
-    /// Of a tied model, in the dtype that it is loaded in.
+    /// Whether head and embedding of a tied model are equal, in the dtype that they are loaded in.
     fn ends_are_equal(&mut self) -> Result<bool> {
         if self.is_quantized(HEAD) {
             return Ok(false);
@@ -129,18 +129,23 @@ impl Checkpoint<'_> {
         Ok(equal)
     }
 
-    /// A note where the rotary frequencies of an older checkpoint are not those of its config.json.
+    /// A note if the rotary frequencies in an older checkpoint differ from those of its config.json.
     fn other_frequencies(&self, decoder: &Decoder) -> Result<Option<String>> {
-        let ours = decoder.rotary.frequencies().f_to_device(Device::Cpu)?;
+        let configured = decoder.rotary.frequencies().f_to_device(Device::Cpu)?;
         for name in &self.stored.frequencies {
-            let theirs = self.weights.tensor(name)?.f_to_kind(Dtype::Float)?;
+            let stored = self.weights.tensor(name)?.f_to_kind(Dtype::Float)?;
             // They may be stored in bf16, which has 8 bits of precision.
-            let same = theirs.size() == ours.size()
-                && theirs.f_sub(&ours)?.f_abs()?.f_le_tensor(&ours.f_mul_scalar(0.01)?)?.f_all()?.f_is_nonzero()?;
+            let same = stored.size() == configured.size()
+                && stored
+                    .f_sub(&configured)?
+                    .f_abs()?
+                    .f_le_tensor(&configured.f_mul_scalar(0.01)?)?
+                    .f_all()?
+                    .f_is_nonzero()?;
             if !same {
                 return Ok(Some(format!(
-                    "the checkpoint's `{name}` is not what config.json says of rotary frequencies: config.json is \
-                     followed, as in transformers"
+                    "`{name}` in the checkpoint differs from the rotary frequencies of config.json: those of config.json are \
+                     used, as in transformers"
                 )));
             }
         }
@@ -158,7 +163,7 @@ impl Source for Checkpoint<'_> {
         Ok(converted)
     }
 
-    /// Left dense by default; a checkpoint may have it quantised (`llm_int8_skip_modules`).
+    /// Stays dense unless the checkpoint has it quantised (`llm_int8_skip_modules`).
     fn head(&mut self) -> Result<Weight> {
         if self.is_quantized(HEAD) {
             return self.quantized(HEAD);
@@ -172,7 +177,7 @@ impl Source for Checkpoint<'_> {
             return self.quantized(name);
         }
         if self.weights.names().any(|name| quantization::weight_of_part(name).is_some()) {
-            // Left out when the others were quantised (`llm_int8_skip_modules`).
+            // The checkpoint keeps this layer dense (`llm_int8_skip_modules`).
             return Ok(Weight::Dense(self.tensor(name)?));
         }
         let quantized = Nf4::quantize(&self.stored(name)?, self.dtype, quantization.double_quant)
@@ -182,22 +187,22 @@ impl Source for Checkpoint<'_> {
     }
 }
 
-struct Fresh {
+struct RandomWeights {
     shapes: Shapes,
     seed: u64,
     dtype: Dtype,
     device: Device,
 }
 
-impl Source for Fresh {
+impl Source for RandomWeights {
     fn tensor(&mut self, name: &str) -> Result<Tensor> {
         let shape = shape_of(&self.shapes, name)?;
-        let fresh = match name {
+        let values = match name {
             _ if name.ends_with("norm.weight") => Tensor::f_ones(shape, (Dtype::Float, Device::Cpu))?,
             _ if name.ends_with(".bias") => Tensor::f_zeros(shape, (Dtype::Float, Device::Cpu))?,
             _ => normal(Key::new(self.seed).named("weights").named(name), shape, 0.02)?,
         };
-        Ok(fresh.f_to_kind(self.dtype)?.f_to_device(self.device)?)
+        Ok(values.f_to_kind(self.dtype)?.f_to_device(self.device)?)
     }
 }
 
@@ -212,7 +217,7 @@ fn normal(key: Key, shape: &[i64], deviation: f64) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&values)?.f_reshape(shape)?)
 }
 
-/// A decoder of what `source` gives.
+/// Builds a decoder from the weights of `source`.
 pub(super) fn build(config: Config, dtype: Dtype, device: Device, source: &mut dyn Source) -> Result<Decoder> {
     let embed_tokens = source.tensor("model.embed_tokens.weight")?;
     let mut shapes = linear_shapes(&config).into_iter();

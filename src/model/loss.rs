@@ -1,5 +1,5 @@
-//! Next-token cross-entropy: logits in f32, labels shifted once, sums rather than means,
-//! so that a mean over any window of micro-batches is exact.
+//! Next-token cross-entropy. Logits are in f32, labels are shifted once, and losses are per token, so that a
+//! mean over any number of micro-batches is exact.
 
 use super::decoder::Decoder;
 use super::input::Input;
@@ -8,17 +8,17 @@ use crate::error::{Error, Result};
 use crate::native;
 use tch::{Device, Kind as Dtype, Reduction, Tensor};
 
-/// The label of a position that no loss is taken at, as in torch.
+/// The label of a position without a loss, as in torch.
 pub const IGNORE: i64 = -100;
 
 /// The tokens that predict a label, found on the host before the forward pass.
 #[derive(Debug)]
 pub struct Targets {
-    /// Which tokens of the input they are, ascending.
+    /// Their indices among the tokens of the input, ascending.
     pub positions: Vec<i64>,
     /// int64 `[count]`: the token that each of them must predict.
     pub tokens: Tensor,
-    /// How many belong to each batch of the input.
+    /// The number of targets in each batch of the input.
     pub counts: Vec<usize>,
 }
 
@@ -46,9 +46,8 @@ impl Targets {
     }
 }
 
-/// The cross-entropy of every target in nats, `[count]`, f32 (f64 for an f64 model).
-/// Logits are made only for the tokens that have a label, and for batches for which nothing is
-/// trained in the output head, never all at once.
+/// The cross-entropy of every target in nats, `[count]`, f32 (f64 for an f64 model). Computes logits only for
+/// tokens that have a label; for batches that train nothing in the output head, never all at once.
 pub fn token_losses(
     decoder: &Decoder,
     input: &Input,
@@ -58,11 +57,11 @@ pub fn token_losses(
 ) -> Result<Tensor> {
     let mut losses = Vec::new();
     let mut done = 0;
-    for (is_affected, count) in stretches(&targets.counts, |part| adapters.affects(&decoder.lm_head, part)) {
+    for (trains_head, count) in stretches(&targets.counts, |part| adapters.affects(&decoder.lm_head, part)) {
         let positions = &targets.positions[done..done + count];
         let tokens = targets.tokens.f_narrow(0, done as i64, count as i64)?;
         let labelled = hidden.f_index_select(0, &Tensor::f_from_slice(positions)?.f_to_device(decoder.device)?)?;
-        losses.push(if is_affected {
+        losses.push(if trains_head {
             let logits = decoder.logits(&labelled, &input.tokens.select(positions)?, adapters)?;
             widen(&logits)?.f_cross_entropy_loss(&tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?
         } else {
@@ -76,7 +75,7 @@ pub fn token_losses(
     }
 }
 
-/// Neighbouring batches of one kind: the kind, and how many targets they have together.
+/// Runs of consecutive batches of one kind: the kind, and the number of their targets.
 fn stretches(counts: &[usize], kind: impl Fn(usize) -> bool) -> Vec<(bool, usize)> {
     let mut stretches: Vec<(bool, usize)> = Vec::new();
     for (part, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -88,8 +87,8 @@ fn stretches(counts: &[usize], kind: impl Fn(usize) -> bool) -> Vec<(bool, usize
     stretches
 }
 
-/// The mean loss of full logits `[rows, time, vocab]` against unshifted labels
-/// `[rows, time]` (device tensors): what scripts see as `.loss`.
+/// The mean loss of logits `[rows, time, vocab]` against unshifted labels `[rows, time]`, both on the device:
+/// `.loss` in scripts.
 pub fn mean_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let time = labels.size()[1];
     let predicted = widen(&logits.f_narrow(1, 0, time - 1)?.f_flatten(0, 1)?)?;

@@ -1,4 +1,4 @@
-//! The decoder: configuration, weights and the one readable definition of its forward pass.
+//! The decoder: its configuration, its weights and the one definition of its forward pass.
 //!
 //! Leaves to others: where files come from (`hub/`), what adapters are (`lora/`).
 

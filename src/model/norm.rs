@@ -15,12 +15,12 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// Normalises the last dimension, or every head of it where the weight is as wide as a head.
+    /// Normalises the last dimension, or each head in it if the weight has the width of a head.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         native::rms_norm(x, &self.weight, self.eps)
     }
 
-    /// As [`Self::forward`], with an adapter's own weight in the place of this one's.
+    /// As [`Self::forward`], with an adapter's `weight`.
     pub fn forward_with(&self, weight: &Tensor, x: &Tensor) -> Result<Tensor> {
         native::rms_norm(x, &weight.f_to_kind(x.f_kind()?)?, self.eps)
     }

@@ -1,8 +1,8 @@
-//! Trainable parameters: f32 leaves of autograd over one flat buffer, and their gradients
-//! over another.
+//! Trainable parameters: f32 leaves of autograd that are views of one flat buffer, and gradients that are
+//! views of another.
 //!
-//! The optimizer works on the flat buffers; the model works on the leaves, which are views
-//! of them, and gradients add up where they are needed.
+//! The model uses the leaves, the optimizer the flat buffers: autograd accumulates gradients where the
+//! optimizer reads them.
 
 use crate::error::{Error, Result};
 use crate::native;
@@ -12,13 +12,13 @@ use tch::{no_grad, Device, Kind as Dtype, Tensor};
 pub struct Parameters {
     names: Vec<String>,
     leaves: Vec<Tensor>,
-    /// Of the shapes of `leaves`, and autograd's own gradients of them.
+    /// The gradients of the leaves, which autograd accumulates into.
     gradients: Vec<Tensor>,
     /// f32 `[total]`: the leaves one after another.
     flat: Tensor,
     /// f32 `[total]`: the gradients one after another.
     flat_gradient: Tensor,
-    /// 1 where weight decay applies, 0 elsewhere, `[total]`; absent if it applies to all.
+    /// `[total]`: 1 if weight decay applies to the value, 0 if not; `None` if it applies to all.
     decayed: Option<Tensor>,
 }
 
@@ -56,7 +56,7 @@ impl Parameters {
         &self.leaves
     }
 
-    /// Where the gradients of the leaves add up.
+    /// The gradients of the leaves, in their order.
     pub fn gradients(&self) -> &[Tensor] {
         &self.gradients
     }
@@ -69,16 +69,16 @@ impl Parameters {
         &self.flat
     }
 
-    /// 1 where weight decay applies, 0 elsewhere; `None` if it applies to every value.
+    /// 1 for values that weight decay applies to, 0 for others; `None` if it applies to all.
     pub fn decayed(&self) -> Option<&Tensor> {
         self.decayed.as_ref()
     }
 
-    /// Keeps weight decay to the parameters whose name `keeps` accepts.
-    pub fn limit_decay(&mut self, keeps: impl Fn(&str) -> bool) -> Result<()> {
-        let share = |name: &str| if keeps(name) { 1.0 } else { 0.0 };
+    /// Limits weight decay to the parameters whose name `is_decayed` accepts.
+    pub fn limit_decay(&mut self, is_decayed: impl Fn(&str) -> bool) -> Result<()> {
+        let decay = |name: &str| if is_decayed(name) { 1.0 } else { 0.0 };
         let pieces = self.names.iter().zip(&self.leaves);
-        let pieces = pieces.map(|(name, leaf)| leaf.f_detach()?.f_flatten(0, -1)?.f_full_like(share(name)));
+        let pieces = pieces.map(|(name, leaf)| leaf.f_detach()?.f_flatten(0, -1)?.f_full_like(decay(name)));
         let pieces = pieces.collect::<std::result::Result<Vec<_>, _>>()?;
         self.decayed = Some(Tensor::f_cat(&pieces, 0)?);
         Ok(())
@@ -89,7 +89,7 @@ impl Parameters {
         self.flat.numel() as u64
     }
 
-    /// Overwrites one leaf in place; the shape must be equal.
+    /// Overwrites one leaf in place. The shapes must be equal.
     pub fn set(&mut self, index: usize, value: &Tensor) -> Result<()> {
         let (name, leaf) = (&self.names[index], &mut self.leaves[index]);
         if leaf.size() != value.size() {
@@ -110,7 +110,7 @@ impl Parameters {
         Ok(copy)
     }
 
-    /// The gradients as one flat tensor, zero where a leaf took no part in the loss.
+    /// The gradients as one flat tensor; zero for a leaf that the loss does not depend on.
     pub fn flat_gradient(&self) -> &Tensor {
         &self.flat_gradient
     }
@@ -124,14 +124,15 @@ impl Parameters {
         }
     }
 
-    /// A value that is NaN or infinite, if there is one. Makes no copy: all weights of a model may be trained.
+    /// A value that is NaN or infinite, if there is one. Makes no copy, because the values may be all weights of
+    /// a model.
     pub fn not_finite(&self) -> Result<Option<f64>> {
         if self.count() == 0 {
             return Ok(None);
         }
-        // Both are NaN where any value is.
-        let (least, most) = self.flat.f_detach()?.f_aminmax(None, false)?;
-        let ends = [least.f_double_value(&[])?, most.f_double_value(&[])?];
+        // Both are NaN if any value is.
+        let (min, max) = self.flat.f_detach()?.f_aminmax(None, false)?;
+        let ends = [min.f_double_value(&[])?, max.f_double_value(&[])?];
         Ok(ends.into_iter().find(|value| !value.is_finite()))
     }
 
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_value_that_is_not_finite_is_found() {
+    fn a_value_that_is_not_finite_is_found() {
         let shapes = [("a".to_owned(), vec![300, 70]), ("b".to_owned(), vec![5])];
         let mut parameters = Parameters::zeros(&shapes, Device::Cpu).unwrap();
         assert_eq!(parameters.not_finite().unwrap(), None);
@@ -161,8 +162,8 @@ mod tests {
             let mut flat = parameters.snapshot().unwrap();
             let _ = flat.narrow(0, at, 1).fill_(value);
             parameters.restore(&flat).unwrap();
-            let found = parameters.not_finite().unwrap().unwrap();
-            assert!(found == value || (found.is_nan() && value.is_nan()), "{found} for {value}");
+            let actual = parameters.not_finite().unwrap().unwrap();
+            assert!(actual == value || (actual.is_nan() && value.is_nan()), "{actual} for {value}");
             let _ = flat.zero_();
             parameters.restore(&flat).unwrap();
         }

@@ -1,5 +1,5 @@
-//! 4-bit weights as transformers and bitsandbytes lay them out: `quantization_config` of
-//! config.json, and the tensors that stand in a checkpoint for one quantised weight.
+//! 4-bit weights in the layout of transformers and bitsandbytes: `quantization_config` of config.json, and
+//! the tensors that represent one quantised weight in a checkpoint.
 
 use super::linear::Weight;
 use crate::error::{Error, Kind, Result};
@@ -8,20 +8,20 @@ use crate::{bail, hub::weights::Weights};
 use serde_json::{json, Value};
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// How the linear layers are quantised; embedding, norms and biases never are, and the output
-/// head only where a checkpoint has it so, as in transformers.
+/// How the linear layers are quantised. As in transformers, embedding, norms and biases never are, and the
+/// output head only if it is in the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantization {
     /// Whether the scales are quantised too (`bnb_4bit_use_double_quant`).
     pub double_quant: bool,
 }
 
-/// What follows the weight's name in the names of its parts.
+/// The suffixes that the parts of a weight have after its name.
 const STATE: &str = "quant_state.bitsandbytes__nf4";
-/// As [`STATE`], of a weight in bitsandbytes' 4-bit floating point.
+/// As [`STATE`], for a weight in bitsandbytes' 4-bit floating point.
 const FP4_STATE: &str = "quant_state.bitsandbytes__fp4";
 const PARTS: [&str; 6] = ["absmax", "quant_map", "nested_absmax", "nested_quant_map", STATE, FP4_STATE];
-/// Dtypes whose bytes may hold the codes (`bnb_4bit_quant_storage`).
+/// Dtypes that the codes may be stored as (`bnb_4bit_quant_storage`).
 const STORAGES: [&str; 5] = ["uint8", "int8", "bfloat16", "float16", "float32"];
 
 impl Quantization {
@@ -36,7 +36,7 @@ impl Quantization {
         }
     }
 
-    /// Reads `quantization_config`; refuses what bitsandbytes' NF4 is not.
+    /// Reads `quantization_config`. Fails unless it is bitsandbytes' 4-bit format.
     pub fn from_json(config: &Value) -> Result<Self> {
         let method = config.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
         let flag = |name: &str| config.get(name).and_then(Value::as_bool).unwrap_or(false);
@@ -83,19 +83,19 @@ pub fn torch_name(dtype: Dtype) -> &'static str {
     }
 }
 
-/// The weight that a tensor's name says it is a part of: `….q_proj.weight` of
+/// The weight that a tensor is a part of, by its name: `….q_proj.weight` for
 /// `….q_proj.weight.absmax`.
 pub fn weight_of_part(name: &str) -> Option<&str> {
     PARTS.iter().find_map(|part| name.strip_suffix(part)?.strip_suffix('.'))
 }
 
-/// Does the checkpoint hold the weight `name` as 4-bit?
+/// Whether the checkpoint has the weight `name` as 4-bit.
 pub fn is_quantized(weights: &Weights, name: &str) -> bool {
     [STATE, FP4_STATE].iter().any(|state| weights.info(&format!("{name}.{state}")).is_some())
 }
 
-/// The tensors of a checkpoint that stand for the quantised weight `name`; `dtype` is that of
-/// the matrix it was made from.
+/// The tensors that represent the quantised weight `name` in a checkpoint; `dtype` is that of the matrix
+/// before quantisation.
 pub fn parts(name: &str, weight: &Nf4, dtype: Dtype) -> Result<Vec<(String, Tensor)>> {
     let mut state = json!({
         "quant_type": "nf4",
@@ -118,35 +118,34 @@ pub fn parts(name: &str, weight: &Nf4, dtype: Dtype) -> Result<Vec<(String, Tens
     Ok(parts)
 }
 
-/// Is this the tensor that says of a weight that it is in fp4?
+/// Whether a tensor of this name marks a weight as fp4.
 pub fn is_fp4_state(name: &str) -> bool {
     name.ends_with(FP4_STATE)
 }
 
-/// Reads the quantised weight `name`, whose dense shape must be `shape`. On the CPU its parts
-/// stay in the mapped file. One in fp4 is made dense, in `dtype`.
+/// Reads the quantised weight `name`, whose dense shape must be `shape`. On the CPU its parts stay in the
+/// mapped file. An fp4 weight is made dense, in `dtype`.
 pub fn read(weights: &Weights, name: &str, shape: [i64; 2], dtype: Dtype, device: Device) -> Result<Weight> {
-    let found = match weights.info(&format!("{name}.{FP4_STATE}")) {
+    let weight = match weights.info(&format!("{name}.{FP4_STATE}")) {
         None => read_nf4(weights, name, shape).and_then(|weight| Ok(Weight::Nf4(weight.to_device(device)?))),
         Some(_) => read_fp4(weights, name, shape)
             .and_then(|weight| Ok(Weight::Dense(weight.f_to_kind(dtype)?.f_to_device(device)?))),
     };
-    found.map_err(|error| error.context(format!("tensor `{name}`")))
+    weight.map_err(|error| error.context(format!("tensor `{name}`")))
 }
 
-/// What both types have: the codes, two in a byte, and their scales.
-struct Read {
+/// The parts of a weight, nf4 or fp4: the codes, two in a byte, and their scales.
+struct QuantizedParts {
     codes: Tensor,
     scales: Scales,
     state: State,
 }
 
-fn read_parts(weights: &Weights, name: &str, state: &str, shape: [i64; 2]) -> Result<Read> {
+fn read_parts(weights: &Weights, name: &str, state: &str, shape: [i64; 2]) -> Result<QuantizedParts> {
     let part = |part: &str| -> Result<Tensor> { weights.tensor(&format!("{name}.{part}")) };
     let parsed = State::parse(&Vec::<u8>::try_from(part(state)?.f_view([-1])?)?)?;
     if parsed.shape != shape {
-        let found = parsed.shape;
-        return Err(Error::model(format!("expected shape {shape:?}, found {found:?} in its {state}"))
+        return Err(Error::model(format!("expected shape {shape:?}, found {:?} in its {state}", parsed.shape))
             .with_hint("the checkpoint does not belong to its config.json"));
     }
     let scales = match parsed.nested {
@@ -162,15 +161,15 @@ fn read_parts(weights: &Weights, name: &str, state: &str, shape: [i64; 2]) -> Re
     let stored = weights.tensor(name)?;
     let codes = match stored.f_kind()? {
         Dtype::Uint8 => stored,
-        // The same bytes under another name.
+        // The same bytes as another dtype.
         _ => stored.f_flatten(0, -1)?.f_view_dtype(Dtype::Uint8)?.f_view([-1, 1])?,
     };
-    Ok(Read { codes, scales, state: parsed })
+    Ok(QuantizedParts { codes, scales, state: parsed })
 }
 
 fn read_nf4(weights: &Weights, name: &str, shape: [i64; 2]) -> Result<Nf4> {
-    check_values(&weights.tensor(&format!("{name}.quant_map"))?)?;
-    let Read { codes, scales, state } = read_parts(weights, name, STATE, shape)?;
+    ensure_nf4_values(&weights.tensor(&format!("{name}.quant_map"))?)?;
+    let QuantizedParts { codes, scales, state } = read_parts(weights, name, STATE, shape)?;
     Nf4::new(codes, scales, state.block, shape)
 }
 
@@ -180,8 +179,8 @@ fn read_fp4(weights: &Weights, name: &str, shape: [i64; 2]) -> Result<Tensor> {
     if values.size() != [16] {
         return Err(Error::model(format!("quant_map: expected 16 values, found shape {:?}", values.size())));
     }
-    let Read { codes, scales, state } = read_parts(weights, name, FP4_STATE, shape)?;
-    // Checked as those of nf4 are: the parts are laid out alike.
+    let QuantizedParts { codes, scales, state } = read_parts(weights, name, FP4_STATE, shape)?;
+    // `Nf4::new` checks the parts: fp4 has the same layout.
     let checked = Nf4::new(codes, scales, state.block, shape)?;
     let count = shape[0] * shape[1];
     let bytes = checked.codes.f_flatten(0, -1)?;
@@ -200,20 +199,19 @@ fn read_fp4(weights: &Weights, name: &str, shape: [i64; 2]) -> Result<Tensor> {
     Ok(values.f_index_select(0, &codes.f_to_kind(Dtype::Int64)?)?.f_mul(&scales)?.f_view(shape)?)
 }
 
-/// The values are built in: a checkpoint with others would be read as other numbers.
-fn check_values(found: &Tensor) -> Result<()> {
+/// Fails unless the values are those of nf4, which are built in: others would be read as wrong numbers.
+fn ensure_nf4_values(values: &Tensor) -> Result<()> {
     let expected = Nf4::values()?;
-    let same = found.size() == expected.size() && found.f_kind()? == Dtype::Float && {
-        found.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])? < 1e-6
+    let same = values.size() == expected.size() && values.f_kind()? == Dtype::Float && {
+        values.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])? < 1e-6
     };
-    if same {
-        Ok(())
-    } else {
-        Err(Error::model("quant_map: expected the 16 values of nf4, found others"))
+    if !same {
+        bail!(Kind::Model, "quant_map: expected the 16 values of nf4, found others");
     }
+    Ok(())
 }
 
-/// What `quant_state` says, a JSON text in a tensor of bytes.
+/// The content of `quant_state`, a JSON text in a tensor of bytes.
 struct State {
     block: i64,
     shape: [i64; 2],
@@ -224,8 +222,8 @@ struct State {
 impl State {
     fn parse(bytes: &[u8]) -> Result<State> {
         let json: Value = serde_json::from_slice(bytes)
-            .map_err(|error| Error::model(format!("{STATE}: expected JSON, found what is none: {error}")))?;
-        let missing = |name: &str| Error::model(format!("{STATE}: `{name}` is missing or no number"));
+            .map_err(|error| Error::model(format!("{STATE}: expected JSON, found something else: {error}")))?;
+        let missing = |name: &str| Error::model(format!("{STATE}: `{name}` is missing or not a number"));
         let whole = |name: &str| json.get(name).and_then(Value::as_i64).ok_or_else(|| missing(name));
         let size = |at: usize| json["shape"].get(at).and_then(Value::as_i64).filter(|size| (1..1 << 31).contains(size));
         let shape = match (size(0), size(1), size(2)) {

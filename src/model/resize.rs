@@ -1,8 +1,8 @@
-//! A vocabulary of another size, as transformers' `resize_token_embeddings` makes it.
+//! Resizes the vocabulary, as transformers' `resize_token_embeddings` does.
 //!
-//! New rows are the mean of the old ones. transformers adds noise to it (normal, a thousand-millionth of
-//! the rows' covariance), drawn anew at each call, so no two of its runs begin alike either;
-//! an adapter that was made after a resize brings the rows that matter.
+//! New rows are the mean of the old ones. transformers adds random noise (normal, 1e-9 times the covariance
+//! of the rows), so its own runs differ from one another as well. An adapter saved after a resize contains the
+//! rows that it needs.
 
 use super::decoder::Decoder;
 use super::linear::Weight;
@@ -13,12 +13,12 @@ use tch::{Kind as Dtype, Tensor};
 impl Decoder {
     /// Cuts embeddings and output head to `count` rows, or adds rows to both.
     pub fn resize_token_embeddings(&mut self, count: i64) -> Result<()> {
-        const MOST: i64 = 1 << 31;
-        if !(1..MOST).contains(&count) {
+        const LIMIT: i64 = 1 << 31;
+        if !(1..LIMIT).contains(&count) {
             bail!(
                 Kind::Input,
                 "resize_token_embeddings: expected a number of tokens from 1 to {}, found {count}",
-                MOST - 1
+                LIMIT - 1
             );
         }
         if count == self.config.vocab_size {

@@ -14,7 +14,7 @@ pub struct RotaryEmbedding {
     head_dim: i64,
     theta: f64,
     scaling: RopeScaling,
-    /// f32 `[head_dim / 2]`; of the sequences with key 0 (see [`RopeScaling::key`]).
+    /// f32 `[head_dim / 2]`, for sequences with key 0 (see [`RopeScaling::key`]).
     inv_freq: Tensor,
 }
 
@@ -31,7 +31,7 @@ impl RotaryEmbedding {
         Ok(RotaryEmbedding { head_dim, theta, scaling: scaling.clone(), inv_freq })
     }
 
-    /// Angles are taken in f32, and kept in it unless the model is f64.
+    /// The rotation for the positions of `input`. Computed in f32, and kept in f32 unless the model is f64.
     pub fn rotation(&self, input: &Input, dtype: Dtype) -> Result<Rotation> {
         let positions = input.position_ids.f_to_kind(Dtype::Float)?.f_unsqueeze(-1)?;
         let angles = positions.f_mul(&self.frequencies_of(input)?)?;
@@ -44,7 +44,7 @@ impl RotaryEmbedding {
         Ok(Rotation { cos: scaled(angles.f_cos()?)?, sin: scaled(angles.f_sin()?)? })
     }
 
-    /// `[head_dim / 2]`, or `[tokens, head_dim / 2]` where they depend on the length of the sequence.
+    /// `[head_dim / 2]`, or `[tokens, head_dim / 2]` if they depend on the length of the sequence.
     fn frequencies_of(&self, input: &Input) -> Result<Tensor> {
         let keys: Vec<i64> = input.sequence_lengths.iter().map(|&length| self.scaling.key(length)).collect();
         if keys.iter().all(|&key| key == 0) {
@@ -69,13 +69,13 @@ impl RotaryEmbedding {
         self.inv_freq.shallow_clone()
     }
 
-    /// Each frequency divided by its own number, `[head_dim / 2]`.
-    pub fn slowed(&self, divisors: &Tensor) -> Result<Self> {
+    /// A copy with each frequency divided by its divisor, `[head_dim / 2]`.
+    pub fn divided(&self, divisors: &Tensor) -> Result<Self> {
         let inv_freq = self.inv_freq.f_div(&divisors.f_to_device(self.inv_freq.device())?)?;
         Ok(RotaryEmbedding { inv_freq, ..self.shallow_clone() })
     }
 
-    /// The same frequencies in another value.
+    /// Another handle on the same frequencies. Copies nothing.
     pub fn shallow_clone(&self) -> Self {
         let (scaling, inv_freq) = (self.scaling.clone(), self.inv_freq.shallow_clone());
         RotaryEmbedding { head_dim: self.head_dim, theta: self.theta, scaling, inv_freq }
@@ -83,8 +83,8 @@ impl RotaryEmbedding {
 }
 
 impl Rotation {
-    /// Rotates queries or keys, `[tokens, heads * head_dim]` to `[tokens, heads, head_dim]`: the two
-    /// halves of a head are the coordinates of its planes.
+    /// Rotates queries or keys, `[tokens, heads * head_dim]` to `[tokens, heads, head_dim]`. Channel i of a
+    /// head is paired with channel i + head_dim / 2.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         native::rotate(x, &self.cos, &self.sin)
     }

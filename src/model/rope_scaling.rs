@@ -1,6 +1,6 @@
-//! How rotary frequencies are changed to reach beyond the length of pretraining: reading
-//! `rope_parameters` and `rope_scaling`, and the frequencies, in the order of operations of
-//! transformers, so that the numbers agree.
+//! Rotary frequencies, scaled for contexts longer than in pretraining: reads `rope_parameters` and
+//! `rope_scaling`, and computes the frequencies with the operations of transformers in their order, so that
+//! the numbers agree.
 //!
 //! Leaves the rotation itself to `rope.rs`.
 
@@ -18,30 +18,30 @@ pub enum RopeScaling {
     Linear {
         factor: f64,
     },
-    /// As `Linear`, and only the first `proportion` of the channels turn.
+    /// As `Linear`, but only the first `proportion` of the channels rotate.
     Proportional {
         factor: f64,
         proportion: f64,
     },
-    /// Low frequencies divided by `factor`, high ones kept, a smooth passage between.
+    /// Low frequencies are divided by `factor`, high ones kept, with a smooth transition between.
     Llama3 {
         factor: f64,
         low_freq_factor: f64,
         high_freq_factor: f64,
         original_max_position_embeddings: f64,
     },
-    /// Frequencies divided by `factor` or kept by how often they turn within the context
-    /// (Peng et al. 2023, "YaRN").
+    /// Frequencies are divided by `factor` or kept, depending on their number of turns within the original
+    /// context (Peng et al. 2023, "YaRN").
     Yarn(Yarn),
-    /// A larger base for sequences longer than `max_position_embeddings`. A module of transformers keeps
-    /// the base of the longest sequence that it has read until one shorter than
-    /// `max_position_embeddings` comes; here each batch has its own, as in a module that has read nothing.
+    /// A larger base for sequences longer than `max_position_embeddings`. In transformers, a module keeps the
+    /// base of its longest sequence so far, until a sequence shorter than `max_position_embeddings` comes.
+    /// Here each batch has its own base, as in a fresh module.
     Dynamic {
         factor: f64,
         max_position_embeddings: f64,
     },
-    /// Each frequency divided by a number of its own, which is another one for sequences longer
-    /// than the original context (Ding et al. 2024, "LongRoPE").
+    /// Each frequency is divided by its own factor: a short one, or a long one for sequences longer than the
+    /// original context (Ding et al. 2024, "LongRoPE").
     LongRope {
         short_factor: Vec<f64>,
         long_factor: Vec<f64>,
@@ -58,14 +58,19 @@ pub struct Yarn {
     pub beta_fast: f64,
     pub beta_slow: f64,
     pub original_max_position_embeddings: f64,
-    /// Whether the bounds of the passage are whole channels.
+    /// Whether the bounds of the transition are rounded to whole channels.
     pub truncate: bool,
 }
 
-/// The base of the frequencies and their scaling, as transformers resolves them: a `rope_scaling`
-/// that is not empty takes the place of all of `rope_parameters`; `rope_theta` within it goes before the one
-/// beside it, which goes before 10000.
-pub(super) fn from_fields(fields: &Fields, head_dim: i64, positions: i64, nests: bool) -> Result<(f64, RopeScaling)> {
+/// The base of the frequencies and their scaling, resolved as in transformers. A `rope_scaling` that is not
+/// empty replaces `rope_parameters`. A `rope_theta` inside it overrides the one at the top level; the default
+/// is 10000. `allows_nested`: whether the family has rotary settings for each type of layer.
+pub(super) fn from_fields(
+    fields: &Fields,
+    head_dim: i64,
+    positions: i64,
+    allows_nested: bool,
+) -> Result<(f64, RopeScaling)> {
     const DEFAULT_THETA: f64 = 10_000.0;
     let is_empty = |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty);
     let (name, rope) =
@@ -77,8 +82,8 @@ pub(super) fn from_fields(fields: &Fields, head_dim: i64, positions: i64, nests:
     if !rope.is_object() {
         return Err(Fields::wrong(name, "an object", rope));
     }
-    let settings = Settings { rope: Fields(rope), fields, head_dim, positions: positions as f64 };
-    if nests && ["full_attention", "sliding_attention"].iter().any(|kind| settings.rope.has(kind)) {
+    let settings = RopeFields { rope: Fields(rope), fields, head_dim, positions: positions as f64 };
+    if allows_nested && ["full_attention", "sliding_attention"].iter().any(|kind| settings.rope.has(kind)) {
         bail!(Kind::Model, "`{name}`: rotary settings for each type of layer are not supported");
     }
     let theta = if settings.rope.has("rope_theta") {
@@ -90,16 +95,16 @@ pub(super) fn from_fields(fields: &Fields, head_dim: i64, positions: i64, nests:
     scaling.map_err(|error| error.context(format!("`{name}`")))
 }
 
-struct Settings<'a> {
+struct RopeFields<'a> {
     rope: Fields<'a>,
-    /// Of the whole file.
+    /// The top level of the file.
     fields: &'a Fields<'a>,
     head_dim: i64,
     /// `max_position_embeddings`
     positions: f64,
 }
 
-impl Settings<'_> {
+impl RopeFields<'_> {
     fn scaling(&self) -> Result<RopeScaling> {
         let key = if self.rope.has("rope_type") { "rope_type" } else { "type" };
         let kind = match self.rope.0.get(key) {
@@ -108,14 +113,14 @@ impl Settings<'_> {
             Some(other) => return Err(Fields::wrong(key, "a string", other)),
         };
         if !matches!(kind, "default" | "proportional") {
-            self.ensure_whole_heads_turn()?;
+            self.ensure_whole_heads_rotate()?;
         }
         match kind {
             "default" => Ok(RopeScaling::None),
             "linear" => Ok(RopeScaling::Linear { factor: self.number("factor")? }),
             "proportional" => Ok(RopeScaling::Proportional {
                 factor: self.rope.number_or("factor", 1.0)?,
-                proportion: self.rope.number_or("partial_rotary_factor", self.outer_proportion()?)?,
+                proportion: self.rope.number_or("partial_rotary_factor", self.top_level_proportion()?)?,
             }),
             "llama3" => Ok(RopeScaling::Llama3 {
                 factor: self.number("factor")?,
@@ -142,37 +147,35 @@ impl Settings<'_> {
         }
     }
 
-    /// `None` for a key that is null too.
+    /// A number; `None` if the key is absent or null.
     fn optional(&self, name: &str) -> Result<Option<f64>> {
         self.rope.get(name).map(|_| self.rope.number_or(name, 1.0)).transpose()
     }
 
-    /// As [`Self::optional`], where 0 is as good as nothing.
-    fn optional_or_zero(&self, name: &str) -> Result<Option<f64>> {
+    /// As [`Self::optional`], but `None` for 0 too.
+    fn optional_nonzero(&self, name: &str) -> Result<Option<f64>> {
         match self.rope.get(name).and_then(Value::as_f64) {
             Some(0.0) => Ok(None),
             _ => self.optional(name),
         }
     }
 
-    fn outer_proportion(&self) -> Result<f64> {
+    fn top_level_proportion(&self) -> Result<f64> {
         self.fields
             .get("partial_rotary_factor")
             .map_or(Ok(1.0), |_| self.fields.number_or("partial_rotary_factor", 1.0))
     }
 
-    /// Nothing in these families turns a part of a head.
-    fn ensure_whole_heads_turn(&self) -> Result<()> {
-        let proportion = self.rope.number_or("partial_rotary_factor", self.outer_proportion()?)?;
-        if (self.head_dim as f64 * proportion) as i64 == self.head_dim {
-            Ok(())
-        } else {
-            bail!(Kind::Model, "`partial_rotary_factor`: expected 1, found {proportion}")
+    /// Fails if only a part of each head rotates: no model of these families does that.
+    fn ensure_whole_heads_rotate(&self) -> Result<()> {
+        let proportion = self.rope.number_or("partial_rotary_factor", self.top_level_proportion()?)?;
+        if (self.head_dim as f64 * proportion) as i64 != self.head_dim {
+            bail!(Kind::Model, "`partial_rotary_factor`: expected 1, found {proportion}");
         }
+        Ok(())
     }
 
-    /// The key beside the rotary settings goes before the one within; without either it is the
-    /// whole context.
+    /// The key at the top level overrides the one in the rotary settings; the default is the whole context.
     fn original_positions(&self) -> Result<f64> {
         const NAME: &str = "original_max_position_embeddings";
         let fields = if self.fields.has(NAME) { self.fields } else { &self.rope };
@@ -187,18 +190,18 @@ impl Settings<'_> {
             self.number("factor")?
         };
         let scale = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
-        let given = self.optional("attention_factor")?;
-        let scales = (self.optional_or_zero("mscale")?, self.optional_or_zero("mscale_all_dim")?);
-        let attention_factor = match (given, scales) {
-            (Some(given), _) => given,
-            (None, (Some(over), Some(under))) => scale(over) / scale(under),
+        let explicit = self.optional("attention_factor")?;
+        let scales = (self.optional_nonzero("mscale")?, self.optional_nonzero("mscale_all_dim")?);
+        let attention_factor = match (explicit, scales) {
+            (Some(factor), _) => factor,
+            (None, (Some(mscale), Some(mscale_all_dim))) => scale(mscale) / scale(mscale_all_dim),
             (None, _) => scale(1.0),
         };
         Ok(RopeScaling::Yarn(Yarn {
             factor,
             attention_factor,
-            beta_fast: self.optional_or_zero("beta_fast")?.unwrap_or(32.0),
-            beta_slow: self.optional_or_zero("beta_slow")?.unwrap_or(1.0),
+            beta_fast: self.optional_nonzero("beta_fast")?.unwrap_or(32.0),
+            beta_slow: self.optional_nonzero("beta_slow")?.unwrap_or(1.0),
             original_max_position_embeddings: original,
             truncate: match self.rope.0.get("truncate") {
                 None => true,
@@ -212,7 +215,7 @@ impl Settings<'_> {
         let original = self.original_positions()?;
         let factor = self.optional("factor")?.unwrap_or(self.positions / original);
         let attention_factor = match self.optional("attention_factor")? {
-            Some(given) => given,
+            Some(explicit) => explicit,
             None if factor <= 1.0 => 1.0,
             None => (1.0 + factor.ln() / original.ln()).sqrt(),
         };
@@ -224,7 +227,7 @@ impl Settings<'_> {
         })
     }
 
-    /// One number for every frequency.
+    /// A list of factors, one for each frequency.
     fn factors(&self, name: &str) -> Result<Vec<f64>> {
         let count = (self.head_dim / 2) as usize;
         let list = self.rope.get(name).and_then(Value::as_array);
@@ -246,8 +249,8 @@ impl RopeScaling {
         }
     }
 
-    /// Which frequencies a sequence of `length` tokens turns with: sequences with an equal key
-    /// have the same ones. 0 for those of all lengths where the length does not matter.
+    /// The key of the frequencies for a sequence of `length` tokens: sequences with equal keys have the same
+    /// frequencies. Always 0 if the frequencies do not depend on the length.
     pub fn key(&self, length: i64) -> i64 {
         match self {
             RopeScaling::Dynamic { max_position_embeddings, .. } if length as f64 > *max_position_embeddings => length,
@@ -258,10 +261,11 @@ impl RopeScaling {
         }
     }
 
-    /// f32 `[head_dim / 2]`, in radians per position, for the sequences that have this [`key`](Self::key).
+    /// The frequencies for sequences with this [`key`](Self::key): f32 `[head_dim / 2]`, in radians per
+    /// position.
     ///
-    /// Computed on the CPU in f32 with the operations of transformers in their order: a frequency that
-    /// differs in its last bit turns into a wrong angle at large positions.
+    /// Computed on the CPU in f32 with the operations of transformers in their order: a difference in the last
+    /// bit of a frequency becomes a wrong angle at large positions.
     pub fn frequencies(&self, head_dim: i64, theta: f64, key: i64) -> Result<Tensor> {
         let exponent = Tensor::f_arange_start_step(0, head_dim, 2, (Dtype::Int64, Device::Cpu))?
             .f_to_kind(Dtype::Float)?
@@ -271,10 +275,10 @@ impl RopeScaling {
             RopeScaling::None => Ok(powers.f_reciprocal()?),
             RopeScaling::Linear { factor } => Ok(powers.f_reciprocal()?.f_div_scalar(*factor)?),
             RopeScaling::Proportional { factor, proportion } => {
-                let turning = (proportion * head_dim as f64).div_euclid(2.0) as i64;
-                let turning = turning.clamp(0, head_dim / 2);
-                let still = Tensor::f_zeros([head_dim / 2 - turning], (Dtype::Float, Device::Cpu))?;
-                let all = Tensor::f_cat(&[powers.f_reciprocal()?.f_narrow(0, 0, turning)?, still], 0)?;
+                let rotating = (proportion * head_dim as f64).div_euclid(2.0) as i64;
+                let rotating = rotating.clamp(0, head_dim / 2);
+                let fixed = Tensor::f_zeros([head_dim / 2 - rotating], (Dtype::Float, Device::Cpu))?;
+                let all = Tensor::f_cat(&[powers.f_reciprocal()?.f_narrow(0, 0, rotating)?, fixed], 0)?;
                 Ok(all.f_div_scalar(*factor)?)
             }
             RopeScaling::Llama3 { .. } => self.llama3(&powers.f_reciprocal()?),
@@ -309,38 +313,38 @@ impl RopeScaling {
             return Ok(inv_freq.shallow_clone());
         };
         let wavelength = inv_freq.f_reciprocal()?.f_mul_scalar(TAU)?;
-        let slow = inv_freq.f_div_scalar(factor)?;
+        let divided = inv_freq.f_div_scalar(factor)?;
         let smooth = wavelength.f_reciprocal()?.f_mul_scalar(context)?.f_sub_scalar(low_freq_factor)?;
         let smooth = smooth.f_div_scalar(high_freq_factor - low_freq_factor)?;
         let kept = smooth.f_neg()?.f_add_scalar(1.0)?.f_mul(inv_freq)?.f_div_scalar(factor)?;
         let between = kept.f_add(&smooth.f_mul(inv_freq)?)?;
         let is_low = wavelength.f_gt(context / low_freq_factor)?;
         let is_high = wavelength.f_lt(context / high_freq_factor)?;
-        Ok(slow.f_where_self(&is_low, &inv_freq.f_where_self(&is_high, &between)?)?)
+        Ok(divided.f_where_self(&is_low, &inv_freq.f_where_self(&is_high, &between)?)?)
     }
 }
 
 impl Yarn {
-    /// Whether all but the factor and the original context is as the paper has it.
+    /// Whether every setting but the factor and the original context has the value of the paper.
     pub fn has_only_factor(&self) -> bool {
-        let usual = if self.factor <= 1.0 { 1.0 } else { 0.1 * self.factor.ln() + 1.0 };
-        let factor = (self.attention_factor - usual).abs() < 1e-6;
-        factor && self.truncate && self.beta_fast == 32.0 && self.beta_slow == 1.0
+        let default_attention = if self.factor <= 1.0 { 1.0 } else { 0.1 * self.factor.ln() + 1.0 };
+        let is_default = (self.attention_factor - default_attention).abs() < 1e-6;
+        is_default && self.truncate && self.beta_fast == 32.0 && self.beta_slow == 1.0
     }
 
     fn frequencies(&self, powers: &Tensor, head_dim: i64, theta: f64) -> Result<Tensor> {
-        let (kept, slowed) = (powers.f_reciprocal()?, powers.f_mul_scalar(self.factor)?.f_reciprocal()?);
-        let (low, high) = self.passage(head_dim, theta);
+        let (kept, divided) = (powers.f_reciprocal()?, powers.f_mul_scalar(self.factor)?.f_reciprocal()?);
+        let (low, high) = self.transition(head_dim, theta);
         let high = if low == high { high + 0.001 } else { high };
         let ramp = Tensor::f_arange(head_dim / 2, (Dtype::Float, Device::Cpu))?;
         let ramp = ramp.f_sub_scalar(low)?.f_div_scalar(high - low)?.f_clamp(0.0, 1.0)?;
-        let share = ramp.f_neg()?.f_add_scalar(1.0)?;
-        let rest = share.f_neg()?.f_add_scalar(1.0)?;
-        Ok(slowed.f_mul(&rest)?.f_add(&kept.f_mul(&share)?)?)
+        let kept_weight = ramp.f_neg()?.f_add_scalar(1.0)?;
+        let divided_weight = kept_weight.f_neg()?.f_add_scalar(1.0)?;
+        Ok(divided.f_mul(&divided_weight)?.f_add(&kept.f_mul(&kept_weight)?)?)
     }
 
-    /// The channels between which frequencies pass from kept to slowed.
-    fn passage(&self, head_dim: i64, theta: f64) -> (f64, f64) {
+    /// The channels between which the frequencies change from kept to divided.
+    fn transition(&self, head_dim: i64, theta: f64) -> (f64, f64) {
         let dim = head_dim as f64;
         let channel =
             |turns: f64| dim * (self.original_max_position_embeddings / (turns * TAU)).ln() / (2.0 * theta.ln());

@@ -1,6 +1,6 @@
 //! The names and shapes of a checkpoint, from its configuration alone.
 //!
-//! The one list that loading, saving, counting and full-parameter training agree on.
+//! Loading, saving, counting and full-parameter training all use this list.
 
 use super::config::Config;
 
@@ -21,10 +21,10 @@ pub const EMBEDDING: &str = "model.embed_tokens";
 /// The module of the output head.
 pub const HEAD: &str = "lm_head";
 
-/// A linear layer of the network: its place, its name, its sizes.
+/// A linear layer of the network: its index, name and sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearShape {
-    /// Position in [`linear_shapes`]: a key that is cheaper than the name.
+    /// The index in [`linear_shapes`]: a cheaper key than the name.
     pub index: usize,
     /// Full module name, `model.layers.0.self_attn.q_proj`.
     pub name: String,

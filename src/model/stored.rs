@@ -1,7 +1,8 @@
-//! Which tensor of a checkpoint is which of the decoder: names with and without `model.`, tied
-//! weights of which one is there, and what the decoder has no place for.
+//! Matches the tensors of a checkpoint to those of the decoder: names with and without `model.`, tied
+//! weights of which only one is there, and tensors that the decoder does not have.
 //!
-//! Takes what transformers takes; where that would fill in random numbers, this refuses.
+//! Accepts what transformers accepts, except that a missing tensor is an error: transformers would fill it
+//! with random numbers.
 
 use super::config::Config;
 use super::quantization;
@@ -14,27 +15,32 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const HEAD: &str = "lm_head.weight";
 const BASE: &str = "model.";
 
-/// By the decoder's names.
-pub struct Stored {
+/// The tensors of a checkpoint, by the decoder's names.
+pub struct CheckpointNames {
+    /// From the decoder's name to the checkpoint's.
     names: BTreeMap<String, String>,
-    /// Whether the configuration ties the head, and the checkpoint has one beside the embedding.
+    /// Whether the configuration ties the head to the embedding, but the checkpoint has both.
     pub has_both_ends: bool,
-    /// Tensors that the decoder has no place for, which change nothing in it.
+    /// Tensors beside the network, which are ignored.
     pub unused: Vec<String>,
-    /// `rotary_emb.inv_freq` of older checkpoints, which the configuration says as well.
+    /// `rotary_emb.inv_freq` of older checkpoints; the configuration determines it too.
     pub frequencies: Vec<String>,
 }
 
-impl Stored {
-    /// Every tensor that the configuration implies must be there, and nothing else within the
-    /// network: a tensor left unread would change the model's numbers silently.
-    pub fn find(config: &Config, weights: &Weights) -> Result<Stored> {
+impl CheckpointNames {
+    /// Fails unless the checkpoint has every tensor that the configuration implies, and no other tensor of the
+    /// network: ignoring one would silently change the output of the model.
+    pub fn find(config: &Config, weights: &Weights) -> Result<CheckpointNames> {
         let embedding = format!("{EMBEDDING}.weight");
         let mut expected: BTreeSet<String> = parameter_shapes(config).into_iter().map(|(name, _)| name).collect();
         expected.insert(HEAD.to_owned());
-        let mut stored =
-            Stored { names: BTreeMap::new(), has_both_ends: false, unused: Vec::new(), frequencies: Vec::new() };
-        let (mut strangers, mut parts) = (Vec::new(), Vec::new());
+        let mut stored = CheckpointNames {
+            names: BTreeMap::new(),
+            has_both_ends: false,
+            unused: Vec::new(),
+            frequencies: Vec::new(),
+        };
+        let (mut unexpected, mut parts) = (Vec::new(), Vec::new());
         for name in weights.names() {
             match canonical(name, &expected) {
                 Some(known) => {
@@ -49,7 +55,7 @@ impl Stored {
                 None if config.quantization.is_some() && quantization::weight_of_part(name).is_some() => {
                     parts.push(name);
                 }
-                None if is_inside(name) => strangers.push(name),
+                None if is_inside(name) => unexpected.push(name),
                 None => stored.unused.push(name.to_owned()),
             }
         }
@@ -67,14 +73,14 @@ impl Stored {
             let error = format!("the checkpoint lacks the tensor `{first}` ({} missing in all)", missing.len());
             return Err(Error::model(error).with_hint(hint(&missing, &expected, weights)));
         }
-        strangers.extend(parts.into_iter().filter(|part| {
+        unexpected.extend(parts.into_iter().filter(|part| {
             let weight = quantization::weight_of_part(part).and_then(|weight| canonical(weight, &expected));
             weight.is_none()
         }));
-        if let Some(first) = strangers.first() {
+        if let Some(first) = unexpected.first() {
             return Err(Error::model(format!(
                 "the checkpoint holds {} tensor(s) that config.json does not account for, first `{first}`",
-                strangers.len()
+                unexpected.len()
             ))
             .with_hint(
                 "ignoring them would change the model's output; check config.json (biases, layers, architecture)",
@@ -83,7 +89,7 @@ impl Stored {
         Ok(stored)
     }
 
-    /// What the user should know of tensors that are not used.
+    /// A note for the user on ignored tensors.
     pub fn notes(&self) -> Vec<String> {
         const SHOWN: usize = 3;
         let Some(first) = self.unused.get(..SHOWN.min(self.unused.len())).filter(|names| !names.is_empty()) else {
@@ -92,24 +98,24 @@ impl Stored {
         let names = first.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let more = if self.unused.len() > SHOWN { ", …" } else { "" };
         let count = self.unused.len();
-        vec![format!("the checkpoint holds {count} tensor(s) that a language model of this architecture has no place for, which are left out: {names}{more}")]
+        vec![format!("ignored {count} tensor(s) of the checkpoint that are not part of a language model of this architecture: {names}{more}")]
     }
 
-    /// The name in the checkpoint of the decoder's tensor `name`.
+    /// The checkpoint's name for the decoder's tensor `name`.
     pub fn name<'a>(&'a self, name: &'a str) -> &'a str {
         self.names.get(name).map_or(name, String::as_str)
     }
 }
 
-/// The decoder's name for the checkpoint's `name`: a base model saved by itself has no `model.`
-/// in front, and one that was wrapped once more has two.
+/// The decoder's name for the checkpoint's `name`. A base model saved without its head lacks the prefix
+/// `model.`, and one that was wrapped again has it twice.
 fn canonical(name: &str, expected: &BTreeSet<String>) -> Option<String> {
     let with = || Some(format!("{BASE}{name}")).filter(|name| expected.contains(name));
     let without = || name.strip_prefix(BASE).filter(|name| expected.contains(*name)).map(str::to_owned);
     expected.get(name).cloned().or_else(with).or_else(without)
 }
 
-/// Does a tensor of this name belong to the network, rather than to something beside it?
+/// Whether a tensor of this name is part of the network, not of something beside it.
 fn is_inside(name: &str) -> bool {
     let first = name.split('.').next().unwrap_or_default();
     ["model", "layers", "embed_tokens", "norm", "lm_head"].contains(&first)
@@ -118,17 +124,17 @@ fn is_inside(name: &str) -> bool {
 fn hint(missing: &[&String], expected: &BTreeSet<String>, weights: &Weights) -> String {
     if let Some(prefix) = common_prefix(expected, weights) {
         return format!(
-            "its tensors begin with `{prefix}`, as those of a wrapped model do (torch.compile, DataParallel, PEFT): \
-             transformers would fill all weights with random numbers. Save the model that is wrapped, or take \
-             `{prefix}` off the names in the safetensors files"
+            "the names of its tensors begin with `{prefix}`, as in a wrapped model (torch.compile, DataParallel, PEFT): \
+             transformers would fill all weights with random numbers. Save the inner model, or remove `{prefix}` \
+             from the names in the safetensors files"
         );
     }
     if missing == [HEAD] {
         let classifier = ["score.weight", "classifier.weight", "qa_outputs.weight"];
-        let found = classifier.into_iter().find(|name| weights.info(name).is_some());
-        return match found {
-            Some(name) => format!("it has `{name}` in the place of an output head: it is no language model"),
-            None => "transformers would fill the output head with random numbers; if it is the embedding, set \
+        let classifier = classifier.into_iter().find(|name| weights.info(name).is_some());
+        return match classifier {
+            Some(name) => format!("it has `{name}` instead of an output head: it is not a language model"),
+            None => "transformers would fill the output head with random numbers; if the head is tied to the embedding, set \
                      tie_word_embeddings to true in config.json, else fetch the complete model"
                 .to_owned(),
         };
@@ -136,7 +142,7 @@ fn hint(missing: &[&String], expected: &BTreeSet<String>, weights: &Weights) -> 
     "the download may be incomplete, or config.json belongs to another model".to_owned()
 }
 
-/// What stands before the names of most tensors.
+/// The prefix of the names of most tensors.
 fn common_prefix(expected: &BTreeSet<String>, weights: &Weights) -> Option<String> {
     const PROBE: &str = "norm.weight";
     let probes = weights.names().filter_map(|name| name.strip_suffix(PROBE));
@@ -144,8 +150,8 @@ fn common_prefix(expected: &BTreeSet<String>, weights: &Weights) -> Option<Strin
         let before = before.strip_suffix(BASE).unwrap_or(before);
         (!before.is_empty() && before != BASE && !before.contains("layers.")).then(|| before.to_owned())
     });
-    let found = prefixes.next()?;
-    let all = weights.names().filter_map(|name| name.strip_prefix(&found));
+    let prefix = prefixes.next()?;
+    let all = weights.names().filter_map(|name| name.strip_prefix(&prefix));
     let fitting = all.filter(|name| canonical(name, expected).is_some()).count();
-    (fitting * 2 > weights.len()).then_some(found)
+    (fitting * 2 > weights.len()).then_some(prefix)
 }

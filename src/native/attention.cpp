@@ -1,6 +1,6 @@
-// Causal attention within documents that stand one after another, without laying them side by
-// side: loops of our own for f32 on the CPU; on a GPU libtorch's flash attention for variable
-// lengths, which tch does not offer, or cuDNN's where LORHAI_CUDNN_ATTENTION asks for it.
+// Causal attention within documents that lie one after another, without padding them: our own loops for f32 on the
+// CPU; on a GPU libtorch's flash attention for variable lengths, which tch does not offer, or cuDNN's if
+// LORHAI_CUDNN_ATTENTION is set.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cstdlib>
@@ -17,7 +17,7 @@ namespace {
 // Calls `body` for every document and every head of keys and values, with the document's shape
 // and the offsets of its first query, key and logarithm for these heads.
 template <typename F>
-void each(const Tensor& q, const Tensor& k, const Tensor& starts, int64_t window, F body) {
+void for_each_head(const Tensor& q, const Tensor& k, const Tensor& starts, int64_t window, F body) {
     int64_t documents = starts.numel() - 1, heads = q.size(1), kv_heads = k.size(1), width = q.size(2);
     const int32_t* start = data<int32_t>(starts);
     float scale = 1.0f / std::sqrt(static_cast<float>(width));
@@ -31,41 +31,42 @@ void each(const Tensor& q, const Tensor& k, const Tensor& starts, int64_t window
     });
 }
 
-// Of f32 on the CPU, as `fresh`.
+// Zeros like x, f32 on the CPU, made as in `fresh`.
 Tensor zeroed_like(const Tensor& x) {
     Tensor zeros = fresh_like(x);
     std::fill_n(data<float>(zeros), zeros.numel(), 0.0f);
     return zeros;
 }
 
-// cuDNN's has no windows. Not the default: nobody has measured yet where it is the faster one.
-bool goes_by_cudnn(const Tensor& q, int64_t window) {
-    static const char* const asked = std::getenv("LORHAI_CUDNN_ATTENTION");
-    static const bool wanted = asked && std::string(asked) != "0";
-    return wanted && !q.is_cpu() && window == 0;
+// Whether to use cuDNN's attention, which has no windows. Not the default, because it has not been measured where it
+// is faster.
+bool uses_cudnn(const Tensor& q, int64_t window) {
+    static const char* const value = std::getenv("LORHAI_CUDNN_ATTENTION");
+    static const bool is_enabled = value && std::string(value) != "0";
+    return is_enabled && !q.is_cpu() && window == 0;
 }
 
 struct DocumentAttention : public Function<DocumentAttention> {
     // q [tokens, heads, head_dim], k and v with fewer heads; y [tokens, heads * head_dim]; starts
     // int32 [documents + 1]: the first token of each document, then the number of tokens. A query
-    // sees the `window` tokens up to itself, or all of them where it is 0.
-    static Tensor forward(AutogradContext* ctx, const Tensor& given_q, const Tensor& given_k, const Tensor& given_v,
+    // sees the last `window` tokens, its own included, or all of them if it is 0.
+    static Tensor forward(AutogradContext* ctx, const Tensor& q_input, const Tensor& k_input, const Tensor& v_input,
                           const Tensor& starts, int64_t longest, int64_t window) {
         Unrecorded here;
-        Tensor q = given_q.contiguous(), k = given_k.contiguous(), v = given_v.contiguous();
+        Tensor q = q_input.contiguous(), k = k_input.contiguous(), v = v_input.contiguous();
         Tensor y, logsumexp, state, unused, debug;
         if (q.is_cpu()) {
             y = fresh({q.size(0), q.size(1) * q.size(2)}, q);
             logsumexp = fresh({q.size(0), q.size(1)}, q);
-            each(q, k, starts, window, [&](AttentionShape shape, int64_t query, int64_t key, int64_t logarithm) {
+            for_each_head(q, k, starts, window, [&](AttentionShape shape, int64_t query, int64_t key, int64_t logarithm) {
                 rows().attend(data<float>(q) + query, data<float>(k) + key, data<float>(v) + key,
                               data<float>(y) + query, data<float>(logsumexp) + logarithm, shape);
             });
-        } else if (goes_by_cudnn(q, window)) {
-            auto found = at::_cudnn_attention_forward(q, k, v, std::nullopt, starts, starts, longest, longest, true,
+        } else if (uses_cudnn(q, window)) {
+            auto result = at::_cudnn_attention_forward(q, k, v, std::nullopt, starts, starts, longest, longest, true,
                                                       0.0, true, false);
-            y = std::get<0>(found), logsumexp = std::get<1>(found);
-            state = std::get<6>(found), unused = std::get<7>(found);
+            y = std::get<0>(result), logsumexp = std::get<1>(result);
+            state = std::get<6>(result), unused = std::get<7>(result);
         } else {
             std::tie(y, logsumexp, state, unused, debug) =
                 at::_flash_attention_forward(q, k, v, starts, starts, longest, longest, 0.0, true, false, std::nullopt,
@@ -88,13 +89,13 @@ struct DocumentAttention : public Function<DocumentAttention> {
             dq = fresh_like(q);
             dk = zeroed_like(k);
             dv = zeroed_like(v);
-            each(q, k, starts, window, [&](AttentionShape shape, int64_t query, int64_t key, int64_t logarithm) {
+            for_each_head(q, k, starts, window, [&](AttentionShape shape, int64_t query, int64_t key, int64_t logarithm) {
                 rows().attend_back(data<float>(q) + query, data<float>(k) + key, data<float>(v) + key,
                                    data<float>(y) + query, data<float>(logsumexp) + logarithm,
                                    data<float>(dy) + query, data<float>(dq) + query, data<float>(dk) + key,
                                    data<float>(dv) + key, shape);
             });
-        } else if (goes_by_cudnn(q, window)) {
+        } else if (uses_cudnn(q, window)) {
             std::tie(dq, dk, dv) = at::_cudnn_attention_backward(dy.view_as(q), q, k, v, y.view_as(q), logsumexp,
                                                                  saved[6], saved[7], Tensor(), starts, starts, longest,
                                                                  longest, 0.0, true);

@@ -1,6 +1,6 @@
-//! Causal attention within documents that stand one after another.
+//! Causal attention within documents that lie one after another in a row of tokens.
 
-use super::{gpu, made, raw, Raw};
+use super::{gpu, new_tensor, raw, Raw};
 use crate::error::Result;
 use std::ffi::{c_char, c_void};
 use tch::{Device, Kind as Dtype, Tensor};
@@ -17,7 +17,7 @@ extern "C" {
     ) -> *mut c_char;
 }
 
-/// Is there [`document_attention`] for queries like `q` `[tokens, heads, head_dim]`?
+/// Whether [`document_attention`] supports queries like `q` `[tokens, heads, head_dim]`.
 pub fn has_document_attention(q: &Tensor) -> bool {
     match q.device() {
         Device::Cpu => matches!(q.f_kind(), Ok(Dtype::Float)),
@@ -25,10 +25,9 @@ pub fn has_document_attention(q: &Tensor) -> bool {
     }
 }
 
-/// Causal attention within documents that stand one after another: q `[tokens, heads,
-/// head_dim]`, k and v with fewer heads; starts int32 `[documents + 1]`: the first token of each,
-/// then the number of tokens. A query sees the `window` tokens up to itself. Gives `[tokens,
-/// heads * head_dim]`.
+/// Causal attention within documents that lie one after another: q `[tokens, heads, head_dim]`, k and v with
+/// fewer heads. starts int32 `[documents + 1]`: the first token of each document, then the number of tokens. A
+/// query sees the last `window` tokens, its own included. Returns `[tokens, heads * head_dim]`.
 pub fn document_attention(
     q: &Tensor,
     k: &Tensor,
@@ -38,6 +37,6 @@ pub fn document_attention(
     window: Option<i64>,
 ) -> Result<Tensor> {
     let window = window.unwrap_or(0);
-    // SAFETY: the tensors live as long as the call, and errors are caught.
-    made(|out| unsafe { lorhai_document_attention(raw(q), raw(k), raw(v), raw(starts), longest, window, out) })
+    // SAFETY: the tensors outlive the call, and C++ exceptions are caught.
+    new_tensor(|out| unsafe { lorhai_document_attention(raw(q), raw(k), raw(v), raw(starts), longest, window, out) })
 }

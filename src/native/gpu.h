@@ -1,4 +1,4 @@
-// How the operations of this folder reach the kernels of kernels.cu.
+// Launches the kernels of kernels.cu from C++.
 #pragma once
 #include <c10/core/DeviceGuard.h>
 
@@ -6,19 +6,18 @@
 
 #include "shim.h"
 
-// Starts a kernel on a device's default stream, which is the one that libtorch uses here: with
-// a thread for each of `work` elements, or a block for each of `work` rows. Gives null, or what
-// went wrong as text that the caller frees. Set from Rust (gpu.rs) once kernels are there.
+// Starts a kernel on the default stream of a device, which libtorch uses here: with a thread for each of `work`
+// elements, or a block for each of `work` rows. Returns null, or an error text that the caller frees. Set from
+// Rust (gpu.rs) when the kernels are compiled.
 using Launch = char* (*)(const char* kernel, bool is_bf16, int device, int64_t work, bool by_rows, void** arguments);
 
 extern Launch launcher;       // null without a GPU
-// With LORHAI_KERNELS_ON_HOST in the environment the kernels work on the CPU's tensors, as plain
-// loops: tests do that.
+// If LORHAI_KERNELS_ON_HOST is set, as in tests, the kernels run as loops on tensors of the CPU.
 extern bool kernels_on_host;
 
 bool run_on_host(const char* name, bool is_bf16, void** arguments);
 
-// Is there a kernel for tensors like this one?
+// Whether there are kernels for tensors like this one.
 inline bool has_kernels(const Tensor& x) {
     bool typed = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
     return typed && (x.is_cuda() ? launcher != nullptr : x.is_cpu() && kernels_on_host);
@@ -26,18 +25,18 @@ inline bool has_kernels(const Tensor& x) {
 
 enum class By { Elements, Rows };
 
-// Runs `kernel` for the dtype and on the device of `like`. Tensors go as pointers to their
-// data, numbers as the kernel declares them.
+// Runs `kernel` for the dtype and on the device of `like`. Pass tensors as pointers to their data, numbers in the
+// types that the kernel declares.
 template <typename... A>
-void launch(const char* kernel, By by, const Tensor& like, int64_t work, A... given) {
+void launch(const char* kernel, By by, const Tensor& like, int64_t work, A... values) {
     if (work == 0) return;
-    void* arguments[] = {&given...};
+    void* arguments[] = {&values...};
     bool is_bf16 = like.scalar_type() == at::kBFloat16;
     if (like.is_cpu()) {
         TORCH_CHECK(run_on_host(kernel, is_bf16, arguments), "no kernel is named ", kernel);
         return;
     }
-    // libtorch may have left another GPU's context current.
+    // The context of another GPU may be current.
     c10::DeviceGuard here(like.device());
     char* failure = launcher(kernel, is_bf16, like.get_device(), work, by == By::Rows, arguments);
     if (!failure) return;

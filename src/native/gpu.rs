@@ -1,9 +1,9 @@
-//! Kernels of our own on an NVIDIA GPU, and what its allocator tells.
+//! Our own kernels for NVIDIA GPUs, and the statistics of the GPU allocator.
 //!
-//! `kernels.cu` is compiled by NVRTC, which libtorch brings, when a GPU is first used: once for
-//! f32 and bf16 together, about as long as a start of CUDA itself. The kernels run on
-//! the default stream of libtorch's own context. Where they cannot be had, or where
-//! `LORHAI_PLAIN_CUDA=1` asks for it, libtorch's operations do the work.
+//! `kernels.cu` is compiled by NVRTC, which comes with libtorch, on the first use of a GPU: for f32 and bf16
+//! together, in about the time that CUDA itself takes to start. The kernels run on the default stream of
+//! libtorch's context. If they cannot be compiled, or `LORHAI_PLAIN_CUDA=1` is set, libtorch's operations are
+//! used instead.
 
 use super::checked;
 use crate::error::Result;
@@ -19,27 +19,27 @@ use tch::{Device, Kind as Dtype, Tensor};
 
 /// As `THREADS` in `kernels.cu`.
 const THREADS: u32 = 256;
-/// Blocks beyond this many go round again.
-const MOST_BLOCKS: i64 = 1 << 16;
-/// The oldest GPUs for which NVRTC 13 compiles.
+/// The largest number of blocks of a launch; kernels loop over the rest.
+const MAX_BLOCKS: i64 = 1 << 16;
+/// The oldest architecture that NVRTC 13 supports.
 const ARCHITECTURE: &str = "compute_75";
-/// What flash attention needs: compute capability 8.0.
+/// Flash attention needs compute capability 8.0.
 const FLASH_ATTENTION: i32 = 8;
 
 type Launch = extern "C" fn(*const c_char, bool, c_int, i64, bool, *mut *mut c_void) -> *mut c_char;
 
 extern "C" {
     fn lorhai_set_launcher(launch: Launch);
-    fn lorhai_gpu_memory(device: c_int, forget_peak: bool, out: *mut i64) -> *mut c_char;
+    fn lorhai_gpu_memory(device: c_int, reset_peak: bool, out: *mut i64) -> *mut c_char;
     fn lorhai_gpu_empty_cache() -> *mut c_char;
 }
 
-/// What became of the kernels.
+/// The state of the kernels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kernels {
     Ready,
     /// `LORHAI_PLAIN_CUDA` is set.
-    Declined,
+    Disabled,
     Failed(String),
 }
 
@@ -47,16 +47,16 @@ pub enum Kernels {
 static PTX: OnceLock<CString> = OnceLock::new();
 static STATE: OnceLock<Kernels> = OnceLock::new();
 
-/// Compiles the kernels, once; to be called after CUDA is loaded and before it is used.
+/// Compiles the kernels on the first call. Call it after CUDA is loaded and before it is used.
 pub fn prepare() -> &'static Kernels {
     STATE.get_or_init(|| {
         if std::env::var_os("LORHAI_PLAIN_CUDA").is_some_and(|value| value != "0") {
-            return Kernels::Declined;
+            return Kernels::Disabled;
         }
         match compile() {
             Ok(ptx) => {
                 PTX.get_or_init(|| ptx);
-                // SAFETY: `launch` lives as long as the program.
+                // SAFETY: `launch` is a static function.
                 unsafe { lorhai_set_launcher(launch) };
                 Kernels::Ready
             }
@@ -102,7 +102,7 @@ fn both_dtypes() -> String {
     format!("{prelude}{}{}", of("float", "name##_f32"), of("bf16", "name##_bf16"))
 }
 
-/// Functions of the module that is loaded for each device, by name.
+/// Kernel functions by device and name.
 type Functions = HashMap<(c_int, CString), usize>;
 
 /// Called by the shim: see `Launch` in `gpu.h`.
@@ -114,13 +114,13 @@ extern "C" fn launch(
     by_rows: bool,
     arguments: *mut *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: the shim gives a literal as the name.
+    // SAFETY: the shim passes a string literal.
     let name = unsafe { CStr::from_ptr(kernel) };
     let blocks = if by_rows { work } else { (work + i64::from(THREADS) - 1) / i64::from(THREADS) };
-    let blocks = blocks.clamp(1, MOST_BLOCKS) as c_uint;
+    let blocks = blocks.clamp(1, MAX_BLOCKS) as c_uint;
     let started = function(name, is_bf16, device).and_then(|function| {
-        // SAFETY: the shim gives the arguments that this kernel of kernels.cu declares, and the
-        // tensors behind them outlive the kernel: libtorch's allocator works in stream order.
+        // SAFETY: the shim passes the arguments that this kernel of kernels.cu declares, and their tensors
+        // outlive the kernel, because libtorch's allocator works in stream order.
         let status =
             unsafe { sys::cuLaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, 0, null_mut(), arguments, null_mut()) };
         status.result().map_err(|error| error.to_string())
@@ -128,8 +128,8 @@ extern "C" fn launch(
     match started {
         Ok(()) => null_mut(),
         Err(reason) => {
-            let text = format!("the GPU kernel {} does not start: {reason}", name.to_string_lossy());
-            // SAFETY: the shim frees what strdup gave.
+            let text = format!("cannot start the GPU kernel {}: {reason}", name.to_string_lossy());
+            // SAFETY: the shim frees the text.
             CString::new(text).map_or(null_mut(), |text| unsafe { libc::strdup(text.as_ptr()) })
         }
     }
@@ -149,75 +149,75 @@ fn function(name: &CStr, is_bf16: bool, device: c_int) -> std::result::Result<CU
         Some(&loaded) => loaded,
         None => {
             let ptx = PTX.get().ok_or("the kernels were not compiled")?;
-            // SAFETY: the image is PTX that ends with a zero; the shim has made the device's context
-            // current in this thread.
+            // SAFETY: the image is zero-terminated PTX, and the shim has made the context of the device current
+            // in this thread.
             let loaded = unsafe { module::load_data(ptx.as_ptr().cast()) }.map_err(|error| error.to_string())?;
             modules.insert(device, loaded as usize);
             loaded as usize
         }
     };
     // SAFETY: modules are never unloaded.
-    let found = unsafe { module::get_function(loaded as sys::CUmodule, name.clone()) };
-    let found = found.map_err(|error| format!("{}: {error}", name.to_string_lossy()))?;
-    functions.insert((device, name), found as usize);
-    Ok(found)
+    let function = unsafe { module::get_function(loaded as sys::CUmodule, name.clone()) };
+    let function = function.map_err(|error| format!("{}: {error}", name.to_string_lossy()))?;
+    functions.insert((device, name), function as usize);
+    Ok(function)
 }
 
-/// Has libtorch flash attention for queries like `q` `[tokens, heads, head_dim]` on this GPU?
+/// Whether libtorch's flash attention supports queries like `q` `[tokens, heads, head_dim]` on this GPU.
 pub(super) fn has_flash_attention(q: &Tensor) -> bool {
     let head_dim = q.size().last().copied().unwrap_or(0);
-    let fits = head_dim % 8 == 0 && head_dim <= 256 && matches!(q.f_kind(), Ok(Dtype::BFloat16 | Dtype::Half));
+    let is_supported = head_dim % 8 == 0 && head_dim <= 256 && matches!(q.f_kind(), Ok(Dtype::BFloat16 | Dtype::Half));
     match q.device() {
-        Device::Cuda(index) => fits && are_ready() && capability(index) >= FLASH_ATTENTION,
+        Device::Cuda(index) => is_supported && are_ready() && capability(index) >= FLASH_ATTENTION,
         _ => false,
     }
 }
 
-/// The major number of a GPU's compute capability; 0 if it does not tell.
+/// The major number of a GPU's compute capability; 0 if unknown.
 fn capability(index: usize) -> i32 {
     static KNOWN: OnceLock<Mutex<HashMap<usize, i32>>> = OnceLock::new();
     let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     *known.entry(index).or_insert_with(|| {
         let major = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
-        // SAFETY: asks the driver, which libtorch has started.
-        let asked = driver::device::get(index as c_int)
+        // SAFETY: queries the driver, which libtorch has initialised.
+        let capability = driver::device::get(index as c_int)
             .and_then(|device| unsafe { driver::device::get_attribute(device, major) });
-        asked.unwrap_or(0)
+        capability.unwrap_or(0)
     })
 }
 
 /// Memory of a GPU, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuMemory {
-    /// Held by tensors.
+    /// Allocated by tensors.
     pub held: u64,
-    /// The most that tensors held since the peak was last forgotten.
+    /// The most that tensors have allocated since the peak was last reset.
     pub peak: u64,
-    /// Free on the device; libtorch's allocator may hold more that is unused.
+    /// Free on the device. libtorch's allocator may cache more that is unused.
     pub free: u64,
     pub total: u64,
 }
 
-/// What tensors hold on GPU `index`; with `forget_peak` the peak starts anew.
-pub fn memory(index: usize, forget_peak: bool) -> Result<GpuMemory> {
-    let mut found = [0_i64; 4];
+/// The memory of GPU `index`. `reset_peak` resets the peak first.
+pub fn memory(index: usize, reset_peak: bool) -> Result<GpuMemory> {
+    let mut bytes = [0_i64; 4];
     // SAFETY: four numbers are written.
-    checked(unsafe { lorhai_gpu_memory(index as c_int, forget_peak, found.as_mut_ptr()) })?;
-    let [held, peak, free, total] = found.map(|bytes| bytes.max(0) as u64);
+    checked(unsafe { lorhai_gpu_memory(index as c_int, reset_peak, bytes.as_mut_ptr()) })?;
+    let [held, peak, free, total] = bytes.map(|bytes| bytes.max(0) as u64);
     Ok(GpuMemory { held, peak, free, total })
 }
 
-/// Gives back to the device what libtorch holds for later.
+/// Returns the memory that libtorch's allocator caches to the device.
 pub fn empty_cache() -> Result<()> {
     checked(unsafe { lorhai_gpu_empty_cache() })
 }
 
 impl Kernels {
-    /// For `lorhai doctor`.
+    /// The state as `lorhai doctor` shows it.
     pub fn about(&self) -> String {
         match self {
             Kernels::Ready => "compiled".to_owned(),
-            Kernels::Declined => "not used: LORHAI_PLAIN_CUDA is set".to_owned(),
+            Kernels::Disabled => "not used: LORHAI_PLAIN_CUDA is set".to_owned(),
             Kernels::Failed(reason) => format!("not used: {reason}"),
         }
     }

@@ -1,10 +1,10 @@
-// The kernels of an NVIDIA GPU, compiled when they are first wanted (gpu.rs), for tensors of
-// f32 and of bf16. They compute what rows.inc computes, in f32 whatever the storage.
+// The kernels for NVIDIA GPUs, compiled on first use (gpu.rs), for tensors of f32 and of bf16. They compute what
+// rows.inc computes, in f32 whatever the storage.
 //
-// Compiled for the host instead (kernels_host.cpp), the same text runs as plain loops, so that
-// its arithmetic and its arguments are tested on machines without a GPU. That is what the
-// macros are for: EACH goes over elements, one a thread; ROWS over rows, one a block, within
-// which each BLOCK runs on all threads and SYNC stands between them.
+// The same source is also compiled for the host (kernels_host.cpp), where it runs as loops, so that its arithmetic
+// and arguments are tested on machines without a GPU. The macros make this possible: EACH iterates over elements,
+// one per thread; ROWS over rows, one per block, within which each BLOCK runs on all threads and SYNC separates
+// them.
 //
 // ELEMENT names the type of elements; NAMED(name) adds it to a kernel's name.
 
@@ -31,7 +31,7 @@ struct bf16 {
 DEVICE float get(const float* p, long long i) { return p[i]; }
 DEVICE float get(const bf16* p, long long i) { return __uint_as_float((u32)p[i].bits << 16); }
 DEVICE void put(float* p, long long i, float value) { p[i] = value; }
-// Round to nearest, ties to even; a NaN stays one.
+// Rounds to nearest, ties to even; NaN stays NaN.
 DEVICE void put(bf16* p, long long i, float value) {
     u32 bits = __float_as_uint(value);
     u32 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -51,13 +51,13 @@ DEVICE u64 random_bits(u64 key, u64 counter) {
     return z ^ (z >> 31);
 }
 
-// What dropout multiplies a channel by: 0 or `keep`.
+// The dropout factor of a channel: 0 or `keep`.
 DEVICE float mask_of(long long token_key, long long channel, u64 key, u32 threshold, float keep) {
     u64 bits = random_bits(key, (u64)token_key | (u64)(channel / 2));
     return (u32)(channel % 2 ? bits >> 32 : bits) < threshold ? 0.0f : keep;
 }
 
-// Adds up `partial`, one number a thread, into partial[0]; `of` combines two.
+// Reduces `partial`, one number per thread, into partial[0]; `of` combines two numbers.
 #define REDUCE(partial, of)                                            \
     for (int half = THREADS / 2; half > 0; half /= 2) {                \
         SYNC;                                                          \
@@ -67,15 +67,15 @@ DEVICE float mask_of(long long token_key, long long channel, u64 key, u32 thresh
 #define SUM(a, b) ((a) + (b))
 #define MOST(a, b) ((a) > (b) ? (a) : (b))
 
-// y = w * x / sqrt(mean(x^2) + eps), a row a block.
+// y = w * x / sqrt(mean(x^2) + eps), one row per block.
 KERNEL NAMED(norm)(const ELEMENT* x, const ELEMENT* w, ELEMENT* y, float* rstd, long long rows, long long width,
                    float eps) {
     SHARED float partial[THREADS];
     ROWS(row, rows) {
-        const ELEMENT* own = x + row * width;
+        const ELEMENT* row_x = x + row * width;
         BLOCK(t) {
             float sum = 0;
-            for (long long i = t; i < width; i += THREADS) sum += get(own, i) * get(own, i);
+            for (long long i = t; i < width; i += THREADS) sum += get(row_x, i) * get(row_x, i);
             partial[t] = sum;
         }
         REDUCE(partial, SUM);
@@ -83,7 +83,7 @@ KERNEL NAMED(norm)(const ELEMENT* x, const ELEMENT* w, ELEMENT* y, float* rstd, 
         BLOCK(t) {
             if (t == 0) rstd[row] = inverse;
             for (long long i = t; i < width; i += THREADS)
-                put(y + row * width, i, get(w, i) * as_stored(get(own, i) * inverse));
+                put(y + row * width, i, get(w, i) * as_stored(get(row_x, i) * inverse));
         }
         SYNC;
     }
@@ -93,23 +93,23 @@ KERNEL NAMED(norm_back)(const ELEMENT* x, const ELEMENT* w, const float* rstd, c
                         long long rows, long long width) {
     SHARED float partial[THREADS];
     ROWS(row, rows) {
-        const ELEMENT *own = x + row * width, *slope = dy + row * width;
+        const ELEMENT *row_x = x + row * width, *slope = dy + row * width;
         BLOCK(t) {
             float sum = 0;
-            for (long long i = t; i < width; i += THREADS) sum += get(slope, i) * get(w, i) * get(own, i);
+            for (long long i = t; i < width; i += THREADS) sum += get(slope, i) * get(w, i) * get(row_x, i);
             partial[t] = sum;
         }
         REDUCE(partial, SUM);
         float inverse = rstd[row], pull = partial[0] * inverse * inverse * inverse / (float)width;
         BLOCK(t) {
             for (long long i = t; i < width; i += THREADS)
-                put(dx + row * width, i, get(slope, i) * get(w, i) * inverse - get(own, i) * pull);
+                put(dx + row * width, i, get(slope, i) * get(w, i) * inverse - get(row_x, i) * pull);
         }
         SYNC;
     }
 }
 
-// Rotates heads of 2 * half channels; sign -1 turns back.
+// Rotates heads of 2 * half channels; sign -1 rotates back.
 KERNEL NAMED(rotate)(const ELEMENT* x, const float* cos, const float* sin, ELEMENT* y, long long count,
                      long long heads, long long half, float sign) {
     EACH(at, count) {
@@ -139,15 +139,15 @@ KERNEL NAMED(swiglu_back)(const ELEMENT* gate, const ELEMENT* up, const ELEMENT*
     }
 }
 
-// loss = logsumexp(logits) - logits[target]; with `grad` the logits become softmax - onehot.
+// loss = logsumexp(logits) - logits[target]; with `grad`, replaces the logits by softmax - onehot.
 KERNEL NAMED(cross_entropy)(ELEMENT* logits, const long long* targets, float* losses, long long rows, long long width,
                             int grad) {
     SHARED float partial[THREADS];
     ROWS(row, rows) {
-        ELEMENT* own = logits + row * width;
+        ELEMENT* row_logits = logits + row * width;
         BLOCK(t) {
             float top = -INFINITE;
-            for (long long i = t; i < width; i += THREADS) top = MOST(get(own, i), top);
+            for (long long i = t; i < width; i += THREADS) top = MOST(get(row_logits, i), top);
             partial[t] = top;
         }
         REDUCE(partial, MOST);
@@ -155,16 +155,16 @@ KERNEL NAMED(cross_entropy)(ELEMENT* logits, const long long* targets, float* lo
         SYNC;
         BLOCK(t) {
             float sum = 0;
-            for (long long i = t; i < width; i += THREADS) sum += expf(get(own, i) - top);
+            for (long long i = t; i < width; i += THREADS) sum += expf(get(row_logits, i) - top);
             partial[t] = sum;
         }
         REDUCE(partial, SUM);
-        float sum = partial[0], expected = get(own, targets[row]);
+        float sum = partial[0], expected = get(row_logits, targets[row]);
         SYNC;
         BLOCK(t) {
             if (t == 0) losses[row] = logf(sum) + top - expected;
             for (long long i = t; grad && i < width; i += THREADS)
-                put(own, i, expf(get(own, i) - top) / sum - (i == targets[row] ? 1.0f : 0.0f));
+                put(row_logits, i, expf(get(row_logits, i) - top) / sum - (i == targets[row] ? 1.0f : 0.0f));
         }
         SYNC;
     }
@@ -187,17 +187,17 @@ KERNEL NAMED(add_scaled)(ELEMENT* y, const float* x, long long count, float scal
     EACH(i, count) put(y, i, get(y, i) + scale * x[i]);
 }
 
-// One AdamW step, in torch's order of operations; `decayed` is 1 where weight decay applies,
-// or null for everywhere. For f32 alone, though compiled for both.
+// One AdamW step, in torch's order of operations; `decayed` is 1 if weight decay applies to a value, 0 if not; null if
+// it applies to all. For f32 only, though compiled for both dtypes.
 KERNEL NAMED(adamw)(float* theta, const float* gradient, float* mean, float* square, const float* decayed,
                     long long count, float one_minus_beta1, float beta2, float one_minus_beta2, float eps, float decay,
                     float step_size, float bias2, float clip) {
     EACH(i, count) {
-        float g = gradient[i] * clip, share = decayed ? decayed[i] : 1.0f;
+        float g = gradient[i] * clip, decays = decayed ? decayed[i] : 1.0f;
         float m = mean[i] + (g - mean[i]) * one_minus_beta1;
         float v = square[i] * beta2 + g * g * one_minus_beta2;
         mean[i] = m;
         square[i] = v;
-        theta[i] = theta[i] * (1.0f - decay * share) - step_size * (m / (sqrtf(v) / bias2 + eps));
+        theta[i] = theta[i] * (1.0f - decay * decays) - step_size * (m / (sqrtf(v) / bias2 + eps));
     }
 }

@@ -1,4 +1,4 @@
-// kernels.cu as plain loops on the host, for tests on machines without a GPU.
+// kernels.cu as loops on the host, for tests on machines without a GPU.
 #include <cmath>
 #include <cstring>
 #include <tuple>
@@ -41,7 +41,7 @@ namespace bf16s {
 #undef ELEMENT
 }  // namespace bf16s
 
-// Calls `kernel` with arguments given as pointers to each, as cuLaunchKernel takes them.
+// Calls `kernel` with arguments passed as pointers, as in cuLaunchKernel.
 template <typename... A, size_t... At>
 void call(void (*kernel)(A...), void** arguments, std::index_sequence<At...>) {
     kernel(*static_cast<A*>(arguments[At])...);
@@ -62,7 +62,7 @@ void call(void (*kernel)(A...), void** arguments) {
         return true;                                      \
     }
 
-// Runs a kernel by its name; false where there is none of that name.
+// Runs the kernel `name`; false if there is none.
 bool run_on_host(const char* name, bool is_bf16, void** arguments) {
     CASE(norm) CASE(norm_back) CASE(rotate) CASE(swiglu) CASE(swiglu_back) CASE(cross_entropy)
     CASE(drop) CASE(add_dropped) CASE(add_scaled) CASE(adamw)

@@ -1,7 +1,6 @@
-// The small layers of the decoder as single nodes of the autograd graph: RMSNorm, rotary
-// embedding, SwiGLU. Each has its gradient written out, once as loops for f32 and bf16 on
-// the CPU, once as kernels for both on a GPU, and once in libtorch's own operations for
-// everything else; tests hold all of them against autograd in f64.
+// The small layers of the decoder as single nodes of the autograd graph: RMSNorm, rotary embedding, SwiGLU. Each
+// has a hand-written gradient in three versions: loops for f32 and bf16 on the CPU, kernels for both on a GPU, and
+// libtorch's operations for the rest. Tests compare all of them with autograd in f64.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "gpu.h"
@@ -12,16 +11,16 @@ using torch::autograd::variable_list;
 
 namespace {
 
-// Sums in f32 at least.
+// In f32 at least, for sums.
 Tensor wide(const Tensor& x) {
     return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
 }
 
 struct RmsNorm : public Function<RmsNorm> {
     // x [..., times * width], w [width]
-    static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w, double eps) {
+    static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& w, double eps) {
         Unrecorded here;
-        Tensor x = given.contiguous(), y, rstd;
+        Tensor x = input.contiguous(), y, rstd;
         int64_t width = w.size(0), count = x.numel() / width;
         if (has_kernels(x)) {
             y = fresh_like(x);
@@ -81,8 +80,7 @@ struct RmsNorm : public Function<RmsNorm> {
     }
 };
 
-// Of every head, [left, right] to [left * cos - right * sin, right * cos + left * sin]; sign -1 turns
-// back. x is [tokens, heads * head_dim] or [tokens, heads, head_dim], the result of shape `sizes`.
+// Maps every head [left, right] to [left * cos - right * sin, right * cos + left * sin]; sign -1 rotates back. x is [tokens, heads * head_dim] or [tokens, heads, head_dim], the result of shape `sizes`.
 Tensor rotated(const Tensor& x, const Tensor& cos, const Tensor& sin, float sign, at::IntArrayRef sizes) {
     int64_t half = cos.size(1), tokens = cos.size(0), heads = x.numel() / std::max<int64_t>(1, tokens * 2 * half);
     if (has_kernels(x) || has_loops(x)) {
@@ -126,9 +124,9 @@ struct Rotate : public Function<Rotate> {
 };
 
 struct SwiGlu : public Function<SwiGlu> {
-    static Tensor forward(AutogradContext* ctx, const Tensor& given_gate, const Tensor& given_up) {
+    static Tensor forward(AutogradContext* ctx, const Tensor& gate_input, const Tensor& up_input) {
         Unrecorded here;
-        Tensor gate = given_gate.contiguous(), up = given_up.contiguous();
+        Tensor gate = gate_input.contiguous(), up = up_input.contiguous();
         ctx->save_for_backward({gate, up});
         if (!has_kernels(gate) && !has_loops(gate)) return at::silu(gate) * up;
         Tensor y = fresh_like(gate);
@@ -169,7 +167,7 @@ struct SwiGlu : public Function<SwiGlu> {
     }
 };
 
-// Rows of x by number; `inverse` says where each row of x went, and each goes somewhere.
+// The rows `index` of x. `inverse` is the index of each row of x in the result; every row is in the result.
 struct TakeRows : public Function<TakeRows> {
     static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& index, const Tensor& inverse) {
         Unrecorded here;

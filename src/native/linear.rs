@@ -1,22 +1,22 @@
 //! Frozen linear layers that read the same input, with the adapters of several token ranges.
 
 use super::nf4::RawNf4;
-use super::{checked, made, optional, raw, Nf4, Raw};
+use super::{checked, new_tensor, optional, raw, Nf4, Raw};
 use crate::error::{Error, Result};
 use crate::random::Key;
 use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut};
 use tch::Tensor;
 
-/// One adapter's part in a linear layer, on the tokens from `begin` to `end`.
+/// One adapter in a linear layer, on the tokens from `begin` to `end`.
 #[derive(Debug)]
 pub struct Segment<'a> {
     /// `[r, in_features]`
     pub a: &'a Tensor,
     /// `[out_features, r]`
     pub b: &'a Tensor,
-    /// What the gradients of `a` and `b` are added to in the backward pass, of their shapes;
-    /// `None` where they are frozen.
+    /// The tensors that the backward pass adds the gradients of `a` and `b` to, with their shapes; `None` if
+    /// they are frozen.
     pub gradients: Option<(&'a Tensor, &'a Tensor)>,
     pub begin: i64,
     pub end: i64,
@@ -31,7 +31,7 @@ pub struct Segment<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum Matrix<'a> {
     Dense(&'a Tensor),
-    /// Made dense once in forward and once in backward, and not kept between them.
+    /// Made dense in forward and again in backward, not kept in between.
     Nf4(&'a Nf4),
 }
 
@@ -83,7 +83,7 @@ extern "C" {
 /// For each layer `x Wᵀ + b`, and on the tokens of each of its segments `+ scale · drop(x) Aᵀ Bᵀ`:
 /// `[tokens, out_features]`.
 ///
-/// x `[tokens, in_features]`; `token_keys` int64 `[tokens]` names each token for its dropout:
+/// x `[tokens, in_features]`; `token_keys` int64 `[tokens]` identifies each token for its dropout:
 /// `row << 40 | column << 20`.
 pub fn linears(x: &Tensor, layers: &[Layer], token_keys: &Tensor) -> Result<Vec<Tensor>> {
     let segments: Vec<Vec<RawSegment>> =
@@ -100,11 +100,11 @@ pub fn linears(x: &Tensor, layers: &[Layer], token_keys: &Tensor) -> Result<Vec<
         })
         .collect();
     let mut out = vec![null_mut(); layers.len()];
-    // SAFETY: what the layers point to lives as long as the call, and there is a place for each output.
+    // SAFETY: what the layers point to outlives the call, and `out` has an element for each output.
     checked(unsafe {
         lorhai_linears(raw(x), raw_layers.as_ptr(), raw_layers.len(), raw(token_keys), out.as_mut_ptr())
     })?;
-    // SAFETY: without a message every place holds a new `at::Tensor` that is ours to delete.
+    // SAFETY: without an error every element is a new `at::Tensor` that we own.
     Ok(out.into_iter().map(|y| unsafe { Tensor::from_ptr(y.cast()) }).collect())
 }
 
@@ -113,19 +113,18 @@ pub fn linear(x: &Tensor, layer: Layer, token_keys: &Tensor) -> Result<Tensor> {
     linears(x, &[layer], token_keys)?.pop().ok_or_else(|| Error::bug("a layer without an output"))
 }
 
-/// Does [`linears`] merge an adapter of rank `r` with so many tokens into a copy of the layer's matrix
-/// for the step? So it does in the dtype of the adapter, on the CPU, without dropout, where that is
-/// fewer multiplications.
+/// Whether [`linears`] merges an adapter of rank `r` on so many tokens into a copy of the layer's matrix for
+/// the step, because that takes fewer multiplications. It does so only in the dtype of the adapter, on the CPU
+/// and without dropout.
 pub fn merging_pays(tokens: i64, in_features: i64, out_features: i64, r: i64) -> bool {
-    // SAFETY: a function of its numbers.
+    // SAFETY: a pure function of numbers.
     unsafe { lorhai_merging_pays(tokens, in_features, out_features, r) }
 }
 
-/// What the channels of the tokens at `token_keys` are multiplied by under dropout: f32
-/// `[tokens, width]` on the CPU, the same as inside [`linears`].
+/// The dropout mask of the tokens with these keys, as [`linears`] applies it: f32 `[tokens, width]` on the CPU.
 pub fn dropout_mask(token_keys: &Tensor, width: i64, p: f64, key: Key) -> Result<Tensor> {
     // SAFETY: as above.
-    made(|out| unsafe { lorhai_dropout_mask(raw(token_keys), width, p, key.value(), out) })
+    new_tensor(|out| unsafe { lorhai_dropout_mask(raw(token_keys), width, p, key.value(), out) })
 }
 
 impl Matrix<'_> {
@@ -145,17 +144,17 @@ impl Matrix<'_> {
 }
 
 impl RawSegment {
-    fn new(own: &Segment) -> Self {
+    fn new(segment: &Segment) -> Self {
         RawSegment {
-            a: raw(own.a),
-            b: raw(own.b),
-            grad_a: optional(own.gradients.map(|(a, _)| a)),
-            grad_b: optional(own.gradients.map(|(_, b)| b)),
-            begin: own.begin,
-            end: own.end,
-            scale: own.scale,
-            p: own.p,
-            key: own.key.value(),
+            a: raw(segment.a),
+            b: raw(segment.b),
+            grad_a: optional(segment.gradients.map(|(a, _)| a)),
+            grad_b: optional(segment.gradients.map(|(_, b)| b)),
+            begin: segment.begin,
+            end: segment.end,
+            scale: segment.scale,
+            p: segment.p,
+            key: segment.key.value(),
         }
     }
 }

@@ -1,22 +1,21 @@
-//! What tch lacks or is slow at: a small C++ shim over libtorch, compiled by `build.rs`.
+//! Operations that tch lacks or that are slow in it: a small C++ shim over libtorch, compiled by `build.rs`.
 //!
 //! | file | defines |
 //! |---|---|
-//! | `rows.h`, `rows.inc` | loops over plain memory, compiled for several kinds of processor |
-//! | `vectors.inc` | the vectors that these loops go by; e to the power of them |
-//! | `products.inc`, `product.h` | matrix products, of our own where they are small |
+//! | `rows.h`, `rows.inc` | loops over rows in memory, compiled for several kinds of processor |
+//! | `vectors.inc` | the vectors that these loops work on, and their exponential |
+//! | `products.inc`, `product.h` | matrix products: our own for small ones, else libtorch's |
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `attention.inc`, `attention.cpp`, `attention.rs` | causal attention within documents |
-//! | `linear.cpp`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
-//! | `nf4.h`, `nf4.cpp`, `nf4.rs` | 4-bit matrices: made, read, and as the weight of a linear layer |
+//! | `linear.cpp`, `adapter_part.h`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
+//! | `nf4.h`, `nf4.cpp`, `nf4.rs` | 4-bit matrices: quantised, dequantised, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
-//! | `memory.cpp`, `memory.rs` | tensors over memory of the Rust side, which hold on to its owner |
-//! | `kernels.cu`, `gpu.rs` | the same loops as kernels of a GPU, compiled when first wanted |
+//! | `memory.cpp`, `memory.rs` | tensors over memory that Rust owns |
+//! | `kernels.cu`, `gpu.rs` | the same loops as GPU kernels, compiled on first use |
 //!
-//! Every operation takes part in autograd and works for each dtype on each device: loops
-//! for f32 and bf16 on the CPU, kernels for both on a GPU, libtorch's own operations
-//! elsewhere. A foundation: it knows
-//! tensors, but no model.
+//! Every operation supports autograd and works for each dtype on each device: loops for f32 and bf16 on the
+//! CPU, kernels for both on a GPU, libtorch's own operations for the rest. A foundation: it knows tensors, but
+//! no model.
 
 mod attention;
 pub mod gpu;
@@ -34,8 +33,7 @@ use std::ffi::{c_char, c_void, CStr};
 use std::ptr::{null, null_mut};
 use tch::Tensor;
 
-/// Matrices of up to so many elements are multiplied in f32 by loops of our own: `SMALL` in
-/// `product.h`.
+/// The largest second matrix, in elements, that our own f32 loops multiply: `SMALL` in `product.h`.
 pub const SMALL_PRODUCT: i64 = 1 << 17;
 
 /// A tensor as C++ sees it: `at::Tensor*`.
@@ -53,9 +51,9 @@ pub struct AdamStep {
     pub decay: f32,
     /// Learning rate over the bias correction of the mean.
     pub step_size: f32,
-    /// The square root of the bias correction of the square.
+    /// The square root of the bias correction of the squared gradient.
     pub bias2: f32,
-    /// What the gradient is multiplied by first.
+    /// The factor that clips the gradient.
     pub clip: f32,
 }
 
@@ -85,57 +83,57 @@ fn checked(message: *mut c_char) -> Result<()> {
     if message.is_null() {
         return Ok(());
     }
-    // SAFETY: the shim gives a text that it made with strdup, and forgets it.
+    // SAFETY: the shim made the text with strdup and gives up its ownership.
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
     unsafe { libc::free(message.cast()) };
     Err(Error::from(tch::TchError::Torch(text)))
 }
 
-/// Calls a function of the shim that gives a new tensor.
-fn made(call: impl FnOnce(*mut *mut c_void) -> *mut c_char) -> Result<Tensor> {
+/// Calls a function of the shim that returns a new tensor.
+fn new_tensor(call: impl FnOnce(*mut *mut c_void) -> *mut c_char) -> Result<Tensor> {
     let mut out = null_mut();
     checked(call(&mut out))?;
-    // SAFETY: without a message `out` is a new `at::Tensor` that is ours to delete.
+    // SAFETY: without an error `out` is a new `at::Tensor` that we own.
     Ok(unsafe { Tensor::from_ptr(out.cast()) })
 }
 
 /// `w · x / sqrt(mean(x²) + eps)` over every `width` channels of the last dimension; x
 /// `[…, times * width]`, w `[width]`.
 pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
-    // SAFETY (here and below): the tensors live as long as the call, and errors are caught.
-    made(|out| unsafe { lorhai_rms_norm(raw(x), raw(w), eps, out) })
+    // SAFETY (here and below): the tensors outlive the call, and C++ exceptions are caught.
+    new_tensor(|out| unsafe { lorhai_rms_norm(raw(x), raw(w), eps, out) })
 }
 
-/// Rotary embedding: x `[tokens, heads * head_dim]`, cos and sin f32 `[tokens, head_dim / 2]`. Gives
-/// `[tokens, heads, head_dim]`.
+/// Rotary embedding: x `[tokens, heads * head_dim]`, cos and sin f32 `[tokens, head_dim / 2]`.
+/// Returns `[tokens, heads, head_dim]`.
 pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    made(|out| unsafe { lorhai_rotate(raw(x), raw(cos), raw(sin), out) })
+    new_tensor(|out| unsafe { lorhai_rotate(raw(x), raw(cos), raw(sin), out) })
 }
 
-/// `silu(gate) · up`, entry by entry.
+/// `silu(gate) · up`, elementwise.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    made(|out| unsafe { lorhai_swiglu(raw(gate), raw(up), out) })
+    new_tensor(|out| unsafe { lorhai_swiglu(raw(gate), raw(up), out) })
 }
 
-/// Rows of x by number (int64); `inverse` says at which place each row of x is found again,
-/// and gradients are taken from there alone.
+/// The rows `index` (int64) of x. `inverse` is the index in the result of each row of x; the gradient of a row is
+/// taken from there only.
 pub fn take_rows(x: &Tensor, index: &Tensor, inverse: &Tensor) -> Result<Tensor> {
-    made(|out| unsafe { lorhai_take_rows(raw(x), raw(index), raw(inverse), out) })
+    new_tensor(|out| unsafe { lorhai_take_rows(raw(x), raw(index), raw(inverse), out) })
 }
 
 /// The cross-entropy in nats of every token, `[tokens]`, in f32 at least: hidden
 /// `[tokens, width]`, the frozen output matrix `[vocabulary, width]`, targets int64.
 pub fn token_losses(hidden: &Tensor, w: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    made(|out| unsafe { lorhai_token_losses(raw(hidden), raw(w), raw(targets), out) })
+    new_tensor(|out| unsafe { lorhai_token_losses(raw(hidden), raw(w), raw(targets), out) })
 }
 
-/// The tokens of which [`token_losses`] holds logits at a time, with `size` bytes a number.
+/// The number of tokens whose logits [`token_losses`] holds at a time, at `size` bytes a number.
 pub fn loss_piece(vocabulary: u64, width: u64, size: u64, is_cpu: bool) -> u64 {
-    // SAFETY: a function of its numbers.
+    // SAFETY: a pure function of numbers.
     unsafe { lorhai_loss_piece(vocabulary as i64, width as i64, size as i64, is_cpu) as u64 }
 }
 
-/// Is there an [`adamw`] for tensors like `theta`?
+/// Whether [`adamw`] supports tensors like `theta`.
 pub fn has_adamw(theta: &Tensor) -> bool {
     unsafe { lorhai_has_adamw(raw(theta)) }
 }
@@ -157,7 +155,7 @@ pub fn norm(x: &Tensor) -> f64 {
     unsafe { lorhai_norm(raw(x)) }
 }
 
-/// Goes backward from `y` with `dy`, the gradient of a loss with respect to it.
+/// Runs the backward pass from `y` with `dy`, the gradient of the loss with respect to it.
 pub fn backward(y: &Tensor, dy: &Tensor) -> Result<()> {
     checked(unsafe { lorhai_backward(raw(y), raw(dy)) })
 }

@@ -1,5 +1,5 @@
-// NF4: from a matrix to codes and scales, and back. The values are bitsandbytes', bit for bit;
-// nested scales are made in Rust.
+// NF4: quantises a matrix to codes and scales, and dequantises it. Equal to bitsandbytes bit for bit. Nested
+// scales are made in Rust.
 #include "nf4.h"
 
 namespace {
@@ -11,8 +11,8 @@ constexpr float NF4_VALUES[16] = {
     0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
     0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
 
-// What a scale is at least before its inverse is taken.
-constexpr float SMALLEST = 1e-38f;
+// The lower bound of a scale before its inverse is taken.
+constexpr float MIN_SCALE = 1e-38f;
 
 struct Bounds {
     float upper[15];
@@ -21,14 +21,14 @@ struct Bounds {
     }
 };
 
-// The number of bounds below x: the code of the nearest value, the lower one of two equally near.
+// The code of the value nearest to x; of two equally near, the lower.
 inline uint8_t code_of(float x, const Bounds& bounds) {
     int code = 0;
     for (int i = 0; i < 15; ++i) code += x > bounds.upper[i];
     return static_cast<uint8_t>(code);
 }
 
-// Codes, one a byte, and the scale of the block x[0..count].
+// Quantises the block x[0..count]: writes codes, one a byte, and returns the scale.
 template <typename T, typename Read>
 float quantize_block(const T* x, int64_t count, bool whole, const Bounds& bounds, uint8_t* codes, Read read) {
     float scale = 0;
@@ -39,8 +39,8 @@ float quantize_block(const T* x, int64_t count, bool whole, const Bounds& bounds
         scale = std::max(scale, size);
     }
     if (!finite) return std::numeric_limits<float>::quiet_NaN();
-    // A block that the end of the matrix cuts short is divided, as bitsandbytes does it.
-    float floored = std::max(scale, SMALLEST), inverse = 1.0f / floored;
+    // In a partial block at the end of the matrix values are divided instead, as in bitsandbytes.
+    float floored = std::max(scale, MIN_SCALE), inverse = 1.0f / floored;
     for (int64_t i = 0; i < count; ++i) {
         float value = whole ? read(x[i]) * inverse : read(x[i]) / floored;
         codes[i] = code_of(std::min(1.0f, std::max(-1.0f, value)), bounds);
@@ -55,27 +55,27 @@ void quantize(const T* x, int64_t count, int64_t block, uint8_t* codes, float* s
     at::parallel_for(0, blocks, std::max<int64_t>(1, GRAIN / block), [&](int64_t first, int64_t last) {
         std::vector<uint8_t> single(block + 1);
         for (int64_t number = first; number < last; ++number) {
-            int64_t begin = number * block, own = std::min(block, count - begin);
-            // The half byte after an odd end is the code of zero.
-            single[own] = 7;
-            scales[number] = quantize_block(x + begin, own, own == block, bounds, single.data(), read);
-            for (int64_t i = 0; i < own; i += 2)
+            int64_t begin = number * block, length = std::min(block, count - begin);
+            // After an odd number of values, the last half byte is the code of zero.
+            single[length] = 7;
+            scales[number] = quantize_block(x + begin, length, length == block, bounds, single.data(), read);
+            for (int64_t i = 0; i < length; i += 2)
                 codes[(begin + i) / 2] = static_cast<uint8_t>(single[i] << 4 | single[i + 1]);
         }
     });
 }
 
-// Memory for one dense matrix a thread and dtype: it is needed for one product only, and
-// fresh pages would cost about as much as filling them.
+// Memory for one dense matrix per thread and dtype. The matrix is needed for one product only, and new pages
+// would cost about as much as filling them.
 Tensor scratch(int64_t rows, int64_t columns, at::ScalarType dtype) {
     thread_local Tensor f32, bf16;
-    Tensor& held = dtype == at::kFloat ? f32 : bf16;
+    Tensor& buffer = dtype == at::kFloat ? f32 : bf16;
     int64_t count = rows * columns;
-    if (!held.defined() || held.numel() < count) {
-        held = Tensor();
-        held = at::empty({count}, at::TensorOptions().dtype(dtype));
+    if (!buffer.defined() || buffer.numel() < count) {
+        buffer = Tensor();
+        buffer = at::empty({count}, at::TensorOptions().dtype(dtype));
     }
-    return held.narrow(0, 0, count).view({rows, columns});
+    return buffer.narrow(0, 0, count).view({rows, columns});
 }
 
 // One value for each element of a block: [count] from [blocks].
@@ -94,7 +94,7 @@ void Nf4::dense_into(const Tensor& out) const {
     int64_t count = rows * columns;
     Tensor flat_scales = scales;
     if (map.defined()) {
-        // Two operations: a fused one would round once instead of twice.
+        // Two operations, because a fused one would round only once.
         flat_scales = map.index_select(0, scales.to(at::kInt)).mul_(spread(nested_scales, nested_block, scales.numel()));
         flat_scales.add_(offset);
     }

@@ -1,9 +1,9 @@
-//! A matrix in 4-bit NormalFloat (NF4; Dettmers et al. 2023, "QLoRA"), as bitsandbytes makes
-//! it: made from a dense one, made dense again, and as the frozen weight of a linear layer.
+//! Matrices in 4-bit NormalFloat (NF4; Dettmers et al. 2023, "QLoRA"), as in bitsandbytes: quantised from a dense
+//! matrix, dequantised, and used as the frozen weight of a linear layer.
 //!
-//! Codes, scales and dequantised values are those of bitsandbytes' CPU build, bit for bit.
+//! Codes, scales and dequantised values equal those of bitsandbytes' CPU build, bit for bit.
 
-use super::{checked, made, raw, Raw};
+use super::{checked, new_tensor, raw, Raw};
 use crate::error::{Error, Kind, Result};
 use std::convert::Infallible;
 use std::ffi::{c_char, c_void};
@@ -12,9 +12,9 @@ use tch::{Device, Kind as Dtype, Tensor};
 
 /// Values that share a scale.
 const BLOCK: i64 = 64;
-/// Values that are converted at once; a multiple of the block.
+/// The number of values that are converted at a time; a multiple of the block.
 const PIECE: i64 = 1 << 19;
-/// Scales that share a scale, where they are nested.
+/// Nested scales that share a scale.
 const NESTED_BLOCK: i64 = 256;
 
 /// As `RawNf4` in `nf4.h`.
@@ -67,14 +67,14 @@ pub struct Nf4 {
     pub block: i64,
     /// `[rows, columns]`
     pub shape: [i64; 2],
-    /// f32 `[256, 2]`, the two values of each byte: for devices without loops of our own.
+    /// f32 `[256, 2]`: the two values of each byte, for devices without our own loops.
     pairs: Tensor,
 }
 
 impl Nf4 {
-    /// Quantises a matrix on the CPU, of any floating-point dtype, from its values as `dtype`
-    /// (f32, bf16 or f16; others as f32) holds them. They are converted piece by piece, so that little
-    /// memory is needed beside the result.
+    /// Quantises a matrix on the CPU, of any floating-point dtype, after rounding it to `dtype` (f32, bf16 or f16;
+    /// any other is treated as f32). Converts it piece by piece, so that it needs little memory besides the
+    /// result.
     ///
     /// # Errors
     /// `Kind::Model` for values that are not finite.
@@ -82,18 +82,18 @@ impl Nf4 {
         let &[rows, columns] = dense.size().as_slice() else {
             return Err(Error::bug(format!("expected a matrix to quantise, found shape {:?}", dense.size())));
         };
-        // The loops read f32 and bf16.
-        let looped = if dtype == Dtype::BFloat16 { Dtype::BFloat16 } else { Dtype::Float };
-        let rounded = if dtype == Dtype::Half { Dtype::Half } else { looped };
+        // The loops support f32 and bf16.
+        let loop_dtype = if dtype == Dtype::BFloat16 { Dtype::BFloat16 } else { Dtype::Float };
+        let rounded = if dtype == Dtype::Half { Dtype::Half } else { loop_dtype };
         let (count, flat) = (rows * columns, dense.f_detach()?.f_reshape([-1])?);
         let codes = Tensor::f_empty([(count + 1) / 2, 1], (Dtype::Uint8, Device::Cpu))?;
         let absmax = Tensor::f_empty([(count + BLOCK - 1) / BLOCK], (Dtype::Float, Device::Cpu))?;
         for begin in (0..count).step_by(PIECE as usize) {
-            let own = PIECE.min(count - begin);
-            let piece = flat.f_narrow(0, begin, own)?.f_to_kind(rounded)?.f_to_kind(looped)?.f_contiguous()?;
-            let codes = codes.f_narrow(0, begin / 2, (own + 1) / 2)?;
-            let absmax = absmax.f_narrow(0, begin / BLOCK, (own + BLOCK - 1) / BLOCK)?;
-            // SAFETY (here and below): the tensors live as long as the call, and errors are caught.
+            let length = PIECE.min(count - begin);
+            let piece = flat.f_narrow(0, begin, length)?.f_to_kind(rounded)?.f_to_kind(loop_dtype)?.f_contiguous()?;
+            let codes = codes.f_narrow(0, begin / 2, (length + 1) / 2)?;
+            let absmax = absmax.f_narrow(0, begin / BLOCK, (length + BLOCK - 1) / BLOCK)?;
+            // SAFETY (here and below): the tensors outlive the call, and C++ exceptions are caught.
             checked(unsafe { lorhai_nf4_quantize(raw(&piece), BLOCK, raw(&codes), raw(&absmax)) })?;
         }
         if !absmax.f_isfinite()?.f_all()?.f_is_nonzero()? {
@@ -103,7 +103,7 @@ impl Nf4 {
         Nf4::new(codes, scales, BLOCK, [rows, columns])
     }
 
-    /// From stored parts, which are checked against one another.
+    /// Builds it from stored parts. Checks that their dtypes and sizes match.
     pub fn new(codes: Tensor, scales: Scales, block: i64, shape: [i64; 2]) -> Result<Nf4> {
         let count = shape[0].checked_mul(shape[1]).filter(|_| shape.iter().all(|&size| size > 0));
         let count = count.ok_or_else(|| Error::model(format!("expected a matrix, found shape {shape:?}")))?;
@@ -111,26 +111,26 @@ impl Nf4 {
         if block < 2 || block % 2 != 0 || block > 1 << 16 {
             return Err(Error::model(format!("expected an even block size, found {block}")));
         }
-        expect("codes", &codes, Dtype::Uint8, (count + 1) / 2)?;
+        ensure_elements("codes", &codes, Dtype::Uint8, (count + 1) / 2)?;
         let blocks = (count + block - 1) / block;
         match &scales {
-            Scales::Flat(absmax) => expect("absmax", absmax, Dtype::Float, blocks)?,
+            Scales::Flat(absmax) => ensure_elements("absmax", absmax, Dtype::Float, blocks)?,
             Scales::Nested { codes, map, absmax, block, .. } => {
                 if *block < 1 {
                     return Err(Error::model(format!("expected a nested block size of at least 1, found {block}")));
                 }
-                expect("absmax", codes, Dtype::Uint8, blocks)?;
-                expect("nested_quant_map", map, Dtype::Float, 256)?;
-                expect("nested_absmax", absmax, Dtype::Float, (blocks + block - 1) / block)?;
+                ensure_elements("absmax", codes, Dtype::Uint8, blocks)?;
+                ensure_elements("nested_quant_map", map, Dtype::Float, 256)?;
+                ensure_elements("nested_absmax", absmax, Dtype::Float, (blocks + block - 1) / block)?;
             }
         }
-        let pairs = made(|out| unsafe { lorhai_nf4_pairs(out) })?.f_to_device(codes.device())?;
+        let pairs = new_tensor(|out| unsafe { lorhai_nf4_pairs(out) })?.f_to_device(codes.device())?;
         Ok(Nf4 { codes: codes.f_contiguous()?, scales, block, shape, pairs })
     }
 
     /// The 16 values of NF4, ascending: f32 `[16]`.
     pub fn values() -> Result<Tensor> {
-        Ok(made(|out| unsafe { lorhai_nf4_pairs(out) })?.f_narrow(0, 0, 16)?.f_select(1, 1)?.f_contiguous()?)
+        Ok(new_tensor(|out| unsafe { lorhai_nf4_pairs(out) })?.f_narrow(0, 0, 16)?.f_select(1, 1)?.f_contiguous()?)
     }
 
     /// The matrix in `dtype`: `[rows, columns]`.
@@ -140,10 +140,10 @@ impl Nf4 {
         Ok(out)
     }
 
-    /// The same matrix in another value; nothing is copied.
+    /// Another handle on the same matrix. Copies nothing.
     pub fn shallow_clone(&self) -> Nf4 {
         match self.each(|tensor| Ok::<_, Infallible>(tensor.shallow_clone())) {
-            Ok(shared) => shared,
+            Ok(clone) => clone,
             Err(never) => match never {},
         }
     }
@@ -152,7 +152,7 @@ impl Nf4 {
         self.each(|tensor| Ok(tensor.f_to_device(device)?))
     }
 
-    /// The same matrix with `change` done to every tensor.
+    /// The same matrix with `change` applied to every tensor.
     fn each<E>(&self, change: impl Fn(&Tensor) -> Result<Tensor, E>) -> Result<Nf4, E> {
         let scales = match &self.scales {
             Scales::Flat(absmax) => Scales::Flat(change(absmax)?),
@@ -168,7 +168,7 @@ impl Nf4 {
         Ok(Nf4 { codes, scales, block: self.block, shape: self.shape, pairs })
     }
 
-    /// The bytes that codes and scales take.
+    /// The bytes of codes and scales.
     pub fn bytes(&self) -> u64 {
         let scales: Vec<&Tensor> = match &self.scales {
             Scales::Flat(absmax) => vec![absmax],
@@ -195,17 +195,17 @@ pub fn tensor_bytes(tensor: &Tensor) -> u64 {
     (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
 }
 
-fn expect(what: &str, tensor: &Tensor, kind: Dtype, count: i64) -> Result<()> {
-    let found = tensor.f_kind()?;
-    if found == kind && tensor.numel() as i64 == count && tensor.is_contiguous() {
+fn ensure_elements(name: &str, tensor: &Tensor, kind: Dtype, count: i64) -> Result<()> {
+    let tensor_kind = tensor.f_kind()?;
+    if tensor_kind == kind && tensor.numel() as i64 == count && tensor.is_contiguous() {
         return Ok(());
     }
     let size = tensor.size();
-    Err(Error::model(format!("{what}: expected {count} elements of {kind:?}, found shape {size:?} of {found:?}")))
+    Err(Error::model(format!("{name}: expected {count} elements of {kind:?}, found shape {size:?} of {tensor_kind:?}")))
 }
 
-/// Scales in 8 bits, about their mean. The mean is libtorch's, which rounds by the number of
-/// threads as bitsandbytes' does.
+/// Quantises the scales to 8 bits, after subtracting their mean. The mean is libtorch's, as in bitsandbytes, because
+/// its rounding depends on the number of threads.
 fn nested(absmax: &Tensor) -> Result<Scales> {
     let offset = absmax.f_mean(Dtype::Float)?;
     let map = dynamic_map()?;
@@ -214,9 +214,9 @@ fn nested(absmax: &Tensor) -> Result<Scales> {
     Ok(Scales::Nested { codes, map, absmax: scales, offset, block: NESTED_BLOCK })
 }
 
-/// bitsandbytes' "dynamic" 8-bit values, ascending: f32 `[256]`. For each of seven powers of
-/// ten twice as many fractions as for the one before, both signs, and 0 and 1 (Dettmers
-/// 2015, "8-Bit Approximations for Parallelism in Deep Learning").
+/// bitsandbytes' "dynamic" 8-bit values, ascending: f32 `[256]`. Each of seven powers of ten has twice as many
+/// fractions as the one before, of both signs; 0 and 1 are added (Dettmers 2015, "8-Bit Approximations for
+/// Parallelism in Deep Learning").
 pub fn dynamic_map() -> Result<Tensor> {
     let mut values = vec![0.0, 1.0];
     for power in 0..7 {
@@ -232,9 +232,9 @@ pub fn dynamic_map() -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&values)?.f_to_kind(Dtype::Float)?)
 }
 
-/// The nearest value of `map` for each of `x` over the largest magnitude of its block: codes
-/// uint8 `[count]` and magnitudes f32 `[blocks]`. bitsandbytes' CPU build looks the nearest
-/// up in a table of 65,536 values evenly spaced from -1 to 1, and so does this, to choose the same.
+/// Divides each value of `x` by the largest magnitude of its block and replaces it by the nearest value of `map`:
+/// codes uint8 `[count]` and magnitudes f32 `[blocks]`. Looks up the nearest value in a table of 65,536 values
+/// evenly spaced from -1 to 1, as bitsandbytes' CPU build does, so that the codes are equal.
 fn quantize_blockwise(x: &Tensor, map: &Tensor, block: i64) -> Result<(Tensor, Tensor)> {
     const TABLE_SIZE: i64 = 1 << 16;
     let count = x.size()[0];
@@ -244,7 +244,7 @@ fn quantize_blockwise(x: &Tensor, map: &Tensor, block: i64) -> Result<(Tensor, T
     let relative = padded.f_mul(&absmax.f_reciprocal()?.f_unsqueeze(1)?)?.f_clamp(-1.0, 1.0)?;
     let half = (TABLE_SIZE - 1) as f64 / 2.0;
     let index = relative.f_add_scalar(1.0)?.f_mul_scalar(half)?.f_add_scalar(0.5)?.f_floor()?;
-    // A block of zeros has no relative values: its codes are 0.
+    // In a block of zeros the relative values are NaN; its codes are 0.
     let is_zero = absmax.f_eq(0.0)?.f_unsqueeze(1)?;
     let index = index.f_masked_fill(&is_zero, 0.0)?.f_to_kind(Dtype::Int)?.f_view([-1])?;
     let codes = nearest(map, TABLE_SIZE)?.f_index_select(0, &index)?.f_narrow(0, 0, count)?;

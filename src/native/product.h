@@ -1,17 +1,16 @@
-// Matrix products: libtorch's, but for small ones in f32 on the CPU, at which a BLAS spends
-// more time on preparing than on multiplying.
+// Matrix products: libtorch's, except for small ones in f32 on the CPU, in which a BLAS spends more time on
+// preparation than on multiplication.
 #pragma once
 #include "shim.h"
 
-// Up to so many elements of the second matrix the loops of rows.h are quicker;
-// `native::SMALL_PRODUCT` in Rust.
+// Up to this many elements of the second matrix, the loops of rows.h are faster; `native::SMALL_PRODUCT` in Rust.
 constexpr int64_t SMALL = 1 << 17;
 
-// Multiplications that are worth another thread.
+// The number of multiplications that is worth another thread.
 constexpr int64_t WORTH_A_THREAD = 1 << 18;
 
-// A matrix, some of its rows, or the transpose of these. Small products take less time than
-// libtorch takes to make such tensors: here they are made only where it is to multiply them.
+// A matrix or some of its rows, possibly transposed. Makes a tensor only if libtorch is to multiply it, because
+// making tensors takes longer than a small product.
 struct View {
     const Tensor& x;
     int64_t begin, count;  // rows of x
@@ -30,8 +29,8 @@ struct View {
     int64_t columns() const { return transposed ? count : x.size(1); }
 
     Tensor tensor() const {
-        Tensor own = x.narrow(0, begin, count);
-        return transposed ? own.t() : own;
+        Tensor rows = x.narrow(0, begin, count);
+        return transposed ? rows.t() : rows;
     }
 
     Strided strided() const {
@@ -45,7 +44,7 @@ inline View transposed(const Tensor& x) {
     return View(x).t();
 }
 
-// out = alpha * a b, or += where `accumulate`; `out` has contiguous rows.
+// out = alpha * a b, or += if `accumulate`; `out` has contiguous rows.
 inline void product(View out, View a, View b, double alpha = 1.0, bool accumulate = false) {
     bool f32 = is_f32(out.x) && is_f32(a.x) && is_f32(b.x);
     int64_t m = out.rows(), n = out.columns(), k = a.columns();
@@ -63,8 +62,8 @@ inline void product(View out, View a, View b, double alpha = 1.0, bool accumulat
     float* into = data<float>(out.x) + out.begin * out.x.stride(0);
     int64_t step = out.x.stride(0), grain = std::max<int64_t>(1, WORTH_A_THREAD / std::max<int64_t>(1, n * k));
     at::parallel_for(0, m, grain, [&](int64_t from, int64_t to) {
-        Strided own = {left.x + from * left.row, left.row, left.column};
-        rows().product(own, right, into + from * step, step, to - from, n, k, static_cast<float>(alpha), accumulate);
+        Strided rows_of_left = {left.x + from * left.row, left.row, left.column};
+        rows().product(rows_of_left, right, into + from * step, step, to - from, n, k, static_cast<float>(alpha), accumulate);
     });
 }
 

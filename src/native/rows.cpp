@@ -1,5 +1,5 @@
-// Chooses the loops of rows.h for the processor that the program runs on. LORHAI_LOOPS names other
-// ones than the best, for tests: "plain" or "avx2".
+// Chooses the loops of rows.h for the processor that the program runs on. For tests, LORHAI_LOOPS selects others
+// than the best: "plain" or "avx2".
 #include "rows.h"
 
 #include <cstdlib>
@@ -12,13 +12,13 @@ extern const Rows rows_avx2, rows_avx512;
 
 static const Rows& chosen() {
 #ifdef __x86_64__
-    const char* named = std::getenv("LORHAI_LOOPS");
-    std::string wanted = named ? named : "";
-    bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    const char* value = std::getenv("LORHAI_LOOPS");
+    std::string selected = value ? value : "";
+    bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (wide && wanted.empty()) return rows_avx512;
-    bool middle = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (middle && wanted != "plain") return rows_avx2;
+    if (has_avx512 && selected.empty()) return rows_avx512;
+    bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (has_avx2 && selected != "plain") return rows_avx2;
 #endif
     return rows_plain;
 }

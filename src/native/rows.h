@@ -1,8 +1,8 @@
-// Loops over rows of plain memory, compiled once for each kind of processor (rows_*.cpp) and
-// chosen at the first call. They know nothing of tensors; ops_*.cpp give them pointers.
+// Loops over rows in memory, compiled once for each kind of processor (rows_*.cpp) and chosen at the first call.
+// They know nothing of tensors and work on pointers.
 //
-// Numbers are computed in f32 whatever their storage. A NaN in goes through to what depends
-// on it: nothing here is compiled with finite-math assumptions.
+// Everything is computed in f32, whatever the storage. NaN propagates: nothing here is compiled with finite-math
+// assumptions.
 #pragma once
 #include <cstdint>
 
@@ -11,33 +11,33 @@ struct Bf16 {
     uint16_t bits;
 };
 
-// What adds dropout to `width` channels of one token: a pure function of the key and the token.
+// A dropout mask: a pure function of this key and the key of a token.
 struct Drop {
     uint64_t key;
-    uint32_t threshold;  // a channel is dropped where its 32 random bits are below it
-    float keep;          // 1 / (1 - p), what the others are multiplied by
+    uint32_t threshold;  // a channel is dropped if its 32 random bits are below it
+    float keep;          // 1 / (1 - p), the factor of the other channels
 };
 
-// One learning step of AdamW over a flat range.
+// One step of AdamW over a flat range.
 struct AdamStep {
     float one_minus_beta1, beta2, one_minus_beta2, eps;
     float decay;        // lr * weight_decay
     float step_size;    // lr / (1 - beta1^t)
     float bias2;        // sqrt(1 - beta2^t)
-    float clip;         // the gradient is multiplied by it first
+    float clip;         // the factor that clips the gradient
 };
 
 template <typename T>
 struct TypedRows {
-    // y = w * x / sqrt(mean(x^2) + eps); rstd gets the divisor's inverse, one a row.
+    // y = w * x / sqrt(mean(x^2) + eps); rstd gets the inverse of the divisor of each row.
     void (*norm)(const T* x, const T* w, T* y, float* rstd, int64_t rows, int64_t width, float eps);
     void (*norm_back)(const T* x, const T* w, const float* rstd, const T* dy, T* dx, int64_t rows, int64_t width);
-    // Rotates `heads` of 2 * half channels each; sign -1 turns back. cos, sin: [tokens, half].
+    // Rotates `heads` of 2 * half channels each; sign -1 rotates back. cos, sin: [tokens, half].
     void (*rotate)(const T* x, const float* cos, const float* sin, T* y, int64_t tokens, int64_t heads, int64_t half,
                    float sign);
     void (*swiglu)(const T* gate, const T* up, T* y, int64_t count);
     void (*swiglu_back)(const T* gate, const T* up, const T* dy, T* dgate, T* dup, int64_t count);
-    // loss = logsumexp(logits) - logits[target]; with `grad` the logits become softmax - onehot.
+    // loss = logsumexp(logits) - logits[target]; with `grad`, replaces the logits by softmax - onehot.
     void (*cross_entropy)(T* logits, const int64_t* targets, float* losses, int64_t rows, int64_t width, bool grad);
     // y = x * mask, in f32.
     void (*drop)(const T* x, float* y, const int64_t* token_keys, int64_t rows, int64_t width, Drop drop);
@@ -56,7 +56,7 @@ struct Strided {
 };
 
 // One document for attention. Queries are [tokens, heads, width], keys and values [tokens,
-// kv_heads, width]; a query sees the `window` tokens up to itself, or all of them where it is 0.
+// kv_heads, width]; a query sees the last `window` tokens, its own included, or all of them if it is 0.
 struct AttentionShape {
     int64_t tokens, heads, kv_heads, width, window;
     float scale;
@@ -65,11 +65,11 @@ struct AttentionShape {
 struct Rows {
     TypedRows<float> f32;
     TypedRows<Bf16> bf16;
-    // `decayed` is 1 where weight decay applies, or null for everywhere.
+    // `decayed` is 1 if weight decay applies to a value, 0 if not; null if it applies to all.
     void (*adamw)(float* theta, const float* gradient, float* mean, float* square, const float* decayed, int64_t count,
                   AdamStep step);
-    // c [m, n] = alpha * a b, or += where `accumulate`; a [m, k], b [k, n]. For products that
-    // are too small for a BLAS to be quick at.
+    // c [m, n] = alpha * a b, or += if `accumulate`; a [m, k], b [k, n]. For products that are too small
+    // for a BLAS to be fast.
     void (*product)(Strided a, Strided b, float* c, int64_t c_row, int64_t m, int64_t n, int64_t k, float alpha,
                     bool accumulate);
     // The sum of squares, in f64.
@@ -77,7 +77,7 @@ struct Rows {
     // The query heads that share one head of keys and values; pointers are to the document's first
     // token and the first of these heads. logsumexp is [tokens, heads].
     void (*attend)(const float* q, const float* k, const float* v, float* y, float* logsumexp, AttentionShape shape);
-    // dk and dv are added to.
+    // Adds to dk and dv.
     void (*attend_back)(const float* q, const float* k, const float* v, const float* y, const float* logsumexp,
                         const float* dy, float* dq, float* dk, float* dv, AttentionShape shape);
 };

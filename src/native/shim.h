@@ -1,4 +1,4 @@
-// What the files of this folder share: tensors come as pointers, failures go back as text.
+// Shared by the files of this folder: Rust passes tensors as pointers and gets errors back as text.
 #pragma once
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
@@ -11,7 +11,7 @@
 
 using at::Tensor;
 
-// Runs `body` and gives null, or what went wrong as text that the caller frees.
+// Runs `body`. Returns null, or an error text that the caller frees.
 template <typename F>
 char* guarded(F body) {
     try {
@@ -24,11 +24,11 @@ char* guarded(F body) {
     }
 }
 
-// Held inside a node's own forward and backward, where libtorch has nothing to record: each of
-// its operations then goes straight to the one for the device.
+// Active inside the forward and backward of a node, where autograd has nothing to record: operations then skip
+// its dispatch.
 using Unrecorded = at::AutoDispatchBelowADInplaceOrView;
 
-// Do the loops of rows.h work on tensors like this one?
+// Whether the loops of rows.h work on tensors like this one.
 inline bool has_loops(const Tensor& x) {
     return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
@@ -37,7 +37,7 @@ inline bool is_f32(const Tensor& x) {
     return x.is_cpu() && x.scalar_type() == at::kFloat;
 }
 
-// Elements that one task should have, so that starting it costs little beside.
+// The least number of elements of a task, so that starting it costs little in comparison.
 constexpr int64_t GRAIN = 1 << 15;
 
 // Splits `count` rows of `width` elements among threads: `body(first, last)`.
@@ -56,8 +56,8 @@ void with_rows(const Tensor& x, F body) {
         body(rows().f32, static_cast<float*>(nullptr));
 }
 
-// A new matrix without numbers yet, on the device of `like`. On the CPU it is made without
-// libtorch's dispatcher, which takes as long as a small product.
+// A new uninitialised tensor on the device of `like`. On the CPU it is made without libtorch's dispatcher, which
+// takes as long as a small product.
 inline Tensor fresh(at::IntArrayRef sizes, const Tensor& like, at::ScalarType dtype) {
     if (like.is_cpu()) return at::detail::empty_cpu(sizes, dtype);
     return at::empty(sizes, like.options().dtype(dtype));

@@ -9,21 +9,21 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-// The logits that are held at a time, in bytes; and the fewest tokens at a time, since each
-// piece reads the whole output matrix. Where that stays in a near cache, the logits do too.
+// The bytes of logits held at a time, less if the output matrix fits in a near cache, so that the logits do too;
+// and the fewest tokens at a time, because each piece reads the whole output matrix.
 constexpr int64_t PIECE_BYTES = 96 << 20;
 constexpr int64_t NEAR_PIECE_BYTES = 512 << 10;
-constexpr int64_t FEWEST = 64;
+constexpr int64_t MIN_TOKENS = 64;
 
-// The tokens of which logits are held at a time: w [vocabulary, width], `size` bytes a number.
+// The number of tokens whose logits are held at a time, for w [vocabulary, width] and `size` bytes a number.
 extern "C" int64_t lorhai_loss_piece(int64_t vocabulary, int64_t width, int64_t size, bool is_cpu) {
     int64_t bytes = is_cpu && vocabulary * width <= SMALL ? NEAR_PIECE_BYTES : PIECE_BYTES;
-    return std::max(FEWEST, bytes / std::max<int64_t>(1, vocabulary * size));
+    return std::max(MIN_TOKENS, bytes / std::max<int64_t>(1, vocabulary * size));
 }
 
 namespace {
 
-// Losses of one piece, [count] in f32 at least. With `grad` the logits become their gradient.
+// The losses of one piece, [count] in f32 at least. With `grad`, replaces the logits by their gradient.
 Tensor piece_losses(Tensor& logits, const Tensor& targets, bool grad) {
     if (has_kernels(logits)) {
         int64_t count = logits.size(0), width = logits.size(1);
@@ -34,11 +34,11 @@ Tensor piece_losses(Tensor& logits, const Tensor& targets, bool grad) {
     }
     if (!has_loops(logits)) {
         Tensor scores = logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
-        Tensor log_p = at::log_softmax(scores, -1), own = targets.unsqueeze(1);
-        Tensor losses = -log_p.gather(1, own).squeeze(1);
+        Tensor log_p = at::log_softmax(scores, -1), index = targets.unsqueeze(1);
+        Tensor losses = -log_p.gather(1, index).squeeze(1);
         if (grad) {
             Tensor slope = log_p.exp();
-            slope.scatter_add_(1, own, at::full_like(own, -1, slope.options()));
+            slope.scatter_add_(1, index, at::full_like(index, -1, slope.options()));
             logits = slope.to(logits.scalar_type());
         }
         return losses;
@@ -55,14 +55,14 @@ Tensor piece_losses(Tensor& logits, const Tensor& targets, bool grad) {
     return losses;
 }
 
-// The cross-entropy of every token under a frozen output matrix, in nats. The logits are
-// made piece by piece and never kept: their gradient goes on to the hidden states at once.
+// The cross-entropy of every token under a frozen output matrix, in nats. Computes the logits piece by piece and
+// keeps none: their gradient is propagated to the hidden states at once.
 struct TokenLosses : public Function<TokenLosses> {
     // hidden [count, width], w [vocabulary, width], targets int64 [count]
-    static Tensor forward(AutogradContext* ctx, const Tensor& given, const Tensor& w, const Tensor& targets,
+    static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& w, const Tensor& targets,
                           bool grad) {
         Unrecorded here;
-        Tensor hidden = given.contiguous();
+        Tensor hidden = input.contiguous();
         int64_t count = hidden.size(0), size_of_one = static_cast<int64_t>(hidden.element_size());
         int64_t piece = lorhai_loss_piece(w.size(0), w.size(1), size_of_one, w.is_cpu());
         std::vector<Tensor> losses;
@@ -95,7 +95,7 @@ char* lorhai_token_losses(const Tensor* hidden, const Tensor* w, const Tensor* t
     });
 }
 
-// Can lorhai_adamw work on it?
+// Whether lorhai_adamw supports it.
 bool lorhai_has_adamw(const Tensor* theta) {
     return theta->scalar_type() == at::kFloat && (has_loops(*theta) || has_kernels(*theta));
 }
@@ -124,12 +124,12 @@ double lorhai_norm(const Tensor* x) {
     return std::sqrt(rows().sum_squares(data<float>(*x), x->numel()));
 }
 
-// Goes backward from `y` with `gradient` `dy` of the same shape.
+// Runs the backward pass from `y` with the gradient `dy` of the same shape.
 char* lorhai_backward(const Tensor* y, const Tensor* dy) {
     return guarded([&] { torch::autograd::backward({*y}, {*dy}); });
 }
 
-// Makes `gradient` the place where gradients of `leaf` add up.
+// Makes `gradient` the tensor that gradients of `leaf` are added to.
 char* lorhai_set_grad(const Tensor* leaf, const Tensor* gradient) {
     return guarded([&] { leaf->mutable_grad() = *gradient; });
 }

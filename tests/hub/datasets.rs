@@ -14,32 +14,32 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn shown(found: &DatasetFiles) -> Vec<String> {
+fn shown(dataset: &DatasetFiles) -> Vec<String> {
     let mut lines = Vec::new();
-    for (split, paths) in &found.splits {
+    for (split, paths) in &dataset.splits {
         for path in paths {
             assert!(path.is_file(), "{}", path.display());
-            lines.push(format!("{split}: {}", path.strip_prefix(&found.folder).unwrap().display()));
+            lines.push(format!("{split}: {}", path.strip_prefix(&dataset.folder).unwrap().display()));
         }
     }
     lines
 }
 
 #[test]
-fn a_data_set_is_fetched_by_split_and_found_again() {
+fn a_data_set_is_fetched_by_split_and_then_used_from_the_cache() {
     let fake = FakeHub::start("datasets/owner/rows", &files());
     let cache = tempfile::tempdir().unwrap();
     let hub = fake.settings(cache.path());
-    let found = resolve_dataset("owner/rows", None, &hub, &mut ()).unwrap();
+    let dataset = resolve_dataset("owner/rows", None, &hub, &mut ()).unwrap();
     let all = [
         "test: data/test 1.parquet",
         "train: data/train-00000-of-00002.parquet",
         "train: data/train-00001-of-00002.parquet",
     ];
-    assert_eq!(shown(&found), all);
-    assert_eq!(found.commit.as_deref(), Some(COMMIT));
-    assert!(found.folder.starts_with(cache.path().join("datasets--owner--rows")));
-    assert!(!found.folder.join("README.md").exists());
+    assert_eq!(shown(&dataset), all);
+    assert_eq!(dataset.commit.as_deref(), Some(COMMIT));
+    assert!(dataset.folder.starts_with(cache.path().join("datasets--owner--rows")));
+    assert!(!dataset.folder.join("README.md").exists());
     fake.requests();
     let offline = Hub { offline: true, ..hub.clone() };
     for hub in [&hub, &offline] {
@@ -49,15 +49,15 @@ fn a_data_set_is_fetched_by_split_and_found_again() {
 }
 
 #[test]
-fn a_pattern_fetches_only_what_it_names_and_more_later() {
+fn a_pattern_fetches_only_matching_files() {
     let fake = FakeHub::start("datasets/owner/rows", &files());
     let cache = tempfile::tempdir().unwrap();
     let hub = fake.settings(cache.path());
-    let found = resolve_dataset("owner/rows", Some("data/test*"), &hub, &mut ()).unwrap();
-    assert_eq!(shown(&found), ["test: data/test 1.parquet"]);
-    let found = resolve_dataset("owner/rows", Some("**-00001-*"), &hub, &mut ()).unwrap();
-    assert_eq!(shown(&found), ["train: data/train-00001-of-00002.parquet"]);
-    // What is cached is a part: asked for everything, the rest is fetched.
+    let dataset = resolve_dataset("owner/rows", Some("data/test*"), &hub, &mut ()).unwrap();
+    assert_eq!(shown(&dataset), ["test: data/test 1.parquet"]);
+    let dataset = resolve_dataset("owner/rows", Some("**-00001-*"), &hub, &mut ()).unwrap();
+    assert_eq!(shown(&dataset), ["train: data/train-00001-of-00002.parquet"]);
+    // Only some files are cached: without a pattern, the rest is fetched.
     assert_eq!(shown(&resolve_dataset("owner/rows", None, &hub, &mut ()).unwrap()).len(), 3);
     let error = resolve_dataset("owner/rows", Some("*.csv"), &hub, &mut ()).unwrap_err();
     assert!(error.to_string().contains("it has data/test 1.parquet"), "{error}");
@@ -72,8 +72,8 @@ fn a_local_folder_is_read_by_the_same_rules() {
         fs::write(folder.path().join(name), "{}").unwrap();
     }
     let name = folder.path().to_str().unwrap();
-    let found = resolve_dataset(name, None, &hub, &mut ()).unwrap();
-    assert_eq!(shown(&found), ["test: a_test.jsonl", "train: a_train.jsonl"]);
+    let dataset = resolve_dataset(name, None, &hub, &mut ()).unwrap();
+    assert_eq!(shown(&dataset), ["test: a_test.jsonl", "train: a_train.jsonl"]);
     fs::remove_file(folder.path().join("a_train.jsonl")).unwrap();
     fs::rename(folder.path().join("a_test.jsonl"), folder.path().join("rows.jsonl")).unwrap();
     assert_eq!(shown(&resolve_dataset(name, None, &hub, &mut ()).unwrap()), ["train: rows.jsonl"]);

@@ -1,5 +1,5 @@
-//! A small hub: repositories at one commit, small files served in place, large ones by a
-//! redirect to a content server at another port, with every fault a test may ask for.
+//! A fake hub: repositories at one commit. Serves small files itself and redirects large ones to a content server on
+//! another port. Simulates every fault that the tests need.
 
 use crate::server::{Reply, Request, Server};
 use lorhai::hub::{Hub, Secret};
@@ -11,22 +11,22 @@ use std::time::Duration;
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What a test changes of the usual answers.
+/// Faults that a test switches on.
 #[derive(Default)]
 pub struct Faults {
-    /// Instead of the usual answer of the hub, for paths that contain the key.
+    /// Replies of the hub for paths that contain the key.
     pub hub: HashMap<String, Reply>,
-    /// One entry for each request to the content server: the connection closes after so many bytes.
+    /// For each request to the content server: the number of bytes after which the connection closes.
     pub cuts: Vec<usize>,
     /// The content server ignores `Range`.
     pub no_ranges: bool,
-    /// One entry for each request to the content server: its status.
+    /// For each request to the content server: the status of the reply.
     pub statuses: Vec<u16>,
-    /// The repository was renamed: paths with the first are redirected, relatively, to the second.
+    /// The repository was renamed: paths with the first name are redirected, by a relative URL, to the second.
     pub renamed: Option<(String, String)>,
-    /// What the ETag of every file is instead.
+    /// Replaces the ETag of every file.
     pub etag: Option<String>,
-    /// Bytes of the large files are not what their hash says.
+    /// Corrupts the large files, so that their hash is wrong.
     pub corrupt: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct FakeHub {
     pub faults: Arc<Mutex<Faults>>,
 }
 
-/// `large` files are those that end in .safetensors or .parquet.
+/// Large files end in .safetensors or .parquet.
 fn is_large(name: &str) -> bool {
     name.ends_with(".safetensors") || name.ends_with(".parquet")
 }
@@ -62,7 +62,7 @@ impl FakeHub {
         FakeHub { hub, content, faults }
     }
 
-    /// Settings for this hub, with a cache of the test's own.
+    /// Settings for this hub and a cache of the test.
     pub fn settings(&self, cache: &Path) -> Hub {
         let mut hub = Hub::from_variables(|name| (name == "HF_HOME").then(|| "/nowhere".into())).unwrap();
         hub.endpoint = self.hub.address();
@@ -77,9 +77,9 @@ impl FakeHub {
         change(&mut self.faults.lock().unwrap());
     }
 
-    /// How many requests both servers had since the last call.
+    /// The number of requests to both servers since the last call.
     pub fn requests(&self) -> usize {
-        self.hub.asked().len() + self.content.asked().len()
+        self.hub.take_requests().len() + self.content.take_requests().len()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Models by name: fetching, the cache, and every way the hub can fail.
+//! Models by name: fetching, the cache, and every way in which the hub can fail.
 
 use crate::fake::{FakeHub, COMMIT};
 use crate::server::{Reply, Server};
@@ -52,7 +52,7 @@ impl Case {
     fn repo(&self) -> std::path::PathBuf {
         self.cache.path().join("models--owner--name")
     }
-    /// Blobs that are not whole.
+    /// The lengths of incomplete blobs.
     fn parts(&self) -> Vec<u64> {
         let blobs = fs::read_dir(self.repo().join("blobs")).into_iter().flatten().flatten();
         let parts = blobs.filter(|entry| entry.file_name().to_string_lossy().ends_with(".incomplete"));
@@ -74,24 +74,24 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_model_is_fetched_into_the_cache_layout_and_found_there_afterwards() {
+fn a_model_is_fetched_into_the_cache_and_then_used_from_there() {
     let case = Case::new(&files());
-    let found = case.resolve().unwrap();
-    assert_eq!(found.commit.as_deref(), Some(COMMIT));
-    assert_eq!(found.path, case.repo().join("snapshots").join(COMMIT));
+    let model = case.resolve().unwrap();
+    assert_eq!(model.commit.as_deref(), Some(COMMIT));
+    assert_eq!(model.path, case.repo().join("snapshots").join(COMMIT));
     let wanted = ["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
-    assert_eq!(names(&found.path), wanted);
+    assert_eq!(names(&model.path), wanted);
     assert_eq!(fs::read_to_string(case.repo().join("refs/main")).unwrap(), COMMIT);
-    let link = fs::read_link(found.path.join("model.safetensors")).unwrap();
+    let link = fs::read_link(model.path.join("model.safetensors")).unwrap();
     assert!(link.starts_with("../../blobs"), "{}", link.display());
-    assert_eq!(Weights::open(&found.path).unwrap().info("w").unwrap().shape, [20_000]);
+    assert_eq!(Weights::open(&model.path).unwrap().info("w").unwrap().shape, [20_000]);
     assert!(case.fake.requests() > 0);
 
     case.resolve().unwrap();
     assert_eq!(case.fake.requests(), 0, "the second time needs no network");
     let offline = Hub { offline: true, ..case.hub() };
-    assert_eq!(resolve_model(NAME, &offline, &mut ()).unwrap().path, found.path);
-    assert_eq!(resolve_model(&format!("{NAME}@{COMMIT}"), &offline, &mut ()).unwrap().path, found.path);
+    assert_eq!(resolve_model(NAME, &offline, &mut ()).unwrap().path, model.path);
+    assert_eq!(resolve_model(&format!("{NAME}@{COMMIT}"), &offline, &mut ()).unwrap().path, model.path);
     assert_eq!(case.fake.requests(), 0);
 }
 
@@ -99,9 +99,9 @@ fn a_model_is_fetched_into_the_cache_layout_and_found_there_afterwards() {
 fn the_token_stays_with_the_hub() {
     let case = Case::new(&files());
     case.resolve().unwrap();
-    let hub = case.fake.hub.asked();
+    let hub = case.fake.hub.take_requests();
     assert!(hub.iter().all(|request| request.header("authorization") == Some("Bearer hf_canary")));
-    let content = case.fake.content.asked();
+    let content = case.fake.content.take_requests();
     assert!(!content.is_empty());
     for request in content {
         assert!(!format!("{request:?}").contains("hf_canary"), "{request:?}");
@@ -109,14 +109,14 @@ fn the_token_stays_with_the_hub() {
 }
 
 #[test]
-fn a_redirect_in_the_listing_to_another_host_does_not_take_the_token_along() {
+fn a_redirected_listing_on_another_host_does_not_get_the_token() {
     let case = Case::new(&files());
     let away = format!("http://localhost:{}/api/elsewhere", case.fake.content.port);
     case.fake.fault(|faults| {
         faults.hub.insert("/api/models/".into(), Reply::new(302).header("Location", away));
     });
     case.fails(&case.hub(), NAME);
-    let content = case.fake.content.asked();
+    let content = case.fake.content.take_requests();
     assert_eq!(content.len(), 1);
     assert_eq!(content[0].header("authorization"), None);
 }
@@ -125,9 +125,9 @@ fn a_redirect_in_the_listing_to_another_host_does_not_take_the_token_along() {
 fn a_renamed_repository_is_followed() {
     let case = Case::new(&files());
     case.fake.fault(|faults| faults.renamed = Some(("old/title".into(), NAME.into())));
-    let found = resolve_model("old/title", &case.hub(), &mut ()).unwrap();
-    assert!(found.path.starts_with(case.cache.path().join("models--old--title")));
-    assert!(found.path.join("model.safetensors").is_file());
+    let model = resolve_model("old/title", &case.hub(), &mut ()).unwrap();
+    assert!(model.path.starts_with(case.cache.path().join("models--old--title")));
+    assert!(model.path.join("model.safetensors").is_file());
 }
 
 #[test]
@@ -141,16 +141,16 @@ fn shards_are_fetched_as_their_index_names_them() {
         ("model-2.safetensors", weights_of("b", &[2.0])),
         ("model-3.safetensors", weights_of("c", &[3.0])),
     ]);
-    let found = case.resolve().unwrap();
-    assert!(!found.path.join("model-3.safetensors").exists());
-    assert_eq!(Weights::open(&found.path).unwrap().len(), 2);
+    let model = case.resolve().unwrap();
+    assert!(!model.path.join("model-3.safetensors").exists());
+    assert_eq!(Weights::open(&model.path).unwrap().len(), 2);
     case.fake.requests();
     case.resolve().unwrap();
     assert_eq!(case.fake.requests(), 0);
-    // One shard gone: it alone is fetched again.
-    fs::remove_file(found.path.join("model-2.safetensors")).unwrap();
+    // If one shard is missing, only that shard is fetched again.
+    fs::remove_file(model.path.join("model-2.safetensors")).unwrap();
     case.resolve().unwrap();
-    assert_eq!(Weights::open(&found.path).unwrap().len(), 2);
+    assert_eq!(Weights::open(&model.path).unwrap().len(), 2);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn an_adapter_repository_is_fetched() {
     assert_eq!(names(&case.resolve().unwrap().path), ["adapter_config.json", "adapter_model.safetensors"]);
 }
 
-/// Keeps what it is told.
+/// Records the notifications of a fetch.
 #[derive(Default)]
 struct Diary {
     begun: Vec<(String, u64, Option<u64>)>,
@@ -184,7 +184,7 @@ impl FetchObserver for Diary {
     }
 }
 
-/// Refuses files of more than a thousand bytes, as a rehearsal does large ones.
+/// Refuses files of more than a thousand bytes, as a rehearsal refuses large files.
 struct Frugal;
 
 impl FetchObserver for Frugal {
@@ -197,24 +197,24 @@ impl FetchObserver for Frugal {
 }
 
 #[test]
-fn what_an_observer_does_not_permit_is_not_fetched_unless_it_is_there() {
+fn a_file_that_the_observer_refuses_is_used_only_from_the_cache() {
     let case = Case::new(&files());
     let refused = resolve_model(NAME, &case.hub(), &mut Frugal).err().unwrap().to_string();
     assert!(refused.starts_with("`model.safetensors` of the model `owner/name`: too large"), "{refused}");
-    assert_eq!((case.fake.content.asked().len(), case.parts().len()), (0, 0));
+    assert_eq!((case.fake.content.take_requests().len(), case.parts().len()), (0, 0));
     case.resolve().unwrap();
     assert_eq!(names(&resolve_model(NAME, &case.hub(), &mut Frugal).unwrap().path).len(), 5);
 }
 
 #[test]
-fn a_broken_off_download_goes_on_where_it_stopped() {
+fn an_interrupted_download_resumes_where_it_stopped() {
     let case = Case::new(&files());
     case.fake.fault(|faults| faults.cuts = vec![1000, 500]);
     let mut diary = Diary::default();
-    let found = resolve_model(NAME, &case.hub(), &mut diary).unwrap();
-    let ranges: Vec<_> = case.fake.content.asked().iter().map(|request| request.range_start()).collect();
+    let model = resolve_model(NAME, &case.hub(), &mut diary).unwrap();
+    let ranges: Vec<_> = case.fake.content.take_requests().iter().map(|request| request.range_start()).collect();
     assert_eq!(ranges, [None, Some(1000), Some(1500)]);
-    assert_eq!(Weights::open(&found.path).unwrap().len(), 1);
+    assert_eq!(Weights::open(&model.path).unwrap().len(), 1);
     assert_eq!(case.parts(), Vec::<u64>::new());
     let size = files().iter().find(|(name, _)| *name == "model.safetensors").unwrap().1.len() as u64;
     let of_weights: Vec<_> = diary.begun.iter().filter(|(file, ..)| file == "model.safetensors").collect();
@@ -226,7 +226,7 @@ fn a_broken_off_download_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_part_of_a_killed_run_is_continued_by_the_next() {
+fn the_part_of_a_killed_run_is_resumed_by_the_next_run() {
     let case = Case::new(&files());
     case.fake.fault(|faults| faults.cuts = vec![1000, 0, 0, 0]);
     let error = case.fails(&Hub { retries: 2, ..case.hub() }, NAME).to_string();
@@ -234,9 +234,9 @@ fn a_part_of_a_killed_run_is_continued_by_the_next() {
     assert_eq!(case.parts(), [1000]);
     assert!(!case.repo().join("refs/main").exists(), "an unfinished model does not resolve offline");
     case.fake.fault(|faults| faults.cuts.clear());
-    case.fake.content.asked();
+    case.fake.content.take_requests();
     case.resolve().unwrap();
-    assert_eq!(case.fake.content.asked()[0].range_start(), Some(1000));
+    assert_eq!(case.fake.content.take_requests()[0].range_start(), Some(1000));
     assert_eq!(case.parts(), Vec::<u64>::new());
 }
 
@@ -248,7 +248,7 @@ fn a_server_without_ranges_starts_over() {
 }
 
 #[test]
-fn a_part_with_wrong_bytes_is_noticed_by_its_hash() {
+fn a_corrupt_part_is_detected_by_its_hash() {
     let case = Case::new(&files());
     case.fake.fault(|faults| faults.cuts = vec![1000, 0, 0, 0]);
     case.fails(&Hub { retries: 2, ..case.hub() }, NAME);
@@ -260,9 +260,9 @@ fn a_part_with_wrong_bytes_is_noticed_by_its_hash() {
     fs::write(part.path(), vec![0x55; 1000]).unwrap();
     case.fake.fault(|faults| faults.cuts.clear());
     let mut diary = Diary::default();
-    let found = resolve_model(NAME, &case.hub(), &mut diary).unwrap();
+    let model = resolve_model(NAME, &case.hub(), &mut diary).unwrap();
     assert!(diary.notes.iter().any(|note| note.contains("SHA-256")), "{:?}", diary.notes);
-    assert_eq!(Weights::open(&found.path).unwrap().len(), 1);
+    assert_eq!(Weights::open(&model.path).unwrap().len(), 1);
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn content_that_never_matches_its_hash_is_refused() {
 }
 
 #[test]
-fn a_busy_server_is_asked_again() {
+fn a_request_to_a_busy_server_is_repeated() {
     let case = Case::new(&files());
     case.fake.fault(|faults| faults.statuses = vec![503, 429, 500]);
     case.resolve().unwrap();
@@ -344,13 +344,13 @@ fn hostile_file_names_and_etags_write_nothing_outside() {
     }
     let index = r#"{"weight_map":{"a":"../../../evil"}}"#;
     let case = Case::new(&[("config.json", b"{}".to_vec()), ("model.safetensors.index.json", index.into())]);
-    assert!(case.fails(&case.hub(), NAME).to_string().contains("plain name"));
+    assert!(case.fails(&case.hub(), NAME).to_string().contains("bare name"));
 }
 
 #[test]
-fn no_network_says_what_could_help_and_uses_what_another_program_cached() {
+fn without_a_network_the_cache_of_another_program_is_used_or_the_error_has_a_hint() {
     let case = Case::new(&files());
-    // A port that was just free: nothing listens there.
+    // Nothing listens on a port that was just free.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let dead = Hub { endpoint: format!("http://127.0.0.1:{port}"), ..case.hub() };
     let error = case.fails(&dead, NAME);
@@ -360,15 +360,15 @@ fn no_network_says_what_could_help_and_uses_what_another_program_cached() {
     let unknown = Hub { endpoint: "https://hub.invalid".into(), ..case.hub() };
     assert!(case.fails(&unknown, NAME).to_string().contains("hub.invalid"));
 
-    let found = case.resolve().unwrap();
+    let model = case.resolve().unwrap();
     fs::remove_dir_all(case.repo().join("listings")).unwrap();
-    assert_eq!(resolve_model(NAME, &dead, &mut ()).unwrap().path, found.path);
-    fs::remove_file(found.path.join("tokenizer.json")).unwrap();
+    assert_eq!(resolve_model(NAME, &dead, &mut ()).unwrap().path, model.path);
+    fs::remove_file(model.path.join("tokenizer.json")).unwrap();
     case.fails(&dead, NAME);
 }
 
 #[test]
-fn offline_uses_the_cache_alone() {
+fn offline_mode_uses_only_the_cache() {
     let case = Case::new(&files());
     let offline = Hub { offline: true, ..case.hub() };
     let error = case.fails(&offline, NAME).to_string();
@@ -387,7 +387,7 @@ fn a_full_disk_is_named_and_a_later_run_completes() {
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|end| end == "incomplete"))
         .unwrap();
-    // Every write to this device fails for want of space.
+    // Every write to this device fails because it is full.
     fs::remove_file(&part).unwrap();
     std::os::unix::fs::symlink("/dev/full", &part).unwrap();
     case.fake.fault(|faults| faults.cuts.clear());
@@ -409,7 +409,7 @@ fn a_cache_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn two_at_once_fetch_each_file_once() {
+fn two_concurrent_fetches_download_each_file_once() {
     let case = Case::new(&files());
     std::thread::scope(|scope| {
         let both = [scope.spawn(|| case.resolve()), scope.spawn(|| case.resolve())];
@@ -417,7 +417,8 @@ fn two_at_once_fetch_each_file_once() {
             one.join().unwrap().unwrap();
         }
     });
-    let weights = case.fake.content.asked().iter().filter(|request| request.path.contains("safetensors")).count();
+    let weights =
+        case.fake.content.take_requests().iter().filter(|request| request.path.contains("safetensors")).count();
     assert_eq!(weights, 1);
 }
 
@@ -466,12 +467,12 @@ fn names_that_are_neither_folder_nor_hub_name_are_refused_without_a_request() {
 fn a_folder_is_used_as_it_is() {
     let case = Case::new(&files());
     let folder = tempfile::tempdir().unwrap();
-    let found = resolve_model(folder.path().to_str().unwrap(), &case.hub(), &mut ()).unwrap();
-    assert_eq!((found.path.as_path(), found.commit), (folder.path(), None));
+    let model = resolve_model(folder.path().to_str().unwrap(), &case.hub(), &mut ()).unwrap();
+    assert_eq!((model.path.as_path(), model.commit), (folder.path(), None));
 }
 
 #[test]
-fn a_silent_server_is_given_up() {
+fn a_silent_server_times_out() {
     let server = Server::start(|_| {
         std::thread::sleep(Duration::from_secs(5));
         Reply::new(200)
@@ -483,7 +484,7 @@ fn a_silent_server_is_given_up() {
     assert!(start.elapsed() < Duration::from_secs(3));
 }
 
-/// What the next test runs in a process of its own: a fetch that waits for a silent server.
+/// Run by the next test in a separate process: a fetch from a silent server.
 #[test]
 #[ignore = "run by ctrl_c_ends_a_fetch_at_once"]
 fn fetch_from_a_silent_server() {
@@ -507,7 +508,7 @@ fn ctrl_c_ends_a_fetch_at_once() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    while server.asked().is_empty() {
+    while server.take_requests().is_empty() {
         std::thread::sleep(Duration::from_millis(10));
     }
     std::thread::sleep(Duration::from_millis(100));

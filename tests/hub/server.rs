@@ -1,4 +1,4 @@
-//! A loopback server: what it answers is a closure, what it was asked is kept.
+//! A loopback server. A closure makes the replies; the requests are recorded.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -29,9 +29,9 @@ pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The connection closes after so many bytes of the body.
+    /// The number of bytes of the body after which the connection closes.
     pub cut: Option<usize>,
-    /// The Content-Length, where it is not the body's.
+    /// The Content-Length, if it is not that of the body.
     pub length: Option<usize>,
 }
 
@@ -77,8 +77,8 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// All requests so far; the list starts anew.
-    pub fn asked(&self) -> Vec<Request> {
+    /// Takes the list of requests so far.
+    pub fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.log.lock().unwrap())
     }
 }

@@ -1,4 +1,4 @@
-//! Safetensors: what is read back, what stays on disk, and every way a file can be broken.
+//! Safetensors: reading back, mapping, saving, and every way in which a file can be damaged.
 
 use lorhai::hub::weights::{save, Dtype, Weights, INDEX_FILE, SINGLE_FILE};
 use lorhai::Error;
@@ -22,15 +22,15 @@ fn entry(dtype: &str, shape: &str, begin: u64, end: u64) -> String {
     format!(r#"{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{begin},{end}]}}"#)
 }
 
-fn refused(found: lorhai::Result<Weights>) -> Error {
-    match found {
+fn refused(actual: lorhai::Result<Weights>) -> Error {
+    match actual {
         Ok(weights) => panic!("opened, with {} tensors", weights.len()),
         Err(error) => error,
     }
 }
 
 #[test]
-fn every_dtype_comes_back_bit_for_bit() {
+fn every_dtype_is_read_back_bit_for_bit() {
     let folder = folder();
     let kinds =
         [Kind::Float, Kind::BFloat16, Kind::Half, Kind::Double, Kind::Int64, Kind::Int, Kind::Uint8, Kind::Bool];
@@ -68,7 +68,7 @@ fn the_same_tensors_give_the_same_bytes_in_any_order() {
 }
 
 #[test]
-fn a_doubled_name_is_not_saved() {
+fn a_duplicate_name_is_not_saved() {
     let folder = folder();
     let path = folder.path().join("x.safetensors");
     let tensor = || ("a".to_string(), Tensor::from_slice(&[1_f32]));
@@ -77,7 +77,7 @@ fn a_doubled_name_is_not_saved() {
 }
 
 #[test]
-fn writing_to_a_mapped_tensor_never_reaches_the_file() {
+fn writing_to_a_mapped_tensor_does_not_change_the_file() {
     let folder = folder();
     let path = folder.path().join(SINGLE_FILE);
     save(&path, &[("w".into(), Tensor::from_slice(&[1_f32, 2.0, 3.0]))], &[]).unwrap();
@@ -98,7 +98,7 @@ fn tensors_share_the_pages_of_the_file_and_keep_them() {
     let (one, two) = (weights.tensor("w").unwrap(), weights.tensor("w").unwrap());
     assert_eq!(one.data_ptr(), two.data_ptr());
     drop((weights, two));
-    // What shares the storage without the tensor itself, as a node of a graph does.
+    // A view keeps the storage alive without the tensor, as a node of a graph does.
     let tail = one.narrow(0, 900, 100);
     drop(one);
     assert!(is_mapped(&folder.path().join(SINGLE_FILE)));
@@ -107,14 +107,14 @@ fn tensors_share_the_pages_of_the_file_and_keep_them() {
     assert!(!is_mapped(&folder.path().join(SINGLE_FILE)));
 }
 
-/// By the word of Linux.
+/// Whether Linux lists the file as mapped.
 fn is_mapped(path: &Path) -> bool {
     let name = path.canonicalize().unwrap();
     fs::read_to_string("/proc/self/maps").unwrap().contains(name.to_str().unwrap())
 }
 
 #[test]
-fn a_tensor_at_an_odd_byte_is_read_all_the_same() {
+fn a_tensor_at_an_odd_byte_is_read() {
     let folder = folder();
     let path = folder.path().join(SINGLE_FILE);
     let header = format!(r#"{{"a":{},"b":{}}}"#, entry("U8", "[1]", 0, 1), entry("F32", "[2]", 1, 9));
@@ -151,10 +151,10 @@ fn broken_indexes_are_refused() {
         (r#"{"weight_map":{"a":"one.safetensors","c":"two.safetensors"}}"#, "expected tensor `c`"),
         (r#"{"weight_map":{"a":"two.safetensors","b":"one.safetensors"}}"#, "found it in"),
         (r#"{"weight_map":{"a":"one.safetensors","a":"two.safetensors"}}"#, "tensor `a` appears twice"),
-        (r#"{"weight_map":{"a":"../one.safetensors"}}"#, "expected the plain name"),
-        (r#"{"weight_map":{"a":"/etc/passwd"}}"#, "expected the plain name"),
-        (r#"{"weight_map":{"a":""}}"#, "expected the plain name"),
-        (r#"{"weight_map":{"a":"one.safetensors\u0000"}}"#, "expected the plain name"),
+        (r#"{"weight_map":{"a":"../one.safetensors"}}"#, "expected the bare name"),
+        (r#"{"weight_map":{"a":"/etc/passwd"}}"#, "expected the bare name"),
+        (r#"{"weight_map":{"a":""}}"#, "expected the bare name"),
+        (r#"{"weight_map":{"a":"one.safetensors\u0000"}}"#, "expected the bare name"),
         (r#"{"weight_map":{}}"#, "weight_map is empty"),
         (r#"{"weights":{}}"#, "missing field `weight_map`"),
         (r#"{"weight_map":["one.safetensors"]}"#, "map from tensor names"),
@@ -179,7 +179,7 @@ fn a_tensor_in_two_shards_is_refused() {
     assert!(error.contains("tensor `a` is also in"), "{error}");
 }
 
-/// What stands in the file, and what the error must say.
+/// A description, the content of the file, and what the error must say.
 type Broken = (&'static str, Vec<u8>, &'static str);
 
 fn broken_files() -> Vec<Broken> {
@@ -252,7 +252,7 @@ fn every_broken_file_is_refused_by_name() {
 }
 
 #[test]
-fn every_truncation_of_a_good_file_is_noticed() {
+fn every_truncation_of_a_good_file_is_detected() {
     let folder = folder();
     let path = folder.path().join(SINGLE_FILE);
     save(&path, &[("w".into(), Tensor::from_slice(&[1_f32, 2.0, 3.0]))], &[]).unwrap();

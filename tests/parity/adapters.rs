@@ -23,7 +23,7 @@ mod on_the_cpu {
     }
 }
 
-/// `make gpu-test` runs these alone.
+/// `make gpu-test` runs only these.
 mod on_a_gpu {
     use super::*;
 
@@ -58,13 +58,13 @@ fn logits_and_losses_agree(device: Device) {
         let loss_bound = case.bound("losses_relative", LOSS_RELATIVE);
         for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
         {
-            let found = logits(&decoder, &batch, adapters).to_device(Device::Cpu);
+            let actual = logits(&decoder, &batch, adapters).to_device(Device::Cpu);
             let full_loss = loss::mean_loss(
-                &found,
+                &actual,
                 &Tensor::from_slice(&batch.labels).view([batch.rows as i64, batch.seq_len as i64]),
             );
             let expected = case.tensor(&format!("{which}_logits"));
-            let worst = within(&case, which, nmse(&(&found * &visible), &expected), logits_bound);
+            let worst = within(&case, which, nmse(&(&actual * &visible), &expected), logits_bound);
             let labelled = no_grad(|| batch_loss(&decoder, &batch, adapters)).unwrap();
             assert_eq!(labelled.labels as f64, case.number("label_count"));
             let expected = case.number(&format!("{which}_loss"));
@@ -81,8 +81,8 @@ fn every_gradient_agrees(device: Device) {
     for case in cases("adapter") {
         let decoder = case.decoder(device);
         let adapter = case.adapter(&decoder);
-        let found = batch_loss(&decoder, &case.batch(""), &AdapterSet::one(&adapter, None)).unwrap();
-        (&found.sum / found.labels as f64).backward();
+        let actual = batch_loss(&decoder, &case.batch(""), &AdapterSet::one(&adapter, None)).unwrap();
+        (&actual.sum / actual.labels as f64).backward();
         let worst = gradients_agree(&case, &adapter.parameters);
         println!("{:<32} {} gradients, worst NMSE {worst:.1e}", case.name, adapter.parameters.names().len());
     }
@@ -92,7 +92,7 @@ fn twenty_steps_end_at_the_same_weights(device: Device) {
     for case in cases("adapter") {
         let decoder = case.decoder(device);
         let mut adapter = case.adapter(&decoder);
-        let worst_loss = train_as_told(&case, &decoder, &mut adapter);
+        let worst_loss = train_as_recorded(&case, &decoder, &mut adapter);
         let worst = trained_weights_agree(&case, &adapter.parameters);
         println!("{:<32} losses {worst_loss:.1e} relative, weights NMSE {worst:.1e}", case.name);
     }

@@ -1,4 +1,4 @@
-//! bf16 and f16: our distance from the f32 run is of the size of transformers' own.
+//! bf16 and f16: our error relative to f32 is as large as that of transformers.
 
 use crate::common::*;
 use lorhai::hub::weights::Weights;
@@ -9,7 +9,7 @@ use lorhai::train::update::{update, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use tch::{Device, Kind};
 
-/// Ours may lie twice as far from f32 as transformers' own; an NMSE is a square.
+/// Our error may be twice that of transformers; an NMSE is a square.
 const ALLOWANCE: f64 = 4.0;
 
 #[test]
@@ -33,31 +33,31 @@ fn rounding_is_of_the_size(case: &Case, kind: &str, dtype: Kind) {
         of("eager").max(of("sdpa"))
     };
     for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))] {
-        let found = logits(&decoder, &batch, adapters).to_kind(Kind::Float) * &visible;
-        let off = nmse(&found, &case.tensor(&format!("{which}_logits")));
+        let actual = logits(&decoder, &batch, adapters).to_kind(Kind::Float) * &visible;
+        let off = nmse(&actual, &case.tensor(&format!("{which}_logits")));
         let bound = ALLOWANCE * theirs(&format!("{which}_logits_nmse"));
         println!("{:<32} {which:<8} logits NMSE {off:.1e}, allowed {bound:.1e}", case.name);
         within(case, which, off, bound);
     }
-    let found = batch_loss(&decoder, &batch, &AdapterSet::one(&adapter, None)).unwrap();
-    (&found.sum / found.labels as f64).backward();
+    let actual = batch_loss(&decoder, &batch, &AdapterSet::one(&adapter, None)).unwrap();
+    (&actual.sum / actual.labels as f64).backward();
     let names = adapter.parameters.names().iter().zip(adapter.parameters.leaves());
     let worst = names.map(|(name, leaf)| nmse(&leaf.grad(), &case.tensor(&format!("grad.{name}")))).fold(0.0, f64::max);
     println!("{:<32} gradients NMSE {worst:.1e}, theirs {:.1e}", case.name, theirs("grad_nmse"));
     within(case, "gradients", worst, ALLOWANCE * theirs("grad_nmse"));
 }
 
-/// Training over f16, with the loss scaled for its way backward, stays as near to f32 as
-/// transformers' does; without a scale the least gradients are lost.
+/// Training over f16 with a scaled loss stays as close to f32 as in transformers. Without the scale, the smallest
+/// gradients are lost.
 #[test]
 fn training_in_f16_follows_f32() {
     for case in cases("f16") {
-        let told = &case.json["training"];
-        let list = |name: &str| Vec::from_iter(told[name].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()));
-        let (expected, allowed) = (list("losses"), ALLOWANCE * told["distance"].as_f64().unwrap());
+        let training = &case.json["training"];
+        let list = |name: &str| Vec::from_iter(training[name].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()));
+        let (expected, allowed) = (list("losses"), ALLOWANCE * training["distance"].as_f64().unwrap());
         let decoder = decoder(&case, Kind::Half);
         let mut adapter = peft::load(&case.folder.join("adapter"), &decoder).unwrap();
-        let lr = told["lr"].as_f64().unwrap();
+        let lr = training["lr"].as_f64().unwrap();
         let config = AdamWConfig { lr, ..AdamWConfig::default() };
         let mut optimizer = AdamW::new(config, adapter.parameters()).unwrap();
         let mut worst = 0.0_f64;
@@ -65,8 +65,8 @@ fn training_in_f16_follows_f32() {
             let window = [case.batch(&format!("step{step}.micro0."))];
             let settings =
                 StepSettings { step, seed: 0, lr, max_grad_norm: 0.0, gradient_checkpointing: step % 2 == 1 };
-            let found = update(&decoder, &mut adapter, &mut optimizer, &window, settings).unwrap();
-            worst = worst.max(within(&case, &format!("loss of step {step}"), relative(found.loss, expected), allowed));
+            let actual = update(&decoder, &mut adapter, &mut optimizer, &window, settings).unwrap();
+            worst = worst.max(within(&case, &format!("loss of step {step}"), relative(actual.loss, expected), allowed));
         }
         println!("{:<32} losses within {worst:.1e}, allowed {allowed:.1e}", case.name);
     }

@@ -11,20 +11,20 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::{no_grad, Device, Kind, Tensor};
 
-// Bounds of f32 against f32. One rounding changes a number by up to u = 6e-8 of it, and processors add sums up in
-// different orders, so a bound leaves room above what any one of them shows: about fifteen times, by size. An NMSE is
-// a square. Where `golden.json` says how far PyTorch's own f32 lies from f64 in a case, that distance sets the scale
-// (see `Case::bound`); these are the least bounds. A wrong formula is off by far more: the `contrast` of each case.
+// Bounds of f32 against f32. One rounding changes a number by up to a factor of u = 6e-8, and processors sum in
+// different orders, so a bound is about fifteen times the largest observed error. An NMSE is a square. If `golden.json`
+// has the error of PyTorch's own f32 relative to f64, that sets the scale of the case (see `Case::bound`); these are
+// the lower limits. A wrong formula causes a far larger error: the `contrast` of each case.
 
-/// (170 u)²: a few dozen sums of up to a hundred products, one after the other; both sides show about 7 u.
+/// (170 u)²: a few dozen sums of up to a hundred products in sequence; both sides are off by about 7 u.
 pub const LOGITS_NMSE: f64 = 1e-10;
-/// (530 u)²: the same sums forward and backward, and differences of them; both sides show up to 40 u.
+/// (530 u)²: the same sums forward and backward, and differences of them; both sides are off by up to 40 u.
 pub const GRADIENT_NMSE: f64 = 1e-9;
-/// (1700 u)²: AdamW divides a gradient by its own size, so that one of mere rounding still moves a weight.
+/// (1700 u)²: AdamW normalises gradients, so that even one of pure rounding error changes a weight.
 pub const TRAINED_NMSE: f64 = 1e-8;
-/// 32 u: a mean of about a hundred losses, each a difference of logits; both sides show up to 3 u.
+/// 32 u: a mean of about a hundred losses, each a difference of logits; both sides are off by up to 3 u.
 pub const LOSS_RELATIVE: f64 = 2e-6;
-/// How many times PyTorch's own distance of f32 from f64 ours may be.
+/// The largest ratio of our error to that of PyTorch's own f32.
 const ROOM: f64 = 30.0;
 
 pub struct Case {
@@ -35,15 +35,15 @@ pub struct Case {
 }
 
 pub fn cases(kind: &str) -> Vec<Case> {
-    // The models are tiny, and tests run side by side.
+    // The models are tiny, and tests run in parallel.
     tch::set_num_threads(1);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
     let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    let found: Vec<Case> =
+    let actual: Vec<Case> =
         folders.into_iter().filter_map(Case::open).filter(|case| case.json["kind"] == kind).collect();
-    assert!(!found.is_empty(), "no golden case of kind {kind}");
-    found
+    assert!(!actual.is_empty(), "no golden case of kind {kind}");
+    actual
 }
 
 impl Case {
@@ -58,15 +58,15 @@ impl Case {
         Case::open(self.folder.parent().unwrap().join(name)).unwrap()
     }
 
-    /// Where the base lies: for a variant, with the case that `golden.json` names.
+    /// The folder of the base: for a variant, that of the case that `golden.json` names.
     pub fn base(&self) -> PathBuf {
         self.json["base"].as_str().map_or(self.folder.clone(), |base| self.folder.with_file_name(base))
     }
 
     pub fn decoder(&self, device: Device) -> Decoder {
-        // Some cases lie over the model of another, some have one of their own.
-        let own = self.folder.join("config.json").is_file();
-        let folder = if own { self.folder.clone() } else { self.base() };
+        // Some cases have their own model, others use that of another case.
+        let has_model = self.folder.join("config.json").is_file();
+        let folder = if has_model { self.folder.clone() } else { self.base() };
         let config = Config::from_folder(&folder).unwrap();
         load::load(config, &Weights::open(&folder).unwrap(), Kind::Float, device).unwrap()
     }
@@ -89,7 +89,7 @@ impl Case {
         Batch { labels: list(labels), ..Batch::of_rows(rows as usize, time as usize, list(ids)) }
     }
 
-    /// `least`, or more where PyTorch's own rounding in this case, the entry `name` of `f64_difference`, is large.
+    /// `least`, or more if PyTorch's own rounding error in this case, the entry `name` of `f64_difference`, is large.
     pub fn bound(&self, name: &str, least: f64) -> f64 {
         let rounding = self.json["f64_difference"][name].as_f64().unwrap_or(0.0);
         let is_square = name.ends_with("_nmse");
@@ -101,31 +101,31 @@ impl Case {
     }
 }
 
-/// Squared error over the squared size of the expected tensor.
-pub fn nmse(found: &Tensor, expected: &Tensor) -> f64 {
-    assert_eq!(found.size(), expected.size());
-    let found = found.to_device(Device::Cpu);
-    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
-    let error = (&found - &expected).square().sum(Kind::Double).double_value(&[]);
+/// The squared error divided by the squared norm of the expected tensor.
+pub fn nmse(actual: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(actual.size(), expected.size());
+    let actual = actual.to_device(Device::Cpu);
+    let (actual, expected) = (actual.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    let error = (&actual - &expected).square().sum(Kind::Double).double_value(&[]);
     error / expected.square().sum(Kind::Double).double_value(&[]).max(1e-300)
 }
 
-pub fn relative(found: f64, expected: f64) -> f64 {
-    (found - expected).abs() / expected.abs().max(1e-12)
+pub fn relative(actual: f64, expected: f64) -> f64 {
+    (actual - expected).abs() / expected.abs().max(1e-12)
 }
 
 #[track_caller]
-pub fn within(case: &Case, what: &str, found: f64, bound: f64) -> f64 {
-    assert!(found <= bound, "{}: {what}: {found:.3e} is above {bound:.0e}", case.name);
-    found
+pub fn within(case: &Case, what: &str, actual: f64, bound: f64) -> f64 {
+    assert!(actual <= bound, "{}: {what}: {actual:.3e} is above {bound:.0e}", case.name);
+    actual
 }
 
-/// Every gradient is Python's; gives the worst distance.
+/// Asserts that every gradient is that of Python. Returns the largest error.
 pub fn gradients_agree(case: &Case, parameters: &Parameters) -> f64 {
     leaves_agree(case, parameters, "grad", case.bound("grad_nmse", GRADIENT_NMSE), Tensor::grad)
 }
 
-/// Every trained weight is Python's; gives the worst distance.
+/// Asserts that every trained weight is that of Python. Returns the largest error.
 pub fn trained_weights_agree(case: &Case, parameters: &Parameters) -> f64 {
     leaves_agree(case, parameters, "trained", case.bound("trained_nmse", TRAINED_NMSE), Tensor::detach)
 }
@@ -145,21 +145,21 @@ pub fn logits(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> Tens
     })
 }
 
-/// Repeats the training run that `golden.json` describes; gives the worst loss.
-pub fn train_as_told(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable) -> f64 {
+/// Repeats the training run that `golden.json` describes. Returns the largest error of a loss.
+pub fn train_as_recorded(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable) -> f64 {
     train_with(case, decoder, trainable, false)
 }
 
-/// As [`train_as_told`], maybe with activations computed twice.
+/// As [`train_as_recorded`], possibly with gradient checkpointing.
 pub fn train_with(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable, gradient_checkpointing: bool) -> f64 {
-    let told = &case.json["training"];
-    let number = |name: &str| told[name].as_f64().unwrap();
+    let training = &case.json["training"];
+    let number = |name: &str| training[name].as_f64().unwrap();
     let list =
-        |name: &str| told[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect::<Vec<_>>();
+        |name: &str| training[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect::<Vec<_>>();
     let (losses, norms, lrs) = (list("losses"), list("grad_norms"), list("lrs"));
     let steps = number("steps") as u64;
     let schedule =
-        Schedule::new(Shape::parse(told["schedule"].as_str().unwrap()).unwrap(), steps, number("warmup_steps"))
+        Schedule::new(Shape::parse(training["schedule"].as_str().unwrap()).unwrap(), steps, number("warmup_steps"))
             .unwrap();
     let betas = list("betas");
     let config = AdamWConfig {
@@ -168,7 +168,7 @@ pub fn train_with(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable,
         beta2: betas[1],
         eps: number("eps"),
         weight_decay: number("weight_decay"),
-        loraplus_lr_ratio: told["loraplus_lr_ratio"].as_f64(),
+        loraplus_lr_ratio: training["loraplus_lr_ratio"].as_f64(),
     };
     let mut optimizer = AdamW::new(config, trainable.parameters()).unwrap();
     let mut worst = 0f64;

@@ -1,4 +1,4 @@
-//! config.json: what transformers makes of a key that is left out, null, or spelt twice.
+//! config.json: how transformers resolves a key that is missing, null, or spelt in two ways.
 
 use lorhai::model::activation::Activation;
 use lorhai::model::Config;
@@ -6,7 +6,7 @@ use serde_json::{json, Map, Value};
 use std::path::Path;
 use tch::Kind;
 
-/// As `tests/golden/resolved/generate.py` describes a model; the message of a refusal.
+/// The description of a model, as from `tests/golden/resolved/generate.py`, or the message of the error.
 fn resolve(json: &Value) -> Result<Value, String> {
     let config = Config::from_json(json).map_err(|error| error.to_string())?;
     let windows = match &config.sliding_window {
@@ -46,18 +46,18 @@ fn resolve(json: &Value) -> Result<Value, String> {
     }))
 }
 
-/// Rounding of a frequency to nine digits, and of a power in f32 twice over.
+/// The rounding of a frequency to nine digits, and of a power in f32 on both sides.
 const FREQUENCY: f64 = 1e-6;
 
-fn same_rope(found: &Value, expected: &Value) -> bool {
+fn same_rope(actual: &Value, expected: &Value) -> bool {
     let close = |a: &Value, b: &Value| {
         let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
         (a - b).abs() <= FREQUENCY * b.abs()
     };
     let places = expected["at"].as_array().unwrap().iter().map(|at| at.as_u64().unwrap() as usize);
     let frequencies = places.zip(expected["inv_freq"].as_array().unwrap());
-    close(&found["attention_scaling"], &expected["attention_scaling"])
-        && frequencies.into_iter().all(|(at, expected)| close(&found["inv_freq"][at], expected))
+    close(&actual["attention_scaling"], &expected["attention_scaling"])
+        && frequencies.into_iter().all(|(at, expected)| close(&actual["inv_freq"][at], expected))
 }
 
 #[test]
@@ -75,9 +75,9 @@ fn settings_are_resolved_as_transformers_resolves_them() {
         case["drop"].as_array().unwrap().iter().for_each(|key| {
             config.remove(key.as_str().unwrap());
         });
-        let found = resolve(&config.into());
+        let actual = resolve(&config.into());
         let about = format!("{family} {} without {}", case["changes"], case["drop"]);
-        let (found, resolved) = match (found, case["resolved"].as_object()) {
+        let (actual, resolved) = match (actual, case["resolved"].as_object()) {
             (Err(_), None) => continue,
             (Err(error), Some(_)) => {
                 wrong.push(format!("{about}: refused: {error}"));
@@ -87,13 +87,13 @@ fn settings_are_resolved_as_transformers_resolves_them() {
                 wrong.push(format!("{about}: transformers refuses it ({})", case["error"]));
                 continue;
             }
-            (Ok(found), Some(resolved)) => (found, resolved),
+            (Ok(actual), Some(resolved)) => (actual, resolved),
         };
         for (key, usual) in golden["usual"][family].as_object().unwrap() {
             let expected = resolved.get(key).unwrap_or(usual);
-            let same = if key == "rope" { same_rope(&found[key], expected) } else { found[key] == *expected };
+            let same = if key == "rope" { same_rope(&actual[key], expected) } else { actual[key] == *expected };
             if !same {
-                wrong.push(format!("{about}: {key}: {} expected {expected}", found[key]));
+                wrong.push(format!("{about}: {key}: {} expected {expected}", actual[key]));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Adapters with more than LoRA in their file, of another vocabulary, or with other names:
-//! `tests/golden/models/embedding_adapters.py` wrote them, and their logits in PEFT.
+//! Adapters with more than LoRA in their file, with another vocabulary, or with other names. Written with their logits
+//! in PEFT by `tests/golden/models/embedding_adapters.py`.
 
 use crate::common::*;
 use lorhai::hub::weights::{self, Weights};
@@ -44,7 +44,7 @@ fn fields(name: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
 }
 
 #[test]
-fn they_give_pefts_logits_alone_and_merged() {
+fn logits_are_those_of_peft_beside_the_base_and_merged() {
     let golden = Weights::open(&root().join("golden.safetensors")).unwrap();
     let tensor = |name: &str| golden.tensor(name).unwrap();
     for Stored { name, base, resize } in stored() {
@@ -75,7 +75,7 @@ fn they_give_pefts_logits_alone_and_merged() {
 }
 
 #[test]
-fn what_is_brought_along_comes_back_from_disk() {
+fn embeddings_in_the_file_are_saved_again() {
     for Stored { name, base, resize } in stored() {
         let mut decoder = base.decoder(Device::Cpu);
         resize.iter().for_each(|count| decoder.resize_token_embeddings(*count).unwrap());
@@ -90,7 +90,7 @@ fn what_is_brought_along_comes_back_from_disk() {
 }
 
 #[test]
-fn matrices_that_peft_trains_twice_over_are_not_trained() {
+fn matrices_that_peft_would_train_twice_are_not_trained() {
     let base = Case::open(root().with_file_name("qwen2_tied")).unwrap();
     let decoder = base.decoder(Device::Cpu);
     let adapter = peft::load(&root().join("one_matrix"), &decoder).unwrap();
@@ -100,9 +100,9 @@ fn matrices_that_peft_trains_twice_over_are_not_trained() {
     assert!(error.message.contains("ensure_weight_tying"), "{error}");
 }
 
-/// PEFT loads all of these with a warning at most, and the adapter changes nothing.
+/// PEFT loads all of these with at most a warning, though the adapter then has no effect.
 #[test]
-fn names_that_peft_finds_no_place_for_are_refused() {
+fn names_that_peft_ignores_are_errors() {
     let base = Case::open(root().with_file_name("qwen2_tied")).unwrap();
     let decoder = base.decoder(Device::Cpu);
     type Rename = fn(&str) -> String;
@@ -130,7 +130,7 @@ fn names_that_peft_finds_no_place_for_are_refused() {
 }
 
 #[test]
-fn what_is_not_supported_is_named() {
+fn unsupported_settings_are_named() {
     let base = Case::open(root().with_file_name("qwen2_tied")).unwrap();
     let decoder = base.decoder(Device::Cpu);
     let cases: [(&str, Value, &str); 6] = [
@@ -165,7 +165,7 @@ fn an_adapter_of_another_architecture_is_named() {
 }
 
 #[test]
-fn a_pickle_is_not_read_and_the_way_out_is_told() {
+fn a_pickle_is_an_error_with_a_hint() {
     let base = Case::open(root().with_file_name("qwen2_tied")).unwrap();
     let folder = fields("fan_in_fan_out", |_| {});
     std::fs::rename(folder.path().join("adapter_model.safetensors"), folder.path().join("adapter_model.bin")).unwrap();
@@ -177,7 +177,7 @@ fn a_pickle_is_not_read_and_the_way_out_is_told() {
     );
 }
 
-/// What `train` with `out` and a sweep's trial leave.
+/// Folders of `train` with `out`, and of a trial.
 #[test]
 fn the_folder_of_a_run_means_the_adapter_in_it() {
     let run = tempfile::tempdir().unwrap();
@@ -209,7 +209,7 @@ fn an_adapter_for_another_task_over_the_same_layers_is_named() {
     assert!(error.message.contains("score.weight") && error.hint.unwrap().contains("SEQ_CLS"));
 }
 
-/// New rows are the mean of the old ones, to which transformers adds very little.
+/// New rows are the mean of the old ones; transformers adds a very small noise.
 #[test]
 fn a_resized_vocabulary_begins_at_the_mean() {
     for name in ["qwen2_tied", "llama_untied_gqa"] {

@@ -11,16 +11,16 @@ fn every_weight_trains_as_in_transformers() {
         let mut decoder = case.decoder(Device::Cpu);
         let mut parameters = decoder.train_all().unwrap();
         set_decay(&case, &mut parameters);
-        let found = batch_loss(&decoder, &case.batch(""), &NoAdapters).unwrap();
+        let actual = batch_loss(&decoder, &case.batch(""), &NoAdapters).unwrap();
         within(
             &case,
             "loss",
-            relative(found.sum.double_value(&[]) / found.labels as f64, case.number("base_loss")),
+            relative(actual.sum.double_value(&[]) / actual.labels as f64, case.number("base_loss")),
             LOSS_RELATIVE,
         );
-        (&found.sum / found.labels as f64).backward();
+        (&actual.sum / actual.labels as f64).backward();
         gradients_agree(&case, &parameters);
-        train_as_told(&case, &decoder, &mut parameters);
+        train_as_recorded(&case, &decoder, &mut parameters);
         let worst = trained_weights_agree(&case, &parameters);
         let stayed = case.decoder(Device::Cpu);
         let moved = no_grad(|| nmse(&decoder.embed_tokens, &stayed.embed_tokens));

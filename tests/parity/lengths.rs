@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::path::Path;
 use tch::{no_grad, Device, Tensor};
 
-/// Transformers continued every prompt by itself; here those of a model go through in one batch.
+/// transformers continued each prompt separately; here all prompts of a model are one batch.
 #[test]
 fn greedy_tokens_are_those_of_transformers() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/continuations.json");
@@ -23,17 +23,17 @@ fn greedy_tokens_are_those_of_transformers() {
             continue;
         }
         let config = GenerationConfig { max_new_tokens: Some(expected[0].len()), ..GenerationConfig::default() };
-        let found = generate(&case.decoder(Device::Cpu), &NoAdapters, 1, &prompts, &config, &mut |_| Ok(())).unwrap();
-        let found: Vec<Vec<u32>> = found[0].iter().map(|continuation| continuation.ids.clone()).collect();
-        assert_eq!(found, expected, "{}", case.name);
-        compared += found.len();
+        let actual = generate(&case.decoder(Device::Cpu), &NoAdapters, 1, &prompts, &config, &mut |_| Ok(())).unwrap();
+        let actual: Vec<Vec<u32>> = actual[0].iter().map(|continuation| continuation.ids.clone()).collect();
+        assert_eq!(actual, expected, "{}", case.name);
+        compared += actual.len();
     }
     assert_eq!(compared, 9);
 }
 
-/// A document of a packed row turns as the same one in a row of its own beside the others.
+/// A document in a packed row is rotated as if it had its own row in the batch.
 #[test]
-fn packed_rows_turn_as_rows_of_a_batch() {
+fn packed_rows_rotate_as_rows_of_a_batch() {
     for case in cases("adapter").iter().filter(|case| ["llama_dynamic", "qwen3_longrope"].contains(&case.name.as_str()))
     {
         let decoder = case.decoder(Device::Cpu);
@@ -52,7 +52,7 @@ fn packed_rows_turn_as_rows_of_a_batch() {
             Grid { rows: 1, time: ids.len(), input_ids: &ids, position_ids: &positions, segments: Some(&segments) };
         let packed = Input::new(&[grid], decoder.config.vocab_size, Device::Cpu).unwrap();
         assert!(hidden(&packed).equal(&hidden(&rows)), "{}", case.name);
-        // Alone the short ones turn otherwise: the batch counts.
+        // In a batch of their own, the short documents are rotated differently.
         let alone: Vec<Tensor> = documents
             .iter()
             .map(|ids| hidden(&Input::from_ids(ids, decoder.config.vocab_size, Device::Cpu).unwrap()))

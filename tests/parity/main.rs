@@ -1,4 +1,4 @@
-//! Our numbers against those of transformers and peft, on tiny random models.
+//! Our numbers compared with those of transformers and peft, on tiny random models.
 //!
 //! `tests/golden/models/generate.py` wrote the files; its README says what they hold.
 

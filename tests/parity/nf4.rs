@@ -1,5 +1,5 @@
-//! 4-bit weights: bitsandbytes' codes, scales and matrices to the bit, models over them, and
-//! its checkpoints read and written.
+//! 4-bit weights: codes, scales and matrices equal to bitsandbytes' bit for bit, models with them, and reading and
+//! writing its checkpoints.
 
 use crate::common::*;
 use lorhai::hub::weights::{self, Weights};
@@ -13,9 +13,9 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 #[track_caller]
-fn same(what: &str, found: &Tensor, expected: &Tensor) {
-    assert_eq!((found.kind(), found.size()), (expected.kind(), expected.size()), "{what}");
-    assert!(found.equal(expected), "{what}: {found} expected {expected}");
+fn same(what: &str, actual: &Tensor, expected: &Tensor) {
+    assert_eq!((actual.kind(), actual.size()), (expected.kind(), expected.size()), "{what}");
+    assert!(actual.equal(expected), "{what}: {actual} expected {expected}");
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn matrices_are_those_of_bitsandbytes_to_the_bit() {
             same(name, &plain.dense(dense.kind()).unwrap(), &expected("dequantised"));
             let nested = Nf4::quantize(&dense, dense.kind(), true).unwrap();
             same(name, &nested.dense(dense.kind()).unwrap(), &expected("nested.dequantised"));
-            // What other devices do: the table of bytes, here by way of f64.
+            // The path of other devices, with the table of bytes, here in f64.
             same(name, &nested.dense(Kind::Double).unwrap().to_kind(dense.kind()), &expected("nested.dequantised"));
             let Scales::Nested { codes, map, absmax, offset, block } = &nested.scales else { panic!("{name}: plain") };
             same(name, codes, &expected("nested.codes"));
@@ -46,18 +46,18 @@ fn matrices_are_those_of_bitsandbytes_to_the_bit() {
     }
 }
 
-/// Pieces of a large matrix are converted one by one; that must not show.
+/// A large matrix is converted in pieces, which must not change the result.
 #[test]
-fn a_large_matrix_is_quantised_as_its_blocks_are() {
+fn a_large_matrix_is_quantised_as_its_parts() {
     let dense = Tensor::randn([1030, 1021], (Kind::Float, Device::Cpu));
     for dtype in [Kind::Float, Kind::BFloat16] {
-        let found = Nf4::quantize(&dense, dtype, false).unwrap().dense(Kind::Float).unwrap();
+        let actual = Nf4::quantize(&dense, dtype, false).unwrap().dense(Kind::Float).unwrap();
         let rows = dense.to_kind(dtype).flatten(0, -1).narrow(0, 0, 1030 * 1021 / 64 * 64).view([-1, 64]);
         let blocks: Vec<Tensor> = (0..rows.size()[0])
             .step_by(997)
             .map(|row| Nf4::quantize(&rows.narrow(0, row, 1), dtype, false).unwrap().dense(Kind::Float).unwrap())
             .collect();
-        let chosen = found.flatten(0, -1).narrow(0, 0, rows.numel() as i64).view([-1, 64]);
+        let chosen = actual.flatten(0, -1).narrow(0, 0, rows.numel() as i64).view([-1, 64]);
         let chosen = chosen.slice(0, None, None, 997);
         same("blocks", &chosen, &Tensor::cat(&blocks, 0));
     }
@@ -81,22 +81,22 @@ fn logits_losses_and_gradients_over_four_bits_agree() {
         let visible = case.tensor("attention_mask").unsqueeze(-1);
         for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
         {
-            let found = logits(&decoder, &batch, adapters) * &visible;
-            let off = within(&case, which, nmse(&found, &case.tensor(&format!("{which}_logits"))), LOGITS_NMSE);
+            let actual = logits(&decoder, &batch, adapters) * &visible;
+            let off = within(&case, which, nmse(&actual, &case.tensor(&format!("{which}_logits"))), LOGITS_NMSE);
             let loss = batch_loss(&decoder, &batch, adapters).unwrap();
             let ours = loss.sum.double_value(&[]) / loss.labels as f64;
             let loss = within(&case, "loss", relative(ours, case.number(&format!("{which}_loss"))), LOSS_RELATIVE);
             println!("{:<32} {which:<8} logits NMSE {off:.1e}  loss {loss:.1e}", case.name);
         }
-        let found = batch_loss(&decoder, &batch, &AdapterSet::one(&adapter, None)).unwrap();
-        (&found.sum / found.labels as f64).backward();
+        let actual = batch_loss(&decoder, &batch, &AdapterSet::one(&adapter, None)).unwrap();
+        (&actual.sum / actual.labels as f64).backward();
         let worst = gradients_agree(&case, &adapter.parameters);
         println!("{:<32} {} gradients, worst NMSE {worst:.1e}", case.name, adapter.parameters.names().len());
     }
 }
 
-/// What transformers saved of a model that it had quantised: read, it is what we quantise from
-/// the same base, and what we save of that are the same tensors.
+/// A checkpoint that transformers quantised and saved: we read what we quantise from the same base, and save the same
+/// tensors.
 #[test]
 fn a_checkpoint_of_transformers_is_read_and_written_the_same() {
     for case in cases("nf4 saved") {
@@ -105,10 +105,10 @@ fn a_checkpoint_of_transformers_is_read_and_written_the_same() {
         assert_eq!(theirs.config.quantization, Some(Quantization { double_quant: true }));
         let mut ours = quantized(&base.folder, true);
         let batch = case.batch("");
-        let found = logits(&theirs, &batch, &NoAdapters);
-        assert!(found.equal(&logits(&ours, &batch, &NoAdapters)), "{}: read and made differ", case.name);
+        let actual = logits(&theirs, &batch, &NoAdapters);
+        assert!(actual.equal(&logits(&ours, &batch, &NoAdapters)), "{}: read and made differ", case.name);
         let visible = case.tensor("attention_mask").unsqueeze(-1);
-        let off = within(&case, "logits", nmse(&(found * visible), &case.tensor("base_logits")), LOGITS_NMSE);
+        let off = within(&case, "logits", nmse(&(actual * visible), &case.tensor("base_logits")), LOGITS_NMSE);
         println!("{:<32} logits NMSE {off:.1e}", case.name);
 
         let folder = tempfile::tempdir().unwrap();
@@ -117,11 +117,11 @@ fn a_checkpoint_of_transformers_is_read_and_written_the_same() {
         let (saved, expected) = (Weights::open(&path).unwrap(), Weights::open(&case.folder).unwrap());
         assert_eq!(Vec::from_iter(saved.names()), Vec::from_iter(expected.names()));
         for name in expected.names() {
-            let (found, expected) = (saved.tensor(name).unwrap(), expected.tensor(name).unwrap());
+            let (actual, expected) = (saved.tensor(name).unwrap(), expected.tensor(name).unwrap());
             if name.contains("quant_state") {
-                assert_eq!(json(&found), json(&expected), "{name}")
+                assert_eq!(json(&actual), json(&expected), "{name}")
             } else {
-                same(name, &found, &expected)
+                same(name, &actual, &expected)
             }
         }
         let config: Value = serde_json::from_slice(&std::fs::read(case.folder.join("config.json")).unwrap()).unwrap();
@@ -133,21 +133,21 @@ fn json(bytes: &Tensor) -> Value {
     serde_json::from_slice(&Vec::<u8>::try_from(bytes.copy()).unwrap()).unwrap()
 }
 
-/// Codes in the bytes of another dtype, a 4-bit head, and fp4, which is made dense.
+/// Codes stored as another dtype, a 4-bit head, and fp4, which is made dense.
 #[test]
 fn checkpoints_of_other_kinds_are_read() {
     for case in cases("4-bit stored") {
         let decoder = case.decoder(Device::Cpu);
         let visible = case.tensor("attention_mask").unsqueeze(-1);
         let batch = case.batch("");
-        let found = logits(&decoder, &batch, &NoAdapters);
-        let off = within(&case, "logits", nmse(&(&found * visible), &case.tensor("base_logits")), LOGITS_NMSE);
+        let actual = logits(&decoder, &batch, &NoAdapters);
+        let off = within(&case, "logits", nmse(&(&actual * visible), &case.tensor("base_logits")), LOGITS_NMSE);
         println!("{:<32} logits NMSE {off:.1e}", case.name);
         let is_nf4 = case.json["quant_type"] == "nf4";
         assert_eq!(decoder.config.quantization.is_some(), is_nf4);
         assert_eq!(decoder.notes.iter().any(|note| note.contains("fp4")), !is_nf4, "{:?}", decoder.notes);
         assert_eq!(matches!(decoder.lm_head.weight, Weight::Nf4(_)), case.json["head"] == true);
-        // The loss goes by way of the head.
+        // The loss depends on the head.
         let loss = batch_loss(&decoder, &batch, &NoAdapters).unwrap();
         assert!(loss.sum.double_value(&[]).is_finite());
 
@@ -157,6 +157,6 @@ fn checkpoints_of_other_kinds_are_read() {
         model.save(folder.path()).unwrap();
         let again = Model::load(folder.path().to_str().unwrap(), &options, &mut ()).unwrap();
         assert_eq!(again.decoder().config.quantization, decoder.config.quantization);
-        assert!(logits(again.decoder(), &batch, &NoAdapters).equal(&found), "{}: saved", case.name);
+        assert!(logits(again.decoder(), &batch, &NoAdapters).equal(&actual), "{}: saved", case.name);
     }
 }

@@ -1,4 +1,4 @@
-//! Packed rows: each document's numbers are those of the document run alone.
+//! Packed rows: the numbers of each document are those of the document alone.
 
 use crate::common::*;
 use lorhai::data::batch::Batch;
@@ -17,16 +17,16 @@ fn documents_of_one_row_do_not_see_each_other() {
         let visible = case.tensor("document_ids").ne(0).unsqueeze(-1);
         for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
         {
-            let found = logits(&decoder, &batch, adapters) * visible.to_kind(Kind::Float);
-            let off = within(&case, which, nmse(&found, &case.tensor(&format!("{which}_logits"))), LOGITS_NMSE);
+            let actual = logits(&decoder, &batch, adapters) * visible.to_kind(Kind::Float);
+            let off = within(&case, which, nmse(&actual, &case.tensor(&format!("{which}_logits"))), LOGITS_NMSE);
             let loss = batch_loss(&decoder, &batch, adapters).unwrap();
             assert_eq!(loss.labels as f64, case.number("label_count"));
             let ours = loss.sum.double_value(&[]) / loss.labels as f64;
             within(&case, "loss", relative(ours, case.number(&format!("{which}_loss"))), LOSS_RELATIVE);
             println!("{:<32} {which:<8} logits NMSE {off:.1e}", case.name);
         }
-        let found = batch_loss(&decoder, &batch, &AdapterSet::one(&adapter, None)).unwrap();
-        (&found.sum / found.labels as f64).backward();
+        let actual = batch_loss(&decoder, &batch, &AdapterSet::one(&adapter, None)).unwrap();
+        (&actual.sum / actual.labels as f64).backward();
         gradients_agree(&case, &adapter.parameters);
     }
 }

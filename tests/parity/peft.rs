@@ -1,4 +1,4 @@
-//! The way back: PEFT itself loads what lorhai saved, and computes the same logits.
+//! The other direction: PEFT loads what lorhai saved and computes the same logits.
 //!
 //! Skipped unless `PEER_PYTHON` names a Python that has torch, transformers and peft.
 
@@ -29,7 +29,7 @@ fn an_adapter_saved_here_loads_in_peft_with_the_same_logits() {
     }
 }
 
-/// Of a vocabulary of another size, with embeddings that the file brings along.
+/// An adapter with a resized vocabulary, whose file contains the embeddings.
 #[test]
 fn an_adapter_with_its_own_embeddings_saved_here_loads_in_peft_with_the_same_logits() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/embedding_adapters");
@@ -81,7 +81,7 @@ fn a_variant_saved_here_loads_in_peft_with_the_same_logits() {
     }
 }
 
-/// Saves an adapter of `spec` with random changes, as it is or `as_lora`, for PEFT to read.
+/// Saves a random adapter of `spec`, converted to an ordinary LoRA if `as_lora`, and compares it in PEFT.
 fn check(case: &Case, spec: &LoraSpec, as_lora: bool) {
     let decoder = case.decoder(Device::Cpu);
     let mut adapter = Adapter::new(spec.clone(), &decoder, 5).unwrap();
@@ -94,7 +94,7 @@ fn check(case: &Case, spec: &LoraSpec, as_lora: bool) {
     }
 }
 
-/// PEFT's logits of `saved` are ours of `adapter`.
+/// Asserts that PEFT's logits with `saved` are ours with `adapter`.
 fn compare(case: &Case, decoder: &Decoder, adapter: &Adapter, saved: &Adapter) {
     let Some(python) = std::env::var_os("PEER_PYTHON") else {
         println!("skipped: PEER_PYTHON names no Python with peft");

@@ -1,4 +1,4 @@
-//! Schedules, parameter counts, statistics of fresh adapters, adapters of other ages.
+//! Schedules, parameter counts, statistics of new adapters, and adapters of older versions of PEFT.
 
 use crate::common::*;
 use lorhai::lora::adapter::{count_line, trainable_count};
@@ -32,8 +32,8 @@ fn schedules_are_those_of_transformers() {
             schedule.warmup_steps = 0;
         }
         for (step, factor) in row["factors"].as_array().unwrap().iter().enumerate() {
-            let (found, expected) = (schedule.factor(step as u64), factor.as_f64().unwrap());
-            assert!((found - expected).abs() < 1e-12, "{} step {step}: {found} expected {expected}", row["schedule"]);
+            let (actual, expected) = (schedule.factor(step as u64), factor.as_f64().unwrap());
+            assert!((actual - expected).abs() < 1e-12, "{} step {step}: {actual} expected {expected}", row["schedule"]);
         }
     }
 }
@@ -72,7 +72,7 @@ fn the_figures_of_the_reference_article() {
 }
 
 #[test]
-fn adapters_of_other_ages_load() {
+fn adapters_of_older_versions_load() {
     let table = json("models/pefts/golden.json");
     let case = Case::open(golden("models/pefts")).unwrap();
     let decoder = case.beside("qwen2_tied").decoder(Device::Cpu);
@@ -81,13 +81,13 @@ fn adapters_of_other_ages_load() {
         let visible = case.tensor("attention_mask").unsqueeze(-1);
         let mut batch = case.batch_of(&case.tensor("input_ids"), &case.tensor("input_ids"));
         batch.segments = None;
-        let found = logits(&decoder, &batch, &AdapterSet::one(&adapter, None)) * &visible;
-        within(&case, name, nmse(&found, &case.tensor(&format!("{name}.logits"))), LOGITS_NMSE);
+        let actual = logits(&decoder, &batch, &AdapterSet::one(&adapter, None)) * &visible;
+        within(&case, name, nmse(&actual, &case.tensor(&format!("{name}.logits"))), LOGITS_NMSE);
     }
 }
 
 #[test]
-fn fresh_adapters_have_the_spread_of_pefts() {
+fn new_adapters_have_the_spread_of_pefts() {
     let table = json("models/init.json");
     let decoder = Case::open(golden("models/qwen2_tied")).unwrap().decoder(Device::Cpu);
     let r = table["r"].as_i64().unwrap();
@@ -124,7 +124,7 @@ fn fresh_adapters_have_the_spread_of_pefts() {
     }
 }
 
-/// What peft 0.21 gives for the same options and model.
+/// The layers that peft 0.21 chooses for the same options and model.
 #[test]
 fn chosen_layers_are_those_of_peft() {
     let config = Config::from_folder(&golden("models/llama_untied_gqa")).unwrap();
@@ -138,13 +138,13 @@ fn chosen_layers_are_those_of_peft() {
     ] {
         let target_modules = Targets::Names(names);
         let spec = LoraSpec { r: 2, target_modules, layers_to_transform: Some(layers), ..LoraSpec::default() };
-        let found = match_targets(&spec, &linear_shapes(&config)).unwrap();
-        let found: Vec<String> = found.into_iter().map(|target| target.linear.name).collect();
-        assert_eq!(found, expected, "{spec:?}");
+        let actual = match_targets(&spec, &linear_shapes(&config)).unwrap();
+        let actual: Vec<String> = actual.into_iter().map(|target| target.linear.name).collect();
+        assert_eq!(actual, expected, "{spec:?}");
     }
 }
 
-/// As `get_pattern_key` of peft 0.21 goes through the keys of adapter_config.json.
+/// As in `get_pattern_key` of peft 0.21, by the order of keys in adapter_config.json.
 #[test]
 fn the_first_key_of_a_pattern_that_matches_counts() {
     let config = Config::from_folder(&golden("models/qwen2_tied")).unwrap();

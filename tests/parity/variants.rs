@@ -1,5 +1,5 @@
-//! What variants begin with, and what becomes of them on disk. Their logits, gradients and
-//! training runs are compared in `adapters`, with those of all other cases.
+//! The initial values of variants, and saving them. Their logits, gradients and training runs are compared in
+//! `adapters`, with those of all other cases.
 
 use crate::common::*;
 use lorhai::lora::convert::to_lora;
@@ -25,7 +25,7 @@ fn double(x: &Tensor) -> Tensor {
 }
 
 #[test]
-fn fresh_variants_begin_as_pefts() {
+fn initial_values_of_variants_are_those_of_peft() {
     for case in variants() {
         let decoder = case.decoder(Device::Cpu);
         let adapter = Adapter::new(spec(&case), &decoder, 3).unwrap();
@@ -33,8 +33,8 @@ fn fresh_variants_begin_as_pefts() {
         for (name, leaf) in adapter.parameters.names().iter().zip(adapter.parameters.leaves()) {
             let Ok(fresh) = case.tensors.tensor(&format!("fresh.{name}")) else { continue };
             compared += 1;
-            // Columns of A and B may change signs together: the products may not.
-            let (found, expected) = match name.strip_suffix("lora_A.weight") {
+            // Columns of A and B may change sign together, so their products are compared.
+            let (actual, expected) = match name.strip_suffix("lora_A.weight") {
                 None if name.ends_with("lora_B.weight") => continue,
                 None => (double(leaf), double(&fresh)),
                 Some(layer) => {
@@ -43,17 +43,17 @@ fn fresh_variants_begin_as_pefts() {
                     (ours, double(&case.tensor(&format!("fresh.{b}"))).matmul(&double(&fresh)))
                 }
             };
-            within(&case, name, nmse(&found, &expected), FRESH_NMSE);
+            within(&case, name, nmse(&actual, &expected), FRESH_NMSE);
         }
         let visible = case.tensor("attention_mask").unsqueeze(-1);
-        let found = logits(&decoder, &case.batch(""), &AdapterSet::one(&adapter, None)) * visible;
-        let off = within(&case, "fresh", nmse(&found, &case.tensor("base_logits")), LOGITS_NMSE);
+        let actual = logits(&decoder, &case.batch(""), &AdapterSet::one(&adapter, None)) * visible;
+        let off = within(&case, "fresh", nmse(&actual, &case.tensor("base_logits")), LOGITS_NMSE);
         println!("{:<20} {compared} tensors compared, a fresh adapter changes the logits by {off:.1e}", case.name);
     }
 }
 
 #[test]
-fn every_variant_comes_back_from_disk() {
+fn every_variant_is_read_back() {
     for case in variants() {
         let decoder = case.decoder(Device::Cpu);
         let adapter = case.adapter(&decoder);
@@ -85,20 +85,20 @@ fn a_residual_adapter_is_an_ordinary_lora_of_twice_the_rank() {
         peft::save(&lora, "base", folder.path()).unwrap();
         let lora = peft::load(folder.path(), &decoder).unwrap();
         let visible = case.tensor("attention_mask").unsqueeze(-1);
-        let found = logits(&decoder, &case.batch(""), &AdapterSet::one(&lora, None)) * visible;
-        within(&case, "as LoRA", nmse(&found, &case.tensor("adapter_logits")), LOGITS_NMSE);
+        let actual = logits(&decoder, &case.batch(""), &AdapterSet::one(&lora, None)) * visible;
+        within(&case, "as LoRA", nmse(&actual, &case.tensor("adapter_logits")), LOGITS_NMSE);
     }
     assert!(converted >= 4);
 }
 
 #[test]
-fn the_base_is_not_written_to() {
+fn the_base_is_not_modified() {
     for case in variants() {
         let decoder = case.decoder(Device::Cpu);
         let of = || logits(&decoder, &case.batch(""), &NoAdapters);
         let before = of();
         let mut adapter = case.adapter(&decoder);
-        train_as_told(&case, &decoder, &mut adapter);
+        train_as_recorded(&case, &decoder, &mut adapter);
         assert!(of().equal(&before), "{}", case.name);
     }
 }

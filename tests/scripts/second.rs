@@ -29,7 +29,7 @@ fn make_model(folder: &Path) {
     fs::write(made.join("config.json"), config().to_string()).unwrap();
     let lines = r#"
         let model = random_model("made", #{ seed: 7 });
-        if model.has_chat_template { throw "a template"; }
+        if model.chat_template != () { throw "a template"; }
         model.save("second");
     "#;
     let output = of_lines(folder, lines).output().unwrap();

@@ -109,11 +109,11 @@ mod tests {
         assert_eq!(read.settings, settings);
         let expected = Vec::<f32>::try_from(x.flatten(0, -1)).unwrap();
         for Planned { name, shape, block } in planned {
-            let found = read.tensor(&name).unwrap();
-            assert_eq!(found.size(), shape);
-            let found = Vec::<f32>::try_from(found.flatten(0, -1)).unwrap();
-            assert!(block.holds(&expected, &found), "{name}");
-            let moved: Vec<f32> = found.iter().map(|x| x * 1.02).collect();
+            let actual = read.tensor(&name).unwrap();
+            assert_eq!(actual.size(), shape);
+            let actual = Vec::<f32>::try_from(actual.flatten(0, -1)).unwrap();
+            assert!(block.holds(&expected, &actual), "{name}");
+            let moved: Vec<f32> = actual.iter().map(|x| x * 1.02).collect();
             assert!(!block.holds(&expected, &moved), "{name}: the bound would pass anything");
         }
     }

@@ -88,7 +88,7 @@ pub fn splitter(json: &Json) -> Result<&'static str> {
     let patterns = patterns(&json["pre_tokenizer"]).unwrap_or_default();
     let same = |known: &&Known| {
         known.patterns.len() == patterns.len()
-            && known.patterns.iter().zip(&patterns).all(|(known, own)| is_same(known, own))
+            && known.patterns.iter().zip(&patterns).all(|(known, pattern)| is_same(known, pattern))
     };
     let ignores_merges = json["model"]["ignore_merges"] == true;
     let fitting: Vec<&Known> = KNOWN.iter().filter(same).collect();
@@ -110,13 +110,13 @@ pub fn splitter(json: &Json) -> Result<&'static str> {
     }
 }
 
-fn is_same(known: &str, own: &str) -> bool {
+fn is_same(known: &str, pattern: &str) -> bool {
     match known {
-        LETTERS => own.starts_with(LETTERS_BEGIN) && own.ends_with(LETTERS_END),
+        LETTERS => pattern.starts_with(LETTERS_BEGIN) && pattern.ends_with(LETTERS_END),
         // A pattern may spell a line end in two ways.
         _ => {
-            own == known
-                || own.replace("\\r", "\r").replace("\\n", "\n") == known.replace("\\r", "\r").replace("\\n", "\n")
+            pattern == known
+                || pattern.replace("\\r", "\r").replace("\\n", "\n") == known.replace("\\r", "\r").replace("\\n", "\n")
         }
     }
 }

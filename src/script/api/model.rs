@@ -210,13 +210,18 @@ pub mod functions {
         Ok(set_template(&mut *model.write()?, template).map_err(|error| error.context("chat_template"))?)
     }
 
-    /// Whether the tokenizer has a chat template, which conversations need.
+    /// An old name for `model.chat_template != ()`, which goes in the next version.
+    ///
+    /// A script that reads it gets a note, once.
     ///
     /// ```rhai
-    /// print(load_model("scripts/tiny").has_chat_template);
+    /// print(load_model("scripts/tiny").chat_template != ());
     /// ```
     #[rhai_fn(get = "has_chat_template", global, pure, return_raw)]
-    pub fn has_chat_template(model: &mut Model) -> RhaiResultOf<bool> {
+    pub fn has_chat_template(context: NativeCallContext, model: &mut Model) -> RhaiResultOf<bool> {
+        State::of(&context)?.note_once(
+            "warning: write `model.chat_template != ()` for `model.has_chat_template`, which goes in the next version",
+        );
         Ok(model.read()?.tokenizer()?.chat_template().is_some())
     }
 
