@@ -113,7 +113,7 @@ fn the_old_flag_of_chat_templates_still_works_and_is_noted_once() {
     let folder = tempfile::tempdir().unwrap();
     let lines = r#"
         let model = load_model("scripts/tiny");
-        for _ in 0..2 { print(`same: ${model.has_chat_template && model.chat_template != ()}`); }
+        for round in 0..2 { print(`same: ${model.has_chat_template && model.chat_template != ()}`); }
     "#;
     let output = text(&of_lines(folder.path(), lines).output().unwrap());
     assert_eq!(output.matches("same: true").count(), 2, "{output}");
