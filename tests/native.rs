@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::numbers::relative_error;
 use lorhai::native::{self, AdamStep, Layer, Matrix, Nf4, Segment};
 use lorhai::random::Key;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -17,13 +20,6 @@ const BOUNDS: [(Kind, f64); 3] = [(Kind::Double, 1e-10), (Kind::Float, 2e-5), (K
 
 fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Double, device()))
-}
-
-/// The distance of two tensors over the size of the second.
-fn off(found: &Tensor, expected: &Tensor) -> f64 {
-    assert_eq!(found.size(), expected.size());
-    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
-    ((&found - &expected).norm() / expected.norm().clamp_min(1e-30)).double_value(&[])
 }
 
 /// Runs `ours` in every dtype and `plain` in f64 on the same leaves (as the dtype stores
@@ -41,12 +37,16 @@ fn compare(
         };
         let (mine, theirs) = (leaves(kind), leaves(Kind::Double));
         let (found, expected) = (ours(&mine).unwrap(), plain(&theirs));
-        assert!(off(&found, &expected) < bound, "{what} {kind:?}: output is off by {:.1e}", off(&found, &expected));
+        assert!(
+            relative_error(&found, &expected) < bound,
+            "{what} {kind:?}: output is off by {:.1e}",
+            relative_error(&found, &expected)
+        );
         let weights = random(&expected.size());
         (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
         (expected * weights).sum(Kind::Double).backward();
         for (at, (mine, theirs)) in mine.iter().zip(&theirs).enumerate() {
-            let distance = off(&mine.grad(), &theirs.grad());
+            let distance = relative_error(&mine.grad(), &theirs.grad());
             assert!(distance < bound, "{what} {kind:?}: gradient {at} is off by {distance:.1e}");
         }
     }
@@ -154,7 +154,7 @@ fn a_bias_is_read_only() {
         let layer = Layer { w: Matrix::Dense(&w), bias: Some(&bias), segments: &[segment] };
         let found = native::linear(&x, layer, &places).unwrap();
         assert!(bias.equal(&before), "{tokens} tokens");
-        assert!(off(&found, &(x.matmul(&w.tr()) + &before + x.matmul(&a.tr()).matmul(&b.tr()))) < 1e-5);
+        assert!(relative_error(&found, &(x.matmul(&w.tr()) + &before + x.matmul(&a.tr()).matmul(&b.tr()))) < 1e-5);
     }
 }
 
@@ -237,14 +237,22 @@ fn check_linear_with_adapters(share: f64, bias: bool, nf4: Option<bool>) {
             );
         }
         expected = Tensor::cat(&[expected, theirs.matmul(&bare.to_kind(Kind::Double).tr())], 1);
-        assert!(off(&found, &expected) < bound, "{kind:?}: output {:.1e}", off(&found, &expected));
+        assert!(
+            relative_error(&found, &expected) < bound,
+            "{kind:?}: output {:.1e}",
+            relative_error(&found, &expected)
+        );
         let weights = random(&[tokens, out + 3]);
         (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
         (expected * weights).sum(Kind::Double).backward();
-        assert!(off(&mine.grad(), &theirs.grad()) < bound, "{kind:?}: dx {:.1e}", off(&mine.grad(), &theirs.grad()));
+        assert!(
+            relative_error(&mine.grad(), &theirs.grad()) < bound,
+            "{kind:?}: dx {:.1e}",
+            relative_error(&mine.grad(), &theirs.grad())
+        );
         for (at, (own, plain)) in gradients.iter().zip(&plain).enumerate() {
             for (found, expected) in own.iter().zip(plain) {
-                let distance = off(found, &expected.grad());
+                let distance = relative_error(found, &expected.grad());
                 assert!(distance < bound, "{kind:?}: adapter {at}: {distance:.1e}");
             }
         }
@@ -290,7 +298,7 @@ fn attention_within_documents() {
         let shapes = [[tokens, heads, width], [tokens, kv_heads, width], [tokens, kv_heads, width]];
         let stored = shapes.map(|shape| (random(&shape) * 2.0).to_kind(kind));
         if !native::has_document_attention(&stored[0]) {
-            println!("skipped: this GPU has no flash attention");
+            println!("not compared: this GPU has no flash attention");
             return;
         }
         let mut starts = vec![0];
@@ -305,7 +313,11 @@ fn attention_within_documents() {
             let found = native::document_attention(q, k, v, &starts, longest, window).unwrap();
             let expected = plain_attention(&theirs, lengths, window).flatten(1, 2);
             let what = format!("{lengths:?}, window {window:?}");
-            assert!(off(&found, &expected) < bound, "{what}: output {:.1e}", off(&found, &expected));
+            assert!(
+                relative_error(&found, &expected) < bound,
+                "{what}: output {:.1e}",
+                relative_error(&found, &expected)
+            );
             let weights = random(&[tokens, heads * width]);
             (found.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
             (expected * weights).sum(Kind::Double).backward();
@@ -369,7 +381,7 @@ fn adamw() {
         assert!(native::has_adamw(&theta));
         native::adamw(&theta, &gradient, &mean, &square, decayed, step).unwrap();
         for (found, expected) in [(&theta, &expected), (&mean, &m), (&square, &v)] {
-            assert!(off(found, expected) < 1e-6, "{:.1e}", off(found, expected));
+            assert!(relative_error(found, expected) < 1e-6, "{:.1e}", relative_error(found, expected));
         }
     }
 }
@@ -411,7 +423,7 @@ fn kernels_compile() {
                 }
             }
         }
-        Err(reason) if reason.contains("not found") => println!("skipped: {reason}"),
+        Err(reason) if reason.contains("not found") => println!("not compiled: {reason}"),
         Err(reason) => panic!("{reason}"),
     }
 }

@@ -1,6 +1,6 @@
 //! bf16 and f16: our distance from the f32 run is of the size of transformers' own.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::hub::weights::Weights;
 use lorhai::lora::{peft, AdapterSet, Trainable};
 use lorhai::model::{load, Adapters, Config, Decoder, NoAdapters};

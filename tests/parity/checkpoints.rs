@@ -4,7 +4,7 @@
 //! whichever end is there, keeps a head that differs, leaves out what it does not know, and fills what is
 //! missing with random numbers, which is refused here.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::hub::weights::{self, Weights};
 use lorhai::lora::{LoadOptions, Model};
 use lorhai::model::{load, Config, Decoder, NoAdapters};

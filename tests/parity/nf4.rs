@@ -1,7 +1,7 @@
 //! 4-bit weights: bitsandbytes' codes, scales and matrices to the bit, models over them, and
 //! its checkpoints read and written.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::hub::weights::{self, Weights};
 use lorhai::lora::{peft, AdapterSet, LoadOptions, Model};
 use lorhai::model::linear::Weight;

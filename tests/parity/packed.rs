@@ -1,6 +1,6 @@
 //! Packed rows: each document's numbers are those of the document run alone.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::data::batch::Batch;
 use lorhai::lora::{peft, AdapterSet};
 use lorhai::model::{Adapters, NoAdapters};

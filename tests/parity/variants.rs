@@ -1,7 +1,7 @@
 //! What variants begin with, and what becomes of them on disk. Their logits, gradients and
 //! training runs are compared in `adapters`, with those of all other cases.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::lora::residual::to_lora;
 use lorhai::lora::{peft, Adapter, AdapterSet, LoraSpec};
 use lorhai::model::NoAdapters;
