@@ -1,6 +1,10 @@
 //! Chat templates and assistant spans against transformers; see tests/golden/chat/generate.py.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{golden, read_json};
+use common::needs::assets;
 use lorhai::data::example::Chat;
 use lorhai::data::{
     spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TemplateProfile, TokenizeOptions,
@@ -8,18 +12,13 @@ use lorhai::data::{
 use lorhai::hub::tokenizer::Tokenizer;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
-use std::path::PathBuf;
-
-fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chat")
-}
 
 fn read(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(golden().join(name)).unwrap()).unwrap()
+    read_json(golden("chat").join(name))
 }
 
 fn template_text(name: &str) -> String {
-    std::fs::read_to_string(golden().join("templates").join(format!("{name}.jinja"))).unwrap()
+    std::fs::read_to_string(golden("chat/templates").join(format!("{name}.jinja"))).unwrap()
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -45,18 +44,8 @@ fn chat(item: &Value) -> Chat {
     }
 }
 
-fn assets() -> Option<PathBuf> {
-    let named = std::env::var_os("LORHAI_ASSETS").map(PathBuf::from);
-    let found = named.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/assets"));
-    if !found.is_dir() {
-        eprintln!("skipped: no shared assets at {}", found.display());
-        return None;
-    }
-    Some(found)
-}
-
-fn qwen() -> Option<Tokenizer> {
-    Some(Tokenizer::from_folder(&assets()?.join("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap())
+fn qwen() -> Tokenizer {
+    Tokenizer::from_folder(&assets("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap()
 }
 
 fn plain() -> TokenizeOptions {
@@ -123,8 +112,9 @@ fn runs(mask: &[bool]) -> Vec<[usize; 2]> {
 
 /// Llama 2's and Mistral's: no generation prompt, and a space before the answer that is the model's to write.
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn the_space_before_an_answer_is_trained_where_generation_begins_before_it() {
-    let Some(tokenizer) = qwen() else { return };
+    let tokenizer = qwen();
     let plainly = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}<|im_end|>{% endif %}{% endfor %}";
     let item = json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "Hello you"},
         {"role": "user", "content": "r"}, {"role": "assistant", "content": "Bye"}]});
@@ -139,8 +129,9 @@ fn the_space_before_an_answer_is_trained_where_generation_begins_before_it() {
 
 /// A template may open its generation tags before the end of the generation prompt.
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn an_answer_that_begins_in_its_prompt_is_trained_from_the_end_of_that() {
-    let Some(tokenizer) = qwen() else { return };
+    let tokenizer = qwen();
     let options = TokenizeOptions {
         chat_template: Some(template_text("qwen2_5_training")),
         loss_on: Some(LossOn::Assistant),
@@ -155,8 +146,9 @@ fn an_answer_that_begins_in_its_prompt_is_trained_from_the_end_of_that() {
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn assistant_masks_are_those_of_transformers_with_and_without_generation_tags() {
-    let Some(tokenizer) = qwen() else { return };
+    let tokenizer = qwen();
     let (conversations, masks) = (read("conversations.json"), read("masks.json"));
     let tagged = TokenizeOptions {
         chat_template: Some(template_text("qwen2_5_training")),
@@ -189,8 +181,9 @@ fn trained_text(tokenizer: &Tokenizer, item: Value, options: &TokenizeOptions) -
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn the_default_span_is_what_the_model_has_to_write() {
-    let Some(tokenizer) = qwen() else { return };
+    let tokenizer = qwen();
     let messages = json!([
         {"role": "user", "content": "안녕"}, {"role": "assistant", "content": " 네. \n"},
         {"role": "user", "content": "답?"}, {"role": "assistant", "content": "예"}]);
@@ -211,8 +204,9 @@ fn the_default_span_is_what_the_model_has_to_write() {
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn templates_that_change_earlier_turns_are_recovered_or_refused() {
-    let Some(tokenizer) = qwen() else { return };
+    let tokenizer = qwen();
     let thought = json!({"messages": [
         {"role": "user", "content": "a"}, {"role": "assistant", "content": "<think>\nx\n</think>\n\nfirst"},
         {"role": "user", "content": "b"}, {"role": "assistant", "content": "<think>\ny\n</think>\n\nsecond"}]});

@@ -1,6 +1,10 @@
 //! From data files to batches: tokenizers, readers, labels, packing, cache, audit.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{golden, read_json};
+use common::needs::assets;
 use lorhai::data::{
     audit, refuse, tokenize, Dataset, LoadOptions, LossOn, Origin, Row, Severity, TokenizeOptions, TokenizedDataset,
     TokenizedRow, Truncation, IGNORE,
@@ -9,16 +13,6 @@ use lorhai::hub::tokenizer::Tokenizer;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-
-fn assets() -> Option<PathBuf> {
-    let named = std::env::var_os("LORHAI_ASSETS").map(PathBuf::from);
-    let found = named.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/assets"));
-    if !found.is_dir() {
-        eprintln!("skipped: no shared assets at {}", found.display());
-        return None;
-    }
-    Some(found)
-}
 
 fn rows(values: &[Value]) -> Dataset {
     Dataset::from_rows(values.iter().map(|value| value.as_object().unwrap().clone()))
@@ -114,13 +108,12 @@ fn digest(encoded: &[Vec<u32>]) -> String {
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn token_ids_are_those_of_the_python_package() {
-    let Some(assets) = assets() else { return };
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokens/ids.json");
-    let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let golden = read_json(golden("tokens/ids.json"));
     let mut compared = 0;
     for (name, expected) in golden["tokenizers"].as_object().unwrap() {
-        let tokenizer = Tokenizer::from_folder(&assets.join(name)).unwrap();
+        let tokenizer = Tokenizer::from_folder(&assets(name)).unwrap();
         let encode = |text: &str| tokenizer.encode(text, true).unwrap();
         for (text, expected) in golden["texts"].as_array().unwrap().iter().zip(expected["texts"].as_array().unwrap()) {
             let text = text.as_str().unwrap();
@@ -143,7 +136,7 @@ fn token_ids_are_those_of_the_python_package() {
             compared += texts.len();
         }
         for (file, expected) in expected["files"].as_object().unwrap() {
-            let text = std::fs::read_to_string(assets.join(file)).unwrap();
+            let text = std::fs::read_to_string(assets(file)).unwrap();
             let ids: Vec<Vec<u32>> = text.split('\n').map(encode).collect();
             assert_eq!(&json!(digest(&ids)), expected, "{name}: {file}");
             compared += ids.len();
@@ -154,8 +147,8 @@ fn token_ids_are_those_of_the_python_package() {
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn every_shared_data_file_is_read() {
-    let Some(assets) = assets() else { return };
     let expected = [
         ("data/e2e/devset.csv", 4672, "mr,ref"),
         ("data/korean_chatbot/ChatbotData.csv", 11823, "Q,A,label"),
@@ -165,7 +158,7 @@ fn every_shared_data_file_is_read() {
         ("data/chatml_messages/toy_chat_fine_tuning.jsonl", 10, "messages"),
     ];
     for (file, count, columns) in expected {
-        let data = Dataset::load(assets.join(file)).unwrap();
+        let data = Dataset::load(assets(file)).unwrap();
         let found = data.columns().join(",");
         println!("{file}: {} rows, {found}", data.len());
         assert_eq!(data.len(), count, "{file}");
@@ -215,7 +208,7 @@ fn numbers_that_would_not_come_back_stay_text() {
 
 #[test]
 fn parquet_written_by_pyarrow_is_read() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data/nested.parquet");
+    let path = golden("data/nested.parquet");
     let data = Dataset::load(path).unwrap();
     assert_eq!(data.len(), 3);
     let first = json!({"id": 1, "text": "가나다", "score": 0.5, "ok": true,
@@ -266,7 +259,7 @@ fn what_cannot_be_read_names_file_and_line() {
 
 #[test]
 fn a_damaged_parquet_file_never_panics() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data/nested.parquet");
+    let path = golden("data/nested.parquet");
     let bytes = std::fs::read(path).unwrap();
     let mut refused = 0;
     for at in (0..bytes.len()).step_by(11) {
@@ -431,9 +424,9 @@ fn pad_equal_to_eos_may_not_mask_the_eos() {
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn a_system_prompt_that_slips_in_is_a_warning() {
-    let Some(assets) = assets() else { return };
-    let tokenizer = Tokenizer::from_folder(&assets.join("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap();
+    let tokenizer = Tokenizer::from_folder(&assets("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap();
     let turns = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]);
     let made = tokenize(&rows(&[json!({"messages": turns})]), &tokenizer, &options()).unwrap();
     let findings = refuse(&made, &tokenizer).unwrap();
@@ -446,9 +439,9 @@ fn a_system_prompt_that_slips_in_is_a_warning() {
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn real_conversations_tokenise_and_pass_the_audit() {
-    let Some(assets) = assets() else { return };
-    let tokenizer = Tokenizer::from_folder(&assets.join("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap();
+    let tokenizer = Tokenizer::from_folder(&assets("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap();
     for file in [
         "chatml_messages/toy_chat_fine_tuning.jsonl",
         "llama-factory-demo/alpaca_en_demo.json",
@@ -456,7 +449,7 @@ fn real_conversations_tokenise_and_pass_the_audit() {
         "llama-factory-demo/glaive_toolcall_en_demo.json",
         "llama-factory-demo/identity.json",
     ] {
-        let data = Dataset::load(assets.join("data").join(file)).unwrap();
+        let data = Dataset::load(assets("data").join(file)).unwrap();
         let assistant = TokenizeOptions { loss_on: Some(LossOn::Assistant), max_length: None, ..options() };
         let made = tokenize(&data, &tokenizer, &assistant).unwrap();
         println!("{file}: {} rows, {} tokens, {} trained on", made.len(), made.token_count(), made.label_count());

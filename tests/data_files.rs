@@ -2,6 +2,9 @@
 //! datasets chooses by seed. The inputs and Python's results are `tests/golden/data/*.json`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::read_json;
 use lorhai::data::read::{locate, read_files, Format, Header, Loaded, Quoting, Slice, TableOptions};
 use lorhai::data::{Dataset, Like, LoadOptions, SplitOptions};
 use lorhai::script::{on_large_stack, Session};
@@ -9,8 +12,7 @@ use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 
 fn golden(name: &str) -> Value {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data").join(name);
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    read_json(common::files::golden("data").join(name))
 }
 
 fn decoded(text: &str) -> Vec<u8> {

@@ -1,6 +1,10 @@
 //! Chat templates against Jinja2 in transformers' environment; see tests/golden/chat/battery.py.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::read_json;
+use common::needs::python;
 use lorhai::data::example::Chat;
 use lorhai::data::jinja::{Cause, Template};
 use lorhai::data::{ChatTemplate, Row};
@@ -8,7 +12,7 @@ use serde_json::{json, Value};
 use std::path::PathBuf;
 
 fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chat")
+    common::files::golden("chat")
 }
 
 /// Snippets that differ from Python, each with its reason. All are refused here, none
@@ -23,7 +27,7 @@ const DIFFERENT: [(&str, &str); 5] = [
 
 #[test]
 fn snippets_render_as_in_jinja2_or_are_refused_as_there() {
-    let battery: Value = serde_json::from_slice(&std::fs::read(golden().join("battery.json")).unwrap()).unwrap();
+    let battery: Value = read_json(golden().join("battery.json"));
     let context = battery["context"].as_object().unwrap();
     let (mut equal, mut refused, mut wrong, mut different) = (0, 0, Vec::new(), Vec::new());
     for snippet in battery["snippets"].as_array().unwrap() {
@@ -56,12 +60,10 @@ fn chat(item: &Value) -> Chat {
 }
 
 #[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
 fn trl_s_templates_render_as_in_transformers() {
-    let Some(python) = std::env::var_os("PEER_PYTHON") else {
-        println!("skipped: PEER_PYTHON names no Python with transformers and trl");
-        return;
-    };
-    let run = std::process::Command::new(python).arg(golden().join("trl_templates.py")).output().unwrap();
+    let run =
+        std::process::Command::new(python("PEER_PYTHON")).arg(golden().join("trl_templates.py")).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let peer: Value = serde_json::from_slice(&run.stdout).unwrap();
     let (mut equal, mut refused, mut wrong) = (0, 0, Vec::new());
@@ -181,7 +183,7 @@ fn templates_that_run_away_or_nest_without_end_are_stopped() {
 /// Templates made of pieces at random compile and run to an end, or are refused.
 #[test]
 fn no_template_makes_the_engine_panic() {
-    let battery: Value = serde_json::from_slice(&std::fs::read(golden().join("battery.json")).unwrap()).unwrap();
+    let battery: Value = read_json(golden().join("battery.json"));
     let context = battery["context"].as_object().unwrap();
     let sources: Vec<&str> = battery["snippets"].as_array().unwrap().iter().filter_map(|row| row[0].as_str()).collect();
     let mut state = 1_u64;

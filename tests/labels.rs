@@ -1,7 +1,11 @@
 //! Labels of conversations: no word of another speaker is ever trained on, and no answer is lost, over every
-//! chat template at hand. With `PEER_PYTHON` those that trl ships too, against transformers' own masks.
+//! chat template at hand; those that trl ships, against transformers' own masks.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{golden, tiny_folder};
+use common::needs::python;
 use lorhai::data::example::Chat;
 use lorhai::data::{
     audit, refuse, spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TemplateProfile,
@@ -17,12 +21,7 @@ use lorhai::train::{AdamW, AdamWConfig};
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn user(content: &str) -> Value {
     json!({"role": "user", "content": content})
@@ -50,7 +49,7 @@ fn rows(values: &[Value]) -> Dataset {
 /// The tokenizer of scripts/tiny, with every tag of a template as a token of its own.
 fn tokenizer_for(source: &str) -> (tempfile::TempDir, Tokenizer) {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(root().join("scripts/tiny/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    std::fs::copy(tiny_folder().join("tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
     let tag = regex::Regex::new(r"<[|/｜]?[a-zA-Z_0-9▁:]+[|｜]?>|\[/?[A-Z_]+\]").unwrap();
     let mut tags: Vec<&str> = tag.find_iter(source).map(|tag| tag.as_str()).collect();
     tags.extend(["<s>", "</s>", "<pad>"]);
@@ -76,39 +75,45 @@ struct Template {
     rows: Option<Vec<Value>>,
 }
 
-/// The templates of tests/golden/chat, and those that trl ships.
-fn templates(conversations: &[Value]) -> Vec<Template> {
+/// The templates of tests/golden/chat.
+fn golden_templates() -> Vec<Template> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(root().join("tests/golden/chat/templates")).unwrap() {
+    for entry in std::fs::read_dir(golden("chat/templates")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|ending| ending == "jinja") {
             let name = format!("golden {}", path.file_stem().unwrap().to_str().unwrap());
             found.push(Template { name, source: std::fs::read_to_string(path).unwrap(), stock: None, rows: None });
         }
     }
-    let Some(python) = std::env::var_os("PEER_PYTHON") else {
-        println!("skipped: the templates of trl, for PEER_PYTHON names no Python with trl");
-        return found;
-    };
-    let script = root().join("tests/golden/chat/trl_masks.py");
-    let mut peer = Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    found
+}
+
+/// The templates that trl ships, with what transformers makes of the conversations.
+fn trl_templates(conversations: &[Conversation]) -> Vec<Template> {
+    let conversations: Vec<&Value> = conversations.iter().map(|(_, item, _)| item).collect();
+    let script = golden("chat/trl_masks.py");
+    let mut peer =
+        Command::new(python("PEER_PYTHON")).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     peer.stdin.take().unwrap().write_all(json!(conversations).to_string().as_bytes()).unwrap();
     let output = peer.wait_with_output().unwrap();
     assert!(output.status.success());
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
-    found.extend(made.as_array().unwrap().iter().map(|template| Template {
+    let template = |template: &Value| Template {
         name: template["name"].as_str().unwrap().to_owned(),
         source: template["source"].as_str().unwrap().to_owned(),
         stock: template["stock"].as_str().map(str::to_owned),
         rows: template["rows"].as_array().cloned(),
-    }));
-    found
+    };
+    made.as_array().unwrap().iter().map(template).collect()
 }
+
+/// Its name, its row, and the answers in it.
+type Conversation = (&'static str, Value, Vec<&'static str>);
 
 /// Words that only others say, and those of answers: each answer's in its order.
 const FOREIGN: &str = "zebra";
 
-fn conversations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
+fn conversations() -> Vec<Conversation> {
     let asks = |tail: &str| user(&format!("{FOREIGN}{tail} please {FOREIGN}"));
     let system = json!({"role": "system", "content": format!("be {FOREIGN} now")});
     let result = |text: &str| json!({"role": "tool", "tool_call_id": "c1", "name": "look", "content": text});
@@ -219,18 +224,26 @@ fn end_token<'a>(text: &'a str, answer: &str, from: usize) -> Option<&'a str> {
 /// the token that ends it.
 #[test]
 fn no_word_of_another_speaker_is_trained_on_and_no_answer_is_lost() {
+    answers_alone_are_trained_on(&golden_templates(), &conversations());
+}
+
+#[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
+fn no_word_of_another_speaker_is_trained_on_and_no_answer_is_lost_in_trls_templates() {
     let conversations = conversations();
-    let plain: Vec<Value> = conversations.iter().map(|(_, item, _)| item.clone()).collect();
+    answers_alone_are_trained_on(&trl_templates(&conversations), &conversations);
+}
+
+fn answers_alone_are_trained_on(templates: &[Template], conversations: &[Conversation]) {
     let (mut compared, mut tokens, mut answers, mut refused, mut wrong) = (0, 0, 0, 0, Vec::new());
     let (mut left_out, mut unclear) = (0, Vec::new());
-    let templates = templates(&plain);
-    for Template { name, source, .. } in &templates {
+    for Template { name, source, .. } in templates {
         let (_folder, tokenizer) = tokenizer_for(source);
         let Ok(template) = ChatTemplate::new(source, &tokenizer) else {
             refused += conversations.len();
             continue;
         };
-        for (which, item, said) in &conversations {
+        for (which, item, said) in conversations {
             let chat = Chat {
                 messages: item["messages"].as_array().unwrap().clone(),
                 tools: item.get("tools").cloned(),
@@ -292,13 +305,10 @@ fn no_word_of_another_speaker_is_trained_on_and_no_answer_is_lost() {
 /// Where a template has generation tags, labels are transformers'. Where it has none but trl ships a training
 /// template that writes the same text, they are that one's, but for white space and headers at their edges.
 #[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
 fn labels_are_those_of_trls_training_templates() {
     let conversations = conversations();
-    let plain: Vec<Value> = conversations.iter().map(|(_, item, _)| item.clone()).collect();
-    let templates = templates(&plain);
-    if templates.iter().all(|template| template.rows.is_none()) {
-        return;
-    }
+    let templates = trl_templates(&conversations);
     let (mut tagged, mut stock, mut other, mut wrong) = (0, 0, Vec::new(), Vec::new());
     let tag = regex::Regex::new(r"<[^<>\s]+>").unwrap();
     for training in templates.iter().filter(|template| template.rows.is_some()) {
@@ -366,7 +376,7 @@ const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' 
                       {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 fn tiny() -> Tokenizer {
-    Tokenizer::from_folder(&root().join("scripts/tiny")).unwrap()
+    Tokenizer::from_folder(&tiny_folder()).unwrap()
 }
 
 fn runs_of(row: Value, source: &str) -> Vec<String> {
@@ -421,7 +431,7 @@ fn the_spans_of_a_long_conversation_take_few_renderings() {
     println!("renderings of 8 and 3,200 messages: {counts:?}");
     assert!(counts[0] == counts[1] && counts[1] <= 6, "{counts:?}");
     // Calls whose arguments differ, with results.
-    let source = std::fs::read_to_string(root().join("tests/golden/chat/templates/qwen3.jinja")).unwrap();
+    let source = std::fs::read_to_string(golden("chat/templates/qwen3.jinja")).unwrap();
     let (_folder, tokenizer) = tokenizer_for(&source);
     let template = ChatTemplate::new(&source, &tokenizer).unwrap();
     let call = |turn: usize| {
@@ -620,7 +630,7 @@ fn digest(numbers: impl Iterator<Item = i64>) -> String {
 #[test]
 fn forty_steps_have_the_losses_of_trls_trainer() {
     tch::set_num_threads(1);
-    let folder = root().join("tests/golden/sft");
+    let folder = golden("sft");
     let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
     let data = Dataset::load(folder.join("rows.parquet")).unwrap();
     let source = std::fs::read_to_string(folder.join("template.jinja")).unwrap();
@@ -632,7 +642,7 @@ fn forty_steps_have_the_losses_of_trls_trainer() {
         assert_eq!(json!([digest(ids()), digest(labels)]), *expected, "row {index}");
     }
     let number = |name: &str| golden[name].as_f64().unwrap();
-    let tiny = root().join("scripts/tiny");
+    let tiny = tiny_folder();
     let weights = Weights::open(&tiny).unwrap();
     let decoder =
         load::load(Config::from_folder(&tiny).unwrap(), &weights, tch::Kind::Float, tch::Device::Cpu).unwrap();

@@ -14,6 +14,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{golden, read_json};
 use lorhai::lora::adapter::trainable_count;
 use lorhai::lora::{Adapter, LoraSpec, Targets, Trainable, TrainableTokens};
 use lorhai::model::{load, Config};
@@ -22,7 +25,6 @@ use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use rayon::prelude::*;
 use serde_json::{json, Value};
-use std::path::Path;
 use std::process::Command;
 use tch::{Device, Kind};
 
@@ -39,7 +41,7 @@ fn all_linear(r: i64) -> LoraSpec {
 }
 
 fn qwen(name: &str) -> Config {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs");
+    let folder = golden("configs");
     Config::from_file(&folder.join(format!("{name}.json"))).unwrap()
 }
 
@@ -128,8 +130,7 @@ fn plans_count_what_stands_beside_the_matrices() {
 
 #[test]
 fn the_python_recipe_keeps_what_autograd_saves() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/memory/saved.json");
-    let cases = lorhai::files::read_json(&path).unwrap();
+    let cases = read_json(golden("memory/saved.json"));
     for case in cases.as_array().unwrap() {
         let config = Config::from_json(&case["config"]).unwrap();
         let number = |name: &str| case[name].as_u64().unwrap();
@@ -273,7 +274,7 @@ fn measured(case: &Value, gives_back: bool) -> (f64, f64) {
 #[test]
 fn plans_agree_with_measured_steps() {
     if process::held().is_none() || !process::forget_peak() {
-        println!("skipped: this system does not tell what a process holds");
+        println!("not measured: this system does not tell what a process holds");
         return;
     }
     // Each step is measured in a process of its own, which uses one core.

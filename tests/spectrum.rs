@@ -3,13 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{golden, read_json};
+use common::numbers::floats;
 use lorhai::lora::spectrum::{similarities, truncate, ModuleSpectrum, RankSpectrum, Side};
 use lorhai::lora::targets::match_targets;
 use lorhai::lora::{peft, Adapter, LoraSpec, Targets};
 use lorhai::model::shapes::linear_shapes;
 use lorhai::model::{load, Config, Decoder};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 /// Of the largest value; adapters are f32 numbers, and both sides compute in f64.
@@ -17,12 +20,8 @@ const EXACT: f64 = 1e-12;
 /// The halves of a truncated adapter are rounded to f32.
 const ROUNDED: f64 = 3e-7;
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
 fn config() -> Config {
-    Config::from_folder(&golden().join("models/qwen2_tied")).unwrap()
+    Config::from_folder(&golden("models/qwen2_tied")).unwrap()
 }
 
 fn decoder() -> Decoder {
@@ -30,16 +29,12 @@ fn decoder() -> Decoder {
 }
 
 fn expected() -> Value {
-    lorhai::files::read_json(&golden().join("spectrum/spectrum.json")).unwrap()
+    read_json(golden("spectrum/spectrum.json"))
 }
 
 fn adapter(expected: &Value, name: &str) -> Adapter {
     let folder = expected["folders"][name].as_str().unwrap();
-    peft::load(&golden().join("models").join(folder), &decoder()).unwrap()
-}
-
-fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+    peft::load(&golden("models").join(folder), &decoder()).unwrap()
 }
 
 fn deviation(found: &[f64], expected: &[f64]) -> f64 {
@@ -65,7 +60,7 @@ fn singular_values_and_ranks_are_those_of_dense_svd() {
         assert_eq!(spectrum.modules.len(), own.as_object().unwrap().len());
         for module in &spectrum.modules {
             let dense = &own[&module.name];
-            worst = worst.max(deviation(&module.values, &numbers(&dense["values"])));
+            worst = worst.max(deviation(&module.values, &floats(&dense["values"])));
             let rank = dense["effective_rank"].as_f64().unwrap();
             worst_rank = worst_rank.max((module.effective_rank() / rank - 1.0).abs());
             assert_eq!(module.energy_rank(0.9), dense["rank_90"].as_i64().unwrap(), "{}", module.name);
@@ -87,7 +82,7 @@ fn a_truncated_adapter_is_the_best_of_its_rank() {
         for (module, dense) in own.as_object().unwrap() {
             for (rank, values) in dense["truncated"].as_object().into_iter().flatten() {
                 let lower = truncate(&full, rank.parse().unwrap(), &config()).unwrap();
-                worst = worst.max(deviation(&delta(&lower, module), &numbers(values)));
+                worst = worst.max(deviation(&delta(&lower, module), &floats(values)));
                 compared += 1;
             }
         }
@@ -108,7 +103,7 @@ fn subspaces_are_as_alike_as_numpy_says() {
             let rows = expected["similarity"][key][&own.name].as_array().unwrap();
             assert_eq!(own.grid.len(), rows.len());
             for (found, row) in own.grid.iter().zip(rows) {
-                let pairs = found.iter().zip(numbers(row));
+                let pairs = found.iter().zip(floats(row));
                 worst = pairs.fold(worst, |most, (one, other)| most.max((one - other).abs()));
             }
         }

@@ -1,16 +1,17 @@
 //! Adapters with more than LoRA in their file, with another vocabulary, or with other names. Written with their logits
 //! in PEFT by `tests/golden/models/embedding_adapters.py`.
 
-use crate::common::*;
+use crate::cases::*;
+use crate::common::files::golden;
 use lorhai::hub::weights::{self, Weights};
 use lorhai::lora::{peft, AdaptedModel, AdapterSet};
 use lorhai::model::NoAdapters;
 use serde_json::{json, Value};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/embedding_adapters")
+    golden("models/embedding_adapters")
 }
 
 struct Stored {

@@ -1,6 +1,7 @@
 //! Schedules, parameter counts, statistics of new adapters, and adapters of older versions of PEFT.
 
-use crate::common::*;
+use crate::cases::*;
+use crate::common::files::{golden, read_json};
 use lorhai::lora::adapter::{count_line, trainable_count};
 use lorhai::lora::targets::match_targets;
 use lorhai::lora::{peft, Adapter, AdapterSet, Init, LoraSpec, Targets};
@@ -8,15 +9,10 @@ use lorhai::model::shapes::linear_shapes;
 use lorhai::model::Config;
 use lorhai::train::schedule::{Schedule, Shape};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
-fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
-}
-
 fn json(path: &str) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(golden(path)).unwrap()).unwrap()
+    read_json(golden(path))
 }
 
 #[test]

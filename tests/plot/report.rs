@@ -198,8 +198,9 @@ fn the_pointer_reads_every_point_to_the_last_digit_where_the_picture_shows_it() 
     }
 }
 
-/// The page's own comparison, run by Node where there is one.
+/// The page's own comparison, run by Node.
 #[test]
+#[ignore = "needs node"]
 fn columns_are_sorted_by_number_and_what_is_no_number_comes_last() {
     let script = include_str!("../../src/plot/report.js");
     let asked = r#"
@@ -207,11 +208,7 @@ fn columns_are_sorted_by_number_and_what_is_no_number_comes_last() {
         for (const down of [false, true]) console.log(JSON.stringify([...values].sort((a, b) => order(a, b, down))));
         console.log(JSON.stringify(["rank=16", "rank=2", ""].sort((a, b) => order(a, b, false))));"#;
     let page = "const document = { querySelectorAll: () => [] };";
-    let node = Command::new("node").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let Ok(mut node) = node else {
-        println!("skipped: there is no node");
-        return;
-    };
+    let mut node = Command::new("node").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     node.stdin.take().unwrap().write_all(format!("{page}\n{script}\n{asked}").as_bytes()).unwrap();
     let told = node.wait_with_output().unwrap();
     let lines = ["[-2.5,0.001,9,10,\"NaN\",\"\"]", "[10,9,0.001,-2.5,\"NaN\",\"\"]", "[\"rank=2\",\"rank=16\",\"\"]"];

@@ -1,5 +1,7 @@
 //! Golden cases, and the measures that they are compared by.
 
+use crate::common::files::golden;
+pub use crate::common::numbers::nmse;
 use lorhai::data::batch::Batch;
 use lorhai::hub::weights::Weights;
 use lorhai::lora::{peft, Adapter, Trainable};
@@ -8,7 +10,7 @@ use lorhai::train::schedule::{Schedule, Shape};
 use lorhai::train::update::{update, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{no_grad, Device, Kind, Tensor};
 
 // Bounds of f32 against f32. One rounding changes a number by up to a factor of u = 6e-8, and processors sum in
@@ -37,7 +39,7 @@ pub struct Case {
 pub fn cases(kind: &str) -> Vec<Case> {
     // The models are tiny, and tests run in parallel.
     tch::set_num_threads(1);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
+    let root = golden("models");
     let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     let actual: Vec<Case> =
@@ -99,15 +101,6 @@ impl Case {
     pub fn number(&self, name: &str) -> f64 {
         self.json[name].as_f64().unwrap_or_else(|| panic!("{}: no number `{name}`", self.name))
     }
-}
-
-/// The squared error divided by the squared norm of the expected tensor.
-pub fn nmse(actual: &Tensor, expected: &Tensor) -> f64 {
-    assert_eq!(actual.size(), expected.size());
-    let actual = actual.to_device(Device::Cpu);
-    let (actual, expected) = (actual.to_kind(Kind::Double), expected.to_kind(Kind::Double));
-    let error = (&actual - &expected).square().sum(Kind::Double).double_value(&[]);
-    error / expected.square().sum(Kind::Double).double_value(&[]).max(1e-300)
 }
 
 pub fn relative(actual: f64, expected: f64) -> f64 {
