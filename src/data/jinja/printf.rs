@@ -120,7 +120,7 @@ pub(super) fn format(format: &Text, values: &Value) -> Result<Value> {
         fuel::bytes(directive.width)?;
         out.push_str(&directive.write(conversion, &value, format.markup)?);
     }
-    // A mapping may hold more than is asked for; so may an empty list and the like.
+    // A mapping may have unused values; so may an empty list and the like.
     let spare = match values.tuple {
         Some(items) => values.next < items.len(),
         None => {
