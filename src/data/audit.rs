@@ -21,7 +21,7 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     pub severity: Severity,
-    /// A short name that does not change: `no_label`, `end_untrained`, `pad_is_eos`,
+    /// A short name, which never changes: `no_label`, `end_untrained`, `pad_is_eos`,
     /// `two_bos`, `merged_boundary`, `shared_boundary`, `added_system`, `truncated`, `dated`, `recovered`,
     /// `answer_lost`, `thoughts_lost`, `part_lost`, `literal_newline`, `too_long`.
     pub code: &'static str,

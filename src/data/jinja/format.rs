@@ -10,7 +10,8 @@ use super::value::{Dict, Text, Value};
 
 /// The levels of fields: in the text, in the specification of a field, and in a specification of that.
 const NESTING: usize = 3;
-const WIDEST: usize = 1 << 20;
+/// A larger width or precision is an error.
+const MAX_WIDTH: usize = 1 << 20;
 
 struct Formatter<'a> {
     positional: &'a [Value],
@@ -225,7 +226,7 @@ fn parse(spec: &str) -> Result<Spec> {
     if chars.len() > at + 1 {
         return fault(format!("Invalid format specifier '{spec}'"));
     }
-    if parsed.width > WIDEST || parsed.precision.is_some_and(|precision| precision > WIDEST) {
+    if parsed.width > MAX_WIDTH || parsed.precision.is_some_and(|precision| precision > MAX_WIDTH) {
         return fault("a width or precision of more than a million");
     }
     fuel::bytes(parsed.width)?;
@@ -365,7 +366,7 @@ impl Spec {
     }
 }
 
-/// A precision without a code: as `g`, but always with a digit after the point.
+/// A precision without a code: as `g`, but with at least one digit after the point.
 fn without_code(size: f64, precision: usize) -> String {
     let text = number::float(size, 'g', precision, false);
     if !size.is_finite() || text.contains(['.', 'e']) {

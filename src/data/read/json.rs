@@ -259,7 +259,7 @@ fn object_of_lists(path: &Path, fields: Row, collector: &mut RowCollector) -> Re
         fields.iter().filter_map(|(key, value)| Some((key, value.as_array()?))).find(|(_, list)| list.len() != len)
     {
         let error = failed(path, format!("column `{key}` has {} values, the first column has {len}", values.len()));
-        return Err(error.with_hint("one row of lists is written as JSON lines, in a file named .jsonl"));
+        return Err(error.with_hint("write a single row of lists as JSON lines, in a file named .jsonl"));
     }
     collector.note(
         path,
