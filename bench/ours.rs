@@ -39,7 +39,7 @@ impl Loop {
             _ => 1,
         };
         let lane = |_| Lane {
-            decoder: decoder.share(),
+            decoder: decoder.shallow_clone(),
             runs: Vec::new(),
             step: 0,
             gradient_checkpointing: case.gradient_checkpointing,
