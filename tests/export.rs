@@ -16,7 +16,6 @@ use lorhai::eval::generate::generate;
 use lorhai::hub::gguf::{self, vocabulary, BlockType, Gguf, Value};
 use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights::{self, Weights};
-use lorhai::hub::FetchObserver;
 use lorhai::lora::convert::to_lora;
 use lorhai::lora::merge::{self, Change, MergedWeights};
 use lorhai::lora::model::fingerprint_of;

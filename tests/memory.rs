@@ -20,6 +20,7 @@ use common::files::{golden, read_json};
 use lorhai::lora::adapter::trainable_count;
 use lorhai::lora::{Adapter, LoraSpec, Targets, Trainable, TrainableTokens};
 use lorhai::model::{load, Config};
+use lorhai::options::OneOrMany;
 use lorhai::train::memory::{check, plan, process, Method, Optimizer, Parts, Place, Precision, Request};
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
@@ -90,7 +91,7 @@ fn options_move_the_plan_as_they_should() {
     assert!(of(&Request { place: Place::Cuda, ..base.clone() }).activations > plain.activations, "repeated heads");
     // An adapter in the last layer alone: the others keep nothing.
     let lora = LoraSpec {
-        layers_to_transform: Some(vec![23]),
+        layers_to_transform: Some(OneOrMany(vec![23])),
         target_modules: Targets::Names(vec!["down_proj".into()]),
         ..all_linear(8)
     };

@@ -12,7 +12,9 @@ use lorhai::eval::loss::{mean_loss, mean_losses};
 use lorhai::lora::trainable::dropout_key;
 use lorhai::lora::{Adapter, AdapterSet, Bias, Init, LoraSpec, Model, Targets, Trainable, TrainableTokens};
 use lorhai::model::{Decoder, Quantization};
+use lorhai::options::OneOrMany;
 use lorhai::random::Key;
+use lorhai::train::grouping::Grouping;
 use lorhai::train::observer::Silent;
 use lorhai::train::step::{backward, batch_losses, predicted_labels};
 use lorhai::train::{train, train_together, AdamWConfig, EvalInterval, Job, TrainConfig};
@@ -182,7 +184,7 @@ fn checkpointed_gradients_are_those_of_a_pass_that_keeps_all() {
     let model = tiny();
     let (decoder, data) = (model.decoder(), rows(&model));
     // One of them has nothing in the lowest layers.
-    let upper = LoraSpec { layers_to_transform: Some(vec![1]), ..specs().remove(1) };
+    let upper = LoraSpec { layers_to_transform: Some(OneOrMany(vec![1])), ..specs().remove(1) };
     let specs = [specs(), variants(), vec![upper]].concat();
     let mut adapters = adapters(decoder, specs);
     for (at, adapter) in adapters.iter_mut().enumerate() {
@@ -218,7 +220,8 @@ fn whole_runs_side_by_side_end_where_they_end_alone() {
 
 #[test]
 fn runs_grouped_by_length_side_by_side_end_where_they_end_alone() {
-    let grouped = |seed, group_by_length| TrainConfig { group_by_length, ..config(seed, 9, 1e-3) };
+    let grouped =
+        |seed, group_by_length| TrainConfig { grouping: Grouping { group_by_length }, ..config(seed, 9, 1e-3) };
     let configs = [grouped(0, true), grouped(1, true), grouped(0, false), grouped(2, true)];
     compare_runs(&specs(), &configs, &[vec![0, 1, 2, 3], vec![3, 1, 0, 2]]);
 }

@@ -6,6 +6,7 @@ use lorhai::data::batch::Batch;
 use lorhai::hub::weights::Weights;
 use lorhai::lora::{peft, Adapter, Trainable};
 use lorhai::model::{load, Adapters, Config, Decoder, Input, Parameters};
+use lorhai::options::OptionType;
 use lorhai::train::schedule::{Schedule, Shape};
 use lorhai::train::update::{update, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
@@ -152,7 +153,7 @@ pub fn train_with(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable,
     let (losses, norms, lrs) = (list("losses"), list("grad_norms"), list("lrs"));
     let steps = number("steps") as u64;
     let schedule =
-        Schedule::new(Shape::parse(training["schedule"].as_str().unwrap()).unwrap(), steps, number("warmup_steps"))
+        Schedule::new(Shape::named(training["schedule"].as_str().unwrap()).unwrap(), steps, number("warmup_steps"))
             .unwrap();
     let betas = list("betas");
     let config = AdamWConfig {

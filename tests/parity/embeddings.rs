@@ -138,7 +138,7 @@ fn unsupported_settings_are_named() {
         ("target_parameters", json!(["mlp.up_proj.weight"]), "adapted as parameters"),
         ("alora_invocation_tokens", json!([5, 9]), "from its invocation tokens on"),
         ("arrow_config", json!({ "top_k": 1 }), "chooses among several adapters"),
-        ("layer_replication", json!([[0, 1]]), "stacks layers"),
+        ("layer_replication", json!([[0, 1]]), "repeats layers"),
         ("trainable_token_indices", json!([5, 5]), "token 5 is named twice"),
         ("trainable_token_indices", json!({ "q_proj": [5] }), "found `q_proj`"),
     ];

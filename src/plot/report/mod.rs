@@ -1,0 +1,6 @@
+//! HTML pages: the report of a sweep, and answers side by side.
+
+pub mod before_after;
+pub mod page;
+pub mod publish;
+mod template;
