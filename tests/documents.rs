@@ -13,7 +13,7 @@
 //! | `<!-- variable: NAME=VALUE -->` | the block runs with this environment variable; several are separated by spaces |
 //!
 //! Blocks between a line `<!-- provoked by` and a line `-->` are not shown to readers: they provoke the messages that a
-//! document quotes behind them.
+//! document quotes behind them. There a comment is a line of its own, without its brackets.
 //!
 //! In expected output a line `…` stands for any number of lines, and `…` within a line for any text.
 //! `LORHAI_UPDATE=1 cargo test --release --locked --test documents` writes the output that differs into the documents,
@@ -29,6 +29,9 @@ use std::process::{Command, Stdio};
 
 /// Separates the output of a block from that of the blocks that it continues.
 const MARK: &str = "-- block --";
+
+/// Opens a part of a document that readers do not see.
+const HIDDEN: &str = "<!-- provoked by";
 
 #[derive(Debug, Clone, Default)]
 struct Block {
@@ -72,7 +75,7 @@ fn note(comment: &str) -> (String, String) {
 fn blocks(text: &str) -> Vec<Block> {
     let lines: Vec<&str> = text.lines().collect();
     let mut blocks: Vec<Block> = Vec::new();
-    let (mut notes, mut at, mut is_behind_block) = (Vec::new(), 0, false);
+    let (mut notes, mut at, mut is_behind_block, mut is_hidden) = (Vec::new(), 0, false, false);
     while at < lines.len() {
         let line = lines[at];
         if let Some(language) = line.strip_prefix("```") {
@@ -86,9 +89,13 @@ fn blocks(text: &str) -> Vec<Block> {
             }
             is_behind_block = ["rhai", "sh", "python"].contains(&language);
             at = end;
+        } else if line == HIDDEN || (is_hidden && line == "-->") {
+            is_hidden = line == HIDDEN;
         } else if let Some(comment) = line.strip_prefix("<!-- ").and_then(|line| line.strip_suffix(" -->")) {
             notes.push(note(comment));
-        } else if !["", "<!-- provoked by", "-->"].contains(&line) {
+        } else if is_hidden && !line.is_empty() {
+            notes.push(note(line));
+        } else if !line.is_empty() {
             is_behind_block = false;
             notes.clear();
         }
@@ -333,10 +340,11 @@ fn ellipses_stand_for_anything() {
 
 #[test]
 fn blocks_are_found_with_their_comments_and_output() {
-    let text = "Text.\n\n<!-- in tests: 200 -> 2 -->\n<!-- fails -->\n```rhai\nsteps(200);\n```\n\n```text\nerror\n```\n\n\
-        ```text\nnot output\n```\n";
-    let blocks = blocks(text);
-    assert_eq!(blocks.len(), 2);
+    let shown = "Text.\n\n<!-- in tests: 200 -> 2 -->\n<!-- fails -->\n```rhai\nsteps(200);\n```\n\n```text\nerror\n```\n";
+    let rest = "\n```text\nnot output\n```\n\n<!-- provoked by\nfails\n```rhai\nx\n```\n-->\n\n```text\ny\n```\n";
+    let blocks = blocks(&format!("{shown}{rest}"));
+    assert_eq!(blocks.len(), 3);
+    assert!(blocks[2].note("fails").is_some() && blocks[2].expected.as_ref().is_some_and(|(text, _)| text == "y\n"));
     assert_eq!((blocks[0].source(), blocks[0].line), ("steps(2);\n".to_owned(), 5));
     assert_eq!(blocks[0].expected, Some(("error\n".to_owned(), 9..10)));
     assert!(blocks[0].note("fails").is_some() && blocks[1].notes.is_empty());
