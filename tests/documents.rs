@@ -8,6 +8,7 @@
 //! | `<!-- not run: REASON -->` | the block does not run |
 //! | `<!-- file: NAME -->` | the block is saved as this file, for the `sh` blocks that follow |
 //! | `<!-- continues -->` | the block runs behind the previous one of its language, in one script |
+//! | `<!-- without a GPU -->` | the block runs on machines without an NVIDIA driver |
 //! | `<!-- fails -->` | the block ends with exit code 1 |
 //! | `<!-- in tests: A -> B -->` | every A in the block is replaced by B before it runs |
 //! | `<!-- variable: NAME=VALUE -->` | the block runs with this environment variable; several are separated by spaces |
@@ -18,7 +19,7 @@
 //! In expected output a line `…` stands for any number of lines, and `…` within a line for any text.
 //! `LORHAI_UPDATE=1 cargo test --release --locked --test documents` writes the output that differs into the documents,
 //! except where it holds `…`: read what it wrote. `LORHAI_KEEP=folder` keeps the files of each document there.
-//! `python` blocks run in the tests that are ignored: they need `PEER_PYTHON`.
+//! `python` blocks run in the test that is ignored: it needs `PEER_PYTHON`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -66,7 +67,7 @@ fn root() -> &'static Path {
 
 fn note(comment: &str) -> (String, String) {
     let (name, value) = comment.split_once(": ").unwrap_or((comment, ""));
-    let known = ["not run", "file", "continues", "fails", "in tests", "variable"];
+    let known = ["not run", "file", "continues", "without a GPU", "fails", "in tests", "variable"];
     assert!(known.contains(&name), "unknown comment `{comment}`: expected one of {known:?}");
     (name.to_owned(), value.to_owned())
 }
@@ -155,7 +156,9 @@ impl Document {
                 fs::write(self.work().join(file), block.source()).unwrap();
                 continue;
             }
-            if !languages.contains(&block.language.as_str()) || block.note("not run").is_some() {
+            let needs_no_gpu = block.note("without a GPU").is_some();
+            let is_skipped = block.note("not run").is_some() || (needs_no_gpu && has_gpu());
+            if is_skipped || !languages.contains(&block.language.as_str()) {
                 continue;
             }
             let mut source = block.source();
@@ -253,6 +256,10 @@ impl Document {
     }
 }
 
+fn has_gpu() -> bool {
+    Path::new("/proc/driver/nvidia/version").exists()
+}
+
 fn check(name: &'static str, languages: &[&str]) {
     let wrong = Document::new(name).run(languages);
     assert!(wrong.is_empty(), "{} blocks are wrong:\n\n{}", wrong.len(), wrong.join("\n\n"));
@@ -277,8 +284,10 @@ fn the_pairs_for_those_who_come_from_python_run() {
 
 #[test]
 #[ignore = "needs PEER_PYTHON: a Python with torch, transformers, peft, trl and datasets"]
-fn the_python_halves_of_the_pairs_run() {
-    check("docs/from-python.md", &["python"]);
+fn python_blocks_run() {
+    for document in ["docs/from-python.md", "docs/tutorial.md"] {
+        check(document, &["rhai", "sh", "python"]);
+    }
 }
 
 #[test]
@@ -340,7 +349,8 @@ fn ellipses_stand_for_anything() {
 
 #[test]
 fn blocks_are_found_with_their_comments_and_output() {
-    let shown = "Text.\n\n<!-- in tests: 200 -> 2 -->\n<!-- fails -->\n```rhai\nsteps(200);\n```\n\n```text\nerror\n```\n";
+    let shown =
+        "Text.\n\n<!-- in tests: 200 -> 2 -->\n<!-- fails -->\n```rhai\nsteps(200);\n```\n\n```text\nerror\n```\n";
     let rest = "\n```text\nnot output\n```\n\n<!-- provoked by\nfails\n```rhai\nx\n```\n-->\n\n```text\ny\n```\n";
     let blocks = blocks(&format!("{shown}{rest}"));
     assert_eq!(blocks.len(), 3);
