@@ -110,14 +110,14 @@ fn matches(expected: &[&str], output: &[&str]) -> bool {
     match (expected.split_first(), output.split_first()) {
         (None, None) => true,
         (Some((&"…", rest)), _) => (0..=output.len()).any(|skipped| matches(rest, &output[skipped..])),
-        (Some((line, rest)), Some((found, others))) => line_matches(line, found) && matches(rest, others),
+        (Some((line, rest)), Some((other, others))) => line_matches(line, other) && matches(rest, others),
         _ => false,
     }
 }
 
-fn line_matches(expected: &str, found: &str) -> bool {
+fn line_matches(expected: &str, line: &str) -> bool {
     let mut parts = expected.split('…');
-    let Some(mut rest) = found.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let parts: Vec<&str> = parts.collect();
     let Some((last, between)) = parts.split_last() else { return rest.is_empty() };
     for part in between {
