@@ -18,7 +18,7 @@
 //!
 //! In expected output a line `…` stands for any number of lines, and `…` within a line for any text.
 //! `LORHAI_UPDATE=1 cargo test --release --locked --test documents` writes the output that differs into the documents,
-//! except where it holds `…`: read what it wrote. `LORHAI_KEEP=folder` keeps the files of each document there.
+//! except where a line is `…`: read what it wrote. `LORHAI_KEEP=folder` keeps the files of each document there.
 //! `python` blocks run in the test that is ignored: it needs `PEER_PYTHON`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -179,7 +179,7 @@ impl Document {
                 if matches(&expected_lines, &output_lines) {
                     continue;
                 }
-                if std::env::var_os("LORHAI_UPDATE").is_some() && !expected.contains('…') {
+                if std::env::var_os("LORHAI_UPDATE").is_some() && !expected_lines.contains(&"…") {
                     updates.push((lines, output));
                 } else {
                     wrong.push(format!("{place}: expected\n{expected}--- found\n{output}"));
