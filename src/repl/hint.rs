@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(shown("load_model(\"a\", "), Some("options: map)".into()));
         assert_eq!(shown("mine("), Some("a, b)".into()));
         assert_eq!(shown("m.add_lora("), Some("options: map)".into()));
-        assert_eq!(shown("lr_schedule(\"cosine\", #{ steps: "), Some("required".into()));
+        assert_eq!(shown("lr_schedule(\"cosine\", #{ steps: "), Some("int, required: The steps of the run.".into()));
         assert_eq!(shown("let x = 1"), None);
         let history = ["let x = 1;".to_string(), "let y = 2;".to_string()];
         let found = hint(&known, "let x", &history).unwrap();

@@ -8,7 +8,7 @@ use crate::script::catalogue::option_list;
 use crate::script::language::python;
 use crate::suggest;
 use anstyle::Style;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Signature, text and example of a function. Code blocks are indented instead of fenced.
 pub fn page(function: &Function, bold: bool) -> String {
@@ -94,15 +94,20 @@ pub fn about(catalog: &Catalog, name: &str) -> Result<String> {
     Ok(lines(&by_words))
 }
 
-/// The functions of lorhai whose name, documentation or options have all of these words.
+/// In lower case; `held-out` and `eval_loss` are two words each.
+fn words_of(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
+}
+
+/// The functions whose name, documentation or options have all of these words.
 fn search<'a>(catalog: &'a Catalog, text: &str) -> Vec<&'a Function> {
-    let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
+    let words: Vec<String> = words_of(text).collect();
     let has_all = |function: &&Function| {
         let options = option_list::declared_of(function);
         let options = options.iter().map(|option| format!("{} {}", option.name, option.about));
         let about = format!("{} {} {}", function.name, function.parts().0, options.collect::<Vec<_>>().join(" "));
-        let about = about.to_lowercase();
-        words.iter().all(|word| about.contains(word.as_str()))
+        let known: HashSet<String> = words_of(&about).collect();
+        words.iter().all(|word| known.contains(word))
     };
     catalog.functions().iter().filter(|function| is_word(&function.name)).filter(has_all).collect()
 }
