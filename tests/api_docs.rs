@@ -8,6 +8,7 @@ mod common;
 use common::files::folder_with_scripts;
 use lorhai::script::api::AREAS;
 use lorhai::script::catalogue::docs::{functions, Function};
+use lorhai::script::catalogue::option_list::declared_of;
 use lorhai::script::{on_large_stack, Session};
 
 fn all() -> Vec<Function> {
@@ -30,16 +31,25 @@ fn every_function_has_an_example() {
 }
 
 #[test]
-fn options_are_listed_with_their_defaults() {
+fn options_are_declared_with_their_meaning() {
     let has_options = |function: &Function| function.parameters.iter().any(|(name, _)| name == "options");
-    let tells = |function: &Function| function.doc.contains("Options") || function.doc.contains("options are those");
-    let others = |function: &Function| {
-        // An overload may leave the list to the one that shares its options.
-        all().iter().any(|other| other.name == function.name && tells(other))
-    };
-    let silent: Vec<String> =
-        all().iter().filter(|f| has_options(f) && !tells(f) && !others(f)).map(Function::signature).collect();
-    assert!(silent.is_empty(), "no word on the options:\n{}", silent.join("\n"));
+    // Those that are not declared yet list their options in the documentation; an overload may leave that to another.
+    let lists = |function: &Function| function.doc.contains("Options") || function.doc.contains("options are those");
+    let listed = |function: &Function| all().iter().any(|other| other.name == function.name && lists(other));
+    let declared = |function: &Function| !declared_of(function).is_empty();
+    let without: Vec<String> = all()
+        .iter()
+        .filter(|function| has_options(function) && !declared(function) && !listed(function))
+        .map(Function::signature)
+        .collect();
+    assert!(without.is_empty(), "no options declared for:\n{}", without.join("\n"));
+    for function in all() {
+        for option in declared_of(&function) {
+            let (path, name) = (function.path(), &option.name);
+            assert!(option.about.ends_with('.') && option.about.len() > 8, "{path}: `{name}`: `{}`", option.about);
+            assert!(!option.type_text.is_empty() && !option.default.is_empty(), "{path}: `{name}`");
+        }
+    }
 }
 
 /// Each in a session of its own, in a folder that holds nothing but the shipped model.

@@ -5,7 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use lorhai::script::api::AREAS;
-use lorhai::script::catalogue::docs::functions;
+use lorhai::script::catalogue::docs::{functions, Function};
+use lorhai::script::catalogue::option_list::declared_of;
 use lorhai::script::{on_large_stack, Failure, Session};
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,32 @@ fn no_example_of_the_reference_is_blamed() {
             assert!(wrong.is_empty(), "{}\n{example}\n{wrong:?}", function.signature());
         }
     }
+}
+
+/// Each option by each of its names, in a call of each function that takes it.
+#[test]
+fn every_option_and_alias_is_accepted() {
+    let mut names = 0;
+    let mut blamed = Vec::new();
+    for function in AREAS.iter().flat_map(functions) {
+        let method = usize::from(function.receiver().is_some());
+        let arguments = vec!["x"; function.parameters.len() - method - usize::from(takes_options(&function))];
+        for option in declared_of(&function) {
+            for name in option.aliases.iter().chain([&option.name]) {
+                let options = format!("#{{ {name}: {} }}", if option.inner.is_empty() { "1" } else { "#{}" });
+                let arguments = [&arguments[..], &[options.as_str()]].concat().join(", ");
+                let receiver = if method == 1 { "x." } else { "" };
+                let found = check_text(&format!("fn f(x) {{ {receiver}{}({arguments}) }}\nf(1);", function.name));
+                blamed.extend(found.iter().map(|problem| format!("{}: {problem}", function.signature())));
+                names += 1;
+            }
+        }
+    }
+    assert!(names > 90 && blamed.is_empty(), "{names} names\n{}", blamed.join("\n"));
+}
+
+fn takes_options(function: &Function) -> bool {
+    function.parameters.iter().any(|(name, _)| name == "options")
 }
 
 #[test]
