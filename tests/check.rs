@@ -228,7 +228,9 @@ fn few_warnings_are_false() {
     for folder in ["docs", "."] {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_none_or(|end| end != "md") || path.ends_with("reference.md") {
+            // The introduction to the language shows its traps, each of which is warned about.
+            let is_about_traps = path.ends_with("rhai.md");
+            if path.extension().is_none_or(|end| end != "md") || path.ends_with("reference.md") || is_about_traps {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();

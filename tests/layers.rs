@@ -21,7 +21,7 @@ const FLOW: [&str; 8] = ["hub", "model", "lora", "data", "train", "eval", "sweep
 const FOUNDATIONS: [&str; 11] =
     ["error", "files", "format", "interrupt", "native", "options", "overlay", "random", "stderr", "suggest", "table"];
 /// What the root of the crate offers in the name of `error`.
-const ROOT: [&str; 4] = ["Error", "Kind", "Result", "bail"];
+const ROOT: [&str; 5] = ["Error", "Kind", "Result", "bail", "choices"];
 /// Imports the flow and the foundations.
 const BINDING: &str = "script";
 /// Import what they like; imported by one another only.

@@ -119,7 +119,10 @@ impl<T: OptionType> OptionType for Pattern<T> {
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
         let mismatch = |_| Mismatch::of::<Self>(value);
         if let Some(map) = value.as_map() {
-            let entry = |(key, value): &(String, Value)| Ok((key.clone(), T::from_value(value).map_err(mismatch)?));
+            let entry = |(key, value): &(String, Value)| match T::from_value(value) {
+                Ok(read) => Ok((key.clone(), read)),
+                Err(mismatch) => Err(mismatch.at(key, value)),
+            };
             return Ok(Pattern::unordered(map.iter().map(entry).collect::<Result<Vec<_>, Mismatch>>()?));
         }
         let pair = |pair: &Vec<Value>| match pair.as_slice() {

@@ -228,7 +228,7 @@ impl LoraSpec {
     fn rule(&self) -> Option<Refusal> {
         let other = if self.use_dora { "use_dora" } else { "init" };
         let collides = self.lora_bias && (self.use_dora || self.init != Init::KaimingUniform);
-        let hint = format!("leave `{other}` or `lora_bias` out: peft does not take both either");
+        let hint = format!("leave `{other}` or `lora_bias` out: peft refuses both together too");
         let refusal =
             Refusal::new("lora_bias", "it with plain LoRA and the default `init`", format!("`{other}` beside it"));
         collides.then(|| refusal.with_hint(hint))

@@ -87,7 +87,7 @@ macro_rules! options {
                 static TABLE: $crate::options::Table = $crate::options::Table {
                     entries: &[$(
                         $crate::options!(@entry [$($kind)?] [$type] [$default] [$field] [$($name)?]
-                            [$($($alias),*)?] [$($range)?] [$($words)?] [$($about)*])
+                            [$($($alias),*)?] [$($range)?] [$($hint)?] [$($words)?] [$($about)*])
                     ),*],
                 };
                 &TABLE
@@ -135,7 +135,7 @@ macro_rules! options {
     (@entry [internal] $([$($rest:tt)*])*) => { $crate::options::Entry::None };
     (@entry [required] $($rest:tt)*) => { $crate::options!(@declared true $($rest)*) };
     (@entry [] $($rest:tt)*) => { $crate::options!(@declared false $($rest)*) };
-    (@declared $required:literal [$type:ty] [$default:expr] $field:tt $name:tt [$($alias:literal),*] $range:tt $words:tt
+    (@declared $required:literal [$type:ty] [$default:expr] $field:tt $name:tt [$($alias:literal),*] $range:tt $hint:tt $words:tt
         [$($about:literal)*]) => {
         $crate::options::Entry::Option($crate::options::Declared {
             name: $crate::options!(@name $field $name),
@@ -150,6 +150,7 @@ macro_rules! options {
             default_words: $crate::options!(@some $words),
             is_required: $required,
             range: $crate::options!(@range $range),
+            range_hint: $crate::options!(@some $hint),
             about: concat!($($about, "\n"),*),
         })
     };

@@ -19,6 +19,8 @@ pub struct Declared {
     pub default_words: Option<&'static str>,
     pub is_required: bool,
     pub range: Option<NumberRange>,
+    /// The fix for a number outside of the range.
+    pub range_hint: Option<&'static str>,
     /// Sentences on what it does, as Markdown; the first stands alone.
     pub about: &'static str,
 }
@@ -207,12 +209,22 @@ pub fn update_option<T: super::OptionType>(
     });
     let Some(option) = own else { return Err(Error::bug(format!("the option `{name}` is not declared"))) };
     let Some(value) = source.take(option)? else { return Ok(()) };
-    *field = T::from_value(&value).map_err(|Mismatch { expected, hint }| {
-        // The range belongs to what is expected, as a number of the wrong type is told in full.
-        let plain_type = expected == T::expected();
-        let expected = option.range.filter(|_| plain_type).map_or(expected, |range| range.expected(&T::type_name()));
-        source.refuse(Refusal { option: option.name.to_owned(), expected, found: value.describe(), hint })
+    *field = T::from_value(&value).map_err(|Mismatch { expected, hint, inside }| {
+        // A value that is no number at all is told the range too.
+        let is_number = ["int", "float", "number"].contains(&T::type_name().as_str());
+        let range = option.range.filter(|_| is_number && inside.is_none());
+        let expected = range.map_or(expected, |range| range.expected(&T::type_name()));
+        let (name, found) = match inside {
+            Some((key, found)) => (format!("{}.{key}", option.name), found),
+            None => (option.name.to_owned(), value.describe()),
+        };
+        source.refuse(Refusal { option: name, expected, found, hint })
     })?;
+    if let Some(refusal) =
+        option.range.and_then(|range| range_problem(option.name, range, &T::type_name(), option.range_hint, &value))
+    {
+        return Err(source.refuse(refusal));
+    }
     given.push(option.name);
     Ok(())
 }

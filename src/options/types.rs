@@ -50,6 +50,8 @@ pub trait OptionType: Sized {
 pub struct Mismatch {
     pub expected: String,
     pub hint: Option<String>,
+    /// The key of the value inside a map that is meant, and what was found there.
+    pub inside: Option<(String, String)>,
 }
 
 impl Mismatch {
@@ -58,11 +60,17 @@ impl Mismatch {
         let expected = T::expected();
         let near = value.as_str().filter(|_| !T::choices().is_empty());
         let hint = near.map(|name| suggest::hint(name, T::choices().iter().copied()));
-        Mismatch { hint: hint.or_else(|| rewritten(&expected, value)), expected }
+        Mismatch { hint: hint.or_else(|| rewritten(&expected, value)), expected, inside: None }
     }
 
     pub fn expected(expected: &str, value: &Value) -> Self {
-        Mismatch { expected: expected.to_owned(), hint: rewritten(expected, value) }
+        Mismatch { expected: expected.to_owned(), hint: rewritten(expected, value), inside: None }
+    }
+
+    /// Says that the mismatch is at this key of a map.
+    #[must_use]
+    pub fn at(self, key: &str, value: &Value) -> Self {
+        Mismatch { inside: Some((key.to_owned(), value.describe())), ..self }
     }
 
     /// The error for a name that is no option: `what` says where it is.
