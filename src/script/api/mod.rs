@@ -76,7 +76,7 @@ pub const AREAS: &[Area] = &[
         title: "Data",
         about: "Rows, their tokens and labels, and batches of them.",
         manifests: &[&data::functions::RHAI_MANIFEST, &tokens::functions::RHAI_MANIFEST],
-        options: &[],
+        options: &[data::OPTIONS, tokens::OPTIONS],
         documented: || vec![exported_module!(data::functions), exported_module!(tokens::functions)],
         extend: |module| {
             data::register_loops(module);
