@@ -5,6 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::options::OptionType;
+use crate::script::language::explain::explain_alone;
+use crate::script::language::messages::wrong_closure;
 use crate::script::values::convert::{from_thrown, RhaiResultOf};
 use crate::script::values::from_script::{describe, to_value};
 use crate::{interrupt, suggest};
@@ -77,9 +79,9 @@ impl<'a> Callback<'a> {
             EvalAltResult::ErrorFunctionNotFound(call, _)
                 if call.split(" (").next() == Some(self.function.fn_name()) =>
             {
-                crate::script::language::explain::wrong_closure()
+                wrong_closure()
             }
-            inner => crate::script::language::explain::plain(inner),
+            inner => explain_alone(inner),
         };
         self.failure.replace(Some(Failed { cause, message: error.message.clone() }));
         error

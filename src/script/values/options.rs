@@ -4,11 +4,14 @@
 //! Ranges and sense are checked by the library functions that get the values.
 
 use crate::error::{Error, Result};
-use crate::options::{self, Declared, Mismatch, OptionSet, OptionType, Refusal, Source};
+use crate::options::{self, Declared, Mismatch, OptionSet, OptionType, Refusal, Source, Table};
 use crate::script::language::python;
 use crate::script::values::from_script::to_value;
 use crate::suggest;
 use rhai::{Dynamic, Map};
+
+/// A function, as `Function::path` writes it (`train`, `dataset.split`), and the options that it takes.
+pub type OptionsOfFunction = (&'static str, fn() -> &'static Table);
 
 /// The options of one call. Take each, then [`finish`](Options::finish).
 #[must_use = "call finish() so that misspelt options are refused"]
