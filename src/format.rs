@@ -1,7 +1,16 @@
-//! Amounts as people read them: counts with separators, bytes in decimal units.
+//! Amounts as people read them: counts with separators, bytes in decimal units; and the case of a sentence's start.
 //!
 //! By hand, because crates group the digits of 64-bit integers only, and floats of any size are
 //! shown here; their sizes of files have other decimals.
+
+/// The text with a lower-case first letter.
+pub fn lower_first(text: &str) -> String {
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => String::new(),
+    }
+}
 
 /// 1234567 as "1,234,567".
 pub fn thousands(number: u64) -> String {

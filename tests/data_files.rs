@@ -5,8 +5,9 @@
 mod common;
 
 use common::files::read_json;
-use lorhai::data::read::{locate, read_files, Format, Header, Loaded, Quoting, Slice, TableOptions};
+use lorhai::data::read::{locate, read_files, Delimiter, Format, Header, Loaded, Quoting, Slice, TableOptions};
 use lorhai::data::{Dataset, Like, LoadOptions, SplitOptions};
+use lorhai::options::OptionType;
 use lorhai::script::{on_large_stack, Session};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
@@ -40,12 +41,9 @@ fn options(case: &Value) -> LoadOptions {
         Some(false) => Header::None,
         _ => list("header").map_or(Header::FirstLine, Header::Names),
     };
-    let quoting = Quoting::NAMES.into_iter().find(|(name, _)| text("quoting").as_deref() == Some(name));
-    let table = TableOptions {
-        delimiter: text("delimiter").map(|text| text.as_bytes()[0]),
-        quoting: quoting.map(|(_, quoting)| quoting),
-        header,
-    };
+    let quoting = text("quoting").map(|name| Quoting::from_value(&lorhai::options::Value::Text(name)).unwrap());
+    let table =
+        TableOptions { delimiter: text("delimiter").map(|text| Delimiter(text.as_bytes()[0])), quoting, header };
     LoadOptions {
         split: text("split"),
         columns: list("columns"),

@@ -2,6 +2,8 @@
 //! after texts and completions, no packing.
 
 use super::dataset::Row;
+use crate::options;
+use crate::options::Refusal;
 use serde::{Deserialize, Serialize};
 
 /// Which tokens are trained on.
@@ -37,60 +39,63 @@ pub enum Truncation {
     KeepEnd,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TokenizeOptions {
-    /// The largest number of tokens in a row; `None` for no limit.
-    pub max_length: Option<usize>,
-    pub truncation: Truncation,
-    /// `None`: assistant turns of conversations, completions of prompt and completion, everything of texts.
-    pub loss_on: Option<LossOn>,
-    pub assistant_span: AssistantSpan,
-    /// Puts several short rows in one, up to `max_length`.
-    pub packing: bool,
-    /// Ends texts and completions with the eos token.
-    pub append_eos: bool,
-    /// Drops rows with nothing to train on, as TRL does after truncation. Otherwise the audit fails on them.
-    pub drop_unlabelled: bool,
-    /// The column of text. If it is named, rows are read as text whatever their other columns.
-    pub text_column: Option<String>,
-    /// Replaces the template of the tokenizer.
-    pub chat_template: Option<String>,
-    /// Further variables for the template (`enable_thinking`, `date_string`).
-    pub template_variables: Row,
-    /// Runs the supervision audit, and fails on its errors.
-    pub audit: bool,
-    /// Reads the result from the cache, or writes it there.
-    pub cache: bool,
+crate::choices!(
+    LossOn,
+    [("assistant", LossOn::Assistant), ("completion", LossOn::Completion), ("everything", LossOn::Everything)]
+);
+crate::choices!(AssistantSpan, [("generated", AssistantSpan::Generated), ("turn", AssistantSpan::Turn)]);
+crate::choices!(Truncation, [("keep_start", Truncation::KeepStart), ("keep_end", Truncation::KeepEnd)]);
+
+options! {
+    /// How rows become tokens and labels.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub struct TokenizeOptions {
+        /// The largest number of tokens in a row; 0 for no limit.
+        pub max_length: Option<usize> = Some(1024);
+        /// Which end of a row is kept if it is longer than `max_length`.
+        pub truncation: Truncation = Truncation::default();
+        /// Which tokens are trained on. Without it: the assistant's turns of `messages`, the completion of a prompt with
+        /// a completion, everything of `text`. TRL's SFTConfig trains on all of `messages` by default.
+        pub loss_on: Option<LossOn> = None, words "by the kind of row";
+        /// How much of an assistant's turn is trained on: "generated" is what the model has to write, "turn" adds the
+        /// white space around it, as TRL's training template marks it.
+        pub assistant_span: AssistantSpan = AssistantSpan::default();
+        /// Puts several short rows in one, up to `max_length`.
+        pub packing: bool = false;
+        /// Ends texts and completions with the eos token.
+        pub append_eos: bool = true;
+        /// Drops rows with nothing to train on, as TRL does after truncation. Otherwise the audit fails on them.
+        pub drop_unlabelled: bool = false;
+        /// The column of text. If it is named, rows are read as text whatever their other columns.
+        pub text_column: Option<String> = None, words "`text`";
+        /// A chat template for these rows alone, instead of the model's; see `model.chat_template`.
+        pub chat_template: Option<String> = None, words "the model's";
+        /// Further variables for the chat template, such as `enable_thinking` or `date_string`.
+        pub template_variables: Row = Row::new();
+        /// Runs the supervision audit: refuses rows that cannot be learned from, and warns of doubtful ones.
+        pub audit: bool = true;
+        /// Reads the result from the cache, or writes it there.
+        pub cache: bool = true;
+    }
+    resolve TokenizeOptions::resolve;
+    rule TokenizeOptions::rule;
 }
 
-impl Default for TokenizeOptions {
-    fn default() -> Self {
-        TokenizeOptions {
-            max_length: Some(1024),
-            truncation: Truncation::default(),
-            loss_on: None,
-            assistant_span: AssistantSpan::default(),
-            packing: false,
-            append_eos: true,
-            drop_unlabelled: false,
-            text_column: None,
-            chat_template: None,
-            template_variables: Row::new(),
-            audit: true,
-            cache: true,
+impl TokenizeOptions {
+    fn resolve(&mut self) {
+        self.max_length = self.max_length.filter(|length| *length > 0);
+    }
+
+    fn rule(&self) -> Option<Refusal> {
+        match self.max_length {
+            Some(length @ (0 | 1)) => {
+                Some(Refusal::new("max_length", "int of at least 2, or 0 for no limit", format!("int {length}")))
+            }
+            None if self.packing => Some(
+                Refusal::new("packing", "`max_length` beside it, the length of a packed row", "no limit")
+                    .with_hint("give a max_length, or leave `packing` out"),
+            ),
+            _ => None,
         }
     }
-}
-
-impl LossOn {
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("assistant", Self::Assistant), ("completion", Self::Completion), ("everything", Self::Everything)];
-}
-
-impl AssistantSpan {
-    pub const NAMES: [(&'static str, Self); 2] = [("generated", Self::Generated), ("turn", Self::Turn)];
-}
-
-impl Truncation {
-    pub const NAMES: [(&'static str, Self); 2] = [("keep_start", Self::KeepStart), ("keep_end", Self::KeepEnd)];
 }

@@ -4,6 +4,8 @@
 use super::dataset::{Dataset, Row};
 use super::numpy::Generator;
 use crate::error::{Error, Result};
+use crate::options;
+use crate::options::{OptionSet, Refusal};
 use crate::random::Key;
 use crate::{bail, Kind};
 use serde_json::Value;
@@ -18,26 +20,42 @@ pub enum Like {
     Datasets,
 }
 
-impl Like {
-    pub const NAMES: [(&'static str, Like); 2] = [("lorhai", Like::Lorhai), ("datasets", Like::Datasets)];
+crate::choices!(Like, [("lorhai", Like::Lorhai), ("datasets", Like::Datasets)]);
+
+options! {
+    /// How rows are split.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct SplitOptions {
+        /// The rows that are held out: a fraction of all if below 1, otherwise a number of rows.
+        pub test: f64 = 0.1, range above(0.0);
+        /// The seed of the random order.
+        pub seed: u64 = 0;
+        /// Whose random numbers: "datasets" chooses the rows that `train_test_split(test_size, seed)` of datasets does.
+        pub like: Like = Like::default();
+        /// A column: rows with the same value in it stay on one side, so that no prompt is tested that was trained on.
+        /// Sizes are as near as the groups allow.
+        pub group: Option<String> = None;
+        /// A column: both sides have the same proportion of each of its values.
+        pub stratify: Option<String> = None;
+    }
+    rule SplitOptions::rule;
 }
 
-/// How rows are split.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SplitOptions {
-    /// A fraction of the rows if below 1, otherwise a number of rows.
-    pub test: f64,
-    pub seed: u64,
-    pub like: Like,
-    /// Rows with the same value in this column stay on one side.
-    pub group: Option<String>,
-    /// Both sides have the same proportion of each value of this column.
-    pub stratify: Option<String>,
-}
+/// What errors name where an option cannot be used.
+const CALL: &str = "split";
 
-impl Default for SplitOptions {
-    fn default() -> Self {
-        SplitOptions { test: 0.1, seed: 0, like: Like::default(), group: None, stratify: None }
+impl SplitOptions {
+    fn rule(&self) -> Option<Refusal> {
+        if self.test >= 1.0 && self.test.fract() != 0.0 {
+            let found = options::Value::Float(self.test).describe();
+            return Some(Refusal::new("test", "a fraction between 0 and 1 or a number of rows", found));
+        }
+        self.group.as_ref()?;
+        if self.stratify.is_some() {
+            return Some(Refusal::new("group", "it or `stratify`", "both").with_hint("leave one of them out"));
+        }
+        let refusal = Refusal::new("like", "\"lorhai\" beside `group`", "\"datasets\"");
+        (self.like == Like::Datasets).then(|| refusal.with_hint("leave `like` out: datasets has no groups"))
     }
 }
 
@@ -66,18 +84,13 @@ impl Dataset {
     /// As [`split`](Self::split), by groups or by classes too. Fails if one side would be empty, and on an unknown
     /// column.
     pub fn split_with(&self, options: &SplitOptions) -> Result<(Self, Self)> {
+        options.ensure_valid(CALL)?;
         let columns: Vec<&str> = options.group.iter().chain(&options.stratify).map(String::as_str).collect();
         self.ensure_columns(&columns)?;
         let count = test_count(self.len(), options.test)?;
         let (train, test) = match (&options.group, &options.stratify) {
             (None, None) => halves(self.len(), count, options),
-            (Some(_), Some(_)) => {
-                bail!(Kind::Input, "options `group` and `stratify`: expected one of them, found both")
-            }
-            (Some(_), None) if options.like == Like::Datasets => {
-                bail!(Kind::Input, "option `group`: `like: \"datasets\"` has no groups"; hint: "leave `like` out")
-            }
-            (Some(column), None) => by_group(self, column, count, options.seed)?,
+            (Some(column), _) => by_group(self, column, count, options.seed)?,
             (None, Some(column)) => stratified(self, column, count, options)?,
         };
         Ok((self.select(&train)?, self.select(&test)?))
@@ -94,20 +107,18 @@ pub(super) fn order(len: usize, seed: u64, purpose: &str, like: Like) -> Vec<usi
 
 /// How many rows `test` holds out.
 fn test_count(len: usize, test: f64) -> Result<usize> {
-    let count = match test {
-        fraction if fraction > 0.0 && fraction < 1.0 => ((len as f64 * fraction).ceil() as usize).min(len),
-        count if count >= 1.0 && count.fract() == 0.0 && count < 1e15 => count as usize,
-        _ => bail!(Kind::Input, "option `test`: expected a fraction between 0 and 1 or a number of rows, found {test}"),
-    };
+    let count = if test < 1.0 { ((len as f64 * test).ceil() as usize).min(len) } else { test as usize };
     if count == 0 || count >= len {
-        bail!(Kind::Input, "option `test`: {test} of {len} rows leave one side of the split empty"; hint: "give a fraction below 1, or fewer rows than there are");
+        bail!(Kind::Input, "{CALL}: option `test`: {test} of {len} rows leave one side of the split empty"; hint: "give a fraction below 1, or fewer rows than there are");
     }
     Ok(count)
 }
 
 /// The indices of (train, test) among `len` rows, each in a random order that the seed determines.
 pub(super) fn split_rows(len: usize, test: f64, seed: u64, like: Like) -> Result<Halves> {
-    Ok(halves(len, test_count(len, test)?, &SplitOptions { test, seed, like, ..SplitOptions::default() }))
+    let options = SplitOptions { test, seed, like, ..SplitOptions::default() };
+    options.ensure_valid(CALL)?;
+    Ok(halves(len, test_count(len, test)?, &options))
 }
 
 fn halves(len: usize, count: usize, options: &SplitOptions) -> Halves {
@@ -136,7 +147,7 @@ fn by_group(data: &Dataset, column: &str, count: usize, seed: u64) -> Result<Hal
     if groups.len() < 2 {
         bail!(
             Kind::Input,
-            "option `group`: all {} rows have the same `{column}`: the data cannot be split by it",
+            "{CALL}: option `group`: all {} rows have the same `{column}`: the data cannot be split by it",
             data.len()
         );
     }
@@ -202,18 +213,21 @@ fn stratified(data: &Dataset, column: &str, count: usize, options: &SplitOptions
     classes.sort_by(|left, right| compare_values(left.0, right.0));
     let (len, number) = (data.len(), classes.len());
     if let Some((value, _)) = classes.iter().find(|(_, rows)| rows.len() < 2) {
-        return Err(Error::input(format!("option `stratify`: only one row has `{column}` {value}"))
+        return Err(Error::input(format!("{CALL}: option `stratify`: only one row has `{column}` {value}"))
             .with_hint("each class needs at least two rows: filter the others out, or split without `stratify`"));
     }
     if number > count.min(len - count) {
         return Err(Error::input(format!(
-            "option `stratify`: `{column}` has {number} values, more than the {} rows of one side",
+            "{CALL}: option `stratify`: `{column}` has {number} values, more than the {} rows of one side",
             count.min(len - count)
         ))
         .with_hint("stratify by a column with few values; `group` keeps rows with the same value on one side"));
     }
     if number > MAX_CLASSES {
-        bail!(Kind::Input, "option `stratify`: expected up to {MAX_CLASSES} values, found {number} in `{column}`");
+        bail!(
+            Kind::Input,
+            "{CALL}: option `stratify`: expected up to {MAX_CLASSES} values, found {number} in `{column}`"
+        );
     }
     let sizes: Vec<usize> = classes.iter().map(|(_, rows)| rows.len()).collect();
     let mut draws = match options.like {

@@ -18,6 +18,7 @@ use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::{Encoded, Tokenizer};
 use crate::interrupt;
+use crate::options::OptionSet;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -75,7 +76,7 @@ fn prepare<'a>(
             Error::data("the data set has no rows").with_hint("print(data) shows what a file or a filter gives")
         );
     }
-    check(options)?;
+    options.ensure_valid("tokenize")?;
     let row_tokenizer = RowTokenizer::new(data, tokenizer, options)?;
     let key = options.cache.then(|| cache::key(data, tokenizer, options, row_tokenizer.is_dated())).transpose()?;
     Ok((row_tokenizer, key))
@@ -91,18 +92,6 @@ fn finish(tokenized: TokenizedDataset, tokenizer: &Tokenizer, options: &Tokenize
         audit::ensure_supervised(&tokenized, tokenizer)?;
     }
     Ok(tokenized)
-}
-
-fn check(options: &TokenizeOptions) -> Result<()> {
-    match options.max_length {
-        Some(length @ (0 | 1)) => {
-            Err(Error::input(format!("option `max_length`: expected at least 2, or 0 for no limit, found {length}")))
-        }
-        None if options.packing => {
-            Err(Error::input("option `packing` needs a `max_length`: the length of a packed row"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Tokenises rows of one data set.

@@ -8,28 +8,32 @@ use crate::hub::tokenizer::Tokenizer;
 use crate::hub::weights::{self, Weights};
 use crate::model::config::set_saved_dtype;
 use crate::model::{device, load, quantization, Config, Decoder, Quantization};
+use crate::options;
+use crate::options::{OptionSet, Refusal};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// How to load a model.
-#[derive(Debug, Clone)]
-pub struct LoadOptions {
-    /// "auto", "f32", "bf16" or "f16".
-    pub dtype: String,
-    /// "auto", "cpu", "cuda" or "cuda:N".
-    pub device: String,
-    /// Branch, tag or commit, for hub names.
-    pub revision: Option<String>,
-    /// Quantises the linear layers of a dense checkpoint to 4-bit. One that is quantised already stays
-    /// as it is.
-    pub quantization: Option<Quantization>,
+options! {
+    /// How to load a model.
+    #[derive(Debug, Clone)]
+    pub struct LoadOptions {
+        /// The dtype of the weights, whatever the checkpoint's: "auto", "f32", "bf16" or "f16". "auto" is bf16 on a GPU, and
+        /// on a CPU that is faster in it for a model of this size; "f16" is for GPUs without bf16, and slow on a CPU.
+        pub dtype: String = "auto".to_owned();
+        /// "auto" is the first GPU if there is one, otherwise the CPU; "cpu", "cuda", or one of several GPUs: "cuda:1".
+        pub device: String = "auto".to_owned();
+        /// The branch, tag or commit of a model of the hub.
+        pub revision: Option<String> = None, words "`main`";
+        pub quantization: Option<Quantization> = None, is set;
+    }
+    rule LoadOptions::rule;
 }
 
-impl Default for LoadOptions {
-    fn default() -> Self {
-        LoadOptions { dtype: "auto".to_owned(), device: "auto".to_owned(), revision: None, quantization: None }
+impl LoadOptions {
+    fn rule(&self) -> Option<Refusal> {
+        device::dtype_problem(&self.dtype).or_else(|| device::device_problem(&self.device))
     }
 }
 
@@ -53,6 +57,7 @@ impl Model {
     /// Loads a model by hub name or folder, with its tokenizer where the folder has one.
     /// `observer` follows the downloads.
     pub fn load(name: &str, options: &LoadOptions, observer: &mut dyn hub::FetchObserver) -> Result<Self> {
+        options.ensure_valid("load_model")?;
         let named = match &options.revision {
             Some(revision) => format!("{name}@{revision}"),
             None => name.to_owned(),
@@ -77,6 +82,7 @@ impl Model {
 
     /// A model with random weights, from the `config.json` and the tokenizer in `folder`.
     pub fn random(folder: &Path, seed: u64, options: &LoadOptions) -> Result<Self> {
+        options.ensure_valid("random_model")?;
         let device = device::parse_device(&options.device)?;
         let config = Config::from_folder(folder)?;
         let dtype = device::parse_dtype(&options.dtype, device, &config)?;

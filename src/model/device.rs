@@ -8,6 +8,7 @@ use super::config::Config;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::native;
+use crate::options::Refusal;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::error::Error as _;
 use std::path::Path;
@@ -62,13 +63,27 @@ pub fn parse_device(text: &str) -> Result<Device> {
         "cpu" => Ok(Device::Cpu),
         "auto" if gpu_count() > 0 => gpu(0),
         "auto" => Ok(Device::Cpu),
-        "cuda" => gpu(0),
-        _ => match text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+        _ => match gpu_index(text) {
             Some(index) => gpu(index),
-            None => bail!(Kind::Input, "device: expected auto, cpu, cuda or cuda:N, found `{text}`";
-                hint: "\"cuda\" is the first NVIDIA GPU; \"auto\" is that GPU if there is one, else the CPU"),
+            None => bail!(Kind::Input, "device: expected {DEVICES}, found \"{text}\""; hint: "{DEVICES_HINT}"),
         },
     }
+}
+
+const DEVICES: &str = "\"auto\", \"cpu\", \"cuda\" or \"cuda:N\" with a number N";
+const DEVICES_HINT: &str = "\"cuda\" is the first NVIDIA GPU; \"auto\" is that GPU if there is one, else the CPU";
+
+fn gpu_index(name: &str) -> Option<usize> {
+    if name == "cuda" {
+        return Some(0);
+    }
+    name.strip_prefix("cuda:")?.parse().ok()
+}
+
+/// Why `name`, given as the option `device`, names no device.
+pub fn device_problem(name: &str) -> Option<Refusal> {
+    let is_known = ["auto", "cpu"].contains(&name) || gpu_index(name).is_some();
+    (!is_known).then(|| Refusal::new("device", DEVICES, format!("string \"{name}\"")).with_hint(DEVICES_HINT))
 }
 
 fn gpu(index: usize) -> Result<Device> {
@@ -95,14 +110,30 @@ pub fn device_name(device: Device) -> String {
 
 /// Reads "auto", "f32", "bf16" or "f16" (and torch's longer names), for a model with `config`.
 pub fn parse_dtype(text: &str, device: Device, config: &Config) -> Result<Dtype> {
-    match text {
-        "auto" => Ok(auto_dtype(device, config)),
-        "f32" | "float32" => Ok(Dtype::Float),
-        "bf16" | "bfloat16" => Ok(Dtype::BFloat16),
-        "f16" | "float16" | "fp16" | "half" => Ok(Dtype::Half),
-        _ => bail!(Kind::Input, "dtype: expected auto, f32, bf16 or f16, found `{text}`";
-            hint: "\"f32\" is exact, \"bf16\" and \"f16\" take half the memory; for 4-bit weights set load_in_4bit: true"),
+    match dtype_named(text) {
+        Some(dtype) => Ok(dtype),
+        None if text == "auto" => Ok(auto_dtype(device, config)),
+        None => bail!(Kind::Input, "dtype: expected {DTYPES}, found \"{text}\""; hint: "{DTYPES_HINT}"),
     }
+}
+
+const DTYPES: &str = "\"auto\", \"f32\", \"bf16\" or \"f16\"";
+const DTYPES_HINT: &str =
+    "\"f32\" is exact, \"bf16\" and \"f16\" take half the memory; for 4-bit weights set load_in_4bit: true";
+
+fn dtype_named(name: &str) -> Option<Dtype> {
+    match name {
+        "f32" | "float32" => Some(Dtype::Float),
+        "bf16" | "bfloat16" => Some(Dtype::BFloat16),
+        "f16" | "float16" | "fp16" | "half" => Some(Dtype::Half),
+        _ => None,
+    }
+}
+
+/// Why `name`, given as the option `dtype`, names no dtype.
+pub fn dtype_problem(name: &str) -> Option<Refusal> {
+    let is_known = name == "auto" || dtype_named(name).is_some();
+    (!is_known).then(|| Refusal::new("dtype", DTYPES, format!("string \"{name}\"")).with_hint(DTYPES_HINT))
 }
 
 pub fn dtype_name(dtype: Dtype) -> &'static str {

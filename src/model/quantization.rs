@@ -4,6 +4,8 @@
 use super::linear::Weight;
 use crate::error::{Error, Kind, Result};
 use crate::native::{Nf4, Scales};
+use crate::options;
+use crate::options::{Mismatch, OptionSet, OptionType, Refusal, Source, Table};
 use crate::{bail, hub::weights::Weights};
 use serde_json::{json, Value};
 use tch::{Device, Kind as Dtype, Tensor};
@@ -16,6 +18,67 @@ pub struct Quantization {
     pub double_quant: bool,
 }
 
+options! {
+    /// transformers' BitsAndBytesConfig.
+    #[derive(Debug)]
+    struct QuantizationOptions {
+        /// Quantises the linear layers to 4-bit and freezes them (QLoRA). Embedding, norms and output head stay in `dtype`,
+        /// which is also what is computed in. A checkpoint that bitsandbytes quantised to nf4 needs no option.
+        load_in_4bit: bool = false;
+        /// The data type of the 4-bit values; Python's default is "fp4".
+        bnb_4bit_quant_type: QuantType = QuantType::Nf4;
+        /// Whether the scales are quantised too.
+        bnb_4bit_use_double_quant: bool = false;
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum QuantType {
+    Nf4,
+}
+
+impl OptionType for QuantType {
+    fn type_name() -> String {
+        "string".to_owned()
+    }
+    fn choices() -> &'static [&'static str] {
+        &["nf4"]
+    }
+    fn from_value(value: &options::Value) -> std::result::Result<Self, Mismatch> {
+        let mismatch = || Mismatch::of::<Self>(value);
+        match value.as_str() {
+            Some("nf4") => Ok(QuantType::Nf4),
+            Some("fp4") => Err(mismatch().with_hint(
+                "fp4 is not supported, and nf4 loses less for weights that are normally distributed: leave the option out",
+            )),
+            _ => Err(mismatch()),
+        }
+    }
+    fn to_value(&self) -> options::Value {
+        options::Value::Text("nf4".to_owned())
+    }
+}
+
+/// Given as the options of transformers' BitsAndBytesConfig.
+impl OptionSet for Option<Quantization> {
+    fn table() -> &'static Table {
+        QuantizationOptions::table()
+    }
+
+    fn update(&mut self, source: &mut dyn Source) -> Result<Vec<&'static str>> {
+        let mut options = QuantizationOptions::default();
+        let names = options.update(source)?;
+        if let Some(first) = names.first() {
+            if !names.contains(&"load_in_4bit") {
+                let refusal = Refusal::new(*first, "`load_in_4bit` beside it", "it alone");
+                return Err(source.refuse(refusal.with_hint("it is for 4-bit models: add load_in_4bit: true")));
+            }
+            *self = options.load_in_4bit.then_some(Quantization { double_quant: options.bnb_4bit_use_double_quant });
+        }
+        Ok(names)
+    }
+}
+
 /// The suffixes that the parts of a weight have after its name.
 const STATE: &str = "quant_state.bitsandbytes__nf4";
 /// As [`STATE`], for a weight in bitsandbytes' 4-bit floating point.
@@ -25,17 +88,6 @@ const PARTS: [&str; 6] = ["absmax", "quant_map", "nested_absmax", "nested_quant_
 const STORAGES: [&str; 5] = ["uint8", "int8", "bfloat16", "float16", "float32"];
 
 impl Quantization {
-    /// For `bnb_4bit_quant_type` and `bnb_4bit_use_double_quant`.
-    pub fn new(quant_type: &str, double_quant: bool) -> Result<Self> {
-        match quant_type {
-            "nf4" => Ok(Quantization { double_quant }),
-            "fp4" => {
-                bail!(Kind::Input, "bnb_4bit_quant_type: fp4 is not supported, only nf4"; hint: "nf4 loses less for weights that are normally distributed; leave the option out")
-            }
-            other => bail!(Kind::Input, "bnb_4bit_quant_type: expected \"nf4\", found \"{other}\""),
-        }
-    }
-
     /// Reads `quantization_config`. Fails unless it is bitsandbytes' 4-bit format.
     pub fn from_json(config: &Value) -> Result<Self> {
         let method = config.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");

@@ -163,6 +163,23 @@ impl Number {
     }
 }
 
+/// A map of anything that JSON can hold.
+impl OptionType for serde_json::Map<String, serde_json::Value> {
+    fn type_name() -> String {
+        "map".to_owned()
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        match (value.as_map(), value.to_json()) {
+            (Some(_), Some(serde_json::Value::Object(entries))) => Ok(entries),
+            (Some(_), _) => Err(Mismatch::expected("map of texts, numbers, bools, arrays and maps", value)),
+            (None, _) => Err(Mismatch::of::<Self>(value)),
+        }
+    }
+    fn to_value(&self) -> Value {
+        Value::Map(self.iter().map(|(key, value)| (key.clone(), Value::from(value))).collect())
+    }
+}
+
 impl OptionType for Value {
     fn type_name() -> String {
         "anything".to_owned()

@@ -22,6 +22,8 @@ pub enum Value {
 pub struct Other {
     /// As messages name it: "a function".
     pub described: String,
+    /// A character, or a number beyond an int, where JSON can hold it.
+    pub json: Option<serde_json::Value>,
     pub value: Rc<dyn Any>,
 }
 
@@ -61,6 +63,23 @@ impl Value {
             Value::Map(entries) => Some(entries),
             _ => None,
         }
+    }
+
+    /// The value as JSON; `None` where something in it is none: a function, NaN.
+    pub fn to_json(&self) -> Option<serde_json::Value> {
+        Some(match self {
+            Value::Unit => serde_json::Value::Null,
+            Value::Bool(value) => (*value).into(),
+            Value::Int(value) => (*value).into(),
+            Value::Float(value) => serde_json::Number::from_f64(*value)?.into(),
+            Value::Text(value) => value.as_str().into(),
+            Value::Array(items) => items.iter().map(Value::to_json).collect::<Option<Vec<_>>>()?.into(),
+            Value::Map(entries) => {
+                let entries = entries.iter().map(|(key, value)| Some((key.clone(), value.to_json()?)));
+                serde_json::Value::Object(entries.collect::<Option<_>>()?)
+            }
+            Value::Other(other) => other.json.clone()?,
+        })
     }
 
     /// What to write after "found": the type and, where it is short, the value.
@@ -147,6 +166,13 @@ impl From<&serde_json::Value> for Value {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn values_go_to_json_and_back() {
+        let json = json!({"a": [1, 0.5, null, true, "x"], "b": {}});
+        assert_eq!(Value::from(&json).to_json(), Some(json));
+        assert_eq!(Value::Array(vec![Value::Float(f64::NAN)]).to_json(), None);
+    }
 
     #[test]
     fn values_are_described_and_written_as_scripts_write_them() {

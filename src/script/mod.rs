@@ -34,6 +34,7 @@ mod values;
 /// The script language, for programs that register their own functions.
 pub use rhai;
 
+pub use crate::options::Number;
 pub use catalogue::option_list::ListedOption;
 pub use engine::interactive::{Variable, IT};
 pub use engine::session::Session;
@@ -42,7 +43,7 @@ pub use engine::state::State;
 pub use language::render::{Failure, Place, Severity};
 pub use values::callback::Callback;
 pub use values::convert::RhaiResultOf;
-pub use values::from_script::{describe, type_name, FromScript, Number};
+pub use values::from_script::{describe, type_name, FromScript};
 pub use values::handles::{register_iterator, Handle};
 pub use values::json::{to_dynamic, to_json, to_json_ordered, to_row_value};
 pub use values::options::Options;

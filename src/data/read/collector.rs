@@ -1,7 +1,7 @@
 //! The rows of the files read so far, and the columns that are kept of them.
 
 use super::json_text;
-use super::options::LoadOptions;
+use super::options::{LoadOptions, CALL};
 use crate::data::dataset::{Dataset, Row};
 use crate::error::{Error, Result};
 use crate::suggest;
@@ -85,7 +85,7 @@ impl<'a> RowCollector<'a> {
     pub fn ensure_columns(&self) -> Result<()> {
         let unknown = self.options.columns.iter().flatten().find(|name| !self.seen.contains(*name));
         match unknown.filter(|_| !self.seen.is_empty()) {
-            Some(name) => Err(Error::input(format!("option `columns`: no column `{name}`"))
+            Some(name) => Err(Error::input(format!("{CALL}: option `columns`: no column `{name}`"))
                 .with_hint(suggest::hint(name, self.seen.iter().map(String::as_str)))),
             None => Ok(()),
         }

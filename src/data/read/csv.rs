@@ -22,7 +22,8 @@ const END_FIELD: &[u8] = b"\x03end of the table\x03";
 /// Reads a table. `default_delimiter` is that of its format.
 pub fn read(path: &Path, default_delimiter: u8, collector: &mut RowCollector) -> Result<()> {
     let options = &collector.options.table;
-    let (header_option, delimiter) = (options.header.clone(), options.delimiter.unwrap_or(default_delimiter));
+    let (header_option, delimiter) =
+        (options.header.clone(), options.delimiter.map_or(default_delimiter, |delimiter| delimiter.0));
     let has_delimiter = options.delimiter.is_some();
     let quoting = match options.quoting {
         Some(quoting) => quoting,

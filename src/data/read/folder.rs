@@ -1,12 +1,14 @@
 //! Finds the data files of a path, folder or pattern, by split, and which of their rows are wanted.
 
 use super::format::{Format, FORMATS};
-use super::options::LoadOptions;
+use super::options::{LoadOptions, CALL};
 use super::slices::Slice;
 use crate::error::{Error, Kind, Result};
 use crate::hub::dataset::{
     below, ensure_one_configuration, is_cached_copy, is_data, saved_shards, split_named, splits_of, Pattern,
 };
+use crate::hub::{self, FetchObserver, Hub};
+use crate::options::Refusal;
 use crate::suggest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -62,6 +64,30 @@ impl Splits {
         }
         paths
     }
+}
+
+/// Locates files, the data files of a folder, or those of a data set of the hub, which are fetched.
+pub fn locate_or_fetch(names: &[String], options: &LoadOptions, observer: &mut dyn FetchObserver) -> Result<Splits> {
+    let paths: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
+    match (names, &paths[..]) {
+        ([name], [path]) if !path.exists() && !name.contains(['*', '?', '[']) => fetch(name, options, observer),
+        ([], _) => Err(Error::input(format!("{CALL}: expected the names of files, found an empty array"))),
+        (_, [path, ..]) if options.revision.is_some() => {
+            let found = format!("the path `{}`", path.display());
+            let refusal = Refusal::new("revision", "a name of the hub", found);
+            Err(refusal.with_hint("leave it out: files on this machine have no revisions").error(CALL))
+        }
+        _ => locate(&paths, options),
+    }
+}
+
+fn fetch(name: &str, options: &LoadOptions, observer: &mut dyn FetchObserver) -> Result<Splits> {
+    let named = options.revision.as_ref().map_or(name.to_owned(), |revision| format!("{name}@{revision}"));
+    // A repository may hold the same rows in several formats.
+    let by_format = options.format.map(|format| format!("**.{}{{,.gz,.bz2,.xz,.zst,.zstd}}", format.extension()));
+    let pattern = options.files.as_deref().or(by_format.as_deref());
+    let dataset = hub::resolve_dataset(&named, pattern, &Hub::from_env()?, observer)?;
+    Splits::choose(&dataset.splits, options.split.as_deref(), &format!("the data set `{name}`"))
 }
 
 /// Locates files, the data files of one folder, or the files that match a pattern.
@@ -174,9 +200,9 @@ fn ensure_no_folder_options(paths: &[PathBuf], options: &LoadOptions) -> Result<
         (true, None) => return Ok(()),
     };
     let path = paths.first().map_or_else(String::new, |path| path.display().to_string());
-    let error =
-        Error::input(format!("option `{name}`: expected a folder or a name of the hub, found the file `{path}`"));
-    Err(error.with_hint("leave it out, and load the file of each split; .split(#{ test: 0.1 }) holds rows out"))
+    let refusal = Refusal::new(name, "a folder or a name of the hub", format!("the file `{path}`"));
+    let hint = "leave it out, and load the file of each split; .split(#{ test: 0.1 }) holds rows out";
+    Err(refusal.with_hint(hint).error(CALL))
 }
 
 #[cfg(test)]

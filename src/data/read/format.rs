@@ -2,6 +2,7 @@
 
 use super::source;
 use crate::error::{Error, Kind, Result};
+use crate::options::{Mismatch, OptionType, Value};
 use crate::suggest;
 use std::path::Path;
 
@@ -58,6 +59,31 @@ impl Format {
                     .with_hint(format!("{}; or name it: #{{ format: \"jsonl\" }}", error.hint.unwrap_or_default())),
             }
         })
+    }
+}
+
+impl OptionType for Format {
+    fn type_name() -> String {
+        "string".to_owned()
+    }
+    fn choices() -> &'static [&'static str] {
+        const NAMES: [&str; FORMATS.len()] = {
+            let mut names = [""; FORMATS.len()];
+            let mut at = 0;
+            while at < FORMATS.len() {
+                names[at] = FORMATS[at].0;
+                at += 1;
+            }
+            names
+        };
+        &NAMES
+    }
+    fn from_value(value: &Value) -> std::result::Result<Self, Mismatch> {
+        let format = value.as_str().and_then(|name| Format::named(name).ok());
+        format.ok_or_else(|| Mismatch::of::<Self>(value))
+    }
+    fn to_value(&self) -> Value {
+        Value::Text(self.extension().to_owned())
     }
 }
 

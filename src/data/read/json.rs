@@ -5,6 +5,7 @@
 
 use super::collector::RowCollector;
 use super::json_text::{describe, parse};
+use super::options::CALL;
 use super::source::{self, at_line};
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
@@ -155,7 +156,8 @@ fn value_of_field(path: &Path, value: Value, field: &str) -> Result<Value> {
         _ => None,
     };
     inner.ok_or_else(|| {
-        let error = Error::input(format!("option `field`: `{}` has no top-level key `{field}`", path.display()));
+        let error =
+            Error::input(format!("{CALL}: option `field`: `{}` has no top-level key `{field}`", path.display()));
         error.with_hint(crate::suggest::hint(field, keys.iter().map(String::as_str)))
     })
 }

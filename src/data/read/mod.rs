@@ -18,9 +18,9 @@ mod source;
 mod text;
 
 pub use collector::Loaded;
-pub use folder::{locate, Splits};
+pub use folder::{locate, locate_or_fetch, Splits};
 pub use format::Format;
-pub use options::{Header, LoadOptions, TableOptions};
+pub use options::{Delimiter, Header, LoadOptions, TableOptions};
 pub use quotes::Quoting;
 pub use slices::Slice;
 
@@ -28,6 +28,7 @@ use super::dataset::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::stderr;
 use collector::RowCollector;
+use options::CALL;
 use std::path::{Path, PathBuf};
 
 fn read_file(format: Format, path: &Path, collector: &mut RowCollector) -> Result<()> {
@@ -82,7 +83,9 @@ impl Splits {
         }
         let loaded = all.unwrap_or_default();
         if loaded.data.is_empty() {
-            return Err(Error::input("option `split`: no rows are left").with_hint("give wider bounds"));
+            return Err(
+                Error::input(format!("{CALL}: option `split`: no rows are left")).with_hint("give wider bounds")
+            );
         }
         Ok(loaded)
     }

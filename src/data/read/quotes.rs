@@ -15,9 +15,7 @@ pub enum Quoting {
     None,
 }
 
-impl Quoting {
-    pub const NAMES: [(&'static str, Quoting); 2] = [("minimal", Quoting::Minimal), ("none", Quoting::None)];
-}
+crate::choices!(Quoting, [("minimal", Quoting::Minimal), ("none", Quoting::None)]);
 
 /// How quotes are used in a table; lines count from 1.
 #[derive(Debug, Default, PartialEq, Eq)]

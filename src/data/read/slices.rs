@@ -1,6 +1,8 @@
 //! Parses split expressions as `datasets` does: `train`, `train[:10%]`, `train[10:20]+validation`.
 
+use super::options::CALL;
 use crate::error::{Error, Result};
+use crate::options::Refusal;
 use crate::{bail, Kind};
 use std::ops::Range;
 
@@ -38,7 +40,7 @@ impl Slice {
         if self.unit == Unit::WholePercent && len < 100 {
             bail!(
                 Kind::Input,
-                "option `split`: `pct1_dropremainder` needs at least 100 rows, and `{}` has {len}",
+                "{CALL}: option `split`: `pct1_dropremainder` needs at least 100 rows, and `{}` has {len}",
                 self.split
             );
         }
@@ -57,8 +59,9 @@ impl Slice {
 }
 
 fn malformed(text: &str) -> Error {
-    Error::input(format!("option `split`: expected a split, or rows of one, found \"{text}\""))
+    Refusal::new("split", "a split, or rows of one", format!("\"{text}\""))
         .with_hint("as in \"train\", \"train[:10%]\", \"train[100:200]\", \"train+validation\"")
+        .error(CALL)
 }
 
 fn parse_slice(part: &str) -> Option<Slice> {

@@ -1,20 +1,38 @@
 //! Data sets: loading rows, looking at them, changing and splitting them. Their tokens are `tokens`'s.
 
-use crate::data::read::{locate, Format, Header, Quoting, Splits, TableOptions};
+use crate::data::read::locate_or_fetch;
 use crate::data::{Dataset as Rows, Like, LoadOptions, SplitOptions};
+use crate::options;
+use crate::options::{Mismatch, OptionSet, OptionType};
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
 use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::from_script::to_value;
 use crate::script::values::handles::register_iterator;
 use crate::script::values::json::{to_dynamic, to_row_value};
 use crate::script::values::options::Options;
-use crate::{hub, Error, Result};
+use crate::{Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, FuncRegistration, Map};
 use serde_json::Value;
 use std::cmp::Ordering;
-use std::path::{Path, PathBuf};
+
+options! {
+    #[derive(Debug, Clone)]
+    struct ShuffleOptions {
+        /// Whose random numbers: "datasets" gives the order that `shuffle(seed)` of datasets does.
+        like: Like = Like::default();
+    }
+}
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] = &[
+    ("load_dataset", LoadOptions::table),
+    ("dataset.shuffle", ShuffleOptions::table),
+    ("dataset.split", SplitOptions::table),
+];
 
 /// Rows held out for testing, beside those to train on.
 #[derive(Clone)]
@@ -69,17 +87,6 @@ pub mod functions {
 
     /// Load rows from a file, a folder, or a data set of the hub.
     ///
-    /// Options: `format` ("jsonl", "json", "csv", "tsv", "txt", "parquet", "arrow"; by the extension),
-    /// `split` ("train"; "validation", "test": of a folder or a data set of the hub with files for
-    /// several; rows of one, as in "train[:10%]" or "train[100:200]", and several, as in
-    /// "train+validation", with the rounding of datasets), `files` (which files of one, where it has
-    /// several configurations: "ko/*.parquet", with `*` for any part of a name, `**` for folders too),
-    /// `columns` (all that are not bytes; an array of those to read), `field` (the key of a JSON document
-    /// under which its rows stand), `delimiter` ("," of csv, "\t" of tsv: one character), `quoting`
-    /// ("minimal": quotes stand around fields, or "none": they are text; by what the file looks like),
-    /// `header` (true: the first line; false: columns `0`, `1`, …; or an array of names for a file
-    /// without that line), `revision` (of the hub).
-    ///
     /// No value is changed in reading: times and decimals become the text that Python prints, whole
     /// numbers beyond 64 bits are refused, and a column that some rows lack is `()` in them.
     ///
@@ -105,7 +112,7 @@ pub mod functions {
 
     /// Load the rows of several files of one format, one after the other.
     ///
-    /// Options: `format`, `split`, `columns`, `field`, `delimiter`, `quoting`, `header`, as of a single name.
+    /// Among the options, `files` and `revision` are for a single name.
     ///
     /// ```rhai
     /// let names = ["scripts/tiny/train.jsonl", "scripts/tiny/train.jsonl"];
@@ -113,7 +120,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "load_dataset", return_raw, volatile)]
     pub fn load_files_with(context: NativeCallContext, names: Array, options: Map) -> RhaiResultOf<Dataset> {
-        let names = texts("load_dataset", names)?;
+        let names = elements::<String>("load_dataset", names)?;
         Ok(load(&State::of(&context)?, &names, options)?)
     }
 
@@ -179,7 +186,7 @@ pub mod functions {
         let callback = Callback::new(&context, change);
         let mapped = data.map(|row, _| {
             let known = Value::Object(row);
-            let changed: Map = callback.call([to_dynamic(&known)])?;
+            let changed = callback.call_for_map([to_dynamic(&known)])?;
             match to_row_value(&changed.into(), &known)? {
                 Value::Object(row) => Ok(row),
                 other => Err(Error::bug(format!("a map became {other}"))),
@@ -209,8 +216,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn select(data: &mut Dataset, rows: Array) -> RhaiResultOf<Dataset> {
-        let mut options = Options::new("select", Map::from([("rows".into(), rows.into())]));
-        Ok(data.select(&options.take_required::<Vec<usize>>("rows")?)?)
+        Ok(data.select(&elements::<usize>("select", rows)?)?)
     }
 
     /// Only the named columns.
@@ -221,7 +227,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn select_columns(data: &mut Dataset, names: Array) -> RhaiResultOf<Dataset> {
-        let names = texts("select_columns", names)?;
+        let names = elements::<String>("select_columns", names)?;
         Ok(data.select_columns(&names.iter().map(String::as_str).collect::<Vec<_>>())?)
     }
 
@@ -233,7 +239,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn remove_columns(data: &mut Dataset, names: Array) -> RhaiResultOf<Dataset> {
-        let names = texts("remove_columns", names)?;
+        let names = elements::<String>("remove_columns", names)?;
         Ok(data.remove_columns(&names.iter().map(String::as_str).collect::<Vec<_>>())?)
     }
 
@@ -261,29 +267,19 @@ pub mod functions {
 
     /// The rows in a random order that the seed fixes.
     ///
-    /// Options: `like` ("lorhai"; "datasets" for the order that `shuffle(seed)` of datasets gives).
-    ///
     /// ```rhai
     /// let data = dataset([#{ n: 1 }, #{ n: 2 }, #{ n: 3 }]);
     /// print(data.shuffle(42, #{ like: "datasets" }).row(0));
     /// ```
     #[rhai_fn(name = "shuffle", global, pure, return_raw)]
     pub fn shuffle_like(data: &mut Dataset, seed: i64, options: Map) -> RhaiResultOf<Dataset> {
-        let mut options = Options::new("shuffle", options);
-        let like = options.take_choice("like", &Like::NAMES, Like::default())?;
-        options.finish()?;
+        let ShuffleOptions { like } = Options::read("shuffle", options)?;
         let seed = u64::try_from(seed)
             .map_err(|_| Error::input(format!("shuffle: expected a seed of at least 0, found {seed}")))?;
         Ok(data.shuffle_like(seed, like))
     }
 
     /// Split into `train` and `test`.
-    ///
-    /// Options: `test` (0.1; below 1 a share of the rows, from 1 on a number of rows), `seed` (0),
-    /// `group` (a column: rows with the same value of it stay on one side, so that no prompt is
-    /// tested that was trained on; sizes are as near as the groups allow), `stratify` (a column:
-    /// both sides have the same share of each of its values), `like` ("lorhai"; "datasets" for the rows
-    /// that `train_test_split(test_size, seed)` of datasets chooses).
     ///
     /// ```rhai
     /// let data = load_dataset("scripts/tiny/train.jsonl").split(#{ test: 0.2, seed: 1 });
@@ -293,12 +289,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "split", global, pure, return_raw)]
     pub fn split_rows(data: &mut Dataset, options: Map) -> RhaiResultOf<DatasetSplit> {
-        let mut options = Options::new("split", options);
-        let (test, seed, like) = split_options(&mut options)?;
-        let group = options.take_opt("group")?;
-        let stratify = options.take_opt("stratify")?;
-        options.finish()?;
-        let (train, test) = data.split_with(&SplitOptions { test, seed, like, group, stratify })?;
+        let (train, test) = data.split_with(&Options::read("split", options)?)?;
         Ok(DatasetSplit { train, test })
     }
 
@@ -379,69 +370,13 @@ pub mod functions {
 
 /// The rows of files, of a folder, or of a data set of the hub.
 fn load(state: &State, names: &[String], options: Map) -> Result<Rows> {
-    let mut options = Options::new("load_dataset", options);
-    let revision: Option<String> = options.take_opt("revision")?;
-    let load = load_options(&mut options)?;
-    options.finish()?;
-    let paths: Vec<PathBuf> = names.iter().map(|name| PathBuf::from(state.to_read(name))).collect();
-    let splits = match (names, &paths[..]) {
-        ([name], [path]) if !path.exists() && !name.contains(['*', '?', '[']) => {
-            from_hub(name, revision, &load, state)?
-        }
-        ([], _) => return Err(Error::input("load_dataset: expected the names of files, found an empty array")),
-        (_, [path, ..]) if revision.is_some() => return Err(local_revision(path)),
-        _ => locate(&paths, &load)?,
-    };
+    let options: LoadOptions = Options::read("load_dataset", options)?;
+    let names: Vec<String> = names.iter().map(|name| state.to_read(name)).collect();
+    let splits = locate_or_fetch(&names, &options, &mut Downloads::new(state))?;
     splits.paths().iter().for_each(|path| state.note_read(path));
-    let loaded = splits.read(&load)?;
+    let loaded = splits.read(&options)?;
     loaded.notes.iter().for_each(|note| state.note(&format!("note: {note}")));
     Ok(loaded.data)
-}
-
-fn load_options(options: &mut Options) -> Result<LoadOptions> {
-    let format: Option<String> = options.take_opt("format")?;
-    let delimiter: Option<String> = options.take_opt("delimiter")?;
-    let delimiter = match delimiter.as_deref().map(str::as_bytes) {
-        None => None,
-        Some([byte]) => Some(*byte),
-        Some(_) => {
-            let found = format!("{:?}", delimiter.unwrap_or_default());
-            return Err(options.wrong("delimiter", "one ASCII character", &found));
-        }
-    };
-    let header = match options.take_any("header") {
-        None => Header::default(),
-        Some(value) => match (value.as_bool(), value.is_array()) {
-            (Ok(true), _) => Header::FirstLine,
-            (Ok(false), _) => Header::None,
-            (_, true) => Header::Names(texts("load_dataset", value.into_array().unwrap_or_default())?),
-            _ => return Err(options.mistyped("header", "bool or array of string", &value)),
-        },
-    };
-    let quoting = Quoting::NAMES.map(|(name, quoting)| (name, Some(quoting)));
-    Ok(LoadOptions {
-        format: format.map(|name| Format::named(&name)).transpose()?,
-        split: options.take_opt("split")?,
-        files: options.take_opt("files")?,
-        columns: options.take_opt("columns")?,
-        field: options.take_opt("field")?,
-        table: TableOptions { delimiter, quoting: options.take_choice("quoting", &quoting, None)?, header },
-    })
-}
-
-/// What is read of a data set of the hub; train unless another split is asked for.
-fn from_hub(name: &str, revision: Option<String>, load: &LoadOptions, state: &State) -> Result<Splits> {
-    let named = revision.map_or(name.to_owned(), |revision| format!("{name}@{revision}"));
-    // Of a repository with several formats the one that is asked for.
-    let by_format = load.format.map(|format| format!("**.{}{{,.gz,.bz2,.xz,.zst,.zstd}}", format.extension()));
-    let files = load.files.as_deref().or(by_format.as_deref());
-    let found = hub::resolve_dataset(&named, files, &hub::Hub::from_env()?, &mut Downloads::new(state))?;
-    Splits::choose(&found.splits, load.split.as_deref(), &format!("the data set `{name}`"))
-}
-
-fn local_revision(path: &Path) -> Error {
-    Error::input(format!("option `revision`: expected a name of the hub, found the path `{}`", path.display()))
-        .with_hint("leave it out: what lies on this machine has no revisions")
 }
 
 fn row_of(data: &Rows, index: i64) -> Result<Dynamic> {
@@ -459,12 +394,14 @@ pub(super) fn natural(function: &str, number: i64) -> Result<usize> {
         .map_err(|_| Error::input(format!("{function}: expected a number of at least 0, found {number}")))
 }
 
-fn texts(function: &str, values: Array) -> Result<Vec<String>> {
-    Options::new(function, Map::from([("names".into(), values.into())])).take_required("names")
-}
-
-/// The options that every split has.
-pub(super) fn split_options(options: &mut Options) -> Result<(f64, u64, Like)> {
-    let (test, seed) = (options.take("test", 0.1)?, options.take("seed", 0_u64)?);
-    Ok((test, seed, options.take_choice("like", &Like::NAMES, Like::default())?))
+/// The elements of an array that is an argument of `function`.
+fn elements<T: OptionType>(function: &str, values: Array) -> Result<Vec<T>> {
+    let value = to_value(&values.into());
+    Vec::from_value(&value).map_err(|Mismatch { expected, hint }| {
+        let error = Error::input(format!("{function}: expected {expected}, found {}", value.describe()));
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    })
 }

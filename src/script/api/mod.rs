@@ -1,7 +1,7 @@
 //! The script functions: a file or two per area, named as what they bind.
 //!
-//! A new function: write it in the file of its area, with a first line that stands alone,
-//! its options with their defaults, and an example. `tests/api_docs.rs` runs the example.
+//! A new function: write it in the file of its area, with a first line that stands alone and an example, which
+//! `tests/api_docs.rs` runs; and its options as a declared struct, listed in the file's `OPTIONS`.
 //! A new area: a file here and an entry in [`AREAS`].
 
 mod arithmetic;
@@ -23,13 +23,10 @@ mod tensor;
 pub(super) mod tokens;
 mod train;
 
-use crate::options::Table;
 use crate::script::engine::guard::Guarded;
+pub use crate::script::values::options::OptionsOfFunction;
 use rhai::plugin::ModuleManifest;
 use rhai::{exported_module, Engine, FuncRegistration, Module};
-
-/// A function, as `Function::path` writes it (`train`, `dataset.split`), and the options that it takes.
-pub type OptionsOfFunction = (&'static str, fn() -> &'static Table);
 
 /// A group of functions: a file or two here, one chapter of the reference.
 pub struct Area {
@@ -76,7 +73,7 @@ pub const AREAS: &[Area] = &[
         title: "Data",
         about: "Rows, their tokens and labels, and batches of them.",
         manifests: &[&data::functions::RHAI_MANIFEST, &tokens::functions::RHAI_MANIFEST],
-        options: &[],
+        options: &[data::OPTIONS, tokens::OPTIONS],
         documented: || vec![exported_module!(data::functions), exported_module!(tokens::functions)],
         extend: |module| {
             data::register_loops(module);

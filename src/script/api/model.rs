@@ -5,9 +5,9 @@ use crate::hub::tokenizer::chat_template_in;
 use crate::hub::{self, Hub};
 use crate::lora::LoraSpec;
 use crate::lora::{convert, peft, LoadOptions};
-use crate::model::{device, Config, Quantization};
+use crate::model::{device, Config};
 use crate::options;
-use crate::options::OptionSet;
+use crate::options::{OptionSet, Refusal};
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
@@ -31,9 +31,60 @@ options! {
     }
 }
 
+options! {
+    #[derive(Debug, Clone)]
+    struct LoadModelOptions {
+        load: LoadOptions = LoadOptions::default(), is set;
+        /// A chat template to set; see `model.chat_template`.
+        chat_template: Option<String> = None, words "the tokenizer's own";
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct RandomModelOptions {
+        /// The seed of the weights.
+        seed: u64 = 0;
+        /// The dtype of the weights: "auto", "f32", "bf16" or "f16".
+        dtype: String = "f32".to_owned();
+        /// "auto" is the first GPU if there is one, otherwise the CPU; "cpu", "cuda", or one of several GPUs: "cuda:1".
+        device: String = "auto".to_owned();
+    }
+    rule RandomModelOptions::rule;
+}
+
+impl RandomModelOptions {
+    fn rule(&self) -> Option<Refusal> {
+        device::dtype_problem(&self.dtype).or_else(|| device::device_problem(&self.device))
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct SaveAdapterOptions {
+        /// Writes a PiSSA or OLoRA adapter as a LoRA of twice the rank over the original base, which every program
+        /// reads.
+        as_lora: bool = false;
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct LoadAdapterOptions {
+        /// The adapter's name on the model.
+        name: String = lora::adapted::DEFAULT_NAME.to_owned();
+    }
+}
+
 /// The options of the functions here.
-pub const OPTIONS: &[OptionsOfFunction] =
-    &[("model.add_lora", AddLoraOptions::table), ("count_parameters", LoraSpec::table)];
+pub const OPTIONS: &[OptionsOfFunction] = &[
+    ("load_model", LoadModelOptions::table),
+    ("random_model", RandomModelOptions::table),
+    ("count_parameters", LoraSpec::table),
+    ("model.add_lora", AddLoraOptions::table),
+    ("model.save_adapter", SaveAdapterOptions::table),
+    ("model.load_adapter", LoadAdapterOptions::table),
+];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -55,15 +106,7 @@ pub mod functions {
 
     /// Load a model by folder or hub name.
     ///
-    /// Options: `dtype` ("auto": bf16 on a GPU, and where this machine is faster in it for a model of this
-    /// size, whatever the checkpoint's own; "f32", "bf16", "f16": for GPUs without bf16, slow on a CPU),
-    /// `device` ("auto": the first GPU if there is one; "cpu", "cuda", "cuda:1"), `revision`
-    /// (a branch, tag or commit of the hub), `chat_template` (the tokenizer's own; see `model.chat_template`),
-    /// and for QLoRA, as in BitsAndBytesConfig,
-    /// `load_in_4bit` (false), `bnb_4bit_quant_type` ("nf4", the only one; in Python "fp4" where nothing is said) and `bnb_4bit_use_double_quant`
-    /// (false). Only the linear layers are 4-bit, and they are frozen; embedding, norms and output
-    /// head stay in `dtype`, which is also what is computed in. A checkpoint that bitsandbytes
-    /// quantised to nf4 needs no option.
+    /// The options for 4-bit weights are those of transformers' BitsAndBytesConfig.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny", #{ dtype: "f32", device: "cpu" });
@@ -73,11 +116,11 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "load_model", return_raw, volatile)]
     pub fn load_model_with(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Model> {
-        let (options, template) = load_options("load_model", options)?;
+        let LoadModelOptions { load, chat_template } = Options::read("load_model", options)?;
         let state = State::of(&context)?;
-        let mut model = lora::Model::load(&state.to_read(name), &options, &mut Downloads::new(&state))?;
+        let mut model = lora::Model::load(&state.to_read(name), &load, &mut Downloads::new(&state))?;
         model.name = name.to_owned();
-        if let Some(template) = template {
+        if let Some(template) = chat_template {
             set_template(&mut model, &template).map_err(|error| error.context("load_model: option `chat_template`"))?;
         }
         model.decoder().notes.iter().for_each(|note| state.note(&format!("{name}: {note}")));
@@ -86,22 +129,14 @@ pub mod functions {
 
     /// A model with random weights, from the `config.json` and tokenizer in a folder: for pretraining.
     ///
-    /// Options: `seed` (0), `dtype` ("f32"), `device` ("auto").
-    ///
     /// ```rhai
     /// let model = random_model("scripts/tiny", #{ seed: 1 });
     /// model.train_all();
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn random_model(context: NativeCallContext, folder: &str, options: Map) -> RhaiResultOf<Model> {
-        let mut options = Options::new("random_model", options);
-        let seed = options.take("seed", 0_u64)?;
-        let load = LoadOptions {
-            dtype: options.take("dtype", "f32".to_owned())?,
-            device: options.take("device", "auto".to_owned())?,
-            ..LoadOptions::default()
-        };
-        options.finish()?;
+        let RandomModelOptions { seed, dtype, device } = Options::read("random_model", options)?;
+        let load = LoadOptions { dtype, device, ..LoadOptions::default() };
         let mut model = lora::Model::random(Path::new(&State::of(&context)?.to_read(folder)), seed, &load)?;
         model.name = folder.to_owned();
         Ok(Handle::new(model))
@@ -406,9 +441,6 @@ pub mod functions {
 
     /// Save the active adapter, as it is or turned into an ordinary LoRA.
     ///
-    /// Options: `as_lora` (false; true writes a PiSSA or OLoRA adapter as a LoRA of twice the rank
-    /// over the original base, which every program reads).
-    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4, init: "pissa" });
@@ -421,9 +453,7 @@ pub mod functions {
         folder: &str,
         options: Map,
     ) -> RhaiResultOf<()> {
-        let mut options = Options::new("save_adapter", options);
-        let as_lora = options.take("as_lora", false)?;
-        options.finish()?;
+        let SaveAdapterOptions { as_lora } = Options::read("save_adapter", options)?;
         let model = model.read()?;
         let (adapter, config) = (model.adapted.adapter(None)?, &model.decoder().config);
         let converted = if as_lora { Some(convert::to_lora(adapter, config)?) } else { None };
@@ -442,8 +472,6 @@ pub mod functions {
     ///
     /// The folder of a run or a trial means the adapter in it.
     ///
-    /// Options: `name` ("default").
-    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4, name: "first" });
@@ -458,20 +486,18 @@ pub mod functions {
         folder: &str,
         options: Map,
     ) -> RhaiResultOf<()> {
-        let mut options = Options::new("load_adapter", options);
-        let name = options.take("name", lora::adapted::DEFAULT_NAME.to_owned())?;
-        options.finish()?;
+        let LoadAdapterOptions { name } = Options::read("load_adapter", options)?;
         let mut model = model.write()?;
         let state = State::of(&context)?;
         let folder = hub::resolve_model(&state.to_read(folder), &Hub::from_env()?, &mut Downloads::new(&state))?.path;
-        let place = peft::find(&folder)?;
-        if place != folder {
-            state.note(&format!("load_adapter: the adapter is in `{}`", place.display()));
+        let adapter_folder = peft::find(&folder)?;
+        if adapter_folder != folder {
+            state.note(&format!("load_adapter: the adapter is in `{}`", adapter_folder.display()));
         }
-        peft::FILES.iter().for_each(|name| state.note_read(&place.join(name)));
-        let adapter = peft::load(&place, model.decoder())?;
+        peft::FILES.iter().for_each(|name| state.note_read(&adapter_folder.join(name)));
+        let adapter = peft::load(&adapter_folder, model.decoder())?;
         adapter.notes.iter().for_each(|note| state.note(note));
-        note_template(&model, &place, &state)?;
+        note_template(&model, &adapter_folder, &state)?;
         Ok(model.adapted.insert(&name, adapter)?)
     }
 
@@ -497,28 +523,12 @@ pub mod functions {
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn save(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
         let (mut model, state) = (model.write()?, State::of(&context)?);
-        let place = state.folder_to_write(Path::new(folder))?;
-        match state.leaves_out(folder, &model.name, model.decoder().weight_bytes()) {
-            true => Ok(()),
-            false => Ok(model.save(&place)?),
+        let path = state.folder_to_write(Path::new(folder))?;
+        if !state.leaves_out(folder, &model.name, model.decoder().weight_bytes()) {
+            model.save(&path)?;
         }
+        Ok(())
     }
-}
-
-/// The options of transformers' BitsAndBytesConfig.
-fn quantization(options: &mut Options) -> Result<Option<Quantization>> {
-    const INNER: [&str; 2] = ["bnb_4bit_quant_type", "bnb_4bit_use_double_quant"];
-    let orphan = INNER.into_iter().find(|name| options.has(name)).filter(|_| !options.has("load_in_4bit"));
-    if let Some(name) = orphan {
-        return Err(Error::input(format!(
-            "load_model: option `{name}` is for 4-bit models: expected load_in_4bit beside it"
-        ))
-        .with_hint("add load_in_4bit: true"));
-    }
-    let wanted = options.take("load_in_4bit", false)?;
-    let quant_type = options.take("bnb_4bit_quant_type", "nf4".to_owned())?;
-    let quantization = Quantization::new(&quant_type, options.take("bnb_4bit_use_double_quant", false)?)?;
-    Ok(wanted.then_some(quantization))
 }
 
 /// Fails on what is no template.
@@ -528,10 +538,9 @@ fn set_template(model: &mut lora::Model, template: &str) -> Result<()> {
         let error = Error::input(format!(
             "expected the text of a Jinja template, with {{{{ … }}}} or {{% … %}}, found {start:?}"
         ));
-        return Err(match template.ends_with(".jinja") || template.ends_with(".txt") {
-            true => error.with_hint(format!("to read it from a file: read_text({template:?})")),
-            false => error,
-        });
+        let is_file = template.ends_with(".jinja") || template.ends_with(".txt");
+        let hint = format!("to read it from a file: read_text({template:?})");
+        return Err(if is_file { error.with_hint(hint) } else { error });
     }
     ChatTemplate::new(template, model.tokenizer()?)?;
     model.set_chat_template(template)
@@ -540,31 +549,17 @@ fn set_template(model: &mut lora::Model, template: &str) -> Result<()> {
 /// An adapter may have been trained on another chat template than the model would chat by.
 fn note_template(model: &lora::Model, folder: &Path, state: &State) -> Result<()> {
     let Some(template) = chat_template_in(folder)? else { return Ok(()) };
-    let known = model.tokenizer().ok().and_then(|tokenizer| tokenizer.chat_template());
-    if known == Some(template.as_str()) {
+    let current = model.tokenizer().ok().and_then(|tokenizer| tokenizer.chat_template());
+    if current == Some(template.as_str()) {
         return Ok(());
     }
     let file = folder.join("chat_template.jinja");
-    let how = match file.is_file() {
-        true => format!("to chat by it: model.chat_template = read_text(\"{}\")", file.display()),
-        false => "to chat by it, set model.chat_template to the one in its tokenizer_config.json".to_owned(),
+    let advice = if file.is_file() {
+        format!("to chat by it: model.chat_template = read_text(\"{}\")", file.display())
+    } else {
+        "to chat by it, set model.chat_template to the one in its tokenizer_config.json".to_owned()
     };
-    let mine = if known.is_some() { "keeps another" } else { "has none" };
-    state.note(&format!("the adapter's folder holds a chat template, and the model {mine}; {how}"));
+    let model_template = if current.is_some() { "keeps another" } else { "has none" };
+    state.note(&format!("the adapter's folder holds a chat template, and the model {model_template}; {advice}"));
     Ok(())
-}
-
-/// How to load a model, and the chat template to give it.
-fn load_options(function: &str, options: Map) -> Result<(LoadOptions, Option<String>)> {
-    let default = LoadOptions::default();
-    let mut options = Options::new(function, options);
-    let load = LoadOptions {
-        dtype: options.take("dtype", default.dtype)?,
-        device: options.take("device", default.device)?,
-        revision: options.take_opt("revision")?,
-        quantization: quantization(&mut options)?,
-    };
-    let template = options.take_opt("chat_template")?;
-    options.finish()?;
-    Ok((load, template))
 }

@@ -1,6 +1,6 @@
 //! Tensors in scripts: enough to build a loss of one's own from logits.
 
-use crate::script::language::explain;
+use crate::format::lower_first;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
 use crate::{Error, Result};
@@ -267,7 +267,7 @@ fn shape_mistake(error: Error) -> Error {
         return error;
     }
     let text = error.message.trim_start_matches("libtorch: ").trim_end_matches('.');
-    Error::input(explain::lowered(text)).with_hint("look at the shapes: print(x.shape)")
+    Error::input(lower_first(text)).with_hint("look at the shapes: print(x.shape)")
 }
 
 fn already_used(error: Error) -> Error {

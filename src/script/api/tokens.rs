@@ -1,21 +1,57 @@
 //! Rows as tokens and labels, with the options of `tokenize`; their splits and batches.
 
-use super::data::{natural, split_options};
+use super::data::natural;
 use crate::data::leak::shared_prompts;
-use crate::data::{self, audit, AssistantSpan, Dataset as Rows, LossOn, TokenizeOptions, TokenizedDataset, Truncation};
+use crate::data::{self, audit, Dataset as Rows, Like, TokenizeOptions, TokenizedDataset};
 use crate::format::thousands;
 use crate::hub::tokenizer::Tokenizer;
+use crate::options;
+use crate::options::OptionSet;
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::rehearsal::TOKENIZED;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::{register_iterator, Handle};
-use crate::script::values::json::to_json;
 use crate::script::values::options::Options;
 use crate::train::sampler::grouped_by_length;
 use crate::{Error, Result};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
-use serde_json::Value;
+
+options! {
+    #[derive(Debug, Clone)]
+    struct SplitTokensOptions {
+        /// The rows that are held out: a fraction of all if below 1, otherwise a number of rows.
+        test: f64 = 0.1, range above(0.0);
+        /// The seed of the random order.
+        seed: u64 = 0;
+        /// Whose random numbers: "datasets" chooses the rows that `train_test_split(test_size, seed)` of datasets does.
+        like: Like = Like::default();
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct BatchesOptions {
+        /// Rows per batch.
+        size: usize = 8, alias ["batch_size"], range at_least(1.0);
+        /// The seed of a random order.
+        shuffle: Option<u64> = None, words "in file order";
+        /// The number of the epoch: each has its own random order.
+        epoch: u64 = 0;
+        /// Leaves out the last batch if it has fewer rows than the others.
+        drop_last: bool = false;
+        /// Puts rows of similar length into one batch, as in `train`.
+        group_by_length: bool = false;
+    }
+}
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] = &[
+    ("dataset.tokenize", TokenizeOptions::table),
+    ("tokenized.split", SplitTokensOptions::table),
+    ("tokenized.batches", BatchesOptions::table),
+];
 
 /// Token ids and labels, with the tokenizer that can show them.
 #[derive(Clone)]
@@ -67,16 +103,6 @@ pub mod functions {
     /// `prompt` and `completion`; `instruction`, `input` and `output`, a conversation where the model has
     /// a chat template and "### Instruction:" text where it has none; `text`. A note says which were
     /// read and which were not. An answer with `weight: 0` or `train: false` is not trained on.
-    /// Options: `max_length` (1024; 0 for no limit), `loss_on`
-    /// ("assistant", "completion" or "everything"; of `messages` the assistant's turns, of prompts
-    /// with completions the completion, of `text` everything; TRL's SFTConfig trains on all of
-    /// `messages` unless told otherwise), `assistant_span`
-    /// ("generated": what the model has to write; "turn": with the white space around it, as
-    /// TRL's training template marks it), `packing` (false), `truncation` ("keep_start",
-    /// "keep_end"), `append_eos` (true), `drop_unlabelled` (false), `text_column` ("text"; where it is
-    /// given, the rows are read from it alone),
-    /// `chat_template` (the model's; another is followed by these rows alone: see `model.chat_template`), `template_variables` (#{}), `audit` (true: rows that
-    /// cannot be learned from are refused, doubtful ones told; false leaves both out), `cache` (true).
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -92,7 +118,7 @@ pub mod functions {
         model: Model,
         options: Map,
     ) -> RhaiResultOf<Tokenized> {
-        let mut options = tokenize_options(options)?;
+        let mut options: TokenizeOptions = Options::read("tokenize", options)?;
         let model = model.read()?;
         let tokenizer = model.tokenizer()?;
         let state = State::of(&context)?;
@@ -195,9 +221,7 @@ pub mod functions {
 
     /// Split tokenized rows into `train` and `test`.
     ///
-    /// Options: `test` (0.1; below 1 a share of the rows, from 1 on a number of rows), `seed` (0),
-    /// `like` ("lorhai"; "datasets" for the rows that `train_test_split(test_size, seed)` of datasets
-    /// chooses). Rows are kept together by a column before they are tokenized.
+    /// To keep rows together by a column, split them before they are tokenized.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -211,9 +235,7 @@ pub mod functions {
         data: &mut Tokenized,
         options: Map,
     ) -> RhaiResultOf<TokenizedSplit> {
-        let mut options = Options::new("split", options);
-        let (test, seed, like) = split_options(&mut options)?;
-        options.finish()?;
+        let SplitTokensOptions { test, seed, like } = Options::read("split", options)?;
         let (train, test) = data.rows.split_like(test, seed, like)?;
         let with = |rows| Tokenized { rows, tokenizer: data.tokenizer.clone() };
         Ok(audited(TokenizedSplit { train: with(train), test: with(test) }, &State::of(&context)?))
@@ -274,10 +296,6 @@ pub mod functions {
 
     /// Batches of one epoch, to loop over.
     ///
-    /// Options: `size` (8), `shuffle` (the seed of the order; in file order without it),
-    /// `epoch` (0; each has an order of its own), `drop_last` (false), `group_by_length` (false; true puts rows of
-    /// like length into one batch, as in `train`).
-    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
@@ -287,16 +305,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn batches(context: NativeCallContext, data: &mut Tokenized, options: Map) -> RhaiResultOf<Batches> {
-        let mut options = Options::new("batches", options);
-        let size = options.take_either("size", "batch_size", 8_usize)?;
-        let shuffle: Option<u64> = options.take_opt("shuffle")?;
-        let epoch = options.take("epoch", 0_u64)?;
-        let drop_last = options.take("drop_last", false)?;
-        let grouped = options.take("group_by_length", false)?;
-        if size == 0 {
-            return Err(options.wrong("size", "at least 1", "0").into());
-        }
-        options.finish()?;
+        let BatchesOptions { size, shuffle, epoch, drop_last, group_by_length } = Options::read("batches", options)?;
         let state = State::of(&context)?;
         if state.rehearsing() {
             return Ok(tiny_batches(&data.rows, size, drop_last, &state));
@@ -306,7 +315,7 @@ pub mod functions {
             None => (0..data.rows.len() as u32).collect(),
         };
         let length = |row: u32| data.rows.row(row as usize).map_or(0, |row| row.len());
-        let order = if grouped { grouped_by_length(order, length, size) } else { order };
+        let order = if group_by_length { grouped_by_length(order, length, size) } else { order };
         Ok(Batches { data: data.rows.clone(), order, size, drop_last })
     }
 
@@ -425,30 +434,4 @@ fn tiny_batches(rows: &TokenizedDataset, size: usize, drop_last: bool, state: &S
         state.few(all)
     ));
     Batches { order: (0..data.len() as u32).collect(), data, size: few, drop_last: false }
-}
-
-fn tokenize_options(options: Map) -> Result<TokenizeOptions> {
-    let mut options = Options::new("tokenize", options);
-    let default = TokenizeOptions::default();
-    let max_length = options.take("max_length", 1024_usize)?;
-    let variables: Map = options.take("template_variables", Map::new())?;
-    let chosen = TokenizeOptions {
-        max_length: (max_length > 0).then_some(max_length),
-        truncation: options.take_choice("truncation", &Truncation::NAMES, default.truncation)?,
-        loss_on: options.take_choice("loss_on", &LossOn::NAMES.map(|(name, value)| (name, Some(value))), None)?,
-        assistant_span: options.take_choice("assistant_span", &AssistantSpan::NAMES, default.assistant_span)?,
-        packing: options.take("packing", default.packing)?,
-        append_eos: options.take("append_eos", default.append_eos)?,
-        drop_unlabelled: options.take("drop_unlabelled", default.drop_unlabelled)?,
-        text_column: options.take_opt("text_column")?,
-        chat_template: options.take_opt("chat_template")?,
-        template_variables: match to_json(&variables.into())? {
-            Value::Object(variables) => variables,
-            _ => default.template_variables,
-        },
-        audit: options.take("audit", default.audit)?,
-        cache: options.take("cache", default.cache)?,
-    };
-    options.finish()?;
-    Ok(chosen)
 }

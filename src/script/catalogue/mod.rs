@@ -2,6 +2,7 @@
 
 pub mod definitions;
 pub mod docs;
+pub mod function;
 pub mod help;
 pub mod option_list;
 pub mod pages;

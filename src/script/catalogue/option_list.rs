@@ -7,7 +7,7 @@
 
 use crate::options::{Declared, Table};
 use crate::script::api::AREAS;
-use crate::script::catalogue::docs::{Catalog, Function};
+use crate::script::catalogue::function::{Catalog, Function};
 use crate::script::values::settings;
 
 /// One option of a function.

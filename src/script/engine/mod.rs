@@ -11,3 +11,4 @@ pub mod rehearsal;
 pub mod session;
 pub mod stack;
 pub mod state;
+pub mod summary;

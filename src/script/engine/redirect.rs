@@ -1,22 +1,13 @@
-//! Where a script writes and reads: by the names it gives, or in an [`Overlay`] of a rehearsal or a replay. Also
-//! which files it read, by which a run is told from one over other data.
+//! Where a script writes and reads: at the paths it names, or in the [`Overlay`] of a rehearsal or a replay. Also
+//! which files it read, which distinguishes a run from one over other data.
 //!
-//! Every function that writes asks [`State::file_to_write`] or [`State::folder_to_write`] where to, and every one
-//! that reads asks [`State::to_read`] where from, for a script may read what it wrote.
+//! Every function that writes gets its path from [`State::file_to_write`] or [`State::folder_to_write`], and every one
+//! that reads from [`State::to_read`], because a script may read what it wrote.
 
 use crate::error::Result;
 use crate::overlay::{normalized, Overlay};
 use crate::script::engine::state::State;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-/// Held by the [`State`] of a session.
-#[derive(Default)]
-pub(in crate::script) struct Redirect {
-    pub(in crate::script) overlay: Option<Overlay>,
-    written: BTreeSet<PathBuf>,
-    read: BTreeSet<PathBuf>,
-}
 
 impl State {
     /// Where to write the file that the script calls `path`.
@@ -29,25 +20,25 @@ impl State {
         self.to_write(path, Overlay::folder)
     }
 
-    fn to_write(&self, path: &Path, place: impl Fn(&mut Overlay, &Path) -> Result<PathBuf>) -> Result<PathBuf> {
+    fn to_write(&self, path: &Path, in_overlay: impl Fn(&mut Overlay, &Path) -> Result<PathBuf>) -> Result<PathBuf> {
         let redirect = &mut *self.redirect_mut();
         redirect.written.insert(from_root(path));
-        redirect.overlay.as_mut().map_or_else(|| Ok(path.to_owned()), |overlay| place(overlay, path))
+        redirect.overlay.as_mut().map_or_else(|| Ok(path.to_owned()), |overlay| in_overlay(overlay, path))
     }
 
-    /// Where to read what the script calls `path`: from where it was written by this session, if it was. A name
-    /// that is no path stays.
+    /// Where to read what the script calls `path`: in the overlay, if this session wrote it. A name that is no path
+    /// stays.
     pub fn to_read(&self, path: &str) -> String {
-        let found = self.in_overlay(|overlay| overlay.to_read(Path::new(path)).display().to_string());
-        found.unwrap_or_else(|| path.to_owned())
+        let in_overlay = self.in_overlay(|overlay| overlay.to_read(Path::new(path)).display().to_string());
+        in_overlay.unwrap_or_else(|| path.to_owned())
     }
 
-    /// A text with the names that the script knows.
+    /// A text with the paths that the script named.
     pub fn in_true_words(&self, text: &str) -> String {
         self.in_overlay(|overlay| overlay.with_real_paths(text)).unwrap_or_else(|| text.to_owned())
     }
 
-    /// Notes that the script has read a file, unless it wrote it itself.
+    /// Records that the script has read a file, unless it wrote it itself.
     pub fn note_read(&self, path: &Path) {
         let redirect = &mut *self.redirect_mut();
         if !from_root(path).ancestors().any(|above| redirect.written.contains(above)) {
@@ -55,17 +46,17 @@ impl State {
         }
     }
 
-    /// All that was read so far, as the script named it.
+    /// The files that were read so far, as the script named them.
     pub fn files_read(&self) -> Vec<PathBuf> {
         self.redirect_mut().read.iter().cloned().collect()
     }
 
-    /// From now on everything is written there.
+    /// From now on everything is written into `overlay`.
     pub(in crate::script) fn redirect(&self, overlay: Overlay) {
         self.redirect_mut().overlay = Some(overlay);
     }
 
-    /// Does something with the overlay, if there is one.
+    /// Calls `work` with the overlay, if there is one.
     pub(in crate::script) fn in_overlay<T>(&self, work: impl FnOnce(&mut Overlay) -> T) -> Option<T> {
         self.redirect_mut().overlay.as_mut().map(work)
     }
@@ -100,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_script_wrote_itself_is_no_data_that_it_read() {
+    fn files_that_the_script_wrote_are_not_recorded_as_read() {
         let state = State::default();
         state.folder_to_write(Path::new("runs/a")).unwrap();
         for path in ["runs/a/results.json", "data/../data/x.jsonl", "runs/b.json"] {

@@ -1,23 +1,25 @@
 //! A session: one engine with lorhai's functions, that runs script files and texts.
 //!
-//! Defines the engine's limits and settings. Errors are rendered by `render`; the stack it
-//! should run on is `stack`'s; the functions are registered by `api`.
+//! Defines the engine's limits and settings. Leaves to others: reports of errors (`language/report.rs`), the stack that it
+//! should run on (`stack`), the functions (`api`).
 
 use crate::error::Error;
 use crate::overlay::Overlay;
 use crate::script::api;
+use crate::script::catalogue::docs::Catalog;
 use crate::script::catalogue::help;
 use crate::script::engine::args;
 use crate::script::engine::guard;
 use crate::script::engine::modules::BesideTheScript;
-use crate::script::engine::rehearsal::Rehearsal;
 use crate::script::engine::state::State;
+use crate::script::engine::summary::Rehearsal;
 use crate::script::language::check;
-use crate::script::language::render::{self, Failure};
+use crate::script::language::render::Failure;
+use crate::script::language::report;
 use crate::script::values::caught;
 use crate::{files, interrupt, stderr};
 use rhai::{Dynamic, Engine, OptimizationLevel, Scope, AST};
-use std::cell::RefCell;
+use std::cell::{LazyCell, RefCell};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -154,11 +156,13 @@ impl Session {
         self.engine.set_optimization_level(OptimizationLevel::None);
         let ast = self.engine.compile_with_scope(&self.scope, text);
         self.engine.set_optimization_level(OptimizationLevel::Simple);
-        let warnings = ast.map(|ast| check::warnings(&self.engine, &ast, text, &self.state)).unwrap_or_default();
+        let warnings =
+            ast.map(|ast| check::warnings(&ast, &Catalog::of(&self.engine), text, &self.state)).unwrap_or_default();
         for warning in warnings {
-            match stderr::is_json() {
-                true => stderr::object("warning", [("warning", warning.to_json())]),
-                false => stderr::note(&format!("{warning}\n")),
+            if stderr::is_json() {
+                stderr::object("warning", [("warning", warning.to_json())]);
+            } else {
+                stderr::note(&format!("{warning}\n"));
             }
         }
     }
@@ -199,9 +203,10 @@ impl Session {
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         self.state.begin(&path.display().to_string(), text, path.parent().map(Path::to_path_buf));
         self.engine.set_optimization_level(OptimizationLevel::None);
-        let found = check::problems(&mut self.engine, &self.state, text);
+        let catalog = Catalog::of(&self.engine);
+        let problems = check::problems(&mut self.engine, &catalog, &self.state, text);
         self.engine.set_optimization_level(OptimizationLevel::Simple);
-        Ok(found)
+        Ok(problems)
     }
 
     fn compile_file(&mut self, path: &Path) -> Result<AST, Failure> {
@@ -236,7 +241,8 @@ impl Session {
     }
 
     pub(in crate::script) fn failure(&self, error: &rhai::EvalAltResult) -> Failure {
-        let mut failure = render::failure(error, &self.engine, &self.scope, &self.state);
+        let catalog = LazyCell::new(|| Catalog::of(&self.engine));
+        let mut failure = report::failure(error, &self.engine, &catalog, &self.scope, &self.state);
         let error = &mut failure.error;
         error.message = self.state.in_true_words(&error.message);
         error.hint = error.hint.take().map(|hint| self.state.in_true_words(&hint));

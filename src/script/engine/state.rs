@@ -3,15 +3,14 @@
 
 use crate::error::{Error, Result};
 use crate::overlay::Overlay;
-use crate::script::engine::redirect::Redirect;
-use crate::script::engine::rehearsal::Rehearsal;
-use crate::script::values::caught;
+use crate::script::engine::summary::Rehearsal;
+use crate::script::language::names;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::json;
 use crate::stderr;
 use rhai::{Map, NativeCallContext};
 use std::cell::{RefCell, RefMut};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -41,6 +40,14 @@ struct Inner {
     rehearsal: Option<Rehearsal>,
     /// What [`State::note_once`] has said.
     said: HashSet<&'static str>,
+}
+
+/// Where files go, and which were used; see `redirect`.
+#[derive(Default)]
+pub(in crate::script) struct Redirect {
+    pub overlay: Option<Overlay>,
+    pub written: BTreeSet<PathBuf>,
+    pub read: BTreeSet<PathBuf>,
 }
 
 /// One input of a conversation.
@@ -136,7 +143,7 @@ impl State {
         inner.script = script.to_string();
         inner.folder = folder;
         inner.sources.insert(script.to_string(), source.to_string());
-        inner.caught.extend(caught::names(source));
+        inner.caught.extend(names::caught(source));
         inner.settings = None;
         inner.declared = None;
     }
@@ -147,7 +154,7 @@ impl State {
         inner.script = name.to_string();
         inner.folder = Some(folder.to_path_buf());
         inner.sources.insert(name.to_string(), text.to_string());
-        inner.caught.extend(caught::names(text));
+        inner.caught.extend(names::caught(text));
         inner.declared = None;
         let first = inner.chunks.last().map_or(1, Chunk::next);
         inner.chunks.push(Chunk { name: name.to_string(), text: text.to_string(), first });
@@ -190,7 +197,7 @@ impl State {
     pub(in crate::script) fn remember_source(&self, name: &Path, text: &str) {
         let mut inner = self.0.borrow_mut();
         inner.sources.insert(name.display().to_string(), text.to_string());
-        inner.caught.extend(caught::names(text));
+        inner.caught.extend(names::caught(text));
     }
 
     /// Does `catch` bind a variable of this name anywhere?

@@ -1,106 +1,91 @@
 //! What is wrong with a script, found without running it: `lorhai check FILE`.
 //!
 //! Defines the order of things: reading the text, then each kind of problem, all in the order
-//! of the script. Calls are `calls`'s, the settings of `args` are `given`'s. What depends on
-//! values (columns, types, files) only a run can tell. Imported modules are not looked into.
+//! of the script. Calls are in `calls`, the settings of `args` in `settings`. What depends on
+//! values (columns, types, files) only a run can find. Imported modules are not checked.
 //!
-//! Warnings are for what runs but likely does not do what was meant: `escapes`, `copies`,
+//! Warnings are for what runs but likely does something else than intended: `escapes`, `copies`,
 //! `numbers`, `unused`. A run shows them too, before it begins. A line that ends with
-//! the comment `// noqa` has none.
+//! the comment `// noqa` gets none.
 
 mod calls;
 mod copies;
 mod escapes;
-mod given;
 mod kinds;
 mod numbers;
+mod problem;
 pub(in crate::script) mod races;
+mod settings;
 mod unused;
 mod visit;
 
-use crate::error::Error;
-use crate::script::catalogue::docs::Catalog;
+use crate::script::catalogue::function::Catalog;
 use crate::script::engine::state::State;
-use crate::script::language::explain::{explain, Surroundings};
-use crate::script::language::render::{self, Failure, Severity};
-use rhai::{Engine, EvalAltResult, ParseError, ParseErrorType, Position, Scope, AST};
-
-/// Something wrong, and where.
-pub struct Problem {
-    error: Error,
-    position: Position,
-    severity: Severity,
-}
-
-impl Problem {
-    fn error(error: Error, position: Position) -> Problem {
-        Problem { error, position, severity: Severity::Error }
-    }
-
-    fn warning(message: String, hint: String, position: Position) -> Problem {
-        Problem { error: Error::input(message).with_hint(hint), position, severity: Severity::Warning }
-    }
-}
+use crate::script::language::explain::explain;
+use crate::script::language::locate::{failure_at, place};
+use crate::script::language::render::Failure;
+use crate::script::language::unknown::ErrorContext;
+use problem::Problem;
+use rhai::{Engine, EvalAltResult, ParseError, ParseErrorType, Scope, AST};
 
 /// All problems of `text`, which is the script that `state` has begun. The engine must not
 /// optimise: constant maps would lose the places of their keys.
-pub fn problems(engine: &mut Engine, state: &State, text: &str) -> Vec<Failure> {
-    let (ast, mut found) = read(engine, state, text);
+pub fn problems(engine: &mut Engine, catalog: &Catalog, state: &State, text: &str) -> Vec<Failure> {
+    let (ast, mut problems) = read(engine, catalog, state, text);
     if let Some(ast) = ast {
-        found.extend(calls::problems(&ast, engine, state));
-        found.extend(given::problems(&ast, engine, text));
-        found.extend(races::problems(&ast));
-        found.extend(warnings_of(&ast, engine, text));
+        problems.extend(calls::problems(&ast, engine, catalog, state));
+        problems.extend(settings::problems(&ast, engine, text));
+        problems.extend(races::problems(&ast));
+        problems.extend(likely_slips(&ast, catalog, text));
     }
-    in_order(found, state)
+    in_order(problems, state)
 }
 
-/// The warnings alone, of a script that can be read; `text` may begin behind empty lines.
-pub fn warnings(engine: &Engine, ast: &AST, text: &str, state: &State) -> Vec<Failure> {
-    in_order(warnings_of(ast, engine, text), state)
+/// The warnings alone, of a script that can be read; `text` may begin with empty lines.
+pub fn warnings(ast: &AST, catalog: &Catalog, text: &str, state: &State) -> Vec<Failure> {
+    in_order(likely_slips(ast, catalog, text), state)
 }
 
-fn warnings_of(ast: &AST, engine: &Engine, text: &str) -> Vec<Problem> {
-    let mut found = escapes::problems(ast, text);
-    let catalog = Catalog::of(engine);
-    let kinds = kinds::Kinds::of(ast, &catalog);
-    found.extend(copies::problems(ast, &catalog, &kinds));
-    found.extend(numbers::problems(ast, &kinds));
-    found.extend(unused::problems(ast, &catalog, &kinds));
-    let silenced = |problem: &Problem| {
+fn likely_slips(ast: &AST, catalog: &Catalog, text: &str) -> Vec<Problem> {
+    let mut problems = escapes::problems(ast, text);
+    let kinds = kinds::Kinds::of(ast, catalog);
+    problems.extend(copies::problems(ast, catalog, &kinds));
+    problems.extend(numbers::problems(ast, &kinds));
+    problems.extend(unused::problems(ast, catalog, &kinds));
+    let is_silenced = |problem: &Problem| {
         let line = problem.position.line().and_then(|line| text.lines().nth(line - 1));
         line.is_some_and(|line| line.rsplit_once("//").is_some_and(|(_, comment)| comment.trim() == "noqa"))
     };
-    found.retain(|problem| !silenced(problem));
-    found
+    problems.retain(|problem| !is_silenced(problem));
+    problems
 }
 
-fn in_order(mut found: Vec<Problem>, state: &State) -> Vec<Failure> {
-    found.sort_by_key(|problem| (problem.position.line(), problem.position.position()));
-    let shown = |problem: Problem| render::at(problem.error, problem.position, problem.severity, state);
-    found.into_iter().map(shown).collect()
+fn in_order(mut problems: Vec<Problem>, state: &State) -> Vec<Failure> {
+    problems.sort_by_key(|problem| (problem.position.line(), problem.position.position()));
+    let failure = |problem: Problem| failure_at(problem.error, problem.position, problem.severity, state);
+    problems.into_iter().map(failure).collect()
 }
 
-/// The script, and what keeps the engine from reading it. Each unknown variable is taken for
-/// known once it was noted, to read on behind it; other errors of the grammar end the reading.
-fn read(engine: &mut Engine, state: &State, text: &str) -> (Option<AST>, Vec<Problem>) {
+/// The script, and what keeps the engine from reading it. An unknown variable is reported once and then declared, to
+/// read on; any other error of the grammar ends the reading.
+fn read(engine: &mut Engine, catalog: &Catalog, state: &State, text: &str) -> (Option<AST>, Vec<Problem>) {
     let mut scope = Scope::new();
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     loop {
         let error = match engine.compile_with_scope(&scope, text) {
-            Ok(ast) => return (Some(ast), found),
+            Ok(ast) => return (Some(ast), problems),
             Err(error) => error,
         };
         let name = undeclared(&error).map(str::to_string);
-        found.push(explained(error, engine, state));
+        problems.push(explained(error, engine, catalog, state));
         match name {
             Some(name) if !scope.contains(&name) => drop(scope.push(name, ())),
-            // In a function, which sees no variables from outside: these are let pass.
+            // Inside a function, which sees no variables from outside: accepted here.
             Some(_) => {
-                found.pop();
-                return (leniently(engine, text), found);
+                problems.pop();
+                return (leniently(engine, text), problems);
             }
-            None => return (None, found),
+            None => return (None, problems),
         }
     }
 }
@@ -119,10 +104,10 @@ fn leniently(engine: &mut Engine, text: &str) -> Option<AST> {
     ast
 }
 
-fn explained(error: ParseError, engine: &Engine, state: &State) -> Problem {
+fn explained(error: ParseError, engine: &Engine, catalog: &Catalog, state: &State) -> Problem {
     let position = error.position();
     let error: EvalAltResult = error.into();
-    let place = render::at(Error::input(""), position, Severity::Error, state).place;
-    let around = Surroundings { engine, scope: &Scope::new(), state, place: place.as_deref() };
-    Problem::error(explain(&error, &around), position)
+    let place = place(&state.script(), position, state);
+    let context = ErrorContext { engine, catalog: &catalog, scope: &Scope::new(), state, place: place.as_deref() };
+    Problem::error(explain(&error, &context), position)
 }

@@ -1,72 +1,71 @@
 //! Errors of the grammar in plain words: what is missing and where it was begun, and what of
 //! Python's grammar may have been meant.
 //!
-//! Unknown names are `explain`'s.
+//! Unknown names are in `unknown`.
 
 use crate::error::Error;
-use crate::script::catalogue::docs::Catalog;
+use crate::format::lower_first;
 use crate::script::language::brackets;
-use crate::script::language::explain::{
-    constant, lowered, mismatched, nothing_to_loop_over, unknown_module, unknown_variable, Surroundings,
-};
+use crate::script::language::messages::{constant, mismatched, nothing_to_loop_over};
 use crate::script::language::python;
+use crate::script::language::unknown::{unknown_module, unknown_variable, ErrorContext};
 use rhai::{LexError, ParseErrorType};
 
-/// An error of the grammar, with what its surroundings tell.
-pub fn explain(error: &ParseErrorType, around: &Surroundings) -> Error {
-    habit(around).unwrap_or_else(|| unreadable(error, around))
+/// An error of the grammar, by its context.
+pub fn explain(error: &ParseErrorType, context: &ErrorContext) -> Error {
+    habit(context).unwrap_or_else(|| unreadable(error, context))
 }
 
 /// Python's grammar at the place of the error.
-fn habit(around: &Surroundings) -> Option<Error> {
-    let place = around.place?;
-    let (what, hint) = python::grammar(place.text.as_deref()?, place.column)?;
-    Some(Error::input(format!("not of this language: {what}")).with_hint(hint))
+fn habit(context: &ErrorContext) -> Option<Error> {
+    let place = context.place?;
+    let (message, hint) = python::grammar(place.text.as_deref()?, place.column)?;
+    Some(Error::input(message).with_hint(hint))
 }
 
-/// An error of the grammar that its surroundings tell more about.
-fn unreadable(error: &ParseErrorType, around: &Surroundings) -> Error {
+/// An error of the grammar that is no habit from Python.
+fn unreadable(error: &ParseErrorType, context: &ErrorContext) -> Error {
     use ParseErrorType as P;
     match error {
-        P::VariableUndefined(name) => unknown_variable(name, around),
-        P::ModuleUndefined(name) => unknown_module(name, around),
+        P::VariableUndefined(name) => unknown_variable(name, context),
+        P::ModuleUndefined(name) => unknown_module(name, context),
         P::MissingToken(token, why) if token == ";" => {
-            Error::input(format!("expected `;` {why}")).with_hint(missing_semicolon(around))
+            Error::input(format!("expected `;` {why}")).with_hint(missing_semicolon(context))
         }
         P::MissingToken(token, why) if token == "{" => {
             Error::input(format!("expected `{{` {why}")).with_hint("a block stands between braces: if rank > 4 { … }")
         }
-        P::MissingToken(token, _) => with_open_bracket(plain(error), token, around),
+        P::MissingToken(token, _) => with_open_bracket(explain_alone(error), token, context),
         P::BadInput(LexError::UnexpectedInput(text)) if ["}", "]", ")"].contains(&text.as_str()) => {
-            match open_bracket(around) {
+            match open_bracket(context) {
                 Some((bracket, ..)) if brackets::closing(bracket).to_string() == *text => {
-                    plain(error).with_hint("a value is missing before it")
+                    explain_alone(error).with_hint("a value is missing before it")
                 }
-                Some((bracket, line, column)) => plain(error)
-                    .with_hint(format!("the `{bracket}` in line {line}, column {column} is to be closed first")),
-                None => plain(error).with_hint("no bracket is open here: take it away, or open one before"),
+                Some((bracket, line, column)) => explain_alone(error)
+                    .with_hint(format!("the `{bracket}` in line {line}, column {column} must be closed first")),
+                None => explain_alone(error).with_hint("no bracket is open here: remove it, or open one before"),
             }
         }
-        P::BadInput(LexError::UnterminatedString) if begins_with(around, "`") => {
+        P::BadInput(LexError::UnterminatedString) if begins_with(context, "`") => {
             Error::input("the text has no closing quote").with_hint("close it with a backtick: `…`")
         }
         P::PropertyExpected => {
             let error = Error::input("expected the name of a property or function behind `.`");
-            match word(around).and_then(python::name) {
+            match word(context).and_then(python::name) {
                 Some(hint) => error.with_hint(hint),
                 None => error,
             }
         }
-        P::Reserved(name) if Catalog::of(around.engine).named(name).next().is_some() => {
+        P::Reserved(name) if context.catalog.named(name).next().is_some() => {
             Error::input(format!("`{name}` is a function")).with_hint(format!("write {name}(…)"))
         }
-        other => plain(other),
+        other => explain_alone(other),
     }
 }
 
 /// The word at the place of the error.
-fn word<'a>(around: &Surroundings<'a>) -> Option<&'a str> {
-    let place = around.place?;
+fn word<'a>(context: &ErrorContext<'a>) -> Option<&'a str> {
+    let place = context.place?;
     let text = place.text.as_deref()?;
     let at = text.char_indices().nth(place.column.checked_sub(1)?)?.0;
     let word = text.get(at..)?;
@@ -74,18 +73,18 @@ fn word<'a>(around: &Surroundings<'a>) -> Option<&'a str> {
     word.get(..end)
 }
 
-fn begins_with(around: &Surroundings, what: &str) -> bool {
-    let text = around.place.and_then(|place| Some(place.text.as_deref()?.chars().skip(place.column.checked_sub(1)?)));
+fn begins_with(context: &ErrorContext, what: &str) -> bool {
+    let text = context.place.and_then(|place| Some(place.text.as_deref()?.chars().skip(place.column.checked_sub(1)?)));
     text.is_some_and(|text| text.collect::<String>().starts_with(what))
 }
 
-fn open_bracket(around: &Surroundings) -> Option<brackets::Open> {
-    let place = around.place?;
-    brackets::innermost(around.engine, &around.state.text(&place.file)?, place.line, place.column)
+fn open_bracket(context: &ErrorContext) -> Option<brackets::Open> {
+    let place = context.place?;
+    brackets::innermost(context.engine, &context.state.text(&place.file)?, place.line, place.column)
 }
 
-fn with_open_bracket(error: Error, missing: &str, around: &Surroundings) -> Error {
-    let Some((bracket, line, column)) = open_bracket(around) else { return error };
+fn with_open_bracket(error: Error, missing: &str, context: &ErrorContext) -> Error {
+    let Some((bracket, line, column)) = open_bracket(context) else { return error };
     let end = brackets::closing(bracket);
     let open = format!("`{bracket}` in line {line}, column {column}");
     error.with_hint(match missing {
@@ -94,11 +93,11 @@ fn with_open_bracket(error: Error, missing: &str, around: &Surroundings) -> Erro
     })
 }
 
-fn missing_semicolon(around: &Surroundings) -> String {
-    let text = around.place.and_then(|place| around.state.text(&place.file));
+fn missing_semicolon(context: &ErrorContext) -> String {
+    let text = context.place.and_then(|place| context.state.text(&place.file));
     let before = text
         .as_deref()
-        .zip(around.place)
+        .zip(context.place)
         .and_then(|(text, place)| brackets::line_before(text, place.line, place.column));
     match before {
         Some((line, text)) if text.contains("//") && text.trim_end().ends_with(';') => {
@@ -110,7 +109,7 @@ fn missing_semicolon(around: &Surroundings) -> String {
 }
 
 /// The error by itself.
-pub fn plain(error: &ParseErrorType) -> Error {
+pub fn explain_alone(error: &ParseErrorType) -> Error {
     use ParseErrorType as P;
     match error {
         P::VariableUndefined(name) => Error::input(format!("unknown variable `{name}`")),
@@ -130,7 +129,7 @@ pub fn plain(error: &ParseErrorType) -> Error {
         P::MissingToken(token, why) => Error::input(format!("expected `{token}` {why}")),
         P::MismatchedType(expected, _) if expected.contains("iterable") => nothing_to_loop_over(),
         P::MismatchedType(expected, found) => mismatched(expected, found),
-        other => Error::input(lowered(&other.to_string())),
+        other => Error::input(lower_first(&other.to_string())),
     }
 }
 
@@ -147,6 +146,6 @@ fn lex_error(error: &LexError) -> Error {
         LexError::MalformedChar(text) => Error::input(format!("'{text}' is not a single letter"))
             .with_hint(format!("a text stands between double quotes: \"{text}\"")),
         LexError::UnexpectedInput(text) => Error::input(format!("unexpected `{text}`")),
-        other => Error::input(lowered(&other.to_string())),
+        other => Error::input(lower_first(&other.to_string())),
     }
 }

@@ -51,6 +51,13 @@ fn is_declaring(token: &Token) -> bool {
     matches!(token, Token::Let | Token::Const | Token::For | Token::As)
 }
 
+/// Variables that hold caught errors: the names between the brackets of `catch (…)`.
+pub fn caught(text: &str) -> Vec<String> {
+    let pieces = text.split("catch").skip(1);
+    let inside = pieces.filter_map(|rest| rest.trim_start().strip_prefix('(')?.split(')').next());
+    inside.map(|name| name.trim().to_string()).filter(|name| rhai::is_valid_identifier(name)).collect()
+}
+
 /// Functions: names after `fn`.
 pub fn functions(engine: &Engine, source: &str) -> Vec<String> {
     pairs(engine, source, |before, after| match (before, after) {
@@ -104,6 +111,11 @@ mod tests {
         assert_eq!(variables(&engine, source), ["f", "a", "b", "c", "x", "y", "h"]);
         let source = "let cfg = 1; fn f(x, cfg) { cfg } let g = |a, cfg, b| cfg; cfg";
         assert_eq!(declarations(&engine, source, "cfg"), 3);
+    }
+
+    #[test]
+    fn caught_errors_are_named_between_the_brackets() {
+        assert_eq!(caught("try { } catch (e) { } try {} catch(err) {} try { } catch { }"), ["e", "err"]);
     }
 
     #[test]

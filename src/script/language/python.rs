@@ -2,12 +2,13 @@
 //! transformers, trl, datasets and torch, options of theirs, and Python's grammar.
 //!
 //! Hints only: what is wrong, and where, others have found. Names of options that work here too
-//! are in `settings`.
+//! are aliases in the declarations of options.
 
 mod adapters;
 mod data;
 mod generation;
 mod grammar;
+mod hints;
 mod loading;
 mod training;
 
@@ -16,12 +17,9 @@ use crate::options::{OptionSet, Table};
 use crate::suggest;
 use crate::train::TrainConfig;
 use grammar::BACKTICKS;
+use hints::Hints;
 
 pub use grammar::grammar;
-
-/// Options, the one function they stand for something else in (or none: anywhere), and what
-/// to do instead.
-type Hints = &'static [(&'static [&'static str], &'static str, &'static str)];
 
 /// Those below come first, then the areas' own.
 const AREAS: [Hints; 5] = [training::OPTIONS, adapters::OPTIONS, loading::OPTIONS, generation::OPTIONS, data::OPTIONS];
@@ -95,7 +93,7 @@ const NAMES: &[(&[&str], &str)] = &[
     (&["join"], "texts are joined in a loop, or by list.reduce(|all, x| `${all}, ${x}`)"),
     (&["apply_chat_template"], "rows get the template by data.tokenize(model, #{}), messages by model.chat(messages)"),
     (&["compute_metrics"], "perplexity, multiple_choice and score_generation measure; call them behind train"),
-    (&["TrainerCallback"], "train takes no callbacks; a loop of your own is written with forward, backward and step"),
+    (&["TrainerCallback"], "train takes no callbacks; to write the training loop yourself, use forward, backward and step"),
     (&["save_to_disk", "load_from_disk"], "rows are read by load_dataset(path)"),
     (&["argsort"], "sort a list of indices: indices.order(|i| values[i])"),
     (&["max", "min"], "of two numbers: max(a, b); of a list: list.max()"),
@@ -184,8 +182,8 @@ const OPTIONS: Hints = &[
     (&["encoding"], "load_dataset", "files are read as UTF-8: iconv -f CP949 -t UTF-8 old.csv > new.csv"),
     (&["stratify_by_column"], "", "it is called `stratify`"),
     (&["streaming"], "", "leave it out: all rows are held in memory"),
-    (&["test_size"], "", "it is called `test`: a share, or a number of rows"),
-    (&["train_size"], "", "give the other part: `test`, a share or a number of rows"),
+    (&["test_size"], "", "it is called `test`: a fraction of the rows, or a number of rows"),
+    (&["train_size"], "", "give the other part: `test`, a fraction or a number of rows"),
 ];
 
 /// What a name of Python's world is here.
@@ -296,9 +294,8 @@ pub fn operator(name: &str, left: &str, right: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::catalogue::docs::Catalog;
+    use crate::script::catalogue::function::Catalog;
     use crate::script::catalogue::option_list;
-    use crate::script::values::settings;
     use std::collections::HashSet;
 
     #[test]
@@ -315,7 +312,7 @@ mod tests {
 
     /// Every name of the Python tools that `tests/golden/python_names/generate.py` found.
     #[test]
-    fn every_name_of_the_python_tools_is_taken_or_told() {
+    fn every_name_of_the_python_tools_is_an_option_or_has_a_hint() {
         let catalog = Catalog::of(&rhai::Engine::new());
         let mut silent = Vec::new();
         let mut count = 0;
@@ -337,15 +334,24 @@ mod tests {
         assert!(silent.is_empty(), "{} of {count}:\n{}", silent.len(), silent.join("\n"));
     }
 
+    /// A hint about an option that exists would never be shown, or be wrong of another function.
+    #[test]
+    fn no_hint_is_about_an_option_of_its_function() {
+        let catalog = Catalog::of(&rhai::Engine::new());
+        let mut needless = Vec::new();
+        for (names, function, _) in [OPTIONS].into_iter().chain(AREAS).flatten() {
+            needless.extend(names.iter().filter(|name| !function.is_empty() && is_taken(&catalog, function, name)));
+        }
+        assert!(needless.is_empty(), "{needless:?}");
+    }
+
     fn is_taken(catalog: &Catalog, function: &str, name: &str) -> bool {
-        let listed = option_list::of(catalog, function, &[]);
-        let short = settings::short_name(name).unwrap_or(name);
-        listed.iter().any(|option| option.name == name || option.name == short)
+        option_list::of(catalog, function, &[]).iter().any(|option| option.is_called(name))
     }
 
     /// A name of the Python tools never leads to an option of another meaning.
     #[test]
-    fn no_name_is_taken_for_a_slip_of_another() {
+    fn no_name_gets_another_as_a_suggestion() {
         let catalog = Catalog::of(&rhai::Engine::new());
         let mut wrong = Vec::new();
         for line in include_str!("../../../tests/golden/python_names/names.txt").lines() {
@@ -353,10 +359,9 @@ mod tests {
             if function == "Dataset" || is_taken(&catalog, function, name) {
                 continue;
             }
-            let listed: Vec<String> =
-                option_list::of(&catalog, function, &[]).into_iter().map(|option| option.name).collect();
-            let others = listed.iter().flat_map(|name| settings::aliases(name)).copied();
-            let hint = unknown_option(function, name, listed.iter().map(String::as_str), others);
+            let options = option_list::of(&catalog, function, &[]);
+            let aliases = options.iter().flat_map(|option| &option.aliases).map(String::as_str);
+            let hint = unknown_option(function, name, options.iter().map(|option| option.name.as_str()), aliases);
             if hint.contains("did you mean") || hint.starts_with("known:") {
                 wrong.push(format!("{function} {name}: {hint}"));
             }

@@ -1,18 +1,15 @@
 //! An error as the user sees it: file, line, the source line with a caret, message, hint,
 //! and the calls that led there.
 //!
-//! What the message says is `explain`'s.
+//! Leaves to others: the message (`explain`), and where the error is (`locate`, `report`).
 
 use crate::error::{Error, Kind};
-use crate::script::engine::state::State;
-use crate::script::language::check::races;
-use crate::script::language::explain;
 use crate::script::values::convert::kind_name;
-use rhai::{Engine, EvalAltResult, Position, Scope};
+use console::measure_text_width;
 use serde_json::{json, Value};
 use std::fmt;
 
-/// Does it keep a script from running, or is it likely to be a slip?
+/// An error keeps a script from running; a warning is for what is likely a slip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     Error,
@@ -44,7 +41,7 @@ pub struct Place {
 }
 
 impl Failure {
-    /// Did the user stop the run (Ctrl-C)?
+    /// Whether the user stopped the run (Ctrl-C).
     pub fn stopped(&self) -> bool {
         self.error.kind == Kind::Stopped
     }
@@ -57,7 +54,7 @@ impl Failure {
     pub fn to_json(&self) -> Value {
         let place = self.place.as_ref().map(|place| {
             let Place { file, line, column, text } = &**place;
-            // As on the terminal: a column of 0 is one that is not known.
+            // As on the terminal: column 0 stands for an unknown one.
             json!({ "file": file, "line": line, "column": Some(column).filter(|column| **column > 0), "text": text })
         });
         let Error { kind, message, hint } = &self.error;
@@ -72,69 +69,6 @@ impl From<Error> for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// Makes the report of a run that failed with `error`.
-pub fn failure(error: &EvalAltResult, engine: &Engine, scope: &Scope, state: &State) -> Failure {
-    let mut file = state.script();
-    let mut calls = Vec::new();
-    let mut inner = error;
-    loop {
-        let (next, source, call, position) = match inner {
-            EvalAltResult::ErrorInFunctionCall(name, source, next, position) => (next, source, called(name), position),
-            EvalAltResult::ErrorInModule(path, next, position) => (next, path, "imported".to_string(), position),
-            _ => break,
-        };
-        calls.push(format!("{call} from {}", spot(&file, *position, state)));
-        if !source.is_empty() {
-            file.clone_from(source);
-        }
-        inner = next;
-    }
-    calls.reverse();
-    if let EvalAltResult::ErrorDataRace(what, _) = inner {
-        if let Some((error, position)) = races::explain(engine, &state.text(&file).unwrap_or_default(), what) {
-            return Failure { error, severity: Severity::Error, place: place(&file, position, state), calls };
-        }
-    }
-    let place = place(&file, inner.position(), state);
-    let error = explain::explain(inner, &explain::Surroundings { engine, scope, state, place: place.as_deref() });
-    Failure { error, severity: Severity::Error, place, calls }
-}
-
-/// The report of something wrong at a place of the script that was read last.
-pub fn at(error: Error, position: Position, severity: Severity, state: &State) -> Failure {
-    Failure { error, severity, place: place(&state.script(), position, state), calls: Vec::new() }
-}
-
-fn called(function: &str) -> String {
-    match function.starts_with("anon$") {
-        true => "closure called".to_string(),
-        false => format!("`{function}` called"),
-    }
-}
-
-fn spot(file: &str, position: Position, state: &State) -> String {
-    let Some(line) = position.line() else { return file.to_string() };
-    let (file, line) = state.locate(file, line);
-    match position.position() {
-        Some(column) => format!("{file}:{line}:{column}"),
-        None => format!("{file}:{line}"),
-    }
-}
-
-pub(in crate::script) fn place(file: &str, position: Position, state: &State) -> Option<Box<Place>> {
-    let (file, line) = state.locate(file, position.line()?);
-    let (file, column) = (file.as_str(), position.position().unwrap_or(0));
-    let place = match (state.line(file, line), state.last_line(file)) {
-        // At the end of the script, where no line is to be seen.
-        (None, Some((line, text))) => {
-            let column = text.trim_end().chars().count() + 1;
-            Place { file: file.to_string(), line, column, text: Some(text) }
-        }
-        (text, _) => Place { file: file.to_string(), line, column, text },
-    };
-    Some(Box::new(place))
-}
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,21 +93,21 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// A recursion repeats itself: the nearest calls tell enough.
+    /// The nearest calls are enough: a recursion repeats itself.
     fn show_calls(&self, out: &mut fmt::Formatter<'_>, margin: usize) -> fmt::Result {
         const SHOWN: usize = 8;
         for call in self.calls.iter().take(SHOWN) {
             write!(out, "\n{:margin$} = {call}", "")?;
         }
-        match self.calls.len() > SHOWN {
-            true => write!(out, "\n{:margin$} = and {} more calls", "", self.calls.len() - SHOWN),
-            false => Ok(()),
+        if self.calls.len() > SHOWN {
+            write!(out, "\n{:margin$} = and {} more calls", "", self.calls.len() - SHOWN)?;
         }
+        Ok(())
     }
 }
 
 impl Place {
-    /// Writes the place and gives the width of the line number.
+    /// Writes the place. Returns the width of the line number.
     fn show(&self, out: &mut fmt::Formatter<'_>) -> Result<usize, fmt::Error> {
         let Place { file, line, column, text } = self;
         let margin = line.to_string().len();
@@ -184,7 +118,7 @@ impl Place {
         if let Some(text) = text {
             write!(out, "\n{:margin$} |\n{line} | {}", "", text.trim_end().replace('\t', " "))?;
             if *column > 0 {
-                write!(out, "\n{:margin$} | {}^", "", " ".repeat(width(text, column - 1)))?;
+                write!(out, "\n{:margin$} | {}^", "", " ".repeat(columns(text, column - 1)))?;
             }
         }
         Ok(margin)
@@ -192,15 +126,8 @@ impl Place {
 }
 
 /// The columns that the first `count` characters take on a terminal.
-fn width(text: &str, count: usize) -> usize {
-    text.chars().take(count).map(|letter| if is_wide(letter) { 2 } else { 1 }).sum()
-}
-
-/// Hangul, Chinese and Japanese letters, full-width forms and pictographs take two columns.
-fn is_wide(letter: char) -> bool {
-    matches!(u32::from(letter),
-        0x1100..=0x115F | 0x2E80..=0xA4CF | 0xAC00..=0xD7A3 | 0xF900..=0xFAFF | 0xFE30..=0xFE6F
-        | 0xFF00..=0xFF60 | 0xFFE0..=0xFFE6 | 0x1F300..=0x1FAFF | 0x20000..=0x3FFFD)
+fn columns(text: &str, count: usize) -> usize {
+    measure_text_width(&text.chars().take(count).collect::<String>().replace('\t', " "))
 }
 
 #[cfg(test)]

@@ -4,10 +4,13 @@
 //! A [`Callback`] keeps the script's own error aside, and puts the place back at the end.
 
 use crate::error::{Error, Result};
+use crate::options::OptionType;
+use crate::script::language::explain::explain_alone;
+use crate::script::language::messages::wrong_closure;
 use crate::script::values::convert::{from_thrown, RhaiResultOf};
-use crate::script::values::from_script::{describe, FromScript};
+use crate::script::values::from_script::{describe, to_value};
 use crate::{interrupt, suggest};
-use rhai::{Dynamic, EvalAltResult, FnPtr, NativeCallContext};
+use rhai::{Dynamic, EvalAltResult, FnPtr, Map, NativeCallContext};
 use std::cell::{OnceCell, RefCell};
 
 /// A script function, callable as long as the native call that it was given to runs.
@@ -35,30 +38,24 @@ impl<'a> Callback<'a> {
         Callback { context, function, failure: RefCell::new(None), keys: OnceCell::new() }
     }
 
-    /// Calls the function. Polls the stop flag, so that every mapped row can be the last.
-    pub fn call<T: FromScript>(&self, arguments: impl IntoIterator<Item = Dynamic>) -> Result<T> {
+    /// Calls the function. Polls the stop flag, so that a long loop over rows can be stopped.
+    pub fn call<T: OptionType>(&self, arguments: impl IntoIterator<Item = Dynamic>) -> Result<T> {
+        let value = self.value(arguments)?;
+        T::from_value(&to_value(&value)).map_err(|mismatch| wrong_result(&mismatch.expected, &value))
+    }
+
+    /// As [`call`](Callback::call), for a function that returns a map: without copying what is in it.
+    pub fn call_for_map(&self, arguments: impl IntoIterator<Item = Dynamic>) -> Result<Map> {
+        let value = self.value(arguments)?;
+        value.try_cast_result().map_err(|value| wrong_result(&Map::expected(), &value))
+    }
+
+    fn value(&self, arguments: impl IntoIterator<Item = Dynamic>) -> Result<Dynamic> {
         interrupt::check()?;
         let mut arguments: Vec<Dynamic> = arguments.into_iter().collect();
         self.keys.get_or_init(|| keys(&arguments));
-        let value = match self.function.call_raw(self.context, None, &mut arguments) {
-            Ok(value) => value.flatten(),
-            Err(cause) => return Err(self.keep(cause)),
-        };
-        match T::from_script(&value) {
-            Some(result) => Ok(result),
-            None => {
-                let found = describe(&value);
-                let error = Error::input(format!("the function must return {}, found {found}", T::expected()));
-                let hint = match T::expected().as_str() {
-                    _ if value.is_unit() => "a function returns its last expression if no `;` follows it",
-                    "bool" => "write the comparison out, as in |row| row.n > 0",
-                    "map" => "give a map of columns, as in |row| #{ text: row.content }",
-                    "array of string" => "give a list, as in |row| [row.first, row.second]",
-                    _ => return Err(error),
-                };
-                Err(error.with_hint(hint))
-            }
-        }
+        let result = self.function.call_raw(self.context, None, &mut arguments);
+        result.map(Dynamic::flatten).map_err(|cause| self.keep(cause))
     }
 
     /// The library's result, with the place in the script where the function failed.
@@ -82,9 +79,9 @@ impl<'a> Callback<'a> {
             EvalAltResult::ErrorFunctionNotFound(call, _)
                 if call.split(" (").next() == Some(self.function.fn_name()) =>
             {
-                crate::script::language::explain::wrong_closure()
+                wrong_closure()
             }
-            inner => crate::script::language::explain::plain(inner),
+            inner => explain_alone(inner),
         };
         self.failure.replace(Some(Failed { cause, message: error.message.clone() }));
         error
@@ -101,6 +98,18 @@ impl<'a> Callback<'a> {
             )),
             false => error.with_hint(suggest::hint(name, known.iter().map(String::as_str))),
         }
+    }
+}
+
+/// The error for a function that returns a value of another type than `expected`.
+fn wrong_result(expected: &str, value: &Dynamic) -> Error {
+    let error = Error::input(format!("the function must return {expected}, found {}", describe(value)));
+    match expected {
+        _ if value.is_unit() => error.with_hint("a function returns its last expression if no `;` follows it"),
+        "bool" => error.with_hint("write the comparison out, as in |row| row.n > 0"),
+        "map" => error.with_hint("return a map of columns, as in |row| #{ text: row.content }"),
+        "array of string" => error.with_hint("return a list, as in |row| [row.first, row.second]"),
+        _ => error,
     }
 }
 

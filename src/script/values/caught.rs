@@ -1,17 +1,21 @@
-//! What a script catches: every error has `kind`, `message` and `hint`, also the engine's own,
-//! which come with other fields and in other words.
+//! What a script catches: every error has `kind`, `message` and `hint`, also those of the engine,
+//! which have other fields and messages.
 //!
-//! The engine offers no way to change what `catch` binds, but asks before each use of a
+//! The engine offers no way to change what `catch` binds, but calls back before each use of a
 //! variable: one that `catch` has bound gets its shape then.
 
 use crate::error::Error;
+use crate::format::lower_first;
+use crate::script::catalogue::docs::Catalog;
 use crate::script::engine::state::State;
-use crate::script::language::explain::{explain, Surroundings};
-use crate::script::language::render;
+use crate::script::language::explain::explain;
+use crate::script::language::locate;
+use crate::script::language::unknown::ErrorContext;
 use crate::script::values::convert::kind_name;
 use rhai::{Dynamic, Engine, EvalAltResult, Map, Position, Scope};
+use std::cell::LazyCell;
 
-/// Gives caught errors their shape from here on.
+/// From now on, gives caught errors `kind`, `message` and `hint`.
 pub fn shape_errors(engine: &mut Engine, state: &State) {
     let state = state.clone();
     // Marked as deprecated by its authors to say that it may change; the version is pinned.
@@ -31,14 +35,7 @@ pub fn shape_errors(engine: &mut Engine, state: &State) {
     });
 }
 
-/// The names between the brackets of `catch (…)`.
-pub fn names(text: &str) -> Vec<String> {
-    let pieces = text.split("catch").skip(1);
-    let inside = pieces.filter_map(|rest| rest.trim_start().strip_prefix('(')?.split(')').next());
-    inside.map(|name| name.trim().to_string()).filter(|name| rhai::is_valid_identifier(name)).collect()
-}
-
-/// Is it the engine's own error, as `catch` binds it?
+/// Whether it is an error of the engine, as `catch` binds it.
 fn is_raw(map: &Map) -> bool {
     let is_error = map.get("error").is_some_and(|name| name.to_string().starts_with("Error"));
     is_error && map.contains_key("message") && !map.contains_key("kind")
@@ -48,13 +45,12 @@ fn shaped(mut map: Map, engine: &Engine, scope: &Scope, state: &State) -> Map {
     let number = |key: &str| map.get(key).and_then(|value| u16::try_from(value.as_int().ok()?).ok());
     let position = number("line").map_or(Position::NONE, |line| Position::new(line, number("position").unwrap_or(0)));
     let source = map.get("source").map_or_else(|| state.script(), ToString::to_string);
-    let place = render::place(&source, position, state);
-    let around = Surroundings { engine, scope, state, place: place.as_deref() };
+    let place = locate::place(&source, position, state);
+    let catalog = LazyCell::new(|| Catalog::of(engine));
+    let context = ErrorContext { engine, catalog: &catalog, scope, state, place: place.as_deref() };
     let Error { kind, message, hint } = match revived(&map) {
-        Some(error) => explain(&error, &around),
-        None => Error::input(crate::script::language::explain::lowered(
-            &map.get("message").map(ToString::to_string).unwrap_or_default(),
-        )),
+        Some(error) => explain(&error, &context),
+        None => Error::input(lower_first(&map.get("message").map(ToString::to_string).unwrap_or_default())),
     };
     map.insert("kind".into(), kind_name(kind).into());
     map.insert("message".into(), message.into());
@@ -62,7 +58,7 @@ fn shaped(mut map: Map, engine: &Engine, scope: &Scope, state: &State) -> Map {
     map
 }
 
-/// The error that the engine made these fields of.
+/// The error of the engine that has these fields.
 fn revived(map: &Map) -> Option<EvalAltResult> {
     use EvalAltResult as E;
     let text = |key: &str| map.get(key).map(ToString::to_string).unwrap_or_default();
@@ -93,11 +89,6 @@ fn revived(map: &Map) -> Option<EvalAltResult> {
 mod tests {
     use super::*;
     use crate::script::engine::session::printed_by;
-
-    #[test]
-    fn names_are_those_between_the_brackets() {
-        assert_eq!(names("try { } catch (e) { } try {} catch(err) {} try { } catch { }"), ["e", "err"]);
-    }
 
     #[test]
     fn every_caught_error_has_one_shape() {

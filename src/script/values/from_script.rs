@@ -1,84 +1,101 @@
-//! Plain values across the border, and the names that scripts know types by.
+//! Values of scripts as Rust values, by the types of options; and the names that scripts know types by.
 //!
 //! Option maps are read by `options`; JSON values by `json`.
 
+use crate::options::{OptionType, Other, Value};
 use rhai::{Dynamic, FnPtr, Map};
+use std::rc::Rc;
 
-/// A Rust value that a script value can stand for. Ints are accepted where floats are asked for.
-pub trait FromScript: Sized {
-    /// What to write after "expected".
-    fn expected() -> String;
-
+/// Rust values that a script's value can stand for: those that options have.
+pub trait FromScript: OptionType {
     /// The value, or `None` where `value` is of another type or out of range.
-    fn from_script(value: &Dynamic) -> Option<Self>;
-}
-
-macro_rules! from_script {
-    ($type:ty, $expected:literal, $read:expr) => {
-        impl FromScript for $type {
-            fn expected() -> String {
-                $expected.to_string()
-            }
-            fn from_script(value: &Dynamic) -> Option<Self> {
-                let read: fn(&Dynamic) -> Option<Self> = $read;
-                read(value)
-            }
-        }
-    };
-}
-
-from_script!(i64, "int", |value| value.as_int().ok());
-from_script!(usize, "int of at least 0", |value| usize::try_from(value.as_int().ok()?).ok());
-from_script!(u64, "int of at least 0", |value| u64::try_from(value.as_int().ok()?).ok());
-from_script!(bool, "bool", |value| value.as_bool().ok());
-from_script!(f64, "float", |value| value.as_float().ok().or_else(|| Some(value.as_int().ok()? as f64)));
-from_script!(String, "string", |value| Some(value.as_immutable_string_ref().ok()?.to_string()));
-from_script!(std::path::PathBuf, "string (a path)", |value| Some(
-    value.as_immutable_string_ref().ok()?.as_str().into()
-));
-from_script!(Map, "map", |value| Some(value.as_map_ref().ok()?.clone()));
-from_script!(FnPtr, "function", |value| value.clone().try_cast());
-from_script!(Dynamic, "anything", |value| Some(value.clone()));
-from_script!(Number, "number", |value| match value.as_int() {
-    Ok(int) => Some(Number::Int(int)),
-    Err(_) => Some(Number::Float(value.as_float().ok()?)),
-});
-
-/// A number that remembers which it was: `lora_alpha` is written as an int where it is one.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Number {
-    Int(i64),
-    Float(f64),
-}
-
-impl<T: FromScript> FromScript for Vec<T> {
-    fn expected() -> String {
-        format!("array of {}", T::expected())
-    }
     fn from_script(value: &Dynamic) -> Option<Self> {
-        match whole_numbers(value) {
-            Some(numbers) => numbers.iter().map(T::from_script).collect(),
-            None => value.as_array_ref().ok()?.iter().map(T::from_script).collect(),
-        }
+        Self::from_value(&to_value(value)).ok()
     }
+}
+
+impl<T: OptionType> FromScript for T {}
+
+/// A script's value. What only the engine knows, such as functions and models, is [`Value::Other`].
+pub fn to_value(value: &Dynamic) -> Value {
+    let value = value.flatten_clone();
+    if value.is_unit() {
+        return Value::Unit;
+    }
+    if let Ok(flag) = value.as_bool() {
+        return Value::Bool(flag);
+    }
+    if let Ok(int) = value.as_int() {
+        return Value::Int(int);
+    }
+    if let Ok(float) = value.as_float() {
+        return Value::Float(float);
+    }
+    if let Ok(text) = value.as_immutable_string_ref() {
+        return Value::Text(text.to_string());
+    }
+    if let Some(numbers) = whole_numbers(&value) {
+        return Value::Array(numbers.iter().map(to_value).collect());
+    }
+    if let Ok(array) = value.as_array_ref() {
+        return Value::Array(array.iter().map(to_value).collect());
+    }
+    if let Ok(map) = value.as_map_ref() {
+        return Value::Map(map.iter().map(|(key, value)| (key.to_string(), to_value(value))).collect());
+    }
+    let (described, json) = match (value.as_char(), value.clone().try_cast::<u64>()) {
+        (Ok(character), _) => (format!("char {character}"), Some(character.to_string().into())),
+        (_, Some(large)) => (format!("int {large}"), Some(large.into())),
+        _ if value.is::<FnPtr>() => ("a function".to_owned(), None),
+        _ => (type_name(value.type_name()), None),
+    };
+    Value::Other(Other { described, json, value: Rc::new(value.clone()) })
+}
+
+/// The script's value again.
+pub fn to_dynamic(value: &Value) -> Dynamic {
+    match value {
+        Value::Unit => Dynamic::UNIT,
+        Value::Bool(value) => (*value).into(),
+        Value::Int(value) => (*value).into(),
+        Value::Float(value) => (*value).into(),
+        Value::Text(value) => value.clone().into(),
+        Value::Array(items) => items.iter().map(to_dynamic).collect::<rhai::Array>().into(),
+        Value::Map(entries) => Dynamic::from_map(to_map(entries)),
+        Value::Other(other) => other.value.downcast_ref::<Dynamic>().cloned().unwrap_or(Dynamic::UNIT),
+    }
+}
+
+pub fn to_map(entries: &[(String, Value)]) -> Map {
+    entries.iter().map(|(key, value)| (key.as_str().into(), to_dynamic(value))).collect()
+}
+
+/// What to write after "found": the type and, where it is short, the value.
+pub fn describe(value: &Dynamic) -> String {
+    let name = type_name(value.type_name());
+    // As options, ranges are arrays.
+    if name == "range" {
+        return name;
+    }
+    to_value(value).describe()
 }
 
 /// The ints of a range with an end, `2..8` or `2..=8`.
 pub fn whole_numbers(value: &Dynamic) -> Option<rhai::Array> {
-    /// More is an end that was left out, or a slip.
-    const MOST: i64 = 1_000_000;
+    /// A longer range has no end, or is a slip.
+    const MAX_LENGTH: i64 = 1_000_000;
     let (start, end) = if let Some(range) = value.read_lock::<std::ops::Range<i64>>() {
         (range.start, range.end)
     } else {
         let range = value.read_lock::<std::ops::RangeInclusive<i64>>()?;
         (*range.start(), range.end().checked_add(1)?)
     };
-    (end.saturating_sub(start) <= MOST).then(|| (start..end).map(Dynamic::from).collect())
+    (end.saturating_sub(start) <= MAX_LENGTH).then(|| (start..end).map(Dynamic::from).collect())
 }
 
 /// The numbers of a range, also of one with steps: `range(2, 9, 2)`.
 pub fn values_of_range(value: &Dynamic, engine: &rhai::Engine) -> Option<rhai::Array> {
-    // The engine keeps the type of a range with steps to itself: only a loop can read it.
+    // The type of a range with steps is private to the engine: only a loop can read it.
     const READ: &str = "let list = []; for value in values { list.push(value); if list.len > 1000000 { throw; } } list";
     if !value.type_name().contains("StepRange<") {
         return whole_numbers(value);
@@ -88,67 +105,22 @@ pub fn values_of_range(value: &Dynamic, engine: &rhai::Engine) -> Option<rhai::A
     engine.eval_with_scope(&mut scope, READ).ok()
 }
 
-/// What to write after "found": the type and, where it is short, the value.
-pub fn describe(value: &Dynamic) -> String {
-    if value.is_unit() {
-        return "nothing `()`".to_string();
-    }
-    if value.is::<FnPtr>() {
-        return "a function".to_string();
-    }
-    let name = type_name(value.type_name());
-    match value.is_array() || value.is_map() || value.is_string() {
-        true => format!("{name} {}", shortened(&format!("{value:?}"))),
-        false if value.is_int() || value.is_float() || value.is_bool() || value.is_char() => format!("{name} {value}"),
-        false => name,
-    }
-}
-
-/// How `value` is to be written where something else was expected, if that is known.
-pub fn rewritten(expected: &str, value: &Dynamic) -> Option<String> {
-    let text = value.as_immutable_string_ref().ok().map(|text| text.trim().to_string());
-    let number = text.as_ref().and_then(|text| text.parse::<f64>().ok());
-    let whole = number.or_else(|| value.as_float().ok()).filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
-    let is_int = expected.starts_with("int");
-    match (text, number, whole) {
-        (Some(_), Some(_), Some(whole)) if is_int => Some(format!("write it without quotes: {whole}")),
-        (Some(text), Some(_), _) if ["float", "number"].contains(&expected) => {
-            Some(format!("write it without quotes: {text}"))
-        }
-        (None, _, Some(whole)) if is_int => Some(format!("write it without a fraction: {whole}")),
-        _ if expected == "bool" => Some("write true or false, without quotes".to_string()),
-        (Some(text), ..) if expected == "array of string" => Some(format!("write an array: [\"{text}\"]")),
-        (None, ..) if expected.starts_with("array of") && (value.is_int() || value.is_float()) => {
-            Some(format!("write an array: [{value}]"))
-        }
-        _ => None,
-    }
-}
-
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 60;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_string(),
-    }
-}
-
 /// The name that scripts know a type by: `int` for `i64`, `Model` for `Handle<…::Model>`.
 pub fn type_name(name: &str) -> String {
     let name = name.trim().trim_start_matches("&mut ").trim_start_matches("rhai::");
     let name = name.trim_start_matches("alloc::string::");
     match name {
-        "i64" | "INT" | "usize" => "int".to_string(),
-        "f64" | "FLOAT" => "float".to_string(),
-        "()" => "()".to_string(),
-        "&str" | "str" | "String" | "ImmutableString" | "&str | ImmutableString | String" => "string".to_string(),
-        "Array" => "array".to_string(),
-        "Map" => "map".to_string(),
-        "Fn" | "FnPtr" => "function".to_string(),
-        "Dynamic" => "any".to_string(),
-        _ if name.starts_with("core::ops::range::Range") || name.starts_with("Range<") => "range".to_string(),
-        _ if name.contains("StepRange<") => "range".to_string(),
-        _ if name.ends_with("FnPtr") => "function".to_string(),
+        "i64" | "INT" | "usize" => "int".to_owned(),
+        "f64" | "FLOAT" => "float".to_owned(),
+        "()" => "()".to_owned(),
+        "&str" | "str" | "String" | "ImmutableString" | "&str | ImmutableString | String" => "string".to_owned(),
+        "Array" => "array".to_owned(),
+        "Map" => "map".to_owned(),
+        "Fn" | "FnPtr" => "function".to_owned(),
+        "Dynamic" => "any".to_owned(),
+        _ if name.starts_with("core::ops::range::Range") || name.starts_with("Range<") => "range".to_owned(),
+        _ if name.contains("StepRange<") => "range".to_owned(),
+        _ if name.ends_with("FnPtr") => "function".to_owned(),
         _ => last_segment(name),
     }
 }
@@ -158,7 +130,7 @@ fn last_segment(name: &str) -> String {
         (Some(start), Some(end)) if name[..start].ends_with("Handle") => &name[start + 1..end],
         _ => name,
     };
-    inside.rsplit("::").next().unwrap_or(inside).trim().to_string()
+    inside.rsplit("::").next().unwrap_or(inside).trim().to_owned()
 }
 
 #[cfg(test)]
@@ -175,19 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_type_is_written_anew() {
-        for (expected, value, written) in [
-            ("int", Dynamic::from("8"), Some("write it without quotes: 8")),
-            ("int of at least 0", 1e3.into(), Some("write it without a fraction: 1000")),
-            ("float", "2e-4".into(), Some("write it without quotes: 2e-4")),
-            ("bool", "yes".into(), Some("write true or false, without quotes")),
-            ("array of string", "lm_head".into(), Some("write an array: [\"lm_head\"]")),
-            ("int", 8.5.into(), None),
-            ("int", "many".into(), None),
-            ("map", 3_i64.into(), None),
-        ] {
-            assert_eq!(rewritten(expected, &value).as_deref(), written, "{expected} {value}");
-        }
+    fn values_go_there_and_back() {
+        let mut inner = Map::new();
+        inner.insert("f".into(), Dynamic::from(FnPtr::new("f").unwrap()));
+        inner.insert("list".into(), vec![Dynamic::from(1_i64), Dynamic::from(0.5)].into());
+        let value = to_value(&Dynamic::from_map(inner));
+        let back = to_map(value.as_map().unwrap());
+        assert!(back["f"].is::<FnPtr>() && back["list"].is_array());
+        assert_eq!(value.as_map().unwrap()[0].1.describe(), "a function");
+        assert_eq!(to_value(&Dynamic::from(2_i64..4)).literal(), "[2, 3]");
+        assert_eq!(to_value(&vec![Dynamic::from('x'), Dynamic::from(u64::MAX)].into()).to_json().unwrap()[1], u64::MAX);
     }
 
     #[test]
@@ -195,8 +164,9 @@ mod tests {
         assert_eq!(describe(&"x".into()), "string \"x\"");
         assert_eq!(describe(&Dynamic::from(3_i64)), "int 3");
         assert_eq!(describe(&Dynamic::UNIT), "nothing `()`");
+        assert_eq!(describe(&Dynamic::from(0_i64..3)), "range");
+        assert_eq!(describe(&Dynamic::from('x')), "char x");
         assert_eq!(type_name("lorhai::script::handles::Handle<lorhai::model::Model>"), "Model");
         assert_eq!(type_name("&str | ImmutableString | String"), "string");
-        assert_eq!(Vec::<i64>::expected(), "array of int");
     }
 }

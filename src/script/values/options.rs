@@ -4,12 +4,14 @@
 //! Ranges and sense are checked by the library functions that get the values.
 
 use crate::error::{Error, Result};
-use crate::options::{self, Declared, OptionSet, Refusal, Source};
+use crate::options::{self, Declared, Mismatch, OptionSet, OptionType, Refusal, Source, Table};
 use crate::script::language::python;
-use crate::script::values::from_script::{describe, rewritten, FromScript};
-use crate::script::values::option_value::to_value;
+use crate::script::values::from_script::to_value;
 use crate::suggest;
 use rhai::{Dynamic, Map};
+
+/// A function, as `Function::path` writes it (`train`, `dataset.split`), and the options that it takes.
+pub type OptionsOfFunction = (&'static str, fn() -> &'static Table);
 
 /// The options of one call. Take each, then [`finish`](Options::finish).
 #[must_use = "call finish() so that misspelt options are refused"]
@@ -55,12 +57,12 @@ impl Options {
     }
 
     /// The option, or `default` where it is absent or `()`.
-    pub fn take<T: FromScript>(&mut self, name: &str, default: T) -> Result<T> {
+    pub fn take<T: OptionType>(&mut self, name: &str, default: T) -> Result<T> {
         Ok(self.take_opt(name)?.unwrap_or(default))
     }
 
     /// The option; its absence is an error.
-    pub fn take_required<T: FromScript>(&mut self, name: &str) -> Result<T> {
+    pub fn take_required<T: OptionType>(&mut self, name: &str) -> Result<T> {
         match self.take_opt(name)? {
             Some(value) => Ok(value),
             None => Err(Error::input(format!(
@@ -73,7 +75,7 @@ impl Options {
     }
 
     /// The option, or `None` where it is absent or `()`.
-    pub fn take_opt<T: FromScript>(&mut self, name: &str) -> Result<Option<T>> {
+    pub fn take_opt<T: OptionType>(&mut self, name: &str) -> Result<Option<T>> {
         match self.take_any(name) {
             Some(value) => self.typed(name, &value).map(Some),
             None => Ok(None),
@@ -104,7 +106,7 @@ impl Options {
     }
 
     /// As [`take`](Options::take), for an option that has another name.
-    pub fn take_either<T: FromScript>(&mut self, name: &str, other: &str, default: T) -> Result<T> {
+    pub fn take_either<T: OptionType>(&mut self, name: &str, other: &str, default: T) -> Result<T> {
         match self.take_any_of(name, &[other])? {
             Some(value) => self.typed(name, &value),
             None => Ok(default),
@@ -151,8 +153,9 @@ impl Options {
 
     /// As [`wrong`](Options::wrong), with how the value is to be written if that is known.
     pub fn mistyped(&self, name: &str, expected: &str, value: &Dynamic) -> Error {
-        let error = self.wrong(name, expected, &describe(value));
-        match rewritten(expected, value) {
+        let value = to_value(value);
+        let error = self.wrong(name, expected, &value.describe());
+        match Mismatch::expected(expected, &value).hint {
             Some(hint) => error.with_hint(hint),
             None => error,
         }
@@ -178,8 +181,8 @@ impl Options {
         self.prefix.trim_end_matches('.').rsplit('.').next().filter(|name| !name.is_empty()).unwrap_or(function)
     }
 
-    fn typed<T: FromScript>(&self, name: &str, value: &Dynamic) -> Result<T> {
-        T::from_script(value).ok_or_else(|| self.mistyped(name, &T::expected(), value))
+    fn typed<T: OptionType>(&self, name: &str, value: &Dynamic) -> Result<T> {
+        T::from_value(&to_value(value)).map_err(|mismatch| self.mistyped(name, &mismatch.expected, value))
     }
 }
 

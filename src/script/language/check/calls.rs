@@ -1,20 +1,20 @@
 //! Calls: unknown functions, a wrong number of arguments, unknown options.
 
-use super::Problem;
+use super::problem::Problem;
 use crate::error::Error;
-use crate::script::catalogue::docs::{Catalog, Form};
+use crate::script::catalogue::function::{Catalog, Form};
 use crate::script::catalogue::option_list::{self, ListedOption};
 use crate::script::engine::state::State;
-use crate::script::language::explain::{unknown_name, Surroundings};
 use crate::script::language::python;
+use crate::script::language::unknown::{unknown_name, ErrorContext};
 use rhai::{ASTNode, Engine, Expr, FnCallExpr, Ident, Position, Scope, Stmt, AST};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Functions that the language itself reads, which no list of functions has.
 const KEYWORDS: [&str; 9] = ["Fn", "call", "curry", "type_of", "is_shared", "is_def_var", "is_def_fn", "eval", "this"];
 
-pub fn problems(ast: &AST, engine: &Engine, state: &State) -> Vec<Problem> {
-    let known = Known::of(ast, engine, state);
+pub fn problems(ast: &AST, engine: &Engine, catalog: &Catalog, state: &State) -> Vec<Problem> {
+    let known = Known::of(ast, engine, catalog, state);
     let mut found = Vec::new();
     ast.walk(&mut |path| {
         if let Some(call) = Call::of(path.last()) {
@@ -60,7 +60,7 @@ impl<'a> Call<'a> {
 struct Known<'a> {
     engine: &'a Engine,
     state: &'a State,
-    catalog: Catalog,
+    catalog: &'a Catalog,
     /// How many values each native function takes, a method's own value among them.
     natives: HashMap<String, BTreeSet<usize>>,
     /// The parameters of each function of the script: what it takes between its brackets.
@@ -70,7 +70,7 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn of(ast: &AST, engine: &'a Engine, state: &'a State) -> Known<'a> {
+    fn of(ast: &AST, engine: &'a Engine, catalog: &'a Catalog, state: &'a State) -> Known<'a> {
         let counted =
             |function: rhai::FuncInfo| Some((function.metadata.name.to_string(), function.metadata.num_params));
         let mut natives: HashMap<String, BTreeSet<usize>> = HashMap::new();
@@ -83,7 +83,7 @@ impl<'a> Known<'a> {
                 .or_default()
                 .push(function.params.iter().map(|name| name.to_string()).collect());
         }
-        Known { engine, state, catalog: Catalog::of(engine), natives, own, keys: keys(ast) }
+        Known { engine, state, catalog, natives, own, keys: keys(ast) }
     }
 
     fn judge(&self, call: &Call) -> Vec<Problem> {
@@ -102,8 +102,9 @@ impl<'a> Known<'a> {
     }
 
     fn unknown(&self, call: &Call) -> Error {
-        let around = Surroundings { engine: self.engine, scope: &Scope::new(), state: self.state, place: None };
-        unknown_name(call.name(), call.name(), &self.catalog, &around)
+        let Known { engine, catalog, state, .. } = self;
+        let context = ErrorContext { engine, catalog, scope: &Scope::new(), state, place: None };
+        unknown_name(call.name(), call.name(), catalog, &context)
     }
 
     fn wrong_count(&self, call: &Call) -> Error {
@@ -163,10 +164,10 @@ impl<'a> Known<'a> {
 
     /// Those of the map at `path` within the options; none where its keys are free.
     fn options(&self, function: &str, path: &[String]) -> Vec<ListedOption> {
-        let at = |path: &[String]| option_list::of(&self.catalog, function, path);
+        let at = |path: &[String]| option_list::of(self.catalog, function, path);
         let listed = at(path);
         let Some((last, outer)) = path.split_last().filter(|_| listed.is_empty()) else { return listed };
-        let beside = option_list::of(&self.catalog, function, outer);
+        let beside = option_list::of(self.catalog, function, outer);
         let others = beside.iter().find(|option| option.name == *last).map_or_else(Vec::new, any_option_of);
         others.into_iter().flat_map(|other| at(&[outer, &[other]].concat())).collect()
     }

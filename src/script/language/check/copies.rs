@@ -2,8 +2,9 @@
 //! of a copy that nothing reads again is likely meant for the original.
 
 use super::kinds::{Kind, Kinds};
-use super::{visit, Problem};
-use crate::script::catalogue::docs::{Catalog, Form};
+use super::problem::Problem;
+use super::visit;
+use crate::script::catalogue::function::{Catalog, Form};
 use rhai::{ASTNode, Expr, Position, Stmt, AST};
 use std::collections::{HashMap, HashSet};
 

@@ -1,7 +1,7 @@
 //! Backslashes in texts between backticks: Python's f-strings read `\n` as a line break, a
 //! backtick text keeps both characters.
 
-use super::Problem;
+use super::problem::Problem;
 use rhai::{ASTNode, Expr, Position, AST};
 
 pub fn problems(ast: &AST, text: &str) -> Vec<Problem> {

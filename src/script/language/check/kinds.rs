@@ -1,7 +1,7 @@
 //! What kind of value an expression gives, as far as the text tells: enough to warn where the
 //! kind is certain, and to stay silent where it is not.
 
-use crate::script::catalogue::docs::{Catalog, Form};
+use crate::script::catalogue::function::{Catalog, Form, Function};
 use rhai::{ASTNode, Expr, FnCallExpr, Stmt, AST};
 use std::collections::HashMap;
 
@@ -188,7 +188,7 @@ impl<'a> Kinds<'a> {
         if is_property && (of.is("map") || *of == Kind::Unknown) && name != "len" {
             return Kind::Unknown;
         }
-        let fits = |known: &&crate::script::catalogue::docs::Function| {
+        let fits = |known: &&Function| {
             let is_form = if is_property { known.form == Form::Getter } else { known.form != Form::Getter };
             let is_receiver = match (of.name(), known.parameters.first()) {
                 (Some(of), Some((_, kind))) => of == kind || kind == "any",
@@ -211,7 +211,7 @@ impl<'a> Kinds<'a> {
             ("min" | "max", [one, other]) => return without_value(one.clone()).joined(without_value(other.clone())),
             _ => {}
         }
-        let fits = |known: &&crate::script::catalogue::docs::Function| {
+        let fits = |known: &&Function| {
             let takes = |(kind, (_, wanted)): (&Kind, &(String, String))| match kind.name() {
                 Some(name) => name == wanted || wanted == "any",
                 None => true,

@@ -1,7 +1,8 @@
 //! Arithmetic that is not Python's: `/` of two ints drops the fraction, `log` is to base 10.
 
 use super::kinds::{is_own, Kind, Kinds};
-use super::{visit, Problem};
+use super::problem::Problem;
+use super::visit;
 use rhai::{ASTNode, Expr, FnCallExpr, Position, Stmt, Token, AST};
 
 /// Names of numbers that are fractions.

@@ -1,8 +1,8 @@
 //! Variables that a chain of calls holds while a closure in it reads them again:
 //! `m.keys().map(|k| m[k])`. The engine refuses these, but names neither variable nor place.
 
+use super::problem::Problem;
 use super::visit::closure;
-use super::Problem;
 use crate::error::Error;
 use rhai::{ASTNode, Engine, Expr, Position, Stmt, AST};
 

@@ -2,8 +2,9 @@
 //! changes the text in its place, and `data.shuffle(1);`, which gives another data set.
 
 use super::kinds::{is_own, Kinds};
-use super::{visit, Problem};
-use crate::script::catalogue::docs::{Catalog, Form, Function};
+use super::problem::Problem;
+use super::visit;
+use crate::script::catalogue::function::{Catalog, Form, Function};
 use rhai::{Expr, FnCallExpr, Position, AST};
 
 /// Methods that give a new value and leave theirs as it is.

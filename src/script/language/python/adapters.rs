@@ -1,6 +1,6 @@
 //! Options of `LoraConfig` and of the scripts that fill it.
 
-use super::Hints;
+use super::hints::Hints;
 
 const OTHER_METHOD: &str = "this variant is not supported: docs/variants.md lists those that are";
 const IN_THE_FILE: &str = "leave it out: it is written into adapter_config.json where it belongs";
@@ -19,19 +19,16 @@ pub const OPTIONS: Hints = &[
         "leave it out: layers are counted in the model's own list; layers_to_transform chooses them",
     ),
     (&["megatron_config", "megatron_core", "runtime_config", "velora_config"], "", OTHER_METHOD),
-    (&["loftq_config"], "", "LoftQ is not supported; init: \"pissa\" begins with a part of the weights too"),
+    (&["loftq_config"], "", "LoftQ is not supported; init: \"pissa\" initialises A and B from the weights too"),
     (
         &["eva_config", "corda_config", "lora_ga_config"],
         "",
-        "this start of the adapter is not supported: `init` lists those that are",
+        "this initialisation is not supported: `init` lists those that are",
     ),
     (&["alora_invocation_tokens", "use_qalora", "qalora_group_size", "monteclora_config"], "", OTHER_METHOD),
     (&["use_bdlora", "arrow_config", "kasa_config"], "", OTHER_METHOD),
     (&["layer_replication"], "", "layers are not repeated: the adapter has the layers of its base"),
-    (&["target_parameters"], "", "adapters stand on linear layers alone: name them in `target_modules`"),
-    (&["lora_bias"], "", "a bias of B is not supported; bias: \"lora_only\" trains the biases of the adapted layers"),
-    (&["trainable_token_indices"], "", "single tokens are not trained; modules_to_save: [\"embed_tokens\"] trains all"),
-    (&["ensure_weight_tying"], "", "leave it out: a tied head stays tied unless `modules_to_save` names it"),
+    (&["target_parameters"], "", "only linear layers carry adapters: name them in `target_modules`"),
     (&["use_gradient_checkpointing"], "add_lora", "it is `gradient_checkpointing` of train"),
     (&["random_state"], "add_lora", "it is called `seed`"),
 ];

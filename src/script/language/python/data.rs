@@ -1,10 +1,10 @@
 //! Options of `load_dataset`, `train_test_split`, `map` and the collators, and methods of
 //! `datasets.Dataset`.
 
-use super::Hints;
+use super::hints::Hints;
 
-const IN_MEMORY: &str = "leave it out: rows are held in memory, and tokens in a cache of their own";
-const SPLIT_COUNT: &str = "it is called `test`: below 1 a share of the rows, from 1 on a number of rows";
+const IN_MEMORY: &str = "leave it out: rows are held in memory, and tokens in a cache on disk";
+const SPLIT_COUNT: &str = "it is called `test`: a fraction of the rows if below 1, otherwise a number of rows";
 const TOKENIZED: &str = "rows become tokens by data.tokenize(model, #{})";
 
 pub const OPTIONS: Hints = &[
@@ -12,9 +12,21 @@ pub const OPTIONS: Hints = &[
     (&["features"], "", "leave it out: types are read from the rows"),
     (
         &[
-            "download_config", "download_mode", "verification_mode", "keep_in_memory", "save_infos", "storage_options",
-            "config_kwargs", "load_from_cache_file", "train_indices_cache_file_name", "test_indices_cache_file_name",
-            "cache_file_name", "writer_batch_size", "train_new_fingerprint", "test_new_fingerprint", "new_fingerprint",
+            "download_config",
+            "download_mode",
+            "verification_mode",
+            "keep_in_memory",
+            "save_infos",
+            "storage_options",
+            "config_kwargs",
+            "load_from_cache_file",
+            "train_indices_cache_file_name",
+            "test_indices_cache_file_name",
+            "cache_file_name",
+            "writer_batch_size",
+            "train_new_fingerprint",
+            "test_new_fingerprint",
+            "new_fingerprint",
         ],
         "",
         IN_MEMORY,
@@ -22,24 +34,50 @@ pub const OPTIONS: Hints = &[
     (&["val_set_size", "validation_split", "test_ratio", "val_size", "eval_split"], "", SPLIT_COUNT),
     (&["generator"], "split", "it is called `seed`"),
     (&["random_state"], "split", "it is called `seed`"),
-    (&["shuffle"], "split", "leave it out: rows are always drawn at random, by `seed`; in their order data.take(n) and data.skip(n) part them"),
-    (&["stratify_by_column"], "split", "rows are drawn without regard to a column"),
-    (&["with_indices", "with_rank", "input_columns", "drop_last_batch", "fn_kwargs", "suffix_template", "desc"], "", "data.map(|row| …) takes the function alone, and what that returns is the new row"),
+    (
+        &["shuffle"],
+        "split",
+        "leave it out: rows are always drawn at random, by `seed`; data.take(n) and data.skip(n) keep their order",
+    ),
+    (
+        &["with_indices", "with_rank", "input_columns", "drop_last_batch", "fn_kwargs", "suffix_template", "desc"],
+        "",
+        "data.map(|row| …) takes the function alone, and what that returns is the new row",
+    ),
     (&["try_original_type", "on_mixed_types", "disable_nullable"], "", "leave it out: types are read from the rows"),
     (&["cutoff_len", "max_seq_len", "model_max_length", "block_size"], "tokenize", "it is called `max_length`"),
     (&["dataset_text_field"], "tokenize", "it is called `text_column`"),
     (&["train_on_inputs"], "tokenize", "write loss_on: \"everything\" for true, \"completion\" for false"),
-    (&["mlm", "mlm_probability", "whole_word_mask", "mask_replace_prob", "random_replace_prob"], "", "masked language models are not supported: the labels are the next tokens"),
+    (
+        &["mlm", "mlm_probability", "whole_word_mask", "mask_replace_prob", "random_replace_prob"],
+        "",
+        "masked language models are not supported: the labels are the next tokens",
+    ),
     (&["return_tensors", "label_pad_token_id"], "", "leave it out: batches are made of tokens and labels"),
-    (&["add_special_tokens"], "", "leave it out: the tokenizer's own rules are followed; `append_eos` puts the end token"),
-    (&["add_generation_prompt", "apply_chat_template", "continue_final_message"], "tokenize", "leave it out: `messages` are put through the model's chat template"),
-    (&["tokenizer", "model", "data_collator"], "tokenize", "leave it out: the first argument is the model, which brings its tokenizer along"),
+    (
+        &["add_special_tokens"],
+        "",
+        "leave it out: the tokenizer's own rules are followed; `append_eos` puts the end token",
+    ),
+    (
+        &["add_generation_prompt", "apply_chat_template", "continue_final_message"],
+        "tokenize",
+        "leave it out: `messages` are put through the model's chat template",
+    ),
+    (
+        &["tokenizer", "model", "data_collator"],
+        "tokenize",
+        "leave it out: the first argument is the model, which brings its tokenizer along",
+    ),
     (&["seed"], "tokenize", "leave it out: nothing is drawn at random here"),
     (&["tools"], "tokenize", "tools are a column of the rows, or template_variables: #{ tools: […] }"),
-    (&["batch_size"], "batches", "it is called `size`"),
     (&["batch"], "batches", "it is called `size`"),
     (&["seed"], "batches", "it is called `shuffle`: the seed of the order"),
-    (&["collate_fn", "num_workers", "pin_memory", "sampler"], "", "leave it out: batches(#{ size: 8 }) pads and labels by itself"),
+    (
+        &["collate_fn", "num_workers", "pin_memory", "sampler"],
+        "",
+        "leave it out: batches(#{ size: 8 }) pads and labels by itself",
+    ),
 ];
 
 /// What a method of `datasets.Dataset` is here.

@@ -1,25 +1,25 @@
-//! Python's grammar, by the line and place of an error: what was written, and what to write.
+//! Python's grammar, by the line and column of an error: a message, and what to write instead.
 
 use crate::script::language::brackets;
 use crate::script::values::number_format::Format;
 
 pub const BACKTICKS: &str = "values stand inside a text between backticks: `rank ${rank}`";
 
-/// Lines that no script of this language has: how they begin, what that is, what to do.
+/// Lines that no script has: how they begin, the message, what to do.
 const LINES: &[(&str, &str, &str)] = &[
-    ("from ", "Python's `import`", IMPORT),
-    ("import ", "Python's `import`", IMPORT),
-    ("!pip ", "a command of a notebook", "leave it out: nothing has to be installed"),
-    ("%", "a command of a notebook", "leave it out"),
-    ("@", "a decorator", "leave it out: there are none"),
-    ("def ", "Python's `def`", "a function is written fn double(x) { 2 * x }"),
-    ("class ", "Python's `class`", "there are no classes: values that belong together are a map, #{ rank: 8 }"),
-    ("with ", "Python's `with`", "leave it out: evaluate(…), generate(…) and the like keep no gradients"),
-    ("try:", "Python's `try:`", "write try { … } catch (error) { … }"),
-    ("except", "Python's `except`", "write try { … } catch (error) { … }"),
-    ("raise ", "Python's `raise`", "an error is raised by throw \"what is wrong\";"),
-    ("elif ", "Python's `elif`", "write } else if … {"),
-    ("} elif ", "Python's `elif`", "write } else if … {"),
+    ("from ", "`import` is Python syntax", IMPORT),
+    ("import ", "`import` is Python syntax", IMPORT),
+    ("!pip ", "this is a notebook command", "leave it out: there is nothing to install"),
+    ("%", "this is a notebook command", "leave it out"),
+    ("@", "decorators are Python syntax", "leave it out: there are none"),
+    ("def ", "`def` is Python syntax", "a function is written fn double(x) { 2 * x }"),
+    ("class ", "`class` is Python syntax", "there are no classes: values that belong together are a map, #{ rank: 8 }"),
+    ("with ", "`with` is Python syntax", "leave it out: evaluate(…), generate(…) and the like keep no gradients"),
+    ("try:", "`try:` is Python syntax", "write try { … } catch (error) { … }"),
+    ("except", "`except` is Python syntax", "write try { … } catch (error) { … }"),
+    ("raise ", "`raise` is Python syntax", "an error is raised by throw \"what is wrong\";"),
+    ("elif ", "`elif` is Python syntax", "write } else if … {"),
+    ("} elif ", "`elif` is Python syntax", "write } else if … {"),
 ];
 
 const IMPORT: &str =
@@ -28,29 +28,29 @@ const IMPORT: &str =
 const MAP: &str = "a map is written #{ r: 8, alpha: 16 }";
 const BRANCH: &str = "write if quick { 10 } else { 200 }";
 
-/// What begins at the place of the error, what that is, what to do.
-const PLACES: &[(&str, &str, &str)] = &[
-    ("# ", "Python's comment", "a comment begins with //"),
-    ("#!", "a line for the shell", "leave it out: a script is run by lorhai run FILE"),
-    ("f\"", "Python's f-string", BACKTICKS),
-    ("f'", "Python's f-string", BACKTICKS),
-    ("\"\"\"", "Python's triple quotes", "a text over several lines stands between backticks, `…`"),
-    ("(**", "Python's `**`", "hand the map over as it is: model.add_lora(config)"),
-    ("and ", "Python's `and`", "write &&"),
-    ("or ", "Python's `or`", "write ||"),
-    ("not ", "Python's `not`", "write !done, and !in for `not in`"),
-    ("is ", "Python's `is`", "write == or !=; nothing is ()"),
-    ("lambda ", "Python's `lambda`", "a function without a name is written |p| 2 * p.rank"),
-    ("? ", "`?`", BRANCH),
-    ("++", "`++`", "write step += 1"),
-    ("--", "`--`", "write step -= 1"),
-    ("“", "a typographic quote", "a text stands between plain quotes: \"…\""),
-    ("”", "a typographic quote", "a text stands between plain quotes: \"…\""),
-    ("‘", "a typographic quote", "a text stands between plain quotes: \"…\""),
+/// What begins at the column of the error, the message, what to do.
+const TOKENS: &[(&str, &str, &str)] = &[
+    ("# ", "`#` comments are Python syntax", "a comment begins with //"),
+    ("#!", "`#!` lines are for a shell", "leave it out: a script is run by lorhai run FILE"),
+    ("f\"", "f-strings are Python syntax", BACKTICKS),
+    ("f'", "f-strings are Python syntax", BACKTICKS),
+    ("\"\"\"", "triple quotes are Python syntax", "a text over several lines stands between backticks, `…`"),
+    ("(**", "`**` before an argument is Python syntax", "hand the map over as it is: model.add_lora(config)"),
+    ("and ", "`and` is Python syntax", "write &&"),
+    ("or ", "`or` is Python syntax", "write ||"),
+    ("not ", "`not` is Python syntax", "write !done, and !in for `not in`"),
+    ("is ", "`is` is Python syntax", "write == or !=; nothing is ()"),
+    ("lambda ", "`lambda` is Python syntax", "a function without a name is written |p| 2 * p.rank"),
+    ("? ", "`?` is no operator of this language", BRANCH),
+    ("++", "`++` is no operator of this language", "write step += 1"),
+    ("--", "`--` is no operator of this language", "write step -= 1"),
+    ("“", "typographic quotes are not part of this language", "a text stands between plain quotes: \"…\""),
+    ("”", "typographic quotes are not part of this language", "a text stands between plain quotes: \"…\""),
+    ("‘", "typographic quotes are not part of this language", "a text stands between plain quotes: \"…\""),
 ];
 
-/// What of Python's grammar an error at `column` (from 1) of `line` may come from: what it is,
-/// and what to write instead.
+/// The message about Python's grammar that an error at `column` (from 1) of `line` may come from, and what to write
+/// instead.
 pub fn grammar(line: &str, column: usize) -> Option<(&'static str, String)> {
     let at = line.char_indices().nth(column.checked_sub(1)?).map_or(line.len(), |(at, _)| at);
     let (before, after) = line.split_at(at);
@@ -64,26 +64,26 @@ pub fn grammar(line: &str, column: usize) -> Option<(&'static str, String)> {
         .map(fixed)
         .or_else(|| form_in_text(before, after))
         .or_else(|| comment(after))
-        .or_else(|| PLACES.iter().find(stands).map(fixed))
+        .or_else(|| TOKENS.iter().find(stands).map(fixed))
         .or_else(|| by_context(start, before, after).map(|(what, hint)| (what, hint.to_string())))
         .or_else(|| keyword_argument(before, after))
 }
 
-/// `${x:.3f}`: a form behind a value in a text, which Python's f-strings have.
+/// `${x:.3f}`: a format behind a value in a text, as in Python's f-strings.
 fn form_in_text(before: &str, after: &str) -> Option<(&'static str, String)> {
     let (_, value) = before.rsplit_once("${")?;
     let form = after.strip_prefix(':')?.split('}').next()?.trim();
     let is_one = !value.contains(['}', '{']) && !form.is_empty() && Format::read(form).is_some();
     is_one.then(|| {
         let value = value.trim();
-        ("the form of a number in an f-string", format!("write ${{format({value}, \"{form}\")}}"))
+        ("a number format behind `:` is f-string syntax", format!("write ${{format({value}, \"{form}\")}}"))
     })
 }
 
 /// `#` and no map.
 fn comment(after: &str) -> Option<(&'static str, String)> {
     let is_comment = after.starts_with('#') && !after.starts_with("#{") && !after.starts_with("#!");
-    is_comment.then(|| ("Python's comment", "a comment begins with //".to_string()))
+    is_comment.then(|| ("`#` comments are Python syntax", "a comment begins with //".to_string()))
 }
 
 fn by_context(start: &str, before: &str, after: &str) -> Option<(&'static str, &'static str)> {
@@ -91,42 +91,42 @@ fn by_context(start: &str, before: &str, after: &str) -> Option<(&'static str, &
     let word = |text: &str| start.starts_with(text);
     let opens =
         |bracket: char| before.ends_with(bracket) || before.rfind(bracket) > before.rfind(brackets::closing(bracket));
-    let found = match () {
+    let message_and_hint = match () {
         _ if colon && after.trim_end() == ":" && word("for ") => {
-            ("Python's `:`", "a block stands between braces: for rank in [2, 4] { … }")
+            ("`:` before a block is Python syntax", "a block stands between braces: for rank in [2, 4] { … }")
         }
         _ if colon && after.trim_end() == ":" && word("while ") => {
-            ("Python's `:`", "a block stands between braces: while step < 10 { … }")
+            ("`:` before a block is Python syntax", "a block stands between braces: while step < 10 { … }")
         }
         _ if colon && after.trim_end() == ":" => {
-            ("Python's `:`", "a block stands between braces: if rank > 4 { … } else { … }")
+            ("`:` before a block is Python syntax", "a block stands between braces: if rank > 4 { … } else { … }")
         }
         _ if colon && word("let ") && !before.contains('=') => {
-            ("the type of a variable", "leave it out: let rank = 8;")
+            ("variables have no type annotations", "leave it out: let rank = 8;")
         }
         _ if colon && word("fn ") => {
-            ("the type of a parameter", "leave it out, and defaults too: fn scaled(rank, factor) { … }")
+            ("parameters have no type annotations", "leave it out, and defaults too: fn scaled(rank, factor) { … }")
         }
-        _ if colon && opens('[') => ("Python's slice", "a part of a list: list.extract(0..2)"),
-        _ if colon && before.ends_with('"') => ("Python's dict", MAP),
-        _ if before.ends_with('{') && !before.ends_with("#{") && names_a_key(after) => ("Python's dict", MAP),
-        _ if after.starts_with("if ") && before.contains('=') => ("Python's `if … else`", BRANCH),
-        _ if after.contains(" not in ") => ("Python's `not in`", "write !in"),
-        _ if after.starts_with('@') => ("Python's `@`", "the matrix product is a.matmul(b)"),
-        _ if comma && word("for ") => ("two names in a loop", "write for (value, index) in list { … }"),
+        _ if colon && opens('[') => ("slices are Python syntax", "a part of a list: list.extract(0..2)"),
+        _ if colon && before.ends_with('"') => ("dicts are Python syntax", MAP),
+        _ if before.ends_with('{') && !before.ends_with("#{") && names_a_key(after) => ("dicts are Python syntax", MAP),
+        _ if after.starts_with("if ") && before.contains('=') => ("`… if … else …` is Python syntax", BRANCH),
+        _ if after.contains(" not in ") => ("`not in` is Python syntax", "write !in"),
+        _ if after.starts_with('@') => ("`@` is Python syntax", "the matrix product is a.matmul(b)"),
+        _ if comma && word("for ") => ("two loop variables without brackets are Python syntax", "write for (value, index) in list { … }"),
         _ if comma && word("let ") && !before.contains('=') => {
-            ("two names for one value", "one `let` declares one name: let parts = …; let train = parts.train;")
+            ("several names for one value are Python syntax", "one `let` declares one name: let parts = …; let train = parts.train;")
         }
         _ if comma && (opens('(') && !before.ends_with('(') || word("return ")) => {
-            ("Python's tuple", "several values are a list, [2, 4, 8], or a map")
+            ("tuples are Python syntax", "several values are a list, [2, 4, 8], or a map")
         }
         _ if opens('[') && after.contains(" for ") && after.contains(" in ") => {
-            ("Python's list comprehension", "write [1, 2, 3].map(|i| 2 ** i), or fill a list in a loop by .push(…)")
+            ("list comprehensions are Python syntax", "write [1, 2, 3].map(|i| 2 ** i), or fill a list in a loop by .push(…)")
         }
-        _ if after.starts_with('=') && before.contains("#{") => ("`=` in a map", MAP),
+        _ if after.starts_with('=') && before.contains("#{") => ("`=` in a map is not part of this language", MAP),
         _ => return None,
     };
-    Some(found)
+    Some(message_and_hint)
 }
 
 /// `r: 8`, as behind the brace of a dict.
@@ -143,7 +143,7 @@ fn keyword_argument(before: &str, after: &str) -> Option<(&'static str, String)>
     let is_one = !name.is_empty() && !value.starts_with('=') && (before.ends_with('(') || before.ends_with(','));
     let value: String = value.trim_start().chars().take_while(|letter| !",)".contains(*letter)).collect();
     is_one.then(|| {
-        ("Python's keyword argument", format!("options stand in a map, the last argument: #{{ {name}: {value} }}"))
+        ("keyword arguments are Python syntax", format!("options stand in a map, the last argument: #{{ {name}: {value} }}"))
     })
 }
 
@@ -152,24 +152,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grammar_is_told_by_the_place_of_the_error() {
+    fn pythons_grammar_is_recognised_at_the_column_of_the_error() {
         for (line, column, what) in [
-            ("import torch", 8, "Python's `import`"),
-            ("let x = 1;  # one", 13, "Python's comment"),
-            ("model.add_lora(r=8)", 16, "Python's keyword argument"),
-            ("train(model, data, lr = 1e-4)", 20, "Python's keyword argument"),
-            ("f({ r: 8 })", 5, "Python's dict"),
-            ("let c = {\"r\": 8};", 13, "Python's dict"),
-            ("print(ranks[1:]);", 14, "Python's slice"),
-            ("print(`loss ${loss:.3f}`);", 19, "the form of a number in an f-string"),
-            ("let y = a @ b;", 11, "Python's `@`"),
-            ("for i in range(10):", 19, "Python's `:`"),
-            ("    if a > 2 and b {", 14, "Python's `and`"),
-            ("let a, b = f();", 6, "two names for one value"),
-            ("let steps = 10 if quick else 200;", 16, "Python's `if … else`"),
-            ("let 이름 = x ? 1 : 2;", 12, "`?`"),
+            ("import torch", 8, "`import` is Python syntax"),
+            ("let x = 1;  # one", 13, "`#` comments are Python syntax"),
+            ("model.add_lora(r=8)", 16, "keyword arguments are Python syntax"),
+            ("train(model, data, lr = 1e-4)", 20, "keyword arguments are Python syntax"),
+            ("f({ r: 8 })", 5, "dicts are Python syntax"),
+            ("let c = {\"r\": 8};", 13, "dicts are Python syntax"),
+            ("print(ranks[1:]);", 14, "slices are Python syntax"),
+            ("print(`loss ${loss:.3f}`);", 19, "a number format behind `:` is f-string syntax"),
+            ("let y = a @ b;", 11, "`@` is Python syntax"),
+            ("for i in range(10):", 19, "`:` before a block is Python syntax"),
+            ("    if a > 2 and b {", 14, "`and` is Python syntax"),
+            ("let a, b = f();", 6, "several names for one value are Python syntax"),
+            ("let steps = 10 if quick else 200;", 16, "`… if … else …` is Python syntax"),
+            ("let 이름 = x ? 1 : 2;", 12, "`?` is no operator of this language"),
         ] {
-            assert_eq!(grammar(line, column).map(|(found, _)| found), Some(what), "{line}");
+            assert_eq!(grammar(line, column).map(|(message, _)| message), Some(what), "{line}");
         }
         for (line, column) in [
             ("let c = #{ r: 8 };", 12),

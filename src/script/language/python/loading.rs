@@ -1,6 +1,6 @@
 //! Options of `from_pretrained` and `BitsAndBytesConfig`.
 
-use super::Hints;
+use super::hints::Hints;
 
 const EIGHT_BITS: &str = "an option of 8 bits; load_in_4bit: true takes no such";
 

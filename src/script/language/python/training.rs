@@ -1,19 +1,19 @@
 //! Options of `TrainingArguments`, `SFTConfig`, `Trainer` and `SFTTrainer`, and of the scripts
 //! around them.
 
-use super::Hints;
+use super::hints::Hints;
 
 const ONLY_SPEED: &str = "leave it out: it changes speed or memory, not the numbers";
 const ONE_DEVICE: &str = "leave it out: training runs in one process on one device";
 const LOGS: &str = "leave it out: with `out`, the logs are written there, TensorBoard's too";
 const HUB: &str = "save into a folder (`out`) and upload that with `hf upload owner/name FOLDER`";
 const NO_CALLBACKS: &str =
-    "train takes no functions; a loop of your own is written with forward, backward and step of adamw(model, #{})";
+    "train takes no functions; to write the training loop yourself, use forward, backward and step of adamw(model, #{})";
 const LOSS_KEPT: &str = "leave it out: evaluation keeps the loss alone, so no logits gather in memory";
 const CHECKPOINTS: &str = "leave it out: the folder `out` holds the adapter alone, which load_adapter(folder) reads";
 const TOKENIZE: &str = "an option of tokenizing: data.tokenize(model, #{ max_length: 512, packing: true })";
 const LOSS_ON: &str =
-    "what the loss is taken on is chosen where rows are tokenized: data.tokenize(model, #{ loss_on: \"completion\" })";
+    "which tokens are trained on is chosen by tokenize: data.tokenize(model, #{ loss_on: \"completion\" })";
 const LOADER: &str = "leave it out: rows are tokenized and in memory before training begins";
 
 pub const OPTIONS: Hints = &[
@@ -22,7 +22,7 @@ pub const OPTIONS: Hints = &[
     (&["train_batch_size", "micro_batch_size", "per_gpu_train_batch_size"], "", "it is called `batch`"),
     (&["grad_accum", "grad_accum_steps", "accumulate_grad_batches"], "", "it is called `accumulation`"),
     (&["scheduler", "lr_scheduler"], "", "it is called `schedule`: \"linear\", \"cosine\" or \"constant\""),
-    (&["num_warmup_steps"], "", "it is called `warmup`: a number of steps, or below 1 a share of them"),
+    (&["num_warmup_steps"], "", "it is called `warmup`: a number of steps, or a fraction of them if below 1"),
     (&["lr_scheduler_kwargs"], "", "leave it out: the schedules take nothing but `steps` and `warmup`"),
     (&["optim_args"], "", "the optimizer is AdamW: its options are beta1, beta2, eps and weight_decay"),
     (&["optim_target_modules"], "", "GaLore and its like are not supported: the optimizer is AdamW over the adapter"),
@@ -31,7 +31,7 @@ pub const OPTIONS: Hints = &[
     (
         &["label_smoothing_factor", "label_smoothing"],
         "",
-        "train has no label smoothing; a loss of your own is made from forward(batch).logits, see scripts/custom_loss.rhai",
+        "train has no label smoothing; to write the loss yourself, use forward(batch).logits, see scripts/custom_loss.rhai",
     ),
     (&["bf16_full_eval", "fp16_full_eval", "tf32"], "", "leave it out: the model's dtype is used throughout"),
     (&["activation_checkpointing", "use_gradient_checkpointing"], "", "it is called `gradient_checkpointing`"),
@@ -80,7 +80,7 @@ pub const OPTIONS: Hints = &[
         "",
         LOGS,
     ),
-    (&["eval_delay"], "", "evaluation begins after `eval_every` steps; a later begin is not supported"),
+    (&["eval_delay"], "", "the first evaluation is after `eval_every` steps; a later one is not supported"),
     (&["eval_on_start"], "", "call evaluate(model, data, #{}) before train"),
     (
         &[
@@ -106,13 +106,13 @@ pub const OPTIONS: Hints = &[
     (
         &["resume_from_checkpoint", "ignore_data_skip"],
         "",
-        "a training is not taken up in its middle: load_adapter(folder) goes on from saved weights, with a new optimizer and schedule",
+        "a training cannot be resumed; load_adapter(folder) continues from saved weights, with a new optimizer and schedule",
     ),
     (&["overwrite_output_dir"], "", "leave it out: what an earlier run left in `out` is replaced"),
     (
         &["metric_for_best_model", "greater_is_better"],
         "",
-        "leave it out: keep_best and early_stopping go by the held-out loss, the less the better",
+        "leave it out: keep_best and early_stopping compare held-out losses",
     ),
     (&["early_stopping_threshold"], "", "leave it out: every lower held-out loss is an improvement"),
     (&["full_determinism"], "", "leave it out: the same seed gives the same numbers on the same machine"),
@@ -132,7 +132,6 @@ pub const OPTIONS: Hints = &[
         LOADER,
     ),
     (&["label_names", "length_column_name"], "", "leave it out: labels and lengths are known from tokenizing"),
-    (&["train_sampling_strategy"], "", "leave it out: rows are shuffled anew each epoch, by `seed`"),
     (&["do_train", "do_eval", "do_predict"], "", "leave it out: call train, evaluate or generate where it is to be done"),
     // SFTConfig and SFTTrainer
     (&["model_init_kwargs"], "", "they are options of load_model(name, #{ dtype: \"bf16\" })"),

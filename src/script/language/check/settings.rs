@@ -1,6 +1,6 @@
 //! The settings of `let cfg = args(#{ … })`: those that nothing uses, and uses of others.
 
-use super::Problem;
+use super::problem::Problem;
 use crate::error::Error;
 use crate::script::language::names;
 use crate::suggest;
