@@ -11,6 +11,7 @@ mod grammar;
 mod loading;
 mod training;
 
+use crate::eval::config::GenerationConfig;
 use crate::lora::LoraSpec;
 use crate::options::{OptionSet, Table};
 use crate::suggest;
@@ -225,7 +226,8 @@ pub fn unknown_option<'a>(
 /// The function that has the option, and its name there.
 fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
     let of = |table: &'static Table, function| table.find(name).map(|option| (function, option.name));
-    of(LoraSpec::table(), "add_lora").or_else(|| of(TrainConfig::table(), "train"))
+    let training = of(LoraSpec::table(), "add_lora").or_else(|| of(TrainConfig::table(), "train"));
+    training.or_else(|| of(GenerationConfig::table(), "generate"))
 }
 
 /// What is taken for a value of another type, by the types expected and found.
@@ -387,6 +389,7 @@ mod tests {
             ("train", "num_steps", "`steps`"),
             ("train", "lora_alpha", "`alpha` is an option of `add_lora`"),
             ("train", "stpes", "did you mean `steps`?"),
+            ("train", "stop_strings", "`stop` is an option of `generate`"),
         ] {
             let hint = unknown_option(function, name, ["steps", "epochs", "lr"], ["max_steps"]);
             assert!(hint.contains(part), "{function} {name}: {hint}");

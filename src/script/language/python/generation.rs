@@ -1,4 +1,4 @@
-//! Options of `GenerationConfig` and `generate`.
+//! Options of `GenerationConfig` and `generate` that are not options here.
 
 use super::Hints;
 
@@ -7,13 +7,10 @@ const SPECULATION: &str = "leave it out: it makes generation faster and changes 
 const FORM: &str = "leave it out: generate returns the text; forward(batch).logits has the scores";
 const CACHE: &str = "leave it out: keys and values are always kept";
 const NOT_A_FILTER: &str =
-    "this way to choose tokens is not supported: temperature, top_k, top_p and repetition_penalty are";
-const NO_WORDS: &str = "words cannot be forced or forbidden";
+    "this way to choose tokens is not supported: temperature, top_k, top_p, min_p and repetition_penalty are";
 
 pub const OPTIONS: Hints = &[
     (&["max_tokens", "max_gen_len", "n_predict"], "", "it is called `max_new_tokens`"),
-    (&["min_length", "min_new_tokens"], "", "a least length is not supported: the model's end token ends a text"),
-    (&["max_length"], "chat", "it is called `max_new_tokens`, and does not count the prompt"),
     (
         &["early_stopping", "length_penalty", "num_beam_groups", "diversity_penalty", "constraints"],
         "generate",
@@ -46,41 +43,8 @@ pub const OPTIONS: Hints = &[
         SPECULATION,
     ),
     (&["cache_implementation", "cache_config", "max_cache_len"], "", CACHE),
-    (
-        &[
-            "min_p",
-            "top_h",
-            "typical_p",
-            "epsilon_cutoff",
-            "eta_cutoff",
-            "penalty_alpha",
-            "dola_layers",
-            "encoder_repetition_penalty",
-            "no_repeat_ngram_size",
-            "encoder_no_repeat_ngram_size",
-            "renormalize_logits",
-            "guidance_scale",
-            "watermarking_config",
-            "token_healing",
-            "exponential_decay_length_penalty",
-        ],
-        "",
-        NOT_A_FILTER,
-    ),
-    (
-        &[
-            "bad_words_ids",
-            "force_words_ids",
-            "forced_bos_token_id",
-            "forced_eos_token_id",
-            "suppress_tokens",
-            "begin_suppress_tokens",
-            "sequence_bias",
-        ],
-        "",
-        NO_WORDS,
-    ),
-    (&["remove_invalid_values"], "", "leave it out: a NaN among the scores is an error"),
+    (&["penalty_alpha", "dola_layers", "watermarking_config", "token_healing"], "", NOT_A_FILTER),
+    (&["force_words_ids"], "", "words cannot be forced into a text, only its first and last token"),
     (
         &["output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"],
         "",
