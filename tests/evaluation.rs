@@ -14,9 +14,9 @@ use common::numbers::{floats, strings};
 use common::session::prints;
 use lorhai::eval::config::GenerationConfig;
 use lorhai::eval::kobest::{self, Task};
-use lorhai::eval::likelihood::log_likelihoods;
-use lorhai::eval::multiple_choice::{self, Answers, Metric, Question};
-use lorhai::eval::perplexity::{self, Perplexity};
+use lorhai::eval::likelihood::{log_likelihoods, ScoringOptions};
+use lorhai::eval::multiple_choice::{Answers, ChoiceOptions, Metric, Question};
+use lorhai::eval::perplexity::{Perplexity, PerplexityOptions};
 use lorhai::eval::prompt::PromptReader;
 use lorhai::eval::{self, Bootstrap, Candidate, Encoder, Measured, Request};
 use lorhai::hub::Hub;
@@ -65,7 +65,7 @@ fn log_likelihoods_are_those_of_lm_eval() {
 fn compare_rolling(model: &Model, max_length: Option<usize>, texts: &Value, expected: &Value) {
     let texts: Vec<String> =
         texts.as_object().unwrap().values().map(|text| text.as_str().unwrap().to_owned()).collect();
-    let settings = perplexity::Settings { max_length, stride: None, batch: 8 };
+    let settings = PerplexityOptions { scoring: ScoringOptions { max_length, batch: 8 }, stride: None };
     let found = Perplexity::measure(model, &current(model), &texts, &settings).unwrap().pop().unwrap();
     let each: Vec<f64> = found.texts.iter().map(|text| text.log_likelihood).collect();
     compare("rolling log-likelihoods", &each, floats(&expected["loglikelihoods"]));
@@ -106,7 +106,7 @@ fn a_stride_gives_every_token_more_context() {
     let first: Vec<Value> = rows.lines().take(40).map(|line| serde_json::from_str(line).unwrap()).collect();
     let text: Vec<&str> = first.iter().map(|row| row["output"].as_str().unwrap()).collect();
     let measure = |max_length, stride| {
-        let settings = perplexity::Settings { max_length: Some(max_length), stride, batch: 4 };
+        let settings = PerplexityOptions { scoring: ScoringOptions { max_length: Some(max_length), batch: 4 }, stride };
         Perplexity::measure(&model, &current(&model), &[text.join("\n")], &settings).unwrap().pop().unwrap()
     };
     let (apart, sliding, token_by_token) = (measure(32, None), measure(32, Some(8)), measure(32, Some(1)));
@@ -145,7 +145,7 @@ fn multiple_choice_is_that_of_lm_eval() {
         answer: row["answer"].as_u64().unwrap() as usize,
     };
     let questions: Vec<Question> = golden["questions"].as_array().unwrap().iter().map(question).collect();
-    let settings = multiple_choice::Settings::default();
+    let settings = ChoiceOptions::default();
     let found = Answers::measure(&model, &current(&model), &questions, &settings).unwrap();
     compare_metrics(&found[0], &[Metric::Acc, Metric::AccNorm, Metric::AccBytes, Metric::F1], &golden);
 }
@@ -165,8 +165,7 @@ fn kobest_is_that_of_lm_eval() {
             task.questions(data, golden["limit"].as_u64().map(|limit| limit as usize), &hub, &mut ()).unwrap();
         assert_eq!(questions, whole[..questions.len()]);
         println!("{}", task.name());
-        let found =
-            Answers::measure(&model, &current(&model), &questions, &multiple_choice::Settings::default()).unwrap();
+        let found = Answers::measure(&model, &current(&model), &questions, &ChoiceOptions::default()).unwrap();
         compare_metrics(&found[0], task.metrics(), expected);
         let measured = task.metrics().iter().map(|metric| found[0].measured(*metric, &Bootstrap::default()).unwrap());
         all.push((questions.len(), measured.collect::<Vec<Measured>>()));

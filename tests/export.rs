@@ -8,7 +8,7 @@ use common::files::root;
 use common::needs::{assets, python};
 use common::numbers::nmse;
 use lorhai::data::ollama::modelfile;
-use lorhai::eval::certificate::{save_merged, MergeOptions, FILE};
+use lorhai::eval::certificate::{save_merged, MergeOptions, SavedDtype, ShardSize, FILE};
 use lorhai::eval::config::GenerationConfig;
 use lorhai::eval::divergence::{divergence, Side};
 use lorhai::eval::export::{ensure_exportable, export_adapter, export_model};
@@ -380,7 +380,7 @@ fn a_certificate_says_zero_for_nothing_and_one_for_what_is_lost() {
     let found = save_merged(&model, &out, &MergeOptions::default()).unwrap();
     println!("lost: {}", found.lost_to_rounding);
     assert!(found.lost_to_rounding > 0.9 && found.lost_to_rounding < 1.1, "{found}");
-    let wide = save_merged(&model, &out, &MergeOptions { dtype: "f32".into(), ..MergeOptions::default() }).unwrap();
+    let wide = save_merged(&model, &out, &MergeOptions { dtype: SavedDtype::F32, ..MergeOptions::default() }).unwrap();
     assert!(wide.lost_to_rounding < 0.05, "{wide}");
 }
 
@@ -430,7 +430,7 @@ fn merge_into_folders(check: impl Fn(&str, &Path, &Tensor)) {
             let names = vec!["down_proj".into(), "lm_head".into()];
             add_random(&mut model, LoraSpec { target_modules: Targets::Names(names), ..LoraSpec::default() }, 0.1);
         }
-        let options = MergeOptions { max_shard_size: 40_000, ..MergeOptions::default() };
+        let options = MergeOptions { max_shard_size: ShardSize(40_000), ..MergeOptions::default() };
         save_merged(&model, &out, &options).unwrap();
         assert!(
             names_in(&out).iter().filter(|name| name.ends_with(".safetensors")).count() > 1,
@@ -468,18 +468,18 @@ fn a_merged_folder_brings_the_tokenizer_and_says_its_dtype() {
     let out = folder.path().join("merged");
     let mut model = load(&root().join("scripts/tiny"), "f32");
     add_random(&mut model, all_linear(2, 4.0), 0.05);
-    for dtype in ["bf16", "f16"] {
-        let options = MergeOptions { dtype: dtype.into(), tolerance: 1.0, ..MergeOptions::default() };
+    for dtype in [SavedDtype::Bf16, SavedDtype::F16] {
+        let options = MergeOptions { dtype, tolerance: 1.0, ..MergeOptions::default() };
         let found = save_merged(&model, &out, &options).unwrap();
         println!("{found}");
         let read = load(&out, "f32");
         assert_eq!(
             read.decoder().config.saved_dtype.as_deref(),
-            Some(if dtype == "f16" { "float16" } else { "bfloat16" })
+            Some(if dtype == SavedDtype::F16 { "float16" } else { "bfloat16" })
         );
         assert_eq!(read.tokenizer().unwrap().fingerprint(), model.tokenizer().unwrap().fingerprint());
         let stored = Weights::open(&out).unwrap().tensor("model.norm.weight").unwrap().kind();
-        assert_eq!(stored, if dtype == "f16" { Kind::Half } else { Kind::BFloat16 });
+        assert_eq!(stored, if dtype == SavedDtype::F16 { Kind::Half } else { Kind::BFloat16 });
         assert!(nmse(&logits(&read, &IDS, &NoAdapters), &now(&model, &IDS)) < 1e-3);
     }
 }

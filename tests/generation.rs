@@ -12,8 +12,9 @@ use common::needs::{assets, python};
 use common::numbers::largest_error;
 use common::session::prints;
 use lorhai::eval::candidate::{adapter_set, Candidate};
-use lorhai::eval::config::{GenerationConfig, Stop};
+use lorhai::eval::config::GenerationConfig;
 use lorhai::eval::generate::{generate, Continuation, Finish};
+use lorhai::eval::generation_file::GenerationFile;
 use lorhai::eval::processors::{Processors, TokensSoFar};
 use lorhai::eval::sampling::Sampling;
 use lorhai::eval::text::TextStream;
@@ -22,8 +23,9 @@ use lorhai::hub::weights::Weights;
 use lorhai::lora::adapted::AdaptedModel;
 use lorhai::lora::{peft, AdapterSet};
 use lorhai::model::{load, Adapters, Config, Decoder, Grid, Input, KeyValueCache, NoAdapters};
+use lorhai::options::{OneOrMany, OptionSet};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::{no_grad, Device, Kind, Tensor};
 
 fn golden(name: &str) -> PathBuf {
@@ -48,8 +50,16 @@ fn rows(value: &Value) -> Vec<Vec<u32>> {
 /// Settings as transformers names them.
 fn config(settings: &Value) -> GenerationConfig {
     let mut config = GenerationConfig::default();
-    config.update(&mut settings.as_object().unwrap().clone(), None).unwrap();
+    update(&mut config, settings);
     config
+}
+
+fn update(config: &mut GenerationConfig, settings: &Value) {
+    let file = Path::new("generation_config.json");
+    let names = config.update(&mut GenerationFile::new(file, settings.as_object().unwrap().clone())).unwrap();
+    if let Some(origin) = &mut config.origin {
+        origin.options.retain(|name| !names.contains(name));
+    }
 }
 
 fn ids(found: &[Continuation]) -> Vec<Vec<u32>> {
@@ -182,7 +192,7 @@ fn probabilities_after_the_processors_are_those_of_transformers() {
     assert!(cases.len() > 40);
     for case in cases {
         let config = config(&case["settings"]);
-        config.check(60).unwrap();
+        config.check("generate", 60).unwrap();
         let so_far = |(ids, &prompt): (&'static [u32], &usize)| {
             // As if a longer prompt could not be continued; only forced tokens look at it.
             let max_length = config.length_with(prompt, 64).unwrap_or(0);
@@ -235,39 +245,47 @@ fn a_models_file_gives_the_ids_of_transformers() {
 #[test]
 fn a_files_values_are_refused_by_its_name_only_where_they_have_an_effect() {
     let tokenizer = tiny().1;
-    let found = |json: &str| {
+    let read = |json: &str| {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("generation_config.json"), json).unwrap();
-        let found = GenerationConfig::of_model(Some(folder.path()), &tokenizer, 80);
-        found.map(|(config, _)| config).map_err(|error| error.message)
+        let config = GenerationConfig::of_model(Some(folder.path()), &tokenizer, 80);
+        config.map(|(config, _)| config).map_err(|error| error.message)
     };
     for (json, message) in [
-        (r#"{"do_sample": true, "temperature": 0.0}"#, "`temperature`: expected a number above 0, found 0"),
-        (r#"{"do_sample": true, "min_p": 1.5}"#, "`min_p`: expected a number from 0 to 1, found 1.5"),
-        (r#"{"max_new_tokens": 0}"#, "`max_new_tokens`: expected at least 1, found 0"),
-        (r#"{"bad_words_ids": [[3, 80]]}"#, "`bad_words_ids`: expected ids below 80"),
-        (r#"{"bad_words_ids": [3]}"#, "`bad_words_ids`: expected an array of arrays of token ids, found [3]"),
-        (r#"{"forced_eos_token_id": 3, "suppress_tokens": [3]}"#, "`forced_eos_token_id`: every token that it forces"),
+        (r#"{"do_sample": true, "temperature": 0.0}"#, "option `temperature`: expected float above 0, found float 0.0"),
+        (r#"{"do_sample": true, "min_p": 1.5}"#, "option `min_p`: expected float in [0, 1], found float 1.5"),
+        (r#"{"max_new_tokens": 0}"#, "option `max_new_tokens`: expected int of at least 1, found int 0"),
+        (r#"{"bad_words_ids": [[3, 80]]}"#, "option `bad_words_ids`: expected ids below 80"),
+        (
+            r#"{"bad_words_ids": [3]}"#,
+            "option `bad_words_ids`: expected an array of arrays of token ids, found array [3]",
+        ),
+        (
+            r#"{"forced_eos_token_id": 3, "suppress_tokens": [3]}"#,
+            "option `forced_eos_token_id`: expected a token that `suppress_tokens` does not hold, found [3]",
+        ),
+        (r#"{"stop_strings": ["a", ""]}"#, "option `stop_strings`: expected strings with at least one character"),
         (r#"[]"#, "expected a JSON object"),
     ] {
-        let error = found(json).unwrap_err();
+        let error = read(json).unwrap_err();
         assert!(error.contains("generation_config.json`: ") && error.contains(message), "{json}: {error}");
     }
-    let mut config = found(r#"{"temperature": 0.0, "top_k": 3, "stop_strings": ["fox", "b"]}"#).unwrap();
-    assert_eq!(config.stop.clone().unwrap().strings, ["fox", "b"]);
+    let mut config = read(r#"{"temperature": 0.0, "top_k": 3, "stop_strings": ["fox", "b"]}"#).unwrap();
+    assert_eq!(*config.stop, ["fox", "b"]);
     // What the file says begins to matter with an option.
-    config.update(&mut serde_json::json!({"do_sample": true}).as_object().unwrap().clone(), None).unwrap();
-    let error = config.check(80).unwrap_err();
-    assert!(error.message.contains("generation_config.json`: `temperature`: expected a number above 0"), "{error}");
-    config.update(&mut serde_json::json!({"temperature": -1}).as_object().unwrap().clone(), None).unwrap();
-    assert_eq!(config.check(80).unwrap_err().message, "`temperature`: expected a number above 0, found -1");
+    update(&mut config, &serde_json::json!({"do_sample": true}));
+    let error = config.check("generate", 80).unwrap_err();
+    assert!(error.message.contains("generation_config.json`: option `temperature`: expected float above 0"), "{error}");
+    update(&mut config, &serde_json::json!({"temperature": -1}));
+    let error = config.check("generate", 80).unwrap_err().message;
+    assert_eq!(error, "generate: option `temperature`: expected float above 0, found float -1.0");
 }
 
 #[test]
 fn settings_that_leave_no_token_say_so() {
     let decoder = decoder("llama_tied", Kind::Float);
     let all: Vec<u32> = (0..80).collect();
-    let processors = Processors { suppress_tokens: all, ..Processors::default() };
+    let processors = Processors { suppress_tokens: all.into(), ..Processors::default() };
     let config = GenerationConfig { processors, ..Default::default() };
     let error = generate(&decoder, &NoAdapters, 1, &[vec![1]], &config, &mut |_| Ok(())).unwrap_err();
     assert!(error.message.contains("leave no token to choose"), "{error}");
@@ -335,7 +353,7 @@ fn a_rows_text_does_not_depend_on_its_company() {
             processors: processors.clone(),
             max_new_tokens: Some(20),
             batch,
-            eos_token_id: vec![3, 8],
+            eos_token_id: vec![3, 8].into(),
             ..Default::default()
         };
         let together = run(&decoder, &NoAdapters, &prompts, &with(32));
@@ -365,7 +383,7 @@ fn adapters_in_one_batch_are_as_each_alone() {
             sampling,
             processors,
             max_new_tokens: Some(24),
-            eos_token_id: vec![7, 70],
+            eos_token_id: vec![7, 70].into(),
             ..Default::default()
         };
         let set = adapter_set(&Candidate::named(&model, &names).unwrap());
@@ -419,8 +437,8 @@ fn stop_strings_end_a_text_with_the_token_that_completes_them() {
     let middle: Vec<char> = text.chars().skip(7).take(6).collect();
     let string: String = middle.into_iter().collect();
     assert_eq!(string.chars().count(), 6, "{text:?}");
-    let stop = Stop { tokenizer: tokenizer.clone(), strings: vec!["never there".to_owned(), string.clone()] };
-    let config = GenerationConfig { stop: Some(stop), ..plain };
+    let stop = OneOrMany(vec!["never there".to_owned(), string.clone()]);
+    let config = GenerationConfig { stop, tokenizer: Some(tokenizer.clone()), ..plain };
     let found = generate(&decoder, &NoAdapters, 1, &prompts, &config, &mut |_| Ok(())).unwrap().remove(0);
     for (one, whole) in found.iter().zip(&whole) {
         let text = |ids: &[u32]| tokenizer.decode(ids, true).unwrap();

@@ -72,8 +72,11 @@ fn greedy_continuations_are_those_of_transformers() {
     let expected: Vec<Vec<u32>> = cases.iter().map(|case| ids(&case["new_ids"])).collect();
     let longest = expected.iter().map(Vec::len).max().unwrap();
     let run = |prompts: &[Vec<u32>], max_new_tokens: usize| {
-        let config =
-            GenerationConfig { max_new_tokens: Some(max_new_tokens), eos_token_id: vec![1, 2], ..Default::default() };
+        let config = GenerationConfig {
+            max_new_tokens: Some(max_new_tokens),
+            eos_token_id: vec![1, 2].into(),
+            ..Default::default()
+        };
         generate(&decoder, &NoAdapters, 1, prompts, &config, &mut |_| Ok(())).unwrap().remove(0)
     };
     let together = run(&prompts, longest);

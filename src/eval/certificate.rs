@@ -4,46 +4,93 @@ use super::divergence::{divergence, sample, Divergence, Side};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::hub::weights::{save_sharded, Weights};
+use crate::hub::weights::{parse_size, save_sharded, Weights};
 use crate::lora::merge::{MergedWeights, Rounding};
 use crate::lora::{Adapter, AdapterSet, Model};
 use crate::model::config::set_saved_dtype;
 use crate::model::{device, load, Config, NoAdapters};
+use crate::options;
+use crate::options::{Mismatch, OptionSet, OptionType};
 use serde::Serialize;
 use serde_json::{json, Value};
 use std::path::Path;
 use tch::Kind as Dtype;
 
-/// The file that tells a folder of [`save_merged`] from others.
+/// The file that marks a folder of [`save_merged`].
 pub const FILE: &str = "merge_certificate.json";
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct MergeOptions {
-    /// The adapter; the active one if absent.
-    pub adapter: Option<String>,
-    /// "auto" (that of the loaded weights), "f32", "bf16" or "f16".
-    pub dtype: String,
-    /// Bytes in one file.
-    pub max_shard_size: u64,
-    /// The largest mean KL(base + adapter ‖ merged) that is accepted, in nats per token.
-    pub tolerance: f64,
-    /// Write the folder however far the merged model lies off.
-    pub force: bool,
-    /// What both models are compared on.
-    pub text: Option<String>,
+options! {
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct MergeOptions {
+        /// The adapter by its name.
+        pub adapter: Option<String> = None, words "the active one";
+        /// The dtype of the written weights; "auto" is that of the loaded ones.
+        pub dtype: SavedDtype = SavedDtype::Auto;
+        /// The most bytes of one file: "5GB", "500MB".
+        pub max_shard_size: ShardSize = ShardSize(5_000_000_000);
+        /// The largest mean KL divergence between base + adapter and the merged model that is accepted, in nats per
+        /// token.
+        pub tolerance: f64 = 0.01, range at_least(0.0);
+        /// Write the folder above the tolerance too.
+        pub force: bool = false;
+        /// The text that both models are compared on.
+        pub text: Option<String> = None, words "a short mixed text";
+    }
 }
 
-impl Default for MergeOptions {
-    fn default() -> Self {
-        let (adapter, text) = (None, None);
-        MergeOptions {
-            adapter,
-            dtype: "auto".into(),
-            max_shard_size: 5_000_000_000,
-            tolerance: 0.01,
-            force: false,
-            text,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SavedDtype {
+    Auto,
+    F32,
+    Bf16,
+    F16,
+}
+
+crate::choices!(
+    SavedDtype,
+    [
+        ("auto", SavedDtype::Auto),
+        ("f32", SavedDtype::F32),
+        ("bf16", SavedDtype::Bf16),
+        ("f16", SavedDtype::F16),
+        ("float32", SavedDtype::F32),
+        ("bfloat16", SavedDtype::Bf16),
+        ("float16", SavedDtype::F16),
+    ]
+);
+
+impl SavedDtype {
+    fn resolved(self, loaded: Dtype) -> Dtype {
+        match self {
+            SavedDtype::Auto => loaded,
+            SavedDtype::F32 => Dtype::Float,
+            SavedDtype::Bf16 => Dtype::BFloat16,
+            SavedDtype::F16 => Dtype::Half,
         }
+    }
+}
+
+/// Bytes, written with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardSize(pub u64);
+
+impl OptionType for ShardSize {
+    fn type_name() -> String {
+        "string".to_owned()
+    }
+    fn expected() -> String {
+        "a size such as \"5GB\" or \"500MB\"".to_owned()
+    }
+    fn from_value(value: &options::Value) -> std::result::Result<Self, Mismatch> {
+        let bytes = value.as_str().and_then(|text| parse_size(text).ok());
+        bytes.map(ShardSize).ok_or_else(|| Mismatch::of::<Self>(value))
+    }
+    fn to_value(&self) -> options::Value {
+        let (count, unit) = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "KB")]
+            .into_iter()
+            .find(|(size, _)| self.0 > 0 && self.0 % size == 0)
+            .map_or((self.0, "B"), |(size, unit)| (self.0 / size, unit));
+        options::Value::Text(format!("{count}{unit}"))
     }
 }
 
@@ -57,7 +104,7 @@ pub struct Certificate {
     pub divergence: Divergence,
     /// ‖ΔW − (round(W + ΔW) − W)‖ / ‖ΔW‖ over all layers.
     pub lost_to_rounding: f64,
-    /// The layer that loses most, and its share.
+    /// The layer that loses most, and the fraction that it loses.
     pub worst_layer: Option<(String, f64)>,
     /// The bound on `mean_kl`.
     pub tolerance: f64,
@@ -67,17 +114,17 @@ pub struct Certificate {
 
 impl std::fmt::Display for Certificate {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Certificate { divergence: found, dtype, .. } = self;
+        let Certificate { divergence, dtype, .. } = self;
         write!(
             out,
             "merged in {dtype}: max |Δlogit| {:.3e}, KL(adapter‖merged) {:.3e} (tolerance {}), perplexity {:.4} against {:.4}, {:.3} % of ΔW lost to rounding, on {} tokens",
-            found.max_logit_difference,
-            found.mean_kl,
+            divergence.max_logit_difference,
+            divergence.mean_kl,
             self.tolerance,
-            found.candidate_perplexity,
-            found.reference_perplexity,
+            divergence.candidate_perplexity,
+            divergence.reference_perplexity,
             100.0 * self.lost_to_rounding,
-            found.tokens
+            divergence.tokens
         )
     }
 }
@@ -95,18 +142,18 @@ pub fn save_merged(model: &Model, folder: &Path, options: &MergeOptions) -> Resu
     let (adapter, dtype, ids) = begin(model, folder, options)?;
     let part = files::temporary_beside(folder)?;
     let weights = MergedWeights::new(model.decoder(), Some(adapter), dtype)?;
-    let rounding = write_folder(model, &weights, dtype, options.max_shard_size, part.path())?;
+    let rounding = write_folder(model, &weights, dtype, options.max_shard_size.0, part.path())?;
     let set = AdapterSet::one(adapter, None);
     let reference = Side { decoder: model.decoder(), adapters: &set };
     // f16 is for storing: the decoder computes in f32 or bf16.
     let computed = if dtype == Dtype::Half { Dtype::Float } else { dtype };
     let config = Config::from_folder(part.path())?;
     let decoder = load::load(config, &Weights::open(part.path())?, computed, model.decoder().device)?;
-    let found = divergence(&ids, reference, Side { decoder: &decoder, adapters: &NoAdapters })?;
+    let divergence = divergence(&ids, reference, Side { decoder: &decoder, adapters: &NoAdapters })?;
     drop(decoder);
 
     let name = options.adapter.as_deref().or(model.adapted.active_name()).unwrap_or_default();
-    let certificate = rounding.certificate(name, device::dtype_name(dtype), found, options.tolerance);
+    let certificate = rounding.certificate(name, device::dtype_name(dtype), divergence, options.tolerance);
     if !certificate.within_tolerance && !options.force {
         return Err(Error::new(
             Kind::Numeric,
@@ -119,14 +166,12 @@ pub fn save_merged(model: &Model, folder: &Path, options: &MergeOptions) -> Resu
     Ok(certificate)
 }
 
-/// Refuses what [`save_merged`] would before it writes; gives the adapter, the dtype and what is compared on.
+/// Refuses what [`save_merged`] would before it writes. Returns the adapter, the dtype and the ids to compare on.
 fn begin<'a>(model: &'a Model, folder: &Path, options: &MergeOptions) -> Result<(&'a Adapter, Dtype, Vec<i64>)> {
     model.adapted.ensure_unmerged()?;
-    if options.tolerance.is_nan() || options.tolerance < 0.0 {
-        bail!(Kind::Input, "`tolerance`: expected a number of at least 0, found {}", options.tolerance);
-    }
+    options.ensure_valid("save_merged")?;
     let adapter = model.adapted.adapter(options.adapter.as_deref())?;
-    let dtype = saved_dtype(&options.dtype, model.decoder().dtype)?;
+    let dtype = options.dtype.resolved(model.decoder().dtype);
     let ids = sample(options.text.as_deref(), model.tokenizer().ok(), model.decoder().config.vocab_size)?;
     ensure_export_folder(model, folder)?;
     Ok((adapter, dtype, ids))
@@ -148,17 +193,6 @@ pub fn unmeasured(model: &Model, folder: &Path, options: &MergeOptions) -> Resul
         tolerance: options.tolerance,
         within_tolerance: true,
     })
-}
-
-/// Reads "auto", "f32", "bf16" or "f16".
-fn saved_dtype(text: &str, loaded: Dtype) -> Result<Dtype> {
-    match text {
-        "auto" => Ok(loaded),
-        "f32" | "float32" => Ok(Dtype::Float),
-        "bf16" | "bfloat16" => Ok(Dtype::BFloat16),
-        "f16" | "float16" => Ok(Dtype::Half),
-        _ => bail!(Kind::Input, "`dtype`: expected auto, f32, bf16 or f16, found `{text}`"),
-    }
 }
 
 /// Only what an earlier merge wrote, or an empty folder, is replaced.
@@ -223,8 +257,7 @@ fn write_folder(model: &Model, weights: &MergedWeights, dtype: Dtype, limit: u64
     Ok(layers)
 }
 
-/// The base's config.json with the dtype of the merged weights, and a head of its own where
-/// the adapter gave it one.
+/// The base's config.json with the dtype of the merged weights, and an untied head where the adapter untied it.
 fn merged_config(mut config: Value, merged: &Config, dtype: Dtype) -> Value {
     set_saved_dtype(&mut config, dtype);
     config["tie_word_embeddings"] = json!(merged.tie_word_embeddings);

@@ -2,20 +2,21 @@
 
 use super::candidate::{adapter_set, Candidate};
 use super::config::GenerationConfig;
-use super::generate::{generate, Finish, Step};
+use super::generate::{generate, Continuation, Finish, NewToken};
 use super::prompt::Prompt;
 use super::text::before_stop;
 use crate::error::{Error, Result};
 use crate::lora::Model;
+use crate::options::Refusal;
 use crate::table;
 
 /// Answers side by side.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    /// The adapters, in the order in which they were asked for; `base` is none.
+    /// The adapters, in the order of the call; `base` is none.
     pub names: Vec<String>,
     pub rows: Vec<Compared>,
-    /// Model and settings, as names and values for people.
+    /// Model and options that decide the texts, with their values as text.
     pub settings: Vec<(String, String)>,
 }
 
@@ -23,7 +24,7 @@ pub struct Comparison {
 #[derive(Debug, Clone)]
 pub struct Compared {
     pub prompt: String,
-    /// What was wanted, where that is known.
+    /// The expected answer, where it is known.
     pub reference: Option<String>,
     /// One for each name.
     pub answers: Vec<Answer>,
@@ -39,8 +40,7 @@ pub struct Answer {
 }
 
 impl Comparison {
-    /// As if all of `prompts` had been answered, where the first of them were: their answers in turn. For a
-    /// rehearsal, in which the answers mean nothing.
+    /// Gives all of `prompts` the answers of the first of them, in turn: for a rehearsal, in which answers mean nothing.
     pub fn repeat(&mut self, prompts: &[Prompt], references: Option<&[String]>) {
         let rows = prompts.iter().zip(self.rows.iter().cycle()).enumerate().map(|(number, (prompt, row))| Compared {
             prompt: prompt.shown.clone(),
@@ -56,12 +56,12 @@ pub fn answers(
     model: &Model,
     prompts: &[Prompt],
     config: &GenerationConfig,
-    told: &mut dyn FnMut(Step) -> Result<()>,
+    on_token: &mut dyn FnMut(NewToken) -> Result<()>,
 ) -> Result<Vec<Answer>> {
     let set = model.adapted.adapter_set(None);
     let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
-    let found = generate(model.decoder(), &set, 1, &ids, config, told)?;
-    found.into_iter().flatten().map(|own| answer(model, &own.ids, own.finish, config)).collect()
+    let parts = generate(model.decoder(), &set, 1, &ids, config, on_token)?;
+    parts.into_iter().flatten().map(|continuation| answer(model, &continuation, config)).collect()
 }
 
 /// Continues prompts with each adapter of `names`, all in one batch.
@@ -75,17 +75,17 @@ pub fn compare(
     references: Option<Vec<String>>,
     config: &GenerationConfig,
 ) -> Result<Comparison> {
-    check(names, prompts, references.as_deref())?;
+    ensure_comparable(names, prompts, references.as_deref())?;
     let candidates = names.iter().map(|name| Candidate::one(&model.adapted, name)).collect::<Result<Vec<_>>>()?;
     let set = adapter_set(&candidates);
     let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
-    let found = generate(model.decoder(), &set, names.len(), &ids, config, &mut |_| Ok(()))?;
+    let parts = generate(model.decoder(), &set, names.len(), &ids, config, &mut |_| Ok(()))?;
     let row = |(number, prompt): (usize, &Prompt)| {
-        let own = found.iter().filter_map(|part| part.get(number));
+        let continuations = parts.iter().filter_map(|part| part.get(number));
         Ok(Compared {
             prompt: prompt.shown.clone(),
             reference: references.as_ref().and_then(|all| all.get(number).cloned()),
-            answers: own.map(|own| answer(model, &own.ids, own.finish, config)).collect::<Result<_>>()?,
+            answers: continuations.map(|one| answer(model, one, config)).collect::<Result<_>>()?,
         })
     };
     let rows = prompts.iter().enumerate().map(row).collect::<Result<_>>()?;
@@ -94,7 +94,7 @@ pub fn compare(
 }
 
 /// Refuses what [`compare`] would.
-pub fn check(names: &[String], prompts: &[Prompt], references: Option<&[String]>) -> Result<()> {
+pub fn ensure_comparable(names: &[String], prompts: &[Prompt], references: Option<&[String]>) -> Result<()> {
     if names.is_empty() || prompts.is_empty() {
         let (names, prompts) = (names.len(), prompts.len());
         return Err(Error::input(format!(
@@ -107,20 +107,17 @@ pub fn check(names: &[String], prompts: &[Prompt], references: Option<&[String]>
     }
     match references.map(<[String]>::len).filter(|&count| count != prompts.len()) {
         None => Ok(()),
-        Some(count) => Err(Error::input(format!(
-            "compare: option `references`: expected one for each of the {} prompts, found {count}",
-            prompts.len()
-        ))),
+        Some(count) => {
+            let expected = format!("one for each of the {} prompts", prompts.len());
+            Err(Refusal::new("references", expected, count.to_string()).error("compare"))
+        }
     }
 }
 
-fn answer(model: &Model, ids: &[u32], finish: Finish, config: &GenerationConfig) -> Result<Answer> {
+fn answer(model: &Model, continuation: &Continuation, config: &GenerationConfig) -> Result<Answer> {
+    let Continuation { ids, finish } = continuation;
     let text = model.tokenizer()?.decode(ids, true)?;
-    let text = match &config.stop {
-        Some(stop) => before_stop(&text, &stop.strings).to_owned(),
-        None => text,
-    };
-    Ok(Answer { text, tokens: ids.len(), finish })
+    Ok(Answer { text: before_stop(&text, &config.stop).to_owned(), tokens: ids.len(), finish: *finish })
 }
 
 /// The widest a table gets, in terminal columns, where its columns leave that choice.
@@ -129,7 +126,7 @@ const WIDTH: usize = 120;
 const NARROWEST: usize = 20;
 
 impl Comparison {
-    /// Prompts, what was wanted, and answers in columns, long texts over several lines.
+    /// Prompts, expected answers and answers in columns, long texts over several lines.
     pub fn table(&self) -> String {
         let has_references = self.rows.iter().any(|row| row.reference.is_some());
         let wanted = has_references.then(|| "wanted".to_owned());

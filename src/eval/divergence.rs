@@ -9,7 +9,7 @@ use crate::random::Key;
 use serde::Serialize;
 use tch::{no_grad, Kind as Dtype, Tensor};
 
-/// Text that models are compared on where none is given: prose, speech, numbers, code, Korean.
+/// The default text that models are compared on: prose, speech, numbers, code, Korean.
 const TEXT: &str = "The small boat left the harbour at six in the morning, when the water was still grey. \
 \"Did you bring the rope?\" asked Mina. \"Of course,\" said her brother, \"and bread, two apples and 12 candles.\" \
 They rowed for 3.5 kilometres before the wind came up from the west.\n\
@@ -73,12 +73,10 @@ pub fn sample(text: Option<&str>, tokenizer: Option<&Tokenizer>, vocab_size: i64
             (0..256).map(|at| (key.uniform(at) * vocab_size as f64) as i64).collect()
         }
     };
-    match ids.len() {
-        0 | 1 => {
-            bail!(Kind::Input, "expected a text of at least two tokens to compare on, found {}", ids.len(); hint: "give a longer `text`, or leave it out for the default one")
-        }
-        _ => Ok(ids),
+    if ids.len() < 2 {
+        bail!(Kind::Input, "expected a text of at least two tokens to compare on, found {}", ids.len(); hint: "give a longer `text`, or leave it out for the default one");
     }
+    Ok(ids)
 }
 
 /// Compares `candidate` with `reference` on `ids`, two at least, in windows of at most 512
@@ -92,12 +90,12 @@ pub fn divergence(ids: &[i64], reference: Side, candidate: Side) -> Result<Diver
     for ids in ids.chunks(window) {
         no_grad(|| sums.add_window(ids, reference, candidate))?;
     }
-    let found = sums.means();
+    let means = sums.means();
     // NaN fails this too.
-    if !(found.logit_error + found.mean_kl).is_finite() {
+    if !(means.logit_error + means.mean_kl).is_finite() {
         bail!(Kind::Numeric, "the logits are not finite"; hint: "the weights are damaged or their values too large for the dtype");
     }
-    Ok(found)
+    Ok(means)
 }
 
 #[derive(Default)]

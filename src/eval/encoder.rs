@@ -25,12 +25,12 @@ impl<'a> Encoder<'a> {
         let max_length = max_length.unwrap_or(longest);
         if !(1..=longest).contains(&max_length) {
             return Err(Error::input(format!(
-                "`max_length`: expected 1 to {longest}, the model's max_position_embeddings, found {max_length}"
+                "option `max_length`: expected 1 to {longest}, the model's max_position_embeddings, found {max_length}"
             )));
         }
         let prefix = tokenizer.bos().or(tokenizer.eos()).cloned().ok_or_else(|| {
             Error::data(
-                "the tokenizer has neither `bos_token` nor `eos_token`: nothing can stand before the first token",
+                "the tokenizer has neither `bos_token` nor `eos_token`: no token can stand before the first one",
             )
             .with_hint("name one of them in tokenizer_config.json")
         })?;
@@ -54,13 +54,14 @@ impl<'a> Encoder<'a> {
 
     /// A continuation to be scored after a context.
     ///
-    /// White space at the end of the context goes over to the continuation; both are encoded
-    /// together and cut where the context alone would end. What is too long loses tokens on
-    /// the left. Fails where no token is left for the continuation.
+    /// White space at the end of the context moves to the continuation; both are encoded together and split where the
+    /// context alone would end. A context that is too long loses its first tokens. Fails where no token is left for
+    /// the continuation.
     pub fn pair(&self, context: &str, continuation: &str) -> Result<Request> {
-        let (before, scored) = match context.is_empty() {
-            true => self.without_context(continuation)?,
-            false => self.with_context(context, continuation)?,
+        let (before, scored) = if context.is_empty() {
+            self.without_context(continuation)?
+        } else {
+            self.with_context(context, continuation)?
         };
         if scored.is_empty() {
             return Err(Error::data(format!("\"{continuation}\" adds no token to its context"))
@@ -89,7 +90,7 @@ impl<'a> Encoder<'a> {
         Ok((before, scored))
     }
 
-    /// The prefix token is the context; a continuation that begins with it brings it along.
+    /// The prefix token is the context, unless the continuation begins with it.
     fn without_context(&self, continuation: &str) -> Result<(Vec<u32>, Vec<u32>)> {
         let ids = self.tokenizer.encode(continuation, false)?;
         Ok(match ids.split_first() {
@@ -99,7 +100,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// White space as Python's `str.rstrip` and `\s` know it: Unicode's, and four separators.
+/// White space as in Python's `str.rstrip` and `\s`: Unicode's, and four separators.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }

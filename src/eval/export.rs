@@ -12,6 +12,11 @@ use crate::model::NoAdapters;
 use std::path::Path;
 use tch::{Kind as Dtype, Tensor};
 
+crate::choices!(
+    BlockType,
+    [("f32", BlockType::F32), ("f16", BlockType::F16), ("bf16", BlockType::Bf16), ("q8_0", BlockType::Q8_0)]
+);
+
 /// Refuses a model that cannot be exported, without making its weights: for a rehearsal that leaves
 /// out the file.
 pub fn ensure_exportable(model: &Model) -> Result<()> {
@@ -20,15 +25,14 @@ pub fn ensure_exportable(model: &Model) -> Result<()> {
     vocabulary(model.tokenizer()?, config.vocab_size as usize).map(|_| ())
 }
 
-/// Writes the base, with the adapter that is at work in it, and gives how far the file, read
-/// back, lies from the model.
+/// Writes the base with its active adapter, reads the file back, and returns how far its logits are from the model's.
 ///
 /// # Errors
-/// `Kind::Numeric` where it lies further off than the format rounds; nothing is then left.
+/// `Kind::Numeric` where they differ by more than the format rounds; no file is then left.
 pub fn export_model(model: &Model, path: &Path, block: Option<BlockType>) -> Result<Divergence> {
     let decoder = model.decoder();
     names::ensure_supported(&decoder.config)?;
-    let block = block.unwrap_or(plain(decoder.dtype));
+    let block = block.unwrap_or(lossless(decoder.dtype));
     let set = model.adapted.adapter_set(None);
     let adapter = set.active.first().map(|active| active.adapter);
     let weights = MergedWeights::new(decoder, adapter, Dtype::Float)?;
@@ -37,22 +41,22 @@ pub fn export_model(model: &Model, path: &Path, block: Option<BlockType>) -> Res
     settings.extend(names::settings(config));
     settings.extend(vocabulary(model.tokenizer()?, config.vocab_size as usize)?);
     let plan = names::plan(config, block)?;
-    let made = |planned: &Planned| -> Result<Tensor> {
+    let tensor = |planned: &Planned| -> Result<Tensor> {
         let hf = plan.iter().find(|(_, other)| other.name == planned.name).map(|(hf, _)| hf.as_str());
         let hf = hf.ok_or_else(|| Error::bug("a tensor that was not planned"))?;
-        match names::is_frequency_divisors(hf) {
-            true => names::frequency_divisors(config),
-            false => names::interleave(config, hf, &weights.weight(hf)?.0),
+        if names::is_frequency_divisors(hf) {
+            return names::frequency_divisors(config);
         }
+        names::interleave(config, hf, &weights.weight(hf)?.0)
     };
     let planned: Vec<Planned> = plan.iter().map(|(_, planned)| planned.clone()).collect();
     checked(path, |part| {
         gguf::write(part, &settings, &planned, &mut |name| {
-            planned.iter().find(|one| one.name == name).map_or_else(|| Err(Error::bug("not planned")), made)
+            planned.iter().find(|one| one.name == name).map_or_else(|| Err(Error::bug("not planned")), tensor)
         })?;
         let file = Gguf::open(part)?;
         for one in &planned {
-            check_tensor(&file, one, &made(one)?)?;
+            ensure_survives(&file, one, &tensor(one)?)?;
         }
         let read = names::load(&file, decoder.dtype, decoder.device)?;
         compare(model, &set, Side { decoder: &read, adapters: &NoAdapters }, block)
@@ -72,8 +76,8 @@ pub fn export_adapter(model: &Model, path: &Path, name: Option<&str>, block: Opt
     })
 }
 
-/// The type in which nothing of the weights is lost.
-fn plain(dtype: Dtype) -> BlockType {
+/// The type that holds such weights without loss.
+fn lossless(dtype: Dtype) -> BlockType {
     match dtype {
         Dtype::BFloat16 => BlockType::Bf16,
         Dtype::Half => BlockType::F16,
@@ -99,38 +103,36 @@ fn general(model: &Model, architecture: &str, kind: &str, block: BlockType) -> S
 fn checked(path: &Path, write: impl FnOnce(&Path) -> Result<Divergence>) -> Result<Divergence> {
     let part = files::temporary_beside(path)?;
     let file = part.path().join("export.gguf");
-    let found = write(&file)?;
+    let divergence = write(&file)?;
     files::move_file(&file, path)?;
-    Ok(found)
+    Ok(divergence)
 }
 
-fn check_tensor(file: &Gguf, planned: &Planned, expected: &Tensor) -> Result<()> {
+fn ensure_survives(file: &Gguf, planned: &Planned, expected: &Tensor) -> Result<()> {
     let numbers = |x: &Tensor| -> Result<Vec<f32>> {
         let flat = x.f_to_device(tch::Device::Cpu)?.f_to_kind(Dtype::Float)?.f_contiguous()?.f_flatten(0, -1)?;
         Ok(Vec::try_from(flat)?)
     };
-    match planned.block.holds(&numbers(expected)?, &numbers(&file.tensor(&planned.name)?)?) {
-        true => Ok(()),
-        false => {
-            let (name, block) = (&planned.name, planned.block.name());
-            bail!(Kind::Numeric, "GGUF: tensor `{name}` does not survive {block}: expected every number within its rounding"; hint: "its values are too large or too small for {block}: export with type \"f32\" or \"bf16\"")
-        }
+    if !planned.block.holds(&numbers(expected)?, &numbers(&file.tensor(&planned.name)?)?) {
+        let (name, block) = (&planned.name, planned.block.name());
+        bail!(Kind::Numeric, "GGUF: tensor `{name}` does not survive {block}: expected every number within its rounding"; hint: "its values are too large or too small for {block}: export with type \"f32\" or \"bf16\"");
     }
+    Ok(())
 }
 
 /// Compares on the default text, and refuses what the rounding of `block` cannot explain.
 fn compare(model: &Model, adapters: &AdapterSet, read: Side, block: BlockType) -> Result<Divergence> {
     let decoder = model.decoder();
     let ids = sample(None, model.tokenizer().ok(), decoder.config.vocab_size)?;
-    let found = divergence(&ids, Side { decoder, adapters }, read)?;
-    let bound = largest_error(block).max(largest_error(plain(decoder.dtype)));
-    if found.logit_error > bound {
-        bail!(Kind::Numeric, "GGUF: the file read back gives other logits: error {:.2e}, expected at most {bound:.0e} in {}", found.logit_error, block.name(); hint: "try type \"f32\"; if that fails too, please report it");
+    let divergence = divergence(&ids, Side { decoder, adapters }, read)?;
+    let bound = largest_error(block).max(largest_error(lossless(decoder.dtype)));
+    if divergence.logit_error > bound {
+        bail!(Kind::Numeric, "GGUF: the file read back gives other logits: error {:.2e}, expected at most {bound:.0e} in {}", divergence.logit_error, block.name(); hint: "try type \"f32\"; if that fails too, please report it");
     }
-    Ok(found)
+    Ok(divergence)
 }
 
-/// The relative squared error of logits that rounding all weights so can cause.
+/// The largest relative squared error of logits that rounding all weights to such blocks causes.
 fn largest_error(block: BlockType) -> f64 {
     match block {
         BlockType::F32 => 1e-7,

@@ -32,8 +32,8 @@ mod tests {
     #[test]
     fn the_numbers_of_sklearn() {
         // sklearn 1.9: f1_score([0, 0, 1, 1, 2], [0, 1, 1, 1, 0], average="macro")
-        let found = macro_f1([(0, 0), (0, 1), (1, 1), (1, 1), (2, 0)]);
-        assert!((found - 0.433_333_333_333_333_35).abs() < 1e-15, "{found}");
+        let f1 = macro_f1([(0, 0), (0, 1), (1, 1), (1, 1), (2, 0)]);
+        assert!((f1 - 0.433_333_333_333_333_35).abs() < 1e-15, "{f1}");
         // A class that is only predicted counts too: f1_score([0, 0], [0, 3], average="macro")
         assert!((macro_f1([(0, 0), (0, 3)]) - 1.0 / 3.0).abs() < 1e-15);
         assert_eq!(macro_f1([]), 0.0);

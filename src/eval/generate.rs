@@ -1,7 +1,7 @@
 //! Continuing prompts token by token, many at a time, each with several adapters at once.
 //!
-//! Prompts of different lengths stand one after another without padding, and a row that has
-//! ended leaves. What a row comes to depends on the seed and on its number, not on its company.
+//! Prompts of different lengths are read without padding, and a sequence that has ended leaves the batch. Its text
+//! depends on the seed and on the number of its prompt, not on the other prompts.
 
 use super::config::GenerationConfig;
 use super::processors::TokensSoFar;
@@ -13,7 +13,7 @@ use crate::model::{Adapters, Decoder, Grid, Input, KeyValueCache};
 use crate::random::Key;
 use tch::{no_grad, Kind as Dtype, Tensor};
 
-/// What a prompt was continued with.
+/// The continuation of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Continuation {
     /// New tokens only, with the one that ended it.
@@ -32,9 +32,9 @@ pub enum Finish {
     Length,
 }
 
-/// A new token, as it comes.
+/// A new token, reported as soon as it is chosen.
 #[derive(Debug, Clone, Copy)]
-pub struct Step {
+pub struct NewToken {
     pub part: usize,
     /// The number of the prompt.
     pub prompt: usize,
@@ -53,20 +53,20 @@ impl Finish {
     }
 }
 
-/// Continues every prompt `parts` times: the tokens of each are part `0..parts` of what
-/// `adapters` sees. `told` hears of every token. Gives the continuations by part and prompt.
+/// Continues every prompt `parts` times: the tokens of each are part `0..parts` of what `adapters` sees. Calls
+/// `on_token` with every new token. Returns the continuations by part and prompt.
 ///
-/// Fails on prompts that are empty or as long as a text may be, on values of `config` without a meaning, and when it
-/// is stopped.
+/// # Errors
+/// Prompts that are empty or as long as a text may be, values of `config` without a meaning, and an interrupt.
 pub fn generate(
     decoder: &Decoder,
     adapters: &dyn Adapters,
     parts: usize,
     prompts: &[Vec<u32>],
     config: &GenerationConfig,
-    told: &mut dyn FnMut(Step) -> Result<()>,
+    on_token: &mut dyn FnMut(NewToken) -> Result<()>,
 ) -> Result<Vec<Vec<Continuation>>> {
-    config.check(decoder.config.vocab_size as usize)?;
+    config.check("generate", decoder.config.vocab_size as usize)?;
     if let Some(empty) = prompts.iter().position(Vec::is_empty) {
         bail!(Kind::Input, "prompt {empty} is empty: expected at least one token");
     }
@@ -78,104 +78,113 @@ pub fn generate(
         })
     };
     let lengths: Vec<usize> = prompts.iter().enumerate().map(length).collect::<Result<_>>()?;
-    let mut done: Vec<Vec<Continuation>> = vec![Vec::with_capacity(prompts.len()); parts];
+    let mut continuations: Vec<Vec<Continuation>> = vec![Vec::with_capacity(prompts.len()); parts];
     let numbers: Vec<usize> = (0..prompts.len()).collect();
     for numbers in numbers.chunks(config.batch) {
-        let rows = (0..parts).flat_map(|part| numbers.iter().map(move |&prompt| (part, prompt)));
-        let rows = rows.map(|(part, prompt)| Row::new(part, prompt, &prompts[prompt], lengths[prompt], config));
-        let rows = no_grad(|| run(decoder, adapters, parts, rows.collect(), config, told))?;
-        for row in rows {
-            let finish = row.finish.ok_or_else(|| Error::bug("a row has not ended"))?;
-            done[row.part].push(Continuation { ids: row.ids[row.read..].to_vec(), finish });
+        let pairs = (0..parts).flat_map(|part| numbers.iter().map(move |&prompt| (part, prompt)));
+        let sequences =
+            pairs.map(|(part, prompt)| Sequence::new(part, prompt, &prompts[prompt], lengths[prompt], config));
+        let sequences = sequences.collect::<Result<_>>()?;
+        for sequence in no_grad(|| continue_all(decoder, adapters, parts, sequences, config, on_token))? {
+            let finish = sequence.finish.ok_or_else(|| Error::bug("a sequence has not ended"))?;
+            let ids = sequence.ids[sequence.prompt_tokens..].to_vec();
+            continuations[sequence.part].push(Continuation { ids, finish });
         }
     }
-    Ok(done)
+    Ok(continuations)
 }
 
 /// A prompt that is being continued.
 #[derive(Debug)]
-struct Row {
+struct Sequence {
     part: usize,
     prompt: usize,
     /// The prompt's, then the new ones.
     ids: Vec<u32>,
-    /// How many tokens the prompt has.
-    read: usize,
+    prompt_tokens: usize,
     max_length: usize,
     stops: Option<StopFinder>,
     finish: Option<Finish>,
 }
 
-impl Row {
-    fn new(part: usize, prompt: usize, ids: &[u32], max_length: usize, config: &GenerationConfig) -> Self {
-        let stops = config.stop.as_ref().map(StopFinder::new);
-        Row { part, prompt, ids: ids.to_vec(), read: ids.len(), max_length, stops, finish: None }
+impl Sequence {
+    fn new(part: usize, prompt: usize, ids: &[u32], max_length: usize, config: &GenerationConfig) -> Result<Self> {
+        let stops = match (&config.tokenizer, config.stop.as_slice()) {
+            (_, []) => None,
+            (Some(tokenizer), strings) => Some(StopFinder::new(tokenizer, strings)),
+            (None, _) => bail!(Kind::Input, "option `stop`: expected a tokenizer with it, found none"),
+        };
+        Ok(Sequence { part, prompt, ids: ids.to_vec(), prompt_tokens: ids.len(), max_length, stops, finish: None })
     }
 
-    fn take(&mut self, id: u32, config: &GenerationConfig) -> Result<()> {
+    fn push(&mut self, id: u32, config: &GenerationConfig) -> Result<()> {
         self.ids.push(id);
-        let stopped = self.stops.as_mut().map(|stops| stops.push(id)).transpose()?.unwrap_or(false);
-        self.finish = match () {
-            () if config.eos_token_id.contains(&id) => Some(Finish::Eos),
-            () if stopped => Some(Finish::Stop),
-            () if self.ids.len() >= self.max_length => Some(Finish::Length),
-            () => None,
+        let is_stopped = self.stops.as_mut().map(|stops| stops.push(id)).transpose()?.unwrap_or(false);
+        self.finish = if config.eos_token_id.contains(&id) {
+            Some(Finish::Eos)
+        } else if is_stopped {
+            Some(Finish::Stop)
+        } else if self.ids.len() >= self.max_length {
+            Some(Finish::Length)
+        } else {
+            None
         };
         Ok(())
     }
 
     fn so_far(&self) -> TokensSoFar<'_> {
-        TokensSoFar { ids: &self.ids, prompt: self.read, max_length: self.max_length }
+        TokensSoFar { ids: &self.ids, prompt: self.prompt_tokens, max_length: self.max_length }
     }
 
     /// In [0, 1), for the next token. The same for every part: adapters are compared by the same draws.
     fn uniform(&self, seed: u64) -> f64 {
-        let fresh = self.ids.len() - self.read;
-        Key::new(seed).named("sampling").numbered(self.prompt as u64).uniform(fresh as u64)
+        let new_tokens = self.ids.len() - self.prompt_tokens;
+        Key::new(seed).named("sampling").numbered(self.prompt as u64).uniform(new_tokens as u64)
     }
 }
 
-/// Continues rows, which stand part by part, until all have ended.
-fn run(
+/// Continues sequences, which are ordered by part, until all have ended.
+fn continue_all(
     decoder: &Decoder,
     adapters: &dyn Adapters,
     parts: usize,
-    mut rows: Vec<Row>,
+    mut sequences: Vec<Sequence>,
     config: &GenerationConfig,
-    told: &mut dyn FnMut(Step) -> Result<()>,
-) -> Result<Vec<Row>> {
-    let mut cache = KeyValueCache::new(&decoder.config, rows.len());
-    // Guidance also asks what follows without the prompt, which is then its last token alone.
-    let mut unprompted = config.processors.needs_unprompted().then(|| KeyValueCache::new(&decoder.config, rows.len()));
-    // The rows that go on, in the order of the cache, and what the model has not read of each.
-    let mut going: Vec<usize> = (0..rows.len()).collect();
-    let mut unread: Vec<Vec<u32>> = rows.iter().map(|row| row.ids.clone()).collect();
-    while !going.is_empty() {
+    on_token: &mut dyn FnMut(NewToken) -> Result<()>,
+) -> Result<Vec<Sequence>> {
+    let new_cache = || KeyValueCache::new(&decoder.config, sequences.len());
+    let mut cache = new_cache();
+    // Guidance also needs the scores without the prompt, which is then its last token alone.
+    let mut unprompted = config.processors.needs_unprompted().then(new_cache);
+    // The sequences that have not ended, in the order of the cache, and the tokens of each that the model has not read.
+    let mut open: Vec<usize> = (0..sequences.len()).collect();
+    let mut unread: Vec<Vec<u32>> = sequences.iter().map(|sequence| sequence.ids.clone()).collect();
+    while !open.is_empty() {
         interrupt::check()?;
-        let part_of: Vec<usize> = going.iter().map(|&row| rows[row].part).collect();
+        let part_of: Vec<usize> = open.iter().map(|&index| sequences[index].part).collect();
         let scores = next_scores(decoder, adapters, &mut cache, parts, &part_of, &unread)?;
         let without = unprompted.as_mut().map(|cache| {
             let last: Vec<Vec<u32>> = unread.iter().map(|ids| ids[ids.len() - 1..].to_vec()).collect();
             next_scores(decoder, adapters, cache, parts, &part_of, &last)
         });
-        let so_far: Vec<TokensSoFar> = going.iter().map(|&row| rows[row].so_far()).collect();
+        let so_far: Vec<TokensSoFar> = open.iter().map(|&index| sequences[index].so_far()).collect();
         let scores = config.scores(&scores, without.transpose()?.as_ref(), &so_far)?;
-        let uniform: Vec<f64> = going.iter().map(|&row| rows[row].uniform(config.seed)).collect();
+        let uniform: Vec<f64> = open.iter().map(|&index| sequences[index].uniform(config.seed)).collect();
         let ids = config.sampling.choose(&scores, &uniform)?;
-        for (&row, &id) in going.iter().zip(&ids) {
-            let row = &mut rows[row];
-            row.take(id, config)?;
-            told(Step { part: row.part, prompt: row.prompt, id, finish: row.finish })?;
+        for (&index, &id) in open.iter().zip(&ids) {
+            let sequence = &mut sequences[index];
+            sequence.push(id, config)?;
+            on_token(NewToken { part: sequence.part, prompt: sequence.prompt, id, finish: sequence.finish })?;
         }
-        let stay: Vec<usize> = (0..going.len()).filter(|&at| rows[going[at]].finish.is_none()).collect();
-        if stay.len() < going.len() {
-            cache.keep(&stay)?;
-            unprompted.as_mut().map(|cache| cache.keep(&stay)).transpose()?;
+        let kept: Vec<usize> = (0..open.len()).filter(|&row| sequences[open[row]].finish.is_none()).collect();
+        if kept.len() < open.len() {
+            cache.keep(&kept)?;
+            unprompted.as_mut().map(|cache| cache.keep(&kept)).transpose()?;
         }
-        unread = stay.iter().map(|&at| vec![ids[at]]).collect();
-        going = stay.iter().map(|&at| going[at]).collect();
+        unread = kept.iter().map(|&row| vec![ids[row]]).collect();
+        open = kept.iter().map(|&row| open[row]).collect();
     }
-    Ok(rows)
+    Ok(sequences)
 }
 
 /// Scores of the token that follows each row, f32 `[rows, vocab_size]`, once the model has read
@@ -191,8 +200,8 @@ fn next_scores(
     let past = cache.lengths().to_vec();
     let padded: Vec<Padded> = (0..parts)
         .map(|part| {
-            let own = (0..unread.len()).filter(|&row| part_of[row] == part);
-            Padded::new(own.map(|row| (unread[row].as_slice(), past[row])))
+            let rows = (0..unread.len()).filter(|&row| part_of[row] == part);
+            Padded::new(rows.map(|row| (unread[row].as_slice(), past[row])))
         })
         .collect();
     let grids: Vec<Grid> = padded.iter().map(Padded::grid).collect();

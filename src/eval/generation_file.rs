@@ -1,14 +1,18 @@
-//! A model's `generation_config.json`: which of transformers' settings have an effect in a run of
-//! transformers and none here, and the end tokens where there is no such file.
+//! A model's `generation_config.json` as a source of options: which of transformers' settings have an effect in a run
+//! of transformers and none here, and the end tokens where there is no such file.
 
-use super::config::Source;
+use super::config::{file_error, file_name, FileOrigin, GenerationConfig};
+use super::sampling::Sampling;
+use super::token_ids::TokenIds;
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::hub::tokenizer::Tokenizer;
+use crate::options::{self, Declared, OptionSet, Refusal, Source};
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// What transformers knows and what changes no text of a model like these: speed, memory, what else is
-/// returned, other ways to prepare a prompt, and other kinds of models.
+/// Settings of transformers that change no text of a model like these: speed, memory, what else is returned, other
+/// ways to prepare a prompt, and other kinds of models.
 const WITHOUT_EFFECT: [&str; 40] = [
     "use_cache",
     "cache_config",
@@ -26,7 +30,7 @@ const WITHOUT_EFFECT: [&str; 40] = [
     "pad_token_id",
     "bos_token_id",
     "decoder_start_token_id",
-    // Tokens that are guessed and then checked: the text is that of the model alone.
+    // Speculative decoding: the text is that of the model alone.
     "use_mtp",
     "num_assistant_tokens",
     "num_assistant_tokens_schedule",
@@ -41,7 +45,7 @@ const WITHOUT_EFFECT: [&str; 40] = [
     "transformers_version",
     "_from_model_config",
     "_commit_hash",
-    // What belongs to calls of `generate` and is passed over in a file.
+    // Arguments of `generate`, which transformers ignores in a file.
     "logits_processor",
     "stopping_criteria",
     "prefix_allowed_tokens_fn",
@@ -54,73 +58,89 @@ const WITHOUT_EFFECT: [&str; 40] = [
     "trust_remote_code",
 ];
 
-/// What is applied: the names that `GenerationConfig::update` reads.
-pub(super) const APPLIED: [&str; 29] = [
-    "do_sample",
-    "temperature",
-    "top_h",
-    "top_k",
-    "top_p",
-    "min_p",
-    "typical_p",
-    "epsilon_cutoff",
-    "eta_cutoff",
-    "repetition_penalty",
-    "encoder_repetition_penalty",
-    "no_repeat_ngram_size",
-    "encoder_no_repeat_ngram_size",
-    "bad_words_ids",
-    "sequence_bias",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "exponential_decay_length_penalty",
-    "remove_invalid_values",
-    "guidance_scale",
-    "renormalize_logits",
-    "min_length",
-    "min_new_tokens",
-    "max_length",
-    "max_new_tokens",
-    "eos_token_id",
-    "stop_strings",
-];
+/// The settings of a file, not read yet.
+#[derive(Debug)]
+pub struct GenerationFile {
+    path: PathBuf,
+    settings: Map<String, Value>,
+}
 
-impl Source for Map<String, Value> {
-    fn take(&mut self, name: &str) -> Result<Option<Value>> {
-        Ok(self.get(name).filter(|value| !value.is_null()).cloned())
+impl GenerationFile {
+    pub fn read(path: &Path) -> Result<Self> {
+        match files::read_json(path)? {
+            Value::Object(settings) => Ok(Self::new(path, settings)),
+            _ => Err(Error::new(Kind::File, format!("`{}`: expected a JSON object", path.display()))),
+        }
     }
 
-    fn wrong(&self, name: &str, expected: &str, found: &Value) -> Error {
-        Error::model(format!("`{name}`: expected {expected}, found {found}"))
+    /// `path` is what errors name.
+    pub fn new(path: &Path, settings: Map<String, Value>) -> Self {
+        GenerationFile { path: path.to_owned(), settings }
+    }
+
+    /// Names the settings that have an effect in transformers and none here.
+    pub fn note(&self) -> Option<String> {
+        note(&self.settings)
     }
 }
 
-pub fn read(path: &Path) -> Result<Map<String, Value>> {
-    match files::read_json(path)? {
-        Value::Object(settings) => Ok(settings),
-        _ => Err(Error::new(Kind::File, format!("`{}`: expected a JSON object", path.display()))),
+impl Source for GenerationFile {
+    fn take(&mut self, option: &Declared) -> Result<Option<options::Value>> {
+        let value = file_name(option).and_then(|name| self.settings.get(name));
+        Ok(value.filter(|value| !value.is_null()).map(options::Value::from))
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Error {
+        Error { kind: Kind::Model, ..file_error(refusal, &self.path) }
+    }
+}
+
+impl GenerationConfig {
+    /// The settings of the model in `folder`, as transformers reads them: those of its `generation_config.json`, or
+    /// without one the end tokens of its `config.json`. With notes on settings of the file that have no effect here.
+    pub fn of_model(folder: Option<&Path>, tokenizer: &Tokenizer, vocabulary: usize) -> Result<(Self, Vec<String>)> {
+        let mut config = GenerationConfig { tokenizer: Some(tokenizer.clone()), ..GenerationConfig::default() };
+        let Some(folder) = folder else { return Ok((config, Vec::new())) };
+        let path = folder.join("generation_config.json");
+        if !path.is_file() {
+            config.eos_token_id = end_tokens_of_config(&folder.join("config.json"))?;
+            return Ok((config, Vec::new()));
+        }
+        let mut file = GenerationFile::read(&path)?;
+        let options = config.update(&mut file)?;
+        config.ignore_idle();
+        config.origin = Some(FileOrigin { path, options });
+        config.check("generate", vocabulary)?;
+        Ok((config, file.note().into_iter().collect()))
+    }
+
+    /// Replaces values that transformers ignores, because with them a filter keeps every token, by the defaults.
+    fn ignore_idle(&mut self) {
+        let Sampling { top_p, typical_p, epsilon_cutoff, eta_cutoff, .. } = &mut self.sampling;
+        for value in [top_p, typical_p] {
+            *value = value.min(1.0);
+        }
+        for value in [epsilon_cutoff, eta_cutoff] {
+            *value = if *value > 0.0 && *value < 1.0 { *value } else { 0.0 };
+        }
     }
 }
 
 /// The end tokens of a model without a `generation_config.json`, as transformers takes them from its `config.json`.
-pub fn end_tokens_of_config(path: &Path) -> Result<Vec<u32>> {
+fn end_tokens_of_config(path: &Path) -> Result<TokenIds> {
     let config = files::read_json(path)?;
     let ids = match (&config["eos_token_id"], config["model_type"].as_str()) {
         (Value::Array(ids), _) => ids.iter().filter_map(Value::as_u64).collect(),
         (Value::Number(id), _) => id.as_u64().into_iter().collect(),
-        // What these families have where the file says nothing.
+        // The default of these families.
         (_, Some("llama" | "mistral")) if config.get("eos_token_id").is_none() => vec![2],
         _ => Vec::new(),
     };
-    Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect())
+    Ok(TokenIds(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect()))
 }
 
-/// What is to be said of the settings of a file that have an effect in transformers and none here.
-pub fn note(settings: &Map<String, Value>) -> Option<String> {
-    let acting = conditional(settings).into_iter().filter(|(_, acts)| *acts);
-    let names: Vec<&str> = acting.map(|(name, _)| name).collect();
+fn note(settings: &Map<String, Value>) -> Option<String> {
+    let names: Vec<&str> = conditional(settings).into_iter().filter(|(_, acts)| *acts).map(|(name, _)| name).collect();
     let unknown: Vec<&str> = settings.keys().map(String::as_str).filter(|name| !is_known(name)).collect();
     let mut parts = Vec::new();
     if !names.is_empty() {
@@ -134,9 +154,9 @@ pub fn note(settings: &Map<String, Value>) -> Option<String> {
 
 /// The settings that would change the texts and are not applied, each with whether its value does.
 fn conditional(settings: &Map<String, Value>) -> [(&'static str, bool); 15] {
-    let number = |name: &str, idle: f64| settings.get(name).and_then(Value::as_f64).unwrap_or(idle);
+    let number = |name: &str, default: f64| settings.get(name).and_then(Value::as_f64).unwrap_or(default);
     let is_set = |name: &str| settings.get(name).is_some_and(|value| !value.is_null());
-    let is = |name: &str, value: &str| settings.get(name).is_some_and(|found| found == value);
+    let is = |name: &str, value: &str| settings.get(name).is_some_and(|setting| setting == value);
     let is_true = |name: &str| settings.get(name) == Some(&Value::Bool(true));
     let beams = number("num_beams", 1.0) > 1.0;
     let groups = number("num_beam_groups", 1.0) > 1.0;
@@ -163,7 +183,8 @@ fn conditional(settings: &Map<String, Value>) -> [(&'static str, bool); 15] {
 /// Whether transformers knows a setting of this name.
 fn is_known(name: &str) -> bool {
     let is_conditional = || conditional(&Map::new()).iter().any(|(known, _)| *known == name);
-    APPLIED.contains(&name) || WITHOUT_EFFECT.contains(&name) || is_conditional()
+    let is_applied = || GenerationConfig::table().options().into_iter().any(|option| file_name(option) == Some(name));
+    is_applied() || WITHOUT_EFFECT.contains(&name) || is_conditional()
 }
 
 #[cfg(test)]
@@ -177,10 +198,21 @@ mod tests {
         let idle = json!({"num_beams": 1, "length_penalty": 2.0, "early_stopping": true, "use_cache": false,
             "penalty_alpha": 0.6, "do_sample": true, "pad_token_id": 0, "transformers_version": "5.24.0"});
         assert_eq!(note(idle), None);
-        let found = note(json!({"num_beams": 4, "length_penalty": 2.0, "max_time": 1.5, "chat_format": "chatml"}));
+        let text = note(json!({"num_beams": 4, "length_penalty": 2.0, "max_time": 1.5, "chat_format": "chatml"}));
         let expected = "generation_config.json of this model sets num_beams, length_penalty, max_time: not applied \
                         here; it holds chat_format: no settings of generation, in transformers neither";
-        assert_eq!(found.as_deref(), Some(expected));
+        assert_eq!(text.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_file_holds_what_transformers_knows() {
+        let known = ["do_sample", "top_p", "bad_words_ids", "renormalize_logits", "eos_token_id", "stop_strings"];
+        assert!(known.into_iter().all(is_known));
+        let unknown = ["seed", "batch", "batch_size", "stop", "tokenizer", "chat_format"];
+        assert!(!unknown.into_iter().any(is_known));
+        let path = Path::new("generation_config.json");
+        let error = file_error(Refusal::new("stop", "a string", "int 3"), path);
+        assert_eq!(error.message, "`generation_config.json`: option `stop_strings`: expected a string, found int 3");
     }
 
     #[test]
@@ -189,7 +221,7 @@ mod tests {
         let path = folder.path().join("config.json");
         let ends = |json: Value| {
             files::write_json(&path, &json).unwrap();
-            end_tokens_of_config(&path).unwrap()
+            end_tokens_of_config(&path).unwrap().0
         };
         assert_eq!(ends(json!({"model_type": "qwen2", "eos_token_id": [3, 1]})), [3, 1]);
         assert_eq!(ends(json!({"model_type": "llama"})), [2]);

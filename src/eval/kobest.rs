@@ -1,19 +1,24 @@
 //! KoBEST v1 (Kim and others, "KOBEST: Korean Balanced Evaluation of Significant Tasks", 2022):
 //! its five tasks, asked as lm-evaluation-harness 0.4.13 asks them (`kobest_*`, version 1.0).
 //!
-//! The test rows are asked. They are read from the files of the authors (`BoolQ/test.tsv`) or
-//! from those of the data set on the hub (`boolq/test-….parquet`), whose columns have other names.
+//! The test rows are read from the files of the authors (`BoolQ/test.tsv`) or from those of the data set on the hub
+//! (`boolq/test-….parquet`), whose columns have other names.
 
+use super::bootstrap::Bootstrap;
+use super::candidate::{Candidate, CandidateOptions};
+use super::likelihood::ScoringOptions;
 use super::measured::Measured;
-use super::multiple_choice::{Metric, Question};
+use super::multiple_choice::{Answers, ChoiceOptions, MeasuredAnswers, Metric, Question};
 use crate::data::{Dataset, Row};
 use crate::error::{Error, Kind, Result};
 use crate::hub::{self, Hub};
-use crate::suggest;
+use crate::lora::Model;
+use crate::options;
+use crate::options::{Mismatch, OptionType, Refusal};
 use serde_json::Value;
 use std::path::Path;
 
-/// Where the data set lies on the hub.
+/// The name of the data set on the hub.
 pub const HUB_NAME: &str = "skt/kobest_v1";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,24 +38,100 @@ const NAMES: [(&str, Task); 5] = [
     ("wic", Task::WiC),
 ];
 
+/// By the name of its configuration on the hub, with or without `kobest_` in front.
+impl OptionType for Task {
+    fn type_name() -> String {
+        "string".to_owned()
+    }
+    fn choices() -> &'static [&'static str] {
+        &["boolq", "copa", "hellaswag", "sentineg", "wic"]
+    }
+    fn from_value(value: &options::Value) -> std::result::Result<Self, Mismatch> {
+        let name = value.as_str().map(|name| name.strip_prefix("kobest_").unwrap_or(name));
+        let task = NAMES.iter().find(|(known, _)| Some(*known) == name).map(|(_, task)| *task);
+        task.ok_or_else(|| Mismatch::of::<Self>(value))
+    }
+    fn to_value(&self) -> options::Value {
+        options::Value::Text(self.name().to_owned())
+    }
+}
+
+options! {
+    /// Which tasks are measured, and how.
+    #[derive(Debug, Clone)]
+    pub struct KobestOptions {
+        /// The tasks, in the order of the result.
+        pub tasks: Vec<Task> = Task::ALL.to_vec();
+        /// A data set on the hub, or a folder with a folder for each task.
+        pub data: String = HUB_NAME.to_owned();
+        /// Only the first test rows of each task.
+        pub limit: Option<usize> = None, words "all test rows";
+        /// Examples in the prompt: 0 and nothing else.
+        pub num_fewshot: usize = 0;
+        pub scoring: ScoringOptions = ScoringOptions::default(), is set;
+        pub candidates: CandidateOptions = CandidateOptions::default(), is set;
+        pub bootstrap: Bootstrap = Bootstrap::default(), is set;
+    }
+    rule KobestOptions::rule;
+}
+
+impl KobestOptions {
+    fn rule(&self) -> Option<Refusal> {
+        let refusal = Refusal::new("num_fewshot", "0", self.num_fewshot.to_value().describe());
+        (self.num_fewshot != 0).then(|| refusal.with_hint("examples in the prompt are not supported"))
+    }
+}
+
+/// The results of one candidate.
+#[derive(Debug, Clone)]
+pub struct KobestResult {
+    pub tasks: Vec<(Task, MeasuredAnswers)>,
+}
+
+impl KobestResult {
+    /// The metrics of all tasks as one, where there are several.
+    pub fn together(&self) -> Option<Vec<Measured>> {
+        let tasks = self.tasks.iter().map(|(_, task)| (task.answers.questions.len(), task.measured.clone()));
+        (self.tasks.len() > 1).then(|| together(&tasks.collect::<Vec<_>>()))
+    }
+
+    /// The questions of all tasks.
+    pub fn questions(&self) -> usize {
+        self.tasks.iter().map(|(_, task)| task.answers.questions.len()).sum()
+    }
+}
+
+/// Measures every candidate on every task.
+pub fn measure(
+    model: &Model,
+    candidates: &[Candidate],
+    options: &KobestOptions,
+    hub: &Hub,
+    observer: &mut dyn hub::FetchObserver,
+) -> Result<Vec<KobestResult>> {
+    // All data is read first, so that a missing file costs no evaluation.
+    let questions = options.tasks.iter().map(|task| task.questions(&options.data, options.limit, hub, observer));
+    let questions: Vec<Vec<Question>> = questions.collect::<Result<_>>()?;
+    let choice = ChoiceOptions { scoring: options.scoring, ..ChoiceOptions::default() };
+    let mut results = vec![KobestResult { tasks: Vec::new() }; candidates.len()];
+    for (task, questions) in options.tasks.iter().zip(&questions) {
+        let answers = Answers::measure(model, candidates, questions, &choice);
+        let answers = answers.map_err(|error| error.context(format!("kobest {}", task.name())))?;
+        for (answers, result) in answers.into_iter().zip(&mut results) {
+            result.tasks.push((*task, answers.measured_by(task.metrics(), &options.bootstrap)?));
+        }
+    }
+    Ok(results)
+}
+
 impl Task {
     pub const ALL: [Task; 5] = [Task::BoolQ, Task::Copa, Task::HellaSwag, Task::SentiNeg, Task::WiC];
-
-    /// By the name of its configuration on the hub, with or without `kobest_` in front.
-    pub fn named(name: &str) -> Result<Self> {
-        let plain = name.strip_prefix("kobest_").unwrap_or(name);
-        let found = NAMES.iter().find(|(known, _)| *known == plain);
-        found.map(|(_, task)| *task).ok_or_else(|| {
-            Error::input(format!("`tasks`: KoBEST has no task \"{name}\""))
-                .with_hint(suggest::hint(name, NAMES.map(|(known, _)| known)))
-        })
-    }
 
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(_, task)| *task == self).map_or("", |(name, _)| name)
     }
 
-    /// What lm-evaluation-harness reports of it.
+    /// The metrics that lm-evaluation-harness reports.
     pub fn metrics(self) -> &'static [Metric] {
         match self {
             Task::HellaSwag => &[Metric::Acc, Metric::AccNorm, Metric::F1],
@@ -69,12 +150,10 @@ impl Task {
         observer: &mut dyn hub::FetchObserver,
     ) -> Result<Vec<Question>> {
         let rows = self.rows(data, hub, observer).map_err(|error| error.context(format!("kobest {}", self.name())))?;
-        let asked = rows.iter().take(limit.unwrap_or(usize::MAX)).enumerate();
-        asked
-            .map(|(at, row)| {
-                self.question(row).map_err(|error| error.context(format!("kobest {}: row {at}", self.name())))
-            })
-            .collect()
+        let question = |(number, row): (usize, &Row)| {
+            self.question(row).map_err(|error| error.context(format!("kobest {}: row {number}", self.name())))
+        };
+        rows.iter().take(limit.unwrap_or(usize::MAX)).enumerate().map(question).collect()
     }
 
     /// Rows with an empty field are left out, as the data set on the hub leaves them out.
@@ -92,15 +171,15 @@ impl Task {
             return Ok(self.name().to_owned());
         }
         let entries = std::fs::read_dir(path).map_err(|error| Error::file("read the folder", path, &error))?;
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let found = names.into_iter().find(|name| name.eq_ignore_ascii_case(self.name()));
-        found.ok_or_else(|| {
+        let mut names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let name = names.find(|name| name.eq_ignore_ascii_case(self.name()));
+        name.ok_or_else(|| {
             Error::new(Kind::File, format!("no folder `{}` in `{data}`", self.name()))
                 .with_hint("`data` is the folder that holds BoolQ, COPA, HellaSwag, SentiNeg and WiC")
         })
     }
 
-    /// The question that a row is, under either set of column names.
+    /// The question of a row, under either set of column names.
     pub fn question(self, row: &Row) -> Result<Question> {
         let text = |names: &[&str]| text(row, names);
         let (context, choices, answer) = match self {
@@ -132,8 +211,8 @@ impl Task {
             Task::WiC => {
                 let word = text(&["word", "Target"])?;
                 let (first, second) = (text(&["context_1", "SENTENCE1"])?, text(&["context_2", "SENTENCE2"])?);
-                let asked = format!("문장1: {first} 문장2: {second} 두 문장에서 {word}가 같은 뜻으로 쓰였나?");
-                (asked, vec!["아니오".to_owned(), "예".to_owned()], truth(row, "ANSWER")?)
+                let question = format!("문장1: {first} 문장2: {second} 두 문장에서 {word}가 같은 뜻으로 쓰였나?");
+                (question, vec!["아니오".to_owned(), "예".to_owned()], truth(row, "ANSWER")?)
             }
         };
         let answer = usize::try_from(answer).ok().filter(|&answer| answer < choices.len());
@@ -172,7 +251,7 @@ fn pooled(name: &str, tasks: &[(f64, &Measured)]) -> Measured {
     Measured { name: name.to_owned(), value, standard_error, interval: None }
 }
 
-/// The cause of a premise is asked for, or its result. Two spaces come to stand before the word.
+/// The word that asks for the cause of a premise, or for its result. Two spaces stand before it.
 fn connector(question: &str) -> Result<&'static str> {
     match question.trim() {
         "원인" => Ok(" 왜냐하면"),
@@ -225,9 +304,9 @@ mod tests {
     fn both_sets_of_columns_ask_the_same() {
         let hub = json!({"premise": "비가 왔다.", "question": "결과", "alternative_1": "a", "alternative_2": "b", "label": 1});
         let authors = json!({"ID": 1, "sentence": "비가 왔다.", "question": "결과 ", "1": "a", "2": "b", "Answer": 2});
-        let asked = question(Task::Copa, hub).unwrap();
-        assert_eq!(asked, question(Task::Copa, authors).unwrap());
-        assert_eq!((asked.context.as_str(), asked.answer), ("비가 왔다.  그래서", 1));
+        let copa = question(Task::Copa, hub).unwrap();
+        assert_eq!(copa, question(Task::Copa, authors).unwrap());
+        assert_eq!((copa.context.as_str(), copa.answer), ("비가 왔다.  그래서", 1));
         let hub = json!({"word": "철", "context_1": "x", "context_2": "y", "label": 0});
         let authors = json!({"Target": "철", "SENTENCE1": "x", "SENTENCE2": "y", "ANSWER": false});
         assert_eq!(question(Task::WiC, hub).unwrap(), question(Task::WiC, authors).unwrap());
@@ -240,7 +319,8 @@ mod tests {
         let sentence = |label: Value| question(Task::SentiNeg, json!({"sentence": "t", "label": label}));
         assert_eq!(sentence(json!(2)).unwrap_err().message, "the label names none of the choices");
         assert!(sentence(json!("good")).unwrap_err().message.contains("expected a whole number"));
-        assert!(Task::named("bolq").unwrap_err().hint.unwrap().contains("did you mean `boolq`"));
-        assert_eq!(Task::named("kobest_wic").unwrap(), Task::WiC);
+        let tasks = |name: &str| Vec::<Task>::from_value(&options::Value::from(&json!([name])));
+        assert!(tasks("bolq").unwrap_err().hint.unwrap().contains("did you mean `boolq`"));
+        assert_eq!(tasks("kobest_wic").unwrap(), [Task::WiC]);
     }
 }

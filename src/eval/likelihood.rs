@@ -11,8 +11,20 @@ use crate::interrupt;
 use crate::lora::AdapterSet;
 use crate::model::loss::{token_losses, Targets};
 use crate::model::{Decoder, Grid, Input};
+use crate::options;
 use std::cmp::Reverse;
 use tch::{no_grad, Kind as Dtype, Tensor};
+
+options! {
+    /// How texts are scored.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct ScoringOptions {
+        /// The longest input in tokens.
+        pub max_length: Option<usize> = None, range at_least(1.0), words "the model's max_position_embeddings";
+        /// Rows in a pass.
+        pub batch: usize = 8, alias ["batch_size"], range at_least(1.0);
+    }
+}
 
 /// Tokens of which the last `scored` are scored, each given all that stand before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +48,13 @@ impl Request {
     }
 }
 
-/// A row of the batch and the requests that are read off it.
-struct Row<'a> {
+/// A row of a pass, and the requests that are read off it.
+struct SharedRow<'a> {
     input: &'a [u32],
     requests: Vec<usize>,
 }
 
-/// A scored token: where it is predicted, what it is, and whose it is.
+/// A scored token: where it is predicted, its id, and the request that it belongs to.
 struct Scored {
     position: i64,
     token: i64,
@@ -59,23 +71,23 @@ pub fn log_likelihoods(
     batch: usize,
 ) -> Result<Vec<Vec<f64>>> {
     if batch == 0 {
-        return Err(Error::input("`batch`: expected at least 1, found 0"));
+        return Err(Error::input("option `batch`: expected int of at least 1, found int 0"));
     }
-    check_ids(requests, decoder.config.vocab_size)?;
+    ensure_known(requests, decoder.config.vocab_size)?;
     let adapters = adapter_set(candidates);
-    let mut found = vec![vec![0.0; requests.len()]; candidates.len()];
+    let mut sums = vec![vec![0.0; requests.len()]; candidates.len()];
     for rows in shared_rows(requests).chunks(batch) {
         interrupt::check()?;
-        no_grad(|| pass(decoder, &adapters, rows, requests, &mut found))?;
+        no_grad(|| pass(decoder, &adapters, rows, requests, &mut sums))?;
     }
-    match found.iter().flatten().all(|value| value.is_finite()) {
-        true => Ok(found),
-        false => Err(Error::new(Kind::Numeric, "the model gives a log-likelihood that is not a finite number")
-            .with_hint("its weights or those of an adapter are damaged, or too large for this dtype")),
+    if sums.iter().flatten().all(|value| value.is_finite()) {
+        return Ok(sums);
     }
+    Err(Error::new(Kind::Numeric, "the model gives a log-likelihood that is not a finite number")
+        .with_hint("its weights or those of an adapter are damaged, or too large for this dtype"))
 }
 
-fn check_ids(requests: &[Request], vocab_size: i64) -> Result<()> {
+fn ensure_known(requests: &[Request], vocab_size: i64) -> Result<()> {
     let mut ids = requests.iter().flat_map(|request| &request.ids);
     match ids.find(|&&id| i64::from(id) >= vocab_size) {
         Some(id) => Err(Error::data(format!("token id {id} is outside the model's vocabulary of {vocab_size}"))
@@ -85,16 +97,16 @@ fn check_ids(requests: &[Request], vocab_size: i64) -> Result<()> {
 }
 
 /// The rows that serve all requests, longest first, so that those of a batch are alike.
-fn shared_rows(requests: &[Request]) -> Vec<Row<'_>> {
+fn shared_rows(requests: &[Request]) -> Vec<SharedRow<'_>> {
     let mut order: Vec<usize> = (0..requests.len()).collect();
     // In descending order what continues an input stands right before it.
     order.sort_by(|&a, &b| requests[b].input().cmp(requests[a].input()));
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<SharedRow> = Vec::new();
     for at in order {
         let input = requests[at].input();
         match rows.last_mut().filter(|row| row.input.starts_with(input)) {
             Some(row) => row.requests.push(at),
-            None => rows.push(Row { input, requests: vec![at] }),
+            None => rows.push(SharedRow { input, requests: vec![at] }),
         }
     }
     rows.sort_by_key(|row| Reverse(row.input.len()));
@@ -105,12 +117,12 @@ fn shared_rows(requests: &[Request]) -> Vec<Row<'_>> {
 fn pass(
     decoder: &Decoder,
     adapters: &AdapterSet,
-    rows: &[Row],
+    rows: &[SharedRow],
     requests: &[Request],
-    found: &mut [Vec<f64>],
+    sums: &mut [Vec<f64>],
 ) -> Result<()> {
-    let input = input_of(rows, found.len(), decoder)?;
-    let scored: Vec<Vec<Scored>> = (0..found.len()).map(|part| scored_tokens(&input, part, rows, requests)).collect();
+    let input = input_of(rows, sums.len(), decoder)?;
+    let scored: Vec<Vec<Scored>> = (0..sums.len()).map(|part| scored_tokens(&input, part, rows, requests)).collect();
     let all = || scored.iter().flatten();
     let tokens: Vec<i64> = all().map(|scored| scored.token).collect();
     let targets = Targets {
@@ -121,13 +133,13 @@ fn pass(
     let hidden = decoder.hidden(&input, adapters)?;
     let losses = token_losses(decoder, &input, &hidden, &targets, adapters)?;
     let losses = Vec::<f64>::try_from(losses.f_to_kind(Dtype::Double)?)?;
-    let owners = scored.iter().enumerate().flat_map(|(part, own)| own.iter().map(move |scored| (part, scored.request)));
-    owners.zip(losses).for_each(|((part, request), loss)| found[part][request] -= loss);
+    let indices = scored.iter().enumerate().flat_map(|(part, all)| all.iter().map(move |one| (part, one.request)));
+    indices.zip(losses).for_each(|((part, request), loss)| sums[part][request] -= loss);
     Ok(())
 }
 
 /// The same rows as a grid for every candidate.
-fn input_of(rows: &[Row], candidates: usize, decoder: &Decoder) -> Result<Input> {
+fn input_of(rows: &[SharedRow], candidates: usize, decoder: &Decoder) -> Result<Input> {
     let time = rows.iter().map(|row| row.input.len()).max().unwrap_or(0);
     let (mut ids, mut positions) = (vec![0; rows.len() * time], vec![0; rows.len() * time]);
     for (row, start) in rows.iter().zip((0..).step_by(time.max(1))) {
@@ -141,7 +153,7 @@ fn input_of(rows: &[Row], candidates: usize, decoder: &Decoder) -> Result<Input>
 }
 
 /// In the order of their positions, as [`Targets`] wants them.
-fn scored_tokens(input: &Input, part: usize, rows: &[Row], requests: &[Request]) -> Vec<Scored> {
+fn scored_tokens(input: &Input, part: usize, rows: &[SharedRow], requests: &[Request]) -> Vec<Scored> {
     let (token_of_cell, time) = (input.tokens_by_cell(part), input.grid_time(part));
     let mut scored = Vec::new();
     for (row, start) in rows.iter().zip((0..).step_by(time.max(1))) {

@@ -23,17 +23,16 @@ impl EvalLoss {
     }
 }
 
-/// Measures `adapters` over `data` in batches of `batch` rows, without gradients or
-/// dropout. Rows go by length, so that batches are alike; sums are over labels, so the order
-/// and the batch size change the result by rounding only.
+/// Measures `adapters` over `data` in batches of `batch` rows, without gradients or dropout. Rows are sorted by length,
+/// so that those of a batch are alike; sums are over labels, so order and batch size change the result by rounding only.
 pub fn mean_loss(
     decoder: &Decoder,
     adapters: &dyn Adapters,
     data: &TokenizedDataset,
     batch: usize,
 ) -> Result<EvalLoss> {
-    let mut found = measure(data, batch, 1, &mut |batches| batch_losses(decoder, batches, adapters))?;
-    found.pop().ok_or_else(|| Error::bug("nothing was measured"))
+    let mut losses = measure(data, batch, 1, &mut |batches| batch_losses(decoder, batches, adapters))?;
+    losses.pop().ok_or_else(|| Error::bug("nothing was measured"))
 }
 
 /// Measures several runs at once, each batch of rows repeated for every one of them.
@@ -48,17 +47,17 @@ pub fn mean_losses(
     measure(data, batch, trainables.len(), &mut |batches| batch_losses(decoder, batches, &adapters))
 }
 
-/// What the trainer is given to evaluate with: the mean losses of its runs on `data`.
+/// The evaluation that the trainer calls: the mean losses of its runs on `data`.
 pub fn evaluation(
     data: &TokenizedDataset,
     batch: usize,
 ) -> impl FnMut(&Decoder, &[&dyn Trainable]) -> Result<Vec<f64>> + '_ {
     move |decoder, trainables| {
-        Ok(mean_losses(decoder, trainables, data, batch)?.into_iter().map(|found| found.loss).collect())
+        Ok(mean_losses(decoder, trainables, data, batch)?.into_iter().map(|mean| mean.loss).collect())
     }
 }
 
-/// `losses` gets every batch `copies` times over.
+/// Passes every batch `copies` times to `losses`.
 fn measure(
     data: &TokenizedDataset,
     batch: usize,
@@ -66,7 +65,7 @@ fn measure(
     losses: &mut dyn FnMut(&[&Batch]) -> Result<BatchLosses>,
 ) -> Result<Vec<EvalLoss>> {
     if batch == 0 {
-        return Err(Error::input("`batch`: expected at least 1, found 0"));
+        return Err(Error::input("option `batch`: expected int of at least 1, found int 0"));
     }
     let mut rows: Vec<u32> = (0..data.len() as u32).collect();
     rows.sort_by_key(|&row| std::cmp::Reverse(data.row(row as usize).map_or(0, |row| row.ids().len())));
@@ -77,9 +76,9 @@ fn measure(
         if predicted_labels(&batch) == 0 {
             continue;
         }
-        let found = no_grad(|| losses(&vec![&batch; copies]))?;
-        sums.iter_mut().zip(found.sums()?).for_each(|(sum, own)| *sum += own);
-        labels += found.labels.first().copied().unwrap_or(0);
+        let batch_losses = no_grad(|| losses(&vec![&batch; copies]))?;
+        sums.iter_mut().zip(batch_losses.sums()?).for_each(|(sum, of_batch)| *sum += of_batch);
+        labels += batch_losses.labels.first().copied().unwrap_or(0);
     }
     if labels == 0 {
         return Err(no_label());
@@ -87,13 +86,13 @@ fn measure(
     Ok(sums.into_iter().map(|sum| EvalLoss { loss: sum / labels as f64, labels }).collect())
 }
 
-/// Fails where nothing of `data` can be measured: asked before a run, which would fail at its first evaluation, and
-/// that may come after all of its steps.
+/// Fails where nothing of `data` can be measured. Called before a run, whose first evaluation may come after its last
+/// step.
 pub fn ensure_labelled(data: &TokenizedDataset) -> Result<()> {
-    match data.iter().any(|row| row.label_count() > 0) {
-        true => Ok(()),
-        false => Err(no_label()),
+    if data.iter().any(|row| row.label_count() > 0) {
+        return Ok(());
     }
+    Err(no_label())
 }
 
 fn no_label() -> Error {

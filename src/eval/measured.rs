@@ -16,7 +16,7 @@ pub struct Measured {
 impl Measured {
     /// The mean of a score per item, with its standard error s/√n.
     pub fn mean(name: &str, scores: &[f64], bootstrap: &Bootstrap) -> Result<Self> {
-        let mean = |chosen: &mut dyn Iterator<Item = f64>| chosen.sum::<f64>() / scores.len() as f64;
+        let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / scores.len() as f64;
         let spread =
             bootstrap.spread(scores.len(), |drawn| mean(&mut drawn.iter().map(|&item| scores[item as usize])))?;
         let standard_error = standard_deviation(scores) / (scores.len() as f64).sqrt();
@@ -28,7 +28,7 @@ impl Measured {
         })
     }
 
-    /// What is no mean over `count` items: its standard error is the bootstrap's.
+    /// A statistic over `count` items that is not a mean: its standard error is the bootstrap's.
     pub fn of(name: &str, count: usize, bootstrap: &Bootstrap, statistic: impl Fn(&[u32]) -> f64) -> Result<Self> {
         let all: Vec<u32> = (0..count as u32).collect();
         let value = statistic(&all);

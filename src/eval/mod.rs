@@ -1,6 +1,5 @@
-//! Measuring a model: loss and perplexity, answers by log-likelihood and by generation,
-//! adapters side by side, how far the numbers can be trusted, and how far a merged or exported
-//! model lies from what it was made of.
+//! Measuring a model: loss and perplexity, answers by log-likelihood and by generation, adapters side by side, the
+//! uncertainty of the numbers, and the difference between a merged or exported model and its source.
 
 pub mod bootstrap;
 pub mod candidate;
@@ -12,8 +11,12 @@ pub mod encoder;
 pub mod exact_match;
 pub mod export;
 pub mod f1;
+pub mod field;
 pub mod generate;
-mod generation_file;
+pub mod generation_call;
+pub mod generation_eval;
+pub mod generation_file;
+pub mod generator;
 pub mod kobest;
 pub mod likelihood;
 pub mod loss;
@@ -26,9 +29,10 @@ pub mod prompt;
 pub mod rolling;
 pub mod sampling;
 mod spectrum;
+pub mod streaming;
 pub mod table;
 pub mod text;
-pub mod written;
+pub mod token_ids;
 
 pub use bootstrap::{Bootstrap, Spread};
 pub use candidate::Candidate;

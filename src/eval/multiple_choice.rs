@@ -5,10 +5,12 @@ use super::bootstrap::Bootstrap;
 use super::candidate::Candidate;
 use super::encoder::Encoder;
 use super::f1::macro_f1;
-use super::likelihood::{log_likelihoods, Request};
+use super::likelihood::{log_likelihoods, Request, ScoringOptions};
 use super::measured::Measured;
 use crate::error::{Error, Result};
 use crate::lora::Model;
+use crate::options;
+use crate::options::Value;
 
 /// A context, what may follow it, and which of these is right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,27 +21,42 @@ pub struct Question {
     pub answer: usize,
 }
 
-/// How questions are put.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// What stands between context and choice.
-    pub delimiter: String,
-    /// The longest input in tokens; the model's own limit if `None`.
-    pub max_length: Option<usize>,
-    /// Rows in a pass.
-    pub batch: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { delimiter: " ".to_owned(), max_length: None, batch: 8 }
+options! {
+    /// How questions are asked.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ChoiceOptions {
+        /// The text between context and choice.
+        pub delimiter: String = " ".to_owned();
+        pub scoring: ScoringOptions = ScoringOptions::default(), is set;
     }
 }
 
-/// What is counted.
+/// The questions of rows. A label is the number of the right choice, or its text.
+pub fn questions(contexts: Vec<String>, choices: Vec<Vec<String>>, labels: &[Value]) -> Result<Vec<Question>> {
+    let questions = contexts.into_iter().zip(choices).zip(labels).enumerate();
+    let questions = questions.map(|(number, ((context, choices), label))| {
+        let answer = labelled(label, &choices).map_err(|error| error.context(format!("row {number}")))?;
+        Ok(Question { context, choices, answer })
+    });
+    questions.collect()
+}
+
+fn labelled(label: &Value, choices: &[String]) -> Result<usize> {
+    let number = match label {
+        Value::Text(text) => choices.iter().position(|choice| choice == text),
+        Value::Int(int) => usize::try_from(*int).ok().filter(|&number| number < choices.len()),
+        _ => None,
+    };
+    number.ok_or_else(|| {
+        let last = choices.len().saturating_sub(1);
+        Error::data(format!("expected a label from 0 to {last}, or one of the choices, found {}", label.describe()))
+    })
+}
+
+/// How answers are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
-    /// The share of questions whose most likely choice is right.
+    /// The fraction of questions whose most likely choice is right.
     Acc,
     /// The same by log-likelihood per character of the choice.
     AccNorm,
@@ -62,6 +79,15 @@ pub struct Answered {
     pub chosen_bytes: usize,
 }
 
+/// The answers of one candidate, measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeasuredAnswers {
+    pub answers: Answers,
+    pub metrics: &'static [Metric],
+    /// By metric.
+    pub measured: Vec<Measured>,
+}
+
 /// All questions, answered by one candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answers {
@@ -69,26 +95,28 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Puts every question to every candidate.
+    /// Asks every candidate every question.
     ///
-    /// Fails, with the number of the question, on fewer than two choices, an empty choice, one
-    /// without a token, and an answer that is no choice.
+    /// # Errors
+    /// By the number of the question: fewer than two choices, an empty choice, one without a token, or an answer that
+    /// is no choice.
     pub fn measure(
         model: &Model,
         candidates: &[Candidate],
         questions: &[Question],
-        settings: &Settings,
+        options: &ChoiceOptions,
     ) -> Result<Vec<Answers>> {
-        let encoder = Encoder::new(model, settings.max_length)?;
+        let ChoiceOptions { delimiter, scoring } = options;
+        let encoder = Encoder::new(model, scoring.max_length)?;
         if questions.is_empty() {
             return Err(Error::data("expected at least one question, found none"));
         }
         let mut requests = Vec::new();
         for (at, question) in questions.iter().enumerate() {
-            let own = question.requests(&encoder, &settings.delimiter);
-            requests.extend(own.map_err(|error| error.context(format!("row {at}")))?);
+            let of_choices = question.requests(&encoder, delimiter);
+            requests.extend(of_choices.map_err(|error| error.context(format!("row {at}")))?);
         }
-        let scores = log_likelihoods(model.decoder(), candidates, &requests, settings.batch)?;
+        let scores = log_likelihoods(model.decoder(), candidates, &requests, scoring.batch)?;
         Ok(scores.iter().map(|scores| Answers { questions: answered(questions, scores) }).collect())
     }
 
@@ -101,6 +129,12 @@ impl Answers {
             Metric::F1 => return None,
         };
         Some(self.questions.iter().map(|answered| f64::from(chosen(answered) == answered.answer)).collect())
+    }
+
+    /// With each of `metrics`.
+    pub fn measured_by(self, metrics: &'static [Metric], bootstrap: &Bootstrap) -> Result<MeasuredAnswers> {
+        let measured = metrics.iter().map(|metric| self.measured(*metric, bootstrap)).collect::<Result<_>>()?;
+        Ok(MeasuredAnswers { answers: self, metrics, measured })
     }
 
     pub fn measured(&self, metric: Metric, bootstrap: &Bootstrap) -> Result<Measured> {
@@ -140,11 +174,12 @@ impl Question {
             return Err(Error::data(format!("expected a label from 0 to {}, found {}", count - 1, self.answer))
                 .with_hint("labels count from 0"));
         }
-        let request = |(at, choice): (usize, &String)| match choice.is_empty() {
-            true => Err(Error::data(format!("choice {at} is empty"))),
-            false => encoder
-                .pair(&self.context, &format!("{delimiter}{choice}"))
-                .map_err(|error| error.context(format!("choice {at}"))),
+        let request = |(at, choice): (usize, &String)| {
+            if choice.is_empty() {
+                return Err(Error::data(format!("choice {at} is empty")));
+            }
+            let pair = encoder.pair(&self.context, &format!("{delimiter}{choice}"));
+            pair.map_err(|error| error.context(format!("choice {at}")))
         };
         self.choices.iter().enumerate().map(request).collect()
     }
@@ -167,14 +202,14 @@ impl Question {
 fn answered(questions: &[Question], scores: &[f64]) -> Vec<Answered> {
     let mut rest = scores;
     let each = questions.iter().map(|question| {
-        let (own, others) = rest.split_at(question.choices.len().min(rest.len()));
+        let (scores, others) = rest.split_at(question.choices.len().min(rest.len()));
         rest = others;
-        question.answered(own)
+        question.answered(scores)
     });
     each.collect()
 }
 
-/// The place of the largest value, the first of equals, as `numpy.argmax`.
+/// The index of the largest value, the first of equals, as `numpy.argmax`.
 fn largest(values: impl Iterator<Item = f64>) -> usize {
     let better = |best: (usize, f64), next: (usize, f64)| if next.1 > best.1 { next } else { best };
     values.enumerate().reduce(better).map_or(0, |(at, _)| at)
@@ -193,6 +228,16 @@ mod tests {
         let answers = Answers { questions: vec![answered] };
         assert_eq!(answers.scores(Metric::AccNorm), Some(vec![1.0]));
         assert_eq!(answers.scores(Metric::F1), None);
+    }
+
+    #[test]
+    fn a_label_is_a_number_or_a_choice() {
+        let choices = ["no".to_owned(), "yes".to_owned()];
+        assert_eq!(labelled(&Value::Int(1), &choices).unwrap(), 1);
+        assert_eq!(labelled(&Value::Text("no".to_owned()), &choices).unwrap(), 0);
+        for label in [Value::Int(2), Value::Int(-1), Value::Text("maybe".to_owned()), Value::Unit] {
+            assert!(labelled(&label, &choices).unwrap_err().message.contains("from 0 to 1"), "{}", label.describe());
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Two candidates on the same items: is the one better, or were the items kind to it?
+//! Two candidates on the same items: whether one is better, beyond chance.
 
 use super::bootstrap::{Bootstrap, Spread};
 use crate::error::{Error, Result};
 
 /// The scores of `a` and of `b`, item by item.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Comparison {
+pub struct PairedComparison {
     pub items: usize,
     pub mean_a: f64,
     pub mean_b: f64,
@@ -17,7 +17,7 @@ pub struct Comparison {
     pub mcnemar: Option<McNemar>,
 }
 
-/// Items that just one of both got right, and how surprising their numbers are.
+/// Items that only one of the two got right, and the probability of such numbers by chance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct McNemar {
     pub only_a: usize,
@@ -26,7 +26,7 @@ pub struct McNemar {
     pub p_value: f64,
 }
 
-impl Comparison {
+impl PairedComparison {
     /// Fails where the two are not of the same items, and on scores that are not finite.
     pub fn of(a: &[f64], b: &[f64], bootstrap: &Bootstrap) -> Result<Self> {
         if a.len() != b.len() || a.is_empty() {
@@ -44,7 +44,7 @@ impl Comparison {
         let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
         let drawn_mean =
             |drawn: &[u32]| drawn.iter().map(|&item| differences[item as usize]).sum::<f64>() / drawn.len() as f64;
-        Ok(Comparison {
+        Ok(PairedComparison {
             items: a.len(),
             mean_a: mean(a),
             mean_b: mean(b),
@@ -95,8 +95,8 @@ mod tests {
             (2450, 5000, 0.161_485_222_397_377_98),
         ];
         for (k, n, expected) in cases {
-            let found = (2.0 * binomial_tail(k, n)).min(1.0);
-            assert!((found / expected - 1.0).abs() < 1e-9, "{k} of {n}: {found} expected {expected}");
+            let p_value = (2.0 * binomial_tail(k, n)).min(1.0);
+            assert!((p_value / expected - 1.0).abs() < 1e-9, "{k} of {n}: {p_value} expected {expected}");
         }
     }
 
@@ -105,19 +105,19 @@ mod tests {
         // a is 0.1 above b on every item, however much items differ.
         let b: Vec<f64> = (0..50).map(|item| f64::from(item * item)).collect();
         let a: Vec<f64> = b.iter().map(|b| b + 0.1).collect();
-        let found = Comparison::of(&a, &b, &Bootstrap::default()).unwrap();
-        let spread = found.spread.unwrap();
-        assert!((found.difference - 0.1).abs() < 1e-9 && spread.standard_error < 1e-9, "{found:?}");
-        assert!(found.mcnemar.is_none());
-        let right = Comparison::of(&[1.0, 1.0, 0.0, 1.0], &[0.0, 1.0, 1.0, 0.0], &Bootstrap::default()).unwrap();
+        let comparison = PairedComparison::of(&a, &b, &Bootstrap::default()).unwrap();
+        let spread = comparison.spread.unwrap();
+        assert!((comparison.difference - 0.1).abs() < 1e-9 && spread.standard_error < 1e-9, "{comparison:?}");
+        assert!(comparison.mcnemar.is_none());
+        let right = PairedComparison::of(&[1.0, 1.0, 0.0, 1.0], &[0.0, 1.0, 1.0, 0.0], &Bootstrap::default()).unwrap();
         let mcnemar = right.mcnemar.unwrap();
         assert_eq!((mcnemar.only_a, mcnemar.only_b, mcnemar.p_value), (2, 1, 1.0));
     }
 
     #[test]
     fn other_items_are_refused() {
-        assert!(Comparison::of(&[1.0], &[1.0, 0.0], &Bootstrap::default()).is_err());
-        assert!(Comparison::of(&[], &[], &Bootstrap::default()).is_err());
-        assert!(Comparison::of(&[f64::NAN], &[1.0], &Bootstrap::default()).is_err());
+        assert!(PairedComparison::of(&[1.0], &[1.0, 0.0], &Bootstrap::default()).is_err());
+        assert!(PairedComparison::of(&[], &[], &Bootstrap::default()).is_err());
+        assert!(PairedComparison::of(&[f64::NAN], &[1.0], &Bootstrap::default()).is_err());
     }
 }

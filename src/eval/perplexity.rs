@@ -2,25 +2,25 @@
 
 use super::candidate::Candidate;
 use super::encoder::{is_space, Encoder};
-use super::likelihood::log_likelihoods;
+use super::likelihood::{log_likelihoods, ScoringOptions};
 use super::rolling::windows;
 use crate::error::{Error, Result};
 use crate::lora::Model;
+use crate::options;
 
-/// How texts are read.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The longest input in tokens; the model's own limit if `None`.
-    pub max_length: Option<usize>,
-    /// How many tokens each window after the first scores; `max_length` if `None`.
-    pub stride: Option<usize>,
-    /// Windows in a pass.
-    pub batch: usize,
+options! {
+    /// How texts are read.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct PerplexityOptions {
+        pub scoring: ScoringOptions = ScoringOptions::default(), is set;
+        /// The tokens that each window after the first scores.
+        pub stride: Option<usize> = None, range at_least(1.0), words "max_length";
+    }
 }
 
 /// One text, scored.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Text {
+pub struct ScoredText {
     /// In nats, of all tokens given those before them.
     pub log_likelihood: f64,
     pub tokens: usize,
@@ -33,10 +33,10 @@ pub struct Text {
 /// The texts of one candidate, scored. The formulas are those of lm-evaluation-harness.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Perplexity {
-    pub texts: Vec<Text>,
+    pub texts: Vec<ScoredText>,
 }
 
-impl Text {
+impl ScoredText {
     /// Nats per token.
     pub fn loss(&self) -> f64 {
         -self.log_likelihood / self.tokens as f64
@@ -46,25 +46,26 @@ impl Text {
 impl Perplexity {
     /// Scores every text with every candidate.
     ///
-    /// Fails on no text, an empty text, and a stride beyond the window.
+    /// # Errors
+    /// No text, an empty text, or a stride beyond the window.
     pub fn measure(
         model: &Model,
         candidates: &[Candidate],
         texts: &[String],
-        settings: &Settings,
+        options: &PerplexityOptions,
     ) -> Result<Vec<Perplexity>> {
-        let encoder = Encoder::new(model, settings.max_length)?;
-        let stride = settings.stride.unwrap_or(encoder.max_length());
+        let encoder = Encoder::new(model, options.scoring.max_length)?;
+        let stride = options.stride.unwrap_or(encoder.max_length());
         if !(1..=encoder.max_length()).contains(&stride) {
             return Err(Error::input(format!(
-                "`stride`: expected 1 to {}, the length of a window, found {stride}",
+                "option `stride`: expected 1 to {}, the length of a window, found {stride}",
                 encoder.max_length()
             )));
         }
         let ids = encoded(&encoder, texts)?;
         let windows: Vec<Vec<_>> =
             ids.iter().map(|ids| windows(ids, encoder.prefix(), encoder.max_length(), stride)).collect();
-        let scores = log_likelihoods(model.decoder(), candidates, &windows.concat(), settings.batch)?;
+        let scores = log_likelihoods(model.decoder(), candidates, &windows.concat(), options.scoring.batch)?;
         let counts: Vec<usize> = windows.iter().map(Vec::len).collect();
         Ok(scores.iter().map(|scores| Perplexity { texts: summed(texts, &ids, &counts, scores) }).collect())
     }
@@ -118,27 +119,34 @@ impl Perplexity {
     }
 }
 
+/// The beginnings of the first `count` texts, for a rehearsal.
+pub fn beginnings(texts: &[String], count: usize) -> Vec<String> {
+    const CHARACTERS: usize = 200;
+    texts.iter().take(count).map(|text| text.chars().take(CHARACTERS).collect()).collect()
+}
+
 fn encoded(encoder: &Encoder, texts: &[String]) -> Result<Vec<Vec<u32>>> {
     if texts.is_empty() {
         return Err(Error::data("expected at least one text, found none"));
     }
     let encoded = texts.iter().enumerate().map(|(at, text)| {
         let ids = encoder.text(text).map_err(|error| error.context(format!("text {at}")))?;
-        match text.is_empty() || ids.is_empty() {
-            true => Err(Error::data(format!("text {at} is empty: there is nothing to score"))
-                .with_hint("leave empty rows out: data.filter(|row| row.text != \"\")")),
-            false => Ok(ids),
+        if text.is_empty() || ids.is_empty() {
+            return Err(Error::data(format!("text {at} is empty: there is nothing to score"))
+                .with_hint("leave empty rows out: data.filter(|row| row.text != \"\")"));
         }
+        Ok(ids)
     });
     encoded.collect()
 }
 
-fn summed(texts: &[String], ids: &[Vec<u32>], windows: &[usize], scores: &[f64]) -> Vec<Text> {
+fn summed(texts: &[String], ids: &[Vec<u32>], windows: &[usize], scores: &[f64]) -> Vec<ScoredText> {
     let mut rest = scores;
     let each = texts.iter().zip(ids).zip(windows).map(|((text, ids), &count)| {
-        let (own, others) = rest.split_at(count.min(rest.len()));
+        let (scores, others) = rest.split_at(count.min(rest.len()));
         rest = others;
-        Text { log_likelihood: own.iter().sum(), tokens: ids.len(), words: count_words(text), bytes: text.len() }
+        let log_likelihood = scores.iter().sum();
+        ScoredText { log_likelihood, tokens: ids.len(), words: count_words(text), bytes: text.len() }
     });
     each.collect()
 }
@@ -169,11 +177,11 @@ mod tests {
 
     #[test]
     fn each_unit_has_its_own_mean() {
-        let text = |log_likelihood, tokens, words, bytes| Text { log_likelihood, tokens, words, bytes };
-        let found = Perplexity { texts: vec![text(-6.0, 3, 2, 10), text(-2.0, 1, 2, 6)] };
-        assert_eq!((found.loss(), found.perplexity()), (2.0, 2.0_f64.exp()));
-        assert_eq!((found.word_perplexity(), found.byte_perplexity()), (2.0_f64.exp(), 0.5_f64.exp()));
-        assert_eq!(found.bits_per_byte(), 0.5 / std::f64::consts::LN_2);
-        assert_eq!(found.perplexity_of(&[1, 1]), 2.0_f64.exp());
+        let text = |log_likelihood, tokens, words, bytes| ScoredText { log_likelihood, tokens, words, bytes };
+        let perplexity = Perplexity { texts: vec![text(-6.0, 3, 2, 10), text(-2.0, 1, 2, 6)] };
+        assert_eq!((perplexity.loss(), perplexity.perplexity()), (2.0, 2.0_f64.exp()));
+        assert_eq!((perplexity.word_perplexity(), perplexity.byte_perplexity()), (2.0_f64.exp(), 0.5_f64.exp()));
+        assert_eq!(perplexity.bits_per_byte(), 0.5 / std::f64::consts::LN_2);
+        assert_eq!(perplexity.perplexity_of(&[1, 1]), 2.0_f64.exp());
     }
 }

@@ -1,67 +1,53 @@
 //! Changes to scores that depend on the tokens so far: biases, penalties, bans and forced tokens, as
 //! transformers' logits processors and in their order. Filters of a draw are in `sampling.rs`.
 
+use super::token_ids::{LengthDecay, SequenceBiases, TokenId, TokenIds, TokenSequences};
 use crate::bail;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
+use crate::options;
+use crate::options::{OptionType, Refusal};
 use std::collections::BTreeMap;
 use tch::{Kind as Dtype, Tensor};
 
-/// Names and defaults are those of transformers; each default changes nothing.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Processors {
-    /// How far the scores move away from those without the prompt; 1 for not at all.
-    pub guidance_scale: f64,
-    /// Added to the score of a sequence's last token where its other tokens end the text.
-    pub sequence_bias: Vec<(Vec<u32>, f64)>,
-    /// Above 1 favours the tokens of the prompt.
-    pub encoder_repetition_penalty: f64,
-    /// Positive scores of tokens that are there already, the prompt's included, are divided by it,
-    /// negative ones multiplied (Keskar et al., 2019).
-    pub repetition_penalty: f64,
-    /// No sequence of so many tokens comes twice; 0 for no limit.
-    pub no_repeat_ngram_size: usize,
-    /// No sequence of so many tokens is repeated from the prompt; 0 for no limit.
-    pub encoder_no_repeat_ngram_size: usize,
-    /// Sequences that are never completed.
-    pub bad_words_ids: Vec<Vec<u32>>,
-    /// No end token before so many tokens, the prompt's included.
-    pub min_length: usize,
-    /// No end token before so many new tokens; takes precedence over `min_length`.
-    pub min_new_tokens: Option<usize>,
-    /// The second token of a text whose prompt is a single token.
-    pub forced_bos_token_id: Option<u32>,
-    /// One of these is the last token that the length allows.
-    pub forced_eos_token_id: Vec<u32>,
-    /// Takes scores that are no finite numbers for finite ones.
-    pub remove_invalid_values: bool,
-    /// From so many new tokens on, end tokens become likelier by this factor, again with each token.
-    pub exponential_decay_length_penalty: Option<(usize, f64)>,
-    /// Tokens that never come.
-    pub suppress_tokens: Vec<u32>,
-    /// Tokens that never come first.
-    pub begin_suppress_tokens: Vec<u32>,
-}
-
-impl Default for Processors {
-    fn default() -> Self {
-        Processors {
-            guidance_scale: 1.0,
-            sequence_bias: Vec::new(),
-            encoder_repetition_penalty: 1.0,
-            repetition_penalty: 1.0,
-            no_repeat_ngram_size: 0,
-            encoder_no_repeat_ngram_size: 0,
-            bad_words_ids: Vec::new(),
-            min_length: 0,
-            min_new_tokens: None,
-            forced_bos_token_id: None,
-            forced_eos_token_id: Vec::new(),
-            remove_invalid_values: false,
-            exponential_decay_length_penalty: None,
-            suppress_tokens: Vec::new(),
-            begin_suppress_tokens: Vec::new(),
-        }
+options! {
+    /// Names and defaults are those of transformers; each default changes nothing.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Processors {
+        /// Divides the positive scores of tokens that the text holds already, the prompt's included, and multiplies
+        /// negative ones (Keskar et al., 2019).
+        pub repetition_penalty: f64 = 1.0, range above(0.0);
+        /// Above 1 favours the tokens of the prompt.
+        pub encoder_repetition_penalty: f64 = 1.0, range above(0.0);
+        /// No sequence of this many tokens occurs twice; 0 for no limit.
+        pub no_repeat_ngram_size: usize = 0;
+        /// No sequence of this many tokens is repeated from the prompt; 0 for no limit.
+        pub encoder_no_repeat_ngram_size: usize = 0;
+        /// Sequences of token ids that are never completed.
+        pub bad_words_ids: TokenSequences = TokenSequences::default(), words "none";
+        /// Pairs of token ids and what is added to the score of the last one where the others end the text, as
+        /// `[[[79], -10.0]]`.
+        pub sequence_bias: SequenceBiases = SequenceBiases::default(), words "none";
+        /// Ids of tokens that never occur.
+        pub suppress_tokens: TokenIds = TokenIds::default(), words "none";
+        /// Ids of tokens that never come first.
+        pub begin_suppress_tokens: TokenIds = TokenIds::default(), words "none";
+        /// The first new token behind a prompt of a single token.
+        pub forced_bos_token_id: Option<TokenId> = None;
+        /// One of these is the last token that the length allows.
+        pub forced_eos_token_id: TokenIds = TokenIds::default(), words "none";
+        /// No end token before the text has this many tokens, the prompt's included.
+        pub min_length: usize = 0;
+        /// No end token before this many new tokens; takes precedence over `min_length`.
+        pub min_new_tokens: Option<usize> = None;
+        /// `[start, factor]`: from `start` new tokens on, end tokens become likelier by the factor, again with each
+        /// token.
+        pub exponential_decay_length_penalty: Option<LengthDecay> = None;
+        /// How far the scores move away from those without the prompt; 1 for not at all.
+        pub guidance_scale: f64 = 1.0;
+        /// Replace scores that are not finite by finite ones, instead of failing.
+        pub remove_invalid_values: bool = false;
     }
+    rule Processors::rule;
 }
 
 /// What a text holds when its next token is chosen.
@@ -76,66 +62,61 @@ pub struct TokensSoFar<'a> {
 }
 
 impl Processors {
-    /// The first value without a meaning, by its name. `vocabulary` is the number of scores.
-    pub fn problem(&self, vocabulary: usize) -> Option<(&'static str, Error)> {
-        let positive = [
-            ("repetition_penalty", self.repetition_penalty),
-            ("encoder_repetition_penalty", self.encoder_repetition_penalty),
-        ];
-        for (name, value) in positive {
-            if !(value.is_finite() && value > 0.0) {
-                return Some((name, Error::input(format!("`{name}`: expected a number above 0, found {value}"))));
-            }
-        }
+    fn rule(&self) -> Option<Refusal> {
         if !self.guidance_scale.is_finite() {
-            let error = format!("`guidance_scale`: expected a finite number, found {}", self.guidance_scale);
-            return Some(("guidance_scale", Error::input(error)));
-        }
-        let biased = self.sequence_bias.iter().map(|(ids, _)| ("sequence_bias", ids.as_slice()));
-        let banned = self.bad_words_ids.iter().map(|ids| ("bad_words_ids", ids.as_slice()));
-        let forced = [
-            ("forced_bos_token_id", self.forced_bos_token_id.as_slice()),
-            ("forced_eos_token_id", self.forced_eos_token_id.as_slice()),
-        ];
-        for (name, ids) in biased.chain(banned).chain(forced) {
-            if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
-                let error =
-                    format!("`{name}`: expected ids below {vocabulary}, the size of the vocabulary, found {id}");
-                return Some((name, Error::input(error)));
-            }
+            return Some(Refusal::new("guidance_scale", "a finite number", self.guidance_scale.to_value().describe()));
         }
         if self.sequence_bias.iter().any(|(ids, _)| ids.is_empty()) {
-            return Some(("sequence_bias", Error::input("`sequence_bias`: expected at least one id for each bias")));
+            return Some(Refusal::new("sequence_bias", "at least one token id for each bias", "none"));
         }
-        let contradictory =
-            |(_, ids): &(&str, &[u32])| !ids.is_empty() && ids.iter().all(|id| self.suppress_tokens.contains(id));
-        forced.into_iter().find(contradictory).map(|(name, ids)| {
-            let error = Error::input(format!("`{name}`: every token that it forces, {ids:?}, is in `suppress_tokens`"));
-            (name, error.with_hint("take them out of one of both"))
-        })
+        let is_suppressed = |ids: &[u32]| !ids.is_empty() && ids.iter().all(|id| self.suppress_tokens.contains(id));
+        let (name, ids) = self.forced().into_iter().find(|(_, ids)| is_suppressed(ids))?;
+        let refusal = Refusal::new(name, "a token that `suppress_tokens` does not hold", format!("{ids:?}"));
+        Some(refusal.with_hint("take it out of one of the two"))
     }
 
-    /// The settings that change something, but for `repetition_penalty`, with their values for people.
+    fn forced(&self) -> [(&'static str, Vec<u32>); 2] {
+        [
+            ("forced_bos_token_id", self.forced_bos_token_id.iter().map(|id| id.0).collect()),
+            ("forced_eos_token_id", self.forced_eos_token_id.to_vec()),
+        ]
+    }
+
+    /// The first token that the model does not have; `vocabulary` is the number of scores.
+    pub fn unknown_token(&self, vocabulary: usize) -> Option<Refusal> {
+        let biases = self.sequence_bias.iter().map(|(ids, _)| ("sequence_bias", ids.clone()));
+        let bad_words = self.bad_words_ids.iter().map(|ids| ("bad_words_ids", ids.clone()));
+        for (name, ids) in biases.chain(bad_words).chain(self.forced()) {
+            if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
+                let expected = format!("ids below {vocabulary}, the size of the vocabulary");
+                return Some(Refusal::new(name, expected, id.to_string()));
+            }
+        }
+        None
+    }
+
+    /// The options that differ from their defaults, except `repetition_penalty`, with their values as text.
     pub fn changed(&self) -> Vec<(&'static str, String)> {
         let default = Processors::default();
-        let list = |is_set: bool, value: String| is_set.then_some(value);
-        let number = |value: f64, idle: f64| (value != idle).then(|| value.to_string());
+        let number = |value: f64, default: f64| (value != default).then(|| value.to_string());
         let count = |value: usize| (value > 0).then(|| value.to_string());
-        let ids = |ids: &[u32]| list(!ids.is_empty(), format!("{ids:?}"));
-        let decay = self.exponential_decay_length_penalty;
+        let ids = |ids: &[u32]| (!ids.is_empty()).then(|| format!("{ids:?}"));
+        let biases = (!self.sequence_bias.is_empty()).then(|| format!("{:?}", self.sequence_bias.0));
+        let bad_words = (!self.bad_words_ids.is_empty()).then(|| format!("{:?}", self.bad_words_ids.0));
+        let decay = self.exponential_decay_length_penalty.map(|decay| format!("[{}, {}]", decay.start, decay.factor));
         let all = [
             ("guidance_scale", number(self.guidance_scale, default.guidance_scale)),
-            ("sequence_bias", list(!self.sequence_bias.is_empty(), format!("{:?}", self.sequence_bias))),
+            ("sequence_bias", biases),
             ("encoder_repetition_penalty", number(self.encoder_repetition_penalty, default.encoder_repetition_penalty)),
             ("no_repeat_ngram_size", count(self.no_repeat_ngram_size)),
             ("encoder_no_repeat_ngram_size", count(self.encoder_no_repeat_ngram_size)),
-            ("bad_words_ids", list(!self.bad_words_ids.is_empty(), format!("{:?}", self.bad_words_ids))),
+            ("bad_words_ids", bad_words),
             ("min_length", count(self.min_length)),
             ("min_new_tokens", self.min_new_tokens.and_then(count)),
-            ("forced_bos_token_id", self.forced_bos_token_id.map(|id| id.to_string())),
+            ("forced_bos_token_id", self.forced_bos_token_id.map(|id| id.0.to_string())),
             ("forced_eos_token_id", ids(&self.forced_eos_token_id)),
-            ("remove_invalid_values", list(self.remove_invalid_values, "true".to_owned())),
-            ("exponential_decay_length_penalty", decay.map(|(start, factor)| format!("[{start}, {factor}]"))),
+            ("remove_invalid_values", self.remove_invalid_values.then(|| "true".to_owned())),
+            ("exponential_decay_length_penalty", decay),
             ("suppress_tokens", ids(&self.suppress_tokens)),
             ("begin_suppress_tokens", ids(&self.begin_suppress_tokens)),
         ];
@@ -183,7 +164,7 @@ impl Processors {
         if self.min_length > 0 || self.min_new_tokens.is_some() {
             scores.ban(rows, |row| if self.is_too_short(row) { eos.to_vec() } else { Vec::new() })?;
         }
-        if let Some(id) = self.forced_bos_token_id {
+        if let Some(TokenId(id)) = self.forced_bos_token_id {
             scores.force(rows, &[id], |row| row.ids.len() == 1)?;
         }
         if !self.forced_eos_token_id.is_empty() {
@@ -193,12 +174,12 @@ impl Processors {
             let (least, most) = (f64::from(f32::MIN), f64::from(f32::MAX));
             scores.0 = scores.0.f_nan_to_num(0.0, most, least)?;
         }
-        if let Some((start, factor)) = self.exponential_decay_length_penalty {
-            scores.favour_ends(rows, eos, start, factor)?;
+        if let Some(decay) = self.exponential_decay_length_penalty {
+            scores.favour_ends(rows, eos, decay)?;
         }
-        scores.ban(rows, |_| self.suppress_tokens.clone())?;
+        scores.ban(rows, |_| self.suppress_tokens.to_vec())?;
         if !self.begin_suppress_tokens.is_empty() {
-            scores.ban(rows, |row| if self.begins(row) { self.begin_suppress_tokens.clone() } else { Vec::new() })?;
+            scores.ban(rows, |row| if self.begins(row) { self.begin_suppress_tokens.to_vec() } else { Vec::new() })?;
         }
         Ok(scores.0)
     }
@@ -242,8 +223,8 @@ fn repeating(known: &[u32], ids: &[u32], size: usize) -> Vec<u32> {
 struct Scores(Tensor);
 
 impl Scores {
-    /// The places of tokens in the flat scores; tokens without a score have none.
-    fn places(&self, tokens: impl Iterator<Item = (usize, u32)>) -> Vec<i64> {
+    /// The indices of tokens in the flat scores; tokens without a score have none.
+    fn indices(&self, tokens: impl Iterator<Item = (usize, u32)>) -> Vec<i64> {
         let vocabulary = self.0.size()[1];
         tokens
             .map(|(row, id)| (row as i64, i64::from(id)))
@@ -252,26 +233,26 @@ impl Scores {
             .collect()
     }
 
-    fn index(&self, places: &[i64]) -> Result<Tensor> {
-        Ok(Tensor::f_from_slice(places)?.f_to_device(self.0.device())?)
+    fn index(&self, indices: &[i64]) -> Result<Tensor> {
+        Ok(Tensor::f_from_slice(indices)?.f_to_device(self.0.device())?)
     }
 
-    /// Replaces the scores at `places` by what `change` makes of them.
-    fn change(&mut self, places: &[i64], change: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<()> {
-        if places.is_empty() {
+    /// Applies `change` to the scores at `indices`.
+    fn change(&mut self, indices: &[i64], change: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<()> {
+        if indices.is_empty() {
             return Ok(());
         }
-        let (index, flat) = (self.index(places)?, self.0.f_reshape([-1])?);
+        let (index, flat) = (self.index(indices)?, self.0.f_reshape([-1])?);
         let changed = change(&flat.f_index_select(0, &index)?)?;
         self.0 = flat.f_index_copy(0, &index, &changed)?.f_view_as(&self.0)?;
         Ok(())
     }
 
     fn add(&mut self, biases: &BTreeMap<(usize, u32), f32>) -> Result<()> {
-        let places = self.places(biases.keys().copied());
+        let indices = self.indices(biases.keys().copied());
         let values: Vec<f32> = biases.values().copied().collect();
         let values = Tensor::f_from_slice(&values)?.f_to_device(self.0.device())?;
-        self.change(&places, |scores| Ok(scores.f_add(&values)?))
+        self.change(&indices, |scores| Ok(scores.f_add(&values)?))
     }
 
     fn penalise<'a>(
@@ -281,8 +262,8 @@ impl Scores {
         penalty: f64,
     ) -> Result<()> {
         let held = rows.iter().enumerate().flat_map(|(number, row)| tokens(row).iter().map(move |&id| (number, id)));
-        let places = self.places(held);
-        self.change(&places, |scores| {
+        let indices = self.indices(held);
+        self.change(&indices, |scores| {
             let raised = scores.f_mul_scalar(penalty)?;
             Ok(raised.f_where_self(&scores.f_lt(0)?, &scores.f_div_scalar(penalty)?)?)
         })
@@ -291,8 +272,8 @@ impl Scores {
     fn ban(&mut self, rows: &[TokensSoFar], tokens: impl Fn(&TokensSoFar) -> Vec<u32>) -> Result<()> {
         let banned = rows.iter().enumerate();
         let banned = banned.flat_map(|(number, row)| tokens(row).into_iter().map(move |id| (number, id)));
-        let places = self.places(banned);
-        self.change(&places, |scores| Ok(scores.f_full_like(f64::NEG_INFINITY)?))
+        let indices = self.indices(banned);
+        self.change(&indices, |scores| Ok(scores.f_full_like(f64::NEG_INFINITY)?))
     }
 
     /// Leaves only `tokens` in the rows that `applies` to, all alike.
@@ -304,22 +285,23 @@ impl Scores {
         let index: Vec<i64> = numbers.iter().map(|&number| number as i64).collect();
         self.0 = self.0.f_index_fill(0, &self.index(&index)?, f64::NEG_INFINITY)?;
         let forced = numbers.iter().flat_map(|&number| tokens.iter().map(move |&id| (number, id)));
-        let places = self.places(forced);
-        self.change(&places, |scores| Ok(scores.f_zeros_like()?))
+        let indices = self.indices(forced);
+        self.change(&indices, |scores| Ok(scores.f_zeros_like()?))
     }
 
     /// Raises the scores of end tokens by their size times `factor` to the power of the number of tokens
     /// beyond `start`, less one.
-    fn favour_ends(&mut self, rows: &[TokensSoFar], eos: &[u32], start: usize, factor: f64) -> Result<()> {
+    fn favour_ends(&mut self, rows: &[TokensSoFar], eos: &[u32], decay: LengthDecay) -> Result<()> {
+        let LengthDecay { start, factor } = decay;
         let beyond = |row: &TokensSoFar| row.ids.len().saturating_sub(start + row.prompt);
         let late = || (0..rows.len()).filter(|&number| beyond(&rows[number]) > 0);
         let vocabulary = self.0.size()[1];
         let ends: Vec<u32> = eos.iter().copied().filter(|&id| i64::from(id) < vocabulary).collect();
-        let places = self.places(late().flat_map(|number| ends.iter().map(move |&id| (number, id))));
+        let indices = self.indices(late().flat_map(|number| ends.iter().map(move |&id| (number, id))));
         let raise = |number: usize| (factor.powf(beyond(&rows[number]) as f64) - 1.0) as f32;
         let raises: Vec<f32> = late().flat_map(|number| vec![raise(number); ends.len()]).collect();
         let raises = Tensor::f_from_slice(&raises)?.f_to_device(self.0.device())?;
-        self.change(&places, |scores| {
+        self.change(&indices, |scores| {
             let raised = scores.f_add(&scores.f_abs()?.f_mul(&raises)?)?;
             Ok(raised.f_where_self(&scores.f_isfinite()?, scores)?)
         })
@@ -339,6 +321,7 @@ pub fn ensure_choice(scores: &Tensor) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::OptionSet;
 
     #[test]
     fn repeated_sequences_are_found_at_any_size() {
@@ -352,14 +335,16 @@ mod tests {
 
     #[test]
     fn values_without_a_meaning_are_named() {
-        let name = |processors: Processors| processors.problem(10).map(|(name, _)| name);
-        assert_eq!(name(Processors::default()), None);
-        assert_eq!(name(Processors { repetition_penalty: -1.0, ..Default::default() }), Some("repetition_penalty"));
-        assert_eq!(
-            name(Processors { bad_words_ids: vec![vec![3], vec![2, 10]], ..Default::default() }),
-            Some("bad_words_ids")
-        );
-        let forced = Processors { forced_eos_token_id: vec![2], suppress_tokens: vec![1, 2], ..Default::default() };
-        assert_eq!(name(forced), Some("forced_eos_token_id"));
+        let refused = |processors: Processors| processors.problem().map(|refusal| refusal.option);
+        assert_eq!(refused(Processors::default()), None);
+        let penalty = Processors { repetition_penalty: -1.0, ..Default::default() };
+        assert_eq!(refused(penalty).as_deref(), Some("repetition_penalty"));
+        let ids = |ids: &[u32]| TokenIds(ids.to_vec());
+        let forced = Processors { forced_eos_token_id: ids(&[2]), suppress_tokens: ids(&[1, 2]), ..Default::default() };
+        assert_eq!(refused(forced).as_deref(), Some("forced_eos_token_id"));
+        let words = TokenSequences(vec![vec![3], vec![2, 10]]);
+        let words = Processors { bad_words_ids: words, ..Default::default() };
+        assert_eq!(words.unknown_token(10).unwrap().option, "bad_words_ids");
+        assert_eq!(words.unknown_token(11), None);
     }
 }

@@ -1,11 +1,21 @@
-//! What a model is asked: a text to continue, or a conversation by its chat template.
+//! Prompts: a text to continue, or a conversation that the chat template writes.
 
 use crate::data::example::Chat;
 use crate::data::template::ChatTemplate;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::Tokenizer;
+use crate::options;
 use serde_json::{json, Value};
 use std::cell::OnceCell;
+
+options! {
+    /// How prompts are read.
+    #[derive(Debug, Clone, Copy)]
+    pub struct PromptOptions {
+        /// Take a text as a user's message, which the model answers by its chat template.
+        pub chat: bool = false, words "false; true for `chat`";
+    }
+}
 
 /// A prompt as people read it and as the model does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,22 +29,38 @@ pub struct Prompt {
 #[derive(Debug)]
 pub struct PromptReader<'a> {
     tokenizer: &'a Tokenizer,
+    options: PromptOptions,
     template: OnceCell<ChatTemplate>,
     tool_template: OnceCell<ChatTemplate>,
 }
 
 impl<'a> PromptReader<'a> {
     pub fn new(tokenizer: &'a Tokenizer) -> Self {
-        PromptReader { tokenizer, template: OnceCell::new(), tool_template: OnceCell::new() }
+        let options = PromptOptions::default();
+        PromptReader { tokenizer, options, template: OnceCell::new(), tool_template: OnceCell::new() }
+    }
+
+    #[must_use]
+    pub fn with(self, options: PromptOptions) -> Self {
+        PromptReader { options, ..self }
+    }
+
+    /// A text as the options say: to be continued, or a user's message.
+    pub fn read(&self, text: &str) -> Result<Prompt> {
+        if self.options.chat {
+            self.question(text)
+        } else {
+            self.text(text)
+        }
     }
 
     /// A text to be continued.
     pub fn text(&self, text: &str) -> Result<Prompt> {
         let ids = self.tokenizer.encode(text, true)?;
-        match ids.is_empty() {
-            true => Err(Error::input("the prompt is empty: expected at least one token")),
-            false => Ok(Prompt { shown: text.to_owned(), ids }),
+        if ids.is_empty() {
+            return Err(Error::input("the prompt is empty: expected at least one token"));
         }
+        Ok(Prompt { shown: text.to_owned(), ids })
     }
 
     /// A user's message to be answered.
@@ -59,14 +85,14 @@ impl<'a> PromptReader<'a> {
         let text = self.template(chat.tools.is_some())?.render(chat, chat.messages.len(), true)?.text;
         // The template writes every special token itself.
         let ids = self.tokenizer.encode(&text, false)?;
-        match ids.is_empty() {
-            true => Err(Error::data("the chat template writes nothing for this conversation")),
-            false => Ok(Prompt { shown: shown(&chat.messages), ids }),
+        if ids.is_empty() {
+            return Err(Error::data("the chat template writes nothing for this conversation"));
         }
+        Ok(Prompt { shown: shown(&chat.messages), ids })
     }
 
-    /// The token that ends a turn of an assistant in a template that was set on the model: no file names it as an
-    /// end token.
+    /// The token that ends an assistant's turn, in a template that was set on the model: no file names it as an end
+    /// token.
     pub fn turn_end(&self) -> Result<Option<u32>> {
         if !self.tokenizer.is_template_assigned() {
             return Ok(None);
@@ -84,12 +110,12 @@ impl<'a> PromptReader<'a> {
     }
 
     fn template(&self, with_tools: bool) -> Result<&ChatTemplate> {
-        let has_own = with_tools && self.tokenizer.chat_template_named("tool_use").is_some();
-        let cell = if has_own { &self.tool_template } else { &self.template };
+        let is_for_tools = with_tools && self.tokenizer.chat_template_named("tool_use").is_some();
+        let cell = if is_for_tools { &self.tool_template } else { &self.template };
         if let Some(template) = cell.get() {
             return Ok(template);
         }
-        let template = ChatTemplate::of(self.tokenizer, has_own)?.ok_or_else(|| {
+        let template = ChatTemplate::of(self.tokenizer, is_for_tools)?.ok_or_else(|| {
             Error::data("the tokenizer has no chat template")
                 .with_hint("give one, model.chat_template = \"…\", or continue a plain text with generate(…)")
         })?;
@@ -97,7 +123,7 @@ impl<'a> PromptReader<'a> {
     }
 }
 
-/// A single question as it is; several turns each behind its role.
+/// The text of a single message; of several each behind its role.
 fn shown(messages: &[Value]) -> String {
     let content = |message: &Value| message["content"].as_str().unwrap_or_default().to_owned();
     match messages {

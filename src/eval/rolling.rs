@@ -1,7 +1,7 @@
 //! Rolling windows over a text that may be longer than the model can read.
 //!
 //! As `get_rolling_token_windows` of lm-evaluation-harness: every token is scored exactly
-//! once, each window is as full as it can be, the first token is given the prefix alone.
+//! once, each window is as full as possible, and the first token is scored after the prefix alone.
 
 use super::likelihood::Request;
 

@@ -1,88 +1,49 @@
 //! From scores to the next token: filters as transformers' logits warpers, in their order, and a
-//! draw by key. What depends on the tokens so far is in `processors.rs`.
+//! draw by key. Changes that depend on the tokens so far are in `processors.rs`.
 
 use crate::error::{Error, Result};
+use crate::options;
+use crate::options::OptionSet;
 use tch::{Device, Kind as Dtype, Tensor};
 
-/// How the next token is chosen. Names and defaults are those of transformers.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampling {
-    /// Draw by probability; the most likely token otherwise.
-    pub do_sample: bool,
-    /// Divides the scores.
-    pub temperature: f64,
-    /// The most likely tokens stay whose part of the entropy is at most this.
-    pub top_h: Option<f64>,
-    /// So many of the most likely tokens stay; 0 for all.
-    pub top_k: i64,
-    /// The fewest most likely tokens stay whose probabilities reach this sum.
-    pub top_p: f64,
-    /// Tokens stay whose probability is at least this times that of the most likely one.
-    pub min_p: Option<f64>,
-    /// The fewest tokens stay that are nearest to the expected surprise and whose probabilities reach this sum.
-    pub typical_p: f64,
-    /// Tokens stay whose probability is at least this; 0 for all.
-    pub epsilon_cutoff: f64,
-    /// As `epsilon_cutoff`, lower where the entropy is high; 0 for all.
-    pub eta_cutoff: f64,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Sampling {
-            do_sample: false,
-            temperature: 1.0,
-            top_h: None,
-            top_k: 50,
-            top_p: 1.0,
-            min_p: None,
-            typical_p: 1.0,
-            epsilon_cutoff: 0.0,
-            eta_cutoff: 0.0,
-        }
+options! {
+    /// How the next token is chosen. Names and defaults are those of transformers.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Sampling {
+        /// Draw each token by its probability, instead of taking the most likely one at each step.
+        pub do_sample: bool = false;
+        /// Divides the scores. Acts only with `do_sample`, as the seven filters below.
+        pub temperature: f64 = 1.0, range above(0.0), hint "for the most likely token at each step: do_sample: false";
+        /// Keep only the most likely tokens whose part of the entropy is at most this.
+        pub top_h: Option<f64> = None, range above_up_to(0.0, 1.0), hint "90 % is 0.9";
+        /// Keep only this many of the most likely tokens; 0 keeps all.
+        pub top_k: i64 = 50, range at_least(0.0), hint "0 keeps every token";
+        /// Keep only the fewest most likely tokens whose probabilities add up to this.
+        pub top_p: f64 = 1.0, range between(0.0, 1.0), hint "90 % is 0.9";
+        /// Keep only tokens whose probability is at least this times that of the most likely one.
+        pub min_p: Option<f64> = None, range between(0.0, 1.0), hint "90 % is 0.9";
+        /// Keep only the fewest tokens that are nearest to the expected surprise and whose probabilities add up to
+        /// this.
+        pub typical_p: f64 = 1.0, range above_up_to(0.0, 1.0), hint "90 % is 0.9";
+        /// Keep only tokens whose probability is at least this; 0 keeps all.
+        pub epsilon_cutoff: f64 = 0.0, range between(0.0, 1.0), hint "90 % is 0.9";
+        /// As `epsilon_cutoff`, lower where the entropy is high; 0 keeps all.
+        pub eta_cutoff: f64 = 0.0, range between(0.0, 1.0), hint "90 % is 0.9";
     }
+    when Sampling::is_drawn;
 }
 
-/// `top_h` looks at so many of the most likely tokens, as in transformers.
+/// `top_h` looks at this many of the most likely tokens, as in transformers.
 const TOP_H_TOKENS: i64 = 100;
 
 impl Sampling {
-    /// The settings that act only where tokens are drawn.
-    pub const FILTERS: [&'static str; 8] =
-        ["temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"];
+    /// The options that act only where tokens are drawn: all but `do_sample`.
+    pub fn filters() -> impl Iterator<Item = &'static str> {
+        Self::table().options().into_iter().map(|option| option.name).filter(|name| *name != "do_sample")
+    }
 
-    /// The first value without a meaning, by its name; none where nothing is drawn.
-    pub fn problem(&self) -> Option<(&'static str, Error)> {
-        if !self.do_sample {
-            return None;
-        }
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            let error = Error::input(format!("`temperature`: expected a number above 0, found {}", self.temperature));
-            return Some(match self.temperature == 0.0 {
-                true => ("temperature", error.with_hint("for the most likely token at each step: do_sample: false")),
-                false => ("temperature", error),
-            });
-        }
-        if self.top_k < 0 {
-            let error = Error::input(format!("`top_k`: expected at least 0, found {}", self.top_k));
-            return Some(("top_k", error.with_hint("0 keeps every token")));
-        }
-        let fractions = [
-            ("top_p", Some(self.top_p), 0.0),
-            ("min_p", self.min_p, 0.0),
-            ("epsilon_cutoff", Some(self.epsilon_cutoff), 0.0),
-            ("eta_cutoff", Some(self.eta_cutoff), 0.0),
-            ("top_h", self.top_h, f64::MIN_POSITIVE),
-            ("typical_p", Some(self.typical_p), f64::MIN_POSITIVE),
-        ];
-        let outside =
-            |(_, value, least): &(&str, Option<f64>, f64)| value.is_some_and(|value| !(*least..=1.0).contains(&value));
-        let (name, value, least) = fractions.into_iter().find(outside)?;
-        let value = value.unwrap_or(f64::NAN);
-        let expected = if least > 0.0 { "a number above 0 and at most 1" } else { "a number from 0 to 1" };
-        let error = Error::input(format!("`{name}`: expected {expected}, found {value}"));
-        let is_percent = value > 1.0 && value <= 100.0;
-        Some((name, if is_percent { error.with_hint(format!("{value} % is {}", value / 100.0)) } else { error }))
+    fn is_drawn(&self) -> bool {
+        self.do_sample
     }
 
     /// The scores to choose from, f32 `[rows, vocab_size]`, -∞ where a token is filtered out.
@@ -94,8 +55,8 @@ impl Sampling {
         if self.temperature != 1.0 {
             scores = scores.f_div_scalar(self.temperature)?;
         }
-        if let Some(part) = self.top_h {
-            scores = top_h(&scores, part)?;
+        if let Some(fraction) = self.top_h {
+            scores = top_h(&scores, fraction)?;
         }
         if self.top_k > 0 {
             scores = top_k(&scores, self.top_k)?;
@@ -103,9 +64,9 @@ impl Sampling {
         if self.top_p < 1.0 {
             scores = top_p(&scores, self.top_p)?;
         }
-        if let Some(part) = self.min_p {
+        if let Some(factor) = self.min_p {
             let probabilities = scores.f_softmax(-1, Dtype::Float)?;
-            let least = probabilities.f_amax(-1, true)?.f_mul_scalar(part)?;
+            let least = probabilities.f_amax(-1, true)?.f_mul_scalar(factor)?;
             scores = without(&scores, &probabilities.f_lt_tensor(&least)?)?;
         }
         if self.typical_p < 1.0 {
@@ -124,16 +85,13 @@ impl Sampling {
     /// The next token of each row from [`Self::filtered`] scores; `uniform` has a number in
     /// [0, 1) for each.
     pub fn choose(&self, scores: &Tensor, uniform: &[f64]) -> Result<Vec<u32>> {
-        let chosen = match self.do_sample {
-            true => draw(scores, uniform)?,
-            false => scores.f_argmax(-1, false)?,
-        };
+        let chosen = if self.do_sample { draw(scores, uniform)? } else { scores.f_argmax(-1, false)? };
         let chosen: Vec<i64> = Vec::try_from(chosen.f_to_device(Device::Cpu)?)?;
         Ok(chosen.into_iter().map(|id| id as u32).collect())
     }
 }
 
-/// Fails on scores of a row that a damaged model gave.
+/// Refuses scores that are not finite: only a damaged model returns them.
 pub fn ensure_finite(scores: &Tensor) -> Result<()> {
     let best: Vec<f32> = Vec::try_from(scores.f_amax(-1, false)?.f_to_device(Device::Cpu)?)?;
     if best.iter().all(|score| score.is_finite()) {
@@ -178,11 +136,11 @@ fn entropy(scores: &Tensor) -> Result<Tensor> {
     Ok(terms.f_sum_dim_intlist([-1].as_slice(), true, Dtype::Float)?.f_neg()?)
 }
 
-fn top_h(scores: &Tensor, part: f64) -> Result<Tensor> {
+fn top_h(scores: &Tensor, fraction: f64) -> Result<Tensor> {
     let (best, order) = scores.f_topk(TOP_H_TOKENS.min(scores.size()[1]), -1, true, true)?;
     let probabilities = best.f_softmax(-1, Dtype::Float)?;
     let terms = probabilities.f_neg()?.f_mul(&probabilities.f_log()?)?;
-    let kept = terms.f_cumsum(-1, Dtype::Float)?.f_le_tensor(&entropy(&best)?.f_mul_scalar(part)?)?;
+    let kept = terms.f_cumsum(-1, Dtype::Float)?.f_le_tensor(&entropy(&best)?.f_mul_scalar(fraction)?)?;
     let _ = kept.f_narrow(1, 0, 1)?.f_fill_(1)?;
     let removed = scores.f_ones_like()?.f_to_kind(Dtype::Bool)?;
     without(scores, &removed.f_scatter(1, &order, &kept.f_logical_not()?)?)

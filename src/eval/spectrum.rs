@@ -13,15 +13,15 @@ impl RankSpectrum {
     }
 }
 
-fn row(own: &ModuleSpectrum) -> Vec<String> {
+fn row(spectrum: &ModuleSpectrum) -> Vec<String> {
     vec![
-        own.layer.map_or(String::new(), |layer| layer.to_string()),
-        own.module.clone(),
-        own.r.to_string(),
-        format!("{:.4}", own.values.first().copied().unwrap_or(0.0)),
-        format!("{:.4}", own.norm()),
-        format!("{:.2}", own.effective_rank()),
-        own.energy_rank(0.9).to_string(),
-        own.energy_rank(0.99).to_string(),
+        spectrum.layer.map_or(String::new(), |layer| layer.to_string()),
+        spectrum.module.clone(),
+        spectrum.r.to_string(),
+        format!("{:.4}", spectrum.values.first().copied().unwrap_or(0.0)),
+        format!("{:.4}", spectrum.norm()),
+        format!("{:.2}", spectrum.effective_rank()),
+        spectrum.energy_rank(0.9).to_string(),
+        spectrum.energy_rank(0.99).to_string(),
     ]
 }

@@ -1,6 +1,5 @@
 //! Text of tokens that come one at a time: whole characters only, and where a stop string ends it.
 
-use super::config::Stop;
 use crate::error::Result;
 use crate::hub::tokenizer::Tokenizer;
 
@@ -53,14 +52,14 @@ impl TextStream {
 pub struct StopFinder {
     stream: TextStream,
     strings: Vec<String>,
-    /// As much of the end of the text as a stop string may begin in.
+    /// The end of the text, as long as the longest stop string.
     tail: String,
 }
 
 impl StopFinder {
-    pub fn new(stop: &Stop) -> Self {
-        let stream = TextStream::new(stop.tokenizer.clone(), false);
-        StopFinder { stream, strings: stop.strings.clone(), tail: String::new() }
+    pub fn new(tokenizer: &Tokenizer, strings: &[String]) -> Self {
+        let stream = TextStream::new(tokenizer.clone(), false);
+        StopFinder { stream, strings: strings.to_vec(), tail: String::new() }
     }
 
     /// Whether `id` completes a stop string.

@@ -16,8 +16,8 @@
 /// First of all may stand `is required`, where the default is a placeholder that is never used; `is set`, for a field
 /// whose type has options of its own, which are read beside these; or `is internal`, for a field that is no option. The
 /// comment of a field is the documentation of the option. Behind the struct,
-/// `resolve path;` names a function that derives values after reading, and `rule path;` one that finds values
-/// that do not go together.
+/// `resolve path;` names a function that derives values after reading, `when path;` one that says whether the values
+/// have an effect and so are checked, and `rule path;` one that finds values that do not go together.
 ///
 /// ```
 /// use lorhai::options::{OptionSet, Refusal};
@@ -65,6 +65,7 @@ macro_rules! options {
             )*
         }
         $(resolve $resolve:path;)?
+        $(when $when:path;)?
         $(rule $rule:path;)?
     ) => {
         $(#[$meta])*
@@ -109,6 +110,9 @@ macro_rules! options {
             }
 
             fn problem(&self) -> Option<$crate::options::Refusal> {
+                $(if !$when(self) {
+                    return None;
+                })?
                 $($crate::options!(@problem [$($kind)?] self [$field] [$type] [$($name)?] [$($range)?] [$($hint)?]);)*
                 $(if let Some(refusal) = $rule(self) {
                     return Some(refusal);

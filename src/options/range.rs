@@ -57,6 +57,11 @@ pub const fn between(low: f64, high: f64) -> NumberRange {
     NumberRange { low, high, ..NumberRange::ALL }
 }
 
+/// Both ends excluded.
+pub const fn inside(low: f64, high: f64) -> NumberRange {
+    NumberRange { low, high, includes_low: false, includes_high: false, ..NumberRange::ALL }
+}
+
 /// Above `low`, and `high` at most.
 pub const fn above_up_to(low: f64, high: f64) -> NumberRange {
     NumberRange { low, high, includes_low: false, ..NumberRange::ALL }
@@ -96,6 +101,7 @@ mod tests {
             (above(0.0), 1e-9, 0.0, "int above 0"),
             (probability(), 0.0, 1.0, "a probability in [0, 1)"),
             (above_up_to(0.0, 1.0), 1.0, 0.0, "int in (0, 1]"),
+            (inside(0.0, 1.0), 0.5, 1.0, "int in (0, 1)"),
             (at_least(1e-37), 1e-37, 0.0, "int of at least 1e-37"),
         ] {
             assert!(range.contains(inside) && !range.contains(outside), "{range}");

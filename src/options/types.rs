@@ -201,7 +201,12 @@ impl<T: OptionType> OptionType for Vec<T> {
     }
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
         let items = value.as_array().ok_or_else(|| Mismatch::of::<Self>(value))?;
-        items.iter().map(|item| T::from_value(item).map_err(|_| Mismatch::of::<Self>(value))).collect()
+        let mismatch = |item: Mismatch| {
+            let array = Mismatch::of::<Self>(value);
+            // Of names, which one was meant.
+            Mismatch { hint: array.hint.or(item.hint.filter(|_| !T::choices().is_empty())), ..array }
+        };
+        items.iter().map(|item| T::from_value(item).map_err(mismatch)).collect()
     }
     fn to_value(&self) -> Value {
         Value::Array(self.iter().map(T::to_value).collect())

@@ -397,7 +397,7 @@ pub(super) fn natural(function: &str, number: i64) -> Result<usize> {
 /// The elements of an array that is an argument of `function`.
 fn elements<T: OptionType>(function: &str, values: Array) -> Result<Vec<T>> {
     let value = to_value(&values.into());
-    Vec::from_value(&value).map_err(|Mismatch { expected, hint }| {
+    Vec::from_value(&value).map_err(|Mismatch { expected, hint, .. }| {
         let error = Error::input(format!("{function}: expected {expected}, found {}", value.describe()));
         match hint {
             Some(hint) => error.with_hint(hint),

@@ -1,14 +1,18 @@
-//! Evaluation: perplexity, multiple choice, KoBEST, metrics over text, comparisons. What each
-//! reads and gives back is in `evaluate/`, a file for each kind.
+//! Evaluation: perplexity, multiple choice, KoBEST, metrics over text, comparisons. The options and the result of each
+//! are in `evaluate/`, a file for each kind.
 
-mod asked;
 mod choices;
 mod comparison;
 mod field;
+mod generation;
 mod perplexity;
-mod written;
+mod results;
 
+use crate::eval::exact_match::ExactMatch;
+use crate::eval::kobest::KobestOptions;
 use crate::eval::table;
+use crate::options::OptionSet;
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
@@ -18,6 +22,16 @@ use crate::Error;
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
 use serde_json::Value;
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] = &[
+    ("perplexity", perplexity::PerplexityCall::table),
+    ("multiple_choice", choices::MultipleChoiceCall::table),
+    ("kobest", KobestOptions::table),
+    ("score_generation", generation::ScoreGenerationCall::table),
+    ("exact_match", ExactMatch::table),
+    ("compare_scores", comparison::CompareScoresCall::table),
+];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -31,13 +45,8 @@ pub mod functions {
     /// The perplexity of texts per token, word and byte, by rolling windows.
     ///
     /// `data` is a string, an array of strings, or a data set with a text in each row. Each text
-    /// stands for itself: its first token is given BOS (EOS where the tokenizer has no BOS), every
-    /// token is scored once. The numbers are those of lm-evaluation-harness, which scores a BOS
-    /// that the tokenizer adds as well. Options: `max_length` (the model's
-    /// max_position_embeddings), `stride` (`max_length`; the tokens that each window after the
-    /// first scores), `column` ("text"), `batch` (8 windows in a pass), `adapters` (what is active
-    /// now; an array of names measures all of them in one pass and gives a map by name, where
-    /// "base" is the bare model), `bootstrap_iters` (1000), `confidence` (0.95), `seed` (0). The
+    /// is read alone: its first token is scored after BOS (EOS where the tokenizer has no BOS), every token is scored
+    /// once. The numbers are those of lm-evaluation-harness, which scores a BOS that the tokenizer adds as well. The
     /// result has `perplexity` (per token; with several texts `perplexity_stderr` and
     /// `perplexity_interval` over draws of texts), `word_perplexity`, `byte_perplexity`,
     /// `bits_per_byte`, `loss` (nats per token), `loglikelihood` (nats), `tokens`, `words`,
@@ -45,23 +54,20 @@ pub mod functions {
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
-    /// let found = perplexity(model, ["the small fox", "a red boat"], #{ max_length: 64, stride: 32 });
-    /// print(found.bits_per_byte);
+    /// let result = perplexity(model, ["the small fox", "a red boat"], #{ max_length: 64, stride: 32 });
+    /// print(result.bits_per_byte);
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn perplexity(context: NativeCallContext, model: Model, data: Dynamic, options: Map) -> RhaiResultOf<Map> {
         let state = State::of(&context)?;
-        Ok(super::perplexity::run(&state, &*model.read()?, &data, Options::new("perplexity", options))?)
+        Ok(super::perplexity::run(&state, &*model.read()?, &data, options)?)
     }
 
     /// Answer multiple-choice questions by log-likelihood, as lm-evaluation-harness does.
     ///
     /// Each of `prompt`, `choices` and `label` is a function of the row or the name of a column:
     /// the context, an array of strings, and which of them is right (its number from 0, or the
-    /// string itself). Options: `prompt` ("prompt"), `choices` ("choices"), `label` ("label"),
-    /// `delimiter` (" "; between context and choice), `limit` (all rows), `max_length` (the
-    /// model's; a longer context loses its beginning), `batch` (8), `adapters`, `bootstrap_iters`,
-    /// `confidence`, `seed` (as for `perplexity`). The result has `acc`, `acc_norm` (per character
+    /// string itself). A context longer than `max_length` loses its beginning. The result has `acc`, `acc_norm` (per character
     /// of the choice), `acc_bytes` and `f1` (macro), each with `…_stderr` and `…_interval`, `n`,
     /// `scores` (of each row, for `compare_scores`), and `items` (`answer`, `chosen` and
     /// `loglikelihoods` of each row).
@@ -70,49 +76,41 @@ pub mod functions {
     /// let model = load_model("scripts/tiny");
     /// let data = dataset([#{ q: "Is the fox small?", options: ["no", "yes"], answer: 1 },
     ///                     #{ q: "Is the boat red?", options: ["no", "yes"], answer: "yes" }]);
-    /// let found = multiple_choice(model, data, #{ prompt: |row| row.q, choices: "options", label: "answer" });
-    /// print(found.table());
+    /// let result = multiple_choice(model, data, #{ prompt: |row| row.q, choices: "options", label: "answer" });
+    /// print(result.table());
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn multiple_choice(context: NativeCallContext, model: Model, data: Dataset, options: Map) -> RhaiResultOf<Map> {
-        super::choices::run_multiple_choice(&context, &*model.read()?, &data, Options::new("multiple_choice", options))
+        super::choices::run_multiple_choice(&context, &*model.read()?, &data, options)
     }
 
     /// Measure KoBEST's five tasks exactly as lm-evaluation-harness scores them.
     ///
-    /// Options: `tasks` (all: ["boolq", "copa", "hellaswag", "sentineg", "wic"]), `data`
-    /// ("skt/kobest_v1"; a data set of the hub, or a folder with a folder for each task), `limit`
-    /// (all test rows), `num_fewshot` (0; nothing else), `max_length`, `batch` (8), `adapters`,
-    /// `bootstrap_iters`, `confidence`, `seed` (as for `perplexity`). The result has a map for each
-    /// task as `multiple_choice` gives it, with `acc` and `f1`, for hellaswag `acc_norm` too; and
+    /// The result has a map for each task as `multiple_choice` gives it, with `acc` and `f1`, for hellaswag `acc_norm` too; and
     /// with several tasks `kobest`, their mean over all rows. `.table()` shows it, `write_json`
     /// saves it.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// write_text("kobest/SentiNeg/test.tsv", "Text\tLabel\n정말 좋다\t1\n정말 싫다\t0\n");
-    /// let found = kobest(model, #{ data: "kobest", tasks: ["sentineg"] });
-    /// print(found.sentineg.acc);
+    /// let result = kobest(model, #{ data: "kobest", tasks: ["sentineg"] });
+    /// print(result.sentineg.acc);
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn kobest(context: NativeCallContext, model: Model, options: Map) -> RhaiResultOf<Map> {
-        Ok(super::choices::run_kobest(&State::of(&context)?, &*model.read()?, Options::new("kobest", options))?)
+        Ok(super::choices::run_kobest(&State::of(&context)?, &*model.read()?, options)?)
     }
 
-    /// Measure what the model writes after each prompt: by exact match, or by a function of yours.
+    /// Score the texts that the model writes after each prompt: by exact match, or by your function.
     ///
     /// `prompt` and `target` are functions of the row or names of columns. A prompt is a text, a message or a
     /// conversation; without these options the rows may also be those that `tokenize` knows: of `messages` the last
-    /// turn, which is the assistant's, is the wanted answer. `metric` is "exact_match" or a function of output and
-    /// row that gives a number or a bool. Options: `prompt` ("prompt"), `target` ("completion"), `metric`
-    /// ("exact_match"), `chat` (false: true takes a text as a user's message), `do_sample` (false, whatever the
-    /// model's file says), `max_new_tokens` (64), `until` ([]; the same as `stop`; a word of the language, so in
-    /// quotes), `strip` (false; white space at both ends does not count), `ignore_case` (false), `ignore_punctuation` (false),
-    /// `ignore_numbers` (false), `regexes_to_ignore` ([]), `limit` (all rows), `adapters`, `bootstrap_iters`,
-    /// `confidence` (as for `perplexity`), `seed` (42 for draws, 0 for the bootstrap), and those of `generate` but
-    /// `stream`.
+    /// turn, which is the assistant's, is the expected answer.
     ///
-    /// The result has `exact_match` (`score` for a function of yours) with `…_stderr` and `…_interval`, `n`, `scores`
+    /// Without options the texts are greedy, whatever the model's file says, and have at most 64 new tokens. `seed` is
+    /// that of draws, and of the bootstrap too where it is set; its default is 42 for the one and 0 for the other.
+    ///
+    /// The result has `exact_match` (`score` for your function) with `…_stderr` and `…_interval`, `n`, `scores`
     /// and `outputs` (of each row).
     ///
     /// ```rhai
@@ -131,31 +129,26 @@ pub mod functions {
         data: Dataset,
         options: Map,
     ) -> RhaiResultOf<Map> {
-        super::written::run(&context, &*model.read()?, &data, Options::new("score_generation", options))
+        super::generation::run(&context, &*model.read()?, &data, options)
     }
 
-    /// True where the text that was written is the text that was wanted.
+    /// Whether two texts are the same, apart from the differences that the options ignore.
     ///
-    /// Options, those of Hugging Face's `evaluate` and `strip`: `regexes_to_ignore` ([]),
-    /// `ignore_case` (false), `ignore_punctuation` (false), `ignore_numbers` (false), `strip`
-    /// (false; white space at both ends does not count).
+    /// The options are those of Hugging Face's `evaluate`, and `strip`.
     ///
     /// ```rhai
     /// print(exact_match("Yes.", "yes", #{ ignore_case: true, ignore_punctuation: true }));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn exact_match(written: &str, wanted: &str, options: Map) -> RhaiResultOf<bool> {
-        let mut options = Options::new("exact_match", options);
-        let exact = super::written::exact_match_of(&mut options)?;
-        options.finish()?;
-        Ok(exact.score(written, wanted) == 1.0)
+    pub fn exact_match(output: &str, target: &str, options: Map) -> RhaiResultOf<bool> {
+        let exact: ExactMatch = Options::read("exact_match", options)?;
+        Ok(exact.score(output, target) == 1.0)
     }
 
     /// Compare two adapters on the same items: paired bootstrap and, for accuracies, McNemar's test.
     ///
-    /// `a` and `b` are results of an evaluation, or arrays with a score for each item. Options:
-    /// `metric` (which of their `scores`; the only one, or "acc"), `bootstrap_iters` (1000),
-    /// `confidence` (0.95), `seed` (0). The result has `a` and `b` (the means), `difference`
+    /// `a` and `b` are results of an evaluation, or arrays with a score for each item. The result has `a` and `b` (the
+    /// means), `difference`
     /// (mean of a - b), `difference_stderr`, `interval` (percentiles of the difference over draws
     /// of items; without 0 in it the difference is hardly chance), `n`, and where every score is
     /// 0 or 1 `only_a`, `only_b` (items that just one got right) and `p_value` (McNemar's exact
@@ -166,7 +159,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn compare_scores(a: Dynamic, b: Dynamic, options: Map) -> RhaiResultOf<Map> {
-        Ok(super::comparison::run(&a, &b, Options::new("compare_scores", options))?)
+        Ok(super::comparison::run(&a, &b, options)?)
     }
 
     /// Results of an evaluation as a table: a line for each adapter and task.

@@ -5,8 +5,10 @@ use crate::eval::certificate::{self, Certificate, MergeOptions};
 use crate::eval::divergence::Divergence;
 use crate::eval::export::{ensure_exportable, export_adapter, export_model};
 use crate::hub::gguf::BlockType;
-use crate::hub::weights::parse_size;
 use crate::lora::peft;
+use crate::options;
+use crate::options::OptionSet;
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::json::to_dynamic;
@@ -16,6 +18,43 @@ use rhai::plugin::*;
 use rhai::{Dynamic, Map};
 use serde::Serialize;
 use std::path::Path;
+
+/// What of a model is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exported {
+    Merged,
+    Adapter,
+}
+
+crate::choices!(Exported, [("merged", Exported::Merged), ("adapter", Exported::Adapter)]);
+
+options! {
+    #[derive(Debug, Clone)]
+    struct GgufOptions {
+        /// "merged" is the base with its active adapter in the weights; "adapter" the active adapter alone, for a GGUF
+        /// of the base.
+        what: Exported = Exported::Merged;
+        /// The type of the numbers.
+        block: Option<BlockType> = None, name "type", words "that of the weights, \"f32\" for an adapter";
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct ModelfileOptions {
+        /// A GGUF file or a folder of `save_merged`, as Ollama will find it.
+        from: String = String::new(), is required;
+        /// A GGUF adapter over it.
+        adapter: Option<String> = None;
+    }
+}
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] = &[
+    ("save_merged", MergeOptions::table),
+    ("export_gguf", GgufOptions::table),
+    ("save_modelfile", ModelfileOptions::table),
+];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -95,21 +134,15 @@ pub mod functions {
 
     /// Save the base with an adapter in its weights as a transformers folder, with a certificate.
     ///
-    /// The written files are read back and compared with base and adapter: the largest
-    /// difference of logits, the mean KL divergence, both perplexities, and the share of the
-    /// adapter's change that rounding took. The numbers are printed, given back as a map, and
-    /// written to `merge_certificate.json`. Above the tolerance nothing is written.
-    ///
-    /// Options: `adapter` (the active one), `dtype` ("auto": that of the loaded weights; "f32",
-    /// "bf16", "f16"), `max_shard_size` ("5GB"), `tolerance` (0.01: mean KL in nats per token),
-    /// `force` (false: true writes above the tolerance too), `text` (what to compare on; a
-    /// short mixed text).
+    /// The written files are read back and compared with base and adapter: the largest difference of logits, the mean
+    /// KL divergence, both perplexities, and the fraction of the adapter's change that rounding lost. The numbers are
+    /// printed, returned as a map, and written to `merge_certificate.json`. Above the tolerance nothing is written.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
-    /// let found = model.save_merged("runs/merged", #{ dtype: "f32", max_shard_size: "1MB" });
-    /// print(found.mean_kl);
+    /// let certificate = model.save_merged("runs/merged", #{ dtype: "f32", max_shard_size: "1MB" });
+    /// print(certificate.mean_kl);
     /// ```
     #[rhai_fn(name = "save_merged", global, pure, return_raw, volatile)]
     pub fn save_merged_with(
@@ -118,7 +151,7 @@ pub mod functions {
         folder: &str,
         options: Map,
     ) -> RhaiResultOf<Map> {
-        let options = merge_options(options)?;
+        let options = Options::read("save_merged", options)?;
         let certificate = write_merged(&*model.read()?, folder, &options, &State::of(&context)?)?;
         context.call_native_fn::<()>("print", (certificate.to_string(),))?;
         Ok(to_map(&certificate)?)
@@ -137,12 +170,8 @@ pub mod functions {
 
     /// Export the model, or its adapter, as a GGUF file for llama.cpp and Ollama.
     ///
-    /// The file is read back and its logits compared before it gets its name; how far they lie
-    /// off is printed and given back as a map.
-    ///
-    /// Options: `what` ("merged": the base with the adapter that is at work in its weights;
-    /// "adapter": the active adapter alone, for a GGUF of the base), `type` ("f32", "f16",
-    /// "bf16" or "q8_0"; by default that of the weights, and f32 for an adapter).
+    /// The file is read back and its logits compared before it gets its name; the differences are printed and returned
+    /// as a map.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -157,44 +186,39 @@ pub mod functions {
         path: &str,
         options: Map,
     ) -> RhaiResultOf<Map> {
-        let mut options = Options::new("export_gguf", options);
-        let is_adapter = options.take_choice("what", &[("merged", false), ("adapter", true)], false)?;
-        let types = BlockType::ALL.map(|block| (block.name(), Some(block)));
-        let block = options.take_choice("type", &types, None)?;
-        options.finish()?;
+        let GgufOptions { what, block } = Options::read("export_gguf", options)?;
         let model = model.read()?;
         let state = State::of(&context)?;
         let name = path;
         let path = state.file_to_write(path)?;
-        let found = match is_adapter {
-            false if state.leaves_out(name, &model.name, model.decoder().weight_bytes()) => {
+        let divergence = match what {
+            Exported::Merged if state.leaves_out(name, &model.name, model.decoder().weight_bytes()) => {
                 ensure_exportable(&model)?;
                 Divergence::unmeasured(0)
             }
-            true => export_adapter(&model, &path, None, block)?,
-            false => export_model(&model, &path, block)?,
+            Exported::Merged => export_model(&model, &path, block)?,
+            Exported::Adapter => export_adapter(&model, &path, None, block)?,
         };
-        let notes = match is_adapter {
-            true => peft::deployment_notes(model.adapted.adapter(None)?, &model.decoder().config),
-            false => model::gguf::notes(&model.decoder().config),
+        let config = &model.decoder().config;
+        let notes = match what {
+            Exported::Merged => model::gguf::notes(config),
+            Exported::Adapter => peft::deployment_notes(model.adapted.adapter(None)?, config),
         };
         notes.iter().for_each(|note| state.note(note));
         let line = format!(
             "{}: read back and compared on {} tokens, max |Δlogit| {:.3e}, KL {:.3e}",
             path.display(),
-            found.tokens,
-            found.max_logit_difference,
-            found.mean_kl
+            divergence.tokens,
+            divergence.max_logit_difference,
+            divergence.mean_kl
         );
         context.call_native_fn::<()>("print", (line,))?;
-        Ok(to_map(&found)?)
+        Ok(to_map(&divergence)?)
     }
 
     /// Write a Modelfile for Ollama: the weights, the adapter, the chat format and its stops.
     ///
-    /// The format is taken from the model's chat template, where it is a known one. Options:
-    /// `from` (required: a GGUF file or a folder of `save_merged`, as Ollama will find it),
-    /// `adapter` (a GGUF adapter over it).
+    /// The format is taken from the model's chat template, where it is a known one.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -202,10 +226,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn save_modelfile(context: NativeCallContext, model: &mut Model, path: &str, options: Map) -> RhaiResultOf<()> {
-        let mut options = Options::new("save_modelfile", options);
-        let from: String = options.take_required("from")?;
-        let adapter: Option<String> = options.take_opt("adapter")?;
-        options.finish()?;
+        let ModelfileOptions { from, adapter } = Options::read("save_modelfile", options)?;
         let (text, notes) = ollama::modelfile(model.read()?.tokenizer()?, &from, adapter.as_deref())?;
         let state = State::of(&context)?;
         files::write_whole(&state.file_to_write(path)?, text.as_bytes())?;
@@ -214,44 +235,22 @@ pub mod functions {
     }
 }
 
-/// In a rehearsal a large model is left out, and what was to be measured of it is not a number.
 fn write_merged(model: &lora::Model, folder: &str, options: &MergeOptions, state: &State) -> Result<Certificate> {
     let place = state.folder_to_write(Path::new(folder))?;
-    if state.rehearsing() {
-        // What lies in the true folder may be no one's to replace.
-        let unmeasured = certificate::unmeasured(model, Path::new(folder), options)?;
-        if state.leaves_out(folder, &model.name, model.decoder().weight_bytes()) {
-            return Ok(unmeasured);
-        }
+    // A rehearsal writes elsewhere, but what the folder of a run holds is refused in it too.
+    let unmeasured = certificate::unmeasured(model, Path::new(folder), options)?;
+    if state.leaves_out(folder, &model.name, model.decoder().weight_bytes()) {
+        return Ok(unmeasured);
     }
     certificate::save_merged(model, &place, options)
-}
-
-fn merge_options(options: Map) -> Result<MergeOptions> {
-    let default = MergeOptions::default();
-    let mut options = Options::new("save_merged", options);
-    let size: Option<String> = options.take_opt("max_shard_size")?;
-    let merge = MergeOptions {
-        adapter: options.take_opt("adapter")?,
-        dtype: options.take("dtype", default.dtype)?,
-        max_shard_size: match size {
-            Some(text) => parse_size(&text).map_err(|error| error.context("`max_shard_size`"))?,
-            None => default.max_shard_size,
-        },
-        tolerance: options.take("tolerance", default.tolerance)?,
-        force: options.take("force", default.force)?,
-        text: options.take_opt("text")?,
-    };
-    options.finish()?;
-    Ok(merge)
 }
 
 /// May be none: where an adapter changes no layer.
 const WORST_LAYER: &str = "worst_layer";
 
-fn to_map(found: &impl Serialize) -> Result<Map> {
-    let json = serde_json::to_value(found).map_err(|error| Error::bug(error.to_string()))?;
-    let mut map = to_dynamic(&json).try_cast::<Map>().ok_or_else(|| Error::bug("a result that is no map"))?;
+fn to_map(result: &impl Serialize) -> Result<Map> {
+    let json = serde_json::to_value(result).map_err(|error| Error::bug(error.to_string()))?;
+    let mut map = to_dynamic(&json).try_cast::<Map>().ok_or_else(|| Error::bug("the result is not a map"))?;
     // JSON writes what is not a number, as in a rehearsal, as null.
     for (name, value) in map.iter_mut().filter(|(_, value)| value.is_unit()) {
         if name != WORST_LAYER {

@@ -1,15 +1,20 @@
-//! Generating text, on the terminal as it comes, and adapters side by side. What prompts and settings a call gives
-//! is read in `generate/`.
+//! Generating text, on the terminal as it comes, and adapters side by side. How prompts are read and where streamed
+//! text goes is in `generate/`.
 
 pub(super) mod prompts;
-pub(super) mod settings;
 mod streaming;
 
 use crate::data::python::strftime_now;
 use crate::eval::compare::{self, Answer};
-use crate::eval::config::DEFAULT_NEW_TOKENS;
-use crate::eval::generate::{Finish, Step};
+use crate::eval::generate::NewToken;
+use crate::eval::generation_call::GenerationCall;
+use crate::eval::generator::Generator;
+use crate::eval::prompt::PromptOptions;
+use crate::eval::streaming::TextWriter;
+use crate::options;
+use crate::options::OptionSet;
 use crate::plot::before_after::BeforeAfter;
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script::{describe, FromScript};
@@ -17,12 +22,36 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json::to_dynamic;
 use crate::script::values::options::Options;
 use crate::{lora, Error, Result};
-use prompts::Reader;
+use prompts::read_prompts;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 use serde_json::{json, Value};
 use std::path::Path;
-use streaming::Streaming;
+use streaming::Output;
+
+options! {
+    #[derive(Debug, Clone)]
+    struct GenerateOptions {
+        prompts: PromptOptions = PromptOptions::default(), is set;
+        /// Print the text as it comes.
+        stream: bool = false;
+        generation: GenerationCall = GenerationCall::default(), is set;
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct CompareOptions {
+        prompts: PromptOptions = PromptOptions::default(), is set;
+        /// The expected answers, a text for each prompt.
+        references: Option<Vec<String>> = None;
+        generation: GenerationCall = GenerationCall::default(), is set;
+    }
+}
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] =
+    &[("generate", GenerateOptions::table), ("chat", GenerateOptions::table), ("compare", CompareOptions::table)];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -35,26 +64,10 @@ pub mod functions {
 
     /// Continue a text, or each text of an array; a conversation is answered by the chat template.
     ///
-    /// Options: `max_new_tokens` (20), `max_length` (none; counts the prompt's tokens too), `do_sample` (false: at
-    /// each step the most likely token), `temperature` (1), `top_k` (50; 0 for all), `top_p` (1), `min_p` (none),
-    /// `top_h` (none), `typical_p` (1), `epsilon_cutoff` (0), `eta_cutoff` (0; these eight only where it samples),
-    /// `repetition_penalty` (1; tokens of the prompt count), `seed` (42), `stop` (none; strings that end a text and
-    /// are left out of it), `eos_token_id` (the model's own), `chat` (false: true takes a text as a user's message),
-    /// `stream` (false: true prints the text as it comes), `batch` (32 prompts at a time).
-    ///
-    /// Bans, penalties and forced tokens. Options: `bad_words_ids` (none; arrays of token ids that never come),
-    /// `suppress_tokens` (none; ids), `begin_suppress_tokens` (none; not as the first token), `sequence_bias` (none;
-    /// pairs of token ids and what is added to their score, as [[[79], -10.0]]), `no_repeat_ngram_size` (0),
-    /// `encoder_no_repeat_ngram_size` (0; those of the prompt), `encoder_repetition_penalty` (1; above 1 favours
-    /// tokens of the prompt), `min_new_tokens` (0), `min_length` (0; counts the prompt's tokens too),
-    /// `forced_bos_token_id` (none; behind a prompt of one token), `forced_eos_token_id` (none; the last token that
-    /// fits), `exponential_decay_length_penalty` (none; [start, factor]), `guidance_scale` (1),
-    /// `remove_invalid_values` (false), `renormalize_logits` (false).
-    ///
-    /// Names, defaults, order and numbers are those of transformers' `generate`, and as there a
-    /// model's own `generation_config.json` comes before the defaults. A prompt's text depends on
-    /// the seed and on its place in the array, not on the other prompts. A message is a map with
-    /// `role` and `content`, a conversation an array of messages.
+    /// Names, defaults, order and numbers are those of transformers' `generate`, and as there a model's own
+    /// `generation_config.json` comes before the defaults. A prompt's text depends on the seed and on its index in the
+    /// array, not on the other prompts. A message is a map with `role` and `content`, a conversation an array of
+    /// messages.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -74,7 +87,7 @@ pub mod functions {
         texts("generate", &context, &*model.read()?, &prompt, options, false)
     }
 
-    /// Continue a text, or each text of an array, as the model's own settings say.
+    /// Continue a text, or each text of an array, with the model's own settings.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -89,8 +102,6 @@ pub mod functions {
     ///
     /// A conversation is a message, or an array of messages. Where the template was set by `model.chat_template`,
     /// the token that ends its turns ends the answer too.
-    ///
-    /// Its options are those of `generate`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -109,7 +120,7 @@ pub mod functions {
         texts("chat", &context, &*model.read()?, &messages, options, true)
     }
 
-    /// Answer a text, a conversation, or each of an array of either, as the model's settings say.
+    /// Answer a text, a conversation, or each of an array of either, with the model's own settings.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -122,12 +133,10 @@ pub mod functions {
 
     /// Answer the same prompts with several adapters on one model, all in one batch.
     ///
-    /// `names` are those of adapters; "base" is the model without one. Prompts are as in
-    /// `generate`. Options: `references` (what was wanted, a text for each prompt), and those of
-    /// `generate` but `stream`.
+    /// `names` are those of adapters; "base" is the model without one. Prompts are as in `generate`.
     ///
-    /// The result has `rows`, `names`, `table()` and `save("before_after.html")`. Where texts are
-    /// drawn, all adapters meet the same random numbers.
+    /// The result has `rows`, `names`, `table()` and `save("before_after.html")`. With `do_sample`, all adapters get
+    /// the same random numbers.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -146,29 +155,23 @@ pub mod functions {
         options: Map,
     ) -> RhaiResultOf<Comparison> {
         let Some(names) = Vec::<String>::from_script(&names.clone().into()) else {
-            let found = describe(&names.into());
-            return Err(Error::input(format!("compare: expected names of adapters, found {found}")).into());
+            let names = describe(&names.into());
+            return Err(Error::input(format!("compare: expected names of adapters, found {names}")).into());
         };
         let model = model.read()?;
         let state = State::of(&context)?;
-        let mut options = Options::new("compare", options);
-        let reader = Reader::new("compare", &model, options.take("chat", false)?)?;
-        let references = options.take_opt("references")?;
-        let config = settings::read(&mut options, settings::of_model(&model, &state)?, &reader, &state)?;
-        options.finish()?;
-        let (prompts, _) = reader.prompts(&prompts)?;
-        let config = settings::fitting(config, &reader, &prompts, &state)?;
-        let few = state.few(prompts.len());
-        if few == prompts.len() {
-            return Ok(Handle::new(compare::compare(&model, &names, &prompts, references, &config)?));
-        }
-        compare::check(&names, &prompts, references.as_deref())?;
-        let mut compared = compare::compare(&model, &names, &prompts[..few], None, &config)?;
-        compared.repeat(&prompts, references.as_deref());
-        Ok(Handle::new(compared))
+        let note = |note: &str| state.note(note);
+        let generator = Generator::new("compare", &model, &note, state.rehearsal_cap())?;
+        let default = CompareOptions { generation: default_settings(&generator)?, ..CompareOptions::default() };
+        let options = Options::read_over(default, "compare", options)?;
+        let generator = generator.with_prompts(options.prompts);
+        let config = generator.config(options.generation)?;
+        let (prompts, _) = read_prompts(&generator, &prompts)?;
+        let config = generator.config_for(config, &prompts)?;
+        Ok(Handle::new(generator.compare(&names, &prompts, options.references, &config)?))
     }
 
-    /// Answer the same prompts with several adapters, as the model's own settings say.
+    /// Answer the same prompts with several adapters, with the model's own settings.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -187,8 +190,7 @@ pub mod functions {
 
     /// Prompts and answers as an array of maps: `prompt`, `reference`, and by adapter `texts`, `tokens`, `finish`.
     ///
-    /// `finish` is "eos", "stop" or "length": why the text ended. `reference` is `()` where none
-    /// was given.
+    /// `finish` is "eos", "stop" or "length": why the text ended. `reference` is `()` without `references`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -258,7 +260,11 @@ fn write_page(comparison: &compare::Comparison, path: &str, state: &State) -> Re
     BeforeAfter { comparison, when: &when }.save(&state.file_to_write(path)?)
 }
 
-/// What `generate` and `chat` give: a text for one prompt, an array for several.
+fn default_settings(generator: &Generator) -> Result<GenerationCall> {
+    Ok(GenerationCall::over(generator.model_settings()?))
+}
+
+/// The result of `generate` and `chat`: a text for one prompt, an array for several.
 fn texts(
     function: &str,
     context: &NativeCallContext,
@@ -268,29 +274,21 @@ fn texts(
     is_chat: bool,
 ) -> RhaiResultOf<Dynamic> {
     let state = State::of(context)?;
-    let mut options = Options::new(function, options);
-    let reader = Reader::new(function, model, options.take("chat", is_chat)?)?;
-    let is_streamed = options.take("stream", false)?;
-    let default = settings::of_model(model, &state)?;
-    let config = settings::read(&mut options, default, &reader, &state)?;
-    options.finish()?;
-    let (prompts, is_one) = reader.prompts(prompt)?;
-    let config = settings::fitting(config, &reader, &prompts, &state)?;
-    let all = prompts.len();
-    let prompts = &prompts[..state.few(all)];
-    let mut streaming = Streaming::new(context, model, &config, prompts.len())?;
-    let mut told = |step: Step| if is_streamed { streaming.hear(step) } else { Ok(()) };
-    let answers = compare::answers(model, prompts, &config, &mut told)?;
-    let cut = answers.iter().filter(|answer| answer.finish == Finish::Length).count();
-    let is_length_given = config.max_new_tokens.is_some() || config.max_length.is_some();
-    if cut > 0 && !is_length_given {
-        let most = DEFAULT_NEW_TOKENS;
-        state.note(&format!(
-            "{function}: {cut} of {} texts were cut at the default, max_new_tokens: {most}",
-            answers.len()
-        ));
-    }
-    // In a rehearsal, few answers stand for all.
-    let mut texts: Array = answers.iter().cycle().take(all).map(|answer| answer.text.clone().into()).collect();
+    let note = |note: &str| state.note(note);
+    let generator = Generator::new(function, model, &note, state.rehearsal_cap())?;
+    let prompts = PromptOptions { chat: is_chat };
+    let default = GenerateOptions { prompts, generation: default_settings(&generator)?, ..GenerateOptions::default() };
+    let options = Options::read_over(default, function, options)?;
+    let generator = generator.with_prompts(options.prompts);
+    let config = generator.config(options.generation)?;
+    let (prompts, is_one) = read_prompts(&generator, prompt)?;
+    let config = generator.config_for(config, &prompts)?;
+    let mut output = Output::new(context)?;
+    let mut write = |text: &str| output.write(text);
+    let written = generator.capped(&prompts).len();
+    let mut writer = TextWriter::new(model.tokenizer()?, &config, written, &mut write);
+    let mut on_token = |token: NewToken| if options.stream { writer.on_token(token) } else { Ok(()) };
+    let answers = generator.answers(&prompts, &config, &mut on_token)?;
+    let mut texts: Array = answers.into_iter().map(|answer| answer.text.into()).collect();
     Ok(if is_one { texts.pop().unwrap_or_default() } else { texts.into() })
 }

@@ -20,13 +20,14 @@ pub const TOKENIZED: usize = 4096;
 const WRITTEN: u64 = 256 << 20;
 
 impl State {
+    /// The most items of an evaluation, prompts, and new tokens of a prompt, where the script is rehearsed.
+    pub fn rehearsal_cap(&self) -> Option<usize> {
+        self.rehearsing().then_some(FEW)
+    }
+
     /// `count` items, or few of them in a rehearsal.
     pub fn few(&self, count: usize) -> usize {
-        if self.rehearsing() {
-            count.min(FEW)
-        } else {
-            count
-        }
+        self.rehearsal_cap().map_or(count, |cap| count.min(cap))
     }
 
     /// Whether a rehearsal leaves out what the script would write to `path`, a model of `bytes` bytes made of

@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::format::lower_first;
 use crate::script::language::grammar;
-pub use crate::script::language::messages::wrong_closure;
+
 use crate::script::language::messages::{constant, mismatched, nothing_to_loop_over};
 use crate::script::language::python;
 use crate::script::language::unknown::{

@@ -12,6 +12,7 @@ mod hints;
 mod loading;
 mod training;
 
+use crate::eval::config::GenerationConfig;
 use crate::lora::LoraSpec;
 use crate::options::{OptionSet, Table};
 use crate::suggest;
@@ -223,7 +224,8 @@ pub fn unknown_option<'a>(
 /// The function that has the option, and its name there.
 fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
     let of = |table: &'static Table, function| table.find(name).map(|option| (function, option.name));
-    of(LoraSpec::table(), "add_lora").or_else(|| of(TrainConfig::table(), "train"))
+    let training = of(LoraSpec::table(), "add_lora").or_else(|| of(TrainConfig::table(), "train"));
+    training.or_else(|| of(GenerationConfig::table(), "generate"))
 }
 
 /// What is taken for a value of another type, by the types expected and found.
@@ -338,7 +340,7 @@ mod tests {
     #[test]
     fn no_hint_is_about_an_option_of_its_function() {
         let catalog = Catalog::of(&rhai::Engine::new());
-        let mut needless = Vec::new();
+        let mut needless: Vec<&&str> = Vec::new();
         for (names, function, _) in [OPTIONS].into_iter().chain(AREAS).flatten() {
             needless.extend(names.iter().filter(|name| !function.is_empty() && is_taken(&catalog, function, name)));
         }
@@ -392,6 +394,7 @@ mod tests {
             ("train", "num_steps", "`steps`"),
             ("train", "lora_alpha", "`alpha` is an option of `add_lora`"),
             ("train", "stpes", "did you mean `steps`?"),
+            ("train", "stop_strings", "`stop` is an option of `generate`"),
         ] {
             let hint = unknown_option(function, name, ["steps", "epochs", "lr"], ["max_steps"]);
             assert!(hint.contains(part), "{function} {name}: {hint}");

@@ -26,6 +26,8 @@ pub struct Callback<'a> {
     failure: RefCell<Option<Failed>>,
     /// The keys of the first map it was called with, to tell a misspelt one.
     keys: OnceCell<Vec<String>>,
+    /// What to say of a function that takes another number of values.
+    arity_hint: Option<&'static str>,
 }
 
 struct Failed {
@@ -35,7 +37,13 @@ struct Failed {
 
 impl<'a> Callback<'a> {
     pub fn new(context: &'a NativeCallContext<'a>, function: FnPtr) -> Self {
-        Callback { context, function, failure: RefCell::new(None), keys: OnceCell::new() }
+        Callback { context, function, failure: RefCell::new(None), keys: OnceCell::new(), arity_hint: None }
+    }
+
+    /// `hint` is for a function that takes another number of values.
+    #[must_use]
+    pub fn with_arity_hint(self, hint: &'static str) -> Self {
+        Callback { arity_hint: Some(hint), ..self }
     }
 
     /// Calls the function. Polls the stop flag, so that a long loop over rows can be stopped.
@@ -79,7 +87,11 @@ impl<'a> Callback<'a> {
             EvalAltResult::ErrorFunctionNotFound(call, _)
                 if call.split(" (").next() == Some(self.function.fn_name()) =>
             {
-                wrong_closure()
+                let error = wrong_closure();
+                match self.arity_hint {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                }
             }
             inner => explain_alone(inner),
         };

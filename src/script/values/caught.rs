@@ -87,7 +87,6 @@ fn revived(map: &Map) -> Option<EvalAltResult> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::script::engine::session::printed_by;
 
     #[test]

@@ -1,125 +1,85 @@
 //! `multiple_choice` and `kobest`: questions from rows, answers as maps.
 
-use super::asked::{insert, numbers, Asked};
-use super::field::{limited, Field};
+use super::field::{limited, FieldOption};
+use super::results::{by_name, insert, numbers};
 use crate::data::Dataset as Rows;
-use crate::eval::multiple_choice::{self, Answers, Metric, Question};
-use crate::eval::{kobest, Bootstrap, Measured};
+use crate::eval::candidate::CandidateOptions;
+use crate::eval::kobest::{self, KobestOptions, KobestResult};
+use crate::eval::multiple_choice::{questions, Answers, ChoiceOptions, MeasuredAnswers, Metric};
+use crate::eval::Bootstrap;
+use crate::options;
+use crate::options::Value;
 use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
-use crate::script::values::from_script::{describe, FromScript};
+use crate::script::values::from_script::to_value;
 use crate::script::values::options::Options;
-use crate::{hub, lora, Error, Result};
+use crate::{hub, lora, Result};
 use rhai::{Array, Dynamic, Map, NativeCallContext};
+
+options! {
+    #[derive(Debug, Clone)]
+    pub struct MultipleChoiceCall {
+        /// The context: a function of the row, or the name of a column.
+        prompt: FieldOption = FieldOption::column("prompt");
+        /// The choices, an array of strings: a function of the row, or the name of a column.
+        choices: FieldOption = FieldOption::column("choices");
+        /// The right choice, its number from 0 or its text: a function of the row, or the name of a column.
+        label: FieldOption = FieldOption::column("label");
+        /// Only the first rows.
+        limit: Option<usize> = None, words "all rows";
+        choice: ChoiceOptions = ChoiceOptions::default(), is set;
+        candidates: CandidateOptions = CandidateOptions::default(), is set;
+        bootstrap: Bootstrap = Bootstrap::default(), is set;
+    }
+}
+
+const METRICS: &[Metric] = &[Metric::Acc, Metric::AccNorm, Metric::AccBytes, Metric::F1];
 
 pub fn run_multiple_choice(
     context: &NativeCallContext,
     model: &lora::Model,
-    data: &Rows,
-    mut options: Options,
+    rows: &Rows,
+    options: Map,
 ) -> RhaiResultOf<Map> {
-    let fields = [("prompt", "prompt"), ("choices", "choices"), ("label", "label")];
-    let fields = fields.map(|(name, column)| Field::take(&mut options, name, column));
-    let [prompt, choices, label] = fields;
-    let (prompt, choices, label) = (prompt?, choices?, label?);
-    let data = limited(data, &mut options, &State::of(context)?)?;
-    let default = multiple_choice::Settings::default();
-    let settings = multiple_choice::Settings {
-        delimiter: options.take("delimiter", default.delimiter)?,
-        max_length: options.take_opt("max_length")?,
-        batch: options.take_either("batch", "batch_size", default.batch)?,
-    };
-    let asked = Asked::take(&mut options)?;
-    options.finish()?;
-    let contexts: Vec<String> = prompt.values(context, &data)?;
-    let choices: Vec<Vec<String>> = choices.values(context, &data)?;
-    let labels: Vec<Dynamic> = label.values(context, &data)?;
-    let questions =
-        contexts.into_iter().zip(choices).zip(&labels).enumerate().map(|(at, ((context, choices), label))| {
-            let answer =
-                answer(label, &choices).map_err(|error| error.context(format!("multiple_choice: row {at}")))?;
-            Ok(Question { context, choices, answer })
-        });
-    let questions: Vec<Question> = questions.collect::<Result<_>>()?;
-    let candidates = asked.candidates(&model.adapted)?;
-    let found = Answers::measure(model, &candidates, &questions, &settings)
+    let options: MultipleChoiceCall = Options::read("multiple_choice", options)?;
+    let rows = limited(rows, options.limit, &State::of(context)?);
+    let contexts: Vec<String> = options.prompt.values(context, "prompt", &rows)?;
+    let choices: Vec<Vec<String>> = options.choices.values(context, "choices", &rows)?;
+    let labels: Vec<Dynamic> = options.label.values(context, "label", &rows)?;
+    let labels: Vec<Value> = labels.iter().map(to_value).collect();
+    let candidates = options.candidates.candidates("multiple_choice", &model.adapted)?;
+    let answers = questions(contexts, choices, &labels)
+        .and_then(|questions| Answers::measure(model, &candidates, &questions, &options.choice))
         .map_err(|error| error.context("multiple_choice"))?;
-    let metrics = [Metric::Acc, Metric::AccNorm, Metric::AccBytes, Metric::F1];
-    let results = found.iter().map(|answers| {
-        let measured = measured(answers, &metrics, &asked.bootstrap)?;
-        Ok(answers_map(answers, &metrics, &measured))
-    });
-    Ok(asked.result(&candidates, results.collect::<Result<_>>()?))
+    let maps = answers.into_iter().map(|answers| Ok(answers_map(&answers.measured_by(METRICS, &options.bootstrap)?)));
+    Ok(by_name(&options.candidates, &candidates, maps.collect::<Result<_>>()?))
 }
 
-/// The number of the right choice, given as such or as its text.
-fn answer(label: &Dynamic, choices: &[String]) -> Result<usize> {
-    let expected = format!("expected a label from 0 to {}, or one of the choices", choices.len().saturating_sub(1));
-    let wrong = || Error::data(format!("{expected}, found {}", describe(label)));
-    match String::from_script(label) {
-        Some(text) => choices.iter().position(|choice| *choice == text).ok_or_else(wrong),
-        None => usize::from_script(label).filter(|&at| at < choices.len()).ok_or_else(wrong),
-    }
-}
-
-pub fn run_kobest(state: &State, model: &lora::Model, mut options: Options) -> Result<Map> {
-    let tasks: Option<Vec<String>> = options.take_opt("tasks")?;
-    let data = state.to_read(&options.take("data", kobest::HUB_NAME.to_owned())?);
-    let limit: Option<usize> = options.take_opt("limit")?;
-    let limit = if state.rehearsing() { Some(state.few(limit.unwrap_or(usize::MAX))) } else { limit };
-    let num_fewshot = options.take("num_fewshot", 0_usize)?;
-    if num_fewshot != 0 {
-        let error = options.wrong("num_fewshot", "0", &num_fewshot.to_string());
-        return Err(error.with_hint("examples in the prompt are not supported"));
-    }
-    let settings = multiple_choice::Settings {
-        max_length: options.take_opt("max_length")?,
-        batch: options.take_either("batch", "batch_size", 8)?,
-        ..multiple_choice::Settings::default()
-    };
-    let asked = Asked::take(&mut options)?;
-    options.finish()?;
-    let tasks = match tasks {
-        Some(names) => names.iter().map(|name| kobest::Task::named(name)).collect::<Result<Vec<_>>>()?,
-        None => kobest::Task::ALL.to_vec(),
-    };
-    let candidates = asked.candidates(&model.adapted)?;
+pub fn run_kobest(state: &State, model: &lora::Model, options: Map) -> Result<Map> {
+    let mut options: KobestOptions = Options::read("kobest", options)?;
+    options.data = state.to_read(&options.data);
+    options.limit = options.limit.into_iter().chain(state.rehearsal_cap()).min();
+    let candidates = options.candidates.candidates("kobest", &model.adapted)?;
     let (hub, mut downloads) = (hub::Hub::from_env()?, Downloads::new(state));
-    // All data is read first, so that a missing file costs no evaluation.
-    let questions = tasks.iter().map(|task| task.questions(&data, limit, &hub, &mut downloads));
-    let questions: Vec<Vec<Question>> = questions.collect::<Result<_>>()?;
-    let mut results = vec![Map::new(); candidates.len()];
-    let mut sums: Vec<Vec<(usize, Vec<Measured>)>> = vec![Vec::new(); candidates.len()];
-    for (task, questions) in tasks.iter().zip(&questions) {
-        let found = Answers::measure(model, &candidates, questions, &settings)
-            .map_err(|error| error.context(format!("kobest {}", task.name())))?;
-        for ((answers, result), sums) in found.iter().zip(&mut results).zip(&mut sums) {
-            let measured = measured(answers, task.metrics(), &asked.bootstrap)?;
-            result.insert(task.name().into(), answers_map(answers, task.metrics(), &measured).into());
-            sums.push((questions.len(), measured));
-        }
-    }
-    if tasks.len() > 1 {
-        results.iter_mut().zip(&sums).for_each(|(result, sums)| {
-            result.insert("kobest".into(), together_map(sums).into());
-        });
-    }
-    Ok(asked.result(&candidates, results))
+    let results = kobest::measure(model, &candidates, &options, &hub, &mut downloads)?;
+    Ok(by_name(&options.candidates, &candidates, results.iter().map(kobest_map).collect()))
 }
 
-fn together_map(tasks: &[(usize, Vec<Measured>)]) -> Map {
-    let mut map = Map::new();
-    kobest::together(tasks).iter().for_each(|measured| insert(&mut map, measured));
-    map.insert("n".into(), (tasks.iter().map(|(items, _)| *items as i64).sum::<i64>()).into());
+fn kobest_map(result: &KobestResult) -> Map {
+    let tasks = result.tasks.iter().map(|(task, answers)| (task.name().into(), answers_map(answers).into()));
+    let mut map: Map = tasks.collect();
+    if let Some(metrics) = result.together() {
+        let mut together = Map::new();
+        metrics.iter().for_each(|measured| insert(&mut together, measured));
+        together.insert("n".into(), (result.questions() as i64).into());
+        map.insert("kobest".into(), together.into());
+    }
     map
 }
 
-fn measured(answers: &Answers, metrics: &[Metric], bootstrap: &Bootstrap) -> Result<Vec<Measured>> {
-    metrics.iter().map(|metric| answers.measured(*metric, bootstrap)).collect()
-}
-
-fn answers_map(answers: &Answers, metrics: &[Metric], measured: &[Measured]) -> Map {
+fn answers_map(measured: &MeasuredAnswers) -> Map {
+    let MeasuredAnswers { answers, metrics, measured } = measured;
     let mut map = Map::new();
     measured.iter().for_each(|measured| insert(&mut map, measured));
     let scores = metrics.iter().filter_map(|metric| Some((metric.name().into(), numbers(&answers.scores(*metric)?))));

@@ -1,68 +1,67 @@
-//! What an evaluation takes of each row: a column, or what a function of the script makes of it.
+//! What an evaluation takes of each row: the name of a column, or a function of the script.
 
 use crate::data::Dataset as Rows;
+use crate::eval::field::{column, Field};
+use crate::options::{Mismatch, OptionType, Value};
 use crate::script::engine::state::State;
 use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
-use crate::script::values::from_script::{describe, FromScript};
+use crate::script::values::from_script::FromScript;
 use crate::script::values::json::to_dynamic;
-use crate::script::values::options::Options;
-use crate::{Error, Kind, Result};
-use rhai::{Dynamic, FnPtr, NativeCallContext};
-use serde_json::Value;
+use rhai::{FnPtr, NativeCallContext};
+use serde_json::Value as Json;
 
-/// What is taken of each row: a column, or what a function makes of the row.
-pub enum Field {
+#[derive(Debug, Clone)]
+pub enum FieldOption {
     Column(String),
-    Function { option: String, function: FnPtr },
+    Function(FnPtr),
 }
 
-impl Field {
-    pub fn take(options: &mut Options, name: &str, column: &str) -> Result<Self> {
-        let Some(given) = options.take_any(name) else { return Ok(Field::Column(column.to_owned())) };
-        if let Some(function) = given.clone().try_cast::<FnPtr>() {
-            return Ok(Field::Function { option: name.to_owned(), function });
-        }
-        match String::from_script(&given) {
-            Some(column) => Ok(Field::Column(column)),
-            None => Err(options.wrong(name, "a function of the row or the name of a column", &describe(&given))),
-        }
+impl FieldOption {
+    pub fn column(name: &str) -> Self {
+        FieldOption::Column(name.to_owned())
     }
 
-    pub fn values<T: FromScript>(&self, context: &NativeCallContext, data: &Rows) -> RhaiResultOf<Vec<T>> {
+    /// The values of all rows; `option` is where the field comes from.
+    pub fn values<T: FromScript + OptionType>(
+        &self,
+        context: &NativeCallContext,
+        option: &str,
+        rows: &Rows,
+    ) -> RhaiResultOf<Vec<T>> {
         match self {
-            Field::Column(name) => Ok(from_column(data, name)?),
-            Field::Function { option, function } => {
+            FieldOption::Column(name) => Ok(column(rows, name)?),
+            FieldOption::Function(function) => {
                 let callback = Callback::new(context, function.clone());
-                let values = data.iter().enumerate().map(|(at, row)| {
-                    callback.call([to_dynamic(&Value::Object(row.clone()))]).map_err(|error| in_row(at, error)).map_err(
-                        |error| if error.kind == Kind::Stopped { error } else { error.context(format!("`{option}`")) },
-                    )
-                });
-                callback.settle(values.collect::<Result<_>>())
+                let call = |row: &crate::data::Row| callback.call([to_dynamic(&Json::Object(row.clone()))]);
+                let values = Field::Function(Box::new(call)).values(option, rows);
+                callback.settle(values)
             }
         }
     }
 }
 
-pub fn from_column<T: FromScript>(data: &Rows, name: &str) -> Result<Vec<T>> {
-    data.ensure_columns(&[name])?;
-    let values = data.iter().enumerate().map(|(at, row)| {
-        let value = row.get(name).map_or(Dynamic::UNIT, to_dynamic);
-        T::from_script(&value).ok_or_else(|| {
-            Error::data(format!("row {at}: column `{name}`: expected {}, found {}", T::expected(), describe(&value)))
-        })
-    });
-    values.collect()
-}
-
-pub fn in_row(at: usize, error: Error) -> Error {
-    match error.kind {
-        Kind::Stopped => error,
-        _ => error.context(format!("row {at}")),
+impl OptionType for FieldOption {
+    fn type_name() -> String {
+        "string or function".to_owned()
+    }
+    fn expected() -> String {
+        "a function of the row or the name of a column".to_owned()
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        let column = value.as_str().map(FieldOption::column);
+        let function = || FnPtr::from_value(value).map(FieldOption::Function);
+        column.map_or_else(function, Ok).map_err(|_| Mismatch::of::<Self>(value))
+    }
+    fn to_value(&self) -> Value {
+        match self {
+            FieldOption::Column(name) => Value::Text(name.clone()),
+            FieldOption::Function(function) => function.to_value(),
+        }
     }
 }
 
-pub fn limited(data: &Rows, options: &mut Options, state: &State) -> Result<Rows> {
-    Ok(data.take(state.few(options.take("limit", data.len())?)))
+/// The first rows: all, `limit`, or the few of a rehearsal.
+pub fn limited(rows: &Rows, limit: Option<usize>, state: &State) -> Rows {
+    rows.take(state.few(limit.unwrap_or(rows.len())))
 }

@@ -1,4 +1,4 @@
-//! Options of `GenerationConfig` and `generate`.
+//! Options of `GenerationConfig` and `generate` that are not options here.
 
 use super::hints::Hints;
 

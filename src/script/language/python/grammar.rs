@@ -113,16 +113,20 @@ fn by_context(start: &str, before: &str, after: &str) -> Option<(&'static str, &
         _ if after.starts_with("if ") && before.contains('=') => ("`… if … else …` is Python syntax", BRANCH),
         _ if after.contains(" not in ") => ("`not in` is Python syntax", "write !in"),
         _ if after.starts_with('@') => ("`@` is Python syntax", "the matrix product is a.matmul(b)"),
-        _ if comma && word("for ") => ("two loop variables without brackets are Python syntax", "write for (value, index) in list { … }"),
-        _ if comma && word("let ") && !before.contains('=') => {
-            ("several names for one value are Python syntax", "one `let` declares one name: let parts = …; let train = parts.train;")
+        _ if comma && word("for ") => {
+            ("two loop variables without brackets are Python syntax", "write for (value, index) in list { … }")
         }
+        _ if comma && word("let ") && !before.contains('=') => (
+            "several names for one value are Python syntax",
+            "one `let` declares one name: let parts = …; let train = parts.train;",
+        ),
         _ if comma && (opens('(') && !before.ends_with('(') || word("return ")) => {
             ("tuples are Python syntax", "several values are a list, [2, 4, 8], or a map")
         }
-        _ if opens('[') && after.contains(" for ") && after.contains(" in ") => {
-            ("list comprehensions are Python syntax", "write [1, 2, 3].map(|i| 2 ** i), or fill a list in a loop by .push(…)")
-        }
+        _ if opens('[') && after.contains(" for ") && after.contains(" in ") => (
+            "list comprehensions are Python syntax",
+            "write [1, 2, 3].map(|i| 2 ** i), or fill a list in a loop by .push(…)",
+        ),
         _ if after.starts_with('=') && before.contains("#{") => ("`=` in a map is not part of this language", MAP),
         _ => return None,
     };
@@ -143,7 +147,10 @@ fn keyword_argument(before: &str, after: &str) -> Option<(&'static str, String)>
     let is_one = !name.is_empty() && !value.starts_with('=') && (before.ends_with('(') || before.ends_with(','));
     let value: String = value.trim_start().chars().take_while(|letter| !",)".contains(*letter)).collect();
     is_one.then(|| {
-        ("keyword arguments are Python syntax", format!("options stand in a map, the last argument: #{{ {name}: {value} }}"))
+        (
+            "keyword arguments are Python syntax",
+            format!("options stand in a map, the last argument: #{{ {name}: {value} }}"),
+        )
     })
 }
 
