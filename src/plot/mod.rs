@@ -13,6 +13,7 @@
 //! Layout is our own, because it has to promise that labels never overlap or leave the
 //! picture; plotters turns the shapes into SVG and pixels.
 
+pub mod about;
 mod around;
 pub mod bars;
 pub mod before_after;

@@ -1,8 +1,5 @@
 //! From a value to a place on an axis: linear or logarithmic, over a range.
 
-use crate::error::{Error, Result};
-use crate::suggest;
-
 /// Values beyond these bounds cannot be told from infinity, or from zero, on an axis.
 const LARGEST: f64 = 1e300;
 const SMALLEST: f64 = 1e-300;
@@ -15,20 +12,9 @@ pub enum Scale {
     Log10,
 }
 
+crate::choices!(Scale, [("linear", Scale::Linear), ("log2", Scale::Log2), ("log10", Scale::Log10)]);
+
 impl Scale {
-    pub const NAMES: [&'static str; 3] = ["linear", "log2", "log10"];
-
-    /// Reads "linear", "log2" or "log10"; `option` is the name under which the user gave it.
-    pub fn parse(option: &str, name: &str) -> Result<Self> {
-        match name {
-            "linear" => Ok(Scale::Linear),
-            "log2" => Ok(Scale::Log2),
-            "log10" => Ok(Scale::Log10),
-            _ => Err(Error::input(format!("option `{option}`: expected an axis scale, found \"{name}\""))
-                .with_hint(suggest::hint(name, Scale::NAMES))),
-        }
-    }
-
     pub fn is_log(self) -> bool {
         self != Scale::Linear
     }
@@ -116,6 +102,7 @@ impl Range {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::{OptionType, Value};
 
     #[test]
     fn equal_values_and_extremes_still_make_a_range() {
@@ -154,7 +141,9 @@ mod tests {
 
     #[test]
     fn an_unknown_scale_names_the_known_ones() {
-        let error = Scale::parse("x_scale", "log3").unwrap_err();
-        assert!(error.to_string().contains("log2") && error.message.contains("x_scale"), "{error}");
+        let name = Value::Text("log3".to_owned());
+        let mismatch = Scale::from_value(&name).unwrap_err();
+        assert_eq!(mismatch.expected, "one of \"linear\", \"log2\", \"log10\"");
+        assert!(mismatch.hint.unwrap().starts_with("did you mean `log2`?"));
     }
 }

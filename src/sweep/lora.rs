@@ -3,46 +3,17 @@
 
 use super::progress::SweepProgress;
 use super::record::Outcome;
-use super::trial::Trial;
-use crate::data::tokenized::TokenizedDataset;
+use super::task::{SharedInputs, Task};
 use crate::error::{Error, Kind, Result};
 use crate::eval::loss::evaluation;
-use crate::hub::tokenizer::Tokenizer;
-use crate::lora::{peft, Adapter, LoraSpec};
+use crate::lora::{peft, Adapter};
 use crate::model::Decoder;
 use crate::train::observer::{Observer, Several};
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorder::Recorder;
-use crate::train::rehearsal::Run;
 use crate::train::trainer::{Evaluate, PEAK_MEMORY};
 use crate::train::{self, train_together, TrainConfig};
 use std::collections::BTreeMap;
-
-/// What all trials of a sweep share, beside the base itself.
-#[derive(Clone, Copy)]
-pub struct Shared<'a> {
-    /// Name or path of the base model, written into each adapter's configuration.
-    pub base: &'a str,
-    /// Its files are written beside each adapter.
-    pub tokenizer: Option<&'a Tokenizer>,
-    pub train: &'a TokenizedDataset,
-    pub test: Option<&'a TokenizedDataset>,
-}
-
-/// A trial with its settings as the trainer reads them.
-#[derive(Clone, Copy)]
-pub struct Task<'a> {
-    pub trial: &'a Trial,
-    pub spec: &'a LoraSpec,
-    pub config: &'a TrainConfig,
-}
-
-impl<'a> Task<'a> {
-    /// The run that it is, for plans.
-    pub fn run(&self, shared: Shared<'a>) -> Run<'a> {
-        Run { train: shared.train, test: shared.test, config: self.config, spec: Some(self.spec) }
-    }
-}
 
 /// One trial's adapter and its records while it trains.
 struct Running {
@@ -52,7 +23,12 @@ struct Running {
 
 /// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`.
 /// Where memory runs out, half of them are trained after the other half.
-pub fn run_group(decoder: &Decoder, shared: Shared, tasks: &[Task], progress: &SweepProgress) -> Vec<Result<Outcome>> {
+pub fn run_group(
+    decoder: &Decoder,
+    shared: SharedInputs,
+    tasks: &[Task],
+    progress: &SweepProgress,
+) -> Vec<Result<Outcome>> {
     match try_group(decoder, shared, tasks, progress) {
         Ok(outcomes) => outcomes,
         Err(error) if error.kind == Kind::Memory && tasks.len() > 1 => {
@@ -73,7 +49,7 @@ pub fn run_group(decoder: &Decoder, shared: Shared, tasks: &[Task], progress: &S
 /// An error of the whole group is one that would stop every trial in it.
 fn try_group(
     decoder: &Decoder,
-    shared: Shared,
+    shared: SharedInputs,
     tasks: &[Task],
     progress: &SweepProgress,
 ) -> Result<Vec<Result<Outcome>>> {
@@ -99,7 +75,7 @@ fn begin(decoder: &Decoder, Task { trial, spec, config }: &Task) -> Result<Runni
 /// Trains those that could begin; gives one outcome for each of them.
 fn train_begun(
     decoder: &Decoder,
-    shared: Shared,
+    shared: SharedInputs,
     tasks: &[Task],
     begun: &mut [Result<Running>],
     progress: &SweepProgress,
@@ -127,7 +103,7 @@ fn train_begun(
 }
 
 /// Saves what a trial leaves behind.
-fn end(shared: Shared, task: &Task, running: Running, outcome: &train::Outcome) -> Result<Outcome> {
+fn end(shared: SharedInputs, task: &Task, running: Running, outcome: &train::Outcome) -> Result<Outcome> {
     let Running { adapter, recorder } = running;
     recorder.finish()?;
     let folder = task.trial.adapter_dir();

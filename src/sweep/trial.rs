@@ -65,7 +65,7 @@ impl Plan {
         if out.as_os_str().is_empty() {
             bail!(Kind::Input, "out: expected a folder, found an empty string"; hint: "e.g. out: \"runs/my-sweep\"");
         }
-        super::results::check_keys(&grid)?;
+        super::columns::ensure_no_axis_is_a_column(&grid)?;
         let mut trials = Vec::new();
         for (index, point) in grid.points().into_iter().enumerate() {
             let settings = settings(&point).map_err(|error| error.context(format!("trial {point}")))?;

@@ -6,7 +6,7 @@
 use crate::format::{self, thousands};
 use crate::overlay::{Overlay, Written};
 use crate::script::engine::state::State;
-use crate::sweep::rehearsal::Rehearsed;
+use crate::sweep::rehearsal::SweepForecast;
 use crate::table::{table, Align};
 use crate::train::memory::process::free;
 use crate::train::rehearsal::{duration, Planned};
@@ -159,8 +159,9 @@ impl State {
         self.note_free(planned.memory.total() - planned.memory.weights, device);
     }
 
-    /// Takes a planned sweep into the summary.
-    pub fn planned_sweep(&self, out: &Path, found: &Rehearsed, device: Device) {
+    /// Takes a planned sweep into the summary, if it was rehearsed.
+    pub fn planned_sweep(&self, out: &Path, forecast: Option<&SweepForecast>, device: Device) {
+        let Some(found) = forecast else { return };
         let trials = found.kinds.iter().map(|kind| kind.trials).sum();
         let of = |number: fn(&Planned) -> u64| {
             let mut all = found.kinds.iter().filter_map(|kind| kind.planned.as_ref().ok()).map(number);
@@ -191,8 +192,8 @@ impl State {
                 };
                 own.plans.push(line);
             }
-            if found.result.skipped > 0 {
-                own.notes.push(format!("{}: {} trials are finished already", out.display(), found.result.skipped));
+            if found.skipped > 0 {
+                own.notes.push(format!("{}: {} trials are finished already", out.display(), found.skipped));
             }
             if trials > 0 {
                 own.notes.push(spread(out, found));
@@ -211,7 +212,7 @@ impl State {
 }
 
 /// "runs/x: 18 side by side in 2 threads, 1.2 GB together"
-fn spread(out: &Path, found: &Rehearsed) -> String {
+fn spread(out: &Path, found: &SweepForecast) -> String {
     let (out, at_once, memory) = (out.display(), found.lanes.at_once, format::bytes(found.memory));
     match found.lanes.lanes {
         1 => format!("{out}: {at_once} side by side in 1 thread, {memory} together"),
