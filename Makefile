@@ -9,7 +9,7 @@ PROGRAM = target/release/lorhai
 # The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup build install dist sweep test format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
+.PHONY: help setup build install dist sweep test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -18,6 +18,7 @@ help:
 	@echo "make dist      pack the same as an archive for other machines, below dist/"
 	@echo "make sweep     run the LoRA rank sweep on the model in scripts/tiny, into runs/rank-sweep"
 	@echo "make test      check formatting and lints, run all tests, check that the reference is up to date"
+	@echo "make test-all  the same with the tests that need assets and other programs (see CONTRIBUTING.md)"
 	@echo "make gpu-test  run the tests and one sweep on a CUDA device"
 	@echo "make docs      generate the function reference"
 	@echo "make bench     measure speed and memory; with PEER_PYTHON set, also those of peft"
@@ -44,11 +45,23 @@ dist: build
 sweep: build
 	$(PROGRAM) run scripts/rank_sweep.rhai
 
-# Every test program runs even where one fails, so that one report shows all failures. The plain build comes last of the cargo steps, so that the program is never the one that
-# clippy compiled (it leaves some optimisations out).
+# Every test program runs even where one fails, so that one report shows all failures.
 test: setup format-check lint
-	cargo test $(CARGO_FLAGS) --no-fail-fast
+	@$(PYTHON) .cargo/test.py $(CARGO_FLAGS) --no-fail-fast
 	@$(MAKE) --no-print-directory docs-check
+
+# What the ignored tests need; those for a GPU have `make gpu-test`.
+NEEDS = LORHAI_ASSETS PEER_PYTHON LLAMA_PYTHON TENSORBOARD_PYTHON
+MISSING = $(strip $(foreach name,$(NEEDS),$(if $($(name)),,$(name))))
+
+test-all: needs setup format-check lint
+	@$(PYTHON) .cargo/test.py $(CARGO_FLAGS) --no-fail-fast -- --include-ignored --skip on_a_gpu
+	@$(MAKE) --no-print-directory docs-check
+
+needs:
+	@test -z "$(MISSING)" || { echo "error: not set: $(MISSING) (see CONTRIBUTING.md)"; exit 1; }
+	@command -v tmux >/dev/null || { echo "error: tmux is not installed"; exit 1; }
+	@command -v node >/dev/null || { echo "error: node is not installed"; exit 1; }
 
 format-check:
 	@cargo fmt --version >/dev/null 2>&1 || \
@@ -76,9 +89,9 @@ bench-gpu: build
 bench-growth: build
 	cargo run $(CARGO_FLAGS) --example bench -- --growth
 
-# On a machine with an NVIDIA GPU; elsewhere the tests report themselves skipped.
+# On a machine with an NVIDIA GPU.
 gpu-test: build
-	cargo test $(CARGO_FLAGS) --test parity on_a_gpu -- --nocapture
+	cargo test $(CARGO_FLAGS) --test parity on_a_gpu -- --ignored --nocapture
 	LORHAI_TEST_DEVICE=cuda cargo test $(CARGO_FLAGS) --test native -- --nocapture
 	LORHAI_TEST_DEVICE=cuda LORHAI_CUDNN_ATTENTION=1 cargo test $(CARGO_FLAGS) --test native attention -- --nocapture
 	$(PROGRAM) run scripts/rank_sweep.rhai --set out=runs/gpu-sweep

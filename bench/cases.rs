@@ -7,11 +7,11 @@ pub struct Case {
     /// A `config.json`.
     pub model: Value,
     pub dtype: &'static str,
-    /// One adapter each; several are trained side by side by us, one after another by the peer.
+    /// One adapter each. lorhai trains several side by side, the peer one after another.
     pub ranks: &'static [i64],
     pub rows: usize,
     pub time: usize,
-    /// The share of each row, at its end, that a loss is taken at.
+    /// The fraction of each row, at its end, that has labels.
     pub labelled: f64,
     pub dropout: f64,
     pub steps_per_round: usize,
@@ -36,7 +36,7 @@ impl Case {
     }
 
     /// Operations of a step in the matrices of the base, two for each multiplication and
-    /// addition: forward, and backward to the inputs alone, since the base is frozen.
+    /// addition: forward, and backward only to the inputs, since the base is frozen.
     pub fn matrix_flops(&self) -> lorhai::Result<f64> {
         let config = lorhai::model::Config::from_json(&self.model)?;
         let linear = lorhai::model::shapes::linear_shapes(&config);
@@ -103,7 +103,7 @@ pub fn gpu_cases() -> Vec<Case> {
     ]
 }
 
-/// How the cost of a step grows: one thing at a time is doubled. `make bench-growth`.
+/// How the cost of a step grows: each case doubles one thing. `make bench-growth`.
 pub fn growth_cases() -> Vec<Case> {
     let model = |width: i64, layers: i64| qwen2(width, width * 11 / 4, layers, [width / 64, 2], 8192, true);
     let plain = model(256, 4);
@@ -125,7 +125,7 @@ pub fn growth_cases() -> Vec<Case> {
         grown("growth: 8 layers", &model(256, 8), &[8], [2, 64]),
         grown("growth: width 512", &model(512, 4), &[8], [2, 64]),
         grown("growth: width 1024", &model(1024, 4), &[8], [2, 64]),
-        // Which dtype "auto" had better choose.
+        // Which dtype "auto" should choose.
         in_bf16(grown("growth: bf16", &plain, &[8], [2, 64])),
         in_bf16(grown("growth: K 8 in bf16", &plain, &[8, 8, 8, 8, 8, 8, 8, 8], [2, 64])),
         in_bf16(grown("growth: 1×512 tokens in bf16", &plain, &[8], [1, 512])),

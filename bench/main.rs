@@ -1,10 +1,10 @@
 //! Speed and memory, each figure as a ratio against the Python peer in the same run.
 //!
-//! `make bench` runs all of it on the CPU, `make bench-gpu` on a GPU, `make bench-growth` tells how
-//! the cost of a step grows; `cargo run --release --example bench -- NAME…` some of it.
-//! With `PEER_PYTHON` naming a Python that has torch, transformers and peft, rounds of ours
-//! and of the peer's alternate, and medians are compared; without it only ours are shown.
-//! The rows go to `bench/results.json` as well.
+//! `make bench` runs all cases on the CPU, `make bench-gpu` those for a GPU, `make bench-growth` shows how
+//! the cost of a step grows; `cargo run --release --example bench -- NAME…` runs chosen cases.
+//! If `PEER_PYTHON` names a Python that has torch, transformers and peft, rounds of lorhai and of
+//! the peer alternate, and medians are compared; without it only lorhai is measured.
+//! The rows also go to `bench/results.json`.
 
 mod cases;
 mod ours;
@@ -19,13 +19,13 @@ use table::Row;
 
 type Measure = fn() -> Result<Row>;
 
-/// Rounds of each side, and steps in a round.
+/// Rounds of each side, and steps per round.
 const ROUNDS: usize = 5;
 
 fn main() {
     process::leave_no_large_holes();
     let (flags, chosen): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
-    // A word in quotes is a whole name.
+    // A name in quotes must match as a whole.
     let fits = |name: &str, word: &str| match word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(whole) => name == whole,
         None => name.contains(word),
@@ -68,9 +68,9 @@ fn main() {
     }
 }
 
-/// The time of a step and the peak memory of one case; with the GPU's `rate`, the share of it
+/// The time of a step and the peak memory of one case; with the GPU's `rate`, the fraction of it
 /// that the base's matrices reach. On a CPU rounds of both sides alternate, since its speed
-/// wavers; on a GPU one goes after the other, since both may not fit into its memory.
+/// varies; on a GPU one runs after the other, since both may not fit into its memory.
 fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Row>> {
     process::give_back();
     process::forget_peak();
@@ -129,7 +129,7 @@ fn load() -> Result<Row> {
     for round in 0..=ROUNDS {
         let seconds = ours::load_seconds(folder.path())?;
         let theirs = peer.as_mut().map(|peer| peer.load_seconds(folder.path())).transpose()?;
-        // The first round warms up both: the files and Python's modules.
+        // The first round warms up the page cache and Python's modules.
         if round > 0 {
             ours.push(seconds);
             peers.extend(theirs);
@@ -143,7 +143,7 @@ fn load() -> Result<Row> {
     ))
 }
 
-/// Rows from a file by way of a closure to ids and labels.
+/// Rows from a file through a closure to ids and labels.
 fn map_and_tokenize() -> Result<Row> {
     const COPIES: usize = 4;
     let folder = scratch()?;
@@ -173,7 +173,7 @@ fn in_ms(name: &str, ours: Vec<f64>, peers: Vec<f64>, settings: String) -> Row {
     Row::new(name.to_owned(), median(ours) * 1e3, peer, "ms", settings)
 }
 
-/// An empty script against Python's imports.
+/// Start-up: an empty script against Python's imports.
 fn start_up() -> Result<Row> {
     let ours = ours::start_up(9)?;
     let peer = match Peer::start()? {

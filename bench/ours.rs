@@ -1,4 +1,4 @@
-//! Our side: steps of one or several adapters, in the lanes that a sweep would use.
+//! lorhai's side: steps of one or several adapters, with as many workers as a sweep would use.
 
 use crate::cases::Case;
 use lorhai::data::Batch;
@@ -39,7 +39,7 @@ impl Loop {
             _ => 1,
         };
         let lane = |_| Lane {
-            decoder: decoder.share(),
+            decoder: decoder.shallow_clone(),
             runs: Vec::new(),
             step: 0,
             gradient_checkpointing: case.gradient_checkpointing,
@@ -64,7 +64,7 @@ impl Loop {
         Ok(Loop { lanes, device })
     }
 
-    /// The most memory that was held since `process::forget_peak`, or by this process on a GPU.
+    /// The peak memory since `process::forget_peak`, or of this process on a GPU.
     pub fn peak_bytes(&self) -> Result<f64> {
         if let Device::Cuda(index) = self.device {
             return Ok(gpu::memory(index, false)?.peak as f64);
@@ -163,7 +163,7 @@ pub fn matrix_rate() -> Result<f64> {
         for _ in 1..TIMES {
             last = x.f_matmul(&x)?;
         }
-        // Reading a number waits for all that was started.
+        // Reading a number waits for all work in flight.
         let _ = last.f_narrow(0, 0, 1)?.f_sum(tch::Kind::Float)?.f_double_value(&[])?;
         Ok(started.elapsed().as_secs_f64() / TIMES as f64)
     };
@@ -171,7 +171,7 @@ pub fn matrix_rate() -> Result<f64> {
     Ok(2.0 * (SIZE as f64).powi(3) / product()?)
 }
 
-/// A checkpoint with random weights in `folder`; gives its size in bytes.
+/// Writes a checkpoint with random weights to `folder`; returns its size in bytes.
 pub fn write_checkpoint(config: &serde_json::Value, folder: &Path) -> Result<u64> {
     lorhai::files::write_json(&folder.join("config.json"), config)?;
     let options = LoadOptions { dtype: "bf16".into(), device: "cpu".into(), ..LoadOptions::default() };
@@ -180,7 +180,7 @@ pub fn write_checkpoint(config: &serde_json::Value, folder: &Path) -> Result<u64
     Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum())
 }
 
-/// Seconds from the files of a checkpoint to the hidden state of one token, which reads them all.
+/// Seconds from the files of a checkpoint to the hidden state of one token, which reads every weight.
 pub fn load_seconds(folder: &Path) -> Result<f64> {
     let started = Instant::now();
     let options = LoadOptions { dtype: "bf16".into(), device: "cpu".into(), ..LoadOptions::default() };

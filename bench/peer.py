@@ -1,6 +1,6 @@
-"""The Python side of `make bench`: a plain PEFT loop, told what to run by lines of JSON.
+"""The Python side of `make bench`: a plain PEFT loop, driven by lines of JSON.
 
-Reads one request a line from the standard input and answers with one line each:
+Reads one request a line from stdin and answers each with one line:
 
     {"do": "prepare", "model": {config.json}, "dtype": "f32", "threads": 2, "ranks": [16], "rows": 2,
      "time": 256, "labelled": 1.0, "dropout": 0.0, "device": "cpu", "gradient_checkpointing": false}
@@ -9,12 +9,12 @@ Reads one request a line from the standard input and answers with one line each:
         -> {"seconds": [per step, one after another over all ranks], "peak_bytes": ...}
     {"do": "load", "folder": "...", "threads": 2} -> {"seconds": from the files to the logits of one token}
     {"do": "tokenize", "rows": "x.jsonl", "tokenizer": "folder"}
-        -> {"seconds": to read, map and tokenize the rows; with datasets where it is installed}
+        -> {"seconds": to read, map and tokenize the rows; with datasets if it is installed}
     {"do": "import"} -> {"seconds": time that a fresh Python takes to import torch, transformers and peft}
 
 The loop is what a notebook does: forward with labels, backward, clip, AdamW, schedule. Several
-ranks are several adapters trained one after another on one resident base, which flatters
-Python: a real sweep would load the base again for each.
+ranks are several adapters trained one after another on one base that stays in memory, which
+favours Python: a real sweep would load the base again for each.
 """
 
 import json
@@ -27,7 +27,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def peak_bytes():
-    """The most memory this process ever held."""
+    """The peak memory of this process."""
     with open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
@@ -103,7 +103,7 @@ class Loop:
 
 
 def use_liger(model):
-    """Liger's kernels where they are installed: the best settings that PEFT can have."""
+    """Liger's kernels if they are installed: the fastest settings that PEFT has."""
     try:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
     except ImportError:

@@ -14,7 +14,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// `None` where `PEER_PYTHON` names none.
+    /// `None` without `PEER_PYTHON`.
     pub fn start() -> Result<Option<Self>> {
         let Some(python) = std::env::var_os("PEER_PYTHON") else { return Ok(None) };
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/peer.py");
@@ -27,7 +27,7 @@ impl Peer {
         }
     }
 
-    /// With the model and the adapters of `case`, after a round that is not counted.
+    /// Prepares the model and the adapters of `case`, and runs a round that is not counted.
     pub fn prepared(case: &Case) -> Result<Option<Self>> {
         let Some(mut peer) = Self::start()? else { return Ok(None) };
         peer.ask(&json!({

@@ -10,7 +10,7 @@ pub struct Row {
     pub name: String,
     pub ours: f64,
     pub peer: Option<f64>,
-    /// How many times less than the peer's.
+    /// The peer's figure divided by lorhai's.
     pub ratio: Option<f64>,
     pub unit: &'static str,
     pub settings: String,

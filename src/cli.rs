@@ -91,10 +91,12 @@ Examples:
   lorhai doc train
   lorhai doc model.forward          the method `forward` of a model, where several types have one
   lorhai doc Tensor                 the methods and properties of tensors
-  lorhai doc | grep -i perplexity")]
+  lorhai doc early_stopping         the functions that take this option
+  lorhai doc held-out loss          the functions whose documentation has these words")]
     Doc {
-        /// A function, method, property or type.
-        name: Option<String>,
+        /// A function, method, property, type or option; or words to search for.
+        #[arg(value_name = "NAME")]
+        words: Vec<String>,
     },
     /// List past runs and sweeps: status, best metric, date.
     #[command(after_help = "Example:\n  lorhai runs runs/july")]
@@ -250,7 +252,7 @@ pub fn main() -> i32 {
         Command::Run(run) => run.dispatch(),
         Command::Repl(repl) => repl.dispatch(),
         Command::Check { file } => check(&file),
-        Command::Doc { name } => print_or_fail(doc(name.as_deref())),
+        Command::Doc { words } => print_or_fail(doc(&words.join(" "))),
         Command::Replay { run, out, quiet } => replay(&run, out.as_deref(), quiet),
         Command::Runs { folder } => print_or_fail(runs::list(&folder)),
         Command::Show { run } => print_or_fail(runs::show(&run)),
@@ -449,11 +451,11 @@ fn doctor() -> i32 {
 }
 
 /// The documentation of a function, or the list of all.
-fn doc(name: Option<&str>) -> Result<String> {
-    match name {
-        Some(name) => pages::about(&Session::new().catalog(), name),
-        None => Ok(pages::overview()),
+fn doc(name: &str) -> Result<String> {
+    if name.is_empty() {
+        return Ok(pages::overview());
     }
+    pages::about(&Session::new().catalog(), name)
 }
 
 /// Fails if a loss is not the same.

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::folder_with_scripts;
 use lorhai::script::api::AREAS;
 use lorhai::script::catalogue::docs::{functions, Function};
 use lorhai::script::{on_large_stack, Session};
-use std::path::Path;
 
 fn all() -> Vec<Function> {
     AREAS.iter().flat_map(functions).collect()
@@ -43,9 +45,7 @@ fn options_are_listed_with_their_defaults() {
 /// Each in a session of its own, in a folder that holds nothing but the shipped model.
 #[test]
 fn every_example_runs() {
-    let folder = tempfile::tempdir().unwrap();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
-    std::os::unix::fs::symlink(shipped, folder.path().join("scripts")).unwrap();
+    let folder = folder_with_scripts();
     std::env::set_current_dir(folder.path()).unwrap();
     std::env::set_var("LORHAI_CACHE", folder.path().join("cache"));
     let failed = on_large_stack(|| {

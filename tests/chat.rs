@@ -1,6 +1,10 @@
 //! Chat templates and assistant spans against transformers; see tests/golden/chat/generate.py.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{golden, read_json};
+use common::needs::assets;
 use lorhai::data::example::Chat;
 use lorhai::data::{
     spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TemplateProfile, TokenizeOptions,
@@ -8,18 +12,13 @@ use lorhai::data::{
 use lorhai::hub::tokenizer::Tokenizer;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
-use std::path::PathBuf;
-
-fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chat")
-}
 
 fn read(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(golden().join(name)).unwrap()).unwrap()
+    read_json(golden("chat").join(name))
 }
 
 fn template_text(name: &str) -> String {
-    std::fs::read_to_string(golden().join("templates").join(format!("{name}.jinja"))).unwrap()
+    std::fs::read_to_string(golden("chat/templates").join(format!("{name}.jinja"))).unwrap()
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -27,9 +26,10 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 fn special(name: &str) -> Row {
-    let tokens = match name.starts_with("llama") {
-        true => json!({"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}),
-        false => json!({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}),
+    let tokens = if name.starts_with("llama") {
+        json!({"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"})
+    } else {
+        json!({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
     };
     tokens.as_object().unwrap().clone()
 }
@@ -45,18 +45,8 @@ fn chat(item: &Value) -> Chat {
     }
 }
 
-fn assets() -> Option<PathBuf> {
-    let named = std::env::var_os("LORHAI_ASSETS").map(PathBuf::from);
-    let found = named.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/assets"));
-    if !found.is_dir() {
-        eprintln!("skipped: no shared assets at {}", found.display());
-        return None;
-    }
-    Some(found)
-}
-
-fn qwen() -> Option<Tokenizer> {
-    Some(Tokenizer::from_folder(&assets()?.join("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap())
+fn qwen() -> Tokenizer {
+    Tokenizer::from_folder(&assets("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap()
 }
 
 fn plain() -> TokenizeOptions {
@@ -76,20 +66,20 @@ fn renderings_are_those_of_transformers_byte_for_byte() {
         {
             let chat = chat(item);
             let prompt = item.get("add_generation_prompt") == Some(&json!(true));
-            let found = template.render(&chat, chat.messages.len(), prompt);
-            match (found, expected.as_array()) {
+            let rendered = template.render(&chat, chat.messages.len(), prompt);
+            match (rendered, expected.as_array()) {
                 (Err(_), None) => refused += 1,
                 (Err(error), Some(_)) => wrong.push(format!("{name} {index}: {error}")),
-                (Ok(found), None) => {
-                    wrong.push(format!("{name} {index}: rendered, but Jinja2 refuses: {:?}", found.text))
+                (Ok(rendered), None) => {
+                    wrong.push(format!("{name} {index}: rendered, but Jinja2 refuses: {:?}", rendered.text))
                 }
-                (Ok(found), Some(expected)) => {
+                (Ok(rendered), Some(expected)) => {
                     compared += 1;
-                    let characters = |byte: usize| found.text[..byte].chars().count();
+                    let characters = |byte: usize| rendered.text[..byte].chars().count();
                     let spans: Vec<[usize; 2]> =
-                        found.generated.iter().map(|span| [characters(span.start), characters(span.end)]).collect();
-                    if expected[0] != json!(digest(found.text.as_bytes())) {
-                        wrong.push(format!("{name} {index}: other text\n{}", found.text));
+                        rendered.generated.iter().map(|span| [characters(span.start), characters(span.end)]).collect();
+                    if expected[0] != json!(digest(rendered.text.as_bytes())) {
+                        wrong.push(format!("{name} {index}: other text\n{}", rendered.text));
                     } else if expected.get(2).is_some_and(|expected| *expected != json!(spans)) {
                         wrong.push(format!("{name} {index}: spans {spans:?}, expected {}", expected[2]));
                     }
@@ -102,36 +92,37 @@ fn renderings_are_those_of_transformers_byte_for_byte() {
     assert!(compared > 800);
 }
 
-/// Ids and trained tokens of one conversation, or `None` where it is refused.
+/// The ids of one conversation and which of them are trained on; `None` if it is refused.
 fn tokens(item: &Value, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Option<(Vec<u32>, Vec<bool>)> {
     let row: Row = item.as_object().unwrap().clone();
-    let made = tokenize(&Dataset::from_rows([row]), tokenizer, options).ok()?;
-    let row = made.row(0)?;
+    let tokenized = tokenize(&Dataset::from_rows([row]), tokenizer, options).ok()?;
+    let row = tokenized.row(0)?;
     Some((row.ids().to_vec(), row.trained()))
 }
 
 fn runs(mask: &[bool]) -> Vec<[usize; 2]> {
-    let mut found: Vec<[usize; 2]> = Vec::new();
+    let mut runs: Vec<[usize; 2]> = Vec::new();
     for (at, _) in mask.iter().enumerate().filter(|(_, &bit)| bit) {
-        match found.last_mut() {
+        match runs.last_mut() {
             Some(run) if run[1] == at => run[1] = at + 1,
-            _ => found.push([at, at + 1]),
+            _ => runs.push([at, at + 1]),
         }
     }
-    found
+    runs
 }
 
-/// Llama 2's and Mistral's: no generation prompt, and a space before the answer that is the model's to write.
+/// The templates of Llama 2 and Mistral have no generation prompt. The model writes the space before the answer.
 #[test]
-fn the_space_before_an_answer_is_trained_where_generation_begins_before_it() {
-    let Some(tokenizer) = qwen() else { return };
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
+fn the_space_before_an_answer_is_trained_if_generation_starts_before_it() {
+    let tokenizer = qwen();
     let plainly = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}<|im_end|>{% endif %}{% endfor %}";
     let item = json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "Hello you"},
         {"role": "user", "content": "r"}, {"role": "assistant", "content": "Bye"}]});
     let options =
         TokenizeOptions { chat_template: Some(plainly.to_owned()), loss_on: Some(LossOn::Assistant), ..plain() };
     assert_eq!(trained_text(&tokenizer, item.clone(), &options), [" Hello you<|im_end|>", " Bye<|im_end|>"]);
-    // A header that the template writes itself is no answer.
+    // A header that the template writes is not part of the answer.
     let headed = plainly.replace("{% else %} ", "{% else %}Answer: ");
     let options = TokenizeOptions { chat_template: Some(headed), audit: false, ..options };
     assert!(trained_text(&tokenizer, item, &options).iter().all(|text| !text.contains("Answer")));
@@ -139,8 +130,9 @@ fn the_space_before_an_answer_is_trained_where_generation_begins_before_it() {
 
 /// A template may open its generation tags before the end of the generation prompt.
 #[test]
-fn an_answer_that_begins_in_its_prompt_is_trained_from_the_end_of_that() {
-    let Some(tokenizer) = qwen() else { return };
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
+fn an_answer_that_starts_inside_the_prompt_is_trained_from_its_end() {
+    let tokenizer = qwen();
     let options = TokenizeOptions {
         chat_template: Some(template_text("qwen2_5_training")),
         loss_on: Some(LossOn::Assistant),
@@ -149,14 +141,18 @@ fn an_answer_that_begins_in_its_prompt_is_trained_from_the_end_of_that() {
     let turn = |role: &str, content: &str| json!({"role": role, "content": content});
     let item = json!({"prompt": [turn("user", "q")],
         "completion": [turn("assistant", "one"), turn("user", "r"), turn("assistant", "two")]});
-    let found = trained_text(&tokenizer, item, &options);
-    assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].starts_with("one<|im_end|>") && found[1].trim_start().starts_with("two<|im_end|>"), "{found:?}");
+    let answers = trained_text(&tokenizer, item, &options);
+    assert_eq!(answers.len(), 2, "{answers:?}");
+    assert!(
+        answers[0].starts_with("one<|im_end|>") && answers[1].trim_start().starts_with("two<|im_end|>"),
+        "{answers:?}"
+    );
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn assistant_masks_are_those_of_transformers_with_and_without_generation_tags() {
-    let Some(tokenizer) = qwen() else { return };
+    let tokenizer = qwen();
     let (conversations, masks) = (read("conversations.json"), read("masks.json"));
     let tagged = TokenizeOptions {
         chat_template: Some(template_text("qwen2_5_training")),
@@ -189,8 +185,9 @@ fn trained_text(tokenizer: &Tokenizer, item: Value, options: &TokenizeOptions) -
 }
 
 #[test]
-fn the_default_span_is_what_the_model_has_to_write() {
-    let Some(tokenizer) = qwen() else { return };
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
+fn by_default_the_span_is_what_the_model_writes() {
+    let tokenizer = qwen();
     let messages = json!([
         {"role": "user", "content": "안녕"}, {"role": "assistant", "content": " 네. \n"},
         {"role": "user", "content": "답?"}, {"role": "assistant", "content": "예"}]);
@@ -211,35 +208,36 @@ fn the_default_span_is_what_the_model_has_to_write() {
 }
 
 #[test]
-fn templates_that_change_earlier_turns_are_recovered_or_refused() {
-    let Some(tokenizer) = qwen() else { return };
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
+fn templates_that_change_earlier_turns_are_handled_or_refused() {
+    let tokenizer = qwen();
     let thought = json!({"messages": [
         {"role": "user", "content": "a"}, {"role": "assistant", "content": "<think>\nx\n</think>\n\nfirst"},
         {"role": "user", "content": "b"}, {"role": "assistant", "content": "<think>\ny\n</think>\n\nsecond"}]});
     let qwen3 =
         TokenizeOptions { chat_template: Some(template_text("qwen3")), loss_on: Some(LossOn::Assistant), ..plain() };
-    let found = trained_text(&tokenizer, thought.clone(), &qwen3);
-    assert_eq!(found, ["first<|im_end|>", "<think>\ny\n</think>\n\nsecond<|im_end|>"]);
+    let answers = trained_text(&tokenizer, thought.clone(), &qwen3);
+    assert_eq!(answers, ["first<|im_end|>", "<think>\ny\n</think>\n\nsecond<|im_end|>"]);
     let data = Dataset::from_rows([thought.as_object().unwrap().clone()]);
-    let made = tokenize(&data, &tokenizer, &qwen3).unwrap();
-    let findings = lorhai::data::audit(&made, &tokenizer);
+    let tokenized = tokenize(&data, &tokenizer, &qwen3).unwrap();
+    let findings = lorhai::data::audit(&tokenized, &tokenizer);
     assert!(findings.iter().any(|finding| finding.code == "thoughts_lost"), "{findings:?}");
 
-    // This one writes only the last message: the answers before it are not there to be trained on.
+    // This one writes only the last message, so the answers before it cannot be trained on.
     let lossy = "{% for m in messages %}{% if loop.last %}[{{ m.role }}]{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
     let chat = Chat { messages: thought["messages"].as_array().unwrap().clone(), ..Chat::default() };
     let template = ChatTemplate::with_tokens(lossy, Row::new()).unwrap();
     let profile = TemplateProfile::default();
-    let found = spans::find(&template, &chat, &profile, LossOn::Assistant, AssistantSpan::Generated).unwrap();
-    assert!(found.lost.answer && found.prompt_differs);
+    let spans = spans::find(&template, &chat, &profile, LossOn::Assistant, AssistantSpan::Generated).unwrap();
+    assert!(spans.lost.answer && spans.prompt_differs);
     assert_eq!(
-        found.trained().iter().map(|span| &found.text()[span.clone()]).collect::<Vec<_>>(),
-        [&found.text()[11..]]
+        spans.trained().iter().map(|span| &spans.text()[span.clone()]).collect::<Vec<_>>(),
+        [&spans.text()[11..]]
     );
 }
 
 #[test]
-fn llama_three_turns_are_found_without_tags_as_with_them() {
+fn llama_three_turns_are_the_same_with_and_without_generation_tags() {
     let conversations = read("conversations.json");
     let load = |name: &str| ChatTemplate::with_tokens(&template_text(name), special(name)).unwrap();
     let (stock, tagged) = (load("llama3"), load("llama3_training"));
@@ -277,7 +275,7 @@ fn a_template_cannot_run_away() {
 }
 
 #[test]
-fn the_calendar_is_read_as_python_reads_it() {
+fn dates_are_written_as_in_python() {
     let chat = Chat::default();
     let template = ChatTemplate::with_tokens("{{ strftime_now('%Y|%d %b %Y|%%|%H') }}", Row::new()).unwrap();
     let text = template.render(&chat, 0, false).unwrap().text;
@@ -291,7 +289,7 @@ fn the_calendar_is_read_as_python_reads_it() {
 }
 
 #[test]
-fn what_a_template_refuses_is_said_in_its_own_words() {
+fn the_message_of_raise_exception_is_shown() {
     let raise = ChatTemplate::with_tokens("{{ raise_exception('roles must alternate') }}", Row::new()).unwrap();
     let error = raise.render(&Chat::default(), 0, false).unwrap_err();
     assert!(error.message.contains("roles must alternate"), "{error}");

@@ -1,24 +1,18 @@
 //! From data files to batches: tokenizers, readers, labels, packing, cache, audit.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{golden, read_json};
+use common::needs::assets;
 use lorhai::data::{
-    audit, refuse, tokenize, Dataset, LoadOptions, LossOn, Origin, Row, Severity, TokenizeOptions, TokenizedDataset,
-    TokenizedRow, Truncation, IGNORE,
+    audit, ensure_supervised, tokenize, Dataset, LoadOptions, LossOn, Row, Severity, TokenizeOptions, TokenizedDataset,
+    TokenizedInfo, TokenizedRow, Truncation, IGNORE,
 };
 use lorhai::hub::tokenizer::Tokenizer;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-
-fn assets() -> Option<PathBuf> {
-    let named = std::env::var_os("LORHAI_ASSETS").map(PathBuf::from);
-    let found = named.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/assets"));
-    if !found.is_dir() {
-        eprintln!("skipped: no shared assets at {}", found.display());
-        return None;
-    }
-    Some(found)
-}
 
 fn rows(values: &[Value]) -> Dataset {
     Dataset::from_rows(values.iter().map(|value| value.as_object().unwrap().clone()))
@@ -28,8 +22,8 @@ fn options() -> TokenizeOptions {
     TokenizeOptions { cache: false, ..TokenizeOptions::default() }
 }
 
-/// A tokenizer of single characters, small enough to see through: ids are `a`=10, `b`=11, …
-fn letters(config: &str) -> (tempfile::TempDir, Tokenizer) {
+/// A tokenizer with one token a character: ids are `a`=10, `b`=11, …
+fn char_tokenizer(config: &str) -> (tempfile::TempDir, Tokenizer) {
     let mut vocab: Row = [("<s>", 0), ("</s>", 1), ("<pad>", 2), ("?", 3), ("ab", 4), ("\n", 5), (" ", 6), (":", 7)]
         .into_iter()
         .map(|(token, id)| (token.to_owned(), json!(id)))
@@ -114,19 +108,18 @@ fn digest(encoded: &[Vec<u32>]) -> String {
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn token_ids_are_those_of_the_python_package() {
-    let Some(assets) = assets() else { return };
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokens/ids.json");
-    let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let golden = read_json(golden("tokens/ids.json"));
     let mut compared = 0;
     for (name, expected) in golden["tokenizers"].as_object().unwrap() {
-        let tokenizer = Tokenizer::from_folder(&assets.join(name)).unwrap();
+        let tokenizer = Tokenizer::from_folder(&assets(name)).unwrap();
         let encode = |text: &str| tokenizer.encode(text, true).unwrap();
         for (text, expected) in golden["texts"].as_array().unwrap().iter().zip(expected["texts"].as_array().unwrap()) {
             let text = text.as_str().unwrap();
-            let found = [encode(text), tokenizer.encode(text, false).unwrap()];
-            assert_eq!(&json!(digest(&found)), expected, "{name}: {text:?} gives {found:?}");
-            assert_eq!(tokenizer.encode_with_offsets(text, true).unwrap().ids, found[0]);
+            let encodings = [encode(text), tokenizer.encode(text, false).unwrap()];
+            assert_eq!(&json!(digest(&encodings)), expected, "{name}: {text:?} gives {encodings:?}");
+            assert_eq!(tokenizer.encode_with_offsets(text, true).unwrap().ids, encodings[0]);
             compared += 1;
         }
         let mut random = Random(20_261_124);
@@ -143,7 +136,7 @@ fn token_ids_are_those_of_the_python_package() {
             compared += texts.len();
         }
         for (file, expected) in expected["files"].as_object().unwrap() {
-            let text = std::fs::read_to_string(assets.join(file)).unwrap();
+            let text = std::fs::read_to_string(assets(file)).unwrap();
             let ids: Vec<Vec<u32>> = text.split('\n').map(encode).collect();
             assert_eq!(&json!(digest(&ids)), expected, "{name}: {file}");
             compared += ids.len();
@@ -154,8 +147,8 @@ fn token_ids_are_those_of_the_python_package() {
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn every_shared_data_file_is_read() {
-    let Some(assets) = assets() else { return };
     let expected = [
         ("data/e2e/devset.csv", 4672, "mr,ref"),
         ("data/korean_chatbot/ChatbotData.csv", 11823, "Q,A,label"),
@@ -165,11 +158,11 @@ fn every_shared_data_file_is_read() {
         ("data/chatml_messages/toy_chat_fine_tuning.jsonl", 10, "messages"),
     ];
     for (file, count, columns) in expected {
-        let data = Dataset::load(assets.join(file)).unwrap();
-        let found = data.columns().join(",");
-        println!("{file}: {} rows, {found}", data.len());
+        let data = Dataset::load(assets(file)).unwrap();
+        let names = data.columns().join(",");
+        println!("{file}: {} rows, {names}", data.len());
         assert_eq!(data.len(), count, "{file}");
-        assert!(columns.is_empty() || found == columns, "{file}: {found}");
+        assert!(columns.is_empty() || names == columns, "{file}: {names}");
     }
 }
 
@@ -203,7 +196,7 @@ fn formats_agree_on_the_same_table() {
 }
 
 #[test]
-fn numbers_that_would_not_come_back_stay_text() {
+fn numbers_that_would_be_written_differently_stay_text() {
     let (_folder, path) =
         written("a.csv", b"zip,exp,big,mixed,flag,price,part,said\n007,1e5,12345678901234567890,1,true,1.50,3,True\n010,2,1,x,false,2.00,2.5,FALSE\n");
     let row = Dataset::load(path).unwrap().row(0).unwrap().clone();
@@ -215,7 +208,7 @@ fn numbers_that_would_not_come_back_stay_text() {
 
 #[test]
 fn parquet_written_by_pyarrow_is_read() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data/nested.parquet");
+    let path = golden("data/nested.parquet");
     let data = Dataset::load(path).unwrap();
     assert_eq!(data.len(), 3);
     let first = json!({"id": 1, "text": "가나다", "score": 0.5, "ok": true,
@@ -229,7 +222,7 @@ fn parquet_written_by_pyarrow_is_read() {
 }
 
 #[test]
-fn what_cannot_be_read_names_file_and_line() {
+fn errors_of_unreadable_files_name_file_and_line() {
     let cases: [(&str, &[u8], &str); 19] = [
         ("a.jsonl", b"{\"a\":1}\n{\"a\":", "line 2: not valid JSON"),
         ("a.jsonl", b"{\"a\":1}\n[1]\n", "line 2: expected a JSON object, found an array"),
@@ -266,7 +259,7 @@ fn what_cannot_be_read_names_file_and_line() {
 
 #[test]
 fn a_damaged_parquet_file_never_panics() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data/nested.parquet");
+    let path = golden("data/nested.parquet");
     let bytes = std::fs::read(path).unwrap();
     let mut refused = 0;
     for at in (0..bytes.len()).step_by(11) {
@@ -298,7 +291,7 @@ fn a_folder_is_its_files_in_order() {
     assert_eq!(values(Dataset::load(folder.path()).unwrap()), [1, 2]);
     let test = LoadOptions { split: Some("test".into()), ..LoadOptions::default() };
     assert_eq!(values(Dataset::load_with(folder.path(), &test).unwrap()), [3]);
-    // Beside files that name their split, one that names none is left out.
+    // If some files name their split, those without one are left out.
     std::fs::write(folder.path().join("more.csv"), "a\n1\n").unwrap();
     assert_eq!(values(Dataset::load(folder.path()).unwrap()), [1, 2]);
     std::fs::write(folder.path().join("data/train-2.csv"), "a\n1\n").unwrap();
@@ -307,24 +300,24 @@ fn a_folder_is_its_files_in_order() {
 
 #[test]
 fn texts_and_completions_get_one_bos_and_one_eos() {
-    let (_folder, tokenizer) = letters(PLAIN);
+    let (_folder, tokenizer) = char_tokenizer(PLAIN);
     let data = rows(&[json!({"text": "ca"}), json!({"text": "<s>ca</s>"})]);
-    let made = tokenize(&data, &tokenizer, &options()).unwrap();
-    assert_eq!(made.row(0).unwrap().ids(), [0, 12, 10, 1]);
-    assert_eq!(made.row(1).unwrap().ids(), [0, 12, 10, 1]);
-    assert_eq!(made.row(0).unwrap().trained(), [false, true, true, true]);
+    let tokenized = tokenize(&data, &tokenizer, &options()).unwrap();
+    assert_eq!(tokenized.row(0).unwrap().ids(), [0, 12, 10, 1]);
+    assert_eq!(tokenized.row(1).unwrap().ids(), [0, 12, 10, 1]);
+    assert_eq!(tokenized.row(0).unwrap().trained(), [false, true, true, true]);
     let pair = rows(&[json!({"prompt": "q:", "completion": "ab"})]);
-    let made = tokenize(&pair, &tokenizer, &options()).unwrap();
-    assert_eq!(made.row(0).unwrap().ids(), [0, 26, 7, 4, 1]);
-    assert_eq!(made.row(0).unwrap().trained(), [false, false, false, true, true]);
-    let batch = made.batch(&[0]).unwrap();
+    let tokenized = tokenize(&pair, &tokenizer, &options()).unwrap();
+    assert_eq!(tokenized.row(0).unwrap().ids(), [0, 26, 7, 4, 1]);
+    assert_eq!(tokenized.row(0).unwrap().trained(), [false, false, false, true, true]);
+    let batch = tokenized.batch(&[0]).unwrap();
     assert_eq!(batch.labels, [IGNORE, IGNORE, IGNORE, 4, 1]);
 }
 
-/// One whose post-processor ends every text itself.
+/// A tokenizer whose post-processor adds the end token.
 #[test]
-fn the_end_that_a_tokenizer_adds_is_trained() {
-    let (folder, _) = letters(PLAIN);
+fn an_end_token_that_the_tokenizer_adds_is_trained() {
+    let (folder, _) = char_tokenizer(PLAIN);
     let path = folder.path().join("tokenizer.json");
     let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let end = json!({"SpecialToken": {"id": "</s>", "type_id": 0}});
@@ -332,13 +325,13 @@ fn the_end_that_a_tokenizer_adds_is_trained() {
     json["post_processor"]["special_tokens"]["</s>"] = json!({"id": "</s>", "ids": [1], "tokens": ["</s>"]});
     std::fs::write(&path, json.to_string()).unwrap();
     let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
-    let made = tokenize(&rows(&[json!({"prompt": "q:", "completion": "ab"})]), &tokenizer, &options()).unwrap();
-    assert_eq!(made.row(0).unwrap().ids(), [0, 26, 7, 4, 1]);
-    assert_eq!(made.row(0).unwrap().trained(), [false, false, false, true, true]);
+    let tokenized = tokenize(&rows(&[json!({"prompt": "q:", "completion": "ab"})]), &tokenizer, &options()).unwrap();
+    assert_eq!(tokenized.row(0).unwrap().ids(), [0, 26, 7, 4, 1]);
+    assert_eq!(tokenized.row(0).unwrap().trained(), [false, false, false, true, true]);
 }
 
 #[test]
-fn columns_in_json_may_hold_objects_and_be_empty_beside_rows() {
+fn json_columns_may_have_objects_and_be_empty() {
     let (_folder, path) = written("a.json", br#"{"text": ["a", "b"], "meta": [{"id": 1}, {"id": 2}]}"#);
     assert_eq!(Dataset::load(path).unwrap().row(1).unwrap()["meta"], json!({"id": 2}));
     let (_folder, path) = written("a.json", br#"{"errors": [], "data": [{"text": "a"}]}"#);
@@ -346,8 +339,8 @@ fn columns_in_json_may_hold_objects_and_be_empty_beside_rows() {
 }
 
 #[test]
-fn truncation_keeps_the_side_that_was_asked_for() {
-    let (_folder, tokenizer) = letters(PLAIN);
+fn truncation_keeps_the_start_or_the_end() {
+    let (_folder, tokenizer) = char_tokenizer(PLAIN);
     let pair = rows(&[json!({"prompt": "xyz", "completion": "c"})]);
     let of = |truncation| {
         let options = TokenizeOptions { max_length: Some(3), truncation, audit: false, ..options() };
@@ -357,12 +350,12 @@ fn truncation_keeps_the_side_that_was_asked_for() {
     assert_eq!(of(Truncation::KeepEnd), [35, 12, 1]);
     let dropped = TokenizeOptions { max_length: Some(3), drop_unlabelled: true, ..options() };
     let error = tokenize(&pair, &tokenizer, &dropped).unwrap_err();
-    assert!(error.message.contains("no row is left"), "{error}");
+    assert!(error.message.contains("no row has anything to train on"), "{error}");
 }
 
 #[test]
-fn packed_rows_hold_whole_documents_and_every_label() {
-    let (_folder, tokenizer) = letters(PLAIN);
+fn packed_rows_have_whole_documents_and_every_label() {
+    let (_folder, tokenizer) = char_tokenizer(PLAIN);
     let texts: Vec<Value> = (1..60).map(|n| json!({"prompt": "q", "completion": "c".repeat(n % 11 + 1)})).collect();
     let data = rows(&texts);
     let alone = tokenize(&data, &tokenizer, &options()).unwrap();
@@ -384,14 +377,14 @@ fn packed_rows_hold_whole_documents_and_every_label() {
     assert!(tokenize(&data, &tokenizer, &TokenizeOptions { packing: true, max_length: None, ..options() }).is_err());
 }
 
-/// The audit's refusal of `data` under `options`.
+/// The error of the audit.
 fn refusal(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions) -> String {
     tokenize(data, tokenizer, options).unwrap_err().to_string()
 }
 
 #[test]
-fn the_audit_refuses_what_ruins_runs_and_shows_the_row() {
-    let (_folder, tokenizer) = letters(PLAIN);
+fn the_audit_fails_on_broken_supervision_and_shows_the_row() {
+    let (_folder, tokenizer) = char_tokenizer(PLAIN);
     let empty =
         rows(&[json!({"prompt": "q:", "completion": "a"}), json!({"prompt": "long prompt", "completion": "a"})]);
     let text = refusal(&empty, &tokenizer, &TokenizeOptions { max_length: Some(6), ..options() });
@@ -400,11 +393,14 @@ fn the_audit_refuses_what_ruins_runs_and_shows_the_row() {
 
     let cut = rows(&[json!({"prompt": "q", "completion": "aaaaaaaa"})]);
     let text = refusal(&cut, &tokenizer, &TokenizeOptions { max_length: Some(6), ..options() });
-    assert!(text.contains("no row trains an end token (`</s>`") && text.contains("  train a│a│a│a"), "{text}");
+    assert!(
+        text.contains("no end token (`</s>`) is trained on in any row") && text.contains("  train a│a│a│a"),
+        "{text}"
+    );
 
     let merged = rows(&[json!({"prompt": "xa", "completion": "bc"})]);
     let text = refusal(&merged, &tokenizer, &options());
-    assert!(text.contains("one token holds the end of the prompt") && text.contains("  train ab│c│</s>"), "{text}");
+    assert!(text.contains("one token spans the end of the prompt") && text.contains("  train ab│c│</s>"), "{text}");
 
     let doubled = rows(&[json!({"text": "<s><s>a"})]);
     let text = refusal(&doubled, &tokenizer, &options());
@@ -417,13 +413,13 @@ fn the_audit_refuses_what_ruins_runs_and_shows_the_row() {
 
 #[test]
 fn pad_equal_to_eos_may_not_mask_the_eos() {
-    let (_folder, tokenizer) = letters(r#"{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}"#);
-    let origin = Origin { pad_id: 1, end_ids: vec![1], end_expected: true, ..Origin::default() };
+    let (_folder, tokenizer) = char_tokenizer(r#"{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}"#);
+    let origin = TokenizedInfo { pad_id: 1, end_ids: vec![1], end_expected: true, ..TokenizedInfo::default() };
     let masked = TokenizedRow { ids: vec![0, 10, 11, 1], trained: vec![false, true, true, false], flags: 0 };
     let data = TokenizedDataset::from_rows([masked], origin).unwrap();
-    let error = refuse(&data, &tokenizer).unwrap_err();
+    let error = ensure_supervised(&data, &tokenizer).unwrap_err();
     assert!(error.message.contains("pad and eos are the same token"), "{error}");
-    // Ours pads by position, so that the real eos keeps its label.
+    // Padding is masked by position, so the real eos keeps its label.
     let ours = tokenize(&rows(&[json!({"text": "a"}), json!({"text": "abc"})]), &tokenizer, &options()).unwrap();
     assert!(audit(&ours, &tokenizer).is_empty());
     let batch = ours.batch(&[0, 1]).unwrap();
@@ -431,24 +427,24 @@ fn pad_equal_to_eos_may_not_mask_the_eos() {
 }
 
 #[test]
-fn a_system_prompt_that_slips_in_is_a_warning() {
-    let Some(assets) = assets() else { return };
-    let tokenizer = Tokenizer::from_folder(&assets.join("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap();
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
+fn an_added_system_prompt_is_a_warning() {
+    let tokenizer = Tokenizer::from_folder(&assets("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap();
     let turns = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]);
-    let made = tokenize(&rows(&[json!({"messages": turns})]), &tokenizer, &options()).unwrap();
-    let findings = refuse(&made, &tokenizer).unwrap();
+    let tokenized = tokenize(&rows(&[json!({"messages": turns})]), &tokenizer, &options()).unwrap();
+    let findings = ensure_supervised(&tokenized, &tokenizer).unwrap();
     let [finding] = &findings[..] else { panic!("{findings:?}") };
     assert_eq!((finding.code, finding.severity, finding.rows), ("added_system", Severity::Warning, 1));
     assert!(finding.message.contains("You are Qwen"));
-    let given = json!([{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]);
-    let made = tokenize(&rows(&[json!({"messages": given})]), &tokenizer, &options()).unwrap();
-    assert!(audit(&made, &tokenizer).is_empty());
+    let with_system = json!([{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]);
+    let tokenized = tokenize(&rows(&[json!({"messages": with_system})]), &tokenizer, &options()).unwrap();
+    assert!(audit(&tokenized, &tokenizer).is_empty());
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn real_conversations_tokenise_and_pass_the_audit() {
-    let Some(assets) = assets() else { return };
-    let tokenizer = Tokenizer::from_folder(&assets.join("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap();
+    let tokenizer = Tokenizer::from_folder(&assets("tokenizers/qwen2.5/qwen2.5-0.5b-instruct")).unwrap();
     for file in [
         "chatml_messages/toy_chat_fine_tuning.jsonl",
         "llama-factory-demo/alpaca_en_demo.json",
@@ -456,18 +452,23 @@ fn real_conversations_tokenise_and_pass_the_audit() {
         "llama-factory-demo/glaive_toolcall_en_demo.json",
         "llama-factory-demo/identity.json",
     ] {
-        let data = Dataset::load(assets.join("data").join(file)).unwrap();
+        let data = Dataset::load(assets("data").join(file)).unwrap();
         let assistant = TokenizeOptions { loss_on: Some(LossOn::Assistant), max_length: None, ..options() };
-        let made = tokenize(&data, &tokenizer, &assistant).unwrap();
-        println!("{file}: {} rows, {} tokens, {} trained on", made.len(), made.token_count(), made.label_count());
-        assert_eq!(made.len(), data.len());
+        let tokenized = tokenize(&data, &tokenizer, &assistant).unwrap();
+        println!(
+            "{file}: {} rows, {} tokens, {} trained on",
+            tokenized.len(),
+            tokenized.token_count(),
+            tokenized.label_count()
+        );
+        assert_eq!(tokenized.len(), data.len());
     }
 }
 
 #[test]
-fn the_cache_gives_the_same_and_survives_damage() {
-    // One test sets the variable, so that no other reads it half-way.
-    let (_folder, tokenizer) = letters(PLAIN);
+fn the_cache_returns_the_same_tokens_and_survives_damage() {
+    // One test sets the variable, so no other can read it in between.
+    let (_folder, tokenizer) = char_tokenizer(PLAIN);
     let cache = tempfile::tempdir().unwrap();
     std::env::set_var("LORHAI_CACHE", cache.path());
     let data = rows(&[json!({"text": "abc"}), json!({"text": "cab"})]);
@@ -475,7 +476,7 @@ fn the_cache_gives_the_same_and_survives_damage() {
     let first = tokenize(&data, &tokenizer, &cached).unwrap();
     let entries = |folder: &Path| -> Vec<PathBuf> {
         std::fs::read_dir(folder.join("tokenized"))
-            .map(|found| found.map(|entry| entry.unwrap().path()).collect())
+            .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
             .unwrap_or_default()
     };
     let [entry] = &entries(cache.path())[..] else { panic!("one entry") };
@@ -484,7 +485,7 @@ fn the_cache_gives_the_same_and_survives_damage() {
     for damage in [whole[..whole.len() / 2].to_vec(), Vec::new(), b"{}\n".to_vec(), [&whole[..], b"x"].concat()] {
         std::fs::write(entry, &damage).unwrap();
         assert_eq!(tokenize(&data, &tokenizer, &cached).unwrap().fingerprint(), first.fingerprint());
-        assert_eq!(std::fs::read(entry).unwrap(), whole, "the entry is made anew");
+        assert_eq!(std::fs::read(entry).unwrap(), whole, "the entry is made again");
     }
     tokenize(
         &data,
@@ -495,7 +496,7 @@ fn the_cache_gives_the_same_and_survives_damage() {
     tokenize(&data.take(1), &tokenizer, &cached).unwrap();
     tokenize(&data, &tokenizer, &TokenizeOptions { audit: false, ..cached.clone() }).unwrap();
     assert_eq!(entries(cache.path()).len(), 3, "other options and rows are other entries; the audit is none");
-    // A cache that cannot be written costs time, not the run.
+    // A cache that cannot be written costs only time.
     std::env::set_var("LORHAI_CACHE", "/proc/nowhere");
     assert!(tokenize(&data, &tokenizer, &cached).is_ok());
     std::env::remove_var("LORHAI_CACHE");
@@ -503,7 +504,7 @@ fn the_cache_gives_the_same_and_survives_damage() {
 
 #[test]
 fn the_result_does_not_depend_on_the_number_of_threads() {
-    let (_folder, tokenizer) = letters(PLAIN);
+    let (_folder, tokenizer) = char_tokenizer(PLAIN);
     let data = rows(&(0..5000).map(|n| json!({"text": "ab".repeat(n % 13 + 1)})).collect::<Vec<_>>());
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -514,7 +515,7 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn errors_name_the_first_row_that_is_wrong() {
-    let (_folder, tokenizer) = letters(PLAIN);
+    let (_folder, tokenizer) = char_tokenizer(PLAIN);
     let mut values: Vec<Value> = (0..3000).map(|_| json!({"text": "a"})).collect();
     values[2500] = json!({"text": null});
     values[2900] = json!({"text": [1]});

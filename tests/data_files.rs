@@ -1,7 +1,10 @@
-//! Files as people have them: what datasets reads of each, and what lorhai reads; and the rows that
-//! datasets chooses by seed. The inputs and Python's results are `tests/golden/data/*.json`.
+//! Files as people have them, read by datasets and by lorhai; and the rows that datasets chooses by seed. Inputs and Python's
+//! results are in `tests/golden/data/*.json`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::read_json;
 use lorhai::data::read::{locate, read_files, Format, Header, Loaded, Quoting, Slice, TableOptions};
 use lorhai::data::{Dataset, Like, LoadOptions, SplitOptions};
 use lorhai::script::{on_large_stack, Session};
@@ -9,8 +12,7 @@ use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 
 fn golden(name: &str) -> Value {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data").join(name);
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    read_json(common::files::golden("data").join(name))
 }
 
 fn decoded(text: &str) -> Vec<u8> {
@@ -72,9 +74,9 @@ fn rows(data: &Dataset) -> Value {
     data.iter().map(|row| Value::Object(row.clone())).collect()
 }
 
-/// The closing table: `cargo test --test data_files -- --nocapture`.
+/// Prints a table: `cargo test --test data_files -- --nocapture`.
 #[test]
-fn files_are_read_as_python_reads_them_or_the_difference_is_told() {
+fn files_are_read_as_in_python_or_the_difference_is_reported() {
     let cases = golden("files.json");
     let cases = cases.as_array().unwrap();
     assert!(cases.len() >= 60, "{}", cases.len());
@@ -87,11 +89,11 @@ fn files_are_read_as_python_reads_them_or_the_difference_is_told() {
         let shown = |value: &Value| value.to_string().chars().take(70).collect::<String>();
         let (read, right) = match &result {
             Ok(loaded) => {
-                let found = rows(&loaded.data);
-                equal += usize::from(found == *python);
-                // A difference that is no refusal is said.
-                let said = found == *python || !loaded.notes.is_empty() || case["why"].is_string();
-                (shown(&found), expected.get("rows") == Some(&found) && said)
+                let read = rows(&loaded.data);
+                equal += usize::from(read == *python);
+                // A difference that is not an error needs a note, or a reason in the case.
+                let is_explained = read == *python || !loaded.notes.is_empty() || case["why"].is_string();
+                (shown(&read), expected.get("rows") == Some(&read) && is_explained)
             }
             Err(error) => {
                 let text = error.to_string();
@@ -125,10 +127,10 @@ fn every_change_of_meaning_is_noted() {
         ("dict of columns", "read as 2 rows of the columns q, n"),
         ("orient=split", "orient=\"split\""),
         ("list of conversations", "`messages` of a row"),
-        ("quotes that are text", "line 3 has one that is not around a field"),
+        ("quotes that are text", "line 3 has one that does not enclose a field"),
         ("quotes that join rows", "quotes are read as text"),
         ("text behind a quote in tsv", "quotes are read as text"),
-        ("text behind a quote in csv", "line 2 has text behind a closing quote"),
+        ("text behind a quote in csv", "line 2 has text after a closing quote"),
         ("image column", "column `image` is left out"),
     ] {
         assert!(notes(name).contains(text), "{name}: {}", notes(name));
@@ -146,7 +148,7 @@ fn script(text: &str) -> String {
 }
 
 #[test]
-fn scripts_see_and_keep_what_the_files_hold() {
+fn scripts_read_and_keep_the_values_of_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.jsonl");
     let text =
@@ -170,7 +172,7 @@ fn scripts_see_and_keep_what_the_files_hold() {
 }
 
 #[test]
-fn shuffles_and_splits_by_seed_choose_the_rows_that_datasets_chooses() {
+fn shuffles_and_splits_choose_the_same_rows_as_datasets() {
     let golden = golden("orders.json");
     let numbers =
         |data: &Dataset, most: usize| -> Value { data.iter().take(most).map(|row| row["n"].clone()).collect() };
@@ -183,8 +185,8 @@ fn shuffles_and_splits_by_seed_choose_the_rows_that_datasets_chooses() {
             let Some(expected) = case.get(name) else { continue };
             let options = SplitOptions { test, seed, like: Like::Datasets, ..SplitOptions::default() };
             let (train, test) = data.split_with(&options).unwrap();
-            let found = json!([train.len(), numbers(&train, 8), numbers(&test, 8)]);
-            assert_eq!(found, *expected, "split {size} {seed} {name}");
+            let halves = json!([train.len(), numbers(&train, 8), numbers(&test, 8)]);
+            assert_eq!(halves, *expected, "split {size} {seed} {name}");
             compared += 1;
         }
     }
@@ -208,7 +210,7 @@ fn shuffles_and_splits_by_seed_choose_the_rows_that_datasets_chooses() {
 }
 
 #[test]
-fn groups_stay_on_one_side_and_classes_keep_their_shares() {
+fn groups_stay_on_one_side_and_classes_keep_their_proportions() {
     let rows = (0..1000).map(|n| json!({"mr": format!("p{}", n * n % 97), "n": n, "label": n % 10 == 0}));
     let data = Dataset::from_rows(rows.map(|row| row.as_object().unwrap().clone()));
     let by = |seed: u64, group: Option<&str>, stratify: Option<&str>| {
@@ -233,7 +235,7 @@ fn groups_stay_on_one_side_and_classes_keep_their_shares() {
     let refused = |options: SplitOptions| data.split_with(&options).unwrap_err().to_string();
     let of = |name: &str| Some(name.to_owned());
     assert!(refused(SplitOptions { group: of("mrr"), ..SplitOptions::default() }).contains("no column `mrr`"));
-    assert!(refused(SplitOptions { stratify: of("n"), ..SplitOptions::default() }).contains("one row alone"));
+    assert!(refused(SplitOptions { stratify: of("n"), ..SplitOptions::default() }).contains("only one row"));
     let both = SplitOptions { group: of("mr"), stratify: of("label"), ..SplitOptions::default() };
     assert!(refused(both).contains("found both"));
 }

@@ -6,6 +6,7 @@
 use lorhai::data::{TokenizeOptions, Truncation};
 use lorhai::eval::config::{GenerationConfig, DEFAULT_NEW_TOKENS};
 use lorhai::lora::{Bias, Init, LoraSpec, Targets};
+use lorhai::train::grouping::Grouping;
 use lorhai::train::optim::Optim;
 use lorhai::train::schedule::Shape;
 use lorhai::train::{AdamWConfig, EvalInterval, TrainConfig};
@@ -58,7 +59,7 @@ fn train_options(config: &TrainConfig) -> Value {
         "early_stopping": config.early_stopping,
         "keep_best": config.keep_best,
         "gradient_checkpointing": config.gradient_checkpointing,
-        "group_by_length": config.group_by_length,
+        "group_by_length": config.grouping.group_by_length,
         "train_sampling_strategy": "random",
     })
 }
@@ -216,7 +217,7 @@ fn the_page_of_defaults_is_true() {
 fn the_page_has_every_setting_of_a_run() {
     let lines = lines(&read("docs/defaults.md"));
     let is_told = |name: &str| lines.iter().any(|line| line.function == "train" && line.option == name);
-    let grouped = TrainConfig { group_by_length: true, ..TrainConfig::default() };
+    let grouped = TrainConfig { grouping: Grouping { group_by_length: true }, ..TrainConfig::default() };
     let Value::Object(mut settings) = serde_json::to_value(grouped).unwrap() else { panic!() };
     let Some(Value::Object(optimizer)) = settings.remove("optimizer") else { panic!() };
     for name in settings.keys().chain(optimizer.keys()) {

@@ -1,11 +1,17 @@
 //! Evaluation against lm-evaluation-harness: log-likelihoods, perplexity, multiple choice and
 //! KoBEST; several adapters in one pass against each alone.
 //!
-//! The golden files are those of `tests/golden/evaluation/generate.py`. What needs the shared
-//! assets is skipped where these are absent.
+//! The golden files are those of `tests/golden/evaluation/generate.py`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{read_json, root};
+use common::models::{load, tiny};
+use common::needs::assets;
+use common::numbers::{floats, strings};
+use common::session::prints;
 use lorhai::eval::config::GenerationConfig;
 use lorhai::eval::kobest::{self, Task};
 use lorhai::eval::likelihood::log_likelihoods;
@@ -14,49 +20,16 @@ use lorhai::eval::perplexity::{self, Perplexity};
 use lorhai::eval::prompt::PromptReader;
 use lorhai::eval::{self, Bootstrap, Candidate, Encoder, Measured, Request};
 use lorhai::hub::Hub;
-use lorhai::lora::{LoadOptions, LoraSpec, Model, Targets};
+use lorhai::lora::{LoraSpec, Model, Targets};
 use lorhai::random::Key;
-use lorhai::script::{on_large_stack, Session};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// Of log-likelihoods and of metrics made from them, relative.
 const BOUND: f64 = 1e-5;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn load(folder: &Path) -> Model {
-    let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), ..LoadOptions::default() };
-    Model::load(folder.to_str().unwrap(), &options, &mut ()).unwrap()
-}
-
-fn tiny() -> Model {
-    load(&root().join("scripts/tiny"))
-}
-
-fn assets(path: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("LORHAI_ASSETS").map_or(root().join("../shared/assets"), PathBuf::from).join(path);
-    if !folder.is_dir() {
-        println!("skipped: no shared assets");
-        return None;
-    }
-    Some(folder)
-}
-
 fn golden(name: &str) -> Value {
-    let path = root().join("tests/golden/evaluation").join(name);
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn floats(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|one| one.as_f64().unwrap()).collect()
-}
-
-fn strings(value: &Value) -> Vec<String> {
-    value.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect()
+    read_json(common::files::golden("evaluation").join(name))
 }
 
 /// The largest relative deviation, told and bounded.
@@ -116,9 +89,14 @@ fn rolling_perplexity_is_that_of_lm_eval() {
     let (model, golden) = (tiny(), golden("requests.json"));
     compare_rolling(&model, None, &golden["texts"], &golden["rolling"]);
     compare_rolling(&model, Some(48), &golden["texts"], &golden["rolling_48"]);
-    // A tokenizer that adds a BOS of its own.
-    let Some(stories) = assets("models/stories260K") else { return };
-    compare_rolling(&load(&stories), None, &golden["texts"], &golden["rolling_stories260K"]);
+}
+
+/// Its tokenizer adds a BOS of its own.
+#[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
+fn rolling_perplexity_of_a_pretrained_model_is_that_of_lm_eval() {
+    let (model, golden) = (load(&assets("models/stories260K"), "f32"), golden("requests.json"));
+    compare_rolling(&model, None, &golden["texts"], &golden["rolling_stories260K"]);
 }
 
 #[test]
@@ -173,9 +151,10 @@ fn multiple_choice_is_that_of_lm_eval() {
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn kobest_is_that_of_lm_eval() {
-    let (Some(stories), Some(data)) = (assets("models/stories260K"), assets("data/kobest")) else { return };
-    let (model, golden) = (load(&stories), golden("kobest.json"));
+    let (model, data) = (load(&assets("models/stories260K"), "f32"), assets("data/kobest"));
+    let golden = golden("kobest.json");
     let (hub, data) = (Hub::from_env().unwrap(), data.to_str().unwrap());
     let mut all = Vec::new();
     for task in Task::ALL {
@@ -302,15 +281,7 @@ fn names_mean_nothing_while_an_adapter_is_merged() {
 
 /// The lines that a script prints.
 fn run(script: &str) -> Vec<String> {
-    let script = script.to_owned();
-    let printed = on_large_stack(move || {
-        let mut session = Session::new();
-        session.set_quiet(true);
-        session.capture_prints();
-        let outcome = session.run_source("evaluation", &script);
-        outcome.map(|_| session.printed()).map_err(|failure| failure.to_string())
-    });
-    printed.unwrap().unwrap().lines().map(str::to_owned).collect()
+    prints(script).unwrap().lines().map(str::to_owned).collect()
 }
 
 #[test]

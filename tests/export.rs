@@ -1,10 +1,12 @@
 //! Merging, its certificate, and GGUF files, against peft, transformers, gguf and llama.cpp.
-//!
-//! Skipped where they are absent: what needs `PEER_PYTHON` (a Python with transformers),
-//! `LLAMA_PYTHON` (one with llama-cpp-python and gguf) or `LORHAI_ASSETS`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::root;
+use common::needs::{assets, python};
+use common::numbers::nmse;
 use lorhai::data::ollama::modelfile;
 use lorhai::eval::certificate::{save_merged, MergeOptions, FILE};
 use lorhai::eval::config::GenerationConfig;
@@ -14,7 +16,6 @@ use lorhai::eval::generate::generate;
 use lorhai::hub::gguf::{self, vocabulary, BlockType, Gguf, Value};
 use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights::{self, Weights};
-use lorhai::hub::FetchObserver;
 use lorhai::lora::convert::to_lora;
 use lorhai::lora::merge::{self, Change, MergedWeights};
 use lorhai::lora::model::fingerprint_of;
@@ -24,53 +25,32 @@ use lorhai::model::{Adapters, Input, NoAdapters, Quantization};
 use lorhai::random::Key;
 use serde_json::json;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use tch::{no_grad, Kind, Tensor};
-
-fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn assets() -> Option<PathBuf> {
-    let folder = std::env::var_os("LORHAI_ASSETS").map_or(project("../shared/assets"), PathBuf::from);
-    folder.is_dir().then_some(folder)
-}
-
-/// A Python that a variable names; `None` says that the test is skipped.
-fn python(variable: &str) -> Option<OsString> {
-    let named = std::env::var_os(variable);
-    if named.is_none() {
-        println!("skipped: {variable} names no Python");
-    }
-    named
-}
 
 /// Runs a script of tests/golden, which fails where the numbers differ.
 fn must_pass(python: &OsString, script: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) {
     let mut command = Command::new(python);
-    command.arg(project("tests/golden").join(script));
+    command.arg(common::files::golden(script));
     let output = command.args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     println!("{}", said.trim());
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// f32 against f32: 170 roundings of a logit's size, squared; see tests/parity/common.rs.
+/// f32 against f32: 170 roundings of a logit's size, squared; see tests/parity/cases.rs.
 const LOGITS_NMSE: f64 = 1e-10;
 
-struct Silent;
-impl FetchObserver for Silent {}
-
+/// The models are tiny, and tests run side by side.
 fn load(folder: &Path, dtype: &str) -> Model {
     tch::set_num_threads(1);
-    let options = LoadOptions { dtype: dtype.into(), device: "cpu".into(), ..LoadOptions::default() };
-    Model::load(folder.to_str().unwrap(), &options, &mut Silent).unwrap()
+    common::models::load(folder, dtype)
 }
 
 /// A golden model with its adapter.
 fn golden(case: &str, dtype: &str) -> Model {
-    let folder = project("tests/golden/models").join(case);
+    let folder = common::files::golden("models").join(case);
     let mut model = load(&folder, dtype);
     let adapter = peft::load(&folder.join("adapter"), model.decoder()).unwrap();
     model.adapted.insert("default", adapter).unwrap();
@@ -103,12 +83,6 @@ fn now(model: &Model, ids: &[i64]) -> Tensor {
     logits(model, ids, &model.adapted.adapter_set(None))
 }
 
-fn nmse(found: &Tensor, expected: &Tensor) -> f64 {
-    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
-    let error = (&found - &expected).square().sum(Kind::Double).double_value(&[]);
-    error / expected.square().sum(Kind::Double).double_value(&[])
-}
-
 const IDS: [i64; 12] = [1, 5, 9, 2, 17, 33, 8, 21, 40, 3, 11, 6];
 
 fn names_in(folder: &Path) -> Vec<String> {
@@ -138,10 +112,10 @@ fn every_variant_merges_into_weights_that_answer_alike() {
         "one_copy_qwen2",
     ];
     for case in cases {
-        let folder = project("tests/golden/models").join(case);
+        let folder = common::files::golden("models").join(case);
         let told: serde_json::Value =
             serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
-        let mut model = load(&project("tests/golden/models").join(told["base"].as_str().unwrap()), "f32");
+        let mut model = load(&root().join("tests/golden/models").join(told["base"].as_str().unwrap()), "f32");
         let adapter = peft::load(&folder.join("adapter"), model.decoder()).unwrap();
         model.adapted.insert("default", adapter).unwrap();
         let expected = now(&model, &IDS);
@@ -161,8 +135,8 @@ fn every_variant_merges_into_weights_that_answer_alike() {
 fn head_and_embeddings_stay_one_weight_where_the_adapter_keeps_them_so() {
     for (case, is_tied) in [("one_copy_qwen2", true), ("embedded_qwen2", false), ("saved_qwen2", false)] {
         let model = {
-            let folder = project("tests/golden/models").join(case);
-            let mut model = load(&project("tests/golden/models/qwen2_tied"), "f32");
+            let folder = common::files::golden("models").join(case);
+            let mut model = load(&root().join("tests/golden/models/qwen2_tied"), "f32");
             let adapter = peft::load(&folder.join("adapter"), model.decoder()).unwrap();
             model.adapted.insert("default", adapter).unwrap();
             model
@@ -179,7 +153,7 @@ fn head_and_embeddings_stay_one_weight_where_the_adapter_keeps_them_so() {
 #[test]
 fn a_resized_model_is_saved_with_its_new_vocabulary() {
     for case in ["qwen2_tied", "llama_untied_gqa"] {
-        let mut model = load(&project("tests/golden/models").join(case), "f32");
+        let mut model = load(&root().join("tests/golden/models").join(case), "f32");
         let count = model.decoder().config.vocab_size + 5;
         model.resize_token_embeddings(count).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -219,7 +193,7 @@ fn gguf_holds_what_stands_beside_the_matrices() {
 
 #[test]
 fn a_bias_behind_b_merges_only_where_the_base_has_one() {
-    let mut model = load(&project("tests/golden/models/llama_tied"), "f32");
+    let mut model = load(&root().join("tests/golden/models/llama_tied"), "f32");
     add_random(&mut model, LoraSpec { lora_bias: true, ..all_linear(2, 4.0) }, 0.05);
     let folder = tempfile::tempdir().unwrap();
     let error = save_merged(&model, &folder.path().join("merged"), &MergeOptions::default()).unwrap_err();
@@ -229,10 +203,10 @@ fn a_bias_behind_b_merges_only_where_the_base_has_one() {
 
 #[test]
 fn an_adapter_over_four_bits_merges_into_dense_files() {
-    let folder = project("tests/golden/models/qwen2_tied");
+    let folder = root().join("tests/golden/models/qwen2_tied");
     let quantization = Some(Quantization { double_quant: true });
     let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), quantization, ..LoadOptions::default() };
-    let mut model = Model::load(folder.to_str().unwrap(), &options, &mut Silent).unwrap();
+    let mut model = Model::load(folder.to_str().unwrap(), &options, &mut ()).unwrap();
     let adapter = peft::load(&folder.join("adapter"), model.decoder()).unwrap();
     model.adapted.insert("default", adapter).unwrap();
     let scratch = tempfile::tempdir().unwrap();
@@ -248,7 +222,7 @@ fn an_adapter_over_four_bits_merges_into_dense_files() {
 #[test]
 fn merged_weights_are_those_of_peft() {
     for case in ["qwen2_tied", "llama3_rope_new", "qwen2_bf16"] {
-        let expected = Weights::open(&project(&format!("tests/golden/export/merged_{case}.safetensors"))).unwrap();
+        let expected = Weights::open(&root().join(format!("tests/golden/export/merged_{case}.safetensors"))).unwrap();
         for (dtype, prefix, expected_dtype) in [("f32", "float32.", Kind::Float), ("bf16", "bfloat16.", Kind::BFloat16)]
         {
             let model = golden(case, dtype);
@@ -423,7 +397,7 @@ fn too_far_off_is_refused_with_nothing_left_and_can_be_forced() {
     assert!(!found.within_tolerance && found.divergence.mean_kl > 0.0);
     assert!(out.join(FILE).is_file());
     // A folder that no merge wrote is left alone, the base's above all.
-    for taken in [project("tests/golden/models/qwen2_bf16"), folder.path().to_owned()] {
+    for taken in [root().join("tests/golden/models/qwen2_bf16"), folder.path().to_owned()] {
         let error = save_merged(&model, &taken, &MergeOptions::default()).unwrap_err();
         assert!(error.message.contains("no merged model"), "{error}");
     }
@@ -445,9 +419,8 @@ fn values_that_are_not_finite_are_refused() {
     assert_eq!(names_in(folder.path()), [""; 0]);
 }
 
-#[test]
-fn a_merged_folder_has_the_logits_here_and_in_transformers() {
-    let python = python("PEER_PYTHON");
+/// Merges golden models into folders; `check` gets each folder with the logits of the adapted model.
+fn merge_into_folders(check: impl Fn(&str, &Path, &Tensor)) {
     for case in ["qwen2_tied", "llama3_rope_new", "llama_tied with its head", "mistral", "qwen3_untied_gqa"] {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("merged");
@@ -464,24 +437,36 @@ fn a_merged_folder_has_the_logits_here_and_in_transformers() {
             "{:?}",
             names_in(&out)
         );
-        let expected = now(&model, &IDS);
-        let found = logits(&load(&out, "f32"), &IDS, &NoAdapters);
-        println!("{case}: NMSE {:.1e}", nmse(&found, &expected));
-        assert!(nmse(&found, &expected) < LOGITS_NMSE, "{case}");
-        if let Some(python) = &python {
-            let ours = folder.path().join("ours.safetensors");
-            let tensors = [("input_ids", Tensor::from_slice(&IDS).view([1, -1])), ("logits", expected.unsqueeze(0))];
-            weights::save(&ours, &tensors.map(|(name, x)| (name.to_owned(), x)), &[]).unwrap();
-            must_pass(python, "models/check_loads.py", &[&"--model", &out, &"--ours", &ours]);
-        }
+        check(case, &out, &now(&model, &IDS));
     }
+}
+
+#[test]
+fn a_merged_folder_has_the_logits_of_the_adapted_model() {
+    merge_into_folders(|case, out, expected| {
+        let found = logits(&load(out, "f32"), &IDS, &NoAdapters);
+        println!("{case}: NMSE {:.1e}", nmse(&found, expected));
+        assert!(nmse(&found, expected) < LOGITS_NMSE, "{case}");
+    });
+}
+
+#[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
+fn a_merged_folder_has_the_same_logits_in_transformers() {
+    let python = python("PEER_PYTHON");
+    merge_into_folders(|_, out, expected| {
+        let ours = out.with_file_name("ours.safetensors");
+        let tensors = [("input_ids", Tensor::from_slice(&IDS).view([1, -1])), ("logits", expected.unsqueeze(0))];
+        weights::save(&ours, &tensors.map(|(name, x)| (name.to_owned(), x)), &[]).unwrap();
+        must_pass(&python, "models/check_loads.py", &[&"--model", &out, &"--ours", &ours]);
+    });
 }
 
 #[test]
 fn a_merged_folder_brings_the_tokenizer_and_says_its_dtype() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("merged");
-    let mut model = load(&project("scripts/tiny"), "f32");
+    let mut model = load(&root().join("scripts/tiny"), "f32");
     add_random(&mut model, all_linear(2, 4.0), 0.05);
     for dtype in ["bf16", "f16"] {
         let options = MergeOptions { dtype: dtype.into(), tolerance: 1.0, ..MergeOptions::default() };
@@ -521,7 +506,7 @@ fn divergence_of_a_known_pair() {
 
 #[test]
 fn numbers_are_encoded_as_gguf_encodes_them() {
-    let golden = std::fs::read_to_string(project("tests/golden/export/blocks.json")).unwrap();
+    let golden = std::fs::read_to_string(root().join("tests/golden/export/blocks.json")).unwrap();
     let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
     let numbers: Vec<f32> = golden["numbers"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
     for block in BlockType::ALL {
@@ -533,7 +518,7 @@ fn numbers_are_encoded_as_gguf_encodes_them() {
 
 /// A golden model with a tokenizer of as many single letters as it has ids.
 fn with_tokenizer(case: &str, folder: &Path) -> Model {
-    let source = project("tests/golden/models").join(case);
+    let source = root().join("tests/golden/models").join(case);
     std::fs::create_dir_all(folder).unwrap();
     for name in names_in(&source).into_iter().filter(|name| name.starts_with("config") || name.starts_with("model")) {
         std::fs::copy(source.join(&name), folder.join(&name)).unwrap();
@@ -691,8 +676,9 @@ fn what_a_format_cannot_hold_is_refused_with_nothing_left() {
 }
 
 #[test]
+#[ignore = "needs llama-cpp-python and gguf: set LLAMA_PYTHON"]
 fn gguf_files_have_the_bytes_of_the_gguf_package() {
-    let Some(python) = python("LLAMA_PYTHON") else { return };
+    let python = python("LLAMA_PYTHON");
     let folder = tempfile::tempdir().unwrap();
     let model = with_tokenizer("llama_bias", &folder.path().join("model"));
     let plain = folder.path().join("plain.gguf");
@@ -769,9 +755,10 @@ const TYPES: [(BlockType, &str, f64); 4] = [
 ];
 
 #[test]
+#[ignore = "needs llama-cpp-python and gguf: set LLAMA_PYTHON"]
 fn llama_cpp_computes_the_same_for_the_tiny_model() {
-    let Some(python) = python("LLAMA_PYTHON") else { return };
-    let mut model = load(&project("scripts/tiny"), "f32");
+    let python = python("LLAMA_PYTHON");
+    let mut model = load(&root().join("scripts/tiny"), "f32");
     add_random(&mut model, LoraSpec { use_rslora: true, ..all_linear(4, 8.0) }, 0.05);
     let ids: Vec<i64> = model
         .tokenizer()
@@ -785,9 +772,10 @@ fn llama_cpp_computes_the_same_for_the_tiny_model() {
 }
 
 #[test]
+#[ignore = "needs llama-cpp-python and gguf, tokenizers and models: set LLAMA_PYTHON, LORHAI_ASSETS"]
 fn llama_cpp_computes_the_same_for_stories260k() {
-    let (Some(python), Some(assets)) = (python("LLAMA_PYTHON"), assets()) else { return };
-    let mut model = load(&assets.join("models/stories260K"), "f32");
+    let python = python("LLAMA_PYTHON");
+    let mut model = load(&assets("models/stories260K"), "f32");
     let spec = LoraSpec { rank_pattern: [("q_proj".to_owned(), 7)].into(), ..all_linear(4, 8.0) };
     add_random(&mut model, spec, 0.05);
     let ids: Vec<i64> = model.tokenizer().unwrap().encode(TEXTS[0], true).unwrap().into_iter().map(i64::from).collect();
@@ -795,8 +783,9 @@ fn llama_cpp_computes_the_same_for_stories260k() {
 }
 
 #[test]
+#[ignore = "needs llama-cpp-python and gguf: set LLAMA_PYTHON"]
 fn llama_cpp_computes_the_same_for_every_family() {
-    let Some(python) = python("LLAMA_PYTHON") else { return };
+    let python = python("LLAMA_PYTHON");
     let folder = tempfile::tempdir().unwrap();
     for case in FAMILIES {
         let mut model = with_tokenizer(case, &folder.path().join(case));
@@ -805,11 +794,12 @@ fn llama_cpp_computes_the_same_for_every_family() {
 }
 
 #[test]
+#[ignore = "needs llama-cpp-python and gguf, tokenizers and models: set LLAMA_PYTHON, LORHAI_ASSETS"]
 fn llama_cpp_splits_text_as_the_tokenizers_of_qwen_and_llama_do() {
-    let (Some(python), Some(assets)) = (python("LLAMA_PYTHON"), assets()) else { return };
+    let python = python("LLAMA_PYTHON");
     let folder = tempfile::tempdir().unwrap();
     for (name, rows, arch) in [("qwen2.5", 151_936, "qwen2"), ("llama2", 32_000, "llama")] {
-        let tokenizer = Tokenizer::from_folder(&assets.join("tokenizers").join(name)).unwrap();
+        let tokenizer = Tokenizer::from_folder(&assets("tokenizers").join(name)).unwrap();
         let mut settings: gguf::Settings = vec![("general.architecture".into(), arch.into())];
         settings.extend(vocabulary(&tokenizer, rows).unwrap());
         let (path, ours) = (folder.path().join("vocab.gguf"), folder.path().join("ours.json"));
@@ -831,10 +821,10 @@ fn llama_cpp_splits_text_as_the_tokenizers_of_qwen_and_llama_do() {
 // ---- Modelfile ------------------------------------------------------------------------
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn a_modelfile_has_the_chat_format_and_the_system_prompt_that_the_template_adds() {
-    let Some(assets) = assets() else { return println!("skipped: no shared assets") };
     let of = |name: &str| {
-        let tokenizer = Tokenizer::from_folder(&assets.join("tokenizers").join(name)).unwrap();
+        let tokenizer = Tokenizer::from_folder(&assets("tokenizers").join(name)).unwrap();
         modelfile(&tokenizer, "./m.gguf", Some("./a.gguf")).unwrap()
     };
     let (qwen, notes) = of("qwen2.5");

@@ -5,6 +5,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{read_json, tiny_folder};
+use common::needs::{assets, python};
+use common::numbers::largest_error;
+use common::session::prints;
 use lorhai::eval::candidate::{adapter_set, Candidate};
 use lorhai::eval::config::{GenerationConfig, Stop};
 use lorhai::eval::generate::{generate, Continuation, Finish};
@@ -16,18 +22,17 @@ use lorhai::hub::weights::Weights;
 use lorhai::lora::adapted::AdaptedModel;
 use lorhai::lora::{peft, AdapterSet};
 use lorhai::model::{load, Adapters, Config, Decoder, Grid, Input, KeyValueCache, NoAdapters};
-use lorhai::script::{on_large_stack, Session};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{no_grad, Device, Kind, Tensor};
 
 fn golden(name: &str) -> PathBuf {
     tch::set_num_threads(1);
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    common::files::golden(name)
 }
 
 fn read(name: &str) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(golden("generation").join(name)).unwrap()).unwrap()
+    read_json(golden("generation").join(name))
 }
 
 fn decoder(case: &str, dtype: Kind) -> Decoder {
@@ -110,11 +115,6 @@ fn whole(decoder: &Decoder, row: &[u32]) -> Tensor {
 const CACHE_BOUNDS: [(Kind, f64); 3] = [(Kind::Float, 1e-5), (Kind::Double, 1e-12), (Kind::BFloat16, BF16_BOUND)];
 const BF16_BOUND: f64 = 0.12;
 
-fn relative(found: &Tensor, expected: &Tensor) -> f64 {
-    let error = (found - expected).to_kind(Kind::Double).abs().max().double_value(&[]);
-    error / expected.to_kind(Kind::Double).abs().max().double_value(&[])
-}
-
 #[test]
 fn logits_with_the_cache_are_those_without() {
     let _guard = no_grad_guard();
@@ -146,7 +146,7 @@ fn logits_with_the_cache_are_those_without() {
                 let mut at = 0;
                 for &row in &rows {
                     let (begin, count) = (read[row] as i64, piece[row] as i64);
-                    let error = relative(&found.narrow(0, at, count), &expected[row].narrow(0, begin, count));
+                    let error = largest_error(&found.narrow(0, at, count), &expected[row].narrow(0, begin, count));
                     assert!(error <= bound, "{name}, {dtype:?}, piece {step}, row {row}: {error:.2e}");
                     if dtype == Kind::Float {
                         worst = worst.max(error);
@@ -401,7 +401,7 @@ fn bf16_generates_what_its_own_scores_say() {
 
 fn tiny() -> (Decoder, Tokenizer) {
     tch::set_num_threads(1);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
+    let folder = tiny_folder();
     let config = Config::from_folder(&folder).unwrap();
     let decoder = load::load(config, &Weights::open(&folder).unwrap(), Kind::Float, Device::Cpu).unwrap();
     (decoder, Tokenizer::from_folder(&folder).unwrap())
@@ -434,55 +434,50 @@ fn stop_strings_end_a_text_with_the_token_that_completes_them() {
 
 #[test]
 fn text_as_it_comes_is_the_text_of_all() {
+    compare_streamed_texts(tiny().1);
+}
+
+#[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
+fn text_as_it_comes_is_the_text_of_all_for_real_tokenizers() {
+    for folder in ["tokenizers/llama2", "tokenizers/qwen2.5", "models/stories260K"] {
+        compare_streamed_texts(Tokenizer::from_folder(&assets(folder)).unwrap());
+    }
+}
+
+fn compare_streamed_texts(tokenizer: Tokenizer) {
     let texts = [
         "Hello, world!\n\n  twice  indented",
         "안녕하세요, 오늘 날씨가 참 좋네요 🌦️👩‍👩‍👧.",
         "naïve ½ ẞ \u{fffd} 日本語",
         "",
     ];
-    let mut tokenizers = vec![tiny().1];
-    match std::env::var_os("LORHAI_ASSETS").map(PathBuf::from).filter(|assets| assets.is_dir()) {
-        Some(assets) => {
-            let folders = ["tokenizers/llama2", "tokenizers/qwen2.5", "models/stories260K"];
-            tokenizers.extend(folders.map(|folder| Tokenizer::from_folder(&assets.join(folder)).unwrap()));
-        }
-        None => println!("skipped: real tokenizers, no shared assets"),
-    }
-    for tokenizer in tokenizers {
-        for text in texts {
-            let ids = tokenizer.encode(text, true).unwrap();
+    for text in texts {
+        let ids = tokenizer.encode(text, true).unwrap();
+        let mut stream = TextStream::new(tokenizer.clone(), true);
+        let mut pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
+        let whole = tokenizer.decode(&ids, true).unwrap();
+        assert!(text.contains('\u{fffd}') || pieces.iter().all(|piece| !piece.contains('\u{fffd}')), "{pieces:?}");
+        pieces.push(stream.finish().unwrap());
+        assert_eq!(pieces.concat(), whole, "{pieces:?}");
+        // Cut within a character, the broken rest comes at the end.
+        for count in 0..ids.len() {
             let mut stream = TextStream::new(tokenizer.clone(), true);
-            let mut pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
-            let whole = tokenizer.decode(&ids, true).unwrap();
-            assert!(text.contains('\u{fffd}') || pieces.iter().all(|piece| !piece.contains('\u{fffd}')), "{pieces:?}");
-            pieces.push(stream.finish().unwrap());
-            assert_eq!(pieces.concat(), whole, "{pieces:?}");
-            // Cut within a character, the broken rest comes at the end.
-            for count in 0..ids.len() {
-                let mut stream = TextStream::new(tokenizer.clone(), true);
-                let mut text: String = ids[..count].iter().map(|&id| stream.push(id).unwrap()).collect();
-                text.push_str(&stream.finish().unwrap());
-                // A decoder of byte tokens breaks whole characters too that stand before a broken one.
-                let decoded = tokenizer.decode(&ids[..count], true).unwrap();
-                let sound = decoded.split('\u{fffd}').next().unwrap();
-                assert!(text == decoded || (decoded.ends_with('\u{fffd}') && text.starts_with(sound)), "{text}");
-            }
+            let mut text: String = ids[..count].iter().map(|&id| stream.push(id).unwrap()).collect();
+            text.push_str(&stream.finish().unwrap());
+            // A decoder of byte tokens breaks whole characters too that stand before a broken one.
+            let decoded = tokenizer.decode(&ids[..count], true).unwrap();
+            let sound = decoded.split('\u{fffd}').next().unwrap();
+            assert!(text == decoded || (decoded.ends_with('\u{fffd}') && text.starts_with(sound)), "{text}");
         }
     }
 }
 
-/// Runs a script in a session; gives what it printed.
+/// What a script prints that finds the shipped model as `m`.
 fn printed(script: &str) -> String {
     tch::set_num_threads(1);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
-    let script = format!("let m = load_model(\"{}\", #{{ dtype: \"f32\" }});\n{script}", folder.display());
-    let run = move || {
-        let mut session = Session::new();
-        session.capture_prints();
-        session.set_quiet(true);
-        session.run_source("test", &script).map(|_| session.printed()).map_err(|failure| failure.to_string())
-    };
-    on_large_stack(run).unwrap().unwrap()
+    let load = format!("let m = load_model(\"{}\", #{{ dtype: \"f32\" }});\n", tiny_folder().display());
+    prints(&format!("{load}{script}")).unwrap()
 }
 
 #[test]
@@ -566,7 +561,7 @@ fn a_chat_template_that_is_set_is_trained_on_chatted_by_and_saved() {
         }
         print(load_model("OUT/merged").chat_template == template);
         print(load_model("TINY", #{ chat_template: template }).chat_template == template);"##
-            .replace("TINY", &format!("{}/scripts/tiny", env!("CARGO_MANIFEST_DIR")))
+            .replace("TINY", &tiny_folder().display().to_string())
             .replace("TEMPLATE", TEMPLATE)
             .replace("OUT", &out),
     );
@@ -576,20 +571,28 @@ fn a_chat_template_that_is_set_is_trained_on_chatted_by_and_saved() {
     let gguf = std::fs::read(folder.path().join("model.gguf")).unwrap();
     let template = TEMPLATE.replace("\\n", "\n");
     assert!(gguf.windows(template.len()).any(|window| window == template.as_bytes()), "the template is in the file");
-    peer_reads(&folder.path().join("merged"), &template);
-    peer_reads(&folder.path().join("adapter"), &template);
 }
 
-/// transformers finds the template where `PEER_PYTHON` names a Python that has it.
-fn peer_reads(folder: &Path, template: &str) {
-    let Some(python) = std::env::var_os("PEER_PYTHON") else {
-        println!("skipped: transformers, PEER_PYTHON is not set");
-        return;
-    };
+#[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
+fn transformers_finds_the_chat_template_that_was_set() {
+    let folder = tempfile::tempdir().unwrap();
+    printed(
+        &r##"m.chat_template = "TEMPLATE";
+        m.add_lora(#{ r: 2 });
+        m.save_adapter("OUT/adapter");
+        m.save_merged("OUT/merged");"##
+            .replace("TEMPLATE", TEMPLATE)
+            .replace("OUT", &folder.path().display().to_string()),
+    );
+    let template = TEMPLATE.replace("\\n", "\n");
     let script = "import sys; from transformers import AutoTokenizer; \
                   sys.stdout.write(AutoTokenizer.from_pretrained(sys.argv[1]).chat_template)";
-    let output = std::process::Command::new(python).args(["-c", script]).arg(folder).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), template, "{}", String::from_utf8_lossy(&output.stderr));
+    for name in ["merged", "adapter"] {
+        let mut command = std::process::Command::new(python("PEER_PYTHON"));
+        let output = command.args(["-c", script]).arg(folder.path().join(name)).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), template, "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]
@@ -647,7 +650,7 @@ fn answers_side_by_side_are_those_of_each_adapter() {
             if row.texts.b != row.texts.base { print("a fresh adapter changes the text"); }
         }
         print(differ);"#
-            .replace("DATA", &format!("{}/scripts/tiny/train.jsonl", env!("CARGO_MANIFEST_DIR")))
+            .replace("DATA", &tiny_folder().join("train.jsonl").display().to_string())
             .as_str(),
     );
     assert_eq!(found, "2\n");

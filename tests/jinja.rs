@@ -1,6 +1,10 @@
 //! Chat templates against Jinja2 in transformers' environment; see tests/golden/chat/battery.py.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::read_json;
+use common::needs::python;
 use lorhai::data::example::Chat;
 use lorhai::data::jinja::{Cause, Template};
 use lorhai::data::{ChatTemplate, Row};
@@ -8,11 +12,10 @@ use serde_json::{json, Value};
 use std::path::PathBuf;
 
 fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chat")
+    common::files::golden("chat")
 }
 
-/// Snippets that differ from Python, each with its reason. All are refused here, none
-/// renders another text.
+/// Snippets that differ from Python, with the reason. All are refused here; none renders another text.
 const DIFFERENT: [(&str, &str); 5] = [
     ("{{ d.items }}", "a method is printed: the text holds an address"),
     ("{{ d.keys }}", "a method is printed: the text holds an address"),
@@ -23,7 +26,7 @@ const DIFFERENT: [(&str, &str); 5] = [
 
 #[test]
 fn snippets_render_as_in_jinja2_or_are_refused_as_there() {
-    let battery: Value = serde_json::from_slice(&std::fs::read(golden().join("battery.json")).unwrap()).unwrap();
+    let battery: Value = read_json(golden().join("battery.json"));
     let context = battery["context"].as_object().unwrap();
     let (mut equal, mut refused, mut wrong, mut different) = (0, 0, Vec::new(), Vec::new());
     for snippet in battery["snippets"].as_array().unwrap() {
@@ -32,7 +35,7 @@ fn snippets_render_as_in_jinja2_or_are_refused_as_there() {
             (Ok(text), Some(expected)) if text == expected => equal += 1,
             (Err(_), None) => refused += 1,
             (Err(_), Some(_)) if DIFFERENT.iter().any(|(listed, _)| *listed == source) => different.push(source),
-            (found, _) => wrong.push(format!("{source:?}\n  expected {expected:?}\n  found {found:?}")),
+            (result, _) => wrong.push(format!("{source:?}\n  expected {expected:?}\n  found {result:?}")),
         }
     }
     println!("{equal} snippets equal, {refused} refused by both, {} listed", different.len());
@@ -42,7 +45,7 @@ fn snippets_render_as_in_jinja2_or_are_refused_as_there() {
 }
 
 fn chat(item: &Value) -> Chat {
-    // As transformers gives messages to a template: a key whose value is null is absent.
+    // As in transformers, a key whose value is null is absent.
     let mut messages = item["messages"].as_array().unwrap().clone();
     for message in &mut messages {
         message.as_object_mut().unwrap().retain(|_, value| !value.is_null());
@@ -56,12 +59,10 @@ fn chat(item: &Value) -> Chat {
 }
 
 #[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
 fn trl_s_templates_render_as_in_transformers() {
-    let Some(python) = std::env::var_os("PEER_PYTHON") else {
-        println!("skipped: PEER_PYTHON names no Python with transformers and trl");
-        return;
-    };
-    let run = std::process::Command::new(python).arg(golden().join("trl_templates.py")).output().unwrap();
+    let run =
+        std::process::Command::new(python("PEER_PYTHON")).arg(golden().join("trl_templates.py")).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let peer: Value = serde_json::from_slice(&run.stdout).unwrap();
     let (mut equal, mut refused, mut wrong) = (0, 0, Vec::new());
@@ -74,9 +75,9 @@ fn trl_s_templates_render_as_in_transformers() {
             let prompt = item.get("add_generation_prompt").is_some();
             let chat = chat(item);
             match (compiled.render(&chat, chat.messages.len(), prompt), expected.as_str()) {
-                (Ok(found), Some(expected)) if found.text == expected => equal += 1,
+                (Ok(rendered), Some(expected)) if rendered.text == expected => equal += 1,
                 (Err(_), None) => refused += 1,
-                (found, _) => wrong.push(format!("{name} {index}: {found:?}\n  expected {expected:?}")),
+                (result, _) => wrong.push(format!("{name} {index}: {result:?}\n  expected {expected:?}")),
             }
         }
     }
@@ -95,7 +96,7 @@ fn refusal(source: &str, item: Value) -> String {
 }
 
 #[test]
-fn a_template_that_fails_in_itself_is_blamed_for_it() {
+fn a_template_that_always_fails_is_blamed() {
     let plain = json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]});
     for source in [
         "{{ messages[0].content.nope() }}",
@@ -118,7 +119,7 @@ fn a_template_that_fails_in_itself_is_blamed_for_it() {
 }
 
 #[test]
-fn a_conversation_that_a_template_cannot_render_is_blamed_by_turn() {
+fn a_turn_that_a_template_cannot_render_is_blamed() {
     let each = "{% for m in messages %}\n{{ m.role + m.content }}{% endfor %}";
     let item = |content: Value| json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}]});
     for (source, content, expected) in [
@@ -147,7 +148,7 @@ fn tools_as_a_list_of_json_texts_are_refused_as_in_transformers() {
 }
 
 #[test]
-fn templates_that_run_away_or_nest_without_end_are_stopped() {
+fn endless_or_endlessly_nested_templates_are_stopped() {
     let context = Row::new();
     for source in [
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}".to_owned(),
@@ -178,10 +179,10 @@ fn templates_that_run_away_or_nest_without_end_are_stopped() {
     assert_eq!(Template::compile(deep).unwrap().render(&context).unwrap(), "ok");
 }
 
-/// Templates made of pieces at random compile and run to an end, or are refused.
+/// Templates made of random pieces either render or fail, and never panic.
 #[test]
 fn no_template_makes_the_engine_panic() {
-    let battery: Value = serde_json::from_slice(&std::fs::read(golden().join("battery.json")).unwrap()).unwrap();
+    let battery: Value = read_json(golden().join("battery.json"));
     let context = battery["context"].as_object().unwrap();
     let sources: Vec<&str> = battery["snippets"].as_array().unwrap().iter().filter_map(|row| row[0].as_str()).collect();
     let mut state = 1_u64;

@@ -4,10 +4,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::link_scripts;
+use common::program::lorhai;
 use lorhai::random::Key;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -15,17 +19,13 @@ use std::time::{Duration, Instant};
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn start(folder: &Path, steps: u32) -> Child {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
-    let link = folder.join("scripts");
-    if !link.exists() {
-        std::os::unix::fs::symlink(scripts, link).unwrap();
-    }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-    command.current_dir(folder).args(["run", "--quiet", "scripts/rank_sweep.rhai"]);
+    link_scripts(folder);
+    let mut command = lorhai(folder);
+    command.args(["run", "--quiet", "scripts/rank_sweep.rhai"]);
     for setting in ["ranks=2,4,8", "seeds=2", "batch=4", "dtype=f32", "out=runs/x", &format!("steps={steps}")] {
         command.args(["--set", setting]);
     }
-    command.env("LORHAI_CACHE", folder.join("cache")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn results(folder: &Path) -> Vec<Value> {

@@ -1,28 +1,28 @@
-//! Labels of conversations: no word of another speaker is ever trained on, and no answer is lost, over every
-//! chat template at hand. With `PEER_PYTHON` those that trl ships too, against transformers' own masks.
+//! Labels of conversations: with every available chat template, no word of another speaker is trained on and no answer is
+//! lost. The templates that trl ships are compared with transformers' masks.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{golden, tiny_folder};
+use common::needs::python;
 use lorhai::data::example::Chat;
 use lorhai::data::{
-    audit, refuse, spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TemplateProfile,
+    audit, ensure_supervised, spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TemplateProfile,
     TokenizeOptions, TokenizedDataset,
 };
 use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights::Weights;
 use lorhai::lora::peft;
 use lorhai::model::{load, Config};
+use lorhai::options::OptionType;
 use lorhai::train::schedule::{Schedule, Shape};
 use lorhai::train::update::{update, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn user(content: &str) -> Value {
     json!({"role": "user", "content": content})
@@ -47,10 +47,10 @@ fn rows(values: &[Value]) -> Dataset {
     Dataset::from_rows(values.iter().map(|value| value.as_object().unwrap().clone()))
 }
 
-/// The tokenizer of scripts/tiny, with every tag of a template as a token of its own.
+/// The tokenizer of scripts/tiny, with a token for every tag of a template.
 fn tokenizer_for(source: &str) -> (tempfile::TempDir, Tokenizer) {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(root().join("scripts/tiny/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    std::fs::copy(tiny_folder().join("tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
     let tag = regex::Regex::new(r"<[|/｜]?[a-zA-Z_0-9▁:]+[|｜]?>|\[/?[A-Z_]+\]").unwrap();
     let mut tags: Vec<&str> = tag.find_iter(source).map(|tag| tag.as_str()).collect();
     tags.extend(["<s>", "</s>", "<pad>"]);
@@ -68,7 +68,7 @@ fn tokenizer_for(source: &str) -> (tempfile::TempDir, Tokenizer) {
     (folder, tokenizer)
 }
 
-/// A template and what transformers makes of the conversations with it, where that is known.
+/// A template, and the conversations as transformers renders and masks them, if known.
 struct Template {
     name: String,
     source: String,
@@ -76,39 +76,45 @@ struct Template {
     rows: Option<Vec<Value>>,
 }
 
-/// The templates of tests/golden/chat, and those that trl ships.
-fn templates(conversations: &[Value]) -> Vec<Template> {
+/// The templates of tests/golden/chat.
+fn golden_templates() -> Vec<Template> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(root().join("tests/golden/chat/templates")).unwrap() {
+    for entry in std::fs::read_dir(golden("chat/templates")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|ending| ending == "jinja") {
             let name = format!("golden {}", path.file_stem().unwrap().to_str().unwrap());
             found.push(Template { name, source: std::fs::read_to_string(path).unwrap(), stock: None, rows: None });
         }
     }
-    let Some(python) = std::env::var_os("PEER_PYTHON") else {
-        println!("skipped: the templates of trl, for PEER_PYTHON names no Python with trl");
-        return found;
-    };
-    let script = root().join("tests/golden/chat/trl_masks.py");
-    let mut peer = Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    found
+}
+
+/// The templates that trl ships, with what transformers makes of the conversations.
+fn trl_templates(conversations: &[Conversation]) -> Vec<Template> {
+    let conversations: Vec<&Value> = conversations.iter().map(|(_, item, _)| item).collect();
+    let script = golden("chat/trl_masks.py");
+    let mut peer =
+        Command::new(python("PEER_PYTHON")).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     peer.stdin.take().unwrap().write_all(json!(conversations).to_string().as_bytes()).unwrap();
     let output = peer.wait_with_output().unwrap();
     assert!(output.status.success());
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
-    found.extend(made.as_array().unwrap().iter().map(|template| Template {
+    let template = |template: &Value| Template {
         name: template["name"].as_str().unwrap().to_owned(),
         source: template["source"].as_str().unwrap().to_owned(),
         stock: template["stock"].as_str().map(str::to_owned),
         rows: template["rows"].as_array().cloned(),
-    }));
-    found
+    };
+    made.as_array().unwrap().iter().map(template).collect()
 }
+
+/// Its name, its row, and the answers in it.
+type Conversation = (&'static str, Value, Vec<&'static str>);
 
 /// Words that only others say, and those of answers: each answer's in its order.
 const FOREIGN: &str = "zebra";
 
-fn conversations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
+fn conversations() -> Vec<Conversation> {
     let asks = |tail: &str| user(&format!("{FOREIGN}{tail} please {FOREIGN}"));
     let system = json!({"role": "system", "content": format!("be {FOREIGN} now")});
     let result = |text: &str| json!({"role": "tool", "tool_call_id": "c1", "name": "look", "content": text});
@@ -173,22 +179,22 @@ fn conversations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
     ]
 }
 
-/// What the runs of trained tokens say.
-fn trained(made: &TokenizedDataset, tokenizer: &Tokenizer) -> Vec<String> {
-    let row = made.row(0).unwrap();
+/// The texts of the runs of trained tokens.
+fn trained(tokenized: &TokenizedDataset, tokenizer: &Tokenizer) -> Vec<String> {
+    let row = tokenized.row(0).unwrap();
     let (ids, labels) = (row.ids(), row.trained());
     let mut runs: Vec<Vec<u32>> = vec![Vec::new()];
     for (id, on) in ids.iter().zip(labels) {
-        match on {
-            true => runs.last_mut().unwrap().push(*id),
-            false if !runs.last().unwrap().is_empty() => runs.push(Vec::new()),
-            false => {}
+        if on {
+            runs.last_mut().unwrap().push(*id);
+        } else if !runs.last().unwrap().is_empty() {
+            runs.push(Vec::new());
         }
     }
     runs.iter().filter(|run| !run.is_empty()).map(|run| tokenizer.decode(run, false).unwrap()).collect()
 }
 
-/// Tokens that end a turn, of all families at hand.
+/// Tokens that end a turn, of all families.
 const ENDS: [&str; 14] = [
     "<|im_end|>",
     "<|eot_id|>",
@@ -206,31 +212,39 @@ const ENDS: [&str; 14] = [
     "<|eom|>",
 ];
 
-/// The token that ends an answer, if one follows it before anything but white space and tags.
+/// The token that ends an answer, if only white space and tags are in between.
 fn end_token<'a>(text: &'a str, answer: &str, from: usize) -> Option<&'a str> {
     let at = from + text[from..].find(answer)? + answer.len();
-    let mut found = ENDS.iter().filter_map(|end| Some((text[at..].find(end)?, end.len())));
-    let (place, length) = found.by_ref().min_by_key(|(place, _)| *place)?;
-    let between = &text[at..at + place];
-    (!between.contains(FOREIGN) && between.trim().is_empty()).then(|| &text[at + place..at + place + length])
+    let mut ends = ENDS.iter().filter_map(|end| Some((text[at..].find(end)?, end.len())));
+    let (position, length) = ends.by_ref().min_by_key(|(position, _)| *position)?;
+    let between = &text[at..at + position];
+    (!between.contains(FOREIGN) && between.trim().is_empty()).then(|| &text[at + position..at + position + length])
 }
 
-/// Every message of others holds a word that no answer has: it is never trained on. Every answer is, through
-/// the token that ends it.
+/// Every message of other speakers has a word that no answer has: it is never trained on. Every answer is, including the token
+/// that ends it.
 #[test]
 fn no_word_of_another_speaker_is_trained_on_and_no_answer_is_lost() {
+    answers_alone_are_trained_on(&golden_templates(), &conversations());
+}
+
+#[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
+fn no_word_of_another_speaker_is_trained_on_and_no_answer_is_lost_in_trls_templates() {
     let conversations = conversations();
-    let plain: Vec<Value> = conversations.iter().map(|(_, item, _)| item.clone()).collect();
+    answers_alone_are_trained_on(&trl_templates(&conversations), &conversations);
+}
+
+fn answers_alone_are_trained_on(templates: &[Template], conversations: &[Conversation]) {
     let (mut compared, mut tokens, mut answers, mut refused, mut wrong) = (0, 0, 0, 0, Vec::new());
     let (mut left_out, mut unclear) = (0, Vec::new());
-    let templates = templates(&plain);
-    for Template { name, source, .. } in &templates {
+    for Template { name, source, .. } in templates {
         let (_folder, tokenizer) = tokenizer_for(source);
         let Ok(template) = ChatTemplate::new(source, &tokenizer) else {
             refused += conversations.len();
             continue;
         };
-        for (which, item, said) in &conversations {
+        for (which, item, said) in conversations {
             let chat = Chat {
                 messages: item["messages"].as_array().unwrap().clone(),
                 tools: item.get("tools").cloned(),
@@ -240,24 +254,24 @@ fn no_word_of_another_speaker_is_trained_on_and_no_answer_is_lost() {
                 refused += 1;
                 continue;
             };
-            let made = match tokenize(&rows(std::slice::from_ref(item)), &tokenizer, &options(source)) {
-                Ok(made) => made,
+            let tokenized = match tokenize(&rows(std::slice::from_ref(item)), &tokenizer, &options(source)) {
+                Ok(tokenized) => tokenized,
                 Err(error) => {
                     unclear.push(format!("{name}, {which}: {error}"));
                     continue;
                 }
             };
-            let runs = trained(&made, &tokenizer);
+            let runs = trained(&tokenized, &tokenizer);
             compared += 1;
-            tokens += made.token_count();
+            tokens += tokenized.token_count();
             if runs.iter().any(|run| run.contains(FOREIGN)) {
                 wrong.push(format!("{name}, {which}: another speaker's word is trained on: {runs:?}"));
             }
-            let codes: Vec<&str> = audit(&made, &tokenizer).iter().map(|finding| finding.code).collect();
+            let codes: Vec<&str> = audit(&tokenized, &tokenizer).iter().map(|finding| finding.code).collect();
             let mut from = 0;
             for answer in said {
                 let Some(place) = rendered.text[from..].find(answer) else {
-                    // Told, at least.
+                    // At least it is reported.
                     left_out += 1;
                     if !codes.iter().any(|code| ["answer_lost", "part_lost", "no_label"].contains(code)) {
                         wrong.push(format!("{name}, {which}: `{answer}` is left out without a word"));
@@ -289,16 +303,13 @@ fn no_word_of_another_speaker_is_trained_on_and_no_answer_is_lost() {
     assert!(compared >= 90, "{compared}");
 }
 
-/// Where a template has generation tags, labels are transformers'. Where it has none but trl ships a training
-/// template that writes the same text, they are that one's, but for white space and headers at their edges.
+/// With generation tags, labels are those of transformers. Without them, but with a training template of trl that writes the
+/// same text, they are those of that template, except for white space and headers at the edges.
 #[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
 fn labels_are_those_of_trls_training_templates() {
     let conversations = conversations();
-    let plain: Vec<Value> = conversations.iter().map(|(_, item, _)| item.clone()).collect();
-    let templates = templates(&plain);
-    if templates.iter().all(|template| template.rows.is_none()) {
-        return;
-    }
+    let templates = trl_templates(&conversations);
     let (mut tagged, mut stock, mut other, mut wrong) = (0, 0, Vec::new(), Vec::new());
     let tag = regex::Regex::new(r"<[^<>\s]+>").unwrap();
     for training in templates.iter().filter(|template| template.rows.is_some()) {
@@ -339,8 +350,7 @@ fn labels_are_those_of_trls_training_templates() {
                 continue;
             };
             stock += 1;
-            // What trl marks beyond what the model has to write is its prompt: a header, or the block of
-            // thoughts that the prompt opens. What it leaves out is white space.
+            // trl also marks parts of the prompt: a header, or the start of a block of thoughts. It leaves out white space.
             let mut labels = vec![[false; 2]; text.len()];
             let theirs = row[1].as_array().unwrap().iter().map(|span| place(&span[0])..place(&span[1]));
             found.trained().iter().for_each(|span| labels[span.clone()].iter_mut().for_each(|label| label[0] = true));
@@ -366,12 +376,12 @@ const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' 
                       {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 fn tiny() -> Tokenizer {
-    Tokenizer::from_folder(&root().join("scripts/tiny")).unwrap()
+    Tokenizer::from_folder(&tiny_folder()).unwrap()
 }
 
 fn runs_of(row: Value, source: &str) -> Vec<String> {
-    let made = tokenize(&rows(&[row]), &tiny(), &options(source)).unwrap();
-    trained(&made, &tiny())
+    let tokenized = tokenize(&rows(&[row]), &tiny(), &options(source)).unwrap();
+    trained(&tokenized, &tiny())
 }
 
 #[test]
@@ -396,8 +406,8 @@ fn answers_with_weight_zero_are_context() {
         }
     }
     let everything = TokenizeOptions { loss_on: Some(LossOn::Everything), ..options(CHATML) };
-    let made = tokenize(&rows(&[row("weight", json!(0))]), &tiny(), &everything).unwrap();
-    let runs = trained(&made, &tiny());
+    let tokenized = tokenize(&rows(&[row("weight", json!(0))]), &tiny(), &everything).unwrap();
+    let runs = trained(&tokenized, &tiny());
     assert!(runs.iter().all(|run| !run.contains("bad")) && runs.concat().contains("good"), "{runs:?}");
     let error = tokenize(&rows(&[row("weight", json!(0.5))]), &tiny(), &options(CHATML)).unwrap_err();
     assert!(error.message.contains("row 0: message 1: `weight`: expected 0 or 1"), "{error}");
@@ -421,7 +431,7 @@ fn the_spans_of_a_long_conversation_take_few_renderings() {
     println!("renderings of 8 and 3,200 messages: {counts:?}");
     assert!(counts[0] == counts[1] && counts[1] <= 6, "{counts:?}");
     // Calls whose arguments differ, with results.
-    let source = std::fs::read_to_string(root().join("tests/golden/chat/templates/qwen3.jinja")).unwrap();
+    let source = std::fs::read_to_string(golden("chat/templates/qwen3.jinja")).unwrap();
     let (_folder, tokenizer) = tokenizer_for(&source);
     let template = ChatTemplate::new(&source, &tokenizer).unwrap();
     let call = |turn: usize| {
@@ -441,7 +451,7 @@ fn the_spans_of_a_long_conversation_take_few_renderings() {
 }
 
 #[test]
-fn an_answer_that_renders_to_nothing_is_reported_and_never_trained_on() {
+fn an_answer_that_the_template_leaves_out_is_reported_and_not_trained_on() {
     let parts = json!({"role": "assistant", "content": [{"type": "text", "text": "hi"}]});
     let texts_only = CHATML.replace("m.content +", "(m.content if m.content is string else '') +");
     let call = json!({"role": "assistant", "content": "", "tool_calls": [
@@ -450,32 +460,32 @@ fn an_answer_that_renders_to_nothing_is_reported_and_never_trained_on() {
     let null = json!({"role": "assistant", "content": null});
     for lost in [parts, call, old_call, null] {
         let alone = rows(&[json!({"messages": [user("q"), lost]})]);
-        let made = tokenize(&alone, &tiny(), &options(&texts_only)).unwrap();
-        assert_eq!(made.label_count(), 0, "{lost}");
-        let error = refuse(&made, &tiny()).unwrap_err();
-        assert!(error.message.contains("the chat template writes nothing of their answers"), "{error}");
+        let tokenized = tokenize(&alone, &tiny(), &options(&texts_only)).unwrap();
+        assert_eq!(tokenized.label_count(), 0, "{lost}");
+        let error = ensure_supervised(&tokenized, &tiny()).unwrap_err();
+        assert!(error.message.contains("the chat template leaves out their answers"), "{error}");
         let more = rows(&[json!({"messages": [user("q"), lost, user("r"), said("yes")]})]);
-        let made = tokenize(&more, &tiny(), &options(&texts_only)).unwrap();
-        assert_eq!(trained(&made, &tiny()), ["yes<|im_end|>"]);
-        assert!(audit(&made, &tiny()).iter().any(|finding| finding.code == "answer_lost"), "{lost}");
+        let tokenized = tokenize(&more, &tiny(), &options(&texts_only)).unwrap();
+        assert_eq!(trained(&tokenized, &tiny()), ["yes<|im_end|>"]);
+        assert!(audit(&tokenized, &tiny()).iter().any(|finding| finding.code == "answer_lost"), "{lost}");
     }
-    // What the template refuses is said in words of the row.
+    // The error of the template names the row.
     let silent = rows(&[json!({"messages": [{"role": "user", "content": null}, said("a")]})]);
     let error = tokenize(&silent, &tiny(), &options(CHATML)).unwrap_err();
     assert!(error.message.contains("row 0: message 0 has no text"), "{error}");
 }
 
 #[test]
-fn a_completion_that_renders_to_nothing_is_not_trained_on() {
+fn a_completion_that_the_template_leaves_out_is_not_trained_on() {
     let texts_only = CHATML.replace("m.content +", "(m.content if m.content is string else '') +");
     let parts = json!({"role": "assistant", "content": [{"type": "text", "text": "hi"}]});
     let completion = TokenizeOptions { loss_on: None, ..options(&texts_only) };
     let row = json!({"prompt": [user("q")], "completion": [parts]});
-    let made = tokenize(&rows(&[row]), &tiny(), &completion).unwrap();
-    assert!(trained(&made, &tiny()).concat().trim().is_empty(), "{:?}", trained(&made, &tiny()));
+    let tokenized = tokenize(&rows(&[row]), &tiny(), &completion).unwrap();
+    assert!(trained(&tokenized, &tiny()).concat().trim().is_empty(), "{:?}", trained(&tokenized, &tiny()));
     let row = json!({"prompt": [user("q")], "completion": [parts, user("r"), said("yes")]});
-    let made = tokenize(&rows(&[row]), &tiny(), &completion).unwrap();
-    let runs = trained(&made, &tiny());
+    let tokenized = tokenize(&rows(&[row]), &tiny(), &completion).unwrap();
+    let runs = trained(&tokenized, &tiny());
     assert!(runs.concat().ends_with("yes<|im_end|>") && !runs[0].starts_with("<|im_end|>"), "{runs:?}");
 }
 
@@ -490,7 +500,7 @@ fn generation_tags_work_inside_macros() {
     );
 }
 
-/// A tokenizer of single characters and of two line breaks as one token.
+/// A tokenizer with one token a character, and one for two line breaks.
 fn merging() -> (tempfile::TempDir, Tokenizer) {
     let signs = ('a'..='z').chain('A'..='Z').map(String::from);
     let tokens = ["</s>", "<think>", "</think>", "<|im_start|>", "<|im_end|>", "\n", "\n\n", " ", ":", " y", "?"];
@@ -513,42 +523,42 @@ fn merging() -> (tempfile::TempDir, Tokenizer) {
     (folder, tokenizer)
 }
 
-/// The prompt ends in a line break, and the answer begins with one: both are one token, which TRL trains on.
+/// The prompt ends with a line break and the answer starts with one. Both are one token, which TRL trains on.
 #[test]
-fn an_answer_that_shares_white_space_with_its_prompt_is_trained_with_a_warning() {
+fn a_token_of_white_space_in_prompt_and_answer_is_trained_with_a_warning() {
     let (_folder, tokenizer) = merging();
     let source = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.role == 'assistant' %}\
                   {{ '<think>\\n' + (m.reasoning_content or '') + '\\n</think>\\n\\n' }}{% endif %}\
                   {{ m.content + '<|im_end|>\\n' }}{% endfor %}\
                   {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}";
     let row = json!({"messages": [user("Hi"), said("Hello")]});
-    let made = tokenize(&rows(&[row]), &tokenizer, &TokenizeOptions { audit: true, ..options(source) }).unwrap();
-    assert_eq!(trained(&made, &tokenizer), ["\n\n</think>\n\nHello<|im_end|>"]);
-    let findings = refuse(&made, &tokenizer).unwrap();
+    let tokenized = tokenize(&rows(&[row]), &tokenizer, &TokenizeOptions { audit: true, ..options(source) }).unwrap();
+    assert_eq!(trained(&tokenized, &tokenizer), ["\n\n</think>\n\nHello<|im_end|>"]);
+    let findings = ensure_supervised(&tokenized, &tokenizer).unwrap();
     assert!(findings.iter().any(|finding| finding.code == "shared_boundary"), "{findings:?}");
     let plain = TokenizeOptions { chat_template: None, loss_on: None, audit: true, ..options("") };
     let row = json!({"prompt": "Q: ", "completion": "yes"});
-    let made = tokenize(&rows(&[row]), &tokenizer, &plain).unwrap();
-    assert_eq!(trained(&made, &tokenizer), [" yes</s>"]);
-    // Where the template puts nothing between two speakers, a token of both is no one's.
+    let tokenized = tokenize(&rows(&[row]), &tokenizer, &plain).unwrap();
+    assert_eq!(trained(&tokenized, &tokenizer), [" yes</s>"]);
+    // If the template writes nothing between two speakers, a token of both is not trained on.
     let bare = "{% for m in messages %}{{ m.content }}{% endfor %}";
     let row = json!({"messages": [user("a"), said("b "), user("y"), said("c")]});
-    let made = tokenize(&rows(&[row]), &tokenizer, &options(bare)).unwrap();
-    assert_eq!(trained(&made, &tokenizer), ["b", "c"]);
+    let tokenized = tokenize(&rows(&[row]), &tokenizer, &options(bare)).unwrap();
+    assert_eq!(trained(&tokenized, &tokenizer), ["b", "c"]);
 }
 
 #[test]
-fn thoughts_are_trained_on_where_they_are_kept_and_reported_where_not() {
+fn reasoning_is_trained_on_if_the_template_keeps_it_and_reported_if_not() {
     let dropping = CHATML.replace("m.content +", "m.content.split('</think>')[-1] +");
     let opening = dropping.replace("assistant\\n' }}{% endif", "assistant\\n<think>\\n' }}{% endif");
     let row = json!({"messages": [user("q"), said("<think>\nhm\n</think>\n\nans")]});
     assert_eq!(runs_of(row.clone(), CHATML), ["<think>\nhm\n</think>\n\nans<|im_end|>"]);
     for source in [&dropping, &opening] {
-        let made = tokenize(&rows(std::slice::from_ref(&row)), &tiny(), &options(source)).unwrap();
-        assert_eq!(trained(&made, &tiny()), ["\n\nans<|im_end|>"]);
-        let findings = audit(&made, &tiny());
+        let tokenized = tokenize(&rows(std::slice::from_ref(&row)), &tiny(), &options(source)).unwrap();
+        assert_eq!(trained(&tokenized, &tiny()), ["\n\nans<|im_end|>"]);
+        let findings = audit(&tokenized, &tiny());
         let finding = findings.iter().find(|finding| finding.code == "thoughts_lost").unwrap();
-        assert!(finding.message.contains("leaves out the thoughts") && finding.hint.contains("generation"));
+        assert!(finding.message.contains("leaves out the reasoning") && finding.hint.contains("generation"));
     }
     // Reasoning inside the empty block that the prompt opens and closes.
     let block = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.role == 'assistant' %}\
@@ -562,14 +572,14 @@ fn thoughts_are_trained_on_where_they_are_kept_and_reported_where_not() {
 
 #[test]
 fn a_template_that_mixes_turns_is_refused() {
-    // It repeats the question behind the answer.
+    // It repeats the question after the answer.
     let echoing = "{% for m in messages %}{{ m.role + ': ' + m.content }}{% if m.role == 'assistant' %}\
                    {{ ' (to ' + messages[loop.index0 - 1].content + ')' }}{% endif %}{{ '\\n' }}{% endfor %}\
                    {% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
-    // Its generation tags stand around all turns.
+    // Its generation tags enclose all turns.
     let tagged =
         "{% generation %}{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}{% endgeneration %}";
-    // It turns the order round.
+    // It reverses the order.
     let reversed = "{% for m in messages[::-1] %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}\
                     {% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
     let row = json!({"messages": [user("zebra"), said("one"), user("zebra two"), said("three")]});
@@ -577,8 +587,8 @@ fn a_template_that_mixes_turns_is_refused() {
         let outcome = tokenize(&rows(std::slice::from_ref(&row)), &tiny(), &options(source));
         match outcome {
             Err(error) => println!("refused: {error}"),
-            Ok(made) => {
-                let runs = trained(&made, &tiny());
+            Ok(tokenized) => {
+                let runs = trained(&tokenized, &tiny());
                 assert!(!runs.is_empty() && runs.iter().all(|run| !run.contains("zebra")), "{runs:?}");
             }
         }
@@ -589,23 +599,24 @@ fn a_template_that_mixes_turns_is_refused() {
 #[test]
 fn line_breaks_written_as_two_characters_are_reported_and_shown() {
     let row = json!({"prompt": "### Q: hi\\n\\n### A:", "completion": " yes"});
-    let made = tokenize(&rows(&[row]), &tiny(), &TokenizeOptions { chat_template: None, loss_on: None, ..options("") })
-        .unwrap();
-    let findings = audit(&made, &tiny());
+    let tokenized =
+        tokenize(&rows(&[row]), &tiny(), &TokenizeOptions { chat_template: None, loss_on: None, ..options("") })
+            .unwrap();
+    let findings = audit(&tokenized, &tiny());
     assert!(findings.iter().any(|finding| finding.code == "literal_newline"), "{findings:?}");
-    let shown = made.show(0, &tiny());
+    let shown = tokenized.show(0, &tiny());
     assert!(shown.replace('│', "").contains("hi\\\\n\\\\n###"), "{shown}");
     let chat = json!({"messages": [user("a\\nb"), said("c")]});
-    let made = tokenize(&rows(&[chat]), &tiny(), &options(CHATML)).unwrap();
-    assert!(audit(&made, &tiny()).iter().any(|finding| finding.code == "literal_newline"));
+    let tokenized = tokenize(&rows(&[chat]), &tiny(), &options(CHATML)).unwrap();
+    assert!(audit(&tokenized, &tiny()).iter().any(|finding| finding.code == "literal_newline"));
 }
 
 #[test]
 fn rows_longer_than_the_models_positions_are_reported() {
     let long = json!({"text": "word ".repeat(400)});
     let plain = TokenizeOptions { chat_template: None, loss_on: None, ..options("") };
-    let made = tokenize(&rows(&[long, json!({"text": "short"})]), &tiny(), &plain).unwrap();
-    let findings = audit(&made, &tiny());
+    let tokenized = tokenize(&rows(&[long, json!({"text": "short"})]), &tiny(), &plain).unwrap();
+    let findings = audit(&tokenized, &tiny());
     let finding = findings.iter().find(|finding| finding.code == "too_long").unwrap();
     assert!(finding.message.contains("1 of 2 rows are longer than the 256 positions"), "{}", finding.message);
 }
@@ -620,25 +631,25 @@ fn digest(numbers: impl Iterator<Item = i64>) -> String {
 #[test]
 fn forty_steps_have_the_losses_of_trls_trainer() {
     tch::set_num_threads(1);
-    let folder = root().join("tests/golden/sft");
+    let folder = golden("sft");
     let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
     let data = Dataset::load(folder.join("rows.parquet")).unwrap();
     let source = std::fs::read_to_string(folder.join("template.jinja")).unwrap();
-    let made = tokenize(&data, &tiny(), &TokenizeOptions { audit: true, ..options(&source) }).unwrap();
+    let tokenized = tokenize(&data, &tiny(), &TokenizeOptions { audit: true, ..options(&source) }).unwrap();
     for (index, expected) in golden["rows"].as_array().unwrap().iter().enumerate() {
-        let row = made.row(index).unwrap();
+        let row = tokenized.row(index).unwrap();
         let ids = || row.ids().iter().map(|&id| i64::from(id));
         let labels = ids().zip(row.trained()).map(|(id, on)| if on { id } else { -100 });
         assert_eq!(json!([digest(ids()), digest(labels)]), *expected, "row {index}");
     }
     let number = |name: &str| golden[name].as_f64().unwrap();
-    let tiny = root().join("scripts/tiny");
+    let tiny = tiny_folder();
     let weights = Weights::open(&tiny).unwrap();
     let decoder =
         load::load(Config::from_folder(&tiny).unwrap(), &weights, tch::Kind::Float, tch::Device::Cpu).unwrap();
     let mut adapter = peft::load(&folder.join("adapter"), &decoder).unwrap();
     let steps = number("steps") as u64;
-    let schedule = Schedule::new(Shape::parse("linear").unwrap(), steps, 0.0).unwrap();
+    let schedule = Schedule::new(Shape::named("linear").unwrap(), steps, 0.0).unwrap();
     let config = AdamWConfig {
         lr: number("lr"),
         beta1: 0.9,
@@ -649,11 +660,12 @@ fn forty_steps_have_the_losses_of_trls_trainer() {
     };
     let mut optimizer = AdamW::new(config, &adapter.parameters).unwrap();
     let (size, accumulation) = (number("batch") as usize, number("accumulation") as usize);
-    let mut rows = (0..made.len() as u32).cycle();
+    let mut rows = (0..tokenized.len() as u32).cycle();
     let (mut worst, mut first) = (0f64, Vec::new());
     for step in 0..steps {
-        let window: Vec<_> =
-            (0..accumulation).map(|_| made.batch(&rows.by_ref().take(size).collect::<Vec<_>>()).unwrap()).collect();
+        let window: Vec<_> = (0..accumulation)
+            .map(|_| tokenized.batch(&rows.by_ref().take(size).collect::<Vec<_>>()).unwrap())
+            .collect();
         let lr = number("lr") * schedule.factor(step);
         let settings =
             StepSettings { step, seed: 0, lr, max_grad_norm: number("max_grad_norm"), gradient_checkpointing: false };

@@ -14,15 +14,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{golden, read_json};
 use lorhai::lora::adapter::trainable_count;
 use lorhai::lora::{Adapter, LoraSpec, Targets, Trainable, TrainableTokens};
 use lorhai::model::{load, Config};
+use lorhai::options::OneOrMany;
 use lorhai::train::memory::{check, plan, process, Method, Optimizer, Parts, Precision, Request, StepDevice};
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use rayon::prelude::*;
 use serde_json::{json, Value};
-use std::path::Path;
 use std::process::Command;
 use tch::{Device, Kind};
 
@@ -39,7 +42,7 @@ fn all_linear(r: i64) -> LoraSpec {
 }
 
 fn qwen(name: &str) -> Config {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs");
+    let folder = golden("configs");
     Config::from_file(&folder.join(format!("{name}.json"))).unwrap()
 }
 
@@ -88,7 +91,7 @@ fn options_move_the_plan_as_they_should() {
     assert!(of(&Request { place: StepDevice::Cuda, ..base.clone() }).activations > plain.activations, "repeated heads");
     // An adapter in the last layer alone: the others keep nothing.
     let lora = LoraSpec {
-        layers_to_transform: Some(vec![23]),
+        layers_to_transform: Some(OneOrMany(vec![23])),
         target_modules: Targets::Names(vec!["down_proj".into()]),
         ..all_linear(8)
     };
@@ -128,8 +131,7 @@ fn plans_count_what_stands_beside_the_matrices() {
 
 #[test]
 fn the_python_recipe_keeps_what_autograd_saves() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/memory/saved.json");
-    let cases = lorhai::files::read_json(&path).unwrap();
+    let cases = read_json(golden("memory/saved.json"));
     for case in cases.as_array().unwrap() {
         let config = Config::from_json(&case["config"]).unwrap();
         let number = |name: &str| case[name].as_u64().unwrap();
@@ -273,7 +275,7 @@ fn measured(case: &Value, gives_back: bool) -> (f64, f64) {
 #[test]
 fn plans_agree_with_measured_steps() {
     if process::held().is_none() || !process::forget_peak() {
-        println!("skipped: this system does not tell what a process holds");
+        println!("not measured: this system does not tell what a process holds");
         return;
     }
     // Each step is measured in a process of its own, which uses one core.

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::numbers::relative_error;
 use lorhai::native::{self, AdamStep, Layer, Matrix, Nf4, Segment};
 use lorhai::random::Key;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -17,13 +20,6 @@ const BOUNDS: [(Kind, f64); 3] = [(Kind::Double, 1e-10), (Kind::Float, 2e-5), (K
 
 fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Double, device()))
-}
-
-/// The distance of two tensors divided by the norm of the second.
-fn relative_error(actual: &Tensor, expected: &Tensor) -> f64 {
-    assert_eq!(actual.size(), expected.size());
-    let (actual, expected) = (actual.to_kind(Kind::Double), expected.to_kind(Kind::Double));
-    ((&actual - &expected).norm() / expected.norm().clamp_min(1e-30)).double_value(&[])
 }
 
 /// Runs `ours` in every dtype and `reference` in f64 on the same leaves, rounded to the dtype. Compares the outputs
@@ -302,7 +298,7 @@ fn attention_within_documents() {
         let shapes = [[tokens, heads, width], [tokens, kv_heads, width], [tokens, kv_heads, width]];
         let stored = shapes.map(|shape| (random(&shape) * 2.0).to_kind(kind));
         if !native::has_document_attention(&stored[0]) {
-            println!("skipped: this GPU has no flash attention");
+            println!("not compared: this GPU has no flash attention");
             return;
         }
         let mut starts = vec![0];
@@ -427,7 +423,7 @@ fn kernels_compile() {
                 }
             }
         }
-        Err(reason) if reason.contains("not found") => println!("skipped: {reason}"),
+        Err(reason) if reason.contains("not found") => println!("not compiled: {reason}"),
         Err(reason) => panic!("{reason}"),
     }
 }

@@ -3,24 +3,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{folder_with_scripts, tiny_folder};
+use common::needs::assets;
+use common::program::lorhai;
 use lorhai::data::batch::Batch;
 use lorhai::hub::tokenizer::Tokenizer;
 use lorhai::hub::weights;
-use lorhai::lora::{LoadOptions, Model};
+use lorhai::lora::Model;
 use lorhai::model::{Decoder, Input, NoAdapters, Quantization};
 use lorhai::train::step::batch_loss;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use tch::{no_grad, Device, Kind, Tensor};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn open(folder: &Path, quantization: Option<Quantization>) -> lorhai::Result<Model> {
-    let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), quantization, ..LoadOptions::default() };
-    Model::load(folder.to_str().unwrap(), &options, &mut ())
+    common::models::open(folder, "f32", quantization)
 }
 
 const NF4: Option<Quantization> = Some(Quantization { double_quant: true });
@@ -38,9 +38,7 @@ fn logits(decoder: &Decoder) -> Tensor {
 /// Runs a script with the real program.
 fn run(folder: &Path, script: &str) -> Output {
     std::fs::write(folder.join("case.rhai"), format!("// A test.\n{script}")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-    command.current_dir(folder).args(["run", "--quiet", "case.rhai"]).env("LORHAI_CACHE", folder.join("cache"));
-    let output = command.output().unwrap();
+    let output = lorhai(folder).args(["run", "--quiet", "case.rhai"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{text}");
     output
@@ -49,7 +47,7 @@ fn run(folder: &Path, script: &str) -> Output {
 #[test]
 fn a_saved_model_is_read_back_equal() {
     for double_quant in [false, true] {
-        let mut model = open(&root().join("scripts/tiny"), Some(Quantization { double_quant })).unwrap();
+        let mut model = open(&tiny_folder(), Some(Quantization { double_quant })).unwrap();
         let folder = tempfile::tempdir().unwrap();
         model.save(folder.path()).unwrap();
         let again = open(folder.path(), None).unwrap();
@@ -66,7 +64,7 @@ fn a_saved_model_is_read_back_equal() {
 #[test]
 fn dense_weights_are_not_overwritten_by_4_bit_ones() {
     let folder = tempfile::tempdir().unwrap();
-    open(&root().join("scripts/tiny"), None).unwrap().save(folder.path()).unwrap();
+    open(&tiny_folder(), None).unwrap().save(folder.path()).unwrap();
     let before = std::fs::read(folder.path().join("model.safetensors")).unwrap();
     let error = open(folder.path(), NF4).unwrap().save(folder.path()).unwrap_err();
     assert!(error.message.contains("expected another folder"), "{error}");
@@ -75,7 +73,7 @@ fn dense_weights_are_not_overwritten_by_4_bit_ones() {
 
 #[test]
 fn a_shallow_clone_copies_nothing() {
-    let model = open(&root().join("scripts/tiny"), NF4).unwrap();
+    let model = open(&tiny_folder(), NF4).unwrap();
     let shared = model.decoder().shallow_clone();
     for (one, other) in model.decoder().linears().zip(shared.linears()) {
         match (&one.weight, &other.weight) {
@@ -90,7 +88,7 @@ fn a_shallow_clone_copies_nothing() {
 #[test]
 fn a_weight_that_is_not_finite_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let mut model = open(&root().join("scripts/tiny"), None).unwrap();
+    let mut model = open(&tiny_folder(), None).unwrap();
     model.save(folder.path()).unwrap();
     let path = folder.path().join("model.safetensors");
     let mut tensors = model.adapted.decoder.named_weights().unwrap();
@@ -108,8 +106,7 @@ fn a_weight_that_is_not_finite_is_named() {
 /// A packed sweep over a 4-bit base. A sweep over another base is another sweep.
 #[test]
 fn a_sweep_over_a_4_bit_base_records_it() {
-    let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(root().join("scripts"), folder.path().join("scripts")).unwrap();
+    let folder = folder_with_scripts();
     let script = |options: &str| {
         format!(
             "let model = load_model(\"scripts/tiny\", #{{ dtype: \"f32\", {options} }});
@@ -201,20 +198,12 @@ fn status(field: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-fn stories() -> Option<(PathBuf, String)> {
-    let beside = root().join("../shared/assets");
-    let assets = std::env::var_os("LORHAI_ASSETS").map_or(beside, PathBuf::from);
-    let text = std::fs::read_to_string(assets.join("data/tinystories_sample/tinystories_sample.txt")).ok()?;
-    Some((assets.join("models/stories260K"), text))
-}
-
 /// The loss over twenty stories: 4-bit weights raise it a little, and do differ from the full ones.
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn the_loss_of_a_pretrained_model_rises_little() {
-    let Some((folder, text)) = stories() else {
-        println!("skipped: no shared assets");
-        return;
-    };
+    let folder = assets("models/stories260K");
+    let text = std::fs::read_to_string(assets("data/tinystories_sample/tinystories_sample.txt")).unwrap();
     let tokenizer = Tokenizer::from_folder(&folder).unwrap();
     let stories: Vec<Vec<i64>> = text
         .split("<|endoftext|>")

@@ -1,8 +1,8 @@
-//! Charts and the report from outside: every chart of a gallery keeps its labels apart and
-//! inside the picture, is the same on every run, and shows what it was given.
+//! Charts and the report through the public interface: in every chart of the gallery labels neither overlap
+//! nor leave the picture, two renderings are the same, and the data is shown.
 //!
-//! `LORHAI_GALLERY=folder cargo test --release --test plot` also writes the gallery there,
-//! for eyes: tests see overlaps, not ugliness.
+//! `LORHAI_GALLERY=folder cargo test --release --test plot` also writes the gallery there, to be looked at:
+//! the tests see overlaps, not ugliness.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "plot/gallery.rs"]
@@ -13,18 +13,18 @@ mod report;
 mod svg;
 
 use gallery::gallery;
-use lorhai::plot::{Axis, Chart, Legend, Line, Mark, Observation, Point, Scale, Series, Versus};
+use lorhai::plot::{Axis, Chart, Legend, Line, Mark, Observation, Point, Scale, Series, VersusOptions};
 use std::path::Path;
 
 #[test]
-fn every_chart_of_the_gallery_keeps_its_texts_apart_and_inside() {
+fn texts_of_the_gallery_neither_overlap_nor_leave_the_picture() {
     for (name, chart) in gallery() {
         let texts = svg::texts(&chart.to_svg().unwrap());
         assert!(texts.len() >= 4, "{name}: only {} texts", texts.len());
         let page = (f64::from(chart.width), f64::from(chart.height));
-        for (place, text) in texts.iter().enumerate() {
+        for (index, text) in texts.iter().enumerate() {
             assert!(text.inside(page), "{name}: {text:?} leaves the picture");
-            let meets = texts[..place].iter().find(|other| other.meets(text));
+            let meets = texts[..index].iter().find(|other| other.meets(text));
             assert!(meets.is_none(), "{name}: {text:?} overlaps {meets:?}");
         }
     }
@@ -40,7 +40,7 @@ fn the_same_chart_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_png_has_the_size_asked_for_and_shows_colour() {
+fn a_png_has_the_requested_size_and_shows_colour() {
     for (name, chart) in gallery() {
         let (width, height, pixels) = decode(&chart.to_png(600, 400, 1.5).unwrap());
         assert_eq!((width, height), (900, 600), "{name}");
@@ -68,13 +68,13 @@ fn svg_and_png_put_text_in_the_same_place() {
 }
 
 #[test]
-fn ranks_are_the_ticks_of_a_rank_chart_and_the_note_tells_n() {
-    let seen = |x: f64, y: f64| Observation { x, y, ..Observation::default() };
+fn ranks_are_the_ticks_of_a_rank_chart_and_the_note_states_n() {
+    let observation = |x: f64, y: f64| Observation { x, y, ..Observation::default() };
     let all: Vec<Observation> = [2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
         .iter()
-        .flat_map(|rank| (0..3).map(move |seed| seen(*rank, 2.0 - 0.1 * rank.log2() + 0.01 * f64::from(seed))))
+        .flat_map(|rank| (0..3).map(move |seed| observation(*rank, 2.0 - 0.1 * rank.log2() + 0.01 * f64::from(seed))))
         .collect();
-    let svg = lorhai::plot::kinds::against(&all, &Versus::default()).to_svg().unwrap();
+    let svg = lorhai::plot::presets::against(&all, &VersusOptions::default()).to_svg().unwrap();
     let texts: Vec<String> = svg::texts(&svg).into_iter().map(|text| text.content).collect();
     for expected in
         ["2", "4", "8", "16", "32", "64", "rank", "eval_loss", "Mean over 3 seeds. Error bars: ± 1 standard deviation."]
@@ -85,7 +85,7 @@ fn ranks_are_the_ticks_of_a_rank_chart_and_the_note_tells_n() {
 }
 
 #[test]
-fn names_beyond_the_room_are_counted_and_the_data_is_never_covered() {
+fn names_that_do_not_fit_are_counted_and_never_cover_the_data() {
     let series = (0..60)
         .map(|index| Series { name: format!("series {index}"), ..line(&[(1.0, index as f64)]).series.remove(0) });
     let chart = Chart { series: series.collect(), ..Chart::default() };
@@ -109,7 +109,7 @@ fn texts_are_escaped_and_svg_is_well_formed() {
     svg::assert_well_formed(&text);
     assert!(
         !text.contains(" id=") && !text.contains(" class=") && !text.contains("href"),
-        "nothing to clash or to load"
+        "ids and classes could clash on a page, and links would load something"
     );
 }
 
@@ -142,27 +142,27 @@ fn extremes_are_drawn_or_refused_but_never_hang_or_panic() {
 }
 
 #[test]
-fn wrong_input_is_refused_with_the_reason() {
-    let told = |result: lorhai::Result<()>| result.unwrap_err().to_string();
-    let good = line(&[(1.0, 1.0)]);
+fn wrong_input_is_refused_with_a_reason() {
+    let message = |result: lorhai::Result<()>| result.unwrap_err().to_string();
+    let chart = line(&[(1.0, 1.0)]);
     let folder = tempfile::tempdir().unwrap();
-    let refused = told(good.save(&folder.path().join("rank.jpg")));
-    assert!(refused.contains(".svg or .png") && refused.contains("rank.jpg"), "{refused}");
-    assert!(told(good.save(&folder.path().join("rank"))).contains(".svg or .png"));
-    assert!(told(Chart::default().to_svg().map(drop)).contains("no points"));
-    assert!(told(good.to_png(10, 400, 1.0).map(drop)).contains("`width`"));
-    assert!(told(good.to_png(400, 9000, 1.0).map(drop)).contains("`height`"));
-    assert!(told(good.to_png(400, 400, 0.0).map(drop)).contains("`scale`"));
-    assert!(told(good.to_png(400, 400, f64::NAN).map(drop)).contains("`scale`"));
-    assert!(told(good.to_png(8000, 8000, 8.0).map(drop)).contains("64 million"));
-    let wordy = Chart { notes: vec!["a note".into(); 60], ..good.clone() };
-    assert!(told(wordy.to_svg().map(drop)).contains("leaves"));
-    assert!(told(good.save(Path::new("/proc/no/such/rank.svg"))).contains("/proc/no/such"));
+    let error = message(chart.save(&folder.path().join("rank.jpg")));
+    assert!(error.contains(".svg or .png") && error.contains("rank.jpg"), "{error}");
+    assert!(message(chart.save(&folder.path().join("rank"))).contains(".svg or .png"));
+    assert!(message(Chart::default().to_svg().map(drop)).contains("no points"));
+    assert!(message(chart.to_png(10, 400, 1.0).map(drop)).contains("`width`"));
+    assert!(message(chart.to_png(400, 9000, 1.0).map(drop)).contains("`height`"));
+    assert!(message(chart.to_png(400, 400, 0.0).map(drop)).contains("`scale`"));
+    assert!(message(chart.to_png(400, 400, f64::NAN).map(drop)).contains("`scale`"));
+    assert!(message(chart.to_png(8000, 8000, 8.0).map(drop)).contains("64 million"));
+    let wordy = Chart { notes: vec!["a note".into(); 60], ..chart.clone() };
+    assert!(message(wordy.to_svg().map(drop)).contains("leaves"));
+    assert!(message(chart.save(Path::new("/proc/no/such/rank.svg"))).contains("/proc/no/such"));
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "a refused chart leaves nothing behind");
 }
 
 #[test]
-fn saving_goes_by_the_ending_and_makes_the_folder() {
+fn the_extension_chooses_the_format_and_the_folder_is_created() {
     let folder = tempfile::tempdir().unwrap();
     let chart = line(&[(1.0, 1.0), (2.0, 2.0)]);
     chart.save(&folder.path().join("charts/a.SVG")).unwrap();
@@ -182,23 +182,21 @@ fn a_long_curve_stays_a_small_file() {
 }
 
 #[test]
-fn a_legend_can_be_asked_for_and_left_out() {
+fn a_legend_can_be_forced_and_hidden() {
     let mut chart = line(&[(1.0, 1.0), (2.0, 2.0)]);
-    let shown = |chart: &Chart| svg::texts(&chart.to_svg().unwrap()).iter().any(|text| text.content == "alone");
+    let has_legend = |chart: &Chart| svg::texts(&chart.to_svg().unwrap()).iter().any(|text| text.content == "alone");
     chart.series[0].name = "alone".into();
-    assert!(!shown(&chart), "a single series needs no legend");
+    assert!(!has_legend(&chart), "a single series needs no legend");
     for (legend, expected) in [(Legend::Ends, true), (Legend::Side, true), (Legend::Hidden, false)] {
         chart.legend = legend;
-        assert_eq!(shown(&chart), expected, "{legend:?}");
+        assert_eq!(has_legend(&chart), expected, "{legend:?}");
     }
 }
 
 #[test]
-fn the_gallery_is_written_for_eyes_where_asked() {
-    let Some(folder) = std::env::var_os("LORHAI_GALLERY") else {
-        println!("skipped: LORHAI_GALLERY is not set");
-        return;
-    };
+fn the_gallery_is_written_to_a_folder() {
+    let beside_the_program = || env!("CARGO_TARGET_TMPDIR").into();
+    let folder = std::env::var_os("LORHAI_GALLERY").unwrap_or_else(beside_the_program);
     for (name, chart) in gallery() {
         chart.save(&Path::new(&folder).join(format!("{name}.svg"))).unwrap();
         chart.save(&Path::new(&folder).join(format!("{name}.png"))).unwrap();

@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{folder_with_scripts, root};
+use common::program::text;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 /// Settings that make a port quick, and a file that it leaves.
 const PORTS: [(&str, &[&str], &str); 11] = [
@@ -21,18 +25,8 @@ const PORTS: [(&str, &[&str], &str); 11] = [
     ("without_regret", &["steps=1", "ranks=1,2", "rates=1e-3,3e-3", "batches=2,4"], "regret/batch/report.html"),
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn lorhai(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-    command.current_dir(folder).args(arguments).env("LORHAI_CACHE", folder.join("cache"));
-    command.output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    common::program::lorhai(folder).args(arguments).output().unwrap()
 }
 
 #[test]
@@ -46,8 +40,7 @@ fn every_port_is_listed() {
 
 #[test]
 fn every_port_runs_without_a_trap_or_a_warning() {
-    let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(root().join("scripts"), folder.path().join("scripts")).unwrap();
+    let folder = folder_with_scripts();
     for (name, settings, left) in PORTS {
         let file = format!("scripts/ports/{name}.rhai");
         let checked = text(&lorhai(folder.path(), &["check", &file]));
@@ -64,8 +57,7 @@ fn every_port_runs_without_a_trap_or_a_warning() {
 /// Prompts are built of texts in plain quotes, whose line breaks are line breaks.
 #[test]
 fn prompts_of_ports_hold_line_breaks() {
-    let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(root().join("scripts"), folder.path().join("scripts")).unwrap();
+    let folder = folder_with_scripts();
     for name in ["alpaca_lora", "korean_qlora"] {
         let said = text(&lorhai(
             folder.path(),

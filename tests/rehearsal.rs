@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{folder_with_scripts, root};
+use common::program::lorhai;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output, Stdio};
 
 /// Seconds of processor time: three times what the longest takes, and far less than the runs themselves.
@@ -19,10 +23,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let place = Place { folder: tempfile::tempdir().unwrap(), temporary: tempfile::tempdir().unwrap() };
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
-        std::os::unix::fs::symlink(scripts, place.path("scripts")).unwrap();
-        place
+        Place { folder: folder_with_scripts(), temporary: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -34,9 +35,8 @@ impl Place {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-        command.current_dir(self.folder.path()).arg("run").args(arguments);
-        command.env("LORHAI_CACHE", self.path("cache")).env("TMPDIR", self.temporary.path());
+        let mut command = lorhai(self.folder.path());
+        command.arg("run").args(arguments).env("TMPDIR", self.temporary.path());
         command
     }
 
@@ -123,7 +123,7 @@ fn small_sweep(ranks: &str) -> String {
 fn every_script_rehearses_in_little_time_and_leaves_nothing() {
     let mut failed = Vec::new();
     let mut count = 0;
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")).unwrap() {
+    for entry in fs::read_dir(root().join("scripts")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         // e2e needs files that are not shipped.
         if !name.ends_with(".rhai") || name == "e2e.rhai" {

@@ -1,17 +1,14 @@
 //! `lorhai repl`: inputs through a pipe, and a session at a terminal, which tmux stands in for.
-//! The latter is skipped where tmux is missing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::program::Finished;
+use common::terminal::Terminal;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-struct Told {
-    code: Option<i32>,
-    output: String,
-    errors: String,
-}
 
 fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_lorhai"));
@@ -20,15 +17,13 @@ fn program() -> Command {
 }
 
 /// What the program says to inputs through a pipe.
-fn piped(arguments: &[&str], input: &str) -> Told {
+fn piped(arguments: &[&str], input: &str) -> Finished {
     let mut program = program();
     program.arg("repl").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = program.spawn().unwrap();
     // A program that ends early closes the pipe.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let told = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Told { code: told.status.code(), output: text(told.stdout), errors: text(told.stderr) }
+    child.wait_with_output().unwrap().into()
 }
 
 #[test]
@@ -146,26 +141,18 @@ fn settings_that_nothing_asks_for_are_told() {
     assert_eq!((told.output.as_str(), told.errors.as_str()), ("4\n", ""));
 }
 
-/// A terminal of its own with the program in it.
-struct Terminal {
-    socket: String,
+/// A prompt at a terminal, with a cache in a folder that stays when it starts again.
+struct Prompt {
+    terminal: Terminal,
     folder: tempfile::TempDir,
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-impl Terminal {
-    /// `None` where tmux is missing.
-    fn open(name: &str) -> Option<Terminal> {
-        if Command::new("tmux").arg("-V").output().is_err() {
-            println!("skipped: no tmux");
-            return None;
-        }
-        let terminal =
-            Terminal { socket: format!("lorhai-{name}-{}", std::process::id()), folder: tempfile::tempdir().unwrap() };
-        std::fs::create_dir_all(terminal.folder.path().join("hub/models--someone--small-model")).unwrap();
-        terminal.start();
-        Some(terminal)
+impl Prompt {
+    fn open(name: &str) -> Prompt {
+        let prompt = Prompt { terminal: Terminal::new(name), folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir_all(prompt.folder.path().join("hub/models--someone--small-model")).unwrap();
+        prompt.start();
+        prompt
     }
 
     fn start(&self) {
@@ -174,70 +161,16 @@ impl Terminal {
             "env -u TMUX TERM=screen LORHAI_CACHE={cache} HF_HUB_CACHE={cache}/hub {} repl; echo ended with $?; sleep 600",
             env!("CARGO_BIN_EXE_lorhai")
         );
-        let started = self.tmux(&[
-            "-f",
-            "/dev/null",
-            "new-session",
-            "-d",
-            "-x",
-            "90",
-            "-y",
-            "60",
-            "-c",
-            env!("CARGO_MANIFEST_DIR"),
-            &command,
-        ]);
-        assert!(started.0, "tmux does not start");
-        self.wait_for("1>");
-    }
-
-    fn tmux(&self, arguments: &[&str]) -> (bool, String) {
-        let told = Command::new("tmux").args(["-u", "-L", &self.socket]).args(arguments).output().unwrap();
-        (told.status.success(), String::from_utf8_lossy(&told.stdout).into_owned())
-    }
-
-    fn screen(&self) -> String {
-        self.tmux(&["capture-pane", "-p", "-t", "0"]).1.trim_end().to_string()
-    }
-
-    fn key(&self, name: &str) {
-        self.tmux(&["send-keys", "-t", "0", name]);
-    }
-
-    /// Types letters; tmux takes a `;` at the end for its own.
-    fn write(&self, text: &str) {
-        let text = text.strip_suffix(';').map_or(text.to_string(), |text| format!("{text}\\;"));
-        self.tmux(&["send-keys", "-t", "0", "-l", "--", &text]);
-    }
-
-    fn enter(&self, text: &str) {
-        self.write(text);
-        self.key("Enter");
-    }
-
-    /// Waits until the screen shows `part`, and gives the screen.
-    fn wait_for(&self, part: &str) -> String {
-        let start = Instant::now();
-        loop {
-            let screen = self.screen();
-            if screen.contains(part) {
-                return screen;
-            }
-            assert!(start.elapsed() < PATIENCE, "waited for `{part}`, found:\n{screen}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.tmux(&["kill-server"]);
+        self.terminal.start((90, 60), &command);
+        self.terminal.wait_for("1>");
     }
 }
 
 #[test]
+#[ignore = "needs tmux"]
 fn lines_completion_and_history_at_a_terminal() {
-    let Some(terminal) = Terminal::open("lines") else { return };
+    let prompt = Prompt::open("lines");
+    let terminal = &prompt.terminal;
     // A function over several lines.
     terminal.enter("fn twice(x) {");
     terminal.enter("x * 2");
@@ -278,7 +211,7 @@ fn lines_completion_and_history_at_a_terminal() {
     // The next conversation knows the inputs of this one.
     terminal.tmux(&["kill-session"]);
     std::thread::sleep(Duration::from_millis(500));
-    terminal.start();
+    prompt.start();
     terminal.key("C-r");
     terminal.write("twice(2");
     terminal.wait_for("twice(21)");
@@ -292,8 +225,10 @@ fn lines_completion_and_history_at_a_terminal() {
 }
 
 #[test]
+#[ignore = "needs tmux"]
 fn a_stopped_training_leaves_everything_usable() {
-    let Some(terminal) = Terminal::open("stop") else { return };
+    let prompt = Prompt::open("stop");
+    let terminal = &prompt.terminal;
     terminal.enter("let m = load_model(\"scripts/tiny\", #{ dtype: \"f32\", device: \"cpu\" });");
     terminal.enter("m.add_lora(#{ r: 4 });");
     terminal.enter("let d = load_dataset(\"scripts/tiny/train.jsonl\").tokenize(m, #{});");

@@ -4,9 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::tiny_folder;
+use common::program::{finished, lorhai, Finished};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Reads data and a module, writes a sweep, a run and other files, and reads some of them again.
 const SCRIPT: &str = r#"
@@ -24,19 +27,13 @@ write_json("runs/note.json", #{ rows: open_sweep("runs/ranks").rows.len() });
 print(`${read_json("runs/note.json").rows} trials`);
 "#;
 
-struct Told {
-    code: Option<i32>,
-    output: String,
-    errors: String,
-}
-
 /// A folder with the script, its module, a model and some rows, in which it ran once.
 struct Place(tempfile::TempDir);
 
 impl Place {
     fn new() -> Self {
         let place = Place(tempfile::tempdir().unwrap());
-        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
+        let tiny = tiny_folder();
         std::fs::create_dir_all(place.path("model")).unwrap();
         for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
             std::fs::copy(tiny.join(name), place.path("model").join(name)).unwrap();
@@ -59,15 +56,11 @@ impl Place {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    fn lorhai(&self, arguments: &[&str]) -> Told {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-        command.args(arguments).current_dir(self.0.path()).env("LORHAI_CACHE", self.path(".cache"));
-        let output = command.output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Told { code: output.status.code(), output: text(output.stdout), errors: text(output.stderr) }
+    fn lorhai(&self, arguments: &[&str]) -> Finished {
+        finished(lorhai(self.0.path()).args(arguments))
     }
 
-    fn replay(&self, run: &str) -> Told {
+    fn replay(&self, run: &str) -> Finished {
         self.lorhai(&["replay", "--quiet", run])
     }
 
@@ -76,7 +69,7 @@ impl Place {
         fn below(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
             for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
                 match entry.is_dir() {
-                    true if entry.ends_with(".cache") => {}
+                    true if entry.ends_with("cache") => {}
                     true => below(&entry, found),
                     false => drop(found.insert(entry.clone(), std::fs::read(&entry).unwrap())),
                 }

@@ -4,8 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::folder_with_script;
+use common::program::finished;
 use std::path::Path;
-use std::process::Command;
 
 /// Two single runs and a sweep of two trials, of which one fails.
 const SCRIPT: &str = r#"
@@ -21,20 +24,15 @@ for rank in [2, 4] {
 "#;
 
 fn lorhai(folder: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-    command.args(arguments).current_dir(folder).env("LORHAI_CACHE", folder.join("cache"));
-    let output = command.output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
+    let ran = finished(common::program::lorhai(folder).args(arguments));
+    assert!(ran.code == Some(0), "{arguments:?}: {}", ran.errors);
+    ran.output
 }
 
 #[test]
 fn what_was_run_can_be_looked_at_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder_with_script(SCRIPT);
     let folder = folder.path();
-    std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts"), folder.join("scripts")).unwrap();
-    std::fs::write(folder.join("case.rhai"), SCRIPT).unwrap();
     lorhai(folder, &["run", "--quiet", "case.rhai"]);
     listed(folder);
     shown(folder);
@@ -145,7 +143,7 @@ fn functions_are_told_to_people_and_to_editors() {
     assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["functions"].as_array().unwrap().len() > 100);
     lorhai(&["docs", "--check", "--definitions", "l.d.rhai"]);
     std::fs::write(folder.path().join("l.d.rhai"), "module static;\n").unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
-    command.args(["docs", "--check", "--definitions", "l.d.rhai"]).current_dir(folder.path());
-    assert_eq!(command.output().unwrap().status.code(), Some(1));
+    let mut command = common::program::lorhai(folder.path());
+    command.args(["docs", "--check", "--definitions", "l.d.rhai"]);
+    assert_eq!(finished(&mut command).code, Some(1));
 }

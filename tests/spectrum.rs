@@ -3,26 +3,25 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::{golden, read_json};
+use common::numbers::floats;
 use lorhai::lora::spectrum::{similarities, truncate, ModuleSpectrum, RankSpectrum, Side};
 use lorhai::lora::targets::match_targets;
 use lorhai::lora::{peft, Adapter, LoraSpec, Targets};
 use lorhai::model::shapes::linear_shapes;
 use lorhai::model::{load, Config, Decoder};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-/// Of the largest value; adapters are f32 numbers, and both sides compute in f64.
+/// Relative to the largest value: adapters are stored in f32, and both sides compute in f64.
 const EXACT: f64 = 1e-12;
 /// The halves of a truncated adapter are rounded to f32.
 const ROUNDED: f64 = 3e-7;
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
 fn config() -> Config {
-    Config::from_folder(&golden().join("models/qwen2_tied")).unwrap()
+    Config::from_folder(&golden("models/qwen2_tied")).unwrap()
 }
 
 fn decoder() -> Decoder {
@@ -30,42 +29,38 @@ fn decoder() -> Decoder {
 }
 
 fn expected() -> Value {
-    lorhai::files::read_json(&golden().join("spectrum/spectrum.json")).unwrap()
+    read_json(golden("spectrum/spectrum.json"))
 }
 
 fn adapter(expected: &Value, name: &str) -> Adapter {
     let folder = expected["folders"][name].as_str().unwrap();
-    peft::load(&golden().join("models").join(folder), &decoder()).unwrap()
+    peft::load(&golden("models").join(folder), &decoder()).unwrap()
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
-}
-
-fn deviation(found: &[f64], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
+fn deviation(actual: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(actual.len(), expected.len());
     let largest = expected.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
-    found.iter().zip(expected).fold(0.0_f64, |most, (one, other)| most.max((one - other).abs())) / largest
+    actual.iter().zip(expected).fold(0.0_f64, |most, (one, other)| most.max((one - other).abs())) / largest
 }
 
 /// s·B·A of a layer, f64, row after row.
 fn delta(adapter: &Adapter, name: &str) -> Vec<f64> {
     let target = adapter.targets.iter().find(|target| target.linear.name == name).unwrap();
-    let own = adapter.low_rank(&target.linear).unwrap();
+    let low_rank = adapter.low_rank(&target.linear).unwrap();
     let wide = |x: &Tensor| x.detach().to_kind(Kind::Double);
-    Vec::try_from((wide(own.b).matmul(&wide(own.a)) * own.scale).flatten(0, -1)).unwrap()
+    Vec::try_from((wide(low_rank.b).matmul(&wide(low_rank.a)) * low_rank.scale).flatten(0, -1)).unwrap()
 }
 
 #[test]
 fn singular_values_and_ranks_are_those_of_dense_svd() {
     let expected = expected();
     let (mut worst, mut worst_rank, mut layers) = (0.0_f64, 0.0_f64, 0);
-    for (name, own) in expected["spectra"].as_object().unwrap() {
+    for (name, by_layer) in expected["spectra"].as_object().unwrap() {
         let spectrum = RankSpectrum::of(&adapter(&expected, name)).unwrap();
-        assert_eq!(spectrum.modules.len(), own.as_object().unwrap().len());
+        assert_eq!(spectrum.modules.len(), by_layer.as_object().unwrap().len());
         for module in &spectrum.modules {
-            let dense = &own[&module.name];
-            worst = worst.max(deviation(&module.values, &numbers(&dense["values"])));
+            let dense = &by_layer[&module.name];
+            worst = worst.max(deviation(&module.values, &floats(&dense["values"])));
             let rank = dense["effective_rank"].as_f64().unwrap();
             worst_rank = worst_rank.max((module.effective_rank() / rank - 1.0).abs());
             assert_eq!(module.energy_rank(0.9), dense["rank_90"].as_i64().unwrap(), "{}", module.name);
@@ -82,12 +77,12 @@ fn a_truncated_adapter_is_the_best_of_its_rank() {
     let expected = expected();
     let mut worst = 0.0_f64;
     let mut compared = 0;
-    for (name, own) in expected["spectra"].as_object().unwrap() {
+    for (name, by_layer) in expected["spectra"].as_object().unwrap() {
         let full = adapter(&expected, name);
-        for (module, dense) in own.as_object().unwrap() {
+        for (module, dense) in by_layer.as_object().unwrap() {
             for (rank, values) in dense["truncated"].as_object().into_iter().flatten() {
                 let lower = truncate(&full, rank.parse().unwrap(), &config()).unwrap();
-                worst = worst.max(deviation(&delta(&lower, module), &numbers(values)));
+                worst = worst.max(deviation(&delta(&lower, module), &floats(values)));
                 compared += 1;
             }
         }
@@ -97,31 +92,31 @@ fn a_truncated_adapter_is_the_best_of_its_rank() {
 }
 
 #[test]
-fn subspaces_are_as_alike_as_numpy_says() {
+fn subspace_similarities_are_those_of_numpy() {
     let expected = expected();
     let (one, other) = (adapter(&expected, "adapter"), adapter(&expected, "all_linear"));
     let mut worst = 0.0_f64;
     for (side, key) in [(Side::A, "A"), (Side::B, "B")] {
-        let found = similarities(&one, &other, side).unwrap();
-        assert_eq!(found.len(), expected["similarity"][key].as_object().unwrap().len());
-        for own in found {
-            let rows = expected["similarity"][key][&own.name].as_array().unwrap();
-            assert_eq!(own.grid.len(), rows.len());
-            for (found, row) in own.grid.iter().zip(rows) {
-                let pairs = found.iter().zip(numbers(row));
+        let layers = similarities(&one, &other, side).unwrap();
+        assert_eq!(layers.len(), expected["similarity"][key].as_object().unwrap().len());
+        for layer in layers {
+            let rows = expected["similarity"][key][&layer.name].as_array().unwrap();
+            assert_eq!(layer.grid.len(), rows.len());
+            for (phi, row) in layer.grid.iter().zip(rows) {
+                let pairs = phi.iter().zip(floats(row));
                 worst = pairs.fold(worst, |most, (one, other)| most.max((one - other).abs()));
             }
         }
         let with_itself = similarities(&one, &one, side).unwrap();
         let last = with_itself[0].grid.last().unwrap();
-        assert!((last.last().unwrap() - 1.0).abs() < EXACT, "an adapter holds its own subspace");
+        assert!((last.last().unwrap() - 1.0).abs() < EXACT, "an adapter contains its own subspace");
     }
     println!("φ: {worst:.1e}");
     assert!(worst < EXACT, "{worst:e}");
 }
 
 #[test]
-fn a_truncated_adapter_is_saved_and_read_as_any_other() {
+fn a_truncated_adapter_can_be_saved_and_loaded() {
     let expected = expected();
     let full = adapter(&expected, "patterns");
     let lower = truncate(&full, 3, &config()).unwrap();

@@ -1,9 +1,11 @@
 //! A real pretrained model: losses and greedy continuations of stories260K.
-//!
-//! Skipped where the shared assets are absent.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::read_json;
+use common::needs::assets;
 use lorhai::data::batch::Batch;
 use lorhai::eval::config::GenerationConfig;
 use lorhai::eval::generate::generate;
@@ -12,24 +14,14 @@ use lorhai::hub::weights::Weights;
 use lorhai::model::{load, Config, Decoder, NoAdapters};
 use lorhai::train::step::batch_loss;
 use serde_json::Value;
-use std::path::PathBuf;
 use tch::{no_grad, Device, Kind};
 
-fn assets() -> Option<PathBuf> {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/assets");
-    let folder = std::env::var_os("LORHAI_ASSETS").map_or(beside, PathBuf::from);
-    folder.is_dir().then_some(folder)
-}
-
-fn stories() -> Option<(Decoder, Value)> {
-    let Some(folder) = assets().map(|assets| assets.join("models/stories260K")) else {
-        println!("skipped: no shared assets");
-        return None;
-    };
-    let golden = serde_json::from_str(&std::fs::read_to_string(folder.join("golden.json")).unwrap()).unwrap();
+fn stories() -> (Decoder, Value) {
+    let folder = assets("models/stories260K");
+    let golden = read_json(folder.join("golden.json"));
     let config = Config::from_folder(&folder).unwrap();
     let decoder = load::load(config, &Weights::open(&folder).unwrap(), Kind::Float, Device::Cpu).unwrap();
-    Some((decoder, golden))
+    (decoder, golden)
 }
 
 fn integers(value: &Value) -> Vec<i64> {
@@ -41,24 +33,23 @@ fn ids_of(case: &Value) -> Vec<i64> {
     if case["ids"].is_array() {
         return integers(&case["ids"]);
     }
-    let assets = assets().unwrap();
     let label = case["label"].as_str().unwrap();
     let text = match label.strip_prefix("tinystories_sample[") {
         None => case["text"].as_str().unwrap().to_owned(),
         Some(number) => {
-            let sample =
-                std::fs::read_to_string(assets.join("data/tinystories_sample/tinystories_sample.txt")).unwrap();
+            let sample = std::fs::read_to_string(assets("data/tinystories_sample/tinystories_sample.txt")).unwrap();
             let number: usize = number.trim_end_matches(']').parse().unwrap();
             sample.split("<|endoftext|>").nth(number).unwrap().trim().to_owned()
         }
     };
-    let tokenizer = Tokenizer::from_folder(&assets.join("models/stories260K")).unwrap();
+    let tokenizer = Tokenizer::from_folder(&assets("models/stories260K")).unwrap();
     tokenizer.encode(&text, true).unwrap().into_iter().map(i64::from).collect()
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn losses_are_those_of_transformers() {
-    let Some((decoder, golden)) = stories() else { return };
+    let (decoder, golden) = stories();
     for text in golden["texts"].as_array().unwrap() {
         let ids = ids_of(text);
         assert_eq!(ids.len() as u64, text["n_ids"].as_u64().unwrap(), "{}", text["label"]);
@@ -72,8 +63,9 @@ fn losses_are_those_of_transformers() {
 }
 
 #[test]
+#[ignore = "needs tokenizers, models and data: set LORHAI_ASSETS"]
 fn greedy_continuations_are_those_of_transformers() {
-    let Some((decoder, golden)) = stories() else { return };
+    let (decoder, golden) = stories();
     let ids = |value: &Value| integers(value).iter().map(|&id| id as u32).collect::<Vec<u32>>();
     let cases = golden["greedy"].as_array().unwrap();
     let prompts: Vec<Vec<u32>> = cases.iter().map(|case| ids(&case["prompt_ids"])).collect();

@@ -2,34 +2,32 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::files::tiny_folder;
+use common::models::{open, tiny};
+use common::numbers::relative_error;
 use lorhai::data::{self, Dataset, TokenizeOptions, TokenizedDataset};
 use lorhai::eval::loss::{mean_loss, mean_losses};
 use lorhai::lora::trainable::dropout_key;
-use lorhai::lora::{
-    Adapter, AdapterSet, Bias, Init, LoadOptions, LoraSpec, Model, Targets, Trainable, TrainableTokens,
-};
+use lorhai::lora::{Adapter, AdapterSet, Bias, Init, LoraSpec, Model, Targets, Trainable, TrainableTokens};
 use lorhai::model::{Decoder, Quantization};
+use lorhai::options::OneOrMany;
 use lorhai::random::Key;
+use lorhai::train::grouping::Grouping;
 use lorhai::train::observer::Silent;
 use lorhai::train::step::{backward, batch_losses, predicted_labels};
 use lorhai::train::{train, train_together, AdamWConfig, EvalInterval, Job, TrainConfig};
 use lorhai::Kind;
-use std::path::Path;
 use tch::Tensor;
 
-fn model() -> Model {
-    loaded(None)
-}
-
 fn loaded(quantization: Option<Quantization>) -> Model {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
-    let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), quantization, ..LoadOptions::default() };
-    Model::load(folder.to_str().unwrap(), &options, &mut ()).unwrap()
+    open(&tiny_folder(), "f32", quantization).unwrap()
 }
 
 /// Rows of very different lengths.
 fn rows(model: &Model) -> TokenizedDataset {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny/pretrain.jsonl");
+    let path = tiny_folder().join("pretrain.jsonl");
     let rows = Dataset::load(path.to_str().unwrap()).unwrap().take(200);
     let options = TokenizeOptions { cache: false, ..TokenizeOptions::default() };
     data::tokenize(&rows, model.tokenizer().unwrap(), &options).unwrap()
@@ -122,18 +120,14 @@ const GRADIENT_BOUND: f64 = 1e-4;
 /// Of a loss: 64 roundings.
 const LOSS_BOUND: f64 = 4e-6;
 
-fn relative(found: &Tensor, expected: &Tensor) -> f64 {
-    ((found - expected).norm() / expected.norm()).double_value(&[])
-}
-
 #[test]
 fn gradients_side_by_side_are_those_alone() {
-    compare_gradients(&model(), specs());
+    compare_gradients(&tiny(), specs());
 }
 
 #[test]
 fn gradients_of_variants_side_by_side_are_those_alone() {
-    compare_gradients(&model(), variants());
+    compare_gradients(&tiny(), variants());
 }
 
 #[test]
@@ -146,7 +140,7 @@ fn compare_gradients(model: &Model, specs: Vec<LoraSpec>) {
     let mut adapters = adapters(decoder, specs);
     let together = gradients(decoder, &data, &mut adapters);
     for (at, (adapter, found)) in adapters.iter_mut().zip(&together).enumerate() {
-        let distance = relative(found, &gradient_alone(decoder, &data, adapter, at));
+        let distance = relative_error(found, &gradient_alone(decoder, &data, adapter, at));
         println!("adapter {at}: {distance:.1e}");
         assert!(distance < GRADIENT_BOUND, "adapter {at}: {distance:.1e}");
     }
@@ -164,7 +158,7 @@ fn a_variant_is_untouched_by_its_neighbours() {
 
 /// Changes adapter `other`; the gradients of the rest must not.
 fn disturb(specs: Vec<LoraSpec>, other: usize) {
-    let model = model();
+    let model = tiny();
     let (decoder, data) = (model.decoder(), rows(&model));
     let mut adapters = adapters(decoder, specs);
     let before = gradients(decoder, &data, &mut adapters);
@@ -187,10 +181,10 @@ fn disturb(specs: Vec<LoraSpec>, other: usize) {
 
 #[test]
 fn checkpointed_gradients_are_those_of_a_pass_that_keeps_all() {
-    let model = model();
+    let model = tiny();
     let (decoder, data) = (model.decoder(), rows(&model));
     // One of them has nothing in the lowest layers.
-    let upper = LoraSpec { layers_to_transform: Some(vec![1]), ..specs().remove(1) };
+    let upper = LoraSpec { layers_to_transform: Some(OneOrMany(vec![1])), ..specs().remove(1) };
     let specs = [specs(), variants(), vec![upper]].concat();
     let mut adapters = adapters(decoder, specs);
     for (at, adapter) in adapters.iter_mut().enumerate() {
@@ -226,7 +220,8 @@ fn whole_runs_side_by_side_end_where_they_end_alone() {
 
 #[test]
 fn runs_grouped_by_length_side_by_side_end_where_they_end_alone() {
-    let grouped = |seed, group_by_length| TrainConfig { group_by_length, ..config(seed, 9, 1e-3) };
+    let grouped =
+        |seed, group_by_length| TrainConfig { grouping: Grouping { group_by_length }, ..config(seed, 9, 1e-3) };
     let configs = [grouped(0, true), grouped(1, true), grouped(0, false), grouped(2, true)];
     compare_runs(&specs(), &configs, &[vec![0, 1, 2, 3], vec![3, 1, 0, 2]]);
 }
@@ -243,7 +238,7 @@ fn whole_runs_of_variants_side_by_side_end_where_they_end_alone() {
 }
 
 fn compare_runs(specs: &[LoraSpec], configs: &[TrainConfig], orders: &[Vec<usize>]) {
-    let model = model();
+    let model = tiny();
     let (decoder, data) = (model.decoder(), rows(&model));
     let fresh = || -> Vec<Adapter> {
         let make = |(spec, config): (&LoraSpec, &TrainConfig)| Adapter::new(spec.clone(), decoder, config.seed);
@@ -275,7 +270,7 @@ fn compare_runs(specs: &[LoraSpec], configs: &[TrainConfig], orders: &[Vec<usize
                 (expected.steps, expected.tokens, expected.best_step)
             );
             let off = (found.eval_loss.unwrap() / expected.eval_loss.unwrap() - 1.0).abs();
-            let weights = relative(together[at].parameters.flat(), alone[at].parameters.flat());
+            let weights = relative_error(together[at].parameters.flat(), alone[at].parameters.flat());
             println!("run {at}: eval loss {off:.1e}, weights {weights:.1e}");
             assert!(off < 1e-5 && weights < 1e-3, "run {at}: eval loss {off:.1e}, weights {weights:.1e}");
         }
@@ -284,7 +279,7 @@ fn compare_runs(specs: &[LoraSpec], configs: &[TrainConfig], orders: &[Vec<usize
 
 #[test]
 fn a_run_that_fails_leaves_and_the_others_go_on() {
-    let model = model();
+    let model = tiny();
     let (decoder, data) = (model.decoder(), rows(&model));
     let configs = [config(0, 8, 1e-3), config(0, 8, 1e30), config(1, 8, 1e-3)];
     let mut adapters: Vec<Adapter> =
@@ -301,7 +296,7 @@ fn a_run_that_fails_leaves_and_the_others_go_on() {
 
 #[test]
 fn a_last_step_that_leaves_no_finite_weights_fails_its_run_alone() {
-    let model = model();
+    let model = tiny();
     let (decoder, data) = (model.decoder(), rows(&model));
     let mut measured = 0;
     let mut evaluate = |_: &Decoder, trainables: &[&dyn Trainable]| {
@@ -331,7 +326,7 @@ fn a_last_step_that_leaves_no_finite_weights_fails_its_run_alone() {
 
 #[test]
 fn several_are_evaluated_as_each_alone() {
-    let model = model();
+    let model = tiny();
     let (decoder, data) = (model.decoder(), rows(&model));
     let adapters = adapters(decoder, specs().into_iter().chain(variants()).collect());
     let trainables: Vec<&dyn Trainable> = adapters.iter().map(|adapter| adapter as &dyn Trainable).collect();

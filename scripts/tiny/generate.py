@@ -9,10 +9,9 @@ Writes
 
 The weights are then made by `lorhai run scripts/pretrain_tiny.rhai`.
 
-Why this task: the base model can copy a sentence, so all that an adapter has to learn is the
-code, one fixed substitute for each of 65 words. These are facts that have nothing to do with
-each other, and the fewer directions an adapter has (its rank), the fewer of them fit.
-Held-out rows hold other sentences made of the same words.
+Why this task: the base model can copy a sentence, so an adapter has to learn only the code, one
+fixed substitute for each of 65 words. Each word must be memorised separately, and an adapter of
+small rank has room for few of them. Held-out rows are other sentences of the same words.
 """
 
 import json
@@ -25,7 +24,7 @@ HERE = Path(__file__).parent
 PRETRAIN_ROWS = 9000
 TRAIN_ROWS = 2400
 VOCABULARY = 1024
-# The share of the words that the coded sentences are made of.
+# The fraction of the words that coded sentences use.
 CODED = 0.4
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 

@@ -1,27 +1,27 @@
-//! The supervision audit: what silently ruins a run, found before its first step.
+//! The supervision audit: finds faults that silently ruin a run, before its first step.
 //!
-//! Looks at the tokens and labels themselves, with the row shown. Leaves to others: the
-//! decision to go on all the same ([`super::TokenizeOptions::audit`]).
+//! Checks the tokens and labels themselves, and shows a row with each finding. Leaves to others: whether the audit runs
+//! ([`super::TokenizeOptions::audit`]).
 
-use super::store::{flag, DocumentView, Origin, RowView};
+use super::store::{flag, DocumentView, RowView, TokenizedInfo};
 use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::format::thousands;
 use crate::hub::tokenizer::Tokenizer;
 use std::fmt;
 
-/// Whether a finding stops the run.
+/// Whether a finding stops the run or only warns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Error,
     Warning,
 }
 
-/// One fault, with the number of rows that have it and the first of them.
+/// One fault, with the number of rows that have it, and the first of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     pub severity: Severity,
-    /// A short name that does not change: `no_label`, `end_untrained`, `pad_is_eos`,
+    /// A short name, which never changes: `no_label`, `end_untrained`, `pad_is_eos`,
     /// `two_bos`, `merged_boundary`, `shared_boundary`, `added_system`, `truncated`, `dated`, `recovered`,
     /// `answer_lost`, `thoughts_lost`, `part_lost`, `literal_newline`, `too_long`.
     pub code: &'static str,
@@ -44,27 +44,27 @@ impl fmt::Display for Finding {
     }
 }
 
-/// How many tokens of a run are shown before its middle is left out.
-const SHOWN: usize = 40;
+/// The most tokens to show of a run; the middle of a longer one is left out.
+const MAX_SHOWN: usize = 40;
 
-/// Looks for faults; errors first.
+/// Finds faults; errors come first.
 pub fn audit(data: &TokenizedDataset, tokenizer: &Tokenizer) -> Vec<Finding> {
-    let case = Case { data, tokenizer };
+    let audit = Audit { data, tokenizer };
     let mut findings: Vec<Finding> = [
-        case.no_label(),
-        case.end_untrained(),
-        case.two_bos(),
-        case.merged_boundary(),
-        case.added_system(),
-        case.shared_boundary(),
-        case.answer_lost(),
-        case.thoughts_lost(),
-        case.part_lost(),
-        case.prompt_differs(),
-        case.literal_newline(),
-        case.too_long(),
-        case.truncated(),
-        case.dated(),
+        audit.no_label(),
+        audit.end_untrained(),
+        audit.two_bos(),
+        audit.merged_boundary(),
+        audit.added_system(),
+        audit.shared_boundary(),
+        audit.answer_lost(),
+        audit.thoughts_lost(),
+        audit.part_lost(),
+        audit.prompt_differs(),
+        audit.literal_newline(),
+        audit.too_long(),
+        audit.truncated(),
+        audit.dated(),
     ]
     .into_iter()
     .flatten()
@@ -73,8 +73,8 @@ pub fn audit(data: &TokenizedDataset, tokenizer: &Tokenizer) -> Vec<Finding> {
     findings
 }
 
-/// Fails on the first error that the audit finds, with the row shown; gives the warnings.
-pub fn refuse(data: &TokenizedDataset, tokenizer: &Tokenizer) -> Result<Vec<Finding>> {
+/// Fails on the first error that the audit finds, and shows the row. Returns the warnings.
+pub fn ensure_supervised(data: &TokenizedDataset, tokenizer: &Tokenizer) -> Result<Vec<Finding>> {
     let findings = audit(data, tokenizer);
     match findings.iter().find(|finding| finding.severity == Severity::Error) {
         Some(finding) => {
@@ -86,27 +86,26 @@ pub fn refuse(data: &TokenizedDataset, tokenizer: &Tokenizer) -> Result<Vec<Find
     }
 }
 
-struct Case<'a> {
+struct Audit<'a> {
     data: &'a TokenizedDataset,
     tokenizer: &'a Tokenizer,
 }
 
-impl Case<'_> {
-    fn origin(&self) -> &Origin {
-        self.data.origin()
+impl Audit<'_> {
+    fn info(&self) -> &TokenizedInfo {
+        self.data.info()
     }
 
-    /// A finding over the rows that `has` says true of, or nothing where there are none.
-    /// `make` gets "3 of 10 rows".
+    /// A finding over the rows for which `has` is true; `None` if there are none. `make` gets "3 of 10 rows".
     fn over(&self, has: impl Fn(RowView) -> bool, make: impl FnOnce(String) -> Finding) -> Option<Finding> {
         let rows: Vec<usize> = self.data.iter().enumerate().filter(|(_, row)| has(*row)).map(|(row, _)| row).collect();
         let first = *rows.first()?;
-        let example = Some((first, self.data.show_part(first, self.tokenizer, SHOWN)));
-        let found = make(format!("{} of {} rows", rows.len(), self.data.len()));
-        Some(Finding { rows: rows.len(), example, ..found })
+        let example = Some((first, self.data.show_part(first, self.tokenizer, MAX_SHOWN)));
+        let finding = make(format!("{} of {} rows", rows.len(), self.data.len()));
+        Some(Finding { rows: rows.len(), example, ..finding })
     }
 
-    /// A finding over the rows where a bit of [`flag`] is set.
+    /// A finding over the rows that have a bit of [`flag`].
     fn flagged(&self, bit: u16, make: impl FnOnce(String) -> Finding) -> Option<Finding> {
         self.over(|row| row.documents().any(|document| document.flags() & bit != 0), make)
     }
@@ -116,37 +115,39 @@ impl Case<'_> {
     }
 
     fn no_label(&self) -> Option<Finding> {
-        let none = |document: DocumentView| !document.trained().any(|trained| trained);
-        let cut = self.documents().any(|document| none(document) && document.flags() & flag::TRUNCATED != 0);
-        let lost = self.documents().any(|document| none(document) && document.flags() & flag::ANSWER_LOST != 0);
-        let (why, hint) = match (cut, lost) {
-            (_, true) => (": the chat template writes nothing of their answers", hint::ANSWER_LOST),
-            (true, _) => (": truncation left no answer", hint::CUT),
-            _ => ("", hint::NO_LABEL),
+        let is_unlabelled = |document: DocumentView| !document.trained().any(|trained| trained);
+        let any_has =
+            |bit: u16| self.documents().any(|document| is_unlabelled(document) && document.flags() & bit != 0);
+        let (why, hint) = if any_has(flag::ANSWER_LOST) {
+            (": the chat template leaves out their answers", hint::ANSWER_LOST)
+        } else if any_has(flag::TRUNCATED) {
+            (": truncation left no answer", hint::TRUNCATED_ANSWER)
+        } else {
+            ("", hint::NO_LABEL)
         };
         self.over(
-            |row| row.documents().any(none) || row.is_empty(),
+            |row| row.documents().any(is_unlabelled) || row.is_empty(),
             |rows| error("no_label", format!("{rows} have no token to train on{why}"), hint),
         )
     }
 
     fn end_untrained(&self) -> Option<Finding> {
-        let ends = &self.origin().end_ids;
+        let ends = &self.info().end_ids;
         let trains = |row: RowView| row.ids().iter().zip(row.trained()).any(|(id, on)| on && ends.contains(id));
-        if self.data.is_empty() || !self.origin().end_expected || self.data.iter().any(trains) {
+        if self.data.is_empty() || !self.info().end_expected || self.data.iter().any(trains) {
             return None;
         }
         let Some(&first) = ends.first() else {
-            let message = "the tokenizer names no eos token: the model is not taught to stop";
+            let message = "the tokenizer has no eos token: the model does not learn to stop";
             return Some(warning("end_untrained", message.to_owned(), hint::NO_EOS));
         };
-        let holds = |row: RowView| row.ids().iter().any(|id| ends.contains(id));
-        if self.pad_is_eos() && self.data.iter().any(holds) {
-            let message = |rows| format!("pad and eos are the same token, and {rows} hold it without a label");
-            return self.over(holds, |rows| error("pad_is_eos", message(rows), hint::PAD_IS_EOS));
+        let has_end = |row: RowView| row.ids().iter().any(|id| ends.contains(id));
+        if self.pad_is_eos() && self.data.iter().any(has_end) {
+            let message = |rows| format!("pad and eos are the same token, and {rows} have it without a label");
+            return self.over(has_end, |rows| error("pad_is_eos", message(rows), hint::PAD_IS_EOS));
         }
         let end = self.tokenizer.token(first).unwrap_or_default();
-        let message = format!("no row trains an end token (`{end}`): the model never learns to stop");
+        let message = format!("no end token (`{end}`) is trained on in any row: the model never learns to stop");
         self.over(|_| true, |_| error("end_untrained", message, hint::END_UNTRAINED))
     }
 
@@ -163,13 +164,13 @@ impl Case<'_> {
     }
 
     fn merged_boundary(&self) -> Option<Finding> {
-        let message = |rows| format!("in {rows} one token holds the end of the prompt and the start of the answer");
+        let message = |rows| format!("in {rows} one token spans the end of the prompt and the start of the answer");
         self.flagged(flag::MERGED_WORDS, |rows| error("merged_boundary", message(rows), hint::MERGED))
     }
 
     fn shared_boundary(&self) -> Option<Finding> {
         let message = |rows| {
-            format!("in {rows} one token holds the last white space or sign of the prompt and the start of the answer")
+            format!("in {rows} one token spans white space or punctuation at the end of the prompt and the start of the answer")
         };
         let only = |flags: u16| flags & (flag::MERGED | flag::MERGED_WORDS) == flag::MERGED;
         let has = |row: RowView| row.documents().any(|document| only(document.flags()));
@@ -177,15 +178,15 @@ impl Case<'_> {
     }
 
     fn answer_lost(&self) -> Option<Finding> {
-        let message = |rows| format!("in {rows} the chat template writes nothing of an answer: it is not trained on");
+        let message = |rows| format!("in {rows} the chat template leaves out an answer, which is not trained on");
         self.flagged(flag::ANSWER_LOST, |rows| warning("answer_lost", message(rows), hint::ANSWER_LOST))
     }
 
     fn thoughts_lost(&self) -> Option<Finding> {
         let message = |rows| {
             format!(
-                "in {rows} the chat template leaves out the thoughts of an answer (`reasoning_content`, or what \
-                 stands before `</think>`): they are not trained on"
+                "in {rows} the chat template leaves out the reasoning of an answer (`reasoning_content`, or the text \
+                 before `</think>`), which is not trained on"
             )
         };
         self.flagged(flag::THOUGHTS_LOST, |rows| warning("thoughts_lost", message(rows), hint::THOUGHTS_LOST))
@@ -201,70 +202,73 @@ impl Case<'_> {
     }
 
     fn literal_newline(&self) -> Option<Finding> {
-        let message = |rows| format!("the text of {rows} holds `\\n` as two characters, a backslash and an n");
+        let message = |rows| format!("the text of {rows} contains `\\n` as two characters, a backslash and an n");
         self.flagged(flag::LITERAL_NEWLINE, |rows| warning("literal_newline", message(rows), hint::LITERAL_NEWLINE))
     }
 
     fn too_long(&self) -> Option<Finding> {
-        let most = self.tokenizer.positions()?;
-        let has = |row: RowView| row.documents().any(|document| document.ids().len() > most);
-        let message = |rows| format!("{rows} are longer than the {} positions of the model", thousands(most as u64));
+        let positions = self.tokenizer.positions()?;
+        let has = |row: RowView| row.documents().any(|document| document.ids().len() > positions);
+        let message =
+            |rows| format!("{rows} are longer than the {} positions of the model", thousands(positions as u64));
         self.over(has, |rows| warning("too_long", message(rows), hint::TOO_LONG))
     }
 
     fn added_system(&self) -> Option<Finding> {
-        let head = self.origin().added_system.clone()?;
+        let head = self.info().added_system.clone()?;
         let message = |rows| format!("the chat template adds a system prompt to {rows}: {head:?}");
         self.flagged(flag::SYSTEM_ADDED, |rows| warning("added_system", message(rows), hint::SYSTEM))
     }
 
     fn prompt_differs(&self) -> Option<Finding> {
         let message =
-            |rows| format!("in {rows} an answer follows another text than the prompt that generation begins with");
-        self.flagged(flag::PROMPT_DIFFERS, |rows| warning("recovered", message(rows), hint::RECOVERED))
+            |rows| format!("in {rows} the text before an answer is not the prompt that generation starts from");
+        self.flagged(flag::PROMPT_DIFFERS, |rows| warning("recovered", message(rows), hint::PROMPT_DIFFERS))
     }
 
     fn truncated(&self) -> Option<Finding> {
-        let most = self.origin().max_length?;
-        let message = |rows| format!("{rows} are cut to max_length {most}");
+        let max_length = self.info().max_length?;
+        let message = |rows| format!("{rows} are truncated to max_length {max_length}");
         self.flagged(flag::TRUNCATED, |rows| warning("truncated", message(rows), hint::TRUNCATED))
     }
 
     fn dated(&self) -> Option<Finding> {
         let message = "the chat template writes today's date: the tokens change from day to day".to_owned();
-        self.origin().dated.then(|| warning("dated", message, hint::DATED))
+        self.info().dated.then(|| warning("dated", message, hint::DATED))
     }
 }
 
 /// The likely fixes.
 mod hint {
-    pub const CUT: &str = "raise max_length, set truncation: \"keep_end\", or drop_unlabelled: true";
+    pub const TRUNCATED_ANSWER: &str = "raise max_length, set truncation: \"keep_end\", or drop_unlabelled: true";
     pub const NO_LABEL: &str =
-        "answers are the messages of the role \"assistant\", or the completion: leave rows without \
-        one out (drop_unlabelled: true), or look at loss_on";
+        "answers are the messages with the role \"assistant\", or the completion: drop rows without \
+        one (drop_unlabelled: true), or check loss_on";
     pub const NO_EOS: &str = "set eos_token in tokenizer_config.json";
-    pub const PAD_IS_EOS: &str = "mask padding by position, or give the tokenizer a pad token of its own";
-    pub const END_UNTRAINED: &str = "raise max_length so that answers are not cut; set append_eos: true, or false \
-        where no end is meant; let the template's generation tags hold the end token";
-    pub const TWO_BOS: &str = "take the BOS out of the text or the template: it is added once";
+    pub const PAD_IS_EOS: &str = "mask padding by position, or give the tokenizer another pad token";
+    pub const END_UNTRAINED: &str =
+        "raise max_length so that answers are not truncated; set append_eos: true, or false \
+        if the text should not end; put the end token inside the template's generation tags";
+    pub const TWO_BOS: &str = "remove the BOS from the text or the template: the tokenizer adds one";
     pub const MERGED: &str = "the model would be trained on a prompt that it will not see: end the prompt without \
-        white space and begin the answer with it (\"A:\" + \" yes\"), or trim the answer";
-    pub const SHARED: &str = "the whole token is trained on, as in TRL; when generating, the model sees the prompt \
-        end before it; a prompt of your own should end without white space (\"A:\" + \" yes\")";
-    pub const ANSWER_LOST: &str = "it may be a tool call, a `function_call`, a list of parts, or null, of which this \
-        template writes nothing: make it text, or give a template that writes it by option `chat_template`";
+        white space and start the answer with it (\"A:\" + \" yes\"), or trim the answer";
+    pub const SHARED: &str = "the whole token is trained on, as in TRL, but when generating the prompt ends before \
+        it; if you write the prompt, end it without white space (\"A:\" + \" yes\")";
+    pub const ANSWER_LOST: &str =
+        "the answer may be a tool call, a `function_call`, a list of parts, or null, which this \
+        template does not write: make it text, or give a template that writes it by option `chat_template`";
     pub const THOUGHTS_LOST: &str = "give a template that keeps them by option `chat_template` (a training template \
-        with {% generation %} tags, as TRL ships them), or make a row of each answer so that it stands last";
+        with {% generation %} tags, as TRL ships them), or make one row for each answer, with that answer last";
     pub const PART_LOST: &str = "give a template that writes them by option `chat_template`, or put them into the text";
-    pub const LITERAL_NEWLINE: &str =
-        "a string in backticks keeps escapes as they are: break the line in it, or write \
-        ${\"\\n\"}; if the text means the two characters, all is well";
+    pub const LITERAL_NEWLINE: &str = "a string in backticks has no escapes: break the line in it, or write \
+        ${\"\\n\"}; ignore this if the two characters are meant";
     pub const TOO_LONG: &str =
-        "set max_length to that number, or filter long rows: positions that the model never saw \
-        give no sense";
+        "set max_length to that number, or filter long rows: the model was not trained on later \
+        positions";
     pub const SYSTEM: &str = "give each row a system message, or use the same prompt at inference";
-    pub const RECOVERED: &str = "answers are trained on in a form that the model will not be asked for: set what the \
-        template asks for (template_variables: #{ enable_thinking: false }), or give a training template with \
+    pub const PROMPT_DIFFERS: &str =
+        "the model is trained on another form than it generates: set the variables of the \
+        template (template_variables: #{ enable_thinking: false }), or give a training template with \
         {% generation %} tags";
     pub const TRUNCATED: &str = "raise max_length, or filter long rows";
     pub const DATED: &str = "set template_variables: #{ date_string: \"26 Jul 2024\" }";

@@ -1,9 +1,8 @@
-//! One micro-batch on the host: right-padded ids and labels, ready to become tensors.
+//! One micro-batch in host memory: right-padded ids and labels.
 //!
-//! Leaves to others: choosing the rows ([`super::TokenizedDataset::epoch_order`]) and
-//! making tensors of them (`train/`).
+//! Leaves to others: the order of rows ([`super::TokenizedDataset::epoch_order`]), tensors (`train/`).
 
-/// The label of a position that no loss is taken at.
+/// The label of a position without a loss.
 pub const IGNORE: i64 = -100;
 
 /// Rows of equal length; row-major `[rows, seq_len]`.
@@ -11,22 +10,20 @@ pub const IGNORE: i64 = -100;
 pub struct Batch {
     pub rows: usize,
     pub seq_len: usize,
-    /// Token ids; padding holds any valid id.
+    /// Token ids; padding has any valid id.
     pub input_ids: Vec<i64>,
     /// Not shifted: the label of position t is the token at t, or [`IGNORE`].
     /// The first token of every segment is [`IGNORE`].
     pub labels: Vec<i64>,
-    /// Position within the segment; restarts where a packed row starts a new document.
-    /// Padding has position 0.
+    /// Position within the segment; restarts at each document of a packed row. Padding has position 0.
     pub position_ids: Vec<i64>,
-    /// Document number within the row, -1 for padding; `None` where no row is packed, so
-    /// that causal attention alone is right (padding is on the right and has no label).
+    /// Document number within the row, -1 for padding. `None` if no row is packed: then causal attention alone is right,
+    /// because padding is on the right and has no label.
     pub segments: Option<Vec<i64>>,
 }
 
 impl Batch {
-    /// Rows of one document each, without padding, that learn every token: `ids` is row-major
-    /// `[rows, seq_len]`.
+    /// Rows of one document each, without padding, trained on every token. `ids` is row-major `[rows, seq_len]`.
     pub fn of_rows(rows: usize, seq_len: usize, ids: Vec<i64>) -> Self {
         let column = |cell: usize| cell % seq_len;
         let label = |(cell, &id): (usize, &i64)| if column(cell) == 0 { IGNORE } else { id };
@@ -40,16 +37,16 @@ impl Batch {
         }
     }
 
-    /// The number of positions that a loss is taken at.
+    /// The number of positions with a loss.
     pub fn label_count(&self) -> usize {
         self.labels.iter().filter(|&&label| label != IGNORE).count()
     }
 
-    /// Is there a token at this position, counted row after row, and no padding?
+    /// Whether this cell, counted row after row, is a token and not padding.
     pub fn is_token(&self, cell: usize) -> bool {
         match &self.segments {
             Some(segments) => segments.get(cell).is_some_and(|&segment| segment >= 0),
-            // In a row of one document only the first token and padding have position 0.
+            // In a row of one document, only the first token and padding have position 0.
             None => {
                 cell.is_multiple_of(self.seq_len) || self.position_ids.get(cell).is_some_and(|&position| position != 0)
             }
@@ -61,7 +58,7 @@ impl Batch {
         (0..self.cells()).filter(|&cell| self.is_token(cell)).count()
     }
 
-    /// The number of positions, padding included: what the forward pass costs.
+    /// The number of positions including padding, which is what a forward pass costs.
     pub fn cells(&self) -> usize {
         self.rows * self.seq_len
     }
@@ -72,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn padding_is_no_token() {
+    fn padding_is_not_a_token() {
         let batch = Batch {
             rows: 2,
             seq_len: 3,

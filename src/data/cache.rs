@@ -1,12 +1,12 @@
-//! Tokenised data on disk, named by the hash of everything that it depends on.
+//! The cache of tokenised data. An entry is named by the hash of everything it depends on.
 //!
-//! One file per entry: a line of JSON with the lengths and a checksum, then the arrays in
-//! little-endian order. An entry that is cut, changed or of another release is made anew.
-//! Nothing here fails a run: without a writable cache the work is just done again.
+//! One file per entry: a line of JSON with lengths and checksum, then the arrays in little-endian order. An entry that is
+//! truncated, changed or from another release is made again. Nothing here fails a run: without a writable cache, data is
+//! tokenised every time.
 
 use super::dataset::Dataset;
 use super::options::TokenizeOptions;
-use super::store::{Origin, Store};
+use super::store::{Store, TokenizedInfo};
 use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::Tokenizer;
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Raised whenever the same input gives other tokens or labels than before.
+/// Incremented whenever the same input gives other tokens or labels than before.
 const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
@@ -26,17 +26,18 @@ struct Header {
     ids: usize,
     documents: usize,
     rows: usize,
-    origin: Origin,
+    #[serde(rename = "origin")]
+    info: TokenizedInfo,
     sha256: String,
 }
 
-/// The name of an entry. `dated` puts the day in: the template writes it.
-pub fn key(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions, dated: bool) -> Result<String> {
+/// The name of an entry. It depends on the day if `is_dated`, because then the template writes the date.
+pub fn key(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions, is_dated: bool) -> Result<String> {
     let settings = serde_json::to_string(&TokenizeOptions { audit: true, cache: true, ..options.clone() })
         .map_err(|error| Error::bug(format!("cannot write options: {error}")))?;
-    let day = if dated { super::python::strftime_now("%Y-%m-%d").unwrap_or_default() } else { String::new() };
+    let day = if is_dated { super::python::strftime_now("%Y-%m-%d").unwrap_or_default() } else { String::new() };
     let mut hash = Sha256::new();
-    // They come from other files than the rest of a tokenizer.
+    // End tokens come from other files than the rest of the tokenizer.
     let ends = format!("{:?}", tokenizer.end_ids());
     for part in [&VERSION.to_string(), &data.fingerprint()?, tokenizer.fingerprint(), &ends, &settings, &day] {
         hash.update((part.len() as u64).to_le_bytes());
@@ -50,7 +51,7 @@ fn path(key: &str) -> Option<PathBuf> {
     Some(files::cache_folder()?.join("tokenized").join(key))
 }
 
-/// The entry, or `None` where it is missing or not whole.
+/// The entry; `None` if it is missing or damaged.
 pub fn load(key: &str) -> Option<TokenizedDataset> {
     read(key, &std::fs::read(path(key)?).ok()?)
 }
@@ -62,19 +63,19 @@ fn read(key: &str, bytes: &[u8]) -> Option<TokenizedDataset> {
     if header.lorhai != VERSION || header.key != key || header.sha256 != format!("{:x}", Sha256::digest(body)) {
         return None;
     }
-    let mut parts = Parts { rest: body };
+    let mut arrays = Arrays { rest: body };
     let store = Store {
-        ids: parts.take(header.ids, u32::from_le_bytes)?,
-        trained: parts.take(header.ids.div_ceil(64), u64::from_le_bytes)?,
-        document_ends: parts.take(header.documents, u64::from_le_bytes)?,
-        flags: parts.take(header.documents, u16::from_le_bytes)?,
-        row_ends: parts.take(header.rows, u32::from_le_bytes)?,
-        origin: header.origin,
+        ids: arrays.take(header.ids, u32::from_le_bytes)?,
+        trained: arrays.take(header.ids.div_ceil(64), u64::from_le_bytes)?,
+        document_ends: arrays.take(header.documents, u64::from_le_bytes)?,
+        flags: arrays.take(header.documents, u16::from_le_bytes)?,
+        row_ends: arrays.take(header.rows, u32::from_le_bytes)?,
+        info: header.info,
     };
-    (parts.rest.is_empty() && is_sound(&store)).then(|| TokenizedDataset::whole(store))
+    (arrays.rest.is_empty() && is_sound(&store)).then(|| TokenizedDataset::whole(store))
 }
 
-/// Ends must rise and stay inside: views index by them without asking again.
+/// Whether the ends ascend and stay in range. Views index by them without another check.
 fn is_sound(store: &Store) -> bool {
     let documents =
         store.document_ends.is_sorted() && store.document_ends.last().copied().unwrap_or(0) == store.ids.len() as u64;
@@ -83,11 +84,12 @@ fn is_sound(store: &Store) -> bool {
     documents && rows
 }
 
-struct Parts<'a> {
+/// Reads one array after the other.
+struct Arrays<'a> {
     rest: &'a [u8],
 }
 
-impl Parts<'_> {
+impl Arrays<'_> {
     fn take<T, const N: usize>(&mut self, count: usize, read: impl Fn([u8; N]) -> T) -> Option<Vec<T>> {
         let (head, rest) = self.rest.split_at_checked(count.checked_mul(N)?)?;
         self.rest = rest;
@@ -95,7 +97,7 @@ impl Parts<'_> {
     }
 }
 
-/// Keeps an entry. A failure is told once on the error stream and is otherwise ignored.
+/// Writes an entry. The first failure is noted on stderr; failures are otherwise ignored.
 pub fn store(key: &str, data: &TokenizedDataset) {
     let Some(path) = path(key) else { return };
     let written = encode(key, data.store()).and_then(|(header, body)| {
@@ -105,8 +107,8 @@ pub fn store(key: &str, data: &TokenizedDataset) {
         })
     });
     if let Err(error) = written {
-        static TOLD: std::sync::Once = std::sync::Once::new();
-        TOLD.call_once(|| stderr::note(&format!("note: the tokenised data is not cached: {}", error.message)));
+        static NOTED: std::sync::Once = std::sync::Once::new();
+        NOTED.call_once(|| stderr::note(&format!("note: the tokenised data is not cached: {}", error.message)));
     }
 }
 
@@ -123,7 +125,7 @@ fn encode(key: &str, store: &Store) -> Result<(Vec<u8>, Vec<u8>)> {
         ids: store.ids.len(),
         documents: store.document_ends.len(),
         rows: store.row_ends.len(),
-        origin: store.origin.clone(),
+        info: store.info.clone(),
         sha256: format!("{:x}", Sha256::digest(&body)),
     };
     let mut line =
@@ -143,22 +145,25 @@ mod tests {
             trained: (0..row % 7 + 1).map(|token| token % 2 == 1).collect(),
             flags: (row % 3) as u16,
         });
-        TokenizedDataset::from_rows(rows, Origin { pad_id: 3, added_system: Some("한".into()), ..Origin::default() })
-            .unwrap()
+        TokenizedDataset::from_rows(
+            rows,
+            TokenizedInfo { pad_id: 3, added_system: Some("한".into()), ..TokenizedInfo::default() },
+        )
+        .unwrap()
     }
 
     #[test]
-    fn an_entry_comes_back_as_it_was() {
+    fn an_entry_is_read_as_it_was_written() {
         let (mut bytes, body) = encode("k", sample().store()).unwrap();
         bytes.extend(body);
         let back = read("k", &bytes).unwrap();
         assert_eq!(back.fingerprint(), sample().fingerprint());
-        assert_eq!(back.origin(), sample().origin());
+        assert_eq!(back.info(), sample().info());
         assert!(read("other", &bytes).is_none());
     }
 
     #[test]
-    fn no_damaged_entry_is_read() {
+    fn damaged_entries_are_not_read() {
         let (mut bytes, body) = encode("k", sample().store()).unwrap();
         let header = bytes.len();
         bytes.extend(body);

@@ -34,8 +34,8 @@ pub(super) fn common_prefix(left: &str, right: &str, tokens: &[String]) -> usize
     length
 }
 
-/// How much of `prompt` `text` begins with, in bytes of `text`, and whether that is all of it. White space at the start
-/// may differ: it belongs to the message before.
+/// The length of the part of `prompt` at the start of `text`, in bytes of `text`, and whether that is the whole prompt. White
+/// space at the start may differ: it belongs to the message before.
 pub(super) fn follows_prompt(text: &str, prompt: &str, tokens: &[String]) -> (usize, bool) {
     if text.starts_with(prompt) {
         return (prompt.len(), true);

@@ -1,7 +1,7 @@
-//! Rows in memory and what is done with them before they become tokens.
+//! Rows in memory: `map`, `filter`, and selections of rows and columns.
 //!
-//! Rows are shared: selecting, shuffling and splitting copy references. Leaves to others:
-//! reading files (`read/`), summaries (`describe.rs`), tables (`preview.rs`).
+//! Rows are reference-counted, so selections copy no rows. Leaves to others: reading files (`read/`), shuffling and splitting
+//! (`split.rs`), summaries (`describe.rs`), tables (`preview.rs`).
 
 use crate::error::{Error, Kind, Result};
 use crate::{interrupt, suggest};
@@ -12,14 +12,14 @@ use std::sync::Arc;
 /// A row: column names and JSON values, in the order of the file.
 pub type Row = serde_json::Map<String, serde_json::Value>;
 
-/// A table of rows. Clones share the rows.
+/// A table of rows. A clone refers to the same rows.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
     rows: Arc<[Arc<Row>]>,
 }
 
 impl Dataset {
-    /// A column that some rows lack is null in them.
+    /// A data set of these rows. A column that a row lacks is null there.
     pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Self {
         let mut rows: Vec<Row> = rows.into_iter().collect();
         fill_missing(&mut rows);
@@ -58,7 +58,7 @@ impl Dataset {
         names
     }
 
-    /// Makes a row of each row. `change` gets the row and its index.
+    /// Replaces each row by the result of `change`, which gets the row and its index.
     pub fn map(&self, mut change: impl FnMut(Row, usize) -> Result<Row>) -> Result<Self> {
         let mut rows = Vec::with_capacity(self.len());
         for (index, row) in self.iter().enumerate() {
@@ -68,7 +68,7 @@ impl Dataset {
         Ok(Self::from_rows(rows))
     }
 
-    /// Keeps the rows that `keep` says true of.
+    /// Keeps the rows for which `keep` returns true.
     pub fn filter(&self, mut keep: impl FnMut(&Row, usize) -> Result<bool>) -> Result<Self> {
         let mut rows = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
@@ -80,38 +80,34 @@ impl Dataset {
         Ok(Dataset { rows: rows.into() })
     }
 
-    /// The given rows, in the given order. Fails on a row that does not exist.
+    /// The rows with these indices, in their order. Fails on a row that does not exist.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
-        let chosen: Result<Vec<Arc<Row>>> = rows
-            .iter()
-            .map(|&row| {
-                let found = self.rows.get(row).cloned();
-                found.ok_or_else(|| {
-                    Error::input(format!("row {row} does not exist: the data set has {} rows, from 0", self.len()))
-                })
-            })
-            .collect();
-        Ok(Dataset { rows: chosen?.into() })
+        let missing = |row: usize| {
+            Error::input(format!("row {row} does not exist: the data set has {} rows, from 0", self.len()))
+        };
+        let selected: Result<Vec<Arc<Row>>> =
+            rows.iter().map(|&row| self.rows.get(row).cloned().ok_or_else(|| missing(row))).collect();
+        Ok(Dataset { rows: selected?.into() })
     }
 
-    /// Keeps the named columns, in the given order.
+    /// Keeps these columns, in their order.
     pub fn select_columns(&self, names: &[&str]) -> Result<Self> {
-        self.require_columns(names)?;
+        self.ensure_columns(names)?;
         self.map(|row, _| {
             let kept = names.iter().filter_map(|&name| row.get_key_value(name));
             Ok(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
         })
     }
 
-    /// Leaves the named columns out.
+    /// Removes these columns.
     pub fn remove_columns(&self, names: &[&str]) -> Result<Self> {
-        self.require_columns(names)?;
+        self.ensure_columns(names)?;
         self.map(|row, _| Ok(row.into_iter().filter(|(name, _)| !names.contains(&name.as_str())).collect()))
     }
 
-    /// Renames a column; its place stays. Fails where `new` is taken.
+    /// Renames a column, which keeps its position. Fails if there is already a column `new`.
     pub fn rename(&self, old: &str, new: &str) -> Result<Self> {
-        self.require_columns(&[old])?;
+        self.ensure_columns(&[old])?;
         if old != new && self.columns().iter().any(|name| name == new) {
             return Err(Error::input(format!("cannot rename column `{old}`: there is already a column `{new}`")));
         }
@@ -127,7 +123,7 @@ impl Dataset {
         Dataset { rows: order.iter().filter_map(|&row| self.rows.get(row).cloned()).collect() }
     }
 
-    /// The rows of `self`, then those of `other`. Fails where the columns differ.
+    /// The rows of `self`, then those of `other`. Fails if the columns differ.
     pub fn concatenate(&self, other: &Self) -> Result<Self> {
         let (mut left, mut right) = (self.columns(), other.columns());
         left.sort_unstable();
@@ -143,7 +139,7 @@ impl Dataset {
         Ok(Dataset { rows: self.rows.iter().chain(other.rows.iter()).cloned().collect() })
     }
 
-    /// The first `count` rows, or all where there are fewer.
+    /// The first `count` rows, or all if there are fewer.
     pub fn take(&self, count: usize) -> Self {
         Dataset { rows: self.rows[..count.min(self.len())].into() }
     }
@@ -153,7 +149,7 @@ impl Dataset {
         Dataset { rows: self.rows[count.min(self.len())..].into() }
     }
 
-    /// SHA-256 (hex) of the rows in their order.
+    /// SHA-256 (hex) of the rows, in their order.
     pub fn fingerprint(&self) -> Result<String> {
         let mut hash = Sha256::new();
         for row in self.iter() {
@@ -165,8 +161,8 @@ impl Dataset {
         Ok(format!("{:x}", hash.finalize()))
     }
 
-    /// Fails, naming what is near, where a column is not in the data.
-    pub fn require_columns(&self, names: &[&str]) -> Result<()> {
+    /// Fails on a column that the data does not have, with similar names in the hint.
+    pub fn ensure_columns(&self, names: &[&str]) -> Result<()> {
         let columns = self.columns();
         match names.iter().find(|name| !columns.iter().any(|column| column == *name)) {
             Some(name) => Err(Error::input(format!("no column `{name}`"))
@@ -176,7 +172,7 @@ impl Dataset {
     }
 }
 
-/// Gives every row the columns of all, so that a key that only some rows have is null in the others.
+/// Adds the columns that a row lacks, as null.
 fn fill_missing(rows: &mut [Row]) {
     let same =
         |rows: &[Row]| rows.windows(2).all(|pair| pair[0].len() == pair[1].len() && pair[0].keys().eq(pair[1].keys()));

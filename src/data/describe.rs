@@ -1,4 +1,4 @@
-//! A summary of each column: type, missing values, and how large they are.
+//! Summarises columns: type, missing values, and smallest, mean and largest value or length.
 
 use super::dataset::{Dataset, Row};
 use super::number;
@@ -6,14 +6,14 @@ use crate::table::{table, Align};
 use serde_json::Value;
 use std::fmt;
 
-/// What a column holds. Sizes are of numbers themselves, of texts in characters, of lists
-/// and maps in entries.
+/// The summary of one column. `min`, `mean` and `max` are of numbers, of texts' lengths in characters, and of lists' and
+/// maps' numbers of entries.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ColumnSummary {
     pub name: String,
     /// `int`, `float`, `bool`, `string`, `list`, `map`, `null`, or `mixed`.
     pub kind: &'static str,
-    /// Rows where the column is absent or null.
+    /// How many rows lack the column or have null.
     pub missing: usize,
     pub min: Option<f64>,
     pub mean: Option<f64>,
@@ -22,16 +22,16 @@ pub struct ColumnSummary {
 
 /// The summary of a data set; prints as a table.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Summary {
+pub struct DatasetSummary {
     pub rows: usize,
     pub columns: Vec<ColumnSummary>,
 }
 
 impl Dataset {
     /// Summarises every column over all rows.
-    pub fn describe(&self) -> Summary {
+    pub fn describe(&self) -> DatasetSummary {
         let columns = self.columns().into_iter().map(|name| summarise(self, name)).collect();
-        Summary { rows: self.len(), columns }
+        DatasetSummary { rows: self.len(), columns }
     }
 }
 
@@ -40,12 +40,12 @@ fn summarise(data: &Dataset, name: String) -> ColumnSummary {
     let (mut missing, mut sizes) = (0, Vec::new());
     for row in data.iter() {
         let value = Row::get(row, &name).unwrap_or(&Value::Null);
-        let (found, size) = measure(value);
-        match (kind, found) {
+        let (value_kind, size) = measure(value);
+        match (kind, value_kind) {
             (_, "null") => missing += 1,
-            ("null", _) => kind = found,
-            ("int" | "float", "int" | "float") if kind != found => kind = "float",
-            _ if kind != found => kind = "mixed",
+            ("null", _) => kind = value_kind,
+            ("int" | "float", "int" | "float") if kind != value_kind => kind = "float",
+            _ if kind != value_kind => kind = "mixed",
             _ => {}
         }
         sizes.extend(size);
@@ -56,6 +56,7 @@ fn summarise(data: &Dataset, name: String) -> ColumnSummary {
     ColumnSummary { name, kind, missing, min, mean, max }
 }
 
+/// The kind of a value, and its number or length.
 fn measure(value: &Value) -> (&'static str, Option<f64>) {
     match value {
         Value::Null => ("null", None),
@@ -63,13 +64,13 @@ fn measure(value: &Value) -> (&'static str, Option<f64>) {
         Value::Number(number) => (if number.is_f64() { "float" } else { "int" }, number.as_f64()),
         Value::String(text) => ("string", Some(text.chars().count() as f64)),
         Value::Array(list) => ("list", Some(list.len() as f64)),
-        // Neither smallest nor mean means anything beside NaN or infinity.
+        // NaN and infinity would make `min`, `mean` and `max` meaningless.
         value if number::not_finite(value).is_some() => ("float", None),
         Value::Object(map) => ("map", Some(map.len() as f64)),
     }
 }
 
-impl fmt::Display for Summary {
+impl fmt::Display for DatasetSummary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |value: Option<f64>| {
             value.map_or_else(String::new, |value| {
@@ -106,7 +107,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn each_column_is_measured_in_its_own_unit() {
+    fn numbers_are_summarised_by_value_and_texts_by_length() {
         let rows = [
             json!({"n": 1, "t": "가나", "m": [1]}),
             json!({"n": 2.5, "t": null, "m": "x"}),

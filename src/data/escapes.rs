@@ -1,9 +1,9 @@
-//! A backslash and an n where a line break was meant.
+//! Detects a backslash and an n in place of a line break.
 //!
-//! A Rhai string in backticks keeps escapes as they are, and prompts are built with backticks. Text also holds
-//! the two characters for good reasons: in quoted strings of code and JSON, and as the start of a LaTeX command.
+//! Prompts are built with Rhai strings in backticks, which have no escapes. But the two characters are also right in quoted
+//! strings of code and JSON, and at the start of a LaTeX command.
 
-/// LaTeX commands that begin with n; mathematical data is full of them.
+/// LaTeX commands that start with n, which are frequent in mathematical data.
 const COMMANDS: [&str; 37] = [
     "nabla",
     "natural",
@@ -44,7 +44,7 @@ const COMMANDS: [&str; 37] = [
     "nwarrow",
 ];
 
-/// Whether a text holds a backslash and an n that stand for a line break, as far as can be seen.
+/// Whether a text contains a backslash and an n that probably stand for a line break.
 pub(super) fn has_literal_newline(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut quoted = false;
@@ -54,7 +54,7 @@ pub(super) fn has_literal_newline(text: &str) -> bool {
             b'"' => quoted = !quoted,
             b'\n' => quoted = false,
             b'\\' => {
-                // `at + 2` is no boundary of a character only where the escaped one is longer than a byte.
+                // `at + 2` is a character boundary unless the escaped character is longer than a byte.
                 let is_newline = !quoted && bytes.get(at + 1) == Some(&b'n');
                 if is_newline && text.get(at + 1..).is_some_and(|rest| !is_command(rest)) {
                     return true;
@@ -78,7 +78,7 @@ mod tests {
     use super::has_literal_newline;
 
     #[test]
-    fn line_breaks_that_were_meant_are_seen_and_code_and_formulas_are_left_alone() {
+    fn line_breaks_are_detected_but_not_in_code_and_formulas() {
         for text in [r"### Q: hi\n\n### A:", r"한글\n둘", r"a\n", r"one\nnext", "x\n\"quoted\" then \\n end"] {
             assert!(has_literal_newline(text), "{text}");
         }

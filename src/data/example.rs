@@ -11,7 +11,7 @@ use super::share_gpt;
 use crate::error::{Error, Result};
 use serde_json::{json, Value};
 
-/// What one row holds.
+/// The training example of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Example {
     Chat(Chat),
@@ -27,7 +27,7 @@ pub enum Example {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Chat {
     pub messages: Vec<Value>,
-    /// How many messages belong to the prompt, if the row says so.
+    /// How many messages are the prompt; `None` in rows without a `prompt` column.
     pub prompt: Option<usize>,
     pub tools: Option<Value>,
     pub variables: Row,

@@ -1,7 +1,7 @@
-//! Messages as a chat template sees them, and what a message says beside its text.
+//! Messages as a chat template sees them, and the fields of a message that matter to training.
 //!
-//! Follows transformers: keys whose value is null are absent, and reasoning stands under every name that
-//! templates read. Leaves to others: where the words of a message stand in a rendering (`marks.rs`).
+//! As in transformers, keys whose value is null are absent; reasoning is available under every name that templates read.
+//! Leaves to others: where the text of a message appears in a rendering (`marks.rs`).
 
 use super::dataset::Row;
 use crate::bail;
@@ -11,8 +11,8 @@ use serde_json::Value;
 /// Names of an answer's reasoning; the first that is not null counts.
 pub const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// Leaves out the keys of a message whose value is null: files with columns fill every optional key with
-/// null, and templates ask whether a key is there.
+/// Removes the keys of a message whose value is null. Columnar files set every optional key to null, and templates test
+/// whether a key exists.
 pub fn without_nulls(message: Value) -> Value {
     match message {
         Value::Object(fields) if fields.values().any(Value::is_null) => {
@@ -22,7 +22,7 @@ pub fn without_nulls(message: Value) -> Value {
     }
 }
 
-/// A message as the template gets it: without nulls, its reasoning under both names that templates read.
+/// A message as the template gets it: without nulls, and with its reasoning under both names that templates read.
 pub fn normalise(message: Value) -> Value {
     let message = without_nulls(message);
     let Value::Object(fields) = &message else { return message };
@@ -38,17 +38,17 @@ pub fn is_assistant(message: &Value) -> bool {
     message.get("role").and_then(Value::as_str) == Some("assistant")
 }
 
-/// Whether the message has content, a call or reasoning at all; an empty text counts as content.
+/// Whether the message has any content, call or reasoning; an empty text counts as content.
 pub fn says_something(message: &Value) -> bool {
-    let is_there = |name: &str| message.get(name).is_some_and(|value| !value.is_null());
+    let has = |name: &str| message.get(name).is_some_and(|value| !value.is_null());
     let calls = message.get("tool_calls").and_then(Value::as_array).is_some_and(|calls| !calls.is_empty());
-    calls || is_there("content") || is_there("function_call") || REASONING.iter().any(|name| is_there(name))
+    calls || has("content") || has("function_call") || REASONING.iter().any(|name| has(name))
 }
 
 /// Keys that say whether a message is trained on: OpenAI's, axolotl's and LLaMA-Factory's.
 pub const WEIGHTS: [&str; 3] = ["weight", "train", "loss_weight"];
 
-/// Whether the row says that this message is not trained on: `weight: 0` or `train: false`.
+/// Whether the message says that it is not trained on: `weight: 0` or `train: false`.
 ///
 /// Fails on any other value than 0, 1, true and false.
 pub fn is_masked(message: &Value) -> Result<bool> {
@@ -60,7 +60,7 @@ pub fn is_masked(message: &Value) -> Result<bool> {
             Value::Number(number) if number.as_f64() == Some(0.0) => false,
             Value::Number(number) if number.as_f64() == Some(1.0) => true,
             other => bail!(Kind::Data, "`{key}`: expected 0 or 1, true or false, found {other}";
-                hint: "an answer is trained on whole or not at all: weigh rows by repeating them"),
+                hint: "an answer is either trained on or not: repeat rows to give them more weight"),
         };
         masked |= !trained;
     }

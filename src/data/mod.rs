@@ -1,13 +1,12 @@
 //! Rows, chat templates, tokens, batches: everything between a data file and the ids and
 //! labels that a model is trained on.
 //!
-//! The way of a row: [`read`] makes a [`Dataset`] of rows; [`row_format`] recognises what the rows
-//! hold and [`example`] reads one; [`template`] renders conversations and [`spans`] finds the parts to train on;
-//! [`tokenize`] turns them into ids and labels, [`pack`] joins short rows, [`cache`] keeps
-//! the result; [`TokenizedDataset`] holds it and makes [`Batch`]es; [`audit`] refuses data
-//! whose supervision is broken.
+//! A row on its way: [`read`] makes a [`Dataset`] of rows; [`row_format`] recognises their type and [`example`] reads one;
+//! [`template`] renders conversations and [`spans`] finds the parts to train on; [`tokenize`] makes ids and labels, [`pack`]
+//! puts short rows together, [`cache`] stores the result; [`TokenizedDataset`] gives [`Batch`]es; [`audit`] fails on broken
+//! supervision.
 //!
-//! Holds no tensors: a [`batch::Batch`] is plain host memory.
+//! Has no tensors: a [`batch::Batch`] is in host memory.
 
 pub mod audit;
 pub mod batch;
@@ -42,7 +41,7 @@ pub mod tokenize;
 pub mod tokenized;
 mod turns;
 
-pub use audit::{audit, refuse, Finding, Severity};
+pub use audit::{audit, ensure_supervised, Finding, Severity};
 pub use batch::{Batch, IGNORE};
 pub use dataset::{Dataset, Row};
 pub use describe::ColumnSummary;
@@ -51,7 +50,7 @@ pub use profile::TemplateProfile;
 pub use read::LoadOptions;
 pub use row_format::RowFormat;
 pub use split::{Like, SplitOptions};
-pub use store::{Origin, TokenizedRow};
+pub use store::{TokenizedInfo, TokenizedRow};
 pub use template::ChatTemplate;
 pub use tokenize::{tokenize, tokenize_sample};
 pub use tokenized::TokenizedDataset;

@@ -1,14 +1,14 @@
-//! Numbers that JSON has no text for: NaN and infinity, as values of a row.
+//! NaN and infinity as values of a row.
 //!
-//! A row holds [`serde_json::Value`]s, which are finite. Such a number is an object of one reserved
-//! key, which no reader lets through as a key of the data. Scripts get and give the number itself
-//! (`script/values/json.rs`); chat templates never see one ([`ensure_finite`]).
+//! A row has [`serde_json::Value`]s, whose numbers are finite. NaN and infinity are stored as an object with one reserved
+//! key, which every reader refuses as a key of the data. Scripts see the number (`script/values/json.rs`); chat templates
+//! never do ([`ensure_finite`]).
 
 use super::dataset::Row;
 use crate::error::{Error, Result};
 use serde_json::{Number, Value};
 
-/// The key; the value is the number as Python writes it.
+/// The reserved key; its value is the number as Python writes it.
 pub const KEY: &str = "\u{0}number";
 
 /// A float as a value of a row.
@@ -28,7 +28,7 @@ fn name(number: f64) -> &'static str {
     }
 }
 
-/// The number that is not finite, if `value` stands for one.
+/// The number that `value` stands for, if that is NaN or infinity.
 pub fn not_finite(value: &Value) -> Option<f64> {
     let fields = value.as_object().filter(|fields| fields.len() == 1)?;
     match fields.get(KEY)?.as_str()? {
@@ -39,7 +39,7 @@ pub fn not_finite(value: &Value) -> Option<f64> {
     }
 }
 
-/// The text of the value as JSON, with the numbers that JSON lacks as Python writes them.
+/// The value as JSON, with NaN and infinity as Python writes them.
 pub fn text(value: &Value) -> String {
     match (value, not_finite(value)) {
         (_, Some(number)) => name(number).to_owned(),
@@ -52,11 +52,11 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// Fails on a number that is not finite anywhere in `value`.
+/// Fails if `value` contains NaN or infinity anywhere.
 pub fn ensure_finite(value: &Value) -> Result<()> {
     match (value, not_finite(value)) {
         (_, Some(number)) => Err(Error::data(format!("expected text or a finite number, found {}", name(number)))
-            .with_hint("leave such rows out, or write null in its place")),
+            .with_hint("leave such rows out, or replace it by null")),
         (Value::Array(items), _) => items.iter().try_for_each(ensure_finite),
         (Value::Object(fields), _) => fields
             .iter()
@@ -71,7 +71,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn numbers_that_are_not_finite_come_back() {
+    fn nan_and_infinity_are_stored_and_read_back() {
         for number in [f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(not_finite(&value(number)), Some(number));
         }

@@ -1,8 +1,8 @@
-//! numpy's `default_rng(seed)`, as far as the splits and shuffles of `datasets` draw from it:
-//! `permutation` and `choice` without replacement, number for number.
+//! numpy's `default_rng(seed)`, as far as the splits and shuffles of `datasets` use it: `permutation` and `choice` without
+//! replacement, with the same numbers.
 //!
-//! Written by hand: crates have the PCG64 generator itself (ten lines here), but none has numpy's
-//! seeding (`SeedSequence`), its buffered 32-bit draws or the order in which it draws them.
+//! Written by hand: crates have the PCG64 generator (ten lines here), but none has numpy's seeding (`SeedSequence`), its
+//! buffered 32-bit draws, or the order of the draws.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use std::collections::HashSet;
 pub struct Generator {
     state: u128,
     increment: u128,
-    /// The upper half of a number whose lower half was drawn.
+    /// The unused upper half of a number whose lower half was drawn.
     upper: Option<u32>,
 }
 
@@ -48,7 +48,7 @@ impl Generator {
         number as u32
     }
 
-    /// Uniform in `0..=last`: masked bits, drawn again until they are in the range.
+    /// Uniform in `0..=last`: masks the bits, and draws again until the number is in the range.
     fn masked(&mut self, last: u64) -> u64 {
         let mask =
             last.checked_next_power_of_two()
@@ -90,8 +90,7 @@ impl Generator {
         order
     }
 
-    /// `choice(len, size, replace=False)` for a `len` of at most 10,000, from where on numpy draws
-    /// in another way.
+    /// `choice(len, size, replace=False)` for a `len` up to 10,000; beyond that numpy uses another algorithm.
     pub fn choice(&mut self, len: u32, size: u32) -> Vec<usize> {
         let mut seen = HashSet::new();
         let mut chosen: Vec<usize> = (len - size.min(len)..len)

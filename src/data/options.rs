@@ -1,37 +1,34 @@
-//! The options of tokenisation, with TRL's `SFTConfig` defaults where it has them:
-//! `max_length` 1024, cut at the end, an eos after plain text and completions, packing off.
-//!
-//! What of an assistant's turn is an answer: see [`AssistantSpan`].
+//! The options of tokenisation. Defaults are those of TRL's `SFTConfig`: `max_length` 1024, truncated at the end, an eos
+//! after texts and completions, no packing.
 
 use super::dataset::Row;
 use serde::{Deserialize, Serialize};
 
-/// Which tokens a loss is taken at.
+/// Which tokens are trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossOn {
-    /// Every turn of the assistant. Of `prompt` + `completion`, those in the completion.
+    /// Every turn of the assistant; in rows of `prompt` + `completion`, those of the completion.
     Assistant,
-    /// What follows the prompt; the last assistant turn of a row of `messages`.
+    /// Everything after the prompt; in rows of `messages`, the last assistant turn.
     Completion,
     /// All tokens.
     Everything,
 }
 
-/// How much of an assistant's turn is trained on where the template does not say.
+/// How much of an assistant's turn is trained on, unless the template has generation tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AssistantSpan {
-    /// What the model has to write: from the end of the generation prompt
+    /// What the model writes: from the end of the generation prompt
     /// (`<|im_start|>assistant\n`) through the end token (`<|im_end|>`).
     #[default]
     Generated,
-    /// Also the white space before the answer and after the end token: what TRL's training
-    /// template for Qwen2.5 marks.
+    /// Also the white space before the answer and after the end token, as TRL's training template for Qwen2.5.
     Turn,
 }
 
-/// Which end of a row is kept where it is longer than `max_length`.
+/// Which end of a row is kept if it is longer than `max_length`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Truncation {
@@ -42,29 +39,27 @@ pub enum Truncation {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenizeOptions {
-    /// The most tokens in a row; `None` for no limit.
+    /// The largest number of tokens in a row; `None` for no limit.
     pub max_length: Option<usize>,
     pub truncation: Truncation,
-    /// `None`: assistant turns of conversations, completions of prompt and completion,
-    /// everything of plain text.
+    /// `None`: assistant turns of conversations, completions of prompt and completion, everything of texts.
     pub loss_on: Option<LossOn>,
     pub assistant_span: AssistantSpan,
-    /// Joins short rows up to `max_length`.
+    /// Puts several short rows in one, up to `max_length`.
     pub packing: bool,
-    /// Ends plain text and completions with the eos token.
+    /// Ends texts and completions with the eos token.
     pub append_eos: bool,
-    /// Leaves rows out that have nothing to train on, as TRL does after truncation.
-    /// Otherwise the audit refuses them.
+    /// Drops rows with nothing to train on, as TRL does after truncation. Otherwise the audit fails on them.
     pub drop_unlabelled: bool,
-    /// The column of plain text; where it is named, it is what the rows are read from.
+    /// The column of text. If it is named, rows are read as text whatever their other columns.
     pub text_column: Option<String>,
-    /// Instead of the tokenizer's own template.
+    /// Replaces the template of the tokenizer.
     pub chat_template: Option<String>,
     /// Further variables for the template (`enable_thinking`, `date_string`).
     pub template_variables: Row,
-    /// Runs the supervision audit and fails on what it refuses.
+    /// Runs the supervision audit, and fails on its errors.
     pub audit: bool,
-    /// Looks in the cache first, and leaves the result there.
+    /// Reads the result from the cache, or writes it there.
     pub cache: bool,
 }
 

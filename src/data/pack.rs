@@ -1,13 +1,12 @@
-//! Packing: several short documents in one row, by best-fit decreasing, as TRL's `bfd`.
+//! Packing: several short documents in one row, by best-fit decreasing (TRL's `bfd`).
 //!
-//! No document is cut and none crosses into another: the batch gives every token its
-//! document's number and restarts the positions.
+//! No document is cut, and none attends to another: a batch has the document number of every token, and positions restart.
 
 use super::store::{Store, TokenizedRow};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Puts documents into rows of at most `capacity` tokens; longer ones get a row alone.
-/// The order of rows, and of documents in them, depends on the lengths alone.
+/// Assigns documents to rows of at most `capacity` tokens; a longer document gets its own row. The order of rows, and of
+/// documents in them, depends only on the lengths.
 pub fn best_fit_decreasing(lengths: &[usize], capacity: usize) -> Vec<Vec<u32>> {
     let mut order: Vec<usize> = (0..lengths.len()).filter(|&index| lengths[index] > 0).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
@@ -21,8 +20,8 @@ pub fn best_fit_decreasing(lengths: &[usize], capacity: usize) -> Vec<Vec<u32>> 
             .next()
             .and_then(|(&space, rows)| Some((space, rows.pop_front()?, rows.is_empty())));
         let (space, row) = match fit {
-            Some((space, row, last)) => {
-                if last {
+            Some((space, row, is_last)) => {
+                if is_last {
                     by_space.remove(&space);
                 }
                 (space, row)
@@ -40,7 +39,7 @@ pub fn best_fit_decreasing(lengths: &[usize], capacity: usize) -> Vec<Vec<u32>> 
     rows
 }
 
-/// The documents of a store, packed.
+/// Adds documents to a store, packed.
 pub(super) fn pack(documents: Vec<TokenizedRow>, capacity: usize, store: &mut Store) {
     let lengths: Vec<usize> = documents.iter().map(|document| document.ids.len()).collect();
     for row in best_fit_decreasing(&lengths, capacity) {
@@ -57,7 +56,7 @@ mod tests {
     use crate::random::Key;
 
     #[test]
-    fn the_documented_example_of_trl_packs_the_same() {
+    fn the_example_of_trl_s_documentation_packs_alike() {
         // TRL: sequences of 5 (cut to 4), 2, 3 and 1 tokens into rows of 4.
         assert_eq!(best_fit_decreasing(&[4, 2, 3, 1], 4), [vec![0], vec![2, 3], vec![1]]);
     }

@@ -1,13 +1,12 @@
-//! Numbers and times written as Python writes them: the `repr` of a float, `strftime`.
+//! Python's `repr` of floats, and `strftime`.
 //!
-//! Chat templates are rendered by Python elsewhere, so the text must agree byte for byte.
-//! `json.dumps` and the `repr` of other values are in `jinja/`.
+//! Elsewhere Python renders chat templates, so the text must agree byte for byte. `json.dumps` and the `repr` of other
+//! values are in `jinja/`.
 //!
-//! Python's `strftime` is the C library's, which is called here too: chrono writes other texts for
-//! some codes (`%Z`) and refuses unknown ones.
+//! Python's `strftime` is the C library's, which is called here too: chrono writes other texts for some codes (`%Z`) and
+//! refuses unknown ones.
 
-/// The shortest digits that read back as the same number, laid out as Python does:
-/// plain from 1e-4 up to 1e16, with an exponent elsewhere.
+/// `repr(value)`: the shortest digits that read back as the same number, without an exponent from 1e-4 up to 1e16.
 pub fn float_repr(value: f64) -> String {
     if !value.is_finite() {
         return if value.is_nan() {
@@ -19,7 +18,7 @@ pub fn float_repr(value: f64) -> String {
         }
         .into();
     }
-    // Of two shortest texts that are equally near, Python takes the even one.
+    // Of two equally near shortest texts, Python takes the even one.
     let shortest = format!("{value:e}");
     let digits = shortest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
     let even = format!("{value:.*e}", digits.saturating_sub(1));
@@ -43,18 +42,18 @@ pub fn float_repr(value: f64) -> String {
 
 /// `datetime.now().strftime(format)`.
 pub fn strftime_now(format: &str) -> Result<String, String> {
-    // SAFETY: asked for no record of its own, `time` writes nothing.
+    // SAFETY: given a null pointer, `time` writes nothing.
     strftime(format, unsafe { libc::time(std::ptr::null_mut()) })
 }
 
-/// A time, in seconds since 1970, in the local time zone.
+/// `strftime` of a time in seconds since 1970, in the local time zone.
 pub fn strftime(format: &str, seconds: i64) -> Result<String, String> {
-    let format = std::ffi::CString::new(format).map_err(|_| "strftime_now: the format holds a NUL")?;
+    let format = std::ffi::CString::new(format).map_err(|_| "strftime_now: the format contains a NUL")?;
     if format.is_empty() {
         return Ok(String::new());
     }
     let mut text = [0_u8; 512];
-    // SAFETY: `localtime_r` fills the zeroed record that it is given, `strftime` writes at
+    // SAFETY: `localtime_r` fills the zeroed `local`, `strftime` writes at
     // most `text.len()` bytes, and both pointers are valid for the calls.
     let length = unsafe {
         let mut local: libc::tm = std::mem::zeroed();
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn floats_are_laid_out_as_in_python() {
+    fn floats_are_written_as_in_python() {
         let expected = [
             (1.0, "1.0"),
             (-0.5, "-0.5"),

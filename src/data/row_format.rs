@@ -1,4 +1,4 @@
-//! Which kind of training example the rows of a data set hold, recognised by their columns.
+//! Recognises by its columns which kind of training example the rows of a data set are.
 //!
 //! TRL's dataset types and two older ones: `messages`, ShareGPT's `conversations`, `prompt` + `completion`, Alpaca's
 //! `instruction` (+ `input`) + `output`, and `text`, tried in this order. Leaves to others: reading a row as an example
@@ -78,7 +78,7 @@ impl RowFormat {
                 ("as prompts and completions", &["prompt", "completion", "tools", "chat_template_kwargs"])
             }
             RowFormat::Alpaca if has_template => ("as conversations for the chat template", &ALPACA),
-            RowFormat::Alpaca => ("as \"### Instruction:\" text, for there is no chat template,", &ALPACA[..4]),
+            RowFormat::Alpaca => ("as \"### Instruction:\" text, because there is no chat template,", &ALPACA[..4]),
             RowFormat::Text => ("as plain text", &[]),
         };
         let is_used = |column: &str| names.contains(&column) || (self == RowFormat::Text && column == text_column);
@@ -174,7 +174,7 @@ mod tests {
         );
         assert!(read(RowFormat::Alpaca, true)
             .contains("conversations for the chat template from instruction, input, output; "));
-        assert!(read(RowFormat::Alpaca, false).contains("text, for there is no chat template, from instruction"));
+        assert!(read(RowFormat::Alpaca, false).contains("text, because there is no chat template, from instruction"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Which rows are held out: at random, by groups that stay whole, or with the same share of each
-//! class; by lorhai's own random numbers or by those of `datasets`.
+//! Shuffles and splits rows: at random, by groups that stay on one side, or stratified by class; with lorhai's random
+//! numbers or those of `datasets`.
 
 use super::dataset::{Dataset, Row};
 use super::numpy::Generator;
@@ -9,12 +9,12 @@ use crate::{bail, Kind};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// Whose random numbers choose the rows.
+/// Whose random numbers determine the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Like {
     #[default]
     Lorhai,
-    /// The rows that `datasets` chooses with the same seed.
+    /// The same rows as `datasets` with the same seed.
     Datasets,
 }
 
@@ -25,13 +25,13 @@ impl Like {
 /// How rows are split.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SplitOptions {
-    /// Below 1 a fraction of the rows, from 1 on a count.
+    /// A fraction of the rows if below 1, otherwise a number of rows.
     pub test: f64,
     pub seed: u64,
     pub like: Like,
     /// Rows with the same value in this column stay on one side.
     pub group: Option<String>,
-    /// Both sides have the same share of each value of this column.
+    /// Both sides have the same proportion of each value of this column.
     pub stratify: Option<String>,
 }
 
@@ -67,7 +67,7 @@ impl Dataset {
     /// column.
     pub fn split_with(&self, options: &SplitOptions) -> Result<(Self, Self)> {
         let columns: Vec<&str> = options.group.iter().chain(&options.stratify).map(String::as_str).collect();
-        self.require_columns(&columns)?;
+        self.ensure_columns(&columns)?;
         let count = test_count(self.len(), options.test)?;
         let (train, test) = match (&options.group, &options.stratify) {
             (None, None) => halves(self.len(), count, options),
@@ -84,7 +84,7 @@ impl Dataset {
     }
 }
 
-/// The rows in a random order that `seed` fixes.
+/// The indices of rows in a random order that `seed` determines.
 pub(super) fn order(len: usize, seed: u64, purpose: &str, like: Like) -> Vec<usize> {
     match like {
         Like::Lorhai => Key::new(seed).named(purpose).permutation(len).into_iter().map(|row| row as usize).collect(),
@@ -95,17 +95,17 @@ pub(super) fn order(len: usize, seed: u64, purpose: &str, like: Like) -> Vec<usi
 /// How many rows `test` holds out.
 fn test_count(len: usize, test: f64) -> Result<usize> {
     let count = match test {
-        share if share > 0.0 && share < 1.0 => ((len as f64 * share).ceil() as usize).min(len),
+        fraction if fraction > 0.0 && fraction < 1.0 => ((len as f64 * fraction).ceil() as usize).min(len),
         count if count >= 1.0 && count.fract() == 0.0 && count < 1e15 => count as usize,
-        _ => bail!(Kind::Input, "option `test`: expected a share between 0 and 1 or a number of rows, found {test}"),
+        _ => bail!(Kind::Input, "option `test`: expected a fraction between 0 and 1 or a number of rows, found {test}"),
     };
     if count == 0 || count >= len {
-        bail!(Kind::Input, "option `test`: {test} of {len} rows leave one side of the split empty"; hint: "give a share below 1, or fewer rows than there are");
+        bail!(Kind::Input, "option `test`: {test} of {len} rows leave one side of the split empty"; hint: "give a fraction below 1, or fewer rows than there are");
     }
     Ok(count)
 }
 
-/// Indices of (train, test) of any rows, each in the order of a permutation that the seed fixes.
+/// The indices of (train, test) among `len` rows, each in a random order that the seed determines.
 pub(super) fn split_rows(len: usize, test: f64, seed: u64, like: Like) -> Result<Halves> {
     Ok(halves(len, test_count(len, test)?, &SplitOptions { test, seed, like, ..SplitOptions::default() }))
 }
@@ -116,7 +116,7 @@ fn halves(len: usize, count: usize, options: &SplitOptions) -> Halves {
     (train, test)
 }
 
-/// The rows by the value that they have in a column; groups in the order of their first row.
+/// The rows grouped by their value in a column; groups in the order of their first row.
 fn groups<'a>(data: &'a Dataset, column: &str) -> Vec<(&'a Value, Vec<usize>)> {
     let mut numbers: HashMap<String, usize> = HashMap::new();
     let mut groups: Vec<(&Value, Vec<usize>)> = Vec::new();
@@ -136,27 +136,27 @@ fn by_group(data: &Dataset, column: &str, count: usize, seed: u64) -> Result<Hal
     if groups.len() < 2 {
         bail!(
             Kind::Input,
-            "option `group`: all {} rows have the same `{column}`: there is nothing to split by",
+            "option `group`: all {} rows have the same `{column}`: the data cannot be split by it",
             data.len()
         );
     }
     let key = Key::new(seed).named("split");
     let order: Vec<usize> = key.permutation(groups.len()).into_iter().map(|group| group as usize).collect();
     let sizes: Vec<usize> = order.iter().map(|&group| groups[group].1.len()).collect();
-    let mut held = vec![false; data.len()];
-    for chosen in nearest_sum(&sizes, count, data.len()) {
-        groups[order[chosen]].1.iter().for_each(|&row| held[row] = true);
+    let mut is_test = vec![false; data.len()];
+    for index in nearest_sum(&sizes, count, data.len()) {
+        groups[order[index]].1.iter().for_each(|&row| is_test[row] = true);
     }
     let rows = key.permutation(data.len()).into_iter().map(|row| row as usize);
-    let (test, train) = rows.partition(|&row| held[row]);
+    let (test, train) = rows.partition(|&row| is_test[row]);
     Ok((train, test))
 }
 
-/// Beyond this many steps the exact search gives way to the greedy one.
-const SEARCH: usize = 100_000_000;
+/// An exact search that would take more steps than this is replaced by a greedy one.
+const MAX_SEARCH: usize = 100_000_000;
 
-/// The indices of sizes whose sum is as near to `wanted` as possible, and not 0 or `all`. The order
-/// of the sizes decides among equally good choices.
+/// The indices of sizes whose sum is as near to `wanted` as possible, but neither 0 nor `all`. Among equally good choices
+/// the order of the sizes decides.
 fn nearest_sum(sizes: &[usize], wanted: usize, all: usize) -> Vec<usize> {
     let mut sum = 0;
     let greedy: Vec<usize> = (0..sizes.len())
@@ -166,63 +166,63 @@ fn nearest_sum(sizes: &[usize], wanted: usize, all: usize) -> Vec<usize> {
             fits
         })
         .collect();
-    let most = (2 * wanted).min(all - 1);
-    if sum == wanted || (sum > 0 && sizes.len().saturating_mul(most) > SEARCH) {
+    let max_sum = (2 * wanted).min(all - 1);
+    if sum == wanted || (sum > 0 && sizes.len().saturating_mul(max_sum) > MAX_SEARCH) {
         return greedy;
     }
     let smallest = || (0..sizes.len()).min_by_key(|&index| sizes[index]).into_iter().collect();
-    if sizes.len().saturating_mul(most) > SEARCH {
+    if sizes.len().saturating_mul(max_sum) > MAX_SEARCH {
         return smallest();
     }
-    // For each sum the last group of a choice that reaches it: a group is entered after all sums
-    // without it, so that going back along them uses none twice.
-    let mut last: Vec<Option<usize>> = vec![None; most + 1];
+    // For each sum, the last group of a choice that reaches it. A group is entered only after all sums without it, so
+    // following the groups back uses none twice.
+    let mut last: Vec<Option<usize>> = vec![None; max_sum + 1];
     for (index, &size) in sizes.iter().enumerate() {
-        for sum in (size..=most).rev() {
+        for sum in (size..=max_sum).rev() {
             if last[sum].is_none() && (sum == size || last[sum - size].is_some_and(|before| before < index)) {
                 last[sum] = Some(index);
             }
         }
     }
-    let reached = (1..=most).filter(|&sum| last[sum].is_some());
+    let reached = (1..=max_sum).filter(|&sum| last[sum].is_some());
     let Some(mut sum) = reached.min_by_key(|&sum| sum.abs_diff(wanted)) else { return smallest() };
-    let mut chosen = Vec::new();
+    let mut indices = Vec::new();
     while let Some(index) = last.get(sum).copied().flatten() {
-        chosen.push(index);
+        indices.push(index);
         sum -= sizes[index];
     }
-    chosen
+    indices
 }
 
-/// numpy draws in another way for more.
-const MOST_CLASSES: usize = 10_000;
+/// With more, numpy uses another algorithm.
+const MAX_CLASSES: usize = 10_000;
 
 fn stratified(data: &Dataset, column: &str, count: usize, options: &SplitOptions) -> Result<Halves> {
     let mut classes = groups(data, column);
-    classes.sort_by(|left, right| in_order(left.0, right.0));
+    classes.sort_by(|left, right| compare_values(left.0, right.0));
     let (len, number) = (data.len(), classes.len());
     if let Some((value, _)) = classes.iter().find(|(_, rows)| rows.len() < 2) {
-        return Err(Error::input(format!("option `stratify`: one row alone has `{column}` {value}"))
-            .with_hint("each class needs two rows at least: filter the others out, or split without `stratify`"));
+        return Err(Error::input(format!("option `stratify`: only one row has `{column}` {value}"))
+            .with_hint("each class needs at least two rows: filter the others out, or split without `stratify`"));
     }
     if number > count.min(len - count) {
         return Err(Error::input(format!(
             "option `stratify`: `{column}` has {number} values, more than the {} rows of one side",
             count.min(len - count)
         ))
-        .with_hint("stratify by a column of few values; rows of the same value are kept on one side by `group`"));
+        .with_hint("stratify by a column with few values; `group` keeps rows with the same value on one side"));
     }
-    if number > MOST_CLASSES {
-        bail!(Kind::Input, "option `stratify`: expected up to {MOST_CLASSES} values, found {number} in `{column}`");
+    if number > MAX_CLASSES {
+        bail!(Kind::Input, "option `stratify`: expected up to {MAX_CLASSES} values, found {number} in `{column}`");
     }
     let sizes: Vec<usize> = classes.iter().map(|(_, rows)| rows.len()).collect();
     let mut draws = match options.like {
         Like::Datasets => Draws::Numpy(Generator::new(options.seed)),
         Like::Lorhai => Draws::Key(Key::new(options.seed).named("stratified split"), 0),
     };
-    let train_sizes = shares(&sizes, len - count, &mut draws);
+    let train_sizes = proportional(&sizes, len - count, &mut draws);
     let left: Vec<usize> = sizes.iter().zip(&train_sizes).map(|(size, train)| size - train).collect();
-    let test_sizes = shares(&left, count, &mut draws);
+    let test_sizes = proportional(&left, count, &mut draws);
     let (mut train, mut test) = (Vec::new(), Vec::new());
     for (class, (_, rows)) in classes.iter().enumerate() {
         let order = draws.permutation(rows.len());
@@ -235,8 +235,8 @@ fn stratified(data: &Dataset, column: &str, count: usize, options: &SplitOptions
     Ok((train, test))
 }
 
-/// Numbers by size, texts by their characters, as `numpy.unique` sorts them.
-fn in_order(left: &Value, right: &Value) -> std::cmp::Ordering {
+/// The order of `numpy.unique`: numbers by size, texts by their characters.
+fn compare_values(left: &Value, right: &Value) -> std::cmp::Ordering {
     match (left.as_f64(), right.as_f64()) {
         (Some(left), Some(right)) => left.total_cmp(&right),
         _ => match (left.as_str(), right.as_str()) {
@@ -246,30 +246,30 @@ fn in_order(left: &Value, right: &Value) -> std::cmp::Ordering {
     }
 }
 
-/// How many of `count` draws each class gets: its share rounded down, and the draws that are left
-/// to the largest remainders, at random among equal ones.
-fn shares(sizes: &[usize], count: usize, draws: &mut Draws) -> Vec<usize> {
+/// Distributes `count` rows over classes in proportion to their sizes: rounded down, then the rest to the largest
+/// remainders, at random among equal ones.
+fn proportional(sizes: &[usize], count: usize, draws: &mut Draws) -> Vec<usize> {
     let all: usize = sizes.iter().sum();
     let exact: Vec<f64> = sizes.iter().map(|&size| (count * size) as f64 / all as f64).collect();
-    let mut shares: Vec<usize> = exact.iter().map(|share| share.floor() as usize).collect();
-    let remainders: Vec<f64> = exact.iter().map(|share| share - share.floor()).collect();
+    let mut counts: Vec<usize> = exact.iter().map(|exact| exact.floor() as usize).collect();
+    let remainders: Vec<f64> = exact.iter().map(|exact| exact - exact.floor()).collect();
     let mut values = remainders.clone();
     values.sort_by(|left, right| right.total_cmp(left));
     values.dedup();
-    let mut left = count.saturating_sub(shares.iter().sum());
+    let mut left = count.saturating_sub(counts.iter().sum());
     for value in values {
         if left == 0 {
             break;
         }
         let equal: Vec<usize> = (0..sizes.len()).filter(|&class| remainders[class] == value).collect();
         let add = equal.len().min(left);
-        draws.choice(equal.len(), add).into_iter().for_each(|at| shares[equal[at]] += 1);
+        draws.choice(equal.len(), add).into_iter().for_each(|at| counts[equal[at]] += 1);
         left -= add;
     }
-    shares
+    counts
 }
 
-/// Random numbers, one permutation after the other.
+/// A source of random permutations, one after the other.
 enum Draws {
     Key(Key, u64),
     Numpy(Generator),

@@ -1,33 +1,33 @@
-//! The flat store of tokenised documents, and views of its rows.
+//! The flat storage of tokenised documents, and views of its rows.
 //!
-//! Ids lie one after the other, with one bit per label and the ends of documents and rows.
+//! Ids are stored one after the other, with one bit per label, and the ends of documents and rows.
 //! Leaves to others: selecting and batching rows (`tokenized.rs`).
 
 use std::ops::Range;
 
-/// What was noticed about a document while it was tokenised; one bit each.
+/// What tokenisation noticed about a document, one bit each.
 pub mod flag {
     /// Cut to `max_length`.
     pub const TRUNCATED: u16 = 1;
-    /// One token holds the end of the prompt, white space or signs, and the start of the answer.
+    /// One token spans the end of the prompt (white space or punctuation) and the start of the answer.
     pub const MERGED: u16 = 2;
-    /// The template wrote a system prompt that the row does not have.
+    /// The template writes a system prompt that the row does not have.
     pub const SYSTEM_ADDED: u16 = 4;
     /// The text before an answer is not the prompt that generation starts from; see `turns.rs`.
     pub const PROMPT_DIFFERS: u16 = 8;
-    /// One token holds characters of the prompt and the start of the answer.
+    /// One token spans characters of a word of the prompt and the start of the answer.
     pub const MERGED_WORDS: u16 = 16;
-    /// The template writes nothing of an answer, which is then not trained on.
+    /// The template leaves out an answer, which is then not trained on.
     pub const ANSWER_LOST: u16 = 32;
-    /// The template leaves out the thoughts of an answer.
+    /// The template leaves out the reasoning of an answer.
     pub const THOUGHTS_LOST: u16 = 64;
     /// The template leaves out the tool calls of an answer, or the text beside them.
     pub const PART_LOST: u16 = 128;
-    /// The text holds a backslash and an n where a line break seems meant.
+    /// The text contains a backslash and an n, where the user probably meant a line break.
     pub const LITERAL_NEWLINE: u16 = 256;
 }
 
-/// The tokens of one example: what a tokeniser makes and [`super::TokenizedDataset::from_rows`] takes.
+/// The tokens of one example, as tokenisation makes them and [`super::TokenizedDataset::from_rows`] takes them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TokenizedRow {
     pub ids: Vec<u32>,
@@ -38,23 +38,23 @@ pub struct TokenizedRow {
     pub flags: u16,
 }
 
-/// What the audit must know about where the tokens come from; kept with them.
+/// How the tokens were made, for the audit and the user; cached with them.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Origin {
-    /// The id that padding is filled with.
+pub struct TokenizedInfo {
+    /// The id of padding.
     pub pad_id: u32,
-    /// Ids that end an answer: the tokenizer's eos, and what the template ends a turn with.
+    /// Ids that end an answer: those the tokenizer stops at, and the token by which the template ends a turn.
     pub end_ids: Vec<u32>,
     /// Whether an end token is expected among the labels.
     pub end_expected: bool,
-    /// The system prompt that the template writes unasked.
+    /// The system prompt that the template writes when the conversation has none.
     pub added_system: Option<String>,
     /// Whether the template writes today's date.
     pub dated: bool,
-    /// Rows left out because nothing in them was to be trained on.
+    /// How many rows were dropped because they have nothing to train on.
     pub dropped: usize,
     pub max_length: Option<usize>,
-    /// What the rows were read as, and from which columns: one line for people.
+    /// What the rows were read as, and from which columns: one line for the user.
     pub read_as: String,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Store {
     pub flags: Vec<u16>,
     /// Per row: where its documents end in `document_ends`.
     pub row_ends: Vec<u32>,
-    pub origin: Origin,
+    pub info: TokenizedInfo,
 }
 
 impl Store {
@@ -159,9 +159,9 @@ impl<'a> RowView<'a> {
     }
     fn tokens(self) -> Range<usize> {
         let documents = self.store.documents(self.row);
-        match documents.is_empty() {
-            true => 0..0,
-            false => self.store.tokens(documents.start).start..self.store.tokens(documents.end - 1).end,
+        if documents.is_empty() {
+            return 0..0;
         }
+        self.store.tokens(documents.start).start..self.store.tokens(documents.end - 1).end
     }
 }

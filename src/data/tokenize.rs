@@ -1,4 +1,4 @@
-//! Rows to ids and labels.
+//! Tokenises rows: ids and labels.
 //!
 //! Leaves to others: the options (`options.rs`), row formats, templates and spans.
 
@@ -12,7 +12,7 @@ use super::pack::pack;
 use super::profile::TemplateProfile;
 use super::row_format::{RowFormat, TEXT};
 use super::spans;
-use super::store::{flag, Origin, Store, TokenizedRow};
+use super::store::{flag, Store, TokenizedInfo, TokenizedRow};
 use super::template::ChatTemplate;
 use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
@@ -21,83 +21,82 @@ use crate::interrupt;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows per step: small enough to stop soon, large enough to keep all cores at work.
+/// Rows per chunk: small enough to stop soon, large enough to keep all cores busy.
 const CHUNK: usize = 2048;
 
 /// Turns rows into ids and labels.
 ///
-/// The result depends on rows, tokenizer files and options alone. Fails on an empty data
-/// set, an unrecognised format, a row that the template refuses, and (with
-/// [`TokenizeOptions::audit`]) on supervision that would silently ruin the run.
+/// The result depends only on rows, tokenizer files and options. Fails on an empty data set, an unrecognised format, a row
+/// that the template refuses, and (with [`TokenizeOptions::audit`]) on supervision that would silently ruin the run.
 pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<TokenizedDataset> {
-    let (work, key) = prepare(data, tokenizer, options)?;
-    if let Some(found) = key.as_deref().and_then(cache::load) {
-        return finish(found, tokenizer, options);
+    let (row_tokenizer, key) = prepare(data, tokenizer, options)?;
+    if let Some(cached) = key.as_deref().and_then(cache::load) {
+        return finish(cached, tokenizer, options);
     }
-    let made = TokenizedDataset::whole(work.run(data, &|row| row)?);
+    let tokenized = TokenizedDataset::whole(row_tokenizer.run(data, &|row| row)?);
     if let Some(key) = &key {
-        cache::store(key, &made);
+        cache::store(key, &tokenized);
     }
-    finish(made, tokenizer, options)
+    finish(tokenized, tokenizer, options)
 }
 
-/// As [`tokenize`], of about `most` rows where there are more, each then standing for its neighbours; gives the
-/// number of rows that were read too. Tokens that are in the cache are taken whole; nothing is put there.
+/// As [`tokenize`], but of a sample of about `max_rows` rows if there are more. Each row of the sample is repeated in place of
+/// its neighbours. Also returns how many rows were read. Reads the cache, which has all rows, but does not write it.
 pub fn tokenize_sample(
     data: &Dataset,
     tokenizer: &Tokenizer,
     options: &TokenizeOptions,
-    most: usize,
+    max_rows: usize,
 ) -> Result<(TokenizedDataset, usize)> {
-    let (work, key) = prepare(data, tokenizer, options)?;
-    if let Some(found) = key.as_deref().and_then(cache::load) {
-        return Ok((finish(found, tokenizer, options)?, data.len()));
+    let (row_tokenizer, key) = prepare(data, tokenizer, options)?;
+    if let Some(cached) = key.as_deref().and_then(cache::load) {
+        return Ok((finish(cached, tokenizer, options)?, data.len()));
     }
-    let count = data.len().min(most.max(1));
+    let count = data.len().min(max_rows.max(1));
     let number = |row: usize| row * data.len() / count;
-    let chosen: Vec<usize> = (0..count).map(number).collect();
-    let made = TokenizedDataset::whole(work.run(&data.select(&chosen)?, &number)?);
-    let made = finish(made, tokenizer, options)?;
-    if chosen.len() == data.len() {
-        return Ok((made, data.len()));
+    let sampled: Vec<usize> = (0..count).map(number).collect();
+    let sample = TokenizedDataset::whole(row_tokenizer.run(&data.select(&sampled)?, &number)?);
+    let sample = finish(sample, tokenizer, options)?;
+    if sampled.len() == data.len() {
+        return Ok((sample, data.len()));
     }
-    let count = (made.len() as f64 * data.len() as f64 / chosen.len() as f64).round() as usize;
-    Ok((made.standing_for(count.max(1)), chosen.len()))
+    let count = (sample.len() as f64 * data.len() as f64 / sampled.len() as f64).round() as usize;
+    Ok((sample.scaled_to(count.max(1)), sampled.len()))
 }
 
-/// What is settled before the first row, and the name of the result in the cache.
+/// Prepares everything that does not depend on single rows, and names the result in the cache.
 fn prepare<'a>(
     data: &Dataset,
     tokenizer: &'a Tokenizer,
     options: &'a TokenizeOptions,
-) -> Result<(Work<'a>, Option<String>)> {
+) -> Result<(RowTokenizer<'a>, Option<String>)> {
     if data.is_empty() {
         return Err(
-            Error::data("the data set has no rows").with_hint("look at what a filter or the file leaves: print(data)")
+            Error::data("the data set has no rows").with_hint("print(data) shows what a file or a filter gives")
         );
     }
     check(options)?;
-    let work = Work::new(data, tokenizer, options)?;
-    let key = options.cache.then(|| cache::key(data, tokenizer, options, work.dated())).transpose()?;
-    Ok((work, key))
+    let row_tokenizer = RowTokenizer::new(data, tokenizer, options)?;
+    let key = options.cache.then(|| cache::key(data, tokenizer, options, row_tokenizer.is_dated())).transpose()?;
+    Ok((row_tokenizer, key))
 }
 
-/// Refuses what cannot be trained on.
-fn finish(result: TokenizedDataset, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<TokenizedDataset> {
-    if result.is_empty() {
-        return Err(Error::data("no row is left: none has anything to train on")
+/// Fails on data that cannot be trained on.
+fn finish(tokenized: TokenizedDataset, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<TokenizedDataset> {
+    if tokenized.is_empty() {
+        return Err(Error::data("no row has anything to train on")
             .with_hint("raise max_length, or look at one row with drop_unlabelled: false"));
     }
     if options.audit {
-        audit::refuse(&result, tokenizer)?;
+        audit::ensure_supervised(&tokenized, tokenizer)?;
     }
-    Ok(result)
+    Ok(tokenized)
 }
 
 fn check(options: &TokenizeOptions) -> Result<()> {
     match options.max_length {
-        Some(found @ (0 | 1)) => {
-            Err(Error::input(format!("option `max_length`: expected at least 2, or 0 for no limit, found {found}")))
+        Some(length @ (0 | 1)) => {
+            Err(Error::input(format!("option `max_length`: expected at least 2, or 0 for no limit, found {length}")))
         }
         None if options.packing => {
             Err(Error::input("option `packing` needs a `max_length`: the length of a packed row"))
@@ -106,8 +105,8 @@ fn check(options: &TokenizeOptions) -> Result<()> {
     }
 }
 
-/// Everything that is settled before the first row.
-struct Work<'a> {
+/// Tokenises rows of one data set.
+struct RowTokenizer<'a> {
     tokenizer: &'a Tokenizer,
     options: &'a TokenizeOptions,
     format: RowFormat,
@@ -115,50 +114,51 @@ struct Work<'a> {
     template: Option<ChatTemplate>,
     tool_template: Option<ChatTemplate>,
     profile: TemplateProfile,
-    /// Whether rows are conversations, whose template ends every turn.
-    conversations: bool,
+    /// Whether rows are conversations, in which the template ends every turn.
+    is_chat: bool,
 }
 
-impl<'a> Work<'a> {
+impl<'a> RowTokenizer<'a> {
     fn new(data: &Dataset, tokenizer: &'a Tokenizer, options: &'a TokenizeOptions) -> Result<Self> {
-        let text = options.text_column.as_deref();
-        text.map_or(Ok(()), |column| data.require_columns(&[column]))?;
+        let text_column = options.text_column.as_deref();
+        text_column.map_or(Ok(()), |column| data.ensure_columns(&[column]))?;
         let columns = data.columns();
-        let format = RowFormat::recognise(&columns, text)?;
+        let format = RowFormat::recognise(&columns, text_column)?;
         let (template, tool_template) = match &options.chat_template {
             Some(source) => (Some(ChatTemplate::new(source, tokenizer)?), None),
             None => {
-                let own = tokenizer.chat_template_named("tool_use").is_some();
-                (ChatTemplate::of(tokenizer, false)?, if own { ChatTemplate::of(tokenizer, true)? } else { None })
+                let has_tool_template = tokenizer.chat_template_named("tool_use").is_some();
+                let tool_template = if has_tool_template { ChatTemplate::of(tokenizer, true)? } else { None };
+                (ChatTemplate::of(tokenizer, false)?, tool_template)
             }
         };
         let profile = template.as_ref().map(|template| TemplateProfile::probe(template, tokenizer)).unwrap_or_default();
-        let first = data.row(0).map(|row| Example::read(row, format, text.unwrap_or(TEXT), template.is_some()));
-        let conversations = matches!(first, Some(Ok(Example::Chat(_))));
-        Ok(Work { tokenizer, options, format, columns, template, tool_template, profile, conversations })
+        let first = data.row(0).map(|row| Example::read(row, format, text_column.unwrap_or(TEXT), template.is_some()));
+        let is_chat = matches!(first, Some(Ok(Example::Chat(_))));
+        Ok(RowTokenizer { tokenizer, options, format, columns, template, tool_template, profile, is_chat })
     }
 
-    /// The column of plain text.
+    /// The column of rows that are text.
     fn text_column(&self) -> &str {
         self.options.text_column.as_deref().unwrap_or(TEXT)
     }
 
-    /// Today's date, where the template writes it.
-    fn dated(&self) -> bool {
-        let given = self.options.template_variables.contains_key("date_string");
-        !given && self.template.as_ref().is_some_and(ChatTemplate::is_dated)
+    /// Whether the template writes today's date.
+    fn is_dated(&self) -> bool {
+        let has_date = self.options.template_variables.contains_key("date_string");
+        !has_date && self.template.as_ref().is_some_and(ChatTemplate::is_dated)
     }
 
-    /// `number` gives the number that errors call a row by.
+    /// Tokenises all rows. `number` maps the index of a row to the number that errors name.
     fn run(&self, data: &Dataset, number: &dyn Fn(usize) -> usize) -> Result<Store> {
-        let mut store = Store { origin: self.origin(), ..Store::default() };
+        let mut store = Store { info: self.info(), ..Store::default() };
         let mut documents = Vec::new();
         for (chunk, rows) in data.rows().chunks(CHUNK).enumerate() {
-            let made: Vec<Result<TokenizedRow>> = rows.par_iter().map(|row| self.row(row)).collect();
-            for (index, row) in made.into_iter().enumerate() {
+            let tokenized: Vec<Result<TokenizedRow>> = rows.par_iter().map(|row| self.row(row)).collect();
+            for (index, row) in tokenized.into_iter().enumerate() {
                 let row = row.map_err(|error| error.context(format!("row {}", number(chunk * CHUNK + index))))?;
                 if self.options.drop_unlabelled && !row.trained.iter().skip(1).any(|&trained| trained) {
-                    store.origin.dropped += 1;
+                    store.info.dropped += 1;
                 } else if self.options.packing {
                     documents.push(row);
                 } else {
@@ -173,17 +173,17 @@ impl<'a> Work<'a> {
         Ok(store)
     }
 
-    fn origin(&self) -> Origin {
+    fn info(&self) -> TokenizedInfo {
         let mut end_ids = self.tokenizer.end_ids().to_vec();
         if let Some((id, _)) = self.profile.turn_end.as_ref().filter(|(id, _)| !end_ids.contains(id)) {
             end_ids.push(*id);
         }
-        Origin {
+        TokenizedInfo {
             pad_id: self.tokenizer.pad().or(self.tokenizer.eos()).map_or(0, |token| token.id),
             end_ids,
-            end_expected: self.options.append_eos || self.conversations,
+            end_expected: self.options.append_eos || self.is_chat,
             added_system: self.profile.added_system.clone(),
-            dated: self.dated(),
+            dated: self.is_dated(),
             dropped: 0,
             max_length: self.options.max_length,
             read_as: self.format.describe(&self.columns, self.text_column(), self.template.is_some()),
@@ -193,12 +193,12 @@ impl<'a> Work<'a> {
     fn row(&self, row: &Row) -> Result<TokenizedRow> {
         interrupt::check()?;
         let example = Example::read(row, self.format, self.text_column(), self.template.is_some())?;
-        let made = match example {
+        let tokenized = match example {
             Example::Chat(chat) => self.chat(chat)?,
             Example::Pair { prompt, completion } => self.pair(&prompt, &completion)?,
             Example::Text(text) => self.text(&text)?,
         };
-        Ok(self.cut(made))
+        Ok(self.truncate(tokenized))
     }
 
     fn chat(&self, mut chat: Chat) -> Result<TokenizedRow> {
@@ -217,11 +217,11 @@ impl<'a> Work<'a> {
         let default = if chat.prompt.is_some() { LossOn::Completion } else { LossOn::Assistant };
         let loss_on = self.options.loss_on.unwrap_or(default);
         let spans = spans::find(template, &chat, &self.profile, loss_on, self.options.assistant_span)?;
-        // The template writes every special token itself: another BOS would be a second one.
+        // The template writes every special token itself, so the tokenizer must not add a second BOS.
         let encoded = self.tokenizer.encode_with_offsets(spans.text(), false)?;
-        let mut made = label(encoded, spans.text(), spans.trained(), Sharing::Refused);
+        let mut row = label(encoded, spans.text(), spans.trained(), BoundaryToken::Masked);
         if loss_on == LossOn::Everything {
-            made.flags &= !(flag::MERGED | flag::MERGED_WORDS);
+            row.flags &= !(flag::MERGED | flag::MERGED_WORDS);
         }
         for (bit, is_set) in [
             (flag::PROMPT_DIFFERS, spans.prompt_differs),
@@ -231,15 +231,15 @@ impl<'a> Work<'a> {
             (flag::PART_LOST, spans.lost.calls_or_text),
             (flag::LITERAL_NEWLINE, chat.messages.iter().any(has_escape)),
         ] {
-            made.flags |= if is_set { bit } else { 0 };
+            row.flags |= if is_set { bit } else { 0 };
         }
-        Ok(made)
+        Ok(row)
     }
 
     fn adds_system(&self, chat: &Chat) -> bool {
-        let given =
+        let has_system =
             chat.messages.first().is_some_and(|first| first["role"] == "system" || first["role"] == "developer");
-        self.profile.added_system.is_some() && !given && chat.tools.is_none()
+        self.profile.added_system.is_some() && !has_system && chat.tools.is_none()
     }
 
     fn pair(&self, prompt: &str, completion: &str) -> Result<TokenizedRow> {
@@ -248,12 +248,12 @@ impl<'a> Work<'a> {
             Some(LossOn::Everything) => 0,
             _ => prompt.len(),
         };
-        self.plain(&text, start)
+        self.without_template(&text, start)
     }
 
     fn text(&self, text: &str) -> Result<TokenizedRow> {
         match self.options.loss_on {
-            None | Some(LossOn::Everything) => self.plain(text, 0),
+            None | Some(LossOn::Everything) => self.without_template(text, 0),
             Some(_) => Err(Error::data(format!(
                 "column `{}` is plain text: it has no answer to take the loss on",
                 self.text_column()
@@ -262,11 +262,11 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Plain text with its special tokens, trained on from byte `start`.
-    fn plain(&self, text: &str, start: usize) -> Result<TokenizedRow> {
+    /// Text without a chat template: with special tokens, and trained on from byte `start`.
+    fn without_template(&self, text: &str, start: usize) -> Result<TokenizedRow> {
         let mut encoded = self.tokenizer.encode_with_offsets(text, true)?;
         if let Some(bos) = self.tokenizer.bos() {
-            // The text brought its own.
+            // The text begins with a BOS itself.
             if encoded.ids.len() > 1 && encoded.ids[..2] == [bos.id, bos.id] && self.tokenizer.adds_bos() {
                 encoded.ids.remove(0);
                 encoded.offsets.remove(0);
@@ -280,53 +280,53 @@ impl<'a> Work<'a> {
                 encoded.offsets.push((end, end + 1));
                 end += 1;
             } else if let Some(offset) = encoded.offsets.last_mut().filter(|_| is_added) {
-                // The tokenizer's own, which stands for no letter of the text.
+                // The tokenizer added it: it stands for no character of the text.
                 *offset = (end, end + 1);
                 end += 1;
             }
         }
-        let mut made = label(encoded, text, &[Range { start, end }], Sharing::Trained);
-        made.flags |= if has_literal_newline(text) { flag::LITERAL_NEWLINE } else { 0 };
-        Ok(made)
+        let mut row = label(encoded, text, &[Range { start, end }], BoundaryToken::Trained);
+        row.flags |= if has_literal_newline(text) { flag::LITERAL_NEWLINE } else { 0 };
+        Ok(row)
     }
 
-    fn cut(&self, mut row: TokenizedRow) -> TokenizedRow {
-        let Some(most) = self.options.max_length.filter(|&most| row.ids.len() > most) else { return row };
+    fn truncate(&self, mut row: TokenizedRow) -> TokenizedRow {
+        let Some(max_length) = self.options.max_length.filter(|&max| row.ids.len() > max) else { return row };
         row.flags |= flag::TRUNCATED;
         let keep = match self.options.truncation {
-            Truncation::KeepStart => 0..most,
-            Truncation::KeepEnd => row.ids.len() - most..row.ids.len(),
+            Truncation::KeepStart => 0..max_length,
+            Truncation::KeepEnd => row.ids.len() - max_length..row.ids.len(),
         };
         TokenizedRow { ids: row.ids[keep.clone()].to_vec(), trained: row.trained[keep].to_vec(), flags: row.flags }
     }
 }
 
-/// Whether a message's text holds a line break as two characters. What tools say is data, and holds JSON.
+/// Whether the text of a message contains a line break as two characters. Results of tools may be JSON, which has them.
 fn has_escape(message: &serde_json::Value) -> bool {
     let is_tool = matches!(message["role"].as_str(), Some("tool" | "ipython" | "function"));
     !is_tool && message["content"].as_str().is_some_and(has_literal_newline)
 }
 
-/// What becomes of a token that holds characters on both sides of a span's end.
+/// Whether a token with characters of words on both sides of a span's edge is trained on. The audit fails either way.
 #[derive(Clone, Copy, PartialEq)]
-enum Sharing {
-    /// It is trained on, as in TRL; the audit refuses the row.
+enum BoundaryToken {
+    /// As in TRL.
     Trained,
-    /// It is not, for the characters outside are another speaker's; the audit refuses the row too.
-    Refused,
+    /// Because the characters outside the span are another speaker's.
+    Masked,
 }
 
-/// Marks the tokens of each span, of which there is at least one byte in it. Spans and tokens ascend.
+/// Labels the tokens that have at least one byte in one of the spans. Spans and tokens ascend.
 ///
-/// A token that holds white space or signs of the prompt beside the start of the answer is trained on, as in
+/// A token that spans white space or punctuation of the prompt and the start of the answer is trained on, as in
 /// transformers and TRL, and reported.
-fn label(encoded: Encoded, text: &str, spans: &[Range<usize>], sharing: Sharing) -> TokenizedRow {
+fn label(encoded: Encoded, text: &str, spans: &[Range<usize>], boundary_token: BoundaryToken) -> TokenizedRow {
     let offsets = &encoded.offsets;
     let mut row = TokenizedRow { trained: vec![false; encoded.ids.len()], ids: encoded.ids, flags: 0 };
-    let has_letters = |range: Range<usize>| text.get(range).is_some_and(|part| part.contains(char::is_alphanumeric));
+    let has_words = |range: Range<usize>| text.get(range).is_some_and(|part| part.contains(char::is_alphanumeric));
     let mut at = 0;
     for (index, span) in spans.iter().enumerate() {
-        // A token without text has no place of its own: it is trained on between two that are.
+        // A token without text is trained on only between two tokens that are.
         while offsets.get(at).is_some_and(|&(start, end)| end <= span.start || start == end) {
             at += 1;
         }
@@ -339,18 +339,18 @@ fn label(encoded: Encoded, text: &str, spans: &[Range<usize>], sharing: Sharing)
         }
         let Some(last) = last else { continue };
         row.trained[at..=last].fill(true);
-        // What another span holds is no one else's.
+        // Text of a neighbouring span is not outside.
         let before = index.checked_sub(1).map_or(0, |before| spans[before].end);
         let after = spans.get(index + 1).map_or(usize::MAX, |after| after.start);
         let outside = [offsets[at].0.max(before)..span.start, span.end..offsets[last].1.min(after)];
         for (token, outside) in [at, last].into_iter().zip(outside) {
-            if has_letters(outside) {
+            if has_words(outside) {
                 row.flags |= flag::MERGED_WORDS;
-                row.trained[token] &= sharing == Sharing::Trained;
+                row.trained[token] &= boundary_token == BoundaryToken::Trained;
             }
         }
         row.flags |= if offsets[at].0.max(before) < span.start { flag::MERGED } else { 0 };
-        // The last token may hold the start of the next span too.
+        // The last token may contain the start of the next span too.
         at = last;
     }
     row

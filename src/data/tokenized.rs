@@ -1,32 +1,31 @@
-//! A tokenised data set: a store that is never changed and a list of its rows, so that
-//! clones, splits and selections copy no tokens.
-//! Leaves to others: making the tokens
-//! (`tokenize.rs`), keeping them on disk (`cache.rs`), printing them (`show.rs`).
+//! A tokenised data set: an immutable store and a list of its rows, so clones, splits and selections copy no tokens.
+//!
+//! Leaves to others: making the tokens (`tokenize.rs`), caching them on disk (`cache.rs`), printing them (`show.rs`).
 
 use super::batch::{Batch, IGNORE};
 use super::split::{split_rows, Like};
-use super::store::{Origin, RowView, Store, TokenizedRow};
+use super::store::{RowView, Store, TokenizedInfo, TokenizedRow};
 use crate::error::{Error, Result};
 use crate::random::Key;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
 
-/// Ids and labels of a whole data set. Clones share the tokens.
+/// Ids and labels of a data set. A clone refers to the same tokens.
 #[derive(Debug, Clone)]
 pub struct TokenizedDataset {
     store: Arc<Store>,
     rows: Arc<[u32]>,
     fingerprint: Arc<OnceLock<String>>,
-    /// Whether rows stand for others that were not tokenised.
+    /// Whether rows represent others that were not tokenised.
     is_sample: bool,
 }
 
 impl TokenizedDataset {
     /// Rows of one document each, from ids and labels made elsewhere.
     ///
-    /// Fails where a row's `trained` is not as long as its `ids`.
-    pub fn from_rows(rows: impl IntoIterator<Item = TokenizedRow>, origin: Origin) -> Result<Self> {
-        let mut store = Store { origin, ..Store::default() };
+    /// Fails if a row's `trained` is not as long as its `ids`.
+    pub fn from_rows(rows: impl IntoIterator<Item = TokenizedRow>, info: TokenizedInfo) -> Result<Self> {
+        let mut store = Store { info, ..Store::default() };
         for (index, row) in rows.into_iter().enumerate() {
             if row.ids.len() != row.trained.len() {
                 crate::bail!(crate::Kind::Data, "row {index}: {} ids but {} labels", row.ids.len(), row.trained.len());
@@ -52,14 +51,14 @@ impl TokenizedDataset {
         TokenizedDataset { store, rows: rows.into(), fingerprint: Arc::default(), is_sample }
     }
 
-    /// As many rows as if all had been tokenised, where `self` is a sample of them: each stands for its
+    /// As many rows as the whole data set has, where `self` is a sample of it: each row is repeated in place of its
     /// neighbours.
-    pub(super) fn standing_for(&self, count: usize) -> Self {
+    pub(super) fn scaled_to(&self, count: usize) -> Self {
         let rows: Vec<u32> = (0..count).filter_map(|row| self.rows.get(row * self.len() / count).copied()).collect();
         TokenizedDataset { is_sample: true, ..self.choose(rows) }
     }
 
-    /// The `count` shortest rows with something to learn; of all rows, where none has.
+    /// The `count` shortest rows, those with labels first.
     pub fn shortest(&self, count: usize) -> Self {
         let mut rows: Vec<u32> = self.rows.to_vec();
         let view = |row: u32| RowView { store: &self.store, row: row as usize };
@@ -68,12 +67,9 @@ impl TokenizedDataset {
         self.choose(rows)
     }
 
-    /// The tokens that the longest row can have: of those not tokenised none is longer than was allowed.
+    /// The largest number of tokens a row can have: `max_length` for rows that were not tokenised.
     pub fn longest_possible(&self) -> usize {
-        match self.origin().max_length.filter(|_| self.is_sample) {
-            Some(most) => most,
-            None => self.longest(),
-        }
+        self.info().max_length.filter(|_| self.is_sample).unwrap_or_else(|| self.longest())
     }
 
     /// The number of rows; packed documents count once.
@@ -85,8 +81,8 @@ impl TokenizedDataset {
         self.rows.is_empty()
     }
 
-    pub fn origin(&self) -> &Origin {
-        &self.store.origin
+    pub fn info(&self) -> &TokenizedInfo {
+        &self.store.info
     }
 
     pub fn row(&self, row: usize) -> Option<RowView<'_>> {
@@ -97,7 +93,7 @@ impl TokenizedDataset {
         self.rows.iter().map(|&row| RowView { store: &self.store, row: row as usize })
     }
 
-    /// Whether any row holds more than one document.
+    /// Whether any row has more than one document.
     pub fn is_packed(&self) -> bool {
         self.iter().any(|row| row.documents().len() > 1)
     }
@@ -107,7 +103,7 @@ impl TokenizedDataset {
         self.iter().map(RowView::len).sum()
     }
 
-    /// Tokens of all rows that a loss is taken at.
+    /// Tokens of all rows that are trained on.
     pub fn label_count(&self) -> usize {
         self.iter().map(RowView::label_count).sum()
     }
@@ -117,29 +113,29 @@ impl TokenizedDataset {
         self.iter().map(RowView::len).max().unwrap_or(0)
     }
 
-    /// The given rows, in the given order. Fails on a row that does not exist.
+    /// The rows with these indices, in their order. Fails on a row that does not exist.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
-        let chosen: Result<Vec<u32>> = rows.iter().map(|&row| self.stored(row)).collect();
-        Ok(self.choose(chosen?))
+        let stored: Result<Vec<u32>> = rows.iter().map(|&row| self.stored(row)).collect();
+        Ok(self.choose(stored?))
     }
 
-    /// The first `count` rows, or all where there are fewer.
+    /// The first `count` rows, or all if there are fewer.
     pub fn take(&self, count: usize) -> Self {
         self.choose(&self.rows[..count.min(self.rows.len())])
     }
 
-    /// Splits into (train, test) by a random order that `seed` fixes.
+    /// Splits into (train, test), in a random order that `seed` determines.
     ///
-    /// `test` below 1 is a fraction of the rows, from 1 on a count. Fails where one side
-    /// would be empty.
+    /// `test` is a fraction of the rows if it is below 1, and a number of rows otherwise. Fails if one side would be
+    /// empty.
     pub fn split(&self, test: f64, seed: u64) -> Result<(Self, Self)> {
         self.split_like(test, seed, Like::default())
     }
 
-    /// As [`split`](Self::split), by the random numbers of `like`.
+    /// As [`split`](Self::split), with the random numbers of `like`.
     pub fn split_like(&self, test: f64, seed: u64, like: Like) -> Result<(Self, Self)> {
-        let (train, held) = split_rows(self.len(), test, seed, like)?;
-        Ok((self.select(&train)?, self.select(&held)?))
+        let (train, test) = split_rows(self.len(), test, seed, like)?;
+        Ok((self.select(&train)?, self.select(&test)?))
     }
 
     /// The rows of `self`, then those of `other`.
@@ -147,8 +143,8 @@ impl TokenizedDataset {
         if Arc::ptr_eq(&self.store, &other.store) {
             return self.choose([&self.rows[..], &other.rows[..]].concat());
         }
-        let mut store = Store { origin: self.store.origin.clone(), ..Store::default() };
-        store.origin.dropped += other.store.origin.dropped;
+        let mut store = Store { info: self.store.info.clone(), ..Store::default() };
+        store.info.dropped += other.store.info.dropped;
         for row in self.iter().chain(other.iter()) {
             for document in row.documents() {
                 store.push_document(&TokenizedRow {
@@ -167,10 +163,9 @@ impl TokenizedDataset {
         Key::new(seed).named("data order").numbered(epoch).permutation(self.len())
     }
 
-    /// Pads the given rows on the right to the longest of them.
+    /// The rows with these indices as a batch, padded on the right to the longest of them.
     ///
-    /// Padding has no label, and segment -1 where a row is packed. Fails on an empty list
-    /// and on a row that does not exist.
+    /// Padding has no label, and segment -1 if a row is packed. Fails on an empty list and on a row that does not exist.
     pub fn batch(&self, rows: &[u32]) -> Result<Batch> {
         let views: Result<Vec<RowView>> = rows
             .iter()
@@ -181,15 +176,15 @@ impl TokenizedDataset {
         if seq_len == 0 {
             return Err(Error::data("a batch needs at least one row with at least one token"));
         }
-        let packed = views.iter().any(|row| row.documents().len() > 1);
+        let is_packed = views.iter().any(|row| row.documents().len() > 1);
         let cells = views.len() * seq_len;
         let mut batch = Batch {
             rows: views.len(),
             seq_len,
-            input_ids: vec![i64::from(self.store.origin.pad_id); cells],
+            input_ids: vec![i64::from(self.store.info.pad_id); cells],
             labels: vec![IGNORE; cells],
             position_ids: vec![0; cells],
-            segments: packed.then(|| vec![-1; cells]),
+            segments: is_packed.then(|| vec![-1; cells]),
         };
         for (index, row) in views.iter().enumerate() {
             fill(&mut batch, index * seq_len, *row);
@@ -197,7 +192,7 @@ impl TokenizedDataset {
         Ok(batch)
     }
 
-    /// SHA-256 (hex) of the ids, labels and document ends of the rows in their order.
+    /// SHA-256 (hex) of the ids, labels and document ends of the rows, in their order.
     pub fn fingerprint(&self) -> &str {
         self.fingerprint.get_or_init(|| {
             let mut hash = Sha256::new();
@@ -247,10 +242,10 @@ mod tests {
     }
 
     fn sample() -> TokenizedDataset {
-        let origin = Origin { pad_id: 9, ..Origin::default() };
+        let info = TokenizedInfo { pad_id: 9, ..TokenizedInfo::default() };
         let rows =
             [row(&[1, 2, 3], &[1, 0, 1]), row(&[4, 5], &[0, 1]), row(&[6], &[1]), row(&[7, 8, 7, 8], &[0, 0, 1, 1])];
-        TokenizedDataset::from_rows(rows, origin).unwrap()
+        TokenizedDataset::from_rows(rows, info).unwrap()
     }
 
     #[test]
@@ -293,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_visits_every_row_once_in_its_own_order() {
+    fn an_epoch_visits_every_row_once_in_another_order() {
         let data = sample();
         let mut order = data.epoch_order(1, 0);
         assert_eq!(order, data.clone().epoch_order(1, 0));

@@ -35,15 +35,15 @@ impl AdapterFile {
         let mut stored = BTreeMap::new();
         let mut adapter: Option<String> = None;
         for name in weights.names() {
-            let (plain, named) = without_adapter(name.strip_prefix(PREFIX).unwrap_or(name));
+            let (short, named) = without_adapter(name.strip_prefix(PREFIX).unwrap_or(name));
             match (&adapter, &named) {
                 (Some(one), Some(other)) if one != other => {
                     bail!(Kind::Model, "the adapter's file holds tensors of two adapters, `{one}` and `{other}`"; hint: "save each of them by itself, with peft's save_pretrained(folder, selected_adapters=[name])")
                 }
                 _ => adapter = adapter.or(named),
             }
-            if stored.insert(plain.clone(), name.to_owned()).is_some() {
-                bail!(Kind::Model, "the adapter's file holds `{plain}` twice, with and without the adapter's name");
+            if stored.insert(short.clone(), name.to_owned()).is_some() {
+                bail!(Kind::Model, "the adapter's file holds `{short}` twice, with and without the adapter's name");
             }
         }
         let file = AdapterFile { weights, stored };
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_name_of_the_adapter_is_removed() {
-        for (stored, plain, adapter) in [
+        for (stored, short, adapter) in [
             ("a.q_proj.lora_A.weight", "a.q_proj.lora_A.weight", None),
             ("a.q_proj.lora_A.default.weight", "a.q_proj.lora_A.weight", Some("default")),
             ("a.q_proj.lora_B.mine.bias", "a.q_proj.lora_B.bias", Some("mine")),
@@ -184,7 +184,7 @@ mod tests {
             ("lm_head.modules_to_save.mine.weight", "lm_head.weight", Some("mine")),
             ("lm_head.weight", "lm_head.weight", None),
         ] {
-            assert_eq!(without_adapter(stored), (plain.to_owned(), adapter.map(str::to_owned)), "{stored}");
+            assert_eq!(without_adapter(stored), (short.to_owned(), adapter.map(str::to_owned)), "{stored}");
         }
     }
 }

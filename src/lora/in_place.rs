@@ -1,4 +1,4 @@
-//! An adapter merged into the weights of the model in memory, and taken out again.
+//! An adapter merged into the weights of the model in memory, and removed again.
 //!
 //! The changed layers get new tensors and the old ones are kept, so that unmerging is exact. How a merged
 //! weight is computed is in `merge.rs`.
@@ -46,7 +46,7 @@ impl AdaptedModel {
     /// Replaces the weights of these names by `fresh`, and returns the old ones.
     fn exchange(&mut self, fresh: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>> {
         let mut swap = |(name, weight): (String, Tensor)| match self.decoder.weight_mut(&name) {
-            Some(place) => Ok((name, std::mem::replace(place, weight))),
+            Some(current) => Ok((name, std::mem::replace(current, weight))),
             None => Err(Error::bug(format!("`{name}` is not in the decoder"))),
         };
         fresh.into_iter().map(&mut swap).collect()

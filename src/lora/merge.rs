@@ -118,7 +118,7 @@ pub fn merged(weight: &Tensor, change: &Change, dtype: Dtype) -> Result<(Tensor,
         bail!(Kind::Numeric, "the merged weight is not finite"; hint: "the adapter's training diverged, or its values do not fit the dtype: look at its loss, or merge in f32");
     }
     let delta = exact.f_sub(&wide)?;
-    // Against the base in the same dtype, whose own rounding is no loss of ΔW.
+    // Measured from the base in the same dtype: its rounding is no loss of ΔW.
     let moved = kept.f_to_kind(Dtype::Float)?.f_sub(&wide.f_to_kind(dtype)?.f_to_kind(Dtype::Float)?)?;
     let squared = |x: &Tensor| Ok::<_, Error>(x.f_norm()?.f_double_value(&[])?.powi(2));
     let rounding = Rounding { change: squared(&delta)?, lost: squared(&delta.f_sub(&moved)?)? };
@@ -157,11 +157,11 @@ impl<'a> MergedWeights<'a> {
     /// Name and shape of every tensor, layer after layer.
     pub fn shapes(&self) -> Vec<(String, Vec<i64>)> {
         let mut shapes = parameter_shapes(&self.config);
-        let place = |name: &str| match name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()) {
+        let order = |name: &str| match name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()) {
             Some(layer) => (1, layer.parse().unwrap_or(0)),
             None => (if name == "model.embed_tokens.weight" { 0 } else { 2 }, 0_usize),
         };
-        shapes.sort_by_key(|(name, _)| place(name));
+        shapes.sort_by_key(|(name, _)| order(name));
         shapes
     }
 

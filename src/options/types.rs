@@ -33,6 +33,14 @@ pub trait OptionType: Sized {
     /// A value of another type, or none of the choices.
     fn from_value(value: &Value) -> Result<Self, Mismatch>;
 
+    /// The choice of this name.
+    ///
+    /// # Errors
+    /// As [`from_value`](OptionType::from_value).
+    fn named(name: &str) -> Result<Self, Mismatch> {
+        Self::from_value(&Value::Text(name.to_owned()))
+    }
+
     /// The value as it would be given, for defaults in documents and for ranges.
     fn to_value(&self) -> Value;
 }
@@ -57,9 +65,9 @@ impl Mismatch {
         Mismatch { expected: expected.to_owned(), hint: rewritten(expected, value) }
     }
 
-    /// The error for a value that is no option: `what` says where it stands.
-    pub fn error(self, what: &str, value: &Value) -> Error {
-        let error = Error::input(format!("{what}: expected {}, found {}", self.expected, value.describe()));
+    /// The error for a name that is no option: `what` says where it is.
+    pub fn error(self, what: &str, name: &str) -> Error {
+        let error = Error::input(format!("{what}: expected {}, found \"{name}\"", self.expected));
         match self.hint {
             Some(hint) => error.with_hint(hint),
             None => error,
@@ -178,6 +186,12 @@ impl<T: OptionType> OptionType for Vec<T> {
 /// Several values, of which a lone one may be given without an array.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T> FromIterator<T> for OneOrMany<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        OneOrMany(items.into_iter().collect())
+    }
+}
 
 impl<T> std::ops::Deref for OneOrMany<T> {
     type Target = Vec<T>;

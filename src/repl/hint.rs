@@ -35,7 +35,7 @@ pub fn hint(known: &Known, line: &str, history: &[String]) -> Option<Hint> {
 fn default(known: &Known, line: &str) -> Option<String> {
     let (call, path, name) = cursor::option(line)?;
     let option = known.options(&call, &path).into_iter().find(|option| option.name == name)?;
-    (!option.about.is_empty()).then_some(option.about)
+    Some(option.summary()).filter(|summary| !summary.is_empty())
 }
 
 /// The arguments still to be written, directly after a bracket or comma.

@@ -12,7 +12,7 @@ use crate::train::observer::{Observer, Several};
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorder::Recorder;
 use crate::train::trainer::{Evaluate, PEAK_MEMORY};
-use crate::train::{self, train_together, TrainConfig};
+use crate::train::{self, train_together};
 use std::collections::BTreeMap;
 
 /// One trial's adapter and its records while it trains.

@@ -84,7 +84,7 @@ fn longest(data: &TokenizedDataset, count: usize) -> Result<Batch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::store::{Origin, TokenizedRow};
+    use crate::data::store::{TokenizedInfo, TokenizedRow};
     use crate::lora::{LoadOptions, LoraSpec, Model};
     use crate::sweep::trial::Trial;
     use crate::sweep::Point;
@@ -95,7 +95,7 @@ mod tests {
     fn the_largest_trial_is_the_one_with_the_largest_step() {
         let model = Model::random(Path::new("scripts/tiny"), 0, &LoadOptions::default()).unwrap();
         let row = || TokenizedRow { ids: vec![1; 40], trained: vec![true; 40], flags: 0 };
-        let train = TokenizedDataset::from_rows((0..40).map(|_| row()), Origin::default()).unwrap();
+        let train = TokenizedDataset::from_rows((0..40).map(|_| row()), TokenizedInfo::default()).unwrap();
         let (point, settings) = (Point { values: serde_json::Map::new() }, serde_json::Value::Null);
         let trial = Trial { index: 0, name: String::new(), point, settings, dir: "x".into() };
         let shared = SharedInputs { base: "x", tokenizer: None, train: &train, test: None };

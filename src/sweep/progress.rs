@@ -10,6 +10,7 @@ use super::task::Task;
 use super::trial::Trial;
 use crate::error::Result;
 use crate::stderr::{self, Mode};
+use crate::table;
 use crate::train::observer::{EvalReport, Observer, StepReport};
 use crate::train::progress::{eval_line, eval_objects, losses, memory, overfitting_line, step_object, warning, Lines};
 use indicatif::ProgressBar;
@@ -91,7 +92,7 @@ impl SweepProgress {
     pub fn side_by_side(&self, tasks: &[(Task, u64)]) {
         let sweep = &mut *self.lock();
         let name = |task: &Task| task.trial.point.to_string();
-        let longest = tasks.iter().map(|(task, _)| name(task).chars().count()).max().unwrap_or(0).max(SHORTEST_NAME);
+        let longest = tasks.iter().map(|(task, _)| table::width(&name(task))).max().unwrap_or(0).max(SHORTEST_NAME);
         if let Show::Bars { all, .. } = &mut sweep.show {
             // Its names are as long as those below it.
             all.take().iter().for_each(stderr::remove);

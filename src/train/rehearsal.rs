@@ -280,11 +280,11 @@ pub fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::store::{Origin, TokenizedRow};
+    use crate::data::store::{TokenizedInfo, TokenizedRow};
 
     fn rows(lengths: &[usize]) -> TokenizedDataset {
         let row = |&length: &usize| TokenizedRow { ids: vec![1; length], trained: vec![true; length], flags: 0 };
-        TokenizedDataset::from_rows(lengths.iter().map(row), Origin::default()).unwrap()
+        TokenizedDataset::from_rows(lengths.iter().map(row), TokenizedInfo::default()).unwrap()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Adapter cases: logits, losses, every gradient, weights after twenty steps, counts.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::lora::AdapterSet;
 use lorhai::model::{loss, Adapters, NoAdapters};
 use lorhai::train::step::batch_loss;
@@ -25,26 +25,22 @@ mod on_the_cpu {
 
 /// `make gpu-test` runs only these.
 mod on_a_gpu {
-    use super::*;
+    use crate::common::needs::gpu;
 
-    fn gpu() -> Option<Device> {
-        if lorhai::model::device::gpu_count() == 0 {
-            println!("skipped: no GPU");
-            return None;
-        }
-        Some(Device::Cuda(0))
-    }
     #[test]
+    #[ignore = "needs an NVIDIA GPU: make gpu-test"]
     fn logits_and_losses_agree() {
-        gpu().into_iter().for_each(super::logits_and_losses_agree);
+        super::logits_and_losses_agree(gpu());
     }
     #[test]
+    #[ignore = "needs an NVIDIA GPU: make gpu-test"]
     fn every_gradient_agrees() {
-        gpu().into_iter().for_each(super::every_gradient_agrees);
+        super::every_gradient_agrees(gpu());
     }
     #[test]
+    #[ignore = "needs an NVIDIA GPU: make gpu-test"]
     fn twenty_steps_end_at_the_same_weights() {
-        gpu().into_iter().for_each(super::twenty_steps_end_at_the_same_weights);
+        super::twenty_steps_end_at_the_same_weights(gpu());
     }
 }
 

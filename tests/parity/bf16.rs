@@ -1,6 +1,6 @@
 //! bf16 and f16: our error relative to f32 is as large as that of transformers.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::hub::weights::Weights;
 use lorhai::lora::{peft, AdapterSet, Trainable};
 use lorhai::model::{load, Adapters, Config, Decoder, NoAdapters};

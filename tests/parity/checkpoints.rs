@@ -4,7 +4,7 @@
 //! keeps a head that differs, ignores unknown tensors, and fills missing ones with random numbers, which is an error
 //! here.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::hub::weights::{self, Weights};
 use lorhai::lora::{LoadOptions, Model};
 use lorhai::model::{load, Config, Decoder, NoAdapters};

@@ -1,9 +1,9 @@
 //! config.json: how transformers resolves a key that is missing, null, or spelt in two ways.
 
+use crate::common::files::golden;
 use lorhai::model::activation::Activation;
 use lorhai::model::Config;
 use serde_json::{json, Map, Value};
-use std::path::Path;
 use tch::Kind;
 
 /// The description of a model, as from `tests/golden/resolved/generate.py`, or the message of the error.
@@ -62,7 +62,7 @@ fn same_rope(actual: &Value, expected: &Value) -> bool {
 
 #[test]
 fn settings_are_resolved_as_transformers_resolves_them() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/resolved/golden.json");
+    let path = golden("resolved/golden.json");
     let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let cases = golden["cases"].as_array().unwrap();
     assert!(cases.len() >= 300, "only {} configurations", cases.len());

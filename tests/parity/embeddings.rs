@@ -1,16 +1,17 @@
 //! Adapters with more than LoRA in their file, with another vocabulary, or with other names. Written with their logits
 //! in PEFT by `tests/golden/models/embedding_adapters.py`.
 
-use crate::common::*;
+use crate::cases::*;
+use crate::common::files::golden;
 use lorhai::hub::weights::{self, Weights};
 use lorhai::lora::{peft, AdaptedModel, AdapterSet};
 use lorhai::model::NoAdapters;
 use serde_json::{json, Value};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/embedding_adapters")
+    golden("models/embedding_adapters")
 }
 
 struct Stored {
@@ -137,7 +138,7 @@ fn unsupported_settings_are_named() {
         ("target_parameters", json!(["mlp.up_proj.weight"]), "adapted as parameters"),
         ("alora_invocation_tokens", json!([5, 9]), "from its invocation tokens on"),
         ("arrow_config", json!({ "top_k": 1 }), "chooses among several adapters"),
-        ("layer_replication", json!([[0, 1]]), "stacks layers"),
+        ("layer_replication", json!([[0, 1]]), "repeats layers"),
         ("trainable_token_indices", json!([5, 5]), "token 5 is named twice"),
         ("trainable_token_indices", json!({ "q_proj": [5] }), "found `q_proj`"),
     ];

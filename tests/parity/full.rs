@@ -1,6 +1,6 @@
 //! Full-parameter training: gradients of every weight and the weights after some steps.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::model::{NoAdapters, Parameters};
 use lorhai::train::step::batch_loss;
 use tch::{no_grad, Device};

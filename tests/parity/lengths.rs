@@ -1,18 +1,18 @@
 //! Rotary frequencies that depend on the length of the sequence: generation with a cache, packed rows.
 
-use crate::common::*;
+use crate::cases::*;
+use crate::common::files::golden;
 use lorhai::data::batch::Batch;
 use lorhai::eval::config::GenerationConfig;
 use lorhai::eval::generate::generate;
 use lorhai::model::{Grid, Input, NoAdapters};
 use serde_json::Value;
-use std::path::Path;
 use tch::{no_grad, Device, Tensor};
 
 /// transformers continued each prompt separately; here all prompts of a model are one batch.
 #[test]
 fn greedy_tokens_are_those_of_transformers() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/continuations.json");
+    let path = golden("models/continuations.json");
     let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let ids = |value: &Value| Vec::from_iter(value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32));
     let mut compared = 0;

@@ -6,7 +6,9 @@
 
 mod adapters;
 mod bf16;
+mod cases;
 mod checkpoints;
+#[path = "../common/mod.rs"]
 mod common;
 mod configs;
 mod embeddings;

@@ -1,7 +1,7 @@
 //! 4-bit weights: codes, scales and matrices equal to bitsandbytes' bit for bit, models with them, and reading and
 //! writing its checkpoints.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::hub::weights::{self, Weights};
 use lorhai::lora::{peft, AdapterSet, LoadOptions, Model};
 use lorhai::model::linear::Weight;

@@ -1,6 +1,6 @@
 //! Packed rows: the numbers of each document are those of the document alone.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::data::batch::Batch;
 use lorhai::lora::{peft, AdapterSet};
 use lorhai::model::{Adapters, NoAdapters};

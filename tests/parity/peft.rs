@@ -1,17 +1,17 @@
 //! The other direction: PEFT loads what lorhai saved and computes the same logits.
-//!
-//! Skipped unless `PEER_PYTHON` names a Python that has torch, transformers and peft.
 
-use crate::common::*;
+use crate::cases::*;
+use crate::common::files::golden;
+use crate::common::needs::python;
 use lorhai::hub::weights;
 use lorhai::lora::convert::to_lora;
 use lorhai::lora::{peft, Adapter, AdapterSet, Bias, Init, LoraSpec, Targets, TrainableTokens};
 use lorhai::model::Decoder;
-use std::path::Path;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
 
 #[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
 fn an_adapter_saved_here_loads_in_peft_with_the_same_logits() {
     let specs = [
         LoraSpec { r: 4, alpha: 8.0, target_modules: Targets::AllLinear, ..LoraSpec::default() },
@@ -31,8 +31,9 @@ fn an_adapter_saved_here_loads_in_peft_with_the_same_logits() {
 
 /// An adapter with a resized vocabulary, whose file contains the embeddings.
 #[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
 fn an_adapter_with_its_own_embeddings_saved_here_loads_in_peft_with_the_same_logits() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/embedding_adapters");
+    let golden = golden("models/embedding_adapters");
     for (name, base) in [("own_tied", "qwen2_tied"), ("own_untied", "llama_untied_gqa"), ("one_matrix", "qwen2_tied")] {
         let case = Case::open(golden.with_file_name(base)).unwrap();
         let decoder = case.decoder(Device::Cpu);
@@ -42,6 +43,7 @@ fn an_adapter_with_its_own_embeddings_saved_here_loads_in_peft_with_the_same_log
 }
 
 #[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
 fn a_variant_saved_here_loads_in_peft_with_the_same_logits() {
     let spec = || LoraSpec { r: 4, alpha: 8.0, target_modules: Targets::AllLinear, ..LoraSpec::default() };
     let modules = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -96,10 +98,6 @@ fn check(case: &Case, spec: &LoraSpec, as_lora: bool) {
 
 /// Asserts that PEFT's logits with `saved` are ours with `adapter`.
 fn compare(case: &Case, decoder: &Decoder, adapter: &Adapter, saved: &Adapter) {
-    let Some(python) = std::env::var_os("PEER_PYTHON") else {
-        println!("skipped: PEER_PYTHON names no Python with peft");
-        return;
-    };
     let folder = tempfile::tempdir().unwrap();
     peft::save(saved, "base", &folder.path().join("adapter")).unwrap();
     let batch = case.batch("");
@@ -111,8 +109,8 @@ fn compare(case: &Case, decoder: &Decoder, adapter: &Adapter, saved: &Adapter) {
     ];
     let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(|(name, x)| (name.to_owned(), x)).collect();
     weights::save(&folder.path().join("ours.safetensors"), &tensors, &[]).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/check_adapter.py");
-    let mut command = Command::new(&python);
+    let script = golden("models/check_adapter.py");
+    let mut command = Command::new(python("PEER_PYTHON"));
     command.arg(script).arg("--base").arg(case.base());
     command.arg("--adapter").arg(folder.path().join("adapter"));
     let output = command.arg("--ours").arg(folder.path().join("ours.safetensors")).output().unwrap();

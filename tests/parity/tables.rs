@@ -1,22 +1,19 @@
 //! Schedules, parameter counts, statistics of new adapters, and adapters of older versions of PEFT.
 
-use crate::common::*;
+use crate::cases::*;
+use crate::common::files::{golden, read_json};
 use lorhai::lora::adapter::{count_line, trainable_count};
 use lorhai::lora::targets::match_targets;
 use lorhai::lora::{peft, Adapter, AdapterSet, Init, LoraSpec, Targets};
 use lorhai::model::shapes::linear_shapes;
 use lorhai::model::Config;
+use lorhai::options::{OneOrMany, OptionType};
 use lorhai::train::schedule::{Schedule, Shape};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
-fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
-}
-
 fn json(path: &str) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(golden(path)).unwrap()).unwrap()
+    read_json(golden(path))
 }
 
 #[test]
@@ -25,7 +22,7 @@ fn schedules_are_those_of_transformers() {
     let rows = table["rows"].as_array().unwrap();
     assert!(rows.len() >= 8, "only {} schedules", rows.len());
     for row in rows {
-        let shape = Shape::parse(row["schedule"].as_str().unwrap()).unwrap();
+        let shape = Shape::named(row["schedule"].as_str().unwrap()).unwrap();
         let mut schedule =
             Schedule::new(shape, row["steps"].as_u64().unwrap(), row["warmup"].as_f64().unwrap()).unwrap();
         if row["schedule"] == "constant" {
@@ -137,7 +134,8 @@ fn chosen_layers_are_those_of_peft() {
         (vec!["v_proj".into()], vec![], all),
     ] {
         let target_modules = Targets::Names(names);
-        let spec = LoraSpec { r: 2, target_modules, layers_to_transform: Some(layers), ..LoraSpec::default() };
+        let spec =
+            LoraSpec { r: 2, target_modules, layers_to_transform: Some(OneOrMany(layers)), ..LoraSpec::default() };
         let actual = match_targets(&spec, &linear_shapes(&config)).unwrap();
         let actual: Vec<String> = actual.into_iter().map(|target| target.linear.name).collect();
         assert_eq!(actual, expected, "{spec:?}");

@@ -1,7 +1,7 @@
 //! The initial values of variants, and saving them. Their logits, gradients and training runs are compared in
 //! `adapters`, with those of all other cases.
 
-use crate::common::*;
+use crate::cases::*;
 use lorhai::lora::convert::to_lora;
 use lorhai::lora::{peft, Adapter, AdapterSet, LoraSpec};
 use lorhai::model::NoAdapters;

@@ -1,14 +1,14 @@
-//! Charts as sweeps make them, and the awkward ones.
+//! The gallery: charts as sweeps make them, and difficult ones.
 
-use lorhai::plot::kinds::{against, against_size, eval_curves, training_curves};
+use lorhai::plot::presets::{against, against_size, eval_curves, training_curves};
 use lorhai::plot::{
-    Annotation, Axis, Chart, Curve, Curves, Legend, Line, Mark, Numbers, Observation, Point, Scale, Series,
+    Annotation, Axis, Chart, Curve, CurveOptions, Legend, Line, Mark, Numbers, Observation, Point, Scale, Series,
 };
-use lorhai::plot::{Spread, Ticks, Versus};
+use lorhai::plot::{Spread, Ticks, VersusOptions};
 
 const RANKS: [f64; 6] = [2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
-/// The same value in [-1, 1] for the same key, without a pattern.
+/// Reproducible noise in [-1, 1].
 fn noise(key: u64) -> f64 {
     let mixed = (key.wrapping_add(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -16,11 +16,11 @@ fn noise(key: u64) -> f64 {
 }
 
 fn rank_results(group: &str, shift: f64) -> Vec<Observation> {
-    let result = |(place, rank): (usize, &f64)| {
+    let result = |(index, rank): (usize, &f64)| {
         let (rank, group) = (*rank, group.to_string());
         (0..3_u64).map(move |seed| Observation {
             x: rank,
-            y: shift + 1.12 + 0.62 / rank.powf(0.55) + 0.012 * noise(seed * 31 + place as u64 + group.len() as u64 * 7),
+            y: shift + 1.12 + 0.62 / rank.powf(0.55) + 0.012 * noise(seed * 31 + index as u64 + group.len() as u64 * 7),
             group: group.clone(),
             label: format!("r={rank}"),
             trial: None,
@@ -29,13 +29,13 @@ fn rank_results(group: &str, shift: f64) -> Vec<Observation> {
     RANKS.iter().enumerate().flat_map(result).collect()
 }
 
-fn courses(runs: u64, steps: u32, every: u32, rough: f64) -> Vec<Curve> {
+fn trial_curves(runs: u64, steps: u32, every: u32, rough: f64) -> Vec<Curve> {
     let mut curves = vec![];
-    for (place, rank) in RANKS.iter().enumerate() {
+    for (index, rank) in RANKS.iter().enumerate() {
         for seed in 0..runs {
             let floor = 1.1 + 0.5 / rank.sqrt();
             let value = |step: u32| {
-                let key = u64::from(step) * 1009 + seed * 17 + place as u64;
+                let key = u64::from(step) * 1009 + seed * 17 + index as u64;
                 (f64::from(step), floor + 2.1 * (-f64::from(step) / 35.0).exp() + rough * noise(key))
             };
             let points = (1..=steps).filter(|step| step % every == 0).map(value).collect();
@@ -57,12 +57,15 @@ pub fn gallery() -> Vec<(&'static str, Chart)> {
 }
 
 fn usual() -> Vec<(&'static str, Chart)> {
-    let versus = Versus { title: "Which rank is enough?".into(), y: "eval loss".into(), ..Versus::default() };
+    let versus =
+        VersusOptions { title: "Which rank is enough?".into(), y: "eval loss".into(), ..VersusOptions::default() };
     let rank = against(&rank_results("", 0.0), &versus);
     let rank = Chart { subtitle: "scripts/tiny adapted to 400 rows, 200 steps, lr 2e-4, alpha = 2r".into(), ..rank };
-    let size: Vec<Observation> =
-        rank_results("", 0.0).into_iter().map(|own| Observation { x: own.x * 549_888.0, ..own }).collect();
-    let by_size = Versus {
+    let size: Vec<Observation> = rank_results("", 0.0)
+        .into_iter()
+        .map(|observation| Observation { x: observation.x * 549_888.0, ..observation })
+        .collect();
+    let by_size = VersusOptions {
         title: "Evaluation loss against adapter size".into(),
         x: "trainable parameters".into(),
         ..versus.clone()
@@ -71,33 +74,37 @@ fn usual() -> Vec<(&'static str, Chart)> {
         .iter()
         .flat_map(|(name, shift)| rank_results(name, *shift))
         .collect();
-    let by_target = Versus { title: "Rank by target modules".into(), group: "target_modules".into(), ..versus };
-    let curves = Curves { title: "Training loss".into(), group: "rank".into(), ..Curves::default() };
-    let evals = Curves { title: "Evaluation loss during training".into(), y: "eval loss".into(), ..curves.clone() };
+    let by_target = VersusOptions { title: "Rank by target modules".into(), group: "target_modules".into(), ..versus };
+    let curves = CurveOptions { title: "Training loss".into(), group: "rank".into(), ..CurveOptions::default() };
+    let evals =
+        CurveOptions { title: "Evaluation loss during training".into(), y: "eval loss".into(), ..curves.clone() };
     let two: Vec<Curve> =
-        courses(3, 200, 20, 0.02).into_iter().filter(|own| own.group == "2" || own.group == "64").collect();
+        trial_curves(3, 200, 20, 0.02).into_iter().filter(|curve| curve.group == "2" || curve.group == "64").collect();
     vec![
         ("rank", rank),
         ("size", against_size(&size, &by_size)),
         ("groups", against(&groups, &by_target)),
-        ("training", training_curves(&courses(3, 200, 1, 0.25), &curves)),
+        ("training", training_curves(&trial_curves(3, 200, 1, 0.25), &curves)),
         (
             "training-one",
-            training_curves(&courses(1, 400, 1, 0.3)[..1], &Curves { group: String::new(), ..curves.clone() }),
+            training_curves(
+                &trial_curves(1, 400, 1, 0.3)[..1],
+                &CurveOptions { group: String::new(), ..curves.clone() },
+            ),
         ),
-        ("evaluation", eval_curves(&courses(3, 200, 20, 0.02), &evals)),
+        ("evaluation", eval_curves(&trial_curves(3, 200, 20, 0.02), &evals)),
         ("evaluation-bands", eval_curves(&two, &evals)),
-        ("evaluation-single", eval_curves(&courses(1, 200, 20, 0.02)[..3], &evals)),
+        ("evaluation-single", eval_curves(&trial_curves(1, 200, 20, 0.02)[..3], &evals)),
     ]
 }
 
 fn awkward() -> Vec<(&'static str, Chart)> {
-    let versus = Versus {
+    let versus = VersusOptions {
         title: "순위에 따른 평가 손실: 한국어 제목과 계열 이름".into(),
         x: "순위 (rank)".into(),
         y: "평가 손실".into(),
         group: "학습 모듈".into(),
-        ..Versus::default()
+        ..VersusOptions::default()
     };
     let korean: Vec<Observation> = [("쿼리·밸류 투영", 0.05), ("모든 선형 층", 0.0)]
         .iter()
@@ -268,7 +275,10 @@ fn awkward() -> Vec<(&'static str, Chart)> {
                 width: 300,
                 height: 220,
                 legend: Legend::Side,
-                ..against(&korean, &Versus { title: "Small".into(), y: "loss".into(), ..Versus::default() })
+                ..against(
+                    &korean,
+                    &VersusOptions { title: "Small".into(), y: "loss".into(), ..VersusOptions::default() },
+                )
             },
         ),
     ]

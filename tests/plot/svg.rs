@@ -1,8 +1,8 @@
-//! Reads back what charts write: texts with the space they take, and all coordinates.
+//! Reads the SVG of charts: texts with the space that they occupy, and all coordinates.
 
 use regex::Regex;
 
-/// Pixels; estimated without the program's own measuring, so that a mistake there shows.
+/// In pixels, and estimated without the program's font metrics, so that mistakes in those are seen.
 #[derive(Debug, Clone)]
 pub struct Text {
     pub content: String,
@@ -23,21 +23,21 @@ impl Text {
     }
 }
 
-/// All texts of an SVG that a chart wrote.
+/// All texts of a chart's SVG.
 pub fn texts(svg: &str) -> Vec<Text> {
     let pattern = r#"<text x="(-?\d+)" y="(-?\d+)" dy="0.76em" text-anchor="(\w+)" [^>]*font-size="([\d.]+)"([^>]*)>\s*([^<]*)</text>"#;
     let reader = Regex::new(pattern).unwrap();
-    let found = reader.captures_iter(svg).map(|own| {
-        let number = |index: usize| own[index].parse::<f64>().unwrap() / 10.0;
-        let (x, y, size, content) = (number(1), number(2), number(4), unescaped(own[6].trim_end()));
+    let texts = reader.captures_iter(svg).map(|captures| {
+        let number = |index: usize| captures[index].parse::<f64>().unwrap() / 10.0;
+        let (x, y, size, content) = (number(1), number(2), number(4), unescaped(captures[6].trim_end()));
         let width = estimated_width(&content, size);
-        let before = match &own[3] {
+        let before = match &captures[3] {
             "start" => 0.0,
             "middle" => width / 2.0,
             _ => width,
         };
         let (drop, up, down) = (0.76 * size, 0.74 * size, 0.2 * size);
-        if own[5].contains("rotate(270") {
+        if captures[5].contains("rotate(270") {
             let (baseline, bottom) = (x + drop, y + before);
             return Text {
                 content,
@@ -51,9 +51,9 @@ pub fn texts(svg: &str) -> Vec<Text> {
         let (left, baseline) = (x - before, y + drop);
         Text { content, left, right: left + width, top: baseline - up, bottom: baseline + down, baseline }
     });
-    let found: Vec<Text> = found.collect();
-    assert_eq!(found.len(), svg.matches("<text").count(), "a text has another form than this reader knows");
-    found
+    let texts: Vec<Text> = texts.collect();
+    assert_eq!(texts.len(), svg.matches("<text").count(), "the reader does not understand every text");
+    texts
 }
 
 /// Letters as wide as in common sans-serif fonts, in em.
@@ -79,7 +79,7 @@ pub fn spots(svg: &str) -> Vec<(f64, f64)> {
     let pairs = Regex::new(r#"(-?\d+),(-?\d+) "#).unwrap();
     pairs
         .captures_iter(svg)
-        .map(|own| (own[1].parse::<f64>().unwrap() / 10.0, own[2].parse::<f64>().unwrap() / 10.0))
+        .map(|captures| (captures[1].parse::<f64>().unwrap() / 10.0, captures[2].parse::<f64>().unwrap() / 10.0))
         .collect()
 }
 
@@ -91,13 +91,13 @@ pub fn assert_well_formed(svg: &str) {
     while let Some(start) = rest.find('<') {
         let text = &rest[..start];
         assert!(!entity.replace_all(text, "").contains('&') && !text.contains('>'), "{text:?}");
-        let own = tag.captures(&rest[start..]).unwrap_or_else(|| panic!("no tag: {:.120}", &rest[start..]));
-        if &own[1] == "/" {
-            assert_eq!(open.pop(), Some(own[2].to_string()));
-        } else if own[4].is_empty() {
-            open.push(own[2].to_string());
+        let captures = tag.captures(&rest[start..]).unwrap_or_else(|| panic!("no tag: {:.120}", &rest[start..]));
+        if &captures[1] == "/" {
+            assert_eq!(open.pop(), Some(captures[2].to_string()));
+        } else if captures[4].is_empty() {
+            open.push(captures[2].to_string());
         }
-        rest = &rest[start + own[0].len()..];
+        rest = &rest[start + captures[0].len()..];
     }
     assert!(open.is_empty(), "{open:?} not closed");
 }

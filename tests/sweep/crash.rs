@@ -92,7 +92,7 @@ fn at_every_change(fault: Fault, plan_in: fn(&Path) -> Plan, before: &dyn Fn(&Pa
         let plan = plan_in(&folder.path().join("out"));
         before(&plan.out);
         let Some((end, struck)) = with_fault(n, fault, || sweep(&plan, Duration::ZERO)) else {
-            return println!("skipped: processes cannot be traced here");
+            return println!("not traced: this system lets no process trace another");
         };
         if !struck {
             assert_eq!(end, End::Exit(DONE));

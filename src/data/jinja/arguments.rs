@@ -1,4 +1,4 @@
-//! The values that a call brings, and how the parameters of built-in functions take them.
+//! The arguments of a call, and how they are bound to the parameters of built-in functions.
 
 use super::ast::Name;
 use super::error::{fault, Result};
@@ -6,13 +6,13 @@ use super::ops;
 use super::print;
 use super::value::Value;
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Call {
     pub positional: Vec<Value>,
     pub named: Vec<(Name, Value)>,
 }
 
-/// Values by parameter, in the order of the parameters.
+/// The arguments of a call, one for each parameter.
 pub(super) struct Bound<const N: usize> {
     values: [Option<Value>; N],
     names: [&'static str; N],
@@ -24,7 +24,7 @@ impl Call {
         Call { positional, named: Vec::new() }
     }
 
-    /// Gives each parameter its value; the first `required` must have one.
+    /// Binds the arguments to parameters; the first `required` ones must have a value.
     pub fn bind<const N: usize>(self, function: &str, names: [&'static str; N], required: usize) -> Result<Bound<N>> {
         let mut values = [const { None }; N];
         if self.positional.len() > N {
@@ -43,7 +43,7 @@ impl Call {
         }
         if let Some(missing) = values.iter().take(required).position(Option::is_none) {
             let name = names[missing].trim_start_matches('/');
-            return fault(format!("{function}() lacks the argument `{name}`"));
+            return fault(format!("{function}() is missing the argument `{name}`"));
         }
         Ok(Bound { values, names, function: function.to_owned() })
     }
@@ -62,7 +62,7 @@ impl<const N: usize> Bound<N> {
         self.values[index].take()
     }
 
-    /// A value, `None` where it is absent or Python's `None`.
+    /// A value; `None` if it is absent or Python's `None`.
     pub fn some(&self, index: usize) -> Option<&Value> {
         self.values[index].as_ref().filter(|value| !value.is_none())
     }
@@ -96,11 +96,11 @@ impl<const N: usize> Bound<N> {
         match &self.values[index] {
             Some(Value::Str(text)) => Ok(text),
             Some(other) => self.wrong(index, "a string", other),
-            None => fault(format!("{}() lacks the argument `{}`", self.function, self.names[index])),
+            None => fault(format!("{}() is missing the argument `{}`", self.function, self.names[index])),
         }
     }
 
-    /// A string, `None` where it is absent or Python's `None`.
+    /// A string; `None` if it is absent or Python's `None`.
     pub fn optional_str(&self, index: usize) -> Result<Option<&str>> {
         if self.some(index).is_some() {
             self.str(index).map(Some)

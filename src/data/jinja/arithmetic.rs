@@ -1,4 +1,4 @@
-//! `+ - * / // % **` and signs. Integers have 128 bits; what does not fit is refused.
+//! `+ - * / // % **` and signs. Integers have 128 bits; larger results are an error.
 
 use super::ast::Binary;
 use super::error::{fault, Result};

@@ -1,4 +1,4 @@
-//! The parsed template. Holds no values, so that a compiled template can be shared by threads.
+//! The syntax tree of a template. It has no runtime values, so threads can use one compiled template.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ pub(super) enum Node {
     Item(Box<Expr>, Box<Expr>),
     Slice(Box<[Option<Expr>; 3]>),
     Call(Box<Expr>, Arguments),
-    /// Without a value where a block is filtered.
+    /// Without a value in `{% filter %}` and `{% set %}` blocks.
     Filter(Option<Box<Expr>>, Name, Arguments),
     Test(Box<Expr>, Name, Arguments),
 }
@@ -108,7 +108,7 @@ pub(super) struct MacroDefinition {
     pub name: Name,
     pub parameters: Vec<(Name, Option<Expr>)>,
     pub body: Body,
-    /// Whether the body speaks of `caller`, `varargs` and `kwargs`.
+    /// Whether the body mentions `caller`, `varargs` and `kwargs`.
     pub takes_caller: bool,
     pub takes_rest: bool,
     pub takes_named_rest: bool,
@@ -117,11 +117,11 @@ pub(super) struct MacroDefinition {
 #[derive(Debug, Clone)]
 pub(super) struct Statement {
     pub line: u32,
-    pub kind: Kind,
+    pub kind: StatementKind,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(super) enum StatementKind {
     Output(Vec<Piece>),
     For(Arc<For>),
     If(Vec<(Expr, Body)>, Body),
@@ -137,8 +137,8 @@ pub(super) enum Kind {
     },
     AutoEscape(Expr, Body),
     Generation(Body),
-    /// `include`, `import`, `from` and `extends`: there is no other template.
-    Other(&'static str),
+    /// `include`, `import`, `from` and `extends`, which need another template.
+    OtherTemplate(&'static str),
     Break,
     Continue,
 }

@@ -1,6 +1,5 @@
-//! `value.name` and `value["name"]` as Jinja2's sandbox looks them up: an attribute, or
-//! failing that an item, and the other way round; nothing that begins with `_` and nothing
-//! that would change a list or dict.
+//! `value.name` and `value["name"]`, as Jinja2's sandbox looks them up: the first prefers an attribute to an item, the second
+//! an item to an attribute. Names that start with `_` and methods that change a list or dict are not available.
 
 use super::error::Result;
 use super::ops;
@@ -65,7 +64,7 @@ const TUPLE: [&str; 2] = ["count", "index"];
 const INT: [&str; 5] = ["as_integer_ratio", "bit_count", "bit_length", "conjugate", "to_bytes"];
 const FLOAT: [&str; 4] = ["as_integer_ratio", "conjugate", "hex", "is_integer"];
 const BYTES: [&str; 2] = ["decode", "hex"];
-/// What every Python object has, so that a dict's key of that name is not reached.
+/// Attributes of every Python object, which hide keys of a dict with the same name.
 const DUNDER: [&str; 12] = [
     "__class__",
     "__contains__",
@@ -81,39 +80,40 @@ const DUNDER: [&str; 12] = [
     "__str__",
 ];
 
-enum Found {
+/// The result of `getattr`.
+enum Lookup {
     Value(Value),
-    /// Python has it, the sandbox does not let it be used.
+    /// Python has the attribute, but the sandbox does not allow it.
     Unsafe,
     Missing,
 }
 
-fn method(value: &Value, name: &str, safe: &[&'static str], unsafe_: &[&str]) -> Found {
+fn method(value: &Value, name: &str, safe: &[&'static str], unsafe_: &[&str]) -> Lookup {
     if let Some(name) = safe.iter().find(|safe| **safe == name) {
-        return Found::Value(Value::object(Object::Method { of: value.clone(), name }));
+        return Lookup::Value(Value::object(Object::Method { of: value.clone(), name }));
     }
     if unsafe_.contains(&name) {
-        Found::Unsafe
+        Lookup::Unsafe
     } else {
-        Found::Missing
+        Lookup::Missing
     }
 }
 
 /// `getattr(value, name)`.
-fn python_attribute(value: &Value, name: &str) -> Found {
+fn python_attribute(value: &Value, name: &str) -> Lookup {
     if name.starts_with("__") && DUNDER.contains(&name) {
-        return Found::Unsafe;
+        return Lookup::Unsafe;
     }
-    let int = |value: i128| Found::Value(Value::Int(value));
+    let int = |value: i128| Lookup::Value(Value::Int(value));
     match value {
         Value::Str(text) => match method(value, name, &STR, &[]) {
-            Found::Missing if text.markup => method(value, name, &MARKUP, &[]),
-            found => found,
+            Lookup::Missing if text.markup => method(value, name, &MARKUP, &[]),
+            lookup => lookup,
         },
         Value::List(_) => method(value, name, &LIST, &LIST_UNSAFE),
         Value::Tuple(items) => match (name, items.grouped) {
-            ("grouper", true) => Found::Value(items[0].clone()),
-            ("list", true) => Found::Value(items[1].clone()),
+            ("grouper", true) => Lookup::Value(items[0].clone()),
+            ("list", true) => Lookup::Value(items[1].clone()),
             _ => method(value, name, &TUPLE, &[]),
         },
         Value::Dict(_) => method(value, name, &DICT, &DICT_UNSAFE),
@@ -124,8 +124,8 @@ fn python_attribute(value: &Value, name: &str) -> Found {
             _ => method(value, name, &INT, &[]),
         },
         Value::Float(float) => match name {
-            "real" => Found::Value(Value::Float(*float)),
-            "imag" => Found::Value(Value::Float(0.0)),
+            "real" => Lookup::Value(Value::Float(*float)),
+            "imag" => Lookup::Value(Value::Float(0.0)),
             _ => method(value, name, &FLOAT, &[]),
         },
         Value::Bytes(_) => method(value, name, &BYTES, &[]),
@@ -137,35 +137,35 @@ fn python_attribute(value: &Value, name: &str) -> Found {
         },
         Value::Object(object) => match &**object {
             Object::Namespace(dict) => match dict.borrow().get_str(name) {
-                Some(value) => Found::Value(value),
-                None => Found::Missing,
+                Some(value) => Lookup::Value(value),
+                None => Lookup::Missing,
             },
             Object::Cycler { items, at } => match name {
-                "current" => Found::Value(items[at.get()].clone()),
+                "current" => Lookup::Value(items[at.get()].clone()),
                 "pos" => int(at.get() as i128),
-                "items" => Found::Value(Value::tuple(items.clone())),
+                "items" => Lookup::Value(Value::tuple(items.clone())),
                 _ => method(value, name, &["next", "reset"], &[]),
             },
             Object::Joiner { separator, used } => match name {
-                "sep" => Found::Value(separator.clone()),
-                "used" => Found::Value(Value::Bool(used.get())),
-                _ => Found::Missing,
+                "sep" => Lookup::Value(separator.clone()),
+                "used" => Lookup::Value(Value::Bool(used.get())),
+                _ => Lookup::Missing,
             },
             Object::Macro { definition, .. } => {
                 let parameters = definition.parameters.iter().map(|(name, _)| Value::str(name));
                 match name {
-                    "name" => Found::Value(Value::str(&definition.name)),
-                    "arguments" => Found::Value(Value::tuple(parameters.collect())),
-                    "catch_kwargs" => Found::Value(Value::Bool(definition.takes_named_rest)),
-                    "catch_varargs" => Found::Value(Value::Bool(definition.takes_rest)),
-                    "caller" => Found::Value(Value::Bool(definition.takes_caller)),
-                    _ => Found::Missing,
+                    "name" => Lookup::Value(Value::str(&definition.name)),
+                    "arguments" => Lookup::Value(Value::tuple(parameters.collect())),
+                    "catch_kwargs" => Lookup::Value(Value::Bool(definition.takes_named_rest)),
+                    "catch_varargs" => Lookup::Value(Value::Bool(definition.takes_rest)),
+                    "caller" => Lookup::Value(Value::Bool(definition.takes_caller)),
+                    _ => Lookup::Missing,
                 }
             }
             Object::Function("dict") => method(value, name, &["fromkeys"], &[]),
-            _ => Found::Missing,
+            _ => Lookup::Missing,
         },
-        Value::Undefined(_) | Value::None | Value::View(..) => Found::Missing,
+        Value::Undefined(_) | Value::None | Value::View(..) => Lookup::Missing,
     }
 }
 
@@ -186,22 +186,22 @@ pub(super) fn attribute(value: &Value, name: &str) -> Result<Value> {
     }
     ops::fail_if_undefined(value)?;
     match python_attribute(value, name) {
-        Found::Value(value) if !name.starts_with('_') => Ok(value),
-        Found::Value(_) | Found::Unsafe => Ok(Value::hint(UNSAFE)),
-        Found::Missing => match value {
+        Lookup::Value(value) if !name.starts_with('_') => Ok(value),
+        Lookup::Value(_) | Lookup::Unsafe => Ok(Value::hint(UNSAFE)),
+        Lookup::Missing => match value {
             Value::Dict(dict) => Ok(dict.get_str(name).unwrap_or_else(|| missing(value, name))),
             other => Ok(missing(other, name)),
         },
     }
 }
 
-/// The filter `attr`, which looks for no item.
+/// The filter `attr`, which does not look up items.
 pub(super) fn only_attribute(value: &Value, name: &str) -> Result<Value> {
     ops::fail_if_undefined(value)?;
     match python_attribute(value, name) {
-        Found::Value(value) if !name.starts_with('_') => Ok(value),
-        Found::Value(_) | Found::Unsafe => Ok(Value::hint(UNSAFE)),
-        Found::Missing => Ok(Value::undefined(name, Owner::Type(value.type_name()))),
+        Lookup::Value(value) if !name.starts_with('_') => Ok(value),
+        Lookup::Value(_) | Lookup::Unsafe => Ok(Value::hint(UNSAFE)),
+        Lookup::Missing => Ok(Value::undefined(name, Owner::Type(value.type_name()))),
     }
 }
 
@@ -214,13 +214,13 @@ pub(super) fn item(value: &Value, key: &Value) -> Result<Value> {
         return Ok(missing(value, &super::print::repr(key)?));
     };
     match python_attribute(value, name) {
-        Found::Value(found) if !name.starts_with('_') => Ok(found),
-        Found::Value(_) | Found::Unsafe => Ok(Value::hint(UNSAFE)),
-        Found::Missing => Ok(missing(value, name)),
+        Lookup::Value(value) if !name.starts_with('_') => Ok(value),
+        Lookup::Value(_) | Lookup::Unsafe => Ok(Value::hint(UNSAFE)),
+        Lookup::Missing => Ok(missing(value, name)),
     }
 }
 
-/// Whether a method of this name exists for some type, so that the value is to blame.
+/// Whether some type has a method with this name.
 pub(super) fn is_method(name: &str) -> bool {
     STR.contains(&name) || LIST.contains(&name) || DICT.contains(&name)
 }

@@ -1,5 +1,5 @@
-//! Refuses filters and tests that do not exist before anything is rendered, where Jinja2
-//! does: within an `if`, only once they are reached.
+//! Fails on unknown filters and tests when the template is compiled, as Jinja2 does. Inside an `if` (`soft`), Jinja2 fails only
+//! when they are reached.
 
 use super::ast::*;
 use super::error::{Failure, Result};
@@ -16,47 +16,50 @@ fn body(statements: &Body, soft: bool) -> Result<()> {
 
 fn statement(statement: &Statement, soft: bool) -> Result<()> {
     match &statement.kind {
-        Kind::Output(pieces) => pieces.iter().try_for_each(|piece| match piece {
+        StatementKind::Output(pieces) => pieces.iter().try_for_each(|piece| match piece {
             Piece::Text(_) => Ok(()),
             Piece::Expr(value) => expr(value, soft),
         }),
-        Kind::For(node) => {
+        StatementKind::For(node) => {
             expr(&node.iterable, soft)?;
             optional(node.test.as_ref(), false)?;
             body(&node.body, false)?;
             body(&node.otherwise, false)
         }
-        Kind::If(branches, otherwise) => {
+        StatementKind::If(branches, otherwise) => {
             for (test, branch) in branches {
                 expr(test, true)?;
                 body(branch, true)?;
             }
             body(otherwise, true)
         }
-        Kind::Macro(definition) => macro_definition(definition),
-        Kind::Call(call, definition) => {
+        StatementKind::Macro(definition) => macro_definition(definition),
+        StatementKind::Call(call, definition) => {
             expr(call, soft)?;
             macro_definition(definition)
         }
-        Kind::Filter(filter, inner) => {
+        StatementKind::Filter(filter, inner) => {
             expr(filter, false)?;
             body(inner, false)
         }
-        Kind::Set(_, value) => expr(value, soft),
-        Kind::SetBlock(_, filter, inner) => {
+        StatementKind::Set(_, value) => expr(value, soft),
+        StatementKind::SetBlock(_, filter, inner) => {
             optional(filter.as_ref(), false)?;
             body(inner, false)
         }
-        Kind::With(values, inner) => {
+        StatementKind::With(values, inner) => {
             values.iter().try_for_each(|(_, value)| expr(value, soft))?;
             body(inner, false)
         }
-        Kind::AutoEscape(value, inner) => {
+        StatementKind::AutoEscape(value, inner) => {
             expr(value, soft)?;
             body(inner, false)
         }
-        Kind::Generation(inner) => body(inner, false),
-        Kind::Block { .. } | Kind::Other(_) | Kind::Break | Kind::Continue => Ok(()),
+        StatementKind::Generation(inner) => body(inner, false),
+        StatementKind::Block { .. }
+        | StatementKind::OtherTemplate(_)
+        | StatementKind::Break
+        | StatementKind::Continue => Ok(()),
     }
 }
 
@@ -105,23 +108,23 @@ fn expr(value: &Expr, soft: bool) -> Result<()> {
             rest.iter().try_for_each(|(_, value)| expr(value, soft))
         }
         Node::Slice(parts) => parts.iter().try_for_each(|part| optional(part.as_ref(), soft)),
-        Node::Call(callee, given) => {
+        Node::Call(callee, values) => {
             expr(callee, soft)?;
-            arguments(given, soft)
+            arguments(values, soft)
         }
-        Node::Filter(inner, name, given) => {
+        Node::Filter(inner, name, values) => {
             if !soft && !filters::exists(name) {
                 return Err(Failure::syntax(value.line, format!("no filter named `{name}`")));
             }
             optional(inner.as_deref(), soft)?;
-            arguments(given, soft)
+            arguments(values, soft)
         }
-        Node::Test(inner, name, given) => {
+        Node::Test(inner, name, values) => {
             if !soft && !tests::exists(name) {
                 return Err(Failure::syntax(value.line, format!("no test named `{name}`")));
             }
             expr(inner, soft)?;
-            arguments(given, soft)
+            arguments(values, soft)
         }
     }
 }

@@ -54,11 +54,11 @@ impl Drop for Object {
             Object::Method { of, .. } => drop_flat(std::iter::once(std::mem::replace(of, Value::None))),
             Object::Loop(state) => {
                 let state = state.get_mut();
-                let some = [state.before.take(), state.current.take(), state.after.take().flatten()];
+                let some = [state.previous.take(), state.current.take(), state.peeked.take().flatten()];
                 let changed = state.last_changed.take().unwrap_or_default();
                 let items = std::mem::take(&mut state.source).into_iter();
                 drop_flat(
-                    items.chain(std::mem::take(&mut state.tested)).chain(some.into_iter().flatten()).chain(changed),
+                    items.chain(std::mem::take(&mut state.pending)).chain(some.into_iter().flatten()).chain(changed),
                 );
             }
             Object::Namespace(_) | Object::Macro { .. } | Object::Function(_) | Object::Blocks | Object::Block(_) => {}

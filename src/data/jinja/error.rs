@@ -1,19 +1,19 @@
-//! Why a template failed, and whose fault it is: the template's or the conversation's.
+//! Why a template failed, and whether the template or the conversation is at fault.
 
-/// What kind of failure.
+/// The cause of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// Not Jinja2, or names a filter or test that does not exist.
+    /// The template is not valid Jinja2, or names an unknown filter or test.
     Syntax,
     /// The template called `raise_exception`.
     Raised,
     /// Too many steps or too much text.
     OutOfFuel,
-    /// A value that the conversation should have, or has in another type.
+    /// The conversation lacks a value, or has one of another type.
     Conversation,
-    /// The template uses what does not exist.
+    /// The template uses a name that does not exist.
     Template,
-    /// Python refuses an operation; whose values are wrong is not known here.
+    /// Python would raise an error; whether template or conversation is at fault is not known here.
     Runtime,
 }
 
@@ -23,7 +23,7 @@ pub struct Failure {
     pub cause: Cause,
     pub message: String,
     pub line: Option<u32>,
-    /// The message that the innermost loop over the conversation was at.
+    /// The message at which the innermost loop over the conversation was.
     pub turn: Option<usize>,
 }
 

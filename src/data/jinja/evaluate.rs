@@ -29,30 +29,30 @@ impl Interpreter {
         })
     }
 
-    /// An operation on what the conversation brought fails because of that.
+    /// Blames the conversation for a failed operation on its values.
     pub(super) fn blame(&self, mut failure: Box<Failure>, expr: &Expr, scope: usize) -> Box<Failure> {
-        if failure.cause == Cause::Runtime && self.speaks_of_data(expr, scope) {
+        if failure.cause == Cause::Runtime && self.uses_data(expr, scope) {
             failure.cause = Cause::Conversation;
         }
         failure
     }
 
-    fn speaks_of_data(&self, expr: &Expr, scope: usize) -> bool {
-        let any = |exprs: &[Expr]| exprs.iter().any(|expr| self.speaks_of_data(expr, scope));
-        let both = |left: &Expr, right: &Expr| self.speaks_of_data(left, scope) || self.speaks_of_data(right, scope);
+    fn uses_data(&self, expr: &Expr, scope: usize) -> bool {
+        let any = |exprs: &[Expr]| exprs.iter().any(|expr| self.uses_data(expr, scope));
+        let both = |left: &Expr, right: &Expr| self.uses_data(left, scope) || self.uses_data(right, scope);
         match &expr.node {
             Node::Name(name) => self.lookup(name, scope).is_data(),
             Node::Tuple(items) | Node::List(items) | Node::Concat(items) => any(items),
             Node::Compare(first, rest) => {
-                self.speaks_of_data(first, scope) || rest.iter().any(|(_, expr)| self.speaks_of_data(expr, scope))
+                self.uses_data(first, scope) || rest.iter().any(|(_, expr)| self.uses_data(expr, scope))
             }
             Node::Binary(_, left, right) | Node::Or(left, right) | Node::And(left, right) => both(left, right),
             Node::Item(of, key) => both(of, key),
             Node::Not(inner) | Node::Neg(inner) | Node::Pos(inner) | Node::Attr(inner, _) => {
-                self.speaks_of_data(inner, scope)
+                self.uses_data(inner, scope)
             }
             Node::Call(of, arguments) | Node::Filter(Some(of), _, arguments) | Node::Test(of, _, arguments) => {
-                self.speaks_of_data(of, scope) || any(&arguments.positional)
+                self.uses_data(of, scope) || any(&arguments.positional)
             }
             _ => false,
         }
@@ -91,7 +91,7 @@ impl Interpreter {
                 }
                 match other {
                     Some(other) => self.evaluate(other, scope),
-                    None => Ok(Value::hint("an `if` without `else` in an expression was false")),
+                    None => Ok(Value::hint("an `if` expression without `else` was false")),
                 }
             }
             Node::Or(left, right) => {
@@ -134,7 +134,7 @@ impl Interpreter {
                 self.attribute(&of, name)
             }
             Node::Item(of, key) => self.item(of, key, scope),
-            Node::Slice(_) => fault("a slice stands outside of brackets"),
+            Node::Slice(_) => fault("a slice is outside brackets"),
             Node::Call(callee, arguments) => {
                 let callee = self.evaluate(callee, scope)?;
                 let arguments = self.arguments(arguments, scope)?;
@@ -248,19 +248,19 @@ impl Interpreter {
                 let mut failure = ops::undefined(info);
                 if let Owner::Type(kind) = info.owner {
                     failure.message = format!("a {kind} has no method `{}`", info.name);
-                    // A method of another type: then the value is not what it should be.
-                    let other = attributes::is_method(&info.name);
-                    failure.cause = if other { Cause::Runtime } else { Cause::Template };
+                    // If another type has this method, the value is wrong rather than the template.
+                    let is_method = attributes::is_method(&info.name);
+                    failure.cause = if is_method { Cause::Runtime } else { Cause::Template };
                 }
                 Err(failure)
             }
             Value::Object(object) => match &**object {
                 Object::Macro { definition, scope } => self.call_macro(definition, *scope, arguments),
-                Object::Loop(looping) => self.call_loop(looping, arguments),
+                Object::Loop(state) => self.call_loop(state, arguments),
                 Object::Method { of, name } => {
                     if let Value::Object(object) = of {
-                        if let Object::Loop(looping) = &**object {
-                            return self.loop_method(looping, name, arguments);
+                        if let Object::Loop(state) = &**object {
+                            return self.loop_method(state, name, arguments);
                         }
                     }
                     for argument in &mut arguments.positional {
@@ -315,7 +315,7 @@ impl Interpreter {
         self.filter(name, value, arguments)
     }
 
-    /// Does the work that a generator put off.
+    /// Evaluates the deferred filter of a generator.
     pub(super) fn force(&mut self, value: &Value) -> Result<()> {
         let Value::Object(object) = value else { return Ok(()) };
         let Object::Generator(generator) = &**object else { return Ok(()) };
@@ -327,7 +327,7 @@ impl Interpreter {
         Ok(())
     }
 
-    /// The items of anything that a loop can run over; a generator is empty afterwards.
+    /// The items of anything iterable; a generator is empty afterwards.
     pub(super) fn iterate(&mut self, value: &Value) -> Result<Vec<Value>> {
         self.force(value)?;
         if let Value::Object(object) = value {
@@ -340,7 +340,7 @@ impl Interpreter {
         ops::items(value)
     }
 
-    /// Built-in functions take a generator as the list of what it yields.
+    /// Replaces a generator by a list, for built-in functions.
     fn list_generator(&mut self, value: &mut Value) -> Result<()> {
         if matches!(value, Value::Object(object) if matches!(**object, Object::Generator(_))) {
             *value = Value::list(self.iterate(value)?);

@@ -1,5 +1,5 @@
-//! Jinja2's filters: their names, and those of single values. Those of text are in
-//! `filters_text.rs`, those of sequences in `filters_sequence.rs`.
+//! Jinja2's filters: all names, and the filters of single values. Leaves to others: those of text (`filters_text.rs`) and of
+//! sequences (`filters_sequence.rs`).
 
 use super::arguments::Call;
 use super::arithmetic;
@@ -104,8 +104,8 @@ fn single(name: &str, value: Value, arguments: Call) -> Result<Value> {
     match name {
         "d" | "default" => {
             let mut bound = arguments.bind(name, ["default_value", "boolean"], 0)?;
-            let replaced = value.is_undefined() || bound.truth(1, false) && !ops::truth(&value);
-            Ok(if replaced { bound.take(0).unwrap_or_else(|| Value::str("")) } else { value })
+            let needs_default = value.is_undefined() || bound.truth(1, false) && !ops::truth(&value);
+            Ok(if needs_default { bound.take(0).unwrap_or_else(|| Value::str("")) } else { value })
         }
         "attr" => {
             let bound = arguments.bind(name, ["name"], 1)?;
@@ -120,7 +120,7 @@ fn single(name: &str, value: Value, arguments: Call) -> Result<Value> {
             Ok(float.map_or_else(|| bound.take(0).unwrap_or(Value::Float(0.0)), Value::Float))
         }
         "tojson" => tojson(&value, arguments),
-        "random" | "urlize" => fault(format!("the filter `{name}` is not supported: it has no place in a chat")),
+        "random" | "urlize" => fault(format!("the filter `{name}` is not supported in chat templates")),
         _ => {
             let _ = arguments.positional::<0>(name, 0)?;
             match name {
@@ -136,7 +136,7 @@ fn single(name: &str, value: Value, arguments: Call) -> Result<Value> {
                 },
                 "forceescape" => Ok(Value::text(html::escape(&print::text(&value)?), true)),
                 "pprint" => print::pretty(&value).map(Value::str),
-                _ => fault(format!("no filter named '{name}'")),
+                _ => fault(format!("no filter named `{name}`")),
             }
         }
     }

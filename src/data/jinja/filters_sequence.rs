@@ -1,5 +1,5 @@
-//! Filters over sequences. What Python yields from a generator is made when it is first
-//! used and can be used once: `map`, `select`, `batch`, ….
+//! The filters of sequences. Those that are generators in Python (`map`, `select`, `batch`, …) are evaluated when they are
+//! first used, and can be used once.
 
 use super::arguments::Call;
 use super::arithmetic::binary;
@@ -49,17 +49,17 @@ pub(super) fn call(interpreter: &mut Interpreter, name: &str, value: Value, argu
         "sort" => sort(interpreter, &value, arguments),
         "dictsort" => dict_sort(&value, arguments),
         "groupby" => group_by(interpreter, &value, arguments),
-        _ => put_off(interpreter, name, value, arguments),
+        _ => defer(interpreter, name, value, arguments),
     }
 }
 
-/// A generator that does the filter's work later.
-fn put_off(interpreter: &mut Interpreter, name: &str, value: Value, arguments: Call) -> Result<Value> {
+/// A generator that evaluates the filter later.
+fn defer(interpreter: &mut Interpreter, name: &str, value: Value, arguments: Call) -> Result<Value> {
     let names = ["map", "select", "reject", "selectattr", "rejectattr", "batch", "slice", "unique", "items"];
     let Some(filter) = names.into_iter().find(|filter| *filter == name) else {
-        return fault(format!("no filter named '{name}'"));
+        return fault(format!("no filter named `{name}`"));
     };
-    // No generators of generators: they would nest as deep as a template likes.
+    // Generators of generators could nest without limit.
     let source = match &value {
         Value::Object(object) if matches!(**object, Object::Generator(_)) => Value::list(interpreter.iterate(&value)?),
         _ => value,
@@ -69,7 +69,7 @@ fn put_off(interpreter: &mut Interpreter, name: &str, value: Value, arguments: C
     Ok(Value::object(Object::Generator(RefCell::new(generator))))
 }
 
-/// Does what [`put_off`] put off.
+/// Evaluates a filter that [`defer`] deferred.
 pub(super) fn run(interpreter: &mut Interpreter, mut pending: Pending) -> Result<Vec<Value>> {
     let source = std::mem::replace(&mut pending.source, Value::None);
     let items = match (pending.filter, &source) {
@@ -77,7 +77,7 @@ pub(super) fn run(interpreter: &mut Interpreter, mut pending: Pending) -> Result
         ("items", Value::Undefined(_)) => Vec::new(),
         ("items", _) => return fault("Can only get item pairs from a mapping."),
         ("batch" | "slice" | "unique", _) => interpreter.iterate(&source)?,
-        // An empty value of any kind has no items.
+        // Jinja2 yields nothing for any false value.
         _ if !ops::truth(&source) => return Ok(Vec::new()),
         _ => interpreter.iterate(&source)?,
     };
@@ -125,10 +125,10 @@ pub(super) fn run(interpreter: &mut Interpreter, mut pending: Pending) -> Result
             let test = if arguments.positional.is_empty() { None } else { Some(arguments.positional.remove(0)) };
             let mut kept = Vec::new();
             for item in items {
-                let tested = getter.get(&item)?;
+                let value = getter.get(&item)?;
                 let holds = match &test {
-                    None => ops::truth(&tested),
-                    Some(Value::Str(test)) => interpreter.is(test, &tested, copied(&arguments))?,
+                    None => ops::truth(&value),
+                    Some(Value::Str(test)) => interpreter.is(test, &value, arguments.clone())?,
                     Some(_) => return fault(format!("{filter}: the test's name must be a string")),
                 };
                 if holds == filter.starts_with("select") {
@@ -138,10 +138,6 @@ pub(super) fn run(interpreter: &mut Interpreter, mut pending: Pending) -> Result
             Ok(kept)
         }
     }
-}
-
-fn copied(arguments: &Call) -> Call {
-    Call { positional: arguments.positional.clone(), named: arguments.named.clone() }
 }
 
 fn map(interpreter: &mut Interpreter, items: Vec<Value>, mut arguments: Call) -> Result<Vec<Value>> {
@@ -163,7 +159,7 @@ fn map(interpreter: &mut Interpreter, items: Vec<Value>, mut arguments: Call) ->
     let Value::Str(filter) = arguments.positional.remove(0) else {
         return fault("map: the filter's name must be a string");
     };
-    items.into_iter().map(|item| interpreter.filter(&filter, item, copied(&arguments))).collect()
+    items.into_iter().map(|item| interpreter.filter(&filter, item, arguments.clone())).collect()
 }
 
 fn batch(items: Vec<Value>, count: usize, fill: Option<Value>) -> Result<Vec<Value>> {
@@ -202,7 +198,7 @@ fn slices(items: &[Value], count: usize, fill: Option<Value>) -> Result<Vec<Valu
     Ok(slices)
 }
 
-/// Looks up an attribute like `a.b.0` of each item.
+/// Looks up an attribute such as `a.b.0` in each item.
 #[derive(Default)]
 struct Getter {
     parts: Vec<Value>,
@@ -366,7 +362,7 @@ fn group_by(interpreter: &mut Interpreter, value: &Value, arguments: Call) -> Re
             _ => groups.push((key, vec![item])),
         }
     }
-    // The group's name is written as its first item writes it.
+    // The name of a group is that of its first item, with its case.
     getter.ignore_case = false;
     let mut named = Vec::new();
     for (_, items) in groups {

@@ -1,4 +1,4 @@
-//! Filters that make text of a value.
+//! The filters of text.
 
 use super::arguments::Call;
 use super::error::{fault, Result};
@@ -56,11 +56,11 @@ pub(super) fn call(name: &str, value: Value, arguments: Call) -> Result<Value> {
         _ => {
             let _ = arguments.positional::<0>(name, 0)?;
             let text = soft_text(value)?;
-            let made = |made: String| Ok(Value::text(made, text.markup));
+            let result = |result: String| Ok(Value::text(result, text.markup));
             match name {
-                "lower" => made(text.to_lowercase()),
-                "upper" => made(text.to_uppercase()),
-                "capitalize" => made(unicode::capitalize(&text)),
+                "lower" => result(text.to_lowercase()),
+                "upper" => result(text.to_uppercase()),
+                "capitalize" => result(unicode::capitalize(&text)),
                 "title" => Ok(Value::str(split::title(&text))),
                 "wordcount" => Ok(Value::Int(split::word_count(&text) as i128)),
                 _ => Ok(Value::text(strip_tags(&text)?, false)),
@@ -69,7 +69,7 @@ pub(super) fn call(name: &str, value: Value, arguments: Call) -> Result<Value> {
     }
 }
 
-/// A string, or the error of what only strings have.
+/// The string, or an error for other types.
 fn string(value: &Value) -> Result<&Text> {
     match value {
         Value::Str(text) => Ok(text),
@@ -112,7 +112,7 @@ fn indent(value: &Value, arguments: Call) -> Result<Value> {
         _ => super::text::justify("", bound.int(0, 4)?, " ", "ljust")?,
     };
     let (first, blank) = (bound.truth(1, false), bound.truth(2, false));
-    // A line break is added, so that a last empty line counts as one.
+    // With another line break, an empty last line counts as a line.
     let ended = format!("{}\n", &**text);
     let lines = split::lines(&ended, false);
     fuel::bytes(lines.len().saturating_mul(indention.len()))?;
@@ -152,14 +152,14 @@ fn word_wrap(value: &Value, arguments: Call) -> Result<Value> {
     let bound = arguments.bind("wordwrap", names, 0)?;
     let text = string(value)?;
     let width = usize::try_from(bound.int(0, 79)?).unwrap_or(0);
-    let joint = bound.optional_str(2)?.unwrap_or("\n");
+    let separator = bound.optional_str(2)?.unwrap_or("\n");
     let mut lines = Vec::new();
     for line in split::lines(text, false) {
-        lines.push(split::wrap(line, width, bound.truth(1, true), bound.truth(3, true))?.join(joint));
+        lines.push(split::wrap(line, width, bound.truth(1, true), bound.truth(3, true))?.join(separator));
     }
-    let made = lines.join(joint);
-    fuel::bytes(made.len())?;
-    Ok(Value::str(made))
+    let wrapped = lines.join(separator);
+    fuel::bytes(wrapped.len())?;
+    Ok(Value::str(wrapped))
 }
 
 /// Percent-encoding; in a query string spaces become `+` and `/` is encoded.

@@ -1,4 +1,4 @@
-//! `str.format` and the format specifications of its fields.
+//! `str.format`, and the format specifications of its fields.
 
 use super::attributes;
 use super::error::{fault, Result};
@@ -8,21 +8,22 @@ use super::number;
 use super::print;
 use super::value::{Dict, Text, Value};
 
-/// Levels of fields: in the text, in the specification of a field, and in one of those.
+/// The levels of fields: in the text, in the specification of a field, and in a specification of that.
 const NESTING: usize = 3;
-const WIDEST: usize = 1 << 20;
+/// A larger width or precision is an error.
+const MAX_WIDTH: usize = 1 << 20;
 
 struct Formatter<'a> {
     positional: &'a [Value],
     named: &'a Dict,
     markup: bool,
     automatic: Option<usize>,
-    numbered: bool,
+    is_numbered: bool,
 }
 
 /// `template.format(*positional, **named)`.
 pub(super) fn format(template: &Text, positional: &[Value], named: &Dict) -> Result<Value> {
-    let mut formatter = Formatter { positional, named, markup: template.markup, automatic: None, numbered: false };
+    let mut formatter = Formatter { positional, named, markup: template.markup, automatic: None, is_numbered: false };
     Ok(Value::text(formatter.write(template, NESTING)?, template.markup))
 }
 
@@ -45,7 +46,7 @@ impl Formatter<'_> {
             if brace == "}" {
                 return fault("Single '}' encountered in format string");
             }
-            let Some(end) = closing(rest) else { return fault("expected '}' before end of string") };
+            let Some(end) = field_end(rest) else { return fault("expected '}' before end of string") };
             out.push_str(&self.field(&rest[..end], nesting)?);
             rest = &rest[end + 1..];
         }
@@ -55,7 +56,7 @@ impl Formatter<'_> {
     }
 
     fn field(&mut self, field: &str, nesting: usize) -> Result<String> {
-        // A `:` or `!` inside brackets belongs to the key.
+        // Inside brackets, `:` and `!` are part of the key.
         let mut bracket = false;
         let end = field.find(|c| {
             match c {
@@ -101,7 +102,7 @@ impl Formatter<'_> {
         let end = name.find(['.', '[']).unwrap_or(name.len());
         let (first, mut rest) = name.split_at(end);
         let index = if name.is_empty() {
-            if self.numbered {
+            if self.is_numbered {
                 return fault("cannot switch from manual field specification to automatic field numbering");
             }
             let index = self.automatic.unwrap_or(0);
@@ -111,7 +112,7 @@ impl Formatter<'_> {
             if self.automatic.is_some() {
                 return fault("cannot switch from automatic field numbering to manual field specification");
             }
-            self.numbered = true;
+            self.is_numbered = true;
             Some(first.parse().unwrap_or(usize::MAX))
         } else {
             None
@@ -149,8 +150,8 @@ impl Formatter<'_> {
     }
 }
 
-/// Where the field that begins at `text` ends.
-fn closing(text: &str) -> Option<usize> {
+/// The end of the field that starts at `text`.
+fn field_end(text: &str) -> Option<usize> {
     let mut depth = 0;
     for (at, c) in text.char_indices() {
         match c {
@@ -225,7 +226,7 @@ fn parse(spec: &str) -> Result<Spec> {
     if chars.len() > at + 1 {
         return fault(format!("Invalid format specifier '{spec}'"));
     }
-    if parsed.width > WIDEST || parsed.precision.is_some_and(|precision| precision > WIDEST) {
+    if parsed.width > MAX_WIDTH || parsed.precision.is_some_and(|precision| precision > MAX_WIDTH) {
         return fault("a width or precision of more than a million");
     }
     fuel::bytes(parsed.width)?;
@@ -253,7 +254,7 @@ fn apply(value: &Value, spec: &str) -> Result<String> {
                 return fault("the format specification is not allowed for strings");
             }
             let text: String = text.chars().take(spec.precision.unwrap_or(usize::MAX)).collect();
-            // A zero before the width fills from the right, as for numbers.
+            // A zero before the width fills on the right.
             Ok(spec.pad("", &text, if spec.align == Some('=') { '<' } else { spec.align.unwrap_or('<') }))
         }
         Value::Float(float) => {
@@ -343,7 +344,7 @@ impl Spec {
             };
             let room = self.width.saturating_sub(lead.len() + tail.len());
             if zeros {
-                // Zeros are grouped as well, never beginning with a separator.
+                // Zeros are grouped too, but the number never starts with a separator.
                 while join(&digits).len() < room {
                     digits.insert(0, '0');
                 }
@@ -365,7 +366,7 @@ impl Spec {
     }
 }
 
-/// A precision without a code: as `g`, but always with a digit after the point.
+/// A precision without a code: as `g`, but with at least one digit after the point.
 fn without_code(size: f64, precision: usize) -> String {
     let text = number::float(size, 'g', precision, false);
     if !size.is_finite() || text.contains(['.', 'e']) {

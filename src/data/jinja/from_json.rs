@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 impl Value {
-    /// A value that the conversation brings.
+    /// A value of the conversation.
     pub fn from_json(json: &Json) -> Value {
         match json {
             Json::Null => Value::None,

@@ -1,12 +1,11 @@
-//! What one rendering may use: steps, bytes of new text, and stack.
+//! The limits of one rendering: steps, bytes of new text, and stack.
 //!
-//! Kept per thread, since comparing and printing values count too and know nothing of the
-//! rendering that they are part of.
+//! They are thread-local because comparing and printing values count too, and have no reference to the rendering.
 
 use super::error::{Cause, Failure, Result};
 use std::cell::Cell;
 
-/// Threads have 2 MiB of stack at least, and a rendering begins near the start of it.
+/// Threads have at least 2 MiB of stack, and a rendering starts near its top.
 const STACK: usize = 1 << 20;
 
 thread_local! {
@@ -20,19 +19,19 @@ fn stack_address() -> usize {
     std::hint::black_box(&raw const here) as usize
 }
 
-/// Starts a rendering with this much.
+/// Starts a rendering with these limits.
 pub(super) fn begin(steps: u64, bytes: u64) {
     STEPS.set(steps);
     BYTES.set(bytes);
     begin_stack();
 }
 
-/// Takes the present place in the stack for its start.
+/// Takes the current stack address as the top.
 pub(super) fn begin_stack() {
     STACK_TOP.set(stack_address());
 }
 
-/// Fails where the stack has little room for another level of recursion.
+/// Fails if the stack has little room left for recursion.
 pub(super) fn stack() -> Result<()> {
     if STACK_TOP.get().saturating_sub(stack_address()) > STACK {
         return Err(Failure::new(Cause::OutOfFuel, "the template calls itself, or nests values, too deeply"));
@@ -46,7 +45,7 @@ fn take(left: &Cell<u64>, amount: u64) -> Result<()> {
             left.set(rest);
             Ok(())
         }
-        None => Err(Failure::new(Cause::OutOfFuel, "the template does not come to an end")),
+        None => Err(Failure::new(Cause::OutOfFuel, "the template does not end")),
     }
 }
 
@@ -58,7 +57,7 @@ pub(super) fn bytes(amount: usize) -> Result<()> {
     BYTES.with(|left| take(left, amount as u64))
 }
 
-/// One step and another level of recursion.
+/// One step, at another level of recursion.
 pub(super) fn descend() -> Result<()> {
     steps(1)?;
     stack()

@@ -1,4 +1,4 @@
-//! Functions that a template can call by name: `range`, `namespace`, `raise_exception`, ….
+//! The global functions of templates: `range`, `namespace`, `raise_exception`, ….
 
 use super::arguments::{Bound, Call};
 use super::error::{fault, Cause, Failure, Result};
@@ -10,8 +10,8 @@ use crate::data::python;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// The sandbox's own limit.
-const LONGEST_RANGE: usize = 100_000;
+/// The limit of Jinja2's sandbox.
+const MAX_RANGE: usize = 100_000;
 
 pub(super) fn call(name: &str, arguments: Call) -> Result<Value> {
     match name {
@@ -43,7 +43,7 @@ pub(super) fn call(name: &str, arguments: Call) -> Result<Value> {
             let bound = arguments.bind(name, ["format"], 1)?;
             python::strftime_now(bound.str(0)?).map_or_else(fault, |text| Ok(Value::str(text)))
         }
-        _ => fault(format!("{name}() is not supported: it writes another text each time")),
+        _ => fault(format!("{name}() is not supported: its text is random")),
     }
 }
 
@@ -56,9 +56,9 @@ fn range(arguments: Call) -> Result<Value> {
         return fault("range() arg 3 must not be zero");
     }
     // Within 64 bits nothing overflows, and a longer range is refused anyway.
-    let bounds = [start, stop, step].iter().all(|value| i64::try_from(*value).is_ok());
+    let fits = [start, stop, step].iter().all(|value| i64::try_from(*value).is_ok());
     let range = Range { start, stop, step };
-    if !bounds || range.len() > LONGEST_RANGE {
+    if !fits || range.len() > MAX_RANGE {
         return fault("range() of more than 100,000 numbers, which the sandbox of chat templates blocks");
     }
     Ok(Value::Range(range))
@@ -89,7 +89,7 @@ fn dict(arguments: Call) -> Result<Dict> {
     Ok(dict)
 }
 
-/// `str(value)` where it is no string yet.
+/// `str(value)`, unless the value is a string.
 pub(super) fn soft_text(value: Value) -> Result<super::value::Text> {
     match value {
         Value::Str(text) => Ok(text),

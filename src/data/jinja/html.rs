@@ -1,4 +1,4 @@
-//! Escaping for HTML, as markupsafe does it, and taking tags out again.
+//! Escapes text for HTML as markupsafe does, and removes tags.
 
 use super::error::{fault, Result};
 
@@ -17,8 +17,7 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// `html.unescape` for numbers and the entities that are common; others are refused,
-/// since Python knows 2,231.
+/// `html.unescape` for numeric and common entities. Others are an error: Python knows 2,231.
 pub(super) fn unescape(text: &str) -> Result<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -60,7 +59,7 @@ pub(super) fn unescape(text: &str) -> Result<String> {
     Ok(out)
 }
 
-/// Text without tags and comments, its whitespace made single.
+/// The text without tags and comments, and with single spaces.
 pub(super) fn strip_tags(text: &str) -> Result<String> {
     let mut kept = String::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! Runs the statements of a template. Expressions are in `evaluate.rs`, loops in `loops.rs`.
+//! Runs the statements of a template. Leaves to others: expressions (`evaluate.rs`), loops (`loops.rs`).
 
 use super::arguments::Call;
 use super::ast::*;
@@ -10,7 +10,7 @@ use super::value::{Object, Owner, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Whether the body of a loop went to its end.
+/// How a body ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
     Next,
@@ -18,7 +18,7 @@ pub(super) enum Flow {
     Continue,
 }
 
-/// Variables, by the block that they belong to.
+/// The variables of one block.
 pub(super) struct Scope {
     variables: Vec<(Name, Value)>,
     parent: Option<usize>,
@@ -26,10 +26,10 @@ pub(super) struct Scope {
 
 pub(super) struct Interpreter {
     pub program: Arc<Program>,
-    /// What the template is rendered with.
+    /// The variables that the template is rendered with.
     pub context: HashMap<String, Value>,
     pub scopes: Vec<Scope>,
-    /// Scopes below this one may be used by a macro later.
+    /// How many scopes must stay, because a macro may use them later.
     kept: usize,
     /// Written where a `{% generation %}` block begins and where it ends.
     marks: [Arc<str>; 2],
@@ -80,19 +80,18 @@ impl Interpreter {
         }
     }
 
-    /// Runs `body` in a scope below `parent`, which is gone afterwards unless a macro
-    /// still refers to it.
+    /// Runs `body` in a new scope below `parent`. The scope is dropped afterwards, unless a macro may use it.
     pub fn scoped<T>(&mut self, parent: usize, body: impl FnOnce(&mut Self, usize) -> Result<T>) -> Result<T> {
         let scope = self.scopes.len();
         self.scopes.push(Scope { variables: Vec::new(), parent: Some(parent) });
-        let done = body(self, scope);
+        let result = body(self, scope);
         if self.kept <= scope {
             self.scopes.truncate(scope);
         }
-        done
+        result
     }
 
-    /// Keeps all present scopes for a macro or a recursive loop.
+    /// Keeps all current scopes for a macro or a recursive loop.
     pub fn keep_scopes(&mut self) {
         self.kept = self.scopes.len();
     }
@@ -111,7 +110,7 @@ impl Interpreter {
                         return dict.borrow_mut().insert(Value::str(attribute), value);
                     }
                 }
-                fault(format!("cannot assign to `{name}.{attribute}`: `{name}` is no namespace"))
+                fault(format!("cannot assign to `{name}.{attribute}`: `{name}` is not a namespace"))
             }
             Target::Tuple(targets) => {
                 let items = self.iterate(&value)?;
@@ -123,7 +122,7 @@ impl Interpreter {
         }
     }
 
-    /// Runs statements and gives what they write.
+    /// Runs statements, and returns their output.
     pub fn capture(&mut self, body: &Body, scope: usize) -> Result<String> {
         let mut out = String::new();
         self.scoped(scope, |this, scope| this.execute(body, scope, &mut out))?;
@@ -147,13 +146,13 @@ impl Interpreter {
     fn statement(&mut self, statement: &Statement, scope: usize, out: &mut String) -> Result<Flow> {
         fuel::steps(1)?;
         match &statement.kind {
-            Kind::Output(pieces) => {
+            StatementKind::Output(pieces) => {
                 for piece in pieces {
                     self.output(piece, scope, out)?;
                 }
             }
-            Kind::For(node) => self.for_loop(node, scope, out)?,
-            Kind::If(branches, otherwise) => {
+            StatementKind::For(node) => self.for_loop(node, scope, out)?,
+            StatementKind::If(branches, otherwise) => {
                 for (test, body) in branches {
                     if self.test_truth(test, scope)? {
                         return self.execute(body, scope, out);
@@ -161,27 +160,27 @@ impl Interpreter {
                 }
                 return self.execute(otherwise, scope, out);
             }
-            Kind::Macro(definition) => {
+            StatementKind::Macro(definition) => {
                 self.keep_scopes();
                 let value = Value::object(Object::Macro { definition: definition.clone(), scope });
                 self.define(scope, &definition.name, value);
             }
-            Kind::Call(call, definition) => {
+            StatementKind::Call(call, definition) => {
                 self.keep_scopes();
                 let caller = Value::object(Object::Macro { definition: definition.clone(), scope });
                 let value = self.call_with_caller(call, caller, scope)?;
                 write(&value, out)?;
             }
-            Kind::Filter(filter, body) => {
+            StatementKind::Filter(filter, body) => {
                 let text = self.capture(body, scope)?;
                 let value = self.filter_text(filter, text, scope)?;
                 write(&value, out)?;
             }
-            Kind::Set(target, value) => {
+            StatementKind::Set(target, value) => {
                 let value = self.evaluate(value, scope)?;
                 self.assign(target, value, scope)?;
             }
-            Kind::SetBlock(target, filter, body) => {
+            StatementKind::SetBlock(target, filter, body) => {
                 let text = self.capture(body, scope)?;
                 let value = match filter {
                     Some(filter) => self.filter_text(filter, text, scope)?,
@@ -189,7 +188,7 @@ impl Interpreter {
                 };
                 self.assign(target, value, scope)?;
             }
-            Kind::With(values, body) => {
+            StatementKind::With(values, body) => {
                 let mut evaluated = Vec::new();
                 for (target, value) in values {
                     evaluated.push((target, self.evaluate(value, scope)?));
@@ -201,27 +200,30 @@ impl Interpreter {
                     this.execute(body, scope, out)
                 });
             }
-            Kind::Block { name, scoped } => {
+            StatementKind::Block { name, scoped } => {
                 let name = name.clone();
                 self.block(&name, if *scoped { scope } else { 0 }, out)?;
             }
-            Kind::AutoEscape(value, body) => {
+            StatementKind::AutoEscape(value, body) => {
                 if ops::truth(&self.evaluate(value, scope)?) {
-                    return fault("`autoescape true` is not supported: a chat is no HTML");
+                    return fault("`autoescape true` is not supported: a chat is not HTML");
                 }
                 return self.scoped(scope, |this, scope| this.execute(body, scope, out));
             }
-            Kind::Generation(body) => {
+            StatementKind::Generation(body) => {
                 let [open, close] = self.marks.clone();
                 out.push_str(&open);
                 self.scoped(scope, |this, scope| this.execute(body, scope, out))?;
                 out.push_str(&close);
             }
-            Kind::Other(tag) => {
-                return Err(Failure::new(Cause::Template, format!("`{tag}` needs another template, and there is none")))
+            StatementKind::OtherTemplate(tag) => {
+                return Err(Failure::new(
+                    Cause::Template,
+                    format!("`{tag}` needs another template, which a chat template does not have"),
+                ))
             }
-            Kind::Break => return Ok(Flow::Break),
-            Kind::Continue => return Ok(Flow::Continue),
+            StatementKind::Break => return Ok(Flow::Break),
+            StatementKind::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::Next)
     }
@@ -253,7 +255,7 @@ impl Interpreter {
         Ok(())
     }
 
-    /// Calls a macro: its result is the text that it writes.
+    /// Calls a macro. Its result is its output.
     pub fn call_macro(&mut self, definition: &Arc<MacroDefinition>, scope: usize, arguments: Call) -> Result<Value> {
         let name = &definition.name;
         let Call { positional, mut named } = arguments;
@@ -306,7 +308,7 @@ impl Interpreter {
 
 pub(super) fn ensure_public(name: &str) -> Result<()> {
     if name.starts_with('_') {
-        return fault(format!("`{name}` cannot be stored in a namespace: names there do not begin with `_`"));
+        return fault(format!("`{name}` cannot be set in a namespace: names must not start with `_`"));
     }
     Ok(())
 }

@@ -6,13 +6,13 @@ use super::ops;
 use super::value::{Dict, Value};
 use crate::data::python::float_repr;
 
-/// The options of `json.dumps` that a chat template may give.
+/// The options of `json.dumps` that `tojson` has.
 #[derive(Debug, Clone, Default)]
 pub(super) struct JsonStyle {
     pub ensure_ascii: bool,
-    /// Written once per level; `None` writes everything on one line.
+    /// Written once for each level; `None` for one line.
     pub indent: Option<String>,
-    /// Between items and after keys; `None` for Python's choice.
+    /// Between items and after keys; `None` for Python's defaults.
     pub separators: Option<(String, String)>,
     pub sort_keys: bool,
 }
@@ -39,7 +39,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<()> {
         let before = self.text.len();
-        // As deep as the parser lets data be; a template can nest deeper by itself.
+        // Deeper than the JSON parser allows data to be; only a template can nest so deep.
         if depth > 200 {
             return fault("tojson: the value is nested too deeply");
         }

@@ -1,7 +1,6 @@
 //! `for` loops and the `loop` variable.
 //!
-//! Items are tested one at a time, as the loop reaches them: a test can ask for what the
-//! body has set.
+//! Items are tested one at a time, as the loop reaches them, because a test can read what the body has set.
 
 use super::arguments::Call;
 use super::ast::*;
@@ -28,7 +27,7 @@ impl Interpreter {
         self.run_loop(node, source, 0, scope, out)
     }
 
-    /// Runs the loop over `source`; `depth` is that of its recursion.
+    /// Runs the loop over `source`, at this depth of recursion.
     fn run_loop(
         &mut self,
         node: &Arc<For>,
@@ -42,28 +41,28 @@ impl Interpreter {
             at: 0,
             statement: node.clone(),
             scope,
-            tested: VecDeque::new(),
-            after: None,
+            pending: VecDeque::new(),
+            peeked: None,
             length: None,
             index: 0,
             depth,
-            before: None,
+            previous: None,
             current: None,
             last_changed: None,
         })));
-        let Object::Loop(looping) = &*state else { return Ok(()) };
+        let Object::Loop(loop_state) = &*state else { return Ok(()) };
         let name: Name = Arc::from("loop");
         loop {
-            let after = looping.borrow_mut().after.take();
-            let item = match after {
+            let peeked = loop_state.borrow_mut().peeked.take();
+            let item = match peeked {
                 Some(item) => item,
-                None => self.pull(looping)?,
+                None => self.pull(loop_state)?,
             };
             let Some(item) = item else { break };
             {
-                let mut state = looping.borrow_mut();
+                let mut state = loop_state.borrow_mut();
                 state.index += 1;
-                state.before = state.current.replace(item.clone());
+                state.previous = state.current.replace(item.clone());
             }
             let turn = match &item {
                 Value::Dict(dict) => dict.turn,
@@ -82,20 +81,20 @@ impl Interpreter {
                 break;
             }
         }
-        let untouched = looping.borrow().index == 0;
-        if untouched {
+        let is_empty = loop_state.borrow().index == 0;
+        if is_empty {
             self.scoped(scope, |this, scope| this.execute(&node.otherwise, scope, out))?;
         }
         Ok(())
     }
 
     /// The next item that passes the loop's test.
-    fn pull(&mut self, looping: &RefCell<Loop>) -> Result<Option<Value>> {
+    fn pull(&mut self, loop_state: &RefCell<Loop>) -> Result<Option<Value>> {
         loop {
             fuel::steps(1)?;
             let (item, node, scope) = {
-                let mut state = looping.borrow_mut();
-                if let Some(item) = state.tested.pop_front() {
+                let mut state = loop_state.borrow_mut();
+                if let Some(item) = state.pending.pop_front() {
                     return Ok(Some(item));
                 }
                 let Some(item) = state.source.get(state.at).cloned() else { return Ok(None) };
@@ -116,20 +115,20 @@ impl Interpreter {
         }
     }
 
-    /// The next item without taking it.
-    fn peek(&mut self, looping: &RefCell<Loop>) -> Result<Option<Value>> {
-        let after = looping.borrow().after.clone();
-        if let Some(item) = after {
+    /// The next item, without consuming it.
+    fn peek(&mut self, loop_state: &RefCell<Loop>) -> Result<Option<Value>> {
+        let peeked = loop_state.borrow().peeked.clone();
+        if let Some(item) = peeked {
             return Ok(item);
         }
-        let item = self.pull(looping)?;
-        looping.borrow_mut().after = Some(item.clone());
+        let item = self.pull(loop_state)?;
+        loop_state.borrow_mut().peeked = Some(item.clone());
         Ok(item)
     }
 
-    fn loop_length(&mut self, looping: &RefCell<Loop>) -> Result<usize> {
+    fn loop_length(&mut self, loop_state: &RefCell<Loop>) -> Result<usize> {
         let known = {
-            let state = looping.borrow();
+            let state = loop_state.borrow();
             if state.test().is_none() {
                 Some(state.source.len())
             } else {
@@ -140,21 +139,21 @@ impl Interpreter {
             return Ok(length);
         }
         let mut rest = VecDeque::new();
-        while let Some(item) = self.pull(looping)? {
+        while let Some(item) = self.pull(loop_state)? {
             rest.push_back(item);
         }
-        let mut state = looping.borrow_mut();
-        let length = rest.len() + state.index + usize::from(matches!(state.after, Some(Some(_))));
-        state.tested = rest;
+        let mut state = loop_state.borrow_mut();
+        let length = rest.len() + state.index + usize::from(matches!(state.peeked, Some(Some(_))));
+        state.pending = rest;
         state.length = Some(length);
         Ok(length)
     }
 
     /// `loop.name`.
     pub(super) fn loop_attribute(&mut self, object: &Rc<Object>, name: &str) -> Result<Value> {
-        let Object::Loop(looping) = &**object else { return Ok(Value::None) };
+        let Object::Loop(loop_state) = &**object else { return Ok(Value::None) };
         let (index, depth) = {
-            let state = looping.borrow();
+            let state = loop_state.borrow();
             (state.index as i128, state.depth as i128)
         };
         Ok(match name {
@@ -163,13 +162,13 @@ impl Interpreter {
             "depth" => Value::Int(depth + 1),
             "depth0" => Value::Int(depth),
             "first" => Value::Bool(index == 1),
-            "last" => Value::Bool(self.peek(looping)?.is_none()),
-            "length" => Value::Int(self.loop_length(looping)? as i128),
-            "revindex" => Value::Int(self.loop_length(looping)? as i128 - index + 1),
-            "revindex0" => Value::Int(self.loop_length(looping)? as i128 - index),
+            "last" => Value::Bool(self.peek(loop_state)?.is_none()),
+            "length" => Value::Int(self.loop_length(loop_state)? as i128),
+            "revindex" => Value::Int(self.loop_length(loop_state)? as i128 - index + 1),
+            "revindex0" => Value::Int(self.loop_length(loop_state)? as i128 - index),
             "previtem" if index == 1 => Value::hint("there is no previous item"),
-            "previtem" => looping.borrow().before.clone().unwrap_or(Value::None),
-            "nextitem" => self.peek(looping)?.unwrap_or_else(|| Value::hint("there is no next item")),
+            "previtem" => loop_state.borrow().previous.clone().unwrap_or(Value::None),
+            "nextitem" => self.peek(loop_state)?.unwrap_or_else(|| Value::hint("there is no next item")),
             "cycle" => Value::object(Object::Method { of: Value::Object(object.clone()), name: "cycle" }),
             "changed" => Value::object(Object::Method { of: Value::Object(object.clone()), name: "changed" }),
             _ => Value::undefined(name, Owner::Type("LoopContext")),
@@ -177,12 +176,12 @@ impl Interpreter {
     }
 
     /// `loop.cycle(…)` and `loop.changed(…)`.
-    pub(super) fn loop_method(&mut self, looping: &RefCell<Loop>, name: &str, arguments: Call) -> Result<Value> {
+    pub(super) fn loop_method(&mut self, loop_state: &RefCell<Loop>, name: &str, arguments: Call) -> Result<Value> {
         if let Some((name, _)) = arguments.named.first() {
             return fault(format!("loop.cycle and loop.changed take no argument by name, found `{name}`"));
         }
         let values = arguments.positional;
-        let mut state = looping.borrow_mut();
+        let mut state = loop_state.borrow_mut();
         if name == "cycle" {
             if values.is_empty() {
                 return fault("loop.cycle: no items for cycling given");
@@ -201,9 +200,9 @@ impl Interpreter {
     }
 
     /// `loop(items)` in a recursive loop.
-    pub(super) fn call_loop(&mut self, looping: &RefCell<Loop>, mut arguments: Call) -> Result<Value> {
+    pub(super) fn call_loop(&mut self, loop_state: &RefCell<Loop>, mut arguments: Call) -> Result<Value> {
         let (node, scope, depth) = {
-            let state = looping.borrow();
+            let state = loop_state.borrow();
             (state.statement.clone(), state.scope, state.depth)
         };
         if !node.recursive {

@@ -1,4 +1,4 @@
-//! Methods of lists, tuples, dicts, numbers and bytes. Those of `str` are in `text.rs`.
+//! The methods of lists, tuples, dicts, numbers and bytes. Leaves to others: those of `str` (`text.rs`).
 
 use super::arguments::{Bound, Call};
 use super::error::{fault, Result};
@@ -47,9 +47,9 @@ fn sequence(of: &Value, name: &str, arguments: Call) -> Result<Value> {
         return Ok(Value::list(ops::items(of)?));
     }
     let bound: Bound<3> = arguments.positional(name, 1)?;
-    let sought = bound.value(0).unwrap_or(&Value::None);
+    let needle = bound.value(0).unwrap_or(&Value::None);
     let items = ops::items(of)?;
-    let equals = |item: &Value| -> Result<bool> { Ok(ops::same(item, sought) || ops::equal(item, sought)?) };
+    let equals = |item: &Value| -> Result<bool> { Ok(ops::same(item, needle) || ops::equal(item, needle)?) };
     if name == "count" {
         if bound.value(1).is_some() {
             return fault("count() takes exactly one argument");
@@ -68,15 +68,15 @@ fn sequence(of: &Value, name: &str, arguments: Call) -> Result<Value> {
             return Ok(Value::Int(index as i128));
         }
     }
-    fault(format!("{} is not in the {}", super::print::repr(sought)?, of.type_name()))
+    fault(format!("{} is not in the {}", super::print::repr(needle)?, of.type_name()))
 }
 
 fn mapping(dict: &Rc<Dict>, name: &str, arguments: Call) -> Result<Value> {
     match name {
         "get" => {
             let mut bound: Bound<2> = arguments.positional(name, 1)?;
-            let found = dict.get(bound.value(0).unwrap_or(&Value::None))?;
-            return Ok(found.or_else(|| bound.take(1)).unwrap_or(Value::None));
+            let value = dict.get(bound.value(0).unwrap_or(&Value::None))?;
+            return Ok(value.or_else(|| bound.take(1)).unwrap_or(Value::None));
         }
         "fromkeys" => return from_keys(arguments),
         _ => {}

@@ -1,15 +1,12 @@
-//! Jinja2 as transformers runs it: the sandbox whose values cannot be changed, with
-//! `trim_blocks`, `lstrip_blocks`, loop controls, `{% generation %}`, an unescaped
-//! `tojson`, `raise_exception` and `strftime_now`.
+//! Jinja2 as transformers runs it: the immutable sandbox, with `trim_blocks`, `lstrip_blocks`, loop controls,
+//! `{% generation %}`, an unescaped `tojson`, `raise_exception` and `strftime_now`.
 //!
-//! Written by hand because a chat template is Python: it calls methods of `str`, prints
-//! floats and dicts, formats by `%`, and relies on what Python refuses. minijinja has values
-//! of its own, whose comparisons, arithmetic and undefined cannot be exchanged, so that it
-//! renders some templates differently without a word and accepts wrong ones.
+//! Written by hand because chat templates depend on Python: they call methods of `str`, print floats and dicts, format by
+//! `%`, and rely on the errors that Python raises. minijinja's values have other comparisons, arithmetic and undefined, which
+//! cannot be replaced: it silently renders some templates differently, and accepts wrong ones.
 //!
-//! `lexer`, `parser` and `check` compile; `interpreter`, `evaluate` and `loops` run; `value`
-//! and `ops` are Python's data model; the rest is its library, a file for each part.
-//! `tests/golden/chat/battery.json` holds what jinja2 itself renders.
+//! `lexer`, `parser` and `check` compile; `interpreter`, `evaluate` and `loops` run; `value` and `ops` are Python's data model;
+//! the other files are its library. `tests/golden/chat/battery.json` has renderings of jinja2 itself.
 
 mod arguments;
 mod arithmetic;
@@ -57,14 +54,14 @@ use serde_json::Value as Json;
 use std::sync::Arc;
 use value::Value;
 
-/// Steps that one rendering may take, and those for each value that it is rendered with.
+/// The steps that one rendering may take, and further ones for each value of its context.
 const STEPS: u64 = 1_000_000;
 const STEPS_PER_VALUE: u64 = 10_000;
-/// Bytes of text that one rendering may make on its way, and those for each byte of it
-/// that was there before.
+/// The bytes of text that one rendering may produce, intermediate text included, and further ones for each byte of its
+/// context.
 const BYTES: u64 = 64 << 20;
 const BYTES_PER_BYTE: u64 = 1024;
-const MOST_BYTES: u64 = 4 << 30;
+const MAX_BYTES: u64 = 4 << 30;
 
 /// A compiled template.
 pub struct Template {
@@ -115,7 +112,7 @@ impl Template {
             };
             variables.insert(name.clone(), value);
         }
-        let text = BYTES.saturating_add(bytes.saturating_mul(BYTES_PER_BYTE)).min(MOST_BYTES);
+        let text = BYTES.saturating_add(bytes.saturating_mul(BYTES_PER_BYTE)).min(MAX_BYTES);
         fuel::begin(STEPS.saturating_add(values.saturating_mul(STEPS_PER_VALUE)), text);
         interpreter::Interpreter::new(self.program.clone(), variables, marks.map(Into::into)).run()
     }

@@ -1,10 +1,10 @@
-//! Numbers from text and into text, as `int`, `float`, `round` and the format codes do.
+//! Parses and writes numbers as Python's `int`, `float`, `round` and format codes do.
 
 use super::error::{fault, Result};
 use super::unicode::{is_decimal, is_space};
 use super::value::Value;
 
-/// The integer before the point.
+/// The integer part.
 pub(super) fn truncate(value: f64) -> Result<i128> {
     if value.is_nan() {
         return fault("cannot convert float NaN to integer");
@@ -18,13 +18,13 @@ pub(super) fn truncate(value: f64) -> Result<i128> {
     Ok(value as i128)
 }
 
-/// `digits` with zeros before them.
+/// `digits`, with leading zeros up to `count`.
 pub(super) fn at_least(digits: &str, count: Option<usize>) -> String {
     let missing = count.unwrap_or(0).saturating_sub(digits.len());
     "0".repeat(missing) + digits
 }
 
-/// A number that is not negative, by one of the codes `e E f F g G`.
+/// Writes a non-negative number by one of the codes `e E f F g G`.
 pub(super) fn float(value: f64, code: char, precision: usize, alternate: bool) -> String {
     let upper = code.is_ascii_uppercase();
     let text = if value.is_finite() {
@@ -61,7 +61,7 @@ fn power_of_ten(power: i32) -> String {
     format!("e{}{:02}", if power < 0 { '-' } else { '+' }, power.abs())
 }
 
-/// The decimal exponent of a number rounded to so many digits.
+/// The decimal exponent of a number rounded to `digits` digits.
 fn magnitude(value: f64, digits: usize) -> i32 {
     let text = format!("{value:.*e}", digits - 1);
     text.split_once('e').and_then(|(_, power)| power.parse().ok()).unwrap_or(0)
@@ -69,8 +69,8 @@ fn magnitude(value: f64, digits: usize) -> i32 {
 
 fn general(value: f64, digits: usize, alternate: bool) -> String {
     let power = magnitude(value, digits);
-    let plain = power >= -4 && (power as i64) < digits as i64;
-    let text = if plain {
+    let is_fixed = power >= -4 && (power as i64) < digits as i64;
+    let text = if is_fixed {
         format!("{value:.*}", (digits as i64 - 1 - i64::from(power)).max(0) as usize)
     } else {
         format!("{value:.*e}", digits - 1)
@@ -81,15 +81,15 @@ fn general(value: f64, digits: usize, alternate: bool) -> String {
     } else {
         mantissa
     };
-    if plain {
+    if is_fixed {
         mantissa.to_owned()
     } else {
         format!("{mantissa}{}", power_of_ten(power))
     }
 }
 
-/// Digits with single underscores between them, or nothing.
-fn plain_digits(text: &str) -> Option<String> {
+/// Removes single underscores between digits; `None` if they are elsewhere.
+fn without_underscores(text: &str) -> Option<String> {
     let mut digits = String::new();
     let mut last = '_';
     for c in text.chars() {
@@ -112,11 +112,11 @@ fn ascii_digit(c: char) -> Option<char> {
     if !is_decimal(c) {
         return None;
     }
-    // Digits of a script stand in a row that begins with its zero.
+    // The digits of a script are consecutive, from its zero on.
     let mut value = 0;
     let mut code = u32::from(c);
     while value < 9 && char::from_u32(code - 1).is_some_and(is_decimal) {
-        // Rows can follow one another, each aligned to where its zero stands.
+        // The digits of two scripts can be adjacent; each zero is aligned.
         code -= 1;
         value += 1;
     }
@@ -127,7 +127,7 @@ fn ascii_digit(c: char) -> Option<char> {
     None
 }
 
-/// `int(text, base)`; `None` for what Python refuses.
+/// `int(text, base)`; `None` if Python raises an error, `Err` beyond 128 bits.
 pub(super) fn parse_int(text: &str, base: u32) -> Option<std::result::Result<i128, ()>> {
     let text = text.trim_matches(is_space);
     let (negative, digits) = match text.strip_prefix('-') {
@@ -145,7 +145,7 @@ pub(super) fn parse_int(text: &str, base: u32) -> Option<std::result::Result<i12
         let rest = &digits[2..];
         (rest.strip_prefix('_').unwrap_or(rest), prefixed)
     } else if base == 0 {
-        // A leading zero belongs to zero only.
+        // Only zero itself may have leading zeros.
         if digits.starts_with('0') && digits.chars().any(|c| c != '0' && c != '_') {
             return None;
         }
@@ -153,7 +153,7 @@ pub(super) fn parse_int(text: &str, base: u32) -> Option<std::result::Result<i12
     } else {
         (digits, base)
     };
-    let digits = plain_digits(digits)?;
+    let digits = without_underscores(digits)?;
     if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
         return None;
     }
@@ -169,27 +169,27 @@ pub(super) fn parse_float(text: &str) -> Option<f64> {
     if matches!(lower.as_str(), "inf" | "infinity" | "nan") {
         return text.to_ascii_lowercase().parse().ok();
     }
-    let mut plain = String::new();
+    let mut ascii = String::new();
     let mut last = ' ';
     for c in text.chars() {
-        // An underscore stands between two digits.
+        // An underscore must be between two digits.
         if c == '_' && !last.is_ascii_digit() || last == '_' && ascii_digit(c).is_none_or(|c| !c.is_ascii_digit()) {
             return None;
         }
         let c = ascii_digit(c)?;
         if c != '_' {
-            plain.push(c);
+            ascii.push(c);
         }
         last = c;
     }
-    let numeric = plain.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E'));
-    if last == '_' || !numeric || !plain.contains(|c: char| c.is_ascii_digit()) {
+    let numeric = ascii.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E'));
+    if last == '_' || !numeric || !ascii.contains(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    plain.parse().ok()
+    ascii.parse().ok()
 }
 
-/// `round(value, digits)`: halves go to the even neighbour.
+/// `round(value, digits)`: halves round to even.
 pub(super) fn round(value: &Value, digits: i128) -> Result<Value> {
     if let Some(integer) = value.as_int() {
         if digits >= 0 {
@@ -214,7 +214,7 @@ pub(super) fn round(value: &Value, digits: i128) -> Result<Value> {
         return Ok(Value::Float(0.0_f64.copysign(float)));
     }
     let rounded = if digits >= 0 {
-        // Rust prints the exact value, rounded to even, as Python's own printing does.
+        // Rust rounds the exact value to even when printing, as Python does.
         format!("{float:.*}", digits as usize).parse().unwrap_or(float)
     } else {
         let size = (-digits) as usize;

@@ -1,5 +1,5 @@
-//! Truth, length, comparison, membership and iteration, as Python's protocols define them.
-//! Arithmetic is in `arithmetic.rs`, subscripts in `subscript.rs`.
+//! Truth, length, comparison, membership and iteration, by Python's protocols. Leaves to others: arithmetic
+//! (`arithmetic.rs`), subscripts (`subscript.rs`).
 
 use super::ast::Comparison;
 use super::error::{fault, Cause, Failure, Result};
@@ -7,7 +7,7 @@ use super::fuel;
 use super::value::{Object, Owner, Undefined, Value, View};
 use std::cmp::Ordering;
 
-/// The error that Python raises for a use of an undefined value.
+/// The failure when an undefined value is used.
 pub(super) fn undefined(undefined: &Undefined) -> Box<Failure> {
     let name = &undefined.name;
     match undefined.owner {
@@ -63,7 +63,7 @@ pub(super) fn length(value: &Value) -> Result<usize> {
     })
 }
 
-/// The items of what a loop can run over and needs no interpreter for.
+/// The items of an iterable that needs no interpreter.
 pub(super) fn items(value: &Value) -> Result<Vec<Value>> {
     let items: Vec<Value> = match value {
         Value::Undefined(_) => Vec::new(),
@@ -92,7 +92,7 @@ fn int_with_float(int: i128, float: f64) -> Option<Ordering> {
     Some(int.cmp(&(float.trunc() as i128)).then_with(|| float.trunc().total_cmp(&float)))
 }
 
-/// How two numbers compare; `None` inside where one is not a number.
+/// How two numbers compare; the inner `None` for NaN, the outer one if a value is not a number.
 fn numbers(left: &Value, right: &Value) -> Option<Option<Ordering>> {
     Some(match (left, right) {
         (Value::Float(left), Value::Float(right)) => left.partial_cmp(right),
@@ -119,7 +119,7 @@ fn same_object(left: &Value, right: &Value) -> bool {
     }
 }
 
-/// `is`. Python shares small numbers and literal strings, so equal ones of a type count.
+/// `is`. Python interns small integers and literal strings, so equal ones of a type are the same.
 pub(super) fn same(left: &Value, right: &Value) -> bool {
     same_object(left, right)
 }
@@ -142,7 +142,7 @@ pub(super) fn equal(left: &Value, right: &Value) -> Result<bool> {
             }
             for (key, (_, value)) in &left.entries {
                 let Some((_, other)) = right.entries.get(key) else { return Ok(false) };
-                if !found(value, other)? {
+                if !same_or_equal(value, other)? {
                     return Ok(false);
                 }
             }
@@ -165,21 +165,21 @@ pub(super) fn equal(left: &Value, right: &Value) -> Result<bool> {
     })
 }
 
-/// `is` or `==`, by which Python searches containers.
-fn found(left: &Value, right: &Value) -> Result<bool> {
+/// `is` or `==`, which Python uses to search containers.
+fn same_or_equal(left: &Value, right: &Value) -> Result<bool> {
     Ok(same_object(left, right) || equal(left, right)?)
 }
 
 fn all_equal(left: &[Value], right: &[Value]) -> Result<bool> {
     for (left, right) in left.iter().zip(right) {
-        if !found(left, right)? {
+        if !same_or_equal(left, right)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// How two values compare; `None` where neither is less (NaN).
+/// How two values compare; `None` for NaN.
 pub(super) fn order(left: &Value, right: &Value, operator: &str) -> Result<Option<Ordering>> {
     fuel::descend()?;
     fail_if_undefined(left)?;
@@ -192,7 +192,7 @@ pub(super) fn order(left: &Value, right: &Value, operator: &str) -> Result<Optio
         (Value::Bytes(left), Value::Bytes(right)) => Ok(Some(left.cmp(right))),
         (Value::List(left), Value::List(right)) | (Value::Tuple(left), Value::Tuple(right)) => {
             for (left, right) in left.iter().zip(right.iter()) {
-                if !found(left, right)? {
+                if !same_or_equal(left, right)? {
                     return order(left, right, operator);
                 }
             }
@@ -235,7 +235,7 @@ pub(super) fn contains(container: &Value, item: &Value) -> Result<bool> {
             Object::Generator(generator) => loop {
                 let next = generator.borrow_mut().ready.pop_front();
                 let Some(next) = next else { return Ok(false) };
-                if found(&next, item)? {
+                if same_or_equal(&next, item)? {
                     return Ok(true);
                 }
             },
@@ -247,7 +247,7 @@ pub(super) fn contains(container: &Value, item: &Value) -> Result<bool> {
                 failure
             })?;
             for value in &items {
-                if found(value, item)? {
+                if same_or_equal(value, item)? {
                     return Ok(true);
                 }
             }
@@ -256,7 +256,7 @@ pub(super) fn contains(container: &Value, item: &Value) -> Result<bool> {
     }
 }
 
-/// Sorts as Python's `sorted` does: stable, and failing where two keys do not compare.
+/// Sorts as Python's `sorted`: stable, and fails if two keys cannot be compared.
 pub(super) fn sort_by_key<T>(items: &mut [T], key: impl Fn(&T) -> &Value) -> Result<()> {
     let mut failure = None;
     items.sort_by(|left, right| {

@@ -1,4 +1,4 @@
-//! `str` and `repr` of values.
+//! `str(value)` and `repr(value)`.
 
 use super::error::{fault, Result};
 use super::fuel;
@@ -24,8 +24,8 @@ pub(super) fn repr(value: &Value) -> Result<String> {
     Ok(out)
 }
 
-/// `pprint.pformat`, which sorts the keys of dicts. What does not fit on one line is
-/// refused: the layout would depend on the width of every part.
+/// `pprint.pformat`, which sorts the keys of dicts. More than one line is an error: the layout would depend on the width of
+/// every part.
 pub(super) fn pretty(value: &Value) -> Result<String> {
     let mut out = String::new();
     write(value, true, &mut out)?;
@@ -115,8 +115,8 @@ fn object(value: &Value, object: &Object, sorted: bool, out: &mut String) -> Res
             out.push('>');
             Ok(())
         }
-        // Python writes an address, which is another one in every run.
-        _ => fault(format!("a {} is printed, which has no text: use it as a call or a list", value.type_name())),
+        // Python writes a memory address, which differs in every run.
+        _ => fault(format!("cannot print a {}: call it, or make it a list", value.type_name())),
     }
 }
 
@@ -146,7 +146,7 @@ fn mapping(entries: &[&(Value, Value)], sorted: bool, out: &mut String) -> Resul
     Ok(())
 }
 
-/// In single quotes, unless the text holds those and no double ones.
+/// In single quotes, unless the text contains those and no double quotes.
 pub(super) fn quoted(text: &str, out: &mut String) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);

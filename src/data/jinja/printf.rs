@@ -1,4 +1,4 @@
-//! `format % values`, Python's printf.
+//! `format % values`, Python's printf-style formatting.
 
 use super::error::{fault, Result};
 use super::fuel;
@@ -8,6 +8,7 @@ use super::ops;
 use super::print;
 use super::value::{Text, Value};
 
+/// The flags, width and precision of one `%…`.
 #[derive(Default)]
 struct Directive {
     left: bool,
@@ -18,9 +19,10 @@ struct Directive {
     precision: Option<usize>,
 }
 
-/// Widths and precisions beyond this are refused.
-const WIDEST: usize = 1 << 20;
+/// A larger width or precision is an error.
+const MAX_WIDTH: usize = 1 << 20;
 
+/// The values on the right of `%`, one after the other.
 struct Values<'a> {
     all: &'a Value,
     tuple: Option<&'a [Value]>,
@@ -38,6 +40,7 @@ impl Values<'_> {
     }
 }
 
+/// `format % values`.
 pub(super) fn format(format: &Text, values: &Value) -> Result<Value> {
     let tuple = match values {
         Value::Tuple(items) => Some(&***items),
@@ -97,7 +100,7 @@ pub(super) fn format(format: &Text, values: &Value) -> Result<Value> {
             let (negative, precision) = number(&mut chars, &mut values)?;
             directive.precision = Some(if negative { 0 } else { precision });
         }
-        if directive.width > WIDEST || directive.precision.is_some_and(|precision| precision > WIDEST) {
+        if directive.width > MAX_WIDTH || directive.precision.is_some_and(|precision| precision > MAX_WIDTH) {
             return fault("a width or precision of more than a million");
         }
         chars.next_if(|c| matches!(c, 'h' | 'l' | 'L'));
@@ -120,7 +123,7 @@ pub(super) fn format(format: &Text, values: &Value) -> Result<Value> {
         fuel::bytes(directive.width)?;
         out.push_str(&directive.write(conversion, &value, format.markup)?);
     }
-    // A mapping may hold more than is asked for; so may an empty list and the like.
+    // A mapping may have unused values; so may an empty list and the like.
     let spare = match values.tuple {
         Some(items) => values.next < items.len(),
         None => {

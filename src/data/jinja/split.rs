@@ -1,9 +1,9 @@
-//! Splitting text at separators, whitespace and line ends; wrapping it.
+//! Splits text at separators, white space and line ends, and wraps it.
 
 use super::error::{fault, Result};
 use super::unicode::{ends_line, is_space, is_word};
 
-/// `split` or, from the right, `rsplit`; without a limit where `limit` is `None`.
+/// `split` or, from the right, `rsplit`; `limit` is the largest number of splits.
 pub(super) fn split<'a>(text: &'a str, separator: Option<&str>, limit: Option<usize>, right: bool) -> Vec<&'a str> {
     let limit = limit.unwrap_or(usize::MAX - 1);
     match (separator, right) {

@@ -29,7 +29,10 @@ impl Parser {
                 }
                 Token::BlockBegin => {
                     if !pieces.is_empty() {
-                        body.push(Statement { line: output_line, kind: Kind::Output(std::mem::take(&mut pieces)) });
+                        body.push(Statement {
+                            line: output_line,
+                            kind: StatementKind::Output(std::mem::take(&mut pieces)),
+                        });
                     }
                     self.skip();
                     if ends.iter().any(|end| self.is_name(end)) {
@@ -41,7 +44,7 @@ impl Parser {
                 }
                 Token::End if ends.is_empty() => {
                     if !pieces.is_empty() {
-                        body.push(Statement { line: output_line, kind: Kind::Output(pieces) });
+                        body.push(Statement { line: output_line, kind: StatementKind::Output(pieces) });
                     }
                     return Ok(body);
                 }
@@ -67,7 +70,7 @@ impl Parser {
         Ok(body)
     }
 
-    fn statement(&mut self, ends: &[&str]) -> Result<Kind> {
+    fn statement(&mut self, ends: &[&str]) -> Result<StatementKind> {
         let line = self.line();
         let Token::Name(tag) = self.current() else { return self.fail("expected the name of a tag") };
         let tag = tag.clone();
@@ -80,7 +83,7 @@ impl Parser {
             "macro" => {
                 let name = self.expect_name()?;
                 let parameters = self.signature()?;
-                Ok(Kind::Macro(Arc::new(self.macro_body(name, parameters, "endmacro")?)))
+                Ok(StatementKind::Macro(Arc::new(self.macro_body(name, parameters, "endmacro")?)))
             }
             "call" => {
                 let parameters = if self.is_op("(") { self.signature()? } else { Vec::new() };
@@ -89,23 +92,23 @@ impl Parser {
                     return self.fail("expected a call after `call`");
                 }
                 let body = self.macro_body(Arc::from("caller"), parameters, "endcall")?;
-                Ok(Kind::Call(call, Arc::new(body)))
+                Ok(StatementKind::Call(call, Arc::new(body)))
             }
             "filter" => {
                 let filter = self.filters(None, true)?;
                 let Some(filter) = filter else { return self.fail("expected a filter") };
                 let body = self.out_of_loops(|parser| parser.block("endfilter"))?;
-                Ok(Kind::Filter(filter, body))
+                Ok(StatementKind::Filter(filter, body))
             }
             "block" => self.parse_block(),
             "autoescape" => {
                 let value = self.expression(true)?;
-                Ok(Kind::AutoEscape(value, self.block("endautoescape")?))
+                Ok(StatementKind::AutoEscape(value, self.block("endautoescape")?))
             }
             "generation" => {
                 self.has_generation_tags = true;
                 let body = self.out_of_loops(|parser| parser.block("endgeneration"))?;
-                Ok(Kind::Generation(body))
+                Ok(StatementKind::Generation(body))
             }
             "print" => {
                 let mut pieces = Vec::new();
@@ -115,16 +118,16 @@ impl Parser {
                     }
                     pieces.push(Piece::Expr(self.expression(true)?));
                 }
-                Ok(Kind::Output(pieces))
+                Ok(StatementKind::Output(pieces))
             }
             "break" | "continue" if self.loops == 0 => Err(Failure::syntax(line, format!("`{tag}` is outside a loop"))),
-            "break" => Ok(Kind::Break),
-            "continue" => Ok(Kind::Continue),
+            "break" => Ok(StatementKind::Break),
+            "continue" => Ok(StatementKind::Continue),
             "include" | "import" | "from" | "extends" => {
                 while !matches!(self.current(), Token::BlockEnd | Token::End) {
                     self.skip();
                 }
-                Ok(Kind::Other(match tag.as_str() {
+                Ok(StatementKind::OtherTemplate(match tag.as_str() {
                     "include" => "include",
                     "extends" => "extends",
                     _ => "import",
@@ -146,7 +149,7 @@ impl Parser {
         parsed
     }
 
-    fn parse_for(&mut self) -> Result<Kind> {
+    fn parse_for(&mut self) -> Result<StatementKind> {
         let target = self.target(&["in"], false)?;
         if target.names("loop") {
             return self.fail("`loop` cannot be the variable of a loop");
@@ -169,10 +172,10 @@ impl Parser {
             self.skip();
             Body::new()
         };
-        Ok(Kind::For(Arc::new(For { target, iterable, body, otherwise, test, recursive })))
+        Ok(StatementKind::For(Arc::new(For { target, iterable, body, otherwise, test, recursive })))
     }
 
-    fn parse_if(&mut self) -> Result<Kind> {
+    fn parse_if(&mut self) -> Result<StatementKind> {
         let mut branches = Vec::new();
         loop {
             let test = self.tuple(false, &[], false)?;
@@ -183,21 +186,21 @@ impl Parser {
             let ends = self.is_name("endif");
             self.skip();
             let otherwise = if ends { Body::new() } else { self.block("endif")? };
-            return Ok(Kind::If(branches, otherwise));
+            return Ok(StatementKind::If(branches, otherwise));
         }
     }
 
-    fn parse_set(&mut self) -> Result<Kind> {
+    fn parse_set(&mut self) -> Result<StatementKind> {
         let target = self.target(&[], true)?;
         if self.skip_op("=") {
-            return Ok(Kind::Set(target, self.tuple(true, &[], false)?));
+            return Ok(StatementKind::Set(target, self.tuple(true, &[], false)?));
         }
         let filter = self.filters(None, false)?;
         let body = self.out_of_loops(|parser| parser.block("endset"))?;
-        Ok(Kind::SetBlock(target, filter, body))
+        Ok(StatementKind::SetBlock(target, filter, body))
     }
 
-    fn parse_with(&mut self) -> Result<Kind> {
+    fn parse_with(&mut self) -> Result<StatementKind> {
         let mut values = Vec::new();
         while *self.current() != Token::BlockEnd {
             if !values.is_empty() {
@@ -207,10 +210,10 @@ impl Parser {
             self.expect_op("=")?;
             values.push((target, self.expression(true)?));
         }
-        Ok(Kind::With(values, self.block("endwith")?))
+        Ok(StatementKind::With(values, self.block("endwith")?))
     }
 
-    fn parse_block(&mut self) -> Result<Kind> {
+    fn parse_block(&mut self) -> Result<StatementKind> {
         let name = self.expect_name()?;
         let scoped = self.skip_name("scoped");
         if self.skip_name("required") {
@@ -223,7 +226,7 @@ impl Parser {
             return self.fail(format!("block `{name}` is defined twice"));
         }
         self.blocks.push((name.clone(), body));
-        Ok(Kind::Block { name, scoped })
+        Ok(StatementKind::Block { name, scoped })
     }
 
     fn signature(&mut self) -> Result<Vec<(Name, Option<Expr>)>> {

@@ -5,10 +5,10 @@ use super::fuel;
 use super::ops;
 use super::value::{Range, Value};
 
-/// `value[key]`; `None` where Python raises an error that Jinja2 takes for "undefined".
+/// `value[key]`; `None` if Python raises an error, which Jinja2 turns into an undefined value.
 pub(super) fn item(value: &Value, key: &Value) -> Result<Option<Value>> {
     if let Value::Dict(dict) = value {
-        // An unhashable key is a TypeError, and so undefined.
+        // An unhashable key is a TypeError in Python, so the value is undefined.
         return Ok(key.key().ok().and_then(|key| dict.entries.get(&key)).map(|(_, value)| value.clone()));
     }
     ops::fail_if_undefined(value)?;
@@ -48,7 +48,7 @@ fn bounds(parts: &[Value; 3], length: usize) -> Result<Range> {
     let clamp = |value: i128| if value < 0 { value.saturating_add(length).max(low) } else { value.min(high) };
     let start = part(&parts[0])?.map_or(if step > 0 { low } else { high }, clamp);
     let stop = part(&parts[1])?.map_or(if step > 0 { high } else { low }, clamp);
-    // No index lies further off, and the arithmetic on ranges stays within its bits.
+    // A larger step would reach no other index, and could overflow.
     let step = step.clamp(-length - 1, length + 1);
     Ok(Range { start, stop, step })
 }
@@ -56,7 +56,7 @@ fn bounds(parts: &[Value; 3], length: usize) -> Result<Range> {
 /// `value[start:stop:step]`.
 pub(super) fn slice(value: &Value, parts: &[Value; 3]) -> Result<Value> {
     ops::fail_if_undefined(value)?;
-    let taken = |length: usize| -> Result<Vec<usize>> {
+    let indices = |length: usize| -> Result<Vec<usize>> {
         let range = bounds(parts, length)?;
         fuel::steps(range.len() / 8)?;
         Ok((0..range.len()).map(|at| (range.start + range.step * at as i128) as usize).collect())
@@ -65,12 +65,14 @@ pub(super) fn slice(value: &Value, parts: &[Value; 3]) -> Result<Value> {
         Value::Str(text) => {
             fuel::bytes(text.len())?;
             let chars: Vec<char> = text.chars().collect();
-            let sliced: String = taken(chars.len())?.into_iter().map(|at| chars[at]).collect();
+            let sliced: String = indices(chars.len())?.into_iter().map(|at| chars[at]).collect();
             Ok(Value::text(sliced, text.markup))
         }
-        Value::Bytes(bytes) => Ok(Value::Bytes(taken(bytes.len())?.into_iter().map(|at| bytes[at]).collect())),
-        Value::List(items) => Ok(Value::list(taken(items.len())?.into_iter().map(|at| items[at].clone()).collect())),
-        Value::Tuple(items) => Ok(Value::tuple(taken(items.len())?.into_iter().map(|at| items[at].clone()).collect())),
+        Value::Bytes(bytes) => Ok(Value::Bytes(indices(bytes.len())?.into_iter().map(|at| bytes[at]).collect())),
+        Value::List(items) => Ok(Value::list(indices(items.len())?.into_iter().map(|at| items[at].clone()).collect())),
+        Value::Tuple(items) => {
+            Ok(Value::tuple(indices(items.len())?.into_iter().map(|at| items[at].clone()).collect()))
+        }
         Value::Range(range) => {
             let part = bounds(parts, range.len())?;
             Ok(Value::Range(Range {

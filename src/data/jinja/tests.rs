@@ -1,4 +1,4 @@
-//! What may follow `is`.
+//! Jinja2's tests: `value is name`.
 
 use super::arguments::{Bound, Call};
 use super::arithmetic;
@@ -106,7 +106,7 @@ pub(super) fn call(name: &str, value: &Value, arguments: Call) -> Result<bool> {
             Value::Object(object) => matches!(&**object, Object::Generator(_) | Object::Loop(_)),
             other => ops::length(other).is_ok(),
         },
-        // Python asks for a length and for items by index or key.
+        // As in Python: it has a length, and items by index or key.
         "sequence" => !matches!(value, Value::View(..)) && ops::length(value).is_ok(),
         "callable" => match value {
             Value::Undefined(_) => true,
@@ -129,6 +129,6 @@ pub(super) fn call(name: &str, value: &Value, arguments: Call) -> Result<bool> {
             value.key()?;
             value.as_str().is_some_and(exists)
         }
-        _ => return fault(format!("no test named '{name}'")),
+        _ => return fault(format!("no test named `{name}`")),
     })
 }

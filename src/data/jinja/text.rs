@@ -1,4 +1,4 @@
-//! The methods of `str`. Splitting is in `split.rs`.
+//! The methods of `str`. Leaves to others: splitting (`split.rs`).
 
 use super::arguments::{Bound, Call};
 use super::error::{fault, Result};
@@ -16,10 +16,10 @@ pub(super) fn call(text: &Text, name: &str, mut arguments: Call) -> Result<Value
     if text.markup {
         escape_arguments(name, &mut arguments);
     }
-    let made = |made: String| Ok(Value::text(made, text.markup));
+    let result = |result: String| Ok(Value::text(result, text.markup));
     let test = |holds: bool| Ok(Value::Bool(holds));
     let every = |is: fn(char) -> bool| Ok(Value::Bool(!text.is_empty() && text.chars().all(is)));
-    // Methods that take arguments, which most do not.
+    // Methods with arguments.
     match name {
         "split" | "rsplit" => {
             let mut bound = arguments.bind(name, ["sep", "maxsplit"], 0)?;
@@ -42,18 +42,18 @@ pub(super) fn call(text: &Text, name: &str, mut arguments: Call) -> Result<Value
         }
         "strip" | "lstrip" | "rstrip" => {
             let bound: Bound<1> = arguments.positional(name, 0)?;
-            return made(strip(text, bound.optional_str(0)?, name != "rstrip", name != "lstrip").to_owned());
+            return result(strip(text, bound.optional_str(0)?, name != "rstrip", name != "lstrip").to_owned());
         }
         "startswith" | "endswith" => return affix(text, name, arguments),
         "find" | "rfind" | "index" | "rindex" | "count" => return find(text, name, arguments),
         "replace" => {
             let bound: Bound<3> = arguments.positional(name, 2)?;
-            return made(replace(text, bound.str(0)?, bound.str(1)?, bound.int(2, -1)?)?);
+            return result(replace(text, bound.str(0)?, bound.str(1)?, bound.int(2, -1)?)?);
         }
         "center" | "ljust" | "rjust" => {
             let bound: Bound<2> = arguments.positional(name, 1)?;
             let fill = if bound.value(1).is_some() { bound.str(1)? } else { " " };
-            return made(justify(text, bound.int(0, 0)?, fill, name)?);
+            return result(justify(text, bound.int(0, 0)?, fill, name)?);
         }
         "zfill" => {
             let bound: Bound<1> = arguments.positional(name, 1)?;
@@ -62,13 +62,13 @@ pub(super) fn call(text: &Text, name: &str, mut arguments: Call) -> Result<Value
                 None => ("", &**text),
             };
             let filled = justify(digits, bound.int(0, 0)? - sign.len() as i128, "0", "rjust")?;
-            return made(format!("{sign}{filled}"));
+            return result(format!("{sign}{filled}"));
         }
         "removeprefix" | "removesuffix" => {
             let bound: Bound<1> = arguments.positional(name, 1)?;
             let affix = bound.str(0)?;
             let rest = if name == "removeprefix" { text.strip_prefix(affix) } else { text.strip_suffix(affix) };
-            return made(rest.unwrap_or(text).to_owned());
+            return result(rest.unwrap_or(text).to_owned());
         }
         "join" => {
             let bound: Bound<1> = arguments.positional(name, 1)?;
@@ -76,7 +76,7 @@ pub(super) fn call(text: &Text, name: &str, mut arguments: Call) -> Result<Value
         }
         "expandtabs" => {
             let bound = arguments.bind(name, ["tabsize"], 0)?;
-            return made(expand_tabs(text, usize::try_from(bound.int(0, 8)?).unwrap_or(0))?);
+            return result(expand_tabs(text, usize::try_from(bound.int(0, 8)?).unwrap_or(0))?);
         }
         "encode" => {
             let bound = arguments.bind(name, ["encoding", "errors"], 0)?;
@@ -101,7 +101,7 @@ pub(super) fn call(text: &Text, name: &str, mut arguments: Call) -> Result<Value
         "maketrans" => return make_table(arguments),
         "translate" => {
             let bound: Bound<1> = arguments.positional(name, 1)?;
-            return made(translate(text, bound.value(0).unwrap_or(&Value::None))?);
+            return result(translate(text, bound.value(0).unwrap_or(&Value::None))?);
         }
         "escape" => {
             let bound: Bound<1> = arguments.positional(name, 1)?;
@@ -111,12 +111,12 @@ pub(super) fn call(text: &Text, name: &str, mut arguments: Call) -> Result<Value
     }
     let _: Bound<0> = arguments.positional(name, 0)?;
     match name {
-        "upper" => made(text.to_uppercase()),
-        "lower" => made(text.to_lowercase()),
-        "title" => made(title(text)),
-        "capitalize" => made(capitalize(text)),
-        "swapcase" => made(swap_case(text)),
-        "casefold" => made(case_fold(text)),
+        "upper" => result(text.to_uppercase()),
+        "lower" => result(text.to_lowercase()),
+        "title" => result(title(text)),
+        "capitalize" => result(capitalize(text)),
+        "swapcase" => result(swap_case(text)),
+        "casefold" => result(case_fold(text)),
         "isalpha" => every(is_alpha),
         "isalnum" => every(is_alnum),
         "isdecimal" => every(is_decimal),
@@ -129,13 +129,13 @@ pub(super) fn call(text: &Text, name: &str, mut arguments: Call) -> Result<Value
         "islower" => test(all_cased(text, false)),
         "isupper" => test(all_cased(text, true)),
         "istitle" => test(is_titled(text)),
-        "striptags" => made(html::strip_tags(text)?),
+        "striptags" => result(html::strip_tags(text)?),
         "unescape" => Ok(Value::str(html::unescape(text)?)),
         _ => fault(format!("str.{name} is not supported")),
     }
 }
 
-/// What markupsafe escapes before it becomes part of a safe string.
+/// Escapes the arguments that become part of a `Markup` string.
 fn escape_arguments(name: &str, arguments: &mut Call) {
     let index = match name {
         "replace" | "ljust" | "rjust" | "center" => 1,
@@ -153,16 +153,16 @@ fn strings<S: AsRef<str>>(parts: Vec<S>, markup: bool) -> Value {
 }
 
 pub(super) fn strip<'a>(text: &'a str, of: Option<&str>, left: bool, right: bool) -> &'a str {
-    let gone = |c: char| of.map_or_else(|| is_space(c), |of| of.contains(c));
-    let text = if left { text.trim_start_matches(gone) } else { text };
+    let is_stripped = |c: char| of.map_or_else(|| is_space(c), |of| of.contains(c));
+    let text = if left { text.trim_start_matches(is_stripped) } else { text };
     if right {
-        text.trim_end_matches(gone)
+        text.trim_end_matches(is_stripped)
     } else {
         text
     }
 }
 
-/// `separator.join(values)` over what needs no interpreter.
+/// `separator.join(values)`, for values that need no interpreter.
 pub(super) fn join(separator: &Text, values: &Value) -> Result<Value> {
     let mut out = String::new();
     for (index, item) in ops::items(values)?.iter().enumerate() {
@@ -187,7 +187,7 @@ pub(super) fn join(separator: &Text, values: &Value) -> Result<Value> {
 /// Characters `start..end` of a text by Python's rules, as bytes; `None` past the end.
 fn window(text: &str, start: Option<&Value>, end: Option<&Value>) -> Result<Option<(usize, usize, usize)>> {
     let length = text.chars().count() as i128;
-    let place = |value: Option<&Value>, default: i128| -> Result<i128> {
+    let index = |value: Option<&Value>, default: i128| -> Result<i128> {
         let value = match value {
             None | Some(Value::None) => return Ok(default),
             Some(value) => value.as_int(),
@@ -195,7 +195,7 @@ fn window(text: &str, start: Option<&Value>, end: Option<&Value>) -> Result<Opti
         let Some(value) = value else { return fault("slice indices must be integers or None") };
         Ok(if value < 0 { (value + length).max(0) } else { value })
     };
-    let (start, end) = (place(start, 0)?, place(end, length)?.min(length));
+    let (start, end) = (index(start, 0)?, index(end, length)?.min(length));
     if start > length || start > end {
         return Ok(None);
     }
@@ -239,12 +239,12 @@ fn find(text: &str, name: &str, arguments: Call) -> Result<Value> {
         });
         return Ok(Value::Int(count as i128));
     }
-    let found = window.and_then(|(start, end, skipped)| {
+    let index = window.and_then(|(start, end, skipped)| {
         let inside = &text[start..end];
         let at = if name.starts_with('r') { inside.rfind(part) } else { inside.find(part) };
         at.map(|at| skipped + inside[..at].chars().count())
     });
-    match found {
+    match index {
         Some(index) => Ok(Value::Int(index as i128)),
         None if name.ends_with("find") => Ok(Value::Int(-1)),
         None => fault("substring not found"),
@@ -252,10 +252,10 @@ fn find(text: &str, name: &str, arguments: Call) -> Result<Value> {
 }
 
 pub(super) fn replace(text: &str, old: &str, new: &str, count: i128) -> Result<String> {
-    let most = usize::try_from(count).unwrap_or(usize::MAX);
-    let places = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() };
-    fuel::bytes(text.len().saturating_add(places.min(most).saturating_mul(new.len())))?;
-    Ok(if count < 0 { text.replace(old, new) } else { text.replacen(old, new, most) })
+    let limit = usize::try_from(count).unwrap_or(usize::MAX);
+    let matches = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() };
+    fuel::bytes(text.len().saturating_add(matches.min(limit).saturating_mul(new.len())))?;
+    Ok(if count < 0 { text.replace(old, new) } else { text.replacen(old, new, limit) })
 }
 
 pub(super) fn justify(text: &str, width: i128, fill: &str, how: &str) -> Result<String> {
@@ -272,7 +272,7 @@ pub(super) fn justify(text: &str, width: i128, fill: &str, how: &str) -> Result<
         "ljust" => format!("{text}{}", pad(missing)),
         "rjust" => format!("{}{text}", pad(missing)),
         _ => {
-            // Where the halves differ, the left one is the longer only for an odd width.
+            // If the halves differ, the left one is longer only for an odd width.
             let left = missing / 2 + (missing & width & 1);
             format!("{}{text}{}", pad(left), pad(missing - left))
         }

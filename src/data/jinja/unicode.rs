@@ -1,7 +1,7 @@
-//! What Python's `str` says of characters, where Rust's `char` says otherwise or nothing.
+//! Properties of characters in Python, where Rust's `char` differs or has none.
 //!
-//! Rust has no title case, no case folding and no digit values; crates that have them
-//! bring tables for what a few rules say. General categories come from `regex`.
+//! Written by hand: Rust has no title case, case folding or digit values, and crates for them bring whole tables for a few
+//! rules. General categories come from `regex`.
 
 use regex::Regex;
 use std::sync::LazyLock;
@@ -16,18 +16,18 @@ fn of_class(class: &Class, c: char) -> bool {
     class.as_ref().is_some_and(|class| class.is_match(c.encode_utf8(&mut [0; 4])))
 }
 
-/// `str.isspace`, `\s`, and what `strip` and `split` take for whitespace.
+/// White space for `str.isspace`, `\s`, `strip` and `split`.
 pub(super) fn is_space(c: char) -> bool {
     matches!(c, '\t'..='\r' | '\u{1c}'..=' ' | '\u{85}' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}'
         | '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
 }
 
-/// What `splitlines` takes for the end of a line; `\r\n` is one.
+/// Line ends for `splitlines`; `\r\n` is one line end.
 pub(super) fn ends_line(c: char) -> bool {
     matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Whether `repr` writes the character as it is.
+/// Whether `repr` writes the character without escaping it.
 pub(super) fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return matches!(c, ' '..='~');
@@ -49,7 +49,7 @@ pub(super) fn is_decimal(c: char) -> bool {
     of_class(&DECIMAL, c)
 }
 
-/// Decimals and digits that stand for themselves only, like `²` and `③`.
+/// Decimals, and digits outside positional numbers, such as `²` and `③`.
 pub(super) fn is_digit(c: char) -> bool {
     is_decimal(c)
         || matches!(u32::from(c), 0xb2 | 0xb3 | 0xb9 | 0x1369..=0x1371 | 0x19da | 0x2070 | 0x2074..=0x2079
@@ -122,7 +122,7 @@ fn is_cased(c: char) -> bool {
     c.is_lowercase() || c.is_uppercase() || is_title(c)
 }
 
-/// `str.title`: a word begins after every character without case.
+/// `str.title`: a word starts after every uncased character.
 pub(super) fn title(text: &str) -> String {
     let mut titled = String::with_capacity(text.len());
     let lowered = lower_each(text);
@@ -160,10 +160,10 @@ pub(super) fn swap_case(text: &str) -> String {
     swapped.collect()
 }
 
-/// Each character in lower case; a sigma knows whether it ends its word.
+/// Each character in lower case; a sigma depends on whether it ends its word.
 fn lower_each(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
-    // Marks within a word neither begin nor end it.
+    // These characters inside a word neither start nor end it.
     let ignorable = |c: &char| {
         matches!(*c, '\'' | '.' | ':' | '^' | '`' | '\u{a8}' | '\u{ad}' | '\u{b7}' | '\u{2019}' | '\u{300}'..='\u{36f}')
     };
@@ -188,7 +188,7 @@ pub(super) fn case_fold(text: &str) -> String {
     text.chars().map(fold).collect()
 }
 
-/// Whether cased characters are all of one kind and there is one: `islower`, `isupper`.
+/// Whether there are cased characters and all have the same case: `islower`, `isupper`.
 pub(super) fn all_cased(text: &str, upper: bool) -> bool {
     let wrong = |c: char| is_title(c) || if upper { c.is_lowercase() } else { c.is_uppercase() };
     let right = |c: char| if upper { c.is_uppercase() } else { c.is_lowercase() };

@@ -1,7 +1,7 @@
-//! Values as Python has them: lists and tuples differ, `True` equals 1, a key is found by
-//! its hash, a generator is used once.
+//! Python's values: lists and tuples differ, `True` equals 1, keys are hashed, a generator is used up once.
 //!
-//! Printing is in `print.rs`, arithmetic in `ops.rs`, attributes in `attributes.rs`.
+//! Leaves to others: printing (`print.rs`), operators (`ops.rs`, `arithmetic.rs`), attributes (`attributes.rs`), JSON
+//! (`from_json.rs`).
 
 use super::ast::{Expr, For, MacroDefinition, Name};
 use super::error::{fault, Result};
@@ -27,7 +27,7 @@ pub(super) enum Value {
     Object(Rc<Object>),
 }
 
-/// A string; `markup` where it is markupsafe's, which escapes what is added to it.
+/// A string. If `markup`, it is markupsafe's `Markup`, which escapes the text added to it.
 #[derive(Clone)]
 pub(super) struct Text {
     pub text: Arc<str>,
@@ -69,12 +69,12 @@ impl Range {
     }
 }
 
-/// Where an undefined value was looked for.
+/// Where an undefined value was looked up.
 #[derive(Clone)]
 pub(super) enum Owner {
     /// A variable.
     Nobody,
-    /// A mapping; of the conversation, where `data`, and its message `turn`.
+    /// A mapping. If `data`, it is part of the conversation, at message `turn`.
     Dict { data: bool, turn: Option<usize> },
     /// A value of this type.
     Type(&'static str),
@@ -90,9 +90,9 @@ pub(super) struct Undefined {
 /// The items of a list or tuple.
 pub(super) struct Items {
     pub items: Vec<Value>,
-    /// One of `groupby`'s pairs, which have names.
+    /// Whether this is a pair of `groupby`, whose items have names.
     pub grouped: bool,
-    /// Part of the conversation.
+    /// Whether this is part of the conversation.
     pub data: bool,
 }
 
@@ -103,13 +103,13 @@ impl std::ops::Deref for Items {
     }
 }
 
-/// What dicts and sets find values by.
+/// The hashable form of a value, as a key of dicts and sets.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     None,
     Undefined,
     Int(i128),
-    /// Bits of a float that equals no integer.
+    /// The bits of a float that does not equal an integer.
     Float(u64),
     Str(Arc<str>),
     Bytes(Rc<[u8]>),
@@ -121,7 +121,7 @@ pub(super) enum Key {
 pub(super) struct Dict {
     pub entries: IndexMap<Key, (Value, Value)>,
     pub data: bool,
-    /// The index of the message that this is.
+    /// The index of the message, if this is one.
     pub turn: Option<usize>,
 }
 
@@ -141,29 +141,29 @@ pub(super) enum Object {
         definition: Arc<MacroDefinition>,
         scope: usize,
     },
-    /// A function of a value: `"a".upper`.
+    /// A method of a value: `"a".upper`.
     Method {
         of: Value,
         name: &'static str,
     },
-    /// A function of the environment.
+    /// A global function.
     Function(&'static str),
     /// `self`, whose attributes are the template's blocks.
     Blocks,
     Block(Name),
 }
 
-/// A sequence that is made when it is first used, and only once.
+/// A sequence that is computed when it is first used, and can be used once.
 pub(super) struct Generator {
     pub name: &'static str,
     pub pending: Option<Pending>,
     pub ready: std::collections::VecDeque<Value>,
 }
 
-/// A filter whose work was put off.
+/// A filter whose evaluation is deferred.
 pub(super) struct Pending {
     pub filter: &'static str,
-    /// No generator itself.
+    /// Never a generator.
     pub source: Value,
     pub positional: Vec<Value>,
     pub named: Vec<(Name, Value)>,
@@ -173,16 +173,18 @@ pub(super) struct Pending {
 pub(super) struct Loop {
     pub source: Vec<Value>,
     pub at: usize,
-    /// Without a test; otherwise the length is known only after all were tested.
     pub statement: Arc<For>,
     pub scope: usize,
-    pub tested: std::collections::VecDeque<Value>,
-    pub after: Option<Option<Value>>,
+    /// Items that were tested ahead of the loop.
+    pub pending: std::collections::VecDeque<Value>,
+    /// The next item or the end, if it was looked at ahead.
+    pub peeked: Option<Option<Value>>,
+    /// The number of items that pass the test, once it was computed.
     pub length: Option<usize>,
     /// One more than the index of the current item.
     pub index: usize,
     pub depth: usize,
-    pub before: Option<Value>,
+    pub previous: Option<Value>,
     pub current: Option<Value>,
     pub last_changed: Option<Vec<Value>>,
 }
@@ -234,7 +236,7 @@ impl Value {
         Value::undefined("", Owner::Hint(hint))
     }
 
-    /// A filter's result that Python makes when it is used.
+    /// A filter's result that is a generator in Python.
     pub fn generator(name: &'static str, ready: Vec<Value>) -> Value {
         Value::object(Object::Generator(RefCell::new(Generator { name, pending: None, ready: ready.into() })))
     }
@@ -280,7 +282,7 @@ impl Value {
         matches!(self, Value::None)
     }
 
-    /// Whether this is a container that the conversation brought.
+    /// Whether this is part of the conversation.
     pub fn is_data(&self) -> bool {
         match self {
             Value::List(items) | Value::Tuple(items) => items.data,

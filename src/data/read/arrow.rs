@@ -1,5 +1,4 @@
-//! Columns in Arrow's memory layout to rows: parquet files, arrow files and streams (the shards of
-//! `save_to_disk`).
+//! Reads parquet files, and Arrow files and streams (the shards of `save_to_disk`).
 //!
 //! Leaves to others: single values (`arrow_value.rs`).
 
@@ -22,7 +21,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Which container the columns come in.
+/// The container of the columns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Container {
     Parquet,
@@ -30,7 +29,7 @@ pub enum Container {
 }
 
 pub fn read(path: &Path, container: Container, collector: &mut RowCollector) -> Result<()> {
-    // Damaged files can panic inside the crates, which call that a bug, not a promise.
+    // The crates can panic on damaged files, which their authors consider a bug.
     let before = collector.rows.len();
     let batches = || match container {
         Container::Parquet => parquet_batches(path, collector),
@@ -55,51 +54,55 @@ fn open(path: &Path) -> Result<File> {
 fn parquet_batches(path: &Path, collector: &mut RowCollector) -> Result<()> {
     let failed = |error: ParquetError| damaged(path, Container::Parquet, 0, error);
     let builder = |options| ParquetRecordBatchReaderBuilder::try_new_with_options(open(path)?, options).map_err(failed);
-    // The types that Arrow's writer noted, or those of the file where that note is not understood.
+    // The types of the Arrow schema in the file, or parquet's own types if that schema cannot be read.
     let typed = builder(ArrowReaderOptions::new())
         .or_else(|error| builder(ArrowReaderOptions::new().with_skip_arrow_metadata(true)).map_err(|_| error))?;
     let columns = typed.parquet_schema().columns().iter();
-    let old_times = columns.filter(|column| column.physical_type() == Type::INT96);
-    let old_times: Vec<String> = old_times.map(|column| column.path().string()).collect();
+    let int96 = columns.filter(|column| column.physical_type() == Type::INT96);
+    let int96: Vec<String> = int96.map(|column| column.path().string()).collect();
     let schema = typed.schema().clone();
-    let batches = typed.with_batch_size(BATCH).build().map_err(failed)?;
-    if !old_times.is_empty() {
-        let wide = ArrowReaderOptions::new().with_schema(Arc::new(in_microseconds(&schema, &old_times)));
-        let wide = builder(wide)?.with_batch_size(BATCH).build().map_err(failed)?;
-        ensure_not_wrapped(path, wide, &old_times, collector)?;
+    let batches = typed.with_batch_size(BATCH_SIZE).build().map_err(failed)?;
+    if !int96.is_empty() {
+        let wide = ArrowReaderOptions::new().with_schema(Arc::new(in_microseconds(&schema, &int96)));
+        let wide = builder(wide)?.with_batch_size(BATCH_SIZE).build().map_err(failed)?;
+        ensure_not_wrapped(path, wide, &int96, collector)?;
     }
     push_all(path, Container::Parquet, batches, collector)
 }
 
-/// The old (INT96) times in microseconds, whose range is wide enough for every year.
-fn in_microseconds(schema: &Schema, old_times: &[String]) -> Schema {
-    let field = |field: &Arc<Field>| match old_times.contains(field.name()) {
-        true => field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Microsecond, None)),
-        false => field.as_ref().clone(),
+/// The schema with INT96 times in microseconds, whose range includes every year.
+fn in_microseconds(schema: &Schema, int96: &[String]) -> Schema {
+    let field = |field: &Arc<Field>| {
+        let field = field.as_ref().clone();
+        if int96.contains(field.name()) {
+            field.with_data_type(DataType::Timestamp(TimeUnit::Microsecond, None))
+        } else {
+            field
+        }
     };
     Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Vec<_>>(), schema.metadata().clone())
 }
 
-/// Nanoseconds wrap around outside 1677 to 2262, as those of the sentinel 9999-12-31 do.
+/// Fails on times outside 1677 to 2262, such as the sentinel 9999-12-31: in nanoseconds they overflow.
 fn ensure_not_wrapped(
     path: &Path,
     batches: ParquetRecordBatchReader,
-    old_times: &[String],
+    int96: &[String],
     collector: &RowCollector,
 ) -> Result<()> {
     let mut done = 0;
     for batch in batches {
         interrupt::check()?;
         let batch = batch.map_err(|error| damaged(path, Container::Parquet, done, error))?;
-        for name in old_times.iter().filter(|name| collector.options.wants(name)) {
+        for name in int96.iter().filter(|name| collector.options.wants(name)) {
             let Some(times) =
                 batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
             else {
-                return Err(wrong_time(path, done, name, "old (INT96) times inside of lists and structs are not read"));
+                return Err(time_error(path, done, name, "INT96 times inside lists and structs cannot be read"));
             };
             let outside = |time: Option<i64>| time.is_some_and(|time| time.checked_mul(1000).is_none());
             if let Some(index) = times.iter().position(outside) {
-                return Err(wrong_time(path, done + index, name, "a time outside the years 1677 to 2262 (INT96)"));
+                return Err(time_error(path, done + index, name, "a time outside the years 1677 to 2262 (INT96)"));
             }
         }
         done += batch.num_rows();
@@ -107,15 +110,15 @@ fn ensure_not_wrapped(
     Ok(())
 }
 
-fn wrong_time(path: &Path, row: usize, column: &str, detail: &str) -> Error {
-    Error::data(format!("`{}` row {row}: column `{column}`: {detail}", path.display())).with_hint(OTHERS)
+fn time_error(path: &Path, row: usize, column: &str, detail: &str) -> Error {
+    Error::data(format!("`{}` row {row}: column `{column}`: {detail}", path.display())).with_hint(SKIP_COLUMN)
 }
 
-/// What to do about a column that is not read.
-const OTHERS: &str = "load the other columns: #{ columns: [\"…\"] }, or write this one as text";
+/// The hint for a column that cannot be read.
+const SKIP_COLUMN: &str = "load the other columns: #{ columns: [\"…\"] }, or write this one as text";
 
-/// Rows decoded at a time.
-const BATCH: usize = 1024;
+/// The number of rows decoded at a time.
+const BATCH_SIZE: usize = 1024;
 
 fn arrow_batches(path: &Path, collector: &mut RowCollector) -> Result<()> {
     let mut file = BufReader::new(open(path)?);
@@ -123,9 +126,10 @@ fn arrow_batches(path: &Path, collector: &mut RowCollector) -> Result<()> {
     let is_file = file.read_exact(&mut head).is_ok() && &head == b"ARROW1";
     file.rewind().map_err(|error| Error::file("read", path, &error))?;
     let failed = |error: ArrowError| damaged(path, Container::Arrow, 0, error);
-    match is_file {
-        true => push_all(path, Container::Arrow, FileReader::try_new(file, None).map_err(failed)?, collector),
-        false => push_all(path, Container::Arrow, StreamReader::try_new(file, None).map_err(failed)?, collector),
+    if is_file {
+        push_all(path, Container::Arrow, FileReader::try_new(file, None).map_err(failed)?, collector)
+    } else {
+        push_all(path, Container::Arrow, StreamReader::try_new(file, None).map_err(failed)?, collector)
     }
 }
 
@@ -159,17 +163,17 @@ fn push(path: &Path, batch: &RecordBatch, done: usize, collector: &mut RowCollec
             continue;
         }
         for (index, row) in rows.iter_mut().enumerate() {
-            let place = || format!("`{}` row {}: column `{name}`", path.display(), done + index);
+            let location = || format!("`{}` row {}: column `{name}`", path.display(), done + index);
             match value(column, index) {
                 Ok(value) => {
                     row.insert(name.clone(), value);
                 }
                 Err(Unreadable::Bytes) => {
-                    collector.leave_out(&name, place())?;
+                    collector.leave_out(&name, location())?;
                     break;
                 }
                 Err(Unreadable::Other(detail)) => {
-                    return Err(Error::data(format!("{}: {detail}", place())).with_hint(OTHERS))
+                    return Err(Error::data(format!("{}: {detail}", location())).with_hint(SKIP_COLUMN))
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! One value of an Arrow column as JSON, changing none: what JSON has no type for (times, decimals)
-//! becomes the text that Python prints, and what has no exact text is refused.
+//! Converts one value of an Arrow column to JSON, exactly. Types that JSON lacks (times, decimals) become the text that Python
+//! prints; values without an exact text are refused.
 
 use crate::data::dataset::Row;
 use crate::data::number;
@@ -10,17 +10,17 @@ use arrow_schema::{DataType, TimeUnit};
 use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
 use serde_json::Value;
 
-/// Why a value is not read.
+/// Why a value cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// Bytes that are not text, as of images and sound.
+    /// Bytes that are not text, such as images and audio.
     Bytes,
     Other(String),
 }
 
 type Read = Result<Value, Unreadable>;
 
-/// The value at `index`; null where it is missing.
+/// The value at `index`; null if it is missing.
 pub fn value(column: &ArrayRef, index: usize) -> Read {
     if column.is_null(index) {
         return Ok(Value::Null);
@@ -94,7 +94,7 @@ pub fn value(column: &ArrayRef, index: usize) -> Read {
             let key = dictionary.normalized_keys().get(index).copied().unwrap_or_default();
             value(dictionary.values(), key)?
         }
-        other => return Err(Unreadable::Other(format!("values of the type {other} are not read"))),
+        other => return Err(Unreadable::Other(format!("values of type {other} cannot be read"))),
     })
 }
 
@@ -102,7 +102,7 @@ fn at<T: ArrowPrimitiveType>(column: &ArrayRef, index: usize) -> T::Native {
     column.as_primitive::<T>().value(index)
 }
 
-/// Bytes must be text: parquet writers of older Arrow releases leave the text mark out.
+/// Bytes as text: parquet writers of older Arrow releases do not mark text columns.
 fn text(bytes: &[u8]) -> Read {
     std::str::from_utf8(bytes).map(Value::from).map_err(|_| Unreadable::Bytes)
 }
@@ -112,13 +112,13 @@ fn list(items: &ArrayRef) -> Read {
 }
 
 fn map(entries: &[ArrayRef]) -> Read {
-    let [keys, values] = entries else { return Err(Unreadable::Other("a map of more than keys and values".into())) };
+    let [keys, values] = entries else { return Err(Unreadable::Other("a map with more than keys and values".into())) };
     let mut fields = Row::new();
     for index in 0..keys.len() {
         let key = value(keys, index)?;
         let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
         if fields.contains_key(&key) {
-            return Err(Unreadable::Other(format!("a map gives the key `{key}` twice")));
+            return Err(Unreadable::Other(format!("a map has the key `{key}` twice")));
         }
         fields.insert(key, value(values, index)?);
     }
@@ -141,7 +141,7 @@ fn date(seconds: i64) -> Read {
     Ok(format!("{:04}-{:02}-{:02}", day.year(), day.month(), day.day()).into())
 }
 
-/// The years that Python's dates have.
+/// A time in the years of Python's dates.
 fn moment(seconds: i64, nanoseconds: u32) -> Result<NaiveDateTime, Unreadable> {
     let moment = DateTime::from_timestamp(seconds, nanoseconds).map(|moment| moment.naive_utc());
     moment
@@ -149,7 +149,7 @@ fn moment(seconds: i64, nanoseconds: u32) -> Result<NaiveDateTime, Unreadable> {
         .ok_or_else(|| Unreadable::Other(format!("a time {seconds} seconds from 1970 is outside the years 1 to 9999")))
 }
 
-/// As Python prints it: with the offset of a fixed zone, and the moment in UTC for a named one.
+/// As Python prints it: with the offset of a fixed time zone, and in UTC for a named one.
 fn timestamp(count: i128, per_second: i64, zone: Option<&str>) -> Read {
     let per_second = i128::from(per_second);
     let seconds = i64::try_from(count.div_euclid(per_second)).unwrap_or(i64::MAX);
@@ -173,7 +173,7 @@ fn timestamp(count: i128, per_second: i64, zone: Option<&str>) -> Read {
     .into())
 }
 
-/// The minutes of `+09:00`; none of a name like `Asia/Seoul`.
+/// The minutes of `+09:00`; `None` for a name such as `Asia/Seoul`.
 fn fixed_offset(zone: &str) -> Option<i64> {
     let sign = match zone.as_bytes().first()? {
         b'+' => 1,
@@ -184,7 +184,7 @@ fn fixed_offset(zone: &str) -> Option<i64> {
     Some(sign * (hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?))
 }
 
-/// Nothing, six digits, or nine where six would lose some.
+/// No digits, six, or nine if six would lose some.
 fn fraction(nanoseconds: u32) -> String {
     match nanoseconds {
         0 => String::new(),

@@ -46,7 +46,7 @@ impl<'a> RowCollector<'a> {
             row.retain(|name, _| self.options.wants(name));
         }
         for (name, value) in &row {
-            if let Some(number) = json_text::large(value) {
+            if let Some(number) = json_text::large_integer(value) {
                 let message = format!(
                     "`{}` {}: column `{name}`: the whole number {number} has more than 64 bits",
                     path.display(),

@@ -1,9 +1,8 @@
-//! Tables of fields with a separator between them: comma, tab, or any other.
+//! Reads CSV files, with comma, tab or another separator.
 //!
-//! A column becomes numbers or booleans only where every value of it is written as one
-//! and would be written back the same, so that `007`, `1.50`, `1e5` and `True` stay text. An empty
-//! field is null. Quotes work as in RFC 4180 and pandas; in tab-separated files they are text where
-//! they cannot be that (`quotes.rs`).
+//! A column becomes numbers or booleans only if every value would be written back the same, so `007`, `1.50`, `1e5` and `True`
+//! stay text. An empty field is null. Quotes work as in RFC 4180 and pandas; in tab-separated files they are text if they
+//! cannot be quoting (`quotes.rs`).
 
 use super::collector::RowCollector;
 use super::options::Header;
@@ -16,24 +15,25 @@ use serde_json::{Number, Value};
 use std::io::Read;
 use std::path::Path;
 
-/// Read behind the end of every file: inside quotes that nothing closes it is no record of its own.
-const LAST: &[u8] = b"\n\x03end of the table\x03\n";
-const LAST_FIELD: &[u8] = b"\x03end of the table\x03";
+/// Appended to every file. If the last quoted field has no closing quote, this does not become a record of its own.
+const END_MARK: &[u8] = b"\n\x03end of the table\x03\n";
+const END_FIELD: &[u8] = b"\x03end of the table\x03";
 
-pub fn read(path: &Path, usual: u8, collector: &mut RowCollector) -> Result<()> {
+/// Reads a table. `default_delimiter` is that of its format.
+pub fn read(path: &Path, default_delimiter: u8, collector: &mut RowCollector) -> Result<()> {
     let options = &collector.options.table;
-    let (header_option, delimiter) = (options.header.clone(), options.delimiter.unwrap_or(usual));
-    let is_known = options.delimiter.is_some();
+    let (header_option, delimiter) = (options.header.clone(), options.delimiter.unwrap_or(default_delimiter));
+    let has_delimiter = options.delimiter.is_some();
     let quoting = match options.quoting {
         Some(quoting) => quoting,
-        None => quoting_of(path, delimiter, collector)?,
+        None => detect_quoting(path, delimiter, collector)?,
     };
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
         .quoting(quoting == Quoting::Minimal)
         .flexible(true)
         .has_headers(false)
-        .from_reader(source::open(path)?.chain(LAST));
+        .from_reader(source::open(path)?.chain(END_MARK));
     let mut record = csv::ByteRecord::new();
     let mut header: Option<Vec<String>> = match &header_option {
         Header::Names(names) => Some(names.clone()),
@@ -48,7 +48,7 @@ pub fn read(path: &Path, usual: u8, collector: &mut RowCollector) -> Result<()> 
         if !reader.read_byte_record(&mut record).map_err(|error| failed(path, &error))? {
             return Err(unclosed(path, line));
         }
-        if record.len() == 1 && record.get(0) == Some(LAST_FIELD) {
+        if record.len() == 1 && record.get(0) == Some(END_FIELD) {
             break;
         }
         line = record.position().map_or(0, |position| position.line() as usize);
@@ -56,7 +56,7 @@ pub fn read(path: &Path, usual: u8, collector: &mut RowCollector) -> Result<()> 
         let Some(names) = &header else {
             let names: Vec<String> = match header_option {
                 Header::None => (0..texts.len()).map(|index| index.to_string()).collect(),
-                _ => named(path, line, &texts, is_known)?,
+                _ => header_names(path, line, &texts, has_delimiter)?,
             };
             if header_option == Header::None {
                 fields = texts.iter().map(|text| vec![(*text).to_owned()]).collect();
@@ -69,8 +69,8 @@ pub fn read(path: &Path, usual: u8, collector: &mut RowCollector) -> Result<()> 
             let expected = if header_option == Header::FirstLine { "as in the header" } else { "as in `header`" };
             let detail = format!("expected {} fields {expected}, found {}", names.len(), texts.len());
             return Err(at_line(path, line, detail).with_hint(match quoting {
-                Quoting::Minimal => "put a field that holds the separator or a line break in double quotes, and write a comma for every empty field",
-                Quoting::None => "a field holds the separator: quoting: \"minimal\" reads quoted fields",
+                Quoting::Minimal => "put a field with a separator or a line break in double quotes, and write a separator for every empty field",
+                Quoting::None => "a field contains the separator: quoting: \"minimal\" reads quoted fields",
             }));
         }
         if fields.is_empty() {
@@ -108,16 +108,16 @@ fn finish(names: Vec<String>, fields: Vec<Vec<String>>, collector: &mut RowColle
     }
 }
 
-/// Quotes as RFC 4180 has them, or as text where they cannot be meant so.
-fn quoting_of(path: &Path, delimiter: u8, collector: &mut RowCollector) -> Result<Quoting> {
+/// Quoting as in RFC 4180, or none if the quotes of a tab-separated file cannot be quoting.
+fn detect_quoting(path: &Path, delimiter: u8, collector: &mut RowCollector) -> Result<Quoting> {
     let quotes = Quotes::of(path, delimiter)?;
-    let odd = quotes.unclosed.or(quotes.broken);
-    let as_text = delimiter == b'\t' && quotes.even && (odd.is_some() || quotes.spanning.is_some());
-    if as_text {
-        let line = odd.or(quotes.spanning).unwrap_or(1);
+    let misplaced = quotes.unclosed.or(quotes.broken);
+    let are_text = delimiter == b'\t' && quotes.even && (misplaced.is_some() || quotes.spanning.is_some());
+    if are_text {
+        let line = misplaced.or(quotes.spanning).unwrap_or(1);
         let text = format!(
-            "quotes are read as text: line {line} has one that is not around a field \
-             (`quoting: \"minimal\"` reads them as around fields)"
+            "quotes are read as text: line {line} has one that does not enclose a field \
+             (`quoting: \"minimal\"` reads quotes as enclosing fields)"
         );
         collector.note(path, &text);
         return Ok(Quoting::None);
@@ -127,7 +127,7 @@ fn quoting_of(path: &Path, delimiter: u8, collector: &mut RowCollector) -> Resul
     }
     if let Some(line) = quotes.broken {
         let text = format!(
-            "line {line} has text behind a closing quote: \"a\" b is read as a b, as in pandas \
+            "line {line} has text after a closing quote: \"a\" b is read as a b, as in pandas \
              (`quoting: \"none\"` keeps quotes as text)"
         );
         collector.note(path, &text);
@@ -136,8 +136,8 @@ fn quoting_of(path: &Path, delimiter: u8, collector: &mut RowCollector) -> Resul
 }
 
 fn unclosed(path: &Path, line: usize) -> Error {
-    at_line(path, line, "a double quote opens a field here that nothing closes")
-        .with_hint("close it, write a quote inside of a field twice, or read quotes as text: quoting: \"none\"")
+    at_line(path, line, "a double quote opens a field here, and none closes it")
+        .with_hint("close it, write a quote inside a field twice, or read quotes as text: quoting: \"none\"")
 }
 
 fn texts<'a>(path: &Path, line: usize, record: &'a csv::ByteRecord, is_first: bool) -> Result<Vec<&'a str>> {
@@ -149,8 +149,9 @@ fn texts<'a>(path: &Path, line: usize, record: &'a csv::ByteRecord, is_first: bo
     record.iter().enumerate().map(text).collect()
 }
 
-fn named(path: &Path, line: usize, texts: &[&str], is_known: bool) -> Result<Vec<String>> {
-    if let ([only], false) = (texts, is_known) {
+/// The column names of a header line.
+fn header_names(path: &Path, line: usize, texts: &[&str], has_delimiter: bool) -> Result<Vec<String>> {
+    if let ([only], false) = (texts, has_delimiter) {
         let other = [(";", ";"), ("\t", "\\t"), ("|", "|")].into_iter().find(|(other, _)| only.contains(other));
         if let Some((_, written)) = other {
             return Err(at_line(path, line, format!("the header is one column: `{only}`")).with_hint(format!(
@@ -174,15 +175,16 @@ fn failed(path: &Path, error: &csv::Error) -> Error {
     }
 }
 
+/// The values of a column: numbers or booleans if all can be, otherwise texts.
 fn typed(column: Vec<String>) -> Vec<Value> {
     let parsers: [fn(&str) -> Option<Value>; 3] = [integer, number, boolean];
     let filled = || column.iter().filter(|field| !field.is_empty());
     let parser =
         parsers.into_iter().find(|parser| filled().next().is_some() && filled().all(|field| parser(field).is_some()));
-    let value = |field: String| match (field.is_empty(), parser) {
-        (true, _) => Value::Null,
-        (false, Some(parser)) => parser(&field).unwrap_or(Value::Null),
-        (false, None) => Value::String(field),
+    let value = |field: String| match parser {
+        _ if field.is_empty() => Value::Null,
+        Some(parser) => parser(&field).unwrap_or(Value::Null),
+        None => Value::String(field),
     };
     column.into_iter().map(value).collect()
 }
@@ -192,7 +194,7 @@ fn integer(field: &str) -> Option<Value> {
     (number.to_string() == field).then(|| Value::from(number))
 }
 
-/// An integer or a float, each as it is written: `3` beside `2.5` stays 3.
+/// An integer or a float, as it is written: `3` in a column with `2.5` stays 3.
 fn number(field: &str) -> Option<Value> {
     let float = || {
         let number = Number::from_f64(field.parse().ok()?)?;

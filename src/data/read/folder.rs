@@ -121,7 +121,7 @@ fn in_folder(folder: &Path, options: &LoadOptions) -> Result<Splits> {
         names.retain(|name| Format::of(Path::new(name)).is_ok_and(|known| known == format));
         if names.is_empty() && !before.is_empty() {
             let error = Error::input(format!(
-                "`{}` holds no {} files, but {}",
+                "`{}` has no {} files, but {}",
                 folder.display(),
                 format.extension(),
                 before.join(", ")
@@ -149,8 +149,8 @@ fn in_folder(folder: &Path, options: &LoadOptions) -> Result<Splits> {
     let names: Vec<String> = splits.paths().iter().map(|path| path.to_string_lossy().into_owned()).collect();
     match &extensions(&names)[..] {
         several if several.len() > 1 => {
-            Err(Error::input(format!("`{}` holds several formats: {}", folder.display(), several.join(", ")))
-                .with_hint("name the format, or one file of it"))
+            Err(Error::input(format!("`{}` has files of several formats: {}", folder.display(), several.join(", ")))
+                .with_hint("name one format, or load one file"))
         }
         _ => Ok(splits),
     }

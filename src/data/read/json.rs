@@ -1,10 +1,10 @@
-//! JSON to rows: one object a line, or a document that holds a table. The content decides, not the
-//! name: `.json` files of lines and `.jsonl` files of one array are common.
+//! Reads JSON files: one object a line, or one document with a table. The content decides, not the name: `.json` files of
+//! lines and `.jsonl` files of one array are common.
 //!
-//! Leaves to others: the text of single values (`json_text.rs`).
+//! Leaves to others: parsing values (`json_text.rs`).
 
 use super::collector::RowCollector;
-use super::json_text::{fault, parse};
+use super::json_text::{describe, parse};
 use super::source::{self, at_line};
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
@@ -13,8 +13,8 @@ use serde_json::Value;
 use std::io::BufRead;
 use std::path::Path;
 
-/// Names under which the rows of a document stand, beside what is said about them.
-const WRAPPERS: [&str; 12] = [
+/// Keys of a document whose value is the list of rows, beside metadata.
+const ROW_KEYS: [&str; 12] = [
     "data",
     "rows",
     "examples",
@@ -34,13 +34,13 @@ pub fn read(path: &Path, as_lines: bool, collector: &mut RowCollector) -> Result
     let mut reader = source::open(path)?;
     let mut line = Vec::new();
     let mut number = 0;
-    // The first line that is not blank tells what the file is.
+    // The first line that is not blank decides.
     while line.trim_ascii().is_empty() {
         number += 1;
         if !source::next_line(path, &mut reader, &mut line)? {
             return Ok(());
         }
-        without_mark(&mut line, number);
+        strip_byte_order_mark(&mut line, number);
     }
     let first = source::utf8(path, number, &line)?;
     let start = first.trim_start().chars().next();
@@ -52,8 +52,8 @@ pub fn read(path: &Path, as_lines: bool, collector: &mut RowCollector) -> Result
     lines(path, number, line, &mut reader, as_lines, collector)
 }
 
-/// A byte order mark is allowed at the start of the file.
-fn without_mark(line: &mut Vec<u8>, number: usize) {
+/// Removes the byte order mark at the start of the file.
+fn strip_byte_order_mark(line: &mut Vec<u8>, number: usize) {
     if number == 1 && line.starts_with(b"\xEF\xBB\xBF") {
         line.drain(..3);
     }
@@ -74,7 +74,7 @@ fn lines(
             match value {
                 Value::Object(row) => collector.push(row, || format!("line {number}"), path)?,
                 other => {
-                    return Err(at_line(path, number, format!("expected a JSON object, found {}", name(&other)))
+                    return Err(at_line(path, number, format!("expected a JSON object, found {}", type_name(&other)))
                         .with_hint("each line is a row, as in {\"text\": \"…\"}"))
                 }
             }
@@ -84,10 +84,10 @@ fn lines(
             break;
         }
     }
-    // One object alone may be a document.
+    // A single object may be a document.
     if !as_lines && collector.rows.len() == before + 1 {
-        if let Some(only) = collector.rows.pop() {
-            object(path, only, collector)?;
+        if let Some(document) = collector.rows.pop() {
+            object(path, document, collector)?;
         }
     }
     Ok(())
@@ -98,8 +98,8 @@ fn parse_line(path: &Path, number: usize, text: &str) -> Result<Vec<Value>> {
         if let Err(stopped) = interrupt::check() {
             return stopped;
         }
-        at_line(path, number, format!("not valid JSON: {}", fault(text, &error)))
-            .with_hint(error.hint().unwrap_or("each line holds one whole JSON object, or the whole file one document"))
+        at_line(path, number, format!("not valid JSON: {}", describe(text, &error)))
+            .with_hint(error.hint().unwrap_or("write one JSON object on each line, or one document in the file"))
     })
 }
 
@@ -124,7 +124,7 @@ fn document(path: &Path, first: usize, bytes: &[u8], as_lines: bool, collector: 
     let several = values.len() > 1;
     for value in values {
         let (value, at_field) = match &collector.options.field {
-            Some(field) => (under(path, value, field)?, true),
+            Some(field) => (value_of_field(path, value, field)?, true),
             None => (value, false),
         };
         match value {
@@ -135,7 +135,7 @@ fn document(path: &Path, first: usize, bytes: &[u8], as_lines: bool, collector: 
             }
             Value::Object(row) => object(path, row, collector)?,
             other => {
-                return Err(failed(path, format!("expected an array of objects, found {}", name(&other)))
+                return Err(failed(path, format!("expected an array of objects, found {}", type_name(&other)))
                     .with_hint("rows are objects: one a line, or all in one array"))
             }
         }
@@ -147,20 +147,20 @@ fn failed(path: &Path, detail: String) -> Error {
     Error::new(Kind::File, format!("`{}`: {detail}", path.display()))
 }
 
-/// What stands under the option `field`.
-fn under(path: &Path, value: Value, field: &str) -> Result<Value> {
+/// The value of the key that the option `field` names.
+fn value_of_field(path: &Path, value: Value, field: &str) -> Result<Value> {
     let keys: Vec<String> = value.as_object().map(|row| row.keys().cloned().collect()).unwrap_or_default();
     let inner = match value {
         Value::Object(mut row) => row.swap_remove(field),
         _ => None,
     };
     inner.ok_or_else(|| {
-        let error = Error::input(format!("option `field`: `{}` has no `{field}` on top", path.display()));
+        let error = Error::input(format!("option `field`: `{}` has no top-level key `{field}`", path.display()));
         error.with_hint(crate::suggest::hint(field, keys.iter().map(String::as_str)))
     })
 }
 
-/// An array of objects, of texts, or of conversations.
+/// Reads an array of objects, of texts, or of conversations.
 fn array(path: &Path, list: Vec<Value>, collector: &mut RowCollector) -> Result<()> {
     let column = match list.first() {
         Some(Value::String(_)) if list.iter().all(Value::is_string) => Some("text"),
@@ -175,7 +175,7 @@ fn array(path: &Path, list: Vec<Value>, collector: &mut RowCollector) -> Result<
             (value, Some(column)) => Row::from_iter([(column.to_owned(), value)]),
             (Value::Object(row), None) => row,
             (other, None) => {
-                return Err(failed(path, format!("row {index}: expected an object, found {}", name(&other)))
+                return Err(failed(path, format!("row {index}: expected an object, found {}", type_name(&other)))
                     .with_hint("rows are all objects, all texts, or all lists of messages"))
             }
         };
@@ -184,7 +184,7 @@ fn array(path: &Path, list: Vec<Value>, collector: &mut RowCollector) -> Result<
     Ok(())
 }
 
-/// A list of turns, as chat data writes them.
+/// Whether the value is a list of turns.
 fn is_conversation(value: &Value) -> bool {
     value.as_array().is_some_and(|turns| !turns.is_empty() && turns.iter().all(is_turn))
 }
@@ -200,17 +200,17 @@ fn is_table(value: &Value) -> bool {
         .is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object) && !list.iter().all(is_turn))
 }
 
-/// One object: a row, as `datasets` reads it, unless it can only be a table of rows or of columns.
+/// Reads one object: a row, as in `datasets`, unless it can only be a table of rows or of columns.
 fn object(path: &Path, fields: Row, collector: &mut RowCollector) -> Result<()> {
     if !fields.is_empty() && fields.values().all(Value::is_array) && !fields.values().all(is_conversation) {
-        return lists(path, fields, collector);
+        return object_of_lists(path, fields, collector);
     }
     let tables: Vec<&String> = fields.iter().filter(|(_, value)| is_table(value)).map(|(key, _)| key).collect();
-    let wrapper = match tables[..] {
-        [only] if WRAPPERS.contains(&only.as_str()) => Some(only.clone()),
+    let row_key = match tables[..] {
+        [only] if ROW_KEYS.contains(&only.as_str()) => Some(only.clone()),
         _ => None,
     };
-    match wrapper {
+    match row_key {
         Some(key) => rows_under(path, fields, &key, collector),
         None => collector.push(fields, || "row 0".to_owned(), path),
     }
@@ -224,10 +224,10 @@ fn rows_under(path: &Path, mut fields: Row, key: &str, collector: &mut RowCollec
     }
 }
 
-/// An object of nothing but lists, which is a table in one of several ways.
-fn lists(path: &Path, fields: Row, collector: &mut RowCollector) -> Result<()> {
+/// Reads an object whose values are all lists, which can be several kinds of table.
+fn object_of_lists(path: &Path, fields: Row, collector: &mut RowCollector) -> Result<()> {
     if let Some(rows) = split_oriented(&fields) {
-        collector.note(path, "read as a table of pandas' orient=\"split\"");
+        collector.note(path, "read as pandas' orient=\"split\"");
         return array(path, rows, collector);
     }
     let filled: Vec<(&String, &Vec<Value>)> = fields
@@ -244,11 +244,11 @@ fn lists(path: &Path, fields: Row, collector: &mut RowCollector) -> Result<()> {
         }
         _ => {}
     }
-    let plain = |value: &Value| !value.is_array() && !value.is_object();
-    let some_plain = filled.iter().any(|(_, list)| list.iter().all(plain));
-    let nested = fields.values().filter_map(Value::as_array).flatten().any(Value::is_array);
-    if !some_plain || nested {
-        let error = failed(path, format!("one object of the lists {}: rows, columns or splits?", names()));
+    let is_scalar = |value: &Value| !value.is_array() && !value.is_object();
+    let has_scalars = filled.iter().any(|(_, list)| list.iter().all(is_scalar));
+    let has_nested_lists = fields.values().filter_map(Value::as_array).flatten().any(Value::is_array);
+    if !has_scalars || has_nested_lists {
+        let error = failed(path, format!("one object with the lists {}: are they rows, columns or splits?", names()));
         return Err(error.with_hint(format!(
             "choose one list of rows by field: \"{}\", or write the table as JSON lines, one object a row",
             filled.first().map_or("data", |(key, _)| key)
@@ -259,7 +259,7 @@ fn lists(path: &Path, fields: Row, collector: &mut RowCollector) -> Result<()> {
         fields.iter().filter_map(|(key, value)| Some((key, value.as_array()?))).find(|(_, list)| list.len() != len)
     {
         let error = failed(path, format!("column `{key}` has {} values, the first column has {len}", values.len()));
-        return Err(error.with_hint("one row of lists is written as JSON lines, in a file named .jsonl"));
+        return Err(error.with_hint("write a single row of lists as JSON lines, in a file named .jsonl"));
     }
     collector.note(
         path,
@@ -293,8 +293,8 @@ fn split_oriented(fields: &Row) -> Option<Vec<Value>> {
     data.iter().map(row).collect()
 }
 
-/// The kind of a value in the words of JSON.
-fn name(value: &Value) -> &'static str {
+/// The JSON type of a value, for messages.
+fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

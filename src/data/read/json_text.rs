@@ -1,6 +1,5 @@
-//! JSON text to values, losing nothing: what Python's `json` writes beyond the standard (NaN and
-//! infinity) is read, and what a value cannot hold (whole numbers of more than 64 bits, a key given
-//! twice) is refused rather than changed.
+//! Parses JSON without loss. It reads NaN and infinity, which Python writes although the standard does not allow them. It
+//! refuses what a value cannot represent: integers of more than 64 bits, and duplicate keys.
 
 use crate::data::number;
 use crate::{files, interrupt};
@@ -9,14 +8,14 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Stands for a whole number that no value holds, until the row that has it is known.
+/// The key of an object that represents an integer of more than 64 bits, until the row that has it is known.
 const LARGE: &str = "\u{0}large";
 
 /// What is wrong with a text.
 #[derive(Debug)]
-pub struct Fault(serde_json::Error);
+pub struct ParseError(serde_json::Error);
 
-impl Fault {
+impl ParseError {
     pub fn is_eof(&self) -> bool {
         self.0.is_eof()
     }
@@ -35,38 +34,37 @@ impl Fault {
     }
 
     pub fn problem(&self) -> String {
-        match self.is_surrogate() {
-            true => "a lone surrogate: half of a character (\\ud800 to \\udfff) without its other half".to_owned(),
-            false => files::json_problem(&self.0),
+        if self.is_surrogate() {
+            return "a lone surrogate: half of a character (\\ud800 to \\udfff) without its other half".to_owned();
         }
+        files::json_problem(&self.0)
     }
 
     pub fn hint(&self) -> Option<&'static str> {
-        let text = self.0.to_string();
-        match () {
-            _ if self.is_surrogate() => {
-                Some("the text was cut inside a character: write it again, or take the escape out")
-            }
-            _ if text.contains("given twice") => Some("leave one of them: Python would keep the last without a word"),
-            _ => None,
+        if self.is_surrogate() {
+            Some("the text was cut inside a character: write it again, or remove the escape")
+        } else if self.0.to_string().contains("given twice") {
+            Some("remove one of them: Python would silently keep the last")
+        } else {
+            None
         }
     }
 }
 
-/// The fault with its column: within one line only that means anything.
-pub fn fault(text: &str, error: &Fault) -> String {
-    // At the line's end the parser counts a new line begun.
+/// The problem in one line of text, with its column.
+pub fn describe(text: &str, error: &ParseError) -> String {
+    // At the end of a line, the parser is already at column 0 of the next.
     let end = text.trim_ascii_end().len();
     let column = if error.is_eof() { end } else { error.column() };
     format!("{} (column {column})", error.problem())
 }
 
-/// All values of a text, one after the other.
-pub fn parse(text: &str) -> Result<Vec<Value>, Fault> {
+/// Parses all values of a text, one after the other.
+pub fn parse(text: &str) -> Result<Vec<Value>, ParseError> {
     if ["\\u0000number", "\\u0000large"].iter().any(|key| text.contains(key)) {
-        return Err(Fault(serde_json::Error::custom("the keys `\\u0000number` and `\\u0000large` are reserved")));
+        return Err(ParseError(serde_json::Error::custom("the keys `\\u0000number` and `\\u0000large` are reserved")));
     }
-    let prepared = prepare(text, |token, out| {
+    let prepared = replace_numbers(text, |token, out| {
         let value = match token {
             "NaN" | "Infinity" | "-Infinity" => (number::KEY, token),
             digits => (LARGE, digits),
@@ -78,20 +76,20 @@ pub fn parse(text: &str) -> Result<Vec<Value>, Fault> {
         values.map(|value| value.map(|Exact(value)| value)).collect()
     };
     values(&prepared).map_err(|error| match prepared {
-        Cow::Borrowed(_) => Fault(error),
-        // Once more with numbers as long as the originals, for the columns.
+        Cow::Borrowed(_) => ParseError(error),
+        // Parses again, with replacements as long as the originals, so that the column is right.
         Cow::Owned(_) => {
             let pad = |token: &str, out: &mut String| {
                 out.push('0');
                 out.extend(std::iter::repeat_n(' ', token.len() - 1));
             };
-            Fault(values(&prepare(text, pad)).err().unwrap_or(error))
+            ParseError(values(&replace_numbers(text, pad)).err().unwrap_or(error))
         }
     })
 }
 
-/// The text with another in the place of each number that the parser would refuse or round.
-fn prepare(text: &str, replace: impl Fn(&str, &mut String)) -> Cow<'_, str> {
+/// Replaces each number that the parser would refuse or round.
+fn replace_numbers(text: &str, replace: impl Fn(&str, &mut String)) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut out = String::new();
     let (mut at, mut copied) = (0, 0);
@@ -143,7 +141,7 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// A whole number beyond what 64 bits hold.
+/// Whether a number is an integer of more than 64 bits.
 fn is_large(token: &str) -> bool {
     let digits = token.strip_prefix('-').unwrap_or(token);
     digits.len() >= 19
@@ -152,17 +150,17 @@ fn is_large(token: &str) -> bool {
         && token.parse::<u64>().is_err()
 }
 
-/// The number of more than 64 bits that `value` holds somewhere.
-pub fn large(value: &Value) -> Option<&str> {
+/// An integer of more than 64 bits anywhere in `value`.
+pub fn large_integer(value: &Value) -> Option<&str> {
     match value {
-        Value::Array(items) => items.iter().find_map(large),
+        Value::Array(items) => items.iter().find_map(large_integer),
         Value::Object(fields) if fields.len() == 1 && fields.contains_key(LARGE) => fields.get(LARGE)?.as_str(),
-        Value::Object(fields) => fields.values().find_map(large),
+        Value::Object(fields) => fields.values().find_map(large_integer),
         _ => None,
     }
 }
 
-/// A value whose objects give no key twice.
+/// A value whose objects have no duplicate keys.
 struct Exact(Value);
 
 impl<'de> Deserialize<'de> for Exact {
@@ -244,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_python_writes_is_read() {
+    fn nan_and_infinity_are_read() {
         let value = one(
             r#"{"a": NaN, "b": [-Infinity, Infinity], "c": "NaN \"Infinity", "d": -1e-5, "e": 18446744073709551615}"#,
         );
@@ -257,8 +255,8 @@ mod tests {
 
     #[test]
     fn nothing_is_rounded_or_dropped() {
-        assert_eq!(large(&one("[{\"id\": -9223372036854775809}]")), Some("-9223372036854775809"));
-        assert_eq!(large(&one("[9223372036854775808, 1234567890123456789.5]")), None);
+        assert_eq!(large_integer(&one("[{\"id\": -9223372036854775809}]")), Some("-9223372036854775809"));
+        assert_eq!(large_integer(&one("[9223372036854775808, 1234567890123456789.5]")), None);
         let twice = parse("{\"a\": 1, \"b\": {\"c\": 1, \"c\": 2}}").unwrap_err();
         assert_eq!(twice.problem(), "the key `c` is given twice");
         assert!(parse(r#"{"\u0000number": "NaN"}"#).is_err());
@@ -266,8 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn faults_stand_at_their_column() {
+    fn problems_are_reported_with_their_column() {
         let text = "{\"a\": NaN, \"b\": 123456789012345678901234567890, \"c\": }";
-        assert_eq!(fault(text, &parse(text).unwrap_err()), format!("expected a value (column {})", text.len()));
+        assert_eq!(describe(text, &parse(text).unwrap_err()), format!("expected a value (column {})", text.len()));
     }
 }

@@ -1,5 +1,5 @@
-//! How a table quotes its fields, found before it is read: whether double quotes stand around fields
-//! or are text. Tab-separated files are often written without quoting.
+//! Detects whether double quotes in a table enclose fields or are text, before the table is read. Tab-separated files are
+//! often written without quoting.
 
 use super::source;
 use crate::error::Result;
@@ -11,7 +11,7 @@ use std::path::Path;
 pub enum Quoting {
     /// It opens a quoted field (RFC 4180).
     Minimal,
-    /// Nothing: quotes are text.
+    /// Quotes are text.
     None,
 }
 
@@ -19,16 +19,16 @@ impl Quoting {
     pub const NAMES: [(&'static str, Quoting); 2] = [("minimal", Quoting::Minimal), ("none", Quoting::None)];
 }
 
-/// What the quotes of a table look like; lines count from 1.
+/// How quotes are used in a table; lines count from 1.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Quotes {
-    /// The line of the first field whose closing quote text follows.
+    /// The line of the first field with text after its closing quote.
     pub broken: Option<usize>,
-    /// The line of a quoted field that nothing closes.
+    /// The line of a quoted field without a closing quote.
     pub unclosed: Option<usize>,
-    /// The line of the first quoted field that holds a line break.
+    /// The line of the first quoted field with a line break.
     pub spanning: Option<usize>,
-    /// All lines have as many separators as the first, whatever is quoted.
+    /// Whether all lines have as many separators as the first, inside quotes or not.
     pub even: bool,
 }
 
@@ -49,23 +49,25 @@ impl Quotes {
     }
 }
 
+/// Where in a field the scan is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    FieldStart,
-    Plain,
+enum FieldState {
+    Start,
+    Unquoted,
     Quoted,
-    /// Behind a quote inside of quotes: the end, or the first half of a doubled one.
+    /// After a quote inside quotes, which is the closing one or the first of two.
     MaybeClosed,
 }
 
 struct Scan {
     delimiter: u8,
-    place: Place,
+    state: FieldState,
     line: usize,
-    /// Where the quoted field began.
+    /// The line where the quoted field began.
     opened: usize,
     separators: usize,
     is_blank: bool,
+    /// The separators of the first line.
     first: Option<usize>,
     quotes: Quotes,
 }
@@ -75,7 +77,7 @@ impl Scan {
         let quotes = Quotes { even: true, ..Quotes::default() };
         Scan {
             delimiter,
-            place: Place::FieldStart,
+            state: FieldState::Start,
             line: 1,
             opened: 1,
             separators: 0,
@@ -88,25 +90,25 @@ impl Scan {
     fn next(&mut self, byte: u8) {
         let ends_line = byte == b'\n' || byte == b'\r';
         let ends_field = ends_line || byte == self.delimiter;
-        self.place = match (self.place, byte) {
-            (Place::FieldStart, b'"') => {
+        self.state = match (self.state, byte) {
+            (FieldState::Start, b'"') => {
                 self.opened = self.line;
-                Place::Quoted
+                FieldState::Quoted
             }
-            (Place::Quoted, b'"') => Place::MaybeClosed,
-            (Place::Quoted, _) => {
+            (FieldState::Quoted, b'"') => FieldState::MaybeClosed,
+            (FieldState::Quoted, _) => {
                 if byte == b'\n' {
                     self.quotes.spanning.get_or_insert(self.opened);
                 }
-                Place::Quoted
+                FieldState::Quoted
             }
-            (Place::MaybeClosed, b'"') => Place::Quoted,
-            (_, _) if ends_field => Place::FieldStart,
-            (Place::MaybeClosed, _) => {
+            (FieldState::MaybeClosed, b'"') => FieldState::Quoted,
+            (_, _) if ends_field => FieldState::Start,
+            (FieldState::MaybeClosed, _) => {
                 self.quotes.broken.get_or_insert(self.opened);
-                Place::Plain
+                FieldState::Unquoted
             }
-            (Place::FieldStart | Place::Plain, _) => Place::Plain,
+            (FieldState::Start | FieldState::Unquoted, _) => FieldState::Unquoted,
         };
         match byte {
             b'\n' => self.end_line(),
@@ -126,7 +128,7 @@ impl Scan {
 
     fn end(mut self) -> Quotes {
         self.end_line();
-        self.quotes.unclosed = (self.place == Place::Quoted).then_some(self.opened);
+        self.quotes.unclosed = (self.state == FieldState::Quoted).then_some(self.opened);
         self.quotes
     }
 }
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_that_are_text_are_told_from_quotes_around_fields() {
+    fn quotes_that_are_text_differ_from_quotes_around_fields() {
         let clean = Quotes { even: true, ..Quotes::default() };
         assert_eq!(quotes("a\tb\nsay \"hi\"\t\"x\"\n\"a \"\"b\"\"\"\t1\r\n\n"), clean);
         assert_eq!(quotes("a\tb\n1\t\"x\" y\n"), Quotes { broken: Some(2), ..clean });

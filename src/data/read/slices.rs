@@ -1,5 +1,4 @@
-//! Which rows of which splits: `train`, `train[:10%]`, `train[10:20]+validation`, as `datasets` reads
-//! these expressions.
+//! Parses split expressions as `datasets` does: `train`, `train[:10%]`, `train[10:20]+validation`.
 
 use crate::error::{Error, Result};
 use crate::{bail, Kind};
@@ -31,15 +30,15 @@ impl Slice {
 
     /// The slices of `a[from:to]+b`.
     pub fn parse(text: &str) -> Result<Vec<Self>> {
-        text.split('+').map(|part| one(part.trim()).ok_or_else(|| malformed(text))).collect()
+        text.split('+').map(|part| parse_slice(part.trim()).ok_or_else(|| malformed(text))).collect()
     }
 
-    /// The rows of a split of `len` rows that it stands for.
+    /// The rows of a split of `len` rows.
     pub fn range(&self, len: usize) -> Result<Range<usize>> {
         if self.unit == Unit::WholePercent && len < 100 {
             bail!(
                 Kind::Input,
-                "option `split`: `pct1_dropremainder` needs 100 rows at least, and `{}` has {len}",
+                "option `split`: `pct1_dropremainder` needs at least 100 rows, and `{}` has {len}",
                 self.split
             );
         }
@@ -62,7 +61,7 @@ fn malformed(text: &str) -> Error {
         .with_hint("as in \"train\", \"train[:10%]\", \"train[100:200]\", \"train+validation\"")
 }
 
-fn one(part: &str) -> Option<Slice> {
+fn parse_slice(part: &str) -> Option<Slice> {
     let (part, rounding) = match part.strip_suffix(')').and_then(|part| part.split_once('(')) {
         Some((part, rounding)) => (part, Some(rounding)),
         None => (part, None),
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expressions_mean_what_datasets_makes_of_them() {
+    fn expressions_mean_the_same_as_in_datasets() {
         // From datasets 5.2: ReadInstruction.from_spec(text).to_absolute({"train": len}).
         for (text, len, expected) in [
             ("train", 7, 0..7),

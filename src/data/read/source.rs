@@ -1,7 +1,7 @@
-//! The bytes of a data file, decompressed where it is compressed, and what encoding they are in.
+//! Opens data files: decompresses them and checks their encoding.
 //!
-//! Compression is told by the first bytes, not by the name. Nothing is unpacked whole: a reader asks
-//! for the next bytes, so that a compressed file takes the memory that a plain one takes.
+//! Compression is recognised by the first bytes, not by the name. Files are decompressed as they are read, so a compressed
+//! file takes no more memory than an uncompressed one.
 
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -9,28 +9,27 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// Endings of compressed files.
+/// Extensions of compressed files.
 const COMPRESSED: [&str; 5] = ["gz", "bz2", "xz", "zst", "zstd"];
-/// A file that grows beyond this and beyond [`RATIO`] times its size is not unpacked further: text
-/// shrinks to a hundredth at the very most.
+/// A file that decompresses to more bytes than this, and to more than [`MAX_RATIO`] times its size, is an error: text shrinks
+/// to a hundredth at most.
 const LARGE: u64 = 1 << 30;
-const RATIO: u64 = 300;
+const MAX_RATIO: u64 = 300;
 
-/// The name without the ending of a compressed file: `d.jsonl` for `d.jsonl.gz`.
+/// The name without the extension of a compressed file: `d.jsonl` for `d.jsonl.gz`.
 pub fn uncompressed(name: &str) -> &str {
     match name.rsplit_once('.') {
-        Some((stem, ending)) if COMPRESSED.iter().any(|known| ending.eq_ignore_ascii_case(known)) => stem,
+        Some((stem, extension)) if COMPRESSED.iter().any(|known| extension.eq_ignore_ascii_case(known)) => stem,
         _ => name,
     }
 }
 
-/// The decompressed bytes of a text file. Fails on an encoding other than UTF-8 that the first
-/// bytes give away.
+/// The decompressed bytes of a text file. Fails if the first bytes show another encoding than UTF-8.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     let failed = |error: io::Error| Error::file("read", path, &error);
     let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
     let head = file.fill_buf().map_err(failed)?;
-    let plain: Box<dyn Read> = match head {
+    let decompressed: Box<dyn Read> = match head {
         [0x1F, 0x8B, 8, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
         // "BZh", the block size, then the first digits of pi.
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, ..] => {
@@ -43,8 +42,8 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead>> {
         }
         _ => return checked(path, Box::new(file)),
     };
-    let size = std::fs::metadata(path).map_or(0, |about| about.len());
-    let limited = Limited { inner: plain, left: LARGE.max(size.saturating_mul(RATIO)) };
+    let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let limited = Limited { inner: decompressed, left: LARGE.max(size.saturating_mul(MAX_RATIO)) };
     checked(path, Box::new(BufReader::with_capacity(1 << 16, limited)))
 }
 
@@ -63,7 +62,7 @@ fn wrong(path: &Path, what: &str) -> Error {
     Error::new(Kind::File, format!("`{}` {what}", path.display()))
 }
 
-/// What is wrong with reading on: a stop that was asked for first.
+/// The error of a failed read; a stop by the user comes first.
 pub fn failed(path: &Path, error: &io::Error) -> Error {
     match interrupt::check() {
         Err(stopped) => stopped,
@@ -76,12 +75,12 @@ pub fn at_line(path: &Path, line: usize, message: impl std::fmt::Display) -> Err
     Error::new(Kind::File, format!("`{}` line {line}: {message}", path.display()))
 }
 
-/// The text of a line, or an error that names what encoding it may be in.
+/// The text of a line, or an error that names its likely encoding.
 pub fn utf8<'a>(path: &Path, line: usize, bytes: &'a [u8]) -> Result<&'a str> {
     std::str::from_utf8(bytes).map_err(|error| not_utf8(path, line, "line", bytes, error.valid_up_to()))
 }
 
-/// The error for the bytes of a line or field (`unit`) that are no UTF-8 from byte `at` on.
+/// The error for a line or field (`unit`) that is not UTF-8 from byte `at` on.
 pub fn not_utf8(path: &Path, line: usize, unit: &str, bytes: &[u8], at: usize) -> Error {
     let (byte, rest) = (bytes.get(at).copied().unwrap_or_default(), bytes.get(at..).unwrap_or_default());
     let high = rest.iter().take_while(|byte| **byte >= 0x80).count();
@@ -93,7 +92,7 @@ pub fn not_utf8(path: &Path, line: usize, unit: &str, bytes: &[u8], at: usize) -
         .with_hint(format!("save the file as UTF-8: iconv -f {name} -t UTF-8"))
 }
 
-/// Ends a stream that grows out of all proportion, and one that Ctrl-C ends.
+/// A reader that fails on implausibly large output, and on Ctrl-C.
 struct Limited {
     inner: Box<dyn Read>,
     left: u64,
@@ -107,20 +106,20 @@ impl Read for Limited {
         let count = self.inner.read(buffer)?;
         match self.left.checked_sub(count as u64) {
             Some(left) => self.left = left,
-            None => return Err(io::Error::other(format!("it unpacks to more than {RATIO} times its size"))),
+            None => return Err(io::Error::other(format!("it decompresses to more than {MAX_RATIO} times its size"))),
         }
         Ok(count)
     }
 }
 
-/// Reads on to the end of the line; `false` at the end of the file.
+/// Reads the next line; `false` at the end of the file.
 pub fn next_line(path: &Path, reader: &mut dyn BufRead, line: &mut Vec<u8>) -> Result<bool> {
     interrupt::check()?;
     line.clear();
     Ok(reader.read_until(b'\n', line).map_err(|error| failed(path, &error))? > 0)
 }
 
-/// All that is left.
+/// Reads the rest of the file.
 pub fn rest(path: &Path, reader: &mut dyn BufRead, text: &mut Vec<u8>) -> Result<()> {
     reader.read_to_end(text).map(|_| ()).map_err(|error| failed(path, &error))
 }
@@ -130,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_that_grows_out_of_all_proportion_ends() {
+    fn implausibly_large_output_is_an_error() {
         let mut limited = Limited { inner: Box::new(io::repeat(b'x')), left: 100_000 };
         let mut text = Vec::new();
         let error = limited.read_to_end(&mut text).unwrap_err();

@@ -1,4 +1,4 @@
-//! Plain text: one row per line with the one column `text`, as `datasets` reads it.
+//! Reads text files: one row a line, with the column `text`, as `datasets` does.
 
 use super::collector::RowCollector;
 use super::source;
@@ -7,7 +7,7 @@ use crate::error::Result;
 use serde_json::Value;
 use std::path::Path;
 
-/// Blank lines are rows too; the line break belongs to no row.
+/// A blank line is a row too. Line breaks are not part of the text.
 pub fn read(path: &Path, collector: &mut RowCollector) -> Result<()> {
     let mut reader = source::open(path)?;
     collector.add_columns(&["text".to_owned()]);

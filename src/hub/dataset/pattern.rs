@@ -1,4 +1,6 @@
 //! Patterns of file names, as `datasets` understands them in `data_files`.
+//!
+//! The crate `globset` lets `**` cross folders only where it is a whole part of the path; `datasets` also in `**.csv`.
 
 use crate::error::{Error, Result};
 use regex::Regex;

@@ -113,8 +113,8 @@ pub mod functions {
     pub fn run_chart(context: NativeCallContext, folders: Array, options: Map) -> RhaiResultOf<Chart> {
         let RunChartOptions { y_scale, title } = Options::read("run_chart", options)?;
         let folders = to_value(&folders.into());
-        let folders: Vec<String> =
-            Vec::from_value(&folders).map_err(|mismatch| mismatch.error("run_chart: the folders", &folders))?;
+        let folders: Vec<String> = Vec::from_value(&folders)
+            .map_err(|mismatch| mismatch.error("run_chart: the folders", &folders.describe()))?;
         let state = State::of(&context)?;
         let folders: Vec<PathBuf> = folders.iter().map(|folder| state.to_read(folder).into()).collect();
         let mut chart = plot::run::run_chart(&folders, y_scale)?;

@@ -6,7 +6,7 @@ use crate::error::Kind;
 use crate::lora::trainable::dropout_key;
 use crate::model::{loss, Adapters, Decoder, Input};
 use crate::options;
-use crate::options::{OptionSet, OptionType, Value};
+use crate::options::{OptionSet, OptionType};
 use crate::script::api::tensor::BACKWARDS;
 use crate::script::api::OptionsOfFunction;
 use crate::script::values::convert::RhaiResultOf;
@@ -297,8 +297,7 @@ pub mod functions {
     #[rhai_fn(return_raw)]
     pub fn lr_schedule(name: &str, options: Map) -> RhaiResultOf<Schedule> {
         let ScheduleOptions { steps, warmup } = Options::read("lr_schedule", options)?;
-        let name = Value::Text(name.to_owned());
-        let shape = Shape::from_value(&name).map_err(|mismatch| mismatch.error("lr_schedule: the name", &name))?;
+        let shape = Shape::named(name).map_err(|mismatch| mismatch.error("lr_schedule: the name", name))?;
         Ok(Schedule::new(shape, steps, warmup)?)
     }
 

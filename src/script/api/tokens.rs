@@ -106,9 +106,9 @@ pub mod functions {
             ));
         }
         let rows = tokens_of(data, tokenizer, &options, &state)?;
-        state.note(&format!("note: {}", rows.origin().read_as));
+        state.note(&format!("note: {}", rows.info().read_as));
         if audited {
-            audit::refuse(&rows, tokenizer)?.iter().for_each(|finding| state.note(&finding.to_string()));
+            audit::ensure_supervised(&rows, tokenizer)?.iter().for_each(|finding| state.note(&finding.to_string()));
         }
         Ok(Tokenized { rows, tokenizer: tokenizer.clone() })
     }
@@ -148,7 +148,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(get = "read_as", global, pure)]
     pub fn read_as(data: &mut Tokenized) -> String {
-        data.rows.origin().read_as.clone()
+        data.rows.info().read_as.clone()
     }
 
     /// The number of tokens that a loss is taken at.

@@ -3,7 +3,7 @@
 
 use crate::script::api;
 use crate::script::catalogue::docs::{functions, Catalog, Form, Function};
-use crate::script::catalogue::option_list;
+use crate::script::catalogue::option_list::{self, ListedOption};
 use rhai::Engine;
 use serde_json::{json, Value};
 use std::collections::BTreeSet;
@@ -21,8 +21,7 @@ pub fn definitions() -> String {
             let declared = declaration(&function);
             // What begins with a letter is a name, `+` an operator; `index$get$` can be neither.
             if !function.name.contains('$') && shown.insert(declared.clone()) {
-                let doc: String = function
-                    .doc
+                let doc: String = documented(&function)
                     .trim()
                     .lines()
                     .map(|line| format!("/// {line}").trim_end().to_string() + "\n")
@@ -32,6 +31,18 @@ pub fn definitions() -> String {
         }
     }
     text
+}
+
+/// The documentation with its options as a list, which editors show as it is.
+fn documented(function: &Function) -> String {
+    let options = option_list::declared_of(function);
+    if options.is_empty() {
+        return function.doc.clone();
+    }
+    let (doc, examples) = function.parts();
+    let lines: Vec<String> =
+        options.iter().map(|option| format!("- `{}`: {}", option.name, option.summary())).collect();
+    format!("{doc}\n\nOptions:\n{}\n\n{examples}", lines.join("\n"))
 }
 
 fn declaration(function: &Function) -> String {
@@ -103,7 +114,22 @@ fn options(function: &Function, catalog: &Catalog) -> Vec<Value> {
     }
     let own = option_list::own(catalog, function);
     let listed = if own.is_empty() { option_list::of(catalog, &function.name, &[]) } else { own };
-    listed.iter().map(|option| json!({ "name": option.name, "about": option.about })).collect()
+    listed.iter().map(typed).collect()
+}
+
+fn typed(option: &ListedOption) -> Value {
+    let mut described = json!({ "name": option.name });
+    let texts = [("type", &option.type_text), ("default", &option.default), ("about", &option.about)];
+    for (key, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        described[key] = json!(text);
+    }
+    if !option.aliases.is_empty() {
+        described["aliases"] = json!(option.aliases);
+    }
+    if !option.inner.is_empty() {
+        described["options"] = option.inner.iter().map(typed).collect();
+    }
+    described
 }
 
 #[cfg(test)]
@@ -115,7 +141,8 @@ mod tests {
         let text = definitions();
         for expected in [
             "\nmodule static;\n",
-            "\n/// A learning-rate schedule: \"constant\", \"linear\" or \"cosine\".\n///\n/// Options: `steps`",
+            "\n/// A learning-rate schedule: \"constant\", \"linear\" or \"cosine\".\n///\n/// \"constant\" warms up too",
+            "\n/// - `steps`: int, required: The steps of the run.\n",
             "\nfn lr_schedule(name: String, options: Map) -> Schedule;\n",
             "\nfn get lr(optimizer: AdamWOptimizer) -> float;\n",
             "\nfn set lr(optimizer: AdamWOptimizer, lr: float) -> ();\n",
@@ -133,7 +160,8 @@ mod tests {
         let functions = all["functions"].as_array().unwrap();
         let named = |name: &str| functions.iter().find(|function| function["name"] == name).unwrap();
         let schedule = named("lr_schedule");
-        assert_eq!(schedule["options"][0], json!({ "name": "steps", "about": "required" }));
+        let steps = json!({ "name": "steps", "type": "int", "default": "required", "about": "The steps of the run." });
+        assert_eq!(schedule["options"][0], steps);
         assert_eq!(schedule["parameters"][1], json!({ "name": "options", "type": "map" }));
         assert!(!schedule["description"].as_str().unwrap().contains("```"));
         let counted: Vec<&str> = named("count_parameters")["options"]

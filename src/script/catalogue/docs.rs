@@ -3,10 +3,11 @@
 //! Also the catalog of all known functions, which error messages look names up in.
 
 use crate::script::api::{self, Area};
+use crate::script::catalogue::option_list::{self, ListedOption};
 use crate::script::language::explain;
 use crate::script::values::from_script::type_name;
 use rhai::{Engine, FuncMetadata};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One overload of a script function, as documented.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +90,12 @@ impl Function {
         self.doc.lines().next().unwrap_or_default().trim()
     }
 
+    /// The documentation before the examples, and the examples.
+    pub fn parts(&self) -> (&str, &str) {
+        let at = self.doc.find("```rhai").unwrap_or(self.doc.len());
+        (self.doc[..at].trim_end(), &self.doc[at..])
+    }
+
     /// The ```` ```rhai ```` blocks.
     pub fn examples(&self) -> Vec<String> {
         let blocks = self.doc.split("```rhai\n").skip(1);
@@ -148,14 +155,87 @@ pub fn reference() -> String {
          do not edit it by hand.\nEvery example is run by the tests. The functions of the language itself \
          are in the [Rhai book](https://rhai.rs/book/).\n",
     );
+    text.push_str(&contents());
+    let mut tables = BTreeSet::new();
     for area in api::AREAS {
         text.push_str(&format!("\n## {}\n\n{}\n", area.title, area.about));
         let mut shown = BTreeSet::new();
         for function in functions(area) {
             if shown.insert(function.signature()) {
-                text.push_str(&format!("\n### `{}`\n\n{}\n", function.signature(), function.doc.trim_end()));
+                text.push_str(&section(&function, &mut tables));
             }
         }
+    }
+    text.push_str(&option_index());
+    text
+}
+
+/// The chapters with their functions, each name once.
+fn contents() -> String {
+    let mut text = String::from("\n## Contents\n\n");
+    for area in api::AREAS {
+        let names: BTreeSet<String> =
+            functions(area).iter().filter(|known| !known.name.contains('$')).map(Function::path).collect();
+        let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+        text.push_str(&format!("* [{}](#{}): {}\n", area.title, anchor(area.title), names.join(", ")));
+    }
+    text.push_str("* [Options](#options)\n");
+    text
+}
+
+/// What GitHub calls a heading in links.
+fn anchor(title: &str) -> String {
+    title.to_lowercase().replace(' ', "-")
+}
+
+/// A function with its options and examples. Overloads share one table, which `tables` remembers.
+fn section(function: &Function, tables: &mut BTreeSet<String>) -> String {
+    let (doc, examples) = function.parts();
+    let options = option_list::declared_of(function);
+    let mut text = format!("\n### `{}`\n\n{doc}\n", function.signature());
+    if !options.is_empty() && tables.insert(function.path()) {
+        text.push_str("\n| option | type | default | meaning |\n|---|---|---|---|\n");
+        options.iter().for_each(|option| text.push_str(&row(option)));
+    }
+    if !examples.is_empty() {
+        text.push_str(&format!("\n{}\n", examples.trim_end()));
+    }
+    text
+}
+
+fn row(option: &ListedOption) -> String {
+    let names = std::iter::once(&option.name).chain(&option.aliases).map(|name| format!("`{name}`"));
+    let names: Vec<String> = names.collect();
+    let cell = |text: &str| text.replace('|', "\\|");
+    let default = if ["required", "none"].contains(&option.default.as_str()) {
+        option.default.clone()
+    } else {
+        format!("`{}`", option.default)
+    };
+    let inner = if option.inner.is_empty() { String::new() } else { " A map of options.".to_owned() };
+    format!(
+        "| {} | {} | {} | {}{inner} |\n",
+        names.join(", "),
+        cell(&option.type_text),
+        cell(&default),
+        cell(&option.about)
+    )
+}
+
+/// Every declared option with the functions that take it.
+fn option_index() -> String {
+    let mut index: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for function in api::AREAS.iter().flat_map(functions) {
+        for option in option_list::declared_of(&function) {
+            for name in option.aliases.iter().chain([&option.name]) {
+                index.entry(name.clone()).or_default().insert(function.path());
+            }
+        }
+    }
+    let mut text = String::from("\n## Options\n\n| option | taken by |\n|---|---|\n");
+    for (name, functions) in index {
+        let functions: Vec<String> = functions.into_iter().map(|path| format!("`{path}`")).collect();
+        text.push_str(&format!("| `{name}` | {} |\n", functions.join(", ")));
     }
     text
 }

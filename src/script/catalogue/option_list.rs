@@ -1,18 +1,78 @@
-//! The options of a function, read from the list in its documentation: the one place where
-//! they are written for people, and so the one that completion and `?name` use.
+//! The options of functions as documents, completion and `lorhai check` list them.
 //!
-//! A list begins at `Options:` and ends with its sentence. An option is a name between
-//! backticks, mostly with its default and meaning in brackets behind it. "Those of `f`"
-//! stands for all options of `f`, "but `x` and `y`" for all except these.
+//! They come from the declarations ([`options!`](crate::options!)). Functions whose options are not declared yet are
+//! read from their documentation: a list there begins at `Options:` and ends with its sentence. An option is a name
+//! between backticks, mostly with its default and meaning in brackets behind it. "Those of `f`" means all options of
+//! `f`, "but `x` and `y`" all except these.
 
+use crate::options::{Declared, Table};
+use crate::script::api::AREAS;
 use crate::script::catalogue::docs::{Catalog, Function};
+use crate::script::values::settings;
 
-/// One option as its function's documentation lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One option of a function.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListedOption {
     pub name: String,
-    /// Default and meaning: `8`, or `"linear"; "cosine", "constant"`.
+    /// Python's names for it.
+    pub aliases: Vec<String>,
+    /// Its type with its range or choices; empty where it is not declared.
+    pub type_text: String,
+    pub default: String,
+    /// What it does.
     pub about: String,
+    /// The options inside, where it is a map of options.
+    pub inner: Vec<ListedOption>,
+}
+
+impl From<&Declared> for ListedOption {
+    fn from(option: &Declared) -> Self {
+        ListedOption {
+            name: option.name.to_owned(),
+            aliases: option.aliases.iter().map(ToString::to_string).collect(),
+            type_text: option.type_text(),
+            default: option.default_text(),
+            about: option.about_text(),
+            inner: (option.inner)().map(declared).unwrap_or_default(),
+        }
+    }
+}
+
+impl ListedOption {
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|alias| alias == name)
+    }
+
+    /// Type, default and meaning in a line, as far as they are known.
+    pub fn summary(&self) -> String {
+        let default = if self.default.is_empty() || self.default == "required" {
+            self.default.clone()
+        } else {
+            format!("default {}", self.default)
+        };
+        let parts = [self.type_text.as_str(), default.as_str()].into_iter().filter(|part| !part.is_empty());
+        let facts = parts.collect::<Vec<_>>().join(", ");
+        match (facts.is_empty(), self.about.is_empty()) {
+            (true, _) => self.about.clone(),
+            (false, true) => facts,
+            (false, false) => format!("{facts}: {}", self.about),
+        }
+    }
+}
+
+fn declared(table: &'static Table) -> Vec<ListedOption> {
+    table.options().into_iter().map(ListedOption::from).collect()
+}
+
+/// The declared options of a function; none where it takes no map of options, or where they are not declared.
+pub fn declared_of(function: &Function) -> Vec<ListedOption> {
+    if !function.parameters.iter().any(|(name, _)| name == "options") {
+        return Vec::new();
+    }
+    let path = function.path();
+    let all = AREAS.iter().flat_map(|area| area.options.iter().copied().flatten());
+    let table = all.filter(|(of, _)| *of == path).map(|(_, table)| table()).next();
+    table.map(declared).unwrap_or_default()
 }
 
 impl ListedOption {
@@ -30,8 +90,11 @@ impl ListedOption {
 pub fn of(catalog: &Catalog, name: &str, path: &[String]) -> Vec<ListedOption> {
     let found = listed(catalog, name, 0);
     let Some((first, rest)) = path.split_first() else { return found };
-    let inner = found.iter().find(|option| option.name == *first).and_then(ListedOption::holds_options_of);
-    let Some((inner, without)) = inner else { return Vec::new() };
+    let Some(option) = found.iter().find(|option| option.is_called(first)) else { return Vec::new() };
+    if !option.inner.is_empty() {
+        return if rest.is_empty() { option.inner.clone() } else { Vec::new() };
+    }
+    let Some((inner, without)) = option.holds_options_of() else { return Vec::new() };
     let mut options = of(catalog, inner, rest);
     options.retain(|option| !rest.is_empty() || !without.contains(&option.name.as_str()));
     options
@@ -52,6 +115,9 @@ pub fn own(catalog: &Catalog, function: &Function) -> Vec<ListedOption> {
 
 fn listed_by(catalog: &Catalog, functions: &[&Function], depth: usize) -> Vec<ListedOption> {
     let mut found: Vec<ListedOption> = Vec::new();
+    for function in functions {
+        found.extend(declared_of(function));
+    }
     for entry in functions.iter().flat_map(|function| entries(function)) {
         match entry {
             Entry::Own(option) => found.push(option),
@@ -119,7 +185,10 @@ fn entry(name: &str, before: &str) -> Entry {
     match before {
         _ if before.ends_with("those of") => Entry::AllOf(name.to_string()),
         _ if before.ends_with("but") => Entry::But(name.to_string()),
-        _ => Entry::Own(ListedOption { name: name.to_string(), about: String::new() }),
+        _ => {
+            let aliases = settings::aliases(name).iter().map(ToString::to_string).collect();
+            Entry::Own(ListedOption { name: name.to_string(), aliases, ..ListedOption::default() })
+        }
     }
 }
 
@@ -156,7 +225,12 @@ mod tests {
         let lora = names("add_lora", &[]);
         assert!(lora.contains(&"exclude_modules".to_string()) && !lora.contains(&"lora_alpha".to_string()), "{lora:?}");
         let all = of(&Catalog::of(&Engine::new()), "lr_schedule", &[]);
-        assert_eq!(all[1].about, "0; below 1 a share of the steps, else a number of steps");
+        assert_eq!((all[0].default.as_str(), all[1].default.as_str()), ("required", "0.0"));
+        assert!(
+            all[1].summary().starts_with("float of at least 0, default 0.0: Steps in which"),
+            "{}",
+            all[1].summary()
+        );
     }
 
     #[test]

@@ -6,7 +6,6 @@ use crate::script::api;
 use crate::script::catalogue::docs::{functions, Catalog, Form, Function};
 use crate::script::catalogue::option_list;
 use crate::script::language::python;
-use crate::script::values::settings;
 use crate::suggest;
 use anstyle::Style;
 use std::collections::BTreeMap;
@@ -15,19 +14,46 @@ use std::collections::BTreeMap;
 pub fn page(function: &Function, bold: bool) -> String {
     let style = if bold { Style::new().bold() } else { Style::new() };
     let mut text = format!("{style}{}{style:#}\n", function.signature());
-    let mut in_code = false;
-    for line in function.doc.trim().lines() {
-        match line.starts_with("```") {
-            true => in_code = !in_code,
-            false if line.is_empty() => text.push('\n'),
-            // Headings of the language's own documentation.
-            false if line.starts_with('#') && !in_code => {
-                text.push_str(&format!("  {}:\n", line.trim_start_matches(['#', ' '])));
-            }
-            false => text.push_str(&format!("{}{line}\n", if in_code { "      " } else { "  " })),
-        }
+    let (doc, examples) = function.parts();
+    indented(doc, &mut text);
+    options(function, &mut text);
+    if !examples.is_empty() {
+        text.push('\n');
+        indented(examples, &mut text);
     }
     text
+}
+
+/// Markdown as lines of a terminal: code further in, headings without their marks.
+fn indented(markdown: &str, text: &mut String) {
+    let mut in_code = false;
+    for line in markdown.trim().lines() {
+        if line.starts_with("```") {
+            in_code = !in_code;
+        } else if line.is_empty() {
+            text.push('\n');
+        } else if in_code {
+            text.push_str(&format!("      {line}\n"));
+        } else {
+            // Headings stand in the language's own documentation.
+            let heading = line.strip_prefix('#').map(|rest| format!("{}:", rest.trim_start_matches(['#', ' '])));
+            text.push_str(&format!("  {}\n", heading.unwrap_or_else(|| line.to_owned())));
+        }
+    }
+}
+
+/// Options as a list: names, then type, default and meaning.
+fn options(function: &Function, page: &mut String) {
+    let options = option_list::declared_of(function);
+    if options.is_empty() {
+        return;
+    }
+    page.push_str("\n  Options:\n");
+    for option in options {
+        let aliases =
+            if option.aliases.is_empty() { String::new() } else { format!(" ({})", option.aliases.join(", ")) };
+        page.push_str(&format!("    {}{aliases}: {}\n", option.name, option.summary()));
+    }
 }
 
 /// The pages of several, one under another.
@@ -57,22 +83,40 @@ pub fn about(catalog: &Catalog, name: &str) -> Result<String> {
     if !members.is_empty() {
         return Ok(lines(&members));
     }
-    match option_pages(catalog, bare) {
-        text if text.is_empty() => Err(unknown(catalog, bare)),
-        text => Ok(text),
+    let text = option_pages(catalog, bare);
+    if !text.is_empty() {
+        return Ok(text);
     }
+    let by_words = search(catalog, name);
+    if by_words.is_empty() {
+        return Err(unknown(catalog, bare));
+    }
+    Ok(lines(&by_words))
+}
+
+/// The functions of lorhai whose name, documentation or options have all of these words.
+fn search<'a>(catalog: &'a Catalog, text: &str) -> Vec<&'a Function> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
+    let has_all = |function: &&Function| {
+        let options = option_list::declared_of(function);
+        let options = options.iter().map(|option| format!("{} {}", option.name, option.about));
+        let about = format!("{} {} {}", function.name, function.parts().0, options.collect::<Vec<_>>().join(" "));
+        let about = about.to_lowercase();
+        words.iter().all(|word| about.contains(word.as_str()))
+    };
+    catalog.functions().iter().filter(|function| is_word(&function.name)).filter(has_all).collect()
 }
 
 /// The functions that have an option of this name, or of the name that Python has for it.
 fn option_pages(catalog: &Catalog, name: &str) -> String {
-    let other = settings::short_name(name);
     let mut lines: Vec<String> = Vec::new();
     for function in catalog.functions() {
         let options = option_list::own(catalog, function);
-        let found = options.iter().find(|option| option.name == name || Some(option.name.as_str()) == other);
-        let line = found.map(|option| match option.about.is_empty() {
-            true => format!("`{}` is an option of `{}`\n", option.name, function.path()),
-            false => format!("`{}` is an option of `{}`: {}\n", option.name, function.path(), option.about),
+        let named = options.iter().find(|option| option.is_called(name));
+        let line = named.map(|option| {
+            let summary = option.summary();
+            let end = if summary.is_empty() { summary } else { format!(": {summary}") };
+            format!("`{}` is an option of `{}`{end}\n", option.name, function.path())
         });
         lines.extend(line.filter(|line| !lines.contains(line)));
     }
@@ -147,6 +191,7 @@ mod tests {
         let catalog = Session::new().catalog();
         let page = about(&catalog, "lr_schedule").unwrap();
         assert!(page.starts_with("lr_schedule(name: string, options: map) -> Schedule\n  A learning-rate"), "{page}");
+        assert!(page.contains("\n  Options:\n    steps: int, required: The steps of the run.\n"), "{page}");
         assert!(page.contains("\n      let cosine = ") && !page.contains("```"), "{page}");
         assert!(about(&catalog, "model.forward").unwrap().starts_with("model.forward("));
         let all = about(&catalog, "train").unwrap();
@@ -161,10 +206,17 @@ mod tests {
         let catalog = Session::new().catalog();
         let hint = |name: &str| about(&catalog, name).unwrap_err().hint.unwrap();
         assert_eq!(hint("trian"), "did you mean `train`?");
-        let metric = hint("footprint");
-        assert!(metric.contains("`get_memory_footprint`"), "{metric}");
+        assert!(about(&catalog, "footprint").unwrap().contains("model.get_memory_footprint"));
         assert_eq!(hint("zzzzzzzz"), "`lorhai doc` lists all functions");
         assert!(hint("resume_from_checkpoint").contains("load_adapter"), "{}", hint("resume_from_checkpoint"));
+    }
+
+    #[test]
+    fn words_find_the_functions_whose_documentation_has_them_all() {
+        let catalog = Session::new().catalog();
+        let text = about(&catalog, "held-out rows loss").unwrap();
+        assert!(text.lines().any(|line| line.trim_start().starts_with("train ")), "{text}");
+        assert!(about(&catalog, "held-out zzzz").is_err());
     }
 
     #[test]
@@ -172,7 +224,7 @@ mod tests {
         let catalog = Session::new().catalog();
         for name in ["early_stopping", "early_stopping_patience"] {
             let text = about(&catalog, name).unwrap();
-            assert!(text.contains("`early_stopping` is an option of `train`: 0: evaluations"), "{text}");
+            assert!(text.contains("`early_stopping` is an option of `train`: int, default 0: Stop after"), "{text}");
         }
         assert!(about(&catalog, "max_length").unwrap().contains("`dataset.tokenize`"));
     }

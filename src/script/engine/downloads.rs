@@ -6,6 +6,7 @@ use crate::format;
 use crate::hub::FetchObserver;
 use crate::script::engine::state::State;
 use crate::stderr::{self, Mode};
+use crate::table;
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -43,7 +44,7 @@ impl FetchObserver for Downloads {
             }
             Mode::Lines => stderr::note(&format!("fetching {file}")),
             Mode::Bars => {
-                let bar = stderr::bar(file, file.chars().count(), size.unwrap_or(0));
+                let bar = stderr::bar(file, table::width(file), size.unwrap_or(0));
                 bar.set_position(done);
                 self.bar = Some(bar);
             }

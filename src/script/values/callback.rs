@@ -12,7 +12,7 @@ use std::cell::{OnceCell, RefCell};
 
 /// A script function, callable as long as the native call that it was given to runs.
 ///
-/// ```ignore
+/// ```text
 /// let callback = Callback::new(&context, function);
 /// let mapped = dataset.map(|row| callback.call::<Map>([to_dynamic(row)]));
 /// let mapped = callback.settle(mapped)?;

@@ -46,7 +46,7 @@ impl Field {
 }
 
 pub fn from_column<T: FromScript>(data: &Rows, name: &str) -> Result<Vec<T>> {
-    data.require_columns(&[name])?;
+    data.ensure_columns(&[name])?;
     let values = data.iter().enumerate().map(|(at, row)| {
         let value = row.get(name).map_or(Dynamic::UNIT, to_dynamic);
         T::from_script(&value).ok_or_else(|| {

@@ -7,7 +7,6 @@ use crate::script::catalogue::option_list::{self, ListedOption};
 use crate::script::engine::state::State;
 use crate::script::language::explain::{unknown_name, Surroundings};
 use crate::script::language::python;
-use crate::script::values::settings;
 use rhai::{ASTNode, Engine, Expr, FnCallExpr, Ident, Position, Scope, Stmt, AST};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -150,12 +149,12 @@ impl<'a> Known<'a> {
             return;
         }
         for (key, value) in entries {
-            let Some(name) = ours(&known, &key.name) else {
+            let Some(name) = known.iter().find(|option| option.is_called(&key.name)) else {
                 found.push(unknown_option(function, path, key, &known));
                 continue;
             };
             if let Expr::Map(inner, _) = value {
-                path.push(name.to_string());
+                path.push(name.name.clone());
                 self.compare(function, path, &inner.0, found);
                 path.pop();
             }
@@ -163,15 +162,13 @@ impl<'a> Known<'a> {
     }
 
     /// Those of the map at `path` within the options; none where its keys are free.
-    fn options(&self, function: &str, path: &[String]) -> Vec<String> {
-        let names = |path: &[String]| -> Vec<String> {
-            option_list::of(&self.catalog, function, path).into_iter().map(|option| option.name).collect()
-        };
-        let listed = names(path);
+    fn options(&self, function: &str, path: &[String]) -> Vec<ListedOption> {
+        let at = |path: &[String]| option_list::of(&self.catalog, function, path);
+        let listed = at(path);
         let Some((last, outer)) = path.split_last().filter(|_| listed.is_empty()) else { return listed };
         let beside = option_list::of(&self.catalog, function, outer);
         let others = beside.iter().find(|option| option.name == *last).map_or_else(Vec::new, any_option_of);
-        others.into_iter().flat_map(|other| names(&[outer, &[other]].concat())).collect()
+        others.into_iter().flat_map(|other| at(&[outer, &[other]].concat())).collect()
     }
 }
 
@@ -182,20 +179,14 @@ fn any_option_of(option: &ListedOption) -> Vec<String> {
     clause.split('`').skip(1).step_by(2).map(str::to_string).collect()
 }
 
-/// The name by which `known` has the option: its own, or that for which it is Python's.
-fn ours<'k>(known: &'k [String], name: &str) -> Option<&'k str> {
-    let is_same = |option: &&String| *option == name || settings::short_name(name) == Some(option.as_str());
-    known.iter().find(is_same).map(String::as_str)
-}
-
-fn unknown_option(function: &str, path: &[String], key: &Ident, known: &[String]) -> Problem {
+fn unknown_option(function: &str, path: &[String], key: &Ident, known: &[ListedOption]) -> Problem {
     let full: Vec<&str> = path.iter().map(String::as_str).chain([key.name.as_str()]).collect();
     let error = Error::input(format!("{function}: unknown option `{}`", full.join(".")));
-    let ours = || known.iter().map(String::as_str);
+    let names = known.iter().map(|option| option.name.as_str());
     // Python's name may be the one that was meant, but ours are those to list.
-    let theirs = ours().flat_map(|name| settings::aliases(name)).copied();
+    let aliases = known.iter().flat_map(|option| &option.aliases).map(String::as_str);
     let innermost = path.last().map_or(function, String::as_str);
-    Problem::error(error.with_hint(python::unknown_option(innermost, &key.name, ours(), theirs)), key.pos)
+    Problem::error(error.with_hint(python::unknown_option(innermost, &key.name, names, aliases)), key.pos)
 }
 
 /// "2", "2 or 3", "1, 2 or 3".

@@ -1,0 +1,15 @@
+//! What charts show: the data of a chart, and charts of sweeps, runs, memory plans and spectra.
+//!
+//! Knows nothing of layout, colours or files, which are for `render/`.
+
+pub mod bars;
+pub mod chart;
+pub mod heat;
+pub mod memory;
+pub mod presets;
+pub mod run;
+pub mod scale;
+pub mod smooth;
+pub mod spectrum;
+pub mod sweep;
+mod tally;

@@ -1,0 +1,30 @@
+//! What some tests need and this repository does not hold.
+//!
+//! Such a test is ignored, and its reason says what it needs and how to give it. `make test-all`
+//! runs them. A test that runs without what it needs fails.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use tch::Device;
+
+/// Tokenizers, pretrained models and data: `path` in the folder that `LORHAI_ASSETS` names.
+pub fn assets(path: &str) -> PathBuf {
+    let folder = named("LORHAI_ASSETS", "the folder with tokenizers, models and data");
+    let path = PathBuf::from(folder).join(path);
+    assert!(path.exists(), "{} is missing: LORHAI_ASSETS must name the folder that has it", path.display());
+    path
+}
+
+/// The Python that a variable names: `PEER_PYTHON`, `LLAMA_PYTHON` or `TENSORBOARD_PYTHON`.
+pub fn python(variable: &str) -> OsString {
+    named(variable, "a Python with the packages that CONTRIBUTING.md lists")
+}
+
+pub fn gpu() -> Device {
+    assert!(lorhai::model::device::gpu_count() > 0, "this test needs an NVIDIA GPU");
+    Device::Cuda(0)
+}
+
+fn named(variable: &str, what: &str) -> OsString {
+    std::env::var_os(variable).unwrap_or_else(|| panic!("this test needs {what}: set {variable}"))
+}
