@@ -18,8 +18,8 @@ use std::sync::LazyLock;
 /// The folders in the order of the data; each may import those before it.
 const FLOW: [&str; 8] = ["hub", "model", "lora", "data", "train", "eval", "sweep", "plot"];
 /// Imported by anyone; they import one another only.
-const FOUNDATIONS: [&str; 10] =
-    ["error", "files", "format", "interrupt", "native", "overlay", "random", "stderr", "suggest", "table"];
+const FOUNDATIONS: [&str; 11] =
+    ["error", "files", "format", "interrupt", "native", "options", "overlay", "random", "stderr", "suggest", "table"];
 /// What the root of the crate offers in the name of `error`.
 const ROOT: [&str; 4] = ["Error", "Kind", "Result", "bail"];
 /// Imports the flow and the foundations.
@@ -53,8 +53,6 @@ const CLOSING_IMPORTS: &[(&str, &str, &str)] = &[
     ("script", "language/python.rs", "values/settings.rs"),
     ("script", "language/render.rs", "language/check.rs"),
     ("script", "language/render.rs", "language/explain.rs"),
-    ("sweep", "lora.rs", "progress.rs"),
-    ("sweep", "trial.rs", "results.rs"),
 ];
 
 /// The files of `src/`.

@@ -6,6 +6,7 @@ use super::grid::{Grid, Point};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::train::origin::Origin;
+use crate::train::recorded::ADAPTER;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ impl Trial {
     }
     /// Where the caller saves the adapter.
     pub fn adapter_dir(&self) -> PathBuf {
-        self.dir.join("adapter")
+        self.dir.join(ADAPTER)
     }
 }
 

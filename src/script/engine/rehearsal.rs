@@ -136,10 +136,16 @@ impl State {
     pub fn leaves_out(&self, path: &str, base: &str, bytes: u64) -> bool {
         let is_large = self.rehearsing() && bytes > WRITTEN;
         if is_large {
-            self.in_overlay(|overlay| overlay.leave_out(Path::new(path), Path::new(base), bytes));
-            self.note_for_summary(format!("{path}: about {}, left out of the rehearsal", format::bytes(bytes)));
+            self.leave_out(Path::new(path), base, bytes);
         }
         is_large
+    }
+
+    /// Notes that a model of `bytes` bytes was not written to `path`: where it is read again, `base` is.
+    pub fn leave_out(&self, path: &Path, base: &str, bytes: u64) {
+        self.in_overlay(|overlay| overlay.leave_out(path, Path::new(base), bytes));
+        let (path, size) = (path.display(), format::bytes(bytes));
+        self.note_for_summary(format!("{path}: about {size}, left out of the rehearsal"));
     }
 
     /// Tells the reader of the summary something, once.
@@ -151,8 +157,9 @@ impl State {
         });
     }
 
-    /// Takes a planned run into the summary.
-    pub fn planned_run(&self, out: Option<&Path>, planned: &Planned, device: Device) {
+    /// Takes a planned run into the summary, if it was rehearsed.
+    pub fn planned_run(&self, out: Option<&Path>, planned: Option<&Planned>, device: Device) {
+        let Some(planned) = planned else { return };
         let what = out.map_or("train".to_owned(), |out| format!("train, {}", out.display()));
         let line = Line { is_whole: true, ..Line::of(what, 1, planned.tokens, planned.seconds, planned) };
         self.in_rehearsal(|own| own.plans.push(line));
