@@ -39,7 +39,7 @@ fn assert_same(found: &[Value], expected: &[Value]) {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
         for (column, value) in expected.as_object().unwrap() {
-            if lorhai::sweep::results::is_time(column) {
+            if lorhai::sweep::columns::is_time(column) {
                 continue;
             }
             let same = match (found[column].as_f64(), value.as_f64()) {

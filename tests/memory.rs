@@ -21,7 +21,7 @@ use lorhai::lora::adapter::trainable_count;
 use lorhai::lora::{Adapter, LoraSpec, Targets, Trainable, TrainableTokens};
 use lorhai::model::{load, Config};
 use lorhai::options::OneOrMany;
-use lorhai::train::memory::{check, plan, process, Method, Optimizer, Parts, Place, Precision, Request};
+use lorhai::train::memory::{check, plan, process, Method, Optimizer, Parts, Precision, Request, StepDevice};
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use rayon::prelude::*;
@@ -88,7 +88,7 @@ fn options_move_the_plan_as_they_should() {
     let ratio = twice.activations as f64 / plain.activations as f64;
     assert!((ratio - 2.0).abs() < 0.01, "{ratio}");
     assert!(of(&Request { labelled: 0.1, ..base.clone() }).total() <= plain.total());
-    assert!(of(&Request { place: Place::Cuda, ..base.clone() }).activations > plain.activations, "repeated heads");
+    assert!(of(&Request { place: StepDevice::Cuda, ..base.clone() }).activations > plain.activations, "repeated heads");
     // An adapter in the last layer alone: the others keep nothing.
     let lora = LoraSpec {
         layers_to_transform: Some(OneOrMany(vec![23])),

@@ -10,7 +10,8 @@ mod fake;
 mod process;
 
 use fake::{plan, run_all, tree, Log};
-use lorhai::plot::publish::{publish, About, REPORT};
+use lorhai::plot::about::About;
+use lorhai::plot::publish::{publish, REPORT};
 use lorhai::sweep::{Outcome, SweepResult, Trial};
 use lorhai::{Error, Kind, Result};
 use serde_json::{json, Value};

@@ -57,6 +57,11 @@ pub fn evaluation(
     }
 }
 
+/// As [`evaluation`], on rows that are known at each call.
+pub fn held_out_loss(batch: usize) -> impl FnMut(&Decoder, &[&dyn Trainable], &TokenizedDataset) -> Result<Vec<f64>> {
+    move |decoder, trainables, data| evaluation(data, batch)(decoder, trainables)
+}
+
 /// Passes every batch `copies` times to `losses`.
 fn measure(
     data: &TokenizedDataset,

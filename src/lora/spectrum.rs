@@ -203,6 +203,8 @@ pub enum Side {
     B,
 }
 
+crate::choices!(Side, [("A", Side::A), ("B", Side::B)]);
+
 /// The similarity of the leading directions of two adapters in one layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Similarity {

@@ -10,7 +10,7 @@
 /// | `name "other"` | scripts call the option so, where the field has another name |
 /// | `alias ["max_steps"]` | further names, those of Python's tools |
 /// | `range at_least(1.0)` | the numbers that it takes, those in arrays and maps included; see [`range`](crate::options::range) |
-/// | `hint "5 % is 0.05"` | the fix for a number outside of the range |
+/// | `hint "5 % is 0.05"` | the fix for a number outside of the range, or for a required option that is absent |
 /// | `words "the model's own"` | the default in words, where its value does not say it |
 ///
 /// First of all may stand `is required`, where the default is a placeholder that is never used; `is set`, for a field
@@ -139,8 +139,8 @@ macro_rules! options {
     (@entry [internal] $([$($rest:tt)*])*) => { $crate::options::Entry::None };
     (@entry [required] $($rest:tt)*) => { $crate::options!(@declared true $($rest)*) };
     (@entry [] $($rest:tt)*) => { $crate::options!(@declared false $($rest)*) };
-    (@declared $required:literal [$type:ty] [$default:expr] $field:tt $name:tt [$($alias:literal),*] $range:tt $hint:tt $words:tt
-        [$($about:literal)*]) => {
+    (@declared $required:literal [$type:ty] [$default:expr] $field:tt $name:tt [$($alias:literal),*] $range:tt $hint:tt
+        $words:tt [$($about:literal)*]) => {
         $crate::options::Entry::Option($crate::options::Declared {
             name: $crate::options!(@name $field $name),
             aliases: &[$($alias),*],
@@ -154,7 +154,7 @@ macro_rules! options {
             default_words: $crate::options!(@some $words),
             is_required: $required,
             range: $crate::options!(@range $range),
-            range_hint: $crate::options!(@some $hint),
+            hint: $crate::options!(@some $hint),
             about: concat!($($about, "\n"),*),
         })
     };

@@ -19,8 +19,8 @@ pub struct Declared {
     pub default_words: Option<&'static str>,
     pub is_required: bool,
     pub range: Option<NumberRange>,
-    /// The fix for a number outside of the range.
-    pub range_hint: Option<&'static str>,
+    /// The fix for a number outside of the range, or for a required option that is absent.
+    pub hint: Option<&'static str>,
     /// Sentences on what it does, as Markdown; the first stands alone.
     pub about: &'static str,
 }
@@ -174,7 +174,8 @@ pub trait OptionSet: Sized {
         let missing =
             Self::table().options().into_iter().find(|option| option.is_required && !given.contains(&option.name));
         if let Some(option) = missing {
-            return Err(source.refuse(Refusal::new(option.name, option.type_text(), "nothing")));
+            let refusal = Refusal::new(option.name, option.type_text(), "nothing");
+            return Err(source.refuse(Refusal { hint: option.hint.map(str::to_owned), ..refusal }));
         }
         self.resolve();
         match self.problem() {
@@ -221,7 +222,7 @@ pub fn update_option<T: super::OptionType>(
         source.refuse(Refusal { option: name, expected, found, hint })
     })?;
     if let Some(refusal) =
-        option.range.and_then(|range| range_problem(option.name, range, &T::type_name(), option.range_hint, &value))
+        option.range.and_then(|range| range_problem(option.name, range, &T::type_name(), option.hint, &value))
     {
         return Err(source.refuse(refusal));
     }

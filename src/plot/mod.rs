@@ -17,4 +17,4 @@ pub use charts::presets::{Curve, CurveOptions, Observation, VersusOptions};
 pub use charts::scale::Scale;
 pub use charts::{bars, heat, memory, presets, run, smooth, spectrum, sweep};
 pub use report::page::{Cell, Figure, Report, Script, Table, TableRow, TrialEntry, TrialOutcome};
-pub use report::{before_after, publish};
+pub use report::{about, before_after, publish};

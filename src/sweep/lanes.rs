@@ -4,12 +4,13 @@
 //! one base: nothing is handed from thread to thread in between, which is where small
 //! matrix products lose their time. On a GPU all of them share one lane.
 
-use super::lora::{run_group, Shared, Task};
+use super::lora::run_group;
 use super::memory;
 use super::progress::SweepProgress;
 use super::record::Outcome;
 use super::results::SweepResult;
 use super::run::{self, Event};
+use super::task::{SharedInputs, Task};
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Result};
 use crate::lora::adapter::trainable_count;
@@ -36,7 +37,7 @@ pub struct Lanes {
 pub fn run_sweep(
     plan: &Plan,
     decoder: &Decoder,
-    shared: Shared,
+    shared: SharedInputs,
     tasks: &[Task],
     progress: &SweepProgress,
 ) -> Result<SweepResult> {
@@ -62,7 +63,7 @@ impl Lanes {
     /// Plans for `tasks` on this machine: one lane for each thread of a CPU, and as many
     /// trials in each as the memory that is free now takes, by what the largest is measured
     /// to take.
-    pub fn plan(decoder: &Decoder, shared: Shared, tasks: &[Task]) -> Result<Self> {
+    pub fn plan(decoder: &Decoder, shared: SharedInputs, tasks: &[Task]) -> Result<Self> {
         let fit = match tasks.len() {
             0 | 1 => 1,
             _ => memory::trials_that_fit(decoder, shared, tasks)?,
@@ -84,7 +85,7 @@ impl Lanes {
     pub fn run(
         self,
         decoder: &Decoder,
-        shared: Shared,
+        shared: SharedInputs,
         tasks: &[Task],
         progress: &SweepProgress,
     ) -> Vec<Result<Outcome>> {

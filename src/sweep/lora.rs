@@ -3,56 +3,25 @@
 
 use super::progress::SweepProgress;
 use super::record::Outcome;
-use super::trial::Trial;
-use crate::data::tokenized::TokenizedDataset;
+use super::task::{SharedInputs, Task};
 use crate::error::{Error, Kind, Result};
 use crate::eval::loss::evaluation;
-use crate::hub::tokenizer::Tokenizer;
-use crate::lora::{peft, Adapter, LoraSpec};
+use crate::lora::Adapter;
 use crate::model::Decoder;
-use crate::train::observer::{Observer, Several};
+use crate::train;
 use crate::train::overfitting::OVERFITS_AFTER;
-use crate::train::recorder::Recorder;
-use crate::train::rehearsal::Run;
+use crate::train::recorded::{save_adapter, train_recorded, RecordedJob};
 use crate::train::trainer::{Evaluate, PEAK_MEMORY};
-use crate::train::{self, train_together, TrainConfig};
 use std::collections::BTreeMap;
-
-/// What all trials of a sweep share, beside the base itself.
-#[derive(Clone, Copy)]
-pub struct Shared<'a> {
-    /// Name or path of the base model, written into each adapter's configuration.
-    pub base: &'a str,
-    /// Its files are written beside each adapter.
-    pub tokenizer: Option<&'a Tokenizer>,
-    pub train: &'a TokenizedDataset,
-    pub test: Option<&'a TokenizedDataset>,
-}
-
-/// A trial with its settings as the trainer reads them.
-#[derive(Clone, Copy)]
-pub struct Task<'a> {
-    pub trial: &'a Trial,
-    pub spec: &'a LoraSpec,
-    pub config: &'a TrainConfig,
-}
-
-impl<'a> Task<'a> {
-    /// The run that it is, for plans.
-    pub fn run(&self, shared: Shared<'a>) -> Run<'a> {
-        Run { train: shared.train, test: shared.test, config: self.config, spec: Some(self.spec) }
-    }
-}
-
-/// One trial's adapter and its records while it trains.
-struct Running {
-    adapter: Adapter,
-    recorder: Recorder,
-}
 
 /// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`.
 /// Where memory runs out, half of them are trained after the other half.
-pub fn run_group(decoder: &Decoder, shared: Shared, tasks: &[Task], progress: &SweepProgress) -> Vec<Result<Outcome>> {
+pub fn run_group(
+    decoder: &Decoder,
+    shared: SharedInputs,
+    tasks: &[Task],
+    progress: &SweepProgress,
+) -> Vec<Result<Outcome>> {
     match try_group(decoder, shared, tasks, progress) {
         Ok(outcomes) => outcomes,
         Err(error) if error.kind == Kind::Memory && tasks.len() > 1 => {
@@ -73,85 +42,55 @@ pub fn run_group(decoder: &Decoder, shared: Shared, tasks: &[Task], progress: &S
 /// An error of the whole group is one that would stop every trial in it.
 fn try_group(
     decoder: &Decoder,
-    shared: Shared,
+    shared: SharedInputs,
     tasks: &[Task],
     progress: &SweepProgress,
 ) -> Result<Vec<Result<Outcome>>> {
-    let mut begun: Vec<Result<Running>> = tasks.iter().map(|task| begin(decoder, task)).collect();
-    let trained = train_begun(decoder, shared, tasks, &mut begun, progress)?;
-    let mut trained = trained.into_iter();
-    let ends = begun.into_iter().zip(tasks).map(|(running, task)| {
-        let running = running?;
-        match trained.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome"))) {
-            Ok(outcome) => end(shared, task, running, &outcome),
-            // The last steps before a failure are those that one wants to see.
-            Err(error) => running.recorder.finish().and(Err(error)),
-        }
-    });
-    Ok(ends.collect())
-}
-
-fn begin(decoder: &Decoder, Task { trial, spec, config }: &Task) -> Result<Running> {
-    let adapter = Adapter::new((*spec).clone(), decoder, config.seed)?;
-    Ok(Running { adapter, recorder: Recorder::create(&trial.dir, config.log_every, &trial.settings)? })
-}
-
-/// Trains those that could begin; gives one outcome for each of them.
-fn train_begun(
-    decoder: &Decoder,
-    shared: Shared,
-    tasks: &[Task],
-    begun: &mut [Result<Running>],
-    progress: &SweepProgress,
-) -> Result<Vec<Result<train::Outcome>>> {
-    let going: Vec<(&mut Adapter, &mut Recorder, &Task)> = begun
-        .iter_mut()
-        .zip(tasks)
-        .filter_map(|(running, task)| running.as_mut().ok().map(|own| (&mut own.adapter, &mut own.recorder, task)))
-        .collect();
     let Some(batch) = tasks.first().map(|task| task.config.eval_batch) else { return Ok(Vec::new()) };
-    let mut measure = shared.test.map(|test| evaluation(test, batch));
-    let mut watchers: Vec<_> = going.iter().map(|(_, _, task)| progress.watcher(task.trial)).collect();
-    let mut trainables = Vec::new();
-    let mut observers: Vec<Several> = Vec::new();
-    for ((adapter, recorder, task), watcher) in going.into_iter().zip(&mut watchers) {
-        observers.push(Several(vec![recorder as &mut dyn Observer, watcher]));
-        trainables.push((adapter, task.config));
-    }
-    let jobs = trainables.into_iter().zip(&mut observers).map(|((adapter, config), observer)| train::Job {
-        trainable: adapter,
-        config,
-        observer,
+    let adapter = |task: &Task| Adapter::new(task.spec.clone(), decoder, task.config.seed);
+    let mut adapters: Vec<Result<Adapter>> = tasks.iter().map(adapter).collect();
+    let mut watchers: Vec<_> = tasks.iter().map(|task| progress.watcher(task.trial)).collect();
+    // Those without an adapter fail alone.
+    let jobs = adapters.iter_mut().zip(&mut watchers).zip(tasks).filter_map(|((adapter, watcher), task)| {
+        Some(RecordedJob {
+            trainable: adapter.as_mut().ok()?,
+            config: task.config,
+            folder: Some(&task.trial.dir),
+            settings: &task.trial.settings,
+            observer: watcher,
+        })
     });
-    train_together(decoder, jobs.collect(), shared.train, measure.as_mut().map(|measure| measure as &mut Evaluate))
+    let mut measure = shared.test.map(|test| evaluation(test, batch));
+    let evaluate = measure.as_mut().map(|measure| measure as &mut Evaluate);
+    let mut trained = train_recorded(decoder, jobs.collect(), shared.train, evaluate)?.into_iter();
+    let results = adapters.into_iter().zip(tasks).map(|(adapter, task)| {
+        let adapter = adapter?;
+        let outcome = trained.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
+        save_adapter(&adapter, shared.base, shared.tokenizer, &task.trial.dir)?;
+        Ok(measured(task, &adapter, &outcome))
+    });
+    Ok(results.collect())
 }
 
-/// Saves what a trial leaves behind.
-fn end(shared: Shared, task: &Task, running: Running, outcome: &train::Outcome) -> Result<Outcome> {
-    let Running { adapter, recorder } = running;
-    recorder.finish()?;
-    let folder = task.trial.adapter_dir();
-    peft::save(&adapter, shared.base, &folder)?;
-    if let Some(tokenizer) = shared.tokenizer {
-        tokenizer.copy_to(&folder)?;
-    }
+/// The numbers of a trial for the results.
+fn measured(task: &Task, adapter: &Adapter, outcome: &train::Outcome) -> Outcome {
     let mut metrics = BTreeMap::new();
-    // Where trials are evaluated at their end only, the step of the best tells nothing.
+    // The step of the best evaluation is the last one where trials are evaluated at their end only.
     if let Some(best_step) = outcome.best_step.filter(|_| task.config.eval_every.is_on_the_way()) {
         metrics.insert("best_step".to_owned(), best_step as f64);
     }
-    if let Some(found) = outcome.overfitting {
-        metrics.insert(OVERFITS_AFTER.to_owned(), found.best_step as f64);
+    if let Some(overfitting) = outcome.overfitting {
+        metrics.insert(OVERFITS_AFTER.to_owned(), overfitting.best_step as f64);
     }
     if let Some(bytes) = outcome.peak_memory {
         metrics.insert(PEAK_MEMORY.to_owned(), bytes as f64);
     }
-    Ok(Outcome {
+    Outcome {
         trainable_params: adapter.parameters.count(),
         train_loss: outcome.train_loss,
         eval_loss: outcome.eval_loss,
         tokens: outcome.tokens,
         seconds: outcome.seconds,
         metrics,
-    })
+    }
 }

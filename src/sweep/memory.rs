@@ -1,6 +1,6 @@
 //! How many trials fit into memory side by side: measured by a step and an evaluation of the largest.
 
-use super::lora::{Shared, Task};
+use super::task::{SharedInputs, Task};
 use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Kind, Result};
@@ -26,7 +26,7 @@ pub fn that_fit(free: u64, one: u64) -> usize {
 /// At least 1, by the step that is planned to take the most and by the largest evaluation, both
 /// measured. Without the system's word on memory there is no bound: groups are halved when it runs
 /// out.
-pub fn trials_that_fit(decoder: &Decoder, shared: Shared, tasks: &[Task]) -> Result<usize> {
+pub fn trials_that_fit(decoder: &Decoder, shared: SharedInputs, tasks: &[Task]) -> Result<usize> {
     let Some(free) = free(decoder.device) else { return Ok(usize::MAX) };
     let Some((task, adapter)) = largest(decoder, shared, tasks)? else { return Ok(1) };
     let states = adapter.parameters.count() * 4 * COPIES;
@@ -37,7 +37,7 @@ pub fn trials_that_fit(decoder: &Decoder, shared: Shared, tasks: &[Task]) -> Res
 
 /// The trial whose step is planned to take the most, with its adapter. One whose adapter cannot be
 /// made fails by itself, and takes nothing.
-fn largest<'a>(decoder: &Decoder, shared: Shared, tasks: &[Task<'a>]) -> Result<Option<(Task<'a>, Adapter)>> {
+fn largest<'a>(decoder: &Decoder, shared: SharedInputs, tasks: &[Task<'a>]) -> Result<Option<(Task<'a>, Adapter)>> {
     let planned = |task: &Task| planned_memory(decoder, &task.run(shared)).map_or(0, |parts| parts.total());
     let mut tasks: Vec<(u64, &Task)> = tasks.iter().map(|task| (planned(task), task)).collect();
     tasks.sort_by_key(|(bytes, _)| Reverse(*bytes));
@@ -52,7 +52,7 @@ fn largest<'a>(decoder: &Decoder, shared: Shared, tasks: &[Task<'a>]) -> Result<
 }
 
 /// Forward and backward over the longest rows that a micro-batch can have.
-fn longest_step(decoder: &Decoder, shared: Shared, task: &Task, adapter: &Adapter) -> Result<()> {
+fn longest_step(decoder: &Decoder, shared: SharedInputs, task: &Task, adapter: &Adapter) -> Result<()> {
     let batch = longest(shared.train, task.config.batch)?;
     let adapters = AdapterSet { active: adapter.active(Some(0), None).into_iter().collect() };
     if predicted_labels(&batch) > 0 {
@@ -62,7 +62,7 @@ fn longest_step(decoder: &Decoder, shared: Shared, task: &Task, adapter: &Adapte
 }
 
 /// Forward over the longest held-out rows that any of the trials measures at once.
-fn longest_evaluation(decoder: &Decoder, shared: Shared, tasks: &[Task], adapter: &Adapter) -> Result<()> {
+fn longest_evaluation(decoder: &Decoder, shared: SharedInputs, tasks: &[Task], adapter: &Adapter) -> Result<()> {
     let Some(test) = shared.test else { return Ok(()) };
     let most = tasks.iter().map(|task| task.config.eval_batch).max().unwrap_or(1);
     let batch = longest(test, most)?;
@@ -98,7 +98,7 @@ mod tests {
         let train = TokenizedDataset::from_rows((0..40).map(|_| row()), TokenizedInfo::default()).unwrap();
         let (point, settings) = (Point { values: serde_json::Map::new() }, serde_json::Value::Null);
         let trial = Trial { index: 0, name: String::new(), point, settings, dir: "x".into() };
-        let shared = Shared { base: "x", tokenizer: None, train: &train, test: None };
+        let shared = SharedInputs { base: "x", tokenizer: None, train: &train, test: None };
         let of = |r, batch| (LoraSpec { r, ..LoraSpec::default() }, TrainConfig { batch, ..TrainConfig::default() });
         for points in [[of(2, 32), of(2, 1)], [of(2, 1), of(2, 32)], [of(2, 32), of(16, 1)], [of(2, 32), of(1, 32)]] {
             let task = |(spec, config)| Task { trial: &trial, spec, config };

@@ -8,12 +8,15 @@
 //! [`ranking`] says which setting is best.
 
 pub mod changes;
+pub mod columns;
 pub mod folder;
 pub mod grid;
 pub mod lanes;
 pub mod lora;
+pub mod lora_sweep;
 pub mod memory;
 pub mod number;
+pub mod options;
 pub mod past;
 pub mod progress;
 pub mod ranking;
@@ -24,11 +27,14 @@ pub mod run;
 pub mod series;
 pub mod summary;
 pub mod table;
+pub mod task;
 pub mod trial;
 pub mod verify;
 
 pub use grid::{Axis, Grid, Point, SEED};
 pub use lanes::Lanes;
+pub use lora_sweep::{LoraSweep, SweepReport};
+pub use options::{SweepOptions, TrialSettings};
 pub use ranking::{BestSetting, Rival};
 pub use record::{Failure, Outcome, Verdict};
 pub use results::{Row, SweepResult};

@@ -2,10 +2,11 @@
 //! objects for a machine. How they get to stderr is `stderr.rs`'s; what is said of a
 //! single step is `train/progress.rs`'s.
 
-use super::lora::Task;
+use super::columns::NUMBERS;
 use super::record::{Outcome, Verdict};
-use super::results::{Row, NUMBERS};
+use super::results::Row;
 use super::run::Event;
+use super::task::Task;
 use super::trial::Trial;
 use crate::error::Result;
 use crate::stderr::{self, Mode};

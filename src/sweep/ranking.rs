@@ -7,9 +7,10 @@
 //! (Student's t, pairs of the same seed). The best of many is also lucky: its mean flatters it a
 //! little, and another seed may turn neighbours round.
 
+use super::columns::larger_is_better;
 use super::grid::Point;
 use super::number::{decimals_for, fixed};
-use super::results::{larger_is_better, Row, SweepResult};
+use super::results::{Row, SweepResult};
 use super::summary::{Paired, Summary};
 use super::SEED;
 use crate::bail;

@@ -4,12 +4,12 @@
 use super::folder;
 use super::grid::SEED;
 use super::lanes::Lanes;
-use super::lora::{Shared, Task};
 use super::memory::that_fit;
 use super::progress::SweepProgress;
 use super::record::{Outcome, CONFIG, RESULT};
 use super::results::SweepResult;
 use super::run::{self, Event, Observer};
+use super::task::{SharedInputs, Task};
 use super::trial::{Plan, Trial};
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
@@ -24,13 +24,13 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a rehearsal found.
-pub struct Rehearsed {
-    /// With the losses of the tiny runs, and tokens and times of the true ones.
-    pub result: SweepResult,
+/// What a sweep would take.
+pub struct SweepForecast {
     /// In the order of the grid.
     pub kinds: Vec<Kind>,
-    /// How the true trials are spread.
+    /// Trials that are finished already.
+    pub skipped: usize,
+    /// How the real trials are spread.
     pub lanes: Lanes,
     /// Bytes that the base and the largest trials side by side take.
     pub memory: u64,
@@ -57,7 +57,8 @@ pub struct Kind {
     dir: PathBuf,
 }
 
-/// Rehearses `plan` in the folder `place`; `tasks` holds every trial of the plan, in its order.
+/// Rehearses `plan` in the folder `place`; `tasks` holds every trial of the plan, in its order. The result has the
+/// losses of the tiny runs, and tokens and times of the real ones.
 ///
 /// # Errors
 /// Where the folder of the plan would be refused, or the user stopped it.
@@ -65,10 +66,10 @@ pub fn rehearse(
     plan: &Plan,
     place: &Path,
     decoder: &Decoder,
-    shared: Shared,
+    shared: SharedInputs,
     tasks: &[Task],
     observer: &mut dyn Observer,
-) -> Result<Rehearsed> {
+) -> Result<(SweepResult, SweepForecast)> {
     folder::refuse(plan)?;
     let moved = moved(plan, place);
     folder::copy_standing(plan, &moved)?;
@@ -84,7 +85,8 @@ pub fn rehearse(
     let Stage { kinds, lanes, memory, base, .. } = stage;
     let (kinds, lanes) = (kinds.into_inner(), lanes.get());
     let seconds = kinds.iter().map(Kind::seconds).sum::<f64>() / lanes.lanes.max(1) as f64;
-    Ok(Rehearsed { result, kinds, lanes, memory: memory.get(), base: base.get(), seconds })
+    let skipped = result.skipped;
+    Ok((result, SweepForecast { kinds, skipped, lanes, memory: memory.get(), base: base.get(), seconds }))
 }
 
 /// The same trials in another folder.
@@ -111,7 +113,7 @@ fn alike((spec, config): (&LoraSpec, &TrainConfig), task: &Task) -> bool {
 /// A rehearsal under way.
 struct Stage<'a> {
     decoder: &'a Decoder,
-    shared: Shared<'a>,
+    shared: SharedInputs<'a>,
     tasks: &'a [Task<'a>],
     kinds: RefCell<Vec<Kind>>,
     lanes: Cell<Lanes>,
@@ -120,7 +122,7 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(decoder: &'a Decoder, shared: Shared<'a>, tasks: &'a [Task<'a>]) -> Self {
+    fn new(decoder: &'a Decoder, shared: SharedInputs<'a>, tasks: &'a [Task<'a>]) -> Self {
         let lanes = Cell::new(Lanes { lanes: 1, at_once: 1 });
         Stage { decoder, shared, tasks, kinds: RefCell::default(), lanes, memory: Cell::new(0), base: Cell::new(0) }
     }
@@ -182,7 +184,7 @@ impl<'a> Stage<'a> {
             .filter_map(|((trial, task), config)| Some(Task { trial, spec: task.spec, config: config.as_ref().ok()? }))
             .collect();
         let (train, test) = (self.shared.train.shortest(ROWS), self.shared.test.map(|test| test.shortest(ROWS)));
-        let shared = Shared { train: &train, test: test.as_ref(), ..self.shared };
+        let shared = SharedInputs { train: &train, test: test.as_ref(), ..self.shared };
         let progress = SweepProgress::new(true);
         let mut outcomes = self.lanes.get().run(self.decoder, shared, &tiny, &progress).into_iter();
         for ((trial, task), config) in fresh.into_iter().zip(&configs) {

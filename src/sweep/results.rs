@@ -4,6 +4,7 @@
 //! `results.json` is a list of flat objects (pandas: `read_json`), every one with every
 //! column, `null` where a trial has no such number.
 
+use super::columns::{is_time, larger_is_better, NUMBERS, TEXTS};
 use super::folder;
 use super::grid::{Axis, Grid, Point};
 use super::number;
@@ -19,11 +20,6 @@ use std::path::{Path, PathBuf};
 
 pub const JSON: &str = "results.json";
 pub const CSV: &str = "results.csv";
-
-/// The columns between the grid's and the trial's own metrics.
-pub const NUMBERS: [&str; 7] =
-    ["trainable_params", "train_loss", "eval_loss", "eval_perplexity", "tokens", "tokens_per_s", "seconds"];
-const TEXTS: [&str; 3] = ["dir", "status", "error"];
 
 /// One trial's result.
 #[derive(Debug, Clone, PartialEq)]
@@ -277,39 +273,6 @@ impl SweepResult {
             }
         }
     }
-}
-
-/// Whether a column is another in every run, as times and memory are: `seconds`, `peak_memory`, and names that end in
-/// `_seconds` or `_per_s`.
-pub fn is_time(column: &str) -> bool {
-    column == "seconds" || column == PEAK_MEMORY || column.ends_with("_seconds") || column.ends_with("_per_s")
-}
-
-/// Whether more of this metric is better: speeds, and names with `accuracy`, `bleu`,
-/// `rouge`, `f1`, `exact_match` or `score`. Of losses, times and sizes less is.
-pub fn larger_is_better(metric: &str) -> bool {
-    let marks = ["accuracy", "bleu", "rouge", "f1", "exact_match", "score"];
-    metric.ends_with("_per_s") || marks.iter().any(|mark| metric.contains(mark))
-}
-
-/// Refuses an axis that would hide a column.
-pub(super) fn check_keys(grid: &Grid) -> Result<()> {
-    match grid.axes().iter().find(|axis| is_column(&axis.key)) {
-        Some(axis) => bail!(Kind::Input, "grid: `{}` cannot be an axis: it is a column of the results", axis.key),
-        None => Ok(()),
-    }
-}
-
-/// Refuses a metric that would hide a column.
-pub(super) fn check_metrics(grid: &Grid, outcome: &Outcome) -> Result<()> {
-    match outcome.metrics.keys().find(|name| is_column(name) || grid.axis(name).is_some()) {
-        Some(name) => bail!(Kind::Input, "the metric `{name}` has the name of another column"; hint: "rename it"),
-        None => Ok(()),
-    }
-}
-
-fn is_column(name: &str) -> bool {
-    NUMBERS.contains(&name) || TEXTS.contains(&name)
 }
 
 fn pair((key, value): (&String, &Value)) -> (String, Value) {

@@ -5,13 +5,15 @@
 //! of the paired difference to a baseline. The baseline is the first value of every axis
 //! unless another is named: a choice made before the results, unlike "the best".
 
+use super::columns::larger_is_better;
 use super::grid::{Point, SEED};
 use super::number::{decimals_for, fixed, value};
-use super::results::{larger_is_better, Group, Row, SweepResult};
+use super::results::{Group, Row, SweepResult};
 use super::summary::{Paired, Summary};
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::format::thousands;
+use crate::options;
 use crate::table::{self, Align};
 use crate::train::trainer::PEAK_MEMORY;
 use serde_json::{Map, Value};
@@ -20,17 +22,19 @@ use serde_json::{Map, Value};
 pub const EVAL_LOSS_NOTE: &str =
     "eval_loss is the mean over all held-out labels; that of transformers and TRL is a mean of batch means";
 
-/// What a table shows; the default is for `print(result.table())`.
-#[derive(Debug, Clone, Default)]
-pub struct TableOptions {
-    /// The axis whose trials are taken together; `seed` if `None`.
-    pub over: Option<String>,
-    /// The metric compared with the baseline; `eval_loss`, or `train_loss` where nothing
-    /// was evaluated, if `None`.
-    pub metric: Option<String>,
-    /// The axis values that every line is compared with; an axis not named keeps the
-    /// line's own value. If `None`, the first value of every axis.
-    pub baseline: Option<Map<String, Value>>,
+options! {
+    /// What a table shows.
+    #[derive(Debug, Clone)]
+    pub struct TableOptions {
+        /// The axis over which means are taken.
+        pub over: Option<String> = None, words "\"seed\"";
+        /// The metric that is compared with the baseline.
+        pub metric: Option<String> = None,
+            words "\"eval_loss\", or \"train_loss\" where nothing was evaluated";
+        /// The setting that every line is compared with: a map of axis values. An axis that is not in it keeps the
+        /// value of the line.
+        pub baseline: Option<Point> = None, words "the first value of every axis";
+    }
 }
 
 /// One column, as text and, where a cell stands for a number, that number.
@@ -93,7 +97,7 @@ impl SweepResult {
             let others = self.axes().iter().filter(|axis| axis.key != over);
             return Ok(others.filter_map(|axis| Some((axis.key.clone(), axis.values.first()?.clone()))).collect());
         };
-        for (key, wanted) in baseline {
+        for (key, wanted) in &baseline.values {
             self.check_axis(key)?;
             let values = self.axis_values(key).unwrap_or_default();
             if !values.contains(wanted) || key == over {
@@ -101,7 +105,7 @@ impl SweepResult {
                 bail!(Kind::Input, "baseline: `{key}` has no value {wanted}"; hint: "its values: {}", known.join(", "));
             }
         }
-        Ok(baseline.clone())
+        Ok(baseline.values.clone())
     }
 }
 
@@ -320,7 +324,7 @@ failed: rank=8, seed=2: loss is NaN
     fn another_baseline_may_be_named() {
         let result = result(json!({"rank": [2, 4], "lr": [0.1, 0.2], "seed": 2}), loss);
         let with = |baseline: Value| {
-            let baseline = Some(baseline.as_object().unwrap().clone());
+            let baseline = Some(Point { values: baseline.as_object().unwrap().clone() });
             result.table_with(&TableOptions { baseline, ..Default::default() })
         };
         let table = with(json!({"rank": 4})).unwrap();

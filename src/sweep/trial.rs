@@ -6,6 +6,7 @@ use super::grid::{Grid, Point};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::train::origin::Origin;
+use crate::train::recorded::ADAPTER;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ impl Trial {
     }
     /// Where the caller saves the adapter.
     pub fn adapter_dir(&self) -> PathBuf {
-        self.dir.join("adapter")
+        self.dir.join(ADAPTER)
     }
 }
 
@@ -65,7 +66,7 @@ impl Plan {
         if out.as_os_str().is_empty() {
             bail!(Kind::Input, "out: expected a folder, found an empty string"; hint: "e.g. out: \"runs/my-sweep\"");
         }
-        super::results::check_keys(&grid)?;
+        super::columns::ensure_no_axis_is_a_column(&grid)?;
         let mut trials = Vec::new();
         for (index, point) in grid.points().into_iter().enumerate() {
             let settings = settings(&point).map_err(|error| error.context(format!("trial {point}")))?;

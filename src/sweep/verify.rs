@@ -1,9 +1,10 @@
 //! Trains sampled trials of a finished sweep again, each alone, and tells how far the results
 //! lie apart: what a trial's company did to it.
 
-use super::lora::{run_group, Shared, Task};
+use super::lora::run_group;
 use super::progress::SweepProgress;
 use super::results::SweepResult;
+use super::task::{SharedInputs, Task};
 use super::trial::Trial;
 use crate::error::{Error, Kind, Result};
 use crate::lora::peft;
@@ -32,7 +33,7 @@ impl fmt::Display for Deviation {
 }
 
 /// Trains the first and the last finished trial again, in a folder that is then removed.
-pub fn verify(decoder: &Decoder, shared: Shared, tasks: &[Task], result: &SweepResult) -> Result<Vec<Deviation>> {
+pub fn verify(decoder: &Decoder, shared: SharedInputs, tasks: &[Task], result: &SweepResult) -> Result<Vec<Deviation>> {
     let finished =
         |task: &&Task| result.rows().iter().any(|row| row.index == task.trial.index && row.outcome().is_some());
     let finished: Vec<&Task> = tasks.iter().filter(finished).collect();
@@ -40,7 +41,7 @@ pub fn verify(decoder: &Decoder, shared: Shared, tasks: &[Task], result: &SweepR
     finished.into_iter().step_by(step).take(SAMPLES).map(|task| deviation(decoder, shared, task, result)).collect()
 }
 
-fn deviation(decoder: &Decoder, shared: Shared, task: &Task, result: &SweepResult) -> Result<Deviation> {
+fn deviation(decoder: &Decoder, shared: SharedInputs, task: &Task, result: &SweepResult) -> Result<Deviation> {
     let scratch =
         tempfile::tempdir().map_err(|error| Error::new(Kind::File, format!("cannot make a folder: {error}")))?;
     let trial = Trial { dir: scratch.path().join(&task.trial.name), ..task.trial.clone() };

@@ -1,4 +1,4 @@
-//! What a run would take, found without taking it: steps and tokens counted, memory planned, time measured on a
+//! What a run would take, planned without running it: steps and tokens counted, memory planned, time measured on a
 //! few micro-batches; and the settings of the tiny run that goes the way of the true one.
 //!
 //! Leaves to others: where the files of a tiny run go, and telling what was found.
@@ -26,6 +26,29 @@ pub const ROWS: usize = 2;
 const PATIENCE: f64 = 1.0;
 /// A micro-batch is tried after one with so many times fewer rows.
 const GROWTH: usize = 4;
+
+/// How much of its work a workflow does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// All of it.
+    Full,
+    /// Tiny pieces of it, to find mistakes and to plan what all of it would take.
+    Rehearsal,
+}
+
+impl Pace {
+    pub fn is_full(self) -> bool {
+        self == Pace::Full
+    }
+
+    /// The rows that are trained on, or measured.
+    pub fn rows(self, data: &TokenizedDataset) -> TokenizedDataset {
+        match self {
+            Pace::Full => data.clone(),
+            Pace::Rehearsal => data.shortest(ROWS),
+        }
+    }
+}
 
 /// A run to be rehearsed.
 #[derive(Clone, Copy)]

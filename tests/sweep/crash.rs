@@ -48,7 +48,7 @@ fn changed(out: &Path) -> Plan {
 fn times_apart(out: &Path) -> Value {
     let mut rows: Value = serde_json::from_slice(&fs::read(out.join("results.json")).unwrap()).unwrap();
     for row in rows.as_array_mut().unwrap() {
-        row.as_object_mut().unwrap().retain(|column, _| !lorhai::sweep::results::is_time(column));
+        row.as_object_mut().unwrap().retain(|column, _| !lorhai::sweep::columns::is_time(column));
     }
     rows
 }

@@ -1,8 +1,5 @@
 //! The scale of an axis: linear or logarithmic.
 
-use crate::error::{Error, Result};
-use crate::suggest;
-
 /// Values beyond these bounds are as good as infinite, or zero, on an axis.
 const LARGEST: f64 = 1e300;
 const SMALLEST: f64 = 1e-300;
@@ -15,20 +12,9 @@ pub enum Scale {
     Log10,
 }
 
+crate::choices!(Scale, [("linear", Scale::Linear), ("log2", Scale::Log2), ("log10", Scale::Log10)]);
+
 impl Scale {
-    pub const NAMES: [&'static str; 3] = ["linear", "log2", "log10"];
-
-    /// Reads "linear", "log2" or "log10"; errors name `option`.
-    pub fn parse(option: &str, name: &str) -> Result<Self> {
-        match name {
-            "linear" => Ok(Scale::Linear),
-            "log2" => Ok(Scale::Log2),
-            "log10" => Ok(Scale::Log10),
-            _ => Err(Error::input(format!("option `{option}`: expected an axis scale, found \"{name}\""))
-                .with_hint(suggest::hint(name, Scale::NAMES))),
-        }
-    }
-
     pub fn is_log(self) -> bool {
         self != Scale::Linear
     }
@@ -61,10 +47,12 @@ impl Scale {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::{OptionType, Value};
 
     #[test]
     fn an_unknown_scale_names_the_known_ones() {
-        let error = Scale::parse("x_scale", "log3").unwrap_err();
-        assert!(error.to_string().contains("log2") && error.message.contains("x_scale"), "{error}");
+        let mismatch = Scale::from_value(&Value::Text("log3".to_owned())).unwrap_err();
+        assert_eq!(mismatch.expected, "one of \"linear\", \"log2\", \"log10\"");
+        assert!(mismatch.hint.unwrap().starts_with("did you mean `log2`?"));
     }
 }

@@ -18,14 +18,39 @@ pub enum Measure {
     Norm,
 }
 
-impl Measure {
-    pub const NAMES: [(&'static str, Measure); 4] = [
+crate::choices!(
+    Measure,
+    [
         ("effective_rank", Measure::EffectiveRank),
         ("rank_90", Measure::Rank90),
         ("rank_99", Measure::Rank99),
         ("norm", Measure::Norm),
-    ];
+    ]
+);
 
+/// How a spectrum is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpectrumChart {
+    /// By [`rank_heat`].
+    Heat,
+    /// By [`spectrum_lines`].
+    Lines,
+}
+
+crate::choices!(SpectrumChart, [("heat", SpectrumChart::Heat), ("lines", SpectrumChart::Lines)]);
+
+crate::options! {
+    /// How a spectrum is drawn, and what is shown of it.
+    #[derive(Debug, Clone)]
+    pub struct SpectrumChartOptions {
+        /// A cell for each layer and module ("heat"), or singular values as a mean over layers ("lines").
+        pub kind: SpectrumChart = SpectrumChart::Heat;
+        /// What the cells show.
+        pub value: Measure = Measure::EffectiveRank;
+    }
+}
+
+impl Measure {
     fn of(self, module: &ModuleSpectrum) -> f64 {
         match self {
             Measure::EffectiveRank => module.effective_rank(),

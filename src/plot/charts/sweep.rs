@@ -10,26 +10,32 @@ use super::run::{best_label, OVERFITTING_NOTE};
 use super::scale::Scale;
 use crate::bail;
 use crate::error::{Kind, Result};
+use crate::options;
 use crate::sweep::{number, Axis as GridAxis, Point, Row, SummaryPoint, SummarySeries, SweepResult, SEED};
 use crate::train::metrics::{read_metrics, MetricsRow};
 use crate::train::overfitting::OVERFITS_AFTER;
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// What to show; the defaults follow from the grid.
-#[derive(Debug, Clone, Default)]
-pub struct ChartOptions {
-    /// An axis of the grid or a metric; if `None`, the first axis that varies.
-    pub x: Option<String>,
-    /// A metric; if `None`, `eval_loss`, or `train_loss` where nothing was evaluated.
-    pub y: Option<String>,
-    /// The axis that means are taken over; if `None`, `seed`, if the grid has it.
-    pub over: Option<String>,
-    /// The axis that has a line for each value; if `None`, the first other axis that varies.
-    pub group: Option<String>,
-    pub x_scale: Option<Scale>,
-    pub y_scale: Option<Scale>,
-    pub title: String,
+options! {
+    /// What to show; everything has a default that follows from the grid.
+    #[derive(Debug, Clone)]
+    pub struct ChartOptions {
+        /// An axis of the grid, or a metric.
+        pub x: Option<String> = None, words "the first axis that varies";
+        /// A metric.
+        pub y: Option<String> = None, words "\"eval_loss\", or \"train_loss\" where nothing was evaluated";
+        /// The axis over which means and error bars are taken.
+        pub over: Option<String> = None, words "\"seed\", where the grid has it";
+        /// An axis of the grid: one line for each of its values.
+        pub group: Option<String> = None, words "the one other axis that varies";
+        /// The scale of the x axis.
+        pub x_scale: Option<Scale> = None, words "what suits the values of the axis";
+        /// The scale of the y axis.
+        pub y_scale: Scale = Scale::Linear;
+        /// The title of the chart.
+        pub title: String = String::new();
+    }
 }
 
 /// A metric against a key: means with error bars, single runs as faint dots.
@@ -48,7 +54,7 @@ pub fn chart(result: &SweepResult, options: &ChartOptions) -> Result<Chart> {
         x: keys.x.to_owned(),
         y: keys.y.to_owned(),
         x_scale: options.x_scale.unwrap_or_else(|| axis.map_or(Scale::Linear, natural_scale)),
-        y_scale: options.y_scale.unwrap_or_default(),
+        y_scale: options.y_scale,
         group: keys.group.unwrap_or_default().to_owned(),
         over: keys.over.unwrap_or(SEED).to_owned(),
     };

@@ -1,16 +1,16 @@
 //! The charts and the report of a sweep, written to `charts/` and `report.html` in its folder.
 
+use super::about::About;
 use super::page::{Cell, Figure, Report, Script, Table, TableRow, TrialEntry, TrialOutcome};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::plot::charts::chart::Chart;
 use crate::plot::charts::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
-use crate::sweep::results::larger_is_better;
+use crate::sweep::columns::larger_is_better;
 use crate::sweep::table::{Column, TableOptions, EVAL_LOSS_NOTE};
 use crate::sweep::{number, Row, SweepResult, Verdict, SEED};
 use crate::train::overfitting::OVERFITS_AFTER;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -20,20 +20,6 @@ pub const CHARTS: &str = "charts";
 pub const REPORT: &str = "report.html";
 /// What the report contains beside the results, saved so that it can be made again.
 const ABOUT: &str = "about.json";
-
-/// What a report contains beside the results.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct About {
-    pub title: String,
-    /// The command line.
-    pub command: String,
-    /// Path and text of the script.
-    pub script: Option<(String, String)>,
-    /// When it ended and how long it took.
-    pub when: String,
-    pub settings: Vec<(String, String)>,
-    pub environment: Vec<(String, String)>,
-}
 
 /// Draws every chart that the sweep has numbers for, as SVG and PNG, and writes the report; each file
 /// whole or not at all. Returns the paths. Without a finished trial it writes no chart.

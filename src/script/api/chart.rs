@@ -1,15 +1,78 @@
-//! Charts: of sweeps, of runs by their folders, and of points that a script gathered.
+//! Charts of sweeps, of runs by their folders, and of points that a script gathered.
 
+use crate::options;
+use crate::options::{OptionSet, OptionType, Refusal};
 use crate::plot::sweep::ChartOptions;
 use crate::plot::{self, Scale};
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::from_script::to_value;
 use crate::script::values::handles::Handle;
+use crate::script::values::option_value::OptionsOf;
 use crate::script::values::options::Options;
-use crate::{Error, Result};
+use crate::Result;
 use rhai::plugin::*;
 use rhai::{Array, Map};
 use std::path::PathBuf;
+
+options! {
+    #[derive(Debug, Clone)]
+    struct RunChartOptions {
+        /// The scale of the losses.
+        y_scale: Scale = Scale::Linear;
+        /// The title of the chart.
+        title: Option<String> = None, words "\"Loss over steps\"";
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct LineChartOptions {
+        /// One line each: an array of maps with `name` and `points`, an array of `[x, y]`.
+        series: Vec<OptionsOf<SeriesOptions>> = Vec::new(), is required;
+        /// The title of the chart.
+        title: String = String::new();
+        /// The title of the x axis.
+        x: String = "x".to_owned();
+        /// The title of the y axis.
+        y: String = "y".to_owned();
+        /// The scale of the x axis.
+        x_scale: Scale = Scale::Linear;
+        /// The scale of the y axis.
+        y_scale: Scale = Scale::Linear;
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct SeriesOptions {
+        /// What the legend calls it.
+        name: String = String::new();
+        /// Pairs `[x, y]`.
+        points: Vec<Vec<f64>> = Vec::new(), is required;
+    }
+    rule SeriesOptions::rule;
+}
+
+impl SeriesOptions {
+    fn rule(&self) -> Option<Refusal> {
+        let point = self.points.iter().find(|point| point.len() != 2)?;
+        Some(Refusal::new("points", "pairs [x, y]", format!("{} in `{}`", point.to_value().describe(), self.name)))
+    }
+
+    fn series(self) -> plot::Series {
+        let points = self.points.iter().filter_map(|point| Some(plot::Point::new(*point.first()?, *point.get(1)?)));
+        plot::Series { points: points.collect(), name: self.name, ..plot::Series::default() }
+    }
+}
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] = &[
+    ("sweepResult.chart", ChartOptions::table),
+    ("run_chart", RunChartOptions::table),
+    ("line_chart", LineChartOptions::table),
+];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -22,10 +85,6 @@ pub mod functions {
 
     /// A chart of one metric against one key of the grid.
     ///
-    /// Options: `x` (the first axis), `y` ("eval_loss"), `over` ("seed": means and error bars are
-    /// taken over it), `group` (a second key: one line each), `x_scale`, `y_scale` ("linear",
-    /// "log2", "log10"), `title`.
-    ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
     /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
@@ -35,16 +94,13 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw)]
     pub fn chart(result: &mut SweepResult, options: Map) -> RhaiResultOf<Chart> {
-        let mut options = Options::new("chart", options);
-        let chosen = chart_options(&mut options)?;
-        options.finish()?;
-        Ok(plot::sweep::chart(&*result.read()?, &chosen)?)
+        let options: ChartOptions = Options::read("chart", options)?;
+        Ok(plot::sweep::chart(&*result.read()?, &options)?)
     }
 
     /// A chart of the losses that runs logged over their steps, by their folders.
     ///
-    /// The folders are those given to `train` as `out`, or trials of a sweep. Options: `y_scale`
-    /// ("linear", "log2", "log10"), `title`.
+    /// A folder is the `out` of `train`, or that of a trial in a sweep.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -56,12 +112,10 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn run_chart(context: NativeCallContext, folders: Array, options: Map) -> RhaiResultOf<Chart> {
-        let mut options = Options::new("run_chart", options);
-        let y_scale = scale(&mut options, "y_scale")?.unwrap_or_default();
-        let title: Option<String> = options.take_opt("title")?;
-        options.finish()?;
-        let mut folders = Options::new("run_chart", Map::from([("folders".into(), folders.into())]));
-        let folders: Vec<String> = folders.take_required("folders")?;
+        let RunChartOptions { y_scale, title } = Options::read("run_chart", options)?;
+        let folders = to_value(&folders.into());
+        let folders: Vec<String> = Vec::from_value(&folders)
+            .map_err(|mismatch| mismatch.error("run_chart: the folders", &folders.describe()))?;
         let state = State::of(&context)?;
         let folders: Vec<PathBuf> = folders.iter().map(|folder| state.to_read(folder).into()).collect();
         let mut chart = plot::run::run_chart(&folders, y_scale)?;
@@ -73,26 +127,19 @@ pub mod functions {
 
     /// A chart of points that a script gathered itself.
     ///
-    /// Options: `series` (required: an array of maps with `name` and `points`, an array of `[x, y]`),
-    /// `title`, `x`, `y` (the titles of the axes), `x_scale`, `y_scale` ("linear", "log2", "log10").
-    ///
     /// ```rhai
     /// let measured = #{ name: "measured", points: [[1, 2.5], [2, 2.1], [4, 1.9]] };
     /// line_chart(#{ series: [measured], x: "rank", y: "loss", x_scale: "log2" }).save("runs/line.svg");
     /// ```
     #[rhai_fn(return_raw)]
     pub fn line_chart(options: Map) -> RhaiResultOf<Chart> {
-        let mut options = Options::new("line_chart", options);
-        let series: Vec<Map> = options.take_required("series")?;
-        let series = series.into_iter().map(line_series).collect::<Result<_>>()?;
-        let title = options.take("title", String::new())?;
-        let mut axis = |name: &str, scale_name: &str| -> Result<plot::Axis> {
-            let title = options.take(name, name.to_owned())?;
-            Ok(plot::Axis::new(title, scale(&mut options, scale_name)?.unwrap_or_default()))
-        };
-        let (x, y) = (axis("x", "x_scale")?, axis("y", "y_scale")?);
-        options.finish()?;
-        Ok(Chart { title, x, y, series, ..Chart::default() })
+        let LineChartOptions { series, title, x, y, x_scale, y_scale } = Options::read("line_chart", options)?;
+        let series = series.into_iter().map(|options| {
+            let options: SeriesOptions = Options::read_inner("line_chart", "series", options.values)?;
+            Ok(options.series())
+        });
+        let (x, y) = (plot::Axis::new(x, x_scale), plot::Axis::new(y, y_scale));
+        Ok(Chart { title, x, y, series: series.collect::<Result<_>>()?, ..Chart::default() })
     }
 
     /// Write a chart to a file that ends in `.svg` or `.png`, whole or not at all.
@@ -108,35 +155,4 @@ pub mod functions {
     pub fn save_chart(context: NativeCallContext, chart: &mut Chart, path: &str) -> RhaiResultOf<()> {
         Ok(chart.save(&State::of(&context)?.file_to_write(path)?)?)
     }
-}
-
-fn chart_options(options: &mut Options) -> Result<ChartOptions> {
-    let (x_scale, y_scale) = (scale(options, "x_scale")?, scale(options, "y_scale")?);
-    Ok(ChartOptions {
-        x: options.take_opt("x")?,
-        y: options.take_opt("y")?,
-        over: options.take_opt("over")?,
-        group: options.take_opt("group")?,
-        x_scale,
-        y_scale,
-        title: options.take("title", String::new())?,
-    })
-}
-
-/// A series of `line_chart`.
-fn line_series(map: Map) -> Result<plot::Series> {
-    let mut options = Options::new("line_chart: series", map);
-    let name = options.take("name", String::new())?;
-    let points: Vec<Vec<f64>> = options.take_required("points")?;
-    options.finish()?;
-    let point = |pair: &Vec<f64>| match pair.as_slice() {
-        [x, y] => Ok(plot::Point::new(*x, *y)),
-        other => Err(Error::input(format!("line_chart: a point of `{name}`: expected [x, y], found {other:?}"))),
-    };
-    Ok(plot::Series { points: points.iter().map(point).collect::<Result<_>>()?, name, ..plot::Series::default() })
-}
-
-fn scale(options: &mut Options, name: &str) -> Result<Option<Scale>> {
-    let text: Option<String> = options.take_opt(name)?;
-    text.map(|text| Scale::parse(name, &text)).transpose()
 }

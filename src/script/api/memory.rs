@@ -1,19 +1,23 @@
 //! Memory: what a training step will need, from config.json alone, and what one takes.
 
 use crate::hub::{self, Hub};
-use crate::lora::LoraSpec;
 use crate::model::Config;
 use crate::options::OptionSet;
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
 use crate::script::values::json::to_dynamic;
 use crate::script::values::options::Options;
-use crate::train::memory::{self, check, Optimizer, Place, Precision, Request};
+use crate::train::memory::check::{self, PassOptions};
+use crate::train::memory::{self, Request};
 use crate::{files, plot, Result};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] = &[("memory_plan", Request::table), ("check_memory", PassOptions::table)];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -29,10 +33,7 @@ pub mod functions {
     /// Compares full fine-tuning, LoRA and QLoRA (NF4, with and without double quantisation), each
     /// as lorhai trains and as the usual Python recipe does.
     ///
-    /// Options: `batch_size` (1; `batch` works too), `max_length` (1024), `labelled` (1.0: the share of the tokens with a
-    /// label), `dtype` ("bf16"; "f32": of the base), `device` ("cpu"; "cuda"),
-    /// `gradient_checkpointing` (false), `optimizer` ("adamw"; "sgd": no moments), and those of
-    /// `add_lora` but `name` and `seed`. Figures for "cuda", checkpointing and QLoRA are by formula, not measured.
+    /// Figures for "cuda", checkpointing and QLoRA are by formula, not measured.
     ///
     /// ```rhai
     /// let plan = memory_plan("scripts/tiny", #{ batch_size: 4, max_length: 128, r: 16, target_modules: "all-linear" });
@@ -41,9 +42,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "memory_plan", return_raw, volatile)]
     pub fn memory_plan(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<MemoryPlan> {
-        let mut options = Options::new("memory_plan", options);
-        let request = request(&mut options, Request::default())?;
-        options.finish()?;
+        let request: Request = Options::read("memory_plan", options)?;
         let state = State::of(&context)?;
         let path = hub::resolve_config(&state.to_read(name), &Hub::from_env()?, &mut Downloads::new(&state))?;
         Ok(memory::plan(name, &Config::from_file(&path)?, &request)?)
@@ -59,9 +58,7 @@ pub mod functions {
     pub fn memory_plan_of(model: Model, options: Map) -> RhaiResultOf<MemoryPlan> {
         let model = model.read()?;
         let decoder = model.decoder();
-        let mut options = Options::new("memory_plan", options);
-        let request = request(&mut options, Request::of(decoder))?;
-        options.finish()?;
+        let request = Options::read_over(Request::of(decoder), "memory_plan", options)?;
         Ok(memory::plan(&model.name, &decoder.config, &request)?)
     }
 
@@ -110,13 +107,15 @@ pub mod functions {
 
     /// Run a real forward and backward pass on random tokens, and compare its memory with the plan.
     ///
-    /// Of the active adapter, or of all weights after `train_all`; nothing is changed. Options:
-    /// `batch_size` (1), `max_length` (1024). The result has `predicted` and `measured`, the bytes
-    /// of activations, logits and working memory, and `error`, their relative difference. On a CPU
-    /// `measured` is the process's growth: small holes that glibc keeps count too (docs/performance.md
-    /// has figures), and in the first pass of a process libtorch's own code, which drowns passes of
-    /// a few MB. Start with `MALLOC_MMAP_THRESHOLD_=65536` in the environment to measure without the
-    /// holes. On a GPU it is what tensors hold. Both are `()` where the system does not tell.
+    /// Trains nothing: the active adapter, or all weights after `train_all`, stay as they are.
+    ///
+    /// The result has `predicted` and `measured`, the bytes of activations, logits and working memory, and `error`,
+    /// their relative difference. `measured` and `error` are `()` where the system does not report memory.
+    ///
+    /// On a GPU `measured` is what tensors hold. On a CPU it is the growth of the process. That includes small holes
+    /// that glibc keeps (docs/performance.md has figures); set `MALLOC_MMAP_THRESHOLD_=65536` in the environment to
+    /// measure without them. In the first pass of a process it also includes libtorch's own code, which hides passes
+    /// of a few MB.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -125,17 +124,14 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn check_memory(context: NativeCallContext, model: Model, options: Map) -> RhaiResultOf<Map> {
-        let mut options = Options::new("check_memory", options);
-        let (batch, length) =
-            (options.take_either("batch_size", "batch", 1_usize)?, options.take("max_length", 1024_usize)?);
-        options.finish()?;
-        // A length of 1 is refused, whatever is done of a longer one.
+        let PassOptions { batch, length } = Options::read("check_memory", options)?;
         let state = State::of(&context)?;
-        let found = check::check(&mut model.write()?.adapted, state.few(batch), state.few(length))?;
+        let pass = PassOptions { batch: state.few(batch), length: state.few(length) };
+        let check = check::check(&mut model.write()?.adapted, &pass)?;
         let mut map = Map::new();
-        map.insert("predicted".into(), (found.predicted as i64).into());
-        map.insert("measured".into(), found.measured.map_or(Dynamic::UNIT, |bytes| (bytes as i64).into()));
-        map.insert("error".into(), found.error().map_or(Dynamic::UNIT, Into::into));
+        map.insert("predicted".into(), (check.predicted as i64).into());
+        map.insert("measured".into(), check.measured.map_or(Dynamic::UNIT, |bytes| (bytes as i64).into()));
+        map.insert("error".into(), check.error().map_or(Dynamic::UNIT, Into::into));
         Ok(map)
     }
 }
@@ -148,20 +144,4 @@ fn json(plan: &memory::Plan) -> Result<serde_json::Value> {
         value["needs"][at]["python"]["total"] = python.into();
     }
     Ok(value)
-}
-
-fn request(options: &mut Options, default: Request) -> Result<Request> {
-    let dtypes = [("bf16", Precision::Bf16), ("f32", Precision::F32)];
-    let places = [("cpu", Place::Cpu), ("cuda", Place::Cuda)];
-    let optimizers = [("adamw", Optimizer::Adamw), ("sgd", Optimizer::Sgd)];
-    Ok(Request {
-        batch: options.take_either("batch_size", "batch", default.batch)?,
-        length: options.take("max_length", default.length)?,
-        labelled: options.take("labelled", default.labelled)?,
-        precision: options.take_choice("dtype", &dtypes, default.precision)?,
-        place: options.take_choice("device", &places, default.place)?,
-        gradient_checkpointing: options.take("gradient_checkpointing", default.gradient_checkpointing)?,
-        optimizer: options.take_choice("optimizer", &optimizers, default.optimizer)?,
-        lora: LoraSpec::read(options)?,
-    })
 }

@@ -2,7 +2,10 @@
 
 use crate::lora::spectrum::{mean_grid, similarities, truncate, Side, Similarity};
 use crate::lora::{LoraSpec, Targets};
-use crate::plot::spectrum::{rank_heat, similarity_heat, spectrum_lines, Measure};
+use crate::options;
+use crate::options::OptionSet;
+use crate::plot::spectrum::{rank_heat, similarity_heat, spectrum_lines, SpectrumChart, SpectrumChartOptions};
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
@@ -13,9 +16,59 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 use serde_json::json;
 
-/// How alike the subspaces of two adapters are.
+options! {
+    #[derive(Debug, Clone)]
+    struct SpectrumOptions {
+        /// The adapter's name.
+        adapter: Option<String> = None, words "the active one";
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct SuggestOptions {
+        /// The fraction of Σσ² of each layer's ΔW to keep.
+        energy: f64 = 0.9, range above_up_to(0.0, 1.0), hint "90 % is 0.9";
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct TruncateOptions {
+        /// The name of the new adapter.
+        name: Option<String> = None, words "the adapter's name, `_r` and the rank";
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct SimilarityOptions {
+        /// "A" compares the directions that the adapters read, "B" those that they write.
+        matrix: Side = Side::A;
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct SimilarityChartOptions {
+        /// The full name of one layer, such as "model.layers.0.self_attn.q_proj".
+        layer: Option<String> = None, words "the mean over all layers";
+    }
+}
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] = &[
+    ("rank_spectrum", SpectrumOptions::table),
+    ("rankSpectrum.chart", SpectrumChartOptions::table),
+    ("rankSpectrum.suggest", SuggestOptions::table),
+    ("truncate_adapter", TruncateOptions::table),
+    ("subspace_similarity", SimilarityOptions::table),
+    ("subspaceSimilarity.chart", SimilarityChartOptions::table),
+];
+
+/// How similar the subspaces of two adapters are.
 #[derive(Clone)]
-pub struct Alike {
+pub struct AdapterSimilarity {
     names: (String, String),
     side: Side,
     layers: Vec<Similarity>,
@@ -29,8 +82,8 @@ pub mod functions {
     pub type Model = Handle<crate::lora::Model>;
     /// The singular values of what an adapter adds to each layer.
     pub type RankSpectrum = crate::lora::spectrum::RankSpectrum;
-    /// How alike the subspaces of two adapters are, layer by layer.
-    pub type SubspaceSimilarity = Alike;
+    /// How similar the subspaces of two adapters are, layer by layer.
+    pub type SubspaceSimilarity = super::AdapterSimilarity;
 
     /// The singular values of what the active adapter adds to each layer, ΔW = s·B·A.
     ///
@@ -46,24 +99,21 @@ pub mod functions {
 
     /// The singular values of what an adapter adds to each layer, ΔW = s·B·A.
     ///
-    /// Options: `adapter` (the active one). ΔW is never formed: QR of A and B, and the singular
-    /// values of an r × r matrix, in f64.
+    /// ΔW is never formed: the values are those of an r × r matrix from the QR decompositions of A and B, in f64.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4, name: "a" });
     /// let spectrum = rank_spectrum(model, #{ adapter: "a" });
-    /// for own in spectrum.modules {
-    ///     print(`${own.name}: ${own.effective_rank}`);
+    /// for module in spectrum.modules {
+    ///     print(`${module.name}: ${module.effective_rank}`);
     /// }
     /// ```
     #[rhai_fn(name = "rank_spectrum", return_raw, volatile)]
     pub fn rank_spectrum_with(model: Model, options: Map) -> RhaiResultOf<RankSpectrum> {
-        let mut options = Options::new("rank_spectrum", options);
-        let name: Option<String> = options.take_opt("adapter")?;
-        options.finish()?;
+        let SpectrumOptions { adapter } = Options::read("rank_spectrum", options)?;
         let model = model.read()?;
-        Ok(RankSpectrum::of(model.adapted.adapter(name.as_deref())?)?)
+        Ok(RankSpectrum::of(model.adapted.adapter(adapter.as_deref())?)?)
     }
 
     /// The spectrum as text: a line for each adapted layer, with norm and effective ranks.
@@ -80,8 +130,8 @@ pub mod functions {
 
     /// The adapted layers as maps: `name`, `layer`, `linear`, `r`, `values`, `effective_rank` and more.
     ///
-    /// `linear` is the last part of the name; `effective_rank` is e to the entropy of σ/Σσ (Roy and Vetterli, 2007); `rank_90` the least rank
-    /// that keeps 90 % of Σσ²; `norm` the Frobenius norm.
+    /// `linear` is the last part of the name, `effective_rank` is e to the entropy of σ/Σσ (Roy and Vetterli, 2007),
+    /// `rank_90` the least rank that keeps 90 % of Σσ², and `norm` the Frobenius norm.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -90,11 +140,12 @@ pub mod functions {
     /// ```
     #[rhai_fn(get = "modules", global, pure)]
     pub fn modules(spectrum: &mut RankSpectrum) -> Array {
-        let map = |own: &crate::lora::spectrum::ModuleSpectrum| {
+        let map = |module: &crate::lora::spectrum::ModuleSpectrum| {
             to_dynamic(&json!({
-                "name": own.name, "layer": own.layer, "linear": own.module, "r": own.r, "scale": own.scale,
-                "values": own.values, "norm": own.norm(), "effective_rank": own.effective_rank(),
-                "rank_90": own.energy_rank(0.9), "rank_99": own.energy_rank(0.99),
+                "name": module.name, "layer": module.layer, "linear": module.module, "r": module.r,
+                "scale": module.scale, "values": module.values, "norm": module.norm(),
+                "effective_rank": module.effective_rank(), "rank_90": module.energy_rank(0.9),
+                "rank_99": module.energy_rank(0.99),
             }))
         };
         spectrum.modules.iter().map(map).collect()
@@ -114,9 +165,6 @@ pub mod functions {
 
     /// Draw the spectrum, into a file that ends in `.svg` or `.png`.
     ///
-    /// Options: `kind` ("heat": a cell for each layer and module; "lines": singular values, mean over
-    /// layers), `value` ("effective_rank"; "rank_90", "rank_99", "norm": what the cells show).
-    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
@@ -129,15 +177,15 @@ pub mod functions {
         path: &str,
         options: Map,
     ) -> RhaiResultOf<()> {
-        let mut options = Options::new("chart", options);
-        let lines = options.take_choice("kind", &[("heat", false), ("lines", true)], false)?;
-        let measure = options.take_choice("value", &Measure::NAMES, Measure::EffectiveRank)?;
-        options.finish()?;
+        let SpectrumChartOptions { kind, value } = Options::read("chart", options)?;
         let path = State::of(&context)?.file_to_write(path)?;
-        if lines {
-            return Ok(spectrum_lines(&has_values(spectrum)?).save(&path)?);
+        match kind {
+            SpectrumChart::Lines => {
+                ensure_trained(spectrum)?;
+                Ok(spectrum_lines(spectrum).save(&path)?)
+            }
+            SpectrumChart::Heat => Ok(rank_heat(spectrum, value).save(&path)?),
         }
-        Ok(rank_heat(spectrum, measure).save(&path)?)
     }
 
     /// Options for `add_lora` with the least rank for each layer that keeps 90 % of the energy.
@@ -152,10 +200,10 @@ pub mod functions {
         suggest_with(spectrum, Map::new())
     }
 
-    /// Options for `add_lora` with the least rank for each layer that keeps a share of the energy.
+    /// Options for `add_lora` with the least rank for each layer that keeps a fraction of the energy.
     ///
-    /// Options: `energy` (0.9: the share of Σσ² of each layer's ΔW). The result has `r`, `alpha`,
-    /// `rank_pattern`, `alpha_pattern`, `target_modules`, `use_rslora`: every layer keeps its scale.
+    /// The result has `r`, `alpha`, `rank_pattern`, `alpha_pattern`, `target_modules` and `use_rslora`. Every layer
+    /// keeps its scale.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -166,16 +214,14 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "suggest", global, pure, return_raw)]
     pub fn suggest_with(spectrum: &mut RankSpectrum, options: Map) -> RhaiResultOf<Map> {
-        let mut options = Options::new("suggest", options);
-        let energy = options.take("energy", 0.9)?;
-        options.finish()?;
+        let SuggestOptions { energy } = Options::read("suggest", options)?;
         Ok(lora_options(&spectrum.suggested(energy)?))
     }
 
     /// Cut an adapter to a lower rank by its singular values: a new adapter, which becomes the active one.
     ///
-    /// Options: `name` (the adapter's name, `_r` and the rank). No adapter of that rank is closer to
-    /// the one it was cut from; its scale stays the same, and peft loads what `save_adapter` writes.
+    /// No adapter of that rank is closer to the original. Its scale stays the same, and peft loads what
+    /// `save_adapter` writes.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -185,9 +231,8 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "truncate_adapter", return_raw, volatile)]
     pub fn truncate_adapter(model: Model, adapter: &str, rank: i64, options: Map) -> RhaiResultOf<()> {
-        let mut options = Options::new("truncate_adapter", options);
-        let name = options.take("name", format!("{adapter}_r{rank}"))?;
-        options.finish()?;
+        let TruncateOptions { name } = Options::read("truncate_adapter", options)?;
+        let name = name.unwrap_or_else(|| format!("{adapter}_r{rank}"));
         let mut model = model.write()?;
         let lower = truncate(model.adapted.adapter(Some(adapter))?, rank, &model.decoder().config)?;
         Ok(model.adapted.insert(&name, lower)?)
@@ -208,9 +253,8 @@ pub mod functions {
 
     /// How alike the leading directions of two adapters are, layer by layer.
     ///
-    /// Options: `matrix` ("A": the directions that are read; "B": those that are written). Each grid
-    /// holds φ(i, j) = ‖Uᵢᵀ Vⱼ‖² / min(i, j) over the first i and j singular directions: 0 where they
-    /// are orthogonal, 1 where one subspace holds the other.
+    /// Each grid holds φ(i, j) = ‖Uᵢᵀ Vⱼ‖² / min(i, j) over the first i and j singular directions: 0 where they
+    /// are orthogonal, 1 where one subspace contains the other.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -225,12 +269,10 @@ pub mod functions {
         other: &str,
         options: Map,
     ) -> RhaiResultOf<SubspaceSimilarity> {
-        let mut options = Options::new("subspace_similarity", options);
-        let side = options.take_choice("matrix", &[("A", Side::A), ("B", Side::B)], Side::A)?;
-        options.finish()?;
+        let SimilarityOptions { matrix: side } = Options::read("subspace_similarity", options)?;
         let model = model.read()?;
         let layers = similarities(model.adapted.adapter(Some(one))?, model.adapted.adapter(Some(other))?, side)?;
-        Ok(Alike { names: (one.to_owned(), other.to_owned()), side, layers })
+        Ok(AdapterSimilarity { names: (one.to_owned(), other.to_owned()), side, layers })
     }
 
     /// The grid of φ(i, j) as the mean over all layers: an array of rows.
@@ -278,8 +320,6 @@ pub mod functions {
 
     /// Draw φ(i, j), into a file that ends in `.svg` or `.png`.
     ///
-    /// Options: `layer` (all layers, averaged; a full name such as "model.layers.0.self_attn.q_proj").
-    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 2, name: "a", seed: 1 });
@@ -294,37 +334,35 @@ pub mod functions {
         path: &str,
         options: Map,
     ) -> RhaiResultOf<()> {
-        let mut options = Options::new("chart", options);
-        let layer: Option<String> = options.take_opt("layer")?;
-        options.finish()?;
-        let (layers, which) = chosen(similarity, layer.as_deref())?;
+        let SimilarityChartOptions { layer } = Options::read("chart", options)?;
+        let (layers, description) = layers_to_draw(similarity, layer.as_deref())?;
         let names = (similarity.names.0.as_str(), similarity.names.1.as_str());
-        Ok(similarity_heat(layers, names, &which).save(&State::of(&context)?.file_to_write(path)?)?)
+        Ok(similarity_heat(layers, names, &description).save(&State::of(&context)?.file_to_write(path)?)?)
     }
 }
 
-/// The layers to show, and what they are.
-fn chosen<'a>(similarity: &'a Alike, module: Option<&str>) -> Result<(&'a [Similarity], String)> {
+/// The layers to draw, with a description for the chart's title.
+fn layers_to_draw<'a>(similarity: &'a AdapterSimilarity, module: Option<&str>) -> Result<(&'a [Similarity], String)> {
     let matrix = if similarity.side == Side::A { "A" } else { "B" };
     let Some(module) = module else {
         let text = format!("{matrix} of each, mean over {} layers", similarity.layers.len());
         return Ok((&similarity.layers, text));
     };
-    let at = similarity.layers.iter().position(|own| own.name == module).ok_or_else(|| {
-        let names = similarity.layers.iter().map(|own| own.name.as_str());
+    let at = similarity.layers.iter().position(|layer| layer.name == module).ok_or_else(|| {
+        let names = similarity.layers.iter().map(|layer| layer.name.as_str());
         Error::input(format!("chart: option `layer`: the adapters have no common layer called `{module}`"))
             .with_hint(suggest::hint(module, names))
     })?;
     Ok((&similarity.layers[at..=at], format!("{matrix} of {module}")))
 }
 
-/// A logarithmic axis has no place for an adapter that adds nothing.
-fn has_values(spectrum: &functions::RankSpectrum) -> Result<functions::RankSpectrum> {
-    match spectrum.modules.iter().any(|own| own.norm() > 0.0) {
-        true => Ok(spectrum.clone()),
-        false => Err(Error::input("chart: the adapter adds nothing yet: all of its singular values are 0")
-            .with_hint("train it first: B of a fresh adapter is zero")),
+/// A logarithmic axis cannot show singular values of 0.
+fn ensure_trained(spectrum: &functions::RankSpectrum) -> Result<()> {
+    if spectrum.modules.iter().any(|module| module.norm() > 0.0) {
+        return Ok(());
     }
+    Err(Error::input("chart: the adapter adds nothing yet: all of its singular values are 0")
+        .with_hint("train it first: B of a fresh adapter is zero"))
 }
 
 /// The options of `add_lora` that describe `spec`.

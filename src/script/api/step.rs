@@ -1,5 +1,5 @@
 //! The parts of a training loop that a script writes itself: forward pass, optimizer, clipping,
-//! schedule.
+//! learning-rate schedule.
 
 use crate::bail;
 use crate::error::Kind;
@@ -21,7 +21,7 @@ use rhai::Map;
 use std::sync::atomic::Ordering;
 use tch::Tensor as Values;
 
-/// What a forward pass gives.
+/// The result of a forward pass.
 #[derive(Clone)]
 pub struct Output {
     logits: Handle<Values>,
@@ -50,8 +50,17 @@ options! {
     }
 }
 
+options! {
+    #[derive(Debug, Clone)]
+    struct ForwardOptions {
+        /// Apply dropout and record gradients.
+        train: bool = true;
+    }
+}
+
 /// The options of the functions here.
-pub const OPTIONS: &[OptionsOfFunction] = &[("adamw", AdamWConfig::table), ("lr_schedule", ScheduleOptions::table)];
+pub const OPTIONS: &[OptionsOfFunction] =
+    &[("adamw", AdamWConfig::table), ("lr_schedule", ScheduleOptions::table), ("model.forward", ForwardOptions::table)];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -90,8 +99,6 @@ pub mod functions {
 
     /// Run the model on a batch.
     ///
-    /// Options: `train` (true; false turns dropout and the recording of gradients off).
-    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
@@ -101,13 +108,11 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "forward", global, pure, return_raw, volatile)]
     pub fn forward_with(model: &mut Model, batch: Batch, options: Map) -> RhaiResultOf<Output> {
-        let mut options = Options::new("forward", options);
-        let train = options.take("train", true)?;
-        options.finish()?;
+        let ForwardOptions { train } = Options::read("forward", options)?;
         Ok(run_forward(model, &batch, train)?)
     }
 
-    /// The mean cross-entropy over the labels of the batch: a tensor that can go backward.
+    /// The mean cross-entropy over the labels of the batch: a tensor with `backward()`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -137,8 +142,8 @@ pub mod functions {
 
     /// 1 at every token and 0 at padding: `[rows, time]`, on the device of `logits`.
     ///
-    /// For a loss of one's own: padding has logits too (0), so a mean over all positions is no mean over tokens.
-    /// Multiply what stands at each position by this, sum it, and divide by `batch.tokens`.
+    /// To write a loss yourself: padding has logits too (0), so a mean over all positions is not a mean over tokens.
+    /// Multiply the value at each position by this mask, sum, and divide by `batch.tokens`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -195,11 +200,11 @@ pub mod functions {
         let mut optimizer = optimizer.write()?;
         let Optimizer { model, adamw, lr, adapter, backwards } = &mut *optimizer;
         let model = model.read()?;
-        refuse_another(adapter.as_deref(), &model.adapted)?;
+        ensure_same_adapter(adapter.as_deref(), &model.adapted)?;
         let parameters = model.adapted.trainable()?;
         match parameters.gradient_norm()? {
             norm if !norm.is_finite() => bail_numeric()?,
-            // A loss may well have a gradient of 0; that nobody asked for one is a mistake.
+            // A gradient of 0 may be right, but not if backward() was never called.
             0.0 if *backwards == BACKWARDS.load(Ordering::Relaxed) => bail_no_gradient()?,
             _ => {}
         }
@@ -255,7 +260,7 @@ pub mod functions {
         Ok(())
     }
 
-    /// Scale the gradients down so that their norm is at most `max_norm`; gives the norm before.
+    /// Scale the gradients down so that their norm is at most `max_norm`; returns the norm before.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -283,7 +288,7 @@ pub mod functions {
 
     /// A learning-rate schedule: "constant", "linear" or "cosine".
     ///
-    /// "constant" warms up too where it is asked to, as "constant_with_warmup" of transformers does.
+    /// "constant" warms up too if `warmup` is set, as "constant_with_warmup" of transformers does.
     ///
     /// ```rhai
     /// let cosine = lr_schedule("cosine", #{ steps: 100, warmup: 0.03 });
@@ -308,13 +313,14 @@ pub mod functions {
     }
 }
 
-/// Moments of one adapter are no moments of another.
-fn refuse_another(own: Option<&str>, model: &lora::AdaptedModel) -> Result<()> {
+/// The moments of one adapter do not fit another.
+fn ensure_same_adapter(optimized: Option<&str>, model: &lora::AdaptedModel) -> Result<()> {
     let name = |adapter: Option<&str>| adapter.map_or("all weights".to_owned(), |name| format!("the adapter `{name}`"));
     match model.active_name() {
-        active if active == own => Ok(()),
+        active if active == optimized => Ok(()),
         active => {
-            Err(Error::input(format!("this optimizer is for {}, and {} would be trained now", name(own), name(active)))
+            let (optimized, active) = (name(optimized), name(active));
+            Err(Error::input(format!("this optimizer is for {optimized}, and {active} would be trained now"))
                 .with_hint("call model.set_adapter(name) before the forward pass, or make an optimizer for each"))
         }
     }
@@ -328,7 +334,7 @@ fn bail_numeric() -> Result<()> {
     bail!(Kind::Numeric, "the gradient is not finite; the weights are as they were"; hint: "lower the learning rate, or clip the gradient");
 }
 
-/// Names the dropout of scripts' own loops; `train` has its own keys.
+/// Seeds the dropout of loops that scripts write; `train` has its own keys.
 const FORWARD_SEED: u64 = 42;
 
 fn run_forward(model: &Handle<lora::Model>, batch: &Handle<crate::data::Batch>, train: bool) -> Result<Output> {

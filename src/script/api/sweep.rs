@@ -1,34 +1,45 @@
 //! Sweeps: many trials over one base, their table, charts and report.
 
-use crate::data::python::strftime_now;
-use crate::eval::loss::ensure_labelled;
-use crate::lora::adapter::trainable_count;
 use crate::lora::LoraSpec;
-use crate::model::device;
+use crate::options;
 use crate::options::{OptionSet, Table};
-use crate::plot::publish::{publish, About};
+use crate::plot::about::About;
+use crate::plot::publish::{publish, REPORT};
 use crate::script::api::tokens::TokenizedSplit;
+use crate::script::api::OptionsOfFunction;
 use crate::script::engine::origin;
 use crate::script::engine::state::State;
 use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script::values_of_range;
 use crate::script::values::handles::Handle;
-use crate::script::values::json::{to_dynamic, to_json};
+use crate::script::values::json::to_dynamic;
+use crate::script::values::option_value::OptionsOf;
 use crate::script::values::options::Options;
-use crate::sweep::lora::{Shared, Task};
 use crate::sweep::progress::SweepProgress;
-use crate::sweep::rehearsal::rehearse;
 use crate::sweep::table::TableOptions;
-use crate::sweep::verify::{verify, Deviation};
-use crate::sweep::{self, lanes, Event, Grid, Plan, Point};
+use crate::sweep::{self, Grid, LoraSweep, Point, SweepOptions, TrialSettings};
 use crate::train::TrainConfig;
-use crate::{lora, Error, Result};
+use crate::{Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map};
-use serde_json::{json, Value};
-use std::path::{Path, PathBuf};
+use serde_json::Value;
+use std::path::Path;
 use std::time::Instant;
+
+options! {
+    #[derive(Debug, Clone)]
+    struct SweepCall {
+        sweep: SweepOptions = SweepOptions::default(), is set;
+        /// Options of the adapters. A function is called with the point, as in `alpha: |p| 2 * p.rank`.
+        lora: OptionsOf<LoraSpec> = OptionsOf::default();
+        /// Options of the training. A function is called with the point.
+        train: OptionsOf<TrainConfig> = OptionsOf::default();
+    }
+}
+
+/// The options of the functions here.
+pub const OPTIONS: &[OptionsOfFunction] = &[("sweep", SweepCall::table), ("sweepResult.table", TableOptions::table)];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -36,26 +47,21 @@ use std::time::Instant;
 pub mod functions {
     /// A base model with its adapters and its tokenizer.
     pub type Model = Handle<crate::lora::Model>;
-    /// The trials of a sweep and what became of them.
+    /// The trials of a sweep and their results.
     pub type SweepResult = Handle<crate::sweep::SweepResult>;
 
     /// Train one adapter per point of a grid over one base, and measure each on held-out rows.
     ///
-    /// Options: `grid` (map from any option of `lora` or `train` to its values; `seed` may be a
-    /// count), `lora` (the options of `add_lora` but `name` and `seed`; a function gets the point, as in
-    /// `alpha: |p| 2 * p.rank`), `train` (the options of `train` but `out`), `out` (the folder of the sweep;
-    /// required), `charts` (true: `charts/` and `report.html` in `out`), `verify` (false; true trains
-    /// two trials again, each alone, and tells how far they lie from those in company).
+    /// Trials train side by side over the one base, as many as fit into memory, each on its own rows. Results do not
+    /// depend on which trials run together, except for rounding.
     ///
-    /// Trials train side by side over the one base, as many as fit into memory, each on its own
-    /// rows: what a trial comes to does not depend on its company but for rounding.
+    /// Trials that are finished in `out` are not run again. One that fails is recorded, and the rest go on.
     ///
-    /// Rows of the result also have `peak_memory`: the most bytes held while a trial and those beside it trained,
-    /// by the whole process, or on a GPU by tensors.
+    /// Trials are paired by default: every rank sees the same data in the same order, and the A of a smaller rank is
+    /// the first rows of the A of a larger one.
     ///
-    /// Trials that are finished in `out` are not run again; one that failed is recorded and the
-    /// rest go on. Paired by default: every rank sees the same data in the same order, and the A
-    /// of a smaller rank is the first rows of the A of a larger one.
+    /// Rows of the result also have `peak_memory`: the most bytes that were held while a trial and those beside it
+    /// trained, by the whole process, or on a GPU by tensors.
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
@@ -74,28 +80,31 @@ pub mod functions {
         context: NativeCallContext,
         base: Model,
         data: TokenizedSplit,
-        options: Map,
+        mut options: Map,
     ) -> RhaiResultOf<SweepResult> {
-        let mut options = Options::new("sweep", options);
-        let asked = Asked::read(&mut options, context.engine())?;
-        options.finish()?;
-        let state = State::of(&context)?;
-        let started = Instant::now();
+        list_ranges(&mut options, context.engine());
+        let call: SweepCall = Options::read("sweep", options)?;
+        let options = &call.sweep;
+        let (state, started) = (State::of(&context)?, Instant::now());
         let base = base.read()?;
-        let settings = asked.settings(&context)?;
-        let plan = asked.plan(&base, &data, &settings, &state)?;
-        note_optimizers(&base, &settings, &state);
-        let (result, deviations) = run(&base, &data, &plan, &settings, &asked, &state)?;
-        if asked.charts {
-            let mut about = about(&base, &asked, &state, started.elapsed().as_secs_f64())?;
-            about.environment.extend(deviations.iter().map(|found| ("verified".to_owned(), found.to_string())));
-            for path in publish(&result, &about)? {
-                if path.extension().is_some_and(|extension| extension == "html") && !state.rehearsing() {
-                    state.note(&format!("report: {}", path.display()));
-                }
+        let grid = options.grid()?;
+        let settings = settings(&grid, &call, &context)?;
+        let origin = Some(origin::of(&state, &base, &options.out)?);
+        let (train, test) = (&data.train.rows, &data.test.rows);
+        let sweep = LoraSweep { base: &base, train, test, options, grid, settings, origin };
+        let (folder, progress) = (state.folder_to_write(&options.out)?, SweepProgress::new(state.quiet()));
+        let report = sweep.run(&folder, state.pace(), progress, &mut |line| state.note(line))?;
+        state.planned_sweep(&options.out, report.forecast.as_ref(), base.decoder().device);
+        if options.charts {
+            let seconds = started.elapsed().as_secs_f64();
+            let about = About::sweep(&report.result, &base, seconds, &report.deviations)?;
+            let script = Some((state.script(), state.source()));
+            publish(&report.result, &About { script, settings: script_settings(&state)?, ..about })?;
+            if report.forecast.is_none() {
+                state.note(&format!("report: {}", report.result.out.join(REPORT).display()));
             }
         }
-        Ok(Handle::new(result))
+        Ok(Handle::new(report.result))
     }
 
     /// Open the results of an earlier sweep by its folder, finished or not.
@@ -126,11 +135,7 @@ pub mod functions {
         Ok(result.read()?.table())
     }
 
-    /// The results as a table.
-    ///
-    /// Options: `over` ("seed": the axis whose trials are taken together), `metric` ("eval_loss":
-    /// compared with the baseline), `baseline` (the first value of every axis; a map of axis
-    /// values).
+    /// The results as a table, compared with a baseline.
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
@@ -141,16 +146,8 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "table", global, pure, return_raw)]
     pub fn table_with(result: &mut SweepResult, options: Map) -> RhaiResultOf<String> {
-        let mut options = Options::new("table", options);
-        let baseline: Option<Map> = options.take_opt("baseline")?;
-        let baseline = baseline.map(|map| to_json(&map.into())).transpose()?;
-        let chosen = TableOptions {
-            over: options.take_opt("over")?,
-            metric: options.take_opt("metric")?,
-            baseline: baseline.and_then(|value| value.as_object().cloned()),
-        };
-        options.finish()?;
-        Ok(result.read()?.table_with(&chosen)?)
+        let options: TableOptions = Options::read("table", options)?;
+        Ok(result.read()?.table_with(&options)?)
     }
 
     /// The trials as an array of maps, in the order of the grid.
@@ -168,7 +165,7 @@ pub mod functions {
     pub fn rows(result: &mut SweepResult) -> RhaiResultOf<Array> {
         match to_dynamic(&result.read()?.to_json()).into_array() {
             Ok(rows) => Ok(rows),
-            Err(found) => Err(Error::bug(format!("the results are no array but {found}")).into()),
+            Err(kind) => Err(Error::bug(format!("expected the results as an array, found {kind}")).into()),
         }
     }
 
@@ -278,113 +275,28 @@ fn best_map(result: &sweep::SweepResult, best: &sweep::BestSetting) -> Map {
     map
 }
 
-/// The options of `sweep`, before the functions among them are called.
-struct Asked {
-    grid: Grid,
-    lora: Map,
-    train: Map,
-    out: PathBuf,
-    charts: bool,
-    verify: bool,
-}
-
-/// The settings of every point, in the order of the grid.
-type Settings = Vec<(Point, LoraSpec, TrainConfig)>;
-
-impl Asked {
-    fn read(options: &mut Options, engine: &Engine) -> Result<Self> {
-        let grid: Map = options
-            .take_required("grid")
-            .map_err(|error| error.with_hint("name what varies, e.g. grid: #{ rank: [4, 8, 16] }"))?;
-        let listed = |value: Dynamic| values_of_range(&value, engine).map_or(value, Dynamic::from);
-        let grid: Map = grid.into_iter().map(|(key, value)| (key, listed(value))).collect();
-        let grid = to_json(&grid.into())?;
-        let options_of_points = LoraSpec::table().options().into_iter().chain(TrainConfig::table().options());
-        let names: Vec<&str> = options_of_points
-            .flat_map(|option| [option.name].into_iter().chain(option.aliases.iter().copied()))
-            .collect();
-        Ok(Asked {
-            grid: Grid::from_json(grid.as_object().unwrap_or(&serde_json::Map::new()), &names)?,
-            lora: options.take("lora", Map::new())?,
-            train: options.take("train", Map::new())?,
-            out: options.take_required("out")?,
-            charts: options.take("charts", true)?,
-            verify: options.take("verify", false)?,
+/// Resolves every point before the first trial starts, so that a mistake costs nothing.
+fn settings(grid: &Grid, options: &SweepCall, context: &NativeCallContext) -> RhaiResultOf<Vec<TrialSettings>> {
+    let points = grid.points().into_iter();
+    points
+        .map(|point| {
+            let lora = at_point("lora", LoraSpec::table(), &options.lora.values, &point, context)?;
+            let train = at_point("train", TrainConfig::table(), &options.train.values, &point, context)?;
+            let spec = Options::read_inner("sweep", "lora", lora)?;
+            let config = Options::read_inner("sweep", "train", train)?;
+            Ok(TrialSettings { point, spec, config })
         })
-    }
-
-    /// Resolves every point before the first trial starts, so that a mistake costs nothing.
-    fn settings(&self, context: &NativeCallContext) -> RhaiResultOf<Settings> {
-        let points = self.grid.points().into_iter();
-        points
-            .map(|point| {
-                let lora = at_point("lora", LoraSpec::table(), &self.lora, &point, context)?;
-                let train = at_point("train", TrainConfig::table(), &self.train, &point, context)?;
-                let spec = Options::read_inner("sweep", "lora", lora)?;
-                let config = Options::read_inner("sweep", "train", train)?;
-                Ok((point, spec, config))
-            })
-            .collect()
-    }
-
-    fn plan(&self, base: &lora::Model, data: &TokenizedSplit, settings: &Settings, state: &State) -> Result<Plan> {
-        base.adapted.ensure_unmerged()?;
-        base.adapted.ensure_base_frozen()?;
-        ensure_labelled(&data.test.rows)?;
-        let decoder = base.decoder();
-        let mut shared = json!({
-            "model": { "name": base.name, "fingerprint": base.fingerprint()? },
-            "dtype": device::dtype_name(decoder.dtype),
-            "device": device::device_name(decoder.device),
-            "data": { "train": data.train.rows.fingerprint(), "test": data.test.rows.fingerprint() },
-            "lorhai": env!("CARGO_PKG_VERSION"),
-        });
-        // Only where there is one, so that sweeps over loaded models stay as finished as they are.
-        if let Some(seed) = base.random_seed {
-            shared["model"]["random_seed"] = seed.into();
-        }
-        if let Some(count) = base.resized {
-            shared["model"]["vocab_size"] = count.into();
-        }
-        // It goes into what every trial saves.
-        if let Some(template) = base.assigned_template() {
-            shared["model"]["chat_template"] = template.into();
-        }
-        if let Some(quantization) = decoder.config.quantization {
-            shared["quantization"] = quantization.to_json(decoder.dtype);
-        }
-        // A rehearsal looks at the true folder, and moves the plan by itself.
-        let out = if state.rehearsing() { self.out.clone() } else { state.folder_to_write(&self.out)? };
-        let mut plan = Plan::new(out, self.grid.clone(), json!({ "model": base.name }), |point| {
-            let found = settings.iter().find(|(known, _, _)| known == point);
-            let (_, spec, config) = found.ok_or_else(|| Error::bug("a point without settings"))?;
-            config.ensure_valid("train")?;
-            check_targets(spec, base)?;
-            let mut complete = json!({ "lora": spec, "train": config });
-            if let (Value::Object(complete), Value::Object(shared)) = (&mut complete, shared.clone()) {
-                complete.extend(shared);
-            }
-            Ok(complete)
-        })?;
-        plan.origin = Some(origin::of(state, base, &self.out)?);
-        Ok(plan)
-    }
+        .collect()
 }
 
-/// What is told of each name of AdamW, with the states of the largest adapter.
-fn note_optimizers(base: &lora::Model, settings: &Settings, state: &State) {
-    let count = |spec: &LoraSpec| trainable_count(spec, &base.decoder().config).unwrap_or(0);
-    let most = settings.iter().map(|(_, spec, _)| count(spec)).max().unwrap_or(0);
-    let mut notes: Vec<String> = settings.iter().filter_map(|(_, _, config)| config.optim.note(most)).collect();
-    notes.sort();
-    notes.dedup();
-    notes.iter().for_each(|note| state.note(note));
-}
-
-/// A misspelt target or a rank that cannot be is the same mistake in every trial: refused
-/// before the first.
-fn check_targets(spec: &LoraSpec, base: &lora::Model) -> Result<()> {
-    lora::adapter::trainable_count(spec, &base.decoder().config).map(|_| ())
+/// Writes out ranges with steps among the values of axes, which only the engine can read.
+fn list_ranges(options: &mut Map, engine: &Engine) {
+    let Some(mut grid) = options.get_mut("grid").and_then(|grid| grid.write_lock::<Map>()) else { return };
+    for values in grid.values_mut() {
+        if let Some(listed) = values_of_range(values, engine) {
+            *values = listed.into();
+        }
+    }
 }
 
 /// The options at one point: functions called with it, its own values put in.
@@ -419,74 +331,12 @@ fn at_point(
     Ok(resolved)
 }
 
-fn run(
-    base: &lora::Model,
-    data: &TokenizedSplit,
-    plan: &Plan,
-    settings: &Settings,
-    asked: &Asked,
-    state: &State,
-) -> Result<(sweep::SweepResult, Vec<Deviation>)> {
-    let (decoder, rows) = (base.decoder(), &data.train.rows);
-    let shared =
-        Shared { base: &base.name, tokenizer: base.tokenizer().ok(), train: rows, test: Some(&data.test.rows) };
-    // Settings and trials are both in the order of the grid.
-    let all: Vec<Task> =
-        plan.trials.iter().zip(settings).map(|(trial, (_, spec, config))| Task { trial, spec, config }).collect();
-    if state.rehearsing() {
-        let mut observer = |event: &Event| state.note(&event.to_string());
-        let place = state.folder_to_write(&plan.out)?;
-        let found = rehearse(plan, &place, decoder, shared, &all, &mut observer)?;
-        state.planned_sweep(&plan.out, &found, decoder.device);
-        return Ok((found.result, Vec::new()));
-    }
-    // Its bars leave the screen before anything else is told.
-    let result = lanes::run_sweep(plan, decoder, shared, &all, &SweepProgress::new(state.quiet()))?;
-    let deviations = match asked.verify {
-        true => verify(decoder, shared, &all, &result)?,
-        false => Vec::new(),
-    };
-    deviations.iter().for_each(|found| state.note(&found.to_string()));
-    Ok((result, deviations))
-}
-
-fn about(base: &lora::Model, asked: &Asked, state: &State, seconds: f64) -> Result<About> {
-    let decoder = base.decoder();
-    let settings = match state.settings()? {
+/// The settings that `args` resolved, for the report.
+fn script_settings(state: &State) -> Result<Vec<(String, String)>> {
+    Ok(match state.settings()? {
         Value::Object(settings) => settings.into_iter().map(|(key, value)| (key, plain(&value))).collect(),
         _ => Vec::new(),
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let environment = [
-        ("lorhai", env!("CARGO_PKG_VERSION").to_owned()),
-        ("libtorch", env!("LORHAI_LIBTORCH_VERSION").to_owned()),
-        ("model", base.name.clone()),
-        ("parameters", crate::format::thousands(decoder.config.parameter_count())),
-        ("dtype", decoder.weights_dtype()),
-        ("device", device::device_name(decoder.device)),
-        ("threads", format!("{} of {cores} cores", tch::get_num_threads())),
-    ];
-    Ok(About {
-        title: format!(
-            "Sweep over {}",
-            asked.grid.axes().iter().map(|axis| axis.key.as_str()).collect::<Vec<_>>().join(", ")
-        ),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
-        when: format!("{}, {}", strftime_now("%Y-%m-%d %H:%M %Z").map_err(Error::bug)?, took(seconds)),
-        script: Some((state.script(), state.source())),
-        settings,
-        environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     })
-}
-
-/// "took 2 min 11 s"
-fn took(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match (whole / 3600, whole / 60 % 60, whole % 60) {
-        (0, 0, seconds) => format!("took {seconds} s"),
-        (0, minutes, seconds) => format!("took {minutes} min {seconds} s"),
-        (hours, minutes, _) => format!("took {hours} h {minutes} min"),
-    }
 }
 
 fn plain(value: &Value) -> String {

@@ -1,7 +1,5 @@
 //! `train`, which is made of the parts in `step`, and the loss on held-out rows.
 
-use crate::data::tokenized::TokenizedDataset;
-use crate::model::Decoder;
 use crate::options;
 use crate::options::OptionSet;
 use crate::script::api::tokens::{note_long, Tokenized, TokenizedSplit};
@@ -11,19 +9,15 @@ use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
 use crate::script::values::options::Options;
-use crate::train::folder::RunRecord;
-use crate::train::observer::{Observer, Several};
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::progress::Progress;
-use crate::train::recorder::Recorder;
-use crate::train::rehearsal::{self, ROWS};
-use crate::train::tensorboard;
-use crate::train::trainer::{Evaluate, PEAK_MEMORY};
-use crate::train::{Outcome, TrainConfig};
+use crate::train::run::MODEL;
+use crate::train::trainer::PEAK_MEMORY;
+use crate::train::{Outcome, TrainConfig, TrainRun};
 use crate::{eval, lora, Result};
 use rhai::plugin::*;
 use rhai::Map;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 options! {
     #[derive(Debug, Clone)]
@@ -112,14 +106,14 @@ pub mod functions {
     #[rhai_fn(name = "evaluate", return_raw, volatile)]
     pub fn evaluate(context: NativeCallContext, model: Model, data: Tokenized, options: Map) -> RhaiResultOf<Map> {
         let EvaluateOptions { batch } = Options::read("evaluate", options)?;
-        let model = model.read()?;
-        note_long(&data.rows, &model, &State::of(&context)?);
-        let rows = if State::of(&context)?.rehearsing() { data.rows.shortest(ROWS) } else { data.rows };
-        let found = eval::loss::mean_loss(model.decoder(), &model.adapted.adapter_set(None), &rows, batch)?;
+        let (state, model) = (State::of(&context)?, model.read()?);
+        note_long(&data.rows, &model, &state);
+        let rows = state.pace().rows(&data.rows);
+        let eval = eval::loss::mean_loss(model.decoder(), &model.adapted.adapter_set(None), &rows, batch)?;
         let mut result = Map::new();
-        result.insert("loss".into(), found.loss.into());
-        result.insert("perplexity".into(), found.perplexity().into());
-        result.insert("labels".into(), (found.labels as i64).into());
+        result.insert("loss".into(), eval.loss.into());
+        result.insert("perplexity".into(), eval.perplexity().into());
+        result.insert("labels".into(), (eval.labels as i64).into());
         Ok(result)
     }
 }
@@ -139,128 +133,22 @@ fn run_training(
     }
     config.optim.note(model.adapted.trainable()?.count()).iter().for_each(|note| state.note(note));
     note_long(&data.rows, &model, state);
-    if state.rehearsing() {
-        return rehearse_training(state, &mut model, data, test, &config, out.as_deref());
-    }
-    let place = place_of(state, &model, out.as_deref())?;
-    let progress = Progress::new(state.quiet());
-    Ok(outcome_map(&run(&mut model, data, test, &config, place.as_deref(), progress, &mut save_trained)?))
-}
-
-/// Where the files of a run go that the script calls `out`; what it comes from is there already.
-fn place_of(state: &State, model: &lora::Model, out: Option<&Path>) -> Result<Option<PathBuf>> {
-    let Some(out) = out else { return Ok(None) };
-    let place = state.folder_to_write(out)?;
-    origin::of(state, model, out)?.write(&place)?;
-    Ok(Some(place))
-}
-
-/// Trains, with the run's own records in `out`.
-fn run(
-    model: &mut lora::Model,
-    data: &Tokenized,
-    test: Option<&Tokenized>,
-    config: &TrainConfig,
-    out: Option<&Path>,
-    mut progress: Progress,
-    save: &mut dyn FnMut(&mut lora::Model, &Path) -> Result<()>,
-) -> Result<Outcome> {
-    let settings = serde_json::json!({ "train": config });
-    let mut recorder = None;
-    let mut record = None;
-    if let Some(folder) = out {
-        // First of all: from here on the folder holds no finished run.
-        record = Some(RunRecord::begin(folder, with_model(settings.clone(), model, data))?);
-        tensorboard::remove_events(folder)?;
-        recorder = Some(Recorder::create(folder, config.log_every, &settings)?);
-    }
-    let mut observers: Vec<&mut dyn Observer> = vec![&mut progress];
-    observers.extend(recorder.as_mut().map(|recorder| recorder as &mut dyn Observer));
-    let outcome = train_model(model, data, test, config, &mut Several(observers));
-    drop(progress);
-    // Its last steps are written however it ends.
-    let logged = recorder.map_or(Ok(()), Recorder::finish);
-    let saved = outcome.and_then(|outcome| {
-        logged?;
-        out.map_or(Ok(()), |folder| save(model, folder))?;
-        Ok(outcome)
-    });
-    if let (Some(folder), Some(record)) = (out, record) {
-        // Where the run itself failed, that is the error to tell.
-        record.conclude(folder, &saved).or_else(|error| if saved.is_ok() { Err(error) } else { Ok(()) })?;
-    }
-    saved
-}
-
-/// Two tiny steps in the place of the run, whose files go where they vanish, and what the run would take.
-///
-/// The tiny steps stay in the weights in memory: what comes next in the script would not be rehearsed with an
-/// adapter that changes nothing.
-fn rehearse_training(
-    state: &State,
-    model: &mut lora::Model,
-    data: &Tokenized,
-    test: Option<&Tokenized>,
-    config: &TrainConfig,
-    out: Option<&Path>,
-) -> Result<Map> {
-    let place = place_of(state, model, out)?;
-    let tiny = rehearsal::tiny_config(config, data.rows.len())?;
-    let few = |rows: &Tokenized| Tokenized { rows: rows.rows.shortest(ROWS), tokenizer: rows.tokenizer.clone() };
-    let mut save = |model: &mut lora::Model, place: &Path| {
-        let path = out.map(|out| out.join("model").display().to_string()).unwrap_or_default();
-        let is_whole = model.adapted.active_name().is_none();
-        match is_whole && state.leaves_out(&path, &model.name, model.decoder().weight_bytes()) {
-            true => Ok(()),
-            false => save_trained(model, place),
-        }
+    let folder = out.as_deref().map(|out| state.folder_to_write(out)).transpose()?;
+    let origin = out.as_deref().map(|out| origin::of(state, &model, out)).transpose()?;
+    let run = TrainRun {
+        train: &data.rows,
+        test: test.map(|test| &test.rows),
+        config: &config,
+        folder: folder.as_deref(),
+        origin: origin.as_ref(),
     };
-    let (rows, held_out) = (few(data), test.map(few));
-    let outcome = run(model, &rows, held_out.as_ref(), &tiny, place.as_deref(), Progress::Quiet, &mut save)?;
-    let spec = model.adapted.adapter(None).ok().map(|adapter| adapter.spec.clone());
-    let own = rehearsal::Run { train: &data.rows, test: test.map(|test| &test.rows), config, spec: spec.as_ref() };
-    let mut measure = |decoder: &Decoder, trainables: &[&dyn lora::Trainable], rows: &TokenizedDataset| {
-        let found = eval::loss::mean_losses(decoder, trainables, rows, config.eval_batch)?;
-        Ok(found.into_iter().map(|found| found.loss).collect())
-    };
-    let (decoder, trainable) = model.adapted.split_for_training()?;
-    let planned = rehearsal::plan(decoder, trainable, &own, &mut measure)?;
-    state.planned_run(out, &planned, decoder.device);
-    Ok(outcome_map(&planned.outcome(&outcome)))
-}
-
-/// The settings of a run with what they were applied to, for the record of the run.
-fn with_model(mut settings: serde_json::Value, model: &lora::Model, data: &Tokenized) -> serde_json::Value {
-    let lora = model.adapted.adapter(None).ok().map(|adapter| &adapter.spec);
-    settings["lora"] = serde_json::json!(lora);
-    settings["model"] = serde_json::json!({ "name": model.name });
-    if let Some(template) = model.assigned_template() {
-        settings["model"]["chat_template"] = template.into();
+    let measure = &mut eval::loss::held_out_loss(config.eval_batch);
+    let report = run.run(&mut model, measure, state.pace(), Progress::new(state.quiet()))?;
+    state.planned_run(out.as_deref(), report.planned.as_ref(), model.decoder().device);
+    if let (Some(bytes), Some(out)) = (report.unsaved, &out) {
+        state.leave_out(&out.join(MODEL), &model.name, bytes);
     }
-    settings["data"] = serde_json::json!({ "train": data.rows.fingerprint() });
-    settings
-}
-
-fn train_model(
-    model: &mut lora::Model,
-    data: &Tokenized,
-    test: Option<&Tokenized>,
-    config: &TrainConfig,
-    observer: &mut dyn Observer,
-) -> Result<Outcome> {
-    let mut measure = test.map(|test| eval::loss::evaluation(&test.rows, config.eval_batch));
-    let evaluate = measure.as_mut().map(|measure| measure as &mut Evaluate);
-    let (decoder, trainable) = model.adapted.split_for_training()?;
-    crate::train::train(decoder, trainable, &data.rows, config, evaluate, observer)
-}
-
-/// The adapter goes into `adapter/`, a fully trained model into `model/`.
-fn save_trained(model: &mut lora::Model, folder: &Path) -> Result<()> {
-    if model.adapted.active_name().is_none() {
-        return model.save(&folder.join("model"));
-    }
-    lora::peft::save(model.adapted.adapter(None)?, &model.name, &folder.join("adapter"))?;
-    model.save_tokenizer(&folder.join("adapter"))
+    Ok(outcome_map(&report.outcome))
 }
 
 fn outcome_map(outcome: &Outcome) -> Map {
@@ -273,7 +161,7 @@ fn outcome_map(outcome: &Outcome) -> Map {
     map.insert("seconds".into(), outcome.seconds.into());
     map.insert("tokens_per_s".into(), (outcome.tokens as f64 / outcome.seconds.max(1e-9)).into());
     map.insert("stopped_early".into(), outcome.stopped_early.into());
-    let overfits_after = outcome.overfitting.map(|found| (found.best_step as i64).into());
+    let overfits_after = outcome.overfitting.map(|overfitting| (overfitting.best_step as i64).into());
     map.insert(OVERFITS_AFTER.into(), overfits_after.unwrap_or(rhai::Dynamic::UNIT));
     let peak_memory = outcome.peak_memory.map_or(rhai::Dynamic::UNIT, |bytes| (bytes as i64).into());
     map.insert(PEAK_MEMORY.into(), peak_memory);

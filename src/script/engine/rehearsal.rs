@@ -6,7 +6,7 @@
 use crate::format;
 use crate::script::engine::state::State;
 use crate::script::engine::summary::Line;
-use crate::sweep::rehearsal::Rehearsed;
+use crate::sweep::rehearsal::SweepForecast;
 use crate::train::memory::process::free;
 use crate::train::rehearsal::Planned;
 use std::path::Path;
@@ -35,10 +35,16 @@ impl State {
     pub fn leaves_out(&self, path: &str, base: &str, bytes: u64) -> bool {
         let is_large = self.rehearsing() && bytes > WRITTEN;
         if is_large {
-            self.in_overlay(|overlay| overlay.leave_out(Path::new(path), Path::new(base), bytes));
-            self.note_for_summary(format!("{path}: about {}, left out of the rehearsal", format::bytes(bytes)));
+            self.leave_out(Path::new(path), base, bytes);
         }
         is_large
+    }
+
+    /// Notes that a model of `bytes` bytes was not written to `path`: where it is read again, `base` is.
+    pub fn leave_out(&self, path: &Path, base: &str, bytes: u64) {
+        self.in_overlay(|overlay| overlay.leave_out(path, Path::new(base), bytes));
+        let (path, size) = (path.display(), format::bytes(bytes));
+        self.note_for_summary(format!("{path}: about {size}, left out of the rehearsal"));
     }
 
     /// Tells the reader of the summary something, once.
@@ -50,16 +56,18 @@ impl State {
         });
     }
 
-    /// Takes a planned run into the summary.
-    pub fn planned_run(&self, out: Option<&Path>, planned: &Planned, device: Device) {
+    /// Takes a planned run into the summary, if it was rehearsed.
+    pub fn planned_run(&self, out: Option<&Path>, planned: Option<&Planned>, device: Device) {
+        let Some(planned) = planned else { return };
         let what = out.map_or("train".to_owned(), |out| format!("train, {}", out.display()));
         let line = Line { is_whole: true, ..Line::of(what, 1, planned.tokens, planned.seconds, planned) };
         self.in_rehearsal(|own| own.plans.push(line));
         self.note_free(planned.memory.total() - planned.memory.weights, device);
     }
 
-    /// Takes a planned sweep into the summary.
-    pub fn planned_sweep(&self, out: &Path, found: &Rehearsed, device: Device) {
+    /// Takes a planned sweep into the summary, if it was rehearsed.
+    pub fn planned_sweep(&self, out: &Path, forecast: Option<&SweepForecast>, device: Device) {
+        let Some(found) = forecast else { return };
         let trials = found.kinds.iter().map(|kind| kind.trials).sum();
         let of = |number: fn(&Planned) -> u64| {
             let mut all = found.kinds.iter().filter_map(|kind| kind.planned.as_ref().ok()).map(number);
@@ -90,8 +98,8 @@ impl State {
                 };
                 own.plans.push(line);
             }
-            if found.result.skipped > 0 {
-                own.notes.push(format!("{}: {} trials are finished already", out.display(), found.result.skipped));
+            if found.skipped > 0 {
+                own.notes.push(format!("{}: {} trials are finished already", out.display(), found.skipped));
             }
             if trials > 0 {
                 own.notes.push(spread(out, found));
@@ -110,7 +118,7 @@ impl State {
 }
 
 /// "runs/x: 18 side by side in 2 threads, 1.2 GB together"
-fn spread(out: &Path, found: &Rehearsed) -> String {
+fn spread(out: &Path, found: &SweepForecast) -> String {
     let (out, at_once, memory) = (out.display(), found.lanes.at_once, format::bytes(found.memory));
     match found.lanes.lanes {
         1 => format!("{out}: {at_once} side by side in 1 thread, {memory} together"),

@@ -8,6 +8,7 @@ use crate::script::language::names;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::json;
 use crate::stderr;
+use crate::train::rehearsal::Pace;
 use rhai::{Map, NativeCallContext};
 use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -121,6 +122,15 @@ impl State {
     /// Is the script rehearsed: are tiny pieces of its work done, and its files written where they vanish?
     pub fn rehearsing(&self) -> bool {
         self.0.borrow().rehearsal.is_some()
+    }
+
+    /// How much of their work the functions of this session do.
+    pub fn pace(&self) -> Pace {
+        if self.rehearsing() {
+            Pace::Rehearsal
+        } else {
+            Pace::Full
+        }
     }
 
     pub(in crate::script) fn begin_rehearsal(&self, rehearsal: Rehearsal) {

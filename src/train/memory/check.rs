@@ -1,14 +1,27 @@
 //! A real forward and backward pass beside its plan.
 
 use super::process::growth;
-use super::{ours, Asked, Method, Request};
-use crate::bail;
+use super::{ours, Method, Request, ResolvedRequest, MAX_TOKENS};
 use crate::data::batch::Batch;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::lora::{AdaptedModel, AdapterSet};
 use crate::model::Config;
+use crate::options;
+use crate::options::OptionSet;
 use crate::random::Key;
 use crate::train::step::batch_losses;
+
+options! {
+    /// A pass to be measured.
+    #[derive(Debug, Clone)]
+    pub struct PassOptions {
+        /// Rows of the batch.
+        pub batch: usize = 1, name "batch_size", alias ["batch"], range between(1.0, MAX_TOKENS as f64);
+        /// Random tokens of each row.
+        pub length: usize = 1024, name "max_length", range between(2.0, MAX_TOKENS as f64),
+            hint "the first token of a row has nothing to be predicted from";
+    }
+}
 
 /// What one pass took.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,39 +39,38 @@ impl Check {
     }
 }
 
-/// Runs the active adapter (or all weights after `train_all`) over `batch` rows of `length`
-/// random tokens, forward and backward, and changes nothing: gradients are zero afterwards.
+/// Runs the active adapter (or all weights after `train_all`) over random tokens, forward and backward, and
+/// changes nothing: gradients are zero afterwards.
 ///
 /// # Errors
 /// Nothing to train; a length of 1, which has no label.
-pub fn check(model: &mut AdaptedModel, batch: usize, length: usize) -> Result<Check> {
-    let predicted = predicted(model, batch, length)?;
-    if length < 2 {
-        bail!(Kind::Input, "`max_length`: expected at least 2 tokens, found {length}"; hint: "the first token of a row has nothing to be predicted from");
-    }
-    let rows = random_rows(batch, length, model.decoder.config.vocab_size);
+pub fn check(model: &mut AdaptedModel, pass: &PassOptions) -> Result<Check> {
+    pass.ensure_valid("check_memory")?;
+    let predicted = predicted(model, pass)?;
+    let rows = random_rows(pass.batch, pass.length, model.decoder.config.vocab_size);
     let device = model.decoder.device;
     let (decoder, trainable) = model.split_for_training()?;
     let grown = growth(device, || {
         let adapters = AdapterSet { active: trainable.active(Some(0), None).into_iter().collect() };
-        let found = batch_losses(decoder, &[&rows], &adapters)?;
-        Ok(found.weighted(&[1.0])?.f_backward()?)
+        let losses = batch_losses(decoder, &[&rows], &adapters)?;
+        Ok(losses.weighted(&[1.0])?.f_backward()?)
     });
     trainable.parameters_mut().zero_gradients()?;
     Ok(Check { predicted, measured: grown? })
 }
 
-fn predicted(model: &AdaptedModel, batch: usize, length: usize) -> Result<u64> {
+fn predicted(model: &AdaptedModel, pass: &PassOptions) -> Result<u64> {
     let decoder = &model.decoder;
     let adapter = model.active_name().map(|_| model.adapter(None)).transpose()?;
     let request = Request {
-        batch: batch as u64,
-        length: length as u64,
+        batch: pass.batch as u64,
+        length: pass.length as u64,
         lora: adapter.map(|adapter| adapter.spec.clone()).unwrap_or_default(),
         ..Request::of(decoder)
     };
+    request.ensure_valid("check_memory")?;
     let method = Method::of(adapter.is_some(), decoder.config.quantization);
-    let parts = ours(&Asked::new(&decoder.config, &request, method)?);
+    let parts = ours(&ResolvedRequest::new(&decoder.config, &request, method)?);
     Ok(parts.activations + parts.logits + parts.working)
 }
 
@@ -71,5 +83,6 @@ pub fn random_rows(rows: usize, time: usize, vocabulary: i64) -> Batch {
 
 /// What our step is planned to take by one method.
 pub fn planned(config: &Config, request: &Request, method: Method) -> Result<super::Parts> {
-    Ok(ours(&Asked::new(config, request, method)?))
+    request.ensure_valid("train")?;
+    Ok(ours(&ResolvedRequest::new(config, request, method)?))
 }

@@ -1,7 +1,7 @@
 //! The sizes of one decoder layer's values, and what our own layer keeps for its backward
 //! pass: the tensors that the nodes of `native/` and libtorch's attention save.
 
-use super::{Asked, Method, Place};
+use super::{Method, ResolvedRequest, StepDevice};
 use crate::lora::targets::Target;
 use crate::model::shapes::{LinearShape, LINEARS};
 use crate::native;
@@ -30,21 +30,21 @@ pub struct Layer<'a> {
     /// Does the layer's input carry a gradient?
     pub is_first: bool,
     repeats_heads: bool,
-    asked: &'a Asked<'a>,
+    resolved: &'a ResolvedRequest<'a>,
 }
 
 impl<'a> Layer<'a> {
     /// Decoder layer `number`; `e` bytes a number.
-    pub fn new(asked: &'a Asked, number: usize, e: u64) -> Self {
-        let config = asked.config;
-        let of_layer = asked.linears.iter().filter(|linear| linear.layer == Some(number));
+    pub fn new(resolved: &'a ResolvedRequest, number: usize, e: u64) -> Self {
+        let config = resolved.config;
+        let of_layer = resolved.linears.iter().filter(|linear| linear.layer == Some(number));
         let adapted = |linear: &'a LinearShape| Adapted {
             linear,
-            target: asked.targets.iter().find(|target| target.linear.index == linear.index),
+            target: resolved.targets.iter().find(|target| target.linear.index == linear.index),
         };
         Layer {
             linears: of_layer.map(adapted).collect(),
-            t: asked.request.tokens(),
+            t: resolved.request.tokens(),
             e,
             hidden: config.hidden_size as u64,
             queries: (config.num_attention_heads * config.head_dim) as u64,
@@ -53,12 +53,12 @@ impl<'a> Layer<'a> {
             key_heads: config.num_key_value_heads as u64,
             mlp: config.intermediate_size as u64,
             qk_norm: config.qk_norm(),
-            trains_all: asked.method == Method::Full,
-            is_first: Some(number) == first_layer(asked)
-                && asked.method != Method::Full
-                && !asked.layout.trains_embeddings(),
-            repeats_heads: asked.request.place == Place::Cuda,
-            asked,
+            trains_all: resolved.method == Method::Full,
+            is_first: Some(number) == first_layer(resolved)
+                && resolved.method != Method::Full
+                && !resolved.layout.trains_embeddings(),
+            repeats_heads: resolved.request.place == StepDevice::Cuda,
+            resolved,
         }
     }
 
@@ -69,7 +69,7 @@ impl<'a> Layer<'a> {
     }
 
     pub fn has_gradient(&self, name: &str) -> bool {
-        self.trains_all || self.linear(name).is_some_and(|adapted| !self.asked.layout.of(adapted.linear).is_empty())
+        self.trains_all || self.linear(name).is_some_and(|adapted| !self.resolved.layout.of(adapted.linear).is_empty())
     }
 
     pub fn ranks(&self) -> u64 {
@@ -79,7 +79,7 @@ impl<'a> Layer<'a> {
     /// What the adapters keep.
     fn of_adapters(&self) -> u64 {
         let targets = self.linears.iter().filter_map(|adapted| adapted.target);
-        targets.map(|target| kept_of_adapter(self.asked, self.t, self.e, target)).sum()
+        targets.map(|target| kept_of_adapter(self.resolved, self.t, self.e, target)).sum()
     }
 
     /// Bytes of the layer's input, which recomputation keeps.
@@ -137,29 +137,29 @@ impl<'a> Layer<'a> {
 
 /// The bytes of the matrix into which the adapter of a layer with `t` tokens is merged for the step,
 /// where it is: see [`native::merging_pays`].
-pub fn merged_matrix(asked: &Asked, t: u64, e: u64, target: &Target) -> Option<u64> {
-    let lora = &asked.request.lora;
+pub fn merged_matrix(resolved: &ResolvedRequest, t: u64, e: u64, target: &Target) -> Option<u64> {
+    let lora = &resolved.request.lora;
     let is_alone = lora.dropout == 0.0 && !lora.init.splits_base();
-    let fits = asked.request.place == Place::Cpu && e == 4 && !asked.method.is_quantised() && is_alone;
+    let fits = resolved.request.place == StepDevice::Cpu && e == 4 && !resolved.method.is_quantised() && is_alone;
     let LinearShape { in_features, out_features, .. } = target.linear;
     let merges = fits && native::merging_pays(t as i64, in_features, out_features, target.r);
     merges.then_some((in_features * out_features) as u64 * 4)
 }
 
 /// What an adapter with `t` tokens keeps, in f32: the merged matrix, or the product with A.
-pub fn kept_of_adapter(asked: &Asked, t: u64, e: u64, target: &Target) -> u64 {
-    merged_matrix(asked, t, e, target).unwrap_or(t * target.r as u64 * 4)
+pub fn kept_of_adapter(resolved: &ResolvedRequest, t: u64, e: u64, target: &Target) -> u64 {
+    merged_matrix(resolved, t, e, target).unwrap_or(t * target.r as u64 * 4)
 }
 
 /// The first layer with a gradient: those before it keep nothing.
-pub fn first_layer(asked: &Asked) -> Option<usize> {
-    match asked.method {
+pub fn first_layer(resolved: &ResolvedRequest) -> Option<usize> {
+    match resolved.method {
         Method::Full => Some(0),
-        _ if asked.layout.trains_embeddings() => Some(0),
+        _ if resolved.layout.trains_embeddings() => Some(0),
         _ => {
-            let is_trained = |linear: &&LinearShape| !asked.layout.of(linear).is_empty();
-            let linears = asked.linears.iter().filter(is_trained).filter_map(|linear| linear.layer);
-            linears.chain(asked.layout.norms.keys().filter_map(|name| layer_of(name))).min()
+            let is_trained = |linear: &&LinearShape| !resolved.layout.of(linear).is_empty();
+            let linears = resolved.linears.iter().filter(is_trained).filter_map(|linear| linear.layer);
+            linears.chain(resolved.layout.norms.keys().filter_map(|name| layer_of(name))).min()
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | defines |
 //! |---|---|
-//! | `mod.rs` | what is asked (`Request`), the methods compared, the plan |
+//! | `mod.rs` | the step to plan (`Request`), the methods compared, the plan |
 //! | `layer.rs` | what one decoder layer keeps for its backward pass |
 //! | `step.rs` | our own step, walked through: its peak |
 //! | `recipe.rs` | the usual Python recipe, by formulas |
@@ -21,8 +21,7 @@ mod recipe;
 mod step;
 mod table;
 
-use crate::bail;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::lora::layout::Layout;
 use crate::lora::targets::{fresh_targets, Target};
 use crate::lora::LoraSpec;
@@ -30,6 +29,8 @@ use crate::model::full::is_decayed;
 use crate::model::quantization::Quantization;
 use crate::model::shapes::{linear_shapes, LinearShape};
 use crate::model::{Config, Decoder};
+use crate::options;
+use crate::options::{OptionSet, Refusal};
 use serde::Serialize;
 use tch::{Device, Kind as Dtype};
 
@@ -37,6 +38,8 @@ use tch::{Device, Kind as Dtype};
 /// (Dettmers et al., 2023, "QLoRA", section 3).
 const BLOCK: u64 = 64;
 const SCALES_PER_BLOCK: u64 = 256;
+/// The most tokens of a micro-batch.
+const MAX_TOKENS: u64 = 1 << 30;
 
 /// What is trained, over which weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -87,6 +90,8 @@ pub enum Precision {
     Bf16,
 }
 
+crate::choices!(Precision, [("bf16", Precision::Bf16), ("f32", Precision::F32)]);
+
 impl Precision {
     /// Bytes of a number.
     pub fn bytes(self) -> u64 {
@@ -100,10 +105,12 @@ impl Precision {
 /// Where the step runs: the attention kernels and the loss take different memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum StepDevice {
     Cpu,
     Cuda,
 }
+
+crate::choices!(StepDevice, [("cpu", StepDevice::Cpu), ("cuda", StepDevice::Cuda)]);
 
 /// What the moments of the optimizer take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -115,35 +122,29 @@ pub enum Optimizer {
     Sgd,
 }
 
-/// A training step to be planned.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Rows of a micro-batch, each of `length` tokens.
-    pub batch: u64,
-    pub length: u64,
-    /// The share of the tokens that carry a label, 0 to 1.
-    pub labelled: f64,
-    pub precision: Precision,
-    pub place: Place,
-    /// Keep only the input of each layer and compute the rest again in the backward pass.
-    pub gradient_checkpointing: bool,
-    pub optimizer: Optimizer,
-    pub lora: LoraSpec,
-}
+crate::choices!(Optimizer, [("adamw", Optimizer::Adamw), ("sgd", Optimizer::Sgd)]);
 
-impl Default for Request {
-    fn default() -> Self {
-        Request {
-            batch: 1,
-            length: 1024,
-            labelled: 1.0,
-            precision: Precision::Bf16,
-            place: Place::Cpu,
-            gradient_checkpointing: false,
-            optimizer: Optimizer::Adamw,
-            lora: LoraSpec::default(),
-        }
+options! {
+    /// A training step to be planned.
+    #[derive(Debug, Clone)]
+    pub struct Request {
+        /// Rows of a micro-batch.
+        pub batch: u64 = 1, name "batch_size", alias ["batch"], range between(1.0, MAX_TOKENS as f64);
+        /// Tokens of each row.
+        pub length: u64 = 1024, name "max_length", range between(1.0, MAX_TOKENS as f64);
+        /// The fraction of the tokens that have a label.
+        pub labelled: f64 = 1.0, range above_up_to(0.0, 1.0), hint "90 % is 0.9";
+        /// The dtype of the base model.
+        pub precision: Precision = Precision::Bf16, name "dtype", words "\"bf16\"; of a loaded model its own";
+        /// Where the step runs.
+        pub place: StepDevice = StepDevice::Cpu, name "device", words "\"cpu\"; of a loaded model its own";
+        /// Keep only the input of each layer, and compute the rest again in the backward pass.
+        pub gradient_checkpointing: bool = false;
+        /// "adamw" keeps two moments of every trained value, "sgd" none.
+        pub optimizer: Optimizer = Optimizer::Adamw;
+        pub lora: LoraSpec = LoraSpec::default(), is set;
     }
+    rule Request::rule;
 }
 
 impl Request {
@@ -151,24 +152,15 @@ impl Request {
     pub fn of(decoder: &Decoder) -> Self {
         let is_narrow = matches!(decoder.dtype, Dtype::BFloat16 | Dtype::Half);
         let precision = if is_narrow { Precision::Bf16 } else { Precision::F32 };
-        let place = if decoder.device == Device::Cpu { Place::Cpu } else { Place::Cuda };
+        let place = if decoder.device == Device::Cpu { StepDevice::Cpu } else { StepDevice::Cuda };
         Request { precision, place, ..Request::default() }
     }
 
-    fn check(&self) -> Result<()> {
-        const MOST_TOKENS: u64 = 1 << 30;
-        for (name, value) in [("batch_size", self.batch), ("max_length", self.length)] {
-            if value == 0 || value > MOST_TOKENS {
-                bail!(Kind::Input, "`{name}`: expected 1 to {MOST_TOKENS}, found {value}");
-            }
-        }
-        if self.batch * self.length > MOST_TOKENS {
-            bail!(Kind::Input, "a micro-batch of {} × {} tokens: expected at most {MOST_TOKENS}", self.batch, self.length; hint: "lower batch_size or max_length");
-        }
-        if !(self.labelled > 0.0 && self.labelled <= 1.0) {
-            bail!(Kind::Input, "`labelled`: expected a share above 0 and at most 1, found {}", self.labelled);
-        }
-        Ok(())
+    fn rule(&self) -> Option<Refusal> {
+        let tokens = format!("{} rows of {} tokens", self.batch, self.length);
+        let refusal = Refusal::new("batch_size", format!("a micro-batch of at most {MAX_TOKENS} tokens"), tokens);
+        (self.batch.saturating_mul(self.length) > MAX_TOKENS)
+            .then(|| refusal.with_hint("lower batch_size or max_length"))
     }
 
     fn tokens(&self) -> u64 {
@@ -236,7 +228,7 @@ pub struct Plan {
     pub batch_size: u64,
     pub max_length: u64,
     pub precision: Precision,
-    pub place: Place,
+    pub place: StepDevice,
     pub gradient_checkpointing: bool,
     pub optimizer: Optimizer,
     pub needs: Vec<Need>,
@@ -247,6 +239,7 @@ pub struct Plan {
 /// # Errors
 /// A batch or length out of range; target modules that the model does not have.
 pub fn plan(name: &str, config: &Config, request: &Request) -> Result<Plan> {
+    request.ensure_valid("memory_plan")?;
     let needs = Method::ALL.into_iter().map(|method| need(config, request, method)).collect::<Result<_>>()?;
     Ok(Plan {
         model: name.to_owned(),
@@ -262,13 +255,13 @@ pub fn plan(name: &str, config: &Config, request: &Request) -> Result<Plan> {
 }
 
 fn need(config: &Config, request: &Request, method: Method) -> Result<Need> {
-    let asked = Asked::new(config, request, method)?;
-    let measured = request.place == Place::Cpu && !request.gradient_checkpointing && !method.is_quantised();
-    Ok(Need { method, trainable: asked.trainable(), ours: ours(&asked), python: python(&asked), measured })
+    let resolved = ResolvedRequest::new(config, request, method)?;
+    let measured = request.place == StepDevice::Cpu && !request.gradient_checkpointing && !method.is_quantised();
+    Ok(Need { method, trainable: resolved.trainable(), ours: ours(&resolved), python: python(&resolved), measured })
 }
 
 /// A request resolved on a model.
-pub(super) struct Asked<'a> {
+pub(super) struct ResolvedRequest<'a> {
     config: &'a Config,
     request: &'a Request,
     method: Method,
@@ -279,15 +272,14 @@ pub(super) struct Asked<'a> {
     layout: Layout,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ResolvedRequest<'a> {
     fn new(config: &'a Config, request: &'a Request, method: Method) -> Result<Self> {
-        request.check()?;
         let linears = linear_shapes(config);
         let targets = fresh_targets(&request.lora, config)?;
         let layout = Layout::new(&request.lora, &targets, config)?;
         let (targets, layout) =
             if method == Method::Full { (Vec::new(), Layout::default()) } else { (targets, layout) };
-        Ok(Asked { config, request, method, linears, targets, layout })
+        Ok(ResolvedRequest { config, request, method, linears, targets, layout })
     }
 
     fn adapter_values(&self) -> u64 {
@@ -314,15 +306,8 @@ impl<'a> Asked<'a> {
     /// Embedding, head, norms and biases stay as they are.
     fn weight_bytes(&self, bytes: u64) -> u64 {
         let all = self.config.parameter_count();
-        let packed: Vec<u64> = match self.method.is_quantised() {
-            true => self
-                .linears
-                .iter()
-                .filter(|l| l.layer.is_some())
-                .map(|l| (l.in_features * l.out_features) as u64)
-                .collect(),
-            false => Vec::new(),
-        };
+        let in_layers = self.linears.iter().filter(|linear| linear.layer.is_some() && self.method.is_quantised());
+        let packed: Vec<u64> = in_layers.map(|linear| (linear.in_features * linear.out_features) as u64).collect();
         let rest = (all - packed.iter().sum::<u64>()) * bytes;
         rest + packed.iter().map(|&count| self.packed_bytes(count)).sum::<u64>()
     }
@@ -345,22 +330,22 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Our step: weights in the dtype asked for (f32 where all of them are trained, as bf16
+/// Our step: weights in the dtype resolved for (f32 where all of them are trained, as bf16
 /// would lose small updates), adapters, gradients and moments in f32. Full fine-tuning, and
 /// adapters with biases or norms, keep one more f32 a value, which says where weight decay applies
 /// (`Parameters::decayed`).
-fn ours(asked: &Asked) -> Parts {
-    let trainable = asked.trainable();
-    let is_full = asked.method == Method::Full;
-    let bytes = if is_full { 4 } else { asked.request.precision.bytes() };
-    let spares_some = asked.layout.shapes.iter().any(|(name, _)| !is_decayed(name));
+fn ours(resolved: &ResolvedRequest) -> Parts {
+    let trainable = resolved.trainable();
+    let is_full = resolved.method == Method::Full;
+    let bytes = if is_full { 4 } else { resolved.request.precision.bytes() };
+    let spares_some = resolved.layout.shapes.iter().any(|(name, _)| !is_decayed(name));
     let mask = if is_full || spares_some { 4 * trainable } else { 0 };
-    let (activations, logits, working) = step::peak(asked);
+    let (activations, logits, working) = step::peak(resolved);
     Parts {
-        weights: asked.weight_bytes(bytes),
-        adapter: 4 * asked.adapter_values(),
+        weights: resolved.weight_bytes(bytes),
+        adapter: 4 * resolved.adapter_values(),
         gradients: 4 * trainable,
-        optimizer: asked.moments() + mask,
+        optimizer: resolved.moments() + mask,
         activations,
         logits,
         working,
@@ -375,17 +360,17 @@ fn ours(asked: &Asked) -> Parts {
 /// What is kept for the backward pass was counted with torch's saved-tensor hooks
 /// (`tests/golden/memory/`); what single operations take is not in these figures, nor is
 /// the cast of the rest of the model to f32 by `prepare_model_for_kbit_training`.
-fn python(asked: &Asked) -> Parts {
-    let trainable = asked.trainable();
-    let bytes = asked.request.precision.bytes();
-    let is_full = asked.method == Method::Full;
+fn python(resolved: &ResolvedRequest) -> Parts {
+    let trainable = resolved.trainable();
+    let bytes = resolved.request.precision.bytes();
+    let is_full = resolved.method == Method::Full;
     let master = if is_full && bytes == 2 { 4 * trainable } else { 0 };
-    let (activations, logits) = recipe::kept(asked);
+    let (activations, logits) = recipe::kept(resolved);
     Parts {
-        weights: asked.weight_bytes(bytes),
-        adapter: 4 * asked.adapter_values(),
+        weights: resolved.weight_bytes(bytes),
+        adapter: 4 * resolved.adapter_values(),
         gradients: if is_full { bytes * trainable } else { 4 * trainable },
-        optimizer: asked.moments() + master,
+        optimizer: resolved.moments() + master,
         activations,
         logits,
         working: 0,

@@ -5,48 +5,48 @@
 //! torch 2.11); `tests/golden/memory/generate.py` counts the same bytes for several shapes.
 
 use super::layer::{first_layer, Layer};
-use super::{Asked, Method};
+use super::{Method, ResolvedRequest};
 
 /// (kept for the backward pass but for logits, logits at the start of the backward pass).
 ///
 /// Logits are made for every token, labelled or not; log-probabilities and two gradients of
 /// them are held in f32.
-pub fn kept(asked: &Asked) -> (u64, u64) {
-    let (e, tokens) = (asked.request.precision.bytes(), asked.request.tokens());
-    let layers = asked.config.num_hidden_layers;
-    let first = first_layer(asked).unwrap_or(layers);
-    let each = (first..layers).map(|number| Layer::new(asked, number, e));
-    let kept: u64 = match asked.request.gradient_checkpointing {
+pub fn kept(resolved: &ResolvedRequest) -> (u64, u64) {
+    let (e, tokens) = (resolved.request.precision.bytes(), resolved.request.tokens());
+    let layers = resolved.config.num_hidden_layers;
+    let first = first_layer(resolved).unwrap_or(layers);
+    let each = (first..layers).map(|number| Layer::new(resolved, number, e));
+    let kept: u64 = match resolved.request.gradient_checkpointing {
         true => {
-            let again = layers.checked_sub(1).map_or(0, |last| layer(asked, &Layer::new(asked, last, e)));
+            let again = layers.checked_sub(1).map_or(0, |last| layer(resolved, &Layer::new(resolved, last, e)));
             each.map(|own| own.input()).sum::<u64>() + again
         }
-        false => each.map(|own| layer(asked, &own)).sum(),
+        false => each.map(|own| layer(resolved, &own)).sum(),
     };
-    let hidden = asked.config.hidden_size as u64;
-    let is_full = asked.method == Method::Full;
+    let hidden = resolved.config.hidden_size as u64;
+    let is_full = resolved.method == Method::Full;
     // The final norm; what the head reads, and the ids of the embedding, where they are trained.
-    let end = norm(asked, tokens, hidden, 1) + if is_full { tokens * (hidden * e + 8) } else { 0 };
-    let rotation = 2 * asked.request.length * asked.config.head_dim as u64 * e;
-    let logits = 3 * 4 * tokens * asked.config.vocab_size as u64;
+    let end = norm(resolved, tokens, hidden, 1) + if is_full { tokens * (hidden * e + 8) } else { 0 };
+    let rotation = 2 * resolved.request.length * resolved.config.head_dim as u64 * e;
+    let logits = 3 * 4 * tokens * resolved.config.vocab_size as u64;
     (kept + end + rotation, logits)
 }
 
 /// An RMSNorm written in torch keeps its input in f32 and an f32 for each row; where its
 /// weight is trained, the quotient in the model's dtype as well.
-fn norm(asked: &Asked, tokens: u64, width: u64, rows: u64) -> u64 {
-    let quotient = if asked.method == Method::Full { asked.request.precision.bytes() } else { 0 };
+fn norm(resolved: &ResolvedRequest, tokens: u64, width: u64, rows: u64) -> u64 {
+    let quotient = if resolved.method == Method::Full { resolved.request.precision.bytes() } else { 0 };
     tokens * (width * (4 + quotient) + 4 * rows)
 }
 
-fn layer(asked: &Asked, own: &Layer) -> u64 {
+fn layer(resolved: &ResolvedRequest, own: &Layer) -> u64 {
     let Layer { t, e, hidden, mlp, .. } = *own;
     let when = |is: bool, bytes: u64| if is { bytes } else { 0 };
-    let qk_norms = norm(asked, t, own.queries, own.heads) + norm(asked, t, own.keys, own.key_heads);
-    when(!own.is_first, norm(asked, t, hidden, 1))
+    let qk_norms = norm(resolved, t, own.queries, own.heads) + norm(resolved, t, own.keys, own.key_heads);
+    when(!own.is_first, norm(resolved, t, hidden, 1))
         + when(own.reaches_attention() && own.qk_norm, qk_norms)
         + when(own.reaches_attention(), own.attention())
-        + when(own.reaches_mlp(), norm(asked, t, hidden, 1))
+        + when(own.reaches_mlp(), norm(resolved, t, hidden, 1))
         // silu keeps gate, the product silu(gate) and up.
         + when(own.reaches_swiglu(), 3 * t * mlp * e)
         + linear_inputs(own)

@@ -5,7 +5,7 @@
 //! the operations is that of `model/decoder.rs` and of the backward functions in `native/`.
 
 use super::layer::{first_layer, kept_of_adapter, merged_matrix, Adapted, Layer};
-use super::{Asked, Method, Place};
+use super::{Method, ResolvedRequest, StepDevice};
 use crate::native;
 
 /// Bytes held, by what they are for.
@@ -62,71 +62,73 @@ impl Walk {
 }
 
 /// (kept for the backward pass, logits, working) at the height of a step.
-pub fn peak(asked: &Asked) -> (u64, u64, u64) {
-    let is_full = asked.method == Method::Full;
-    let e = if is_full { 4 } else { asked.request.precision.bytes() };
-    let layers = asked.config.num_hidden_layers;
-    let first = first_layer(asked).unwrap_or(layers);
-    let last = Layer::new(asked, layers.saturating_sub(1), e);
+pub fn peak(resolved: &ResolvedRequest) -> (u64, u64, u64) {
+    let is_full = resolved.method == Method::Full;
+    let e = if is_full { 4 } else { resolved.request.precision.bytes() };
+    let layers = resolved.config.num_hidden_layers;
+    let first = first_layer(resolved).unwrap_or(layers);
+    let last = Layer::new(resolved, layers.saturating_sub(1), e);
     let mut walk = Walk::default();
-    let each = (first..layers).map(|number| Layer::new(asked, number, e));
-    walk.kept(each.map(|layer| if asked.request.gradient_checkpointing { layer.input() } else { layer.kept() }).sum());
+    let each = (first..layers).map(|number| Layer::new(resolved, number, e));
+    walk.kept(
+        each.map(|layer| if resolved.request.gradient_checkpointing { layer.input() } else { layer.kept() }).sum(),
+    );
     // The final norm keeps its input.
     walk.kept(last.t * (last.hidden * e + 4));
-    loss(asked, &last, &mut walk);
-    if asked.request.gradient_checkpointing {
+    loss(resolved, &last, &mut walk);
+    if resolved.request.gradient_checkpointing {
         walk.kept(last.kept());
     }
-    layer_backward(asked, &last, &mut walk);
-    if is_full && asked.config.tie_word_embeddings {
+    layer_backward(resolved, &last, &mut walk);
+    if is_full && resolved.config.tie_word_embeddings {
         // The embedding's own gradient meets that of the head, which has waited for it.
         walk.now.kept = 0;
-        walk.touch(embedding(asked));
+        walk.touch(embedding(resolved));
     }
-    update(asked, &mut walk);
+    update(resolved, &mut walk);
     let Held { kept, logits, working } = walk.peak;
     (kept, logits, working)
 }
 
-fn embedding(asked: &Asked) -> u64 {
-    (asked.config.vocab_size * asked.config.hidden_size) as u64 * 4
+fn embedding(resolved: &ResolvedRequest) -> u64 {
+    (resolved.config.vocab_size * resolved.config.hidden_size) as u64 * 4
 }
 
 /// The loss, forward and backward, to the gradient of the last layer's output, which is held
 /// afterwards.
-fn loss(asked: &Asked, last: &Layer, walk: &mut Walk) {
+fn loss(resolved: &ResolvedRequest, last: &Layer, walk: &mut Walk) {
     let Layer { t, e, hidden, .. } = *last;
-    let labels = asked.request.labels();
-    let vocabulary = asked.config.vocab_size as u64;
+    let labels = resolved.request.labels();
+    let vocabulary = resolved.config.vocab_size as u64;
     let labelled = labels * hidden * e;
     let all = t * hidden * e;
     walk.take(all);
-    let head = asked.targets.iter().find(|target| target.linear.layer.is_none());
-    if asked.method == Method::Full || asked.trains_head() {
+    let head = resolved.targets.iter().find(|target| target.linear.layer.is_none());
+    if resolved.method == Method::Full || resolved.trains_head() {
         // Logits of all labels, their f32 copy and log-probabilities; then two gradients.
         let widened = if e == 4 { 0 } else { labels * vocabulary * e };
         let scores = labels * vocabulary * 4;
-        walk.kept(labelled + head.map_or(0, |head| kept_of_adapter(asked, labels, e, head)));
+        walk.kept(labelled + head.map_or(0, |head| kept_of_adapter(resolved, labels, e, head)));
         walk.logits(scores + widened + scores);
         walk.give(all);
         walk.logits(3 * scores);
         walk.now.logits += scores + widened;
-        let gradient = if asked.method == Method::Full { embedding(asked) } else { 0 };
-        let outer = head.and_then(|head| merged_matrix(asked, labels, e, head)).unwrap_or(0);
+        let gradient = if resolved.method == Method::Full { embedding(resolved) } else { 0 };
+        let outer = head.and_then(|head| merged_matrix(resolved, labels, e, head)).unwrap_or(0);
         walk.touch(labelled + gradient + outer);
         walk.now.logits = 0;
-        if asked.method == Method::Full && asked.config.tie_word_embeddings {
+        if resolved.method == Method::Full && resolved.config.tie_word_embeddings {
             walk.take(gradient);
         }
         walk.drop_kept(labelled);
     } else {
         // Chosen hidden states, their gradient, and one piece of the logits.
-        let is_cpu = asked.request.place == Place::Cpu;
+        let is_cpu = resolved.request.place == StepDevice::Cpu;
         let piece = labels.min(native::loss_piece(vocabulary, hidden, e, is_cpu));
-        let copies = match asked.request.place {
-            Place::Cpu => e,
+        let copies = match resolved.request.place {
+            StepDevice::Cpu => e,
             // `piece_losses` of any other device: scores, log-probabilities and slope in f32.
-            Place::Cuda => 2 * e + if e == 4 { 8 } else { 12 },
+            StepDevice::Cuda => 2 * e + if e == 4 { 8 } else { 12 },
         };
         walk.take(labelled);
         walk.kept(labelled);
@@ -144,33 +146,33 @@ fn loss(asked: &Asked, last: &Layer, walk: &mut Walk) {
 }
 
 /// The backward pass of a layer; the gradient of its output is held before and after.
-fn layer_backward(asked: &Asked, layer: &Layer, walk: &mut Walk) {
+fn layer_backward(resolved: &ResolvedRequest, layer: &Layer, walk: &mut Walk) {
     let Layer { t, e, hidden, queries, keys, mlp, .. } = *layer;
     let size = |width: u64| t * width * e;
-    linear_backward(asked, layer, "down_proj", walk);
+    linear_backward(resolved, layer, "down_proj", walk);
     walk.drop_kept(if layer.has_gradient("down_proj") { size(mlp) } else { 0 });
     // SwiGLU: two gradients beside that of its output.
     walk.take(2 * size(mlp));
     walk.give(size(mlp));
     walk.drop_kept(2 * size(mlp));
-    group_backward(asked, layer, &["gate_proj", "up_proj"], walk);
+    group_backward(resolved, layer, &["gate_proj", "up_proj"], walk);
     walk.give(2 * size(mlp));
     walk.drop_kept(if layer.has_gradient("gate_proj") || layer.has_gradient("up_proj") { size(hidden) } else { 0 });
     walk.touch(size(hidden));
     walk.give(size(hidden));
     walk.drop_kept(size(hidden));
-    linear_backward(asked, layer, "o_proj", walk);
+    linear_backward(resolved, layer, "o_proj", walk);
     walk.take(size(queries + 2 * keys));
     walk.give(size(queries));
     walk.drop_kept(layer.attention());
     walk.touch(size(queries));
-    group_backward(asked, layer, &["q_proj", "k_proj", "v_proj"], walk);
+    group_backward(resolved, layer, &["q_proj", "k_proj", "v_proj"], walk);
 }
 
 /// Layers that read the same input: its gradient is held afterwards, once.
-fn group_backward(asked: &Asked, layer: &Layer, names: &[&str], walk: &mut Walk) {
+fn group_backward(resolved: &ResolvedRequest, layer: &Layer, names: &[&str], walk: &mut Walk) {
     for (at, name) in names.iter().enumerate() {
-        linear_backward(asked, layer, name, walk);
+        linear_backward(resolved, layer, name, walk);
         if at > 0 {
             walk.give(layer.t * layer.hidden * layer.e);
         }
@@ -179,30 +181,30 @@ fn group_backward(asked: &Asked, layer: &Layer, names: &[&str], walk: &mut Walk)
 
 /// As `AdaptedLinears::backward` for one layer: the gradient of the input is held afterwards. In
 /// bf16 what an adapter works on is widened to f32 first.
-fn linear_backward(asked: &Asked, layer: &Layer, name: &str, walk: &mut Walk) {
+fn linear_backward(resolved: &ResolvedRequest, layer: &Layer, name: &str, walk: &mut Walk) {
     let Some(Adapted { linear, target }) = layer.linear(name) else { return };
     let (wide, narrow) = (linear.in_features as u64, linear.out_features as u64);
     let (t, e) = (layer.t, layer.e);
     // Layers in NF4 are widened one at a time.
-    let unpacked = if asked.method.is_quantised() { wide * narrow * e } else { 0 };
+    let unpacked = if resolved.method.is_quantised() { wide * narrow * e } else { 0 };
     walk.touch(unpacked + t * wide * e);
     walk.take(t * wide * e);
-    if asked.method == Method::Full {
+    if resolved.method == Method::Full {
         walk.touch(wide * narrow * 4);
     }
     let Some(target) = target else { return };
-    if let Some(outer) = merged_matrix(asked, t, e, target) {
+    if let Some(outer) = merged_matrix(resolved, t, e, target) {
         return walk.touch(outer);
     }
-    let copies = e != 4 || asked.request.lora.dropout > 0.0;
+    let copies = e != 4 || resolved.request.lora.dropout > 0.0;
     let gradient = if e == 4 { 0 } else { t * narrow * 4 };
     walk.touch(gradient + t * target.r as u64 * 4 + if copies { t * wide * 4 } else { 0 });
 }
 
 /// The optimizer: one pass in place on a CPU, three tensors elsewhere.
-fn update(asked: &Asked, walk: &mut Walk) {
+fn update(resolved: &ResolvedRequest, walk: &mut Walk) {
     walk.now = Held::default();
-    if asked.request.place == Place::Cuda && asked.request.optimizer == super::Optimizer::Adamw {
-        walk.touch(3 * 4 * asked.trainable());
+    if resolved.request.place == StepDevice::Cuda && resolved.request.optimizer == super::Optimizer::Adamw {
+        walk.touch(3 * 4 * resolved.trainable());
     }
 }

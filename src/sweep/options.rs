@@ -1,0 +1,162 @@
+//! The options of a sweep, and the settings of a trial at a point of the grid.
+
+use super::grid::{Grid, Point};
+use crate::error::{Error, Result};
+use crate::lora::LoraSpec;
+use crate::options;
+use crate::options::{Declared, Mismatch, OptionSet, OptionType, Refusal, Source, Value};
+use crate::train::TrainConfig;
+use serde_json::Map;
+use std::path::PathBuf;
+
+options! {
+    /// What a sweep varies, where its results go, and what is made of them.
+    #[derive(Debug, Clone)]
+    pub struct SweepOptions {
+        /// What varies: any option of `lora` or `train` with the array of its values. `seed` may be a count.
+        pub grid: Axes = Axes::default(), is required,
+            hint "name what varies, e.g. grid: #{ rank: [4, 8, 16] }";
+        /// The folder of the sweep. Trials that are finished there are not run again.
+        pub out: PathBuf = PathBuf::new(), is required;
+        /// Write `charts/` and `report.html` into `out`.
+        pub charts: bool = true;
+        /// Train two trials again, each alone, and report how far they differ from the jointly trained ones.
+        pub verify: bool = false;
+    }
+}
+
+impl SweepOptions {
+    /// The grid, whose axes are options of adapters and of training, by any of their names.
+    pub fn grid(&self) -> Result<Grid> {
+        let options = LoraSpec::table().options().into_iter().chain(TrainConfig::table().options());
+        let names = options.flat_map(|option| [option.name].into_iter().chain(option.aliases.iter().copied()));
+        Grid::from_json(&self.grid.0, &names.collect::<Vec<_>>())
+    }
+}
+
+/// The values of each axis, as a script or a file names them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Axes(pub Map<String, serde_json::Value>);
+
+impl OptionType for Axes {
+    fn type_name() -> String {
+        "map of arrays".to_owned()
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        object(value).map(Axes).ok_or_else(|| Mismatch::of::<Self>(value))
+    }
+    fn to_value(&self) -> Value {
+        as_map(&self.0)
+    }
+}
+
+/// A point as an option: values by the names of their axes.
+impl OptionType for Point {
+    fn type_name() -> String {
+        "map".to_owned()
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        object(value).map(|values| Point { values }).ok_or_else(|| Mismatch::of::<Self>(value))
+    }
+    fn to_value(&self) -> Value {
+        as_map(&self.values)
+    }
+}
+
+fn as_map(values: &Map<String, serde_json::Value>) -> Value {
+    Value::Map(values.iter().map(|(key, value)| (key.clone(), Value::from(value))).collect())
+}
+
+fn object(value: &Value) -> Option<Map<String, serde_json::Value>> {
+    value.as_map()?.iter().map(|(key, value)| Some((key.clone(), json(value)?))).collect()
+}
+
+/// `None` where JSON cannot hold something in `value`: a function, NaN.
+fn json(value: &Value) -> Option<serde_json::Value> {
+    Some(match value {
+        Value::Unit => serde_json::Value::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Int(value) => (*value).into(),
+        Value::Float(value) => serde_json::Number::from_f64(*value)?.into(),
+        Value::Text(value) => value.as_str().into(),
+        Value::Array(items) => items.iter().map(json).collect::<Option<Vec<_>>>()?.into(),
+        Value::Map(_) => object(value)?.into(),
+        Value::Other(_) => return None,
+    })
+}
+
+/// What a trial trains and how, at its point of the grid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrialSettings {
+    pub point: Point,
+    pub spec: LoraSpec,
+    pub config: TrainConfig,
+}
+
+impl TrialSettings {
+    /// `spec` and `config` with the values of `point` over theirs.
+    ///
+    /// # Errors
+    /// A value of another type or outside of its range.
+    pub fn at(point: Point, spec: &LoraSpec, config: &TrainConfig) -> Result<Self> {
+        let spec = spec.clone().read_over(&mut ValuesOf(&point))?;
+        let config = config.clone().read_over(&mut ValuesOf(&point))?;
+        Ok(TrialSettings { point, spec, config })
+    }
+}
+
+/// A point as the source of options.
+struct ValuesOf<'a>(&'a Point);
+
+impl Source for ValuesOf<'_> {
+    fn take(&mut self, option: &Declared) -> Result<Option<Value>> {
+        let mut axes = self.0.values.iter().filter(|(key, _)| option.is_called(key));
+        let Some((key, value)) = axes.next() else { return Ok(None) };
+        match axes.next() {
+            Some((other, _)) => Err(Error::input(format!("sweep: the axes `{key}` and `{other}` are the same option"))
+                .with_hint("leave one of them out")),
+            None => Ok(Some(Value::from(value))),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Error {
+        refusal.error("sweep")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn point(values: serde_json::Value) -> Point {
+        Point { values: values.as_object().unwrap().clone() }
+    }
+
+    #[test]
+    fn the_values_of_a_point_are_read_as_options() {
+        let config = TrainConfig { batch: 3, ..TrainConfig::default() };
+        let values = json!({"rank": 4, "learning_rate": 0.5, "seed": 7});
+        let settings = TrialSettings::at(point(values), &LoraSpec::default(), &config).unwrap();
+        assert_eq!((settings.spec.r, settings.config.optimizer.lr), (4, 0.5));
+        assert_eq!((settings.config.seed, settings.config.batch), (7, 3));
+        for (values, expected) in [
+            (json!({"rank": 0}), "sweep: option `r`: expected int of at least 1, found int 0"),
+            (json!({"rank": 2, "r": 4}), "sweep: the axes `rank` and `r` are the same option"),
+            (json!({"batch": "x"}), "sweep: option `batch`: expected int of at least 1, found string \"x\""),
+        ] {
+            let error = TrialSettings::at(point(values), &LoraSpec::default(), &config).unwrap_err();
+            assert_eq!(error.message, expected);
+        }
+    }
+
+    #[test]
+    fn axes_are_options_of_adapters_and_training() {
+        let options = |grid: serde_json::Value| {
+            let grid = Axes::from_value(&Value::from(&grid)).unwrap();
+            SweepOptions { grid, ..SweepOptions::default() }
+        };
+        assert_eq!(options(json!({"lora_alpha": [1, 2], "seed": 2})).grid().unwrap().points().len(), 4);
+        assert!(options(json!({"out": ["a"]})).grid().is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! Runs that leave a record in their folders: log and TensorBoard events while they train, the adapter at the end.
+//!
+//! A single run (`run.rs`) and the trials of a sweep (`sweep/lora.rs`) both train here. How a run ended is noted by
+//! them: in `run.json` and in `result.json`.
+
+use super::config::TrainConfig;
+use super::observer::{Observer, Several};
+use super::recorder::Recorder;
+use super::tensorboard::remove_events;
+use super::trainer::{train_together, Evaluate, Job, Outcome};
+use crate::data::tokenized::TokenizedDataset;
+use crate::error::{Error, Result};
+use crate::hub::tokenizer::Tokenizer;
+use crate::lora::{peft, Adapter, Trainable};
+use crate::model::Decoder;
+use serde_json::Value;
+use std::path::Path;
+
+/// The folder of the adapter within that of a run.
+pub const ADAPTER: &str = "adapter";
+
+/// A run to be trained and recorded.
+pub struct RecordedJob<'a> {
+    pub trainable: &'a mut dyn Trainable,
+    pub config: &'a TrainConfig,
+    /// Where the log goes; a run without a folder leaves none.
+    pub folder: Option<&'a Path>,
+    /// The hyperparameters that TensorBoard shows.
+    pub settings: &'a Value,
+    /// Follows the run, such as a progress bar.
+    pub observer: &'a mut dyn Observer,
+}
+
+/// Trains several runs side by side, as [`train_together`] does, and logs each into its folder. Returns a result for
+/// each, in order; a log that cannot be written fails its run alone.
+///
+/// # Errors
+/// What concerns all of the runs: a stop, memory that ran out.
+pub fn train_recorded(
+    decoder: &Decoder,
+    jobs: Vec<RecordedJob>,
+    data: &TokenizedDataset,
+    evaluate: Option<&mut Evaluate>,
+) -> Result<Vec<Result<Outcome>>> {
+    let mut recorders: Vec<Result<Option<Recorder>>> = jobs.iter().map(RecordedJob::recorder).collect();
+    let (mut observers, mut trained) = (Vec::new(), Vec::new());
+    for (job, recorder) in jobs.into_iter().zip(&mut recorders) {
+        let RecordedJob { trainable, config, observer, .. } = job;
+        let Ok(recorder) = recorder else { continue };
+        let mut listeners: Vec<&mut dyn Observer> = Vec::new();
+        if let Some(recorder) = recorder {
+            listeners.push(recorder);
+        }
+        listeners.push(observer);
+        observers.push(Several(listeners));
+        trained.push((trainable, config));
+    }
+    let jobs = trained.into_iter().zip(&mut observers);
+    let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();
+    let outcomes = train_together(decoder, jobs, data, evaluate);
+    drop(observers);
+    // The last steps are logged however a run ends: those before a failure are the ones to look at.
+    let logs = recorders.into_iter().map(|recorder| Ok(recorder?.map_or(Ok(()), Recorder::finish)));
+    let logs: Vec<Result<Result<()>>> = logs.collect();
+    let mut outcomes = outcomes?.into_iter();
+    let results = logs.into_iter().map(|log| {
+        let log = log?;
+        let outcome = outcomes.next().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))?;
+        log.map(|()| outcome)
+    });
+    Ok(results.collect())
+}
+
+impl RecordedJob<'_> {
+    fn recorder(&self) -> Result<Option<Recorder>> {
+        let Some(folder) = self.folder else { return Ok(None) };
+        remove_events(folder)?;
+        Recorder::create(folder, self.config.log_every, self.settings).map(Some)
+    }
+}
+
+/// Saves what a run trained into its folder, with the tokenizer's files beside it.
+pub fn save_adapter(adapter: &Adapter, base: &str, tokenizer: Option<&Tokenizer>, folder: &Path) -> Result<()> {
+    let folder = folder.join(ADAPTER);
+    peft::save(adapter, base, &folder)?;
+    tokenizer.map_or(Ok(()), |tokenizer| tokenizer.copy_to(&folder))
+}

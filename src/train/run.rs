@@ -1,0 +1,149 @@
+//! A training run of a model's active adapter, or of all its weights: what it trains on and what it leaves in its
+//! folder. A rehearsal of a run takes two tiny steps, and plans the rest.
+
+use super::config::TrainConfig;
+use super::folder::RunRecord;
+use super::origin::Origin;
+use super::progress::Progress;
+use super::recorded::{save_adapter, train_recorded, RecordedJob};
+use super::rehearsal::{self, tiny_config, Measure, Pace, Planned};
+use super::trainer::Outcome;
+use crate::data::tokenized::TokenizedDataset;
+use crate::error::{Error, Result};
+use crate::lora::Model;
+use crate::lora::Trainable;
+use crate::model::Decoder;
+use serde_json::{json, Value};
+use std::path::Path;
+
+/// The folder of a fully trained model within that of a run.
+pub const MODEL: &str = "model";
+/// A rehearsal saves no fully trained model that is larger, in bytes.
+const MAX_REHEARSED_MODEL: u64 = 256 << 20;
+
+/// A run to be trained.
+#[derive(Clone, Copy)]
+pub struct TrainRun<'a> {
+    pub train: &'a TokenizedDataset,
+    /// Held-out rows; without any, nothing is evaluated.
+    pub test: Option<&'a TokenizedDataset>,
+    pub config: &'a TrainConfig,
+    /// The folder of log, events, record and weights; a run without one leaves nothing.
+    pub folder: Option<&'a Path>,
+    /// Where the run comes from, for its folder.
+    pub origin: Option<&'a Origin>,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct RunReport {
+    pub outcome: Outcome,
+    /// In a rehearsal, what the real run would take.
+    pub planned: Option<Planned>,
+    /// A rehearsal did not save the model: it is this large, in bytes.
+    pub unsaved: Option<u64>,
+}
+
+impl TrainRun<'_> {
+    /// Trains `model`. `measure` gives the loss on the held-out rows, such as
+    /// [`held_out_loss`](crate::eval::loss::held_out_loss).
+    ///
+    /// # Errors
+    /// Settings that do not fit, nothing to train, a loss that is not finite, files that cannot be written.
+    pub fn run(&self, model: &mut Model, measure: &mut Measure, pace: Pace, progress: Progress) -> Result<RunReport> {
+        if let (Some(folder), Some(origin)) = (self.folder, self.origin) {
+            origin.write(folder)?;
+        }
+        match pace {
+            Pace::Full => {
+                Ok(RunReport { outcome: self.train(model, measure, progress)?, planned: None, unsaved: None })
+            }
+            Pace::Rehearsal => self.rehearse(model, measure),
+        }
+    }
+
+    /// The tiny steps stay in the weights in memory: what comes next in a script would not be rehearsed with an
+    /// adapter that changes nothing.
+    fn rehearse(&self, model: &mut Model, measure: &mut Measure) -> Result<RunReport> {
+        let config = tiny_config(self.config, self.train.len())?;
+        let (train, test) = (Pace::Rehearsal.rows(self.train), self.test.map(|rows| Pace::Rehearsal.rows(rows)));
+        let size = model.decoder().weight_bytes();
+        let is_too_large = model.adapted.active_name().is_none() && size > MAX_REHEARSED_MODEL;
+        let tiny = TrainRun { train: &train, test: test.as_ref(), config: &config, ..*self };
+        let outcome = tiny.train_and_save(model, measure, Progress::Quiet, !is_too_large)?;
+        let spec = model.adapted.adapter(None).ok().map(|adapter| adapter.spec.clone());
+        let inputs = rehearsal::Run { train: self.train, test: self.test, config: self.config, spec: spec.as_ref() };
+        let (decoder, trainable) = model.adapted.split_for_training()?;
+        let planned = rehearsal::plan(decoder, trainable, &inputs, measure)?;
+        let unsaved = (is_too_large && self.folder.is_some()).then_some(size);
+        Ok(RunReport { outcome: planned.outcome(&outcome), planned: Some(planned), unsaved })
+    }
+
+    fn train(&self, model: &mut Model, measure: &mut Measure, progress: Progress) -> Result<Outcome> {
+        self.train_and_save(model, measure, progress, true)
+    }
+
+    fn train_and_save(
+        &self,
+        model: &mut Model,
+        measure: &mut Measure,
+        mut progress: Progress,
+        saves: bool,
+    ) -> Result<Outcome> {
+        // First of all: from here on the folder holds no finished run.
+        let begin = |folder| Ok::<_, Error>((folder, RunRecord::begin(folder, self.settings(model))?));
+        let record = self.folder.map(begin).transpose()?;
+        let outcome = self.train_logged(model, measure, &mut progress);
+        drop(progress);
+        let outcome = outcome.and_then(|outcome| {
+            self.folder.filter(|_| saves).map_or(Ok(()), |folder| save(model, folder))?;
+            Ok(outcome)
+        });
+        if let Some((folder, record)) = record {
+            // The error of the run comes before that of its record.
+            record.conclude(folder, &outcome).or_else(|error| if outcome.is_ok() { Err(error) } else { Ok(()) })?;
+        }
+        outcome
+    }
+
+    fn train_logged(&self, model: &mut Model, measure: &mut Measure, progress: &mut Progress) -> Result<Outcome> {
+        let (decoder, trainable) = model.adapted.split_for_training()?;
+        let settings = json!({ "train": self.config });
+        let job = RecordedJob {
+            trainable,
+            config: self.config,
+            folder: self.folder,
+            settings: &settings,
+            observer: progress,
+        };
+        let mut evaluate = self
+            .test
+            .map(|rows| move |decoder: &Decoder, trainables: &[&dyn Trainable]| measure(decoder, trainables, rows));
+        let evaluate = evaluate.as_mut().map(|evaluate| evaluate as &mut super::trainer::Evaluate);
+        let mut outcomes = train_recorded(decoder, vec![job], self.train, evaluate)?;
+        outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
+    }
+
+    /// The settings with what they are applied to, for the record of the run.
+    fn settings(&self, model: &Model) -> Value {
+        let lora = model.adapted.adapter(None).ok().map(|adapter| &adapter.spec);
+        let mut settings = json!({
+            "train": self.config,
+            "lora": lora,
+            "model": { "name": model.name },
+        });
+        if let Some(template) = model.assigned_template() {
+            settings["model"]["chat_template"] = template.into();
+        }
+        settings["data"] = json!({ "train": self.train.fingerprint() });
+        settings
+    }
+}
+
+/// The adapter goes into `adapter/`, a fully trained model into `model/`.
+fn save(model: &mut Model, folder: &Path) -> Result<()> {
+    if model.adapted.active_name().is_none() {
+        return model.save(&folder.join(MODEL));
+    }
+    save_adapter(model.adapted.adapter(None)?, &model.name, model.tokenizer().ok(), folder)
+}
