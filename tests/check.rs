@@ -56,7 +56,7 @@ fn every_option_and_alias_is_accepted() {
         let arguments = vec!["x"; function.parameters.len() - method - usize::from(takes_options(&function))];
         for option in declared_of(&function) {
             for name in option.aliases.iter().chain([&option.name]) {
-                let options = format!("#{{ {name}: {} }}", if option.inner.is_empty() { "1" } else { "#{}" });
+                let options = format!("#{{ {name:?}: {} }}", if option.inner.is_empty() { "1" } else { "#{}" });
                 let arguments = [&arguments[..], &[options.as_str()]].concat().join(", ");
                 let receiver = if method == 1 { "x." } else { "" };
                 let found = check_text(&format!("fn f(x) {{ {receiver}{}({arguments}) }}\nf(1);", function.name));

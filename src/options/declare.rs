@@ -44,7 +44,7 @@
 /// assert_eq!(Baking::default().minutes, 40);
 /// assert_eq!(Baking::table().find("time").unwrap().name, "minutes");
 /// let error = Baking { minutes: 0, ..Baking::default() }.ensure_valid("bake").unwrap_err();
-/// assert_eq!(error.message, "bake: option `minutes`: expected int of at least 1, found int 0");
+/// assert_eq!(error.message, "bake: option `minutes`: expected int of at least 1, found 0");
 /// ```
 #[macro_export]
 macro_rules! options {

@@ -125,7 +125,7 @@ impl Refusal {
         Refusal { hint: Some(hint.into()), ..self }
     }
 
-    /// The one form of such an error: ``train: option `batch`: expected int of at least 1, found int 0``.
+    /// The one form of such an error: ``train: option `batch`: expected int of at least 1, found 0``.
     pub fn error(self, call: &str) -> Error {
         let Refusal { option, expected, found, hint } = self;
         let error = Error::input(format!("{call}: option `{option}`: expected {expected}, found {found}"));
@@ -221,11 +221,6 @@ pub fn update_option<T: super::OptionType>(
         };
         source.refuse(Refusal { option: name, expected, found, hint })
     })?;
-    if let Some(refusal) =
-        option.range.and_then(|range| range_problem(option.name, range, &T::type_name(), option.hint, &value))
-    {
-        return Err(source.refuse(refusal));
-    }
     given.push(option.name);
     Ok(())
 }
@@ -239,6 +234,8 @@ pub fn range_problem(
     value: &Value,
 ) -> Option<Refusal> {
     let outside = range.outside(value)?;
-    let refusal = Refusal::new(option, range.expected(type_name), outside.describe());
+    // The number alone: a script may have written an int for a float.
+    let found = outside.literal();
+    let refusal = Refusal::new(option, range.expected(type_name), found.strip_suffix(".0").unwrap_or(&found));
     Some(Refusal { hint: hint.map(str::to_owned), ..refusal })
 }

@@ -1,7 +1,6 @@
 //! The columns of the results: those that every sweep has, and what their names say of the numbers in them.
 
 use super::grid::Grid;
-use super::record::Outcome;
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::train::trainer::PEAK_MEMORY;
@@ -34,8 +33,11 @@ pub(super) fn ensure_no_axis_is_a_column(grid: &Grid) -> Result<()> {
 }
 
 /// Refuses a metric that has the name of another column.
-pub(super) fn ensure_no_metric_is_a_column(grid: &Grid, outcome: &Outcome) -> Result<()> {
-    match outcome.metrics.keys().find(|name| is_column(name) || grid.axis(name).is_some()) {
+pub(super) fn ensure_no_metric_is_a_column<'a>(
+    grid: &Grid,
+    mut metrics: impl Iterator<Item = &'a String>,
+) -> Result<()> {
+    match metrics.find(|name| is_column(name) || grid.axis(name).is_some()) {
         Some(name) => bail!(Kind::Input, "the metric `{name}` has the name of another column"; hint: "rename it"),
         None => Ok(()),
     }

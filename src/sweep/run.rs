@@ -194,7 +194,7 @@ impl<'a> Sweep<'a> {
     fn conclude(&mut self, trial: &'a Trial, result: Result<Outcome>) -> Result<()> {
         let result = result.and_then(|outcome| {
             outcome.check()?;
-            super::columns::ensure_no_metric_is_a_column(&self.plan.grid, &outcome)?;
+            super::columns::ensure_no_metric_is_a_column(&self.plan.grid, outcome.metrics.keys())?;
             Ok(outcome)
         });
         let verdict = match result {

@@ -50,8 +50,11 @@ options! {
 }
 
 /// The options of the functions here.
-pub const OPTIONS: &[OptionsOfFunction] =
-    &[("generate", GenerateOptions::table), ("chat", GenerateOptions::table), ("compare", CompareOptions::table)];
+pub const OPTIONS: &[OptionsOfFunction] = &[
+    ("model.generate", GenerateOptions::table),
+    ("model.chat", GenerateOptions::table),
+    ("compare", CompareOptions::table),
+];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]

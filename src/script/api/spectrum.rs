@@ -105,8 +105,8 @@ pub mod functions {
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4, name: "a" });
     /// let spectrum = rank_spectrum(model, #{ adapter: "a" });
-    /// for module in spectrum.modules {
-    ///     print(`${module.name}: ${module.effective_rank}`);
+    /// for layer in spectrum.modules {
+    ///     print(`${layer.name}: ${layer.effective_rank}`);
     /// }
     /// ```
     #[rhai_fn(name = "rank_spectrum", return_raw, volatile)]
