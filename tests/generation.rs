@@ -252,9 +252,9 @@ fn a_files_values_are_refused_by_its_name_only_where_they_have_an_effect() {
         config.map(|(config, _)| config).map_err(|error| error.message)
     };
     for (json, message) in [
-        (r#"{"do_sample": true, "temperature": 0.0}"#, "option `temperature`: expected float above 0, found float 0.0"),
-        (r#"{"do_sample": true, "min_p": 1.5}"#, "option `min_p`: expected float in [0, 1], found float 1.5"),
-        (r#"{"max_new_tokens": 0}"#, "option `max_new_tokens`: expected int of at least 1, found int 0"),
+        (r#"{"do_sample": true, "temperature": 0.0}"#, "option `temperature`: expected float above 0, found 0"),
+        (r#"{"do_sample": true, "min_p": 1.5}"#, "option `min_p`: expected float in [0, 1], found 1.5"),
+        (r#"{"max_new_tokens": 0}"#, "option `max_new_tokens`: expected int of at least 1, found 0"),
         (r#"{"bad_words_ids": [[3, 80]]}"#, "option `bad_words_ids`: expected ids below 80"),
         (
             r#"{"bad_words_ids": [3]}"#,

@@ -211,7 +211,7 @@ mod tests {
         assert!(refused(|config| config.sampling.top_k = -1).contains("`top_k`"));
         assert_eq!(
             refused(|config| config.max_new_tokens = Some(0)),
-            "generate: option `max_new_tokens`: expected int of at least 1, found int 0"
+            "generate: option `max_new_tokens`: expected int of at least 1, found 0"
         );
     }
 

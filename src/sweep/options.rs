@@ -141,7 +141,7 @@ mod tests {
         assert_eq!((settings.spec.r, settings.config.optimizer.lr), (4, 0.5));
         assert_eq!((settings.config.seed, settings.config.batch), (7, 3));
         for (values, expected) in [
-            (json!({"rank": 0}), "sweep: option `r`: expected int of at least 1, found int 0"),
+            (json!({"rank": 0}), "sweep: option `r`: expected int of at least 1, found 0"),
             (json!({"rank": 2, "r": 4}), "sweep: the axes `rank` and `r` are the same option"),
             (json!({"batch": "x"}), "sweep: option `batch`: expected int of at least 1, found string \"x\""),
         ] {
