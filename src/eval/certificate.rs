@@ -88,7 +88,7 @@ impl OptionType for ShardSize {
     fn to_value(&self) -> options::Value {
         let (count, unit) = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "KB")]
             .into_iter()
-            .find(|(size, _)| self.0 > 0 && self.0 % size == 0)
+            .find(|(size, _)| self.0 > 0 && self.0.is_multiple_of(*size))
             .map_or((self.0, "B"), |(size, unit)| (self.0 / size, unit));
         options::Value::Text(format!("{count}{unit}"))
     }

@@ -4,10 +4,13 @@ use crate::data::{Dataset, Row};
 use crate::error::{Error, Kind, Result};
 use crate::options::{OptionType, Value};
 
+/// Computes a value from a row.
+type RowFunction<'a, T> = Box<dyn Fn(&Row) -> Result<T> + 'a>;
+
 /// A value of type `T` in each row.
 pub enum Field<'a, T> {
     Column(String),
-    Function(Box<dyn Fn(&Row) -> Result<T> + 'a>),
+    Function(RowFunction<'a, T>),
 }
 
 impl<T: OptionType> Field<'_, T> {

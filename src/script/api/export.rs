@@ -151,7 +151,7 @@ pub mod functions {
         folder: &str,
         options: Map,
     ) -> RhaiResultOf<Map> {
-        let options = Options::read("model.save_merged", options)?;
+        let options = Options::read("save_merged", options)?;
         let certificate = write_merged(&*model.read()?, folder, &options, &State::of(&context)?)?;
         context.call_native_fn::<()>("print", (certificate.to_string(),))?;
         Ok(to_map(&certificate)?)
@@ -186,7 +186,7 @@ pub mod functions {
         path: &str,
         options: Map,
     ) -> RhaiResultOf<Map> {
-        let GgufOptions { what, block } = Options::read("model.export_gguf", options)?;
+        let GgufOptions { what, block } = Options::read("export_gguf", options)?;
         let model = model.read()?;
         let state = State::of(&context)?;
         let name = path;
@@ -226,7 +226,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn save_modelfile(context: NativeCallContext, model: &mut Model, path: &str, options: Map) -> RhaiResultOf<()> {
-        let ModelfileOptions { from, adapter } = Options::read("model.save_modelfile", options)?;
+        let ModelfileOptions { from, adapter } = Options::read("save_modelfile", options)?;
         let (text, notes) = ollama::modelfile(model.read()?.tokenizer()?, &from, adapter.as_deref())?;
         let state = State::of(&context)?;
         files::write_whole(&state.file_to_write(path)?, text.as_bytes())?;
