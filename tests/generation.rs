@@ -278,7 +278,7 @@ fn a_files_values_are_refused_by_its_name_only_where_they_have_an_effect() {
     assert!(error.message.contains("generation_config.json`: option `temperature`: expected float above 0"), "{error}");
     update(&mut config, &serde_json::json!({"temperature": -1}));
     let error = config.check("generate", 80).unwrap_err().message;
-    assert_eq!(error, "generate: option `temperature`: expected float above 0, found float -1.0");
+    assert_eq!(error, "generate: option `temperature`: expected float above 0, found -1");
 }
 
 #[test]
