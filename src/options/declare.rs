@@ -13,7 +13,7 @@
 /// | `hint "5 % is 0.05"` | the fix for a number outside of the range, or for a required option that is absent |
 /// | `words "the model's own"` | the default in words, where its value does not say it |
 ///
-/// First of all may stand `is required`, where the default is a placeholder that is never used; `is set`, for a field
+/// Directly behind the default, `is required` says that the default is never used; `is set` marks a field
 /// whose type has options of its own, which are read beside these; or `is internal`, for a field that is no option. The
 /// comment of a field is the documentation of the option. Behind the struct,
 /// `resolve path;` names a function that derives values after reading, `when path;` one that says whether the values

@@ -196,7 +196,7 @@ pub trait OptionSet: Sized {
     }
 }
 
-/// Reads one option into its field. Returns whether it was given.
+/// Reads one option into its field, and adds its name to `given` if the source has it.
 pub fn update_option<T: super::OptionType>(
     table: &'static Table,
     name: &str,
@@ -211,7 +211,7 @@ pub fn update_option<T: super::OptionType>(
     let Some(option) = own else { return Err(Error::bug(format!("the option `{name}` is not declared"))) };
     let Some(value) = source.take(option)? else { return Ok(()) };
     *field = T::from_value(&value).map_err(|Mismatch { expected, hint, inside }| {
-        // A value that is no number at all is told the range too.
+        // The error for a value that is not a number states the range too.
         let is_number = ["int", "float", "number"].contains(&T::type_name().as_str());
         let range = option.range.filter(|_| is_number && inside.is_none());
         let expected = range.map_or(expected, |range| range.expected(&T::type_name()));
