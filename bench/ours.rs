@@ -5,7 +5,7 @@ use lorhai::data::Batch;
 use lorhai::lora::{Adapter, LoadOptions, LoraSpec, Targets};
 use lorhai::model::{device, load, Config, Decoder, Input, NoAdapters};
 use lorhai::native::gpu;
-use lorhai::sweep::lanes::{cost_of_a_token, spread};
+use lorhai::sweep::workers::{cost_of_a_token, spread};
 use lorhai::train::memory::{check::random_rows, process};
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
@@ -16,7 +16,7 @@ use std::time::Instant;
 use tch::{Device, Tensor};
 
 /// The adapters that one thread trains.
-struct Lane {
+struct Worker {
     decoder: Decoder,
     runs: Vec<(Adapter, AdamW, Batch)>,
     step: u64,
@@ -24,7 +24,7 @@ struct Lane {
 }
 
 pub struct Loop {
-    lanes: Vec<Lane>,
+    workers: Vec<Worker>,
     device: Device,
 }
 
@@ -38,13 +38,13 @@ impl Loop {
             Device::Cpu => (tch::get_num_threads() as usize).min(case.ranks.len()),
             _ => 1,
         };
-        let lane = |_| Lane {
+        let worker = |_| Worker {
             decoder: decoder.shallow_clone(),
             runs: Vec::new(),
             step: 0,
             gradient_checkpointing: case.gradient_checkpointing,
         };
-        let mut lanes: Vec<Lane> = (0..count).map(lane).collect();
+        let mut workers: Vec<Worker> = (0..count).map(worker).collect();
         let spec = |&rank: &i64| LoraSpec {
             r: rank,
             alpha: 2.0 * rank as f64,
@@ -54,14 +54,14 @@ impl Loop {
         };
         let specs: Vec<LoraSpec> = case.ranks.iter().map(spec).collect();
         let costs: Vec<u64> = specs.iter().map(|spec| cost_of_a_token(spec, &decoder.config)).collect();
-        for (lane, own) in lanes.iter_mut().zip(spread(&costs, count)) {
+        for (worker, own) in workers.iter_mut().zip(spread(&costs, count)) {
             for at in own {
                 let adapter = Adapter::new(specs[at].clone(), &decoder, 0)?;
                 let optimizer = AdamW::new(AdamWConfig { lr: 1e-4, ..AdamWConfig::default() }, &adapter.parameters)?;
-                lane.runs.push((adapter, optimizer, batch(case, &decoder.config)));
+                worker.runs.push((adapter, optimizer, batch(case, &decoder.config)));
             }
         }
-        Ok(Loop { lanes, device })
+        Ok(Loop { workers, device })
     }
 
     /// The peak memory since `process::forget_peak`, or of this process on a GPU.
@@ -75,23 +75,26 @@ impl Loop {
     /// Seconds per step of all adapters.
     pub fn steps(&mut self, count: usize) -> Result<f64> {
         let started = Instant::now();
-        if let [lane] = self.lanes.as_mut_slice() {
-            lane.steps(count)?;
+        if let [worker] = self.workers.as_mut_slice() {
+            worker.steps(count)?;
             return Ok(started.elapsed().as_secs_f64() / count as f64);
         }
         let threads = tch::get_num_threads();
         let results: Vec<Result<()>> = std::thread::scope(|scope| {
-            let lanes: Vec<_> = self
-                .lanes
+            let workers: Vec<_> = self
+                .workers
                 .iter_mut()
-                .map(|lane| {
+                .map(|worker| {
                     scope.spawn(move || {
                         tch::set_num_threads(1);
-                        lane.steps(count)
+                        worker.steps(count)
                     })
                 })
                 .collect();
-            lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| Err(Error::bug("a lane panicked")))).collect()
+            workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|_| Err(Error::bug("a worker panicked"))))
+                .collect()
         });
         tch::set_num_threads(threads);
         results.into_iter().collect::<Result<Vec<()>>>()?;
@@ -99,7 +102,7 @@ impl Loop {
     }
 }
 
-impl Lane {
+impl Worker {
     fn steps(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
             let settings = StepSettings {

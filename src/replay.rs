@@ -8,9 +8,9 @@ use crate::error::{Error, Kind, Result};
 use crate::hub::tokenizer::Tokenizer;
 use crate::overlay::{normalized, Overlay};
 use crate::script::{on_large_stack, Failure, Session};
-use crate::sweep::changes::{self, Change};
-use crate::sweep::past::{Past, What};
-use crate::train::folder::{RunRecord, Standing, METRICS, RUN};
+use crate::sweep::history::{PastKind, PastRun};
+use crate::sweep::settings_diff::{self, Change};
+use crate::train::folder::{RunRecord, RunStatus, METRICS, RUN};
 use crate::train::metrics::{read_metrics, MetricsRow};
 use crate::train::origin::{Origin, Program, Script};
 use crate::train::trace;
@@ -62,10 +62,10 @@ pub fn replay(run: &Path, keep: Option<&Path>, quiet: bool, report: &mut dyn FnM
 
 /// The targets, grouped by the executions that made them: a sweep that was resumed has several.
 fn executions(run: &Path) -> Result<Vec<Execution>> {
-    let past = Past::open(run)?;
+    let past = PastRun::open(run)?;
     let targets = match past.what {
-        What::Run(record) => vec![Target { name: run.display().to_string(), folder: absolute(run), record }],
-        What::Sweep(result) => {
+        PastKind::Run(record) => vec![Target { name: run.display().to_string(), folder: absolute(run), record }],
+        PastKind::Sweep(result) => {
             result.rows().iter().map(|row| trial(&run.join(&row.dir))).collect::<Result<Vec<_>>>()?
         }
     };
@@ -85,9 +85,9 @@ fn executions(run: &Path) -> Result<Vec<Execution>> {
 }
 
 fn trial(folder: &Path) -> Result<Target> {
-    match Past::open(folder)?.what {
-        What::Run(record) => Ok(Target { name: folder.display().to_string(), folder: absolute(folder), record }),
-        What::Sweep(_) => bail!(Kind::File, "`{}` is a sweep in a sweep: expected a trial", folder.display()),
+    match PastRun::open(folder)?.what {
+        PastKind::Run(record) => Ok(Target { name: folder.display().to_string(), folder: absolute(folder), record }),
+        PastKind::Sweep(_) => bail!(Kind::File, "`{}` is a sweep in a sweep: expected a trial", folder.display()),
     }
 }
 
@@ -194,7 +194,7 @@ fn set_options(set: &[(String, String)]) -> String {
     set.iter().map(|(key, value)| format!(" --set {key}={value}")).collect()
 }
 
-/// What has changed since the first run, as far as it shows before the replay.
+/// PastKind has changed since the first run, as far as it shows before the replay.
 fn differences(origin: &Origin, script: &Script) -> Result<String> {
     let mut lines = Vec::new();
     let now = Program::current()?;
@@ -274,26 +274,26 @@ struct Comparison {
 /// Compares the run in `out` with the first run.
 fn compare(target: &Target, origin: &Origin, out: &Path) -> Result<Comparison> {
     let again = counterpart(target, out);
-    let made = Past::open(&again).ok().map(|past| past.what);
-    let Some(What::Run(record)) = made else {
+    let made = PastRun::open(&again).ok().map(|past| past.what);
+    let Some(PastKind::Run(record)) = made else {
         return Ok(Comparison {
             same: false,
             text: "was not made by the script this time".to_owned(),
             changes: Vec::new(),
         });
     };
-    let mut changes = changes::between(&target.record.settings, &record.settings);
+    let mut changes = settings_diff::between(&target.record.settings, &record.settings);
     changes.extend(machine_changes(origin, &again));
-    let is_cut_off = target.record.standing == Standing::Unfinished;
+    let is_cut_off = target.record.standing == RunStatus::Unfinished;
     let agreement = trace::compare(&log(&target.folder)?, &log(&again)?, is_cut_off);
     let (same, text) = match (&target.record.standing, &record.standing) {
-        (Standing::Failed { error: then }, Standing::Failed { error: now }) if then == now => {
+        (RunStatus::Failed { error: then }, RunStatus::Failed { error: now }) if then == now => {
             (agreement.is_equal(), format!("{agreement}; failed as before: {now}"))
         }
-        (Standing::Failed { error }, _) => (false, format!("{agreement}; did not fail as before: {error}")),
-        (_, Standing::Failed { error }) => (false, format!("{agreement}; failed this time: {error}")),
+        (RunStatus::Failed { error }, _) => (false, format!("{agreement}; did not fail as before: {error}")),
+        (_, RunStatus::Failed { error }) => (false, format!("{agreement}; failed this time: {error}")),
         // Without logged losses nothing was compared.
-        (Standing::Unfinished, _) => (agreement.has_losses(), format!("{agreement}, as far as the first run got")),
+        (RunStatus::Unfinished, _) => (agreement.has_losses(), format!("{agreement}, as far as the first run got")),
         _ => (agreement.has_losses(), agreement.to_string()),
     };
     Ok(Comparison { same, text, changes })
@@ -320,5 +320,5 @@ fn log(folder: &Path) -> Result<Vec<MetricsRow>> {
 /// Changes of the device and dtype that "auto" chose.
 fn machine_changes(origin: &Origin, again: &Path) -> Vec<Change> {
     let json = |origin: &Origin| serde_json::json!({ "device": origin.machine.device, "dtype": origin.machine.dtype });
-    Origin::read(again).map(|now| changes::between(&json(origin), &json(&now))).unwrap_or_default()
+    Origin::read(again).map(|now| settings_diff::between(&json(origin), &json(&now))).unwrap_or_default()
 }

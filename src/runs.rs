@@ -1,14 +1,14 @@
 //! `lorhai runs`, `show`, `compare` and `report`: past runs as text for the terminal.
 //!
-//! Leaves to others: reading the folder of a run (`sweep::past`).
+//! Leaves to others: reading the folder of a run (`sweep::history`).
 
 use crate::data::python::strftime;
 use crate::error::Result;
 use crate::plot::{publish, run::run_chart, Scale};
+use crate::sweep::history::{self, Best, PastKind, PastRun, RunFolder};
 use crate::sweep::number::{self, significant};
-use crate::sweep::past::{self, Best, Found, Past, What};
 use crate::table;
-use crate::train::folder::{RunRecord, Standing};
+use crate::train::folder::{RunRecord, RunStatus};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ const DIGITS: usize = 6;
 
 /// The runs in `folder` and its subfolders, one line each.
 pub fn list(folder: &Path) -> Result<String> {
-    let runs = past::below(folder)?;
+    let runs = history::below(folder)?;
     if runs.is_empty() {
         return Ok(format!("no runs in `{}`\n", folder.display()));
     }
@@ -26,7 +26,7 @@ pub fn list(folder: &Path) -> Result<String> {
     Ok(lines(std::iter::once(heads).chain(runs.iter().map(line)).map(Vec::from)))
 }
 
-fn line(run: &Found) -> [String; 4] {
+fn line(run: &RunFolder) -> [String; 4] {
     let folder = run.folder.display().to_string();
     match &run.past {
         Ok(past) => [folder, past.status(), past.best().map_or_else(String::new, best), when(past.when())],
@@ -46,11 +46,11 @@ fn when(time: Option<SystemTime>) -> String {
 
 /// Settings, results and files of a run; for a sweep, its table.
 pub fn show(folder: &Path) -> Result<String> {
-    let past = Past::open(folder)?;
+    let past = PastRun::open(folder)?;
     let mut text = format!("{}\n{}, {}\n", folder.display(), past.status(), when(past.when()));
     text.push_str(&match &past.what {
-        What::Sweep(result) => format!("\n{}", result.table()),
-        What::Run(record) => settings_and_results(record),
+        PastKind::Sweep(result) => format!("\n{}", result.table()),
+        PastKind::Run(record) => settings_and_results(record),
     });
     text.push_str("\nfiles\n");
     past.files()?.iter().for_each(|name| text.push_str(&format!("  {name}\n")));
@@ -58,10 +58,10 @@ pub fn show(folder: &Path) -> Result<String> {
 }
 
 fn settings_and_results(record: &RunRecord) -> String {
-    let settings = past::settings(record).into_iter().map(|(name, value)| vec![format!("  {name}"), value]);
-    let results = past::metrics(record).into_iter().map(|(name, value)| vec![format!("  {name}"), metric(value)]);
+    let settings = history::settings(record).into_iter().map(|(name, value)| vec![format!("  {name}"), value]);
+    let results = history::metrics(record).into_iter().map(|(name, value)| vec![format!("  {name}"), metric(value)]);
     let failure = match &record.standing {
-        Standing::Failed { error } => format!("\nerror\n  {}\n", error.replace('\n', "\n  ")),
+        RunStatus::Failed { error } => format!("\nerror\n  {}\n", error.replace('\n', "\n  ")),
         _ => String::new(),
     };
     [failure, section("settings", lines(settings)), section("results", lines(results))].concat()
@@ -85,7 +85,7 @@ fn metric(value: f64) -> String {
 /// The settings that differ and the results of two runs, side by side; with `chart`, also their
 /// losses in one chart.
 pub fn compare(first: &Path, second: &Path, chart: Option<&Path>) -> Result<String> {
-    let comparison = past::compare(&Past::open(first)?, &Past::open(second)?)?;
+    let comparison = history::compare(&PastRun::open(first)?, &PastRun::open(second)?)?;
     let heads = || vec![String::new(), first.display().to_string(), second.display().to_string()];
     let setting = |value: &Option<Value>| value.as_ref().map_or_else(String::new, number::value);
     let settings =
@@ -113,7 +113,7 @@ fn draw(first: &Path, second: &Path, file: &Path) -> Result<String> {
 
 /// Redraws the charts and the report of a sweep.
 pub fn report(out: &Path) -> Result<String> {
-    past::must_be_sweep(out)?;
+    history::must_be_sweep(out)?;
     let written = publish::publish_again(out)?;
     Ok(written.iter().map(|path: &PathBuf| format!("{}\n", path.display())).collect())
 }

@@ -12,7 +12,7 @@ mod process;
 use fake::{plan, run_all, tree, Log};
 use lorhai::plot::about::About;
 use lorhai::plot::publish::{publish, REPORT};
-use lorhai::sweep::{Outcome, SweepResult, Trial};
+use lorhai::sweep::{Measurements, SweepResult, Trial};
 use lorhai::{Error, Kind, Result};
 use serde_json::{json, Value};
 use std::fs;
@@ -30,7 +30,7 @@ fn results(out: &Path) -> Value {
 /// were run, and what the observer was told.
 fn run_with(
     plan: &lorhai::sweep::Plan,
-    mut outcome: impl FnMut(&Trial) -> Result<Outcome>,
+    mut outcome: impl FnMut(&Trial) -> Result<Measurements>,
 ) -> (Result<SweepResult>, Vec<String>, Vec<String>) {
     let mut names = Vec::new();
     let mut log = Log::default();
@@ -95,7 +95,7 @@ fn results_are_the_same_whether_a_trial_was_run_or_skipped() {
     let (first, ..) = run_with(&plan, |trial| {
         let loss = key.uniform(trial.index as u64) * 3.0 + 1e-3;
         let outcome = fake::outcome(trial);
-        Ok(Outcome { train_loss: loss, eval_loss: Some(loss.sqrt()), ..outcome })
+        Ok(Measurements { train_loss: loss, eval_loss: Some(loss.sqrt()), ..outcome })
     });
     let first = first.unwrap();
     let bytes = fs::read(folder.path().join("results.json")).unwrap();
@@ -144,7 +144,7 @@ fn a_failing_trial_is_recorded_the_rest_go_on_and_it_is_tried_again() {
     let plan = plan(folder.path(), json!({"rank": [2, 4, 8]}), json!({}));
     let (result, names, lines) = run_with(&plan, |trial| match trial.index {
         0 => Err(Error::new(Kind::Memory, "out of memory").with_hint("use a smaller batch")),
-        1 => Ok(Outcome { eval_loss: Some(f64::NAN), ..fake::outcome(trial) }),
+        1 => Ok(Measurements { eval_loss: Some(f64::NAN), ..fake::outcome(trial) }),
         _ => Ok(fake::outcome(trial)),
     });
     assert_eq!(names.len(), 3);

@@ -3,8 +3,8 @@
 //!
 //! Nothing is removed here before every trial's folder was found to be ours.
 
-use super::changes::{self, Change};
-use super::record::{self, Failure, Outcome, Record, Verdict};
+use super::record::{self, Failure, Measurements, Record, TrialResult};
+use super::settings_diff::{self, Change};
 use super::trial::{Plan, Trial};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -37,9 +37,9 @@ pub struct SweepFolder {
 
 /// What a trial's folder holds.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Standing {
+pub enum TrialState {
     New,
-    Finished(Outcome),
+    Finished(Measurements),
     Failed(Failure),
     /// Begun and not ended.
     Unfinished,
@@ -72,7 +72,7 @@ impl SweepFolder {
         match read_marker(&path)? {
             Some(old) => {
                 refuse_other_identity(&path, &old, &plan.identity)?;
-                if !changes::between(&old, &marker).is_empty() {
+                if !settings_diff::between(&old, &marker).is_empty() {
                     files::write_json(&path.join(SWEEP), &marker)?;
                 }
             }
@@ -84,10 +84,10 @@ impl SweepFolder {
     }
 
     /// What the trial's folder holds; fails if that is not ours to replace.
-    pub fn standing(trial: &Trial) -> Result<Standing> {
+    pub fn state(trial: &Trial) -> Result<TrialState> {
         let names = match fs::read_dir(&trial.dir) {
             Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::New),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TrialState::New),
             Err(error) => Err(error),
         };
         let names = names.map_err(|error| Error::file("list the folder", &trial.dir, &error))?;
@@ -98,15 +98,15 @@ impl SweepFolder {
                     trial.dir.display(), record::CONFIG, entry.file_name().display();
                     hint: "move that folder away, or choose another out");
             }
-            return Ok(Standing::Unfinished);
+            return Ok(TrialState::Unfinished);
         };
         Ok(match Record::read(&trial.dir) {
             Some(record) if record.fingerprint == trial.fingerprint() => match record.verdict {
-                Verdict::Finished(outcome) => Standing::Finished(outcome),
-                Verdict::Failed(failure) => Standing::Failed(failure),
+                TrialResult::Finished(outcome) => TrialState::Finished(outcome),
+                TrialResult::Failed(failure) => TrialState::Failed(failure),
             },
-            Some(_) => Standing::Changed(changes::between(&old, &trial.settings)),
-            None => Standing::Unfinished,
+            Some(_) => TrialState::Changed(settings_diff::between(&old, &trial.settings)),
+            None => TrialState::Unfinished,
         })
     }
 
@@ -125,7 +125,7 @@ impl SweepFolder {
     }
 
     /// Records the verdict, after everything else in the trial's folder is on disk.
-    pub fn conclude(&self, trial: &Trial, verdict: Verdict) -> Result<Verdict> {
+    pub fn conclude(&self, trial: &Trial, verdict: TrialResult) -> Result<TrialResult> {
         // A failed trial may have lost its folder; its record is still wanted.
         files::create_folder(&trial.dir)?;
         sync_tree(&trial.dir)?;
@@ -175,7 +175,7 @@ pub fn refuse(plan: &Plan) -> Result<()> {
         // Given back at once.
         lock(out, file).map(drop)?;
     }
-    plan.trials.iter().try_for_each(|trial| SweepFolder::standing(trial).map(drop))
+    plan.trials.iter().try_for_each(|trial| SweepFolder::state(trial).map(drop))
 }
 
 /// Copies what says how far a sweep has come from its `out` to that of `place`, the same plan elsewhere.
@@ -233,7 +233,7 @@ fn refuse_foreign(out: &Path) -> Result<()> {
 
 fn refuse_other_identity(out: &Path, marker: &Value, identity: &Value) -> Result<()> {
     let old = marker.get("identity").unwrap_or(&Value::Null);
-    let differences = changes::between(&json!({ "sweep": old }), &json!({ "sweep": identity }));
+    let differences = settings_diff::between(&json!({ "sweep": old }), &json!({ "sweep": identity }));
     if differences.is_empty() {
         return Ok(());
     }

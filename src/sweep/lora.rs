@@ -1,8 +1,8 @@
 //! What trials of a LoRA sweep do: fresh adapters, training side by side, evaluation, their
-//! folders. Which of them run in which thread is `lanes`'s.
+//! folders. Which of them run in which thread is `workers` decides.
 
 use super::progress::SweepProgress;
-use super::record::Outcome;
+use super::record::Measurements;
 use super::task::{SharedInputs, Task};
 use crate::error::{Error, Kind, Result};
 use crate::eval::loss::evaluation;
@@ -21,7 +21,7 @@ pub fn run_group(
     shared: SharedInputs,
     tasks: &[Task],
     progress: &SweepProgress,
-) -> Vec<Result<Outcome>> {
+) -> Vec<Result<Measurements>> {
     match try_group(decoder, shared, tasks, progress) {
         Ok(outcomes) => outcomes,
         Err(error) if error.kind == Kind::Memory && tasks.len() > 1 => {
@@ -45,7 +45,7 @@ fn try_group(
     shared: SharedInputs,
     tasks: &[Task],
     progress: &SweepProgress,
-) -> Result<Vec<Result<Outcome>>> {
+) -> Result<Vec<Result<Measurements>>> {
     let Some(batch) = tasks.first().map(|task| task.config.eval_batch) else { return Ok(Vec::new()) };
     let adapter = |task: &Task| Adapter::new(task.spec.clone(), decoder, task.config.seed);
     let mut adapters: Vec<Result<Adapter>> = tasks.iter().map(adapter).collect();
@@ -73,7 +73,7 @@ fn try_group(
 }
 
 /// The numbers of a trial for the results.
-fn measured(task: &Task, adapter: &Adapter, outcome: &train::Outcome) -> Outcome {
+fn measured(task: &Task, adapter: &Adapter, outcome: &train::TrainOutcome) -> Measurements {
     let mut metrics = BTreeMap::new();
     // The step of the best evaluation is the last one where trials are evaluated at their end only.
     if let Some(best_step) = outcome.best_step.filter(|_| task.config.eval_every.is_on_the_way()) {
@@ -85,7 +85,7 @@ fn measured(task: &Task, adapter: &Adapter, outcome: &train::Outcome) -> Outcome
     if let Some(bytes) = outcome.peak_memory {
         metrics.insert(PEAK_MEMORY.to_owned(), bytes as f64);
     }
-    Outcome {
+    Measurements {
         trainable_params: adapter.parameters.count(),
         train_loss: outcome.train_loss,
         eval_loss: outcome.eval_loss,

@@ -4,7 +4,6 @@
 //! Leaves to others: charts and report (`plot/`), and where the options come from.
 
 use super::grid::Grid;
-use super::lanes::run_sweep;
 use super::options::{SweepOptions, TrialSettings};
 use super::progress::SweepProgress;
 use super::rehearsal::{rehearse, SweepForecast};
@@ -13,6 +12,7 @@ use super::run::Event;
 use super::task::{SharedInputs, Task};
 use super::trial::Plan;
 use super::verify::{verify, Deviation};
+use super::workers::run_sweep;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::eval::loss::ensure_labelled;

@@ -3,7 +3,7 @@
 //! single step is `train/progress.rs`'s.
 
 use super::columns::NUMBERS;
-use super::record::{Outcome, Verdict};
+use super::record::{Measurements, TrialResult};
 use super::results::Row;
 use super::run::Event;
 use super::task::Task;
@@ -260,8 +260,8 @@ fn event_object(event: &Event) {
 }
 
 /// As in `results.json`.
-fn numbers<'a>(trial: &Trial, outcome: &'a Outcome) -> impl Iterator<Item = (&'a str, Value)> + use<'a> {
-    let row = Row::new(trial, Verdict::Finished(outcome.clone()));
+fn numbers<'a>(trial: &Trial, outcome: &'a Measurements) -> impl Iterator<Item = (&'a str, Value)> + use<'a> {
+    let row = Row::new(trial, TrialResult::Finished(outcome.clone()));
     let names = NUMBERS.into_iter().chain(outcome.metrics.keys().map(String::as_str));
     names.map(move |name| (name, row.value(name)))
 }

@@ -15,7 +15,7 @@ pub const RESULT: &str = "result.json";
 /// What the caller measured. All numbers must be finite: a trial whose loss is not a
 /// number has failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct Measurements {
     pub trainable_params: u64,
     /// Mean cross-entropy in nats per supervised token.
     pub train_loss: f64,
@@ -29,7 +29,7 @@ pub struct Outcome {
     pub metrics: BTreeMap<String, f64>,
 }
 
-impl Outcome {
+impl Measurements {
     /// exp(eval_loss).
     pub fn eval_perplexity(&self) -> Option<f64> {
         self.eval_loss.map(f64::exp)
@@ -85,8 +85,8 @@ impl From<&Error> for Failure {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    Finished(Outcome),
+pub enum TrialResult {
+    Finished(Measurements),
     Failed(Failure),
 }
 
@@ -96,7 +96,7 @@ pub struct Record {
     /// Of the settings that the verdict belongs to.
     pub fingerprint: String,
     #[serde(flatten)]
-    pub verdict: Verdict,
+    pub verdict: TrialResult,
 }
 
 impl Record {
@@ -139,26 +139,26 @@ pub fn read_settings(folder: &Path) -> Option<Value> {
 mod tests {
     use super::*;
 
-    fn outcome() -> Outcome {
+    fn outcome() -> Measurements {
         let metrics = BTreeMap::from([("eval_accuracy".to_string(), 0.5)]);
-        Outcome { trainable_params: 8, train_loss: 1.5, eval_loss: Some(2.0), tokens: 100, seconds: 4.0, metrics }
+        Measurements { trainable_params: 8, train_loss: 1.5, eval_loss: Some(2.0), tokens: 100, seconds: 4.0, metrics }
     }
 
     #[test]
     fn derived_numbers() {
         assert_eq!(outcome().tokens_per_s(), 25.0);
         assert_eq!(outcome().eval_perplexity(), Some(2.0_f64.exp()));
-        assert_eq!(Outcome { seconds: 0.0, ..outcome() }.tokens_per_s(), 0.0);
+        assert_eq!(Measurements { seconds: 0.0, ..outcome() }.tokens_per_s(), 0.0);
     }
 
     #[test]
     fn numbers_that_are_none_fail_the_trial() {
         assert!(outcome().check().is_ok());
         let bad = [
-            Outcome { train_loss: f64::NAN, ..outcome() },
-            Outcome { eval_loss: Some(f64::INFINITY), ..outcome() },
-            Outcome { eval_loss: Some(1e4), ..outcome() },
-            Outcome { metrics: BTreeMap::from([("x".into(), f64::NAN)]), ..outcome() },
+            Measurements { train_loss: f64::NAN, ..outcome() },
+            Measurements { eval_loss: Some(f64::INFINITY), ..outcome() },
+            Measurements { eval_loss: Some(1e4), ..outcome() },
+            Measurements { metrics: BTreeMap::from([("x".into(), f64::NAN)]), ..outcome() },
         ];
         for outcome in bad {
             assert_eq!(outcome.check().unwrap_err().kind, Kind::Numeric);
@@ -168,10 +168,10 @@ mod tests {
     #[test]
     fn records_come_back_and_damaged_ones_do_not() {
         let folder = tempfile::tempdir().unwrap();
-        let finished = Record { fingerprint: "ab".into(), verdict: Verdict::Finished(outcome()) };
+        let finished = Record { fingerprint: "ab".into(), verdict: TrialResult::Finished(outcome()) };
         assert_eq!(finished.write(folder.path()).unwrap(), finished);
         let error = Error::new(Kind::Memory, "out of memory").with_hint("smaller batch");
-        let failed = Record { fingerprint: "ab".into(), verdict: Verdict::Failed(Failure::from(&error)) };
+        let failed = Record { fingerprint: "ab".into(), verdict: TrialResult::Failed(Failure::from(&error)) };
         assert_eq!(failed.write(folder.path()).unwrap(), failed);
         let text = std::fs::read_to_string(folder.path().join(RESULT)).unwrap();
         for length in 0..text.trim_end().len() {

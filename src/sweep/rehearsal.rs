@@ -3,14 +3,14 @@
 
 use super::folder;
 use super::grid::SEED;
-use super::lanes::Lanes;
 use super::memory::that_fit;
 use super::progress::SweepProgress;
-use super::record::{Outcome, CONFIG, RESULT};
+use super::record::{Measurements, CONFIG, RESULT};
 use super::results::SweepResult;
-use super::run::{self, Event, Observer};
+use super::run::{self, Event, SweepObserver};
 use super::task::{SharedInputs, Task};
 use super::trial::{Plan, Trial};
+use super::workers::Workers;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::eval::loss::mean_losses;
@@ -31,7 +31,7 @@ pub struct SweepForecast {
     /// Trials that are finished already.
     pub skipped: usize,
     /// How the real trials are spread.
-    pub lanes: Lanes,
+    pub workers: Workers,
     /// Bytes that the base and the largest trials side by side take.
     pub memory: u64,
     /// Of these, the base.
@@ -52,7 +52,7 @@ pub struct Kind {
     pub planned: Result<Planned>,
     spec: LoraSpec,
     config: TrainConfig,
-    tiny: Option<Outcome>,
+    tiny: Option<Measurements>,
     /// The folder of the one that was trained.
     dir: PathBuf,
 }
@@ -68,7 +68,7 @@ pub fn rehearse(
     decoder: &Decoder,
     shared: SharedInputs,
     tasks: &[Task],
-    observer: &mut dyn Observer,
+    observer: &mut dyn SweepObserver,
 ) -> Result<(SweepResult, SweepForecast)> {
     folder::refuse(plan)?;
     let moved = moved(plan, place);
@@ -82,11 +82,11 @@ pub fn rehearse(
     let mut group_size = |pending: &[&Trial]| stage.spread(pending);
     let mut run_group = |group: &[&Trial]| stage.run_group(group);
     let result = run::run(&moved, &mut told, &mut group_size, &mut run_group)?;
-    let Stage { kinds, lanes, memory, base, .. } = stage;
-    let (kinds, lanes) = (kinds.into_inner(), lanes.get());
-    let seconds = kinds.iter().map(Kind::seconds).sum::<f64>() / lanes.lanes.max(1) as f64;
+    let Stage { kinds, workers, memory, base, .. } = stage;
+    let (kinds, workers) = (kinds.into_inner(), workers.get());
+    let seconds = kinds.iter().map(Kind::seconds).sum::<f64>() / workers.workers.max(1) as f64;
     let skipped = result.skipped;
-    Ok((result, SweepForecast { kinds, skipped, lanes, memory: memory.get(), base: base.get(), seconds }))
+    Ok((result, SweepForecast { kinds, skipped, workers, memory: memory.get(), base: base.get(), seconds }))
 }
 
 /// The same trials in another folder.
@@ -96,7 +96,7 @@ fn moved(plan: &Plan, place: &Path) -> Plan {
 }
 
 impl Kind {
-    /// Of all its trials, one after the other in one lane.
+    /// Of all its trials, one after the other in one worker.
     pub fn seconds(&self) -> f64 {
         match &self.planned {
             Ok(planned) => planned.seconds / planned.tokens.max(1) as f64 * self.tokens as f64,
@@ -116,15 +116,15 @@ struct Stage<'a> {
     shared: SharedInputs<'a>,
     tasks: &'a [Task<'a>],
     kinds: RefCell<Vec<Kind>>,
-    lanes: Cell<Lanes>,
+    workers: Cell<Workers>,
     memory: Cell<u64>,
     base: Cell<u64>,
 }
 
 impl<'a> Stage<'a> {
     fn new(decoder: &'a Decoder, shared: SharedInputs<'a>, tasks: &'a [Task<'a>]) -> Self {
-        let lanes = Cell::new(Lanes { lanes: 1, at_once: 1 });
-        Stage { decoder, shared, tasks, kinds: RefCell::default(), lanes, memory: Cell::new(0), base: Cell::new(0) }
+        let workers = Cell::new(Workers { workers: 1, at_once: 1 });
+        Stage { decoder, shared, tasks, kinds: RefCell::default(), workers, memory: Cell::new(0), base: Cell::new(0) }
     }
 
     fn task(&self, trial: &Trial) -> Result<Task<'a>> {
@@ -148,21 +148,21 @@ impl<'a> Stage<'a> {
             Some(_) => 1,
             None => usize::MAX,
         };
-        let lanes = Lanes::where_so_many_fit(fit, self.decoder, pending.len());
-        self.lanes.set(lanes);
+        let workers = Workers::where_so_many_fit(fit, self.decoder, pending.len());
+        self.workers.set(workers);
         self.base.set(base);
-        self.memory.set(base + own.iter().take(lanes.at_once).sum::<u64>());
-        Ok(lanes.at_once)
+        self.memory.set(base + own.iter().take(workers.at_once).sum::<u64>());
+        Ok(workers.at_once)
     }
 
-    fn run_group(&self, group: &[&Trial]) -> Vec<Result<Outcome>> {
+    fn run_group(&self, group: &[&Trial]) -> Vec<Result<Measurements>> {
         match self.try_group(group) {
             Ok(outcomes) => outcomes,
             Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
         }
     }
 
-    fn try_group(&self, group: &[&Trial]) -> Result<Vec<Result<Outcome>>> {
+    fn try_group(&self, group: &[&Trial]) -> Result<Vec<Result<Measurements>>> {
         let tasks: Vec<Task> = group.iter().map(|trial| self.task(trial)).collect::<Result<_>>()?;
         self.meet(group, &tasks)?;
         Ok(group.iter().zip(&tasks).map(|(trial, task)| self.outcome(trial, task)).collect())
@@ -186,7 +186,7 @@ impl<'a> Stage<'a> {
         let (train, test) = (self.shared.train.shortest(ROWS), self.shared.test.map(|test| test.shortest(ROWS)));
         let shared = SharedInputs { train: &train, test: test.as_ref(), ..self.shared };
         let progress = SweepProgress::new(true);
-        let mut outcomes = self.lanes.get().run(self.decoder, shared, &tiny, &progress).into_iter();
+        let mut outcomes = self.workers.get().run(self.decoder, shared, &tiny, &progress).into_iter();
         for ((trial, task), config) in fresh.into_iter().zip(&configs) {
             let tiny = match config {
                 Ok(_) => outcomes.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome"))),
@@ -198,7 +198,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn kind(&self, trial: &Trial, task: &Task, tiny: Result<Outcome>) -> Result<Kind> {
+    fn kind(&self, trial: &Trial, task: &Task, tiny: Result<Measurements>) -> Result<Kind> {
         let (planned, tiny) = match tiny {
             Ok(tiny) => (self.plan(task), Some(tiny)),
             Err(error) => (Err(error), None),
@@ -218,7 +218,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Plans a trial alone in its lane: with one thread where there are several lanes.
+    /// Plans a trial alone in its worker: with one thread where there are several workers.
     fn plan(&self, task: &Task) -> Result<Planned> {
         let mut adapter = Adapter::new(task.spec.clone(), self.decoder, task.config.seed)?;
         let mut measure = |decoder: &Decoder, trainables: &[&dyn Trainable], rows: &TokenizedDataset| {
@@ -226,7 +226,7 @@ impl<'a> Stage<'a> {
             Ok(found.into_iter().map(|found| found.loss).collect())
         };
         let threads = tch::get_num_threads();
-        if self.lanes.get().lanes > 1 {
+        if self.workers.get().workers > 1 {
             tch::set_num_threads(1);
         }
         let planned = rehearsal::plan(self.decoder, &mut adapter, &task.run(self.shared), &mut measure);
@@ -235,7 +235,7 @@ impl<'a> Stage<'a> {
     }
 
     /// What a trial is told to have come to; its folder gets the files of its kind.
-    fn outcome(&self, trial: &Trial, task: &Task) -> Result<Outcome> {
+    fn outcome(&self, trial: &Trial, task: &Task) -> Result<Measurements> {
         let mut kinds = self.kinds.borrow_mut();
         let own = kinds.iter_mut().find(|kind| alike((&kind.spec, &kind.config), task));
         let kind = own.ok_or_else(|| Error::bug("a trial of no kind"))?;
@@ -247,7 +247,7 @@ impl<'a> Stage<'a> {
         }
         let tokens = planned_tokens(self.shared.train, task.config);
         kind.tokens += tokens;
-        Ok(Outcome { tokens, seconds: planned.seconds, ..tiny })
+        Ok(Measurements { tokens, seconds: planned.seconds, ..tiny })
     }
 }
 

@@ -8,7 +8,7 @@ use super::columns::{is_time, larger_is_better, NUMBERS, TEXTS};
 use super::folder;
 use super::grid::{Axis, Grid, Point};
 use super::number;
-use super::record::{Outcome, Record, Verdict};
+use super::record::{Measurements, Record, TrialResult};
 use super::trial::Trial;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -29,18 +29,18 @@ pub struct Row {
     pub point: Point,
     /// The trial's folder within `out`.
     pub dir: String,
-    pub verdict: Verdict,
+    pub verdict: TrialResult,
 }
 
 impl Row {
-    pub fn new(trial: &Trial, verdict: Verdict) -> Self {
+    pub fn new(trial: &Trial, verdict: TrialResult) -> Self {
         Row { index: trial.index, point: trial.point.clone(), dir: trial.name.clone(), verdict }
     }
 
-    pub fn outcome(&self) -> Option<&Outcome> {
+    pub fn outcome(&self) -> Option<&Measurements> {
         match &self.verdict {
-            Verdict::Finished(outcome) => Some(outcome),
-            Verdict::Failed(_) => None,
+            TrialResult::Finished(outcome) => Some(outcome),
+            TrialResult::Failed(_) => None,
         }
     }
 
@@ -68,10 +68,10 @@ impl Row {
         let outcome = self.outcome();
         match (column, &self.verdict) {
             ("dir", _) => self.dir.as_str().into(),
-            ("status", Verdict::Finished(_)) => "finished".into(),
-            ("status", Verdict::Failed(_)) => "failed".into(),
-            ("error", Verdict::Finished(_)) => Value::Null,
-            ("error", Verdict::Failed(failure)) => failure.message.as_str().into(),
+            ("status", TrialResult::Finished(_)) => "finished".into(),
+            ("status", TrialResult::Failed(_)) => "failed".into(),
+            ("error", TrialResult::Finished(_)) => Value::Null,
+            ("error", TrialResult::Failed(failure)) => failure.message.as_str().into(),
             ("trainable_params", _) => outcome.map_or(Value::Null, |outcome| outcome.trainable_params.into()),
             ("tokens", _) => outcome.map_or(Value::Null, |outcome| outcome.tokens.into()),
             (PEAK_MEMORY, _) => self.number(column).map_or(Value::Null, |bytes| (bytes as u64).into()),
@@ -295,10 +295,10 @@ pub(super) mod tests {
     use serde_json::json;
     use std::collections::BTreeMap;
 
-    pub fn outcome(train_loss: f64, eval_loss: f64) -> Outcome {
+    pub fn outcome(train_loss: f64, eval_loss: f64) -> Measurements {
         let metrics = BTreeMap::new();
         let (trainable_params, tokens, seconds) = (1000, 500, 2.0);
-        Outcome { trainable_params, train_loss, eval_loss: Some(eval_loss), tokens, seconds, metrics }
+        Measurements { trainable_params, train_loss, eval_loss: Some(eval_loss), tokens, seconds, metrics }
     }
 
     /// Rows for the points of `grid` from `eval_loss`; where that gives none, the trial failed.
@@ -309,8 +309,10 @@ pub(super) mod tests {
         // In reverse, for the order of running must not matter.
         for (index, point) in grid.points().into_iter().enumerate().collect::<Vec<_>>().into_iter().rev() {
             let verdict = match eval_loss(&point) {
-                Some(loss) => Verdict::Finished(outcome(loss + 0.5, loss)),
-                None => Verdict::Failed(Failure { kind: "numeric".into(), message: "loss is NaN".into(), hint: None }),
+                Some(loss) => TrialResult::Finished(outcome(loss + 0.5, loss)),
+                None => {
+                    TrialResult::Failed(Failure { kind: "numeric".into(), message: "loss is NaN".into(), hint: None })
+                }
             };
             result.insert(Row { index, dir: point.folder_name(), point, verdict });
         }

@@ -1,10 +1,10 @@
 //! The runner: runs what is not finished, records what becomes of it, and keeps the
 //! results on disk complete at every moment.
 
-use super::changes::Change;
-use super::folder::{Standing, SweepFolder};
-use super::record::{Failure, Outcome, Verdict};
+use super::folder::{SweepFolder, TrialState};
+use super::record::{Failure, Measurements, TrialResult};
 use super::results::{Row, SweepResult};
+use super::settings_diff::Change;
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -46,7 +46,7 @@ pub enum Event<'a> {
     },
     Finished {
         trial: &'a Trial,
-        outcome: &'a Outcome,
+        outcome: &'a Measurements,
     },
     Failed {
         trial: &'a Trial,
@@ -89,18 +89,18 @@ impl fmt::Display for Event<'_> {
 }
 
 /// Told what happens; any `FnMut(&Event)` will do.
-pub trait Observer {
+pub trait SweepObserver {
     fn event(&mut self, event: &Event);
 }
 
-impl<F: FnMut(&Event)> Observer for F {
+impl<F: FnMut(&Event)> SweepObserver for F {
     fn event(&mut self, event: &Event) {
         self(event)
     }
 }
 
 /// How trials are run: `run_group` and `group_size` of [`run`].
-pub type RunGroup<'a> = dyn FnMut(&[&Trial]) -> Vec<Result<Outcome>> + 'a;
+pub type RunGroup<'a> = dyn FnMut(&[&Trial]) -> Vec<Result<Measurements>> + 'a;
 pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
 
 /// Runs every trial of `plan` that is not finished.
@@ -113,15 +113,15 @@ pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
 /// go on: `out` is not usable, or the user stopped it.
 pub fn run(
     plan: &Plan,
-    observer: &mut dyn Observer,
+    observer: &mut dyn SweepObserver,
     group_size: &mut GroupSize,
     run_group: &mut RunGroup,
 ) -> Result<SweepResult> {
     let folder = SweepFolder::claim(plan)?;
     // All of them before the first is touched: one folder that is not ours stops everything.
-    let standings: Vec<Standing> = plan.trials.iter().map(SweepFolder::standing).collect::<Result<_>>()?;
+    let states: Vec<TrialState> = plan.trials.iter().map(SweepFolder::state).collect::<Result<_>>()?;
     let mut sweep = Sweep { plan, folder, observer, result: SweepResult::new(&plan.out, &plan.grid) };
-    let pending = sweep.sort_out(standings)?;
+    let pending = sweep.sort_out(states)?;
     if !pending.is_empty() {
         for group in pending.chunks(group_size(&pending)?.max(1)) {
             sweep.run_group(group, run_group)?;
@@ -134,13 +134,13 @@ pub fn run(
 struct Sweep<'a> {
     plan: &'a Plan,
     folder: SweepFolder,
-    observer: &'a mut dyn Observer,
+    observer: &'a mut dyn SweepObserver,
     result: SweepResult,
 }
 
 impl<'a> Sweep<'a> {
     /// Takes over the finished trials, tells of the rest and gives it back.
-    fn sort_out(&mut self, standings: Vec<Standing>) -> Result<Vec<&'a Trial>> {
+    fn sort_out(&mut self, states: Vec<TrialState>) -> Result<Vec<&'a Trial>> {
         if !self.folder.locked {
             self.observer.event(&Event::Unlocked { out: &self.plan.out });
         }
@@ -149,16 +149,16 @@ impl<'a> Sweep<'a> {
             self.observer.event(&Event::Kept { names: &others });
         }
         let mut pending = Vec::new();
-        for (trial, standing) in self.plan.trials.iter().zip(standings) {
-            match &standing {
-                Standing::New => {}
-                Standing::Finished(_) => {}
-                Standing::Failed(failure) => self.observer.event(&Event::Retrying { trial, failure }),
-                Standing::Unfinished => self.observer.event(&Event::Restarting { trial }),
-                Standing::Changed(changes) => self.observer.event(&Event::Changed { trial, changes }),
+        for (trial, state) in self.plan.trials.iter().zip(states) {
+            match &state {
+                TrialState::New => {}
+                TrialState::Finished(_) => {}
+                TrialState::Failed(failure) => self.observer.event(&Event::Retrying { trial, failure }),
+                TrialState::Unfinished => self.observer.event(&Event::Restarting { trial }),
+                TrialState::Changed(changes) => self.observer.event(&Event::Changed { trial, changes }),
             }
-            match standing {
-                Standing::Finished(outcome) => self.result.insert(Row::new(trial, Verdict::Finished(outcome))),
+            match state {
+                TrialState::Finished(outcome) => self.result.insert(Row::new(trial, TrialResult::Finished(outcome))),
                 _ => pending.push(trial),
             }
         }
@@ -191,23 +191,23 @@ impl<'a> Sweep<'a> {
         stopped.map_or(Ok(()), Err)
     }
 
-    fn conclude(&mut self, trial: &'a Trial, result: Result<Outcome>) -> Result<()> {
+    fn conclude(&mut self, trial: &'a Trial, result: Result<Measurements>) -> Result<()> {
         let result = result.and_then(|outcome| {
             outcome.check()?;
             super::columns::ensure_no_metric_is_a_column(&self.plan.grid, outcome.metrics.keys())?;
             Ok(outcome)
         });
         let verdict = match result {
-            Ok(outcome) => Verdict::Finished(outcome),
-            Err(error) => Verdict::Failed(Failure::from(&error)),
+            Ok(outcome) => TrialResult::Finished(outcome),
+            Err(error) => TrialResult::Failed(Failure::from(&error)),
         };
         let verdict = self.folder.conclude(trial, verdict)?;
         match &verdict {
-            Verdict::Finished(outcome) => {
+            TrialResult::Finished(outcome) => {
                 self.result.trained += 1;
                 self.observer.event(&Event::Finished { trial, outcome });
             }
-            Verdict::Failed(failure) => self.observer.event(&Event::Failed { trial, failure }),
+            TrialResult::Failed(failure) => self.observer.event(&Event::Failed { trial, failure }),
         }
         self.result.insert(Row::new(trial, verdict));
         Ok(())

@@ -1,8 +1,8 @@
 //! A trial: one point of the grid with its complete settings and its folder; and the
 //! plan, which is all trials of a sweep.
 
-use super::changes;
 use super::grid::{Grid, Point};
+use super::settings_diff;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::train::origin::Origin;
@@ -27,7 +27,7 @@ pub struct Trial {
 
 impl Trial {
     pub fn fingerprint(&self) -> String {
-        changes::fingerprint(&self.settings)
+        settings_diff::fingerprint(&self.settings)
     }
     /// JSON lines, one per logged step: see [`crate::train::metrics`].
     pub fn metrics_path(&self) -> PathBuf {

@@ -2,7 +2,7 @@
 //! the settings when it begins and with what came of it when it ends.
 
 use super::metrics::{read_metrics, MetricsRow};
-use super::trainer::{Outcome, PEAK_MEMORY};
+use super::trainer::{TrainOutcome, PEAK_MEMORY};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub const METRICS: &str = "metrics.jsonl";
 /// How far a run came.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
-pub enum Standing {
+pub enum RunStatus {
     /// Begun and not ended: it is still running, or was stopped.
     Unfinished,
     /// With the final metrics; those that are not finite are left out.
@@ -35,23 +35,23 @@ pub enum Standing {
 pub struct RunRecord {
     pub settings: Value,
     #[serde(flatten)]
-    pub standing: Standing,
+    pub standing: RunStatus,
 }
 
 impl RunRecord {
     /// Marks `folder` as that of a run under these settings, which has now begun.
     pub fn begin(folder: &Path, settings: Value) -> Result<Self> {
-        let record = RunRecord { settings, standing: Standing::Unfinished };
+        let record = RunRecord { settings, standing: RunStatus::Unfinished };
         record.write(folder)?;
         Ok(record)
     }
 
     /// Notes the end. A run that the user stopped stays unfinished.
-    pub fn conclude(mut self, folder: &Path, outcome: &Result<Outcome>) -> Result<()> {
+    pub fn conclude(mut self, folder: &Path, outcome: &Result<TrainOutcome>) -> Result<()> {
         self.standing = match outcome {
-            Ok(outcome) => Standing::Finished { metrics: final_metrics(outcome) },
+            Ok(outcome) => RunStatus::Finished { metrics: final_metrics(outcome) },
             Err(error) if error.kind == Kind::Stopped => return Ok(()),
-            Err(error) => Standing::Failed { error: error.message.clone() },
+            Err(error) => RunStatus::Failed { error: error.message.clone() },
         };
         self.write(folder)
     }
@@ -76,7 +76,7 @@ impl RunRecord {
     }
 }
 
-fn final_metrics(outcome: &Outcome) -> BTreeMap<String, f64> {
+fn final_metrics(outcome: &TrainOutcome) -> BTreeMap<String, f64> {
     let named = [
         ("steps", Some(outcome.steps as f64)),
         ("train_loss", Some(outcome.train_loss)),
@@ -91,12 +91,12 @@ fn final_metrics(outcome: &Outcome) -> BTreeMap<String, f64> {
 }
 
 /// Whether it ended is not in a log: what it says last is shown as it is.
-fn from_log(rows: &[MetricsRow]) -> Standing {
+fn from_log(rows: &[MetricsRow]) -> RunStatus {
     let last = |name: &str| rows.iter().rev().find_map(|row| row.get(name)).filter(|value| value.is_finite());
     let named = [("train_loss", last("loss")), ("eval_loss", last("eval_loss"))];
     match rows.is_empty() {
-        true => Standing::Unfinished,
-        false => Standing::Finished {
+        true => RunStatus::Unfinished,
+        false => RunStatus::Finished {
             metrics: named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))).collect(),
         },
     }
@@ -107,8 +107,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn outcome() -> Outcome {
-        Outcome {
+    fn outcome() -> TrainOutcome {
+        TrainOutcome {
             steps: 4,
             train_loss: 1.5,
             eval_loss: Some(f64::INFINITY),
@@ -127,11 +127,11 @@ mod tests {
         let record = RunRecord::begin(folder.path(), json!({"train": {"lr": 0.5}})).unwrap();
         assert_eq!(RunRecord::read(folder.path()).unwrap(), record);
         record.clone().conclude(folder.path(), &Err(Error::stopped())).unwrap();
-        assert_eq!(RunRecord::read(folder.path()).unwrap().standing, Standing::Unfinished);
+        assert_eq!(RunRecord::read(folder.path()).unwrap().standing, RunStatus::Unfinished);
         record.clone().conclude(folder.path(), &Err(Error::data("no rows"))).unwrap();
-        assert_eq!(RunRecord::read(folder.path()).unwrap().standing, Standing::Failed { error: "no rows".into() });
+        assert_eq!(RunRecord::read(folder.path()).unwrap().standing, RunStatus::Failed { error: "no rows".into() });
         record.conclude(folder.path(), &Ok(outcome())).unwrap();
-        let Standing::Finished { metrics } = RunRecord::read(folder.path()).unwrap().standing else { panic!() };
+        let RunStatus::Finished { metrics } = RunRecord::read(folder.path()).unwrap().standing else { panic!() };
         assert_eq!((metrics["steps"], metrics["train_loss"], metrics.get("eval_loss")), (4.0, 1.5, None));
     }
 

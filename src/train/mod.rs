@@ -35,4 +35,4 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use config::TrainConfig;
 pub use eval_interval::EvalInterval;
 pub use run::{RunReport, TrainRun};
-pub use trainer::{train, train_together, Job, Outcome};
+pub use trainer::{train, train_together, Job, TrainOutcome};

@@ -7,7 +7,7 @@ use super::config::TrainConfig;
 use super::observer::{Observer, Several};
 use super::recorder::Recorder;
 use super::tensorboard::remove_events;
-use super::trainer::{train_together, Evaluate, Job, Outcome};
+use super::trainer::{train_together, Evaluate, Job, TrainOutcome};
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::Tokenizer;
@@ -41,7 +41,7 @@ pub fn train_recorded(
     jobs: Vec<RecordedJob>,
     data: &TokenizedDataset,
     evaluate: Option<&mut Evaluate>,
-) -> Result<Vec<Result<Outcome>>> {
+) -> Result<Vec<Result<TrainOutcome>>> {
     let mut recorders: Vec<Result<Option<Recorder>>> = jobs.iter().map(RecordedJob::recorder).collect();
     let (mut observers, mut trained) = (Vec::new(), Vec::new());
     for (job, recorder) in jobs.into_iter().zip(&mut recorders) {

@@ -8,7 +8,7 @@ use super::eval_interval::EvalInterval;
 use super::memory::{check, Method, Parts, Request};
 use super::observer::{Observer, StepReport};
 use super::sampler::Sampler;
-use super::trainer::{train, Outcome};
+use super::trainer::{train, TrainOutcome};
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::Result;
 use crate::lora::{LoraSpec, Trainable};
@@ -80,8 +80,8 @@ pub struct Planned {
 
 impl Planned {
     /// The outcome of a tiny run, with what can be told of the true one in its place.
-    pub fn outcome(&self, tiny: &Outcome) -> Outcome {
-        Outcome { steps: self.steps, tokens: self.tokens, seconds: self.seconds, ..tiny.clone() }
+    pub fn outcome(&self, tiny: &TrainOutcome) -> TrainOutcome {
+        TrainOutcome { steps: self.steps, tokens: self.tokens, seconds: self.seconds, ..tiny.clone() }
     }
 }
 

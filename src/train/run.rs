@@ -7,7 +7,7 @@ use super::origin::Origin;
 use super::progress::Progress;
 use super::recorded::{save_adapter, train_recorded, RecordedJob};
 use super::rehearsal::{self, tiny_config, Measure, Pace, Planned};
-use super::trainer::Outcome;
+use super::trainer::TrainOutcome;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::lora::Model;
@@ -37,7 +37,7 @@ pub struct TrainRun<'a> {
 /// What came of a run.
 #[derive(Debug)]
 pub struct RunReport {
-    pub outcome: Outcome,
+    pub outcome: TrainOutcome,
     /// In a rehearsal, what the real run would take.
     pub planned: Option<Planned>,
     /// A rehearsal did not save the model: it is this large, in bytes.
@@ -79,7 +79,7 @@ impl TrainRun<'_> {
         Ok(RunReport { outcome: planned.outcome(&outcome), planned: Some(planned), unsaved })
     }
 
-    fn train(&self, model: &mut Model, measure: &mut Measure, progress: Progress) -> Result<Outcome> {
+    fn train(&self, model: &mut Model, measure: &mut Measure, progress: Progress) -> Result<TrainOutcome> {
         self.train_and_save(model, measure, progress, true)
     }
 
@@ -89,7 +89,7 @@ impl TrainRun<'_> {
         measure: &mut Measure,
         mut progress: Progress,
         saves: bool,
-    ) -> Result<Outcome> {
+    ) -> Result<TrainOutcome> {
         // First of all: from here on the folder holds no finished run.
         let begin = |folder| Ok::<_, Error>((folder, RunRecord::begin(folder, self.settings(model))?));
         let record = self.folder.map(begin).transpose()?;
@@ -106,7 +106,7 @@ impl TrainRun<'_> {
         outcome
     }
 
-    fn train_logged(&self, model: &mut Model, measure: &mut Measure, progress: &mut Progress) -> Result<Outcome> {
+    fn train_logged(&self, model: &mut Model, measure: &mut Measure, progress: &mut Progress) -> Result<TrainOutcome> {
         let (decoder, trainable) = model.adapted.split_for_training()?;
         let settings = json!({ "train": self.config });
         let job = RecordedJob {

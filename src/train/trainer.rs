@@ -28,7 +28,7 @@ pub const PEAK_MEMORY: &str = "peak_memory";
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct TrainOutcome {
     /// Optimizer steps taken.
     pub steps: u64,
     /// Mean over all steps, as transformers reports it.
@@ -64,7 +64,7 @@ pub fn train(
     config: &TrainConfig,
     evaluate: Option<&mut Evaluate>,
     observer: &mut dyn Observer,
-) -> Result<Outcome> {
+) -> Result<TrainOutcome> {
     let mut outcomes = train_together(decoder, vec![Job { trainable, config, observer }], data, evaluate)?;
     outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
 }
@@ -77,7 +77,7 @@ pub fn train_together<'a>(
     jobs: Vec<Job<'a>>,
     data: &'a TokenizedDataset,
     mut evaluate: Option<&mut Evaluate>,
-) -> Result<Vec<Result<Outcome>>> {
+) -> Result<Vec<Result<TrainOutcome>>> {
     if data.is_empty() {
         return Err(Error::data("the training split is empty: expected at least one row"));
     }
@@ -297,7 +297,7 @@ impl<'a> Run<'a> {
         self.observer.on_eval(&EvalReport { step, epoch, loss, is_best, overfitting })
     }
 
-    fn finish(mut self, peak_memory: Option<u64>) -> Result<Outcome> {
+    fn finish(mut self, peak_memory: Option<u64>) -> Result<TrainOutcome> {
         self.fail_unless_finite()?;
         if let Some(failure) = self.failure {
             return Err(failure);
@@ -308,7 +308,7 @@ impl<'a> Run<'a> {
             eval_loss = Some(*loss);
         }
         let Progress { steps, loss_sum, tokens, time, .. } = self.progress;
-        Ok(Outcome {
+        Ok(TrainOutcome {
             steps,
             train_loss: loss_sum / (steps as f64).max(1.0),
             eval_loss,

@@ -1,7 +1,7 @@
 //! Trials that train nothing but write all that a real one writes.
 
 use lorhai::random::Key;
-use lorhai::sweep::{Event, Grid, Observer, Outcome, Plan, SweepResult, Trial};
+use lorhai::sweep::{Event, Grid, Measurements, Plan, SweepObserver, SweepResult, Trial};
 use lorhai::train::metrics::{MetricsLog, MetricsRow};
 use lorhai::train::tensorboard::{EventWriter, HParam};
 use lorhai::Result;
@@ -29,7 +29,7 @@ pub struct Log {
     pub lines: Vec<String>,
 }
 
-impl Observer for Log {
+impl SweepObserver for Log {
     fn event(&mut self, event: &Event) {
         self.lines.push(event.to_string());
     }
@@ -41,10 +41,10 @@ pub fn run_all(plan: &Plan) -> Result<SweepResult> {
 }
 
 /// Numbers that depend on the point alone, but for the time.
-pub fn outcome(trial: &Trial) -> Outcome {
+pub fn outcome(trial: &Trial) -> Measurements {
     let noise = Key::new(0).named(&trial.name);
     let loss = 2.0 + 0.1 * noise.normal(0);
-    Outcome {
+    Measurements {
         trainable_params: 64 * trial.index as u64 + 64,
         train_loss: loss,
         eval_loss: Some(loss + 0.05 * noise.uniform(1)),
@@ -54,12 +54,12 @@ pub fn outcome(trial: &Trial) -> Outcome {
     }
 }
 
-pub fn run(trial: &Trial) -> Result<Outcome> {
+pub fn run(trial: &Trial) -> Result<Measurements> {
     run_with_steps(trial, &mut || {})
 }
 
 /// Calls `step` between the writes.
-pub fn run_with_steps(trial: &Trial, step: &mut dyn FnMut()) -> Result<Outcome> {
+pub fn run_with_steps(trial: &Trial, step: &mut dyn FnMut()) -> Result<Measurements> {
     let outcome = outcome(trial);
     let mut log = MetricsLog::create(&trial.metrics_path())?;
     let mut events = EventWriter::create(&trial.dir)?;

@@ -9,7 +9,7 @@ use crate::plot::charts::chart::Chart;
 use crate::plot::charts::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
 use crate::sweep::columns::larger_is_better;
 use crate::sweep::table::{Column, TableOptions, EVAL_LOSS_NOTE};
-use crate::sweep::{number, Row, SweepResult, Verdict, SEED};
+use crate::sweep::{number, Row, SweepResult, TrialResult, SEED};
 use crate::train::overfitting::OVERFITS_AFTER;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -211,8 +211,8 @@ fn results(result: &SweepResult) -> Table {
 
 fn trial(row: &Row) -> TrialEntry {
     let (outcome, detail) = match &row.verdict {
-        Verdict::Finished(_) => (TrialOutcome::Finished, String::new()),
-        Verdict::Failed(failure) => {
+        TrialResult::Finished(_) => (TrialOutcome::Finished, String::new()),
+        TrialResult::Failed(failure) => {
             let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("\n  hint: {hint}"));
             (TrialOutcome::Failed, format!("{}{hint}", failure.message))
         }

@@ -126,7 +126,7 @@ pub mod functions {
     pub fn check_memory(context: NativeCallContext, model: Model, options: Map) -> RhaiResultOf<Map> {
         let PassOptions { batch, length } = Options::read("check_memory", options)?;
         let state = State::of(&context)?;
-        let pass = PassOptions { batch: state.few(batch), length: state.few(length) };
+        let pass = PassOptions { batch: state.capped(batch), length: state.capped(length) };
         let check = check::check(&mut model.write()?.adapted, &pass)?;
         let mut map = Map::new();
         map.insert("predicted".into(), (check.predicted as i64).into());

@@ -426,12 +426,12 @@ fn tokens_of(data: &Rows, tokenizer: &Tokenizer, options: &TokenizeOptions, stat
 /// Two batches of the shortest rows, for a loop that is rehearsed.
 fn tiny_batches(rows: &TokenizedDataset, size: usize, drop_last: bool, state: &State) -> Batches {
     let all = if drop_last { rows.len() / size } else { rows.len().div_ceil(size) };
-    let few = state.few(size);
-    let data = rows.shortest(state.few(all) * few);
+    let few = state.capped(size);
+    let data = rows.shortest(state.capped(all) * few);
     state.note_for_summary(format!(
         "a loop of the script's own over {} batches of {size} rows: {} of up to {few} were run, and no time is known",
         thousands(all as u64),
-        state.few(all)
+        state.capped(all)
     ));
     Batches { order: (0..data.len() as u32).collect(), data, size: few, drop_last: false }
 }

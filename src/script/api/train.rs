@@ -13,7 +13,7 @@ use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::progress::Progress;
 use crate::train::run::MODEL;
 use crate::train::trainer::PEAK_MEMORY;
-use crate::train::{Outcome, TrainConfig, TrainRun};
+use crate::train::{TrainConfig, TrainOutcome, TrainRun};
 use crate::{eval, lora, Result};
 use rhai::plugin::*;
 use rhai::Map;
@@ -151,7 +151,7 @@ fn run_training(
     Ok(outcome_map(&report.outcome))
 }
 
-fn outcome_map(outcome: &Outcome) -> Map {
+fn outcome_map(outcome: &TrainOutcome) -> Map {
     let mut map = Map::new();
     map.insert("steps".into(), (outcome.steps as i64).into());
     map.insert("train_loss".into(), outcome.train_loss.into());

@@ -26,7 +26,7 @@ impl State {
     }
 
     /// `count` items, or few of them in a rehearsal.
-    pub fn few(&self, count: usize) -> usize {
+    pub fn capped(&self, count: usize) -> usize {
         self.rehearsal_cap().map_or(count, |cap| count.min(cap))
     }
 
@@ -119,11 +119,11 @@ impl State {
 
 /// "runs/x: 18 side by side in 2 threads, 1.2 GB together"
 fn spread(out: &Path, found: &SweepForecast) -> String {
-    let (out, at_once, memory) = (out.display(), found.lanes.at_once, format::bytes(found.memory));
-    match found.lanes.lanes {
+    let (out, at_once, memory) = (out.display(), found.workers.at_once, format::bytes(found.memory));
+    match found.workers.workers {
         1 => format!("{out}: {at_once} side by side in 1 thread, {memory} together"),
-        lanes => format!(
-            "{out}: {at_once} side by side in {lanes} threads, {memory} together; a line's time is that in one thread"
+        workers => format!(
+            "{out}: {at_once} side by side in {workers} threads, {memory} together; a line's time is that in one thread"
         ),
     }
 }

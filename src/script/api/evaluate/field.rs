@@ -63,5 +63,5 @@ impl OptionType for FieldOption {
 
 /// The first rows: all, `limit`, or the few of a rehearsal.
 pub fn limited(rows: &Rows, limit: Option<usize>, state: &State) -> Rows {
-    rows.take(state.few(limit.unwrap_or(rows.len())))
+    rows.take(state.capped(limit.unwrap_or(rows.len())))
 }

@@ -2,12 +2,12 @@
 //!
 //! On a CPU every thread trains its own trials, from the first step to the last, over the
 //! one base: nothing is handed from thread to thread in between, which is where small
-//! matrix products lose their time. On a GPU all of them share one lane.
+//! matrix products lose their time. On a GPU all of them share one worker.
 
 use super::lora::run_group;
 use super::memory;
 use super::progress::SweepProgress;
-use super::record::Outcome;
+use super::record::Measurements;
 use super::results::SweepResult;
 use super::run::{self, Event};
 use super::task::{SharedInputs, Task};
@@ -20,15 +20,15 @@ use crate::model::{Config, Decoder};
 use std::cell::Cell;
 use tch::Device;
 
-/// More trials than this in one lane gain nothing: its matrix products are large by then.
-const MOST_IN_A_LANE: usize = 16;
+/// More trials than this in one worker gain nothing: its matrix products are large by then.
+const MOST_PER_WORKER: usize = 16;
 
 /// How a sweep's trials are spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lanes {
+pub struct Workers {
     /// Threads that train trials of their own.
-    pub lanes: usize,
-    /// The most trials side by side, over all lanes.
+    pub workers: usize,
+    /// The most trials side by side, over all workers.
     pub at_once: usize,
 }
 
@@ -44,23 +44,23 @@ pub fn run_sweep(
     let of = |trials: &[&Trial]| -> Vec<Task> {
         trials.iter().filter_map(|trial| tasks.get(trial.index).copied()).collect()
     };
-    let lanes = Cell::new(Lanes { lanes: 1, at_once: 1 });
+    let workers = Cell::new(Workers { workers: 1, at_once: 1 });
     let steps = |task: &Task| task.config.total_steps(shared.train.len());
     let mut group_size = |pending: &[&Trial]| {
         progress.begin(pending.len(), of(pending).iter().map(steps).sum());
-        lanes.set(Lanes::plan(decoder, shared, &of(pending))?);
-        Ok(lanes.get().at_once)
+        workers.set(Workers::plan(decoder, shared, &of(pending))?);
+        Ok(workers.get().at_once)
     };
     let mut run_group = |group: &[&Trial]| {
         let tasks = of(group);
         progress.side_by_side(&tasks.iter().map(|task| (*task, steps(task))).collect::<Vec<_>>());
-        lanes.get().run(decoder, shared, &tasks, progress)
+        workers.get().run(decoder, shared, &tasks, progress)
     };
     run::run(plan, &mut |event: &Event| progress.event(event), &mut group_size, &mut run_group)
 }
 
-impl Lanes {
-    /// Plans for `tasks` on this machine: one lane for each thread of a CPU, and as many
+impl Workers {
+    /// Plans for `tasks` on this machine: one worker for each thread of a CPU, and as many
     /// trials in each as the memory that is free now takes, by what the largest is measured
     /// to take.
     pub fn plan(decoder: &Decoder, shared: SharedInputs, tasks: &[Task]) -> Result<Self> {
@@ -73,12 +73,12 @@ impl Lanes {
 
     /// As [`Self::plan`] for `trials` trials of which `fit` fit into memory.
     pub fn where_so_many_fit(fit: usize, decoder: &Decoder, trials: usize) -> Self {
-        let lanes = match decoder.device {
+        let workers = match decoder.device {
             Device::Cpu => (tch::get_num_threads().max(1) as usize).min(trials.max(1)),
             _ => 1,
         };
-        let lanes = lanes.min(fit);
-        Lanes { lanes, at_once: fit.min(lanes * MOST_IN_A_LANE).min(trials.max(1)) }
+        let workers = workers.min(fit);
+        Workers { workers, at_once: fit.min(workers * MOST_PER_WORKER).min(trials.max(1)) }
     }
 
     /// Trains `tasks`, at most `at_once` of them; gives one outcome for each, in order.
@@ -88,15 +88,15 @@ impl Lanes {
         shared: SharedInputs,
         tasks: &[Task],
         progress: &SweepProgress,
-    ) -> Vec<Result<Outcome>> {
-        let lanes = self.lanes.min(tasks.len());
-        if lanes < 2 {
+    ) -> Vec<Result<Measurements>> {
+        let workers = self.workers.min(tasks.len());
+        if workers < 2 {
             return run_group(decoder, shared, tasks, progress);
         }
         let threads = tch::get_num_threads();
         let costs: Vec<u64> = tasks.iter().map(|task| cost(task, decoder, shared.train.len())).collect();
-        let places = spread(&costs, lanes);
-        let mut outcomes: Vec<Option<Result<Outcome>>> = tasks.iter().map(|_| None).collect();
+        let places = spread(&costs, workers);
+        let mut outcomes: Vec<Option<Result<Measurements>>> = tasks.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
             let started: Vec<_> = places
                 .iter()
@@ -109,8 +109,8 @@ impl Lanes {
                     })
                 })
                 .collect();
-            for (lane, places) in started.into_iter().zip(&places) {
-                let mut found = lane.join().unwrap_or_default().into_iter();
+            for (worker, places) in started.into_iter().zip(&places) {
+                let mut found = worker.join().unwrap_or_default().into_iter();
                 for &at in places {
                     outcomes[at] = found.next();
                 }
@@ -137,11 +137,11 @@ pub fn cost_of_a_token(spec: &LoraSpec, config: &Config) -> u64 {
     2 * base as u64 + 3 * trainable_count(spec, config).unwrap_or(0)
 }
 
-/// Numbers of what costs so much, by lane: the costliest first, each to the lane that has the least to do.
-pub fn spread(costs: &[u64], lanes: usize) -> Vec<Vec<usize>> {
+/// Numbers of what costs so much, by worker: the costliest first, each to the worker that has the least to do.
+pub fn spread(costs: &[u64], workers: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by_key(|&at| std::cmp::Reverse(costs[at]));
-    let mut spread = vec![(0_u64, Vec::new()); lanes];
+    let mut spread = vec![(0_u64, Vec::new()); workers];
     for at in order {
         if let Some((load, own)) = spread.iter_mut().min_by_key(|(load, _)| *load) {
             *load += costs[at];

@@ -1,13 +1,13 @@
-//! Past runs, read from their folders: sweeps, single trials of a sweep, and single runs.
+//! PastRun runs, read from their folders: sweeps, single trials of a sweep, and single runs.
 
-use super::changes::{self, Change};
 use super::folder::{read_marker, SWEEP};
 use super::number;
-use super::record::{self, Record, Verdict};
+use super::record::{self, Record, TrialResult};
 use super::results::SweepResult;
+use super::settings_diff::{self, Change};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
-use crate::train::folder::{RunRecord, Standing, METRICS, RUN};
+use crate::train::folder::{RunRecord, RunStatus, METRICS, RUN};
 use crate::{files, interrupt, suggest};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -17,13 +17,13 @@ use std::time::SystemTime;
 
 /// A run with its folder.
 #[derive(Debug)]
-pub struct Past {
+pub struct PastRun {
     pub folder: PathBuf,
-    pub what: What,
+    pub what: PastKind,
 }
 
 #[derive(Debug)]
-pub enum What {
+pub enum PastKind {
     Sweep(SweepResult),
     /// A trial of a sweep, or a run of its own.
     Run(RunRecord),
@@ -31,9 +31,9 @@ pub enum What {
 
 /// A folder that bears the mark of a run, and what it came to.
 #[derive(Debug)]
-pub struct Found {
+pub struct RunFolder {
     pub folder: PathBuf,
-    pub past: Result<Past>,
+    pub past: Result<PastRun>,
 }
 
 /// The metric that runs are judged by, and its value.
@@ -45,36 +45,36 @@ pub struct Best {
     pub trials: usize,
 }
 
-impl Past {
+impl PastRun {
     /// Reads the run in `folder`.
     ///
     /// # Errors
     /// A folder that is missing or no run's; files of a run that cannot be read.
-    pub fn open(folder: &Path) -> Result<Past> {
+    pub fn open(folder: &Path) -> Result<PastRun> {
         must_be_folder(folder)?;
         let what = match Mark::of(folder) {
-            Some(Mark::Sweep) => What::Sweep(SweepResult::open(folder)?),
-            Some(Mark::Trial) => What::Run(read_trial(folder)?),
-            Some(Mark::Run) => What::Run(RunRecord::read(folder)?),
+            Some(Mark::Sweep) => PastKind::Sweep(SweepResult::open(folder)?),
+            Some(Mark::Trial) => PastKind::Run(read_trial(folder)?),
+            Some(Mark::Run) => PastKind::Run(RunRecord::read(folder)?),
             None => bail!(Kind::File, "`{}` is not a run's folder: expected `{SWEEP}`, `{RUN}` or `{METRICS}` in it",
                 folder.display(); hint: "`lorhai runs FOLDER` lists the runs below a folder"),
         };
-        Ok(Past { folder: folder.to_path_buf(), what })
+        Ok(PastRun { folder: folder.to_path_buf(), what })
     }
 
     /// "finished", "failed", "unfinished"; of a sweep with how many of its trials.
     pub fn status(&self) -> String {
         match &self.what {
-            What::Run(record) => status(&record.standing).to_string(),
-            What::Sweep(result) => sweep_status(result),
+            PastKind::Run(record) => status(&record.standing).to_string(),
+            PastKind::Sweep(result) => sweep_status(result),
         }
     }
 
     /// That of a sweep's best setting, or the run's own; `None` where nothing was measured.
     pub fn best(&self) -> Option<Best> {
         match &self.what {
-            What::Run(record) => judged(&metrics(record)),
-            What::Sweep(result) => {
+            PastKind::Run(record) => judged(&metrics(record)),
+            PastKind::Sweep(result) => {
                 let metric = result.default_metric();
                 let summary = result.best(metric).ok()?.summary;
                 Some(Best { metric: metric.to_string(), value: summary.mean, trials: summary.n })
@@ -113,8 +113,8 @@ fn is_model(folder: &Path) -> bool {
 /// The runs below `folder`, by their paths: not what lies inside another run.
 ///
 /// # Errors
-/// A folder that is missing or cannot be listed. What is wrong with a single run is in its place.
-pub fn below(folder: &Path) -> Result<Vec<Found>> {
+/// A folder that is missing or cannot be listed. PastKind is wrong with a single run is in its place.
+pub fn below(folder: &Path) -> Result<Vec<RunFolder>> {
     must_be_folder(folder)?;
     let mut found = Vec::new();
     collect(folder, 0, &mut found)?;
@@ -124,10 +124,10 @@ pub fn below(folder: &Path) -> Result<Vec<Found>> {
 /// Deep enough for folders of folders; nobody's whole disk is searched.
 const DEEPEST: usize = 4;
 
-fn collect(folder: &Path, depth: usize, found: &mut Vec<Found>) -> Result<()> {
+fn collect(folder: &Path, depth: usize, found: &mut Vec<RunFolder>) -> Result<()> {
     interrupt::check()?;
     if Mark::of(folder).is_some() {
-        found.push(Found { folder: folder.to_path_buf(), past: Past::open(folder) });
+        found.push(RunFolder { folder: folder.to_path_buf(), past: PastRun::open(folder) });
         return Ok(());
     }
     let entries = match fs::read_dir(folder) {
@@ -161,7 +161,7 @@ fn must_be_folder(folder: &Path) -> Result<()> {
     })
 }
 
-/// What the files of a folder say it is.
+/// PastKind the files of a folder say it is.
 enum Mark {
     Sweep,
     Trial,
@@ -190,7 +190,7 @@ fn read_trial(folder: &Path) -> Result<RunRecord> {
             hint: "the file was changed by hand, or written by another version of lorhai")
     };
     if !folder.join(record::RESULT).exists() {
-        return Ok(RunRecord { settings, standing: Standing::Unfinished });
+        return Ok(RunRecord { settings, standing: RunStatus::Unfinished });
     }
     let Some(record) = Record::read(folder) else {
         files::read_json(&folder.join(record::RESULT))?;
@@ -198,8 +198,8 @@ fn read_trial(folder: &Path) -> Result<RunRecord> {
             hint: "remove it: the sweep then runs this trial again")
     };
     let standing = match record.verdict {
-        Verdict::Failed(failure) => Standing::Failed { error: failure.message },
-        Verdict::Finished(outcome) => {
+        TrialResult::Failed(failure) => RunStatus::Failed { error: failure.message },
+        TrialResult::Finished(outcome) => {
             let named = [
                 ("trainable_params", Some(outcome.trainable_params as f64)),
                 ("train_loss", Some(outcome.train_loss)),
@@ -209,17 +209,17 @@ fn read_trial(folder: &Path) -> Result<RunRecord> {
                 ("seconds", Some(outcome.seconds)),
             ];
             let own = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
-            Standing::Finished { metrics: own.chain(outcome.metrics).collect() }
+            RunStatus::Finished { metrics: own.chain(outcome.metrics).collect() }
         }
     };
     Ok(RunRecord { settings, standing })
 }
 
-fn status(standing: &Standing) -> &'static str {
+fn status(standing: &RunStatus) -> &'static str {
     match standing {
-        Standing::Unfinished => "unfinished",
-        Standing::Finished { .. } => "finished",
-        Standing::Failed { .. } => "failed",
+        RunStatus::Unfinished => "unfinished",
+        RunStatus::Finished { .. } => "finished",
+        RunStatus::Failed { .. } => "failed",
     }
 }
 
@@ -237,7 +237,7 @@ fn sweep_status(result: &SweepResult) -> String {
 /// The final numbers of a run; none where it did not finish.
 pub fn metrics(record: &RunRecord) -> BTreeMap<String, f64> {
     match &record.standing {
-        Standing::Finished { metrics } => metrics.clone(),
+        RunStatus::Finished { metrics } => metrics.clone(),
         _ => BTreeMap::new(),
     }
 }
@@ -257,22 +257,22 @@ pub struct Comparison {
     pub metrics: Vec<(String, Option<f64>, Option<f64>)>,
 }
 
-/// What differs between two runs.
+/// PastKind differs between two runs.
 ///
 /// # Errors
 /// A sweep among them: it has no settings of its own, its trials have.
-pub fn compare(first: &Past, second: &Past) -> Result<Comparison> {
+pub fn compare(first: &PastRun, second: &PastRun) -> Result<Comparison> {
     let (one, other) = (single(first)?, single(second)?);
     let (ours, theirs) = (metrics(one), metrics(other));
     let names: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
     let found = names.into_iter().map(|name| (name.clone(), ours.get(name).copied(), theirs.get(name).copied()));
-    Ok(Comparison { settings: changes::between(&one.settings, &other.settings), metrics: found.collect() })
+    Ok(Comparison { settings: settings_diff::between(&one.settings, &other.settings), metrics: found.collect() })
 }
 
-fn single(past: &Past) -> Result<&RunRecord> {
+fn single(past: &PastRun) -> Result<&RunRecord> {
     match &past.what {
-        What::Run(record) => Ok(record),
-        What::Sweep(result) => {
+        PastKind::Run(record) => Ok(record),
+        PastKind::Sweep(result) => {
             let trial = result.rows().first().map_or("TRIAL".to_string(), |row| row.dir.clone());
             bail!(Kind::Input, "`{}` is a sweep: expected a single run or trial", past.folder.display();
                 hint: "compare its trials, such as `{}`; `lorhai show` prints its table", past.folder.join(trial).display())
@@ -282,7 +282,7 @@ fn single(past: &Past) -> Result<&RunRecord> {
 
 /// Settings as `name`, `value`: nested ones by their path, as the record has them.
 pub fn settings(record: &RunRecord) -> Vec<(String, String)> {
-    let all = changes::between(&Value::Null, &record.settings);
+    let all = settings_diff::between(&Value::Null, &record.settings);
     let present = all.into_iter().filter_map(|change| Some((change.key, number::value(&change.new?))));
     present.filter(|(key, _)| !key.is_empty()).collect()
 }
