@@ -9,5 +9,4 @@ pub mod json;
 pub mod number_format;
 pub mod option_value;
 pub mod options;
-pub mod settings;
 pub mod value;
