@@ -226,6 +226,16 @@ impl SweepResult {
         self.json_of(|_| true)
     }
 
+    /// A row with all columns.
+    pub fn object(&self, row: &Row) -> Map<String, Value> {
+        self.columns().into_iter().map(|column| (column.to_owned(), row.value(column))).collect()
+    }
+
+    /// All rows, in the order of the grid.
+    pub fn rows_as_objects(&self) -> Vec<Map<String, Value>> {
+        self.rows.iter().map(|row| self.object(row)).collect()
+    }
+
     /// The rows without the columns that depend on clock and machine, to compare two runs:
     /// [`is_time`] says which.
     pub fn without_times(&self) -> Value {

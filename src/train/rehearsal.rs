@@ -10,6 +10,7 @@ use super::observer::{Observer, StepReport};
 use super::sampler::Sampler;
 use super::trainer::{train, TrainOutcome};
 use crate::data::tokenized::TokenizedDataset;
+pub use crate::data::Pace;
 use crate::error::Result;
 use crate::lora::{LoraSpec, Trainable};
 use crate::model::Decoder;
@@ -20,35 +21,10 @@ use std::time::Instant;
 pub const STEPS: u64 = 2;
 /// Optimizer steps by which time is measured.
 const TIMED_STEPS: u64 = 3;
-/// Rows that a tiny run trains on, or is measured on.
-pub const ROWS: usize = 2;
 /// Seconds that a measurement of time may take for each larger micro-batch it tries.
 const PATIENCE: f64 = 1.0;
 /// A micro-batch is tried after one with so many times fewer rows.
 const GROWTH: usize = 4;
-
-/// How much of its work a workflow does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// All of it.
-    Full,
-    /// Tiny pieces of it, to find mistakes and to plan what all of it would take.
-    Rehearsal,
-}
-
-impl Pace {
-    pub fn is_full(self) -> bool {
-        self == Pace::Full
-    }
-
-    /// The rows that are trained on, or measured.
-    pub fn rows(self, data: &TokenizedDataset) -> TokenizedDataset {
-        match self {
-            Pace::Full => data.clone(),
-            Pace::Rehearsal => data.shortest(ROWS),
-        }
-    }
-}
 
 /// A run to be rehearsed.
 #[derive(Clone, Copy)]
