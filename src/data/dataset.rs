@@ -34,6 +34,22 @@ impl Dataset {
         self.rows.is_empty()
     }
 
+    /// The row of this number; negative numbers count from the end.
+    ///
+    /// # Errors
+    /// A number that no row has.
+    pub fn row_at(&self, index: i64) -> Result<&Row> {
+        let count = self.len() as i64;
+        let at = if index < 0 { index + count } else { index };
+        match usize::try_from(at).ok().and_then(|at| self.row(at)) {
+            Some(row) => Ok(row),
+            None if count == 0 => Err(Error::input(format!("row: there is no row {index}: the data set is empty"))),
+            None => {
+                Err(Error::input(format!("row: expected a number from {} to {}, found {index}", -count, count - 1)))
+            }
+        }
+    }
+
     pub fn row(&self, row: usize) -> Option<&Row> {
         self.rows.get(row).map(Arc::as_ref)
     }

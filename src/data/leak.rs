@@ -1,6 +1,7 @@
 //! Finds test rows whose prompt is also in the training rows. Their loss shows how well answers were memorised, not how the
 //! model does on new prompts.
 
+use super::pace::Pace;
 use super::store::RowView;
 use super::tokenized::TokenizedDataset;
 use crate::format::thousands;
@@ -29,8 +30,12 @@ impl std::fmt::Display for SharedPrompts {
     }
 }
 
-/// The rows of `test` with a prompt of `train`. `None` if all rows have the same prompt, which then is the task.
-pub fn shared_prompts(train: &TokenizedDataset, test: &TokenizedDataset) -> Option<SharedPrompts> {
+/// The rows of `test` with a prompt of `train`. `None` if all rows have the same prompt, which then is the task; and in a
+/// rehearsal, where rows stand for others that were not tokenized.
+pub fn shared_prompts(train: &TokenizedDataset, test: &TokenizedDataset, pace: Pace) -> Option<SharedPrompts> {
+    if !pace.is_full() {
+        return None;
+    }
     let known: HashSet<u64> = train.iter().flat_map(prompts).collect();
     if known.len() < 2 {
         return None;
@@ -70,10 +75,10 @@ mod tests {
     fn prompts_on_both_sides_are_counted() {
         let train = data(&[(&[1, 2, 3, 9], 3), (&[1, 2, 4, 9], 3), (&[1, 7, 7], 1)]);
         let test = data(&[(&[1, 2, 5, 9], 3), (&[1, 2, 4, 8], 3), (&[1, 7, 8], 1), (&[1, 7, 7], 1)]);
-        assert_eq!(shared_prompts(&train, &test), Some(SharedPrompts { rows: 2, of: 4, first: 1 }));
-        assert_eq!(shared_prompts(&train, &data(&[(&[1, 2, 6, 9], 3)])), None);
+        assert_eq!(shared_prompts(&train, &test, Pace::Full), Some(SharedPrompts { rows: 2, of: 4, first: 1 }));
+        assert_eq!(shared_prompts(&train, &data(&[(&[1, 2, 6, 9], 3)]), Pace::Full), None);
         assert_eq!(
-            shared_prompts(&data(&[(&[1, 2, 3], 2)]), &data(&[(&[1, 2, 4], 2)])),
+            shared_prompts(&data(&[(&[1, 2, 3], 2)]), &data(&[(&[1, 2, 4], 2)]), Pace::Full),
             None,
             "one prompt is the task"
         );

@@ -2,6 +2,7 @@
 //! after texts and completions, no packing.
 
 use super::dataset::Row;
+use crate::hub::tokenizer::Tokenizer;
 use crate::options;
 use crate::options::Refusal;
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,19 @@ options! {
 impl TokenizeOptions {
     fn resolve(&mut self) {
         self.max_length = self.max_length.filter(|length| *length > 0);
+    }
+
+    /// What may surprise in a chat template for these rows alone.
+    pub fn template_note(&self, tokenizer: &Tokenizer) -> Option<String> {
+        let template = self.chat_template.as_deref()?;
+        if tokenizer.chat_template() == Some(template) {
+            return None;
+        }
+        let others = if tokenizer.chat_template().is_some() { "keep the model's" } else { "have none" };
+        Some(format!(
+            "tokenize: only these rows follow the option `chat_template`: chat and saved files {others}; for one template \
+             everywhere, set model.chat_template before"
+        ))
     }
 
     fn rule(&self) -> Option<Refusal> {

@@ -41,6 +41,28 @@ options! {
     rule SplitOptions::rule;
 }
 
+options! {
+    /// How tokenized rows are split, whose columns are gone.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct SplitTokensOptions {
+        /// The rows that are held out: a fraction of all if below 1, otherwise a number of rows.
+        pub test: f64 = 0.1, range above(0.0);
+        /// The seed of the random order.
+        pub seed: u64 = 0;
+        /// Whose random numbers: "datasets" chooses the rows that `train_test_split(test_size, seed)` of datasets does.
+        pub like: Like = Like::default();
+    }
+}
+
+options! {
+    /// How rows are shuffled.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct ShuffleOptions {
+        /// Whose random numbers: "datasets" gives the order that `shuffle(seed)` of datasets does.
+        pub like: Like = Like::default();
+    }
+}
+
 /// What errors name where an option cannot be used.
 const CALL: &str = "split";
 

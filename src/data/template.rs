@@ -12,6 +12,7 @@ use super::marks::free_characters;
 use super::messages;
 use crate::error::{Error, Kind, Result};
 use crate::hub::tokenizer::Tokenizer;
+use crate::lora::Model;
 use serde_json::Value as Json;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -225,4 +226,21 @@ fn to_error(failure: &Failure) -> Error {
              contents that are not text; if those are right, look at that line of the template",
         ),
     }
+}
+/// Gives a model another chat template, which is compiled at once.
+///
+/// # Errors
+/// What is no template, or one that does not compile.
+pub fn set(model: &mut Model, template: &str) -> Result<()> {
+    if !template.contains("{{") && !template.contains("{%") {
+        let start: String = template.chars().take(40).collect();
+        let error = Error::input(format!(
+            "expected the text of a Jinja template, with {{{{ … }}}} or {{% … %}}, found {start:?}"
+        ));
+        let is_file = template.ends_with(".jinja") || template.ends_with(".txt");
+        let hint = format!("to read it from a file: read_text({template:?})");
+        return Err(if is_file { error.with_hint(hint) } else { error });
+    }
+    ChatTemplate::new(template, model.tokenizer()?)?;
+    model.set_chat_template(template)
 }

@@ -8,6 +8,7 @@ use super::dataset::{Dataset, Row};
 use super::escapes::has_literal_newline;
 use super::example::{Chat, Example};
 use super::options::{LossOn, TokenizeOptions, Truncation};
+use super::pace::{Pace, TOKENIZED_ROWS};
 use super::pack::pack;
 use super::profile::TemplateProfile;
 use super::row_format::{RowFormat, TEXT};
@@ -16,6 +17,7 @@ use super::store::{flag, Store, TokenizedInfo, TokenizedRow};
 use super::template::ChatTemplate;
 use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
+use crate::format::thousands;
 use crate::hub::tokenizer::{Encoded, Tokenizer};
 use crate::interrupt;
 use crate::options::OptionSet;
@@ -39,6 +41,24 @@ pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions
         cache::store(key, &tokenized);
     }
     finish(tokenized, tokenizer, options)
+}
+
+/// As [`tokenize`]; in a rehearsal of a sample of the rows, with a note on how many these are.
+pub fn tokenize_at(
+    data: &Dataset,
+    tokenizer: &Tokenizer,
+    options: &TokenizeOptions,
+    pace: Pace,
+) -> Result<(TokenizedDataset, Option<String>)> {
+    if pace.is_full() {
+        return Ok((tokenize(data, tokenizer, options)?, None));
+    }
+    let (rows, read) = tokenize_sample(data, tokenizer, options, TOKENIZED_ROWS)?;
+    let (read, all) = (read as u64, data.len() as u64);
+    let (count, of) = (thousands(read), thousands(all));
+    let note =
+        || format!("tokenized {count} of {of} rows, each of which stands for its neighbours: tokens are estimates");
+    Ok((rows, (read < all).then(note)))
 }
 
 /// As [`tokenize`], but of a sample of about `max_rows` rows if there are more. Each row of the sample is repeated in place of

@@ -6,6 +6,8 @@ use super::batch::{Batch, IGNORE};
 use super::split::{split_rows, Like};
 use super::store::{RowView, Store, TokenizedInfo, TokenizedRow};
 use crate::error::{Error, Result};
+use crate::format::thousands;
+use crate::lora::Model;
 use crate::random::Key;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
@@ -136,6 +138,17 @@ impl TokenizedDataset {
     pub fn split_like(&self, test: f64, seed: u64, like: Like) -> Result<(Self, Self)> {
         let (train, test) = split_rows(self.len(), test, seed, like)?;
         Ok((self.select(&train)?, self.select(&test)?))
+    }
+
+    /// A warning where rows are longer than the positions of the model that reads them.
+    pub fn length_warning(&self, model: &Model) -> Option<String> {
+        let positions = model.decoder().config.max_position_embeddings;
+        let most = usize::try_from(positions).unwrap_or(usize::MAX);
+        let is_long = |row: &RowView| row.documents().any(|document| document.ids().len() > most);
+        let count = self.iter().filter(is_long).count();
+        let (all, most) = (self.len(), thousands(most as u64));
+        let text = || format!("warning: {count} of {all} rows are longer than the {most} positions of the model");
+        (count > 0).then(text)
     }
 
     /// The rows of `self`, then those of `other`.

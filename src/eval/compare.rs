@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::lora::Model;
 use crate::options::Refusal;
 use crate::table;
+use serde_json::{json, Value};
 
 /// Answers side by side.
 #[derive(Debug, Clone)]
@@ -48,6 +49,25 @@ impl Comparison {
             answers: row.answers.clone(),
         });
         self.rows = rows.collect();
+    }
+}
+
+impl Comparison {
+    /// The rows as objects: `prompt`, `reference`, and by adapter `texts`, `tokens` and `finish`.
+    pub fn rows_as_json(&self) -> Vec<Value> {
+        let by_name = |row: &Compared, value: fn(&Answer) -> Value| -> Value {
+            Value::Object(self.names.iter().cloned().zip(row.answers.iter().map(value)).collect())
+        };
+        let object = |row: &Compared| {
+            json!({
+                "prompt": row.prompt,
+                "reference": row.reference,
+                "texts": by_name(row, |answer| answer.text.as_str().into()),
+                "tokens": by_name(row, |answer| answer.tokens.into()),
+                "finish": by_name(row, |answer| answer.finish.name().into()),
+            })
+        };
+        self.rows.iter().map(object).collect()
     }
 }
 

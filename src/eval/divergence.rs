@@ -7,6 +7,7 @@ use crate::interrupt;
 use crate::model::{Adapters, Decoder, Input};
 use crate::random::Key;
 use serde::Serialize;
+use std::path::Path;
 use tch::{no_grad, Kind as Dtype, Tensor};
 
 /// The default text that models are compared on: prose, speech, numbers, code, Korean.
@@ -47,6 +48,13 @@ pub struct Divergence {
 }
 
 impl Divergence {
+    /// What was compared, for the user.
+    pub fn line(&self, path: &Path) -> String {
+        let Divergence { tokens, max_logit_difference: difference, mean_kl, .. } = self;
+        let path = path.display();
+        format!("{path}: read back and compared on {tokens} tokens, max |Δlogit| {difference:.3e}, KL {mean_kl:.3e}")
+    }
+
     /// Where nothing was compared.
     pub fn unmeasured(tokens: usize) -> Self {
         let unknown = f64::NAN;

@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::hub::gguf::{self, vocabulary, BlockType, Gguf, Planned, Settings, Value};
 use crate::lora::merge::MergedWeights;
-use crate::lora::{self, AdapterSet, Model};
+use crate::lora::{self, peft, AdapterSet, Model};
 use crate::model::gguf as names;
 use crate::model::NoAdapters;
 use std::path::Path;
@@ -17,8 +17,52 @@ crate::choices!(
     [("f32", BlockType::F32), ("f16", BlockType::F16), ("bf16", BlockType::Bf16), ("q8_0", BlockType::Q8_0)]
 );
 
-/// Refuses a model that cannot be exported, without making its weights: for a rehearsal that leaves
-/// out the file.
+/// What of a model is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exported {
+    Merged,
+    Adapter,
+}
+
+crate::choices!(Exported, [("merged", Exported::Merged), ("adapter", Exported::Adapter)]);
+
+impl Exported {
+    /// Writes it to `path`; see [`export_model`] and [`export_adapter`].
+    pub fn write(self, model: &Model, path: &Path, block: Option<BlockType>) -> Result<Divergence> {
+        match self {
+            Exported::Merged => export_model(model, path, block),
+            Exported::Adapter => export_adapter(model, path, None, block),
+        }
+    }
+
+    /// The bytes of a model that it writes.
+    pub fn bytes(self, model: &Model) -> u64 {
+        match self {
+            Exported::Merged => model.decoder().weight_bytes(),
+            Exported::Adapter => 0,
+        }
+    }
+
+    /// What the user should know of the file.
+    pub fn notes(self, model: &Model) -> Result<Vec<String>> {
+        let config = &model.decoder().config;
+        match self {
+            Exported::Merged => Ok(names::notes(config)),
+            Exported::Adapter => Ok(peft::deployment_notes(model.adapted.adapter(None)?, config)),
+        }
+    }
+}
+
+/// Instead of a file that a rehearsal leaves out.
+///
+/// # Errors
+/// As [`ensure_exportable`].
+pub fn unmeasured(model: &Model) -> Result<Divergence> {
+    ensure_exportable(model)?;
+    Ok(Divergence::unmeasured(0))
+}
+
+/// Refuses a model that cannot be exported, without making its weights.
 pub fn ensure_exportable(model: &Model) -> Result<()> {
     let config = &model.decoder().config;
     names::ensure_supported(config)?;

@@ -1,6 +1,6 @@
 //! The value that an evaluation reads from each row: a column, or the result of the caller's function.
 
-use crate::data::{Dataset, Row};
+use crate::data::{Dataset, Pace, Row};
 use crate::error::{Error, Kind, Result};
 use crate::options::{OptionType, Value};
 
@@ -49,6 +49,11 @@ pub fn column<T: OptionType>(rows: &Dataset, name: &str) -> Result<Vec<T>> {
         })
     });
     values.collect()
+}
+
+/// The rows that are measured: the first `limit`, or all; few in a rehearsal.
+pub fn first(rows: &Dataset, limit: Option<usize>, pace: Pace) -> Dataset {
+    rows.take(pace.count(limit.unwrap_or(rows.len())))
 }
 
 /// Names the row in an error, unless it is the interrupt.

@@ -6,6 +6,7 @@ use super::config::{GenerationConfig, DEFAULT_NEW_TOKENS};
 use super::generate::{Finish, NewToken};
 use super::generation_call::GenerationCall;
 use super::prompt::{Prompt, PromptOptions, PromptReader};
+use crate::data::Pace;
 use crate::error::{Error, Result};
 use crate::lora::Model;
 
@@ -16,13 +17,13 @@ pub struct Generator<'a> {
     pub model: &'a Model,
     pub prompts: PromptReader<'a>,
     note: &'a dyn Fn(&str),
-    /// In a rehearsal, the most prompts and the most new tokens of each.
-    cap: Option<usize>,
+    /// In a rehearsal the answers to a few prompts stand for all others.
+    pace: Pace,
 }
 
 impl<'a> Generator<'a> {
-    pub fn new(call: &'a str, model: &'a Model, note: &'a dyn Fn(&str), cap: Option<usize>) -> Result<Self> {
-        Ok(Generator { call, model, prompts: PromptReader::new(model.tokenizer()?), note, cap })
+    pub fn new(call: &'a str, model: &'a Model, note: &'a dyn Fn(&str), pace: Pace) -> Result<Self> {
+        Ok(Generator { call, model, prompts: PromptReader::new(model.tokenizer()?), note, pace })
     }
 
     #[must_use]
@@ -86,7 +87,7 @@ impl<'a> Generator<'a> {
             let tokens = format!("{prompt} tokens of a prompt and {} new ones", length - prompt);
             (self.note)(&format!("{tokens} go beyond the {positions} positions of this model"));
         }
-        if let Some(cap) = self.cap {
+        if let Some(cap) = self.pace.cap() {
             config.max_new_tokens = Some(cap.min(length - prompt));
         }
         Ok(config)
@@ -94,7 +95,7 @@ impl<'a> Generator<'a> {
 
     /// The prompts that are continued: in a rehearsal the first ones.
     pub fn capped<'p>(&self, prompts: &'p [Prompt]) -> &'p [Prompt] {
-        &prompts[..self.cap.unwrap_or(usize::MAX).min(prompts.len())]
+        &prompts[..self.pace.count(prompts.len())]
     }
 
     /// An answer to each prompt by what is active on the model. Notes texts that were cut at the default length.

@@ -10,6 +10,7 @@ use super::candidate::{Candidate, CandidateOptions};
 use super::likelihood::ScoringOptions;
 use super::measured::Measured;
 use super::multiple_choice::{Answers, ChoiceOptions, MeasuredAnswers, Question};
+use crate::data::Pace;
 use crate::error::Result;
 use crate::hub::{self, Hub};
 use crate::lora::Model;
@@ -71,11 +72,13 @@ pub fn measure(
     model: &Model,
     candidates: &[Candidate],
     options: &KobestOptions,
+    pace: Pace,
     hub: &Hub,
     observer: &mut dyn hub::FetchObserver,
 ) -> Result<Vec<KobestResult>> {
+    let limit = options.limit.into_iter().chain(pace.cap()).min();
     // All data is read first, so that a missing file fails before any evaluation.
-    let questions = options.tasks.iter().map(|task| task.questions(&options.data, options.limit, hub, observer));
+    let questions = options.tasks.iter().map(|task| task.questions(&options.data, limit, hub, observer));
     let questions: Vec<Vec<Question>> = questions.collect::<Result<_>>()?;
     let choice = ChoiceOptions { scoring: options.scoring, ..ChoiceOptions::default() };
     let mut results = vec![KobestResult { tasks: Vec::new() }; candidates.len()];

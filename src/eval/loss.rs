@@ -2,6 +2,7 @@
 
 use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
+use crate::data::{number, Row};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::lora::{AdapterSet, Trainable};
@@ -20,6 +21,13 @@ impl EvalLoss {
     /// e to the mean loss.
     pub fn perplexity(&self) -> f64 {
         self.loss.exp()
+    }
+
+    /// As an object; numbers that are not finite are those of [`number`].
+    pub fn fields(&self) -> Row {
+        let (loss, perplexity) = (number::value(self.loss), number::value(self.perplexity()));
+        let fields = [("loss", loss), ("perplexity", perplexity), ("labels", self.labels.into())];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 

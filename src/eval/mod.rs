@@ -2,6 +2,7 @@
 //! uncertainty of the numbers, and the difference between a merged or exported model and its source.
 
 pub mod bootstrap;
+pub mod calls;
 pub mod candidate;
 pub mod certificate;
 pub mod compare;
@@ -26,6 +27,7 @@ pub mod paired;
 pub mod perplexity;
 pub mod processors;
 pub mod prompt;
+pub mod result;
 pub mod rolling;
 pub mod sampling;
 mod spectrum;

@@ -4,6 +4,7 @@ use super::candidate::Candidate;
 use super::encoder::{is_space, Encoder};
 use super::likelihood::{log_likelihoods, ScoringOptions};
 use super::rolling::windows;
+use crate::data::Pace;
 use crate::error::{Error, Result};
 use crate::lora::Model;
 use crate::options;
@@ -119,10 +120,13 @@ impl Perplexity {
     }
 }
 
-/// The beginnings of the first `count` texts, for a rehearsal.
-pub fn beginnings(texts: &[String], count: usize) -> Vec<String> {
+/// The texts that are measured: in a rehearsal the beginnings of the first ones.
+pub fn first(texts: Vec<String>, pace: Pace) -> Vec<String> {
     const CHARACTERS: usize = 200;
-    texts.iter().take(count).map(|text| text.chars().take(CHARACTERS).collect()).collect()
+    match pace.cap() {
+        Some(cap) => texts.iter().take(cap).map(|text| text.chars().take(CHARACTERS).collect()).collect(),
+        None => texts,
+    }
 }
 
 fn encoded(encoder: &Encoder, texts: &[String]) -> Result<Vec<Vec<u32>>> {

@@ -17,6 +17,7 @@ use crate::model::full::is_decayed;
 use crate::model::linear::Linear;
 use crate::model::shapes::{linear_shapes, LinearShape};
 use crate::model::{Config, Decoder, Parameters};
+use serde_json::{Map, Value};
 use tch::{Device, Kind as Dtype, Tensor};
 
 #[derive(Debug)]
@@ -303,6 +304,33 @@ pub fn trainable_count(spec: &LoraSpec, config: &Config) -> Result<u64> {
 /// What [`Adapter::added_count`] would be for `spec`; needs no weights.
 pub fn added_count(spec: &LoraSpec, config: &Config) -> Result<u64> {
     Ok(Layout::new(spec, &match_targets(spec, &linear_shapes(config))?, config)?.added())
+}
+
+/// Parameters of a model with an adapter, counted without weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterCounts {
+    /// Of the base.
+    pub base: u64,
+    pub trainable: u64,
+    /// Of the base and the adapter.
+    pub all: u64,
+}
+
+impl ParameterCounts {
+    pub fn of(spec: &LoraSpec, config: &Config) -> Result<Self> {
+        let base = config.parameter_count();
+        let trainable = trainable_count(spec, config)?;
+        Ok(ParameterCounts { base, trainable, all: base + added_count(spec, config)? })
+    }
+
+    /// As an object, with the line that PEFT prints.
+    pub fn fields(&self) -> Map<String, Value> {
+        let ParameterCounts { base, trainable, all } = *self;
+        let line = count_line(trainable, all);
+        let fields =
+            [("parameters", base.into()), ("trainable", trainable.into()), ("all", all.into()), ("line", line.into())];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
 }
 
 /// PEFT's line: `trainable params: 1,234 || all params: 5,678 || trainable%: 21.7330`.

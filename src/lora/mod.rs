@@ -14,6 +14,7 @@ pub mod init;
 pub mod layout;
 pub mod merge;
 pub mod model;
+mod model_adapters;
 pub mod pattern;
 pub mod peft;
 pub mod residual;
@@ -27,7 +28,7 @@ pub mod views;
 
 pub use adapted::AdaptedModel;
 pub use adapter::Adapter;
-pub use model::{LoadOptions, Model};
+pub use model::{LoadOptions, Model, RandomModelOptions};
 pub use pattern::Pattern;
 pub use set::{Active, AdapterSet};
 pub use spec::{Bias, Init, LoraSpec, Targets, TrainableTokens};

@@ -3,6 +3,7 @@
 use super::adapted::AdaptedModel;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::format::thousands;
 use crate::hub;
 use crate::hub::tokenizer::Tokenizer;
 use crate::hub::weights::{self, Weights};
@@ -11,6 +12,7 @@ use crate::model::{device, load, quantization, Config, Decoder, Quantization};
 use crate::options;
 use crate::options::{OptionSet, Refusal};
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -34,6 +36,31 @@ options! {
 impl LoadOptions {
     fn rule(&self) -> Option<Refusal> {
         device::dtype_problem(&self.dtype).or_else(|| device::device_problem(&self.device))
+    }
+}
+
+options! {
+    /// How to make a model with random weights.
+    #[derive(Debug, Clone)]
+    pub struct RandomModelOptions {
+        /// The seed of the weights.
+        pub seed: u64 = 0;
+        /// The dtype of the weights: "auto", "f32", "bf16" or "f16".
+        pub dtype: String = "f32".to_owned();
+        /// "auto" is the first GPU if there is one, otherwise the CPU; "cpu", "cuda", or one of several GPUs: "cuda:1".
+        pub device: String = "auto".to_owned();
+    }
+    rule RandomModelOptions::rule;
+}
+
+impl RandomModelOptions {
+    fn rule(&self) -> Option<Refusal> {
+        self.load().rule()
+    }
+
+    /// The options of loading such a model.
+    pub fn load(&self) -> LoadOptions {
+        LoadOptions { dtype: self.dtype.clone(), device: self.device.clone(), ..LoadOptions::default() }
     }
 }
 
@@ -223,6 +250,16 @@ impl Model {
     /// trained shows wherever it lies. Copies of a folder have the same.
     pub fn fingerprint(&self) -> Result<String> {
         fingerprint_of(self.folder.as_deref().ok_or_else(|| Error::bug("the model has no folder"))?)
+    }
+}
+
+/// Its name, its size, the dtype of its weights, its device.
+impl fmt::Display for Model {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decoder = self.decoder();
+        let count = thousands(decoder.config.parameter_count());
+        let (dtype, device) = (decoder.weights_dtype(), device::device_name(decoder.device));
+        write!(out, "Model `{}`: {count} parameters, {dtype}, on {device}", self.name)
     }
 }
 

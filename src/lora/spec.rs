@@ -5,6 +5,7 @@ use crate::options;
 use crate::options::{Mismatch, OneOrMany, OptionType, Refusal, Value};
 use crate::suggest;
 use serde::Serialize;
+use serde_json::{json, Map};
 
 /// Which linear layers carry an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -222,6 +223,24 @@ options! {
 /// finished.
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+impl LoraSpec {
+    /// Rank, scale and targets as options of `add_lora`; those that are not set are left out.
+    pub fn fields(&self) -> Map<String, serde_json::Value> {
+        let targets = match &self.target_modules {
+            Targets::AllLinear => json!("all-linear"),
+            Targets::Names(names) => json!(names),
+            Targets::Pattern(pattern) => json!(pattern),
+        };
+        let fields = json!({
+            "r": self.r, "alpha": self.alpha, "rank_pattern": self.rank_pattern, "alpha_pattern": self.alpha_pattern,
+            "target_modules": targets, "use_rslora": self.use_rslora, "layers_to_transform": self.layers_to_transform,
+        });
+        let mut fields = fields.as_object().cloned().unwrap_or_default();
+        fields.retain(|_, value| !value.is_null());
+        fields
+    }
 }
 
 impl LoraSpec {

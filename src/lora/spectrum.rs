@@ -4,6 +4,7 @@
 //! ΔW itself is never formed. With B = Q₁R₁ and Aᵀ = Q₂R₂, ΔW = Q₁ (s·R₁R₂ᵀ) Q₂ᵀ, and the
 //! small matrix in the middle has the singular values of ΔW. Everything is in f64 on the CPU.
 
+use super::adapted::AdaptedModel;
 use super::adapter::Adapter;
 use super::pattern::Pattern;
 use super::spec::LoraSpec;
@@ -16,6 +17,7 @@ use crate::model::Config;
 use crate::options;
 use crate::options::OptionSet;
 use serde::Serialize;
+use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
 use tch::{no_grad, Device, Kind as Dtype, Tensor};
 
@@ -80,14 +82,6 @@ fn factors(low_rank: &LowRank) -> Result<Factors> {
     }
     let (u, values, v) = middle.f_svd(true, true)?;
     Ok(Factors { u: q1.f_matmul(&u)?, values, v: q2.f_matmul(&v)? })
-}
-
-options! {
-    #[derive(Debug, Clone)]
-    pub struct SuggestOptions {
-        /// The fraction of Σσ² of each layer's ΔW to keep.
-        pub energy: f64 = 0.9, range above_up_to(0.0, 1.0), hint "90 % is 0.9";
-    }
 }
 
 /// The spectra of every layer that an adapter adapts.
@@ -267,6 +261,62 @@ pub fn mean_grid(similarities: &[Similarity]) -> Vec<Vec<f64>> {
         values.iter().sum::<f64>() / values.len().max(1) as f64
     };
     (0..rows).map(|i| (0..columns).map(|j| cell(i, j)).collect()).collect()
+}
+
+/// How similar the subspaces of two adapters are.
+#[derive(Debug, Clone)]
+pub struct AdapterSimilarity {
+    /// The adapters.
+    pub names: (String, String),
+    pub side: Side,
+    pub layers: Vec<Similarity>,
+}
+
+impl AdapterSimilarity {
+    /// Of two adapters on a model, by name.
+    pub fn of(model: &AdaptedModel, one: &str, other: &str, side: Side) -> Result<Self> {
+        let layers = similarities(model.adapter(Some(one))?, model.adapter(Some(other))?, side)?;
+        Ok(AdapterSimilarity { names: (one.to_owned(), other.to_owned()), side, layers })
+    }
+}
+
+impl ModuleSpectrum {
+    /// As an object.
+    pub fn fields(&self) -> Map<String, Value> {
+        let fields = json!({
+            "name": self.name, "layer": self.layer, "linear": self.module, "r": self.r, "scale": self.scale,
+            "values": self.values, "norm": self.norm(), "effective_rank": self.effective_rank(),
+            "rank_90": self.energy_rank(0.9), "rank_99": self.energy_rank(0.99),
+        });
+        fields.as_object().cloned().unwrap_or_default()
+    }
+}
+
+options! {
+    /// How ranks are suggested.
+    #[derive(Debug, Clone)]
+    pub struct SuggestOptions {
+        /// The fraction of Σσ² of each layer's ΔW to keep.
+        pub energy: f64 = 0.9, range above_up_to(0.0, 1.0), hint "90 % is 0.9";
+    }
+}
+
+options! {
+    /// Which subspaces are compared.
+    #[derive(Debug, Clone)]
+    pub struct SimilarityOptions {
+        /// "A" compares the directions that the adapters read, "B" those that they write.
+        pub matrix: Side = Side::A;
+    }
+}
+
+options! {
+    /// What of the similarities is drawn.
+    #[derive(Debug, Clone)]
+    pub struct SimilarityChartOptions {
+        /// The full name of one layer, such as "model.layers.0.self_attn.q_proj".
+        pub layer: Option<String> = None, words "the mean over all layers";
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub mod api;
 pub mod catalogue;
 mod engine;
 mod language;
+#[cfg(test)]
+mod tests;
 mod values;
 
 /// The script language, for programs that register their own functions.

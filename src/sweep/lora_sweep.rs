@@ -14,6 +14,7 @@ use super::trial::Plan;
 use super::verify::{verify, Deviation};
 use super::workers::run_sweep;
 use crate::data::tokenized::TokenizedDataset;
+use crate::data::Pace;
 use crate::error::{Error, Result};
 use crate::eval::loss::ensure_labelled;
 use crate::lora::adapter::trainable_count;
@@ -21,7 +22,6 @@ use crate::lora::{self, LoraSpec};
 use crate::model::device;
 use crate::options::OptionSet;
 use crate::train::origin::Origin;
-use crate::train::rehearsal::Pace;
 use serde_json::{json, Value};
 use std::path::Path;
 

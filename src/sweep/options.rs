@@ -4,7 +4,7 @@ use super::grid::{Grid, Point};
 use crate::error::{Error, Result};
 use crate::lora::LoraSpec;
 use crate::options;
-use crate::options::{Declared, Mismatch, OptionSet, OptionType, Refusal, Source, Value};
+use crate::options::{Declared, Entry, Mismatch, OptionSet, OptionType, Refusal, Source, Table, Value};
 use crate::train::TrainConfig;
 use serde_json::Map;
 use std::path::PathBuf;
@@ -41,6 +41,10 @@ pub struct Axes(pub Map<String, serde_json::Value>);
 impl OptionType for Axes {
     fn type_name() -> String {
         "map of arrays".to_owned()
+    }
+    fn inner() -> Option<&'static Table> {
+        static AXES: Table = Table { entries: &[Entry::Set(LoraSpec::table), Entry::Set(TrainConfig::table)] };
+        Some(&AXES)
     }
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
         object(value).map(Axes).ok_or_else(|| Mismatch::of::<Self>(value))

@@ -13,7 +13,7 @@ use super::summary::{Paired, Summary};
 use super::SEED;
 use crate::bail;
 use crate::error::{Kind, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fmt;
 
 /// The most settings that are listed by name; further ones are counted.
@@ -137,6 +137,31 @@ impl BestSetting<'_> {
         } else {
             self.point.to_string()
         }
+    }
+
+    /// As an object: the values of the setting by their names, and its measurements in `result`.
+    pub fn fields(&self, result: &SweepResult) -> Map<String, Value> {
+        let rival = |rival: &Rival| {
+            let mut fields = rival.point.values.clone();
+            fields.insert("difference".to_owned(), rival.difference.mean.into());
+            fields.insert("interval".to_owned(), rival.difference.half_width().into());
+            Value::Object(fields)
+        };
+        let fields: [(&str, Value); 10] = [
+            (&self.metric, self.summary.mean.into()),
+            ("metric", self.metric.as_str().into()),
+            ("mean", self.summary.mean.into()),
+            ("spread", self.summary.spread.into()),
+            ("n", self.summary.n.into()),
+            ("seeds", self.seeds().into()),
+            ("trials", self.rows.iter().map(|row| Value::Object(result.object(row))).collect()),
+            ("within_noise", self.within_noise.iter().map(rival).collect()),
+            ("unranked", self.unranked.iter().map(|point| Value::Object(point.values.clone())).collect()),
+            ("summary", self.to_string().into()),
+        ];
+        let mut all = self.point.values.clone();
+        all.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        all
     }
 
     /// The values of the axis over which the mean is taken.

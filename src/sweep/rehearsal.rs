@@ -12,13 +12,14 @@ use super::task::{SharedInputs, Task};
 use super::trial::{Plan, Trial};
 use super::workers::Workers;
 use crate::data::tokenized::TokenizedDataset;
+use crate::data::Pace;
 use crate::error::{Error, Result};
 use crate::eval::loss::mean_losses;
 use crate::lora::{Adapter, LoraSpec, Trainable};
 use crate::model::Decoder;
 use crate::train::memory::process::free;
 use crate::train::origin::ORIGIN;
-use crate::train::rehearsal::{self, planned_memory, planned_tokens, tiny_config, Planned, ROWS};
+use crate::train::rehearsal::{self, planned_memory, planned_tokens, tiny_config, Planned};
 use crate::train::TrainConfig;
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -191,7 +192,8 @@ impl<'a> Rehearsal<'a> {
         let tiny: Vec<Task> = good
             .filter_map(|((trial, task), config)| Some(Task { trial, spec: task.spec, config: config.as_ref().ok()? }))
             .collect();
-        let (train, test) = (self.shared.train.shortest(ROWS), self.shared.test.map(|test| test.shortest(ROWS)));
+        let pace = Pace::Rehearsal;
+        let (train, test) = (pace.rows(self.shared.train), self.shared.test.map(|test| pace.rows(test)));
         let shared = SharedInputs { train: &train, test: test.as_ref(), ..self.shared };
         let progress = SweepProgress::new(true);
         let mut outcomes = self.workers.get().run(self.decoder, shared, &tiny, &progress).into_iter();

@@ -226,6 +226,16 @@ impl SweepResult {
         self.json_of(|_| true)
     }
 
+    /// A row with all columns.
+    pub fn object(&self, row: &TrialRow) -> Map<String, Value> {
+        self.columns().into_iter().map(|column| (column.to_owned(), row.value(column))).collect()
+    }
+
+    /// All rows, in the order of the grid.
+    pub fn rows_as_objects(&self) -> Vec<Map<String, Value>> {
+        self.rows.iter().map(|row| self.object(row)).collect()
+    }
+
     /// The rows as JSON without the columns that depend on clock and machine (see [`is_time`]), to compare two runs.
     pub fn without_times(&self) -> Value {
         self.json_of(|column| !is_time(column))

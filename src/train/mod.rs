@@ -4,6 +4,8 @@
 //! (`eval/`, given to the trainer as a closure), which runs there are (`sweep/`).
 
 pub mod adamw;
+pub mod batches;
+pub mod by_hand;
 pub mod clip;
 pub mod config;
 pub mod eval_interval;
@@ -32,6 +34,7 @@ pub mod trainer;
 pub mod update;
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use batches::{Batches, BatchesOptions};
 pub use config::TrainConfig;
 pub use eval_interval::EvalInterval;
 pub use run::{RunReport, TrainRun};

@@ -10,6 +10,7 @@ use super::observer::{StepReport, TrainObserver};
 use super::sampler::Sampler;
 use super::trainer::{train, TrainOutcome};
 use crate::data::tokenized::TokenizedDataset;
+pub use crate::data::Pace;
 use crate::error::Result;
 use crate::lora::{LoraSpec, Trainable};
 use crate::model::Decoder;
@@ -20,35 +21,10 @@ use std::time::Instant;
 pub const STEPS: u64 = 2;
 /// Optimizer steps of a measurement of time.
 const TIMED_STEPS: u64 = 3;
-/// Rows that a tiny run trains on, and is evaluated on.
-pub const ROWS: usize = 2;
 /// A larger micro-batch is timed if that is expected to take at most this many seconds.
 const PATIENCE: f64 = 1.0;
 /// The factor from the rows of one timed micro-batch to the next.
 const GROWTH: usize = 4;
-
-/// How much of its work a workflow does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// All of it.
-    Full,
-    /// Tiny parts of it, to find mistakes and to plan time and memory of the full work.
-    Rehearsal,
-}
-
-impl Pace {
-    pub fn is_full(self) -> bool {
-        self == Pace::Full
-    }
-
-    /// The rows to train or evaluate on.
-    pub fn rows(self, data: &TokenizedDataset) -> TokenizedDataset {
-        match self {
-            Pace::Full => data.clone(),
-            Pace::Rehearsal => data.shortest(ROWS),
-        }
-    }
-}
 
 /// A run to be rehearsed.
 #[derive(Clone, Copy)]

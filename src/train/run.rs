@@ -6,9 +6,10 @@ use super::folder::RunRecord;
 use super::origin::Origin;
 use super::progress::Progress;
 use super::recorded::{save_adapter, train_recorded, RecordedJob};
-use super::rehearsal::{self, tiny_config, Measure, Pace, Planned, RehearsedRun};
+use super::rehearsal::{self, tiny_config, Measure, Planned, RehearsedRun};
 use super::trainer::TrainOutcome;
 use crate::data::tokenized::TokenizedDataset;
+use crate::data::Pace;
 use crate::error::{Error, Result};
 use crate::lora::Model;
 use crate::lora::Trainable;
@@ -18,8 +19,6 @@ use std::path::Path;
 
 /// The folder of a fully trained model within the run's.
 pub const MODEL: &str = "model";
-/// A rehearsal does not save a fully trained model larger than this, in bytes.
-const MAX_REHEARSED_MODEL: u64 = 256 << 20;
 
 /// A run to be trained.
 #[derive(Clone, Copy)]
@@ -68,7 +67,7 @@ impl TrainRun<'_> {
         let config = tiny_config(self.config, self.train.len())?;
         let (train, test) = (Pace::Rehearsal.rows(self.train), self.test.map(|rows| Pace::Rehearsal.rows(rows)));
         let size = model.decoder().weight_bytes();
-        let is_too_large = model.adapted.active_name().is_none() && size > MAX_REHEARSED_MODEL;
+        let is_too_large = model.adapted.active_name().is_none() && !Pace::Rehearsal.saves_model(size);
         let tiny = TrainRun { train: &train, test: test.as_ref(), config: &config, ..*self };
         let outcome = tiny.train_and_save(model, measure, Progress::Quiet, !is_too_large)?;
         let spec = model.adapted.adapter(None).ok().map(|adapter| adapter.spec.clone());

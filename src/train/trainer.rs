@@ -5,18 +5,20 @@ use super::config::TrainConfig;
 use super::flat_loss::FlatLossWatch;
 use super::memory::process::PeakWatch;
 use super::observer::{EvalReport, StepReport, TrainObserver};
-use super::overfitting::{Overfitting, OverfittingWatch};
+use super::overfitting::{Overfitting, OverfittingWatch, OVERFITS_AFTER};
 use super::sampler::Sampler;
 use super::schedule::Schedule;
 use super::stalled::StallWatch;
 use super::update::{update_together, Member, StepResult, StepSettings};
 use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
+use crate::data::{number, Row};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::lora::Trainable;
 use crate::model::Decoder;
 use crate::options::OptionSet;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
@@ -46,6 +48,26 @@ pub struct TrainOutcome {
     /// Peak memory in bytes while the run trained and was evaluated: see [`PeakWatch`]. Runs side by side have one
     /// peak.
     pub peak_memory: Option<u64>,
+}
+
+impl TrainOutcome {
+    /// As an object; numbers that are not finite are those of [`number`].
+    pub fn fields(&self) -> Row {
+        let or_null = |number: Option<f64>| number.map_or(Value::Null, number::value);
+        let fields = [
+            ("steps", self.steps.into()),
+            ("train_loss", number::value(self.train_loss)),
+            ("eval_loss", or_null(self.eval_loss)),
+            ("eval_perplexity", or_null(self.eval_loss.map(f64::exp))),
+            ("tokens", self.tokens.into()),
+            ("seconds", number::value(self.seconds)),
+            ("tokens_per_s", number::value(self.tokens as f64 / self.seconds.max(1e-9))),
+            ("stopped_early", self.stopped_early.into()),
+            (OVERFITS_AFTER, self.overfitting.map(|overfitting| overfitting.best_step).into()),
+            (PEAK_MEMORY, self.peak_memory.into()),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
 }
 
 /// A run to be trained.

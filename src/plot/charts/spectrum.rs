@@ -4,8 +4,11 @@
 use super::chart::{Axis, Chart, Mark, Point, Series};
 use super::heat::Heat;
 use super::scale::Scale;
-use crate::lora::spectrum::{mean_grid, ModuleSpectrum, RankSpectrum, Similarity};
+use crate::error::{Error, Result};
+use crate::lora::spectrum::{mean_grid, AdapterSimilarity, ModuleSpectrum, RankSpectrum, Side, Similarity};
+use crate::suggest;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// The quantity that [`rank_heat`] shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,41 @@ crate::options! {
         /// What the cells show.
         pub value: Measure = Measure::EffectiveRank;
     }
+}
+
+/// Draws a spectrum into a file.
+///
+/// # Errors
+/// Lines of an adapter that adds nothing: a logarithmic axis cannot show 0.
+pub fn save_spectrum(spectrum: &RankSpectrum, options: &SpectrumChartOptions, path: &Path) -> Result<()> {
+    match options.kind {
+        SpectrumChart::Heat => rank_heat(spectrum, options.value).save(path),
+        SpectrumChart::Lines if spectrum.modules.iter().any(|module| module.norm() > 0.0) => {
+            spectrum_lines(spectrum).save(path)
+        }
+        SpectrumChart::Lines => {
+            Err(Error::input("chart: the adapter adds nothing yet: all of its singular values are 0")
+                .with_hint("train it first: B of a fresh adapter is zero"))
+        }
+    }
+}
+
+/// The similarity of two adapters as a heat map: of one layer, or as the mean over all.
+///
+/// # Errors
+/// A layer that the adapters do not both have.
+pub fn similarity_chart(similarity: &AdapterSimilarity, layer: Option<&str>) -> Result<Heat> {
+    let AdapterSimilarity { names: (one, other), side, layers } = similarity;
+    let matrix = if *side == Side::A { "A" } else { "B" };
+    let Some(layer) = layer else {
+        let text = format!("{matrix} of each, mean over {} layers", layers.len());
+        return Ok(similarity_heat(layers, (one, other), &text));
+    };
+    let at = layers.iter().position(|known| known.name == layer).ok_or_else(|| {
+        Error::input(format!("chart: option `layer`: the adapters have no common layer called `{layer}`"))
+            .with_hint(suggest::hint(layer, layers.iter().map(|known| known.name.as_str())))
+    })?;
+    Ok(similarity_heat(&layers[at..=at], (one, other), &format!("{matrix} of {layer}")))
 }
 
 impl Measure {

@@ -5,9 +5,9 @@ use crate::error::{Error, Result};
 use crate::format::thousands;
 use crate::lora;
 use crate::model::device;
-use crate::sweep::verify::Deviation;
-use crate::sweep::SweepResult;
+use crate::sweep::SweepReport;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Information that the results do not contain.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -24,8 +24,8 @@ pub struct About {
 }
 
 impl About {
-    /// Describes a sweep that has just ended and took `seconds`. The caller adds script and settings.
-    pub fn sweep(result: &SweepResult, base: &lora::Model, seconds: f64, deviations: &[Deviation]) -> Result<Self> {
+    /// Describes a sweep that has just ended and took `seconds`.
+    pub fn sweep(report: &SweepReport, base: &lora::Model, seconds: f64) -> Result<Self> {
         let decoder = base.decoder();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let environment = [
@@ -37,8 +37,8 @@ impl About {
             ("device", device::device_name(decoder.device)),
             ("threads", format!("{} of {cores} cores", tch::get_num_threads())),
         ];
-        let verified = deviations.iter().map(|deviation| ("verified", deviation.to_string()));
-        let axes: Vec<&str> = result.axes().iter().map(|axis| axis.key.as_str()).collect();
+        let verified = report.deviations.iter().map(|deviation| ("verified", deviation.to_string()));
+        let axes: Vec<&str> = report.result.axes().iter().map(|axis| axis.key.as_str()).collect();
         Ok(About {
             title: format!("Sweep over {}", axes.join(", ")),
             command: std::env::args().collect::<Vec<_>>().join(" "),
@@ -51,6 +51,15 @@ impl About {
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
         })
+    }
+
+    /// With path and text of the script that ran it, and the settings that the script was run with, an object.
+    #[must_use]
+    pub fn with_script(self, path: String, text: String, settings: &Value) -> Self {
+        let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let settings = settings.as_object().into_iter().flatten();
+        let settings = settings.map(|(name, value)| (name.clone(), plain(value))).collect();
+        About { script: Some((path, text)), settings, ..self }
     }
 }
 

@@ -3,7 +3,9 @@
 //! Its layout is in `before_after.html`. Words that the first answer does not have are highlighted.
 
 use super::template;
-use crate::error::Result;
+use crate::bail;
+use crate::data::python::strftime_now;
+use crate::error::{Error, Kind, Result};
 use crate::eval::compare::{Answer, Compared, Comparison};
 use crate::eval::generate::Finish;
 use crate::files;
@@ -63,6 +65,19 @@ impl BeforeAfter<'_> {
     pub fn save(&self, path: &Path) -> Result<()> {
         files::write_atomic(path, self.to_html()?.as_bytes())
     }
+}
+
+/// Writes the page, with the day and time.
+///
+/// # Errors
+/// A name that does not end in `.html`, or a file that cannot be written.
+pub fn write(comparison: &Comparison, path: &Path) -> Result<()> {
+    if path.extension().is_none_or(|ending| ending != "html") {
+        let path = path.display();
+        bail!(Kind::Input, "save: expected a name that ends in .html, found `{path}`"; hint: "for a text: write_text(path, result.table())");
+    }
+    let when = strftime_now("%Y-%m-%d %H:%M %Z").map_err(Error::bug)?;
+    BeforeAfter { comparison, when: &when }.save(path)
 }
 
 fn row<'a>(names: &'a [String], compared: &'a Compared) -> PromptRow<'a> {

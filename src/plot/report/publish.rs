@@ -9,7 +9,7 @@ use crate::plot::charts::chart::Chart;
 use crate::plot::charts::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
 use crate::sweep::columns::larger_is_better;
 use crate::sweep::table::{Column, TableOptions, EVAL_LOSS_NOTE};
-use crate::sweep::{number, SweepResult, TrialResult, TrialRow, SEED};
+use crate::sweep::{number, SweepReport, SweepResult, TrialResult, TrialRow, SEED};
 use crate::train::overfitting::OVERFITS_AFTER;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,13 @@ pub fn publish(result: &SweepResult, about: &About) -> Result<Vec<PathBuf>> {
     written.push(path);
     files::write_json(&result.out.join(ABOUT), about)?;
     Ok(written)
+}
+
+/// As [`publish`], of a sweep that has just ended. Returns a line that says where the report is, unless it is rehearsed.
+pub fn publish_report(report: &SweepReport, about: &About) -> Result<Option<String>> {
+    publish(&report.result, about)?;
+    let path = report.result.out.join(REPORT);
+    Ok(report.forecast.is_none().then(|| format!("report: {}", path.display())))
 }
 
 /// Draws the charts and the report of an earlier sweep again, from the numbers in its folder.

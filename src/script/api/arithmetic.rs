@@ -1,8 +1,8 @@
 //! `+`, `-`, `*` and `/` of tensors, with tensors and with numbers of either kind on either side.
 
-use super::tensor::wrap;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
+use crate::script::values::tensor::wrap;
 use rhai::plugin::*;
 
 // The macro unwraps arguments whose number and types the engine has checked.

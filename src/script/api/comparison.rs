@@ -2,12 +2,10 @@
 //! number, with numbers and with each other. Without these the engine calls all of them unequal.
 
 use crate::script::values::convert::RhaiResultOf;
-use crate::script::values::from_script::describe;
 use crate::script::values::handles::Handle;
-use crate::Error;
+use crate::script::values::tensor::compared;
 use rhai::plugin::*;
 use rhai::Dynamic;
-use tch::Tensor as Values;
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -136,61 +134,4 @@ pub mod functions {
     pub fn number_differs(x: Dynamic, y: Tensor) -> RhaiResultOf<bool> {
         compared("!=", &y, &x)
     }
-}
-
-/// In the tensor's own precision, as PyTorch compares: a tensor of 0.1 in f32 equals 0.1.
-fn compared(operator: &str, x: &Handle<Values>, y: &Dynamic) -> RhaiResultOf<bool> {
-    if y.is_unit() && ["==", "!="].contains(&operator) {
-        return Ok(operator == "!=");
-    }
-    let x = x.read()?;
-    one_number(operator, &x)?;
-    let result = if let Some(y) = y.read_lock::<Handle<Values>>() {
-        let y = y.read()?;
-        one_number(operator, &y)?;
-        let (x, y) = (flat(&x)?, flat(&y)?);
-        let y = y.f_to_device(x.device()).map_err(Error::from)?;
-        match operator {
-            "<" => x.f_lt_tensor(&y),
-            "<=" => x.f_le_tensor(&y),
-            ">" => x.f_gt_tensor(&y),
-            ">=" => x.f_ge_tensor(&y),
-            "==" => x.f_eq_tensor(&y),
-            _ => x.f_ne_tensor(&y),
-        }
-    } else {
-        let y = match (y.as_int(), y.as_float()) {
-            (Ok(int), _) => tch::Scalar::int(int),
-            (_, Ok(float)) => tch::Scalar::float(float),
-            _ => {
-                let found = describe(y);
-                let text = format!("`{operator}`: expected a number or a tensor beside a tensor, found {found}");
-                return Err(Error::input(text).into());
-            }
-        };
-        match operator {
-            "<" => x.f_lt(y),
-            "<=" => x.f_le(y),
-            ">" => x.f_gt(y),
-            ">=" => x.f_ge(y),
-            "==" => x.f_eq(y),
-            _ => x.f_ne(y),
-        }
-    };
-    let truth = result.and_then(|truth| truth.f_reshape([-1])).and_then(|truth| truth.f_int64_value(&[0]));
-    Ok(truth.map_err(Error::from)? != 0)
-}
-
-fn flat(x: &Values) -> RhaiResultOf<Values> {
-    Ok(x.f_reshape([-1]).map_err(Error::from)?)
-}
-
-fn one_number(operator: &str, x: &Values) -> RhaiResultOf<()> {
-    if x.numel() == 1 {
-        return Ok(());
-    }
-    let text = format!("`{operator}`: expected a tensor of one number, found shape {:?}", x.size());
-    Err(Error::input(text)
-        .with_hint("compare x.mean() or x.sum(); to compare entry by entry, loop over x.to_array()")
-        .into())
 }

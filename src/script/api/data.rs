@@ -1,31 +1,23 @@
 //! Data sets: loading rows, looking at them, changing and splitting them. Their tokens are `tokens`'s.
 
 use crate::data::read::locate_or_fetch;
-use crate::data::{Dataset as Rows, Like, LoadOptions, SplitOptions};
-use crate::options;
-use crate::options::{Mismatch, OptionSet, OptionType};
+use crate::data::{Dataset as Rows, LoadOptions, ShuffleOptions, SplitOptions};
+use crate::options::OptionSet;
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
+use crate::script::values::arguments::{elements, natural};
 use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
-use crate::script::values::from_script::to_value;
 use crate::script::values::handles::register_iterator;
 use crate::script::values::json::{to_dynamic, to_row_value};
+use crate::script::values::large_ints::register_large_comparisons;
+use crate::script::values::objects::DatasetSplit;
 use crate::script::values::options::Options;
 use crate::{Error, Result};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, FnPtr, FuncRegistration, Map};
+use rhai::{Array, Dynamic, FnPtr, Map};
 use serde_json::Value;
-use std::cmp::Ordering;
-
-options! {
-    #[derive(Debug, Clone)]
-    struct ShuffleOptions {
-        /// Whose random numbers: "datasets" gives the order that `shuffle(seed)` of datasets does.
-        like: Like = Like::default();
-    }
-}
 
 /// The options of the functions here.
 pub const OPTIONS: &[OptionsOfFunction] = &[
@@ -34,32 +26,10 @@ pub const OPTIONS: &[OptionsOfFunction] = &[
     ("dataset.split", SplitOptions::table),
 ];
 
-/// Rows held out for testing, beside those to train on.
-#[derive(Clone)]
-pub struct DatasetSplit {
-    pub train: Rows,
-    pub test: Rows,
-}
-
-/// Loops over rows, and comparisons of the whole numbers in them that are beyond an int.
+/// Loops over rows.
 pub fn register_loops(module: &mut Module) {
-    type Test = (&'static str, fn(Ordering) -> bool);
-    // Without these, the engine takes values of two types for different, and neither for larger.
-    let tests: [Test; 6] = [
-        ("==", Ordering::is_eq),
-        ("!=", Ordering::is_ne),
-        ("<", Ordering::is_lt),
-        ("<=", Ordering::is_le),
-        (">", Ordering::is_gt),
-        (">=", Ordering::is_ge),
-    ];
-    for (name, holds) in tests {
-        let register = || FuncRegistration::new(name).in_global_namespace().with_purity(true).with_volatility(false);
-        let compare = |left: i128, right: i128| left.cmp(&right);
-        register().set_into_module(module, move |left: u64, right: i64| holds(compare(left.into(), right.into())));
-        register().set_into_module(module, move |left: i64, right: u64| holds(compare(left.into(), right.into())));
-    }
     register_iterator(module, |rows: Rows| Ok((0..rows.len()).map(move |row| row_of(&rows, row as i64))));
+    register_large_comparisons(module);
 }
 
 // The macro unwraps arguments whose number and types the engine has checked.
@@ -380,28 +350,5 @@ fn load(state: &State, names: &[String], options: Map) -> Result<Rows> {
 }
 
 fn row_of(data: &Rows, index: i64) -> Result<Dynamic> {
-    let count = data.len() as i64;
-    let at = if index < 0 { index + count } else { index };
-    match usize::try_from(at).ok().and_then(|at| data.row(at)) {
-        Some(row) => Ok(to_dynamic(&Value::Object(row.clone()))),
-        None if count == 0 => Err(Error::input(format!("row: there is no row {index}: the data set is empty"))),
-        None => Err(Error::input(format!("row: expected a number from {} to {}, found {index}", -count, count - 1))),
-    }
-}
-
-pub(super) fn natural(function: &str, number: i64) -> Result<usize> {
-    usize::try_from(number)
-        .map_err(|_| Error::input(format!("{function}: expected a number of at least 0, found {number}")))
-}
-
-/// The elements of an array that is an argument of `function`.
-fn elements<T: OptionType>(function: &str, values: Array) -> Result<Vec<T>> {
-    let value = to_value(&values.into());
-    Vec::from_value(&value).map_err(|Mismatch { expected, hint, .. }| {
-        let error = Error::input(format!("{function}: expected {expected}, found {}", value.describe()));
-        match hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        }
-    })
+    Ok(to_dynamic(&Value::Object(data.row_at(index)?.clone())))
 }

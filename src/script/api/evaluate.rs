@@ -1,36 +1,65 @@
-//! Evaluation: perplexity, multiple choice, KoBEST, metrics over text, comparisons. The options and the result of each
-//! are in `evaluate/`, a file for each kind.
+//! Evaluation: perplexity, multiple choice, KoBEST, metrics over text, comparisons.
 
-mod choices;
-mod comparison;
-mod field;
-mod generation;
-mod perplexity;
-mod results;
-
+use crate::eval::calls::{self, ChoiceCall, CompareScoresCall, PerplexityCall, ScoreCall};
 use crate::eval::exact_match::ExactMatch;
+use crate::eval::field::first;
+use crate::eval::generation_call::GenerationCall;
+use crate::eval::generator::Generator;
 use crate::eval::kobest::KobestOptions;
 use crate::eval::table;
-use crate::options::OptionSet;
+use crate::hub::Hub;
+use crate::options;
+use crate::options::{OptionSet, Value as OptionValue};
 use crate::script::api::OptionsOfFunction;
+use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
+use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::exercises::{self, read_scores, read_texts};
+use crate::script::values::from_script::to_value;
 use crate::script::values::handles::Handle;
-use crate::script::values::json::to_json;
+use crate::script::values::json::{to_json, to_map};
 use crate::script::values::options::Options;
-use crate::Error;
+use crate::script::values::row_options::{score_by, FieldOption, MetricOption, EXACT_MATCH};
+use crate::{lora, Error, Result};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
 use serde_json::Value;
 
+options! {
+    #[derive(Debug, Clone)]
+    struct MultipleChoiceCall {
+        /// The context: a function of the row, or the name of a column.
+        prompt: FieldOption = FieldOption::column("prompt");
+        /// The choices, an array of strings: a function of the row, or the name of a column.
+        choices: FieldOption = FieldOption::column("choices");
+        /// The right choice, its number from 0 or its text: a function of the row, or the name of a column.
+        label: FieldOption = FieldOption::column("label");
+        call: ChoiceCall = ChoiceCall::default(), is set;
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct ScoreGenerationCall {
+        /// The prompt, a text, a message or a conversation: a function of the row, or the name of a column.
+        prompt: Option<FieldOption> = None, words "\"prompt\"";
+        /// The expected answer: a function of the row, or the name of a column.
+        target: Option<FieldOption> = None, words "\"completion\"";
+        /// "exact_match", or a function of output and row that returns a number or a bool.
+        metric: MetricOption = MetricOption::ExactMatch;
+        call: ScoreCall = ScoreCall::default(), is set;
+    }
+}
+
 /// The options of the functions here.
 pub const OPTIONS: &[OptionsOfFunction] = &[
-    ("perplexity", perplexity::PerplexityCall::table),
-    ("multiple_choice", choices::MultipleChoiceCall::table),
+    ("perplexity", PerplexityCall::table),
+    ("multiple_choice", MultipleChoiceCall::table),
     ("kobest", KobestOptions::table),
-    ("score_generation", generation::ScoreGenerationCall::table),
+    ("score_generation", ScoreGenerationCall::table),
     ("exact_match", ExactMatch::table),
-    ("compare_scores", comparison::CompareScoresCall::table),
+    ("compare_scores", CompareScoresCall::table),
 ];
 
 // The macro unwraps arguments whose number and types the engine has checked.
@@ -59,8 +88,9 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn perplexity(context: NativeCallContext, model: Model, data: Dynamic, options: Map) -> RhaiResultOf<Map> {
-        let state = State::of(&context)?;
-        Ok(super::perplexity::run(&state, &*model.read()?, &data, options)?)
+        let call: PerplexityCall = Options::read("perplexity", options)?;
+        let texts = read_texts(&data, &call.column)?;
+        Ok(to_map(&call.run(&*model.read()?, texts, State::of(&context)?.pace())?))
     }
 
     /// Answer multiple-choice questions by log-likelihood, as lm-evaluation-harness does.
@@ -81,7 +111,13 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn multiple_choice(context: NativeCallContext, model: Model, data: Dataset, options: Map) -> RhaiResultOf<Map> {
-        super::choices::run_multiple_choice(&context, &*model.read()?, &data, options)
+        let MultipleChoiceCall { prompt, choices, label, call } = Options::read("multiple_choice", options)?;
+        let rows = first(&data, call.limit, State::of(&context)?.pace());
+        let prompts = prompt.values(&context, "prompt", &rows)?;
+        let choices = choices.values(&context, "choices", &rows)?;
+        let labels: Vec<Dynamic> = label.values(&context, "label", &rows)?;
+        let labels: Vec<OptionValue> = labels.iter().map(to_value).collect();
+        Ok(to_map(&call.run(&*model.read()?, prompts, choices, &labels)?))
     }
 
     /// Measure KoBEST's five tasks exactly as lm-evaluation-harness scores them.
@@ -98,7 +134,10 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn kobest(context: NativeCallContext, model: Model, options: Map) -> RhaiResultOf<Map> {
-        Ok(super::choices::run_kobest(&State::of(&context)?, &*model.read()?, options)?)
+        let (state, mut options) = (State::of(&context)?, Options::read::<KobestOptions>("kobest", options)?);
+        options.data = state.to_read(&options.data);
+        let (hub, mut downloads) = (Hub::from_env()?, Downloads::new(&state));
+        Ok(to_map(&calls::kobest(&options, &*model.read()?, state.pace(), &hub, &mut downloads)?))
     }
 
     /// Score the texts that the model writes after each prompt: by exact match, or by your function.
@@ -129,7 +168,7 @@ pub mod functions {
         data: Dataset,
         options: Map,
     ) -> RhaiResultOf<Map> {
-        super::generation::run(&context, &*model.read()?, &data, options)
+        run_scoring(&context, &*model.read()?, &data, options)
     }
 
     /// Whether two texts are the same, apart from the differences that the options ignore.
@@ -159,7 +198,9 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn compare_scores(a: Dynamic, b: Dynamic, options: Map) -> RhaiResultOf<Map> {
-        Ok(super::comparison::run(&a, &b, options)?)
+        let call: CompareScoresCall = Options::read("compare_scores", options)?;
+        let scores = |name, value| read_scores(name, value, call.metric.as_deref());
+        Ok(to_map(&call.run(&scores("a", &a)?, &scores("b", &b)?)?))
     }
 
     /// Results of an evaluation as a table: a line for each adapter and task.
@@ -175,4 +216,47 @@ pub mod functions {
             other => Err(Error::bug(format!("a map became {other}")).into()),
         }
     }
+}
+
+fn run_scoring(
+    context: &NativeCallContext,
+    model: &lora::Model,
+    rows: &crate::data::Dataset,
+    options: Map,
+) -> RhaiResultOf<Map> {
+    const CALL: &str = "score_generation";
+    let state = State::of(context)?;
+    let note = |note: &str| state.note(note);
+    let generator = Generator::new(CALL, model, &note, state.pace())?;
+    let generation = GenerationCall::scored(generator.model_settings()?);
+    let call = ScoreCall { generation, ..ScoreCall::default() };
+    let options = Options::read_over(ScoreGenerationCall { call, ..ScoreGenerationCall::default() }, CALL, options)?;
+    let ScoreGenerationCall { prompt, target, metric, call } = &options;
+    let generator = generator.with_prompts(call.prompts);
+    let config = call.config(&generator)?;
+    let rows = first(rows, call.limit, state.pace());
+    if rows.is_empty() {
+        return Err(Error::data("score_generation: expected at least one row, found none").into());
+    }
+    let is_exact = matches!(metric, MetricOption::ExactMatch);
+    let exercises = exercises::of_rows(context, &rows, &generator, prompt.as_ref(), target.as_ref(), is_exact)?;
+    let run = |name, score: &mut dyn FnMut(usize, &str) -> Result<f64>| {
+        call.run(&generator, config.clone(), &exercises.prompts, name, score)
+    };
+    let fields = match metric {
+        MetricOption::ExactMatch => run(EXACT_MATCH, &mut |number, output| match exercises.targets.get(number) {
+            Some(target) => Ok(call.exact_match.score(output, target)),
+            None => Err(Error::bug("an output without a target")),
+        })?,
+        MetricOption::Function(function) => {
+            let hint = "`metric` is called with two values: |output, row| …";
+            let function = Callback::new(context, function.clone()).with_arity_hint(hint);
+            let fields = run("score", &mut |number, output| match rows.iter().nth(number) {
+                Some(row) => score_by(&function, number, output, row),
+                None => Err(Error::bug("an output without a row")),
+            });
+            function.settle(fields)?
+        }
+    };
+    Ok(to_map(&fields))
 }

@@ -1,11 +1,9 @@
 //! Merging adapters into weights, and files for other programs.
 
 use crate::data::ollama;
-use crate::eval::certificate::{self, Certificate, MergeOptions};
-use crate::eval::divergence::Divergence;
-use crate::eval::export::{ensure_exportable, export_adapter, export_model};
+use crate::eval::certificate::{self, MergeOptions};
+use crate::eval::export::{self, Exported};
 use crate::hub::gguf::BlockType;
-use crate::lora::peft;
 use crate::options;
 use crate::options::OptionSet;
 use crate::script::api::OptionsOfFunction;
@@ -13,20 +11,11 @@ use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::json::to_dynamic;
 use crate::script::values::options::Options;
-use crate::{files, lora, model, Error, Result};
+use crate::{files, Error, Result};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
 use serde::Serialize;
 use std::path::Path;
-
-/// What of a model is exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exported {
-    Merged,
-    Adapter,
-}
-
-crate::choices!(Exported, [("merged", Exported::Merged), ("adapter", Exported::Adapter)]);
 
 options! {
     #[derive(Debug, Clone)]
@@ -151,10 +140,16 @@ pub mod functions {
         folder: &str,
         options: Map,
     ) -> RhaiResultOf<Map> {
-        let options = Options::read("save_merged", options)?;
-        let certificate = write_merged(&*model.read()?, folder, &options, &State::of(&context)?)?;
+        let options: MergeOptions = Options::read("save_merged", options)?;
+        let (model, state) = (model.read()?, State::of(&context)?);
+        let place = state.folder_to_write(Path::new(folder))?;
+        // A rehearsal writes elsewhere, but refuses a folder that a run would refuse.
+        let unmeasured = certificate::unmeasured(&model, Path::new(folder), &options)?;
+        let save = || certificate::save_merged(&model, &place, &options);
+        let bytes = model.decoder().weight_bytes();
+        let certificate = state.save_model(folder, &model.name, bytes, || Ok(unmeasured), save)?;
         context.call_native_fn::<()>("print", (certificate.to_string(),))?;
-        Ok(to_map(&certificate)?)
+        Ok(result_map(&certificate)?)
     }
 
     /// Export the model as a GGUF file for llama.cpp and Ollama, in the dtype of its weights.
@@ -187,33 +182,14 @@ pub mod functions {
         options: Map,
     ) -> RhaiResultOf<Map> {
         let GgufOptions { what, block } = Options::read("export_gguf", options)?;
-        let model = model.read()?;
-        let state = State::of(&context)?;
-        let name = path;
-        let path = state.file_to_write(path)?;
-        let divergence = match what {
-            Exported::Merged if state.leaves_out(name, &model.name, model.decoder().weight_bytes()) => {
-                ensure_exportable(&model)?;
-                Divergence::unmeasured(0)
-            }
-            Exported::Merged => export_model(&model, &path, block)?,
-            Exported::Adapter => export_adapter(&model, &path, None, block)?,
-        };
-        let config = &model.decoder().config;
-        let notes = match what {
-            Exported::Merged => model::gguf::notes(config),
-            Exported::Adapter => peft::deployment_notes(model.adapted.adapter(None)?, config),
-        };
-        notes.iter().for_each(|note| state.note(note));
-        let line = format!(
-            "{}: read back and compared on {} tokens, max |Δlogit| {:.3e}, KL {:.3e}",
-            path.display(),
-            divergence.tokens,
-            divergence.max_logit_difference,
-            divergence.mean_kl
-        );
-        context.call_native_fn::<()>("print", (line,))?;
-        Ok(to_map(&divergence)?)
+        let (model, state) = (model.read()?, State::of(&context)?);
+        let file = state.file_to_write(path)?;
+        let unwritten = || export::unmeasured(&model);
+        let divergence =
+            state.save_model(path, &model.name, what.bytes(&model), unwritten, || what.write(&model, &file, block))?;
+        what.notes(&model)?.iter().for_each(|note| state.note(note));
+        context.call_native_fn::<()>("print", (divergence.line(&file),))?;
+        Ok(result_map(&divergence)?)
     }
 
     /// Write a Modelfile for Ollama: the weights, the adapter, the chat format and its stops.
@@ -235,27 +211,15 @@ pub mod functions {
     }
 }
 
-fn write_merged(model: &lora::Model, folder: &str, options: &MergeOptions, state: &State) -> Result<Certificate> {
-    let place = state.folder_to_write(Path::new(folder))?;
-    // A rehearsal writes elsewhere, but what the folder of a run holds is refused in it too.
-    let unmeasured = certificate::unmeasured(model, Path::new(folder), options)?;
-    if state.leaves_out(folder, &model.name, model.decoder().weight_bytes()) {
-        return Ok(unmeasured);
-    }
-    certificate::save_merged(model, &place, options)
-}
-
 /// May be none: where an adapter changes no layer.
 const WORST_LAYER: &str = "worst_layer";
 
-fn to_map(result: &impl Serialize) -> Result<Map> {
+fn result_map(result: &impl Serialize) -> Result<Map> {
     let json = serde_json::to_value(result).map_err(|error| Error::bug(error.to_string()))?;
     let mut map = to_dynamic(&json).try_cast::<Map>().ok_or_else(|| Error::bug("the result is not a map"))?;
     // JSON writes what is not a number, as in a rehearsal, as null.
-    for (name, value) in map.iter_mut().filter(|(_, value)| value.is_unit()) {
-        if name != WORST_LAYER {
-            *value = f64::NAN.into();
-        }
+    for (_, value) in map.iter_mut().filter(|(name, value)| value.is_unit() && *name != WORST_LAYER) {
+        *value = f64::NAN.into();
     }
     Ok(map)
 }

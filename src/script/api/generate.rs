@@ -1,11 +1,5 @@
-//! Generating text, on the terminal as it comes, and adapters side by side. How prompts are read and where streamed
-//! text goes is in `generate/`.
+//! Generating text, on the terminal as it comes, and adapters side by side.
 
-pub(super) mod prompts;
-mod streaming;
-
-use crate::data::python::strftime_now;
-use crate::eval::compare::{self, Answer};
 use crate::eval::generate::NewToken;
 use crate::eval::generation_call::GenerationCall;
 use crate::eval::generator::Generator;
@@ -13,21 +7,19 @@ use crate::eval::prompt::PromptOptions;
 use crate::eval::streaming::TextWriter;
 use crate::options;
 use crate::options::OptionSet;
-use crate::plot::before_after::BeforeAfter;
+use crate::plot::before_after;
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::state::State;
+use crate::script::engine::streaming::Output;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script::{describe, FromScript};
 use crate::script::values::handles::Handle;
 use crate::script::values::json::to_dynamic;
 use crate::script::values::options::Options;
-use crate::{lora, Error, Result};
-use prompts::read_prompts;
+use crate::script::values::prompts::read_prompts;
+use crate::{lora, Error};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
-use serde_json::{json, Value};
-use std::path::Path;
-use streaming::Output;
 
 options! {
     #[derive(Debug, Clone)]
@@ -164,8 +156,11 @@ pub mod functions {
         let model = model.read()?;
         let state = State::of(&context)?;
         let note = |note: &str| state.note(note);
-        let generator = Generator::new("compare", &model, &note, state.rehearsal_cap())?;
-        let default = CompareOptions { generation: default_settings(&generator)?, ..CompareOptions::default() };
+        let generator = Generator::new("compare", &model, &note, state.pace())?;
+        let default = CompareOptions {
+            generation: GenerationCall::over(generator.model_settings()?),
+            ..CompareOptions::default()
+        };
         let options = Options::read_over(default, "compare", options)?;
         let generator = generator.with_prompts(options.prompts);
         let config = generator.config(options.generation)?;
@@ -203,21 +198,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(get = "rows", global, pure, return_raw)]
     pub fn rows(comparison: &mut Comparison) -> RhaiResultOf<Array> {
-        let comparison = comparison.read()?;
-        let by_name = |row: &compare::Compared, value: fn(&Answer) -> Value| {
-            let pairs = comparison.names.iter().cloned().zip(row.answers.iter().map(value));
-            Value::Object(pairs.collect())
-        };
-        let rows = comparison.rows.iter().map(|row| {
-            to_dynamic(&json!({
-                "prompt": row.prompt,
-                "reference": row.reference,
-                "texts": by_name(row, |answer| answer.text.as_str().into()),
-                "tokens": by_name(row, |answer| answer.tokens.into()),
-                "finish": by_name(row, |answer| answer.finish.name().into()),
-            }))
-        });
-        Ok(rows.collect())
+        Ok(comparison.read()?.rows_as_json().iter().map(to_dynamic).collect())
     }
 
     /// The names of the adapters that were compared.
@@ -250,21 +231,8 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
     pub fn save_comparison(context: NativeCallContext, comparison: &mut Comparison, path: &str) -> RhaiResultOf<()> {
-        Ok(write_page(&*comparison.read()?, path, &State::of(&context)?)?)
+        Ok(before_after::write(&*comparison.read()?, &State::of(&context)?.file_to_write(path)?)?)
     }
-}
-
-fn write_page(comparison: &compare::Comparison, path: &str, state: &State) -> Result<()> {
-    if Path::new(path).extension().is_none_or(|ending| ending != "html") {
-        return Err(Error::input(format!("save: expected a name that ends in .html, found `{path}`"))
-            .with_hint("for a text: write_text(path, result.table())"));
-    }
-    let when = strftime_now("%Y-%m-%d %H:%M %Z").map_err(Error::bug)?;
-    BeforeAfter { comparison, when: &when }.save(&state.file_to_write(path)?)
-}
-
-fn default_settings(generator: &Generator) -> Result<GenerationCall> {
-    Ok(GenerationCall::over(generator.model_settings()?))
 }
 
 /// The result of `generate` and `chat`: a text for one prompt, an array for several.
@@ -278,9 +246,13 @@ fn texts(
 ) -> RhaiResultOf<Dynamic> {
     let state = State::of(context)?;
     let note = |note: &str| state.note(note);
-    let generator = Generator::new(function, model, &note, state.rehearsal_cap())?;
+    let generator = Generator::new(function, model, &note, state.pace())?;
     let prompts = PromptOptions { chat: is_chat };
-    let default = GenerateOptions { prompts, generation: default_settings(&generator)?, ..GenerateOptions::default() };
+    let default = GenerateOptions {
+        prompts,
+        generation: GenerationCall::over(generator.model_settings()?),
+        ..GenerateOptions::default()
+    };
     let options = Options::read_over(default, function, options)?;
     let generator = generator.with_prompts(options.prompts);
     let config = generator.config(options.generation)?;

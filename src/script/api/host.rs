@@ -37,7 +37,7 @@ pub mod functions {
         if state.describing() {
             return Err(Error::stopped().into());
         }
-        let resolved = settings::resolve(&defaults, &state.given())?;
+        let resolved = settings::resolve(&defaults, &state.set_values())?;
         state.resolve(&resolved);
         Ok(resolved)
     }

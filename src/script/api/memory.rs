@@ -8,11 +8,11 @@ use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
-use crate::script::values::json::to_dynamic;
+use crate::script::values::json::{self, to_dynamic};
 use crate::script::values::options::Options;
 use crate::train::memory::check::{self, PassOptions};
 use crate::train::memory::{self, Request};
-use crate::{files, plot, Result};
+use crate::{files, plot};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
 
@@ -82,7 +82,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn to_map(plan: &mut MemoryPlan) -> RhaiResultOf<Dynamic> {
-        Ok(to_dynamic(&json(plan)?))
+        Ok(to_dynamic(&plan.to_json()?))
     }
 
     /// Write the plan as JSON, whole or not at all.
@@ -92,7 +92,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
     pub fn save_plan(context: NativeCallContext, plan: &mut MemoryPlan, path: &str) -> RhaiResultOf<()> {
-        Ok(files::write_json(&State::of(&context)?.file_to_write(path)?, &json(plan)?)?)
+        Ok(files::write_json(&State::of(&context)?.file_to_write(path)?, &plan.to_json()?)?)
     }
 
     /// Draw the plan as stacked bars, into a file that ends in `.svg` or `.png`.
@@ -124,24 +124,8 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn check_memory(context: NativeCallContext, model: Model, options: Map) -> RhaiResultOf<Map> {
-        let PassOptions { batch, length } = Options::read("check_memory", options)?;
-        let state = State::of(&context)?;
-        let pass = PassOptions { batch: state.capped(batch), length: state.capped(length) };
-        let check = check::check(&mut model.write()?.adapted, &pass)?;
-        let mut map = Map::new();
-        map.insert("predicted".into(), (check.predicted as i64).into());
-        map.insert("measured".into(), check.measured.map_or(Dynamic::UNIT, |bytes| (bytes as i64).into()));
-        map.insert("error".into(), check.error().map_or(Dynamic::UNIT, Into::into));
-        Ok(map)
+        let pass: PassOptions = Options::read("check_memory", options)?;
+        let pass = pass.at(State::of(&context)?.pace());
+        Ok(json::to_map(&check::check(&mut model.write()?.adapted, &pass)?.fields()))
     }
-}
-
-fn json(plan: &memory::Plan) -> Result<serde_json::Value> {
-    let mut value = serde_json::to_value(plan).map_err(|error| crate::Error::bug(error.to_string()))?;
-    let totals = plan.needs.iter().map(|need| (need.ours.total(), need.python.total()));
-    for (at, (ours, python)) in totals.enumerate() {
-        value["needs"][at]["ours"]["total"] = ours.into();
-        value["needs"][at]["python"]["total"] = python.into();
-    }
-    Ok(value)
 }

@@ -4,6 +4,7 @@
 //! `tests/api_docs.rs` runs; and its options as a declared struct, listed in the file's `OPTIONS`.
 //! A new area: a file here and an entry in [`AREAS`].
 
+mod adapters;
 mod arithmetic;
 mod arrays;
 mod chart;
@@ -20,10 +21,11 @@ mod spectrum;
 mod step;
 mod sweep;
 mod tensor;
-pub(super) mod tokens;
+mod tokens;
 mod train;
 
 use crate::script::engine::guard::Guarded;
+use crate::script::values::display;
 pub use crate::script::values::options::OptionsOfFunction;
 use rhai::plugin::ModuleManifest;
 use rhai::{exported_module, Engine, FuncRegistration, Module};
@@ -43,117 +45,80 @@ pub struct Area {
     extend: fn(&mut Module),
 }
 
+/// An [`Area`] of modules, with those of them that have options, and what else is registered.
+macro_rules! area {
+    ($title:literal, $about:literal, [$($module:ident),*], [$($options:ident),*]) => {
+        area!($title, $about, [$($module),*], [$($options),*], |_| {})
+    };
+    ($title:literal, $about:literal, [$($module:ident),*], [$($options:ident),*], $extend:expr) => {
+        Area {
+            title: $title,
+            about: $about,
+            manifests: &[$(&$module::functions::RHAI_MANIFEST),*],
+            options: &[$($options::OPTIONS),*],
+            documented: || vec![$(exported_module!($module::functions)),*],
+            extend: $extend,
+        }
+    };
+}
+
 /// All areas, in the order of the reference.
 pub const AREAS: &[Area] = &[
-    Area {
-        title: "Script and files",
-        about: "Settings from the command line, and reading and writing files.",
-        manifests: &[&host::functions::RHAI_MANIFEST],
-        options: &[],
-        documented: || vec![exported_module!(host::functions)],
-        extend: |_| {},
-    },
-    Area {
-        title: "Models and adapters",
-        about: "Loading models, adding, choosing and saving LoRA adapters.",
-        manifests: &[&model::functions::RHAI_MANIFEST],
-        options: &[model::OPTIONS],
-        documented: || vec![exported_module!(model::functions)],
-        extend: |_| {},
-    },
-    Area {
-        title: "Merging and export",
-        about: "Adapters merged into weights, with a certificate; files for llama.cpp and Ollama.",
-        manifests: &[&export::functions::RHAI_MANIFEST],
-        options: &[export::OPTIONS],
-        documented: || vec![exported_module!(export::functions)],
-        extend: |_| {},
-    },
-    Area {
-        title: "Data",
-        about: "Rows, their tokens and labels, and batches of them.",
-        manifests: &[&data::functions::RHAI_MANIFEST, &tokens::functions::RHAI_MANIFEST],
-        options: &[data::OPTIONS, tokens::OPTIONS],
-        documented: || vec![exported_module!(data::functions), exported_module!(tokens::functions)],
-        extend: |module| {
-            data::register_loops(module);
-            tokens::register_loops(module);
-        },
-    },
-    Area {
-        title: "Training and evaluation",
-        about: "The primitives of a training loop, the trainer made of them, and evaluation.",
-        manifests: &[&step::functions::RHAI_MANIFEST, &train::functions::RHAI_MANIFEST],
-        options: &[step::OPTIONS, train::OPTIONS],
-        documented: || vec![exported_module!(step::functions), exported_module!(train::functions)],
-        extend: |_| {},
-    },
-    Area {
-        title: "Generation",
-        about: "Continuing texts, answering messages, and answers of several adapters side by side.",
-        manifests: &[&generate::functions::RHAI_MANIFEST],
-        options: &[generate::OPTIONS],
-        documented: || vec![exported_module!(generate::functions)],
-        extend: |_| {},
-    },
-    Area {
-        title: "Evaluation",
-        about: "Perplexity, multiple choice, KoBEST, answers in text, and how sure the numbers are.",
-        manifests: &[&evaluate::functions::RHAI_MANIFEST],
-        options: &[evaluate::OPTIONS],
-        documented: || vec![exported_module!(evaluate::functions)],
-        extend: |_| {},
-    },
-    Area {
-        title: "Sweeps and charts",
-        about: "Many trials over one base; their table, charts and report.",
-        manifests: &[&sweep::functions::RHAI_MANIFEST, &chart::functions::RHAI_MANIFEST],
-        options: &[sweep::OPTIONS, chart::OPTIONS],
-        documented: || vec![exported_module!(sweep::functions), exported_module!(chart::functions)],
-        extend: |_| {},
-    },
-    Area {
-        title: "Memory",
-        about: "What a training step will need of memory, and what one takes.",
-        manifests: &[&memory::functions::RHAI_MANIFEST],
-        options: &[memory::OPTIONS],
-        documented: || vec![exported_module!(memory::functions)],
-        extend: |_| {},
-    },
-    Area {
-        title: "Rank spectra",
-        about: "What adapters learnt, layer by layer, and adapters cut to a lower rank.",
-        manifests: &[&spectrum::functions::RHAI_MANIFEST],
-        options: &[spectrum::OPTIONS],
-        documented: || vec![exported_module!(spectrum::functions)],
-        extend: |_| {},
-    },
-    Area {
-        title: "Tensors",
-        about: "Arithmetic with gradients, to build losses from logits.",
-        manifests: &[
-            &tensor::functions::RHAI_MANIFEST,
-            &arithmetic::functions::RHAI_MANIFEST,
-            &comparison::functions::RHAI_MANIFEST,
-        ],
-        options: &[],
-        documented: || {
-            vec![
-                exported_module!(tensor::functions),
-                exported_module!(arithmetic::functions),
-                exported_module!(comparison::functions),
-            ]
-        },
-        extend: |_| {},
-    },
-    Area {
-        title: "Numbers and arrays",
-        about: "What the language lacks for looking at results, and functions of arrays that do what Python's do.",
-        manifests: &[&numbers::functions::RHAI_MANIFEST, &arrays::functions::RHAI_MANIFEST],
-        options: &[],
-        documented: || vec![exported_module!(numbers::functions), exported_module!(arrays::functions)],
-        extend: |_| {},
-    },
+    area!("Script and files", "Settings from the command line, and reading and writing files.", [host], []),
+    area!(
+        "Models and adapters",
+        "Loading models, adding, choosing and saving LoRA adapters.",
+        [model, adapters],
+        [model, adapters]
+    ),
+    area!(
+        "Merging and export",
+        "Adapters merged into weights, with a certificate; files for llama.cpp and Ollama.",
+        [export],
+        [export]
+    ),
+    area!("Data", "Rows, their tokens and labels, and batches of them.", [data, tokens], [data, tokens], |module| {
+        data::register_loops(module);
+        tokens::register_loops(module);
+    }),
+    area!(
+        "Training and evaluation",
+        "The primitives of a training loop, the trainer made of them, and evaluation.",
+        [step, train],
+        [step, train]
+    ),
+    area!(
+        "Generation",
+        "Continuing texts, answering messages, and answers of several adapters side by side.",
+        [generate],
+        [generate]
+    ),
+    area!(
+        "Evaluation",
+        "Perplexity, multiple choice, KoBEST, answers in text, and how sure the numbers are.",
+        [evaluate],
+        [evaluate]
+    ),
+    area!(
+        "Sweeps and charts",
+        "Many trials over one base; their table, charts and report.",
+        [sweep, chart],
+        [sweep, chart]
+    ),
+    area!("Memory", "What a training step will need of memory, and what one takes.", [memory], [memory]),
+    area!(
+        "Rank spectra",
+        "What adapters learnt, layer by layer, and adapters cut to a lower rank.",
+        [spectrum],
+        [spectrum]
+    ),
+    area!("Tensors", "Arithmetic with gradients, to build losses from logits.", [tensor, arithmetic, comparison], []),
+    area!(
+        "Numbers and arrays",
+        "What the language lacks for looking at results, and functions of arrays that do what Python's do.",
+        [numbers, arrays],
+        []
+    ),
 ];
 
 /// Registers every function, each guarded against panics.
@@ -161,6 +126,7 @@ pub fn register(engine: &mut Engine) {
     for area in AREAS {
         engine.register_global_module(guarded(area).into());
     }
+    display::register(engine);
 }
 
 fn guarded(area: &Area) -> Module {

@@ -1,13 +1,10 @@
-//! Models and their adapters.
+//! Base models: loading them, what they are, and saving them.
 
-use crate::data::ChatTemplate;
-use crate::hub::tokenizer::chat_template_in;
-use crate::hub::{self, Hub};
-use crate::lora::LoraSpec;
-use crate::lora::{convert, peft, LoadOptions};
-use crate::model::{device, Config};
+use crate::data::template;
+use crate::lora::{self, LoadOptions, RandomModelOptions};
+use crate::model::device;
 use crate::options;
-use crate::options::{OptionSet, Refusal};
+use crate::options::OptionSet;
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
@@ -15,21 +12,10 @@ use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script::{describe, FromScript};
 use crate::script::values::handles::Handle;
 use crate::script::values::options::Options;
-use crate::{lora, Error, Result};
+use crate::Error;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Map};
+use rhai::{Dynamic, Map};
 use std::path::Path;
-
-options! {
-    #[derive(Debug, Clone)]
-    struct AddLoraOptions {
-        spec: LoraSpec = LoraSpec::default(), is set;
-        /// The adapter's name.
-        name: String = lora::adapted::DEFAULT_NAME.to_owned();
-        /// The seed of its starting values.
-        seed: u64 = 42;
-    }
-}
 
 options! {
     #[derive(Debug, Clone)]
@@ -40,51 +26,9 @@ options! {
     }
 }
 
-options! {
-    #[derive(Debug, Clone)]
-    struct RandomModelOptions {
-        /// The seed of the weights.
-        seed: u64 = 0;
-        /// The dtype of the weights: "auto", "f32", "bf16" or "f16".
-        dtype: String = "f32".to_owned();
-        /// "auto" is the first GPU if there is one, otherwise the CPU; "cpu", "cuda", or one of several GPUs: "cuda:1".
-        device: String = "auto".to_owned();
-    }
-    rule RandomModelOptions::rule;
-}
-
-impl RandomModelOptions {
-    fn rule(&self) -> Option<Refusal> {
-        device::dtype_problem(&self.dtype).or_else(|| device::device_problem(&self.device))
-    }
-}
-
-options! {
-    #[derive(Debug, Clone)]
-    struct SaveAdapterOptions {
-        /// Writes a PiSSA or OLoRA adapter as a LoRA of twice the rank over the original base, which every program
-        /// reads.
-        as_lora: bool = false;
-    }
-}
-
-options! {
-    #[derive(Debug, Clone)]
-    struct LoadAdapterOptions {
-        /// The adapter's name on the model.
-        name: String = lora::adapted::DEFAULT_NAME.to_owned();
-    }
-}
-
 /// The options of the functions here.
-pub const OPTIONS: &[OptionsOfFunction] = &[
-    ("load_model", LoadModelOptions::table),
-    ("random_model", RandomModelOptions::table),
-    ("count_parameters", LoraSpec::table),
-    ("model.add_lora", AddLoraOptions::table),
-    ("model.save_adapter", SaveAdapterOptions::table),
-    ("model.load_adapter", LoadAdapterOptions::table),
-];
+pub const OPTIONS: &[OptionsOfFunction] =
+    &[("load_model", LoadModelOptions::table), ("random_model", RandomModelOptions::table)];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -121,7 +65,8 @@ pub mod functions {
         let mut model = lora::Model::load(&state.to_read(name), &load, &mut Downloads::new(&state))?;
         model.name = name.to_owned();
         if let Some(template) = chat_template {
-            set_template(&mut model, &template).map_err(|error| error.context("load_model: option `chat_template`"))?;
+            let set = template::set(&mut model, &template);
+            set.map_err(|error| error.context("load_model: option `chat_template`"))?;
         }
         model.decoder().notes.iter().for_each(|note| state.note(&format!("{name}: {note}")));
         Ok(Handle::new(model))
@@ -135,36 +80,11 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn random_model(context: NativeCallContext, folder: &str, options: Map) -> RhaiResultOf<Model> {
-        let RandomModelOptions { seed, dtype, device } = Options::read("random_model", options)?;
-        let load = LoadOptions { dtype, device, ..LoadOptions::default() };
-        let mut model = lora::Model::random(Path::new(&State::of(&context)?.to_read(folder)), seed, &load)?;
+        let options: RandomModelOptions = Options::read("random_model", options)?;
+        let path = State::of(&context)?.to_read(folder);
+        let mut model = lora::Model::random(Path::new(&path), options.seed, &options.load())?;
         model.name = folder.to_owned();
         Ok(Handle::new(model))
-    }
-
-    /// Count parameters from a model's config.json alone: no weights are read or fetched.
-    ///
-    /// The result has `parameters`, `trainable`, `all`
-    /// and `line`, which is what peft prints.
-    ///
-    /// ```rhai
-    /// let counts = count_parameters("scripts/tiny", #{ r: 16, target_modules: "all-linear" });
-    /// print(counts.line);
-    /// ```
-    #[rhai_fn(return_raw, volatile)]
-    pub fn count_parameters(context: NativeCallContext, name: &str, options: Map) -> RhaiResultOf<Map> {
-        let spec: LoraSpec = Options::read("count_parameters", options)?;
-        let state = State::of(&context)?;
-        let path = hub::resolve_config(&state.to_read(name), &Hub::from_env()?, &mut Downloads::new(&state))?;
-        let config = Config::from_file(&path)?;
-        let trainable = lora::adapter::trainable_count(&spec, &config)?;
-        let (base, added) = (config.parameter_count(), lora::adapter::added_count(&spec, &config)?);
-        let mut counts = Map::new();
-        counts.insert("parameters".into(), (base as i64).into());
-        counts.insert("trainable".into(), (trainable as i64).into());
-        counts.insert("all".into(), ((base + added) as i64).into());
-        counts.insert("line".into(), lora::adapter::count_line(trainable, base + added).into());
-        Ok(counts)
     }
 
     /// A model in one line: its name, its size, the dtype of its weights, its device.
@@ -174,11 +94,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "to_string", global, pure, return_raw)]
     pub fn to_string(model: &mut Model) -> RhaiResultOf<String> {
-        let model = model.read()?;
-        let decoder = model.decoder();
-        let count = crate::format::thousands(decoder.config.parameter_count());
-        let (dtype, device) = (decoder.weights_dtype(), device::device_name(decoder.device));
-        Ok(format!("Model `{}`: {count} parameters, {dtype}, on {device}", model.name))
+        Ok(model.read()?.to_string())
     }
 
     /// The name or folder that the model was loaded by.
@@ -238,11 +154,10 @@ pub mod functions {
     #[rhai_fn(set = "chat_template", global, pure, return_raw)]
     pub fn set_chat_template(model: &mut Model, template: Dynamic) -> RhaiResultOf<()> {
         let Some(template) = String::from_script(&template) else {
-            let found = describe(&template);
-            return Err(Error::input(format!("chat_template: expected the text of a template, found {found}")).into());
+            let value = describe(&template);
+            return Err(Error::input(format!("chat_template: expected the text of a template, found {value}")).into());
         };
-        let template = template.as_str();
-        Ok(set_template(&mut *model.write()?, template).map_err(|error| error.context("chat_template"))?)
+        Ok(template::set(&mut *model.write()?, &template).map_err(|error| error.context("chat_template"))?)
     }
 
     /// An old name for `model.chat_template != ()`, which goes in the next version.
@@ -290,27 +205,6 @@ pub mod functions {
         Ok(model.read()?.decoder().config.parameter_count() as i64)
     }
 
-    /// Add a LoRA adapter and make it the active one; the base is frozen.
-    ///
-    /// docs/variants.md says what each variant does. docs/defaults.md has the defaults beside peft's: they are the
-    /// same.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 8, alpha: 16, target_modules: "all-linear" });
-    /// model.print_trainable_parameters();
-    /// model.add_lora(#{ name: "dora", r: 8, alpha: 16, use_dora: true });
-    /// model.add_lora(#{ name: "pissa", r: 8, alpha: 16, init_lora_weights: "pissa" });
-    /// model.add_lora(#{ name: "head", r: 8, alpha: 16, modules_to_save: ["lm_head", "norm"] });
-    /// model.add_lora(#{ name: "tokens", r: 8, alpha: 16, trainable_token_indices: [5, 9] });
-    /// model.print_trainable_parameters();
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn add_lora(model: &mut Model, options: Map) -> RhaiResultOf<()> {
-        let AddLoraOptions { spec, name, seed } = Options::read("add_lora", options)?;
-        Ok(model.write()?.adapted.add(&name, spec, seed)?)
-    }
-
     /// Give embeddings and output head another number of rows, as transformers does.
     ///
     /// It goes before adapters are added or loaded. New rows are the mean of the old ones; transformers adds a very small noise to that. An adapter that was
@@ -338,182 +232,6 @@ pub mod functions {
         Ok(model.write()?.adapted.train_all()?)
     }
 
-    /// Print how many parameters are trained, in the words of peft.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// model.print_trainable_parameters();
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn print_trainable_parameters(context: NativeCallContext, model: &mut Model) -> RhaiResultOf<()> {
-        let line = model.read()?.adapted.count_line();
-        context.call_native_fn::<()>("print", (line,))
-    }
-
-    /// The number of trainable parameters.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// print(model.trainable_parameters);
-    /// ```
-    #[rhai_fn(get = "trainable_parameters", global, pure, return_raw)]
-    pub fn trainable_parameters(model: &mut Model) -> RhaiResultOf<i64> {
-        Ok(model.read()?.adapted.counts().0 as i64)
-    }
-
-    /// The names of the adapters on the model.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ name: "first" });
-    /// print(model.adapters);
-    /// ```
-    #[rhai_fn(get = "adapters", global, pure, return_raw)]
-    pub fn adapters(model: &mut Model) -> RhaiResultOf<Array> {
-        Ok(model.read()?.adapted.names().map(|name| Dynamic::from(name.to_owned())).collect())
-    }
-
-    /// Choose the adapter that takes part in the forward pass and is trained.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ name: "a" });
-    /// model.add_lora(#{ name: "b" });
-    /// model.set_adapter("a");
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn set_adapter(model: &mut Model, name: &str) -> RhaiResultOf<()> {
-        Ok(model.write()?.adapted.set_active(name)?)
-    }
-
-    /// Let the base answer alone, until `enable_adapters`.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// model.disable_adapters();
-    /// model.enable_adapters();
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn disable_adapters(model: &mut Model) -> RhaiResultOf<()> {
-        Ok(model.write()?.adapted.set_enabled(false)?)
-    }
-
-    /// Let the active adapter take part again.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// model.disable_adapters();
-    /// model.enable_adapters();
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn enable_adapters(model: &mut Model) -> RhaiResultOf<()> {
-        Ok(model.write()?.adapted.set_enabled(true)?)
-    }
-
-    /// Remove an adapter; the base stays as it was loaded, bit for bit.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ name: "trial" });
-    /// model.delete_adapter("trial");
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn delete_adapter(model: &mut Model, name: &str) -> RhaiResultOf<()> {
-        model.write()?.adapted.remove(name)?;
-        Ok(())
-    }
-
-    /// Save the active adapter as peft does, with the tokenizer's files beside it.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// model.save_adapter("runs/adapter");
-    /// ```
-    #[rhai_fn(name = "save_adapter", global, pure, return_raw, volatile)]
-    pub fn save_adapter(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
-        save_adapter_with(context, model, folder, Map::new())
-    }
-
-    /// Save the active adapter, as it is or turned into an ordinary LoRA.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4, init: "pissa" });
-    /// model.save_adapter("runs/adapter", #{ as_lora: true });
-    /// ```
-    #[rhai_fn(name = "save_adapter", global, pure, return_raw, volatile)]
-    pub fn save_adapter_with(
-        context: NativeCallContext,
-        model: &mut Model,
-        folder: &str,
-        options: Map,
-    ) -> RhaiResultOf<()> {
-        let SaveAdapterOptions { as_lora } = Options::read("save_adapter", options)?;
-        let model = model.read()?;
-        let (adapter, config) = (model.adapted.adapter(None)?, &model.decoder().config);
-        let converted = if as_lora { Some(convert::to_lora(adapter, config)?) } else { None };
-        let adapter = converted.as_ref().unwrap_or(adapter);
-        let state = State::of(&context)?;
-        let folder = state.folder_to_write(Path::new(folder))?;
-        peft::save(adapter, &model.name, &folder)?;
-        model.save_tokenizer(&folder)?;
-        for note in peft::deployment_notes(adapter, config) {
-            state.note(&note);
-        }
-        Ok(())
-    }
-
-    /// Load an adapter that lorhai or peft saved, and make it the active one.
-    ///
-    /// The folder of a run or a trial means the adapter in it.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4, name: "first" });
-    /// model.save_adapter("runs/adapter");
-    /// model.load_adapter("runs/adapter", #{ name: "second" });
-    /// print(model.adapters);
-    /// ```
-    #[rhai_fn(name = "load_adapter", global, pure, return_raw, volatile)]
-    pub fn load_adapter_with(
-        context: NativeCallContext,
-        model: &mut Model,
-        folder: &str,
-        options: Map,
-    ) -> RhaiResultOf<()> {
-        let LoadAdapterOptions { name } = Options::read("load_adapter", options)?;
-        let mut model = model.write()?;
-        let state = State::of(&context)?;
-        let folder = hub::resolve_model(&state.to_read(folder), &Hub::from_env()?, &mut Downloads::new(&state))?.path;
-        let adapter_folder = peft::find(&folder)?;
-        if adapter_folder != folder {
-            state.note(&format!("load_adapter: the adapter is in `{}`", adapter_folder.display()));
-        }
-        peft::FILES.iter().for_each(|name| state.note_read(&adapter_folder.join(name)));
-        let adapter = peft::load(&adapter_folder, model.decoder())?;
-        adapter.notes.iter().for_each(|note| state.note(note));
-        note_template(&model, &adapter_folder, &state)?;
-        Ok(model.adapted.insert(&name, adapter)?)
-    }
-
-    /// Load an adapter that lorhai or peft saved, under the name "default".
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4, name: "first" });
-    /// model.save_adapter("runs/adapter");
-    /// model.load_adapter("runs/adapter");
-    /// ```
-    #[rhai_fn(name = "load_adapter", global, pure, return_raw, volatile)]
-    pub fn load_adapter(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
-        load_adapter_with(context, model, folder, Map::new())
-    }
-
     /// Save the whole base model as a transformers folder: config, weights, tokenizer.
     ///
     /// ```rhai
@@ -524,42 +242,7 @@ pub mod functions {
     pub fn save(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
         let (mut model, state) = (model.write()?, State::of(&context)?);
         let path = state.folder_to_write(Path::new(folder))?;
-        if !state.leaves_out(folder, &model.name, model.decoder().weight_bytes()) {
-            model.save(&path)?;
-        }
-        Ok(())
+        let (name, bytes) = (model.name.clone(), model.decoder().weight_bytes());
+        Ok(state.save_model(folder, &name, bytes, || Ok(()), || model.save(&path))?)
     }
-}
-
-/// Fails on what is no template.
-fn set_template(model: &mut lora::Model, template: &str) -> Result<()> {
-    if !template.contains("{{") && !template.contains("{%") {
-        let start: String = template.chars().take(40).collect();
-        let error = Error::input(format!(
-            "expected the text of a Jinja template, with {{{{ … }}}} or {{% … %}}, found {start:?}"
-        ));
-        let is_file = template.ends_with(".jinja") || template.ends_with(".txt");
-        let hint = format!("to read it from a file: read_text({template:?})");
-        return Err(if is_file { error.with_hint(hint) } else { error });
-    }
-    ChatTemplate::new(template, model.tokenizer()?)?;
-    model.set_chat_template(template)
-}
-
-/// An adapter may have been trained on another chat template than the model would chat by.
-fn note_template(model: &lora::Model, folder: &Path, state: &State) -> Result<()> {
-    let Some(template) = chat_template_in(folder)? else { return Ok(()) };
-    let current = model.tokenizer().ok().and_then(|tokenizer| tokenizer.chat_template());
-    if current == Some(template.as_str()) {
-        return Ok(());
-    }
-    let file = folder.join("chat_template.jinja");
-    let advice = if file.is_file() {
-        format!("to chat by it: model.chat_template = read_text(\"{}\")", file.display())
-    } else {
-        "to chat by it, set model.chat_template to the one in its tokenizer_config.json".to_owned()
-    };
-    let model_template = if current.is_some() { "keeps another" } else { "has none" };
-    state.note(&format!("the adapter's folder holds a chat template, and the model {model_template}; {advice}"));
-    Ok(())
 }

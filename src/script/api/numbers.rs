@@ -1,10 +1,11 @@
 //! Small statistics: `log2`, `mean`, `stdev`, `round` to digits; functions of floats for ints
 //! too; numbers as text, by `format`.
 
-use super::arrays::{number, numbers};
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script::describe;
 use crate::script::values::number_format::Format;
+use crate::script::values::order::numbers;
+use crate::script::values::tensor::number;
 use crate::Error;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic};

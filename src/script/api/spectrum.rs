@@ -1,17 +1,15 @@
 //! Rank spectra: what adapters learnt, layer by layer, and adapters cut to a lower rank.
 
-use crate::lora::spectrum::{mean_grid, similarities, truncate, Side, Similarity, SuggestOptions};
-use crate::lora::{LoraSpec, Targets};
+use crate::lora::spectrum::{mean_grid, truncate, SimilarityChartOptions, SimilarityOptions, SuggestOptions};
 use crate::options;
 use crate::options::OptionSet;
-use crate::plot::spectrum::{rank_heat, similarity_heat, spectrum_lines, SpectrumChart, SpectrumChartOptions};
+use crate::plot::spectrum::{save_spectrum, similarity_chart, SpectrumChartOptions};
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
-use crate::script::values::json::to_dynamic;
+use crate::script::values::json::{to_dynamic, to_map};
 use crate::script::values::options::Options;
-use crate::{suggest, Error, Result};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 use serde_json::json;
@@ -32,22 +30,6 @@ options! {
     }
 }
 
-options! {
-    #[derive(Debug, Clone)]
-    struct SimilarityOptions {
-        /// "A" compares the directions that the adapters read, "B" those that they write.
-        matrix: Side = Side::A;
-    }
-}
-
-options! {
-    #[derive(Debug, Clone)]
-    struct SimilarityChartOptions {
-        /// The full name of one layer, such as "model.layers.0.self_attn.q_proj".
-        layer: Option<String> = None, words "the mean over all layers";
-    }
-}
-
 /// The options of the functions here.
 pub const OPTIONS: &[OptionsOfFunction] = &[
     ("rank_spectrum", SpectrumOptions::table),
@@ -58,14 +40,6 @@ pub const OPTIONS: &[OptionsOfFunction] = &[
     ("subspaceSimilarity.chart", SimilarityChartOptions::table),
 ];
 
-/// How similar the subspaces of two adapters are.
-#[derive(Clone)]
-pub struct AdapterSimilarity {
-    names: (String, String),
-    side: Side,
-    layers: Vec<Similarity>,
-}
-
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
 #[export_module(manifest)]
@@ -75,7 +49,7 @@ pub mod functions {
     /// The singular values of what an adapter adds to each layer.
     pub type RankSpectrum = crate::lora::spectrum::RankSpectrum;
     /// How similar the subspaces of two adapters are, layer by layer.
-    pub type SubspaceSimilarity = super::AdapterSimilarity;
+    pub type SubspaceSimilarity = crate::lora::spectrum::AdapterSimilarity;
 
     /// The singular values of what the active adapter adds to each layer, ΔW = s·B·A.
     ///
@@ -132,15 +106,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(get = "modules", global, pure)]
     pub fn modules(spectrum: &mut RankSpectrum) -> Array {
-        let map = |module: &crate::lora::spectrum::ModuleSpectrum| {
-            to_dynamic(&json!({
-                "name": module.name, "layer": module.layer, "linear": module.module, "r": module.r,
-                "scale": module.scale, "values": module.values, "norm": module.norm(),
-                "effective_rank": module.effective_rank(), "rank_90": module.energy_rank(0.9),
-                "rank_99": module.energy_rank(0.99),
-            }))
-        };
-        spectrum.modules.iter().map(map).collect()
+        spectrum.modules.iter().map(|module| Dynamic::from_map(to_map(&module.fields()))).collect()
     }
 
     /// Draw effective ranks by layer and module, into a file that ends in `.svg` or `.png`.
@@ -151,8 +117,8 @@ pub mod functions {
     /// rank_spectrum(model).chart("runs/ranks.svg");
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn spectrum_chart(context: NativeCallContext, spectrum: &mut RankSpectrum, path: &str) -> RhaiResultOf<()> {
-        spectrum_chart_with(context, spectrum, path, Map::new())
+    pub fn draw_spectrum(context: NativeCallContext, spectrum: &mut RankSpectrum, path: &str) -> RhaiResultOf<()> {
+        draw_spectrum_with(context, spectrum, path, Map::new())
     }
 
     /// Draw the spectrum, into a file that ends in `.svg` or `.png`.
@@ -163,21 +129,14 @@ pub mod functions {
     /// rank_spectrum(model).chart("runs/norms.svg", #{ value: "norm" });
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn spectrum_chart_with(
+    pub fn draw_spectrum_with(
         context: NativeCallContext,
         spectrum: &mut RankSpectrum,
         path: &str,
         options: Map,
     ) -> RhaiResultOf<()> {
-        let SpectrumChartOptions { kind, value } = Options::read("chart", options)?;
-        let path = State::of(&context)?.file_to_write(path)?;
-        match kind {
-            SpectrumChart::Lines => {
-                ensure_trained(spectrum)?;
-                Ok(spectrum_lines(spectrum).save(&path)?)
-            }
-            SpectrumChart::Heat => Ok(rank_heat(spectrum, value).save(&path)?),
-        }
+        let options: SpectrumChartOptions = Options::read("chart", options)?;
+        Ok(save_spectrum(spectrum, &options, &State::of(&context)?.file_to_write(path)?)?)
     }
 
     /// Options for `add_lora` with the least rank for each layer that keeps 90 % of the energy.
@@ -207,7 +166,7 @@ pub mod functions {
     #[rhai_fn(name = "suggest", global, pure, return_raw)]
     pub fn suggest_with(spectrum: &mut RankSpectrum, options: Map) -> RhaiResultOf<Map> {
         let options: SuggestOptions = Options::read("suggest", options)?;
-        Ok(lora_options(&spectrum.suggested(&options)?))
+        Ok(to_map(&spectrum.suggested(&options)?.fields()))
     }
 
     /// Cut an adapter to a lower rank by its singular values: a new adapter, which becomes the active one.
@@ -261,10 +220,8 @@ pub mod functions {
         other: &str,
         options: Map,
     ) -> RhaiResultOf<SubspaceSimilarity> {
-        let SimilarityOptions { matrix: side } = Options::read("subspace_similarity", options)?;
-        let model = model.read()?;
-        let layers = similarities(model.adapted.adapter(Some(one))?, model.adapted.adapter(Some(other))?, side)?;
-        Ok(AdapterSimilarity { names: (one.to_owned(), other.to_owned()), side, layers })
+        let SimilarityOptions { matrix } = Options::read("subspace_similarity", options)?;
+        Ok(SubspaceSimilarity::of(&model.read()?.adapted, one, other, matrix)?)
     }
 
     /// The grid of φ(i, j) as the mean over all layers: an array of rows.
@@ -302,12 +259,12 @@ pub mod functions {
     /// subspace_similarity(model, "a", "b").chart("runs/alike.png");
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn similarity_chart(
+    pub fn draw_similarity(
         context: NativeCallContext,
         similarity: &mut SubspaceSimilarity,
         path: &str,
     ) -> RhaiResultOf<()> {
-        similarity_chart_with(context, similarity, path, Map::new())
+        draw_similarity_with(context, similarity, path, Map::new())
     }
 
     /// Draw φ(i, j), into a file that ends in `.svg` or `.png`.
@@ -320,58 +277,14 @@ pub mod functions {
     /// alike.chart("runs/alike.png", #{ layer: "model.layers.0.self_attn.q_proj" });
     /// ```
     #[rhai_fn(name = "chart", global, pure, return_raw, volatile)]
-    pub fn similarity_chart_with(
+    pub fn draw_similarity_with(
         context: NativeCallContext,
         similarity: &mut SubspaceSimilarity,
         path: &str,
         options: Map,
     ) -> RhaiResultOf<()> {
         let SimilarityChartOptions { layer } = Options::read("chart", options)?;
-        let (layers, description) = layers_to_draw(similarity, layer.as_deref())?;
-        let names = (similarity.names.0.as_str(), similarity.names.1.as_str());
-        Ok(similarity_heat(layers, names, &description).save(&State::of(&context)?.file_to_write(path)?)?)
+        let chart = similarity_chart(similarity, layer.as_deref())?;
+        Ok(chart.save(&State::of(&context)?.file_to_write(path)?)?)
     }
-}
-
-/// The layers to draw, with a description for the chart's title.
-fn layers_to_draw<'a>(similarity: &'a AdapterSimilarity, module: Option<&str>) -> Result<(&'a [Similarity], String)> {
-    let matrix = if similarity.side == Side::A { "A" } else { "B" };
-    let Some(module) = module else {
-        let text = format!("{matrix} of each, mean over {} layers", similarity.layers.len());
-        return Ok((&similarity.layers, text));
-    };
-    let at = similarity.layers.iter().position(|layer| layer.name == module).ok_or_else(|| {
-        let names = similarity.layers.iter().map(|layer| layer.name.as_str());
-        Error::input(format!("chart: option `layer`: the adapters have no common layer called `{module}`"))
-            .with_hint(suggest::hint(module, names))
-    })?;
-    Ok((&similarity.layers[at..=at], format!("{matrix} of {module}")))
-}
-
-/// A logarithmic axis cannot show singular values of 0.
-fn ensure_trained(spectrum: &functions::RankSpectrum) -> Result<()> {
-    if spectrum.modules.iter().any(|module| module.norm() > 0.0) {
-        return Ok(());
-    }
-    Err(Error::input("chart: the adapter adds nothing yet: all of its singular values are 0")
-        .with_hint("train it first: B of a fresh adapter is zero"))
-}
-
-/// The options of `add_lora` that describe `spec`.
-fn lora_options(spec: &LoraSpec) -> Map {
-    let targets = match &spec.target_modules {
-        Targets::AllLinear => json!("all-linear"),
-        Targets::Names(names) => json!(names),
-        Targets::Pattern(pattern) => json!(pattern),
-    };
-    let fields = json!({
-        "r": spec.r, "alpha": spec.alpha, "rank_pattern": spec.rank_pattern, "alpha_pattern": spec.alpha_pattern,
-        "target_modules": targets, "use_rslora": spec.use_rslora, "layers_to_transform": spec.layers_to_transform,
-    });
-    let fields = fields.as_object().cloned().unwrap_or_default();
-    fields
-        .iter()
-        .filter(|(_, value)| !value.is_null())
-        .map(|(key, value)| (key.as_str().into(), to_dynamic(value)))
-        .collect()
 }

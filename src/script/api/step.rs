@@ -1,44 +1,19 @@
 //! The parts of a training loop that a script writes itself: forward pass, optimizer, clipping,
 //! learning-rate schedule.
 
-use crate::bail;
-use crate::error::Kind;
-use crate::lora::trainable::dropout_key;
-use crate::model::{loss, Adapters, Decoder, Input};
+use crate::lora;
 use crate::options;
 use crate::options::{OptionSet, OptionType};
-use crate::script::api::tensor::BACKWARDS;
 use crate::script::api::OptionsOfFunction;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
+use crate::script::values::objects::{ModelOptimizer, Output};
 use crate::script::values::options::Options;
+use crate::train::by_hand::{self, Forward, Optimizer};
 use crate::train::schedule::SchedulerType;
 use crate::train::AdamWConfig;
-use crate::train::{clip, AdamW};
-use crate::{lora, Error, Result};
 use rhai::plugin::*;
 use rhai::Map;
-use std::sync::atomic::Ordering;
-use tch::Tensor as Values;
-
-/// The result of a forward pass.
-#[derive(Clone)]
-pub struct Output {
-    logits: Handle<Values>,
-    loss: Handle<Values>,
-    mask: Handle<Values>,
-}
-
-/// AdamW over the trainable parameters of one model.
-pub struct Optimizer {
-    model: Handle<lora::Model>,
-    adamw: AdamW,
-    lr: f64,
-    /// The adapter whose parameters it updates; `None` for all weights.
-    adapter: Option<String>,
-    /// [`BACKWARDS`] when the gradients were last used or set to zero.
-    backwards: u64,
-}
 
 options! {
     #[derive(Debug, Clone)]
@@ -73,7 +48,7 @@ pub mod functions {
     /// Numbers on a device, with their gradients.
     pub type Tensor = Handle<tch::Tensor>;
     /// AdamW over the trainable parameters of one model.
-    pub type AdamWOptimizer = Handle<Optimizer>;
+    pub type AdamWOptimizer = Handle<ModelOptimizer>;
     /// The factor on the learning rate at each step.
     pub type Schedule = crate::train::schedule::Schedule;
 
@@ -94,7 +69,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "forward", global, pure, return_raw, volatile)]
     pub fn forward(model: &mut Model, batch: Batch) -> RhaiResultOf<Output> {
-        Ok(run_forward(model, &batch, true)?)
+        run_forward(model, &batch, true)
     }
 
     /// Run the model on a batch.
@@ -109,7 +84,7 @@ pub mod functions {
     #[rhai_fn(name = "forward", global, pure, return_raw, volatile)]
     pub fn forward_with(model: &mut Model, batch: Batch, options: Map) -> RhaiResultOf<Output> {
         let ForwardOptions { train } = Options::read("forward", options)?;
-        Ok(run_forward(model, &batch, train)?)
+        run_forward(model, &batch, train)
     }
 
     /// The mean cross-entropy over the labels of the batch: a tensor with `backward()`.
@@ -173,12 +148,8 @@ pub mod functions {
     #[rhai_fn(return_raw, volatile)]
     pub fn adamw(model: Model, options: Map) -> RhaiResultOf<AdamWOptimizer> {
         let config: AdamWConfig = Options::read("adamw", options)?;
-        let (adamw, adapter) = {
-            let adapted = &model.read()?.adapted;
-            (AdamW::new(config, adapted.trainable()?)?, adapted.active_name().map(str::to_owned))
-        };
-        let backwards = BACKWARDS.load(Ordering::Relaxed);
-        Ok(Handle::new(Optimizer { model, adamw, lr: config.lr, adapter, backwards }))
+        let optimizer = Optimizer::new(config, &model.read()?.adapted)?;
+        Ok(Handle::new(ModelOptimizer { model, optimizer }))
     }
 
     /// Update the parameters from their gradients.
@@ -197,19 +168,9 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn step(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<()> {
-        let mut optimizer = optimizer.write()?;
-        let Optimizer { model, adamw, lr, adapter, backwards } = &mut *optimizer;
-        let model = model.read()?;
-        ensure_same_adapter(adapter.as_deref(), &model.adapted)?;
-        let parameters = model.adapted.trainable()?;
-        match parameters.gradient_norm()? {
-            norm if !norm.is_finite() => bail_numeric()?,
-            // A gradient of 0 may be right, but not if backward() was never called.
-            0.0 if *backwards == BACKWARDS.load(Ordering::Relaxed) => bail_no_gradient()?,
-            _ => {}
-        }
-        adamw.step(parameters, *lr, 1.0)?;
-        *backwards = BACKWARDS.load(Ordering::Relaxed);
+        let mut pair = optimizer.write()?;
+        let ModelOptimizer { model, optimizer } = &mut *pair;
+        optimizer.step(&model.read()?.adapted)?;
         Ok(())
     }
 
@@ -223,10 +184,10 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn zero_grad(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<()> {
-        let mut optimizer = optimizer.write()?;
-        optimizer.backwards = BACKWARDS.load(Ordering::Relaxed);
-        let mut model = optimizer.model.write()?;
-        Ok(model.adapted.trainable_mut()?.zero_gradients()?)
+        let mut pair = optimizer.write()?;
+        let ModelOptimizer { model, optimizer } = &mut *pair;
+        optimizer.zero_grad(&mut model.write()?.adapted)?;
+        Ok(())
     }
 
     /// The learning rate of the next step.
@@ -239,7 +200,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(get = "lr", global, pure, return_raw)]
     pub fn lr(optimizer: &mut AdamWOptimizer) -> RhaiResultOf<f64> {
-        Ok(optimizer.read()?.lr)
+        Ok(optimizer.read()?.optimizer.lr())
     }
 
     /// Set the learning rate of the next step.
@@ -253,11 +214,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(set = "lr", global, pure, return_raw)]
     pub fn set_lr(optimizer: &mut AdamWOptimizer, lr: f64) -> RhaiResultOf<()> {
-        if !lr.is_finite() || lr < 0.0 {
-            return Err(Error::input(format!("lr: expected a number of at least 0, found {lr}")).into());
-        }
-        optimizer.write()?.lr = lr;
-        Ok(())
+        Ok(optimizer.write()?.optimizer.set_lr(lr)?)
     }
 
     /// Scale the gradients down so that their norm is at most `max_norm`; returns the norm before.
@@ -273,17 +230,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn clip_grad_norm(model: Model, max_norm: f64) -> RhaiResultOf<f64> {
-        if !max_norm.is_finite() || max_norm <= 0.0 {
-            return Err(Error::input(format!("clip_grad_norm: expected a norm above 0, found {max_norm}")).into());
-        }
-        let mut model = model.write()?;
-        let parameters = model.adapted.trainable_mut()?;
-        let norm = parameters.gradient_norm()?;
-        let factor = clip::factor(norm, max_norm);
-        if factor < 1.0 {
-            parameters.scale_gradients(factor)?;
-        }
-        Ok(norm)
+        Ok(by_hand::clip_grad_norm(&mut model.write()?.adapted, max_norm)?)
     }
 
     /// A learning-rate schedule: "constant", "linear" or "cosine".
@@ -313,55 +260,7 @@ pub mod functions {
     }
 }
 
-/// The moments of one adapter do not fit another.
-fn ensure_same_adapter(optimized: Option<&str>, model: &lora::AdaptedModel) -> Result<()> {
-    let name = |adapter: Option<&str>| adapter.map_or("all weights".to_owned(), |name| format!("the adapter `{name}`"));
-    match model.active_name() {
-        active if active == optimized => Ok(()),
-        active => {
-            let (optimized, active) = (name(optimized), name(active));
-            Err(Error::input(format!("this optimizer is for {optimized}, and {active} would be trained now"))
-                .with_hint("call model.set_adapter(name) before the forward pass, or make an optimizer for each"))
-        }
-    }
-}
-
-fn bail_no_gradient() -> Result<()> {
-    bail!(Kind::Input, "no trainable parameter has a gradient"; hint: "call loss.backward() first, on a loss of a forward pass in training");
-}
-
-fn bail_numeric() -> Result<()> {
-    bail!(Kind::Numeric, "the gradient is not finite; the weights are as they were"; hint: "lower the learning rate, or clip the gradient");
-}
-
-/// Seeds the dropout of loops that scripts write; `train` has its own keys.
-const FORWARD_SEED: u64 = 42;
-
-fn run_forward(model: &Handle<lora::Model>, batch: &Handle<crate::data::Batch>, train: bool) -> Result<Output> {
-    let mut model = model.write()?;
-    let batch = batch.read()?;
-    let key = train.then(|| dropout_key(FORWARD_SEED, model.forwards, 0));
-    model.forwards += u64::from(train);
-    let adapters = model.adapted.adapter_set(key);
-    let run = || forward_pass(model.decoder(), &batch, &adapters);
-    let (logits, loss) = if train { run()? } else { tch::no_grad(run)? };
-    let mask = batch_mask(&batch, model.decoder())?;
+fn run_forward(model: &Handle<lora::Model>, batch: &Handle<crate::data::Batch>, train: bool) -> RhaiResultOf<Output> {
+    let Forward { logits, loss, mask } = by_hand::forward(&mut *model.write()?, &*batch.read()?, train)?;
     Ok(Output { logits: Handle::new(logits), loss: Handle::new(loss), mask: Handle::new(mask) })
-}
-
-/// 1.0 at tokens, 0.0 at padding: f32 `[rows, time]`.
-fn batch_mask(batch: &crate::data::Batch, decoder: &Decoder) -> Result<Values> {
-    let cells = (0..batch.cells()).map(|cell| f32::from(batch.is_token(cell))).collect::<Vec<f32>>();
-    let mask = Values::f_from_slice(&cells)?.f_reshape([batch.rows as i64, batch.seq_len as i64])?;
-    Ok(mask.f_to_device(decoder.device)?)
-}
-
-/// Logits `[rows, time, vocabulary]`, 0 on padding, and the mean loss.
-fn forward_pass(decoder: &Decoder, batch: &crate::data::Batch, adapters: &dyn Adapters) -> Result<(Values, Values)> {
-    let input = Input::from_batches(&[batch], decoder)?;
-    let hidden = decoder.hidden(&input, adapters)?;
-    let logits = input.padded(&decoder.logits(&hidden, &input.tokens, adapters)?)?;
-    let labels = Values::f_from_slice(&batch.labels)?.f_reshape([batch.rows as i64, batch.seq_len as i64])?;
-    let loss = loss::mean_loss(&logits, &labels.f_to_device(decoder.device)?)?;
-    Ok((logits, loss))
 }

@@ -1,16 +1,13 @@
-//! Tensors in scripts: enough to build a loss of one's own from logits.
+//! Tensors in scripts: enough to compute your own loss from logits.
 
-use crate::format::lower_first;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
-use crate::{Error, Result};
+use crate::script::values::tensor::{item as one_number, numbers, of_arrays, wrap};
+use crate::train::by_hand;
+use crate::Error;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic};
-use std::sync::atomic::{AtomicU64, Ordering};
-use tch::{Kind as Dtype, Tensor as Values};
-
-/// How often a script has gone backward.
-pub static BACKWARDS: AtomicU64 = AtomicU64::new(0);
+use tch::Kind as Dtype;
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -27,9 +24,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn tensor(values: Array) -> RhaiResultOf<Tensor> {
-        let (mut flat, mut shape) = (Vec::new(), Vec::new());
-        flatten(&values, 0, &mut shape, &mut flat)?;
-        wrap(Values::f_from_slice(&flat).and_then(|flat| flat.f_reshape(&shape)))
+        of_arrays(&values)
     }
 
     /// The sizes of the dimensions.
@@ -49,13 +44,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn item(x: &mut Tensor) -> RhaiResultOf<f64> {
-        let x = x.read()?;
-        if x.numel() != 1 {
-            return Err(
-                Error::input(format!("item: expected a tensor of one number, found shape {:?}", x.size())).into()
-            );
-        }
-        Ok(x.f_reshape([-1]).and_then(|flat| flat.f_double_value(&[0])).map_err(Error::from)?)
+        Ok(one_number(&*x.read()?)?)
     }
 
     /// The numbers as an array, row after row.
@@ -65,14 +54,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn to_array(x: &mut Tensor) -> RhaiResultOf<Array> {
-        let x = x.read()?;
-        let flat = x
-            .f_detach()
-            .and_then(|x| x.f_to_kind(Dtype::Double))
-            .and_then(|x| x.f_reshape([-1]))
-            .map_err(Error::from)?;
-        let values = Vec::<f64>::try_from(flat).map_err(Error::from)?;
-        Ok(values.into_iter().map(Dynamic::from).collect())
+        Ok(numbers(&*x.read()?)?.into_iter().map(Dynamic::from).collect())
     }
 
     /// Compute the gradients of everything that this number depends on.
@@ -87,20 +69,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn backward(x: &mut Tensor) -> RhaiResultOf<()> {
-        let x = x.read()?;
-        if x.numel() != 1 {
-            return Err(Error::input(format!("backward: expected a tensor of one number, found shape {:?}", x.size()))
-                .with_hint("take the mean() or sum() first")
-                .into());
-        }
-        if !x.requires_grad() {
-            return Err(Error::input("backward: this number does not depend on any trainable parameter")
-                .with_hint("add an adapter with add_lora, and run forward(batch) in training")
-                .into());
-        }
-        x.f_backward().map_err(|error| already_used(error.into()))?;
-        BACKWARDS.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(by_hand::backward(&*x.read()?)?)
     }
 
     /// The numbers without their history: no gradient goes through them.
@@ -254,48 +223,4 @@ pub mod functions {
         let index = index.read()?.f_to_kind(Dtype::Int64).map_err(Error::from)?;
         wrap(x.read()?.f_gather(dim, &index, false))
     }
-}
-
-pub(super) fn wrap(result: std::result::Result<Values, tch::TchError>) -> RhaiResultOf<Handle<Values>> {
-    Ok(Handle::new(result.map_err(|error| shape_mistake(error.into()))?))
-}
-
-/// What libtorch refuses in these functions is a shape or a dimension that the script gave.
-/// What libtorch says of sizes and dimensions that do not fit, without its own name before it.
-fn shape_mistake(error: Error) -> Error {
-    if error.kind != crate::Kind::Bug {
-        return error;
-    }
-    let text = error.message.trim_start_matches("libtorch: ").trim_end_matches('.');
-    Error::input(lower_first(text)).with_hint("look at the shapes: print(x.shape)")
-}
-
-fn already_used(error: Error) -> Error {
-    match error.message.contains("second time") {
-        true => Error::input("backward: this number went backward already")
-            .with_hint("run forward(batch) again, or add the losses before going backward once"),
-        false => error,
-    }
-}
-
-fn flatten(values: &[Dynamic], depth: usize, shape: &mut Vec<i64>, flat: &mut Vec<f32>) -> Result<()> {
-    let length = values.len() as i64;
-    match shape.get(depth) {
-        None => shape.push(length),
-        Some(&expected) if expected != length => {
-            return Err(Error::input(format!("tensor: expected {expected} entries in each row, found {length}")));
-        }
-        Some(_) => {}
-    }
-    for value in values {
-        if let Ok(row) = value.as_array_ref() {
-            flatten(&row, depth + 1, shape, flat)?;
-        } else if shape.len() > depth + 1 {
-            return Err(Error::input("tensor: expected rows of equal depth, found a number beside a row"));
-        } else {
-            let number = value.as_float().or_else(|_| value.as_int().map(|int| int as f64));
-            flat.push(number.map_err(|found| Error::input(format!("tensor: expected numbers, found {found}")))? as f32);
-        }
-    }
-    Ok(())
 }

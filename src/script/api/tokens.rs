@@ -1,50 +1,19 @@
 //! Rows as tokens and labels, with the options of `tokenize`; their splits and batches.
 
-use super::data::natural;
 use crate::data::leak::shared_prompts;
-use crate::data::{self, audit, Dataset as Rows, Like, TokenizeOptions, TokenizedDataset};
-use crate::format::thousands;
-use crate::hub::tokenizer::Tokenizer;
-use crate::options;
+use crate::data::{audit, tokenize_at, SplitTokensOptions, TokenizeOptions};
 use crate::options::OptionSet;
 use crate::script::api::OptionsOfFunction;
-use crate::script::engine::rehearsal::TOKENIZED;
 use crate::script::engine::state::State;
+use crate::script::values::arguments::natural;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::{register_iterator, Handle};
+use crate::script::values::objects::{Tokenized, TokenizedSplit};
 use crate::script::values::options::Options;
-use crate::train::sampler::grouped_by_length;
-use crate::{Error, Result};
+use crate::train::{Batches, BatchesOptions};
+use crate::Error;
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
-
-options! {
-    #[derive(Debug, Clone)]
-    struct SplitTokensOptions {
-        /// The rows that are held out: a fraction of all if below 1, otherwise a number of rows.
-        test: f64 = 0.1, range above(0.0);
-        /// The seed of the random order.
-        seed: u64 = 0;
-        /// Whose random numbers: "datasets" chooses the rows that `train_test_split(test_size, seed)` of datasets does.
-        like: Like = Like::default();
-    }
-}
-
-options! {
-    #[derive(Debug, Clone)]
-    struct BatchesOptions {
-        /// Rows per batch.
-        size: usize = 8, alias ["batch_size"], range at_least(1.0);
-        /// The seed of a random order.
-        shuffle: Option<u64> = None, words "in file order";
-        /// The number of the epoch: each has its own random order.
-        epoch: u64 = 0;
-        /// Leaves out the last batch if it has fewer rows than the others.
-        drop_last: bool = false;
-        /// Puts rows of similar length into one batch, as in `train`.
-        group_by_length: bool = false;
-    }
-}
 
 /// The options of the functions here.
 pub const OPTIONS: &[OptionsOfFunction] = &[
@@ -53,36 +22,10 @@ pub const OPTIONS: &[OptionsOfFunction] = &[
     ("tokenized.batches", BatchesOptions::table),
 ];
 
-/// Token ids and labels, with the tokenizer that can show them.
-#[derive(Clone)]
-pub struct Tokenized {
-    pub rows: TokenizedDataset,
-    pub tokenizer: Tokenizer,
-}
-
-/// Tokenized rows held out for testing, beside those to train on.
-#[derive(Clone)]
-pub struct TokenizedSplit {
-    pub train: Tokenized,
-    pub test: Tokenized,
-}
-
-/// Row numbers of the batches of one epoch.
-#[derive(Clone)]
-pub struct Batches {
-    data: TokenizedDataset,
-    order: Vec<u32>,
-    size: usize,
-    drop_last: bool,
-}
-
-/// Loops over the batches of a [`Batches`].
+/// Loops over batches.
 pub fn register_loops(module: &mut Module) {
     register_iterator(module, |batches: Batches| {
-        let size = batches.size;
-        let whole = if batches.drop_last { batches.order.len() / size * size } else { batches.order.len() };
-        let rows: Vec<Vec<u32>> = batches.order[..whole].chunks(size).map(<[u32]>::to_vec).collect();
-        Ok(rows.into_iter().map(move |rows| Ok(Dynamic::from(Handle::new(batches.data.batch(&rows)?)))))
+        Ok(batches.into_iter().map(|batch| Ok(Dynamic::from(Handle::new(batch?)))))
     });
 }
 
@@ -119,21 +62,15 @@ pub mod functions {
         options: Map,
     ) -> RhaiResultOf<Tokenized> {
         let mut options: TokenizeOptions = Options::read("tokenize", options)?;
-        let model = model.read()?;
+        let (state, model) = (State::of(&context)?, model.read()?);
         let tokenizer = model.tokenizer()?;
-        let state = State::of(&context)?;
-        // Here, for what it only warns of is told.
-        let audited = std::mem::replace(&mut options.audit, false);
-        if options.chat_template.as_deref().is_some_and(|template| tokenizer.chat_template() != Some(template)) {
-            let kept = if tokenizer.chat_template().is_some() { "keep the model's" } else { "have none" };
-            state.note(&format!(
-                "tokenize: only these rows follow the option `chat_template`: chat and saved files {kept}; for one \
-                 template everywhere, set model.chat_template before"
-            ));
-        }
-        let rows = tokens_of(data, tokenizer, &options, &state)?;
+        // Below, so that what it only warns of reaches the user too.
+        let is_audited = std::mem::replace(&mut options.audit, false);
+        options.template_note(tokenizer).iter().for_each(|note| state.note(note));
+        let (rows, sampled) = tokenize_at(data, tokenizer, &options, state.pace())?;
+        sampled.into_iter().for_each(|note| state.note_for_summary(note));
         state.note(&format!("note: {}", rows.info().read_as));
-        if audited {
+        if is_audited {
             audit::ensure_supervised(&rows, tokenizer)?.iter().for_each(|finding| state.note(&finding.to_string()));
         }
         Ok(Tokenized { rows, tokenizer: tokenizer.clone() })
@@ -237,8 +174,7 @@ pub mod functions {
     ) -> RhaiResultOf<TokenizedSplit> {
         let SplitTokensOptions { test, seed, like } = Options::read("split", options)?;
         let (train, test) = data.rows.split_like(test, seed, like)?;
-        let with = |rows| Tokenized { rows, tokenizer: data.tokenizer.clone() };
-        Ok(audited(TokenizedSplit { train: with(train), test: with(test) }, &State::of(&context)?))
+        Ok(audited(TokenizedSplit { train: data.with(train), test: data.with(test) }, &State::of(&context)?))
     }
 
     /// Put tokenized rows to train on and rows to test on together, as `sweep` and `train` want them.
@@ -265,7 +201,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "take", global, pure, return_raw)]
     pub fn take_tokens(data: &mut Tokenized, count: i64) -> RhaiResultOf<Tokenized> {
-        Ok(Tokenized { rows: data.rows.take(natural("take", count)?), tokenizer: data.tokenizer.clone() })
+        Ok(data.with(data.rows.take(natural("take", count)?)))
     }
 
     /// The rows to train on.
@@ -305,18 +241,10 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn batches(context: NativeCallContext, data: &mut Tokenized, options: Map) -> RhaiResultOf<Batches> {
-        let BatchesOptions { size, shuffle, epoch, drop_last, group_by_length } = Options::read("batches", options)?;
         let state = State::of(&context)?;
-        if state.rehearsing() {
-            return Ok(tiny_batches(&data.rows, size, drop_last, &state));
-        }
-        let order = match shuffle {
-            Some(seed) => data.rows.epoch_order(seed, epoch),
-            None => (0..data.rows.len() as u32).collect(),
-        };
-        let length = |row: u32| data.rows.row(row as usize).map_or(0, |row| row.len());
-        let order = if group_by_length { grouped_by_length(order, length, size) } else { order };
-        Ok(Batches { data: data.rows.clone(), order, size, drop_last })
+        let (batches, note) = Batches::at(&data.rows, &Options::read("batches", options)?, state.pace());
+        note.into_iter().for_each(|note| state.note_for_summary(note));
+        Ok(batches)
     }
 
     /// The number of rows of the batch.
@@ -383,55 +311,9 @@ pub mod functions {
     }
 }
 
-/// Warns of rows that are longer than the positions of the model that reads them.
-pub(super) fn note_long(rows: &TokenizedDataset, model: &crate::lora::Model, state: &State) {
-    let most = usize::try_from(model.decoder().config.max_position_embeddings).unwrap_or(usize::MAX);
-    let is_long = |row: &crate::data::store::RowView| row.documents().any(|document| document.ids().len() > most);
-    let count = rows.iter().filter(is_long).count();
-    if count > 0 {
-        state.note(&format!(
-            "warning: {count} of {} rows are longer than the {} positions of the model",
-            rows.len(),
-            thousands(most as u64)
-        ));
-    }
-}
-
-/// Says where a prompt stands on both sides, unless rows stand for others that were not tokenized.
+/// Warns of a prompt that stands on both sides.
 fn audited(split: TokenizedSplit, state: &State) -> TokenizedSplit {
-    if !state.rehearsing() {
-        if let Some(shared) = shared_prompts(&split.train.rows, &split.test.rows) {
-            state.note(&shared.to_string());
-        }
-    }
+    let shared = shared_prompts(&split.train.rows, &split.test.rows, state.pace());
+    shared.iter().for_each(|shared| state.note(&shared.to_string()));
     split
-}
-
-/// All rows as tokens; in a rehearsal a sample of them, which stands for all.
-fn tokens_of(data: &Rows, tokenizer: &Tokenizer, options: &TokenizeOptions, state: &State) -> Result<TokenizedDataset> {
-    if !state.rehearsing() {
-        return data::tokenize(data, tokenizer, options);
-    }
-    let (rows, read) = data::tokenize_sample(data, tokenizer, options, TOKENIZED)?;
-    if read < data.len() {
-        state.note_for_summary(format!(
-            "tokenized {} of {} rows, each of which stands for its neighbours: tokens are estimates",
-            thousands(read as u64),
-            thousands(data.len() as u64)
-        ));
-    }
-    Ok(rows)
-}
-
-/// Two batches of the shortest rows, for a loop that is rehearsed.
-fn tiny_batches(rows: &TokenizedDataset, size: usize, drop_last: bool, state: &State) -> Batches {
-    let all = if drop_last { rows.len() / size } else { rows.len().div_ceil(size) };
-    let few = state.capped(size);
-    let data = rows.shortest(state.capped(all) * few);
-    state.note_for_summary(format!(
-        "a loop of the script's own over {} batches of {size} rows: {} of up to {few} were run, and no time is known",
-        thousands(all as u64),
-        state.capped(all)
-    ));
-    Batches { order: (0..data.len() as u32).collect(), data, size: few, drop_last: false }
 }

@@ -2,9 +2,8 @@
 //! and the same as JSON for anything else. Made from the documentation, as the reference is.
 
 use crate::script::api;
-use crate::script::catalogue::docs::{functions, Catalog, Form, Function};
+use crate::script::catalogue::docs::{functions, Form, Function};
 use crate::script::catalogue::option_list::{self, ListedOption};
-use rhai::Engine;
 use serde_json::{json, Value};
 use std::collections::BTreeSet;
 
@@ -48,10 +47,8 @@ fn documented(function: &Function) -> String {
 fn declaration(function: &Function) -> String {
     let returns = if function.returns.is_empty() { "()" } else { kind(&function.returns) };
     let is_operator = !function.name.starts_with(|first: char| first.is_alphabetic() || first == '_');
-    let typed = |(name, of): &(String, String)| match is_operator {
-        true => kind(of).to_string(),
-        false => format!("{name}: {}", kind(of)),
-    };
+    let typed =
+        |(name, of): &(String, String)| if is_operator { kind(of).to_owned() } else { format!("{name}: {}", kind(of)) };
     let parameters: Vec<String> = function.parameters.iter().map(typed).collect();
     let (word, name) = match function.form {
         Form::Getter => ("fn get", &function.name),
@@ -76,15 +73,14 @@ fn kind(name: &str) -> &str {
 
 /// All functions with signatures, documentation, options and examples, in the order of the reference.
 pub fn json() -> Value {
-    let catalog = Catalog::of(&Engine::new_raw());
     let mut all = Vec::new();
     for area in api::AREAS {
-        all.extend(functions(area).iter().map(|function| described(function, area.title, &catalog)));
+        all.extend(functions(area).iter().map(|function| described(function, area.title)));
     }
     json!({ "lorhai": env!("CARGO_PKG_VERSION"), "functions": all })
 }
 
-fn described(function: &Function, area: &str, catalog: &Catalog) -> Value {
+fn described(function: &Function, area: &str) -> Value {
     let parameters: Vec<Value> =
         function.parameters.iter().map(|(name, kind)| json!({ "name": name, "type": kind })).collect();
     json!({
@@ -102,27 +98,14 @@ fn described(function: &Function, area: &str, catalog: &Catalog) -> Value {
         "returns": (!function.returns.is_empty()).then_some(&function.returns),
         "summary": function.summary(),
         "description": function.doc.split("```").next().unwrap_or_default().trim(),
-        "options": options(function, catalog),
+        "options": option_list::declared_of(function).iter().map(typed).collect::<Vec<Value>>(),
         "examples": function.examples(),
     })
 }
 
-/// An overload may leave the list to the one that shares its options.
-fn options(function: &Function, catalog: &Catalog) -> Vec<Value> {
-    if !function.parameters.iter().any(|(name, _)| name == "options") {
-        return Vec::new();
-    }
-    let own = option_list::own(catalog, function);
-    let listed = if own.is_empty() { option_list::of(catalog, &function.name, &[]) } else { own };
-    listed.iter().map(typed).collect()
-}
-
 fn typed(option: &ListedOption) -> Value {
-    let mut described = json!({ "name": option.name });
-    let texts = [("type", &option.type_text), ("default", &option.default), ("about", &option.about)];
-    for (key, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-        described[key] = json!(text);
-    }
+    let ListedOption { name, type_text, default, about, .. } = option;
+    let mut described = json!({ "name": name, "type": type_text, "default": default, "about": about });
     if !option.aliases.is_empty() {
         described["aliases"] = json!(option.aliases);
     }

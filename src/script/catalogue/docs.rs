@@ -92,17 +92,12 @@ fn row(option: &ListedOption) -> String {
     let names = std::iter::once(&option.name).chain(&option.aliases).map(|name| format!("`{name}`"));
     let names: Vec<String> = names.collect();
     let cell = |text: &str| text.replace('|', "\\|");
-    let default = if ["required", "none"].contains(&option.default.as_str()) {
-        option.default.clone()
-    } else {
-        format!("`{}`", option.default)
-    };
-    let inner = if option.inner.is_empty() { String::new() } else { " A map of options.".to_owned() };
+    let inner = if option.inner.is_empty() || option.type_text != "map" { "" } else { " A map of options." };
     format!(
         "| {} | {} | {} | {}{inner} |\n",
         names.join(", "),
         cell(&option.type_text),
-        cell(&default),
+        cell(&option.default_markdown()),
         cell(&option.about)
     )
 }

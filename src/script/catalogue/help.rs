@@ -112,10 +112,10 @@ fn opening_comment(source: &str) -> String {
     let lines = source.lines().skip_while(|line| line.trim().is_empty());
     let comment = lines.map_while(|line| line.trim().strip_prefix("//"));
     let text: Vec<&str> = comment.map(|line| line.trim_start_matches(['/', '!']).trim()).collect();
-    match text.is_empty() {
-        true => String::new(),
-        false => text.join("\n") + "\n\n",
+    if text.is_empty() {
+        return String::new();
     }
+    text.join("\n") + "\n\n"
 }
 
 struct Row {
@@ -141,10 +141,10 @@ fn collect_rows(defaults: &Map, prefix: &str, written: &[Written], rows: &mut Ve
 }
 
 fn shown(value: &Dynamic) -> String {
-    match value.is_unit() {
-        true => "not set".to_string(),
-        false => format!("{value:?}"),
+    if value.is_unit() {
+        return "not set".to_string();
     }
+    format!("{value:?}")
 }
 
 fn kind(value: &Dynamic) -> String {

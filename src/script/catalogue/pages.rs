@@ -4,19 +4,23 @@
 use crate::error::{Error, Result};
 use crate::script::api;
 use crate::script::catalogue::docs::{functions, Catalog, Form, Function};
-use crate::script::catalogue::option_list;
+use crate::script::catalogue::option_list::{self, ListedOption};
 use crate::script::language::python;
 use crate::suggest;
 use anstyle::Style;
 use std::collections::{BTreeMap, HashSet};
 
-/// Signature, text and example of a function. Code blocks are indented instead of fenced.
+/// Signature, text, options and example of a function. Code blocks are indented instead of fenced.
 pub fn page(function: &Function, bold: bool) -> String {
+    page_with(function, &option_list::declared_of(function), bold)
+}
+
+fn page_with(function: &Function, listed: &[ListedOption], bold: bool) -> String {
     let style = if bold { Style::new().bold() } else { Style::new() };
     let mut text = format!("{style}{}{style:#}\n", function.signature());
     let (doc, examples) = function.parts();
     indented(doc, &mut text);
-    options(function, &mut text);
+    options(listed, &mut text);
     if !examples.is_empty() {
         text.push('\n');
         indented(examples, &mut text);
@@ -43,8 +47,7 @@ fn indented(markdown: &str, text: &mut String) {
 }
 
 /// Options as a list: names, then type, default and meaning.
-fn options(function: &Function, page: &mut String) {
-    let options = option_list::declared_of(function);
+fn options(options: &[ListedOption], page: &mut String) {
     if options.is_empty() {
         return;
     }
@@ -56,9 +59,16 @@ fn options(function: &Function, page: &mut String) {
     }
 }
 
-/// The pages of several, one under another.
+/// The pages of several, one under another. Overloads take the same options, which the first of them lists.
 pub fn pages(functions: &[&Function], bold: bool) -> String {
-    functions.iter().map(|function| page(function, bold)).collect::<Vec<_>>().join("\n")
+    let mut paths = HashSet::new();
+    let mut pages = Vec::new();
+    for function in functions {
+        let listed = option_list::declared_of(function);
+        let is_first = !listed.is_empty() && paths.insert(function.path());
+        pages.push(page_with(function, if is_first { &listed } else { &[] }, bold));
+    }
+    pages.join("\n")
 }
 
 /// `model.forward(batch)` is the owner `model` and the name `forward`.
@@ -75,9 +85,9 @@ pub fn parts(name: &str) -> (Option<&str>, &str) {
 pub fn about(catalog: &Catalog, name: &str) -> Result<String> {
     let (owner, bare) = parts(name);
     let fits = |function: &&Function| owner.is_none_or(|owner| is_of(function, owner));
-    let found: Vec<&Function> = catalog.named(bare).filter(fits).collect();
-    if !found.is_empty() {
-        return Ok(pages(&found, false));
+    let named: Vec<&Function> = catalog.named(bare).filter(fits).collect();
+    if !named.is_empty() {
+        return Ok(pages(&named, false));
     }
     let members: Vec<&Function> = catalog.functions().iter().filter(|function| is_of(function, name)).collect();
     if !members.is_empty() {
@@ -116,13 +126,9 @@ fn search<'a>(catalog: &'a Catalog, text: &str) -> Vec<&'a Function> {
 fn option_pages(catalog: &Catalog, name: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for function in catalog.functions() {
-        let options = option_list::own(catalog, function);
-        let named = options.iter().find(|option| option.is_called(name));
-        let line = named.map(|option| {
-            let summary = option.summary();
-            let end = if summary.is_empty() { summary } else { format!(": {summary}") };
-            format!("`{}` is an option of `{}`{end}\n", option.name, function.path())
-        });
+        let option = option_list::declared_of(function).into_iter().find(|option| option.is_called(name));
+        let line = option
+            .map(|option| format!("`{}` is an option of `{}`: {}\n", option.name, function.path(), option.summary()));
         lines.extend(line.filter(|line| !lines.contains(line)));
     }
     lines.concat()
@@ -141,7 +147,7 @@ fn unknown(catalog: &Catalog, name: &str) -> Error {
     let mut near: Vec<&str> = names().filter(|known| name.len() > 2 && known.contains(name)).collect();
     near.sort_unstable();
     near.extend(suggest::nearest(name, names()));
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     near.retain(|name| seen.insert(*name));
     near.truncate(MOST);
     match near.split_last() {
@@ -167,7 +173,9 @@ pub fn overview() -> String {
         text.push_str(&lines(&functions.iter().collect::<Vec<_>>()));
         text.push('\n');
     }
-    text.push_str("`lorhai doc NAME` tells more of one, also of the language's own, such as `push`.\n");
+    text.push_str(
+        "`lorhai doc NAME` shows the page of a function, also of one that the language has itself, such as `push`.\n",
+    );
     text
 }
 
@@ -200,6 +208,7 @@ mod tests {
         assert!(page.contains("\n      let cosine = ") && !page.contains("```"), "{page}");
         assert!(about(&catalog, "model.forward").unwrap().starts_with("model.forward("));
         let all = about(&catalog, "train").unwrap();
+        assert_eq!(all.matches("  Options:\n").count(), 1, "{all}");
         assert!(all.contains("data: Tokenized,") && all.contains("data: TokenizedSplit,"), "{all}");
         let members = about(&catalog, "Schedule").unwrap();
         assert_eq!(members.lines().count(), 1, "{members}");

@@ -3,15 +3,18 @@
 //! The native function is in `api/host.rs`; the help text of a script in `help`.
 
 use crate::error::{Error, Result};
+use crate::eval::config::GenerationConfig;
+use crate::lora::LoraSpec;
+use crate::options::OptionSet;
 use crate::script::values::from_script::describe;
-use crate::script::values::settings;
 use crate::suggest;
+use crate::train::TrainConfig;
 use rhai::{Array, Dynamic, Map};
 
-/// The defaults with the given values in their places.
-pub fn resolve(defaults: &Map, given: &[(String, String)]) -> Result<Map> {
+/// The defaults with these values in their places.
+pub fn resolve(defaults: &Map, values: &[(String, String)]) -> Result<Map> {
     let mut settings = defaults.clone();
-    for (key, text) in given {
+    for (key, text) in values {
         set(&mut settings, key, key, text).map_err(|error| match error.hint {
             Some(_) => error,
             None => error.with_hint("see the settings of this script: lorhai run FILE --help"),
@@ -60,9 +63,11 @@ fn unknown(full: &str, path: &str, known: &[String]) -> Error {
     let prefix = full.strip_suffix(path).unwrap_or_default();
     let known: Vec<String> = known.iter().map(|name| format!("{prefix}{name}")).collect();
     let error = Error::input(format!("--set {full}: the script has no such setting"));
-    let ours = settings::short_name(full).filter(|short| *short != full);
-    match ours.filter(|short| known.iter().any(|name| name == short)) {
-        Some(short) => error.with_hint(format!("did you mean `{short}`?")),
+    // Python's name of an option, where the setting has ours.
+    let tables = [LoraSpec::table(), TrainConfig::table(), GenerationConfig::table()];
+    let option = tables.into_iter().find_map(|table| table.find(full));
+    match option.filter(|option| known.iter().any(|name| name == option.name)) {
+        Some(option) => error.with_hint(format!("did you mean `{}`?", option.name)),
         None if known.is_empty() => error.with_hint("this script has no settings"),
         None => error.with_hint(suggest::hint(full, known.iter().map(String::as_str))),
     }

@@ -61,10 +61,10 @@ impl Session {
         self.it_is_taken
     }
 
-    /// The keys of settings that were given and that no `args(#{…})` has asked for.
+    /// The keys of `--set` values where no input has called `args(#{…})` yet.
     pub fn settings_unasked(&self) -> Vec<String> {
-        let given = self.state.given().into_iter().filter(|_| !self.state.asked());
-        given.map(|(key, _)| key).collect()
+        let settings = self.state.set_values().into_iter().filter(|_| !self.state.has_read_args());
+        settings.map(|(key, _)| key).collect()
     }
 
     fn run_chunk(&mut self, name: &str, text: &str, folder: PathBuf) -> Result<Dynamic, Failure> {
@@ -106,15 +106,15 @@ impl Session {
 
     /// The variables, the newest first; of two with one name the one that counts.
     pub fn variables(&self) -> Vec<Variable> {
-        let mut found: Vec<Variable> = Vec::new();
+        let mut variables: Vec<Variable> = Vec::new();
         let mut entries: Vec<_> = self.scope.iter().collect();
         entries.reverse();
         for (name, constant, value) in entries {
-            if !found.iter().any(|known| known.name == name) {
-                found.push(variable(name, constant, &value, 0));
+            if !variables.iter().any(|known| known.name == name) {
+                variables.push(variable(name, constant, &value, 0));
             }
         }
-        found
+        variables
     }
 
     /// The value of a variable.
@@ -130,8 +130,8 @@ impl Session {
 
     /// The functions that the lines themselves define, with their comments.
     pub fn own_functions(&self) -> Vec<Function> {
-        let own = self.functions.iter_functions().filter(|function| !function.name.starts_with("anon$"));
-        let own = own.map(|function| Function {
+        let named = self.functions.iter_functions().filter(|function| !function.name.starts_with("anon$"));
+        let functions = named.map(|function| Function {
             form: Form::Function,
             name: function.name.to_string(),
             parameters: function.params.iter().map(|name| (name.to_string(), String::new())).collect(),
@@ -143,7 +143,7 @@ impl Session {
                 .collect::<Vec<_>>()
                 .join("\n"),
         });
-        own.collect()
+        functions.collect()
     }
 
     /// Every function that can be called, but for those of the lines.
@@ -162,7 +162,7 @@ impl Session {
     }
 }
 
-/// Does the input make a variable of its own by the name [`IT`]?
+/// Does the input declare a variable of the name [`IT`]?
 fn declares_it(ast: &AST) -> bool {
     ast.statements().iter().any(|statement| matches!(statement, Stmt::Var(declared, ..) if declared.0.name == IT))
 }

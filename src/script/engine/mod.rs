@@ -11,4 +11,5 @@ pub mod rehearsal;
 pub mod session;
 pub mod stack;
 pub mod state;
+pub mod streaming;
 pub mod summary;

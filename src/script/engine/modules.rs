@@ -17,7 +17,7 @@ use std::rc::Rc;
 pub struct BesideTheScript {
     state: State,
     loaded: Rc<RefCell<HashMap<PathBuf, Rc<Module>>>>,
-    /// The files that are being loaded now, to tell a loop.
+    /// The files that are being loaded now, to find imports in a circle.
     loading: Rc<RefCell<Vec<PathBuf>>>,
 }
 

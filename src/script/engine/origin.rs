@@ -17,7 +17,7 @@ pub fn of(state: &State, model: &lora::Model, out: &Path) -> Result<Origin> {
     Ok(Origin {
         format: Origin::format(),
         script: script(state),
-        set: state.given(),
+        set: state.set_values(),
         folder: std::env::current_dir().unwrap_or_default(),
         out: out.to_path_buf(),
         program: Program::current()?,
@@ -30,7 +30,7 @@ pub fn of(state: &State, model: &lora::Model, out: &Path) -> Result<Origin> {
             name: model.name.clone(),
             folder: model.folder.clone().unwrap_or_default(),
             fingerprint: model.fingerprint()?,
-            // The script itself tells of a chat template that it sets.
+            // A chat template that the script sets is in the script.
             tokenizer: model.tokenizer().ok().map(|tokenizer| tokenizer.files_fingerprint().to_owned()),
         },
         files: state.files_read().into_iter().filter_map(hashed).collect(),

@@ -103,7 +103,7 @@ impl Session {
     /// What the rehearsal found, and how many trials would fail; `None` where there was none.
     pub fn rehearsed(&self) -> Option<(String, usize)> {
         let script = self.state.script();
-        self.state.after_rehearsal(|own, overlay| (own.summary(&script, overlay), own.failed()))
+        self.state.after_rehearsal(|rehearsal, overlay| (rehearsal.summary(&script, overlay), rehearsal.failed()))
     }
 
     /// Collects what scripts print, for [`printed`](Session::printed).
@@ -123,7 +123,7 @@ impl Session {
 
     /// Gives a setting for `args`, as `--set key=value` does.
     pub fn set(&mut self, key: &str, value: &str) {
-        self.state.give(key, value);
+        self.state.set_value(key, value);
     }
 
     /// Keeps progress off the terminal; what the script prints still shows.
@@ -228,7 +228,7 @@ impl Session {
     }
 
     fn run(&mut self, ast: &AST) -> Result<Dynamic, Failure> {
-        if let Some((key, _)) = self.state.given().first().filter(|_| help::up_to_args(ast).is_none()) {
+        if let Some((key, _)) = self.state.set_values().first().filter(|_| help::up_to_args(ast).is_none()) {
             return Err(args::takes_none(key).into());
         }
         self.eval(ast)
@@ -259,11 +259,11 @@ fn script_text(path: &Path) -> Result<String, Failure> {
         "json" | "yaml" | "yml" | "toml" => ("settings", "a script takes settings from outside by --set name=value"),
         _ => return files::read_text(path).map_err(Failure::from),
     };
-    let found = format!("expected a script (.rhai), found {what}: `{}`", path.display());
-    Err(Error::input(found).with_hint(hint).into())
+    let message = format!("expected a script (.rhai), found {what}: `{}`", path.display());
+    Err(Error::input(message).with_hint(hint).into())
 }
 
-/// A standard output that takes no more is no reason to lose a run: it is told once.
+/// A stdout that cannot be written to does not end a run; it is reported once.
 fn print_line(text: &str) {
     static TOLD: Once = Once::new();
     let Err(error) = writeln!(std::io::stdout().lock(), "{text}") else { return };

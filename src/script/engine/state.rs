@@ -1,6 +1,7 @@
 //! What a native function can learn of the script that calls it: its file and text, the
 //! `--set` values, the settings it resolved, and whether progress is wanted.
 
+use crate::data::Pace;
 use crate::error::{Error, Result};
 use crate::overlay::Overlay;
 use crate::script::engine::summary::Rehearsal;
@@ -8,7 +9,6 @@ use crate::script::language::names;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::json;
 use crate::stderr;
-use crate::train::rehearsal::Pace;
 use rhai::{Map, NativeCallContext};
 use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -28,10 +28,11 @@ struct Inner {
     caught: HashSet<String>,
     /// The inputs of a conversation, whose lines are numbered on from one to the next.
     chunks: Vec<Chunk>,
-    given: Vec<(String, String)>,
+    /// By `--set key=value`.
+    set_values: Vec<(String, String)>,
     settings: Option<Map>,
-    /// Was `args` called at all, in whichever input?
-    asked: bool,
+    /// Whether any input has called `args`.
+    has_read_args: bool,
     /// The defaults that the script gave to `args`, and the line it did so in.
     declared: Option<(Map, usize)>,
     describing: bool,
@@ -39,8 +40,8 @@ struct Inner {
     prints_elsewhere: bool,
     redirect: Redirect,
     rehearsal: Option<Rehearsal>,
-    /// What [`State::note_once`] has said.
-    said: HashSet<&'static str>,
+    /// What [`State::note_once`] has written.
+    noted: HashSet<&'static str>,
 }
 
 /// Where files go, and which were used; see `redirect`.
@@ -105,7 +106,7 @@ impl State {
         self.0.borrow().prints_elsewhere
     }
 
-    /// Tells the user something beside what the script prints.
+    /// Writes a note for the user to stderr.
     pub fn note(&self, text: &str) {
         if !self.quiet() {
             stderr::note(&self.in_true_words(text));
@@ -114,7 +115,7 @@ impl State {
 
     /// As [`note`](Self::note), the first time only.
     pub fn note_once(&self, text: &'static str) {
-        if self.0.borrow_mut().said.insert(text) {
+        if self.0.borrow_mut().noted.insert(text) {
             self.note(text);
         }
     }
@@ -137,10 +138,14 @@ impl State {
         self.0.borrow_mut().rehearsal = Some(rehearsal);
     }
 
-    /// Looks at what the rehearsal found and wrote, if this was one.
+    /// Calls `look` with what the rehearsal found and wrote, if this was one.
     pub(in crate::script) fn after_rehearsal<T>(&self, look: impl FnOnce(&Rehearsal, &Overlay) -> T) -> Option<T> {
         let inner = self.0.borrow();
-        inner.rehearsal.as_ref().zip(inner.redirect.overlay.as_ref()).map(|(own, overlay)| look(own, overlay))
+        inner
+            .rehearsal
+            .as_ref()
+            .zip(inner.redirect.overlay.as_ref())
+            .map(|(rehearsal, overlay)| look(rehearsal, overlay))
     }
 
     /// Does something with the rehearsal, if this is one.
@@ -247,12 +252,12 @@ impl State {
         Some((at + 1, text.to_string()))
     }
 
-    pub(in crate::script) fn give(&self, key: &str, value: &str) {
-        self.0.borrow_mut().given.push((key.to_string(), value.to_string()));
+    pub(in crate::script) fn set_value(&self, key: &str, value: &str) {
+        self.0.borrow_mut().set_values.push((key.to_string(), value.to_string()));
     }
 
-    pub(in crate::script) fn given(&self) -> Vec<(String, String)> {
-        self.0.borrow().given.clone()
+    pub(in crate::script) fn set_values(&self) -> Vec<(String, String)> {
+        self.0.borrow().set_values.clone()
     }
 
     pub(in crate::script) fn describe_only(&self, describing: bool) {
@@ -280,11 +285,11 @@ impl State {
     pub(in crate::script) fn resolve(&self, settings: &Map) {
         let mut inner = self.0.borrow_mut();
         inner.settings = Some(settings.clone());
-        inner.asked = true;
+        inner.has_read_args = true;
     }
 
-    /// Did a script ask for its settings?
-    pub(in crate::script) fn asked(&self) -> bool {
-        self.0.borrow().asked
+    /// Has a script read its settings?
+    pub(in crate::script) fn has_read_args(&self) -> bool {
+        self.0.borrow().has_read_args
     }
 }

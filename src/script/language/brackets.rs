@@ -37,9 +37,9 @@ pub fn innermost(engine: &Engine, source: &str, line: usize, column: usize) -> O
 /// in the same line.
 pub fn line_before(source: &str, line: usize, column: usize) -> Option<(usize, &str)> {
     let lines: Vec<&str> = source.lines().take(line).collect();
-    let own: String =
+    let start: String =
         lines.get(line.checked_sub(1)?).copied().unwrap_or_default().chars().take(column.saturating_sub(1)).collect();
-    if !own.trim().is_empty() {
+    if !start.trim().is_empty() {
         return None;
     }
     let is_code = |text: &str| !text.trim().is_empty() && !text.trim_start().starts_with("//");

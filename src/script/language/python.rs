@@ -198,8 +198,9 @@ const SET_TEMPLATE: &str = "set it on the model before: model.chat_template = te
 /// comes before what is said of all.
 pub fn option(function: &str, name: &str) -> Option<&'static str> {
     let all = || [OPTIONS].into_iter().chain(AREAS).flatten();
-    let said = |of: &str| all().find(|(names, known, _)| *known == of && names.contains(&name)).map(|(.., hint)| *hint);
-    said(function).or_else(|| said(""))
+    let hint_of =
+        |of: &str| all().find(|(names, known, _)| *known == of && names.contains(&name)).map(|(.., hint)| *hint);
+    hint_of(function).or_else(|| hint_of(""))
 }
 
 /// What to say of an option of `function` that is not there: what Python's name is here, a slip

@@ -59,10 +59,10 @@ pub fn unknown_function(call: &str, context: &ErrorContext) -> Error {
 
 /// What the function takes instead of values of these types.
 fn other_arguments(name: &str, types: &[String], catalog: &Catalog) -> String {
-    let own = types.first().map(|of| format!("{}.", lower_first(of)));
+    let owner = types.first().map(|of| format!("{}.", lower_first(of)));
     let all = catalog.signatures(name);
     let fitting: Vec<String> =
-        all.iter().filter(|form| own.as_ref().is_some_and(|own| form.starts_with(own))).cloned().collect();
+        all.iter().filter(|form| owner.as_ref().is_some_and(|owner| form.starts_with(owner))).cloned().collect();
     let there = format!("there is\n{}", if fitting.is_empty() { all } else { fitting }.join("\n"));
     if let Some(advice) = types.first().and_then(|of| python::method(of, name)) {
         return advice.to_string();
@@ -107,8 +107,8 @@ pub fn unknown_name(name: &str, written: &str, catalog: &Catalog, context: &Erro
     if let Some(hint) = python::method(of, name).or_else(|| python::name(name)) {
         return error.with_hint(hint);
     }
-    let own = names::functions(context.engine, &context.state.source());
-    let known = catalog.names().chain(own.iter().map(String::as_str));
+    let functions = names::functions(context.engine, &context.state.source());
+    let known = catalog.names().chain(functions.iter().map(String::as_str));
     match suggest::nearest(name, known) {
         Some(near) => error.with_hint(format!("did you mean `{near}`?")),
         None => error.with_hint("`lorhai doc` lists all functions"),
@@ -167,7 +167,7 @@ pub fn unknown_key(name: &str, context: &ErrorContext) -> Error {
     let keys = keys.or_else(|| keys_of_result(context));
     match keys {
         Some(keys) if !keys.is_empty() => error.with_hint(suggest::hint(name, keys.iter().map(String::as_str))),
-        _ => error.with_hint("a map tells what it has by map.keys()"),
+        _ => error.with_hint("map.keys() lists the properties of a map"),
     }
 }
 

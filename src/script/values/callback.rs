@@ -24,7 +24,7 @@ pub struct Callback<'a> {
     context: &'a NativeCallContext<'a>,
     function: FnPtr,
     failure: RefCell<Option<Failed>>,
-    /// The keys of the first map it was called with, to tell a misspelt one.
+    /// The keys of the first map it was called with, to find misspelt ones.
     keys: OnceCell<Vec<String>>,
     /// What to say of a function that takes another number of values.
     arity_hint: Option<&'static str>,
@@ -102,14 +102,16 @@ impl<'a> Callback<'a> {
     fn unknown_property(&self, name: &str) -> Error {
         let known = self.keys.get().map(Vec::as_slice).unwrap_or_default();
         let error = Error::input(format!("unknown property `{name}`"));
-        match known.is_empty() {
-            true => error.with_hint("a map tells what it has by map.keys()"),
-            // The keys are those of the first map: a later one may have fewer.
-            false if known.iter().any(|key| key == name) => error.with_hint(format!(
-                "some maps have `{name}` and this one has not: test it by \"{name}\" in map, or ask by map.get(\"{name}\")"
-            )),
-            false => error.with_hint(suggest::hint(name, known.iter().map(String::as_str))),
+        if known.is_empty() {
+            return error.with_hint("map.keys() lists the properties of a map");
         }
+        // The keys are those of the first map: a later one may have fewer.
+        if known.iter().any(|key| key == name) {
+            return error.with_hint(format!(
+                "some maps have `{name}` and this one has not: test it by \"{name}\" in map, or read it by map.get(\"{name}\")"
+            ));
+        }
+        error.with_hint(suggest::hint(name, known.iter().map(String::as_str)))
     }
 }
 

@@ -33,11 +33,12 @@ fn kind_named(name: &str) -> Kind {
 /// So that `?` works in native functions. Stopping cannot be caught by a script's `try`.
 impl From<Error> for Box<EvalAltResult> {
     fn from(error: Error) -> Self {
-        let stopped = error.kind == Kind::Stopped;
+        let is_stopped = error.kind == Kind::Stopped;
         let value = Dynamic::from_map(to_map(error));
-        Box::new(match stopped {
-            true => EvalAltResult::ErrorTerminated(value, Position::NONE),
-            false => EvalAltResult::ErrorRuntime(value, Position::NONE),
+        Box::new(if is_stopped {
+            EvalAltResult::ErrorTerminated(value, Position::NONE)
+        } else {
+            EvalAltResult::ErrorRuntime(value, Position::NONE)
         })
     }
 }
@@ -66,10 +67,10 @@ pub fn from_thrown(value: &Dynamic) -> Error {
 }
 
 fn thrown_text(value: &Dynamic) -> String {
-    match value.is_unit() {
-        true => "the script threw an error without a message: throw \"what is wrong\" has one".to_string(),
-        false => value.to_string(),
+    if value.is_unit() {
+        return "the script threw an error without a message: throw \"what is wrong\" has one".to_string();
     }
+    value.to_string()
 }
 
 #[cfg(test)]

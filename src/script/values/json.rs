@@ -28,9 +28,14 @@ pub fn to_dynamic(value: &Value) -> Dynamic {
             if let Some(number) = number::not_finite(value) {
                 return number.into();
             }
-            Dynamic::from_map(fields.iter().map(|(key, value)| (key.as_str().into(), to_dynamic(value))).collect())
+            Dynamic::from_map(to_map(fields))
         }
     }
+}
+
+/// An object as a map.
+pub fn to_map(fields: &serde_json::Map<String, Value>) -> Map {
+    fields.iter().map(|(key, value)| (key.as_str().into(), to_dynamic(value))).collect()
 }
 
 /// Fails on what JSON cannot hold: functions, models, numbers that are not finite.

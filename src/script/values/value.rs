@@ -5,10 +5,10 @@
 use crate::data::{Dataset, TokenizedDataset};
 use crate::lora;
 use crate::plot::Chart;
-use crate::script::api::tokens::Tokenized;
 use crate::script::catalogue::docs::Catalog;
 use crate::script::values::from_script::type_name;
 use crate::script::values::handles::Handle;
+use crate::script::values::objects::Tokenized;
 use rhai::{Dynamic, Engine, FnPtr, AST};
 use std::cell::OnceCell;
 

@@ -3,6 +3,7 @@
 use super::process::growth;
 use super::{ours, Method, Request, ResolvedRequest, MAX_TOKENS};
 use crate::data::batch::Batch;
+use crate::data::{Pace, Row};
 use crate::error::Result;
 use crate::lora::{AdaptedModel, AdapterSet};
 use crate::model::Config;
@@ -32,7 +33,22 @@ pub struct Check {
     pub measured: Option<u64>,
 }
 
+impl PassOptions {
+    /// In a rehearsal, a pass over few tokens.
+    #[must_use]
+    pub fn at(&self, pace: Pace) -> Self {
+        PassOptions { batch: pace.count(self.batch), length: pace.count(self.length) }
+    }
+}
+
 impl Check {
+    /// As an object.
+    pub fn fields(&self) -> Row {
+        let fields =
+            [("predicted", self.predicted.into()), ("measured", self.measured.into()), ("error", self.error().into())];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
     /// (predicted - measured) / measured.
     pub fn error(&self) -> Option<f64> {
         self.measured.filter(|&bytes| bytes > 0).map(|bytes| self.predicted as f64 / bytes as f64 - 1.0)

@@ -21,7 +21,7 @@ mod recipe;
 mod step;
 mod table;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lora::layout::Layout;
 use crate::lora::targets::{fresh_targets, Target};
 use crate::lora::LoraSpec;
@@ -234,6 +234,18 @@ pub struct Plan {
     pub gradient_checkpointing: bool,
     pub optimizer: Optimizer,
     pub needs: Vec<Need>,
+}
+
+impl Plan {
+    /// The plan with the totals of each method.
+    pub fn to_json(&self) -> Result<serde_json::Value> {
+        let mut value = serde_json::to_value(self).map_err(|error| Error::bug(error.to_string()))?;
+        for (at, need) in self.needs.iter().enumerate() {
+            value["needs"][at]["ours"]["total"] = need.ours.total().into();
+            value["needs"][at]["python"]["total"] = need.python.total().into();
+        }
+        Ok(value)
+    }
 }
 
 /// Plans a step of each method on the model of `config`, without its weights.

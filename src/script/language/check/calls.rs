@@ -15,14 +15,14 @@ const KEYWORDS: [&str; 9] = ["Fn", "call", "curry", "type_of", "is_shared", "is_
 
 pub fn problems(ast: &AST, engine: &Engine, catalog: &Catalog, state: &State) -> Vec<Problem> {
     let known = Known::of(ast, engine, catalog, state);
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     ast.walk(&mut |path| {
         if let Some(call) = Call::of(path.last()) {
-            found.extend(known.judge(&call));
+            problems.extend(known.judge(&call));
         }
         true
     });
-    found
+    problems
 }
 
 /// A call as it is written.
@@ -64,7 +64,7 @@ struct Known<'a> {
     /// How many values each native function takes, a method's own value among them.
     natives: HashMap<String, BTreeSet<usize>>,
     /// The parameters of each function of the script: what it takes between its brackets.
-    own: HashMap<String, Vec<Vec<String>>>,
+    functions: HashMap<String, Vec<Vec<String>>>,
     /// Keys of maps: `map.key(…)` calls a closure that the map holds.
     keys: HashSet<String>,
 }
@@ -77,26 +77,27 @@ impl<'a> Known<'a> {
         for (name, count) in engine.collect_fn_metadata(None, counted, true) {
             natives.entry(name).or_default().insert(count);
         }
-        let mut own: HashMap<String, Vec<Vec<String>>> = HashMap::new();
+        let mut functions: HashMap<String, Vec<Vec<String>>> = HashMap::new();
         for function in ast.iter_functions() {
-            own.entry(function.name.to_string())
+            functions
+                .entry(function.name.to_string())
                 .or_default()
                 .push(function.params.iter().map(|name| name.to_string()).collect());
         }
-        Known { engine, state, catalog, natives, own, keys: keys(ast) }
+        Known { engine, state, catalog, natives, functions, keys: keys(ast) }
     }
 
     fn judge(&self, call: &Call) -> Vec<Problem> {
-        let own = self.own.get(call.name());
+        let overloads = self.functions.get(call.name());
         let natives = self.natives.get(call.name());
-        let is_own = own.is_some_and(|all| all.iter().any(|one| one.len() == call.called.args.len()));
+        let is_defined = overloads.is_some_and(|all| all.iter().any(|one| one.len() == call.called.args.len()));
         let is_native = natives.is_some_and(|takes| takes.contains(&call.values()));
         let problem = |error| vec![Problem::error(error, call.position)];
-        match (is_own, is_native) {
+        match (is_defined, is_native) {
             (true, _) => Vec::new(),
             (_, true) => self.unknown_options(call),
             _ if call.is_method && self.keys.contains(call.name()) => Vec::new(),
-            _ if own.is_none() && natives.is_none() => problem(self.unknown(call)),
+            _ if overloads.is_none() && natives.is_none() => problem(self.unknown(call)),
             _ => problem(self.wrong_count(call)),
         }
     }
@@ -110,18 +111,19 @@ impl<'a> Known<'a> {
     fn wrong_count(&self, call: &Call) -> Error {
         let name = call.name();
         // Between the brackets: a method's own value stands left of the dot.
-        let own = self.own.get(name).into_iter().flatten().map(Vec::len);
+        let defined = self.functions.get(name).into_iter().flatten().map(Vec::len);
         let natives = self.natives.get(name).into_iter().flatten();
         let natives = natives.filter_map(|takes| takes.checked_sub(usize::from(call.is_method)));
-        let takes: BTreeSet<usize> = own.chain(natives).collect();
-        let found = call.called.args.len();
+        let takes: BTreeSet<usize> = defined.chain(natives).collect();
+        let count = call.called.args.len();
         let plural = if takes.iter().all(|count| *count == 1) { "argument" } else { "arguments" };
-        let error = Error::input(format!("`{name}`: expected {} {plural}, found {found}", counts(&takes)));
-        if let (true, Some(advice)) = (!self.own.contains_key(name), python::name(name)) {
+        let error = Error::input(format!("`{name}`: expected {} {plural}, found {count}", counts(&takes)));
+        if let (true, Some(advice)) = (!self.functions.contains_key(name), python::name(name)) {
             return error.with_hint(advice);
         }
-        let own = self.own.get(name).into_iter().flatten().map(|names| format!("fn {name}({})", names.join(", ")));
-        let known: Vec<String> = own.chain(self.catalog.signatures(name)).collect();
+        let defined =
+            self.functions.get(name).into_iter().flatten().map(|names| format!("fn {name}({})", names.join(", ")));
+        let known: Vec<String> = defined.chain(self.catalog.signatures(name)).collect();
         error.with_hint(format!("there is\n{}", known.join("\n")))
     }
 
@@ -131,9 +133,9 @@ impl<'a> Known<'a> {
         if !self.takes_options(call) {
             return Vec::new();
         }
-        let mut found = Vec::new();
-        self.compare(call.name(), &mut Vec::new(), &entries.0, &mut found);
-        found
+        let mut problems = Vec::new();
+        self.compare(call.name(), &mut Vec::new(), &entries.0, &mut problems);
+        problems
     }
 
     fn takes_options(&self, call: &Call) -> bool {
@@ -144,40 +146,24 @@ impl<'a> Known<'a> {
         })
     }
 
-    fn compare(&self, function: &str, path: &mut Vec<String>, entries: &[(Ident, Expr)], found: &mut Vec<Problem>) {
-        let known = self.options(function, path);
+    fn compare(&self, function: &str, path: &mut Vec<String>, entries: &[(Ident, Expr)], problems: &mut Vec<Problem>) {
+        let known = option_list::of(self.catalog, function, path);
+        // The keys of any other map are free.
         if known.is_empty() {
             return;
         }
         for (key, value) in entries {
             let Some(name) = known.iter().find(|option| option.is_called(&key.name)) else {
-                found.push(unknown_option(function, path, key, &known));
+                problems.push(unknown_option(function, path, key, &known));
                 continue;
             };
             if let Expr::Map(inner, _) = value {
                 path.push(name.name.clone());
-                self.compare(function, path, &inner.0, found);
+                self.compare(function, path, &inner.0, problems);
                 path.pop();
             }
         }
     }
-
-    /// Those of the map at `path` within the options; none where its keys are free.
-    fn options(&self, function: &str, path: &[String]) -> Vec<ListedOption> {
-        let at = |path: &[String]| option_list::of(self.catalog, function, path);
-        let listed = at(path);
-        let Some((last, outer)) = path.split_last().filter(|_| listed.is_empty()) else { return listed };
-        let beside = option_list::of(self.catalog, function, outer);
-        let others = beside.iter().find(|option| option.name == *last).map_or_else(Vec::new, any_option_of);
-        others.into_iter().flat_map(|other| at(&[outer, &[other]].concat())).collect()
-    }
-}
-
-/// "map from any option of `lora` or `train` to …": the options beside it that hold the names.
-fn any_option_of(option: &ListedOption) -> Vec<String> {
-    let Some((_, after)) = option.about.split_once("any option of ") else { return Vec::new() };
-    let clause = after.split([';', ',']).next().unwrap_or_default();
-    clause.split('`').skip(1).step_by(2).map(str::to_string).collect()
 }
 
 fn unknown_option(function: &str, path: &[String], key: &Ident, known: &[ListedOption]) -> Problem {
@@ -201,18 +187,18 @@ fn counts(takes: &BTreeSet<usize>) -> String {
 }
 
 pub fn keys(ast: &AST) -> HashSet<String> {
-    let mut found = HashSet::new();
+    let mut keys = HashSet::new();
     ast.walk(&mut |path| {
         match path.last() {
             Some(ASTNode::Expr(Expr::Map(entries, _))) => {
-                found.extend(entries.0.iter().map(|(key, _)| key.name.to_string()));
+                keys.extend(entries.0.iter().map(|(key, _)| key.name.to_string()));
             }
-            Some(ASTNode::Stmt(Stmt::Assignment(assigned))) => found.extend(last_property(&assigned.1.lhs)),
+            Some(ASTNode::Stmt(Stmt::Assignment(assigned))) => keys.extend(last_property(&assigned.1.lhs)),
             _ => {}
         }
         true
     });
-    found
+    keys
 }
 
 /// `c` of `a.b.c = …`.

@@ -35,7 +35,7 @@ pub const CHANGING: [&str; 22] = [
 ];
 
 pub fn problems(ast: &AST, catalog: &Catalog, kinds: &Kinds) -> Vec<Problem> {
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     let setters: HashSet<&str> = catalog
         .functions()
         .iter()
@@ -46,7 +46,7 @@ pub fn problems(ast: &AST, catalog: &Catalog, kinds: &Kinds) -> Vec<Problem> {
         if let Some(ASTNode::Stmt(Stmt::For(parts, _))) = path.last() {
             let (element, counter, flow) = &**parts;
             let change = lost_change(flow.body.statements(), &element.name, &setters);
-            found.extend(change.map(|change| in_loop(&change, element, counter.as_ref(), &flow.expr, kinds)));
+            problems.extend(change.map(|change| in_loop(&change, element, counter.as_ref(), &flow.expr, kinds)));
         }
         true
     });
@@ -55,10 +55,10 @@ pub fn problems(ast: &AST, catalog: &Catalog, kinds: &Kinds) -> Vec<Problem> {
         let outer = captured.get(&function.name).copied().unwrap_or(0);
         for name in function.parameters.iter().skip(outer) {
             let change = lost_change(&function.body, name, &setters);
-            found.extend(change.map(|change| in_function(&change, &function.name, name)));
+            problems.extend(change.map(|change| in_function(&change, &function.name, name)));
         }
     }
-    found
+    problems
 }
 
 /// How many variables from outside each closure holds: they come first among its parameters.

@@ -6,19 +6,19 @@ use rhai::{ASTNode, Expr, Position, AST};
 
 pub fn problems(ast: &AST, text: &str) -> Vec<Problem> {
     let lines: Vec<&str> = text.lines().collect();
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     ast.walk(&mut |path| {
         if let Some(ASTNode::Expr(Expr::StringConstant(content, position))) = path.last() {
             // A piece of an interpolated text, or a text that begins with a backtick.
             let around = path.len().checked_sub(2).and_then(|at| path.get(at));
             let is_piece = matches!(around, Some(ASTNode::Expr(Expr::InterpolatedString(..))));
             if is_piece || begins_with_backtick(&lines, *position) {
-                found.extend(first_escape(content, *position, &lines));
+                problems.extend(first_escape(content, *position, &lines));
             }
         }
         true
     });
-    found
+    problems
 }
 
 fn begins_with_backtick(lines: &[&str], position: Position) -> bool {

@@ -1,4 +1,4 @@
-//! What kind of value an expression gives, as far as the text tells: enough to warn where the
+//! What kind of value an expression has, as far as the text shows: enough to warn where the
 //! kind is certain, and to stay silent where it is not.
 
 use crate::script::catalogue::function::{Catalog, Form, Function};

@@ -60,24 +60,24 @@ const COUNTS: [&str; 16] = [
 ];
 
 pub fn problems(ast: &AST, kinds: &Kinds) -> Vec<Problem> {
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     let own_log = is_own(ast, "log");
     ast.walk(&mut |path| {
         match path.last() {
             Some(ASTNode::Expr(Expr::FnCall(call, position))) => {
-                found.extend(division(call, *position, path, kinds));
-                found.extend(logarithm(call, *position, kinds).filter(|_| !own_log));
+                problems.extend(division(call, *position, path, kinds));
+                problems.extend(logarithm(call, *position, kinds).filter(|_| !own_log));
             }
             Some(ASTNode::Stmt(Stmt::FnCall(call, position))) => {
-                found.extend(logarithm(call, *position, kinds).filter(|_| !own_log));
+                problems.extend(logarithm(call, *position, kinds).filter(|_| !own_log));
             }
-            Some(ASTNode::Expr(Expr::Dot(both, ..))) => found.extend(log_of(both, kinds)),
+            Some(ASTNode::Expr(Expr::Dot(both, ..))) => problems.extend(log_of(both, kinds)),
             Some(ASTNode::Stmt(Stmt::Assignment(assigned))) => {
                 let (operator, both) = &**assigned;
                 let is_division = operator.get_op_assignment_info().is_some_and(|info| *info.2 == Token::DivideAssign);
                 let is_fraction = name_of(&both.lhs).is_some_and(|name| has_word(&name, &FRACTIONS));
                 if is_division && is_fraction && kinds.kind(&both.lhs).is_int() && kinds.kind(&both.rhs).is_int() {
-                    found.push(cut_off("/=", &both.rhs, operator.position()));
+                    problems.push(cut_off("/=", &both.rhs, operator.position()));
                 }
             }
             _ => {}
@@ -89,11 +89,11 @@ pub fn problems(ast: &AST, kinds: &Kinds) -> Vec<Problem> {
         if let Expr::FnCall(call, position) = &**last {
             if is_division(call) && call.args.iter().all(|value| kinds.kind(value).is_int()) && !has_values(call, kinds)
             {
-                found.push(of_ints(call, *position));
+                problems.push(of_ints(call, *position));
             }
         }
     }
-    found
+    problems
 }
 
 fn is_division(call: &FnCallExpr) -> bool {

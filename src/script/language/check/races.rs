@@ -37,38 +37,38 @@ impl Race {
 
     fn hint(&self) -> String {
         let Race { variable, function, direct, .. } = self;
-        match direct {
-            true => format!("use a copy: let copy = {variable}; copy.{function}(…)"),
-            false => format!("keep what comes before it: let values = {variable}.…; then values.{function}(…)"),
+        if *direct {
+            return format!("use a copy: let copy = {variable}; copy.{function}(…)");
         }
+        format!("keep what comes before it: let values = {variable}.…; then values.{function}(…)")
     }
 }
 
 fn races(ast: &AST) -> Vec<Race> {
-    let mut found = Vec::new();
+    let mut races = Vec::new();
     ast.walk(&mut |path| {
         if let Some(ASTNode::Expr(Expr::Dot(both, ..) | Expr::Index(both, ..))) = path.last() {
             if let Expr::Variable(variable, ..) = &both.lhs {
-                follow(&both.rhs, &variable.1, true, &mut found);
+                follow(&both.rhs, &variable.1, true, &mut races);
             }
         }
         true
     });
-    found
+    races
 }
 
 /// Along the chain that begins with the variable.
-fn follow(rest: &Expr, variable: &str, direct: bool, found: &mut Vec<Race>) {
+fn follow(rest: &Expr, variable: &str, direct: bool, races: &mut Vec<Race>) {
     match rest {
         Expr::Dot(both, ..) | Expr::Index(both, ..) => {
-            follow(&both.lhs, variable, direct, found);
-            follow(&both.rhs, variable, false, found);
+            follow(&both.lhs, variable, direct, races);
+            follow(&both.rhs, variable, false, races);
         }
         Expr::MethodCall(call, position)
             if call.name != "call" && call.args.iter().any(|argument| captures(argument, variable)) =>
         {
             let function = call.name.to_string();
-            found.push(Race { variable: variable.to_string(), function, direct, position: *position });
+            races.push(Race { variable: variable.to_string(), function, direct, position: *position });
         }
         _ => {}
     }

@@ -8,7 +8,7 @@ use rhai::{ASTNode, Engine, Expr, Position, Stmt, AST};
 
 pub fn problems(ast: &AST, engine: &Engine, text: &str) -> Vec<Problem> {
     let Some(given) = Given::find(ast) else { return Vec::new() };
-    // Another variable of that name: which of them is meant is not told here.
+    // Another variable has that name, and a use could be of either.
     if names::declarations(engine, text, &given.variable) != 1 {
         return Vec::new();
     }
@@ -27,17 +27,17 @@ struct Given {
 
 impl Given {
     fn find(ast: &AST) -> Option<Given> {
-        let mut found = None;
+        let mut args = None;
         ast.walk(&mut |path| {
             if let Some(ASTNode::Stmt(Stmt::Var(declared, ..))) = path.last() {
                 let (name, value, _) = &**declared;
                 if let Some(entries) = settings_of(value) {
-                    found = Some(Given { variable: name.name.to_string(), settings: entries });
+                    args = Some(Given { variable: name.name.to_string(), settings: entries });
                 }
             }
-            found.is_none()
+            args.is_none()
         });
-        found
+        args
     }
 
     fn unused(&self, uses: &Uses) -> Vec<Problem> {
@@ -46,16 +46,16 @@ impl Given {
             uses.whole || read.into_iter().any(|read| read.starts_with(setting) || setting.starts_with(read))
         };
         let unused = self.settings.iter().filter(|(names, _)| !is_used(names));
-        let told = unused.map(|(names, position)| {
+        let problems = unused.map(|(names, position)| {
             let name = names.join(".");
             let error = Error::input(format!("the setting `{name}` is never used"))
                 .with_hint(format!("use it as `{}.{name}`, or take it out of args(#{{ … }})", self.variable));
             Problem::error(error, *position)
         });
-        told.collect()
+        problems.collect()
     }
 
-    /// The error of reading a setting that there is not.
+    /// The error of reading a setting that does not exist.
     fn unknown(&self, one: &Use, written: &[Names]) -> Option<Problem> {
         let all = || self.settings.iter().map(|(names, _)| names).chain(written);
         for (depth, name) in one.names.iter().enumerate() {
@@ -147,7 +147,7 @@ impl Uses {
 }
 
 fn is_variable(expression: &Expr, variable: &str) -> bool {
-    matches!(expression, Expr::Variable(found, ..) if found.1 == variable && found.2.is_empty())
+    matches!(expression, Expr::Variable(named, ..) if named.1 == variable && named.2.is_empty())
 }
 
 /// Is it what `cfg.a` or `cfg["a"]` is read by?

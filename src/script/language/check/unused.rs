@@ -38,7 +38,7 @@ const NEW_VALUES: [&str; 26] = [
 ];
 
 pub fn problems(ast: &AST, catalog: &Catalog, kinds: &Kinds) -> Vec<Problem> {
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     let keys = super::calls::keys(ast);
     let is_ours = |name: &str| !is_own(ast, name) && !keys.contains(name);
     let last = last_statement(ast);
@@ -50,11 +50,11 @@ pub fn problems(ast: &AST, catalog: &Catalog, kinds: &Kinds) -> Vec<Problem> {
             }
             // What is left of a further dot was looked at before: `s.trim().len()`.
             if used == Some(true) && gives_nothing(catalog, kinds, receiver, call) {
-                found.push(nothing(call, receiver, position));
+                problems.push(nothing(call, receiver, position));
             } else if used == Some(false) && Some(position) != last && gives_new(catalog, kinds, receiver, call) {
-                found.push(lost(call, receiver, position));
+                problems.push(lost(call, receiver, position));
             }
-            found.extend(inside(both, catalog, kinds, &is_ours));
+            problems.extend(inside(both, catalog, kinds, &is_ours));
         }
         Expr::FnCall(call, position)
             if used == Some(true)
@@ -63,18 +63,18 @@ pub fn problems(ast: &AST, catalog: &Catalog, kinds: &Kinds) -> Vec<Problem> {
                 && is_ours(&call.name)
                 && all_give_nothing(catalog, call, call.args.len(), |_| true) =>
         {
-            found.push(nothing(call, None, *position));
+            problems.push(nothing(call, None, *position));
         }
         _ => {}
     });
     // The tail of a chain is a chain of its own to the walk.
     let mut seen = Vec::new();
-    found.retain(|problem| {
+    problems.retain(|problem| {
         let is_new = !seen.contains(&problem.position);
         seen.push(problem.position);
         is_new
     });
-    found
+    problems
 }
 
 /// Its value is shown in a conversation.

@@ -43,7 +43,7 @@ pub struct Own {
 
 /// The functions and closures of the script. The engine shows their bodies to a walk alone.
 pub fn functions(ast: &AST) -> Vec<Own> {
-    let own = ast.iter_fn_def().map(|function| {
+    let functions = ast.iter_fn_def().map(|function| {
         let (name, count) = (function.name.as_str(), function.params.len());
         let mut alone = ast.clone();
         alone.clear_statements();
@@ -57,7 +57,7 @@ pub fn functions(ast: &AST) -> Vec<Own> {
         });
         Own { name: name.to_string(), parameters: function.params.iter().map(ToString::to_string).collect(), body }
     });
-    own.collect()
+    functions.collect()
 }
 
 /// The name that the engine gave to the closure that this expression makes, and how many

@@ -1,5 +1,6 @@
-//! Prompts as a script writes them: texts, messages, conversations.
+//! Prompts and answers as a script writes them: texts, messages, conversations.
 
+use crate::eval::generation_eval::content;
 use crate::eval::generator::Generator;
 use crate::eval::prompt::{Prompt, PromptReader};
 use crate::script::values::from_script::{describe, FromScript};
@@ -42,4 +43,19 @@ pub fn read_prompt(prompts: &PromptReader, value: &Dynamic) -> Result<Prompt> {
     }
     Err(Error::input(format!("expected a text, a message or an array of messages, found {}", describe(value)))
         .with_hint("a message is #{ role: \"user\", content: \"…\" }, a conversation an array of them"))
+}
+
+/// The text of an expected answer: a text, or that of the last of some messages.
+pub fn read_answer(value: &Dynamic) -> Result<String> {
+    if let Some(text) = String::from_script(value) {
+        return Ok(text);
+    }
+    let message = match to_json(value)? {
+        Value::Array(mut messages) => messages.pop().unwrap_or_default(),
+        other => other,
+    };
+    if message.is_object() {
+        return content(&message);
+    }
+    Err(Error::input(format!("the target: expected a text or a message, found {}", describe(value))))
 }

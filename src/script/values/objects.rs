@@ -1,0 +1,51 @@
+//! Objects of scripts that hold several values of the library.
+
+use crate::data::{Dataset, TokenizedDataset};
+use crate::hub::tokenizer::Tokenizer;
+use crate::lora;
+use crate::script::values::handles::Handle;
+use crate::train::by_hand::Optimizer;
+use tch::Tensor;
+
+/// Rows held out for testing, beside those to train on.
+#[derive(Clone)]
+pub struct DatasetSplit {
+    pub train: Dataset,
+    pub test: Dataset,
+}
+
+/// Token ids and labels, with the tokenizer that can show them.
+#[derive(Clone)]
+pub struct Tokenized {
+    pub rows: TokenizedDataset,
+    pub tokenizer: Tokenizer,
+}
+
+impl Tokenized {
+    /// Other rows by the same tokenizer.
+    #[must_use]
+    pub fn with(&self, rows: TokenizedDataset) -> Self {
+        Tokenized { rows, tokenizer: self.tokenizer.clone() }
+    }
+}
+
+/// Tokenized rows held out for testing, beside those to train on.
+#[derive(Clone)]
+pub struct TokenizedSplit {
+    pub train: Tokenized,
+    pub test: Tokenized,
+}
+
+/// The result of a forward pass.
+#[derive(Clone)]
+pub struct Output {
+    pub logits: Handle<Tensor>,
+    pub loss: Handle<Tensor>,
+    pub mask: Handle<Tensor>,
+}
+
+/// AdamW over the trainable parameters of one model.
+pub struct ModelOptimizer {
+    pub model: Handle<lora::Model>,
+    pub optimizer: Optimizer,
+}
