@@ -34,5 +34,7 @@ pub mod update;
 pub use adamw::{AdamW, AdamWConfig};
 pub use config::TrainConfig;
 pub use eval_interval::EvalInterval;
+pub use progress::Progress;
+pub use rehearsal::Pace;
 pub use run::{RunReport, TrainRun};
 pub use trainer::{train, train_together, Job, TrainOutcome};
