@@ -22,6 +22,7 @@ use crate::lora::{self, LoraSpec};
 use crate::model::device;
 use crate::options::OptionSet;
 use crate::train::origin::Origin;
+use crate::train::TrainConfig;
 use serde_json::{json, Value};
 use std::path::Path;
 
@@ -46,6 +47,25 @@ pub struct SweepReport {
     pub deviations: Vec<Deviation>,
     /// In a rehearsal, the plan of the real sweep.
     pub forecast: Option<SweepForecast>,
+}
+
+impl<'a> LoraSweep<'a> {
+    /// A sweep over the grid of `options`. Trials train by `spec` and `config`, with the values of their points in them.
+    ///
+    /// # Errors
+    /// An axis that is no option, or a value outside of its range.
+    pub fn new(
+        base: &'a lora::Model,
+        (train, test): (&'a TokenizedDataset, &'a TokenizedDataset),
+        options: &'a SweepOptions,
+        spec: &LoraSpec,
+        config: &TrainConfig,
+    ) -> Result<Self> {
+        let grid = options.grid()?;
+        let points = grid.points().into_iter();
+        let settings = points.map(|point| TrialSettings::at(point, spec, config)).collect::<Result<_>>()?;
+        Ok(LoraSweep { base, train, test, options, grid, settings, origin: None })
+    }
 }
 
 impl LoraSweep<'_> {

@@ -31,7 +31,7 @@ pub mod workers;
 
 pub use grid::{Axis, Grid, Point, SEED};
 pub use lora_sweep::{LoraSweep, SweepReport};
-pub use options::{SweepOptions, TrialSettings};
+pub use options::{Axes, SweepOptions, TrialSettings};
 pub use ranking::{BestSetting, Rival};
 pub use record::{Failure, Measurements, TrialResult};
 pub use results::{SweepResult, TrialRow};

@@ -38,6 +38,12 @@ impl SweepOptions {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Axes(pub Map<String, serde_json::Value>);
 
+impl<const N: usize> From<[(&str, serde_json::Value); N]> for Axes {
+    fn from(axes: [(&str, serde_json::Value); N]) -> Self {
+        Axes(axes.into_iter().map(|(key, values)| (key.to_owned(), values)).collect())
+    }
+}
+
 impl OptionType for Axes {
     fn type_name() -> String {
         "map of arrays".to_owned()

@@ -37,5 +37,7 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use batches::{Batches, BatchesOptions};
 pub use config::TrainConfig;
 pub use eval_interval::EvalInterval;
+pub use progress::Progress;
+pub use rehearsal::Pace;
 pub use run::{RunReport, TrainRun};
 pub use trainer::{train, train_together, Job, TrainOutcome};
