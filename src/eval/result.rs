@@ -115,9 +115,9 @@ impl PairedComparison {
     pub fn fields(&self) -> Fields {
         let mut fields = object([
             ("n", self.items.into()),
-            ("a", self.mean_a.into()),
-            ("b", self.mean_b.into()),
-            ("difference", self.difference.into()),
+            ("a", number::value(self.mean_a)),
+            ("b", number::value(self.mean_b)),
+            ("difference", number::value(self.difference)),
         ]);
         if let Some(spread) = self.spread {
             fields.insert("difference_stderr".to_owned(), number::value(spread.standard_error));

@@ -23,7 +23,7 @@ impl Model {
     }
 
     /// Loads the adapter that lorhai or peft saved in `folder`, or in that of a run, as `name`, and makes it the active
-    /// one. `on_file` is told which files are read. Returns notes for the user.
+    /// one. Calls `on_file` with each file that it reads. Returns notes for the user.
     ///
     /// # Errors
     /// Files that are missing or that do not fit the model, or a name that is taken.
