@@ -14,6 +14,7 @@
 // Foundations: no domain knowledge, imported by anyone.
 pub mod error;
 pub mod files;
+pub mod foreign;
 pub mod format;
 pub mod interrupt;
 pub mod native;
