@@ -22,6 +22,7 @@ pub mod options;
 pub mod overlay;
 pub mod random;
 pub mod stderr;
+pub mod stdout;
 pub mod suggest;
 pub mod table;
 
