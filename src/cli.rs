@@ -4,6 +4,7 @@
 //! that stopped it.
 
 use crate::error::{Error, Result};
+use crate::hub::mapped;
 use crate::script::catalogue::{definitions, docs, pages};
 use crate::script::{on_large_stack, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
@@ -328,6 +329,7 @@ fn exit_code(outcome: Result<(), Failure>) -> i32 {
 }
 
 fn handle_signals() {
+    mapped::explain_truncation();
     interrupt::survive_closed_pipes();
     if let Err(error) = interrupt::install() {
         stderr::note(&format!("warning: Ctrl-C will end the program at once: {error}"));

@@ -13,6 +13,7 @@ use super::update::{update_together, Member, StepResult, StepSettings};
 use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Kind, Result};
+use crate::hub::mapped;
 use crate::interrupt;
 use crate::lora::Trainable;
 use crate::model::Decoder;
@@ -93,6 +94,7 @@ pub fn train_together<'a>(
             evaluation(decoder, &mut runs, *evaluate)?;
         }
     }
+    mapped::ensure_unchanged()?;
     let peak_memory = memory.peak();
     Ok(runs.into_iter().map(|run| run.finish(peak_memory)).collect())
 }
