@@ -26,6 +26,10 @@ pub enum Event<'a> {
     Kept {
         names: &'a [String],
     },
+    /// What is written of the sweep cannot be; it goes on.
+    Unwritten {
+        error: &'a Error,
+    },
     /// A finished trial will run again, for its settings changed.
     Changed {
         trial: &'a Trial,
@@ -67,6 +71,7 @@ impl fmt::Display for Event<'_> {
                 write!(out, "the file system of `{folder}` has no locks: start no second sweep there")
             }
             Event::Kept { names } => write!(out, "kept, though not in this grid: {}", names.join(", ")),
+            Event::Unwritten { error } => write!(out, "warning: {}; the sweep goes on", error.message),
             Event::Changed { trial, changes } => {
                 write!(out, "{}: the settings changed, running it again", trial.point)?;
                 changes.iter().try_for_each(|change| write!(out, "\n  {change}"))
@@ -105,8 +110,7 @@ pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
 
 /// Runs every trial of `plan` that is not finished.
 ///
-/// `group_size` says how many of the trials that are to run go side by side; it is not asked
-/// where nothing is left to do. `run_group` gets up to so many, each with an empty folder but
+/// `group_size` says how many of the trials that are left go side by side, before each group. `run_group` gets up to so many, each with an empty folder but
 /// for `config.json`, and gives one result per trial in the same order. An error is recorded
 /// in that trial's place and the sweep goes on; [`Kind::Stopped`] ends the sweep with the
 /// trial left unfinished. An error of this function itself means that the sweep could not
@@ -120,12 +124,19 @@ pub fn run(
     let folder = SweepFolder::claim(plan)?;
     // All of them before the first is touched: one folder that is not ours stops everything.
     let states: Vec<TrialState> = plan.trials.iter().map(SweepFolder::state).collect::<Result<_>>()?;
-    let mut sweep = Sweep { plan, folder, observer, result: SweepResult::new(&plan.out, &plan.grid) };
+    let result = SweepResult::new(&plan.out, &plan.grid);
+    let mut sweep = Sweep { plan, folder, observer, result, is_table_behind: false };
     let pending = sweep.sort_out(states)?;
-    if !pending.is_empty() {
-        for group in pending.chunks(group_size(&pending)?.max(1)) {
-            sweep.run_group(group, run_group)?;
-        }
+    let mut rest = pending.as_slice();
+    while !rest.is_empty() {
+        // Asked anew each time: fewer may fit than were planned.
+        let (group, others) = rest.split_at(group_size(rest)?.clamp(1, rest.len()));
+        sweep.run_group(group, run_group)?;
+        rest = others;
+    }
+    // A table that could not be written on the way may be now.
+    if sweep.is_table_behind {
+        sweep.result.write()?;
     }
     Ok(sweep.result)
 }
@@ -136,6 +147,8 @@ struct Sweep<'a> {
     folder: SweepFolder,
     observer: &'a mut dyn SweepObserver,
     result: SweepResult,
+    /// Could the results not be written when they last changed?
+    is_table_behind: bool,
 }
 
 impl<'a> Sweep<'a> {
@@ -171,24 +184,43 @@ impl<'a> Sweep<'a> {
 
     fn run_group(&mut self, group: &[&'a Trial], run_group: &mut RunGroup) -> Result<()> {
         interrupt::check()?;
-        for trial in group {
-            self.folder.prepare(trial, self.plan.origin.as_ref())?;
-            self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
+        let mut ready = Vec::new();
+        for &trial in group {
+            match self.folder.prepare(trial, self.plan.origin.as_ref()) {
+                Ok(()) => {
+                    self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
+                    ready.push(trial);
+                }
+                // A disk that is full now may have room for the next trial.
+                Err(error) => self.conclude(trial, Err(error))?,
+            }
         }
-        let results = run_group(group);
-        if results.len() != group.len() {
-            let (expected, found) = (group.len(), results.len());
+        let results = if ready.is_empty() { Vec::new() } else { run_group(&ready) };
+        if results.len() != ready.len() {
+            let (expected, found) = (ready.len(), results.len());
             return Err(Error::bug(format!("a group of {expected} trials gave {found} results")));
         }
         let mut stopped = None;
-        for (trial, result) in group.iter().zip(results) {
+        for (trial, result) in ready.into_iter().zip(results) {
             match result {
                 Err(error) if error.kind == Kind::Stopped => stopped = Some(error),
                 result => self.conclude(trial, result)?,
             }
         }
-        self.result.write()?;
+        self.write_table();
         stopped.map_or(Ok(()), Err)
+    }
+
+    /// Writes the results; noted where that fails for the first time.
+    fn write_table(&mut self) {
+        match self.result.write() {
+            Ok(()) => self.is_table_behind = false,
+            Err(error) if self.is_table_behind => drop(error),
+            Err(error) => {
+                self.is_table_behind = true;
+                self.observer.event(&Event::Unwritten { error: &error });
+            }
+        }
     }
 
     fn conclude(&mut self, trial: &'a Trial, result: Result<Measurements>) -> Result<()> {
@@ -201,7 +233,14 @@ impl<'a> Sweep<'a> {
             Ok(outcome) => TrialResult::Finished(outcome),
             Err(error) => TrialResult::Failed(Failure::from(&error)),
         };
-        let verdict = self.folder.conclude(trial, verdict)?;
+        let verdict = match self.folder.conclude(trial, verdict.clone()) {
+            Ok(verdict) => verdict,
+            // Without its record the trial will run again; its result still counts in this run.
+            Err(error) => {
+                self.observer.event(&Event::Unwritten { error: &error });
+                verdict
+            }
+        };
         match &verdict {
             TrialResult::Finished(outcome) => {
                 self.result.trained += 1;

@@ -4,12 +4,11 @@
 //! number that is not finite is written as "NaN", "Infinity" or "-Infinity", for JSON has
 //! none.
 
+use super::log_file::LogFile;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use serde_json::{Map, Value};
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What was measured at one step.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -87,32 +86,26 @@ impl MetricsRow {
 }
 
 /// Appends rows to `metrics.jsonl` while training runs.
-pub struct MetricsLog {
-    path: PathBuf,
-    file: File,
-}
+pub struct MetricsLog(LogFile);
 
 impl MetricsLog {
     /// Begins an empty log at `path`.
     pub fn create(path: &Path) -> Result<Self> {
-        if let Some(folder) = path.parent() {
-            files::create_folder(folder)?;
-        }
-        let file = File::create(path).map_err(|error| Error::file("write", path, &error))?;
-        Ok(MetricsLog { path: path.to_path_buf(), file })
+        LogFile::create(path).map(MetricsLog)
     }
 
-    /// Hands the row to the system as one whole line: killed here, a process loses the
-    /// rows it had not appended and no others.
+    /// Hands the row to the system as one whole line. A disk that takes none is noted, and the row kept.
     pub fn append(&mut self, row: &MetricsRow) -> Result<()> {
         let mut line = row.to_json().to_string();
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(|error| Error::file("write", &self.path, &error))
+        self.0.append(line.into_bytes());
+        Ok(())
     }
 
-    /// Waits until every row is on the disk.
+    /// Waits until every row is on the disk, as far as that is possible.
     pub fn finish(self) -> Result<()> {
-        self.file.sync_all().map_err(|error| Error::file("write", &self.path, &error))
+        self.0.finish();
+        Ok(())
     }
 }
 
@@ -156,6 +149,7 @@ fn number_from_json(value: &Value) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn row(step: u64) -> MetricsRow {
         let loss = Some(2.5 - step as f64 / 8.0);
