@@ -105,11 +105,11 @@ fn no_control_character_is_on_a_page_or_in_a_table() {
         m.delete_adapter("aHOSTILE");
         let data = dataset([#{ prompt: "a", completion: " bHOSTILE" }, #{ prompt: "b", completion: " c d" }])
             .tokenize(m, #{}).split(#{ test: 1 });
-        let result = sweep(m, data, #{ grid: #{ target_modules: ["q_proj", ".*HOSTILE|.*v_proj"] },
+        let result = sweep(m, data, #{ grid: #{ target_modules: [".*q_proj", ".*SHORT|.*v_proj"] },
             train: #{ steps: 2, batch: 1, eval_every: 1 }, out: "runs/x" });
         print(result.table());
         print(result.best("eval_loss").summary);"#;
-    let script = script.replace("MODEL", &model).replace("HOSTILE", HOSTILE);
+    let script = script.replace("MODEL", &model).replace("HOSTILE", HOSTILE).replace("SHORT", "\u{1b}\u{202e}\u{9b}");
     let finished = run(root, &script, &[]);
     assert_eq!(finished.code, Some(0), "{}", finished.errors);
     assert_eq!(harmful(&finished.output), [], "{}", finished.output.escape_debug());

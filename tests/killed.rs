@@ -178,7 +178,7 @@ fn a_closed_stderr_ends_nothing_and_a_closed_stdout_stops_in_order() {
     let script = r#"
         let base = load_model("scripts/tiny", #{ dtype: "f32" });
         let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(base, #{});
-        base.add_adapter("x", #{ r: 2 });
+        base.add_lora(#{ r: 2 });
         print("ready");
         train(base, data, #{ steps: 30, batch: 1, log_every: 1, out: "runs/x" });
         write_text("end", "end");"#;

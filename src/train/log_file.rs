@@ -19,7 +19,7 @@ pub struct LogFile {
     file: File,
     /// Where the last whole record ends.
     end: u64,
-    /// May there be a piece of a record behind that?
+    /// Is there a piece of a record behind that, which could not be removed?
     is_torn: bool,
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
@@ -79,14 +79,13 @@ impl LogFile {
     fn write_waiting(&mut self) -> io::Result<()> {
         while let Some(record) = self.waiting.front() {
             if self.is_torn {
-                // What is behind the last whole record is a piece of the next one.
-                self.file.set_len(self.end)?;
-                self.file.seek(SeekFrom::Start(self.end))?;
+                cut(&mut self.file, self.end)?;
                 self.is_torn = false;
             }
-            self.is_torn = true;
-            write(&mut self.file, record)?;
-            self.is_torn = false;
+            if let Err(error) = write(&mut self.file, record) {
+                self.is_torn = cut(&mut self.file, self.end).is_err();
+                return Err(error);
+            }
             self.end += record.len() as u64;
             self.waiting_bytes -= record.len();
             self.waiting.pop_front();
@@ -124,6 +123,12 @@ fn records(count: u64) -> String {
     }
 }
 
+/// Removes the piece of a record behind the last whole one.
+fn cut(file: &mut File, end: u64) -> io::Result<()> {
+    file.set_len(end)?;
+    file.seek(SeekFrom::Start(end)).map(drop)
+}
+
 #[cfg(not(test))]
 fn write(file: &mut File, record: &[u8]) -> io::Result<()> {
     file.write_all(record)
@@ -158,8 +163,8 @@ mod tests {
         let content = || std::fs::read_to_string(&path).unwrap();
         ROOM.set(10);
         ["one\n", "two\n", "three\n", "four\n"].iter().for_each(|text| log.append(text.as_bytes().to_vec()));
-        // Two whole records, and a piece of the third.
-        assert_eq!(content(), "one\ntwo\nth");
+        // Two whole records; the piece of the third is gone.
+        assert_eq!(content(), "one\ntwo\n");
         ROOM.set(usize::MAX);
         log.append(b"five\n".to_vec());
         assert_eq!(content(), "one\ntwo\nthree\nfour\nfive\n");
