@@ -191,8 +191,13 @@ impl<'a> Sweep<'a> {
                     self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
                     ready.push(trial);
                 }
-                // A disk that is full now may have room for the next trial.
-                Err(error) => self.conclude(trial, Err(error))?,
+                // A disk that is full now may have room for the next trial. The folder gets no record: without its
+                // configuration it would be nobody's.
+                Err(error) => {
+                    let failure = Failure::from(&error);
+                    self.observer.event(&Event::Failed { trial, failure: &failure });
+                    self.result.insert(Row::new(trial, TrialResult::Failed(failure)));
+                }
             }
         }
         let results = if ready.is_empty() { Vec::new() } else { run_group(&ready) };
