@@ -40,6 +40,7 @@
 // Foundations: no domain knowledge, imported by anyone.
 pub mod error;
 pub mod files;
+pub mod foreign;
 pub mod format;
 pub mod interrupt;
 pub mod native;
@@ -47,6 +48,7 @@ pub mod options;
 pub mod overlay;
 pub mod random;
 pub mod stderr;
+pub mod stdout;
 pub mod suggest;
 pub mod table;
 

@@ -26,6 +26,10 @@ pub enum Event<'a> {
     Kept {
         names: &'a [String],
     },
+    /// A file of the sweep could not be written; the sweep goes on.
+    Unwritten {
+        error: &'a Error,
+    },
     /// A finished trial will run again, because its settings changed.
     Changed {
         trial: &'a Trial,
@@ -67,6 +71,7 @@ impl fmt::Display for Event<'_> {
                 write!(out, "the file system of `{folder}` has no locks: do not start a second sweep there")
             }
             Event::Kept { names } => write!(out, "kept trials that are not in this grid: {}", names.join(", ")),
+            Event::Unwritten { error } => write!(out, "warning: {}; the sweep goes on", error.message),
             Event::Changed { trial, changes } => {
                 write!(out, "{}: the settings changed, running it again", trial.point)?;
                 changes.iter().try_for_each(|change| write!(out, "\n  {change}"))
@@ -105,7 +110,7 @@ pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
 
 /// Runs every trial of `plan` that is not finished.
 ///
-/// `group_size` returns the number of trials side by side; it is not called if no trial is left to run. `run_group`
+/// `group_size` returns the number of trials side by side, before each group, for those that are left. `run_group`
 /// gets a group of up to that many trials, each with a new folder, and returns a result for each in the same order. An
 /// error fails that trial alone; [`Kind::Stopped`] leaves it unfinished and ends the sweep. An error of this function
 /// itself means that the sweep could not go on: `out` cannot be used, or the user stopped it.
@@ -118,12 +123,19 @@ pub fn run(
     let folder = SweepFolder::claim(plan)?;
     // All states before any folder changes: a folder that is not a trial's must stop the sweep first.
     let states: Vec<TrialState> = plan.trials.iter().map(SweepFolder::state).collect::<Result<_>>()?;
-    let mut sweep = Sweep { plan, folder, observer, result: SweepResult::new(&plan.out, &plan.grid) };
+    let result = SweepResult::new(&plan.out, &plan.grid);
+    let mut sweep = Sweep { plan, folder, observer, result, is_table_behind: false };
     let pending = sweep.pending(states)?;
-    if !pending.is_empty() {
-        for group in pending.chunks(group_size(&pending)?.max(1)) {
-            sweep.run_group(group, run_group)?;
-        }
+    let mut rest = pending.as_slice();
+    while !rest.is_empty() {
+        // Fewer may fit by now than were planned.
+        let (group, others) = rest.split_at(group_size(rest)?.clamp(1, rest.len()));
+        sweep.run_group(group, run_group)?;
+        rest = others;
+    }
+    // A table that could not be written on the way may be now.
+    if sweep.is_table_behind {
+        sweep.result.write()?;
     }
     Ok(sweep.result)
 }
@@ -134,6 +146,8 @@ struct Sweep<'a> {
     folder: SweepFolder,
     observer: &'a mut dyn SweepObserver,
     result: SweepResult,
+    /// Could the results not be written when they last changed?
+    is_table_behind: bool,
 }
 
 impl<'a> Sweep<'a> {
@@ -171,23 +185,48 @@ impl<'a> Sweep<'a> {
 
     fn run_group(&mut self, group: &[&'a Trial], run_group: &mut RunGroup) -> Result<()> {
         interrupt::check()?;
-        for trial in group {
-            self.folder.prepare(trial, self.plan.origin.as_ref())?;
-            self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
+        let mut ready = Vec::new();
+        for &trial in group {
+            match self.folder.prepare(trial, self.plan.origin.as_ref()) {
+                Ok(()) => {
+                    self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
+                    ready.push(trial);
+                }
+                // A disk that is full now may have room for the next trial. The folder gets no record: without its
+                // configuration it would be nobody's.
+                Err(error) => {
+                    let failure = Failure::from(&error);
+                    self.observer.event(&Event::Failed { trial, failure: &failure });
+                    self.result.insert(TrialRow::new(trial, TrialResult::Failed(failure)));
+                }
+            }
         }
-        let results = run_group(group);
-        if results.len() != group.len() {
-            return Err(Error::bug(format!("a group of {} trials gave {} results", group.len(), results.len())));
+        let results = if ready.is_empty() { Vec::new() } else { run_group(&ready) };
+        if results.len() != ready.len() {
+            let (expected, found) = (ready.len(), results.len());
+            return Err(Error::bug(format!("a group of {expected} trials gave {found} results")));
         }
         let mut stopped = None;
-        for (trial, result) in group.iter().zip(results) {
+        for (trial, result) in ready.into_iter().zip(results) {
             match result {
                 Err(error) if error.kind == Kind::Stopped => stopped = Some(error),
                 result => self.conclude(trial, result)?,
             }
         }
-        self.result.write()?;
+        self.write_table();
         stopped.map_or(Ok(()), Err)
+    }
+
+    /// Writes the results; noted where that fails for the first time.
+    fn write_table(&mut self) {
+        match self.result.write() {
+            Ok(()) => self.is_table_behind = false,
+            Err(error) if self.is_table_behind => drop(error),
+            Err(error) => {
+                self.is_table_behind = true;
+                self.observer.event(&Event::Unwritten { error: &error });
+            }
+        }
     }
 
     fn conclude(&mut self, trial: &'a Trial, result: Result<Measurements>) -> Result<()> {
@@ -200,7 +239,14 @@ impl<'a> Sweep<'a> {
             Ok(outcome) => TrialResult::Finished(outcome),
             Err(error) => TrialResult::Failed(Failure::from(&error)),
         };
-        let result = self.folder.conclude(trial, result)?;
+        let result = match self.folder.conclude(trial, result.clone()) {
+            Ok(result) => result,
+            // Without its record the trial will run again; its result still counts in this run.
+            Err(error) => {
+                self.observer.event(&Event::Unwritten { error: &error });
+                result
+            }
+        };
         match &result {
             TrialResult::Finished(outcome) => {
                 self.result.trained += 1;

@@ -44,17 +44,38 @@ pub fn run_sweep(
     let tasks_of = |trials: &[&Trial]| -> Vec<Task> {
         trials.iter().filter_map(|trial| tasks.get(trial.index).copied()).collect()
     };
-    let workers = Cell::new(Workers { workers: 1, at_once: 1 });
+    // What was planned, and how many trials memory took since.
+    let planned: Cell<Option<Workers>> = Cell::new(None);
+    let fitting = Cell::new(usize::MAX);
     let steps = |task: &Task| task.config.total_steps(shared.train.len());
     let mut group_size = |pending: &[&Trial]| {
-        progress.begin(pending.len(), tasks_of(pending).iter().map(steps).sum());
-        workers.set(Workers::plan(decoder, shared, &tasks_of(pending))?);
-        Ok(workers.get().at_once)
+        let workers = match planned.get() {
+            Some(workers) => workers,
+            None => {
+                progress.begin(pending.len(), tasks_of(pending).iter().map(steps).sum());
+                fitting.set(memory::remembered(&plan.out, decoder.device).unwrap_or(usize::MAX));
+                Workers::plan(decoder, shared, &tasks_of(pending))?
+            }
+        };
+        planned.set(Some(workers));
+        Ok(workers.at_once.min(fitting.get()))
     };
     let mut run_group = |group: &[&Trial]| {
         let tasks = tasks_of(group);
         progress.side_by_side(&tasks.iter().map(|task| (*task, steps(task))).collect::<Vec<_>>());
-        workers.get().run(decoder, shared, &tasks, progress)
+        let mut run = |tasks: &[Task]| {
+            let fit = planned.get().map_or(1, |workers| workers.at_once).min(fitting.get());
+            Workers::where_so_many_fit(fit, decoder, tasks.len()).run(decoder, shared, tasks, progress)
+        };
+        let mut run_out = |trials: usize, fewer: usize| {
+            memory::forget_activations(decoder.device);
+            fitting.set(fitting.get().min(fewer));
+            progress.note(&format!("{trials} trials side by side do not fit into memory: trying {fewer}"));
+            if let Err(error) = memory::remember(&plan.out, decoder.device, fewer) {
+                progress.note(&format!("warning: {error}"));
+            }
+        };
+        memory::in_halves(&tasks, &mut run, &mut run_out)
     };
     run::run(plan, &mut |event: &Event| progress.event(event), &mut group_size, &mut run_group)
 }

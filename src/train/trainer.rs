@@ -14,6 +14,7 @@ use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::data::{number, Row};
 use crate::error::{Error, Kind, Result};
+use crate::hub::mapped;
 use crate::interrupt;
 use crate::lora::Trainable;
 use crate::model::Decoder;
@@ -114,6 +115,7 @@ pub fn train_together<'a>(
             evaluation(decoder, &mut runs, *evaluate)?;
         }
     }
+    mapped::ensure_unchanged()?;
     let peak_memory = memory.peak();
     Ok(runs.into_iter().map(|run| run.finish(peak_memory)).collect())
 }
