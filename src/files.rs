@@ -2,6 +2,7 @@
 //! errors that name the path.
 
 use crate::error::{Error, Result};
+use crate::sandbox;
 use rustix::fs::{Access, AtFlags, CWD};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -165,7 +166,12 @@ fn failed(message: String) -> Error {
 }
 
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|error| Error::file("read", path, &error))
+    sandbox::ensure_may_read(path)?;
+    let failed = |error: std::io::Error| Error::file("read", path, &error);
+    let mut file = sandbox::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
 pub fn read_text(path: &Path) -> Result<String> {
@@ -226,8 +232,12 @@ pub fn sha256(path: &Path) -> Result<String> {
 }
 
 /// The cache folder, for files that can be recreated: `$LORHAI_CACHE`, `$XDG_CACHE_HOME/lorhai` or
-/// `~/.cache/lorhai`; `None` if none of these variables is set.
+/// `~/.cache/lorhai`; `None` if none of these variables is set, and in a sandbox, whose script could leave something there
+/// for other runs.
 pub fn cache_folder() -> Option<PathBuf> {
+    if sandbox::is_on() {
+        return None;
+    }
     let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     named("LORHAI_CACHE")
         .or_else(|| Some(named("XDG_CACHE_HOME")?.join("lorhai")))

@@ -20,6 +20,7 @@ pub mod native;
 pub mod options;
 pub mod overlay;
 pub mod random;
+pub mod sandbox;
 pub mod stderr;
 pub mod suggest;
 pub mod table;

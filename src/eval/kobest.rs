@@ -166,6 +166,7 @@ impl Task {
 
     /// The folder of the task inside `data`: its authors write it with capitals.
     fn folder(self, data: &str) -> Result<String> {
+        hub::ensure_may_load(data)?;
         let path = Path::new(data);
         if !path.is_dir() {
             return Ok(self.name().to_owned());

@@ -10,8 +10,8 @@ use crate::model::config::set_saved_dtype;
 use crate::model::{device, load, quantization, Config, Decoder, Quantization};
 use crate::options;
 use crate::options::{OptionSet, Refusal};
+use crate::sandbox;
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -83,6 +83,7 @@ impl Model {
     /// A model with random weights, from the `config.json` and the tokenizer in `folder`.
     pub fn random(folder: &Path, seed: u64, options: &LoadOptions) -> Result<Self> {
         options.ensure_valid("random_model")?;
+        sandbox::ensure_may_read(folder)?;
         let device = device::parse_device(&options.device)?;
         let config = Config::from_folder(folder)?;
         let dtype = device::parse_dtype(&options.dtype, device, &config)?;
@@ -254,7 +255,7 @@ fn is_same_folder(one: &Path, other: &Path) -> bool {
 const END: u64 = 1 << 20;
 
 fn hash_ends(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
-    let mut file = File::open(path)?;
+    let mut file = sandbox::open(path)?;
     let size = file.metadata()?.len();
     hash.update(size.to_le_bytes());
     let mut bytes = Vec::new();

@@ -1,10 +1,9 @@
 //! Files mapped into memory, and tensors that share their pages.
 
 use crate::error::{Error, Kind, Result};
-use crate::native;
+use crate::{native, sandbox};
 use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
 use std::fmt;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,6 +97,7 @@ impl fmt::Display for Mapping {
 
 fn map(path: &Path) -> Result<MmapMut> {
     let failed = |error: std::io::Error| Error::file("read", path, &error);
+    sandbox::ensure_may_read(path)?;
     let about = std::fs::metadata(path).map_err(failed)?;
     if !about.is_file() {
         return Err(Error::new(Kind::File, format!("`{}`: expected a regular file", path.display())));
@@ -106,7 +106,7 @@ fn map(path: &Path) -> Result<MmapMut> {
         return Err(Error::new(Kind::File, format!("`{}` is empty", path.display()))
             .with_hint("the download or copy did not finish: fetch the file again"));
     }
-    let file = File::open(path).map_err(failed)?;
+    let file = sandbox::open(path).map_err(failed)?;
     // With swap reserved for it, a model larger than the free memory could not be mapped.
     // SAFETY: the mapping is private, so only truncating the file can do harm (see `Mapping`).
     unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }.map_err(failed)
