@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::script::catalogue::{definitions, docs, pages};
-use crate::script::{on_large_stack, Failure, Session};
+use crate::script::{on_large_stack, parse_size, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
 use crate::{files, interrupt, repl, runs, sandbox, stderr, suggest};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -211,6 +211,9 @@ struct Run {
     /// Report progress and errors on stderr as JSON, one object a line (docs/progress.md).
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
+    /// Let the script's own values take SIZE of memory, as in 16GB; by default a quarter of what is free.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
     #[command(flatten)]
     sandbox: Sandboxed,
     /// List the settings of the script, or these options.
@@ -261,6 +264,10 @@ struct Repl {
     quiet: bool,
     #[command(flatten)]
     sandbox: Sandboxed,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| error.message)
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -397,6 +404,9 @@ impl Run {
     fn run(&self, file: &Path) -> Result<(), Failure> {
         let mut session = Session::new();
         session.set_quiet(self.quiet);
+        if let Some(bytes) = self.max_memory {
+            session.set_max_memory(bytes);
+        }
         self.set.iter().for_each(|(key, value)| session.set(key, value));
         if self.dry_run {
             rehearse(session, file)?;

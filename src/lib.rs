@@ -15,6 +15,7 @@
 pub mod error;
 pub mod files;
 pub mod format;
+pub mod heap;
 pub mod interrupt;
 pub mod native;
 pub mod options;

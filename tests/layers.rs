@@ -18,10 +18,11 @@ use std::sync::LazyLock;
 /// The folders in the order of the data; each may import those before it.
 const FLOW: [&str; 8] = ["hub", "model", "lora", "data", "train", "eval", "sweep", "plot"];
 /// Imported by anyone; they import one another only.
-const FOUNDATIONS: [&str; 12] = [
+const FOUNDATIONS: [&str; 13] = [
     "error",
     "files",
     "format",
+    "heap",
     "interrupt",
     "native",
     "options",
