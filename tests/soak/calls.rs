@@ -1,6 +1,6 @@
 //! Every registered function with hostile arguments, by the types of its parameters and by its options.
 
-use super::Job;
+use super::{guarded, Job};
 use lorhai::random::Key;
 use lorhai::script::catalogue::docs::Form;
 use lorhai::script::catalogue::option_list::declared_of;
@@ -75,7 +75,7 @@ pub fn all() -> Vec<Job> {
                         });
                     }
                     let text = written(function.form, &function.name, &arguments);
-                    script.push_str(&format!("print(\"call {call}\"); try {{ {text}; }} catch {{ }}\n"));
+                    script.push_str(&guarded(call, &text));
                 }
                 Job { name: format!("{} #{at}", function.name), script }
             })
@@ -108,14 +108,14 @@ impl Draw {
         ((self.key.uniform(self.at) * count as f64) as usize).min(count - 1)
     }
 
-    fn from(&mut self, list: &[&str]) -> String {
+    fn pick(&mut self, list: &[&str]) -> String {
         list[self.below(list.len())].to_string()
     }
 
     fn any(&mut self) -> String {
         let lists = [INTS, FLOATS, TEXTS, ARRAYS, MAPS, FUNCTIONS, HANDLES, OTHERS];
         let list = lists[self.below(lists.len())];
-        self.from(list)
+        self.pick(list)
     }
 
     /// Mostly a value of the type, sometimes any.
@@ -124,13 +124,13 @@ impl Draw {
             return self.any();
         }
         match kind {
-            "int" => self.from(INTS),
-            "float" => self.from(FLOATS),
-            "string" => self.from(TEXTS),
-            "array" => self.from(ARRAYS),
-            "map" => self.from(MAPS),
-            "function" => self.from(FUNCTIONS),
-            "bool" => self.from(&["true", "false"]),
+            "int" => self.pick(INTS),
+            "float" => self.pick(FLOATS),
+            "string" => self.pick(TEXTS),
+            "array" => self.pick(ARRAYS),
+            "map" => self.pick(MAPS),
+            "function" => self.pick(FUNCTIONS),
+            "bool" => self.pick(&["true", "false"]),
             "Model" => "model".into(),
             "Dataset" => "rows".into(),
             "Tokens" | "TokenizedDataset" => "tokens".into(),
@@ -146,7 +146,7 @@ impl Draw {
 
     fn options(&mut self, names: &[String]) -> String {
         if names.is_empty() || self.below(8) == 0 {
-            return self.from(MAPS);
+            return self.pick(MAPS);
         }
         let count = 1 + self.below(3);
         let options: Vec<String> =

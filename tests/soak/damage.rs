@@ -1,6 +1,6 @@
 //! Files of every kind that is read, damaged: cut, with changed bytes, with hostile numbers and texts in JSON.
 
-use super::{copy_model, Job};
+use super::{copy_model, guarded, put, Job};
 use lorhai::random::Key;
 use serde_json::{json, Value};
 use std::fs;
@@ -30,9 +30,9 @@ pub fn all(folder: &Path) -> Vec<Job> {
                 let place = folder.join(&inner);
                 copy_model(&place);
                 let whole = fs::read(place.join(name)).unwrap();
-                fs::write(place.join(name), damaged(&whole, &key, name.ends_with(".json"), variant)).unwrap();
+                put(&place.join(name), damaged(&whole, &key, name.ends_with(".json"), variant));
                 let read = read.replace('P', &format!("\"{inner}\""));
-                script.push_str(&format!("print(\"call {variant}\"); try {{ {read}; }} catch {{ }}\n"));
+                script.push_str(&guarded(variant, &read));
             }
             jobs.push(Job { name: format!("{name} {round}"), script });
         }
@@ -144,8 +144,9 @@ fn hostile_tokenizers(folder: &Path) -> Job {
         copy_model(&place);
         let mut file: Value = serde_json::from_slice(&fs::read(place.join("tokenizer.json")).unwrap()).unwrap();
         file[part] = value;
-        fs::write(place.join("tokenizer.json"), file.to_string()).unwrap();
-        script.push_str(&format!("print(\"call {at}\"); try {{ load_dataset(\"tiny/train.jsonl\").take(2).tokenize(load_model(\"{inner}\"), #{{}}); }} catch {{ }}\n"));
+        put(&place.join("tokenizer.json"), file.to_string());
+        let read = format!("load_dataset(\"tiny/train.jsonl\").take(2).tokenize(load_model(\"{inner}\"), #{{}})");
+        script.push_str(&guarded(at, &read));
     }
     Job { name: "hostile tokenizers".into(), script }
 }

@@ -62,7 +62,14 @@ fn padded(text: &mut ImmutableString, size: i64, with: &str) -> RhaiResultOf<()>
     }
     // A character of UTF-8 has at most four bytes.
     charge("pad", more as u128 * 4 + text.len() as u128)?;
-    text.make_mut().extend(with.chars().cycle().take(more));
+    // In blocks: a character at a time takes seconds.
+    const BLOCK: usize = 1024;
+    let letters = with.chars().count();
+    let block = with.repeat(BLOCK);
+    let text = text.make_mut();
+    (0..more / letters / BLOCK).for_each(|_| text.push_str(&block));
+    (0..more / letters % BLOCK).for_each(|_| text.push_str(with));
+    text.extend(with.chars().take(more % letters));
     Ok(())
 }
 
@@ -83,7 +90,9 @@ fn replaced(text: &mut ImmutableString, from: &str, to: &str) -> RhaiResultOf<()
     if text.is_empty() {
         return Ok(());
     }
-    charge("replace", text.len() as u128 + text.matches(from).count() as u128 * to.len() as u128)?;
+    // An empty text is there before each character and at the end.
+    let count = if from.is_empty() { text.chars().count() + 1 } else { text.matches(from).count() };
+    charge("replace", text.len() as u128 + count as u128 * to.len() as u128)?;
     *text = text.replace(from, to).into();
     Ok(())
 }
@@ -203,10 +212,10 @@ mod tests {
 
     /// Each of these prints the same in an engine without our functions.
     const HONEST: &[&str] = &[
-        r#"let s = "ab"; s.pad(5, 'x'); print(s); s.pad(9, "yz"); print(s); s.pad(2, 'q'); s.pad(-3, 'q'); print(s);"#,
+        r#"let s = "ab"; s.pad(5, 'x'); print(s); s.pad(9, "yz"); print(s); s.pad(5000, "éab"); print(s); s.pad(2, 'q'); s.pad(-3, 'q'); print(s);"#,
         r#"let a = [1]; a.pad(3, "x"); a.pad(2, 0); a.pad(-1, 0); print(a); print(a.len());"#,
         r#"let b = blob(3); b.pad(5, 300); print(b); print(blob(2, 65)); print(blob(-1)); b.pad(-2, 1); print(b.len());"#,
-        r#"let s = "a-b-c"; s.replace("-", "++"); print(s); s.replace('a', 'z'); s.replace("b", 'y'); s.replace('c', "xx"); print(s);"#,
+        r#"let s = "a-b-c"; s.replace("-", "++"); print(s); s.replace('a', 'z'); s.replace("b", 'y'); s.replace('c', "xx"); print(s); s.replace("", "é"); print(s);"#,
         r#"print("a b  c".split()); print("a,b,,c".split(",")); print("a,b,c".split(',')); print("a,b,c".split(",", 2));"#,
         r#"print("a,b,c".split(',', 0)); print("a,b,c".split(",", -4)); print("abc".split("")); print("".split(","));"#,
         r#"print("a,b,c".split_rev(",")); print("a,b,c".split_rev(',')); print("a,b,c".split_rev(",", 2)); print("a,b,c".split_rev(',', 1));"#,
