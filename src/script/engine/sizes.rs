@@ -177,7 +177,8 @@ fn printing(engine: &mut Engine) {
 fn debugged(context: &NativeCallContext, value: &mut Dynamic) -> String {
     match context.call_native_fn_raw("to_debug", true, &mut [value]) {
         Ok(text) if text.is_string() => text.to_string(),
-        _ => context.engine().map_type_name(value.type_name()).to_string(),
+        Ok(other) => context.engine().map_type_name(other.type_name()).to_string(),
+        Err(_) => context.engine().map_type_name(&format!("{value:?}")).to_string(),
     }
 }
 

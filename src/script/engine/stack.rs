@@ -10,12 +10,14 @@ use std::thread::Builder;
 /// Where a larger one is refused. All are reserved, not used: the system hands out stack pages as they are touched.
 const SIZES: [usize; 2] = [512 << 20, 64 << 20];
 
+const MOST: u64 = 64 << 30;
+
 /// Half of the memory, for the number of values that a script may hold goes by it (`budget`); less under a limit on
 /// addresses (`ulimit -v`).
 fn preferred_size() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
     let memory = process::total().unwrap_or(0);
-    let size = (memory / 2).min(limit.map_or(u64::MAX, |limit| limit / 8));
+    let size = (memory / 2).min(MOST).min(limit.map_or(u64::MAX, |limit| limit / 8));
     usize::try_from(size).unwrap_or(0).max(SIZES[0]) & !0xffff
 }
 
