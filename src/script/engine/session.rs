@@ -248,6 +248,8 @@ impl Session {
         budget::begin(self.max_memory);
         let Session { engine, scope, .. } = self;
         let outcome = guard::catch("script", || engine.eval_ast_with_scope::<Dynamic>(scope, ast));
+        // The last operation has no check behind it.
+        let outcome = outcome.and_then(|value| budget::check().map_or(Ok(value), |error| Err(error.into())));
         outcome.map_err(|error| self.failure(&error))
     }
 

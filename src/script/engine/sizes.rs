@@ -149,18 +149,23 @@ fn pieces<'a>(function: &str, text: &str, count: usize, pieces: impl Iterator<It
     Ok(pieces.map(Into::into).collect())
 }
 
+/// Stands for a value that would take too much memory as text. An error here would not do: the engine would write the
+/// value out by itself. The script ends at its next operation.
+const LEFT_OUT: &str = "…";
+
 fn printing(engine: &mut Engine) {
     for name in ["print", "debug", "to_string", "to_debug"] {
-        engine.register_fn(
-            name,
-            move |context: NativeCallContext, array: &mut Array| -> RhaiResultOf<ImmutableString> {
-                charge_or_end(name, array.iter().map(text_size).sum())?;
-                let items: Vec<String> = array.iter_mut().map(|item| debugged(&context, item)).collect();
-                Ok(format!("[{}]", items.join(", ")).into())
-            },
-        );
-        engine.register_fn(name, move |context: NativeCallContext, map: &mut Map| -> RhaiResultOf<ImmutableString> {
-            charge_or_end(name, map.values().map(text_size).sum())?;
+        engine.register_fn(name, move |context: NativeCallContext, array: &mut Array| -> ImmutableString {
+            if charge_or_end(name, array.iter().map(text_size).sum()).is_err() {
+                return LEFT_OUT.into();
+            }
+            let items: Vec<String> = array.iter_mut().map(|item| debugged(&context, item)).collect();
+            format!("[{}]", items.join(", ")).into()
+        });
+        engine.register_fn(name, move |context: NativeCallContext, map: &mut Map| -> ImmutableString {
+            if charge_or_end(name, map.values().map(text_size).sum()).is_err() {
+                return LEFT_OUT.into();
+            }
             let mut text = String::from("#{");
             for (at, (key, value)) in map.iter_mut().enumerate() {
                 let separator = if at == 0 { "" } else { ", " };
@@ -168,7 +173,7 @@ fn printing(engine: &mut Engine) {
                 let _ = write!(text, "{separator}{key:?}: {}", debugged(&context, value));
             }
             text.push('}');
-            Ok(text.into())
+            text.into()
         });
     }
 }
