@@ -6,9 +6,9 @@
 use crate::error::{Error, Result};
 use crate::hub::mapped;
 use crate::script::catalogue::{definitions, docs, pages};
-use crate::script::{on_large_stack, Failure, Session};
+use crate::script::{on_large_stack, parse_size, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
-use crate::{files, interrupt, repl, runs, stderr, stdout, suggest};
+use crate::{files, interrupt, repl, runs, sandbox, stderr, stdout, suggest};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -43,6 +43,7 @@ Examples:
   lorhai run scripts/rank_sweep.rhai --set steps=50  run it with one setting changed
   lorhai check my.rhai                               find errors without running it
   lorhai run --dry-run my.rhai                       estimate time and memory, and find what would fail
+  lorhai run --sandbox stranger.rhai                 run a script that you did not write
   lorhai runs                                        list past runs and their results
   lorhai show runs/rank-sweep                        print the table of a sweep
   lorhai compare runs/a runs/b --chart both.svg      compare two runs
@@ -222,9 +223,45 @@ struct RunArgs {
     /// Report progress and errors on stderr as JSON, one object a line (docs/progress.md).
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
+    /// Let the script's own values take SIZE of memory, as in 16GB; by default a quarter of what is free.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
+    #[command(flatten)]
+    sandbox: Sandboxed,
     /// List the settings of the script, or these options.
     #[arg(long, short)]
     help: bool,
+}
+
+#[derive(clap::Args)]
+struct Sandboxed {
+    /// Keep the script from everything that it does not need: for scripts that you did not write (docs/trust.md).
+    ///
+    /// The script reads its own folder and what --allow-read names, and writes below `runs`, or below what
+    /// --allow-write names instead. It sees no environment and no hub token, and reaches no network.
+    #[arg(long)]
+    sandbox: bool,
+    /// In the sandbox, also let the script read PATH, a file or a folder.
+    #[arg(long, value_name = "PATH", requires = "sandbox")]
+    allow_read: Vec<PathBuf>,
+    /// In the sandbox, let the script write below FOLDER instead of `runs`.
+    #[arg(long, value_name = "FOLDER", requires = "sandbox")]
+    allow_write: Vec<PathBuf>,
+    /// In the sandbox, let the script fetch public models and data from the hub, without your token.
+    #[arg(long, requires = "sandbox")]
+    allow_hub: bool,
+}
+
+impl Sandboxed {
+    /// Enters the sandbox if there is to be one. `script` is run in it.
+    fn enter(&self, script: Option<&Path>) -> Result<()> {
+        if !self.sandbox {
+            return Ok(());
+        }
+        let folder = script.and_then(Path::parent).unwrap_or(Path::new("."));
+        let (read, write, hub) = (self.allow_read.clone(), self.allow_write.clone(), self.allow_hub);
+        sandbox::enter(folder, &sandbox::Grants { read, write, hub })
+    }
 }
 
 #[derive(clap::Args)]
@@ -237,6 +274,12 @@ struct Repl {
     /// Show no progress.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    sandbox: Sandboxed,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| error.message)
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -338,6 +381,9 @@ fn handle_signals() {
 
 impl Repl {
     fn dispatch(self) -> i32 {
+        if let Err(error) = self.sandbox.enter(self.file.as_deref()) {
+            return exit_code(Err(error.into()));
+        }
         handle_signals();
         let code = on_large_stack(|| {
             let mut session = Session::new();
@@ -357,6 +403,9 @@ impl RunArgs {
         if self.json {
             stderr::use_json();
         }
+        if let Err(error) = self.sandbox.enter(Some(file)) {
+            return exit_code(Err(error.into()));
+        }
         handle_signals();
         let outcome = on_large_stack(|| {
             if self.help {
@@ -372,6 +421,9 @@ impl RunArgs {
     fn run(&self, file: &Path) -> Result<i32, Failure> {
         let mut session = Session::new();
         session.set_quiet(self.quiet);
+        if let Some(bytes) = self.max_memory {
+            session.set_max_memory(bytes);
+        }
         self.set.iter().for_each(|(key, value)| session.set(key, value));
         if self.dry_run {
             rehearse(session, file)?;

@@ -5,7 +5,7 @@
 
 use crate::foreign;
 use crate::format;
-use crate::suggest;
+use crate::{sandbox, suggest};
 use std::{fmt, io, path::Path};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -69,6 +69,9 @@ impl Error {
             io::ErrorKind::IsADirectory => failure.with_hint("give the name of a file in it"),
             io::ErrorKind::FileTooLarge => failure.with_hint("raise the limit on file sizes (ulimit -f)"),
             io::ErrorKind::StorageFull => failure.with_hint("free some space on that disk, or choose another folder"),
+            io::ErrorKind::PermissionDenied if sandbox::is_on() => {
+                failure.with_hint("the sandbox may forbid it: see --allow-read and --allow-write in lorhai run --help")
+            }
             io::ErrorKind::PermissionDenied => failure.with_hint("check the owner and permissions of that path"),
             _ => failure,
         }

@@ -2,6 +2,7 @@
 //! errors that name the path.
 
 use crate::error::{Error, Result};
+use crate::sandbox;
 use rustix::fs::{Access, AtFlags, CWD};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -166,11 +167,11 @@ fn failed(message: String) -> Error {
 
 /// Opens a regular file to be read. A pipe may wait for its writer for ever, and a device may have no end.
 pub fn open(path: &Path) -> Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
+    sandbox::ensure_may_read(path)?;
     let failed = |error: std::io::Error| Error::file("read", path, &error);
     // Before it is opened, because that alone may have an effect on a device.
     ensure_regular(path, &fs::metadata(path).map_err(failed)?)?;
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    let file = sandbox::open(path).map_err(failed)?;
     ensure_regular(path, &file.metadata().map_err(failed)?)?;
     Ok(file)
 }
@@ -279,8 +280,12 @@ pub fn sha256(path: &Path) -> Result<String> {
 }
 
 /// The cache folder, for files that can be recreated: `$LORHAI_CACHE`, `$XDG_CACHE_HOME/lorhai` or
-/// `~/.cache/lorhai`; `None` if none of these variables is set.
+/// `~/.cache/lorhai`; `None` if none of these variables is set, and in a sandbox, whose script could leave something there
+/// for other runs.
 pub fn cache_folder() -> Option<PathBuf> {
+    if sandbox::is_on() {
+        return None;
+    }
     let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     named("LORHAI_CACHE")
         .or_else(|| Some(named("XDG_CACHE_HOME")?.join("lorhai")))

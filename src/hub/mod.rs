@@ -21,6 +21,7 @@ pub mod weights;
 
 pub use cache::cached_names;
 pub use dataset::{resolve_dataset, DatasetFiles, FORMATS};
+pub use local::ensure_may_load;
 pub use model::{resolve_config, resolve_model, ModelFolder};
 pub use observe::FetchObserver;
 pub use settings::{Hub, Secret, DEFAULT_ENDPOINT};

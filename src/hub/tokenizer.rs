@@ -3,11 +3,12 @@
 //! `tokenizer.json` decides how text becomes ids, as in the Python package `tokenizers`. Its
 //! post-processor alone decides whether a BOS is added, as in transformers 5, which ignores
 //! `add_bos_token` if there is a `tokenizer.json`. Special tokens are in [`special`], chat templates in
-//! [`chat_template`]. Leaves to others: rendering a template (`data/template.rs`) and choosing labels
-//! (`data/`).
+//! [`chat_template`], checks before parsing in [`vet`]. Leaves to others: rendering a template
+//! (`data/template.rs`) and choosing labels (`data/`).
 
 mod chat_template;
 mod special;
+mod vet;
 
 pub use chat_template::{chat_template_in, TEMPLATE_FOLDERS};
 pub use special::Token;
@@ -174,6 +175,9 @@ fn parse(path: &Path, bytes: Vec<u8>) -> Result<tokenizers::Tokenizer> {
         Error::new(Kind::File, format!("`{}` is not a usable tokenizer: {detail}", path.display()))
             .with_hint("fetch the file again, or save it with `tokenizers` 0.19 or later")
     };
+    if let Some(problem) = vet::problem(&bytes) {
+        return Err(unusable(problem));
+    }
     let parsed = catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
     let mut engine = match parsed {
         Ok(Ok(engine)) => engine,

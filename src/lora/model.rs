@@ -11,6 +11,7 @@ use crate::model::config::set_saved_dtype;
 use crate::model::{device, load, quantization, Config, Decoder, Quantization};
 use crate::options;
 use crate::options::{OptionSet, Refusal};
+use crate::sandbox;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fs::File;
@@ -110,6 +111,7 @@ impl Model {
     /// A model with random weights, from the `config.json` and the tokenizer in `folder`.
     pub fn random(folder: &Path, seed: u64, options: &LoadOptions) -> Result<Self> {
         options.ensure_valid("random_model")?;
+        sandbox::ensure_may_read(folder)?;
         let device = device::parse_device(&options.device)?;
         let config = Config::from_folder(folder)?;
         let dtype = device::parse_dtype(&options.dtype, device, &config)?;

@@ -12,7 +12,7 @@ use super::trial::Trial;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::train::trainer::PEAK_MEMORY;
-use crate::{files, foreign, suggest};
+use crate::{files, foreign, sandbox, suggest};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -108,6 +108,7 @@ impl SweepResult {
 
     /// Reads the results of an earlier sweep from its folder, finished or not.
     pub fn open(out: &Path) -> Result<Self> {
+        sandbox::ensure_may_read(out)?;
         if !out.is_dir() {
             let error = Error::new(Kind::File, format!("there is no folder `{}`", out.display()));
             return Err(match suggest::nearest_path(out, Path::is_dir) {

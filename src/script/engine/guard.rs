@@ -3,6 +3,7 @@
 //! A panic is always our mistake, but it must not skip a script's `try`, nor end a session.
 
 use crate::error::Error;
+use crate::script::engine::budget;
 use crate::script::values::convert::RhaiResultOf;
 use rhai::plugin::PluginFunc;
 use rhai::{Dynamic, NativeCallContext};
@@ -19,7 +20,8 @@ pub struct Guarded {
 
 impl PluginFunc for Guarded {
     fn call(&self, context: Option<NativeCallContext>, args: &mut [&mut Dynamic]) -> RhaiResultOf<Dynamic> {
-        catch(self.name, || self.func.call(context, args))
+        // The arguments belong to the script, and so do values of the language that are returned.
+        budget::native(|| catch(self.name, || self.func.call(context, args)), |result| !is_host_value(result))
     }
     fn is_method_call(&self) -> bool {
         self.func.is_method_call()
@@ -33,6 +35,11 @@ impl PluginFunc for Guarded {
     fn is_volatile(&self) -> bool {
         self.func.is_volatile()
     }
+}
+
+fn is_host_value(result: &RhaiResultOf<Dynamic>) -> bool {
+    let Ok(value) = result else { return true };
+    !(value.is_array() || value.is_map() || value.is_blob() || value.is_string())
 }
 
 thread_local! {

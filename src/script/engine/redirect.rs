@@ -6,6 +6,7 @@
 
 use crate::error::Result;
 use crate::overlay::{normalized, Overlay};
+use crate::sandbox;
 use crate::script::engine::state::State;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ impl State {
     }
 
     fn to_write(&self, path: &Path, in_overlay: impl Fn(&mut Overlay, &Path) -> Result<PathBuf>) -> Result<PathBuf> {
+        sandbox::ensure_may_write(path)?;
         let redirect = &mut *self.redirect_mut();
         redirect.written.insert(from_root(path));
         redirect.overlay.as_mut().map_or_else(|| Ok(path.to_owned()), |overlay| in_overlay(overlay, path))

@@ -9,14 +9,16 @@ use crate::script::api;
 use crate::script::catalogue::docs::Catalog;
 use crate::script::catalogue::help;
 use crate::script::engine::args;
+use crate::script::engine::budget;
 use crate::script::engine::guard;
 use crate::script::engine::modules::BesideTheScript;
+use crate::script::engine::sizes;
 use crate::script::engine::state::State;
 use crate::script::engine::summary::Rehearsal;
 use crate::script::language::check;
 use crate::script::language::render::Failure;
 use crate::script::language::report;
-use crate::script::values::caught;
+use crate::script::values::{caught, convert};
 use crate::{files, interrupt, stderr, stdout};
 use rhai::{Dynamic, Engine, OptimizationLevel, Position, Scope, AST};
 use std::cell::{LazyCell, RefCell};
@@ -39,6 +41,8 @@ pub struct Session {
     /// Has the user a variable that is called as the value of the last input is?
     pub(in crate::script) it_is_taken: bool,
     printed: Rc<RefCell<String>>,
+    /// What the values of a script may take; by default a part of what is free.
+    max_memory: Option<u64>,
 }
 
 impl Default for Session {
@@ -64,6 +68,7 @@ impl Session {
             functions: AST::empty(),
             it_is_taken: false,
             printed: Rc::default(),
+            max_memory: None,
         }
     }
 
@@ -133,6 +138,11 @@ impl Session {
     /// Keeps progress off the terminal; what the script prints still shows.
     pub fn set_quiet(&mut self, quiet: bool) {
         self.state.set_quiet(quiet);
+    }
+
+    /// Lets the values of scripts take `bytes` of memory, instead of a quarter of what is free.
+    pub fn set_max_memory(&mut self, bytes: u64) {
+        self.max_memory = Some(bytes);
     }
 
     /// Lets scripts write everything below the folder `into`, and read it from there.
@@ -239,8 +249,11 @@ impl Session {
     }
 
     pub(in crate::script) fn eval(&mut self, ast: &AST) -> Result<Dynamic, Failure> {
+        budget::begin(self.max_memory);
         let Session { engine, scope, .. } = self;
         let outcome = guard::catch("script", || engine.eval_ast_with_scope::<Dynamic>(scope, ast));
+        // The last operation has no check behind it.
+        let outcome = outcome.and_then(|value| budget::check().map_or(Ok(value), |error| Err(error.into())));
         outcome.map_err(|error| self.failure(&error))
     }
 
@@ -282,16 +295,29 @@ fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {
     caught::shape_errors(engine, state);
     engine.set_strict_variables(true).set_fail_on_invalid_map_property(true);
     engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
-    // No limits on the sizes of values: with one set, every `push` measures the whole array.
+    // No limits of the engine on the sizes of values: with one set, every `push` measures the whole array.
+    sizes::register(engine);
     engine.disable_symbol("eval");
-    engine.on_progress(|_| interrupt::requested().then_some(Dynamic::UNIT));
+    engine.on_progress(|_| {
+        if interrupt::requested() {
+            return Some(Dynamic::UNIT);
+        }
+        budget::check().map(|error| Dynamic::from_map(convert::to_map(error)))
+    });
 }
 
 /// What a script prints, or its error with the hint. For the tests of what a script alone can do.
 #[cfg(test)]
 pub(in crate::script) fn printed_by(script: &str) -> Result<String, String> {
+    printed_within(4 << 30, script)
+}
+
+/// The same, where the values of the script may take `bytes`.
+#[cfg(test)]
+pub(in crate::script) fn printed_within(bytes: u64, script: &str) -> Result<String, String> {
     crate::script::on_large_stack(|| {
         let mut session = Session::new();
+        session.set_max_memory(bytes);
         session.set_quiet(true);
         session.capture_prints();
         let outcome = session.run_source("test", script);

@@ -35,6 +35,8 @@ pub fn explain_alone(error: &EvalAltResult) -> Error {
     use EvalAltResult as E;
     match error {
         E::ErrorRuntime(value, _) => from_thrown(value),
+        // A script that took too much memory, or that was stopped.
+        E::ErrorTerminated(value, _) if value.is_map() => from_thrown(value),
         E::ErrorTerminated(..) => interrupt::stopped(),
         E::ErrorParsing(error, _) => grammar::explain_alone(error),
         E::ErrorPropertyNotFound(name, _) => Error::input(format!("unknown property `{name}`")),

@@ -109,6 +109,17 @@ pub fn forget_peak() -> bool {
     fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
+/// How much more this process may map (`ulimit -v`); `None` without such a limit.
+pub fn addresses_left() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    Some(limit.saturating_sub(field("/proc/self/status", "VmSize")?))
+}
+
+/// The memory of this machine, in bytes.
+pub fn total() -> Option<u64> {
+    field("/proc/meminfo", "MemTotal")
+}
+
 /// The free memory in bytes: of the system, within the limit of this process's control group, or of a GPU.
 pub fn free(device: Device) -> Option<u64> {
     if let Device::Cuda(index) = device {

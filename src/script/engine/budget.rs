@@ -1,0 +1,258 @@
+//! How much memory the values of a script may take, so that a script that builds too much ends with an error: an
+//! allocation that fails, or a stack that overflows as nested values are dropped, would end the process.
+//!
+//! Counted is what the script's thread holds (`heap`), without what native functions keep: rows, tokens and models
+//! have checks of their own, and belong to no script value. After each operation of the script [`check`] compares the
+//! count with the limit. One operation at most triples what there is (`a += a`), hence a limit of a quarter of the
+//! memory that is free; functions that make more of less ask [`charge`] first (`sizes.rs`).
+//!
+//! Blocks are limited too. Every level of a nested value is a block of its own at least, and dropping, copying or
+//! printing it takes a piece of the stack: as many blocks as the stack has such pieces can never overflow it.
+
+use crate::error::{Error, Kind};
+use crate::heap::{self, Held};
+use crate::train::memory::process;
+use crate::{bail, format};
+use std::cell::{Cell, RefCell};
+use tch::Device;
+
+/// The part of the free memory that a script's values may take.
+const SHARE: u64 = 4;
+/// Where the system does not tell what is free.
+const UNKNOWN: u64 = 16 << 30;
+/// What one level of a nested value takes of the stack as it is dropped, copied or printed; measured with nested
+/// closures: 170 bytes to drop, 330 to copy.
+const STACK_PER_LEVEL: u64 = 512;
+/// Growth that an input of a conversation may need to free the values that took too much.
+const SLACK: i64 = 16 << 20;
+
+/// What is known of a thread that runs scripts. One place for all: it is read after each operation.
+struct Budget {
+    bytes: Cell<i64>,
+    blocks: Cell<i64>,
+    /// What the thread holds that is no script's.
+    elsewhere: Cell<Held>,
+    /// What the thread held as the native function began that runs now; `None` while the script does.
+    native: Cell<Option<Held>>,
+    has_begun: Cell<bool>,
+    is_refused: Cell<bool>,
+    /// The size of the thread's stack; 0 if unknown.
+    stack: Cell<u64>,
+}
+
+thread_local! {
+    static BUDGET: Budget = const {
+        Budget {
+            bytes: Cell::new(i64::MAX),
+            blocks: Cell::new(i64::MAX),
+            elsewhere: Cell::new(Held { bytes: 0, blocks: 0 }),
+            native: Cell::new(None),
+            has_begun: Cell::new(false),
+            is_refused: Cell::new(false),
+            stack: Cell::new(0),
+        }
+    };
+    /// A refusal that a function of the engine could not return.
+    static REFUSAL: RefCell<Option<Error>> = const { RefCell::new(None) };
+}
+
+/// Says how large the stack of this thread is.
+pub fn set_stack(bytes: u64) {
+    BUDGET.with(|budget| budget.stack.set(bytes));
+}
+
+/// A script begins, whose values may take `bytes`, or a quarter of what is free.
+pub fn begin(bytes: Option<u64>) {
+    REFUSAL.take();
+    let bytes = bytes.unwrap_or_else(|| free().unwrap_or(UNKNOWN) / SHARE);
+    BUDGET.with(|budget| {
+        budget.is_refused.set(false);
+        budget.native.set(None);
+        if !budget.has_begun.replace(true) {
+            // What the thread holds by now belongs to no script.
+            budget.elsewhere.set(heap::held());
+        }
+        let now = budget.script();
+        let blocks = match budget.stack.get() {
+            0 => i64::MAX,
+            stack => (stack / STACK_PER_LEVEL) as i64,
+        };
+        // Values of earlier inputs stay, so that one can be replaced by a smaller one.
+        budget.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX).max(now.bytes.saturating_add(SLACK)));
+        budget.blocks.set(blocks.max(now.blocks.saturating_add(1000)));
+    });
+}
+
+/// What the system could give this process.
+fn free() -> Option<u64> {
+    let free = process::free(Device::Cpu);
+    free.into_iter().chain(process::addresses_left()).min()
+}
+
+impl Budget {
+    /// What the script's values take.
+    fn script(&self) -> Held {
+        let held = heap::held() - self.elsewhere.get();
+        if held.bytes < 0 {
+            // More was freed than the script holds: it was no script's.
+            self.elsewhere.set(heap::held());
+            return Held::default();
+        }
+        held
+    }
+
+    fn refusal(&self) -> Option<Error> {
+        if self.is_refused.replace(false) {
+            return REFUSAL.take();
+        }
+        // The native function calls a closure of the script: what it keeps is the script's from here on.
+        self.native.set(None);
+        let held = self.script();
+        if held.bytes > self.bytes.get() {
+            return Some(too_large("the script", held.bytes as u64, self.bytes.get()));
+        }
+        (held.blocks > self.blocks.get()).then(|| {
+            let (most, blocks) = (format::thousands(self.blocks.get() as u64), format::thousands(held.blocks as u64));
+            let message = format!("the script holds too many values: expected at most {most}, found {blocks}");
+            Error::new(Kind::Memory, message)
+                .with_hint("keep rows in a data set, which holds them outside the script, and nest values less deeply")
+        })
+    }
+}
+
+/// The error of a script whose values take too much.
+#[inline]
+pub fn check() -> Option<Error> {
+    BUDGET.with(|budget| {
+        let held = heap::held() - budget.elsewhere.get();
+        let fits = (0..=budget.bytes.get()).contains(&held.bytes) && held.blocks <= budget.blocks.get();
+        if fits && !budget.is_refused.get() && budget.native.get().is_none() {
+            return None;
+        }
+        budget.refusal()
+    })
+}
+
+/// Fails if the script's values and `bytes` more would take too much. `function` is about to allocate them.
+pub fn charge(function: &str, bytes: u128) -> Result<(), Error> {
+    BUDGET.with(|budget| {
+        let total = bytes.saturating_add(budget.script().bytes.max(0) as u128);
+        if total > budget.bytes.get() as u128 {
+            return Err(too_large(function, u64::try_from(total).unwrap_or(u64::MAX), budget.bytes.get()));
+        }
+        Ok(())
+    })
+}
+
+/// As [`charge`], for functions whose errors the engine ignores: the script ends at its next operation.
+pub fn charge_or_end(function: &str, bytes: u128) -> Result<(), Error> {
+    charge(function, bytes).inspect_err(|error| {
+        REFUSAL.replace(Some(error.clone()));
+        BUDGET.with(|budget| budget.is_refused.set(true));
+    })
+}
+
+fn too_large(function: &str, bytes: u64, most: i64) -> Error {
+    let (most, bytes) = (format::bytes(most as u64), format::bytes(bytes));
+    let message = format!(
+        "{function}: the values of the script would take too much memory: expected at most {most}, found {bytes}"
+    );
+    Error::new(Kind::Memory, message)
+        .with_hint("keep rows in a data set instead of arrays, or allow more: lorhai run --max-memory 16GB")
+}
+
+/// Runs a native function: what it allocates and keeps is no script's, unless `is_plain` says that it returned
+/// a value of the language.
+pub fn native<T>(work: impl FnOnce() -> T, is_plain: impl FnOnce(&T) -> bool) -> T {
+    if BUDGET.with(|budget| budget.native.get().is_some()) {
+        // Counted by the function that this is a part of.
+        return work();
+    }
+    BUDGET.with(|budget| budget.native.set(Some(heap::held())));
+    let result = work();
+    BUDGET.with(|budget| {
+        if let Some(since) = budget.native.take() {
+            if !is_plain(&result) {
+                budget.elsewhere.set(budget.elsewhere.get() + (heap::held() - since));
+            }
+        }
+    });
+    result
+}
+
+/// Runs a closure of the script that a native function calls.
+pub fn closure<T>(work: impl FnOnce() -> T) -> T {
+    let native = BUDGET.with(|budget| {
+        let native = budget.native.take();
+        if let Some(since) = native {
+            budget.elsewhere.set(budget.elsewhere.get() + (heap::held() - since));
+        }
+        native
+    });
+    let result = work();
+    BUDGET.with(|budget| budget.native.set(native.map(|_| heap::held())));
+    result
+}
+
+/// Reads a size: bytes, or with a unit as in "500MB", "16GB", "8GiB".
+pub fn parse_size(text: &str) -> Result<u64, Error> {
+    let text = text.trim();
+    let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let unit: f64 = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1_048_576.0,
+        "gib" => 1_073_741_824.0,
+        _ => f64::NAN,
+    };
+    match text[..digits].parse::<f64>().map(|number| number * unit) {
+        Ok(bytes) if bytes >= 1.0 && bytes < 1e18 => Ok(bytes as u64),
+        _ => bail!(Kind::Input, "expected a size as in 16GB, found `{text}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::engine::session::printed_within;
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in [("1000", 1000), ("16GB", 16_000_000_000), ("1.5 MiB", 1_572_864), ("8gib", 8 << 30)] {
+            assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "GB", "-1", "1TBs", "0", "nan"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_native_functions_keep_is_no_scripts() {
+        begin(Some(20 << 20));
+        let kept = native(|| vec![0_u8; 80 << 20], |_| false);
+        assert!(check().is_none());
+        drop(kept);
+        // The script's own values count on.
+        let own = vec![0_u8; 12 << 20];
+        assert!(check().is_none());
+        let more = native(|| vec![0_u8; 12 << 20], |_| true);
+        assert_eq!(check().unwrap().kind, Kind::Memory);
+        drop((own, more));
+    }
+
+    #[test]
+    fn a_script_that_grows_without_end_ends_with_an_error() {
+        for script in [
+            "let s = \"ab\"; loop { s += s; }",
+            "let a = [1, 2]; loop { a += a; }",
+            "let a = [1, 2]; loop { a.push(a); }",
+            "let m = #{}; let i = 0; loop { m[`${i}`] = m; i += 1; }",
+        ] {
+            let error = printed_within(300 << 20, script).unwrap_err();
+            assert!(error.contains("expected at most 314.57 MB"), "{script}: {error}");
+        }
+    }
+}
