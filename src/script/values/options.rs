@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn choices_name_the_alternatives() {
         let error = read(&[("shape", "cosin".into())]).unwrap_err();
-        let expected = "sweep: option `shape`: expected one of \"constant\", \"linear\", \"cosine\"";
+        let expected = "sweep: option `shape`: expected one of \"linear\", \"cosine\", \"constant\"";
         assert!(
             error.message.starts_with(expected) && error.message.ends_with("found string \"cosin\""),
             "{}",
