@@ -75,7 +75,7 @@ Exit codes:
   128+ stopped by a signal: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP (the terminal was closed), 138 SIGUSR1.
        The first signal stops in order, a second Ctrl-C or SIGTERM at once."
     )]
-    Run(Run),
+    Run(RunArgs),
     /// Run lines interactively: at a prompt, or from a pipe.
     #[command(after_help = "\
 Examples:
@@ -202,7 +202,7 @@ struct Docs {
 }
 
 #[derive(clap::Args)]
-struct Run {
+struct RunArgs {
     /// The script.
     file: Option<PathBuf>,
     /// Set a setting of the script; `lorhai run FILE --help` lists them.
@@ -349,7 +349,7 @@ impl Repl {
     }
 }
 
-impl Run {
+impl RunArgs {
     fn dispatch(self) -> i32 {
         let Some(file) = &self.file else {
             return self.without_file();
@@ -527,7 +527,7 @@ impl Docs {
     /// Writes the file, or with `--check` compares it with what would be written.
     fn write_or_check(&self, path: &Path, text: &str) -> Result<()> {
         if !self.check {
-            return files::write_whole(path, text.as_bytes());
+            return files::write_atomic(path, text.as_bytes());
         }
         if files::read_text(path)? == text {
             return Ok(());

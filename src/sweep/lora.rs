@@ -1,5 +1,6 @@
-//! What trials of a LoRA sweep do: fresh adapters, training side by side, evaluation, their
-//! folders. Which of them run in which thread is `workers` decides.
+//! The trials of a LoRA sweep: makes adapters, trains them side by side, evaluates them, fills their folders.
+//!
+//! Leaves to others: which trials train in which thread (`workers.rs`).
 
 use super::progress::SweepProgress;
 use super::record::Measurements;
@@ -30,7 +31,7 @@ pub fn run_group(
     }
 }
 
-/// An error of the whole group is one that would stop every trial in it.
+/// An error of the group is one that would fail every trial in it.
 fn try_group(
     decoder: &Decoder,
     shared: SharedInputs,
@@ -51,15 +52,15 @@ fn try_group(
             *adapter = Err(error.clone());
         }
     }
-    let mut watchers: Vec<_> = tasks.iter().map(|task| progress.watcher(task.trial)).collect();
-    // Those without an adapter, or without room for it, fail alone.
-    let jobs = adapters.iter_mut().zip(&mut watchers).zip(tasks).filter_map(|((adapter, watcher), task)| {
+    let mut observers: Vec<_> = tasks.iter().map(|task| progress.observer(task.trial)).collect();
+    // A trial whose adapter cannot be made, or has no room on the disk, fails alone.
+    let jobs = adapters.iter_mut().zip(&mut observers).zip(tasks).filter_map(|((adapter, observer), task)| {
         Some(RecordedJob {
             trainable: adapter.as_mut().ok()?,
             config: task.config,
             folder: Some(&task.trial.dir),
             settings: &task.trial.settings,
-            observer: watcher,
+            observer,
         })
     });
     let mut measure = shared.test.map(|test| evaluation(test, batch));
@@ -71,15 +72,15 @@ fn try_group(
         drop(reserve);
         let outcome = trained.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
         save_adapter(&adapter, shared.base, shared.tokenizer, &task.trial.dir)?;
-        Ok(measured(task, &adapter, &outcome))
+        Ok(measurements(task, &adapter, &outcome))
     });
     Ok(results.collect())
 }
 
-/// The numbers of a trial for the results.
-fn measured(task: &Task, adapter: &Adapter, outcome: &train::TrainOutcome) -> Measurements {
+/// The measurements of a trial, for the results.
+fn measurements(task: &Task, adapter: &Adapter, outcome: &train::TrainOutcome) -> Measurements {
     let mut metrics = BTreeMap::new();
-    // The step of the best evaluation is the last one where trials are evaluated at their end only.
+    // With evaluations at the end only, the best step is always the last: no column.
     if let Some(best_step) = outcome.best_step.filter(|_| task.config.eval_every.is_on_the_way()) {
         metrics.insert("best_step".to_owned(), best_step as f64);
     }

@@ -1,19 +1,19 @@
-//! The runner: runs what is not finished, records what becomes of it, and keeps the
-//! results on disk complete at every moment.
+//! The runner: runs the trials that are not finished, records their results, and keeps the results on disk complete at
+//! every moment.
 
 use super::folder::{SweepFolder, TrialState};
 use super::record::{Failure, Measurements, TrialResult};
-use super::results::{Row, SweepResult};
+use super::results::{SweepResult, TrialRow};
 use super::settings_diff::Change;
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use std::fmt;
 
-/// What the runner tells while it works. `Display` gives a line for a terminal.
+/// An event of a sweep. `Display` writes it as a line for people.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// Before the first trial: how many are finished already, and how many will run.
+    /// Before the first trial: the numbers of finished trials and of trials to run.
     Planned {
         finished: usize,
         to_run: usize,
@@ -22,7 +22,7 @@ pub enum Event<'a> {
     Unlocked {
         out: &'a std::path::Path,
     },
-    /// Folders of trials that are not in this grid stay as they are.
+    /// Folders of trials that are not in this grid, which stay unchanged.
     Kept {
         names: &'a [String],
     },
@@ -30,12 +30,12 @@ pub enum Event<'a> {
     Unwritten {
         error: &'a Error,
     },
-    /// A finished trial will run again, for its settings changed.
+    /// A finished trial will run again, because its settings changed.
     Changed {
         trial: &'a Trial,
         changes: &'a [Change],
     },
-    /// A trial that was cut off will run again from its start.
+    /// A trial that was interrupted will run again from its start.
     Restarting {
         trial: &'a Trial,
     },
@@ -68,15 +68,15 @@ impl fmt::Display for Event<'_> {
             }
             Event::Unlocked { out: folder } => {
                 let folder = folder.display();
-                write!(out, "the file system of `{folder}` has no locks: start no second sweep there")
+                write!(out, "the file system of `{folder}` has no locks: do not start a second sweep there")
             }
-            Event::Kept { names } => write!(out, "kept, though not in this grid: {}", names.join(", ")),
+            Event::Kept { names } => write!(out, "kept trials that are not in this grid: {}", names.join(", ")),
             Event::Unwritten { error } => write!(out, "warning: {}; the sweep goes on", error.message),
             Event::Changed { trial, changes } => {
                 write!(out, "{}: the settings changed, running it again", trial.point)?;
                 changes.iter().try_for_each(|change| write!(out, "\n  {change}"))
             }
-            Event::Restarting { trial } => write!(out, "{}: was cut off, starting it again", trial.point),
+            Event::Restarting { trial } => write!(out, "{}: was interrupted, starting it again", trial.point),
             Event::Retrying { trial, failure } => {
                 write!(out, "{}: failed before ({}), trying it again", trial.point, failure.message)
             }
@@ -93,7 +93,7 @@ impl fmt::Display for Event<'_> {
     }
 }
 
-/// Told what happens; any `FnMut(&Event)` will do.
+/// Follows a sweep. Any `FnMut(&Event)` is an observer.
 pub trait SweepObserver {
     fn event(&mut self, event: &Event);
 }
@@ -104,17 +104,16 @@ impl<F: FnMut(&Event)> SweepObserver for F {
     }
 }
 
-/// How trials are run: `run_group` and `group_size` of [`run`].
+/// The arguments `run_group` and `group_size` of [`run`].
 pub type RunGroup<'a> = dyn FnMut(&[&Trial]) -> Vec<Result<Measurements>> + 'a;
 pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
 
 /// Runs every trial of `plan` that is not finished.
 ///
-/// `group_size` says how many of the trials that are left go side by side, before each group. `run_group` gets up to so many, each with an empty folder but
-/// for `config.json`, and gives one result per trial in the same order. An error is recorded
-/// in that trial's place and the sweep goes on; [`Kind::Stopped`] ends the sweep with the
-/// trial left unfinished. An error of this function itself means that the sweep could not
-/// go on: `out` is not usable, or the user stopped it.
+/// `group_size` returns the number of trials side by side, before each group. `run_group`
+/// gets a group of up to that many trials, each with a new folder, and returns a result for each in the same order. An
+/// error fails that trial alone; [`Kind::Stopped`] leaves it unfinished and ends the sweep. An error of this function
+/// itself means that the sweep could not go on: `out` cannot be used, or the user stopped it.
 pub fn run(
     plan: &Plan,
     observer: &mut dyn SweepObserver,
@@ -122,11 +121,11 @@ pub fn run(
     run_group: &mut RunGroup,
 ) -> Result<SweepResult> {
     let folder = SweepFolder::claim(plan)?;
-    // All of them before the first is touched: one folder that is not ours stops everything.
+    // All states before any folder changes: a folder that is not a trial's must stop the sweep first.
     let states: Vec<TrialState> = plan.trials.iter().map(SweepFolder::state).collect::<Result<_>>()?;
     let result = SweepResult::new(&plan.out, &plan.grid);
     let mut sweep = Sweep { plan, folder, observer, result, is_table_behind: false };
-    let pending = sweep.sort_out(states)?;
+    let pending = sweep.pending(states)?;
     let mut rest = pending.as_slice();
     while !rest.is_empty() {
         // Asked anew each time: fewer may fit than were planned.
@@ -141,7 +140,7 @@ pub fn run(
     Ok(sweep.result)
 }
 
-/// A sweep under way.
+/// A sweep that is being run.
 struct Sweep<'a> {
     plan: &'a Plan,
     folder: SweepFolder,
@@ -152,8 +151,8 @@ struct Sweep<'a> {
 }
 
 impl<'a> Sweep<'a> {
-    /// Takes over the finished trials, tells of the rest and gives it back.
-    fn sort_out(&mut self, states: Vec<TrialState>) -> Result<Vec<&'a Trial>> {
+    /// Adds the finished trials to the results, reports the others and returns them.
+    fn pending(&mut self, states: Vec<TrialState>) -> Result<Vec<&'a Trial>> {
         if !self.folder.locked {
             self.observer.event(&Event::Unlocked { out: &self.plan.out });
         }
@@ -171,13 +170,15 @@ impl<'a> Sweep<'a> {
                 TrialState::Changed(changes) => self.observer.event(&Event::Changed { trial, changes }),
             }
             match state {
-                TrialState::Finished(outcome) => self.result.insert(Row::new(trial, TrialResult::Finished(outcome))),
+                TrialState::Finished(outcome) => {
+                    self.result.insert(TrialRow::new(trial, TrialResult::Finished(outcome)))
+                }
                 _ => pending.push(trial),
             }
         }
         self.result.skipped = self.plan.trials.len() - pending.len();
         self.observer.event(&Event::Planned { finished: self.result.skipped, to_run: pending.len() });
-        // From here on the results hold no row of a folder that is about to be replaced.
+        // Now, so that the results hold no row of a folder that will be replaced.
         self.result.write()?;
         Ok(pending)
     }
@@ -196,7 +197,7 @@ impl<'a> Sweep<'a> {
                 Err(error) => {
                     let failure = Failure::from(&error);
                     self.observer.event(&Event::Failed { trial, failure: &failure });
-                    self.result.insert(Row::new(trial, TrialResult::Failed(failure)));
+                    self.result.insert(TrialRow::new(trial, TrialResult::Failed(failure)));
                 }
             }
         }
@@ -234,26 +235,26 @@ impl<'a> Sweep<'a> {
             super::columns::ensure_no_metric_is_a_column(&self.plan.grid, outcome.metrics.keys())?;
             Ok(outcome)
         });
-        let verdict = match result {
+        let result = match result {
             Ok(outcome) => TrialResult::Finished(outcome),
             Err(error) => TrialResult::Failed(Failure::from(&error)),
         };
-        let verdict = match self.folder.conclude(trial, verdict.clone()) {
-            Ok(verdict) => verdict,
+        let result = match self.folder.conclude(trial, result.clone()) {
+            Ok(result) => result,
             // Without its record the trial will run again; its result still counts in this run.
             Err(error) => {
                 self.observer.event(&Event::Unwritten { error: &error });
-                verdict
+                result
             }
         };
-        match &verdict {
+        match &result {
             TrialResult::Finished(outcome) => {
                 self.result.trained += 1;
                 self.observer.event(&Event::Finished { trial, outcome });
             }
             TrialResult::Failed(failure) => self.observer.event(&Event::Failed { trial, failure }),
         }
-        self.result.insert(Row::new(trial, verdict));
+        self.result.insert(TrialRow::new(trial, result));
         Ok(())
     }
 }

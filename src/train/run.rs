@@ -1,12 +1,12 @@
-//! A training run of a model's active adapter, or of all its weights: what it trains on and what it leaves in its
-//! folder. A rehearsal of a run takes two tiny steps, and plans the rest.
+//! A training run of a model's active adapter, or of all its weights, with its data and its folder. A rehearsal takes
+//! two tiny steps and plans the real run.
 
 use super::config::TrainConfig;
 use super::folder::RunRecord;
 use super::origin::Origin;
 use super::progress::Progress;
 use super::recorded::{save_adapter, train_recorded, RecordedJob};
-use super::rehearsal::{self, tiny_config, Measure, Pace, Planned};
+use super::rehearsal::{self, tiny_config, Measure, Pace, Planned, RehearsedRun};
 use super::reserve::Reserve;
 use super::trainer::TrainOutcome;
 use crate::data::tokenized::TokenizedDataset;
@@ -18,40 +18,40 @@ use crate::model::Decoder;
 use serde_json::{json, Value};
 use std::path::Path;
 
-/// The folder of a fully trained model within that of a run.
+/// The folder of a fully trained model within the run's.
 pub const MODEL: &str = "model";
-/// A rehearsal saves no fully trained model that is larger, in bytes.
+/// A rehearsal does not save a fully trained model larger than this, in bytes.
 const MAX_REHEARSED_MODEL: u64 = 256 << 20;
 
 /// A run to be trained.
 #[derive(Clone, Copy)]
 pub struct TrainRun<'a> {
     pub train: &'a TokenizedDataset,
-    /// Held-out rows; without any, nothing is evaluated.
+    /// Held-out rows; without them, nothing is evaluated.
     pub test: Option<&'a TokenizedDataset>,
     pub config: &'a TrainConfig,
-    /// The folder of log, events, record and weights; a run without one leaves nothing.
+    /// The folder for log, events, record and weights; without it, nothing is written.
     pub folder: Option<&'a Path>,
-    /// Where the run comes from, for its folder.
+    /// Written to the folder as `origin.json`.
     pub origin: Option<&'a Origin>,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct RunReport {
     pub outcome: TrainOutcome,
     /// In a rehearsal, what the real run would take.
     pub planned: Option<Planned>,
-    /// A rehearsal did not save the model: it is this large, in bytes.
+    /// The size of the model in bytes, if a rehearsal did not save it because it is too large.
     pub unsaved: Option<u64>,
 }
 
 impl TrainRun<'_> {
-    /// Trains `model`. `measure` gives the loss on the held-out rows, such as
+    /// Trains `model`. `measure` returns the loss on the held-out rows, such as
     /// [`held_out_loss`](crate::eval::loss::held_out_loss).
     ///
     /// # Errors
-    /// Settings that do not fit, nothing to train, a loss that is not finite, files that cannot be written.
+    /// Invalid settings, nothing to train, a loss that is not finite, files that cannot be written.
     pub fn run(&self, model: &mut Model, measure: &mut Measure, pace: Pace, progress: Progress) -> Result<RunReport> {
         if let (Some(folder), Some(origin)) = (self.folder, self.origin) {
             origin.write(folder)?;
@@ -64,8 +64,8 @@ impl TrainRun<'_> {
         }
     }
 
-    /// The tiny steps stay in the weights in memory: what comes next in a script would not be rehearsed with an
-    /// adapter that changes nothing.
+    /// The weights in memory keep the tiny steps: with an untrained adapter, which changes nothing, the rest of the
+    /// script would not be rehearsed.
     fn rehearse(&self, model: &mut Model, measure: &mut Measure) -> Result<RunReport> {
         let config = tiny_config(self.config, self.train.len())?;
         let (train, test) = (Pace::Rehearsal.rows(self.train), self.test.map(|rows| Pace::Rehearsal.rows(rows)));
@@ -74,7 +74,7 @@ impl TrainRun<'_> {
         let tiny = TrainRun { train: &train, test: test.as_ref(), config: &config, ..*self };
         let outcome = tiny.train_and_save(model, measure, Progress::Quiet, !is_too_large)?;
         let spec = model.adapted.adapter(None).ok().map(|adapter| adapter.spec.clone());
-        let inputs = rehearsal::Run { train: self.train, test: self.test, config: self.config, spec: spec.as_ref() };
+        let inputs = RehearsedRun { train: self.train, test: self.test, config: self.config, spec: spec.as_ref() };
         let (decoder, trainable) = model.adapted.split_for_training()?;
         let planned = rehearsal::plan(decoder, trainable, &inputs, measure)?;
         let unsaved = (is_too_large && self.folder.is_some()).then_some(size);
@@ -92,7 +92,7 @@ impl TrainRun<'_> {
         mut progress: Progress,
         saves: bool,
     ) -> Result<TrainOutcome> {
-        // First of all: from here on the folder holds no finished run.
+        // Before anything else: from here on the folder holds no finished run.
         let begin = |folder| Ok::<_, Error>((folder, RunRecord::begin(folder, self.settings(model))?));
         let record = self.folder.map(begin).transpose()?;
         let outcome = self.reserve(model, saves).and_then(|reserve| {
@@ -107,7 +107,7 @@ impl TrainRun<'_> {
             Ok(outcome)
         });
         if let Some((folder, record)) = record {
-            // The error of the run comes before that of its record.
+            // An error of the run is reported rather than one of its record.
             record.conclude(folder, &outcome).or_else(|error| if outcome.is_ok() { Err(error) } else { Ok(()) })?;
         }
         outcome
@@ -141,7 +141,7 @@ impl TrainRun<'_> {
         outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
     }
 
-    /// The settings with what they are applied to, for the record of the run.
+    /// The settings, the model and the data, for the record of the run.
     fn settings(&self, model: &Model) -> Value {
         let lora = model.adapted.adapter(None).ok().map(|adapter| &adapter.spec);
         let mut settings = json!({
@@ -157,7 +157,7 @@ impl TrainRun<'_> {
     }
 }
 
-/// The adapter goes into `adapter/`, a fully trained model into `model/`.
+/// Saves the adapter to `adapter/`, or a fully trained model to `model/`.
 fn save(model: &mut Model, folder: &Path) -> Result<()> {
     if model.adapted.active_name().is_none() {
         return model.save(&folder.join(MODEL));
