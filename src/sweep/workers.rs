@@ -65,7 +65,7 @@ pub fn run_sweep(
         progress.side_by_side(&tasks.iter().map(|task| (*task, steps(task))).collect::<Vec<_>>());
         let mut run = |tasks: &[Task]| {
             let fit = planned.get().map_or(1, |workers| workers.at_once).min(fitting.get());
-            Workers::where_so_many_fit(fit, decoder, tasks.len()).run(decoder, shared, tasks, progress)
+            Workers::for_trials_that_fit(fit, decoder, tasks.len()).run(decoder, shared, tasks, progress)
         };
         let mut run_out = |trials: usize, fewer: usize| {
             memory::forget_activations(decoder.device);

@@ -85,7 +85,7 @@ pub mod functions {
         Ok(files::write_json(&State::of(&context)?.file_to_write(path)?, &json::to_json(&value)?)?)
     }
 
-    /// Waits for a number of seconds. Ctrl-C ends the wait.
+    /// Wait for a number of seconds. Ctrl-C ends the wait.
     ///
     /// ```rhai
     /// sleep(0.01);
@@ -95,7 +95,7 @@ pub mod functions {
         Ok(interrupt::sleep(seconds(time)?)?)
     }
 
-    /// Waits for a number of seconds. Ctrl-C ends the wait.
+    /// Wait for a number of seconds. Ctrl-C ends the wait.
     ///
     /// ```rhai
     /// sleep(0);
