@@ -161,17 +161,17 @@ fn too_large(function: &str, bytes: u64, most: i64) -> Error {
     Error::new(Kind::Memory, message).with_hint("keep less at a time, or allow more: lorhai run --max-memory 16GB")
 }
 
-/// Runs a native function: blocks that it keeps are no script's. `consumed` is how many of its arguments' it may free.
-pub fn native<T>(consumed: i64, work: impl FnOnce() -> T) -> T {
+/// Runs a native function: blocks that it keeps are no script's. It also returns how many of the script's it took.
+pub fn native<T>(work: impl FnOnce() -> (T, i64)) -> T {
     if BUDGET.with(|budget| budget.native.get().is_some()) {
         // Counted by the function that this is a part of.
-        return work();
+        return work().0;
     }
     BUDGET.with(|budget| budget.native.set(Some(heap::held().blocks)));
-    let result = work();
+    let (result, taken) = work();
     BUDGET.with(|budget| {
         if let Some(since) = budget.native.take() {
-            budget.elsewhere.set(budget.elsewhere.get() + consumed + heap::held().blocks - since);
+            budget.elsewhere.set(budget.elsewhere.get() + taken + heap::held().blocks - since);
         }
     });
     result
@@ -231,7 +231,7 @@ mod tests {
         set_stack(1000 * STACK_PER_BLOCK);
         begin(Some(1 << 30));
         let boxes = |count: u32| (0..count).map(Box::new).collect::<Vec<_>>();
-        let kept = native(0, || boxes(5000));
+        let kept = native(|| (boxes(5000), 0));
         assert!(check().is_none());
         let own = boxes(900);
         assert!(check().is_none());

@@ -20,8 +20,13 @@ pub struct Guarded {
 
 impl PluginFunc for Guarded {
     fn call(&self, context: Option<NativeCallContext>, args: &mut [&mut Dynamic]) -> RhaiResultOf<Dynamic> {
-        let consumed = args.iter().map(|argument| blocks(argument)).sum();
-        budget::native(consumed, || catch(self.name, || self.func.call(context, args)))
+        let sizes: Vec<i64> = args.iter().map(|argument| blocks(argument)).collect();
+        budget::native(|| {
+            let outcome = catch(self.name, || self.func.call(context, args));
+            // What a function takes for itself leaves `()` behind.
+            let taken = args.iter().zip(sizes).filter(|(argument, _)| argument.is_unit());
+            (outcome, taken.map(|(_, size)| size).sum())
+        })
     }
     fn is_method_call(&self) -> bool {
         self.func.is_method_call()
