@@ -44,6 +44,10 @@ impl PluginFunc for Guarded {
 
 /// Blocks of memory that an argument is of, at most.
 fn blocks(value: &Dynamic) -> i64 {
+    // A variable that a closure shares stays where it is.
+    if value.is_shared() {
+        return 1;
+    }
     if let Ok(items) = value.as_array_ref() {
         return 2 + items.iter().map(blocks).sum::<i64>();
     }
