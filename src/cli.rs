@@ -223,7 +223,7 @@ struct RunArgs {
     /// Report progress and errors on stderr as JSON, one object a line (docs/progress.md).
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Let the script's own values take SIZE of memory, as in 16GB; by default a quarter of what is free.
+    /// Let the script and its data take SIZE of memory, as in 16GB; by default a third of what is free.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     #[command(flatten)]

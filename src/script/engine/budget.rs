@@ -1,13 +1,14 @@
-//! How much memory the values of a script may take, so that a script that builds too much ends with an error: an
-//! allocation that fails, or a stack that overflows as nested values are dropped, would end the process.
+//! How much memory a script may take, so that one that builds too much ends with an error: an allocation that fails, or
+//! a stack that overflows as nested values are dropped, would end the process.
 //!
-//! Counted is what the script's thread holds (`heap`), without what native functions keep: rows, tokens and models
-//! have checks of their own, and belong to no script value. After each operation of the script [`check`] compares the
-//! count with the limit. One operation at most triples what there is (`a += a`), hence a limit of a quarter of the
-//! memory that is free; functions that make more of less ask [`charge`] first (`sizes.rs`).
+//! Counted is what the script's thread holds of Rust's memory (`heap`): values of the script, and rows and tokens of data
+//! sets; tensors are libtorch's. After each operation of the script [`check`] compares the count with the limit. One
+//! operation at most triples what there is (`a += a`), hence a limit of a third of the memory that is free; functions that
+//! make more of less ask [`charge`] first (`sizes.rs`).
 //!
-//! Blocks are limited too. Every level of a nested value is a block of its own at least, and dropping, copying or
-//! printing it takes a piece of the stack: as many blocks as the stack has such pieces can never overflow it.
+//! The blocks of the script's values are limited too, those of data sets not. Every level of a nested value is a block of
+//! its own at least, and dropping, copying or printing it takes a piece of the stack: as many blocks as the stack has such
+//! pieces cannot overflow it.
 
 use crate::error::{Error, Kind};
 use crate::heap::{self, Held};
@@ -16,13 +17,13 @@ use crate::{bail, format};
 use std::cell::{Cell, RefCell};
 use tch::Device;
 
-/// The part of the free memory that a script's values may take.
-const SHARE: u64 = 4;
+/// The part of the free memory that a script may take: one in three.
+const SHARE: u64 = 3;
 /// Where the system does not tell what is free.
 const UNKNOWN: u64 = 16 << 30;
-/// What one level of a nested value takes of the stack as it is dropped, copied or printed; measured with nested
-/// closures: 170 bytes to drop, 330 to copy.
-const STACK_PER_LEVEL: u64 = 512;
+/// What one block of a nested value may take of the stack; a nested closure is of two or more, and takes at most 540
+/// bytes to drop.
+const STACK_PER_BLOCK: u64 = 512;
 /// Growth that an input of a conversation may need to free the values that took too much.
 const SLACK: i64 = 16 << 20;
 
@@ -30,10 +31,10 @@ const SLACK: i64 = 16 << 20;
 struct Budget {
     bytes: Cell<i64>,
     blocks: Cell<i64>,
-    /// What the thread holds that is no script's.
-    elsewhere: Cell<Held>,
-    /// What the thread held as the native function began that runs now; `None` while the script does.
-    native: Cell<Option<Held>>,
+    /// Blocks that the thread holds and that are no script's.
+    elsewhere: Cell<i64>,
+    /// The blocks that the thread held as the native function began that runs now; `None` while the script does.
+    native: Cell<Option<i64>>,
     has_begun: Cell<bool>,
     is_refused: Cell<bool>,
     /// The size of the thread's stack; 0 if unknown.
@@ -45,7 +46,7 @@ thread_local! {
         Budget {
             bytes: Cell::new(i64::MAX),
             blocks: Cell::new(i64::MAX),
-            elsewhere: Cell::new(Held { bytes: 0, blocks: 0 }),
+            elsewhere: Cell::new(0),
             native: Cell::new(None),
             has_begun: Cell::new(false),
             is_refused: Cell::new(false),
@@ -61,7 +62,7 @@ pub fn set_stack(bytes: u64) {
     BUDGET.with(|budget| budget.stack.set(bytes));
 }
 
-/// A script begins, whose values may take `bytes`, or a quarter of what is free.
+/// A script begins, whose values may take `bytes`, or a third of what is free.
 pub fn begin(bytes: Option<u64>) {
     REFUSAL.take();
     let bytes = bytes.unwrap_or_else(|| free().unwrap_or(UNKNOWN) / SHARE);
@@ -70,12 +71,12 @@ pub fn begin(bytes: Option<u64>) {
         budget.native.set(None);
         if !budget.has_begun.replace(true) {
             // What the thread holds by now belongs to no script.
-            budget.elsewhere.set(heap::held());
+            budget.elsewhere.set(heap::held().blocks);
         }
         let now = budget.script();
         let blocks = match budget.stack.get() {
             0 => i64::MAX,
-            stack => (stack / STACK_PER_LEVEL) as i64,
+            stack => (stack / STACK_PER_BLOCK) as i64,
         };
         // Values of earlier inputs stay, so that one can be replaced by a smaller one.
         budget.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX).max(now.bytes.saturating_add(SLACK)));
@@ -90,15 +91,14 @@ fn free() -> Option<u64> {
 }
 
 impl Budget {
-    /// What the script's values take.
+    /// What the script takes.
     fn script(&self) -> Held {
-        let held = heap::held() - self.elsewhere.get();
-        if held.bytes < 0 {
+        let held = heap::held();
+        if held.blocks < self.elsewhere.get() {
             // More was freed than the script holds: it was no script's.
-            self.elsewhere.set(heap::held());
-            return Held::default();
+            self.elsewhere.set(held.blocks);
         }
-        held
+        Held { blocks: held.blocks - self.elsewhere.get(), ..held }
     }
 
     fn refusal(&self) -> Option<Error> {
@@ -124,8 +124,9 @@ impl Budget {
 #[inline]
 pub fn check() -> Option<Error> {
     BUDGET.with(|budget| {
-        let held = heap::held() - budget.elsewhere.get();
-        let fits = (0..=budget.bytes.get()).contains(&held.bytes) && held.blocks <= budget.blocks.get();
+        let (held, elsewhere) = (heap::held(), budget.elsewhere.get());
+        let blocks = held.blocks.wrapping_sub(elsewhere);
+        let fits = held.bytes <= budget.bytes.get() && (0..=budget.blocks.get()).contains(&blocks);
         if fits && !budget.is_refused.get() && budget.native.get().is_none() {
             return None;
         }
@@ -155,26 +156,22 @@ pub fn charge_or_end(function: &str, bytes: u128) -> Result<(), Error> {
 fn too_large(function: &str, bytes: u64, most: i64) -> Error {
     let (most, bytes) = (format::bytes(most as u64), format::bytes(bytes));
     let message = format!(
-        "{function}: the values of the script would take too much memory: expected at most {most}, found {bytes}"
+        "{function}: the script and its data would take too much memory: expected at most {most}, found {bytes}"
     );
-    Error::new(Kind::Memory, message)
-        .with_hint("keep rows in a data set instead of arrays, or allow more: lorhai run --max-memory 16GB")
+    Error::new(Kind::Memory, message).with_hint("keep less at a time, or allow more: lorhai run --max-memory 16GB")
 }
 
-/// Runs a native function: what it allocates and keeps is no script's, unless `is_plain` says that it returned
-/// a value of the language.
-pub fn native<T>(work: impl FnOnce() -> T, is_plain: impl FnOnce(&T) -> bool) -> T {
+/// Runs a native function: blocks that it keeps are no script's. It also returns how many of the script's it took.
+pub fn native<T>(work: impl FnOnce() -> (T, i64)) -> T {
     if BUDGET.with(|budget| budget.native.get().is_some()) {
         // Counted by the function that this is a part of.
-        return work();
+        return work().0;
     }
-    BUDGET.with(|budget| budget.native.set(Some(heap::held())));
-    let result = work();
+    BUDGET.with(|budget| budget.native.set(Some(heap::held().blocks)));
+    let (result, taken) = work();
     BUDGET.with(|budget| {
         if let Some(since) = budget.native.take() {
-            if !is_plain(&result) {
-                budget.elsewhere.set(budget.elsewhere.get() + (heap::held() - since));
-            }
+            budget.elsewhere.set(budget.elsewhere.get() + taken + heap::held().blocks - since);
         }
     });
     result
@@ -185,12 +182,12 @@ pub fn closure<T>(work: impl FnOnce() -> T) -> T {
     let native = BUDGET.with(|budget| {
         let native = budget.native.take();
         if let Some(since) = native {
-            budget.elsewhere.set(budget.elsewhere.get() + (heap::held() - since));
+            budget.elsewhere.set(budget.elsewhere.get() + heap::held().blocks - since);
         }
         native
     });
     let result = work();
-    BUDGET.with(|budget| budget.native.set(native.map(|_| heap::held())));
+    BUDGET.with(|budget| budget.native.set(native.map(|_| heap::held().blocks)));
     result
 }
 
@@ -230,17 +227,29 @@ mod tests {
     }
 
     #[test]
-    fn what_native_functions_keep_is_no_scripts() {
-        begin(Some(20 << 20));
-        let kept = native(|| vec![0_u8; 80 << 20], |_| false);
+    fn blocks_that_native_functions_keep_are_no_scripts() {
+        set_stack(1000 * STACK_PER_BLOCK);
+        begin(Some(1 << 30));
+        let boxes = |count: u32| (0..count).map(Box::new).collect::<Vec<_>>();
+        let kept = native(|| (boxes(5000), 0));
         assert!(check().is_none());
-        drop(kept);
-        // The script's own values count on.
-        let own = vec![0_u8; 12 << 20];
+        let own = boxes(900);
         assert!(check().is_none());
-        let more = native(|| vec![0_u8; 12 << 20], |_| true);
-        assert_eq!(check().unwrap().kind, Kind::Memory);
-        drop((own, more));
+        let more = boxes(900);
+        assert!(check().is_some_and(|error| error.message.starts_with("the script holds too many values")));
+        drop((own, more, kept));
+        assert!(check().is_none());
+    }
+
+    #[test]
+    fn values_that_are_nested_without_end_end_with_an_error() {
+        for script in [
+            "fn f(x) { x } let a = Fn(\"f\"); loop { let g = Fn(\"f\"); a = g.curry(take(a)); }",
+            "let f = || 0; loop { let g = f; f = || g.call(); }",
+        ] {
+            let error = printed_within(200 << 20, script).unwrap_err();
+            assert!(error.contains("expected at most"), "{script}: {error}");
+        }
     }
 
     #[test]
@@ -252,7 +261,7 @@ mod tests {
             "let m = #{}; let i = 0; loop { m[`${i}`] = m; i += 1; }",
         ] {
             let error = printed_within(300 << 20, script).unwrap_err();
-            assert!(error.contains("expected at most 314.57 MB"), "{script}: {error}");
+            assert!(error.contains("expected at most 314.6 MB"), "{script}: {error}");
         }
     }
 }

@@ -140,7 +140,7 @@ impl Session {
         self.state.set_quiet(quiet);
     }
 
-    /// Lets the values of scripts take `bytes` of memory, instead of a quarter of what is free.
+    /// Lets the values of scripts take `bytes` of memory, instead of a third of what is free.
     pub fn set_max_memory(&mut self, bytes: u64) {
         self.max_memory = Some(bytes);
     }

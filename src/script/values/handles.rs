@@ -5,28 +5,17 @@
 
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::script::engine::{budget, guard};
+use crate::script::engine::guard;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script;
 use rhai::{Dynamic, Module};
 use std::any::TypeId;
 use std::cell::{Ref, RefCell, RefMut};
-use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 /// A shared `T`. In an API module write `pub type Model = Handle<crate::model::Model>;`:
 /// the alias is the name that scripts, errors and the reference know it by.
-pub struct Handle<T>(Rc<RefCell<Kept<T>>>);
-
-/// A value whose memory belongs to no script, as it was allocated by a native function.
-struct Kept<T>(ManuallyDrop<T>);
-
-impl<T> Drop for Kept<T> {
-    fn drop(&mut self) {
-        // SAFETY: nothing uses the value after this.
-        budget::native(|| unsafe { ManuallyDrop::drop(&mut self.0) }, |()| false);
-    }
-}
+pub struct Handle<T>(Rc<RefCell<T>>);
 
 impl<T> Clone for Handle<T> {
     fn clone(&self) -> Self {
@@ -36,19 +25,17 @@ impl<T> Clone for Handle<T> {
 
 impl<T> Handle<T> {
     pub fn new(value: T) -> Self {
-        Handle(Rc::new(RefCell::new(Kept(ManuallyDrop::new(value)))))
+        Handle(Rc::new(RefCell::new(value)))
     }
 
     /// To read; fails while a function is changing it.
     pub fn read(&self) -> Result<Ref<'_, T>> {
-        let kept = self.0.try_borrow().map_err(|_| in_use::<T>("read"))?;
-        Ok(Ref::map(kept, |kept| &*kept.0))
+        self.0.try_borrow().map_err(|_| in_use::<T>("read"))
     }
 
     /// To change; fails while another function is using it.
     pub fn write(&self) -> Result<RefMut<'_, T>> {
-        let kept = self.0.try_borrow_mut().map_err(|_| in_use::<T>("changed"))?;
-        Ok(RefMut::map(kept, |kept| &mut *kept.0))
+        self.0.try_borrow_mut().map_err(|_| in_use::<T>("changed"))
     }
 
     /// Are both the same object?
