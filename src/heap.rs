@@ -1,4 +1,5 @@
-//! How much memory a thread's Rust values hold: a counter in front of the system's allocator.
+//! How much memory a thread's Rust values hold, and whether the system refused any: a counter in front of its
+//! allocator.
 //!
 //! The script language builds values without asking anybody, and an allocation that fails ends the process. With this
 //! counter a script's growth is seen after each of its operations, long before that (`script/engine/budget.rs`).
@@ -6,6 +7,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes and blocks that a thread has allocated, less those that it has freed. Memory that one thread allocates and
 /// another frees makes them negative.
@@ -43,6 +45,14 @@ pub fn held() -> Held {
     HELD.get()
 }
 
+/// Whether the system has refused an allocation: Rust aborts after most of them.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the system has refused an allocation. May be called in the handler of a signal.
+pub fn was_refused() -> bool {
+    REFUSED.load(Ordering::Relaxed)
+}
+
 struct Counting;
 
 #[global_allocator]
@@ -54,22 +64,25 @@ fn count(bytes: i64, blocks: i64) {
     let _ = HELD.try_with(|held| held.set(held.get() + Held { bytes, blocks }));
 }
 
+/// Counts what the system gave, or notes that it gave nothing.
+#[inline]
+fn counted(memory: *mut u8, bytes: i64, blocks: i64) -> *mut u8 {
+    if memory.is_null() {
+        REFUSED.store(true, Ordering::Relaxed);
+    } else {
+        count(bytes, blocks);
+    }
+    memory
+}
+
 // SAFETY: every call goes to the system's allocator as it is; the counter allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let memory = System.alloc(layout);
-        if !memory.is_null() {
-            count(layout.size() as i64, 1);
-        }
-        memory
+        counted(System.alloc(layout), layout.size() as i64, 1)
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let memory = System.alloc_zeroed(layout);
-        if !memory.is_null() {
-            count(layout.size() as i64, 1);
-        }
-        memory
+        counted(System.alloc_zeroed(layout), layout.size() as i64, 1)
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
@@ -78,11 +91,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let moved = System.realloc(memory, layout, size);
-        if !moved.is_null() {
-            count(size as i64 - layout.size() as i64, 0);
-        }
-        moved
+        counted(System.realloc(memory, layout, size), size as i64 - layout.size() as i64, 0)
     }
 }
 
