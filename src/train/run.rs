@@ -143,7 +143,7 @@ impl TrainRun<'_> {
 /// Saves the adapter to `adapter/`, or a fully trained model to `model/`.
 fn save(model: &mut Model, folder: &Path) -> Result<()> {
     if model.adapted.active_name().is_none() {
-        return model.save(&folder.join(MODEL));
+        return model.save(&folder.join(MODEL), false);
     }
     save_adapter(model.adapted.adapter(None)?, &model.name, model.tokenizer().ok(), folder)
 }
