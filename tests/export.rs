@@ -313,6 +313,8 @@ fn ranks_from_files_may_be_larger_than_a_slip() {
     let mut json: serde_json::Value = lorhai::files::read_json(&config).unwrap();
     json["r"] = json!(1_i64 << 60);
     lorhai::files::write_json(&config, &json).unwrap();
+    // The user wants the change.
+    std::fs::remove_file(folder.path().join(lorhai::files::manifest::MANIFEST)).unwrap();
     let error = peft::load(folder.path(), model.decoder()).unwrap_err();
     assert!(error.message.contains("the largest in its weights is 40"), "{error}");
     assert!(model.adapted.add("slip", all_linear(400, 1.0), 7).unwrap_err().message.contains("rank 400"));

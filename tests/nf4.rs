@@ -99,6 +99,8 @@ fn a_weight_that_is_not_finite_is_named() {
         }
     }
     weights::save(&path, &tensors, &[]).unwrap();
+    // Another program wrote it.
+    std::fs::remove_file(folder.path().join(lorhai::files::manifest::MANIFEST)).unwrap();
     let error = open(folder.path(), NF4).unwrap_err();
     assert!(error.to_string().contains("model.layers.1.mlp.up_proj.weight"), "{error}");
 }

@@ -5,10 +5,11 @@
 
 use super::manifest::{self, Manifest, MANIFEST};
 use super::temporary::{is_temporary, TemporaryFolder};
-use super::{could_fill, sync_folder};
+use super::{could_fill, parent, sync_folder};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What a saving function puts into a folder.
@@ -99,12 +100,24 @@ pub fn ensure_replaceable(kind: &FolderKind, target: &Path, overwrite: bool) -> 
         return could_fill(target);
     }
     let real = target.canonicalize().map_err(|error| Error::file("find", target, &error))?;
-    if std::env::current_dir()
-        .and_then(|current| current.canonicalize())
-        .is_ok_and(|current| current.starts_with(&real))
-    {
-        bail!(Kind::Input, "`{shown}` is the folder that lorhai was started in, or one above it"; hint: "name a folder in it, such as `{}`", target.join(kind_name.replace(' ', "_")).display());
+    let current = std::env::current_dir().and_then(|current| current.canonicalize());
+    let reason = if current.is_ok_and(|current| current.starts_with(&real)) {
+        Some("the folder that lorhai was started in, or one above it")
+    } else if is_mount_point(&real) {
+        Some("a mount point, which cannot be replaced as a whole")
+    } else {
+        None
+    };
+    let inner = target.join(kind_name.replace(' ', "_"));
+    if let Some(reason) = reason {
+        bail!(Kind::Input, "`{shown}` is {reason}"; hint: "name a folder in it, such as `{}`", inner.display());
     }
+    could_fill(parent(&real)).map_err(|error| {
+        error.with_hint(format!(
+            "`{shown}` is replaced as a whole, for which files are written beside it: check the permissions, or name a folder in it, such as `{}`",
+            inner.display()
+        ))
+    })?;
     if overwrite {
         return Ok(());
     }
@@ -114,7 +127,7 @@ pub fn ensure_replaceable(kind: &FolderKind, target: &Path, overwrite: bool) -> 
     };
     let others = match manifest::read(target) {
         Ok(Some(Manifest { kind, .. })) if kind != kind_name => {
-            let (kind, expected) = (with_article(&kind), with_article(kind_name));
+            let (kind, expected) = (with_article(&kind.escape_debug().to_string()), with_article(kind_name));
             return refused(format!(
                 "`{shown}` holds {kind} that lorhai saved: expected {expected} or an empty folder"
             ));
@@ -131,6 +144,14 @@ pub fn ensure_replaceable(kind: &FolderKind, target: &Path, overwrite: bool) -> 
     let more = if others.len() > SHOWN { format!(" and {} more", others.len() - SHOWN) } else { String::new() };
     let (list, kind) = (others[..others.len().min(SHOWN)].join(", "), with_article(kind_name));
     refused(format!("`{shown}` holds files that lorhai did not save as {kind}: {list}{more}"))
+}
+
+fn is_mount_point(real: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+    match (device(real), real.parent().map(device)) {
+        (Ok(own), Some(Ok(above))) => own != above,
+        _ => false,
+    }
 }
 
 fn with_article(noun: &str) -> String {
@@ -156,7 +177,7 @@ fn names_of_others(folder: &Path, is_other: &dyn Fn(&str) -> bool) -> Result<Vec
         let is_folder = entry.file_type().map_err(failed)?.is_dir();
         let is_others = if is_folder { is_others_folder(&entry.path(), &name, is_other)? } else { is_other(&name) };
         if is_others {
-            others.push(name);
+            others.push(name.escape_debug().to_string());
         }
     }
     others.sort();
@@ -242,8 +263,8 @@ mod tests {
             (|x| fs::write(x.join("README.md"), "mine").unwrap(), "did not save as a pair: README.md"),
             (|x| fs::write(x.join("in/notes"), "mine").unwrap(), "did not save as a pair: in"),
             (|x| fs::create_dir_all(x.join("in/deeper/one")).unwrap(), "did not save as a pair: in"),
-            (|x| fs::remove_file(x.join(MANIFEST)).unwrap(), "did not save as a pair: in, one"),
-            (|x| fs::write(x.join(MANIFEST), "{}").unwrap(), "did not save as a pair: in, one"),
+            (|x| fs::remove_file(x.join(MANIFEST)).unwrap(), "did not save as a pair: in"),
+            (|x| fs::write(x.join(MANIFEST), "{}").unwrap(), "did not save as a pair: in"),
             (
                 |x| {
                     fs::remove_dir_all(x).unwrap();
@@ -291,6 +312,10 @@ mod tests {
         assert!(save(&PAIR, &file.join("x"), "new", true).unwrap_err().message.contains("is a file"));
         assert!(save(&PAIR, Path::new("."), "new", true).unwrap_err().message.contains("was started in"));
         assert!(save(&PAIR, Path::new(".."), "new", true).unwrap_err().message.contains("was started in"));
+        if Path::new("/dev/shm").is_dir() {
+            let error = save(&PAIR, Path::new("/dev/shm"), "new", true).unwrap_err();
+            assert!(error.message.contains("mount point") && error.hint.unwrap().contains("/dev/shm/pair"));
+        }
         let (real, link) = (scratch.path().join("real"), scratch.path().join("link"));
         fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();

@@ -1,6 +1,6 @@
-//! Temporary files and folders beside what they will replace. Each has a lock file while it is in use, `.part-XXXXXX`,
-//! which is the temporary file itself, or stands for the folder `.part-XXXXXX.new`. What a killed process left is not
-//! locked; the next writer in that folder removes it.
+//! Temporary files and folders beside what they will replace. Each has a lock file while it is in use,
+//! `.part-XXXXXX.lorhai`, which is the temporary file itself, or stands for the folder `.part-XXXXXX.lorhai.new`. What a
+//! killed process left is not locked; the next writer in that folder removes it.
 
 use super::{create_folder, parent, sync_folder};
 use crate::error::{Error, Result};
@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 const PREFIX: &str = ".part-";
+/// No file of others has such a name.
+const SUFFIX: &str = ".lorhai";
 /// The number of random characters behind the prefix.
 const RANDOM: usize = 6;
 /// A folder that is being filled.
@@ -26,7 +28,7 @@ pub(super) fn file_in(folder: &Path) -> io::Result<NamedTempFile> {
     const TRIES: u32 = 20;
     remove_leftovers(folder);
     for _ in 0..TRIES {
-        let file = tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM).tempfile_in(folder)?;
+        let file = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).rand_bytes(RANDOM).tempfile_in(folder)?;
         // Between its creation and its lock it looks like a leftover, and another writer may have removed it.
         match flock(file.as_file(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if file.as_file().metadata()?.nlink() == 0 => {}
@@ -140,13 +142,13 @@ fn names_in(folder: &Path) -> Vec<OsString> {
 
 /// Whether a file or folder of this name is a temporary.
 pub fn is_temporary(name: &OsStr) -> bool {
-    let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { return false };
-    let rest = [NEW, OLD].iter().find_map(|ending| rest.strip_suffix(ending)).unwrap_or(rest);
+    let Some(name) = name.to_str() else { return false };
+    let lock = [NEW, OLD].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
+    let Some(rest) = lock.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else { return false };
     rest.len() == RANDOM && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// If no process uses the temporary `path`: the path of its lock file, and that file, locked. There is no such file
-/// for folders of earlier versions, which had none.
+/// If no process uses the temporary `path`: the path of its lock file, and that file, locked; `None` if it is gone.
 fn unused(path: &Path) -> Option<(PathBuf, Option<File>)> {
     let is_folder_of = |ending: &str| path.to_str().and_then(|text| text.strip_suffix(ending)).map(PathBuf::from);
     let lock = is_folder_of(NEW).or_else(|| is_folder_of(OLD)).unwrap_or_else(|| path.to_path_buf());
@@ -156,9 +158,6 @@ fn unused(path: &Path) -> Option<(PathBuf, Option<File>)> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some((lock, None)),
         Err(_) => return None,
     };
-    if metadata.is_dir() {
-        return Some((lock, None));
-    }
     if !metadata.is_file() {
         return None;
     }
@@ -191,8 +190,7 @@ fn remove_leftover(lock: &Path, file: Option<&mut File>) {
         }
     }
     let _ = fs::remove_dir_all(with_ending(lock, NEW));
-    let is_folder = fs::symlink_metadata(lock).is_ok_and(|metadata| metadata.is_dir());
-    let _ = if is_folder { fs::remove_dir_all(lock) } else { fs::remove_file(lock) };
+    let _ = fs::remove_file(lock);
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
@@ -241,25 +239,26 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let folder = scratch.path();
         let (used, used_folder) = (file_in(folder).unwrap(), TemporaryFolder::beside(&folder.join("x")).unwrap());
-        // Killed: files, a folder that was being filled, and one of an earlier version, which had no lock file.
-        for name in [".part-aaaaaa", ".part-bbbbbb"] {
+        // Killed: while a file was written, and a folder; and while a third one was removed.
+        for name in [".part-aaaaaa.lorhai", ".part-bbbbbb.lorhai"] {
             fs::write(folder.join(name), "x").unwrap();
         }
-        for name in [".part-bbbbbb.new", ".part-cccccc", ".part-dddddd.new"] {
+        for name in [".part-bbbbbb.lorhai.new", ".part-cccccc.lorhai.new"] {
             fs::create_dir(folder.join(name)).unwrap();
             fs::write(folder.join(name).join("y"), "yy").unwrap();
         }
         // Files of others, whatever they are called.
-        for name in [".part-of-my-notes", ".part-aaaaaaa", ".part-ab cde", "part-aaaaaa"] {
-            fs::write(folder.join(name), "x").unwrap();
-        }
-        assert_eq!(leftovers(folder).len(), 5);
-        assert_eq!(leftovers(folder).iter().map(|(_, bytes)| bytes).sum::<u64>(), 1 + 1 + 2 + 2 + 2);
+        let others = [".part-ab cde.lorhai", ".part-backup", ".part-xxxxxxx.lorhai", "part-aaaaaa.lorhai"];
+        others.iter().for_each(|name| fs::write(folder.join(name), "x").unwrap());
+        fs::create_dir(folder.join(".part-backup.new")).unwrap();
+        assert_eq!(leftovers(folder).len(), 4);
+        assert_eq!(leftovers(folder).iter().map(|(_, bytes)| bytes).sum::<u64>(), 1 + 1 + 2 + 2);
         drop(file_in(folder).unwrap());
         assert_eq!(leftovers(folder), []);
         assert!(used.path().exists() && used_folder.path().exists());
         drop((used, used_folder));
-        assert_eq!(names(folder), [".part-aaaaaaa", ".part-ab cde", ".part-of-my-notes", "part-aaaaaa"]);
+        let expected = [others[0], others[1], ".part-backup.new", others[2], others[3]];
+        assert_eq!(names(folder), expected);
     }
 
     #[test]
@@ -267,9 +266,9 @@ mod tests {
         for (is_there, expected) in [(false, "old"), (true, "new")] {
             let scratch = tempfile::tempdir().unwrap();
             let folder = scratch.path();
-            fs::write(folder.join(".part-aaaaaa"), "model").unwrap();
-            fs::create_dir(folder.join(".part-aaaaaa.old")).unwrap();
-            fs::write(folder.join(".part-aaaaaa.old/x"), "old").unwrap();
+            fs::write(folder.join(".part-aaaaaa.lorhai"), "model").unwrap();
+            fs::create_dir(folder.join(".part-aaaaaa.lorhai.old")).unwrap();
+            fs::write(folder.join(".part-aaaaaa.lorhai.old/x"), "old").unwrap();
             if is_there {
                 fs::create_dir(folder.join("model")).unwrap();
                 fs::write(folder.join("model/x"), "new").unwrap();
