@@ -4,6 +4,7 @@
 use super::config::TrainConfig;
 use super::folder::RunRecord;
 use super::origin::Origin;
+use super::previous;
 use super::progress::Progress;
 use super::recorded::{save_adapter, train_recorded, RecordedJob};
 use super::rehearsal::{self, tiny_config, Measure, Planned, RehearsedRun};
@@ -12,6 +13,7 @@ use super::trainer::TrainOutcome;
 use crate::data::tokenized::TokenizedDataset;
 use crate::data::Pace;
 use crate::error::{Error, Result};
+use crate::files::{self, FolderLock};
 use crate::hub::tokenizer::Tokenizer;
 use crate::lora::Model;
 use crate::lora::Trainable;
@@ -52,6 +54,7 @@ impl TrainRun<'_> {
     /// # Errors
     /// Invalid settings, nothing to train, a loss that is not finite, files that cannot be written.
     pub fn run(&self, model: &mut Model, measure: &mut Measure, pace: Pace, progress: Progress) -> Result<RunReport> {
+        let _lock = self.folder.map(begin_in).transpose()?;
         if let (Some(folder), Some(origin)) = (self.folder, self.origin) {
             origin.write(folder)?;
         }
@@ -156,10 +159,18 @@ impl TrainRun<'_> {
     }
 }
 
+/// Takes the folder for this run, and moves aside what an earlier one saved in it.
+fn begin_in(folder: &Path) -> Result<FolderLock> {
+    files::create_folder(folder)?;
+    let lock = FolderLock::take(folder, "a run")?;
+    previous::set_aside(folder)?;
+    Ok(lock)
+}
+
 /// Saves the adapter to `adapter/`, or a fully trained model to `model/`.
 fn save(model: &mut Model, folder: &Path) -> Result<()> {
     if model.adapted.active_name().is_none() {
-        return model.save(&folder.join(MODEL));
+        return model.save(&folder.join(MODEL), false);
     }
     save_adapter(model.adapted.adapter(None)?, &model.name, model.tokenizer().ok(), folder)
 }

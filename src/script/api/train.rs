@@ -1,5 +1,6 @@
 //! `train`, which is made of the parts in `step`, and the loss on held-out rows.
 
+use crate::files::FolderLock;
 use crate::options;
 use crate::options::OptionSet;
 use crate::script::api::OptionsOfFunction;
@@ -10,6 +11,7 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json::to_map;
 use crate::script::values::objects::{Tokenized, TokenizedSplit};
 use crate::script::values::options::Options;
+use crate::train::previous;
 use crate::train::progress::Progress;
 use crate::train::{TrainConfig, TrainRun};
 use crate::{eval, lora, Result};
@@ -21,8 +23,8 @@ options! {
     #[derive(Debug, Clone)]
     struct TrainOptions {
         config: TrainConfig = TrainConfig::default(), is set;
-        /// A folder for `metrics.jsonl`, TensorBoard events and the adapter. What an earlier run left there is
-        /// replaced.
+        /// A folder for `metrics.jsonl`, TensorBoard events and the adapter. The log of an earlier run there is
+        /// replaced; its adapter is kept as `adapter.previous`, a fully trained model as `model.previous`.
         out: Option<PathBuf> = None;
     }
 }
@@ -127,6 +129,11 @@ fn run_training(
     }
     config.optim.note(model.adapted.trainable()?.count()).iter().for_each(|note| state.note(note));
     data.rows.length_warning(&model).iter().for_each(|warning| state.note(warning));
+    if let Some(out) = &out {
+        // In a rehearsal the run looks at another folder.
+        FolderLock::ensure_free(out)?;
+        previous::ensure_movable(out)?;
+    }
     let folder = out.as_deref().map(|out| state.folder_to_write(out)).transpose()?;
     let origin = out.as_deref().map(|out| origin::of(state, &model, out)).transpose()?;
     let run = TrainRun {
