@@ -62,6 +62,10 @@ fn long_token<'a>(mut texts: impl Iterator<Item = &'a str>) -> Option<String> {
 fn stage_problem(stage: &Value) -> Option<String> {
     match stage {
         Value::Array(items) => items.iter().find_map(stage_problem),
+        // `tokenizers` panics on it for each text, in threads of its own.
+        Value::Object(fields) if is_fixed_length_of_none(fields) => {
+            Some("expected pieces of a FixedLength of at least one character, found 0".to_owned())
+        }
         Value::Object(fields) => fields.iter().find_map(|(key, value)| match (key.as_str(), value.as_str()) {
             ("precompiled_charsmap", Some(text)) => charsmap_problem(text),
             ("Regex", Some(pattern)) => pattern_problem(pattern),
@@ -69,6 +73,11 @@ fn stage_problem(stage: &Value) -> Option<String> {
         }),
         _ => None,
     }
+}
+
+fn is_fixed_length_of_none(fields: &serde_json::Map<String, Value>) -> bool {
+    fields.get("type").is_some_and(|name| name == "FixedLength")
+        && fields.get("length").is_some_and(|length| length.as_u64() == Some(0))
 }
 
 /// The map begins with the length of its first part in bytes, for which `tokenizers` reserves memory unseen.
@@ -203,6 +212,8 @@ mod tests {
         let token = json!({ "added_tokens": [{ "id": 0, "content": "x".repeat(100_000) }] }).to_string();
         let expected = "expected added tokens of at most 4096 characters, found one of 100000";
         assert_eq!(problem(token.as_bytes()).unwrap(), expected);
+        let fixed = json!({ "pre_tokenizer": { "type": "FixedLength", "length": 0 } }).to_string();
+        assert!(problem(fixed.as_bytes()).is_some());
         assert!(problem(br#"{"normalizer": null, "normalizer": {}}"#).is_some(), "the same part twice");
     }
 

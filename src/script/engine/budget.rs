@@ -126,7 +126,7 @@ pub fn check() -> Option<Error> {
     BUDGET.with(|budget| {
         let (held, elsewhere) = (heap::held(), budget.elsewhere.get());
         let blocks = held.blocks.wrapping_sub(elsewhere);
-        let fits = held.bytes <= budget.bytes.get() && (0..=budget.blocks.get()).contains(&blocks);
+        let fits = held.bytes <= budget.bytes.get() && blocks <= budget.blocks.get() && !blocks.is_negative();
         if fits && !budget.is_refused.get() && budget.native.get().is_none() {
             return None;
         }
