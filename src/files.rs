@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use rustix::fs::{Access, AtFlags, CWD};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path` atomically: a reader sees the old file or the new one, never a part.
@@ -78,6 +78,26 @@ fn exchange(one: &Path, other: &Path) -> std::io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
+}
+
+/// Opens a log for writing behind its first `bytes` bytes, and drops what lies beyond them.
+///
+/// # Errors
+/// A file that is absent, shorter, or cannot be written.
+pub fn reopen_at(path: &Path, bytes: u64) -> Result<File> {
+    let wrong = |error: std::io::Error| Error::file("write", path, &error);
+    let mut file = File::options().write(true).open(path).map_err(wrong)?;
+    let length = file.metadata().map_err(wrong)?.len();
+    if length < bytes {
+        return Err(failed(format!("`{}`: expected at least {bytes} bytes, found {length}", path.display())));
+    }
+    file.set_len(bytes).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(wrong)?;
+    Ok(file)
+}
+
+/// Waits until a log is on the disk; returns its length in bytes.
+pub fn sync_and_measure(file: &mut File, path: &Path) -> Result<u64> {
+    file.sync_all().and_then(|()| file.stream_position()).map_err(|error| Error::file("write", path, &error))
 }
 
 /// Writes `value` atomically, as indented JSON with a final newline.
@@ -210,14 +230,23 @@ pub fn json_problem(error: &serde_json::Error) -> String {
     }
 }
 
-/// SHA-256 of a file's content, in hexadecimal.
+/// SHA-256 of a file's content, in hexadecimal. Stops on a requested stop.
 pub fn sha256(path: &Path) -> Result<String> {
+    sha256_polling(path, crate::interrupt::check)
+}
+
+/// As [`sha256`], to the end even if a stop was requested: for what is saved because of it.
+pub fn sha256_to_the_end(path: &Path) -> Result<String> {
+    sha256_polling(path, || Ok(()))
+}
+
+fn sha256_polling(path: &Path, poll: impl Fn() -> Result<()>) -> Result<String> {
     let failed = |error: std::io::Error| Error::file("read", path, &error);
     let mut file = File::open(path).map_err(failed)?;
     let mut hash = Sha256::new();
     let mut piece = vec![0; 1 << 20];
     loop {
-        crate::interrupt::check()?;
+        poll()?;
         match file.read(&mut piece).map_err(failed)? {
             0 => return Ok(format!("{:x}", hash.finalize())),
             read => hash.update(&piece[..read]),

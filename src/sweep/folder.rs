@@ -3,6 +3,7 @@
 //!
 //! Nothing is removed here before every trial's folder was found to be ours.
 
+use super::groups;
 use super::record::{self, Failure, Measurements, Record, TrialResult};
 use super::settings_diff::{self, Change};
 use super::trial::{Plan, Trial};
@@ -10,7 +11,6 @@ use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::train::folder::METRICS;
-use crate::train::origin::Origin;
 use rustix::fs::{flock, FlockOperation};
 use rustix::io::Errno;
 use serde_json::{json, Map, Value};
@@ -111,8 +111,12 @@ impl SweepFolder {
     }
 
     /// Gives the trial a folder that holds nothing but what it was begun with: its `config.json` and,
-    /// where one is known, its origin.
-    pub fn prepare(&self, trial: &Trial, origin: Option<&Origin>) -> Result<()> {
+    /// where one is known, its origin. The folder of a trial that goes on from a checkpoint stays as it is.
+    pub fn prepare(&self, trial: &Trial, plan: &Plan) -> Result<()> {
+        let goes_on = plan.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.step(&trial.name).is_some());
+        if goes_on && Self::state(trial)? == TrialState::Unfinished {
+            return Ok(());
+        }
         let aside = self.path.join(format!("{CLEARING}{}", trial.name));
         match fs::rename(&trial.dir, &aside) {
             Ok(()) => remove(&aside)?,
@@ -121,7 +125,7 @@ impl SweepFolder {
         }
         files::create_folder(&trial.dir)?;
         record::write_config(trial)?;
-        origin.map_or(Ok(()), |origin| origin.write(&trial.dir))
+        plan.origin.as_ref().map_or(Ok(()), |origin| origin.write(&trial.dir))
     }
 
     /// Records the verdict, after everything else in the trial's folder is on disk.
@@ -132,6 +136,13 @@ impl SweepFolder {
         sync(&self.path)?;
         let record = Record { fingerprint: trial.fingerprint(), verdict };
         Ok(record.write(&trial.dir)?.verdict)
+    }
+
+    /// Removes what only an unfinished sweep needs: groups and checkpoints.
+    pub fn forget_progress(&self, plan: &Plan) -> Result<()> {
+        let Some(checkpoints) = &plan.checkpoints else { return Ok(()) };
+        groups::remove(&self.path);
+        checkpoints.remove_all()
     }
 
     /// Folders of trials that the plan does not have, such as those of a larger grid before.

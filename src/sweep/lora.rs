@@ -1,6 +1,7 @@
 //! What trials of a LoRA sweep do: fresh adapters, training side by side, evaluation, their
 //! folders. Which of them run in which thread is `workers` decides.
 
+use super::checkpoints::Begun;
 use super::progress::SweepProgress;
 use super::record::Measurements;
 use super::task::{SharedInputs, Task};
@@ -9,6 +10,7 @@ use crate::eval::loss::evaluation;
 use crate::lora::Adapter;
 use crate::model::Decoder;
 use crate::train;
+use crate::train::checkpoint::writer::RunLabel;
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorded::{save_adapter, train_recorded, RecordedJob};
 use crate::train::trainer::{Evaluate, PEAK_MEMORY};
@@ -31,12 +33,20 @@ pub fn run_group(
                 tasks.len(),
                 second.len()
             ));
+            // The group was saved when its memory ran out.
+            let begun: Vec<Begun> = tasks.iter().map(|task| (task.trial.name.as_str(), &task.trial.settings)).collect();
+            let checkpoints = shared.checkpoints.and_then(|checkpoints| checkpoints.reopen(&begun).ok());
+            let shared = SharedInputs { checkpoints: checkpoints.as_ref(), ..shared };
             let mut outcomes = run_group(decoder, shared, first, progress);
             outcomes.extend(run_group(decoder, shared, second, progress));
             outcomes
         }
         Err(error) => tasks.iter().map(|_| Err(error.clone())).collect(),
     }
+}
+
+fn names<'a>(tasks: &[Task<'a>]) -> Vec<&'a str> {
+    tasks.iter().map(|task| task.trial.name.as_str()).collect()
 }
 
 /// An error of the whole group is one that would stop every trial in it.
@@ -50,19 +60,27 @@ fn try_group(
     let adapter = |task: &Task| Adapter::new(task.spec.clone(), decoder, task.config.seed);
     let mut adapters: Vec<Result<Adapter>> = tasks.iter().map(adapter).collect();
     let mut watchers: Vec<_> = tasks.iter().map(|task| progress.watcher(task.trial)).collect();
+    let states = match shared.checkpoints {
+        Some(checkpoints) => checkpoints.states(&names(tasks))?,
+        None => tasks.iter().map(|_| None).collect(),
+    };
+    let mut writer = shared.checkpoints.map(|checkpoints| checkpoints.writer(&names(tasks)));
     // Those without an adapter fail alone.
-    let jobs = adapters.iter_mut().zip(&mut watchers).zip(tasks).filter_map(|((adapter, watcher), task)| {
+    let jobs = adapters.iter_mut().zip(&mut watchers).zip(tasks).zip(states);
+    let jobs = jobs.filter_map(|(((adapter, watcher), task), state)| {
         Some(RecordedJob {
             trainable: adapter.as_mut().ok()?,
             config: task.config,
             folder: Some(&task.trial.dir),
             settings: &task.trial.settings,
+            label: RunLabel { name: task.trial.name.clone(), conditions: task.trial.settings.clone() },
+            state,
             observer: watcher,
         })
     });
     let mut measure = shared.test.map(|test| evaluation(test, batch));
     let evaluate = measure.as_mut().map(|measure| measure as &mut Evaluate);
-    let mut trained = train_recorded(decoder, jobs.collect(), shared.train, evaluate)?.into_iter();
+    let mut trained = train_recorded(decoder, jobs.collect(), shared.train, evaluate, writer.as_mut())?.into_iter();
     let results = adapters.into_iter().zip(tasks).map(|(adapter, task)| {
         let adapter = adapter?;
         let outcome = trained.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;

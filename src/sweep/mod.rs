@@ -7,9 +7,11 @@
 //! defines the statistics that [`table`] prints and [`series`] hands to the charts;
 //! [`ranking`] says which setting is best.
 
+pub mod checkpoints;
 pub mod columns;
 pub mod folder;
 pub mod grid;
+pub mod groups;
 pub mod history;
 pub mod lora;
 pub mod lora_sweep;
@@ -23,7 +25,6 @@ pub mod rehearsal;
 pub mod results;
 pub mod run;
 pub mod series;
-pub mod settings_diff;
 pub mod summary;
 pub mod table;
 pub mod task;
@@ -31,6 +32,7 @@ pub mod trial;
 pub mod verify;
 pub mod workers;
 
+pub use crate::train::settings_diff;
 pub use grid::{Axis, Grid, Point, SEED};
 pub use lora_sweep::{LoraSweep, SweepReport};
 pub use options::{SweepOptions, TrialSettings};

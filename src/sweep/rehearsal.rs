@@ -92,7 +92,7 @@ pub fn rehearse(
 /// The same trials in another folder.
 fn moved(plan: &Plan, place: &Path) -> Plan {
     let trials = plan.trials.iter().map(|trial| Trial { dir: place.join(&trial.name), ..trial.clone() });
-    Plan { out: place.to_path_buf(), trials: trials.collect(), ..plan.clone() }
+    Plan { out: place.to_path_buf(), trials: trials.collect(), checkpoints: None, ..plan.clone() }
 }
 
 impl Kind {

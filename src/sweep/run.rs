@@ -31,6 +31,11 @@ pub enum Event<'a> {
         trial: &'a Trial,
         changes: &'a [Change],
     },
+    /// A trial that was cut off goes on from its checkpoint.
+    Resuming {
+        trial: &'a Trial,
+        step: u64,
+    },
     /// A trial that was cut off will run again from its start.
     Restarting {
         trial: &'a Trial,
@@ -71,6 +76,7 @@ impl fmt::Display for Event<'_> {
                 write!(out, "{}: the settings changed, running it again", trial.point)?;
                 changes.iter().try_for_each(|change| write!(out, "\n  {change}"))
             }
+            Event::Resuming { trial, step } => write!(out, "{}: going on from step {step}", trial.point),
             Event::Restarting { trial } => write!(out, "{}: was cut off, starting it again", trial.point),
             Event::Retrying { trial, failure } => {
                 write!(out, "{}: failed before ({}), trying it again", trial.point, failure.message)
@@ -102,6 +108,8 @@ impl<F: FnMut(&Event)> SweepObserver for F {
 /// How trials are run: `run_group` and `group_size` of [`run`].
 pub type RunGroup<'a> = dyn FnMut(&[&Trial]) -> Vec<Result<Measurements>> + 'a;
 pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
+/// `groups` of [`run_in_groups`].
+pub type Groups<'f, 'a> = dyn FnMut(&[&'a Trial]) -> Result<Vec<Vec<&'a Trial>>> + 'f;
 
 /// Runs every trial of `plan` that is not finished.
 ///
@@ -111,10 +119,24 @@ pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
 /// in that trial's place and the sweep goes on; [`Kind::Stopped`] ends the sweep with the
 /// trial left unfinished. An error of this function itself means that the sweep could not
 /// go on: `out` is not usable, or the user stopped it.
-pub fn run(
-    plan: &Plan,
+pub fn run<'a>(
+    plan: &'a Plan,
     observer: &mut dyn SweepObserver,
     group_size: &mut GroupSize,
+    run_group: &mut RunGroup,
+) -> Result<SweepResult> {
+    let mut groups = |pending: &[&'a Trial]| -> Result<Vec<Vec<&'a Trial>>> {
+        let size = if pending.is_empty() { 1 } else { group_size(pending)?.max(1) };
+        Ok(pending.chunks(size).map(<[_]>::to_vec).collect())
+    };
+    run_in_groups(plan, observer, &mut groups, run_group)
+}
+
+/// As [`run`], where `groups` says which of the trials that are to run go side by side.
+pub fn run_in_groups<'a>(
+    plan: &'a Plan,
+    observer: &mut dyn SweepObserver,
+    groups: &mut Groups<'_, 'a>,
     run_group: &mut RunGroup,
 ) -> Result<SweepResult> {
     let folder = SweepFolder::claim(plan)?;
@@ -123,22 +145,23 @@ pub fn run(
     let mut sweep = Sweep { plan, folder, observer, result: SweepResult::new(&plan.out, &plan.grid) };
     let pending = sweep.sort_out(states)?;
     if !pending.is_empty() {
-        for group in pending.chunks(group_size(&pending)?.max(1)) {
-            sweep.run_group(group, run_group)?;
+        for group in groups(&pending)? {
+            sweep.run_group(&group, run_group)?;
         }
     }
+    sweep.folder.forget_progress(plan)?;
     Ok(sweep.result)
 }
 
 /// A sweep under way.
-struct Sweep<'a> {
+struct Sweep<'a, 'o> {
     plan: &'a Plan,
     folder: SweepFolder,
-    observer: &'a mut dyn SweepObserver,
+    observer: &'o mut dyn SweepObserver,
     result: SweepResult,
 }
 
-impl<'a> Sweep<'a> {
+impl<'a> Sweep<'a, '_> {
     /// Takes over the finished trials, tells of the rest and gives it back.
     fn sort_out(&mut self, states: Vec<TrialState>) -> Result<Vec<&'a Trial>> {
         if !self.folder.locked {
@@ -148,13 +171,16 @@ impl<'a> Sweep<'a> {
         if !others.is_empty() {
             self.observer.event(&Event::Kept { names: &others });
         }
+        if let Some(checkpoints) = self.plan.checkpoints.as_ref().filter(|checkpoints| checkpoints.are_ignored()) {
+            checkpoints.remove_all()?;
+        }
         let mut pending = Vec::new();
         for (trial, state) in self.plan.trials.iter().zip(states) {
             match &state {
                 TrialState::New => {}
                 TrialState::Finished(_) => {}
                 TrialState::Failed(failure) => self.observer.event(&Event::Retrying { trial, failure }),
-                TrialState::Unfinished => self.observer.event(&Event::Restarting { trial }),
+                TrialState::Unfinished => self.observer.event(&self.begun(trial)),
                 TrialState::Changed(changes) => self.observer.event(&Event::Changed { trial, changes }),
             }
             match state {
@@ -169,10 +195,21 @@ impl<'a> Sweep<'a> {
         Ok(pending)
     }
 
+    /// What becomes of a trial that was cut off.
+    fn begun(&self, trial: &'a Trial) -> Event<'a> {
+        let plan: &'a Plan = self.plan;
+        let Some(checkpoints) = &plan.checkpoints else { return Event::Restarting { trial } };
+        match (checkpoints.step(&trial.name), checkpoints.changes(&trial.name)) {
+            (Some(step), _) => Event::Resuming { trial, step },
+            (None, Some(changes)) => Event::Changed { trial, changes },
+            (None, None) => Event::Restarting { trial },
+        }
+    }
+
     fn run_group(&mut self, group: &[&'a Trial], run_group: &mut RunGroup) -> Result<()> {
         interrupt::check()?;
         for trial in group {
-            self.folder.prepare(trial, self.plan.origin.as_ref())?;
+            self.folder.prepare(trial, self.plan)?;
             self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
         }
         let results = run_group(group);
@@ -188,7 +225,14 @@ impl<'a> Sweep<'a> {
             }
         }
         self.result.write()?;
-        stopped.map_or(Ok(()), Err)
+        match (stopped, &self.plan.checkpoints) {
+            (Some(stopped), _) => Err(stopped),
+            (None, Some(checkpoints)) => {
+                checkpoints.remove(&group.iter().map(|trial| trial.name.as_str()).collect::<Vec<_>>());
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
     }
 
     fn conclude(&mut self, trial: &'a Trial, result: Result<Measurements>) -> Result<()> {

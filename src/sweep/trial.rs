@@ -1,6 +1,7 @@
 //! A trial: one point of the grid with its complete settings and its folder; and the
 //! plan, which is all trials of a sweep.
 
+use super::checkpoints::TrialCheckpoints;
 use super::grid::{Grid, Point};
 use super::settings_diff;
 use crate::bail;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub identity: Value,
     /// Where the sweep comes from, kept in the folder of each trial that is run.
     pub origin: Option<Origin>,
+    /// What trials go on from; `None` begins each anew and saves none.
+    pub checkpoints: Option<TrialCheckpoints>,
 }
 
 impl Plan {
@@ -74,7 +77,7 @@ impl Plan {
             trials.push(Trial { index, dir: out.join(&name), name, point, settings });
         }
         check_names(&trials)?;
-        Ok(Plan { out, grid, trials, identity, origin: None })
+        Ok(Plan { out, grid, trials, identity, origin: None, checkpoints: None })
     }
 }
 

@@ -4,6 +4,7 @@
 //! one base: nothing is handed from thread to thread in between, which is where small
 //! matrix products lose their time. On a GPU all of them share one worker.
 
+use super::groups::{self, Group};
 use super::lora::run_group;
 use super::memory;
 use super::progress::SweepProgress;
@@ -17,7 +18,7 @@ use crate::lora::adapter::trainable_count;
 use crate::lora::LoraSpec;
 use crate::model::shapes::linear_shapes;
 use crate::model::{Config, Decoder};
-use std::cell::Cell;
+use std::cell::RefCell;
 use tch::Device;
 
 /// More trials than this in one worker gain nothing: its matrix products are large by then.
@@ -34,8 +35,8 @@ pub struct Workers {
 
 /// Runs what is not finished of a sweep whose trials are LoRA trainings; `tasks` holds every
 /// trial of the plan, in its order.
-pub fn run_sweep(
-    plan: &Plan,
+pub fn run_sweep<'a>(
+    plan: &'a Plan,
     decoder: &Decoder,
     shared: SharedInputs,
     tasks: &[Task],
@@ -44,19 +45,37 @@ pub fn run_sweep(
     let of = |trials: &[&Trial]| -> Vec<Task> {
         trials.iter().filter_map(|trial| tasks.get(trial.index).copied()).collect()
     };
-    let workers = Cell::new(Workers { workers: 1, at_once: 1 });
+    // Of each group that was formed, by its first trial.
+    let formed: RefCell<Vec<(usize, Workers)>> = RefCell::default();
     let steps = |task: &Task| task.config.total_steps(shared.train.len());
-    let mut group_size = |pending: &[&Trial]| {
+    let mut form_groups = |pending: &[&'a Trial]| -> Result<Vec<Vec<&'a Trial>>> {
         progress.begin(pending.len(), of(pending).iter().map(steps).sum());
-        workers.set(Workers::plan(decoder, shared, &of(pending))?);
-        Ok(workers.get().at_once)
+        let known = if shared.checkpoints.is_some() { groups::read(&plan.out) } else { Vec::new() };
+        let is_saved = |trial: &Trial| shared.checkpoints.is_some_and(|saved| saved.step(&trial.name).is_some());
+        let (again, rest) = groups::formed_again(&known, pending, is_saved);
+        let again = again.into_iter().map(|(workers, trials)| (Workers { workers, at_once: trials.len() }, trials));
+        let mut all: Vec<(Workers, Vec<&Trial>)> = again.collect();
+        if !rest.is_empty() {
+            let workers = Workers::plan(decoder, shared, &of(&rest))?;
+            all.extend(rest.chunks(workers.at_once.max(1)).map(|trials| (workers, trials.to_vec())));
+        }
+        if shared.checkpoints.is_some() {
+            let names = |trials: &[&Trial]| trials.iter().map(|trial| trial.name.clone()).collect();
+            let record = |(workers, trials): &(Workers, Vec<&Trial>)| Group { workers: workers.workers, trials: names(trials) };
+            groups::write(&plan.out, &all.iter().map(record).collect::<Vec<_>>())?;
+        }
+        let first = |(workers, trials): &(Workers, Vec<&Trial>)| Some((trials.first()?.index, *workers));
+        formed.replace(all.iter().filter_map(first).collect());
+        Ok(all.into_iter().map(|(_, trials)| trials).collect())
     };
     let mut run_group = |group: &[&Trial]| {
         let tasks = of(group);
         progress.side_by_side(&tasks.iter().map(|task| (*task, steps(task))).collect::<Vec<_>>());
-        workers.get().run(decoder, shared, &tasks, progress)
+        let first = group.first().map(|trial| trial.index);
+        let workers = formed.borrow().iter().find(|(index, _)| Some(*index) == first).map(|(_, workers)| *workers);
+        workers.unwrap_or(Workers { workers: 1, at_once: 1 }).run(decoder, shared, &tasks, progress)
     };
-    run::run(plan, &mut |event: &Event| progress.event(event), &mut group_size, &mut run_group)
+    run::run_in_groups(plan, &mut |event: &Event| progress.event(event), &mut form_groups, &mut run_group)
 }
 
 impl Workers {

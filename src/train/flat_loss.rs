@@ -13,6 +13,8 @@
 //! Scatter makes the bound wider: a run whose losses scatter by 5 % is judged only after hundreds
 //! of steps. Below [`LEAST_LOSS`] there is nothing left to learn.
 
+use serde::{Deserialize, Serialize};
+
 /// Losses that say where the run began.
 const FIRST: usize = 10;
 /// Steps behind the warm-up before the first look, and at the end of a run.
@@ -26,7 +28,7 @@ const LEAST_LOSS: f64 = 0.05;
 const NEAR_GUESSING: f64 = 1e-3;
 
 /// A training loss that has not fallen.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct FlatLoss {
     /// Mean of the first steps.
     pub began: f64,
@@ -37,7 +39,7 @@ pub struct FlatLoss {
 }
 
 /// Watches one run.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlatWatch {
     warmup_steps: usize,
     total_steps: usize,
@@ -58,6 +60,12 @@ impl FlatWatch {
             next_look: FIRST_LOOK,
             was_flat: false,
         }
+    }
+
+    /// Goes on where `earlier` stood, as for a run of the present length.
+    pub fn resume(&mut self, earlier: FlatWatch) {
+        let FlatWatch { losses, next_look, was_flat, .. } = earlier;
+        (self.losses, self.next_look, self.was_flat) = (losses, next_look, was_flat);
     }
 
     /// Takes the training loss of a step; says once that the loss is flat.

@@ -90,6 +90,8 @@ impl MetricsRow {
 pub struct MetricsLog {
     path: PathBuf,
     file: File,
+    /// CRC-32C of all bytes so far.
+    crc: u32,
 }
 
 impl MetricsLog {
@@ -99,7 +101,7 @@ impl MetricsLog {
             files::create_folder(folder)?;
         }
         let file = File::create(path).map_err(|error| Error::file("write", path, &error))?;
-        Ok(MetricsLog { path: path.to_path_buf(), file })
+        Ok(MetricsLog { path: path.to_path_buf(), file, crc: 0 })
     }
 
     /// Hands the row to the system as one whole line: killed here, a process loses the
@@ -107,7 +109,26 @@ impl MetricsLog {
     pub fn append(&mut self, row: &MetricsRow) -> Result<()> {
         let mut line = row.to_json().to_string();
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(|error| Error::file("write", &self.path, &error))
+        self.file.write_all(line.as_bytes()).map_err(|error| Error::file("write", &self.path, &error))?;
+        self.crc = crc32c::crc32c_append(self.crc, line.as_bytes());
+        Ok(())
+    }
+
+    /// Goes on with the log at `path` behind its first `bytes` bytes; what lies beyond them is dropped.
+    ///
+    /// # Errors
+    /// A log that is shorter or does not begin with the bytes of checksum `crc`, or cannot be written.
+    pub fn resume(path: &Path, bytes: u64, crc: u32) -> Result<Self> {
+        let content = files::read(path)?;
+        if content.get(..bytes as usize).is_none_or(|begin| crc32c::crc32c(begin) != crc) {
+            return Err(Error::new(Kind::File, format!("`{}` is not the log that was saved", path.display())));
+        }
+        Ok(MetricsLog { path: path.to_path_buf(), file: files::reopen_at(path, bytes)?, crc })
+    }
+
+    /// Waits until every row is on the disk; returns the length of the log in bytes, and their CRC-32C.
+    pub fn sync(&mut self) -> Result<(u64, u32)> {
+        Ok((files::sync_and_measure(&mut self.file, &self.path)?, self.crc))
     }
 
     /// Waits until every row is on the disk.
@@ -144,7 +165,8 @@ pub fn number_to_json(value: f64) -> Value {
     }
 }
 
-fn number_from_json(value: &Value) -> Option<f64> {
+/// The reverse of [`number_to_json`]; `None` for anything else.
+pub fn number_from_json(value: &Value) -> Option<f64> {
     match value.as_str() {
         Some("NaN") => Some(f64::NAN),
         Some("Infinity") => Some(f64::INFINITY),

@@ -4,6 +4,7 @@
 //! (`eval/`, given to the trainer as a closure), which runs there are (`sweep/`).
 
 pub mod adamw;
+pub mod checkpoint;
 pub mod clip;
 pub mod config;
 pub mod eval_interval;
@@ -24,6 +25,7 @@ pub mod rehearsal;
 pub mod run;
 pub mod sampler;
 pub mod schedule;
+pub mod settings_diff;
 pub mod stalled;
 pub mod step;
 pub mod tensorboard;

@@ -15,6 +15,8 @@
 //! Under scatter of 3 % and nothing else, one run of 50 evaluations in about 20 is taken for
 //! overfitting (a test counts them); held-out losses of real runs scatter far less.
 
+use serde::{Deserialize, Serialize};
+
 /// Evaluations on either side of the comparison.
 const SIDE: usize = 3;
 /// The least rise, as a share of the best.
@@ -26,14 +28,14 @@ const DEVIATIONS: f64 = 2.0;
 pub const OVERFITS_AFTER: &str = "overfits_after";
 
 /// Since when a run overfits.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Overfitting {
     /// The step of the best evaluation.
     pub best_step: u64,
     pub best_loss: f64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Evaluation {
     step: u64,
     loss: f64,
@@ -42,7 +44,7 @@ struct Evaluation {
 }
 
 /// Watches one run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Watch {
     evaluations: Vec<Evaluation>,
     /// Training losses summed since the last evaluation, and their number.

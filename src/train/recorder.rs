@@ -6,8 +6,22 @@ use super::observer::{EvalReport, Observer, StepReport};
 use super::overfitting::OVERFITS_AFTER;
 use super::tensorboard::{EventWriter, HParam};
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
+
+/// How far the files of a run have come: a resumed run goes on behind these bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogState {
+    metrics_bytes: u64,
+    metrics_crc: u32,
+    /// The name of the event file.
+    events: String,
+    events_bytes: u64,
+    /// As in [`Recorder`].
+    since: (f64, u64),
+    last: Option<StepReport>,
+}
 
 pub struct Recorder {
     log: MetricsLog,
@@ -27,6 +41,30 @@ impl Recorder {
         let mut events = EventWriter::create(folder)?;
         events.hparams(&hyperparameters("", settings))?;
         Ok(Recorder { log, events, every: every.max(1), since: (0.0, 0), last: None })
+    }
+
+    /// Goes on with the files of a run in `folder` where they were at `state`; what was written after it is dropped.
+    ///
+    /// # Errors
+    /// A file that is absent or shorter than it was then.
+    pub fn resume(folder: &Path, every: u64, state: LogState) -> Result<Self> {
+        let LogState { metrics_bytes, metrics_crc, events, events_bytes, since, last } = state;
+        let log = MetricsLog::resume(&folder.join(METRICS), metrics_bytes, metrics_crc)?;
+        let events = EventWriter::resume(folder, &events, events_bytes)?;
+        Ok(Recorder { log, events, every: every.max(1), since, last })
+    }
+
+    /// Waits until everything so far is on the disk.
+    fn state(&mut self) -> Result<LogState> {
+        let (metrics_bytes, metrics_crc) = self.log.sync()?;
+        Ok(LogState {
+            metrics_bytes,
+            metrics_crc,
+            events: self.events.name(),
+            events_bytes: self.events.sync()?,
+            since: self.since,
+            last: self.last.clone(),
+        })
     }
 
     /// Writes the steps since the last row, which a run that ends early has, and waits until everything
@@ -81,6 +119,10 @@ impl Observer for Recorder {
                 .collect(),
             ..MetricsRow::default()
         })
+    }
+
+    fn log_state(&mut self) -> Result<Option<LogState>> {
+        self.state().map(Some)
     }
 }
 

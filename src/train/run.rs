@@ -1,8 +1,13 @@
 //! A training run of a model's active adapter, or of all its weights: what it trains on and what it leaves in its
 //! folder. A rehearsal of a run takes two tiny steps, and plans the rest.
 
+use super::checkpoint::resume::{self, Found, START};
+use super::checkpoint::state::checksum;
+use super::checkpoint::writer::RunLabel;
+use super::checkpoint::{self, CheckpointOptions, CheckpointWriter, Resume};
 use super::config::TrainConfig;
 use super::folder::RunRecord;
+use super::observer::Observer;
 use super::origin::Origin;
 use super::progress::Progress;
 use super::recorded::{save_adapter, train_recorded, RecordedJob};
@@ -12,12 +17,14 @@ use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::lora::Model;
 use crate::lora::Trainable;
-use crate::model::Decoder;
+use crate::model::{device, Decoder};
 use serde_json::{json, Value};
 use std::path::Path;
 
 /// The folder of a fully trained model within that of a run.
 pub const MODEL: &str = "model";
+/// The name of a run in its checkpoints.
+const NAME: &str = "run";
 /// A rehearsal saves no fully trained model that is larger, in bytes.
 const MAX_REHEARSED_MODEL: u64 = 256 << 20;
 
@@ -30,6 +37,8 @@ pub struct TrainRun<'a> {
     pub config: &'a TrainConfig,
     /// The folder of log, events, record and weights; a run without one leaves nothing.
     pub folder: Option<&'a Path>,
+    /// When the run is saved on its way, and whether it goes on from there; `None` neither saves nor goes on.
+    pub checkpoints: Option<&'a CheckpointOptions>,
     /// Where the run comes from, for its folder.
     pub origin: Option<&'a Origin>,
 }
@@ -51,9 +60,6 @@ impl TrainRun<'_> {
     /// # Errors
     /// Settings that do not fit, nothing to train, a loss that is not finite, files that cannot be written.
     pub fn run(&self, model: &mut Model, measure: &mut Measure, pace: Pace, progress: Progress) -> Result<RunReport> {
-        if let (Some(folder), Some(origin)) = (self.folder, self.origin) {
-            origin.write(folder)?;
-        }
         match pace {
             Pace::Full => {
                 Ok(RunReport { outcome: self.train(model, measure, progress)?, planned: None, unsaved: None })
@@ -69,7 +75,7 @@ impl TrainRun<'_> {
         let (train, test) = (Pace::Rehearsal.rows(self.train), self.test.map(|rows| Pace::Rehearsal.rows(rows)));
         let size = model.decoder().weight_bytes();
         let is_too_large = model.adapted.active_name().is_none() && size > MAX_REHEARSED_MODEL;
-        let tiny = TrainRun { train: &train, test: test.as_ref(), config: &config, ..*self };
+        let tiny = TrainRun { train: &train, test: test.as_ref(), config: &config, checkpoints: None, ..*self };
         let outcome = tiny.train_and_save(model, measure, Progress::Quiet, !is_too_large)?;
         let spec = model.adapted.adapter(None).ok().map(|adapter| adapter.spec.clone());
         let inputs = rehearsal::Run { train: self.train, test: self.test, config: self.config, spec: spec.as_ref() };
@@ -90,10 +96,12 @@ impl TrainRun<'_> {
         mut progress: Progress,
         saves: bool,
     ) -> Result<TrainOutcome> {
+        let conditions = self.conditions(model)?;
+        let from = self.checkpoint_to_go_on_from(&conditions, &mut progress)?;
         // First of all: from here on the folder holds no finished run.
-        let begin = |folder| Ok::<_, Error>((folder, RunRecord::begin(folder, self.settings(model))?));
+        let begin = |folder| Ok::<_, Error>((folder, self.begin(folder, model, from.as_ref(), &mut progress)?));
         let record = self.folder.map(begin).transpose()?;
-        let outcome = self.train_logged(model, measure, &mut progress);
+        let outcome = self.train_logged(model, measure, &mut progress, conditions, from);
         drop(progress);
         let outcome = outcome.and_then(|outcome| {
             self.folder.filter(|_| saves).map_or(Ok(()), |folder| save(model, folder))?;
@@ -102,11 +110,52 @@ impl TrainRun<'_> {
         if let Some((folder, record)) = record {
             // The error of the run comes before that of its record.
             record.conclude(folder, &outcome).or_else(|error| if outcome.is_ok() { Err(error) } else { Ok(()) })?;
+            if let (Some(options), Ok(_)) = (self.checkpoints, &outcome) {
+                checkpoint::folder::prune(folder, options.keep_last.unwrap_or(0))?;
+            }
         }
         outcome
     }
 
-    fn train_logged(&self, model: &mut Model, measure: &mut Measure, progress: &mut Progress) -> Result<TrainOutcome> {
+    fn checkpoint_to_go_on_from(&self, conditions: &Value, progress: &mut Progress) -> Result<Option<Found>> {
+        let (Some(folder), Some(options)) = (self.folder, self.checkpoints) else { return Ok(None) };
+        resume::find(folder, conditions, options.resume.as_ref(), &mut |line| progress.on_note(line))
+    }
+
+    /// Readies the folder, and marks it as that of a run under way.
+    fn begin(
+        &self,
+        folder: &Path,
+        model: &Model,
+        from: Option<&Found>,
+        progress: &mut Progress,
+    ) -> Result<RunRecord> {
+        match from {
+            Some(found) => {
+                let step = found.run.state.numbers.position.steps;
+                let total = self.config.total_steps(self.train.len());
+                progress.on_note(&format!("going on from step {step} of {total}, saved in `{}`", found.path.display()));
+                resume::drop_newer(folder, found)?;
+            }
+            None => {
+                let keeps_old = self.checkpoints.is_some_and(|options| options.resume == Some(Resume::No));
+                if let Some(old) = resume::clear(folder, keeps_old)? {
+                    progress.on_note(&format!("the unfinished run is kept in `{}`", old.display()));
+                }
+            }
+        }
+        self.origin.map_or(Ok(()), |origin| origin.write(folder))?;
+        RunRecord::begin(folder, self.settings(model))
+    }
+
+    fn train_logged(
+        &self,
+        model: &mut Model,
+        measure: &mut Measure,
+        progress: &mut Progress,
+        conditions: Value,
+        from: Option<Found>,
+    ) -> Result<TrainOutcome> {
         let (decoder, trainable) = model.adapted.split_for_training()?;
         let settings = json!({ "train": self.config });
         let job = RecordedJob {
@@ -114,13 +163,17 @@ impl TrainRun<'_> {
             config: self.config,
             folder: self.folder,
             settings: &settings,
+            label: RunLabel { name: NAME.to_owned(), conditions },
+            state: from.map(|found| found.run.state),
             observer: progress,
         };
         let mut evaluate = self
             .test
             .map(|rows| move |decoder: &Decoder, trainables: &[&dyn Trainable]| measure(decoder, trainables, rows));
         let evaluate = evaluate.as_mut().map(|evaluate| evaluate as &mut super::trainer::Evaluate);
-        let mut outcomes = train_recorded(decoder, vec![job], self.train, evaluate)?;
+        let writer = self.folder.zip(self.checkpoints);
+        let mut writer = writer.map(|(folder, options)| CheckpointWriter::new(folder, options));
+        let mut outcomes = train_recorded(decoder, vec![job], self.train, evaluate, writer.as_mut())?;
         outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
     }
 
@@ -137,6 +190,26 @@ impl TrainRun<'_> {
         }
         settings["data"] = json!({ "train": self.train.fingerprint() });
         settings
+    }
+
+    /// All that the numbers of the run depend on, for its checkpoints.
+    fn conditions(&self, model: &Model) -> Result<Value> {
+        if self.folder.is_none() || self.checkpoints.is_none() {
+            return Ok(Value::Null);
+        }
+        let decoder = model.decoder();
+        let mut conditions = self.settings(model);
+        conditions["model"]["fingerprint"] = model.folder.as_ref().map(|_| model.fingerprint()).transpose()?.into();
+        conditions["model"]["random_seed"] = model.random_seed.into();
+        conditions["model"]["vocab_size"] = model.resized.into();
+        conditions["model"]["dtype"] = device::dtype_name(decoder.dtype).into();
+        conditions["model"]["device"] = device::device_name(decoder.device).into();
+        conditions["model"]["quantization"] = decoder.config.quantization.map(|q| q.to_json(decoder.dtype)).into();
+        conditions["data"]["test"] = self.test.map(TokenizedDataset::fingerprint).into();
+        conditions["lorhai"] = env!("CARGO_PKG_VERSION").into();
+        conditions["libtorch"] = env!("LORHAI_LIBTORCH_VERSION").into();
+        conditions[START] = checksum(model.adapted.trainable()?.flat())?.into();
+        Ok(conditions)
     }
 }
 

@@ -4,11 +4,13 @@
 //! also go on with finite losses, where softmax is 1 for one token and every slope is 0: nothing
 //! is learned from there on, and nothing else tells so.
 
+use serde::{Deserialize, Serialize};
+
 /// Steps in a row without any gradient; in a run that ends before, fewer are enough.
 pub const STALLS_AFTER: u64 = 10;
 const AT_THE_END: u64 = 3;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Stalled {
     steps: u64,
 }

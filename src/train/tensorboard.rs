@@ -26,16 +26,20 @@ pub enum HParam {
 /// What the name of every event file begins with.
 const EVENTS: &str = "events.out.tfevents.";
 
+/// The event files in a folder that were written here.
+pub fn event_files(folder: &Path) -> Vec<PathBuf> {
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.starts_with(EVENTS) && name.ends_with(".lorhai")
+    };
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_ours).collect()
+}
+
 /// Removes the event files of an earlier run: TensorBoard would draw both as one.
 pub fn remove_events(folder: &Path) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with(EVENTS) && name.ends_with(".lorhai") {
-            std::fs::remove_file(&path).map_err(|error| Error::file("remove", &path, &error))?;
-        }
-    }
-    Ok(())
+    event_files(folder)
+        .into_iter()
+        .try_for_each(|path| std::fs::remove_file(&path).map_err(|error| Error::file("remove", &path, &error)))
 }
 
 /// Writes one event file. Every call hands whole frames to the system.
@@ -107,6 +111,25 @@ impl EventWriter {
         let metadata = Message::default().message(1, plugin);
         let value = Message::default().text(1, "_hparams_/session_start_info").message(9, metadata);
         self.event(0, Message::default().message(1, value))
+    }
+
+    /// Goes on with the event file `name` in `folder` behind its first `bytes` bytes; what lies beyond them is dropped.
+    ///
+    /// # Errors
+    /// A file that is shorter, or cannot be written.
+    pub fn resume(folder: &Path, name: &str, bytes: u64) -> Result<Self> {
+        let path = folder.join(name);
+        Ok(EventWriter { file: files::reopen_at(&path, bytes)?, path, clock: seconds_now })
+    }
+
+    /// The name of the file.
+    pub fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Waits until everything is on the disk; returns the length of the file in bytes.
+    pub fn sync(&mut self) -> Result<u64> {
+        files::sync_and_measure(&mut self.file, &self.path)
     }
 
     /// Waits until everything is on the disk.

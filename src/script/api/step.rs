@@ -9,15 +9,20 @@ use crate::options;
 use crate::options::{OptionSet, OptionType};
 use crate::script::api::tensor::BACKWARDS;
 use crate::script::api::OptionsOfFunction;
+use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
+use crate::script::values::json::{to_dynamic, to_row_value};
 use crate::script::values::options::Options;
+use crate::train::checkpoint::loop_state;
 use crate::train::schedule::Shape;
 use crate::train::AdamWConfig;
 use crate::train::{clip, AdamW};
 use crate::{lora, Error, Result};
 use rhai::plugin::*;
 use rhai::Map;
+use serde_json::json;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use tch::Tensor as Values;
 
@@ -227,6 +232,70 @@ pub mod functions {
         optimizer.backwards = BACKWARDS.load(Ordering::Relaxed);
         let mut model = optimizer.model.write()?;
         Ok(model.adapted.trainable_mut()?.zero_gradients()?)
+    }
+
+    /// Save the loop in a folder: trained values, optimizer, and the values of the script.
+    ///
+    /// The state is written whole or not at all, into `checkpoint-STEP` by the number of the optimizer's steps. The two
+    /// newest stay. `load_checkpoint` goes on from it. `values` may hold numbers, texts, arrays and maps.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let opt = adamw(model, #{ lr: 2e-4 });
+    /// opt.save_checkpoint("runs/loop", #{ epoch: 1, losses: [2.5, 2.25] });
+    /// print(opt.load_checkpoint("runs/loop").epoch);
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn save_checkpoint(
+        context: NativeCallContext,
+        optimizer: &mut AdamWOptimizer,
+        folder: &str,
+        values: Map,
+    ) -> RhaiResultOf<()> {
+        let folder = State::of(&context)?.folder_to_write(Path::new(folder))?;
+        let values = to_row_value(&Dynamic::from_map(values), &serde_json::Value::Null)?;
+        let optimizer = optimizer.read()?;
+        let model = optimizer.model.read()?;
+        ensure_same_adapter(optimizer.adapter.as_deref(), &model.adapted)?;
+        let values = json!({ "values": values, "lr": optimizer.lr, "forwards": model.forwards });
+        loop_state::save(&folder, model.adapted.trainable()?, &optimizer.adamw, values)?;
+        Ok(())
+    }
+
+    /// Go on from the newest checkpoint in a folder; returns the values that were saved, or `()` if there is none.
+    ///
+    /// Overwrites the trained values, the state of the optimizer with its learning rate, and the count of forward passes,
+    /// which their dropout depends on: a loop that goes on takes the very steps that it would have taken. A damaged
+    /// checkpoint is passed over, with a note.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let opt = adamw(model, #{ lr: 2e-4 });
+    /// let saved = opt.load_checkpoint("runs/loop") ?? #{ step: 0 };
+    /// print(saved.step);
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn load_checkpoint(
+        context: NativeCallContext,
+        optimizer: &mut AdamWOptimizer,
+        folder: &str,
+    ) -> RhaiResultOf<Dynamic> {
+        let state = State::of(&context)?;
+        let folder = PathBuf::from(state.to_read(folder));
+        let mut optimizer = optimizer.write()?;
+        let Optimizer { model, adamw, lr, adapter, backwards } = &mut *optimizer;
+        let mut model = model.write()?;
+        ensure_same_adapter(adapter.as_deref(), &model.adapted)?;
+        let parameters = model.adapted.trainable_mut()?;
+        let Some(saved) = loop_state::load(&folder, parameters, adamw, &mut |line| state.note(line))? else {
+            return Ok(Dynamic::UNIT);
+        };
+        *lr = saved["lr"].as_f64().unwrap_or(*lr);
+        model.forwards = saved["forwards"].as_u64().unwrap_or(model.forwards);
+        *backwards = BACKWARDS.load(Ordering::Relaxed);
+        Ok(to_dynamic(&saved["values"]))
     }
 
     /// The learning rate of the next step.

@@ -1,0 +1,162 @@
+//! The real program, killed and stopped at random moments, and run again until it ends.
+
+use super::common::files::link_scripts;
+use super::common::program::lorhai;
+use super::logs::{content, difference};
+use lorhai::random::Key;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// One at a time: each needs the processor.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const TRAIN: &str = r#"
+let model = load_model("scripts/tiny", #{ device: "cpu", dtype: "f32", QUANTIZATION });
+model.add_lora(#{ r: 8, alpha: 16, dropout: 0.1, target_modules: "all-linear" });
+let data = load_dataset("scripts/tiny/pretrain.jsonl").take(300)
+    .tokenize(model, #{ max_length: 64, packing: true }).split(#{ test: 0.1 });
+train(model, data, #{ steps: STEPS, batch: 2, accumulation: 2, lr: 1e-3, log_every: 1, eval_every: 16, keep_best: true,
+                      save_every: 7, out: "out" });
+"#;
+
+const SWEEP: &str = r#"
+let model = load_model("scripts/tiny", #{ device: "cpu", dtype: "f32", QUANTIZATION });
+let data = load_dataset("scripts/tiny/pretrain.jsonl").take(300)
+    .tokenize(model, #{ max_length: 64, packing: true }).split(#{ test: 0.1 });
+sweep(model, data, #{
+    grid: #{ rank: [2, 4, 8], seed: 2 },
+    lora: #{ dropout: 0.1, target_modules: "all-linear" },
+    train: #{ steps: STEPS, batch: 2, accumulation: 2, lr: 1e-3, log_every: 1, eval_every: 16 },
+    save_every: 7, out: "out", charts: false });
+"#;
+
+const SIGNALS: [libc::c_int; 4] = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// A script in a folder of its own.
+struct Program {
+    folder: tempfile::TempDir,
+}
+
+impl Program {
+    fn new(script: &str, steps: u64, in_four_bits: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        link_scripts(folder.path());
+        let quantization = if in_four_bits { "load_in_4bit: true" } else { "" };
+        let script = script.replace("STEPS", &steps.to_string()).replace("QUANTIZATION", quantization);
+        fs::write(folder.path().join("case.rhai"), script).unwrap();
+        Program { folder }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn start(&self) -> Child {
+        let mut command = lorhai(self.folder.path());
+        command.args(["run", "case.rhai"]).env("OMP_NUM_THREADS", "2");
+        let log = fs::File::create(self.folder.path().join("stderr")).unwrap();
+        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    /// Rows in all logs.
+    fn rows(&self) -> usize {
+        let logs = files_below(&self.out()).into_iter().filter(|path| path.ends_with("metrics.jsonl"));
+        logs.map(|path| fs::read(path).map_or(0, |bytes| bytes.iter().filter(|&&byte| byte == b'\n').count())).sum()
+    }
+
+    /// What it leaves, without what may be left over from processes that were killed.
+    fn result(&self) -> std::collections::BTreeMap<String, Vec<u8>> {
+        let files = content(&self.out());
+        // The folder that it was started in, which differs.
+        files.into_iter().filter(|(name, _)| !name.ends_with("origin.json")).collect()
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Runs the script whole, then again with cuts at random moments, and compares. Returns how often it was cut.
+fn cut_at_random(script: &str, steps: u64, in_four_bits: bool, cuts: usize, seed: u64) -> usize {
+    let whole = Program::new(script, steps, in_four_bits);
+    let status = whole.start().wait().unwrap();
+    assert!(status.success(), "{}", whole.said());
+    let expected = whole.result();
+    let program = Program::new(script, steps, in_four_bits);
+    let (key, mut cut) = (Key::new(seed), 0);
+    while cut < cuts {
+        let mut child = program.start();
+        // It trains when its logs grow: they are first cut to where the run goes on.
+        let before = program.rows();
+        let patience = Instant::now();
+        let mut lowest = before;
+        loop {
+            let rows = program.rows();
+            lowest = lowest.min(rows);
+            if rows > lowest + (2.0 * key.uniform(3 * cut as u64)) as usize || child.try_wait().unwrap().is_some() {
+                break;
+            }
+            assert!(patience.elapsed() < Duration::from_secs(120), "training does not begin");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_secs_f64(0.15 * key.uniform(3 * cut as u64 + 1)));
+        let signal = SIGNALS[(4.0 * key.uniform(3 * cut as u64 + 2)) as usize];
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        // SAFETY: a child of ours that was not waited for: its number is still its own.
+        unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+        let status = child.wait().unwrap();
+        if status.success() {
+            break;
+        }
+        if signal == libc::SIGTERM || signal == libc::SIGINT {
+            assert!(program.said().contains("run the s") || program.said().contains("stopped"), "{}", program.said());
+        }
+        cut += 1;
+    }
+    let status = program.start().wait().unwrap();
+    assert!(status.success(), "{}", program.said());
+    assert_eq!(difference(&program.result(), &expected), None, "after {cut} cuts");
+    cut
+}
+
+#[test]
+fn a_run_that_is_cut_five_times_ends_with_the_same_bytes() {
+    let _alone = ALONE.lock();
+    let cut = cut_at_random(TRAIN, 150, false, 5, 1);
+    assert!(cut >= 3, "only {cut} cuts");
+}
+
+#[test]
+fn a_sweep_that_is_cut_five_times_ends_with_the_same_bytes() {
+    let _alone = ALONE.lock();
+    let cut = cut_at_random(SWEEP, 60, false, 5, 2);
+    assert!(cut >= 3, "only {cut} cuts");
+}
+
+#[test]
+#[ignore = "takes minutes: run it before a release"]
+fn fifty_cuts_of_runs_and_fifty_of_sweeps() {
+    let _alone = ALONE.lock();
+    for (script, steps, what) in [(TRAIN, 300, "train"), (SWEEP, 120, "sweep")] {
+        let mut cuts = 0;
+        for seed in 0.. {
+            if cuts >= 50 {
+                break;
+            }
+            cuts += cut_at_random(script, steps, seed % 2 == 1, 10.min(50 - cuts), 100 + seed);
+            println!("{what}: {cuts} cuts");
+        }
+        println!("{what}: {cuts} of {cuts} cuts ended with the same bytes");
+    }
+}
