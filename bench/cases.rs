@@ -106,29 +106,29 @@ pub fn gpu_cases() -> Vec<Case> {
 /// How the cost of a step grows: each case doubles one thing. `make bench-growth`.
 pub fn growth_cases() -> Vec<Case> {
     let model = |width: i64, layers: i64| qwen2(width, width * 11 / 4, layers, [width / 64, 2], 8192, true);
-    let plain = model(256, 4);
+    let small = model(256, 4);
     let grown =
         |name, model: &Value, ranks, shape| Case { steps_per_round: 5, ..case(name, model, "f32", ranks, shape) };
     let in_bf16 = |case| Case { dtype: "bf16", ..case };
     vec![
-        grown("growth: rank 8, K 1, 2×64 tokens, width 256, 4 layers", &plain, &[8], [2, 64]),
-        grown("growth: rank 16", &plain, &[16], [2, 64]),
-        grown("growth: rank 32", &plain, &[32], [2, 64]),
-        grown("growth: rank 64", &plain, &[64], [2, 64]),
-        grown("growth: rank 128", &plain, &[128], [2, 64]),
-        grown("growth: K 2", &plain, &[8, 8], [2, 64]),
-        grown("growth: K 4", &plain, &[8, 8, 8, 8], [2, 64]),
-        grown("growth: K 8", &plain, &[8, 8, 8, 8, 8, 8, 8, 8], [2, 64]),
-        grown("growth: 4×64 tokens", &plain, &[8], [4, 64]),
-        grown("growth: 8×64 tokens", &plain, &[8], [8, 64]),
-        grown("growth: 1×512 tokens", &plain, &[8], [1, 512]),
+        grown("growth: rank 8, K 1, 2×64 tokens, width 256, 4 layers", &small, &[8], [2, 64]),
+        grown("growth: rank 16", &small, &[16], [2, 64]),
+        grown("growth: rank 32", &small, &[32], [2, 64]),
+        grown("growth: rank 64", &small, &[64], [2, 64]),
+        grown("growth: rank 128", &small, &[128], [2, 64]),
+        grown("growth: K 2", &small, &[8, 8], [2, 64]),
+        grown("growth: K 4", &small, &[8, 8, 8, 8], [2, 64]),
+        grown("growth: K 8", &small, &[8, 8, 8, 8, 8, 8, 8, 8], [2, 64]),
+        grown("growth: 4×64 tokens", &small, &[8], [4, 64]),
+        grown("growth: 8×64 tokens", &small, &[8], [8, 64]),
+        grown("growth: 1×512 tokens", &small, &[8], [1, 512]),
         grown("growth: 8 layers", &model(256, 8), &[8], [2, 64]),
         grown("growth: width 512", &model(512, 4), &[8], [2, 64]),
         grown("growth: width 1024", &model(1024, 4), &[8], [2, 64]),
         // Which dtype "auto" should choose.
-        in_bf16(grown("growth: bf16", &plain, &[8], [2, 64])),
-        in_bf16(grown("growth: K 8 in bf16", &plain, &[8, 8, 8, 8, 8, 8, 8, 8], [2, 64])),
-        in_bf16(grown("growth: 1×512 tokens in bf16", &plain, &[8], [1, 512])),
+        in_bf16(grown("growth: bf16", &small, &[8], [2, 64])),
+        in_bf16(grown("growth: K 8 in bf16", &small, &[8, 8, 8, 8, 8, 8, 8, 8], [2, 64])),
+        in_bf16(grown("growth: 1×512 tokens in bf16", &small, &[8], [1, 512])),
         in_bf16(grown("growth: width 512 in bf16", &model(512, 4), &[8], [2, 64])),
         in_bf16(grown("growth: width 1024 in bf16", &model(1024, 4), &[8], [2, 64])),
     ]

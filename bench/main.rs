@@ -15,9 +15,9 @@ use cases::{cases, gpu_cases, growth_cases, Case};
 use lorhai::train::memory::process;
 use lorhai::Result;
 use peer::Peer;
-use table::Row;
+use table::Timing;
 
-type Measure = fn() -> Result<Row>;
+type Measure = fn() -> Result<Timing>;
 
 /// Rounds of each side, and steps per round.
 const ROUNDS: usize = 5;
@@ -27,16 +27,16 @@ fn main() {
     let (flags, chosen): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
     // A name in quotes must match as a whole.
     let fits = |name: &str, word: &str| match word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(whole) => name == whole,
+        Some(only) => name == only,
         None => name.contains(word),
     };
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| fits(name, word));
     let flag = |name: &str| flags.iter().any(|flag| flag == name);
     let mut rows = Vec::new();
-    let mut take = |name: &str, found: Result<Vec<Row>>| match found {
-        Ok(found) => {
-            found.iter().for_each(|row| println!("{row}"));
-            rows.extend(found);
+    let mut take = |name: &str, measured: Result<Vec<Timing>>| match measured {
+        Ok(measured) => {
+            measured.iter().for_each(|row| println!("{row}"));
+            rows.extend(measured);
         }
         Err(error) => eprintln!("{name}: {error}"),
     };
@@ -50,7 +50,10 @@ fn main() {
         std::process::exit(1);
     });
     if let Some(rate) = rate {
-        take("matrix rate", Ok(vec![Row::new("bf16 matrix rate".into(), rate / 1e12, None, "TFLOP/s", String::new())]));
+        take(
+            "matrix rate",
+            Ok(vec![Timing::new("bf16 matrix rate".into(), rate / 1e12, None, "TFLOP/s", String::new())]),
+        );
     }
     for case in cases.iter().filter(|case| wanted(case.name)) {
         take(case.name, measured(case, rate));
@@ -71,7 +74,7 @@ fn main() {
 /// The time of a step and the peak memory of one case; with the GPU's `rate`, the fraction of it
 /// that the base's matrices reach. On a CPU rounds of both sides alternate, since its speed
 /// varies; on a GPU one runs after the other, since both may not fit into its memory.
-fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Row>> {
+fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Timing>> {
     process::give_back();
     process::forget_peak();
     let mut ours = ours::Loop::new(case)?;
@@ -98,15 +101,15 @@ fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Row>> {
     }
     let (our_time, peer_time) = (median(our_seconds), (!peer_seconds.is_empty()).then(|| median(peer_seconds)));
     let row = |what: &str, ours: f64, peer: Option<f64>, unit| {
-        Row::new(format!("{}: {what}", case.name), ours, peer, unit, case.settings())
+        Timing::new(format!("{}: {what}", case.name), ours, peer, unit, case.settings())
     };
     let mut rows = vec![
         row("step", our_time * 1e3, peer_time.map(|time| time * 1e3), "ms"),
         row("peak memory", our_peak / 1e6, peer_peak.map(|bytes| bytes / 1e6), "MB"),
     ];
     if let Some(rate) = rate {
-        let share = |time: f64| -> Result<f64> { Ok(100.0 * case.matrix_flops()? / time / rate) };
-        rows.push(row("share of the matrix rate", share(our_time)?, peer_time.map(share).transpose()?, "%"));
+        let percent = |time: f64| -> Result<f64> { Ok(100.0 * case.matrix_flops()? / time / rate) };
+        rows.push(row("share of the matrix rate", percent(our_time)?, peer_time.map(percent).transpose()?, "%"));
         rows.push(row("tokens a second", case.tokens() as f64 / our_time, None, "1/s"));
     }
     Ok(rows)
@@ -120,7 +123,7 @@ fn gpu_peer(case: &Case) -> Result<Option<(Vec<f64>, f64)>> {
 }
 
 /// From safetensors files in the page cache to the first logits.
-fn load() -> Result<Row> {
+fn load() -> Result<Timing> {
     let folder = scratch()?;
     let config = cases().pop().map(|case| case.model).unwrap_or_default();
     let bytes = ours::write_checkpoint(&config, folder.path())?;
@@ -144,13 +147,13 @@ fn load() -> Result<Row> {
 }
 
 /// Rows from a file through a closure to ids and labels.
-fn map_and_tokenize() -> Result<Row> {
+fn map_and_tokenize() -> Result<Timing> {
     const COPIES: usize = 4;
     let folder = scratch()?;
     let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
     let text = lorhai::files::read_text(&tiny.join("pretrain.jsonl"))?.repeat(COPIES);
     let rows = folder.path().join("rows.jsonl");
-    lorhai::files::write_whole(&rows, text.as_bytes())?;
+    lorhai::files::write_atomic(&rows, text.as_bytes())?;
     let mut peer = Peer::start()?;
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
@@ -168,19 +171,19 @@ fn scratch() -> Result<tempfile::TempDir> {
     tempfile::tempdir().map_err(|error| lorhai::Error::bug(format!("no temporary folder: {error}")))
 }
 
-fn in_ms(name: &str, ours: Vec<f64>, peers: Vec<f64>, settings: String) -> Row {
+fn in_ms(name: &str, ours: Vec<f64>, peers: Vec<f64>, settings: String) -> Timing {
     let peer = (!peers.is_empty()).then(|| median(peers) * 1e3);
-    Row::new(name.to_owned(), median(ours) * 1e3, peer, "ms", settings)
+    Timing::new(name.to_owned(), median(ours) * 1e3, peer, "ms", settings)
 }
 
 /// Start-up: an empty script against Python's imports.
-fn start_up() -> Result<Row> {
+fn start_up() -> Result<Timing> {
     let ours = ours::start_up(9)?;
     let peer = match Peer::start()? {
         Some(mut peer) => Some(median((0..3).map(|_| peer.import_seconds()).collect::<Result<Vec<_>>>()?)),
         None => None,
     };
-    Ok(Row::new("start-up".to_owned(), median(ours) * 1e3, peer.map(|seconds| seconds * 1e3), "ms", String::new()))
+    Ok(Timing::new("start-up".to_owned(), median(ours) * 1e3, peer.map(|seconds| seconds * 1e3), "ms", String::new()))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -5,7 +5,7 @@ use lorhai::data::Batch;
 use lorhai::lora::{Adapter, LoadOptions, LoraSpec, Targets};
 use lorhai::model::{device, load, Config, Decoder, Input, NoAdapters};
 use lorhai::native::gpu;
-use lorhai::sweep::workers::{cost_of_a_token, spread};
+use lorhai::sweep::workers::{cost_per_token, spread};
 use lorhai::train::memory::{check::random_rows, process};
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
@@ -53,9 +53,9 @@ impl Loop {
             ..LoraSpec::default()
         };
         let specs: Vec<LoraSpec> = case.ranks.iter().map(spec).collect();
-        let costs: Vec<u64> = specs.iter().map(|spec| cost_of_a_token(spec, &decoder.config)).collect();
-        for (worker, own) in workers.iter_mut().zip(spread(&costs, count)) {
-            for at in own {
+        let costs: Vec<u64> = specs.iter().map(|spec| cost_per_token(spec, &decoder.config)).collect();
+        for (worker, tasks) in workers.iter_mut().zip(spread(&costs, count)) {
+            for at in tasks {
                 let adapter = Adapter::new(specs[at].clone(), &decoder, 0)?;
                 let optimizer = AdamW::new(AdamWConfig { lr: 1e-4, ..AdamWConfig::default() }, &adapter.parameters)?;
                 worker.runs.push((adapter, optimizer, batch(case, &decoder.config)));
@@ -140,7 +140,7 @@ fn batch(case: &Case, config: &Config) -> Batch {
 pub fn start_up(times: usize) -> Result<Vec<f64>> {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/lorhai");
     let script = std::env::temp_dir().join("lorhai-bench-empty.rhai");
-    lorhai::files::write_whole(&script, b"")?;
+    lorhai::files::write_atomic(&script, b"")?;
     (0..times)
         .map(|_| {
             let started = Instant::now();

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 
 #[derive(Serialize)]
-pub struct Row {
+pub struct Timing {
     pub name: String,
     pub ours: f64,
     pub peer: Option<f64>,
@@ -16,13 +16,13 @@ pub struct Row {
     pub settings: String,
 }
 
-impl Row {
+impl Timing {
     pub fn new(name: String, ours: f64, peer: Option<f64>, unit: &'static str, settings: String) -> Self {
-        Row { name, ours, peer, ratio: peer.map(|peer| peer / ours), unit, settings }
+        Timing { name, ours, peer, ratio: peer.map(|peer| peer / ours), unit, settings }
     }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for Timing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{:<48} {:>10.2} {}", self.name, self.ours, self.unit)?;
         match (self.peer, self.ratio) {
@@ -32,6 +32,6 @@ impl fmt::Display for Row {
     }
 }
 
-pub fn write(rows: &[Row]) -> Result<()> {
+pub fn write(rows: &[Timing]) -> Result<()> {
     lorhai::files::write_json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/results.json"), &rows)
 }

@@ -63,7 +63,7 @@ Examples:
 A script that was stopped goes on when it is run again: a sweep with the trials that are not finished, and
 a `train` with `out` from its last checkpoint (docs/checkpoints.md)."
     )]
-    Run(Run),
+    Run(RunArgs),
     /// Run lines interactively: at a prompt, or from a pipe.
     #[command(after_help = "\
 Examples:
@@ -190,7 +190,7 @@ struct Docs {
 }
 
 #[derive(clap::Args)]
-struct Run {
+struct RunArgs {
     /// The script.
     file: Option<PathBuf>,
     /// Set a setting of the script; `lorhai run FILE --help` lists them.
@@ -333,7 +333,7 @@ impl Repl {
     }
 }
 
-impl Run {
+impl RunArgs {
     fn dispatch(self) -> i32 {
         let Some(file) = &self.file else {
             return self.without_file();
@@ -488,7 +488,7 @@ impl Docs {
     /// Writes the file, or with `--check` compares it with what would be written.
     fn write_or_check(&self, path: &Path, text: &str) -> Result<()> {
         if !self.check {
-            return files::write_whole(path, text.as_bytes());
+            return files::write_atomic(path, text.as_bytes());
         }
         if files::read_text(path)? == text {
             return Ok(());

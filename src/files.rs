@@ -8,13 +8,13 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes `bytes` to `path` atomically: a reader sees the old file or the new one, never a part.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_whole_with(path, |file| file.write_all(bytes))
+/// Writes `bytes` to `path` atomically: a reader sees the old file or the new one, never part of it.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// As [`write_whole`], for content produced piece by piece.
-pub fn write_whole_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
+/// [`write_atomic`] for content that is produced piece by piece.
+pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let folder = parent(path);
     create_folder(folder)?;
     ensure_file_path(path)?;
@@ -27,8 +27,8 @@ pub fn write_whole_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Re
     sync_folder(folder)
 }
 
-/// A temporary folder beside `path`, on the same file system, for content that is checked before it gets
-/// its name. Dropping it deletes it with its content.
+/// Makes a temporary folder beside `path`, on the same file system, for content that is checked before it gets its
+/// name. Dropping it deletes the folder with its content.
 pub fn temporary_beside(path: &Path) -> Result<tempfile::TempDir> {
     let folder = parent(path);
     create_folder(folder)?;
@@ -102,7 +102,7 @@ pub fn sync_and_measure(file: &mut File, path: &Path) -> Result<u64> {
 
 /// Writes `value` atomically, as indented JSON with a final newline.
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    write_whole(path, json_text(value)?.as_bytes())
+    write_atomic(path, json_text(value)?.as_bytes())
 }
 
 /// The text that [`write_json`] writes.
@@ -124,7 +124,7 @@ fn cannot_create(path: &Path, error: &std::io::Error) -> Error {
     }
 }
 
-/// Fails if [`write_whole`] could not write `path`. Changes nothing.
+/// Fails if [`write_atomic`] could not write `path`. Changes nothing.
 pub fn could_write(path: &Path) -> Result<()> {
     let folder = parent(path);
     could_fill(folder)?;
@@ -162,7 +162,7 @@ pub fn disk_of(path: &Path) -> Option<Disk> {
     Some(Disk { id: metadata.dev(), free: system.f_bavail.saturating_mul(system.f_frsize) })
 }
 
-/// Fails if this process may not create files in `folder`. Asks the system, which knows the effective user.
+/// Fails if this process may not create files in `folder`, by the rights of the effective user.
 fn may_write(folder: &Path) -> std::io::Result<()> {
     let rights = Access::WRITE_OK | Access::EXEC_OK;
     Ok(rustix::fs::accessat(CWD, folder, rights, AtFlags::EACCESS)?)
@@ -211,12 +211,12 @@ pub fn read_json(path: &Path) -> Result<serde_json::Value> {
     })
 }
 
-/// What is wrong with a JSON text, and where, in words for a user.
+/// The fault of a JSON text with its line and column, for users.
 pub fn json_fault(error: &serde_json::Error) -> String {
     format!("{} (line {}, column {})", json_problem(error), error.line(), error.column())
 }
 
-/// As [`json_fault`], without line and column.
+/// [`json_fault`] without line and column.
 pub fn json_problem(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or(&text);

@@ -199,15 +199,15 @@ mod tests {
     fn written_files_are_read_back_and_nothing_else_is_touched() {
         let scratch = tempfile::tempdir().unwrap();
         let old = scratch.path().join("run/old.txt");
-        files::write_whole(&old, b"old").unwrap();
+        files::write_atomic(&old, b"old").unwrap();
         let mut overlay = Overlay::new().unwrap();
         let (new, root) = (scratch.path().join("run/x/../new.txt"), overlay.root.clone());
         assert_eq!(overlay.to_read(&new), new);
-        files::write_whole(&overlay.file(&new).unwrap(), b"new").unwrap();
+        files::write_atomic(&overlay.file(&new).unwrap(), b"new").unwrap();
         assert_eq!(fs::read(overlay.to_read(&new)).unwrap(), b"new");
         // An existing folder is read where it is, unless it was itself written.
         assert_eq!(overlay.to_read(&scratch.path().join("run")), scratch.path().join("run"));
-        files::write_whole(&overlay.folder(&scratch.path().join("run")).unwrap().join("more"), b"m").unwrap();
+        files::write_atomic(&overlay.folder(&scratch.path().join("run")).unwrap().join("more"), b"m").unwrap();
         assert!(overlay.to_read(&scratch.path().join("run")).starts_with(&root));
         assert_eq!(overlay.to_read(&old), old);
         let written = overlay.written();
@@ -231,7 +231,7 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let mut overlay = Overlay::new().unwrap();
         for path in [file.join("a/b.txt"), folder.clone()] {
-            let real = files::write_whole(&path, b"y").unwrap_err();
+            let real = files::write_atomic(&path, b"y").unwrap_err();
             assert_eq!(overlay.file(&path).unwrap_err().to_string(), real.to_string());
         }
         let real = files::create_folder(&file).unwrap_err();

@@ -63,7 +63,7 @@ pub fn replay(run: &Path, keep: Option<&Path>, quiet: bool, report: &mut dyn FnM
 /// The targets, grouped by the executions that made them: a sweep that was resumed has several.
 fn executions(run: &Path) -> Result<Vec<Execution>> {
     let past = PastRun::open(run)?;
-    let targets = match past.what {
+    let targets = match past.kind {
         PastKind::Run(record) => vec![Target { name: run.display().to_string(), folder: absolute(run), record }],
         PastKind::Sweep(result) => {
             result.rows().iter().map(|row| trial(&run.join(&row.dir))).collect::<Result<Vec<_>>>()?
@@ -85,7 +85,7 @@ fn executions(run: &Path) -> Result<Vec<Execution>> {
 }
 
 fn trial(folder: &Path) -> Result<Target> {
-    match PastRun::open(folder)?.what {
+    match PastRun::open(folder)?.kind {
         PastKind::Run(record) => Ok(Target { name: folder.display().to_string(), folder: absolute(folder), record }),
         PastKind::Sweep(_) => bail!(Kind::File, "`{}` is a sweep in a sweep: expected a trial", folder.display()),
     }
@@ -133,12 +133,12 @@ impl Execution {
         let name = script.path.file_name().map(Path::new).unwrap_or(Path::new("script.rhai"));
         let folder = into.join(SCRIPT);
         let path = folder.join(name);
-        files::write_whole(&path, script.text.as_bytes())?;
+        files::write_atomic(&path, script.text.as_bytes())?;
         for (module, text) in &script.modules {
             // A manipulated record must not write outside of the folder.
             let path = normalized(&folder.join(module));
             if path.starts_with(normalized(&folder)) {
-                files::write_whole(&path, text.as_bytes())?;
+                files::write_atomic(&path, text.as_bytes())?;
             }
         }
         let run = || -> Result<Option<Failure>> {
@@ -194,7 +194,7 @@ fn set_options(set: &[(String, String)]) -> String {
     set.iter().map(|(key, value)| format!(" --set {key}={value}")).collect()
 }
 
-/// PastKind has changed since the first run, as far as it shows before the replay.
+/// What has changed since the first run, as far as it shows before the replay.
 fn differences(origin: &Origin, script: &Script) -> Result<String> {
     let mut lines = Vec::new();
     let now = Program::current()?;
@@ -274,7 +274,7 @@ struct Comparison {
 /// Compares the run in `out` with the first run.
 fn compare(target: &Target, origin: &Origin, out: &Path) -> Result<Comparison> {
     let again = counterpart(target, out);
-    let made = PastRun::open(&again).ok().map(|past| past.what);
+    let made = PastRun::open(&again).ok().map(|past| past.kind);
     let Some(PastKind::Run(record)) = made else {
         return Ok(Comparison {
             same: false,
@@ -284,9 +284,9 @@ fn compare(target: &Target, origin: &Origin, out: &Path) -> Result<Comparison> {
     };
     let mut changes = settings_diff::between(&target.record.settings, &record.settings);
     changes.extend(machine_changes(origin, &again));
-    let is_cut_off = target.record.standing == RunStatus::Unfinished;
+    let is_cut_off = target.record.status == RunStatus::Unfinished;
     let agreement = trace::compare(&log(&target.folder)?, &log(&again)?, is_cut_off);
-    let (same, text) = match (&target.record.standing, &record.standing) {
+    let (same, text) = match (&target.record.status, &record.status) {
         (RunStatus::Failed { error: then }, RunStatus::Failed { error: now }) if then == now => {
             (agreement.is_equal(), format!("{agreement}; failed as before: {now}"))
         }

@@ -48,7 +48,7 @@ fn when(time: Option<SystemTime>) -> String {
 pub fn show(folder: &Path) -> Result<String> {
     let past = PastRun::open(folder)?;
     let mut text = format!("{}\n{}, {}\n", folder.display(), past.status(), when(past.when()));
-    text.push_str(&match &past.what {
+    text.push_str(&match &past.kind {
         PastKind::Sweep(result) => format!("\n{}", result.table()),
         PastKind::Run(record) => settings_and_results(record),
     });
@@ -60,7 +60,7 @@ pub fn show(folder: &Path) -> Result<String> {
 fn settings_and_results(record: &RunRecord) -> String {
     let settings = history::settings(record).into_iter().map(|(name, value)| vec![format!("  {name}"), value]);
     let results = history::metrics(record).into_iter().map(|(name, value)| vec![format!("  {name}"), metric(value)]);
-    let failure = match &record.standing {
+    let failure = match &record.status {
         RunStatus::Failed { error } => format!("\nerror\n  {}\n", error.replace('\n', "\n  ")),
         _ => String::new(),
     };
@@ -113,7 +113,7 @@ fn draw(first: &Path, second: &Path, file: &Path) -> Result<String> {
 
 /// Redraws the charts and the report of a sweep.
 pub fn report(out: &Path) -> Result<String> {
-    history::must_be_sweep(out)?;
+    history::ensure_sweep(out)?;
     let written = publish::publish_again(out)?;
     Ok(written.iter().map(|path: &PathBuf| format!("{}\n", path.display())).collect())
 }

@@ -107,9 +107,9 @@ pub fn time_left(seconds: f64, done: u64, all: u64) -> String {
         return "? left".to_owned();
     }
     let left = seconds / done as f64 * all.saturating_sub(done) as f64;
-    let whole = left.round() as u64;
-    match whole {
-        0..=99 => format!("{whole} s left"),
+    let seconds = left.round() as u64;
+    match seconds {
+        0..=99 => format!("{seconds} s left"),
         100..=5999 => format!("{} min left", (left / 60.0).round()),
         _ => format!("{:.1} h left", left / 3600.0),
     }

@@ -10,7 +10,7 @@ use lorhai::options::OptionSet;
 use lorhai::train::checkpoint::CheckpointOptions;
 use lorhai::train::grouping::Grouping;
 use lorhai::train::optim::Optim;
-use lorhai::train::schedule::Shape;
+use lorhai::train::schedule::SchedulerType;
 use lorhai::train::{AdamWConfig, EvalInterval, TrainConfig};
 use serde_json::{json, Map, Value};
 use std::collections::BTreeSet;
@@ -52,7 +52,7 @@ fn defaults<T: OptionSet>(names: &[&str]) -> Value {
 
 fn train_options(config: &TrainConfig) -> Value {
     assert_eq!((config.eval_every, config.optim), (EvalInterval::Steps(0), Optim::Default));
-    assert_eq!(config.schedule, Shape::Linear);
+    assert_eq!(config.schedule, SchedulerType::Linear);
     json!({
         "epochs": config.epochs,
         "steps": config.steps,

@@ -16,7 +16,7 @@ use lorhai::hub::weights::Weights;
 use lorhai::lora::peft;
 use lorhai::model::{load, Config};
 use lorhai::options::OptionType;
-use lorhai::train::schedule::{Schedule, Shape};
+use lorhai::train::schedule::{Schedule, SchedulerType};
 use lorhai::train::update::{update, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use serde_json::{json, Value};
@@ -649,7 +649,7 @@ fn forty_steps_have_the_losses_of_trls_trainer() {
         load::load(Config::from_folder(&tiny).unwrap(), &weights, tch::Kind::Float, tch::Device::Cpu).unwrap();
     let mut adapter = peft::load(&folder.join("adapter"), &decoder).unwrap();
     let steps = number("steps") as u64;
-    let schedule = Schedule::new(Shape::named("linear").unwrap(), steps, 0.0).unwrap();
+    let schedule = Schedule::new(SchedulerType::named("linear").unwrap(), steps, 0.0).unwrap();
     let config = AdamWConfig {
         lr: number("lr"),
         beta1: 0.9,

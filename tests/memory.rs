@@ -88,7 +88,10 @@ fn options_move_the_plan_as_they_should() {
     let ratio = twice.activations as f64 / plain.activations as f64;
     assert!((ratio - 2.0).abs() < 0.01, "{ratio}");
     assert!(of(&Request { labelled: 0.1, ..base.clone() }).total() <= plain.total());
-    assert!(of(&Request { place: StepDevice::Cuda, ..base.clone() }).activations > plain.activations, "repeated heads");
+    assert!(
+        of(&Request { device: StepDevice::Cuda, ..base.clone() }).activations > plain.activations,
+        "repeated heads"
+    );
     // An adapter in the last layer alone: the others keep nothing.
     let lora = LoraSpec {
         layers_to_transform: Some(OneOrMany(vec![23])),

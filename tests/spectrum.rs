@@ -7,7 +7,7 @@ mod common;
 
 use common::files::{golden, read_json};
 use common::numbers::floats;
-use lorhai::lora::spectrum::{similarities, truncate, ModuleSpectrum, RankSpectrum, Side};
+use lorhai::lora::spectrum::{similarities, truncate, ModuleSpectrum, RankSpectrum, Side, SuggestOptions};
 use lorhai::lora::targets::match_targets;
 use lorhai::lora::{peft, Adapter, LoraSpec, Targets};
 use lorhai::model::shapes::linear_shapes;
@@ -152,7 +152,7 @@ fn the_suggested_ranks_are_what_the_spectrum_says() {
     }
     let spectrum = RankSpectrum::of(&adapter).unwrap();
     let ranks = |energy: f64| -> Vec<i64> {
-        let suggested = spectrum.suggested(energy).unwrap();
+        let suggested = spectrum.suggested(&SuggestOptions { energy }).unwrap();
         let targets = match_targets(&suggested, &linear_shapes(&config)).unwrap();
         assert!(targets.iter().all(|target| target.scale == 2.0), "scales stay");
         targets.iter().map(|target| target.r).collect()
@@ -161,7 +161,11 @@ fn the_suggested_ranks_are_what_the_spectrum_says() {
     assert_eq!(ranks(1.0 - 1e-12), kept);
     let halved: Vec<i64> = spectrum.modules.iter().map(|module: &ModuleSpectrum| module.energy_rank(0.5)).collect();
     assert_eq!(ranks(0.5), halved);
-    assert!(spectrum.suggested(0.0).is_err() && spectrum.suggested(1.1).is_err());
+    for energy in [0.0, 1.1] {
+        let error = spectrum.suggested(&SuggestOptions { energy }).unwrap_err();
+        assert!(error.message.starts_with("suggest: option `energy`: expected float "), "{error}");
+    }
     let fresh = RankSpectrum::of(&Adapter::new(LoraSpec::default(), &decoder(), 1).unwrap()).unwrap();
-    assert_eq!(fresh.suggested(0.9).unwrap().r, 1, "what adds nothing needs no more than rank 1");
+    let suggested = fresh.suggested(&SuggestOptions { energy: 0.9 }).unwrap();
+    assert_eq!(suggested.r, 1, "a zero change needs no more than rank 1");
 }

@@ -134,7 +134,7 @@ fn a_larger_grid_runs_only_what_is_new_and_a_smaller_one_keeps_the_rest() {
     let smaller = plan(folder.path(), json!({"rank": [2], "seed": 2}), json!({}));
     let (_, names, lines) = run_with(&smaller, |_| panic!("ran again"));
     assert!(names.is_empty());
-    assert!(lines[0].starts_with("kept, though not in this grid: rank-4_seed-0, rank-4_seed-1"), "{lines:?}");
+    assert!(lines[0].starts_with("kept trials that are not in this grid: rank-4_seed-0, rank-4_seed-1"), "{lines:?}");
     assert!(folder.path().join("rank-8_seed-1/result.json").is_file());
 }
 
@@ -180,7 +180,7 @@ fn a_stopped_sweep_leaves_whole_files_and_goes_on_later() {
     assert!(SweepResult::open(folder.path()).unwrap().table().contains("not run: 2 of 3"));
     let (result, names, lines) = run_with(&plan, fake::run);
     assert_eq!(names, ["rank-4", "rank-8"]);
-    assert_eq!(lines[0], "rank=4: was cut off, starting it again");
+    assert_eq!(lines[0], "rank=4: was interrupted, starting it again");
     assert!(!folder.path().join("rank-4/half").exists());
     let whole = scratch();
     let undisturbed = run_all(&fake::plan(whole.path(), grid, json!({}))).unwrap();

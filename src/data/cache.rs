@@ -72,7 +72,7 @@ fn read(key: &str, bytes: &[u8]) -> Option<TokenizedDataset> {
         row_ends: arrays.take(header.rows, u32::from_le_bytes)?,
         info: header.info,
     };
-    (arrays.rest.is_empty() && is_sound(&store)).then(|| TokenizedDataset::whole(store))
+    (arrays.rest.is_empty() && is_sound(&store)).then(|| TokenizedDataset::of_store(store))
 }
 
 /// Whether the ends ascend and stay in range. Views index by them without another check.
@@ -101,7 +101,7 @@ impl Arrays<'_> {
 pub fn store(key: &str, data: &TokenizedDataset) {
     let Some(path) = path(key) else { return };
     let written = encode(key, data.store()).and_then(|(header, body)| {
-        files::write_whole_with(&path, |file| {
+        files::write_atomic_with(&path, |file| {
             file.write_all(&header)?;
             file.write_all(&body)
         })

@@ -368,10 +368,10 @@ mod tests {
         let marks = Marks::absent_from(&messages, []).unwrap();
         let marked = marks.insert(&messages, Coverage::ALL[0]);
         let text: String = marked.messages.iter().map(|message| message["content"].as_str().unwrap()).collect();
-        let (plain, occurrences) = marks.remove(&text, &marked.pieces);
-        assert_eq!(plain, "  one <b>two</b>\n<think>\nhm\n</think>\n\nyes");
+        let (unmarked, occurrences) = marks.remove(&text, &marked.pieces);
+        assert_eq!(unmarked, "  one <b>two</b>\n<think>\nhm\n</think>\n\nyes");
         let texts: Vec<(&str, usize)> =
-            occurrences.iter().map(|occurrence| (&plain[occurrence.range.clone()], occurrence.message)).collect();
+            occurrences.iter().map(|occurrence| (&unmarked[occurrence.range.clone()], occurrence.message)).collect();
         assert_eq!(texts, [("one", 0), ("two", 0), ("hm", 1), ("yes", 1)]);
         let kinds: Vec<PieceKind> = marked.pieces.iter().map(|piece| piece.kind).collect();
         assert_eq!(
@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(without_tags("</think>\n<tool_call>\n<function="), "\n\n");
         // A template that drops thoughts by `split("</think>")` leaves the rest.
         let cut = text.split("</think>").last().unwrap();
-        let (plain, occurrences) = marks.remove(cut, &marked.pieces);
-        assert_eq!((plain.as_str(), occurrences.len(), occurrences[0].range.clone()), ("\n\nyes", 1, 2..5));
+        let (unmarked, occurrences) = marks.remove(cut, &marked.pieces);
+        assert_eq!((unmarked.as_str(), occurrences.len(), occurrences[0].range.clone()), ("\n\nyes", 1, 2..5));
     }
 }

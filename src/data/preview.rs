@@ -27,17 +27,17 @@ impl Dataset {
 /// Strings without quotes, everything else as JSON; line breaks and other controls escaped.
 fn cell(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| number::text(value), str::to_owned);
-    let mut plain = String::new();
+    let mut line = String::new();
     for c in text.chars() {
         match c {
-            '\n' => plain.push_str("\\n"),
-            '\t' => plain.push_str("\\t"),
-            '\r' => plain.push_str("\\r"),
-            c if c.is_control() => plain.push('\u{fffd}'),
-            c => plain.push(c),
+            '\n' => line.push_str("\\n"),
+            '\t' => line.push_str("\\t"),
+            '\r' => line.push_str("\\r"),
+            c if c.is_control() => line.push('\u{fffd}'),
+            c => line.push(c),
         }
     }
-    plain
+    line
 }
 
 #[cfg(test)]

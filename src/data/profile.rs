@@ -1,4 +1,4 @@
-//! What small test renderings tell about a chat template: how it ends a turn, what its generation prompt is, and whether
+//! Finds out by small test renderings how a chat template behaves: how it ends a turn, what its generation prompt is, and whether
 //! it writes a system prompt nobody asked for.
 
 use super::example::Chat;

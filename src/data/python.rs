@@ -33,11 +33,11 @@ pub fn float_repr(value: f64) -> String {
     if exponent < 0 {
         return format!("{sign}0.{}{digits}", "0".repeat((-exponent - 1) as usize));
     }
-    let whole = exponent as usize + 1;
-    if digits.len() <= whole {
-        return format!("{sign}{digits}{}.0", "0".repeat(whole - digits.len()));
+    let integer_digits = exponent as usize + 1;
+    if digits.len() <= integer_digits {
+        return format!("{sign}{digits}{}.0", "0".repeat(integer_digits - digits.len()));
     }
-    format!("{sign}{}.{}", &digits[..whole], &digits[whole..])
+    format!("{sign}{}.{}", &digits[..integer_digits], &digits[integer_digits..])
 }
 
 /// `datetime.now().strftime(format)`.

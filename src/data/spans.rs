@@ -43,8 +43,8 @@ impl Spans {
         &self.trained
     }
 
-    /// The whole text.
-    fn whole(text: String) -> Self {
+    /// One span, the entire text.
+    fn full_text(text: String) -> Self {
         let trained = Vec::from([Range { start: 0, end: text.len() }]);
         Spans { text, trained, prompt_differs: false, lost: LostParts::default() }
     }
@@ -100,7 +100,7 @@ pub fn find(
     }
     let full = template.render(chat, messages.len(), false).map_err(|error| explain_failure(&messages, error))?;
     if loss_on == LossOn::Everything && !masked.contains(&true) {
-        return Ok(Spans::whole(full.text));
+        return Ok(Spans::full_text(full.text));
     }
     let turns = Turns::new(template, chat, &messages, profile, &full.text)?;
     let (text, lost) = (full.text.as_str(), LostParts::default());

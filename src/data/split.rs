@@ -47,8 +47,8 @@ const CALL: &str = "split";
 impl SplitOptions {
     fn rule(&self) -> Option<Refusal> {
         if self.test >= 1.0 && self.test.fract() != 0.0 {
-            let found = options::Value::Float(self.test).describe();
-            return Some(Refusal::new("test", "a fraction between 0 and 1 or a number of rows", found));
+            let size = options::Value::Float(self.test).describe();
+            return Some(Refusal::new("test", "a fraction between 0 and 1 or a number of rows", size));
         }
         self.group.as_ref()?;
         if self.stratify.is_some() {

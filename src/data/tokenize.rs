@@ -34,7 +34,7 @@ pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions
     if let Some(cached) = key.as_deref().and_then(cache::load) {
         return finish(cached, tokenizer, options);
     }
-    let tokenized = TokenizedDataset::whole(row_tokenizer.run(data, &|row| row)?);
+    let tokenized = TokenizedDataset::of_store(row_tokenizer.run(data, &|row| row)?);
     if let Some(key) = &key {
         cache::store(key, &tokenized);
     }
@@ -56,7 +56,7 @@ pub fn tokenize_sample(
     let count = data.len().min(max_rows.max(1));
     let number = |row: usize| row * data.len() / count;
     let sampled: Vec<usize> = (0..count).map(number).collect();
-    let sample = TokenizedDataset::whole(row_tokenizer.run(&data.select(&sampled)?, &number)?);
+    let sample = TokenizedDataset::of_store(row_tokenizer.run(&data.select(&sampled)?, &number)?);
     let sample = finish(sample, tokenizer, options)?;
     if sampled.len() == data.len() {
         return Ok((sample, data.len()));

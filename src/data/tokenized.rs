@@ -33,11 +33,11 @@ impl TokenizedDataset {
             store.push_document(&row);
             store.end_row();
         }
-        Ok(Self::whole(store))
+        Ok(Self::of_store(store))
     }
 
     /// All rows of a store.
-    pub(super) fn whole(store: Store) -> Self {
+    pub(super) fn of_store(store: Store) -> Self {
         let rows = (0..store.row_ends.len() as u32).collect();
         TokenizedDataset { store: Arc::new(store), rows, fingerprint: Arc::default(), is_sample: false }
     }
@@ -155,7 +155,7 @@ impl TokenizedDataset {
             }
             store.end_row();
         }
-        TokenizedDataset { is_sample: self.is_sample || other.is_sample, ..Self::whole(store) }
+        TokenizedDataset { is_sample: self.is_sample || other.is_sample, ..Self::of_store(store) }
     }
 
     /// The order of the rows in one epoch: a pure function of (seed, epoch, number of rows).
@@ -266,7 +266,7 @@ mod tests {
         store.end_row();
         store.push_document(&row(&[6], &[0]));
         store.end_row();
-        let batch = TokenizedDataset::whole(store).batch(&[0, 1]).unwrap();
+        let batch = TokenizedDataset::of_store(store).batch(&[0, 1]).unwrap();
         assert_eq!(batch.position_ids[..5], [0, 1, 0, 1, 2]);
         assert_eq!(batch.segments, Some(vec![0, 0, 1, 1, 1, 0, -1, -1, -1, -1]));
         assert_eq!(batch.labels[..5], [IGNORE, 2, IGNORE, 4, 5]);

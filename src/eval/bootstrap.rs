@@ -11,7 +11,7 @@ use crate::options::OptionSet;
 use crate::random::Key;
 
 options! {
-    /// How many draws, and what an interval holds of them.
+    /// The number of draws, and the width of intervals.
     #[derive(Debug, Clone, Copy, PartialEq)]
     pub struct Resampling {
         /// Draws of the bootstrap; 0 for none.
@@ -64,7 +64,7 @@ impl Bootstrap {
         Ok(Some(self.spread_of(self.values(count, statistic)?)))
     }
 
-    /// Of the values of [`values`](Self::values), at least two.
+    /// Summarises the values of [`values`](Self::values), at least two.
     pub fn spread_of(&self, mut values: Vec<f64>) -> Spread {
         values.sort_by(f64::total_cmp);
         let outside = (1.0 - self.resampling.confidence) / 2.0;

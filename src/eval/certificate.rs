@@ -94,7 +94,7 @@ impl OptionType for ShardSize {
     }
 }
 
-/// What a merge changed.
+/// The measured effect of a merge.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Certificate {
     pub adapter: String,
@@ -177,10 +177,10 @@ fn begin<'a>(model: &'a Model, folder: &Path, options: &MergeOptions) -> Result<
     Ok((adapter, dtype, ids))
 }
 
-/// A certificate of nothing, for a rehearsal that writes nothing: all that is measured is not a number.
+/// A certificate for a rehearsal, which writes nothing: every measurement is NaN.
 ///
 /// # Errors
-/// Those of [`save_merged`] that come before it writes.
+/// The errors that [`save_merged`] finds before it writes.
 pub fn unmeasured(model: &Model, folder: &Path, options: &MergeOptions) -> Result<Certificate> {
     let (_, dtype, ids) = begin(model, folder, options)?;
     let name = options.adapter.as_deref().or(model.adapted.active_name()).unwrap_or_default();
@@ -251,7 +251,7 @@ fn write_folder(model: &Model, weights: &MergedWeights, dtype: Dtype, limit: u64
     files::write_json(&folder.join("config.json"), &config)?;
     let generation = source.join("generation_config.json");
     if generation.is_file() {
-        files::write_whole(&folder.join("generation_config.json"), &files::read(&generation)?)?;
+        files::write_atomic(&folder.join("generation_config.json"), &files::read(&generation)?)?;
     }
     model.save_tokenizer(folder)?;
     Ok(layers)

@@ -51,7 +51,7 @@ impl Comparison {
     }
 }
 
-/// Continues prompts with what is active on the model: one answer for each.
+/// Continues prompts with the active adapter, or the base without one: one answer for each prompt.
 pub fn answers(
     model: &Model,
     prompts: &[Prompt],
@@ -93,7 +93,7 @@ pub fn compare(
     Ok(Comparison { names: names.to_vec(), rows, settings })
 }
 
-/// Refuses what [`compare`] would.
+/// Fails where [`compare`] would fail.
 pub fn ensure_comparable(names: &[String], prompts: &[Prompt], references: Option<&[String]>) -> Result<()> {
     if names.is_empty() || prompts.is_empty() {
         let (names, prompts) = (names.len(), prompts.len());

@@ -1,5 +1,7 @@
-//! How to generate: the settings that transformers knows, and how many prompts at a time. A model's own
-//! `generation_config.json` is read in `generation_file.rs`, the options of a call in `generation_call.rs`.
+//! The settings of generation: those of transformers, and the number of prompts at a time.
+//!
+//! Leaves to others: reading a model's `generation_config.json` (`generation_file.rs`) and the options of a call
+//! (`generation_call.rs`).
 
 use super::processors::{ensure_choice, Processors, TokensSoFar};
 use super::sampling::{ensure_finite, Sampling};
@@ -34,7 +36,7 @@ options! {
         pub batch: usize = 32, alias ["batch_size"], range at_least(1.0);
         /// Turns tokens into text, to find `stop` in it.
         pub tokenizer: Option<Tokenizer> = None, is internal;
-        /// Which options are as the model's file has them.
+        /// The options that are from the model's file.
         pub origin: Option<FileOrigin> = None, is internal;
     }
     rule GenerationConfig::rule;
@@ -50,23 +52,23 @@ pub struct FileOrigin {
 /// The options of a call that transformers does not have.
 const OF_CALLS: [&str; 2] = ["seed", "batch"];
 
-/// What transformers, and so the file, calls an option.
+/// The name of an option in transformers and in the file.
 pub fn file_name(option: &Declared) -> Option<&'static str> {
     let name = option.aliases.first().copied().unwrap_or(option.name);
     Some(name).filter(|_| !OF_CALLS.contains(&option.name))
 }
 
-/// The error for a value of a file, by the name that the file has for the option.
+/// The error for a value in a file, with the option's name in the file.
 pub fn file_error(refusal: Refusal, path: &Path) -> Error {
     let option = GenerationConfig::table().find(&refusal.option).and_then(file_name).map(str::to_owned);
     Refusal { option: option.unwrap_or(refusal.option.clone()), ..refusal }.error(&format!("`{}`", path.display()))
 }
 
-/// How many tokens follow a prompt where nothing says so.
+/// The number of new tokens without `max_new_tokens` and `max_length`.
 pub const DEFAULT_NEW_TOKENS: usize = 20;
 
 impl GenerationConfig {
-    /// Whether this option is as the model's file has it.
+    /// Is the value of this option from the model's file?
     pub fn is_from_file(&self, option: &str) -> bool {
         self.origin.as_ref().is_some_and(|origin| origin.options.contains(&option))
     }
@@ -76,8 +78,8 @@ impl GenerationConfig {
         has_empty.then(|| Refusal::new("stop", "strings with at least one character", "an empty one"))
     }
 
-    /// Fails on values without a meaning, where they would have an effect. The error names `call`, or the file that
-    /// the value is from. `vocabulary` is the number of scores of each token.
+    /// Fails on invalid values that would have an effect. The error names `call`, or the file that the value is from.
+    /// `vocabulary` is the number of scores of each token.
     pub fn check(&self, call: &str, vocabulary: usize) -> Result<()> {
         let Some(refusal) = self.problem().or_else(|| self.processors.unknown_token(vocabulary)) else {
             return Ok(());
@@ -90,10 +92,10 @@ impl GenerationConfig {
         })
     }
 
-    /// The most tokens of a text whose prompt has `prompt` tokens, where the model has so many `positions`. Only the
-    /// default stays within them.
+    /// The most tokens of a text whose prompt has `prompt` tokens. Only the default number of new tokens stays within
+    /// the model's `positions`.
     ///
-    /// Fails where no token could follow the prompt.
+    /// Fails if no token could follow the prompt.
     pub fn length_with(&self, prompt: usize, positions: usize) -> Result<usize> {
         let length = match (self.max_new_tokens, self.max_length) {
             (Some(count), _) => prompt + count,
@@ -113,10 +115,10 @@ impl GenerationConfig {
         }
     }
 
-    /// The scores to choose the next token of each row from, f32 `[rows, vocab_size]`. `unprompted` are those
-    /// without the prompt, where [`Processors::needs_unprompted`] asks for them.
+    /// The scores from which the next token of each row is chosen, f32 `[rows, vocab_size]`. `unprompted` are the scores
+    /// without the prompt, if [`Processors::needs_unprompted`].
     ///
-    /// Fails where none can be chosen.
+    /// Fails if no token can be chosen.
     pub fn scores(&self, scores: &Tensor, unprompted: Option<&Tensor>, rows: &[TokensSoFar]) -> Result<Tensor> {
         let guided = unprompted.map(|unprompted| self.processors.guided(scores, unprompted)).transpose()?;
         let guided = guided.as_ref().unwrap_or(scores);
@@ -130,43 +132,35 @@ impl GenerationConfig {
         Ok(changed)
     }
 
-    /// The options that decide the texts, with their values as text: the usual ones, and those that differ from
-    /// their defaults.
+    /// The options that affect the texts, with their values as text: the usual ones, and those that differ from their
+    /// defaults.
     pub fn described(&self) -> Vec<(String, String)> {
         let length = match (self.max_new_tokens, self.max_length) {
             (None, Some(length)) => ("max_length", length.to_string()),
             (count, _) => ("max_new_tokens", count.unwrap_or(DEFAULT_NEW_TOKENS).to_string()),
         };
-        let mut pairs = vec![length, ("do_sample", self.sampling.do_sample.to_string())];
-        if self.sampling.do_sample {
-            let sampling = &self.sampling;
-            pairs.extend([("temperature", sampling.temperature.to_string()), ("top_k", sampling.top_k.to_string())]);
-            pairs.extend([("top_p", sampling.top_p.to_string()), ("seed", self.seed.to_string())]);
-            pairs.extend(
-                [("top_h", sampling.top_h), ("min_p", sampling.min_p)]
-                    .into_iter()
-                    .filter_map(|(name, value)| Some((name, value?.to_string()))),
-            );
-            let others = [
-                ("typical_p", sampling.typical_p, 1.0),
-                ("epsilon_cutoff", sampling.epsilon_cutoff, 0.0),
-                ("eta_cutoff", sampling.eta_cutoff, 0.0),
-            ];
-            pairs.extend(
-                others
-                    .into_iter()
-                    .filter(|(_, value, default)| value != default)
-                    .map(|(name, value, _)| (name, value.to_string())),
-            );
-        }
-        pairs.push(("repetition_penalty", self.processors.repetition_penalty.to_string()));
-        pairs.extend(self.processors.changed());
-        if !self.stop.is_empty() {
-            pairs.push(("stop", self.stop.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ")));
-        }
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let acts = |name: &str| {
+            self.sampling.do_sample || (name != "seed" && Sampling::filters().all(|filter| filter != name))
+        };
+        let options = self.values().into_iter().zip(GenerationConfig::default().values());
+        let options = options.filter(|((name, value), (_, default))| {
+            let is_shown = USUAL.contains(name) || value.literal() != default.literal();
+            is_shown && acts(name) && !NOT_DESCRIBED.contains(name)
+        });
+        let text = |value: options::Value| match value {
+            options::Value::Float(number) => number.to_string(),
+            other => other.literal(),
+        };
+        let options = options.map(|((name, value), _)| (name, text(value)));
+        [length].into_iter().chain(options).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
+
+/// The options that [`GenerationConfig::described`] shows even at their defaults.
+const USUAL: [&str; 6] = ["do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "seed"];
+/// The options that it does not show: the length is shown first, the end tokens are the model's, and the batch affects
+/// no text.
+const NOT_DESCRIBED: [&str; 4] = ["max_new_tokens", "max_length", "eos_token_id", "batch"];
 
 #[cfg(test)]
 mod tests {
@@ -220,6 +214,22 @@ mod tests {
         let mut config = GenerationConfig::default();
         updated(&mut config, json!({"temperature": 0.0, "top_k": -1, "top_p": 7, "min_p": 3})).unwrap();
         config.check("generate", 100).unwrap();
+    }
+
+    #[test]
+    fn the_options_that_affect_the_texts_are_described() {
+        let mut config = GenerationConfig::default();
+        updated(&mut config, json!({"top_p": 0.9, "min_length": 3, "suppress_tokens": [7, 8]})).unwrap();
+        let described = |config: &GenerationConfig| {
+            let pairs = config.described().into_iter().map(|(name, value)| format!("{name} {value}"));
+            pairs.collect::<Vec<_>>().join(", ")
+        };
+        let greedy = "max_new_tokens 20, do_sample false, repetition_penalty 1, suppress_tokens [7, 8], min_length 3";
+        assert_eq!(described(&config), greedy);
+        config.sampling.do_sample = true;
+        let drawn = "max_new_tokens 20, do_sample true, temperature 1, top_k 50, top_p 0.9, repetition_penalty 1, \
+                     suppress_tokens [7, 8], min_length 3, seed 42";
+        assert_eq!(described(&config), drawn);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How far two models lie apart on the same tokens: logits, distributions, perplexities.
+//! The difference between two models on the same tokens: logits, distributions, perplexities.
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -31,7 +31,7 @@ pub struct Side<'a> {
     pub adapters: &'a dyn Adapters,
 }
 
-/// What [`divergence`] finds.
+/// The result of [`divergence`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Divergence {
     /// Positions compared.

@@ -82,9 +82,9 @@ impl<'a> Encoder<'a> {
 
     fn with_context(&self, context: &str, continuation: &str) -> Result<(Vec<u32>, Vec<u32>)> {
         let kept = context.trim_end_matches(is_space);
-        let whole = self.text(&format!("{context}{continuation}"))?;
+        let both = self.text(&format!("{context}{continuation}"))?;
         let before = self.text(kept)?;
-        let scored = whole.get(before.len()..).unwrap_or_default().to_vec();
+        let scored = both.get(before.len()..).unwrap_or_default().to_vec();
         // A context of white space alone has no token of its own.
         let before = if before.is_empty() { vec![self.prefix.id] } else { before };
         Ok((before, scored))

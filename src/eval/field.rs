@@ -1,4 +1,4 @@
-//! What an evaluation takes of each row: a column, or the result of the caller's function.
+//! The value that an evaluation reads from each row: a column, or the result of the caller's function.
 
 use crate::data::{Dataset, Row};
 use crate::error::{Error, Kind, Result};
@@ -44,8 +44,8 @@ pub fn column<T: OptionType>(rows: &Dataset, name: &str) -> Result<Vec<T>> {
     let values = rows.iter().enumerate().map(|(number, row)| {
         let value = row.get(name).map_or(Value::Unit, Value::from);
         T::from_value(&value).map_err(|mismatch| {
-            let (expected, found) = (mismatch.expected, value.describe());
-            Error::data(format!("row {number}: column `{name}`: expected {expected}, found {found}"))
+            let (expected, value) = (mismatch.expected, value.describe());
+            Error::data(format!("row {number}: column `{name}`: expected {expected}, found {value}"))
         })
     });
     values.collect()

@@ -3,7 +3,7 @@
 use super::config::GenerationConfig;
 use super::sampling::Sampling;
 use crate::error::Result;
-use crate::options::{OptionSet, Refusal, Source, Table};
+use crate::options::{OptionSet, Refusal, Source, Table, Value};
 
 /// Reads the options of a call over the settings of a model.
 #[derive(Debug, Clone, Default)]
@@ -13,11 +13,11 @@ pub struct GenerationCall {
     names: Vec<&'static str>,
 }
 
-/// How many new tokens an answer that is scored may have: answers are short.
+/// The most new tokens of an answer that is scored: expected answers are short.
 const SCORED_TOKENS: usize = 64;
 
 impl GenerationCall {
-    /// No option is read yet: `config` is what the model's files say.
+    /// A call without options, over the settings of the model's files in `config`.
     pub fn over(config: GenerationConfig) -> Self {
         GenerationCall { config, names: Vec::new() }
     }
@@ -32,12 +32,12 @@ impl GenerationCall {
         Self::over(config)
     }
 
-    /// Whether the call names the option.
+    /// Does the call set the option?
     pub fn has(&self, option: &str) -> bool {
         self.names.contains(&option)
     }
 
-    /// A filter of sampling in a call that does not sample.
+    /// Refuses a filter of sampling in a call that does not sample.
     fn idle_filter(&self) -> Option<Refusal> {
         let Sampling { do_sample, temperature, .. } = self.config.sampling;
         // Temperature 0 is how other programs ask for the most likely token.
@@ -59,6 +59,10 @@ impl OptionSet for GenerationCall {
             origin.options.retain(|name| !self.names.contains(name));
         }
         Ok(self.names.clone())
+    }
+
+    fn values(&self) -> Vec<(&'static str, Value)> {
+        self.config.values()
     }
 
     /// The number of new tokens is not a limit beside a `max_length` in the call.

@@ -61,7 +61,7 @@ pub struct Exercises {
 }
 
 impl Exercises {
-    /// Of rows that training would recognise: the last turn is the expected answer.
+    /// Reads rows in a format of training: the last turn is the expected answer.
     pub fn of_format(rows: &Dataset, format: RowFormat, reader: &PromptReader, has_template: bool) -> Result<Self> {
         let mut exercises = Exercises::default();
         for (number, row) in rows.iter().enumerate() {
@@ -96,7 +96,7 @@ enum Exercise {
 }
 
 impl Exercise {
-    /// Of a row as training reads it: the last turn, which is the assistant's, is the expected answer.
+    /// Splits an example into prompt and expected answer, which is the last turn of the assistant.
     fn of(example: Example) -> Result<Self> {
         match example {
             Example::Pair { prompt, completion } => Ok(Exercise::Text { prompt, target: completion }),

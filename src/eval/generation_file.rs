@@ -1,5 +1,5 @@
-//! A model's `generation_config.json` as a source of options: which of transformers' settings have an effect in a run
-//! of transformers and none here, and the end tokens where there is no such file.
+//! A model's `generation_config.json` as a source of options, with a note on settings that transformers applies and
+//! this program does not; and the end tokens of a model without such a file.
 
 use super::config::{file_error, file_name, FileOrigin, GenerationConfig};
 use super::sampling::Sampling;
@@ -11,26 +11,20 @@ use crate::options::{self, Declared, OptionSet, Refusal, Source};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
-/// Settings of transformers that change no text of a model like these: speed, memory, what else is returned, other
-/// ways to prepare a prompt, and other kinds of models.
-const WITHOUT_EFFECT: [&str; 40] = [
-    "use_cache",
-    "cache_config",
-    "max_cache_len",
+/// Settings of transformers for the cache of keys and values, which change no text.
+pub const CACHE: &[&str] = &["cache_config", "max_cache_len"];
+/// Settings of transformers for the values that `generate` returns beside the text.
+pub const OUTPUTS: &[&str] =
+    &["output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"];
+/// Settings of transformers for the tokens around a prompt, which the tokenizer adds here.
+pub const PROMPT_TOKENS: &[&str] = &["pad_token_id", "bos_token_id", "decoder_start_token_id"];
+/// Settings of transformers for speed and memory. Speculative decoding gives the text of the model alone.
+pub const SPEED: &[&str] = &[
     "compile_config",
     "disable_compile",
     "continuous_batching_config",
     "prefill_chunk_size",
     "low_memory",
-    "output_attentions",
-    "output_hidden_states",
-    "output_scores",
-    "output_logits",
-    "return_dict_in_generate",
-    "pad_token_id",
-    "bos_token_id",
-    "decoder_start_token_id",
-    // Speculative decoding: the text is that of the model alone.
     "use_mtp",
     "num_assistant_tokens",
     "num_assistant_tokens_schedule",
@@ -42,6 +36,10 @@ const WITHOUT_EFFECT: [&str; 40] = [
     "target_lookbehind",
     "assistant_ensemble_weight",
     "speculation_type",
+];
+/// Other settings that a file holds and that change no text.
+const OTHERS: &[&str] = &[
+    "use_cache",
     "transformers_version",
     "_from_model_config",
     "_commit_hash",
@@ -57,8 +55,10 @@ const WITHOUT_EFFECT: [&str; 40] = [
     "custom_generate",
     "trust_remote_code",
 ];
+/// All settings of transformers that change no text of the supported models.
+const WITHOUT_EFFECT: [&[&str]; 5] = [CACHE, OUTPUTS, PROMPT_TOKENS, SPEED, OTHERS];
 
-/// The settings of a file, not read yet.
+/// The settings of a file, as a source of options.
 #[derive(Debug)]
 pub struct GenerationFile {
     path: PathBuf,
@@ -73,12 +73,12 @@ impl GenerationFile {
         }
     }
 
-    /// `path` is what errors name.
+    /// `path` is named in errors.
     pub fn new(path: &Path, settings: Map<String, Value>) -> Self {
         GenerationFile { path: path.to_owned(), settings }
     }
 
-    /// Names the settings that have an effect in transformers and none here.
+    /// A note that names the settings that have an effect in transformers and none here.
     pub fn note(&self) -> Option<String> {
         note(&self.settings)
     }
@@ -96,8 +96,8 @@ impl Source for GenerationFile {
 }
 
 impl GenerationConfig {
-    /// The settings of the model in `folder`, as transformers reads them: those of its `generation_config.json`, or
-    /// without one the end tokens of its `config.json`. With notes on settings of the file that have no effect here.
+    /// Reads the settings of the model in `folder` as transformers does: from `generation_config.json`, or without it
+    /// the end tokens from `config.json`. Returns them with notes on settings that have no effect here.
     pub fn of_model(folder: Option<&Path>, tokenizer: &Tokenizer, vocabulary: usize) -> Result<(Self, Vec<String>)> {
         let mut config = GenerationConfig { tokenizer: Some(tokenizer.clone()), ..GenerationConfig::default() };
         let Some(folder) = folder else { return Ok((config, Vec::new())) };
@@ -126,7 +126,7 @@ impl GenerationConfig {
     }
 }
 
-/// The end tokens of a model without a `generation_config.json`, as transformers takes them from its `config.json`.
+/// The end tokens of a model without `generation_config.json`, read from `config.json` as transformers does.
 fn end_tokens_of_config(path: &Path) -> Result<TokenIds> {
     let config = files::read_json(path)?;
     let ids = match (&config["eos_token_id"], config["model_type"].as_str()) {
@@ -152,7 +152,7 @@ fn note(settings: &Map<String, Value>) -> Option<String> {
     (!parts.is_empty()).then(|| format!("generation_config.json of this model {}", parts.join("; it ")))
 }
 
-/// The settings that would change the texts and are not applied, each with whether its value does.
+/// The settings that are not applied here, each with whether its value changes the text in transformers.
 fn conditional(settings: &Map<String, Value>) -> [(&'static str, bool); 15] {
     let number = |name: &str, default: f64| settings.get(name).and_then(Value::as_f64).unwrap_or(default);
     let is_set = |name: &str| settings.get(name).is_some_and(|value| !value.is_null());
@@ -180,11 +180,11 @@ fn conditional(settings: &Map<String, Value>) -> [(&'static str, bool); 15] {
     ]
 }
 
-/// Whether transformers knows a setting of this name.
+/// Does transformers have a setting of this name?
 fn is_known(name: &str) -> bool {
     let is_conditional = || conditional(&Map::new()).iter().any(|(known, _)| *known == name);
     let is_applied = || GenerationConfig::table().options().into_iter().any(|option| file_name(option) == Some(name));
-    is_applied() || WITHOUT_EFFECT.contains(&name) || is_conditional()
+    is_applied() || WITHOUT_EFFECT.iter().any(|names| names.contains(&name)) || is_conditional()
 }
 
 #[cfg(test)]
@@ -193,7 +193,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_not_applied_is_named_in_one_note() {
+    fn settings_that_are_not_applied_are_named_in_one_note() {
         let note = |json: Value| note(json.as_object().unwrap());
         let idle = json!({"num_beams": 1, "length_penalty": 2.0, "early_stopping": true, "use_cache": false,
             "penalty_alpha": 0.6, "do_sample": true, "pad_token_id": 0, "transformers_version": "5.24.0"});

@@ -11,12 +11,12 @@ use crate::lora::Model;
 
 /// A call that generates.
 pub struct Generator<'a> {
-    /// What errors and notes name.
+    /// The name of the call, for errors and notes.
     pub call: &'a str,
     pub model: &'a Model,
     pub prompts: PromptReader<'a>,
     note: &'a dyn Fn(&str),
-    /// The most prompts, and new tokens of each, in a rehearsal: its answers stand for all others.
+    /// In a rehearsal, the most prompts and the most new tokens of each.
     cap: Option<usize>,
 }
 

@@ -50,14 +50,14 @@ options! {
     rule Processors::rule;
 }
 
-/// What a text holds when its next token is chosen.
+/// The tokens of a text when its next token is chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct TokensSoFar<'a> {
-    /// The prompt's and the new ones.
+    /// The tokens of the prompt, then the new ones.
     pub ids: &'a [u32],
-    /// How many of them are the prompt's.
+    /// The number of tokens of the prompt.
     pub prompt: usize,
-    /// How many there may be.
+    /// The most tokens of the text.
     pub max_length: usize,
 }
 
@@ -95,35 +95,7 @@ impl Processors {
         None
     }
 
-    /// The options that differ from their defaults, except `repetition_penalty`, with their values as text.
-    pub fn changed(&self) -> Vec<(&'static str, String)> {
-        let default = Processors::default();
-        let number = |value: f64, default: f64| (value != default).then(|| value.to_string());
-        let count = |value: usize| (value > 0).then(|| value.to_string());
-        let ids = |ids: &[u32]| (!ids.is_empty()).then(|| format!("{ids:?}"));
-        let biases = (!self.sequence_bias.is_empty()).then(|| format!("{:?}", self.sequence_bias.0));
-        let bad_words = (!self.bad_words_ids.is_empty()).then(|| format!("{:?}", self.bad_words_ids.0));
-        let decay = self.exponential_decay_length_penalty.map(|decay| format!("[{}, {}]", decay.start, decay.factor));
-        let all = [
-            ("guidance_scale", number(self.guidance_scale, default.guidance_scale)),
-            ("sequence_bias", biases),
-            ("encoder_repetition_penalty", number(self.encoder_repetition_penalty, default.encoder_repetition_penalty)),
-            ("no_repeat_ngram_size", count(self.no_repeat_ngram_size)),
-            ("encoder_no_repeat_ngram_size", count(self.encoder_no_repeat_ngram_size)),
-            ("bad_words_ids", bad_words),
-            ("min_length", count(self.min_length)),
-            ("min_new_tokens", self.min_new_tokens.and_then(count)),
-            ("forced_bos_token_id", self.forced_bos_token_id.map(|id| id.0.to_string())),
-            ("forced_eos_token_id", ids(&self.forced_eos_token_id)),
-            ("remove_invalid_values", self.remove_invalid_values.then(|| "true".to_owned())),
-            ("exponential_decay_length_penalty", decay),
-            ("suppress_tokens", ids(&self.suppress_tokens)),
-            ("begin_suppress_tokens", ids(&self.begin_suppress_tokens)),
-        ];
-        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-    }
-
-    /// Whether [`Self::guided`] asks for scores without the prompt.
+    /// Does [`Self::guided`] need the scores without the prompt?
     pub fn needs_unprompted(&self) -> bool {
         self.guidance_scale != 1.0
     }
@@ -198,7 +170,7 @@ impl Processors {
     }
 }
 
-/// What is added to the scores of tokens, by row, where they complete one of `sequences`.
+/// The biases of the tokens that would complete one of `sequences`, by row and token.
 fn completed(rows: &[TokensSoFar], sequences: &[(&[u32], f32)]) -> BTreeMap<(usize, u32), f32> {
     let mut biases = BTreeMap::new();
     for (number, row) in rows.iter().enumerate() {
@@ -308,7 +280,7 @@ impl Scores {
     }
 }
 
-/// Fails where no token is left to choose.
+/// Fails if no token is left to choose.
 pub fn ensure_choice(scores: &Tensor) -> Result<()> {
     let is_choice = scores.f_amax(-1, false)?.f_isfinite()?.f_all()?;
     if bool::try_from(is_choice)? {

@@ -3,10 +3,10 @@
 use crate::table::{table, Align};
 use serde_json::{Map, Value};
 
-/// What is written behind a number as ±.
+/// The suffix of the standard error of a number, which is shown after ±.
 const ERROR: &str = "_stderr";
 
-/// What is read first stands first; other numbers follow in the order in which they appear.
+/// The first columns, most important first; other numbers follow in the order in which they appear.
 const ORDER: [&str; 17] = [
     "perplexity",
     "word_perplexity",

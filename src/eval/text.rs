@@ -12,7 +12,7 @@ pub struct TextStream {
     tokenizer: Tokenizer,
     skip_special: bool,
     ids: Vec<u32>,
-    /// Where the tokens of the piece before begin, and where they end.
+    /// The start and the end of the tokens of the previous piece.
     before: usize,
     read: usize,
 }
@@ -33,7 +33,7 @@ impl TextStream {
         Ok(piece)
     }
 
-    /// What was held back: bytes that no token completed.
+    /// The rest of the text: bytes that no token completed.
     pub fn finish(&mut self) -> Result<String> {
         let piece = self.pending()?;
         (self.before, self.read) = (self.ids.len(), self.ids.len());
@@ -84,7 +84,7 @@ pub fn before_stop<'a>(text: &'a str, stops: &[String]) -> &'a str {
     &text[..first.unwrap_or(text.len())]
 }
 
-/// How many bytes at the end of `text` may be the beginning of a stop string.
+/// The number of bytes at the end of `text` that may begin a stop string.
 pub fn may_begin_stop(text: &str, stops: &[String]) -> usize {
     let begins = |start: usize| stops.iter().any(|stop| stop.starts_with(&text[start..]));
     let start = text.char_indices().map(|(start, _)| start).find(|&start| begins(start));

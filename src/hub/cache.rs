@@ -61,7 +61,7 @@ impl CachedRepo {
         if is_commit(&self.revision) {
             Ok(())
         } else {
-            files::write_whole(&self.ref_path(), commit.as_bytes())
+            files::write_atomic(&self.ref_path(), commit.as_bytes())
         }
     }
 

@@ -87,7 +87,7 @@ fn wait(pause: Duration) -> Result<()> {
     interrupt::check()
 }
 
-/// Fetches the missing bytes of the part, and checks the whole file.
+/// Fetches the missing bytes of the part, and checks the complete file.
 fn attempt(client: &Client, remote: &Remote, part: &Path, observer: &mut dyn FetchObserver) -> Result<Attempt> {
     let failed = |error: std::io::Error| Error::file("write", part, &error);
     let mut file = File::options().create(true).append(true).read(true).open(part).map_err(failed)?;
@@ -128,7 +128,7 @@ fn empty(file: &File, part: &Path) -> Result<u64> {
 enum Start {
     /// The response continues where the part ends.
     Continue,
-    /// The response is the whole file.
+    /// The response is the complete file.
     Over,
     Broken(String),
 }

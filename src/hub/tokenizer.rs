@@ -213,7 +213,7 @@ mod tests {
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
-            files::write_whole(&folder.path().join(name), text.as_bytes()).unwrap();
+            files::write_atomic(&folder.path().join(name), text.as_bytes()).unwrap();
         }
         folder
     }

@@ -134,8 +134,8 @@ impl AdaptedModel {
         Ok(())
     }
 
-    /// Fails once all weights are trained: an adapter needs a base that stays as it is, and a record of a run one
-    /// that its files tell.
+    /// Fails once all weights are trained: an adapter needs a frozen base, and a run's record identifies the base by
+    /// its files.
     pub fn ensure_base_frozen(&self) -> Result<()> {
         match self.full {
             None => Ok(()),

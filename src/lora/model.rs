@@ -152,9 +152,9 @@ impl Model {
         self.save_tokenizer(folder)?;
         let generation = source.join("generation_config.json");
         if generation.is_file() && !is_same_folder(&source, folder) {
-            files::write_whole(&folder.join("generation_config.json"), &files::read(&generation)?)?;
+            files::write_atomic(&folder.join("generation_config.json"), &files::read(&generation)?)?;
         }
-        files::write_whole(&folder.join("config.json"), &config)
+        files::write_atomic(&folder.join("config.json"), &config)
     }
 
     /// The source's config.json with the dtype of the weights in memory, and with `quantization_config` if

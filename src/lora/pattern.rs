@@ -32,8 +32,8 @@ impl WholeName {
         Self::compile(option, key, format!(r"^(?:.*\.)?(?:{key})$"))
     }
 
-    fn compile(option: &'static str, written: &str, whole: String) -> Result<Self> {
-        let compiled = RegexBuilder::new(&whole).backtrack_limit(MOST_BACKTRACKING).build().map_err(|error| {
+    fn compile(option: &'static str, written: &str, anchored: String) -> Result<Self> {
+        let compiled = RegexBuilder::new(&anchored).backtrack_limit(MOST_BACKTRACKING).build().map_err(|error| {
             let reason = error.to_string();
             let reason = reason.lines().last().unwrap_or("").trim().trim_start_matches("error: ");
             // The position counts what is put around the expression here, so it would mislead.

@@ -13,6 +13,8 @@ use crate::bail;
 use crate::error::{Kind, Result};
 use crate::interrupt;
 use crate::model::Config;
+use crate::options;
+use crate::options::OptionSet;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tch::{no_grad, Device, Kind as Dtype, Tensor};
@@ -80,6 +82,14 @@ fn factors(low_rank: &LowRank) -> Result<Factors> {
     Ok(Factors { u: q1.f_matmul(&u)?, values, v: q2.f_matmul(&v)? })
 }
 
+options! {
+    #[derive(Debug, Clone)]
+    pub struct SuggestOptions {
+        /// The fraction of Σσ² of each layer's ΔW to keep.
+        pub energy: f64 = 0.9, range above_up_to(0.0, 1.0), hint "90 % is 0.9";
+    }
+}
+
 /// The spectra of every layer that an adapter adapts.
 #[derive(Debug, Clone)]
 pub struct RankSpectrum {
@@ -103,13 +113,12 @@ impl RankSpectrum {
         Ok(RankSpectrum { modules, spec: adapter.spec.clone(), targets: adapter.targets.clone() })
     }
 
-    /// The adapter's specification, with the least rank for each layer that keeps the fraction `energy`
-    /// of its Σσ², at least 1, and with the same scales: a suggestion for the next training.
-    pub fn suggested(&self, energy: f64) -> Result<LoraSpec> {
-        if !(energy > 0.0 && energy <= 1.0) {
-            bail!(Kind::Input, "`energy`: expected a fraction in (0, 1], found {energy}"; hint: "90 % is 0.9");
-        }
-        let ranks: Vec<i64> = self.modules.iter().map(|module| module.energy_rank(energy).max(1)).collect();
+    /// Suggests a specification for the next training: for each layer the least rank, at least 1, that keeps the
+    /// fraction `energy` of its Σσ². Scales stay the same.
+    pub fn suggested(&self, options: &SuggestOptions) -> Result<LoraSpec> {
+        options.ensure_valid("suggest")?;
+        let ranks = self.modules.iter().map(|module| module.energy_rank(options.energy).max(1));
+        let ranks: Vec<i64> = ranks.collect();
         let r = most_common(ranks.iter().copied()).unwrap_or(self.spec.r);
         Ok(with_ranks(&self.spec, &self.targets, &ranks, r))
     }

@@ -45,14 +45,14 @@ impl Tokens {
             TrainableTokens::Embeddings(ids) => rows.embedding = Some(checked(ids, config)?),
             TrainableTokens::ByModule(modules) => {
                 for (name, ids) in modules {
-                    let place = match name.as_str() {
+                    let rows = match name.as_str() {
                         "" => None,
                         name if EMBEDDING.ends_with(name) => Some(&mut rows.embedding),
                         name if HEAD.ends_with(name) => Some(&mut rows.head),
                         _ => None,
                     };
-                    match place {
-                        Some(place @ None) => *place = Some(checked(ids, config)?),
+                    match rows {
+                        Some(rows @ None) => *rows = Some(checked(ids, config)?),
                         Some(_) => bail!(Kind::Input, "lora `trainable_token_indices`: `{name}` is named twice"),
                         None => bail!(
                             Kind::Input,

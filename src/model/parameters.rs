@@ -36,7 +36,7 @@ impl Parameters {
         let (mut leaves, mut gradients) = (Vec::with_capacity(shapes.len()), Vec::with_capacity(shapes.len()));
         let mut offset = 0;
         for ((_, shape), size) in shapes.iter().zip(&sizes) {
-            let view = |whole: &Tensor| whole.f_narrow(0, offset, *size)?.f_view(shape.as_slice())?.f_detach();
+            let view = |flat: &Tensor| flat.f_narrow(0, offset, *size)?.f_view(shape.as_slice())?.f_detach();
             let leaf = view(&flat)?.f_set_requires_grad(true)?;
             let gradient = view(&flat_gradient)?;
             native::set_grad(&leaf, &gradient)?;

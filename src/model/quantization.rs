@@ -77,6 +77,15 @@ impl OptionSet for Option<Quantization> {
         }
         Ok(names)
     }
+
+    fn values(&self) -> Vec<(&'static str, options::Value)> {
+        let options = QuantizationOptions {
+            load_in_4bit: self.is_some(),
+            bnb_4bit_use_double_quant: self.is_some_and(|quantization| quantization.double_quant),
+            ..QuantizationOptions::default()
+        };
+        options.values()
+    }
 }
 
 /// The suffixes that the parts of a weight have after its name.
@@ -276,7 +285,7 @@ impl State {
         let json: Value = serde_json::from_slice(bytes)
             .map_err(|error| Error::model(format!("{STATE}: expected JSON, found something else: {error}")))?;
         let missing = |name: &str| Error::model(format!("{STATE}: `{name}` is missing or not a number"));
-        let whole = |name: &str| json.get(name).and_then(Value::as_i64).ok_or_else(|| missing(name));
+        let integer = |name: &str| json.get(name).and_then(Value::as_i64).ok_or_else(|| missing(name));
         let size = |at: usize| json["shape"].get(at).and_then(Value::as_i64).filter(|size| (1..1 << 31).contains(size));
         let shape = match (size(0), size(1), size(2)) {
             (Some(rows), Some(columns), None) => [rows, columns],
@@ -286,9 +295,9 @@ impl State {
             None => None,
             Some(_) => {
                 let offset = json.get("nested_offset").and_then(Value::as_f64);
-                Some((offset.ok_or_else(|| missing("nested_offset"))? as f32, whole("nested_blocksize")?))
+                Some((offset.ok_or_else(|| missing("nested_offset"))? as f32, integer("nested_blocksize")?))
             }
         };
-        Ok(State { block: whole("blocksize")?, shape, nested })
+        Ok(State { block: integer("blocksize")?, shape, nested })
     }
 }

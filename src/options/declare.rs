@@ -99,9 +99,16 @@ macro_rules! options {
                 &mut self,
                 source: &mut dyn $crate::options::Source,
             ) -> $crate::error::Result<Vec<&'static str>> {
-                let mut given = Vec::new();
-                $($crate::options!(@update [$($kind)?] self source given [$field] [$($name)?]);)*
-                Ok(given)
+                let mut names = Vec::new();
+                $($crate::options!(@update [$($kind)?] self source names [$field] [$($name)?]);)*
+                Ok(names)
+            }
+
+            #[allow(unused_mut)]
+            fn values(&self) -> Vec<(&'static str, $crate::options::Value)> {
+                let mut values = Vec::new();
+                $($crate::options!(@values [$($kind)?] self values [$field] [$($name)?]);)*
+                values
             }
 
             fn resolve(&mut self) {
@@ -159,18 +166,26 @@ macro_rules! options {
         })
     };
 
-    (@update [set] $self:ident $source:ident $given:ident [$field:ident] $name:tt) => {
-        $given.extend($crate::options::OptionSet::update(&mut $self.$field, $source)?)
+    (@update [set] $self:ident $source:ident $names:ident [$field:ident] $name:tt) => {
+        $names.extend($crate::options::OptionSet::update(&mut $self.$field, $source)?)
     };
     (@update [internal] $($rest:tt)*) => {};
-    (@update [$($required:ident)?] $self:ident $source:ident $given:ident [$field:ident] $name:tt) => {
+    (@update [$($required:ident)?] $self:ident $source:ident $names:ident [$field:ident] $name:tt) => {
         $crate::options::update_option(
             <Self as $crate::options::OptionSet>::table(),
             $crate::options!(@name [$field] $name),
             &mut $self.$field,
             $source,
-            &mut $given,
+            &mut $names,
         )?
+    };
+
+    (@values [set] $self:ident $values:ident [$field:ident] $name:tt) => {
+        $values.extend($crate::options::OptionSet::values(&$self.$field))
+    };
+    (@values [internal] $($rest:tt)*) => {};
+    (@values [$(required)?] $self:ident $values:ident [$field:ident] $name:tt) => {
+        $values.push(($crate::options!(@name [$field] $name), $crate::options::OptionType::to_value(&$self.$field)))
     };
 
     (@resolve [set] $self:ident [$field:ident] [$type:ty]) => {

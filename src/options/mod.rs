@@ -3,8 +3,8 @@
 //! From a declaration come the struct with its defaults, the reader, the ranges, and the table that the reference,
 //! completion and `lorhai check` show. Where the values come from is a [`Source`]: this module knows no scripts.
 //!
-//! No crate serves: `clap` and its like read command lines, and `serde` neither names the option in its errors nor
-//! tells of aliases, ranges and documentation.
+//! No crate does this: `clap` and others read command lines, and `serde` neither names the option in its errors nor
+//! gives access to aliases, ranges and documentation.
 
 mod declare;
 pub mod range;

@@ -1,4 +1,4 @@
-//! What is declared of each option, and how declared options are read and checked.
+//! The declarations of options, and the trait that reads and checks declared options.
 
 use super::range::NumberRange;
 use super::types::Mismatch;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// One option, as documents, completion and checks know it.
 pub struct Declared {
     pub name: &'static str,
-    /// What Python's tools call it.
+    /// Its names in Python's tools.
     pub aliases: &'static [&'static str],
     pub type_name: fn() -> String,
     pub choices: fn() -> &'static [&'static str],
@@ -94,9 +94,9 @@ impl Table {
     }
 }
 
-/// Where options are read from: a call in a script, a model's file.
+/// A source of options: a call in a script, a model's file.
 pub trait Source {
-    /// The value that is given under the option's name or one of its aliases.
+    /// The value under the option's name or one of its aliases.
     ///
     /// # Errors
     /// Two of its names at once.
@@ -140,11 +140,14 @@ impl Refusal {
 pub trait OptionSet: Sized {
     fn table() -> &'static Table;
 
-    /// Takes what `source` gives over the values that are there. Returns the names of the options that were given.
+    /// Overwrites the values of options that `source` has. Returns the names of these options.
     ///
     /// # Errors
     /// A value of another type.
     fn update(&mut self, source: &mut dyn Source) -> Result<Vec<&'static str>>;
+
+    /// The options with their values, in the order of the table.
+    fn values(&self) -> Vec<(&'static str, Value)>;
 
     /// Derives values from others, after all were read.
     fn resolve(&mut self) {}
@@ -170,9 +173,9 @@ pub trait OptionSet: Sized {
     /// # Errors
     /// As [`read`](OptionSet::read).
     fn read_over(mut self, source: &mut dyn Source) -> Result<Self> {
-        let given = self.update(source)?;
+        let names = self.update(source)?;
         let missing =
-            Self::table().options().into_iter().find(|option| option.is_required && !given.contains(&option.name));
+            Self::table().options().into_iter().find(|option| option.is_required && !names.contains(&option.name));
         if let Some(option) = missing {
             let refusal = Refusal::new(option.name, option.type_text(), "nothing");
             return Err(source.refuse(Refusal { hint: option.hint.map(str::to_owned), ..refusal }));
@@ -196,19 +199,19 @@ pub trait OptionSet: Sized {
     }
 }
 
-/// Reads one option into its field, and adds its name to `given` if the source has it.
+/// Reads one option into its field, and adds its name to `names` if the source has it.
 pub fn update_option<T: super::OptionType>(
     table: &'static Table,
     name: &str,
     field: &mut T,
     source: &mut dyn Source,
-    given: &mut Vec<&'static str>,
+    names: &mut Vec<&'static str>,
 ) -> Result<()> {
-    let own = table.entries.iter().find_map(|entry| match entry {
+    let option = table.entries.iter().find_map(|entry| match entry {
         Entry::Option(option) if option.name == name => Some(option),
         _ => None,
     });
-    let Some(option) = own else { return Err(Error::bug(format!("the option `{name}` is not declared"))) };
+    let Some(option) = option else { return Err(Error::bug(format!("the option `{name}` is not declared"))) };
     let Some(value) = source.take(option)? else { return Ok(()) };
     *field = T::from_value(&value).map_err(|Mismatch { expected, hint, inside }| {
         // The error for a value that is not a number states the range too.
@@ -221,7 +224,7 @@ pub fn update_option<T: super::OptionType>(
         };
         source.refuse(Refusal { option: name, expected, found, hint })
     })?;
-    given.push(option.name);
+    names.push(option.name);
     Ok(())
 }
 
@@ -235,7 +238,7 @@ pub fn range_problem(
 ) -> Option<Refusal> {
     let outside = range.outside(value)?;
     // The number alone: a script may have written an int for a float.
-    let found = outside.literal();
-    let refusal = Refusal::new(option, range.expected(type_name), found.strip_suffix(".0").unwrap_or(&found));
+    let number = outside.literal();
+    let refusal = Refusal::new(option, range.expected(type_name), number.strip_suffix(".0").unwrap_or(&number));
     Some(Refusal { hint: hint.map(str::to_owned), ..refusal })
 }

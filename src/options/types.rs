@@ -41,7 +41,7 @@ pub trait OptionType: Sized {
         Self::from_value(&Value::Text(name.to_owned()))
     }
 
-    /// The value as it would be given, for defaults in documents and for ranges.
+    /// The value as a script would write it, for defaults in documents and for ranges.
     fn to_value(&self) -> Value;
 }
 
@@ -55,7 +55,7 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
-    /// What any other value gets.
+    /// The mismatch of a value that is none of `T`.
     pub fn of<T: OptionType>(value: &Value) -> Self {
         let expected = T::expected();
         let near = value.as_str().filter(|_| !T::choices().is_empty());
@@ -300,7 +300,7 @@ pub(super) fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
-/// How `value` is to be written where something else was expected, if that is known.
+/// A hint for a value of the wrong type that only needs to be written differently.
 fn rewritten(expected: &str, value: &Value) -> Option<String> {
     let text = value.as_str().map(|text| text.trim().to_owned());
     let number = text.as_ref().and_then(|text| text.parse::<f64>().ok());
@@ -308,14 +308,14 @@ fn rewritten(expected: &str, value: &Value) -> Option<String> {
         Value::Float(float) => Some(*float),
         _ => None,
     };
-    let whole = number.or(float).filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
+    let integer = number.or(float).filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
     let is_int = expected.starts_with("int");
-    match (text, number, whole) {
-        (Some(_), Some(_), Some(whole)) if is_int => Some(format!("write it without quotes: {whole}")),
+    match (text, number, integer) {
+        (Some(_), Some(_), Some(integer)) if is_int => Some(format!("write it without quotes: {integer}")),
         (Some(text), Some(_), _) if ["float", "number"].contains(&expected) => {
             Some(format!("write it without quotes: {text}"))
         }
-        (None, _, Some(whole)) if is_int => Some(format!("write it without a fraction: {whole}")),
+        (None, _, Some(integer)) if is_int => Some(format!("write it without a fraction: {integer}")),
         _ if expected == "bool" => Some("write true or false, without quotes".to_owned()),
         (Some(text), ..) if expected == "array of string" => Some(format!("write an array: [\"{text}\"]")),
         (None, ..) if expected.starts_with("array of") && value.as_f64().is_some() => {

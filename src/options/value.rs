@@ -1,10 +1,11 @@
-//! Values of options, whoever gives them: a script, a JSON file, a default.
+//! Values of options from any source: a script, a JSON file, a default.
 
 use std::any::Any;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-/// What an option is given as. What only the caller knows, such as a function of a script, is [`Value::Other`].
+/// The value of an option. A value of a type that only the caller knows, such as a function of a script, is
+/// [`Value::Other`].
 #[derive(Clone)]
 pub enum Value {
     Unit,

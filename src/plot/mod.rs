@@ -2,7 +2,7 @@
 //!
 //! | folder | defines |
 //! |---|---|
-//! | `charts/` | what charts show, as plain data |
+//! | `charts/` | the data of charts, without drawing |
 //! | `render/` | layout and drawing: charts as SVG, PNG and text |
 //! | `report/` | HTML pages of charts, tables and texts |
 //!

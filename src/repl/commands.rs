@@ -144,9 +144,8 @@ pub fn complete(known: &Known, text: &str) -> Option<(usize, Vec<Candidate>)> {
     }
     let Some((name, argument)) = text.split_once(' ') else {
         let fitting = COMMANDS.iter().filter(|entry| entry.name.starts_with(text));
-        let whole =
-            |entry: &Entry| format!("{}{}", entry.name, if entry.argument == Argument::None { "" } else { " " });
-        let candidates = fitting.map(|entry| Candidate { shown: entry.name.to_string(), text: whole(entry) });
+        let line = |entry: &Entry| format!("{}{}", entry.name, if entry.argument == Argument::None { "" } else { " " });
+        let candidates = fitting.map(|entry| Candidate { shown: entry.name.to_string(), text: line(entry) });
         return Some((0, candidates.collect()));
     };
     let start = text.len() - argument.len();

@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(shown("lr_schedule(\"cosine\", #{ steps: "), Some("int, required: The steps of the run.".into()));
         assert_eq!(shown("let x = 1"), None);
         let history = ["let x = 1;".to_string(), "let y = 2;".to_string()];
-        let found = hint(&known, "let x", &history).unwrap();
-        assert_eq!(found, Hint { shown: " = 1;".into(), text: Some(" = 1;".into()) });
+        let shown = hint(&known, "let x", &history).unwrap();
+        assert_eq!(shown, Hint { shown: " = 1;".into(), text: Some(" = 1;".into()) });
     }
 }

@@ -35,7 +35,7 @@ impl History {
             entries.drain(..entries.len() - MOST);
             let text: String = entries.iter().map(|entry| line(entry)).collect();
             // Where this fails, the long file serves as well.
-            let _ = files::write_whole(path, text.as_bytes());
+            let _ = files::write_atomic(path, text.as_bytes());
             let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
         }
         History { entries, file: Some(path.to_path_buf()) }

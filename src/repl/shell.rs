@@ -223,7 +223,7 @@ impl Shell {
             return Err(Error::input("there is nothing to save: no input has run without an error yet"));
         }
         let inputs: String = self.succeeded.iter().map(|input| as_statement(input)).collect();
-        files::write_whole(file, format!("// Saved from lorhai repl.\n\n{inputs}").as_bytes())?;
+        files::write_atomic(file, format!("// Saved from lorhai repl.\n\n{inputs}").as_bytes())?;
         println!("{} inputs saved to {}", self.succeeded.len(), file.display());
         if self.uses_it() {
             eprintln!("note: `{IT}` works only here: give that value a name in the script");

@@ -46,7 +46,11 @@ impl TrialCheckpoints {
         let (saved, changed, notes) = Default::default();
         let folder = out.join(CHECKPOINTS);
         let checkpoints = TrialCheckpoints { folder, options: options.clone(), saved, changed, notes };
-        if checkpoints.are_ignored() { Ok(checkpoints) } else { checkpoints.find(begun) }
+        if checkpoints.are_ignored() {
+            Ok(checkpoints)
+        } else {
+            checkpoints.find(begun)
+        }
     }
 
     /// As [`Self::open`], with what was saved since: for trials that have to be grouped anew.

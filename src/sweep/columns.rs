@@ -1,4 +1,4 @@
-//! The columns of the results: those that every sweep has, and what their names say of the numbers in them.
+//! The columns that the results of every sweep have, and the kinds of metrics by their names.
 
 use super::grid::Grid;
 use crate::bail;
@@ -8,7 +8,7 @@ use crate::train::trainer::PEAK_MEMORY;
 /// The columns between the grid's and the trial's own metrics.
 pub const NUMBERS: [&str; 7] =
     ["trainable_params", "train_loss", "eval_loss", "eval_perplexity", "tokens", "tokens_per_s", "seconds"];
-/// The columns behind them.
+/// The last columns.
 pub const TEXTS: [&str; 3] = ["dir", "status", "error"];
 
 /// Does a column differ from run to run, as times and memory do? `seconds`, `peak_memory`, and names that end in
@@ -17,14 +17,14 @@ pub fn is_time(column: &str) -> bool {
     column == "seconds" || column == PEAK_MEMORY || column.ends_with("_seconds") || column.ends_with("_per_s")
 }
 
-/// Is more of this metric better? So it is for speeds, and for names with `accuracy`, `bleu`, `rouge`, `f1`,
-/// `exact_match` or `score`; for losses, times and sizes less is.
+/// Is a larger value of this metric better? True for speeds, and for names with `accuracy`, `bleu`, `rouge`, `f1`,
+/// `exact_match` or `score`; false for losses, times and sizes.
 pub fn larger_is_better(metric: &str) -> bool {
     let marks = ["accuracy", "bleu", "rouge", "f1", "exact_match", "score"];
     metric.ends_with("_per_s") || marks.iter().any(|mark| metric.contains(mark))
 }
 
-/// Refuses an axis that has the name of a column.
+/// Fails if an axis has the name of a column.
 pub(super) fn ensure_no_axis_is_a_column(grid: &Grid) -> Result<()> {
     match grid.axes().iter().find(|axis| is_column(&axis.key)) {
         Some(axis) => bail!(Kind::Input, "grid: `{}` cannot be an axis: it is a column of the results", axis.key),
@@ -32,7 +32,7 @@ pub(super) fn ensure_no_axis_is_a_column(grid: &Grid) -> Result<()> {
     }
 }
 
-/// Refuses a metric that has the name of another column.
+/// Fails if a metric has the name of another column.
 pub(super) fn ensure_no_metric_is_a_column<'a>(
     grid: &Grid,
     mut metrics: impl Iterator<Item = &'a String>,

@@ -1,7 +1,6 @@
-//! The folder of a sweep: taken for one process at a time, never anyone else's, and what
-//! each trial's folder in it stands at.
+//! The folder of a sweep, claimed by one process at a time, and the states of the trials' folders in it.
 //!
-//! Nothing is removed here before every trial's folder was found to be ours.
+//! Nothing is removed before all trials' folders are known to be the sweep's.
 
 use super::groups;
 use super::record::{self, Failure, Measurements, Record, TrialResult};
@@ -18,37 +17,37 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Marks a folder as a sweep's: its identity and grid.
+/// The file that marks the folder of a sweep, with its identity and grid.
 pub const SWEEP: &str = "sweep.json";
 const FORMAT: &str = "lorhai sweep 1";
 const LOCK: &str = ".sweep.lock";
-/// A folder on its way out: renamed first, so that a half-removed one is no trial's.
+/// The prefix of a folder that is being removed: renamed first, so that a partly removed folder is no trial's.
 const CLEARING: &str = ".clearing-";
-/// What [`files`] leaves behind when it is killed.
+/// The prefix of the temporary files of [`files`], which remain when the process is killed.
 const PART: &str = ".part-";
 
-/// `out`, held until dropped.
+/// The claimed `out`, released when dropped.
 pub struct SweepFolder {
     path: PathBuf,
     _lock: File,
-    /// False where the file system knows no locks: two sweeps would then not notice each other.
+    /// False if the file system has no locks: two sweeps in one folder would not notice each other.
     pub locked: bool,
 }
 
-/// What a trial's folder holds.
+/// The state of a trial, by its folder.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TrialState {
     New,
     Finished(Measurements),
     Failed(Failure),
-    /// Begun and not ended.
+    /// It has begun and not ended.
     Unfinished,
-    /// Ended under other settings.
+    /// It ended with other settings.
     Changed(Vec<Change>),
 }
 
-/// The key in `sweep.json` of what each trial's settings come to by its folder's name, so that one that
-/// was trained under other settings is known as such.
+/// The key in `sweep.json` of the fingerprints of the trials' settings, by folder name. A folder with another
+/// fingerprint was trained with other settings.
 pub const TRIALS: &str = "trials";
 
 fn fingerprints(plan: &Plan) -> Value {
@@ -56,12 +55,12 @@ fn fingerprints(plan: &Plan) -> Value {
 }
 
 impl SweepFolder {
-    /// Takes `out` for this plan. Refuses a folder that no sweep made, a sweep of another
-    /// identity, and one that another process is working in.
+    /// Claims `out` for this plan. Fails for a folder that no sweep made, a sweep of another identity, and one in
+    /// which another process works.
     pub fn claim(plan: &Plan) -> Result<Self> {
         let path = plan.out.clone();
         files::create_folder(&path)?;
-        refuse_foreign(&path)?;
+        ensure_sweep_or_empty(&path)?;
         let (lock, locked) = take_lock(&path)?;
         let mut marker = Map::new();
         marker.insert("format".into(), FORMAT.into());
@@ -71,7 +70,7 @@ impl SweepFolder {
         let marker = Value::Object(marker);
         match read_marker(&path)? {
             Some(old) => {
-                refuse_other_identity(&path, &old, &plan.identity)?;
+                ensure_identity(&path, &old, &plan.identity)?;
                 if !settings_diff::between(&old, &marker).is_empty() {
                     files::write_json(&path.join(SWEEP), &marker)?;
                 }
@@ -83,7 +82,7 @@ impl SweepFolder {
         Ok(folder)
     }
 
-    /// What the trial's folder holds; fails if that is not ours to replace.
+    /// The state of the trial's folder. Fails if the folder is not a trial's.
     pub fn state(trial: &Trial) -> Result<TrialState> {
         let names = match fs::read_dir(&trial.dir) {
             Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
@@ -101,7 +100,7 @@ impl SweepFolder {
             return Ok(TrialState::Unfinished);
         };
         Ok(match Record::read(&trial.dir) {
-            Some(record) if record.fingerprint == trial.fingerprint() => match record.verdict {
+            Some(record) if record.fingerprint == trial.fingerprint() => match record.result {
                 TrialResult::Finished(outcome) => TrialState::Finished(outcome),
                 TrialResult::Failed(failure) => TrialState::Failed(failure),
             },
@@ -110,8 +109,8 @@ impl SweepFolder {
         })
     }
 
-    /// Gives the trial a folder that holds nothing but what it was begun with: its `config.json` and,
-    /// where one is known, its origin. The folder of a trial that goes on from a checkpoint stays as it is.
+    /// Makes a new folder for the trial, with `config.json` and, if known, `origin.json`. The folder of a trial that goes
+    /// on from a checkpoint stays as it is.
     pub fn prepare(&self, trial: &Trial, plan: &Plan) -> Result<()> {
         let goes_on = plan.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.step(&trial.name).is_some());
         if goes_on && Self::state(trial)? == TrialState::Unfinished {
@@ -128,14 +127,14 @@ impl SweepFolder {
         plan.origin.as_ref().map_or(Ok(()), |origin| origin.write(&trial.dir))
     }
 
-    /// Records the verdict, after everything else in the trial's folder is on disk.
-    pub fn conclude(&self, trial: &Trial, verdict: TrialResult) -> Result<TrialResult> {
-        // A failed trial may have lost its folder; its record is still wanted.
+    /// Records the result, after everything else in the trial's folder is on disk.
+    pub fn conclude(&self, trial: &Trial, result: TrialResult) -> Result<TrialResult> {
+        // A failed trial may have no folder any more; its record is written all the same.
         files::create_folder(&trial.dir)?;
         sync_tree(&trial.dir)?;
         sync(&self.path)?;
-        let record = Record { fingerprint: trial.fingerprint(), verdict };
-        Ok(record.write(&trial.dir)?.verdict)
+        let record = Record { fingerprint: trial.fingerprint(), result };
+        Ok(record.write(&trial.dir)?.result)
     }
 
     /// Removes what only an unfinished sweep needs: groups and checkpoints.
@@ -145,7 +144,7 @@ impl SweepFolder {
         checkpoints.remove_all()
     }
 
-    /// Folders of trials that the plan does not have, such as those of a larger grid before.
+    /// Folders of trials that are not in the plan, such as those of an earlier, larger grid.
     pub fn others(&self, plan: &Plan) -> Vec<String> {
         let Ok(entries) = fs::read_dir(&self.path) else { return Vec::new() };
         let mut others: Vec<String> = entries
@@ -171,28 +170,28 @@ impl SweepFolder {
     }
 }
 
-/// Fails where [`SweepFolder::claim`] would, and changes nothing: `out` may be taken afterwards all the same.
-pub fn refuse(plan: &Plan) -> Result<()> {
+/// Fails where [`SweepFolder::claim`] would fail now. Changes nothing.
+pub fn ensure_claimable(plan: &Plan) -> Result<()> {
     let out = &plan.out;
     files::could_fill(out)?;
     if !out.is_dir() {
         return Ok(());
     }
-    refuse_foreign(out)?;
+    ensure_sweep_or_empty(out)?;
     if let Some(marker) = read_marker(out)? {
-        refuse_other_identity(out, &marker, &plan.identity)?;
+        ensure_identity(out, &marker, &plan.identity)?;
     }
     if let Ok(file) = File::open(out.join(LOCK)) {
-        // Given back at once.
+        // Released at once.
         lock(out, file).map(drop)?;
     }
     plan.trials.iter().try_for_each(|trial| SweepFolder::state(trial).map(drop))
 }
 
-/// Copies what says how far a sweep has come from its `out` to that of `place`, the same plan elsewhere.
-pub fn copy_standing(plan: &Plan, place: &Plan) -> Result<()> {
-    copy_file(&plan.out, &place.out, SWEEP)?;
-    for (trial, copy) in plan.trials.iter().zip(&place.trials) {
+/// Copies the records of the sweep and its trials to the folders of `copy`, the same plan with another `out`.
+pub fn copy_records(plan: &Plan, copy: &Plan) -> Result<()> {
+    copy_file(&plan.out, &copy.out, SWEEP)?;
+    for (trial, copy) in plan.trials.iter().zip(&copy.trials) {
         for name in [record::CONFIG, record::RESULT, METRICS] {
             copy_file(&trial.dir, &copy.dir, name)?;
         }
@@ -202,13 +201,13 @@ pub fn copy_standing(plan: &Plan, place: &Plan) -> Result<()> {
 
 fn copy_file(from: &Path, to: &Path, name: &str) -> Result<()> {
     let path = from.join(name);
-    match path.is_file() {
-        true => files::write_whole(&to.join(name), &files::read(&path)?),
-        false => Ok(()),
+    if path.is_file() {
+        files::write_atomic(&to.join(name), &files::read(&path)?)?;
     }
+    Ok(())
 }
 
-/// The identity and the grid in `sweep.json`; `None` where there is no such file.
+/// Reads `sweep.json`; `None` if there is no such file.
 pub fn read_marker(out: &Path) -> Result<Option<Value>> {
     let path = out.join(SWEEP);
     if !path.exists() {
@@ -217,15 +216,15 @@ pub fn read_marker(out: &Path) -> Result<Option<Value>> {
     let marker = files::read_json(&path)?;
     match marker.get("format").and_then(Value::as_str) {
         Some(FORMAT) => Ok(Some(marker)),
-        found => {
-            let found = found.map_or("no format".to_string(), |text| format!("`{text}`"));
-            bail!(Kind::File, "`{}`: expected the format `{FORMAT}`, found {found}", path.display();
+        other => {
+            let other = other.map_or("no format".to_string(), |text| format!("`{text}`"));
+            bail!(Kind::File, "`{}`: expected the format `{FORMAT}`, found {other}", path.display();
                 hint: "another version of lorhai made it: use that one, or choose another out")
         }
     }
 }
 
-fn refuse_foreign(out: &Path) -> Result<()> {
+fn ensure_sweep_or_empty(out: &Path) -> Result<()> {
     if out.join(SWEEP).exists() {
         return Ok(());
     }
@@ -238,11 +237,11 @@ fn refuse_foreign(out: &Path) -> Result<()> {
     }
     let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
     names.truncate(3);
-    bail!(Kind::Input, "out: `{}` holds files that are no sweep's: {}{more}", out.display(), names.join(", ");
+    bail!(Kind::Input, "out: `{}` holds files that do not belong to a sweep: {}{more}", out.display(), names.join(", ");
         hint: "choose a new or empty folder")
 }
 
-fn refuse_other_identity(out: &Path, marker: &Value, identity: &Value) -> Result<()> {
+fn ensure_identity(out: &Path, marker: &Value, identity: &Value) -> Result<()> {
     let old = marker.get("identity").unwrap_or(&Value::Null);
     let differences = settings_diff::between(&json!({ "sweep": old }), &json!({ "sweep": identity }));
     if differences.is_empty() {
@@ -254,7 +253,7 @@ fn refuse_other_identity(out: &Path, marker: &Value, identity: &Value) -> Result
         hint: "choose another out, or remove that folder if its results are not needed")
 }
 
-/// The lock ends with the process that holds it, however it ends.
+/// The system releases the lock when the process ends, however it ends.
 fn take_lock(out: &Path) -> Result<(File, bool)> {
     let path = out.join(LOCK);
     let failed = |error: &io::Error| Error::file("make the lock file", &path, error);
@@ -267,7 +266,7 @@ fn take_lock(out: &Path) -> Result<(File, bool)> {
     Ok((file, locked))
 }
 
-/// Locks the lock file of `out`; false where the file system has no locks.
+/// Locks the lock file of `out`. Returns false with it if the file system has no locks.
 fn lock(out: &Path, mut file: File) -> Result<(File, bool)> {
     match try_lock(&file) {
         Ok(()) => Ok((file, true)),
@@ -282,21 +281,21 @@ fn lock(out: &Path, mut file: File) -> Result<(File, bool)> {
     }
 }
 
-/// Tries for a moment: a process that this one is just starting holds copies of all open
-/// files until it has begun, and with them a lock that was given back.
+/// Tries for half a second: a child process that is just starting holds copies of all open files until its program
+/// runs, and so keeps a lock that this process has released.
 fn try_lock(file: &File) -> rustix::io::Result<()> {
     const TRIES: u32 = 20;
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(25);
     for _ in 1..TRIES {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
-            done => return done,
+            result => return result,
         }
     }
     flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
-/// A link is removed, not what it points to.
+/// Removes a file or folder. Of a link it removes the link, not its target.
 fn remove(path: &Path) -> Result<()> {
     let folder = fs::symlink_metadata(path).map(|data| data.is_dir()).unwrap_or(false);
     let removed = if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
@@ -316,7 +315,7 @@ fn sync_tree(folder: &Path) -> Result<()> {
     sync(folder)
 }
 
-/// Some file systems refuse to sync a folder: that is no failure.
+/// Some file systems cannot sync a folder; that is not an error.
 fn sync(path: &Path) -> Result<()> {
     let handle = File::open(path).map_err(|error| Error::file("open", path, &error))?;
     match handle.sync_all() {

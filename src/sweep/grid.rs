@@ -1,7 +1,7 @@
 //! The grid: named axes of values, and the points of their product.
 //!
-//! Any option of `lora` or `train` can be an axis; which names exist is the caller's
-//! knowledge. What a value means is too: here it is JSON.
+//! Any option of `lora` or `train` can be an axis. The caller knows which names exist and what values mean; here
+//! values are JSON.
 
 use super::number;
 use crate::bail;
@@ -15,10 +15,10 @@ use std::fmt;
 /// The axis that repeats a trial with other random numbers; it varies fastest.
 pub const SEED: &str = "seed";
 
-/// More trials than this are a slip of the hand.
+/// More trials than this are a mistake.
 const MOST_TRIALS: usize = 100_000;
 
-/// A longer value is named by a hash of it, and so is a longer folder name.
+/// Longer values and longer folder names are cut and get a hash.
 const LONGEST_VALUE: usize = 40;
 const LONGEST_NAME: usize = 160;
 
@@ -35,7 +35,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Checks the axes: at least one, none empty, no value twice, no name twice.
+    /// Fails if there is no axis, an axis is empty, or a name or value occurs twice.
     pub fn new(mut axes: Vec<Axis>) -> Result<Self> {
         if axes.is_empty() {
             bail!(Kind::Input, "grid: expected at least one axis, found none"; hint: "name what varies, e.g. rank: [4, 8, 16]");
@@ -44,7 +44,7 @@ impl Grid {
         let mut count = 1_usize;
         for (i, axis) in axes.iter().enumerate() {
             if axes.iter().take(i).any(|other| other.key == axis.key) {
-                bail!(Kind::Input, "grid: the axis `{}` is given twice", axis.key);
+                bail!(Kind::Input, "grid: the axis `{}` occurs twice", axis.key);
             }
             check_values(axis)?;
             count = count.saturating_mul(axis.values.len());
@@ -55,8 +55,8 @@ impl Grid {
         Ok(Grid { axes })
     }
 
-    /// Reads `{key: value or list of values}`. A key outside `known` is refused.
-    /// `seed` may be a count: 3 stands for 0, 1, 2. Any other lone value is a list of one.
+    /// Reads `{key: value or list of values}`. Fails for a key that is not in `known`. `seed` may be a count: 3 stands
+    /// for 0, 1, 2. Any other single value is a list of one.
     pub fn from_json(map: &Map<String, Value>, known: &[&str]) -> Result<Self> {
         let mut axes = Vec::with_capacity(map.len());
         for (key, value) in map {
@@ -67,7 +67,7 @@ impl Grid {
             let values = match value {
                 Value::Array(values) => values.clone(),
                 count if key == SEED => seeds(count)?,
-                lone => vec![lone.clone()],
+                single => vec![single.clone()],
             };
             axes.push(Axis { key: key.clone(), values });
         }
@@ -119,7 +119,7 @@ fn check_values(axis: &Axis) -> Result<()> {
             bail!(Kind::Input, "grid: seed: expected whole numbers of at least 0, found {value}");
         }
         if !seen.insert(canonical(value)) {
-            bail!(Kind::Input, "grid: {}: the value {value} is given twice", axis.key);
+            bail!(Kind::Input, "grid: {}: the value {value} occurs twice", axis.key);
         }
     }
     Ok(())
@@ -142,16 +142,16 @@ impl Point {
         self.values.get(key)
     }
 
-    /// The point without `key`: what trials that differ only in it have in common.
+    /// The point without `key`.
     pub fn without(&self, key: &str) -> Self {
         Point { values: self.values.iter().filter(|(k, _)| *k != key).map(|(k, v)| (k.clone(), v.clone())).collect() }
     }
 
-    /// The folder name, `rank-4_seed-0`: a function of this point alone, so that it stays
-    /// when the grid grows. Values that are long or odd in a file name carry a hash.
+    /// The folder name, such as `rank-4_seed-0`. It depends on this point only, so that it stays the same when the
+    /// grid grows. Values that are long or have other characters than a file name get a hash.
     pub fn folder_name(&self) -> String {
         let parts: Vec<String> =
-            self.values.iter().map(|(key, value)| format!("{}-{}", plain(key), file_text(value))).collect();
+            self.values.iter().map(|(key, value)| format!("{}-{}", file_characters(key), file_text(value))).collect();
         let name = parts.join("_");
         if name.len() <= LONGEST_NAME {
             return name;
@@ -173,22 +173,22 @@ impl fmt::Display for Point {
 
 fn file_text(value: &Value) -> String {
     let text = number::value(value);
-    let plain = plain(&text);
-    // A name must lead back to one value: `4` is the number, the string "4" gets a hash.
-    let faithful = match value {
+    let safe = file_characters(&text);
+    // No two values may have the same name: `4` is the number, so the string "4" gets a hash.
+    let is_unique = match value {
         Value::String(text) => !matches!(text.as_str(), "" | "none" | "true" | "false") && text.parse::<f64>().is_err(),
         Value::Number(n) => text.parse::<f64>().ok() == n.as_f64(),
         Value::Array(_) | Value::Object(_) => false,
         Value::Null | Value::Bool(_) => true,
     };
-    if faithful && plain == text && text.len() <= LONGEST_VALUE {
+    if is_unique && safe == text && text.len() <= LONGEST_VALUE {
         return text;
     }
-    format!("{}-{}", cut(&plain, LONGEST_VALUE - 9), short_hash(&canonical(value)))
+    format!("{}-{}", cut(&safe, LONGEST_VALUE - 9), short_hash(&canonical(value)))
 }
 
-/// Keeps letters, digits and `.+-_`; anything else, such as a slash, becomes `-`.
-fn plain(text: &str) -> String {
+/// Keeps letters, digits and `.+-_`; any other character, such as a slash, becomes `-`.
+fn file_characters(text: &str) -> String {
     let keep = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
     text.chars().map(|c| if keep(c) { c } else { '-' }).collect()
 }
@@ -224,7 +224,7 @@ mod tests {
         let cases = [
             (json!({}), "at least one axis"),
             (json!({"rank": []}), "rank: expected at least one value"),
-            (json!({"rank": [4, 4.0]}), "rank: the value 4.0 is given twice"),
+            (json!({"rank": [4, 4.0]}), "rank: the value 4.0 occurs twice"),
             (json!({"rnak": [4]}), "unknown option `rnak`\n  hint: did you mean `rank`?"),
             (json!({"seed": 0}), "seed: expected a list of seeds or a count"),
             (json!({"seed": -1}), "seed: expected a list"),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_names_are_readable_and_tell_values_apart() {
+    fn folder_names_are_readable_and_differ_for_different_values() {
         let name = |value: Value| Point { values: value.as_object().unwrap().clone() }.folder_name();
         assert_eq!(name(json!({"rank": 4, "seed": 0})), "rank-4_seed-0");
         assert_eq!(name(json!({"lr": 2e-4, "schedule": "cosine"})), "lr-0.0002_schedule-cosine");

@@ -1,5 +1,6 @@
-//! What trials of a LoRA sweep do: fresh adapters, training side by side, evaluation, their
-//! folders. Which of them run in which thread is `workers` decides.
+//! The trials of a LoRA sweep: makes adapters, trains them side by side, evaluates them, fills their folders.
+//!
+//! Leaves to others: which trials train in which thread (`workers.rs`).
 
 use super::checkpoints::Begun;
 use super::progress::SweepProgress;
@@ -16,8 +17,8 @@ use crate::train::recorded::{save_adapter, train_recorded, RecordedJob};
 use crate::train::trainer::{Evaluate, PEAK_MEMORY};
 use std::collections::BTreeMap;
 
-/// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`.
-/// Where memory runs out, half of them are trained after the other half.
+/// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`. If memory runs out, trains
+/// one half of them after the other.
 pub fn run_group(
     decoder: &Decoder,
     shared: SharedInputs,
@@ -49,7 +50,7 @@ fn names<'a>(tasks: &[Task<'a>]) -> Vec<&'a str> {
     tasks.iter().map(|task| task.trial.name.as_str()).collect()
 }
 
-/// An error of the whole group is one that would stop every trial in it.
+/// An error of the group is one that would fail every trial in it.
 fn try_group(
     decoder: &Decoder,
     shared: SharedInputs,
@@ -59,15 +60,15 @@ fn try_group(
     let Some(batch) = tasks.first().map(|task| task.config.eval_batch) else { return Ok(Vec::new()) };
     let adapter = |task: &Task| Adapter::new(task.spec.clone(), decoder, task.config.seed);
     let mut adapters: Vec<Result<Adapter>> = tasks.iter().map(adapter).collect();
-    let mut watchers: Vec<_> = tasks.iter().map(|task| progress.watcher(task.trial)).collect();
+    let mut observers: Vec<_> = tasks.iter().map(|task| progress.observer(task.trial)).collect();
     let states = match shared.checkpoints {
         Some(checkpoints) => checkpoints.states(&names(tasks))?,
         None => tasks.iter().map(|_| None).collect(),
     };
     let mut writer = shared.checkpoints.map(|checkpoints| checkpoints.writer(&names(tasks)));
-    // Those without an adapter fail alone.
-    let jobs = adapters.iter_mut().zip(&mut watchers).zip(tasks).zip(states);
-    let jobs = jobs.filter_map(|(((adapter, watcher), task), state)| {
+    // A trial whose adapter cannot be made fails alone.
+    let jobs = adapters.iter_mut().zip(&mut observers).zip(tasks).zip(states);
+    let jobs = jobs.filter_map(|(((adapter, observer), task), state)| {
         Some(RecordedJob {
             trainable: adapter.as_mut().ok()?,
             config: task.config,
@@ -75,7 +76,7 @@ fn try_group(
             settings: &task.trial.settings,
             label: RunLabel { name: task.trial.name.clone(), conditions: task.trial.settings.clone() },
             state,
-            observer: watcher,
+            observer,
         })
     });
     let mut measure = shared.test.map(|test| evaluation(test, batch));
@@ -85,15 +86,15 @@ fn try_group(
         let adapter = adapter?;
         let outcome = trained.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
         save_adapter(&adapter, shared.base, shared.tokenizer, &task.trial.dir)?;
-        Ok(measured(task, &adapter, &outcome))
+        Ok(measurements(task, &adapter, &outcome))
     });
     Ok(results.collect())
 }
 
-/// The numbers of a trial for the results.
-fn measured(task: &Task, adapter: &Adapter, outcome: &train::TrainOutcome) -> Measurements {
+/// The measurements of a trial, for the results.
+fn measurements(task: &Task, adapter: &Adapter, outcome: &train::TrainOutcome) -> Measurements {
     let mut metrics = BTreeMap::new();
-    // The step of the best evaluation is the last one where trials are evaluated at their end only.
+    // With evaluations at the end only, the best step is always the last: no column.
     if let Some(best_step) = outcome.best_step.filter(|_| task.config.eval_every.is_on_the_way()) {
         metrics.insert("best_step".to_owned(), best_step as f64);
     }

@@ -31,27 +31,27 @@ use std::path::Path;
 pub struct LoraSweep<'a> {
     pub base: &'a lora::Model,
     pub train: &'a TokenizedDataset,
-    /// The rows that each trial is measured on.
+    /// The held-out rows.
     pub test: &'a TokenizedDataset,
     pub options: &'a SweepOptions,
     pub grid: Grid,
-    /// Of every point, in the order of the grid.
+    /// The settings of every point, in grid order.
     pub settings: Vec<TrialSettings>,
-    /// Where the sweep comes from, kept in the folder of each trial that is run.
+    /// Written to each trial's folder as `origin.json`.
     pub origin: Option<Origin>,
 }
 
-/// What came of a sweep.
+/// The results of a sweep, and its checks.
 pub struct SweepReport {
     pub result: SweepResult,
-    /// Of the trials that were trained again, alone.
+    /// The deviations of the trials that were trained again, alone.
     pub deviations: Vec<Deviation>,
-    /// In a rehearsal, what the real sweep would take.
+    /// In a rehearsal, the plan of the real sweep.
     pub forecast: Option<SweepForecast>,
 }
 
 impl LoraSweep<'_> {
-    /// What to tell the user of each name of AdamW, with the states of the largest adapter.
+    /// The notes for the user on each name of AdamW, with the state size of the largest adapter.
     pub fn optimizer_notes(&self) -> Vec<String> {
         let count = |spec: &LoraSpec| trainable_count(spec, &self.base.decoder().config).unwrap_or(0);
         let largest = self.settings.iter().map(|settings| count(&settings.spec)).max().unwrap_or(0);
@@ -62,10 +62,10 @@ impl LoraSweep<'_> {
         notes
     }
 
-    /// The trials of the sweep in the folder `out`.
+    /// Plans the trials of the sweep in the folder `out`.
     ///
     /// # Errors
-    /// A base that cannot be swept over, held-out rows without a label, settings that would fail in a trial.
+    /// A base that is merged or trained, held-out rows without a label, settings that would fail in a trial.
     pub fn plan(&self, out: &Path) -> Result<Plan> {
         self.base.adapted.ensure_unmerged()?;
         self.base.adapted.ensure_base_frozen()?;
@@ -76,7 +76,7 @@ impl LoraSweep<'_> {
             let settings = all.next().filter(|settings| settings.point == *point);
             let TrialSettings { spec, config, .. } = settings.ok_or_else(|| Error::bug("a point without settings"))?;
             config.ensure_valid("train")?;
-            // A misspelt target or a rank that cannot be is the same mistake in every trial.
+            // A misspelt target or an impossible rank fails here, before the first trial trains.
             trainable_count(spec, &self.base.decoder().config)?;
             let mut complete = json!({ "lora": spec, "train": config });
             if let (Value::Object(complete), Value::Object(shared)) = (&mut complete, shared.clone()) {
@@ -88,8 +88,8 @@ impl LoraSweep<'_> {
         Ok(plan)
     }
 
-    /// What every trial's result depends on beside its own settings. A trial that is finished under other ones is run
-    /// again, so a new key is present only where its feature is used.
+    /// The settings that all trials have in common. A trial that finished with other settings is run again, so a new
+    /// key is added only where its feature is used.
     fn shared_settings(&self) -> Result<Value> {
         let (base, decoder) = (self.base, self.base.decoder());
         let mut shared = json!({
@@ -105,7 +105,7 @@ impl LoraSweep<'_> {
         if let Some(count) = base.resized {
             shared["model"]["vocab_size"] = count.into();
         }
-        // The template goes into what every trial saves.
+        // The template is saved with every trial.
         if let Some(template) = base.assigned_template() {
             shared["model"]["chat_template"] = template.into();
         }
@@ -115,8 +115,8 @@ impl LoraSweep<'_> {
         Ok(shared)
     }
 
-    /// Runs what is not finished in `folder`, which is the `out` of the options unless files are redirected. A
-    /// rehearsal looks at `out`, and writes to `folder`. `note` gets lines for the user.
+    /// Runs the trials that are not finished in `folder`, which is the option `out` unless files are redirected. A
+    /// rehearsal reads `out` and writes to `folder`. `note` is called with lines for the user.
     pub fn run(
         &self,
         folder: &Path,
@@ -147,7 +147,7 @@ impl LoraSweep<'_> {
         let shared = SharedInputs { checkpoints: plan.checkpoints.as_ref(), ..shared };
         let result = run_sweep(&plan, decoder, shared, &tasks, &progress)?;
         let shared = SharedInputs { checkpoints: None, ..shared };
-        // Its bars leave the screen before the notes below.
+        // Removes the bars before the notes below.
         drop(progress);
         let deviations = if self.options.verify { verify(decoder, shared, &tasks, &result)? } else { Vec::new() };
         deviations.iter().for_each(|deviation| note(&deviation.to_string()));

@@ -1,4 +1,4 @@
-//! How many trials fit into memory side by side: measured by a step and an evaluation of the largest.
+//! Finds how many trials fit into memory side by side: measures a step and an evaluation of the largest.
 
 use super::task::{SharedInputs, Task};
 use crate::data::batch::Batch;
@@ -12,20 +12,18 @@ use crate::train::step::{backward, batch_losses, predicted_labels};
 use std::cmp::Reverse;
 use tch::no_grad;
 
-/// The share of the free memory that is planned for: other programs want some, and the
-/// allocator keeps holes.
-const SHARE: f64 = 0.7;
+/// The fraction of the free memory that trials may use: other programs need some, and the allocator keeps holes.
+const USABLE: f64 = 0.7;
 /// Parameters, gradients and two moments.
 const COPIES: u64 = 4;
 
-/// How many trials of `one` bytes each fit into `free`: at least 1.
-pub fn that_fit(free: u64, one: u64) -> usize {
-    ((free as f64 * SHARE / one.max(1) as f64) as usize).max(1)
+/// The number of trials of `bytes` each that fit into `free`: at least 1.
+pub fn that_fit(free: u64, bytes: u64) -> usize {
+    ((free as f64 * USABLE / bytes.max(1) as f64) as usize).max(1)
 }
 
-/// At least 1, by the step that is planned to take the most and by the largest evaluation, both
-/// measured. Without the system's word on memory there is no bound: groups are halved when it runs
-/// out.
+/// The number of trials that fit into memory, at least 1. Measures the step with the largest planned memory and the
+/// largest evaluation. Where the system does not report memory there is no bound: groups are halved when it runs out.
 pub fn trials_that_fit(decoder: &Decoder, shared: SharedInputs, tasks: &[Task]) -> Result<usize> {
     let Some(free) = free(decoder.device) else { return Ok(usize::MAX) };
     let Some((task, adapter)) = largest(decoder, shared, tasks)? else { return Ok(1) };
@@ -35,8 +33,8 @@ pub fn trials_that_fit(decoder: &Decoder, shared: SharedInputs, tasks: &[Task]) 
     Ok(step.max(evaluation).map_or(usize::MAX, |activations| that_fit(free, states + activations)))
 }
 
-/// The trial whose step is planned to take the most, with its adapter. One whose adapter cannot be
-/// made fails by itself, and takes nothing.
+/// The trial with the largest planned memory of a step, and its adapter. Trials whose adapters cannot be made are
+/// skipped: they will fail without taking memory.
 fn largest<'a>(decoder: &Decoder, shared: SharedInputs, tasks: &[Task<'a>]) -> Result<Option<(Task<'a>, Adapter)>> {
     let planned = |task: &Task| planned_memory(decoder, &task.run(shared)).map_or(0, |parts| parts.total());
     let mut tasks: Vec<(u64, &Task)> = tasks.iter().map(|task| (planned(task), task)).collect();
@@ -51,7 +49,7 @@ fn largest<'a>(decoder: &Decoder, shared: SharedInputs, tasks: &[Task<'a>]) -> R
     Ok(None)
 }
 
-/// Forward and backward over the longest rows that a micro-batch can have.
+/// Runs forward and backward over the longest rows that a micro-batch can have.
 fn longest_step(decoder: &Decoder, shared: SharedInputs, task: &Task, adapter: &Adapter) -> Result<()> {
     let batch = longest(shared.train, task.config.batch)?;
     let adapters = AdapterSet { active: adapter.active(Some(0), None).into_iter().collect() };
@@ -61,7 +59,7 @@ fn longest_step(decoder: &Decoder, shared: SharedInputs, task: &Task, adapter: &
     Ok(())
 }
 
-/// Forward over the longest held-out rows that any of the trials measures at once.
+/// Runs forward over the longest held-out rows, as many as the largest evaluation batch of the trials.
 fn longest_evaluation(decoder: &Decoder, shared: SharedInputs, tasks: &[Task], adapter: &Adapter) -> Result<()> {
     let Some(test) = shared.test else { return Ok(()) };
     let most = tasks.iter().map(|task| task.config.eval_batch).max().unwrap_or(1);
@@ -103,8 +101,8 @@ mod tests {
         for points in [[of(2, 32), of(2, 1)], [of(2, 1), of(2, 32)], [of(2, 32), of(16, 1)], [of(2, 32), of(1, 32)]] {
             let task = |(spec, config)| Task { trial: &trial, spec, config };
             let tasks: Vec<Task> = points.iter().map(|(spec, config)| task((spec, config))).collect();
-            let (found, adapter) = largest(model.decoder(), shared, &tasks).unwrap().unwrap();
-            assert_eq!((found.config.batch, adapter.spec.r), (32, 2));
+            let (task, adapter) = largest(model.decoder(), shared, &tasks).unwrap().unwrap();
+            assert_eq!((task.config.batch, adapter.spec.r), (32, 2));
         }
     }
 }

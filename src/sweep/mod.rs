@@ -1,11 +1,9 @@
 //! Many trials over one base: the grid, one folder per trial, results, resuming.
 //!
-//! The runner knows nothing of tensors: trials are run by a closure, which for LoRA is made
-//! of [`workers`] of [`lora::run_group`]. The path
-//! through the files: [`grid`] makes points, [`trial`] gives each its settings and folder,
-//! [`run`] runs what is not finished, [`results`] holds and writes the rows; [`summary`]
-//! defines the statistics that [`table`] prints and [`series`] hands to the charts;
-//! [`ranking`] says which setting is best.
+//! The runner knows nothing of tensors: a closure runs the trials, for LoRA [`workers`] with [`lora::run_group`].
+//! Read the files in this order: [`grid`] makes points, [`trial`] gives each its settings and folder, [`run`] runs
+//! the trials that are not finished, [`results`] holds and writes the rows. [`summary`] defines the statistics that
+//! [`table`] prints and [`series`] prepares for charts; [`ranking`] finds the best setting.
 
 pub mod checkpoints;
 pub mod columns;
@@ -38,7 +36,7 @@ pub use lora_sweep::{LoraSweep, SweepReport};
 pub use options::{SweepOptions, TrialSettings};
 pub use ranking::{BestSetting, Rival};
 pub use record::{Failure, Measurements, TrialResult};
-pub use results::{Row, SweepResult};
+pub use results::{SweepResult, TrialRow};
 pub use run::{run, Event, SweepObserver};
 pub use series::{SummaryPoint, SummarySeries};
 pub use trial::{Plan, Trial};

@@ -1,4 +1,4 @@
-//! Numbers and JSON values as people read them: `0.3`, `2e-5`, `40,370,176`.
+//! Short text for numbers and JSON values: `0.3`, `2e-5`, `q_proj+v_proj`.
 //!
 //! For terminals, folder names and chart labels only: files hold the exact values.
 
@@ -22,18 +22,20 @@ pub fn significant(x: f64, digits: usize) -> String {
 
 /// `x` with exactly `decimals` decimals.
 pub fn fixed(x: f64, decimals: usize) -> String {
-    match x.is_finite() {
-        true => format!("{x:.decimals$}"),
-        false => special(x),
+    if x.is_finite() {
+        format!("{x:.decimals$}")
+    } else {
+        special(x)
     }
 }
 
-/// How many decimals give the largest of `values` five significant digits: 0 to 6.
+/// The number of decimals, 0 to 6, that give the largest of `values` five significant digits.
 pub fn decimals_for(values: impl IntoIterator<Item = f64>) -> usize {
     let largest = values.into_iter().filter(|x| x.is_finite()).fold(0.0_f64, |largest, x| largest.max(x.abs()));
-    match largest > 0.0 {
-        true => (4 - largest.log10().floor() as i64).clamp(0, 6) as usize,
-        false => 4,
+    if largest > 0.0 {
+        (4 - largest.log10().floor() as i64).clamp(0, 6) as usize
+    } else {
+        4
     }
 }
 
@@ -57,9 +59,10 @@ fn special(x: f64) -> String {
 }
 
 fn trimmed(decimal: &str) -> &str {
-    match decimal.contains('.') {
-        true => decimal.trim_end_matches('0').trim_end_matches('.'),
-        false => decimal,
+    if decimal.contains('.') {
+        decimal.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        decimal
     }
 }
 

@@ -11,13 +11,13 @@ use serde_json::Map;
 use std::path::PathBuf;
 
 options! {
-    /// What a sweep varies, where its results go, and what is made of them.
+    /// What a sweep varies, and where its results go.
     #[derive(Debug, Clone)]
     pub struct SweepOptions {
-        /// What varies: any option of `lora` or `train` with the array of its values. `seed` may be a count.
+        /// The axes: any option of `lora` or `train` with an array of values. `seed` may be a count.
         pub grid: Axes = Axes::default(), is required,
             hint "name what varies, e.g. grid: #{ rank: [4, 8, 16] }";
-        /// The folder of the sweep. Trials that are finished there are not run again.
+        /// The folder of the sweep. Trials that are already finished there are not run again.
         pub out: PathBuf = PathBuf::new(), is required;
         /// Write `charts/` and `report.html` into `out`.
         pub charts: bool = true;
@@ -35,7 +35,7 @@ impl SweepOptions {
         Some(refusal.with_hint("the trials of a sweep go on by themselves, from the checkpoints in `out`"))
     }
 
-    /// The grid, whose axes are options of adapters and of training, by any of their names.
+    /// The grid. Its axes are options of adapters and of training, under any of their names.
     pub fn grid(&self) -> Result<Grid> {
         let options = LoraSpec::table().options().into_iter().chain(TrainConfig::table().options());
         let names = options.flat_map(|option| [option.name].into_iter().chain(option.aliases.iter().copied()));
@@ -43,7 +43,7 @@ impl SweepOptions {
     }
 }
 
-/// The values of each axis, as a script or a file names them.
+/// The values of each axis.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Axes(pub Map<String, serde_json::Value>);
 
@@ -59,7 +59,7 @@ impl OptionType for Axes {
     }
 }
 
-/// A point as an option: values by the names of their axes.
+/// A point as an option: a map of axis values.
 impl OptionType for Point {
     fn type_name() -> String {
         "map".to_owned()
@@ -76,25 +76,12 @@ fn as_map(values: &Map<String, serde_json::Value>) -> Value {
     Value::Map(values.iter().map(|(key, value)| (key.clone(), Value::from(value))).collect())
 }
 
+/// `None` if JSON cannot hold one of the values: a function, NaN.
 fn object(value: &Value) -> Option<Map<String, serde_json::Value>> {
-    value.as_map()?.iter().map(|(key, value)| Some((key.clone(), json(value)?))).collect()
+    value.as_map()?.iter().map(|(key, value)| Some((key.clone(), value.to_json()?))).collect()
 }
 
-/// `None` where JSON cannot hold something in `value`: a function, NaN.
-fn json(value: &Value) -> Option<serde_json::Value> {
-    Some(match value {
-        Value::Unit => serde_json::Value::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Int(value) => (*value).into(),
-        Value::Float(value) => serde_json::Number::from_f64(*value)?.into(),
-        Value::Text(value) => value.as_str().into(),
-        Value::Array(items) => items.iter().map(json).collect::<Option<Vec<_>>>()?.into(),
-        Value::Map(_) => object(value)?.into(),
-        Value::Other(_) => return None,
-    })
-}
-
-/// What a trial trains and how, at its point of the grid.
+/// The settings of a trial at its point of the grid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrialSettings {
     pub point: Point,
@@ -103,7 +90,7 @@ pub struct TrialSettings {
 }
 
 impl TrialSettings {
-    /// `spec` and `config` with the values of `point` over theirs.
+    /// `spec` and `config` with the values of `point`.
     ///
     /// # Errors
     /// A value of another type or outside of its range.
@@ -114,7 +101,7 @@ impl TrialSettings {
     }
 }
 
-/// A point as the source of options.
+/// A point as a source of options.
 struct ValuesOf<'a>(&'a Point);
 
 impl Source for ValuesOf<'_> {

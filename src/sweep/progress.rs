@@ -1,17 +1,18 @@
-//! What is seen of a sweep: a bar for all of it and one for each trial that runs, or lines, or
-//! objects for a machine. How they get to stderr is `stderr.rs`'s; what is said of a
-//! single step is `train/progress.rs`'s.
+//! Progress output of a sweep: a bar for the sweep and one for each running trial, or lines in a log, or JSON objects
+//! for other programs.
+//!
+//! Leaves to others: the output of a single step (`train/progress.rs`), and writing to stderr (`stderr.rs`).
 
 use super::columns::NUMBERS;
 use super::record::{Measurements, TrialResult};
-use super::results::Row;
+use super::results::TrialRow;
 use super::run::Event;
 use super::task::Task;
 use super::trial::Trial;
 use crate::error::Result;
 use crate::stderr::{self, Mode};
 use crate::table;
-use crate::train::observer::{EvalReport, Observer, StepReport};
+use crate::train::observer::{EvalReport, StepReport, TrainObserver};
 use crate::train::progress::{eval_line, eval_objects, losses, memory, overfitting_line, step_object, warning, Lines};
 use indicatif::ProgressBar;
 use serde_json::{json, Value};
@@ -19,22 +20,23 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// More trials side by side than this get no bars of their own.
+/// With more trials side by side than this, there is only the bar of the sweep.
 const MOST_BARS: usize = 8;
-/// The name of the bar of all trials is about this long.
+/// The least width of the names of bars, for the count in the sweep's bar.
 const SHORTEST_NAME: usize = 12;
 
-/// Told by the runner and by trials in several threads.
+/// The progress of a sweep, updated by the runner and by trials in several threads.
 pub struct SweepProgress(Mutex<Sweep>);
 
 struct Sweep {
     show: Show,
     trials: BTreeMap<usize, Running>,
-    /// What is to run, and how much of it is over.
     to_run: usize,
-    over: usize,
+    /// The number of trials that have ended.
+    ended: usize,
+    /// The steps of all trials, and of the ended ones.
     steps: u64,
-    steps_over: u64,
+    steps_of_ended: u64,
     tokens: u64,
     started: Instant,
 }
@@ -46,7 +48,7 @@ enum Show {
     Quiet,
 }
 
-/// A trial under way.
+/// A trial that is being trained.
 #[derive(Default)]
 struct Running {
     step: u64,
@@ -56,8 +58,8 @@ struct Running {
     bar: Option<ProgressBar>,
 }
 
-/// Listens to one trial.
-pub struct Watcher<'a> {
+/// Follows one trial.
+pub struct TrialObserver<'a> {
     all: &'a SweepProgress,
     trial: &'a Trial,
 }
@@ -74,27 +76,27 @@ impl SweepProgress {
             show,
             trials: BTreeMap::new(),
             to_run: 0,
-            over: 0,
+            ended: 0,
             steps: 0,
-            steps_over: 0,
+            steps_of_ended: 0,
             tokens: 0,
             started: Instant::now(),
         }))
     }
 
-    /// So many trials of so many steps together are to run.
+    /// Begins with the number of trials to run and of their steps together.
     pub fn begin(&self, to_run: usize, steps: u64) {
         let mut sweep = self.lock();
         (sweep.to_run, sweep.steps, sweep.started) = (to_run, steps, Instant::now());
     }
 
-    /// These trials start, each of so many steps.
+    /// Shows that these trials start, each with its number of steps.
     pub fn side_by_side(&self, tasks: &[(Task, u64)]) {
         let sweep = &mut *self.lock();
         let name = |task: &Task| task.trial.point.to_string();
         let longest = tasks.iter().map(|(task, _)| table::width(&name(task))).max().unwrap_or(0).max(SHORTEST_NAME);
         if let Show::Bars { all, .. } = &mut sweep.show {
-            // Its names are as long as those below it.
+            // Made anew, because its name must be as wide as those of the trials.
             all.take().iter().for_each(stderr::remove);
             *all = Some(stderr::bar("", longest, sweep.steps));
         }
@@ -107,18 +109,18 @@ impl SweepProgress {
         sweep.draw(true);
     }
 
-    pub fn watcher<'a>(&'a self, trial: &'a Trial) -> Watcher<'a> {
-        Watcher { all: self, trial }
+    pub fn observer<'a>(&'a self, trial: &'a Trial) -> TrialObserver<'a> {
+        TrialObserver { all: self, trial }
     }
 
-    /// A line for the user, beside what the runner tells.
+    /// Shows a line that is no event of the runner.
     pub fn note(&self, text: &str) {
         if !matches!(self.lock().show, Show::Quiet) {
             stderr::note(text);
         }
     }
 
-    /// Shows what the runner tells.
+    /// Shows an event of the runner.
     pub fn event(&self, event: &Event) {
         let sweep = &mut *self.lock();
         if let Event::Finished { trial, .. } | Event::Failed { trial, .. } = event {
@@ -127,20 +129,20 @@ impl SweepProgress {
         match (&sweep.show, event) {
             (Show::Quiet, _) => {}
             (Show::Objects, event) => event_object(event),
-            // The trial's bar tells it.
+            // Shown by the trial's bar.
             (Show::Bars { .. }, Event::Started { .. }) => {}
             _ => stderr::note(&event.to_string()),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sweep> {
-        // A thread that panicked here only left numbers behind.
+        // A thread that panicked here can only have left wrong numbers.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Sweep {
-    /// However the sweep ended, its bars leave the screen.
+    /// Removes the bars from the screen, also if the sweep failed.
     fn drop(&mut self) {
         if let Show::Bars { all, .. } = &self.show {
             self.trials.values().filter_map(|trial| trial.bar.as_ref()).chain(all).for_each(stderr::remove);
@@ -149,25 +151,25 @@ impl Drop for Sweep {
 }
 
 impl Sweep {
-    /// A trial that ended early has no steps left to wait for.
+    /// Removes a trial. All of its steps count as done, also if it ended early.
     fn conclude(&mut self, trial: &Trial) {
         let Some(running) = self.trials.remove(&trial.index) else { return };
         running.bar.iter().for_each(stderr::remove);
-        self.over += 1;
-        self.steps_over += running.total_steps;
+        self.ended += 1;
+        self.steps_of_ended += running.total_steps;
         self.draw(true);
     }
 
     fn steps_done(&self) -> u64 {
-        self.steps_over + self.trials.values().map(|trial| trial.step).sum::<u64>()
+        self.steps_of_ended + self.trials.values().map(|trial| trial.step).sum::<u64>()
     }
 
-    /// The bar of all trials, or a line in its place; not more often than can be read.
+    /// Draws the sweep's bar, or writes a line; unless `at_once`, only as often as people can read.
     fn draw(&mut self, at_once: bool) {
         let done = self.steps_done();
         let (steps, of) = (self.steps.max(done), self.to_run);
         let trials = if of == 1 { "trial" } else { "trials" };
-        let count = format!("{}/{of} {trials}", self.over);
+        let count = format!("{}/{of} {trials}", self.ended);
         let seconds = self.started.elapsed().as_secs_f64();
         let left = stderr::time_left(seconds, done, steps);
         let speed = self.tokens as f64 / seconds.max(1e-9);
@@ -193,7 +195,7 @@ impl Sweep {
     }
 }
 
-impl Observer for Watcher<'_> {
+impl TrainObserver for TrialObserver<'_> {
     fn on_note(&mut self, text: &str) {
         self.all.note(text);
     }
@@ -223,8 +225,8 @@ impl Observer for Watcher<'_> {
             Show::Lines(_) => stderr::note(&format!("{point}: {}", eval_line(report))),
             Show::Bars { .. } | Show::Quiet => {}
         }
-        if let (Show::Bars { .. } | Show::Lines(_), Some(found)) = (&sweep.show, report.overfitting) {
-            stderr::note(&format!("{point}: {}", overfitting_line(found)));
+        if let (Show::Bars { .. } | Show::Lines(_), Some(overfitting)) = (&sweep.show, report.overfitting) {
+            stderr::note(&format!("{point}: {}", overfitting_line(overfitting)));
         }
         if let Some(running) = sweep.trials.get_mut(&self.trial.index) {
             running.eval_loss = Some(report.loss);
@@ -242,7 +244,7 @@ impl Running {
     }
 }
 
-/// What a machine is told; what needs no answer from one is a note.
+/// Writes an event as a JSON object. Events that concern people only become notes.
 fn event_object(event: &Event) {
     let of = |trial: &Trial| [("trial", trial.name.as_str().into()), ("point", json!(trial.point.values))];
     match event {
@@ -250,8 +252,8 @@ fn event_object(event: &Event) {
             stderr::object("sweep_planned", [("finished", json!(finished)), ("to_run", json!(to_run))]);
         }
         Event::Started { trial, total } => {
-            let place = [("number", json!(trial.index + 1)), ("trials", json!(total))];
-            stderr::object("trial_started", of(trial).into_iter().chain(place));
+            let position = [("number", json!(trial.index + 1)), ("trials", json!(total))];
+            stderr::object("trial_started", of(trial).into_iter().chain(position));
         }
         Event::Finished { trial, outcome } => {
             stderr::object("trial_finished", of(trial).into_iter().chain(numbers(trial, outcome)));
@@ -263,9 +265,9 @@ fn event_object(event: &Event) {
     }
 }
 
-/// As in `results.json`.
+/// The numbers of a trial, as in `results.json`.
 fn numbers<'a>(trial: &Trial, outcome: &'a Measurements) -> impl Iterator<Item = (&'a str, Value)> + use<'a> {
-    let row = Row::new(trial, TrialResult::Finished(outcome.clone()));
+    let row = TrialRow::new(trial, TrialResult::Finished(outcome.clone()));
     let names = NUMBERS.into_iter().chain(outcome.metrics.keys().map(String::as_str));
     names.map(move |name| (name, row.value(name)))
 }

@@ -1,16 +1,14 @@
-//! Which setting of a sweep is best: by the mean of its trials, with their spread, and with the
-//! settings that noise does not set apart from it.
+//! Finds the best setting of a sweep by the mean of its trials, with its spread and the settings within noise of it.
 //!
-//! A setting is a point of the grid without the seed. Only settings with as many finished trials
-//! as any other are ranked: a mean over the seeds that happened not to fail is no fair one. A
-//! setting is within noise of the best where the 95 % interval of their paired difference holds 0
-//! (Student's t, pairs of the same seed). The best of many is also lucky: its mean flatters it a
-//! little, and another seed may turn neighbours round.
+//! A setting is a point of the grid without the seed. Only settings with the most finished trials are ranked: a mean
+//! over fewer seeds would not be comparable. A setting is within noise of the best if the 95 % interval of their
+//! paired difference contains 0 (Student's t, pairs of the same seed). The best of many settings is also a lucky one:
+//! its mean is a little too good, and another seed may change the order of close settings.
 
 use super::columns::larger_is_better;
 use super::grid::Point;
 use super::number::{decimals_for, fixed};
-use super::results::{Row, SweepResult};
+use super::results::{SweepResult, TrialRow};
 use super::summary::{Paired, Summary};
 use super::SEED;
 use crate::bail;
@@ -18,47 +16,47 @@ use crate::error::{Kind, Result};
 use serde_json::Value;
 use std::fmt;
 
-/// More settings than this are counted, not listed.
+/// The most settings that are listed by name; further ones are counted.
 const MOST_LISTED: usize = 5;
 
 /// The best setting by a metric.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BestSetting<'a> {
     pub metric: String,
-    /// The axis whose trials are taken together: the seed, if nothing else was asked for.
+    /// The axis over which the mean is taken, by default the seed.
     pub over: String,
     pub point: Point,
     pub summary: Summary,
     /// Its finished trials, in grid order.
-    pub rows: Vec<&'a Row>,
-    /// How many settings were ranked, this one among them.
+    pub rows: Vec<&'a TrialRow>,
+    /// The number of ranked settings, with this one.
     pub ranked: usize,
     pub within_noise: Vec<Rival>,
     /// Settings with fewer finished trials.
     pub unranked: Vec<Point>,
 }
 
-/// A setting beside the best one.
+/// Another setting compared with the best one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rival {
     pub point: Point,
-    /// Of the metric, within the same seed: this setting's minus the best one's.
+    /// The metric of this setting minus that of the best one, in pairs of the same seed.
     pub difference: Paired,
 }
 
 impl SweepResult {
-    /// The setting with the best mean of `metric` over seeds: the smallest, or the largest where
-    /// [`larger_is_better`]. The first in grid order of equals.
+    /// The setting with the best mean of `metric` over seeds: the smallest, or the largest if [`larger_is_better`]. Of
+    /// equal settings it is the first in grid order.
     pub fn best(&self, metric: &str) -> Result<BestSetting<'_>> {
         self.best_over(metric, SEED)
     }
 
-    /// As [`Self::best`], with the means taken over another axis than the seed.
+    /// [`Self::best`] with means over another axis than the seed.
     pub fn best_over(&self, metric: &str, over: &str) -> Result<BestSetting<'_>> {
-        self.check_number(metric)?;
+        self.ensure_number(metric)?;
         let keys: Vec<&str> = self.axes().iter().map(|axis| axis.key.as_str()).filter(|key| *key != over).collect();
-        let scored = |row: &&Row| row.number(metric).is_some();
-        let settings: Vec<(Point, Vec<&Row>)> = self
+        let scored = |row: &&TrialRow| row.number(metric).is_some();
+        let settings: Vec<(Point, Vec<&TrialRow>)> = self
             .group_by(&keys)
             .into_iter()
             .map(|group| (group.point, group.rows.into_iter().filter(scored).collect()))
@@ -66,13 +64,13 @@ impl SweepResult {
         let most = settings.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
         let (ranked, unranked): (Vec<_>, Vec<_>) = settings.into_iter().partition(|(_, rows)| rows.len() == most);
         let sign = if larger_is_better(metric) { -1.0 } else { 1.0 };
-        let mean = |rows: &[&Row]| Summary::of(rows.iter().filter_map(|row| row.number(metric)));
+        let mean = |rows: &[&TrialRow]| Summary::of(rows.iter().filter_map(|row| row.number(metric)));
         let best = ranked
             .iter()
             .filter_map(|(point, rows)| Some((point, rows, mean(rows)?)))
             .min_by(|left, right| (sign * left.2.mean).total_cmp(&(sign * right.2.mean)));
         let Some((point, rows, summary)) = best else {
-            bail!(Kind::Input, "best: no finished trial has the metric `{metric}`"; hint: "print(result.table()) tells why trials failed")
+            bail!(Kind::Input, "best: no finished trial has the metric `{metric}`"; hint: "print(result.table()) shows why trials failed")
         };
         let others = ranked.iter().filter(|(other, _)| other != point);
         let rivals = others.filter_map(|(other, its_rows)| {
@@ -92,21 +90,21 @@ impl SweepResult {
     }
 }
 
-/// The metric of `row` and of that of `others` with the same seed.
-fn pair(row: &Row, others: &[&Row], metric: &str, over: &str) -> Option<(f64, f64)> {
+/// The metrics of `row` and of the row of `others` with the same seed.
+fn pair(row: &TrialRow, others: &[&TrialRow], metric: &str, over: &str) -> Option<(f64, f64)> {
     let partner = others.iter().find(|other| other.point.get(over) == row.point.get(over))?;
     Some((row.number(metric)?, partner.number(metric)?))
 }
 
 impl Rival {
-    /// Does the 95 % interval of the difference hold 0? Of a single pair nothing is known.
+    /// Does the 95 % interval of the difference contain 0? False for a single pair, which has no interval.
     fn is_within_noise(&self) -> bool {
         self.difference.half_width().is_some_and(|half| self.difference.mean.abs() <= half)
     }
 }
 
 impl BestSetting<'_> {
-    /// "1.2340 ± 0.0100 over 3 seeds"; of one trial its value.
+    /// "1.2340 ± 0.0100 over 3 seeds"; for one trial just its value.
     pub fn value(&self) -> String {
         let Summary { n, mean, spread, .. } = self.summary;
         let decimals = decimals_for([mean]);
@@ -116,7 +114,7 @@ impl BestSetting<'_> {
         }
     }
 
-    /// How far the ranking can be trusted: which settings are as good as this one.
+    /// How certain the ranking is: the settings within noise of this one, and those that were not ranked.
     pub fn certainty(&self) -> String {
         let mut parts = Vec::new();
         if self.summary.n < 2 {
@@ -132,15 +130,16 @@ impl BestSetting<'_> {
         parts.join("; ")
     }
 
-    /// The values of the setting, or "the one setting" of a grid of seeds alone.
+    /// The values of the setting; "the one setting" if only the seed varies.
     pub fn name(&self) -> String {
-        match self.point.values.is_empty() {
-            true => "the one setting".to_owned(),
-            false => self.point.to_string(),
+        if self.point.values.is_empty() {
+            "the one setting".to_owned()
+        } else {
+            self.point.to_string()
         }
     }
 
-    /// The values of the axis that the mean is over.
+    /// The values of the axis over which the mean is taken.
     pub fn seeds(&self) -> Vec<Value> {
         self.rows.iter().filter_map(|row| row.point.get(&self.over).cloned()).collect()
     }
@@ -161,7 +160,7 @@ impl fmt::Display for BestSetting<'_> {
 fn listed<'a>(points: impl ExactSizeIterator<Item = &'a Point>) -> String {
     let more = points.len().saturating_sub(MOST_LISTED);
     let names: Vec<String> = points.take(MOST_LISTED).map(|point| point.to_string()).collect();
-    // Points hold commas themselves where the grid has several axes.
+    // With several axes the points contain commas.
     let mark = if names.iter().any(|name| name.contains(',')) { " | " } else { ", " };
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{rest}", names.join(mark))
@@ -173,7 +172,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// By rank and seed; where there is none the trial failed.
+    /// A sweep with these losses, by rank and seed; a trial without a loss has failed.
     fn of(losses: Value) -> SweepResult {
         let seeds = losses.as_object().unwrap().values().next().unwrap().as_array().unwrap().len();
         let ranks: Vec<u64> = losses.as_object().unwrap().keys().map(|rank| rank.parse().unwrap()).collect();

@@ -1,5 +1,5 @@
-//! What became of a trial, and the two files that say so: `config.json`, written first,
-//! and `result.json`, written last. Only a folder with both is complete.
+//! The result of a trial, and the two files of its folder: `config.json`, written first, and `result.json`, written
+//! last. Only a folder with both is complete.
 
 use super::trial::Trial;
 use crate::error::{Error, Kind, Result};
@@ -12,8 +12,7 @@ use std::path::Path;
 pub const CONFIG: &str = "config.json";
 pub const RESULT: &str = "result.json";
 
-/// What the caller measured. All numbers must be finite: a trial whose loss is not a
-/// number has failed.
+/// The measurements of a finished trial. All must be finite: a trial with a NaN loss has failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurements {
     pub trainable_params: u64,
@@ -35,11 +34,12 @@ impl Measurements {
         self.eval_loss.map(f64::exp)
     }
 
-    /// 0 where no time was measured.
+    /// The training speed; 0 if no time was measured.
     pub fn tokens_per_s(&self) -> f64 {
-        match self.seconds > 0.0 {
-            true => self.tokens as f64 / self.seconds,
-            false => 0.0,
+        if self.seconds > 0.0 {
+            self.tokens as f64 / self.seconds
+        } else {
+            0.0
         }
     }
 
@@ -93,16 +93,15 @@ pub enum TrialResult {
 /// The content of `result.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Of the settings that the verdict belongs to.
+    /// The fingerprint of the trial's settings.
     pub fingerprint: String,
     #[serde(flatten)]
-    pub verdict: TrialResult,
+    pub result: TrialResult,
 }
 
 impl Record {
-    /// Writes `result.json` whole and gives back what a later run will read: floats may
-    /// come back one unit in the last place away, and results must not depend on whether
-    /// a trial was run or skipped.
+    /// Writes `result.json` and returns what a later run will read from it: a float may differ in the last place when
+    /// it is read back, and results must not depend on whether a trial was run or skipped.
     pub fn write(&self, folder: &Path) -> Result<Record> {
         files::write_json(&folder.join(RESULT), self)?;
         Self::read(folder).ok_or_else(|| {
@@ -111,13 +110,13 @@ impl Record {
         })
     }
 
-    /// `None` where there is no usable `result.json`: the trial is then not complete.
+    /// Reads `result.json`; `None` if there is no valid one, in which case the trial is not complete.
     pub fn read(folder: &Path) -> Option<Record> {
         serde_json::from_value(files::read_json(&folder.join(RESULT)).ok()?).ok()
     }
 }
 
-/// Writes `config.json`: it marks the folder as a trial's.
+/// Writes `config.json`, which marks the folder of a trial.
 pub fn write_config(trial: &Trial) -> Result<()> {
     let config = json!({
         "name": trial.name,
@@ -128,7 +127,7 @@ pub fn write_config(trial: &Trial) -> Result<()> {
     files::write_json(&trial.dir.join(CONFIG), &config)
 }
 
-/// The settings that a trial's folder was begun with; `None` if it is no trial's folder.
+/// Reads the settings in `config.json`; `None` if the folder is not a trial's.
 pub fn read_settings(folder: &Path) -> Option<Value> {
     let mut config = files::read_json(&folder.join(CONFIG)).ok()?;
     config.get("fingerprint")?;
@@ -168,10 +167,10 @@ mod tests {
     #[test]
     fn records_come_back_and_damaged_ones_do_not() {
         let folder = tempfile::tempdir().unwrap();
-        let finished = Record { fingerprint: "ab".into(), verdict: TrialResult::Finished(outcome()) };
+        let finished = Record { fingerprint: "ab".into(), result: TrialResult::Finished(outcome()) };
         assert_eq!(finished.write(folder.path()).unwrap(), finished);
         let error = Error::new(Kind::Memory, "out of memory").with_hint("smaller batch");
-        let failed = Record { fingerprint: "ab".into(), verdict: TrialResult::Failed(Failure::from(&error)) };
+        let failed = Record { fingerprint: "ab".into(), result: TrialResult::Failed(Failure::from(&error)) };
         assert_eq!(failed.write(folder.path()).unwrap(), failed);
         let text = std::fs::read_to_string(folder.path().join(RESULT)).unwrap();
         for length in 0..text.trim_end().len() {

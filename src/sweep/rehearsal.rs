@@ -1,5 +1,5 @@
-//! A sweep rehearsed in another folder: every kind of trial trains two tiny steps, and what the true ones would
-//! take is planned. Trials that differ in the seed alone are of one kind, and share its files.
+//! Rehearses a sweep in another folder: one trial of each kind trains two tiny steps, and the real trials are planned.
+//! Trials that differ in the seed alone are of one kind; all of them get the files of the one that was trained.
 
 use super::folder;
 use super::grid::SEED;
@@ -24,79 +24,79 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a sweep would take.
+/// The plan of a sweep.
 pub struct SweepForecast {
-    /// In the order of the grid.
-    pub kinds: Vec<Kind>,
-    /// Trials that are finished already.
+    /// In grid order.
+    pub kinds: Vec<TrialKind>,
+    /// The number of trials that are finished already.
     pub skipped: usize,
-    /// How the real trials are spread.
+    /// The workers of the real sweep.
     pub workers: Workers,
-    /// Bytes that the base and the largest trials side by side take.
+    /// Bytes of the base and the largest trials side by side.
     pub memory: u64,
-    /// Of these, the base.
+    /// Bytes of the base alone.
     pub base: u64,
-    /// Of all trials that are to run, spread so.
+    /// The time for all trials that are to run, with these workers.
     pub seconds: f64,
 }
 
 /// Trials that differ in the seed alone.
-pub struct Kind {
-    /// The point without its seed: "rank=4", or nothing where the seed is all there is.
+pub struct TrialKind {
+    /// The point without its seed, such as "rank=4"; empty if only the seed varies.
     pub name: String,
-    /// Those that are to run.
+    /// The number of trials that are to run.
     pub trials: usize,
-    /// Of all of them together.
+    /// The tokens of all of them.
     pub tokens: u64,
-    /// One of them; why they would fail otherwise.
+    /// The plan of one trial, or the error with which all of them would fail.
     pub planned: Result<Planned>,
     spec: LoraSpec,
     config: TrainConfig,
     tiny: Option<Measurements>,
-    /// The folder of the one that was trained.
+    /// The folder of the trial that was trained.
     dir: PathBuf,
 }
 
-/// Rehearses `plan` in the folder `place`; `tasks` holds every trial of the plan, in its order. The result has the
-/// losses of the tiny runs, and tokens and times of the real ones.
+/// Rehearses `plan` in `folder`. `tasks` holds every trial of the plan, in its order. The result has the losses of the
+/// tiny runs, and the planned tokens and times of the real ones.
 ///
 /// # Errors
-/// Where the folder of the plan would be refused, or the user stopped it.
+/// If the plan's folder cannot be claimed, or the user stops it.
 pub fn rehearse(
     plan: &Plan,
-    place: &Path,
+    out: &Path,
     decoder: &Decoder,
     shared: SharedInputs,
     tasks: &[Task],
     observer: &mut dyn SweepObserver,
 ) -> Result<(SweepResult, SweepForecast)> {
-    folder::refuse(plan)?;
-    let moved = moved(plan, place);
-    folder::copy_standing(plan, &moved)?;
-    let stage = Stage::new(decoder, shared, tasks);
-    let mut told = |event: &Event| {
+    folder::ensure_claimable(plan)?;
+    let moved = moved(plan, out);
+    folder::copy_records(plan, &moved)?;
+    let rehearsal = Rehearsal::new(decoder, shared, tasks);
+    let mut on_event = |event: &Event| {
         if !matches!(event, Event::Started { .. } | Event::Finished { .. }) {
             observer.event(event);
         }
     };
-    let mut group_size = |pending: &[&Trial]| stage.spread(pending);
-    let mut run_group = |group: &[&Trial]| stage.run_group(group);
-    let result = run::run(&moved, &mut told, &mut group_size, &mut run_group)?;
-    let Stage { kinds, workers, memory, base, .. } = stage;
+    let mut group_size = |pending: &[&Trial]| rehearsal.plan_workers(pending);
+    let mut run_group = |group: &[&Trial]| rehearsal.run_group(group);
+    let result = run::run(&moved, &mut on_event, &mut group_size, &mut run_group)?;
+    let Rehearsal { kinds, workers, memory, base, .. } = rehearsal;
     let (kinds, workers) = (kinds.into_inner(), workers.get());
-    let seconds = kinds.iter().map(Kind::seconds).sum::<f64>() / workers.workers.max(1) as f64;
+    let seconds = kinds.iter().map(TrialKind::seconds).sum::<f64>() / workers.workers.max(1) as f64;
     let skipped = result.skipped;
     Ok((result, SweepForecast { kinds, skipped, workers, memory: memory.get(), base: base.get(), seconds }))
 }
 
-/// The same trials in another folder.
-fn moved(plan: &Plan, place: &Path) -> Plan {
-    let trials = plan.trials.iter().map(|trial| Trial { dir: place.join(&trial.name), ..trial.clone() });
-    Plan { out: place.to_path_buf(), trials: trials.collect(), checkpoints: None, ..plan.clone() }
+/// The same plan with another `out`.
+fn moved(plan: &Plan, out: &Path) -> Plan {
+    let trials = plan.trials.iter().map(|trial| Trial { dir: out.join(&trial.name), ..trial.clone() });
+    Plan { out: out.to_path_buf(), trials: trials.collect(), checkpoints: None, ..plan.clone() }
 }
 
-impl Kind {
-    /// Of all its trials, one after the other in one worker.
+impl TrialKind {
+    /// The time for all its trials, one after the other in one worker.
     pub fn seconds(&self) -> f64 {
         match &self.planned {
             Ok(planned) => planned.seconds / planned.tokens.max(1) as f64 * self.tokens as f64,
@@ -105,53 +105,61 @@ impl Kind {
     }
 }
 
-/// Is a trial of these settings of the kind of `task`?
+/// Do these settings differ from those of `task` in the seed alone?
 fn alike((spec, config): (&LoraSpec, &TrainConfig), task: &Task) -> bool {
     *spec == *task.spec && TrainConfig { seed: task.config.seed, ..config.clone() } == *task.config
 }
 
-/// A rehearsal under way.
-struct Stage<'a> {
+/// The state of a rehearsal.
+struct Rehearsal<'a> {
     decoder: &'a Decoder,
     shared: SharedInputs<'a>,
     tasks: &'a [Task<'a>],
-    kinds: RefCell<Vec<Kind>>,
+    kinds: RefCell<Vec<TrialKind>>,
     workers: Cell<Workers>,
     memory: Cell<u64>,
     base: Cell<u64>,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Rehearsal<'a> {
     fn new(decoder: &'a Decoder, shared: SharedInputs<'a>, tasks: &'a [Task<'a>]) -> Self {
         let workers = Cell::new(Workers { workers: 1, at_once: 1 });
-        Stage { decoder, shared, tasks, kinds: RefCell::default(), workers, memory: Cell::new(0), base: Cell::new(0) }
+        Rehearsal {
+            decoder,
+            shared,
+            tasks,
+            kinds: RefCell::default(),
+            workers,
+            memory: Cell::new(0),
+            base: Cell::new(0),
+        }
     }
 
     fn task(&self, trial: &Trial) -> Result<Task<'a>> {
         self.tasks.get(trial.index).copied().ok_or_else(|| Error::bug("a trial without settings"))
     }
 
-    /// How many go side by side: what the true sweep measures is planned here, for a step with the longest rows
-    /// may take long.
-    fn spread(&self, pending: &[&Trial]) -> Result<usize> {
-        let mut own: Vec<u64> = Vec::new();
+    /// The number of trials side by side. Plans the memory that the real sweep measures, because a step with the
+    /// longest rows may take long.
+    fn plan_workers(&self, pending: &[&Trial]) -> Result<usize> {
+        let mut sizes: Vec<u64> = Vec::new();
         let mut base = 0;
         for trial in pending {
             let parts = planned_memory(self.decoder, &self.task(trial)?.run(self.shared))?;
             base = parts.weights;
-            own.push(parts.total() - parts.weights);
+            sizes.push(parts.total() - parts.weights);
         }
-        own.sort_unstable_by_key(|&bytes| std::cmp::Reverse(bytes));
-        let largest = own.first().copied().unwrap_or(0);
+        sizes.sort_unstable_by_key(|&bytes| std::cmp::Reverse(bytes));
+        let largest = sizes.first().copied().unwrap_or(0);
         let fit = match free(self.decoder.device) {
             Some(free) if pending.len() > 1 => that_fit(free, largest),
             Some(_) => 1,
             None => usize::MAX,
         };
-        let workers = Workers::where_so_many_fit(fit, self.decoder, pending.len());
+        let workers = Workers::for_trials_that_fit(fit, self.decoder, pending.len());
         self.workers.set(workers);
         self.base.set(base);
-        self.memory.set(base + own.iter().take(workers.at_once).sum::<u64>());
+        self.memory.set(base + sizes.iter().take(workers.at_once).sum::<u64>());
         Ok(workers.at_once)
     }
 
@@ -164,12 +172,12 @@ impl<'a> Stage<'a> {
 
     fn try_group(&self, group: &[&Trial]) -> Result<Vec<Result<Measurements>>> {
         let tasks: Vec<Task> = group.iter().map(|trial| self.task(trial)).collect::<Result<_>>()?;
-        self.meet(group, &tasks)?;
+        self.train_new_kinds(group, &tasks)?;
         Ok(group.iter().zip(&tasks).map(|(trial, task)| self.outcome(trial, task)).collect())
     }
 
-    /// Trains the kinds of which none was trained yet, side by side as the true trials are.
-    fn meet(&self, group: &[&Trial], tasks: &[Task]) -> Result<()> {
+    /// Trains one trial of each new kind, side by side as in the real sweep.
+    fn train_new_kinds(&self, group: &[&Trial], tasks: &[Task]) -> Result<()> {
         let mut fresh: Vec<(&Trial, &Task)> = Vec::new();
         for (trial, task) in group.iter().zip(tasks) {
             let is_known = self.kinds.borrow().iter().any(|kind| alike((&kind.spec, &kind.config), task));
@@ -198,14 +206,14 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn kind(&self, trial: &Trial, task: &Task, tiny: Result<Measurements>) -> Result<Kind> {
+    fn kind(&self, trial: &Trial, task: &Task, tiny: Result<Measurements>) -> Result<TrialKind> {
         let (planned, tiny) = match tiny {
             Ok(tiny) => (self.plan(task), Some(tiny)),
             Err(error) => (Err(error), None),
         };
         match planned {
             Err(error) if error.kind == crate::Kind::Stopped => Err(error),
-            planned => Ok(Kind {
+            planned => Ok(TrialKind {
                 name: trial.point.without(SEED).to_string(),
                 trials: 0,
                 tokens: 0,
@@ -218,12 +226,12 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Plans a trial alone in its worker: with one thread where there are several workers.
+    /// Plans a trial that has a worker to itself: with one thread if there are several workers.
     fn plan(&self, task: &Task) -> Result<Planned> {
         let mut adapter = Adapter::new(task.spec.clone(), self.decoder, task.config.seed)?;
         let mut measure = |decoder: &Decoder, trainables: &[&dyn Trainable], rows: &TokenizedDataset| {
-            let found = mean_losses(decoder, trainables, rows, task.config.eval_batch)?;
-            Ok(found.into_iter().map(|found| found.loss).collect())
+            let losses = mean_losses(decoder, trainables, rows, task.config.eval_batch)?;
+            Ok(losses.into_iter().map(|mean| mean.loss).collect())
         };
         let threads = tch::get_num_threads();
         if self.workers.get().workers > 1 {
@@ -234,11 +242,11 @@ impl<'a> Stage<'a> {
         planned
     }
 
-    /// What a trial is told to have come to; its folder gets the files of its kind.
+    /// The measurements to report for a trial. Links the files of its kind into its folder.
     fn outcome(&self, trial: &Trial, task: &Task) -> Result<Measurements> {
         let mut kinds = self.kinds.borrow_mut();
-        let own = kinds.iter_mut().find(|kind| alike((&kind.spec, &kind.config), task));
-        let kind = own.ok_or_else(|| Error::bug("a trial of no kind"))?;
+        let kind = kinds.iter_mut().find(|kind| alike((&kind.spec, &kind.config), task));
+        let kind = kind.ok_or_else(|| Error::bug("a trial of no kind"))?;
         kind.trials += 1;
         let planned = kind.planned.clone()?;
         let tiny = kind.tiny.clone().ok_or_else(|| Error::bug("a trial that was not trained"))?;
@@ -251,7 +259,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Gives the files of one trial to another, but for those that say which trial it is.
+/// Links the files of one trial into the folder of another, except for those that identify the trial.
 fn link_files(from: &Path, to: &Path) -> Result<()> {
     let failed = |error: std::io::Error| Error::file("write", to, &error);
     for entry in fs::read_dir(from).map_err(failed)? {
@@ -259,7 +267,7 @@ fn link_files(from: &Path, to: &Path) -> Result<()> {
         if path.is_dir() {
             crate::files::create_folder(&to.join(&name))?;
             link_files(&path, &to.join(&name))?;
-        } else if ![CONFIG, RESULT, ORIGIN].iter().any(|own| name == *own) {
+        } else if ![CONFIG, RESULT, ORIGIN].iter().any(|identifying| name == *identifying) {
             fs::hard_link(&path, to.join(&name)).map_err(failed)?;
         }
     }

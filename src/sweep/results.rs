@@ -1,8 +1,7 @@
-//! The results: one row per trial in grid order, in memory and as `results.json` and
-//! `results.csv`; and the questions asked of them.
+//! The results of a sweep: one row per trial in grid order, in memory and as `results.json` and `results.csv`.
 //!
-//! `results.json` is a list of flat objects (pandas: `read_json`), every one with every
-//! column, `null` where a trial has no such number.
+//! `results.json` is a list of flat objects (pandas: `read_json`). Each has every column, `null` if the trial has no
+//! such number.
 
 use super::columns::{is_time, larger_is_better, NUMBERS, TEXTS};
 use super::folder;
@@ -23,22 +22,22 @@ pub const CSV: &str = "results.csv";
 
 /// One trial's result.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    /// The place in grid order.
+pub struct TrialRow {
+    /// The position in grid order.
     pub index: usize,
     pub point: Point,
     /// The trial's folder within `out`.
     pub dir: String,
-    pub verdict: TrialResult,
+    pub result: TrialResult,
 }
 
-impl Row {
-    pub fn new(trial: &Trial, verdict: TrialResult) -> Self {
-        Row { index: trial.index, point: trial.point.clone(), dir: trial.name.clone(), verdict }
+impl TrialRow {
+    pub fn new(trial: &Trial, result: TrialResult) -> Self {
+        TrialRow { index: trial.index, point: trial.point.clone(), dir: trial.name.clone(), result }
     }
 
     pub fn outcome(&self) -> Option<&Measurements> {
-        match &self.verdict {
+        match &self.result {
             TrialResult::Finished(outcome) => Some(outcome),
             TrialResult::Failed(_) => None,
         }
@@ -63,10 +62,10 @@ impl Row {
         number.is_finite().then_some(number)
     }
 
-    /// Any column as JSON; `null` where the trial has none.
+    /// Any column as JSON; `null` if the trial has none.
     pub fn value(&self, column: &str) -> Value {
         let outcome = self.outcome();
-        match (column, &self.verdict) {
+        match (column, &self.result) {
             ("dir", _) => self.dir.as_str().into(),
             ("status", TrialResult::Finished(_)) => "finished".into(),
             ("status", TrialResult::Failed(_)) => "failed".into(),
@@ -83,14 +82,14 @@ impl Row {
     }
 }
 
-/// Trials that agree in the keys of `point`.
+/// Trials with the same values of some axes, those of `point`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group<'a> {
     pub point: Point,
-    pub rows: Vec<&'a Row>,
+    pub rows: Vec<&'a TrialRow>,
 }
 
-/// What a sweep found.
+/// The results of a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SweepResult {
     pub out: PathBuf,
@@ -99,7 +98,7 @@ pub struct SweepResult {
     /// Trials that were finished before this run.
     pub skipped: usize,
     axes: Vec<Axis>,
-    rows: Vec<Row>,
+    rows: Vec<TrialRow>,
 }
 
 impl SweepResult {
@@ -128,26 +127,26 @@ impl SweepResult {
         for (index, point) in grid.points().into_iter().enumerate() {
             let dir = point.folder_name();
             let planned = marker.get(folder::TRIALS).and_then(|trials| trials.get(&dir)).and_then(Value::as_str);
-            // A trial under settings that the sweep had before is none of this one's.
-            let is_own = |record: &Record| planned.is_none_or(|planned| planned == record.fingerprint);
-            if let Some(record) = Record::read(&out.join(&dir)).filter(is_own) {
-                result.rows.push(Row { index, point, dir, verdict: record.verdict });
+            // A trial trained with earlier settings of the sweep is no result of this one.
+            let is_current = |record: &Record| planned.is_none_or(|planned| planned == record.fingerprint);
+            if let Some(record) = Record::read(&out.join(&dir)).filter(is_current) {
+                result.rows.push(TrialRow { index, point, dir, result: record.result });
             }
         }
         result.skipped = result.rows.len();
         Ok(result)
     }
 
-    /// Puts the row in its place in grid order.
-    pub fn insert(&mut self, row: Row) {
+    /// Inserts the row in grid order, or replaces the row of the same trial.
+    pub fn insert(&mut self, row: TrialRow) {
         match self.rows.binary_search_by_key(&row.index, |row| row.index) {
             Ok(at) => self.rows[at] = row,
             Err(at) => self.rows.insert(at, row),
         }
     }
 
-    /// In grid order; trials that were not run have no row.
-    pub fn rows(&self) -> &[Row] {
+    /// The rows in grid order; trials that were not run have none.
+    pub fn rows(&self) -> &[TrialRow] {
         &self.rows
     }
 
@@ -159,35 +158,36 @@ impl SweepResult {
         self.axes.iter().find(|axis| axis.key == key).map(|axis| axis.values.as_slice())
     }
 
-    pub fn failed(&self) -> impl Iterator<Item = &Row> {
+    pub fn failed(&self) -> impl Iterator<Item = &TrialRow> {
         self.rows.iter().filter(|row| row.outcome().is_none())
     }
 
-    /// The names of all metrics: the fixed ones, then the trials' own by name.
+    /// The names of all metrics: the fixed ones, then further metrics of trials by name.
     pub fn metrics(&self) -> Vec<&str> {
-        let mut own: BTreeSet<&str> =
-            self.rows.iter().filter_map(Row::outcome).flat_map(|o| o.metrics.keys()).map(String::as_str).collect();
-        // Every trial measures it, where the system tells.
-        own.insert(PEAK_MEMORY);
-        NUMBERS.into_iter().chain(own).collect()
+        let mut further: BTreeSet<&str> =
+            self.rows.iter().filter_map(TrialRow::outcome).flat_map(|o| o.metrics.keys()).map(String::as_str).collect();
+        // A column even where the system does not report it.
+        further.insert(PEAK_MEMORY);
+        NUMBERS.into_iter().chain(further).collect()
     }
 
-    /// What trials are compared by where nothing else is asked for: `eval_loss`, or
-    /// `train_loss` where nothing was evaluated.
+    /// The metric by which trials are compared by default: `eval_loss`, or `train_loss` if nothing was evaluated.
     pub fn default_metric(&self) -> &'static str {
-        match self.rows.iter().any(|row| row.number("eval_loss").is_some()) {
-            true => "eval_loss",
-            false => "train_loss",
+        let is_evaluated = self.rows.iter().any(|row| row.number("eval_loss").is_some());
+        if is_evaluated {
+            "eval_loss"
+        } else {
+            "train_loss"
         }
     }
 
-    /// One number per row, `None` where a trial failed or has no such number.
+    /// One number per row, `None` if a trial failed or has no such number.
     pub fn metric(&self, name: &str) -> Result<Vec<Option<f64>>> {
-        self.check_number(name)?;
+        self.ensure_number(name)?;
         Ok(self.rows.iter().map(|row| row.number(name)).collect())
     }
 
-    /// The rows by their values of `keys`, groups in grid order.
+    /// Groups the rows by their values of `keys`, in grid order.
     pub fn group_by(&self, keys: &[&str]) -> Vec<Group<'_>> {
         let mut groups: Vec<Group> = Vec::new();
         for row in &self.rows {
@@ -201,17 +201,17 @@ impl SweepResult {
         groups
     }
 
-    /// The single finished trial with the best `metric`: the smallest, or the largest where
-    /// [`larger_is_better`]. The first in grid order of equals. Of several seeds it is also the
-    /// luckiest: to choose a setting ask [`Self::best`].
-    pub fn best_trial(&self, metric: &str) -> Result<&Row> {
-        self.check_number(metric)?;
+    /// The finished trial with the best `metric`: the smallest, or the largest if [`larger_is_better`]. Of equal trials
+    /// it is the first in grid order. Among several seeds the best trial is also a lucky one: to choose a setting, use
+    /// [`Self::best`].
+    pub fn best_trial(&self, metric: &str) -> Result<&TrialRow> {
+        self.ensure_number(metric)?;
         let sign = if larger_is_better(metric) { -1.0 } else { 1.0 };
         let scored = self.rows.iter().filter_map(|row| Some((sign * row.number(metric)?, row)));
         match scored.min_by(|left, right| left.0.total_cmp(&right.0)) {
             Some((_, row)) => Ok(row),
             None => {
-                bail!(Kind::Input, "best_trial: no finished trial has the metric `{metric}`"; hint: "print(result.table()) tells why trials failed")
+                bail!(Kind::Input, "best_trial: no finished trial has the metric `{metric}`"; hint: "print(result.table()) shows why trials failed")
             }
         }
     }
@@ -226,15 +226,14 @@ impl SweepResult {
         self.json_of(|_| true)
     }
 
-    /// The rows without the columns that depend on clock and machine, to compare two runs:
-    /// [`is_time`] says which.
+    /// The rows as JSON without the columns that depend on clock and machine (see [`is_time`]), to compare two runs.
     pub fn without_times(&self) -> Value {
         self.json_of(|column| !is_time(column))
     }
 
     fn json_of(&self, keep: impl Fn(&str) -> bool) -> Value {
         let columns: Vec<&str> = self.columns().into_iter().filter(|column| keep(column)).collect();
-        let object = |row: &Row| columns.iter().map(|column| (column.to_string(), row.value(column))).collect();
+        let object = |row: &TrialRow| columns.iter().map(|column| (column.to_string(), row.value(column))).collect();
         Value::Array(self.rows.iter().map(|row| Value::Object(object(row))).collect())
     }
 
@@ -249,29 +248,27 @@ impl SweepResult {
         writer.into_inner().map_err(|error| Error::bug(format!("cannot write CSV: {error}")))
     }
 
-    /// Writes `results.json` and `results.csv` into `out`, each whole.
+    /// Writes `results.json` and `results.csv` into `out`, each atomically.
     pub fn write(&self) -> Result<()> {
         files::write_json(&self.out.join(JSON), &self.to_json())?;
-        files::write_whole(&self.out.join(CSV), &self.to_csv()?)
+        files::write_atomic(&self.out.join(CSV), &self.to_csv()?)
     }
 
-    /// Fails, with a suggestion, if no trial can have such a number.
-    pub(super) fn check_number(&self, name: &str) -> Result<()> {
+    /// Fails, with a suggestion, if `name` is neither an axis nor a metric.
+    pub(super) fn ensure_number(&self, name: &str) -> Result<()> {
         let known: Vec<&str> = self.axes.iter().map(|axis| axis.key.as_str()).chain(self.metrics()).collect();
-        match known.contains(&name) {
-            true => Ok(()),
-            false => bail!(Kind::Input, "unknown metric `{name}`"; hint: "{}", suggest::hint(name, known)),
+        if !known.contains(&name) {
+            bail!(Kind::Input, "unknown metric `{name}`"; hint: "{}", suggest::hint(name, known))
         }
+        Ok(())
     }
 
-    pub(super) fn check_axis(&self, key: &str) -> Result<()> {
+    pub(super) fn ensure_axis(&self, key: &str) -> Result<()> {
         let known: Vec<&str> = self.axes.iter().map(|axis| axis.key.as_str()).collect();
-        match known.contains(&key) {
-            true => Ok(()),
-            false => {
-                bail!(Kind::Input, "`{key}` is no axis of this grid"; hint: "{}", suggest::hint(key, known))
-            }
+        if !known.contains(&key) {
+            bail!(Kind::Input, "`{key}` is no axis of this grid"; hint: "{}", suggest::hint(key, known))
         }
+        Ok(())
     }
 }
 
@@ -301,20 +298,20 @@ pub(super) mod tests {
         Measurements { trainable_params, train_loss, eval_loss: Some(eval_loss), tokens, seconds, metrics }
     }
 
-    /// Rows for the points of `grid` from `eval_loss`; where that gives none, the trial failed.
+    /// Makes rows for the points of `grid` from `eval_loss`; a trial without a loss has failed.
     pub fn result(grid: Value, eval_loss: impl Fn(&Point) -> Option<f64>) -> SweepResult {
         let keys = ["rank", "lr", "target_modules"];
         let grid = Grid::from_json(grid.as_object().unwrap(), &keys).unwrap();
         let mut result = SweepResult::new(Path::new("out"), &grid);
-        // In reverse, for the order of running must not matter.
+        // In reverse, because the order of running must not matter.
         for (index, point) in grid.points().into_iter().enumerate().collect::<Vec<_>>().into_iter().rev() {
-            let verdict = match eval_loss(&point) {
+            let trial_result = match eval_loss(&point) {
                 Some(loss) => TrialResult::Finished(outcome(loss + 0.5, loss)),
                 None => {
                     TrialResult::Failed(Failure { kind: "numeric".into(), message: "loss is NaN".into(), hint: None })
                 }
             };
-            result.insert(Row { index, dir: point.folder_name(), point, verdict });
+            result.insert(TrialRow { index, dir: point.folder_name(), point, result: trial_result });
         }
         result
     }

@@ -1,19 +1,19 @@
-//! The runner: runs what is not finished, records what becomes of it, and keeps the
-//! results on disk complete at every moment.
+//! The runner: runs the trials that are not finished, records their results, and keeps the results on disk complete at
+//! every moment.
 
 use super::folder::{SweepFolder, TrialState};
 use super::record::{Failure, Measurements, TrialResult};
-use super::results::{Row, SweepResult};
+use super::results::{SweepResult, TrialRow};
 use super::settings_diff::Change;
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use std::fmt;
 
-/// What the runner tells while it works. `Display` gives a line for a terminal.
+/// An event of a sweep. `Display` writes it as a line for people.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// Before the first trial: how many are finished already, and how many will run.
+    /// Before the first trial: the numbers of finished trials and of trials to run.
     Planned {
         finished: usize,
         to_run: usize,
@@ -22,21 +22,21 @@ pub enum Event<'a> {
     Unlocked {
         out: &'a std::path::Path,
     },
-    /// Folders of trials that are not in this grid stay as they are.
+    /// Folders of trials that are not in this grid, which stay unchanged.
     Kept {
         names: &'a [String],
     },
-    /// A finished trial will run again, for its settings changed.
+    /// A finished trial will run again, because its settings changed.
     Changed {
         trial: &'a Trial,
         changes: &'a [Change],
     },
-    /// A trial that was cut off goes on from its checkpoint.
+    /// A trial that was interrupted goes on from its checkpoint.
     Resuming {
         trial: &'a Trial,
         step: u64,
     },
-    /// A trial that was cut off will run again from its start.
+    /// A trial that was interrupted will run again from its start.
     Restarting {
         trial: &'a Trial,
     },
@@ -69,15 +69,15 @@ impl fmt::Display for Event<'_> {
             }
             Event::Unlocked { out: folder } => {
                 let folder = folder.display();
-                write!(out, "the file system of `{folder}` has no locks: start no second sweep there")
+                write!(out, "the file system of `{folder}` has no locks: do not start a second sweep there")
             }
-            Event::Kept { names } => write!(out, "kept, though not in this grid: {}", names.join(", ")),
+            Event::Kept { names } => write!(out, "kept trials that are not in this grid: {}", names.join(", ")),
             Event::Changed { trial, changes } => {
                 write!(out, "{}: the settings changed, running it again", trial.point)?;
                 changes.iter().try_for_each(|change| write!(out, "\n  {change}"))
             }
             Event::Resuming { trial, step } => write!(out, "{}: going on from step {step}", trial.point),
-            Event::Restarting { trial } => write!(out, "{}: was cut off, starting it again", trial.point),
+            Event::Restarting { trial } => write!(out, "{}: was interrupted, starting it again", trial.point),
             Event::Retrying { trial, failure } => {
                 write!(out, "{}: failed before ({}), trying it again", trial.point, failure.message)
             }
@@ -94,7 +94,7 @@ impl fmt::Display for Event<'_> {
     }
 }
 
-/// Told what happens; any `FnMut(&Event)` will do.
+/// Follows a sweep. Any `FnMut(&Event)` is an observer.
 pub trait SweepObserver {
     fn event(&mut self, event: &Event);
 }
@@ -105,7 +105,7 @@ impl<F: FnMut(&Event)> SweepObserver for F {
     }
 }
 
-/// How trials are run: `run_group` and `group_size` of [`run`].
+/// The arguments `run_group` and `group_size` of [`run`].
 pub type RunGroup<'a> = dyn FnMut(&[&Trial]) -> Vec<Result<Measurements>> + 'a;
 pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
 /// `groups` of [`run_in_groups`].
@@ -113,12 +113,10 @@ pub type Groups<'f, 'a> = dyn FnMut(&[&'a Trial]) -> Result<Vec<Vec<&'a Trial>>>
 
 /// Runs every trial of `plan` that is not finished.
 ///
-/// `group_size` says how many of the trials that are to run go side by side; it is not asked
-/// where nothing is left to do. `run_group` gets up to so many, each with an empty folder but
-/// for `config.json`, and gives one result per trial in the same order. An error is recorded
-/// in that trial's place and the sweep goes on; [`Kind::Stopped`] ends the sweep with the
-/// trial left unfinished. An error of this function itself means that the sweep could not
-/// go on: `out` is not usable, or the user stopped it.
+/// `group_size` returns the number of trials side by side; it is not called if no trial is left to run. `run_group`
+/// gets a group of up to that many trials, each with a new folder, and returns a result for each in the same order. An
+/// error fails that trial alone; [`Kind::Stopped`] leaves it unfinished and ends the sweep. An error of this function
+/// itself means that the sweep could not go on: `out` cannot be used, or the user stopped it.
 pub fn run<'a>(
     plan: &'a Plan,
     observer: &mut dyn SweepObserver,
@@ -140,10 +138,10 @@ pub fn run_in_groups<'a>(
     run_group: &mut RunGroup,
 ) -> Result<SweepResult> {
     let folder = SweepFolder::claim(plan)?;
-    // All of them before the first is touched: one folder that is not ours stops everything.
+    // All states before any folder changes: a folder that is not a trial's must stop the sweep first.
     let states: Vec<TrialState> = plan.trials.iter().map(SweepFolder::state).collect::<Result<_>>()?;
     let mut sweep = Sweep { plan, folder, observer, result: SweepResult::new(&plan.out, &plan.grid) };
-    let pending = sweep.sort_out(states)?;
+    let pending = sweep.pending(states)?;
     if !pending.is_empty() {
         for group in groups(&pending)? {
             sweep.run_group(&group, run_group)?;
@@ -153,7 +151,7 @@ pub fn run_in_groups<'a>(
     Ok(sweep.result)
 }
 
-/// A sweep under way.
+/// A sweep that is being run.
 struct Sweep<'a, 'o> {
     plan: &'a Plan,
     folder: SweepFolder,
@@ -162,8 +160,8 @@ struct Sweep<'a, 'o> {
 }
 
 impl<'a> Sweep<'a, '_> {
-    /// Takes over the finished trials, tells of the rest and gives it back.
-    fn sort_out(&mut self, states: Vec<TrialState>) -> Result<Vec<&'a Trial>> {
+    /// Adds the finished trials to the results, reports the others and returns them.
+    fn pending(&mut self, states: Vec<TrialState>) -> Result<Vec<&'a Trial>> {
         if !self.folder.locked {
             self.observer.event(&Event::Unlocked { out: &self.plan.out });
         }
@@ -184,13 +182,15 @@ impl<'a> Sweep<'a, '_> {
                 TrialState::Changed(changes) => self.observer.event(&Event::Changed { trial, changes }),
             }
             match state {
-                TrialState::Finished(outcome) => self.result.insert(Row::new(trial, TrialResult::Finished(outcome))),
+                TrialState::Finished(outcome) => {
+                    self.result.insert(TrialRow::new(trial, TrialResult::Finished(outcome)))
+                }
                 _ => pending.push(trial),
             }
         }
         self.result.skipped = self.plan.trials.len() - pending.len();
         self.observer.event(&Event::Planned { finished: self.result.skipped, to_run: pending.len() });
-        // From here on the results hold no row of a folder that is about to be replaced.
+        // Now, so that the results hold no row of a folder that will be replaced.
         self.result.write()?;
         Ok(pending)
     }
@@ -214,8 +214,7 @@ impl<'a> Sweep<'a, '_> {
         }
         let results = run_group(group);
         if results.len() != group.len() {
-            let (expected, found) = (group.len(), results.len());
-            return Err(Error::bug(format!("a group of {expected} trials gave {found} results")));
+            return Err(Error::bug(format!("a group of {} trials gave {} results", group.len(), results.len())));
         }
         let mut stopped = None;
         for (trial, result) in group.iter().zip(results) {
@@ -241,19 +240,19 @@ impl<'a> Sweep<'a, '_> {
             super::columns::ensure_no_metric_is_a_column(&self.plan.grid, outcome.metrics.keys())?;
             Ok(outcome)
         });
-        let verdict = match result {
+        let result = match result {
             Ok(outcome) => TrialResult::Finished(outcome),
             Err(error) => TrialResult::Failed(Failure::from(&error)),
         };
-        let verdict = self.folder.conclude(trial, verdict)?;
-        match &verdict {
+        let result = self.folder.conclude(trial, result)?;
+        match &result {
             TrialResult::Finished(outcome) => {
                 self.result.trained += 1;
                 self.observer.event(&Event::Finished { trial, outcome });
             }
             TrialResult::Failed(failure) => self.observer.event(&Event::Failed { trial, failure }),
         }
-        self.result.insert(Row::new(trial, verdict));
+        self.result.insert(TrialRow::new(trial, result));
         Ok(())
     }
 }

@@ -1,46 +1,45 @@
-//! Results as series of points: what a chart draws, without drawing.
+//! Results as series of points, for charts.
 
 use super::grid::Point;
 use super::number;
-use super::results::{Row, SweepResult};
+use super::results::{SweepResult, TrialRow};
 use super::summary::Summary;
 use crate::bail;
 use crate::error::{Kind, Result};
 use serde_json::Value;
 
-/// One place on the x axis, with the values of all trials there.
+/// One point of a series: the values of all trials at one x.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SummaryPoint {
-    /// The number of that place; for an axis that is not numeric, the place of the value in its list.
+    /// A number; for an axis that is not numeric, the index of the value in its list.
     pub x: f64,
-    /// The text of that place; where x is a metric, the point of the grid that it is of.
+    /// The value of x as text; if x is a metric, the point of the grid.
     pub label: String,
     pub mean: f64,
     /// The sample standard deviation; `None` for a single value.
     pub spread: Option<f64>,
-    /// How many values there are, and how many trials failed beside them.
+    /// The number of values, and of failed trials beside them.
     pub n: usize,
     pub failed: usize,
-    /// In grid order, and the trials that they are of.
+    /// The values in grid order, and the numbers of their trials.
     pub values: Vec<f64>,
     pub trials: Vec<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct SummarySeries {
-    /// `lr=0.0002`, or the metric's name where there is one series only.
+    /// Such as `lr=0.0002`, or the metric's name if there is only one series.
     pub name: String,
-    /// By growing x; places where every trial failed are absent.
+    /// In order of x, without those at which every trial failed.
     pub points: Vec<SummaryPoint>,
 }
 
 impl SweepResult {
-    /// `y_metric` against `x_key`, one point per place on x, the trials that differ in
-    /// `over` alone taken together, one series per value of `group_by`.
+    /// Returns `y_metric` against `x_key`: one series per value of `group_by`, one point per x. A point is a mean over
+    /// the axis `over`.
     ///
-    /// `x_key` is an axis or a metric (its mean over the point's trials). With an axis as
-    /// x, every other axis that varies must be named by `over` or `group_by`: trials that
-    /// differ in more would else be averaged in silence.
+    /// `x_key` is an axis or a metric (its mean over the point's trials). With an axis as x, every other axis that
+    /// varies must be `over` or `group_by`: otherwise different settings would be averaged unnoticed.
     pub fn series(
         &self,
         x_key: &str,
@@ -48,13 +47,13 @@ impl SweepResult {
         over: Option<&str>,
         group_by: Option<&str>,
     ) -> Result<Vec<SummarySeries>> {
-        self.check_number(x_key)?;
-        self.check_number(y_metric)?;
+        self.ensure_number(x_key)?;
+        self.ensure_number(y_metric)?;
         for key in [over, group_by].into_iter().flatten() {
-            self.check_axis(key)?;
+            self.ensure_axis(key)?;
         }
         if self.axis_values(x_key).is_some() {
-            self.check_covered(x_key, over, group_by)?;
+            self.ensure_covered(x_key, over, group_by)?;
         }
         let keys: Vec<&str> = group_by.into_iter().collect();
         let mut series = Vec::new();
@@ -65,41 +64,42 @@ impl SweepResult {
         Ok(series)
     }
 
-    fn check_covered(&self, x_key: &str, over: Option<&str>, group_by: Option<&str>) -> Result<()> {
+    fn ensure_covered(&self, x_key: &str, over: Option<&str>, group_by: Option<&str>) -> Result<()> {
         let named = [Some(x_key), over, group_by];
-        let loose = self.axes().iter().find(|axis| axis.values.len() > 1 && !named.contains(&Some(axis.key.as_str())));
-        match loose {
+        let uncovered =
+            self.axes().iter().find(|axis| axis.values.len() > 1 && !named.contains(&Some(axis.key.as_str())));
+        match uncovered {
             None => Ok(()),
             Some(axis) => bail!(Kind::Input, "chart: `{}` varies as well: expected it in over or group_by", axis.key;
                 hint: "e.g. group_by: \"{}\"", axis.key),
         }
     }
 
-    fn points(&self, rows: &[&Row], x_key: &str, y_metric: &str, over: Option<&str>) -> Vec<SummaryPoint> {
-        let mut places: Vec<(Point, Vec<&Row>)> = Vec::new();
+    fn points(&self, rows: &[&TrialRow], x_key: &str, y_metric: &str, over: Option<&str>) -> Vec<SummaryPoint> {
+        let mut settings: Vec<(Point, Vec<&TrialRow>)> = Vec::new();
         for row in rows {
-            let place = over.map_or_else(|| row.point.clone(), |key| row.point.without(key));
-            match places.iter_mut().find(|(known, _)| *known == place) {
+            let setting = over.map_or_else(|| row.point.clone(), |key| row.point.without(key));
+            match settings.iter_mut().find(|(known, _)| *known == setting) {
                 Some((_, rows)) => rows.push(row),
-                None => places.push((place, vec![row])),
+                None => settings.push((setting, vec![row])),
             }
         }
         let mut points: Vec<SummaryPoint> =
-            places.iter().filter_map(|(place, rows)| self.point(place, rows, x_key, y_metric)).collect();
+            settings.iter().filter_map(|(setting, rows)| self.point(setting, rows, x_key, y_metric)).collect();
         points.sort_by(|left, right| left.x.total_cmp(&right.x));
         points
     }
 
-    fn point(&self, place: &Point, rows: &[&Row], x_key: &str, y_metric: &str) -> Option<SummaryPoint> {
-        let found = rows.iter().filter_map(|row| Some((row.number(y_metric)?, row.index)));
-        let (values, trials): (Vec<f64>, Vec<usize>) = found.unzip();
+    fn point(&self, setting: &Point, rows: &[&TrialRow], x_key: &str, y_metric: &str) -> Option<SummaryPoint> {
+        let numbers = rows.iter().filter_map(|row| Some((row.number(y_metric)?, row.index)));
+        let (values, trials): (Vec<f64>, Vec<usize>) = numbers.unzip();
         let summary = Summary::of(values.iter().copied())?;
-        let (x, label) = match place.get(x_key) {
+        let (x, label) = match setting.get(x_key) {
             Some(value) => (self.position(x_key, value), number::value(value)),
-            // A metric, or the axis averaged over.
+            // A metric, or the axis `over`.
             None => {
                 let x = Summary::of(rows.iter().filter_map(|row| row.number(x_key)))?.mean;
-                (x, place.to_string())
+                (x, setting.to_string())
             }
         };
         let failed = rows.iter().filter(|row| row.outcome().is_none()).count();
@@ -107,12 +107,13 @@ impl SweepResult {
         Some(SummaryPoint { x, label, mean, spread, n, failed, values, trials })
     }
 
-    /// A numeric axis is drawn at its numbers, any other at 0, 1, 2….
+    /// The x of a value: the number itself on a numeric axis, else its index.
     fn position(&self, key: &str, value: &Value) -> f64 {
         let values = self.axis_values(key).unwrap_or_default();
-        match values.iter().all(Value::is_number) {
-            true => value.as_f64().unwrap_or(f64::NAN),
-            false => values.iter().position(|known| known == value).unwrap_or(0) as f64,
+        if values.iter().all(Value::is_number) {
+            value.as_f64().unwrap_or(f64::NAN)
+        } else {
+            values.iter().position(|known| known == value).unwrap_or(0) as f64
         }
     }
 }

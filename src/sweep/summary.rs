@@ -1,13 +1,13 @@
 //! The statistics of repeated trials, with their exact definitions.
 //!
-//! Trials repeated over seeds are a sample of size n. Where rank 4 and rank 8 share their
-//! seeds, and a seed fixes data order and initialisation, their difference *within* a seed
-//! varies less than either alone: the paired difference is the sharper comparison.
+//! Trials repeated over seeds are a sample of size n. A seed fixes data order and initialisation, so the difference
+//! between rank 4 and rank 8 with the same seed varies less than either result: the paired difference is the more
+//! precise comparison.
 //!
-//! By hand, as formulas of a line each; of Student's t one quantile is needed, for which statistics
-//! crates bring linear algebra or their own special functions.
+//! By hand, because each formula is one line, and statistics crates bring linear algebra or special functions for the
+//! one quantile of Student's t that is needed.
 
-/// n values in short.
+/// A summary of n values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
     pub n: usize,
@@ -20,7 +20,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// `None` if no value is finite; values that are not finite are left out.
+    /// Summarises the finite values; `None` if there are none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let values: Vec<f64> = values.into_iter().filter(|x| x.is_finite()).collect();
         let n = values.len();
@@ -44,10 +44,10 @@ impl Summary {
     }
 }
 
-/// Differences within pairs, in short.
+/// A summary of differences within pairs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Paired {
-    /// The number of whole pairs.
+    /// The number of pairs.
     pub n: usize,
     /// The mean of d = x − baseline.
     pub mean: f64,
@@ -56,7 +56,7 @@ pub struct Paired {
 }
 
 impl Paired {
-    /// Of (x, baseline) pairs; a pair with a value that is not finite is left out.
+    /// Summarises (x, baseline) pairs, without those that have a value that is not finite.
     pub fn of(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Self> {
         let summary = Summary::of(pairs.into_iter().map(|(x, baseline)| x - baseline))?;
         Some(Paired { n: summary.n, mean: summary.mean, standard_error: summary.standard_error() })
@@ -68,7 +68,7 @@ impl Paired {
     }
 }
 
-/// The 97.5 % quantile of Student's t with so many degrees of freedom, at least 1.
+/// The 97.5 % quantile of Student's t with `degrees` degrees of freedom, at least 1.
 fn student_t(degrees: usize) -> f64 {
     const QUANTILES: [f64; 30] = [
         12.7062, 4.30265, 3.18245, 2.77645, 2.57058, 2.44691, 2.36462, 2.306, 2.26216, 2.22814, 2.20099, 2.17881,
@@ -77,7 +77,7 @@ fn student_t(degrees: usize) -> f64 {
     ];
     match QUANTILES.get(degrees.max(1) - 1) {
         Some(quantile) => *quantile,
-        // Cornish and Fisher's first two terms: within 1e-3 from 31 degrees on.
+        // The first two terms of Cornish and Fisher's expansion: within 1e-3 from 31 degrees on.
         None => {
             let (z, degrees) = (1.959_964_f64, degrees as f64);
             z + (z.powi(3) + z) / (4.0 * degrees)
@@ -89,8 +89,8 @@ fn student_t(degrees: usize) -> f64 {
 mod tests {
     use super::*;
 
-    fn near(found: f64, expected: f64) {
-        assert!((found - expected).abs() < 1e-12 * expected.abs().max(1.0), "found {found}, expected {expected}");
+    fn near(value: f64, expected: f64) {
+        assert!((value - expected).abs() < 1e-12 * expected.abs().max(1.0), "found {value}, expected {expected}");
     }
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn few_values_and_values_that_are_none() {
+    fn one_value_and_values_that_are_not_finite() {
         assert_eq!(Summary::of([]), None);
         assert_eq!(Summary::of([f64::NAN, f64::INFINITY]), None);
         let one = Summary::of([3.0, f64::NAN]).unwrap();

@@ -1,14 +1,13 @@
 //! The results as an aligned table for the terminal.
 //!
-//! One line per point of the grid, the trials that differ in the seed alone taken
-//! together: mean ± sample standard deviation of each metric, and mean ± standard error
-//! of the paired difference to a baseline. The baseline is the first value of every axis
-//! unless another is named: a choice made before the results, unlike "the best".
+//! One line per setting, which is a point of the grid without the seed: mean ± sample standard deviation of each
+//! metric, and mean ± standard error of the paired difference to a baseline. The default baseline is the first value
+//! of every axis: a choice made before the results are known, unlike the best setting.
 
 use super::columns::larger_is_better;
 use super::grid::{Point, SEED};
 use super::number::{decimals_for, fixed, value};
-use super::results::{Group, Row, SweepResult};
+use super::results::{Group, SweepResult, TrialRow};
 use super::summary::{Paired, Summary};
 use crate::bail;
 use crate::error::{Kind, Result};
@@ -18,12 +17,12 @@ use crate::table::{self, Align};
 use crate::train::trainer::PEAK_MEMORY;
 use serde_json::{Map, Value};
 
-/// Where the same name means another number elsewhere, it is said beside it.
+/// The footnote on `eval_loss`, which is defined differently elsewhere.
 pub const EVAL_LOSS_NOTE: &str =
     "eval_loss is the mean over all held-out labels; that of transformers and TRL is a mean of batch means";
 
 options! {
-    /// What a table shows.
+    /// The options of a table.
     #[derive(Debug, Clone)]
     pub struct TableOptions {
         /// The axis over which means are taken.
@@ -31,13 +30,13 @@ options! {
         /// The metric that is compared with the baseline.
         pub metric: Option<String> = None,
             words "\"eval_loss\", or \"train_loss\" where nothing was evaluated";
-        /// The setting that every line is compared with: a map of axis values. An axis that is not in it keeps the
-        /// value of the line.
+        /// The setting that every line is compared with, a map of axis values. A missing axis has the value of the
+        /// line.
         pub baseline: Option<Point> = None, words "the first value of every axis";
     }
 }
 
-/// One column, as text and, where a cell stands for a number, that number.
+/// One column: its cells as text, and the numbers of those that hold one.
 #[derive(Debug, Clone)]
 pub struct Column {
     pub title: String,
@@ -45,21 +44,21 @@ pub struct Column {
     pub numbers: Vec<Option<f64>>,
 }
 
-/// A table in its parts, for those who lay it out themselves. All columns are equally long.
+/// The parts of a table, for other layouts. All columns have the same length.
 #[derive(Debug, Clone)]
 pub struct Columns {
-    /// The point of the grid.
+    /// The axes.
     pub keys: Vec<Column>,
-    /// Size, counts and the mean of each metric.
+    /// Trained parameters, counts and the mean of each metric.
     pub metrics: Vec<Column>,
-    /// Paired differences to the baseline; none for a single point.
+    /// Paired differences to the baseline; `None` for a single setting.
     pub differences: Option<Column>,
     pub footnotes: Vec<String>,
-    /// For each line, the trials that it is of.
+    /// The numbers of the trials of each line.
     pub trials: Vec<Vec<usize>>,
 }
 
-/// What the columns are made from.
+/// The input of the columns.
 struct Table<'a> {
     result: &'a SweepResult,
     over: &'a str,
@@ -78,12 +77,12 @@ impl SweepResult {
         Ok(self.columns_with(options)?.to_text())
     }
 
-    /// The table in its parts. Fails as [`Self::table_with`].
+    /// The parts of the table. Fails as [`Self::table_with`] does.
     pub fn columns_with(&self, options: &TableOptions) -> Result<Columns> {
         let metric = options.metric.as_deref().unwrap_or(self.default_metric());
-        self.check_number(metric)?;
+        self.ensure_number(metric)?;
         if let Some(over) = &options.over {
-            self.check_axis(over)?;
+            self.ensure_axis(over)?;
         }
         let over = options.over.as_deref().unwrap_or(SEED);
         let baseline = self.baseline(options, over)?;
@@ -98,7 +97,7 @@ impl SweepResult {
             return Ok(others.filter_map(|axis| Some((axis.key.clone(), axis.values.first()?.clone()))).collect());
         };
         for (key, wanted) in &baseline.values {
-            self.check_axis(key)?;
+            self.ensure_axis(key)?;
             let values = self.axis_values(key).unwrap_or_default();
             if !values.contains(wanted) || key == over {
                 let known: Vec<String> = values.iter().map(value).collect();
@@ -147,14 +146,14 @@ impl Table<'_> {
     }
 
     fn sizes(&self) -> Column {
-        let size = |row: &&Row| row.number("trainable_params");
+        let size = |row: &&TrialRow| row.number("trainable_params");
         let mean = |group: &Group| Summary::of(group.rows.iter().filter_map(size)).map(|summary| summary.mean);
         let numbers: Vec<Option<f64>> = self.groups.iter().map(mean).collect();
         let cells = numbers.iter().map(|size| size.map_or(none(), |size| thousands(size as u64))).collect();
         Column { title: "trainable_params".into(), cells, numbers }
     }
 
-    /// n, and beside it the failed trials where there are any.
+    /// The column n, and one of failed trials if there are any.
     fn counts(&self) -> Vec<Column> {
         let failed = |group: &Group| group.rows.iter().filter(|row| row.outcome().is_none()).count();
         let column = |title: &str, count: &dyn Fn(&Group) -> usize| {
@@ -204,7 +203,7 @@ impl Table<'_> {
     }
 
     fn baseline_point(&self, point: &Point) -> Point {
-        let value = |(key, own): (&String, &Value)| (key.clone(), self.baseline.get(key).unwrap_or(own).clone());
+        let value = |(key, value): (&String, &Value)| (key.clone(), self.baseline.get(key).unwrap_or(value).clone());
         Point { values: point.values.iter().map(value).collect() }
     }
 
@@ -213,8 +212,8 @@ impl Table<'_> {
         self.groups.iter().find(|other| other.point == point)
     }
 
-    /// The row's metric and that of the baseline's trial with the same seed.
-    fn pair(&self, row: &Row, baseline: &Group) -> Option<(f64, f64)> {
+    /// The metrics of the row and of the baseline's trial with the same seed.
+    fn pair(&self, row: &TrialRow, baseline: &Group) -> Option<(f64, f64)> {
         let partner = baseline.rows.iter().find(|other| other.point.get(self.over) == row.point.get(self.over))?;
         Some((row.number(self.metric)?, partner.number(self.metric)?))
     }
@@ -228,9 +227,10 @@ impl Table<'_> {
         if compared {
             let direction = if larger_is_better(self.metric) { "positive" } else { "negative" };
             let baseline = Point { values: self.baseline.clone() };
-            let (mean, within, error) = match repeated {
-                true => ("mean ", format!(" within the same {}", self.over), ", ± its standard error"),
-                false => ("", String::new(), ""),
+            let (mean, within, error) = if repeated {
+                ("mean ", format!(" within the same {}", self.over), ", ± its standard error")
+            } else {
+                ("", String::new(), "")
             };
             notes.push(format!("Δ is the {mean}difference to {baseline}{within}{error}; {direction} is better"));
             if let Ok(best) = self.result.best_over(self.metric, self.over) {
@@ -256,11 +256,11 @@ fn none() -> String {
     "-".to_string()
 }
 
-/// "mean ± error" cells, all with the same decimals, the errors aligned.
+/// Cells "mean ± error", all with the same decimals and aligned errors.
 fn with_errors(pairs: impl Iterator<Item = Option<(f64, Option<f64>)>>, decimals: usize, signed: bool) -> Vec<String> {
-    let mean = |x: f64| match signed && x > 0.0 {
-        true => format!("+{}", fixed(x, decimals)),
-        false => fixed(x, decimals),
+    let mean = |x: f64| {
+        let sign = if signed && x > 0.0 { "+" } else { "" };
+        format!("{sign}{}", fixed(x, decimals))
     };
     let parts: Vec<Option<(String, Option<String>)>> =
         pairs.map(|pair| pair.map(|(x, error)| (mean(x), error.map(|error| fixed(error, decimals))))).collect();
@@ -274,7 +274,7 @@ fn with_errors(pairs: impl Iterator<Item = Option<(f64, Option<f64>)>>, decimals
     parts.into_iter().map(cell).collect()
 }
 
-/// Columns two spaces apart, everything to the right.
+/// Columns two spaces apart, aligned to the right.
 fn aligned(columns: &[&Column]) -> String {
     let height = columns.first().map_or(0, |column| column.cells.len());
     let titles = columns.iter().map(|column| column.title.clone()).collect();

@@ -1,19 +1,19 @@
-//! A trial with what it trains on: the settings as the trainer reads them, and the data that all trials share.
+//! The inputs of a trial: its settings as the trainer reads them, and the data that all trials have in common.
 
 use super::checkpoints::TrialCheckpoints;
 use super::trial::Trial;
 use crate::data::tokenized::TokenizedDataset;
 use crate::hub::tokenizer::Tokenizer;
 use crate::lora::{self, LoraSpec};
-use crate::train::rehearsal::Run;
+use crate::train::rehearsal::RehearsedRun;
 use crate::train::TrainConfig;
 
-/// What all trials of a sweep share, beside the weights of the base.
+/// The inputs that all trials have in common, beside the weights of the base.
 #[derive(Clone, Copy)]
 pub struct SharedInputs<'a> {
-    /// Name or path of the base model, written into each adapter's configuration.
+    /// The name or path of the base model, written into each adapter's configuration.
     pub base: &'a str,
-    /// Its files are written beside each adapter.
+    /// The tokenizer whose files are saved with each adapter.
     pub tokenizer: Option<&'a Tokenizer>,
     pub train: &'a TokenizedDataset,
     pub test: Option<&'a TokenizedDataset>,
@@ -36,8 +36,8 @@ pub struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    /// The run that it is, for plans.
-    pub fn run(&self, shared: SharedInputs<'a>) -> Run<'a> {
-        Run { train: shared.train, test: shared.test, config: self.config, spec: Some(self.spec) }
+    /// The trial as a run to rehearse.
+    pub fn run(&self, shared: SharedInputs<'a>) -> RehearsedRun<'a> {
+        RehearsedRun { train: shared.train, test: shared.test, config: self.config, spec: Some(self.spec) }
     }
 }

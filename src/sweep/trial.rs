@@ -1,5 +1,5 @@
-//! A trial: one point of the grid with its complete settings and its folder; and the
-//! plan, which is all trials of a sweep.
+//! A trial, which is one point of the grid with its complete settings and its folder; and the plan, which holds all
+//! trials of a sweep.
 
 use super::checkpoints::TrialCheckpoints;
 use super::grid::{Grid, Point};
@@ -14,14 +14,13 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone)]
 pub struct Trial {
-    /// The place in grid order, from 0.
+    /// The position in grid order, from 0.
     pub index: usize,
-    /// The folder name: `rank-4_seed-0`.
+    /// The folder name, such as `rank-4_seed-0`.
     pub name: String,
     pub point: Point,
-    /// Everything the result depends on: resolved lora and train settings, fingerprints
-    /// of model and data, the program's version. A finished trial is run again if any
-    /// of it changed.
+    /// Everything that the result depends on: resolved lora and train settings, fingerprints of model and data, the
+    /// program's version. A finished trial is run again if any of it changed.
     pub settings: Value,
     pub dir: PathBuf,
 }
@@ -30,35 +29,34 @@ impl Trial {
     pub fn fingerprint(&self) -> String {
         settings_diff::fingerprint(&self.settings)
     }
-    /// JSON lines, one per logged step: see [`crate::train::metrics`].
+    /// The log, one JSON object per logged step: see [`crate::train::metrics`].
     pub fn metrics_path(&self) -> PathBuf {
         self.dir.join("metrics.jsonl")
     }
-    /// Where the caller saves the adapter.
+    /// The folder of the adapter.
     pub fn adapter_dir(&self) -> PathBuf {
         self.dir.join(ADAPTER)
     }
 }
 
-/// All that [`super::run`] needs to know of a sweep before it starts.
+/// The plan of a sweep, for [`super::run`].
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub out: PathBuf,
     pub grid: Grid,
     /// In grid order.
     pub trials: Vec<Trial>,
-    /// What makes `out` the folder of *this* sweep, such as the model's name. A folder
-    /// whose identity differs is refused, not overwritten. Keep out what may well change
-    /// from run to run: that belongs in the settings.
+    /// Identifies the sweep, such as by the model's name. A folder with another identity is refused, not overwritten.
+    /// Values that may change from run to run belong in the settings instead.
     pub identity: Value,
-    /// Where the sweep comes from, kept in the folder of each trial that is run.
+    /// Written to each trial's folder as `origin.json`.
     pub origin: Option<Origin>,
     /// What trials go on from; `None` begins each anew and saves none.
     pub checkpoints: Option<TrialCheckpoints>,
 }
 
 impl Plan {
-    /// `settings` gives the complete settings of a point; a failure names the point.
+    /// `settings` returns the complete settings of a point. Its errors get the point as context.
     pub fn new(
         out: impl AsRef<Path>,
         grid: Grid,
@@ -76,13 +74,13 @@ impl Plan {
             let name = point.folder_name();
             trials.push(Trial { index, dir: out.join(&name), name, point, settings });
         }
-        check_names(&trials)?;
+        ensure_distinct_names(&trials)?;
         Ok(Plan { out, grid, trials, identity, origin: None, checkpoints: None })
     }
 }
 
 /// Folder names must differ even where the file system ignores case.
-fn check_names(trials: &[Trial]) -> Result<()> {
+fn ensure_distinct_names(trials: &[Trial]) -> Result<()> {
     let mut seen: HashMap<String, &Point> = HashMap::new();
     for trial in trials {
         if let Some(other) = seen.insert(trial.name.to_lowercase(), &trial.point) {

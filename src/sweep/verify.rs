@@ -1,5 +1,5 @@
-//! Trains sampled trials of a finished sweep again, each alone, and tells how far the results
-//! lie apart: what a trial's company did to it.
+//! Trains sampled trials of a finished sweep again, each alone, and measures how far they differ from the jointly
+//! trained ones.
 
 use super::lora::run_group;
 use super::progress::SweepProgress;
@@ -11,17 +11,17 @@ use crate::lora::peft;
 use crate::model::Decoder;
 use std::fmt;
 
-/// How many trials are trained again.
+/// The number of trials that are trained again.
 const SAMPLES: usize = 2;
 
-/// The distance between a trial in company and alone, relative to it alone.
+/// The relative difference between a jointly trained trial and the same trial trained alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deviation {
     /// The trial's point.
     pub trial: String,
-    /// Of the held-out loss, or of the training loss where nothing was held out.
+    /// The difference of the held-out loss, or of the training loss without held-out rows.
     pub loss: f64,
-    /// Of all adapter weights together, by Euclidean norms.
+    /// The Euclidean norm of the difference of all adapter weights.
     pub weights: f64,
 }
 
@@ -52,7 +52,8 @@ fn deviation(decoder: &Decoder, shared: SharedInputs, task: &Task, result: &Swee
     let together =
         row.and_then(|row| row.outcome()).ok_or_else(|| Error::bug("a finished trial without an outcome"))?;
     let loss = |eval: Option<f64>, train: f64| eval.unwrap_or(train);
-    let (expected, found) = (loss(alone.eval_loss, alone.train_loss), loss(together.eval_loss, together.train_loss));
+    let loss_alone = loss(alone.eval_loss, alone.train_loss);
+    let loss_together = loss(together.eval_loss, together.train_loss);
     let weights = |trial: &Trial| -> Result<tch::Tensor> {
         let adapter = peft::load(&trial.adapter_dir(), decoder)?;
         Ok(adapter.parameters.flat().f_detach()?.f_to_kind(tch::Kind::Double)?)
@@ -61,7 +62,7 @@ fn deviation(decoder: &Decoder, shared: SharedInputs, task: &Task, result: &Swee
     let distance = together.f_sub(&alone)?.f_norm()?.f_double_value(&[])?;
     Ok(Deviation {
         trial: task.trial.point.to_string(),
-        loss: (found - expected).abs() / expected.abs().max(1e-12),
+        loss: (loss_together - loss_alone).abs() / loss_alone.abs().max(1e-12),
         weights: distance / alone.f_norm()?.f_double_value(&[])?.max(1e-12),
     })
 }

@@ -1,5 +1,5 @@
-//! AdamW (Loshchilov and Hutter, 2019) over one flat buffer, in torch's order of
-//! operations, with the defaults of transformers' `TrainingArguments` but for the learning rate.
+//! AdamW (Loshchilov and Hutter, 2019) over one flat buffer, in torch's order of operations. The defaults are those
+//! of transformers' `TrainingArguments`, except for the learning rate.
 
 use super::loss_scale::LossScale;
 use crate::bail;
@@ -21,7 +21,7 @@ options! {
         /// The decay of the running mean of its square.
         pub beta2: f64 = 0.999, alias ["adam_beta2"], range probability();
         /// Added to the root of that mean, so that a gradient of 0 is not divided by 0.
-        // A's first gradient is 0 everywhere, because B is: without eps its first step would be 0/0.
+        // The first gradient of A is 0 everywhere, because B is 0: without eps the first step would be 0/0.
         pub eps: f64 = 1e-8, alias ["adam_epsilon"], range at_least(LEAST_EPS),
             hint "it keeps a gradient of 0 from being divided by 0; 1e-8 is usual";
         /// The fraction of each weight that a step of rate 1 takes away.
@@ -32,31 +32,31 @@ options! {
     }
 }
 
-/// A smaller one is lost in f32, in which the steps are computed.
+/// Steps are computed in f32, where a smaller eps would be 0.
 const LEAST_EPS: f64 = 1e-37;
 
-/// Moments of every parameter, and the number of steps taken.
+/// The moments of every parameter, and the number of steps done.
 #[derive(Debug)]
 pub struct AdamW {
     pub config: AdamWConfig,
     steps: u64,
     /// Running mean of the gradient, f32 `[total]`.
     mean: Tensor,
-    /// Running mean of its square, f32 `[total]`.
+    /// Running mean of the squared gradient, f32 `[total]`.
     square: Tensor,
     stretches: Vec<Stretch>,
     pub loss_scale: LossScale,
 }
 
-/// Neighbouring parameters that learn at one rate.
+/// Adjacent parameters with the same learning rate.
 #[derive(Debug, Clone, PartialEq)]
 struct Stretch {
     range: Range<i64>,
-    /// What the learning rate is multiplied by.
+    /// The factor of the learning rate.
     ratio: f64,
 }
 
-/// The numbers of one stretch in a step: views.
+/// Views of one stretch's values.
 struct Slice {
     theta: Tensor,
     gradient: Tensor,
@@ -116,16 +116,17 @@ impl AdamW {
         self.steps += 1;
         for Stretch { range, ratio } in &self.stretches {
             let slice = self.slice(parameters, range)?;
-            match native::has_adamw(gradient) {
-                true => self.step_in_one_pass(&slice, lr * ratio, clip)?,
-                false => self.step_by_tensors(slice, lr * ratio, clip)?,
+            if native::has_adamw(gradient) {
+                self.step_in_one_pass(&slice, lr * ratio, clip)?;
+            } else {
+                self.step_by_tensors(slice, lr * ratio, clip)?;
             }
         }
         Ok(())
     }
 
     fn slice(&self, parameters: &Parameters, range: &Range<i64>) -> Result<Slice> {
-        let view = |whole: &Tensor| whole.f_narrow(0, range.start, range.end - range.start);
+        let view = |flat: &Tensor| flat.f_narrow(0, range.start, range.end - range.start);
         Ok(Slice {
             theta: view(parameters.flat())?,
             gradient: view(parameters.flat_gradient())?,
@@ -167,7 +168,7 @@ impl AdamW {
             if weight_decay != 0.0 {
                 let _ = match decayed {
                     None => theta.f_mul_scalar_(1.0 - lr * weight_decay)?,
-                    Some(share) => theta.f_mul_(&share.f_mul_scalar(-lr * weight_decay)?.f_add_scalar_(1.0)?)?,
+                    Some(mask) => theta.f_mul_(&mask.f_mul_scalar(-lr * weight_decay)?.f_add_scalar_(1.0)?)?,
                 };
             }
             let _ = mean.f_lerp_(&gradient, 1.0 - beta1)?;
@@ -179,8 +180,8 @@ impl AdamW {
     }
 }
 
-/// Which parameters learn at which multiple of the rate. LoRA+ as PEFT groups them: B and
-/// whatever has one dimension at the ratio, the rest at 1.
+/// Groups the parameters by learning rate, as PEFT does for LoRA+: B and vectors at `ratio` times the rate, the rest
+/// at the rate itself.
 fn stretches(ratio: Option<f64>, parameters: &Parameters) -> Result<Vec<Stretch>> {
     let Some(ratio) = ratio else {
         return Ok(vec![Stretch { range: 0..parameters.flat().numel() as i64, ratio: 1.0 }]);

@@ -3,7 +3,7 @@
 /// torch adds this to the norm before dividing.
 const EPSILON: f64 = 1e-6;
 
-/// What the gradient must be multiplied by so that its norm is at most `max_norm`.
+/// The factor that scales a gradient of norm `norm` to at most `max_norm`.
 pub fn factor(norm: f64, max_norm: f64) -> f64 {
     (max_norm / (norm + EPSILON)).min(1.0)
 }

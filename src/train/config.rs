@@ -1,11 +1,11 @@
-//! The settings of a training run. Names and defaults are those of transformers and TRL;
-//! the learning rate is the usual one for adapters.
+//! The settings of a training run. Names and defaults are those of transformers and TRL, except for the learning
+//! rate, which is the usual one for adapters.
 
 use super::adamw::AdamWConfig;
 use super::eval_interval::EvalInterval;
 use super::grouping::Grouping;
 use super::optim::Optim;
-use super::schedule::{Schedule, Shape};
+use super::schedule::{Schedule, SchedulerType};
 use crate::error::Result;
 use crate::options;
 use crate::options::{OptionType, Refusal};
@@ -14,7 +14,7 @@ use serde::Serialize;
 options! {
     #[derive(Debug, Clone, PartialEq, Serialize)]
     pub struct TrainConfig {
-        /// Optimizer steps; 0 means: by `epochs`.
+        /// Optimizer steps; 0 trains for `epochs`.
         pub steps: u64 = 0, alias ["max_steps"];
         /// Passes over the rows, where `steps` is 0.
         pub epochs: f64 = 3.0, alias ["num_train_epochs"];
@@ -24,8 +24,8 @@ options! {
         pub accumulation: usize = 1, alias ["gradient_accumulation_steps"], range at_least(1.0);
         pub optimizer: AdamWConfig = AdamWConfig::default(), is set;
         /// How the learning rate falls.
-        pub schedule: Shape = Shape::Linear, alias ["lr_scheduler_type"];
-        /// Steps in which the learning rate rises from 0, before any schedule; below 1 a fraction of all steps.
+        pub schedule: SchedulerType = SchedulerType::Linear, alias ["lr_scheduler_type"];
+        /// Steps in which the learning rate rises from 0, with any schedule; below 1 a fraction of all steps.
         pub warmup: f64 = 0.0, alias ["warmup_steps", "warmup_ratio"], range at_least(0.0);
         /// The largest norm of the gradient; 0 turns clipping off.
         pub max_grad_norm: f64 = 1.0, alias ["clip"], range at_least(0.0);
@@ -40,13 +40,13 @@ options! {
         pub early_stopping: u64 = 0, alias ["early_stopping_patience"];
         /// Keep the adapter of the best evaluation instead of the last.
         pub keep_best: bool = false, alias ["load_best_model_at_end"];
-        /// Compute activations a second time in the backward pass instead of holding them: slower, the same
-        /// numbers, far less memory.
+        /// Recompute activations in the backward pass instead of keeping them: slower, the same numbers, far less
+        /// memory.
         pub gradient_checkpointing: bool = false, words "false (TRL true)";
         #[serde(flatten)]
         pub grouping: Grouping = Grouping::default(), is set;
-        /// A name of AdamW. Those that mean smaller or paged states, such as "paged_adamw_8bit", change nothing.
-        // It changes no number, and so is no setting of a trial.
+        /// A name of AdamW. Names of quantised or paged states, such as "paged_adamw_8bit", change nothing.
+        // No part of a trial's settings, because it changes no number.
         #[serde(skip)]
         pub optim: Optim = Optim::default();
     }
@@ -72,7 +72,7 @@ impl TrainConfig {
         (!self.eval_every.is_on_the_way()).then_some(refusal)
     }
 
-    /// Micro-batches in one epoch of `rows` rows; the last may be smaller.
+    /// Micro-batches in one epoch of `rows` rows; the last may have fewer rows.
     pub fn micro_batches(&self, rows: usize) -> usize {
         rows.div_ceil(self.batch)
     }
@@ -82,7 +82,7 @@ impl TrainConfig {
         self.micro_batches(rows).div_ceil(self.accumulation).max(1) as u64
     }
 
-    /// Optimizer steps of the whole run.
+    /// Optimizer steps of the run.
     pub fn total_steps(&self, rows: usize) -> u64 {
         match self.steps {
             0 => (self.epochs * self.steps_per_epoch(rows) as f64).ceil() as u64,

@@ -1,21 +1,21 @@
-//! When a run is evaluated on its way: every so many steps, at a fraction of all steps, or so
-//! many times an epoch. Every run is also evaluated after its last step.
+//! How often a run is evaluated while it trains: every n steps, after each fraction of all steps, or n times an
+//! epoch. Every run is also evaluated after its last step.
 
 use crate::error::Result;
 use crate::options;
 use crate::options::{Mismatch, OptionSet, OptionType, Refusal, Source, Table, Value};
 use serde::Serialize;
 
-/// Serialised as the number that a script writes, so that settings with steps stay what they were.
+/// Serialised as the number that a script writes, so that the fingerprints of older trials stay valid.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum EvalInterval {
-    /// 0 means: at the end only.
+    /// 0 evaluates at the end only.
     Steps(u64),
-    /// Of all steps, above 0 and below 1, rounded up to whole steps as transformers does.
+    /// A fraction of all steps, above 0 and below 1, rounded up to an integer as transformers does.
     Fraction(f64),
-    /// At every step that is logged, as transformers does where `eval_steps` is not given. Resolved to a number of
-    /// steps when all options are known.
+    /// At every step that is logged, as transformers does without `eval_steps`. Becomes a number of steps once all
+    /// options are read.
     AtEveryLog,
     PerEpoch {
         evals_per_epoch: u64,
@@ -23,15 +23,15 @@ pub enum EvalInterval {
 }
 
 options! {
-    /// The options that say when a run is evaluated on its way.
+    /// The options that set how often a run is evaluated.
     #[derive(Debug, Clone, PartialEq)]
     struct EvalOptions {
         /// Steps between evaluations; below 1 a fraction of all steps; 0 evaluates at the end only.
         eval_every: Option<Every> = None, alias ["eval_steps"], words "0";
-        /// When to evaluate on the way: "steps" with `eval_every` (without, at every step that is logged), "epoch"
-        /// with `evals_per_epoch` or alone, or "no".
+        /// When to evaluate while training: "steps" with `eval_every` (without it, at every step that is logged),
+        /// "epoch" with or without `evals_per_epoch`, or "no".
         eval_strategy: Option<Strategy> = None, alias ["evaluation_strategy"], words "\"no\"";
-        /// Evaluations in an epoch, in place of `eval_every`.
+        /// Evaluations per epoch, in place of `eval_every`.
         evals_per_epoch: Option<u64> = None, range at_least(1.0);
     }
 }
@@ -75,7 +75,7 @@ impl OptionType for Every {
 }
 
 impl EvalOptions {
-    /// `None` where nothing was given.
+    /// `None` if none of the options is set.
     fn interval(&self) -> Result<Option<EvalInterval>, Refusal> {
         let per_epoch = |evals_per_epoch| EvalInterval::PerEpoch { evals_per_epoch };
         Ok(Some(match (self.eval_strategy, self.eval_every, self.evals_per_epoch) {
@@ -92,8 +92,8 @@ impl EvalOptions {
             (Some(strategy), every, _) => {
                 let other = if every.is_some() { "eval_every" } else { "evals_per_epoch" };
                 let expected = "\"steps\" with `eval_every`, \"epoch\" with `evals_per_epoch` or alone, or \"no\"";
-                let found = format!("{} and `{other}`", strategy.to_value().literal());
-                return Err(Refusal::new("eval_strategy", expected, found));
+                let both = format!("{} and `{other}`", strategy.to_value().literal());
+                return Err(Refusal::new("eval_strategy", expected, both));
             }
         }))
     }
@@ -106,7 +106,7 @@ impl OptionSet for EvalInterval {
 
     fn update(&mut self, source: &mut dyn Source) -> Result<Vec<&'static str>> {
         let mut options = EvalOptions::default();
-        let given = options.update(source)?;
+        let names = options.update(source)?;
         let interval = match options.problem() {
             Some(refusal) => Err(refusal),
             None => options.interval(),
@@ -114,7 +114,15 @@ impl OptionSet for EvalInterval {
         if let Some(interval) = interval.map_err(|refusal| source.refuse(refusal))? {
             *self = interval;
         }
-        Ok(given)
+        Ok(names)
+    }
+
+    fn values(&self) -> Vec<(&'static str, Value)> {
+        vec![match self {
+            EvalInterval::PerEpoch { evals_per_epoch } => ("evals_per_epoch", evals_per_epoch.to_value()),
+            EvalInterval::AtEveryLog => ("eval_strategy", Strategy::Steps.to_value()),
+            EvalInterval::Steps(_) | EvalInterval::Fraction(_) => ("eval_every", Every(*self).to_value()),
+        }]
     }
 }
 
@@ -132,7 +140,7 @@ impl EvalInterval {
             EvalInterval::Steps(0) | EvalInterval::AtEveryLog => false,
             EvalInterval::Steps(every) => step.is_multiple_of(every),
             EvalInterval::Fraction(fraction) => step.is_multiple_of(((total as f64 * fraction).ceil() as u64).max(1)),
-            // Whole parts of an epoch passed: the last is the end of the epoch itself.
+            // The number of completed parts of an epoch; the last part ends with the epoch.
             EvalInterval::PerEpoch { evals_per_epoch } => {
                 let parts = |step: u64| step * evals_per_epoch / steps_per_epoch.max(1);
                 step > 0 && parts(step) > parts(step - 1)
@@ -140,7 +148,7 @@ impl EvalInterval {
         }
     }
 
-    /// How often a run of `total` steps is evaluated.
+    /// The number of evaluations of a run of `total` steps.
     pub fn count(self, total: u64, steps_per_epoch: u64) -> u64 {
         match self {
             EvalInterval::Steps(0) => 1,

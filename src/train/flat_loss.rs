@@ -1,30 +1,29 @@
-//! When a run is said to learn nothing: its training loss stays where it began, or above.
+//! Detects a run that learns nothing: its training loss stays where it began, or above.
 //!
-//! Looked at after 50, 100, 200, 400, … steps behind the warm-up, and after the last step if
-//! there are [`LEAST_STEPS`] of them. With b the mean of the first ten losses and e the mean of
-//! the later half of those behind the warm-up, the run is flat where
+//! The rule is checked 50, 100, 200, 400, … steps after the warm-up, and after the last step if at least
+//! [`LEAST_STEPS`] follow the warm-up. Let b be the mean of the first ten losses, e the mean of the later half of the
+//! losses after the warm-up, and f the fraction of the run that is done. The loss is flat if
 //!
-//! b − e + 3 √(s_b² / 10 + s_e² / n) < 1 % of b · (share of the run that is over):
+//! b − e + 3 √(s_b² / 10 + s_e² / n) < 1 % · b · f,
 //!
-//! where it is nearly certain that the loss falls by less than 1 % in the whole run. s_e is the
-//! sample standard deviation of the later half. s_b is the larger of what the median absolute
-//! deviation of the first ten stands for, so that the one loss before the first update does not
-//! hide that all others lie higher, and of s_e · b / e, for ten losses say little of their scatter.
-//! Scatter makes the bound wider: a run whose losses scatter by 5 % is judged only after hundreds
-//! of steps. Below [`LEAST_LOSS`] there is nothing left to learn.
+//! when the loss will almost certainly fall by less than 1 % in the entire run. s_e is the sample standard deviation
+//! of the later half. s_b is the larger of two estimates: the one from the median absolute deviation of the first ten
+//! losses, which ignores the single loss before the first update; and s_e · b / e, because ten losses alone
+//! underestimate their scatter. Scatter widens the bound: a run whose losses scatter by 5 % is judged only after
+//! hundreds of steps. Below [`LEAST_LOSS`] there is nothing left to learn.
 
 use serde::{Deserialize, Serialize};
 
-/// Losses that say where the run began.
+/// The number of losses at the beginning of a run that are compared with later ones.
 const FIRST: usize = 10;
-/// Steps behind the warm-up before the first look, and at the end of a run.
+/// Steps after the warm-up before the first check, and before one at the end of a run.
 const FIRST_LOOK: usize = 50;
 const LEAST_STEPS: usize = 30;
-/// The fall that counts, relative to where the loss began.
+/// The least fall of the loss, relative to where it began.
 const LEAST_FALL: f64 = 0.01;
 const DEVIATIONS: f64 = 3.0;
 const LEAST_LOSS: f64 = 0.05;
-/// A mean loss this near to ln(vocabulary) is that of guessing.
+/// The relative distance from ln(vocabulary) below which a mean loss counts as guessing.
 const NEAR_GUESSING: f64 = 1e-3;
 
 /// A training loss that has not fallen.
@@ -34,25 +33,25 @@ pub struct FlatLoss {
     pub began: f64,
     /// Mean of the later half of the steps so far.
     pub now: f64,
-    /// Is that the loss of guessing every token of the vocabulary alike?
+    /// Is it the loss of guessing all tokens of the vocabulary with equal probability?
     pub is_guessing: bool,
 }
 
 /// Watches one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FlatWatch {
+pub struct FlatLossWatch {
     warmup_steps: usize,
     total_steps: usize,
-    /// ln of the vocabulary.
+    /// ln(vocabulary).
     guessing: f64,
     losses: Vec<f64>,
     next_look: usize,
     was_flat: bool,
 }
 
-impl FlatWatch {
+impl FlatLossWatch {
     pub fn new(warmup_steps: u64, total_steps: u64, vocabulary: i64) -> Self {
-        FlatWatch {
+        FlatLossWatch {
             warmup_steps: warmup_steps as usize,
             total_steps: total_steps as usize,
             guessing: (vocabulary.max(2) as f64).ln(),
@@ -63,13 +62,13 @@ impl FlatWatch {
     }
 
     /// Goes on where `earlier` stood, as for a run of the present length.
-    pub fn resume(&mut self, earlier: FlatWatch) {
-        let FlatWatch { losses, next_look, was_flat, .. } = earlier;
+    pub fn resume(&mut self, earlier: FlatLossWatch) {
+        let FlatLossWatch { losses, next_look, was_flat, .. } = earlier;
         (self.losses, self.next_look, self.was_flat) = (losses, next_look, was_flat);
     }
 
-    /// Takes the training loss of a step; says once that the loss is flat.
-    pub fn trained(&mut self, loss: f64) -> Option<FlatLoss> {
+    /// Records the training loss of a step. Reports once that the loss is flat.
+    pub fn on_step(&mut self, loss: f64) -> Option<FlatLoss> {
         self.losses.push(loss);
         let behind = self.losses.len().saturating_sub(self.warmup_steps);
         let is_last = self.losses.len() == self.total_steps && behind >= LEAST_STEPS;
@@ -103,13 +102,13 @@ fn variance(values: &[f64]) -> f64 {
     values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1).max(1) as f64
 }
 
-/// The standard deviation that the median absolute deviation of normal numbers stands for.
+/// The standard deviation, estimated from the median absolute deviation.
 fn scatter(values: &[f64]) -> f64 {
     let middle = median(values);
     1.4826 * median(&values.iter().map(|value| (value - middle).abs()).collect::<Vec<_>>())
 }
 
-/// Of values that are not sorted; NaN sorts last.
+/// The median of unsorted values; NaN sorts last.
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -123,13 +122,13 @@ mod tests {
     use super::*;
     use crate::random::Key;
 
-    /// The step at which a run of these losses is first said to be flat.
+    /// The step at which a run with these losses is reported as flat.
     fn flat_at(warmup: u64, losses: impl ExactSizeIterator<Item = f64>) -> Option<(usize, FlatLoss)> {
-        let mut watch = FlatWatch::new(warmup, losses.len() as u64, 1024);
-        let found: Vec<(usize, FlatLoss)> =
-            losses.enumerate().filter_map(|(at, loss)| Some((at + 1, watch.trained(loss)?))).collect();
-        assert!(found.len() < 2, "said twice: {found:?}");
-        found.first().copied()
+        let mut watch = FlatLossWatch::new(warmup, losses.len() as u64, 1024);
+        let reports: Vec<(usize, FlatLoss)> =
+            losses.enumerate().filter_map(|(at, loss)| Some((at + 1, watch.on_step(loss)?))).collect();
+        assert!(reports.len() < 2, "reported twice: {reports:?}");
+        reports.first().copied()
     }
 
     fn noisy(seed: u64, relative: f64, course: impl Fn(f64) -> f64) -> impl ExactSizeIterator<Item = f64> {

@@ -1,5 +1,5 @@
-//! What a single run leaves of itself in its folder beside the log: `run.json`, written with
-//! the settings when it begins and with what came of it when it ends.
+//! The record of a single run, `run.json` in its folder: the settings, written when the run begins, and its status
+//! and final metrics, written when it ends.
 
 use super::metrics::{read_metrics, MetricsRow};
 use super::trainer::{TrainOutcome, PEAK_MEMORY};
@@ -10,18 +10,18 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Marks a folder as a single run's.
+/// The file that marks the folder of a single run.
 pub const RUN: &str = "run.json";
 /// The log of a run, or of a trial of a sweep.
 pub const METRICS: &str = "metrics.jsonl";
 
-/// How far a run came.
+/// How a run ended, if it did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum RunStatus {
-    /// Begun and not ended: it is still running, or was stopped.
+    /// It is still running, or was stopped.
     Unfinished,
-    /// With the final metrics; those that are not finite are left out.
+    /// Metrics that are not finite are left out.
     Finished {
         metrics: BTreeMap<String, f64>,
     },
@@ -35,20 +35,20 @@ pub enum RunStatus {
 pub struct RunRecord {
     pub settings: Value,
     #[serde(flatten)]
-    pub standing: RunStatus,
+    pub status: RunStatus,
 }
 
 impl RunRecord {
-    /// Marks `folder` as that of a run under these settings, which has now begun.
+    /// Marks `folder` as that of a run with these settings that has begun.
     pub fn begin(folder: &Path, settings: Value) -> Result<Self> {
-        let record = RunRecord { settings, standing: RunStatus::Unfinished };
+        let record = RunRecord { settings, status: RunStatus::Unfinished };
         record.write(folder)?;
         Ok(record)
     }
 
-    /// Notes the end. A run that the user stopped stays unfinished.
+    /// Records how the run ended. A run that the user stopped stays unfinished.
     pub fn conclude(mut self, folder: &Path, outcome: &Result<TrainOutcome>) -> Result<()> {
-        self.standing = match outcome {
+        self.status = match outcome {
             Ok(outcome) => RunStatus::Finished { metrics: final_metrics(outcome) },
             Err(error) if error.kind == Kind::Stopped => return Ok(()),
             Err(error) => RunStatus::Failed { error: error.message.clone() },
@@ -60,14 +60,14 @@ impl RunRecord {
         files::write_json(&folder.join(RUN), self)
     }
 
-    /// Reads a run back. One that left only its log has no settings, and its last numbers as metrics.
+    /// Reads the record of a run. Without `run.json` the metrics are the last ones of the log, and the settings null.
     ///
     /// # Errors
-    /// A file that cannot be read, or holds something else.
+    /// A file that cannot be read or is no record.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(RUN);
         if !path.is_file() {
-            return Ok(RunRecord { settings: Value::Null, standing: from_log(&read_metrics(&folder.join(METRICS))?) });
+            return Ok(RunRecord { settings: Value::Null, status: from_log(&read_metrics(&folder.join(METRICS))?) });
         }
         serde_json::from_value(files::read_json(&path)?).map_err(|error| {
             Error::new(Kind::File, format!("`{}` is not a run's record: {error}", path.display()))
@@ -90,16 +90,15 @@ fn final_metrics(outcome: &TrainOutcome) -> BTreeMap<String, f64> {
     present.filter(|(_, value)| value.is_finite()).collect()
 }
 
-/// Whether it ended is not in a log: what it says last is shown as it is.
+/// A log does not show whether the run ended: its last metrics are taken as final.
 fn from_log(rows: &[MetricsRow]) -> RunStatus {
     let last = |name: &str| rows.iter().rev().find_map(|row| row.get(name)).filter(|value| value.is_finite());
     let named = [("train_loss", last("loss")), ("eval_loss", last("eval_loss"))];
-    match rows.is_empty() {
-        true => RunStatus::Unfinished,
-        false => RunStatus::Finished {
-            metrics: named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))).collect(),
-        },
+    if rows.is_empty() {
+        return RunStatus::Unfinished;
     }
+    let metrics = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))).collect();
+    RunStatus::Finished { metrics }
 }
 
 #[cfg(test)]
@@ -127,11 +126,11 @@ mod tests {
         let record = RunRecord::begin(folder.path(), json!({"train": {"lr": 0.5}})).unwrap();
         assert_eq!(RunRecord::read(folder.path()).unwrap(), record);
         record.clone().conclude(folder.path(), &Err(Error::stopped())).unwrap();
-        assert_eq!(RunRecord::read(folder.path()).unwrap().standing, RunStatus::Unfinished);
+        assert_eq!(RunRecord::read(folder.path()).unwrap().status, RunStatus::Unfinished);
         record.clone().conclude(folder.path(), &Err(Error::data("no rows"))).unwrap();
-        assert_eq!(RunRecord::read(folder.path()).unwrap().standing, RunStatus::Failed { error: "no rows".into() });
+        assert_eq!(RunRecord::read(folder.path()).unwrap().status, RunStatus::Failed { error: "no rows".into() });
         record.conclude(folder.path(), &Ok(outcome())).unwrap();
-        let RunStatus::Finished { metrics } = RunRecord::read(folder.path()).unwrap().standing else { panic!() };
+        let RunStatus::Finished { metrics } = RunRecord::read(folder.path()).unwrap().status else { panic!() };
         assert_eq!((metrics["steps"], metrics["train_loss"], metrics.get("eval_loss")), (4.0, 1.5, None));
     }
 

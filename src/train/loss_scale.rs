@@ -1,8 +1,8 @@
-//! What a loss is multiplied by before it goes backward through a base in f16, whose smallest
-//! gradients would be 0 otherwise; the gradients of the adapters, which are f32, are divided by it.
+//! The loss scale for a base in f16: the loss is multiplied by it before the backward pass, because small gradients
+//! would become 0 in f16; the f32 gradients of the adapters are divided by it.
 //!
-//! As torch's GradScaler: it begins at 65536, is halved where gradients overflow, and doubled
-//! after 2000 steps. Unlike there a step that overflows is computed again, not left out.
+//! As in torch's GradScaler it begins at 65536, is halved when gradients overflow, and doubled after 2000 steps.
+//! Unlike there, a step that overflows is computed again, not skipped.
 
 use crate::model::Decoder;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use tch::Kind as Dtype;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     factor: f64,
-    /// Since the factor changed.
+    /// Steps since the factor changed.
     steps: u32,
 }
 
@@ -24,7 +24,7 @@ impl Default for LossScale {
 impl LossScale {
     const GROWTH_INTERVAL: u32 = 2000;
 
-    /// 1 for a decoder in another dtype than f16.
+    /// Is 1 unless the decoder is in f16.
     pub fn factor(&self, decoder: &Decoder) -> f64 {
         if decoder.dtype == Dtype::Half {
             self.factor
@@ -33,7 +33,7 @@ impl LossScale {
         }
     }
 
-    /// After a step that went through with `factor`.
+    /// Records a step that succeeded with `factor`.
     pub fn stepped(&mut self, factor: f64) {
         let steps = if factor == self.factor { self.steps + 1 } else { 1 };
         *self = LossScale { factor, steps };

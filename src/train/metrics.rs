@@ -1,8 +1,7 @@
-//! The training log of one run: rows, and `metrics.jsonl`, one JSON object per line.
+//! The training log of one run: `metrics.jsonl`, one JSON object per row.
 //!
-//! The names are those that transformers' trainer logs. Absent numbers have no key; a
-//! number that is not finite is written as "NaN", "Infinity" or "-Infinity", for JSON has
-//! none.
+//! The names are those of transformers' trainer. Absent numbers have no key. A number that is not finite is written
+//! as the text "NaN", "Infinity" or "-Infinity", because JSON has no such numbers.
 
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -16,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub struct MetricsRow {
     /// Optimizer steps done.
     pub step: u64,
-    /// Passes over the data done, a fraction within one.
+    /// Epochs done, with fractions.
     pub epoch: Option<f64>,
     /// Mean cross-entropy in nats per supervised token since the last row.
     pub loss: Option<f64>,
@@ -25,12 +24,12 @@ pub struct MetricsRow {
     pub grad_norm: Option<f64>,
     pub tokens_per_s: Option<f64>,
     pub eval_loss: Option<f64>,
-    /// Whatever else was measured, by name.
+    /// Further metrics by name.
     pub extra: Vec<(String, f64)>,
 }
 
 impl MetricsRow {
-    /// The numbers that the row has, in the order of the file.
+    /// The numbers of the row, in the order of the file.
     pub fn numbers(&self) -> impl Iterator<Item = (&str, f64)> {
         let fixed = [
             ("epoch", self.epoch),
@@ -77,7 +76,7 @@ impl MetricsRow {
         let step = step.ok_or_else(|| Error::new(Kind::File, "expected a whole number `step`"))?;
         let mut row = MetricsRow { step, ..Default::default() };
         for (name, value) in map.iter().filter(|(name, _)| *name != "step") {
-            // What later versions may add and is no number is passed over.
+            // Later versions may add values that are no numbers: ignored here.
             if let Some(value) = number_from_json(value) {
                 row.set(name, value);
             }
@@ -95,7 +94,7 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Begins an empty log at `path`.
+    /// Creates an empty log at `path`.
     pub fn create(path: &Path) -> Result<Self> {
         if let Some(folder) = path.parent() {
             files::create_folder(folder)?;
@@ -104,8 +103,7 @@ impl MetricsLog {
         Ok(MetricsLog { path: path.to_path_buf(), file, crc: 0 })
     }
 
-    /// Hands the row to the system as one whole line: killed here, a process loses the
-    /// rows it had not appended and no others.
+    /// Writes the row as one line in one call: a process that is killed loses no rows that it has appended.
     pub fn append(&mut self, row: &MetricsRow) -> Result<()> {
         let mut line = row.to_json().to_string();
         line.push('\n');
@@ -137,13 +135,13 @@ impl MetricsLog {
     }
 }
 
-/// Reads a log back. A last line without its newline was torn off by a crash or is being
-/// written just now, and is left out; any other malformed line is an error that names it.
+/// Reads a log. A last line without a newline is skipped: a crash cut it off, or it is being written. Any other
+/// malformed line is an error that names it.
 pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>> {
     let bytes = files::read(path)?;
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let mut rows = Vec::new();
-    for (i, line) in bytes.get(..whole).unwrap_or_default().split_inclusive(|&byte| byte == b'\n').enumerate() {
+    for (i, line) in bytes.get(..complete).unwrap_or_default().split_inclusive(|&byte| byte == b'\n').enumerate() {
         if line.trim_ascii().is_empty() {
             continue;
         }
@@ -155,7 +153,7 @@ pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>> {
     Ok(rows)
 }
 
-/// JSON has no infinity and no NaN: they are texts there.
+/// JSON has no infinity and no NaN: they become texts.
 pub fn number_to_json(value: f64) -> Value {
     match value {
         _ if value.is_finite() => Value::from(value),

@@ -1,11 +1,11 @@
-//! What a run tells while it runs; progress bars and logs listen.
+//! The trait [`TrainObserver`]: progress bars and logs follow a run by it.
 
 use super::flat_loss::FlatLoss;
 use super::overfitting::Overfitting;
 use super::recorder::LogState;
 use serde::{Deserialize, Serialize};
 
-/// State after one optimizer step.
+/// The state after one optimizer step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// Counted from 1.
@@ -16,18 +16,18 @@ pub struct StepReport {
     /// Mean loss per label over this step.
     pub loss: f64,
     pub learning_rate: f64,
-    /// Before clipping.
+    /// The norm before clipping.
     pub grad_norm: f64,
     /// Tokens of the step, without padding.
     pub tokens: usize,
-    /// Since the start of training, evaluation left out.
+    /// Seconds of training so far, without evaluations.
     pub seconds: f64,
     pub tokens_per_s: f64,
-    /// For how many steps the gradient has been exactly 0: told once, see [`stalled`].
+    /// For how many steps the gradient has been exactly 0: reported once, see [`stalled`].
     ///
     /// [`stalled`]: super::stalled
     pub stalled_for: Option<u64>,
-    /// Told once, at the step at which it is first certain that the loss has not fallen.
+    /// Reported once, at the first step at which it is certain that the loss has not fallen.
     pub flat_loss: Option<FlatLoss>,
 }
 
@@ -37,12 +37,12 @@ pub struct EvalReport {
     pub epoch: f64,
     pub loss: f64,
     pub is_best: bool,
-    /// Told once, at the evaluation at which it is first noticed.
+    /// Reported once, at the first evaluation that shows it.
     pub overfitting: Option<Overfitting>,
 }
 
-/// Listens to a run. Returning an error ends the run with that error.
-pub trait Observer {
+/// Follows a run. An error that it returns ends the run.
+pub trait TrainObserver {
     fn on_step(&mut self, report: &StepReport) -> crate::Result<()> {
         let _ = report;
         Ok(())
@@ -61,16 +61,16 @@ pub trait Observer {
     }
 }
 
-/// Listens to nothing.
+/// Ignores every report.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 
-impl Observer for Silent {}
+impl TrainObserver for Silent {}
 
-/// Several listeners, told in order.
-pub struct Several<'a>(pub Vec<&'a mut dyn Observer>);
+/// Several observers, called in order.
+pub struct Several<'a>(pub Vec<&'a mut dyn TrainObserver>);
 
-impl Observer for Several<'_> {
+impl TrainObserver for Several<'_> {
     fn on_step(&mut self, report: &StepReport) -> crate::Result<()> {
         self.0.iter_mut().try_for_each(|observer| observer.on_step(report))
     }

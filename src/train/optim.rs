@@ -1,13 +1,13 @@
-//! What other tools call their optimizers. There is one here, AdamW with its states in f32; names
-//! that stand for it, or for it with smaller or paged states, are taken, all others refused.
+//! The option `optim` of transformers. The only optimizer here is AdamW with f32 states; names of AdamW, also with
+//! quantised or paged states, are accepted, all others refused.
 
 use crate::format;
 use crate::options::{Mismatch, OptionType, Value};
 
-/// AdamW itself: the same numbers, but for the order of operations.
+/// Names of AdamW itself: the same numbers, except for the order of operations.
 const SAME: [&str; 6] =
     ["adamw", "adamw_torch", "adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused", "adamw_hf"];
-/// AdamW whose states are quantised or paged: that saves memory, and moves numbers a little.
+/// Names of AdamW with quantised or paged states, which save memory and change the numbers a little.
 const SMALLER: [&str; 7] = [
     "adamw_8bit",
     "adamw_bnb_8bit",
@@ -17,10 +17,10 @@ const SMALLER: [&str; 7] = [
     "paged_adamw_8bit",
     "paged_adamw_32bit",
 ];
-/// Bytes of the two moments of a trained value.
+/// Bytes of the two moments of one trained value.
 const STATE_BYTES: u64 = 8;
 
-/// The name that AdamW was asked for by.
+/// The name under which the user chose AdamW.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Optim {
     #[default]
@@ -30,13 +30,13 @@ pub enum Optim {
 }
 
 impl Optim {
-    /// `None` for an optimizer that is another.
+    /// `None` for the name of another optimizer.
     pub fn parse(name: &str) -> Option<Self> {
         let known = |names: &[&'static str]| names.iter().copied().find(|known| *known == name);
         known(&SAME).map(Optim::Same).or_else(|| known(&SMALLER).map(Optim::Smaller))
     }
 
-    /// What to tell the user who asked for it, where `trained` values are trained.
+    /// The note for the user who chose it; `trained` is the number of trained values.
     pub fn note(self, trained: u64) -> Option<String> {
         let states = || format::bytes(trained * STATE_BYTES);
         match self {

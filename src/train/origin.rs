@@ -1,5 +1,5 @@
-//! `origin.json`: where a run came from, written before its first step, so that it can be repeated. The
-//! script with all that it was given, and hashes of what it was run by and over.
+//! `origin.json`, written before the first step of a run so that it can be repeated: the script with its arguments,
+//! and hashes of the program, the model and the data.
 
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -8,26 +8,26 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Lies in the folder of a run, and in that of each trial of a sweep.
+/// The file in the folder of a run and of each trial of a sweep.
 pub const ORIGIN: &str = "origin.json";
 const FORMAT: &str = "lorhai origin 1";
 
-/// The content of `origin.json`. Paths are as the script gave them, from `folder` on.
+/// The content of `origin.json`. Paths are as in the script, relative to `folder`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     pub format: String,
-    /// `None` for what was typed at a prompt.
+    /// `None` for input at the prompt.
     pub script: Option<Script>,
     /// The `--set` values.
     pub set: Vec<(String, String)>,
-    /// Where the program was started.
+    /// The working directory.
     pub folder: PathBuf,
     /// The `out` of the run or sweep.
     pub out: PathBuf,
     pub program: Program,
     pub machine: Machine,
     pub model: Model,
-    /// SHA-256 of the data and other files that the script had read by then.
+    /// SHA-256 of the data and other files that the script had read when the run began.
     pub files: BTreeMap<String, String>,
 }
 
@@ -35,7 +35,7 @@ pub struct Origin {
 pub struct Script {
     pub path: PathBuf,
     pub text: String,
-    /// What it imported: paths from the script's folder on, and texts.
+    /// Imported modules: paths relative to the script's folder, with their texts.
     pub modules: BTreeMap<String, String>,
 }
 
@@ -43,7 +43,7 @@ pub struct Script {
 pub struct Program {
     pub version: String,
     pub libtorch: String,
-    /// Of the executable file.
+    /// The hash of the executable file.
     pub sha256: String,
 }
 
@@ -72,7 +72,7 @@ impl Origin {
     }
 
     /// # Errors
-    /// A run without this file, or with one that does not say all that is needed.
+    /// A folder without this file, or with an incomplete one.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(ORIGIN);
         if !path.is_file() {
@@ -81,8 +81,8 @@ impl Origin {
                 hint: "it was made before lorhai kept them; run its script again");
         }
         let value = files::read_json(&path)?;
-        if let Some(found) = value.get("format").filter(|found| *found != FORMAT) {
-            crate::bail!(Kind::File, "`{}`: expected the format \"{FORMAT}\", found {found}", path.display();
+        if let Some(format) = value.get("format").filter(|format| *format != FORMAT) {
+            crate::bail!(Kind::File, "`{}`: expected the format \"{FORMAT}\", found {format}", path.display();
                 hint: "another version of lorhai made it: repeat the run with that one");
         }
         serde_json::from_value(value).map_err(|error| {
@@ -96,14 +96,14 @@ impl Program {
     /// The program that is running.
     ///
     /// # Errors
-    /// An executable that cannot be read.
+    /// If the executable cannot be read.
     pub fn current() -> Result<Self> {
         static SHA256: OnceLock<String> = OnceLock::new();
         let sha256 = match SHA256.get() {
             Some(known) => known.clone(),
             None => {
-                let found = files::sha256(Path::new("/proc/self/exe"))?;
-                SHA256.get_or_init(|| found).clone()
+                let hash = files::sha256(Path::new("/proc/self/exe"))?;
+                SHA256.get_or_init(|| hash).clone()
             }
         };
         Ok(Program {

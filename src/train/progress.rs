@@ -1,10 +1,10 @@
-//! What is seen of a run: a bar on a terminal, a line now and then elsewhere, objects for a
-//! machine. How they get to stderr is `stderr.rs`'s.
+//! Progress output of a run: a bar on a terminal, lines in a log, JSON objects for other programs. `stderr.rs` writes
+//! them.
 
 use super::flat_loss::FlatLoss;
 use super::memory::process;
 use super::metrics::number_to_json;
-use super::observer::{EvalReport, Observer, StepReport};
+use super::observer::{EvalReport, StepReport, TrainObserver};
 use super::overfitting::{Overfitting, OVERFITS_AFTER};
 use crate::error::Result;
 use crate::format;
@@ -13,7 +13,7 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// A log gets a line for each tenth of a run, and for each minute of a long one.
+/// A log gets a line for each tenth of a run, and at least one a minute.
 const LINES_PER_RUN: u64 = 10;
 const MOST_BETWEEN_LINES: Duration = Duration::from_secs(60);
 
@@ -37,7 +37,7 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// Whatever became of the run, its bar leaves the screen.
+    /// Removes the bar from the screen, also if the run failed.
     fn drop(&mut self) {
         if let Progress::Bar { bar, .. } = self {
             stderr::remove(bar);
@@ -45,7 +45,7 @@ impl Drop for Progress {
     }
 }
 
-impl Observer for Progress {
+impl TrainObserver for Progress {
     fn on_note(&mut self, text: &str) {
         if !matches!(self, Progress::Quiet) {
             stderr::note(text);
@@ -83,14 +83,14 @@ impl Observer for Progress {
             Progress::Objects => eval_objects(None, report),
             Progress::Quiet => {}
         }
-        if let (Progress::Bar { .. } | Progress::Lines(_), Some(found)) = (self, report.overfitting) {
-            stderr::note(&overfitting_line(found));
+        if let (Progress::Bar { .. } | Progress::Lines(_), Some(overfitting)) = (self, report.overfitting) {
+            stderr::note(&overfitting_line(overfitting));
         }
         Ok(())
     }
 }
 
-/// Which steps a log gets a line of.
+/// Decides which steps a log has a line for.
 #[derive(Debug, Default)]
 pub struct Lines {
     last: Option<(u64, Instant)>,
@@ -108,7 +108,7 @@ impl Lines {
     }
 }
 
-/// What a machine is told of a step; `trial` is the folder of a sweep's trial.
+/// Writes the JSON objects of a step; `trial` is the folder of a sweep's trial.
 pub fn step_object(trial: Option<&str>, report: &StepReport) {
     let numbers = [
         ("step", report.step.into()),
@@ -136,7 +136,7 @@ pub fn step_object(trial: Option<&str>, report: &StepReport) {
     }
 }
 
-/// What a machine is told of an evaluation.
+/// Writes the JSON objects of an evaluation.
 pub fn eval_objects(trial: Option<&str>, report: &EvalReport) {
     let fields = [
         ("step", report.step.into()),
@@ -145,11 +145,11 @@ pub fn eval_objects(trial: Option<&str>, report: &EvalReport) {
         ("is_best", report.is_best.into()),
     ];
     stderr::object("eval", of_trial(trial).chain(fields));
-    if let Some(found) = report.overfitting {
+    if let Some(overfitting) = report.overfitting {
         let fields = [
             ("step", report.step.into()),
-            (OVERFITS_AFTER, found.best_step.into()),
-            ("best_eval_loss", number_to_json(found.best_loss)),
+            (OVERFITS_AFTER, overfitting.best_step.into()),
+            ("best_eval_loss", number_to_json(overfitting.best_loss)),
         ];
         stderr::object("overfitting", of_trial(trial).chain(fields));
     }
@@ -164,7 +164,7 @@ pub fn eval_line(report: &EvalReport) -> String {
     format!("step {} eval_loss {:.4}{best}", report.step, report.loss)
 }
 
-/// What a person is warned of at this step; nothing learned is said once, in one way.
+/// The warning of a step, if there is one. A stalled run is not reported as flat as well.
 pub fn warning(report: &StepReport) -> Option<String> {
     if let Some(steps) = report.stalled_for {
         return Some(stalled_line(report, steps));
@@ -195,10 +195,10 @@ fn stalled_line(report: &StepReport, steps: u64) -> String {
     )
 }
 
-pub fn overfitting_line(found: Overfitting) -> String {
+pub fn overfitting_line(overfitting: Overfitting) -> String {
     format!(
         "overfitting: held-out loss rises since step {} (best {:.4}) while training loss falls",
-        found.best_step, found.best_loss
+        overfitting.best_step, overfitting.best_loss
     )
 }
 
@@ -208,7 +208,7 @@ fn line(report: &StepReport) -> String {
     format!("step {step}/{total_steps} loss {loss:.4} lr {learning_rate:.2e} {tokens_per_s:.0} tokens/s {left}")
 }
 
-/// The first matters most: a narrow terminal cuts the rest off.
+/// The text beside the bar, most important first: a narrow terminal cuts off the end.
 fn beside_bar(report: &StepReport, eval_loss: Option<f64>) -> String {
     let StepReport { step, total_steps, loss, learning_rate, tokens_per_s, seconds, .. } = report;
     let (left, losses) = (stderr::time_left(*seconds, *step, *total_steps), losses(*loss, eval_loss));
@@ -218,13 +218,13 @@ fn beside_bar(report: &StepReport, eval_loss: Option<f64>) -> String {
     )
 }
 
-/// Of the last step, and of the last evaluation if there was one.
+/// The losses of the last step and, if there was one, of the last evaluation.
 pub fn losses(loss: f64, eval_loss: Option<f64>) -> String {
     let eval = eval_loss.map_or(String::new(), |loss| format!(" eval {loss:.4}"));
     format!("loss {loss:.4}{eval}")
 }
 
-/// The memory that this process holds, as the system counts it.
+/// The resident memory of this process.
 pub fn memory() -> String {
     format::bytes(process::held().unwrap_or(0))
 }
@@ -235,12 +235,12 @@ mod tests {
 
     #[test]
     fn a_log_gets_a_line_for_each_tenth_and_the_last_step() {
-        let told = |all: u64| {
+        let steps = |all: u64| {
             let mut lines = Lines::default();
             (1..=all).filter(|step| lines.is_due(*step, all)).collect::<Vec<_>>()
         };
-        assert_eq!(told(200), [20, 40, 60, 80, 100, 120, 140, 160, 180, 200]);
-        assert_eq!(told(3), [1, 2, 3]);
-        assert_eq!(told(25).last(), Some(&25));
+        assert_eq!(steps(200), [20, 40, 60, 80, 100, 120, 140, 160, 180, 200]);
+        assert_eq!(steps(3), [1, 2, 3]);
+        assert_eq!(steps(25).last(), Some(&25));
     }
 }

@@ -1,12 +1,12 @@
-//! Runs that leave a record in their folders: log and TensorBoard events while they train, the adapter at the end.
+//! Runs with folders: writes the log and TensorBoard events while they train, and the adapter at the end.
 //!
-//! A single run (`run.rs`) and the trials of a sweep (`sweep/lora.rs`) both train here. How a run ended is noted by
-//! them: in `run.json` and in `result.json`.
+//! A single run (`run.rs`) and the trials of a sweep (`sweep/lora.rs`) both train here. They write how a run ended
+//! themselves, to `run.json` and `result.json`.
 
 use super::checkpoint::writer::RunLabel;
 use super::checkpoint::{CheckpointWriter, RunState};
 use super::config::TrainConfig;
-use super::observer::{Observer, Several};
+use super::observer::{Several, TrainObserver};
 use super::recorder::Recorder;
 use super::tensorboard::remove_events;
 use super::trainer::{train_resumable, Checkpoints, Evaluate, Job, TrainOutcome};
@@ -18,14 +18,14 @@ use crate::model::Decoder;
 use serde_json::Value;
 use std::path::Path;
 
-/// The folder of the adapter within that of a run.
+/// The adapter's folder within the run's.
 pub const ADAPTER: &str = "adapter";
 
 /// A run to be trained and recorded.
 pub struct RecordedJob<'a> {
     pub trainable: &'a mut dyn Trainable,
     pub config: &'a TrainConfig,
-    /// Where the log goes; a run without a folder leaves none.
+    /// The folder of the log; without one, no log is written.
     pub folder: Option<&'a Path>,
     /// The hyperparameters that TensorBoard shows.
     pub settings: &'a Value,
@@ -33,15 +33,15 @@ pub struct RecordedJob<'a> {
     pub label: RunLabel,
     /// Where the run goes on from; `None` for one that begins.
     pub state: Option<RunState>,
-    /// Follows the run, such as a progress bar.
-    pub observer: &'a mut dyn Observer,
+    /// Such as a progress bar.
+    pub observer: &'a mut dyn TrainObserver,
 }
 
 /// Trains several runs side by side, as [`train_resumable`] does, and logs each into its folder. Returns a result for
 /// each, in order; a log that cannot be written fails its run alone. `writer` saves their common state.
 ///
 /// # Errors
-/// What concerns all of the runs: a stop, memory that ran out.
+/// Errors that end all runs: a stop, or memory that ran out.
 pub fn train_recorded(
     decoder: &Decoder,
     jobs: Vec<RecordedJob>,
@@ -56,12 +56,12 @@ pub fn train_recorded(
     for (job, recorder) in jobs.into_iter().zip(&mut recorders) {
         let RecordedJob { trainable, config, observer, label, state, .. } = job;
         let Ok(recorder) = recorder else { continue };
-        let mut listeners: Vec<&mut dyn Observer> = Vec::new();
+        let mut both: Vec<&mut dyn TrainObserver> = Vec::new();
         if let Some(recorder) = recorder {
-            listeners.push(recorder);
+            both.push(recorder);
         }
-        listeners.push(observer);
-        observers.push(Several(listeners));
+        both.push(observer);
+        observers.push(Several(both));
         trained.push((trainable, config));
         states.push(state);
         labels.push(label);
@@ -74,7 +74,7 @@ pub fn train_recorded(
     });
     let outcomes = train_resumable(decoder, jobs, data, evaluate, Checkpoints { states, writer });
     drop(observers);
-    // The last steps are logged however a run ends: those before a failure are the ones to look at.
+    // The last steps are logged however a run ends: the steps before a failure are the most interesting.
     let logs = recorders.into_iter().map(|recorder| Ok(recorder?.map_or(Ok(()), Recorder::finish)));
     let logs: Vec<Result<Result<()>>> = logs.collect();
     let mut outcomes = outcomes?.into_iter();
@@ -100,7 +100,7 @@ impl RecordedJob<'_> {
     }
 }
 
-/// Saves what a run trained into its folder, with the tokenizer's files beside it.
+/// Saves the adapter that a run trained into the run's folder, with the tokenizer's files.
 pub fn save_adapter(adapter: &Adapter, base: &str, tokenizer: Option<&Tokenizer>, folder: &Path) -> Result<()> {
     let folder = folder.join(ADAPTER);
     peft::save(adapter, base, &folder)?;

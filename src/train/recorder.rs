@@ -1,8 +1,8 @@
-//! Writes what a run tells into its folder: `metrics.jsonl` and a TensorBoard event file.
+//! Writes the reports of a run into its folder: `metrics.jsonl` and a TensorBoard event file.
 
 use super::folder::METRICS;
 use super::metrics::{MetricsLog, MetricsRow};
-use super::observer::{EvalReport, Observer, StepReport};
+use super::observer::{EvalReport, StepReport, TrainObserver};
 use super::overfitting::OVERFITS_AFTER;
 use super::tensorboard::{EventWriter, HParam};
 use crate::error::Result;
@@ -28,14 +28,14 @@ pub struct Recorder {
     events: EventWriter,
     /// Steps between rows.
     every: u64,
-    /// Loss summed since the last row, with the number of steps, and the last of these.
+    /// The sum of the losses since the last row, and their number.
     since: (f64, u64),
+    /// The last step since the last row.
     last: Option<StepReport>,
 }
 
 impl Recorder {
-    /// Begins the files of a run in `folder`. `settings` become the hyperparameters that
-    /// TensorBoard shows.
+    /// Creates the files in `folder`. TensorBoard shows `settings` as hyperparameters.
     pub fn create(folder: &Path, every: u64, settings: &Value) -> Result<Self> {
         let log = MetricsLog::create(&folder.join(METRICS))?;
         let mut events = EventWriter::create(folder)?;
@@ -67,15 +67,15 @@ impl Recorder {
         })
     }
 
-    /// Writes the steps since the last row, which a run that ends early has, and waits until everything
-    /// is on the disk.
+    /// Writes a last row where steps are left, as after a run that ends early, and waits until everything is on the
+    /// disk.
     pub fn finish(mut self) -> Result<()> {
         self.write_steps()?;
         self.log.finish()?;
         self.events.finish()
     }
 
-    /// The mean of the steps since the last row, where there are any.
+    /// Writes a row of means over the steps since the last one, if there are any.
     fn write_steps(&mut self) -> Result<()> {
         let Some(report) = self.last.take() else { return Ok(()) };
         let (sum, steps) = std::mem::take(&mut self.since);
@@ -96,15 +96,15 @@ impl Recorder {
     }
 }
 
-impl Observer for Recorder {
+impl TrainObserver for Recorder {
     fn on_step(&mut self, report: &StepReport) -> Result<()> {
         self.since.0 += report.loss;
         self.since.1 += 1;
         self.last = Some(report.clone());
-        match report.step.is_multiple_of(self.every) || report.step == report.total_steps {
-            true => self.write_steps(),
-            false => Ok(()),
+        if report.step.is_multiple_of(self.every) || report.step == report.total_steps {
+            self.write_steps()?;
         }
+        Ok(())
     }
 
     fn on_eval(&mut self, report: &EvalReport) -> Result<()> {
@@ -114,7 +114,7 @@ impl Observer for Recorder {
             eval_loss: Some(report.loss),
             extra: report
                 .overfitting
-                .map(|found| (OVERFITS_AFTER.to_owned(), found.best_step as f64))
+                .map(|overfitting| (OVERFITS_AFTER.to_owned(), overfitting.best_step as f64))
                 .into_iter()
                 .collect(),
             ..MetricsRow::default()
@@ -126,20 +126,20 @@ impl Observer for Recorder {
     }
 }
 
-/// The leaves of nested settings, named by their path.
+/// Returns the leaves of nested settings, named by their paths.
 fn hyperparameters(prefix: &str, settings: &Value) -> Vec<(String, HParam)> {
     let Value::Object(map) = settings else { return Vec::new() };
-    let mut found = Vec::new();
+    let mut leaves = Vec::new();
     for (key, value) in map {
         let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
-            Value::Number(number) => found.push((name, HParam::Number(number.as_f64().unwrap_or(f64::NAN)))),
-            Value::Bool(flag) => found.push((name, HParam::Flag(*flag))),
-            Value::String(text) => found.push((name, HParam::Text(text.clone()))),
-            Value::Object(_) => found.extend(hyperparameters(&name, value)),
-            Value::Array(_) => found.push((name, HParam::Text(value.to_string()))),
+            Value::Number(number) => leaves.push((name, HParam::Number(number.as_f64().unwrap_or(f64::NAN)))),
+            Value::Bool(flag) => leaves.push((name, HParam::Flag(*flag))),
+            Value::String(text) => leaves.push((name, HParam::Text(text.clone()))),
+            Value::Object(_) => leaves.extend(hyperparameters(&name, value)),
+            Value::Array(_) => leaves.push((name, HParam::Text(value.to_string()))),
             Value::Null => {}
         }
     }
-    found
+    leaves
 }

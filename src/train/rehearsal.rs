@@ -1,12 +1,12 @@
-//! What a run would take, planned without running it: steps and tokens counted, memory planned, time measured on a
-//! few micro-batches; and the settings of the tiny run that goes the way of the true one.
+//! Rehearsal of a run: the settings of a tiny run, and a plan of the real one. Counts steps and tokens, plans memory,
+//! and measures time on a few micro-batches.
 //!
-//! Leaves to others: where the files of a tiny run go, and telling what was found.
+//! Leaves to others: where the tiny run writes its files, and the report to the user.
 
 use super::config::TrainConfig;
 use super::eval_interval::EvalInterval;
 use super::memory::{check, Method, Parts, Request};
-use super::observer::{Observer, StepReport};
+use super::observer::{StepReport, TrainObserver};
 use super::sampler::Sampler;
 use super::trainer::{train, TrainOutcome};
 use crate::data::tokenized::TokenizedDataset;
@@ -16,15 +16,15 @@ use crate::model::Decoder;
 use crate::options::OptionSet;
 use std::time::Instant;
 
-/// Optimizer steps of a tiny run; the second is the first that the optimizer's moments shape.
+/// Optimizer steps of a tiny run: the second is the first that depends on the optimizer's moments.
 pub const STEPS: u64 = 2;
-/// Optimizer steps by which time is measured.
+/// Optimizer steps of a measurement of time.
 const TIMED_STEPS: u64 = 3;
-/// Rows that a tiny run trains on, or is measured on.
+/// Rows that a tiny run trains on, and is evaluated on.
 pub const ROWS: usize = 2;
-/// Seconds that a measurement of time may take for each larger micro-batch it tries.
+/// A larger micro-batch is timed if that is expected to take at most this many seconds.
 const PATIENCE: f64 = 1.0;
-/// A micro-batch is tried after one with so many times fewer rows.
+/// The factor from the rows of one timed micro-batch to the next.
 const GROWTH: usize = 4;
 
 /// How much of its work a workflow does.
@@ -32,7 +32,7 @@ const GROWTH: usize = 4;
 pub enum Pace {
     /// All of it.
     Full,
-    /// Tiny pieces of it, to find mistakes and to plan what all of it would take.
+    /// Tiny parts of it, to find mistakes and to plan time and memory of the full work.
     Rehearsal,
 }
 
@@ -41,7 +41,7 @@ impl Pace {
         self == Pace::Full
     }
 
-    /// The rows that are trained on, or measured.
+    /// The rows to train or evaluate on.
     pub fn rows(self, data: &TokenizedDataset) -> TokenizedDataset {
         match self {
             Pace::Full => data.clone(),
@@ -52,44 +52,44 @@ impl Pace {
 
 /// A run to be rehearsed.
 #[derive(Clone, Copy)]
-pub struct Run<'a> {
+pub struct RehearsedRun<'a> {
     pub train: &'a TokenizedDataset,
     pub test: Option<&'a TokenizedDataset>,
     pub config: &'a TrainConfig,
-    /// The adapter that is trained; all weights are where it is `None`.
+    /// The trained adapter; `None` trains all weights.
     pub spec: Option<&'a LoraSpec>,
 }
 
-/// Gives the mean losses of runs on some held-out rows.
+/// Returns the mean losses of several runs on held-out rows.
 pub type Measure<'a> = dyn FnMut(&Decoder, &[&dyn Trainable], &TokenizedDataset) -> Result<Vec<f64>> + 'a;
 
-/// What a run would take.
+/// Time, memory and work planned for a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Planned {
     pub steps: u64,
-    /// Trained on, without padding.
+    /// Tokens trained on, without padding.
     pub tokens: u64,
     pub trainable: u64,
-    /// At the height of a step with the longest rows.
+    /// Peak memory of a step with the longest rows.
     pub memory: Parts,
-    /// With its evaluations; longer than a run that stops early.
+    /// Including evaluations; a run that stops early takes less.
     pub seconds: f64,
-    /// Rows of the largest micro-batch that the time was measured on.
+    /// Rows of the largest timed micro-batch.
     pub timed_rows: usize,
 }
 
 impl Planned {
-    /// The outcome of a tiny run, with what can be told of the true one in its place.
+    /// The outcome of a tiny run with the planned steps, tokens and seconds of the real one.
     pub fn outcome(&self, tiny: &TrainOutcome) -> TrainOutcome {
         TrainOutcome { steps: self.steps, tokens: self.tokens, seconds: self.seconds, ..tiny.clone() }
     }
 }
 
-/// Two steps of one row each. What the true run logs or evaluates more than once, this one does at either step: its
-/// charts are then those that the true run has numbers for.
+/// The settings of a tiny run: two steps of one row each. If the real run logs or evaluates more than once, so does
+/// the tiny one, so that both draw the same charts.
 ///
 /// # Errors
-/// Settings that the true run would refuse.
+/// Settings that the real run would refuse.
 pub fn tiny_config(config: &TrainConfig, rows: usize) -> Result<TrainConfig> {
     config.ensure_valid("train")?;
     config.schedule(rows)?;
@@ -112,19 +112,19 @@ pub fn tiny_config(config: &TrainConfig, rows: usize) -> Result<TrainConfig> {
     })
 }
 
-/// The tokens that a run would train on, in the order of its own rows.
+/// The tokens that a run would train on, counted in the order of its rows.
 pub fn planned_tokens(data: &TokenizedDataset, config: &TrainConfig) -> u64 {
     let (steps, epoch) = (config.total_steps(data.len()), config.steps_per_epoch(data.len()));
-    let whole = steps / epoch;
+    let epochs = steps / epoch;
     let mut sampler = Sampler::new(data, config);
     let length = |row: u32| data.row(row as usize).map_or(0, |row| row.len() as u64);
     let rest: u64 =
-        (whole * epoch..steps).map(|step| sampler.window(step).into_iter().flatten().map(length).sum::<u64>()).sum();
-    whole * data.token_count() as u64 + rest
+        (epochs * epoch..steps).map(|step| sampler.window(step).into_iter().flatten().map(length).sum::<u64>()).sum();
+    epochs * data.token_count() as u64 + rest
 }
 
-/// The memory of a micro-batch of the longest rows.
-pub fn planned_memory(decoder: &Decoder, run: &Run) -> Result<Parts> {
+/// The planned memory of a micro-batch of the longest rows.
+pub fn planned_memory(decoder: &Decoder, run: &RehearsedRun) -> Result<Parts> {
     let tokens = run.train.token_count().max(1);
     let request = Request {
         batch: run.config.batch.min(run.train.len()).max(1) as u64,
@@ -138,8 +138,8 @@ pub fn planned_memory(decoder: &Decoder, run: &Run) -> Result<Parts> {
     check::planned(&decoder.config, &request, method)
 }
 
-/// The plan knows A and B alone: what an adapter trains beside them takes as much a value.
-fn with_all_trained(planned: Parts, run: &Run, trainable: u64) -> Parts {
+/// The plan counts A and B only; other trained values of an adapter take as many bytes each.
+fn with_all_trained(planned: Parts, run: &RehearsedRun, trainable: u64) -> Parts {
     let beside = match run.spec {
         Some(_) => trainable.saturating_sub(planned.adapter / 4),
         None => 0,
@@ -152,18 +152,23 @@ fn with_all_trained(planned: Parts, run: &Run, trainable: u64) -> Parts {
     }
 }
 
-/// Plans a run; `trainable` comes out of it as it went in.
-pub fn plan(decoder: &Decoder, trainable: &mut dyn Trainable, run: &Run, measure: &mut Measure) -> Result<Planned> {
+/// Plans a run. Leaves `trainable` unchanged.
+pub fn plan(
+    decoder: &Decoder,
+    trainable: &mut dyn Trainable,
+    run: &RehearsedRun,
+    measure: &mut Measure,
+) -> Result<Planned> {
     let steps = run.config.total_steps(run.train.len());
     let tokens = planned_tokens(run.train, run.config);
     let before = trainable.parameters().snapshot()?;
-    let pace = pace(decoder, trainable, run);
+    let timing = seconds_per_token(decoder, trainable, run);
     trainable.parameters_mut().restore(&before)?;
-    let (pace, timed_rows) = pace?;
+    let (seconds_per_token, timed_rows) = timing?;
     let evaluating = match run.test {
         Some(test) => {
             let count = run.config.eval_every.count(steps, run.config.steps_per_epoch(run.train.len()));
-            count as f64 * evaluation(decoder, trainable, test, run, pace, measure)?
+            count as f64 * evaluation(decoder, trainable, test, run, seconds_per_token, measure)?
         }
         None => 0.0,
     };
@@ -172,40 +177,41 @@ pub fn plan(decoder: &Decoder, trainable: &mut dyn Trainable, run: &Run, measure
         tokens,
         trainable: trainable.parameters().count(),
         memory: with_all_trained(planned_memory(decoder, run)?, run, trainable.parameters().count()),
-        seconds: tokens as f64 * pace + evaluating,
+        seconds: tokens as f64 * seconds_per_token + evaluating,
         timed_rows,
     })
 }
 
-/// Seconds a token of training, and the rows of the micro-batch they were measured on: the largest that
-/// [`PATIENCE`] allows.
-fn pace(decoder: &Decoder, trainable: &mut dyn Trainable, run: &Run) -> Result<(f64, usize)> {
+/// Returns the seconds per token of training, and the rows of the micro-batch that they were measured on: the largest
+/// that [`PATIENCE`] allows.
+fn seconds_per_token(decoder: &Decoder, trainable: &mut dyn Trainable, run: &RehearsedRun) -> Result<(f64, usize)> {
     let shortest = run.train.shortest(1);
-    let mut pace = seconds_a_token(decoder, trainable, &shortest, run.config, 1)?;
+    let mut seconds = timed_seconds_per_token(decoder, trainable, &shortest, run.config, 1)?;
     let labelled = labelled_rows(run.train, run.config.seed, run.config.batch)?;
     let mean = labelled.token_count() as f64 / labelled.len().max(1) as f64;
     let (most, mut rows, mut timed) = (run.config.batch.min(labelled.len()), 1, 1);
-    while TIMED_STEPS as f64 * rows as f64 * mean * pace <= PATIENCE {
-        pace = seconds_a_token(decoder, trainable, &labelled, run.config, rows)?;
+    while TIMED_STEPS as f64 * rows as f64 * mean * seconds <= PATIENCE {
+        seconds = timed_seconds_per_token(decoder, trainable, &labelled, run.config, rows)?;
         timed = rows;
         if rows >= most {
             break;
         }
         rows = (rows * GROWTH).min(most);
     }
-    Ok((pace, timed))
+    Ok((seconds, timed))
 }
 
-/// Rows for the micro-batches of the timed steps, in the order of the run; those without a label are left out, which
-/// alone would fail where a true micro-batch does not.
+/// The rows of the timed steps, in the order of the run. Rows without a label are left out: a micro-batch of such rows
+/// alone would fail.
 fn labelled_rows(data: &TokenizedDataset, seed: u64, batch: usize) -> Result<TokenizedDataset> {
     let has_label = |row: &usize| data.row(*row).is_some_and(|row| row.label_count() > 0);
     let order = data.epoch_order(seed, 0).into_iter().map(|row| row as usize);
     data.select(&order.filter(has_label).take(batch.saturating_mul(TIMED_STEPS as usize)).collect::<Vec<_>>())
 }
 
-/// Of the fastest of the steps behind the first, which makes libtorch's buffers.
-fn seconds_a_token(
+/// Returns the seconds per token of the fastest step. The first is not counted, because libtorch allocates its buffers
+/// in it.
+fn timed_seconds_per_token(
     decoder: &Decoder,
     trainable: &mut dyn Trainable,
     rows: &TokenizedDataset,
@@ -222,41 +228,42 @@ fn seconds_a_token(
         keep_best: false,
         ..config.clone()
     };
-    let mut clock = Clock { seconds: 0.0, pace: f64::INFINITY };
+    let mut clock = Clock { seconds: 0.0, seconds_per_token: f64::INFINITY };
     train(decoder, trainable, rows, &config, None, &mut clock)?;
-    Ok(clock.pace)
+    Ok(clock.seconds_per_token)
 }
 
-/// The time so far, and the least seconds a token of a step.
+/// Measures the fastest step.
 #[derive(Debug)]
 struct Clock {
+    /// Seconds of training so far.
     seconds: f64,
-    pace: f64,
+    seconds_per_token: f64,
 }
 
-impl Observer for Clock {
+impl TrainObserver for Clock {
     fn on_step(&mut self, report: &StepReport) -> Result<()> {
-        let taken = report.seconds - self.seconds;
+        let seconds = report.seconds - self.seconds;
         self.seconds = report.seconds;
         if report.step > 1 {
-            self.pace = self.pace.min(taken / report.tokens.max(1) as f64);
+            self.seconds_per_token = self.seconds_per_token.min(seconds / report.tokens.max(1) as f64);
         }
         Ok(())
     }
 }
 
-/// Seconds of one evaluation on `test`, from as many of its rows as [`PATIENCE`] allows.
+/// Returns the seconds of one evaluation on `test`, measured on as many rows as [`PATIENCE`] allows.
 fn evaluation(
     decoder: &Decoder,
     trainable: &dyn Trainable,
     test: &TokenizedDataset,
-    run: &Run,
-    pace: f64,
+    run: &RehearsedRun,
+    seconds_per_token: f64,
     measure: &mut Measure,
 ) -> Result<f64> {
     let all = test.token_count();
     let mean = all as f64 / test.len().max(1) as f64;
-    let most = (PATIENCE / (pace * mean).max(1e-9)) as usize;
+    let most = (PATIENCE / (seconds_per_token * mean).max(1e-9)) as usize;
     let sample = match most {
         0 => test.shortest(1),
         most => test.take(most.min(run.config.eval_batch)),
@@ -266,7 +273,7 @@ fn evaluation(
     Ok(started.elapsed().as_secs_f64() * all as f64 / sample.token_count().max(1) as f64)
 }
 
-/// A time for people: "40 s", "12 min", "3.5 h".
+/// A duration as text: "40 s", "12 min", "3.5 h".
 pub fn duration(seconds: f64) -> String {
     match seconds {
         _ if seconds < 0.95 => "1 s".to_owned(),
@@ -302,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tiny_run_keeps_what_the_true_one_does_and_refuses_what_it_would() {
+    fn the_tiny_run_logs_and_evaluates_as_the_real_one_and_refuses_the_same_settings() {
         let config =
             TrainConfig { steps: 500, eval_every: EvalInterval::Steps(50), keep_best: true, ..TrainConfig::default() };
         let tiny = tiny_config(&config, 10).unwrap();

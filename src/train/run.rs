@@ -1,5 +1,5 @@
-//! A training run of a model's active adapter, or of all its weights: what it trains on and what it leaves in its
-//! folder. A rehearsal of a run takes two tiny steps, and plans the rest.
+//! A training run of a model's active adapter, or of all its weights, with its data and its folder. A rehearsal takes
+//! two tiny steps and plans the real run.
 
 use super::checkpoint::resume::{self, Found, START};
 use super::checkpoint::state::checksum;
@@ -7,11 +7,11 @@ use super::checkpoint::writer::RunLabel;
 use super::checkpoint::{self, CheckpointOptions, CheckpointWriter, Resume};
 use super::config::TrainConfig;
 use super::folder::RunRecord;
-use super::observer::Observer;
+use super::observer::TrainObserver;
 use super::origin::Origin;
 use super::progress::Progress;
 use super::recorded::{save_adapter, train_recorded, RecordedJob};
-use super::rehearsal::{self, tiny_config, Measure, Pace, Planned};
+use super::rehearsal::{self, tiny_config, Measure, Pace, Planned, RehearsedRun};
 use super::trainer::TrainOutcome;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
@@ -21,44 +21,44 @@ use crate::model::{device, Decoder};
 use serde_json::{json, Value};
 use std::path::Path;
 
-/// The folder of a fully trained model within that of a run.
+/// The folder of a fully trained model within the run's.
 pub const MODEL: &str = "model";
 /// The name of a run in its checkpoints.
 const NAME: &str = "run";
-/// A rehearsal saves no fully trained model that is larger, in bytes.
+/// A rehearsal does not save a fully trained model larger than this, in bytes.
 const MAX_REHEARSED_MODEL: u64 = 256 << 20;
 
 /// A run to be trained.
 #[derive(Clone, Copy)]
 pub struct TrainRun<'a> {
     pub train: &'a TokenizedDataset,
-    /// Held-out rows; without any, nothing is evaluated.
+    /// Held-out rows; without them, nothing is evaluated.
     pub test: Option<&'a TokenizedDataset>,
     pub config: &'a TrainConfig,
-    /// The folder of log, events, record and weights; a run without one leaves nothing.
+    /// The folder for log, events, record and weights; without it, nothing is written.
     pub folder: Option<&'a Path>,
     /// When the run is saved on its way, and whether it goes on from there; `None` neither saves nor goes on.
     pub checkpoints: Option<&'a CheckpointOptions>,
-    /// Where the run comes from, for its folder.
+    /// Written to the folder as `origin.json`.
     pub origin: Option<&'a Origin>,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct RunReport {
     pub outcome: TrainOutcome,
     /// In a rehearsal, what the real run would take.
     pub planned: Option<Planned>,
-    /// A rehearsal did not save the model: it is this large, in bytes.
+    /// The size of the model in bytes, if a rehearsal did not save it because it is too large.
     pub unsaved: Option<u64>,
 }
 
 impl TrainRun<'_> {
-    /// Trains `model`. `measure` gives the loss on the held-out rows, such as
+    /// Trains `model`. `measure` returns the loss on the held-out rows, such as
     /// [`held_out_loss`](crate::eval::loss::held_out_loss).
     ///
     /// # Errors
-    /// Settings that do not fit, nothing to train, a loss that is not finite, files that cannot be written.
+    /// Invalid settings, nothing to train, a loss that is not finite, files that cannot be written.
     pub fn run(&self, model: &mut Model, measure: &mut Measure, pace: Pace, progress: Progress) -> Result<RunReport> {
         match pace {
             Pace::Full => {
@@ -68,8 +68,8 @@ impl TrainRun<'_> {
         }
     }
 
-    /// The tiny steps stay in the weights in memory: what comes next in a script would not be rehearsed with an
-    /// adapter that changes nothing.
+    /// The weights in memory keep the tiny steps: with an untrained adapter, which changes nothing, the rest of the
+    /// script would not be rehearsed.
     fn rehearse(&self, model: &mut Model, measure: &mut Measure) -> Result<RunReport> {
         let config = tiny_config(self.config, self.train.len())?;
         let (train, test) = (Pace::Rehearsal.rows(self.train), self.test.map(|rows| Pace::Rehearsal.rows(rows)));
@@ -78,7 +78,7 @@ impl TrainRun<'_> {
         let tiny = TrainRun { train: &train, test: test.as_ref(), config: &config, checkpoints: None, ..*self };
         let outcome = tiny.train_and_save(model, measure, Progress::Quiet, !is_too_large)?;
         let spec = model.adapted.adapter(None).ok().map(|adapter| adapter.spec.clone());
-        let inputs = rehearsal::Run { train: self.train, test: self.test, config: self.config, spec: spec.as_ref() };
+        let inputs = RehearsedRun { train: self.train, test: self.test, config: self.config, spec: spec.as_ref() };
         let (decoder, trainable) = model.adapted.split_for_training()?;
         let planned = rehearsal::plan(decoder, trainable, &inputs, measure)?;
         let unsaved = (is_too_large && self.folder.is_some()).then_some(size);
@@ -98,7 +98,7 @@ impl TrainRun<'_> {
     ) -> Result<TrainOutcome> {
         let conditions = self.conditions(model)?;
         let from = self.checkpoint_to_go_on_from(&conditions, &mut progress)?;
-        // First of all: from here on the folder holds no finished run.
+        // Before anything else: from here on the folder holds no finished run.
         let begin = |folder| Ok::<_, Error>((folder, self.begin(folder, model, from.as_ref(), &mut progress)?));
         let record = self.folder.map(begin).transpose()?;
         let outcome = self.train_logged(model, measure, &mut progress, conditions, from);
@@ -108,7 +108,7 @@ impl TrainRun<'_> {
             Ok(outcome)
         });
         if let Some((folder, record)) = record {
-            // The error of the run comes before that of its record.
+            // An error of the run is reported rather than one of its record.
             record.conclude(folder, &outcome).or_else(|error| if outcome.is_ok() { Err(error) } else { Ok(()) })?;
             if let (Some(options), Ok(_)) = (self.checkpoints, &outcome) {
                 checkpoint::folder::prune(folder, options.keep_last.unwrap_or(0))?;
@@ -123,13 +123,7 @@ impl TrainRun<'_> {
     }
 
     /// Readies the folder, and marks it as that of a run under way.
-    fn begin(
-        &self,
-        folder: &Path,
-        model: &Model,
-        from: Option<&Found>,
-        progress: &mut Progress,
-    ) -> Result<RunRecord> {
+    fn begin(&self, folder: &Path, model: &Model, from: Option<&Found>, progress: &mut Progress) -> Result<RunRecord> {
         match from {
             Some(found) => {
                 let step = found.run.state.numbers.position.steps;
@@ -177,7 +171,7 @@ impl TrainRun<'_> {
         outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
     }
 
-    /// The settings with what they are applied to, for the record of the run.
+    /// The settings, the model and the data, for the record of the run.
     fn settings(&self, model: &Model) -> Value {
         let lora = model.adapted.adapter(None).ok().map(|adapter| &adapter.spec);
         let mut settings = json!({
@@ -213,7 +207,7 @@ impl TrainRun<'_> {
     }
 }
 
-/// The adapter goes into `adapter/`, a fully trained model into `model/`.
+/// Saves the adapter to `adapter/`, or a fully trained model to `model/`.
 fn save(model: &mut Model, folder: &Path) -> Result<()> {
     if model.adapted.active_name().is_none() {
         return model.save(&folder.join(MODEL));

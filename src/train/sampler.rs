@@ -4,15 +4,13 @@ use super::config::TrainConfig;
 use crate::data::tokenized::TokenizedDataset;
 use std::cmp::Reverse;
 
-/// At most so many optimizer steps make up a stretch that is sorted by length, as with
-/// transformers' `LengthGroupedSampler`.
+/// The most optimizer steps in a stretch that is sorted by length, as in transformers' `LengthGroupedSampler`.
 const MOST_STEPS_SORTED: usize = 50;
-/// Short data sets are sorted in so many stretches.
+/// The number of sorted stretches in short data sets.
 const LEAST_STRETCHES: usize = 4;
 
-/// Gives the rows of each optimizer step: micro-batches of row numbers. Every epoch has
-/// its own random order; its last micro-batch and its last window may be smaller, as with
-/// transformers' Trainer.
+/// Gives the rows of each optimizer step, as micro-batches of row numbers. Every epoch has its own random order; its
+/// last micro-batch and its last window may be smaller, as in transformers' Trainer.
 #[derive(Debug)]
 pub struct Sampler<'a> {
     data: &'a TokenizedDataset,
@@ -21,7 +19,7 @@ pub struct Sampler<'a> {
     accumulation: usize,
     steps_per_epoch: u64,
     group_by_length: bool,
-    /// The order of the epoch in use, with its number.
+    /// The number and the order of the current epoch.
     order: Option<(u64, Vec<u32>)>,
 }
 
@@ -64,15 +62,15 @@ impl<'a> Sampler<'a> {
         self.steps_per_epoch
     }
 
-    /// The share of epochs consumed after `steps` optimizer steps.
+    /// The epochs done after `steps` optimizer steps, with fractions.
     pub fn epochs_after(&self, steps: u64) -> f64 {
         steps as f64 / self.steps_per_epoch as f64
     }
 }
 
-/// A random order in which rows of like length are neighbours: stretches of it, each of some whole
-/// steps of `step` rows, are sorted from long to short. The longest row of all comes first, so that a
-/// run which does not fit into memory fails at once.
+/// A random order in which rows of similar length are neighbours: stretches of several steps, each of `step` rows,
+/// are sorted from long to short. The longest row comes first, so that a run that does not fit into memory fails at
+/// once.
 pub fn grouped_by_length(mut order: Vec<u32>, length: impl Fn(u32) -> usize, step: usize) -> Vec<u32> {
     let step = step.max(1);
     let steps = (order.len() / step.saturating_mul(LEAST_STRETCHES)).clamp(1, MOST_STEPS_SORTED);
@@ -81,7 +79,7 @@ pub fn grouped_by_length(mut order: Vec<u32>, length: impl Fn(u32) -> usize, ste
         part.sort_by_key(|&row| Reverse(length(row)));
     }
     let starts = (0..order.len()).step_by(stretch);
-    // The first of equals: `min_by_key` keeps it, `max_by_key` would not.
+    // `min_by_key` takes the first of several longest rows, `max_by_key` would take the last.
     if let Some(longest) = starts.min_by_key(|&at| Reverse(length(order[at]))) {
         order.swap(0, longest);
     }

@@ -1,43 +1,46 @@
-//! Learning-rate schedules, by the formulas of transformers' `get_scheduler`. Any of them may begin with
-//! a warm-up; transformers has one before "constant" only under the name "constant_with_warmup".
+//! Learning-rate schedules, by the formulas of transformers' `get_scheduler`. Each may begin with a warm-up;
+//! transformers calls "constant" with a warm-up "constant_with_warmup".
 
 use crate::bail;
 use crate::error::{Kind, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Shape {
+pub enum SchedulerType {
     Constant,
     Linear,
     Cosine,
 }
 
 crate::choices!(
-    Shape,
+    SchedulerType,
     [
-        ("linear", Shape::Linear),
-        ("cosine", Shape::Cosine),
-        ("constant", Shape::Constant),
-        ("constant_with_warmup", Shape::Constant),
+        ("linear", SchedulerType::Linear),
+        ("cosine", SchedulerType::Cosine),
+        ("constant", SchedulerType::Constant),
+        ("constant_with_warmup", SchedulerType::Constant),
     ]
 );
 
-/// The factor on the learning rate at each step.
+/// Gives the factor of the learning rate at each step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    pub shape: Shape,
+    pub kind: SchedulerType,
     pub steps: u64,
     pub warmup_steps: u64,
 }
 
 impl Schedule {
-    /// `warmup` below 1 is a share of all steps, rounded up; from 1 on it is a number of steps.
-    pub fn new(shape: Shape, steps: u64, warmup: f64) -> Result<Self> {
+    /// `warmup` is a number of steps, or below 1 a fraction of all steps, rounded up.
+    pub fn new(kind: SchedulerType, steps: u64, warmup: f64) -> Result<Self> {
         if !warmup.is_finite() || warmup < 0.0 {
-            bail!(Kind::Input, "`warmup`: expected a share of the steps below 1, or a number of steps, found {warmup}");
+            bail!(
+                Kind::Input,
+                "`warmup`: expected a number of steps, or a fraction of all steps below 1, found {warmup}"
+            );
         }
         let warmup_steps = if warmup < 1.0 { (warmup * steps as f64).ceil() } else { warmup } as u64;
-        Ok(Schedule { shape, steps, warmup_steps })
+        Ok(Schedule { kind, steps, warmup_steps })
     }
 
     /// The factor for optimizer step `step`, counted from 0.
@@ -47,11 +50,11 @@ impl Schedule {
         }
         let rest = self.steps.saturating_sub(self.warmup_steps).max(1) as f64;
         let progress = (step - self.warmup_steps) as f64 / rest;
-        match self.shape {
-            Shape::Constant => 1.0,
-            // Not 1 - progress: they differ where all steps are warm-up.
-            Shape::Linear => self.steps.saturating_sub(step) as f64 / rest,
-            Shape::Cosine => (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(0.0),
+        match self.kind {
+            SchedulerType::Constant => 1.0,
+            // Not 1 - progress, which differs where all steps are warm-up.
+            SchedulerType::Linear => self.steps.saturating_sub(step) as f64 / rest,
+            SchedulerType::Cosine => (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(0.0),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Settings compared: one hash for "the same", and key by key what is not.
+//! Compares settings: a fingerprint to find that they differ, and a list of the differences.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// One setting that differs between two runs; `None` where a run did not have it.
+/// One setting that differs between two runs; `None` if a run does not have it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// Nested keys joined by dots: `train.lr`.
@@ -27,7 +27,7 @@ pub fn fingerprint(settings: &Value) -> String {
     format!("{:x}", Sha256::digest(canonical(settings)))
 }
 
-/// What differs, in the order of the keys.
+/// Returns the differences, in the order of their keys.
 pub fn between(old: &Value, new: &Value) -> Vec<Change> {
     let (old, new) = (leaves(old), leaves(&as_read_back(new)));
     let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
@@ -37,8 +37,7 @@ pub fn between(old: &Value, new: &Value) -> Vec<Change> {
         .collect()
 }
 
-/// The value as a file would give it back: a float may come back one unit in the last
-/// place away, which is no change.
+/// The value as it would be read back from a file: a float may then differ in the last place, which is no change.
 fn as_read_back(value: &Value) -> Value {
     serde_json::from_str(&value.to_string()).unwrap_or_else(|_| value.clone())
 }
@@ -67,24 +66,23 @@ pub fn canonical(value: &Value) -> String {
 }
 
 fn leaves(value: &Value) -> BTreeMap<String, Value> {
-    fn walk(prefix: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
+    fn walk(prefix: &str, value: &Value, leaves: &mut BTreeMap<String, Value>) {
         match value {
             Value::Object(map) if !map.is_empty() => {
                 for (key, inner) in map {
                     let dot = if prefix.is_empty() { "" } else { "." };
-                    walk(&format!("{prefix}{dot}{key}"), inner, found);
+                    walk(&format!("{prefix}{dot}{key}"), inner, leaves);
                 }
             }
             leaf => {
-                found.insert(prefix.to_string(), leaf.clone());
+                leaves.insert(prefix.to_string(), leaf.clone());
             }
         }
     }
-    let mut found = BTreeMap::new();
-    walk("", value, &mut found);
-    found
+    let mut leaves = BTreeMap::new();
+    walk("", value, &mut leaves);
+    leaves
 }
-
 
 #[cfg(test)]
 mod tests {

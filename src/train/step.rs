@@ -1,4 +1,4 @@
-//! The forward pass of micro-batches: from host ids to losses that can go backward.
+//! Forward and backward passes of micro-batches: from token ids in host memory to losses with a graph.
 
 use crate::data::batch::Batch;
 use crate::error::Result;
@@ -7,7 +7,7 @@ use crate::model::{Adapters, Decoder, Grid, Input};
 use tch::{Kind as Dtype, Tensor};
 
 impl Input {
-    /// Moves batches to the decoder's device, each a part of the input.
+    /// Moves batches to the decoder's device; each becomes a part of the input.
     pub fn from_batches(batches: &[&Batch], decoder: &Decoder) -> Result<Self> {
         let grids = batches.iter().map(|batch| Grid {
             rows: batch.rows,
@@ -24,9 +24,9 @@ impl Input {
 /// The losses of several batches that went through the decoder together.
 #[derive(Debug)]
 pub struct BatchLosses {
-    /// Of every label in nats, `[labels]`, batch after batch.
+    /// The loss of every label in nats, `[labels]`, batch after batch.
     pub losses: Tensor,
-    /// How many labels each batch has.
+    /// The number of labels of each batch.
     pub labels: Vec<usize>,
 }
 
@@ -60,16 +60,16 @@ pub fn backward(
     checkpointing: bool,
 ) -> Result<BatchLosses> {
     if !checkpointing {
-        let found = batch_losses(decoder, batches, adapters)?;
-        found.weighted(weights)?.f_backward()?;
-        return Ok(found);
+        let losses = batch_losses(decoder, batches, adapters)?;
+        losses.weighted(weights)?.f_backward()?;
+        return Ok(losses);
     }
     let input = Input::from_batches(batches, decoder)?;
     let checkpoints = decoder.checkpoints(&input, adapters)?;
-    let found = losses_of(decoder, batches, &input, &checkpoints.hidden()?, adapters)?;
-    found.weighted(weights)?.f_backward()?;
+    let losses = losses_of(decoder, batches, &input, &checkpoints.hidden()?, adapters)?;
+    losses.weighted(weights)?.f_backward()?;
     checkpoints.backward()?;
-    Ok(found)
+    Ok(losses)
 }
 
 impl BatchLosses {
@@ -78,14 +78,14 @@ impl BatchLosses {
         let losses = Vec::<f64>::try_from(self.losses.f_detach()?.f_to_kind(Dtype::Double)?)?;
         let mut rest = losses.as_slice();
         let sums = self.labels.iter().map(|&count| {
-            let (own, others) = rest.split_at(count.min(rest.len()));
+            let (batch, others) = rest.split_at(count.min(rest.len()));
             rest = others;
-            own.iter().sum()
+            batch.iter().sum()
         });
         Ok(sums.collect())
     }
 
-    /// Σ over batches of weight · summed loss: a scalar to go backward from.
+    /// Σ over batches of weight · summed loss: the scalar to call `backward` on.
     pub fn weighted(&self, weights: &[f64]) -> Result<Tensor> {
         let each = self.labels.iter().zip(weights).flat_map(|(&count, &weight)| std::iter::repeat_n(weight, count));
         let weights: Vec<f64> = each.collect();
@@ -102,13 +102,13 @@ pub struct BatchLoss {
     pub labels: usize,
 }
 
-/// As [`batch_losses`], for one batch.
+/// [`batch_losses`] for one batch.
 pub fn batch_loss(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> Result<BatchLoss> {
-    let found = batch_losses(decoder, &[batch], adapters)?;
-    Ok(BatchLoss { sum: found.losses.f_sum(None)?, labels: found.labels.iter().sum() })
+    let BatchLosses { losses, labels } = batch_losses(decoder, &[batch], adapters)?;
+    Ok(BatchLoss { sum: losses.f_sum(None)?, labels: labels.iter().sum() })
 }
 
-/// The number of positions of `batch` that predict a label.
+/// Counts the positions of `batch` that predict a label.
 pub fn predicted_labels(batch: &Batch) -> usize {
     let rows = batch.labels.chunks(batch.seq_len.max(1));
     rows.map(|row| row.iter().skip(1).filter(|&&label| label != IGNORE).count()).sum()

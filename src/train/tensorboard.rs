@@ -23,7 +23,7 @@ pub enum HParam {
     Flag(bool),
 }
 
-/// What the name of every event file begins with.
+/// The prefix of the names of event files.
 const EVENTS: &str = "events.out.tfevents.";
 
 /// The event files in a folder that were written here.
@@ -35,14 +35,14 @@ pub fn event_files(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_ours).collect()
 }
 
-/// Removes the event files of an earlier run: TensorBoard would draw both as one.
+/// Removes the event files of an earlier run: TensorBoard would draw both as one run.
 pub fn remove_events(folder: &Path) -> Result<()> {
     event_files(folder)
         .into_iter()
         .try_for_each(|path| std::fs::remove_file(&path).map_err(|error| Error::file("remove", &path, &error)))
 }
 
-/// Writes one event file. Every call hands whole frames to the system.
+/// Writes one event file. Every call writes complete frames.
 pub struct EventWriter {
     path: PathBuf,
     file: File,
@@ -50,7 +50,7 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Begins `events.out.tfevents.*` in `folder`.
+    /// Creates `events.out.tfevents.*` in `folder`.
     pub fn create(folder: &Path) -> Result<Self> {
         files::create_folder(folder)?;
         let seconds = seconds_now();
@@ -67,12 +67,12 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// One number at one step, as `train/loss`.
+    /// Writes one number of one step, such as `train/loss`.
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> Result<()> {
         self.scalars(step, [(tag, value)])
     }
 
-    /// Several numbers at one step.
+    /// Writes several numbers of one step.
     pub fn scalars<'a>(&mut self, step: u64, values: impl IntoIterator<Item = (&'a str, f64)>) -> Result<()> {
         let mut summary = Message::default();
         for (tag, value) in values {
@@ -81,8 +81,8 @@ impl EventWriter {
         self.event(step, summary)
     }
 
-    /// The row's numbers under the tags that transformers' trainer gives them: `train/…`,
-    /// and `eval/…` for names that begin with `eval_`.
+    /// Writes the row's numbers under the tags of transformers' trainer: `train/…`, and `eval/…` for names that begin
+    /// with `eval_`.
     pub fn row(&mut self, row: &MetricsRow) -> Result<()> {
         let tagged: Vec<(String, f64)> = row
             .numbers()
@@ -94,7 +94,7 @@ impl EventWriter {
         self.scalars(row.step, tagged.iter().map(|(tag, value)| (tag.as_str(), *value)))
     }
 
-    /// The run's hyperparameters, for TensorBoard's HPARAMS page. Once, before the scalars.
+    /// Writes the hyperparameters, for TensorBoard's HPARAMS page. To be called once, before the scalars.
     pub fn hparams(&mut self, values: &[(String, HParam)]) -> Result<()> {
         let mut start = Message::default();
         for (name, value) in values {
@@ -211,7 +211,7 @@ fn frame(bytes: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The mask keeps the CRC of data that itself holds CRCs from being degenerate.
+/// Masked, because the CRC of data that contains CRCs is degenerate.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     fn fields(mut bytes: &[u8]) -> Vec<(u64, Field)> {
-        let mut found = Vec::new();
+        let mut fields = Vec::new();
         while !bytes.is_empty() {
             let key = varint(&mut bytes);
             let field = match key & 7 {
@@ -266,9 +266,9 @@ mod tests {
                 }
                 other => panic!("wire type {other}"),
             };
-            found.push((key >> 3, field));
+            fields.push((key >> 3, field));
         }
-        found
+        fields
     }
 
     /// The block reached by following field numbers, the first of each.
@@ -287,7 +287,7 @@ mod tests {
             let masked = u32::from_le_bytes(masked.try_into().unwrap());
             assert_eq!(table_crc(data), masked.wrapping_sub(0xa282_ead8).rotate_left(15));
         };
-        let mut found = Vec::new();
+        let mut events = Vec::new();
         while !bytes.is_empty() {
             let length = take(&mut bytes, 8);
             let masked = take(&mut bytes, 4);
@@ -295,9 +295,9 @@ mod tests {
             let event = take(&mut bytes, u64::from_le_bytes(length.try_into().unwrap()) as usize);
             let masked = take(&mut bytes, 4);
             check(&event, masked);
-            found.push(event);
+            events.push(event);
         }
-        found
+        events
     }
 
     /// CRC-32C by the unreflected polynomial, most significant bit first.

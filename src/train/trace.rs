@@ -1,23 +1,23 @@
-//! Two logs of losses held against each other, step by step.
+//! Compares the losses in two logs, step by step.
 
 use super::metrics::MetricsRow;
 use std::fmt;
 
-/// What is compared: the losses. The rest follows from them, or is time.
+/// The compared metrics. The others follow from them, or measure time.
 const LOSSES: [&str; 2] = ["loss", "eval_loss"];
-/// What rounding alone may make of a loss, relative to it.
+/// The largest relative difference that rounding may explain.
 const TOLERANCE: f64 = 1e-6;
 
-/// How far two traces agree.
+/// How far two logs agree.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Agreement {
     /// Every loss has the same bits.
     Same { losses: usize },
-    /// Every loss lies within the tolerance; the largest relative deviation, and where.
+    /// Every loss lies within the tolerance. Holds the largest relative deviation and its step.
     Close { losses: usize, deviation: f64, step: u64 },
-    /// The first loss that lies outside.
+    /// The first loss outside the tolerance.
     Differs { step: u64, name: &'static str, first: f64, second: f64 },
-    /// One trace has a loss where the other has none.
+    /// One log has a loss where the other has none.
     Lacks { step: u64, name: &'static str, first: Option<f64>, second: Option<f64> },
 }
 
@@ -28,7 +28,7 @@ impl Agreement {
 }
 
 impl Agreement {
-    /// Is it equal, of at least one loss?
+    /// Do they agree in at least one loss?
     pub fn has_losses(&self) -> bool {
         self.is_equal() && !matches!(self, Agreement::Same { losses: 0 })
     }
@@ -66,8 +66,8 @@ fn losses(rows: &[MetricsRow]) -> Vec<Loss> {
     rows.iter().flat_map(of_row).flatten().collect()
 }
 
-/// Compares the losses in their order. `cut_off` says that the first trace ends early and that more in
-/// the second is no difference.
+/// Compares the losses in order. With `cut_off` the first log ends early, and further losses in the second are no
+/// difference.
 pub fn compare(first: &[MetricsRow], second: &[MetricsRow], cut_off: bool) -> Agreement {
     let (first, second) = (losses(first), losses(second));
     let mut largest = (0.0, 0);
@@ -75,7 +75,7 @@ pub fn compare(first: &[MetricsRow], second: &[MetricsRow], cut_off: bool) -> Ag
         let (step, deviation) = match (first.get(at), second.get(at)) {
             (Some(&(step, name, one)), Some(&(other_step, other, two))) if (step, name) == (other_step, other) => {
                 match deviation(one, two) {
-                    found if found <= TOLERANCE => (step, found),
+                    small if small <= TOLERANCE => (step, small),
                     _ => return Agreement::Differs { step, name, first: one, second: two },
                 }
             }
@@ -91,7 +91,7 @@ pub fn compare(first: &[MetricsRow], second: &[MetricsRow], cut_off: bool) -> Ag
     }
 }
 
-/// The loss that comes first and is missing on the other side.
+/// Returns the first loss that is missing in the other log.
 fn lacks(one: Option<&Loss>, two: Option<&Loss>) -> Agreement {
     match (one, two) {
         (Some(&(step, name, value)), other) if other.is_none_or(|other| step <= other.0) => {
@@ -102,17 +102,17 @@ fn lacks(one: Option<&Loss>, two: Option<&Loss>) -> Agreement {
     }
 }
 
-/// 0 for the same bits alone; what is no number on one side alone lies infinitely far off.
+/// The relative difference: 0 only for the same bits, infinite if one of the two is NaN.
 fn deviation(one: f64, two: f64) -> f64 {
     if one.to_bits() == two.to_bits() || (one.is_nan() && two.is_nan()) {
         return 0.0;
     }
     let relative = (one - two).abs() / one.abs().max(two.abs());
-    match relative.is_nan() {
-        true => f64::INFINITY,
-        // Numbers so near that their difference vanishes still differ.
-        false => relative.max(f64::MIN_POSITIVE),
+    if relative.is_nan() {
+        return f64::INFINITY;
     }
+    // Not 0, though the difference of close numbers may round to 0.
+    relative.max(f64::MIN_POSITIVE)
 }
 
 #[cfg(test)]
@@ -128,18 +128,18 @@ mod tests {
     #[test]
     fn traces_agree_to_the_bit_within_rounding_or_not() {
         let one = rows(&[2.0, 1.0, f64::NAN]);
-        let told = |other: &[MetricsRow]| compare(&one, other, false).to_string();
-        assert_eq!(told(&one), "the same to the last bit (3 losses)");
+        let text = |other: &[MetricsRow]| compare(&one, other, false).to_string();
+        assert_eq!(text(&one), "the same to the last bit (3 losses)");
         let near = rows(&[2.0, 1.0 + 1e-7, f64::NAN]);
-        assert_eq!(told(&near), "equal within 1e-6 relative (3 losses, largest deviation 1.0e-7 at step 2)");
-        assert_eq!(told(&rows(&[2.0, 1.25, f64::NAN])), "differs from step 2 on: loss 1 against 1.25");
-        assert_eq!(told(&rows(&[2.0, 1.0, 3.0])), "differs from step 3 on: loss NaN against 3");
-        assert_eq!(told(&rows(&[2.0, 1.0])), "differs from step 3 on: loss NaN against none");
+        assert_eq!(text(&near), "equal within 1e-6 relative (3 losses, largest deviation 1.0e-7 at step 2)");
+        assert_eq!(text(&rows(&[2.0, 1.25, f64::NAN])), "differs from step 2 on: loss 1 against 1.25");
+        assert_eq!(text(&rows(&[2.0, 1.0, 3.0])), "differs from step 3 on: loss NaN against 3");
+        assert_eq!(text(&rows(&[2.0, 1.0])), "differs from step 3 on: loss NaN against none");
         assert_eq!(compare(&[], &one, false).to_string(), "differs from step 1 on: loss none against 2");
         assert!(compare(&rows(&[2.0]), &one, true).is_equal());
         assert!(!compare(&one, &rows(&[2.0]), true).is_equal());
         let mut measured = one.clone();
         measured[1].eval_loss = Some(0.5);
-        assert_eq!(told(&measured), "differs from step 2 on: eval_loss none against 0.5");
+        assert_eq!(text(&measured), "differs from step 2 on: eval_loss none against 0.5");
     }
 }

@@ -1,16 +1,16 @@
-//! Whole training runs, one or several side by side, built from the primitives beside it.
+//! Training runs, one or several side by side, built from the primitives of this folder.
 
 use super::adamw::AdamW;
 use super::checkpoint::state::{layout, BestEvaluation, RunNumbers, RunPosition};
 use super::checkpoint::{CheckpointWriter, RunState};
 use super::config::TrainConfig;
-use super::flat_loss::FlatWatch;
+use super::flat_loss::FlatLossWatch;
 use super::memory::process::PeakWatch;
-use super::observer::{EvalReport, Observer, StepReport};
-use super::overfitting::{Overfitting, Watch};
+use super::observer::{EvalReport, StepReport, TrainObserver};
+use super::overfitting::{Overfitting, OverfittingWatch};
 use super::sampler::Sampler;
 use super::schedule::Schedule;
-use super::stalled::Stalled;
+use super::stalled::StallWatch;
 use super::update::{update_together, Member, StepResult, StepSettings};
 use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
@@ -23,10 +23,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
-/// Gives the mean loss per label on held-out rows, of several runs at once.
+/// Returns the mean loss per label on held-out rows for each of several runs.
 pub type Evaluate<'a> = dyn FnMut(&Decoder, &[&dyn Trainable]) -> Result<Vec<f64>> + 'a;
 
-/// The name in records and results of the most memory that a run held, in bytes.
+/// The peak memory of a run in bytes: its name in records and results.
 pub const PEAK_MEMORY: &str = "peak_memory";
 
 /// How a run ended.
@@ -36,19 +36,18 @@ pub struct TrainOutcome {
     pub steps: u64,
     /// Mean over all steps, as transformers reports it.
     pub train_loss: f64,
-    /// Of the parameters that the run leaves behind.
+    /// The held-out loss of the parameters that the run ends with.
     pub eval_loss: Option<f64>,
     pub best_step: Option<u64>,
-    /// Trained on, without padding.
+    /// Tokens trained on, without padding.
     pub tokens: u64,
-    /// Spent training, evaluation left out. Of runs side by side each has the share of the
-    /// common time that it has of the common tokens.
+    /// Seconds of training, without evaluations. The time of joint steps is divided among the runs by their tokens.
     pub seconds: f64,
     pub stopped_early: bool,
-    /// Held-out loss rose while training loss fell: since when.
+    /// Set if held-out loss rose while training loss fell.
     pub overfitting: Option<Overfitting>,
-    /// Bytes, measured while it trained and was evaluated: see [`PeakWatch`]. Runs side by side have
-    /// one peak together.
+    /// Peak memory in bytes while the run trained and was evaluated: see [`PeakWatch`]. Runs side by side have one
+    /// peak.
     pub peak_memory: Option<u64>,
 }
 
@@ -56,7 +55,7 @@ pub struct TrainOutcome {
 pub struct Job<'a> {
     pub trainable: &'a mut dyn Trainable,
     pub config: &'a TrainConfig,
-    pub observer: &'a mut dyn Observer,
+    pub observer: &'a mut dyn TrainObserver,
 }
 
 /// Trains `trainable` on `data`. The result depends on the settings and the seed only.
@@ -66,15 +65,15 @@ pub fn train(
     data: &TokenizedDataset,
     config: &TrainConfig,
     evaluate: Option<&mut Evaluate>,
-    observer: &mut dyn Observer,
+    observer: &mut dyn TrainObserver,
 ) -> Result<TrainOutcome> {
     let mut outcomes = train_together(decoder, vec![Job { trainable, config, observer }], data, evaluate)?;
     outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
 }
 
-/// Trains several runs on `data` side by side: one forward and backward pass a step for all
-/// of them, each on its own rows. A run that fails leaves, and so does one that is done; the
-/// others go on. An error of the function itself, such as a stop, concerns all of them.
+/// Trains several runs on `data` side by side: each step is one forward and backward pass for all of them, each with
+/// its own rows. When a run fails or finishes, the others continue. An error of the function itself, such as a stop,
+/// ends all of them.
 pub fn train_together<'a>(
     decoder: &Decoder,
     jobs: Vec<Job<'a>>,
@@ -110,8 +109,8 @@ pub fn train_resumable<'a>(
     let can_evaluate = evaluate.is_some();
     let memory = PeakWatch::begin(decoder.device);
     let vocabulary = decoder.config.vocab_size;
-    let mut runs: Vec<Run> =
-        jobs.into_iter().map(|job| Run::new(job, data, can_evaluate, vocabulary)).collect::<Result<Vec<_>>>()?;
+    let mut runs: Vec<ActiveRun> =
+        jobs.into_iter().map(|job| ActiveRun::new(job, data, can_evaluate, vocabulary)).collect::<Result<Vec<_>>>()?;
     for (run, state) in runs.iter_mut().zip(checkpoints.states) {
         state.map_or(Ok(()), |state| run.restore(state))?;
     }
@@ -128,7 +127,7 @@ pub fn train_resumable<'a>(
 /// Trains until no run is going.
 fn go_on(
     decoder: &Decoder,
-    runs: &mut [Run],
+    runs: &mut [ActiveRun],
     data: &TokenizedDataset,
     evaluate: &mut Option<&mut Evaluate>,
     mut saver: Option<&mut Saver>,
@@ -138,7 +137,7 @@ fn go_on(
     if let Some(evaluate) = evaluate.as_mut() {
         evaluation(decoder, runs, *evaluate)?;
     }
-    while runs.iter().any(Run::is_going) {
+    while runs.iter().any(ActiveRun::is_going) {
         interrupt::check()?;
         step(decoder, runs, data)?;
         if let Some(evaluate) = evaluate.as_mut() {
@@ -160,11 +159,11 @@ struct Saver<'a> {
 }
 
 impl<'a> Saver<'a> {
-    fn new(writer: &'a mut CheckpointWriter, runs: &[Run]) -> Self {
+    fn new(writer: &'a mut CheckpointWriter, runs: &[ActiveRun]) -> Self {
         Saver { writer, saved: positions(runs), has_warned: false }
     }
 
-    fn after_step(&mut self, runs: &mut [Run], memory: &PeakWatch) {
+    fn after_step(&mut self, runs: &mut [ActiveRun], memory: &PeakWatch) {
         let going = || runs.iter().filter(|run| run.is_going());
         let step = going().map(|run| run.position.steps).max().unwrap_or(0);
         let total = going().map(|run| run.schedule.steps).max().unwrap_or(0);
@@ -183,7 +182,7 @@ impl<'a> Saver<'a> {
 
     /// However the runs ended, what they would lose is saved. Runs side by side are saved at their end too: they are
     /// recorded one after the other.
-    fn at_the_end(&mut self, runs: &mut [Run], peak_memory: Option<u64>, error: Option<&Error>) {
+    fn at_the_end(&mut self, runs: &mut [ActiveRun], peak_memory: Option<u64>, error: Option<&Error>) {
         let is_of_trials = self.writer.is_of_trials();
         let has_failed = error.is_some() || matches!(runs, [run] if run.failure.is_some() && !is_of_trials);
         let is_stop = error.is_some_and(|error| error.kind == Kind::Stopped);
@@ -198,7 +197,8 @@ impl<'a> Saver<'a> {
         match saved {
             Ok(Some(path)) if has_failed && !is_of_trials => note(runs, &saved_line(step, &path, is_stop)),
             Ok(Some(_)) if is_stop => {
-                let trials = if runs.len() == 1 { "1 trial is".to_owned() } else { format!("{} trials are", runs.len()) };
+                let trials =
+                    if runs.len() == 1 { "1 trial is".to_owned() } else { format!("{} trials are", runs.len()) };
                 note(runs, &format!("{trials} saved at step {step}: run the sweep again to go on"));
             }
             Ok(_) => {}
@@ -207,7 +207,7 @@ impl<'a> Saver<'a> {
     }
 
     /// `None` where there is no state worth saving.
-    fn save(&mut self, runs: &mut [Run], peak_memory: Option<u64>) -> Result<Option<PathBuf>> {
+    fn save(&mut self, runs: &mut [ActiveRun], peak_memory: Option<u64>) -> Result<Option<PathBuf>> {
         let is_alone = runs.len() == 1;
         for run in runs.iter() {
             // Stopped inside of an update, or left without finite numbers by one. A run that left the others is not used
@@ -225,12 +225,12 @@ impl<'a> Saver<'a> {
     }
 }
 
-fn positions(runs: &[Run]) -> Vec<RunPosition> {
+fn positions(runs: &[ActiveRun]) -> Vec<RunPosition> {
     runs.iter().map(|run| run.position.clone()).collect()
 }
 
 /// A line for the user, once for all runs.
-fn note(runs: &mut [Run], text: &str) {
+fn note(runs: &mut [ActiveRun], text: &str) {
     if let Some(run) = runs.first_mut() {
         run.observer.on_note(text);
     }
@@ -247,15 +247,15 @@ fn saved_line(step: u64, path: &Path, is_stop: bool) -> String {
 #[derive(Debug)]
 struct Best {
     evaluation: BestEvaluation,
-    /// Kept only where the best is wanted at the end.
+    /// Kept only with `keep_best`.
     parameters: Option<Tensor>,
 }
 
-/// One run under way.
-struct Run<'a> {
+/// A run that is being trained.
+struct ActiveRun<'a> {
     trainable: &'a mut dyn Trainable,
     config: &'a TrainConfig,
-    observer: &'a mut dyn Observer,
+    observer: &'a mut dyn TrainObserver,
     schedule: Schedule,
     optimizer: AdamW,
     sampler: Sampler<'a>,
@@ -263,17 +263,17 @@ struct Run<'a> {
     last_eval: Option<f64>,
     position: RunPosition,
     stopped_early: bool,
-    watch: Watch,
+    overfitting_watch: OverfittingWatch,
     overfitting: Option<Overfitting>,
-    stalled: Stalled,
-    flat_watch: FlatWatch,
+    stall_watch: StallWatch,
+    flat_watch: FlatLossWatch,
     failure: Option<Error>,
 }
 
-/// One common step of all runs that are going.
-fn step(decoder: &Decoder, runs: &mut [Run], data: &TokenizedDataset) -> Result<()> {
+/// Takes one joint step of all runs that are going.
+fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> Result<()> {
     let started = Instant::now();
-    let mut going: Vec<&mut Run> = runs.iter_mut().filter(|run| run.is_going()).collect();
+    let mut going: Vec<&mut ActiveRun> = runs.iter_mut().filter(|run| run.is_going()).collect();
     let windows: Vec<Vec<Batch>> = going.iter_mut().map(|run| run.window(data)).collect::<Result<_>>()?;
     let mut settings: Vec<StepSettings> = going.iter().map(|run| run.settings()).collect();
     let members = going.iter_mut().zip(&windows).zip(settings.drain(..));
@@ -301,18 +301,18 @@ fn step(decoder: &Decoder, runs: &mut [Run], data: &TokenizedDataset) -> Result<
 }
 
 /// Evaluates the runs that are due, all in one call.
-fn evaluation(decoder: &Decoder, runs: &mut [Run], evaluate: &mut Evaluate) -> Result<()> {
-    runs.iter_mut().filter(|run| run.is_due()).try_for_each(Run::fail_unless_finite)?;
-    let mut due: Vec<&mut Run> = runs.iter_mut().filter(|run| run.is_due()).collect();
+fn evaluation(decoder: &Decoder, runs: &mut [ActiveRun], evaluate: &mut Evaluate) -> Result<()> {
+    runs.iter_mut().filter(|run| run.is_due()).try_for_each(ActiveRun::fail_unless_finite)?;
+    let mut due: Vec<&mut ActiveRun> = runs.iter_mut().filter(|run| run.is_due()).collect();
     if due.is_empty() {
         return Ok(());
     }
     let trainables: Vec<&dyn Trainable> = due.iter().map(|run| &*run.trainable).collect();
     let losses = evaluate(decoder, &trainables)?;
-    due.iter_mut().zip(losses).try_for_each(|(run, loss)| run.evaluated(loss))
+    due.iter_mut().zip(losses).try_for_each(|(run, loss)| run.record_eval(loss))
 }
 
-impl<'a> Run<'a> {
+impl<'a> ActiveRun<'a> {
     fn new(job: Job<'a>, data: &'a TokenizedDataset, can_evaluate: bool, vocabulary: i64) -> Result<Self> {
         let Job { trainable, config, observer } = job;
         config.ensure_valid("train")?;
@@ -321,8 +321,8 @@ impl<'a> Run<'a> {
                 .with_hint("split the data: `.split(#{ test: 0.1 })`"));
         }
         let schedule = config.schedule(data.len())?;
-        Ok(Run {
-            flat_watch: FlatWatch::new(schedule.warmup_steps, schedule.steps, vocabulary),
+        Ok(ActiveRun {
+            flat_watch: FlatLossWatch::new(schedule.warmup_steps, schedule.steps, vocabulary),
             schedule,
             optimizer: AdamW::new(config.optimizer, trainable.parameters())?,
             sampler: Sampler::new(data, config),
@@ -333,9 +333,9 @@ impl<'a> Run<'a> {
             last_eval: None,
             position: RunPosition::default(),
             stopped_early: false,
-            watch: Watch::default(),
+            overfitting_watch: OverfittingWatch::default(),
             overfitting: None,
-            stalled: Stalled::default(),
+            stall_watch: StallWatch::default(),
             failure: None,
         })
     }
@@ -355,9 +355,9 @@ impl<'a> Run<'a> {
                 best: self.best.as_ref().map(|best| best.evaluation),
                 last_eval: self.last_eval,
                 stopped_early: self.stopped_early,
-                watch: self.watch.clone(),
+                overfitting_watch: self.overfitting_watch.clone(),
                 overfitting: self.overfitting,
-                stalled: self.stalled.clone(),
+                stall_watch: self.stall_watch.clone(),
                 flat_watch: self.flat_watch.clone(),
                 failure: self.failure.clone().filter(|_| !is_alone),
                 log: self.observer.log_state()?,
@@ -382,14 +382,16 @@ impl<'a> Run<'a> {
             Ok(copy)
         };
         let parameters = best.filter(|_| self.config.keep_best).map(own_copy).transpose()?;
-        self.best = numbers.best.map(|evaluation| Best { evaluation, parameters });
+        // Without its parameters the best evaluation so far could not be kept.
+        let best = numbers.best.filter(|_| parameters.is_some() || !self.config.keep_best);
+        self.best = best.map(|evaluation| Best { evaluation, parameters });
         self.flat_watch.resume(numbers.flat_watch);
         self.position = numbers.position;
         self.last_eval = numbers.last_eval;
         self.stopped_early = numbers.stopped_early;
-        self.watch = numbers.watch;
+        self.overfitting_watch = numbers.overfitting_watch;
         self.overfitting = numbers.overfitting;
-        self.stalled = numbers.stalled;
+        self.stall_watch = numbers.stall_watch;
         self.failure = numbers.failure;
         Ok(())
     }
@@ -413,7 +415,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes the result of a step over; a stop is everyone's, any other error this run's.
+    /// Records the result of a step. A stop ends all runs, any other error this one alone.
     fn record(&mut self, result: Result<StepResult>, tokens: usize, time: Duration) -> Result<()> {
         let result = match result {
             Ok(result) => result,
@@ -427,12 +429,12 @@ impl<'a> Run<'a> {
         let progress = &mut self.position;
         progress.steps += 1;
         progress.loss_sum += result.loss;
-        self.watch.trained(result.loss);
+        self.overfitting_watch.on_step(result.loss);
         progress.tokens += tokens as u64;
         progress.time += time;
         let seconds = progress.time.as_secs_f64();
-        let stalled_for = self.stalled.trained(result.grad_norm, progress.steps == self.schedule.steps);
-        let flat_loss = self.flat_watch.trained(result.loss);
+        let stalled_for = self.stall_watch.on_step(result.grad_norm, progress.steps == self.schedule.steps);
+        let flat_loss = self.flat_watch.on_step(result.loss);
         self.observer.on_step(&StepReport {
             step: progress.steps,
             total_steps: self.schedule.steps,
@@ -448,14 +450,14 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Is it time to evaluate, after the step just taken?
+    /// Is an evaluation due after the last step?
     fn is_due(&self) -> bool {
         let steps = self.position.steps;
         let fresh = self.position.evaluated_at != Some(steps) && self.failure.is_none() && !self.stopped_early;
         steps > 0 && fresh && self.config.eval_every.is_due(steps, self.schedule.steps, self.sampler.steps_per_epoch())
     }
 
-    /// A step looks at loss and gradient before it; what it makes of the parameters nothing tells but they themselves.
+    /// A step checks loss and gradient before it changes the parameters; this checks the parameters after it.
     fn fail_unless_finite(&mut self) -> Result<()> {
         if let (None, Some(value)) = (&self.failure, self.trainable.parameters().not_finite()?) {
             let text = format!(
@@ -467,7 +469,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn evaluated(&mut self, loss: f64) -> Result<()> {
+    fn record_eval(&mut self, loss: f64) -> Result<()> {
         self.last_eval = Some(loss);
         self.position.evaluated_at = Some(self.position.steps);
         let is_best = self.best.as_ref().is_none_or(|best| loss < best.evaluation.loss);
@@ -484,7 +486,7 @@ impl<'a> Run<'a> {
             && self.position.evaluations_without_improvement >= patience
             && self.position.steps < self.schedule.steps;
         let (step, epoch) = (self.position.steps, self.sampler.epochs_after(self.position.steps));
-        let overfitting = self.watch.evaluated(step, loss);
+        let overfitting = self.overfitting_watch.on_eval(step, loss);
         self.overfitting = self.overfitting.or(overfitting);
         self.observer.on_eval(&EvalReport { step, epoch, loss, is_best, overfitting })
     }

@@ -1,5 +1,5 @@
-//! One optimizer step of one or more runs that share a decoder: forward and backward over
-//! their windows of micro-batches side by side, then each clips and updates on its own.
+//! One optimizer step of one or more runs that share a decoder: a joint forward and backward pass over their windows
+//! of micro-batches, then clipping and an update for each run.
 
 use super::adamw::AdamW;
 use super::clip;
@@ -11,29 +11,29 @@ use crate::lora::trainable::{dropout_key, Trainable};
 use crate::lora::AdapterSet;
 use crate::model::Decoder;
 
-/// What one step needs to know besides model and data.
+/// The settings of one step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepSettings {
-    /// Counted from 0; keys the dropout.
+    /// Counted from 0; part of the key of dropout masks.
     pub step: u64,
     pub seed: u64,
     pub lr: f64,
     /// 0 turns clipping off.
     pub max_grad_norm: f64,
-    /// One member that wants it is enough: they share the pass.
+    /// The pass is joint: if one member sets it, it holds for all.
     pub gradient_checkpointing: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepResult {
-    /// Mean loss per label over the whole window.
+    /// Mean loss per label over the window.
     pub loss: f64,
-    /// Before clipping.
+    /// The norm before clipping.
     pub grad_norm: f64,
     pub labels: usize,
 }
 
-/// One run's part in a common step.
+/// One run in a joint step.
 pub struct Member<'a> {
     pub trainable: &'a mut dyn Trainable,
     pub optimizer: &'a mut AdamW,
@@ -42,7 +42,7 @@ pub struct Member<'a> {
     pub settings: StepSettings,
 }
 
-/// As [`update_together`], for a single run.
+/// [`update_together`] for a single run.
 pub fn update(
     decoder: &Decoder,
     trainable: &mut dyn Trainable,
@@ -50,16 +50,15 @@ pub fn update(
     window: &[Batch],
     settings: StepSettings,
 ) -> Result<StepResult> {
-    let mut found = update_together(decoder, &mut [Member { trainable, optimizer, window, settings }])?;
-    found.pop().unwrap_or_else(|| Err(Error::bug("a step without a result")))
+    let mut results = update_together(decoder, &mut [Member { trainable, optimizer, window, settings }])?;
+    results.pop().unwrap_or_else(|| Err(Error::bug("a step without a result")))
 }
 
-/// Trains every member on its window, whose loss is the sum over all its labels divided by
-/// their number: a mean of the micro-batches' means would weigh short batches too heavily.
+/// Trains every member on its window. The loss of a window is the mean over all its labels: a mean of the
+/// micro-batches' means would weigh short batches too heavily.
 ///
-/// The members' tokens go through the decoder together and meet nowhere: a member whose
-/// numbers are not finite fails alone, its weights as they were. An error of the function
-/// itself concerns all of them.
+/// The members' tokens go through the decoder together without affecting each other: a member whose loss or gradient
+/// is not finite fails alone, with its weights unchanged. An error of the function itself ends all of them.
 pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<Result<StepResult>>> {
     let labels: Vec<usize> = members.iter().map(|member| member.window.iter().map(predicted_labels).sum()).collect();
     let losses = gradients(decoder, members, &labels)?;
@@ -73,7 +72,7 @@ pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<
     Ok(results.collect())
 }
 
-/// Forward and backward over all windows: each member's loss, and its gradients where they belong.
+/// Runs forward and backward over all windows. Fills the members' gradients and returns their losses.
 fn gradients(decoder: &Decoder, members: &mut [Member], labels: &[usize]) -> Result<Vec<f64>> {
     let longest = members.iter().map(|member| member.window.len()).max().unwrap_or(0);
     let factors = members.iter().map(|member| member.optimizer.loss_scale.factor(decoder));
@@ -113,8 +112,8 @@ fn overflow(members: &[Member]) -> Result<bool> {
     Ok(false)
 }
 
-/// One micro-batch of every member that has one with labels; gives each one's loss over the
-/// labels of its whole window. Gradients are those of `scale` times the loss.
+/// Runs one micro-batch of each member that has one with labels. Returns its part of the loss of each member's
+/// window; gradients are those of `scale` times the loss.
 fn forward_backward(
     decoder: &Decoder,
     members: &[Member],
@@ -123,22 +122,21 @@ fn forward_backward(
     scale: f64,
 ) -> Result<Vec<(usize, f64)>> {
     let has_labels = |member: &Member| member.window.get(micro_batch).is_some_and(|batch| predicted_labels(batch) > 0);
-    let taking_part: Vec<usize> = (0..members.len()).filter(|&at| has_labels(&members[at])).collect();
-    if taking_part.is_empty() {
+    let involved: Vec<usize> = (0..members.len()).filter(|&at| has_labels(&members[at])).collect();
+    if involved.is_empty() {
         return Ok(Vec::new());
     }
-    let batches: Vec<&Batch> = taking_part.iter().filter_map(|&at| members[at].window.get(micro_batch)).collect();
-    let active = taking_part.iter().enumerate().filter_map(|(part, &at)| {
+    let batches: Vec<&Batch> = involved.iter().filter_map(|&at| members[at].window.get(micro_batch)).collect();
+    let active = involved.iter().enumerate().filter_map(|(part, &at)| {
         let StepSettings { seed, step, .. } = members[at].settings;
         members[at].trainable.active(Some(part), Some(dropout_key(seed, step, micro_batch)))
     });
     let adapters = AdapterSet { active: active.collect() };
-    let weights: Vec<f64> = taking_part.iter().map(|&at| 1.0 / labels[at] as f64).collect();
+    let weights: Vec<f64> = involved.iter().map(|&at| 1.0 / labels[at] as f64).collect();
     let checkpointing = members.iter().any(|member| member.settings.gradient_checkpointing);
     let scaled: Vec<f64> = weights.iter().map(|weight| weight * scale).collect();
-    let found = backward(decoder, &batches, &adapters, &scaled, checkpointing)?;
-    let sums = found.sums()?;
-    Ok(taking_part.iter().zip(sums.iter().zip(&weights)).map(|(&at, (sum, weight))| (at, sum * weight)).collect())
+    let sums = backward(decoder, &batches, &adapters, &scaled, checkpointing)?.sums()?;
+    Ok(involved.iter().zip(sums.iter().zip(&weights)).map(|(&at, (sum, weight))| (at, sum * weight)).collect())
 }
 
 fn no_label(step: u64) -> Error {
@@ -146,7 +144,7 @@ fn no_label(step: u64) -> Error {
         .with_hint("look at the rows with `data.show(0)`; a larger max_length may keep the answers")
 }
 
-/// Clips and updates; refuses numbers that are not finite before they reach a weight.
+/// Clips and updates. Fails before any weight changes if loss or gradient is not finite.
 fn apply(member: &mut Member, loss: f64) -> Result<f64> {
     let Member { trainable, optimizer, settings, .. } = member;
     let step = settings.step + 1;
@@ -160,10 +158,7 @@ fn apply(member: &mut Member, loss: f64) -> Result<f64> {
             .with_hint("lower the learning rate, add warm-up, or look for a broken row in the data"));
         }
     }
-    let clip = match settings.max_grad_norm > 0.0 {
-        true => clip::factor(grad_norm, settings.max_grad_norm),
-        false => 1.0,
-    };
+    let clip = if settings.max_grad_norm > 0.0 { clip::factor(grad_norm, settings.max_grad_norm) } else { 1.0 };
     optimizer.step(trainable.parameters(), settings.lr, clip)?;
     trainable.parameters_mut().zero_gradients()?;
     Ok(grad_norm)

@@ -7,7 +7,7 @@ use lorhai::hub::weights::Weights;
 use lorhai::lora::{peft, Adapter, Trainable};
 use lorhai::model::{load, Adapters, Config, Decoder, Input, Parameters};
 use lorhai::options::OptionType;
-use lorhai::train::schedule::{Schedule, Shape};
+use lorhai::train::schedule::{Schedule, SchedulerType};
 use lorhai::train::update::{update, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use serde_json::Value;
@@ -152,9 +152,12 @@ pub fn train_with(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable,
         |name: &str| training[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect::<Vec<_>>();
     let (losses, norms, lrs) = (list("losses"), list("grad_norms"), list("lrs"));
     let steps = number("steps") as u64;
-    let schedule =
-        Schedule::new(Shape::named(training["schedule"].as_str().unwrap()).unwrap(), steps, number("warmup_steps"))
-            .unwrap();
+    let schedule = Schedule::new(
+        SchedulerType::named(training["schedule"].as_str().unwrap()).unwrap(),
+        steps,
+        number("warmup_steps"),
+    )
+    .unwrap();
     let betas = list("betas");
     let config = AdamWConfig {
         lr: number("lr"),

@@ -8,7 +8,7 @@ use lorhai::lora::{peft, Adapter, AdapterSet, Init, LoraSpec, Targets};
 use lorhai::model::shapes::linear_shapes;
 use lorhai::model::Config;
 use lorhai::options::{OneOrMany, OptionType};
-use lorhai::train::schedule::{Schedule, Shape};
+use lorhai::train::schedule::{Schedule, SchedulerType};
 use serde_json::Value;
 use tch::{Device, Kind};
 
@@ -22,9 +22,9 @@ fn schedules_are_those_of_transformers() {
     let rows = table["rows"].as_array().unwrap();
     assert!(rows.len() >= 8, "only {} schedules", rows.len());
     for row in rows {
-        let shape = Shape::named(row["schedule"].as_str().unwrap()).unwrap();
+        let kind = SchedulerType::named(row["schedule"].as_str().unwrap()).unwrap();
         let mut schedule =
-            Schedule::new(shape, row["steps"].as_u64().unwrap(), row["warmup"].as_f64().unwrap()).unwrap();
+            Schedule::new(kind, row["steps"].as_u64().unwrap(), row["warmup"].as_f64().unwrap()).unwrap();
         if row["schedule"] == "constant" {
             schedule.warmup_steps = 0;
         }

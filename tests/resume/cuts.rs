@@ -67,8 +67,7 @@ impl Case {
         let path = tiny_folder().join("pretrain.jsonl");
         let rows = Dataset::load(path.to_str().unwrap()).unwrap().take(if self.packing { 120 } else { 31 });
         let max_length = Some(if self.packing { 96 } else { 64 });
-        let options =
-            TokenizeOptions { cache: false, packing: self.packing, max_length, ..TokenizeOptions::default() };
+        let options = TokenizeOptions { cache: false, packing: self.packing, max_length, ..TokenizeOptions::default() };
         let rows = data::tokenize(&rows, model.tokenizer().unwrap(), &options).unwrap();
         let rows = rows.take(31);
         assert_eq!(rows.len(), 31);
@@ -89,7 +88,12 @@ pub fn saving(every: u64) -> CheckpointOptions {
 type Measure<'a> = dyn FnMut(&Decoder, &[&dyn Trainable], &TokenizedDataset) -> lorhai::Result<Vec<f64>> + 'a;
 
 impl Loaded {
-    pub fn train(&mut self, case: &Case, out: &Path, options: Option<&CheckpointOptions>) -> lorhai::Result<TrainOutcome> {
+    pub fn train(
+        &mut self,
+        case: &Case,
+        out: &Path,
+        options: Option<&CheckpointOptions>,
+    ) -> lorhai::Result<TrainOutcome> {
         self.train_measured(case, out, options, &mut held_out_loss(4))
     }
 
@@ -239,7 +243,11 @@ fn a_stop_between_a_step_and_its_evaluation() {
         let (mut count, mut measure) = (0, held_out_loss(4));
         let mut stopping = |decoder: &Decoder, trainables: &[&dyn Trainable], rows: &TokenizedDataset| {
             count += 1;
-            if count == stopped_at { Err(Error::stopped()) } else { measure(decoder, trainables, rows) }
+            if count == stopped_at {
+                Err(Error::stopped())
+            } else {
+                measure(decoder, trainables, rows)
+            }
         };
         let options = CheckpointOptions::default();
         let error = case.load().train_measured(&case, &out, Some(&options), &mut stopping).unwrap_err();

@@ -73,7 +73,7 @@ pub fn run_with_steps(trial: &Trial, step: &mut dyn FnMut()) -> Result<Measureme
     step();
     log.finish()?;
     events.finish()?;
-    lorhai::files::write_whole(&trial.adapter_dir().join("adapter_model.safetensors"), &[7; 5000])?;
+    lorhai::files::write_atomic(&trial.adapter_dir().join("adapter_model.safetensors"), &[7; 5000])?;
     step();
     Ok(outcome)
 }

@@ -52,7 +52,7 @@ pub fn value(column: &ArrayRef, index: usize) -> Read {
         DataType::Decimal256(..) => Value::from(column.as_primitive::<Decimal256Type>().value_as_string(index)),
         DataType::Date32 => date(i64::from(at::<Date32Type>(column, index)) * DAY)?,
         DataType::Date64 => match at::<Date64Type>(column, index) {
-            whole if whole % (DAY * 1000) == 0 => date(whole / 1000)?,
+            millis if millis % (DAY * 1000) == 0 => date(millis / 1000)?,
             part => timestamp(i128::from(part), 1_000, None)?,
         },
         DataType::Time32(TimeUnit::Second) => time(i64::from(at::<Time32SecondType>(column, index)), 1)?,
@@ -188,7 +188,7 @@ fn fixed_offset(zone: &str) -> Option<i64> {
 fn fraction(nanoseconds: u32) -> String {
     match nanoseconds {
         0 => String::new(),
-        whole if whole % 1000 == 0 => format!(".{:06}", whole / 1000),
+        millis if millis % 1000 == 0 => format!(".{:06}", millis / 1000),
         _ => format!(".{nanoseconds:09}"),
     }
 }

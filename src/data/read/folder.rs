@@ -26,8 +26,8 @@ impl Splits {
         let slices = match split {
             Some(text) => Slice::parse(text)?,
             None => match files.len() {
-                1 => known().map(Slice::whole).collect(),
-                _ if files.contains_key("train") => vec![Slice::whole("train")],
+                1 => known().map(Slice::full).collect(),
+                _ if files.contains_key("train") => vec![Slice::full("train")],
                 _ => {
                     let names: Vec<&str> = known().collect();
                     return Err(Error::input(format!("{source} has the splits {}, and no train", names.join(", ")))
@@ -73,8 +73,8 @@ pub fn locate_or_fetch(names: &[String], options: &LoadOptions, observer: &mut d
         ([name], [path]) if !path.exists() && !name.contains(['*', '?', '[']) => fetch(name, options, observer),
         ([], _) => Err(Error::input(format!("{CALL}: expected the names of files, found an empty array"))),
         (_, [path, ..]) if options.revision.is_some() => {
-            let found = format!("the path `{}`", path.display());
-            let refusal = Refusal::new("revision", "a name of the hub", found);
+            let path_text = format!("the path `{}`", path.display());
+            let refusal = Refusal::new("revision", "a name of the hub", path_text);
             Err(refusal.with_hint("leave it out: files on this machine have no revisions").error(CALL))
         }
         _ => locate(&paths, options),

@@ -26,7 +26,7 @@ enum Unit {
 
 impl Slice {
     /// All rows of a split.
-    pub fn whole(split: &str) -> Self {
+    pub fn full(split: &str) -> Self {
         Slice { split: split.to_owned(), from: None, to: None, unit: Unit::Rows }
     }
 
@@ -71,7 +71,7 @@ fn parse_slice(part: &str) -> Option<Slice> {
     };
     let Some((split, bounds)) = part.strip_suffix(']').and_then(|part| part.split_once('[')) else {
         let is_name = !part.is_empty() && !part.contains(['[', ']', '(', ')', ':', '%']) && rounding.is_none();
-        return is_name.then(|| Slice::whole(part));
+        return is_name.then(|| Slice::full(part));
     };
     let (from, to) = bounds.split_once(':')?;
     let is_percent = [from, to].iter().any(|bound| bound.trim().ends_with('%'));

@@ -126,12 +126,12 @@ mod tests {
         let x = Tensor::ones([2, 32], (Kind::Float, tch::Device::Cpu));
         let settings = vec![("k".to_owned(), Value::List(vec![Value::U32(1); 3]))];
         write(&path, &settings, &planned, &mut |_| Ok(x.shallow_clone())).unwrap();
-        let whole = std::fs::read(&path).unwrap();
-        for length in [0, 3, 8, 20, 40, 80, whole.len() - 1] {
-            std::fs::write(&path, &whole[..length]).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [0, 3, 8, 20, 40, 80, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
             assert!(Gguf::open(&path).is_err(), "{length} bytes");
         }
-        let mut absurd = whole.clone();
+        let mut absurd = bytes.clone();
         absurd[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
         std::fs::write(&path, &absurd).unwrap();
         assert!(Gguf::open(&path).is_err());

@@ -35,7 +35,7 @@ pub fn write(
 ) -> Result<()> {
     let header = header(settings, planned)?;
     let mut failure = None;
-    let written = files::write_whole_with(path, |file| {
+    let written = files::write_atomic_with(path, |file| {
         let mut out = std::io::BufWriter::new(file);
         out.write_all(&header)?;
         for one in planned {

@@ -72,11 +72,11 @@ impl Tokenizer {
                 files::read(path)?
             };
             let target = template_folder.map_or(folder.to_path_buf(), |inner| folder.join(inner));
-            files::write_whole(&target.join(name), &bytes)?;
+            files::write_atomic(&target.join(name), &bytes)?;
         }
         let template = folder.join(TEMPLATE_FILE);
         match assigned {
-            Some(assigned) => files::write_whole(&template, assigned.text.as_bytes()),
+            Some(assigned) => files::write_atomic(&template, assigned.text.as_bytes()),
             // A template file of an earlier save would override the templates copied above.
             None if !self.inner.paths.iter().any(|path| path.ends_with(TEMPLATE_FILE)) && template.is_file() => {
                 std::fs::remove_file(&template).map_err(|error| Error::file("remove", &template, &error))

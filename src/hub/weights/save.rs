@@ -25,7 +25,7 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, &str)]
     sorted.sort_by_key(|(name, _, kind)| (std::cmp::Reverse(kind.elt_size_in_bytes()), *name));
     let header = header(&sorted, metadata)?;
     let mut failure = None;
-    let written = files::write_whole_with(path, |file| {
+    let written = files::write_atomic_with(path, |file| {
         let mut out = std::io::BufWriter::new(file);
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;

@@ -1,4 +1,4 @@
-//! What a chart shows, as plain data.
+//! The data of a chart, without drawing.
 //!
 //! Knows nothing of sweeps or training, nor of drawing: `presets.rs` builds the usual charts, and
 //! `render/output.rs` makes SVG and PNG of them.

@@ -120,7 +120,7 @@ pub fn spectrum_lines(spectrum: &RankSpectrum) -> Chart {
     });
     Chart {
         title: "Singular values of ΔW".into(),
-        subtitle: "Each as a share of the largest; mean over layers".into(),
+        subtitle: "Relative to the largest; mean over layers".into(),
         x: Axis::new("index", Scale::Linear),
         y: Axis::new("σ / σ₁", Scale::Log10),
         series: series.collect(),

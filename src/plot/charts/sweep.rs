@@ -11,7 +11,7 @@ use super::scale::Scale;
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::options;
-use crate::sweep::{number, Axis as GridAxis, Point, Row, SummaryPoint, SummarySeries, SweepResult, SEED};
+use crate::sweep::{number, Axis as GridAxis, Point, SummaryPoint, SummarySeries, SweepResult, TrialRow, SEED};
 use crate::train::metrics::{read_metrics, MetricsRow};
 use crate::train::overfitting::OVERFITS_AFTER;
 use serde_json::Value;
@@ -155,7 +155,7 @@ fn idle_axis<'a>(result: &'a SweepResult, x: &str, over: Option<&str>) -> Option
         return None;
     }
     let is_idle = |axis: &&GridAxis| {
-        let numbers = |row: &'a Row| Some((row.point.without(&axis.key).to_string(), row.number(x)?));
+        let numbers = |row: &'a TrialRow| Some((row.point.without(&axis.key).to_string(), row.number(x)?));
         let mut first: HashMap<String, f64> = HashMap::new();
         axis.values.len() > 1
             && over != Some(axis.key.as_str())

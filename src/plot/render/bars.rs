@@ -19,7 +19,7 @@ const GROUP_GAP: f64 = 13.0;
 const LEGEND_ROW: f64 = 20.0;
 
 impl Bars {
-    /// Writes the picture, whole or not at all; see [`Chart::save`](crate::plot::Chart::save).
+    /// Writes the picture atomically; see [`Chart::save`](crate::plot::Chart::save).
     ///
     /// # Errors
     /// No bar; a value that is not finite or below 0; a file that cannot be written.

@@ -29,7 +29,7 @@ struct CellGrid {
 }
 
 impl Heat {
-    /// Writes the picture, whole or not at all; see [`Chart::save`](crate::plot::Chart::save).
+    /// Writes the picture atomically; see [`Chart::save`](crate::plot::Chart::save).
     ///
     /// # Errors
     /// No cell; a file that cannot be written.

@@ -174,12 +174,12 @@ fn y_axis(axis: &Axis, range: AxisRange, height: f64) -> AxisTicks {
 
 fn x_axis(chart: &Chart, data: &CleanData, range: AxisRange, panel: &Rect) -> AxisTicks {
     let axis = &chart.x;
-    let whole = data.series.iter().flat_map(|series| &series.points).all(|point| point.x.fract() == 0.0);
+    let is_integer = data.series.iter().flat_map(|series| &series.points).all(|point| point.x.fract() == 0.0);
     let (width, minor) = (panel.width(), minor_ticks(axis, &range));
     let room = |label: &str| font::room(label, TICK) + LABEL_GAP;
     let most = ((width / 56.0) as usize).clamp(2, 12);
     for wanted in (2..=most).rev() {
-        let mut ticks = labelled(axis, &range, &tick_values(axis, &range, wanted, whole));
+        let mut ticks = labelled(axis, &range, &tick_values(axis, &range, wanted, is_integer));
         if matches!(axis.ticks, Ticks::Named(_)) {
             let limit = (least_distance(&ticks, &range) * width - LABEL_GAP) / font::SUBSTITUTE;
             ticks.iter_mut().for_each(|(_, label)| *label = font::elide_middle(label, TICK, limit.max(TICK)));
@@ -198,11 +198,11 @@ fn least_distance(ticks: &[(f64, String)], range: &AxisRange) -> f64 {
     distances.fold(1.0, f64::min)
 }
 
-fn tick_values(axis: &Axis, range: &AxisRange, wanted: usize, whole: bool) -> Vec<f64> {
+fn tick_values(axis: &Axis, range: &AxisRange, wanted: usize, is_integer: bool) -> Vec<f64> {
     let mut values = match &axis.ticks {
         Ticks::At(values) => values.clone(),
         Ticks::Named(names) => names.iter().map(|(at, _)| *at).collect(),
-        Ticks::Round if axis.scale == Scale::Linear => ticks::linear(range, wanted, whole),
+        Ticks::Round if axis.scale == Scale::Linear => ticks::linear(range, wanted, is_integer),
         Ticks::Round => ticks::logarithmic(range, wanted),
     };
     values.retain(|value| range.holds(*value));

@@ -25,12 +25,12 @@ pub fn labels(values: &[f64], style: Numbers, each: bool) -> Vec<String> {
 /// `value` with thousands separators and `decimals` digits after the point: "−12,345.60".
 pub fn grouped(value: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", value.abs());
-    let (whole, part) = text.split_once('.').map_or((text.as_str(), ""), |(whole, part)| (whole, part));
-    let whole = crate::format::grouped(whole);
+    let (integer, part) = text.split_once('.').map_or((text.as_str(), ""), |(integer, part)| (integer, part));
+    let integer = crate::format::grouped(integer);
     let shows_something = text.chars().any(|character| ('1'..='9').contains(&character));
     let sign = if value < 0.0 && shows_something { "−" } else { "" };
     let point = if part.is_empty() { "" } else { "." };
-    format!("{sign}{whole}{point}{part}")
+    format!("{sign}{integer}{point}{part}")
 }
 
 /// How far a label may deviate from its value: a hundredth of the gap between neighbours.

@@ -42,7 +42,7 @@ impl Chart {
         pixels::write(&self.scene(width, height)?, scale)
     }
 
-    /// Writes the chart, whole or not at all, in the format that the ending of `path` names:
+    /// Writes the chart atomically, in the format that the ending of `path` names:
     /// `.svg`, or `.png` at twice the chart's size.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use std::path::Path;
 /// The margin of a picture.
 pub const EDGE: f64 = 14.0;
 
-/// Writes the scene, whole or not at all: `.svg`, or `.png` at twice its size.
+/// Writes the scene atomically: `.svg`, or `.png` at twice its size.
 pub fn save(scene: &Scene, title: &str, path: &Path) -> Result<()> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("").to_lowercase();
     let bytes = match ending.as_str() {
@@ -25,7 +25,7 @@ pub fn save(scene: &Scene, title: &str, path: &Path) -> Result<()> {
                 .with_hint("charts are written as SVG (text stays text, any size) or PNG (pixels)"));
         }
     };
-    files::write_whole(path, &bytes)
+    files::write_atomic(path, &bytes)
 }
 
 /// Adds title and subtitle; returns where the picture may begin.

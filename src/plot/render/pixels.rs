@@ -51,7 +51,7 @@ impl Canvas<'_> {
                 marks::strokes(spots, dash).iter().try_for_each(|part| self.stroke(part, *width, *colour))
             }
             Shape::Polygon { spots, colour } => {
-                let spots: Vec<(i32, i32)> = spots.iter().map(|spot| self.whole(*spot)).collect();
+                let spots: Vec<(i32, i32)> = spots.iter().map(|spot| self.rounded(*spot)).collect();
                 self.backend.fill_polygon(spots, &ink(*colour)).map_err(|error| error.to_string())
             }
             Shape::Circle { centre, radius, colour } => self.disc(*centre, *radius, *colour),
@@ -72,7 +72,7 @@ impl Canvas<'_> {
             }
             let (dx, dy) = ((y1 - y0) / length * half, -(x1 - x0) / length * half);
             let corners = [(x0 + dx, y0 + dy), (x1 + dx, y1 + dy), (x1 - dx, y1 - dy), (x0 - dx, y0 - dy)];
-            let corners = corners.map(|corner| self.whole(corner));
+            let corners = corners.map(|corner| self.rounded(corner));
             self.backend.fill_polygon(corners, &ink(colour)).map_err(|error| error.to_string())?;
         }
         let joins = spots.get(1..spots.len().saturating_sub(1)).unwrap_or(&[]);
@@ -81,7 +81,7 @@ impl Canvas<'_> {
 
     fn disc(&mut self, centre: Spot, radius: f64, colour: Colour) -> Drawing {
         let radius = (radius * self.unit - 0.5).round().max(1.0) as u32;
-        let centre = self.whole(centre);
+        let centre = self.rounded(centre);
         self.backend.draw_circle(centre, radius, &ink(colour), true).map_err(|error| error.to_string())
     }
 
@@ -127,7 +127,7 @@ impl Canvas<'_> {
     }
 
     /// The backend addresses pixels by their corners, and shapes give the middle of a pixel.
-    fn whole(&self, (x, y): Spot) -> (i32, i32) {
+    fn rounded(&self, (x, y): Spot) -> (i32, i32) {
         let pixel = |pixels: f64| (pixels * self.unit - 0.5).round() as i32;
         (pixel(x), pixel(y))
     }

@@ -85,15 +85,15 @@ fn draw(backend: &mut SVGBackend, shape: &Shape) -> Drawing {
         Shape::Polyline { spots, colour, width, dash } => {
             let style = ShapeStyle { color: ink(*colour), filled: false, stroke_width: units(*width) as u32 };
             let parts = marks::strokes(spots, dash);
-            parts
-                .iter()
-                .try_for_each(|part| backend.draw_path(part.iter().map(|spot| whole(*spot)), &style).map_err(in_words))
+            parts.iter().try_for_each(|part| {
+                backend.draw_path(part.iter().map(|spot| rounded(*spot)), &style).map_err(in_words)
+            })
         }
         Shape::Polygon { spots, colour } => {
-            backend.fill_polygon(spots.iter().map(|spot| whole(*spot)), &ink(*colour)).map_err(in_words)
+            backend.fill_polygon(spots.iter().map(|spot| rounded(*spot)), &ink(*colour)).map_err(in_words)
         }
         Shape::Circle { centre, radius, colour } => {
-            backend.draw_circle(whole(*centre), units(*radius) as u32, &ink(*colour), true).map_err(in_words)
+            backend.draw_circle(rounded(*centre), units(*radius) as u32, &ink(*colour), true).map_err(in_words)
         }
         Shape::Text(label) => write_text(backend, label),
         Shape::Series { shapes, .. } => shapes.iter().try_for_each(|shape| draw(backend, shape)),
@@ -113,7 +113,7 @@ fn write_text(backend: &mut SVGBackend, label: &Label) -> Drawing {
     let style = TextStyle::from(font).color(&colour).pos(Pos::new(h_pos, VPos::Top));
     let ((x, y), drop) = (label.at, BASELINE * label.size);
     let top = if label.upright { (x - drop, y) } else { (x, y - drop) };
-    backend.draw_text(&label.text, &style, whole(top)).map_err(in_words)
+    backend.draw_text(&label.text, &style, rounded(top)).map_err(in_words)
 }
 
 fn ink(colour: Colour) -> RGBAColor {
@@ -125,6 +125,6 @@ pub fn units(pixels: f64) -> i32 {
     (pixels * UNIT).round() as i32
 }
 
-fn whole((x, y): Spot) -> (i32, i32) {
+fn rounded((x, y): Spot) -> (i32, i32) {
     (units(x), units(y))
 }

@@ -4,13 +4,13 @@ use super::range::AxisRange;
 use crate::plot::charts::scale::Scale;
 
 /// Round values (1, 2 or 5 times a power of ten) in `range`, about `wanted` of them.
-/// With `whole` they are integers, for axes that count.
-pub fn linear(range: &AxisRange, wanted: usize, whole: bool) -> Vec<f64> {
+/// With `is_integer` they are integers, for axes that count.
+pub fn linear(range: &AxisRange, wanted: usize, is_integer: bool) -> Vec<f64> {
     let (low, high) = (range.scale.back(range.low), range.scale.back(range.high));
     let rough = (high - low) / wanted.max(1) as f64;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|unit| unit * power).find(|step| *step >= rough * 0.999);
-    let step = step.unwrap_or(rough).max(if whole { 1.0 } else { 0.0 });
+    let step = step.unwrap_or(rough).max(if is_integer { 1.0 } else { 0.0 });
     let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
     if !(first <= last && last - first < 1000.0) {
         return vec![];

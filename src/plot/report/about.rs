@@ -1,4 +1,4 @@
-//! What a sweep's report says beside the results: what was run, where, and how long it took.
+//! The information in a sweep's report beside the results: script, settings, machine, duration.
 
 use crate::data::python::strftime_now;
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::sweep::verify::Deviation;
 use crate::sweep::SweepResult;
 use serde::{Deserialize, Serialize};
 
-/// What the results do not contain.
+/// Information that the results do not contain.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct About {
     pub title: String,
@@ -24,7 +24,7 @@ pub struct About {
 }
 
 impl About {
-    /// Of a sweep that has just ended, after so many seconds. Script and settings are the caller's to add.
+    /// Describes a sweep that has just ended and took `seconds`. The caller adds script and settings.
     pub fn sweep(result: &SweepResult, base: &lora::Model, seconds: f64, deviations: &[Deviation]) -> Result<Self> {
         let decoder = base.decoder();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -56,8 +56,8 @@ impl About {
 
 /// "took 2 min 11 s"
 fn took(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match (whole / 3600, whole / 60 % 60, whole % 60) {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("took {seconds} s"),
         (0, minutes, seconds) => format!("took {minutes} min {seconds} s"),
         (hours, minutes, _) => format!("took {hours} h {minutes} min"),

@@ -59,9 +59,9 @@ impl BeforeAfter<'_> {
         template::render(include_str!("before_after.html"), &Page { when: self.when, names, settings, rows })
     }
 
-    /// Writes the page, whole or not at all.
+    /// Writes the page atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
-        files::write_whole(path, self.to_html()?.as_bytes())
+        files::write_atomic(path, self.to_html()?.as_bytes())
     }
 }
 

@@ -151,11 +151,11 @@ impl Report {
         template::render(include_str!("report.html"), &page)
     }
 
-    /// Writes the page, whole or not at all.
+    /// Writes the page atomically.
     ///
     /// # Errors
     /// As [`Report::to_html`]; a folder that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        files::write_whole(path, self.to_html()?.as_bytes())
+        files::write_atomic(path, self.to_html()?.as_bytes())
     }
 }

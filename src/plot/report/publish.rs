@@ -9,7 +9,7 @@ use crate::plot::charts::chart::Chart;
 use crate::plot::charts::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
 use crate::sweep::columns::larger_is_better;
 use crate::sweep::table::{Column, TableOptions, EVAL_LOSS_NOTE};
-use crate::sweep::{number, Row, SweepResult, TrialResult, SEED};
+use crate::sweep::{number, SweepResult, TrialResult, TrialRow, SEED};
 use crate::train::overfitting::OVERFITS_AFTER;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -21,8 +21,8 @@ pub const REPORT: &str = "report.html";
 /// What the report contains beside the results, saved so that it can be made again.
 const ABOUT: &str = "about.json";
 
-/// Draws every chart that the sweep has numbers for, as SVG and PNG, and writes the report; each file
-/// whole or not at all. Returns the paths. Without a finished trial it writes no chart.
+/// Draws every chart that the sweep has numbers for, as SVG and PNG, and writes the report, each file atomically.
+/// Returns the paths. Without a finished trial it writes no chart.
 pub fn publish(result: &SweepResult, about: &About) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     let figures = figures(result)?;
@@ -141,7 +141,7 @@ fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<R
 
 /// A warning that names the trials that overfit, and the steps after which they do.
 fn overfitting(result: &SweepResult) -> Option<String> {
-    let overfit: Vec<(&Row, f64)> =
+    let overfit: Vec<(&TrialRow, f64)> =
         result.rows().iter().filter_map(|row| Some((row, row.number(OVERFITS_AFTER)?))).collect();
     let (first, _) = overfit.first()?;
     let from = overfit.iter().map(|(_, step)| *step).fold(f64::INFINITY, f64::min);
@@ -209,8 +209,8 @@ fn results(result: &SweepResult) -> Table {
     }
 }
 
-fn trial(row: &Row) -> TrialEntry {
-    let (outcome, detail) = match &row.verdict {
+fn trial(row: &TrialRow) -> TrialEntry {
+    let (outcome, detail) = match &row.result {
         TrialResult::Finished(_) => (TrialOutcome::Finished, String::new()),
         TrialResult::Failed(failure) => {
             let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("\n  hint: {hint}"));

@@ -41,13 +41,13 @@ pub fn show(handle: &Handle<Model>, screen: &Screen) -> String {
 }
 
 /// A line of the tree.
-struct Row {
+struct LayerRow {
     name: String,
     shape: Option<Vec<i64>>,
     trained: String,
 }
 
-impl Row {
+impl LayerRow {
     fn line(&self, widest: usize) -> String {
         let shape = self.shape.as_ref().map_or(String::new(), |shape| format!("{shape:?}"));
         let name = pad(&self.name, widest, Align::Left);
@@ -55,7 +55,7 @@ impl Row {
     }
 }
 
-fn rows(adapted: &AdaptedModel) -> Vec<Row> {
+fn rows(adapted: &AdaptedModel) -> Vec<LayerRow> {
     let config = &adapted.decoder.config;
     let layers = config.num_hidden_layers;
     let adapter = adapted.adapter(None).ok();
@@ -66,7 +66,7 @@ fn rows(adapted: &AdaptedModel) -> Vec<Row> {
         match name.strip_prefix(LAYERS).and_then(|rest| rest.split_once('.')) {
             Some(("0", within)) => {
                 let trained = adapter.map_or(trained, |adapter| on_layers(adapter, within, layers));
-                inside.push(Row {
+                inside.push(LayerRow {
                     name: format!("  {}", within.trim_end_matches(".weight")),
                     shape: Some(shape),
                     trained,
@@ -75,7 +75,7 @@ fn rows(adapted: &AdaptedModel) -> Vec<Row> {
             Some(_) => {}
             None => {
                 let trained = adapter.filter(|_| name.starts_with("lm_head")).map_or(trained, on_head);
-                let row = Row { name: name.trim_end_matches(".weight").to_string(), shape: Some(shape), trained };
+                let row = LayerRow { name: name.trim_end_matches(".weight").to_string(), shape: Some(shape), trained };
                 if name.starts_with("model.embed") {
                     before.push(row)
                 } else {
@@ -85,7 +85,7 @@ fn rows(adapted: &AdaptedModel) -> Vec<Row> {
         }
     }
     let title =
-        Row { name: format!("{LAYERS}0 … {}", layers.saturating_sub(1)), shape: None, trained: String::new() };
+        LayerRow { name: format!("{LAYERS}0 … {}", layers.saturating_sub(1)), shape: None, trained: String::new() };
     before.into_iter().chain([title]).chain(inside).chain(behind).collect()
 }
 

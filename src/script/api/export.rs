@@ -229,7 +229,7 @@ pub mod functions {
         let ModelfileOptions { from, adapter } = Options::read("save_modelfile", options)?;
         let (text, notes) = ollama::modelfile(model.read()?.tokenizer()?, &from, adapter.as_deref())?;
         let state = State::of(&context)?;
-        files::write_whole(&state.file_to_write(path)?, text.as_bytes())?;
+        files::write_atomic(&state.file_to_write(path)?, text.as_bytes())?;
         notes.iter().for_each(|note| state.note(note));
         Ok(())
     }

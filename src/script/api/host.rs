@@ -60,7 +60,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn write_text(context: NativeCallContext, path: &str, text: &str) -> RhaiResultOf<()> {
-        Ok(files::write_whole(&State::of(&context)?.file_to_write(path)?, text.as_bytes())?)
+        Ok(files::write_atomic(&State::of(&context)?.file_to_write(path)?, text.as_bytes())?)
     }
 
     /// The value in a JSON file: objects become maps, whole numbers ints, null `()`.

@@ -1,6 +1,6 @@
 //! Rank spectra: what adapters learnt, layer by layer, and adapters cut to a lower rank.
 
-use crate::lora::spectrum::{mean_grid, similarities, truncate, Side, Similarity};
+use crate::lora::spectrum::{mean_grid, similarities, truncate, Side, Similarity, SuggestOptions};
 use crate::lora::{LoraSpec, Targets};
 use crate::options;
 use crate::options::OptionSet;
@@ -21,14 +21,6 @@ options! {
     struct SpectrumOptions {
         /// The adapter's name.
         adapter: Option<String> = None, words "the active one";
-    }
-}
-
-options! {
-    #[derive(Debug, Clone)]
-    struct SuggestOptions {
-        /// The fraction of Σσ² of each layer's ΔW to keep.
-        energy: f64 = 0.9, range above_up_to(0.0, 1.0), hint "90 % is 0.9";
     }
 }
 
@@ -214,8 +206,8 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "suggest", global, pure, return_raw)]
     pub fn suggest_with(spectrum: &mut RankSpectrum, options: Map) -> RhaiResultOf<Map> {
-        let SuggestOptions { energy } = Options::read("suggest", options)?;
-        Ok(lora_options(&spectrum.suggested(energy)?))
+        let options: SuggestOptions = Options::read("suggest", options)?;
+        Ok(lora_options(&spectrum.suggested(&options)?))
     }
 
     /// Cut an adapter to a lower rank by its singular values: a new adapter, which becomes the active one.

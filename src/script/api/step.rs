@@ -15,7 +15,7 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json::{to_dynamic, to_row_value};
 use crate::script::values::options::Options;
 use crate::train::checkpoint::loop_state;
-use crate::train::schedule::Shape;
+use crate::train::schedule::SchedulerType;
 use crate::train::AdamWConfig;
 use crate::train::{clip, AdamW};
 use crate::{lora, Error, Result};
@@ -366,8 +366,8 @@ pub mod functions {
     #[rhai_fn(return_raw)]
     pub fn lr_schedule(name: &str, options: Map) -> RhaiResultOf<Schedule> {
         let ScheduleOptions { steps, warmup } = Options::read("lr_schedule", options)?;
-        let shape = Shape::named(name).map_err(|mismatch| mismatch.error("lr_schedule: the name", name))?;
-        Ok(Schedule::new(shape, steps, warmup)?)
+        let kind = SchedulerType::named(name).map_err(|mismatch| mismatch.error("lr_schedule: the name", name))?;
+        Ok(Schedule::new(kind, steps, warmup)?)
     }
 
     /// What the learning rate is multiplied by at an optimizer step, counted from 0.

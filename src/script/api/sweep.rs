@@ -240,7 +240,7 @@ pub mod functions {
     }
 }
 
-fn row_map(result: &sweep::SweepResult, row: &sweep::Row) -> Map {
+fn row_map(result: &sweep::SweepResult, row: &sweep::TrialRow) -> Map {
     let columns = result.columns().into_iter();
     columns.map(|column| (column.into(), to_dynamic(&row.value(column)))).collect()
 }

@@ -128,7 +128,7 @@ pub fn write(parent: &Path, step: u64, state: &impl Serialize, tensors: &[(Strin
     weights::save(&staged.path().join(TENSORS), tensors, &[])?;
     // Not indented: a long run has a number for each step.
     let text = serde_json::to_vec(state).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
-    files::write_whole(&staged.path().join(STATE), &text)?;
+    files::write_atomic(&staged.path().join(STATE), &text)?;
     files::write_json(&staged.path().join(MANIFEST), &Manifest::of(staged.path(), &[STATE, TENSORS])?)?;
     files::replace_folder(staged, &path)?;
     Ok(path)

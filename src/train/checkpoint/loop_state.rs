@@ -65,8 +65,11 @@ pub fn load(
             }
         };
         let record: Record = serde_json::from_value(record).map_err(|_| {
-            Error::input(format!("`{}` is not the checkpoint of a loop: expected one that save_checkpoint wrote", path.display()))
-                .with_hint("runs of train and sweep go on by themselves")
+            Error::input(format!(
+                "`{}` is not the checkpoint of a loop: expected one that save_checkpoint wrote",
+                path.display()
+            ))
+            .with_hint("runs of train and sweep go on by themselves")
         })?;
         if record.layout != layout(parameters) {
             return Err(Error::input(format!("`{}` is of other trained parameters", path.display()))

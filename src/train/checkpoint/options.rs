@@ -34,7 +34,10 @@ pub enum SaveStrategy {
     Epoch,
 }
 
-crate::choices!(SaveStrategy, [("no", SaveStrategy::No), ("steps", SaveStrategy::Steps), ("epoch", SaveStrategy::Epoch)]);
+crate::choices!(
+    SaveStrategy,
+    [("no", SaveStrategy::No), ("steps", SaveStrategy::Steps), ("epoch", SaveStrategy::Epoch)]
+);
 
 /// Whether a run goes on from a checkpoint, where the user said so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,9 +73,8 @@ impl OptionType for Resume {
 
 impl CheckpointOptions {
     fn rule(&self) -> Option<Refusal> {
-        let found = self.save_every.filter(|_| {
-            matches!(self.save_strategy, Some(SaveStrategy::No | SaveStrategy::Epoch))
-        })?;
+        let found =
+            self.save_every.filter(|_| matches!(self.save_strategy, Some(SaveStrategy::No | SaveStrategy::Epoch)))?;
         let refusal = Refusal::new("save_strategy", "\"steps\", or no `save_every`", found.to_value().literal());
         Some(refusal.with_hint("leave one of them out"))
     }

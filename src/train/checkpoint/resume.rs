@@ -66,7 +66,7 @@ pub fn find(
 
 /// Is there a run in `folder` that began and did not end well?
 fn is_unfinished(folder: &Path) -> bool {
-    let finished = |record: RunRecord| matches!(record.standing, RunStatus::Finished { .. });
+    let finished = |record: RunRecord| matches!(record.status, RunStatus::Finished { .. });
     !folder.join(RUN).is_file() || !RunRecord::read(folder).is_ok_and(finished)
 }
 

@@ -4,12 +4,12 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::model::Parameters;
-use crate::train::flat_loss::FlatWatch;
+use crate::train::flat_loss::FlatLossWatch;
 use crate::train::loss_scale::LossScale;
 use crate::train::metrics::{number_from_json, number_to_json};
-use crate::train::overfitting::{Overfitting, Watch};
+use crate::train::overfitting::{Overfitting, OverfittingWatch};
 use crate::train::recorder::LogState;
-use crate::train::stalled::Stalled;
+use crate::train::stalled::StallWatch;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -51,10 +51,10 @@ pub struct RunNumbers {
     #[serde(with = "any_float_or_none")]
     pub last_eval: Option<f64>,
     pub stopped_early: bool,
-    pub watch: Watch,
+    pub overfitting_watch: OverfittingWatch,
     pub overfitting: Option<Overfitting>,
-    pub stalled: Stalled,
-    pub flat_watch: FlatWatch,
+    pub stall_watch: StallWatch,
+    pub flat_watch: FlatLossWatch,
     /// Why the run left those beside it.
     pub failure: Option<Error>,
     pub log: Option<LogState>,

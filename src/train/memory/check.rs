@@ -1,4 +1,4 @@
-//! A real forward and backward pass beside its plan.
+//! Measures a real forward and backward pass, and compares it with its plan.
 
 use super::process::growth;
 use super::{ours, Method, Request, ResolvedRequest, MAX_TOKENS};
@@ -12,7 +12,7 @@ use crate::random::Key;
 use crate::train::step::batch_losses;
 
 options! {
-    /// A pass to be measured.
+    /// A forward and backward pass to measure.
     #[derive(Debug, Clone)]
     pub struct PassOptions {
         /// Rows of the batch.
@@ -23,12 +23,12 @@ options! {
     }
 }
 
-/// What one pass took.
+/// The memory of one pass.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Check {
-    /// Activations, logits and working memory at the height of the pass.
+    /// Activations, logits and working memory at the peak of the pass.
     pub predicted: u64,
-    /// By how much the process grew, or what its tensors hold on a GPU; `None` where the system does not tell.
+    /// The growth of the process, or of its tensors on a GPU; `None` where the system does not report it.
     pub measured: Option<u64>,
 }
 
@@ -39,8 +39,8 @@ impl Check {
     }
 }
 
-/// Runs the active adapter (or all weights after `train_all`) over random tokens, forward and backward, and
-/// changes nothing: gradients are zero afterwards.
+/// Runs the active adapter (or all weights after `train_all`) over random tokens, forward and backward. No weight
+/// changes, and gradients are zero afterwards.
 ///
 /// # Errors
 /// Nothing to train; a length of 1, which has no label.
@@ -74,14 +74,14 @@ fn predicted(model: &AdaptedModel, pass: &PassOptions) -> Result<u64> {
     Ok(parts.activations + parts.logits + parts.working)
 }
 
-/// Rows of random tokens that learn every one.
+/// A batch of random tokens with a label at every one.
 pub fn random_rows(rows: usize, time: usize, vocabulary: i64) -> Batch {
     let key = Key::new(1);
     let ids = (0..(rows * time) as u64).map(|cell| (key.uniform(cell) * vocabulary as f64) as i64);
     Batch::of_rows(rows, time, ids.collect())
 }
 
-/// What our step is planned to take by one method.
+/// Plans our step for one method.
 pub fn planned(config: &Config, request: &Request, method: Method) -> Result<super::Parts> {
     request.ensure_valid("train")?;
     Ok(ours(&ResolvedRequest::new(config, request, method)?))

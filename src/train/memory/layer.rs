@@ -1,5 +1,5 @@
-//! The sizes of one decoder layer's values, and what our own layer keeps for its backward
-//! pass: the tensors that the nodes of `native/` and libtorch's attention save.
+//! The sizes of one decoder layer's values, and the bytes that it keeps for its backward pass: the tensors that the
+//! nodes of `native/` and libtorch's attention save.
 
 use super::{Method, ResolvedRequest, StepDevice};
 use crate::lora::targets::Target;
@@ -57,7 +57,7 @@ impl<'a> Layer<'a> {
             is_first: Some(number) == first_layer(resolved)
                 && resolved.method != Method::Full
                 && !resolved.layout.trains_embeddings(),
-            repeats_heads: resolved.request.place == StepDevice::Cuda,
+            repeats_heads: resolved.request.device == StepDevice::Cuda,
             resolved,
         }
     }
@@ -76,26 +76,26 @@ impl<'a> Layer<'a> {
         self.linears.iter().filter_map(|adapted| adapted.target).map(|target| target.r as u64).sum()
     }
 
-    /// What the adapters keep.
+    /// Bytes that the adapters keep.
     fn of_adapters(&self) -> u64 {
         let targets = self.linears.iter().filter_map(|adapted| adapted.target);
         targets.map(|target| kept_of_adapter(self.resolved, self.t, self.e, target)).sum()
     }
 
-    /// Bytes of the layer's input, which recomputation keeps.
+    /// Bytes of the layer's input, which gradient checkpointing keeps.
     pub fn input(&self) -> u64 {
         self.t * self.hidden * self.e
     }
 
-    /// What attention keeps: rotated queries and keys, values, its output, and the f32
-    /// log-sum of each query. On a GPU keys and values are repeated for each query head.
+    /// Bytes that attention keeps: rotated queries and keys, values, its output, and the f32 log-sum of each query. On
+    /// a GPU keys and values are repeated for each query head.
     pub fn attention(&self) -> u64 {
         let keys = if self.repeats_heads { self.queries } else { self.keys };
         self.t * (2 * self.queries + 2 * keys) * self.e + self.t * self.heads * 4
     }
 
-    /// Does a gradient pass through what follows the layers of `names`? In the first adapted
-    /// layer it begins with its first adapter: what stands before that keeps nothing.
+    /// Does a gradient pass through the operations after the linear layers `names`? In the first adapted layer it ends
+    /// at the first adapter: operations before that keep nothing.
     fn flows(&self, names: &[&str]) -> bool {
         !self.is_first || names.iter().any(|name| self.has_gradient(name))
     }
@@ -112,7 +112,7 @@ impl<'a> Layer<'a> {
         self.flows(&LINEARS[..6])
     }
 
-    /// Everything that stays from the layer's forward for its backward pass.
+    /// All bytes that the layer keeps for its backward pass.
     pub fn kept(&self) -> u64 {
         let Layer { t, e, hidden, mlp, .. } = *self;
         let any = |names: &[&str]| names.iter().any(|name| self.has_gradient(name));
@@ -124,7 +124,7 @@ impl<'a> Layer<'a> {
             + when(any(&LINEARS[..3]), t * hidden * e)
             + when(self.reaches_attention() && self.qk_norm, qk_norms)
             + when(self.reaches_attention(), self.attention())
-            // What o_proj reads is what attention gave: mostly it is kept already.
+            // The input of o_proj is attention's output: usually kept already.
             + when(!self.reaches_attention() && any(&LINEARS[3..4]), t * self.queries * e)
             + when(self.reaches_mlp(), norm(hidden, 1))
             + when(any(&LINEARS[4..6]), t * hidden * e)
@@ -135,23 +135,23 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// The bytes of the matrix into which the adapter of a layer with `t` tokens is merged for the step,
-/// where it is: see [`native::merging_pays`].
+/// The bytes of the matrix into which the adapter of a layer with `t` tokens is merged for the step, if it is merged:
+/// see [`native::merging_pays`].
 pub fn merged_matrix(resolved: &ResolvedRequest, t: u64, e: u64, target: &Target) -> Option<u64> {
     let lora = &resolved.request.lora;
     let is_alone = lora.dropout == 0.0 && !lora.init.splits_base();
-    let fits = resolved.request.place == StepDevice::Cpu && e == 4 && !resolved.method.is_quantised() && is_alone;
+    let fits = resolved.request.device == StepDevice::Cpu && e == 4 && !resolved.method.is_quantised() && is_alone;
     let LinearShape { in_features, out_features, .. } = target.linear;
     let merges = fits && native::merging_pays(t as i64, in_features, out_features, target.r);
     merges.then_some((in_features * out_features) as u64 * 4)
 }
 
-/// What an adapter with `t` tokens keeps, in f32: the merged matrix, or the product with A.
+/// The bytes that an adapter with `t` tokens keeps in f32: the merged matrix, or the product with A.
 pub fn kept_of_adapter(resolved: &ResolvedRequest, t: u64, e: u64, target: &Target) -> u64 {
     merged_matrix(resolved, t, e, target).unwrap_or(t * target.r as u64 * 4)
 }
 
-/// The first layer with a gradient: those before it keep nothing.
+/// The first layer with a gradient: the layers before it keep nothing.
 pub fn first_layer(resolved: &ResolvedRequest) -> Option<usize> {
     match resolved.method {
         Method::Full => Some(0),
@@ -164,7 +164,7 @@ pub fn first_layer(resolved: &ResolvedRequest) -> Option<usize> {
     }
 }
 
-/// The decoder layer that a module is in.
+/// The number of the decoder layer that contains a module.
 fn layer_of(name: &str) -> Option<usize> {
     name.strip_prefix("model.layers.")?.split('.').next()?.parse().ok()
 }

@@ -1,18 +1,18 @@
-//! What a training step needs of memory, from a model's configuration alone.
+//! Plans the memory of a training step from a model's configuration alone.
 //!
 //! | file | defines |
 //! |---|---|
 //! | `mod.rs` | the step to plan (`Request`), the methods compared, the plan |
-//! | `layer.rs` | what one decoder layer keeps for its backward pass |
-//! | `step.rs` | our own step, walked through: its peak |
+//! | `layer.rs` | the bytes that one decoder layer keeps for its backward pass |
+//! | `step.rs` | the peak of our step, followed tensor by tensor |
 //! | `recipe.rs` | the usual Python recipe, by formulas |
 //! | `table.rs` | the plan as text |
-//! | `process.rs` | what this process holds, by the system's word |
-//! | `check.rs` | a real step beside its plan |
+//! | `process.rs` | the memory of this process, as the system reports it |
+//! | `check.rs` | a real step compared with its plan |
 //!
-//! Everything is in bytes. Whole modules, norms and embeddings beside LoRA count with their values,
-//! gradients and moments; what they keep beyond the input of their layer does not. Left out: the program itself (libtorch's code and the allocator's
-//! holes), token ids, and what a few bytes per token make up.
+//! All sizes are in bytes. Modules, norms and embeddings that are trained beside LoRA count with their values,
+//! gradients and moments, not with the activations that they keep beyond the input of their layer. Left out: the
+//! program itself (libtorch's code and the allocator's holes), token ids, and other small values per token.
 
 pub mod check;
 mod layer;
@@ -41,11 +41,11 @@ const SCALES_PER_BLOCK: u64 = 256;
 /// The most tokens of a micro-batch.
 const MAX_TOKENS: u64 = 1 << 30;
 
-/// What is trained, over which weights.
+/// The trained values, and the precision of the base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// Every weight.
+    /// Trains every weight.
     Full,
     /// Adapters over weights in the model's dtype.
     Lora,
@@ -58,7 +58,7 @@ pub enum Method {
 impl Method {
     pub const ALL: [Method; 4] = [Method::Full, Method::Lora, Method::Qlora, Method::QloraDouble];
 
-    /// Of adapters or all weights, over a base that may be 4-bit.
+    /// The method for adapters or all weights, over a base that may be 4-bit.
     pub fn of(adapters: bool, base: Option<Quantization>) -> Self {
         match base {
             _ if !adapters => Method::Full,
@@ -102,7 +102,7 @@ impl Precision {
     }
 }
 
-/// Where the step runs: the attention kernels and the loss take different memory.
+/// The device of the step: attention kernels and loss take different memory on each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepDevice {
@@ -112,13 +112,13 @@ pub enum StepDevice {
 
 crate::choices!(StepDevice, [("cpu", StepDevice::Cpu), ("cuda", StepDevice::Cuda)]);
 
-/// What the moments of the optimizer take.
+/// The optimizer, by its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
     /// A mean and a square for every trained value.
     Adamw,
-    /// No state: gradients alone.
+    /// No state, only gradients.
     Sgd,
 }
 
@@ -135,10 +135,10 @@ options! {
         /// The fraction of the tokens that have a label.
         pub labelled: f64 = 1.0, range above_up_to(0.0, 1.0), hint "90 % is 0.9";
         /// The dtype of the base model.
-        pub precision: Precision = Precision::Bf16, name "dtype", words "\"bf16\"; of a loaded model its own";
-        /// Where the step runs.
-        pub place: StepDevice = StepDevice::Cpu, name "device", words "\"cpu\"; of a loaded model its own";
-        /// Keep only the input of each layer, and compute the rest again in the backward pass.
+        pub precision: Precision = Precision::Bf16, name "dtype", words "\"bf16\"; for a loaded model its dtype";
+        /// The device of the step.
+        pub device: StepDevice = StepDevice::Cpu, words "\"cpu\"; for a loaded model its device";
+        /// Keep only the input of each layer, and recompute the rest in the backward pass.
         pub gradient_checkpointing: bool = false;
         /// "adamw" keeps two moments of every trained value, "sgd" none.
         pub optimizer: Optimizer = Optimizer::Adamw;
@@ -148,12 +148,12 @@ options! {
 }
 
 impl Request {
-    /// In the dtype and on the device of a loaded model.
+    /// A request with the dtype and the device of a loaded model.
     pub fn of(decoder: &Decoder) -> Self {
         let is_narrow = matches!(decoder.dtype, Dtype::BFloat16 | Dtype::Half);
         let precision = if is_narrow { Precision::Bf16 } else { Precision::F32 };
-        let place = if decoder.device == Device::Cpu { StepDevice::Cpu } else { StepDevice::Cuda };
-        Request { precision, place, ..Request::default() }
+        let device = if decoder.device == Device::Cpu { StepDevice::Cpu } else { StepDevice::Cuda };
+        Request { precision, device, ..Request::default() }
     }
 
     fn rule(&self) -> Option<Refusal> {
@@ -167,24 +167,24 @@ impl Request {
         self.batch * self.length
     }
 
-    /// Tokens that predict a label: the last of each row predicts none.
+    /// Tokens that predict a label; the last of each row predicts none.
     fn labels(&self) -> u64 {
         (self.batch as f64 * (self.length - 1) as f64 * self.labelled).ceil().max(1.0) as u64
     }
 }
 
-/// Bytes at the height of a step.
+/// Bytes at the peak of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Parts {
-    /// Of the base, with the scales of quantised layers; of the adapters where some are trained.
+    /// Weights of the base, with the scales of quantised layers.
     pub weights: u64,
     pub adapter: u64,
     pub gradients: u64,
     pub optimizer: u64,
-    /// Kept from the forward for the backward pass.
+    /// Values kept for the backward pass.
     pub activations: u64,
     pub logits: u64,
-    /// What single operations take at that moment and give back.
+    /// Temporary memory of single operations at that moment.
     pub working: u64,
 }
 
@@ -216,11 +216,11 @@ pub struct Need {
     pub ours: Parts,
     /// The usual Python recipe: see [`python`].
     pub python: Parts,
-    /// Whether our figure was held against measured steps (`tests/memory.rs`).
+    /// Was our figure compared with measured steps (`tests/memory.rs`)?
     pub measured: bool,
 }
 
-/// What [`plan`] finds.
+/// The result of [`plan`].
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
     pub model: String,
@@ -228,7 +228,9 @@ pub struct Plan {
     pub batch_size: u64,
     pub max_length: u64,
     pub precision: Precision,
-    pub place: StepDevice,
+    /// `place` is its key in scripts' maps.
+    #[serde(rename = "place")]
+    pub device: StepDevice,
     pub gradient_checkpointing: bool,
     pub optimizer: Optimizer,
     pub needs: Vec<Need>,
@@ -247,7 +249,7 @@ pub fn plan(name: &str, config: &Config, request: &Request) -> Result<Plan> {
         batch_size: request.batch,
         max_length: request.length,
         precision: request.precision,
-        place: request.place,
+        device: request.device,
         gradient_checkpointing: request.gradient_checkpointing,
         optimizer: request.optimizer,
         needs,
@@ -256,11 +258,11 @@ pub fn plan(name: &str, config: &Config, request: &Request) -> Result<Plan> {
 
 fn need(config: &Config, request: &Request, method: Method) -> Result<Need> {
     let resolved = ResolvedRequest::new(config, request, method)?;
-    let measured = request.place == StepDevice::Cpu && !request.gradient_checkpointing && !method.is_quantised();
+    let measured = request.device == StepDevice::Cpu && !request.gradient_checkpointing && !method.is_quantised();
     Ok(Need { method, trainable: resolved.trainable(), ours: ours(&resolved), python: python(&resolved), measured })
 }
 
-/// A request resolved on a model.
+/// A request applied to a model.
 pub(super) struct ResolvedRequest<'a> {
     config: &'a Config,
     request: &'a Request,
@@ -268,7 +270,7 @@ pub(super) struct ResolvedRequest<'a> {
     linears: Vec<LinearShape>,
     /// Empty for full fine-tuning.
     targets: Vec<Target>,
-    /// What adapters train; empty for full fine-tuning.
+    /// The layout of the adapters' parameters; empty for full fine-tuning.
     layout: Layout,
 }
 
@@ -286,7 +288,7 @@ impl<'a> ResolvedRequest<'a> {
         self.layout.count()
     }
 
-    /// Is a matrix of the head's size trained, or are single rows of it?
+    /// Is the head, or are single rows of it, trained?
     fn trains_head(&self) -> bool {
         let head = self.layout.head();
         head.target.is_some() || head.weight.is_some() || self.layout.tokens.of_head().is_some()
@@ -299,11 +301,11 @@ impl<'a> ResolvedRequest<'a> {
         }
     }
 
-    /// Bytes of the weights with `bytes` a number where they are not quantised.
+    /// Bytes of the weights, with `bytes` for each number that is not quantised.
     ///
-    /// NF4 takes half a byte a weight, an f32 scale for each 64 of them; quantised twice, a
-    /// byte for each scale, an f32 for each 256 scales and their mean (QLoRA, section 3).
-    /// Embedding, head, norms and biases stay as they are.
+    /// NF4 takes half a byte per weight, and an f32 scale for each 64 of them; with double quantisation a byte for
+    /// each scale, an f32 for each 256 scales, and their mean (QLoRA, section 3). Embedding, head, norms and biases
+    /// are not quantised.
     fn weight_bytes(&self, bytes: u64) -> u64 {
         let all = self.config.parameter_count();
         let in_layers = self.linears.iter().filter(|linear| linear.layer.is_some() && self.method.is_quantised());
@@ -321,7 +323,7 @@ impl<'a> ResolvedRequest<'a> {
             }
     }
 
-    /// Moments of the trained values in f32.
+    /// Bytes of the optimizer's f32 moments.
     fn moments(&self) -> u64 {
         match self.request.optimizer {
             Optimizer::Adamw => 8 * self.trainable(),
@@ -330,10 +332,9 @@ impl<'a> ResolvedRequest<'a> {
     }
 }
 
-/// Our step: weights in the dtype resolved for (f32 where all of them are trained, as bf16
-/// would lose small updates), adapters, gradients and moments in f32. Full fine-tuning, and
-/// adapters with biases or norms, keep one more f32 a value, which says where weight decay applies
-/// (`Parameters::decayed`).
+/// Our step: weights in the requested dtype (f32 if all of them are trained, because bf16 would lose small updates),
+/// adapters, gradients and moments in f32. Full fine-tuning, and adapters with biases or norms, keep one more f32 per
+/// value, the mask of weight decay (`Parameters::decayed`).
 fn ours(resolved: &ResolvedRequest) -> Parts {
     let trainable = resolved.trainable();
     let is_full = resolved.method == Method::Full;
@@ -355,11 +356,10 @@ fn ours(resolved: &ResolvedRequest) -> Parts {
 /// The usual Python recipe: transformers' model with SDPA attention, peft's adapters in f32,
 /// logits of all tokens in f32.
 ///
-/// Full fine-tuning in bf16 is mixed precision as in Rajbhandari et al., 2020 ("ZeRO", section
-/// 3.1): 2 bytes a weight, 2 a gradient, 12 for the optimizer's f32 copy, mean and square.
-/// What is kept for the backward pass was counted with torch's saved-tensor hooks
-/// (`tests/golden/memory/`); what single operations take is not in these figures, nor is
-/// the cast of the rest of the model to f32 by `prepare_model_for_kbit_training`.
+/// Full fine-tuning in bf16 is mixed precision as in Rajbhandari et al., 2020 ("ZeRO", section 3.1): 2 bytes per
+/// weight, 2 per gradient, 12 for the optimizer's f32 copy, mean and square. Values kept for the backward pass were
+/// counted with torch's saved-tensor hooks (`tests/golden/memory/`). Not included: temporary memory of single
+/// operations, and the cast of the rest of the model to f32 by `prepare_model_for_kbit_training`.
 fn python(resolved: &ResolvedRequest) -> Parts {
     let trainable = resolved.trainable();
     let bytes = resolved.request.precision.bytes();

@@ -1,7 +1,6 @@
-//! What this process holds of memory, by the system's word (Linux; proc(5)), and on a GPU by
-//! that of libtorch's allocator.
+//! The memory of this process as Linux reports it in /proc, and on a GPU as libtorch's allocator reports it.
 //!
-//! The three fields of /proc are read by hand: crates for it parse whole tables.
+//! The three fields of /proc are read by hand: crates for it parse entire tables.
 
 use crate::error::Result;
 use crate::native::gpu;
@@ -9,9 +8,8 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tch::Device;
 
-/// The bytes that memory in use grew by at the height of `work`: of this process, with the
-/// holes that the allocator keeps, or of the tensors on a GPU. `None` where the system does not
-/// tell.
+/// Returns by how many bytes the peak during `work` exceeds the memory before it: of the process, with the holes that
+/// the allocator keeps, or of the tensors on a GPU. `None` where the system does not report it.
 pub fn growth(device: Device, work: impl FnOnce() -> Result<()>) -> Result<Option<u64>> {
     if let Device::Cuda(index) = device {
         let before = gpu::memory(index, true)?.held;
@@ -25,34 +23,34 @@ pub fn growth(device: Device, work: impl FnOnce() -> Result<()>) -> Result<Optio
     Ok(before.zip(peak()).filter(|_| reset).map(|(before, peak)| peak.saturating_sub(before)))
 }
 
-/// Watches that are under way: they share one peak, which only the first of them may start anew.
+/// The number of watches. They share one peak, which only the first of them may reset.
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
-/// Whether the system let the first of them do so.
-static STARTED_ANEW: AtomicBool = AtomicBool::new(false);
+/// Could the first of them reset it?
+static WAS_RESET: AtomicBool = AtomicBool::new(false);
 
-/// The most that is held while it lives: of this process (its resident memory, the mapped files of the
-/// base among it), or of the tensors on a GPU. What runs beside it counts too.
+/// Measures the peak memory while it lives: of this process (resident memory, with the mapped files of the base), or
+/// of the tensors on a GPU. Other work of the process counts too.
 #[derive(Debug)]
 pub struct PeakWatch(Device);
 
 impl PeakWatch {
     pub fn begin(device: Device) -> Self {
         if WATCHES.fetch_add(1, Ordering::SeqCst) == 0 {
-            let started = match device {
+            let was_reset = match device {
                 Device::Cuda(index) => gpu::memory(index, true).is_ok(),
                 _ => {
                     give_back();
                     forget_peak()
                 }
             };
-            STARTED_ANEW.store(started, Ordering::SeqCst);
+            WAS_RESET.store(was_reset, Ordering::SeqCst);
         }
         PeakWatch(device)
     }
 
-    /// In bytes; `None` where the system does not tell.
+    /// The peak in bytes; `None` where the system does not report it.
     pub fn peak(&self) -> Option<u64> {
-        if !STARTED_ANEW.load(Ordering::SeqCst) {
+        if !WAS_RESET.load(Ordering::SeqCst) {
             return None;
         }
         match self.0 {
@@ -68,19 +66,20 @@ impl Drop for PeakWatch {
     }
 }
 
-/// Has the allocator give freed memory back to the system, so that [`held`] is what is in use.
+/// Returns freed memory to the system, so that [`held`] counts only memory in use.
 pub fn give_back() {
-    // SAFETY: takes a number of bytes to keep, and no memory of ours.
+    // SAFETY: takes the number of bytes to keep, no pointer.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// Has every tensor of 16 MiB or more, such as logits, given back as it is freed, by memory pages of
-/// its own, rather than leave a hole in glibc's heap: by default that keeps all below 32 MiB after the
-/// first. Fresh pages cost time: from 1 MiB on, steps of a model of half a billion parameters took a
-/// third longer. The heap's end stays, or each step would fetch it again. Settings of the user go first.
+/// Makes glibc map every allocation of 16 MiB or more, such as logits, so that its memory returns to the system when
+/// it is freed. By default glibc raises that threshold up to 32 MiB, and smaller allocations leave holes in its heap.
+/// A lower threshold costs time for fresh pages: at 1 MiB, steps of a model of half a billion parameters took a third
+/// longer. The end of the heap is kept, or each step would fetch it again. Environment variables of the user take
+/// precedence.
 pub fn leave_no_large_holes() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (name, option, bytes) in [
@@ -88,29 +87,28 @@ pub fn leave_no_large_holes() {
         ("MALLOC_TRIM_THRESHOLD_", libc::M_TRIM_THRESHOLD, 64 << 20),
     ] {
         if std::env::var_os(name).is_none() {
-            // SAFETY: sets numbers of the allocator; it takes its own lock.
+            // SAFETY: sets parameters of the allocator, under its lock.
             unsafe { libc::mallopt(option, bytes) };
         }
     }
 }
 
-/// Bytes that are held now.
+/// The resident memory in bytes.
 pub fn held() -> Option<u64> {
     field("/proc/self/status", "VmRSS")
 }
 
-/// The most that was held since the start, or since [`forget_peak`].
+/// The most resident memory since the start, or since [`forget_peak`].
 pub fn peak() -> Option<u64> {
     field("/proc/self/status", "VmHWM")
 }
 
-/// Makes [`peak`] start anew from here: writing 5 does (proc(5)).
+/// Resets [`peak`]; writing 5 does so (proc(5)).
 pub fn forget_peak() -> bool {
     fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
-/// What the system could give now, within the limits of this process's group; what a GPU has
-/// free.
+/// The free memory in bytes: of the system, within the limit of this process's control group, or of a GPU.
 pub fn free(device: Device) -> Option<u64> {
     if let Device::Cuda(index) = device {
         gpu::empty_cache().ok()?;
@@ -122,7 +120,7 @@ pub fn free(device: Device) -> Option<u64> {
     Some(within_group.map_or(available, |limit| limit.min(available)))
 }
 
-/// A field of one of the system's tables, in bytes.
+/// Reads a field of a file in /proc, in bytes.
 fn field(file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')))?;
@@ -143,7 +141,7 @@ mod tests {
             println!("not measured: this system does not say what a process holds");
             return;
         };
-        // Other tests of this process take and free memory meanwhile.
+        // Other tests of this process allocate and free memory meanwhile.
         assert!((200 << 20..1200 << 20).contains(&grown), "{grown}");
         assert!(free(Device::Cpu).is_some_and(|free| free > 0));
     }

@@ -1,5 +1,5 @@
-//! What the usual Python recipe keeps for the backward pass: transformers' decoder with SDPA
-//! attention and `use_cache=False`, peft's adapters in f32.
+//! The bytes that the usual Python recipe keeps for the backward pass: transformers' decoder with SDPA attention and
+//! `use_cache=False`, peft's adapters in f32.
 //!
 //! Read off with `torch.autograd.graph.saved_tensors_hooks` (transformers 5.23, peft 0.21,
 //! torch 2.11); `tests/golden/memory/generate.py` counts the same bytes for several shapes.
@@ -7,25 +7,23 @@
 use super::layer::{first_layer, Layer};
 use super::{Method, ResolvedRequest};
 
-/// (kept for the backward pass but for logits, logits at the start of the backward pass).
+/// Returns (bytes kept for the backward pass, without logits; bytes of logits at the start of the backward pass).
 ///
-/// Logits are made for every token, labelled or not; log-probabilities and two gradients of
-/// them are held in f32.
+/// Logits are computed for every token, labelled or not; their log-probabilities and two gradients are f32.
 pub fn kept(resolved: &ResolvedRequest) -> (u64, u64) {
     let (e, tokens) = (resolved.request.precision.bytes(), resolved.request.tokens());
     let layers = resolved.config.num_hidden_layers;
     let first = first_layer(resolved).unwrap_or(layers);
     let each = (first..layers).map(|number| Layer::new(resolved, number, e));
-    let kept: u64 = match resolved.request.gradient_checkpointing {
-        true => {
-            let again = layers.checked_sub(1).map_or(0, |last| layer(resolved, &Layer::new(resolved, last, e)));
-            each.map(|own| own.input()).sum::<u64>() + again
-        }
-        false => each.map(|own| layer(resolved, &own)).sum(),
+    let kept: u64 = if resolved.request.gradient_checkpointing {
+        let recomputed = layers.checked_sub(1).map_or(0, |last| kept_by(resolved, &Layer::new(resolved, last, e)));
+        each.map(|layer| layer.input()).sum::<u64>() + recomputed
+    } else {
+        each.map(|layer| kept_by(resolved, &layer)).sum()
     };
     let hidden = resolved.config.hidden_size as u64;
     let is_full = resolved.method == Method::Full;
-    // The final norm; what the head reads, and the ids of the embedding, where they are trained.
+    // The final norm; where they are trained, the input of the head and the ids of the embedding.
     let end = norm(resolved, tokens, hidden, 1) + if is_full { tokens * (hidden * e + 8) } else { 0 };
     let rotation = 2 * resolved.request.length * resolved.config.head_dim as u64 * e;
     let logits = 3 * 4 * tokens * resolved.config.vocab_size as u64;
@@ -39,34 +37,35 @@ fn norm(resolved: &ResolvedRequest, tokens: u64, width: u64, rows: u64) -> u64 {
     tokens * (width * (4 + quotient) + 4 * rows)
 }
 
-fn layer(resolved: &ResolvedRequest, own: &Layer) -> u64 {
-    let Layer { t, e, hidden, mlp, .. } = *own;
+fn kept_by(resolved: &ResolvedRequest, layer: &Layer) -> u64 {
+    let Layer { t, e, hidden, mlp, .. } = *layer;
     let when = |is: bool, bytes: u64| if is { bytes } else { 0 };
-    let qk_norms = norm(resolved, t, own.queries, own.heads) + norm(resolved, t, own.keys, own.key_heads);
-    when(!own.is_first, norm(resolved, t, hidden, 1))
-        + when(own.reaches_attention() && own.qk_norm, qk_norms)
-        + when(own.reaches_attention(), own.attention())
-        + when(own.reaches_mlp(), norm(resolved, t, hidden, 1))
+    let qk_norms = norm(resolved, t, layer.queries, layer.heads) + norm(resolved, t, layer.keys, layer.key_heads);
+    when(!layer.is_first, norm(resolved, t, hidden, 1))
+        + when(layer.reaches_attention() && layer.qk_norm, qk_norms)
+        + when(layer.reaches_attention(), layer.attention())
+        + when(layer.reaches_mlp(), norm(resolved, t, hidden, 1))
         // silu keeps gate, the product silu(gate) and up.
-        + when(own.reaches_swiglu(), 3 * t * mlp * e)
-        + linear_inputs(own)
-        + t * own.ranks() * 4
+        + when(layer.reaches_swiglu(), 3 * t * mlp * e)
+        + linear_inputs(layer)
+        + t * layer.ranks() * 4
 }
 
 /// In f32 the linear layers that read the same tensor share it. Over bf16 each adapter casts
 /// its input to f32 by itself (peft's `_cast_input_dtype`), and keeps that.
-fn linear_inputs(own: &Layer) -> u64 {
-    let Layer { t, e, hidden, queries, mlp, .. } = *own;
+fn linear_inputs(layer: &Layer) -> u64 {
+    let Layer { t, e, hidden, queries, mlp, .. } = *layer;
     let reads: [(&[&str], u64, bool); 4] = [
         (&["q_proj", "k_proj", "v_proj"], hidden, false),
-        // What o_proj reads is attention's output, which attention keeps.
-        (&["o_proj"], queries, own.reaches_attention()),
+        // The input of o_proj is attention's output, which attention keeps.
+        (&["o_proj"], queries, layer.reaches_attention()),
         (&["gate_proj", "up_proj"], hidden, false),
         (&["down_proj"], mlp, false),
     ];
     let bytes = reads.iter().map(|(names, width, is_held)| {
-        let adapted = names.iter().filter(|name| own.linear(name).is_some_and(|found| found.target.is_some())).count();
-        let trained = names.iter().any(|name| own.has_gradient(name));
+        let adapted =
+            names.iter().filter(|name| layer.linear(name).is_some_and(|linear| linear.target.is_some())).count();
+        let trained = names.iter().any(|name| layer.has_gradient(name));
         match (adapted, e) {
             (1.., 2) => adapted as u64 * t * width * 4,
             _ if trained && !is_held => t * width * e,

@@ -1,14 +1,14 @@
-//! Our own step walked through, tensor by tensor, from the end of the forward pass through
-//! the backward pass of the last layer: what is held at its height.
+//! The peak memory of our step: follows the allocations tensor by tensor from the end of the forward pass through the
+//! backward pass of the last layer.
 //!
-//! It is highest there, because everything that the layers kept is still held. The order of
-//! the operations is that of `model/decoder.rs` and of the backward functions in `native/`.
+//! The peak is there, because all values that the layers keep are still held. The order of the operations is that of
+//! `model/decoder.rs` and of the backward functions in `native/`.
 
 use super::layer::{first_layer, kept_of_adapter, merged_matrix, Adapted, Layer};
 use super::{Method, ResolvedRequest, StepDevice};
 use crate::native;
 
-/// Bytes held, by what they are for.
+/// Bytes held, by purpose.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
     kept: u64,
@@ -22,7 +22,7 @@ impl Held {
     }
 }
 
-/// Follows what is held; remembers the height.
+/// Follows allocations and remembers the peak.
 #[derive(Debug, Default)]
 struct Walk {
     now: Held,
@@ -49,8 +49,8 @@ impl Walk {
     fn give(&mut self, bytes: u64) {
         self.now.working = self.now.working.saturating_sub(bytes);
     }
-    /// Taken and given back at once.
-    fn touch(&mut self, bytes: u64) {
+    /// Takes memory and gives it back at once.
+    fn take_and_give(&mut self, bytes: u64) {
         self.take(bytes);
         self.give(bytes);
     }
@@ -61,7 +61,7 @@ impl Walk {
     }
 }
 
-/// (kept for the backward pass, logits, working) at the height of a step.
+/// Returns (kept for the backward pass, logits, working) in bytes at the peak of a step.
 pub fn peak(resolved: &ResolvedRequest) -> (u64, u64, u64) {
     let is_full = resolved.method == Method::Full;
     let e = if is_full { 4 } else { resolved.request.precision.bytes() };
@@ -81,9 +81,9 @@ pub fn peak(resolved: &ResolvedRequest) -> (u64, u64, u64) {
     }
     layer_backward(resolved, &last, &mut walk);
     if is_full && resolved.config.tie_word_embeddings {
-        // The embedding's own gradient meets that of the head, which has waited for it.
+        // The gradient of the embedding is added to that of the head, which is still held.
         walk.now.kept = 0;
-        walk.touch(embedding(resolved));
+        walk.take_and_give(embedding(resolved));
     }
     update(resolved, &mut walk);
     let Held { kept, logits, working } = walk.peak;
@@ -94,8 +94,7 @@ fn embedding(resolved: &ResolvedRequest) -> u64 {
     (resolved.config.vocab_size * resolved.config.hidden_size) as u64 * 4
 }
 
-/// The loss, forward and backward, to the gradient of the last layer's output, which is held
-/// afterwards.
+/// The loss, forward and backward. The gradient of the last layer's output is held afterwards.
 fn loss(resolved: &ResolvedRequest, last: &Layer, walk: &mut Walk) {
     let Layer { t, e, hidden, .. } = *last;
     let labels = resolved.request.labels();
@@ -115,19 +114,19 @@ fn loss(resolved: &ResolvedRequest, last: &Layer, walk: &mut Walk) {
         walk.now.logits += scores + widened;
         let gradient = if resolved.method == Method::Full { embedding(resolved) } else { 0 };
         let outer = head.and_then(|head| merged_matrix(resolved, labels, e, head)).unwrap_or(0);
-        walk.touch(labelled + gradient + outer);
+        walk.take_and_give(labelled + gradient + outer);
         walk.now.logits = 0;
         if resolved.method == Method::Full && resolved.config.tie_word_embeddings {
             walk.take(gradient);
         }
         walk.drop_kept(labelled);
     } else {
-        // Chosen hidden states, their gradient, and one piece of the logits.
-        let is_cpu = resolved.request.place == StepDevice::Cpu;
+        // Hidden states of the labels, their gradient, and one piece of the logits.
+        let is_cpu = resolved.request.device == StepDevice::Cpu;
         let piece = labels.min(native::loss_piece(vocabulary, hidden, e, is_cpu));
-        let copies = match resolved.request.place {
+        let copies = match resolved.request.device {
             StepDevice::Cpu => e,
-            // `piece_losses` of any other device: scores, log-probabilities and slope in f32.
+            // `piece_losses` on other devices: scores, log-probabilities and gradient in f32.
             StepDevice::Cuda => 2 * e + if e == 4 { 8 } else { 12 },
         };
         walk.take(labelled);
@@ -138,10 +137,10 @@ fn loss(resolved: &ResolvedRequest, last: &Layer, walk: &mut Walk) {
         walk.drop_kept(labelled);
         walk.give(labelled);
     }
-    // Back to all tokens, and through the final norm.
+    // Scattered to all tokens, and through the final norm.
     walk.take(labelled + all);
     walk.give(labelled);
-    walk.touch(all);
+    walk.take_and_give(all);
     walk.drop_kept(t * (hidden * e + 4));
 }
 
@@ -151,25 +150,25 @@ fn layer_backward(resolved: &ResolvedRequest, layer: &Layer, walk: &mut Walk) {
     let size = |width: u64| t * width * e;
     linear_backward(resolved, layer, "down_proj", walk);
     walk.drop_kept(if layer.has_gradient("down_proj") { size(mlp) } else { 0 });
-    // SwiGLU: two gradients beside that of its output.
+    // SwiGLU: the gradients of its two inputs beside that of its output.
     walk.take(2 * size(mlp));
     walk.give(size(mlp));
     walk.drop_kept(2 * size(mlp));
     group_backward(resolved, layer, &["gate_proj", "up_proj"], walk);
     walk.give(2 * size(mlp));
     walk.drop_kept(if layer.has_gradient("gate_proj") || layer.has_gradient("up_proj") { size(hidden) } else { 0 });
-    walk.touch(size(hidden));
+    walk.take_and_give(size(hidden));
     walk.give(size(hidden));
     walk.drop_kept(size(hidden));
     linear_backward(resolved, layer, "o_proj", walk);
     walk.take(size(queries + 2 * keys));
     walk.give(size(queries));
     walk.drop_kept(layer.attention());
-    walk.touch(size(queries));
+    walk.take_and_give(size(queries));
     group_backward(resolved, layer, &["q_proj", "k_proj", "v_proj"], walk);
 }
 
-/// Layers that read the same input: its gradient is held afterwards, once.
+/// Linear layers that read the same input. Its gradient is held afterwards, once.
 fn group_backward(resolved: &ResolvedRequest, layer: &Layer, names: &[&str], walk: &mut Walk) {
     for (at, name) in names.iter().enumerate() {
         linear_backward(resolved, layer, name, walk);
@@ -179,32 +178,32 @@ fn group_backward(resolved: &ResolvedRequest, layer: &Layer, names: &[&str], wal
     }
 }
 
-/// As `AdaptedLinears::backward` for one layer: the gradient of the input is held afterwards. In
-/// bf16 what an adapter works on is widened to f32 first.
+/// As `AdaptedLinears::backward` for one layer. The gradient of the input is held afterwards. In bf16 the adapter's
+/// inputs are cast to f32 first.
 fn linear_backward(resolved: &ResolvedRequest, layer: &Layer, name: &str, walk: &mut Walk) {
     let Some(Adapted { linear, target }) = layer.linear(name) else { return };
     let (wide, narrow) = (linear.in_features as u64, linear.out_features as u64);
     let (t, e) = (layer.t, layer.e);
-    // Layers in NF4 are widened one at a time.
+    // NF4 matrices are dequantised one at a time.
     let unpacked = if resolved.method.is_quantised() { wide * narrow * e } else { 0 };
-    walk.touch(unpacked + t * wide * e);
+    walk.take_and_give(unpacked + t * wide * e);
     walk.take(t * wide * e);
     if resolved.method == Method::Full {
-        walk.touch(wide * narrow * 4);
+        walk.take_and_give(wide * narrow * 4);
     }
     let Some(target) = target else { return };
     if let Some(outer) = merged_matrix(resolved, t, e, target) {
-        return walk.touch(outer);
+        return walk.take_and_give(outer);
     }
     let copies = e != 4 || resolved.request.lora.dropout > 0.0;
     let gradient = if e == 4 { 0 } else { t * narrow * 4 };
-    walk.touch(gradient + t * target.r as u64 * 4 + if copies { t * wide * 4 } else { 0 });
+    walk.take_and_give(gradient + t * target.r as u64 * 4 + if copies { t * wide * 4 } else { 0 });
 }
 
 /// The optimizer: one pass in place on a CPU, three tensors elsewhere.
 fn update(resolved: &ResolvedRequest, walk: &mut Walk) {
     walk.now = Held::default();
-    if resolved.request.place == StepDevice::Cuda && resolved.request.optimizer == super::Optimizer::Adamw {
-        walk.touch(3 * 4 * resolved.trainable());
+    if resolved.request.device == StepDevice::Cuda && resolved.request.optimizer == super::Optimizer::Adamw {
+        walk.take_and_give(3 * 4 * resolved.trainable());
     }
 }

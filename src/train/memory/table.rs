@@ -1,11 +1,11 @@
-//! A plan as text: a line for each method and part.
+//! A plan as text: a heading, and a row for each method here and in Python.
 
 use super::{Need, Parts, Plan, Precision};
 use crate::format::{bytes, thousands};
 use crate::table::{table, Align};
 
 impl Plan {
-    /// What was planned, in one line.
+    /// The model and the step, in one line.
     pub fn headline(&self) -> String {
         let dtype = if self.precision == Precision::Bf16 { "bf16" } else { "f32" };
         let recompute = if self.gradient_checkpointing { "gradient checkpointing" } else { "no recomputation" };
@@ -18,7 +18,7 @@ impl Plan {
         )
     }
 
-    /// The comparison as lines of text.
+    /// The table as text.
     pub fn table(&self) -> String {
         let titles = Parts::default().named().map(|(name, _)| name);
         let header = [&["", "trained"], &titles[..], &["total"]].concat();
