@@ -8,7 +8,7 @@ use lorhai::data::{self, Dataset, TokenizeOptions, TokenizedDataset};
 use lorhai::eval::loss::held_out_loss;
 use lorhai::lora::{Init, LoraSpec, Model, Targets, Trainable};
 use lorhai::model::{Decoder, Quantization};
-use lorhai::train::checkpoint::{CheckpointOptions, Resume, SaveInterval};
+use lorhai::train::checkpoint::{folder, Checkpoint, CheckpointOptions, Resume, SaveInterval};
 use lorhai::train::grouping::Grouping;
 use lorhai::train::progress::Progress;
 use lorhai::train::rehearsal::Pace;
@@ -294,7 +294,10 @@ fn changed_settings_are_refused_and_named() {
     let mut other = case.clone();
     other.config.optimizer.lr = 5e-3;
     let error = other.load().train(&other, &out, Some(&CheckpointOptions::default())).unwrap_err();
-    assert!(error.message.contains("train.lr: 0.01 → 0.005") && error.message.contains("saved at step 4"), "{error}");
+    assert!(
+        error.message.contains("train.optimizer.lr: 0.01 → 0.005") && error.message.contains("saved at step 4"),
+        "{error}"
+    );
     assert!(error.hint.unwrap().contains("resume: true goes on under the new settings"));
     let ranked = Case { spec: Some(LoraSpec { r: 5, ..spec() }), ..case.clone() };
     let packed = Case { packing: true, ..case.clone() };
@@ -363,18 +366,23 @@ fn a_run_that_diverges_is_saved_as_it_was_before() {
     let mut wild = case();
     wild.config.optimizer.lr = 1e20;
     wild.config.eval_every = EvalInterval::Steps(0);
-    let options = CheckpointOptions::default();
-    let error = wild.load().train(&wild, &out, Some(&options)).unwrap_err();
+    let error = wild.load().train(&wild, &out, Some(&saving(1))).unwrap_err();
     assert_eq!(error.kind, Kind::Numeric);
-    let saved: Vec<_> = lorhai::train::checkpoint::folder::list(&out);
-    let Some((step, path)) = saved.first() else { panic!("nothing was saved: {error}") };
-    println!("{error}; saved at step {step}");
-    let checkpoint = lorhai::train::checkpoint::Checkpoint::read(path).unwrap();
-    for (name, tensor) in checkpoint.runs[0].state.tensors() {
-        assert!(bool::try_from(tensor.isfinite().all()).unwrap(), "{name}");
+    let saved = folder::list(&out);
+    println!("{error}; saved at {:?}", saved.iter().map(|(step, _)| step).collect::<Vec<_>>());
+    // Before the step that failed, and none with numbers that are not finite.
+    assert!(error.message.contains(&format!("step {}: ", saved[0].0 + 1)), "{error}");
+    for (step, path) in &saved {
+        for (name, tensor) in Checkpoint::read(path).unwrap().runs[0].state.tensors() {
+            assert!(bool::try_from(tensor.isfinite().all()).unwrap(), "{name}, step {step}");
+        }
     }
     let mut calm = wild.clone();
     calm.config.optimizer.lr = 1e-4;
-    calm.load().train(&calm, &out, Some(&options)).unwrap_err();
-    assert_eq!(calm.load().train(&calm, &out, Some(&resuming(Resume::Yes))).unwrap().steps, 12);
+    calm.load().train(&calm, &out, Some(&CheckpointOptions::default())).unwrap_err();
+    // Before its first update at a rate above 0.
+    let from = Some(Resume::From(out.join("checkpoint-1")));
+    let outcome = calm.load().train(&calm, &out, Some(&CheckpointOptions { resume: from, ..saving(5) })).unwrap();
+    assert_eq!(outcome.steps, 12);
+    assert!(out.join("old-1/checkpoint-2").is_dir() && out.join("checkpoint-10").is_dir());
 }

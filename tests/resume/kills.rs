@@ -38,6 +38,7 @@ const SIGNALS: [libc::c_int; 4] = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, l
 /// A script in a folder of its own.
 struct Program {
     folder: tempfile::TempDir,
+    threads: &'static str,
 }
 
 impl Program {
@@ -45,9 +46,11 @@ impl Program {
         let folder = tempfile::tempdir().unwrap();
         link_scripts(folder.path());
         let quantization = if in_four_bits { "load_in_4bit: true" } else { "" };
-        let script = script.replace("STEPS", &steps.to_string()).replace("QUANTIZATION", quantization);
-        fs::write(folder.path().join("case.rhai"), script).unwrap();
-        Program { folder }
+        let text = script.replace("STEPS", &steps.to_string()).replace("QUANTIZATION", quantization);
+        fs::write(folder.path().join("case.rhai"), text).unwrap();
+        // Trials of a sweep are spread over threads.
+        let threads = if script == SWEEP { "2" } else { "1" };
+        Program { folder, threads }
     }
 
     fn out(&self) -> PathBuf {
@@ -56,7 +59,8 @@ impl Program {
 
     fn start(&self) -> Child {
         let mut command = lorhai(self.folder.path());
-        command.args(["run", "case.rhai"]).env("OMP_NUM_THREADS", "2");
+        // Threads that wait for one another must not spin: the processor may be busy.
+        command.args(["run", "case.rhai"]).env("OMP_NUM_THREADS", self.threads).env("OMP_WAIT_POLICY", "passive");
         let log = fs::File::create(self.folder.path().join("stderr")).unwrap();
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
