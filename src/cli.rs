@@ -1,20 +1,23 @@
 //! The command line: `lorhai run`, `check`, `runs` and the others. Parses, dispatches, chooses the exit code.
 //!
-//! Exit codes: 0 success, 1 failure, 2 usage error, 130 stopped by Ctrl-C.
+//! Exit codes: 0 success, 1 failure, 2 usage error, 3 some trials of a sweep failed, 128 and the number of the signal
+//! that stopped it.
 
 use crate::error::{Error, Result};
+use crate::hub::mapped;
 use crate::script::catalogue::{definitions, docs, pages};
 use crate::script::{on_large_stack, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
-use crate::{files, interrupt, repl, runs, stderr, suggest};
+use crate::{files, interrupt, repl, runs, stderr, stdout, suggest};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 const FAILED: i32 = 1;
 const WRONG_USE: i32 = 2;
+/// Some trials of a sweep failed, and others did not.
+const SOME_FAILED: i32 = 3;
 
 /// LoRA fine-tuning experiments as short Rhai scripts, on libtorch.
 #[derive(Parser)]
@@ -46,7 +49,8 @@ Examples:
   lorhai replay runs/a                               repeat a run and compare its losses
   lorhai doc train                                   explain a function, with an example
 
-Exit codes: 0 success, 1 failure, 2 usage error, 130 stopped by Ctrl-C.
+Exit codes: 0 success, 1 failure, 2 usage error, 3 some trials of a sweep failed;
+            stopped by a signal: 128 + its number (130 Ctrl-C, 143 SIGTERM, 129 closed terminal, 138 SIGUSR1).
 Variables:  HF_TOKEN, HF_HOME and HF_HUB_OFFLINE as in Python; LORHAI_CACHE, the folder of lorhai's own cache.
 All functions: `lorhai doc`, docs/reference.md. Versions and devices of this machine: `lorhai doctor`.";
 
@@ -61,7 +65,15 @@ Examples:
   lorhai run scripts/rank_sweep.rhai --set ranks=2,4,8 --set steps=50
 
 A script that was stopped goes on when it is run again: a sweep with the trials that are not finished, and
-a `train` with `out` from its last checkpoint (docs/checkpoints.md)."
+a `train` with `out` from its last checkpoint (docs/checkpoints.md).
+
+Exit codes:
+  0    all went well
+  1    the script failed, or every trial of its sweeps did
+  2    usage error
+  3    some trials of a sweep failed; run it again to try those once more
+  128+ stopped by a signal: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP (the terminal was closed), 138 SIGUSR1.
+       The first signal stops in order, a second Ctrl-C or SIGTERM at once."
     )]
     Run(RunArgs),
     /// Run lines interactively: at a prompt, or from a pipe.
@@ -301,20 +313,24 @@ fn suggestion(error: &clap::Error) -> Option<String> {
 /// The exit code of an outcome; its failure goes to stderr.
 fn exit_code(outcome: Result<(), Failure>) -> i32 {
     let Err(failure) = outcome else { return 0 };
+    if failure.stopped() && interrupt::is_silent() {
+        return interrupt::exit_code();
+    }
     if stderr::is_json() {
         stderr::object("failed", [("error", failure.to_json())]);
     } else {
-        // If stderr cannot be written, the exit code still says that it failed.
-        let _ = writeln!(std::io::stderr(), "{failure}");
+        stderr::line(&failure.to_string());
     }
     if failure.stopped() {
-        interrupt::EXIT_CODE
+        interrupt::exit_code()
     } else {
         FAILED
     }
 }
 
 fn handle_signals() {
+    mapped::explain_truncation();
+    interrupt::survive_closed_pipes();
     if let Err(error) = interrupt::install() {
         stderr::note(&format!("warning: Ctrl-C will end the program at once: {error}"));
     }
@@ -344,15 +360,16 @@ impl RunArgs {
         handle_signals();
         let outcome = on_large_stack(|| {
             if self.help {
-                Session::new().help_of_file(file).map(|text| print!("{text}"))
+                Session::new().help_of_file(file).map(|text| stdout::write(&text)).map(|()| 0)
             } else {
                 self.run(file)
             }
         });
-        exit_code(outcome.unwrap_or_else(|error| Err(error.into())))
+        outcome.unwrap_or_else(|error| Err(error.into())).unwrap_or_else(|failure| exit_code(Err(failure)))
     }
 
-    fn run(&self, file: &Path) -> Result<(), Failure> {
+    /// The exit code of a script that ran to its end.
+    fn run(&self, file: &Path) -> Result<i32, Failure> {
         let mut session = Session::new();
         session.set_quiet(self.quiet);
         self.set.iter().for_each(|(key, value)| session.set(key, value));
@@ -360,11 +377,14 @@ impl RunArgs {
             rehearse(session, file)?;
         } else {
             session.run_file(file).map(drop)?;
+            if let Some(code) = failed_trials(&session) {
+                return Ok(code);
+            }
         }
         if self.json {
             stderr::object("done", []);
         }
-        Ok(())
+        Ok(0)
     }
 
     fn without_file(&self) -> i32 {
@@ -373,12 +393,31 @@ impl RunArgs {
         let run = command.find_subcommand_mut("run");
         let usage = run.map(|run| run.render_long_help().to_string()).unwrap_or_default();
         if self.help {
-            print!("{usage}");
+            stdout::write(&usage);
             return 0;
         }
-        eprintln!("error: expected a script FILE, found none\n\n{usage}");
+        stderr::line(&format!("error: expected a script FILE, found none\n\n{usage}"));
         WRONG_USE
     }
+}
+
+/// The exit code where trials of the script's sweeps failed, with a line on stderr: a table alone is easily overlooked.
+fn failed_trials(session: &Session) -> Option<i32> {
+    let (failed, all) = session.failed_trials();
+    if failed == 0 {
+        return None;
+    }
+    let message = if failed < all {
+        format!("{failed} of {all} trials failed")
+    } else if all == 1 {
+        "the trial failed".to_owned()
+    } else {
+        format!("all {all} trials failed")
+    };
+    let error =
+        Error::input(message).with_hint("their errors are in result.json of each; run the script again to retry them");
+    exit_code(Err(error.into()));
+    Some(if failed == all { FAILED } else { SOME_FAILED })
 }
 
 /// Fails if the script fails, or if a trial of its sweeps would.
@@ -386,7 +425,7 @@ fn rehearse(mut session: Session, file: &Path) -> Result<(), Failure> {
     session.begin_rehearsal().map_err(Failure::from)?;
     let outcome = session.run_file(file).map(drop);
     let (summary, failed) = session.rehearsed().unwrap_or_default();
-    print!("{summary}");
+    stdout::write(&summary);
     match failed {
         0 => outcome,
         1 => outcome.and(Err(Error::input("1 trial would fail").into())),
@@ -396,7 +435,7 @@ fn rehearse(mut session: Session, file: &Path) -> Result<(), Failure> {
 
 /// Prints the text, or the error; returns the exit code.
 fn print_or_fail(text: Result<String>) -> i32 {
-    exit_code(text.map(|text| print!("{text}")).map_err(Failure::from))
+    exit_code(text.map(|text| stdout::write(&text)).map_err(Failure::from))
 }
 
 /// Fails if the script has an error; warnings alone are no failure.
@@ -407,7 +446,7 @@ fn check(file: &Path) -> i32 {
         Err(failure) => return exit_code(Err(failure)),
     };
     if problems.is_empty() {
-        println!("{}: no problems found", file.display());
+        stdout::line(&format!("{}: no problems found", file.display()));
         return 0;
     }
     let warnings = problems.iter().filter(|problem| problem.is_warning()).count();
@@ -415,7 +454,7 @@ fn check(file: &Path) -> i32 {
     let counts = [counted(errors, "problem"), counted(warnings, "warning")];
     let counts: Vec<String> = counts.into_iter().flatten().collect();
     let text: Vec<String> = problems.iter().map(Failure::to_string).collect();
-    let _ = writeln!(std::io::stderr(), "{}\n\n{}: {}", text.join("\n\n"), file.display(), counts.join(", "));
+    stderr::line(&format!("{}\n\n{}: {}", text.join("\n\n"), file.display(), counts.join(", ")));
     if errors == 0 {
         0
     } else {
@@ -435,14 +474,14 @@ fn counted(count: usize, what: &str) -> Option<String> {
 fn completions(shell: clap_complete::Shell) -> i32 {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "lorhai", &mut script);
-    print!("{}", String::from_utf8_lossy(&script));
+    stdout::write(&String::from_utf8_lossy(&script));
     0
 }
 
 /// Fails if there is a problem.
 fn doctor() -> i32 {
     let report = crate::doctor::report();
-    print!("{}", report.text);
+    stdout::write(&report.text);
     if report.problems.is_empty() {
         0
     } else {
@@ -461,7 +500,7 @@ fn doc(name: &str) -> Result<String> {
 /// Fails if a loss is not the same.
 fn replay(run: &Path, out: Option<&Path>, quiet: bool) -> i32 {
     handle_signals();
-    match crate::replay::replay(run, out, quiet, &mut |text| print!("{text}")) {
+    match crate::replay::replay(run, out, quiet, &mut |text| stdout::write(&text)) {
         Ok(true) => 0,
         Ok(false) => FAILED,
         Err(failure) => exit_code(Err(failure)),

@@ -1,8 +1,9 @@
 //! The one error type of the project: what went wrong, where, and the likely fix.
 //!
 //! Knows nothing of scripts: `script/` adds the line of the script. Messages are lower case, say what was
-//! expected and what was found, and name the option, file or tensor.
+//! expected and what was found, and name the option, file or tensor. Text of files in them is made harmless here.
 
+use crate::foreign;
 use crate::format;
 use crate::suggest;
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,8 @@ pub struct Error {
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), hint: None }
+        let message = message.into();
+        Error { kind, message: foreign::lines(&message).into_owned(), hint: None }
     }
     pub fn input(message: impl Into<String>) -> Self {
         Self::new(Kind::Input, message)
@@ -76,13 +78,13 @@ impl Error {
 
     /// Adds the likely fix.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(foreign::lines(&hint.into()).into_owned());
         self
     }
 
     /// Prefixes the message: `context("row 12")` makes it "row 12: message".
     pub fn context(mut self, prefix: impl fmt::Display) -> Self {
-        self.message = format!("{prefix}: {}", self.message);
+        self.message = format!("{}: {}", foreign::lines(&prefix.to_string()), self.message);
         self
     }
 }
@@ -133,7 +135,9 @@ impl From<tch::TchError> for Error {
             other => other.to_string(),
         };
         let first = text.lines().next().unwrap_or("unknown failure").trim();
-        if ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|phrase| text.contains(phrase)) {
+        const PHRASES: [&str; 5] =
+            ["out of memory", "not enough memory", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc"];
+        if PHRASES.iter().any(|phrase| text.contains(phrase)) {
             return out_of_memory(first);
         }
         Error::new(Kind::Bug, format!("libtorch: {first}"))
@@ -148,6 +152,7 @@ fn out_of_memory(text: &str) -> Error {
     let message = match bytes {
         Some(bytes) if bytes >= GB => format!("out of memory: cannot allocate a tensor of {}", format::bytes(bytes)),
         Some(_) => "out of memory: this machine has none left".to_string(),
+        None if text.starts_with("std::bad_alloc") => "out of memory: this machine has none left".to_string(),
         None => format!("out of memory: {text}"),
     };
     Error::new(Kind::Memory, message).with_hint(

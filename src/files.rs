@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use rustix::fs::{Access, AtFlags, CWD};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path` atomically: a reader sees the old file or the new one, never part of it.
@@ -78,26 +78,6 @@ fn exchange(one: &Path, other: &Path) -> std::io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
-}
-
-/// Opens a log for writing behind its first `bytes` bytes, and drops what lies beyond them.
-///
-/// # Errors
-/// A file that is absent, shorter, or cannot be written.
-pub fn reopen_at(path: &Path, bytes: u64) -> Result<File> {
-    let wrong = |error: std::io::Error| Error::file("write", path, &error);
-    let mut file = File::options().write(true).open(path).map_err(wrong)?;
-    let length = file.metadata().map_err(wrong)?.len();
-    if length < bytes {
-        return Err(failed(format!("`{}`: expected at least {bytes} bytes, found {length}", path.display())));
-    }
-    file.set_len(bytes).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(wrong)?;
-    Ok(file)
-}
-
-/// Waits until a log is on the disk; returns its length in bytes.
-pub fn sync_and_measure(file: &mut File, path: &Path) -> Result<u64> {
-    file.sync_all().and_then(|()| file.stream_position()).map_err(|error| Error::file("write", path, &error))
 }
 
 /// Writes `value` atomically, as indented JSON with a final newline.
@@ -184,12 +164,61 @@ fn failed(message: String) -> Error {
     Error::new(crate::Kind::File, message)
 }
 
+/// Opens a regular file to be read. A pipe may wait for its writer for ever, and a device may have no end.
+pub fn open(path: &Path) -> Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let failed = |error: std::io::Error| Error::file("read", path, &error);
+    // Before it is opened, because that alone may have an effect on a device.
+    ensure_regular(path, &fs::metadata(path).map_err(failed)?)?;
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    ensure_regular(path, &file.metadata().map_err(failed)?)?;
+    Ok(file)
+}
+
+fn ensure_regular(path: &Path, metadata: &fs::Metadata) -> Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = metadata.file_type();
+    let found = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_dir() => return Err(Error::file("read", path, &std::io::ErrorKind::IsADirectory.into())),
+        _ if kind.is_fifo() => "a pipe",
+        _ if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    let message = format!("cannot read `{}`: expected a regular file, found {found}", path.display());
+    Err(failed(message).with_hint("save the content as a file, and give its path"))
+}
+
+/// The bytes of a regular file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|error| Error::file("read", path, &error))
+    read_up_to(path, u64::MAX)
+}
+
+/// As [`read`], but fails for a file of more than `limit` bytes.
+fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let failed = |error: std::io::Error| Error::file("read", path, &error);
+    let file = open(path)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let mut bytes = Vec::new();
+    // A sparse file may claim any size, and what is not there cannot be reserved.
+    bytes.try_reserve(size.min(limit) as usize).map_err(|_| too_large(path, size))?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large(path, size.max(bytes.len() as u64)));
+    }
+    Ok(bytes)
+}
+
+fn too_large(path: &Path, size: u64) -> Error {
+    failed(format!("`{}` is too large to be read as a whole: {}", path.display(), crate::format::bytes(size)))
+        .with_hint("load_dataset reads large files of rows")
 }
 
 pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = read(path)?;
+    text(path, read(path)?)
+}
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         Error::new(
             crate::Kind::File,
@@ -199,9 +228,13 @@ pub fn read_text(path: &Path) -> Result<String> {
     })
 }
 
+/// The largest JSON file that is read: values take several times the memory of their text. Tokenizers of large
+/// vocabularies have 40 MB.
+const LARGEST_JSON: u64 = 512 << 20;
+
 /// Reads and parses a JSON file; a failure names the file, the line and the column.
 pub fn read_json(path: &Path) -> Result<serde_json::Value> {
-    serde_json::from_str(&read_text(path)?).map_err(|error| {
+    serde_json::from_str(&text(path, read_up_to(path, LARGEST_JSON)?)?).map_err(|error| {
         let wrong = failed(format!("`{}` is not valid JSON: {}", path.display(), json_fault(&error)));
         if error.is_eof() {
             wrong.with_hint("the file is truncated: write or fetch it again")
@@ -242,7 +275,7 @@ pub fn sha256_to_the_end(path: &Path) -> Result<String> {
 
 fn sha256_polling(path: &Path, poll: impl Fn() -> Result<()>) -> Result<String> {
     let failed = |error: std::io::Error| Error::file("read", path, &error);
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = open(path)?;
     let mut hash = Sha256::new();
     let mut piece = vec![0; 1 << 20];
     loop {

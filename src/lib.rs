@@ -14,6 +14,7 @@
 // Foundations: no domain knowledge, imported by anyone.
 pub mod error;
 pub mod files;
+pub mod foreign;
 pub mod format;
 pub mod interrupt;
 pub mod native;
@@ -21,6 +22,7 @@ pub mod options;
 pub mod overlay;
 pub mod random;
 pub mod stderr;
+pub mod stdout;
 pub mod suggest;
 pub mod table;
 

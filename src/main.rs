@@ -1,14 +1,65 @@
 //! The program `lorhai`. Everything is in the library; see `lorhai::cli`.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The system's allocator, which remembers what it could not give: after such a failure Rust aborts.
+struct Allocator;
+
+/// The bytes of the last allocation that failed; 0 if none did.
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
+fn noted(memory: *mut u8, bytes: usize) -> *mut u8 {
+    if memory.is_null() {
+        REFUSED.store(bytes, Ordering::Relaxed);
+    }
+    memory
+}
+
+// SAFETY: every call goes to the system's allocator, with the same arguments.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        noted(System.alloc(layout), layout.size())
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        noted(System.alloc_zeroed(layout), layout.size())
+    }
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        noted(System.realloc(memory, layout, size), size)
+    }
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        System.dealloc(memory, layout);
+    }
+}
+
+const OUT_OF_MEMORY: &[u8] = b"error: out of memory: this machine, or the limit on this process, has none left
+  = hint: use a smaller batch or max_length, or fewer rows; `lorhai run --dry-run` estimates what a run needs
+";
+
+/// An abort after a failed allocation is the user's to mend, with a line that says how.
+extern "C" fn on_abort(_: libc::c_int) {
+    if REFUSED.load(Ordering::Relaxed) > 0 {
+        // SAFETY: both may be called in a handler. What cannot be written is lost.
+        unsafe {
+            libc::write(libc::STDERR_FILENO, OUT_OF_MEMORY.as_ptr().cast(), OUT_OF_MEMORY.len());
+            libc::_exit(1);
+        }
+    }
+}
 
 fn main() {
-    // If the reader of a pipe goes away (`lorhai … | head`), the program ends quietly, as others do.
+    // If the reader of a pipe goes away (`lorhai … | head`), the program ends quietly, as others do. What runs scripts
+    // stops in order instead (`interrupt`).
     // A file that grows too large fails in the write, instead of ending the program.
-    // SAFETY: sets the actions of two signals, before any thread is started.
+    // SAFETY: sets the actions of signals, before any thread is started.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::signal(libc::SIGABRT, on_abort as extern "C" fn(libc::c_int) as libc::sighandler_t);
     }
     let code = lorhai::cli::main();
     let _ = std::io::stdout().flush();

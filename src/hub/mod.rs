@@ -9,6 +9,7 @@ mod download;
 pub mod gguf;
 mod http;
 mod local;
+pub mod mapped;
 mod model;
 mod name;
 mod observe;

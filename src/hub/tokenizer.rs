@@ -101,6 +101,12 @@ impl Tokenizer {
         Ok(Tokenizer { inner: Arc::new(inner), assigned_template: None })
     }
 
+    /// What its files take on disk.
+    pub fn bytes(&self) -> u64 {
+        let sizes = self.inner.paths.iter().filter_map(|path| std::fs::metadata(path).ok());
+        sizes.map(|metadata| metadata.len()).sum()
+    }
+
     /// The ids of `text`; `add_special` lets the post-processor add BOS and the like.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let encoding = self.guarded(|| self.inner.engine.encode_fast(text, add_special))?;

@@ -238,7 +238,8 @@ pub fn fingerprint_of(folder: &Path) -> Result<String> {
     paths.sort();
     for path in paths {
         hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
-        hash_ends(&path, &mut hash).map_err(|error| Error::file("read", &path, &error))?;
+        let file = files::open(&path)?;
+        hash_ends(file, &mut hash).map_err(|error| Error::file("read", &path, &error))?;
         if path.extension().is_some_and(|extension| extension == "safetensors") {
             hash_tensors(&path, &mut hash);
         }
@@ -253,8 +254,7 @@ fn is_same_folder(one: &Path, other: &Path) -> bool {
 /// How much of each end of a file is hashed.
 const END: u64 = 1 << 20;
 
-fn hash_ends(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
-    let mut file = File::open(path)?;
+fn hash_ends(mut file: File, hash: &mut Sha256) -> std::io::Result<()> {
     let size = file.metadata()?.len();
     hash.update(size.to_le_bytes());
     let mut bytes = Vec::new();

@@ -6,6 +6,7 @@
 use super::number;
 use crate::bail;
 use crate::error::{Kind, Result};
+use crate::foreign::Foreign;
 use crate::suggest;
 use crate::train::settings_diff::canonical;
 use serde_json::{Map, Value};
@@ -165,7 +166,7 @@ impl fmt::Display for Point {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (key, value)) in self.values.iter().enumerate() {
             let comma = if i > 0 { ", " } else { "" };
-            write!(out, "{comma}{key}={}", number::value(value))?;
+            write!(out, "{comma}{}={}", Foreign(key), Foreign(&number::value(value)))?;
         }
         Ok(())
     }

@@ -19,6 +19,12 @@ pub struct Group {
     pub trials: Vec<String>,
 }
 
+impl Group {
+    pub fn new(workers: usize, trials: &[&Trial]) -> Self {
+        Group { workers, trials: trials.iter().map(|trial| trial.name.clone()).collect() }
+    }
+}
+
 /// The groups of the sweep in `out`; none where they are not known.
 pub fn read(out: &Path) -> Vec<Group> {
     let path = out.join(GROUPS);
@@ -28,21 +34,22 @@ pub fn read(out: &Path) -> Vec<Group> {
     files::read_json(&path).ok().and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default()
 }
 
-pub fn write(out: &Path, groups: &[Group]) -> Result<()> {
-    files::write_json(&out.join(GROUPS), &groups)
+pub fn write(out: &Path, groups: impl Iterator<Item = Group>) -> Result<()> {
+    files::write_json(&out.join(GROUPS), &groups.collect::<Vec<_>>())
 }
 
 pub fn remove(out: &Path) {
     let _ = std::fs::remove_file(out.join(GROUPS));
 }
 
-/// The groups of `known` that are to be formed again for the trials that are `pending`, and the trials left over. A
+/// The groups of `known` that are to be formed again for the trials that are `pending`. A
 /// group is, if none of its trials is finished, or some of them are saved: then the others were finished beside them.
+/// Each comes with the number of its workers.
 pub fn formed_again<'a>(
     known: &[Group],
     pending: &[&'a Trial],
     is_saved: impl Fn(&Trial) -> bool,
-) -> (Vec<(usize, Vec<&'a Trial>)>, Vec<&'a Trial>) {
+) -> Vec<(usize, Vec<&'a Trial>)> {
     let mut rest: Vec<&Trial> = pending.to_vec();
     let mut groups = Vec::new();
     for group in known {
@@ -55,7 +62,7 @@ pub fn formed_again<'a>(
         rest.retain(|trial| !members.iter().any(|member| member.index == trial.index));
         groups.push((group.workers, members));
     }
-    (groups, rest)
+    groups
 }
 
 #[cfg(test)]
@@ -82,11 +89,10 @@ mod tests {
         // `a` finished alone in the end; `d` failed and is tried again; `g` is new.
         let all = trials(&["b", "d", "f", "e", "g"]);
         let pending: Vec<&Trial> = all.iter().collect();
-        let (groups, rest) = formed_again(&known, &pending, |trial| trial.name == "b");
+        let groups = formed_again(&known, &pending, |trial| trial.name == "b");
         let names = |trials: &[&Trial]| trials.iter().map(|trial| trial.name.clone()).collect::<Vec<_>>().join(" ");
         let shown: Vec<(usize, String)> = groups.iter().map(|(workers, trials)| (*workers, names(trials))).collect();
         assert_eq!(shown, [(2, "b".to_owned()), (3, "e f".to_owned())]);
-        assert_eq!(names(&rest), "d g");
     }
 
     #[test]
@@ -94,7 +100,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(read(folder.path()).is_empty());
         let groups = [Group { workers: 2, trials: vec!["a".into()] }];
-        write(folder.path(), &groups).unwrap();
+        write(folder.path(), groups.iter().cloned()).unwrap();
         assert_eq!(read(folder.path()), groups);
         std::fs::write(folder.path().join(GROUPS), "[{").unwrap();
         assert!(read(folder.path()).is_empty());

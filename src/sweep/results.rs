@@ -12,7 +12,7 @@ use super::trial::Trial;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::train::trainer::PEAK_MEMORY;
-use crate::{files, suggest};
+use crate::{files, foreign, suggest};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -241,9 +241,10 @@ impl SweepResult {
         let columns = self.columns();
         let mut writer = csv::Writer::from_writer(Vec::new());
         let failed = |error: csv::Error| Error::bug(format!("cannot write CSV: {error}"));
-        writer.write_record(&columns).map_err(failed)?;
+        let shown = |text: &str| foreign::line(text).into_owned();
+        writer.write_record(columns.iter().map(|column| shown(column))).map_err(failed)?;
         for row in &self.rows {
-            writer.write_record(columns.iter().map(|column| cell(&row.value(column)))).map_err(failed)?;
+            writer.write_record(columns.iter().map(|column| shown(&cell(&row.value(column))))).map_err(failed)?;
         }
         writer.into_inner().map_err(|error| Error::bug(format!("cannot write CSV: {error}")))
     }

@@ -1,6 +1,7 @@
 //! Writes the reports of a run into its folder: `metrics.jsonl` and a TensorBoard event file.
 
 use super::folder::METRICS;
+use super::log_file::LogPosition;
 use super::metrics::{MetricsLog, MetricsRow};
 use super::observer::{EvalReport, StepReport, TrainObserver};
 use super::overfitting::OVERFITS_AFTER;
@@ -13,11 +14,10 @@ use std::path::Path;
 /// How far the files of a run have come: a resumed run goes on behind these bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogState {
-    metrics_bytes: u64,
-    metrics_crc: u32,
+    metrics: LogPosition,
     /// The name of the event file.
     events: String,
-    events_bytes: u64,
+    events_end: LogPosition,
     /// As in [`Recorder`].
     since: (f64, u64),
     last: Option<StepReport>,
@@ -48,20 +48,18 @@ impl Recorder {
     /// # Errors
     /// A file that is absent or shorter than it was then.
     pub fn resume(folder: &Path, every: u64, state: LogState) -> Result<Self> {
-        let LogState { metrics_bytes, metrics_crc, events, events_bytes, since, last } = state;
-        let log = MetricsLog::resume(&folder.join(METRICS), metrics_bytes, metrics_crc)?;
-        let events = EventWriter::resume(folder, &events, events_bytes)?;
+        let LogState { metrics, events, events_end, since, last } = state;
+        let log = MetricsLog::resume(&folder.join(METRICS), metrics)?;
+        let events = EventWriter::resume(folder, &events, events_end)?;
         Ok(Recorder { log, events, every: every.max(1), since, last })
     }
 
     /// Waits until everything so far is on the disk.
     fn state(&mut self) -> Result<LogState> {
-        let (metrics_bytes, metrics_crc) = self.log.sync()?;
         Ok(LogState {
-            metrics_bytes,
-            metrics_crc,
+            metrics: self.log.sync()?,
             events: self.events.name(),
-            events_bytes: self.events.sync()?,
+            events_end: self.events.sync()?,
             since: self.since,
             last: self.last.clone(),
         })

@@ -12,9 +12,11 @@ use super::origin::Origin;
 use super::progress::Progress;
 use super::recorded::{save_adapter, train_recorded, RecordedJob};
 use super::rehearsal::{self, tiny_config, Measure, Pace, Planned, RehearsedRun};
+use super::reserve::Reserve;
 use super::trainer::TrainOutcome;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
+use crate::hub::tokenizer::Tokenizer;
 use crate::lora::Model;
 use crate::lora::Trainable;
 use crate::model::{device, Decoder};
@@ -101,7 +103,12 @@ impl TrainRun<'_> {
         // Before anything else: from here on the folder holds no finished run.
         let begin = |folder| Ok::<_, Error>((folder, self.begin(folder, model, from.as_ref(), &mut progress)?));
         let record = self.folder.map(begin).transpose()?;
-        let outcome = self.train_logged(model, measure, &mut progress, conditions, from);
+        let outcome = self.reserve(model, saves).and_then(|reserve| {
+            let outcome = self.train_logged(model, measure, &mut progress, conditions, from);
+            // What is saved next takes its place.
+            drop(reserve);
+            outcome
+        });
         drop(progress);
         let outcome = outcome.and_then(|outcome| {
             self.folder.filter(|_| saves).map_or(Ok(()), |folder| save(model, folder))?;
@@ -115,6 +122,16 @@ impl TrainRun<'_> {
             }
         }
         outcome
+    }
+
+    /// Room for what is saved at the end.
+    fn reserve(&self, model: &mut Model, saves: bool) -> Result<Option<Reserve>> {
+        let Some(folder) = self.folder.filter(|_| saves) else { return Ok(None) };
+        let weights = match model.adapted.adapter(None) {
+            Ok(adapter) => adapter.parameters.bytes(),
+            Err(_) => model.decoder().weight_bytes(),
+        };
+        Reserve::new(folder, weights + model.tokenizer().map_or(0, Tokenizer::bytes)).map(Some)
     }
 
     fn checkpoint_to_go_on_from(&self, conditions: &Value, progress: &mut Progress) -> Result<Option<Found>> {

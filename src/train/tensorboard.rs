@@ -6,13 +6,12 @@
 //! The nine messages needed are encoded by hand, in fifty lines: crates for protobuf work on
 //! generated or derived types.
 
+use super::log_file::{LogFile, LogPosition};
 use super::metrics::MetricsRow;
 use crate::error::{Error, Result};
 use crate::files;
 use crc32c::crc32c;
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A hyperparameter's value.
@@ -42,10 +41,9 @@ pub fn remove_events(folder: &Path) -> Result<()> {
         .try_for_each(|path| std::fs::remove_file(&path).map_err(|error| Error::file("remove", &path, &error)))
 }
 
-/// Writes one event file. Every call writes complete frames.
+/// Writes one event file. Every call hands whole frames to the system, or keeps them while a disk takes none.
 pub struct EventWriter {
-    path: PathBuf,
-    file: File,
+    log: LogFile,
     clock: fn() -> f64,
 }
 
@@ -59,11 +57,10 @@ impl EventWriter {
     }
 
     fn create_at(path: &Path, clock: fn() -> f64) -> Result<Self> {
-        let file = File::create(path).map_err(|error| Error::file("write", path, &error))?;
-        let mut writer = EventWriter { path: path.to_path_buf(), file, clock };
+        let mut writer = EventWriter { log: LogFile::create(path)?, clock };
         // Readers refuse a file that does not begin with its version.
         let version = Message::default().double(1, (writer.clock)()).text(3, "brain.Event:2");
-        writer.write(&frame(&version.bytes))?;
+        writer.log.append(frame(&version.bytes));
         Ok(writer)
     }
 
@@ -113,37 +110,37 @@ impl EventWriter {
         self.event(0, Message::default().message(1, value))
     }
 
-    /// Goes on with the event file `name` in `folder` behind its first `bytes` bytes; what lies beyond them is dropped.
+    /// Goes on with the event file `name` in `folder` behind its first bytes, which `position` describes.
     ///
     /// # Errors
-    /// A file that is shorter, or cannot be written.
-    pub fn resume(folder: &Path, name: &str, bytes: u64) -> Result<Self> {
-        let path = folder.join(name);
-        Ok(EventWriter { file: files::reopen_at(&path, bytes)?, path, clock: seconds_now })
+    /// A file that does not begin with these bytes, or cannot be written.
+    pub fn resume(folder: &Path, name: &str, position: LogPosition) -> Result<Self> {
+        Ok(EventWriter { log: LogFile::resume(&folder.join(name), position)?, clock: seconds_now })
     }
 
     /// The name of the file.
     pub fn name(&self) -> String {
-        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
-    /// Waits until everything is on the disk; returns the length of the file in bytes.
-    pub fn sync(&mut self) -> Result<u64> {
-        files::sync_and_measure(&mut self.file, &self.path)
+        self.log.name()
     }
 
     /// Waits until everything is on the disk.
+    ///
+    /// # Errors
+    /// Events that wait in memory, for the disk takes none.
+    pub fn sync(&mut self) -> Result<LogPosition> {
+        self.log.sync()
+    }
+
+    /// Waits until everything is on the disk, as far as that is possible.
     pub fn finish(self) -> Result<()> {
-        self.file.sync_all().map_err(|error| Error::file("write", &self.path, &error))
+        self.log.finish();
+        Ok(())
     }
 
     fn event(&mut self, step: u64, summary: Message) -> Result<()> {
         let event = Message::default().double(1, (self.clock)()).varint_field(2, step).message(5, summary);
-        self.write(&frame(&event.bytes))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| Error::file("write", &self.path, &error))
+        self.log.append(frame(&event.bytes));
+        Ok(())
     }
 }
 
@@ -224,6 +221,7 @@ fn seconds_now() -> f64 {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
 
     /// A decoded field: its number and the bytes or number in it.
     #[derive(Debug, Clone, PartialEq)]
@@ -390,11 +388,10 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_a_clear_error() {
+    fn a_full_disk_ends_no_run() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.out.tfevents.1");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let Err(error) = EventWriter::create_at(&path, || 0.0) else { panic!("no error") };
-        assert!(error.message.contains("tfevents") && error.hint.unwrap().contains("space"));
+        write_example(&path);
     }
 }

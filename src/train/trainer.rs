@@ -15,6 +15,7 @@ use super::update::{update_together, Member, StepResult, StepSettings};
 use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Kind, Result};
+use crate::hub::mapped;
 use crate::interrupt;
 use crate::lora::Trainable;
 use crate::model::Decoder;
@@ -120,6 +121,7 @@ pub fn train_resumable<'a>(
         saver.at_the_end(&mut runs, memory.peak(), trained.as_ref().err());
     }
     trained?;
+    mapped::ensure_unchanged()?;
     let peak_memory = memory.peak();
     Ok(runs.into_iter().map(|run| run.finish(peak_memory)).collect())
 }
@@ -208,6 +210,7 @@ impl<'a> Saver<'a> {
 
     /// `None` where there is no state worth saving.
     fn save(&mut self, runs: &mut [ActiveRun], peak_memory: Option<u64>) -> Result<Option<PathBuf>> {
+        mapped::ensure_unchanged()?;
         let is_alone = runs.len() == 1;
         for run in runs.iter() {
             // Stopped inside of an update, or left without finite numbers by one. A run that left the others is not used

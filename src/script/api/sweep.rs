@@ -94,6 +94,9 @@ pub mod functions {
         let sweep = LoraSweep { base: &base, train, test, options, grid, settings, origin };
         let (folder, progress) = (state.folder_to_write(&options.out)?, SweepProgress::new(state.quiet()));
         let report = sweep.run(&folder, state.pace(), progress, &mut |line| state.note(line))?;
+        if report.forecast.is_none() {
+            state.count_trials(&options.out, report.result.failed().count(), report.result.rows().len());
+        }
         state.planned_sweep(&options.out, report.forecast.as_ref(), base.decoder().device);
         if options.charts {
             let seconds = started.elapsed().as_secs_f64();

@@ -17,13 +17,11 @@ use crate::script::language::check;
 use crate::script::language::render::Failure;
 use crate::script::language::report;
 use crate::script::values::caught;
-use crate::{files, interrupt, stderr};
-use rhai::{Dynamic, Engine, OptimizationLevel, Scope, AST};
+use crate::{files, interrupt, stderr, stdout};
+use rhai::{Dynamic, Engine, OptimizationLevel, Position, Scope, AST};
 use std::cell::{LazyCell, RefCell};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Once;
 
 /// Deep enough for any honest recursion, and far from the end of the large stack.
 const CALL_LEVELS: usize = 256;
@@ -55,7 +53,8 @@ impl Session {
         let mut engine = Engine::new();
         let modules = BesideTheScript::new(state.clone());
         configure(&mut engine, &state, &modules);
-        engine.on_print(print_line);
+        engine.on_print(stdout::printed_line);
+        engine.on_debug(|text, source, position| stdout::printed_line(&debug_line(text, source, position)));
         api::register(&mut engine);
         Session {
             engine,
@@ -95,7 +94,7 @@ impl Session {
         self.state.redirect(Overlay::new()?);
         self.state.begin_rehearsal(Rehearsal::default());
         if !self.state.prints_elsewhere() {
-            self.print_with(print_line);
+            self.print_with(stdout::printed_line);
         }
         Ok(())
     }
@@ -104,6 +103,11 @@ impl Session {
     pub fn rehearsed(&self) -> Option<(String, usize)> {
         let script = self.state.script();
         self.state.after_rehearsal(|own, overlay| (own.summary(&script, overlay), own.failed()))
+    }
+
+    /// How many trials of the sweeps that scripts ran failed, and how many trials there were.
+    pub fn failed_trials(&self) -> (usize, usize) {
+        self.state.failed_trials()
     }
 
     /// Collects what scripts print, for [`printed`](Session::printed).
@@ -263,13 +267,13 @@ fn script_text(path: &Path) -> Result<String, Failure> {
     Err(Error::input(found).with_hint(hint).into())
 }
 
-/// A standard output that takes no more is no reason to lose a run: it is told once.
-fn print_line(text: &str) {
-    static TOLD: Once = Once::new();
-    let Err(error) = writeln!(std::io::stdout().lock(), "{text}") else { return };
-    TOLD.call_once(|| {
-        stderr::note(&format!("the standard output takes no more, and what is printed is lost: {error}"))
-    });
+/// As the engine itself writes it.
+fn debug_line(text: &str, source: Option<&str>, position: Position) -> String {
+    match source {
+        Some(source) => format!("{source} @ {position:?} | {text}"),
+        None if position.is_none() => text.to_owned(),
+        None => format!("{position:?} | {text}"),
+    }
 }
 
 fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {

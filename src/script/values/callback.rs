@@ -81,7 +81,7 @@ impl<'a> Callback<'a> {
 
     fn keep(&self, cause: Box<EvalAltResult>) -> Error {
         let error = match cause.unwrap_inner() {
-            EvalAltResult::ErrorTerminated(..) => Error::stopped(),
+            EvalAltResult::ErrorTerminated(..) => interrupt::stopped(),
             EvalAltResult::ErrorRuntime(value, _) => from_thrown(value),
             EvalAltResult::ErrorPropertyNotFound(name, _) => self.unknown_property(name),
             EvalAltResult::ErrorFunctionNotFound(call, _)
