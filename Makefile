@@ -61,6 +61,7 @@ test-all: needs setup format-check lint
 needs:
 	@test -z "$(MISSING)" || { echo "error: not set: $(MISSING) (see CONTRIBUTING.md)"; exit 1; }
 	@command -v tmux >/dev/null || { echo "error: tmux is not installed"; exit 1; }
+	@command -v strace >/dev/null || { echo "error: strace is not installed"; exit 1; }
 	@command -v node >/dev/null || { echo "error: node is not installed"; exit 1; }
 
 format-check:

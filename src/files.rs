@@ -1,5 +1,16 @@
-//! Files and folders written atomically (temporary name beside the target, sync, rename), and read with
-//! errors that name the path.
+//! Files written atomically (temporary name beside the target, sync, rename), and read with errors that name the path.
+//!
+//! `publish.rs` does the same with whole folders, and `manifest.rs` notices if their files were changed since;
+//! `temporary.rs` is where both are written first, `lock.rs` keeps two runs apart.
+
+mod lock;
+pub mod manifest;
+mod publish;
+mod temporary;
+
+pub use lock::FolderLock;
+pub use publish::{ensure_replaceable, publish_folder, FolderKind};
+pub use temporary::{is_temporary, leftovers, TemporaryFolder};
 
 use crate::error::{Error, Result};
 use rustix::fs::{Access, AtFlags, CWD};
@@ -19,7 +30,7 @@ pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::R
     create_folder(folder)?;
     ensure_file_path(path)?;
     let failed = |error: std::io::Error| Error::file("write", path, &error);
-    let mut temporary = tempfile::Builder::new().prefix(".part-").tempfile_in(folder).map_err(failed)?;
+    let mut temporary = temporary::file_in(folder).map_err(failed)?;
     fill(temporary.as_file_mut()).map_err(failed)?;
     temporary.as_file().sync_all().map_err(failed)?;
     make_readable(temporary.as_file()).map_err(failed)?;
@@ -27,57 +38,11 @@ pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::R
     sync_folder(folder)
 }
 
-/// Makes a temporary folder beside `path`, on the same file system, for content that is checked before it gets its
-/// name. Dropping it deletes the folder with its content.
-pub fn temporary_beside(path: &Path) -> Result<tempfile::TempDir> {
-    let folder = parent(path);
-    create_folder(folder)?;
-    tempfile::Builder::new()
-        .prefix(".part-")
-        .tempdir_in(folder)
-        .map_err(|error| Error::file("make a folder in", folder, &error))
-}
-
 /// Renames a finished file to `path`, replacing an existing file.
 pub fn move_file(from: &Path, path: &Path) -> Result<()> {
     ensure_file_path(path)?;
     fs::rename(from, path).map_err(|error| Error::file("write", path, &error))?;
     sync_folder(parent(path))
-}
-
-/// Renames a finished folder to `path`, replacing an existing folder.
-pub fn replace_folder(finished: tempfile::TempDir, path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let failed = |error: std::io::Error| Error::file("write the folder", path, &error);
-    fs::set_permissions(finished.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
-    let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    if is_folder && exchange(finished.path(), path).is_ok() {
-        // `finished` is the old folder now; dropping it deletes that.
-        return sync_folder(parent(path));
-    }
-    let backup = if path.exists() { Some(temporary_beside(path)?) } else { None };
-    let aside = backup.as_ref().map(|backup| backup.path().join("old"));
-    aside.as_ref().map_or(Ok(()), |aside| fs::rename(path, aside)).map_err(failed)?;
-    if let Err(error) = fs::rename(finished.path(), path) {
-        // Put the old folder back.
-        let _ = aside.map(|aside| fs::rename(aside, path));
-        return Err(failed(error));
-    }
-    // The folder has moved: nothing to delete under the temporary name.
-    let _ = finished.keep();
-    sync_folder(parent(path))
-}
-
-/// Swaps the names of two folders, so that neither name is ever missing. Not every file system supports
-/// it.
-#[cfg(target_os = "linux")]
-fn exchange(one: &Path, other: &Path) -> std::io::Result<()> {
-    Ok(rustix::fs::renameat_with(CWD, one, CWD, other, rustix::fs::RenameFlags::EXCHANGE)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
-    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 /// Writes `value` atomically, as indented JSON with a final newline.
@@ -265,21 +230,17 @@ pub fn json_problem(error: &serde_json::Error) -> String {
 
 /// SHA-256 of a file's content, in hexadecimal. Stops on a requested stop.
 pub fn sha256(path: &Path) -> Result<String> {
-    sha256_polling(path, crate::interrupt::check)
+    sha256_of(path, crate::interrupt::check)
 }
 
-/// As [`sha256`], to the end even if a stop was requested: for what is saved because of it.
-pub fn sha256_to_the_end(path: &Path) -> Result<String> {
-    sha256_polling(path, || Ok(()))
-}
-
-fn sha256_polling(path: &Path, poll: impl Fn() -> Result<()>) -> Result<String> {
+/// As [`sha256`]; `check` is called for each piece, and its error ends the reading.
+fn sha256_of(path: &Path, check: impl Fn() -> Result<()>) -> Result<String> {
     let failed = |error: std::io::Error| Error::file("read", path, &error);
     let mut file = open(path)?;
     let mut hash = Sha256::new();
     let mut piece = vec![0; 1 << 20];
     loop {
-        poll()?;
+        check()?;
         match file.read(&mut piece).map_err(failed)? {
             0 => return Ok(format!("{:x}", hash.finalize())),
             read => hash.update(&piece[..read]),
@@ -310,35 +271,8 @@ fn make_readable(file: &File) -> std::io::Result<()> {
 }
 
 /// Makes a rename durable. Some file systems cannot sync a folder; that is not an error.
-fn sync_folder(folder: &Path) -> Result<()> {
+pub fn sync_folder(folder: &Path) -> Result<()> {
     let handle = File::open(folder).map_err(|error| Error::file("open the folder", folder, &error))?;
     let _ = handle.sync_all();
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_is_replaced_or_left_as_it_was() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("model");
-        let finished = |text: &str| {
-            let folder = temporary_beside(&path).unwrap();
-            fs::write(folder.path().join("x"), text).unwrap();
-            folder
-        };
-        let content = || fs::read_to_string(path.join("x")).unwrap();
-        replace_folder(finished("one"), &path).unwrap();
-        replace_folder(finished("two"), &path).unwrap();
-        assert_eq!(content(), "two");
-        // A folder that cannot be moved, here from another file system, leaves the old one in place.
-        let Ok(broken) = tempfile::tempdir_in("/dev/shm") else {
-            println!("not checked: this system has no /dev/shm");
-            return;
-        };
-        assert!(replace_folder(broken, &path).is_err());
-        assert_eq!(content(), "two");
-    }
 }

@@ -2,9 +2,9 @@
 
 use super::adapted::AdaptedModel;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, manifest, FolderKind};
 use crate::hub;
-use crate::hub::tokenizer::Tokenizer;
+use crate::hub::tokenizer::{is_tokenizer_file, Tokenizer};
 use crate::hub::weights::{self, Weights};
 use crate::model::config::set_saved_dtype;
 use crate::model::{device, load, quantization, Config, Decoder, Quantization};
@@ -37,6 +37,12 @@ impl LoadOptions {
     }
 }
 
+/// The folder of a saved model. Without a manifest it looks like anyone's, so it has no mark.
+pub const FOLDER: FolderKind = FolderKind { name: "model", mark: None, has_file: is_tokenizer_file };
+/// Loading a model compares the SHA-256 of files up to this size with the manifest, and the sizes of all. Hashing
+/// takes about a second for each GB, which for large weights would be most of the time to load them.
+const MAX_HASHED: u64 = 256 << 20;
+
 #[derive(Debug)]
 pub struct Model {
     /// The hub name or folder that the user wrote.
@@ -62,7 +68,12 @@ impl Model {
             Some(revision) => format!("{name}@{revision}"),
             None => name.to_owned(),
         };
-        let folder = hub::resolve_model(&named, &hub::Hub::from_env()?, observer)?.path;
+        let hub::ModelFolder { path: folder, commit, .. } =
+            hub::resolve_model(&named, &hub::Hub::from_env()?, observer)?;
+        if commit.is_none() {
+            // What is fetched from the hub was compared with the hub's hashes.
+            manifest::verify(&folder, MAX_HASHED)?;
+        }
         let device = device::parse_device(&options.device)?;
         let mut config = Config::from_folder(&folder)?;
         config.quantization = config.quantization.or(options.quantization);
@@ -138,23 +149,34 @@ impl Model {
         Some(format!("{:x}", Sha256::digest(template)))
     }
 
-    /// Writes the model as transformers does: configuration, weights, tokenizer.
-    /// 4-bit weights are saved as they are, in bitsandbytes' layout.
-    pub fn save(&mut self, folder: &Path) -> Result<()> {
+    /// Saves the model as the folder `folder`, as transformers does: configuration, weights, tokenizer.
+    /// 4-bit weights are saved as they are, in bitsandbytes' layout. A model that lorhai saved there is replaced as a
+    /// whole; anything else only with `overwrite`.
+    pub fn save(&mut self, folder: &Path, overwrite: bool) -> Result<()> {
         self.adapted.ensure_unmerged()?;
         let source = self.folder.clone().ok_or_else(|| Error::bug("the model has no configuration file"))?;
         let config = self.config_to_save(&source, folder)?;
-        files::create_folder(folder)?;
         let weights = self.adapted.decoder.named_weights()?;
         let weights: Vec<_> =
             weights.into_iter().map(|(name, weight)| Ok((name, weight.f_detach()?))).collect::<Result<_>>()?;
-        weights::save(&folder.join("model.safetensors"), &weights, &[])?;
-        self.save_tokenizer(folder)?;
-        let generation = source.join("generation_config.json");
-        if generation.is_file() && !is_same_folder(&source, folder) {
-            files::write_atomic(&folder.join("generation_config.json"), &files::read(&generation)?)?;
+        files::publish_folder(&FOLDER, folder, overwrite, |folder| {
+            weights::save(&folder.join("model.safetensors"), &weights, &[])?;
+            self.save_tokenizer(folder)?;
+            let generation = source.join("generation_config.json");
+            if generation.is_file() {
+                files::write_atomic(&folder.join("generation_config.json"), &files::read(&generation)?)?;
+            }
+            files::write_atomic(&folder.join("config.json"), &config)
+        })
+    }
+
+    /// Refuses to save something else over the files that this model was loaded from.
+    pub fn ensure_not_base(&self, folder: &Path) -> Result<()> {
+        if self.folder.as_deref().is_some_and(|base| is_same_folder(base, folder)) {
+            return Err(Error::input(format!("`{}` holds the base model: expected another folder", folder.display()))
+                .with_hint("give a new or empty folder"));
         }
-        files::write_atomic(&folder.join("config.json"), &config)
+        Ok(())
     }
 
     /// The source's config.json with the dtype of the weights in memory, and with `quantization_config` if
@@ -229,11 +251,13 @@ impl Model {
 /// As [`Model::fingerprint`], of a model that is not loaded.
 pub fn fingerprint_of(folder: &Path) -> Result<String> {
     let mut hash = Sha256::new();
+    // The manifest says nothing that the other files do not.
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .map_err(|error| Error::file("read the folder", folder, &error))?
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors" || extension == "json"))
+        .filter(|path| !path.ends_with(manifest::MANIFEST))
         .collect();
     paths.sort();
     for path in paths {

@@ -175,7 +175,7 @@ struct Sweep<'a, 'o> {
 impl<'a> Sweep<'a, '_> {
     /// Adds the finished trials to the results, reports the others and returns them.
     fn pending(&mut self, states: Vec<TrialState>) -> Result<Vec<&'a Trial>> {
-        if !self.folder.locked {
+        if !self.folder.is_locked() {
             self.observer.event(&Event::Unlocked { out: &self.plan.out });
         }
         let others = self.folder.others(self.plan);

@@ -19,6 +19,7 @@ pub mod observer;
 pub mod optim;
 pub mod origin;
 pub mod overfitting;
+pub mod previous;
 pub mod progress;
 pub mod recorded;
 pub mod recorder;

@@ -102,7 +102,5 @@ impl RecordedJob<'_> {
 
 /// Saves the adapter that a run trained into the run's folder, with the tokenizer's files.
 pub fn save_adapter(adapter: &Adapter, base: &str, tokenizer: Option<&Tokenizer>, folder: &Path) -> Result<()> {
-    let folder = folder.join(ADAPTER);
-    peft::save(adapter, base, &folder)?;
-    tokenizer.map_or(Ok(()), |tokenizer| tokenizer.copy_to(&folder))
+    peft::save(adapter, base, tokenizer, &folder.join(ADAPTER), false)
 }

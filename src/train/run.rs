@@ -9,6 +9,7 @@ use super::config::TrainConfig;
 use super::folder::RunRecord;
 use super::observer::TrainObserver;
 use super::origin::Origin;
+use super::previous;
 use super::progress::Progress;
 use super::recorded::{save_adapter, train_recorded, RecordedJob};
 use super::rehearsal::{self, tiny_config, Measure, Pace, Planned, RehearsedRun};
@@ -16,6 +17,7 @@ use super::reserve::Reserve;
 use super::trainer::TrainOutcome;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
+use crate::files::{self, FolderLock};
 use crate::hub::tokenizer::Tokenizer;
 use crate::lora::Model;
 use crate::lora::Trainable;
@@ -62,6 +64,7 @@ impl TrainRun<'_> {
     /// # Errors
     /// Invalid settings, nothing to train, a loss that is not finite, files that cannot be written.
     pub fn run(&self, model: &mut Model, measure: &mut Measure, pace: Pace, progress: Progress) -> Result<RunReport> {
+        let _lock = self.folder.map(lock).transpose()?;
         match pace {
             Pace::Full => {
                 Ok(RunReport { outcome: self.train(model, measure, progress)?, planned: None, unsaved: None })
@@ -153,6 +156,7 @@ impl TrainRun<'_> {
                 if let Some(old) = resume::clear(folder, keeps_old)? {
                     progress.on_note(&format!("the unfinished run is kept in `{}`", old.display()));
                 }
+                previous::set_aside(folder)?;
             }
         }
         self.origin.map_or(Ok(()), |origin| origin.write(folder))?;
@@ -224,10 +228,16 @@ impl TrainRun<'_> {
     }
 }
 
+/// Takes the folder for this run.
+fn lock(folder: &Path) -> Result<FolderLock> {
+    files::create_folder(folder)?;
+    FolderLock::take(folder, "a run")
+}
+
 /// Saves the adapter to `adapter/`, or a fully trained model to `model/`.
 fn save(model: &mut Model, folder: &Path) -> Result<()> {
     if model.adapted.active_name().is_none() {
-        return model.save(&folder.join(MODEL));
+        return model.save(&folder.join(MODEL), false);
     }
     save_adapter(model.adapted.adapter(None)?, &model.name, model.tokenizer().ok(), folder)
 }

@@ -11,7 +11,7 @@ use super::metrics::MetricsRow;
 use crate::error::{Error, Result};
 use crate::files;
 use crc32c::crc32c;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A hyperparameter's value.
@@ -221,7 +221,6 @@ fn seconds_now() -> f64 {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use std::path::PathBuf;
 
     /// A decoded field: its number and the bytes or number in it.
     #[derive(Debug, Clone, PartialEq)]

@@ -5,6 +5,8 @@ use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::hub::mapped::MappedFile;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use tch::Tensor;
@@ -23,6 +25,17 @@ struct Entry {
     shape: Vec<i64>,
     block: BlockType,
     bytes: Range<usize>,
+}
+
+/// Whether a file begins as a GGUF file does.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn is_gguf(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start));
+    read.map_err(|error| Error::file("read", path, &error))?;
+    Ok(start == MAGIC)
 }
 
 impl Gguf {

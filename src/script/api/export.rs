@@ -3,7 +3,7 @@
 use crate::data::ollama;
 use crate::eval::certificate::{self, Certificate, MergeOptions};
 use crate::eval::divergence::Divergence;
-use crate::eval::export::{ensure_exportable, export_adapter, export_model};
+use crate::eval::export::{self, ensure_exportable, export_adapter, export_model};
 use crate::hub::gguf::BlockType;
 use crate::lora::peft;
 use crate::options;
@@ -36,6 +36,8 @@ options! {
         what: Exported = Exported::Merged;
         /// The type of the numbers.
         block: Option<BlockType> = None, name "type", words "that of the weights, \"f32\" for an adapter";
+        /// Replace the file whatever it is; without this only a GGUF file is replaced.
+        overwrite: bool = false;
     }
 }
 
@@ -138,6 +140,9 @@ pub mod functions {
     /// KL divergence, both perplexities, and the fraction of the adapter's change that rounding lost. The numbers are
     /// printed, returned as a map, and written to `merge_certificate.json`. Above the tolerance nothing is written.
     ///
+    /// A merged model that lorhai saved in the folder is replaced as a whole. A folder with other files is refused, and
+    /// loses them with `overwrite: true`; the folder of the base model is never replaced.
+    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
@@ -186,18 +191,19 @@ pub mod functions {
         path: &str,
         options: Map,
     ) -> RhaiResultOf<Map> {
-        let GgufOptions { what, block } = Options::read("export_gguf", options)?;
+        let GgufOptions { what, block, overwrite } = Options::read("export_gguf", options)?;
         let model = model.read()?;
         let state = State::of(&context)?;
         let name = path;
+        export::ensure_replaceable(Path::new(name), overwrite)?;
         let path = state.file_to_write(path)?;
         let divergence = match what {
             Exported::Merged if state.leaves_out(name, &model.name, model.decoder().weight_bytes()) => {
                 ensure_exportable(&model)?;
                 Divergence::unmeasured(0)
             }
-            Exported::Merged => export_model(&model, &path, block)?,
-            Exported::Adapter => export_adapter(&model, &path, None, block)?,
+            Exported::Merged => export_model(&model, &path, block, overwrite)?,
+            Exported::Adapter => export_adapter(&model, &path, None, block, overwrite)?,
         };
         let config = &model.decoder().config;
         let notes = match what {

@@ -56,6 +56,8 @@ pub mod functions {
 
     /// Writes a text file, whole or not at all; folders are made as needed.
     ///
+    /// An existing file is replaced, as by Python's `open(path, "w")`, unless it is the running script.
+    ///
     /// ```rhai
     /// write_text("runs/note.txt", "best rank: 8\n");
     /// ```

@@ -65,6 +65,16 @@ options! {
         /// Writes a PiSSA or OLoRA adapter as a LoRA of twice the rank over the original base, which every program
         /// reads.
         as_lora: bool = false;
+        /// Replace whatever the folder holds.
+        overwrite: bool = false;
+    }
+}
+
+options! {
+    #[derive(Debug, Clone)]
+    struct SaveOptions {
+        /// Replace whatever the folder holds.
+        overwrite: bool = false;
     }
 }
 
@@ -84,6 +94,7 @@ pub const OPTIONS: &[OptionsOfFunction] = &[
     ("model.add_lora", AddLoraOptions::table),
     ("model.save_adapter", SaveAdapterOptions::table),
     ("model.load_adapter", LoadAdapterOptions::table),
+    ("model.save", SaveOptions::table),
 ];
 
 // The macro unwraps arguments whose number and types the engine has checked.
@@ -441,6 +452,10 @@ pub mod functions {
 
     /// Save the active adapter, as it is or turned into an ordinary LoRA.
     ///
+    /// An adapter that lorhai saved in the folder is replaced as a whole. A folder with other files is refused, and
+    /// loses them with `overwrite: true`. `lorhai.json` lists the saved files with their sizes and hashes, which
+    /// `load_adapter` checks; other programs ignore it.
+    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4, init: "pissa" });
@@ -453,15 +468,15 @@ pub mod functions {
         folder: &str,
         options: Map,
     ) -> RhaiResultOf<()> {
-        let SaveAdapterOptions { as_lora } = Options::read("save_adapter", options)?;
+        let SaveAdapterOptions { as_lora, overwrite } = Options::read("save_adapter", options)?;
         let model = model.read()?;
         let (adapter, config) = (model.adapted.adapter(None)?, &model.decoder().config);
         let converted = if as_lora { Some(convert::to_lora(adapter, config)?) } else { None };
         let adapter = converted.as_ref().unwrap_or(adapter);
         let state = State::of(&context)?;
-        let folder = state.folder_to_write(Path::new(folder))?;
-        peft::save(adapter, &model.name, &folder)?;
-        model.save_tokenizer(&folder)?;
+        model.ensure_not_base(Path::new(folder))?;
+        let folder = state.folder_to_publish(&peft::FOLDER, Path::new(folder), overwrite)?;
+        peft::save(adapter, &model.name, model.tokenizer().ok(), &folder, overwrite)?;
         for note in peft::deployment_notes(adapter, config) {
             state.note(&note);
         }
@@ -470,7 +485,8 @@ pub mod functions {
 
     /// Load an adapter that lorhai or peft saved, and make it the active one.
     ///
-    /// The folder of a run or a trial means the adapter in it.
+    /// The folder of a run or a trial means the adapter in it. An adapter that lorhai saved is compared with its
+    /// `lorhai.json`, and refused if a file was changed or lost since.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -520,12 +536,28 @@ pub mod functions {
     /// let model = load_model("scripts/tiny");
     /// model.save("runs/copy");
     /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
+    #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
     pub fn save(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
+        save_with(context, model, folder, Map::new())
+    }
+
+    /// Save the whole base model as a transformers folder, also over other files.
+    ///
+    /// A model that lorhai saved in the folder is replaced as a whole. A folder with other files is refused, and loses
+    /// them with `overwrite: true`. `lorhai.json` lists the saved files with their sizes and hashes. `load_model` checks
+    /// the sizes, and the hashes of files up to 256 MiB; other programs ignore it.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.save("runs/copy", #{ overwrite: true });
+    /// ```
+    #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
+    pub fn save_with(context: NativeCallContext, model: &mut Model, folder: &str, options: Map) -> RhaiResultOf<()> {
+        let SaveOptions { overwrite } = Options::read("save", options)?;
         let (mut model, state) = (model.write()?, State::of(&context)?);
-        let path = state.folder_to_write(Path::new(folder))?;
+        let path = state.folder_to_publish(&lora::model::FOLDER, Path::new(folder), overwrite)?;
         if !state.leaves_out(folder, &model.name, model.decoder().weight_bytes()) {
-            model.save(&path)?;
+            model.save(&path, overwrite)?;
         }
         Ok(())
     }

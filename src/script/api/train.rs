@@ -1,5 +1,6 @@
 //! `train`, which is made of the parts in `step`, and the loss on held-out rows.
 
+use crate::files::FolderLock;
 use crate::options;
 use crate::options::{OptionSet, Refusal};
 use crate::script::api::tokens::{note_long, Tokenized, TokenizedSplit};
@@ -12,6 +13,7 @@ use crate::script::values::options::Options;
 use crate::train::checkpoint::options::SaveStrategy;
 use crate::train::checkpoint::{CheckpointOptions, Resume};
 use crate::train::overfitting::OVERFITS_AFTER;
+use crate::train::previous;
 use crate::train::progress::Progress;
 use crate::train::run::MODEL;
 use crate::train::trainer::PEAK_MEMORY;
@@ -26,7 +28,8 @@ options! {
     struct TrainOptions {
         config: TrainConfig = TrainConfig::default(), is set;
         /// A folder for `metrics.jsonl`, TensorBoard events, checkpoints and the adapter. A run that was cut off there
-        /// goes on; what a finished run left is replaced.
+        /// goes on. The log of a finished one is replaced; its adapter is kept as `adapter.previous`, a fully trained
+        /// model as `model.previous`.
         out: Option<PathBuf> = None;
         checkpoints: CheckpointOptions = CheckpointOptions::default(), is set;
     }
@@ -152,6 +155,11 @@ fn run_training(
     }
     config.optim.note(model.adapted.trainable()?.count()).iter().for_each(|note| state.note(note));
     note_long(&data.rows, &model, state);
+    if let Some(out) = &out {
+        // In a rehearsal the run looks at another folder.
+        FolderLock::ensure_free(out)?;
+        previous::ensure_movable(out)?;
+    }
     let folder = out.as_deref().map(|out| state.folder_to_write(out)).transpose()?;
     let origin = out.as_deref().map(|out| origin::of(state, &model, out)).transpose()?;
     let run = TrainRun {

@@ -247,6 +247,11 @@ impl State {
         others.map(|(name, text)| (name.clone(), text.clone())).collect()
     }
 
+    /// The paths of the script and of what it imported; a name that is no path for an input that was typed.
+    pub(in crate::script) fn source_names(&self) -> Vec<String> {
+        self.0.borrow().sources.keys().cloned().collect()
+    }
+
     /// The texts of the script and of what it imported.
     pub(in crate::script) fn sources(&self) -> Vec<String> {
         self.0.borrow().sources.values().cloned().collect()

@@ -1,29 +1,27 @@
 //! A checkpoint on the disk: a folder `checkpoint-STEP`, as transformers names it.
 //!
-//! It is written under a temporary name and renamed when all of it is on the disk. `manifest.json`, written last, has
-//! the size and SHA-256 of every other file; reading checks them all, so that a damaged checkpoint is an error, never
-//! other numbers.
+//! It is published as every folder is (`files/publish.rs`). Reading checks every byte against its manifest, so that a
+//! damaged checkpoint is an error, never other numbers.
 
 use super::state::{RunNumbers, RunState};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::manifest::{self, Manifest, MANIFEST};
+use crate::files::{self, FolderKind, TemporaryFolder};
 use crate::hub::weights::{self, Weights};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// What the names of checkpoints begin with, before the step.
 const PREFIX: &str = "checkpoint-";
-/// What the name of one that is being written or removed begins with.
-const TEMPORARY: &str = ".part-checkpoint-";
 const FORMAT: &str = "lorhai checkpoint 1";
-const MANIFEST: &str = "manifest.json";
 const STATE: &str = "state.json";
 const TENSORS: &str = "state.safetensors";
+/// Checkpoints are replaced by those of the same step.
+const FOLDER: FolderKind = FolderKind { name: "checkpoint", mark: None, has_file: |_| false };
 /// Free space that is left on a disk beside a checkpoint.
 const MARGIN: u64 = 1 << 20;
 
@@ -47,6 +45,13 @@ pub struct Checkpoint {
 
 /// The content of `state.json`.
 #[derive(Serialize, Deserialize)]
+struct Content<S> {
+    format: String,
+    state: S,
+}
+
+/// The state of runs.
+#[derive(Serialize, Deserialize)]
 struct Record {
     step: u64,
     runs: Vec<RunRecord>,
@@ -57,18 +62,6 @@ struct RunRecord {
     name: String,
     conditions: Value,
     numbers: RunNumbers,
-}
-
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Manifest {
-    format: String,
-    files: BTreeMap<String, FileRecord>,
-}
-
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct FileRecord {
-    bytes: u64,
-    sha256: String,
 }
 
 impl Checkpoint {
@@ -121,16 +114,15 @@ impl Checkpoint {
 /// A folder that cannot be written; what was there stays.
 pub fn write(parent: &Path, step: u64, state: &impl Serialize, tensors: &[(String, Tensor)]) -> Result<PathBuf> {
     files::create_folder(parent)?;
-    let path = parent.join(format!("{PREFIX}{step}"));
     ensure_space(parent, tensors)?;
-    let failed = |error: std::io::Error| Error::file("make a folder in", parent, &error);
-    let staged = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(parent).map_err(failed)?;
-    weights::save(&staged.path().join(TENSORS), tensors, &[])?;
     // Not indented: a long run has a number for each step.
-    let text = serde_json::to_vec(state).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
-    files::write_atomic(&staged.path().join(STATE), &text)?;
-    files::write_json(&staged.path().join(MANIFEST), &Manifest::of(staged.path(), &[STATE, TENSORS])?)?;
-    files::replace_folder(staged, &path)?;
+    let text = serde_json::to_vec(&Content { format: FORMAT.into(), state });
+    let text = text.map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
+    let path = parent.join(format!("{PREFIX}{step}"));
+    files::publish_folder(&FOLDER, &path, true, |folder| {
+        weights::save(&folder.join(TENSORS), tensors, &[])?;
+        files::write_atomic(&folder.join(STATE), &text)
+    })?;
     Ok(path)
 }
 
@@ -152,49 +144,30 @@ fn ensure_space(parent: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
 /// # Errors
 /// A folder that is no checkpoint, damaged, or of another version.
 pub fn read(path: &Path) -> Result<(Value, Weights)> {
-    Manifest::verify(path)?;
-    Ok((files::read_json(&path.join(STATE))?, Weights::open_files(&[path.join(TENSORS)])?))
+    let manifest = manifest::read(path)?;
+    let is_whole = |manifest: &Manifest| {
+        manifest.kind == FOLDER.name && [STATE, TENSORS].iter().all(|name| manifest.files.contains_key(*name))
+    };
+    if !manifest.is_some_and(|manifest| is_whole(&manifest)) {
+        bail!(
+            Kind::File,
+            "`{}` is not a whole checkpoint: expected `{STATE}` and `{TENSORS}` in its `{MANIFEST}`",
+            path.display()
+        );
+    }
+    manifest::verify(path, u64::MAX)?;
+    let state = path.join(STATE);
+    let content: Content<Value> = serde_json::from_value(files::read_json(&state)?)
+        .map_err(|error| Error::new(Kind::File, format!("`{}` is not a state: {error}", state.display())))?;
+    if content.format != FORMAT {
+        bail!(Kind::File, "`{}`: expected the format \"{FORMAT}\", found {:?}", state.display(), content.format;
+            hint: "another version of lorhai made it: go on with that one");
+    }
+    Ok((content.state, Weights::open_files(&[path.join(TENSORS)])?))
 }
 
 fn tensor_name(run: &str, part: &str) -> String {
     format!("{run}/{part}")
-}
-
-impl Manifest {
-    fn of(folder: &Path, names: &[&str]) -> Result<Self> {
-        let record = |name: &&str| {
-            let path = folder.join(name);
-            let bytes = fs::metadata(&path).map_err(|error| Error::file("read", &path, &error))?.len();
-            Ok((name.to_string(), FileRecord { bytes, sha256: files::sha256_to_the_end(&path)? }))
-        };
-        let files = names.iter().map(record).collect::<Result<_>>()?;
-        Ok(Manifest { format: FORMAT.to_owned(), files })
-    }
-
-    fn verify(folder: &Path) -> Result<()> {
-        let path = folder.join(MANIFEST);
-        let value = files::read_json(&path)?;
-        if let Some(other) = value.get("format").filter(|format| **format != FORMAT) {
-            bail!(Kind::File, "`{}`: expected the format \"{FORMAT}\", found {other}", path.display();
-                hint: "another version of lorhai made it: go on with that one")
-        }
-        let damaged = |error| Error::new(Kind::File, format!("`{}` is not a manifest: {error}", path.display()));
-        let manifest: Manifest = serde_json::from_value(value).map_err(damaged)?;
-        for name in [STATE, TENSORS] {
-            let file = folder.join(name);
-            let Some(expected) = manifest.files.get(name) else {
-                bail!(Kind::File, "`{}`: expected an entry for `{name}`, found none", path.display());
-            };
-            let bytes = fs::metadata(&file).map_err(|error| Error::file("read", &file, &error))?.len();
-            if bytes != expected.bytes {
-                bail!(Kind::File, "`{}`: expected {} bytes, found {bytes}", file.display(), expected.bytes);
-            }
-            if files::sha256(&file)? != expected.sha256 {
-                bail!(Kind::File, "`{}`: its content is not what was written", file.display());
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Is this the name of a checkpoint? Its step.
@@ -219,20 +192,6 @@ pub fn prune(parent: &Path, keep: usize) -> Result<()> {
     list(parent).into_iter().skip(keep).try_for_each(|(_, path)| remove(&path))
 }
 
-/// Removes what a killed process left of checkpoints that it was writing or removing.
-pub fn remove_leftovers(parent: &Path) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Renamed first: a half-removed folder must not look like a checkpoint.
 fn remove(path: &Path) -> Result<()> {
-    let failed = |error: std::io::Error| Error::file("remove", path, &error);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let step = name.strip_prefix(PREFIX).unwrap_or(&name);
-    let aside = path.with_file_name(format!("{TEMPORARY}{step}-old"));
-    fs::rename(path, &aside).and_then(|()| fs::remove_dir_all(&aside)).map_err(failed)
+    TemporaryFolder::beside(path)?.swallow(path)
 }

@@ -29,7 +29,6 @@ struct Record {
 /// # Errors
 /// A folder that cannot be written; earlier checkpoints stay.
 pub fn save(folder: &Path, parameters: &Parameters, optimizer: &AdamW, values: Value) -> Result<PathBuf> {
-    folder::remove_leftovers(folder);
     let (mean, square) = optimizer.moments();
     let tensors = [(PARAMETERS, parameters.flat()), (MEAN, mean), (SQUARE, square)];
     let tensors = tensors.into_iter().map(|(name, tensor)| Ok((name.to_owned(), tensor.f_detach()?)));

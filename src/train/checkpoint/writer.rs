@@ -31,7 +31,6 @@ pub struct CheckpointWriter {
 
 impl CheckpointWriter {
     pub fn new(folder: &Path, options: &CheckpointOptions) -> Self {
-        folder::remove_leftovers(folder);
         CheckpointWriter {
             folder: folder.to_owned(),
             interval: options.interval(),
