@@ -65,8 +65,8 @@ Examples:
   lorhai run scripts/rank_sweep.rhai --help
   lorhai run scripts/rank_sweep.rhai --set ranks=2,4,8 --set steps=50
 
-A sweep that was stopped resumes: its finished trials are not trained again. `train` starts over, and
-replaces what is in its folder `out`.
+A script that was stopped goes on when it is run again: a sweep with the trials that are not finished, and
+a `train` with `out` from its last checkpoint (docs/checkpoints.md).
 
 Exit codes:
   0    all went well

@@ -6,12 +6,14 @@
 use crate::foreign;
 use crate::format;
 use crate::{sandbox, suggest};
+use serde::{Deserialize, Serialize};
 use std::{fmt, io, path::Path};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The kind of an error, for callers that decide by it. The details are in the message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A value, option or argument from the user is wrong.
     Input,
@@ -33,7 +35,7 @@ pub enum Kind {
     Bug,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Error {
     pub kind: Kind,
     pub message: String,

@@ -229,7 +229,7 @@ pub fn json_problem(error: &serde_json::Error) -> String {
     }
 }
 
-/// SHA-256 of a file's content, in hexadecimal.
+/// SHA-256 of a file's content, in hexadecimal. Stops on a requested stop.
 pub fn sha256(path: &Path) -> Result<String> {
     sha256_of(path, crate::interrupt::check)
 }

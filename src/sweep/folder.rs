@@ -2,6 +2,7 @@
 //!
 //! Nothing is removed before all trials' folders are known to be the sweep's.
 
+use super::groups;
 use super::record::{self, Failure, Measurements, Record, TrialResult};
 use super::settings_diff::{self, Change};
 use super::trial::{Plan, Trial};
@@ -9,7 +10,6 @@ use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, FolderLock};
 use crate::train::folder::METRICS;
-use crate::train::origin::Origin;
 use serde_json::{json, Map, Value};
 use std::fs::{self, File};
 use std::io;
@@ -109,8 +109,13 @@ impl SweepFolder {
         })
     }
 
-    /// Makes a new folder for the trial, with `config.json` and, if known, `origin.json`.
-    pub fn prepare(&self, trial: &Trial, origin: Option<&Origin>) -> Result<()> {
+    /// Makes a new folder for the trial, with `config.json` and, if known, `origin.json`. The folder of a trial that goes
+    /// on from a checkpoint stays as it is.
+    pub fn prepare(&self, trial: &Trial, plan: &Plan) -> Result<()> {
+        let goes_on = plan.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.step(&trial.name).is_some());
+        if goes_on && Self::state(trial)? == TrialState::Unfinished {
+            return Ok(());
+        }
         let aside = self.path.join(format!("{CLEARING}{}", trial.name));
         match fs::rename(&trial.dir, &aside) {
             Ok(()) => remove(&aside)?,
@@ -119,7 +124,7 @@ impl SweepFolder {
         }
         files::create_folder(&trial.dir)?;
         record::write_config(trial)?;
-        origin.map_or(Ok(()), |origin| origin.write(&trial.dir))
+        plan.origin.as_ref().map_or(Ok(()), |origin| origin.write(&trial.dir))
     }
 
     /// Records the result, after everything else in the trial's folder is on disk.
@@ -130,6 +135,13 @@ impl SweepFolder {
         sync(&self.path)?;
         let record = Record { fingerprint: trial.fingerprint(), result };
         Ok(record.write(&trial.dir)?.result)
+    }
+
+    /// Removes what only an unfinished sweep needs: groups and checkpoints.
+    pub fn forget_progress(&self, plan: &Plan) -> Result<()> {
+        let Some(checkpoints) = &plan.checkpoints else { return Ok(()) };
+        groups::remove(&self.path);
+        checkpoints.remove_all()
     }
 
     /// Folders of trials that are not in the plan, such as those of an earlier, larger grid.

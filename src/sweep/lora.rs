@@ -11,6 +11,7 @@ use crate::hub::tokenizer::Tokenizer;
 use crate::lora::Adapter;
 use crate::model::Decoder;
 use crate::train;
+use crate::train::checkpoint::writer::RunLabel;
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorded::{save_adapter, train_recorded, RecordedJob};
 use crate::train::reserve::Reserve;
@@ -29,6 +30,10 @@ pub fn run_group(
         Ok(outcomes) => outcomes,
         Err(error) => tasks.iter().map(|_| Err(error.clone())).collect(),
     }
+}
+
+fn names<'a>(tasks: &[Task<'a>]) -> Vec<&'a str> {
+    tasks.iter().map(|task| task.trial.name.as_str()).collect()
 }
 
 /// An error of the group is one that would fail every trial in it.
@@ -53,19 +58,27 @@ fn try_group(
         }
     }
     let mut observers: Vec<_> = tasks.iter().map(|task| progress.observer(task.trial)).collect();
+    let states = match shared.checkpoints {
+        Some(checkpoints) => checkpoints.states(&names(tasks))?,
+        None => tasks.iter().map(|_| None).collect(),
+    };
+    let mut writer = shared.checkpoints.map(|checkpoints| checkpoints.writer(&names(tasks)));
     // A trial whose adapter cannot be made, or has no room on the disk, fails alone.
-    let jobs = adapters.iter_mut().zip(&mut observers).zip(tasks).filter_map(|((adapter, observer), task)| {
+    let jobs = adapters.iter_mut().zip(&mut observers).zip(tasks).zip(states);
+    let jobs = jobs.filter_map(|(((adapter, observer), task), state)| {
         Some(RecordedJob {
             trainable: adapter.as_mut().ok()?,
             config: task.config,
             folder: Some(&task.trial.dir),
             settings: &task.trial.settings,
+            label: RunLabel { name: task.trial.name.clone(), conditions: task.trial.settings.clone() },
+            state,
             observer,
         })
     });
     let mut measure = shared.test.map(|test| evaluation(test, batch));
     let evaluate = measure.as_mut().map(|measure| measure as &mut Evaluate);
-    let mut trained = train_recorded(decoder, jobs.collect(), shared.train, evaluate)?.into_iter();
+    let mut trained = train_recorded(decoder, jobs.collect(), shared.train, evaluate, writer.as_mut())?.into_iter();
     let results = adapters.into_iter().zip(reserves).zip(tasks).map(|((adapter, reserve), task)| {
         let adapter = adapter?;
         // What is saved next takes its place.

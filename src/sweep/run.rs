@@ -35,6 +35,11 @@ pub enum Event<'a> {
         trial: &'a Trial,
         changes: &'a [Change],
     },
+    /// A trial that was interrupted goes on from its checkpoint.
+    Resuming {
+        trial: &'a Trial,
+        step: u64,
+    },
     /// A trial that was interrupted will run again from its start.
     Restarting {
         trial: &'a Trial,
@@ -76,6 +81,7 @@ impl fmt::Display for Event<'_> {
                 write!(out, "{}: the settings changed, running it again", trial.point)?;
                 changes.iter().try_for_each(|change| write!(out, "\n  {change}"))
             }
+            Event::Resuming { trial, step } => write!(out, "{}: going on from step {step}", trial.point),
             Event::Restarting { trial } => write!(out, "{}: was interrupted, starting it again", trial.point),
             Event::Retrying { trial, failure } => {
                 write!(out, "{}: failed before ({}), trying it again", trial.point, failure.message)
@@ -107,6 +113,8 @@ impl<F: FnMut(&Event)> SweepObserver for F {
 /// The arguments `run_group` and `group_size` of [`run`].
 pub type RunGroup<'a> = dyn FnMut(&[&Trial]) -> Vec<Result<Measurements>> + 'a;
 pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
+/// The argument `next_group` of [`run_in_groups`].
+pub type NextGroup<'f, 'a> = dyn FnMut(&[&'a Trial]) -> Result<Vec<&'a Trial>> + 'f;
 
 /// Runs every trial of `plan` that is not finished.
 ///
@@ -114,10 +122,23 @@ pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
 /// gets a group of up to that many trials, each with a new folder, and returns a result for each in the same order. An
 /// error fails that trial alone; [`Kind::Stopped`] leaves it unfinished and ends the sweep. An error of this function
 /// itself means that the sweep could not go on: `out` cannot be used, or the user stopped it.
-pub fn run(
-    plan: &Plan,
+pub fn run<'a>(
+    plan: &'a Plan,
     observer: &mut dyn SweepObserver,
     group_size: &mut GroupSize,
+    run_group: &mut RunGroup,
+) -> Result<SweepResult> {
+    let mut next_group = |pending: &[&'a Trial]| -> Result<Vec<&'a Trial>> {
+        Ok(pending.iter().take(group_size(pending)?.max(1)).copied().collect())
+    };
+    run_in_groups(plan, observer, &mut next_group, run_group)
+}
+
+/// As [`run`], where `next_group` says which of the trials that are left train side by side next: at least one.
+pub fn run_in_groups<'a>(
+    plan: &'a Plan,
+    observer: &mut dyn SweepObserver,
+    next_group: &mut NextGroup<'_, 'a>,
     run_group: &mut RunGroup,
 ) -> Result<SweepResult> {
     let folder = SweepFolder::claim(plan)?;
@@ -126,31 +147,32 @@ pub fn run(
     let result = SweepResult::new(&plan.out, &plan.grid);
     let mut sweep = Sweep { plan, folder, observer, result, is_table_behind: false };
     let pending = sweep.pending(states)?;
-    let mut rest = pending.as_slice();
+    let mut rest = pending;
     while !rest.is_empty() {
         // Fewer may fit by now than were planned.
-        let (group, others) = rest.split_at(group_size(rest)?.clamp(1, rest.len()));
-        sweep.run_group(group, run_group)?;
-        rest = others;
+        let group = next_group(&rest)?;
+        rest.retain(|trial| !group.iter().any(|member| member.index == trial.index));
+        sweep.run_group(&group, run_group)?;
     }
     // A table that could not be written on the way may be now.
     if sweep.is_table_behind {
         sweep.result.write()?;
     }
+    sweep.folder.forget_progress(plan)?;
     Ok(sweep.result)
 }
 
 /// A sweep that is being run.
-struct Sweep<'a> {
+struct Sweep<'a, 'o> {
     plan: &'a Plan,
     folder: SweepFolder,
-    observer: &'a mut dyn SweepObserver,
+    observer: &'o mut dyn SweepObserver,
     result: SweepResult,
     /// Could the results not be written when they last changed?
     is_table_behind: bool,
 }
 
-impl<'a> Sweep<'a> {
+impl<'a> Sweep<'a, '_> {
     /// Adds the finished trials to the results, reports the others and returns them.
     fn pending(&mut self, states: Vec<TrialState>) -> Result<Vec<&'a Trial>> {
         if !self.folder.is_locked() {
@@ -160,13 +182,16 @@ impl<'a> Sweep<'a> {
         if !others.is_empty() {
             self.observer.event(&Event::Kept { names: &others });
         }
+        if let Some(checkpoints) = self.plan.checkpoints.as_ref().filter(|checkpoints| checkpoints.are_ignored()) {
+            checkpoints.remove_all()?;
+        }
         let mut pending = Vec::new();
         for (trial, state) in self.plan.trials.iter().zip(states) {
             match &state {
                 TrialState::New => {}
                 TrialState::Finished(_) => {}
                 TrialState::Failed(failure) => self.observer.event(&Event::Retrying { trial, failure }),
-                TrialState::Unfinished => self.observer.event(&Event::Restarting { trial }),
+                TrialState::Unfinished => self.observer.event(&self.begun(trial)),
                 TrialState::Changed(changes) => self.observer.event(&Event::Changed { trial, changes }),
             }
             match state {
@@ -183,11 +208,22 @@ impl<'a> Sweep<'a> {
         Ok(pending)
     }
 
+    /// What becomes of a trial that was cut off.
+    fn begun(&self, trial: &'a Trial) -> Event<'a> {
+        let plan: &'a Plan = self.plan;
+        let Some(checkpoints) = &plan.checkpoints else { return Event::Restarting { trial } };
+        match (checkpoints.step(&trial.name), checkpoints.changes(&trial.name)) {
+            (Some(step), _) => Event::Resuming { trial, step },
+            (None, Some(changes)) => Event::Changed { trial, changes },
+            (None, None) => Event::Restarting { trial },
+        }
+    }
+
     fn run_group(&mut self, group: &[&'a Trial], run_group: &mut RunGroup) -> Result<()> {
         interrupt::check()?;
         let mut ready = Vec::new();
         for &trial in group {
-            match self.folder.prepare(trial, self.plan.origin.as_ref()) {
+            match self.folder.prepare(trial, self.plan) {
                 Ok(()) => {
                     self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
                     ready.push(trial);
@@ -214,7 +250,14 @@ impl<'a> Sweep<'a> {
             }
         }
         self.write_table();
-        stopped.map_or(Ok(()), Err)
+        match (stopped, &self.plan.checkpoints) {
+            (Some(stopped), _) => Err(stopped),
+            (None, Some(checkpoints)) => {
+                checkpoints.remove(&group.iter().map(|trial| trial.name.as_str()).collect::<Vec<_>>());
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
     }
 
     /// Writes the results; noted where that fails for the first time.

@@ -3,9 +3,10 @@
 //! A record that cannot be written is no reason to lose a run: it is kept in memory, and written when that is possible
 //! again. The file always ends with a whole record.
 
-use crate::error::{reason, Error, Result};
+use crate::error::{reason, Error, Kind, Result};
 use crate::format;
 use crate::{files, stderr};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -14,11 +15,20 @@ use std::path::{Path, PathBuf};
 /// The most bytes of records that wait in memory; beyond them the oldest are dropped.
 const MOST_WAITING: usize = 16 << 20;
 
+/// How far a log has come: the length of its whole records in bytes, and their CRC-32C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPosition {
+    log_bytes: u64,
+    log_crc: u32,
+}
+
 pub struct LogFile {
     path: PathBuf,
     file: File,
     /// Where the last whole record ends.
     end: u64,
+    /// CRC-32C of the bytes up to there.
+    crc: u32,
     /// Is there a piece of a record behind that, which could not be removed?
     is_torn: bool,
     waiting: VecDeque<Vec<u8>>,
@@ -39,16 +49,52 @@ impl LogFile {
             files::create_folder(folder)?;
         }
         let file = File::create(path).map_err(|error| Error::file("write", path, &error))?;
-        Ok(LogFile {
+        Ok(Self::behind(path, file, LogPosition { log_bytes: 0, log_crc: 0 }))
+    }
+
+    /// Goes on with the file at `path` behind the bytes that `position` describes; what lies beyond them is dropped.
+    ///
+    /// # Errors
+    /// A file that does not begin with these bytes, or cannot be written to.
+    pub fn resume(path: &Path, position: LogPosition) -> Result<Self> {
+        let failed = |error: io::Error| Error::file("write", path, &error);
+        let content = files::read(path)?;
+        let begin = content.get(..position.log_bytes as usize);
+        if begin.is_none_or(|begin| crc32c::crc32c(begin) != position.log_crc) {
+            return Err(Error::new(Kind::File, format!("`{}` is not the log that was saved", path.display())));
+        }
+        let mut file = File::options().write(true).open(path).map_err(failed)?;
+        cut(&mut file, position.log_bytes).map_err(failed)?;
+        Ok(Self::behind(path, file, position))
+    }
+
+    fn behind(path: &Path, file: File, position: LogPosition) -> Self {
+        LogFile {
             path: path.to_path_buf(),
             file,
-            end: 0,
+            end: position.log_bytes,
+            crc: position.log_crc,
             is_torn: false,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             lost: 0,
             outage: None,
-        })
+        }
+    }
+
+    /// The name of the file.
+    pub fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Waits until every record is on the disk.
+    ///
+    /// # Errors
+    /// Records that wait in memory, for they cannot be written.
+    pub fn sync(&mut self) -> Result<LogPosition> {
+        let synced = self.write_waiting().and_then(|()| self.file.sync_all());
+        synced.map_err(|error| Error::file("write", &self.path, &error))?;
+        Ok(LogPosition { log_bytes: self.end, log_crc: self.crc })
     }
 
     /// Hands a whole record to the system, behind those that wait: killed here, a process loses no record but those.
@@ -87,6 +133,7 @@ impl LogFile {
                 return Err(error);
             }
             self.end += record.len() as u64;
+            self.crc = crc32c::crc32c_append(self.crc, record);
             self.waiting_bytes -= record.len();
             self.waiting.pop_front();
         }

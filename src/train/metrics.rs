@@ -3,7 +3,7 @@
 //! The names are those of transformers' trainer. Absent numbers have no key. A number that is not finite is written
 //! as the text "NaN", "Infinity" or "-Infinity", because JSON has no such numbers.
 
-use super::log_file::LogFile;
+use super::log_file::{LogFile, LogPosition};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use serde_json::{Map, Value};
@@ -101,6 +101,22 @@ impl MetricsLog {
         Ok(())
     }
 
+    /// Goes on with the log at `path` behind its first bytes, which `position` describes; what lies beyond is dropped.
+    ///
+    /// # Errors
+    /// A log that does not begin with these bytes, or cannot be written.
+    pub fn resume(path: &Path, position: LogPosition) -> Result<Self> {
+        LogFile::resume(path, position).map(MetricsLog)
+    }
+
+    /// Waits until every row is on the disk.
+    ///
+    /// # Errors
+    /// Rows that wait in memory, for the disk takes none.
+    pub fn sync(&mut self) -> Result<LogPosition> {
+        self.0.sync()
+    }
+
     /// Waits until every row is on the disk, as far as that is possible.
     pub fn finish(self) -> Result<()> {
         self.0.finish();
@@ -136,7 +152,8 @@ pub fn number_to_json(value: f64) -> Value {
     }
 }
 
-fn number_from_json(value: &Value) -> Option<f64> {
+/// The reverse of [`number_to_json`]; `None` for anything else.
+pub fn number_from_json(value: &Value) -> Option<f64> {
     match value.as_str() {
         Some("NaN") => Some(f64::NAN),
         Some("Infinity") => Some(f64::INFINITY),

@@ -6,6 +6,7 @@
 pub mod adamw;
 pub mod batches;
 pub mod by_hand;
+pub mod checkpoint;
 pub mod clip;
 pub mod config;
 pub mod eval_interval;
@@ -29,6 +30,7 @@ pub mod reserve;
 pub mod run;
 pub mod sampler;
 pub mod schedule;
+pub mod settings_diff;
 pub mod stalled;
 pub mod step;
 pub mod tensorboard;

@@ -6,12 +6,12 @@
 //! The nine messages needed are encoded by hand, in fifty lines: crates for protobuf work on
 //! generated or derived types.
 
-use super::log_file::LogFile;
+use super::log_file::{LogFile, LogPosition};
 use super::metrics::MetricsRow;
 use crate::error::{Error, Result};
 use crate::files;
 use crc32c::crc32c;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A hyperparameter's value.
@@ -25,16 +25,20 @@ pub enum HParam {
 /// The prefix of the names of event files.
 const EVENTS: &str = "events.out.tfevents.";
 
+/// The event files in a folder that were written here.
+pub fn event_files(folder: &Path) -> Vec<PathBuf> {
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.starts_with(EVENTS) && name.ends_with(".lorhai")
+    };
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_ours).collect()
+}
+
 /// Removes the event files of an earlier run: TensorBoard would draw both as one run.
 pub fn remove_events(folder: &Path) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with(EVENTS) && name.ends_with(".lorhai") {
-            std::fs::remove_file(&path).map_err(|error| Error::file("remove", &path, &error))?;
-        }
-    }
-    Ok(())
+    event_files(folder)
+        .into_iter()
+        .try_for_each(|path| std::fs::remove_file(&path).map_err(|error| Error::file("remove", &path, &error)))
 }
 
 /// Writes one event file. Every call writes complete frames, or keeps them while the disk takes none.
@@ -104,6 +108,27 @@ impl EventWriter {
         let metadata = Message::default().message(1, plugin);
         let value = Message::default().text(1, "_hparams_/session_start_info").message(9, metadata);
         self.event(0, Message::default().message(1, value))
+    }
+
+    /// Goes on with the event file `name` in `folder` behind its first bytes, which `position` describes.
+    ///
+    /// # Errors
+    /// A file that does not begin with these bytes, or cannot be written.
+    pub fn resume(folder: &Path, name: &str, position: LogPosition) -> Result<Self> {
+        Ok(EventWriter { log: LogFile::resume(&folder.join(name), position)?, clock: seconds_now })
+    }
+
+    /// The name of the file.
+    pub fn name(&self) -> String {
+        self.log.name()
+    }
+
+    /// Waits until everything is on the disk.
+    ///
+    /// # Errors
+    /// Events that wait in memory, for the disk takes none.
+    pub fn sync(&mut self) -> Result<LogPosition> {
+        self.log.sync()
     }
 
     /// Waits until everything is on the disk, as far as that is possible.
@@ -196,7 +221,6 @@ fn seconds_now() -> f64 {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use std::path::PathBuf;
 
     /// A decoded field: its number and the bytes or number in it.
     #[derive(Debug, Clone, PartialEq)]

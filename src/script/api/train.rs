@@ -2,7 +2,7 @@
 
 use crate::files::FolderLock;
 use crate::options;
-use crate::options::OptionSet;
+use crate::options::{OptionSet, Refusal};
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::origin;
 use crate::script::engine::state::State;
@@ -11,6 +11,8 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json::to_map;
 use crate::script::values::objects::{Tokenized, TokenizedSplit};
 use crate::script::values::options::Options;
+use crate::train::checkpoint::options::SaveStrategy;
+use crate::train::checkpoint::{CheckpointOptions, Resume};
 use crate::train::previous;
 use crate::train::progress::Progress;
 use crate::train::{TrainConfig, TrainRun};
@@ -23,9 +25,27 @@ options! {
     #[derive(Debug, Clone)]
     struct TrainOptions {
         config: TrainConfig = TrainConfig::default(), is set;
-        /// A folder for `metrics.jsonl`, TensorBoard events and the adapter. The log of an earlier run there is
-        /// replaced; its adapter is kept as `adapter.previous`, a fully trained model as `model.previous`.
+        /// A folder for `metrics.jsonl`, TensorBoard events, checkpoints and the adapter. A run that was cut off there
+        /// goes on. The log of a finished one is replaced; its adapter is kept as `adapter.previous`, a fully trained
+        /// model as `model.previous`.
         out: Option<PathBuf> = None;
+        checkpoints: CheckpointOptions = CheckpointOptions::default(), is set;
+    }
+    rule TrainOptions::rule;
+}
+
+impl TrainOptions {
+    fn rule(&self) -> Option<Refusal> {
+        let CheckpointOptions { save_every, save_strategy, keep_last, resume } = &self.checkpoints;
+        let asked = [
+            ("save_every", save_every.is_some()),
+            ("save_strategy", save_strategy.is_some_and(|strategy| strategy != SaveStrategy::No)),
+            ("keep_last", keep_last.is_some()),
+            ("resume", matches!(resume, Some(Resume::Yes | Resume::From(_)))),
+        ];
+        let (name, _) = asked.into_iter().find(|(_, is_set)| *is_set)?;
+        let refusal = Refusal::new(name, "`out` with it", "no folder to save in");
+        self.out.is_none().then(|| refusal.with_hint("checkpoints lie in the folder of the run: out: \"runs/one\""))
     }
 }
 
@@ -121,7 +141,7 @@ fn run_training(
     test: Option<&Tokenized>,
     options: Map,
 ) -> Result<Map> {
-    let TrainOptions { config, out } = Options::read("train", options)?;
+    let TrainOptions { config, out, checkpoints } = Options::read("train", options)?;
     test.map_or(Ok(()), |test| eval::loss::ensure_labelled(&test.rows))?;
     let mut model = model.write()?;
     if test.is_none() && config.eval_every.is_on_the_way() {
@@ -141,6 +161,7 @@ fn run_training(
         test: test.map(|test| &test.rows),
         config: &config,
         folder: folder.as_deref(),
+        checkpoints: Some(&checkpoints),
         origin: origin.as_ref(),
     };
     let measure = &mut eval::loss::held_out_loss(config.eval_batch);
