@@ -104,7 +104,8 @@ macro_rules! options {
                 Ok(names)
             }
 
-            #[allow(unused_mut)]
+            // One push for each field: some structs have only one, and some none.
+            #[allow(unused_mut, clippy::vec_init_then_push)]
             fn values(&self) -> Vec<(&'static str, $crate::options::Value)> {
                 let mut values = Vec::new();
                 $($crate::options!(@values [$($kind)?] self values [$field] [$($name)?]);)*
