@@ -9,7 +9,7 @@ PROGRAM = target/release/lorhai
 # The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup build install dist sweep test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
+.PHONY: help setup build install dist sweep soak test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -19,6 +19,7 @@ help:
 	@echo "make sweep     run the LoRA rank sweep on the model in scripts/tiny, into runs/rank-sweep"
 	@echo "make test      check formatting and lints, run all tests, check that the reference is up to date"
 	@echo "make test-all  the same with the tests that need assets and other programs (see CONTRIBUTING.md)"
+	@echo "make soak      search for inputs that end the program, for SOAK seconds (300)"
 	@echo "make gpu-test  run the tests and one sweep on a CUDA device"
 	@echo "make docs      generate the function reference"
 	@echo "make bench     measure speed and memory; with PEER_PYTHON set, also those of peft"
@@ -50,6 +51,11 @@ test: setup format-check lint
 	@$(PYTHON) .cargo/test.py $(CARGO_FLAGS) --no-fail-fast
 	@$(MAKE) --no-print-directory docs-check
 
+# Script bombs, hostile arguments and malformed files, for some minutes (SOAK, in seconds).
+SOAK ?= 300
+soak: setup
+	LORHAI_SOAK=$(SOAK) cargo test $(CARGO_FLAGS) --test soak -- --nocapture --test-threads=1
+
 # What the ignored tests need; those for a GPU have `make gpu-test`.
 NEEDS = LORHAI_ASSETS PEER_PYTHON LLAMA_PYTHON TENSORBOARD_PYTHON
 MISSING = $(strip $(foreach name,$(NEEDS),$(if $($(name)),,$(name))))
@@ -61,6 +67,7 @@ test-all: needs setup format-check lint
 needs:
 	@test -z "$(MISSING)" || { echo "error: not set: $(MISSING) (see CONTRIBUTING.md)"; exit 1; }
 	@command -v tmux >/dev/null || { echo "error: tmux is not installed"; exit 1; }
+	@command -v strace >/dev/null || { echo "error: strace is not installed"; exit 1; }
 	@command -v node >/dev/null || { echo "error: node is not installed"; exit 1; }
 
 format-check:

@@ -1,20 +1,23 @@
 //! The command line: `lorhai run`, `check`, `runs` and the others. Parses, dispatches, chooses the exit code.
 //!
-//! Exit codes: 0 success, 1 failure, 2 usage error, 130 stopped by Ctrl-C.
+//! Exit codes: 0 success, 1 failure, 2 usage error, 3 some trials of a sweep failed, 128 and the number of the signal
+//! that stopped it.
 
 use crate::error::{Error, Result};
+use crate::hub::mapped;
 use crate::script::catalogue::{definitions, docs, pages};
-use crate::script::{on_large_stack, Failure, Session};
+use crate::script::{on_large_stack, parse_size, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
-use crate::{files, interrupt, repl, runs, stderr, suggest};
+use crate::{files, interrupt, repl, runs, sandbox, stderr, stdout, suggest};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 const FAILED: i32 = 1;
 const WRONG_USE: i32 = 2;
+/// Some trials of a sweep failed, and others did not.
+const SOME_FAILED: i32 = 3;
 
 /// LoRA fine-tuning experiments as short Rhai scripts, on libtorch.
 #[derive(Parser)]
@@ -40,13 +43,15 @@ Examples:
   lorhai run scripts/rank_sweep.rhai --set steps=50  run it with one setting changed
   lorhai check my.rhai                               find errors without running it
   lorhai run --dry-run my.rhai                       estimate time and memory, and find what would fail
+  lorhai run --sandbox stranger.rhai                 run a script that you did not write
   lorhai runs                                        list past runs and their results
   lorhai show runs/rank-sweep                        print the table of a sweep
   lorhai compare runs/a runs/b --chart both.svg      compare two runs
   lorhai replay runs/a                               repeat a run and compare its losses
   lorhai doc train                                   explain a function, with an example
 
-Exit codes: 0 success, 1 failure, 2 usage error, 130 stopped by Ctrl-C.
+Exit codes: 0 success, 1 failure, 2 usage error, 3 some trials of a sweep failed;
+            stopped by a signal: 128 + its number (130 Ctrl-C, 143 SIGTERM, 129 closed terminal, 138 SIGUSR1).
 Variables:  HF_TOKEN, HF_HOME and HF_HUB_OFFLINE as in Python; LORHAI_CACHE, the folder of lorhai's own cache.
 All functions: `lorhai doc`, docs/reference.md. Versions and devices of this machine: `lorhai doctor`.";
 
@@ -60,8 +65,16 @@ Examples:
   lorhai run scripts/rank_sweep.rhai --help
   lorhai run scripts/rank_sweep.rhai --set ranks=2,4,8 --set steps=50
 
-A sweep that was stopped resumes: its finished trials are not trained again. `train` starts over, and
-replaces what is in its folder `out`."
+A script that was stopped goes on when it is run again: a sweep with the trials that are not finished, and
+a `train` with `out` from its last checkpoint (docs/checkpoints.md).
+
+Exit codes:
+  0    all went well
+  1    the script failed, or every trial of its sweeps did
+  2    usage error
+  3    some trials of a sweep failed; run it again to try those once more
+  128+ stopped by a signal: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP (the terminal was closed), 138 SIGUSR1.
+       The first signal stops in order, a second Ctrl-C or SIGTERM at once."
     )]
     Run(RunArgs),
     /// Run lines interactively: at a prompt, or from a pipe.
@@ -210,9 +223,45 @@ struct RunArgs {
     /// Report progress and errors on stderr as JSON, one object a line (docs/progress.md).
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
+    /// Let the script and its data take SIZE of memory, as in 16GB; by default a third of what is free.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
+    #[command(flatten)]
+    sandbox: Sandboxed,
     /// List the settings of the script, or these options.
     #[arg(long, short)]
     help: bool,
+}
+
+#[derive(clap::Args)]
+struct Sandboxed {
+    /// Keep the script from everything that it does not need: for scripts that you did not write (docs/trust.md).
+    ///
+    /// The script reads its own folder and what --allow-read names, and writes below `runs`, or below what
+    /// --allow-write names instead. It sees no environment and no hub token, and reaches no network.
+    #[arg(long)]
+    sandbox: bool,
+    /// In the sandbox, also let the script read PATH, a file or a folder.
+    #[arg(long, value_name = "PATH", requires = "sandbox")]
+    allow_read: Vec<PathBuf>,
+    /// In the sandbox, let the script write below FOLDER instead of `runs`.
+    #[arg(long, value_name = "FOLDER", requires = "sandbox")]
+    allow_write: Vec<PathBuf>,
+    /// In the sandbox, let the script fetch public models and data from the hub, without your token.
+    #[arg(long, requires = "sandbox")]
+    allow_hub: bool,
+}
+
+impl Sandboxed {
+    /// Enters the sandbox if there is to be one. `script` is run in it.
+    fn enter(&self, script: Option<&Path>) -> Result<()> {
+        if !self.sandbox {
+            return Ok(());
+        }
+        let folder = script.and_then(Path::parent).unwrap_or(Path::new("."));
+        let (read, write, hub) = (self.allow_read.clone(), self.allow_write.clone(), self.allow_hub);
+        sandbox::enter(folder, &sandbox::Grants { read, write, hub })
+    }
 }
 
 #[derive(clap::Args)]
@@ -225,6 +274,12 @@ struct Repl {
     /// Show no progress.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    sandbox: Sandboxed,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| error.message)
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -301,20 +356,24 @@ fn suggestion(error: &clap::Error) -> Option<String> {
 /// The exit code of an outcome; its failure goes to stderr.
 fn exit_code(outcome: Result<(), Failure>) -> i32 {
     let Err(failure) = outcome else { return 0 };
+    if failure.stopped() && interrupt::is_silent() {
+        return interrupt::exit_code();
+    }
     if stderr::is_json() {
         stderr::object("failed", [("error", failure.to_json())]);
     } else {
-        // If stderr cannot be written, the exit code still says that it failed.
-        let _ = writeln!(std::io::stderr(), "{failure}");
+        stderr::line(&failure.to_string());
     }
     if failure.stopped() {
-        interrupt::EXIT_CODE
+        interrupt::exit_code()
     } else {
         FAILED
     }
 }
 
 fn handle_signals() {
+    mapped::explain_truncation();
+    interrupt::survive_closed_pipes();
     if let Err(error) = interrupt::install() {
         stderr::note(&format!("warning: Ctrl-C will end the program at once: {error}"));
     }
@@ -322,6 +381,9 @@ fn handle_signals() {
 
 impl Repl {
     fn dispatch(self) -> i32 {
+        if let Err(error) = self.sandbox.enter(self.file.as_deref()) {
+            return exit_code(Err(error.into()));
+        }
         handle_signals();
         let code = on_large_stack(|| {
             let mut session = Session::new();
@@ -341,30 +403,40 @@ impl RunArgs {
         if self.json {
             stderr::use_json();
         }
+        if let Err(error) = self.sandbox.enter(Some(file)) {
+            return exit_code(Err(error.into()));
+        }
         handle_signals();
         let outcome = on_large_stack(|| {
             if self.help {
-                Session::new().help_of_file(file).map(|text| print!("{text}"))
+                Session::new().help_of_file(file).map(|text| stdout::write(&text)).map(|()| 0)
             } else {
                 self.run(file)
             }
         });
-        exit_code(outcome.unwrap_or_else(|error| Err(error.into())))
+        outcome.unwrap_or_else(|error| Err(error.into())).unwrap_or_else(|failure| exit_code(Err(failure)))
     }
 
-    fn run(&self, file: &Path) -> Result<(), Failure> {
+    /// The exit code of a script that ran to its end.
+    fn run(&self, file: &Path) -> Result<i32, Failure> {
         let mut session = Session::new();
         session.set_quiet(self.quiet);
+        if let Some(bytes) = self.max_memory {
+            session.set_max_memory(bytes);
+        }
         self.set.iter().for_each(|(key, value)| session.set(key, value));
         if self.dry_run {
             rehearse(session, file)?;
         } else {
             session.run_file(file).map(drop)?;
+            if let Some(code) = failed_trials(&session) {
+                return Ok(code);
+            }
         }
         if self.json {
             stderr::object("done", []);
         }
-        Ok(())
+        Ok(0)
     }
 
     fn without_file(&self) -> i32 {
@@ -373,12 +445,31 @@ impl RunArgs {
         let run = command.find_subcommand_mut("run");
         let usage = run.map(|run| run.render_long_help().to_string()).unwrap_or_default();
         if self.help {
-            print!("{usage}");
+            stdout::write(&usage);
             return 0;
         }
-        eprintln!("error: expected a script FILE, found none\n\n{usage}");
+        stderr::line(&format!("error: expected a script FILE, found none\n\n{usage}"));
         WRONG_USE
     }
+}
+
+/// The exit code where trials of the script's sweeps failed, with a line on stderr: a table alone is easily overlooked.
+fn failed_trials(session: &Session) -> Option<i32> {
+    let (failed, all) = session.failed_trials();
+    if failed == 0 {
+        return None;
+    }
+    let message = if failed < all {
+        format!("{failed} of {all} trials failed")
+    } else if all == 1 {
+        "the trial failed".to_owned()
+    } else {
+        format!("all {all} trials failed")
+    };
+    let error =
+        Error::input(message).with_hint("their errors are in result.json of each; run the script again to retry them");
+    exit_code(Err(error.into()));
+    Some(if failed == all { FAILED } else { SOME_FAILED })
 }
 
 /// Fails if the script fails, or if a trial of its sweeps would.
@@ -386,7 +477,7 @@ fn rehearse(mut session: Session, file: &Path) -> Result<(), Failure> {
     session.begin_rehearsal().map_err(Failure::from)?;
     let outcome = session.run_file(file).map(drop);
     let (summary, failed) = session.rehearsed().unwrap_or_default();
-    print!("{summary}");
+    stdout::write(&summary);
     match failed {
         0 => outcome,
         1 => outcome.and(Err(Error::input("1 trial would fail").into())),
@@ -396,7 +487,7 @@ fn rehearse(mut session: Session, file: &Path) -> Result<(), Failure> {
 
 /// Prints the text, or the error; returns the exit code.
 fn print_or_fail(text: Result<String>) -> i32 {
-    exit_code(text.map(|text| print!("{text}")).map_err(Failure::from))
+    exit_code(text.map(|text| stdout::write(&text)).map_err(Failure::from))
 }
 
 /// Fails if the script has an error; warnings alone are no failure.
@@ -407,7 +498,7 @@ fn check(file: &Path) -> i32 {
         Err(failure) => return exit_code(Err(failure)),
     };
     if problems.is_empty() {
-        println!("{}: no problems found", file.display());
+        stdout::line(&format!("{}: no problems found", file.display()));
         return 0;
     }
     let warnings = problems.iter().filter(|problem| problem.is_warning()).count();
@@ -415,7 +506,7 @@ fn check(file: &Path) -> i32 {
     let counts = [counted(errors, "problem"), counted(warnings, "warning")];
     let counts: Vec<String> = counts.into_iter().flatten().collect();
     let text: Vec<String> = problems.iter().map(Failure::to_string).collect();
-    let _ = writeln!(std::io::stderr(), "{}\n\n{}: {}", text.join("\n\n"), file.display(), counts.join(", "));
+    stderr::line(&format!("{}\n\n{}: {}", text.join("\n\n"), file.display(), counts.join(", ")));
     if errors == 0 {
         0
     } else {
@@ -435,14 +526,14 @@ fn counted(count: usize, what: &str) -> Option<String> {
 fn completions(shell: clap_complete::Shell) -> i32 {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "lorhai", &mut script);
-    print!("{}", String::from_utf8_lossy(&script));
+    stdout::write(&String::from_utf8_lossy(&script));
     0
 }
 
 /// Fails if there is a problem.
 fn doctor() -> i32 {
     let report = crate::doctor::report();
-    print!("{}", report.text);
+    stdout::write(&report.text);
     if report.problems.is_empty() {
         0
     } else {
@@ -461,7 +552,7 @@ fn doc(name: &str) -> Result<String> {
 /// Fails if a loss is not the same.
 fn replay(run: &Path, out: Option<&Path>, quiet: bool) -> i32 {
     handle_signals();
-    match crate::replay::replay(run, out, quiet, &mut |text| print!("{text}")) {
+    match crate::replay::replay(run, out, quiet, &mut |text| stdout::write(&text)) {
         Ok(true) => 0,
         Ok(false) => FAILED,
         Err(failure) => exit_code(Err(failure)),

@@ -23,6 +23,7 @@ pub fn report() -> Report {
     report.cpu();
     report.gpus();
     report.folders();
+    report.leftovers();
     report.conclude();
     report
 }
@@ -105,6 +106,29 @@ impl Report {
         }
     }
 
+    /// Temporaries of killed runs in the current folder and the cache, which the next writer there removes.
+    fn leftovers(&mut self) {
+        let mut found = Vec::new();
+        for folder in std::env::current_dir().ok().into_iter().chain(crate::files::cache_folder()) {
+            visit(&folder, MAX_DEPTH, &mut { MAX_FOLDERS }, &mut |folder| {
+                found.extend(crate::files::leftovers(folder))
+            });
+        }
+        found.sort();
+        found.dedup();
+        if found.is_empty() {
+            return;
+        }
+        let bytes = found.iter().map(|(_, bytes)| bytes).sum();
+        let paths: Vec<String> = found.iter().map(|(path, _)| format!("\n  {}", path.display())).collect();
+        self.problems.push(format!(
+            "killed runs left {} temporary files or folders, {} in all:{}\n  fix: save into the same folders again, or remove them",
+            found.len(),
+            crate::format::bytes(bytes),
+            paths.concat()
+        ));
+    }
+
     fn folder(&mut self, name: &str, folder: &Path) {
         self.line(
             name,
@@ -122,6 +146,25 @@ impl Report {
         }
         for problem in &self.problems {
             let _ = writeln!(self.text, "problem: {problem}");
+        }
+    }
+}
+
+/// How deep and how widely `doctor` looks for leftovers: it is to answer at once.
+const MAX_DEPTH: u32 = 6;
+const MAX_FOLDERS: u32 = 5_000;
+
+/// Calls `look` with `folder` and the folders in it. Links are not followed.
+fn visit(folder: &Path, depth: u32, folders_left: &mut u32, look: &mut dyn FnMut(&Path)) {
+    if depth == 0 || *folders_left == 0 {
+        return;
+    }
+    *folders_left -= 1;
+    look(folder);
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        if !crate::files::is_temporary(&entry.file_name()) {
+            visit(&entry.path(), depth - 1, folders_left, look);
         }
     }
 }

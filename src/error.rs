@@ -1,16 +1,19 @@
 //! The one error type of the project: what went wrong, where, and the likely fix.
 //!
 //! Knows nothing of scripts: `script/` adds the line of the script. Messages are lower case, say what was
-//! expected and what was found, and name the option, file or tensor.
+//! expected and what was found, and name the option, file or tensor. Text of files in them is made harmless here.
 
+use crate::foreign;
 use crate::format;
-use crate::suggest;
+use crate::{sandbox, suggest};
+use serde::{Deserialize, Serialize};
 use std::{fmt, io, path::Path};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The kind of an error, for callers that decide by it. The details are in the message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A value, option or argument from the user is wrong.
     Input,
@@ -32,7 +35,7 @@ pub enum Kind {
     Bug,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Error {
     pub kind: Kind,
     pub message: String,
@@ -41,7 +44,8 @@ pub struct Error {
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), hint: None }
+        let message = message.into();
+        Error { kind, message: foreign::lines(&message).into_owned(), hint: None }
     }
     pub fn input(message: impl Into<String>) -> Self {
         Self::new(Kind::Input, message)
@@ -67,6 +71,9 @@ impl Error {
             io::ErrorKind::IsADirectory => failure.with_hint("give the name of a file in it"),
             io::ErrorKind::FileTooLarge => failure.with_hint("raise the limit on file sizes (ulimit -f)"),
             io::ErrorKind::StorageFull => failure.with_hint("free some space on that disk, or choose another folder"),
+            io::ErrorKind::PermissionDenied if sandbox::is_on() => {
+                failure.with_hint("the sandbox may forbid it: see --allow-read and --allow-write in lorhai run --help")
+            }
             io::ErrorKind::PermissionDenied => failure.with_hint("check the owner and permissions of that path"),
             _ => failure,
         }
@@ -74,13 +81,13 @@ impl Error {
 
     /// Adds the likely fix.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(foreign::lines(&hint.into()).into_owned());
         self
     }
 
     /// Prefixes the message: `context("row 12")` makes it "row 12: message".
     pub fn context(mut self, prefix: impl fmt::Display) -> Self {
-        self.message = format!("{prefix}: {}", self.message);
+        self.message = format!("{}: {}", foreign::lines(&prefix.to_string()), self.message);
         self
     }
 }
@@ -131,7 +138,9 @@ impl From<tch::TchError> for Error {
             other => other.to_string(),
         };
         let first = text.lines().next().unwrap_or("unknown failure").trim();
-        if ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|phrase| text.contains(phrase)) {
+        const PHRASES: [&str; 5] =
+            ["out of memory", "not enough memory", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc"];
+        if PHRASES.iter().any(|phrase| text.contains(phrase)) {
             return out_of_memory(first);
         }
         Error::new(Kind::Bug, format!("libtorch: {first}"))
@@ -146,6 +155,7 @@ fn out_of_memory(text: &str) -> Error {
     let message = match bytes {
         Some(bytes) if bytes >= GB => format!("out of memory: cannot allocate a tensor of {}", format::bytes(bytes)),
         Some(_) => "out of memory: this machine has none left".to_string(),
+        None if text.starts_with("std::bad_alloc") => "out of memory: this machine has none left".to_string(),
         None => format!("out of memory: {text}"),
     };
     Error::new(Kind::Memory, message).with_hint(

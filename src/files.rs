@@ -1,7 +1,19 @@
-//! Files and folders written atomically (temporary name beside the target, sync, rename), and read with
-//! errors that name the path.
+//! Files written atomically (temporary name beside the target, sync, rename), and read with errors that name the path.
+//!
+//! `publish.rs` does the same with whole folders, and `manifest.rs` notices if their files were changed since;
+//! `temporary.rs` is where both are written first, `lock.rs` keeps two runs apart.
+
+mod lock;
+pub mod manifest;
+mod publish;
+mod temporary;
+
+pub use lock::FolderLock;
+pub use publish::{ensure_replaceable, publish_folder, FolderKind};
+pub use temporary::{is_temporary, leftovers, TemporaryFolder};
 
 use crate::error::{Error, Result};
+use crate::sandbox;
 use rustix::fs::{Access, AtFlags, CWD};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -19,7 +31,7 @@ pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::R
     create_folder(folder)?;
     ensure_file_path(path)?;
     let failed = |error: std::io::Error| Error::file("write", path, &error);
-    let mut temporary = tempfile::Builder::new().prefix(".part-").tempfile_in(folder).map_err(failed)?;
+    let mut temporary = temporary::file_in(folder).map_err(failed)?;
     fill(temporary.as_file_mut()).map_err(failed)?;
     temporary.as_file().sync_all().map_err(failed)?;
     make_readable(temporary.as_file()).map_err(failed)?;
@@ -27,57 +39,11 @@ pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::R
     sync_folder(folder)
 }
 
-/// Makes a temporary folder beside `path`, on the same file system, for content that is checked before it gets its
-/// name. Dropping it deletes the folder with its content.
-pub fn temporary_beside(path: &Path) -> Result<tempfile::TempDir> {
-    let folder = parent(path);
-    create_folder(folder)?;
-    tempfile::Builder::new()
-        .prefix(".part-")
-        .tempdir_in(folder)
-        .map_err(|error| Error::file("make a folder in", folder, &error))
-}
-
 /// Renames a finished file to `path`, replacing an existing file.
 pub fn move_file(from: &Path, path: &Path) -> Result<()> {
     ensure_file_path(path)?;
     fs::rename(from, path).map_err(|error| Error::file("write", path, &error))?;
     sync_folder(parent(path))
-}
-
-/// Renames a finished folder to `path`, replacing an existing folder.
-pub fn replace_folder(finished: tempfile::TempDir, path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let failed = |error: std::io::Error| Error::file("write the folder", path, &error);
-    fs::set_permissions(finished.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
-    let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    if is_folder && exchange(finished.path(), path).is_ok() {
-        // `finished` is the old folder now; dropping it deletes that.
-        return sync_folder(parent(path));
-    }
-    let backup = if path.exists() { Some(temporary_beside(path)?) } else { None };
-    let aside = backup.as_ref().map(|backup| backup.path().join("old"));
-    aside.as_ref().map_or(Ok(()), |aside| fs::rename(path, aside)).map_err(failed)?;
-    if let Err(error) = fs::rename(finished.path(), path) {
-        // Put the old folder back.
-        let _ = aside.map(|aside| fs::rename(aside, path));
-        return Err(failed(error));
-    }
-    // The folder has moved: nothing to delete under the temporary name.
-    let _ = finished.keep();
-    sync_folder(parent(path))
-}
-
-/// Swaps the names of two folders, so that neither name is ever missing. Not every file system supports
-/// it.
-#[cfg(target_os = "linux")]
-fn exchange(one: &Path, other: &Path) -> std::io::Result<()> {
-    Ok(rustix::fs::renameat_with(CWD, one, CWD, other, rustix::fs::RenameFlags::EXCHANGE)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
-    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 /// Writes `value` atomically, as indented JSON with a final newline.
@@ -164,12 +130,61 @@ fn failed(message: String) -> Error {
     Error::new(crate::Kind::File, message)
 }
 
+/// Opens a regular file to be read. A pipe may wait for its writer for ever, and a device may have no end.
+pub fn open(path: &Path) -> Result<File> {
+    sandbox::ensure_may_read(path)?;
+    let failed = |error: std::io::Error| Error::file("read", path, &error);
+    // Before it is opened, because that alone may have an effect on a device.
+    ensure_regular(path, &fs::metadata(path).map_err(failed)?)?;
+    let file = sandbox::open(path).map_err(failed)?;
+    ensure_regular(path, &file.metadata().map_err(failed)?)?;
+    Ok(file)
+}
+
+fn ensure_regular(path: &Path, metadata: &fs::Metadata) -> Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = metadata.file_type();
+    let found = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_dir() => return Err(Error::file("read", path, &std::io::ErrorKind::IsADirectory.into())),
+        _ if kind.is_fifo() => "a pipe",
+        _ if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    let message = format!("cannot read `{}`: expected a regular file, found {found}", path.display());
+    Err(failed(message).with_hint("save the content as a file, and give its path"))
+}
+
+/// The bytes of a regular file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|error| Error::file("read", path, &error))
+    read_up_to(path, u64::MAX)
+}
+
+/// As [`read`], but fails for a file of more than `limit` bytes.
+fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let failed = |error: std::io::Error| Error::file("read", path, &error);
+    let file = open(path)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let mut bytes = Vec::new();
+    // A sparse file may claim any size, and what is not there cannot be reserved.
+    bytes.try_reserve(size.min(limit) as usize).map_err(|_| too_large(path, size))?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large(path, size.max(bytes.len() as u64)));
+    }
+    Ok(bytes)
+}
+
+fn too_large(path: &Path, size: u64) -> Error {
+    failed(format!("`{}` is too large to be read as a whole: {}", path.display(), crate::format::bytes(size)))
+        .with_hint("load_dataset reads large files of rows")
 }
 
 pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = read(path)?;
+    text(path, read(path)?)
+}
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         Error::new(
             crate::Kind::File,
@@ -179,9 +194,13 @@ pub fn read_text(path: &Path) -> Result<String> {
     })
 }
 
+/// The largest JSON file that is read: values take several times the memory of their text. Tokenizers of large
+/// vocabularies have 40 MB.
+const LARGEST_JSON: u64 = 512 << 20;
+
 /// Reads and parses a JSON file; a failure names the file, the line and the column.
 pub fn read_json(path: &Path) -> Result<serde_json::Value> {
-    serde_json::from_str(&read_text(path)?).map_err(|error| {
+    serde_json::from_str(&text(path, read_up_to(path, LARGEST_JSON)?)?).map_err(|error| {
         let wrong = failed(format!("`{}` is not valid JSON: {}", path.display(), json_fault(&error)));
         if error.is_eof() {
             wrong.with_hint("the file is truncated: write or fetch it again")
@@ -210,14 +229,19 @@ pub fn json_problem(error: &serde_json::Error) -> String {
     }
 }
 
-/// SHA-256 of a file's content, in hexadecimal.
+/// SHA-256 of a file's content, in hexadecimal. Stops on a requested stop.
 pub fn sha256(path: &Path) -> Result<String> {
+    sha256_of(path, crate::interrupt::check)
+}
+
+/// As [`sha256`]; `check` is called for each piece, and its error ends the reading.
+fn sha256_of(path: &Path, check: impl Fn() -> Result<()>) -> Result<String> {
     let failed = |error: std::io::Error| Error::file("read", path, &error);
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = open(path)?;
     let mut hash = Sha256::new();
     let mut piece = vec![0; 1 << 20];
     loop {
-        crate::interrupt::check()?;
+        check()?;
         match file.read(&mut piece).map_err(failed)? {
             0 => return Ok(format!("{:x}", hash.finalize())),
             read => hash.update(&piece[..read]),
@@ -226,8 +250,12 @@ pub fn sha256(path: &Path) -> Result<String> {
 }
 
 /// The cache folder, for files that can be recreated: `$LORHAI_CACHE`, `$XDG_CACHE_HOME/lorhai` or
-/// `~/.cache/lorhai`; `None` if none of these variables is set.
+/// `~/.cache/lorhai`; `None` if none of these variables is set, and in a sandbox, whose script could leave something there
+/// for other runs.
 pub fn cache_folder() -> Option<PathBuf> {
+    if sandbox::is_on() {
+        return None;
+    }
     let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     named("LORHAI_CACHE")
         .or_else(|| Some(named("XDG_CACHE_HOME")?.join("lorhai")))
@@ -248,35 +276,8 @@ fn make_readable(file: &File) -> std::io::Result<()> {
 }
 
 /// Makes a rename durable. Some file systems cannot sync a folder; that is not an error.
-fn sync_folder(folder: &Path) -> Result<()> {
+pub fn sync_folder(folder: &Path) -> Result<()> {
     let handle = File::open(folder).map_err(|error| Error::file("open the folder", folder, &error))?;
     let _ = handle.sync_all();
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_is_replaced_or_left_as_it_was() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("model");
-        let finished = |text: &str| {
-            let folder = temporary_beside(&path).unwrap();
-            fs::write(folder.path().join("x"), text).unwrap();
-            folder
-        };
-        let content = || fs::read_to_string(path.join("x")).unwrap();
-        replace_folder(finished("one"), &path).unwrap();
-        replace_folder(finished("two"), &path).unwrap();
-        assert_eq!(content(), "two");
-        // A folder that cannot be moved, here from another file system, leaves the old one in place.
-        let Ok(broken) = tempfile::tempdir_in("/dev/shm") else {
-            println!("not checked: this system has no /dev/shm");
-            return;
-        };
-        assert!(replace_folder(broken, &path).is_err());
-        assert_eq!(content(), "two");
-    }
 }

@@ -40,13 +40,17 @@
 // Foundations: no domain knowledge, imported by anyone.
 pub mod error;
 pub mod files;
+pub mod foreign;
 pub mod format;
+pub mod heap;
 pub mod interrupt;
 pub mod native;
 pub mod options;
 pub mod overlay;
 pub mod random;
+pub mod sandbox;
 pub mod stderr;
+pub mod stdout;
 pub mod suggest;
 pub mod table;
 

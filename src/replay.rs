@@ -14,7 +14,7 @@ use crate::train::folder::{RunRecord, RunStatus, METRICS, RUN};
 use crate::train::metrics::{read_metrics, MetricsRow};
 use crate::train::origin::{Origin, Program, Script};
 use crate::train::trace;
-use crate::{files, lora};
+use crate::{files, lora, stderr};
 use serde_json::Value;
 use std::path::{Component, Path, PathBuf};
 
@@ -147,7 +147,7 @@ impl Execution {
             session.set_quiet(quiet);
             session.on_print(move |text| {
                 if !quiet {
-                    eprintln!("{text}");
+                    stderr::line(text);
                 }
             });
             session.redirect_outputs(into)?;

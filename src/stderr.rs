@@ -5,6 +5,7 @@
 //! training (`train/progress.rs`) and of a sweep (`sweep/progress.rs`). docs/progress.md lists
 //! every object.
 
+use crate::foreign;
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use serde_json::{Map, Value};
@@ -65,9 +66,9 @@ pub fn note(text: &str) {
     }
 }
 
-/// Training goes on where stderr cannot be written: a full disk, a closed terminal.
-fn line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+/// Writes a line. Training goes on where stderr cannot be written: a full disk, a closed terminal.
+pub fn line(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", foreign::lines(text));
 }
 
 /// Writes one object on its own line: its kind, the time in seconds since 1970, then `fields`.
@@ -77,7 +78,7 @@ pub fn object<'a>(kind: &str, fields: impl IntoIterator<Item = (&'a str, Value)>
     object.insert("kind".into(), kind.into());
     object.insert("time".into(), now.into());
     object.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
-    let line = format!("{}\n", Value::Object(object));
+    let line = format!("{}\n", foreign::json(&Value::Object(object).to_string()));
     // Training goes on if nobody reads any more.
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
@@ -90,7 +91,7 @@ pub fn bar(name: &str, longest: usize, length: u64) -> ProgressBar {
     let before = if name_width == 0 { String::new() } else { format!("{{prefix:{name_width}!}} ") };
     let rest = columns.saturating_sub(name_width + 1 + bar_width + 1 + FREE).max(1);
     let style = ProgressStyle::with_template(&format!("{before}{{bar:{bar_width}}} {{msg:{rest}!}}"));
-    let bar = ProgressBar::new(length).with_prefix(name.to_owned());
+    let bar = ProgressBar::new(length).with_prefix(foreign::line(name).into_owned());
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     BARS.add(bar)
 }

@@ -1,8 +1,10 @@
-//! Text in columns for a terminal: how wide a text is, texts cut to a width, tables.
+//! Text in columns for a terminal: how wide a text is, texts cut to a width, tables. The cells of tables are made
+//! harmless.
 //!
 //! Widths are those of the crate `console` (Unicode TR 11): wide characters take two columns,
 //! combining ones none, escape sequences for colours none.
 
+use crate::foreign;
 use console::Alignment;
 
 /// Which side of its column a cell stands on.
@@ -45,15 +47,22 @@ pub fn widths<'a>(rows: impl IntoIterator<Item = &'a Vec<String>>) -> Vec<usize>
 
 /// Lines of cells two spaces apart; columns without an entry in `align` stand to the left.
 pub fn lines(rows: &[Vec<String>], align: &[Align]) -> String {
-    let widths = widths(rows);
+    let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
+    let widths = widths(&rows);
     rows.iter().map(|row| line(row, &widths, align)).collect()
 }
 
 /// As [`lines`], with a rule below the header.
 pub fn table(header: Vec<String>, rows: Vec<Vec<String>>, align: &[Align]) -> String {
+    let (header, rows): (_, Vec<Vec<String>>) = (shown(&header), rows.iter().map(shown).collect());
     let widths = widths(rows.iter().chain([&header]));
     let rule: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
     [header, rule].iter().chain(&rows).map(|row| line(row, &widths, align)).collect()
+}
+
+/// Cells may come from files.
+fn shown(cells: &Vec<String>) -> Vec<String> {
+    cells.iter().map(|cell| foreign::line(cell).into_owned()).collect()
 }
 
 /// One line with its line break.

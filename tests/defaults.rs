@@ -7,6 +7,7 @@ use lorhai::data::{SplitOptions, TokenizeOptions, Truncation};
 use lorhai::eval::config::{GenerationConfig, DEFAULT_NEW_TOKENS};
 use lorhai::lora::{Bias, Init, LoadOptions, LoraSpec, Targets};
 use lorhai::options::OptionSet;
+use lorhai::train::checkpoint::CheckpointOptions;
 use lorhai::train::grouping::Grouping;
 use lorhai::train::optim::Optim;
 use lorhai::train::schedule::SchedulerType;
@@ -27,6 +28,8 @@ fn ours() -> Value {
     let own = train_options(&TrainConfig::default());
     train.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
     train["loraplus_lr_ratio"] = json!(loraplus_lr_ratio);
+    let saving = defaults::<CheckpointOptions>(&["save_every", "save_strategy", "keep_last", "resume"]);
+    train.as_object_mut().unwrap().extend(saving.as_object().unwrap().clone());
     json!({
         "train": train,
         "adamw": adamw,

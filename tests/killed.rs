@@ -10,7 +10,8 @@ use common::files::link_scripts;
 use common::program::lorhai;
 use lorhai::random::Key;
 use serde_json::Value;
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -83,25 +84,142 @@ fn killed_ten_times_it_ends_with_the_same_results() {
 }
 
 #[test]
-fn ctrl_c_stops_soon_with_130_and_whole_files() {
+fn signals_stop_soon_with_their_codes_and_whole_files() {
     let _alone = ALONE.lock();
-    let folder = tempfile::tempdir().unwrap();
-    let mut child = start(folder.path(), 100_000);
-    let trial = folder.path().join("runs/x/rank-2_seed-0/metrics.jsonl");
+    for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143), (libc::SIGHUP, 129), (libc::SIGUSR1, 138)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = start(folder.path(), 100_000);
+        let trial = until_it_trains(folder.path());
+        send(&child, signal);
+        let asked = Instant::now();
+        let status = child.wait().unwrap();
+        println!("signal {signal}: stopped after {:.2} s", asked.elapsed().as_secs_f64());
+        assert_eq!(status.code(), Some(code));
+        assert!(asked.elapsed() < Duration::from_secs(10));
+        for row in std::fs::read_to_string(&trial).unwrap().lines() {
+            serde_json::from_str::<Value>(row).expect("every line of the log is whole");
+        }
+        assert!(results(folder.path()).is_empty(), "no trial is finished");
+    }
+}
+
+/// A script that hears the flag, but whose work does not end by it: what a second signal does shows.
+const DEAF: &str = r#"
+let row = [];
+let column = [];
+for i in 0..7000 { row.push(1.0); column.push([1.0]); }
+let square = tensor(column).matmul(tensor([row]));
+print("ready");
+square.matmul(square);
+"#;
+
+#[test]
+fn a_second_signal_ends_the_program_at_once() {
+    let _alone = ALONE.lock();
+    for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
+        let (_folder, mut child) = start_script(DEAF);
+        std::thread::sleep(Duration::from_millis(100));
+        send(&child, signal);
+        std::thread::sleep(Duration::from_millis(150));
+        assert!(child.try_wait().unwrap().is_none(), "the machine is too fast for this test");
+        send(&child, signal);
+        let asked = Instant::now();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert!(asked.elapsed() < Duration::from_millis(1000), "{:?}", asked.elapsed());
+    }
+}
+
+/// A script that can be stopped at any moment.
+const ENDLESS: &str = r#"print("ready"); loop { }"#;
+
+#[test]
+fn one_signal_sent_twice_counts_once() {
+    let _alone = ALONE.lock();
+    // As `timeout` and closed terminals do.
+    for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGHUP, 129)] {
+        let (_folder, child) = start_script(ENDLESS);
+        send(&child, signal);
+        send(&child, signal);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        // It ended in order, with a message.
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(errors.starts_with("stopped: stopped by SIG"), "{errors}");
+    }
+}
+
+#[test]
+fn below_nohup_a_closed_terminal_stops_nothing() {
+    use std::os::unix::process::CommandExt;
+    let _alone = ALONE.lock();
+    let folder = common::files::folder_with_script(ENDLESS);
+    let mut command = lorhai(folder.path());
+    command.args(["run", "case.rhai"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // SAFETY: between fork and exec one call that is allowed there.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            Ok(())
+        })
+    };
+    let mut child = command.spawn().unwrap();
+    until_it_is_ready(&mut child);
+    send(&child, libc::SIGHUP);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none());
+    send(&child, libc::SIGTERM);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn a_closed_stderr_ends_nothing_and_a_closed_stdout_stops_in_order() {
+    let _alone = ALONE.lock();
+    // Notes go nowhere; the script runs to its end.
+    let script = r#"
+        let base = load_model("scripts/tiny", #{ dtype: "f32" });
+        let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(base, #{});
+        base.add_lora(#{ r: 2 });
+        print("ready");
+        train(base, data, #{ steps: 30, batch: 1, log_every: 1, out: "runs/x" });
+        write_text("end", "end");"#;
+    let (folder, mut child) = start_script(script);
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert!(folder.path().join("end").is_file());
+    // As `lorhai run case.rhai | head -1`.
+    let (_folder, mut child) = start_script(r#"print("ready"); loop { print("more"); }"#);
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(128 + 13), ""));
+}
+
+fn send(child: &Child, signal: libc::c_int) {
+    // SAFETY: a child of ours that was not waited for: its number is still its own.
+    unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+}
+
+/// Runs a script that prints "ready" first, and waits for that.
+fn start_script(script: &str) -> (tempfile::TempDir, Child) {
+    let folder = common::files::folder_with_script(script);
+    let mut command = lorhai(folder.path());
+    let mut child = command.args(["run", "case.rhai"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until_it_is_ready(&mut child);
+    (folder, child)
+}
+
+fn until_it_is_ready(child: &mut Child) {
+    let mut first = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"ready\n");
+}
+
+/// The log of the first trial, once there is something in it.
+fn until_it_trains(folder: &Path) -> PathBuf {
+    let trial = folder.join("runs/x/rank-2_seed-0/metrics.jsonl");
     let patience = Instant::now();
     while !std::fs::metadata(&trial).is_ok_and(|file| file.len() > 0) {
         assert!(patience.elapsed() < Duration::from_secs(60), "training does not begin");
         std::thread::sleep(Duration::from_millis(50));
     }
-    // SAFETY: a child of ours that was not waited for: its number is still its own.
-    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
-    let asked = Instant::now();
-    let status = child.wait().unwrap();
-    println!("stopped after {:.2} s", asked.elapsed().as_secs_f64());
-    assert_eq!(status.code(), Some(130));
-    assert!(asked.elapsed() < Duration::from_secs(10));
-    for row in std::fs::read_to_string(&trial).unwrap().lines() {
-        serde_json::from_str::<Value>(row).expect("every line of the log is whole");
-    }
-    assert!(results(folder.path()).is_empty(), "no trial is finished");
+    trial
 }

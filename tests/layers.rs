@@ -18,8 +18,23 @@ use std::sync::LazyLock;
 /// The folders in the order of the data; each may import those before it.
 const FLOW: [&str; 8] = ["hub", "model", "lora", "data", "train", "eval", "sweep", "plot"];
 /// Imported by anyone; they import one another only.
-const FOUNDATIONS: [&str; 11] =
-    ["error", "files", "format", "interrupt", "native", "options", "overlay", "random", "stderr", "suggest", "table"];
+const FOUNDATIONS: [&str; 15] = [
+    "error",
+    "files",
+    "foreign",
+    "format",
+    "heap",
+    "interrupt",
+    "native",
+    "options",
+    "overlay",
+    "random",
+    "sandbox",
+    "stderr",
+    "stdout",
+    "suggest",
+    "table",
+];
 /// What the root of the crate offers in the name of `error` and `options`.
 const ROOT: [&str; 5] = ["Error", "Kind", "Result", "bail", "choices"];
 /// Imports the flow and the foundations.

@@ -49,14 +49,14 @@ fn a_saved_model_is_read_back_equal() {
     for double_quant in [false, true] {
         let mut model = open(&tiny_folder(), Some(Quantization { double_quant })).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        model.save(folder.path()).unwrap();
+        model.save(folder.path(), false).unwrap();
         let again = open(folder.path(), None).unwrap();
         assert_eq!(again.decoder().config.quantization, Some(Quantization { double_quant }));
         assert!(logits(model.decoder()).equal(&logits(again.decoder())));
         assert_eq!(model.decoder().weight_bytes(), again.decoder().weight_bytes());
         // And again from the loaded model, into its own folder.
         let mut again = again;
-        again.save(folder.path()).unwrap();
+        again.save(folder.path(), false).unwrap();
         assert!(logits(model.decoder()).equal(&logits(open(folder.path(), None).unwrap().decoder())));
     }
 }
@@ -64,9 +64,9 @@ fn a_saved_model_is_read_back_equal() {
 #[test]
 fn dense_weights_are_not_overwritten_by_4_bit_ones() {
     let folder = tempfile::tempdir().unwrap();
-    open(&tiny_folder(), None).unwrap().save(folder.path()).unwrap();
+    open(&tiny_folder(), None).unwrap().save(folder.path(), false).unwrap();
     let before = std::fs::read(folder.path().join("model.safetensors")).unwrap();
-    let error = open(folder.path(), NF4).unwrap().save(folder.path()).unwrap_err();
+    let error = open(folder.path(), NF4).unwrap().save(folder.path(), false).unwrap_err();
     assert!(error.message.contains("expected another folder"), "{error}");
     assert_eq!(before, std::fs::read(folder.path().join("model.safetensors")).unwrap());
 }
@@ -89,7 +89,7 @@ fn a_shallow_clone_copies_nothing() {
 fn a_weight_that_is_not_finite_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = open(&tiny_folder(), None).unwrap();
-    model.save(folder.path()).unwrap();
+    model.save(folder.path(), false).unwrap();
     let path = folder.path().join("model.safetensors");
     let mut tensors = model.adapted.decoder.named_weights().unwrap();
     for (name, tensor) in &mut tensors {
@@ -99,6 +99,8 @@ fn a_weight_that_is_not_finite_is_named() {
         }
     }
     weights::save(&path, &tensors, &[]).unwrap();
+    // Another program wrote it.
+    std::fs::remove_file(folder.path().join(lorhai::files::manifest::MANIFEST)).unwrap();
     let error = open(folder.path(), NF4).unwrap_err();
     assert!(error.to_string().contains("model.layers.1.mlp.up_proj.weight"), "{error}");
 }

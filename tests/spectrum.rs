@@ -125,7 +125,7 @@ fn a_truncated_adapter_can_be_saved_and_loaded() {
         assert!((after.scale / before.scale - 1.0).abs() < 1e-9, "{}", after.linear.name);
     }
     let folder = tempfile::tempdir().unwrap();
-    peft::save(&lower, "base", folder.path()).unwrap();
+    peft::save(&lower, "base", None, folder.path(), false).unwrap();
     let back = peft::load(folder.path(), &decoder()).unwrap();
     assert!(back.parameters.flat().equal(lower.parameters.flat()));
     let whole = truncate(&full, 6, &config()).unwrap();

@@ -2,6 +2,7 @@
 
 use super::dataset::Dataset;
 use super::number;
+use crate::foreign;
 use crate::table::{table, truncate};
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ impl Dataset {
         let rows = self.iter().take(count).map(|row| {
             names.iter().map(|name| truncate(&cell(row.get(name).unwrap_or(&Value::Null)), WIDEST)).collect()
         });
-        let header = names.iter().map(|name| truncate(name, WIDEST)).collect();
+        let header = names.iter().map(|name| truncate(&foreign::line(name), WIDEST)).collect();
         let mut text = table(header, rows.collect(), &[]);
         if self.len() > count {
             text.push_str(&format!("… {} more rows\n", self.len() - count));
@@ -27,17 +28,7 @@ impl Dataset {
 /// Strings without quotes, everything else as JSON; line breaks and other controls escaped.
 fn cell(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| number::text(value), str::to_owned);
-    let mut line = String::new();
-    for c in text.chars() {
-        match c {
-            '\n' => line.push_str("\\n"),
-            '\t' => line.push_str("\\t"),
-            '\r' => line.push_str("\\r"),
-            c if c.is_control() => line.push('\u{fffd}'),
-            c => line.push(c),
-        }
-    }
-    line
+    foreign::line(&text).into_owned()
 }
 
 #[cfg(test)]

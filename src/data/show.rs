@@ -2,6 +2,7 @@
 
 use super::store::RowView;
 use super::tokenized::TokenizedDataset;
+use crate::foreign;
 use crate::hub::tokenizer::Tokenizer;
 use std::fmt::Write;
 
@@ -78,7 +79,7 @@ fn visible(text: &str) -> String {
             '\n' => "\\n".to_owned(),
             '\r' => "\\r".to_owned(),
             '\t' => "\\t".to_owned(),
-            c if c.is_control() => format!("\\u{{{:x}}}", u32::from(c)),
+            c if foreign::is_harmful(c) => format!("\\u{{{:x}}}", u32::from(c)),
             c => c.to_string(),
         })
         .collect()

@@ -1,10 +1,10 @@
 //! A merged model on disk, and what merging did to it: measured before the folder is there.
 
 use super::divergence::{divergence, sample, Divergence, Side};
-use crate::bail;
 use crate::error::{Error, Kind, Result};
-use crate::files;
-use crate::hub::weights::{parse_size, save_sharded, Weights};
+use crate::files::{self, FolderKind};
+use crate::hub::tokenizer::is_tokenizer_file;
+use crate::hub::weights::{parse_size, save_sharded, Weights, INDEX_FILE};
 use crate::lora::merge::{MergedWeights, Rounding};
 use crate::lora::{Adapter, AdapterSet, Model};
 use crate::model::config::set_saved_dtype;
@@ -18,6 +18,14 @@ use tch::Kind as Dtype;
 
 /// The file that marks a folder of [`save_merged`].
 pub const FILE: &str = "merge_certificate.json";
+
+/// The folder of a merged model. Versions of lorhai without manifests wrote the same files.
+pub const FOLDER: FolderKind = FolderKind { name: "merged model", mark: Some(FILE), has_file: has_merged_file };
+
+fn has_merged_file(name: &str) -> bool {
+    let is_weights = name.starts_with("model") && (name.ends_with(".safetensors") || name == INDEX_FILE);
+    is_weights || ["config.json", "generation_config.json", FILE].contains(&name) || is_tokenizer_file(name)
+}
 
 options! {
     #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +43,8 @@ options! {
         pub force: bool = false;
         /// The text that both models are compared on.
         pub text: Option<String> = None, words "a short mixed text";
+        /// Replace whatever the folder holds.
+        pub overwrite: bool = false;
     }
 }
 
@@ -134,36 +144,38 @@ impl std::fmt::Display for Certificate {
 ///
 /// Layers are merged and written one after the other. The written files are then read back
 /// and compared with base + adapter, all in a folder beside the target; only a model within
-/// the tolerance, or forced, gets its name.
+/// the tolerance, or forced, gets its name. A merged model that lorhai saved there is replaced as a whole, anything else
+/// only with `overwrite`.
 ///
 /// # Errors
 /// `Kind::Numeric` above the tolerance. Nothing is then left on disk.
 pub fn save_merged(model: &Model, folder: &Path, options: &MergeOptions) -> Result<Certificate> {
     let (adapter, dtype, ids) = begin(model, folder, options)?;
-    let part = files::temporary_beside(folder)?;
-    let weights = MergedWeights::new(model.decoder(), Some(adapter), dtype)?;
-    let rounding = write_folder(model, &weights, dtype, options.max_shard_size.0, part.path())?;
-    let set = AdapterSet::one(adapter, None);
-    let reference = Side { decoder: model.decoder(), adapters: &set };
-    // f16 is for storing: the decoder computes in f32 or bf16.
-    let computed = if dtype == Dtype::Half { Dtype::Float } else { dtype };
-    let config = Config::from_folder(part.path())?;
-    let decoder = load::load(config, &Weights::open(part.path())?, computed, model.decoder().device)?;
-    let divergence = divergence(&ids, reference, Side { decoder: &decoder, adapters: &NoAdapters })?;
-    drop(decoder);
+    files::publish_folder(&FOLDER, folder, options.overwrite, |part| {
+        let weights = MergedWeights::new(model.decoder(), Some(adapter), dtype)?;
+        let rounding = write_folder(model, &weights, dtype, options.max_shard_size.0, part)?;
+        let set = AdapterSet::one(adapter, None);
+        let reference = Side { decoder: model.decoder(), adapters: &set };
+        // f16 is for storing: the decoder computes in f32 or bf16.
+        let computed = if dtype == Dtype::Half { Dtype::Float } else { dtype };
+        let decoder = load::load(Config::from_folder(part)?, &Weights::open(part)?, computed, model.decoder().device)?;
+        let divergence = divergence(&ids, reference, Side { decoder: &decoder, adapters: &NoAdapters })?;
+        drop(decoder);
 
-    let name = options.adapter.as_deref().or(model.adapted.active_name()).unwrap_or_default();
-    let certificate = rounding.certificate(name, device::dtype_name(dtype), divergence, options.tolerance);
-    if !certificate.within_tolerance && !options.force {
-        return Err(Error::new(
-            Kind::Numeric,
-            format!("the merged model lies too far from base and adapter: {certificate}"),
-        )
-        .with_hint("save it with dtype \"f32\", keep the adapter unmerged, raise `tolerance`, or give force: true"));
-    }
-    files::write_json(&part.path().join(FILE), &certificate)?;
-    files::replace_folder(part, folder)?;
-    Ok(certificate)
+        let name = options.adapter.as_deref().or(model.adapted.active_name()).unwrap_or_default();
+        let certificate = rounding.certificate(name, device::dtype_name(dtype), divergence, options.tolerance);
+        if !certificate.within_tolerance && !options.force {
+            return Err(Error::new(
+                Kind::Numeric,
+                format!("the merged model lies too far from base and adapter: {certificate}"),
+            )
+            .with_hint(
+                "save it with dtype \"f32\", keep the adapter unmerged, raise `tolerance`, or give force: true",
+            ));
+        }
+        files::write_json(&part.join(FILE), &certificate)?;
+        Ok(certificate)
+    })
 }
 
 /// Refuses what [`save_merged`] would before it writes. Returns the adapter, the dtype and the ids to compare on.
@@ -173,7 +185,8 @@ fn begin<'a>(model: &'a Model, folder: &Path, options: &MergeOptions) -> Result<
     let adapter = model.adapted.adapter(options.adapter.as_deref())?;
     let dtype = options.dtype.resolved(model.decoder().dtype);
     let ids = sample(options.text.as_deref(), model.tokenizer().ok(), model.decoder().config.vocab_size)?;
-    ensure_export_folder(model, folder)?;
+    model.ensure_not_base(folder)?;
+    files::ensure_replaceable(&FOLDER, folder, options.overwrite)?;
     Ok((adapter, dtype, ids))
 }
 
@@ -193,19 +206,6 @@ pub fn unmeasured(model: &Model, folder: &Path, options: &MergeOptions) -> Resul
         tolerance: options.tolerance,
         within_tolerance: true,
     })
-}
-
-/// Only what an earlier merge wrote, or an empty folder, is replaced.
-fn ensure_export_folder(model: &Model, folder: &Path) -> Result<()> {
-    let holds_files = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    let is_base = model
-        .folder
-        .as_ref()
-        .is_some_and(|base| base.canonicalize().ok() == folder.canonicalize().ok() && folder.exists());
-    if is_base || (holds_files && !folder.join(FILE).is_file()) {
-        bail!(Kind::Input, "`{}` holds files that are no merged model", folder.display(); hint: "give a new or empty folder");
-    }
-    Ok(())
 }
 
 /// The rounding of every merged layer.

@@ -6,6 +6,7 @@ use super::generate::{generate, Continuation, Finish, NewToken};
 use super::prompt::Prompt;
 use super::text::before_stop;
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::lora::Model;
 use crate::options::Refusal;
 use crate::table;
@@ -202,7 +203,7 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
 }
 
 fn printable(word: &str) -> String {
-    word.chars().filter(|character| !character.is_control()).collect()
+    word.chars().filter(|character| !foreign::is_harmful(*character)).collect()
 }
 
 #[cfg(test)]

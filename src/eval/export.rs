@@ -3,7 +3,7 @@
 use super::divergence::{divergence, sample, Divergence, Side};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::{self, TemporaryFolder};
 use crate::hub::gguf::{self, vocabulary, BlockType, Gguf, Planned, Settings, Value};
 use crate::lora::merge::MergedWeights;
 use crate::lora::{self, peft, AdapterSet, Model};
@@ -28,10 +28,10 @@ crate::choices!(Exported, [("merged", Exported::Merged), ("adapter", Exported::A
 
 impl Exported {
     /// Writes it to `path`; see [`export_model`] and [`export_adapter`].
-    pub fn write(self, model: &Model, path: &Path, block: Option<BlockType>) -> Result<Divergence> {
+    pub fn write(self, model: &Model, path: &Path, block: Option<BlockType>, overwrite: bool) -> Result<Divergence> {
         match self {
-            Exported::Merged => export_model(model, path, block),
-            Exported::Adapter => export_adapter(model, path, None, block),
+            Exported::Merged => export_model(model, path, block, overwrite),
+            Exported::Adapter => export_adapter(model, path, None, block, overwrite),
         }
     }
 
@@ -73,7 +73,7 @@ pub fn ensure_exportable(model: &Model) -> Result<()> {
 ///
 /// # Errors
 /// `Kind::Numeric` where they differ by more than the format rounds; no file is then left.
-pub fn export_model(model: &Model, path: &Path, block: Option<BlockType>) -> Result<Divergence> {
+pub fn export_model(model: &Model, path: &Path, block: Option<BlockType>, overwrite: bool) -> Result<Divergence> {
     let decoder = model.decoder();
     names::ensure_supported(&decoder.config)?;
     let block = block.unwrap_or(lossless(decoder.dtype));
@@ -94,7 +94,7 @@ pub fn export_model(model: &Model, path: &Path, block: Option<BlockType>) -> Res
         names::interleave(config, hf, &weights.weight(hf)?.0)
     };
     let planned: Vec<Planned> = plan.iter().map(|(_, planned)| planned.clone()).collect();
-    checked(path, |part| {
+    checked(path, overwrite, |part| {
         gguf::write(part, &settings, &planned, &mut |name| {
             planned.iter().find(|one| one.name == name).map_or_else(|| Err(Error::bug("not planned")), tensor)
         })?;
@@ -108,16 +108,33 @@ pub fn export_model(model: &Model, path: &Path, block: Option<BlockType>) -> Res
 }
 
 /// Writes an adapter, the active one if `name` is `None`; as [`export_model`].
-pub fn export_adapter(model: &Model, path: &Path, name: Option<&str>, block: Option<BlockType>) -> Result<Divergence> {
+pub fn export_adapter(
+    model: &Model,
+    path: &Path,
+    name: Option<&str>,
+    block: Option<BlockType>,
+    overwrite: bool,
+) -> Result<Divergence> {
     model.adapted.ensure_unmerged()?;
     let (decoder, adapter) = (model.decoder(), model.adapted.adapter(name)?);
     let block = block.unwrap_or(BlockType::F32);
-    checked(path, |part| {
+    checked(path, overwrite, |part| {
         lora::gguf::write(part, adapter, &decoder.config, &title(model), block)?;
         let read = lora::gguf::read(&Gguf::open(part)?, adapter.spec.clone(), &decoder.config, decoder.device)?;
         let read = AdapterSet::one(&read, None);
         compare(model, &AdapterSet::one(adapter, None), Side { decoder, adapters: &read }, block)
     })
+}
+
+/// Refuses to replace a file that is no GGUF, unless the caller says so.
+///
+/// # Errors
+/// Such a file, and one that cannot be read.
+pub fn ensure_replaceable(path: &Path, overwrite: bool) -> Result<()> {
+    if overwrite || !path.is_file() || gguf::is_gguf(path)? {
+        return Ok(());
+    }
+    bail!(Kind::Input, "export_gguf: `{}` is another file, not GGUF", path.display(); hint: "give another name, such as `{}`; overwrite: true replaces that file", path.with_extension("gguf").display())
 }
 
 /// The type that holds such weights without loss.
@@ -144,8 +161,9 @@ fn general(model: &Model, architecture: &str, kind: &str, block: BlockType) -> S
 }
 
 /// Writes and checks a file beside `path`; only one that passes gets the name.
-fn checked(path: &Path, write: impl FnOnce(&Path) -> Result<Divergence>) -> Result<Divergence> {
-    let part = files::temporary_beside(path)?;
+fn checked(path: &Path, overwrite: bool, write: impl FnOnce(&Path) -> Result<Divergence>) -> Result<Divergence> {
+    ensure_replaceable(path, overwrite)?;
+    let part = TemporaryFolder::beside(path)?;
     let file = part.path().join("export.gguf");
     let divergence = write(&file)?;
     files::move_file(&file, path)?;

@@ -7,6 +7,7 @@
 
 use super::candidate::{adapter_set, Candidate};
 use crate::error::{Error, Kind, Result};
+use crate::hub::mapped;
 use crate::interrupt;
 use crate::lora::AdapterSet;
 use crate::model::loss::{token_losses, Targets};
@@ -80,6 +81,7 @@ pub fn log_likelihoods(
         interrupt::check()?;
         no_grad(|| pass(decoder, &adapters, rows, requests, &mut sums))?;
     }
+    mapped::ensure_unchanged()?;
     if sums.iter().flatten().all(|value| value.is_finite()) {
         return Ok(sums);
     }

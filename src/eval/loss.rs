@@ -4,6 +4,7 @@ use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::data::{number, Row};
 use crate::error::{Error, Result};
+use crate::hub::mapped;
 use crate::interrupt;
 use crate::lora::{AdapterSet, Trainable};
 use crate::model::{Adapters, Decoder};
@@ -96,6 +97,7 @@ fn measure(
     if labels == 0 {
         return Err(no_label());
     }
+    mapped::ensure_unchanged()?;
     Ok(sums.into_iter().map(|sum| EvalLoss { loss: sum / labels as f64, labels }).collect())
 }
 

@@ -49,6 +49,7 @@ pub fn resolve_dataset(
     observer: &mut dyn FetchObserver,
 ) -> Result<DatasetFiles> {
     let selection = DataFiles { pattern: pattern.map(Pattern::new).transpose()? };
+    local::ensure_may_load(name)?;
     let path = Path::new(name);
     let (folder, commit) = if path.is_dir() {
         (path.to_path_buf(), None)

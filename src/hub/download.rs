@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A file of a repository, as the hub describes it.
 pub struct Remote<'a> {
@@ -65,7 +65,7 @@ pub fn download(
             .with_hint("run again: the bytes that have arrived are kept and the rest is fetched"));
         }
         observer.note(&format!("`{}` was interrupted after {length} bytes ({broken}): trying again", remote.file));
-        wait(pause * (1 << (failures - 1).min(5)))?;
+        interrupt::sleep(pause * (1 << (failures - 1).min(5)))?;
     }
     std::fs::rename(&part, blob).map_err(|error| Error::file("rename", &part, &error))?;
     observer.end();
@@ -76,15 +76,6 @@ fn part_path(blob: &Path) -> PathBuf {
     let mut name = blob.as_os_str().to_owned();
     name.push(".incomplete");
     name.into()
-}
-
-fn wait(pause: Duration) -> Result<()> {
-    let end = Instant::now() + pause;
-    while Instant::now() < end {
-        interrupt::check()?;
-        std::thread::sleep(Duration::from_millis(20).min(pause));
-    }
-    interrupt::check()
 }
 
 /// Fetches the missing bytes of the part, and checks the complete file.
@@ -161,14 +152,26 @@ fn copy(
             Ok(chunk) => chunk,
             Err(error) => return Ok(Some(error.to_string())),
         };
-        file.write_all(&chunk).map_err(|error| Error::file("write", part, &error))?;
         have += chunk.len() as u64;
+        if remote.size.is_some_and(|size| have > size) {
+            empty(file, part)?;
+            return Err(oversized(remote));
+        }
+        file.write_all(&chunk).map_err(|error| Error::file("write", part, &error))?;
         observer.advance(chunk.len() as u64);
     }
     Ok(match remote.size {
         Some(size) if have < size => Some(format!("expected {size} bytes, the connection closed after {have}")),
         _ => None,
     })
+}
+
+/// More bytes than the hub declared are never the file, and asking again would fetch them again.
+fn oversized(remote: &Remote) -> Error {
+    let size = remote.size.unwrap_or_default();
+    let message =
+        format!("`{}` of `{}`: the server sends more than the {size} bytes it declared", remote.file, remote.repo);
+    Error::new(Kind::Hub, message).with_hint("the download was stopped; check HF_ENDPOINT, or a proxy in between")
 }
 
 /// Compares the size and, if the ETag is one, the SHA-256. `Some` says what differs.

@@ -161,7 +161,7 @@ impl Client {
     /// The error if the hub cannot be reached, with what could help.
     pub fn unreachable(&self, Unreachable(why): Unreachable, description: &str) -> Error {
         if interrupt::requested() {
-            return Error::stopped();
+            return interrupt::stopped();
         }
         Error::new(
             Kind::Hub,

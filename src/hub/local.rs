@@ -2,7 +2,7 @@
 
 use super::name::RepoName;
 use crate::error::{Error, Kind, Result};
-use crate::suggest;
+use crate::{sandbox, suggest};
 use std::path::Path;
 
 /// A thing that is loaded by name.
@@ -19,6 +19,20 @@ pub fn repo_name(name: &str, resource: Resource) -> Result<RepoName> {
         Some((id, _)) if RepoName::parse(id).is_ok() => error.with_hint("a hub name is written owner/name@revision"),
         _ => neither(name, resource),
     })
+}
+
+/// Fails if the sandbox keeps `name`, a path or a hub name, from the script. Whether there is such a path outside, and
+/// what lies beside it, is not told.
+pub fn ensure_may_load(name: &str) -> Result<()> {
+    let path = Path::new(name);
+    let refusal = sandbox::ensure_may_read(path).err();
+    if refusal.is_none() && path.exists() {
+        return Ok(());
+    }
+    match RepoName::parse(name) {
+        Ok(_) => sandbox::ensure_may_fetch(name),
+        Err(_) => refusal.map_or(Ok(()), Err),
+    }
 }
 
 /// The error for a `name` that is neither a path nor a hub name.

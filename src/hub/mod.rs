@@ -9,6 +9,7 @@ mod download;
 pub mod gguf;
 mod http;
 mod local;
+pub mod mapped;
 mod model;
 mod name;
 mod observe;
@@ -20,6 +21,7 @@ pub mod weights;
 
 pub use cache::cached_names;
 pub use dataset::{resolve_dataset, DatasetFiles, FORMATS};
+pub use local::ensure_may_load;
 pub use model::{resolve_config, resolve_model, ModelFolder};
 pub use observe::FetchObserver;
 pub use settings::{Hub, Secret, DEFAULT_ENDPOINT};

@@ -47,6 +47,7 @@ pub struct ModelFolder {
 /// `Kind::Input` for a name that is neither, `Kind::Hub` for what the hub refuses or lacks,
 /// `Kind::File` for a disk that is full or cannot be written.
 pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) -> Result<ModelFolder> {
+    local::ensure_may_load(name)?;
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(ModelFolder { name: name.into(), path: path.into(), commit: None });
@@ -70,6 +71,7 @@ pub fn resolve_model(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) ->
 /// # Errors
 /// As [`resolve_model`].
 pub fn resolve_config(name: &str, hub: &Hub, observer: &mut dyn FetchObserver) -> Result<PathBuf> {
+    local::ensure_may_load(name)?;
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.join(CONFIG));

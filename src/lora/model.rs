@@ -2,15 +2,16 @@
 
 use super::adapted::AdaptedModel;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, manifest, FolderKind};
 use crate::format::thousands;
 use crate::hub;
-use crate::hub::tokenizer::Tokenizer;
+use crate::hub::tokenizer::{is_tokenizer_file, Tokenizer};
 use crate::hub::weights::{self, Weights};
 use crate::model::config::set_saved_dtype;
 use crate::model::{device, load, quantization, Config, Decoder, Quantization};
 use crate::options;
 use crate::options::{OptionSet, Refusal};
+use crate::sandbox;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fs::File;
@@ -64,6 +65,12 @@ impl RandomModelOptions {
     }
 }
 
+/// The folder of a saved model. Without a manifest it looks like anyone's, so it has no mark.
+pub const FOLDER: FolderKind = FolderKind { name: "model", mark: None, has_file: is_tokenizer_file };
+/// Loading a model compares the SHA-256 of files up to this size with the manifest, and the sizes of all. Hashing
+/// takes about a second for each GB, which for large weights would be most of the time to load them.
+const MAX_HASHED: u64 = 256 << 20;
+
 #[derive(Debug)]
 pub struct Model {
     /// The hub name or folder that the user wrote.
@@ -89,7 +96,12 @@ impl Model {
             Some(revision) => format!("{name}@{revision}"),
             None => name.to_owned(),
         };
-        let folder = hub::resolve_model(&named, &hub::Hub::from_env()?, observer)?.path;
+        let hub::ModelFolder { path: folder, commit, .. } =
+            hub::resolve_model(&named, &hub::Hub::from_env()?, observer)?;
+        if commit.is_none() {
+            // What is fetched from the hub was compared with the hub's hashes.
+            manifest::verify(&folder, MAX_HASHED)?;
+        }
         let device = device::parse_device(&options.device)?;
         let mut config = Config::from_folder(&folder)?;
         config.quantization = config.quantization.or(options.quantization);
@@ -110,6 +122,7 @@ impl Model {
     /// A model with random weights, from the `config.json` and the tokenizer in `folder`.
     pub fn random(folder: &Path, seed: u64, options: &LoadOptions) -> Result<Self> {
         options.ensure_valid("random_model")?;
+        sandbox::ensure_may_read(folder)?;
         let device = device::parse_device(&options.device)?;
         let config = Config::from_folder(folder)?;
         let dtype = device::parse_dtype(&options.dtype, device, &config)?;
@@ -165,23 +178,34 @@ impl Model {
         Some(format!("{:x}", Sha256::digest(template)))
     }
 
-    /// Writes the model as transformers does: configuration, weights, tokenizer.
-    /// 4-bit weights are saved as they are, in bitsandbytes' layout.
-    pub fn save(&mut self, folder: &Path) -> Result<()> {
+    /// Saves the model as the folder `folder`, as transformers does: configuration, weights, tokenizer.
+    /// 4-bit weights are saved as they are, in bitsandbytes' layout. A model that lorhai saved there is replaced as a
+    /// whole; anything else only with `overwrite`.
+    pub fn save(&mut self, folder: &Path, overwrite: bool) -> Result<()> {
         self.adapted.ensure_unmerged()?;
         let source = self.folder.clone().ok_or_else(|| Error::bug("the model has no configuration file"))?;
         let config = self.config_to_save(&source, folder)?;
-        files::create_folder(folder)?;
         let weights = self.adapted.decoder.named_weights()?;
         let weights: Vec<_> =
             weights.into_iter().map(|(name, weight)| Ok((name, weight.f_detach()?))).collect::<Result<_>>()?;
-        weights::save(&folder.join("model.safetensors"), &weights, &[])?;
-        self.save_tokenizer(folder)?;
-        let generation = source.join("generation_config.json");
-        if generation.is_file() && !is_same_folder(&source, folder) {
-            files::write_atomic(&folder.join("generation_config.json"), &files::read(&generation)?)?;
+        files::publish_folder(&FOLDER, folder, overwrite, |folder| {
+            weights::save(&folder.join("model.safetensors"), &weights, &[])?;
+            self.save_tokenizer(folder)?;
+            let generation = source.join("generation_config.json");
+            if generation.is_file() {
+                files::write_atomic(&folder.join("generation_config.json"), &files::read(&generation)?)?;
+            }
+            files::write_atomic(&folder.join("config.json"), &config)
+        })
+    }
+
+    /// Refuses to save something else over the files that this model was loaded from.
+    pub fn ensure_not_base(&self, folder: &Path) -> Result<()> {
+        if self.folder.as_deref().is_some_and(|base| is_same_folder(base, folder)) {
+            return Err(Error::input(format!("`{}` holds the base model: expected another folder", folder.display()))
+                .with_hint("give a new or empty folder"));
         }
-        files::write_atomic(&folder.join("config.json"), &config)
+        Ok(())
     }
 
     /// The source's config.json with the dtype of the weights in memory, and with `quantization_config` if
@@ -266,16 +290,19 @@ impl fmt::Display for Model {
 /// As [`Model::fingerprint`], of a model that is not loaded.
 pub fn fingerprint_of(folder: &Path) -> Result<String> {
     let mut hash = Sha256::new();
+    // The manifest says nothing that the other files do not.
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .map_err(|error| Error::file("read the folder", folder, &error))?
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors" || extension == "json"))
+        .filter(|path| !path.ends_with(manifest::MANIFEST))
         .collect();
     paths.sort();
     for path in paths {
         hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
-        hash_ends(&path, &mut hash).map_err(|error| Error::file("read", &path, &error))?;
+        let file = files::open(&path)?;
+        hash_ends(file, &mut hash).map_err(|error| Error::file("read", &path, &error))?;
         if path.extension().is_some_and(|extension| extension == "safetensors") {
             hash_tensors(&path, &mut hash);
         }
@@ -290,8 +317,7 @@ fn is_same_folder(one: &Path, other: &Path) -> bool {
 /// How much of each end of a file is hashed.
 const END: u64 = 1 << 20;
 
-fn hash_ends(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
-    let mut file = File::open(path)?;
+fn hash_ends(mut file: File, hash: &mut Sha256) -> std::io::Result<()> {
     let size = file.metadata()?.len();
     hash.update(size.to_le_bytes());
     let mut bytes = Vec::new();

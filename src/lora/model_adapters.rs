@@ -13,12 +13,11 @@ impl Model {
     ///
     /// # Errors
     /// No active adapter, or files that cannot be written.
-    pub fn save_adapter(&self, folder: &Path, as_lora: bool) -> Result<Vec<String>> {
+    pub fn save_adapter(&self, folder: &Path, as_lora: bool, overwrite: bool) -> Result<Vec<String>> {
         let (adapter, config) = (self.adapted.adapter(None)?, &self.decoder().config);
         let converted = if as_lora { Some(convert::to_lora(adapter, config)?) } else { None };
         let adapter = converted.as_ref().unwrap_or(adapter);
-        peft::save(adapter, &self.name, folder)?;
-        self.save_tokenizer(folder)?;
+        peft::save(adapter, &self.name, self.tokenizer().ok(), folder, overwrite)?;
         Ok(peft::deployment_notes(adapter, config))
     }
 

@@ -89,6 +89,11 @@ impl Parameters {
         self.flat.numel() as u64
     }
 
+    /// What the values take on disk, in f32.
+    pub fn bytes(&self) -> u64 {
+        self.count() * 4
+    }
+
     /// Overwrites one leaf in place. The shapes must be equal.
     pub fn set(&mut self, index: usize, value: &Tensor) -> Result<()> {
         let (name, leaf) = (&self.names[index], &mut self.leaves[index]);

@@ -3,7 +3,7 @@
 //! off is skipped. rustyline's own history file is written whole at the end: a crash would lose it,
 //! and of two sessions the one that ends last would win.
 
-use crate::files;
+use crate::{files, stderr};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -55,7 +55,7 @@ impl History {
         self.entries.push(input.to_string());
         if let Some(path) = &self.file {
             if let Err(error) = append(path, &line(input)) {
-                eprintln!("warning: cannot write the history to `{}`: {error}", path.display());
+                stderr::line(&format!("warning: cannot write the history to `{}`: {error}", path.display()));
                 self.file = None;
             }
         }

@@ -3,17 +3,22 @@
 
 use super::completeness;
 use super::shell::{Next, Shell};
-use crate::interrupt;
+use crate::{interrupt, stderr};
 use std::io::BufRead;
 
 /// Runs inputs until the last one or until the user stops one, and returns the exit code.
 pub fn run(shell: &mut Shell, lines: impl BufRead) -> i32 {
     let mut input = String::new();
-    for line in lines.split(b'\n') {
+    let mut lines = lines.split(b'\n');
+    loop {
+        interrupt::set_idle(true);
+        let line = lines.next();
+        interrupt::set_idle(false);
+        let Some(line) = line else { break };
         let line = match line {
             Ok(line) => String::from_utf8_lossy(&line).into_owned(),
             Err(error) => {
-                eprintln!("error: cannot read the input: {error}");
+                stderr::line(&format!("error: cannot read the input: {error}"));
                 return 1;
             }
         };
@@ -25,10 +30,10 @@ pub fn run(shell: &mut Shell, lines: impl BufRead) -> i32 {
         } else {
             input.push('\n');
         }
-        if shell.stopped {
-            return interrupt::EXIT_CODE;
+        if let Some(code) = shell.quits.or(shell.stopped) {
+            return code;
         }
     }
     shell.handle(&input);
-    i32::from(shell.failed)
+    shell.quits.or(shell.stopped).unwrap_or(i32::from(shell.failed))
 }

@@ -8,7 +8,7 @@ use super::{documentation, history::History};
 use crate::error::{Error, Result};
 use crate::script::{Failure, Session, Value, IT};
 use crate::table::{table, truncate, Align};
-use crate::{files, interrupt};
+use crate::{files, interrupt, stderr, stdout};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
@@ -32,7 +32,10 @@ pub struct Shell {
     loaded_files: Vec<PathBuf>,
     /// Whether an input failed, for the exit code of a pipe.
     pub failed: bool,
-    pub stopped: bool,
+    /// The exit code where the last input was stopped.
+    pub stopped: Option<i32>,
+    /// The exit code where a signal ends the program, not only the input.
+    pub quits: Option<i32>,
 }
 
 /// Whether the shell reads another input.
@@ -57,13 +60,15 @@ impl Shell {
             succeeded: Vec::new(),
             loaded_files: Vec::new(),
             failed: false,
-            stopped: false,
+            stopped: None,
+            quits: None,
         }
     }
 
     /// Runs an input or a command, and prints the result.
     pub fn handle(&mut self, input: &str) -> Next {
         interrupt::clear();
+        self.stopped = None;
         let outcome = match commands::parse(input) {
             None if input.trim().is_empty() => return Next::Continue,
             None => self.run(input),
@@ -87,15 +92,21 @@ impl Shell {
         let keys = self.shared.session.borrow().settings_unasked();
         if let Some(key) = keys.first() {
             let all: Vec<String> = keys.iter().map(|key| format!("--set {key}")).collect();
-            eprintln!("note: {}: {status}; a script reads settings by args(#{{ {key}: default }})", all.join(", "));
+            let names = all.join(", ");
+            stderr::line(&format!("note: {names}: {status}; a script reads settings by args(#{{ {key}: default }})"));
         }
     }
 
     fn conclude(&mut self, outcome: std::result::Result<(), Failure>) {
         if let Err(failure) = outcome {
-            eprintln!("{failure}");
+            stderr::line(&failure.to_string());
             self.failed = true;
-            self.stopped = failure.stopped();
+            if failure.stopped() {
+                self.stopped = Some(interrupt::exit_code());
+            }
+        }
+        if interrupt::must_quit() {
+            self.quits = Some(interrupt::exit_code());
         }
         interrupt::clear();
         self.shared.known.borrow_mut().refresh(&self.shared.session.borrow());
@@ -112,20 +123,20 @@ impl Shell {
 
     fn show(&self, value: &Value) {
         if let Some(text) = show::show(value, &self.screen) {
-            println!("{text}");
+            stdout::line(&text);
         }
     }
 
     fn execute(&mut self, command: Command) -> std::result::Result<(), Failure> {
         match command {
-            Command::Help => print!("{}", commands::help()),
+            Command::Help => stdout::write(&commands::help()),
             Command::Doc(name) => self.document(&name)?,
-            Command::Type(text) => println!("{}", self.shared.session.borrow_mut().type_of(self.number, &text)?),
+            Command::Type(text) => stdout::line(&self.shared.session.borrow_mut().type_of(self.number, &text)?),
             Command::Vars => self.list_variables(),
             Command::Time(text) => {
                 let start = Instant::now();
                 self.run(&text)?;
-                println!("took {:.3} s", start.elapsed().as_secs_f64());
+                stdout::line(&format!("took {:.3} s", start.elapsed().as_secs_f64()));
             }
             Command::Load(file) => self.load_file(&file)?,
             Command::Reload => self.reload()?,
@@ -140,11 +151,11 @@ impl Shell {
     fn document(&self, name: &str) -> Result<()> {
         let known = self.shared.known.borrow();
         if let Some(value) = self.shared.session.borrow().variable(name) {
-            println!("variable {name}");
+            stdout::line(&format!("variable {name}"));
             self.show(&value);
             return Ok(());
         }
-        print!("{}", documentation::of(&known, name, &self.screen)?);
+        stdout::write(&documentation::of(&known, name, &self.screen)?);
         Ok(())
     }
 
@@ -152,7 +163,7 @@ impl Shell {
         let session = self.shared.session.borrow();
         let variables = session.variables();
         if variables.is_empty() {
-            println!("no variables yet; `let x = 1` makes one");
+            stdout::line("no variables yet; `let x = 1` makes one");
             return;
         }
         let row = |variable: &crate::script::Variable| {
@@ -162,7 +173,7 @@ impl Shell {
         };
         let header = ["name", "type", "value"].map(str::to_string).to_vec();
         let text = table(header, variables.iter().rev().map(row).collect(), &[Align::Left; 3]);
-        text.lines().for_each(|line| println!("{}", truncate(line, self.screen.columns)));
+        text.lines().for_each(|line| stdout::line(&truncate(line, self.screen.columns)));
     }
 
     fn load_file(&mut self, file: &Path) -> std::result::Result<(), Failure> {
@@ -181,7 +192,7 @@ impl Shell {
         }
         self.shared.session.borrow_mut().forget_modules();
         self.loaded_files.clone().iter().try_for_each(|file| {
-            println!("loading {}", file.display());
+            stdout::line(&format!("loading {}", file.display()));
             self.load_file(file)
         })
     }
@@ -203,10 +214,10 @@ impl Shell {
         }
         let text = files::read_text(file.path())?;
         if text.trim() == before.trim() {
-            println!("the input is unchanged: nothing was run");
+            stdout::line("the input is unchanged: nothing was run");
             return Ok(());
         }
-        println!("{}", text.trim_end());
+        stdout::line(text.trim_end());
         self.history.add(text.trim_end());
         self.run(&text)
     }
@@ -224,9 +235,9 @@ impl Shell {
         }
         let inputs: String = self.succeeded.iter().map(|input| as_statement(input)).collect();
         files::write_atomic(file, format!("// Saved from lorhai repl.\n\n{inputs}").as_bytes())?;
-        println!("{} inputs saved to {}", self.succeeded.len(), file.display());
+        stdout::line(&format!("{} inputs saved to {}", self.succeeded.len(), file.display()));
         if self.uses_it() {
-            eprintln!("note: `{IT}` works only here: give that value a name in the script");
+            stderr::line(&format!("note: `{IT}` works only here: give that value a name in the script"));
         }
         Ok(())
     }
@@ -243,7 +254,7 @@ impl Shell {
             self.history.entries().iter().enumerate().filter(|(_, entry)| entry.contains(text)).collect();
         for (at, entry) in &matches[matches.len().saturating_sub(MOST)..] {
             let indented = entry.replace('\n', "\n       ");
-            println!("{:>5}  {indented}", at + 1);
+            stdout::line(&format!("{:>5}  {indented}", at + 1));
         }
     }
 }

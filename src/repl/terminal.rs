@@ -2,6 +2,7 @@
 
 use super::helper::LineHelper;
 use super::shell::{Next, Shell};
+use crate::{interrupt, stderr, stdout};
 use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
 use rustyline::{CompletionType, Config, Editor};
@@ -14,26 +15,33 @@ pub fn run(shell: &mut Shell) -> i32 {
     let mut editor = match editor(shell) {
         Ok(editor) => editor,
         Err(error) => {
-            eprintln!("error: cannot use this terminal: {error}");
+            stderr::line(&format!("error: cannot use this terminal: {error}"));
             return 1;
         }
     };
-    println!("lorhai {}: :help lists the commands, ?NAME explains a function, Ctrl-D quits", env!("CARGO_PKG_VERSION"));
+    let version = env!("CARGO_PKG_VERSION");
+    stdout::line(&format!("lorhai {version}: :help lists the commands, ?NAME explains a function, Ctrl-D quits"));
     loop {
         fit_screen(shell, &mut editor);
-        let input = match editor.readline(&format!("{}> ", shell.number)) {
+        interrupt::set_idle(true);
+        let input = editor.readline(&format!("{}> ", shell.number));
+        interrupt::set_idle(false);
+        let input = match input {
             Ok(input) => input,
             // Ctrl-C drops the input.
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return 0,
             Err(error) => {
-                eprintln!("error: cannot read from the terminal: {error}");
+                stderr::line(&format!("error: cannot read from the terminal: {error}"));
                 return 1;
             }
         };
         remember(shell, &mut editor, &input);
         if shell.handle(&input) == Next::Quit {
             return 0;
+        }
+        if let Some(code) = shell.quits {
+            return code;
         }
     }
 }

@@ -38,6 +38,7 @@ pub use rhai;
 
 pub use crate::options::Number;
 pub use catalogue::option_list::ListedOption;
+pub use engine::budget::parse_size;
 pub use engine::interactive::{Variable, IT};
 pub use engine::session::Session;
 pub use engine::stack::on_large_stack;

@@ -2,25 +2,22 @@
 //!
 //! Nothing is removed before all trials' folders are known to be the sweep's.
 
+use super::groups;
 use super::record::{self, Failure, Measurements, Record, TrialResult};
 use super::settings_diff::{self, Change};
 use super::trial::{Plan, Trial};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::{self, FolderLock};
 use crate::train::folder::METRICS;
-use crate::train::origin::Origin;
-use rustix::fs::{flock, FlockOperation};
-use rustix::io::Errno;
 use serde_json::{json, Map, Value};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The file that marks the folder of a sweep, with its identity and grid.
 pub const SWEEP: &str = "sweep.json";
 const FORMAT: &str = "lorhai sweep 1";
-const LOCK: &str = ".sweep.lock";
 /// The prefix of a folder that is being removed: renamed first, so that a partly removed folder is no trial's.
 const CLEARING: &str = ".clearing-";
 /// The prefix of the temporary files of [`files`], which remain when the process is killed.
@@ -29,9 +26,7 @@ const PART: &str = ".part-";
 /// The claimed `out`, released when dropped.
 pub struct SweepFolder {
     path: PathBuf,
-    _lock: File,
-    /// False if the file system has no locks: two sweeps in one folder would not notice each other.
-    pub locked: bool,
+    lock: FolderLock,
 }
 
 /// The state of a trial, by its folder.
@@ -61,7 +56,7 @@ impl SweepFolder {
         let path = plan.out.clone();
         files::create_folder(&path)?;
         ensure_sweep_or_empty(&path)?;
-        let (lock, locked) = take_lock(&path)?;
+        let lock = FolderLock::take(&path, "a sweep")?;
         let mut marker = Map::new();
         marker.insert("format".into(), FORMAT.into());
         marker.insert("identity".into(), plan.identity.clone());
@@ -77,9 +72,14 @@ impl SweepFolder {
             }
             None => files::write_json(&path.join(SWEEP), &marker)?,
         }
-        let folder = SweepFolder { path, _lock: lock, locked };
+        let folder = SweepFolder { path, lock };
         folder.remove_leftovers()?;
         Ok(folder)
+    }
+
+    /// False where the file system has no locks: two sweeps would then not notice each other.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_locked
     }
 
     /// The state of the trial's folder. Fails if the folder is not a trial's.
@@ -109,8 +109,13 @@ impl SweepFolder {
         })
     }
 
-    /// Makes a new folder for the trial, with `config.json` and, if known, `origin.json`.
-    pub fn prepare(&self, trial: &Trial, origin: Option<&Origin>) -> Result<()> {
+    /// Makes a new folder for the trial, with `config.json` and, if known, `origin.json`. The folder of a trial that goes
+    /// on from a checkpoint stays as it is.
+    pub fn prepare(&self, trial: &Trial, plan: &Plan) -> Result<()> {
+        let goes_on = plan.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.step(&trial.name).is_some());
+        if goes_on && Self::state(trial)? == TrialState::Unfinished {
+            return Ok(());
+        }
         let aside = self.path.join(format!("{CLEARING}{}", trial.name));
         match fs::rename(&trial.dir, &aside) {
             Ok(()) => remove(&aside)?,
@@ -119,7 +124,7 @@ impl SweepFolder {
         }
         files::create_folder(&trial.dir)?;
         record::write_config(trial)?;
-        origin.map_or(Ok(()), |origin| origin.write(&trial.dir))
+        plan.origin.as_ref().map_or(Ok(()), |origin| origin.write(&trial.dir))
     }
 
     /// Records the result, after everything else in the trial's folder is on disk.
@@ -130,6 +135,13 @@ impl SweepFolder {
         sync(&self.path)?;
         let record = Record { fingerprint: trial.fingerprint(), result };
         Ok(record.write(&trial.dir)?.result)
+    }
+
+    /// Removes what only an unfinished sweep needs: groups and checkpoints.
+    pub fn forget_progress(&self, plan: &Plan) -> Result<()> {
+        let Some(checkpoints) = &plan.checkpoints else { return Ok(()) };
+        groups::remove(&self.path);
+        checkpoints.remove_all()
     }
 
     /// Folders of trials that are not in the plan, such as those of an earlier, larger grid.
@@ -169,10 +181,7 @@ pub fn ensure_claimable(plan: &Plan) -> Result<()> {
     if let Some(marker) = read_marker(out)? {
         ensure_identity(out, &marker, &plan.identity)?;
     }
-    if let Ok(file) = File::open(out.join(LOCK)) {
-        // Released at once.
-        lock(out, file).map(drop)?;
-    }
+    FolderLock::ensure_free(out)?;
     plan.trials.iter().try_for_each(|trial| SweepFolder::state(trial).map(drop))
 }
 
@@ -239,48 +248,6 @@ fn ensure_identity(out: &Path, marker: &Value, identity: &Value) -> Result<()> {
         differences.iter().map(|change| change.to_string().trim_start_matches("sweep.").to_string()).collect();
     bail!(Kind::Input, "out: `{}` holds another sweep ({})", out.display(), text.join("; ");
         hint: "choose another out, or remove that folder if its results are not needed")
-}
-
-/// The system releases the lock when the process ends, however it ends.
-fn take_lock(out: &Path) -> Result<(File, bool)> {
-    let path = out.join(LOCK);
-    let failed = |error: &io::Error| Error::file("make the lock file", &path, error);
-    let options = File::options().read(true).write(true).create(true).truncate(false).clone();
-    let file = options.open(&path).map_err(|error| failed(&error))?;
-    let (mut file, locked) = lock(out, file)?;
-    if locked {
-        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(|error| failed(&error))?;
-    }
-    Ok((file, locked))
-}
-
-/// Locks the lock file of `out`. Returns false with it if the file system has no locks.
-fn lock(out: &Path, mut file: File) -> Result<(File, bool)> {
-    match try_lock(&file) {
-        Ok(()) => Ok((file, true)),
-        Err(Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            bail!(Kind::Input, "out: a sweep is already running in `{}` (process {})", out.display(), holder.trim();
-                hint: "wait for it to end, or choose another out")
-        }
-        Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok((file, false)),
-        Err(error) => Err(Error::file("make the lock file", &out.join(LOCK), &error.into())),
-    }
-}
-
-/// Tries for half a second: a child process that is just starting holds copies of all open files until its program
-/// runs, and so keeps a lock that this process has released.
-fn try_lock(file: &File) -> rustix::io::Result<()> {
-    const TRIES: u32 = 20;
-    const PAUSE: std::time::Duration = std::time::Duration::from_millis(25);
-    for _ in 1..TRIES {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
-            result => return result,
-        }
-    }
-    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// Removes a file or folder. Of a link it removes the link, not its target.

@@ -6,7 +6,9 @@
 use super::number;
 use crate::bail;
 use crate::error::{Kind, Result};
+use crate::foreign::Foreign;
 use crate::suggest;
+use crate::train::settings_diff::canonical;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -164,32 +166,9 @@ impl fmt::Display for Point {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (key, value)) in self.values.iter().enumerate() {
             let comma = if i > 0 { ", " } else { "" };
-            write!(out, "{comma}{key}={}", number::value(value))?;
+            write!(out, "{comma}{}={}", Foreign(key), Foreign(&number::value(value)))?;
         }
         Ok(())
-    }
-}
-
-/// Text that is the same for equal values: keys sorted, 4.0 written as 4.
-pub(super) fn canonical(value: &Value) -> String {
-    match value {
-        Value::Number(n) if n.is_f64() => {
-            let x = n.as_f64().unwrap_or(f64::NAN);
-            let is_integer = x.fract() == 0.0 && x.abs() < 9e15;
-            if is_integer {
-                format!("{}", x as i64)
-            } else {
-                n.to_string()
-            }
-        }
-        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by_key(|(key, _)| *key);
-            let entries = entries.into_iter().map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v)));
-            format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
-        }
-        other => other.to_string(),
     }
 }
 

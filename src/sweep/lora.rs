@@ -5,18 +5,21 @@
 use super::progress::SweepProgress;
 use super::record::Measurements;
 use super::task::{SharedInputs, Task};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::eval::loss::evaluation;
+use crate::hub::tokenizer::Tokenizer;
 use crate::lora::Adapter;
 use crate::model::Decoder;
 use crate::train;
+use crate::train::checkpoint::writer::RunLabel;
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorded::{save_adapter, train_recorded, RecordedJob};
+use crate::train::reserve::Reserve;
 use crate::train::trainer::{Evaluate, PEAK_MEMORY};
 use std::collections::BTreeMap;
 
-/// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`. If memory runs out, trains
-/// one half of them after the other.
+/// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`. An error that would stop
+/// every trial, such as memory that ran out, is the outcome of each.
 pub fn run_group(
     decoder: &Decoder,
     shared: SharedInputs,
@@ -25,19 +28,12 @@ pub fn run_group(
 ) -> Vec<Result<Measurements>> {
     match try_group(decoder, shared, tasks, progress) {
         Ok(outcomes) => outcomes,
-        Err(error) if error.kind == Kind::Memory && tasks.len() > 1 => {
-            let (first, second) = tasks.split_at(tasks.len() / 2);
-            progress.note(&format!(
-                "{} trials side by side do not fit into memory: trying {}",
-                tasks.len(),
-                second.len()
-            ));
-            let mut outcomes = run_group(decoder, shared, first, progress);
-            outcomes.extend(run_group(decoder, shared, second, progress));
-            outcomes
-        }
         Err(error) => tasks.iter().map(|_| Err(error.clone())).collect(),
     }
+}
+
+fn names<'a>(tasks: &[Task<'a>]) -> Vec<&'a str> {
+    tasks.iter().map(|task| task.trial.name.as_str()).collect()
 }
 
 /// An error of the group is one that would fail every trial in it.
@@ -50,22 +46,43 @@ fn try_group(
     let Some(batch) = tasks.first().map(|task| task.config.eval_batch) else { return Ok(Vec::new()) };
     let adapter = |task: &Task| Adapter::new(task.spec.clone(), decoder, task.config.seed);
     let mut adapters: Vec<Result<Adapter>> = tasks.iter().map(adapter).collect();
+    let beside = shared.tokenizer.map_or(0, Tokenizer::bytes);
+    let reserve = |(adapter, task): (&mut Result<Adapter>, &Task)| match adapter {
+        Ok(adapter) => Reserve::new(&task.trial.dir, adapter.parameters.bytes() + beside).map(Some),
+        Err(_) => Ok(None),
+    };
+    let mut reserves: Vec<Result<Option<Reserve>>> = adapters.iter_mut().zip(tasks).map(reserve).collect();
+    for (adapter, reserve) in adapters.iter_mut().zip(&mut reserves) {
+        if let Err(error) = reserve {
+            *adapter = Err(error.clone());
+        }
+    }
     let mut observers: Vec<_> = tasks.iter().map(|task| progress.observer(task.trial)).collect();
-    // A trial whose adapter cannot be made fails alone.
-    let jobs = adapters.iter_mut().zip(&mut observers).zip(tasks).filter_map(|((adapter, observer), task)| {
+    let states = match shared.checkpoints {
+        Some(checkpoints) => checkpoints.states(&names(tasks))?,
+        None => tasks.iter().map(|_| None).collect(),
+    };
+    let mut writer = shared.checkpoints.map(|checkpoints| checkpoints.writer(&names(tasks)));
+    // A trial whose adapter cannot be made, or has no room on the disk, fails alone.
+    let jobs = adapters.iter_mut().zip(&mut observers).zip(tasks).zip(states);
+    let jobs = jobs.filter_map(|(((adapter, observer), task), state)| {
         Some(RecordedJob {
             trainable: adapter.as_mut().ok()?,
             config: task.config,
             folder: Some(&task.trial.dir),
             settings: &task.trial.settings,
+            label: RunLabel { name: task.trial.name.clone(), conditions: task.trial.settings.clone() },
+            state,
             observer,
         })
     });
     let mut measure = shared.test.map(|test| evaluation(test, batch));
     let evaluate = measure.as_mut().map(|measure| measure as &mut Evaluate);
-    let mut trained = train_recorded(decoder, jobs.collect(), shared.train, evaluate)?.into_iter();
-    let results = adapters.into_iter().zip(tasks).map(|(adapter, task)| {
+    let mut trained = train_recorded(decoder, jobs.collect(), shared.train, evaluate, writer.as_mut())?.into_iter();
+    let results = adapters.into_iter().zip(reserves).zip(tasks).map(|((adapter, reserve), task)| {
         let adapter = adapter?;
+        // What is saved next takes its place.
+        drop(reserve);
         let outcome = trained.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
         save_adapter(&adapter, shared.base, shared.tokenizer, &task.trial.dir)?;
         Ok(measurements(task, &adapter, &outcome))

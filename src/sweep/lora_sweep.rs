@@ -3,6 +3,8 @@
 //!
 //! Leaves to others: charts and report (`plot/`), and where the options come from.
 
+use super::checkpoints::{Begun, TrialCheckpoints};
+use super::folder::{SweepFolder, TrialState};
 use super::grid::Grid;
 use super::options::{SweepOptions, TrialSettings};
 use super::progress::SweepProgress;
@@ -10,7 +12,7 @@ use super::rehearsal::{rehearse, SweepForecast};
 use super::results::SweepResult;
 use super::run::Event;
 use super::task::{SharedInputs, Task};
-use super::trial::Plan;
+use super::trial::{Plan, Trial};
 use super::verify::{verify, Deviation};
 use super::workers::run_sweep;
 use crate::data::tokenized::TokenizedDataset;
@@ -142,7 +144,12 @@ impl LoraSweep<'_> {
         progress: SweepProgress,
         note: &mut dyn FnMut(&str),
     ) -> Result<SweepReport> {
-        let plan = self.plan(if pace.is_full() { folder } else { &self.options.out })?;
+        let mut plan = self.plan(if pace.is_full() { folder } else { &self.options.out })?;
+        if pace.is_full() {
+            let checkpoints = TrialCheckpoints::open(folder, &begun(&plan), &self.options.checkpoints)?;
+            checkpoints.notes.iter().for_each(|line| note(line));
+            plan.checkpoints = Some(checkpoints);
+        }
         self.optimizer_notes().iter().for_each(|line| note(line));
         let decoder = self.base.decoder();
         let shared = SharedInputs::new(self.base, self.train, self.test);
@@ -157,11 +164,20 @@ impl LoraSweep<'_> {
             let (result, forecast) = rehearse(&plan, folder, decoder, shared, &tasks, &mut on_event)?;
             return Ok(SweepReport { result, deviations: Vec::new(), forecast: Some(forecast) });
         }
+        let shared = SharedInputs { checkpoints: plan.checkpoints.as_ref(), ..shared };
         let result = run_sweep(&plan, decoder, shared, &tasks, &progress)?;
+        let shared = SharedInputs { checkpoints: None, ..shared };
         // Removes the bars before the notes below.
         drop(progress);
         let deviations = if self.options.verify { verify(decoder, shared, &tasks, &result)? } else { Vec::new() };
         deviations.iter().for_each(|deviation| note(&deviation.to_string()));
         Ok(SweepReport { result, deviations, forecast: None })
     }
+}
+
+/// The trials that were begun and not ended.
+fn begun(plan: &Plan) -> Vec<Begun<'_>> {
+    let is_unfinished = |trial: &&Trial| SweepFolder::state(trial).is_ok_and(|state| state == TrialState::Unfinished);
+    let begun = plan.trials.iter().filter(is_unfinished);
+    begun.map(|trial| (trial.name.as_str(), &trial.settings)).collect()
 }

@@ -3,14 +3,18 @@
 use super::task::{SharedInputs, Task};
 use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::lora::{Adapter, AdapterSet, Trainable};
 use crate::model::Decoder;
-use crate::train::memory::process::{free, growth};
+use crate::native::gpu;
+use crate::train::memory::process::{free, give_back, growth, limit};
 use crate::train::rehearsal::planned_memory;
 use crate::train::step::{backward, batch_losses, predicted_labels};
+use serde_json::json;
 use std::cmp::Reverse;
-use tch::no_grad;
+use std::path::Path;
+use tch::{no_grad, Device};
 
 /// The fraction of the free memory that trials may use: other programs need some, and the allocator keeps holes.
 const USABLE: f64 = 0.7;
@@ -22,15 +26,76 @@ pub fn that_fit(free: u64, bytes: u64) -> usize {
     ((free as f64 * USABLE / bytes.max(1) as f64) as usize).max(1)
 }
 
+/// Runs `tasks` side by side. Those for which memory ran out run again in groups of half as many, down to one. `run_out`
+/// is told how many did not fit and how many are tried next. Gives one outcome for each, in order.
+pub fn in_halves<T: Copy, O>(
+    tasks: &[T],
+    run: &mut dyn FnMut(&[T]) -> Vec<Result<O>>,
+    run_out: &mut dyn FnMut(usize, usize),
+) -> Vec<Result<O>> {
+    let mut outcomes = run(tasks);
+    let is_out_of_memory = |outcome: &Result<O>| matches!(outcome, Err(error) if error.kind == Kind::Memory);
+    let again: Vec<usize> = (0..outcomes.len()).filter(|&at| is_out_of_memory(&outcomes[at])).collect();
+    if again.is_empty() || tasks.len() < 2 || outcomes.len() != tasks.len() {
+        return outcomes;
+    }
+    let fewer = tasks.len().div_ceil(2);
+    run_out(tasks.len(), fewer);
+    for half in again.chunks(fewer) {
+        let trials: Vec<T> = half.iter().map(|&at| tasks[at]).collect();
+        for (&at, outcome) in half.iter().zip(in_halves(&trials, run, run_out)) {
+            outcomes[at] = outcome;
+        }
+    }
+    outcomes
+}
+
+/// Gives back what a step that failed left in the hands of the allocator.
+pub fn forget_activations(device: Device) {
+    match device {
+        // Without it the next group has less memory, and may fail too: no error of its own.
+        Device::Cuda(_) => drop(gpu::empty_cache()),
+        _ => give_back(),
+    }
+}
+
+/// In the folder of a sweep: how many trials fit side by side, where more of them ran out of memory.
+const REMEMBERED: &str = ".memory.json";
+
+/// How many trials fitted in an earlier run of the sweep in `out`, unless there is more memory now.
+pub fn remembered(out: &Path, device: Device) -> Option<usize> {
+    let memory = files::read_json(&out.join(REMEMBERED)).ok()?;
+    let had = memory.get("memory")?.as_u64()?;
+    // A limit moves a little with what else runs.
+    let has_more = limit(device).is_some_and(|now| now as f64 > had as f64 * 1.1);
+    let trials = memory.get("trials_side_by_side")?.as_u64()? as usize;
+    (!has_more && trials > 0).then_some(trials)
+}
+
+pub fn remember(out: &Path, device: Device, trials: usize) -> Result<()> {
+    let memory = json!({ "trials_side_by_side": trials, "memory": limit(device) });
+    files::write_json(&out.join(REMEMBERED), &memory)
+}
+
 /// The number of trials that fit into memory, at least 1. Measures the step with the largest planned memory and the
 /// largest evaluation. Where the system does not report memory there is no bound: groups are halved when it runs out.
 pub fn trials_that_fit(decoder: &Decoder, shared: SharedInputs, tasks: &[Task]) -> Result<usize> {
     let Some(free) = free(decoder.device) else { return Ok(usize::MAX) };
     let Some((task, adapter)) = largest(decoder, shared, tasks)? else { return Ok(1) };
     let states = adapter.parameters.count() * 4 * COPIES;
-    let step = growth(decoder.device, || longest_step(decoder, shared, &task, &adapter))?;
-    let evaluation = growth(decoder.device, || longest_evaluation(decoder, shared, tasks, &adapter))?;
-    Ok(step.max(evaluation).map_or(usize::MAX, |activations| that_fit(free, states + activations)))
+    let measured = || {
+        let step = growth(decoder.device, || longest_step(decoder, shared, &task, &adapter))?;
+        Ok(step.max(growth(decoder.device, || longest_evaluation(decoder, shared, tasks, &adapter))?))
+    };
+    let most = match measured() {
+        // Alone it may still fit: a trial has other rows than the longest.
+        Err(Error { kind: Kind::Memory, .. }) => {
+            forget_activations(decoder.device);
+            return Ok(1);
+        }
+        measured => measured?,
+    };
+    Ok(most.map_or(usize::MAX, |activations| that_fit(free, states + activations)))
 }
 
 /// The trial with the largest planned memory of a step, and its adapter. Trials whose adapters cannot be made are
@@ -90,13 +155,66 @@ mod tests {
     use std::path::Path;
 
     #[test]
+    fn a_group_that_does_not_fit_is_halved_down_to_one() {
+        // So many fit at once; the eighth fits nowhere, and the second has a mistake of its own.
+        for (room, expected) in
+            [(100, vec![8]), (4, vec![8, 4, 4]), (1, vec![8, 4, 2, 1, 1, 2, 1, 1, 4, 2, 1, 1, 2, 1, 1])]
+        {
+            let (mut sizes, mut told) = (Vec::new(), Vec::new());
+            let tasks: Vec<u32> = (1..=8).collect();
+            let mut run = |tasks: &[u32]| {
+                sizes.push(tasks.len());
+                let outcome = |&task: &u32| match task {
+                    _ if tasks.len() > room => Err(Error::new(Kind::Memory, "out of memory")),
+                    2 => Err(Error::data("a mistake")),
+                    8 if room == 1 => Err(Error::new(Kind::Memory, "out of memory")),
+                    task => Ok(task * 10),
+                };
+                tasks.iter().map(outcome).collect()
+            };
+            let outcomes = in_halves(&tasks, &mut run, &mut |trials, fewer| told.push((trials, fewer)));
+            let values: Vec<Option<u32>> = outcomes.iter().map(|outcome| outcome.as_ref().ok().copied()).collect();
+            let last = if room == 1 { None } else { Some(80) };
+            assert_eq!(values, [Some(10), None, Some(30), Some(40), Some(50), Some(60), Some(70), last]);
+            assert_eq!(outcomes[1].as_ref().unwrap_err().kind, Kind::Data);
+            assert_eq!(sizes, expected);
+            assert_eq!(told.len(), expected.iter().filter(|&&size| size > room).count());
+        }
+    }
+
+    #[test]
+    fn some_that_do_not_fit_run_again_alone() {
+        // Of three workers one ran out.
+        let mut calls = Vec::new();
+        let mut run = |tasks: &[u32]| {
+            calls.push(tasks.to_vec());
+            let fits = |task: u32| task < 5 || tasks.len() < 3;
+            tasks.iter().map(|&task| if fits(task) { Ok(task) } else { Err(Error::new(Kind::Memory, "")) }).collect()
+        };
+        let outcomes = in_halves(&[1, 2, 3, 4, 5, 6], &mut run, &mut |_, _| {});
+        assert!(outcomes.iter().all(Result::is_ok));
+        assert_eq!(calls, [vec![1, 2, 3, 4, 5, 6], vec![5, 6]]);
+    }
+
+    #[test]
+    fn what_fitted_is_remembered_until_there_is_more_memory() {
+        let out = tempfile::tempdir().unwrap();
+        assert_eq!(remembered(out.path(), Device::Cpu), None);
+        remember(out.path(), Device::Cpu, 3).unwrap();
+        assert_eq!(remembered(out.path(), Device::Cpu), Some(3));
+        let path = out.path().join(REMEMBERED);
+        files::write_json(&path, &json!({ "trials_side_by_side": 3, "memory": 1 << 20 })).unwrap();
+        assert_eq!(remembered(out.path(), Device::Cpu), None);
+    }
+
+    #[test]
     fn the_largest_trial_is_the_one_with_the_largest_step() {
         let model = Model::random(Path::new("scripts/tiny"), 0, &LoadOptions::default()).unwrap();
         let row = || TokenizedRow { ids: vec![1; 40], trained: vec![true; 40], flags: 0 };
         let train = TokenizedDataset::from_rows((0..40).map(|_| row()), TokenizedInfo::default()).unwrap();
         let (point, settings) = (Point { values: serde_json::Map::new() }, serde_json::Value::Null);
         let trial = Trial { index: 0, name: String::new(), point, settings, dir: "x".into() };
-        let shared = SharedInputs { base: "x", tokenizer: None, train: &train, test: None };
+        let shared = SharedInputs { base: "x", tokenizer: None, train: &train, test: None, checkpoints: None };
         let of = |r, batch| (LoraSpec { r, ..LoraSpec::default() }, TrainConfig { batch, ..TrainConfig::default() });
         for points in [[of(2, 32), of(2, 1)], [of(2, 1), of(2, 32)], [of(2, 32), of(16, 1)], [of(2, 32), of(1, 32)]] {
             let task = |(spec, config)| Task { trial: &trial, spec, config };

@@ -5,9 +5,11 @@
 //! the trials that are not finished, [`results`] holds and writes the rows. [`summary`] defines the statistics that
 //! [`table`] prints and [`series`] prepares for charts; [`ranking`] finds the best setting.
 
+pub mod checkpoints;
 pub mod columns;
 pub mod folder;
 pub mod grid;
+pub mod groups;
 pub mod history;
 pub mod lora;
 pub mod lora_sweep;
@@ -21,7 +23,6 @@ pub mod rehearsal;
 pub mod results;
 pub mod run;
 pub mod series;
-pub mod settings_diff;
 pub mod summary;
 pub mod table;
 pub mod task;
@@ -29,6 +30,7 @@ pub mod trial;
 pub mod verify;
 pub mod workers;
 
+pub use crate::train::settings_diff;
 pub use grid::{Axis, Grid, Point, SEED};
 pub use lora_sweep::{LoraSweep, SweepReport};
 pub use options::{Axes, SweepOptions, TrialSettings};

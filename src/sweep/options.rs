@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::lora::LoraSpec;
 use crate::options;
 use crate::options::{Declared, Entry, Mismatch, OptionSet, OptionType, Refusal, Source, Table, Value};
+use crate::train::checkpoint::{CheckpointOptions, Resume};
 use crate::train::TrainConfig;
 use serde_json::Map;
 use std::path::PathBuf;
@@ -22,10 +23,18 @@ options! {
         pub charts: bool = true;
         /// Train two trials again, each alone, and report how far they differ from the jointly trained ones.
         pub verify: bool = false;
+        pub checkpoints: CheckpointOptions = CheckpointOptions::default(), is set;
     }
+    rule SweepOptions::rule;
 }
 
 impl SweepOptions {
+    fn rule(&self) -> Option<Refusal> {
+        let Some(Resume::From(path)) = &self.checkpoints.resume else { return None };
+        let refusal = Refusal::new("resume", "bool", format!("the path \"{}\"", path.display()));
+        Some(refusal.with_hint("the trials of a sweep go on by themselves, from the checkpoints in `out`"))
+    }
+
     /// The grid. Its axes are options of adapters and of training, under any of their names.
     pub fn grid(&self) -> Result<Grid> {
         let options = LoraSpec::table().options().into_iter().chain(TrainConfig::table().options());

@@ -196,6 +196,10 @@ impl Sweep {
 }
 
 impl TrainObserver for TrialObserver<'_> {
+    fn on_note(&mut self, text: &str) {
+        self.all.note(text);
+    }
+
     fn on_step(&mut self, report: &StepReport) -> Result<()> {
         let sweep = &mut *self.all.lock();
         sweep.tokens += report.tokens as u64;

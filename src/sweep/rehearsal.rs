@@ -93,7 +93,7 @@ pub fn rehearse(
 /// The same plan with another `out`.
 fn moved(plan: &Plan, out: &Path) -> Plan {
     let trials = plan.trials.iter().map(|trial| Trial { dir: out.join(&trial.name), ..trial.clone() });
-    Plan { out: out.to_path_buf(), trials: trials.collect(), ..plan.clone() }
+    Plan { out: out.to_path_buf(), trials: trials.collect(), checkpoints: None, ..plan.clone() }
 }
 
 impl TrialKind {

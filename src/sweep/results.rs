@@ -12,7 +12,7 @@ use super::trial::Trial;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::train::trainer::PEAK_MEMORY;
-use crate::{files, suggest};
+use crate::{files, foreign, sandbox, suggest};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -108,6 +108,7 @@ impl SweepResult {
 
     /// Reads the results of an earlier sweep from its folder, finished or not.
     pub fn open(out: &Path) -> Result<Self> {
+        sandbox::ensure_may_read(out)?;
         if !out.is_dir() {
             let error = Error::new(Kind::File, format!("there is no folder `{}`", out.display()));
             return Err(match suggest::nearest_path(out, Path::is_dir) {
@@ -251,9 +252,10 @@ impl SweepResult {
         let columns = self.columns();
         let mut writer = csv::Writer::from_writer(Vec::new());
         let failed = |error: csv::Error| Error::bug(format!("cannot write CSV: {error}"));
-        writer.write_record(&columns).map_err(failed)?;
+        let shown = |text: &str| foreign::line(text).into_owned();
+        writer.write_record(columns.iter().map(|column| shown(column))).map_err(failed)?;
         for row in &self.rows {
-            writer.write_record(columns.iter().map(|column| cell(&row.value(column)))).map_err(failed)?;
+            writer.write_record(columns.iter().map(|column| shown(&cell(&row.value(column))))).map_err(failed)?;
         }
         writer.into_inner().map_err(|error| Error::bug(format!("cannot write CSV: {error}")))
     }

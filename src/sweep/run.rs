@@ -26,10 +26,19 @@ pub enum Event<'a> {
     Kept {
         names: &'a [String],
     },
+    /// A file of the sweep could not be written; the sweep goes on.
+    Unwritten {
+        error: &'a Error,
+    },
     /// A finished trial will run again, because its settings changed.
     Changed {
         trial: &'a Trial,
         changes: &'a [Change],
+    },
+    /// A trial that was interrupted goes on from its checkpoint.
+    Resuming {
+        trial: &'a Trial,
+        step: u64,
     },
     /// A trial that was interrupted will run again from its start.
     Restarting {
@@ -67,10 +76,12 @@ impl fmt::Display for Event<'_> {
                 write!(out, "the file system of `{folder}` has no locks: do not start a second sweep there")
             }
             Event::Kept { names } => write!(out, "kept trials that are not in this grid: {}", names.join(", ")),
+            Event::Unwritten { error } => write!(out, "warning: {}; the sweep goes on", error.message),
             Event::Changed { trial, changes } => {
                 write!(out, "{}: the settings changed, running it again", trial.point)?;
                 changes.iter().try_for_each(|change| write!(out, "\n  {change}"))
             }
+            Event::Resuming { trial, step } => write!(out, "{}: going on from step {step}", trial.point),
             Event::Restarting { trial } => write!(out, "{}: was interrupted, starting it again", trial.point),
             Event::Retrying { trial, failure } => {
                 write!(out, "{}: failed before ({}), trying it again", trial.point, failure.message)
@@ -102,49 +113,77 @@ impl<F: FnMut(&Event)> SweepObserver for F {
 /// The arguments `run_group` and `group_size` of [`run`].
 pub type RunGroup<'a> = dyn FnMut(&[&Trial]) -> Vec<Result<Measurements>> + 'a;
 pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
+/// The argument `next_group` of [`run_in_groups`].
+pub type NextGroup<'f, 'a> = dyn FnMut(&[&'a Trial]) -> Result<Vec<&'a Trial>> + 'f;
 
 /// Runs every trial of `plan` that is not finished.
 ///
-/// `group_size` returns the number of trials side by side; it is not called if no trial is left to run. `run_group`
+/// `group_size` returns the number of trials side by side, before each group, for those that are left. `run_group`
 /// gets a group of up to that many trials, each with a new folder, and returns a result for each in the same order. An
 /// error fails that trial alone; [`Kind::Stopped`] leaves it unfinished and ends the sweep. An error of this function
 /// itself means that the sweep could not go on: `out` cannot be used, or the user stopped it.
-pub fn run(
-    plan: &Plan,
+pub fn run<'a>(
+    plan: &'a Plan,
     observer: &mut dyn SweepObserver,
     group_size: &mut GroupSize,
+    run_group: &mut RunGroup,
+) -> Result<SweepResult> {
+    let mut next_group = |pending: &[&'a Trial]| -> Result<Vec<&'a Trial>> {
+        Ok(pending.iter().take(group_size(pending)?.max(1)).copied().collect())
+    };
+    run_in_groups(plan, observer, &mut next_group, run_group)
+}
+
+/// As [`run`], where `next_group` says which of the trials that are left train side by side next: at least one.
+pub fn run_in_groups<'a>(
+    plan: &'a Plan,
+    observer: &mut dyn SweepObserver,
+    next_group: &mut NextGroup<'_, 'a>,
     run_group: &mut RunGroup,
 ) -> Result<SweepResult> {
     let folder = SweepFolder::claim(plan)?;
     // All states before any folder changes: a folder that is not a trial's must stop the sweep first.
     let states: Vec<TrialState> = plan.trials.iter().map(SweepFolder::state).collect::<Result<_>>()?;
-    let mut sweep = Sweep { plan, folder, observer, result: SweepResult::new(&plan.out, &plan.grid) };
+    let result = SweepResult::new(&plan.out, &plan.grid);
+    let mut sweep = Sweep { plan, folder, observer, result, is_table_behind: false };
     let pending = sweep.pending(states)?;
-    if !pending.is_empty() {
-        for group in pending.chunks(group_size(&pending)?.max(1)) {
-            sweep.run_group(group, run_group)?;
-        }
+    let mut rest = pending;
+    while !rest.is_empty() {
+        // Fewer may fit by now than were planned.
+        let group = next_group(&rest)?;
+        rest.retain(|trial| !group.iter().any(|member| member.index == trial.index));
+        sweep.run_group(&group, run_group)?;
     }
+    // A table that could not be written on the way may be now.
+    if sweep.is_table_behind {
+        sweep.result.write()?;
+    }
+    sweep.folder.forget_progress(plan)?;
     Ok(sweep.result)
 }
 
 /// A sweep that is being run.
-struct Sweep<'a> {
+struct Sweep<'a, 'o> {
     plan: &'a Plan,
     folder: SweepFolder,
-    observer: &'a mut dyn SweepObserver,
+    observer: &'o mut dyn SweepObserver,
     result: SweepResult,
+    /// Could the results not be written when they last changed?
+    is_table_behind: bool,
 }
 
-impl<'a> Sweep<'a> {
+impl<'a> Sweep<'a, '_> {
     /// Adds the finished trials to the results, reports the others and returns them.
     fn pending(&mut self, states: Vec<TrialState>) -> Result<Vec<&'a Trial>> {
-        if !self.folder.locked {
+        if !self.folder.is_locked() {
             self.observer.event(&Event::Unlocked { out: &self.plan.out });
         }
         let others = self.folder.others(self.plan);
         if !others.is_empty() {
             self.observer.event(&Event::Kept { names: &others });
+        }
+        if let Some(checkpoints) = self.plan.checkpoints.as_ref().filter(|checkpoints| checkpoints.are_ignored()) {
+            checkpoints.remove_all()?;
         }
         let mut pending = Vec::new();
         for (trial, state) in self.plan.trials.iter().zip(states) {
@@ -152,7 +191,7 @@ impl<'a> Sweep<'a> {
                 TrialState::New => {}
                 TrialState::Finished(_) => {}
                 TrialState::Failed(failure) => self.observer.event(&Event::Retrying { trial, failure }),
-                TrialState::Unfinished => self.observer.event(&Event::Restarting { trial }),
+                TrialState::Unfinished => self.observer.event(&self.begun(trial)),
                 TrialState::Changed(changes) => self.observer.event(&Event::Changed { trial, changes }),
             }
             match state {
@@ -169,25 +208,68 @@ impl<'a> Sweep<'a> {
         Ok(pending)
     }
 
+    /// What becomes of a trial that was cut off.
+    fn begun(&self, trial: &'a Trial) -> Event<'a> {
+        let plan: &'a Plan = self.plan;
+        let Some(checkpoints) = &plan.checkpoints else { return Event::Restarting { trial } };
+        match (checkpoints.step(&trial.name), checkpoints.changes(&trial.name)) {
+            (Some(step), _) => Event::Resuming { trial, step },
+            (None, Some(changes)) => Event::Changed { trial, changes },
+            (None, None) => Event::Restarting { trial },
+        }
+    }
+
     fn run_group(&mut self, group: &[&'a Trial], run_group: &mut RunGroup) -> Result<()> {
         interrupt::check()?;
-        for trial in group {
-            self.folder.prepare(trial, self.plan.origin.as_ref())?;
-            self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
+        let mut ready = Vec::new();
+        for &trial in group {
+            match self.folder.prepare(trial, self.plan) {
+                Ok(()) => {
+                    self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
+                    ready.push(trial);
+                }
+                // A disk that is full now may have room for the next trial. The folder gets no record: without its
+                // configuration it would be nobody's.
+                Err(error) => {
+                    let failure = Failure::from(&error);
+                    self.observer.event(&Event::Failed { trial, failure: &failure });
+                    self.result.insert(TrialRow::new(trial, TrialResult::Failed(failure)));
+                }
+            }
         }
-        let results = run_group(group);
-        if results.len() != group.len() {
-            return Err(Error::bug(format!("a group of {} trials gave {} results", group.len(), results.len())));
+        let results = if ready.is_empty() { Vec::new() } else { run_group(&ready) };
+        if results.len() != ready.len() {
+            let (expected, found) = (ready.len(), results.len());
+            return Err(Error::bug(format!("a group of {expected} trials gave {found} results")));
         }
         let mut stopped = None;
-        for (trial, result) in group.iter().zip(results) {
+        for (trial, result) in ready.into_iter().zip(results) {
             match result {
                 Err(error) if error.kind == Kind::Stopped => stopped = Some(error),
                 result => self.conclude(trial, result)?,
             }
         }
-        self.result.write()?;
-        stopped.map_or(Ok(()), Err)
+        self.write_table();
+        match (stopped, &self.plan.checkpoints) {
+            (Some(stopped), _) => Err(stopped),
+            (None, Some(checkpoints)) => {
+                checkpoints.remove(&group.iter().map(|trial| trial.name.as_str()).collect::<Vec<_>>());
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Writes the results; noted where that fails for the first time.
+    fn write_table(&mut self) {
+        match self.result.write() {
+            Ok(()) => self.is_table_behind = false,
+            Err(error) if self.is_table_behind => drop(error),
+            Err(error) => {
+                self.is_table_behind = true;
+                self.observer.event(&Event::Unwritten { error: &error });
+            }
+        }
     }
 
     fn conclude(&mut self, trial: &'a Trial, result: Result<Measurements>) -> Result<()> {
@@ -200,7 +282,14 @@ impl<'a> Sweep<'a> {
             Ok(outcome) => TrialResult::Finished(outcome),
             Err(error) => TrialResult::Failed(Failure::from(&error)),
         };
-        let result = self.folder.conclude(trial, result)?;
+        let result = match self.folder.conclude(trial, result.clone()) {
+            Ok(result) => result,
+            // Without its record the trial will run again; its result still counts in this run.
+            Err(error) => {
+                self.observer.event(&Event::Unwritten { error: &error });
+                result
+            }
+        };
         match &result {
             TrialResult::Finished(outcome) => {
                 self.result.trained += 1;

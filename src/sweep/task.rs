@@ -1,5 +1,6 @@
 //! The inputs of a trial: its settings as the trainer reads them, and the data that all trials have in common.
 
+use super::checkpoints::TrialCheckpoints;
 use super::trial::Trial;
 use crate::data::tokenized::TokenizedDataset;
 use crate::hub::tokenizer::Tokenizer;
@@ -16,11 +17,13 @@ pub struct SharedInputs<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     pub train: &'a TokenizedDataset,
     pub test: Option<&'a TokenizedDataset>,
+    /// Where trials are saved on their way; `None` saves none.
+    pub checkpoints: Option<&'a TrialCheckpoints>,
 }
 
 impl<'a> SharedInputs<'a> {
     pub fn new(base: &'a lora::Model, train: &'a TokenizedDataset, test: &'a TokenizedDataset) -> Self {
-        SharedInputs { base: &base.name, tokenizer: base.tokenizer().ok(), train, test: Some(test) }
+        SharedInputs { base: &base.name, tokenizer: base.tokenizer().ok(), train, test: Some(test), checkpoints: None }
     }
 }
 

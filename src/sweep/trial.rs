@@ -1,6 +1,7 @@
 //! A trial, which is one point of the grid with its complete settings and its folder; and the plan, which holds all
 //! trials of a sweep.
 
+use super::checkpoints::TrialCheckpoints;
 use super::grid::{Grid, Point};
 use super::settings_diff;
 use crate::bail;
@@ -50,6 +51,8 @@ pub struct Plan {
     pub identity: Value,
     /// Written to each trial's folder as `origin.json`.
     pub origin: Option<Origin>,
+    /// What trials go on from; `None` begins each anew and saves none.
+    pub checkpoints: Option<TrialCheckpoints>,
 }
 
 impl Plan {
@@ -72,7 +75,7 @@ impl Plan {
             trials.push(Trial { index, dir: out.join(&name), name, point, settings });
         }
         ensure_distinct_names(&trials)?;
-        Ok(Plan { out, grid, trials, identity, origin: None })
+        Ok(Plan { out, grid, trials, identity, origin: None, checkpoints: None })
     }
 }
 

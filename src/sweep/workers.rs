@@ -5,6 +5,8 @@
 //! one worker. All workers use the same base weights. The trials of a worker train side by side, in one forward and
 //! backward pass per step.
 
+use super::checkpoints::Begun;
+use super::groups::{self, Group};
 use super::lora::run_group;
 use super::memory;
 use super::progress::SweepProgress;
@@ -18,7 +20,8 @@ use crate::lora::adapter::trainable_count;
 use crate::lora::LoraSpec;
 use crate::model::shapes::linear_shapes;
 use crate::model::{Config, Decoder};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use tch::Device;
 
 /// The most trials side by side in a worker: with more, its matrix products do not become faster.
@@ -34,8 +37,8 @@ pub struct Workers {
 }
 
 /// Runs the trials of a LoRA sweep that are not finished. `tasks` holds every trial of the plan, in its order.
-pub fn run_sweep(
-    plan: &Plan,
+pub fn run_sweep<'a>(
+    plan: &'a Plan,
     decoder: &Decoder,
     shared: SharedInputs,
     tasks: &[Task],
@@ -44,19 +47,69 @@ pub fn run_sweep(
     let tasks_of = |trials: &[&Trial]| -> Vec<Task> {
         trials.iter().filter_map(|trial| tasks.get(trial.index).copied()).collect()
     };
-    let workers = Cell::new(Workers { workers: 1, at_once: 1 });
+    // What was planned, and how many trials memory took since.
+    let planned: Cell<Option<Workers>> = Cell::new(None);
+    let fitting = Cell::new(usize::MAX);
+    // The groups of an earlier run that are formed again, and how the present group is spread.
+    let again: RefCell<Option<VecDeque<(usize, Vec<&'a Trial>)>>> = RefCell::new(None);
+    let present: Cell<Workers> = Cell::new(Workers { workers: 1, at_once: 1 });
     let steps = |task: &Task| task.config.total_steps(shared.train.len());
-    let mut group_size = |pending: &[&Trial]| {
-        progress.begin(pending.len(), tasks_of(pending).iter().map(steps).sum());
-        workers.set(Workers::plan(decoder, shared, &tasks_of(pending))?);
-        Ok(workers.get().at_once)
+    let mut next_group = |pending: &[&'a Trial]| -> Result<Vec<&'a Trial>> {
+        let mut again = again.borrow_mut();
+        let again = again.get_or_insert_with(|| {
+            progress.begin(pending.len(), tasks_of(pending).iter().map(steps).sum());
+            fitting.set(memory::remembered(&plan.out, decoder.device).unwrap_or(usize::MAX));
+            earlier_groups(plan, shared, pending).into()
+        });
+        let is_in_group =
+            |trial: &&Trial| again.iter().any(|(_, group)| group.iter().any(|one| one.index == trial.index));
+        let fresh: Vec<&Trial> = pending.iter().filter(|trial| !is_in_group(trial)).copied().collect();
+        if planned.get().is_none() && !fresh.is_empty() {
+            planned.set(Some(Workers::plan(decoder, shared, &tasks_of(&fresh))?));
+        }
+        let at_once = planned.get().map_or(1, |workers| workers.at_once).min(fitting.get()).max(1);
+        let spread_over = |trials: &[&Trial]| Workers::for_trials_that_fit(at_once, decoder, trials.len()).workers;
+        let mut fresh = fresh.chunks(at_once).map(|trials| (spread_over(trials), trials.to_vec()));
+        if shared.checkpoints.is_some() {
+            let groups = again.iter().cloned().chain(fresh.clone());
+            groups::write(&plan.out, groups.map(|(workers, trials)| Group::new(workers, &trials)))?;
+        }
+        let next = again.pop_front().or_else(|| fresh.next());
+        let (workers, group) = next.ok_or_else(|| Error::bug("no trial is left"))?;
+        present.set(Workers { workers, at_once: group.len() });
+        Ok(group)
     };
     let mut run_group = |group: &[&Trial]| {
         let tasks = tasks_of(group);
         progress.side_by_side(&tasks.iter().map(|task| (*task, steps(task))).collect::<Vec<_>>());
-        workers.get().run(decoder, shared, &tasks, progress)
+        let is_again = Cell::new(false);
+        let mut run = |tasks: &[Task]| {
+            if !is_again.replace(true) {
+                return present.get().run(decoder, shared, tasks, progress);
+            }
+            // What ran out of memory was saved.
+            let begun: Vec<Begun> = tasks.iter().map(|task| (task.trial.name.as_str(), &task.trial.settings)).collect();
+            let checkpoints = shared.checkpoints.and_then(|checkpoints| checkpoints.reopen(&begun).ok());
+            let shared = SharedInputs { checkpoints: checkpoints.as_ref(), ..shared };
+            Workers::for_trials_that_fit(fitting.get(), decoder, tasks.len()).run(decoder, shared, tasks, progress)
+        };
+        let mut run_out = |trials: usize, fewer: usize| {
+            memory::forget_activations(decoder.device);
+            fitting.set(fitting.get().min(fewer));
+            progress.note(&format!("{trials} trials side by side do not fit into memory: trying {fewer}"));
+            if let Err(error) = memory::remember(&plan.out, decoder.device, fewer) {
+                progress.note(&format!("warning: {error}"));
+            }
+        };
+        memory::in_halves(&tasks, &mut run, &mut run_out)
     };
-    run::run(plan, &mut |event: &Event| progress.event(event), &mut group_size, &mut run_group)
+    run::run_in_groups(plan, &mut |event: &Event| progress.event(event), &mut next_group, &mut run_group)
+}
+
+/// The groups of a sweep that was cut off which are formed again, with the number of their workers.
+fn earlier_groups<'a>(plan: &Plan, shared: SharedInputs, pending: &[&'a Trial]) -> Vec<(usize, Vec<&'a Trial>)> {
+    let Some(checkpoints) = shared.checkpoints else { return Vec::new() };
+    groups::formed_again(&groups::read(&plan.out), pending, |trial| checkpoints.step(&trial.name).is_some())
 }
 
 impl Workers {

@@ -83,6 +83,29 @@ impl AdamW {
         self.steps
     }
 
+    /// The running means of the gradient and of its square, f32 `[total]`.
+    pub fn moments(&self) -> (&Tensor, &Tensor) {
+        (&self.mean, &self.square)
+    }
+
+    /// Overwrites moments and number of steps with those of an optimizer for the same parameters.
+    ///
+    /// # Errors
+    /// Moments of another number of parameters.
+    pub fn restore(&mut self, steps: u64, mean: &Tensor, square: &Tensor) -> Result<()> {
+        for moment in [mean, square] {
+            if moment.size() != self.mean.size() {
+                bail!(Kind::Input, "the optimizer is for {} parameters, the saved one for {}", self.mean.numel(), moment.numel(); hint: "train the adapter that was saved");
+            }
+        }
+        no_grad(|| {
+            self.mean.f_copy_(mean)?;
+            self.square.f_copy_(square)
+        })?;
+        self.steps = steps;
+        Ok(())
+    }
+
     /// One update at learning rate `lr` from the gradients times `clip`:
     /// θ ← θ - lr·λ·θ - lr/(1-β₁ᵗ) · m / (√v/√(1-β₂ᵗ) + ε).
     pub fn step(&mut self, parameters: &Parameters, lr: f64, clip: f64) -> Result<()> {

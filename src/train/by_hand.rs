@@ -1,6 +1,7 @@
 //! The steps of a training loop that callers write themselves: the forward pass, going backward, the optimizer's step.
 
 use super::adamw::{AdamW, AdamWConfig};
+use super::checkpoint::loop_state;
 use super::clip;
 use crate::bail;
 use crate::data::Batch;
@@ -8,6 +9,8 @@ use crate::error::{Error, Kind, Result};
 use crate::lora::trainable::dropout_key;
 use crate::lora::{AdaptedModel, Model};
 use crate::model::{loss, Adapters, Decoder, Input};
+use serde_json::{json, Value};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tch::Tensor;
 
@@ -131,6 +134,39 @@ impl Optimizer {
     pub fn zero_grad(&mut self, model: &mut AdaptedModel) -> Result<()> {
         self.backwards = BACKWARDS.load(Ordering::Relaxed);
         model.trainable_mut()?.zero_gradients()
+    }
+
+    /// Saves the trained values of `model`, this optimizer and `values` into `folder`.
+    ///
+    /// # Errors
+    /// Another adapter than the optimizer's, or a folder that cannot be written.
+    pub fn save_checkpoint(&self, model: &Model, folder: &Path, values: Value) -> Result<()> {
+        self.ensure_same_adapter(&model.adapted)?;
+        let values = json!({ "values": values, "lr": self.lr, "forwards": model.forwards });
+        loop_state::save(folder, model.adapted.trainable()?, &self.adamw, values)?;
+        Ok(())
+    }
+
+    /// Goes on from the newest checkpoint in `folder` and returns the values saved with it; `None` where there is no
+    /// checkpoint. `note` gets lines for the user.
+    ///
+    /// # Errors
+    /// Another adapter than the optimizer's, or a checkpoint of other parameters.
+    pub fn load_checkpoint(
+        &mut self,
+        model: &mut Model,
+        folder: &Path,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Option<Value>> {
+        self.ensure_same_adapter(&model.adapted)?;
+        let parameters = model.adapted.trainable_mut()?;
+        let Some(mut saved) = loop_state::load(folder, parameters, &mut self.adamw, note)? else { return Ok(None) };
+        let (Some(lr), Some(forwards)) = (saved["lr"].as_f64(), saved["forwards"].as_u64()) else {
+            return Err(Error::input(format!("the checkpoint in `{}` has no learning rate", folder.display())));
+        };
+        (self.lr, model.forwards) = (lr, forwards);
+        self.backwards = BACKWARDS.load(Ordering::Relaxed);
+        Ok(Some(saved["values"].take()))
     }
 
     /// The moments of one adapter do not fit another.

@@ -12,6 +12,8 @@
 //! underestimate their scatter. Scatter widens the bound: a run whose losses scatter by 5 % is judged only after
 //! hundreds of steps. Below [`LEAST_LOSS`] there is nothing left to learn.
 
+use serde::{Deserialize, Serialize};
+
 /// The number of losses at the beginning of a run that are compared with later ones.
 const FIRST: usize = 10;
 /// Steps after the warm-up before the first check, and before one at the end of a run.
@@ -25,7 +27,7 @@ const LEAST_LOSS: f64 = 0.05;
 const NEAR_GUESSING: f64 = 1e-3;
 
 /// A training loss that has not fallen.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct FlatLoss {
     /// Mean of the first steps.
     pub began: f64,
@@ -36,7 +38,7 @@ pub struct FlatLoss {
 }
 
 /// Watches one run.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlatLossWatch {
     warmup_steps: usize,
     total_steps: usize,
@@ -57,6 +59,12 @@ impl FlatLossWatch {
             next_look: FIRST_LOOK,
             was_flat: false,
         }
+    }
+
+    /// Goes on where `earlier` stood, as for a run of the present length.
+    pub fn resume(&mut self, earlier: FlatLossWatch) {
+        let FlatLossWatch { losses, next_look, was_flat, .. } = earlier;
+        (self.losses, self.next_look, self.was_flat) = (losses, next_look, was_flat);
     }
 
     /// Records the training loss of a step. Reports once that the loss is flat.

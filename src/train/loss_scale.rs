@@ -5,9 +5,10 @@
 //! Unlike there, a step that overflows is computed again, not skipped.
 
 use crate::model::Decoder;
+use serde::{Deserialize, Serialize};
 use tch::Kind as Dtype;
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     factor: f64,
     /// Steps since the factor changed.

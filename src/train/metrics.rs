@@ -3,12 +3,11 @@
 //! The names are those of transformers' trainer. Absent numbers have no key. A number that is not finite is written
 //! as the text "NaN", "Infinity" or "-Infinity", because JSON has no such numbers.
 
+use super::log_file::{LogFile, LogPosition};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use serde_json::{Map, Value};
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What was measured at one step.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -86,31 +85,42 @@ impl MetricsRow {
 }
 
 /// Appends rows to `metrics.jsonl` while training runs.
-pub struct MetricsLog {
-    path: PathBuf,
-    file: File,
-}
+pub struct MetricsLog(LogFile);
 
 impl MetricsLog {
     /// Creates an empty log at `path`.
     pub fn create(path: &Path) -> Result<Self> {
-        if let Some(folder) = path.parent() {
-            files::create_folder(folder)?;
-        }
-        let file = File::create(path).map_err(|error| Error::file("write", path, &error))?;
-        Ok(MetricsLog { path: path.to_path_buf(), file })
+        LogFile::create(path).map(MetricsLog)
     }
 
-    /// Writes the row as one line in one call: a process that is killed loses no rows that it has appended.
+    /// Writes the row as one line in one call. A row that the disk does not take is kept for later.
     pub fn append(&mut self, row: &MetricsRow) -> Result<()> {
         let mut line = row.to_json().to_string();
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(|error| Error::file("write", &self.path, &error))
+        self.0.append(line.into_bytes());
+        Ok(())
+    }
+
+    /// Goes on with the log at `path` behind its first bytes, which `position` describes; what lies beyond is dropped.
+    ///
+    /// # Errors
+    /// A log that does not begin with these bytes, or cannot be written.
+    pub fn resume(path: &Path, position: LogPosition) -> Result<Self> {
+        LogFile::resume(path, position).map(MetricsLog)
     }
 
     /// Waits until every row is on the disk.
+    ///
+    /// # Errors
+    /// Rows that wait in memory, for the disk takes none.
+    pub fn sync(&mut self) -> Result<LogPosition> {
+        self.0.sync()
+    }
+
+    /// Waits until every row is on the disk, as far as that is possible.
     pub fn finish(self) -> Result<()> {
-        self.file.sync_all().map_err(|error| Error::file("write", &self.path, &error))
+        self.0.finish();
+        Ok(())
     }
 }
 
@@ -142,7 +152,8 @@ pub fn number_to_json(value: f64) -> Value {
     }
 }
 
-fn number_from_json(value: &Value) -> Option<f64> {
+/// The reverse of [`number_to_json`]; `None` for anything else.
+pub fn number_from_json(value: &Value) -> Option<f64> {
     match value.as_str() {
         Some("NaN") => Some(f64::NAN),
         Some("Infinity") => Some(f64::INFINITY),
@@ -154,6 +165,7 @@ fn number_from_json(value: &Value) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn row(step: u64) -> MetricsRow {
         let loss = Some(2.5 - step as f64 / 8.0);
@@ -213,12 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_a_clear_error() {
+    fn a_full_disk_ends_no_run() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let error = MetricsLog::create(&path).unwrap().append(&row(1)).unwrap_err();
-        assert_eq!(error.kind, Kind::File);
-        assert!(error.message.contains("metrics.jsonl") && error.hint.unwrap().contains("space"));
+        let mut log = MetricsLog::create(&path).unwrap();
+        log.append(&row(1)).unwrap();
+        log.finish().unwrap();
     }
 }

@@ -2,9 +2,11 @@
 
 use super::flat_loss::FlatLoss;
 use super::overfitting::Overfitting;
+use super::recorder::LogState;
+use serde::{Deserialize, Serialize};
 
 /// The state after one optimizer step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// Counted from 1.
     pub step: u64,
@@ -49,6 +51,14 @@ pub trait TrainObserver {
         let _ = report;
         Ok(())
     }
+    /// A line for the user, such as that the run was saved.
+    fn on_note(&mut self, text: &str) {
+        let _ = text;
+    }
+    /// How far the log of the run has come, if this observer writes one.
+    fn log_state(&mut self) -> crate::Result<Option<LogState>> {
+        Ok(None)
+    }
 }
 
 /// Ignores every report.
@@ -66,5 +76,16 @@ impl TrainObserver for Several<'_> {
     }
     fn on_eval(&mut self, report: &EvalReport) -> crate::Result<()> {
         self.0.iter_mut().try_for_each(|observer| observer.on_eval(report))
+    }
+    fn on_note(&mut self, text: &str) {
+        self.0.iter_mut().for_each(|observer| observer.on_note(text));
+    }
+    fn log_state(&mut self) -> crate::Result<Option<LogState>> {
+        for observer in &mut self.0 {
+            if let Some(state) = observer.log_state()? {
+                return Ok(Some(state));
+            }
+        }
+        Ok(None)
     }
 }

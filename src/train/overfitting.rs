@@ -14,6 +14,8 @@
 //! With scatter of 3 % and no trend, about one run of 50 evaluations in 20 is a false alarm (a test counts them);
 //! held-out losses of real runs scatter far less.
 
+use serde::{Deserialize, Serialize};
+
 /// Evaluations on either side of the comparison.
 const SIDE: usize = 3;
 /// The least rise, relative to the best loss.
@@ -25,14 +27,14 @@ const DEVIATIONS: f64 = 2.0;
 pub const OVERFITS_AFTER: &str = "overfits_after";
 
 /// The point since which a run overfits.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Overfitting {
     /// The step of the best evaluation.
     pub best_step: u64,
     pub best_loss: f64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Evaluation {
     step: u64,
     loss: f64,
@@ -41,7 +43,7 @@ struct Evaluation {
 }
 
 /// Watches one run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct OverfittingWatch {
     evaluations: Vec<Evaluation>,
     /// The sum of the training losses since the last evaluation, and their number.

@@ -46,6 +46,12 @@ impl Drop for Progress {
 }
 
 impl TrainObserver for Progress {
+    fn on_note(&mut self, text: &str) {
+        if !matches!(self, Progress::Quiet) {
+            stderr::note(text);
+        }
+    }
+
     fn on_step(&mut self, report: &StepReport) -> Result<()> {
         match self {
             Progress::Bar { bar, eval_loss, drawn } => {

@@ -3,11 +3,13 @@
 //! A single run (`run.rs`) and the trials of a sweep (`sweep/lora.rs`) both train here. They write how a run ended
 //! themselves, to `run.json` and `result.json`.
 
+use super::checkpoint::writer::RunLabel;
+use super::checkpoint::{CheckpointWriter, RunState};
 use super::config::TrainConfig;
 use super::observer::{Several, TrainObserver};
 use super::recorder::Recorder;
 use super::tensorboard::remove_events;
-use super::trainer::{train_together, Evaluate, Job, TrainOutcome};
+use super::trainer::{train_resumable, Checkpoints, Evaluate, Job, TrainOutcome};
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::Tokenizer;
@@ -27,12 +29,16 @@ pub struct RecordedJob<'a> {
     pub folder: Option<&'a Path>,
     /// The hyperparameters that TensorBoard shows.
     pub settings: &'a Value,
+    /// What checkpoints say of the run.
+    pub label: RunLabel,
+    /// Where the run goes on from; `None` for one that begins.
+    pub state: Option<RunState>,
     /// Such as a progress bar.
     pub observer: &'a mut dyn TrainObserver,
 }
 
-/// Trains several runs side by side, as [`train_together`] does, and logs each into its folder. Returns a result for
-/// each, in order; a log that cannot be written fails its run alone.
+/// Trains several runs side by side, as [`train_resumable`] does, and logs each into its folder. Returns a result for
+/// each, in order; a log that cannot be written fails its run alone. `writer` saves their common state.
 ///
 /// # Errors
 /// Errors that end all runs: a stop, or memory that ran out.
@@ -41,11 +47,14 @@ pub fn train_recorded(
     jobs: Vec<RecordedJob>,
     data: &TokenizedDataset,
     evaluate: Option<&mut Evaluate>,
+    writer: Option<&mut CheckpointWriter>,
 ) -> Result<Vec<Result<TrainOutcome>>> {
-    let mut recorders: Vec<Result<Option<Recorder>>> = jobs.iter().map(RecordedJob::recorder).collect();
+    let mut jobs = jobs;
+    let mut recorders: Vec<Result<Option<Recorder>>> = jobs.iter_mut().map(RecordedJob::recorder).collect();
     let (mut observers, mut trained) = (Vec::new(), Vec::new());
+    let (mut states, mut labels) = (Vec::new(), Vec::new());
     for (job, recorder) in jobs.into_iter().zip(&mut recorders) {
-        let RecordedJob { trainable, config, observer, .. } = job;
+        let RecordedJob { trainable, config, observer, label, state, .. } = job;
         let Ok(recorder) = recorder else { continue };
         let mut both: Vec<&mut dyn TrainObserver> = Vec::new();
         if let Some(recorder) = recorder {
@@ -54,10 +63,16 @@ pub fn train_recorded(
         both.push(observer);
         observers.push(Several(both));
         trained.push((trainable, config));
+        states.push(state);
+        labels.push(label);
     }
     let jobs = trained.into_iter().zip(&mut observers);
     let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();
-    let outcomes = train_together(decoder, jobs, data, evaluate);
+    let writer = writer.map(|writer| {
+        writer.set_runs(labels);
+        writer
+    });
+    let outcomes = train_resumable(decoder, jobs, data, evaluate, Checkpoints { states, writer });
     drop(observers);
     // The last steps are logged however a run ends: the steps before a failure are the most interesting.
     let logs = recorders.into_iter().map(|recorder| Ok(recorder?.map_or(Ok(()), Recorder::finish)));
@@ -72,8 +87,14 @@ pub fn train_recorded(
 }
 
 impl RecordedJob<'_> {
-    fn recorder(&self) -> Result<Option<Recorder>> {
+    fn recorder(&mut self) -> Result<Option<Recorder>> {
         let Some(folder) = self.folder else { return Ok(None) };
+        if let Some(log) = self.state.as_mut().and_then(|state| state.numbers.log.take()) {
+            match Recorder::resume(folder, self.config.log_every, log) {
+                Ok(recorder) => return Ok(Some(recorder)),
+                Err(error) => self.observer.on_note(&format!("the log begins anew: {error}")),
+            }
+        }
         remove_events(folder)?;
         Recorder::create(folder, self.config.log_every, self.settings).map(Some)
     }
@@ -81,7 +102,5 @@ impl RecordedJob<'_> {
 
 /// Saves the adapter that a run trained into the run's folder, with the tokenizer's files.
 pub fn save_adapter(adapter: &Adapter, base: &str, tokenizer: Option<&Tokenizer>, folder: &Path) -> Result<()> {
-    let folder = folder.join(ADAPTER);
-    peft::save(adapter, base, &folder)?;
-    tokenizer.map_or(Ok(()), |tokenizer| tokenizer.copy_to(&folder))
+    peft::save(adapter, base, tokenizer, &folder.join(ADAPTER), false)
 }

@@ -1,13 +1,27 @@
 //! Writes the reports of a run into its folder: `metrics.jsonl` and a TensorBoard event file.
 
 use super::folder::METRICS;
+use super::log_file::LogPosition;
 use super::metrics::{MetricsLog, MetricsRow};
 use super::observer::{EvalReport, StepReport, TrainObserver};
 use super::overfitting::OVERFITS_AFTER;
 use super::tensorboard::{EventWriter, HParam};
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
+
+/// How far the files of a run have come: a resumed run goes on behind these bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogState {
+    metrics: LogPosition,
+    /// The name of the event file.
+    events: String,
+    events_end: LogPosition,
+    /// As in [`Recorder`].
+    since: (f64, u64),
+    last: Option<StepReport>,
+}
 
 pub struct Recorder {
     log: MetricsLog,
@@ -27,6 +41,28 @@ impl Recorder {
         let mut events = EventWriter::create(folder)?;
         events.hparams(&hyperparameters("", settings))?;
         Ok(Recorder { log, events, every: every.max(1), since: (0.0, 0), last: None })
+    }
+
+    /// Goes on with the files of a run in `folder` where they were at `state`; what was written after it is dropped.
+    ///
+    /// # Errors
+    /// A file that is absent or shorter than it was then.
+    pub fn resume(folder: &Path, every: u64, state: LogState) -> Result<Self> {
+        let LogState { metrics, events, events_end, since, last } = state;
+        let log = MetricsLog::resume(&folder.join(METRICS), metrics)?;
+        let events = EventWriter::resume(folder, &events, events_end)?;
+        Ok(Recorder { log, events, every: every.max(1), since, last })
+    }
+
+    /// Waits until everything so far is on the disk.
+    fn state(&mut self) -> Result<LogState> {
+        Ok(LogState {
+            metrics: self.log.sync()?,
+            events: self.events.name(),
+            events_end: self.events.sync()?,
+            since: self.since,
+            last: self.last.clone(),
+        })
     }
 
     /// Writes a last row where steps are left, as after a run that ends early, and waits until everything is on the
@@ -81,6 +117,10 @@ impl TrainObserver for Recorder {
                 .collect(),
             ..MetricsRow::default()
         })
+    }
+
+    fn log_state(&mut self) -> Result<Option<LogState>> {
+        self.state().map(Some)
     }
 }
 

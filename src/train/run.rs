@@ -1,24 +1,35 @@
 //! A training run of a model's active adapter, or of all its weights, with its data and its folder. A rehearsal takes
 //! two tiny steps and plans the real run.
 
+use super::checkpoint::resume::{self, Found, START};
+use super::checkpoint::state::checksum;
+use super::checkpoint::writer::RunLabel;
+use super::checkpoint::{self, CheckpointOptions, CheckpointWriter, Resume};
 use super::config::TrainConfig;
 use super::folder::RunRecord;
+use super::observer::TrainObserver;
 use super::origin::Origin;
+use super::previous;
 use super::progress::Progress;
 use super::recorded::{save_adapter, train_recorded, RecordedJob};
 use super::rehearsal::{self, tiny_config, Measure, Planned, RehearsedRun};
+use super::reserve::Reserve;
 use super::trainer::TrainOutcome;
 use crate::data::tokenized::TokenizedDataset;
 use crate::data::Pace;
 use crate::error::{Error, Result};
+use crate::files::{self, FolderLock};
+use crate::hub::tokenizer::Tokenizer;
 use crate::lora::Model;
 use crate::lora::Trainable;
-use crate::model::Decoder;
+use crate::model::{device, Decoder};
 use serde_json::{json, Value};
 use std::path::Path;
 
 /// The folder of a fully trained model within the run's.
 pub const MODEL: &str = "model";
+/// The name of a run in its checkpoints.
+const NAME: &str = "run";
 
 /// A run to be trained.
 #[derive(Clone, Copy)]
@@ -29,6 +40,8 @@ pub struct TrainRun<'a> {
     pub config: &'a TrainConfig,
     /// The folder for log, events, record and weights; without it, nothing is written.
     pub folder: Option<&'a Path>,
+    /// When the run is saved on its way, and whether it goes on from there; `None` neither saves nor goes on.
+    pub checkpoints: Option<&'a CheckpointOptions>,
     /// Written to the folder as `origin.json`.
     pub origin: Option<&'a Origin>,
 }
@@ -50,9 +63,7 @@ impl TrainRun<'_> {
     /// # Errors
     /// Invalid settings, nothing to train, a loss that is not finite, files that cannot be written.
     pub fn run(&self, model: &mut Model, measure: &mut Measure, pace: Pace, progress: Progress) -> Result<RunReport> {
-        if let (Some(folder), Some(origin)) = (self.folder, self.origin) {
-            origin.write(folder)?;
-        }
+        let _lock = self.folder.map(lock).transpose()?;
         match pace {
             Pace::Full => {
                 Ok(RunReport { outcome: self.train(model, measure, progress)?, planned: None, unsaved: None })
@@ -68,7 +79,7 @@ impl TrainRun<'_> {
         let (train, test) = (Pace::Rehearsal.rows(self.train), self.test.map(|rows| Pace::Rehearsal.rows(rows)));
         let size = model.decoder().weight_bytes();
         let is_too_large = model.adapted.active_name().is_none() && !Pace::Rehearsal.saves_model(size);
-        let tiny = TrainRun { train: &train, test: test.as_ref(), config: &config, ..*self };
+        let tiny = TrainRun { train: &train, test: test.as_ref(), config: &config, checkpoints: None, ..*self };
         let outcome = tiny.train_and_save(model, measure, Progress::Quiet, !is_too_large)?;
         let spec = model.adapted.adapter(None).ok().map(|adapter| adapter.spec.clone());
         let inputs = RehearsedRun { train: self.train, test: self.test, config: self.config, spec: spec.as_ref() };
@@ -89,10 +100,17 @@ impl TrainRun<'_> {
         mut progress: Progress,
         saves: bool,
     ) -> Result<TrainOutcome> {
+        let conditions = self.conditions(model)?;
+        let from = self.checkpoint_to_go_on_from(&conditions, &mut progress)?;
         // Before anything else: from here on the folder holds no finished run.
-        let begin = |folder| Ok::<_, Error>((folder, RunRecord::begin(folder, self.settings(model))?));
+        let begin = |folder| Ok::<_, Error>((folder, self.begin(folder, model, from.as_ref(), &mut progress)?));
         let record = self.folder.map(begin).transpose()?;
-        let outcome = self.train_logged(model, measure, &mut progress);
+        let outcome = self.reserve(model, saves).and_then(|reserve| {
+            let outcome = self.train_logged(model, measure, &mut progress, conditions, from);
+            // What is saved next takes its place.
+            drop(reserve);
+            outcome
+        });
         drop(progress);
         let outcome = outcome.and_then(|outcome| {
             self.folder.filter(|_| saves).map_or(Ok(()), |folder| save(model, folder))?;
@@ -101,11 +119,57 @@ impl TrainRun<'_> {
         if let Some((folder, record)) = record {
             // An error of the run is reported rather than one of its record.
             record.conclude(folder, &outcome).or_else(|error| if outcome.is_ok() { Err(error) } else { Ok(()) })?;
+            if let (Some(options), Ok(_)) = (self.checkpoints, &outcome) {
+                checkpoint::folder::prune(folder, options.keep_last.unwrap_or(0))?;
+            }
         }
         outcome
     }
 
-    fn train_logged(&self, model: &mut Model, measure: &mut Measure, progress: &mut Progress) -> Result<TrainOutcome> {
+    /// Room for what is saved at the end.
+    fn reserve(&self, model: &mut Model, saves: bool) -> Result<Option<Reserve>> {
+        let Some(folder) = self.folder.filter(|_| saves) else { return Ok(None) };
+        let weights = match model.adapted.adapter(None) {
+            Ok(adapter) => adapter.parameters.bytes(),
+            Err(_) => model.decoder().weight_bytes(),
+        };
+        Reserve::new(folder, weights + model.tokenizer().map_or(0, Tokenizer::bytes)).map(Some)
+    }
+
+    fn checkpoint_to_go_on_from(&self, conditions: &Value, progress: &mut Progress) -> Result<Option<Found>> {
+        let (Some(folder), Some(options)) = (self.folder, self.checkpoints) else { return Ok(None) };
+        resume::find(folder, conditions, options.resume.as_ref(), &mut |line| progress.on_note(line))
+    }
+
+    /// Readies the folder, and marks it as that of a run under way.
+    fn begin(&self, folder: &Path, model: &Model, from: Option<&Found>, progress: &mut Progress) -> Result<RunRecord> {
+        match from {
+            Some(found) => {
+                let step = found.run.state.numbers.position.steps;
+                let total = self.config.total_steps(self.train.len());
+                progress.on_note(&format!("going on from step {step} of {total}, saved in `{}`", found.path.display()));
+                resume::drop_newer(folder, found)?;
+            }
+            None => {
+                let keeps_old = self.checkpoints.is_some_and(|options| options.resume == Some(Resume::No));
+                if let Some(old) = resume::clear(folder, keeps_old)? {
+                    progress.on_note(&format!("the unfinished run is kept in `{}`", old.display()));
+                }
+                previous::set_aside(folder)?;
+            }
+        }
+        self.origin.map_or(Ok(()), |origin| origin.write(folder))?;
+        RunRecord::begin(folder, self.settings(model))
+    }
+
+    fn train_logged(
+        &self,
+        model: &mut Model,
+        measure: &mut Measure,
+        progress: &mut Progress,
+        conditions: Value,
+        from: Option<Found>,
+    ) -> Result<TrainOutcome> {
         let (decoder, trainable) = model.adapted.split_for_training()?;
         let settings = json!({ "train": self.config });
         let job = RecordedJob {
@@ -113,13 +177,17 @@ impl TrainRun<'_> {
             config: self.config,
             folder: self.folder,
             settings: &settings,
+            label: RunLabel { name: NAME.to_owned(), conditions },
+            state: from.map(|found| found.run.state),
             observer: progress,
         };
         let mut evaluate = self
             .test
             .map(|rows| move |decoder: &Decoder, trainables: &[&dyn Trainable]| measure(decoder, trainables, rows));
         let evaluate = evaluate.as_mut().map(|evaluate| evaluate as &mut super::trainer::Evaluate);
-        let mut outcomes = train_recorded(decoder, vec![job], self.train, evaluate)?;
+        let writer = self.folder.zip(self.checkpoints);
+        let mut writer = writer.map(|(folder, options)| CheckpointWriter::new(folder, options));
+        let mut outcomes = train_recorded(decoder, vec![job], self.train, evaluate, writer.as_mut())?;
         outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
     }
 
@@ -137,12 +205,38 @@ impl TrainRun<'_> {
         settings["data"] = json!({ "train": self.train.fingerprint() });
         settings
     }
+
+    /// All that the numbers of the run depend on, for its checkpoints.
+    fn conditions(&self, model: &Model) -> Result<Value> {
+        if self.folder.is_none() || self.checkpoints.is_none() {
+            return Ok(Value::Null);
+        }
+        let decoder = model.decoder();
+        let mut conditions = self.settings(model);
+        conditions["model"]["fingerprint"] = model.folder.as_ref().map(|_| model.fingerprint()).transpose()?.into();
+        conditions["model"]["random_seed"] = model.random_seed.into();
+        conditions["model"]["vocab_size"] = model.resized.into();
+        conditions["model"]["dtype"] = device::dtype_name(decoder.dtype).into();
+        conditions["model"]["device"] = device::device_name(decoder.device).into();
+        conditions["model"]["quantization"] = decoder.config.quantization.map(|q| q.to_json(decoder.dtype)).into();
+        conditions["data"]["test"] = self.test.map(TokenizedDataset::fingerprint).into();
+        conditions["lorhai"] = env!("CARGO_PKG_VERSION").into();
+        conditions["libtorch"] = env!("LORHAI_LIBTORCH_VERSION").into();
+        conditions[START] = checksum(model.adapted.trainable()?.flat())?.into();
+        Ok(conditions)
+    }
+}
+
+/// Takes the folder for this run.
+fn lock(folder: &Path) -> Result<FolderLock> {
+    files::create_folder(folder)?;
+    FolderLock::take(folder, "a run")
 }
 
 /// Saves the adapter to `adapter/`, or a fully trained model to `model/`.
 fn save(model: &mut Model, folder: &Path) -> Result<()> {
     if model.adapted.active_name().is_none() {
-        return model.save(&folder.join(MODEL));
+        return model.save(&folder.join(MODEL), false);
     }
     save_adapter(model.adapted.adapter(None)?, &model.name, model.tokenizer().ok(), folder)
 }

@@ -3,11 +3,13 @@
 //! Numbers that are not finite end a run. But weights may also grow so large that softmax is exactly 1 for
 //! one token: the losses stay finite, every gradient is 0, and the run learns nothing any more.
 
+use serde::{Deserialize, Serialize};
+
 /// Steps in a row with zero gradient; fewer suffice in a run that ends before.
 pub const STALLS_AFTER: u64 = 10;
 const AT_THE_END: u64 = 3;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct StallWatch {
     steps: u64,
 }

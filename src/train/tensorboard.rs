@@ -6,12 +6,11 @@
 //! The nine messages needed are encoded by hand, in fifty lines: crates for protobuf work on
 //! generated or derived types.
 
+use super::log_file::{LogFile, LogPosition};
 use super::metrics::MetricsRow;
 use crate::error::{Error, Result};
 use crate::files;
 use crc32c::crc32c;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,22 +25,25 @@ pub enum HParam {
 /// The prefix of the names of event files.
 const EVENTS: &str = "events.out.tfevents.";
 
-/// Removes the event files of an earlier run: TensorBoard would draw both as one run.
-pub fn remove_events(folder: &Path) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for path in entries.flatten().map(|entry| entry.path()) {
+/// The event files in a folder that were written here.
+pub fn event_files(folder: &Path) -> Vec<PathBuf> {
+    let is_ours = |path: &PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with(EVENTS) && name.ends_with(".lorhai") {
-            std::fs::remove_file(&path).map_err(|error| Error::file("remove", &path, &error))?;
-        }
-    }
-    Ok(())
+        name.starts_with(EVENTS) && name.ends_with(".lorhai")
+    };
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_ours).collect()
 }
 
-/// Writes one event file. Every call writes complete frames.
+/// Removes the event files of an earlier run: TensorBoard would draw both as one run.
+pub fn remove_events(folder: &Path) -> Result<()> {
+    event_files(folder)
+        .into_iter()
+        .try_for_each(|path| std::fs::remove_file(&path).map_err(|error| Error::file("remove", &path, &error)))
+}
+
+/// Writes one event file. Every call writes complete frames, or keeps them while the disk takes none.
 pub struct EventWriter {
-    path: PathBuf,
-    file: File,
+    log: LogFile,
     clock: fn() -> f64,
 }
 
@@ -55,11 +57,10 @@ impl EventWriter {
     }
 
     fn create_at(path: &Path, clock: fn() -> f64) -> Result<Self> {
-        let file = File::create(path).map_err(|error| Error::file("write", path, &error))?;
-        let mut writer = EventWriter { path: path.to_path_buf(), file, clock };
+        let mut writer = EventWriter { log: LogFile::create(path)?, clock };
         // Readers refuse a file that does not begin with its version.
         let version = Message::default().double(1, (writer.clock)()).text(3, "brain.Event:2");
-        writer.write(&frame(&version.bytes))?;
+        writer.log.append(frame(&version.bytes));
         Ok(writer)
     }
 
@@ -109,18 +110,37 @@ impl EventWriter {
         self.event(0, Message::default().message(1, value))
     }
 
+    /// Goes on with the event file `name` in `folder` behind its first bytes, which `position` describes.
+    ///
+    /// # Errors
+    /// A file that does not begin with these bytes, or cannot be written.
+    pub fn resume(folder: &Path, name: &str, position: LogPosition) -> Result<Self> {
+        Ok(EventWriter { log: LogFile::resume(&folder.join(name), position)?, clock: seconds_now })
+    }
+
+    /// The name of the file.
+    pub fn name(&self) -> String {
+        self.log.name()
+    }
+
     /// Waits until everything is on the disk.
+    ///
+    /// # Errors
+    /// Events that wait in memory, for the disk takes none.
+    pub fn sync(&mut self) -> Result<LogPosition> {
+        self.log.sync()
+    }
+
+    /// Waits until everything is on the disk, as far as that is possible.
     pub fn finish(self) -> Result<()> {
-        self.file.sync_all().map_err(|error| Error::file("write", &self.path, &error))
+        self.log.finish();
+        Ok(())
     }
 
     fn event(&mut self, step: u64, summary: Message) -> Result<()> {
         let event = Message::default().double(1, (self.clock)()).varint_field(2, step).message(5, summary);
-        self.write(&frame(&event.bytes))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| Error::file("write", &self.path, &error))
+        self.log.append(frame(&event.bytes));
+        Ok(())
     }
 }
 
@@ -367,11 +387,10 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_a_clear_error() {
+    fn a_full_disk_ends_no_run() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.out.tfevents.1");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let Err(error) = EventWriter::create_at(&path, || 0.0) else { panic!("no error") };
-        assert!(error.message.contains("tfevents") && error.hint.unwrap().contains("space"));
+        write_example(&path);
     }
 }

@@ -1,6 +1,8 @@
 //! Training runs, one or several side by side, built from the primitives of this folder.
 
 use super::adamw::AdamW;
+use super::checkpoint::state::{layout, BestEvaluation, RunNumbers, RunPosition};
+use super::checkpoint::{CheckpointWriter, RunState};
 use super::config::TrainConfig;
 use super::flat_loss::FlatLossWatch;
 use super::memory::process::PeakWatch;
@@ -14,11 +16,13 @@ use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::data::{number, Row};
 use crate::error::{Error, Kind, Result};
+use crate::hub::mapped;
 use crate::interrupt;
 use crate::lora::Trainable;
 use crate::model::Decoder;
 use crate::options::OptionSet;
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
@@ -97,7 +101,30 @@ pub fn train_together<'a>(
     decoder: &Decoder,
     jobs: Vec<Job<'a>>,
     data: &'a TokenizedDataset,
+    evaluate: Option<&mut Evaluate>,
+) -> Result<Vec<Result<TrainOutcome>>> {
+    train_resumable(decoder, jobs, data, evaluate, Checkpoints::default())
+}
+
+/// Where runs go on from, and who saves them on the way.
+#[derive(Default)]
+pub struct Checkpoints<'a> {
+    /// By job; a run without a state begins at its first step.
+    pub states: Vec<Option<RunState>>,
+    pub writer: Option<&'a mut CheckpointWriter>,
+}
+
+/// As [`train_together`], saved on the way and on every stop, and going on from earlier states. A run that goes on ends
+/// with the numbers that it would have had without the stop.
+///
+/// # Errors
+/// As [`train_together`]; a state that does not fit its job.
+pub fn train_resumable<'a>(
+    decoder: &Decoder,
+    jobs: Vec<Job<'a>>,
+    data: &'a TokenizedDataset,
     mut evaluate: Option<&mut Evaluate>,
+    checkpoints: Checkpoints,
 ) -> Result<Vec<Result<TrainOutcome>>> {
     if data.is_empty() {
         return Err(Error::data("the training split is empty: expected at least one row"));
@@ -107,32 +134,144 @@ pub fn train_together<'a>(
     let vocabulary = decoder.config.vocab_size;
     let mut runs: Vec<ActiveRun> =
         jobs.into_iter().map(|job| ActiveRun::new(job, data, can_evaluate, vocabulary)).collect::<Result<Vec<_>>>()?;
-    while runs.iter().any(ActiveRun::is_going) {
-        interrupt::check()?;
-        step(decoder, &mut runs, data)?;
-        if let Some(evaluate) = evaluate.as_mut() {
-            evaluation(decoder, &mut runs, *evaluate)?;
-        }
+    for (run, state) in runs.iter_mut().zip(checkpoints.states) {
+        state.map_or(Ok(()), |state| run.restore(state))?;
     }
+    let mut saver = checkpoints.writer.map(|writer| Saver::new(writer, &runs));
+    let trained = go_on(decoder, &mut runs, data, &mut evaluate, saver.as_mut(), &memory);
+    if let Some(saver) = &mut saver {
+        saver.at_the_end(&mut runs, memory.peak(), trained.as_ref().err());
+    }
+    trained?;
+    mapped::ensure_unchanged()?;
     let peak_memory = memory.peak();
     Ok(runs.into_iter().map(|run| run.finish(peak_memory)).collect())
 }
 
-#[derive(Debug, Default)]
-struct Progress {
-    steps: u64,
-    loss_sum: f64,
-    tokens: u64,
-    time: Duration,
-    evaluations_without_improvement: u64,
-    /// The step of the last evaluation.
-    evaluated_at: Option<u64>,
+/// Trains until no run is going.
+fn go_on(
+    decoder: &Decoder,
+    runs: &mut [ActiveRun],
+    data: &TokenizedDataset,
+    evaluate: &mut Option<&mut Evaluate>,
+    mut saver: Option<&mut Saver>,
+    memory: &PeakWatch,
+) -> Result<()> {
+    // Of runs that were stopped between a step and its evaluation.
+    if let Some(evaluate) = evaluate.as_mut() {
+        evaluation(decoder, runs, *evaluate)?;
+    }
+    while runs.iter().any(ActiveRun::is_going) {
+        interrupt::check()?;
+        step(decoder, runs, data)?;
+        if let Some(evaluate) = evaluate.as_mut() {
+            evaluation(decoder, runs, *evaluate)?;
+        }
+        if let Some(saver) = saver.as_mut() {
+            saver.after_step(runs, memory);
+        }
+    }
+    Ok(())
+}
+
+/// Saves runs that train together, all at the same moment. What cannot be saved is reported and ends no run.
+struct Saver<'a> {
+    writer: &'a mut CheckpointWriter,
+    /// How far the runs were when they were last saved, or when they began.
+    saved: Vec<RunPosition>,
+    has_warned: bool,
+}
+
+impl<'a> Saver<'a> {
+    fn new(writer: &'a mut CheckpointWriter, runs: &[ActiveRun]) -> Self {
+        Saver { writer, saved: positions(runs), has_warned: false }
+    }
+
+    fn after_step(&mut self, runs: &mut [ActiveRun], memory: &PeakWatch) {
+        let going = || runs.iter().filter(|run| run.is_going());
+        let step = going().map(|run| run.position.steps).max().unwrap_or(0);
+        let total = going().map(|run| run.schedule.steps).max().unwrap_or(0);
+        let steps_per_epoch = going().map(|run| run.sampler.steps_per_epoch()).next().unwrap_or(1);
+        if !self.writer.is_due(step, total, steps_per_epoch) {
+            return;
+        }
+        match self.save(runs, memory.peak()) {
+            Err(error) if !self.has_warned => {
+                self.has_warned = true;
+                note(runs, &format!("the run goes on without a checkpoint: {error}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// However the runs ended, what they would lose is saved. Runs side by side are saved at their end too: they are
+    /// recorded one after the other.
+    fn at_the_end(&mut self, runs: &mut [ActiveRun], peak_memory: Option<u64>, error: Option<&Error>) {
+        let is_of_trials = self.writer.is_of_trials();
+        let has_failed = error.is_some() || matches!(runs, [run] if run.failure.is_some() && !is_of_trials);
+        let is_stop = error.is_some_and(|error| error.kind == Kind::Stopped);
+        let step = runs.iter().map(|run| run.position.steps).max().unwrap_or(0);
+        if step == 0 || !(has_failed || runs.len() > 1) {
+            return;
+        }
+        let saved = match positions(runs) == self.saved {
+            true => Ok(self.writer.newest()),
+            false => self.save(runs, peak_memory),
+        };
+        match saved {
+            Ok(Some(path)) if has_failed && !is_of_trials => note(runs, &saved_line(step, &path, is_stop)),
+            Ok(Some(_)) if is_stop => {
+                let trials =
+                    if runs.len() == 1 { "1 trial is".to_owned() } else { format!("{} trials are", runs.len()) };
+                note(runs, &format!("{trials} saved at step {step}: run the sweep again to go on"));
+            }
+            Ok(_) => {}
+            Err(error) => note(runs, &format!("the state of step {step} could not be saved: {error}")),
+        }
+    }
+
+    /// `None` where there is no state worth saving.
+    fn save(&mut self, runs: &mut [ActiveRun], peak_memory: Option<u64>) -> Result<Option<PathBuf>> {
+        mapped::ensure_unchanged()?;
+        let is_alone = runs.len() == 1;
+        for run in runs.iter() {
+            // Stopped inside of an update, or left without finite numbers by one. A run that left the others is not used
+            // again.
+            let has_left = !is_alone && run.failure.is_some();
+            let is_between_steps = run.optimizer.steps() == run.position.steps || has_left;
+            if !is_between_steps || (is_alone && run.trainable.parameters().not_finite()?.is_some()) {
+                return Ok(None);
+            }
+        }
+        let states = runs.iter_mut().map(|run| run.state(is_alone, peak_memory)).collect::<Result<_>>()?;
+        let path = self.writer.save(states)?;
+        self.saved = positions(runs);
+        Ok(Some(path))
+    }
+}
+
+fn positions(runs: &[ActiveRun]) -> Vec<RunPosition> {
+    runs.iter().map(|run| run.position.clone()).collect()
+}
+
+/// A line for the user, once for all runs.
+fn note(runs: &mut [ActiveRun], text: &str) {
+    if let Some(run) = runs.first_mut() {
+        run.observer.on_note(text);
+    }
+}
+
+fn saved_line(step: u64, path: &Path, is_stop: bool) -> String {
+    let path = path.display();
+    match is_stop {
+        true => format!("saved at step {step} in `{path}`: run the script again to go on"),
+        false => format!("saved as it was after step {step} in `{path}`: a run with resume: true goes on from there"),
+    }
 }
 
 #[derive(Debug)]
 struct Best {
-    loss: f64,
-    step: u64,
+    evaluation: BestEvaluation,
     /// Kept only with `keep_best`.
     parameters: Option<Tensor>,
 }
@@ -147,7 +286,7 @@ struct ActiveRun<'a> {
     sampler: Sampler<'a>,
     best: Option<Best>,
     last_eval: Option<f64>,
-    progress: Progress,
+    position: RunPosition,
     stopped_early: bool,
     overfitting_watch: OverfittingWatch,
     overfitting: Option<Overfitting>,
@@ -177,10 +316,13 @@ fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> R
     let tokens: Vec<usize> =
         windows.iter().map(|window| window.iter().map(Batch::token_count).sum::<usize>()).collect();
     let all: usize = tokens.iter().sum();
-    for ((run, result), tokens) in going.into_iter().zip(results).zip(tokens) {
-        run.record(result, tokens, time.mul_f64(tokens as f64 / all.max(1) as f64))?;
-    }
-    Ok(())
+    // Every run takes its step over, though an observer of another fails: their states are of one moment.
+    let recorded = going.into_iter().zip(results).zip(tokens).map(|((run, result), tokens)| {
+        let share = time.mul_f64(tokens as f64 / all.max(1) as f64);
+        run.record(result, tokens, share)
+    });
+    let recorded: Vec<Result<()>> = recorded.collect();
+    recorded.into_iter().collect()
 }
 
 /// Evaluates the runs that are due, all in one call.
@@ -214,7 +356,7 @@ impl<'a> ActiveRun<'a> {
             observer,
             best: None,
             last_eval: None,
-            progress: Progress::default(),
+            position: RunPosition::default(),
             stopped_early: false,
             overfitting_watch: OverfittingWatch::default(),
             overfitting: None,
@@ -223,16 +365,72 @@ impl<'a> ActiveRun<'a> {
         })
     }
 
+    /// The state between two steps. Its tensors are views. Alone, a run that failed is saved as one that can go on: the
+    /// weights are as they were before the step, and the user may change the settings.
+    fn state(&mut self, is_alone: bool, peak_memory: Option<u64>) -> Result<RunState> {
+        let parameters = self.trainable.parameters();
+        let (mean, square) = self.optimizer.moments();
+        let peak_memory = peak_memory.max(self.position.peak_memory);
+        Ok(RunState {
+            numbers: RunNumbers {
+                layout: layout(parameters),
+                position: RunPosition { peak_memory, ..self.position.clone() },
+                optimizer_steps: self.optimizer.steps(),
+                loss_scale: self.optimizer.loss_scale,
+                best: self.best.as_ref().map(|best| best.evaluation),
+                last_eval: self.last_eval,
+                stopped_early: self.stopped_early,
+                overfitting_watch: self.overfitting_watch.clone(),
+                overfitting: self.overfitting,
+                stall_watch: self.stall_watch.clone(),
+                flat_watch: self.flat_watch.clone(),
+                failure: self.failure.clone().filter(|_| !is_alone),
+                log: self.observer.log_state()?,
+            },
+            parameters: parameters.flat().f_detach()?,
+            mean: mean.shallow_clone(),
+            square: square.shallow_clone(),
+            best: self.best.as_ref().and_then(|best| Some(best.parameters.as_ref()?.shallow_clone())),
+        })
+    }
+
+    /// Goes on from `state`; its log is the observer's to resume.
+    fn restore(&mut self, state: RunState) -> Result<()> {
+        state.ensure_fits(self.trainable.parameters())?;
+        let RunState { numbers, parameters, mean, square, best } = state;
+        self.trainable.parameters_mut().restore(&parameters)?;
+        self.optimizer.restore(numbers.optimizer_steps, &mean, &square)?;
+        self.optimizer.loss_scale = numbers.loss_scale;
+        let own_copy = |flat: Tensor| -> Result<Tensor> {
+            let mut copy = self.trainable.parameters().flat().f_zeros_like()?;
+            tch::no_grad(|| copy.f_copy_(&flat))?;
+            Ok(copy)
+        };
+        let parameters = best.filter(|_| self.config.keep_best).map(own_copy).transpose()?;
+        // Without its parameters the best evaluation so far could not be kept.
+        let best = numbers.best.filter(|_| parameters.is_some() || !self.config.keep_best);
+        self.best = best.map(|evaluation| Best { evaluation, parameters });
+        self.flat_watch.resume(numbers.flat_watch);
+        self.position = numbers.position;
+        self.last_eval = numbers.last_eval;
+        self.stopped_early = numbers.stopped_early;
+        self.overfitting_watch = numbers.overfitting_watch;
+        self.overfitting = numbers.overfitting;
+        self.stall_watch = numbers.stall_watch;
+        self.failure = numbers.failure;
+        Ok(())
+    }
+
     fn is_going(&self) -> bool {
-        self.failure.is_none() && !self.stopped_early && self.progress.steps < self.schedule.steps
+        self.failure.is_none() && !self.stopped_early && self.position.steps < self.schedule.steps
     }
 
     fn window(&mut self, data: &TokenizedDataset) -> Result<Vec<Batch>> {
-        self.sampler.window(self.progress.steps).iter().map(|rows| data.batch(rows)).collect()
+        self.sampler.window(self.position.steps).iter().map(|rows| data.batch(rows)).collect()
     }
 
     fn settings(&self) -> StepSettings {
-        let step = self.progress.steps;
+        let step = self.position.steps;
         StepSettings {
             step,
             seed: self.config.seed,
@@ -253,7 +451,7 @@ impl<'a> ActiveRun<'a> {
             }
         };
         let learning_rate = self.settings().lr;
-        let progress = &mut self.progress;
+        let progress = &mut self.position;
         progress.steps += 1;
         progress.loss_sum += result.loss;
         self.overfitting_watch.on_step(result.loss);
@@ -279,9 +477,9 @@ impl<'a> ActiveRun<'a> {
 
     /// Is an evaluation due after the last step?
     fn is_due(&self) -> bool {
-        let steps = self.progress.steps;
-        let fresh = self.progress.evaluated_at != Some(steps) && self.failure.is_none() && !self.stopped_early;
-        fresh && self.config.eval_every.is_due(steps, self.schedule.steps, self.sampler.steps_per_epoch())
+        let steps = self.position.steps;
+        let fresh = self.position.evaluated_at != Some(steps) && self.failure.is_none() && !self.stopped_early;
+        steps > 0 && fresh && self.config.eval_every.is_due(steps, self.schedule.steps, self.sampler.steps_per_epoch())
     }
 
     /// A step checks loss and gradient before it changes the parameters; this checks the parameters after it.
@@ -289,7 +487,7 @@ impl<'a> ActiveRun<'a> {
         if let (None, Some(value)) = (&self.failure, self.trainable.parameters().not_finite()?) {
             let text = format!(
                 "step {}: its update left a parameter that is {value}, from a finite loss and gradient",
-                self.progress.steps
+                self.position.steps
             );
             self.failure = Some(Error::new(Kind::Numeric, text).with_hint("lower the learning rate, or add warm-up"));
         }
@@ -298,20 +496,21 @@ impl<'a> ActiveRun<'a> {
 
     fn record_eval(&mut self, loss: f64) -> Result<()> {
         self.last_eval = Some(loss);
-        self.progress.evaluated_at = Some(self.progress.steps);
-        let is_best = self.best.as_ref().is_none_or(|best| loss < best.loss);
+        self.position.evaluated_at = Some(self.position.steps);
+        let is_best = self.best.as_ref().is_none_or(|best| loss < best.evaluation.loss);
         if is_best {
             let parameters = if self.config.keep_best { Some(self.trainable.parameters().snapshot()?) } else { None };
-            self.best = Some(Best { loss, step: self.progress.steps, parameters });
-            self.progress.evaluations_without_improvement = 0;
+            let evaluation = BestEvaluation { loss, step: self.position.steps };
+            self.best = Some(Best { evaluation, parameters });
+            self.position.evaluations_without_improvement = 0;
         } else {
-            self.progress.evaluations_without_improvement += 1;
+            self.position.evaluations_without_improvement += 1;
         }
         let patience = self.config.early_stopping;
         self.stopped_early = patience > 0
-            && self.progress.evaluations_without_improvement >= patience
-            && self.progress.steps < self.schedule.steps;
-        let (step, epoch) = (self.progress.steps, self.sampler.epochs_after(self.progress.steps));
+            && self.position.evaluations_without_improvement >= patience
+            && self.position.steps < self.schedule.steps;
+        let (step, epoch) = (self.position.steps, self.sampler.epochs_after(self.position.steps));
         let overfitting = self.overfitting_watch.on_eval(step, loss);
         self.overfitting = self.overfitting.or(overfitting);
         self.observer.on_eval(&EvalReport { step, epoch, loss, is_best, overfitting })
@@ -323,21 +522,21 @@ impl<'a> ActiveRun<'a> {
             return Err(failure);
         }
         let mut eval_loss = self.last_eval;
-        if let Some(Best { loss, parameters: Some(parameters), .. }) = &self.best {
+        if let Some(Best { evaluation, parameters: Some(parameters) }) = &self.best {
             self.trainable.parameters_mut().restore(parameters)?;
-            eval_loss = Some(*loss);
+            eval_loss = Some(evaluation.loss);
         }
-        let Progress { steps, loss_sum, tokens, time, .. } = self.progress;
+        let RunPosition { steps, loss_sum, tokens, time, peak_memory: earlier_peak, .. } = self.position;
         Ok(TrainOutcome {
             steps,
             train_loss: loss_sum / (steps as f64).max(1.0),
             eval_loss,
-            best_step: self.best.map(|best| best.step),
+            best_step: self.best.map(|best| best.evaluation.step),
             tokens,
             seconds: time.as_secs_f64(),
             stopped_early: self.stopped_early,
             overfitting: self.overfitting,
-            peak_memory,
+            peak_memory: peak_memory.max(earlier_peak),
         })
     }
 }

@@ -20,6 +20,12 @@ pub fn python(variable: &str) -> OsString {
     named(variable, "a Python with the packages that CONTRIBUTING.md lists")
 }
 
+/// The program that kills another at a system call of one's choice.
+pub fn strace() {
+    let found = std::process::Command::new("strace").arg("--version").output();
+    assert!(found.is_ok_and(|output| output.status.success()), "this test needs strace: install it");
+}
+
 pub fn gpu() -> Device {
     assert!(lorhai::model::device::gpu_count() > 0, "this test needs an NVIDIA GPU");
     Device::Cuda(0)

@@ -26,6 +26,8 @@ pub struct Faults {
     pub renamed: Option<(String, String)>,
     /// Replaces the ETag of every file.
     pub etag: Option<String>,
+    /// Replaces the size that the hub declares of large files.
+    pub declared: Option<usize>,
     /// Corrupts the large files, so that their hash is wrong.
     pub corrupt: bool,
 }
@@ -120,7 +122,7 @@ fn serve_hub(
     }
     Reply { status: 302, ..reply }
         .header("X-Linked-Etag", format!("\"{hash}\""))
-        .header("X-Linked-Size", bytes.len())
+        .header("X-Linked-Size", faults.declared.unwrap_or(bytes.len()))
         .header("ETag", "\"of-the-redirect\"")
         .header("Location", format!("{content}/blob/{}?signature=secret", name.replace(' ', "%20")))
         .body("Found. Redirecting.")

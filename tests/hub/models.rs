@@ -131,6 +131,22 @@ fn a_renamed_repository_is_followed() {
 }
 
 #[test]
+fn more_bytes_than_declared_are_neither_kept_nor_fetched_again() {
+    let mut files = files();
+    // Larger than what a connection has on its way.
+    files.iter_mut().find(|(name, _)| *name == "model.safetensors").unwrap().1 = vec![0; 64 << 20];
+    let case = Case::new(&files);
+    case.fake.fault(|faults| faults.declared = Some(5));
+    let error = case.fails(&case.hub(), NAME);
+    assert!(
+        error.message.contains("`model.safetensors` of `owner/name`: the server sends more than the 5 bytes"),
+        "{error}"
+    );
+    assert_eq!(case.fake.content.take_requests().len(), 1);
+    assert!(case.parts().iter().all(|&length| length == 0), "{:?}", case.parts());
+}
+
+#[test]
 fn shards_are_fetched_as_their_index_names_them() {
     let index = r#"{"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}}"#;
     let case = Case::new(&[

@@ -91,7 +91,7 @@ fn a_head_that_differs_stays_untied_when_saved() {
     let head = (tied.vocab_size * tied.hidden_size) as u64;
     assert_eq!(model.decoder().config.parameter_count(), tied.parameter_count() + head);
     let folder = tempfile::tempdir().unwrap();
-    model.save(folder.path()).unwrap();
+    model.save(folder.path(), false).unwrap();
     assert!(!Config::from_folder(folder.path()).unwrap().tie_word_embeddings);
     let again = read_in("f32", folder.path());
     assert!(again.decoder().notes.is_empty(), "{:?}", again.decoder().notes);

@@ -82,7 +82,7 @@ fn embeddings_in_the_file_are_saved_again() {
         resize.iter().for_each(|count| decoder.resize_token_embeddings(*count).unwrap());
         let adapter = peft::load(&root().join(&name), &decoder).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        peft::save(&adapter, "base", folder.path()).unwrap();
+        peft::save(&adapter, "base", None, folder.path(), false).unwrap();
         let again = peft::load(folder.path(), &decoder).unwrap();
         let of = |adapter| logits(&decoder, &base.batch("step0.micro0."), &AdapterSet::one(adapter, None));
         let ids_fit = resize.is_none_or(|count| count >= 80);

@@ -154,7 +154,7 @@ fn checkpoints_of_other_kinds_are_read() {
         let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), ..LoadOptions::default() };
         let mut model = Model::load(case.folder.to_str().unwrap(), &options, &mut ()).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        model.save(folder.path()).unwrap();
+        model.save(folder.path(), false).unwrap();
         let again = Model::load(folder.path().to_str().unwrap(), &options, &mut ()).unwrap();
         assert_eq!(again.decoder().config.quantization, decoder.config.quantization);
         assert!(logits(again.decoder(), &batch, &NoAdapters).equal(&actual), "{}: saved", case.name);

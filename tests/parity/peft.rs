@@ -99,7 +99,7 @@ fn check(case: &Case, spec: &LoraSpec, as_lora: bool) {
 /// Asserts that PEFT's logits with `saved` are ours with `adapter`.
 fn compare(case: &Case, decoder: &Decoder, adapter: &Adapter, saved: &Adapter) {
     let folder = tempfile::tempdir().unwrap();
-    peft::save(saved, "base", &folder.path().join("adapter")).unwrap();
+    peft::save(saved, "base", None, &folder.path().join("adapter"), false).unwrap();
     let batch = case.batch("");
     let shape = [batch.rows as i64, batch.seq_len as i64];
     let tensors = [

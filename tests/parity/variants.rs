@@ -58,7 +58,7 @@ fn every_variant_is_read_back() {
         let decoder = case.decoder(Device::Cpu);
         let adapter = case.adapter(&decoder);
         let folder = tempfile::tempdir().unwrap();
-        peft::save(&adapter, "base", folder.path()).unwrap();
+        peft::save(&adapter, "base", None, folder.path(), false).unwrap();
         let again = peft::load(folder.path(), &decoder).unwrap();
         assert_eq!(again.parameters.names(), adapter.parameters.names());
         assert!(again.parameters.flat().equal(adapter.parameters.flat()), "{}", case.name);
@@ -82,7 +82,7 @@ fn a_residual_adapter_is_an_ordinary_lora_of_twice_the_rank() {
         let lora = to_lora(&adapter, &decoder.config).unwrap();
         assert_eq!(lora.targets[0].r, 2 * adapter.targets[0].r);
         let folder = tempfile::tempdir().unwrap();
-        peft::save(&lora, "base", folder.path()).unwrap();
+        peft::save(&lora, "base", None, folder.path(), false).unwrap();
         let lora = peft::load(folder.path(), &decoder).unwrap();
         let visible = case.tensor("attention_mask").unsqueeze(-1);
         let actual = logits(&decoder, &case.batch(""), &AdapterSet::one(&lora, None)) * visible;

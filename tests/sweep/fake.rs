@@ -85,7 +85,7 @@ pub fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files.extend(tree(&path));
-        } else if !path.ends_with(".sweep.lock") {
+        } else if !path.ends_with(".lorhai.lock") {
             files.insert(path.display().to_string(), fs::read(&path).unwrap());
         }
     }

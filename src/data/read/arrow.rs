@@ -6,7 +6,7 @@ use super::arrow_value::{value, Unreadable};
 use super::collector::RowCollector;
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
-use crate::interrupt;
+use crate::{files, interrupt};
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::RecordBatch;
@@ -48,7 +48,7 @@ fn damaged(path: &Path, container: Container, row: usize, detail: impl std::fmt:
 }
 
 fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|error| Error::file("read", path, &error))
+    files::open(path)
 }
 
 fn parquet_batches(path: &Path, collector: &mut RowCollector) -> Result<()> {

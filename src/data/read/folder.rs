@@ -68,6 +68,7 @@ impl Splits {
 
 /// Locates files, the data files of a folder, or those of a data set of the hub, which are fetched.
 pub fn locate_or_fetch(names: &[String], options: &LoadOptions, observer: &mut dyn FetchObserver) -> Result<Splits> {
+    names.iter().try_for_each(|name| hub::ensure_may_load(name))?;
     let paths: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
     match (names, &paths[..]) {
         ([name], [path]) if !path.exists() && !name.contains(['*', '?', '[']) => fetch(name, options, observer),

@@ -26,7 +26,7 @@ pub use slices::Slice;
 
 use super::dataset::Dataset;
 use crate::error::{Error, Kind, Result};
-use crate::stderr;
+use crate::{sandbox, stderr};
 use collector::RowCollector;
 use options::CALL;
 use std::path::{Path, PathBuf};
@@ -136,6 +136,7 @@ impl Loaded {
 
 /// Fails on pipes and devices, whose reading might never end.
 fn ensure_is_file(path: &Path) -> Result<()> {
+    sandbox::ensure_may_read(path)?;
     let metadata = std::fs::metadata(path).map_err(|error| Error::file("read", path, &error))?;
     if !metadata.is_file() {
         return Err(Error::new(Kind::File, format!("`{}` is not a regular file", path.display())));

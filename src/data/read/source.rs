@@ -4,8 +4,7 @@
 //! file takes no more memory than an uncompressed one.
 
 use crate::error::{Error, Kind, Result};
-use crate::interrupt;
-use std::fs::File;
+use crate::{files, interrupt};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -27,7 +26,7 @@ pub fn uncompressed(name: &str) -> &str {
 /// The decompressed bytes of a text file. Fails if the first bytes show another encoding than UTF-8.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     let failed = |error: io::Error| Error::file("read", path, &error);
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
+    let mut file = BufReader::with_capacity(1 << 16, files::open(path)?);
     let head = file.fill_buf().map_err(failed)?;
     let decompressed: Box<dyn Read> = match head {
         [0x1F, 0x8B, 8, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(file)),

@@ -89,6 +89,7 @@ impl Task {
 
     /// The folder of the task in `data`, which the authors write with capitals.
     fn folder(self, data: &str) -> Result<String> {
+        hub::ensure_may_load(data)?;
         let path = Path::new(data);
         if !path.is_dir() {
             return Ok(self.name().to_owned());

@@ -12,7 +12,7 @@ mod vocabulary;
 mod write;
 
 pub use blocks::BlockType;
-pub use read::Gguf;
+pub use read::{is_gguf, Gguf};
 pub use vocabulary::vocabulary;
 pub use write::{write, Planned};
 

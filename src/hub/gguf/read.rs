@@ -3,9 +3,9 @@
 use super::{BlockType, Settings, Value, ALIGNMENT, MAGIC, VERSION};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
-use memmap2::Mmap;
+use crate::hub::mapped::MappedFile;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use tch::Tensor;
@@ -15,7 +15,7 @@ use tch::Tensor;
 pub struct Gguf {
     pub settings: Settings,
     tensors: BTreeMap<String, Entry>,
-    pages: Mmap,
+    file: MappedFile,
 }
 
 #[derive(Debug)]
@@ -26,16 +26,25 @@ struct Entry {
     bytes: Range<usize>,
 }
 
+/// Whether a file begins as a GGUF file does.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn is_gguf(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let read = crate::files::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start);
+    read.map_err(|error| Error::file("read", path, &error))?;
+    Ok(start == MAGIC)
+}
+
 impl Gguf {
     /// # Errors
     /// `Kind::File` says what is wrong with the file.
     pub fn open(path: &Path) -> Result<Gguf> {
-        let failed = |error: std::io::Error| Error::file("read", path, &error);
-        let file = File::open(path).map_err(failed)?;
-        // SAFETY: the mapping is read only; `weights::Mapping` says what happens if the file is truncated.
-        let pages = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        let (settings, tensors) = parse(&pages).map_err(|error| error.context(format!("`{}`", path.display())))?;
-        Ok(Gguf { settings, tensors, pages })
+        let file = MappedFile::open(path)?;
+        let (settings, tensors) =
+            parse(file.pages()).map_err(|error| error.context(format!("`{}`", path.display())))?;
+        Ok(Gguf { settings, tensors, file })
     }
 
     pub fn setting(&self, key: &str) -> Option<&Value> {
@@ -59,7 +68,8 @@ impl Gguf {
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let entry =
             self.tensors.get(name).ok_or_else(|| Error::model(format!("the GGUF file lacks the tensor `{name}`")))?;
-        let bytes = self.pages.get(entry.bytes.clone()).ok_or_else(|| Error::bug("tensor lies outside its file"))?;
+        let bytes =
+            self.file.pages().get(entry.bytes.clone()).ok_or_else(|| Error::bug("tensor lies outside its file"))?;
         Ok(Tensor::f_from_slice(&entry.block.decode(bytes))?.f_reshape(&entry.shape)?)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{BlockType, Value, ALIGNMENT, MAGIC, VERSION};
 use crate::error::{Error, Result};
+use crate::hub::mapped;
 use crate::{files, interrupt};
 use std::io::Write;
 use std::path::Path;
@@ -47,7 +48,11 @@ pub fn write(
                 }
             }
         }
-        out.flush()
+        out.flush()?;
+        mapped::ensure_unchanged().map_err(|error| {
+            failure = Some(error);
+            std::io::ErrorKind::Other.into()
+        })
     });
     failure.map_or(written, Err)
 }

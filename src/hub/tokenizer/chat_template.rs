@@ -2,7 +2,7 @@
 //! saved. Leaves rendering to `data/template.rs`.
 
 use super::{read_object, Tokenizer, CONFIG_FILE};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -55,7 +55,7 @@ impl Tokenizer {
         self.assigned_template.is_some()
     }
 
-    /// Writes the tokenizer files into `folder`, so that an adapter carries its tokenizer. Writes an assigned
+    /// Writes the tokenizer files into `folder`, a new one, so that an adapter carries its tokenizer. Writes an assigned
     /// chat template to its own file, as transformers does.
     pub fn copy_to(&self, folder: &Path) -> Result<()> {
         let assigned = self.assigned_template.as_ref();
@@ -74,16 +74,16 @@ impl Tokenizer {
             let target = template_folder.map_or(folder.to_path_buf(), |inner| folder.join(inner));
             files::write_atomic(&target.join(name), &bytes)?;
         }
-        let template = folder.join(TEMPLATE_FILE);
-        match assigned {
-            Some(assigned) => files::write_atomic(&template, assigned.text.as_bytes()),
-            // A template file of an earlier save would override the templates copied above.
-            None if !self.inner.paths.iter().any(|path| path.ends_with(TEMPLATE_FILE)) && template.is_file() => {
-                std::fs::remove_file(&template).map_err(|error| Error::file("remove", &template, &error))
-            }
-            None => Ok(()),
-        }
+        assigned.map_or(Ok(()), |assigned| files::write_atomic(&folder.join(TEMPLATE_FILE), assigned.text.as_bytes()))
     }
+}
+
+/// Whether [`copy_to`](Tokenizer::copy_to) may write a file of this name.
+pub fn is_tokenizer_file(name: &str) -> bool {
+    let is_template = |name: &str| name.ends_with(".jinja") && !name.contains('/');
+    let inner = |folder: &&str| name.strip_prefix(*folder).and_then(|name| name.strip_prefix('/'));
+    ["tokenizer.json", "special_tokens_map.json", CONFIG_FILE, TEMPLATE_FILE].contains(&name)
+        || TEMPLATE_FOLDERS.iter().find_map(inner).is_some_and(is_template)
 }
 
 /// The default chat template of the files in `folder`, for example those of a saved adapter.

@@ -1,6 +1,7 @@
 //! The special tokens of a tokenizer: by role, those that end generation, and those that only
 //! `tokenizer_config.json` names.
 
+use super::vet::ensure_token_lengths;
 use super::{read_object, Tokenizer};
 use crate::error::{Error, Kind, Result};
 use serde_json::{Map, Value};
@@ -86,6 +87,8 @@ pub(super) fn add_tokens(engine: &mut tokenizers::Tokenizer, settings: &Map<Stri
     let named = settings.iter().filter(|(role, _)| role.ends_with("_token")).filter_map(|(_, value)| text_of(value));
     missing.extend(named.map(|text| AddedToken::from(text, true)));
     missing.retain(|token| !token.content.is_empty() && engine.token_to_id(&token.content).is_none());
+    ensure_token_lengths(missing.iter().map(|token| token.content.as_str()))
+        .map_err(|error| Error { kind: Kind::File, ..error.context("tokenizer_config.json") })?;
     let added = catch_unwind(AssertUnwindSafe(|| engine.add_tokens(&missing)));
     added
         .map(|_| ())

@@ -1,51 +1,42 @@
-//! Files mapped into memory, and tensors that share their pages.
+//! The files of a model mapped into memory, and tensors that share their pages.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::hub::mapped::MappedFile;
 use crate::native;
-use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
+use memmap2::UncheckedAdvice;
 use std::fmt;
-use std::fs::File;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Files mapped into memory. Each stays mapped as long as this value, a clone of it, or a tensor over its
 /// pages lives.
-///
-/// If another program truncates a mapped file in use, the operating system kills this one (SIGBUS).
-/// Replacing the file by a rename is harmless.
 #[derive(Clone, Default)]
 pub struct Mapping {
-    files: Arc<Vec<Mapped>>,
-}
-
-#[derive(Clone)]
-struct Mapped {
-    path: PathBuf,
-    pages: Arc<MmapMut>,
+    files: Arc<Vec<Arc<MappedFile>>>,
 }
 
 impl fmt::Debug for Mapping {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_list().entries(self.files.iter().map(|file| &file.path)).finish()
+        out.debug_list().entries(self.files.iter().map(|file| file.path())).finish()
     }
 }
 
 impl Mapping {
     /// Maps one more file and returns its number.
     pub(super) fn add(&mut self, path: &Path) -> Result<usize> {
-        let pages = Arc::new(map(path)?);
+        let file = Arc::new(MappedFile::open(path)?);
         let files = Arc::make_mut(&mut self.files);
-        files.push(Mapped { path: path.to_path_buf(), pages });
+        files.push(file);
         Ok(files.len() - 1)
     }
 
     pub(super) fn bytes(&self, file: usize) -> &[u8] {
-        &self.files[file].pages
+        self.files[file].pages()
     }
 
     pub(super) fn path(&self, file: usize) -> &Path {
-        &self.files[file].path
+        self.files[file].path()
     }
 
     /// Drops the pages that lie entirely within `bytes`. Pages that the system does not drop stay.
@@ -57,7 +48,8 @@ impl Mapping {
         }
         // SAFETY: the mapping is private and backed by a file, so a dropped page is read from it again.
         // Only changes made in this process are lost, and tensors still in use lie on other pages.
-        let _ = unsafe { self.files[file].pages.unchecked_advise_range(UncheckedAdvice::DontNeed, begin, end - begin) };
+        let pages = self.files[file].pages();
+        let _ = unsafe { pages.unchecked_advise_range(UncheckedAdvice::DontNeed, begin, end - begin) };
     }
 
     /// A tensor over `bytes` of `file`; the header check has shown that they fit `shape`.
@@ -82,7 +74,7 @@ impl Mapping {
         }
         // SAFETY: the pages are readable and writable (a private copy-on-write mapping), hold the elements
         // of `shape`, and do not move as long as their owner lives.
-        unsafe { native::tensor_over(bytes, Arc::clone(&self.files[file].pages), shape, kind) }
+        unsafe { native::tensor_over(bytes, Arc::clone(&self.files[file]), shape, kind) }
     }
 }
 
@@ -90,24 +82,8 @@ impl fmt::Display for Mapping {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.files.as_slice() {
             [] => out.write_str("no file"),
-            [one] => write!(out, "`{}`", one.path.display()),
-            [first, rest @ ..] => write!(out, "`{}` and {} more files", first.path.display(), rest.len()),
+            [one] => write!(out, "`{}`", one.path().display()),
+            [first, rest @ ..] => write!(out, "`{}` and {} more files", first.path().display(), rest.len()),
         }
     }
-}
-
-fn map(path: &Path) -> Result<MmapMut> {
-    let failed = |error: std::io::Error| Error::file("read", path, &error);
-    let about = std::fs::metadata(path).map_err(failed)?;
-    if !about.is_file() {
-        return Err(Error::new(Kind::File, format!("`{}`: expected a regular file", path.display())));
-    }
-    if about.len() == 0 {
-        return Err(Error::new(Kind::File, format!("`{}` is empty", path.display()))
-            .with_hint("the download or copy did not finish: fetch the file again"));
-    }
-    let file = File::open(path).map_err(failed)?;
-    // With swap reserved for it, a model larger than the free memory could not be mapped.
-    // SAFETY: the mapping is private, so only truncating the file can do harm (see `Mapping`).
-    unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }.map_err(failed)
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::hub::mapped;
 use safetensors::Dtype;
 use serde_json::{json, Map, Value};
 use std::io::Write;
@@ -38,7 +39,12 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, &str)]
                 }
             }
         }
-        out.flush()
+        out.flush()?;
+        // Last: what was saved may be computed from a file that is mapped, or may lie in one.
+        mapped::ensure_unchanged().map_err(|error| {
+            failure = Some(error);
+            std::io::ErrorKind::Other.into()
+        })
     });
     match failure {
         Some(error) => Err(error),

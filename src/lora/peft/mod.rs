@@ -19,7 +19,8 @@ use super::spec::{LoraSpec, Targets};
 use super::targets::{match_targets, short_names, ties_targets};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::{self, manifest, FolderKind};
+use crate::hub::tokenizer::{is_tokenizer_file, Tokenizer};
 use crate::hub::weights as safetensors;
 use crate::model::shapes::{linear_shapes, EMBEDDING, HEAD};
 use crate::model::{Config, Decoder};
@@ -35,9 +36,30 @@ pub const FILES: [&str; 2] = [CONFIG, WEIGHTS];
 /// The file that older PEFT releases wrote.
 const PICKLED: &str = "adapter_model.bin";
 
-/// Writes the adapter into `folder`. `base` is the name or path of the base model.
-pub fn save(adapter: &Adapter, base: &str, folder: &Path) -> Result<()> {
-    files::create_folder(folder)?;
+/// The folder of an adapter. Versions of lorhai without manifests wrote the same files.
+pub const FOLDER: FolderKind = FolderKind {
+    name: "adapter",
+    mark: Some(CONFIG),
+    has_file: |name| FILES.contains(&name) || is_tokenizer_file(name),
+};
+
+/// Saves the adapter as the folder `folder`, with the tokenizer's files. `base` is the name or path of the base model.
+/// An adapter that lorhai saved there is replaced as a whole; anything else only with `overwrite`.
+pub fn save(
+    adapter: &Adapter,
+    base: &str,
+    tokenizer: Option<&Tokenizer>,
+    folder: &Path,
+    overwrite: bool,
+) -> Result<()> {
+    files::publish_folder(&FOLDER, folder, overwrite, |folder| {
+        write(adapter, base, folder)?;
+        tokenizer.map_or(Ok(()), |tokenizer| tokenizer.copy_to(folder))
+    })
+}
+
+/// Writes PEFT's two files into `folder`.
+fn write(adapter: &Adapter, base: &str, folder: &Path) -> Result<()> {
     let parameters = &adapter.parameters;
     let named = parameters.names().iter().cloned().zip(parameters.leaves());
     let copy = adapter.trained_head().filter(|_| adapter.layout.is_tied);
@@ -73,6 +95,10 @@ fn ensure_files(folder: &Path) -> Result<()> {
     let mut inside: Vec<PathBuf> = inside.filter(|path| path.join(CONFIG).is_file()).collect();
     inside.sort();
     Err(match inside.first() {
+        Some(inner) if inner.ends_with("adapter.previous") => error.with_hint(format!(
+            "the run has not saved its adapter; that of the run before is in `{}`: name that folder to load it",
+            inner.display()
+        )),
         Some(inner) => {
             error.with_hint(format!("the folders below it hold adapters: name one, such as `{}`", inner.display()))
         }
@@ -84,6 +110,7 @@ fn ensure_files(folder: &Path) -> Result<()> {
 /// ones are computed from the base's weights again, as PEFT does.
 pub fn load(folder: &Path, decoder: &Decoder) -> Result<Adapter> {
     ensure_files(folder)?;
+    manifest::verify(folder, u64::MAX)?;
     let path = folder.join(CONFIG);
     let config = &decoder.config;
     let json = files::read_json(&path)?;

@@ -5,6 +5,7 @@ use super::presets::{eval_curves, training_curves, Curve, CurveOptions};
 use super::scale::Scale;
 use crate::bail;
 use crate::error::{Kind, Result};
+use crate::sandbox;
 use crate::train::metrics::{read_metrics, MetricsRow};
 use crate::train::overfitting::OVERFITS_AFTER;
 use std::collections::HashSet;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// A folder without `metrics.jsonl`, or no folder whose log has a loss.
 pub fn run_chart(folders: &[PathBuf], y_scale: Scale) -> Result<Chart> {
+    folders.iter().try_for_each(|folder| sandbox::ensure_may_read(folder))?;
     let logs = folders.iter().zip(distinct_names(folders)).map(|(folder, name)| Ok((name, log(folder)?)));
     let logs = logs.collect::<Result<Vec<(String, Vec<MetricsRow>)>>>()?;
     let curves = |label: &str, value: fn(&MetricsRow) -> Option<f64>| -> Vec<Curve> {

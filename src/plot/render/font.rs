@@ -3,6 +3,7 @@
 //! SVG names [`FAMILY`] and is drawn with the reader's fonts. Their widths differ from the bundled font's by
 //! a few per cent, so layouts use [`room`], which adds a margin.
 
+use crate::foreign;
 use ab_glyph::{Font, FontRef};
 use std::sync::LazyLock;
 
@@ -38,15 +39,13 @@ pub fn room(text: &str, size: f64) -> f64 {
 pub fn one_line(text: &str) -> String {
     let cleaned: String = text
         .chars()
-        .map(
-            |character| {
-                if character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}') {
-                    ' '
-                } else {
-                    character
-                }
-            },
-        )
+        .map(|character| {
+            if foreign::is_harmful(character) || matches!(character, '\u{fffe}' | '\u{ffff}') {
+                ' '
+            } else {
+                character
+            }
+        })
         .collect();
     cleaned.split_whitespace().collect::<Vec<_>>().join(" ")
 }

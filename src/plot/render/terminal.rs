@@ -7,6 +7,7 @@ use super::clean::{self, CleanData};
 use super::range::AxisRange;
 use super::{number, palette, ticks};
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::plot::charts::chart::{Axis, Chart, Mark, Series, Ticks};
 use crate::table::{pad, truncate, width, Align};
 use anstyle::{AnsiColor, RgbColor};
@@ -29,13 +30,13 @@ impl Chart {
         let across = columns.saturating_sub(margin + 2).max(SMALLEST.0);
         let mut panel = Panel::new(across, rows);
         self.fill(&mut panel, &data, (&x, &y));
-        let mut lines = vec![self.title.clone(), self.y.title.clone()];
+        let mut lines = vec![shown(&self.title), shown(&self.y.title)];
         lines.extend(panel.lines(margin, &tick_rows(&y_ticks, &y, rows), colours));
         lines.extend(x_axis_lines(&marked(&self.x, &x, across / 12), &x, across, margin));
-        lines.push(format!("{:margin$}  {:^across$}", "", self.x.title).trim_end().to_string());
+        lines.push(format!("{:margin$}  {:^across$}", "", shown(&self.x.title)).trim_end().to_string());
         lines.retain(|line| !line.trim().is_empty());
         lines.extend(self.legend_lines(colours));
-        lines.extend(data.notes.iter().map(|note| truncate(note, columns)));
+        lines.extend(data.notes.iter().map(|note| truncate(&shown(note), columns)));
         Ok(lines.join("\n") + "\n")
     }
 
@@ -59,10 +60,15 @@ impl Chart {
     fn legend_lines(&self, colours: bool) -> Vec<String> {
         let named = self.series.iter().enumerate().filter(|(_, series)| !series.name.is_empty());
         let line = |(at, series): (usize, &Series)| {
-            format!("  {} {}", painted("■", series.slot.unwrap_or(at), colours), series.name)
+            format!("  {} {}", painted("■", series.slot.unwrap_or(at), colours), shown(&series.name))
         };
         named.map(line).collect()
     }
+}
+
+/// Names of files and settings may be in it.
+fn shown(text: &str) -> String {
+    foreign::line(text).into_owned()
 }
 
 fn range(axis: &Axis, values: impl Iterator<Item = f64>) -> Result<AxisRange> {
@@ -74,7 +80,10 @@ fn range(axis: &Axis, values: impl Iterator<Item = f64>) -> Result<AxisRange> {
 fn marked(axis: &Axis, range: &AxisRange, wanted: usize) -> Vec<(f64, String)> {
     let wanted = wanted.max(2);
     let values = match &axis.ticks {
-        Ticks::Named(named) => return named.iter().filter(|(at, _)| range.holds(*at)).cloned().collect(),
+        Ticks::Named(named) => {
+            let within = named.iter().filter(|(at, _)| range.holds(*at));
+            return within.map(|(at, name)| (*at, shown(name))).collect();
+        }
         Ticks::At(values) => values.iter().copied().filter(|value| range.holds(*value)).collect(),
         Ticks::Round if axis.scale.is_log() => ticks::logarithmic(range, wanted),
         Ticks::Round => ticks::linear(range, wanted, false),

@@ -1,9 +1,10 @@
 //! HTML pages from templates; a page contains everything and loads nothing.
 //!
-//! The template engine escapes every value that a template does not mark as safe. `page.css` is shared by the
+//! The template engine escapes every value that a template does not mark as safe, and no control character is left. `page.css` is shared by the
 //! pages; `report.js` is the report's script.
 
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::plot::render::font::FAMILY;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -20,5 +21,6 @@ pub fn render(template: &str, values: &impl Serialize) -> Result<String> {
     engine.add_template("report.js", include_str!("report.js")).map_err(failed)?;
     // The extension of the name turns escaping on.
     engine.add_template("page.html", template).map_err(failed)?;
-    engine.get_template("page.html").and_then(|page| page.render(Serde(values))).map_err(failed)
+    let page = engine.get_template("page.html").and_then(|page| page.render(Serde(values))).map_err(failed)?;
+    Ok(foreign::json(&page).into_owned())
 }

@@ -5,6 +5,7 @@ mod model;
 mod tensor;
 
 use crate::data::{Dataset, TokenizedDataset};
+use crate::foreign;
 use crate::format::thousands;
 use crate::plot::Chart;
 use crate::script::Value;
@@ -35,12 +36,13 @@ pub fn show(value: &Value, screen: &Screen) -> Option<String> {
         Value::Tensor(tensor) => tensor::show(tensor, screen),
         Value::Dataset(data) => table(data, screen),
         Value::Model(handle) => model::show(handle, screen),
-        Value::Chart(chart) => draw(chart, screen),
+        // Colours and images are its own.
+        Value::Chart(chart) => return Some(draw(chart, screen).trim_end().to_string()),
         Value::Table { text, .. } => text.clone(),
         Value::Object { kind, properties } => object(kind, properties),
         other => summary(other, usize::MAX),
     };
-    Some(text.trim_end().to_string())
+    Some(foreign::lines(text.trim_end()).into_owned())
 }
 
 /// The value in one line of at most `room` columns.
@@ -63,7 +65,7 @@ pub fn summary(value: &Value, room: usize) -> String {
         Value::Chart(chart) => format!("Chart \"{}\" of {} series", chart.title, chart.series.len()),
         Value::Table { kind, .. } | Value::Object { kind, .. } => kind.clone(),
     };
-    truncate(&text, room)
+    truncate(&foreign::line(&text), room)
 }
 
 /// Items separated by commas until there is more than enough text; the caller cuts it.

@@ -34,6 +34,8 @@ options! {
         /// Writes a PiSSA or OLoRA adapter as a LoRA of twice the rank over the original base, which every program
         /// reads.
         as_lora: bool = false;
+        /// Replace whatever the folder holds.
+        overwrite: bool = false;
     }
 }
 
@@ -201,6 +203,10 @@ pub mod functions {
 
     /// Save the active adapter, as it is or turned into an ordinary LoRA.
     ///
+    /// An adapter that lorhai saved in the folder is replaced as a whole. A folder with other files is refused, and
+    /// loses them with `overwrite: true`. `lorhai.json` lists the saved files with their sizes and hashes, which
+    /// `load_adapter` checks; other programs ignore it.
+    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4, init: "pissa" });
@@ -213,16 +219,18 @@ pub mod functions {
         folder: &str,
         options: Map,
     ) -> RhaiResultOf<()> {
-        let SaveAdapterOptions { as_lora } = Options::read("save_adapter", options)?;
-        let state = State::of(&context)?;
-        let folder = state.folder_to_write(Path::new(folder))?;
-        model.read()?.save_adapter(&folder, as_lora)?.iter().for_each(|note| state.note(note));
+        let SaveAdapterOptions { as_lora, overwrite } = Options::read("save_adapter", options)?;
+        let (model, state) = (model.read()?, State::of(&context)?);
+        model.ensure_not_base(Path::new(folder))?;
+        let folder = state.folder_to_publish(&lora::peft::FOLDER, Path::new(folder), overwrite)?;
+        model.save_adapter(&folder, as_lora, overwrite)?.iter().for_each(|note| state.note(note));
         Ok(())
     }
 
     /// Load an adapter that lorhai or peft saved, and make it the active one.
     ///
-    /// The folder of a run or a trial means the adapter in it.
+    /// The folder of a run or a trial means the adapter in it. An adapter that lorhai saved is compared with its
+    /// `lorhai.json`, and refused if a file was changed or lost since.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");

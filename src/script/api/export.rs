@@ -25,6 +25,8 @@ options! {
         what: Exported = Exported::Merged;
         /// The type of the numbers.
         block: Option<BlockType> = None, name "type", words "that of the weights, \"f32\" for an adapter";
+        /// Replace the file whatever it is; without this only a GGUF file is replaced.
+        overwrite: bool = false;
     }
 }
 
@@ -127,6 +129,9 @@ pub mod functions {
     /// KL divergence, both perplexities, and the fraction of the adapter's change that rounding lost. The numbers are
     /// printed, returned as a map, and written to `merge_certificate.json`. Above the tolerance nothing is written.
     ///
+    /// A merged model that lorhai saved in the folder is replaced as a whole. A folder with other files is refused, and
+    /// loses them with `overwrite: true`; the folder of the base model is never replaced.
+    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
@@ -181,12 +186,13 @@ pub mod functions {
         path: &str,
         options: Map,
     ) -> RhaiResultOf<Map> {
-        let GgufOptions { what, block } = Options::read("export_gguf", options)?;
+        let GgufOptions { what, block, overwrite } = Options::read("export_gguf", options)?;
         let (model, state) = (model.read()?, State::of(&context)?);
+        export::ensure_replaceable(Path::new(path), overwrite)?;
         let file = state.file_to_write(path)?;
         let unwritten = || export::unmeasured(&model);
-        let divergence =
-            state.save_model(path, &model.name, what.bytes(&model), unwritten, || what.write(&model, &file, block))?;
+        let write = || what.write(&model, &file, block, overwrite);
+        let divergence = state.save_model(path, &model.name, what.bytes(&model), unwritten, write)?;
         what.notes(&model)?.iter().for_each(|note| state.note(note));
         context.call_native_fn::<()>("print", (divergence.line(&file),))?;
         Ok(result_map(&divergence)?)

@@ -1,13 +1,14 @@
-//! The script itself and files: `args`, `read_text`, `write_text`, `read_json`, `write_json`.
+//! The script itself and files: `args`, `read_text`, `write_text`, `read_json`, `write_json`, `sleep`.
 
 use crate::script::engine::args as settings;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::json;
-use crate::{files, Error};
+use crate::{files, interrupt, Error};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
 use std::path::PathBuf;
+use std::time::Duration;
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -55,6 +56,8 @@ pub mod functions {
 
     /// Writes a text file, whole or not at all; folders are made as needed.
     ///
+    /// An existing file is replaced, as by Python's `open(path, "w")`, unless it is the running script.
+    ///
     /// ```rhai
     /// write_text("runs/note.txt", "best rank: 8\n");
     /// ```
@@ -83,6 +86,31 @@ pub mod functions {
     pub fn write_json(context: NativeCallContext, path: &str, value: Dynamic) -> RhaiResultOf<()> {
         Ok(files::write_json(&State::of(&context)?.file_to_write(path)?, &json::to_json(&value)?)?)
     }
+
+    /// Wait for a number of seconds. Ctrl-C ends the wait.
+    ///
+    /// ```rhai
+    /// sleep(0.01);
+    /// ```
+    #[rhai_fn(name = "sleep", return_raw, volatile)]
+    pub fn sleep_float(time: f64) -> RhaiResultOf<()> {
+        Ok(interrupt::sleep(seconds(time)?)?)
+    }
+
+    /// Wait for a number of seconds. Ctrl-C ends the wait.
+    ///
+    /// ```rhai
+    /// sleep(0);
+    /// ```
+    #[rhai_fn(name = "sleep", return_raw, volatile)]
+    pub fn sleep_int(time: i64) -> RhaiResultOf<()> {
+        Ok(interrupt::sleep(seconds(time as f64)?)?)
+    }
+}
+
+fn seconds(time: f64) -> RhaiResultOf<Duration> {
+    Duration::try_from_secs_f64(time.max(0.0))
+        .map_err(|_| Error::input(format!("sleep: expected a number of seconds, found {time}")).into())
 }
 
 fn read_from(context: &NativeCallContext, path: &str) -> RhaiResultOf<PathBuf> {

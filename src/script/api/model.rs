@@ -26,9 +26,20 @@ options! {
     }
 }
 
+options! {
+    #[derive(Debug, Clone)]
+    struct SaveOptions {
+        /// Replace whatever the folder holds.
+        overwrite: bool = false;
+    }
+}
+
 /// The options of the functions here.
-pub const OPTIONS: &[OptionsOfFunction] =
-    &[("load_model", LoadModelOptions::table), ("random_model", RandomModelOptions::table)];
+pub const OPTIONS: &[OptionsOfFunction] = &[
+    ("load_model", LoadModelOptions::table),
+    ("random_model", RandomModelOptions::table),
+    ("model.save", SaveOptions::table),
+];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -238,11 +249,27 @@ pub mod functions {
     /// let model = load_model("scripts/tiny");
     /// model.save("runs/copy");
     /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
+    #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
     pub fn save(context: NativeCallContext, model: &mut Model, folder: &str) -> RhaiResultOf<()> {
+        save_with(context, model, folder, Map::new())
+    }
+
+    /// Save the whole base model as a transformers folder, also over other files.
+    ///
+    /// A model that lorhai saved in the folder is replaced as a whole. A folder with other files is refused, and loses
+    /// them with `overwrite: true`. `lorhai.json` lists the saved files with their sizes and hashes. `load_model` checks
+    /// the sizes, and the hashes of files up to 256 MiB; other programs ignore it.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.save("runs/copy", #{ overwrite: true });
+    /// ```
+    #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
+    pub fn save_with(context: NativeCallContext, model: &mut Model, folder: &str, options: Map) -> RhaiResultOf<()> {
+        let SaveOptions { overwrite } = Options::read("save", options)?;
         let (mut model, state) = (model.write()?, State::of(&context)?);
-        let path = state.folder_to_write(Path::new(folder))?;
+        let path = state.folder_to_publish(&lora::model::FOLDER, Path::new(folder), overwrite)?;
         let (name, bytes) = (model.name.clone(), model.decoder().weight_bytes());
-        Ok(state.save_model(folder, &name, bytes, || Ok(()), || model.save(&path))?)
+        Ok(state.save_model(folder, &name, bytes, || Ok(()), || model.save(&path, overwrite))?)
     }
 }

@@ -91,6 +91,9 @@ pub mod functions {
         let sweep = LoraSweep { base: &base, train, test, options, grid, settings, origin };
         let (folder, progress) = (state.folder_to_write(&options.out)?, SweepProgress::new(state.quiet()));
         let report = sweep.run(&folder, state.pace(), progress, &mut |line| state.note(line))?;
+        if report.forecast.is_none() {
+            state.count_trials(&options.out, report.result.failed().count(), report.result.rows().len());
+        }
         state.note_sweep(&options.out, report.forecast.as_ref(), base.decoder().device);
         if options.charts {
             let about = About::sweep(&report, &base, started.elapsed().as_secs_f64())?;

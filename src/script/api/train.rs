@@ -1,7 +1,8 @@
 //! `train`, which is made of the parts in `step`, and the loss on held-out rows.
 
+use crate::files::FolderLock;
 use crate::options;
-use crate::options::OptionSet;
+use crate::options::{OptionSet, Refusal};
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::origin;
 use crate::script::engine::state::State;
@@ -10,6 +11,9 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json::to_map;
 use crate::script::values::objects::{Tokenized, TokenizedSplit};
 use crate::script::values::options::Options;
+use crate::train::checkpoint::options::SaveStrategy;
+use crate::train::checkpoint::{CheckpointOptions, Resume};
+use crate::train::previous;
 use crate::train::progress::Progress;
 use crate::train::{TrainConfig, TrainRun};
 use crate::{eval, lora, Result};
@@ -21,9 +25,27 @@ options! {
     #[derive(Debug, Clone)]
     struct TrainOptions {
         config: TrainConfig = TrainConfig::default(), is set;
-        /// A folder for `metrics.jsonl`, TensorBoard events and the adapter. What an earlier run left there is
-        /// replaced.
+        /// A folder for `metrics.jsonl`, TensorBoard events, checkpoints and the adapter. A run that was cut off there
+        /// goes on. The log of a finished one is replaced; its adapter is kept as `adapter.previous`, a fully trained
+        /// model as `model.previous`.
         out: Option<PathBuf> = None;
+        checkpoints: CheckpointOptions = CheckpointOptions::default(), is set;
+    }
+    rule TrainOptions::rule;
+}
+
+impl TrainOptions {
+    fn rule(&self) -> Option<Refusal> {
+        let CheckpointOptions { save_every, save_strategy, keep_last, resume } = &self.checkpoints;
+        let asked = [
+            ("save_every", save_every.is_some()),
+            ("save_strategy", save_strategy.is_some_and(|strategy| strategy != SaveStrategy::No)),
+            ("keep_last", keep_last.is_some()),
+            ("resume", matches!(resume, Some(Resume::Yes | Resume::From(_)))),
+        ];
+        let (name, _) = asked.into_iter().find(|(_, is_set)| *is_set)?;
+        let refusal = Refusal::new(name, "`out` with it", "no folder to save in");
+        self.out.is_none().then(|| refusal.with_hint("checkpoints lie in the folder of the run: out: \"runs/one\""))
     }
 }
 
@@ -119,7 +141,7 @@ fn run_training(
     test: Option<&Tokenized>,
     options: Map,
 ) -> Result<Map> {
-    let TrainOptions { config, out } = Options::read("train", options)?;
+    let TrainOptions { config, out, checkpoints } = Options::read("train", options)?;
     test.map_or(Ok(()), |test| eval::loss::ensure_labelled(&test.rows))?;
     let mut model = model.write()?;
     if test.is_none() && config.eval_every.is_on_the_way() {
@@ -127,6 +149,11 @@ fn run_training(
     }
     config.optim.note(model.adapted.trainable()?.count()).iter().for_each(|note| state.note(note));
     data.rows.length_warning(&model).iter().for_each(|warning| state.note(warning));
+    if let Some(out) = &out {
+        // In a rehearsal the run looks at another folder.
+        FolderLock::ensure_free(out)?;
+        previous::ensure_movable(out)?;
+    }
     let folder = out.as_deref().map(|out| state.folder_to_write(out)).transpose()?;
     let origin = out.as_deref().map(|out| origin::of(state, &model, out)).transpose()?;
     let run = TrainRun {
@@ -134,6 +161,7 @@ fn run_training(
         test: test.map(|test| &test.rows),
         config: &config,
         folder: folder.as_deref(),
+        checkpoints: Some(&checkpoints),
         origin: origin.as_ref(),
     };
     let measure = &mut eval::loss::held_out_loss(config.eval_batch);

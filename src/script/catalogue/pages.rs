@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(hint("trian"), "did you mean `train`?");
         assert!(about(&catalog, "footprint").unwrap().contains("model.get_memory_footprint"));
         assert_eq!(hint("zzzzzzzz"), "`lorhai doc` lists all functions");
-        assert!(hint("resume_from_checkpoint").contains("load_adapter"), "{}", hint("resume_from_checkpoint"));
+        assert!(hint("ignore_data_skip").contains("goes on"), "{}", hint("ignore_data_skip"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A panic is always our mistake, but it must not skip a script's `try`, nor end a session.
 
 use crate::error::Error;
+use crate::script::engine::budget;
 use crate::script::values::convert::RhaiResultOf;
 use rhai::plugin::PluginFunc;
 use rhai::{Dynamic, NativeCallContext};
@@ -19,7 +20,13 @@ pub struct Guarded {
 
 impl PluginFunc for Guarded {
     fn call(&self, context: Option<NativeCallContext>, args: &mut [&mut Dynamic]) -> RhaiResultOf<Dynamic> {
-        catch(self.name, || self.func.call(context, args))
+        let sizes: Vec<i64> = args.iter().map(|argument| blocks(argument)).collect();
+        budget::native(|| {
+            let outcome = catch(self.name, || self.func.call(context, args));
+            // What a function takes for itself leaves `()` behind.
+            let taken = args.iter().zip(sizes).filter(|(argument, _)| argument.is_unit());
+            (outcome, taken.map(|(_, size)| size).sum())
+        })
     }
     fn is_method_call(&self) -> bool {
         self.func.is_method_call()
@@ -32,6 +39,25 @@ impl PluginFunc for Guarded {
     }
     fn is_volatile(&self) -> bool {
         self.func.is_volatile()
+    }
+}
+
+/// Blocks of memory that an argument is of, at most.
+fn blocks(value: &Dynamic) -> i64 {
+    // A variable that a closure shares stays where it is.
+    if value.is_shared() {
+        return 1;
+    }
+    if let Ok(items) = value.as_array_ref() {
+        return 2 + items.iter().map(blocks).sum::<i64>();
+    }
+    if let Ok(map) = value.as_map_ref() {
+        return 2 + map.values().map(|value| 2 + blocks(value)).sum::<i64>();
+    }
+    if value.is_string() {
+        2
+    } else {
+        1
     }
 }
 

@@ -1,6 +1,7 @@
 //! A session of scripts: the engine, its limits, and what a native function can learn of the running script.
 
 pub mod args;
+pub mod budget;
 pub mod downloads;
 pub mod guard;
 pub mod interactive;
@@ -9,6 +10,7 @@ pub mod origin;
 pub mod redirect;
 pub mod rehearsal;
 pub mod session;
+mod sizes;
 pub mod stack;
 pub mod state;
 pub mod streaming;

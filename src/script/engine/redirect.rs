@@ -4,14 +4,18 @@
 //! Every function that writes gets its path from [`State::file_to_write`] or [`State::folder_to_write`], and every one
 //! that reads from [`State::to_read`], because a script may read what it wrote.
 
-use crate::error::Result;
+use crate::bail;
+use crate::error::{Kind, Result};
+use crate::files::{self, FolderKind};
 use crate::overlay::{normalized, Overlay};
+use crate::sandbox;
 use crate::script::engine::state::State;
 use std::path::{Path, PathBuf};
 
 impl State {
     /// Where to write the file that the script calls `path`.
     pub fn file_to_write(&self, path: &str) -> Result<PathBuf> {
+        self.ensure_not_source(Path::new(path))?;
         self.to_write(Path::new(path), Overlay::file)
     }
 
@@ -20,7 +24,25 @@ impl State {
         self.to_write(path, Overlay::folder)
     }
 
+    /// Where to save the folder that the script calls `path`, as [`files::publish_folder`] does. In a rehearsal the folder
+    /// that the real run would replace is looked at, too.
+    pub fn folder_to_publish(&self, kind: &FolderKind, path: &Path, overwrite: bool) -> Result<PathBuf> {
+        files::ensure_replaceable(kind, path, overwrite)?;
+        self.folder_to_write(path)
+    }
+
+    /// Refuses to replace the running script, or a module of it.
+    fn ensure_not_source(&self, path: &Path) -> Result<()> {
+        let Ok(real) = path.canonicalize() else { return Ok(()) };
+        let is_source = |name: &String| Path::new(name).canonicalize().is_ok_and(|source| source == real);
+        if self.source_names().iter().any(is_source) {
+            bail!(Kind::Input, "cannot write `{}`: it is a script that is running", path.display(); hint: "give another name");
+        }
+        Ok(())
+    }
+
     fn to_write(&self, path: &Path, in_overlay: impl Fn(&mut Overlay, &Path) -> Result<PathBuf>) -> Result<PathBuf> {
+        sandbox::ensure_may_write(path)?;
         let redirect = &mut *self.redirect_mut();
         redirect.written.insert(from_root(path));
         redirect.overlay.as_mut().map_or_else(|| Ok(path.to_owned()), |overlay| in_overlay(overlay, path))

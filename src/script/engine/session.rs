@@ -9,21 +9,21 @@ use crate::script::api;
 use crate::script::catalogue::docs::Catalog;
 use crate::script::catalogue::help;
 use crate::script::engine::args;
+use crate::script::engine::budget;
 use crate::script::engine::guard;
 use crate::script::engine::modules::BesideTheScript;
+use crate::script::engine::sizes;
 use crate::script::engine::state::State;
 use crate::script::engine::summary::Rehearsal;
 use crate::script::language::check;
 use crate::script::language::render::Failure;
 use crate::script::language::report;
-use crate::script::values::caught;
-use crate::{files, interrupt, stderr};
-use rhai::{Dynamic, Engine, OptimizationLevel, Scope, AST};
+use crate::script::values::{caught, convert};
+use crate::{files, interrupt, stderr, stdout};
+use rhai::{Dynamic, Engine, OptimizationLevel, Position, Scope, AST};
 use std::cell::{LazyCell, RefCell};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Once;
 
 /// Deep enough for any honest recursion, and far from the end of the large stack.
 const CALL_LEVELS: usize = 256;
@@ -41,6 +41,8 @@ pub struct Session {
     /// Has the user a variable that is called as the value of the last input is?
     pub(in crate::script) it_is_taken: bool,
     printed: Rc<RefCell<String>>,
+    /// What the values of a script may take; by default a part of what is free.
+    max_memory: Option<u64>,
 }
 
 impl Default for Session {
@@ -55,7 +57,8 @@ impl Session {
         let mut engine = Engine::new();
         let modules = BesideTheScript::new(state.clone());
         configure(&mut engine, &state, &modules);
-        engine.on_print(print_line);
+        engine.on_print(stdout::printed_line);
+        engine.on_debug(|text, source, position| stdout::printed_line(&debug_line(text, source, position)));
         api::register(&mut engine);
         Session {
             engine,
@@ -65,6 +68,7 @@ impl Session {
             functions: AST::empty(),
             it_is_taken: false,
             printed: Rc::default(),
+            max_memory: None,
         }
     }
 
@@ -95,7 +99,7 @@ impl Session {
         self.state.redirect(Overlay::new()?);
         self.state.begin_rehearsal(Rehearsal::default());
         if !self.state.prints_elsewhere() {
-            self.print_with(print_line);
+            self.print_with(stdout::printed_line);
         }
         Ok(())
     }
@@ -104,6 +108,11 @@ impl Session {
     pub fn rehearsed(&self) -> Option<(String, usize)> {
         let script = self.state.script();
         self.state.after_rehearsal(|rehearsal, overlay| (rehearsal.summary(&script, overlay), rehearsal.failed()))
+    }
+
+    /// How many trials of the sweeps that scripts ran failed, and how many trials there were.
+    pub fn failed_trials(&self) -> (usize, usize) {
+        self.state.failed_trials()
     }
 
     /// Collects what scripts print, for [`printed`](Session::printed).
@@ -129,6 +138,11 @@ impl Session {
     /// Keeps progress off the terminal; what the script prints still shows.
     pub fn set_quiet(&mut self, quiet: bool) {
         self.state.set_quiet(quiet);
+    }
+
+    /// Lets the values of scripts take `bytes` of memory, instead of a third of what is free.
+    pub fn set_max_memory(&mut self, bytes: u64) {
+        self.max_memory = Some(bytes);
     }
 
     /// Lets scripts write everything below the folder `into`, and read it from there.
@@ -235,8 +249,11 @@ impl Session {
     }
 
     pub(in crate::script) fn eval(&mut self, ast: &AST) -> Result<Dynamic, Failure> {
+        budget::begin(self.max_memory);
         let Session { engine, scope, .. } = self;
         let outcome = guard::catch("script", || engine.eval_ast_with_scope::<Dynamic>(scope, ast));
+        // The last operation has no check behind it.
+        let outcome = outcome.and_then(|value| budget::check().map_or(Ok(value), |error| Err(error.into())));
         outcome.map_err(|error| self.failure(&error))
     }
 
@@ -263,13 +280,13 @@ fn script_text(path: &Path) -> Result<String, Failure> {
     Err(Error::input(message).with_hint(hint).into())
 }
 
-/// A stdout that cannot be written to does not end a run; it is reported once.
-fn print_line(text: &str) {
-    static TOLD: Once = Once::new();
-    let Err(error) = writeln!(std::io::stdout().lock(), "{text}") else { return };
-    TOLD.call_once(|| {
-        stderr::note(&format!("the standard output takes no more, and what is printed is lost: {error}"))
-    });
+/// As the engine itself writes it.
+fn debug_line(text: &str, source: Option<&str>, position: Position) -> String {
+    match source {
+        Some(source) => format!("{source} @ {position:?} | {text}"),
+        None if position.is_none() => text.to_owned(),
+        None => format!("{position:?} | {text}"),
+    }
 }
 
 fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {
@@ -278,16 +295,29 @@ fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {
     caught::shape_errors(engine, state);
     engine.set_strict_variables(true).set_fail_on_invalid_map_property(true);
     engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
-    // No limits on the sizes of values: with one set, every `push` measures the whole array.
+    // No limits of the engine on the sizes of values: with one set, every `push` measures the whole array.
+    sizes::register(engine);
     engine.disable_symbol("eval");
-    engine.on_progress(|_| interrupt::requested().then_some(Dynamic::UNIT));
+    engine.on_progress(|_| {
+        if interrupt::requested() {
+            return Some(Dynamic::UNIT);
+        }
+        budget::check().map(|error| Dynamic::from_map(convert::to_map(error)))
+    });
 }
 
 /// What a script prints, or its error with the hint. For the tests of what a script alone can do.
 #[cfg(test)]
 pub(in crate::script) fn printed_by(script: &str) -> Result<String, String> {
+    printed_within(4 << 30, script)
+}
+
+/// The same, where the values of the script may take `bytes`.
+#[cfg(test)]
+pub(in crate::script) fn printed_within(bytes: u64, script: &str) -> Result<String, String> {
     crate::script::on_large_stack(|| {
         let mut session = Session::new();
+        session.set_max_memory(bytes);
         session.set_quiet(true);
         session.capture_prints();
         let outcome = session.run_source("test", script);

@@ -2,11 +2,24 @@
 //! are cloned and dropped recursively, and would end the process on a default stack.
 
 use crate::error::{Error, Result};
+use crate::script::engine::budget;
+use crate::train::memory::process;
 use std::sync::Mutex;
 use std::thread::Builder;
 
-/// Reserved, not used: the system hands out stack pages as they are touched.
+/// Where a larger one is refused. All are reserved, not used: the system hands out stack pages as they are touched.
 const SIZES: [usize; 2] = [512 << 20, 64 << 20];
+
+const MOST: u64 = 64 << 30;
+
+/// Half of the memory, for the number of values that a script may hold goes by it (`budget`); less under a limit on
+/// addresses (`ulimit -v`).
+fn preferred_size() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    let memory = process::total().unwrap_or(0);
+    let size = (memory / 2).min(MOST).min(limit.map_or(u64::MAX, |limit| limit / 8));
+    usize::try_from(size).unwrap_or(0).max(SIZES[0]) & !0xffff
+}
 
 /// Runs `work` on a thread with a large stack, and waits for it.
 ///
@@ -19,11 +32,15 @@ where
 {
     // The closure leaves this slot only once a thread has started to run it.
     let slot = Mutex::new(Some(work));
-    let run = || slot.lock().ok().and_then(|mut slot| slot.take()).map(|work| work());
+    let run = |size: usize| {
+        budget::set_stack(size as u64);
+        slot.lock().ok().and_then(|mut slot| slot.take()).map(|work| work())
+    };
+    let run = &run;
     std::thread::scope(|scope| {
         let mut refusal = String::new();
-        for size in SIZES {
-            match Builder::new().name("script".into()).stack_size(size).spawn_scoped(scope, run) {
+        for size in [preferred_size()].into_iter().chain(SIZES) {
+            match Builder::new().name("script".into()).stack_size(size).spawn_scoped(scope, move || run(size)) {
                 Ok(thread) => return finished(thread.join()),
                 Err(error) => refusal = error.to_string(),
             }

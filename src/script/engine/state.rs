@@ -40,6 +40,8 @@ struct Inner {
     prints_elsewhere: bool,
     redirect: Redirect,
     rehearsal: Option<Rehearsal>,
+    /// How many trials of the sweep in each folder failed, and how many there are.
+    trials: HashMap<PathBuf, (usize, usize)>,
     /// What [`State::note_once`] has written.
     noted: HashSet<&'static str>,
 }
@@ -118,6 +120,17 @@ impl State {
         if self.0.borrow_mut().noted.insert(text) {
             self.note(text);
         }
+    }
+
+    /// Notes how many trials of the sweep in `out` failed, in place of what an earlier call noted of that folder.
+    pub fn count_trials(&self, out: &Path, failed: usize, all: usize) {
+        self.0.borrow_mut().trials.insert(out.to_owned(), (failed, all));
+    }
+
+    /// How many trials of all sweeps failed, and how many there are.
+    pub(in crate::script) fn failed_trials(&self) -> (usize, usize) {
+        let inner = self.0.borrow();
+        inner.trials.values().fold((0, 0), |(failed, all), sweep| (failed + sweep.0, all + sweep.1))
     }
 
     /// Is the script rehearsed: are tiny pieces of its work done, and its files written where they vanish?
@@ -237,6 +250,11 @@ impl State {
         let inner = self.0.borrow();
         let others = inner.sources.iter().filter(|(name, _)| **name != inner.script);
         others.map(|(name, text)| (name.clone(), text.clone())).collect()
+    }
+
+    /// The paths of the script and of what it imported; a name that is no path for an input that was typed.
+    pub(in crate::script) fn source_names(&self) -> Vec<String> {
+        self.0.borrow().sources.keys().cloned().collect()
     }
 
     /// The texts of the script and of what it imported.

@@ -2,9 +2,8 @@
 
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
-use crate::{Error, Kind, Result};
+use crate::{stdout, Error, Result};
 use rhai::NativeCallContext;
-use std::io::Write;
 
 pub struct Output<'a> {
     context: &'a NativeCallContext<'a>,
@@ -20,9 +19,8 @@ impl<'a> Output<'a> {
 
     pub fn write(&mut self, text: &str) -> Result<()> {
         if !self.by_line {
-            let mut out = std::io::stdout().lock();
-            let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-            return written.map_err(|error| Error::new(Kind::File, format!("cannot write to the terminal: {error}")));
+            stdout::printed(text);
+            return Ok(());
         }
         self.line.push_str(text);
         while let Some((line, rest)) = self.line.split_once('\n') {

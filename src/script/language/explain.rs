@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use crate::format::lower_first;
+use crate::interrupt;
 use crate::script::language::grammar;
 
 use crate::script::language::messages::{constant, mismatched, nothing_to_loop_over};
@@ -34,7 +35,9 @@ pub fn explain_alone(error: &EvalAltResult) -> Error {
     use EvalAltResult as E;
     match error {
         E::ErrorRuntime(value, _) => from_thrown(value),
-        E::ErrorTerminated(..) => Error::stopped(),
+        // A script that took too much memory, or that was stopped.
+        E::ErrorTerminated(value, _) if value.is_map() => from_thrown(value),
+        E::ErrorTerminated(..) => interrupt::stopped(),
         E::ErrorParsing(error, _) => grammar::explain_alone(error),
         E::ErrorPropertyNotFound(name, _) => Error::input(format!("unknown property `{name}`")),
         E::ErrorMismatchDataType(expected, found, _) | E::ErrorMismatchOutputType(expected, found, _) => {

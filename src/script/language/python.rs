@@ -144,11 +144,6 @@ const OPTIONS: Hints = &[
         "",
         "leave it out: with `out`, the logs are written there, TensorBoard's too",
     ),
-    (
-        &["save_steps", "save_strategy", "save_total_limit"],
-        "",
-        "not written on the way: with `out` the adapter is saved at the end, with keep_best: true the best one",
-    ),
     (&["logging_strategy"], "", "write log_every: 10 to log every 10 steps"),
     (
         &["max_seq_length", "max_length", "packing"],

@@ -4,10 +4,11 @@
 //! Leaves to others: the message (`explain`), and where the error is (`locate`, `report`).
 
 use crate::error::{Error, Kind};
+use crate::foreign;
 use crate::script::values::convert::kind_name;
 use console::measure_text_width;
 use serde_json::{json, Value};
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// An error keeps a script from running; a warning is for what is likely a slip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,14 @@ impl std::error::Error for Failure {}
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.write(&mut text)?;
+        out.write_str(&foreign::lines(&text))
+    }
+}
+
+impl Failure {
+    fn write(&self, out: &mut String) -> fmt::Result {
         let label = match self.severity {
             Severity::Warning => "warning",
             Severity::Error if self.stopped() => "stopped",
@@ -90,11 +99,9 @@ impl fmt::Display for Failure {
         }
         self.show_calls(out, margin)
     }
-}
 
-impl Failure {
     /// The nearest calls are enough: a recursion repeats itself.
-    fn show_calls(&self, out: &mut fmt::Formatter<'_>, margin: usize) -> fmt::Result {
+    fn show_calls(&self, out: &mut String, margin: usize) -> fmt::Result {
         const SHOWN: usize = 8;
         for call in self.calls.iter().take(SHOWN) {
             write!(out, "\n{:margin$} = {call}", "")?;
@@ -108,7 +115,7 @@ impl Failure {
 
 impl Place {
     /// Writes the place. Returns the width of the line number.
-    fn show(&self, out: &mut fmt::Formatter<'_>) -> Result<usize, fmt::Error> {
+    fn show(&self, out: &mut String) -> Result<usize, fmt::Error> {
         let Place { file, line, column, text } = self;
         let margin = line.to_string().len();
         write!(out, "\n{:margin$}--> {file}:{line}", "")?;

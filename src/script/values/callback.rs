@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::options::OptionType;
+use crate::script::engine::budget;
 use crate::script::language::explain::explain_alone;
 use crate::script::language::messages::wrong_closure;
 use crate::script::values::convert::{from_thrown, RhaiResultOf};
@@ -62,7 +63,7 @@ impl<'a> Callback<'a> {
         interrupt::check()?;
         let mut arguments: Vec<Dynamic> = arguments.into_iter().collect();
         self.keys.get_or_init(|| keys(&arguments));
-        let result = self.function.call_raw(self.context, None, &mut arguments);
+        let result = budget::closure(|| self.function.call_raw(self.context, None, &mut arguments));
         result.map(Dynamic::flatten).map_err(|cause| self.keep(cause))
     }
 
@@ -81,7 +82,6 @@ impl<'a> Callback<'a> {
 
     fn keep(&self, cause: Box<EvalAltResult>) -> Error {
         let error = match cause.unwrap_inner() {
-            EvalAltResult::ErrorTerminated(..) => Error::stopped(),
             EvalAltResult::ErrorRuntime(value, _) => from_thrown(value),
             EvalAltResult::ErrorPropertyNotFound(name, _) => self.unknown_property(name),
             EvalAltResult::ErrorFunctionNotFound(call, _)

@@ -43,7 +43,8 @@ impl From<Error> for Box<EvalAltResult> {
     }
 }
 
-fn to_map(error: Error) -> Map {
+/// The map that stands for an error in a script.
+pub fn to_map(error: Error) -> Map {
     let mut map = Map::new();
     map.insert("kind".into(), kind_name(error.kind).into());
     map.insert("message".into(), error.message.into());

@@ -3,6 +3,7 @@
 //! Option maps are read by `options`; JSON values by `json`.
 
 use crate::options::{OptionType, Other, Value};
+use crate::script::engine::budget;
 use rhai::{Dynamic, FnPtr, Map};
 use std::rc::Rc;
 
@@ -32,7 +33,11 @@ pub fn to_value(value: &Dynamic) -> Value {
         return Value::Float(float);
     }
     if let Ok(text) = value.as_immutable_string_ref() {
-        return Value::Text(text.to_string());
+        // A text that is there many times is shared by the script, but not by what is made here.
+        return match budget::charge_or_end("options", text.len() as u128) {
+            Ok(()) => Value::Text(text.to_string()),
+            Err(_) => Value::Text(String::new()),
+        };
     }
     if let Some(numbers) = whole_numbers(&value) {
         return Value::Array(numbers.iter().map(to_value).collect());

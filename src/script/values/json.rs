@@ -5,6 +5,7 @@
 
 use crate::data::number;
 use crate::error::{Error, Result};
+use crate::script::engine::budget;
 use crate::script::values::from_script::describe;
 use rhai::{Array, Dynamic, Map};
 use serde_json::Value;
@@ -107,6 +108,8 @@ fn scalar(value: &Dynamic, not_finite: NotFinite) -> Result<Value> {
         return Ok(large.into());
     }
     if let Ok(text) = value.as_immutable_string_ref() {
+        // A text that is there many times is shared by the script, but not by what is made here.
+        budget::charge("JSON", text.len() as u128)?;
         return Ok(text.as_str().into());
     }
     match value.as_char() {

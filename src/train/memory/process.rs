@@ -5,6 +5,7 @@
 use crate::error::Result;
 use crate::native::gpu;
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tch::Device;
 
@@ -108,6 +109,17 @@ pub fn forget_peak() -> bool {
     fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
+/// How much more this process may map (`ulimit -v`); `None` without such a limit.
+pub fn addresses_left() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    Some(limit.saturating_sub(field("/proc/self/status", "VmSize")?))
+}
+
+/// The memory of this machine, in bytes.
+pub fn total() -> Option<u64> {
+    field("/proc/meminfo", "MemTotal")
+}
+
 /// The free memory in bytes: of the system, within the limit of this process's control group, or of a GPU.
 pub fn free(device: Device) -> Option<u64> {
     if let Device::Cuda(index) = device {
@@ -115,9 +127,64 @@ pub fn free(device: Device) -> Option<u64> {
         return gpu::memory(index, false).ok().map(|memory| memory.free);
     }
     let available = field("/proc/meminfo", "MemAvailable")?;
-    let number = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
-    let within_group = number("memory.max").zip(number("memory.current")).map(|(most, now)| most.saturating_sub(now));
-    Some(within_group.map_or(available, |limit| limit.min(available)))
+    let groups = groups().into_iter().map(|group| group.most.saturating_sub(group.now));
+    let addresses = address_limit().map(|most| most.saturating_sub(field("/proc/self/status", "VmSize").unwrap_or(0)));
+    Some(groups.chain(addresses).fold(available, u64::min))
+}
+
+/// The most that this process could ever hold on a device: of the machine, within the limits of its groups and of
+/// its addresses.
+pub fn limit(device: Device) -> Option<u64> {
+    if let Device::Cuda(index) = device {
+        return gpu::memory(index, false).ok().map(|memory| memory.total);
+    }
+    let all = field("/proc/meminfo", "MemTotal")?;
+    Some(groups().into_iter().map(|group| group.most).chain(address_limit()).fold(all, u64::min))
+}
+
+/// The limit on addresses (`ulimit -v`), where there is one.
+fn address_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes the limits to `limit`.
+    let is_known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+    (is_known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// A limit on the memory of a group of processes, and what they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct GroupLimit {
+    most: u64,
+    now: u64,
+}
+
+/// The limits of the control groups that this process is in, from its own up to the root (cgroups(7)). Schedulers put
+/// each job into a group of its own.
+fn groups() -> Vec<GroupLimit> {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    groups_below(Path::new("/sys/fs/cgroup"), &text)
+}
+
+/// `text` has lines as `0::/path` for version 2, and `4:memory:/path` for version 1.
+fn groups_below(root: &Path, text: &str) -> Vec<GroupLimit> {
+    let mut limits = Vec::new();
+    for line in text.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let (root, most, now) = match controllers {
+            "" => (root.to_owned(), "memory.max", "memory.current"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes")
+            }
+            _ => continue,
+        };
+        // Seen from a container, the path may not be there, but the root is its own group.
+        for folder in root.join(path.trim_start_matches('/')).ancestors().take_while(|folder| folder.starts_with(&root))
+        {
+            let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+            limits.extend(number(most).zip(number(now)).map(|(most, now)| GroupLimit { most, now }));
+        }
+    }
+    limits
 }
 
 /// Reads a field of a file in /proc, in bytes.
@@ -144,6 +211,27 @@ mod tests {
         // Other tests of this process allocate and free memory meanwhile.
         assert!((200 << 20..1200 << 20).contains(&grown), "{grown}");
         assert!(free(Device::Cpu).is_some_and(|free| free > 0));
+    }
+
+    #[test]
+    fn limits_of_all_groups_above_count() {
+        let root = tempfile::tempdir().unwrap();
+        let job = root.path().join("slurm/job_1");
+        fs::create_dir_all(&job).unwrap();
+        let write = |path: &Path, most: &str, now: &str| {
+            fs::write(path.join("memory.max"), most).unwrap();
+            fs::write(path.join("memory.current"), now).unwrap();
+        };
+        write(&job, "max\n", "100\n");
+        write(&root.path().join("slurm"), "5000\n", "1000\n");
+        let version_2 = [GroupLimit { most: 5000, now: 1000 }];
+        assert_eq!(groups_below(root.path(), "0::/slurm/job_1\n"), version_2);
+        let old = root.path().join("memory/job");
+        fs::create_dir_all(&old).unwrap();
+        fs::write(old.join("memory.limit_in_bytes"), "700\n").unwrap();
+        fs::write(old.join("memory.usage_in_bytes"), "70\n").unwrap();
+        assert_eq!(groups_below(root.path(), "3:cpu:/x\n4:memory:/job\n"), [GroupLimit { most: 700, now: 70 }]);
+        assert_eq!(groups_below(root.path(), "0::/not/here\n"), []);
     }
 
     #[test]

@@ -103,12 +103,12 @@ pub const OPTIONS: Hints = &[
         "",
         HUB,
     ),
+    (&["ignore_data_skip"], "", "leave it out: a run that goes on takes the rows that come next"),
     (
-        &["resume_from_checkpoint", "ignore_data_skip"],
+        &["overwrite_output_dir"],
         "",
-        "a training cannot be resumed; load_adapter(folder) continues from saved weights, with a new optimizer and schedule",
+        "leave it out: a finished run in `out` is replaced; resume: false begins an unfinished one anew",
     ),
-    (&["overwrite_output_dir"], "", "leave it out: what an earlier run left in `out` is replaced"),
     (
         &["metric_for_best_model", "greater_is_better"],
         "",

@@ -1,7 +1,5 @@
 //! Compares settings: a fingerprint to find that they differ, and a list of the differences.
 
-use super::grid::canonical;
-use super::number;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -19,7 +17,7 @@ pub struct Change {
 /// `train.lr: 0.0002 → 0.0001`.
 impl fmt::Display for Change {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |value: &Option<Value>| value.as_ref().map_or("(absent)".to_string(), shown);
+        let text = |value: &Option<Value>| value.as_ref().map_or("(absent)".to_string(), Value::to_string);
         write!(out, "{}: {} → {}", self.key, text(&self.old), text(&self.new))
     }
 }
@@ -44,6 +42,29 @@ fn as_read_back(value: &Value) -> Value {
     serde_json::from_str(&value.to_string()).unwrap_or_else(|_| value.clone())
 }
 
+/// Text that is equal for equal values: keys sorted, 4.0 written as 4.
+pub fn canonical(value: &Value) -> String {
+    match value {
+        Value::Number(n) if n.is_f64() => {
+            let x = n.as_f64().unwrap_or(f64::NAN);
+            let whole = x.fract() == 0.0 && x.abs() < 9e15;
+            if whole {
+                format!("{}", x as i64)
+            } else {
+                n.to_string()
+            }
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            let entries = entries.into_iter().map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v)));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
 fn leaves(value: &Value) -> BTreeMap<String, Value> {
     fn walk(prefix: &str, value: &Value, leaves: &mut BTreeMap<String, Value>) {
         match value {
@@ -61,13 +82,6 @@ fn leaves(value: &Value) -> BTreeMap<String, Value> {
     let mut leaves = BTreeMap::new();
     walk("", value, &mut leaves);
     leaves
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Number(_) => number::value(value),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]
