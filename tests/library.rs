@@ -55,7 +55,14 @@ fn train(folder: &Path, pace: Pace) -> RunReport {
     let (mut model, train, test) = tiny();
     model.adapted.add("default", spec(), 0).unwrap();
     let config = config();
-    let run = TrainRun { train: &train, test: Some(&test), config: &config, folder: Some(folder), origin: None };
+    let run = TrainRun {
+        train: &train,
+        test: Some(&test),
+        config: &config,
+        folder: Some(folder),
+        checkpoints: None,
+        origin: None,
+    };
     run.run(&mut model, &mut held_out_loss(config.eval_batch), pace, Progress::Quiet).unwrap()
 }
 
