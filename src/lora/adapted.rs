@@ -21,6 +21,13 @@ pub const DEFAULT_NAME: &str = "default";
 /// The name of the model without an adapter, in results beside adapters.
 pub const BASE: &str = "base";
 
+/// Which adapter took part in the forward pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveChoice {
+    active: Option<String>,
+    enabled: bool,
+}
+
 #[derive(Debug)]
 pub struct AdaptedModel {
     pub decoder: Decoder,
@@ -85,6 +92,31 @@ impl AdaptedModel {
         self.ensure_unmerged()?;
         self.enabled = enabled;
         Ok(())
+    }
+
+    /// Has only the named adapter take part, or with `None` the base alone. Returns what [`Self::choose_again`] goes back
+    /// to.
+    ///
+    /// # Errors
+    /// An adapter that the model has not, or one that is merged.
+    pub fn choose(&mut self, name: Option<&str>) -> Result<ActiveChoice> {
+        self.ensure_unmerged()?;
+        let before = ActiveChoice { active: self.active.clone(), enabled: self.enabled };
+        if let Some(name) = name {
+            self.set_active(name)?;
+        }
+        self.enabled = name.is_some();
+        Ok(before)
+    }
+
+    /// Goes back to an earlier choice; an adapter that was removed since is not chosen.
+    pub fn choose_again(&mut self, choice: ActiveChoice) {
+        let ActiveChoice { active, enabled } = choice;
+        let is_there = active.as_deref().is_none_or(|name| self.names().any(|known| known == name));
+        if is_there {
+            self.active = active;
+        }
+        self.enabled = enabled;
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {

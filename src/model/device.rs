@@ -142,6 +142,8 @@ pub fn dtype_name(dtype: Dtype) -> &'static str {
         Dtype::BFloat16 => "bf16",
         Dtype::Double => "f64",
         Dtype::Half => "f16",
+        Dtype::Int64 => "i64",
+        Dtype::Bool => "bool",
         _ => "other",
     }
 }

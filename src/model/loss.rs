@@ -87,8 +87,14 @@ fn stretches(counts: &[usize], kind: impl Fn(usize) -> bool) -> Vec<(bool, usize
     stretches
 }
 
-/// The mean loss of logits `[rows, time, vocab]` against unshifted labels `[rows, time]`, both on the device:
-/// `.loss` in scripts.
+/// As [`token_losses`], from logits `[tokens, vocabulary]` that are there already.
+pub fn token_losses_of_logits(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
+    let positions = Tensor::f_from_slice(&targets.positions)?.f_to_device(logits.device())?;
+    let predicted = widen(&logits.f_index_select(0, &positions)?)?;
+    Ok(predicted.f_cross_entropy_loss(&targets.tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?)
+}
+
+/// The mean loss of logits `[rows, time, vocab]` against unshifted labels `[rows, time]`, both on the device.
 pub fn mean_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let time = labels.size()[1];
     let predicted = widen(&logits.f_narrow(1, 0, time - 1)?.f_flatten(0, 1)?)?;

@@ -1,4 +1,5 @@
-//! The steps of a training loop that callers write themselves: the forward pass, going backward, the optimizer's step.
+//! The steps of a training loop that callers write themselves, after the forward pass (`forward.rs`): going backward, the
+//! optimizer's step.
 
 use super::adamw::{AdamW, AdamWConfig};
 use super::checkpoint::loop_state;
@@ -6,9 +7,7 @@ use super::clip;
 use crate::bail;
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
-use crate::lora::trainable::dropout_key;
 use crate::lora::{AdaptedModel, Model};
-use crate::model::{loss, Adapters, Decoder, Input};
 use serde_json::{json, Value};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,45 +15,6 @@ use tch::Tensor;
 
 /// How often [`backward`] was called.
 static BACKWARDS: AtomicU64 = AtomicU64::new(0);
-/// Seeds the dropout of such loops; [`train`](super::train) has its own keys.
-const FORWARD_SEED: u64 = 42;
-
-/// What a forward pass returns.
-#[derive(Debug)]
-pub struct Forward {
-    /// `[rows, time, vocabulary]`, 0 at padding.
-    pub logits: Tensor,
-    /// The mean cross-entropy over the labels.
-    pub loss: Tensor,
-    /// f32 `[rows, time]`: 1 at tokens, 0 at padding.
-    pub mask: Tensor,
-}
-
-/// Runs the model on a batch; with `train`, applies dropout and records gradients.
-pub fn forward(model: &mut Model, batch: &Batch, train: bool) -> Result<Forward> {
-    let key = train.then(|| dropout_key(FORWARD_SEED, model.forwards, 0));
-    model.forwards += u64::from(train);
-    let adapters = model.adapted.adapter_set(key);
-    let run = || logits_and_loss(model.decoder(), batch, &adapters);
-    let (logits, loss) = if train { run()? } else { tch::no_grad(run)? };
-    Ok(Forward { logits, loss, mask: mask(batch, model.decoder())? })
-}
-
-fn mask(batch: &Batch, decoder: &Decoder) -> Result<Tensor> {
-    let cells = (0..batch.cells()).map(|cell| f32::from(batch.is_token(cell))).collect::<Vec<f32>>();
-    let mask = Tensor::f_from_slice(&cells)?.f_reshape([batch.rows as i64, batch.seq_len as i64])?;
-    Ok(mask.f_to_device(decoder.device)?)
-}
-
-fn logits_and_loss(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> Result<(Tensor, Tensor)> {
-    let input = Input::from_batches(&[batch], decoder)?;
-    let hidden = decoder.hidden(&input, adapters)?;
-    let logits = input.padded(&decoder.logits(&hidden, &input.tokens, adapters)?)?;
-    let labels = Tensor::f_from_slice(&batch.labels)?.f_reshape([batch.rows as i64, batch.seq_len as i64])?;
-    let loss = loss::mean_loss(&logits, &labels.f_to_device(decoder.device)?)?;
-    Ok((logits, loss))
-}
-
 /// Computes the gradients of everything that this number depends on.
 ///
 /// # Errors
@@ -77,6 +37,18 @@ fn already_used(error: Error) -> Error {
     }
     Error::input("backward: this number went backward already")
         .with_hint("run forward(batch) again, or add the losses before going backward once")
+}
+
+/// The trained parameters by name. They are the model's: changes in place are seen by its next forward pass.
+pub fn parameters(model: &AdaptedModel) -> Result<Vec<(String, Tensor)>> {
+    let parameters = model.trainable()?;
+    let leaves = parameters.leaves().iter().map(Tensor::shallow_clone);
+    Ok(parameters.names().iter().cloned().zip(leaves).collect())
+}
+
+/// A list of numbers of a batch as a tensor `[rows, seq_len]`, on the CPU.
+pub fn cells(batch: &Batch, numbers: &[i64]) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(numbers)?.f_reshape([batch.rows as i64, batch.seq_len as i64])?)
 }
 
 /// AdamW over what one model trains.

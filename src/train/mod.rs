@@ -12,6 +12,7 @@ pub mod config;
 pub mod eval_interval;
 pub mod flat_loss;
 pub mod folder;
+pub mod forward;
 pub mod grouping;
 pub mod log_file;
 pub mod loss_scale;

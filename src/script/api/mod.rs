@@ -13,6 +13,7 @@ mod data;
 mod evaluate;
 mod export;
 mod generate;
+mod gradients;
 mod host;
 mod memory;
 mod model;
@@ -21,6 +22,9 @@ mod spectrum;
 mod step;
 mod sweep;
 mod tensor;
+mod tensor_entries;
+mod tensor_reduction;
+mod tensor_shape;
 mod tokens;
 mod train;
 
@@ -84,7 +88,7 @@ pub const AREAS: &[Area] = &[
     area!(
         "Training and evaluation",
         "The primitives of a training loop, the trainer made of them, and evaluation.",
-        [step, train],
+        [step, gradients, train],
         [step, train]
     ),
     area!(
@@ -112,7 +116,12 @@ pub const AREAS: &[Area] = &[
         [spectrum],
         [spectrum]
     ),
-    area!("Tensors", "Arithmetic with gradients, to build losses from logits.", [tensor, arithmetic, comparison], []),
+    area!(
+        "Tensors",
+        "Arithmetic with gradients, to write losses and optimizers; names and meaning are torch's.",
+        [tensor, tensor_entries, tensor_reduction, tensor_shape, arithmetic, comparison],
+        [tensor]
+    ),
     area!(
         "Numbers and arrays",
         "What the language lacks for looking at results, and functions of arrays that do what Python's do.",

@@ -11,12 +11,14 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json::{to_dynamic, to_row_value};
 use crate::script::values::objects::{ModelOptimizer, Output};
 use crate::script::values::options::Options;
-use crate::train::by_hand::{self, Forward, Optimizer};
+use crate::train::by_hand::{self, Optimizer};
+use crate::train::forward::ForwardPass;
 use crate::train::schedule::SchedulerType;
 use crate::train::AdamWConfig;
 use rhai::plugin::*;
 use rhai::Map;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 options! {
     #[derive(Debug, Clone)]
@@ -99,9 +101,42 @@ pub mod functions {
     ///     print(model.forward(batch).loss.item());
     /// }
     /// ```
-    #[rhai_fn(get = "loss", global, pure)]
-    pub fn loss(output: &mut Output) -> Tensor {
-        output.loss.clone()
+    #[rhai_fn(get = "loss", global, pure, return_raw)]
+    pub fn loss(output: &mut Output) -> RhaiResultOf<Tensor> {
+        Ok(output.tensor(ForwardPass::loss)?)
+    }
+
+    /// The logarithm of the probability of each label, f32 `[rows, seq_len]`; 0 where there is no label.
+    ///
+    /// The label of a position is the token there, predicted by the position before it: multiply by weights of your own,
+    /// as those of `batch.labels.ne(-100)`. The logits of all positions are never held, so this takes the memory of `loss`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     let output = model.forward(batch);
+    ///     let trained = batch.labels.ne(-100);
+    ///     print((output.token_logprobs.masked_mean(trained) + output.loss).abs() < 1e-5);
+    /// }
+    /// ```
+    #[rhai_fn(get = "token_logprobs", global, pure, return_raw)]
+    pub fn token_logprobs(output: &mut Output) -> RhaiResultOf<Tensor> {
+        Ok(output.tensor(ForwardPass::token_logprobs)?)
+    }
+
+    /// The states that the output matrix is applied to: `[rows, seq_len, width]`, 0 at padding.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     print(model.forward(batch).hidden.shape);
+    /// }
+    /// ```
+    #[rhai_fn(get = "hidden", global, pure, return_raw)]
+    pub fn hidden(output: &mut Output) -> RhaiResultOf<Tensor> {
+        Ok(output.tensor(|pass, _| pass.hidden())?)
     }
 
     /// The scores of every token at every position: `[rows, time, vocabulary]`.
@@ -113,9 +148,9 @@ pub mod functions {
     ///     print(model.forward(batch).logits.shape);
     /// }
     /// ```
-    #[rhai_fn(get = "logits", global, pure)]
-    pub fn logits(output: &mut Output) -> Tensor {
-        output.logits.clone()
+    #[rhai_fn(get = "logits", global, pure, return_raw)]
+    pub fn logits(output: &mut Output) -> RhaiResultOf<Tensor> {
+        Ok(output.tensor(ForwardPass::logits)?)
     }
 
     /// 1 at every token and 0 at padding: `[rows, time]`, on the device of `logits`.
@@ -136,7 +171,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(get = "mask", global, pure)]
     pub fn mask(output: &mut Output) -> Tensor {
-        output.mask.clone()
+        Handle::new(output.pass.mask().shallow_clone())
     }
 
     /// AdamW over what the model trains: the active adapter, or all weights after `train_all`.
@@ -318,6 +353,6 @@ pub mod functions {
 }
 
 fn run_forward(model: &Handle<lora::Model>, batch: &Handle<crate::data::Batch>, train: bool) -> RhaiResultOf<Output> {
-    let Forward { logits, loss, mask } = by_hand::forward(&mut *model.write()?, &*batch.read()?, train)?;
-    Ok(Output { logits: Handle::new(logits), loss: Handle::new(loss), mask: Handle::new(mask) })
+    let pass = ForwardPass::run(&mut *model.write()?, &*batch.read()?, train)?;
+    Ok(Output { model: model.clone(), pass: Rc::new(pass) })
 }

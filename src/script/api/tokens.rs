@@ -10,6 +10,7 @@ use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::{register_iterator, Handle};
 use crate::script::values::objects::{Tokenized, TokenizedSplit};
 use crate::script::values::options::Options;
+use crate::train::by_hand;
 use crate::train::{Batches, BatchesOptions};
 use crate::Error;
 use rhai::plugin::*;
@@ -39,6 +40,8 @@ pub mod functions {
     pub type Model = Handle<crate::lora::Model>;
     /// Ids and labels that go through the model together.
     pub type Batch = Handle<crate::data::Batch>;
+    /// Numbers on a device, with their gradients.
+    pub type Tensor = Handle<tch::Tensor>;
 
     /// Turn rows into token ids and labels with the model's tokenizer and chat template.
     ///
@@ -308,6 +311,53 @@ pub mod functions {
     #[rhai_fn(get = "tokens", global, pure, return_raw)]
     pub fn batch_tokens(batch: &mut Batch) -> RhaiResultOf<i64> {
         Ok(batch.read()?.token_count() as i64)
+    }
+
+    /// The token ids of the batch, i64 `[rows, seq_len]` on the CPU; what stands at padding has no meaning.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     print(batch.input_ids.to_array());
+    /// }
+    /// ```
+    #[rhai_fn(get = "input_ids", global, pure, return_raw)]
+    pub fn batch_input_ids(batch: &mut Batch) -> RhaiResultOf<Tensor> {
+        let batch = batch.read()?;
+        Ok(Handle::new(by_hand::cells(&batch, &batch.input_ids)?))
+    }
+
+    /// The label of each position, i64 `[rows, seq_len]` on the CPU: the token there, or -100 where none is trained on.
+    ///
+    /// The label of a position is predicted by the position before it: compare `logits` at `t - 1` with `labels` at `t`.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     print(batch.labels.to_array());
+    /// }
+    /// ```
+    #[rhai_fn(get = "labels", global, pure, return_raw)]
+    pub fn batch_labels(batch: &mut Batch) -> RhaiResultOf<Tensor> {
+        let batch = batch.read()?;
+        Ok(Handle::new(by_hand::cells(&batch, &batch.labels)?))
+    }
+
+    /// The position of each token in its document, i64 `[rows, seq_len]` on the CPU; 0 at padding.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
+    /// for batch in data.batches(#{}) {
+    ///     print(batch.position_ids.to_array());
+    /// }
+    /// ```
+    #[rhai_fn(get = "position_ids", global, pure, return_raw)]
+    pub fn batch_position_ids(batch: &mut Batch) -> RhaiResultOf<Tensor> {
+        let batch = batch.read()?;
+        Ok(Handle::new(by_hand::cells(&batch, &batch.position_ids)?))
     }
 }
 

@@ -59,6 +59,11 @@ impl<'a> Callback<'a> {
         value.try_cast_result().map_err(|value| wrong_result(&Map::expected(), &value))
     }
 
+    /// As [`call`](Callback::call), for a function that may return anything.
+    pub fn call_for_any(&self, arguments: impl IntoIterator<Item = Dynamic>) -> Result<Dynamic> {
+        self.value(arguments)
+    }
+
     fn value(&self, arguments: impl IntoIterator<Item = Dynamic>) -> Result<Dynamic> {
         interrupt::check()?;
         let mut arguments: Vec<Dynamic> = arguments.into_iter().collect();

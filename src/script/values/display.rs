@@ -8,8 +8,9 @@ use crate::lora::Model;
 use crate::plot::Chart;
 use crate::script::values::handles::Handle;
 use crate::script::values::objects::{DatasetSplit, ModelOptimizer, Output, Tokenized, TokenizedSplit};
-use crate::script::values::tensor::numbers;
+use crate::script::values::tensor::entries;
 use crate::sweep::SweepResult;
+use crate::train::forward::ForwardPass;
 use crate::train::memory::Plan;
 use crate::train::schedule::Schedule;
 use crate::train::Batches;
@@ -40,8 +41,8 @@ pub fn register(engine: &mut Engine) {
     register_handle(&mut module, Model::to_string);
     register_handle(&mut module, tensor);
     register_text(&mut module, |output: &Output| {
-        let loss = output.loss.read().ok().and_then(|loss| loss.f_double_value(&[]).ok());
-        format!("Output: {}", loss.map_or("loss, logits and mask".to_owned(), |loss| format!("loss {loss:.4}")))
+        let loss = output.tensor(ForwardPass::loss).ok().and_then(|loss| loss.read().ok()?.f_double_value(&[]).ok());
+        format!("Output: {}", loss.map_or("logits and mask".to_owned(), |loss| format!("loss {loss:.4}")))
     });
     register_handle(&mut module, |pair: &ModelOptimizer| format!("AdamWOptimizer: lr {}", pair.optimizer.lr()));
     register_text(&mut module, |schedule: &Schedule| {
@@ -89,10 +90,10 @@ fn register_handle<T: 'static>(module: &mut Module, text: fn(&T) -> String) {
 /// `Tensor [2, 3]`; of few numbers also these.
 fn tensor(x: &Tensor) -> String {
     let shape = format!("Tensor {:?}", x.size());
-    match numbers(x) {
-        Ok(numbers) if numbers.len() <= MAX_SHOWN => format!("{shape}: {numbers:?}"),
-        _ => shape,
+    if x.numel() > MAX_SHOWN {
+        return shape;
     }
+    entries(x).map_or(shape.clone(), |entries| format!("{shape}: {entries:?}"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! Objects of scripts that hold several values of the library.
 
 use crate::data::{Dataset, TokenizedDataset};
+use crate::error::Result;
 use crate::hub::tokenizer::Tokenizer;
 use crate::lora;
+use crate::model::Decoder;
 use crate::script::values::handles::Handle;
 use crate::train::by_hand::Optimizer;
+use crate::train::forward::ForwardPass;
+use std::rc::Rc;
 use tch::Tensor;
 
 /// Rows held out for testing, beside those to train on.
@@ -36,12 +40,18 @@ pub struct TokenizedSplit {
     pub test: Tokenized,
 }
 
-/// The result of a forward pass.
+/// The result of a forward pass, and the model that computes what is asked of it.
 #[derive(Clone)]
 pub struct Output {
-    pub logits: Handle<Tensor>,
-    pub loss: Handle<Tensor>,
-    pub mask: Handle<Tensor>,
+    pub model: Handle<lora::Model>,
+    pub pass: Rc<ForwardPass>,
+}
+
+impl Output {
+    /// What `compute` makes of the pass and its model.
+    pub fn tensor(&self, compute: impl FnOnce(&ForwardPass, &Decoder) -> Result<Tensor>) -> Result<Handle<Tensor>> {
+        Ok(Handle::new(compute(&self.pass, self.model.read()?.decoder())?))
+    }
 }
 
 /// AdamW over the trainable parameters of one model.

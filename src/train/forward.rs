@@ -1,0 +1,161 @@
+//! A forward pass that its caller looks into: the loss, the log-probabilities of the labels, the logits and the hidden
+//! states, each computed when it is first asked for.
+//!
+//! The loss goes through the output matrix piece by piece, so that a loop that asks for the loss alone never holds the
+//! logits of all positions.
+
+use crate::bail;
+use crate::data::batch::IGNORE;
+use crate::data::Batch;
+use crate::error::{Kind, Result};
+use crate::lora::trainable::dropout_key;
+use crate::lora::Model;
+use crate::model::loss::{token_losses, token_losses_of_logits, Targets};
+use crate::model::{Adapters, Decoder, Input, NoAdapters};
+use std::cell::OnceCell;
+use tch::{no_grad, Kind as Dtype, Tensor};
+
+/// Seeds the dropout of such loops; [`train`](super::train) has its own keys.
+const SEED: u64 = 42;
+
+/// The hidden states of a batch, and what was computed from them.
+#[derive(Debug)]
+pub struct ForwardPass {
+    input: Input,
+    /// `[tokens, width]`, after the last norm.
+    hidden: Tensor,
+    targets: Targets,
+    /// The cells that have labels, row after row.
+    label_cells: Vec<i64>,
+    rows: i64,
+    seq_len: i64,
+    /// f32 `[rows, seq_len]`: 1 at tokens, 0 at padding.
+    mask: Tensor,
+    records_gradients: bool,
+    /// `[tokens, vocabulary]`: kept from the start where the output matrix is trained, because it may change later.
+    token_logits: Option<Tensor>,
+    logits: OnceCell<Tensor>,
+    losses: OnceCell<Tensor>,
+    loss: OnceCell<Tensor>,
+}
+
+impl ForwardPass {
+    /// Runs the model on a batch; with `train`, applies dropout and records gradients.
+    ///
+    /// # Errors
+    /// Token ids that the model has not, and memory that runs out.
+    pub fn run(model: &mut Model, batch: &Batch, train: bool) -> Result<Self> {
+        let key = train.then(|| dropout_key(SEED, model.forwards, 0));
+        model.forwards += u64::from(train);
+        let (decoder, adapters) = (model.decoder(), model.adapted.adapter_set(key));
+        let input = Input::from_batches(&[batch], decoder)?;
+        let compute = || -> Result<_> {
+            let hidden = decoder.hidden(&input, &adapters)?;
+            let trains_head = adapters.affects(&decoder.lm_head, 0);
+            let token_logits = trains_head.then(|| decoder.logits(&hidden, &input.tokens, &adapters)).transpose()?;
+            Ok((hidden, token_logits))
+        };
+        let (hidden, token_logits) = if train { compute()? } else { no_grad(compute)? };
+        Ok(ForwardPass {
+            targets: Targets::new(&input, &[&batch.labels], decoder.device)?,
+            label_cells: label_cells(batch),
+            mask: mask(batch, decoder)?,
+            rows: batch.rows as i64,
+            seq_len: batch.seq_len as i64,
+            records_gradients: train,
+            logits: OnceCell::new(),
+            losses: OnceCell::new(),
+            loss: OnceCell::new(),
+            input,
+            hidden,
+            token_logits,
+        })
+    }
+
+    /// The mean cross-entropy over the labels, in nats.
+    ///
+    /// # Errors
+    /// A batch without labels, and memory that runs out.
+    pub fn loss(&self, decoder: &Decoder) -> Result<Tensor> {
+        if self.label_cells.is_empty() {
+            bail!(Kind::Data, "loss: expected a batch with labels, found none"; hint: "batch.labels lists them; -100 stands where none is trained on");
+        }
+        let losses = self.losses(decoder)?;
+        once(&self.loss, || self.recorded(|| Ok(losses.f_mean(None)?)))
+    }
+
+    /// f32 `[rows, seq_len]`: at each label the logarithm of its probability, in nats; 0 elsewhere.
+    pub fn token_logprobs(&self, decoder: &Decoder) -> Result<Tensor> {
+        let losses = if self.label_cells.is_empty() { None } else { Some(self.losses(decoder)?) };
+        self.recorded(|| {
+            let zeros = Tensor::f_zeros([self.rows * self.seq_len], (Dtype::Float, decoder.device))?;
+            let flat = match losses {
+                Some(losses) => {
+                    let cells = Tensor::f_from_slice(&self.label_cells)?.f_to_device(decoder.device)?;
+                    zeros.f_index_copy(0, &cells, &losses.f_neg()?.f_to_kind(Dtype::Float)?)?
+                }
+                None => zeros,
+            };
+            Ok(flat.f_reshape([self.rows, self.seq_len])?)
+        })
+    }
+
+    /// `[rows, seq_len, vocabulary]`, 0 at padding.
+    pub fn logits(&self, decoder: &Decoder) -> Result<Tensor> {
+        once(&self.logits, || {
+            self.recorded(|| match &self.token_logits {
+                Some(logits) => self.input.padded(logits),
+                None => self.input.padded(&decoder.logits(&self.hidden, &self.input.tokens, &NoAdapters)?),
+            })
+        })
+    }
+
+    /// The states that the output matrix is applied to, after the last norm: `[rows, seq_len, width]`, 0 at padding.
+    pub fn hidden(&self) -> Result<Tensor> {
+        self.recorded(|| self.input.padded(&self.hidden))
+    }
+
+    /// f32 `[rows, seq_len]`: 1 at tokens, 0 at padding.
+    pub fn mask(&self) -> &Tensor {
+        &self.mask
+    }
+
+    /// The cross-entropy of each label, `[labels]`.
+    fn losses(&self, decoder: &Decoder) -> Result<Tensor> {
+        once(&self.losses, || {
+            self.recorded(|| match &self.token_logits {
+                Some(logits) => token_losses_of_logits(logits, &self.targets),
+                None => token_losses(decoder, &self.input, &self.hidden, &self.targets, &NoAdapters),
+            })
+        })
+    }
+
+    /// Gradients are recorded as they were in the pass itself.
+    fn recorded<T>(&self, compute: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.records_gradients {
+            compute()
+        } else {
+            no_grad(compute)
+        }
+    }
+}
+
+fn once(cell: &OnceCell<Tensor>, compute: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    if let Some(known) = cell.get() {
+        return Ok(known.shallow_clone());
+    }
+    let computed = compute()?;
+    Ok(cell.get_or_init(|| computed).shallow_clone())
+}
+
+/// In the order of [`Targets`]; the first cell of a row is predicted by none.
+fn label_cells(batch: &Batch) -> Vec<i64> {
+    let is_predicted = |cell: usize| !cell.is_multiple_of(batch.seq_len) && batch.labels[cell] != IGNORE;
+    (0..batch.labels.len()).filter(|&cell| is_predicted(cell)).map(|cell| cell as i64).collect()
+}
+
+fn mask(batch: &Batch, decoder: &Decoder) -> Result<Tensor> {
+    let cells = (0..batch.cells()).map(|cell| f32::from(batch.is_token(cell))).collect::<Vec<f32>>();
+    let mask = Tensor::f_from_slice(&cells)?.f_reshape([batch.rows as i64, batch.seq_len as i64])?;
+    Ok(mask.f_to_device(decoder.device)?)
+}
