@@ -14,6 +14,7 @@ pub mod flat_loss;
 pub mod folder;
 pub mod grouping;
 pub mod log_file;
+pub mod loop_run;
 pub mod loss_scale;
 pub mod memory;
 pub mod metrics;

@@ -14,6 +14,7 @@ mod evaluate;
 mod export;
 mod generate;
 mod host;
+mod loops;
 mod memory;
 mod model;
 mod numbers;
@@ -84,8 +85,8 @@ pub const AREAS: &[Area] = &[
     area!(
         "Training and evaluation",
         "The primitives of a training loop, the trainer made of them, and evaluation.",
-        [step, train],
-        [step, train]
+        [step, loops, train],
+        [step, loops, train]
     ),
     area!(
         "Generation",

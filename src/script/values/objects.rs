@@ -5,6 +5,8 @@ use crate::hub::tokenizer::Tokenizer;
 use crate::lora;
 use crate::script::values::handles::Handle;
 use crate::train::by_hand::Optimizer;
+use crate::train::loop_run::LoopRun;
+use std::path::PathBuf;
 use tch::Tensor;
 
 /// Rows held out for testing, beside those to train on.
@@ -42,6 +44,13 @@ pub struct Output {
     pub logits: Handle<Tensor>,
     pub loss: Handle<Tensor>,
     pub mask: Handle<Tensor>,
+}
+
+/// A training loop of the script's own that has begun in a folder.
+pub struct ScriptRun {
+    /// As the script named it.
+    pub out: PathBuf,
+    pub run: LoopRun,
 }
 
 /// AdamW over the trainable parameters of one model.
