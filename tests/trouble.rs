@@ -143,6 +143,50 @@ fn the_exit_code_says_whether_trials_failed() {
     }
 }
 
+/// The exit code of `lorhai run` after `signal`, which it gets in the middle of its work; without one nobody reads its
+/// output any more.
+fn code_after(signal: Option<libc::c_int>) -> Option<i32> {
+    let folder = folder_with_script(r#"print("ready"); loop { sleep(0.01); print("more"); }"#);
+    let mut command = lorhai(folder.path());
+    let mut child = command.args(["run", "case.rhai"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    output.read_exact(&mut [0; 6]).unwrap();
+    if let Some(signal) = signal {
+        // SAFETY: a child of ours that was not waited for: its number is still its own.
+        unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+    } else {
+        drop(output);
+    }
+    child.wait().unwrap().code()
+}
+
+#[test]
+fn exit_codes_are_those_of_the_table() {
+    let run = |script: &str, option: &str| {
+        let folder = folder_with_script(script);
+        finished(lorhai(folder.path()).args(["run", option, "case.rhai"])).code
+    };
+    let sweep = |rates| sweep(folder_with_scripts().path(), rates).code;
+    let codes = [
+        (0, run("1;", "--quiet")),
+        (1, run("nope();", "--quiet")),
+        (2, run("1;", "--nope")),
+        (3, sweep("1e-3,1e38")),
+        (129, code_after(Some(libc::SIGHUP))),
+        (130, code_after(Some(libc::SIGINT))),
+        (138, code_after(Some(libc::SIGUSR1))),
+        (141, code_after(None)),
+        (143, code_after(Some(libc::SIGTERM))),
+    ];
+    for (expected, code) in codes {
+        assert_eq!(code, Some(expected));
+    }
+    let text = std::fs::read_to_string(common::files::root().join("docs/troubleshooting.md")).unwrap();
+    let section = text.split("## Exit codes\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let documented = section.lines().filter_map(|line| line.split('|').nth(1)?.trim().parse().ok());
+    assert_eq!(documented.collect::<Vec<i32>>(), codes.map(|(code, _)| code));
+}
+
 /// A script that stands still after "ready" until the file `go` is there, and then runs `rest`.
 fn start_with_copy(rest: &str) -> (TempDir, Child) {
     let script = format!(
