@@ -271,6 +271,52 @@ fn nothing_is_saved_from_a_model_that_was_overwritten_while_in_use() {
 }
 
 #[test]
+fn no_result_comes_from_a_model_that_was_overwritten_while_in_use() {
+    for rest in [
+        r#"print(model.generate("a", #{ max_new_tokens: 2 }));"#,
+        r#"print(model.chat("a", #{ max_new_tokens: 2 }));"#,
+        r#"print(compare(model, ["base", "default"], ["a"], #{ max_new_tokens: 2 }).table());"#,
+        r#"print(evaluate(model, data, #{}));"#,
+        r#"print(perplexity(model, ["a b c"], #{}));"#,
+        r#"for batch in data.batches(#{ size: 1 }) { print(model.forward(batch).loss); }"#,
+        r#"model.merge(); print("merged");"#,
+    ] {
+        // A byte of the last weight, and bytes that make numbers that are not finite.
+        for byte in [1, 0xff] {
+            let (folder, child) = start_with_copy(rest);
+            let path = folder.path().join("copy/model.safetensors");
+            let mut bytes = std::fs::read(&path).unwrap();
+            let end = bytes.len() - 1;
+            match byte {
+                1 => bytes[end] ^= 1,
+                _ => bytes[end / 2..].fill(byte),
+            }
+            std::io::Write::write_all(&mut std::fs::File::options().write(true).open(&path).unwrap(), &bytes).unwrap();
+            let finished = go(folder.path(), child);
+            assert_eq!((finished.code, finished.output.as_str()), (Some(1), ""), "{rest}: {}", finished.errors);
+            let expected = "`copy/model.safetensors` changed while in use: results are void";
+            assert!(finished.errors.contains(expected), "{rest}: {}", finished.errors);
+        }
+    }
+}
+
+#[test]
+fn a_model_that_is_loaded_again_after_the_change_works() {
+    let rest = r#"
+        let again = load_model("copy", #{ dtype: "f32" });
+        again.generate("a", #{ max_new_tokens: 1 });
+        print("again");
+        model.generate("a", #{ max_new_tokens: 1 });"#;
+    let (folder, child) = start_with_copy(rest);
+    let path = folder.path().join("copy/model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::io::Write::write_all(&mut std::fs::File::options().write(true).open(&path).unwrap(), &bytes).unwrap();
+    let finished = go(folder.path(), child);
+    assert_eq!((finished.code, finished.output.as_str()), (Some(1), "again\n"), "{}", finished.errors);
+    assert!(finished.errors.contains("`copy/model.safetensors` changed while in use"), "{}", finished.errors);
+}
+
+#[test]
 fn pipes_and_devices_in_the_place_of_files_are_refused_in_time() {
     let fifo = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     let device = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();

@@ -36,7 +36,8 @@ pub fn forward(model: &mut Model, batch: &Batch, train: bool) -> Result<Forward>
     model.forwards += u64::from(train);
     let adapters = model.adapted.adapter_set(key);
     let run = || logits_and_loss(model.decoder(), batch, &adapters);
-    let (logits, loss) = if train { run()? } else { tch::no_grad(run)? };
+    let files = &model.decoder().files;
+    let (logits, loss) = files.unless_changed(|| if train { run() } else { tch::no_grad(run) })?;
     Ok(Forward { logits, loss, mask: mask(batch, model.decoder())? })
 }
 
