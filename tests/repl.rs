@@ -302,9 +302,11 @@ impl BarePrompt {
         program.stdin(side()).stdout(side()).stderr(side());
         // SAFETY: between fork and exec two calls that are allowed there.
         unsafe {
-            program.pre_exec(|| match libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
-                true => Err(std::io::Error::last_os_error()),
-                false => Ok(()),
+            program.pre_exec(|| {
+                if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
             })
         };
         let modes_before = modes(&terminal);
