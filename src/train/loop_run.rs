@@ -6,6 +6,7 @@ use super::checkpoint::resume::{self, Resumable};
 use super::checkpoint::{folder, Resume};
 use super::folder::RUN;
 use crate::bail;
+use crate::data::Pace;
 use crate::error::{Kind, Result};
 use crate::files::{self, FolderLock};
 use crate::options;
@@ -89,23 +90,6 @@ pub fn ensure_usable(folder: &Path) -> Result<()> {
     FolderLock::ensure_free(folder)
 }
 
-/// The checkpoint that a loop in `folder` would go on from. Changes nothing.
-///
-/// # Errors
-/// A loop that cannot go on: see [`resume::find`].
-pub fn find(
-    folder: &Path,
-    conditions: &Value,
-    options: &LoopRunOptions,
-    note: &mut dyn FnMut(&str),
-) -> Result<Option<LoopState>> {
-    let Some(found) = resume::find::<LoopState>(folder, conditions, options.resume.as_ref(), note)? else {
-        return Ok(None);
-    };
-    note(&format!("going on from step {}, saved in `{}`", found.run.step(), found.path.display()));
-    Ok(Some(found.run))
-}
-
 impl LoopRun {
     /// Takes the folder for this loop.
     ///
@@ -122,10 +106,6 @@ impl LoopRun {
         &self.folder
     }
 
-    pub fn options(&self) -> &LoopRunOptions {
-        &self.options
-    }
-
     /// The conditions of this loop, by `read` where they are not known yet.
     ///
     /// # Errors
@@ -140,10 +120,21 @@ impl LoopRun {
     /// Finds the state that the loop goes on from; `None` for one that begins. What it does not go on from is moved to a
     /// folder `old-N`.
     ///
+    /// A rehearsal looks at `out`, the folder of the real loop, and begins: its few tiny steps are the first.
+    ///
     /// # Errors
     /// A loop that cannot go on: see [`resume::find`].
-    pub fn resume(&mut self, conditions: &Value, note: &mut dyn FnMut(&str)) -> Result<Option<LoopState>> {
-        let state = find(&self.folder, conditions, &self.options, note)?;
+    pub fn resume(
+        &mut self,
+        pace: Pace,
+        out: &Path,
+        conditions: &Value,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Option<LoopState>> {
+        if pace == Pace::Rehearsal {
+            return self.find(out, conditions, note).map(|_| None);
+        }
+        let state = self.find(&self.folder, conditions, note)?;
         match &state {
             Some(state) => {
                 resume::drop_newer(&self.folder, state.step)?;
@@ -153,6 +144,14 @@ impl LoopRun {
         }
         (self.is_begun, self.last) = (true, Instant::now());
         Ok(state)
+    }
+
+    fn find(&self, folder: &Path, conditions: &Value, note: &mut dyn FnMut(&str)) -> Result<Option<LoopState>> {
+        let found = resume::find::<LoopState>(folder, conditions, self.options.resume.as_ref(), note)?;
+        if let Some(found) = &found {
+            note(&format!("going on from step {}, saved in `{}`", found.run.step(), found.path.display()));
+        }
+        Ok(found.map(|found| found.run))
     }
 
     fn clear(&self, note: &mut dyn FnMut(&str)) -> Result<()> {

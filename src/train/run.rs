@@ -216,14 +216,20 @@ impl TrainRun<'_> {
         settings
     }
 
-    /// The step that the run would go on from in `folder`, in place of its own; `None` if it would begin anew. Changes
-    /// nothing. Does not look at what a rehearsal does not have: the trained values before the first
-    /// step, and rows that were not tokenized.
+    /// In a rehearsal, the step that the real run would go on from in `folder`; `None` if it would begin anew. Changes
+    /// nothing. Does not look at what a rehearsal does not have: the trained values before the first step, and rows that
+    /// were not tokenized.
     ///
     /// # Errors
     /// A run that cannot go on.
-    pub fn would_go_on_from(&self, model: &Model, folder: &Path, note: &mut dyn FnMut(&str)) -> Result<Option<u64>> {
-        let Some(options) = self.checkpoints else { return Ok(None) };
+    pub fn would_go_on_from(
+        &self,
+        pace: Pace,
+        model: &Model,
+        folder: &Path,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Option<u64>> {
+        let (Some(options), Pace::Rehearsal) = (self.checkpoints, pace) else { return Ok(None) };
         let mut conditions = self.conditions(model)?;
         let is_sample = self.train.is_sample() || self.test.is_some_and(TokenizedDataset::is_sample);
         if let Some(conditions) = conditions.as_object_mut().filter(|_| is_sample) {

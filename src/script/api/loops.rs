@@ -90,13 +90,7 @@ pub mod functions {
         let state = State::of(&context)?;
         let ScriptRun { out, run } = &mut *run.write()?;
         let conditions = run.conditions(|| conditions(&state, &values))?;
-        let mut note = |line: &str| state.note(line);
-        if state.rehearsing() {
-            // Looks at what the real run would go on from; the few tiny steps of a rehearsal begin at the first.
-            loop_run::find(out, &conditions, run.options(), &mut note)?;
-            return Ok(values);
-        }
-        match run.resume(&conditions, &mut note)? {
+        match run.resume(state.pace(), out, &conditions, &mut |line| state.note(line))? {
             Some(saved) => Ok(restore(&saved, values).map_err(|error| error.context(out.display()))?),
             None => Ok(values),
         }
