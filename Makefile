@@ -9,7 +9,7 @@ PROGRAM = target/release/lorhai
 # The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup build install dist sweep soak test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
+.PHONY: help setup build install dist sweep soak soak-resume test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -20,6 +20,7 @@ help:
 	@echo "make test      check formatting and lints, run all tests, check that the reference is up to date"
 	@echo "make test-all  the same with the tests that need assets and other programs (see CONTRIBUTING.md)"
 	@echo "make soak      search for inputs that end the program, for SOAK seconds (300)"
+	@echo "make soak-resume cut runs and sweeps off CUTS times (50) of each kind, and compare how they end"
 	@echo "make gpu-test  run the tests and one sweep on a CUDA device"
 	@echo "make docs      generate the function reference"
 	@echo "make bench     measure speed and memory; with PEER_PYTHON set, also those of peft"
@@ -55,6 +56,12 @@ test: setup format-check lint
 SOAK ?= 300
 soak: setup
 	LORHAI_SOAK=$(SOAK) cargo test $(CARGO_FLAGS) --test soak -- --nocapture --test-threads=1
+
+# Runs and sweeps that are killed and stopped at random moments: with LORHAI_ASSETS also those of a pretrained model.
+CUTS ?= 50
+soak-resume: setup
+	LORHAI_CUTS=$(CUTS) cargo test $(CARGO_FLAGS) --test resume -- kills --nocapture --test-threads=1 \
+		$(if $(LORHAI_ASSETS),--include-ignored)
 
 # What the ignored tests need; those for a GPU have `make gpu-test`.
 NEEDS = LORHAI_ASSETS PEER_PYTHON LLAMA_PYTHON TENSORBOARD_PYTHON

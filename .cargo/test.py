@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 
 # Programs that a reason may name, and the test programs whose tests need them.
-PROGRAMS = {"tmux": ["progress", "repl"], "node": ["plot"]}
+PROGRAMS = {"tmux": ["progress", "repl"], "node": ["plot"], "strace": ["saving"]}
 # Threads of libtorch that wait for work would take the cores from other tests.
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", **os.environ}
 RESULT = re.compile(r"test (\S+).* \.\.\. (ok|FAILED|ignored)(?:, (.*))?$")

@@ -15,6 +15,7 @@ use cases::{cases, gpu_cases, growth_cases, Case};
 use lorhai::train::memory::process;
 use lorhai::Result;
 use peer::Peer;
+use std::path::Path;
 use table::Timing;
 
 type Measure = fn() -> Result<Timing>;
@@ -59,8 +60,12 @@ fn main() {
         take(case.name, measured(case, rate));
     }
     if !flag("--gpu") && !flag("--growth") {
-        let others: [(&str, Measure); 3] =
-            [("load", load), ("map and tokenize", map_and_tokenize), ("start-up", start_up)];
+        let others: [(&str, Measure); 4] = [
+            ("load", load),
+            ("map and tokenize", map_and_tokenize),
+            ("start-up", start_up),
+            ("checkpoint", checkpoint),
+        ];
         for (name, measure) in others.into_iter().filter(|(name, _)| wanted(name)) {
             take(name, measure().map(|row| vec![row]));
         }
@@ -150,7 +155,7 @@ fn load() -> Result<Timing> {
 fn map_and_tokenize() -> Result<Timing> {
     const COPIES: usize = 4;
     let folder = scratch()?;
-    let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tiny");
     let text = lorhai::files::read_text(&tiny.join("pretrain.jsonl"))?.repeat(COPIES);
     let rows = folder.path().join("rows.jsonl");
     lorhai::files::write_atomic(&rows, text.as_bytes())?;
@@ -184,6 +189,19 @@ fn start_up() -> Result<Timing> {
         None => None,
     };
     Ok(Timing::new("start-up".to_owned(), median(ours) * 1e3, peer.map(|seconds| seconds * 1e3), "ms", String::new()))
+}
+
+/// Writing one checkpoint of an adapter, to the disk that the build is on.
+fn checkpoint() -> Result<Timing> {
+    let folder = tempfile::tempdir_in(Path::new(env!("CARGO_MANIFEST_DIR")).join("target"));
+    let folder = folder.map_err(|error| lorhai::Error::bug(format!("no temporary folder: {error}")))?;
+    let config = cases().pop().map(|case| case.model).unwrap_or_default();
+    let (bytes, seconds) = ours::checkpoint_seconds(&config, folder.path(), ROUNDS)?;
+    // Where time alone decides: one in five minutes.
+    let share = 100.0 * median(seconds.clone()) / 300.0;
+    let settings =
+        format!("0.5B's shape, r 16 on all linear layers, {:.0} MB: {share:.2} % of five minutes", bytes / 1e6);
+    Ok(in_ms("checkpoint", seconds, Vec::new(), settings))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -2,10 +2,12 @@
 
 use crate::cases::Case;
 use lorhai::data::Batch;
+use lorhai::lora::adapter::trainable_count;
 use lorhai::lora::{Adapter, LoadOptions, LoraSpec, Targets};
 use lorhai::model::{device, load, Config, Decoder, Input, NoAdapters};
 use lorhai::native::gpu;
 use lorhai::sweep::workers::{cost_per_token, spread};
+use lorhai::train::checkpoint::folder;
 use lorhai::train::memory::{check::random_rows, process};
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
@@ -210,4 +212,23 @@ pub fn tokenize_seconds(rows: &Path, tokenizer: &Path) -> Result<f64> {
     session.capture_prints();
     let _ = session.run_source("bench", &script).map_err(|failure| Error::bug(failure.to_string()))?;
     Ok(started.elapsed().as_secs_f64())
+}
+
+/// The bytes of a checkpoint of an adapter of rank 16, and the seconds that each of `rounds` takes.
+pub fn checkpoint_seconds(model: &serde_json::Value, folder: &Path, rounds: usize) -> Result<(f64, Vec<f64>)> {
+    let spec = LoraSpec { r: 16, target_modules: Targets::AllLinear, ..LoraSpec::default() };
+    let count = trainable_count(&spec, &Config::from_json(model)?)? as i64;
+    let tensor = |name: &str| Ok((name.to_owned(), Tensor::f_randn([count], (tch::Kind::Float, Device::Cpu))?));
+    // The values and the two moments of AdamW.
+    let tensors = ["parameters", "mean", "square"].into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
+    let (mut seconds, mut bytes) = (Vec::new(), 0);
+    for round in 0..rounds {
+        let started = Instant::now();
+        let path = folder::write(folder, round as u64, &serde_json::json!({}), &tensors)?;
+        folder::prune(folder, 2)?;
+        seconds.push(started.elapsed().as_secs_f64());
+        let sizes = std::fs::read_dir(&path).into_iter().flatten().flatten();
+        bytes = sizes.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
+    }
+    Ok((bytes as f64, seconds))
 }

@@ -10,7 +10,7 @@ mod temporary;
 
 pub use lock::FolderLock;
 pub use publish::{ensure_replaceable, publish_folder, FolderKind};
-pub use temporary::{is_temporary, leftovers, TemporaryFolder};
+pub use temporary::{is_temporary, leftovers, remove_leftovers, TemporaryFolder};
 
 use crate::error::{Error, Result};
 use crate::sandbox;

@@ -296,6 +296,11 @@ fn the_introduction_to_rhai_runs() {
 }
 
 #[test]
+fn the_loop_that_goes_on_runs() {
+    check("docs/checkpoints.md", SCRIPTS);
+}
+
+#[test]
 fn the_messages_in_troubleshooting_are_printed() {
     check("docs/troubleshooting.md", SCRIPTS);
 }

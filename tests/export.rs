@@ -468,6 +468,34 @@ fn a_merged_folder_has_the_same_logits_in_transformers() {
 }
 
 #[test]
+#[ignore = "needs torch, transformers, peft and trl: set PEER_PYTHON"]
+fn transformers_and_peft_ignore_the_manifest() {
+    let python = python("PEER_PYTHON");
+    let script = r#"
+        let model = load_model("scripts/tiny", #{ dtype: "f32" });
+        let data = load_dataset("scripts/tiny/train.jsonl").take(8).tokenize(model, #{});
+        model.add_lora(#{ r: 2, lora_alpha: 64 });
+        train(model, data, #{ steps: 5, batch: 4, lr: 1e-2, out: "run" });
+        model.save_adapter("saved_adapter");
+        model.save_merged("merged");
+        let full = load_model("scripts/tiny", #{ dtype: "f32" });
+        full.save("saved");
+        full.train_all();
+        train(full, data, #{ steps: 2, batch: 4, out: "full_run" });"#;
+    let folder = common::files::folder_with_script(script);
+    let finished = common::program::finished(common::program::lorhai(folder.path()).args(["run", "case.rhai"]));
+    assert_eq!(finished.code, Some(0), "{}", finished.errors);
+    let path = |name: &str| folder.path().join(name);
+    let (merged, saved, trained) = (path("merged"), path("saved"), path("full_run/model"));
+    for adapter in ["saved_adapter", "run/adapter"] {
+        let adapter = path(adapter);
+        let models: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"--model", &merged, &saved, &trained];
+        let rest: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"--adapter", &adapter, &"--base", &saved];
+        must_pass(&python, "models/check_manifest.py", &[&models[..], &rest].concat());
+    }
+}
+
+#[test]
 fn a_merged_folder_brings_the_tokenizer_and_says_its_dtype() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("merged");

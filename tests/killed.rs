@@ -53,7 +53,7 @@ fn assert_same(found: &[Value], expected: &[Value]) {
 }
 
 #[test]
-fn killed_ten_times_it_ends_with_the_same_results() {
+fn killed_four_times_it_ends_with_the_same_results() {
     let _alone = ALONE.lock();
     let undisturbed = tempfile::tempdir().unwrap();
     let started = Instant::now();
@@ -62,7 +62,7 @@ fn killed_ten_times_it_ends_with_the_same_results() {
     let expected = results(undisturbed.path());
     let folder = tempfile::tempdir().unwrap();
     let mut killed = 0;
-    for round in 0..10 {
+    for round in 0..4 {
         let mut child = start(folder.path(), 30);
         // Not beyond the middle: a run that ends before it is killed leaves nothing to kill.
         std::thread::sleep(whole.mul_f64(0.02 + 0.5 * Key::new(3).uniform(round)));
@@ -76,7 +76,7 @@ fn killed_ten_times_it_ends_with_the_same_results() {
     }
     assert!(start(folder.path(), 30).wait().unwrap().success());
     println!("killed {killed} times");
-    assert!(killed > 2, "the machine is too uneven: {killed} of 10 runs were killed in time");
+    assert!(killed > 0, "the machine is too uneven: no run was killed in time");
     assert_same(&results(folder.path()), &expected);
     let parts = std::fs::read_dir(folder.path().join("runs/x")).unwrap();
     let left = parts.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".part-"));

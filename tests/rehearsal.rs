@@ -290,3 +290,65 @@ print(train(model, data, #{ epochs: 1, batch: 8 }).steps);
     let error = rehearsed[1] as f64 / truly[1] as f64 - 1.0;
     assert!(error.abs() < 0.01, "{} tokens were estimated, {} are true", rehearsed[1], truly[1]);
 }
+
+/// A run and a sweep that were killed.
+#[test]
+fn what_a_run_would_go_on_from_is_told_and_a_refusal_too() {
+    let place = Place::new();
+    let train = |options: &str| {
+        format!(
+            "{DATA}base.add_lora(#{{ r: 2 }});
+train(base, data, #{{ steps: 600, batch: 1, save_every: 2, out: \"runs/r\"{options} }});"
+        )
+    };
+    let sweep = |rate: &str| {
+        format!(
+            "{DATA}sweep(base, data, #{{ grid: #{{ rank: [2], seed: 2 }}, out: \"runs/s\", save_every: 2,
+train: #{{ steps: 600, batch: 1, lr: {rate} }} }});"
+        )
+    };
+    for (script, folder) in [(train(""), "runs/r"), (sweep("1e-3"), "runs/s/checkpoints")] {
+        fs::write(place.path("case.rhai"), &script).unwrap();
+        let mut child = place.command(&["case.rhai"]).stderr(Stdio::null()).spawn().unwrap();
+        while !has_checkpoint(&place.path(folder)) {
+            assert!(child.try_wait().unwrap().is_none(), "it ended");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // The true run leaves its number in the lock.
+    let truly = place.run_text(&train(", lr: 7e-4"), &[]);
+    fs::remove_file(place.path("case.rhai")).unwrap();
+    let before = place.files();
+    let told = place.run_text(&train(""), &["--dry-run"]);
+    assert!(told.status.success() && out(&told).contains("runs/r: goes on from step "), "{}{}", out(&told), err(&told));
+    let refused = place.run_text(&train(", lr: 7e-4"), &["--dry-run"]);
+    for output in [&refused, &truly] {
+        assert!(
+            !output.status.success() && err(output).contains("train.optimizer.lr: 0.0002 → 0.0007"),
+            "{}",
+            err(output)
+        );
+    }
+    assert_eq!(err(&refused), err(&truly));
+    let rehearsed = |script: &str| {
+        fs::write(place.path("case.rhai"), script).unwrap();
+        let output = place.run(&["case.rhai", "--dry-run"]);
+        fs::remove_file(place.path("case.rhai")).unwrap();
+        output
+    };
+    let told = rehearsed(&sweep("1e-3"));
+    assert!(told.status.success() && err(&told).contains(": going on from step "), "{}{}", out(&told), err(&told));
+    let told = rehearsed(&sweep("2e-3"));
+    assert!(told.status.success() && err(&told).contains("the settings changed"), "{}{}", out(&told), err(&told));
+    assert!(place.files() == before, "a rehearsal changes nothing");
+}
+
+fn has_checkpoint(folder: &std::path::Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("checkpoint-") || (path.is_dir() && !name.starts_with('.') && has_checkpoint(&path))
+    })
+}

@@ -6,8 +6,13 @@ mod common;
 
 use common::program::Finished;
 use common::terminal::Terminal;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::ptr::{null, null_mut};
 use std::time::{Duration, Instant};
 
 fn program() -> Command {
@@ -261,4 +266,150 @@ fn a_stopped_training_leaves_everything_usable() {
     terminal.wait_for("\ntrue\n11>");
     terminal.enter(":quit");
     terminal.wait_for("ended with 0");
+}
+
+/// A prompt at a pseudoterminal of our own, whose settings are seen from outside.
+struct BarePrompt {
+    child: Child,
+    /// Our side; the terminal ends when it is closed.
+    keyboard: Option<File>,
+    /// The program's side.
+    terminal: OwnedFd,
+    modes_before: Modes,
+    screen: String,
+}
+
+/// Flags of input, output, control, and of what the terminal itself does with lines.
+type Modes = [libc::tcflag_t; 4];
+
+impl BarePrompt {
+    /// Starts the program as a shell starts it: it controls the terminal, whose end then sends it SIGHUP.
+    fn open(folder: &Path) -> BarePrompt {
+        let (mut keyboard, mut terminal) = (-1, -1);
+        // SAFETY: writes two numbers; name, settings and size may be null.
+        let opened = unsafe { libc::openpty(&mut keyboard, &mut terminal, null_mut(), null(), null()) };
+        assert_eq!(opened, 0);
+        // SAFETY: files that were just opened and belong to nobody else.
+        let (keyboard, terminal) = unsafe { (OwnedFd::from_raw_fd(keyboard), OwnedFd::from_raw_fd(terminal)) };
+        // SAFETY: the program must not keep our side open, nor shall we wait for it.
+        unsafe {
+            libc::fcntl(keyboard.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC);
+            libc::fcntl(keyboard.as_raw_fd(), libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK);
+        }
+        let side = || Stdio::from(terminal.try_clone().unwrap());
+        let mut program = program();
+        program.arg("repl").env("LORHAI_CACHE", folder).env("TERM", "xterm").env_remove("NO_COLOR");
+        program.stdin(side()).stdout(side()).stderr(side());
+        // SAFETY: between fork and exec two calls that are allowed there.
+        unsafe {
+            program.pre_exec(|| {
+                if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            })
+        };
+        let modes_before = modes(&terminal);
+        let child = program.spawn().unwrap();
+        let keyboard = Some(File::from(keyboard));
+        let mut prompt = BarePrompt { child, keyboard, terminal, modes_before, screen: String::new() };
+        prompt.wait("1> ", |prompt| prompt.screen.contains("1> "));
+        prompt
+    }
+
+    fn enter(&mut self, text: &str) {
+        self.keyboard.as_mut().unwrap().write_all(format!("{text}\r").as_bytes()).unwrap();
+    }
+
+    /// Waits until `is_there`, and reads meanwhile what the program writes: it stands still while nobody does.
+    fn wait(&mut self, what: &str, is_there: impl Fn(&mut BarePrompt) -> bool) {
+        let start = Instant::now();
+        while !is_there(self) {
+            let mut bytes = [0; 4096];
+            while let Some(Ok(count @ 1..)) = self.keyboard.as_mut().map(|keyboard| keyboard.read(&mut bytes)) {
+                self.screen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "waited for {what}, found:\n{}", self.screen);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn send(&self, signal: libc::c_int) {
+        // SAFETY: a child of ours that was not waited for: its number is still its own.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+    }
+
+    fn ends_with(&mut self, code: i32) {
+        self.wait("its end", |prompt| prompt.child.try_wait().unwrap().is_some());
+        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{}", self.screen);
+    }
+}
+
+impl Drop for BarePrompt {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn modes(terminal: &OwnedFd) -> Modes {
+    // SAFETY: writes the settings, which may be all zeros.
+    let settings = unsafe {
+        let mut settings: libc::termios = std::mem::zeroed();
+        assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), &mut settings), 0);
+        settings
+    };
+    [settings.c_iflag, settings.c_oflag, settings.c_cflag, settings.c_lflag]
+}
+
+fn history(cache: &Path) -> String {
+    std::fs::read_to_string(cache.join("repl_history.jsonl")).unwrap()
+}
+
+#[test]
+fn a_signal_at_the_prompt_restores_the_terminal() {
+    for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGHUP, 129), (libc::SIGUSR1, 138)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut prompt = BarePrompt::open(folder.path());
+        prompt.enter("let answer = 40 + 2;");
+        // The editor reads key by key.
+        prompt.wait("2> ", |prompt| prompt.screen.contains("2> ") && modes(&prompt.terminal) != prompt.modes_before);
+        prompt.send(signal);
+        prompt.ends_with(code);
+        assert_eq!(modes(&prompt.terminal), prompt.modes_before, "signal {signal}");
+        assert_eq!(history(folder.path()), "\"let answer = 40 + 2;\"\n");
+    }
+}
+
+#[test]
+fn a_signal_during_a_training_at_the_prompt_loses_no_step() {
+    // Without a signal the window is closed, or the connection lost.
+    for (signal, code) in [(Some(libc::SIGTERM), 143), (Some(libc::SIGHUP), 129), (None, 129)] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let train = format!(
+            "let m = load_model(\"scripts/tiny\", #{{ dtype: \"f32\" }}); m.add_lora(#{{ r: 2 }}); \
+             let d = dataset([#{{ prompt: \"a\", completion: \" b\" }}]).tokenize(m, #{{}}); \
+             train(m, d, #{{ steps: 1000000, batch: 1, out: \"{}\" }});",
+            out.display()
+        );
+        let mut prompt = BarePrompt::open(folder.path());
+        prompt.enter(&train);
+        let log = || std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
+        prompt.wait("a step", |_| !log().is_empty());
+        match signal {
+            Some(signal) => prompt.send(signal),
+            None => drop(prompt.keyboard.take()),
+        }
+        prompt.ends_with(code);
+        if signal.is_some() {
+            assert_eq!(modes(&prompt.terminal), prompt.modes_before);
+        }
+        let names = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let saved: Vec<u64> =
+            names.filter_map(|name| name.strip_prefix("checkpoint-").map(|step| step.parse().unwrap())).collect();
+        let last: serde_json::Value = serde_json::from_str(log().lines().last().unwrap()).unwrap();
+        assert!(saved.len() == 1 && saved[0] >= last["step"].as_u64().unwrap(), "saved {saved:?}, logged {last}");
+        assert_eq!(history(folder.path()), format!("{}\n", serde_json::Value::from(train.as_str())));
+    }
 }

@@ -15,3 +15,5 @@ mod damage;
 mod kills;
 #[path = "resume/logs.rs"]
 mod logs;
+#[path = "resume/loops.rs"]
+mod loops;

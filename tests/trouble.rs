@@ -143,6 +143,50 @@ fn the_exit_code_says_whether_trials_failed() {
     }
 }
 
+/// The exit code of `lorhai run` after `signal`, which it gets in the middle of its work; without one nobody reads its
+/// output any more.
+fn code_after(signal: Option<libc::c_int>) -> Option<i32> {
+    let folder = folder_with_script(r#"print("ready"); loop { sleep(0.01); print("more"); }"#);
+    let mut command = lorhai(folder.path());
+    let mut child = command.args(["run", "case.rhai"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    output.read_exact(&mut [0; 6]).unwrap();
+    if let Some(signal) = signal {
+        // SAFETY: a child of ours that was not waited for: its number is still its own.
+        unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+    } else {
+        drop(output);
+    }
+    child.wait().unwrap().code()
+}
+
+#[test]
+fn exit_codes_are_those_of_the_table() {
+    let run = |script: &str, option: &str| {
+        let folder = folder_with_script(script);
+        finished(lorhai(folder.path()).args(["run", option, "case.rhai"])).code
+    };
+    let sweep = |rates| sweep(folder_with_scripts().path(), rates).code;
+    let codes = [
+        (0, run("1;", "--quiet")),
+        (1, run("nope();", "--quiet")),
+        (2, run("1;", "--nope")),
+        (3, sweep("1e-3,1e38")),
+        (129, code_after(Some(libc::SIGHUP))),
+        (130, code_after(Some(libc::SIGINT))),
+        (138, code_after(Some(libc::SIGUSR1))),
+        (141, code_after(None)),
+        (143, code_after(Some(libc::SIGTERM))),
+    ];
+    for (expected, code) in codes {
+        assert_eq!(code, Some(expected));
+    }
+    let text = std::fs::read_to_string(common::files::root().join("docs/troubleshooting.md")).unwrap();
+    let section = text.split("## Exit codes\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let documented = section.lines().filter_map(|line| line.split('|').nth(1)?.trim().parse().ok());
+    assert_eq!(documented.collect::<Vec<i32>>(), codes.map(|(code, _)| code));
+}
+
 /// A script that stands still after "ready" until the file `go` is there, and then runs `rest`.
 fn start_with_copy(rest: &str) -> (TempDir, Child) {
     let script = format!(
@@ -227,6 +271,52 @@ fn nothing_is_saved_from_a_model_that_was_overwritten_while_in_use() {
 }
 
 #[test]
+fn no_result_comes_from_a_model_that_was_overwritten_while_in_use() {
+    for rest in [
+        r#"print(model.generate("a", #{ max_new_tokens: 2 }));"#,
+        r#"print(model.chat("a", #{ max_new_tokens: 2 }));"#,
+        r#"print(compare(model, ["base", "default"], ["a"], #{ max_new_tokens: 2 }).table());"#,
+        r#"print(evaluate(model, data, #{}));"#,
+        r#"print(perplexity(model, ["a b c"], #{}));"#,
+        r#"for batch in data.batches(#{ size: 1 }) { print(model.forward(batch).loss); }"#,
+        r#"model.merge(); print("merged");"#,
+    ] {
+        // A byte of the last weight, and bytes that make numbers that are not finite.
+        for byte in [1, 0xff] {
+            let (folder, child) = start_with_copy(rest);
+            let path = folder.path().join("copy/model.safetensors");
+            let mut bytes = std::fs::read(&path).unwrap();
+            let end = bytes.len() - 1;
+            match byte {
+                1 => bytes[end] ^= 1,
+                _ => bytes[end / 2..].fill(byte),
+            }
+            std::io::Write::write_all(&mut std::fs::File::options().write(true).open(&path).unwrap(), &bytes).unwrap();
+            let finished = go(folder.path(), child);
+            assert_eq!((finished.code, finished.output.as_str()), (Some(1), ""), "{rest}: {}", finished.errors);
+            let expected = "`copy/model.safetensors` changed while in use: results are void";
+            assert!(finished.errors.contains(expected), "{rest}: {}", finished.errors);
+        }
+    }
+}
+
+#[test]
+fn a_model_that_is_loaded_again_after_the_change_works() {
+    let rest = r#"
+        let again = load_model("copy", #{ dtype: "f32" });
+        again.generate("a", #{ max_new_tokens: 1 });
+        print("again");
+        model.generate("a", #{ max_new_tokens: 1 });"#;
+    let (folder, child) = start_with_copy(rest);
+    let path = folder.path().join("copy/model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::io::Write::write_all(&mut std::fs::File::options().write(true).open(&path).unwrap(), &bytes).unwrap();
+    let finished = go(folder.path(), child);
+    assert_eq!((finished.code, finished.output.as_str()), (Some(1), "again\n"), "{}", finished.errors);
+    assert!(finished.errors.contains("`copy/model.safetensors` changed while in use"), "{}", finished.errors);
+}
+
+#[test]
 fn pipes_and_devices_in_the_place_of_files_are_refused_in_time() {
     let fifo = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     let device = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
@@ -261,17 +351,20 @@ fn pipes_and_devices_in_the_place_of_files_are_refused_in_time() {
 }
 
 #[test]
-fn ctrl_c_ends_a_sleep() {
-    let folder = folder_with_script(r#"print("ready"); sleep(1000);"#);
-    let mut command = lorhai(folder.path());
-    command.args(["run", "case.rhai"]).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
-    // SAFETY: a child of ours that was not waited for: its number is still its own.
-    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
-    let asked = Instant::now();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+fn ctrl_c_ends_a_sleep_and_a_large_array() {
+    for (work, patience) in [("sleep(1000);", 1), ("let a = []; a.pad(200000000, 1);", 3)] {
+        let folder = folder_with_script(&format!(r#"print("ready"); {work}"#));
+        let mut command = lorhai(folder.path());
+        command.args(["run", "--max-memory", "64GB", "case.rhai"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        // SAFETY: a child of ours that was not waited for: its number is still its own.
+        unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+        let asked = Instant::now();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(asked.elapsed() < Duration::from_secs(patience), "{work} {:?}", asked.elapsed());
+    }
 }
 
 #[test]

@@ -60,6 +60,11 @@ impl TokenizedDataset {
         TokenizedDataset { is_sample: true, ..self.choose(rows) }
     }
 
+    /// Do rows stand for others that were not tokenized?
+    pub fn is_sample(&self) -> bool {
+        self.is_sample
+    }
+
     /// The `count` shortest rows, those with labels first.
     pub fn shortest(&self, count: usize) -> Self {
         let mut rows: Vec<u32> = self.rows.to_vec();

@@ -95,9 +95,10 @@ pub fn sample(text: Option<&str>, tokenizer: Option<&Tokenizer>, vocab_size: i64
 pub fn divergence(ids: &[i64], reference: Side, candidate: Side) -> Result<Divergence> {
     let window = WINDOW.min(reference.decoder.config.max_position_embeddings.max(2) as usize);
     let mut sums = Sums::default();
-    for ids in ids.chunks(window) {
-        no_grad(|| sums.add_window(ids, reference, candidate))?;
-    }
+    let mut windows = ids.chunks(window);
+    let files = [&reference.decoder.files, &candidate.decoder.files];
+    let mut compare = || windows.try_for_each(|ids| no_grad(|| sums.add_window(ids, reference, candidate)));
+    files[0].unless_changed(|| files[1].unless_changed(&mut compare))?;
     let means = sums.means();
     // NaN fails this too.
     if !(means.logit_error + means.mean_kl).is_finite() {

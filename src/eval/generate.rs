@@ -57,7 +57,8 @@ impl Finish {
 /// `on_token` with every new token. Returns the continuations by part and prompt.
 ///
 /// # Errors
-/// Prompts that are empty or as long as a text may be, values of `config` without a meaning, and an interrupt.
+/// Prompts that are empty or as long as a text may be, values of `config` without a meaning, an interrupt, and weights
+/// that changed in their file.
 pub fn generate(
     decoder: &Decoder,
     adapters: &dyn Adapters,
@@ -85,7 +86,8 @@ pub fn generate(
         let sequences =
             pairs.map(|(part, prompt)| Sequence::new(part, prompt, &prompts[prompt], lengths[prompt], config));
         let sequences = sequences.collect::<Result<_>>()?;
-        for sequence in no_grad(|| continue_all(decoder, adapters, parts, sequences, config, on_token))? {
+        let continue_all = || no_grad(|| continue_all(decoder, adapters, parts, sequences, config, on_token));
+        for sequence in decoder.files.unless_changed(continue_all)? {
             let finish = sequence.finish.ok_or_else(|| Error::bug("a sequence has not ended"))?;
             let ids = sequence.ids[sequence.prompt_tokens..].to_vec();
             continuations[sequence.part].push(Continuation { ids, finish });

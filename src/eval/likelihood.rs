@@ -7,7 +7,6 @@
 
 use super::candidate::{adapter_set, Candidate};
 use crate::error::{Error, Kind, Result};
-use crate::hub::mapped;
 use crate::interrupt;
 use crate::lora::AdapterSet;
 use crate::model::loss::{token_losses, Targets};
@@ -77,11 +76,12 @@ pub fn log_likelihoods(
     ensure_known(requests, decoder.config.vocab_size)?;
     let adapters = adapter_set(candidates);
     let mut sums = vec![vec![0.0; requests.len()]; candidates.len()];
-    for rows in shared_rows(requests).chunks(batch) {
-        interrupt::check()?;
-        no_grad(|| pass(decoder, &adapters, rows, requests, &mut sums))?;
-    }
-    mapped::ensure_unchanged()?;
+    decoder.files.unless_changed(|| {
+        shared_rows(requests).chunks(batch).try_for_each(|rows| {
+            interrupt::check()?;
+            no_grad(|| pass(decoder, &adapters, rows, requests, &mut sums))
+        })
+    })?;
     if sums.iter().flatten().all(|value| value.is_finite()) {
         return Ok(sums);
     }

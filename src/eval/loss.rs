@@ -4,7 +4,6 @@ use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::data::{number, Row};
 use crate::error::{Error, Result};
-use crate::hub::mapped;
 use crate::interrupt;
 use crate::lora::{AdapterSet, Trainable};
 use crate::model::{Adapters, Decoder};
@@ -40,7 +39,8 @@ pub fn mean_loss(
     data: &TokenizedDataset,
     batch: usize,
 ) -> Result<EvalLoss> {
-    let mut losses = measure(data, batch, 1, &mut |batches| batch_losses(decoder, batches, adapters))?;
+    let mut losses = |batches: &[&Batch]| batch_losses(decoder, batches, adapters);
+    let mut losses = decoder.files.unless_changed(|| measure(data, batch, 1, &mut losses))?;
     losses.pop().ok_or_else(|| Error::bug("nothing was measured"))
 }
 
@@ -53,7 +53,8 @@ pub fn mean_losses(
 ) -> Result<Vec<EvalLoss>> {
     let active = trainables.iter().enumerate().filter_map(|(part, trainable)| trainable.active(Some(part), None));
     let adapters = AdapterSet { active: active.collect() };
-    measure(data, batch, trainables.len(), &mut |batches| batch_losses(decoder, batches, &adapters))
+    let mut losses = |batches: &[&Batch]| batch_losses(decoder, batches, &adapters);
+    decoder.files.unless_changed(|| measure(data, batch, trainables.len(), &mut losses))
 }
 
 /// The evaluation that the trainer calls: the mean losses of its runs on `data`.
@@ -97,7 +98,6 @@ fn measure(
     if labels == 0 {
         return Err(no_label());
     }
-    mapped::ensure_unchanged()?;
     Ok(sums.into_iter().map(|sum| EvalLoss { loss: sum / labels as f64, labels }).collect())
 }
 

@@ -135,6 +135,7 @@ impl PairedComparison {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::Spread;
 
     #[test]
     fn results_keep_numbers_that_are_not_finite() {
@@ -144,6 +145,17 @@ mod tests {
         insert(&mut fields, &measured);
         assert_eq!(number::not_finite(&fields["acc"]), Some(f64::INFINITY));
         assert_eq!((&fields["acc_stderr"], &fields["acc_interval"]), (&Value::Null, &json!([0.0, 1.0])));
+    }
+
+    #[test]
+    fn comparisons_keep_numbers_that_are_not_finite() {
+        let spread = Spread { standard_error: 0.5, low: f64::NEG_INFINITY, high: 1.0 };
+        let (mean_a, mean_b, difference) = (f64::NAN, 1.0, f64::INFINITY);
+        let comparison = PairedComparison { items: 2, mean_a, mean_b, difference, spread: Some(spread), mcnemar: None };
+        let fields = comparison.fields();
+        assert!(number::not_finite(&fields["a"]).is_some_and(f64::is_nan));
+        assert_eq!(number::not_finite(&fields["difference"]), Some(f64::INFINITY));
+        assert_eq!(number::not_finite(&fields["interval"][0]), Some(f64::NEG_INFINITY));
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn exchange(_: &Path, _: &Path) -> io::Result<()> {
 }
 
 /// Removes the temporaries in `folder` that no process uses.
-fn remove_leftovers(folder: &Path) {
+pub fn remove_leftovers(folder: &Path) {
     for name in names_in(folder).into_iter().filter(|name| is_temporary(name)) {
         let path = folder.join(&name);
         if let Some((lock, mut file)) = unused(&path) {

@@ -2,8 +2,9 @@
 //!
 //! A mapped file that another program truncates has no bytes any more where it was mapped: the system sends SIGBUS to
 //! whoever reads them. [`explain_truncation`] has the program end with an error that names the file then. One that is
-//! overwritten in place changes the weights unseen: [`ensure_unchanged`] finds that, before anything is saved. A file that
-//! is replaced by a rename stays as it was for those who mapped it.
+//! overwritten in place changes the weights unseen: [`ensure_unchanged`] finds that before anything is saved, and
+//! [`MappedFiles::unless_changed`] before a model's result is returned. A file that is replaced by a rename stays as it was
+//! for those who mapped it.
 
 use crate::error::{Error, Kind, Result};
 use crate::{foreign, stderr};
@@ -25,8 +26,9 @@ pub struct MappedFile {
     slot: Option<usize>,
 }
 
+/// A file that is mapped.
 #[derive(Debug)]
-struct Source {
+pub struct Source {
     path: PathBuf,
     /// Kept open: another file may have taken its name.
     file: File,
@@ -76,6 +78,10 @@ impl MappedFile {
         &self.source.path
     }
 
+    pub(super) fn source(&self) -> Arc<Source> {
+        self.source.clone()
+    }
+
     pub fn pages(&self) -> &MmapMut {
         &self.pages
     }
@@ -89,24 +95,55 @@ impl Drop for MappedFile {
     }
 }
 
-/// Fails if a file was written to since it was mapped: what was computed from it is void.
+/// Fails if any file was written to since it was mapped: what was computed from it is void.
 pub fn ensure_unchanged() -> Result<()> {
     let sources: Vec<Arc<Source>> = {
         let sources = SOURCES.lock().unwrap_or_else(PoisonError::into_inner);
         sources.iter().filter_map(Weak::upgrade).collect()
     };
-    for source in sources {
+    sources.iter().try_for_each(|source| source.ensure_unchanged())
+}
+
+impl Source {
+    fn ensure_unchanged(&self) -> Result<()> {
         // One that cannot be asked any more, on a file system that went away, is not what it was either.
-        if source.file.metadata().map(State::from).ok() != Some(source.state) {
-            return Err(changed(&source.path));
+        match self.file.metadata().map(State::from) {
+            Ok(state) if state == self.state => Ok(()),
+            _ => Err(changed(&self.path)),
         }
     }
-    Ok(())
+}
+
+/// The files of one model. Those that are no longer mapped, because their tensors were copied or dropped, do not count.
+#[derive(Debug, Clone, Default)]
+pub struct MappedFiles(Vec<Weak<Source>>);
+
+impl FromIterator<Arc<Source>> for MappedFiles {
+    fn from_iter<I: IntoIterator<Item = Arc<Source>>>(sources: I) -> Self {
+        MappedFiles(sources.into_iter().map(|source| Arc::downgrade(&source)).collect())
+    }
+}
+
+impl MappedFiles {
+    /// Fails if one of them was written to since it was mapped.
+    pub fn ensure_unchanged(&self) -> Result<()> {
+        self.0.iter().filter_map(Weak::upgrade).try_for_each(|source| source.ensure_unchanged())
+    }
+
+    /// What `work` returns, unless one of them was written to meanwhile or before: that is the error then, also where
+    /// other weights made `work` fail, as by numbers that are not finite.
+    pub fn unless_changed<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = work();
+        match &result {
+            Err(error) if error.kind == Kind::Stopped => result,
+            _ => self.ensure_unchanged().and(result),
+        }
+    }
 }
 
 fn changed(path: &Path) -> Error {
     Error::new(Kind::File, format!("`{}` changed while in use: results are void", path.display()))
-        .with_hint(format!("nothing was saved; load the model again, and replace its files by a rename ({RENAME})"))
+        .with_hint(format!("load the model again, and replace its files by a rename ({RENAME})"))
 }
 
 const RENAME: &str = "`mv`, or a copy under another name first";

@@ -15,6 +15,7 @@ pub use save::save;
 pub use shards::{parse_size, save_sharded};
 
 use crate::error::{Error, Kind, Result};
+use crate::hub::mapped::MappedFiles;
 use crate::suggest;
 use mapping::Mapping;
 use std::collections::BTreeMap;
@@ -77,6 +78,11 @@ pub struct Weights {
 }
 
 impl Weights {
+    /// The files that tensors of these weights may lie in.
+    pub fn files(&self) -> MappedFiles {
+        self.mapping.files()
+    }
+
     /// Opens the weights in `folder`: `model.safetensors`, else the shards that
     /// `model.safetensors.index.json` names. The path may also be one safetensors file.
     ///

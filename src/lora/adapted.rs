@@ -184,6 +184,25 @@ impl AdaptedModel {
         }
     }
 
+    /// The parameters of the named adapter, active or not; with `None` all weights, once they are trained.
+    pub fn parameters_of(&self, adapter: Option<&str>) -> Result<&Parameters> {
+        match adapter {
+            Some(name) => Ok(&self.adapter(Some(name))?.parameters),
+            None => self.full.as_ref().ok_or_else(no_adapter),
+        }
+    }
+
+    /// As [`Self::parameters_of`], to change.
+    pub fn parameters_of_mut(&mut self, adapter: Option<&str>) -> Result<&mut Parameters> {
+        match adapter {
+            Some(name) => {
+                let at = self.position(name)?;
+                Ok(&mut self.adapters[at].1.parameters)
+            }
+            None => self.full.as_mut().ok_or_else(no_adapter),
+        }
+    }
+
     pub fn trainable_mut(&mut self) -> Result<&mut Parameters> {
         Ok(self.split_for_training()?.1.parameters_mut())
     }

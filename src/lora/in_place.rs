@@ -4,6 +4,7 @@
 //! weight is computed is in `merge.rs`.
 
 use super::adapted::AdaptedModel;
+use super::adapter::Adapter;
 use super::merge::{changes, merged, unties, Originals, Rounding};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -15,6 +16,17 @@ impl AdaptedModel {
     pub fn merge(&mut self, name: Option<&str>) -> Result<Rounding> {
         self.ensure_unmerged()?;
         let adapter = self.adapter(name)?;
+        // What was merged is no longer mapped, so a changed file would not be noticed later.
+        let (fresh, total) = self.decoder.files.unless_changed(|| self.merged_weights(adapter))?;
+        let adapter = name.or(self.active_name()).unwrap_or_default().to_owned();
+        let tied = self.decoder.config.tie_word_embeddings;
+        self.decoder.config.tie_word_embeddings = tied && !unties(fresh.iter().map(|(name, _)| name));
+        self.merged = Some(Originals { adapter, weights: self.exchange(fresh)?, tied });
+        Ok(total)
+    }
+
+    /// The weights that the adapter changes, by their names.
+    fn merged_weights(&self, adapter: &Adapter) -> Result<(Vec<(String, Tensor)>, Rounding)> {
         let (mut fresh, mut total) = (Vec::new(), Rounding::default());
         let changes = changes(&self.decoder, adapter)?;
         let mut weights = self.decoder.shallow_clone();
@@ -26,11 +38,7 @@ impl AdaptedModel {
             total.add(rounding);
             fresh.push((name.clone(), weight));
         }
-        let adapter = name.or(self.active_name()).unwrap_or_default().to_owned();
-        let tied = self.decoder.config.tie_word_embeddings;
-        self.decoder.config.tie_word_embeddings = tied && !unties(fresh.iter().map(|(name, _)| name));
-        self.merged = Some(Originals { adapter, weights: self.exchange(fresh)?, tied });
-        Ok(total)
+        Ok((fresh, total))
     }
 
     /// Restores the tensors that [`merge`](Self::merge) replaced.

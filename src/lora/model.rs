@@ -12,6 +12,7 @@ use crate::model::{device, load, quantization, Config, Decoder, Quantization};
 use crate::options;
 use crate::options::{OptionSet, Refusal};
 use crate::sandbox;
+use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fs::File;
@@ -267,6 +268,23 @@ impl Model {
             Some(tokenizer) => tokenizer.copy_to(folder),
             None => Ok(()),
         }
+    }
+
+    /// What the numbers of the base depend on, for records that tell one run from another.
+    ///
+    /// # Errors
+    /// Files of the model that cannot be read.
+    pub fn identity(&self) -> Result<Value> {
+        let decoder = self.decoder();
+        Ok(json!({
+            "name": self.name,
+            "fingerprint": self.folder.as_ref().map(|_| self.fingerprint()).transpose()?,
+            "random_seed": self.random_seed,
+            "vocab_size": self.resized,
+            "dtype": device::dtype_name(decoder.dtype),
+            "device": device::device_name(decoder.device),
+            "quantization": decoder.config.quantization.map(|quantization| quantization.to_json(decoder.dtype)),
+        }))
     }
 
     /// A hash that changes when the model's files do: over the configuration and, for each weights

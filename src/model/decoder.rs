@@ -15,6 +15,7 @@ use super::norm::RmsNorm;
 use super::quantization::Quantization;
 use super::rope::{RotaryEmbedding, Rotation};
 use crate::error::{Error, Result};
+use crate::hub::mapped::MappedFiles;
 use crate::native::tensor_bytes;
 use tch::{Device, Kind as Dtype, Tensor};
 
@@ -32,6 +33,8 @@ pub struct Decoder {
     pub device: Device,
     /// Notes for the user on how it was loaded.
     pub notes: Vec<String>,
+    /// The files that its weights lie in.
+    pub files: MappedFiles,
 }
 
 #[derive(Debug)]
@@ -160,6 +163,7 @@ impl Decoder {
             dtype: self.dtype,
             device: self.device,
             notes: self.notes.clone(),
+            files: self.files.clone(),
         }
     }
 

@@ -9,6 +9,7 @@ use super::rope::RotaryEmbedding;
 use super::shapes::{linear_shapes, parameter_shapes, LinearShape, EMBEDDING, LINEARS};
 use super::stored::{CheckpointNames, HEAD};
 use crate::error::{Error, Kind, Result};
+use crate::hub::mapped::MappedFiles;
 use crate::hub::weights::Weights;
 use crate::native::Nf4;
 use crate::random::Key;
@@ -46,6 +47,10 @@ pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> 
         ));
     }
     decoder.notes = notes;
+    // Later only those count that stay mapped; here also those whose tensors were copied.
+    let files = weights.files();
+    files.ensure_unchanged()?;
+    decoder.files = files;
     Ok(decoder)
 }
 
@@ -232,7 +237,18 @@ pub(super) fn build(config: Config, dtype: Dtype, device: Device, source: &mut d
         if config.tie_word_embeddings { Weight::Dense(embed_tokens.shallow_clone()) } else { source.head()? };
     let lm_head = Linear { shape: head, weight, bias: None };
     let rotary = RotaryEmbedding::new(config.head_dim, config.rope_theta, &config.rope_scaling, device)?;
-    Ok(Decoder { config, embed_tokens, layers, norm, lm_head, rotary, dtype, device, notes: Vec::new() })
+    Ok(Decoder {
+        config,
+        embed_tokens,
+        layers,
+        norm,
+        lm_head,
+        rotary,
+        dtype,
+        device,
+        notes: Vec::new(),
+        files: MappedFiles::default(),
+    })
 }
 
 fn build_layer(

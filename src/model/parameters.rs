@@ -141,6 +141,11 @@ impl Parameters {
         Ok(ends.into_iter().find(|value| !value.is_finite()))
     }
 
+    /// Overwrites all gradients from a flat copy.
+    pub fn restore_gradients(&mut self, flat: &Tensor) -> Result<()> {
+        Ok(no_grad(|| self.flat_gradient.f_copy_(flat))?)
+    }
+
     /// Sets every gradient to zero.
     pub fn zero_gradients(&mut self) -> Result<()> {
         let _ = no_grad(|| self.flat_gradient.f_zero_())?;

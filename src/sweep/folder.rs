@@ -20,8 +20,6 @@ pub const SWEEP: &str = "sweep.json";
 const FORMAT: &str = "lorhai sweep 1";
 /// The prefix of a folder that is being removed: renamed first, so that a partly removed folder is no trial's.
 const CLEARING: &str = ".clearing-";
-/// The prefix of the temporary files of [`files`], which remain when the process is killed.
-const PART: &str = ".part-";
 
 /// The claimed `out`, released when dropped.
 pub struct SweepFolder {
@@ -91,7 +89,7 @@ impl SweepFolder {
         };
         let names = names.map_err(|error| Error::file("list the folder", &trial.dir, &error))?;
         let Some(old) = record::read_settings(&trial.dir) else {
-            let foreign = names.iter().find(|entry| !entry.file_name().to_string_lossy().starts_with(PART));
+            let foreign = names.iter().find(|entry| !files::is_temporary(&entry.file_name()));
             if let Some(entry) = foreign {
                 bail!(Kind::File, "`{}` is not a trial's folder: expected `{}` in it, found `{}`",
                     trial.dir.display(), record::CONFIG, entry.file_name().display();
@@ -158,11 +156,10 @@ impl SweepFolder {
     }
 
     fn remove_leftovers(&self) -> Result<()> {
+        files::remove_leftovers(&self.path);
         let entries = fs::read_dir(&self.path).map_err(|error| Error::file("list the folder", &self.path, &error))?;
         for entry in entries.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with(CLEARING) || name.starts_with(PART) {
+            if entry.file_name().to_string_lossy().starts_with(CLEARING) {
                 remove(&entry.path())?;
             }
         }

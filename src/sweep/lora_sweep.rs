@@ -145,11 +145,9 @@ impl LoraSweep<'_> {
         note: &mut dyn FnMut(&str),
     ) -> Result<SweepReport> {
         let mut plan = self.plan(if pace.is_full() { folder } else { &self.options.out })?;
-        if pace.is_full() {
-            let checkpoints = TrialCheckpoints::open(folder, &begun(&plan), &self.options.checkpoints)?;
-            checkpoints.notes.iter().for_each(|line| note(line));
-            plan.checkpoints = Some(checkpoints);
-        }
+        let checkpoints = TrialCheckpoints::open(&plan.out, &begun(&plan), &self.options.checkpoints)?;
+        checkpoints.notes.iter().for_each(|line| note(line));
+        plan.checkpoints = Some(checkpoints);
         self.optimizer_notes().iter().for_each(|line| note(line));
         let decoder = self.base.decoder();
         let shared = SharedInputs::new(self.base, self.train, self.test);

@@ -75,10 +75,11 @@ pub fn rehearse(
     let moved = moved(plan, out);
     folder::copy_records(plan, &moved)?;
     let rehearsal = Rehearsal::new(decoder, shared, tasks);
-    let mut on_event = |event: &Event| {
-        if !matches!(event, Event::Started { .. } | Event::Finished { .. }) {
-            observer.event(event);
-        }
+    let mut on_event = |event: &Event| match event {
+        Event::Started { .. } | Event::Finished { .. } => {}
+        // The checkpoints stay where they are, which is not where the rehearsal looks.
+        Event::Restarting { trial } => observer.event(&run::begun(plan, trial)),
+        event => observer.event(event),
     };
     let mut group_size = |pending: &[&Trial]| rehearsal.plan_workers(pending);
     let mut run_group = |group: &[&Trial]| rehearsal.run_group(group);

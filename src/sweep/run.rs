@@ -162,6 +162,16 @@ pub fn run_in_groups<'a>(
     Ok(sweep.result)
 }
 
+/// What becomes of a trial that was cut off.
+pub fn begun<'a>(plan: &'a Plan, trial: &'a Trial) -> Event<'a> {
+    let Some(checkpoints) = &plan.checkpoints else { return Event::Restarting { trial } };
+    match (checkpoints.step(&trial.name), checkpoints.changes(&trial.name)) {
+        (Some(step), _) => Event::Resuming { trial, step },
+        (None, Some(changes)) => Event::Changed { trial, changes },
+        (None, None) => Event::Restarting { trial },
+    }
+}
+
 /// A sweep that is being run.
 struct Sweep<'a, 'o> {
     plan: &'a Plan,
@@ -191,7 +201,7 @@ impl<'a> Sweep<'a, '_> {
                 TrialState::New => {}
                 TrialState::Finished(_) => {}
                 TrialState::Failed(failure) => self.observer.event(&Event::Retrying { trial, failure }),
-                TrialState::Unfinished => self.observer.event(&self.begun(trial)),
+                TrialState::Unfinished => self.observer.event(&begun(self.plan, trial)),
                 TrialState::Changed(changes) => self.observer.event(&Event::Changed { trial, changes }),
             }
             match state {
@@ -206,17 +216,6 @@ impl<'a> Sweep<'a, '_> {
         // Now, so that the results hold no row of a folder that will be replaced.
         self.result.write()?;
         Ok(pending)
-    }
-
-    /// What becomes of a trial that was cut off.
-    fn begun(&self, trial: &'a Trial) -> Event<'a> {
-        let plan: &'a Plan = self.plan;
-        let Some(checkpoints) = &plan.checkpoints else { return Event::Restarting { trial } };
-        match (checkpoints.step(&trial.name), checkpoints.changes(&trial.name)) {
-            (Some(step), _) => Event::Resuming { trial, step },
-            (None, Some(changes)) => Event::Changed { trial, changes },
-            (None, None) => Event::Restarting { trial },
-        }
     }
 
     fn run_group(&mut self, group: &[&'a Trial], run_group: &mut RunGroup) -> Result<()> {

@@ -21,6 +21,8 @@ options! {
         pub drop_last: bool = false;
         /// Puts rows of similar length into one batch, as in `train`.
         pub group_by_length: bool = false;
+        /// Batches at the beginning that are left out: those that a loop which goes on had before.
+        pub skip: usize = 0, alias ["skip_first_batches"];
     }
 }
 
@@ -34,14 +36,16 @@ pub struct Batches {
 impl Batches {
     /// All batches.
     pub fn new(data: &TokenizedDataset, options: &BatchesOptions) -> Self {
-        let BatchesOptions { size, shuffle, epoch, drop_last, group_by_length } = *options;
+        let BatchesOptions { size, shuffle, epoch, drop_last, group_by_length, skip } = *options;
         let order = match shuffle {
             Some(seed) => data.epoch_order(seed, epoch),
             None => (0..data.len() as u32).collect(),
         };
         let length = |row: u32| data.row(row as usize).map_or(0, |row| row.len());
         let order = if group_by_length { grouped_by_length(order, length, size) } else { order };
-        Self::in_order(data.clone(), &order, size, drop_last)
+        let mut batches = Self::in_order(data.clone(), &order, size, drop_last);
+        batches.rows.drain(..skip.min(batches.rows.len()));
+        batches
     }
 
     /// At the pace of a rehearsal a few batches of the shortest rows, and a sentence that says so.
@@ -105,6 +109,16 @@ mod tests {
         let options = BatchesOptions { size: 2, ..BatchesOptions::default() };
         assert_eq!(sizes(Batches::new(&data(&[3, 4, 5]), &options)), [2, 1]);
         assert_eq!(sizes(Batches::new(&data(&[3, 4, 5]), &BatchesOptions { drop_last: true, ..options })), [2]);
+    }
+
+    #[test]
+    fn the_first_batches_may_be_left_out() {
+        let options = BatchesOptions { size: 2, shuffle: Some(1), ..BatchesOptions::default() };
+        let all = Batches::new(&data(&[3; 7]), &options);
+        for skip in [0, 1, 3, 4, 9] {
+            let rest = Batches::new(&data(&[3; 7]), &BatchesOptions { skip, ..options.clone() });
+            assert_eq!(rest.rows, all.rows[skip.min(4)..], "{skip}");
+        }
     }
 
     #[test]

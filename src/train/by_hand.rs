@@ -2,14 +2,12 @@
 //! optimizer's step.
 
 use super::adamw::{AdamW, AdamWConfig};
-use super::checkpoint::loop_state;
+use super::checkpoint::loop_state::LoopPart;
 use super::clip;
 use crate::bail;
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::lora::{AdaptedModel, Model};
-use serde_json::{json, Value};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tch::Tensor;
 
@@ -108,37 +106,36 @@ impl Optimizer {
         model.trainable_mut()?.zero_gradients()
     }
 
-    /// Saves the trained values of `model`, this optimizer and `values` into `folder`.
-    ///
-    /// # Errors
-    /// Another adapter than the optimizer's, or a folder that cannot be written.
-    pub fn save_checkpoint(&self, model: &Model, folder: &Path, values: Value) -> Result<()> {
-        self.ensure_same_adapter(&model.adapted)?;
-        let values = json!({ "values": values, "lr": self.lr, "forwards": model.forwards });
-        loop_state::save(folder, model.adapted.trainable()?, &self.adamw, values)?;
-        Ok(())
+    /// The settings that it was made with.
+    pub fn config(&self) -> &AdamWConfig {
+        &self.adamw.config
     }
 
-    /// Goes on from the newest checkpoint in `folder` and returns the values saved with it; `None` where there is no
-    /// checkpoint. `note` gets lines for the user.
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.adamw.steps()
+    }
+
+    /// The state of this optimizer and of the values that it trains, in views of them.
     ///
     /// # Errors
-    /// Another adapter than the optimizer's, or a checkpoint of other parameters.
-    pub fn load_checkpoint(
-        &mut self,
-        model: &mut Model,
-        folder: &Path,
-        note: &mut dyn FnMut(&str),
-    ) -> Result<Option<Value>> {
-        self.ensure_same_adapter(&model.adapted)?;
-        let parameters = model.adapted.trainable_mut()?;
-        let Some(mut saved) = loop_state::load(folder, parameters, &mut self.adamw, note)? else { return Ok(None) };
-        let (Some(lr), Some(forwards)) = (saved["lr"].as_f64(), saved["forwards"].as_u64()) else {
-            return Err(Error::input(format!("the checkpoint in `{}` has no learning rate", folder.display())));
-        };
-        (self.lr, model.forwards) = (lr, forwards);
+    /// A model that has no longer the adapter of the optimizer.
+    pub fn state(&self, model: &Model) -> Result<LoopPart> {
+        let parameters = model.adapted.parameters_of(self.adapter.as_deref())?;
+        LoopPart::of(parameters, model.forwards, Some((&self.adamw, self.lr)))
+    }
+
+    /// Overwrites the values that it trains, its own state, and the count of forward passes.
+    ///
+    /// # Errors
+    /// The state of other parameters, or of no optimizer.
+    pub fn restore(&mut self, model: &mut Model, state: &LoopPart) -> Result<()> {
+        let parameters = model.adapted.parameters_of_mut(self.adapter.as_deref())?;
+        state.restore(parameters, Some(&mut self.adamw))?;
+        model.forwards = state.numbers.forwards;
+        self.lr = state.numbers.optimizer.as_ref().map_or(self.lr, |numbers| numbers.lr);
         self.backwards = BACKWARDS.load(Ordering::Relaxed);
-        Ok(Some(saved["values"].take()))
+        Ok(())
     }
 
     /// The moments of one adapter do not fit another.
@@ -152,6 +149,21 @@ impl Optimizer {
         let (optimized, active) = (name(optimized), name(active));
         bail!(Kind::Input, "this optimizer is for {optimized}, and {active} would be trained now"; hint: "call model.set_adapter(name) before the forward pass, or make an optimizer for each")
     }
+}
+
+/// The state of what `model` trains, without an optimizer.
+pub fn model_state(model: &Model) -> Result<LoopPart> {
+    LoopPart::of(model.adapted.trainable()?, model.forwards, None)
+}
+
+/// Overwrites what `model` trains, and the count of forward passes.
+///
+/// # Errors
+/// The state of other parameters.
+pub fn restore_model(model: &mut Model, state: &LoopPart) -> Result<()> {
+    state.restore(model.adapted.trainable_mut()?, None)?;
+    model.forwards = state.numbers.forwards;
+    Ok(())
 }
 
 /// Scales the gradients down so that their norm is at most `max_norm`; returns the norm before.

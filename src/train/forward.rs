@@ -55,7 +55,8 @@ impl ForwardPass {
             let token_logits = trains_head.then(|| decoder.logits(&hidden, &input.tokens, &adapters)).transpose()?;
             Ok((hidden, token_logits))
         };
-        let (hidden, token_logits) = if train { compute()? } else { no_grad(compute)? };
+        let compute = || if train { compute() } else { no_grad(compute) };
+        let (hidden, token_logits) = decoder.files.unless_changed(compute)?;
         Ok(ForwardPass {
             targets: Targets::new(&input, &[&batch.labels], decoder.device)?,
             label_cells: label_cells(batch),
@@ -105,7 +106,9 @@ impl ForwardPass {
         once(&self.logits, || {
             self.recorded(|| match &self.token_logits {
                 Some(logits) => self.input.padded(logits),
-                None => self.input.padded(&decoder.logits(&self.hidden, &self.input.tokens, &NoAdapters)?),
+                None => decoder.files.unless_changed(|| {
+                    self.input.padded(&decoder.logits(&self.hidden, &self.input.tokens, &NoAdapters)?)
+                }),
             })
         })
     }
@@ -125,7 +128,9 @@ impl ForwardPass {
         once(&self.losses, || {
             self.recorded(|| match &self.token_logits {
                 Some(logits) => token_losses_of_logits(logits, &self.targets),
-                None => token_losses(decoder, &self.input, &self.hidden, &self.targets, &NoAdapters),
+                None => decoder
+                    .files
+                    .unless_changed(|| token_losses(decoder, &self.input, &self.hidden, &self.targets, &NoAdapters)),
             })
         })
     }

@@ -1,7 +1,8 @@
 //! A training run of a model's active adapter, or of all its weights, with its data and its folder. A rehearsal takes
 //! two tiny steps and plans the real run.
 
-use super::checkpoint::resume::{self, Found, START};
+use super::checkpoint::folder::SavedRun;
+use super::checkpoint::resume::{self, Resumable, START};
 use super::checkpoint::state::checksum;
 use super::checkpoint::writer::RunLabel;
 use super::checkpoint::{self, CheckpointOptions, CheckpointWriter, Resume};
@@ -22,7 +23,7 @@ use crate::files::{self, FolderLock};
 use crate::hub::tokenizer::Tokenizer;
 use crate::lora::Model;
 use crate::lora::Trainable;
-use crate::model::{device, Decoder};
+use crate::model::Decoder;
 use serde_json::{json, Value};
 use std::path::Path;
 
@@ -30,6 +31,8 @@ use std::path::Path;
 pub const MODEL: &str = "model";
 /// The name of a run in its checkpoints.
 const NAME: &str = "run";
+
+type Found = resume::Found<SavedRun>;
 
 /// A run to be trained.
 #[derive(Clone, Copy)]
@@ -100,7 +103,10 @@ impl TrainRun<'_> {
         mut progress: Progress,
         saves: bool,
     ) -> Result<TrainOutcome> {
-        let conditions = self.conditions(model)?;
+        let mut conditions = self.conditions(model)?;
+        if !conditions.is_null() {
+            conditions[START] = checksum(model.adapted.trainable()?.flat())?.into();
+        }
         let from = self.checkpoint_to_go_on_from(&conditions, &mut progress)?;
         // Before anything else: from here on the folder holds no finished run.
         let begin = |folder| Ok::<_, Error>((folder, self.begin(folder, model, from.as_ref(), &mut progress)?));
@@ -145,10 +151,14 @@ impl TrainRun<'_> {
     fn begin(&self, folder: &Path, model: &Model, from: Option<&Found>, progress: &mut Progress) -> Result<RunRecord> {
         match from {
             Some(found) => {
-                let step = found.run.state.numbers.position.steps;
+                let step = found.run.step();
                 let total = self.config.total_steps(self.train.len());
                 progress.on_note(&format!("going on from step {step} of {total}, saved in `{}`", found.path.display()));
-                resume::drop_newer(folder, found)?;
+                resume::drop_newer(folder, step)?;
+                // An unfinished run has none of its own, unless it was cut off just after it saved it.
+                if !resume::is_unfinished(folder) {
+                    previous::set_aside(folder)?;
+                }
             }
             None => {
                 let keeps_old = self.checkpoints.is_some_and(|options| options.resume == Some(Resume::No));
@@ -206,23 +216,41 @@ impl TrainRun<'_> {
         settings
     }
 
-    /// All that the numbers of the run depend on, for its checkpoints.
+    /// In a rehearsal, the step that the real run would go on from in `folder`; `None` if it would begin anew. Changes
+    /// nothing. Does not look at what a rehearsal does not have: the trained values before the first step, and rows that
+    /// were not tokenized.
+    ///
+    /// # Errors
+    /// A run that cannot go on.
+    pub fn would_go_on_from(
+        &self,
+        pace: Pace,
+        model: &Model,
+        folder: &Path,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Option<u64>> {
+        let (Some(options), Pace::Rehearsal) = (self.checkpoints, pace) else { return Ok(None) };
+        let mut conditions = self.conditions(model)?;
+        let is_sample = self.train.is_sample() || self.test.is_some_and(TokenizedDataset::is_sample);
+        if let Some(conditions) = conditions.as_object_mut().filter(|_| is_sample) {
+            conditions.remove("data");
+        }
+        let found: Option<Found> = resume::find(folder, &conditions, options.resume.as_ref(), note)?;
+        Ok(found.map(|found| found.run.step()))
+    }
+
+    /// All that the numbers of the run depend on beside the trained values, for its checkpoints.
     fn conditions(&self, model: &Model) -> Result<Value> {
         if self.folder.is_none() || self.checkpoints.is_none() {
             return Ok(Value::Null);
         }
-        let decoder = model.decoder();
         let mut conditions = self.settings(model);
-        conditions["model"]["fingerprint"] = model.folder.as_ref().map(|_| model.fingerprint()).transpose()?.into();
-        conditions["model"]["random_seed"] = model.random_seed.into();
-        conditions["model"]["vocab_size"] = model.resized.into();
-        conditions["model"]["dtype"] = device::dtype_name(decoder.dtype).into();
-        conditions["model"]["device"] = device::device_name(decoder.device).into();
-        conditions["model"]["quantization"] = decoder.config.quantization.map(|q| q.to_json(decoder.dtype)).into();
+        let mut identity = model.identity()?;
+        identity["chat_template"] = conditions["model"]["chat_template"].take();
+        conditions["model"] = identity;
         conditions["data"]["test"] = self.test.map(TokenizedDataset::fingerprint).into();
         conditions["lorhai"] = env!("CARGO_PKG_VERSION").into();
         conditions["libtorch"] = env!("LORHAI_LIBTORCH_VERSION").into();
-        conditions[START] = checksum(model.adapted.trainable()?.flat())?.into();
         Ok(conditions)
     }
 }

@@ -1,12 +1,21 @@
 //! The program as a user runs it.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// The program with `folder` as its working folder, and its cache there.
+/// The program with `folder` as its working folder, and its cache there. A closed terminal stops it, even where the
+/// tests run below `nohup`.
 pub fn lorhai(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
     command.current_dir(folder).env("LORHAI_CACHE", folder.join("cache"));
+    // SAFETY: between fork and exec one call that is allowed there.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        })
+    };
     command
 }
 

@@ -350,6 +350,16 @@ fn a_finished_run_begins_anew_and_leaves_no_checkpoint() {
     };
     case.load().train(&case, &out, Some(&CheckpointOptions { keep_last: Some(2), ..saving(3) })).unwrap();
     assert_eq!(kept(), "checkpoint-6 checkpoint-9");
+    // Asked for, it goes on; its adapter does not lie beside the record of an unfinished run.
+    let adapter = content(&out.join("adapter"));
+    let mut stopping = |_: &Decoder, _: &[&dyn Trainable], _: &TokenizedDataset| {
+        assert!(out.join("adapter.previous").is_dir() && !out.join("adapter").exists());
+        Err(Error::stopped())
+    };
+    let again = CheckpointOptions { keep_last: Some(2), ..resuming(Resume::Yes) };
+    case.load().train_measured(&case, &out, Some(&again), &mut stopping).unwrap_err();
+    case.load().train(&case, &out, Some(&again)).unwrap();
+    assert_eq!(difference(&content(&out.join("adapter")), &adapter), None);
     let error = case.load().train(&case, &scratch.path().join("new"), Some(&resuming(Resume::Yes))).unwrap_err();
     assert!(error.message.contains("expected a checkpoint in"), "{error}");
     // Finished, it does not go on from step 9, though other settings would be refused then.

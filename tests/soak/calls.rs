@@ -14,6 +14,7 @@ let rows = load_dataset("tiny/train.jsonl").take(12);
 let tokens = rows.tokenize(model, #{ max_length: 32 });
 let splits = tokens.split(#{ test: 4 });
 let optimizer = adamw(model, #{ lr: 1e-3 });
+let run = start_run("runs/loop", #{});
 let tensor = ();
 let batch = ();
 let output = ();
@@ -48,7 +49,8 @@ const ARRAYS: &[&str] = &[
 ];
 const MAPS: &[&str] = &["#{}", "#{ a: 1 }", "#{ rank: [2] }", "#{ prompt: \"\", completion: () }"];
 const FUNCTIONS: &[&str] = &["|x| x", "|x| throw x", "|| 1", "|a, b, c| ()", "Fn(\"none\")"];
-const HANDLES: &[&str] = &["model", "rows", "tokens", "splits", "optimizer", "tensor", "batch", "output", "chart"];
+const HANDLES: &[&str] =
+    &["model", "rows", "tokens", "splits", "optimizer", "run", "tensor", "batch", "output", "chart"];
 const OTHERS: &[&str] = &["()", "true", "'x'", "0..3", "0..9223372036854775807", "blob(3)", "timestamp()"];
 const CALLS: usize = 40;
 
@@ -138,6 +140,7 @@ impl Draw {
             "Optimizer" => "optimizer".into(),
             "Tensor" => "tensor".into(),
             "Batch" => "batch".into(),
+            "Run" => "run".into(),
             "Output" => "output".into(),
             "Chart" => "chart".into(),
             _ => self.any(),

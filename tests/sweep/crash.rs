@@ -108,6 +108,21 @@ fn at_every_change(fault: Fault, plan_in: fn(&Path) -> Plan, before: &dyn Fn(&Pa
 
 fn nothing(_: &Path) {}
 
+#[test]
+fn temporary_files_that_another_process_uses_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = small(&folder.path().join("out"));
+    fs::create_dir(&plan.out).unwrap();
+    let used = lorhai::files::TemporaryFolder::beside(&plan.out.join("report")).unwrap();
+    fs::write(used.path().join("page"), "in work").unwrap();
+    fs::write(plan.out.join(".part-aaaaaa.lorhai"), "left by a killed run").unwrap();
+    fs::write(plan.out.join(".part-of-mine"), "kept by the user").unwrap();
+    fake::run_all(&plan).unwrap();
+    assert_eq!(fs::read_to_string(used.path().join("page")).unwrap(), "in work");
+    assert!(!plan.out.join(".part-aaaaaa.lorhai").exists());
+    assert!(plan.out.join(".part-of-mine").exists());
+}
+
 fn killed(end: End, _: &str, what: &str) {
     assert_eq!(end, End::Signal(libc::SIGKILL), "{what}");
 }

@@ -1,7 +1,7 @@
 //! The files of a model mapped into memory, and tensors that share their pages.
 
 use crate::error::{Error, Result};
-use crate::hub::mapped::MappedFile;
+use crate::hub::mapped::{MappedFile, MappedFiles};
 use crate::native;
 use memmap2::UncheckedAdvice;
 use std::fmt;
@@ -29,6 +29,10 @@ impl Mapping {
         let files = Arc::make_mut(&mut self.files);
         files.push(file);
         Ok(files.len() - 1)
+    }
+
+    pub(super) fn files(&self) -> MappedFiles {
+        self.files.iter().map(|file| file.source()).collect()
     }
 
     pub(super) fn bytes(&self, file: usize) -> &[u8] {

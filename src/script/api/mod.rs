@@ -15,6 +15,7 @@ mod export;
 mod generate;
 mod gradients;
 mod host;
+mod loops;
 mod memory;
 mod model;
 mod numbers;
@@ -88,8 +89,8 @@ pub const AREAS: &[Area] = &[
     area!(
         "Training and evaluation",
         "The primitives of a training loop, the trainer made of them, and evaluation.",
-        [step, gradients, train],
-        [step, train]
+        [step, gradients, loops, train],
+        [step, loops, train]
     ),
     area!(
         "Generation",

@@ -5,10 +5,8 @@ use crate::lora;
 use crate::options;
 use crate::options::{OptionSet, OptionType};
 use crate::script::api::OptionsOfFunction;
-use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
-use crate::script::values::json::{to_dynamic, to_row_value};
 use crate::script::values::objects::{ModelOptimizer, Output};
 use crate::script::values::options::Options;
 use crate::train::by_hand::{self, Optimizer};
@@ -17,7 +15,6 @@ use crate::train::schedule::SchedulerType;
 use crate::train::AdamWConfig;
 use rhai::plugin::*;
 use rhai::Map;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 options! {
@@ -226,60 +223,6 @@ pub mod functions {
         let ModelOptimizer { model, optimizer } = &mut *pair;
         optimizer.zero_grad(&mut model.write()?.adapted)?;
         Ok(())
-    }
-
-    /// Save the loop in a folder: trained values, optimizer, and the values of the script.
-    ///
-    /// The state is written whole or not at all, into `checkpoint-STEP` by the number of the optimizer's steps. The two
-    /// newest stay. `load_checkpoint` goes on from it. `values` may hold numbers, texts, arrays and maps.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// let opt = adamw(model, #{ lr: 2e-4 });
-    /// opt.save_checkpoint("runs/loop", #{ epoch: 1, losses: [2.5, 2.25] });
-    /// print(opt.load_checkpoint("runs/loop").epoch);
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn save_checkpoint(
-        context: NativeCallContext,
-        optimizer: &mut AdamWOptimizer,
-        folder: &str,
-        values: Map,
-    ) -> RhaiResultOf<()> {
-        let folder = State::of(&context)?.folder_to_write(Path::new(folder))?;
-        let values = to_row_value(&Dynamic::from_map(values), &serde_json::Value::Null)?;
-        let pair = optimizer.read()?;
-        let model = pair.model.read()?;
-        pair.optimizer.save_checkpoint(&model, &folder, values)?;
-        Ok(())
-    }
-
-    /// Go on from the newest checkpoint in a folder; returns the values that were saved, or `()` if there is none.
-    ///
-    /// Overwrites the trained values, the state of the optimizer with its learning rate, and the count of forward passes,
-    /// which their dropout depends on: a loop that goes on takes the very steps that it would have taken. A damaged
-    /// checkpoint is passed over, with a note.
-    ///
-    /// ```rhai
-    /// let model = load_model("scripts/tiny");
-    /// model.add_lora(#{ r: 4 });
-    /// let opt = adamw(model, #{ lr: 2e-4 });
-    /// let saved = opt.load_checkpoint("runs/loop") ?? #{ step: 0 };
-    /// print(saved.step);
-    /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn load_checkpoint(
-        context: NativeCallContext,
-        optimizer: &mut AdamWOptimizer,
-        folder: &str,
-    ) -> RhaiResultOf<Dynamic> {
-        let state = State::of(&context)?;
-        let folder = PathBuf::from(state.to_read(folder));
-        let mut pair = optimizer.write()?;
-        let ModelOptimizer { model, optimizer } = &mut *pair;
-        let values = optimizer.load_checkpoint(&mut *model.write()?, &folder, &mut |line| state.note(line))?;
-        Ok(values.map_or(Dynamic::UNIT, |values| to_dynamic(&values)))
     }
 
     /// The learning rate of the next step.

@@ -164,6 +164,10 @@ fn run_training(
         checkpoints: Some(&checkpoints),
         origin: origin.as_ref(),
     };
+    if let Some(out) = out.as_deref() {
+        let step = run.would_go_on_from(state.pace(), &model, out, &mut |line| state.note(line))?;
+        step.iter().for_each(|step| state.note_for_summary(format!("{}: goes on from step {step}", out.display())));
+    }
     let measure = &mut eval::loss::held_out_loss(config.eval_batch);
     let report = run.run(&mut model, measure, state.pace(), Progress::new(state.quiet()))?;
     state.note_run(out.as_deref(), &report, &model);

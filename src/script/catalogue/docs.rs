@@ -29,8 +29,20 @@ impl Catalog {
         functions.extend(collect(engine).into_iter().filter(|other| !other.parameters.is_empty()));
         functions.sort();
         functions.dedup();
+        without_replacements(&mut functions);
         Catalog { functions }
     }
+}
+
+/// Removes the functions that stand in for one of the language's (`engine/sizes.rs`): that one is documented.
+fn without_replacements(functions: &mut Vec<Function>) {
+    let documented: Vec<Function> = functions.iter().filter(|known| !known.doc.is_empty()).cloned().collect();
+    let kinds = |function: &Function| function.parameters.iter().map(|(_, kind)| kind.clone()).collect::<Vec<_>>();
+    functions.retain(|known| {
+        let is_same =
+            |other: &Function| (other.form, &other.name, kinds(other)) == (known.form, &known.name, kinds(known));
+        !known.doc.is_empty() || !documented.iter().any(is_same)
+    });
 }
 
 /// The whole reference as Markdown; the same bytes for the same functions.

@@ -118,18 +118,29 @@ fn uncommented(line: &str) -> &str {
     line.strip_prefix(' ').unwrap_or(line)
 }
 
-/// `RhaiResultOf<Model>` and `Result<Model, …>` are `Model`; `()` is nothing.
+/// `RhaiResultOf<Model>` and `core::result::Result<Model, …>` are `Model`; `()` is nothing.
 fn returned(name: &str) -> String {
     let name = name.replace(' ', "");
-    let inner = ["RhaiResultOf<", "Result<"].iter().find_map(|start| name.strip_prefix(start));
-    let inner = match inner {
-        Some(inner) => inner.strip_suffix('>').unwrap_or(inner).trim_end_matches(",Box<EvalAltResult>"),
-        None => name.as_str(),
-    };
-    match inner {
+    let (outer, inner) = name.split_once('<').unwrap_or((&name, ""));
+    let is_result = matches!(outer.rsplit("::").next(), Some("Result" | "RhaiResultOf"));
+    match if is_result { value_type(inner.strip_suffix('>').unwrap_or(inner)) } else { name.as_str() } {
         "" | "()" => String::new(),
         other => type_name(other),
     }
+}
+
+/// What stands before the type of the error, if one follows: `(A,B),Error` is `(A,B)`.
+fn value_type(parameters: &str) -> &str {
+    let mut depth = 0;
+    let end = parameters.find(|character| {
+        match character {
+            '<' | '(' => depth += 1,
+            '>' | ')' => depth -= 1,
+            _ => {}
+        }
+        character == ',' && depth == 0
+    });
+    &parameters[..end.unwrap_or(parameters.len())]
 }
 
 /// The functions that an engine knows, as their registration describes them.
@@ -189,5 +200,19 @@ impl Catalog {
     pub fn properties(&self, of: &str) -> Vec<String> {
         let getters = self.functions.iter().filter(|known| known.form == Form::Getter && known.receiver() == Some(of));
         getters.map(|known| known.name.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_the_types_of_their_values() {
+        assert_eq!(returned("()"), "");
+        assert_eq!(returned("RhaiResultOf<()>"), "");
+        assert_eq!(returned("core::result::Result<(), alloc::boxed::Box<rhai::types::error::EvalAltResult>>"), "");
+        assert_eq!(returned("core::result::Result<i64, alloc::boxed::Box<rhai::EvalAltResult>>"), type_name("i64"));
+        assert_eq!(returned("RhaiResultOf<Model>"), type_name("Model"));
     }
 }

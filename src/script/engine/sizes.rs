@@ -3,6 +3,7 @@
 //! allocates.
 
 use crate::error::Error;
+use crate::interrupt;
 use crate::script::engine::budget::{charge, charge_or_end};
 use crate::script::values::convert::RhaiResultOf;
 use rhai::{Array, Blob, Dynamic, Engine, ImmutableString, Map, NativeCallContext};
@@ -37,7 +38,14 @@ fn padding(engine: &mut Engine) {
     engine.register_fn("pad", |array: &mut Array, size: i64, item: Dynamic| -> RhaiResultOf<()> {
         let more = usize::try_from(size).unwrap_or(0).saturating_sub(array.len());
         charge("pad", more as u128 * (VALUE + deep_size(&item)))?;
-        array.resize(array.len() + more, item);
+        // In pieces, between which Ctrl-C is heard.
+        const PIECE: usize = 1 << 12;
+        let size = array.len() + more;
+        array.reserve(more);
+        while array.len() < size {
+            interrupt::check()?;
+            array.resize(size.min(array.len() + PIECE), item.clone());
+        }
         Ok(())
     });
     engine

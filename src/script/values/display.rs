@@ -7,7 +7,7 @@ use crate::lora::spectrum::{AdapterSimilarity, RankSpectrum};
 use crate::lora::Model;
 use crate::plot::Chart;
 use crate::script::values::handles::Handle;
-use crate::script::values::objects::{DatasetSplit, ModelOptimizer, Output, Tokenized, TokenizedSplit};
+use crate::script::values::objects::{DatasetSplit, ModelOptimizer, Output, ScriptRun, Tokenized, TokenizedSplit};
 use crate::script::values::tensor::entries;
 use crate::sweep::SweepResult;
 use crate::train::forward::ForwardPass;
@@ -45,6 +45,7 @@ pub fn register(engine: &mut Engine) {
         format!("Output: {}", loss.map_or("logits and mask".to_owned(), |loss| format!("loss {loss:.4}")))
     });
     register_handle(&mut module, |pair: &ModelOptimizer| format!("AdamWOptimizer: lr {}", pair.optimizer.lr()));
+    register_handle(&mut module, |run: &ScriptRun| format!("Run: in {}", run.out.display()));
     register_text(&mut module, |schedule: &Schedule| {
         let Schedule { kind, steps, warmup_steps } = schedule;
         let kind = format!("{kind:?}").to_lowercase();

@@ -8,6 +8,8 @@ use crate::model::Decoder;
 use crate::script::values::handles::Handle;
 use crate::train::by_hand::Optimizer;
 use crate::train::forward::ForwardPass;
+use crate::train::loop_run::LoopRun;
+use std::path::PathBuf;
 use std::rc::Rc;
 use tch::Tensor;
 
@@ -52,6 +54,13 @@ impl Output {
     pub fn tensor(&self, compute: impl FnOnce(&ForwardPass, &Decoder) -> Result<Tensor>) -> Result<Handle<Tensor>> {
         Ok(Handle::new(compute(&self.pass, self.model.read()?.decoder())?))
     }
+}
+
+/// A training loop of the script's own that has begun in a folder.
+pub struct ScriptRun {
+    /// As the script named it.
+    pub out: PathBuf,
+    pub run: LoopRun,
 }
 
 /// AdamW over the trainable parameters of one model.

@@ -18,15 +18,64 @@ use std::path::{Path, PathBuf};
 
 /// The key of the trained values' checksum before the first step, in the conditions of a run.
 pub const START: &str = "start";
-/// Conditions that may change where the user asks a run to go on: its training settings and the program.
-const MAY_CHANGE: [&str; 3] = ["train.", "lorhai", "libtorch"];
+/// Conditions that may change where the user asks a run to go on: its training settings, those of a script, and the
+/// program.
+const MAY_CHANGE: [&str; 5] = ["train.", "lorhai", "libtorch", "optimizers.", "settings."];
 /// Folders that an earlier, unfinished run is moved to.
 const OLD: &str = "old-";
 
+/// What a checkpoint holds: a run of `train`, or a loop of a script.
+pub trait Resumable: Sized {
+    /// # Errors
+    /// A checkpoint that is damaged, or of another kind of run.
+    fn read(path: &Path) -> Result<Self>;
+
+    fn step(&self) -> u64;
+
+    /// What differs between this run and one with these conditions.
+    fn changes(&self, conditions: &Value) -> Result<Vec<Change>>;
+}
+
+impl Resumable for SavedRun {
+    fn read(path: &Path) -> Result<Self> {
+        let mut runs = Checkpoint::read(path)?.runs;
+        match (runs.pop(), runs.is_empty()) {
+            (Some(run), true) => Ok(run),
+            _ => {
+                bail!(Kind::File, "`{}` is a checkpoint of several trials: expected one of a single run", path.display();
+                hint: "a sweep goes on from it: run the sweep again")
+            }
+        }
+    }
+
+    fn step(&self) -> u64 {
+        self.state.numbers.position.steps
+    }
+
+    /// A script that is run again builds its adapter anew; at a prompt the trained values may still be those of the stop.
+    fn changes(&self, conditions: &Value) -> Result<Vec<Change>> {
+        let mut changes = known_changes(&self.conditions, conditions);
+        let start = changes.iter().position(|change| change.key == START);
+        if let (Some(at), Some(now)) = (start, conditions.get(START)) {
+            if *now == checksum(&self.state.parameters)? {
+                changes.remove(at);
+            }
+        }
+        Ok(changes)
+    }
+}
+
+/// The differences in what `conditions` has: a rehearsal leaves out what it does not know.
+pub fn known_changes(saved: &Value, conditions: &Value) -> Vec<Change> {
+    let mut changes = settings_diff::between(saved, conditions);
+    changes.retain(|change| conditions.get(change.key.split('.').next().unwrap_or_default()).is_some());
+    changes
+}
+
 /// A run and the checkpoint that it goes on from.
 #[derive(Debug)]
-pub struct Found {
-    pub run: SavedRun,
+pub struct Found<R> {
+    pub run: R,
     pub path: PathBuf,
 }
 
@@ -35,18 +84,18 @@ pub struct Found {
 ///
 /// # Errors
 /// A run that cannot go on: its settings, data or model changed, or there is no checkpoint where one was asked for.
-pub fn find(
+pub fn find<R: Resumable>(
     folder: &Path,
     conditions: &Value,
     resume: Option<&Resume>,
     note: &mut dyn FnMut(&str),
-) -> Result<Option<Found>> {
+) -> Result<Option<Found<R>>> {
     match resume {
         Some(Resume::No) => Ok(None),
         None if !is_unfinished(folder) => Ok(None),
         None => {
-            let Some(found) = newest(folder, note)? else { return Ok(None) };
-            let changes = changes(&found.run, conditions)?;
+            let Some(found) = newest::<R>(folder, note)? else { return Ok(None) };
+            let changes = found.run.changes(conditions)?;
             if !changes.is_empty() {
                 return Err(changed(folder, &found, &changes));
             }
@@ -65,13 +114,13 @@ pub fn find(
 }
 
 /// Is there a run in `folder` that began and did not end well?
-fn is_unfinished(folder: &Path) -> bool {
+pub fn is_unfinished(folder: &Path) -> bool {
     let finished = |record: RunRecord| matches!(record.status, RunStatus::Finished { .. });
     !folder.join(RUN).is_file() || !RunRecord::read(folder).is_ok_and(finished)
 }
 
 /// The newest checkpoint in `folder` that is whole.
-fn newest(folder: &Path, note: &mut dyn FnMut(&str)) -> Result<Option<Found>> {
+fn newest<R: Resumable>(folder: &Path, note: &mut dyn FnMut(&str)) -> Result<Option<Found<R>>> {
     let mut was_damaged = false;
     for (step, path) in folder::list(folder) {
         match read(&path) {
@@ -89,13 +138,8 @@ fn newest(folder: &Path, note: &mut dyn FnMut(&str)) -> Result<Option<Found>> {
     Ok(None)
 }
 
-fn read(path: &Path) -> Result<Found> {
-    let mut runs = Checkpoint::read(path)?.runs;
-    match (runs.pop(), runs.is_empty()) {
-        (Some(run), true) => Ok(Found { run, path: path.to_owned() }),
-        _ => bail!(Kind::File, "`{}` is a checkpoint of several trials: expected one of a single run", path.display();
-            hint: "a sweep goes on from it: run the sweep again"),
-    }
+fn read<R: Resumable>(path: &Path) -> Result<Found<R>> {
+    Ok(Found { run: R::read(path)?, path: path.to_owned() })
 }
 
 fn no_checkpoint(folder: &Path) -> Error {
@@ -103,24 +147,11 @@ fn no_checkpoint(folder: &Path) -> Error {
         .with_hint("leave `resume` out: a run goes on by itself where there is one")
 }
 
-/// What differs between a saved run and one with these conditions.
-///
-/// A script that is run again builds its adapter anew; at a prompt the trained values may still be those of the stop.
-fn changes(run: &SavedRun, conditions: &Value) -> Result<Vec<Change>> {
-    let mut changes = settings_diff::between(&run.conditions, conditions);
-    let start = changes.iter().position(|change| change.key == START);
-    if let Some(at) = start {
-        let now = conditions.get(START).and_then(Value::as_str).unwrap_or_default();
-        if now == checksum(&run.state.parameters)? {
-            changes.remove(at);
-        }
-    }
-    Ok(changes)
-}
-
 /// Takes changes that the user may ask for, and reports them.
-fn accept(found: Found, conditions: &Value, note: &mut dyn FnMut(&str)) -> Result<Found> {
-    let (allowed, refused): (Vec<Change>, Vec<Change>) = changes(&found.run, conditions)?
+fn accept<R: Resumable>(found: Found<R>, conditions: &Value, note: &mut dyn FnMut(&str)) -> Result<Found<R>> {
+    let (allowed, refused): (Vec<Change>, Vec<Change>) = found
+        .run
+        .changes(conditions)?
         .into_iter()
         .partition(|change| MAY_CHANGE.iter().any(|prefix| change.key.starts_with(prefix)));
     if !refused.is_empty() {
@@ -133,8 +164,8 @@ fn accept(found: Found, conditions: &Value, note: &mut dyn FnMut(&str)) -> Resul
     Ok(found)
 }
 
-fn changed(folder: &Path, found: &Found, changes: &[Change]) -> Error {
-    let step = found.run.state.numbers.position.steps;
+fn changed<R: Resumable>(folder: &Path, found: &Found<R>, changes: &[Change]) -> Error {
+    let step = found.run.step();
     let may_go_on = changes.iter().all(|change| MAY_CHANGE.iter().any(|prefix| change.key.starts_with(prefix)));
     let message = format!(
         "`{}` holds an unfinished run, saved at step {step}, and what it depends on has changed:{}",
@@ -157,7 +188,10 @@ fn describe(change: &Change) -> String {
         START => "the trained values before the first step differ".to_owned(),
         "data.train" => "the training rows differ".to_owned(),
         "data.test" => "the held-out rows differ".to_owned(),
-        "model.fingerprint" => "the files of the model differ".to_owned(),
+        key if key.ends_with(".fingerprint") => "the files of the model differ".to_owned(),
+        key if change.old.is_some() && change.new.is_some() && key.starts_with("data.") => {
+            format!("the rows of `{}` differ", &key["data.".len()..])
+        }
         _ => change.to_string(),
     }
 }
@@ -179,8 +213,7 @@ pub fn clear(folder: &Path, keep: bool) -> Result<Option<PathBuf>> {
 
 /// Removes or moves away the checkpoints in `folder` that are newer than the one that a run goes on from: those that
 /// are damaged are of no use, and others are of a run that went another way.
-pub fn drop_newer(folder: &Path, found: &Found) -> Result<()> {
-    let step = found.run.state.numbers.position.steps;
+pub fn drop_newer(folder: &Path, step: u64) -> Result<()> {
     let newer: Vec<PathBuf> =
         folder::list(folder).into_iter().filter(|(other, _)| *other > step).map(|(_, path)| path).collect();
     match newer.is_empty() {
