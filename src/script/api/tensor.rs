@@ -3,7 +3,7 @@
 
 use crate::model::device::{device_name, dtype_name, parse_device};
 use crate::options;
-use crate::options::OptionSet;
+use crate::options::{OptionSet, OptionType};
 use crate::random::Key;
 use crate::script::api::OptionsOfFunction;
 use crate::script::values::convert::RhaiResultOf;

@@ -209,7 +209,7 @@ pub mod functions {
             (Some(min), Some(max)) => wrap(x.f_clamp(min, max)),
             (Some(min), None) => wrap(x.f_clamp_min(min)),
             (None, Some(max)) => wrap(x.f_clamp_max(max)),
-            (None, None) => wrap(x.f_shallow_clone()),
+            (None, None) => wrap(Ok(x.shallow_clone())),
         }
     }
 
@@ -350,8 +350,8 @@ pub mod functions {
     pub fn choose(condition: Tensor, x: Dynamic, y: Dynamic) -> RhaiResultOf<Tensor> {
         let condition = as_mask(&*condition.read()?)?;
         let like = match (x.read_lock::<Tensor>(), y.read_lock::<Tensor>()) {
-            (Some(x), _) => x.read()?.f_shallow_clone().map_err(Error::from)?,
-            (None, Some(y)) => y.read()?.f_shallow_clone().map_err(Error::from)?,
+            (Some(x), _) => x.read()?.shallow_clone(),
+            (None, Some(y)) => y.read()?.shallow_clone(),
             (None, None) => condition.f_to_kind(tch::Kind::Float).map_err(Error::from)?,
         };
         let (x, y) = (operand("where", &like, &x)?, operand("where", &like, &y)?);
