@@ -3,14 +3,11 @@
 //! A panic is always our mistake, but it must not skip a script's `try`, nor end a session.
 
 use crate::error::Error;
+use crate::fence::{self, Panicked};
 use crate::script::engine::budget;
 use crate::script::values::convert::RhaiResultOf;
 use rhai::plugin::PluginFunc;
 use rhai::{Dynamic, NativeCallContext};
-use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
 
 /// A native function whose panics are errors.
 pub struct Guarded {
@@ -61,49 +58,16 @@ fn blocks(value: &Dynamic) -> i64 {
     }
 }
 
-thread_local! {
-    /// How many guarded calls this thread is inside of.
-    static DEPTH: Cell<usize> = const { Cell::new(0) };
-    /// Where the panic that is being caught happened.
-    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
 /// Runs `work`; a panic in it is an error that names `function`.
 pub fn catch<T>(function: &str, work: impl FnOnce() -> RhaiResultOf<T>) -> RhaiResultOf<T> {
-    install_hook();
-    DEPTH.set(DEPTH.get() + 1);
-    // Values behind `RefCell`s stay usable: their borrows end as the stack unwinds.
-    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    DEPTH.set(DEPTH.get() - 1);
-    outcome.unwrap_or_else(|payload| Err(panicked(function, payload.as_ref()).into()))
+    fence::catch(work).unwrap_or_else(|panicked| Err(bug(function, panicked).into()))
 }
 
-fn panicked(function: &str, payload: &(dyn Any + Send)) -> Error {
-    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text.as_str(),
-        _ => "no message",
-    };
-    let first = text.lines().next().unwrap_or("no message");
-    let place = PLACE.take().map(|place| format!(" ({place})")).unwrap_or_default();
+fn bug(function: &str, panicked: Panicked) -> Error {
+    let place = panicked.place.map(|place| format!(" ({place})")).unwrap_or_default();
     let function = function.trim_start_matches("get$").trim_start_matches("set$");
-    Error::bug(format!("`{function}` failed inside: {first}{place}"))
+    Error::bug(format!("`{function}` failed inside: {}{place}", panicked.message))
         .with_hint("this is a mistake in lorhai, not in the script: please report it with the script")
-}
-
-/// While a panic is being caught its text belongs into the error, not onto the terminal.
-fn install_hook() {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let previous = panic::take_hook();
-        panic::set_hook(Box::new(move |info| match DEPTH.try_with(Cell::get) {
-            Ok(depth) if depth > 0 => {
-                let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
-                let _ = PLACE.try_with(|slot| slot.replace(place));
-            }
-            _ => previous(info),
-        }));
-    });
 }
 
 #[cfg(test)]
