@@ -4,25 +4,31 @@
 
 use crate::error::Error;
 use crate::fence::{self, Panicked};
-use crate::script::engine::budget;
+use crate::heap::Held;
+use crate::script::engine::budget::{self, Exchange};
+use crate::script::engine::running::Running;
+use crate::script::engine::sizes::held_by;
 use crate::script::values::convert::RhaiResultOf;
 use rhai::plugin::PluginFunc;
 use rhai::{Dynamic, NativeCallContext};
 
 /// A native function whose panics are errors.
 pub struct Guarded {
-    pub name: &'static str,
+    pub name: &'static &'static str,
     pub func: &'static (dyn PluginFunc + Send + Sync),
 }
 
 impl PluginFunc for Guarded {
     fn call(&self, context: Option<NativeCallContext>, args: &mut [&mut Dynamic]) -> RhaiResultOf<Dynamic> {
-        let sizes: Vec<i64> = args.iter().map(|argument| blocks(argument)).collect();
+        let sizes: Vec<Held> = args.iter().map(|argument| held_by(argument)).collect();
+        let _running = Running::begin(self.name, context.as_ref());
         budget::native(|| {
             let outcome = catch(self.name, || self.func.call(context, args));
             // What a function takes for itself leaves `()` behind.
             let taken = args.iter().zip(sizes).filter(|(argument, _)| argument.is_unit());
-            (outcome, taken.map(|(_, size)| size).sum())
+            let taken = taken.fold(Held::default(), |sum, (_, size)| sum + size);
+            let given = outcome.as_ref().map_or(Held::default(), held_by);
+            (outcome, Exchange { taken, given })
         })
     }
     fn is_method_call(&self) -> bool {
@@ -36,25 +42,6 @@ impl PluginFunc for Guarded {
     }
     fn is_volatile(&self) -> bool {
         self.func.is_volatile()
-    }
-}
-
-/// Blocks of memory that an argument is of, at most.
-fn blocks(value: &Dynamic) -> i64 {
-    // A variable that a closure shares stays where it is.
-    if value.is_shared() {
-        return 1;
-    }
-    if let Ok(items) = value.as_array_ref() {
-        return 2 + items.iter().map(blocks).sum::<i64>();
-    }
-    if let Ok(map) = value.as_map_ref() {
-        return 2 + map.values().map(|value| 2 + blocks(value)).sum::<i64>();
-    }
-    if value.is_string() {
-        2
-    } else {
-        1
     }
 }
 
