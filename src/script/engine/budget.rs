@@ -59,6 +59,8 @@ struct Native {
     script: Held,
     /// What closures that it called have added to that.
     kept: Held,
+    /// What the thread held as it began, or as the last of these closures ended.
+    since: Held,
 }
 
 /// What a native function took from the script and gave to it.
@@ -208,8 +210,12 @@ pub fn check() -> Option<Error> {
 /// Fails if the script's values and `bytes` more would take too much. `function` is about to allocate them.
 pub fn charge(function: &str, bytes: u128) -> Result<(), Error> {
     let (total, most) = BUDGET.with(|budget| {
-        // What a native function has made so far is its own.
-        let script = budget.native.get().map_or_else(|| budget.script(), |native| sum(native.script, native.kept));
+        // What a native function copies of the script's values counts until it is done with them: all of them, or those
+        // that its closure returned last, such as a row.
+        let script = match budget.native.get() {
+            Some(native) => native.script + native.kept + (heap::held() - native.since),
+            None => budget.script(),
+        };
         (bytes.saturating_add(script.bytes.max(0) as u128), budget.limit().bytes)
     });
     if total > most as u128 {
@@ -258,11 +264,11 @@ fn no_room(what: &str, bytes: u64, most: i64) -> Error {
 /// Runs a native function. What it keeps is no script's; what it returns is.
 pub fn native<T>(work: impl FnOnce() -> (T, Exchange)) -> T {
     let (is_inner, before) = BUDGET.with(|budget| {
-        let is_inner = budget.native.get().is_some();
+        let (is_inner, since) = (budget.native.get().is_some(), heap::held());
         if !is_inner {
-            budget.native.set(Some(Native { script: budget.script(), kept: Held::default() }));
+            budget.native.set(Some(Native { script: budget.script(), kept: Held::default(), since }));
         }
-        (is_inner, heap::held())
+        (is_inner, since)
     });
     let (result, exchange) = work();
     if is_inner {
@@ -296,7 +302,7 @@ pub fn closure<T>(work: impl FnOnce() -> T, result: impl FnOnce(&T) -> Held) -> 
     BUDGET.with(|budget| {
         let grown = budget.script() - sum(native.script, native.kept) - result;
         let kept = sum(native.kept, each(grown, Held::default(), i64::max));
-        budget.native.set(Some(Native { kept, ..native }));
+        budget.native.set(Some(Native { kept, since: heap::held(), ..native }));
         budget.elsewhere.set(elsewhere);
         budget.set_bounds();
     });

@@ -109,7 +109,7 @@ fn scalar(value: &Dynamic, not_finite: NotFinite) -> Result<Value> {
     }
     if let Ok(text) = value.as_immutable_string_ref() {
         // A text that is there many times is shared by the script, but not by what is made here.
-        budget::charge_data("JSON", text.len() as u128)?;
+        budget::charge("JSON", text.len() as u128)?;
         return Ok(text.as_str().into());
     }
     match value.as_char() {
