@@ -19,7 +19,7 @@ help:
 	@echo "make sweep     run the LoRA rank sweep on the model in scripts/tiny, into runs/rank-sweep"
 	@echo "make test      check formatting and lints, run all tests, check that the reference is up to date"
 	@echo "make test-all  the same with the tests that need assets and other programs (see CONTRIBUTING.md)"
-	@echo "make soak      search for inputs that end the program, for SOAK seconds (300)"
+	@echo "make soak      search for inputs that end the program, for SOAK seconds (300; 0 for all)"
 	@echo "make soak-resume cut runs and sweeps off CUTS times (50) of each kind, and compare how they end"
 	@echo "make gpu-test  run the tests and one sweep on a CUDA device"
 	@echo "make docs      generate the function reference"
@@ -52,7 +52,7 @@ test: setup format-check lint
 	@$(PYTHON) .cargo/test.py $(CARGO_FLAGS) --no-fail-fast
 	@$(MAKE) --no-print-directory docs-check
 
-# Script bombs, hostile arguments and malformed files, for some minutes (SOAK, in seconds).
+# Script bombs, hostile arguments and malformed files, for some minutes (SOAK, in seconds; 0 for all of them).
 SOAK ?= 300
 soak: setup
 	LORHAI_SOAK=$(SOAK) cargo test $(CARGO_FLAGS) --test soak -- --nocapture --test-threads=1

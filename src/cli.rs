@@ -141,6 +141,9 @@ Examples:
     /// recorded script with the same settings in a separate folder, and compares the losses step by
     /// step. The first run is not touched. Fails if a loss differs by more than rounding (1e-6
     /// relative).
+    ///
+    /// The script runs without a sandbox: a record from somebody else is a script from somebody else
+    /// (docs/trust.md).
     #[command(after_help = "\
 Examples:
   lorhai replay runs/rank-sweep                   compare all trials of a sweep
@@ -223,7 +226,8 @@ struct RunArgs {
     /// Report progress and errors on stderr as JSON, one object a line (docs/progress.md).
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Let the script and its data take SIZE of memory, as in 16GB; by default a third of what is free.
+    /// Let the values of the script take SIZE of memory, as in 16GB; by default a third of what is free. Data sets do not
+    /// count.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     #[command(flatten)]

@@ -234,10 +234,24 @@ pub fn sha256(path: &Path) -> Result<String> {
     sha256_of(path, crate::interrupt::check)
 }
 
+/// The SHA-256 of the program that is running. A script cannot name its file, and the sandbox, which the program keeps it
+/// in, lets the program read it.
+///
+/// # Errors
+/// A system without `/proc`; a stop.
+pub fn sha256_of_program() -> Result<String> {
+    let path = Path::new("/proc/self/exe");
+    let file = File::open(path).map_err(|error| Error::file("read", path, &error))?;
+    sha256_of_file(file, path, crate::interrupt::check)
+}
+
 /// As [`sha256`]; `check` is called for each piece, and its error ends the reading.
 fn sha256_of(path: &Path, check: impl Fn() -> Result<()>) -> Result<String> {
+    sha256_of_file(open(path)?, path, check)
+}
+
+fn sha256_of_file(mut file: File, path: &Path, check: impl Fn() -> Result<()>) -> Result<String> {
     let failed = |error: std::io::Error| Error::file("read", path, &error);
-    let mut file = open(path)?;
     let mut hash = Sha256::new();
     let mut piece = vec![0; 1 << 20];
     loop {

@@ -39,6 +39,7 @@
 
 // Foundations: no domain knowledge, imported by anyone.
 pub mod error;
+pub mod fence;
 pub mod files;
 pub mod foreign;
 pub mod format;

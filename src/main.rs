@@ -1,19 +1,48 @@
 //! The program `lorhai`. Everything is in the library; see `lorhai::cli`.
 
-use std::io::Write;
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
 
-const OUT_OF_MEMORY: &[u8] = b"error: out of memory: this machine, or the limit on this process, has none left
-  = hint: use a smaller batch or max_length, or fewer rows; `lorhai run --dry-run` estimates what a run needs
-";
+/// Counts what scripts hold, for their memory budget.
+#[global_allocator]
+static ALLOCATOR: lorhai::heap::Counting = lorhai::heap::Counting;
 
-/// An abort after a failed allocation is the user's to mend, with a line that says how.
+/// A line of a message, in a buffer: in the handler of a signal nothing may be allocated.
+struct Line {
+    text: [u8; 512],
+    length: usize,
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let place = self.text.get_mut(self.length..self.length + text.len()).ok_or(fmt::Error)?;
+        place.copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
+    }
+}
+
+/// Rust aborts where the system refuses it memory. That is the user's to mend: says what ran, and how.
 extern "C" fn on_abort(_: libc::c_int) {
-    if lorhai::heap::was_refused() {
-        // SAFETY: both may be called in a handler. What cannot be written is lost.
-        unsafe {
-            libc::write(libc::STDERR_FILENO, OUT_OF_MEMORY.as_ptr().cast(), OUT_OF_MEMORY.len());
-            libc::_exit(1);
-        }
+    if !lorhai::heap::was_refused() {
+        return;
+    }
+    let mut line = Line { text: [0; 512], length: 0 };
+    // What does not fit is left out.
+    let _ = match lorhai::script::running() {
+        Some((name, Some(number))) => write!(line, "error: out of memory in `{name}`, called in line {number}"),
+        Some((name, None)) => write!(line, "error: out of memory in `{name}`"),
+        None => write!(line, "error: out of memory"),
+    };
+    let _ = line.write_str(
+        ": this machine, or the limit on this process, has none left
+  = hint: use a smaller batch or max_length, or fewer rows; `lorhai run --dry-run` estimates what a run needs
+",
+    );
+    // SAFETY: both may be called in a handler. What cannot be written is lost.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, line.text.as_ptr().cast(), line.length);
+        libc::_exit(1);
     }
 }
 

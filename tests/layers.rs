@@ -18,8 +18,9 @@ use std::sync::LazyLock;
 /// The folders in the order of the data; each may import those before it.
 const FLOW: [&str; 8] = ["hub", "model", "lora", "data", "train", "eval", "sweep", "plot"];
 /// Imported by anyone; they import one another only.
-const FOUNDATIONS: [&str; 15] = [
+const FOUNDATIONS: [&str; 16] = [
     "error",
+    "fence",
     "files",
     "foreign",
     "format",

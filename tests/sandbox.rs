@@ -166,7 +166,7 @@ const ATTACKS: &[(&str, &str, &str)] = &[
     ("a chart of runs outside", r#"run_chart(["../outside/folder"], #{});"#, READ),
     ("a text upwards", r#"write_text("../outside/new.txt", "x");"#, READ),
     ("a text over another", r#"write_text("OUTSIDE/secret.txt", "x");"#, READ),
-    ("a text over the script", r#"write_text("attack.rhai", "x");"#, READ),
+    ("a text over the script", r#"write_text("attack.rhai", "x");"#, "it is a script that is running"),
     ("a text through a link", r#"write_text("runs/to_new", "x");"#, READ),
     ("a text into a linked folder", r#"write_text("runs/to_folder/new.txt", "x");"#, READ),
     ("JSON in the home folder", r#"write_json("HOME/.bashrc", 1);"#, READ),

@@ -375,3 +375,17 @@ fn an_allocation_that_fails_is_an_error_with_a_hint() {
     assert_eq!(finished.code, Some(1), "{}", finished.errors);
     assert!(finished.errors.contains("memory") && finished.errors.contains("hint: "), "{}", finished.errors);
 }
+
+#[test]
+fn memory_that_the_system_refuses_ends_with_the_function_and_the_line() {
+    let folder = folder_with_script("let path = \"rows.txt\";\n\nload_dataset(path);");
+    // One line of zeros that takes no place on the disk.
+    std::fs::File::create(folder.path().join("rows.txt")).unwrap().set_len(8 << 30).unwrap();
+    let mut command = lorhai(folder.path());
+    let finished = finished(limited(command.args(["run", "case.rhai"]), libc::RLIMIT_AS, 3 << 30));
+    assert_eq!(finished.code, Some(1), "{}", finished.errors);
+    let expected =
+        "error: out of memory in `load_dataset`, called in line 3: this machine, or the limit on this process, \
+                    has none left\n  = hint: use a smaller batch";
+    assert!(finished.errors.contains(expected), "{}", finished.errors);
+}

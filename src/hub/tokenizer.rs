@@ -14,13 +14,12 @@ pub use chat_template::{chat_template_in, is_tokenizer_file, TEMPLATE_FOLDERS};
 pub use special::Token;
 
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::{fence, files};
 use chat_template::{read_templates, AssignedTemplate};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -162,9 +161,13 @@ impl Tokenizer {
 
     /// Turns a panic into an error: some damaged tokenizers panic only when used.
     fn guarded<T>(&self, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
-        match catch_unwind(AssertUnwindSafe(work)) {
+        match fence::catch(work) {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => Err(Error::data(format!("the tokenizer failed: {error}"))),
+            Err(panicked) if vet::is_search_without_end(&panicked.message) => Err(Error::data(
+                "the tokenizer gave up: an expression of its tokenizer.json tries too many ways to match a text",
+            )
+            .with_hint("fetch the model again, or shorten texts that repeat one character thousands of times")),
             Err(_) => Err(Error::data("the tokenizer panicked: its tokenizer.json is damaged")),
         }
     }
@@ -178,7 +181,8 @@ fn parse(path: &Path, bytes: Vec<u8>) -> Result<tokenizers::Tokenizer> {
     if let Some(problem) = vet::problem(&bytes) {
         return Err(unusable(problem));
     }
-    let parsed = catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
+    vet::bound_searches();
+    let parsed = fence::catch(|| tokenizers::Tokenizer::from_bytes(&bytes));
     let mut engine = match parsed {
         Ok(Ok(engine)) => engine,
         Ok(Err(error)) => return Err(unusable(error.to_string())),
@@ -276,6 +280,16 @@ mod tests {
         assert_eq!((read.chat_template_named("rag"), read.eos()), (None, original.eos()));
         assert!(!read.with_chat_template("new").is_template_assigned(), "the files hold this template");
         assert_eq!(chat_template_in(saved.path()).unwrap().as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn an_expression_that_tries_without_end_gives_up() {
+        let regex = r#"{"type":"Split","pattern":{"Regex":"(a|aa)+$"},"behavior":"Isolated","invert":false}"#;
+        let folder = folder(&[("tokenizer.json", &WORDS.replace(r#"{"type":"Whitespace"}"#, regex))]);
+        let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+        assert_eq!(tokenizer.encode("aaaa", false).unwrap().len(), 1);
+        let error = tokenizer.encode(&format!("{}b", "a".repeat(60)), false).unwrap_err();
+        assert!(error.message.contains("tries too many ways to match a text"), "{error}");
     }
 
     #[test]

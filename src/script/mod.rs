@@ -40,6 +40,7 @@ pub use crate::options::Number;
 pub use catalogue::option_list::ListedOption;
 pub use engine::budget::parse_size;
 pub use engine::interactive::{Variable, IT};
+pub use engine::running::running;
 pub use engine::session::Session;
 pub use engine::stack::on_large_stack;
 pub use engine::state::State;

@@ -102,7 +102,7 @@ impl Program {
         let sha256 = match SHA256.get() {
             Some(known) => known.clone(),
             None => {
-                let hash = files::sha256(Path::new("/proc/self/exe"))?;
+                let hash = files::sha256_of_program()?;
                 SHA256.get_or_init(|| hash).clone()
             }
         };

@@ -81,6 +81,7 @@ const GROWING: &[(&str, &str)] = &[
     ),
     ("deep JSON", r#"let s = ""; s.pad(2000000, '['); parse_json(s);"#),
     ("rows of themselves", r#"let d = [#{ a: 1 }]; loop { d += d; dataset(d); }"#),
+    ("data sets joined", r#"let d = dataset([#{ a: 1 }]); loop { d = d.concatenate(d); }"#),
     ("shared cell in itself", r#"let a = []; let f = || a; loop { a.push(f); a += a; }"#),
     ("sorted by growth", r#"let a = [3, 2, 1]; let b = [1]; a.sort(|x, y| { b += b; x - y }); loop { b += b; }"#),
     ("filtered by growth", r#"let b = [1]; loop { [1, 2].filter(|x| { b += b; true }); }"#),
@@ -145,6 +146,14 @@ pub fn all() -> Vec<Job> {
         jobs.push(job(
             format!("{name}, in a closure"),
             format!("[1].for_each(|x| {{ {} }});", without_functions(body)),
+        ));
+        jobs.push(job(
+            format!("{name}, in a function of rows"),
+            format!("{}\ndataset([#{{ a: 1 }}]).map(|row| {{ {} row }});", functions(body), without_functions(body)),
+        ));
+        jobs.push(job(
+            format!("{name}, in a comparer"),
+            format!("{}\n[2, 1].sort(|x, y| {{ {} 0 }});", functions(body), without_functions(body)),
         ));
         jobs.push(job(
             format!("{name}, caught again and again"),

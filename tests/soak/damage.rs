@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Variants in one folder, which one process reads.
 const VARIANTS: usize = 10;
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 11;
 
 pub fn all(folder: &Path) -> Vec<Job> {
     let mut jobs = Vec::new();
@@ -127,6 +127,8 @@ fn hostile_tokenizers(folder: &Path) -> Job {
         ("normalizer", replace(json!({ "Regex": "" }), "ab".repeat(10_000))),
         ("normalizer", json!({ "type": "Prepend", "prepend": "x".repeat(1_000_000) })),
         ("pre_tokenizer", split("(a+)+$")),
+        ("pre_tokenizer", split("(a|aa)+$")),
+        ("pre_tokenizer", split("(.|..)+\u{0}")),
         ("pre_tokenizer", split("(")),
         ("pre_tokenizer", json!({ "type": "FixedLength", "length": 0 })),
         ("decoder", json!({ "type": "Sequence", "decoders": vec![of_letters(1000); 5] })),

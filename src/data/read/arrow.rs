@@ -6,7 +6,7 @@ use super::arrow_value::{value, Unreadable};
 use super::collector::RowCollector;
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
-use crate::{files, interrupt};
+use crate::{fence, files, interrupt};
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::RecordBatch;
@@ -17,7 +17,6 @@ use parquet::basic::Type;
 use parquet::errors::ParquetError;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,7 +34,7 @@ pub fn read(path: &Path, container: Container, collector: &mut RowCollector) -> 
         Container::Parquet => parquet_batches(path, collector),
         Container::Arrow => arrow_batches(path, collector),
     };
-    match catch_unwind(AssertUnwindSafe(batches)) {
+    match fence::catch(batches) {
         Ok(result) => result,
         Err(_) => Err(damaged(path, container, collector.rows.len() - before, "the reader panicked on it")),
     }

@@ -4,9 +4,9 @@
 use super::vet::ensure_token_lengths;
 use super::{read_object, Tokenizer};
 use crate::error::{Error, Kind, Result};
+use crate::fence;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use tokenizers::AddedToken;
 
@@ -89,7 +89,7 @@ pub(super) fn add_tokens(engine: &mut tokenizers::Tokenizer, settings: &Map<Stri
     missing.retain(|token| !token.content.is_empty() && engine.token_to_id(&token.content).is_none());
     ensure_token_lengths(missing.iter().map(|token| token.content.as_str()))
         .map_err(|error| Error { kind: Kind::File, ..error.context("tokenizer_config.json") })?;
-    let added = catch_unwind(AssertUnwindSafe(|| engine.add_tokens(&missing)));
+    let added = fence::catch(|| engine.add_tokens(&missing));
     added
         .map(|_| ())
         .map_err(|_| Error::new(Kind::File, "the tokenizer panicked on the tokens of tokenizer_config.json"))
@@ -125,7 +125,7 @@ fn id_of(value: &Value) -> Option<u32> {
 }
 
 pub(super) fn adds_bos(engine: &tokenizers::Tokenizer, bos: Option<&Token>) -> bool {
-    let encoded = catch_unwind(AssertUnwindSafe(|| engine.encode_fast("a", true)));
+    let encoded = fence::catch(|| engine.encode_fast("a", true));
     match (encoded, bos) {
         (Ok(Ok(encoding)), Some(bos)) => encoding.get_ids().first() == Some(&bos.id),
         _ => false,

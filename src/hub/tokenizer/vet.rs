@@ -2,18 +2,40 @@
 //! eight characters can make it ask for 16 GB, which ends the process, and no error of ours could say why.
 //!
 //! Refused is what no tokenizer needs: a table that claims to be longer than its file, replacements that make a text
-//! thousands of times longer, tokens of thousands of characters, and expressions whose search takes exponential time.
+//! thousands of times longer, tokens of thousands of characters, and expressions that repeat what they repeat. Others
+//! can take exponential time as well, such as `(a|aa)+$`: the search itself counts its steps and gives up.
 
 use crate::error::Result;
 use base64::Engine;
 use serde::Deserialize;
 use serde_json::Value;
+use std::ffi::{c_int, c_ulong};
 
 /// Characters of a token that is added to the vocabulary; finding longer ones takes a table that grows with the square.
 const MAX_TOKEN: usize = 4096;
 /// How much longer the normalizers, or the decoders, may make a text. Llama 2's make a blank three bytes.
 const MAX_GROWTH: f64 = 1000.0;
 const MAX_PATTERN: usize = 100_000;
+
+/// How often a search may go back and try another way: some seconds. Oniguruma itself allows ten million at one place of
+/// the text, and any number of places. An expression that honest files have goes back once or twice for a character.
+const MAX_RETRIES: c_ulong = 100_000_000;
+
+extern "C" {
+    /// Of Oniguruma, which `tokenizers` brings along; the crate in between has no such function.
+    fn onig_set_retry_limit_in_search(limit: c_ulong) -> c_int;
+}
+
+/// Has every search give up in time; by a panic, for `tokenizers` uses no other function.
+pub fn bound_searches() {
+    // SAFETY: sets a number that later searches copy. All calls set the same.
+    unsafe { onig_set_retry_limit_in_search(MAX_RETRIES) };
+}
+
+/// Whether a search gave up, by the message of its panic.
+pub fn is_search_without_end(message: &str) -> bool {
+    message.contains("retry-limit-in-") || message.contains("match-stack limit over")
+}
 
 /// The parts that are checked. The vocabulary, which is most of the file, is skipped.
 #[derive(Deserialize)]

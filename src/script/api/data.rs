@@ -4,6 +4,7 @@ use crate::data::read::locate_or_fetch;
 use crate::data::{Dataset as Rows, LoadOptions, ShuffleOptions, SplitOptions};
 use crate::options::OptionSet;
 use crate::script::api::OptionsOfFunction;
+use crate::script::engine::budget;
 use crate::script::engine::downloads::Downloads;
 use crate::script::engine::state::State;
 use crate::script::values::arguments::{elements, natural};
@@ -271,6 +272,8 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn concatenate(data: &mut Dataset, other: Dataset) -> RhaiResultOf<Dataset> {
+        // A list of handles of rows.
+        budget::charge_data("concatenate", (data.len() + other.len()) as u128 * 16)?;
         Ok(data.concatenate(&other)?)
     }
 

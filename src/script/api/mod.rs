@@ -30,6 +30,7 @@ mod tokens;
 mod train;
 
 use crate::script::engine::guard::Guarded;
+use crate::script::engine::running::for_good;
 use crate::script::values::display;
 pub use crate::script::values::options::OptionsOfFunction;
 use rhai::plugin::ModuleManifest;
@@ -145,7 +146,7 @@ fn guarded(area: &Area) -> Module {
         manifest.init_eager(&mut module);
         manifest.for_each_fn(true, &mut |entry| {
             entry.with_param_types(&mut |types| {
-                let func = Guarded { name: entry.name(), func: entry.func() };
+                let func = Guarded { name: for_good(entry.name()), func: entry.func() };
                 let registration = FuncRegistration::new(entry.name()).with_namespace(entry.namespace());
                 registration.set_into_module_raw(&mut module, types, func.into());
             });

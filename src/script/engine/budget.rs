@@ -1,14 +1,18 @@
 //! How much memory a script may take, so that one that builds too much ends with an error: an allocation that fails, or
 //! a stack that overflows as nested values are dropped, would end the process.
 //!
-//! Counted is what the script's thread holds of Rust's memory (`heap`): values of the script, and rows and tokens of data
-//! sets; tensors are libtorch's. After each operation of the script [`check`] compares the count with the limit. One
-//! operation at most triples what there is (`a += a`), hence a limit of a third of the memory that is free; functions that
-//! make more of less ask [`charge`] first (`sizes.rs`).
+//! Counted is what the script's thread holds of Rust's memory (`heap`); tensors are libtorch's. What native functions
+//! keep (the rows and tokens of a data set) is not the script's: its limit is [`begin`]'s, theirs what is free. A value
+//! that a native function returns is the script's, and so is what closures of the script keep.
 //!
-//! The blocks of the script's values are limited too, those of data sets not. Every level of a nested value is a block of
-//! its own at least, and dropping, copying or printing it takes a piece of the stack: as many blocks as the stack has such
-//! pieces cannot overflow it.
+//! The thread raises a flag as it leaves its bounds, and after each operation of the script [`check`] looks at the flag.
+//! One operation at most triples what there is (`a += a`), hence a limit of a third of the memory that is free; functions
+//! that make more of less ask [`charge`] first (`sizes.rs`). In a program without [`heap::Counting`] nothing is counted,
+//! and only what a function asks for is compared with the limit.
+//!
+//! The blocks of the script's values are limited too. Every level of a nested value is a block of its own at least, and
+//! dropping, copying or printing it takes a piece of the stack: as many blocks as the stack has such pieces cannot
+//! overflow it.
 
 use crate::error::{Error, Kind};
 use crate::heap::{self, Held};
@@ -18,35 +22,62 @@ use std::cell::{Cell, RefCell};
 use tch::Device;
 
 /// The part of the free memory that a script may take: one in three.
-const SHARE: u64 = 3;
+const SHARE: i64 = 3;
 /// Where the system does not tell what is free.
-const UNKNOWN: u64 = 16 << 30;
+const UNKNOWN: i64 = 16 << 30;
 /// What one block of a nested value may take of the stack; a nested closure is of two or more, and takes at most 540
 /// bytes to drop.
 const STACK_PER_BLOCK: u64 = 512;
 /// Growth that an input of a conversation may need to free the values that took too much.
-const SLACK: i64 = 16 << 20;
+const SLACK: Held = Held { bytes: 16 << 20, blocks: 1000 };
+/// What a script may take, however much memory the data leave it.
+const LEAST: i64 = 64 << 20;
 
-/// What is known of a thread that runs scripts. One place for all: it is read after each operation.
+/// What is known of a thread that runs scripts.
 struct Budget {
-    bytes: Cell<i64>,
-    blocks: Cell<i64>,
-    /// Blocks that the thread holds and that are no script's.
-    elsewhere: Cell<i64>,
-    /// The blocks that the thread held as the native function began that runs now; `None` while the script does.
-    native: Cell<Option<i64>>,
+    /// What the script may hold.
+    limit: Cell<Held>,
+    /// Did the user set the limit?
+    is_fixed: Cell<bool>,
+    /// What was free as the script began, and what the thread held.
+    free: Cell<i64>,
+    begun: Cell<Held>,
+    /// What the thread holds that is no script's.
+    elsewhere: Cell<Held>,
+    /// The native function that runs now; `None` while the script does.
+    native: Cell<Option<Native>>,
     has_begun: Cell<bool>,
     is_refused: Cell<bool>,
     /// The size of the thread's stack; 0 if unknown.
     stack: Cell<u64>,
 }
 
+/// A native function that runs.
+#[derive(Clone, Copy)]
+struct Native {
+    /// What the script held before.
+    script: Held,
+    /// What closures that it called have added to that.
+    kept: Held,
+    /// What the thread held as it began, or as the last of these closures ended.
+    since: Held,
+}
+
+/// What a native function took from the script and gave to it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Exchange {
+    pub taken: Held,
+    pub given: Held,
+}
+
 thread_local! {
     static BUDGET: Budget = const {
         Budget {
-            bytes: Cell::new(i64::MAX),
-            blocks: Cell::new(i64::MAX),
-            elsewhere: Cell::new(0),
+            limit: Cell::new(Held::MOST),
+            is_fixed: Cell::new(false),
+            free: Cell::new(i64::MAX),
+            begun: Cell::new(Held { bytes: 0, blocks: 0 }),
+            elsewhere: Cell::new(Held { bytes: 0, blocks: 0 }),
             native: Cell::new(None),
             has_begun: Cell::new(false),
             is_refused: Cell::new(false),
@@ -62,25 +93,34 @@ pub fn set_stack(bytes: u64) {
     BUDGET.with(|budget| budget.stack.set(bytes));
 }
 
-/// A script begins, whose values may take `bytes`, or a third of what is free.
+/// A script begins, whose values may take `bytes`; by default a third of what is free, and of what data leave free
+/// later.
 pub fn begin(bytes: Option<u64>) {
     REFUSAL.take();
-    let bytes = bytes.unwrap_or_else(|| free().unwrap_or(UNKNOWN) / SHARE);
     BUDGET.with(|budget| {
+        let free = free().map_or(UNKNOWN, |free| i64::try_from(free).unwrap_or(i64::MAX));
+        let fixed = bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
         budget.is_refused.set(false);
         budget.native.set(None);
+        budget.is_fixed.set(fixed.is_some());
+        let held = heap::held();
         if !budget.has_begun.replace(true) {
             // What the thread holds by now belongs to no script.
-            budget.elsewhere.set(heap::held().blocks);
+            budget.elsewhere.set(held);
         }
-        let now = budget.script();
+        budget.lower_elsewhere();
+        budget.begun.set(held);
+        budget.free.set(free.max(fixed.unwrap_or(0).saturating_add(fixed.unwrap_or(0) / 9)));
         let blocks = match budget.stack.get() {
             0 => i64::MAX,
             stack => (stack / STACK_PER_BLOCK) as i64,
         };
         // Values of earlier inputs stay, so that one can be replaced by a smaller one.
-        budget.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX).max(now.bytes.saturating_add(SLACK)));
-        budget.blocks.set(blocks.max(now.blocks.saturating_add(1000)));
+        let least = sum(budget.script(), SLACK);
+        budget
+            .limit
+            .set(Held { bytes: fixed.unwrap_or(free / SHARE).max(least.bytes), blocks: blocks.max(least.blocks) });
+        budget.set_bounds();
     });
 }
 
@@ -90,56 +130,107 @@ fn free() -> Option<u64> {
     free.into_iter().chain(process::addresses_left()).min()
 }
 
+fn sum(a: Held, b: Held) -> Held {
+    Held { bytes: a.bytes.saturating_add(b.bytes), blocks: a.blocks.saturating_add(b.blocks) }
+}
+
+fn each(a: Held, b: Held, choose: impl Fn(i64, i64) -> i64) -> Held {
+    Held { bytes: choose(a.bytes, b.bytes), blocks: choose(a.blocks, b.blocks) }
+}
+
 impl Budget {
-    /// What the script takes.
+    /// What the script holds.
     fn script(&self) -> Held {
-        let held = heap::held();
-        if held.blocks < self.elsewhere.get() {
-            // More was freed than the script holds: it was no script's.
-            self.elsewhere.set(held.blocks);
-        }
-        Held { blocks: held.blocks - self.elsewhere.get(), ..held }
+        heap::held() - self.elsewhere.get()
     }
 
+    /// If more was freed than the script held, it was no script's.
+    fn lower_elsewhere(&self) {
+        self.elsewhere.set(each(self.elsewhere.get(), heap::held(), i64::min));
+    }
+
+    /// What the script may hold now: where data take much of what was free, less than at its beginning.
+    fn limit(&self) -> Held {
+        let limit = self.limit.get();
+        if self.is_fixed.get() {
+            return limit;
+        }
+        let data = self.elsewhere.get().bytes.saturating_sub(self.begun.get().bytes).max(0);
+        let share = self.free.get().saturating_sub(data) / SHARE;
+        Held { bytes: limit.bytes.min(share.max(LEAST)), blocks: limit.blocks }
+    }
+
+    /// The most that the thread may hold, with what is no script's: nine tenths of what was free, and what it held then.
+    fn total(&self) -> i64 {
+        self.begun.get().bytes.saturating_add(self.free.get() / 10 * 9)
+    }
+
+    /// Has the allocator watch the limits. Says whether they are kept.
+    fn set_bounds(&self) -> bool {
+        let elsewhere = self.elsewhere.get();
+        let most = sum(elsewhere, self.limit());
+        !heap::set_bounds(elsewhere, Held { bytes: most.bytes.min(self.total()), ..most })
+    }
+
+    #[cold]
     fn refusal(&self) -> Option<Error> {
+        if self.native.get().is_none() {
+            self.lower_elsewhere();
+        }
+        let is_kept = self.set_bounds();
         if self.is_refused.replace(false) {
             return REFUSAL.take();
         }
-        // The native function calls a closure of the script: what it keeps is the script's from here on.
-        self.native.set(None);
-        let held = self.script();
-        if held.bytes > self.bytes.get() {
-            return Some(too_large("the script", held.bytes as u64, self.bytes.get()));
+        if is_kept {
+            return None;
         }
-        (held.blocks > self.blocks.get()).then(|| {
-            let (most, blocks) = (format::thousands(self.blocks.get() as u64), format::thousands(held.blocks as u64));
+        let (script, limit, held) = (self.script(), self.limit(), heap::held().bytes);
+        if script.bytes > limit.bytes {
+            return Some(too_large("the script", script.bytes as u64, limit.bytes));
+        }
+        if script.blocks > limit.blocks {
+            let (most, blocks) = (format::thousands(limit.blocks as u64), format::thousands(script.blocks as u64));
             let message = format!("the script holds too many values: expected at most {most}, found {blocks}");
-            Error::new(Kind::Memory, message)
-                .with_hint("keep rows in a data set, which holds them outside the script, and nest values less deeply")
-        })
+            let hint = "keep rows in a data set, which holds them outside the script, and nest values less deeply";
+            return Some(Error::new(Kind::Memory, message).with_hint(hint));
+        }
+        (held > self.total()).then(|| no_room("the script and its data", held.max(0) as u64, self.total()))
     }
 }
 
 /// The error of a script whose values take too much.
 #[inline]
 pub fn check() -> Option<Error> {
-    BUDGET.with(|budget| {
-        let (held, elsewhere) = (heap::held(), budget.elsewhere.get());
-        let blocks = held.blocks.wrapping_sub(elsewhere);
-        let fits = held.bytes <= budget.bytes.get() && blocks <= budget.blocks.get() && !blocks.is_negative();
-        if fits && !budget.is_refused.get() && budget.native.get().is_none() {
-            return None;
-        }
-        budget.refusal()
-    })
+    if heap::is_outside() {
+        return BUDGET.with(Budget::refusal);
+    }
+    None
 }
 
 /// Fails if the script's values and `bytes` more would take too much. `function` is about to allocate them.
 pub fn charge(function: &str, bytes: u128) -> Result<(), Error> {
+    let (total, most) = BUDGET.with(|budget| {
+        // What a native function copies of the script's values counts until it is done with them: all of them, or those
+        // that its closure returned last, such as a row.
+        let script = match budget.native.get() {
+            Some(native) => native.script + native.kept + (heap::held() - native.since),
+            None => budget.script(),
+        };
+        (bytes.saturating_add(script.bytes.max(0) as u128), budget.limit().bytes)
+    });
+    if total > most as u128 {
+        return Err(too_large(function, u64::try_from(total).unwrap_or(u64::MAX), most));
+    }
+    charge_data(function, bytes)
+}
+
+/// Fails if the thread would hold more than is there, with `bytes` that `function` is about to allocate for data.
+pub fn charge_data(function: &str, bytes: u128) -> Result<(), Error> {
     BUDGET.with(|budget| {
-        let total = bytes.saturating_add(budget.script().bytes.max(0) as u128);
-        if total > budget.bytes.get() as u128 {
-            return Err(too_large(function, u64::try_from(total).unwrap_or(u64::MAX), budget.bytes.get()));
+        let held = bytes.saturating_add(heap::held().bytes.max(0) as u128);
+        if held > budget.total().max(0) as u128 {
+            let held = u64::try_from(held).unwrap_or(u64::MAX);
+            return Err(no_room(function, held, budget.total()));
         }
         Ok(())
     })
@@ -150,45 +241,72 @@ pub fn charge_or_end(function: &str, bytes: u128) -> Result<(), Error> {
     charge(function, bytes).inspect_err(|error| {
         REFUSAL.replace(Some(error.clone()));
         BUDGET.with(|budget| budget.is_refused.set(true));
+        heap::mark_outside();
     })
 }
 
 fn too_large(function: &str, bytes: u64, most: i64) -> Error {
     let (most, bytes) = (format::bytes(most as u64), format::bytes(bytes));
     let message = format!(
-        "{function}: the script and its data would take too much memory: expected at most {most}, found {bytes}"
+        "{function}: the values of the script would take too much memory: expected at most {most}, found {bytes}"
     );
-    Error::new(Kind::Memory, message).with_hint("keep less at a time, or allow more: lorhai run --max-memory 16GB")
+    Error::new(Kind::Memory, message).with_hint(
+        "keep rows in a data set, which is not counted, or less at a time, or allow more: lorhai run --max-memory 16GB",
+    )
 }
 
-/// Runs a native function: blocks that it keeps are no script's. It also returns how many of the script's it took.
-pub fn native<T>(work: impl FnOnce() -> (T, i64)) -> T {
-    if BUDGET.with(|budget| budget.native.get().is_some()) {
+fn no_room(what: &str, bytes: u64, most: i64) -> Error {
+    let (most, bytes) = (format::bytes(most.max(0) as u64), format::bytes(bytes));
+    let message = format!("{what}: the data take too much memory: expected at most {most}, found {bytes}");
+    Error::new(Kind::Memory, message).with_hint("load fewer rows or shorter texts, or drop data: data = ()")
+}
+
+/// Runs a native function. What it keeps is no script's; what it returns is.
+pub fn native<T>(work: impl FnOnce() -> (T, Exchange)) -> T {
+    let (is_inner, before) = BUDGET.with(|budget| {
+        let (is_inner, since) = (budget.native.get().is_some(), heap::held());
+        if !is_inner {
+            budget.native.set(Some(Native { script: budget.script(), kept: Held::default(), since }));
+        }
+        (is_inner, since)
+    });
+    let (result, exchange) = work();
+    if is_inner {
         // Counted by the function that this is a part of.
-        return work().0;
+        return result;
     }
-    BUDGET.with(|budget| budget.native.set(Some(heap::held().blocks)));
-    let (result, taken) = work();
     BUDGET.with(|budget| {
-        if let Some(since) = budget.native.take() {
-            budget.elsewhere.set(budget.elsewhere.get() + taken + heap::held().blocks - since);
-        }
+        let Some(native) = budget.native.take() else { return };
+        // More than the thread has gained, or the script has lost, is shared with what there was.
+        let grown = sum(heap::held() - before, exchange.taken);
+        let gained = each(sum(exchange.given, native.kept), grown, |gained, grown| gained.min(grown.max(0)));
+        budget.elsewhere.set(heap::held() - (native.script - exchange.taken + gained));
+        budget.set_bounds();
     });
     result
 }
 
-/// Runs a closure of the script that a native function calls.
-pub fn closure<T>(work: impl FnOnce() -> T) -> T {
-    let native = BUDGET.with(|budget| {
-        let native = budget.native.take();
-        if let Some(since) = native {
-            budget.elsewhere.set(budget.elsewhere.get() + heap::held().blocks - since);
-        }
-        native
+/// Runs a closure of the script that a native function calls. What the closure keeps is the script's, but for
+/// `result`, which the function keeps.
+pub fn closure<T>(work: impl FnOnce() -> T, result: impl FnOnce(&T) -> Held) -> T {
+    let outer = BUDGET.with(|budget| {
+        let native = budget.native.take()?;
+        let elsewhere = budget.elsewhere.get();
+        budget.elsewhere.set(heap::held() - sum(native.script, native.kept));
+        budget.set_bounds();
+        Some((native, elsewhere))
     });
-    let result = work();
-    BUDGET.with(|budget| budget.native.set(native.map(|_| heap::held().blocks)));
-    result
+    let value = work();
+    let Some((native, elsewhere)) = outer else { return value };
+    let result = result(&value);
+    BUDGET.with(|budget| {
+        let grown = budget.script() - sum(native.script, native.kept) - result;
+        let kept = sum(native.kept, each(grown, Held::default(), i64::max));
+        budget.native.set(Some(Native { kept, since: heap::held(), ..native }));
+        budget.elsewhere.set(elsewhere);
+        budget.set_bounds();
+    });
+    value
 }
 
 /// Reads a size: bytes, or with a unit as in "500MB", "16GB", "8GiB".
@@ -231,14 +349,93 @@ mod tests {
         set_stack(1000 * STACK_PER_BLOCK);
         begin(Some(1 << 30));
         let boxes = |count: u32| (0..count).map(Box::new).collect::<Vec<_>>();
-        let kept = native(|| (boxes(5000), 0));
+        let kept = native(|| (boxes(5000), Exchange::default()));
         assert!(check().is_none());
-        let own = boxes(900);
+        let values = boxes(900);
         assert!(check().is_none());
         let more = boxes(900);
         assert!(check().is_some_and(|error| error.message.starts_with("the script holds too many values")));
-        drop((own, more, kept));
+        drop((values, more, kept));
         assert!(check().is_none());
+    }
+
+    fn megabytes(count: i64) -> (Vec<u8>, Held) {
+        (Vec::with_capacity((count << 20) as usize), Held { bytes: count << 20, blocks: 1 })
+    }
+
+    #[test]
+    fn what_a_native_function_keeps_is_not_the_scripts_and_what_it_returns_is() {
+        begin(Some(100 << 20));
+        let is_refused = || check().is_some_and(|error| error.message.contains("expected at most 104.9 MB"));
+        let data = native(|| (megabytes(500).0, Exchange::default()));
+        assert!(check().is_none());
+        let (value, size) = megabytes(90);
+        assert!(check().is_none());
+        // What a function takes over is its own from then on.
+        let taken = native(|| (value, Exchange { taken: size, given: Held::default() }));
+        let (value, _) = megabytes(90);
+        assert!(check().is_none());
+        let returned = native(|| {
+            let (value, size) = megabytes(20);
+            (value, Exchange { taken: Held::default(), given: size })
+        });
+        assert!(is_refused());
+        drop(returned);
+        assert!(check().is_none());
+        // A text that a function returns again and again without a copy is counted once.
+        native(|| ((), Exchange { taken: Held::default(), given: size }));
+        assert!(check().is_none());
+        drop((value, taken, data));
+        assert!(check().is_none());
+    }
+
+    #[test]
+    fn what_closures_keep_is_the_scripts_and_what_they_return_to_a_function_is_not() {
+        begin(Some(100 << 20));
+        let rows = native(|| {
+            let row = || closure(|| megabytes(20), |(_, size)| *size).0;
+            ((0..20).map(|_| row()).collect::<Vec<_>>(), Exchange::default())
+        });
+        assert!(check().is_none());
+        let mut kept = Vec::new();
+        native(|| {
+            for round in 0..8 {
+                closure(
+                    || {
+                        kept.push(megabytes(19).0);
+                        assert_eq!(check().is_some(), round >= 5, "within the function, round {round}");
+                    },
+                    |()| Held::default(),
+                );
+            }
+            ((), Exchange::default())
+        });
+        assert!(check().is_some());
+        drop(kept);
+        assert!(check().is_none());
+        drop(rows);
+    }
+
+    #[test]
+    fn rows_of_a_data_set_do_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let row = serde_json::json!({ "text": "x".repeat(10_000) });
+        std::fs::write(&path, format!("{row}\n").repeat(2000)).unwrap();
+        let load = format!("load_dataset({:?})", path.display().to_string());
+        // 20 MB of rows, where the values of a script may take half of that.
+        let honest = format!(
+            "let d = {load}; let e = d.map(|row| #{{ text: row.text + \"!\", n: row.text.len() }}); \
+             let n = 0; for row in e {{ n += row.n; }} print(n);"
+        );
+        assert_eq!(printed_within(10 << 20, &honest).unwrap(), "20000000\n");
+        for greedy in [
+            "let a = []; for row in D { a.push(row.text + \"!\"); }",
+            "let a = []; D.map(|row| { a.push(row.text + \"!\"); row });",
+        ] {
+            let error = printed_within(10 << 20, &greedy.replace('D', &load)).unwrap_err();
+            assert!(error.contains("the values of the script would take too much memory"), "{greedy}: {error}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! allocates.
 
 use crate::error::Error;
+use crate::heap::Held;
 use crate::interrupt;
 use crate::script::engine::budget::{charge, charge_or_end};
 use crate::script::values::convert::RhaiResultOf;
@@ -193,6 +194,45 @@ fn debugged(context: &NativeCallContext, value: &mut Dynamic) -> String {
         Ok(other) => context.engine().map_type_name(other.type_name()).to_string(),
         Err(_) => context.engine().map_type_name(&format!("{value:?}")).to_string(),
     }
+}
+
+/// What a value holds beyond its place, at most. A variable that a closure shares stays where it is.
+pub fn held_by(value: &Dynamic) -> Held {
+    // A value of another type: a handle, or a function with what it is curried with.
+    const OTHER: Held = Held { bytes: 256, blocks: 1 };
+    const LIST: i64 = 64;
+    // Entries lie in nodes of eleven; a map of one has such a node.
+    const NODE: i64 = 560;
+    const KEY: i64 = 88;
+    if value.is_shared() {
+        return OTHER;
+    }
+    if let Ok(items) = value.as_array_ref() {
+        let mut held = Held { bytes: LIST + (items.capacity() * size_of::<Dynamic>()) as i64, blocks: 2 };
+        for item in items.iter().filter(|item| !is_in_place(item)) {
+            held = held + held_by(item);
+        }
+        return held;
+    }
+    if let Ok(map) = value.as_map_ref() {
+        let mut held = Held { bytes: NODE, blocks: 2 };
+        for (key, item) in map.iter() {
+            held = held + Held { bytes: KEY + key.len() as i64, blocks: 2 } + held_by(item);
+        }
+        return held;
+    }
+    if let Ok(text) = value.as_immutable_string_ref() {
+        return Held { bytes: LIST + text.len() as i64, blocks: 2 };
+    }
+    match value.as_blob_ref() {
+        Ok(blob) => Held { bytes: LIST + blob.capacity() as i64, blocks: 2 },
+        Err(_) if is_in_place(value) => Held::default(),
+        Err(_) => OTHER,
+    }
+}
+
+fn is_in_place(value: &Dynamic) -> bool {
+    value.is_int() || value.is_float() || value.is_unit() || value.is_bool() || value.is_char()
 }
 
 /// Bytes that a copy of the value takes beyond its place; texts are shared.

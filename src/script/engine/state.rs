@@ -4,6 +4,7 @@
 use crate::data::Pace;
 use crate::error::{Error, Result};
 use crate::overlay::Overlay;
+use crate::script::engine::running;
 use crate::script::engine::summary::Rehearsal;
 use crate::script::language::names;
 use crate::script::values::convert::RhaiResultOf;
@@ -178,6 +179,7 @@ impl State {
 
     /// Begins an input of a conversation; gives the number of its first line.
     pub(in crate::script) fn add_chunk(&self, name: &str, text: &str, folder: &Path) -> usize {
+        running::leave_out_lines();
         let mut inner = self.0.borrow_mut();
         inner.script = name.to_string();
         inner.folder = Some(folder.to_path_buf());

@@ -4,8 +4,10 @@
 //! A [`Callback`] keeps the script's own error aside, and puts the place back at the end.
 
 use crate::error::{Error, Result};
+use crate::heap::Held;
 use crate::options::OptionType;
 use crate::script::engine::budget;
+use crate::script::engine::sizes::held_by;
 use crate::script::language::explain::explain_alone;
 use crate::script::language::messages::wrong_closure;
 use crate::script::values::convert::{from_thrown, RhaiResultOf};
@@ -68,7 +70,10 @@ impl<'a> Callback<'a> {
         interrupt::check()?;
         let mut arguments: Vec<Dynamic> = arguments.into_iter().collect();
         self.keys.get_or_init(|| keys(&arguments));
-        let result = budget::closure(|| self.function.call_raw(self.context, None, &mut arguments));
+        let result = budget::closure(
+            || self.function.call_raw(self.context, None, &mut arguments),
+            |result| result.as_ref().map_or(Held::default(), held_by),
+        );
         result.map(Dynamic::flatten).map_err(|cause| self.keep(cause))
     }
 

@@ -1,6 +1,8 @@
 //! Functions of the script called with the elements of an array: `filter`, `some`, `for_each` and their like.
 
 use crate::error::Error;
+use crate::heap::Held;
+use crate::script::engine::budget;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script::describe;
 use rhai::{Array, Dynamic, EvalAltResult, FnPtr, NativeCallContext};
@@ -17,12 +19,12 @@ impl ElementFunction<'_> {
     /// Calls it with the element as `this`, or with the element, or with element and index: as it takes them.
     pub fn run(&self, index: usize, value: &mut Dynamic) -> RhaiResultOf<()> {
         let (function, copy) = (&self.function, value.clone());
-        let mut result = function.call_raw(self.context, Some(value), []);
+        let mut result = call(self.context, function, Some(value), []);
         if result.as_ref().is_err_and(|error| is_missing(error, function)) {
-            result = function.call_raw(self.context, None, [copy.clone()]);
+            result = call(self.context, function, None, [copy.clone()]);
         }
         if result.as_ref().is_err_and(|error| is_missing(error, function)) {
-            result = function.call_raw(self.context, None, [copy, (index as i64).into()]);
+            result = call(self.context, function, None, [copy, (index as i64).into()]);
         }
         result.map(drop)
     }
@@ -31,7 +33,10 @@ impl ElementFunction<'_> {
     pub fn is_true_of(&self, index: usize, value: &mut Dynamic) -> RhaiResultOf<bool> {
         let extra = [(index as i64).into()];
         let function = &self.function;
-        let answer = function.call_raw_with_extra_args(self.name, self.context, Some(value), [], extra, Some(0))?;
+        let answer = budget::closure(
+            || function.call_raw_with_extra_args(self.name, self.context, Some(value), [], extra, Some(0)),
+            |_| Held::default(),
+        )?;
         let answer = answer.flatten();
         let refusal = || {
             let error =
@@ -61,6 +66,16 @@ impl ElementFunction<'_> {
         }
         Ok((chosen, others))
     }
+}
+
+/// Calls a function of the script. What it returns is the script's.
+pub fn call<const N: usize>(
+    context: &NativeCallContext,
+    function: &FnPtr,
+    this: Option<&mut Dynamic>,
+    arguments: [Dynamic; N],
+) -> RhaiResultOf<Dynamic> {
+    budget::closure(|| function.call_raw(context, this, arguments), |_| Held::default())
 }
 
 /// Is the error that the function takes another number of arguments?

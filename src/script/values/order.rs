@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Kind};
 use crate::script::values::convert::RhaiResultOf;
-use crate::script::values::elements::is_missing;
+use crate::script::values::elements::{call, is_missing};
 use crate::script::values::from_script::describe;
 use crate::script::values::tensor::number;
 use rhai::{Array, Dynamic, FnPtr, NativeCallContext};
@@ -84,7 +84,7 @@ pub fn natural(function: &str, a: &Dynamic, b: &Dynamic) -> RhaiResultOf<Orderin
 
 pub fn sorted_by(context: &NativeCallContext, name: &str, values: &Array, order: &FnPtr) -> RhaiResultOf<Array> {
     let [first, ..] = values.as_slice() else { return Ok(values.clone()) };
-    match order.call_raw(context, None, [first.clone(), first.clone()]) {
+    match call(context, order, None, [first.clone(), first.clone()]) {
         Err(error) if is_missing(&error, order) => by_key(context, name, values, order),
         Err(error) => Err(error),
         Ok(_) => sorted(values.clone(), |a, b| by_comparer(context, name, order, a, b)),
@@ -93,7 +93,7 @@ pub fn sorted_by(context: &NativeCallContext, name: &str, values: &Array, order:
 
 fn by_key(context: &NativeCallContext, name: &str, values: &Array, key: &FnPtr) -> RhaiResultOf<Array> {
     let keyed = values.iter().map(|value| {
-        let key = key.call_raw(context, None, [value.clone()])?.flatten();
+        let key = call(context, key, None, [value.clone()])?.flatten();
         Ok(Dynamic::from_array(vec![key, value.clone()]))
     });
     let part = |pair: &Dynamic, at: usize| {
@@ -112,7 +112,7 @@ fn by_comparer(
     a: &Dynamic,
     b: &Dynamic,
 ) -> RhaiResultOf<Ordering> {
-    let ask = |a: &Dynamic, b: &Dynamic| order.call_raw(context, None, [a.clone(), b.clone()]).map(Dynamic::flatten);
+    let ask = |a: &Dynamic, b: &Dynamic| call(context, order, None, [a.clone(), b.clone()]).map(Dynamic::flatten);
     let answer = ask(a, b)?;
     if let Ok(int) = answer.as_int() {
         return Ok(int.cmp(&0));
