@@ -321,6 +321,6 @@ fn in_place(
     change: impl Fn(&mut tch::Tensor, &tch::Tensor) -> Result<tch::Tensor, tch::TchError>,
 ) -> RhaiResultOf<()> {
     let y = operand(name, &*x.read()?, y)?;
-    no_grad(|| change(&mut *x.write()?, &y).map_err(|error| Error::from(error)).map_err(shape_mistake))?;
+    let _ = no_grad(|| change(&mut *x.write()?, &y).map_err(|error| shape_mistake(error.into())))?;
     Ok(())
 }
