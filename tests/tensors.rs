@@ -101,7 +101,7 @@ fn mistakes_with_tensors_say_what_was_expected() {
         ("cat([tensor([1]), 2], 0);", "cat: expected an array of tensors, found int 2 in it"),
         ("tensor([1, 2]).to(\"int8\");", "to: the dtype or device: expected"),
         ("rand([-1], 0);", "rand: expected sizes of at least 0, found -1"),
-        ("let x = tensor([1.0]); x.add_(tensor([1.0, 2.0]));", "size"),
+        ("let x = tensor([1.0]); x.add_(tensor([1.0, 2.0]));", "doesn't match the broadcast shape [2]"),
         ("where(tensor([1]), \"a\", 0);", "where"),
         ("if tensor([1, 2]) < 2 { }", "expected a tensor of one number, found shape [2]"),
     ] {
@@ -151,15 +151,15 @@ fn no_grad_and_with_adapters_end_with_their_function() {
         "{MODEL}model.parameters().values().for_each(|| this.add_(0.02));\n\
          for batch in data.batches(#{{ size: 2 }}) {{\n\
            let tuned = model.forward(batch, #{{ train: false }}).loss.item();\n\
-           let base = no_grad(|| model.with_adapters([], || model.forward(batch).loss));\n\
-           try {{ model.with_adapters([], || throw \"x\"); }} catch {{ }}\n\
+           let base = no_grad(|| with_adapters(model, [], || model.forward(batch).loss));\n\
+           try {{ with_adapters(model, [], || throw \"x\"); }} catch {{ }}\n\
            try {{ base.backward(); }} catch (e) {{ print(e.message); }}\n\
            print(model.forward(batch, #{{ train: false }}).loss.item() == tuned);\n\
            model.disable_adapters();\n\
            print(model.forward(batch, #{{ train: false }}).loss.item() == base.item());\n\
            print(base.item() == tuned);\n\
          }}\n\
-         try {{ model.with_adapters([\"other\"], || 1); }} catch (e) {{ print(e.message); }}"
+         try {{ with_adapters(model, [\"other\"], || 1); }} catch (e) {{ print(e.message); }}"
     );
     let expected = "backward: this number does not depend on any trainable parameter\ntrue\ntrue\nfalse\n\
                     there is no adapter called `other`\n";
@@ -178,6 +178,9 @@ fn a_loss_on_labels_can_be_written_in_a_script() {
            let logits = output.logits.narrow(1, 0, last);\n\
            let p = logits.log_softmax(-1).gather(2, labels.maximum(0).unsqueeze(-1)).squeeze(-1);\n\
            print((p.masked_mean(trained) + output.loss).abs() < 1e-5);\n\
+           let difference = p * trained - output.token_logprobs.narrow(1, 1, last);\n\
+           print(difference.abs().max() < 1e-5);\n\
+           print(output.hidden.shape[0] == batch.rows && output.hidden.shape[1] == batch.seq_len);\n\
            print(batch.input_ids.shape == batch.position_ids.shape);\n\
          }}"
     );

@@ -72,21 +72,22 @@ pub mod functions {
 
     /// Call a function with another adapter of the model, or with `[]` the base alone; returns what it returns.
     ///
-    /// Afterwards the model has the adapter that it had, also where the function fails.
+    /// Afterwards the model has the adapter that it had, also where the function fails. Write the model as the first
+    /// argument: in `model.with_adapters(…)` the function could not use `model`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
     /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
     /// for batch in data.batches(#{}) {
-    ///     let reference = no_grad(|| model.with_adapters([], || model.forward(batch, #{ train: false }).loss));
+    ///     let reference = no_grad(|| with_adapters(model, [], || model.forward(batch, #{ train: false }).loss));
     ///     print((model.forward(batch).loss - reference).item());
     /// }
     /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
+    #[rhai_fn(return_raw, volatile)]
     pub fn with_adapters(
         context: NativeCallContext,
-        model: &mut Model,
+        model: Model,
         names: Array,
         function: FnPtr,
     ) -> RhaiResultOf<Dynamic> {

@@ -259,16 +259,6 @@ pub mod functions {
         wrap(x.read()?.f_std(true))
     }
 
-    /// The sample variance of all numbers: divided by n - 1, as in torch.
-    ///
-    /// ```rhai
-    /// print(tensor([1.0, 2.0, 3.0]).var().item());
-    /// ```
-    #[rhai_fn(global, pure, return_raw)]
-    pub fn var(x: &mut Tensor) -> RhaiResultOf<Tensor> {
-        wrap(x.read()?.f_var(true))
-    }
-
     /// True if an entry is neither 0 nor false.
     ///
     /// ```rhai
