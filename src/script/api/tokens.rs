@@ -328,7 +328,7 @@ pub mod functions {
         Ok(Handle::new(by_hand::cells(&batch, &batch.input_ids)?))
     }
 
-    /// The label of each position, i64 `[rows, seq_len]` on the CPU: the token there, or -100 where none is trained on.
+    /// The label of each position, i64 `[rows, seq_len]` on the CPU: the token there, or -100 where none is trained.
     ///
     /// The label of a position is predicted by the position before it: compare `logits` at `t - 1` with `labels` at `t`.
     ///
