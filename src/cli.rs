@@ -556,7 +556,7 @@ fn doc(name: &str) -> Result<String> {
 /// Fails if a loss is not the same.
 fn replay(run: &Path, out: Option<&Path>, quiet: bool) -> i32 {
     handle_signals();
-    match crate::replay::replay(run, out, quiet, &mut |text| stdout::write(&text)) {
+    match crate::replay::replay(run, out, quiet, &mut |text| stdout::write(text)) {
         Ok(true) => 0,
         Ok(false) => FAILED,
         Err(failure) => exit_code(Err(failure)),

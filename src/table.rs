@@ -47,21 +47,21 @@ pub fn widths<'a>(rows: impl IntoIterator<Item = &'a Vec<String>>) -> Vec<usize>
 
 /// Lines of cells two spaces apart; columns without an entry in `align` stand to the left.
 pub fn lines(rows: &[Vec<String>], align: &[Align]) -> String {
-    let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| shown(row)).collect();
     let widths = widths(&rows);
     rows.iter().map(|row| line(row, &widths, align)).collect()
 }
 
 /// As [`lines`], with a rule below the header.
 pub fn table(header: Vec<String>, rows: Vec<Vec<String>>, align: &[Align]) -> String {
-    let (header, rows): (_, Vec<Vec<String>>) = (shown(&header), rows.iter().map(shown).collect());
+    let (header, rows): (_, Vec<Vec<String>>) = (shown(&header), rows.iter().map(|row| shown(row)).collect());
     let widths = widths(rows.iter().chain([&header]));
     let rule: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
     [header, rule].iter().chain(&rows).map(|row| line(row, &widths, align)).collect()
 }
 
 /// Cells may come from files.
-fn shown(cells: &Vec<String>) -> Vec<String> {
+fn shown(cells: &[String]) -> Vec<String> {
     cells.iter().map(|cell| foreign::line(cell).into_owned()).collect()
 }
 

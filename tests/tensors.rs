@@ -53,7 +53,7 @@ fn agrees(actual: &[f64], expected: &[f64], tolerance: f64) -> bool {
 
 #[test]
 fn functions_of_tensors_are_those_of_torch() {
-    let cases = read_json(&golden("tensors/cases.json"));
+    let cases = read_json(golden("tensors/cases.json"));
     let cases = cases.as_array().unwrap();
     let mut wrong = Vec::new();
     for case in cases {

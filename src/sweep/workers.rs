@@ -36,6 +36,9 @@ pub struct Workers {
     pub at_once: usize,
 }
 
+/// Groups of trials that wait, each with the number of its workers.
+type Queue<'a> = VecDeque<(usize, Vec<&'a Trial>)>;
+
 /// Runs the trials of a LoRA sweep that are not finished. `tasks` holds every trial of the plan, in its order.
 pub fn run_sweep<'a>(
     plan: &'a Plan,
@@ -51,7 +54,7 @@ pub fn run_sweep<'a>(
     let planned: Cell<Option<Workers>> = Cell::new(None);
     let fitting = Cell::new(usize::MAX);
     // The groups of an earlier run that are formed again, and how the present group is spread.
-    let again: RefCell<Option<VecDeque<(usize, Vec<&'a Trial>)>>> = RefCell::new(None);
+    let again: RefCell<Option<Queue<'a>>> = RefCell::new(None);
     let present: Cell<Workers> = Cell::new(Workers { workers: 1, at_once: 1 });
     let steps = |task: &Task| task.config.total_steps(shared.train.len());
     let mut next_group = |pending: &[&'a Trial]| -> Result<Vec<&'a Trial>> {

@@ -68,10 +68,10 @@ pub fn train_recorded(
     }
     let jobs = trained.into_iter().zip(&mut observers);
     let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();
-    let writer = writer.map(|writer| {
+    let mut writer = writer;
+    if let Some(writer) = writer.as_deref_mut() {
         writer.set_runs(labels);
-        writer
-    });
+    }
     let outcomes = train_resumable(decoder, jobs, data, evaluate, Checkpoints { states, writer });
     drop(observers);
     // The last steps are logged however a run ends: the steps before a failure are the most interesting.

@@ -85,7 +85,7 @@ pub mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn masked_mean(x: &mut Tensor, mask: Tensor) -> RhaiResultOf<Tensor> {
         let x = x.read()?;
-        let mask = as_mask(&*mask.read()?)?.f_expand_as(&*x).map_err(|error| shape_mistake(error.into()))?;
+        let mask = as_mask(&*mask.read()?)?.f_expand_as(&x).map_err(|error| shape_mistake(error.into()))?;
         if mask.f_any().and_then(|any| any.f_int64_value(&[])).map_err(Error::from)? == 0 {
             return Err(Error::input("masked_mean: expected a mask with an entry that is not 0, found none").into());
         }

@@ -324,7 +324,7 @@ pub fn parse_size(text: &str) -> Result<u64, Error> {
         _ => f64::NAN,
     };
     match text[..digits].parse::<f64>().map(|number| number * unit) {
-        Ok(bytes) if bytes >= 1.0 && bytes < 1e18 => Ok(bytes as u64),
+        Ok(bytes) if (1.0..1e18).contains(&bytes) => Ok(bytes as u64),
         _ => bail!(Kind::Input, "expected a size as in 16GB, found `{text}`"),
     }
 }
