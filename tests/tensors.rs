@@ -130,7 +130,7 @@ const MODEL: &str = "let model = load_model(\"scripts/tiny\", #{ dtype: \"f32\" 
 #[test]
 fn an_optimizer_is_a_few_lines_of_script() {
     let script = format!(
-        "{MODEL}let parameters = model.parameters();\nlet velocity = #{{}};\nlet losses = [];\n\
+        "{MODEL}let parameters = model.named_parameters();\nlet velocity = #{{}};\nlet losses = [];\n\
          for name in parameters.keys() {{ velocity[name] = zeros_like(parameters[name]); }}\n\
          for step in 0..8 {{ for batch in data.batches(#{{ size: 2 }}) {{\n\
            let loss = model.forward(batch).loss; loss.backward(); losses.push(loss.item());\n\
@@ -148,7 +148,7 @@ fn an_optimizer_is_a_few_lines_of_script() {
 #[test]
 fn no_grad_and_with_adapters_end_with_their_function() {
     let script = format!(
-        "{MODEL}model.parameters().values().for_each(|| this.add_(0.02));\n\
+        "{MODEL}model.named_parameters().values().for_each(|| this.add_(0.02));\n\
          for batch in data.batches(#{{ size: 2 }}) {{\n\
            let tuned = model.forward(batch, #{{ train: false }}).loss.item();\n\
            let base = no_grad(|| with_adapters(model, [], || model.forward(batch).loss));\n\

@@ -25,7 +25,7 @@ pub mod functions {
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
     /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
-    /// let parameters = model.parameters();
+    /// let parameters = model.named_parameters();
     /// for batch in data.batches(#{}) {
     ///     model.forward(batch).loss.backward();
     ///     for name in parameters.keys() {
@@ -36,7 +36,7 @@ pub mod functions {
     /// }
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn parameters(model: &mut Model) -> RhaiResultOf<Map> {
+    pub fn named_parameters(model: &mut Model) -> RhaiResultOf<Map> {
         let model = model.read()?;
         let parameters = by_hand::parameters(&model.adapted)?.into_iter();
         Ok(parameters.map(|(name, leaf)| (name.into(), Dynamic::from(Handle::new(leaf)))).collect())
