@@ -24,16 +24,25 @@ for rank in [2, 4] {
 "#;
 
 fn lorhai(folder: &Path, arguments: &[&str]) -> String {
+    ended_with(0, folder, arguments)
+}
+
+fn ended_with(code: i32, folder: &Path, arguments: &[&str]) -> String {
     let ran = finished(common::program::lorhai(folder).args(arguments));
-    assert!(ran.code == Some(0), "{arguments:?}: {}", ran.errors);
+    assert!(ran.code == Some(code), "{arguments:?}: {}", ran.errors);
     ran.output
+}
+
+/// One of its trials fails.
+fn run_script(folder: &Path) {
+    ended_with(3, folder, &["run", "--quiet", "case.rhai"]);
 }
 
 #[test]
 fn what_was_run_can_be_looked_at_again() {
     let folder = folder_with_script(SCRIPT);
     let folder = folder.path();
-    lorhai(folder, &["run", "--quiet", "case.rhai"]);
+    run_script(folder);
     listed(folder);
     shown(folder);
     compared(folder);
@@ -55,7 +64,7 @@ fn listed(folder: &Path) {
         "{text}"
     );
     assert_eq!(text.lines().count(), 6, "a trial is no line of its own\n{text}");
-    lorhai(folder, &["run", "--quiet", "case.rhai"]);
+    run_script(folder);
     let text = lorhai(folder, &["runs", "runs"]);
     assert!(text.contains("finished (2 trials)") && text.contains("finished (2 trials, 1 failed)"), "{text}");
 }
