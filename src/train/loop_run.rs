@@ -147,11 +147,11 @@ impl LoopRun {
     }
 
     fn find(&self, folder: &Path, conditions: &Value, note: &mut dyn FnMut(&str)) -> Result<Option<LoopState>> {
-        let found = resume::find::<LoopState>(folder, conditions, self.options.resume.as_ref(), note)?;
-        if let Some(found) = &found {
-            note(&format!("going on from step {}, saved in `{}`", found.run.step(), found.path.display()));
+        let checkpoint = resume::find::<LoopState>(folder, conditions, self.options.resume.as_ref(), note)?;
+        if let Some(checkpoint) = &checkpoint {
+            note(&format!("going on from step {}, saved in `{}`", checkpoint.run.step(), checkpoint.path.display()));
         }
-        Ok(found.map(|found| found.run))
+        Ok(checkpoint.map(|checkpoint| checkpoint.run))
     }
 
     fn clear(&self, note: &mut dyn FnMut(&str)) -> Result<()> {

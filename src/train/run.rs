@@ -235,8 +235,8 @@ impl TrainRun<'_> {
         if let Some(conditions) = conditions.as_object_mut().filter(|_| is_sample) {
             conditions.remove("data");
         }
-        let found: Option<Found> = resume::find(folder, &conditions, options.resume.as_ref(), note)?;
-        Ok(found.map(|found| found.run.step()))
+        let checkpoint: Option<Found> = resume::find(folder, &conditions, options.resume.as_ref(), note)?;
+        Ok(checkpoint.map(|checkpoint| checkpoint.run.step()))
     }
 
     /// All that the numbers of the run depend on beside the trained values, for its checkpoints.

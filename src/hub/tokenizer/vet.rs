@@ -196,7 +196,7 @@ fn growth(stage: &Value) -> f64 {
         Value::Array(items) => items.iter().map(growth).product(),
         Value::Object(fields) => {
             let text = |key: &str| fields.get(key).and_then(Value::as_str).map(str::len);
-            let own = match fields.get("type").and_then(Value::as_str) {
+            let factor = match fields.get("type").and_then(Value::as_str) {
                 Some("Replace") => {
                     let pattern = fields.get("pattern").and_then(|pattern| pattern.get("String")?.as_str());
                     // An expression can match one character, or the place before each.
@@ -208,7 +208,7 @@ fn growth(stage: &Value) -> f64 {
                 Some("Prepend") => 1.0 + text("prepend").unwrap_or(0) as f64,
                 _ => 1.0,
             };
-            own * fields.values().filter(|value| value.is_array() || value.is_object()).map(growth).product::<f64>()
+            factor * fields.values().filter(|value| value.is_array() || value.is_object()).map(growth).product::<f64>()
         }
         _ => 1.0,
     }

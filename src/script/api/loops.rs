@@ -117,7 +117,7 @@ pub mod functions {
         if !run.is_due(step) {
             return Ok(false);
         }
-        let (mut parts, mut own) = (BTreeMap::new(), serde_json::Map::new());
+        let (mut parts, mut plain) = (BTreeMap::new(), serde_json::Map::new());
         for (name, value) in &values {
             match held(value) {
                 Some(Held::Data(_)) => {}
@@ -125,12 +125,12 @@ pub mod functions {
                 None => {
                     let value =
                         to_row_value(value, &Value::Null).map_err(|error| error.context(format!("`{name}`")))?;
-                    own.insert(name.to_string(), value);
+                    plain.insert(name.to_string(), value);
                 }
             }
         }
         let conditions = run.conditions(|| conditions(&state, &values))?;
-        let saved = LoopState { step, conditions, parts, values: Value::Object(own) };
+        let saved = LoopState { step, conditions, parts, values: Value::Object(plain) };
         run.checkpoint(saved, &mut |line| state.note(line))?;
         Ok(true)
     }
@@ -248,8 +248,8 @@ fn restore(saved: &LoopState, mut values: Map) -> Result<Map> {
             Held::Data(_) => {}
         }
     }
-    let own: &data::Row = saved.values.as_object().ok_or_else(|| Error::bug("values that are no object"))?;
-    for (name, value) in own {
+    let plain: &data::Row = saved.values.as_object().ok_or_else(|| Error::bug("values that are no object"))?;
+    for (name, value) in plain {
         values.insert(name.as_str().into(), to_dynamic(value));
     }
     Ok(values)

@@ -73,9 +73,9 @@ impl OptionType for Resume {
 
 impl CheckpointOptions {
     fn rule(&self) -> Option<Refusal> {
-        let found =
+        let every =
             self.save_every.filter(|_| matches!(self.save_strategy, Some(SaveStrategy::No | SaveStrategy::Epoch)))?;
-        let refusal = Refusal::new("save_strategy", "\"steps\", or no `save_every`", found.to_value().literal());
+        let refusal = Refusal::new("save_strategy", "\"steps\", or no `save_every`", every.to_value().literal());
         Some(refusal.with_hint("leave one of them out"))
     }
 
