@@ -68,12 +68,25 @@ fn compile_loops() {
     }
 }
 
+/// The sources by what they need: those of the second half do without autograd's headers. Each half is compiled as one
+/// file, because reading libtorch's headers takes most of the time.
+const SHIM: [(&str, &[&str]); 2] = [
+    ("graph", &["attention", "layers", "linear", "training"]),
+    ("plain", &["gpu", "kernels_host", "memory", "nf4", "rows"]),
+];
+
 fn compile_shim(libtorch: &Path) {
     let include = libtorch.join("include");
     let mut build = cpp();
     build.include(&include).include(include.join("torch/csrc/api/include")).flag("-fopenmp");
-    for file in ["layers", "linear", "nf4", "training", "rows", "attention", "gpu", "kernels_host", "memory"] {
-        build.file(format!("{NATIVE}/{file}.cpp"));
+    let (out, root) = (env::var("OUT_DIR").unwrap_or_default(), env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
+    for (half, files) in SHIM {
+        let path = Path::new(&out).join(format!("{half}.cpp"));
+        let includes = files.iter().map(|file| format!("#include \"{root}/{NATIVE}/{file}.cpp\"\n"));
+        if let Err(error) = fs::write(&path, includes.collect::<String>()) {
+            panic!("cannot write {}: {error}", path.display());
+        }
+        build.file(path);
     }
     build.compile("lorhai_native");
     // At run time the one that comes with libtorch is loaded.
