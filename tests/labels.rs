@@ -6,6 +6,7 @@ mod common;
 
 use common::files::{golden, tiny_folder};
 use common::needs::python;
+use common::session::prints;
 use lorhai::data::example::Chat;
 use lorhai::data::{
     audit, ensure_supervised, spans, tokenize, AssistantSpan, ChatTemplate, Dataset, LossOn, Row, TemplateProfile,
@@ -676,4 +677,84 @@ fn forty_steps_have_the_losses_of_trls_trainer() {
     }
     println!("{steps} steps: losses {:?} … {:?}, at most {worst:.1e} apart", first[0], first[first.len() - 1]);
     assert!(worst < 1e-5, "{worst:.2e}: {first:?}");
+}
+
+const WEIGHTED: &str = r#"
+    let model = load_model("scripts/tiny", #{ dtype: "f32", device: "cpu" });
+    let rows = [
+        #{ prompt: "Repeat: the small fox", completion: " the small fox", sure: 1.0 },
+        #{ prompt: "Repeat: a red boat", completion: " a red boat", sure: 0.25 },
+        #{ prompt: "Repeat: one", completion: " one two three four", sure: 0 },
+    ];
+    let data = dataset(rows).tokenize(model, #{ weights: WEIGHTS });
+"#;
+
+fn weighted(weights: &str, rest: &str) -> Result<String, String> {
+    prints(&format!("{}{rest}", WEIGHTED.replace("WEIGHTS", weights)))
+}
+
+/// The loss of labels with weights is their weighted mean, in a forward pass, in training and in evaluation.
+#[test]
+fn the_loss_of_weighted_labels_is_their_weighted_mean() {
+    for weights in ["\"sure\"", "|row, tokens| tokens.ids.map(|id| (id % 3).to_float() * row.sure)"] {
+        let printed = weighted(
+            weights,
+            r#"
+            model.add_lora(#{ r: 4 });
+            let checks = [];
+            for batch in data.batches(#{ size: 3 }) {
+                let output = model.forward(batch);
+                let w = batch.weights * batch.labels.ne(-100);
+                let expected = -(output.token_logprobs * w).sum().item() / w.sum().item();
+                let plain = -output.token_logprobs.sum().item() / batch.labels.ne(-100).sum().item();
+                checks.push((output.loss.item() - expected).abs() < 1e-5);
+                checks.push((plain - expected).abs() > 1e-3);
+                checks.push((evaluate(model, data, #{ batch: 2 }).loss - expected).abs() < 1e-5);
+                let result = train(model, data, #{ steps: 1, batch: 2, accumulation: 2, lr: 1e-9 });
+                checks.push((result.train_loss - expected).abs() < 1e-5);
+            }
+            print(checks);
+            "#,
+        );
+        assert_eq!(printed.unwrap().trim(), "[true, true, true, true]", "{weights}");
+    }
+}
+
+/// Labels of weight 0 have no part in an update, and equal weights are none.
+#[test]
+fn weights_of_zero_leave_labels_out_of_the_update() {
+    let updated = |weights: &str, rows: &str| {
+        let script = r#"
+            model.add_lora(#{ r: 4 });
+            train(model, ROWS, #{ steps: 2, batch: 3, lr: 1e-2, seed: 1 });
+            print(evaluate(model, data.take(2), #{}).loss);
+        "#;
+        weighted(weights, &script.replace("ROWS", rows)).unwrap()
+    };
+    let equal = "|row, tokens| tokens.ids.map(|id| 2.0)";
+    let without_last = "|row, tokens| tokens.ids.map(|id| if row.sure == 0 { 0.0 } else { 1.0 })";
+    assert_ne!(updated(equal, "data"), updated(without_last, "data"));
+    let close = |one: String, other: String| {
+        let (one, other): (f64, f64) = (one.trim().parse().unwrap(), other.trim().parse().unwrap());
+        (one - other).abs() < 1e-5
+    };
+    assert!(close(updated(without_last, "data"), updated(equal, "data.take(2)")));
+}
+
+#[test]
+fn weights_that_are_none_are_refused() {
+    let refused = |weights: &str| weighted(weights, "").unwrap_err();
+    for (weights, part) in [
+        ("\"nothing\"", "nothing"),
+        ("\"prompt\"", "expected a weight, a number of at least 0, found \"Repeat: the small fox\""),
+        ("|row, tokens| [1.0]", "row 0: weights: expected one for each of"),
+        ("|row, tokens| tokens.ids.map(|id| -1.0)", "expected numbers of at least 0, found -1"),
+        ("|row| [1.0]", "weights takes a function of the row and its tokens"),
+        ("3", "a function of a row and its tokens, or the name of a column"),
+    ] {
+        let error = refused(weights);
+        assert!(error.contains(part), "{weights}: {error}");
+    }
+    let error = weighted("|row, tokens| tokens.ids.map(|id| 0.0)", "model.add_lora(#{}); train(model, data, #{});");
+    assert!(error.unwrap_err().contains("every label of the batch has the weight 0"));
 }

@@ -20,6 +20,18 @@ pub struct Batch {
     /// Document number within the row, -1 for padding. `None` if no row is packed: then causal attention alone is right,
     /// because padding is on the right and has no label.
     pub segments: Option<Vec<i64>>,
+    /// How much each label counts in a loss, at least 0; the cells without a label have any. `None` if all count 1.
+    pub weights: Option<Vec<f32>>,
+}
+
+/// A document whose labels may be any tokens.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LabelledDocument {
+    pub input_ids: Vec<i64>,
+    /// As long as `input_ids`: of each position the token to predict there, or [`IGNORE`].
+    pub labels: Vec<i64>,
+    /// As long as `input_ids`.
+    pub weights: Option<Vec<f32>>,
 }
 
 impl Batch {
@@ -34,7 +46,35 @@ impl Batch {
             position_ids: (0..ids.len()).map(|cell| column(cell) as i64).collect(),
             input_ids: ids,
             segments: None,
+            weights: None,
         }
+    }
+
+    /// Rows of one document each, padded on the right with `pad_id`. The first position of a row has no label, whatever
+    /// its document says: nothing precedes it.
+    pub fn of_documents(documents: &[LabelledDocument], pad_id: i64) -> Self {
+        let (rows, seq_len) = (documents.len(), documents.iter().map(|row| row.input_ids.len()).max().unwrap_or(0));
+        let mut batch = Batch {
+            rows,
+            seq_len,
+            input_ids: vec![pad_id; rows * seq_len],
+            labels: vec![IGNORE; rows * seq_len],
+            position_ids: vec![0; rows * seq_len],
+            segments: None,
+            weights: documents.iter().any(|row| row.weights.is_some()).then(|| vec![1.0; rows * seq_len]),
+        };
+        for (row, document) in documents.iter().enumerate() {
+            let cells = row * seq_len..row * seq_len + document.input_ids.len();
+            batch.input_ids[cells.clone()].copy_from_slice(&document.input_ids);
+            for (position, (cell, &label)) in cells.zip(&document.labels).enumerate() {
+                batch.position_ids[cell] = position as i64;
+                batch.labels[cell] = if position == 0 { IGNORE } else { label };
+                if let (Some(all), Some(weights)) = (&mut batch.weights, &document.weights) {
+                    all[cell] = weights[position];
+                }
+            }
+        }
+        batch
     }
 
     /// The number of positions with a loss.
@@ -77,6 +117,7 @@ mod tests {
             labels: vec![IGNORE, 6, 7, IGNORE, IGNORE, IGNORE],
             position_ids: vec![0, 1, 2, 0, 0, 0],
             segments: None,
+            weights: None,
         };
         assert_eq!((batch.token_count(), batch.cells(), batch.label_count()), (4, 6, 2));
     }

@@ -71,6 +71,8 @@ fn read(key: &str, bytes: &[u8]) -> Option<TokenizedDataset> {
         flags: arrays.take(header.documents, u16::from_le_bytes)?,
         row_ends: arrays.take(header.rows, u32::from_le_bytes)?,
         info: header.info,
+        // Rows with weights are not cached.
+        weights: Vec::new(),
     };
     (arrays.rest.is_empty() && is_sound(&store)).then(|| TokenizedDataset::of_store(store))
 }
@@ -144,6 +146,7 @@ mod tests {
             ids: (0..row % 7 + 1).collect(),
             trained: (0..row % 7 + 1).map(|token| token % 2 == 1).collect(),
             flags: (row % 3) as u16,
+            weights: None,
         });
         TokenizedDataset::from_rows(
             rows,

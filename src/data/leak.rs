@@ -66,7 +66,7 @@ mod tests {
         let rows = rows.iter().map(|(ids, prompt)| TokenizedRow {
             ids: ids.to_vec(),
             trained: (0..ids.len()).map(|at| at >= *prompt).collect(),
-            flags: 0,
+            ..TokenizedRow::default()
         });
         TokenizedDataset::from_rows(rows, TokenizedInfo::default()).unwrap()
     }

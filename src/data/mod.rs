@@ -54,5 +54,5 @@ pub use row_format::RowFormat;
 pub use split::{Like, ShuffleOptions, SplitOptions, SplitTokensOptions};
 pub use store::{TokenizedInfo, TokenizedRow};
 pub use template::ChatTemplate;
-pub use tokenize::{tokenize, tokenize_at, tokenize_sample};
+pub use tokenize::{tokenize, tokenize_at, tokenize_sample, tokenize_weighted};
 pub use tokenized::TokenizedDataset;

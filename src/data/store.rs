@@ -36,6 +36,8 @@ pub struct TokenizedRow {
     pub trained: Vec<bool>,
     /// Bits of [`flag`].
     pub flags: u16,
+    /// How much each token counts in the loss, where it is trained on; as long as `ids`. `None` if all count 1.
+    pub weights: Option<Vec<f32>>,
 }
 
 /// How the tokens were made, for the audit and the user; cached with them.
@@ -70,6 +72,8 @@ pub(super) struct Store {
     pub flags: Vec<u16>,
     /// Per row: where its documents end in `document_ends`.
     pub row_ends: Vec<u32>,
+    /// Per token; empty if no document has weights.
+    pub weights: Vec<f32>,
     pub info: TokenizedInfo,
 }
 
@@ -85,12 +89,22 @@ impl Store {
             }
             self.ids.push(*id);
         }
+        if let Some(weights) = &row.weights {
+            self.weights.resize(self.ids.len() - row.ids.len(), 1.0);
+            self.weights.extend(weights);
+        } else if self.has_weights() {
+            self.weights.resize(self.ids.len(), 1.0);
+        }
         self.document_ends.push(self.ids.len() as u64);
         self.flags.push(row.flags);
     }
 
     pub fn end_row(&mut self) {
         self.row_ends.push(self.document_ends.len() as u32);
+    }
+
+    pub fn has_weights(&self) -> bool {
+        !self.weights.is_empty()
     }
 
     pub fn is_trained(&self, token: usize) -> bool {
@@ -129,6 +143,10 @@ impl<'a> DocumentView<'a> {
     /// Whether each token is trained on.
     pub fn trained(self) -> impl Iterator<Item = bool> + 'a {
         self.store.tokens(self.document).map(move |token| self.store.is_trained(token))
+    }
+    /// How much each token counts in the loss; `None` if all count 1.
+    pub fn weights(self) -> Option<&'a [f32]> {
+        self.store.has_weights().then(|| &self.store.weights[self.store.tokens(self.document)])
     }
     /// Bits of [`flag`].
     pub fn flags(self) -> u16 {

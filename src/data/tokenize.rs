@@ -27,6 +27,9 @@ use std::ops::Range;
 /// Rows per chunk: small enough to stop soon, large enough to keep all cores busy.
 const CHUNK: usize = 2048;
 
+/// Gives each token of a row a weight in the loss.
+pub type Weigh<'a> = dyn FnMut(&Row, &TokenizedRow) -> Result<Vec<f32>> + 'a;
+
 /// Turns rows into ids and labels.
 ///
 /// The result depends only on rows, tokenizer files and options. Fails on an empty data set, an unrecognised format, a row
@@ -36,24 +39,44 @@ pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions
     if let Some(cached) = key.as_deref().and_then(cache::load) {
         return finish(cached, tokenizer, options);
     }
-    let tokenized = TokenizedDataset::of_store(row_tokenizer.run(data, &|row| row)?);
+    let tokenized = TokenizedDataset::of_store(row_tokenizer.run(data, &|row| row, None)?);
     if let Some(key) = &key {
         cache::store(key, &tokenized);
     }
     finish(tokenized, tokenizer, options)
 }
 
-/// As [`tokenize`]; in a rehearsal of a sample of the rows, with a note on how many these are.
+/// As [`tokenize`], every token with the weight that `weigh` gives it. Not cached.
+///
+/// # Errors
+/// As [`tokenize`]; weights that are not as many as tokens, or not numbers of at least 0.
+pub fn tokenize_weighted(
+    data: &Dataset,
+    tokenizer: &Tokenizer,
+    options: &TokenizeOptions,
+    weigh: &mut Weigh,
+) -> Result<TokenizedDataset> {
+    let options = TokenizeOptions { cache: false, ..options.clone() };
+    let (row_tokenizer, _) = prepare(data, tokenizer, &options)?;
+    finish(TokenizedDataset::of_store(row_tokenizer.run(data, &|row| row, Some(weigh))?), tokenizer, &options)
+}
+
+/// As [`tokenize`], or with `weigh` as [`tokenize_weighted`]; in a rehearsal of a sample of the rows, with a note on how many these are.
 pub fn tokenize_at(
     data: &Dataset,
     tokenizer: &Tokenizer,
     options: &TokenizeOptions,
     pace: Pace,
+    weigh: Option<&mut Weigh>,
 ) -> Result<(TokenizedDataset, Option<String>)> {
     if pace.is_full() {
-        return Ok((tokenize(data, tokenizer, options)?, None));
+        let tokenized = match weigh {
+            Some(weigh) => tokenize_weighted(data, tokenizer, options, weigh),
+            None => tokenize(data, tokenizer, options),
+        };
+        return Ok((tokenized?, None));
     }
-    let (rows, read) = tokenize_sample(data, tokenizer, options, TOKENIZED_ROWS)?;
+    let (rows, read) = tokenize_sample(data, tokenizer, options, TOKENIZED_ROWS, weigh)?;
     let (read, all) = (read as u64, data.len() as u64);
     let (count, of) = (thousands(read), thousands(all));
     let note =
@@ -68,15 +91,17 @@ pub fn tokenize_sample(
     tokenizer: &Tokenizer,
     options: &TokenizeOptions,
     max_rows: usize,
+    weigh: Option<&mut Weigh>,
 ) -> Result<(TokenizedDataset, usize)> {
     let (row_tokenizer, key) = prepare(data, tokenizer, options)?;
+    let key = key.filter(|_| weigh.is_none());
     if let Some(cached) = key.as_deref().and_then(cache::load) {
         return Ok((finish(cached, tokenizer, options)?, data.len()));
     }
     let count = data.len().min(max_rows.max(1));
     let number = |row: usize| row * data.len() / count;
     let sampled: Vec<usize> = (0..count).map(number).collect();
-    let sample = TokenizedDataset::of_store(row_tokenizer.run(&data.select(&sampled)?, &number)?);
+    let sample = TokenizedDataset::of_store(row_tokenizer.run(&data.select(&sampled)?, &number, weigh)?);
     let sample = finish(sample, tokenizer, options)?;
     if sampled.len() == data.len() {
         return Ok((sample, data.len()));
@@ -159,13 +184,18 @@ impl<'a> RowTokenizer<'a> {
     }
 
     /// Tokenises all rows. `number` maps the index of a row to the number that errors name.
-    fn run(&self, data: &Dataset, number: &dyn Fn(usize) -> usize) -> Result<Store> {
+    fn run(&self, data: &Dataset, number: &dyn Fn(usize) -> usize, mut weigh: Option<&mut Weigh>) -> Result<Store> {
         let mut store = Store { info: self.info(), ..Store::default() };
         let mut documents = Vec::new();
         for (chunk, rows) in data.rows().chunks(CHUNK).enumerate() {
             let tokenized: Vec<Result<TokenizedRow>> = rows.par_iter().map(|row| self.row(row)).collect();
             for (index, row) in tokenized.into_iter().enumerate() {
-                let row = row.map_err(|error| error.context(format!("row {}", number(chunk * CHUNK + index))))?;
+                let in_row = |error: Error| error.context(format!("row {}", number(chunk * CHUNK + index)));
+                let mut row = row.map_err(in_row)?;
+                if let Some(weigh) = &mut weigh {
+                    let weights = weigh(&rows[index], &row).and_then(|weights| checked_weights(weights, row.ids.len()));
+                    row.weights = Some(weights.map_err(in_row)?);
+                }
                 if self.options.drop_unlabelled && !row.trained.iter().skip(1).any(|&trained| trained) {
                     store.info.dropped += 1;
                 } else if self.options.packing {
@@ -306,7 +336,38 @@ impl<'a> RowTokenizer<'a> {
             Truncation::KeepStart => 0..max_length,
             Truncation::KeepEnd => row.ids.len() - max_length..row.ids.len(),
         };
-        TokenizedRow { ids: row.ids[keep.clone()].to_vec(), trained: row.trained[keep].to_vec(), flags: row.flags }
+        TokenizedRow {
+            ids: row.ids[keep.clone()].to_vec(),
+            trained: row.trained[keep.clone()].to_vec(),
+            flags: row.flags,
+            weights: row.weights.map(|weights| weights[keep].to_vec()),
+        }
+    }
+}
+
+/// Weights from a column with a number for each row: all labels of a row count the same.
+pub fn weights_of_column(column: &str) -> impl FnMut(&Row, &TokenizedRow) -> Result<Vec<f32>> + '_ {
+    move |row, tokens| {
+        let value = row.get(column).unwrap_or(&serde_json::Value::Null);
+        let weight = value.as_f64().filter(|weight| weight.is_finite() && *weight >= 0.0).ok_or_else(|| {
+            Error::data(format!("column `{column}`: expected a weight, a number of at least 0, found {value}"))
+                .with_hint("for a weight of each token, give a function: weights: |row, tokens| [...]")
+        })?;
+        Ok(vec![weight as f32; tokens.ids.len()])
+    }
+}
+
+/// The weights of a row's tokens, as a function gives them: as many as tokens.
+///
+/// # Errors
+/// Another number of weights than of tokens; a weight that is negative or not finite.
+fn checked_weights(weights: Vec<f32>, tokens: usize) -> Result<Vec<f32>> {
+    if weights.len() != tokens {
+        return Err(Error::data(format!("weights: expected one for each of {tokens} tokens, found {}", weights.len())));
+    }
+    match weights.iter().find(|weight| !weight.is_finite() || **weight < 0.0) {
+        Some(weight) => Err(Error::data(format!("weights: expected numbers of at least 0, found {weight}"))),
+        None => Ok(weights),
     }
 }
 
@@ -331,7 +392,8 @@ enum BoundaryToken {
 /// transformers and TRL, and reported.
 fn label(encoded: Encoded, text: &str, spans: &[Range<usize>], boundary_token: BoundaryToken) -> TokenizedRow {
     let offsets = &encoded.offsets;
-    let mut row = TokenizedRow { trained: vec![false; encoded.ids.len()], ids: encoded.ids, flags: 0 };
+    let trained = vec![false; encoded.ids.len()];
+    let mut row = TokenizedRow { trained, ids: encoded.ids, ..TokenizedRow::default() };
     let has_words = |range: Range<usize>| text.get(range).is_some_and(|part| part.contains(char::is_alphanumeric));
     let mut at = 0;
     for (index, span) in spans.iter().enumerate() {

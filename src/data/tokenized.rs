@@ -115,6 +115,11 @@ impl TokenizedDataset {
         self.iter().map(RowView::label_count).sum()
     }
 
+    /// Do labels count differently in the loss?
+    pub fn has_weights(&self) -> bool {
+        self.store.has_weights()
+    }
+
     /// The tokens of the longest row.
     pub fn longest(&self) -> usize {
         self.iter().map(RowView::len).max().unwrap_or(0)
@@ -169,6 +174,7 @@ impl TokenizedDataset {
                     ids: document.ids().to_vec(),
                     trained: document.trained().collect(),
                     flags: document.flags(),
+                    weights: document.weights().map(<[f32]>::to_vec),
                 });
             }
             store.end_row();
@@ -203,6 +209,7 @@ impl TokenizedDataset {
             labels: vec![IGNORE; cells],
             position_ids: vec![0; cells],
             segments: is_packed.then(|| vec![-1; cells]),
+            weights: self.store.has_weights().then(|| vec![1.0; cells]),
         };
         for (index, row) in views.iter().enumerate() {
             fill(&mut batch, index * seq_len, *row);
@@ -210,7 +217,7 @@ impl TokenizedDataset {
         Ok(batch)
     }
 
-    /// SHA-256 (hex) of the ids, labels and document ends of the rows, in their order.
+    /// SHA-256 (hex) of the ids, labels, weights and document ends of the rows, in their order.
     pub fn fingerprint(&self) -> &str {
         self.fingerprint.get_or_init(|| {
             let mut hash = Sha256::new();
@@ -220,6 +227,9 @@ impl TokenizedDataset {
                     hash.update((document.ids().len() as u64).to_le_bytes());
                     for (id, trained) in document.ids().iter().zip(document.trained()) {
                         hash.update((u64::from(*id) << 1 | u64::from(trained)).to_le_bytes());
+                    }
+                    for weight in document.weights().unwrap_or_default() {
+                        hash.update(weight.to_le_bytes());
                     }
                 }
             }
@@ -246,6 +256,9 @@ fn fill(batch: &mut Batch, start: usize, row: RowView) {
             if let Some(segments) = &mut batch.segments {
                 segments[cell] = segment as i64;
             }
+            if let (Some(all), Some(weights)) = (&mut batch.weights, document.weights()) {
+                all[cell] = weights[position];
+            }
             cell += 1;
         }
     }
@@ -256,7 +269,7 @@ mod tests {
     use super::*;
 
     fn row(ids: &[u32], trained: &[u8]) -> TokenizedRow {
-        TokenizedRow { ids: ids.to_vec(), trained: trained.iter().map(|&bit| bit == 1).collect(), flags: 0 }
+        TokenizedRow { ids: ids.to_vec(), trained: trained.iter().map(|&bit| bit == 1).collect(), ..TokenizedRow::default() }
     }
 
     fn sample() -> TokenizedDataset {

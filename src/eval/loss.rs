@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::lora::{AdapterSet, Trainable};
 use crate::model::{Adapters, Decoder};
-use crate::train::step::{batch_losses, predicted_labels, BatchLosses};
+use crate::train::step::{batch_losses, predicted_labels, total_weight, BatchLosses};
 use tch::no_grad;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EvalLoss {
-    /// Mean cross-entropy per label, in nats, over all labels of the split.
+    /// Mean cross-entropy per label, in nats, over all labels of the split; of labels with weights, the weighted mean.
     pub loss: f64,
     pub labels: usize,
 }
@@ -84,7 +84,7 @@ fn measure(
     }
     let mut rows: Vec<u32> = (0..data.len() as u32).collect();
     rows.sort_by_key(|&row| std::cmp::Reverse(data.row(row as usize).map_or(0, |row| row.ids().len())));
-    let (mut sums, mut labels) = (vec![0.0; copies], 0);
+    let (mut sums, mut labels, mut total) = (vec![0.0; copies], 0, 0.0);
     for rows in rows.chunks(batch) {
         interrupt::check()?;
         let batch = data.batch(rows)?;
@@ -94,11 +94,15 @@ fn measure(
         let batch_losses = no_grad(|| losses(&vec![&batch; copies]))?;
         sums.iter_mut().zip(batch_losses.sums()?).for_each(|(sum, of_batch)| *sum += of_batch);
         labels += batch_losses.labels.first().copied().unwrap_or(0);
+        total += total_weight(&batch);
     }
     if labels == 0 {
         return Err(no_label());
     }
-    Ok(sums.into_iter().map(|sum| EvalLoss { loss: sum / labels as f64, labels }).collect())
+    if total == 0.0 {
+        return Err(Error::data("every label of the evaluation split has the weight 0: there is nothing to measure"));
+    }
+    Ok(sums.into_iter().map(|sum| EvalLoss { loss: sum / total, labels }).collect())
 }
 
 /// Fails where nothing of `data` can be measured. Called before a run, whose first evaluation may come after its last

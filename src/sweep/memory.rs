@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn the_largest_trial_is_the_one_with_the_largest_step() {
         let model = Model::random(Path::new("scripts/tiny"), 0, &LoadOptions::default()).unwrap();
-        let row = || TokenizedRow { ids: vec![1; 40], trained: vec![true; 40], flags: 0 };
+        let row = || TokenizedRow { ids: vec![1; 40], trained: vec![true; 40], ..TokenizedRow::default() };
         let train = TokenizedDataset::from_rows((0..40).map(|_| row()), TokenizedInfo::default()).unwrap();
         let (point, settings) = (Point { values: serde_json::Map::new() }, serde_json::Value::Null);
         let trial = Trial { index: 0, name: String::new(), point, settings, dir: "x".into() };

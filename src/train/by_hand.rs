@@ -5,9 +5,10 @@ use super::adamw::{AdamW, AdamWConfig};
 use super::checkpoint::loop_state::LoopPart;
 use super::clip;
 use crate::bail;
-use crate::data::Batch;
+use crate::data::batch::{Batch, LabelledDocument, IGNORE};
 use crate::error::{Error, Kind, Result};
 use crate::lora::{AdaptedModel, Model};
+use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tch::Tensor;
 
@@ -47,6 +48,64 @@ pub fn parameters(model: &AdaptedModel) -> Result<Vec<(String, Tensor)>> {
 /// A list of numbers of a batch as a tensor `[rows, seq_len]`, on the CPU.
 pub fn cells(batch: &Batch, numbers: &[i64]) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(numbers)?.f_reshape([batch.rows as i64, batch.seq_len as i64])?)
+}
+
+/// How much each label of a batch counts, f32 `[rows, seq_len]`, on the CPU.
+pub fn weights(batch: &Batch) -> Result<Tensor> {
+    let weights = batch.weights.clone().unwrap_or_else(|| vec![1.0; batch.cells()]);
+    Ok(Tensor::f_from_slice(&weights)?.f_reshape([batch.rows as i64, batch.seq_len as i64])?)
+}
+
+/// A batch of rows `{ input_ids, labels, weights }`, of which the last two may be missing.
+///
+/// # Errors
+/// No row or an empty one, ids that the model has not, lists of different lengths, weights that are negative or not
+/// finite.
+pub fn batch_of_rows(rows: &[Value], model: &Model) -> Result<Batch> {
+    if rows.is_empty() {
+        bail!(Kind::Input, "batch: expected at least one row, found none");
+    }
+    let vocabulary = model.decoder().config.vocab_size;
+    let document = |(number, row): (usize, &Value)| {
+        labelled_document(row, vocabulary).map_err(|error| error.context(format!("batch: row {number}")))
+    };
+    let documents = rows.iter().enumerate().map(document).collect::<Result<Vec<_>>>()?;
+    Ok(Batch::of_documents(&documents, 0))
+}
+
+fn labelled_document(row: &Value, vocabulary: i64) -> Result<LabelledDocument> {
+    let list = |name: &str| match row.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(list)) => Ok(Some(list)),
+        Some(other) => bail!(Kind::Input, "`{name}`: expected an array of numbers, found {other}"),
+    };
+    let tokens = |name: &str| {
+        let token = |value: &Value| {
+            let token = value.as_i64().filter(|token| (0..vocabulary).contains(token) || (name == "labels" && *token == IGNORE));
+            token.ok_or_else(|| {
+                let below = vocabulary - 1;
+                let or = if name == "labels" { ", or -100" } else { "" };
+                Error::input(format!("`{name}`: expected tokens from 0 to {below}{or}, found {value}"))
+            })
+        };
+        list(name)?.map(|list| list.iter().map(token).collect::<Result<Vec<i64>>>()).transpose()
+    };
+    let weight = |value: &Value| {
+        let weight = value.as_f64().filter(|weight| weight.is_finite() && *weight >= 0.0);
+        let weight = weight.map(|weight| weight as f32);
+        weight.ok_or_else(|| Error::input(format!("`weights`: expected numbers of at least 0, found {value}")))
+    };
+    let Some(input_ids) = tokens("input_ids")?.filter(|ids| !ids.is_empty()) else {
+        bail!(Kind::Input, "expected a map with `input_ids`, an array of at least one token, found {row}");
+    };
+    let labels = tokens("labels")?.unwrap_or_else(|| input_ids.clone());
+    let weights = list("weights")?.map(|list| list.iter().map(weight).collect::<Result<Vec<f32>>>()).transpose()?;
+    for (name, length) in [("labels", Some(labels.len())), ("weights", weights.as_ref().map(Vec::len))] {
+        if let Some(length) = length.filter(|length| *length != input_ids.len()) {
+            bail!(Kind::Input, "expected as many `{name}` as `input_ids`, found {length} and {}", input_ids.len());
+        }
+    }
+    Ok(LabelledDocument { input_ids, labels, weights })
 }
 
 /// AdamW over what one model trains.

@@ -5,13 +5,13 @@
 //! logits of all positions.
 
 use crate::bail;
-use crate::data::batch::IGNORE;
 use crate::data::Batch;
 use crate::error::{Kind, Result};
 use crate::lora::trainable::dropout_key;
 use crate::lora::Model;
 use crate::model::loss::{token_losses, token_losses_of_logits, Targets};
 use crate::model::{Adapters, Decoder, Input, NoAdapters};
+use crate::train::step::{label_cells, label_weights_of, total_weight};
 use std::cell::OnceCell;
 use tch::{no_grad, Kind as Dtype, Tensor};
 
@@ -27,6 +27,9 @@ pub struct ForwardPass {
     targets: Targets,
     /// The cells that have labels, row after row.
     label_cells: Vec<i64>,
+    /// How much each of these labels counts in the mean, adding up to 1; `None` if all count the same.
+    label_shares: Option<Tensor>,
+    has_no_weight: bool,
     rows: i64,
     seq_len: i64,
     /// f32 `[rows, seq_len]`: 1 at tokens, 0 at padding.
@@ -59,7 +62,9 @@ impl ForwardPass {
         let (hidden, token_logits) = decoder.files.unless_changed(compute)?;
         Ok(ForwardPass {
             targets: Targets::new(&input, &[&batch.labels], decoder.device)?,
-            label_cells: label_cells(batch),
+            label_cells: label_cells(batch).map(|cell| cell as i64).collect(),
+            label_shares: label_shares(batch, decoder)?,
+            has_no_weight: total_weight(batch) == 0.0,
             mask: mask(batch, decoder)?,
             rows: batch.rows as i64,
             seq_len: batch.seq_len as i64,
@@ -73,21 +78,50 @@ impl ForwardPass {
         })
     }
 
-    /// The mean cross-entropy over the labels, in nats.
+    /// The mean cross-entropy over the labels, in nats: the weighted mean where the batch has weights.
     ///
     /// # Errors
-    /// A batch without labels, and memory that runs out.
+    /// A batch without labels or with weights of 0 only, and memory that runs out.
     pub fn loss(&self, decoder: &Decoder) -> Result<Tensor> {
         if self.label_cells.is_empty() {
             bail!(Kind::Data, "loss: expected a batch with labels, found none"; hint: "batch.labels lists them; -100 stands where none is trained on");
         }
+        if self.has_no_weight {
+            bail!(Kind::Data, "loss: expected a label with a weight above 0, found none"; hint: "batch.weights lists them");
+        }
         let losses = self.losses(decoder)?;
-        once(&self.loss, || self.recorded(|| Ok(losses.f_mean(None)?)))
+        once(&self.loss, || {
+            self.recorded(|| match &self.label_shares {
+                Some(shares) => Ok(losses.f_dot(&shares.f_to_kind(losses.f_kind()?)?)?),
+                None => Ok(losses.f_mean(None)?),
+            })
+        })
     }
 
     /// f32 `[rows, seq_len]`: at each label the logarithm of its probability, in nats; 0 elsewhere.
     pub fn token_logprobs(&self, decoder: &Decoder) -> Result<Tensor> {
-        let losses = if self.label_cells.is_empty() { None } else { Some(self.losses(decoder)?) };
+        self.at_labels(decoder, if self.label_cells.is_empty() { None } else { Some(self.losses(decoder)?) })
+    }
+
+    /// As [`Self::token_logprobs`], of scores that are divided by `temperature`.
+    pub fn token_logprobs_at(&self, decoder: &Decoder, temperature: f64) -> Result<Tensor> {
+        if temperature == 1.0 || self.label_cells.is_empty() {
+            return self.token_logprobs(decoder);
+        }
+        let losses = self.recorded(|| match &self.token_logits {
+            Some(logits) => token_losses_of_logits(&logits.f_div_scalar(temperature)?, &self.targets),
+            // The output matrix has no bias: dividing what it is applied to divides the scores.
+            None => {
+                let hidden = self.hidden.f_div_scalar(temperature)?;
+                let losses = || token_losses(decoder, &self.input, &hidden, &self.targets, &NoAdapters);
+                decoder.files.unless_changed(losses)
+            }
+        })?;
+        self.at_labels(decoder, Some(losses))
+    }
+
+    /// The negative losses at their cells, f32 `[rows, seq_len]`.
+    fn at_labels(&self, decoder: &Decoder, losses: Option<Tensor>) -> Result<Tensor> {
         self.recorded(|| {
             let zeros = Tensor::f_zeros([self.rows * self.seq_len], (Dtype::Float, decoder.device))?;
             let flat = match losses {
@@ -153,10 +187,14 @@ fn once(cell: &OnceCell<Tensor>, compute: impl FnOnce() -> Result<Tensor>) -> Re
     Ok(cell.get_or_init(|| computed).shallow_clone())
 }
 
-/// In the order of [`Targets`]; the first cell of a row is predicted by none.
-fn label_cells(batch: &Batch) -> Vec<i64> {
-    let is_predicted = |cell: usize| !cell.is_multiple_of(batch.seq_len) && batch.labels[cell] != IGNORE;
-    (0..batch.labels.len()).filter(|&cell| is_predicted(cell)).map(|cell| cell as i64).collect()
+/// In the order of [`Targets`].
+fn label_shares(batch: &Batch, decoder: &Decoder) -> Result<Option<Tensor>> {
+    if batch.weights.is_none() {
+        return Ok(None);
+    }
+    let (weights, total) = (label_weights_of(batch), total_weight(batch));
+    let shares: Vec<f64> = weights.into_iter().map(|weight| if total > 0.0 { weight / total } else { 0.0 }).collect();
+    Ok(Some(Tensor::f_from_slice(&shares)?.f_to_device(decoder.device)?))
 }
 
 fn mask(batch: &Batch, decoder: &Decoder) -> Result<Tensor> {

@@ -28,6 +28,8 @@ pub struct BatchLosses {
     pub losses: Tensor,
     /// The number of labels of each batch.
     pub labels: Vec<usize>,
+    /// How much each label counts, `[labels]`; `None` if all count 1.
+    pub label_weights: Option<Vec<f64>>,
 }
 
 /// Runs the decoder on `batches` in one pass. Gradients are recorded unless the caller
@@ -47,7 +49,9 @@ fn losses_of(
     let labels: Vec<&[i64]> = batches.iter().map(|batch| batch.labels.as_slice()).collect();
     let targets = Targets::new(input, &labels, decoder.device)?;
     let losses = token_losses(decoder, input, hidden, &targets, adapters)?;
-    Ok(BatchLosses { losses, labels: targets.counts })
+    let label_weights = batches.iter().any(|batch| batch.weights.is_some());
+    let label_weights = label_weights.then(|| batches.iter().flat_map(|batch| label_weights_of(batch)).collect());
+    Ok(BatchLosses { losses, labels: targets.counts, label_weights })
 }
 
 /// Forward and backward from Σ over batches of weight · summed loss, where `weights` gives a
@@ -73,9 +77,12 @@ pub fn backward(
 }
 
 impl BatchLosses {
-    /// The summed loss of each batch, added up in f64.
+    /// The summed loss of each batch, added up in f64, every label by its weight.
     pub fn sums(&self) -> Result<Vec<f64>> {
-        let losses = Vec::<f64>::try_from(self.losses.f_detach()?.f_to_kind(Dtype::Double)?)?;
+        let mut losses = Vec::<f64>::try_from(self.losses.f_detach()?.f_to_kind(Dtype::Double)?)?;
+        if let Some(weights) = &self.label_weights {
+            losses.iter_mut().zip(weights).for_each(|(loss, weight)| *loss *= weight);
+        }
         let mut rest = losses.as_slice();
         let sums = self.labels.iter().map(|&count| {
             let (batch, others) = rest.split_at(count.min(rest.len()));
@@ -85,10 +92,13 @@ impl BatchLosses {
         Ok(sums.collect())
     }
 
-    /// Σ over batches of weight · summed loss: the scalar to call `backward` on.
+    /// Σ over batches of weight · summed loss, every label by its own weight too: the scalar to call `backward` on.
     pub fn weighted(&self, weights: &[f64]) -> Result<Tensor> {
         let each = self.labels.iter().zip(weights).flat_map(|(&count, &weight)| std::iter::repeat_n(weight, count));
-        let weights: Vec<f64> = each.collect();
+        let mut weights: Vec<f64> = each.collect();
+        if let Some(label_weights) = &self.label_weights {
+            weights.iter_mut().zip(label_weights).for_each(|(weight, of_label)| *weight *= of_label);
+        }
         let weights = Tensor::f_from_slice(&weights)?.f_to_kind(self.losses.f_kind()?)?;
         Ok(self.losses.f_dot(&weights.f_to_device(self.losses.device())?)?)
     }
@@ -104,12 +114,31 @@ pub struct BatchLoss {
 
 /// [`batch_losses`] for one batch.
 pub fn batch_loss(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> Result<BatchLoss> {
-    let BatchLosses { losses, labels } = batch_losses(decoder, &[batch], adapters)?;
-    Ok(BatchLoss { sum: losses.f_sum(None)?, labels: labels.iter().sum() })
+    let losses = batch_losses(decoder, &[batch], adapters)?;
+    Ok(BatchLoss { sum: losses.weighted(&[1.0])?, labels: losses.labels.iter().sum() })
 }
 
 /// Counts the positions of `batch` that predict a label.
 pub fn predicted_labels(batch: &Batch) -> usize {
-    let rows = batch.labels.chunks(batch.seq_len.max(1));
-    rows.map(|row| row.iter().skip(1).filter(|&&label| label != IGNORE).count()).sum()
+    label_cells(batch).count()
+}
+
+/// The cells of `batch` that have a label which another cell predicts, in order: those of [`Targets`].
+pub fn label_cells(batch: &Batch) -> impl Iterator<Item = usize> + '_ {
+    let is_predicted = |&cell: &usize| !cell.is_multiple_of(batch.seq_len) && batch.labels[cell] != IGNORE;
+    (0..batch.labels.len()).filter(is_predicted)
+}
+
+/// How much each label counts, in the order of [`Targets`].
+pub fn label_weights_of(batch: &Batch) -> Vec<f64> {
+    let weight = |cell: usize| batch.weights.as_ref().map_or(1.0, |weights| f64::from(weights[cell]));
+    label_cells(batch).map(weight).collect()
+}
+
+/// What the summed loss of `batch` is divided by for a mean: the weights of its labels, added up.
+pub fn total_weight(batch: &Batch) -> f64 {
+    match &batch.weights {
+        Some(_) => label_weights_of(batch).into_iter().sum(),
+        None => predicted_labels(batch) as f64,
+    }
 }

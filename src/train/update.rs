@@ -3,7 +3,7 @@
 
 use super::adamw::AdamW;
 use super::clip;
-use super::step::{backward, predicted_labels};
+use super::step::{backward, predicted_labels, total_weight};
 use crate::data::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -26,7 +26,7 @@ pub struct StepSettings {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepResult {
-    /// Mean loss per label over the window.
+    /// Mean loss per label over the window; of labels with weights, the weighted mean.
     pub loss: f64,
     /// The norm before clipping.
     pub grad_norm: f64,
@@ -61,10 +61,15 @@ pub fn update(
 /// is not finite fails alone, with its weights unchanged. An error of the function itself ends all of them.
 pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<Result<StepResult>>> {
     let labels: Vec<usize> = members.iter().map(|member| member.window.iter().map(predicted_labels).sum()).collect();
-    let losses = gradients(decoder, members, &labels)?;
-    let results = members.iter_mut().zip(losses.iter().zip(&labels)).map(|(member, (loss, &labels))| {
+    let totals = members.iter().map(|member| member.window.iter().map(total_weight).sum()).collect::<Vec<f64>>();
+    let losses = gradients(decoder, members, &totals)?;
+    let results = members.iter_mut().zip(&losses).zip(labels.into_iter().zip(totals));
+    let results = results.map(|((member, loss), (labels, total))| {
         if labels == 0 {
             return Err(no_label(member.settings.step));
+        }
+        if total == 0.0 {
+            return Err(no_weight(member.settings.step));
         }
         let grad_norm = apply(member, *loss)?;
         Ok(StepResult { loss: *loss, grad_norm, labels })
@@ -73,7 +78,7 @@ pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<
 }
 
 /// Runs forward and backward over all windows. Fills the members' gradients and returns their losses.
-fn gradients(decoder: &Decoder, members: &mut [Member], labels: &[usize]) -> Result<Vec<f64>> {
+fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Result<Vec<f64>> {
     let longest = members.iter().map(|member| member.window.len()).max().unwrap_or(0);
     let factors = members.iter().map(|member| member.optimizer.loss_scale.factor(decoder));
     let mut scale = factors.fold(f64::INFINITY, f64::min);
@@ -84,7 +89,7 @@ fn gradients(decoder: &Decoder, members: &mut [Member], labels: &[usize]) -> Res
         let mut losses = vec![0.0; members.len()];
         for micro_batch in 0..longest {
             interrupt::check()?;
-            for (member, sum) in forward_backward(decoder, members, micro_batch, labels, scale)? {
+            for (member, sum) in forward_backward(decoder, members, micro_batch, totals, scale)? {
                 losses[member] += sum;
             }
         }
@@ -118,11 +123,12 @@ fn forward_backward(
     decoder: &Decoder,
     members: &[Member],
     micro_batch: usize,
-    labels: &[usize],
+    totals: &[f64],
     scale: f64,
 ) -> Result<Vec<(usize, f64)>> {
     let has_labels = |member: &Member| member.window.get(micro_batch).is_some_and(|batch| predicted_labels(batch) > 0);
-    let involved: Vec<usize> = (0..members.len()).filter(|&at| has_labels(&members[at])).collect();
+    let involved = (0..members.len()).filter(|&at| totals[at] > 0.0 && has_labels(&members[at]));
+    let involved: Vec<usize> = involved.collect();
     if involved.is_empty() {
         return Ok(Vec::new());
     }
@@ -132,7 +138,7 @@ fn forward_backward(
         members[at].trainable.active(Some(part), Some(dropout_key(seed, step, micro_batch)))
     });
     let adapters = AdapterSet { active: active.collect() };
-    let weights: Vec<f64> = involved.iter().map(|&at| 1.0 / labels[at] as f64).collect();
+    let weights: Vec<f64> = involved.iter().map(|&at| 1.0 / totals[at]).collect();
     let checkpointing = members.iter().any(|member| member.settings.gradient_checkpointing);
     let scaled: Vec<f64> = weights.iter().map(|weight| weight * scale).collect();
     let sums = backward(decoder, &batches, &adapters, &scaled, checkpointing)?.sums()?;
@@ -142,6 +148,11 @@ fn forward_backward(
 fn no_label(step: u64) -> Error {
     Error::data(format!("step {}: no row of the batch has a label to learn", step + 1))
         .with_hint("look at the rows with `data.show(0)`; a larger max_length may keep the answers")
+}
+
+fn no_weight(step: u64) -> Error {
+    Error::data(format!("step {}: every label of the batch has the weight 0", step + 1))
+        .with_hint("give some tokens a weight above 0, or larger batches")
 }
 
 /// Clips and updates. Fails before any weight changes if loss or gradient is not finite.

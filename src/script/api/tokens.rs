@@ -1,24 +1,41 @@
 //! Rows as tokens and labels, with the options of `tokenize`; their splits and batches.
 
 use crate::data::leak::shared_prompts;
+use crate::data::tokenize::weights_of_column;
 use crate::data::{audit, tokenize_at, SplitTokensOptions, TokenizeOptions};
+use crate::options;
 use crate::options::OptionSet;
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::state::State;
 use crate::script::values::arguments::natural;
+use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::{register_iterator, Handle};
+use crate::script::values::json::to_json;
 use crate::script::values::objects::{Tokenized, TokenizedSplit};
 use crate::script::values::options::Options;
+use crate::script::values::row_options::{weights_by, WeightsOption};
 use crate::train::by_hand;
 use crate::train::{Batches, BatchesOptions};
 use crate::Error;
 use rhai::plugin::*;
-use rhai::{Dynamic, Map};
+use rhai::{Array, Dynamic, Map};
+
+options! {
+    /// How rows become tokens, labels and weights.
+    #[derive(Debug, Clone)]
+    struct TokenizeCall {
+        options: TokenizeOptions = TokenizeOptions::default(), is set;
+        /// How much labels count in the loss, which is then a weighted mean: the column with a number for each row, or a
+        /// function of the row and its tokens (a map of `ids`, `texts` and `trained`) that returns a number for each
+        /// token. Such rows are not cached.
+        weights: Option<WeightsOption> = None, words "1 for all";
+    }
+}
 
 /// The options of the functions here.
 pub const OPTIONS: &[OptionsOfFunction] = &[
-    ("dataset.tokenize", TokenizeOptions::table),
+    ("dataset.tokenize", TokenizeCall::table),
     ("tokenized.split", SplitTokensOptions::table),
     ("tokenized.batches", BatchesOptions::table),
 ];
@@ -64,13 +81,26 @@ pub mod functions {
         model: Model,
         options: Map,
     ) -> RhaiResultOf<Tokenized> {
-        let mut options: TokenizeOptions = Options::read("tokenize", options)?;
+        let TokenizeCall { mut options, weights } = Options::read("tokenize", options)?;
         let (state, model) = (State::of(&context)?, model.read()?);
         let tokenizer = model.tokenizer()?;
         // Below, so that what it only warns of reaches the user too.
         let is_audited = std::mem::replace(&mut options.audit, false);
         options.template_note(tokenizer).iter().for_each(|note| state.note(note));
-        let (rows, sampled) = tokenize_at(data, tokenizer, &options, state.pace())?;
+        let (rows, sampled) = match weights {
+            None => tokenize_at(data, tokenizer, &options, state.pace(), None)?,
+            Some(WeightsOption::Column(column)) => {
+                data.ensure_columns(&[&column])?;
+                let weigh = &mut weights_of_column(&column);
+                tokenize_at(data, tokenizer, &options, state.pace(), Some(weigh))?
+            }
+            Some(WeightsOption::Function(function)) => {
+                let callback = Callback::new(&context, function)
+                    .with_arity_hint("weights takes a function of the row and its tokens: |row, tokens| [...]");
+                let weigh = &mut |row: &_, tokens: &_| weights_by(&callback, tokenizer, row, tokens);
+                callback.settle(tokenize_at(data, tokenizer, &options, state.pace(), Some(weigh)))?
+            }
+        };
         sampled.into_iter().for_each(|note| state.note_for_summary(note));
         state.note(&format!("note: {}", rows.info().read_as));
         if is_audited {
@@ -358,6 +388,40 @@ pub mod functions {
     pub fn batch_position_ids(batch: &mut Batch) -> RhaiResultOf<Tensor> {
         let batch = batch.read()?;
         Ok(Handle::new(by_hand::cells(&batch, &batch.position_ids)?))
+    }
+
+    /// How much each label counts in the loss, `[rows, seq_len]`: 1 unless `tokenize` was given other weights.
+    ///
+    /// At a position without a label the number means nothing.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let rows = [#{ prompt: "a", completion: " b", sure: 0.5 }];
+    /// for batch in dataset(rows).tokenize(model, #{ weights: "sure" }).batches(#{ size: 1 }) {
+    ///     print(batch.weights);
+    /// }
+    /// ```
+    #[rhai_fn(get = "weights", global, pure, return_raw)]
+    pub fn batch_weights(batch: &mut Batch) -> RhaiResultOf<Tensor> {
+        Ok(Handle::new(by_hand::weights(&*batch.read()?)?))
+    }
+
+    /// A batch of rows that you make yourself, from token ids and labels.
+    ///
+    /// Each row is a map of `input_ids`, `labels` (as long: the token to predict at each position, -100 where none is;
+    /// without it, all tokens but the first) and `weights` (as long, numbers of at least 0; without it, 1). Other
+    /// keys are ignored, so that it takes what `sample` returns. Rows are padded on the right.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// model.add_lora(#{ r: 4 });
+    /// let batch = model.batch([#{ input_ids: [1, 2, 3], labels: [-100, -100, 3] }, #{ input_ids: [1, 2] }]);
+    /// print(model.forward(batch).loss.item);
+    /// ```
+    #[rhai_fn(name = "batch", global, pure, return_raw)]
+    pub fn batch_of_rows(model: &mut Model, rows: Array) -> RhaiResultOf<Batch> {
+        let rows = rows.iter().map(to_json).collect::<crate::Result<Vec<_>>>()?;
+        Ok(Handle::new(by_hand::batch_of_rows(&rows, &*model.read()?)?))
     }
 }
 

@@ -1,15 +1,17 @@
 //! Options that are functions of a row: what an evaluation takes of each row, which may also be the name of a column,
 //! and how it scores a text.
 
+use crate::data::store::TokenizedRow;
 use crate::data::{Dataset as Rows, Row};
 use crate::error::Error;
 use crate::eval::field::{column, in_row, Field};
+use crate::hub::tokenizer::Tokenizer;
 use crate::options::{Mismatch, OptionType, Value};
 use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script::{describe, FromScript};
 use crate::script::values::json::to_dynamic;
-use rhai::{Dynamic, FnPtr, NativeCallContext};
+use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
 use serde_json::Value as Json;
 
 /// What is taken of each row.
@@ -61,6 +63,58 @@ impl OptionType for FieldOption {
             FieldOption::Function(function) => function.to_value(),
         }
     }
+}
+
+/// What gives tokens their weights.
+#[derive(Debug, Clone)]
+pub enum WeightsOption {
+    /// A number for each row.
+    Column(String),
+    /// A function of a row and its tokens.
+    Function(FnPtr),
+}
+
+impl OptionType for WeightsOption {
+    fn type_name() -> String {
+        FieldOption::type_name()
+    }
+    fn expected() -> String {
+        "a function of a row and its tokens, or the name of a column".to_owned()
+    }
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        match FieldOption::from_value(value) {
+            Ok(FieldOption::Column(name)) => Ok(WeightsOption::Column(name)),
+            Ok(FieldOption::Function(function)) => Ok(WeightsOption::Function(function)),
+            Err(_) => {
+                let hint = "as in |row, tokens| tokens.texts.map(|text| if text == \"!\" { 0.0 } else { 1.0 })";
+                Err(Mismatch::of::<Self>(value).with_hint(hint))
+            }
+        }
+    }
+    fn to_value(&self) -> Value {
+        match self {
+            WeightsOption::Column(name) => Value::Text(name.clone()),
+            WeightsOption::Function(function) => function.to_value(),
+        }
+    }
+}
+
+/// The weights that the function of the script gives the tokens of a row.
+pub fn weights_by(
+    function: &Callback,
+    tokenizer: &Tokenizer,
+    row: &Row,
+    tokens: &TokenizedRow,
+) -> crate::Result<Vec<f32>> {
+    let texts = tokens.ids.iter().map(|&id| Ok(tokenizer.decode(&[id], false)?.into()));
+    let tokens: Map = [
+        ("ids".into(), tokens.ids.iter().map(|&id| Dynamic::from_int(i64::from(id))).collect::<Array>().into()),
+        ("texts".into(), texts.collect::<crate::Result<Array>>()?.into()),
+        ("trained".into(), tokens.trained.iter().map(|&is_trained| is_trained.into()).collect::<Array>().into()),
+    ]
+    .into();
+    let weights: Vec<f64> = function.call([to_dynamic(&Json::Object(row.clone())), Dynamic::from_map(tokens)])?;
+    Ok(weights.into_iter().map(|weight| weight as f32).collect())
 }
 
 /// How outputs are scored.
