@@ -136,7 +136,7 @@ pub fn ensure_comparable(names: &[String], prompts: &[Prompt], references: Optio
 }
 
 fn answer(model: &Model, continuation: &Continuation, config: &GenerationConfig) -> Result<Answer> {
-    let Continuation { ids, finish } = continuation;
+    let Continuation { ids, finish, .. } = continuation;
     let text = model.tokenizer()?.decode(ids, true)?;
     Ok(Answer { text: before_stop(&text, &config.stop).to_owned(), tokens: ids.len(), finish: *finish })
 }

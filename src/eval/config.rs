@@ -38,6 +38,8 @@ options! {
         pub tokenizer: Option<Tokenizer> = None, is internal;
         /// The options that are from the model's file.
         pub origin: Option<FileOrigin> = None, is internal;
+        /// Whether continuations come with the log-probabilities of their tokens.
+        pub logprobs: bool = false, is internal;
     }
     rule GenerationConfig::rule;
 }

@@ -14,10 +14,13 @@ use crate::random::Key;
 use tch::{no_grad, Kind as Dtype, Tensor};
 
 /// The continuation of a prompt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Continuation {
     /// New tokens only, with the one that ended it.
     pub ids: Vec<u32>,
+    /// The logarithm of the probability that the model gives each of them, in nats, before any filter or temperature.
+    /// Empty unless [`GenerationConfig::logprobs`] asks for them.
+    pub logprobs: Vec<f32>,
     pub finish: Finish,
 }
 
@@ -90,7 +93,7 @@ pub fn generate(
         for sequence in decoder.files.unless_changed(continue_all)? {
             let finish = sequence.finish.ok_or_else(|| Error::bug("a sequence has not ended"))?;
             let ids = sequence.ids[sequence.prompt_tokens..].to_vec();
-            continuations[sequence.part].push(Continuation { ids, finish });
+            continuations[sequence.part].push(Continuation { ids, logprobs: sequence.logprobs, finish });
         }
     }
     Ok(continuations)
@@ -106,6 +109,8 @@ struct Sequence {
     prompt_tokens: usize,
     max_length: usize,
     stops: Option<StopFinder>,
+    /// Of the new tokens, where they are asked for.
+    logprobs: Vec<f32>,
     finish: Option<Finish>,
 }
 
@@ -116,7 +121,8 @@ impl Sequence {
             (Some(tokenizer), strings) => Some(StopFinder::new(tokenizer, strings)),
             (None, _) => bail!(Kind::Input, "option `stop`: expected a tokenizer with it, found none"),
         };
-        Ok(Sequence { part, prompt, ids: ids.to_vec(), prompt_tokens: ids.len(), max_length, stops, finish: None })
+        let (ids, prompt_tokens, logprobs) = (ids.to_vec(), ids.len(), Vec::new());
+        Ok(Sequence { part, prompt, ids, prompt_tokens, max_length, stops, logprobs, finish: None })
     }
 
     fn push(&mut self, id: u32, config: &GenerationConfig) -> Result<()> {
@@ -164,15 +170,20 @@ fn continue_all(
     while !open.is_empty() {
         interrupt::check()?;
         let part_of: Vec<usize> = open.iter().map(|&index| sequences[index].part).collect();
-        let scores = next_scores(decoder, adapters, &mut cache, parts, &part_of, &unread)?;
+        let model_scores = next_scores(decoder, adapters, &mut cache, parts, &part_of, &unread)?;
         let without = unprompted.as_mut().map(|cache| {
             let last: Vec<Vec<u32>> = unread.iter().map(|ids| ids[ids.len() - 1..].to_vec()).collect();
             next_scores(decoder, adapters, cache, parts, &part_of, &last)
         });
         let so_far: Vec<TokensSoFar> = open.iter().map(|&index| sequences[index].so_far()).collect();
-        let scores = config.scores(&scores, without.transpose()?.as_ref(), &so_far)?;
+        let scores = config.scores(&model_scores, without.transpose()?.as_ref(), &so_far)?;
         let uniform: Vec<f64> = open.iter().map(|&index| sequences[index].uniform(config.seed)).collect();
         let ids = config.sampling.choose(&scores, &uniform)?;
+        if config.logprobs {
+            for (&index, logprob) in open.iter().zip(logprobs(&model_scores, &ids)?) {
+                sequences[index].logprobs.push(logprob);
+            }
+        }
         for (&index, &id) in open.iter().zip(&ids) {
             let sequence = &mut sequences[index];
             sequence.push(id, config)?;
@@ -187,6 +198,14 @@ fn continue_all(
         open = kept.iter().map(|&row| open[row]).collect();
     }
     Ok(sequences)
+}
+
+/// The logarithm of the probability of the token chosen in each row.
+fn logprobs(scores: &Tensor, ids: &[u32]) -> Result<Vec<f32>> {
+    let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+    let ids = Tensor::f_from_slice(&ids)?.f_to_device(scores.device())?.f_unsqueeze(-1)?;
+    let chosen = scores.f_log_softmax(-1, Dtype::Float)?.f_gather(-1, &ids, false)?;
+    Ok(Vec::try_from(chosen.f_squeeze_dim(-1)?.f_to_device(tch::Device::Cpu)?)?)
 }
 
 /// Scores of the token that follows each row, f32 `[rows, vocab_size]`, once the model has read

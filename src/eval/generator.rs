@@ -6,6 +6,7 @@ use super::config::{GenerationConfig, DEFAULT_NEW_TOKENS};
 use super::generate::{Finish, NewToken};
 use super::generation_call::GenerationCall;
 use super::prompt::{Prompt, PromptOptions, PromptReader};
+use super::sample::{self, Sample};
 use crate::data::Pace;
 use crate::error::{Error, Result};
 use crate::lora::Model;
@@ -114,6 +115,15 @@ impl<'a> Generator<'a> {
             (self.note)(&note);
         }
         Ok(answers.iter().cycle().take(prompts.len()).cloned().collect())
+    }
+
+    /// Samples of each prompt by what is active on the model: see [`sample`](super::sample::sample).
+    pub fn samples(&self, prompts: &[Prompt], n: usize, config: &GenerationConfig) -> Result<Vec<Sample>> {
+        let first = sample::sample(self.model, self.capped(prompts), n, config)?;
+        let of_prompt = |prompt: usize| (0..n).map(move |number| (prompt, number));
+        let samples = (0..prompts.len()).flat_map(of_prompt).zip(first.iter().cycle());
+        // In a rehearsal those of the first prompts stand for all others.
+        Ok(samples.map(|((prompt, _), sample)| Sample { prompt, ..sample.clone() }).collect())
     }
 
     /// The answers of several adapters to each prompt, side by side.

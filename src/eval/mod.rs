@@ -29,6 +29,7 @@ pub mod processors;
 pub mod prompt;
 pub mod result;
 pub mod rolling;
+pub mod sample;
 pub mod sampling;
 mod spectrum;
 pub mod streaming;

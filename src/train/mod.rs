@@ -14,6 +14,7 @@ pub mod flat_loss;
 pub mod folder;
 pub mod forward;
 pub mod grouping;
+pub mod grpo;
 pub mod log_file;
 pub mod loop_run;
 pub mod loss_scale;

@@ -4,6 +4,7 @@ use crate::eval::generate::NewToken;
 use crate::eval::generation_call::GenerationCall;
 use crate::eval::generator::Generator;
 use crate::eval::prompt::PromptOptions;
+use crate::eval::sample::{untouched, SampleOptions};
 use crate::eval::streaming::TextWriter;
 use crate::options;
 use crate::options::OptionSet;
@@ -14,7 +15,7 @@ use crate::script::engine::streaming::Output;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script::{describe, FromScript};
 use crate::script::values::handles::Handle;
-use crate::script::values::json::to_dynamic;
+use crate::script::values::json::{to_dynamic, to_map};
 use crate::script::values::options::Options;
 use crate::script::values::prompts::read_prompts;
 use crate::{lora, Error};
@@ -41,10 +42,20 @@ options! {
     }
 }
 
+options! {
+    #[derive(Debug, Clone)]
+    struct SampleCall {
+        samples: SampleOptions = SampleOptions { n: 1 }, is set;
+        prompts: PromptOptions = PromptOptions::default(), is set;
+        generation: GenerationCall = GenerationCall::default(), is set;
+    }
+}
+
 /// The options of the functions here.
 pub const OPTIONS: &[OptionsOfFunction] = &[
     ("model.generate", GenerateOptions::table),
     ("model.chat", GenerateOptions::table),
+    ("model.sample", SampleCall::table),
     ("compare", CompareOptions::table),
 ];
 
@@ -113,6 +124,48 @@ pub mod functions {
         options: Map,
     ) -> RhaiResultOf<Dynamic> {
         texts("chat", &context, &*model.read()?, &messages, options, true)
+    }
+
+    /// Draw several answers to each prompt, with their tokens and log-probabilities: for rewards.
+    ///
+    /// Takes the prompts and options of `generate`, and `n`. Tokens are drawn from the model as it is: at temperature 1
+    /// and without filters, whatever its `generation_config.json` says, unless the call says otherwise. The active
+    /// adapter's dropout is off. A loop gives each step another `seed`.
+    ///
+    /// Returns an array of maps, the samples of each prompt one after the other: `prompt`, `group` (the number of the
+    /// prompt), `text`, `ids` (the new tokens), `logprobs` (of each of them in nats, by the model itself, before
+    /// temperature and filters), `finish` ("eos", "stop" or "length"), and `input_ids` and `labels` of prompt and answer,
+    /// as `model.batch` takes them.
+    ///
+    /// ```rhai
+    /// let model = load_model("scripts/tiny");
+    /// let samples = model.sample(["Repeat: a fox", "Count: a boat"], #{ n: 4, max_new_tokens: 8, seed: 1 });
+    /// for sample in samples {
+    ///     print(`${sample.group}: ${sample.text}`);
+    /// }
+    /// let batch = model.batch(samples);
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn sample(
+        context: NativeCallContext,
+        model: &mut Model,
+        prompts: Dynamic,
+        options: Map,
+    ) -> RhaiResultOf<Array> {
+        let (state, model) = (State::of(&context)?, model.read()?);
+        let note = |note: &str| state.note(note);
+        let generator = Generator::new("sample", &model, &note, state.pace())?;
+        let default = SampleCall {
+            generation: GenerationCall::over(untouched(generator.model_settings()?)),
+            ..SampleCall::default()
+        };
+        let options = Options::read_over(default, "sample", options)?;
+        let generator = generator.with_prompts(options.prompts);
+        let config = generator.config(options.generation)?;
+        let (prompts, _) = read_prompts(&generator, &prompts)?;
+        let config = generator.config_for(config, &prompts)?;
+        let samples = generator.samples(&prompts, options.samples.n, &config)?;
+        Ok(samples.iter().map(|sample| Dynamic::from_map(to_map(&sample.fields(&prompts)))).collect())
     }
 
     /// Answer a text, a conversation, or each of an array of either, with the model's own settings.
