@@ -87,7 +87,8 @@ fn final_metrics(outcome: &TrainOutcome) -> BTreeMap<String, f64> {
         (PEAK_MEMORY, outcome.peak_memory.map(|bytes| bytes as f64)),
     ];
     let present = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
-    present.filter(|(_, value)| value.is_finite()).collect()
+    let all = present.chain(outcome.eval_metrics.clone());
+    all.filter(|(_, value)| value.is_finite()).collect()
 }
 
 /// A log does not show whether the run ended: its last metrics are taken as final.
@@ -111,6 +112,7 @@ mod tests {
             steps: 4,
             train_loss: 1.5,
             eval_loss: Some(f64::INFINITY),
+            eval_metrics: BTreeMap::from([("eval_accuracy".into(), 0.5)]),
             best_step: None,
             tokens: 100,
             seconds: 2.0,
@@ -132,6 +134,7 @@ mod tests {
         record.conclude(folder.path(), &Ok(outcome())).unwrap();
         let RunStatus::Finished { metrics } = RunRecord::read(folder.path()).unwrap().status else { panic!() };
         assert_eq!((metrics["steps"], metrics["train_loss"], metrics.get("eval_loss")), (4.0, 1.5, None));
+        assert_eq!(metrics["eval_accuracy"], 0.5);
     }
 
     #[test]

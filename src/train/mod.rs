@@ -6,6 +6,7 @@
 pub mod adamw;
 pub mod batches;
 pub mod by_hand;
+pub mod callbacks;
 pub mod checkpoint;
 pub mod clip;
 pub mod config;
@@ -42,6 +43,7 @@ pub mod update;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use batches::{Batches, BatchesOptions};
+pub use callbacks::Callbacks;
 pub use config::TrainConfig;
 pub use eval_interval::EvalInterval;
 pub use progress::Progress;

@@ -106,15 +106,13 @@ impl TrainObserver for Recorder {
     }
 
     fn on_eval(&mut self, report: &EvalReport) -> Result<()> {
+        let best_step = report.overfitting.map(|overfitting| overfitting.best_step as f64);
+        let overfits_after = best_step.map(|step| (OVERFITS_AFTER.to_owned(), step));
         self.write(&MetricsRow {
             step: report.step,
             epoch: Some(report.epoch),
             eval_loss: Some(report.loss),
-            extra: report
-                .overfitting
-                .map(|overfitting| (OVERFITS_AFTER.to_owned(), overfitting.best_step as f64))
-                .into_iter()
-                .collect(),
+            extra: report.metrics.clone().into_iter().chain(overfits_after).collect(),
             ..MetricsRow::default()
         })
     }
