@@ -254,3 +254,123 @@ print(calls);"#;
     assert!((2..=8).contains(&calls), "{}", end.output);
     assert!(!folder.path().join("run").exists());
 }
+
+/// A loop over two epochs of 16 steps. It ends in an error where a file says so, before the checkpoint of that step.
+const LOOP: &str = r#"
+let opt = adamw(model, #{ lr: 1e-3 });
+let run = start_run("loop", #{ steps: 32, name: "smoothed", settings: #{ lr: 1e-3, eps: 0.1 } });
+let at = run.resume(#{ opt: opt, data: data, epoch: 0, batch: 0, step: 0 });
+let cut = read_text("cut");
+while at.epoch < 2 {
+    for batch in data.train.batches(#{ size: 2, shuffle: 1, epoch: at.epoch, skip: at.batch }) {
+        let loss = model.forward(batch).loss;
+        loss.backward();
+        opt.step();
+        opt.zero_grad();
+        at.step += 1;
+        at.batch += 1;
+        run.log(at.step, #{ loss: loss.item(), accuracy: 0.5, odd: if at.step == 3 { 0.0 / 0.0 } else { 1 } });
+        if at.step % 10 == 0 { run.log(at.step, #{ eval_loss: evaluate(model, data.test, #{}).loss }); }
+        if cut == `${at.step}` { throw "cut"; }
+        if at.step % 4 == 0 { run.checkpoint(at); }
+    }
+    at.epoch += 1;
+    at.batch = 0;
+}
+if cut == "end" { exit(); }
+run.finish(#{ accuracy: 0.75 });
+"#;
+
+fn run_loop(folder: &Path, cut: &str) -> Finished {
+    fs::write(folder.join("cut"), cut).unwrap();
+    run(folder, LOOP)
+}
+
+fn lines_of(folder: &Path, arguments: &[&str]) -> String {
+    let end = finished(lorhai(folder).args(arguments));
+    assert_eq!(end.code, Some(0), "{arguments:?}: {}", end.errors);
+    end.output
+}
+
+#[test]
+fn a_loop_of_a_script_is_a_run() {
+    let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let end = run_loop(whole.path(), "");
+    assert_eq!(end.code, Some(0), "{}", end.errors);
+    assert!(end.errors.contains("smoothed: step 32/32 loss"), "{}", end.errors);
+    let expected = log(whole.path(), "loop");
+    assert_eq!(expected.len(), 35);
+    assert!(expected[2].get("odd").unwrap().is_nan() && expected[10].eval_loss.is_some());
+    let events = |folder: &Path| {
+        let mut files = lorhai::train::tensorboard::event_files(&folder.join("loop"));
+        assert_eq!(files.len(), 1);
+        fs::metadata(files.remove(0)).unwrap().len()
+    };
+    for (cut, status) in [("10", "failed"), ("14", "failed"), ("end", "unfinished")] {
+        let end = run_loop(folder.path(), cut);
+        assert_eq!(end.code == Some(0), cut == "end", "{}", end.errors);
+        let record = record(folder.path(), "loop");
+        assert_eq!((&record["status"], &record["kind"]), (&status.into(), &"loop".into()));
+        assert_eq!(record["settings"], serde_json::json!({ "name": "smoothed", "lr": 1e-3, "eps": 0.1 }));
+        if status == "failed" {
+            assert_eq!(record["error"], "cut");
+        }
+    }
+    let end = run_loop(folder.path(), "");
+    assert!(end.errors.contains("going on from step 32"), "{}", end.errors);
+    // As text, for one of the numbers is NaN.
+    let text = |rows: &[MetricsRow]| format!("{rows:?}");
+    assert_eq!(text(&log(folder.path(), "loop")), text(&expected));
+    assert_eq!(events(folder.path()), events(whole.path()));
+    let record = record(folder.path(), "loop");
+    assert_eq!((&record["status"], &record["metrics"]), (&"finished".into(), &serde_json::json!({ "accuracy": 0.75 })));
+    assert!(!folder.path().join("loop/checkpoint-32").exists());
+
+    assert!(lines_of(folder.path(), &["runs", "."]).contains("finished"));
+    let shown = lines_of(folder.path(), &["show", "loop"]);
+    assert!(shown.contains("eps") && shown.contains("accuracy  0.75") && shown.contains("metrics.jsonl"), "{shown}");
+    fs::rename(folder.path().join("loop"), folder.path().join("first")).unwrap();
+    fs::write(folder.path().join("cut"), "").unwrap();
+    ran(folder.path(), &LOOP.replace("eps: 0.1", "eps: 0.2"));
+    let compared = lines_of(folder.path(), &["compare", "first", "loop", "--chart", "chart.svg"]);
+    assert!(compared.contains("eps") && compared.contains("0.75"), "{compared}");
+    assert!(folder.path().join("chart.svg").is_file());
+    let replayed = lines_of(folder.path(), &["replay", "loop"]);
+    assert!(replayed.contains("loop: the same to the last bit ("), "{replayed}");
+    let origin = common::files::read_json(folder.path().join("loop/origin.json"));
+    assert_eq!(origin["model"]["name"], "scripts/tiny");
+}
+
+#[test]
+fn a_finished_loop_begins_anew_and_results_are_the_last_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    for first in [1, 2] {
+        let script = format!(
+            r#"
+let run = start_run("loop", #{{}});
+for step in 1..4 {{ run.log(step, #{{ reward: {first} * step }}); }}
+run.finish();
+print(run.folder);"#
+        );
+        assert_eq!(ran(folder.path(), &script).output.trim(), "loop");
+        let record = record(folder.path(), "loop");
+        assert_eq!(record["metrics"], serde_json::json!({ "steps": 3.0, "reward": f64::from(3 * first) }));
+        assert_eq!(log(folder.path(), "loop").len(), 3);
+    }
+    for (script, expected) in [
+        ("run.log(1, #{ loss: \"low\" });", "run.log: `loss`: expected a number, found string \"low\""),
+        ("run.log(1, #{ loss: tensor([1.0]).sum() });", "`.item()` is the number of a tensor"),
+        ("run.log(-1, #{ loss: 1 });", "run.log: expected a step of at least 0, found -1"),
+        ("run.log(1, #{ step: 1 });", "run.log: `step` is the first argument"),
+        ("run.finish(); run.log(1, #{ loss: 1 });", "run.log: this run is finished"),
+        ("run.finish(#{ best: true });", "run.finish: `best`: expected a number, found bool true"),
+        ("run.checkpoint(#{}); start_run(\"other\", #{ save_every: 0.5 });", "`steps` gives it"),
+    ] {
+        let end = run(folder.path(), &format!("let run = start_run(\"loop\", #{{}}); {script}"));
+        assert!(end.code == Some(1) && end.errors.contains(expected), "{script}: {}", end.errors);
+    }
+    assert_eq!(record(folder.path(), "loop")["status"], "failed");
+    ran(folder.path(), "train(model, data, #{ steps: 1, out: \"trained\" });");
+    let end = run(folder.path(), "start_run(\"trained\", #{});");
+    assert!(end.errors.contains("holds a run of train"), "{}", end.errors);
+}

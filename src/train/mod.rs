@@ -16,6 +16,7 @@ pub mod folder;
 pub mod forward;
 pub mod grouping;
 pub mod log_file;
+pub mod loop_progress;
 pub mod loop_run;
 pub mod loss_scale;
 pub mod memory;

@@ -55,7 +55,7 @@ impl Recorder {
     }
 
     /// Waits until everything so far is on the disk.
-    fn state(&mut self) -> Result<LogState> {
+    pub fn state(&mut self) -> Result<LogState> {
         Ok(LogState {
             metrics: self.log.sync()?,
             events: self.events.name(),
@@ -88,7 +88,8 @@ impl Recorder {
         })
     }
 
-    fn write(&mut self, row: &MetricsRow) -> Result<()> {
+    /// Writes one row.
+    pub fn write(&mut self, row: &MetricsRow) -> Result<()> {
         self.log.append(row)?;
         self.events.row(row)
     }

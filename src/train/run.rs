@@ -8,7 +8,7 @@ use super::checkpoint::state::checksum;
 use super::checkpoint::writer::RunLabel;
 use super::checkpoint::{self, CheckpointOptions, CheckpointWriter, Resume};
 use super::config::TrainConfig;
-use super::folder::RunRecord;
+use super::folder::{RunKind, RunRecord};
 use super::observer::TrainObserver;
 use super::origin::Origin;
 use super::previous;
@@ -171,7 +171,7 @@ impl TrainRun<'_> {
             }
         }
         self.origin.map_or(Ok(()), |origin| origin.write(folder))?;
-        RunRecord::begin(folder, self.settings(model))
+        RunRecord::begin(folder, RunKind::Train, self.settings(model))
     }
 
     fn train_logged(

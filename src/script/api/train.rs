@@ -193,7 +193,7 @@ fn run_with(
         previous::ensure_movable(out)?;
     }
     let folder = out.as_deref().map(|out| state.folder_to_write(out)).transpose()?;
-    let origin = out.as_deref().map(|out| origin::of(state, &model, out)).transpose()?;
+    let origin = out.as_deref().map(|out| origin::of(state, Some(&model), out)).transpose()?;
     let loss = |batch: &Batch, key: Key| functions.loss(batch, key);
     let on_step = |report: &StepReport| functions.on_step(report);
     let on_eval = |report: &EvalReport| functions.on_eval(report);

@@ -198,6 +198,14 @@ fn eval_metrics(numbers: &Map) -> Result<Metrics> {
     named.collect()
 }
 
+/// The numbers of a map by their names.
+///
+/// # Errors
+/// As [`number`].
+pub fn numbers<C: FromIterator<(String, f64)>>(function: &str, values: &Map) -> Result<C> {
+    values.iter().map(|(name, value)| Ok((name.to_string(), number(function, name, value)?))).collect()
+}
+
 /// The number that a script calls `name`.
 ///
 /// # Errors
