@@ -17,7 +17,7 @@
 //! use lorhai::data::{tokenize, Dataset, TokenizeOptions};
 //! use lorhai::eval::loss::held_out_loss;
 //! use lorhai::lora::{LoadOptions, LoraSpec, Model};
-//! use lorhai::train::{Pace, Progress, TrainConfig, TrainRun};
+//! use lorhai::train::{Callbacks, Pace, Progress, TrainConfig, TrainRun};
 //! use std::path::Path;
 //!
 //! let mut model = Model::load("scripts/tiny", &LoadOptions::default(), &mut ())?;
@@ -29,7 +29,15 @@
 //! let out = Path::new("runs/from-rust");
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let out = folder.path();
-//! let run = TrainRun { train: &train, test: Some(&test), config: &config, folder: Some(out), origin: None };
+//! let run = TrainRun {
+//!     train: &train,
+//!     test: Some(&test),
+//!     config: &config,
+//!     folder: Some(out),
+//!     checkpoints: None,
+//!     origin: None,
+//!     callbacks: Callbacks::default(),
+//! };
 //! let measure = &mut held_out_loss(config.eval_batch);
 //! let report = run.run(&mut model, measure, Pace::Full, Progress::Quiet)?;
 //! println!("held-out loss: {:?}", report.outcome.eval_loss);

@@ -216,12 +216,13 @@ fn differences(origin: &Origin, script: &Script) -> Result<String> {
             Err(_) => lines.push(format!("`{}` cannot be read: the recorded text is run", path.display())),
         }
     }
-    let model = &origin.model;
-    let fingerprint = lora::model::fingerprint_of(&model.folder);
-    lines.extend(changed("the files of the model", &model.folder, &model.fingerprint, fingerprint));
-    if let Some(then) = &model.tokenizer {
-        let now = Tokenizer::from_folder(&model.folder).map(|tokenizer| tokenizer.fingerprint().to_owned());
-        lines.extend(changed("the tokenizer", &model.folder, then, now));
+    if let Some(model) = &origin.model {
+        let fingerprint = lora::model::fingerprint_of(&model.folder);
+        lines.extend(changed("the files of the model", &model.folder, &model.fingerprint, fingerprint));
+        if let Some(then) = &model.tokenizer {
+            let now = Tokenizer::from_folder(&model.folder).map(|tokenizer| tokenizer.fingerprint().to_owned());
+            lines.extend(changed("the tokenizer", &model.folder, then, now));
+        }
     }
     for (path, then) in &origin.files {
         lines.extend(changed("the file", Path::new(path), then, files::sha256(Path::new(path))));

@@ -62,6 +62,7 @@ fn train_options(config: &TrainConfig) -> Value {
         "schedule": config.schedule,
         "warmup": config.warmup,
         "max_grad_norm": config.max_grad_norm,
+        "shuffle": config.shuffle,
         "seed": config.seed,
         "log_every": config.log_every,
         "eval_every": config.eval_every,

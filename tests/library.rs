@@ -18,7 +18,7 @@ use lorhai::plot::Scale;
 use lorhai::sweep::progress::SweepProgress;
 use lorhai::sweep::{Axes, LoraSweep, SweepOptions};
 use lorhai::train::metrics::{read_metrics, MetricsRow};
-use lorhai::train::{AdamWConfig, EvalInterval, Pace, Progress, RunReport, TrainConfig, TrainRun};
+use lorhai::train::{AdamWConfig, Callbacks, EvalInterval, Pace, Progress, RunReport, TrainConfig, TrainRun};
 use serde_json::{json, Value};
 use std::collections::BTreeSet;
 use std::fs;
@@ -62,6 +62,7 @@ fn train(folder: &Path, pace: Pace) -> RunReport {
         folder: Some(folder),
         checkpoints: None,
         origin: None,
+        callbacks: Callbacks::default(),
     };
     run.run(&mut model, &mut held_out_loss(config.eval_batch), pace, Progress::Quiet).unwrap()
 }

@@ -233,6 +233,7 @@ fn run(case: &Value) -> u64 {
             optimizer,
             window: std::slice::from_ref(&rows),
             settings,
+            loss: None,
         });
         for result in update_together(&decoder, &mut members.collect::<Vec<_>>()).unwrap() {
             result.unwrap();

@@ -17,7 +17,7 @@ use lorhai::random::Key;
 use lorhai::train::grouping::Grouping;
 use lorhai::train::observer::Silent;
 use lorhai::train::step::{backward, batch_losses, predicted_labels};
-use lorhai::train::{train, train_together, AdamWConfig, EvalInterval, Job, TrainConfig};
+use lorhai::train::{train, train_together, AdamWConfig, Callbacks, EvalInterval, Job, TrainConfig};
 use lorhai::Kind;
 use tch::Tensor;
 
@@ -260,7 +260,7 @@ fn compare_runs(specs: &[LoraSpec], configs: &[TrainConfig], orders: &[Vec<usize
             together.iter_mut().zip(&mut silent).map(Some).collect();
         let jobs = order.iter().map(|&at| {
             let (trainable, observer) = slots[at].take().unwrap();
-            Job { trainable, config: &configs[at], observer }
+            Job { trainable, config: &configs[at], observer, callbacks: Callbacks::default() }
         });
         let outcomes = train_together(decoder, jobs.collect(), &data, Some(&mut evaluate)).unwrap();
         for (outcome, &at) in outcomes.into_iter().zip(order) {
@@ -277,6 +277,10 @@ fn compare_runs(specs: &[LoraSpec], configs: &[TrainConfig], orders: &[Vec<usize
     }
 }
 
+fn job<'a>(((trainable, config), observer): ((&'a mut Adapter, &'a TrainConfig), &'a mut Silent)) -> Job<'a> {
+    Job { trainable, config, observer, callbacks: Callbacks::default() }
+}
+
 #[test]
 fn a_run_that_fails_leaves_and_the_others_go_on() {
     let model = tiny();
@@ -286,7 +290,7 @@ fn a_run_that_fails_leaves_and_the_others_go_on() {
         configs.iter().map(|_| Adapter::new(specs()[0].clone(), decoder, 0).unwrap()).collect();
     let mut silent = [Silent; 3];
     let jobs = adapters.iter_mut().zip(&configs).zip(&mut silent);
-    let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();
+    let jobs = jobs.map(job).collect();
     let outcomes = train_together(decoder, jobs, &data, None).unwrap();
     assert_eq!(outcomes[1].as_ref().unwrap_err().kind, Kind::Numeric);
     assert!(outcomes[0].as_ref().is_ok_and(|outcome| outcome.steps == 8));
@@ -311,7 +315,7 @@ fn a_last_step_that_leaves_no_finite_weights_fails_its_run_alone() {
         let mut adapters = configs.each_ref().map(|_| Adapter::new(specs()[0].clone(), decoder, 0).unwrap());
         let mut silent = [Silent; 2];
         let jobs = adapters.iter_mut().zip(&configs).zip(&mut silent);
-        let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();
+        let jobs = jobs.map(job).collect();
         let outcomes = train_together(decoder, jobs, &data, Some(&mut evaluate)).unwrap();
         let error = outcomes[0].as_ref().unwrap_err();
         assert_eq!(error.kind, Kind::Numeric);

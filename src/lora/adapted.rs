@@ -46,6 +46,30 @@ impl AdaptedModel {
         AdaptedModel { decoder, adapters: Vec::new(), active: None, enabled: true, full: None, merged: None }
     }
 
+    /// The same weights and adapters, to be trained while this value can be used. Later additions and removals are not
+    /// shared.
+    ///
+    /// # Errors
+    /// An adapter that is merged.
+    pub fn shallow_clone(&self) -> Result<Self> {
+        self.ensure_unmerged()?;
+        let adapters = self.adapters.iter().map(|(name, adapter)| (name.clone(), adapter.shallow_clone()));
+        Ok(AdaptedModel {
+            decoder: self.decoder.shallow_clone(),
+            adapters: adapters.collect(),
+            active: self.active.clone(),
+            enabled: self.enabled,
+            full: self.full.as_ref().map(Parameters::shallow_clone),
+            merged: None,
+        })
+    }
+
+    /// Are these the parameters that training would change?
+    pub fn trains(&self, parameters: &Parameters) -> bool {
+        let is_same = |own: &Parameters| own.flat().data_ptr() == parameters.flat().data_ptr();
+        self.merged.is_none() && self.trainable().is_ok_and(is_same)
+    }
+
     /// Adds a fresh adapter and makes it the active one.
     pub fn add(&mut self, name: &str, spec: LoraSpec, seed: u64) -> Result<()> {
         let adapter = Adapter::new(spec, &self.decoder, seed)?;

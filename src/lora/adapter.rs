@@ -93,6 +93,24 @@ impl Adapter {
         })
     }
 
+    /// The same adapter: what it trains is shared.
+    pub fn shallow_clone(&self) -> Self {
+        let shared = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        Adapter {
+            spec: self.spec.clone(),
+            targets: self.targets.clone(),
+            parameters: self.parameters.shallow_clone(),
+            layout: self.layout.clone(),
+            embedding_target: self.embedding_target.clone(),
+            embedding_rows: self.embedding_rows.as_ref().map(Index::shallow_clone),
+            head_rows: self.head_rows.as_ref().map(Index::shallow_clone),
+            replaced: Replaced { embedding: shared(&self.replaced.embedding), head: shared(&self.replaced.head) },
+            fixed: self.fixed,
+            notes: self.notes.clone(),
+            initial_factors: self.initial_factors.iter().map(InitialFactors::shallow_clone).collect(),
+        }
+    }
+
     /// With PiSSA and OLoRA: splits each weight of the base into initial factors and the residual.
     pub(super) fn split_base(&mut self, decoder: &Decoder) -> Result<()> {
         if !self.spec.init.splits_base() {

@@ -12,7 +12,7 @@ use crate::model::Config;
 use std::collections::HashMap;
 
 /// Names and shapes of the leaves, and where to find them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Layout {
     pub shapes: Vec<(String, Vec<i64>)>,
     /// By [`LinearShape::index`].

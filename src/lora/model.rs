@@ -1,6 +1,7 @@
 //! A loaded model: its network, its adapters, its tokenizer, and its folder.
 
 use super::adapted::AdaptedModel;
+use super::trainable::MicroBatchDropout;
 use crate::error::{Error, Result};
 use crate::files::{self, manifest, FolderKind};
 use crate::format::thousands;
@@ -86,6 +87,10 @@ pub struct Model {
     tokenizer: Option<Tokenizer>,
     /// The number of forward passes in training so far, which keys their dropout.
     pub forwards: u64,
+    /// Set while a run calls a loss of the caller: keys the dropout of its forward passes instead.
+    pub micro_batch: Option<MicroBatchDropout>,
+    /// Set while a run trains it.
+    pub is_in_training: bool,
 }
 
 impl Model {
@@ -117,6 +122,8 @@ impl Model {
             adapted: AdaptedModel::new(decoder),
             tokenizer,
             forwards: 0,
+            micro_batch: None,
+            is_in_training: false,
         })
     }
 
@@ -137,6 +144,26 @@ impl Model {
             adapted: AdaptedModel::new(decoder),
             tokenizer,
             forwards: 0,
+            micro_batch: None,
+            is_in_training: false,
+        })
+    }
+
+    /// The same model, to be trained while this value can be used: see [`AdaptedModel::shallow_clone`].
+    ///
+    /// # Errors
+    /// An adapter that is merged.
+    pub fn shallow_clone(&self) -> Result<Self> {
+        Ok(Model {
+            name: self.name.clone(),
+            folder: self.folder.clone(),
+            random_seed: self.random_seed,
+            resized: self.resized,
+            adapted: self.adapted.shallow_clone()?,
+            tokenizer: self.tokenizer.clone(),
+            forwards: self.forwards,
+            micro_batch: self.micro_batch,
+            is_in_training: self.is_in_training,
         })
     }
 

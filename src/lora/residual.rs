@@ -20,6 +20,10 @@ pub struct InitialFactors {
 }
 
 impl InitialFactors {
+    pub fn shallow_clone(&self) -> Self {
+        InitialFactors { a: self.a.shallow_clone(), b: self.b.shallow_clone() }
+    }
+
     /// The factors of a weight `[out_features, in_features]` by the decomposition that `init` names; f32.
     ///
     /// PiSSA: W = U Σ Vᵀ; A₀ = √(Σᵣ/s) Vᵣᵀ and B₀ = Uᵣ √(Σᵣ/s).

@@ -99,6 +99,10 @@ pub struct Index {
 }
 
 impl Index {
+    pub fn shallow_clone(&self) -> Self {
+        Index { ids: self.ids.shallow_clone(), row_of_id: self.row_of_id.shallow_clone() }
+    }
+
     pub fn new(rows: &Rows, vocabulary: i64, device: Device) -> Result<Self> {
         let ids = Tensor::f_from_slice(&rows.ids)?.f_to_device(device)?;
         let count = Tensor::f_arange(rows.ids.len() as i64, (Dtype::Int64, device))?;

@@ -42,6 +42,31 @@ impl Trainable for Parameters {
     }
 }
 
+/// The dropout of the forward passes on one micro-batch of a run whose loss the caller computes.
+#[derive(Debug, Clone, Copy)]
+pub struct MicroBatchDropout {
+    key: Key,
+    passes: u64,
+}
+
+impl MicroBatchDropout {
+    /// `key` is that of the micro-batch: see [`dropout_key`].
+    pub fn new(key: Key) -> Self {
+        MicroBatchDropout { key, passes: 0 }
+    }
+
+    /// The key of the next forward pass. The first has the masks that the built-in loss has, each further one its own.
+    pub fn next_key(&mut self) -> Key {
+        let pass = self.passes;
+        self.passes += 1;
+        if pass == 0 {
+            self.key
+        } else {
+            self.key.named("pass").numbered(pass)
+        }
+    }
+}
+
 /// The key of a micro-batch's dropout.
 pub fn dropout_key(seed: u64, step: u64, micro_batch: usize) -> Key {
     Key::new(seed).named("dropout").numbered(step).numbered(micro_batch as u64)

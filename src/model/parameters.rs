@@ -48,6 +48,19 @@ impl Parameters {
         Ok(Parameters { names, leaves, gradients, flat, flat_gradient, decayed: None })
     }
 
+    /// The same parameters: leaves, values and gradients are shared.
+    pub fn shallow_clone(&self) -> Self {
+        let shared = |tensors: &[Tensor]| tensors.iter().map(Tensor::shallow_clone).collect();
+        Parameters {
+            names: self.names.clone(),
+            leaves: shared(&self.leaves),
+            gradients: shared(&self.gradients),
+            flat: self.flat.shallow_clone(),
+            flat_gradient: self.flat_gradient.shallow_clone(),
+            decayed: self.decayed.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+
     pub fn names(&self) -> &[String] {
         &self.names
     }

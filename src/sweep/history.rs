@@ -192,7 +192,7 @@ fn read_trial(folder: &Path) -> Result<RunRecord> {
             hint: "the file was changed by hand, or written by another version of lorhai")
     };
     if !folder.join(record::RESULT).exists() {
-        return Ok(RunRecord { settings, status: RunStatus::Unfinished });
+        return Ok(RunRecord::new(settings, RunStatus::Unfinished));
     }
     let Some(record) = Record::read(folder) else {
         files::read_json(&folder.join(record::RESULT))?;
@@ -214,7 +214,7 @@ fn read_trial(folder: &Path) -> Result<RunRecord> {
             RunStatus::Finished { metrics: present.chain(outcome.metrics).collect() }
         }
     };
-    Ok(RunRecord { settings, status })
+    Ok(RunRecord::new(settings, status))
 }
 
 fn status(status: &RunStatus) -> &'static str {

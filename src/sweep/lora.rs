@@ -11,6 +11,7 @@ use crate::hub::tokenizer::Tokenizer;
 use crate::lora::Adapter;
 use crate::model::Decoder;
 use crate::train;
+use crate::train::callbacks::Callbacks;
 use crate::train::checkpoint::writer::RunLabel;
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorded::{save_adapter, train_recorded, RecordedJob};
@@ -74,6 +75,7 @@ fn try_group(
             label: RunLabel { name: task.trial.name.clone(), conditions: task.trial.settings.clone() },
             state,
             observer,
+            callbacks: Callbacks::default(),
         })
     });
     let mut measure = shared.test.map(|test| evaluation(test, batch));

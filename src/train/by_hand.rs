@@ -25,17 +25,20 @@ pub fn backward(x: &Tensor) -> Result<()> {
     if !x.requires_grad() {
         bail!(Kind::Input, "backward: this number does not depend on any trainable parameter"; hint: "add an adapter with add_lora, and run forward(batch) in training");
     }
-    x.f_backward().map_err(|error| already_used(error.into()))?;
+    went_backward(x.f_backward())?;
     BACKWARDS.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
-fn already_used(error: Error) -> Error {
+/// Says what is wrong where the graph was used before.
+pub(super) fn went_backward(result: std::result::Result<(), tch::TchError>) -> Result<()> {
+    let Err(error) = result else { return Ok(()) };
+    let error = Error::from(error);
     if !error.message.contains("second time") {
-        return error;
+        return Err(error);
     }
-    Error::input("backward: this number went backward already")
-        .with_hint("run forward(batch) again, or add the losses before going backward once")
+    Err(Error::input("backward: this number went backward already")
+        .with_hint("run forward(batch) again, or add the losses before going backward once"))
 }
 
 /// The trained parameters by name. They are the model's: changes in place are seen by its next forward pass.

@@ -29,6 +29,9 @@ options! {
         pub warmup: f64 = 0.0, alias ["warmup_steps", "warmup_ratio"], range at_least(0.0);
         /// The largest norm of the gradient; 0 turns clipping off.
         pub max_grad_norm: f64 = 1.0, alias ["clip"], range at_least(0.0);
+        /// Train on the rows in a new random order each epoch; `false` keeps the order of the data.
+        #[serde(skip_serializing_if = "is_true")]
+        pub shuffle: bool = true;
         /// The seed of the order of rows, of dropout, and of the adapters of a sweep.
         pub seed: u64 = 42;
         /// Steps between log rows.
@@ -54,6 +57,11 @@ options! {
     rule TrainConfig::rule;
 }
 
+/// The default is left out of a trial's settings, so that trials made before the option existed stay finished.
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
 impl TrainConfig {
     fn resolve_interval(&mut self) {
         if self.eval_every == EvalInterval::AtEveryLog {
@@ -64,6 +72,12 @@ impl TrainConfig {
     fn rule(&self) -> Option<Refusal> {
         if self.steps == 0 && !(self.epochs.is_finite() && self.epochs > 0.0) {
             return Some(Refusal::new("epochs", "float above 0", self.epochs.to_value().describe()));
+        }
+        if self.grouping.group_by_length && !self.shuffle {
+            let refusal = Refusal::new("shuffle", "true with `group_by_length`", "false");
+            return Some(
+                refusal.with_hint("rows grouped by length are in no order of the data: leave one of them out"),
+            );
         }
         let needs_evaluation = [("early_stopping", self.early_stopping > 0), ("keep_best", self.keep_best)];
         let (name, _) = needs_evaluation.into_iter().find(|(_, is_set)| *is_set)?;

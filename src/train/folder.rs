@@ -30,9 +30,27 @@ pub enum RunStatus {
     },
 }
 
+/// Who trains in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunKind {
+    #[default]
+    Train,
+    /// A training loop of a script's own.
+    Loop,
+}
+
+impl RunKind {
+    fn is_train(&self) -> bool {
+        *self == RunKind::Train
+    }
+}
+
 /// The content of `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
+    #[serde(default, skip_serializing_if = "RunKind::is_train")]
+    pub kind: RunKind,
     pub settings: Value,
     #[serde(flatten)]
     pub status: RunStatus,
@@ -40,19 +58,38 @@ pub struct RunRecord {
 
 impl RunRecord {
     /// Marks `folder` as that of a run with these settings that has begun.
-    pub fn begin(folder: &Path, settings: Value) -> Result<Self> {
-        let record = RunRecord { settings, status: RunStatus::Unfinished };
+    pub fn begin(folder: &Path, kind: RunKind, settings: Value) -> Result<Self> {
+        let record = RunRecord { kind, settings, status: RunStatus::Unfinished };
         record.write(folder)?;
         Ok(record)
     }
 
+    /// A run of `train`, or a trial.
+    pub fn new(settings: Value, status: RunStatus) -> Self {
+        RunRecord { kind: RunKind::Train, settings, status }
+    }
+
     /// Records how the run ended. A run that the user stopped stays unfinished.
-    pub fn conclude(mut self, folder: &Path, outcome: &Result<TrainOutcome>) -> Result<()> {
-        self.status = match outcome {
-            Ok(outcome) => RunStatus::Finished { metrics: final_metrics(outcome) },
-            Err(error) if error.kind == Kind::Stopped => return Ok(()),
-            Err(error) => RunStatus::Failed { error: error.message.clone() },
-        };
+    pub fn conclude(self, folder: &Path, outcome: &Result<TrainOutcome>) -> Result<()> {
+        match outcome {
+            Ok(outcome) => self.finish(folder, final_metrics(outcome)),
+            Err(error) => self.fail(folder, error),
+        }
+    }
+
+    /// Records the results of a run. Those that are not finite are left out.
+    pub fn finish(mut self, folder: &Path, metrics: BTreeMap<String, f64>) -> Result<()> {
+        let metrics = metrics.into_iter().filter(|(_, value)| value.is_finite()).collect();
+        self.status = RunStatus::Finished { metrics };
+        self.write(folder)
+    }
+
+    /// Records the error that ended a run. One that the user stopped stays unfinished.
+    pub fn fail(mut self, folder: &Path, error: &Error) -> Result<()> {
+        if error.kind == Kind::Stopped {
+            return Ok(());
+        }
+        self.status = RunStatus::Failed { error: error.message.clone() };
         self.write(folder)
     }
 
@@ -67,7 +104,7 @@ impl RunRecord {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(RUN);
         if !path.is_file() {
-            return Ok(RunRecord { settings: Value::Null, status: from_log(&read_metrics(&folder.join(METRICS))?) });
+            return Ok(Self::new(Value::Null, from_log(&read_metrics(&folder.join(METRICS))?)));
         }
         serde_json::from_value(files::read_json(&path)?).map_err(|error| {
             Error::new(Kind::File, format!("`{}` is not a run's record: {error}", path.display()))
@@ -87,7 +124,7 @@ fn final_metrics(outcome: &TrainOutcome) -> BTreeMap<String, f64> {
         (PEAK_MEMORY, outcome.peak_memory.map(|bytes| bytes as f64)),
     ];
     let present = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
-    present.filter(|(_, value)| value.is_finite()).collect()
+    present.chain(outcome.eval_metrics.clone()).collect()
 }
 
 /// A log does not show whether the run ended: its last metrics are taken as final.
@@ -111,6 +148,7 @@ mod tests {
             steps: 4,
             train_loss: 1.5,
             eval_loss: Some(f64::INFINITY),
+            eval_metrics: BTreeMap::from([("eval_accuracy".into(), 0.5)]),
             best_step: None,
             tokens: 100,
             seconds: 2.0,
@@ -123,7 +161,7 @@ mod tests {
     #[test]
     fn a_run_is_unfinished_until_its_end_is_noted() {
         let folder = tempfile::tempdir().unwrap();
-        let record = RunRecord::begin(folder.path(), json!({"train": {"lr": 0.5}})).unwrap();
+        let record = RunRecord::begin(folder.path(), RunKind::Train, json!({"train": {"lr": 0.5}})).unwrap();
         assert_eq!(RunRecord::read(folder.path()).unwrap(), record);
         record.clone().conclude(folder.path(), &Err(Error::stopped())).unwrap();
         assert_eq!(RunRecord::read(folder.path()).unwrap().status, RunStatus::Unfinished);
@@ -132,6 +170,7 @@ mod tests {
         record.conclude(folder.path(), &Ok(outcome())).unwrap();
         let RunStatus::Finished { metrics } = RunRecord::read(folder.path()).unwrap().status else { panic!() };
         assert_eq!((metrics["steps"], metrics["train_loss"], metrics.get("eval_loss")), (4.0, 1.5, None));
+        assert_eq!(metrics["eval_accuracy"], 0.5);
     }
 
     #[test]

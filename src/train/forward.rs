@@ -11,11 +11,12 @@ use crate::lora::trainable::dropout_key;
 use crate::lora::Model;
 use crate::model::loss::{token_losses, token_losses_of_logits, Targets};
 use crate::model::{Adapters, Decoder, Input, NoAdapters};
+use crate::random::Key;
 use crate::train::step::{label_cells, label_weights_of, total_weight};
 use std::cell::OnceCell;
 use tch::{no_grad, Kind as Dtype, Tensor};
 
-/// Seeds the dropout of such loops; [`train`](super::train) has its own keys.
+/// Seeds the dropout of loops; within [`train`](super::train) the key is that of the run's micro-batch.
 const SEED: u64 = 42;
 
 /// The hidden states of a batch, and what was computed from them.
@@ -48,8 +49,7 @@ impl ForwardPass {
     /// # Errors
     /// Token ids that the model has not, and memory that runs out.
     pub fn run(model: &mut Model, batch: &Batch, train: bool) -> Result<Self> {
-        let key = train.then(|| dropout_key(SEED, model.forwards, 0));
-        model.forwards += u64::from(train);
+        let key = train.then(|| next_dropout_key(model));
         let (decoder, adapters) = (model.decoder(), model.adapted.adapter_set(key));
         let input = Input::from_batches(&[batch], decoder)?;
         let compute = || -> Result<_> {
@@ -177,6 +177,15 @@ impl ForwardPass {
             no_grad(compute)
         }
     }
+}
+
+fn next_dropout_key(model: &mut Model) -> Key {
+    if let Some(micro_batch) = &mut model.micro_batch {
+        return micro_batch.next_key();
+    }
+    let key = dropout_key(SEED, model.forwards, 0);
+    model.forwards += 1;
+    key
 }
 
 fn once(cell: &OnceCell<Tensor>, compute: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {

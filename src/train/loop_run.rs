@@ -1,17 +1,25 @@
-//! The folder of a training loop that a script writes itself: its lock, its checkpoints, and where it goes on.
+//! The folder of a training loop that a script writes itself: its lock, its record and log, its checkpoints, and where it
+//! goes on.
 
 use super::checkpoint::interval::{Position, SaveInterval};
 use super::checkpoint::loop_state::LoopState;
 use super::checkpoint::resume::{self, Resumable};
 use super::checkpoint::{folder, Resume};
-use super::folder::RUN;
+use super::folder::{RunKind, RunRecord, METRICS, RUN};
+use super::loop_progress::LoopProgress;
+use super::metrics::{read_metrics, MetricsRow};
+use super::origin::Origin;
+use super::progress::Progress;
+use super::recorder::{LogState, Recorder};
+use super::tensorboard::remove_events;
 use crate::bail;
 use crate::data::Pace;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::files::{self, FolderLock};
 use crate::options;
 use crate::options::{OptionType, Refusal};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -20,6 +28,12 @@ options! {
     /// When the checkpoints of a loop are written, how many are kept, and whether it goes on from one.
     #[derive(Debug, Clone)]
     pub struct LoopRunOptions {
+        /// The steps of the whole loop: `run.log` then moves a progress bar on.
+        pub steps: Option<u64> = None, range at_least(1.0);
+        /// What the run is called beside its bar and in its record.
+        pub name: Option<String> = None;
+        /// Settings for the record, which `lorhai show` and `compare` list. A loop goes on under the same ones.
+        pub settings: Map<String, Value> = Map::new();
         /// Optimizer steps between checkpoints, or a time such as "5m". By default every call of `checkpoint` writes one.
         pub save_every: Option<SaveInterval> = None, alias ["save_steps"], words "every call";
         /// Checkpoints that are kept.
@@ -32,24 +46,41 @@ options! {
 }
 
 impl LoopRunOptions {
-    /// The steps of the whole loop are not known.
     fn rule(&self) -> Option<Refusal> {
-        let every = self.save_every.filter(|every| matches!(every, SaveInterval::Fraction(_) | SaveInterval::Epoch))?;
+        let is_known = |every: &SaveInterval| match every {
+            SaveInterval::Fraction(_) => self.steps.is_some(),
+            SaveInterval::Epoch => false,
+            _ => true,
+        };
+        let every = self.save_every.filter(|every| !is_known(every))?;
         let refusal =
             Refusal::new("save_every", "a number of steps or a time such as \"5m\"", every.to_value().literal());
-        Some(refusal.with_hint("a loop of the script's own has no known number of steps"))
+        Some(refusal.with_hint("a loop of the script's own has no known number of steps; `steps` gives it"))
+    }
+
+    /// The settings for the record.
+    fn recorded(&self) -> Value {
+        let name = self.name.iter().map(|name| ("name".to_owned(), name.as_str().into()));
+        Value::Object(name.chain(self.settings.clone()).collect())
     }
 }
 
 /// A loop that has begun in a folder.
-#[derive(Debug)]
 pub struct LoopRun {
     folder: PathBuf,
     options: LoopRunOptions,
-    _lock: Arc<FolderLock>,
+    /// `None` for a trial, whose sweep holds the lock and keeps the record.
+    lock: Option<Arc<FolderLock>>,
+    /// Written beside the record.
+    origin: Option<Origin>,
+    record: Option<RunRecord>,
+    /// Begins with the first row.
+    recorder: Option<Recorder>,
+    progress: LoopProgress,
+    is_finished: bool,
     /// What must be the same for the loop to go on.
     conditions: Option<Value>,
-    /// Has it looked for what it goes on from?
+    /// Is the folder marked as this loop's?
     is_begun: bool,
     /// The optimizer's step and the time of the last checkpoint, and what that took to write.
     last_step: u64,
@@ -79,7 +110,8 @@ fn lock(folder: &Path) -> Result<Arc<FolderLock>> {
 /// Another process works there, or it is the folder of a run of `train`.
 pub fn ensure_usable(folder: &Path) -> Result<()> {
     let path = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    if folder.join(RUN).is_file() {
+    let is_of_train = folder.join(RUN).is_file() && RunRecord::read(folder)?.kind == RunKind::Train;
+    if is_of_train {
         bail!(Kind::Input, "`{}` holds a run of train: expected a folder for this loop alone", folder.display();
             hint: "choose another folder");
     }
@@ -91,19 +123,144 @@ pub fn ensure_usable(folder: &Path) -> Result<()> {
 }
 
 impl LoopRun {
-    /// Takes the folder for this loop.
+    /// Takes the folder for this loop. `origin` is written there.
     ///
     /// # Errors
-    /// As [`ensure_usable`], and a folder that cannot be made.
-    pub fn begin(folder: &Path, options: LoopRunOptions) -> Result<Self> {
+    /// As [`ensure_usable`], and a folder that cannot be made or written.
+    pub fn begin(
+        folder: &Path,
+        options: LoopRunOptions,
+        origin: Option<Origin>,
+        progress: Progress,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
         ensure_usable(folder)?;
-        let lock = lock(folder)?;
-        let (folder, last, cost) = (folder.to_owned(), Instant::now(), Duration::ZERO);
-        Ok(LoopRun { folder, options, _lock: lock, conditions: None, is_begun: false, last_step: 0, last, cost })
+        let mut run = Self::new(folder, options, Some(lock(folder)?), origin, progress);
+        // A loop that may go on keeps its record until it does.
+        if folder::list(folder).is_empty() || !resume::is_unfinished(folder) {
+            run.begin_anew(note)?;
+        }
+        Ok(run)
+    }
+
+    /// A loop in the folder of a trial.
+    pub fn in_trial(folder: &Path, options: LoopRunOptions, progress: Progress) -> Self {
+        Self::new(folder, options, None, None, progress)
+    }
+
+    fn new(
+        folder: &Path,
+        options: LoopRunOptions,
+        lock: Option<Arc<FolderLock>>,
+        origin: Option<Origin>,
+        progress: Progress,
+    ) -> Self {
+        // Without a number of steps there is no end to move towards.
+        let progress = if options.steps.is_some() { progress } else { Progress::Quiet };
+        LoopRun {
+            progress: LoopProgress::new(progress, options.name.clone(), options.steps.unwrap_or(0)),
+            folder: folder.to_owned(),
+            options,
+            lock,
+            origin,
+            record: None,
+            recorder: None,
+            is_finished: false,
+            conditions: None,
+            is_begun: false,
+            last_step: 0,
+            last: Instant::now(),
+            cost: Duration::ZERO,
+        }
     }
 
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Has it neither finished nor failed yet?
+    pub fn is_going(&self) -> bool {
+        !self.is_finished
+    }
+
+    /// Says where the run comes from, now that more is known of it.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn set_origin(&mut self, origin: Origin) -> Result<()> {
+        if self.is_begun && self.lock.is_some() {
+            origin.write(&self.folder)?;
+        }
+        self.origin = Some(origin);
+        Ok(())
+    }
+
+    /// Marks the folder as that of a loop under way.
+    fn write_record(&mut self) -> Result<()> {
+        self.is_begun = true;
+        if self.lock.is_none() {
+            return Ok(());
+        }
+        self.origin.as_ref().map_or(Ok(()), |origin| origin.write(&self.folder))?;
+        self.record = Some(RunRecord::begin(&self.folder, RunKind::Loop, self.options.recorded())?);
+        Ok(())
+    }
+
+    /// Moves aside or removes what an earlier loop left in the folder.
+    fn begin_anew(&mut self, note: &mut dyn FnMut(&str)) -> Result<()> {
+        if let Some(old) = resume::clear(&self.folder, true)? {
+            note(&format!("the earlier loop is kept in `{}`", old.display()));
+        }
+        self.drop_log()?;
+        self.write_record()
+    }
+
+    fn drop_log(&mut self) -> Result<()> {
+        self.recorder = None;
+        remove_events(&self.folder)?;
+        let log = self.folder.join(METRICS);
+        if !log.is_file() {
+            return Ok(());
+        }
+        std::fs::remove_file(&log).map_err(|error| Error::file("remove", &log, &error))
+    }
+
+    /// Goes on with the log where it was at the checkpoint.
+    fn resume_log(&mut self, log: Option<LogState>, note: &mut dyn FnMut(&str)) -> Result<()> {
+        let Some(log) = log else { return self.drop_log() };
+        match Recorder::resume(&self.folder, 1, log) {
+            Ok(recorder) => self.recorder = Some(recorder),
+            Err(error) => {
+                note(&format!("the log begins anew: {error}"));
+                self.drop_log()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a row to `metrics.jsonl` and the TensorBoard events, and moves the progress bar on.
+    ///
+    /// # Errors
+    /// A run that is finished, or files that cannot be made.
+    pub fn log(&mut self, row: &MetricsRow, note: &mut dyn FnMut(&str)) -> Result<()> {
+        self.ensure_going("log")?;
+        if !self.is_begun {
+            self.begin_anew(note)?;
+        }
+        let recorder = match &mut self.recorder {
+            Some(recorder) => recorder,
+            none => none.insert(Recorder::create(&self.folder, 1, &self.options.recorded())?),
+        };
+        recorder.write(row)?;
+        self.progress.on_row(row);
+        Ok(())
+    }
+
+    fn ensure_going(&self, function: &str) -> Result<()> {
+        if self.is_going() {
+            return Ok(());
+        }
+        bail!(Kind::Input, "run.{function}: this run is finished"; hint: "call it before run.finish, or begin another run with start_run")
     }
 
     /// The conditions of this loop, by `read` where they are not known yet.
@@ -112,7 +269,12 @@ impl LoopRun {
     /// Those of `read`.
     pub fn conditions(&mut self, read: impl FnOnce() -> Result<Value>) -> Result<Value> {
         if self.conditions.is_none() {
-            self.conditions = Some(read()?);
+            let mut conditions = read()?;
+            // Where there are none, the conditions are those of loops from before there were any.
+            if !self.options.settings.is_empty() {
+                conditions["settings"]["start_run"] = self.options.settings.clone().into();
+            }
+            self.conditions = Some(conditions);
         }
         Ok(self.conditions.clone().unwrap_or_default())
     }
@@ -139,10 +301,13 @@ impl LoopRun {
             Some(state) => {
                 resume::drop_newer(&self.folder, state.step)?;
                 self.last_step = state.optimizer_steps().unwrap_or(0);
+                self.resume_log(state.log.clone(), note)?;
+                self.write_record()?;
             }
-            None => self.clear(note)?,
+            None if self.is_begun && folder::list(&self.folder).is_empty() => {}
+            None => self.begin_anew(note)?,
         }
-        (self.is_begun, self.last) = (true, Instant::now());
+        self.last = Instant::now();
         Ok(state)
     }
 
@@ -154,20 +319,16 @@ impl LoopRun {
         Ok(checkpoint.map(|checkpoint| checkpoint.run))
     }
 
-    fn clear(&self, note: &mut dyn FnMut(&str)) -> Result<()> {
-        if let Some(old) = resume::clear(&self.folder, true)? {
-            note(&format!("the earlier loop is kept in `{}`", old.display()));
-        }
-        Ok(())
-    }
-
     /// Is a checkpoint to be written when the optimizer has taken `step` steps?
     pub fn is_due(&self, step: u64) -> bool {
         let (since, cost) = (self.last.elapsed(), self.cost);
         match self.options.save_every {
             None => true,
             Some(SaveInterval::Steps(every)) => every > 0 && step >= self.last_step + every,
-            Some(interval) => interval.is_due(Position { step, total: u64::MAX, steps_per_epoch: 1, since, cost }),
+            Some(interval) => {
+                let total = self.options.steps.unwrap_or(u64::MAX);
+                interval.is_due(Position { step, total, steps_per_epoch: 1, since, cost })
+            }
         }
     }
 
@@ -178,9 +339,9 @@ impl LoopRun {
     /// A folder that cannot be written; earlier checkpoints stay.
     pub fn checkpoint(&mut self, mut state: LoopState, note: &mut dyn FnMut(&str)) -> Result<()> {
         if !self.is_begun {
-            self.clear(note)?;
-            self.is_begun = true;
+            self.begin_anew(note)?;
         }
+        state.log = self.recorder.as_mut().map(Recorder::state).transpose()?;
         let newest = folder::list(&self.folder).first().map_or(0, |(step, _)| *step);
         self.last_step = state.optimizer_steps().unwrap_or(0);
         state.step = match state.optimizer_steps() {
@@ -194,11 +355,54 @@ impl LoopRun {
         folder::prune(&self.folder, self.options.keep_last)
     }
 
-    /// Removes the checkpoints of a loop that has ended: run again, it begins anew.
+    /// Records the results of a loop that has ended, and removes its checkpoints: run again, it begins anew. Without
+    /// `results` they are the last numbers of the log.
     ///
     /// # Errors
-    /// Files that cannot be removed.
-    pub fn finish(&mut self) -> Result<()> {
+    /// Files that cannot be written or removed.
+    pub fn finish(&mut self, results: Option<BTreeMap<String, f64>>, note: &mut dyn FnMut(&str)) -> Result<()> {
+        if self.is_finished && results.is_none() {
+            return Ok(());
+        }
+        self.ensure_going("finish")?;
+        if !self.is_begun {
+            self.begin_anew(note)?;
+        }
+        let is_logged = self.recorder.is_some();
+        self.recorder.take().map_or(Ok(()), Recorder::finish)?;
+        let results = match results {
+            Some(results) => results,
+            None if is_logged => last_numbers(&read_metrics(&self.folder.join(METRICS))?),
+            None => BTreeMap::new(),
+        };
+        self.end(|record, folder| record.finish(folder, results))?;
         folder::prune(&self.folder, 0)
     }
+
+    /// Records the error that ended the script.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub fn fail(&mut self, error: &Error) -> Result<()> {
+        if self.is_finished {
+            return Ok(());
+        }
+        let logged = self.recorder.take().map_or(Ok(()), Recorder::finish);
+        self.end(|record, folder| record.fail(folder, error))?;
+        logged
+    }
+
+    fn end(&mut self, conclude: impl FnOnce(RunRecord, &Path) -> Result<()>) -> Result<()> {
+        self.is_finished = true;
+        // Removes the bar.
+        self.progress = LoopProgress::new(Progress::Quiet, None, 0);
+        self.record.take().map_or(Ok(()), |record| conclude(record, &self.folder))
+    }
+}
+
+/// The last number of each name, and the last step.
+fn last_numbers(rows: &[MetricsRow]) -> BTreeMap<String, f64> {
+    let steps = rows.last().map(|row| ("steps".to_owned(), row.step as f64));
+    let numbers = rows.iter().flat_map(MetricsRow::numbers).map(|(name, value)| (name.to_owned(), value));
+    steps.into_iter().chain(numbers).collect()
 }

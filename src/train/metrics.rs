@@ -28,6 +28,13 @@ pub struct MetricsRow {
 }
 
 impl MetricsRow {
+    /// A row of these numbers.
+    pub fn of(step: u64, numbers: impl IntoIterator<Item = (String, f64)>) -> Self {
+        let mut row = MetricsRow { step, ..MetricsRow::default() };
+        numbers.into_iter().for_each(|(name, value)| row.set(&name, value));
+        row
+    }
+
     /// The numbers of the row, in the order of the file.
     pub fn numbers(&self) -> impl Iterator<Item = (&str, f64)> {
         let fixed = [

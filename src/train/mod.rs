@@ -6,6 +6,7 @@
 pub mod adamw;
 pub mod batches;
 pub mod by_hand;
+pub mod callbacks;
 pub mod checkpoint;
 pub mod clip;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod forward;
 pub mod grouping;
 pub mod grpo;
 pub mod log_file;
+pub mod loop_progress;
 pub mod loop_run;
 pub mod loss_scale;
 pub mod memory;
@@ -43,6 +45,7 @@ pub mod update;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use batches::{Batches, BatchesOptions};
+pub use callbacks::Callbacks;
 pub use config::TrainConfig;
 pub use eval_interval::EvalInterval;
 pub use progress::Progress;

@@ -1,5 +1,6 @@
 //! The trait [`TrainObserver`]: progress bars and logs follow a run by it.
 
+use super::callbacks::Metrics;
 use super::flat_loss::FlatLoss;
 use super::overfitting::Overfitting;
 use super::recorder::LogState;
@@ -31,11 +32,13 @@ pub struct StepReport {
     pub flat_loss: Option<FlatLoss>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EvalReport {
     pub step: u64,
     pub epoch: f64,
     pub loss: f64,
+    /// Further metrics by name, such as `eval_accuracy`.
+    pub metrics: Metrics,
     pub is_best: bool,
     /// Reported once, at the first evaluation that shows it.
     pub overfitting: Option<Overfitting>,

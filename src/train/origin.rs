@@ -26,7 +26,8 @@ pub struct Origin {
     pub out: PathBuf,
     pub program: Program,
     pub machine: Machine,
-    pub model: Model,
+    /// `None` where no model was known as the run began.
+    pub model: Option<Model>,
     /// SHA-256 of the data and other files that the script had read when the run began.
     pub files: BTreeMap<String, String>,
 }

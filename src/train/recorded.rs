@@ -3,6 +3,7 @@
 //! A single run (`run.rs`) and the trials of a sweep (`sweep/lora.rs`) both train here. They write how a run ended
 //! themselves, to `run.json` and `result.json`.
 
+use super::callbacks::Callbacks;
 use super::checkpoint::writer::RunLabel;
 use super::checkpoint::{CheckpointWriter, RunState};
 use super::config::TrainConfig;
@@ -35,6 +36,7 @@ pub struct RecordedJob<'a> {
     pub state: Option<RunState>,
     /// Such as a progress bar.
     pub observer: &'a mut dyn TrainObserver,
+    pub callbacks: Callbacks<'a>,
 }
 
 /// Trains several runs side by side, as [`train_resumable`] does, and logs each into its folder. Returns a result for
@@ -54,7 +56,7 @@ pub fn train_recorded(
     let (mut observers, mut trained) = (Vec::new(), Vec::new());
     let (mut states, mut labels) = (Vec::new(), Vec::new());
     for (job, recorder) in jobs.into_iter().zip(&mut recorders) {
-        let RecordedJob { trainable, config, observer, label, state, .. } = job;
+        let RecordedJob { trainable, config, observer, callbacks, label, state, .. } = job;
         let Ok(recorder) = recorder else { continue };
         let mut both: Vec<&mut dyn TrainObserver> = Vec::new();
         if let Some(recorder) = recorder {
@@ -62,12 +64,13 @@ pub fn train_recorded(
         }
         both.push(observer);
         observers.push(Several(both));
-        trained.push((trainable, config));
+        trained.push((trainable, config, callbacks));
         states.push(state);
         labels.push(label);
     }
     let jobs = trained.into_iter().zip(&mut observers);
-    let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();
+    let jobs = jobs.map(|((trainable, config, callbacks), observer)| Job { trainable, config, observer, callbacks });
+    let jobs = jobs.collect();
     let mut writer = writer;
     if let Some(writer) = writer.as_deref_mut() {
         writer.set_runs(labels);

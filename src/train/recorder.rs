@@ -55,7 +55,7 @@ impl Recorder {
     }
 
     /// Waits until everything so far is on the disk.
-    fn state(&mut self) -> Result<LogState> {
+    pub fn state(&mut self) -> Result<LogState> {
         Ok(LogState {
             metrics: self.log.sync()?,
             events: self.events.name(),
@@ -88,7 +88,8 @@ impl Recorder {
         })
     }
 
-    fn write(&mut self, row: &MetricsRow) -> Result<()> {
+    /// Writes one row.
+    pub fn write(&mut self, row: &MetricsRow) -> Result<()> {
         self.log.append(row)?;
         self.events.row(row)
     }
@@ -106,15 +107,13 @@ impl TrainObserver for Recorder {
     }
 
     fn on_eval(&mut self, report: &EvalReport) -> Result<()> {
+        let best_step = report.overfitting.map(|overfitting| overfitting.best_step as f64);
+        let overfits_after = best_step.map(|step| (OVERFITS_AFTER.to_owned(), step));
         self.write(&MetricsRow {
             step: report.step,
             epoch: Some(report.epoch),
             eval_loss: Some(report.loss),
-            extra: report
-                .overfitting
-                .map(|overfitting| (OVERFITS_AFTER.to_owned(), overfitting.best_step as f64))
-                .into_iter()
-                .collect(),
+            extra: report.metrics.clone().into_iter().chain(overfits_after).collect(),
             ..MetricsRow::default()
         })
     }

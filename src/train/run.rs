@@ -1,13 +1,14 @@
 //! A training run of a model's active adapter, or of all its weights, with its data and its folder. A rehearsal takes
 //! two tiny steps and plans the real run.
 
+use super::callbacks::Callbacks;
 use super::checkpoint::folder::SavedRun;
 use super::checkpoint::resume::{self, Resumable, START};
 use super::checkpoint::state::checksum;
 use super::checkpoint::writer::RunLabel;
 use super::checkpoint::{self, CheckpointOptions, CheckpointWriter, Resume};
 use super::config::TrainConfig;
-use super::folder::RunRecord;
+use super::folder::{RunKind, RunRecord};
 use super::observer::TrainObserver;
 use super::origin::Origin;
 use super::previous;
@@ -47,6 +48,7 @@ pub struct TrainRun<'a> {
     pub checkpoints: Option<&'a CheckpointOptions>,
     /// Written to the folder as `origin.json`.
     pub origin: Option<&'a Origin>,
+    pub callbacks: Callbacks<'a>,
 }
 
 /// The result of a run.
@@ -169,7 +171,7 @@ impl TrainRun<'_> {
             }
         }
         self.origin.map_or(Ok(()), |origin| origin.write(folder))?;
-        RunRecord::begin(folder, self.settings(model))
+        RunRecord::begin(folder, RunKind::Train, self.settings(model))
     }
 
     fn train_logged(
@@ -190,6 +192,7 @@ impl TrainRun<'_> {
             label: RunLabel { name: NAME.to_owned(), conditions },
             state: from.map(|found| found.run.state),
             observer: progress,
+            callbacks: self.callbacks,
         };
         let mut evaluate = self
             .test
@@ -211,6 +214,10 @@ impl TrainRun<'_> {
         });
         if let Some(template) = model.assigned_template() {
             settings["model"]["chat_template"] = template.into();
+        }
+        // What the function computes is in the script.
+        if self.callbacks.loss.is_some() {
+            settings["train"]["loss"] = "function".into();
         }
         settings["data"] = json!({ "train": self.train.fingerprint() });
         settings

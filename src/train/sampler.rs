@@ -1,4 +1,4 @@
-//! The order in which rows are trained on: a pure function of (rows, seed, step).
+//! The order in which rows are trained on: a pure function of (rows, settings, step).
 
 use super::config::TrainConfig;
 use crate::data::tokenized::TokenizedDataset;
@@ -9,8 +9,8 @@ const MOST_STEPS_SORTED: usize = 50;
 /// The number of sorted stretches in short data sets.
 const LEAST_STRETCHES: usize = 4;
 
-/// Gives the rows of each optimizer step, as micro-batches of row numbers. Every epoch has its own random order; its
-/// last micro-batch and its last window may be smaller, as in transformers' Trainer.
+/// Gives the rows of each optimizer step, as micro-batches of row numbers. Every epoch has its own random order, or with
+/// `shuffle: false` that of the data; its last micro-batch and its last window may be smaller, as in transformers' Trainer.
 #[derive(Debug)]
 pub struct Sampler<'a> {
     data: &'a TokenizedDataset,
@@ -19,6 +19,7 @@ pub struct Sampler<'a> {
     accumulation: usize,
     steps_per_epoch: u64,
     group_by_length: bool,
+    shuffle: bool,
     /// The number and the order of the current epoch.
     order: Option<(u64, Vec<u32>)>,
 }
@@ -33,6 +34,7 @@ impl<'a> Sampler<'a> {
             accumulation: config.accumulation,
             steps_per_epoch,
             group_by_length: config.grouping.group_by_length,
+            shuffle: config.shuffle,
             order: None,
         }
     }
@@ -49,6 +51,9 @@ impl<'a> Sampler<'a> {
     }
 
     fn epoch_order(&self, epoch: u64) -> Vec<u32> {
+        if !self.shuffle {
+            return (0..self.data.len() as u32).collect();
+        }
         let order = self.data.epoch_order(self.seed, epoch);
         if !self.group_by_length {
             return order;

@@ -1,9 +1,9 @@
-//! Compares the losses in two logs, step by step.
+//! Compares two logs, step by step: their losses, and what else a script logged.
 
 use super::metrics::MetricsRow;
 use std::fmt;
 
-/// The compared metrics. The others follow from them, or measure time.
+/// The metrics of `train` that are compared. Its others follow from them, or measure time.
 const LOSSES: [&str; 2] = ["loss", "eval_loss"];
 /// The largest relative difference that rounding may explain.
 const TOLERANCE: f64 = 1e-6;
@@ -16,9 +16,9 @@ pub enum Agreement {
     /// Every loss lies within the tolerance. Holds the largest relative deviation and its step.
     Close { losses: usize, deviation: f64, step: u64 },
     /// The first loss outside the tolerance.
-    Differs { step: u64, name: &'static str, first: f64, second: f64 },
+    Differs { step: u64, name: String, first: f64, second: f64 },
     /// One log has a loss where the other has none.
-    Lacks { step: u64, name: &'static str, first: Option<f64>, second: Option<f64> },
+    Lacks { step: u64, name: String, first: Option<f64>, second: Option<f64> },
 }
 
 impl Agreement {
@@ -59,11 +59,19 @@ fn counted(losses: usize) -> String {
     format!("{losses} loss{}", if losses == 1 { "" } else { "es" })
 }
 
-type Loss = (u64, &'static str, f64);
+type Loss = (u64, String, f64);
 
 fn losses(rows: &[MetricsRow]) -> Vec<Loss> {
-    let of_row = |row: &MetricsRow| LOSSES.map(|name| row.get(name).map(|value| (row.step, name, value)));
-    rows.iter().flat_map(of_row).flatten().collect()
+    let of_row = |row: &MetricsRow| {
+        let losses = LOSSES.into_iter().filter_map(|name| Some((name.to_owned(), row.get(name)?)));
+        let others = row.extra.iter().filter(|(name, _)| !is_time(name)).cloned();
+        losses.chain(others).map(|(name, value)| (row.step, name, value)).collect::<Vec<_>>()
+    };
+    rows.iter().flat_map(of_row).collect()
+}
+
+fn is_time(name: &str) -> bool {
+    name == "seconds" || name.ends_with("_seconds") || name.ends_with("_per_s")
 }
 
 /// Compares the losses in order. With `cut_off` the first log ends early, and further losses in the second are no
@@ -73,10 +81,10 @@ pub fn compare(first: &[MetricsRow], second: &[MetricsRow], cut_off: bool) -> Ag
     let mut largest = (0.0, 0);
     for at in 0..first.len().max(if cut_off { 0 } else { second.len() }) {
         let (step, deviation) = match (first.get(at), second.get(at)) {
-            (Some(&(step, name, one)), Some(&(other_step, other, two))) if (step, name) == (other_step, other) => {
-                match deviation(one, two) {
-                    small if small <= TOLERANCE => (step, small),
-                    _ => return Agreement::Differs { step, name, first: one, second: two },
+            (Some((step, name, one)), Some((other_step, other, two))) if (step, name) == (other_step, other) => {
+                match deviation(*one, *two) {
+                    small if small <= TOLERANCE => (*step, small),
+                    _ => return Agreement::Differs { step: *step, name: name.clone(), first: *one, second: *two },
                 }
             }
             (one, two) => return lacks(one, two),
@@ -94,10 +102,12 @@ pub fn compare(first: &[MetricsRow], second: &[MetricsRow], cut_off: bool) -> Ag
 /// Returns the first loss that is missing in the other log.
 fn lacks(one: Option<&Loss>, two: Option<&Loss>) -> Agreement {
     match (one, two) {
-        (Some(&(step, name, value)), other) if other.is_none_or(|other| step <= other.0) => {
-            Agreement::Lacks { step, name, first: Some(value), second: None }
+        (Some((step, name, value)), other) if other.is_none_or(|other| *step <= other.0) => {
+            Agreement::Lacks { step: *step, name: name.clone(), first: Some(*value), second: None }
         }
-        (_, Some(&(step, name, value))) => Agreement::Lacks { step, name, first: None, second: Some(value) },
+        (_, Some((step, name, value))) => {
+            Agreement::Lacks { step: *step, name: name.clone(), first: None, second: Some(*value) }
+        }
         _ => Agreement::Same { losses: 0 },
     }
 }
@@ -141,5 +151,10 @@ mod tests {
         let mut measured = one.clone();
         measured[1].eval_loss = Some(0.5);
         assert_eq!(text(&measured), "differs from step 2 on: eval_loss none against 0.5");
+        let logged =
+            |accuracy: f64| [MetricsRow::of(1, [("accuracy".into(), accuracy), ("wait_seconds".into(), accuracy)])];
+        let compared = |other: f64| compare(&logged(0.5), &logged(other), false).to_string();
+        assert_eq!(compared(0.5), "the same to the last bit (1 loss)");
+        assert_eq!(compared(0.25), "differs from step 1 on: accuracy 0.5 against 0.25");
     }
 }

@@ -1,6 +1,7 @@
 //! Training runs, one or several side by side, built from the primitives of this folder.
 
 use super::adamw::AdamW;
+use super::callbacks::{Callbacks, Metrics};
 use super::checkpoint::state::{layout, BestEvaluation, RunNumbers, RunPosition};
 use super::checkpoint::{CheckpointWriter, RunState};
 use super::config::TrainConfig;
@@ -22,6 +23,7 @@ use crate::lora::Trainable;
 use crate::model::Decoder;
 use crate::options::OptionSet;
 use serde_json::Value;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tch::Tensor;
@@ -41,6 +43,8 @@ pub struct TrainOutcome {
     pub train_loss: f64,
     /// The held-out loss of the parameters that the run ends with.
     pub eval_loss: Option<f64>,
+    /// The further metrics of the evaluation that `eval_loss` is of.
+    pub eval_metrics: Metrics,
     pub best_step: Option<u64>,
     /// Tokens trained on, without padding.
     pub tokens: u64,
@@ -70,7 +74,8 @@ impl TrainOutcome {
             (OVERFITS_AFTER, self.overfitting.map(|overfitting| overfitting.best_step).into()),
             (PEAK_MEMORY, self.peak_memory.into()),
         ];
-        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+        fields.chain(self.eval_metrics.iter().map(|(name, value)| (name.clone(), number::value(*value)))).collect()
     }
 }
 
@@ -79,6 +84,7 @@ pub struct Job<'a> {
     pub trainable: &'a mut dyn Trainable,
     pub config: &'a TrainConfig,
     pub observer: &'a mut dyn TrainObserver,
+    pub callbacks: Callbacks<'a>,
 }
 
 /// Trains `trainable` on `data`. The result depends on the settings and the seed only.
@@ -90,7 +96,8 @@ pub fn train(
     evaluate: Option<&mut Evaluate>,
     observer: &mut dyn TrainObserver,
 ) -> Result<TrainOutcome> {
-    let mut outcomes = train_together(decoder, vec![Job { trainable, config, observer }], data, evaluate)?;
+    let job = Job { trainable, config, observer, callbacks: Callbacks::default() };
+    let mut outcomes = train_together(decoder, vec![job], data, evaluate)?;
     outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
 }
 
@@ -272,6 +279,7 @@ fn saved_line(step: u64, path: &Path, is_stop: bool) -> String {
 #[derive(Debug)]
 struct Best {
     evaluation: BestEvaluation,
+    metrics: Metrics,
     /// Kept only with `keep_best`.
     parameters: Option<Tensor>,
 }
@@ -281,11 +289,13 @@ struct ActiveRun<'a> {
     trainable: &'a mut dyn Trainable,
     config: &'a TrainConfig,
     observer: &'a mut dyn TrainObserver,
+    callbacks: Callbacks<'a>,
     schedule: Schedule,
     optimizer: AdamW,
     sampler: Sampler<'a>,
     best: Option<Best>,
     last_eval: Option<f64>,
+    last_metrics: Metrics,
     position: RunPosition,
     stopped_early: bool,
     overfitting_watch: OverfittingWatch,
@@ -308,6 +318,7 @@ fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> R
             optimizer: &mut run.optimizer,
             window,
             settings,
+            loss: run.callbacks.loss,
         })
         .collect();
     let results = update_together(decoder, &mut members)?;
@@ -339,11 +350,19 @@ fn evaluation(decoder: &Decoder, runs: &mut [ActiveRun], evaluate: &mut Evaluate
 
 impl<'a> ActiveRun<'a> {
     fn new(job: Job<'a>, data: &'a TokenizedDataset, can_evaluate: bool, vocabulary: i64) -> Result<Self> {
-        let Job { trainable, config, observer } = job;
+        let Job { trainable, config, observer, callbacks } = job;
         config.ensure_valid("train")?;
         if (config.early_stopping > 0 || config.keep_best) && !can_evaluate {
             return Err(Error::input("`early_stopping` and `keep_best` need held-out rows")
                 .with_hint("split the data: `.split(#{ test: 0.1 })`"));
+        }
+        if (callbacks.on_eval.is_some() || callbacks.metrics.is_some()) && !can_evaluate {
+            return Err(Error::input("`on_eval` and `metrics` need held-out rows: without them nothing is evaluated")
+                .with_hint("split the data: `.split(#{ test: 0.1 })`"));
+        }
+        if callbacks.loss.is_some() && config.gradient_checkpointing {
+            return Err(Error::input("`gradient_checkpointing` works with the built-in loss alone")
+                .with_hint("leave it out, or make `batch` smaller and `accumulation` larger"));
         }
         let schedule = config.schedule(data.len())?;
         Ok(ActiveRun {
@@ -354,8 +373,10 @@ impl<'a> ActiveRun<'a> {
             trainable,
             config,
             observer,
+            callbacks,
             best: None,
             last_eval: None,
+            last_metrics: Metrics::new(),
             position: RunPosition::default(),
             stopped_early: false,
             overfitting_watch: OverfittingWatch::default(),
@@ -378,7 +399,9 @@ impl<'a> ActiveRun<'a> {
                 optimizer_steps: self.optimizer.steps(),
                 loss_scale: self.optimizer.loss_scale,
                 best: self.best.as_ref().map(|best| best.evaluation),
+                best_metrics: self.best.as_ref().map(|best| best.metrics.clone()).unwrap_or_default(),
                 last_eval: self.last_eval,
+                last_metrics: self.last_metrics.clone(),
                 stopped_early: self.stopped_early,
                 overfitting_watch: self.overfitting_watch.clone(),
                 overfitting: self.overfitting,
@@ -409,10 +432,11 @@ impl<'a> ActiveRun<'a> {
         let parameters = best.filter(|_| self.config.keep_best).map(own_copy).transpose()?;
         // Without its parameters the best evaluation so far could not be kept.
         let best = numbers.best.filter(|_| parameters.is_some() || !self.config.keep_best);
-        self.best = best.map(|evaluation| Best { evaluation, parameters });
+        self.best = best.map(|evaluation| Best { evaluation, metrics: numbers.best_metrics, parameters });
         self.flat_watch.resume(numbers.flat_watch);
         self.position = numbers.position;
         self.last_eval = numbers.last_eval;
+        self.last_metrics = numbers.last_metrics;
         self.stopped_early = numbers.stopped_early;
         self.overfitting_watch = numbers.overfitting_watch;
         self.overfitting = numbers.overfitting;
@@ -459,8 +483,10 @@ impl<'a> ActiveRun<'a> {
         progress.time += time;
         let seconds = progress.time.as_secs_f64();
         let stalled_for = self.stall_watch.on_step(result.grad_norm, progress.steps == self.schedule.steps);
-        let flat_loss = self.flat_watch.on_step(result.loss);
-        self.observer.on_step(&StepReport {
+        // What a loss of the caller starts from is not known.
+        let is_built_in = self.callbacks.loss.is_none();
+        let flat_loss = if is_built_in { self.flat_watch.on_step(result.loss) } else { None };
+        let report = StepReport {
             step: progress.steps,
             total_steps: self.schedule.steps,
             epoch: self.sampler.epochs_after(progress.steps),
@@ -472,14 +498,19 @@ impl<'a> ActiveRun<'a> {
             tokens_per_s: progress.tokens as f64 / seconds.max(1e-9),
             stalled_for,
             flat_loss,
-        })
+        };
+        self.observer.on_step(&report)?;
+        let flow = self.callbacks.on_step.map_or(Ok(ControlFlow::Continue(())), |on_step| on_step(&report))?;
+        self.stopped_early |= flow.is_break() && report.step < report.total_steps;
+        Ok(())
     }
 
-    /// Is an evaluation due after the last step?
+    /// Is an evaluation due after the last step? One is where `on_step` stopped the run, as at every end.
     fn is_due(&self) -> bool {
         let steps = self.position.steps;
-        let fresh = self.position.evaluated_at != Some(steps) && self.failure.is_none() && !self.stopped_early;
-        steps > 0 && fresh && self.config.eval_every.is_due(steps, self.schedule.steps, self.sampler.steps_per_epoch())
+        let fresh = steps > 0 && self.position.evaluated_at != Some(steps) && self.failure.is_none();
+        let every = self.config.eval_every;
+        fresh && (self.stopped_early || every.is_due(steps, self.schedule.steps, self.sampler.steps_per_epoch()))
     }
 
     /// A step checks loss and gradient before it changes the parameters; this checks the parameters after it.
@@ -495,25 +526,31 @@ impl<'a> ActiveRun<'a> {
     }
 
     fn record_eval(&mut self, loss: f64) -> Result<()> {
+        let metrics = self.callbacks.metrics.map_or(Ok(Metrics::new()), |metrics| metrics())?;
         self.last_eval = Some(loss);
+        self.last_metrics.clone_from(&metrics);
         self.position.evaluated_at = Some(self.position.steps);
         let is_best = self.best.as_ref().is_none_or(|best| loss < best.evaluation.loss);
         if is_best {
             let parameters = if self.config.keep_best { Some(self.trainable.parameters().snapshot()?) } else { None };
             let evaluation = BestEvaluation { loss, step: self.position.steps };
-            self.best = Some(Best { evaluation, parameters });
+            self.best = Some(Best { evaluation, metrics: metrics.clone(), parameters });
             self.position.evaluations_without_improvement = 0;
         } else {
             self.position.evaluations_without_improvement += 1;
         }
         let patience = self.config.early_stopping;
-        self.stopped_early = patience > 0
+        self.stopped_early |= patience > 0
             && self.position.evaluations_without_improvement >= patience
             && self.position.steps < self.schedule.steps;
         let (step, epoch) = (self.position.steps, self.sampler.epochs_after(self.position.steps));
         let overfitting = self.overfitting_watch.on_eval(step, loss);
         self.overfitting = self.overfitting.or(overfitting);
-        self.observer.on_eval(&EvalReport { step, epoch, loss, is_best, overfitting })
+        let report = EvalReport { step, epoch, loss, metrics, is_best, overfitting };
+        self.observer.on_eval(&report)?;
+        let flow = self.callbacks.on_eval.map_or(Ok(ControlFlow::Continue(())), |on_eval| on_eval(&report))?;
+        self.stopped_early |= flow.is_break() && self.position.steps < self.schedule.steps;
+        Ok(())
     }
 
     fn finish(mut self, peak_memory: Option<u64>) -> Result<TrainOutcome> {
@@ -521,16 +558,17 @@ impl<'a> ActiveRun<'a> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        let mut eval_loss = self.last_eval;
-        if let Some(Best { evaluation, parameters: Some(parameters) }) = &self.best {
+        let (mut eval_loss, mut eval_metrics) = (self.last_eval, self.last_metrics);
+        if let Some(Best { evaluation, metrics, parameters: Some(parameters) }) = &self.best {
             self.trainable.parameters_mut().restore(parameters)?;
-            eval_loss = Some(evaluation.loss);
+            (eval_loss, eval_metrics) = (Some(evaluation.loss), metrics.clone());
         }
         let RunPosition { steps, loss_sum, tokens, time, peak_memory: earlier_peak, .. } = self.position;
         Ok(TrainOutcome {
             steps,
             train_loss: loss_sum / (steps as f64).max(1.0),
             eval_loss,
+            eval_metrics,
             best_step: self.best.map(|best| best.evaluation.step),
             tokens,
             seconds: time.as_secs_f64(),

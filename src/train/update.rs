@@ -2,6 +2,7 @@
 //! of micro-batches, then clipping and an update for each run.
 
 use super::adamw::AdamW;
+use super::callbacks::{self, LossFunction};
 use super::clip;
 use super::step::{backward, predicted_labels, total_weight};
 use crate::data::batch::Batch;
@@ -26,7 +27,8 @@ pub struct StepSettings {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepResult {
-    /// Mean loss per label over the window; of labels with weights, the weighted mean.
+    /// Mean loss per label over the window; of labels with weights, the weighted mean; of losses of the caller, the mean
+    /// over the micro-batches.
     pub loss: f64,
     /// The norm before clipping.
     pub grad_norm: f64,
@@ -40,6 +42,8 @@ pub struct Member<'a> {
     /// The micro-batches of this step.
     pub window: &'a [Batch],
     pub settings: StepSettings,
+    /// In place of the cross-entropy over the labels.
+    pub loss: Option<&'a LossFunction<'a>>,
 }
 
 /// [`update_together`] for a single run.
@@ -50,12 +54,13 @@ pub fn update(
     window: &[Batch],
     settings: StepSettings,
 ) -> Result<StepResult> {
-    let mut results = update_together(decoder, &mut [Member { trainable, optimizer, window, settings }])?;
+    let mut results = update_together(decoder, &mut [Member { trainable, optimizer, window, settings, loss: None }])?;
     results.pop().unwrap_or_else(|| Err(Error::bug("a step without a result")))
 }
 
 /// Trains every member on its window. The loss of a window is the mean over all its labels: a mean of the
-/// micro-batches' means would weigh short batches too heavily.
+/// micro-batches' means would weigh short batches too heavily. A loss of the caller is a number for a micro-batch, so
+/// its mean over the micro-batches is taken.
 ///
 /// The members' tokens go through the decoder together without affecting each other: a member whose loss or gradient
 /// is not finite fails alone, with its weights unchanged. An error of the function itself ends all of them.
@@ -65,10 +70,10 @@ pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<
     let losses = gradients(decoder, members, &totals)?;
     let results = members.iter_mut().zip(&losses).zip(labels.into_iter().zip(totals));
     let results = results.map(|((member, loss), (labels, total))| {
-        if labels == 0 {
+        if labels == 0 && member.loss.is_none() {
             return Err(no_label(member.settings.step));
         }
-        if total == 0.0 {
+        if total == 0.0 && member.loss.is_none() {
             return Err(no_weight(member.settings.step));
         }
         let grad_norm = apply(member, *loss)?;
@@ -89,6 +94,9 @@ fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Resul
         let mut losses = vec![0.0; members.len()];
         for micro_batch in 0..longest {
             interrupt::check()?;
+            for (at, member) in members.iter().enumerate() {
+                losses[at] += caller_loss(member, micro_batch, scale)?;
+            }
             for (member, sum) in forward_backward(decoder, members, micro_batch, totals, scale)? {
                 losses[member] += sum;
             }
@@ -127,7 +135,8 @@ fn forward_backward(
     scale: f64,
 ) -> Result<Vec<(usize, f64)>> {
     let has_labels = |member: &Member| member.window.get(micro_batch).is_some_and(|batch| predicted_labels(batch) > 0);
-    let involved = (0..members.len()).filter(|&at| totals[at] > 0.0 && has_labels(&members[at]));
+    let is_involved = |member: &Member| member.loss.is_none() && has_labels(member);
+    let involved = (0..members.len()).filter(|&at| totals[at] > 0.0 && is_involved(&members[at]));
     let involved: Vec<usize> = involved.collect();
     if involved.is_empty() {
         return Ok(Vec::new());
@@ -143,6 +152,15 @@ fn forward_backward(
     let scaled: Vec<f64> = weights.iter().map(|weight| weight * scale).collect();
     let sums = backward(decoder, &batches, &adapters, &scaled, checkpointing)?.sums()?;
     Ok(involved.iter().zip(sums.iter().zip(&weights)).map(|(&at, (sum, weight))| (at, sum * weight)).collect())
+}
+
+/// As [`forward_backward`], for a member whose loss the caller computes.
+fn caller_loss(member: &Member, micro_batch: usize, scale: f64) -> Result<f64> {
+    let (Some(loss), Some(batch)) = (member.loss, member.window.get(micro_batch)) else { return Ok(0.0) };
+    let StepSettings { seed, step, .. } = member.settings;
+    let weight = 1.0 / member.window.len() as f64;
+    let loss = callbacks::backward(&loss(batch, dropout_key(seed, step, micro_batch))?, weight * scale)?;
+    Ok(loss * weight)
 }
 
 fn no_label(step: u64) -> Error {

@@ -12,7 +12,7 @@ use lorhai::train::checkpoint::{folder, Checkpoint, CheckpointOptions, Resume, S
 use lorhai::train::grouping::Grouping;
 use lorhai::train::progress::Progress;
 use lorhai::train::rehearsal::Pace;
-use lorhai::train::{AdamWConfig, EvalInterval, TrainConfig, TrainOutcome, TrainRun};
+use lorhai::train::{AdamWConfig, Callbacks, EvalInterval, TrainConfig, TrainOutcome, TrainRun};
 use lorhai::{Error, Kind};
 use std::fs;
 use std::path::Path;
@@ -111,6 +111,7 @@ impl Loaded {
             folder: Some(out),
             checkpoints: options,
             origin: None,
+            callbacks: Callbacks::default(),
         };
         Ok(run.run(&mut self.model, measure, Pace::Full, Progress::Quiet)?.outcome)
     }

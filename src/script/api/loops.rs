@@ -1,17 +1,21 @@
-//! Checkpoints of training loops that a script writes itself.
+//! Training loops that a script writes itself, as runs: their log, record and checkpoints.
 
 use crate::error::{Error, Result};
 use crate::options::OptionSet;
 use crate::script::api::OptionsOfFunction;
+use crate::script::engine::origin;
 use crate::script::engine::state::State;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::Handle;
 use crate::script::values::json::{to_dynamic, to_row_value};
 use crate::script::values::objects::{ModelOptimizer, ScriptRun, Tokenized, TokenizedSplit};
 use crate::script::values::options::Options;
+use crate::script::values::run_functions;
 use crate::train::by_hand;
 use crate::train::checkpoint::loop_state::{LoopPart, LoopState};
 use crate::train::loop_run::{self, LoopRun, LoopRunOptions};
+use crate::train::metrics::MetricsRow;
+use crate::train::progress::Progress;
 use crate::{data, lora};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
@@ -29,10 +33,12 @@ pub mod functions {
     /// A training loop of the script's own, which goes on where it was cut off.
     pub type Run = Handle<ScriptRun>;
 
-    /// Begin a training loop of your own in a folder, which no other process may use meanwhile.
+    /// Begin a training loop of your own as a run: a folder with a record and a log, which no other process may use meanwhile.
     ///
-    /// The loop calls `run.resume` before its first step and `run.checkpoint` on the way. `train` and `sweep` need none
-    /// of this: they save themselves.
+    /// The loop calls `run.log` after its steps, and to go on where it was cut off `run.resume` before its first step and
+    /// `run.checkpoint` on the way. `run.finish` ends it. The run is listed by `lorhai runs`, shown by `show` and `compare`,
+    /// drawn by `run_chart` and repeated by `replay`; one that its script does not finish stays unfinished, or has failed
+    /// where the script ends in an error. `train` and `sweep` need none of this: they save themselves.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -41,14 +47,17 @@ pub mod functions {
     /// let data = dataset(rows).tokenize(model, #{});
     /// let opt = adamw(model, #{ lr: 2e-4 });
     ///
-    /// let run = start_run("runs/loop", #{});
-    /// let at = run.resume(#{ opt: opt, data: data, epoch: 0, batch: 0 });
+    /// let run = start_run("runs/loop", #{ steps: 4, settings: #{ lr: 2e-4 } });
+    /// let at = run.resume(#{ opt: opt, data: data, epoch: 0, batch: 0, step: 0 });
     /// while at.epoch < 2 {
     ///     for batch in data.batches(#{ size: 1, shuffle: 42, epoch: at.epoch, skip: at.batch }) {
-    ///         model.forward(batch).loss.backward();
+    ///         let loss = model.forward(batch).loss;
+    ///         loss.backward();
     ///         opt.step();
     ///         opt.zero_grad();
     ///         at.batch += 1;
+    ///         at.step += 1;
+    ///         run.log(at.step, #{ loss: loss.item() });
     ///         run.checkpoint(at);
     ///     }
     ///     at.epoch += 1;
@@ -63,8 +72,12 @@ pub mod functions {
         let folder = state.folder_to_write(Path::new(out))?;
         // In a rehearsal the run looks at another folder.
         loop_run::ensure_usable(Path::new(out))?;
-        let run = LoopRun::begin(&folder, options)?;
-        Ok(Handle::new(ScriptRun { out: out.into(), run }))
+        let progress = if state.pace().is_full() { Progress::new(state.quiet()) } else { Progress::Quiet };
+        let origin = origin::of(&state, None, Path::new(out))?;
+        let run = LoopRun::begin(&folder, options, Some(origin), progress, &mut |line| state.note(line))?;
+        let run = Handle::new(ScriptRun { out: out.into(), run, has_model: false });
+        state.watch_run(&run);
+        Ok(run)
     }
 
     /// Go on from the newest checkpoint of the run; returns the map with the values that were saved.
@@ -88,8 +101,11 @@ pub mod functions {
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn resume(context: NativeCallContext, run: &mut Run, values: Map) -> RhaiResultOf<Map> {
         let state = State::of(&context)?;
-        let ScriptRun { out, run } = &mut *run.write()?;
+        let ScriptRun { out, run, has_model } = &mut *run.write()?;
         let conditions = run.conditions(|| conditions(&state, &values))?;
+        if let Some(model) = model_in(&values).filter(|_| !std::mem::replace(has_model, true)) {
+            run.set_origin(origin::of(&state, Some(&*model?.read()?), out)?)?;
+        }
         match run.resume(state.pace(), out, &conditions, &mut |line| state.note(line))? {
             Some(saved) => Ok(restore(&saved, values).map_err(|error| error.context(out.display()))?),
             None => Ok(values),
@@ -130,20 +146,77 @@ pub mod functions {
             }
         }
         let conditions = run.conditions(|| conditions(&state, &values))?;
-        let saved = LoopState { step, conditions, parts, values: Value::Object(plain) };
+        let saved = LoopState { step, conditions, parts, values: Value::Object(plain), log: None };
         run.checkpoint(saved, &mut |line| state.note(line))?;
         Ok(true)
     }
 
+    /// Log numbers of a step: a row of `metrics.jsonl`, and points in TensorBoard.
+    ///
+    /// Names that begin with `eval_` are shown as measured on held-out rows; `loss` and `eval_loss` are what charts of
+    /// runs draw. With the option `steps` of `start_run`, the progress bar moves on. A run that goes on from a checkpoint
+    /// drops the rows behind it.
+    ///
+    /// ```rhai
+    /// let run = start_run("runs/loop", #{ steps: 10 });
+    /// for step in 1..=10 {
+    ///     run.log(step, #{ loss: 3.0 / step, accuracy: 0.1 * step });
+    /// }
+    /// run.finish();
+    /// ```
+    #[rhai_fn(global, pure, return_raw, volatile)]
+    pub fn log(context: NativeCallContext, run: &mut Run, step: i64, numbers: Map) -> RhaiResultOf<()> {
+        let state = State::of(&context)?;
+        let Ok(step) = u64::try_from(step) else {
+            return Err(Error::input(format!("run.log: expected a step of at least 0, found {step}")).into());
+        };
+        if numbers.contains_key("step") {
+            let error = Error::input("run.log: `step` is the first argument: expected another name");
+            return Err(error.with_hint("run.log(step, #{ loss: … })").into());
+        }
+        let numbers: Vec<(String, f64)> = run_functions::numbers("run.log", &numbers)?;
+        run.write()?.run.log(&MetricsRow::of(step, numbers), &mut |line| state.note(line))?;
+        Ok(())
+    }
+
     /// End the run and remove its checkpoints: the script, run again, begins anew.
+    ///
+    /// The results in its record are the last numbers that were logged.
     ///
     /// ```rhai
     /// let run = start_run("runs/loop", #{});
     /// run.finish();
     /// ```
-    #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn finish(run: &mut Run) -> RhaiResultOf<()> {
-        Ok(run.write()?.run.finish()?)
+    #[rhai_fn(name = "finish", global, pure, return_raw, volatile)]
+    pub fn finish(context: NativeCallContext, run: &mut Run) -> RhaiResultOf<()> {
+        let state = State::of(&context)?;
+        run.write()?.run.finish(None, &mut |line| state.note(line))?;
+        Ok(())
+    }
+
+    /// End the run with its results, a map of numbers.
+    ///
+    /// ```rhai
+    /// let run = start_run("runs/loop", #{});
+    /// run.finish(#{ accuracy: 0.75 });
+    /// ```
+    #[rhai_fn(name = "finish", global, pure, return_raw, volatile)]
+    pub fn finish_with(context: NativeCallContext, run: &mut Run, results: Map) -> RhaiResultOf<()> {
+        let state = State::of(&context)?;
+        let results = run_functions::numbers("run.finish", &results)?;
+        run.write()?.run.finish(Some(results), &mut |line| state.note(line))?;
+        Ok(())
+    }
+
+    /// The folder of the run, as the script called it.
+    ///
+    /// ```rhai
+    /// let run = start_run("runs/loop", #{});
+    /// print(run.folder);
+    /// ```
+    #[rhai_fn(get = "folder", global, pure, return_raw)]
+    pub fn folder(run: &mut Run) -> RhaiResultOf<String> {
+        Ok(run.read()?.out.display().to_string())
     }
 }
 
@@ -179,6 +252,15 @@ fn optimizer_steps(values: &Map) -> Result<u64> {
         }
     }
     Ok(most)
+}
+
+/// A model among the values, or that of an optimizer.
+fn model_in(values: &Map) -> Option<Result<Handle<lora::Model>>> {
+    values.values().find_map(|value| match held(value)? {
+        Held::Optimizer(pair) => Some(pair.read().map(|pair| pair.model.clone())),
+        Held::Model(model) => Some(Ok(model)),
+        Held::Data(_) => None,
+    })
 }
 
 /// What must be the same for the loop to go on.

@@ -86,7 +86,7 @@ pub mod functions {
         let base = base.read()?;
         let grid = options.grid()?;
         let settings = settings_of_points(&grid, &call, &context)?;
-        let origin = Some(origin::of(&state, &base, &options.out)?);
+        let origin = Some(origin::of(&state, Some(&base), &options.out)?);
         let (train, test) = (&data.train.rows, &data.test.rows);
         let sweep = LoraSweep { base: &base, train, test, options, grid, settings, origin };
         let (folder, progress) = (state.folder_to_write(&options.out)?, SweepProgress::new(state.quiet()));

@@ -1,8 +1,10 @@
 //! `train`, which is made of the parts in `step`, and the loss on held-out rows.
 
+use crate::data::Batch;
 use crate::files::FolderLock;
 use crate::options;
 use crate::options::{OptionSet, Refusal};
+use crate::random::Key;
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::origin;
 use crate::script::engine::state::State;
@@ -11,8 +13,11 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json::to_map;
 use crate::script::values::objects::{Tokenized, TokenizedSplit};
 use crate::script::values::options::Options;
+use crate::script::values::run_functions::{RunCallbacks, RunFunctions};
+use crate::train::callbacks::Callbacks;
 use crate::train::checkpoint::options::SaveStrategy;
 use crate::train::checkpoint::{CheckpointOptions, Resume};
+use crate::train::observer::{EvalReport, StepReport};
 use crate::train::previous;
 use crate::train::progress::Progress;
 use crate::train::{TrainConfig, TrainRun};
@@ -25,6 +30,7 @@ options! {
     #[derive(Debug, Clone)]
     struct TrainOptions {
         config: TrainConfig = TrainConfig::default(), is set;
+        functions: RunFunctions = RunFunctions::default(), is set;
         /// A folder for `metrics.jsonl`, TensorBoard events, checkpoints and the adapter. A run that was cut off there
         /// goes on. The log of a finished one is replaced; its adapter is kept as `adapter.previous`, a fully trained
         /// model as `model.previous`.
@@ -81,16 +87,30 @@ pub mod functions {
     /// batches' means, which weighs the labels of short batches more and depends on the batch size. docs/defaults.md
     /// has all defaults beside those of transformers and TRL.
     ///
+    /// Functions may take part. `loss: |model, batch|` returns the loss of a micro-batch; the mean over the micro-batches
+    /// of a step is trained on and logged. Its first `model.forward(batch)` has the dropout that the built-in loss would
+    /// have. `metrics: |model|` measures the model at every evaluation. `on_step` and `on_eval` get a report: a map with
+    /// `step`, `total_steps`, `epoch`, `loss`, `learning_rate`, `grad_norm`, `tokens`, `seconds` and `tokens_per_s`, or with
+    /// `step`, `epoch`, `eval_loss`, `eval_perplexity`, `is_best` and the metrics. Where they return `"stop"`, the run ends
+    /// as at its last step: it is evaluated, saved and finished, with `stopped_early`. An error in a function ends the run.
+    ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
     /// let data = dataset([#{ prompt: "a", completion: " b" }]).tokenize(model, #{});
-    /// let result = train(model, data, #{ steps: 2, lr: 1e-3 });
+    /// let result = train(model, data, #{
+    ///     steps: 2, lr: 1e-3,
+    ///     loss: |model, batch| {
+    ///         let output = model.forward(batch);
+    ///         output.loss + 0.01 * output.hidden.pow(2).mean()
+    ///     },
+    ///     on_step: |report| if report.loss < 0.1 { "stop" },
+    /// });
     /// print(result.train_loss);
     /// ```
     #[rhai_fn(name = "train", return_raw, volatile)]
     pub fn train(context: NativeCallContext, model: Model, data: Tokenized, options: Map) -> RhaiResultOf<Map> {
-        Ok(run_training(&State::of(&context)?, &model, &data, None, options)?)
+        run_training(&context, &model, &data, None, options)
     }
 
     /// Train on one half of a split, and measure on the other.
@@ -100,8 +120,11 @@ pub mod functions {
     /// model.add_lora(#{ r: 4 });
     /// let rows = [#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }];
     /// let data = dataset(rows).tokenize(model, #{}).split(#{ test: 1 });
-    /// let result = train(model, data, #{ steps: 2, eval_every: 1, keep_best: true });
-    /// print(result.eval_loss);
+    /// let result = train(model, data, #{
+    ///     steps: 2, eval_every: 1, keep_best: true,
+    ///     metrics: |model| #{ norm: model.named_parameters().values().map(|p| p.norm().item()).reduce(|sum, n| sum + n) },
+    /// });
+    /// print(`${result.eval_loss} ${result.eval_norm}`);
     /// ```
     #[rhai_fn(name = "train", return_raw, volatile)]
     pub fn train_split(
@@ -110,7 +133,7 @@ pub mod functions {
         data: TokenizedSplit,
         options: Map,
     ) -> RhaiResultOf<Map> {
-        Ok(run_training(&State::of(&context)?, &model, &data.train, Some(&data.test), options)?)
+        run_training(&context, &model, &data.train, Some(&data.test), options)
     }
 
     /// The mean loss and perplexity of the model on tokenized rows.
@@ -135,15 +158,30 @@ pub mod functions {
 }
 
 fn run_training(
-    state: &State,
+    context: &NativeCallContext,
     model: &Handle<lora::Model>,
     data: &Tokenized,
     test: Option<&Tokenized>,
     options: Map,
+) -> RhaiResultOf<Map> {
+    let options: TrainOptions = Options::read("train", options)?;
+    let functions = RunCallbacks::new(context, model, options.functions.clone())?;
+    let result = run_with(&State::of(context)?, model, data, test, options, &functions);
+    functions.settle(result)
+}
+
+/// Trains a shallow clone of `model`, so that the functions can use the model itself.
+fn run_with(
+    state: &State,
+    model: &Handle<lora::Model>,
+    data: &Tokenized,
+    test: Option<&Tokenized>,
+    options: TrainOptions,
+    functions: &RunCallbacks,
 ) -> Result<Map> {
-    let TrainOptions { config, out, checkpoints } = Options::read("train", options)?;
+    let TrainOptions { config, functions: _, out, checkpoints } = options;
     test.map_or(Ok(()), |test| eval::loss::ensure_labelled(&test.rows))?;
-    let mut model = model.write()?;
+    let mut model = model.read()?.shallow_clone()?;
     if test.is_none() && config.eval_every.is_on_the_way() {
         state.note("no rows are held out, so nothing is evaluated: split the data, as in data.split(#{ test: 0.1 })");
     }
@@ -155,7 +193,11 @@ fn run_training(
         previous::ensure_movable(out)?;
     }
     let folder = out.as_deref().map(|out| state.folder_to_write(out)).transpose()?;
-    let origin = out.as_deref().map(|out| origin::of(state, &model, out)).transpose()?;
+    let origin = out.as_deref().map(|out| origin::of(state, Some(&model), out)).transpose()?;
+    let loss = |batch: &Batch, key: Key| functions.loss(batch, key);
+    let on_step = |report: &StepReport| functions.on_step(report);
+    let on_eval = |report: &EvalReport| functions.on_eval(report);
+    let metrics = || functions.metrics();
     let run = TrainRun {
         train: &data.rows,
         test: test.map(|test| &test.rows),
@@ -163,6 +205,12 @@ fn run_training(
         folder: folder.as_deref(),
         checkpoints: Some(&checkpoints),
         origin: origin.as_ref(),
+        callbacks: Callbacks {
+            loss: functions.loss.is_some().then_some(&loss),
+            on_step: functions.on_step.is_some().then_some(&on_step),
+            on_eval: functions.on_eval.is_some().then_some(&on_eval),
+            metrics: functions.metrics.is_some().then_some(&metrics),
+        },
     };
     if let Some(out) = out.as_deref() {
         let step = run.would_go_on_from(state.pace(), &model, out, &mut |line| state.note(line))?;

@@ -1,7 +1,7 @@
 //! Where a run of this script comes from, for its record: see `train::origin`.
 
 use crate::error::Result;
-use crate::model::device;
+use crate::model::{device, Decoder};
 use crate::script::engine::state::State;
 use crate::train::origin::{Machine, Model, Origin, Program, Script};
 use crate::{files, lora};
@@ -10,9 +10,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+/// The device and the dtype of a run without a model.
+const NONE: &str = "none";
+
 /// Of a run that is about to begin, whose `out` the script calls `out`.
-pub fn of(state: &State, model: &lora::Model, out: &Path) -> Result<Origin> {
-    let decoder = model.decoder();
+pub fn of(state: &State, model: Option<&lora::Model>, out: &Path) -> Result<Origin> {
+    let decoder = model.map(lora::Model::decoder);
     let hashed = |path: PathBuf| Some((path.display().to_string(), sha256(&path).ok()?));
     Ok(Origin {
         format: Origin::format(),
@@ -22,18 +25,22 @@ pub fn of(state: &State, model: &lora::Model, out: &Path) -> Result<Origin> {
         out: out.to_path_buf(),
         program: Program::current()?,
         machine: Machine {
-            device: device::device_name(decoder.device),
-            dtype: decoder.weights_dtype(),
+            device: decoder.map_or(NONE.to_owned(), |decoder| device::device_name(decoder.device).to_string()),
+            dtype: decoder.map_or(NONE.to_owned(), Decoder::weights_dtype),
             threads: tch::get_num_threads(),
         },
-        model: Model {
-            name: model.name.clone(),
-            folder: model.folder.clone().unwrap_or_default(),
-            fingerprint: model.fingerprint()?,
-            // A chat template that the script sets is in the script.
-            tokenizer: model.tokenizer().ok().map(|tokenizer| tokenizer.files_fingerprint().to_owned()),
-        },
+        model: model.map(of_model).transpose()?,
         files: state.files_read().into_iter().filter_map(hashed).collect(),
+    })
+}
+
+fn of_model(model: &lora::Model) -> Result<Model> {
+    Ok(Model {
+        name: model.name.clone(),
+        folder: model.folder.clone().unwrap_or_default(),
+        fingerprint: model.fingerprint()?,
+        // A chat template that the script sets is in the script.
+        tokenizer: model.tokenizer().ok().map(|tokenizer| tokenizer.files_fingerprint().to_owned()),
     })
 }
 

@@ -255,7 +255,9 @@ impl Session {
         let outcome = guard::catch("script", || engine.eval_ast_with_scope::<Dynamic>(scope, ast));
         // The last operation has no check behind it.
         let outcome = outcome.and_then(|value| budget::check().map_or(Ok(value), |error| Err(error.into())));
-        outcome.map_err(|error| self.failure(&error))
+        let outcome = outcome.map_err(|error| self.failure(&error));
+        self.state.end_runs(outcome.as_ref().err().map(|failure| &failure.error));
+        outcome
     }
 
     pub(in crate::script) fn failure(&self, error: &rhai::EvalAltResult) -> Failure {

@@ -8,7 +8,9 @@ use crate::script::engine::running;
 use crate::script::engine::summary::Rehearsal;
 use crate::script::language::names;
 use crate::script::values::convert::RhaiResultOf;
+use crate::script::values::handles::Handle;
 use crate::script::values::json;
+use crate::script::values::objects::ScriptRun;
 use crate::stderr;
 use rhai::{Map, NativeCallContext};
 use std::cell::{RefCell, RefMut};
@@ -43,6 +45,8 @@ struct Inner {
     rehearsal: Option<Rehearsal>,
     /// How many trials of the sweep in each folder failed, and how many there are.
     trials: HashMap<PathBuf, (usize, usize)>,
+    /// Loops of the script's own, to record the error that ends it.
+    runs: Vec<Handle<ScriptRun>>,
     /// What [`State::note_once`] has written.
     noted: HashSet<&'static str>,
 }
@@ -75,6 +79,24 @@ impl State {
     pub fn of(context: &NativeCallContext) -> RhaiResultOf<State> {
         let state = context.tag().and_then(|tag| tag.clone().try_cast::<State>());
         Ok(state.ok_or_else(|| Error::bug("this engine was not made by a lorhai session"))?)
+    }
+
+    /// Has the run fail where the script ends in an error.
+    pub fn watch_run(&self, run: &Handle<ScriptRun>) {
+        let mut inner = self.0.borrow_mut();
+        inner.runs.retain(|run| run.read().is_ok_and(|run| run.run.is_going()));
+        inner.runs.push(run.clone());
+    }
+
+    /// Records the error that ended the script in the loops that it began and did not finish. At a prompt an input that
+    /// fails ends no loop.
+    pub fn end_runs(&self, error: Option<&Error>) {
+        let runs = std::mem::take(&mut self.0.borrow_mut().runs);
+        let Some(error) = error.filter(|_| !self.in_conversation()) else { return };
+        for run in runs {
+            // The error of the script is the one to report.
+            let _ = run.write().and_then(|mut run| run.run.fail(error));
+        }
     }
 
     /// The name of the running script: its path, or what `run_source` was given.

@@ -66,6 +66,16 @@ impl<'a> Callback<'a> {
         self.value(arguments)
     }
 
+    /// As [`call`](Callback::call), for a function that returns an object of scripts, which `expected` names.
+    pub fn call_for_object<T: Clone + 'static>(
+        &self,
+        expected: &str,
+        arguments: impl IntoIterator<Item = Dynamic>,
+    ) -> Result<T> {
+        let value = self.value(arguments)?;
+        value.try_cast_result().map_err(|value| wrong_result(expected, &value))
+    }
+
     fn value(&self, arguments: impl IntoIterator<Item = Dynamic>) -> Result<Dynamic> {
         interrupt::check()?;
         let mut arguments: Vec<Dynamic> = arguments.into_iter().collect();
@@ -79,14 +89,23 @@ impl<'a> Callback<'a> {
 
     /// The library's result, with the place in the script where the function failed.
     pub fn settle<T>(&self, result: Result<T>) -> RhaiResultOf<T> {
+        Self::settle_any([self], result)
+    }
+
+    /// As [`settle`](Callback::settle), where one of several functions may have failed.
+    pub fn settle_any<'c, T>(callbacks: impl IntoIterator<Item = &'c Self>, result: Result<T>) -> RhaiResultOf<T>
+    where
+        Self: 'c,
+    {
         let error = match result {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        match self.failure.take() {
-            // The library may have added context ("row 12: …") or failed for another reason.
-            Some(failed) if error.message.ends_with(&failed.message) => Err(relabelled(*failed.cause, error)),
-            _ => Err(error.into()),
+        let mut failures = callbacks.into_iter().filter_map(|callback| callback.failure.take());
+        // The library may have added context ("row 12: …") or failed for another reason.
+        match failures.find(|failed| error.message.ends_with(&failed.message)) {
+            Some(failed) => Err(relabelled(*failed.cause, error)),
+            None => Err(error.into()),
         }
     }
 

@@ -19,5 +19,6 @@ pub mod options;
 pub mod order;
 pub mod prompts;
 pub mod row_options;
+pub mod run_functions;
 pub mod tensor;
 pub mod value;

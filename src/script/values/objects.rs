@@ -61,6 +61,8 @@ pub struct ScriptRun {
     /// As the script named it.
     pub out: PathBuf,
     pub run: LoopRun,
+    /// Does `origin.json` name the model?
+    pub has_model: bool,
 }
 
 /// AdamW over the trainable parameters of one model.

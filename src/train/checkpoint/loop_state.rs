@@ -7,6 +7,7 @@ use super::state::layout;
 use crate::error::{Error, Kind, Result};
 use crate::model::Parameters;
 use crate::train::loss_scale::LossScale;
+use crate::train::recorder::LogState;
 use crate::train::settings_diff::Change;
 use crate::train::AdamW;
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,8 @@ pub struct LoopState {
     pub parts: BTreeMap<String, LoopPart>,
     /// An object: the script's own values.
     pub values: Value,
+    /// How far the log has come; `None` where nothing was logged.
+    pub log: Option<LogState>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,6 +110,8 @@ struct Record {
     conditions: Value,
     parts: BTreeMap<String, PartNumbers>,
     values: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<LogState>,
 }
 
 impl LoopState {
@@ -128,6 +133,7 @@ impl LoopState {
             conditions: self.conditions.clone(),
             parts: self.parts.iter().map(|(name, part)| (name.clone(), part.numbers.clone())).collect(),
             values: self.values.clone(),
+            log: self.log.clone(),
         };
         folder::write(folder, self.step, &record, &tensors.collect::<Vec<_>>())
     }
@@ -136,7 +142,7 @@ impl LoopState {
 impl Resumable for LoopState {
     fn read(path: &Path) -> Result<Self> {
         let (record, tensors) = folder::read(path)?;
-        let Record { step, conditions, parts, values } = serde_json::from_value(record).map_err(|_| {
+        let Record { step, conditions, parts, values, log } = serde_json::from_value(record).map_err(|_| {
             Error::new(
                 Kind::File,
                 format!("`{}` is of no loop: expected one that run.checkpoint wrote", path.display()),
@@ -151,7 +157,7 @@ impl Resumable for LoopState {
             Ok((name, LoopPart { numbers, tensors }))
         };
         let parts = parts.into_iter().map(part).collect::<Result<_>>()?;
-        Ok(LoopState { step, conditions, parts, values })
+        Ok(LoopState { step, conditions, parts, values, log })
     }
 
     fn step(&self) -> u64 {

@@ -13,6 +13,7 @@ use crate::train::stalled::StallWatch;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tch::{Device, Tensor};
 
@@ -48,8 +49,12 @@ pub struct RunNumbers {
     pub optimizer_steps: u64,
     pub loss_scale: LossScale,
     pub best: Option<BestEvaluation>,
+    #[serde(with = "any_floats", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub best_metrics: BTreeMap<String, f64>,
     #[serde(with = "any_float_or_none")]
     pub last_eval: Option<f64>,
+    #[serde(with = "any_floats", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub last_metrics: BTreeMap<String, f64>,
     pub stopped_early: bool,
     pub overfitting_watch: OverfittingWatch,
     pub overfitting: Option<Overfitting>,
@@ -167,6 +172,19 @@ mod any_float_or_none {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
         let value = Option::<Value>::deserialize(deserializer)?;
         Ok(value.as_ref().and_then(number_from_json))
+    }
+}
+
+mod any_floats {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(values: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(values.iter().map(|(name, value)| (name, number_to_json(*value))))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+        let values = BTreeMap::<String, Value>::deserialize(deserializer)?;
+        Ok(values.iter().filter_map(|(name, value)| Some((name.clone(), number_from_json(value)?))).collect())
     }
 }
 
