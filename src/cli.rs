@@ -11,6 +11,7 @@ use crate::train::memory::process::leave_no_large_holes;
 use crate::{files, interrupt, repl, runs, sandbox, stderr, stdout, suggest};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -295,8 +296,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 /// Runs the program with the process's arguments and gives its exit code.
 pub fn main() -> i32 {
+    main_with(std::env::args_os())
+}
+
+/// As [`main`], with these arguments, of which the first is the program's name.
+pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     leave_no_large_holes();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(mut error) => {
             if let Some(tip) = suggestion(&error) {

@@ -32,12 +32,13 @@ mod fixtures;
 mod hub;
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Mutex;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// libtorch takes a core for each: more would only wait.
@@ -73,41 +74,76 @@ struct Ran {
     errors: String,
 }
 
-#[test]
-fn every_mistake_ends_in_a_clear_error() {
+/// As in the program: what scripts hold is counted.
+#[global_allocator]
+static ALLOCATOR: lorhai::heap::Counting = lorhai::heap::Counting;
+
+/// The one test of this file, run without Rust's harness, which has threads: most cases run in a fork of this process,
+/// which has loaded libtorch already, and so in half the time.
+const NAME: &str = "every_mistake_ends_in_a_clear_error";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let is_chosen = filters.is_empty() || filters.iter().any(|filter| NAME.contains(filter.as_str()));
+    if !is_chosen || arguments.iter().any(|argument| argument == "--ignored" || argument == "--list") {
+        println!("\nrunning 0 tests\n\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out\n");
+        return;
+    }
+    println!("\nrunning 1 test");
+    let started = Instant::now();
+    let failures = failures_of_all();
+    let (result, passed) = if failures.is_empty() { ("ok", 1) } else { ("FAILED", 0) };
+    println!("test {NAME} ... {result}");
+    if !failures.is_empty() {
+        println!("\nfailures:\n\n---- {NAME} stdout ----\n{} mistakes failed:\n\n{}", failures.len(), failures.join("\n\n"));
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    println!("\ntest result: {result}. {passed} passed; {} failed; 0 ignored; finished in {seconds:.2}s\n", 1 - passed);
+    if !failures.is_empty() {
+        std::process::exit(101);
+    }
+}
+
+fn failures_of_all() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes");
     let cases = read_cases(&folder);
     let newcomers = cases.iter().filter(|case| case.file.ends_with("newcomer.txt")).count();
     assert!(newcomers >= 100, "expected at least 100 mistakes of newcomers, found {newcomers}");
     let chosen = std::env::var("LORHAI_CASE").unwrap_or_default();
     let update = std::env::var_os("LORHAI_UPDATE").is_some();
-    let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
-    let found = Mutex::new(vec![None; cases.len()]);
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some((at, case)) = take(&next, &cases) {
-                    if !case.name.contains(&chosen) || (case.without_gpu && has_gpu()) {
-                        continue;
-                    }
-                    let ran = run(case);
-                    failures.lock().unwrap().extend(judge(case, &ran, update));
-                    found.lock().unwrap()[at] = Some(ran.errors);
-                }
-            });
+    let is_chosen = |case: &&Case| case.name.contains(&chosen) && !(case.without_gpu && has_gpu());
+    let mut found: Vec<Option<String>> = vec![None; cases.len()];
+    let mut failures = Vec::new();
+    let mut waiting: Vec<usize> = (0..cases.len()).rev().filter(|&at| is_chosen(&&cases[at])).collect();
+    let mut running: Vec<(usize, Run)> = Vec::new();
+    // Tables that are made once are made here.
+    drop(lorhai::script::Session::new());
+    while !(waiting.is_empty() && running.is_empty()) {
+        while running.len() < AT_ONCE {
+            let Some(at) = waiting.pop() else { break };
+            running.push((at, Run::start(&cases[at])));
         }
-    });
-    if update {
-        write_cases(&cases, &found.into_inner().unwrap());
+        let before = running.len();
+        let mut still = Vec::new();
+        for (at, mut run) in running {
+            let Some(exit_code) = run.ended() else {
+                still.push((at, run));
+                continue;
+            };
+            let ran = run.result(exit_code);
+            failures.extend(judge(&cases[at], &ran, update));
+            found[at] = Some(ran.errors);
+        }
+        running = still;
+        if running.len() == before {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{} mistakes failed:\n\n{}", failures.len(), failures.join("\n\n"));
-}
-
-fn take<'a>(next: &AtomicUsize, cases: &'a [Case]) -> Option<(usize, &'a Case)> {
-    let at = next.fetch_add(1, Ordering::Relaxed);
-    cases.get(at).map(|case| (at, case))
+    if update {
+        write_cases(&cases, &found);
+    }
+    failures
 }
 
 fn has_gpu() -> bool {
@@ -172,41 +208,143 @@ fn write_cases(cases: &[Case], found: &[Option<String>]) {
     }
 }
 
-fn run(case: &Case) -> Ran {
-    let temporary = tempfile::tempdir().unwrap();
-    // The system's own name for it, which errors show too.
-    let root = temporary.path().canonicalize().unwrap();
-    let work = root.join("work");
-    fs::create_dir(&work).unwrap();
-    case.files.iter().for_each(|name| fixtures::put(name, &work));
-    fs::write(work.join(&case.written_as), &case.script).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
+/// A case that is being run.
+struct Run {
+    temporary: tempfile::TempDir,
+    /// The system's own name for it, which errors show too.
+    root: PathBuf,
+    hub: Option<hub::Hub>,
+    process: Process,
+    started: Instant,
+}
+
+enum Process {
+    /// The program itself: for limits that loading libtorch has to obey, and beside the threads of a hub.
+    Program(Child),
+    Fork(libc::pid_t),
+}
+
+impl Run {
+    fn start(case: &Case) -> Run {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path().canonicalize().unwrap();
+        let work = root.join("work");
+        fs::create_dir(&work).unwrap();
+        case.files.iter().for_each(|name| fixtures::put(name, &work));
+        fs::write(work.join(&case.written_as), &case.script).unwrap();
+        let hub = case.hub.as_deref().map(hub::Hub::named);
+        let is_plain = hub.is_none() && case.file_size_limit.is_none() && case.memory_limit.is_none();
+        let process = match is_plain {
+            true => Process::Fork(fork(case, &root)),
+            false => Process::Program(spawn(case, &root, hub.as_ref())),
+        };
+        Run { temporary, root, hub, process, started: Instant::now() }
+    }
+
+    /// The exit code of a process that has ended; `None` within where a signal or the time limit ended it.
+    fn ended(&mut self) -> Option<Option<i32>> {
+        let is_late = self.started.elapsed() > TIME_LIMIT;
+        match &mut self.process {
+            Process::Program(child) => {
+                if is_late {
+                    child.kill().unwrap();
+                }
+                child.try_wait().unwrap().map(|status| status.code())
+            }
+            Process::Fork(pid) => {
+                let mut status = 0;
+                // SAFETY: a child of ours that was not waited for.
+                unsafe {
+                    if is_late {
+                        libc::kill(*pid, libc::SIGKILL);
+                    }
+                    if libc::waitpid(*pid, &mut status, libc::WNOHANG) == 0 {
+                        return None;
+                    }
+                }
+                Some(if libc::WIFEXITED(status) { Some(libc::WEXITSTATUS(status)) } else { None })
+            }
+        }
+    }
+
+    fn result(self, exit_code: Option<i32>) -> Ran {
+        let (root, work) = (&self.root, self.root.join("work"));
+        let errors = String::from_utf8_lossy(&fs::read(root.join("err")).unwrap()).into_owned();
+        let errors = errors.replace(&format!("{}/", work.display()), "").replace(&*work.display().to_string(), ".");
+        let errors = errors.replace(&*root.display().to_string(), "~");
+        let errors = self.hub.as_ref().map_or(errors.clone(), |hub| hub.unnamed(&errors));
+        drop(self.temporary);
+        Ran { exit_code, errors: errors.trim_end().to_string() }
+    }
+}
+
+/// All arguments of the program.
+fn arguments(case: &Case) -> Vec<String> {
     let usual = ["run", "--quiet", &case.written_as].map(String::from).into_iter().chain(case.arguments.clone());
-    command.args(case.command.clone().unwrap_or_else(|| usual.collect())).current_dir(&work);
-    for name in ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_TOKEN_PATH", "XDG_CACHE_HOME"] {
-        command.env_remove(name);
+    case.command.clone().unwrap_or_else(|| usual.collect())
+}
+
+const REMOVED: [&str; 5] = ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_TOKEN_PATH", "XDG_CACHE_HOME"];
+
+fn variables(root: &Path) -> Vec<(&'static str, OsString)> {
+    vec![
+        ("HF_HUB_OFFLINE", "1".into()),
+        ("HF_HOME", root.join("hub").into()),
+        ("HOME", root.into()),
+        ("LORHAI_CACHE", root.join("cache").into()),
+        ("OMP_NUM_THREADS", "1".into()),
+        ("CUDA_VISIBLE_DEVICES", "".into()),
+    ]
+}
+
+fn files(root: &Path) -> (fs::File, fs::File) {
+    (fs::File::create(root.join("out")).unwrap(), fs::File::create(root.join("err")).unwrap())
+}
+
+fn fork(case: &Case, root: &Path) -> libc::pid_t {
+    let (out, err) = files(root);
+    let nothing = fs::File::open("/dev/null").unwrap();
+    std::io::stdout().flush().unwrap();
+    // SAFETY: the threads of a hub may run beside this one. They hold no lock that the child takes: they wait for
+    // connections.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "{}", std::io::Error::last_os_error());
+    if pid > 0 {
+        return pid;
     }
-    let hub = case.hub.as_deref().map(hub::Hub::named);
-    match &hub {
-        Some(hub) => drop(command.envs(hub.variables())),
-        None => drop(command.env("HF_HUB_OFFLINE", "1")),
+    let end = std::panic::catch_unwind(|| {
+        for (from, to) in [(&nothing, 0), (&out, 1), (&err, 2)] {
+            // SAFETY: both are open.
+            unsafe { libc::dup2(from.as_raw_fd(), to) };
+        }
+        std::env::set_current_dir(root.join("work")).unwrap();
+        REMOVED.iter().for_each(|name| std::env::remove_var(name));
+        variables(root).into_iter().for_each(|(name, value)| std::env::set_var(name, value));
+        let arguments = std::iter::once("lorhai".to_owned()).chain(arguments(case));
+        lorhai::cli::main_with(arguments.map(OsString::from))
+    });
+    let _ = std::io::stdout().flush();
+    // SAFETY: nothing is to be done at its exit.
+    unsafe { libc::_exit(end.unwrap_or(101)) }
+}
+
+fn spawn(case: &Case, root: &Path, hub: Option<&hub::Hub>) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
+    command.args(arguments(case)).current_dir(root.join("work"));
+    REMOVED.iter().for_each(|name| drop(command.env_remove(name)));
+    command.envs(variables(root));
+    if let Some(hub) = hub {
+        command.env_remove("HF_HUB_OFFLINE").envs(hub.variables());
     }
-    command.env("HF_HOME", root.join("hub")).env("HOME", &root);
-    command.env("LORHAI_CACHE", root.join("cache")).env("OMP_NUM_THREADS", "1").env("CUDA_VISIBLE_DEVICES", "");
-    let (out, err) = (root.join("out"), root.join("err"));
-    command.stdin(Stdio::null()).stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+    let (out, err) = files(root);
+    command.stdin(Stdio::null()).stdout(out).stderr(err);
     for (what, most) in [(libc::RLIMIT_FSIZE, case.file_size_limit), (libc::RLIMIT_AS, case.memory_limit)] {
         if let Some(most) = most {
             // SAFETY: one system call, which allocates nothing.
             unsafe { command.pre_exec(move || limit(what, most)) };
         }
     }
-    let exit_code = wait(command);
-    let errors = String::from_utf8_lossy(&fs::read(&err).unwrap()).into_owned();
-    let errors = errors.replace(&format!("{}/", work.display()), "").replace(&*work.display().to_string(), ".");
-    let errors = errors.replace(&*root.display().to_string(), "~");
-    let errors = hub.map_or(errors.clone(), |hub| hub.unnamed(&errors));
-    Ran { exit_code, errors: errors.trim_end().to_string() }
+    command.spawn().unwrap()
 }
 
 fn limit(what: libc::__rlimit_resource_t, most: u64) -> std::io::Result<()> {
@@ -215,23 +353,6 @@ fn limit(what: libc::__rlimit_resource_t, most: u64) -> std::io::Result<()> {
     match unsafe { libc::setrlimit(what, &limit) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
-    }
-}
-
-/// The exit code; `None` where a signal or the time limit ended it.
-fn wait(mut command: Command) -> Option<i32> {
-    let mut child = command.spawn().unwrap();
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
-        }
-        if started.elapsed() > TIME_LIMIT {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

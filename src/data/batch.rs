@@ -22,6 +22,21 @@ pub struct Batch {
     pub segments: Option<Vec<i64>>,
     /// How much each label counts in a loss, at least 0; the cells without a label have any. `None` if all count 1.
     pub weights: Option<Vec<f32>>,
+    /// Of samples that were rewarded.
+    pub samples: Option<SampleTerms>,
+}
+
+/// What the loss of rewarded samples needs beside their tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleTerms {
+    /// How much better each row is than the others of its group.
+    pub advantages: Vec<f32>,
+    /// Of each cell: by the model that drew the samples, where several steps train on them.
+    pub old_logprobs: Option<Vec<f32>>,
+    /// Of each cell: by the model that the trained one is held to.
+    pub reference_logprobs: Option<Vec<f32>>,
+    /// The tokens of all samples of the step, divided by its micro-batches.
+    pub tokens: f64,
 }
 
 /// A document whose labels may be any tokens.
@@ -47,6 +62,7 @@ impl Batch {
             input_ids: ids,
             segments: None,
             weights: None,
+            samples: None,
         }
     }
 
@@ -62,6 +78,7 @@ impl Batch {
             position_ids: vec![0; rows * seq_len],
             segments: None,
             weights: documents.iter().any(|row| row.weights.is_some()).then(|| vec![1.0; rows * seq_len]),
+            samples: None,
         };
         for (row, document) in documents.iter().enumerate() {
             let cells = row * seq_len..row * seq_len + document.input_ids.len();
@@ -118,6 +135,7 @@ mod tests {
             position_ids: vec![0, 1, 2, 0, 0, 0],
             segments: None,
             weights: None,
+            samples: None,
         };
         assert_eq!((batch.token_count(), batch.cells(), batch.label_count()), (4, 6, 2));
     }

@@ -210,6 +210,7 @@ impl TokenizedDataset {
             position_ids: vec![0; cells],
             segments: is_packed.then(|| vec![-1; cells]),
             weights: self.store.has_weights().then(|| vec![1.0; cells]),
+            samples: None,
         };
         for (index, row) in views.iter().enumerate() {
             fill(&mut batch, index * seq_len, *row);

@@ -28,6 +28,7 @@ pub mod perplexity;
 pub mod processors;
 pub mod prompt;
 pub mod result;
+pub mod rewards;
 pub mod rolling;
 pub mod sample;
 pub mod sampling;

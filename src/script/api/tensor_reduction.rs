@@ -259,6 +259,26 @@ pub mod functions {
         wrap(x.read()?.f_std(true))
     }
 
+    /// The sample standard deviation over one dimension.
+    ///
+    /// ```rhai
+    /// print(tensor([[1.0, 2.0], [3.0, 5.0]]).std(-1).to_array());
+    /// ```
+    #[rhai_fn(name = "std", global, pure, return_raw)]
+    pub fn std_dim(x: &mut Tensor, dim: i64) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_std_dim(dim, true, false))
+    }
+
+    /// The sample standard deviation over one dimension, which stays with size 1 where `keepdim` is true.
+    ///
+    /// ```rhai
+    /// print(tensor([[1.0, 2.0], [3.0, 5.0]]).std(-1, true).shape);
+    /// ```
+    #[rhai_fn(name = "std", global, pure, return_raw)]
+    pub fn std_keepdim(x: &mut Tensor, dim: i64, keepdim: bool) -> RhaiResultOf<Tensor> {
+        wrap(x.read()?.f_std_dim(dim, true, keepdim))
+    }
+
     /// True if an entry is neither 0 nor false.
     ///
     /// ```rhai

@@ -8,6 +8,7 @@
 pub mod advantages;
 pub mod loss;
 pub mod options;
+//pub mod rollout;
 
 pub use loss::{grpo_loss, Terms};
 pub use options::GrpoOptions;

@@ -89,6 +89,8 @@ CASES = [
     ("a.norm(1, -1)", "a.norm(1, -1)"),
     ("a.norm(2, 0)", "a.norm(2, 0)"),
     ("a.std()", "a.std()"),
+    ("a.std(1)", "a.std(1)"),
+    ("a.std(-1, true)", "a.std(-1, keepdim=True)"),
     ("mask.any()", "mask.any()"),
     ("mask.all()", "mask.all()"),
     ("a.logsumexp(-1)", "a.logsumexp(-1)"),
