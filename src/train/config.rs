@@ -4,6 +4,7 @@
 use super::adamw::AdamWConfig;
 use super::eval_interval::EvalInterval;
 use super::grouping::Grouping;
+use super::objective::ObjectiveOptions;
 use super::optim::Optim;
 use super::schedule::{Schedule, SchedulerType};
 use crate::error::Result;
@@ -45,6 +46,8 @@ options! {
         pub gradient_checkpointing: bool = false, words "false (TRL true)";
         #[serde(flatten)]
         pub grouping: Grouping = Grouping::default(), is set;
+        #[serde(flatten)]
+        pub objective: ObjectiveOptions = ObjectiveOptions::default(), is set;
         /// A name of AdamW. Names of quantised or paged states, such as "paged_adamw_8bit", change nothing.
         // No part of a trial's settings, because it changes no number.
         #[serde(skip)]

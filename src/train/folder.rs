@@ -117,6 +117,7 @@ mod tests {
             stopped_early: false,
             overfitting: None,
             peak_memory: Some(1 << 30),
+            metrics: Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The trait [`TrainObserver`]: progress bars and logs follow a run by it.
 
 use super::flat_loss::FlatLoss;
+use super::mean_metrics::MeanMetrics;
 use super::overfitting::Overfitting;
 use super::recorder::LogState;
 use serde::{Deserialize, Serialize};
@@ -29,9 +30,12 @@ pub struct StepReport {
     pub stalled_for: Option<u64>,
     /// Reported once, at the first step at which it is certain that the loss has not fallen.
     pub flat_loss: Option<FlatLoss>,
+    /// On preferences, such as rewards: means of the step's micro-batches.
+    #[serde(default)]
+    pub metrics: MeanMetrics,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EvalReport {
     pub step: u64,
     pub epoch: f64,
@@ -39,6 +43,8 @@ pub struct EvalReport {
     pub is_best: bool,
     /// Reported once, at the first evaluation that shows it.
     pub overfitting: Option<Overfitting>,
+    /// On preferences, such as rewards; by the names of training.
+    pub metrics: Vec<(String, f64)>,
 }
 
 /// Follows a run. An error that it returns ends the run.

@@ -6,8 +6,12 @@ use super::checkpoint::{CheckpointWriter, RunState};
 use super::config::TrainConfig;
 use super::flat_loss::FlatLossWatch;
 use super::memory::process::PeakWatch;
+use super::objective::evaluate::{self, Evaluation};
+use super::objective::preference::{PreferenceBatch, PreferenceInputs, PreferenceRun};
+use super::objective::reference::{References, Split};
 use super::observer::{EvalReport, StepReport, TrainObserver};
 use super::overfitting::{Overfitting, OverfittingWatch, OVERFITS_AFTER};
+use super::recorder::eval_name;
 use super::sampler::Sampler;
 use super::schedule::Schedule;
 use super::stalled::StallWatch;
@@ -16,6 +20,7 @@ use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::data::{number, Row};
 use crate::error::{Error, Kind, Result};
+use crate::format::thousands;
 use crate::hub::mapped;
 use crate::interrupt;
 use crate::lora::Trainable;
@@ -52,6 +57,8 @@ pub struct TrainOutcome {
     /// Peak memory in bytes while the run trained and was evaluated: see [`PeakWatch`]. Runs side by side have one
     /// peak.
     pub peak_memory: Option<u64>,
+    /// On preferences: the means that were logged last, and those of the held-out rows under names with `eval_`.
+    pub metrics: Vec<(String, f64)>,
 }
 
 impl TrainOutcome {
@@ -62,7 +69,8 @@ impl TrainOutcome {
             ("steps", self.steps.into()),
             ("train_loss", number::value(self.train_loss)),
             ("eval_loss", or_null(self.eval_loss)),
-            ("eval_perplexity", or_null(self.eval_loss.map(f64::exp))),
+            // The loss of preferences is no cross-entropy.
+            ("eval_perplexity", or_null(self.eval_loss.filter(|_| self.metrics.is_empty()).map(f64::exp))),
             ("tokens", self.tokens.into()),
             ("seconds", number::value(self.seconds)),
             ("tokens_per_s", number::value(self.tokens as f64 / self.seconds.max(1e-9))),
@@ -70,7 +78,8 @@ impl TrainOutcome {
             (OVERFITS_AFTER, self.overfitting.map(|overfitting| overfitting.best_step).into()),
             (PEAK_MEMORY, self.peak_memory.into()),
         ];
-        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+        fields.chain(self.metrics.iter().map(|(name, value)| (name.clone(), number::value(*value)))).collect()
     }
 }
 
@@ -103,7 +112,7 @@ pub fn train_together<'a>(
     data: &'a TokenizedDataset,
     evaluate: Option<&mut Evaluate>,
 ) -> Result<Vec<Result<TrainOutcome>>> {
-    train_resumable(decoder, jobs, data, evaluate, Checkpoints::default())
+    train_resumable(decoder, jobs, data, evaluate, Checkpoints::default(), PreferenceInputs::default())
 }
 
 /// Where runs go on from, and who saves them on the way.
@@ -125,6 +134,7 @@ pub fn train_resumable<'a>(
     data: &'a TokenizedDataset,
     mut evaluate: Option<&mut Evaluate>,
     checkpoints: Checkpoints,
+    preferences: PreferenceInputs,
 ) -> Result<Vec<Result<TrainOutcome>>> {
     if data.is_empty() {
         return Err(Error::data("the training split is empty: expected at least one row"));
@@ -134,11 +144,14 @@ pub fn train_resumable<'a>(
     let vocabulary = decoder.config.vocab_size;
     let mut runs: Vec<ActiveRun> =
         jobs.into_iter().map(|job| ActiveRun::new(job, data, can_evaluate, vocabulary)).collect::<Result<Vec<_>>>()?;
+    // Before earlier states are restored: the reference is the model as the run began.
+    prepare_preferences(decoder, &mut runs, data, preferences)?;
     for (run, state) in runs.iter_mut().zip(checkpoints.states) {
         state.map_or(Ok(()), |state| run.restore(state))?;
     }
+    let held_out = preferences.held_out;
     let mut saver = checkpoints.writer.map(|writer| Saver::new(writer, &runs));
-    let trained = go_on(decoder, &mut runs, data, &mut evaluate, saver.as_mut(), &memory);
+    let trained = go_on(decoder, &mut runs, data, &mut evaluate, held_out, saver.as_mut(), &memory);
     if let Some(saver) = &mut saver {
         saver.at_the_end(&mut runs, memory.peak(), trained.as_ref().err());
     }
@@ -154,22 +167,44 @@ fn go_on(
     runs: &mut [ActiveRun],
     data: &TokenizedDataset,
     evaluate: &mut Option<&mut Evaluate>,
+    held_out: Option<&TokenizedDataset>,
     mut saver: Option<&mut Saver>,
     memory: &PeakWatch,
 ) -> Result<()> {
     // Of runs that were stopped between a step and its evaluation.
     if let Some(evaluate) = evaluate.as_mut() {
-        evaluation(decoder, runs, *evaluate)?;
+        evaluation(decoder, runs, *evaluate, held_out)?;
     }
     while runs.iter().any(ActiveRun::is_going) {
         interrupt::check()?;
         step(decoder, runs, data)?;
         if let Some(evaluate) = evaluate.as_mut() {
-            evaluation(decoder, runs, *evaluate)?;
+            evaluation(decoder, runs, *evaluate, held_out)?;
         }
         if let Some(saver) = saver.as_mut() {
             saver.after_step(runs, memory);
         }
+    }
+    Ok(())
+}
+
+/// Readies the runs that train on preferences, and reports the pass over their reference: a sweep reports its own.
+fn prepare_preferences(
+    decoder: &Decoder,
+    runs: &mut [ActiveRun],
+    data: &TokenizedDataset,
+    inputs: PreferenceInputs,
+) -> Result<()> {
+    let own = References::default();
+    let is_shared = inputs.references.is_some();
+    let inputs = PreferenceInputs { references: Some(inputs.references.unwrap_or(&own)), ..inputs };
+    let jobs = runs.iter().map(|run| (&*run.trainable, run.config, run.schedule.steps));
+    let jobs: Vec<(&dyn Trainable, &TrainConfig, u64)> = jobs.collect();
+    let prepared = PreferenceRun::of_all(decoder, &jobs, data, inputs)?;
+    runs.iter_mut().zip(prepared).for_each(|(run, prepared)| run.preference = prepared);
+    let answers = own.answers();
+    if answers > 0 && !is_shared {
+        note(runs, &format!("reference: log-probabilities of {} answers", thousands(answers as u64)));
     }
     Ok(())
 }
@@ -272,6 +307,7 @@ fn saved_line(step: u64, path: &Path, is_stop: bool) -> String {
 #[derive(Debug)]
 struct Best {
     evaluation: BestEvaluation,
+    metrics: Vec<(String, f64)>,
     /// Kept only with `keep_best`.
     parameters: Option<Tensor>,
 }
@@ -284,8 +320,11 @@ struct ActiveRun<'a> {
     schedule: Schedule,
     optimizer: AdamW,
     sampler: Sampler<'a>,
+    /// Of a run on preferences.
+    preference: Option<PreferenceRun>,
     best: Option<Best>,
     last_eval: Option<f64>,
+    eval_metrics: Vec<(String, f64)>,
     position: RunPosition,
     stopped_early: bool,
     overfitting_watch: OverfittingWatch,
@@ -295,18 +334,26 @@ struct ActiveRun<'a> {
     failure: Option<Error>,
 }
 
+/// The micro-batches of one step.
+struct Window {
+    batches: Vec<Batch>,
+    /// Of each micro-batch of a run on preferences.
+    preferences: Vec<PreferenceBatch>,
+}
+
 /// Takes one joint step of all runs that are going.
 fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> Result<()> {
     let started = Instant::now();
     let mut going: Vec<&mut ActiveRun> = runs.iter_mut().filter(|run| run.is_going()).collect();
-    let windows: Vec<Vec<Batch>> = going.iter_mut().map(|run| run.window(data)).collect::<Result<_>>()?;
+    let windows: Vec<Window> = going.iter_mut().map(|run| run.window(data)).collect::<Result<_>>()?;
     let mut settings: Vec<StepSettings> = going.iter().map(|run| run.settings()).collect();
     let members = going.iter_mut().zip(&windows).zip(settings.drain(..));
     let mut members: Vec<Member> = members
         .map(|((run, window), settings)| Member {
             trainable: &mut *run.trainable,
             optimizer: &mut run.optimizer,
-            window,
+            window: &window.batches,
+            preferences: &window.preferences,
             settings,
         })
         .collect();
@@ -314,7 +361,7 @@ fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> R
     drop(members);
     let time = started.elapsed();
     let tokens: Vec<usize> =
-        windows.iter().map(|window| window.iter().map(Batch::token_count).sum::<usize>()).collect();
+        windows.iter().map(|window| window.batches.iter().map(Batch::token_count).sum::<usize>()).collect();
     let all: usize = tokens.iter().sum();
     // Every run takes its step over, though an observer of another fails: their states are of one moment.
     let recorded = going.into_iter().zip(results).zip(tokens).map(|((run, result), tokens)| {
@@ -326,15 +373,28 @@ fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> R
 }
 
 /// Evaluates the runs that are due, all in one call.
-fn evaluation(decoder: &Decoder, runs: &mut [ActiveRun], evaluate: &mut Evaluate) -> Result<()> {
+fn evaluation(
+    decoder: &Decoder,
+    runs: &mut [ActiveRun],
+    evaluate: &mut Evaluate,
+    held_out: Option<&TokenizedDataset>,
+) -> Result<()> {
     runs.iter_mut().filter(|run| run.is_due()).try_for_each(ActiveRun::fail_unless_finite)?;
     let mut due: Vec<&mut ActiveRun> = runs.iter_mut().filter(|run| run.is_due()).collect();
     if due.is_empty() {
         return Ok(());
     }
     let trainables: Vec<&dyn Trainable> = due.iter().map(|run| &*run.trainable).collect();
-    let losses = evaluate(decoder, &trainables)?;
-    due.iter_mut().zip(losses).try_for_each(|(run, loss)| run.record_eval(loss))
+    let preferences = due.iter().zip(&trainables).map(|(run, trainable)| Some((*trainable, run.preference.as_ref()?)));
+    // The rows of all runs are of one kind.
+    let evaluations = match (preferences.collect::<Option<Vec<_>>>(), held_out) {
+        (Some(preferences), Some(held_out)) => evaluate::evaluate(decoder, &preferences, held_out)?,
+        _ => {
+            let losses = evaluate(decoder, &trainables)?;
+            losses.into_iter().map(|loss| Evaluation { loss, metrics: Vec::new() }).collect()
+        }
+    };
+    due.iter_mut().zip(evaluations).try_for_each(|(run, evaluation)| run.record_eval(evaluation))
 }
 
 impl<'a> ActiveRun<'a> {
@@ -354,8 +414,10 @@ impl<'a> ActiveRun<'a> {
             trainable,
             config,
             observer,
+            preference: None,
             best: None,
             last_eval: None,
+            eval_metrics: Vec::new(),
             position: RunPosition::default(),
             stopped_early: false,
             overfitting_watch: OverfittingWatch::default(),
@@ -379,6 +441,8 @@ impl<'a> ActiveRun<'a> {
                 loss_scale: self.optimizer.loss_scale,
                 best: self.best.as_ref().map(|best| best.evaluation),
                 last_eval: self.last_eval,
+                eval_metrics: self.eval_metrics.clone(),
+                best_metrics: self.best.as_ref().map(|best| best.metrics.clone()).unwrap_or_default(),
                 stopped_early: self.stopped_early,
                 overfitting_watch: self.overfitting_watch.clone(),
                 overfitting: self.overfitting,
@@ -409,7 +473,9 @@ impl<'a> ActiveRun<'a> {
         let parameters = best.filter(|_| self.config.keep_best).map(own_copy).transpose()?;
         // Without its parameters the best evaluation so far could not be kept.
         let best = numbers.best.filter(|_| parameters.is_some() || !self.config.keep_best);
-        self.best = best.map(|evaluation| Best { evaluation, parameters });
+        let metrics = numbers.best_metrics;
+        self.best = best.map(|evaluation| Best { evaluation, metrics, parameters });
+        self.eval_metrics = numbers.eval_metrics;
         self.flat_watch.resume(numbers.flat_watch);
         self.position = numbers.position;
         self.last_eval = numbers.last_eval;
@@ -425,8 +491,15 @@ impl<'a> ActiveRun<'a> {
         self.failure.is_none() && !self.stopped_early && self.position.steps < self.schedule.steps
     }
 
-    fn window(&mut self, data: &TokenizedDataset) -> Result<Vec<Batch>> {
-        self.sampler.window(self.position.steps).iter().map(|rows| data.batch(rows)).collect()
+    fn window(&mut self, data: &TokenizedDataset) -> Result<Window> {
+        let rows = self.sampler.window(self.position.steps);
+        let Some(preference) = &self.preference else {
+            let batches = rows.iter().map(|rows| data.batch(rows)).collect::<Result<_>>()?;
+            return Ok(Window { batches, preferences: Vec::new() });
+        };
+        let batches = rows.iter().map(|rows| preference.batch(data, Split::Train, rows));
+        let (batches, preferences) = batches.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        Ok(Window { batches, preferences })
     }
 
     fn settings(&self) -> StepSettings {
@@ -454,6 +527,11 @@ impl<'a> ActiveRun<'a> {
         let progress = &mut self.position;
         progress.steps += 1;
         progress.loss_sum += result.loss;
+        progress.metrics.extend(&result.metrics);
+        if progress.steps.is_multiple_of(self.config.log_every) || progress.steps == self.schedule.steps {
+            let means = std::mem::take(&mut progress.metrics);
+            progress.logged = means.means().map(|(name, mean)| (name.to_owned(), mean)).collect();
+        }
         self.overfitting_watch.on_step(result.loss);
         progress.tokens += tokens as u64;
         progress.time += time;
@@ -472,6 +550,7 @@ impl<'a> ActiveRun<'a> {
             tokens_per_s: progress.tokens as f64 / seconds.max(1e-9),
             stalled_for,
             flat_loss,
+            metrics: result.metrics,
         })
     }
 
@@ -494,14 +573,15 @@ impl<'a> ActiveRun<'a> {
         Ok(())
     }
 
-    fn record_eval(&mut self, loss: f64) -> Result<()> {
+    fn record_eval(&mut self, Evaluation { loss, metrics }: Evaluation) -> Result<()> {
         self.last_eval = Some(loss);
+        self.eval_metrics.clone_from(&metrics);
         self.position.evaluated_at = Some(self.position.steps);
         let is_best = self.best.as_ref().is_none_or(|best| loss < best.evaluation.loss);
         if is_best {
             let parameters = if self.config.keep_best { Some(self.trainable.parameters().snapshot()?) } else { None };
             let evaluation = BestEvaluation { loss, step: self.position.steps };
-            self.best = Some(Best { evaluation, parameters });
+            self.best = Some(Best { evaluation, metrics: metrics.clone(), parameters });
             self.position.evaluations_without_improvement = 0;
         } else {
             self.position.evaluations_without_improvement += 1;
@@ -513,7 +593,7 @@ impl<'a> ActiveRun<'a> {
         let (step, epoch) = (self.position.steps, self.sampler.epochs_after(self.position.steps));
         let overfitting = self.overfitting_watch.on_eval(step, loss);
         self.overfitting = self.overfitting.or(overfitting);
-        self.observer.on_eval(&EvalReport { step, epoch, loss, is_best, overfitting })
+        self.observer.on_eval(&EvalReport { step, epoch, loss, is_best, overfitting, metrics })
     }
 
     fn finish(mut self, peak_memory: Option<u64>) -> Result<TrainOutcome> {
@@ -522,11 +602,14 @@ impl<'a> ActiveRun<'a> {
             return Err(failure);
         }
         let mut eval_loss = self.last_eval;
-        if let Some(Best { evaluation, parameters: Some(parameters) }) = &self.best {
+        let mut eval_metrics = self.eval_metrics;
+        if let Some(Best { evaluation, metrics, parameters: Some(parameters) }) = &self.best {
             self.trainable.parameters_mut().restore(parameters)?;
             eval_loss = Some(evaluation.loss);
+            eval_metrics.clone_from(metrics);
         }
-        let RunPosition { steps, loss_sum, tokens, time, peak_memory: earlier_peak, .. } = self.position;
+        let RunPosition { steps, loss_sum, tokens, time, peak_memory: earlier_peak, logged, .. } = self.position;
+        let held_out = eval_metrics.into_iter().map(|(name, value)| (eval_name(&name), value));
         Ok(TrainOutcome {
             steps,
             train_loss: loss_sum / (steps as f64).max(1.0),
@@ -537,6 +620,7 @@ impl<'a> ActiveRun<'a> {
             stopped_early: self.stopped_early,
             overfitting: self.overfitting,
             peak_memory: peak_memory.max(earlier_peak),
+            metrics: logged.into_iter().chain(held_out).collect(),
         })
     }
 }

@@ -77,6 +77,10 @@ pub mod functions {
     /// evaluations, measured; on a CPU the resident memory of the whole process with the model in it, on a GPU
     /// what tensors take there; `()` where the system does not say.
     ///
+    /// `objective` trains on preferences instead of examples, by DPO, ORPO, SimPO or KTO: docs/preferences.md. Then the
+    /// result has the rewards too, such as `result["rewards/accuracies"]` and `result["eval_rewards/margins"]`, and
+    /// `eval_perplexity` is `()`.
+    ///
     /// `eval_loss` is the mean over all labels of the held-out rows. transformers and TRL report the mean of the
     /// batches' means, which weighs the labels of short batches more and depends on the batch size. docs/defaults.md
     /// has all defaults beside those of transformers and TRL.

@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::Parameters;
 use crate::train::flat_loss::FlatLossWatch;
 use crate::train::loss_scale::LossScale;
+use crate::train::mean_metrics::MeanMetrics;
 use crate::train::metrics::{number_from_json, number_to_json};
 use crate::train::overfitting::{Overfitting, OverfittingWatch};
 use crate::train::recorder::LogState;
@@ -29,6 +30,12 @@ pub struct RunPosition {
     pub evaluated_at: Option<u64>,
     /// The most memory held so far, in bytes.
     pub peak_memory: Option<u64>,
+    /// On preferences, of the steps since the last one that was logged.
+    #[serde(default)]
+    pub metrics: MeanMetrics,
+    /// The means that were logged last.
+    #[serde(default)]
+    pub logged: Vec<(String, f64)>,
 }
 
 /// The best evaluation so far.
@@ -50,6 +57,11 @@ pub struct RunNumbers {
     pub best: Option<BestEvaluation>,
     #[serde(with = "any_float_or_none")]
     pub last_eval: Option<f64>,
+    /// On preferences, of the last and of the best evaluation.
+    #[serde(default)]
+    pub eval_metrics: Vec<(String, f64)>,
+    #[serde(default)]
+    pub best_metrics: Vec<(String, f64)>,
     pub stopped_early: bool,
     pub overfitting_watch: OverfittingWatch,
     pub overfitting: Option<Overfitting>,
