@@ -121,6 +121,7 @@ impl Worker {
                     trainable: adapter,
                     optimizer,
                     window: std::slice::from_ref(batch),
+                    preferences: &[],
                     settings,
                 })
                 .collect();

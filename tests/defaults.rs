@@ -9,6 +9,7 @@ use lorhai::lora::{Bias, Init, LoadOptions, LoraSpec, Targets};
 use lorhai::options::OptionSet;
 use lorhai::train::checkpoint::CheckpointOptions;
 use lorhai::train::grouping::Grouping;
+use lorhai::train::objective::ObjectiveOptions;
 use lorhai::train::optim::Optim;
 use lorhai::train::schedule::SchedulerType;
 use lorhai::train::{AdamWConfig, EvalInterval, TrainConfig};
@@ -30,6 +31,9 @@ fn ours() -> Value {
     train["loraplus_lr_ratio"] = json!(loraplus_lr_ratio);
     let saving = defaults::<CheckpointOptions>(&["save_every", "save_strategy", "keep_last", "resume"]);
     train.as_object_mut().unwrap().extend(saving.as_object().unwrap().clone());
+    let objective = ObjectiveOptions::table().options();
+    let objective = defaults::<ObjectiveOptions>(&objective.iter().map(|option| option.name).collect::<Vec<_>>());
+    train.as_object_mut().unwrap().extend(objective.as_object().unwrap().clone());
     json!({
         "train": train,
         "adamw": adamw,

@@ -296,6 +296,11 @@ fn the_introduction_to_rhai_runs() {
 }
 
 #[test]
+fn the_page_on_preferences_shows_what_it_prints() {
+    check("docs/preferences.md", SCRIPTS);
+}
+
+#[test]
 fn the_loop_that_goes_on_runs() {
     check("docs/checkpoints.md", SCRIPTS);
 }

@@ -232,6 +232,7 @@ fn run(case: &Value) -> u64 {
             trainable: trainable.as_mut(),
             optimizer,
             window: std::slice::from_ref(&rows),
+            preferences: &[],
             settings,
             loss: None,
         });

@@ -13,7 +13,8 @@ use lorhai::lora::Model;
 use lorhai::options::{Declared, OptionSet, Refusal, Source, Value as OptionValue};
 use lorhai::train::by_hand::parameters;
 use lorhai::train::forward::ForwardPass;
-use lorhai::train::grpo::{grpo_loss, GrpoOptions, Terms};
+use lorhai::train::grpo::{grpo_loss, Terms};
+use lorhai::train::objective::{Objective, ObjectiveOptions};
 use serde_json::Value;
 use std::path::Path;
 use tch::{no_grad, Kind, Tensor};
@@ -72,8 +73,9 @@ fn the_loss_of_samples_and_its_gradients_are_those_of_trl() {
     let advantages = Tensor::from_slice(&advantages);
     for (name, case) in cases {
         let temperature = case["settings"]["temperature"].as_f64().unwrap_or(1.0);
-        let options = GrpoOptions::default().read_over(&mut Settings(&case["settings"])).unwrap();
-        let options = GrpoOptions { max_completion_length: 12, ..options };
+        let objective = ObjectiveOptions { kind: Objective::Grpo, ..ObjectiveOptions::default() };
+        let mut config = objective.read_over(&mut Settings(&case["settings"])).unwrap().grpo_loss();
+        config.options.max_completion_length = 12;
         let mut model = with_adapter();
         let reference = no_grad(|| {
             let mut base = load(Path::new("scripts/tiny"), "f32");
@@ -93,7 +95,7 @@ fn the_loss_of_samples_and_its_gradients_are_those_of_trl() {
             advantages: &advantages,
         };
         let tokens = batch.label_count() as f64;
-        let result = grpo_loss(&terms, &options, tokens).unwrap();
+        let result = grpo_loss(&terms, &config, tokens).unwrap();
         let (loss, expected) = (result.loss.double_value(&[]), case["loss"].as_f64().unwrap());
         assert!((loss - expected).abs() <= 1e-5 * expected.abs().max(0.01), "{name}: {loss} instead of {expected}");
         for (metric, value) in &result.metrics {

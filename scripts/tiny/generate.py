@@ -5,6 +5,7 @@
 Writes
   pretrain.jsonl         what the base model is pretrained on: small tasks about small sentences
   train.jsonl            what adapters are trained on: the same sentences in a secret code
+  preferences.jsonl      pairs of answers: three words are preferred to the whole sentence
   tokenizer.json, tokenizer_config.json, config.json
 
 The weights are then made by `lorhai run scripts/pretrain_tiny.rhai`.
@@ -23,6 +24,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 HERE = Path(__file__).parent
 PRETRAIN_ROWS = 9000
 TRAIN_ROWS = 2400
+PREFERENCE_ROWS = 240
 VOCABULARY = 1024
 # The fraction of the words that coded sentences use.
 CODED = 0.4
@@ -100,6 +102,16 @@ def training_row(choose, code):
     return {"instruction": f"Encode: {' '.join(words)}", "output": " ".join(code[word] for word in words)}
 
 
+def preference_row(choose):
+    words = sentence(choose)
+    turn = lambda role, words: [{"role": role, "content": " ".join(words)}]
+    return {
+        "prompt": turn("user", ["Repeat:", *words]),
+        "chosen": turn("assistant", words[:3]),
+        "rejected": turn("assistant", words),
+    }
+
+
 def write_rows(name, rows):
     lines = [json.dumps(row) + "\n" for row in rows]
     (HERE / name).write_text("".join(lines))
@@ -140,6 +152,8 @@ def main():
     draw, code = random.Random(2), secret_code()
     training = [training_row(draw.choice, code) for _ in range(TRAIN_ROWS)]
     write_rows("train.jsonl", training)
+    draw = random.Random(3)
+    write_rows("preferences.jsonl", [preference_row(draw.choice) for _ in range(PREFERENCE_ROWS)])
     train_tokenizer(pretraining)
     write_json(
         "tokenizer_config.json",

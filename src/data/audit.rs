@@ -3,7 +3,7 @@
 //! Checks the tokens and labels themselves, and shows a row with each finding. Leaves to others: whether the audit runs
 //! ([`super::TokenizeOptions::audit`]).
 
-use super::store::{flag, DocumentView, RowView, TokenizedInfo};
+use super::store::{flag, DocumentView, RowKind, RowView, TokenizedInfo};
 use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::format::thousands;
@@ -23,7 +23,7 @@ pub struct Finding {
     pub severity: Severity,
     /// A short name, which never changes: `no_label`, `end_untrained`, `pad_is_eos`,
     /// `two_bos`, `merged_boundary`, `shared_boundary`, `added_system`, `truncated`, `dated`, `recovered`,
-    /// `answer_lost`, `thoughts_lost`, `part_lost`, `literal_newline`, `too_long`.
+    /// `answer_lost`, `thoughts_lost`, `part_lost`, `literal_newline`, `too_long`, `equal_pair`, `prompts_differ`.
     pub code: &'static str,
     pub message: String,
     pub hint: &'static str,
@@ -61,6 +61,8 @@ pub fn audit(data: &TokenizedDataset, tokenizer: &Tokenizer) -> Vec<Finding> {
         audit.thoughts_lost(),
         audit.part_lost(),
         audit.prompt_differs(),
+        audit.equal_pair(),
+        audit.prompts_differ(),
         audit.literal_newline(),
         audit.too_long(),
         audit.truncated(),
@@ -201,6 +203,26 @@ impl Audit<'_> {
         self.flagged(flag::PART_LOST, |rows| warning("part_lost", message(rows), hint::PART_LOST))
     }
 
+    fn equal_pair(&self) -> Option<Finding> {
+        if self.data.kind() != RowKind::Pairs {
+            return None;
+        }
+        let is_equal = |row: RowView| {
+            let documents: Vec<&[u32]> = row.documents().map(DocumentView::ids).collect();
+            documents.windows(2).all(|pair| pair[0] == pair[1])
+        };
+        let is_cut = |row: RowView| row.documents().all(|document| document.flags() & flag::TRUNCATED != 0);
+        let cut = self.data.iter().filter(|row| is_equal(*row) && is_cut(*row)).count();
+        let why = if cut > 0 { format!(", {cut} of them because of max_length") } else { String::new() };
+        let message = |rows| format!("in {rows} the chosen answer equals the rejected one{why}");
+        self.over(is_equal, |rows| warning("equal_pair", message(rows), hint::EQUAL_PAIR))
+    }
+
+    fn prompts_differ(&self) -> Option<Finding> {
+        let message = |rows| format!("in {rows} an answer begins with a turn that is not the assistant's");
+        self.flagged(flag::PROMPTS_DIFFER, |rows| warning("prompts_differ", message(rows), hint::PROMPTS_DIFFER))
+    }
+
     fn literal_newline(&self) -> Option<Finding> {
         let message = |rows| format!("the text of {rows} contains `\\n` as two characters, a backslash and an n");
         self.flagged(flag::LITERAL_NEWLINE, |rows| warning("literal_newline", message(rows), hint::LITERAL_NEWLINE))
@@ -260,6 +282,10 @@ mod hint {
     pub const THOUGHTS_LOST: &str = "give a template that keeps them by option `chat_template` (a training template \
         with {% generation %} tags, as TRL ships them), or make one row for each answer, with that answer last";
     pub const PART_LOST: &str = "give a template that writes them by option `chat_template`, or put them into the text";
+    pub const EQUAL_PAIR: &str = "such a pair teaches no preference: leave it out, as in \
+        data.filter(|row| row.chosen != row.rejected), or raise max_length";
+    pub const PROMPTS_DIFFER: &str = "the two conversations part before their last answer, or `chosen` and `rejected` \
+        repeat the prompt: such turns are trained on as if the model had written them";
     pub const LITERAL_NEWLINE: &str = "a string in backticks has no escapes: break the line in it, or write \
         ${\"\\n\"}; ignore this if the two characters are meant";
     pub const TOO_LONG: &str =

@@ -6,7 +6,7 @@
 
 use super::dataset::Dataset;
 use super::options::TokenizeOptions;
-use super::store::{Store, TokenizedInfo};
+use super::store::{RowKind, Store, TokenizedInfo};
 use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::Tokenizer;
@@ -32,7 +32,13 @@ struct Header {
 }
 
 /// The name of an entry. It depends on the day if `is_dated`, because then the template writes the date.
-pub fn key(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions, is_dated: bool) -> Result<String> {
+pub fn key(
+    data: &Dataset,
+    tokenizer: &Tokenizer,
+    options: &TokenizeOptions,
+    kind: RowKind,
+    is_dated: bool,
+) -> Result<String> {
     let settings = serde_json::to_string(&TokenizeOptions { audit: true, cache: true, ..options.clone() })
         .map_err(|error| Error::bug(format!("cannot write options: {error}")))?;
     let day = if is_dated { super::python::strftime_now("%Y-%m-%d").unwrap_or_default() } else { String::new() };
@@ -42,6 +48,10 @@ pub fn key(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions, is_
     for part in [&VERSION.to_string(), &data.fingerprint()?, tokenizer.fingerprint(), &ends, &settings, &day] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
+    }
+    // Rows of such columns were read as examples before.
+    if kind != RowKind::Examples {
+        hash.update(format!("{kind:?}"));
     }
     Ok(format!("{:x}", hash.finalize()))
 }

@@ -51,14 +51,16 @@ impl Example {
                 };
                 Ok(Example::Chat(with_context(row, messages)?))
             }
-            RowFormat::PromptCompletion => prompt_completion(row),
+            // Read as `preference.rs` does, they are no examples of one answer.
+            RowFormat::Preference => Err(Error::bug("a preference as an example")),
+            RowFormat::PromptCompletion | RowFormat::Labelled => prompt_completion(row),
             RowFormat::Alpaca => alpaca(row, has_template),
             RowFormat::Text => Ok(Example::Text(string(field(row, text_column)?, text_column)?)),
         }
     }
 }
 
-fn field<'a>(row: &'a Row, name: &str) -> Result<&'a Value> {
+pub(super) fn field<'a>(row: &'a Row, name: &str) -> Result<&'a Value> {
     match row.get(name) {
         Some(Value::Null) | None => Err(Error::data(format!("column `{name}` is empty"))
             .with_hint(format!("leave such rows out: data.filter(|row| \"{name}\" in row && row.{name} != ())"))),
@@ -66,7 +68,7 @@ fn field<'a>(row: &'a Row, name: &str) -> Result<&'a Value> {
     }
 }
 
-fn string(value: &Value, name: &str) -> Result<String> {
+pub(super) fn string(value: &Value, name: &str) -> Result<String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         // A CSV column of digits was read as numbers; the user means their text, as Python writes it.
@@ -84,7 +86,7 @@ fn optional(row: &Row, name: &str) -> Result<String> {
     row.get(name).filter(|value| !value.is_null()).map_or(Ok(String::new()), |value| string(value, name))
 }
 
-fn list<'a>(value: &'a Value, name: &str) -> Result<&'a Vec<Value>> {
+pub(super) fn list<'a>(value: &'a Value, name: &str) -> Result<&'a Vec<Value>> {
     match value.as_array() {
         Some(list) if !list.is_empty() => Ok(list),
         Some(_) => Err(Error::data(format!("column `{name}` is an empty list"))),
@@ -93,7 +95,7 @@ fn list<'a>(value: &'a Value, name: &str) -> Result<&'a Vec<Value>> {
     }
 }
 
-fn messages(value: &Value, name: &str) -> Result<Vec<Value>> {
+pub(super) fn messages(value: &Value, name: &str) -> Result<Vec<Value>> {
     let list = list(value, name)?;
     for (index, message) in list.iter().enumerate() {
         if !message.get("role").is_some_and(Value::is_string) {
@@ -107,7 +109,7 @@ fn messages(value: &Value, name: &str) -> Result<Vec<Value>> {
     Ok(list.clone())
 }
 
-fn with_context(row: &Row, messages: Vec<Value>) -> Result<Chat> {
+pub(super) fn with_context(row: &Row, messages: Vec<Value>) -> Result<Chat> {
     messages
         .iter()
         .chain(row.get("tools"))

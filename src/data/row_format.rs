@@ -1,11 +1,13 @@
 //! Recognises by its columns which kind of training example the rows of a data set are.
 //!
-//! TRL's dataset types and two older ones: `messages`, ShareGPT's `conversations`, `prompt` + `completion`, Alpaca's
-//! `instruction` (+ `input`) + `output`, and `text`, tried in this order. Leaves to others: reading a row as an example
-//! (`example.rs`).
+//! TRL's dataset types and two older ones: `messages`, `prompt` + `completion`, Alpaca's `instruction` (+ `input`) +
+//! `output`, preferences of `chosen` and `rejected`, ShareGPT's `conversations`, and `text`, tried in this order. Leaves to
+//! others: reading a row as an example (`example.rs`) or as a preference (`preference.rs`).
 
+use super::store::RowKind;
 use crate::error::{Error, Result};
 use crate::suggest;
+use serde_json::Value;
 
 /// A dataset type, in TRL's sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,16 +17,24 @@ pub enum RowFormat {
     Conversations,
     PromptCompletion,
     Alpaca,
+    /// `chosen` and `rejected`, with `prompt` or without.
+    Preference,
+    /// `prompt`, `completion` and a `label` that is true or false.
+    Labelled,
     Text,
 }
 
 /// The column of language-modelling text, unless the option `text_column` names another.
 pub const TEXT: &str = "text";
 
+pub const CHOSEN: &str = "chosen";
+pub const REJECTED: &str = "rejected";
+pub const LABEL: &str = "label";
+
 const ALPACA: [&str; 6] = ["instruction", "input", "output", "system", "tools", "chat_template_kwargs"];
 
 const EXPECTED: &str =
-    "`messages`, `conversations`, `prompt` + `completion`, `instruction` (+ `input`) + `output`, or `text`";
+    "`messages`, `conversations`, `prompt` + `completion`, `instruction` (+ `input`) + `output`, `text`, or (for preferences) `chosen` + `rejected`";
 const KNOWN: [&str; 8] =
     ["messages", "conversations", "prompt", "completion", "instruction", "input", "output", "text"];
 
@@ -54,16 +64,35 @@ impl RowFormat {
             Ok(RowFormat::Text)
         } else if has("messages") {
             Ok(RowFormat::Messages)
-        } else if has("conversations") {
-            Ok(RowFormat::Conversations)
         } else if has("prompt") && has("completion") {
             Ok(RowFormat::PromptCompletion)
         } else if has("instruction") && has("output") {
             Ok(RowFormat::Alpaca)
+        } else if has(CHOSEN) && has(REJECTED) {
+            Ok(RowFormat::Preference)
+        } else if has("conversations") {
+            Ok(RowFormat::Conversations)
         } else if has(TEXT) {
             Ok(RowFormat::Text)
         } else {
             Err(unrecognised(columns))
+        }
+    }
+
+    /// The format where the first row's `label` decides: true or false beside a completion is KTO's.
+    pub fn with_label(self, label: Option<&Value>) -> Self {
+        if self == RowFormat::PromptCompletion && label.is_some_and(Value::is_boolean) {
+            RowFormat::Labelled
+        } else {
+            self
+        }
+    }
+
+    pub fn kind(self) -> RowKind {
+        match self {
+            RowFormat::Preference => RowKind::Pairs,
+            RowFormat::Labelled => RowKind::Labelled,
+            _ => RowKind::Examples,
         }
     }
 
@@ -76,6 +105,12 @@ impl RowFormat {
             }
             RowFormat::PromptCompletion => {
                 ("as prompts and completions", &["prompt", "completion", "tools", "chat_template_kwargs"])
+            }
+            RowFormat::Preference => {
+                ("as preferences", &["prompt", "conversations", CHOSEN, REJECTED, "tools", "chat_template_kwargs"])
+            }
+            RowFormat::Labelled => {
+                ("as labelled completions", &["prompt", "completion", LABEL, "tools", "chat_template_kwargs"])
             }
             RowFormat::Alpaca if has_template => ("as conversations for the chat template", &ALPACA),
             RowFormat::Alpaca => ("as \"### Instruction:\" text, because there is no chat template,", &ALPACA[..4]),
@@ -154,7 +189,7 @@ mod tests {
             (&["input", "output"], "#{ instruction: row.input, output: row.output }"),
             (&["input", "target"], "#{ instruction: row.input, output: row.target }"),
             (&["question", "context", "answer"], "instruction: row.question, input: row.context, output: row.answer"),
-            (&["prompt", "chosen", "rejected"], "#{ prompt: row.prompt, completion: row.chosen }"),
+            (&["prompt", "chosen"], "#{ prompt: row.prompt, completion: row.chosen }"),
             (&["article", "summary", "question"], "instruction: row.question, input: row.article, output: row.summary"),
         ] {
             assert!(hint(columns).contains(expected), "{columns:?}: {}", hint(columns));

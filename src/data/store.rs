@@ -25,6 +25,10 @@ pub mod flag {
     pub const PART_LOST: u16 = 128;
     /// The text contains a backslash and an n, where the user probably meant a line break.
     pub const LITERAL_NEWLINE: u16 = 256;
+    /// A completion that is labelled as desirable.
+    pub const DESIRABLE: u16 = 512;
+    /// The chosen and the rejected conversation differ before their answers.
+    pub const PROMPTS_DIFFER: u16 = 1024;
 }
 
 /// The tokens of one example, as tokenisation makes them and [`super::TokenizedDataset::from_rows`] takes them.
@@ -38,6 +42,29 @@ pub struct TokenizedRow {
     pub flags: u16,
     /// How much each token counts in the loss, where it is trained on; as long as `ids`. `None` if all count 1.
     pub weights: Option<Vec<f32>>,
+}
+
+/// What the rows are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowKind {
+    /// Text to learn.
+    #[default]
+    Examples,
+    /// Two documents each: a prompt with the chosen answer, and with the rejected one.
+    Pairs,
+    /// A prompt with an answer that is desirable ([`flag::DESIRABLE`]) or not.
+    Labelled,
+    /// Prompts whose samples are rewarded.
+    Prompts,
+    /// Rows of several kinds, which cannot be trained on.
+    Mixed,
+}
+
+impl RowKind {
+    fn is_examples(&self) -> bool {
+        *self == RowKind::Examples
+    }
 }
 
 /// How the tokens were made, for the audit and the user; cached with them.
@@ -58,9 +85,11 @@ pub struct TokenizedInfo {
     pub max_length: Option<usize>,
     /// What the rows were read as, and from which columns: one line for the user.
     pub read_as: String,
+    #[serde(default, skip_serializing_if = "RowKind::is_examples")]
+    pub kind: RowKind,
 }
 
-/// Rows of documents of tokens. A row has one document, or several where rows were packed.
+/// Rows of documents of tokens. A row has one document, or several where rows were packed or are pairs.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     pub ids: Vec<u32>,

@@ -10,10 +10,11 @@ use super::example::{Chat, Example};
 use super::options::{LossOn, TokenizeOptions, Truncation};
 use super::pace::{Pace, TOKENIZED_ROWS};
 use super::pack::pack;
+use super::preference::{Answers, Prompted};
 use super::profile::TemplateProfile;
-use super::row_format::{RowFormat, TEXT};
+use super::row_format::{RowFormat, LABEL, TEXT};
 use super::spans;
-use super::store::{flag, Store, TokenizedInfo, TokenizedRow};
+use super::store::{flag, RowKind, Store, TokenizedInfo, TokenizedRow};
 use super::template::ChatTemplate;
 use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
@@ -123,7 +124,9 @@ fn prepare<'a>(
     }
     options.ensure_valid("tokenize")?;
     let row_tokenizer = RowTokenizer::new(data, tokenizer, options)?;
-    let key = options.cache.then(|| cache::key(data, tokenizer, options, row_tokenizer.is_dated())).transpose()?;
+    row_tokenizer.ensure_options_fit()?;
+    let (kind, is_dated) = (row_tokenizer.format.kind(), row_tokenizer.is_dated());
+    let key = options.cache.then(|| cache::key(data, tokenizer, options, kind, is_dated)).transpose()?;
     Ok((row_tokenizer, key))
 }
 
@@ -157,7 +160,8 @@ impl<'a> RowTokenizer<'a> {
         let text_column = options.text_column.as_deref();
         text_column.map_or(Ok(()), |column| data.ensure_columns(&[column]))?;
         let columns = data.columns();
-        let format = RowFormat::recognise(&columns, text_column)?;
+        let label = data.row(0).and_then(|row| row.get(LABEL));
+        let format = RowFormat::recognise(&columns, text_column)?.with_label(label);
         let (template, tool_template) = match &options.chat_template {
             Some(source) => (Some(ChatTemplate::new(source, tokenizer)?), None),
             None => {
@@ -167,8 +171,13 @@ impl<'a> RowTokenizer<'a> {
             }
         };
         let profile = template.as_ref().map(|template| TemplateProfile::probe(template, tokenizer)).unwrap_or_default();
-        let first = data.row(0).map(|row| Example::read(row, format, text_column.unwrap_or(TEXT), template.is_some()));
-        let is_chat = matches!(first, Some(Ok(Example::Chat(_))));
+        let is_chat = data.row(0).is_some_and(|row| match format.kind() {
+            RowKind::Examples => {
+                let example = Example::read(row, format, text_column.unwrap_or(TEXT), template.is_some());
+                matches!(example, Ok(Example::Chat(_)))
+            }
+            _ => matches!(Answers::read(row, format), Ok(Answers { answers: Prompted::Chat(_), .. })),
+        });
         Ok(RowTokenizer { tokenizer, options, format, columns, template, tool_template, profile, is_chat })
     }
 
@@ -183,25 +192,47 @@ impl<'a> RowTokenizer<'a> {
         !has_date && self.template.as_ref().is_some_and(ChatTemplate::is_dated)
     }
 
+    /// Fails on options that preferences have no use for: as in TRL, the loss is on the answers.
+    fn ensure_options_fit(&self) -> Result<()> {
+        if self.format.kind() == RowKind::Examples {
+            return Ok(());
+        }
+        let refuse = |option: &str, hint: &str| {
+            Err(Error::input(format!("tokenize: option `{option}`: expected none for rows of preferences"))
+                .with_hint(hint.to_owned()))
+        };
+        if self.options.packing {
+            return refuse("packing", "leave it out: a pair is a row already, and padding costs no time");
+        }
+        if matches!(self.options.loss_on, Some(LossOn::Everything | LossOn::Assistant)) {
+            return refuse("loss_on", "leave it out: the loss is on the answers alone");
+        }
+        Ok(())
+    }
+
     /// Tokenises all rows. `number` maps the index of a row to the number that errors name.
     fn run(&self, data: &Dataset, number: &dyn Fn(usize) -> usize, mut weigh: Option<&mut Weigh>) -> Result<Store> {
         let mut store = Store { info: self.info(), ..Store::default() };
         let mut documents = Vec::new();
         for (chunk, rows) in data.rows().chunks(CHUNK).enumerate() {
-            let tokenized: Vec<Result<TokenizedRow>> = rows.par_iter().map(|row| self.row(row)).collect();
+            let tokenized: Vec<Result<Vec<TokenizedRow>>> = rows.par_iter().map(|row| self.row(row)).collect();
             for (index, row) in tokenized.into_iter().enumerate() {
                 let in_row = |error: Error| error.context(format!("row {}", number(chunk * CHUNK + index)));
                 let mut row = row.map_err(in_row)?;
                 if let Some(weigh) = &mut weigh {
-                    let weights = weigh(&rows[index], &row).and_then(|weights| checked_weights(weights, row.ids.len()));
-                    row.weights = Some(weights.map_err(in_row)?);
+                    for document in &mut row {
+                        let weights = weigh(&rows[index], document);
+                        let weights = weights.and_then(|weights| checked_weights(weights, document.ids.len()));
+                        document.weights = Some(weights.map_err(in_row)?);
+                    }
                 }
-                if self.options.drop_unlabelled && !row.trained.iter().skip(1).any(|&trained| trained) {
+                let is_unlabelled = |document: &TokenizedRow| !document.trained.iter().skip(1).any(|&trained| trained);
+                if self.options.drop_unlabelled && row.iter().any(is_unlabelled) {
                     store.info.dropped += 1;
                 } else if self.options.packing {
-                    documents.push(row);
+                    documents.extend(row);
                 } else {
-                    store.push_document(&row);
+                    row.iter().for_each(|document| store.push_document(document));
                     store.end_row();
                 }
             }
@@ -226,33 +257,92 @@ impl<'a> RowTokenizer<'a> {
             dropped: 0,
             max_length: self.options.max_length,
             read_as: self.format.describe(&self.columns, self.text_column(), self.template.is_some()),
+            kind: self.format.kind(),
         }
     }
 
-    fn row(&self, row: &Row) -> Result<TokenizedRow> {
+    /// The documents of a row: one, or two of a pair.
+    fn row(&self, row: &Row) -> Result<Vec<TokenizedRow>> {
         interrupt::check()?;
-        let example = Example::read(row, self.format, self.text_column(), self.template.is_some())?;
-        let tokenized = match example {
-            Example::Chat(chat) => self.chat(chat)?,
-            Example::Pair { prompt, completion } => self.pair(&prompt, &completion)?,
-            Example::Text(text) => self.text(&text)?,
+        let documents = match self.format.kind() {
+            RowKind::Examples => vec![self.example(row)?],
+            _ => self.answers(&Answers::read(row, self.format)?)?,
         };
-        Ok(self.truncate(tokenized))
+        Ok(documents.into_iter().map(|document| self.truncate(document)).collect())
     }
 
-    fn chat(&self, mut chat: Chat) -> Result<TokenizedRow> {
+    fn example(&self, row: &Row) -> Result<TokenizedRow> {
+        let example = Example::read(row, self.format, self.text_column(), self.template.is_some())?;
+        match example {
+            Example::Chat(chat) => self.chat(chat),
+            Example::Pair { prompt, completion } => self.pair(&prompt, &completion),
+            Example::Text(text) => self.text(&text),
+        }
+    }
+
+    /// A document for each answer, as TRL's `DPOTrainer` and `KTOTrainer` make them: an answer begins where the tokens of
+    /// the prompt alone and those of the prompt with an answer part, for both answers at the same token.
+    fn answers(&self, Answers { answers, desirable, prompts_differ }: &Answers) -> Result<Vec<TokenizedRow>> {
+        let (prompt, mut documents) = match answers {
+            Prompted::Text { prompt, answers } => {
+                let documents = answers.iter().map(|answer| self.pair(prompt, answer)).collect::<Result<Vec<_>>>()?;
+                (self.tokenizer.encode_with_offsets(prompt, true)?.ids, documents)
+            }
+            Prompted::Chat(chats) => self.answering_chats(chats)?,
+        };
+        let start = documents.iter().map(|document| common_length(&prompt, &document.ids)).min().unwrap_or(0);
+        for document in &mut documents {
+            document.trained = (0..document.ids.len()).map(|at| at >= start).collect();
+            for (bit, is_set) in [(flag::DESIRABLE, *desirable), (flag::PROMPTS_DIFFER, *prompts_differ)] {
+                document.flags |= if is_set { bit } else { 0 };
+            }
+        }
+        Ok(documents)
+    }
+
+    /// The tokens of the prompt of conversations, and those of the conversations.
+    fn answering_chats(&self, chats: &[Chat]) -> Result<(Vec<u32>, Vec<TokenizedRow>)> {
+        let (mut prompt, mut documents) = (Vec::new(), Vec::with_capacity(chats.len()));
+        for chat in chats {
+            let chat = self.with_template_variables(chat.clone());
+            let template = self.template_of(&chat)?;
+            let render = |count, is_prompt| {
+                let text = template.render(&chat, count, is_prompt)?.text;
+                Ok::<_, Error>(self.tokenizer.encode_with_offsets(&text, false)?.ids)
+            };
+            prompt = render(chat.prompt.unwrap_or(0), true)?;
+            let ids = render(chat.messages.len(), false)?;
+            let differs = common_length(&prompt, &ids) < prompt.len();
+            let mut flags = if differs { flag::PROMPT_DIFFERS } else { 0 };
+            flags |= if self.adds_system(&chat) { flag::SYSTEM_ADDED } else { 0 };
+            flags |= if chat.messages.iter().any(has_escape) { flag::LITERAL_NEWLINE } else { 0 };
+            documents.push(TokenizedRow { trained: vec![false; ids.len()], ids, flags });
+        }
+        Ok((prompt, documents))
+    }
+
+    fn template_of(&self, chat: &Chat) -> Result<&ChatTemplate> {
         let template = match &self.tool_template {
             Some(template) if chat.tools.is_some() => Some(template),
             _ => self.template.as_ref(),
         };
-        let template = template.ok_or_else(|| {
+        template.ok_or_else(|| {
             Error::data("the rows are conversations, but the tokenizer has no chat template").with_hint(
                 "give one by option `chat_template`, or map the rows to `prompt` and `completion` or to `text`",
             )
-        })?;
+        })
+    }
+
+    fn with_template_variables(&self, mut chat: Chat) -> Chat {
         for (name, value) in &self.options.template_variables {
             chat.variables.entry(name.clone()).or_insert_with(|| value.clone());
         }
+        chat
+    }
+
+    fn chat(&self, chat: Chat) -> Result<TokenizedRow> {
+        let chat = self.with_template_variables(chat);
+        let template = self.template_of(&chat)?;
         let default = if chat.prompt.is_some() { LossOn::Completion } else { LossOn::Assistant };
         let loss_on = self.options.loss_on.unwrap_or(default);
         let spans = spans::find(template, &chat, &self.profile, loss_on, self.options.assistant_span)?;
@@ -369,6 +459,11 @@ fn checked_weights(weights: Vec<f32>, tokens: usize) -> Result<Vec<f32>> {
         Some(weight) => Err(Error::data(format!("weights: expected numbers of at least 0, found {weight}"))),
         None => Ok(weights),
     }
+}
+
+/// How many tokens both begin with.
+fn common_length(one: &[u32], other: &[u32]) -> usize {
+    one.iter().zip(other).take_while(|(left, right)| left == right).count()
 }
 
 /// Whether the text of a message contains a line break as two characters. Results of tools may be JSON, which has them.

@@ -4,7 +4,7 @@
 
 use super::batch::{Batch, IGNORE};
 use super::split::{split_rows, Like};
-use super::store::{RowView, Store, TokenizedInfo, TokenizedRow};
+use super::store::{flag, RowKind, RowView, Store, TokenizedInfo, TokenizedRow};
 use crate::error::{Error, Result};
 use crate::format::thousands;
 use crate::lora::Model;
@@ -92,6 +92,10 @@ impl TokenizedDataset {
         &self.store.info
     }
 
+    pub fn kind(&self) -> RowKind {
+        self.store.info.kind
+    }
+
     pub fn row(&self, row: usize) -> Option<RowView<'_>> {
         self.rows.get(row).map(|&row| RowView { store: &self.store, row: row as usize })
     }
@@ -168,6 +172,9 @@ impl TokenizedDataset {
         }
         let mut store = Store { info: self.store.info.clone(), ..Store::default() };
         store.info.dropped += other.store.info.dropped;
+        if self.kind() != other.kind() {
+            store.info.kind = RowKind::Mixed;
+        }
         for row in self.iter().chain(other.iter()) {
             for document in row.documents() {
                 store.push_document(&TokenizedRow {
@@ -218,14 +225,22 @@ impl TokenizedDataset {
         Ok(batch)
     }
 
-    /// SHA-256 (hex) of the ids, labels, weights and document ends of the rows, in their order.
+    /// SHA-256 (hex) of the ids, labels, weights and document ends of the rows, in their order; of preferences also of their
+    /// kind and labels.
     pub fn fingerprint(&self) -> &str {
         self.fingerprint.get_or_init(|| {
             let mut hash = Sha256::new();
+            let is_preference = self.kind() != RowKind::Examples;
+            if is_preference {
+                hash.update(format!("{:?}", self.kind()));
+            }
             for row in self.iter() {
                 hash.update((row.documents().len() as u64).to_le_bytes());
                 for document in row.documents() {
                     hash.update((document.ids().len() as u64).to_le_bytes());
+                    if is_preference {
+                        hash.update([u8::from(document.flags() & flag::DESIRABLE != 0)]);
+                    }
                     for (id, trained) in document.ids().iter().zip(document.trained()) {
                         hash.update((u64::from(*id) << 1 | u64::from(trained)).to_le_bytes());
                     }

@@ -48,7 +48,7 @@ impl<'a> Generator<'a> {
     pub fn config(&self, call: GenerationCall) -> Result<GenerationConfig> {
         call.config.check(self.call, self.vocabulary())?;
         let (has_length, has_ends) = (call.has("max_length"), call.has("eos_token_id"));
-        let mut config = call.config;
+        let config = call.config;
         if let Some(count) = config.max_new_tokens.filter(|_| has_length) {
             let whose = if config.is_from_file("max_new_tokens") { "generation_config.json's " } else { "" };
             let note = format!("{whose}max_new_tokens: {count} takes precedence over max_length, as in transformers");
@@ -64,6 +64,11 @@ impl<'a> Generator<'a> {
                 end.text, end.id
             ));
         }
+        self.with_turn_end(config)
+    }
+
+    /// The settings with the token that ends a turn by a template which was set on the model.
+    pub fn with_turn_end(&self, mut config: GenerationConfig) -> Result<GenerationConfig> {
         let end = self.prompts.turn_end()?.filter(|id| !config.eos_token_id.contains(id));
         config.eos_token_id.0.extend(end);
         Ok(config)

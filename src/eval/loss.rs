@@ -2,7 +2,7 @@
 
 use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
-use crate::data::{number, Row};
+use crate::data::{number, Row, RowKind};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::lora::{AdapterSet, Trainable};
@@ -39,6 +39,10 @@ pub fn mean_loss(
     data: &TokenizedDataset,
     batch: usize,
 ) -> Result<EvalLoss> {
+    if data.kind() != RowKind::Examples {
+        return Err(Error::data("evaluate: expected examples, found preferences")
+            .with_hint("`train` measures the held-out rows of a split: eval_loss and eval_rewards/… of its result"));
+    }
     let mut losses = |batches: &[&Batch]| batch_losses(decoder, batches, adapters);
     let mut losses = decoder.files.unless_changed(|| measure(data, batch, 1, &mut losses))?;
     losses.pop().ok_or_else(|| Error::bug("nothing was measured"))

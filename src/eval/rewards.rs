@@ -5,7 +5,7 @@ use super::generate::Finish;
 use super::prompt::Prompt;
 use super::sample::{sample, untouched, Sample};
 use crate::data::store::{TokenizedInfo, TokenizedRow};
-use crate::data::TokenizedDataset;
+use crate::data::{RowKind, TokenizedDataset};
 use crate::error::{Error, Result};
 use crate::lora::Model;
 use crate::train::grpo::rollout::RewardedSample;
@@ -61,5 +61,5 @@ pub fn rows_of(prompts: &[Prompt]) -> Result<TokenizedDataset> {
         ids: prompt.ids.clone(),
         ..TokenizedRow::default()
     };
-    TokenizedDataset::from_rows(prompts.iter().map(row), TokenizedInfo::default())
+    TokenizedDataset::from_rows(prompts.iter().map(row), TokenizedInfo { kind: RowKind::Prompts, ..TokenizedInfo::default() })
 }

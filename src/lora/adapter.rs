@@ -304,6 +304,20 @@ impl Adapter {
         }
     }
 
+    /// Are all matrices B zero, with nothing beside A and B? What such an adapter adds to the base is 0.
+    pub fn adds_nothing(&self) -> Result<bool> {
+        if self.ensure_lora_only("reference").is_err() {
+            return Ok(false);
+        }
+        for at in 0..self.targets.len() {
+            let b = self.leaf(Some(2 * at + 1)).ok_or_else(|| Error::bug("a target without B"))?;
+            if b.f_count_nonzero(None::<i64>)?.f_int64_value(&[])? > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The number of parameters that PEFT counts in addition to those of the base.
     pub fn added_count(&self) -> u64 {
         self.layout.added()

@@ -3,6 +3,7 @@
 use super::adapter::Adapter;
 use super::dropout::Dropout;
 use super::set::Active;
+use crate::error::Result;
 use crate::model::Parameters;
 use crate::random::Key;
 
@@ -13,6 +14,8 @@ pub trait Trainable {
     /// decoder itself is trained. `key` names the seed, step and micro-batch whose dropout applies; `None`
     /// in evaluation.
     fn active(&self, part: Option<usize>, key: Option<Key>) -> Option<Active<'_>>;
+    /// Is the decoder alone, without this adapter, the model as it is now? True of a fresh adapter.
+    fn starts_at_base(&self) -> Result<bool>;
 }
 
 impl Trainable for Adapter {
@@ -27,6 +30,9 @@ impl Trainable for Adapter {
         let dropout = key.filter(|_| p > 0.0).map(|key| Dropout { p, key });
         Some(Active { adapter: self, part, dropout })
     }
+    fn starts_at_base(&self) -> Result<bool> {
+        self.adds_nothing()
+    }
 }
 
 /// All weights of a decoder: made by [`crate::model::Decoder::train_all`].
@@ -39,6 +45,9 @@ impl Trainable for Parameters {
     }
     fn active(&self, _: Option<usize>, _: Option<Key>) -> Option<Active<'_>> {
         None
+    }
+    fn starts_at_base(&self) -> Result<bool> {
+        Ok(true)
     }
 }
 

@@ -18,9 +18,19 @@ pub fn is_time(column: &str) -> bool {
 }
 
 /// Is a larger value of this metric better? True for speeds, and for names with `accuracy`, `bleu`, `rouge`, `f1`,
-/// `exact_match` or `score`; false for losses, times and sizes.
+/// `exact_match` or `score`, and of preferences for accuracies and margins; false for losses, times and sizes.
 pub fn larger_is_better(metric: &str) -> bool {
-    let marks = ["accuracy", "bleu", "rouge", "f1", "exact_match", "score"];
+    let marks = [
+        "accuracy",
+        "rewards/accuracies",
+        "rewards/margins",
+        "rewards/chosen",
+        "bleu",
+        "rouge",
+        "f1",
+        "exact_match",
+        "score",
+    ];
     metric.ends_with("_per_s") || marks.iter().any(|mark| metric.contains(mark))
 }
 

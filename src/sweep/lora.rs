@@ -13,6 +13,7 @@ use crate::model::Decoder;
 use crate::train;
 use crate::train::callbacks::Callbacks;
 use crate::train::checkpoint::writer::RunLabel;
+use crate::train::objective::preference::PreferenceInputs;
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorded::{save_adapter, train_recorded, RecordedJob};
 use crate::train::reserve::Reserve;
@@ -80,7 +81,9 @@ fn try_group(
     });
     let mut measure = shared.test.map(|test| evaluation(test, batch));
     let evaluate = measure.as_mut().map(|measure| measure as &mut Evaluate);
-    let mut trained = train_recorded(decoder, jobs.collect(), shared.train, evaluate, writer.as_mut())?.into_iter();
+    let preferences = PreferenceInputs { held_out: shared.test, references: shared.references };
+    let trained = train_recorded(decoder, jobs.collect(), shared.train, evaluate, writer.as_mut(), preferences)?;
+    let mut trained = trained.into_iter();
     let results = adapters.into_iter().zip(reserves).zip(tasks).map(|((adapter, reserve), task)| {
         let adapter = adapter?;
         // What is saved next takes its place.
@@ -94,7 +97,7 @@ fn try_group(
 
 /// The measurements of a trial, for the results.
 fn measurements(task: &Task, adapter: &Adapter, outcome: &train::TrainOutcome) -> Measurements {
-    let mut metrics = BTreeMap::new();
+    let mut metrics: BTreeMap<String, f64> = outcome.metrics.clone();
     // With evaluations at the end only, the best step is always the last: no column.
     if let Some(best_step) = outcome.best_step.filter(|_| task.config.eval_every.is_on_the_way()) {
         metrics.insert("best_step".to_owned(), best_step as f64);

@@ -19,10 +19,12 @@ use crate::data::tokenized::TokenizedDataset;
 use crate::data::Pace;
 use crate::error::{Error, Result};
 use crate::eval::loss::ensure_labelled;
+use crate::format::thousands;
 use crate::lora::adapter::trainable_count;
 use crate::lora::{self, LoraSpec};
 use crate::model::device;
 use crate::options::OptionSet;
+use crate::train::objective::References;
 use crate::train::origin::Origin;
 use crate::train::TrainConfig;
 use serde_json::{json, Value};
@@ -96,6 +98,8 @@ impl LoraSweep<'_> {
             let settings = all.next().filter(|settings| settings.point == *point);
             let TrialSettings { spec, config, .. } = settings.ok_or_else(|| Error::bug("a point without settings"))?;
             config.ensure_valid("train")?;
+            config.objective.ensure_fits(self.train)?;
+            config.objective.ensure_fits(self.test)?;
             // A misspelt target or an impossible rank fails here, before the first trial trains.
             trainable_count(spec, &self.base.decoder().config)?;
             let mut complete = json!({ "lora": spec, "train": config });
@@ -162,15 +166,26 @@ impl LoraSweep<'_> {
             let (result, forecast) = rehearse(&plan, folder, decoder, shared, &tasks, &mut on_event)?;
             return Ok(SweepReport { result, deviations: Vec::new(), forecast: Some(forecast) });
         }
-        let shared = SharedInputs { checkpoints: plan.checkpoints.as_ref(), ..shared };
+        let references = References::default();
+        let shared = SharedInputs { checkpoints: plan.checkpoints.as_ref(), references: Some(&references), ..shared };
         let result = run_sweep(&plan, decoder, shared, &tasks, &progress)?;
+        let reference = reference_note(&references, result.trained);
         let shared = SharedInputs { checkpoints: None, ..shared };
         // Removes the bars before the notes below.
         drop(progress);
+        reference.iter().for_each(|line| note(line));
         let deviations = if self.options.verify { verify(decoder, shared, &tasks, &result)? } else { Vec::new() };
         deviations.iter().for_each(|deviation| note(&deviation.to_string()));
         Ok(SweepReport { result, deviations, forecast: None })
     }
+}
+
+/// How much of the reference of DPO and KTO was computed for all trials.
+fn reference_note(references: &References, trials: usize) -> Option<String> {
+    let answers = references.answers();
+    let text =
+        || format!("reference: log-probabilities of {} answers, once for {trials} trials", thousands(answers as u64));
+    (answers > 0).then(text)
 }
 
 /// The trials that were begun and not ended.

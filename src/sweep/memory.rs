@@ -214,7 +214,8 @@ mod tests {
         let train = TokenizedDataset::from_rows((0..40).map(|_| row()), TokenizedInfo::default()).unwrap();
         let (point, settings) = (Point { values: serde_json::Map::new() }, serde_json::Value::Null);
         let trial = Trial { index: 0, name: String::new(), point, settings, dir: "x".into() };
-        let shared = SharedInputs { base: "x", tokenizer: None, train: &train, test: None, checkpoints: None };
+        let shared =
+            SharedInputs { base: "x", tokenizer: None, train: &train, test: None, checkpoints: None, references: None };
         let of = |r, batch| (LoraSpec { r, ..LoraSpec::default() }, TrainConfig { batch, ..TrainConfig::default() });
         for points in [[of(2, 32), of(2, 1)], [of(2, 1), of(2, 32)], [of(2, 32), of(16, 1)], [of(2, 32), of(1, 32)]] {
             let task = |(spec, config)| Task { trial: &trial, spec, config };

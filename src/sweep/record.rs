@@ -29,9 +29,10 @@ pub struct Measurements {
 }
 
 impl Measurements {
-    /// exp(eval_loss).
+    /// exp(eval_loss); the loss on preferences is no cross-entropy, and has none.
     pub fn eval_perplexity(&self) -> Option<f64> {
-        self.eval_loss.map(f64::exp)
+        let is_preference = self.metrics.keys().any(|name| name.starts_with("eval_rewards/"));
+        self.eval_loss.filter(|_| !is_preference).map(f64::exp)
     }
 
     /// The training speed; 0 if no time was measured.

@@ -195,7 +195,7 @@ impl<'a> Rehearsal<'a> {
             .collect();
         let pace = Pace::Rehearsal;
         let (train, test) = (pace.rows(self.shared.train), self.shared.test.map(|test| pace.rows(test)));
-        let shared = SharedInputs { train: &train, test: test.as_ref(), ..self.shared };
+        let shared = SharedInputs { train: &train, test: test.as_ref(), references: None, ..self.shared };
         let progress = SweepProgress::new(true);
         let mut outcomes = self.workers.get().run(self.decoder, shared, &tiny, &progress).into_iter();
         for ((trial, task), config) in fresh.into_iter().zip(&configs) {

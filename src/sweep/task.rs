@@ -5,6 +5,7 @@ use super::trial::Trial;
 use crate::data::tokenized::TokenizedDataset;
 use crate::hub::tokenizer::Tokenizer;
 use crate::lora::{self, LoraSpec};
+use crate::train::objective::References;
 use crate::train::rehearsal::RehearsedRun;
 use crate::train::TrainConfig;
 
@@ -19,11 +20,14 @@ pub struct SharedInputs<'a> {
     pub test: Option<&'a TokenizedDataset>,
     /// Where trials are saved on their way; `None` saves none.
     pub checkpoints: Option<&'a TrialCheckpoints>,
+    /// The reference of all trials on preferences; `None` computes it for each group.
+    pub references: Option<&'a References>,
 }
 
 impl<'a> SharedInputs<'a> {
     pub fn new(base: &'a lora::Model, train: &'a TokenizedDataset, test: &'a TokenizedDataset) -> Self {
-        SharedInputs { base: &base.name, tokenizer: base.tokenizer().ok(), train, test: Some(test), checkpoints: None }
+        let tokenizer = base.tokenizer().ok();
+        SharedInputs { base: &base.name, tokenizer, train, test: Some(test), checkpoints: None, references: None }
     }
 }
 

@@ -23,6 +23,10 @@ pub struct Callbacks<'a> {
     pub loss: Option<&'a LossFunction<'a>>,
     pub on_step: Option<&'a (dyn Fn(&StepReport) -> Result<ControlFlow<()>> + 'a)>,
     pub on_eval: Option<&'a (dyn Fn(&EvalReport) -> Result<ControlFlow<()>> + 'a)>,
+    /// Makes the micro-batches of a step, counted from 0, from the rows that are its turn.
+    pub rollout: Option<&'a (dyn Fn(u64, &[u32]) -> Result<Vec<Batch>> + 'a)>,
+    /// Further numbers of the last step.
+    pub step_metrics: Option<&'a (dyn Fn() -> Metrics + 'a)>,
     /// Measures the model at every evaluation.
     pub metrics: Option<&'a (dyn Fn() -> Result<Metrics> + 'a)>,
 }

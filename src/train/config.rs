@@ -4,6 +4,7 @@
 use super::adamw::AdamWConfig;
 use super::eval_interval::EvalInterval;
 use super::grouping::Grouping;
+use super::objective::ObjectiveOptions;
 use super::optim::Optim;
 use super::schedule::{Schedule, SchedulerType};
 use crate::error::Result;
@@ -48,6 +49,8 @@ options! {
         pub gradient_checkpointing: bool = false, words "false (TRL true)";
         #[serde(flatten)]
         pub grouping: Grouping = Grouping::default(), is set;
+        #[serde(flatten)]
+        pub objective: ObjectiveOptions = ObjectiveOptions::default(), is set;
         /// A name of AdamW. Names of quantised or paged states, such as "paged_adamw_8bit", change nothing.
         // No part of a trial's settings, because it changes no number.
         #[serde(skip)]
@@ -79,6 +82,11 @@ impl TrainConfig {
                 refusal.with_hint("rows grouped by length are in no order of the data: leave one of them out"),
             );
         }
+        let samples = self.objective.samples_per_row();
+        if !(self.batch * self.accumulation).is_multiple_of(samples) {
+            let expected = format!("`batch` × `accumulation` a multiple of num_generations, {samples}");
+            return Some(Refusal::new("batch", expected, (self.batch * self.accumulation).to_string()));
+        }
         let needs_evaluation = [("early_stopping", self.early_stopping > 0), ("keep_best", self.keep_best)];
         let (name, _) = needs_evaluation.into_iter().find(|(_, is_set)| *is_set)?;
         let hint = "set eval_every to a number of steps, or eval_strategy: \"epoch\"";
@@ -91,9 +99,19 @@ impl TrainConfig {
         rows.div_ceil(self.batch)
     }
 
+    /// The rows of a micro-batch and the micro-batches of a step, as rows are drawn: where samples of the rows are trained
+    /// on, all rows of a step are drawn at once.
+    pub fn rows_drawn(&self) -> (usize, usize) {
+        match self.objective.samples_per_row() {
+            1 => (self.batch, self.accumulation),
+            samples => ((self.batch * self.accumulation / samples).max(1), 1),
+        }
+    }
+
     /// Optimizer steps in one epoch, counted as transformers counts them.
     pub fn steps_per_epoch(&self, rows: usize) -> u64 {
-        self.micro_batches(rows).div_ceil(self.accumulation).max(1) as u64
+        let (batch, accumulation) = self.rows_drawn();
+        rows.div_ceil(batch).div_ceil(accumulation).max(1) as u64 * self.objective.steps_per_rollout()
     }
 
     /// Optimizer steps of the run.

@@ -118,13 +118,13 @@ fn final_metrics(outcome: &TrainOutcome) -> BTreeMap<String, f64> {
         ("steps", Some(outcome.steps as f64)),
         ("train_loss", Some(outcome.train_loss)),
         ("eval_loss", outcome.eval_loss),
-        ("eval_perplexity", outcome.eval_loss.map(f64::exp)),
+        ("eval_perplexity", outcome.eval_perplexity()),
         ("tokens", Some(outcome.tokens as f64)),
         ("seconds", Some(outcome.seconds)),
         (PEAK_MEMORY, outcome.peak_memory.map(|bytes| bytes as f64)),
     ];
     let present = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
-    present.chain(outcome.eval_metrics.clone()).collect()
+    present.chain(outcome.metrics.clone()).collect()
 }
 
 /// A log does not show whether the run ended: its last metrics are taken as final.
@@ -148,13 +148,14 @@ mod tests {
             steps: 4,
             train_loss: 1.5,
             eval_loss: Some(f64::INFINITY),
-            eval_metrics: BTreeMap::from([("eval_accuracy".into(), 0.5)]),
             best_step: None,
             tokens: 100,
             seconds: 2.0,
             stopped_early: false,
             overfitting: None,
             peak_memory: Some(1 << 30),
+            metrics: BTreeMap::from([("eval_accuracy".into(), 0.5)]),
+            has_perplexity: true,
         }
     }
 

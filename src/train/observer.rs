@@ -2,6 +2,7 @@
 
 use super::callbacks::Metrics;
 use super::flat_loss::FlatLoss;
+use super::mean_metrics::MeanMetrics;
 use super::overfitting::Overfitting;
 use super::recorder::LogState;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct StepReport {
     pub stalled_for: Option<u64>,
     /// Reported once, at the first step at which it is certain that the loss has not fallen.
     pub flat_loss: Option<FlatLoss>,
+    /// Further numbers, such as rewards: means of the step's micro-batches.
+    #[serde(default)]
+    pub metrics: MeanMetrics,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +41,8 @@ pub struct EvalReport {
     pub step: u64,
     pub epoch: f64,
     pub loss: f64,
+    /// e to the loss, where that is a cross-entropy.
+    pub perplexity: Option<f64>,
     /// Further metrics by name, such as `eval_accuracy`.
     pub metrics: Metrics,
     pub is_best: bool,

@@ -7,6 +7,7 @@ use super::callbacks::Callbacks;
 use super::checkpoint::writer::RunLabel;
 use super::checkpoint::{CheckpointWriter, RunState};
 use super::config::TrainConfig;
+use super::objective::preference::PreferenceInputs;
 use super::observer::{Several, TrainObserver};
 use super::recorder::Recorder;
 use super::tensorboard::remove_events;
@@ -50,6 +51,7 @@ pub fn train_recorded(
     data: &TokenizedDataset,
     evaluate: Option<&mut Evaluate>,
     writer: Option<&mut CheckpointWriter>,
+    preferences: PreferenceInputs,
 ) -> Result<Vec<Result<TrainOutcome>>> {
     let mut jobs = jobs;
     let mut recorders: Vec<Result<Option<Recorder>>> = jobs.iter_mut().map(RecordedJob::recorder).collect();
@@ -75,7 +77,7 @@ pub fn train_recorded(
     if let Some(writer) = writer.as_deref_mut() {
         writer.set_runs(labels);
     }
-    let outcomes = train_resumable(decoder, jobs, data, evaluate, Checkpoints { states, writer });
+    let outcomes = train_resumable(decoder, jobs, data, evaluate, Checkpoints { states, writer }, preferences);
     drop(observers);
     // The last steps are logged however a run ends: the steps before a failure are the most interesting.
     let logs = recorders.into_iter().map(|recorder| Ok(recorder?.map_or(Ok(()), Recorder::finish)));

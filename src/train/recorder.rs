@@ -2,6 +2,7 @@
 
 use super::folder::METRICS;
 use super::log_file::LogPosition;
+use super::mean_metrics::MeanMetrics;
 use super::metrics::{MetricsLog, MetricsRow};
 use super::observer::{EvalReport, StepReport, TrainObserver};
 use super::overfitting::OVERFITS_AFTER;
@@ -14,12 +15,15 @@ use std::path::Path;
 /// How far the files of a run have come: a resumed run goes on behind these bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogState {
-    metrics: LogPosition,
+    #[serde(rename = "metrics")]
+    log: LogPosition,
     /// The name of the event file.
     events: String,
     events_end: LogPosition,
     /// As in [`Recorder`].
     since: (f64, u64),
+    #[serde(default, rename = "step_metrics")]
+    metrics: MeanMetrics,
     last: Option<StepReport>,
 }
 
@@ -30,6 +34,8 @@ pub struct Recorder {
     every: u64,
     /// The sum of the losses since the last row, and their number.
     since: (f64, u64),
+    /// Those of the steps since the last row.
+    step_metrics: MeanMetrics,
     /// The last step since the last row.
     last: Option<StepReport>,
 }
@@ -40,7 +46,14 @@ impl Recorder {
         let log = MetricsLog::create(&folder.join(METRICS))?;
         let mut events = EventWriter::create(folder)?;
         events.hparams(&hyperparameters("", settings))?;
-        Ok(Recorder { log, events, every: every.max(1), since: (0.0, 0), last: None })
+        Ok(Recorder {
+            log,
+            events,
+            every: every.max(1),
+            since: (0.0, 0),
+            step_metrics: MeanMetrics::default(),
+            last: None,
+        })
     }
 
     /// Goes on with the files of a run in `folder` where they were at `state`; what was written after it is dropped.
@@ -48,19 +61,20 @@ impl Recorder {
     /// # Errors
     /// A file that is absent or shorter than it was then.
     pub fn resume(folder: &Path, every: u64, state: LogState) -> Result<Self> {
-        let LogState { metrics, events, events_end, since, last } = state;
-        let log = MetricsLog::resume(&folder.join(METRICS), metrics)?;
+        let LogState { log, events, events_end, since, metrics: step_metrics, last } = state;
+        let log = MetricsLog::resume(&folder.join(METRICS), log)?;
         let events = EventWriter::resume(folder, &events, events_end)?;
-        Ok(Recorder { log, events, every: every.max(1), since, last })
+        Ok(Recorder { log, events, every: every.max(1), since, step_metrics, last })
     }
 
     /// Waits until everything so far is on the disk.
     pub fn state(&mut self) -> Result<LogState> {
         Ok(LogState {
-            metrics: self.log.sync()?,
+            log: self.log.sync()?,
             events: self.events.name(),
             events_end: self.events.sync()?,
             since: self.since,
+            metrics: self.step_metrics.clone(),
             last: self.last.clone(),
         })
     }
@@ -77,6 +91,7 @@ impl Recorder {
     fn write_steps(&mut self) -> Result<()> {
         let Some(report) = self.last.take() else { return Ok(()) };
         let (sum, steps) = std::mem::take(&mut self.since);
+        let metrics = std::mem::take(&mut self.step_metrics);
         self.write(&MetricsRow {
             step: report.step,
             epoch: Some(report.epoch),
@@ -84,6 +99,7 @@ impl Recorder {
             learning_rate: Some(report.learning_rate),
             grad_norm: Some(report.grad_norm),
             tokens_per_s: Some(report.tokens_per_s),
+            extra: metrics.means().map(|(name, mean)| (name.to_owned(), mean)).collect(),
             ..MetricsRow::default()
         })
     }
@@ -99,6 +115,7 @@ impl TrainObserver for Recorder {
     fn on_step(&mut self, report: &StepReport) -> Result<()> {
         self.since.0 += report.loss;
         self.since.1 += 1;
+        self.step_metrics.extend(&report.metrics);
         self.last = Some(report.clone());
         if report.step.is_multiple_of(self.every) || report.step == report.total_steps {
             self.write_steps()?;
@@ -121,6 +138,11 @@ impl TrainObserver for Recorder {
     fn log_state(&mut self) -> Result<Option<LogState>> {
         self.state().map(Some)
     }
+}
+
+/// The name of a metric on held-out rows, as in transformers.
+pub fn eval_name(name: &str) -> String {
+    format!("eval_{name}")
 }
 
 /// Returns the leaves of nested settings, named by their paths.

@@ -9,6 +9,7 @@ use super::checkpoint::writer::RunLabel;
 use super::checkpoint::{self, CheckpointOptions, CheckpointWriter, Resume};
 use super::config::TrainConfig;
 use super::folder::{RunKind, RunRecord};
+use super::objective::preference::PreferenceInputs;
 use super::observer::TrainObserver;
 use super::origin::Origin;
 use super::previous;
@@ -68,6 +69,7 @@ impl TrainRun<'_> {
     /// # Errors
     /// Invalid settings, nothing to train, a loss that is not finite, files that cannot be written.
     pub fn run(&self, model: &mut Model, measure: &mut Measure, pace: Pace, progress: Progress) -> Result<RunReport> {
+        self.config.objective.ensure_fits(self.train)?;
         let _lock = self.folder.map(lock).transpose()?;
         match pace {
             Pace::Full => {
@@ -200,7 +202,8 @@ impl TrainRun<'_> {
         let evaluate = evaluate.as_mut().map(|evaluate| evaluate as &mut super::trainer::Evaluate);
         let writer = self.folder.zip(self.checkpoints);
         let mut writer = writer.map(|(folder, options)| CheckpointWriter::new(folder, options));
-        let mut outcomes = train_recorded(decoder, vec![job], self.train, evaluate, writer.as_mut())?;
+        let preferences = PreferenceInputs { held_out: self.test, references: None };
+        let mut outcomes = train_recorded(decoder, vec![job], self.train, evaluate, writer.as_mut(), preferences)?;
         outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
     }
 

@@ -17,6 +17,8 @@ pub struct Sampler<'a> {
     seed: u64,
     batch: usize,
     accumulation: usize,
+    /// Steps on the same rows.
+    repeats: u64,
     steps_per_epoch: u64,
     group_by_length: bool,
     shuffle: bool,
@@ -27,11 +29,13 @@ pub struct Sampler<'a> {
 impl<'a> Sampler<'a> {
     pub fn new(data: &'a TokenizedDataset, config: &TrainConfig) -> Self {
         let steps_per_epoch = config.steps_per_epoch(data.len());
+        let (batch, accumulation) = config.rows_drawn();
         Sampler {
             data,
             seed: config.seed,
-            batch: config.batch,
-            accumulation: config.accumulation,
+            batch,
+            accumulation,
+            repeats: config.objective.steps_per_rollout(),
             steps_per_epoch,
             group_by_length: config.grouping.group_by_length,
             shuffle: config.shuffle,
@@ -41,7 +45,7 @@ impl<'a> Sampler<'a> {
 
     /// The micro-batches of optimizer step `step`, counted from 0.
     pub fn window(&mut self, step: u64) -> Vec<Vec<u32>> {
-        let (epoch, within) = (step / self.steps_per_epoch, (step % self.steps_per_epoch) as usize);
+        let (epoch, within) = (step / self.steps_per_epoch, (step % self.steps_per_epoch / self.repeats) as usize);
         if self.order.as_ref().is_none_or(|(known, _)| *known != epoch) {
             self.order = Some((epoch, self.epoch_order(epoch)));
         }

@@ -63,20 +63,38 @@ pub fn backward(
     weights: &[f64],
     checkpointing: bool,
 ) -> Result<BatchLosses> {
+    backward_from(decoder, batches, adapters, checkpointing, &mut |losses| losses.weighted(weights))
+}
+
+/// As [`backward`], from the scalar that `total` makes of the losses.
+pub fn backward_from(
+    decoder: &Decoder,
+    batches: &[&Batch],
+    adapters: &dyn Adapters,
+    checkpointing: bool,
+    total: &mut dyn FnMut(&BatchLosses) -> Result<Tensor>,
+) -> Result<BatchLosses> {
     if !checkpointing {
         let losses = batch_losses(decoder, batches, adapters)?;
-        losses.weighted(weights)?.f_backward()?;
+        total(&losses)?.f_backward()?;
         return Ok(losses);
     }
     let input = Input::from_batches(batches, decoder)?;
     let checkpoints = decoder.checkpoints(&input, adapters)?;
     let losses = losses_of(decoder, batches, &input, &checkpoints.hidden()?, adapters)?;
-    losses.weighted(weights)?.f_backward()?;
+    total(&losses)?.f_backward()?;
     checkpoints.backward()?;
     Ok(losses)
 }
 
 impl BatchLosses {
+    /// The losses of one batch, `[labels]`.
+    pub fn of(&self, batch: usize) -> Result<Tensor> {
+        let before: usize = self.labels.iter().take(batch).sum();
+        let count = self.labels.get(batch).copied().unwrap_or(0);
+        Ok(self.losses.f_narrow(0, before as i64, count as i64)?)
+    }
+
     /// The summed loss of each batch, added up in f64, every label by its weight.
     pub fn sums(&self) -> Result<Vec<f64>> {
         let mut losses = Vec::<f64>::try_from(self.losses.f_detach()?.f_to_kind(Dtype::Double)?)?;

@@ -7,8 +7,12 @@ use super::checkpoint::{CheckpointWriter, RunState};
 use super::config::TrainConfig;
 use super::flat_loss::FlatLossWatch;
 use super::memory::process::PeakWatch;
+use super::objective::evaluate::{self, Evaluation};
+use super::objective::preference::{PreferenceBatch, PreferenceInputs, PreferenceRun};
+use super::objective::reference::{References, Split};
 use super::observer::{EvalReport, StepReport, TrainObserver};
 use super::overfitting::{Overfitting, OverfittingWatch, OVERFITS_AFTER};
+use super::recorder::eval_name;
 use super::sampler::Sampler;
 use super::schedule::Schedule;
 use super::stalled::StallWatch;
@@ -17,6 +21,7 @@ use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::data::{number, Row};
 use crate::error::{Error, Kind, Result};
+use crate::format::thousands;
 use crate::hub::mapped;
 use crate::interrupt;
 use crate::lora::Trainable;
@@ -43,8 +48,6 @@ pub struct TrainOutcome {
     pub train_loss: f64,
     /// The held-out loss of the parameters that the run ends with.
     pub eval_loss: Option<f64>,
-    /// The further metrics of the evaluation that `eval_loss` is of.
-    pub eval_metrics: Metrics,
     pub best_step: Option<u64>,
     /// Tokens trained on, without padding.
     pub tokens: u64,
@@ -56,9 +59,17 @@ pub struct TrainOutcome {
     /// Peak memory in bytes while the run trained and was evaluated: see [`PeakWatch`]. Runs side by side have one
     /// peak.
     pub peak_memory: Option<u64>,
+    /// Further means that were logged last, and under names with `eval_` those of the evaluation that `eval_loss` is of.
+    pub metrics: Metrics,
+    /// Is `eval_loss` a cross-entropy? That of preferences is none.
+    pub has_perplexity: bool,
 }
 
 impl TrainOutcome {
+    pub fn eval_perplexity(&self) -> Option<f64> {
+        self.eval_loss.filter(|_| self.has_perplexity).map(f64::exp)
+    }
+
     /// As an object; numbers that are not finite are those of [`number`].
     pub fn fields(&self) -> Row {
         let or_null = |number: Option<f64>| number.map_or(Value::Null, number::value);
@@ -66,7 +77,7 @@ impl TrainOutcome {
             ("steps", self.steps.into()),
             ("train_loss", number::value(self.train_loss)),
             ("eval_loss", or_null(self.eval_loss)),
-            ("eval_perplexity", or_null(self.eval_loss.map(f64::exp))),
+            ("eval_perplexity", or_null(self.eval_perplexity())),
             ("tokens", self.tokens.into()),
             ("seconds", number::value(self.seconds)),
             ("tokens_per_s", number::value(self.tokens as f64 / self.seconds.max(1e-9))),
@@ -75,7 +86,7 @@ impl TrainOutcome {
             (PEAK_MEMORY, self.peak_memory.into()),
         ];
         let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
-        fields.chain(self.eval_metrics.iter().map(|(name, value)| (name.clone(), number::value(*value)))).collect()
+        fields.chain(self.metrics.iter().map(|(name, value)| (name.clone(), number::value(*value)))).collect()
     }
 }
 
@@ -110,7 +121,7 @@ pub fn train_together<'a>(
     data: &'a TokenizedDataset,
     evaluate: Option<&mut Evaluate>,
 ) -> Result<Vec<Result<TrainOutcome>>> {
-    train_resumable(decoder, jobs, data, evaluate, Checkpoints::default())
+    train_resumable(decoder, jobs, data, evaluate, Checkpoints::default(), PreferenceInputs::default())
 }
 
 /// Where runs go on from, and who saves them on the way.
@@ -132,6 +143,7 @@ pub fn train_resumable<'a>(
     data: &'a TokenizedDataset,
     mut evaluate: Option<&mut Evaluate>,
     checkpoints: Checkpoints,
+    preferences: PreferenceInputs,
 ) -> Result<Vec<Result<TrainOutcome>>> {
     if data.is_empty() {
         return Err(Error::data("the training split is empty: expected at least one row"));
@@ -141,11 +153,14 @@ pub fn train_resumable<'a>(
     let vocabulary = decoder.config.vocab_size;
     let mut runs: Vec<ActiveRun> =
         jobs.into_iter().map(|job| ActiveRun::new(job, data, can_evaluate, vocabulary)).collect::<Result<Vec<_>>>()?;
+    // Before earlier states are restored: the reference is the model as the run began.
+    prepare_preferences(decoder, &mut runs, data, preferences)?;
     for (run, state) in runs.iter_mut().zip(checkpoints.states) {
         state.map_or(Ok(()), |state| run.restore(state))?;
     }
+    let held_out = preferences.held_out;
     let mut saver = checkpoints.writer.map(|writer| Saver::new(writer, &runs));
-    let trained = go_on(decoder, &mut runs, data, &mut evaluate, saver.as_mut(), &memory);
+    let trained = go_on(decoder, &mut runs, data, &mut evaluate, held_out, saver.as_mut(), &memory);
     if let Some(saver) = &mut saver {
         saver.at_the_end(&mut runs, memory.peak(), trained.as_ref().err());
     }
@@ -161,22 +176,44 @@ fn go_on(
     runs: &mut [ActiveRun],
     data: &TokenizedDataset,
     evaluate: &mut Option<&mut Evaluate>,
+    held_out: Option<&TokenizedDataset>,
     mut saver: Option<&mut Saver>,
     memory: &PeakWatch,
 ) -> Result<()> {
     // Of runs that were stopped between a step and its evaluation.
     if let Some(evaluate) = evaluate.as_mut() {
-        evaluation(decoder, runs, *evaluate)?;
+        evaluation(decoder, runs, *evaluate, held_out)?;
     }
     while runs.iter().any(ActiveRun::is_going) {
         interrupt::check()?;
         step(decoder, runs, data)?;
         if let Some(evaluate) = evaluate.as_mut() {
-            evaluation(decoder, runs, *evaluate)?;
+            evaluation(decoder, runs, *evaluate, held_out)?;
         }
         if let Some(saver) = saver.as_mut() {
             saver.after_step(runs, memory);
         }
+    }
+    Ok(())
+}
+
+/// Readies the runs that train on preferences, and reports the pass over their reference: a sweep reports its own.
+fn prepare_preferences(
+    decoder: &Decoder,
+    runs: &mut [ActiveRun],
+    data: &TokenizedDataset,
+    inputs: PreferenceInputs,
+) -> Result<()> {
+    let own = References::default();
+    let is_shared = inputs.references.is_some();
+    let inputs = PreferenceInputs { references: Some(inputs.references.unwrap_or(&own)), ..inputs };
+    let jobs = runs.iter().map(|run| (&*run.trainable, run.config, run.schedule.steps));
+    let jobs: Vec<(&dyn Trainable, &TrainConfig, u64)> = jobs.collect();
+    let prepared = PreferenceRun::of_all(decoder, &jobs, data, inputs)?;
+    runs.iter_mut().zip(prepared).for_each(|(run, prepared)| run.preference = prepared);
+    let answers = own.answers();
+    if answers > 0 && !is_shared {
+        note(runs, &format!("reference: log-probabilities of {} answers", thousands(answers as u64)));
     }
     Ok(())
 }
@@ -279,6 +316,7 @@ fn saved_line(step: u64, path: &Path, is_stop: bool) -> String {
 #[derive(Debug)]
 struct Best {
     evaluation: BestEvaluation,
+    /// By the names of logs.
     metrics: Metrics,
     /// Kept only with `keep_best`.
     parameters: Option<Tensor>,
@@ -293,9 +331,11 @@ struct ActiveRun<'a> {
     schedule: Schedule,
     optimizer: AdamW,
     sampler: Sampler<'a>,
+    /// Of a run on preferences.
+    preference: Option<PreferenceRun>,
     best: Option<Best>,
     last_eval: Option<f64>,
-    last_metrics: Metrics,
+    eval_metrics: Metrics,
     position: RunPosition,
     stopped_early: bool,
     overfitting_watch: OverfittingWatch,
@@ -305,18 +345,26 @@ struct ActiveRun<'a> {
     failure: Option<Error>,
 }
 
+/// The micro-batches of one step.
+struct Window {
+    batches: Vec<Batch>,
+    /// Of each micro-batch of a run on preferences.
+    preferences: Vec<PreferenceBatch>,
+}
+
 /// Takes one joint step of all runs that are going.
 fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> Result<()> {
     let started = Instant::now();
     let mut going: Vec<&mut ActiveRun> = runs.iter_mut().filter(|run| run.is_going()).collect();
-    let windows: Vec<Vec<Batch>> = going.iter_mut().map(|run| run.window(data)).collect::<Result<_>>()?;
+    let windows: Vec<Window> = going.iter_mut().map(|run| run.window(data)).collect::<Result<_>>()?;
     let mut settings: Vec<StepSettings> = going.iter().map(|run| run.settings()).collect();
     let members = going.iter_mut().zip(&windows).zip(settings.drain(..));
     let mut members: Vec<Member> = members
         .map(|((run, window), settings)| Member {
             trainable: &mut *run.trainable,
             optimizer: &mut run.optimizer,
-            window,
+            window: &window.batches,
+            preferences: &window.preferences,
             settings,
             loss: run.callbacks.loss,
         })
@@ -325,7 +373,7 @@ fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> R
     drop(members);
     let time = started.elapsed();
     let tokens: Vec<usize> =
-        windows.iter().map(|window| window.iter().map(Batch::token_count).sum::<usize>()).collect();
+        windows.iter().map(|window| window.batches.iter().map(Batch::token_count).sum::<usize>()).collect();
     let all: usize = tokens.iter().sum();
     // Every run takes its step over, though an observer of another fails: their states are of one moment.
     let recorded = going.into_iter().zip(results).zip(tokens).map(|((run, result), tokens)| {
@@ -337,15 +385,28 @@ fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> R
 }
 
 /// Evaluates the runs that are due, all in one call.
-fn evaluation(decoder: &Decoder, runs: &mut [ActiveRun], evaluate: &mut Evaluate) -> Result<()> {
+fn evaluation(
+    decoder: &Decoder,
+    runs: &mut [ActiveRun],
+    evaluate: &mut Evaluate,
+    held_out: Option<&TokenizedDataset>,
+) -> Result<()> {
     runs.iter_mut().filter(|run| run.is_due()).try_for_each(ActiveRun::fail_unless_finite)?;
     let mut due: Vec<&mut ActiveRun> = runs.iter_mut().filter(|run| run.is_due()).collect();
     if due.is_empty() {
         return Ok(());
     }
     let trainables: Vec<&dyn Trainable> = due.iter().map(|run| &*run.trainable).collect();
-    let losses = evaluate(decoder, &trainables)?;
-    due.iter_mut().zip(losses).try_for_each(|(run, loss)| run.record_eval(loss))
+    let preferences = due.iter().zip(&trainables).map(|(run, trainable)| Some((*trainable, run.preference.as_ref()?)));
+    // The rows of all runs are of one kind.
+    let evaluations = match (preferences.collect::<Option<Vec<_>>>(), held_out) {
+        (Some(preferences), Some(held_out)) => evaluate::evaluate(decoder, &preferences, held_out)?,
+        _ => {
+            let losses = evaluate(decoder, &trainables)?;
+            losses.into_iter().map(|loss| Evaluation { loss, metrics: Vec::new() }).collect()
+        }
+    };
+    due.iter_mut().zip(evaluations).try_for_each(|(run, evaluation)| run.record_eval(evaluation))
 }
 
 impl<'a> ActiveRun<'a> {
@@ -374,9 +435,10 @@ impl<'a> ActiveRun<'a> {
             config,
             observer,
             callbacks,
+            preference: None,
             best: None,
             last_eval: None,
-            last_metrics: Metrics::new(),
+            eval_metrics: Metrics::new(),
             position: RunPosition::default(),
             stopped_early: false,
             overfitting_watch: OverfittingWatch::default(),
@@ -401,7 +463,7 @@ impl<'a> ActiveRun<'a> {
                 best: self.best.as_ref().map(|best| best.evaluation),
                 best_metrics: self.best.as_ref().map(|best| best.metrics.clone()).unwrap_or_default(),
                 last_eval: self.last_eval,
-                last_metrics: self.last_metrics.clone(),
+                eval_metrics: self.eval_metrics.clone(),
                 stopped_early: self.stopped_early,
                 overfitting_watch: self.overfitting_watch.clone(),
                 overfitting: self.overfitting,
@@ -433,10 +495,10 @@ impl<'a> ActiveRun<'a> {
         // Without its parameters the best evaluation so far could not be kept.
         let best = numbers.best.filter(|_| parameters.is_some() || !self.config.keep_best);
         self.best = best.map(|evaluation| Best { evaluation, metrics: numbers.best_metrics, parameters });
+        self.eval_metrics = numbers.eval_metrics;
         self.flat_watch.resume(numbers.flat_watch);
         self.position = numbers.position;
         self.last_eval = numbers.last_eval;
-        self.last_metrics = numbers.last_metrics;
         self.stopped_early = numbers.stopped_early;
         self.overfitting_watch = numbers.overfitting_watch;
         self.overfitting = numbers.overfitting;
@@ -449,8 +511,20 @@ impl<'a> ActiveRun<'a> {
         self.failure.is_none() && !self.stopped_early && self.position.steps < self.schedule.steps
     }
 
-    fn window(&mut self, data: &TokenizedDataset) -> Result<Vec<Batch>> {
-        self.sampler.window(self.position.steps).iter().map(|rows| data.batch(rows)).collect()
+    fn window(&mut self, data: &TokenizedDataset) -> Result<Window> {
+        let step = self.position.steps;
+        if let Some(rollout) = self.callbacks.rollout {
+            let rows = self.sampler.window(step).concat();
+            return Ok(Window { batches: rollout(step, &rows)?, preferences: Vec::new() });
+        }
+        let rows = self.sampler.window(step);
+        let Some(preference) = &self.preference else {
+            let batches = rows.iter().map(|rows| data.batch(rows)).collect::<Result<_>>()?;
+            return Ok(Window { batches, preferences: Vec::new() });
+        };
+        let batches = rows.iter().map(|rows| preference.batch(data, Split::Train, rows));
+        let (batches, preferences) = batches.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        Ok(Window { batches, preferences })
     }
 
     fn settings(&self) -> StepSettings {
@@ -478,6 +552,15 @@ impl<'a> ActiveRun<'a> {
         let progress = &mut self.position;
         progress.steps += 1;
         progress.loss_sum += result.loss;
+        let mut metrics = result.metrics;
+        if let Some(measured) = self.callbacks.step_metrics {
+            measured().iter().for_each(|(name, value)| metrics.add(name, *value, 1.0));
+        }
+        progress.metrics.extend(&metrics);
+        if progress.steps.is_multiple_of(self.config.log_every) || progress.steps == self.schedule.steps {
+            let means = std::mem::take(&mut progress.metrics);
+            progress.logged = means.means().map(|(name, mean)| (name.to_owned(), mean)).collect();
+        }
         self.overfitting_watch.on_step(result.loss);
         progress.tokens += tokens as u64;
         progress.time += time;
@@ -498,6 +581,7 @@ impl<'a> ActiveRun<'a> {
             tokens_per_s: progress.tokens as f64 / seconds.max(1e-9),
             stalled_for,
             flat_loss,
+            metrics,
         };
         self.observer.on_step(&report)?;
         let flow = self.callbacks.on_step.map_or(Ok(ControlFlow::Continue(())), |on_step| on_step(&report))?;
@@ -525,10 +609,12 @@ impl<'a> ActiveRun<'a> {
         Ok(())
     }
 
-    fn record_eval(&mut self, loss: f64) -> Result<()> {
-        let metrics = self.callbacks.metrics.map_or(Ok(Metrics::new()), |metrics| metrics())?;
+    fn record_eval(&mut self, Evaluation { loss, metrics }: Evaluation) -> Result<()> {
+        let measured = self.callbacks.metrics.map_or(Ok(Metrics::new()), |metrics| metrics())?;
+        let metrics: Metrics =
+            metrics.into_iter().map(|(name, value)| (eval_name(&name), value)).chain(measured).collect();
         self.last_eval = Some(loss);
-        self.last_metrics.clone_from(&metrics);
+        self.eval_metrics.clone_from(&metrics);
         self.position.evaluated_at = Some(self.position.steps);
         let is_best = self.best.as_ref().is_none_or(|best| loss < best.evaluation.loss);
         if is_best {
@@ -546,7 +632,8 @@ impl<'a> ActiveRun<'a> {
         let (step, epoch) = (self.position.steps, self.sampler.epochs_after(self.position.steps));
         let overfitting = self.overfitting_watch.on_eval(step, loss);
         self.overfitting = self.overfitting.or(overfitting);
-        let report = EvalReport { step, epoch, loss, metrics, is_best, overfitting };
+        let perplexity = (!self.config.objective.is_preference()).then(|| loss.exp());
+        let report = EvalReport { step, epoch, loss, perplexity, metrics, is_best, overfitting };
         self.observer.on_eval(&report)?;
         let flow = self.callbacks.on_eval.map_or(Ok(ControlFlow::Continue(())), |on_eval| on_eval(&report))?;
         self.stopped_early |= flow.is_break() && self.position.steps < self.schedule.steps;
@@ -558,23 +645,24 @@ impl<'a> ActiveRun<'a> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        let (mut eval_loss, mut eval_metrics) = (self.last_eval, self.last_metrics);
+        let (mut eval_loss, mut eval_metrics) = (self.last_eval, self.eval_metrics);
         if let Some(Best { evaluation, metrics, parameters: Some(parameters) }) = &self.best {
             self.trainable.parameters_mut().restore(parameters)?;
             (eval_loss, eval_metrics) = (Some(evaluation.loss), metrics.clone());
         }
-        let RunPosition { steps, loss_sum, tokens, time, peak_memory: earlier_peak, .. } = self.position;
+        let RunPosition { steps, loss_sum, tokens, time, peak_memory: earlier_peak, logged, .. } = self.position;
         Ok(TrainOutcome {
             steps,
             train_loss: loss_sum / (steps as f64).max(1.0),
             eval_loss,
-            eval_metrics,
             best_step: self.best.map(|best| best.evaluation.step),
             tokens,
             seconds: time.as_secs_f64(),
             stopped_early: self.stopped_early,
             overfitting: self.overfitting,
             peak_memory: peak_memory.max(earlier_peak),
+            metrics: logged.into_iter().chain(eval_metrics).collect(),
+            has_perplexity: !self.config.objective.is_preference(),
         })
     }
 }

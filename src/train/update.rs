@@ -4,13 +4,18 @@
 use super::adamw::AdamW;
 use super::callbacks::{self, LossFunction};
 use super::clip;
-use super::step::{backward, predicted_labels, total_weight};
+use super::mean_metrics::MeanMetrics;
+use super::objective::loss::means;
+use super::objective::preference::divergences;
+use super::objective::PreferenceBatch;
+use super::step::{backward_from, predicted_labels, total_weight, BatchLosses};
 use crate::data::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::lora::trainable::{dropout_key, Trainable};
 use crate::lora::AdapterSet;
 use crate::model::Decoder;
+use tch::Tensor;
 
 /// The settings of one step.
 #[derive(Debug, Clone, Copy)]
@@ -25,14 +30,16 @@ pub struct StepSettings {
     pub gradient_checkpointing: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StepResult {
-    /// Mean loss per label over the window; of labels with weights, the weighted mean; of losses of the caller, the mean
-    /// over the micro-batches.
+    /// Mean loss per label over the window; of labels with weights, the weighted mean; on preferences and of losses of
+    /// the caller, the mean of the micro-batches' losses.
     pub loss: f64,
     /// The norm before clipping.
     pub grad_norm: f64,
     pub labels: usize,
+    /// On preferences, means of the micro-batches.
+    pub metrics: MeanMetrics,
 }
 
 /// One run in a joint step.
@@ -41,6 +48,8 @@ pub struct Member<'a> {
     pub optimizer: &'a mut AdamW,
     /// The micro-batches of this step.
     pub window: &'a [Batch],
+    /// Of each micro-batch; empty for a run that does not train on preferences.
+    pub preferences: &'a [PreferenceBatch],
     pub settings: StepSettings,
     /// In place of the cross-entropy over the labels.
     pub loss: Option<&'a LossFunction<'a>>,
@@ -54,36 +63,45 @@ pub fn update(
     window: &[Batch],
     settings: StepSettings,
 ) -> Result<StepResult> {
-    let mut results = update_together(decoder, &mut [Member { trainable, optimizer, window, settings, loss: None }])?;
+    let member = Member { trainable, optimizer, window, preferences: &[], settings, loss: None };
+    let mut results = update_together(decoder, &mut [member])?;
     results.pop().unwrap_or_else(|| Err(Error::bug("a step without a result")))
 }
 
 /// Trains every member on its window. The loss of a window is the mean over all its labels: a mean of the
-/// micro-batches' means would weigh short batches too heavily. A loss of the caller is a number for a micro-batch, so
-/// its mean over the micro-batches is taken.
+/// micro-batches' means would weigh short batches too heavily. On preferences it is that mean, as in TRL, and so it is
+/// with a loss of the caller, who returns one number for a micro-batch.
 ///
 /// The members' tokens go through the decoder together without affecting each other: a member whose loss or gradient
 /// is not finite fails alone, with its weights unchanged. An error of the function itself ends all of them.
 pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<Result<StepResult>>> {
     let labels: Vec<usize> = members.iter().map(|member| member.window.iter().map(predicted_labels).sum()).collect();
     let totals = members.iter().map(|member| member.window.iter().map(total_weight).sum()).collect::<Vec<f64>>();
-    let losses = gradients(decoder, members, &totals)?;
-    let results = members.iter_mut().zip(&losses).zip(labels.into_iter().zip(totals));
-    let results = results.map(|((member, loss), (labels, total))| {
+    let windows = gradients(decoder, members, &totals)?;
+    let results = members.iter_mut().zip(windows).zip(labels.into_iter().zip(totals));
+    let results = results.map(|((member, window), (labels, total))| {
         if labels == 0 && member.loss.is_none() {
             return Err(no_label(member.settings.step));
         }
         if total == 0.0 && member.loss.is_none() {
             return Err(no_weight(member.settings.step));
         }
-        let grad_norm = apply(member, *loss)?;
-        Ok(StepResult { loss: *loss, grad_norm, labels })
+        let WindowLoss { loss, metrics } = window;
+        let grad_norm = apply(member, loss)?;
+        Ok(StepResult { loss, grad_norm, labels, metrics })
     });
     Ok(results.collect())
 }
 
+/// The loss of a window, or a micro-batch's part of it.
+#[derive(Debug, Clone, Default)]
+struct WindowLoss {
+    loss: f64,
+    metrics: MeanMetrics,
+}
+
 /// Runs forward and backward over all windows. Fills the members' gradients and returns their losses.
-fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Result<Vec<f64>> {
+fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Result<Vec<WindowLoss>> {
     let longest = members.iter().map(|member| member.window.len()).max().unwrap_or(0);
     let factors = members.iter().map(|member| member.optimizer.loss_scale.factor(decoder));
     let mut scale = factors.fold(f64::INFINITY, f64::min);
@@ -91,20 +109,21 @@ fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Resul
         for member in members.iter_mut() {
             member.trainable.parameters_mut().zero_gradients()?;
         }
-        let mut losses = vec![0.0; members.len()];
+        let mut windows = vec![WindowLoss::default(); members.len()];
         for micro_batch in 0..longest {
             interrupt::check()?;
             for (at, member) in members.iter().enumerate() {
-                losses[at] += caller_loss(member, micro_batch, scale)?;
+                windows[at].loss += caller_loss(member, micro_batch, scale)?;
             }
-            for (member, sum) in forward_backward(decoder, members, micro_batch, totals, scale)? {
-                losses[member] += sum;
+            for (member, part) in forward_backward(decoder, members, micro_batch, totals, scale)? {
+                windows[member].loss += part.loss;
+                windows[member].metrics.extend(&part.metrics);
             }
         }
         if scale == 1.0 {
-            return Ok(losses);
+            return Ok(windows);
         }
-        if losses.iter().all(|loss| loss.is_finite()) && overflow(members)? {
+        if windows.iter().all(|window| window.loss.is_finite()) && overflow(members)? {
             scale /= 2.0;
             continue;
         }
@@ -112,7 +131,7 @@ fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Resul
             member.trainable.parameters_mut().scale_gradients(1.0 / scale)?;
             member.optimizer.loss_scale.stepped(scale);
         }
-        return Ok(losses);
+        return Ok(windows);
     }
 }
 
@@ -133,7 +152,7 @@ fn forward_backward(
     micro_batch: usize,
     totals: &[f64],
     scale: f64,
-) -> Result<Vec<(usize, f64)>> {
+) -> Result<Vec<(usize, WindowLoss)>> {
     let has_labels = |member: &Member| member.window.get(micro_batch).is_some_and(|batch| predicted_labels(batch) > 0);
     let is_involved = |member: &Member| member.loss.is_none() && has_labels(member);
     let involved = (0..members.len()).filter(|&at| totals[at] > 0.0 && is_involved(&members[at]));
@@ -144,14 +163,56 @@ fn forward_backward(
     let batches: Vec<&Batch> = involved.iter().filter_map(|&at| members[at].window.get(micro_batch)).collect();
     let active = involved.iter().enumerate().filter_map(|(part, &at)| {
         let StepSettings { seed, step, .. } = members[at].settings;
-        members[at].trainable.active(Some(part), Some(dropout_key(seed, step, micro_batch)))
+        let has_dropout = members[at].preferences.get(micro_batch).is_none_or(PreferenceBatch::has_dropout);
+        let key = has_dropout.then(|| dropout_key(seed, step, micro_batch));
+        members[at].trainable.active(Some(part), key)
     });
     let adapters = AdapterSet { active: active.collect() };
     let weights: Vec<f64> = involved.iter().map(|&at| 1.0 / totals[at]).collect();
     let checkpointing = members.iter().any(|member| member.settings.gradient_checkpointing);
     let scaled: Vec<f64> = weights.iter().map(|weight| weight * scale).collect();
-    let sums = backward(decoder, &batches, &adapters, &scaled, checkpointing)?.sums()?;
-    Ok(involved.iter().zip(sums.iter().zip(&weights)).map(|(&at, (sum, weight))| (at, sum * weight)).collect())
+    if involved.iter().any(|&at| !members[at].preferences.is_empty()) {
+        let mut parts = Vec::new();
+        let mut total = |losses: &BatchLosses| {
+            let (total, of_members) = preference_losses(decoder, members, &involved, micro_batch, losses)?;
+            parts = of_members;
+            Ok(total.f_mul_scalar(scale)?)
+        };
+        backward_from(decoder, &batches, &adapters, checkpointing, &mut total)?;
+        return Ok(involved.into_iter().zip(parts).collect());
+    }
+    let mut total = |losses: &BatchLosses| losses.weighted(&scaled);
+    let sums = backward_from(decoder, &batches, &adapters, checkpointing, &mut total)?.sums()?;
+    let part = |(sum, weight): (&f64, &f64)| WindowLoss { loss: sum * weight, metrics: MeanMetrics::default() };
+    Ok(involved.iter().copied().zip(sums.iter().zip(&weights).map(part)).collect())
+}
+
+/// The sum of the losses of one micro-batch of each member, and that of each. A micro-batch counts as much as the others
+/// of its window, however many rows it has: as in TRL.
+fn preference_losses(
+    decoder: &Decoder,
+    members: &[Member],
+    involved: &[usize],
+    micro_batch: usize,
+    losses: &BatchLosses,
+) -> Result<(Tensor, Vec<WindowLoss>)> {
+    let absent = || Error::bug("a run on preferences beside one on examples");
+    let batches = involved.iter().map(|&at| {
+        let batch = members[at].preferences.get(micro_batch).ok_or_else(absent)?;
+        Ok((&*members[at].trainable, batch))
+    });
+    let batches: Vec<(&dyn Trainable, &PreferenceBatch)> = batches.collect::<Result<_>>()?;
+    let divergences = divergences(decoder, &batches)?;
+    let (mut totals, mut parts) = (Vec::new(), Vec::new());
+    for (part, (&at, divergence)) in involved.iter().zip(divergences).enumerate() {
+        let loss = batches[part].1.loss(&losses.of(part)?, divergence)?;
+        let mean = loss.mean()?.f_div_scalar(members[at].window.len() as f64)?;
+        let mut window = WindowLoss { loss: mean.f_double_value(&[])?, metrics: MeanMetrics::default() };
+        means(&loss.metrics).iter().for_each(|(name, mean)| window.metrics.add(name, *mean, 1.0));
+        totals.push(mean);
+        parts.push(window);
+    }
+    Ok((Tensor::f_stack(&totals, 0)?.f_sum(None)?, parts))
 }
 
 /// As [`forward_backward`], for a member whose loss the caller computes.

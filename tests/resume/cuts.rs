@@ -10,6 +10,7 @@ use lorhai::lora::{Init, LoraSpec, Model, Targets, Trainable};
 use lorhai::model::{Decoder, Quantization};
 use lorhai::train::checkpoint::{folder, Checkpoint, CheckpointOptions, Resume, SaveInterval};
 use lorhai::train::grouping::Grouping;
+use lorhai::train::objective::{Objective, ObjectiveOptions};
 use lorhai::train::progress::Progress;
 use lorhai::train::rehearsal::Pace;
 use lorhai::train::{AdamWConfig, Callbacks, EvalInterval, TrainConfig, TrainOutcome, TrainRun};
@@ -64,7 +65,8 @@ impl Case {
             Some(spec) => model.adapted.add("default", spec.clone(), 7).unwrap(),
             None => model.adapted.train_all().unwrap(),
         }
-        let path = tiny_folder().join("pretrain.jsonl");
+        let is_preference = self.config.objective.is_preference();
+        let path = tiny_folder().join(if is_preference { "preferences.jsonl" } else { "pretrain.jsonl" });
         let rows = Dataset::load(path.to_str().unwrap()).unwrap().take(if self.packing { 120 } else { 31 });
         let max_length = Some(if self.packing { 96 } else { 64 });
         let options = TokenizeOptions { cache: false, packing: self.packing, max_length, ..TokenizeOptions::default() };
@@ -225,6 +227,15 @@ fn dora_with_residual_start_and_lora_plus() {
     let mut config = config();
     config.optimizer.loraplus_lr_ratio = Some(4.0);
     compare_cuts(&Case { spec: Some(spec), config, ..case() });
+}
+
+/// The reference is computed again; with PiSSA it is a frozen copy of the start.
+#[test]
+fn preferences_with_both_kinds_of_reference() {
+    let objective = ObjectiveOptions { kind: Objective::Dpo, beta: 0.3, ..ObjectiveOptions::default() };
+    let config = TrainConfig { objective, keep_best: true, eval_every: EvalInterval::Steps(3), ..config() };
+    compare_cuts(&Case { config: config.clone(), ..case() });
+    compare_cuts(&Case { spec: Some(LoraSpec { init: Init::Pissa, ..spec() }), config, ..case() });
 }
 
 #[test]

@@ -91,6 +91,7 @@ fn on_second(script: &str) -> Vec<&'static str> {
         "count_parameters" => vec!["models=second", "ranks=4,8"],
         "pretrain_tiny" => vec!["from=second", "data=pairs.csv", "loss_on=completion", "held_out=6"],
         "e2e" => vec!["model=second", "train=e2e.csv", "test=e2e.csv", "ranks=1,2", "seeds=2", "steps=2", "batch=2"],
+        "dpo" => vec!["model=second", "data=preferences.csv"],
         _ => vec!["model=second", "data=pairs.csv"],
     }
 }
@@ -107,6 +108,9 @@ fn every_script_runs_on_another_model_and_other_rows() {
     };
     fs::write(folder.join("pairs.csv"), csv("prompt,completion")).unwrap();
     fs::write(folder.join("e2e.csv"), csv("mr,ref")).unwrap();
+    let preferences = rows.iter().map(|(ask, answer)| format!("{ask}, {answer}, {answer} {answer}"));
+    let preferences: Vec<String> = std::iter::once("prompt,chosen,rejected".to_owned()).chain(preferences).collect();
+    fs::write(folder.join("preferences.csv"), preferences.join("\n")).unwrap();
     let mut failed = Vec::new();
     let mut count = 0;
     for script in scripts() {

@@ -19,6 +19,7 @@ mod loops;
 mod memory;
 mod model;
 mod numbers;
+mod rewards;
 mod spectrum;
 mod step;
 mod sweep;
@@ -90,7 +91,7 @@ pub const AREAS: &[Area] = &[
     area!(
         "Training and evaluation",
         "The primitives of a training loop, the trainer made of them, and evaluation.",
-        [step, gradients, loops, train],
+        [step, gradients, loops, train, rewards],
         [step, loops, train]
     ),
     area!(

@@ -62,10 +62,12 @@ pub mod functions {
 
     /// Turn rows into token ids and labels with the model's tokenizer and chat template.
     ///
-    /// Recognised columns, in this order: `messages`; `conversations` (ShareGPT's `from` and `value`);
-    /// `prompt` and `completion`; `instruction`, `input` and `output`, a conversation where the model has
-    /// a chat template and "### Instruction:" text where it has none; `text`. A note says which were
-    /// read and which were not. An answer with `weight: 0` or `train: false` is not trained on.
+    /// Recognised columns, in this order: `messages`; `prompt` and `completion`; `instruction`, `input` and
+    /// `output`, a conversation where the model has a chat template and "### Instruction:" text where it has
+    /// none; `chosen` and `rejected`, with `prompt` or without; `conversations` (ShareGPT's `from` and `value`);
+    /// `text`. A note says which were read and which were not. An answer with `weight: 0` or `train: false` is
+    /// not trained on. docs/preferences.md has the rows of preferences, among them those of `prompt`,
+    /// `completion` and a `label` that is true or false.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");

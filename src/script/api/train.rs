@@ -1,6 +1,7 @@
 //! `train`, which is made of the parts in `step`, and the loss on held-out rows.
 
-use crate::data::Batch;
+use super::rewards::RewardOptions;
+use crate::data::{Batch, TokenizedDataset};
 use crate::files::FolderLock;
 use crate::options;
 use crate::options::{OptionSet, Refusal};
@@ -28,14 +29,15 @@ use std::path::PathBuf;
 
 options! {
     #[derive(Debug, Clone)]
-    struct TrainOptions {
-        config: TrainConfig = TrainConfig::default(), is set;
-        functions: RunFunctions = RunFunctions::default(), is set;
+    pub(super) struct TrainOptions {
+        pub config: TrainConfig = TrainConfig::default(), is set;
+        pub functions: RunFunctions = RunFunctions::default(), is set;
+        pub rewards: RewardOptions = RewardOptions::default(), is set;
         /// A folder for `metrics.jsonl`, TensorBoard events, checkpoints and the adapter. A run that was cut off there
         /// goes on. The log of a finished one is replaced; its adapter is kept as `adapter.previous`, a fully trained
         /// model as `model.previous`.
-        out: Option<PathBuf> = None;
-        checkpoints: CheckpointOptions = CheckpointOptions::default(), is set;
+        pub out: Option<PathBuf> = None;
+        pub checkpoints: CheckpointOptions = CheckpointOptions::default(), is set;
     }
     rule TrainOptions::rule;
 }
@@ -82,6 +84,10 @@ pub mod functions {
     /// training loss fell, else `()`), and `peak_memory`: the most bytes that were held during training and its
     /// evaluations, measured; on a CPU the resident memory of the whole process with the model in it, on a GPU
     /// what tensors take there; `()` where the system does not say.
+    ///
+    /// `objective` trains on preferences instead of examples, by DPO, ORPO, SimPO or KTO: docs/preferences.md. Then the
+    /// result has the rewards too, such as `result["rewards/accuracies"]` and `result["eval_rewards/margins"]`, and
+    /// `eval_perplexity` is `()`.
     ///
     /// `eval_loss` is the mean over all labels of the held-out rows. transformers and TRL report the mean of the
     /// batches' means, which weighs the labels of short batches more and depends on the batch size. docs/defaults.md
@@ -150,7 +156,7 @@ pub mod functions {
     pub fn evaluate(context: NativeCallContext, model: Model, data: Tokenized, options: Map) -> RhaiResultOf<Map> {
         let EvaluateOptions { batch } = Options::read("evaluate", options)?;
         let (state, model) = (State::of(&context)?, model.read()?);
-        data.rows.length_warning(&model).iter().for_each(|warning| state.note(warning));
+        train.length_warning(&model).iter().for_each(|warning| state.note(warning));
         let rows = state.pace().rows(&data.rows);
         let eval = eval::loss::mean_loss(model.decoder(), &model.adapted.adapter_set(None), &rows, batch)?;
         Ok(to_map(&eval.fields()))
@@ -165,22 +171,36 @@ fn run_training(
     options: Map,
 ) -> RhaiResultOf<Map> {
     let options: TrainOptions = Options::read("train", options)?;
+    if options.rewards.reward.is_some() {
+        let refusal = Refusal::new("reward", "rows that are not tokenized with it", "tokenized rows");
+        let hint = "give train the rows as they are: train(model, load_dataset(path), #{ objective: \"grpo\", … })";
+        return Err(refusal.with_hint(hint).error("train").into());
+    }
     let functions = RunCallbacks::new(context, model, options.functions.clone())?;
-    let result = run_with(&State::of(context)?, model, data, test, options, &functions);
-    functions.settle(result)
+    let rows = RunRows { train: &data.rows, test: test.map(|test| &test.rows) };
+    let result = run_with(&State::of(context)?, model, rows, options, &functions, Callbacks::default());
+    functions.settle(&[], result)
 }
 
-/// Trains a shallow clone of `model`, so that the functions can use the model itself.
-fn run_with(
+/// The rows of a run.
+#[derive(Clone, Copy)]
+pub(super) struct RunRows<'a> {
+    pub train: &'a TokenizedDataset,
+    pub test: Option<&'a TokenizedDataset>,
+}
+
+/// Trains a shallow clone of `model`, so that the functions can use the model itself. `callbacks` are those that the
+/// library makes.
+pub(super) fn run_with(
     state: &State,
     model: &Handle<lora::Model>,
-    data: &Tokenized,
-    test: Option<&Tokenized>,
+    RunRows { train, test }: RunRows,
     options: TrainOptions,
     functions: &RunCallbacks,
+    callbacks: Callbacks,
 ) -> Result<Map> {
-    let TrainOptions { config, functions: _, out, checkpoints } = options;
-    test.map_or(Ok(()), |test| eval::loss::ensure_labelled(&test.rows))?;
+    let TrainOptions { config, functions: _, rewards: _, out, checkpoints } = options;
+    test.map_or(Ok(()), eval::loss::ensure_labelled)?;
     let mut model = model.read()?.shallow_clone()?;
     if test.is_none() && config.eval_every.is_on_the_way() {
         state.note("no rows are held out, so nothing is evaluated: split the data, as in data.split(#{ test: 0.1 })");
@@ -199,17 +219,18 @@ fn run_with(
     let on_eval = |report: &EvalReport| functions.on_eval(report);
     let metrics = || functions.metrics();
     let run = TrainRun {
-        train: &data.rows,
-        test: test.map(|test| &test.rows),
+        train,
+        test,
         config: &config,
         folder: folder.as_deref(),
         checkpoints: Some(&checkpoints),
         origin: origin.as_ref(),
         callbacks: Callbacks {
-            loss: functions.loss.is_some().then_some(&loss),
+            loss: if functions.loss.is_some() { Some(&loss) } else { callbacks.loss },
             on_step: functions.on_step.is_some().then_some(&on_step),
             on_eval: functions.on_eval.is_some().then_some(&on_eval),
             metrics: functions.metrics.is_some().then_some(&metrics),
+            ..callbacks
         },
     };
     if let Some(out) = out.as_deref() {

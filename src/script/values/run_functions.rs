@@ -135,10 +135,10 @@ impl<'a> RunCallbacks<'a> {
             hint: "with_adapters(model, [\"other\"], || …) uses another adapter for a time")
     }
 
-    /// The result of the run, with the place in the script where a function failed.
-    pub fn settle<T>(&self, result: Result<T>) -> RhaiResultOf<T> {
+    /// The result of the run, with the place in the script where a function, or one of `others`, failed.
+    pub fn settle<T>(&self, others: &[Callback<'a>], result: Result<T>) -> RhaiResultOf<T> {
         let callbacks = [&self.loss, &self.on_step, &self.on_eval, &self.metrics];
-        Callback::settle_any(callbacks.into_iter().flatten(), result)
+        Callback::settle_any(callbacks.into_iter().flatten().chain(others), result)
     }
 }
 
@@ -176,7 +176,7 @@ fn eval_report(report: &EvalReport) -> Map {
         ("step", Dynamic::from(i64::try_from(report.step).unwrap_or(i64::MAX))),
         ("epoch", report.epoch.into()),
         ("eval_loss", report.loss.into()),
-        ("eval_perplexity", report.loss.exp().into()),
+        ("eval_perplexity", report.perplexity.map_or(Dynamic::UNIT, Dynamic::from)),
         ("is_best", report.is_best.into()),
     ];
     let metrics = report.metrics.iter().map(|(name, value)| (name.as_str(), Dynamic::from(*value)));

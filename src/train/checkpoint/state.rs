@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::Parameters;
 use crate::train::flat_loss::FlatLossWatch;
 use crate::train::loss_scale::LossScale;
+use crate::train::mean_metrics::MeanMetrics;
 use crate::train::metrics::{number_from_json, number_to_json};
 use crate::train::overfitting::{Overfitting, OverfittingWatch};
 use crate::train::recorder::LogState;
@@ -30,6 +31,12 @@ pub struct RunPosition {
     pub evaluated_at: Option<u64>,
     /// The most memory held so far, in bytes.
     pub peak_memory: Option<u64>,
+    /// On preferences, of the steps since the last one that was logged.
+    #[serde(default)]
+    pub metrics: MeanMetrics,
+    /// The means that were logged last.
+    #[serde(default)]
+    pub logged: Vec<(String, f64)>,
 }
 
 /// The best evaluation so far.
@@ -53,8 +60,9 @@ pub struct RunNumbers {
     pub best_metrics: BTreeMap<String, f64>,
     #[serde(with = "any_float_or_none")]
     pub last_eval: Option<f64>,
+    /// Of the last evaluation.
     #[serde(with = "any_floats", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub last_metrics: BTreeMap<String, f64>,
+    pub eval_metrics: BTreeMap<String, f64>,
     pub stopped_early: bool,
     pub overfitting_watch: OverfittingWatch,
     pub overfitting: Option<Overfitting>,

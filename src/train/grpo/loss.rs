@@ -1,8 +1,31 @@
 //! The loss of a batch of samples.
 
-use super::options::{GrpoLossType, GrpoOptions, ImportanceLevel};
+use super::options::{GrpoOptions, ImportanceLevel};
 use crate::error::Result;
 use tch::{no_grad, Kind as Dtype, Tensor};
+
+/// What the sum of the tokens' losses is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GrpoLossType {
+    /// The mean over samples of each sample's mean: of the first paper; favours short samples that are good.
+    Grpo,
+    /// The mean over the tokens of a micro-batch.
+    Bnpo,
+    /// The sum over tokens by samples times `max_completion_length`: no sample's length counts.
+    DrGrpo,
+    /// The mean over all tokens of the step.
+    #[default]
+    Dapo,
+}
+
+/// The settings of the loss.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GrpoLossConfig {
+    pub loss_type: GrpoLossType,
+    /// The weight of the divergence from the reference; 0 needs no reference.
+    pub beta: f64,
+    pub options: GrpoOptions,
+}
 
 /// What the loss is computed from; all f32, `[rows, seq_len]` unless it says otherwise, and 0 where `mask` is.
 #[derive(Debug)]
@@ -38,7 +61,8 @@ pub struct GrpoLoss {
 ///
 /// # Errors
 /// Tensors of different shapes.
-pub fn grpo_loss(terms: &Terms, options: &GrpoOptions, tokens: f64) -> Result<GrpoLoss> {
+pub fn grpo_loss(terms: &Terms, config: &GrpoLossConfig, tokens: f64) -> Result<GrpoLoss> {
+    let GrpoLossConfig { loss_type, beta, options } = config;
     let Terms { logprobs, mask, .. } = terms;
     let advantages = terms.advantages.f_unsqueeze(1)?;
     let old = match terms.old_logprobs {
@@ -56,16 +80,16 @@ pub fn grpo_loss(terms: &Terms, options: &GrpoOptions, tokens: f64) -> Result<Gr
     let clipped = ratio.f_clamp(low, high)?.f_mul(&advantages)?;
     let mut losses = free.f_minimum(&clipped)?.f_neg()?;
     let mut metrics = clip_ratios(&ratio, &advantages, mask, (low, high))?;
-    if let Some(reference) = terms.reference_logprobs.filter(|_| options.beta > 0.0) {
+    if let Some(reference) = terms.reference_logprobs.filter(|_| *beta > 0.0) {
         let difference = reference.f_sub(logprobs)?;
         let divergence = difference.f_exp()?.f_sub(&difference)?.f_sub_scalar(1.0)?;
         let divergence = if options.use_bias_correction_kl { divergence.f_mul(&ratio)? } else { divergence };
         metrics.push(("kl", masked_mean(&divergence, mask)?));
-        losses = losses.f_add(&divergence.f_mul_scalar(options.beta)?)?;
+        losses = losses.f_add(&divergence.f_mul_scalar(*beta)?)?;
     }
     // One number for each sample counts once for each of its tokens.
     let losses = losses.f_mul(mask)?;
-    let loss = match options.loss_type {
+    let loss = match loss_type {
         GrpoLossType::Grpo => means(&losses, mask)?.f_mean(None)?,
         GrpoLossType::Bnpo => losses.f_sum(None)?.f_div(&mask.f_sum(None)?.f_clamp_min(1.0)?)?,
         GrpoLossType::DrGrpo => {

@@ -8,7 +8,7 @@
 pub mod advantages;
 pub mod loss;
 pub mod options;
-//pub mod rollout;
+pub mod rollout;
 
-pub use loss::{grpo_loss, Terms};
+pub use loss::{grpo_loss, GrpoLossConfig, GrpoLossType, Terms};
 pub use options::GrpoOptions;

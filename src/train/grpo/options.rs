@@ -2,20 +2,6 @@
 
 use crate::options;
 
-/// What the sum of the tokens' losses is divided by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum GrpoLossType {
-    /// The mean over samples of each sample's mean: of the first paper; favours short samples that are good.
-    Grpo,
-    /// The mean over the tokens of a micro-batch.
-    Bnpo,
-    /// The sum over tokens by samples times `max_completion_length`: no sample's length counts.
-    DrGrpo,
-    /// The mean over all tokens of the step.
-    #[default]
-    Dapo,
-}
-
 /// What the ratio of probabilities is computed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ImportanceLevel {
@@ -36,15 +22,6 @@ pub enum RewardScale {
     None,
 }
 
-crate::choices!(
-    GrpoLossType,
-    [
-        ("grpo", GrpoLossType::Grpo),
-        ("bnpo", GrpoLossType::Bnpo),
-        ("dr_grpo", GrpoLossType::DrGrpo),
-        ("dapo", GrpoLossType::Dapo)
-    ]
-);
 crate::choices!(ImportanceLevel, [("token", ImportanceLevel::Token), ("sequence", ImportanceLevel::Sequence)]);
 crate::choices!(
     RewardScale,
@@ -55,7 +32,7 @@ options! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct GrpoOptions {
         /// Samples of each prompt: a group. `batch` × `accumulation` must be a multiple of it.
-        pub num_generations: usize = 8, alias ["n"], range at_least(2.0);
+        pub num_generations: usize = 8, range at_least(2.0);
         /// The most new tokens of a sample.
         pub max_completion_length: usize = 512, alias ["max_new_tokens"], range at_least(1.0);
         /// Divides the scores that samples are drawn from, and those of the loss.
@@ -64,9 +41,6 @@ options! {
         pub top_p: f64 = 1.0, range between(0.0, 1.0);
         /// Draw only from this many of the most likely tokens; 0 for all.
         pub top_k: i64 = 0, range at_least(0.0);
-        /// The weight of the divergence from the reference, which is the base, or a loaded adapter as it was loaded; 0
-        /// needs no reference.
-        pub beta: f64 = 0.0, range at_least(0.0);
         /// Multiply the divergence by the ratio of probabilities, as in DeepSeek-V3.2.
         pub use_bias_correction_kl: bool = true;
         /// How far the ratio of probabilities counts: from 1 - `epsilon` to 1 + `epsilon_high`.
@@ -75,8 +49,6 @@ options! {
         pub epsilon_high: Option<f64> = None, range at_least(0.0), words "`epsilon`";
         /// Steps on the same samples.
         pub num_iterations: u64 = 1, range at_least(1.0);
-        /// What the sum of the tokens' losses is divided by.
-        pub loss_type: GrpoLossType = GrpoLossType::default();
         /// What the ratio of probabilities is computed over.
         pub importance_sampling_level: ImportanceLevel = ImportanceLevel::default();
         /// What rewards are divided by, after the mean of their group is subtracted.

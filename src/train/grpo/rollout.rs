@@ -1,8 +1,7 @@
 //! The batches of a GRPO run: samples of the step's prompts, rewarded and compared within their groups.
 
 use super::advantages::{advantages, deviation, mean};
-use super::loss::{grpo_loss, Terms};
-use super::options::GrpoOptions;
+use super::loss::{grpo_loss, GrpoLossConfig, Terms};
 use crate::bail;
 use crate::data::batch::{Batch, LabelledDocument, SampleTerms, IGNORE};
 use crate::error::{Error, Kind, Result};
@@ -46,7 +45,7 @@ pub type Draw<'a> = dyn Fn(&Model, &[u32], u64) -> Result<Vec<RewardedSample>> +
 pub struct Rollouts<'a> {
     /// A shallow clone of what is trained.
     model: RefCell<Model>,
-    options: GrpoOptions,
+    config: GrpoLossConfig,
     /// Samples of a micro-batch.
     batch: usize,
     seed: u64,
@@ -68,9 +67,9 @@ impl<'a> Rollouts<'a> {
     ///
     /// # Errors
     /// A model that trains no adapter, if a reference is needed.
-    pub fn new(model: Model, options: GrpoOptions, batch: usize, seed: u64, draw: &'a Draw<'a>) -> Result<Self> {
+    pub fn new(model: Model, config: GrpoLossConfig, batch: usize, seed: u64, draw: &'a Draw<'a>) -> Result<Self> {
         let mut start = None;
-        if options.beta > 0.0 {
+        if config.beta > 0.0 {
             let Ok(adapter) = model.adapted.adapter(None) else {
                 bail!(Kind::Input, "option `beta`: expected an adapter that is trained, found a model that is trained whole";
                     hint: "beta: 0.0 trains without a reference");
@@ -78,7 +77,7 @@ impl<'a> Rollouts<'a> {
             start = if adapter.starts_at_base()? { None } else { Some(adapter.parameters.snapshot()?) };
         }
         let (drawn, logged) = (RefCell::new(None), RefCell::default());
-        Ok(Rollouts { model: RefCell::new(model), options, batch, seed, draw, start, drawn, logged })
+        Ok(Rollouts { model: RefCell::new(model), config, batch, seed, draw, start, drawn, logged })
     }
 
     /// The micro-batches of a step, counted from 0, for the prompts in `rows`.
@@ -86,13 +85,13 @@ impl<'a> Rollouts<'a> {
     /// # Errors
     /// Those of drawing and rewarding.
     pub fn window(&self, step: u64, rows: &[u32]) -> Result<Vec<Batch>> {
-        let generation = step / self.options.num_iterations;
+        let generation = step / self.config.options.num_iterations;
         if let Some(drawn) = self.drawn.borrow().as_ref().filter(|drawn| drawn.generation == generation) {
             return Ok(drawn.batches.clone());
         }
         let seed = Key::new(self.seed).named("rollout").numbered(generation).value();
         let samples = (self.draw)(&*self.model.borrow(), rows, seed)?;
-        let expected = rows.len() * self.options.num_generations;
+        let expected = rows.len() * self.config.options.num_generations;
         if samples.len() != expected {
             return Err(Error::bug(format!("expected {expected} samples, found {}", samples.len())));
         }
@@ -103,9 +102,9 @@ impl<'a> Rollouts<'a> {
 
     fn batches(&self, samples: &[RewardedSample]) -> Result<Vec<Batch>> {
         let rewards: Vec<f64> = samples.iter().map(RewardedSample::reward).collect();
-        let advantages = advantages(&rewards, self.options.num_generations, self.options.scale_rewards);
+        let advantages = advantages(&rewards, self.config.options.num_generations, self.config.options.scale_rewards);
         self.log_samples(samples, &rewards);
-        let is_used = |sample: &RewardedSample| sample.is_complete || !self.options.mask_truncated_completions;
+        let is_used = |sample: &RewardedSample| sample.is_complete || !self.config.options.mask_truncated_completions;
         let document = |sample: &RewardedSample| {
             let ids = || sample.prompt_ids.iter().chain(&sample.ids).map(|&id| i64::from(id));
             let label = |(at, id)| if at >= sample.prompt_ids.len() && is_used(sample) { id } else { IGNORE };
@@ -122,10 +121,10 @@ impl<'a> Rollouts<'a> {
                 reference_logprobs: None,
                 tokens: tokens as f64 / count as f64,
             };
-            if self.options.num_iterations > 1 {
+            if self.config.options.num_iterations > 1 {
                 terms.old_logprobs = Some(self.logprobs_now(&batch)?);
             }
-            if self.options.beta > 0.0 {
+            if self.config.beta > 0.0 {
                 terms.reference_logprobs = Some(self.reference_logprobs(&batch)?);
             }
             batch.samples = Some(terms);
@@ -138,7 +137,7 @@ impl<'a> Rollouts<'a> {
     fn logprobs_now(&self, batch: &Batch) -> Result<Vec<f32>> {
         let model = &mut *self.model.borrow_mut();
         let pass = ForwardPass::run(model, batch, false)?;
-        let logprobs = no_grad(|| pass.token_logprobs_at(model.decoder(), self.options.temperature))?;
+        let logprobs = no_grad(|| pass.token_logprobs_at(model.decoder(), self.config.options.temperature))?;
         Ok(Vec::try_from(logprobs.f_to_device(tch::Device::Cpu)?.f_flatten(0, -1)?)?)
     }
 
@@ -167,7 +166,7 @@ impl<'a> Rollouts<'a> {
         let pass = ForwardPass::run(model, batch, true);
         model.micro_batch = None;
         let device = model.decoder().device;
-        let logprobs = pass?.token_logprobs_at(model.decoder(), self.options.temperature)?;
+        let logprobs = pass?.token_logprobs_at(model.decoder(), self.config.options.temperature)?;
         let shape = [batch.rows as i64, batch.seq_len as i64];
         let cells = |numbers: &Option<Vec<f32>>| -> Result<Option<Tensor>> {
             let tensor = |numbers: &Vec<f32>| Ok(Tensor::f_from_slice(numbers)?.f_reshape(shape)?.f_to_device(device)?);
@@ -182,7 +181,7 @@ impl<'a> Rollouts<'a> {
             mask: &labels.f_ne(IGNORE)?.f_to_kind(Dtype::Float)?,
             advantages: &Tensor::f_from_slice(&samples.advantages)?.f_to_device(device)?,
         };
-        let result = grpo_loss(&terms, &self.options, samples.tokens)?;
+        let result = grpo_loss(&terms, &self.config, samples.tokens)?;
         result.metrics.into_iter().for_each(|(name, value)| self.log(name, value));
         Ok(result.loss)
     }
@@ -195,7 +194,7 @@ impl<'a> Rollouts<'a> {
     fn log_samples(&self, samples: &[RewardedSample], rewards: &[f64]) {
         self.log("reward", mean(rewards));
         self.log("reward_std", deviation(rewards));
-        let groups: Vec<&[f64]> = rewards.chunks(self.options.num_generations).collect();
+        let groups: Vec<&[f64]> = rewards.chunks(self.config.options.num_generations).collect();
         let is_flat = |group: &&&[f64]| deviation(group) < 1e-8;
         self.log("frac_reward_zero_std", groups.iter().filter(is_flat).count() as f64 / groups.len().max(1) as f64);
         for (index, (name, _)) in samples.first().map(|sample| sample.rewards.as_slice()).unwrap_or_default().iter().enumerate() {

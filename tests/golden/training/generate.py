@@ -25,6 +25,8 @@ import transformers
 import trl
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
 from transformers.trainer_pt_utils import get_length_grouped_indices
+from trl.experimental.cpo import CPOConfig
+from trl.experimental.orpo import ORPOConfig
 
 HERE = Path(__file__).parent
 TINY = HERE.parents[2] / "scripts" / "tiny"
@@ -49,6 +51,10 @@ def defaults():
         "versions": {module.__name__: module.__version__ for module in (torch, transformers, peft, trl, datasets)},
         "TrainingArguments": of_class(transformers.TrainingArguments),
         "SFTConfig": of_class(trl.SFTConfig),
+        "DPOConfig": of_class(trl.DPOConfig),
+        "ORPOConfig": of_class(ORPOConfig),
+        "CPOConfig": of_class(CPOConfig),
+        "KTOConfig": of_class(trl.KTOConfig),
         "LoraConfig": of_class(peft.LoraConfig) | {"target_modules": TARGETS["llama"]},
         "AdamW": of_function(torch.optim.AdamW.__init__),
         "BitsAndBytesConfig": {name: value for name, value in quantization.items() if name.startswith("bnb_")},
