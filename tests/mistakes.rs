@@ -331,7 +331,9 @@ fn fork(case: &Case, root: &Path) -> libc::pid_t {
 fn spawn(case: &Case, root: &Path, hub: Option<&hub::Hub>) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lorhai"));
     command.args(arguments(case)).current_dir(root.join("work"));
-    REMOVED.iter().for_each(|name| drop(command.env_remove(name)));
+    for name in REMOVED {
+        command.env_remove(name);
+    }
     command.envs(variables(root));
     if let Some(hub) = hub {
         command.env_remove("HF_HUB_OFFLINE").envs(hub.variables());

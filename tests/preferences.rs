@@ -16,6 +16,7 @@ use lorhai::options::OptionType;
 use lorhai::sweep::progress::SweepProgress;
 use lorhai::sweep::{Axes, LoraSweep, SweepOptions};
 use lorhai::train::mean_metrics::MeanMetrics;
+use lorhai::train::callbacks::Callbacks;
 use lorhai::train::objective::preference::PreferenceInputs;
 use lorhai::train::objective::{DpoLoss, LossType, Objective, ObjectiveOptions, References};
 use lorhai::train::observer::{EvalReport, StepReport, TrainObserver};
@@ -95,7 +96,7 @@ fn train_all(
 ) -> (Vec<TrainOutcome>, Vec<Recorded>) {
     let mut recorded: Vec<Recorded> = adapters.iter().map(|_| Recorded::default()).collect();
     let jobs = adapters.iter_mut().zip(configs).zip(&mut recorded);
-    let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer }).collect();
+    let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer, callbacks: Callbacks::default() }).collect();
     let mut evaluate = |_: &Decoder, _: &[&dyn Trainable]| panic!("the loss of examples");
     let evaluate: Option<&mut lorhai::train::trainer::Evaluate> = match inputs.held_out {
         Some(_) => Some(&mut evaluate),
@@ -202,7 +203,7 @@ fn compare(name: &str, golden: &Value, recorded: &Recorded) {
     for (metric, theirs) in golden["evaluated"].as_object().unwrap() {
         let ours = match metric.as_str() {
             "loss" => evaluation.loss,
-            metric => evaluation.metrics.iter().find(|(name, _)| name == metric).unwrap().1,
+            metric => evaluation.metrics[&format!("eval_{metric}")],
         };
         assert!((ours - theirs.as_f64().unwrap()).abs() < 1e-4, "{name}: eval {metric}: {ours}, {theirs}");
     }

@@ -206,9 +206,14 @@ fn lines_completion_and_history_at_a_terminal() {
     terminal.write("load_model(\"some");
     terminal.key("Tab");
     terminal.wait_for("load_model(\"someone/small-model");
+    // What is typed while a prompt gives way to the next is the terminal's, which drops it at a Ctrl-C.
+    let is_empty = |screen: &str| screen.trim_end().ends_with("\n6>");
     terminal.key("C-c");
+    terminal.wait("an empty line", is_empty);
     terminal.write("nonsense(");
+    terminal.wait_for("6> nonsense(");
     terminal.key("C-c");
+    terminal.wait("an empty line", is_empty);
     terminal.enter("1 + 2");
     terminal.wait_for("\n3\n7>");
     terminal.key("C-d");

@@ -141,7 +141,7 @@ pub fn mismatched(data: &TokenizedDataset, pairs: &[(u32, u32)]) -> Result<Token
         let mut ids = [&prompt.ids()[..head], &completion.ids()[tail..]].concat();
         ids.truncate(data.info().max_length.unwrap_or(usize::MAX));
         let trained = (0..ids.len()).map(|at| at >= head).collect();
-        Ok(TokenizedRow { ids, trained, flags: 0 })
+        Ok(TokenizedRow { ids, trained, ..TokenizedRow::default() })
     });
     TokenizedDataset::from_rows(rows.collect::<Result<Vec<_>>>()?, data.info().clone())
 }

@@ -316,7 +316,7 @@ impl<'a> RowTokenizer<'a> {
             let mut flags = if differs { flag::PROMPT_DIFFERS } else { 0 };
             flags |= if self.adds_system(&chat) { flag::SYSTEM_ADDED } else { 0 };
             flags |= if chat.messages.iter().any(has_escape) { flag::LITERAL_NEWLINE } else { 0 };
-            documents.push(TokenizedRow { trained: vec![false; ids.len()], ids, flags });
+            documents.push(TokenizedRow { trained: vec![false; ids.len()], ids, flags, weights: None });
         }
         Ok((prompt, documents))
     }

@@ -232,7 +232,7 @@ fn dora_with_residual_start_and_lora_plus() {
 /// The reference is computed again; with PiSSA it is a frozen copy of the start.
 #[test]
 fn preferences_with_both_kinds_of_reference() {
-    let objective = ObjectiveOptions { kind: Objective::Dpo, beta: 0.3, ..ObjectiveOptions::default() };
+    let objective = ObjectiveOptions { kind: Objective::Dpo, beta: Some(0.3), ..ObjectiveOptions::default() };
     let config = TrainConfig { objective, keep_best: true, eval_every: EvalInterval::Steps(3), ..config() };
     compare_cuts(&Case { config: config.clone(), ..case() });
     compare_cuts(&Case { spec: Some(LoraSpec { init: Init::Pissa, ..spec() }), config, ..case() });

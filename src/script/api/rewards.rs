@@ -219,6 +219,6 @@ fn prompts_and_ends(
         let value = row.get("prompt").map(to_dynamic).unwrap_or(Dynamic::UNIT);
         read_prompt(&generator.prompts, &value).map_err(|error| error.context(format!("row {number}")))
     };
-    let prompts = data.rows().iter().enumerate().map(prompt).collect::<Result<_>>();
+    let prompts = data.iter().enumerate().map(prompt).collect::<Result<_>>();
     prompts.map(|prompts| (prompts, config)).map_err(|error| error.context("train"))
 }

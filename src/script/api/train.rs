@@ -156,7 +156,7 @@ pub mod functions {
     pub fn evaluate(context: NativeCallContext, model: Model, data: Tokenized, options: Map) -> RhaiResultOf<Map> {
         let EvaluateOptions { batch } = Options::read("evaluate", options)?;
         let (state, model) = (State::of(&context)?, model.read()?);
-        train.length_warning(&model).iter().for_each(|warning| state.note(warning));
+        data.rows.length_warning(&model).iter().for_each(|warning| state.note(warning));
         let rows = state.pace().rows(&data.rows);
         let eval = eval::loss::mean_loss(model.decoder(), &model.adapted.adapter_set(None), &rows, batch)?;
         Ok(to_map(&eval.fields()))
@@ -206,7 +206,7 @@ pub(super) fn run_with(
         state.note("no rows are held out, so nothing is evaluated: split the data, as in data.split(#{ test: 0.1 })");
     }
     config.optim.note(model.adapted.trainable()?.count()).iter().for_each(|note| state.note(note));
-    data.rows.length_warning(&model).iter().for_each(|warning| state.note(warning));
+    train.length_warning(&model).iter().for_each(|warning| state.note(warning));
     if let Some(out) = &out {
         // In a rehearsal the run looks at another folder.
         FolderLock::ensure_free(out)?;

@@ -6,7 +6,7 @@ use crate::bail;
 use crate::data::batch::{Batch, LabelledDocument, SampleTerms, IGNORE};
 use crate::error::{Error, Kind, Result};
 use crate::lora::trainable::MicroBatchDropout;
-use crate::lora::Model;
+use crate::lora::{Model, Trainable};
 use crate::random::Key;
 use crate::train::callbacks::Metrics;
 use crate::train::forward::ForwardPass;

@@ -105,6 +105,8 @@ mod tests {
             labels: vec![x, x, 3, x, x, 4, 5, x, 6, x, 7, 8, x, x],
             position_ids: vec![0, 1, 2, 0, 1, 2, 3, 0, 1, 0, 1, 2, 0, 0],
             segments: Some(vec![0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1, -1, -1]),
+            weights: None,
+            samples: None,
         }
     }
 

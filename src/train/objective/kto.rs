@@ -16,7 +16,8 @@ pub fn loss(
     reference: &[f64],
     losses: &Tensor,
 ) -> Result<ObjectiveLoss> {
-    let ObjectiveOptions { beta, desirable_weight, undesirable_weight, .. } = *options;
+    let beta = options.beta();
+    let ObjectiveOptions { desirable_weight, undesirable_weight, .. } = *options;
     let logps = labels.logps(losses)?;
     let device = logps.device();
     let ratios = logps.f_sub(&host(reference, device)?)?;

@@ -9,7 +9,7 @@ use crate::data::batch::Batch;
 use crate::data::preference::mismatched;
 use crate::data::store::flag;
 use crate::data::TokenizedDataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lora::{AdapterSet, Trainable};
 use crate::model::Decoder;
 use crate::train::config::TrainConfig;
@@ -171,7 +171,8 @@ impl PreferenceBatch {
             Objective::Orpo => orpo::loss(options, labels, losses),
             Objective::Simpo => simpo::loss(options, labels, losses),
             Objective::Kto => kto::loss(options, labels, (desirable, divergence.unwrap_or(0.0)), reference, losses),
-            Objective::Dpo | Objective::Sft => dpo::loss(options, labels, reference, losses),
+            Objective::Dpo => dpo::loss(options, labels, reference, losses),
+            Objective::Sft | Objective::Grpo => Err(Error::bug("a batch of preferences for another objective")),
         }
     }
 }

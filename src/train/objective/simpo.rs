@@ -9,7 +9,8 @@ use crate::error::Result;
 use tch::Tensor;
 
 pub fn loss(options: &ObjectiveOptions, labels: &AnswerLabels, losses: &Tensor) -> Result<ObjectiveLoss> {
-    let ObjectiveOptions { beta, label_smoothing, simpo_gamma, cpo_alpha, .. } = *options;
+    let beta = options.beta();
+    let ObjectiveOptions { label_smoothing, simpo_gamma, cpo_alpha, .. } = *options;
     let counts: Vec<f64> = labels.counts.iter().map(|count| count.max(1.0)).collect();
     let logps = labels.logps(losses)?;
     let logps = logps.f_div(&host(&counts, logps.device())?)?;
