@@ -127,6 +127,10 @@ impl ObjectiveOptions {
                 "train on the labels with objective: \"kto\", or on all completions alike: \
                  data.map(|row| #{ prompt: row.prompt, completion: row.completion })",
             ),
+            (Objective::Kto, RowKind::Pairs) => (
+                "rows of `prompt`, `completion` and `label` (true or false)",
+                "make two rows of each pair, or train on the pairs with objective: \"dpo\"",
+            ),
             (Objective::Kto, _) => (
                 "rows of `prompt`, `completion` and `label` (true or false)",
                 "map the rows: data.map(|row| #{ prompt: row.question, completion: row.answer, label: row.liked })",
