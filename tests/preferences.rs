@@ -253,12 +253,46 @@ fn pairs() -> (TokenizedDataset, TokenizedDataset) {
     (tokens(&folder.join("pairs.jsonl"), 64), tokens(&folder.join("held_out.jsonl"), 64))
 }
 
+/// Trains runs side by side, then each alone, and compares them. Returns the number of answers that the reference was
+/// computed for.
+fn together_and_alone(
+    settings: &[(i64, ObjectiveOptions)],
+    (data, held_out): (&TokenizedDataset, &TokenizedDataset),
+    model: &Model,
+) -> usize {
+    tch::set_num_threads(1);
+    let decoder = model.decoder();
+    let configs: Vec<TrainConfig> = settings.iter().map(|(_, objective)| small(objective.clone())).collect();
+    let fresh = |r: i64| Adapter::new(spec(r), decoder, 7).unwrap();
+    let references = References::default();
+    let inputs = PreferenceInputs { held_out: Some(held_out), references: Some(&references) };
+    let mut together: Vec<Adapter> = settings.iter().map(|(r, _)| fresh(*r)).collect();
+    let (outcomes, recorded) = train_all(decoder, &mut together, &configs, data, inputs);
+    let answers = references.answers();
+    for (at, (r, _)) in settings.iter().enumerate() {
+        let mut alone = [fresh(*r)];
+        let inputs = PreferenceInputs { references: None, ..inputs };
+        let (outcome, record) = train_all(decoder, &mut alone, &configs[at..=at], data, inputs);
+        let pairs = recorded[at].losses.iter().zip(&record[0].losses);
+        let worst = pairs.map(|(one, other)| (one / other - 1.0).abs()).fold(0.0, f64::max);
+        let weights = nmse(together[at].parameters.flat(), alone[0].parameters.flat());
+        println!("run {at}: losses {worst:.1e}, weights {weights:.1e}");
+        assert!(worst < 1e-5 && weights < 1e-8, "run {at}: losses {worst:.1e}, weights {weights:.1e}");
+        assert!(outcomes[at].metrics.len() >= 10, "{:?}", outcomes[at].metrics);
+        for ((name, one), (_, other)) in outcomes[at].metrics.iter().zip(&outcome[0].metrics) {
+            assert!((one - other).abs() < 1e-4, "run {at}: {name} {one} {other}");
+        }
+    }
+    // A later group of the sweep finds all it needs.
+    train_all(decoder, &mut [fresh(4)], &configs[..1], data, inputs);
+    assert_eq!(references.answers(), answers);
+    answers
+}
+
 /// Objectives, betas and ranks side by side over one base.
 #[test]
 fn runs_side_by_side_are_what_they_would_be_alone_with_one_reference_pass() {
-    tch::set_num_threads(1);
-    let ((data, held_out), model) = (pairs(), model("text"));
-    let decoder = model.decoder();
+    let (data, held_out) = pairs();
     let dpo =
         |beta, loss| ObjectiveOptions {
             kind: Objective::Dpo,
@@ -274,31 +308,22 @@ fn runs_side_by_side_are_what_they_would_be_alone_with_one_reference_pass() {
         (4, ObjectiveOptions { kind: Objective::Orpo, ..ObjectiveOptions::default() }),
         (2, ObjectiveOptions { kind: Objective::Simpo, beta: Some(2.0), ..ObjectiveOptions::default() }),
     ];
-    let configs: Vec<TrainConfig> = settings.iter().map(|(_, objective)| small(objective.clone())).collect();
-    let fresh = |r: i64| Adapter::new(spec(r), decoder, 7).unwrap();
-    let references = References::default();
-    let inputs = PreferenceInputs { held_out: Some(&held_out), references: Some(&references) };
-    let mut together: Vec<Adapter> = settings.iter().map(|(r, _)| fresh(*r)).collect();
-    let (outcomes, recorded) = train_all(decoder, &mut together, &configs, &data, inputs);
     // 8 steps of 8 rows of 77 pairs, with the same seed, and 8 held-out pairs.
-    assert_eq!(references.answers(), 2 * (64 + 8));
-    for (at, (r, _)) in settings.iter().enumerate() {
-        let mut alone = [fresh(*r)];
-        let inputs = PreferenceInputs { references: None, ..inputs };
-        let (outcome, record) = train_all(decoder, &mut alone, &configs[at..=at], &data, inputs);
-        let pairs = recorded[at].losses.iter().zip(&record[0].losses);
-        let worst = pairs.map(|(one, other)| (one / other - 1.0).abs()).fold(0.0, f64::max);
-        let weights = nmse(together[at].parameters.flat(), alone[0].parameters.flat());
-        println!("run {at}: losses {worst:.1e}, weights {weights:.1e}");
-        assert!(worst < 1e-5 && weights < 1e-8, "run {at}: losses {worst:.1e}, weights {weights:.1e}");
-        for ((name, one), (_, other)) in outcomes[at].metrics.iter().zip(&outcome[0].metrics) {
-            assert!((one - other).abs() < 1e-4, "run {at}: {name} {one} {other}");
-        }
-    }
-    // A later group of the sweep finds all it needs.
-    let mut again = [fresh(4)];
-    train_all(decoder, &mut again, &configs[..1], &data, inputs);
-    assert_eq!(references.answers(), 2 * (64 + 8));
+    assert_eq!(together_and_alone(&settings, (&data, &held_out), &model("text")), 2 * (64 + 8));
+}
+
+/// KTO visits prompts with the completions of other rows too: one for each row and step.
+#[test]
+fn labelled_completions_side_by_side_are_what_they_would_be_alone() {
+    let (data, held_out) = tokens(&folder("text").join("kto.jsonl"), 64).split(8.0, 0).unwrap();
+    let kto = |beta, desirable_weight| ObjectiveOptions {
+        kind: Objective::Kto,
+        beta,
+        desirable_weight,
+        ..ObjectiveOptions::default()
+    };
+    let settings = [(4, kto(0.1, 1.0)), (2, kto(0.5, 1.0)), (4, kto(0.1, 2.0))];
+    assert_eq!(together_and_alone(&settings, (&data, &held_out), &model("text")), 2 * (64 + 8));
 }
 
 /// An adapter that was trained before is its own reference: its first loss is ln 2 again.

@@ -38,8 +38,9 @@ impl Answers {
     pub fn read(row: &Row, format: RowFormat) -> Result<Self> {
         if format == RowFormat::Labelled {
             let prompt = field(row, "prompt")?;
-            let desirable = field(row, LABEL)?.as_bool().ok_or_else(|| {
-                Error::data("column `label`: expected true or false").with_hint(
+            let label = field(row, LABEL)?;
+            let desirable = label.as_bool().ok_or_else(|| {
+                Error::data(format!("column `label`: expected true or false, found {label}")).with_hint(
                     "true is a desirable completion; to train on all completions alike, leave the column out",
                 )
             })?;

@@ -201,6 +201,10 @@ impl ObjectiveOptions {
                 "give train the rows as they are: train(model, load_dataset(path), #{ objective: \"grpo\", reward: |answer, row| … }); \
                  in a sweep, train in `trial: |point, run| …`",
             ),
+            (Objective::Kto, RowKind::Pairs) => (
+                "rows of `prompt`, `completion` and `label` (true or false)",
+                "make two rows of each pair, or train on the pairs with objective: \"dpo\"",
+            ),
             (Objective::Kto, _) => (
                 "rows of `prompt`, `completion` and `label` (true or false)",
                 "map the rows: data.map(|row| #{ prompt: row.question, completion: row.answer, label: row.liked })",
