@@ -175,7 +175,7 @@ fn a_sweep_from_rust_writes_table_charts_and_report() {
     let best = result.best("eval_loss").unwrap();
     assert!(table.contains("eval_loss") && table.contains(&format!("best: {}", best.name())), "{table}");
 
-    let about = About::sweep(&report, &base, 1.0).unwrap();
+    let about = About::sweep(&report, Some(&base), 1.0).unwrap();
     let written = publish(result, &about).unwrap();
     assert!(written.iter().all(|path| path.is_file()) && written.contains(&out.join("report.html")));
     let path = folder.path().join("ranks.svg");

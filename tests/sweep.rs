@@ -95,7 +95,7 @@ fn results_are_the_same_whether_a_trial_was_run_or_skipped() {
     let (first, ..) = run_with(&plan, |trial| {
         let loss = key.uniform(trial.index as u64) * 3.0 + 1e-3;
         let outcome = fake::outcome(trial);
-        Ok(Measurements { train_loss: loss, eval_loss: Some(loss.sqrt()), ..outcome })
+        Ok(Measurements { train_loss: Some(loss), eval_loss: Some(loss.sqrt()), ..outcome })
     });
     let first = first.unwrap();
     let bytes = fs::read(folder.path().join("results.json")).unwrap();

@@ -9,6 +9,7 @@ use super::trial::{Plan, Trial};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, FolderLock};
+use crate::train::checkpoint;
 use crate::train::folder::METRICS;
 use serde_json::{json, Map, Value};
 use std::fs::{self, File};
@@ -111,6 +112,7 @@ impl SweepFolder {
     /// on from a checkpoint stays as it is.
     pub fn prepare(&self, trial: &Trial, plan: &Plan) -> Result<()> {
         let goes_on = plan.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.step(&trial.name).is_some());
+        let goes_on = goes_on || (plan.goes_on_in_place && step_in_place(trial).is_some());
         if goes_on && Self::state(trial)? == TrialState::Unfinished {
             return Ok(());
         }
@@ -165,6 +167,12 @@ impl SweepFolder {
         }
         Ok(())
     }
+}
+
+/// The step of the newest checkpoint in a trial's own folder, where its settings are the same.
+pub fn step_in_place(trial: &Trial) -> Option<u64> {
+    let is_same = record::read_settings(&trial.dir).is_some_and(|settings| settings == trial.settings);
+    checkpoint::folder::list(&trial.dir).first().map(|(step, _)| *step).filter(|_| is_same)
 }
 
 /// Fails where [`SweepFolder::claim`] would fail now. Changes nothing.

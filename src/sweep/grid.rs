@@ -16,6 +16,9 @@ use std::fmt;
 /// The axis that repeats a trial with other random numbers; it varies fastest.
 pub const SEED: &str = "seed";
 
+/// The axis of the rows that trials train on.
+pub const DATA: &str = "data";
+
 /// More trials than this are a mistake.
 const MOST_TRIALS: usize = 100_000;
 

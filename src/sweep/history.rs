@@ -203,11 +203,11 @@ fn read_trial(folder: &Path) -> Result<RunRecord> {
         TrialResult::Failed(failure) => RunStatus::Failed { error: failure.message },
         TrialResult::Finished(outcome) => {
             let named = [
-                ("trainable_params", Some(outcome.trainable_params as f64)),
-                ("train_loss", Some(outcome.train_loss)),
+                ("trainable_params", Some(outcome.trainable_params as f64).filter(|count| *count > 0.0)),
+                ("train_loss", outcome.train_loss),
                 ("eval_loss", outcome.eval_loss),
                 ("eval_perplexity", outcome.eval_perplexity()),
-                ("tokens", Some(outcome.tokens as f64)),
+                ("tokens", Some(outcome.tokens as f64).filter(|count| *count > 0.0)),
                 ("seconds", Some(outcome.seconds)),
             ];
             let present = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));

@@ -5,10 +5,11 @@
 use super::progress::SweepProgress;
 use super::record::Measurements;
 use super::task::{SharedInputs, Task};
+use super::trial::Trial;
 use crate::error::{Error, Result};
 use crate::eval::loss::evaluation;
 use crate::hub::tokenizer::Tokenizer;
-use crate::lora::Adapter;
+use crate::lora::{peft, Adapter};
 use crate::model::Decoder;
 use crate::train;
 use crate::train::callbacks::Callbacks;
@@ -18,7 +19,7 @@ use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorded::{save_adapter, train_recorded, RecordedJob};
 use crate::train::reserve::Reserve;
 use crate::train::trainer::{Evaluate, PEAK_MEMORY};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`. An error that would stop
 /// every trial, such as memory that ran out, is the outcome of each.
@@ -95,6 +96,26 @@ fn try_group(
     Ok(results.collect())
 }
 
+/// Measures a trained adapter further, by name.
+pub type TrialMetrics<'a> = dyn Fn(&Trial, Adapter) -> Result<BTreeMap<String, f64>> + 'a;
+
+/// Adds what `metrics` measures of the adapters that these trials saved. An error fails its trial.
+pub fn measured(
+    results: Vec<Result<Measurements>>,
+    trials: &[&Trial],
+    decoder: &Decoder,
+    metrics: Option<&TrialMetrics>,
+) -> Vec<Result<Measurements>> {
+    let Some(metrics) = metrics else { return results };
+    let measured = results.into_iter().zip(trials).map(|(result, trial)| {
+        let mut measurements = result?;
+        let adapter = peft::load(&trial.adapter_dir(), decoder)?;
+        measurements.add(metrics(trial, adapter)?)?;
+        Ok(measurements)
+    });
+    measured.collect()
+}
+
 /// The measurements of a trial, for the results.
 fn measurements(task: &Task, adapter: &Adapter, outcome: &train::TrainOutcome) -> Measurements {
     let mut metrics: BTreeMap<String, f64> = outcome.metrics.clone();
@@ -110,10 +131,11 @@ fn measurements(task: &Task, adapter: &Adapter, outcome: &train::TrainOutcome) -
     }
     Measurements {
         trainable_params: adapter.parameters.count(),
-        train_loss: outcome.train_loss,
+        train_loss: Some(outcome.train_loss),
         eval_loss: outcome.eval_loss,
         tokens: outcome.tokens,
         seconds: outcome.seconds,
         metrics,
+        measured: BTreeSet::new(),
     }
 }

@@ -5,19 +5,21 @@
 
 use super::checkpoints::{Begun, TrialCheckpoints};
 use super::folder::{SweepFolder, TrialState};
-use super::grid::Grid;
+use super::grid::{Grid, DATA};
+use super::lora::TrialMetrics;
 use super::options::{SweepOptions, TrialSettings};
 use super::progress::SweepProgress;
 use super::rehearsal::{rehearse, SweepForecast};
 use super::results::SweepResult;
 use super::run::Event;
-use super::task::{SharedInputs, Task};
+use super::task::{SharedInputs, Task, TrialData};
 use super::trial::{Plan, Trial};
 use super::verify::{verify, Deviation};
 use super::workers::run_sweep;
+use crate::bail;
 use crate::data::tokenized::TokenizedDataset;
 use crate::data::Pace;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::eval::loss::ensure_labelled;
 use crate::format::thousands;
 use crate::lora::adapter::trainable_count;
@@ -42,6 +44,10 @@ pub struct LoraSweep<'a> {
     pub settings: Vec<TrialSettings>,
     /// Written to each trial's folder as `origin.json`.
     pub origin: Option<Origin>,
+    /// The rows of every point where the data is an axis, in grid order; else empty.
+    pub data: Vec<TrialData<'a>>,
+    /// Measures each trained adapter further.
+    pub metrics: Option<&'a TrialMetrics<'a>>,
 }
 
 /// The results of a sweep, and its checks.
@@ -68,7 +74,7 @@ impl<'a> LoraSweep<'a> {
         let grid = options.grid()?;
         let points = grid.points().into_iter();
         let settings = points.map(|point| TrialSettings::at(point, spec, config)).collect::<Result<_>>()?;
-        Ok(LoraSweep { base, train, test, options, grid, settings, origin: None })
+        Ok(LoraSweep { base, train, test, options, grid, settings, origin: None, data: Vec::new(), metrics: None })
     }
 }
 
@@ -91,8 +97,14 @@ impl LoraSweep<'_> {
     pub fn plan(&self, out: &Path) -> Result<Plan> {
         self.base.adapted.ensure_unmerged()?;
         self.base.adapted.ensure_base_frozen()?;
-        ensure_labelled(self.test)?;
+        if self.grid.axis(DATA).is_some() != !self.data.is_empty() {
+            bail!(Kind::Input, "grid: `{DATA}`: expected the rows of every point"; hint: "name them, as in data: #{{ small: d1, all: d2 }}");
+        }
+        let held_out =
+            self.data.iter().map(|data| data.test).chain([self.test].into_iter().filter(|_| self.data.is_empty()));
+        held_out.into_iter().try_for_each(ensure_labelled)?;
         let shared = self.shared_settings()?;
+        let mut data = self.data.iter();
         let mut all = self.settings.iter();
         let mut plan = Plan::new(out, self.grid.clone(), json!({ "model": self.base.name }), |point| {
             let settings = all.next().filter(|settings| settings.point == *point);
@@ -106,6 +118,8 @@ impl LoraSweep<'_> {
             if let (Value::Object(complete), Value::Object(shared)) = (&mut complete, shared.clone()) {
                 complete.extend(shared);
             }
+            let rows = data.next().copied().unwrap_or(TrialData { train: self.train, test: self.test });
+            complete["data"] = json!({ "train": rows.train.fingerprint(), "test": rows.test.fingerprint() });
             Ok(complete)
         })?;
         plan.origin = self.origin.clone();
@@ -120,7 +134,6 @@ impl LoraSweep<'_> {
             "model": { "name": base.name, "fingerprint": base.fingerprint()? },
             "dtype": device::dtype_name(decoder.dtype),
             "device": device::device_name(decoder.device),
-            "data": { "train": self.train.fingerprint(), "test": self.test.fingerprint() },
             "lorhai": env!("CARGO_PKG_VERSION"),
         });
         if let Some(seed) = base.random_seed {
@@ -159,16 +172,19 @@ impl LoraSweep<'_> {
             .trials
             .iter()
             .zip(&self.settings)
-            .map(|(trial, TrialSettings { spec, config, .. })| Task { trial, spec, config })
+            .map(|(trial, TrialSettings { spec, config, .. })| {
+                let data = self.data.get(trial.index).copied();
+                Task { trial, spec, config, data }
+            })
             .collect();
         if !pace.is_full() {
             let mut on_event = |event: &Event| note(&event.to_string());
-            let (result, forecast) = rehearse(&plan, folder, decoder, shared, &tasks, &mut on_event)?;
+            let (result, forecast) = rehearse(&plan, folder, decoder, shared, &tasks, self.metrics, &mut on_event)?;
             return Ok(SweepReport { result, deviations: Vec::new(), forecast: Some(forecast) });
         }
         let references = References::default();
         let shared = SharedInputs { checkpoints: plan.checkpoints.as_ref(), references: Some(&references), ..shared };
-        let result = run_sweep(&plan, decoder, shared, &tasks, &progress)?;
+        let result = run_sweep(&plan, decoder, shared, &tasks, self.metrics, &progress)?;
         let reference = reference_note(&references, result.trained);
         let shared = SharedInputs { checkpoints: None, ..shared };
         // Removes the bars before the notes below.

@@ -27,6 +27,7 @@ pub mod summary;
 pub mod table;
 pub mod task;
 pub mod trial;
+pub mod trial_sweep;
 pub mod verify;
 pub mod workers;
 
@@ -40,4 +41,5 @@ pub use results::{SweepResult, TrialRow};
 pub use run::{run, Event, SweepObserver};
 pub use series::{SummaryPoint, SummarySeries};
 pub use trial::{Plan, Trial};
+pub use trial_sweep::TrialSweep;
 pub use workers::Workers;

@@ -1,6 +1,6 @@
 //! The options of a sweep, and the settings of a trial at a point of the grid.
 
-use super::grid::{Grid, Point};
+use super::grid::{Grid, Point, DATA};
 use crate::error::{Error, Result};
 use crate::lora::LoraSpec;
 use crate::options;
@@ -14,7 +14,9 @@ options! {
     /// What a sweep varies, and where its results go.
     #[derive(Debug, Clone)]
     pub struct SweepOptions {
-        /// The axes: any option of `lora` or `train` with an array of values. `seed` may be a count.
+        /// The axes: any option of `lora` or `train` with an array of values, or with a map of values by their names, as in
+        /// `rank_pattern: #{ flat: #{}, deep: #{ down_proj: 16 } }`. `seed` may be a count. `data` takes a map of splits; with
+        /// `trial` an axis may have any name.
         pub grid: Axes = Axes::default(), is required,
             hint "name what varies, e.g. grid: #{ rank: [4, 8, 16] }";
         /// The folder of the sweep. Trials that are already finished there are not run again.
@@ -39,7 +41,16 @@ impl SweepOptions {
     pub fn grid(&self) -> Result<Grid> {
         let options = LoraSpec::table().options().into_iter().chain(TrainConfig::table().options());
         let names = options.flat_map(|option| [option.name].into_iter().chain(option.aliases.iter().copied()));
-        Grid::from_json(&self.grid.0, &names.collect::<Vec<_>>())
+        Grid::from_json(&self.grid.0, &names.chain([DATA]).collect::<Vec<_>>())
+    }
+}
+
+options! {
+    /// The axis that is no option of `lora` or `train`. Its values are not read here: they are rows.
+    #[derive(Debug, Clone)]
+    struct DataAxis {
+        /// Tokenized splits by their names, as in `data: #{ small: d1, all: d2 }`.
+        data: Map<String, serde_json::Value> = Map::new();
     }
 }
 
@@ -58,7 +69,9 @@ impl OptionType for Axes {
         "map of arrays".to_owned()
     }
     fn inner() -> Option<&'static Table> {
-        static AXES: Table = Table { entries: &[Entry::Set(LoraSpec::table), Entry::Set(TrainConfig::table)] };
+        static AXES: Table = Table {
+            entries: &[Entry::Set(LoraSpec::table), Entry::Set(TrainConfig::table), Entry::Set(DataAxis::table)],
+        };
         Some(&AXES)
     }
     fn from_value(value: &Value) -> Result<Self, Mismatch> {

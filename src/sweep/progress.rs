@@ -66,12 +66,24 @@ pub struct TrialObserver<'a> {
 
 impl SweepProgress {
     pub fn new(quiet: bool) -> Self {
-        let show = match stderr::mode(quiet) {
+        Self::showing(match stderr::mode(quiet) {
             Mode::Quiet => Show::Quiet,
             Mode::Json => Show::Objects,
             Mode::Bars => Show::Bars { all: None, drawn: None },
             Mode::Lines => Show::Lines(Lines::default()),
-        };
+        })
+    }
+
+    /// A line for each trial, for experiments whose steps are not known.
+    pub fn lines(quiet: bool) -> Self {
+        Self::showing(match stderr::mode(quiet) {
+            Mode::Quiet => Show::Quiet,
+            Mode::Json => Show::Objects,
+            Mode::Bars | Mode::Lines => Show::Lines(Lines::default()),
+        })
+    }
+
+    fn showing(show: Show) -> Self {
         SweepProgress(Mutex::new(Sweep {
             show,
             trials: BTreeMap::new(),

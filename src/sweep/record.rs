@@ -4,9 +4,10 @@
 use super::trial::Trial;
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::train::trainer::PEAK_MEMORY;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub const CONFIG: &str = "config.json";
@@ -16,8 +17,8 @@ pub const RESULT: &str = "result.json";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurements {
     pub trainable_params: u64,
-    /// Mean cross-entropy in nats per supervised token.
-    pub train_loss: f64,
+    /// Mean cross-entropy in nats per supervised token; `None` in an experiment that measures none.
+    pub train_loss: Option<f64>,
     pub eval_loss: Option<f64>,
     /// Tokens seen in training.
     pub tokens: u64,
@@ -26,9 +27,49 @@ pub struct Measurements {
     /// Further columns of the results, by name.
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
+    /// The names among `metrics` that functions of the caller measured.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub measured: BTreeSet<String>,
 }
 
+/// Names of results that are columns of their own.
+const FIXED: [&str; 5] = ["trainable_params", "train_loss", "eval_loss", "tokens", "seconds"];
+/// Columns that follow from these.
+const DERIVED: [&str; 2] = ["eval_perplexity", "tokens_per_s"];
+
 impl Measurements {
+    /// The results of an experiment that took `seconds`, by name.
+    pub fn of(results: BTreeMap<String, f64>, seconds: f64) -> Self {
+        let number = |name: &str| results.get(name).copied();
+        let count = |name: &str| number(name).map_or(0, |count| count.max(0.0) as u64);
+        let is_free = |name: &String| !FIXED.contains(&name.as_str()) && !DERIVED.contains(&name.as_str());
+        let metrics: BTreeMap<String, f64> = results.iter().filter(|(name, _)| is_free(name)).map(pair).collect();
+        Measurements {
+            trainable_params: count("trainable_params"),
+            train_loss: number("train_loss"),
+            eval_loss: number("eval_loss"),
+            tokens: count("tokens"),
+            seconds: number("seconds").unwrap_or(seconds),
+            measured: metrics.keys().filter(|name| *name != PEAK_MEMORY).cloned().collect(),
+            metrics,
+        }
+    }
+
+    /// Adds what a function measured of a trained model.
+    ///
+    /// # Errors
+    /// A name that is that of another number.
+    pub fn add(&mut self, metrics: BTreeMap<String, f64>) -> Result<()> {
+        for (name, value) in metrics {
+            if self.metrics.insert(name.clone(), value).is_some() {
+                return Err(Error::input(format!("metrics: `{name}` is measured by the sweep itself"))
+                    .with_hint("choose another name"));
+            }
+            self.measured.insert(name);
+        }
+        Ok(())
+    }
+
     /// exp(eval_loss); the loss on preferences is no cross-entropy, and has none.
     pub fn eval_perplexity(&self) -> Option<f64> {
         let is_preference = self.metrics.keys().any(|name| name.starts_with("eval_rewards/"));
@@ -47,7 +88,7 @@ impl Measurements {
     /// Fails if a number is infinite or not a number.
     pub fn check(&self) -> Result<()> {
         let named = [
-            ("train_loss", Some(self.train_loss)),
+            ("train_loss", self.train_loss),
             ("eval_loss", self.eval_loss),
             ("eval_perplexity", self.eval_perplexity()),
             ("seconds", Some(self.seconds)),
@@ -62,6 +103,10 @@ impl Measurements {
         }
         Ok(())
     }
+}
+
+fn pair((name, value): (&String, &f64)) -> (String, f64) {
+    (name.clone(), *value)
 }
 
 /// Why a trial failed.
@@ -141,7 +186,10 @@ mod tests {
 
     fn outcome() -> Measurements {
         let metrics = BTreeMap::from([("eval_accuracy".to_string(), 0.5)]);
-        Measurements { trainable_params: 8, train_loss: 1.5, eval_loss: Some(2.0), tokens: 100, seconds: 4.0, metrics }
+        let measured = BTreeSet::new();
+        let (trainable_params, tokens, seconds) = (8, 100, 4.0);
+        let (train_loss, eval_loss) = (Some(1.5), Some(2.0));
+        Measurements { trainable_params, train_loss, eval_loss, tokens, seconds, metrics, measured }
     }
 
     #[test]
@@ -152,10 +200,25 @@ mod tests {
     }
 
     #[test]
+    fn results_of_an_experiment_have_their_columns() {
+        let results = [("accuracy", 0.5), ("eval_loss", 2.0), ("eval_perplexity", 9.0), ("tokens", 10.0)];
+        let results = results.map(|(name, value)| (name.to_owned(), value));
+        let mut outcome = Measurements::of(BTreeMap::from(results), 4.0);
+        assert_eq!(
+            (outcome.train_loss, outcome.eval_loss, outcome.tokens, outcome.seconds),
+            (None, Some(2.0), 10, 4.0)
+        );
+        assert_eq!(outcome.metrics, BTreeMap::from([("accuracy".to_owned(), 0.5)]));
+        outcome.add(BTreeMap::from([("bleu".to_owned(), 1.0)])).unwrap();
+        assert!(outcome.measured.contains("bleu") && outcome.check().is_ok());
+        assert!(outcome.add(BTreeMap::from([("accuracy".to_owned(), 1.0)])).unwrap_err().message.contains("accuracy"));
+    }
+
+    #[test]
     fn numbers_that_are_none_fail_the_trial() {
         assert!(outcome().check().is_ok());
         let bad = [
-            Measurements { train_loss: f64::NAN, ..outcome() },
+            Measurements { train_loss: Some(f64::NAN), ..outcome() },
             Measurements { eval_loss: Some(f64::INFINITY), ..outcome() },
             Measurements { eval_loss: Some(1e4), ..outcome() },
             Measurements { metrics: BTreeMap::from([("x".into(), f64::NAN)]), ..outcome() },

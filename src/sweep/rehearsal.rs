@@ -3,6 +3,7 @@
 
 use super::folder;
 use super::grid::SEED;
+use super::lora::{measured, TrialMetrics};
 use super::memory::that_fit;
 use super::progress::SweepProgress;
 use super::record::{Measurements, CONFIG, RESULT};
@@ -53,6 +54,8 @@ pub struct TrialKind {
     pub planned: Result<Planned>,
     spec: LoraSpec,
     config: TrainConfig,
+    /// A trial of this kind.
+    index: usize,
     tiny: Option<Measurements>,
     /// The folder of the trial that was trained.
     dir: PathBuf,
@@ -69,6 +72,7 @@ pub fn rehearse(
     decoder: &Decoder,
     shared: SharedInputs,
     tasks: &[Task],
+    metrics: Option<&TrialMetrics>,
     observer: &mut dyn SweepObserver,
 ) -> Result<(SweepResult, SweepForecast)> {
     folder::ensure_claimable(plan)?;
@@ -82,7 +86,7 @@ pub fn rehearse(
         event => observer.event(event),
     };
     let mut group_size = |pending: &[&Trial]| rehearsal.plan_workers(pending);
-    let mut run_group = |group: &[&Trial]| rehearsal.run_group(group);
+    let mut run_group = |group: &[&Trial]| measured(rehearsal.run_group(group), group, decoder, metrics);
     let result = run::run(&moved, &mut on_event, &mut group_size, &mut run_group)?;
     let Rehearsal { kinds, workers, memory, base, .. } = rehearsal;
     let (kinds, workers) = (kinds.into_inner(), workers.get());
@@ -92,7 +96,7 @@ pub fn rehearse(
 }
 
 /// The same plan with another `out`.
-fn moved(plan: &Plan, out: &Path) -> Plan {
+pub(super) fn moved(plan: &Plan, out: &Path) -> Plan {
     let trials = plan.trials.iter().map(|trial| Trial { dir: out.join(&trial.name), ..trial.clone() });
     Plan { out: out.to_path_buf(), trials: trials.collect(), checkpoints: None, ..plan.clone() }
 }
@@ -182,22 +186,19 @@ impl<'a> Rehearsal<'a> {
     fn train_new_kinds(&self, group: &[&Trial], tasks: &[Task]) -> Result<()> {
         let mut fresh: Vec<(&Trial, &Task)> = Vec::new();
         for (trial, task) in group.iter().zip(tasks) {
-            let is_known = self.kinds.borrow().iter().any(|kind| alike((&kind.spec, &kind.config), task));
-            if !is_known && !fresh.iter().any(|(_, other)| alike((other.spec, other.config), task)) {
+            let is_known = self.kinds.borrow().iter().any(|kind| self.is_of(kind, task));
+            let is_alike = |other: &Task| alike((other.spec, other.config), task) && other.shares_data(task);
+            if !is_known && !fresh.iter().any(|(_, other)| is_alike(other)) {
                 fresh.push((trial, task));
             }
         }
         let configs: Vec<Result<TrainConfig>> =
-            fresh.iter().map(|(_, task)| tiny_config(task.config, self.shared.train.len())).collect();
+            fresh.iter().map(|(_, task)| tiny_config(task.config, self.shared.of(task).train.len())).collect();
         let good = fresh.iter().zip(&configs);
-        let tiny: Vec<Task> = good
-            .filter_map(|((trial, task), config)| Some(Task { trial, spec: task.spec, config: config.as_ref().ok()? }))
-            .collect();
-        let pace = Pace::Rehearsal;
-        let (train, test) = (pace.rows(self.shared.train), self.shared.test.map(|test| pace.rows(test)));
-        let shared = SharedInputs { train: &train, test: test.as_ref(), references: None, ..self.shared };
-        let progress = SweepProgress::new(true);
-        let mut outcomes = self.workers.get().run(self.decoder, shared, &tiny, &progress).into_iter();
+        let tiny = good.filter_map(|((trial, task), config)| {
+            Some(Task { trial, spec: task.spec, config: config.as_ref().ok()?, data: task.data })
+        });
+        let mut outcomes = self.train_tiny(tiny.collect()).into_iter();
         for ((trial, task), config) in fresh.into_iter().zip(&configs) {
             let tiny = match config {
                 Ok(_) => outcomes.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome"))),
@@ -207,6 +208,31 @@ impl<'a> Rehearsal<'a> {
             self.kinds.borrow_mut().push(kind);
         }
         Ok(())
+    }
+
+    /// Trains tasks side by side, as far as they share their rows. Returns a result for each, in order.
+    fn train_tiny(&self, tasks: Vec<Task>) -> Vec<Result<Measurements>> {
+        let progress = SweepProgress::new(true);
+        let mut outcomes = Vec::with_capacity(tasks.len());
+        // Trials with the same rows may lie apart in the grid.
+        let mut rest: Vec<(usize, Task)> = tasks.into_iter().enumerate().collect();
+        while let Some((_, first)) = rest.first().copied() {
+            let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, task)| task.shares_data(&first));
+            rest = others;
+            let (pace, shared) = (Pace::Rehearsal, self.shared.of(&first));
+            let (train, test) = (pace.rows(shared.train), shared.test.map(|test| pace.rows(test)));
+            let shared = SharedInputs { train: &train, test: test.as_ref(), ..shared };
+            let tasks: Vec<Task> = group.iter().map(|(_, task)| *task).collect();
+            let results = self.workers.get().run(self.decoder, shared, &tasks, &progress);
+            outcomes.extend(group.iter().map(|(at, _)| *at).zip(results));
+        }
+        outcomes.sort_by_key(|(at, _)| *at);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    fn is_of(&self, kind: &TrialKind, task: &Task) -> bool {
+        let shares_data = self.tasks.get(kind.index).is_some_and(|known| known.shares_data(task));
+        shares_data && alike((&kind.spec, &kind.config), task)
     }
 
     fn kind(&self, trial: &Trial, task: &Task, tiny: Result<Measurements>) -> Result<TrialKind> {
@@ -223,6 +249,7 @@ impl<'a> Rehearsal<'a> {
                 planned,
                 spec: task.spec.clone(),
                 config: task.config.clone(),
+                index: trial.index,
                 tiny,
                 dir: trial.dir.clone(),
             }),
@@ -248,7 +275,7 @@ impl<'a> Rehearsal<'a> {
     /// The measurements to report for a trial. Links the files of its kind into its folder.
     fn outcome(&self, trial: &Trial, task: &Task) -> Result<Measurements> {
         let mut kinds = self.kinds.borrow_mut();
-        let kind = kinds.iter_mut().find(|kind| alike((&kind.spec, &kind.config), task));
+        let kind = kinds.iter_mut().find(|kind| self.is_of(kind, task));
         let kind = kind.ok_or_else(|| Error::bug("a trial of no kind"))?;
         kind.trials += 1;
         let planned = kind.planned.clone()?;
@@ -256,7 +283,7 @@ impl<'a> Rehearsal<'a> {
         if kind.dir != trial.dir {
             link_files(&kind.dir, &trial.dir)?;
         }
-        let tokens = planned_tokens(self.shared.train, task.config);
+        let tokens = planned_tokens(self.shared.of(task).train, task.config);
         kind.tokens += tokens;
         Ok(Measurements { tokens, seconds: planned.seconds, ..tiny })
     }

@@ -47,12 +47,12 @@ impl TrialRow {
     pub fn number(&self, key: &str) -> Option<f64> {
         let outcome = self.outcome()?;
         let number = match key {
-            "trainable_params" => outcome.trainable_params as f64,
-            "train_loss" => outcome.train_loss,
+            "trainable_params" => present(outcome.trainable_params)?,
+            "train_loss" => outcome.train_loss?,
             "eval_loss" => outcome.eval_loss?,
             "eval_perplexity" => outcome.eval_perplexity()?,
-            "tokens" => outcome.tokens as f64,
-            "tokens_per_s" => outcome.tokens_per_s(),
+            "tokens" => present(outcome.tokens)?,
+            "tokens_per_s" => present(outcome.tokens).map(|_| outcome.tokens_per_s())?,
             "seconds" => outcome.seconds,
             other => match self.point.get(other) {
                 Some(value) => value.as_f64()?,
@@ -64,22 +64,26 @@ impl TrialRow {
 
     /// Any column as JSON; `null` if the trial has none.
     pub fn value(&self, column: &str) -> Value {
-        let outcome = self.outcome();
         match (column, &self.result) {
             ("dir", _) => self.dir.as_str().into(),
             ("status", TrialResult::Finished(_)) => "finished".into(),
             ("status", TrialResult::Failed(_)) => "failed".into(),
             ("error", TrialResult::Finished(_)) => Value::Null,
             ("error", TrialResult::Failed(failure)) => failure.message.as_str().into(),
-            ("trainable_params", _) => outcome.map_or(Value::Null, |outcome| outcome.trainable_params.into()),
-            ("tokens", _) => outcome.map_or(Value::Null, |outcome| outcome.tokens.into()),
-            (PEAK_MEMORY, _) => self.number(column).map_or(Value::Null, |bytes| (bytes as u64).into()),
+            ("trainable_params" | "tokens" | PEAK_MEMORY, _) => {
+                self.number(column).map_or(Value::Null, |count| (count as u64).into())
+            }
             _ => match self.point.get(column) {
                 Some(value) => value.clone(),
                 None => self.number(column).map_or(Value::Null, Value::from),
             },
         }
     }
+}
+
+/// A count of an experiment that counts it.
+fn present(count: u64) -> Option<f64> {
+    (count > 0).then_some(count as f64)
 }
 
 /// Trials with the same values of some axes, those of `point`.
@@ -172,14 +176,19 @@ impl SweepResult {
         NUMBERS.into_iter().chain(further).collect()
     }
 
-    /// The metric by which trials are compared by default: `eval_loss`, or `train_loss` if nothing was evaluated.
-    pub fn default_metric(&self) -> &'static str {
-        let is_evaluated = self.rows.iter().any(|row| row.number("eval_loss").is_some());
-        if is_evaluated {
-            "eval_loss"
-        } else {
-            "train_loss"
-        }
+    /// The metrics that functions of the caller measured.
+    pub fn measured(&self) -> Vec<&str> {
+        let outcomes = self.rows.iter().filter_map(TrialRow::outcome);
+        let names: BTreeSet<&str> = outcomes.flat_map(|outcome| &outcome.measured).map(String::as_str).collect();
+        names.into_iter().collect()
+    }
+
+    /// The metric by which trials are compared by default: `eval_loss`, or `train_loss` if nothing was evaluated; in
+    /// experiments without losses the first metric by name.
+    pub fn default_metric(&self) -> &str {
+        let is_known = |metric: &&str| self.rows.iter().any(|row| row.number(metric).is_some());
+        let losses = ["eval_loss", "train_loss"].into_iter();
+        losses.chain(self.measured()).find(is_known).unwrap_or("train_loss")
     }
 
     /// One number per row, `None` if a trial failed or has no such number.
@@ -307,7 +316,8 @@ pub(super) mod tests {
     pub fn outcome(train_loss: f64, eval_loss: f64) -> Measurements {
         let metrics = BTreeMap::new();
         let (trainable_params, tokens, seconds) = (1000, 500, 2.0);
-        Measurements { trainable_params, train_loss, eval_loss: Some(eval_loss), tokens, seconds, metrics }
+        let (train_loss, eval_loss, measured) = (Some(train_loss), Some(eval_loss), BTreeSet::new());
+        Measurements { trainable_params, train_loss, eval_loss, tokens, seconds, metrics, measured }
     }
 
     /// Makes rows for the points of `grid` from `eval_loss`; a trial without a loss has failed.

@@ -1,7 +1,8 @@
 //! The runner: runs the trials that are not finished, records their results, and keeps the results on disk complete at
 //! every moment.
 
-use super::folder::{SweepFolder, TrialState};
+use super::folder::{step_in_place, SweepFolder, TrialState};
+use super::number::significant;
 use super::record::{Failure, Measurements, TrialResult};
 use super::results::{SweepResult, TrialRow};
 use super::settings_diff::Change;
@@ -88,11 +89,12 @@ impl fmt::Display for Event<'_> {
             }
             Event::Started { trial, total } => write!(out, "trial {}/{total}: {}", trial.index + 1, trial.point),
             Event::Finished { trial, outcome } => {
-                write!(out, "{}: train_loss {:.4}", trial.point, outcome.train_loss)?;
-                match outcome.eval_loss {
-                    Some(loss) => write!(out, ", eval_loss {loss:.4}"),
-                    None => Ok(()),
-                }
+                let losses = [("train_loss", outcome.train_loss), ("eval_loss", outcome.eval_loss)];
+                let losses = losses.into_iter().filter_map(|(name, loss)| Some(format!("{name} {:.4}", loss?)));
+                let measured = outcome.measured.iter().filter_map(|name| Some((name, outcome.metrics.get(name)?)));
+                let measured = measured.map(|(name, value)| format!("{name} {}", significant(*value, 4)));
+                let shown: Vec<String> = losses.chain(measured).collect();
+                write!(out, "{}: {}", trial.point, if shown.is_empty() { "finished".into() } else { shown.join(", ") })
             }
             Event::Failed { trial, failure } => write!(out, "{}: failed: {}", trial.point, failure.message),
         }
@@ -164,6 +166,9 @@ pub fn run_in_groups<'a>(
 
 /// What becomes of a trial that was cut off.
 pub fn begun<'a>(plan: &'a Plan, trial: &'a Trial) -> Event<'a> {
+    if let Some(step) = step_in_place(trial).filter(|_| plan.goes_on_in_place) {
+        return Event::Resuming { trial, step };
+    }
     let Some(checkpoints) = &plan.checkpoints else { return Event::Restarting { trial } };
     match (checkpoints.step(&trial.name), checkpoints.changes(&trial.name)) {
         (Some(step), _) => Event::Resuming { trial, step },

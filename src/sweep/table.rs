@@ -127,7 +127,9 @@ impl Table<'_> {
             numbers: self.groups.iter().map(|group| group.point.get(key).and_then(Value::as_f64)).collect(),
         };
         let keys = self.result.axes().iter().map(|axis| axis.key.as_str()).filter(|key| *key != self.over);
-        let mut metrics = vec![self.sizes()];
+        let has_sizes =
+            self.result.rows().iter().any(|row| row.outcome().is_none() || row.number("trainable_params").is_some());
+        let mut metrics: Vec<Column> = has_sizes.then(|| self.sizes()).into_iter().collect();
         metrics.extend(self.counts());
         for metric in self.result.metrics() {
             let shown = !matches!(metric, "trainable_params" | "tokens" | "seconds" | PEAK_MEMORY);
@@ -237,7 +239,9 @@ impl Table<'_> {
                 notes.push(format!("best: {best}"));
             }
         }
-        if self.result.rows().iter().any(|row| row.number("eval_loss").is_some()) {
+        // What an experiment of the caller calls so is its own.
+        let is_ours = |row: &TrialRow| row.number("eval_loss").is_some() && row.number("trainable_params").is_some();
+        if self.result.rows().iter().any(is_ours) {
             notes.push(EVAL_LOSS_NOTE.to_owned());
         }
         for row in self.result.failed() {

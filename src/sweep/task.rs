@@ -31,17 +31,47 @@ impl<'a> SharedInputs<'a> {
     }
 }
 
+impl<'a> SharedInputs<'a> {
+    /// With the rows of a task.
+    #[must_use]
+    pub fn of(self, task: &Task<'a>) -> Self {
+        match task.data {
+            // A reference is one of rows by their numbers.
+            Some(TrialData { train, test }) => SharedInputs { train, test: Some(test), references: None, ..self },
+            None => self,
+        }
+    }
+}
+
+/// Rows to train on, and held-out rows.
+#[derive(Clone, Copy)]
+pub struct TrialData<'a> {
+    pub train: &'a TokenizedDataset,
+    pub test: &'a TokenizedDataset,
+}
+
 /// A trial with its settings.
 #[derive(Clone, Copy)]
 pub struct Task<'a> {
     pub trial: &'a Trial,
     pub spec: &'a LoraSpec,
     pub config: &'a TrainConfig,
+    /// Its own rows, where the data is an axis.
+    pub data: Option<TrialData<'a>>,
 }
 
 impl<'a> Task<'a> {
+    /// Do both train on the same rows? Those that do not cannot share a pass.
+    pub fn shares_data(&self, other: &Task) -> bool {
+        match (self.data, other.data) {
+            (Some(one), Some(other)) => std::ptr::eq(one.train, other.train) && std::ptr::eq(one.test, other.test),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     /// The trial as a run to rehearse.
     pub fn run(&self, shared: SharedInputs<'a>) -> RehearsedRun<'a> {
+        let shared = shared.of(self);
         RehearsedRun { train: shared.train, test: shared.test, config: self.config, spec: Some(self.spec) }
     }
 }

@@ -53,6 +53,8 @@ pub struct Plan {
     pub origin: Option<Origin>,
     /// What trials go on from; `None` begins each anew and saves none.
     pub checkpoints: Option<TrialCheckpoints>,
+    /// Do trials keep their checkpoints in their own folders?
+    pub goes_on_in_place: bool,
 }
 
 impl Plan {
@@ -75,7 +77,7 @@ impl Plan {
             trials.push(Trial { index, dir: out.join(&name), name, point, settings });
         }
         ensure_distinct_names(&trials)?;
-        Ok(Plan { out, grid, trials, identity, origin: None, checkpoints: None })
+        Ok(Plan { out, grid, trials, identity, origin: None, checkpoints: None, goes_on_in_place: false })
     }
 }
 

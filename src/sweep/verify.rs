@@ -3,6 +3,7 @@
 
 use super::lora::run_group;
 use super::progress::SweepProgress;
+use super::record::Measurements;
 use super::results::SweepResult;
 use super::task::{SharedInputs, Task};
 use super::trial::Trial;
@@ -46,14 +47,13 @@ fn deviation(decoder: &Decoder, shared: SharedInputs, task: &Task, result: &Swee
         tempfile::tempdir().map_err(|error| Error::new(Kind::File, format!("cannot make a folder: {error}")))?;
     let trial = Trial { dir: scratch.path().join(&task.trial.name), ..task.trial.clone() };
     let silent = SweepProgress::new(true);
-    let alone = run_group(decoder, shared, &[Task { trial: &trial, ..*task }], &silent).pop();
+    let alone = run_group(decoder, shared.of(task), &[Task { trial: &trial, ..*task }], &silent).pop();
     let alone = alone.unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
     let row = result.rows().iter().find(|row| row.index == task.trial.index);
     let together =
         row.and_then(|row| row.outcome()).ok_or_else(|| Error::bug("a finished trial without an outcome"))?;
-    let loss = |eval: Option<f64>, train: f64| eval.unwrap_or(train);
-    let loss_alone = loss(alone.eval_loss, alone.train_loss);
-    let loss_together = loss(together.eval_loss, together.train_loss);
+    let loss = |measured: &Measurements| measured.eval_loss.or(measured.train_loss).unwrap_or(f64::NAN);
+    let (loss_alone, loss_together) = (loss(&alone), loss(together));
     let weights = |trial: &Trial| -> Result<tch::Tensor> {
         let adapter = peft::load(&trial.adapter_dir(), decoder)?;
         Ok(adapter.parameters.flat().f_detach()?.f_to_kind(tch::Kind::Double)?)

@@ -7,7 +7,7 @@
 
 use super::checkpoints::Begun;
 use super::groups::{self, Group};
-use super::lora::run_group;
+use super::lora::{measured, run_group, TrialMetrics};
 use super::memory;
 use super::progress::SweepProgress;
 use super::record::Measurements;
@@ -45,18 +45,19 @@ pub fn run_sweep<'a>(
     decoder: &Decoder,
     shared: SharedInputs,
     tasks: &[Task],
+    metrics: Option<&TrialMetrics>,
     progress: &SweepProgress,
 ) -> Result<SweepResult> {
     let tasks_of = |trials: &[&Trial]| -> Vec<Task> {
         trials.iter().filter_map(|trial| tasks.get(trial.index).copied()).collect()
     };
-    // What was planned, and how many trials memory took since.
-    let planned: Cell<Option<Workers>> = Cell::new(None);
+    // What was planned for the rows of a trial, and how many trials memory took since.
+    let planned: Cell<Option<(usize, Workers)>> = Cell::new(None);
     let fitting = Cell::new(usize::MAX);
     // The groups of an earlier run that are formed again, and how the present group is spread.
     let again: RefCell<Option<Queue<'a>>> = RefCell::new(None);
     let present: Cell<Workers> = Cell::new(Workers { workers: 1, at_once: 1 });
-    let steps = |task: &Task| task.config.total_steps(shared.train.len());
+    let steps = |task: &Task| task.config.total_steps(shared.of(task).train.len());
     let mut next_group = |pending: &[&'a Trial]| -> Result<Vec<&'a Trial>> {
         let mut again = again.borrow_mut();
         let again = again.get_or_insert_with(|| {
@@ -67,12 +68,19 @@ pub fn run_sweep<'a>(
         let is_in_group =
             |trial: &&Trial| again.iter().any(|(_, group)| group.iter().any(|one| one.index == trial.index));
         let fresh: Vec<&Trial> = pending.iter().filter(|trial| !is_in_group(trial)).copied().collect();
-        if planned.get().is_none() && !fresh.is_empty() {
-            planned.set(Some(Workers::plan(decoder, shared, &tasks_of(&fresh))?));
+        let fresh = by_data(fresh, tasks);
+        if let Some((first, task)) = fresh.first().and_then(|trials| Some((trials, *tasks.get(trials.first()?.index)?)))
+        {
+            let is_planned = |at: usize| tasks.get(at).is_some_and(|known| known.shares_data(&task));
+            if planned.get().is_none_or(|(at, _)| !is_planned(at)) {
+                let workers = Workers::plan(decoder, shared.of(&task), &tasks_of(first))?;
+                planned.set(Some((task.trial.index, workers)));
+            }
         }
-        let at_once = planned.get().map_or(1, |workers| workers.at_once).min(fitting.get()).max(1);
+        let at_once = planned.get().map_or(1, |(_, workers)| workers.at_once).min(fitting.get()).max(1);
         let spread_over = |trials: &[&Trial]| Workers::for_trials_that_fit(at_once, decoder, trials.len()).workers;
-        let mut fresh = fresh.chunks(at_once).map(|trials| (spread_over(trials), trials.to_vec()));
+        let chunks = fresh.iter().flat_map(|trials| trials.chunks(at_once));
+        let mut fresh = chunks.map(|trials| (spread_over(trials), trials.to_vec()));
         if shared.checkpoints.is_some() {
             let groups = again.iter().cloned().chain(fresh.clone());
             groups::write(&plan.out, groups.map(|(workers, trials)| Group::new(workers, &trials)))?;
@@ -87,6 +95,7 @@ pub fn run_sweep<'a>(
         progress.side_by_side(&tasks.iter().map(|task| (*task, steps(task))).collect::<Vec<_>>());
         let is_again = Cell::new(false);
         let mut run = |tasks: &[Task]| {
+            let Some(shared) = tasks.first().map(|task| shared.of(task)) else { return Vec::new() };
             if !is_again.replace(true) {
                 return present.get().run(decoder, shared, tasks, progress);
             }
@@ -104,9 +113,26 @@ pub fn run_sweep<'a>(
                 progress.note(&format!("warning: {error}"));
             }
         };
-        memory::in_halves(&tasks, &mut run, &mut run_out)
+        let results = memory::in_halves(&tasks, &mut run, &mut run_out);
+        measured(results, group, decoder, metrics)
     };
     run::run_in_groups(plan, &mut |event: &Event| progress.event(event), &mut next_group, &mut run_group)
+}
+
+/// The trials that train on the same rows, each list in order.
+fn by_data<'a>(trials: Vec<&'a Trial>, tasks: &[Task]) -> Vec<Vec<&'a Trial>> {
+    let mut lists: Vec<Vec<&Trial>> = Vec::new();
+    let shares = |one: &Trial, other: &Trial| match (tasks.get(one.index), tasks.get(other.index)) {
+        (Some(one), Some(other)) => one.shares_data(other),
+        _ => false,
+    };
+    for trial in trials {
+        match lists.iter_mut().find(|list| list.first().is_some_and(|first| shares(first, trial))) {
+            Some(list) => list.push(trial),
+            None => lists.push(vec![trial]),
+        }
+    }
+    lists
 }
 
 /// The groups of a sweep that was cut off which are formed again, with the number of their workers.

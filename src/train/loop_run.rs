@@ -365,6 +365,11 @@ impl LoopRun {
             return Ok(());
         }
         self.ensure_going("finish")?;
+        if !self.is_begun && self.lock.is_none() {
+            // The trial logged nothing: its folder is the sweep's.
+            self.is_finished = true;
+            return folder::prune(&self.folder, 0);
+        }
         if !self.is_begun {
             self.begin_anew(note)?;
         }

@@ -6,7 +6,7 @@ use lorhai::train::metrics::{MetricsLog, MetricsRow};
 use lorhai::train::tensorboard::{EventWriter, HParam};
 use lorhai::Result;
 use serde_json::{json, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -46,11 +46,12 @@ pub fn outcome(trial: &Trial) -> Measurements {
     let loss = 2.0 + 0.1 * noise.normal(0);
     Measurements {
         trainable_params: 64 * trial.index as u64 + 64,
-        train_loss: loss,
+        train_loss: Some(loss),
         eval_loss: Some(loss + 0.05 * noise.uniform(1)),
         tokens: 12_345,
         seconds: 0.5 + f64::from(std::process::id()) / 1e6,
         metrics: BTreeMap::from([("adapter_mb".to_string(), 0.1 + 0.2)]),
+        measured: BTreeSet::new(),
     }
 }
 
@@ -66,7 +67,7 @@ pub fn run_with_steps(trial: &Trial, step: &mut dyn FnMut()) -> Result<Measureme
     events.hparams(&[("name".into(), HParam::Text(trial.name.clone()))])?;
     for number in 1..=5 {
         step();
-        let row = MetricsRow { step: number, loss: Some(outcome.train_loss), ..Default::default() };
+        let row = MetricsRow { step: number, loss: outcome.train_loss, ..Default::default() };
         log.append(&row)?;
         events.row(&row)?;
     }

@@ -25,18 +25,20 @@ pub struct About {
 
 impl About {
     /// Describes a sweep that has just ended and took `seconds`.
-    pub fn sweep(report: &SweepReport, base: &lora::Model, seconds: f64) -> Result<Self> {
-        let decoder = base.decoder();
+    pub fn sweep(report: &SweepReport, base: Option<&lora::Model>, seconds: f64) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let environment = [
+        let mut environment = vec![
             ("lorhai", env!("CARGO_PKG_VERSION").to_owned()),
             ("libtorch", env!("LORHAI_LIBTORCH_VERSION").to_owned()),
-            ("model", base.name.clone()),
-            ("parameters", thousands(decoder.config.parameter_count())),
-            ("dtype", decoder.weights_dtype()),
-            ("device", device::device_name(decoder.device)),
-            ("threads", format!("{} of {cores} cores", tch::get_num_threads())),
         ];
+        if let Some(base) = base {
+            let decoder = base.decoder();
+            environment.push(("model", base.name.clone()));
+            environment.push(("parameters", thousands(decoder.config.parameter_count())));
+            environment.push(("dtype", decoder.weights_dtype()));
+            environment.push(("device", device::device_name(decoder.device)));
+        }
+        environment.push(("threads", format!("{} of {cores} cores", tch::get_num_threads())));
         let verified = report.deviations.iter().map(|deviation| ("verified", deviation.to_string()));
         let axes: Vec<&str> = report.result.axes().iter().map(|axis| axis.key.as_str()).collect();
         Ok(About {

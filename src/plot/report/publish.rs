@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 pub const CHARTS: &str = "charts";
 /// The report within a sweep's folder.
 pub const REPORT: &str = "report.html";
+/// The most charts of metrics that functions of a script measured.
+const MOST_MEASURED: usize = 6;
 /// What the report contains beside the results, saved so that it can be made again.
 const ABOUT: &str = "about.json";
 
@@ -84,10 +86,21 @@ fn figures(result: &SweepResult) -> Result<Vec<(String, Figure)>> {
     let varying: Vec<&str> =
         result.axes().iter().filter(|axis| axis.values.len() > 1 && axis.key != SEED).map(|a| a.key.as_str()).collect();
     let metric = result.default_metric();
+    let has_numbers = |metric: &str| result.rows().iter().any(|row| row.number(metric).is_some());
+    if !has_numbers(metric) {
+        return Ok(figures);
+    }
     // A chart shows at most two axes; a script may choose which.
-    if let ([x] | [x, _], metric) = (varying.as_slice(), metric) {
-        let chart = chart(result, &ChartOptions { y: Some(metric.to_owned()), ..ChartOptions::default() })?;
-        add(&format!("{metric}_by_{x}"), chart, format!("{metric} of the finished trials against {x}."));
+    if let [x] | [x, _] = varying.as_slice() {
+        let measured = result.measured().into_iter().filter(|name| *name != metric).take(MOST_MEASURED);
+        for metric in [metric].into_iter().chain(measured) {
+            let chart = chart(result, &ChartOptions { y: Some(metric.to_owned()), ..ChartOptions::default() })?;
+            add(
+                &format!("{}_by_{x}", file_name(metric)),
+                chart,
+                format!("{metric} of the finished trials against {x}."),
+            );
+        }
     }
     if varies(result, "trainable_params") {
         let options = ChartOptions {
@@ -105,6 +118,11 @@ fn figures(result: &SweepResult) -> Result<Vec<(String, Figure)>> {
         add("eval_loss", chart, "Loss on the held-out rows during training.".to_owned());
     }
     Ok(figures)
+}
+
+/// A metric's name as part of a file's.
+fn file_name(metric: &str) -> String {
+    metric.chars().map(|c| if c.is_alphanumeric() || "_-.".contains(c) { c } else { '_' }).collect()
 }
 
 fn varies(result: &SweepResult, metric: &str) -> bool {

@@ -33,9 +33,9 @@ pub mod functions {
     /// A training loop of the script's own, which goes on where it was cut off.
     pub type Run = Handle<ScriptRun>;
 
-    /// Begin a training loop of your own as a run: a folder with a record and a log, which no other process may use meanwhile.
+    /// Begin a training loop of your own as a run, with a record and a log in a folder.
     ///
-    /// The loop calls `run.log` after its steps, and to go on where it was cut off `run.resume` before its first step and
+    /// No other process may use the folder meanwhile. The loop calls `run.log` after its steps, and to go on where it was cut off `run.resume` before its first step and
     /// `run.checkpoint` on the way. `run.finish` ends it. The run is listed by `lorhai runs`, shown by `show` and `compare`,
     /// drawn by `run_chart` and repeated by `replay`; one that its script does not finish stays unfinished, or has failed
     /// where the script ends in an error. `train` and `sweep` need none of this: they save themselves.
@@ -217,6 +217,16 @@ pub mod functions {
     #[rhai_fn(get = "folder", global, pure, return_raw)]
     pub fn folder(run: &mut Run) -> RhaiResultOf<String> {
         Ok(run.read()?.out.display().to_string())
+    }
+}
+
+/// What tells this value from another one of the same name: its rows, its model or itself; null where nothing does.
+pub fn identity_of(value: &Dynamic) -> Result<Value> {
+    match held(value) {
+        Some(Held::Data(fingerprint)) => Ok(fingerprint.unwrap_or_default()),
+        Some(Held::Model(model)) => model.read()?.identity(),
+        Some(Held::Optimizer(_)) => Ok(Value::Null),
+        None => Ok(to_row_value(value, &Value::Null).unwrap_or_default()),
     }
 }
 

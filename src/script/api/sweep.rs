@@ -1,26 +1,42 @@
 //! Sweeps: many trials over one base, their table, charts and report.
 
-use crate::lora::LoraSpec;
+use crate::error::{Error, Result};
+use crate::lora::adapted::DEFAULT_NAME;
+use crate::lora::{self, Adapter, LoraSpec};
 use crate::options;
 use crate::options::OptionSet;
 use crate::plot::about::About;
 use crate::plot::publish::publish_report;
+use crate::script::api::loops::identity_of;
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::origin;
 use crate::script::engine::state::State;
+use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
-use crate::script::values::grid::{list_ranges, options_at};
+use crate::script::values::from_script::describe;
+use crate::script::values::grid::{list_ranges, options_at, NamedValues};
 use crate::script::values::handles::Handle;
-use crate::script::values::json::to_map;
-use crate::script::values::objects::TokenizedSplit;
+use crate::script::values::json::{to_json, to_map};
+use crate::script::values::objects::{ScriptRun, TokenizedSplit};
 use crate::script::values::option_value::OptionsOf;
 use crate::script::values::options::Options;
+use crate::script::values::run_functions;
+use crate::sweep::grid::DATA;
 use crate::sweep::progress::SweepProgress;
 use crate::sweep::table::TableOptions;
-use crate::sweep::{self, Grid, LoraSweep, SweepOptions, TrialSettings};
+use crate::sweep::task::TrialData;
+use crate::sweep::{
+    self, Grid, LoraSweep, Measurements, Point, SweepOptions, SweepReport, SweepResult, Trial, TrialSettings,
+    TrialSweep,
+};
+use crate::train::checkpoint::CheckpointOptions;
+use crate::train::loop_run::{LoopRun, LoopRunOptions};
+use crate::train::progress::Progress;
 use crate::train::TrainConfig;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Map};
+use rhai::{Array, Dynamic, FnPtr, Map};
+use serde_json::{json, Value};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -32,6 +48,12 @@ options! {
         lora: OptionsOf<LoraSpec> = OptionsOf::default();
         /// Options of the training. A function is called with the point.
         train: OptionsOf<TrainConfig> = OptionsOf::default();
+        /// Measures each trained adapter: `|model, point|` returns a map of numbers, which are columns of the results.
+        metrics: Option<FnPtr> = None;
+        /// An experiment of your own for each point, instead of training an adapter: `|point, run|` returns a map of numbers.
+        trial: Option<FnPtr> = None;
+        /// With `trial`: what the results depend on beside the point. Trials that finished with other settings run again.
+        settings: Map = Map::new();
     }
 }
 
@@ -54,6 +76,9 @@ pub mod functions {
     ///
     /// Trials that are finished in `out` are not run again. One that fails is recorded, and the rest go on.
     ///
+    /// `metrics: |model, point|` measures each trained adapter: a map of numbers, which are columns of results, table, charts
+    /// and `best`. Trials that finished before it was given have none.
+    ///
     /// Trials are paired by default: every rank sees the same data in the same order, and the A of a smaller rank is
     /// the first rows of the A of a larger one.
     ///
@@ -72,35 +97,64 @@ pub mod functions {
     ///     out:   "runs/sweep" });
     /// print(result.table());
     /// ```
-    #[rhai_fn(return_raw, volatile)]
+    #[rhai_fn(name = "sweep", return_raw, volatile)]
     pub fn sweep(
         context: NativeCallContext,
         base: Model,
         data: TokenizedSplit,
-        mut options: Map,
+        options: Map,
     ) -> RhaiResultOf<SweepResult> {
-        list_ranges(&mut options, context.engine());
-        let call: SweepCall = Options::read("sweep", options)?;
-        let options = &call.sweep;
-        let (state, started) = (State::of(&context)?, Instant::now());
-        let base = base.read()?;
-        let grid = options.grid()?;
-        let settings = settings_of_points(&grid, &call, &context)?;
-        let origin = Some(origin::of(&state, Some(&base), &options.out)?);
-        let (train, test) = (&data.train.rows, &data.test.rows);
-        let sweep = LoraSweep { base: &base, train, test, options, grid, settings, origin };
-        let (folder, progress) = (state.folder_to_write(&options.out)?, SweepProgress::new(state.quiet()));
-        let report = sweep.run(&folder, state.pace(), progress, &mut |line| state.note(line))?;
-        if report.forecast.is_none() {
-            state.count_trials(&options.out, report.result.failed().count(), report.result.rows().len());
-        }
-        state.note_sweep(&options.out, report.forecast.as_ref(), base.decoder().device);
-        if options.charts {
-            let about = About::sweep(&report, &base, started.elapsed().as_secs_f64())?;
-            let about = about.with_script(state.script(), state.source(), &state.settings()?);
-            publish_report(&report, &about)?.iter().for_each(|note| state.note(note));
-        }
-        Ok(Handle::new(report.result))
+        run_lora_sweep(&context, &base, Some(&data), options)
+    }
+
+    /// Train one adapter per point of a grid in which the data is an axis.
+    ///
+    /// `data` in the grid is a map of splits by their names, which stand for them in tables, charts and folder names. Any
+    /// axis may be such a map. Trials on the same rows train side by side.
+    ///
+    /// ```rhai
+    /// let base = load_model("scripts/tiny");
+    /// let rows = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }]);
+    /// let small = rows.tokenize(base, #{}).split(#{ test: 1 });
+    /// let all = rows.concatenate(rows).tokenize(base, #{}).split(#{ test: 1 });
+    /// let result = sweep(base, #{
+    ///     grid:  #{ data: #{ small: small, all: all }, rank_pattern: #{ flat: #{}, deep: #{ down_proj: 4 } } },
+    ///     lora:  #{ r: 2, target_modules: "all-linear" },
+    ///     train: #{ steps: 1 },
+    ///     out:   "runs/data",
+    ///     metrics: |model, point| #{ held_out: evaluate(model, point.data.test, #{}).loss } });
+    /// print(result.table());
+    /// ```
+    #[rhai_fn(name = "sweep", return_raw, volatile)]
+    pub fn sweep_over_data(context: NativeCallContext, base: Model, options: Map) -> RhaiResultOf<SweepResult> {
+        run_lora_sweep(&context, &base, None, options)
+    }
+
+    /// Run an experiment of your own at each point of a grid: a sweep over anything.
+    ///
+    /// `trial: |point, run|` gets the values of the point as a map and a run in the trial's folder, with `run.log`,
+    /// `run.checkpoint`, `run.resume` and `run.folder` as after `start_run`. It returns a map of numbers, the columns of the
+    /// results; true counts as 1, and `()` is left out. Trials run one after the other. Those that are finished in `out` are
+    /// not run again; one that was cut off begins again, and goes on where it calls `run.resume`. One that fails is recorded,
+    /// and the rest go on.
+    ///
+    /// ```rhai
+    /// let result = sweep(#{
+    ///     grid: #{ slope: [1, 2], seed: 2 },
+    ///     out: "runs/slopes",
+    ///     trial: |point, run| {
+    ///         let y = 0.0;
+    ///         for step in 1..=3 {
+    ///             y += point.slope + 0.1 * point.seed;
+    ///             run.log(step, #{ y: y });
+    ///         }
+    ///         #{ score: y }
+    ///     } });
+    /// print(result.best("score").slope);
+    /// ```
+    #[rhai_fn(name = "sweep", return_raw, volatile)]
+    pub fn sweep_of_trials(context: NativeCallContext, options: Map) -> RhaiResultOf<SweepResult> {
+        run_trial_sweep(&context, options)
     }
 
     /// Open the results of an earlier sweep by its folder, finished or not.
@@ -234,11 +288,221 @@ pub mod functions {
     }
 }
 
+/// As a script calls it: `data` is the argument, or an axis of the grid.
+fn run_lora_sweep(
+    context: &NativeCallContext,
+    base: &Handle<lora::Model>,
+    data: Option<&TokenizedSplit>,
+    mut options: Map,
+) -> RhaiResultOf<Handle<SweepResult>> {
+    list_ranges(&mut options, context.engine());
+    let named = NamedValues::take(&mut options);
+    let call: SweepCall = Options::read("sweep", options)?;
+    if call.trial.is_some() || !call.settings.is_empty() {
+        return Err(Error::input("sweep: `trial` and `settings` are for experiments without a base and data")
+            .with_hint("write sweep(#{ grid: …, out: …, trial: |point, run| … })")
+            .into());
+    }
+    let options = &call.sweep;
+    let (state, started) = (State::of(context)?, Instant::now());
+    // The functions of the script may use the model itself.
+    let base = base.read()?.shallow_clone()?;
+    let grid = options.grid()?;
+    let splits = splits_of(&named)?;
+    let data = match (data, splits.is_empty()) {
+        (Some(data), true) => data,
+        (None, false) => splits.values().next().ok_or_else(|| Error::bug("no split"))?,
+        (Some(_), false) => {
+            return Err(Error::input("sweep: `data` is an argument and an axis of the grid")
+                .with_hint(NO_ARGUMENT)
+                .into())
+        }
+        (None, true) => {
+            return Err(Error::input("sweep: expected data, as an argument or as an axis of the grid")
+                .with_hint("sweep(base, data, #{ … }), or grid: #{ data: #{ small: d1, all: d2 } }")
+                .into())
+        }
+    };
+    let settings = settings_of_points(&grid, &call, &named, context)?;
+    let origin = Some(origin::of(&state, Some(&base), &options.out)?);
+    let callback = call.metrics.clone().map(|function| {
+        Callback::new(context, function).with_arity_hint("metrics takes the model and the point: |model, point| #{ … }")
+    });
+    let measure = |trial: &Trial, adapter: Adapter| measure_trial(&base, &named, callback.as_ref(), trial, adapter);
+    let points = grid.points();
+    let data_of = |point: &Point| Some(as_trial_data(splits.get(point.get(DATA)?.as_str()?)?));
+    let sweep = LoraSweep {
+        base: &base,
+        train: &data.train.rows,
+        test: &data.test.rows,
+        options,
+        settings,
+        origin,
+        data: points.iter().filter_map(data_of).collect(),
+        metrics: callback.is_some().then_some(&measure),
+        grid,
+    };
+    let (folder, progress) = (state.folder_to_write(&options.out)?, SweepProgress::new(state.quiet()));
+    let report = sweep.run(&folder, state.pace(), progress, &mut |line| state.note(line))?;
+    if report.forecast.is_none() {
+        state.count_trials(&options.out, report.result.failed().count(), report.result.rows().len());
+    }
+    state.note_sweep(&options.out, report.forecast.as_ref(), base.decoder().device);
+    if options.charts {
+        let about = About::sweep(&report, Some(&base), started.elapsed().as_secs_f64())?;
+        publish(&state, &report, about)?;
+    }
+    Ok(Handle::new(report.result))
+}
+
+const NO_ARGUMENT: &str = "write sweep(base, #{ grid: #{ data: … }, … })";
+
+fn publish(state: &State, report: &SweepReport, about: About) -> Result<()> {
+    let about = about.with_script(state.script(), state.source(), &state.settings()?);
+    let note = publish_report(report, &about)?.filter(|_| state.pace().is_full());
+    note.iter().for_each(|note| state.note(note));
+    Ok(())
+}
+
+/// The splits of the axis `data` by their names.
+fn splits_of(named: &NamedValues) -> Result<BTreeMap<String, TokenizedSplit>> {
+    let split = |(name, value): (&rhai::Identifier, &Dynamic)| match value.clone().try_cast_result::<TokenizedSplit>() {
+        Ok(split) => Ok((name.to_string(), split)),
+        Err(other) => Err(Error::input(format!(
+            "grid: data: `{name}`: expected tokenized rows and held-out ones, found {}",
+            describe(&other)
+        ))
+        .with_hint("split tokenized data, as in data.split(#{ test: 0.1 })")),
+    };
+    named.of(DATA).into_iter().flatten().map(split).collect()
+}
+
+fn as_trial_data(split: &TokenizedSplit) -> TrialData<'_> {
+    TrialData { train: &split.train.rows, test: &split.test.rows }
+}
+
+/// What the script measures of a trained adapter, which is the active one of the model that it gets.
+fn measure_trial(
+    base: &lora::Model,
+    named: &NamedValues,
+    callback: Option<&Callback>,
+    trial: &Trial,
+    adapter: Adapter,
+) -> Result<BTreeMap<String, f64>> {
+    let Some(callback) = callback else { return Ok(BTreeMap::new()) };
+    let mut model = base.shallow_clone()?;
+    let is_taken = model.adapted.names().any(|name| name == DEFAULT_NAME);
+    model.adapted.insert(if is_taken { "trial" } else { DEFAULT_NAME }, adapter)?;
+    let point = Dynamic::from_map(named.values_at(&trial.point));
+    let numbers = callback.call_for_map([Dynamic::from(Handle::new(model)), point]);
+    run_functions::results("metrics", &numbers.map_err(|error| error.context("metrics"))?)
+}
+
+fn run_trial_sweep(context: &NativeCallContext, mut options: Map) -> RhaiResultOf<Handle<SweepResult>> {
+    list_ranges(&mut options, context.engine());
+    let named = NamedValues::take(&mut options);
+    let call: SweepCall = Options::read("sweep", options)?;
+    let (state, started) = (State::of(context)?, Instant::now());
+    let Some(function) = call.trial.clone() else {
+        return Err(Error::input("sweep: expected `trial`, found no experiment and no base model")
+            .with_hint("trial: |point, run| #{ … }, or sweep(base, data, #{ … }) to train adapters")
+            .into());
+    };
+    ensure_trial_options(&call)?;
+    let SweepOptions { grid, out, charts, .. } = &call.sweep;
+    let names: Vec<&str> = grid.0.keys().map(String::as_str).collect();
+    let settings = |point: &Point| trial_settings(&state, &named, &call.settings, point);
+    let sweep = TrialSweep {
+        grid: Grid::from_json(&grid.0, &names)?,
+        settings: &settings,
+        origin: Some(origin::of(&state, None, out)?),
+    };
+    let callback = Callback::new(context, function)
+        .with_arity_hint("a trial takes the values of its point and a run: |point, run| #{ score: 1.0 }");
+    let mut run_trial = |trial: &Trial| run_one(&state, &named, &callback, out, trial);
+    let (folder, progress) = (state.folder_to_write(out)?, SweepProgress::lines(state.quiet()));
+    let report = sweep.run(out, &folder, state.pace(), progress, &mut run_trial, &mut |line| state.note(line))?;
+    let failed = report.result.failed();
+    if state.pace().is_full() {
+        state.count_trials(out, failed.count(), report.result.rows().len());
+    } else {
+        state.note_failing(failed.map(|row| format!("{} would fail: {}", row.point, row.value("error"))));
+    }
+    if *charts {
+        publish(&state, &report, About::sweep(&report, None, started.elapsed().as_secs_f64())?)?;
+    }
+    Ok(Handle::new(report.result))
+}
+
+/// Refuses what has no effect in experiments of the script's own.
+fn ensure_trial_options(call: &SweepCall) -> Result<()> {
+    let CheckpointOptions { save_every, save_strategy, keep_last, resume } = &call.sweep.checkpoints;
+    let given = [
+        ("lora", !call.lora.values.is_empty()),
+        ("train", !call.train.values.is_empty()),
+        ("metrics", call.metrics.is_some()),
+        ("verify", call.sweep.verify),
+        ("save_every", save_every.is_some()),
+        ("save_strategy", save_strategy.is_some()),
+        ("keep_last", keep_last.is_some()),
+        ("resume", resume.is_some()),
+    ];
+    let Some((name, _)) = given.into_iter().find(|(_, is_given)| *is_given) else { return Ok(()) };
+    Err(Error::input(format!("sweep: `{name}` has no effect with `trial`"))
+        .with_hint("the function does all of that itself"))
+}
+
+/// What the results of a trial depend on, as far as it shows: the function itself does not.
+fn trial_settings(state: &State, named: &NamedValues, settings: &Map, point: &Point) -> Result<Value> {
+    let mut complete = json!({
+        "point": point.values,
+        "settings": to_json(&Dynamic::from_map(settings.clone())).map_err(|error| error.context("sweep: `settings`"))?,
+        "args": state.settings()?,
+        "lorhai": env!("CARGO_PKG_VERSION"),
+    });
+    for (axis, values) in named.axes() {
+        let value = point.get(axis).and_then(Value::as_str).and_then(|name| values.get(name));
+        complete["values"][axis] = value.map_or(Ok(Value::Null), identity_of)?;
+    }
+    Ok(complete)
+}
+
+/// Runs the experiment of a point with a run in its folder.
+fn run_one(state: &State, named: &NamedValues, callback: &Callback, out: &Path, trial: &Trial) -> Result<Measurements> {
+    let started = Instant::now();
+    let run = LoopRun::in_trial(&trial.dir, LoopRunOptions::default(), Progress::Quiet);
+    let run = Handle::new(ScriptRun { out: out.join(&trial.name), run, has_model: true });
+    let point = Dynamic::from_map(named.values_at(&trial.point));
+    let results = callback.call_for_map([point, Dynamic::from(run.clone())]).map_err(|error| {
+        // The record of a trial has no place in a script.
+        let line = callback.failed_line().map_or(String::new(), |line| format!(", line {line}"));
+        error.context(format!("trial{line}"))
+    });
+    let results = results.and_then(|results| run_functions::results("trial", &results));
+    let run = &mut run.write()?.run;
+    match results {
+        Ok(results) => {
+            run.finish(None, &mut |line| state.note(line))?;
+            Ok(Measurements::of(results, started.elapsed().as_secs_f64()))
+        }
+        Err(error) => {
+            run.fail(&error)?;
+            Err(error)
+        }
+    }
+}
+
 /// Resolves every point before the first trial starts, so that a mistake costs nothing.
-fn settings_of_points(grid: &Grid, call: &SweepCall, context: &NativeCallContext) -> RhaiResultOf<Vec<TrialSettings>> {
+fn settings_of_points(
+    grid: &Grid,
+    call: &SweepCall,
+    named: &NamedValues,
+    context: &NativeCallContext,
+) -> RhaiResultOf<Vec<TrialSettings>> {
     let settings = grid.points().into_iter().map(|point| {
-        let spec = options_at(&call.lora, "lora", &point, context)?;
-        let config = options_at(&call.train, "train", &point, context)?;
+        let values = named.values_at(&point);
+        let spec = options_at(&call.lora, "lora", &values, context)?;
+        let config = options_at(&call.train, "train", &values, context)?;
         Ok(TrialSettings { point, spec, config })
     });
     settings.collect()

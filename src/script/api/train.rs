@@ -128,9 +128,9 @@ pub mod functions {
     /// let data = dataset(rows).tokenize(model, #{}).split(#{ test: 1 });
     /// let result = train(model, data, #{
     ///     steps: 2, eval_every: 1, keep_best: true,
-    ///     metrics: |model| #{ norm: model.named_parameters().values().map(|p| p.norm().item()).reduce(|sum, n| sum + n) },
+    ///     metrics: |model| #{ trained: evaluate(model, data.train, #{}).loss },
     /// });
-    /// print(`${result.eval_loss} ${result.eval_norm}`);
+    /// print(`${result.eval_loss} ${result.eval_trained}`);
     /// ```
     #[rhai_fn(name = "train", return_raw, volatile)]
     pub fn train_split(

@@ -106,6 +106,15 @@ impl State {
         self.note_free(forecast.memory - forecast.base, device);
     }
 
+    /// Takes trials that would fail into the summary, a line for each.
+    pub fn note_failing(&self, lines: impl Iterator<Item = String>) {
+        let lines: Vec<String> = lines.collect();
+        self.in_rehearsal(|rehearsal| {
+            rehearsal.failed += lines.len();
+            rehearsal.notes.extend(lines);
+        });
+    }
+
     /// Says so where more memory is planned, beside the weights that are there already, than is free.
     fn note_free(&self, planned: u64, device: Device) {
         if let Some(free) = free(device).filter(|free| planned > *free) {

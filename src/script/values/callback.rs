@@ -109,6 +109,11 @@ impl<'a> Callback<'a> {
         }
     }
 
+    /// The line of the script where the function failed last.
+    pub fn failed_line(&self) -> Option<usize> {
+        self.failure.borrow().as_ref().and_then(|failed| failed.cause.unwrap_inner().position().line())
+    }
+
     fn keep(&self, cause: Box<EvalAltResult>) -> Error {
         let error = match cause.unwrap_inner() {
             EvalAltResult::ErrorRuntime(value, _) => from_thrown(value),

@@ -10,6 +10,7 @@ use crate::script::values::option_value::OptionsOf;
 use crate::script::values::options::Options;
 use crate::sweep::Point;
 use rhai::{Dynamic, Engine, FnPtr, Map, NativeCallContext};
+use std::collections::BTreeMap;
 
 /// Writes out ranges with steps among the values of axes, which only the engine can read.
 pub fn list_ranges(options: &mut Map, engine: &Engine) {
@@ -21,14 +22,57 @@ pub fn list_ranges(options: &mut Map, engine: &Engine) {
     }
 }
 
+/// The values of axes that have names: `data: #{ small: d1, all: d2 }`. In the grid, in tables and in folder names the
+/// names stand for them.
+#[derive(Default)]
+pub struct NamedValues(BTreeMap<String, Map>);
+
+impl NamedValues {
+    /// Takes the values of the axes that are maps out of the grid among `options`, and leaves their names.
+    pub fn take(options: &mut Map) -> Self {
+        let Some(mut grid) = options.get_mut("grid").and_then(|grid| grid.write_lock::<Map>()) else {
+            return Self::default();
+        };
+        let mut named = BTreeMap::new();
+        for (axis, values) in grid.iter_mut() {
+            let Some(map) = values.read_lock::<Map>().map(|map| map.clone()) else { continue };
+            let names: rhai::Array = map.keys().map(|name| name.as_str().into()).collect();
+            *values = names.into();
+            named.insert(axis.to_string(), map);
+        }
+        NamedValues(named)
+    }
+
+    /// The values at a point, those with names themselves.
+    pub fn values_at(&self, point: &Point) -> Map {
+        let mut values = to_map(&point.values);
+        for (axis, value) in &mut values {
+            let named = self.0.get(axis.as_str()).zip(value.clone().into_string().ok());
+            if let Some(named) = named.and_then(|(named, name)| named.get(name.as_str())) {
+                *value = named.clone();
+            }
+        }
+        values
+    }
+
+    /// The values of an axis by their names; `None` for one without names.
+    pub fn of(&self, axis: &str) -> Option<&Map> {
+        self.0.get(axis)
+    }
+
+    /// The axes with names.
+    pub fn axes(&self) -> impl Iterator<Item = (&str, &Map)> {
+        self.0.iter().map(|(axis, values)| (axis.as_str(), values))
+    }
+}
+
 /// The options of `sweep` in the map `group` at one point: functions are called with it, and its own values put in.
 pub fn options_at<T: OptionSet + Default>(
     options: &OptionsOf<T>,
     group: &str,
-    point: &Point,
+    values: &Map,
     context: &NativeCallContext,
 ) -> RhaiResultOf<T> {
-    let values = to_map(&point.values);
     let mut resolved = Map::new();
     for (name, value) in &options.values {
         let value = match value.clone().try_cast::<FnPtr>() {
@@ -41,7 +85,7 @@ pub fn options_at<T: OptionSet + Default>(
         };
         resolved.insert(name.clone(), value);
     }
-    for (key, value) in &values {
+    for (key, value) in values {
         let Some(option) = T::table().find(key) else { continue };
         if let Some(twice) = resolved.keys().find(|name| option.is_called(name)) {
             let text = format!("sweep: `{key}` is an axis of the grid and `{group}.{twice}` is given too");

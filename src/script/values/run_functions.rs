@@ -206,6 +206,19 @@ pub fn numbers<C: FromIterator<(String, f64)>>(function: &str, values: &Map) -> 
     values.iter().map(|(name, value)| Ok((name.to_string(), number(function, name, value)?))).collect()
 }
 
+/// The results of a trial: numbers, where true counts as 1. Values that are `()` are left out.
+///
+/// # Errors
+/// As [`number`].
+pub fn results<C: FromIterator<(String, f64)>>(function: &str, values: &Map) -> Result<C> {
+    let present = values.iter().filter(|(_, value)| !value.is_unit());
+    let result = |(name, value): (&rhai::Identifier, &Dynamic)| match value.as_bool() {
+        Ok(is_true) => Ok((name.to_string(), f64::from(is_true))),
+        Err(_) => Ok((name.to_string(), number(function, name, value)?)),
+    };
+    present.map(result).collect()
+}
+
 /// The number that a script calls `name`.
 ///
 /// # Errors

@@ -157,7 +157,9 @@ impl<'a> Known<'a> {
                 problems.push(unknown_option(function, path, key, &known));
                 continue;
             };
-            if let Expr::Map(inner, _) = value {
+            // The axes of experiments that are no trainings have any name.
+            let is_free = key.name == "grid" && entries.iter().any(|(key, _)| key.name == "trial");
+            if let (Expr::Map(inner, _), false) = (value, is_free) {
                 path.push(name.name.clone());
                 self.compare(function, path, &inner.0, problems);
                 path.pop();

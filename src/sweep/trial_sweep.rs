@@ -1,0 +1,103 @@
+//! A sweep over experiments of the caller: a function runs each point of the grid, one after the other, and returns its
+//! results. Folders, resuming, results and table are those of every sweep.
+
+use super::folder::{self, SweepFolder, TrialState};
+use super::grid::{Grid, Point};
+use super::lora_sweep::SweepReport;
+use super::progress::SweepProgress;
+use super::record::Measurements;
+use super::rehearsal::moved;
+use super::run::{run, Event};
+use super::trial::{Plan, Trial};
+use crate::data::Pace;
+use crate::error::Result;
+use crate::train::origin::Origin;
+use serde_json::{json, Value};
+use std::path::Path;
+
+/// Runs a trial in its folder.
+pub type RunTrial<'a> = dyn FnMut(&Trial) -> Result<Measurements> + 'a;
+
+/// More trials than this are not rehearsed: the others get the results of the last one.
+const MOST_REHEARSED: usize = 8;
+
+pub struct TrialSweep<'a> {
+    pub grid: Grid,
+    /// What the results depend on, beside the point: a trial that finished with other settings is run again.
+    pub settings: &'a dyn Fn(&Point) -> Result<Value>,
+    /// Written to each trial's folder as `origin.json`.
+    pub origin: Option<Origin>,
+}
+
+impl TrialSweep<'_> {
+    /// Plans the trials in the folder `out`.
+    ///
+    /// # Errors
+    /// An empty `out`, or axes with the names of columns.
+    pub fn plan(&self, out: &Path) -> Result<Plan> {
+        let identity = json!({ "trials": "of a function" });
+        let mut plan = Plan::new(out, self.grid.clone(), identity, |point| (self.settings)(point))?;
+        plan.origin = self.origin.clone();
+        plan.goes_on_in_place = true;
+        Ok(plan)
+    }
+
+    /// Runs the trials that are not finished in `folder`, which is `out` unless files are redirected. A rehearsal reads
+    /// `out` and writes to `folder`.
+    ///
+    /// # Errors
+    /// A folder that cannot be used, or a stop.
+    pub fn run(
+        &self,
+        out: &Path,
+        folder: &Path,
+        pace: Pace,
+        progress: SweepProgress,
+        run_trial: &mut RunTrial,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<SweepReport> {
+        let plan = self.plan(out)?;
+        self.note_changed_script(&plan, note);
+        let is_rehearsal = !pace.is_full();
+        let plan = if is_rehearsal {
+            folder::ensure_claimable(&plan)?;
+            let moved = moved(&plan, folder);
+            folder::copy_records(&plan, &moved)?;
+            moved
+        } else {
+            plan
+        };
+        let (mut count, mut last) = (0, None);
+        let mut run_one = |trial: &Trial| match &last {
+            Some(known) if is_rehearsal && count >= MOST_REHEARSED => Ok(Measurements::clone(known)),
+            _ => {
+                count += 1;
+                let measured = run_trial(trial)?;
+                last = Some(measured.clone());
+                Ok(measured)
+            }
+        };
+        let mut run_group = |group: &[&Trial]| group.iter().map(|trial| run_one(trial)).collect();
+        let mut on_event = |event: &Event| progress.event(event);
+        let result = run(&plan, &mut on_event, &mut |_| Ok(1), &mut run_group)?;
+        Ok(SweepReport { result, deviations: Vec::new(), forecast: None })
+    }
+
+    /// The function is in the script, so a finished trial may be one of an earlier function.
+    fn note_changed_script(&self, plan: &Plan, note: &mut dyn FnMut(&str)) {
+        let text = |origin: &Origin| origin.script.as_ref().map(|script| script.text.clone());
+        let Some(now) = self.origin.as_ref().and_then(text) else { return };
+        let is_finished = |trial: &Trial| matches!(SweepFolder::state(trial), Ok(TrialState::Finished(_)));
+        let is_changed =
+            |trial: &Trial| Origin::read(&trial.dir).is_ok_and(|origin| text(&origin) != Some(now.clone()));
+        let count = plan.trials.iter().filter(|trial| is_finished(trial) && is_changed(trial)).count();
+        if count > 0 {
+            let trials =
+                if count == 1 { "1 finished trial was".to_owned() } else { format!("{count} finished trials were") };
+            note(&format!(
+                "{trials} run by another text of this script and will not be run again; a change of `settings`, or another \
+                 `out`, runs them"
+            ));
+        }
+    }
+}
