@@ -322,7 +322,7 @@ fn labelled_completions_side_by_side_are_what_they_would_be_alone() {
         desirable_weight,
         ..ObjectiveOptions::default()
     };
-    let settings = [(4, kto(0.1, 1.0)), (2, kto(0.5, 1.0)), (4, kto(0.1, 2.0))];
+    let settings = [(4, kto(Some(0.1), 1.0)), (2, kto(Some(0.5), 1.0)), (4, kto(Some(0.1), 2.0))];
     assert_eq!(together_and_alone(&settings, (&data, &held_out), &model("text")), 2 * (64 + 8));
 }
 

@@ -110,15 +110,15 @@ impl LoraSweep<'_> {
             let settings = all.next().filter(|settings| settings.point == *point);
             let TrialSettings { spec, config, .. } = settings.ok_or_else(|| Error::bug("a point without settings"))?;
             config.ensure_valid("train")?;
-            config.objective.ensure_fits(self.train)?;
-            config.objective.ensure_fits(self.test)?;
+            let rows = data.next().copied().unwrap_or(TrialData { train: self.train, test: self.test });
+            config.objective.ensure_fits(rows.train)?;
+            config.objective.ensure_fits(rows.test)?;
             // A misspelt target or an impossible rank fails here, before the first trial trains.
             trainable_count(spec, &self.base.decoder().config)?;
             let mut complete = json!({ "lora": spec, "train": config });
             if let (Value::Object(complete), Value::Object(shared)) = (&mut complete, shared.clone()) {
                 complete.extend(shared);
             }
-            let rows = data.next().copied().unwrap_or(TrialData { train: self.train, test: self.test });
             complete["data"] = json!({ "train": rows.train.fingerprint(), "test": rows.test.fingerprint() });
             Ok(complete)
         })?;
