@@ -64,7 +64,8 @@ impl AnswerLabels {
 
     /// The sum of the losses of all labels of the first answer of each row, and their number.
     pub fn chosen_loss(&self, losses: &Tensor, per_row: usize) -> Result<(Tensor, f64)> {
-        let is_chosen = self.answer_of.iter().map(|&answer| f64::from(u8::from(answer as usize % per_row == 0)));
+        let is_chosen =
+            self.answer_of.iter().map(|&answer| f64::from(u8::from((answer as usize).is_multiple_of(per_row))));
         let mask: Vec<f64> = is_chosen.collect();
         let count = mask.iter().sum();
         Ok((losses.f_to_kind(Dtype::Double)?.f_dot(&host(&mask, losses.device())?)?, count))
