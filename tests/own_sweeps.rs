@@ -213,7 +213,7 @@ fn an_experiment_of_a_script_is_swept() {
         table.contains("y_score") && !table.contains("trainable_params") && !table.contains("eval_loss"),
         "{table}"
     );
-    assert!(finished(lorhai(folder.path()).args(["runs", "."])).output.contains("y_score"), "its best is listed");
+    assert!(finished(lorhai(folder.path()).args(["runs", "."])).output.contains("solved_score"), "its best is listed");
     let compared =
         finished(lorhai(folder.path()).args(["compare", "runs/kind-line_slope-1", "runs/kind-line_slope-2"]));
     assert!(compared.output.contains("point.slope"), "{}{}", compared.output, compared.errors);
