@@ -167,7 +167,7 @@ let result = sweep(#{
             if cut == `fail ${point.slope} ${point.kind}` { throw "no luck"; }
             run.checkpoint(at);
         }
-        #{ y_score: if point.kind == 2 { at.y * at.y } else { at.y }, solved: at.y > 5, nothing: () }
+        #{ y_score: if point.kind == 2 { at.y * at.y } else { at.y }, solved_score: at.y > 5, nothing: () }
     },
 });
 print(began);
@@ -189,7 +189,7 @@ fn an_experiment_of_a_script_is_swept() {
     let end = run(folder.path(), &script);
     assert_eq!(end.code, Some(3), "{}", end.errors);
     assert!(end.errors.contains("kind=line, slope=2: failed: trial, line 17: no luck"), "{}", end.errors);
-    assert!(end.errors.contains("kind=line, slope=1: solved 0, y_score 5"), "{}", end.errors);
+    assert!(end.errors.contains("kind=line, slope=1: solved_score 0, y_score 5"), "{}", end.errors);
     fs::write(folder.path().join("cut"), "").unwrap();
     let end = ran(folder.path(), &script);
     assert!(end.errors.contains("3 trials are finished already, 1 to run"), "{}", end.errors);
@@ -197,7 +197,7 @@ fn an_experiment_of_a_script_is_swept() {
     let rows = rows(folder.path(), "runs");
     let scores: Vec<f64> = rows.iter().map(|row| row["y_score"].as_f64().unwrap()).collect();
     assert_eq!(scores, [5.0, 10.0, 25.0, 100.0]);
-    assert_eq!(rows.iter().map(|row| row["solved"].as_f64().unwrap()).collect::<Vec<_>>(), [0.0, 1.0, 0.0, 1.0]);
+    assert_eq!(rows.iter().map(|row| row["solved_score"].as_f64().unwrap()).collect::<Vec<_>>(), [0.0, 1.0, 0.0, 1.0]);
     assert_eq!((&rows[0]["trainable_params"], &rows[0]["train_loss"]), (&Value::Null, &Value::Null));
     let names: Vec<&str> = rows.iter().map(|row| row["dir"].as_str().unwrap()).collect();
     assert_eq!(names, ["kind-line_slope-1", "kind-line_slope-2", "kind-square_slope-1", "kind-square_slope-2"]);
@@ -213,7 +213,7 @@ fn an_experiment_of_a_script_is_swept() {
         table.contains("y_score") && !table.contains("trainable_params") && !table.contains("eval_loss"),
         "{table}"
     );
-    assert!(finished(lorhai(folder.path()).args(["runs", "."])).output.contains("y_score"), "its best is listed");
+    assert!(finished(lorhai(folder.path()).args(["runs", "."])).output.contains("solved_score"), "its best is listed");
     let compared =
         finished(lorhai(folder.path()).args(["compare", "runs/kind-line_slope-1", "runs/kind-line_slope-2"]));
     assert!(compared.output.contains("point.slope"), "{}{}", compared.output, compared.errors);

@@ -56,7 +56,7 @@ impl TrialSweep<'_> {
         run_trial: &mut RunTrial,
         note: &mut dyn FnMut(&str),
     ) -> Result<SweepReport> {
-        let plan = self.plan(out)?;
+        let plan = self.plan(if pace.is_full() { folder } else { out })?;
         self.note_changed_script(&plan, note);
         let is_rehearsal = !pace.is_full();
         let plan = if is_rehearsal {

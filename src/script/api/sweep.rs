@@ -243,6 +243,8 @@ pub mod functions {
 
     /// The setting with the best mean of `eval_loss`, or of `train_loss` where nothing was evaluated.
     ///
+    /// In experiments without losses it is that of the first metric by name.
+    ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
     /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])

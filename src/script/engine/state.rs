@@ -84,7 +84,10 @@ impl State {
     /// Has the run fail where the script ends in an error.
     pub fn watch_run(&self, run: &Handle<ScriptRun>) {
         let mut inner = self.0.borrow_mut();
-        inner.runs.retain(|run| run.read().is_ok_and(|run| run.run.is_going()));
+        let folder = run.read().map(|run| run.run.folder().to_owned()).unwrap_or_default();
+        // A run that begins again in a folder takes the place of the one before.
+        let stays = |run: &ScriptRun| run.run.is_going() && run.run.folder() != folder;
+        inner.runs.retain(|run| run.read().is_ok_and(|run| stays(&run)));
         inner.runs.push(run.clone());
     }
 

@@ -7,8 +7,8 @@ const ONLY_SPEED: &str = "leave it out: it changes speed or memory, not the numb
 const ONE_DEVICE: &str = "leave it out: training runs in one process on one device";
 const LOGS: &str = "leave it out: with `out`, the logs are written there, TensorBoard's too";
 const HUB: &str = "save into a folder (`out`) and upload that with `hf upload owner/name FOLDER`";
-const NO_CALLBACKS: &str =
-    "train takes no functions; to write the training loop yourself, use forward, backward and step of adamw(model, #{})";
+const CALLBACKS: &str = "write a function for each: on_step: |report| …, on_eval: |report| …; they may return \"stop\"";
+const LOSS: &str = "loss: |model, batch| … returns the loss of a micro-batch";
 const LOSS_KEPT: &str = "leave it out: evaluation keeps the loss alone, so no logits gather in memory";
 const CHECKPOINTS: &str = "leave it out: the folder `out` holds the adapter alone, which load_adapter(folder) reads";
 const TOKENIZE: &str = "an option of tokenizing: data.tokenize(model, #{ max_length: 512, packing: true })";
@@ -91,11 +91,12 @@ pub const OPTIONS: Hints = &[
         LOSS_KEPT,
     ),
     (
-        &["compute_metrics", "batch_eval_metrics"],
+        &["batch_eval_metrics"],
         "",
-        "train measures the loss; call perplexity, multiple_choice or score_generation behind it",
+        "metrics: |model| #{ accuracy: … } measures the whole held-out rows at every evaluation",
     ),
-    (&["callbacks", "compute_loss_func", "compute_loss"], "", NO_CALLBACKS),
+    (&["callbacks"], "", CALLBACKS),
+    (&["compute_loss"], "", LOSS),
     (&["model_init"], "", "several trainings from the same start are a sweep(base, data, #{ … })"),
     (&["save_only_model", "restore_callback_states_from_checkpoint", "enable_jit_checkpoint"], "", CHECKPOINTS),
     (
