@@ -122,6 +122,7 @@ impl Worker {
                     optimizer,
                     window: std::slice::from_ref(batch),
                     preferences: &[],
+                    loss: None,
                     settings,
                 })
                 .collect();
