@@ -14,6 +14,9 @@ use crate::train::grpo::GrpoOptions;
 /// Returns the rewards of a text by the names of the functions that give them, from the number of its prompt and the text.
 pub type Reward<'a> = dyn Fn(usize, &str) -> Result<Vec<(String, f64)>> + 'a;
 
+/// Samples that are drawn at once.
+const AT_ONCE: usize = 64;
+
 /// How samples are drawn for training: `config` are the settings of the model's files, of which only the tokens that end a
 /// text count.
 pub fn sampling(config: GenerationConfig, options: &GrpoOptions) -> GenerationConfig {
@@ -21,7 +24,7 @@ pub fn sampling(config: GenerationConfig, options: &GrpoOptions) -> GenerationCo
     config.sampling.temperature = options.temperature;
     (config.sampling.top_p, config.sampling.top_k) = (options.top_p, options.top_k);
     (config.max_new_tokens, config.max_length) = (Some(options.max_completion_length), None);
-    config.batch = usize::MAX;
+    config.batch = AT_ONCE;
     config
 }
 

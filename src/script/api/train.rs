@@ -18,6 +18,7 @@ use crate::script::values::run_functions::{RunCallbacks, RunFunctions};
 use crate::train::callbacks::Callbacks;
 use crate::train::checkpoint::options::SaveStrategy;
 use crate::train::checkpoint::{CheckpointOptions, Resume};
+use crate::train::objective::Objective;
 use crate::train::observer::{EvalReport, StepReport};
 use crate::train::previous;
 use crate::train::progress::Progress;
@@ -175,6 +176,11 @@ fn run_training(
         let refusal = Refusal::new("reward", "rows that are not tokenized with it", "tokenized rows");
         let hint = "give train the rows as they are: train(model, load_dataset(path), #{ objective: \"grpo\", … })";
         return Err(refusal.with_hint(hint).error("train").into());
+    }
+    let objective = options.config.objective.kind;
+    if options.functions.loss.is_some() && objective != Objective::Sft {
+        let refusal = Refusal::new("loss", "none beside an `objective`", "a function");
+        return Err(refusal.with_hint("leave one of them out: `objective` names a loss").error("train").into());
     }
     let functions = RunCallbacks::new(context, model, options.functions.clone())?;
     let rows = RunRows { train: &data.rows, test: test.map(|test| &test.rows) };
