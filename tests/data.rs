@@ -415,7 +415,8 @@ fn the_audit_fails_on_broken_supervision_and_shows_the_row() {
 fn pad_equal_to_eos_may_not_mask_the_eos() {
     let (_folder, tokenizer) = char_tokenizer(r#"{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}"#);
     let origin = TokenizedInfo { pad_id: 1, end_ids: vec![1], end_expected: true, ..TokenizedInfo::default() };
-    let masked = TokenizedRow { ids: vec![0, 10, 11, 1], trained: vec![false, true, true, false], ..TokenizedRow::default() };
+    let masked =
+        TokenizedRow { ids: vec![0, 10, 11, 1], trained: vec![false, true, true, false], ..TokenizedRow::default() };
     let data = TokenizedDataset::from_rows([masked], origin).unwrap();
     let error = ensure_supervised(&data, &tokenizer).unwrap_err();
     assert!(error.message.contains("pad and eos are the same token"), "{error}");

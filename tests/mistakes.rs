@@ -96,7 +96,11 @@ fn main() {
     let (result, passed) = if failures.is_empty() { ("ok", 1) } else { ("FAILED", 0) };
     println!("test {NAME} ... {result}");
     if !failures.is_empty() {
-        println!("\nfailures:\n\n---- {NAME} stdout ----\n{} mistakes failed:\n\n{}", failures.len(), failures.join("\n\n"));
+        println!(
+            "\nfailures:\n\n---- {NAME} stdout ----\n{} mistakes failed:\n\n{}",
+            failures.len(),
+            failures.join("\n\n")
+        );
     }
     let seconds = started.elapsed().as_secs_f64();
     println!("\ntest result: {result}. {passed} passed; {} failed; 0 ignored; finished in {seconds:.2}s\n", 1 - passed);

@@ -15,8 +15,8 @@ use lorhai::model::Decoder;
 use lorhai::options::OptionType;
 use lorhai::sweep::progress::SweepProgress;
 use lorhai::sweep::{Axes, LoraSweep, SweepOptions};
-use lorhai::train::mean_metrics::MeanMetrics;
 use lorhai::train::callbacks::Callbacks;
+use lorhai::train::mean_metrics::MeanMetrics;
 use lorhai::train::objective::preference::PreferenceInputs;
 use lorhai::train::objective::{DpoLoss, LossType, Objective, ObjectiveOptions, References};
 use lorhai::train::observer::{EvalReport, StepReport, TrainObserver};
@@ -96,7 +96,9 @@ fn train_all(
 ) -> (Vec<TrainOutcome>, Vec<Recorded>) {
     let mut recorded: Vec<Recorded> = adapters.iter().map(|_| Recorded::default()).collect();
     let jobs = adapters.iter_mut().zip(configs).zip(&mut recorded);
-    let jobs = jobs.map(|((trainable, config), observer)| Job { trainable, config, observer, callbacks: Callbacks::default() }).collect();
+    let jobs = jobs
+        .map(|((trainable, config), observer)| Job { trainable, config, observer, callbacks: Callbacks::default() })
+        .collect();
     let mut evaluate = |_: &Decoder, _: &[&dyn Trainable]| panic!("the loss of examples");
     let evaluate: Option<&mut lorhai::train::trainer::Evaluate> = match inputs.held_out {
         Some(_) => Some(&mut evaluate),
@@ -293,13 +295,12 @@ fn together_and_alone(
 #[test]
 fn runs_side_by_side_are_what_they_would_be_alone_with_one_reference_pass() {
     let (data, held_out) = pairs();
-    let dpo =
-        |beta, loss| ObjectiveOptions {
-            kind: Objective::Dpo,
-            beta: Some(beta),
-            loss_type: Some(LossType::Dpo(loss)),
-            ..ObjectiveOptions::default()
-        };
+    let dpo = |beta, loss| ObjectiveOptions {
+        kind: Objective::Dpo,
+        beta: Some(beta),
+        loss_type: Some(LossType::Dpo(loss)),
+        ..ObjectiveOptions::default()
+    };
     let settings = [
         (4, dpo(0.1, DpoLoss::Sigmoid)),
         (2, dpo(0.5, DpoLoss::Sigmoid)),

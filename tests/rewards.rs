@@ -13,7 +13,8 @@ use lorhai::lora::Model;
 use lorhai::options::{Declared, OptionSet, Refusal, Source, Value as OptionValue};
 use lorhai::train::by_hand::parameters;
 use lorhai::train::forward::ForwardPass;
-use lorhai::train::grpo::{grpo_loss, Terms};
+use lorhai::train::grpo::rollout::{RewardedSample, Rollouts};
+use lorhai::train::grpo::{grpo_loss, GrpoLossConfig, Terms};
 use lorhai::train::objective::{Objective, ObjectiveOptions};
 use serde_json::Value;
 use std::path::Path;
@@ -100,7 +101,10 @@ fn the_loss_of_samples_and_its_gradients_are_those_of_trl() {
         assert!((loss - expected).abs() <= 1e-5 * expected.abs().max(0.01), "{name}: {loss} instead of {expected}");
         for (metric, value) in &result.metrics {
             let expected = case["metrics"][metric].as_f64().unwrap();
-            assert!((value - expected).abs() <= 1e-4 * expected.abs().max(0.1), "{name}: {metric} {value}, not {expected}");
+            assert!(
+                (value - expected).abs() <= 1e-4 * expected.abs().max(0.1),
+                "{name}: {metric} {value}, not {expected}"
+            );
         }
         let has_kl = result.metrics.iter().any(|(metric, _)| *metric == "kl");
         assert_eq!(has_kl, case["settings"].get("beta").is_some(), "{name}");
@@ -176,4 +180,219 @@ fn samples_are_drawn_by_their_probabilities() {
     let (count, chance) = (numbers[0], numbers[1]);
     let deviation = (600.0 * chance * (1.0 - chance)).sqrt();
     assert!((count - 600.0 * chance).abs() <= 4.0 * deviation + 1.0, "{count} of 600 at {chance}");
+}
+
+/// Samples of two prompts, of different lengths; the third reached the limit.
+fn drawn() -> Vec<RewardedSample> {
+    let sample = |prompt: &[u32], ids: &[u32], is_complete, reward| RewardedSample {
+        prompt_ids: prompt.to_vec(),
+        ids: ids.to_vec(),
+        is_complete,
+        rewards: vec![("right".to_owned(), reward), ("short".to_owned(), f64::NAN)],
+    };
+    vec![
+        sample(&[10, 11, 12], &[20, 21, 2], true, 1.0),
+        sample(&[10, 11, 12], &[22], true, 0.0),
+        sample(&[13, 14], &[23, 24, 25, 26], false, 0.5),
+        sample(&[13, 14], &[27, 2], true, 2.0),
+    ]
+}
+
+fn rollout_config() -> GrpoLossConfig {
+    let objective = ObjectiveOptions { kind: Objective::Grpo, ..ObjectiveOptions::default() };
+    let mut config = objective.grpo_loss();
+    config.options.num_generations = 2;
+    config
+}
+
+/// The gradient of a step, and the batches it is of.
+fn gradient_of(config: &GrpoLossConfig, batch: usize) -> (Tensor, Vec<Batch>) {
+    let model = with_adapter();
+    let draw = |_: &Model, rows: &[u32], _: u64| {
+        assert_eq!(rows, [4, 7]);
+        Ok(drawn())
+    };
+    let rollouts = Rollouts::new(model.shallow_clone().unwrap(), config.clone(), batch, 1, &draw).unwrap();
+    let window = rollouts.window(0, &[4, 7]).unwrap();
+    for batch in &window {
+        let loss = rollouts.loss(batch, lorhai::random::Key::new(3)).unwrap();
+        (loss / window.len() as f64).backward();
+    }
+    let gradient = model.adapted.trainable().unwrap().flat_gradient().copy();
+    (gradient, window)
+}
+
+/// However the samples of a step are spread over micro-batches, "dapo" has one gradient; the advantages are those of the
+/// groups.
+#[test]
+fn micro_batches_of_a_step_have_the_gradient_of_the_whole() {
+    let config = rollout_config();
+    let (whole, window) = gradient_of(&config, 4);
+    let [batch] = window.as_slice() else { panic!("{} batches", window.len()) };
+    let samples = batch.samples.as_ref().unwrap();
+    let near = |found: f32, expected: f32| (found - expected).abs() < 1e-4;
+    // ±(d/2) / (d/√2 + 1e-4), for rewards that are d apart.
+    let expected = [0.70700, -0.70700, -0.70704, 0.70704];
+    assert!(samples.advantages.iter().zip(expected).all(|(&one, other)| near(one, other)), "{:?}", samples.advantages);
+    assert_eq!((samples.tokens, batch.label_count()), (10.0, 10));
+    assert!(whole.abs().max().double_value(&[]) > 0.0);
+    for batch in [1, 2, 3] {
+        let (parts, window) = gradient_of(&config, batch);
+        assert_eq!(window.len(), 4_usize.div_ceil(batch));
+        assert!(nmse(&parts, &whole) < 1e-10, "micro-batches of {batch}");
+    }
+    let mut masked = config.clone();
+    masked.options.mask_truncated_completions = true;
+    assert_eq!(gradient_of(&masked, 4).1[0].label_count(), 6);
+}
+
+/// The reference of an adapter that was loaded is a copy of it, and of a fresh one the base: at first both are the model.
+#[test]
+fn the_reference_is_the_model_that_a_run_begins_with() {
+    let mut config = rollout_config();
+    config.beta = 0.5;
+    config.options.num_iterations = 2;
+    for is_fresh in [true, false] {
+        let mut model = if is_fresh { load(Path::new("scripts/tiny"), "f32") } else { with_adapter() };
+        if is_fresh {
+            model.adapted.add("default", Default::default(), 1).unwrap();
+        }
+        let draw = |_: &Model, _: &[u32], _: u64| Ok(drawn());
+        let rollouts = Rollouts::new(model.shallow_clone().unwrap(), config.clone(), 4, 1, &draw).unwrap();
+        let terms = |step| rollouts.window(step, &[0, 1]).unwrap()[0].samples.clone().unwrap();
+        let first = terms(0);
+        assert_eq!(first.reference_logprobs, first.old_logprobs, "fresh: {is_fresh}");
+        // Training moves the model, not the reference; a generation is kept for `num_iterations` steps.
+        let parameters = model.adapted.trainable_mut().unwrap();
+        let moved = parameters.flat() + 0.05;
+        parameters.restore(&moved).unwrap();
+        assert_eq!(terms(1), first);
+        let later = terms(2);
+        assert_eq!(later.reference_logprobs, first.reference_logprobs, "fresh: {is_fresh}");
+        assert_ne!(later.old_logprobs, first.old_logprobs, "fresh: {is_fresh}");
+        assert!(nmse(model.adapted.trainable().unwrap().flat(), &moved) == 0.0);
+    }
+}
+
+const REWARDED: &str = r#"
+    let model = load_model("scripts/tiny", #{ dtype: "f32", device: "cpu" });
+    model.add_lora(#{ r: 8, alpha: 16, target_modules: "all-linear" });
+    let data = load_dataset("scripts/tiny/train.jsonl").take(200)
+        .map(|row| #{ prompt: row.instruction, wanted: row.instruction.split(": ")[1] });
+"#;
+
+fn trained(options: &str, rest: &str) -> Result<String, String> {
+    let settings =
+        "objective: \"grpo\", chat: true, num_generations: 4, batch: 8, max_completion_length: 20, seed: 1, ";
+    prints(&format!("{REWARDED} let result = train(model, data, #{{ {settings} {options} }}); {rest}"))
+}
+
+#[test]
+fn training_raises_the_reward() {
+    let options =
+        "reward: |answer, row| answer == row.wanted, steps: 30, lr: 2e-3, log_every: 10, schedule: \"constant\"";
+    let rest = r#"print(result.reward > 0.7 && result["completions/mean_length"] > 4.0 && result.steps == 30);"#;
+    assert_eq!(trained(options, rest).unwrap().trim(), "true");
+}
+
+/// Several functions are added up by their weights, `()` is no reward, and two runs with one seed are the same.
+#[test]
+fn rewards_are_added_up_and_logged_by_name() {
+    let options = r#"reward: #{ short: |answer, row| -answer.len() / 100.0, right: |answer, row| if answer == row.wanted { true } },
+        reward_weights: #{ short: 2.0 }, steps: 2, lr: 1e-3, log_every: 1"#;
+    let rest = r#"
+        print(result["rewards/short/mean"] < 0.0 && "rewards/right/mean" in result);
+        print(`${result.reward} ${result.train_loss} ${evaluate(model, data.map(|row| #{ text: row.wanted }).tokenize(model, #{}), #{}).loss}`);
+    "#;
+    let (one, two) = (trained(options, rest).unwrap(), trained(options, rest).unwrap());
+    assert!(one.starts_with("true"), "{one}");
+    assert_eq!(one, two);
+}
+
+#[test]
+fn what_cannot_be_rewarded_is_refused_with_the_fix() {
+    let cases = [
+        (
+            "reward: |answer, row| \"good\", steps: 1",
+            "`reward` must return a finite number, a bool or (), found string",
+        ),
+        ("reward: |answer| 1.0, steps: 1", "a reward takes an answer and the row of its prompt"),
+        ("reward: |answer, row| row.nothing, steps: 1", "unknown property `nothing`"),
+        ("steps: 1", "train: option `reward`: expected a function with objective \"grpo\", found none"),
+        ("reward: 1.0, steps: 1", "a function |answer, row|, or a map of such functions by name"),
+        ("reward: |answer, row| 1.0, batch: 6", "`batch` × `accumulation` a multiple of num_generations, 4"),
+        ("reward: |answer, row| 1.0, loss_type: \"ipo\"", "`loss_type`: expected objective \"dpo\" with it"),
+        ("reward: |answer, row| 1.0, eval_every: 5", "`eval_every`: expected none with objective \"grpo\""),
+        (
+            "reward: |answer, row| 1.0, reward_weights: #{ other: 1.0 }",
+            "names of functions in `reward` (reward), found `other`",
+        ),
+    ];
+    for (options, part) in cases {
+        let error = trained(options, "").unwrap_err();
+        assert!(error.contains(part), "{options}: {error}");
+    }
+    let others = [
+        ("train(model, data, #{ steps: 1 });", "option `objective`: expected \"grpo\", found string \"sft\""),
+        (
+            "train(model, data.map(|row| #{ text: row.wanted }).tokenize(model, #{}), #{ objective: \"grpo\", steps: 1 });",
+            "expected rows of `prompt` and functions that reward their answers",
+        ),
+        (
+            "train(model, data.map(|row| #{ text: row.wanted }).tokenize(model, #{}), #{ reward: |a, row| 1.0 });",
+            "option `reward`: expected rows that are not tokenized with it",
+        ),
+        ("train(model, data.map(|row| #{ text: row.wanted }), #{ objective: \"grpo\", reward: |a, row| 1.0 });", "prompt"),
+        ("train(model, data, #{ objective: \"dpo\", num_generations: 4 });", "`num_generations`: expected objective \"grpo\""),
+    ];
+    for (call, part) in others {
+        let error = prints(&format!("{REWARDED} {call}")).unwrap_err();
+        assert!(error.contains(part), "{call}: {error}");
+    }
+}
+
+/// Optimizers of ten lines, over parameters by name, take the steps of torch's.
+#[test]
+fn optimizers_written_in_a_script_take_the_steps_of_torch() {
+    let samples = read_json(golden("rewards/samples.json"));
+    let expected = read_json(golden("optimizers/losses.json"));
+    let script = r#"
+        let model = load_model("scripts/tiny", #{ dtype: "f32", device: "cpu" });
+        model.load_adapter("tests/golden/rewards/start");
+        let batch = model.batch(SAMPLES);
+        let state = #{};
+        for step in 0..=6 {
+            let loss = model.forward(batch).loss;
+            print(loss.item());
+            model.zero_grad();
+            loss.backward();
+            no_grad(|| {
+                let parameters = model.named_parameters();
+                for name in parameters.keys() {
+                    let p = parameters[name];
+                    if !(name in state) { state[name] = zeros_like(p); }
+                    let m = state[name];
+                    UPDATE
+                }
+            });
+        }
+    "#;
+    let momentum = "m.mul_(0.9); m.add_(p.grad); p.sub_(m * 0.02);";
+    let lion = "let update = (m * 0.9 + p.grad * 0.1).sign();
+        p.mul_(1.0 - 2e-3 * 0.1); p.sub_(update * 2e-3); m.mul_(0.99); m.add_(p.grad * 0.01);";
+    let rows = samples.as_array().unwrap().iter().map(|sample| {
+        let (prompt, new) = (ids(&sample["prompt_ids"]), ids(&sample["ids"]));
+        let labels = [vec![IGNORE; prompt.len()], new.clone()].concat();
+        format!("#{{ input_ids: {:?}, labels: {labels:?} }}", [prompt, new].concat())
+    });
+    let rows = format!("[{}]", rows.collect::<Vec<_>>().join(", "));
+    for (name, update) in [("momentum", momentum), ("lion", lion)] {
+        let printed = prints(&script.replace("SAMPLES", &rows).replace("UPDATE", update)).unwrap();
+        let losses: Vec<f64> = printed.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        let expected = floats(&expected[name]);
+        assert_eq!(losses.len(), expected.len());
+        for (one, other) in losses.iter().zip(&expected) {
+            assert!((one - other).abs() <= 1e-4 * other.abs(), "{name}: {losses:?} instead of {expected:?}");
+        }
+    }
 }

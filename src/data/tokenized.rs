@@ -285,7 +285,11 @@ mod tests {
     use super::*;
 
     fn row(ids: &[u32], trained: &[u8]) -> TokenizedRow {
-        TokenizedRow { ids: ids.to_vec(), trained: trained.iter().map(|&bit| bit == 1).collect(), ..TokenizedRow::default() }
+        TokenizedRow {
+            ids: ids.to_vec(),
+            trained: trained.iter().map(|&bit| bit == 1).collect(),
+            ..TokenizedRow::default()
+        }
     }
 
     fn sample() -> TokenizedDataset {

@@ -64,5 +64,8 @@ pub fn rows_of(prompts: &[Prompt]) -> Result<TokenizedDataset> {
         ids: prompt.ids.clone(),
         ..TokenizedRow::default()
     };
-    TokenizedDataset::from_rows(prompts.iter().map(row), TokenizedInfo { kind: RowKind::Prompts, ..TokenizedInfo::default() })
+    TokenizedDataset::from_rows(
+        prompts.iter().map(row),
+        TokenizedInfo { kind: RowKind::Prompts, ..TokenizedInfo::default() },
+    )
 }

@@ -97,7 +97,7 @@ impl LoraSweep<'_> {
     pub fn plan(&self, out: &Path) -> Result<Plan> {
         self.base.adapted.ensure_unmerged()?;
         self.base.adapted.ensure_base_frozen()?;
-        if self.grid.axis(DATA).is_some() != !self.data.is_empty() {
+        if self.grid.axis(DATA).is_some() == self.data.is_empty() {
             bail!(Kind::Input, "grid: `{DATA}`: expected the rows of every point"; hint: "name them, as in data: #{{ small: d1, all: d2 }}");
         }
         let held_out =

@@ -96,7 +96,11 @@ mod tests {
     use crate::data::store::{TokenizedInfo, TokenizedRow};
 
     fn data(lengths: &[usize]) -> TokenizedDataset {
-        let row = |length: &usize| TokenizedRow { ids: vec![1; *length], trained: vec![true; *length], ..TokenizedRow::default() };
+        let row = |length: &usize| TokenizedRow {
+            ids: vec![1; *length],
+            trained: vec![true; *length],
+            ..TokenizedRow::default()
+        };
         TokenizedDataset::from_rows(lengths.iter().map(row), TokenizedInfo::default()).unwrap()
     }
 

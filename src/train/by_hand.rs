@@ -84,7 +84,9 @@ fn labelled_document(row: &Value, vocabulary: i64) -> Result<LabelledDocument> {
     };
     let tokens = |name: &str| {
         let token = |value: &Value| {
-            let token = value.as_i64().filter(|token| (0..vocabulary).contains(token) || (name == "labels" && *token == IGNORE));
+            let token = value
+                .as_i64()
+                .filter(|token| (0..vocabulary).contains(token) || (name == "labels" && *token == IGNORE));
             token.ok_or_else(|| {
                 let below = vocabulary - 1;
                 let or = if name == "labels" { ", or -100" } else { "" };

@@ -16,15 +16,20 @@ pub type Metrics = BTreeMap<String, f64>;
 /// Returns the loss of a micro-batch, a tensor of one number with a graph. The key is that of its dropout.
 pub type LossFunction<'a> = dyn Fn(&Batch, Key) -> Result<Tensor> + 'a;
 
-/// Functions that a run calls. Those for reports end it in good order with [`ControlFlow::Break`].
+/// Follows a run by its reports, and ends it in good order with [`ControlFlow::Break`].
+pub type ReportFunction<'a, T> = dyn Fn(&T) -> Result<ControlFlow<()>> + 'a;
+/// Makes the micro-batches of a step, counted from 0, from the rows that are its turn.
+pub type RolloutFunction<'a> = dyn Fn(u64, &[u32]) -> Result<Vec<Batch>> + 'a;
+
+/// Functions that a run calls.
 #[derive(Clone, Copy, Default)]
 pub struct Callbacks<'a> {
     /// In place of the cross-entropy over the labels.
     pub loss: Option<&'a LossFunction<'a>>,
-    pub on_step: Option<&'a (dyn Fn(&StepReport) -> Result<ControlFlow<()>> + 'a)>,
-    pub on_eval: Option<&'a (dyn Fn(&EvalReport) -> Result<ControlFlow<()>> + 'a)>,
-    /// Makes the micro-batches of a step, counted from 0, from the rows that are its turn.
-    pub rollout: Option<&'a (dyn Fn(u64, &[u32]) -> Result<Vec<Batch>> + 'a)>,
+    pub on_step: Option<&'a ReportFunction<'a, StepReport>>,
+    pub on_eval: Option<&'a ReportFunction<'a, EvalReport>>,
+    /// In place of the rows themselves.
+    pub rollout: Option<&'a RolloutFunction<'a>>,
     /// Further numbers of the last step.
     pub step_metrics: Option<&'a (dyn Fn() -> Metrics + 'a)>,
     /// Measures the model at every evaluation.

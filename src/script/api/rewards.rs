@@ -119,15 +119,17 @@ impl<'a> Rewards<'a> {
     fn new(context: &'a NativeCallContext<'a>, options: &RewardOptions) -> Result<Self> {
         let functions = options.reward.clone().map(RewardOption::functions).unwrap_or_default();
         let (names, functions): (Vec<String>, Vec<_>) = functions.into_iter().unzip();
-        if let Some(unknown) = options.reward_weights.keys().find(|name| !names.iter().any(|known| known == name.as_str())) {
+        if let Some(unknown) =
+            options.reward_weights.keys().find(|name| !names.iter().any(|known| known == name.as_str()))
+        {
             let expected = format!("names of functions in `reward` ({})", names.join(", "));
             return Err(Refusal::new("reward_weights", expected, format!("`{unknown}`")).error("train"));
         }
         let weight = |name: &String| match options.reward_weights.get(name.as_str()) {
             None => Ok(1.0),
-            Some(weight) => f64::from_script(weight).filter(|weight| weight.is_finite()).ok_or_else(|| {
-                Refusal::new("reward_weights", "finite numbers", describe(weight)).error("train")
-            }),
+            Some(weight) => f64::from_script(weight)
+                .filter(|weight| weight.is_finite())
+                .ok_or_else(|| Refusal::new("reward_weights", "finite numbers", describe(weight)).error("train")),
         };
         let weights = names.iter().map(weight).collect::<Result<_>>()?;
         let hint = "a reward takes an answer and the row of its prompt: |answer, row| answer == row.wanted";

@@ -418,7 +418,7 @@ pub mod functions {
     /// let model = load_model("scripts/tiny");
     /// model.add_lora(#{ r: 4 });
     /// let batch = model.batch([#{ input_ids: [1, 2, 3], labels: [-100, -100, 3] }, #{ input_ids: [1, 2] }]);
-    /// print(model.forward(batch).loss.item);
+    /// print(model.forward(batch).loss.item());
     /// ```
     #[rhai_fn(name = "batch", global, pure, return_raw)]
     pub fn batch_of_rows(model: &mut Model, rows: Array) -> RhaiResultOf<Batch> {

@@ -168,7 +168,8 @@ mod tests {
         assert_eq!(names("sweep", &["lora"]), spec);
         let train = names("sweep", &["train"]);
         assert!(train.contains(&"seed".to_string()) && !train.contains(&"out".to_string()), "{train:?}");
-        assert_eq!(names("sweep", &["grid"]), [spec, train].concat());
+        let of_sweeps = vec!["data".to_owned()];
+        assert_eq!(names("sweep", &["grid"]), [spec, train, of_sweeps].concat());
         assert!(names("sweep", &["out"]).is_empty() && names("sweep", &["lora", "r"]).is_empty());
     }
 }

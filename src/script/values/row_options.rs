@@ -126,7 +126,8 @@ impl OptionType for RewardOption {
         }
         let mismatch = || Mismatch::of::<Self>(value).with_hint("as in reward: |answer, row| answer == row.wanted");
         let named = value.as_map().filter(|named| !named.is_empty()).ok_or_else(mismatch)?;
-        let function = |(name, value): &(String, Value)| Ok((name.clone(), FnPtr::from_value(value).map_err(|_| mismatch())?));
+        let function =
+            |(name, value): &(String, Value)| Ok((name.clone(), FnPtr::from_value(value).map_err(|_| mismatch())?));
         Ok(RewardOption(named.iter().map(function).collect::<Result<_, _>>()?))
     }
     fn to_value(&self) -> Value {

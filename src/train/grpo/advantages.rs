@@ -27,8 +27,9 @@ fn rewarded(rewards: &[f64]) -> impl Iterator<Item = f64> + '_ {
     rewards.iter().copied().filter(|reward| !reward.is_nan())
 }
 
+/// NaN where there is no reward.
 pub(super) fn mean(rewards: &[f64]) -> f64 {
-    rewarded(rewards).sum::<f64>() / rewarded(rewards).count().max(1) as f64
+    rewarded(rewards).sum::<f64>() / rewarded(rewards).count() as f64
 }
 
 /// The sample standard deviation; 0 of fewer than two rewards.
@@ -55,7 +56,10 @@ mod tests {
         near(advantages(&rewards, 4, RewardScale::Group), group);
         near(advantages(&rewards, 4, RewardScale::None), [0.0, -1.0, -1.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
         let batch = 1.069_044_968 + 1e-4;
-        near(advantages(&rewards, 4, RewardScale::Batch), [0.0, -1.0 / batch, -1.0 / batch, 2.0 / batch, 0.0, 0.0, 0.0, 0.0]);
+        near(
+            advantages(&rewards, 4, RewardScale::Batch),
+            [0.0, -1.0 / batch, -1.0 / batch, 2.0 / batch, 0.0, 0.0, 0.0, 0.0],
+        );
         assert_eq!(advantages(&[1.0, f64::NAN, 3.0], 3, RewardScale::None), [-1.0, 0.0, 1.0]);
     }
 }

@@ -90,7 +90,7 @@ impl<'a> Rollouts<'a> {
             return Ok(drawn.batches.clone());
         }
         let seed = Key::new(self.seed).named("rollout").numbered(generation).value();
-        let samples = (self.draw)(&*self.model.borrow(), rows, seed)?;
+        let samples = (self.draw)(&self.model.borrow(), rows, seed)?;
         let expected = rows.len() * self.config.options.num_generations;
         if samples.len() != expected {
             return Err(Error::bug(format!("expected {expected} samples, found {}", samples.len())));
@@ -108,7 +108,11 @@ impl<'a> Rollouts<'a> {
         let document = |sample: &RewardedSample| {
             let ids = || sample.prompt_ids.iter().chain(&sample.ids).map(|&id| i64::from(id));
             let label = |(at, id)| if at >= sample.prompt_ids.len() && is_used(sample) { id } else { IGNORE };
-            LabelledDocument { input_ids: ids().collect(), labels: ids().enumerate().map(label).collect(), weights: None }
+            LabelledDocument {
+                input_ids: ids().collect(),
+                labels: ids().enumerate().map(label).collect(),
+                weights: None,
+            }
         };
         let tokens: usize = samples.iter().filter(|sample| is_used(sample)).map(|sample| sample.ids.len()).sum();
         let count = samples.len().div_ceil(self.batch);
@@ -169,7 +173,8 @@ impl<'a> Rollouts<'a> {
         let logprobs = pass?.token_logprobs_at(model.decoder(), self.config.options.temperature)?;
         let shape = [batch.rows as i64, batch.seq_len as i64];
         let cells = |numbers: &Option<Vec<f32>>| -> Result<Option<Tensor>> {
-            let tensor = |numbers: &Vec<f32>| Ok(Tensor::f_from_slice(numbers)?.f_reshape(shape)?.f_to_device(device)?);
+            let tensor =
+                |numbers: &Vec<f32>| Ok(Tensor::f_from_slice(numbers)?.f_reshape(shape)?.f_to_device(device)?);
             numbers.as_ref().map(tensor).transpose()
         };
         let (old, reference) = (cells(&samples.old_logprobs)?, cells(&samples.reference_logprobs)?);
@@ -197,8 +202,11 @@ impl<'a> Rollouts<'a> {
         let groups: Vec<&[f64]> = rewards.chunks(self.config.options.num_generations).collect();
         let is_flat = |group: &&&[f64]| deviation(group) < 1e-8;
         self.log("frac_reward_zero_std", groups.iter().filter(is_flat).count() as f64 / groups.len().max(1) as f64);
-        for (index, (name, _)) in samples.first().map(|sample| sample.rewards.as_slice()).unwrap_or_default().iter().enumerate() {
-            let of_function: Vec<f64> = samples.iter().filter_map(|sample| sample.rewards.get(index)).map(|(_, reward)| *reward).collect();
+        for (index, (name, _)) in
+            samples.first().map(|sample| sample.rewards.as_slice()).unwrap_or_default().iter().enumerate()
+        {
+            let of_function: Vec<f64> =
+                samples.iter().filter_map(|sample| sample.rewards.get(index)).map(|(_, reward)| *reward).collect();
             self.log(&format!("rewards/{name}/mean"), mean(&of_function));
             self.log(&format!("rewards/{name}/std"), deviation(&of_function));
         }

@@ -145,12 +145,20 @@ impl ObjectiveOptions {
 
     /// Samples of a row in a step; 1 where rows are trained on themselves.
     pub fn samples_per_row(&self) -> usize {
-        if self.kind == Objective::Grpo { self.grpo.num_generations } else { 1 }
+        if self.kind == Objective::Grpo {
+            self.grpo.num_generations
+        } else {
+            1
+        }
     }
 
     /// Steps on the same rows.
     pub fn steps_per_rollout(&self) -> u64 {
-        if self.kind == Objective::Grpo { self.grpo.num_iterations } else { 1 }
+        if self.kind == Objective::Grpo {
+            self.grpo.num_iterations
+        } else {
+            1
+        }
     }
 
     fn values_by_name(&self) -> Vec<(&'static str, crate::options::Value)> {
