@@ -5,8 +5,7 @@
 PYTHON ?= python3
 CARGO_FLAGS = --release --locked
 PROGRAM = target/release/lorhai
-# Tests build lorhai itself without optimisation, which takes a quarter of the time; its dependencies and its C++ are
-# those of the program.
+# As `cargo quick-test`: see .cargo/config.toml.
 TEST_FLAGS = $(CARGO_FLAGS) --config profile.release.package.lorhai.opt-level=0
 
 # The program is built in target/release, whatever the caller's cargo is set to.

@@ -17,7 +17,7 @@
 //! document quotes behind them. There a comment is a line of its own, without its brackets.
 //!
 //! In expected output a line `…` stands for any number of lines, and `…` within a line for any text.
-//! `LORHAI_UPDATE=1 cargo test --release --locked --test documents` writes the output that differs into the documents,
+//! `LORHAI_UPDATE=1 cargo quick-test --test documents` writes the output that differs into the documents,
 //! except where a line is `…`: read what it wrote. `LORHAI_KEEP=folder` keeps the files of each document there.
 //! `python` blocks run in the test that is ignored: it needs `PEER_PYTHON`.
 

@@ -22,7 +22,7 @@
 //! `newcomer.txt` holds what people who come from Python's notebooks write, as whole scripts and
 //! command lines; the other files go through one area each.
 //! The program runs in a fresh folder, which is where relative paths lead.
-//! `LORHAI_UPDATE=1 cargo test --release --locked --test mistakes` writes the expectations
+//! `LORHAI_UPDATE=1 cargo quick-test --test mistakes` writes the expectations
 //! anew: read what it wrote. `LORHAI_CASE=word` runs the cases with that word in their names.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -219,7 +219,7 @@ impl TrainRun<'_> {
             settings["model"]["chat_template"] = template.into();
         }
         // What the function computes is in the script.
-        if self.callbacks.loss.is_some() {
+        if self.callbacks.loss.is_some() && self.callbacks.rollout.is_none() {
             settings["train"]["loss"] = "function".into();
         }
         settings["data"] = json!({ "train": self.train.fingerprint() });

@@ -153,15 +153,13 @@ impl<'a> Rewards<'a> {
     }
 }
 
-/// In a rehearsal two small steps are taken, and nothing is written.
+/// In a rehearsal two small steps are taken; files are redirected.
 fn rehearsed(options: &mut TrainOptions) {
     let config = &mut options.config;
     config.steps = if config.steps == 0 { 2 } else { config.steps.min(2) };
     config.objective.grpo.num_generations = 2;
     config.objective.grpo.max_completion_length = config.objective.grpo.max_completion_length.min(4);
     (config.batch, config.accumulation, config.warmup) = (2, 1, 0.0);
-    options.out = None;
-    options.checkpoints = Default::default();
 }
 
 fn run(
@@ -203,7 +201,8 @@ fn run(
     };
     let rows = rows_of(&prompts)?;
     let rows = RunRows { train: &rows, test: None };
-    run_with(state, model, rows, train, functions, callbacks)
+    // A rehearsal has its small settings already.
+    run_with((state, Pace::Full), model, rows, train, functions, callbacks)
 }
 
 /// The prompts of all rows, and the settings of the model's files.

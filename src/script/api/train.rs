@@ -1,7 +1,7 @@
 //! `train`, which is made of the parts in `step`, and the loss on held-out rows.
 
 use super::rewards::RewardOptions;
-use crate::data::{Batch, TokenizedDataset};
+use crate::data::{Batch, Pace, TokenizedDataset};
 use crate::files::FolderLock;
 use crate::options;
 use crate::options::{OptionSet, Refusal};
@@ -184,7 +184,8 @@ fn run_training(
     }
     let functions = RunCallbacks::new(context, model, options.functions.clone())?;
     let rows = RunRows { train: &data.rows, test: test.map(|test| &test.rows) };
-    let result = run_with(&State::of(context)?, model, rows, options, &functions, Callbacks::default());
+    let state = State::of(context)?;
+    let result = run_with((&state, state.pace()), model, rows, options, &functions, Callbacks::default());
     functions.settle(&[], result)
 }
 
@@ -198,7 +199,7 @@ pub(super) struct RunRows<'a> {
 /// Trains a shallow clone of `model`, so that the functions can use the model itself. `callbacks` are those that the
 /// library makes.
 pub(super) fn run_with(
-    state: &State,
+    (state, pace): (&State, Pace),
     model: &Handle<lora::Model>,
     RunRows { train, test }: RunRows,
     options: TrainOptions,
@@ -240,11 +241,11 @@ pub(super) fn run_with(
         },
     };
     if let Some(out) = out.as_deref() {
-        let step = run.would_go_on_from(state.pace(), &model, out, &mut |line| state.note(line))?;
+        let step = run.would_go_on_from(pace, &model, out, &mut |line| state.note(line))?;
         step.iter().for_each(|step| state.note_for_summary(format!("{}: goes on from step {step}", out.display())));
     }
     let measure = &mut eval::loss::held_out_loss(config.eval_batch);
-    let report = run.run(&mut model, measure, state.pace(), Progress::new(state.quiet()))?;
+    let report = run.run(&mut model, measure, pace, Progress::new(state.quiet()))?;
     state.note_run(out.as_deref(), &report, &model);
     Ok(to_map(&report.outcome.fields()))
 }
