@@ -320,7 +320,6 @@ fn what_cannot_be_rewarded_is_refused_with_the_fix() {
         ("reward: |answer, row| row.nothing, steps: 1", "unknown property `nothing`"),
         ("steps: 1", "train: option `reward`: expected a function with objective \"grpo\", found none"),
         ("reward: 1.0, steps: 1", "a function |answer, row|, or a map of such functions by name"),
-        ("reward: |answer, row| 1.0, batch: 6", "`batch` × `accumulation` a multiple of num_generations, 4"),
         ("reward: |answer, row| 1.0, loss_type: \"ipo\"", "`loss_type`: expected objective \"dpo\" with it"),
         ("reward: |answer, row| 1.0, eval_every: 5", "`eval_every`: expected none with objective \"grpo\""),
         (
@@ -333,7 +332,11 @@ fn what_cannot_be_rewarded_is_refused_with_the_fix() {
         assert!(error.contains(part), "{options}: {error}");
     }
     let others = [
-        ("train(model, data, #{ steps: 1 });", "option `objective`: expected \"grpo\", found string \"sft\""),
+        (
+            "train(model, data, #{ objective: \"grpo\", reward: |a, row| 1.0, num_generations: 4, batch: 6 });",
+            "`batch` × `accumulation` a multiple of num_generations, 4",
+        ),
+        ("train(model, data, #{ steps: 1 });", "train: expected tokenized rows, found a Dataset"),
         (
             "train(model, data.map(|row| #{ text: row.wanted }).tokenize(model, #{}), #{ objective: \"grpo\", steps: 1 });",
             "expected rows of `prompt` and functions that reward their answers",

@@ -8,7 +8,7 @@ use crate::eval::generator::Generator;
 use crate::eval::prompt::{Prompt, PromptOptions};
 use crate::eval::rewards::{draw, rows_of, sampling};
 use crate::options;
-use crate::options::{OptionType, Refusal};
+use crate::options::Refusal;
 use crate::random::Key;
 use crate::script::engine::state::State;
 use crate::script::values::callback::Callback;
@@ -41,13 +41,16 @@ options! {
 }
 
 /// Why rows that are not tokenized cannot be trained on with these options.
-fn problem(options: &TrainOptions) -> Option<Refusal> {
-    let objective = options.config.objective.kind;
-    if objective != Objective::Grpo {
-        let hint = "rows as they are are trained on by rewards; other objectives take data.tokenize(model, #{})";
-        let found = objective.to_value().describe();
-        return Some(Refusal::new("objective", "\"grpo\"", found).with_hint(hint));
+fn problem(options: &TrainOptions) -> Option<Error> {
+    if options.config.objective.kind != Objective::Grpo {
+        let error = Error::input("train: expected tokenized rows, found a Dataset");
+        let hint = "turn the rows into tokens first: data.tokenize(model, #{}); objective: \"grpo\" alone takes rows as they are";
+        return Some(error.with_hint(hint));
     }
+    refusal(options).map(|refusal| refusal.error("train"))
+}
+
+fn refusal(options: &TrainOptions) -> Option<Refusal> {
     if options.rewards.reward.is_none() {
         let hint = "as in reward: |answer, row| answer == row.wanted";
         return Some(Refusal::new("reward", "a function with objective \"grpo\"", "none").with_hint(hint));
@@ -98,8 +101,8 @@ pub mod functions {
         options: Map,
     ) -> RhaiResultOf<Map> {
         let options: TrainOptions = Options::read("train", options)?;
-        if let Some(refusal) = problem(&options) {
-            return Err(refusal.error("train").into());
+        if let Some(error) = problem(&options) {
+            return Err(error.into());
         }
         let rewards = Rewards::new(&context, &options.rewards)?;
         let functions = RunCallbacks::new(&context, &model, options.functions.clone())?;

@@ -55,6 +55,7 @@ def defaults():
         "ORPOConfig": of_class(ORPOConfig),
         "CPOConfig": of_class(CPOConfig),
         "KTOConfig": of_class(trl.KTOConfig),
+        "GRPOConfig": of_class(trl.GRPOConfig),
         "LoraConfig": of_class(peft.LoraConfig) | {"target_modules": TARGETS["llama"]},
         "AdamW": of_function(torch.optim.AdamW.__init__),
         "BitsAndBytesConfig": {name: value for name, value in quantization.items() if name.startswith("bnb_")},
