@@ -186,3 +186,17 @@ fn a_loss_on_labels_can_be_written_in_a_script() {
     );
     assert_eq!(prints(&script).unwrap(), "true\n".repeat(4));
 }
+
+/// Numbers that libtorch refuses are the caller's, not ours.
+#[test]
+fn numbers_out_of_range_are_refused() {
+    for (call, part) in [
+        ("arange(-3)", "upper bound and lower bound inconsistent with step sign"),
+        ("arange(9000000000000000)", "out of memory"),
+        ("let x = tensor([1.0]); x.minimum(1e300)", "without overflow"),
+        ("let x = tensor([1.0]); x.sub_(1e300)", "without overflow"),
+    ] {
+        let error = prints(call).unwrap_err();
+        assert!(error.contains(part) && !error.contains("failed inside"), "{call}: {error}");
+    }
+}

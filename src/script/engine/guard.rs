@@ -2,7 +2,7 @@
 //!
 //! A panic is always our mistake, but it must not skip a script's `try`, nor end a session.
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::fence::{self, Panicked};
 use crate::heap::Held;
 use crate::script::engine::budget::{self, Exchange};
@@ -11,6 +11,7 @@ use crate::script::engine::sizes::held_by;
 use crate::script::values::convert::RhaiResultOf;
 use rhai::plugin::PluginFunc;
 use rhai::{Dynamic, NativeCallContext};
+use tch::TchError;
 
 /// A native function whose panics are errors.
 pub struct Guarded {
@@ -50,9 +51,24 @@ pub fn catch<T>(function: &str, work: impl FnOnce() -> RhaiResultOf<T>) -> RhaiR
     fence::catch(work).unwrap_or_else(|panicked| Err(bug(function, panicked).into()))
 }
 
+/// What libtorch said of a call with a number among its arguments. tch frees the number before it reads the error, finds the
+/// error there, and panics with it.
+fn refused_by_libtorch(message: &str) -> Option<String> {
+    let text = message.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"")?;
+    let line = text.split("\\n").next().unwrap_or(text);
+    Some(line.strip_suffix("\")").unwrap_or(line).replace("\\\"", "\""))
+}
+
 fn bug(function: &str, panicked: Panicked) -> Error {
-    let place = panicked.place.map(|place| format!(" ({place})")).unwrap_or_default();
     let function = function.trim_start_matches("get$").trim_start_matches("set$");
+    if let Some(text) = refused_by_libtorch(&panicked.message) {
+        let error = Error::from(TchError::Torch(text.clone()));
+        return match error.kind {
+            Kind::Memory => error.context(format!("`{function}`")),
+            _ => Error::input(format!("`{function}`: {text}")),
+        };
+    }
+    let place = panicked.place.map(|place| format!(" ({place})")).unwrap_or_default();
     Error::bug(format!("`{function}` failed inside: {}{place}", panicked.message))
         .with_hint("this is a mistake in lorhai, not in the script: please report it with the script")
 }
@@ -62,6 +78,20 @@ mod tests {
     use super::*;
     use crate::script::values::convert::from_thrown;
     use rhai::EvalAltResult;
+
+    #[test]
+    fn what_libtorch_refuses_is_no_bug() {
+        let error = |text: &str| {
+            let message =
+                format!("called `Result::unwrap()` on an `Err` value: {:?}", TchError::Torch(text.to_owned()));
+            bug("sub_", Panicked { message, place: None })
+        };
+        let overflow =
+            error("value cannot be converted to type \"float\" without overflow\nException raised from here");
+        assert_eq!(overflow.message, "`sub_`: value cannot be converted to type \"float\" without overflow");
+        assert_eq!(overflow.kind, Kind::Input);
+        assert_eq!(error("can't allocate memory: you tried to allocate 8000000000000 bytes. x").kind, Kind::Memory);
+    }
 
     #[test]
     fn a_panic_is_a_catchable_bug() {
