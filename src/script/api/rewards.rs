@@ -7,7 +7,6 @@ use crate::eval::config::GenerationConfig;
 use crate::eval::generator::Generator;
 use crate::eval::prompt::{Prompt, PromptOptions};
 use crate::eval::rewards::{draw, rows_of, sampling};
-use crate::options;
 use crate::options::Refusal;
 use crate::random::Key;
 use crate::script::engine::state::State;
@@ -18,7 +17,7 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json::to_dynamic;
 use crate::script::values::options::Options;
 use crate::script::values::prompts::read_prompt;
-use crate::script::values::row_options::RewardOption;
+use crate::script::values::reward_options::RewardOptions;
 use crate::script::values::run_functions::RunCallbacks;
 use crate::train::callbacks::Callbacks;
 use crate::train::grpo::rollout::Rollouts;
@@ -27,18 +26,6 @@ use crate::{data, lora};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
 use serde_json::Value;
-
-options! {
-    #[derive(Debug, Clone)]
-    pub struct RewardOptions {
-        /// What an answer is worth: `|answer, row|` returns a number or a bool, or `()` where it cannot say. A map of such
-        /// functions adds their rewards up, and logs each.
-        pub reward: Option<RewardOption> = None, alias ["rewards", "reward_funcs"], words "needed for \"grpo\"";
-        /// By the names of the functions in `reward`: what their rewards are multiplied by.
-        pub reward_weights: Map = Map::new(), words "1 for each";
-        pub prompts: PromptOptions = PromptOptions::default(), is set;
-    }
-}
 
 /// Why rows that are not tokenized cannot be trained on with these options.
 fn problem(options: &TrainOptions) -> Option<Error> {
@@ -120,7 +107,7 @@ struct Rewards<'a> {
 
 impl<'a> Rewards<'a> {
     fn new(context: &'a NativeCallContext<'a>, options: &RewardOptions) -> Result<Self> {
-        let functions = options.reward.clone().map(RewardOption::functions).unwrap_or_default();
+        let functions = options.reward.clone().map(|reward| reward.functions()).unwrap_or_default();
         let (names, functions): (Vec<String>, Vec<_>) = functions.into_iter().unzip();
         if let Some(unknown) =
             options.reward_weights.keys().find(|name| !names.iter().any(|known| known == name.as_str()))

@@ -1,6 +1,5 @@
 //! `train`, which is made of the parts in `step`, and the loss on held-out rows.
 
-use super::rewards::RewardOptions;
 use crate::data::{Batch, Pace, TokenizedDataset};
 use crate::files::FolderLock;
 use crate::options;
@@ -14,6 +13,7 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json::to_map;
 use crate::script::values::objects::{Tokenized, TokenizedSplit};
 use crate::script::values::options::Options;
+use crate::script::values::reward_options::RewardOptions;
 use crate::script::values::run_functions::{RunCallbacks, RunFunctions};
 use crate::train::callbacks::Callbacks;
 use crate::train::checkpoint::options::SaveStrategy;

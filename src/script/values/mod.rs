@@ -18,6 +18,7 @@ pub mod option_value;
 pub mod options;
 pub mod order;
 pub mod prompts;
+pub mod reward_options;
 pub mod row_options;
 pub mod run_functions;
 pub mod tensor;

@@ -99,42 +99,6 @@ impl OptionType for WeightsOption {
     }
 }
 
-/// What gives answers their rewards: a function, or several by name.
-#[derive(Debug, Clone)]
-pub struct RewardOption(Vec<(String, FnPtr)>);
-
-/// The name of a single function in logs.
-const REWARD: &str = "reward";
-
-impl RewardOption {
-    /// By their names, in the order of the names.
-    pub fn functions(self) -> Vec<(String, FnPtr)> {
-        self.0
-    }
-}
-
-impl OptionType for RewardOption {
-    fn type_name() -> String {
-        "function or map".to_owned()
-    }
-    fn expected() -> String {
-        "a function |answer, row|, or a map of such functions by name".to_owned()
-    }
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        if let Ok(function) = FnPtr::from_value(value) {
-            return Ok(RewardOption(vec![(REWARD.to_owned(), function)]));
-        }
-        let mismatch = || Mismatch::of::<Self>(value).with_hint("as in reward: |answer, row| answer == row.wanted");
-        let named = value.as_map().filter(|named| !named.is_empty()).ok_or_else(mismatch)?;
-        let function =
-            |(name, value): &(String, Value)| Ok((name.clone(), FnPtr::from_value(value).map_err(|_| mismatch())?));
-        Ok(RewardOption(named.iter().map(function).collect::<Result<_, _>>()?))
-    }
-    fn to_value(&self) -> Value {
-        Value::Map(self.0.iter().map(|(name, function)| (name.clone(), function.to_value())).collect())
-    }
-}
-
 /// The weights that the function of the script gives the tokens of a row.
 pub fn weights_by(
     function: &Callback,
