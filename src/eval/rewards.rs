@@ -40,15 +40,15 @@ pub fn draw(
     config: &GenerationConfig,
     reward: &Reward,
 ) -> Result<Vec<RewardedSample>> {
-    let asked = rows.iter().map(|&row| prompts.get(row as usize).cloned());
-    let asked = asked.collect::<Option<Vec<Prompt>>>().ok_or_else(|| Error::bug("a row without a prompt"))?;
+    let chosen = rows.iter().map(|&row| prompts.get(row as usize).cloned());
+    let chosen = chosen.collect::<Option<Vec<Prompt>>>().ok_or_else(|| Error::bug("a row without a prompt"))?;
     let rewarded = |sample: Sample| {
         let row = rows[sample.prompt] as usize;
         let rewards = reward(row, &sample.text).map_err(|error| error.context(format!("row {row}")))?;
         let Sample { prompt_ids, ids, finish, .. } = sample;
         Ok(RewardedSample { prompt_ids, ids, is_complete: finish != Finish::Length, rewards })
     };
-    sample(model, &asked, group, config)?.into_iter().map(rewarded).collect()
+    sample(model, &chosen, group, config)?.into_iter().map(rewarded).collect()
 }
 
 /// Prompts as the rows that a run goes through: tokens without labels.

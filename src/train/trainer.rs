@@ -204,14 +204,14 @@ fn prepare_preferences(
     data: &TokenizedDataset,
     inputs: PreferenceInputs,
 ) -> Result<()> {
-    let own = References::default();
+    let unshared = References::default();
     let is_shared = inputs.references.is_some();
-    let inputs = PreferenceInputs { references: Some(inputs.references.unwrap_or(&own)), ..inputs };
+    let inputs = PreferenceInputs { references: Some(inputs.references.unwrap_or(&unshared)), ..inputs };
     let jobs = runs.iter().map(|run| (&*run.trainable, run.config, run.schedule.steps));
     let jobs: Vec<(&dyn Trainable, &TrainConfig, u64)> = jobs.collect();
     let prepared = PreferenceRun::of_all(decoder, &jobs, data, inputs)?;
     runs.iter_mut().zip(prepared).for_each(|(run, prepared)| run.preference = prepared);
-    let answers = own.answers();
+    let answers = unshared.answers();
     if answers > 0 && !is_shared {
         note(runs, &format!("reference: log-probabilities of {} answers", thousands(answers as u64)));
     }

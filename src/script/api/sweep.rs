@@ -439,7 +439,7 @@ fn run_trial_sweep(context: &NativeCallContext, mut options: Map) -> RhaiResultO
 /// Refuses what has no effect in experiments of the script's own.
 fn ensure_trial_options(call: &SweepCall) -> Result<()> {
     let CheckpointOptions { save_every, save_strategy, keep_last, resume } = &call.sweep.checkpoints;
-    let given = [
+    let without_effect = [
         ("lora", !call.lora.values.is_empty()),
         ("train", !call.train.values.is_empty()),
         ("metrics", call.metrics.is_some()),
@@ -449,7 +449,7 @@ fn ensure_trial_options(call: &SweepCall) -> Result<()> {
         ("keep_last", keep_last.is_some()),
         ("resume", resume.is_some()),
     ];
-    let Some((name, _)) = given.into_iter().find(|(_, is_given)| *is_given) else { return Ok(()) };
+    let Some((name, _)) = without_effect.into_iter().find(|(_, is_set)| *is_set) else { return Ok(()) };
     Err(Error::input(format!("sweep: `{name}` has no effect with `trial`"))
         .with_hint("the function does all of that itself"))
 }

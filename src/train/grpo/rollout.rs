@@ -29,11 +29,11 @@ pub struct RewardedSample {
 impl RewardedSample {
     /// The sum; NaN if no function gives one.
     fn reward(&self) -> f64 {
-        let given = || self.rewards.iter().map(|(_, reward)| *reward).filter(|reward| !reward.is_nan());
-        if given().next().is_none() {
+        let rewards = || self.rewards.iter().map(|(_, reward)| *reward).filter(|reward| !reward.is_nan());
+        if rewards().next().is_none() {
             return f64::NAN;
         }
-        given().sum()
+        rewards().sum()
     }
 }
 

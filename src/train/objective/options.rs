@@ -186,7 +186,7 @@ impl ObjectiveOptions {
         if data.kind() == expected {
             return Ok(());
         }
-        let found = match data.kind() {
+        let present = match data.kind() {
             RowKind::Examples => "examples",
             RowKind::Pairs => "pairs of chosen and rejected answers",
             RowKind::Labelled => "completions with a label",
@@ -223,7 +223,7 @@ impl ObjectiveOptions {
                  leave out the columns by which they are read as examples, such as `messages`",
             ),
         };
-        Err(Error::data(format!("train: objective {name}: expected {wanted}, found {found}")).with_hint(hint))
+        Err(Error::data(format!("train: objective {name}: expected {wanted}, found {present}")).with_hint(hint))
     }
 }
 

@@ -74,13 +74,13 @@ impl PreferenceRun {
         let wanted: Vec<(&dyn Trainable, BTreeSet<Answer>)> = compared
             .map(|(trainable, config, steps)| (*trainable, visited(config, *steps, data, inputs.held_out)))
             .collect();
-        let own = References::default();
+        let unshared = References::default();
         let tables = if wanted.is_empty() {
             Vec::new()
         } else {
             let batch = runs.iter().map(|(_, config, _)| config.eval_batch).max().unwrap_or(1);
             let rows = ReferenceRows { train: data, held_out: inputs.held_out, batch };
-            compute(decoder, &wanted, rows, inputs.references.unwrap_or(&own))?
+            compute(decoder, &wanted, rows, inputs.references.unwrap_or(&unshared))?
         };
         let mut tables = tables.into_iter();
         let run = |(_, config, _): &(&dyn Trainable, &TrainConfig, u64)| {
