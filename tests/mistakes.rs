@@ -117,7 +117,7 @@ fn failures_of_all() -> Vec<String> {
     let chosen = std::env::var("LORHAI_CASE").unwrap_or_default();
     let update = std::env::var_os("LORHAI_UPDATE").is_some();
     let is_chosen = |case: &&Case| case.name.contains(&chosen) && !(case.without_gpu && has_gpu());
-    let mut found: Vec<Option<String>> = vec![None; cases.len()];
+    let mut errors: Vec<Option<String>> = vec![None; cases.len()];
     let mut failures = Vec::new();
     let mut waiting: Vec<usize> = (0..cases.len()).rev().filter(|&at| is_chosen(&&cases[at])).collect();
     let mut running: Vec<(usize, Run)> = Vec::new();
@@ -137,7 +137,7 @@ fn failures_of_all() -> Vec<String> {
             };
             let ran = run.result(exit_code);
             failures.extend(judge(&cases[at], &ran, update));
-            found[at] = Some(ran.errors);
+            errors[at] = Some(ran.errors);
         }
         running = still;
         if running.len() == before {
@@ -145,7 +145,7 @@ fn failures_of_all() -> Vec<String> {
         }
     }
     if update {
-        write_cases(&cases, &found);
+        write_cases(&cases, &errors);
     }
     failures
 }

@@ -74,14 +74,14 @@ let result = train(model, data, options + #{ out: "own", loss: |model, batch| {
 print(result.eval_loss);
 if seen != seen.map(|rows| 2) || seen.len() != 32 { throw `${seen}`; }
 "#;
-    let own = ran(folder.path(), by_script);
+    let scripted = ran(folder.path(), by_script);
     let (one, other) = (log(folder.path(), "built-in"), log(folder.path(), "own"));
     assert_eq!(one.iter().filter(|row| row.loss.is_some()).count(), 8);
     let distance = distance(&one, &other);
     println!("{distance:.1e} apart");
     assert!(distance < 1e-5, "{distance:.1e}");
     let number = |end: &Finished| end.output.trim().parse::<f64>().unwrap();
-    assert!((number(&own) / number(&built_in) - 1.0).abs() < 1e-6);
+    assert!((number(&scripted) / number(&built_in) - 1.0).abs() < 1e-6);
     assert_eq!(record(folder.path(), "own")["settings"]["train"]["loss"], "function");
     assert_eq!(record(folder.path(), "built-in")["settings"]["train"].get("loss"), None);
 }
@@ -115,10 +115,10 @@ fn smoothed(model, batch, eps) {
     assert!(log(folder.path(), "eps")[0].loss.unwrap() > built_in[0].loss.unwrap() + 0.1);
     let full = "let model = load_model(\"scripts/tiny\", #{ device: \"cpu\", dtype: \"f32\" }); model.train_all();";
     ran(folder.path(), &format!(r#"{full} train(model, data, options + #{{ lr: 1e-4, out: "full" }});"#));
-    let own = format!(
+    let scripted = format!(
         r#"{full} train(model, data, options + #{{ lr: 1e-4, out: "own-full", loss: |m, b| m.forward(b).loss }});"#
     );
-    ran(folder.path(), &own);
+    ran(folder.path(), &scripted);
     let far = distance(&log(folder.path(), "full"), &log(folder.path(), "own-full"));
     assert!(far < 1e-5, "{far:.1e}");
 }

@@ -440,7 +440,7 @@ fn a_script_trains_on_preferences_and_reads_the_rewards() {
 fn the_audit_knows_the_faults_of_pairs() {
     let tiny = load(&tiny_folder(), "f32");
     let turn = |role: &str, content: &str| json!({"role": role, "content": content});
-    let found = |rows: Value, max_length: usize| {
+    let audited = |rows: Value, max_length: usize| {
         let rows: Vec<_> = rows.as_array().unwrap().iter().map(|row| row.as_object().unwrap().clone()).collect();
         let options =
             TokenizeOptions { max_length: Some(max_length), audit: false, cache: false, ..TokenizeOptions::default() };
@@ -453,13 +453,13 @@ fn the_audit_knows_the_faults_of_pairs() {
     };
     let row =
         |chosen: &str, rejected: &str| json!({"prompt": "Repeat: the fox", "chosen": chosen, "rejected": rejected});
-    let findings = found(json!([row(" fox", " fox"), row(" fox", " owl")]), 64);
+    let findings = audited(json!([row(" fox", " fox"), row(" fox", " owl")]), 64);
     has(&findings, "equal_pair", "in 1 of 2 rows the chosen answer equals the rejected one");
     let long = "the old fox sees the young bear and the owl";
-    let findings = found(json!([row(&format!(" {long} a"), &format!(" {long} b"))]), 10);
+    let findings = audited(json!([row(&format!(" {long} a"), &format!(" {long} b"))]), 10);
     has(&findings, "equal_pair", "1 of them because of max_length");
     has(&findings, "truncated", "max_length 10");
-    let findings = found(
+    let findings = audited(
         json!([{
             "chosen": [turn("system", "s"), turn("user", "one"), turn("assistant", "a")],
             "rejected": [turn("system", "s"), turn("user", "two"), turn("assistant", "b")],
@@ -467,5 +467,5 @@ fn the_audit_knows_the_faults_of_pairs() {
         64,
     );
     has(&findings, "prompts_differ", "begins with a turn that is not the assistant's");
-    assert!(found(json!([row(" fox", " owl")]), 64).is_empty());
+    assert!(audited(json!([row(" fox", " owl")]), 64).is_empty());
 }
