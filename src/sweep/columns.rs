@@ -3,7 +3,7 @@
 use super::grid::Grid;
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::train::trainer::PEAK_MEMORY;
+use crate::train::outcome::PEAK_MEMORY;
 
 /// The columns between the grid's and the trial's own metrics.
 pub const NUMBERS: [&str; 7] =

@@ -15,10 +15,11 @@ use crate::train;
 use crate::train::callbacks::Callbacks;
 use crate::train::checkpoint::writer::RunLabel;
 use crate::train::objective::preference::PreferenceInputs;
+use crate::train::outcome::PEAK_MEMORY;
 use crate::train::overfitting::OVERFITS_AFTER;
 use crate::train::recorded::{save_adapter, train_recorded, RecordedJob};
 use crate::train::reserve::Reserve;
-use crate::train::trainer::{Evaluate, PEAK_MEMORY};
+use crate::train::trainer::Evaluate;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`. An error that would stop

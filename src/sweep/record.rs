@@ -4,7 +4,7 @@
 use super::trial::Trial;
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::train::trainer::PEAK_MEMORY;
+use crate::train::outcome::PEAK_MEMORY;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,7 +11,7 @@ use super::record::{Measurements, Record, TrialResult};
 use super::trial::Trial;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
-use crate::train::trainer::PEAK_MEMORY;
+use crate::train::outcome::PEAK_MEMORY;
 use crate::{files, foreign, sandbox, suggest};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;

@@ -14,7 +14,7 @@ use crate::error::{Kind, Result};
 use crate::format::thousands;
 use crate::options;
 use crate::table::{self, Align};
-use crate::train::trainer::PEAK_MEMORY;
+use crate::train::outcome::PEAK_MEMORY;
 use serde_json::{Map, Value};
 
 /// The footnote on `eval_loss`, which is defined differently elsewhere.

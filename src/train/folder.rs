@@ -2,7 +2,7 @@
 //! and final metrics, written when it ends.
 
 use super::metrics::{read_metrics, MetricsRow};
-use super::trainer::{TrainOutcome, PEAK_MEMORY};
+use super::outcome::{TrainOutcome, PEAK_MEMORY};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};

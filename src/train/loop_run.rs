@@ -1,7 +1,7 @@
 //! The folder of a training loop that a script writes itself: its lock, its record and log, its checkpoints, and where it
 //! goes on.
 
-use super::checkpoint::interval::{Position, SaveInterval};
+use super::checkpoint::interval::{Position, SaveInterval, SinceLast};
 use super::checkpoint::loop_state::LoopState;
 use super::checkpoint::resume::{self, Resumable};
 use super::checkpoint::{folder, Resume};
@@ -49,7 +49,7 @@ impl LoopRunOptions {
     fn rule(&self) -> Option<Refusal> {
         let is_known = |every: &SaveInterval| match every {
             SaveInterval::Fraction(_) => self.steps.is_some(),
-            SaveInterval::Epoch => false,
+            SaveInterval::Epoch | SaveInterval::Best => false,
             _ => true,
         };
         let every = self.save_every.filter(|every| !is_known(every))?;
@@ -321,13 +321,13 @@ impl LoopRun {
 
     /// Is a checkpoint to be written when the optimizer has taken `step` steps?
     pub fn is_due(&self, step: u64) -> bool {
-        let (since, cost) = (self.last.elapsed(), self.cost);
         match self.options.save_every {
             None => true,
             Some(SaveInterval::Steps(every)) => every > 0 && step >= self.last_step + every,
             Some(interval) => {
                 let total = self.options.steps.unwrap_or(u64::MAX);
-                interval.is_due(Position { step, total, steps_per_epoch: 1, since, cost })
+                let position = Position { step, total, steps_per_epoch: 1, is_at_best: false };
+                interval.is_due(position, SinceLast { time: self.last.elapsed(), cost: self.cost })
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Leaves to others: what rows and batches are (`data/`), how held-out loss is measured
 //! (`eval/`, given to the trainer as a closure), which runs there are (`sweep/`).
 
+mod active_run;
 pub mod adamw;
 pub mod batches;
 pub mod by_hand;
@@ -27,6 +28,7 @@ pub mod objective;
 pub mod observer;
 pub mod optim;
 pub mod origin;
+pub mod outcome;
 pub mod overfitting;
 pub mod previous;
 pub mod progress;
@@ -36,6 +38,7 @@ pub mod rehearsal;
 pub mod reserve;
 pub mod run;
 pub mod sampler;
+mod saver;
 pub mod schedule;
 pub mod settings_diff;
 pub mod stalled;
@@ -45,12 +48,14 @@ pub mod trace;
 pub mod trainer;
 pub mod update;
 
+pub use active_run::Job;
 pub use adamw::{AdamW, AdamWConfig};
 pub use batches::{Batches, BatchesOptions};
 pub use callbacks::Callbacks;
 pub use config::TrainConfig;
 pub use eval_interval::EvalInterval;
+pub use outcome::TrainOutcome;
 pub use progress::Progress;
 pub use rehearsal::Pace;
 pub use run::{RunReport, TrainRun};
-pub use trainer::{train, train_together, Job, TrainOutcome};
+pub use trainer::{train, train_together};

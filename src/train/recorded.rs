@@ -3,15 +3,17 @@
 //! A single run (`run.rs`) and the trials of a sweep (`sweep/lora.rs`) both train here. They write how a run ended
 //! themselves, to `run.json` and `result.json`.
 
+use super::active_run::Job;
 use super::callbacks::Callbacks;
 use super::checkpoint::writer::RunLabel;
 use super::checkpoint::{CheckpointWriter, RunState};
 use super::config::TrainConfig;
 use super::objective::preference::PreferenceInputs;
 use super::observer::{Several, TrainObserver};
+use super::outcome::TrainOutcome;
 use super::recorder::Recorder;
 use super::tensorboard::remove_events;
-use super::trainer::{train_resumable, Checkpoints, Evaluate, Job, TrainOutcome};
+use super::trainer::{train_resumable, Checkpoints, Evaluate};
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::hub::tokenizer::Tokenizer;

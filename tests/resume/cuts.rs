@@ -8,6 +8,7 @@ use lorhai::data::{self, Dataset, TokenizeOptions, TokenizedDataset};
 use lorhai::eval::loss::held_out_loss;
 use lorhai::lora::{Init, LoraSpec, Model, Targets, Trainable};
 use lorhai::model::{Decoder, Quantization};
+use lorhai::train::checkpoint::options::SaveStrategy;
 use lorhai::train::checkpoint::{folder, Checkpoint, CheckpointOptions, Resume, SaveInterval};
 use lorhai::train::grouping::Grouping;
 use lorhai::train::objective::{Objective, ObjectiveOptions};
@@ -221,6 +222,34 @@ fn the_best_adapter_is_kept_and_the_run_stops_early() {
     compare_cuts(&Case { config, ..case() });
 }
 
+/// The names of the checkpoints in `out`.
+fn checkpoints(out: &Path) -> String {
+    let entries = fs::read_dir(out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.filter(|name| name.starts_with("checkpoint-")).collect();
+    names.sort_by_key(|name| (name.len(), name.clone()));
+    names.join(" ")
+}
+
+#[test]
+fn the_best_evaluations_are_saved() {
+    let out = tempfile::tempdir().unwrap();
+    let options = CheckpointOptions {
+        save_strategy: Some(SaveStrategy::Best),
+        keep_last: Some(9),
+        ..CheckpointOptions::default()
+    };
+    let case = Case { config: TrainConfig { eval_every: EvalInterval::Steps(2), ..config() }, ..case() };
+    let mut losses = [5.0, 4.0, 4.5, 4.0, 3.0, 2.0].into_iter();
+    let mut measure = |_: &Decoder, _: &[&dyn Trainable], _: &TokenizedDataset| Ok(vec![losses.next().unwrap()]);
+    case.load().train_measured(&case, out.path(), Some(&options), &mut measure).unwrap();
+    // After steps 2, 4 and 10; the last step, 12, is in the adapter.
+    assert_eq!(checkpoints(out.path()), "checkpoint-2 checkpoint-4 checkpoint-10");
+    let at_the_end = Case { config: TrainConfig { eval_every: EvalInterval::Steps(0), ..config() }, ..case };
+    let folder = out.path().join("other");
+    let error = at_the_end.load().train(&at_the_end, &folder, Some(&options)).unwrap_err();
+    assert!(error.message.contains("save_strategy: \"best\""), "{error}");
+}
+
 #[test]
 fn dora_with_residual_start_and_lora_plus() {
     let spec = LoraSpec { use_dora: true, init: Init::Pissa, ..spec() };
@@ -354,12 +383,7 @@ fn a_finished_run_begins_anew_and_leaves_no_checkpoint() {
     let (case, scratch) = (case(), tempfile::tempdir().unwrap());
     let out = scratch.path().join("out");
     let every = CheckpointOptions { keep_last: None, ..saving(3) };
-    let kept = || {
-        let entries = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = entries.filter(|name| name.starts_with("checkpoint-")).collect();
-        names.sort();
-        names.join(" ")
-    };
+    let kept = || checkpoints(&out);
     case.load().train(&case, &out, Some(&CheckpointOptions { keep_last: Some(2), ..saving(3) })).unwrap();
     assert_eq!(kept(), "checkpoint-6 checkpoint-9");
     // Asked for, it goes on; its adapter does not lie beside the record of an unfinished run.

@@ -1,4 +1,5 @@
-//! How often a run is saved: every so many steps, at a fraction of all steps, after each epoch, or by time.
+//! How often a run is saved: every so many steps, at a fraction of all steps, after each epoch, by time, or at its best
+//! evaluations.
 
 use crate::options::{Mismatch, OptionType, Value};
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub enum SaveInterval {
     Fraction(f64),
     Epoch,
     Time(Duration),
+    /// At every evaluation that is better than all before.
+    Best,
 }
 
 impl Default for SaveInterval {
@@ -25,22 +28,29 @@ impl Default for SaveInterval {
     }
 }
 
-/// Where a run is, as far as intervals need it.
+/// How far a run is. Of runs side by side, the one that is farthest.
 #[derive(Debug, Clone, Copy)]
 pub struct Position {
     pub step: u64,
     pub total: u64,
     pub steps_per_epoch: u64,
-    /// Since the last checkpoint, or since the run began.
-    pub since: Duration,
+    /// Was the last step evaluated, and better than all before?
+    pub is_at_best: bool,
+}
+
+/// What happened since the last checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct SinceLast {
+    /// Since that checkpoint, or since the run began.
+    pub time: Duration,
     /// What the last checkpoint took.
     pub cost: Duration,
 }
 
 impl SaveInterval {
     /// Is a checkpoint due after the step just taken? The last step of a run needs none.
-    pub fn is_due(self, position: Position) -> bool {
-        let Position { step, total, steps_per_epoch, since, cost } = position;
+    pub fn is_due(self, position: Position, since: SinceLast) -> bool {
+        let Position { step, total, steps_per_epoch, is_at_best } = position;
         if step == 0 || step >= total {
             return false;
         }
@@ -49,7 +59,8 @@ impl SaveInterval {
             SaveInterval::Steps(every) => step.is_multiple_of(every),
             SaveInterval::Fraction(fraction) => step.is_multiple_of(((total as f64 * fraction).ceil() as u64).max(1)),
             SaveInterval::Epoch => step.is_multiple_of(steps_per_epoch.max(1)),
-            SaveInterval::Time(interval) => since >= interval.max(cost * LEAST_RATIO),
+            SaveInterval::Time(interval) => since.time >= interval.max(since.cost * LEAST_RATIO),
+            SaveInterval::Best => is_at_best,
         }
     }
 }
@@ -67,6 +78,7 @@ impl OptionType for SaveInterval {
             return match text {
                 "no" => Ok(SaveInterval::Steps(0)),
                 "epoch" => Ok(SaveInterval::Epoch),
+                "best" => Ok(SaveInterval::Best),
                 text => duration(text).map(SaveInterval::Time).ok_or_else(|| {
                     mismatch().with_hint("a time is a number with s, m or h, as in \"90s\", \"10m\" or \"1.5h\"")
                 }),
@@ -85,6 +97,7 @@ impl OptionType for SaveInterval {
             SaveInterval::Steps(steps) => Value::Int(*steps as i64),
             SaveInterval::Fraction(fraction) => Value::Float(*fraction),
             SaveInterval::Epoch => Value::Text("epoch".to_owned()),
+            SaveInterval::Best => Value::Text("best".to_owned()),
             SaveInterval::Time(time) => {
                 let seconds = time.as_secs_f64();
                 let text = if seconds % 60.0 == 0.0 { format!("{}m", seconds / 60.0) } else { format!("{seconds}s") };
@@ -112,9 +125,9 @@ mod tests {
     }
 
     fn due(interval: SaveInterval, total: u64, steps_per_epoch: u64) -> Vec<u64> {
-        let (since, cost) = (Duration::from_secs(60), Duration::ZERO);
-        let at = |step| Position { step, total, steps_per_epoch, since, cost };
-        (0..=total).filter(|&step| interval.is_due(at(step))).collect()
+        let since = SinceLast { time: Duration::from_secs(60), cost: Duration::ZERO };
+        let at = |step| Position { step, total, steps_per_epoch, is_at_best: step % 3 == 2 };
+        (0..=total).filter(|&step| interval.is_due(at(step), since)).collect()
     }
 
     #[test]
@@ -125,6 +138,7 @@ mod tests {
         assert_eq!(text("90s"), Ok(SaveInterval::Time(Duration::from_secs(90))));
         assert_eq!(text("1.5h"), text("90 min"));
         assert_eq!((text("no"), text("epoch")), (Ok(SaveInterval::Steps(0)), Ok(SaveInterval::Epoch)));
+        assert_eq!(text("best"), Ok(SaveInterval::Best));
         assert_eq!(SaveInterval::default().to_value().literal(), "\"5m\"");
         for wrong in ["", "m", "0s", "-1m", "10", "10 days", "1e999h", "NaNs"] {
             assert!(text(wrong).is_err(), "{wrong}");
@@ -139,6 +153,7 @@ mod tests {
         // ceil(25 · 0.1) = 3
         assert_eq!(due(SaveInterval::Fraction(0.1), 25, 5), [3, 6, 9, 12, 15, 18, 21, 24]);
         assert_eq!(due(SaveInterval::Epoch, 12, 5), [5, 10]);
+        assert_eq!(due(SaveInterval::Best, 12, 5), [2, 5, 8, 11]);
         assert_eq!(due(SaveInterval::Time(Duration::from_secs(60)), 3, 5), [1, 2]);
         assert_eq!(due(SaveInterval::Time(Duration::from_secs(61)), 3, 5), [] as [u64; 0]);
     }
@@ -146,9 +161,10 @@ mod tests {
     #[test]
     fn a_slow_disk_is_written_to_less_often() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        let position = Position { step: 5, total: 9, steps_per_epoch: 3, since: minutes(20), cost: Duration::ZERO };
-        assert!(SaveInterval::default().is_due(position));
-        assert!(!SaveInterval::default().is_due(Position { cost: Duration::from_secs(13), ..position }));
-        assert!(SaveInterval::default().is_due(Position { cost: Duration::from_secs(12), ..position }));
+        let position = Position { step: 5, total: 9, steps_per_epoch: 3, is_at_best: false };
+        let is_due = |cost| SaveInterval::default().is_due(position, SinceLast { time: minutes(20), cost });
+        assert!(is_due(Duration::ZERO));
+        assert!(!is_due(Duration::from_secs(13)));
+        assert!(is_due(Duration::from_secs(12)));
     }
 }

@@ -15,7 +15,8 @@ options! {
         /// Steps between checkpoints, below 1 a fraction of all steps, or a time such as "10m"; 0 saves on a stop
         /// only. Checkpoints lie in `out`.
         pub save_every: Option<SaveInterval> = None, alias ["save_steps"], words "\"5m\"";
-        /// When to save: "steps" with `save_every`, "epoch", or "no" for stops only.
+        /// When to save: "steps" with `save_every`, "epoch", "best" at evaluations better than all before, or "no" for
+        /// stops only.
         pub save_strategy: Option<SaveStrategy> = None, words "by time";
         /// Checkpoints that stay when the run has ended. By default none do, and two are kept until then.
         pub keep_last: Option<usize> = None, alias ["save_total_limit"], range at_least(1.0);
@@ -32,11 +33,17 @@ pub enum SaveStrategy {
     No,
     Steps,
     Epoch,
+    Best,
 }
 
 crate::choices!(
     SaveStrategy,
-    [("no", SaveStrategy::No), ("steps", SaveStrategy::Steps), ("epoch", SaveStrategy::Epoch)]
+    [
+        ("no", SaveStrategy::No),
+        ("steps", SaveStrategy::Steps),
+        ("epoch", SaveStrategy::Epoch),
+        ("best", SaveStrategy::Best),
+    ]
 );
 
 /// Whether a run goes on from a checkpoint, where the user said so.
@@ -73,8 +80,8 @@ impl OptionType for Resume {
 
 impl CheckpointOptions {
     fn rule(&self) -> Option<Refusal> {
-        let every =
-            self.save_every.filter(|_| matches!(self.save_strategy, Some(SaveStrategy::No | SaveStrategy::Epoch)))?;
+        let is_by_steps = matches!(self.save_strategy, None | Some(SaveStrategy::Steps));
+        let every = self.save_every.filter(|_| !is_by_steps)?;
         let refusal = Refusal::new("save_strategy", "\"steps\", or no `save_every`", every.to_value().literal());
         Some(refusal.with_hint("leave one of them out"))
     }
@@ -84,6 +91,7 @@ impl CheckpointOptions {
             (Some(every), _) => every,
             (None, Some(SaveStrategy::No)) => SaveInterval::Steps(0),
             (None, Some(SaveStrategy::Epoch)) => SaveInterval::Epoch,
+            (None, Some(SaveStrategy::Best)) => SaveInterval::Best,
             (None, Some(SaveStrategy::Steps) | None) => SaveInterval::default(),
         }
     }

@@ -1,7 +1,7 @@
 //! Writes the checkpoints of runs while they train.
 
 use super::folder::{self, Checkpoint, SavedRun};
-use super::interval::{Position, SaveInterval};
+use super::interval::{Position, SaveInterval, SinceLast};
 use super::options::CheckpointOptions;
 use super::state::RunState;
 use crate::error::Result;
@@ -56,10 +56,14 @@ impl CheckpointWriter {
         self.labels = labels;
     }
 
-    /// Is a checkpoint due after this step?
-    pub fn is_due(&self, step: u64, total: u64, steps_per_epoch: u64) -> bool {
-        let (since, cost) = (self.last.elapsed(), self.cost);
-        self.interval.is_due(Position { step, total, steps_per_epoch, since, cost })
+    /// Is a checkpoint due after the step just taken?
+    pub fn is_due(&self, position: Position) -> bool {
+        self.interval.is_due(position, SinceLast { time: self.last.elapsed(), cost: self.cost })
+    }
+
+    /// Are checkpoints written at evaluations alone?
+    pub fn needs_evaluations(&self) -> bool {
+        self.interval == SaveInterval::Best
     }
 
     /// The newest checkpoint.
