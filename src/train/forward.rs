@@ -129,6 +129,8 @@ impl ForwardPass {
                     let cells = Tensor::f_from_slice(&self.label_cells)?.f_to_device(decoder.device)?;
                     zeros.f_index_copy(0, &cells, &losses.f_neg()?.f_to_kind(Dtype::Float)?)?
                 }
+                // As a sum over no labels: 0, with a gradient of 0.
+                None if self.records_gradients => zeros.f_add(&self.hidden.f_sum(Dtype::Float)?.f_mul_scalar(0.0)?)?,
                 None => zeros,
             };
             Ok(flat.f_reshape([self.rows, self.seq_len])?)
