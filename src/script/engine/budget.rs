@@ -63,11 +63,11 @@ struct Native {
     since: Held,
 }
 
-/// What a native function took from the script and gave to it.
+/// The values that a native function consumed of the script, and what it returned.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Exchange {
-    pub taken: Held,
-    pub given: Held,
+    pub consumed: Held,
+    pub returned: Held,
 }
 
 thread_local! {
@@ -278,9 +278,9 @@ pub fn native<T>(work: impl FnOnce() -> (T, Exchange)) -> T {
     BUDGET.with(|budget| {
         let Some(native) = budget.native.take() else { return };
         // More than the thread has gained, or the script has lost, is shared with what there was.
-        let grown = sum(heap::held() - before, exchange.taken);
-        let gained = each(sum(exchange.given, native.kept), grown, |gained, grown| gained.min(grown.max(0)));
-        budget.elsewhere.set(heap::held() - (native.script - exchange.taken + gained));
+        let grown = sum(heap::held() - before, exchange.consumed);
+        let gained = each(sum(exchange.returned, native.kept), grown, |gained, grown| gained.min(grown.max(0)));
+        budget.elsewhere.set(heap::held() - (native.script - exchange.consumed + gained));
         budget.set_bounds();
     });
     result
@@ -372,20 +372,20 @@ mod tests {
         let (value, size) = megabytes(90);
         assert!(check().is_none());
         // What a function takes over is its own from then on.
-        let taken = native(|| (value, Exchange { taken: size, given: Held::default() }));
+        let consumed = native(|| (value, Exchange { consumed: size, returned: Held::default() }));
         let (value, _) = megabytes(90);
         assert!(check().is_none());
         let returned = native(|| {
             let (value, size) = megabytes(20);
-            (value, Exchange { taken: Held::default(), given: size })
+            (value, Exchange { consumed: Held::default(), returned: size })
         });
         assert!(is_refused());
         drop(returned);
         assert!(check().is_none());
         // A text that a function returns again and again without a copy is counted once.
-        native(|| ((), Exchange { taken: Held::default(), given: size }));
+        native(|| ((), Exchange { consumed: Held::default(), returned: size }));
         assert!(check().is_none());
-        drop((value, taken, data));
+        drop((value, consumed, data));
         assert!(check().is_none());
     }
 

@@ -26,10 +26,10 @@ impl PluginFunc for Guarded {
         budget::native(|| {
             let outcome = catch(self.name, || self.func.call(context, args));
             // What a function takes for itself leaves `()` behind.
-            let taken = args.iter().zip(sizes).filter(|(argument, _)| argument.is_unit());
-            let taken = taken.fold(Held::default(), |sum, (_, size)| sum + size);
-            let given = outcome.as_ref().map_or(Held::default(), held_by);
-            (outcome, Exchange { taken, given })
+            let consumed = args.iter().zip(sizes).filter(|(argument, _)| argument.is_unit());
+            let consumed = consumed.fold(Held::default(), |sum, (_, size)| sum + size);
+            let returned = outcome.as_ref().map_or(Held::default(), held_by);
+            (outcome, Exchange { consumed, returned })
         })
     }
     fn is_method_call(&self) -> bool {
