@@ -1,11 +1,11 @@
 """Seconds of a step with a loss of the script's own, and of DPO beside TRL, at the shape of Qwen2.5-0.5B with random weights.
 
-    PEER_PYTHON bench/objectives.py [--layers 24] [--rounds 3] [--steps 3] [--rows 4] [--length 128]
+    PEER_PYTHON bench/objectives.py [--layers 24] [--rounds 3] [--steps 3] [--rows 4] [--length 128] [--cases built-in,DPO]
 
 needs torch 2.11, transformers, peft, trl and datasets, and `make build` before. The programs take turns, each in a process
 of its own; medians and ratios are printed. A step trains the adapter (r = 8 on all linear layers) on `rows` rows, or half as
-many pairs, of `length` tokens in f32. Loading is not counted; TRL's reference pass is part of its step, lorhai's is counted
-once for all steps.
+many pairs, of `length` tokens in f32. Loading is not counted. TRL's reference pass is part of each step; lorhai computes the
+reference of a pair once for all epochs and trials, so its steps and the pass over the pairs of one step are printed apart.
 """
 
 import argparse
@@ -27,8 +27,8 @@ model.add_lora({lora});
 let data = load_dataset("{rows}.jsonl").tokenize(model, #{{ max_length: {length}, cache: false, audit: false }});
 train(model, data, #{{ steps: 1, batch: {batch}, lr: 1e-6, {options} }});
 let started = timestamp();
-train(model, data, #{{ steps: {steps}, batch: {batch}, lr: 1e-6, {options} }});
-print(started.elapsed / {steps}.0);
+let result = train(model, data, #{{ steps: {steps}, batch: {batch}, lr: 1e-6, {options} }});
+print(`${{result.seconds / {steps}.0}} ${{(started.elapsed - result.seconds) / {steps}.0}}`);
 """
 
 
@@ -62,7 +62,8 @@ def lorhai(folder, rows, batch, options, a):
     result = subprocess.run([PROGRAM, "run", "--quiet", "case.rhai"], cwd=folder, capture_output=True, text=True)
     if result.returncode:
         sys.exit(result.stderr)
-    return float(result.stdout.split()[-1])
+    step, before = map(float, result.stdout.split()[-2:])
+    return step, before
 
 
 def trl_step(folder, batch, a):
@@ -101,6 +102,7 @@ def main():
     parser = argparse.ArgumentParser()
     for name, default in (("layers", 24), ("rounds", 3), ("steps", 3), ("rows", 4), ("length", 128)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--cases", default="", help="parts of the names of the cases to run")
     parser.add_argument("--trl", type=Path)
     a = parser.parse_args()
     if a.trl:
@@ -120,21 +122,30 @@ def main():
                 "loss: |model, batch| -model.forward(batch).token_logprobs.masked_mean(batch.labels.ne(-100))", a,
             ),
             "DPO": lambda: lorhai(folder, "pairs", a.rows // 2, 'objective: "dpo", beta: 0.1', a),
-            "DPO in TRL": lambda: float(subprocess.run(
+            "DPO in TRL": lambda: (float(subprocess.run(
                 peer, capture_output=True, text=True, check=True, env=os.environ,
-            ).stdout.split("SECONDS")[-1].split()[0]),
+            ).stdout.split("SECONDS")[-1].split()[0]), 0.0),
         }
+        cases = {name: run for name, run in cases.items() if any(part in name for part in a.cases.split(","))}
         seconds = {name: [] for name in cases}
         for _ in range(a.rounds):
             for name, run in cases.items():
                 seconds[name].append(run())
-                print(f"{name}: {seconds[name][-1]:.3f} s", flush=True)
-        medians = {name: statistics.median(values) for name, values in seconds.items()}
+                step, before = seconds[name][-1]
+                print(f"{name}: {step:.3f} s a step, {before:.3f} s for the reference of its pairs", flush=True)
+        medians = {name: statistics.median(step for step, _ in values) for name, values in seconds.items()}
         for name, median in medians.items():
             print(f"{median:9.3f} s a step  {name}")
-        for name in ("loss: |model, batch| model.forward(batch).loss", "loss by token_logprobs"):
-            print(f"{medians[name] / medians['built-in loss']:9.3f} times the built-in loss: {name}")
-        print(f"{medians['DPO in TRL'] / medians['DPO']:9.3f} times as fast as TRL: DPO")
+        for name in medians:
+            if name.startswith("loss"):
+                print(f"{medians[name] / medians['built-in loss']:9.3f} times the built-in loss: {name}")
+        if "DPO in TRL" in medians:
+            reference = statistics.median(before for _, before in seconds["DPO"])
+            trl, dpo = medians["DPO in TRL"], medians["DPO"]
+            print(f"{reference:9.3f} s  the reference of the pairs of a step")
+            for epochs in (1, 3):
+                print(f"{trl / (dpo + reference / epochs):9.3f} times as fast as TRL: DPO, reference and {epochs} epochs")
+            print(f"{trl / dpo:9.3f} times as fast as TRL: a step of DPO")
 
 
 main()
