@@ -6,10 +6,13 @@ mod common;
 
 use common::files::link_scripts;
 use common::program::{finished, lorhai, Finished};
+use lorhai::data::batch::{Batch, LabelledDocument};
+use lorhai::train::forward::ForwardPass;
 use lorhai::train::metrics::{read_metrics, MetricsRow};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use tch::{Reduction, Tensor};
 
 /// Rows that are cut to the same length, so that every micro-batch has the same number of labels.
 const BEGIN: &str = r#"
@@ -84,6 +87,39 @@ if seen != seen.map(|rows| 2) || seen.len() != 32 { throw `${seen}`; }
     assert!((number(&scripted) / number(&built_in) - 1.0).abs() < 1e-6);
     assert_eq!(record(folder.path(), "own")["settings"]["train"]["loss"], "function");
     assert_eq!(record(folder.path(), "built-in")["settings"]["train"].get("loss"), None);
+}
+
+/// The function of the script that ships, on rows of different lengths.
+#[test]
+fn label_smoothing_is_that_of_torch() {
+    let script = fs::read_to_string("scripts/label_smoothing.rhai").unwrap();
+    let function = &script[script.find("fn smoothed_loss").unwrap()..];
+    let function = &function[..function.find("\n}").unwrap() + 2];
+    let rows: [(&[i64], &[i64]); 2] =
+        [(&[9, 40, 41, 300, 7], &[-100, -100, 41, 300, 7]), (&[12, 13, 14], &[-100, 13, 99])];
+    let row = |(ids, labels): &(&[i64], &[i64])| format!("#{{ input_ids: {ids:?}, labels: {labels:?} }}");
+    let rows_of_script = rows.iter().map(row).collect::<Vec<_>>().join(", ");
+    let model = common::models::load(Path::new("scripts/tiny"), "f32");
+    let document = |(ids, labels): &(&[i64], &[i64])| LabelledDocument {
+        input_ids: ids.to_vec(),
+        labels: labels.to_vec(),
+        weights: None,
+    };
+    let batch = Batch::of_documents(&rows.iter().map(document).collect::<Vec<_>>(), 0);
+    let logits = ForwardPass::run(&mut model.shallow_clone().unwrap(), &batch, false).unwrap();
+    let logits = logits.logits(model.decoder()).unwrap();
+    let labels = Tensor::from_slice(&batch.labels).view([2, 5]).narrow(1, 1, 4).flatten(0, -1);
+    for eps in [0.0, 0.1, 0.4] {
+        let text = format!(
+            "{function}\nlet model = load_model(\"scripts/tiny\", #{{ dtype: \"f32\", device: \"cpu\" }});
+             let batch = model.batch([{rows_of_script}]);
+             print(smoothed_loss(no_grad(|| model.forward(batch, #{{ train: false }})), batch, {eps:?}).item());"
+        );
+        let scripted: f64 = common::session::prints(&text).unwrap().trim().parse().unwrap();
+        let torch = logits.narrow(1, 0, 4).flatten(0, 1);
+        let torch = torch.cross_entropy_loss(&labels, None::<&Tensor>, Reduction::Mean, -100, eps).double_value(&[]);
+        assert!((scripted / torch - 1.0).abs() < 1e-6, "eps {eps}: {scripted} and {torch}");
+    }
 }
 
 /// Without dropout by the key of the micro-batch the runs would differ.
