@@ -109,7 +109,14 @@ fn input(decoder: &Decoder, rows: &[&[u32]], past: &[i64]) -> Input {
             (ids[row * time + column], positions[row * time + column]) = (i64::from(id), past[row] + column as i64);
         }
     }
-    let grid = Grid { rows: rows.len(), time, input_ids: &ids, position_ids: &positions, segments: None };
+    let grid = Grid {
+        rows: rows.len(),
+        time,
+        input_ids: &ids,
+        position_ids: &positions,
+        segments: None,
+        shares_prefixes: false,
+    };
     Input::new(&[grid], decoder.config.vocab_size, Device::Cpu).unwrap()
 }
 

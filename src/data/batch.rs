@@ -24,6 +24,9 @@ pub struct Batch {
     pub weights: Option<Vec<f32>>,
     /// Of samples that were rewarded.
     pub samples: Option<SampleTerms>,
+    /// Whether documents that begin alike may go through the model once as far as they do. Not where dropout tells the
+    /// tokens of each apart.
+    pub shares_prefixes: bool,
 }
 
 /// What the loss of rewarded samples needs beside their tokens.
@@ -63,6 +66,7 @@ impl Batch {
             segments: None,
             weights: None,
             samples: None,
+            shares_prefixes: false,
         }
     }
 
@@ -79,6 +83,7 @@ impl Batch {
             segments: None,
             weights: documents.iter().any(|row| row.weights.is_some()).then(|| vec![1.0; rows * seq_len]),
             samples: None,
+            shares_prefixes: false,
         };
         for (row, document) in documents.iter().enumerate() {
             let cells = row * seq_len..row * seq_len + document.input_ids.len();
@@ -136,6 +141,7 @@ mod tests {
             segments: None,
             weights: None,
             samples: None,
+            shares_prefixes: false,
         };
         assert_eq!((batch.token_count(), batch.cells(), batch.label_count()), (4, 6, 2));
     }

@@ -218,6 +218,7 @@ impl TokenizedDataset {
             segments: is_packed.then(|| vec![-1; cells]),
             weights: self.store.has_weights().then(|| vec![1.0; cells]),
             samples: None,
+            shares_prefixes: false,
         };
         for (index, row) in views.iter().enumerate() {
             fill(&mut batch, index * seq_len, *row);

@@ -264,6 +264,13 @@ impl Padded {
 
     fn grid(&self) -> Grid<'_> {
         let Padded { rows, time, ids, positions } = self;
-        Grid { rows: *rows, time: *time, input_ids: ids, position_ids: positions, segments: None }
+        Grid {
+            rows: *rows,
+            time: *time,
+            input_ids: ids,
+            position_ids: positions,
+            segments: None,
+            shares_prefixes: false,
+        }
     }
 }

@@ -150,7 +150,14 @@ fn input_of(rows: &[SharedRow], candidates: usize, decoder: &Decoder) -> Result<
             positions[start + column] = column as i64;
         }
     }
-    let grid = Grid { rows: rows.len(), time, input_ids: &ids, position_ids: &positions, segments: None };
+    let grid = Grid {
+        rows: rows.len(),
+        time,
+        input_ids: &ids,
+        position_ids: &positions,
+        segments: None,
+        shares_prefixes: false,
+    };
     Ok(Input::new(&vec![grid; candidates], decoder.config.vocab_size, decoder.device)?.each_alone())
 }
 

@@ -256,6 +256,12 @@ impl AdaptedModel {
         AdapterSet { active: active.collect() }
     }
 
+    /// Does the active adapter have dropout in training?
+    pub fn has_dropout(&self) -> bool {
+        let active = self.active.as_deref().and_then(|active| self.adapters.iter().find(|(name, _)| *name == active));
+        active.is_some_and(|(_, adapter)| adapter.spec.dropout > 0.0)
+    }
+
     /// (trainable, all) parameters as PEFT counts them: `all` is the base and every adapter.
     pub fn counts(&self) -> (u64, u64) {
         let base = self.decoder.config.parameter_count();

@@ -19,6 +19,31 @@ pub struct Documents {
     pub lengths: Vec<i64>,
     /// Made on first use: attention for documents in one row does not need it.
     ragged: OnceCell<Ragged>,
+    /// `None` if every document has tokens of its own only.
+    pub(super) shared: Option<SharedTokens>,
+}
+
+/// The tokens of documents that begin alike, which only attention repeats.
+#[derive(Debug)]
+pub(super) struct SharedTokens {
+    /// int64 `[cells]`: the token of each cell, document after document.
+    token_of_cell: Tensor,
+    /// int64 `[tokens]`: a cell of each token. All cells of a token hold the same.
+    cell_of_token: Tensor,
+    /// The same on the host.
+    pub cells: Vec<i64>,
+}
+
+impl SharedTokens {
+    /// `[tokens, …]` to `[cells, …]`.
+    pub fn repeated(&self, x: &Tensor) -> Result<Tensor> {
+        native::repeat_rows(x, &self.token_of_cell)
+    }
+
+    /// `[cells, …]` to `[tokens, …]`.
+    pub fn once(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_index_select(0, &self.cell_of_token)?)
+    }
 }
 
 #[derive(Debug)]
@@ -37,7 +62,21 @@ impl Documents {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let bounds: Vec<i32> = starts.iter().chain([&tokens]).map(|&token| token as i32).collect();
         let bounds = Tensor::f_from_slice(&bounds)?.f_to_device(device)?;
-        Ok(Documents { count: starts.len() as i64, longest, lengths, starts: bounds, ragged: OnceCell::new() })
+        let (count, ragged) = (starts.len() as i64, OnceCell::new());
+        Ok(Documents { count, longest, lengths, starts: bounds, ragged, shared: None })
+    }
+
+    /// The documents as cells that hold these tokens, and a cell of each token.
+    pub fn of_tokens(mut self, token_of_cell: &[i64], cell_of_token: &[i64]) -> Result<Self> {
+        if token_of_cell.len() > cell_of_token.len() {
+            let tensor = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(self.starts.device());
+            self.shared = Some(SharedTokens {
+                token_of_cell: tensor(token_of_cell)?,
+                cell_of_token: tensor(cell_of_token)?,
+                cells: cell_of_token.to_vec(),
+            });
+        }
+        Ok(self)
     }
 
     /// `None` if all documents have the same length: then they lie side by side as a view.

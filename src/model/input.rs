@@ -1,10 +1,11 @@
 //! The input of the decoder: the tokens of one or more batches in one row, without padding, as tensors on its
 //! device.
 //!
-//! Padding is dropped here, so that no layer computes it. [`Documents`] says which tokens see one another,
-//! [`Tokens`] which batch they belong to.
+//! Padding is dropped here, so that no layer computes it, and so are the copies of a prefix that several documents begin
+//! with. [`Documents`] says which tokens see one another, [`Tokens`] which batch they belong to.
 
 use super::documents::Documents;
+use super::prefixes::{common_prefixes, Prefix};
 use crate::error::{Error, Result};
 use std::ops::Range;
 use tch::{Device, Tensor};
@@ -19,6 +20,9 @@ pub struct Grid<'a> {
     /// The number of the document within a packed row, -1 for padding. `None` if no row is packed; then
     /// position 0 after the first column is padding.
     pub segments: Option<&'a [i64]>,
+    /// Whether documents that begin alike share these tokens, where nothing else than ids and positions tells them
+    /// apart: without dropout.
+    pub shares_prefixes: bool,
 }
 
 #[derive(Debug)]
@@ -34,8 +38,10 @@ pub struct Input {
     pub sequence_lengths: Vec<i64>,
     /// The last position of each document, plus 1.
     document_ends: Vec<i64>,
-    /// For each batch, the cell of each token in its grid.
+    /// For each batch, the cells of its grid that are no padding.
     cells: Vec<Vec<i64>>,
+    /// The token of each of these cells, batch after batch: several have the same one if documents share a prefix.
+    token_of_cell: Vec<i64>,
     shapes: Vec<[usize; 2]>,
 }
 
@@ -63,6 +69,28 @@ impl Grid<'_> {
         let column = cell % self.time;
         column == 0 || self.segments.is_some_and(|segments| segments[cell] != segments[cell - 1])
     }
+
+    /// The cells of each document.
+    fn documents(&self) -> Vec<Vec<usize>> {
+        let mut documents: Vec<Vec<usize>> = Vec::new();
+        for cell in (0..self.rows * self.time).filter(|&cell| self.is_token(cell)) {
+            match documents.last_mut() {
+                Some(document) if !self.begins(cell) => document.push(cell),
+                _ => documents.push(vec![cell]),
+            }
+        }
+        documents
+    }
+
+    /// The prefixes of these documents that go through the model once.
+    fn prefixes(&self, documents: &[Vec<usize>]) -> Vec<Prefix> {
+        if !self.shares_prefixes {
+            return vec![Prefix::default(); documents.len()];
+        }
+        let token = |&cell: &usize| (self.input_ids[cell], self.position_ids[cell]);
+        let tokens: Vec<Vec<(i64, i64)>> = documents.iter().map(|cells| cells.iter().map(token).collect()).collect();
+        common_prefixes(&tokens)
+    }
 }
 
 impl Input {
@@ -73,26 +101,34 @@ impl Input {
         let (mut ids, mut positions, mut token_keys) = (Vec::new(), Vec::new(), Vec::new());
         let (mut starts, mut parts, mut cells) = (Vec::new(), Vec::new(), Vec::new());
         let (mut document_ends, mut sequence_lengths) = (Vec::new(), Vec::new());
+        let (mut token_of_cell, mut cell_of_token): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
         for grid in batches {
-            let first = ids.len();
-            let mut batch_cells = Vec::new();
-            for cell in (0..grid.rows * grid.time).filter(|&cell| grid.is_token(cell)) {
-                if grid.begins(cell) {
-                    starts.push(ids.len());
-                    document_ends.push(0);
+            let (first, first_document) = (ids.len(), starts.len());
+            // On a GPU the sum over the copies of a token would depend on the order of its threads.
+            let grid = Grid { shares_prefixes: grid.shares_prefixes && device == Device::Cpu, ..*grid };
+            let documents = grid.documents();
+            for (document, prefix) in documents.iter().zip(grid.prefixes(&documents)) {
+                starts.push(token_of_cell.len());
+                let shared: usize = starts.get(first_document + prefix.of).copied().unwrap_or(0);
+                let mut end = 0;
+                for (column, &cell) in document.iter().enumerate() {
+                    end = grid.position_ids[cell].max(end - 1) + 1;
+                    if column < prefix.length {
+                        token_of_cell.push(token_of_cell[shared + column]);
+                        continue;
+                    }
+                    cell_of_token.push(token_of_cell.len() as i64);
+                    token_of_cell.push(ids.len() as i64);
+                    ids.push(grid.input_ids[cell]);
+                    positions.push(grid.position_ids[cell]);
+                    token_keys.push(((cell / grid.time) as i64) << 40 | ((cell % grid.time) as i64) << 20);
                 }
-                if let Some(end) = document_ends.last_mut() {
-                    *end = grid.position_ids[cell].max(*end - 1) + 1;
-                }
-                ids.push(grid.input_ids[cell]);
-                positions.push(grid.position_ids[cell]);
-                token_keys.push(((cell / grid.time) as i64) << 40 | ((cell % grid.time) as i64) << 20);
-                batch_cells.push(cell as i64);
+                document_ends.push(end);
             }
             let longest = document_ends.iter().skip(sequence_lengths.len()).copied().max().unwrap_or(0);
             sequence_lengths.resize(document_ends.len(), longest);
             parts.push(first as i64..ids.len() as i64);
-            cells.push(batch_cells);
+            cells.push(documents.concat().into_iter().map(|cell| cell as i64).collect());
         }
         if ids.is_empty() {
             return Err(Error::data("the batch is empty: expected at least one row with one token"));
@@ -104,7 +140,8 @@ impl Input {
         Ok(Input {
             token_ids: Tensor::f_from_slice(&ids)?.f_to_device(device)?,
             position_ids: Tensor::f_from_slice(&positions)?.f_to_device(device)?,
-            documents: Documents::new(&starts, ids.len(), device)?,
+            documents: Documents::new(&starts, token_of_cell.len(), device)?
+                .of_tokens(&token_of_cell, &cell_of_token)?,
             tokens: Tokens {
                 keys: Tensor::f_from_slice(&token_keys)?.f_to_device(device)?,
                 parts,
@@ -113,6 +150,7 @@ impl Input {
             sequence_lengths,
             document_ends,
             cells,
+            token_of_cell,
             shapes: batches.iter().map(|grid| [grid.rows, grid.time]).collect(),
         })
     }
@@ -120,7 +158,14 @@ impl Input {
     /// A single row, such as a prompt.
     pub fn from_ids(ids: &[i64], vocab_size: i64, device: Device) -> Result<Self> {
         let positions: Vec<i64> = (0..ids.len() as i64).collect();
-        let grid = Grid { rows: 1, time: ids.len(), input_ids: ids, position_ids: &positions, segments: None };
+        let grid = Grid {
+            rows: 1,
+            time: ids.len(),
+            input_ids: ids,
+            position_ids: &positions,
+            segments: None,
+            shares_prefixes: false,
+        };
         Self::new(&[grid], vocab_size, device)
     }
 
@@ -140,21 +185,27 @@ impl Input {
     pub fn tokens_by_cell(&self, part: usize) -> Vec<Option<i64>> {
         let [rows, time] = self.shapes[part];
         let mut tokens = vec![None; rows * time];
-        let first = self.tokens.parts[part].start;
-        for (at, &cell) in self.cells[part].iter().enumerate() {
-            tokens[cell as usize] = Some(first + at as i64);
+        for (&cell, &token) in self.cells[part].iter().zip(self.tokens_of_cells(part)) {
+            tokens[cell as usize] = Some(token);
         }
         tokens
+    }
+
+    /// The token of each cell in `cells`.
+    fn tokens_of_cells(&self, part: usize) -> &[i64] {
+        let before: usize = self.cells.iter().take(part).map(Vec::len).sum();
+        &self.token_of_cell[before..before + self.cells[part].len()]
     }
 
     /// Values `[tokens, …]` of the first batch as its grid, `[rows, time, …]`, with 0 for padding.
     pub fn padded(&self, values: &Tensor) -> Result<Tensor> {
         let [rows, time] = self.shapes[0];
         let cells = Tensor::f_from_slice(&self.cells[0])?.f_to_device(values.device())?;
+        let tokens = Tensor::f_from_slice(self.tokens_of_cells(0))?.f_to_device(values.device())?;
         let mut shape = values.size();
         shape[0] = (rows * time) as i64;
         let zeros = Tensor::f_zeros(&shape, (values.f_kind()?, values.device()))?;
-        let filled = zeros.f_index_copy(0, &cells, values)?;
+        let filled = zeros.f_index_copy(0, &cells, &values.f_index_select(0, &tokens)?)?;
         shape.splice(0..1, [rows as i64, time as i64]);
         Ok(filled.f_reshape(&shape)?)
     }
@@ -192,7 +243,14 @@ mod tests {
     #[test]
     fn padding_is_dropped_and_put_back() {
         let ids = [5, 6, 7, 8, 0, 0];
-        let grid = Grid { rows: 2, time: 3, input_ids: &ids, position_ids: &[0, 1, 2, 0, 0, 0], segments: None };
+        let grid = Grid {
+            rows: 2,
+            time: 3,
+            input_ids: &ids,
+            position_ids: &[0, 1, 2, 0, 0, 0],
+            segments: None,
+            shares_prefixes: false,
+        };
         let input = Input::new(&[grid, grid], 10, Device::Cpu).unwrap();
         assert_eq!(Vec::<i64>::try_from(&input.token_ids).unwrap(), [5, 6, 7, 8, 5, 6, 7, 8]);
         assert_eq!((input.tokens.of(Some(1)), input.tokens.of(None)), (4..8, 0..8));
@@ -207,9 +265,41 @@ mod tests {
     }
 
     #[test]
+    fn documents_share_the_tokens_that_they_begin_with() {
+        let ids = [5, 6, 7, 5, 6, 8, 9, 9, 4, 0, 0, 0];
+        let positions = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 0, 0];
+        let segments = [0, 0, 0, 1, 1, 1, 0, 0, 0, -1, -1, -1];
+        let grid = Grid {
+            rows: 2,
+            time: 6,
+            input_ids: &ids,
+            position_ids: &positions,
+            segments: Some(&segments),
+            shares_prefixes: true,
+        };
+        let input = Input::new(&[grid, grid], 10, Device::Cpu).unwrap();
+        // 5 6 7 and 8, then 9 9 4; nothing is shared between batches.
+        assert_eq!(Vec::<i64>::try_from(&input.token_ids).unwrap(), [5, 6, 7, 8, 9, 9, 4, 5, 6, 7, 8, 9, 9, 4]);
+        assert_eq!(Vec::<i64>::try_from(&input.position_ids).unwrap()[..7], [0, 1, 2, 2, 0, 1, 2]);
+        assert_eq!((input.tokens.of(Some(0)), input.tokens.of(Some(1))), (0..7, 7..14));
+        assert_eq!((input.documents.lengths.as_slice(), input.documents.longest), ([3; 6].as_slice(), 3));
+        let tokens = [Some(7), Some(8), Some(9), Some(7), Some(8), Some(10)];
+        assert_eq!(input.tokens_by_cell(1)[..6], tokens);
+        let padded = input.padded(&input.token_ids.narrow(0, 0, 7)).unwrap();
+        assert_eq!(Vec::<i64>::try_from(padded.flatten(0, -1)).unwrap(), ids);
+    }
+
+    #[test]
     fn packed_rows_hold_several_documents() {
         let (ids, positions, segments) = ([1, 2, 3, 4, 5, 0], [0, 1, 0, 1, 2, 0], [0, 0, 1, 1, 1, -1]);
-        let grid = Grid { rows: 1, time: 6, input_ids: &ids, position_ids: &positions, segments: Some(&segments) };
+        let grid = Grid {
+            rows: 1,
+            time: 6,
+            input_ids: &ids,
+            position_ids: &positions,
+            segments: Some(&segments),
+            shares_prefixes: false,
+        };
         let documents = Input::new(&[grid], 10, Device::Cpu).unwrap().documents;
         assert_eq!((documents.count, documents.longest), (2, 3));
     }

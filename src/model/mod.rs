@@ -20,6 +20,7 @@ pub mod load;
 pub mod loss;
 pub mod norm;
 pub mod parameters;
+mod prefixes;
 pub mod quantization;
 pub mod resize;
 pub mod rope;

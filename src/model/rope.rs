@@ -56,11 +56,16 @@ impl RotaryEmbedding {
         let rows = distinct.iter().map(|&key| self.scaling.frequencies(self.head_dim, self.theta, key));
         let rows = Tensor::f_stack(&rows.collect::<Result<Vec<_>>>()?, 0)?.f_to_device(self.inv_freq.device())?;
         let row_of = |key: &i64| distinct.partition_point(|other| other < key) as i64;
-        let row_of_token: Vec<i64> = keys
+        let row_of_cell: Vec<i64> = keys
             .iter()
             .zip(&input.documents.lengths)
             .flat_map(|(key, &length)| std::iter::repeat_n(row_of(key), length as usize))
             .collect();
+        // Documents that share tokens are of one batch, and have one key.
+        let row_of_token = match &input.documents.shared {
+            None => row_of_cell,
+            Some(shared) => shared.cells.iter().filter_map(|&cell| row_of_cell.get(cell as usize).copied()).collect(),
+        };
         Ok(rows.f_index_select(0, &Tensor::f_from_slice(&row_of_token)?.f_to_device(rows.device())?)?)
     }
 

@@ -180,6 +180,37 @@ struct TakeRows : public Function<TakeRows> {
     }
 };
 
+// The rows `index` of x, which has every row of x. The gradient of a row is the sum of those of its copies, in their
+// order.
+struct RepeatRows : public Function<RepeatRows> {
+    static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& index) {
+        Unrecorded here;
+        ctx->save_for_backward({index});
+        ctx->saved_data["rows"] = x.size(0);
+        return x.index_select(0, index);
+    }
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Unrecorded here;
+        Tensor index = ctx->get_saved_variables()[0], dy = gradients[0].contiguous();
+        std::vector<int64_t> sizes = dy.sizes().vec();
+        sizes[0] = ctx->saved_data["rows"].toInt();
+        if (!is_f32(dy)) {
+            Tensor dx = at::zeros(sizes, dy.options().dtype(dy.scalar_type() == at::kDouble ? at::kDouble : at::kFloat));
+            return {dx.index_add_(0, index, dy.to(dx.scalar_type())).to(dy.scalar_type()), Tensor()};
+        }
+        Tensor dx = fresh(sizes, dy);
+        std::fill_n(data<float>(dx), dx.numel(), 0.0f);
+        int64_t width = dy.size(0) > 0 ? dy.numel() / dy.size(0) : 0;
+        const int64_t* row = data<int64_t>(index);
+        const float* from = data<float>(dy);
+        for (int64_t at = 0; at < dy.size(0); ++at, from += width) {
+            float* into = data<float>(dx) + row[at] * width;
+            for (int64_t channel = 0; channel < width; ++channel) into[channel] += from[channel];
+        }
+        return {dx, Tensor()};
+    }
+};
+
 }  // namespace
 
 extern "C" {
@@ -194,6 +225,10 @@ char* lorhai_rotate(const Tensor* x, const Tensor* cos, const Tensor* sin, Tenso
 
 char* lorhai_swiglu(const Tensor* gate, const Tensor* up, Tensor** out) {
     return guarded([&] { *out = new Tensor(SwiGlu::apply(*gate, *up)); });
+}
+
+char* lorhai_repeat_rows(const Tensor* x, const Tensor* index, Tensor** out) {
+    return guarded([&] { *out = new Tensor(RepeatRows::apply(*x, *index)); });
 }
 
 char* lorhai_take_rows(const Tensor* x, const Tensor* index, const Tensor* inverse, Tensor** out) {

@@ -62,6 +62,7 @@ extern "C" {
     fn lorhai_rotate(x: Raw, cos: Raw, sin: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_swiglu(gate: Raw, up: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_take_rows(x: Raw, index: Raw, inverse: Raw, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_repeat_rows(x: Raw, index: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_token_losses(hidden: Raw, w: Raw, targets: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_loss_piece(vocabulary: i64, width: i64, size: i64, is_cpu: bool) -> i64;
     fn lorhai_has_adamw(theta: Raw) -> bool;
@@ -119,6 +120,13 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// taken from there only.
 pub fn take_rows(x: &Tensor, index: &Tensor, inverse: &Tensor) -> Result<Tensor> {
     new_tensor(|out| unsafe { lorhai_take_rows(raw(x), raw(index), raw(inverse), out) })
+}
+
+/// The rows `index` (int64) of x, which has every row of x at least once. The gradient of a row is the sum of those of its
+/// copies.
+pub fn repeat_rows(x: &Tensor, index: &Tensor) -> Result<Tensor> {
+    // SAFETY: the tensors outlive the call, and C++ exceptions are caught.
+    new_tensor(|out| unsafe { lorhai_repeat_rows(raw(x), raw(index), out) })
 }
 
 /// The cross-entropy in nats of every token, `[tokens]`, in f32 at least: hidden

@@ -15,6 +15,7 @@ impl Input {
             input_ids: &batch.input_ids,
             position_ids: &batch.position_ids,
             segments: batch.segments.as_deref(),
+            shares_prefixes: batch.shares_prefixes,
         });
         let grids: Vec<Grid> = grids.collect();
         Input::new(&grids, decoder.config.vocab_size, decoder.device)

@@ -48,8 +48,14 @@ fn packed_rows_rotate_as_rows_of_a_batch() {
         let ids: Vec<i64> = documents.concat();
         let positions: Vec<i64> = documents.iter().flat_map(|ids| 0..ids.len() as i64).collect();
         let segments: Vec<i64> = (0..).zip(documents).flat_map(|(at, ids)| ids.iter().map(move |_| at)).collect();
-        let grid =
-            Grid { rows: 1, time: ids.len(), input_ids: &ids, position_ids: &positions, segments: Some(&segments) };
+        let grid = Grid {
+            rows: 1,
+            time: ids.len(),
+            input_ids: &ids,
+            position_ids: &positions,
+            segments: Some(&segments),
+            shares_prefixes: false,
+        };
         let packed = Input::new(&[grid], decoder.config.vocab_size, Device::Cpu).unwrap();
         assert!(hidden(&packed).equal(&hidden(&rows)), "{}", case.name);
         // In a batch of their own, the short documents are rotated differently.

@@ -17,5 +17,6 @@ mod lengths;
 mod nf4;
 mod packed;
 mod peft;
+mod prefixes;
 mod tables;
 mod variants;

@@ -114,11 +114,13 @@ impl<'a> Rollouts<'a> {
                 weights: None,
             }
         };
+        let has_dropout = self.model.borrow().adapted.has_dropout();
         let tokens: usize = samples.iter().filter(|sample| is_used(sample)).map(|sample| sample.ids.len()).sum();
         let count = samples.len().div_ceil(self.batch);
         let parts = samples.chunks(self.batch).zip(advantages.chunks(self.batch));
         let batches = parts.map(|(samples, advantages)| {
             let mut batch = Batch::of_documents(&samples.iter().map(document).collect::<Vec<_>>(), 0);
+            batch.shares_prefixes = !has_dropout;
             let mut terms = SampleTerms {
                 advantages: advantages.iter().map(|&advantage| advantage as f32).collect(),
                 old_logprobs: None,

@@ -108,6 +108,7 @@ mod tests {
             segments: Some(vec![0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1, -1, -1]),
             weights: None,
             samples: None,
+            shares_prefixes: false,
         }
     }
 

@@ -94,6 +94,7 @@ impl PreferenceRun {
     /// A batch of the rows with these numbers.
     pub fn batch(&self, data: &TokenizedDataset, split: Split, rows: &[u32]) -> Result<(Batch, PreferenceBatch)> {
         let mut batch = data.batch(rows)?;
+        batch.shares_prefixes = self.options.disable_dropout;
         let per_row = if self.options.kind == Objective::Kto { 1 } else { 2 };
         let labels = match self.options.kind {
             Objective::Orpo => AnswerLabels::with_chosen_prompts(&mut batch, per_row),

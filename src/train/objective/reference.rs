@@ -129,7 +129,8 @@ fn add_logps(
         } else {
             mismatched(data, chunk)?
         };
-        let batch = rows.batch(&(0..chunk.len() as u32).collect::<Vec<_>>())?;
+        let mut batch = rows.batch(&(0..chunk.len() as u32).collect::<Vec<_>>())?;
+        batch.shares_prefixes = true;
         let labels = AnswerLabels::of(&batch, if is_pairs { 2 } else { 1 });
         let losses = batch_losses(decoder, &[&batch], adapters)?.losses;
         let logps = values(&labels.logps(&losses)?)?;
