@@ -12,6 +12,7 @@ use lorhai::hub::weights::Weights;
 use lorhai::lora::Model;
 use lorhai::options::{Declared, OptionSet, Refusal, Source, Value as OptionValue};
 use lorhai::train::by_hand::parameters;
+use lorhai::train::callbacks::Rollout;
 use lorhai::train::forward::ForwardPass;
 use lorhai::train::grpo::rollout::{RewardedSample, Rollouts};
 use lorhai::train::grpo::{grpo_loss, GrpoLossConfig, Terms};
@@ -312,6 +313,30 @@ fn rewards_are_added_up_and_logged_by_name() {
     let (one, two) = (trained(options, rest).unwrap(), trained(options, rest).unwrap());
     assert!(one.starts_with("true"), "{one}");
     assert_eq!(one, two);
+}
+
+/// A run that is cut between two steps on the same samples goes on with them: the model has changed since they were drawn.
+#[test]
+fn a_run_that_is_cut_goes_on_with_its_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = |name: &str| folder.path().join(name).display().to_string();
+    let options = |name: &str, on_step: &str| {
+        format!(
+            r#"reward: |answer, row| if answer.len() > 0 {{ 1.0 / answer.len() }} else {{ 0.0 }}, num_iterations: 3, beta: 0.1,
+               steps: 7, lr: 1e-2, log_every: 1, out: "{}", {on_step}"#,
+            out(name)
+        )
+    };
+    let whole = trained(&options("whole", ""), "print(result.train_loss);").unwrap();
+    for cut in [1, 2, 4] {
+        let name = format!("cut-{cut}");
+        let stop = format!("on_step: |report| if report.step == {cut} {{ throw \"cut\" }}");
+        assert!(trained(&options(&name, &stop), "").unwrap_err().contains("cut"));
+        assert_eq!(trained(&options(&name, ""), "print(result.train_loss);").unwrap(), whole, "cut after step {cut}");
+        let adapter =
+            |name: &str| std::fs::read(folder.path().join(name).join("adapter/adapter_model.safetensors")).unwrap();
+        assert!(adapter(&name) == adapter("whole"), "cut after step {cut}");
+    }
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //!
 //! Leaves to others: the order of rows ([`super::TokenizedDataset::epoch_order`]), tensors (`train/`).
 
+use serde::{Deserialize, Serialize};
+
 /// The label of a position without a loss.
 pub const IGNORE: i64 = -100;
 
 /// Rows of equal length; row-major `[rows, seq_len]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
     pub rows: usize,
     pub seq_len: usize,
@@ -30,7 +32,7 @@ pub struct Batch {
 }
 
 /// What the loss of rewarded samples needs beside their tokens.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleTerms {
     /// How much better each row is than the others of its group.
     pub advantages: Vec<f32>,

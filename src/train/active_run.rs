@@ -3,7 +3,7 @@
 //! Leaves to others: the joint steps of several runs (`trainer.rs`), and when they are saved (`saver.rs`).
 
 use super::adamw::AdamW;
-use super::callbacks::{Callbacks, Metrics};
+use super::callbacks::{Callbacks, Metrics, Rollout};
 use super::checkpoint::state::{layout, BestEvaluation, RunNumbers, RunPosition};
 use super::checkpoint::RunState;
 use super::config::TrainConfig;
@@ -139,6 +139,7 @@ impl<'a> ActiveRun<'a> {
                 flat_watch: self.flat_watch.clone(),
                 failure: self.failure.clone().filter(|_| !is_alone),
                 log: self.observer.log_state()?,
+                rollout: self.callbacks.rollout.map_or(Ok(None), Rollout::state)?,
             },
             parameters: parameters.flat().f_detach()?,
             mean: mean.shallow_clone(),
@@ -172,6 +173,9 @@ impl<'a> ActiveRun<'a> {
         self.overfitting = numbers.overfitting;
         self.stall_watch = numbers.stall_watch;
         self.failure = numbers.failure;
+        if let (Some(rollout), Some(state)) = (self.callbacks.rollout, numbers.rollout) {
+            rollout.restore(state)?;
+        }
         Ok(())
     }
 
@@ -183,7 +187,7 @@ impl<'a> ActiveRun<'a> {
         let step = self.position.steps;
         if let Some(rollout) = self.callbacks.rollout {
             let rows = self.sampler.window(step).concat();
-            return Ok(Window { batches: rollout(step, &rows)?, preferences: Vec::new() });
+            return Ok(Window { batches: rollout.window(step, &rows)?, preferences: Vec::new() });
         }
         let rows = self.sampler.window(step);
         let Some(preference) = &self.preference else {

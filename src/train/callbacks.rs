@@ -7,6 +7,7 @@ use crate::bail;
 use crate::data::Batch;
 use crate::error::{Kind, Result};
 use crate::random::Key;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use tch::Tensor;
@@ -18,8 +19,18 @@ pub type LossFunction<'a> = dyn Fn(&Batch, Key) -> Result<Tensor> + 'a;
 
 /// Follows a run by its reports, and ends it in good order with [`ControlFlow::Break`].
 pub type ReportFunction<'a, T> = dyn Fn(&T) -> Result<ControlFlow<()>> + 'a;
-/// Makes the micro-batches of a step, counted from 0, from the rows that are its turn.
-pub type RolloutFunction<'a> = dyn Fn(u64, &[u32]) -> Result<Vec<Batch>> + 'a;
+
+/// Makes the micro-batches of a run, instead of its rows.
+pub trait Rollout {
+    /// The micro-batches of a step, counted from 0, from the rows that are its turn.
+    fn window(&self, step: u64, rows: &[u32]) -> Result<Vec<Batch>>;
+
+    /// What later steps need of what was made, for checkpoints; `None` where they need nothing.
+    fn state(&self) -> Result<Option<Value>>;
+
+    /// Goes on from such a state.
+    fn restore(&self, state: Value) -> Result<()>;
+}
 
 /// Functions that a run calls.
 #[derive(Clone, Copy, Default)]
@@ -29,7 +40,7 @@ pub struct Callbacks<'a> {
     pub on_step: Option<&'a ReportFunction<'a, StepReport>>,
     pub on_eval: Option<&'a ReportFunction<'a, EvalReport>>,
     /// In place of the rows themselves.
-    pub rollout: Option<&'a RolloutFunction<'a>>,
+    pub rollout: Option<&'a dyn Rollout>,
     /// Further numbers of the last step.
     pub step_metrics: Option<&'a (dyn Fn() -> Metrics + 'a)>,
     /// Measures the model at every evaluation.

@@ -166,9 +166,6 @@ fn run(
     }
     let (prompts, config) = prompts_and_ends(state, &*model.read()?, data, prompts)?;
     let objective = train.config.objective.grpo_loss();
-    if objective.options.num_iterations > 1 && train.out.is_some() {
-        state.note("note: a run that is cut off within num_iterations draws new samples where it goes on");
-    }
     let sampling = sampling(config, &objective.options);
     let reward = |row: usize, answer: &str| match data.row(row) {
         Some(values) => rewards.of(answer, values),
@@ -180,11 +177,10 @@ fn run(
     };
     let clone = model.read()?.shallow_clone()?;
     let rollouts = Rollouts::new(clone, objective.clone(), train.config.batch, train.config.seed, &draw)?;
-    let window = |step: u64, rows: &[u32]| rollouts.window(step, rows);
     let loss = |batch: &Batch, key: Key| rollouts.loss(batch, key);
     let step_metrics = || rollouts.take_metrics();
     let callbacks = Callbacks {
-        rollout: Some(&window),
+        rollout: Some(&rollouts),
         loss: Some(&loss),
         step_metrics: Some(&step_metrics),
         ..Callbacks::default()

@@ -71,6 +71,9 @@ pub struct RunNumbers {
     /// Why the run left those beside it.
     pub failure: Option<Error>,
     pub log: Option<LogState>,
+    /// Samples that several steps train on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Value>,
 }
 
 /// The state of a run. Its tensors are f32 `[total]`, and may be views of those that are trained.

@@ -8,8 +8,10 @@ use crate::error::{Error, Kind, Result};
 use crate::lora::trainable::MicroBatchDropout;
 use crate::lora::{Model, Trainable};
 use crate::random::Key;
-use crate::train::callbacks::Metrics;
+use crate::train::callbacks::{Metrics, Rollout};
 use crate::train::forward::ForwardPass;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use tch::{no_grad, Kind as Dtype, Tensor};
@@ -57,6 +59,7 @@ pub struct Rollouts<'a> {
 }
 
 /// The batches of a generation, which several steps may train on.
+#[derive(Serialize, Deserialize)]
 struct Drawn {
     generation: u64,
     batches: Vec<Batch>,
@@ -78,26 +81,6 @@ impl<'a> Rollouts<'a> {
         }
         let (drawn, logged) = (RefCell::new(None), RefCell::default());
         Ok(Rollouts { model: RefCell::new(model), config, batch, seed, draw, start, drawn, logged })
-    }
-
-    /// The micro-batches of a step, counted from 0, for the prompts in `rows`.
-    ///
-    /// # Errors
-    /// Those of drawing and rewarding.
-    pub fn window(&self, step: u64, rows: &[u32]) -> Result<Vec<Batch>> {
-        let generation = step / self.config.options.num_iterations;
-        if let Some(drawn) = self.drawn.borrow().as_ref().filter(|drawn| drawn.generation == generation) {
-            return Ok(drawn.batches.clone());
-        }
-        let seed = Key::new(self.seed).named("rollout").numbered(generation).value();
-        let samples = (self.draw)(&self.model.borrow(), rows, seed)?;
-        let expected = rows.len() * self.config.options.num_generations;
-        if samples.len() != expected {
-            return Err(Error::bug(format!("expected {expected} samples, found {}", samples.len())));
-        }
-        let batches = self.batches(&samples)?;
-        *self.drawn.borrow_mut() = Some(Drawn { generation, batches: batches.clone() });
-        Ok(batches)
     }
 
     fn batches(&self, samples: &[RewardedSample]) -> Result<Vec<Batch>> {
@@ -222,5 +205,43 @@ impl<'a> Rollouts<'a> {
     pub fn take_metrics(&self) -> Metrics {
         let logged = std::mem::take(&mut *self.logged.borrow_mut());
         logged.into_iter().map(|(name, values)| (name, mean(&values))).collect()
+    }
+}
+
+impl Rollout for Rollouts<'_> {
+    /// The samples of the prompts in `rows`, drawn anew for every generation.
+    ///
+    /// # Errors
+    /// Those of drawing and rewarding.
+    fn window(&self, step: u64, rows: &[u32]) -> Result<Vec<Batch>> {
+        let generation = step / self.config.options.num_iterations;
+        if let Some(drawn) = self.drawn.borrow().as_ref().filter(|drawn| drawn.generation == generation) {
+            return Ok(drawn.batches.clone());
+        }
+        let seed = Key::new(self.seed).named("rollout").numbered(generation).value();
+        let samples = (self.draw)(&self.model.borrow(), rows, seed)?;
+        let expected = rows.len() * self.config.options.num_generations;
+        if samples.len() != expected {
+            return Err(Error::bug(format!("expected {expected} samples, found {}", samples.len())));
+        }
+        let batches = self.batches(&samples)?;
+        *self.drawn.borrow_mut() = Some(Drawn { generation, batches: batches.clone() });
+        Ok(batches)
+    }
+
+    /// The samples, where other steps may train on them: the model that drew them is then another.
+    fn state(&self) -> Result<Option<Value>> {
+        let drawn = self.drawn.borrow();
+        let drawn = drawn.as_ref().filter(|_| self.config.options.num_iterations > 1);
+        let to_json = |drawn| serde_json::to_value(drawn).map_err(|error| Error::bug(format!("samples: {error}")));
+        drawn.map(to_json).transpose()
+    }
+
+    fn restore(&self, state: Value) -> Result<()> {
+        let drawn = serde_json::from_value(state).map_err(|error| {
+            Error::new(Kind::File, format!("the samples of the checkpoint cannot be read: {error}"))
+        })?;
+        *self.drawn.borrow_mut() = Some(drawn);
+        Ok(())
     }
 }
