@@ -88,6 +88,9 @@ fn greedy_ids_are_those_of_transformers_alone_and_in_a_batch() {
                 let (expected, config) = (rows(&settings["ids"]), config(settings));
                 margin = margin.min(settings["margin"].as_f64().unwrap());
                 assert_eq!(run(&decoder, adapters, &prompts, &config), expected, "{name}, {kind}, {config:?}");
+                // Copies of a prompt go through the model once, until their first token.
+                let twice = run(&decoder, adapters, &[prompts.clone(), prompts.clone()].concat(), &config);
+                assert_eq!(twice, [expected.clone(), expected.clone()].concat(), "{name}, {kind}, twice");
                 for (prompt, expected) in prompts.iter().zip(&expected) {
                     let alone = run(&decoder, adapters, std::slice::from_ref(prompt), &config);
                     assert_eq!(alone[0], *expected, "{name}, {kind}, alone");

@@ -225,23 +225,25 @@ fn next_scores(
             Padded::new(rows.map(|row| (unread[row].as_slice(), past[row])))
         })
         .collect();
-    let grids: Vec<Grid> = padded.iter().map(Padded::grid).collect();
+    // Before the first token, samples of one prompt and prompts with one beginning have the same states.
+    let lengths: Vec<i64> = unread.iter().map(|ids| ids.len() as i64).collect();
+    let shares_prefixes = past.iter().all(|&tokens| tokens == 0) && decoder.computes_prefixes_alike(&lengths);
+    let grids: Vec<Grid> = padded.iter().map(|rows| Grid { shares_prefixes, ..rows.grid() }).collect();
     let input = Input::new(&grids, decoder.config.vocab_size, decoder.device)?.each_alone();
     let hidden = decoder.hidden_after(cache, &input, adapters)?;
-    let ends: Vec<i64> = unread
-        .iter()
-        .scan(0, |end, row| {
-            *end += row.len() as i64;
-            Some(*end - 1)
-        })
-        .collect();
+    let ends = padded.iter().enumerate().flat_map(|(part, rows)| {
+        let token_of_cell = input.tokens_by_cell(part);
+        rows.lengths.iter().enumerate().map(move |(row, length)| token_of_cell[row * rows.time + length - 1])
+    });
+    let ends: Vec<i64> = ends.collect::<Option<_>>().ok_or_else(|| Error::bug("a row without its last token"))?;
     let last = hidden.f_index_select(0, &Tensor::f_from_slice(&ends)?.f_to_device(decoder.device)?)?;
     Ok(decoder.logits(&last, &input.tokens.select(&ends)?, adapters)?.f_to_kind(Dtype::Float)?)
 }
 
 /// The new tokens of a part's rows as a grid.
 struct Padded {
-    rows: usize,
+    /// Of each row, without padding.
+    lengths: Vec<usize>,
     time: usize,
     ids: Vec<i64>,
     positions: Vec<i64>,
@@ -259,13 +261,13 @@ impl Padded {
                 positions[row * time + column] = past + column as i64;
             }
         }
-        Padded { rows: rows.len(), time, ids: all, positions }
+        Padded { lengths: rows.iter().map(|(ids, _)| ids.len()).collect(), time, ids: all, positions }
     }
 
     fn grid(&self) -> Grid<'_> {
-        let Padded { rows, time, ids, positions } = self;
+        let Padded { lengths, time, ids, positions } = self;
         Grid {
-            rows: *rows,
+            rows: lengths.len(),
             time: *time,
             input_ids: ids,
             position_ids: positions,

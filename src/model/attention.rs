@@ -36,7 +36,13 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window:
 }
 
 /// As [`attend`], where every document has tokens of its own.
-fn attend_within(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window: Option<&Window>) -> Result<Tensor> {
+pub fn attend_within(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    documents: &Documents,
+    window: Option<&Window>,
+) -> Result<Tensor> {
     if native::has_document_attention(q) {
         let width = window.map(|window| window.width);
         return native::document_attention(q, k, v, &documents.starts, documents.longest, width);

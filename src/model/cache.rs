@@ -3,7 +3,7 @@
 //! Row i of the cache belongs to document i of the input. Rows may have different lengths and are not
 //! padded: a mask hides the cells beyond the end of each.
 
-use super::attention::{attend, attend_to, Window};
+use super::attention::{attend_to, attend_within, Window};
 use super::config::Config;
 use super::documents::Documents;
 use crate::error::{Error, Result};
@@ -179,6 +179,23 @@ impl Past<'_> {
     /// As [`attend`], but to the cached tokens as well. Adds the new tokens to the cache.
     pub fn attend(
         self,
+        qkv: [&Tensor; 3],
+        documents: &Documents,
+        window: Option<&Window>,
+        uses_sliding_window: bool,
+    ) -> Result<Tensor> {
+        match &documents.shared {
+            None => self.attend_within(qkv, documents, window, uses_sliding_window),
+            Some(shared) => {
+                let [q, k, v] = [shared.repeated(qkv[0])?, shared.repeated(qkv[1])?, shared.repeated(qkv[2])?];
+                shared.once(&self.attend_within([&q, &k, &v], documents, window, uses_sliding_window)?)
+            }
+        }
+    }
+
+    /// As [`Self::attend`], where every document has tokens of its own: each row of the cache holds its own keys.
+    fn attend_within(
+        self,
         [q, k, v]: [&Tensor; 3],
         documents: &Documents,
         window: Option<&Window>,
@@ -186,7 +203,7 @@ impl Past<'_> {
     ) -> Result<Tensor> {
         let [keys, values] = self.layer.extend([k, v], self.update)?;
         if self.update.is_first {
-            attend(q, k, v, documents, window)
+            attend_within(q, k, v, documents, window)
         } else {
             attend_to(q, &keys, &values, documents, self.update.masks[usize::from(uses_sliding_window)].as_ref())
         }

@@ -86,6 +86,11 @@ impl Decoder {
         Ok(hidden)
     }
 
+    /// Whether sequences of these lengths that begin alike have the same hidden states there.
+    pub fn computes_prefixes_alike(&self, lengths: &[i64]) -> bool {
+        !self.rotary.depends_on_length(lengths)
+    }
+
     /// The width of the sliding window, in layers that use it.
     fn window(&self) -> Option<i64> {
         self.config.sliding_window.as_ref().map(|window| window.width)

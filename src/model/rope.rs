@@ -69,6 +69,11 @@ impl RotaryEmbedding {
         Ok(rows.f_index_select(0, &Tensor::f_from_slice(&row_of_token)?.f_to_device(rows.device())?)?)
     }
 
+    /// Does the rotation of a token depend on the length of its sequence?
+    pub fn depends_on_length(&self, lengths: &[i64]) -> bool {
+        lengths.iter().any(|&length| self.scaling.key(length) != 0)
+    }
+
     /// f32 `[head_dim / 2]`, in radians per position.
     pub fn frequencies(&self) -> Tensor {
         self.inv_freq.shallow_clone()
