@@ -6,7 +6,8 @@ use crate::script::catalogue::function::collect;
 pub use crate::script::catalogue::function::{Catalog, Form, Function};
 use crate::script::catalogue::option_list::{self, ListedOption};
 use rhai::Engine;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::OnceLock;
 
 /// The functions of one area, sorted: functions, then methods and properties by type.
 pub fn functions(area: &Area) -> Vec<Function> {
@@ -24,7 +25,7 @@ pub fn functions(area: &Area) -> Vec<Function> {
 impl Catalog {
     /// All functions that the session of this engine knows.
     pub fn of(engine: &Engine) -> Catalog {
-        let mut functions: Vec<Function> = api::AREAS.iter().flat_map(functions).collect();
+        let mut functions: Vec<Function> = documented().to_vec();
         // lorhai's functions are registered without the names of parameters: those of `api` have them.
         functions.extend(collect(engine).into_iter().filter(|other| !other.parameters.is_empty()));
         functions.sort();
@@ -34,15 +35,20 @@ impl Catalog {
     }
 }
 
+/// All functions of lorhai, collected once: the engine describes them anew at every call.
+fn documented() -> &'static [Function] {
+    static DOCUMENTED: OnceLock<Vec<Function>> = OnceLock::new();
+    DOCUMENTED.get_or_init(|| api::AREAS.iter().flat_map(functions).collect())
+}
+
 /// Removes the functions that stand in for one of the language's (`engine/sizes.rs`): that one is documented.
 fn without_replacements(functions: &mut Vec<Function>) {
-    let documented: Vec<Function> = functions.iter().filter(|known| !known.doc.is_empty()).cloned().collect();
-    let kinds = |function: &Function| function.parameters.iter().map(|(_, kind)| kind.clone()).collect::<Vec<_>>();
-    functions.retain(|known| {
-        let is_same =
-            |other: &Function| (other.form, &other.name, kinds(other)) == (known.form, &known.name, kinds(known));
-        !known.doc.is_empty() || !documented.iter().any(is_same)
-    });
+    let call = |function: &Function| {
+        let kinds = function.parameters.iter().map(|(_, kind)| kind.clone());
+        (function.form, function.name.clone(), kinds.collect::<Vec<String>>())
+    };
+    let documented: HashSet<_> = functions.iter().filter(|known| !known.doc.is_empty()).map(call).collect();
+    functions.retain(|known| !known.doc.is_empty() || !documented.contains(&call(known)));
 }
 
 /// The whole reference as Markdown; the same bytes for the same functions.

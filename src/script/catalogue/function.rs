@@ -21,7 +21,7 @@ pub struct Function {
 }
 
 /// How a function is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
     Function,
     Method,
