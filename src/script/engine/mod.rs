@@ -12,6 +12,7 @@ pub mod rehearsal;
 pub mod running;
 pub mod session;
 pub mod sizes;
+pub mod slices;
 pub mod stack;
 pub mod state;
 pub mod streaming;

@@ -13,6 +13,7 @@ use crate::script::engine::budget;
 use crate::script::engine::guard;
 use crate::script::engine::modules::BesideTheScript;
 use crate::script::engine::sizes;
+use crate::script::engine::slices;
 use crate::script::engine::state::State;
 use crate::script::engine::summary::Rehearsal;
 use crate::script::language::check;
@@ -300,6 +301,7 @@ fn configure(engine: &mut Engine, state: &State, modules: &BesideTheScript) {
     engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
     // No limits of the engine on the sizes of values: with one set, every `push` measures the whole array.
     sizes::register(engine);
+    slices::register(engine);
     engine.disable_symbol("eval");
     engine.on_progress(|_| if interrupt::requested() || heap::is_outside() { reason_to_end() } else { None });
 }
