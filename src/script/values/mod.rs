@@ -8,6 +8,7 @@ pub mod display;
 pub mod elements;
 pub mod exercises;
 pub mod from_script;
+pub mod function_identity;
 pub mod grid;
 pub mod handles;
 pub mod json;
