@@ -22,5 +22,7 @@ pub mod prompts;
 pub mod reward_options;
 pub mod row_options;
 pub mod run_functions;
+pub mod sweep_functions;
+pub mod sweep_inputs;
 pub mod tensor;
 pub mod value;
