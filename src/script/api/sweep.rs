@@ -519,7 +519,8 @@ fn settings_at(
 
 /// For the settings of a trial: changes where the function does, or a value that it captures.
 fn identity_of_loss(context: &NativeCallContext, function: &FnPtr) -> Result<Value> {
-    let text = |arguments: usize| function_identity::identity(context, function, arguments);
+    let script = State::of(context).map(|state| state.source()).unwrap_or_default();
+    let text = |arguments: usize| function_identity::identity(context, function, arguments, &script);
     let Some(text) = text(2).or_else(|| text(3)) else { return Ok(json!("function")) };
     let captured: Vec<Value> =
         function.iter_curry().map(|value| identity_of(&value.flatten_clone())).collect::<Result<_>>()?;
