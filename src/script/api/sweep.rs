@@ -138,7 +138,7 @@ pub mod functions {
         run_lora_sweep(&context, Some(&base), None, options)
     }
 
-    /// Run an experiment of your own at each point of a grid, or train adapters of several bases: a sweep over anything.
+    /// Run an experiment of your own at each point of a grid, or train adapters of several bases.
     ///
     /// `trial: |point, run|` gets the values of the point as a map and a run in the trial's folder, with `run.log`,
     /// `run.checkpoint`, `run.resume` and `run.folder` as after `start_run`. It returns a map of numbers, the columns of the
