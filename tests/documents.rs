@@ -301,6 +301,11 @@ fn the_page_on_preferences_shows_what_it_prints() {
 }
 
 #[test]
+fn the_page_on_experiments_runs() {
+    check("docs/experiments.md", SCRIPTS);
+}
+
+#[test]
 fn the_loop_that_goes_on_runs() {
     check("docs/checkpoints.md", SCRIPTS);
 }

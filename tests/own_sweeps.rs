@@ -131,7 +131,7 @@ sweep(base, all, #{{ grid: #{{ {grid} }}, {settings}, out: "all" }});"#
             "sweep(base, small, #{ grid: #{ data: #{ small: small } }, out: \"x\" })",
             "`data` is an argument and an axis",
         ),
-        ("sweep(base, #{ grid: #{ rank: [2] }, out: \"x\" })", "expected data, as an argument or as an axis"),
+        ("sweep(base, #{ grid: #{ rank: [2] }, out: \"x\" })", "expected data, as an argument, an option or an axis"),
         (
             "sweep(base, #{ grid: #{ data: #{ small: small.train } }, out: \"x\" })",
             "`small`: expected tokenized rows and held-out ones",

@@ -154,6 +154,12 @@ impl Tokenizer {
         &self.inner.fingerprint
     }
 
+    /// Do ids stand for the same tokens? Templates and special roles may differ.
+    pub fn has_vocabulary_of(&self, other: &Self) -> bool {
+        let vocabulary = |tokenizer: &Self| tokenizer.inner.engine.get_vocab(true);
+        self.files_fingerprint() == other.files_fingerprint() || vocabulary(self) == vocabulary(other)
+    }
+
     /// The files that the tokenizer was read from.
     pub fn paths(&self) -> &[PathBuf] {
         &self.inner.paths
@@ -248,6 +254,18 @@ mod tests {
         assert_eq!(tokenizer.encode("a</s>", false).unwrap(), [1, 4]);
         assert_eq!(tokenizer.chat_template(), Some("new"));
         assert!(!tokenizer.adds_bos() && tokenizer.is_special(0) && !tokenizer.is_special(1));
+    }
+
+    #[test]
+    fn a_vocabulary_is_tokens_and_ids() {
+        let of = |json: &str, config: &str| {
+            let folder = folder(&[("tokenizer.json", json), ("tokenizer_config.json", config)]);
+            Tokenizer::from_folder(folder.path()).unwrap()
+        };
+        let words = of(WORDS, "{}");
+        assert!(words.has_vocabulary_of(&of(WORDS, r#"{"chat_template":"t","eos_token":"<s>"}"#)));
+        assert!(!words.has_vocabulary_of(&of(&WORDS.replace(r#""a":1,"b":2"#, r#""b":1,"a":2"#), "{}")));
+        assert!(!words.has_vocabulary_of(&of(WORDS, r#"{"eos_token":"</s>"}"#)), "it adds a token");
     }
 
     #[test]

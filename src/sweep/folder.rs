@@ -124,7 +124,7 @@ impl SweepFolder {
         }
         files::create_folder(&trial.dir)?;
         record::write_config(trial)?;
-        plan.origin.as_ref().map_or(Ok(()), |origin| origin.write(&trial.dir))
+        trial.origin.as_ref().map_or(Ok(()), |origin| origin.write(&trial.dir))
     }
 
     /// Records the result, after everything else in the trial's folder is on disk.

@@ -16,8 +16,14 @@ use std::fmt;
 /// The axis that repeats a trial with other random numbers; it varies fastest.
 pub const SEED: &str = "seed";
 
+/// The axis of the models that trials adapt.
+pub const BASE: &str = "base";
+
 /// The axis of the rows that trials train on.
 pub const DATA: &str = "data";
+
+/// The axis of functions that compute the loss.
+pub const LOSS: &str = "loss";
 
 /// More trials than this are a mistake.
 const MOST_TRIALS: usize = 100_000;

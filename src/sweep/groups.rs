@@ -78,6 +78,7 @@ mod tests {
             point: Point::default(),
             settings: json!({}),
             dir: name.into(),
+            origin: None,
         };
         names.iter().enumerate().map(trial).collect()
     }

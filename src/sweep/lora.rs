@@ -12,7 +12,7 @@ use crate::hub::tokenizer::Tokenizer;
 use crate::lora::{peft, Adapter};
 use crate::model::Decoder;
 use crate::train;
-use crate::train::callbacks::Callbacks;
+use crate::train::callbacks::{Callbacks, LossFunction};
 use crate::train::checkpoint::writer::RunLabel;
 use crate::train::objective::preference::PreferenceInputs;
 use crate::train::outcome::PEAK_MEMORY;
@@ -22,6 +22,18 @@ use crate::train::reserve::Reserve;
 use crate::train::trainer::Evaluate;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Measures a trained adapter further, by name.
+pub type TrialMetrics<'a> = dyn Fn(&Trial, Adapter) -> Result<BTreeMap<String, f64>> + 'a;
+/// Makes the loss of a trial that has one of the caller's, over the adapter that it trains.
+pub type TrialLosses<'a> = dyn Fn(&Trial, Adapter) -> Result<Box<LossFunction<'a>>> + 'a;
+
+/// Functions of the caller that take part in trials. They stay on the caller's thread.
+#[derive(Clone, Copy, Default)]
+pub struct TrialFunctions<'a> {
+    pub metrics: Option<&'a TrialMetrics<'a>>,
+    pub losses: Option<&'a TrialLosses<'a>>,
+}
+
 /// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`. An error that would stop
 /// every trial, such as memory that ran out, is the outcome of each.
 pub fn run_group(
@@ -29,8 +41,9 @@ pub fn run_group(
     shared: SharedInputs,
     tasks: &[Task],
     progress: &SweepProgress,
+    losses: Option<&TrialLosses>,
 ) -> Vec<Result<Measurements>> {
-    match try_group(decoder, shared, tasks, progress) {
+    match try_group(decoder, shared, tasks, progress, losses) {
         Ok(outcomes) => outcomes,
         Err(error) => tasks.iter().map(|_| Err(error.clone())).collect(),
     }
@@ -46,6 +59,7 @@ fn try_group(
     shared: SharedInputs,
     tasks: &[Task],
     progress: &SweepProgress,
+    losses: Option<&TrialLosses>,
 ) -> Result<Vec<Result<Measurements>>> {
     let Some(batch) = tasks.first().map(|task| task.config.eval_batch) else { return Ok(Vec::new()) };
     let adapter = |task: &Task| Adapter::new(task.spec.clone(), decoder, task.config.seed);
@@ -61,6 +75,14 @@ fn try_group(
             *adapter = Err(error.clone());
         }
     }
+    let mut begun: Vec<Option<Box<LossFunction>>> = Vec::new();
+    for (adapter, task) in adapters.iter_mut().zip(tasks) {
+        let loss = adapter.as_ref().ok().and_then(|adapter| begin_loss(adapter, task, losses)).transpose();
+        begun.push(loss.unwrap_or_else(|error| {
+            *adapter = Err(error);
+            None
+        }));
+    }
     let mut observers: Vec<_> = tasks.iter().map(|task| progress.observer(task.trial)).collect();
     let states = match shared.checkpoints {
         Some(checkpoints) => checkpoints.states(&names(tasks))?,
@@ -68,8 +90,8 @@ fn try_group(
     };
     let mut writer = shared.checkpoints.map(|checkpoints| checkpoints.writer(&names(tasks)));
     // A trial whose adapter cannot be made, or has no room on the disk, fails alone.
-    let jobs = adapters.iter_mut().zip(&mut observers).zip(tasks).zip(states);
-    let jobs = jobs.filter_map(|(((adapter, observer), task), state)| {
+    let jobs = adapters.iter_mut().zip(&mut observers).zip(tasks).zip(states).zip(&begun);
+    let jobs = jobs.filter_map(|((((adapter, observer), task), state), loss)| {
         Some(RecordedJob {
             trainable: adapter.as_mut().ok()?,
             config: task.config,
@@ -78,7 +100,7 @@ fn try_group(
             label: RunLabel { name: task.trial.name.clone(), conditions: task.trial.settings.clone() },
             state,
             observer,
-            callbacks: Callbacks::default(),
+            callbacks: Callbacks { loss: loss.as_deref(), ..Callbacks::default() },
         })
     });
     let mut measure = shared.test.map(|test| evaluation(test, batch));
@@ -97,20 +119,29 @@ fn try_group(
     Ok(results.collect())
 }
 
-/// Measures a trained adapter further, by name.
-pub type TrialMetrics<'a> = dyn Fn(&Trial, Adapter) -> Result<BTreeMap<String, f64>> + 'a;
+/// The loss of the caller for a trial that has one.
+fn begin_loss<'a>(
+    adapter: &Adapter,
+    task: &Task,
+    losses: Option<&TrialLosses<'a>>,
+) -> Option<Result<Box<LossFunction<'a>>>> {
+    task.has_loss.then(|| match losses {
+        Some(begin) => begin(task.trial, adapter.shallow_clone()),
+        None => Err(Error::bug("a trial whose loss is not at hand")),
+    })
+}
 
-/// Adds what `metrics` measures of the adapters that these trials saved. An error fails its trial.
-pub fn measured(
+/// Adds what `metrics` measures of the adapters that these trials saved, each on its base. An error fails its trial.
+pub fn measured<'d>(
     results: Vec<Result<Measurements>>,
     trials: &[&Trial],
-    decoder: &Decoder,
+    decoder_of: &dyn Fn(&Trial) -> Result<&'d Decoder>,
     metrics: Option<&TrialMetrics>,
 ) -> Vec<Result<Measurements>> {
     let Some(metrics) = metrics else { return results };
     let measured = results.into_iter().zip(trials).map(|(result, trial)| {
         let mut measurements = result?;
-        let adapter = peft::load(&trial.adapter_dir(), decoder)?;
+        let adapter = peft::load(&trial.adapter_dir(), decoder_of(trial)?)?;
         measurements.add(metrics(trial, adapter)?)?;
         Ok(measurements)
     });

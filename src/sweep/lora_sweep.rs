@@ -5,14 +5,14 @@
 
 use super::checkpoints::{Begun, TrialCheckpoints};
 use super::folder::{SweepFolder, TrialState};
-use super::grid::{Grid, DATA};
-use super::lora::TrialMetrics;
-use super::options::{SweepOptions, TrialSettings};
+use super::grid::{Grid, BASE};
+use super::lora::TrialFunctions;
+use super::options::{of_all_points, SweepOptions, TrialSettings};
 use super::progress::SweepProgress;
 use super::rehearsal::{rehearse, SweepForecast};
 use super::results::SweepResult;
 use super::run::Event;
-use super::task::{SharedInputs, Task, TrialData};
+use super::task::{Cohorts, Task, TrialInputs};
 use super::trial::{Plan, Trial};
 use super::verify::{verify, Deviation};
 use super::workers::run_sweep;
@@ -26,28 +26,24 @@ use crate::lora::adapter::trainable_count;
 use crate::lora::{self, LoraSpec};
 use crate::model::device;
 use crate::options::OptionSet;
-use crate::train::objective::References;
+use crate::train::objective::{Objective, References};
 use crate::train::origin::Origin;
 use crate::train::TrainConfig;
-use serde_json::{json, Value};
+use serde_json::{json, Map, Value};
 use std::path::Path;
+use std::sync::Arc;
 
-/// A sweep over adapters of one base.
+/// A sweep over adapters of one base, or of several where the base is an axis.
 pub struct LoraSweep<'a> {
-    pub base: &'a lora::Model,
-    pub train: &'a TokenizedDataset,
-    /// The held-out rows.
-    pub test: &'a TokenizedDataset,
     pub options: &'a SweepOptions,
     pub grid: Grid,
     /// The settings of every point, in grid order.
     pub settings: Vec<TrialSettings>,
-    /// Written to each trial's folder as `origin.json`.
-    pub origin: Option<Origin>,
-    /// The rows of every point where the data is an axis, in grid order; else empty.
-    pub data: Vec<TrialData<'a>>,
-    /// Measures each trained adapter further.
-    pub metrics: Option<&'a TrialMetrics<'a>>,
+    /// The base and the rows of every point, in grid order.
+    pub inputs: Vec<TrialInputs<'a>>,
+    /// Written to each trial's folder as `origin.json`: for every point in grid order; empty if not known.
+    pub origins: Vec<Arc<Origin>>,
+    pub functions: TrialFunctions<'a>,
 }
 
 /// The results of a sweep, and its checks.
@@ -72,17 +68,22 @@ impl<'a> LoraSweep<'a> {
         config: &TrainConfig,
     ) -> Result<Self> {
         let grid = options.grid()?;
-        let points = grid.points().into_iter();
-        let settings = points.map(|point| TrialSettings::at(point, spec, config)).collect::<Result<_>>()?;
-        Ok(LoraSweep { base, train, test, options, grid, settings, origin: None, data: Vec::new(), metrics: None })
+        let points = grid.points();
+        let settings = points.iter().map(|point| TrialSettings::at(point.clone(), spec, config)).collect();
+        let settings = of_all_points(&points, settings)?;
+        let inputs = vec![TrialInputs { base, train, test }; points.len()];
+        Ok(LoraSweep { options, grid, settings, inputs, origins: Vec::new(), functions: TrialFunctions::default() })
     }
 }
 
 impl LoraSweep<'_> {
     /// The notes for the user on each name of AdamW, with the state size of the largest adapter.
     pub fn optimizer_notes(&self) -> Vec<String> {
-        let count = |spec: &LoraSpec| trainable_count(spec, &self.base.decoder().config).unwrap_or(0);
-        let largest = self.settings.iter().map(|settings| count(&settings.spec)).max().unwrap_or(0);
+        let count = |settings: &TrialSettings, inputs: &TrialInputs| {
+            trainable_count(&settings.spec, &inputs.base.decoder().config).unwrap_or(0)
+        };
+        let counts = self.settings.iter().zip(&self.inputs).map(|(settings, inputs)| count(settings, inputs));
+        let largest = counts.max().unwrap_or(0);
         let notes = self.settings.iter().filter_map(|settings| settings.config.optim.note(largest));
         let mut notes: Vec<String> = notes.collect();
         notes.sort();
@@ -93,63 +94,62 @@ impl LoraSweep<'_> {
     /// Plans the trials of the sweep in the folder `out`.
     ///
     /// # Errors
-    /// A base that is merged or trained, held-out rows without a label, settings that would fail in a trial.
+    /// A base that is merged or trained, bases on several devices, held-out rows without a label, settings that would
+    /// fail in a trial.
     pub fn plan(&self, out: &Path) -> Result<Plan> {
-        self.base.adapted.ensure_unmerged()?;
-        self.base.adapted.ensure_base_frozen()?;
-        if self.grid.axis(DATA).is_some() == self.data.is_empty() {
-            bail!(Kind::Input, "grid: `{DATA}`: expected the rows of every point"; hint: "name them, as in data: #{{ small: d1, all: d2 }}");
+        let (cohorts, numbers) = Cohorts::of(&self.inputs);
+        let [settings, inputs] = [self.settings.len(), self.inputs.len()];
+        if settings != inputs || inputs != self.grid.points().len() {
+            return Err(Error::bug(format!("settings of {settings} and inputs of {inputs} points")));
         }
-        let held_out =
-            self.data.iter().map(|data| data.test).chain([self.test].into_iter().filter(|_| self.data.is_empty()));
-        held_out.into_iter().try_for_each(ensure_labelled)?;
-        let shared = self.shared_settings()?;
-        let mut data = self.data.iter();
-        let mut all = self.settings.iter();
-        let mut plan = Plan::new(out, self.grid.clone(), json!({ "model": self.base.name }), |point| {
-            let settings = all.next().filter(|settings| settings.point == *point);
-            let TrialSettings { spec, config, .. } = settings.ok_or_else(|| Error::bug("a point without settings"))?;
-            config.ensure_valid("train")?;
-            let rows = data.next().copied().unwrap_or(TrialData { train: self.train, test: self.test });
-            config.objective.ensure_fits(rows.train)?;
-            config.objective.ensure_fits(rows.test)?;
-            // A misspelt target or an impossible rank fails here, before the first trial trains.
-            trainable_count(spec, &self.base.decoder().config)?;
-            let mut complete = json!({ "lora": spec, "train": config });
-            if let (Value::Object(complete), Value::Object(shared)) = (&mut complete, shared.clone()) {
-                complete.extend(shared);
-            }
-            complete["data"] = json!({ "train": rows.train.fingerprint(), "test": rows.test.fingerprint() });
-            Ok(complete)
+        let shared = self.shared_settings(&cohorts)?;
+        let mut all = self.settings.iter().zip(&self.inputs).zip(numbers);
+        let mut plan = Plan::new(out, self.grid.clone(), self.identity(), |point| {
+            let ((settings, inputs), number) = all.next().ok_or_else(|| Error::bug("a point without settings"))?;
+            let settings = Some(settings).filter(|settings| settings.point == *point);
+            let settings = settings.ok_or_else(|| Error::bug("a point with the settings of another"))?;
+            ensure_trainable(settings, inputs)?;
+            complete(settings, inputs, shared.get(number))
         })?;
-        plan.origin = self.origin.clone();
+        for (trial, origin) in plan.trials.iter_mut().zip(&self.origins) {
+            trial.origin = Some(origin.clone());
+        }
         Ok(plan)
     }
 
-    /// The settings that all trials have in common. A trial that finished with other settings is run again, so a new
-    /// key is added only where its feature is used.
-    fn shared_settings(&self) -> Result<Value> {
-        let (base, decoder) = (self.base, self.base.decoder());
-        let mut shared = json!({
-            "model": { "name": base.name, "fingerprint": base.fingerprint()? },
-            "dtype": device::dtype_name(decoder.dtype),
-            "device": device::device_name(decoder.device),
-            "lorhai": env!("CARGO_PKG_VERSION"),
-        });
-        if let Some(seed) = base.random_seed {
-            shared["model"]["random_seed"] = seed.into();
+    /// A model in an axis may be replaced by another one of its name: its trials run again.
+    fn identity(&self) -> Value {
+        match self.inputs.first().filter(|_| self.grid.axis(BASE).is_none()) {
+            Some(inputs) => json!({ "model": inputs.base.name }),
+            None => json!({ "model": "an axis of the grid" }),
         }
-        if let Some(count) = base.resized {
-            shared["model"]["vocab_size"] = count.into();
+    }
+
+    /// The settings that all trials of a cohort have in common, by cohort. A trial that finished with other settings is
+    /// run again, so a new key is added only where its feature is used.
+    fn shared_settings(&self, cohorts: &Cohorts) -> Result<Vec<Value>> {
+        let bases = cohorts.bases();
+        let mut of_bases = Vec::new();
+        for base in &bases {
+            base.adapted.ensure_unmerged()?;
+            base.adapted.ensure_base_frozen()?;
+            of_bases.push(settings_of_base(base)?);
         }
-        // The template is saved with every trial.
-        if let Some(template) = base.assigned_template() {
-            shared["model"]["chat_template"] = template.into();
+        if let Some(other) = bases.iter().find(|base| base.decoder().device != bases[0].decoder().device) {
+            let [one, other] = [bases[0], other].map(|base| device::device_name(base.decoder().device));
+            bail!(Kind::Input, "grid: {BASE}: expected models on one device, found {one} and {other}"; hint: "load them with the same option `device`");
         }
-        if let Some(quantization) = decoder.config.quantization {
-            shared["quantization"] = quantization.to_json(decoder.dtype);
-        }
-        Ok(shared)
+        let of_cohort = |base: &lora::Model| {
+            let settings = bases.iter().zip(&of_bases).find(|(known, _)| std::ptr::eq(**known, base));
+            settings.map_or(Value::Null, |(_, settings)| settings.clone())
+        };
+        cohorts
+            .iter()
+            .map(|cohort| {
+                cohort.shared.test.map_or(Ok(()), ensure_labelled)?;
+                Ok(of_cohort(cohort.base))
+            })
+            .collect()
     }
 
     /// Runs the trials that are not finished in `folder`, which is the option `out` unless files are redirected. A
@@ -166,39 +166,99 @@ impl LoraSweep<'_> {
         checkpoints.notes.iter().for_each(|line| note(line));
         plan.checkpoints = Some(checkpoints);
         self.optimizer_notes().iter().for_each(|line| note(line));
-        let decoder = self.base.decoder();
-        let shared = SharedInputs::new(self.base, self.train, self.test);
+        let (mut cohorts, numbers) = Cohorts::of(&self.inputs);
+        let references: Vec<References> = cohorts.iter().map(|_| References::default()).collect();
         let tasks: Vec<Task> = plan
             .trials
             .iter()
             .zip(&self.settings)
-            .map(|(trial, TrialSettings { spec, config, .. })| {
-                let data = self.data.get(trial.index).copied();
-                Task { trial, spec, config, data }
+            .zip(numbers)
+            .map(|((trial, TrialSettings { spec, config, loss, .. }), cohort)| Task {
+                trial,
+                spec,
+                config,
+                cohort,
+                has_loss: !loss.is_null(),
             })
             .collect();
         if !pace.is_full() {
             let mut on_event = |event: &Event| note(&event.to_string());
-            let (result, forecast) = rehearse(&plan, folder, decoder, shared, &tasks, self.metrics, &mut on_event)?;
+            let (result, forecast) = rehearse(&plan, folder, &cohorts, &tasks, self.functions, &mut on_event)?;
             return Ok(SweepReport { result, deviations: Vec::new(), forecast: Some(forecast) });
         }
-        let references = References::default();
-        let shared = SharedInputs { checkpoints: plan.checkpoints.as_ref(), references: Some(&references), ..shared };
-        let result = run_sweep(&plan, decoder, shared, &tasks, self.metrics, &progress)?;
+        cohorts.record(plan.checkpoints.as_ref(), &references);
+        let result = run_sweep(&plan, &cohorts, &tasks, self.functions, &progress)?;
         let reference = reference_note(&references, result.trained);
-        let shared = SharedInputs { checkpoints: None, ..shared };
+        cohorts.record(None, &references);
         // Removes the bars before the notes below.
         drop(progress);
         reference.iter().for_each(|line| note(line));
-        let deviations = if self.options.verify { verify(decoder, shared, &tasks, &result)? } else { Vec::new() };
+        let losses = self.functions.losses;
+        let deviations = if self.options.verify { verify(&cohorts, &tasks, losses, &result)? } else { Vec::new() };
         deviations.iter().for_each(|deviation| note(&deviation.to_string()));
         Ok(SweepReport { result, deviations, forecast: None })
     }
 }
 
+/// Fails for settings that would fail in the trial, or that have no effect in it.
+fn ensure_trainable(settings: &TrialSettings, inputs: &TrialInputs) -> Result<()> {
+    let TrialSettings { point, spec, config, loss } = settings;
+    config.ensure_valid("train")?;
+    config.objective.ensure_fits(inputs.train)?;
+    config.objective.ensure_fits(inputs.test)?;
+    point.values.keys().try_for_each(|axis| config.objective.ensure_has_effect(axis))?;
+    if !loss.is_null() && config.objective.kind != Objective::Sft {
+        bail!(Kind::Input, "train: option `loss`: expected none beside an `objective`, found a function"; hint: "leave one of them out: `objective` names a loss");
+    }
+    if !loss.is_null() && config.gradient_checkpointing {
+        bail!(Kind::Input, "train: option `gradient_checkpointing`: expected the built-in loss with it, found a function"; hint: "leave it out, or make `batch` smaller and `accumulation` larger");
+    }
+    // A misspelt target or an impossible rank fails here, before the first trial trains.
+    trainable_count(spec, &inputs.base.decoder().config).map(drop)
+}
+
+/// All that the result of a trial depends on.
+fn complete(settings: &TrialSettings, inputs: &TrialInputs, shared: Option<&Value>) -> Result<Value> {
+    let mut complete = Map::new();
+    complete.insert("lora".to_owned(), json!(settings.spec));
+    complete.insert("train".to_owned(), json!(settings.config));
+    if let (Some(Value::Object(train)), false) = (complete.get_mut("train"), settings.loss.is_null()) {
+        train.insert("loss".to_owned(), settings.loss.clone());
+    }
+    let shared = shared.and_then(Value::as_object).ok_or_else(|| Error::bug("a base without settings"))?;
+    complete.extend(shared.clone());
+    let data = json!({ "train": inputs.train.fingerprint(), "test": inputs.test.fingerprint() });
+    complete.insert("data".to_owned(), data);
+    Ok(Value::Object(complete))
+}
+
+fn settings_of_base(base: &lora::Model) -> Result<Value> {
+    let decoder = base.decoder();
+    let mut settings = json!({
+        "model": { "name": base.name, "fingerprint": base.fingerprint()? },
+        "dtype": device::dtype_name(decoder.dtype),
+        "device": device::device_name(decoder.device),
+        "lorhai": env!("CARGO_PKG_VERSION"),
+    });
+    if let Some(seed) = base.random_seed {
+        settings["model"]["random_seed"] = seed.into();
+    }
+    if let Some(count) = base.resized {
+        settings["model"]["vocab_size"] = count.into();
+    }
+    // The template is saved with every trial.
+    if let Some(template) = base.assigned_template() {
+        settings["model"]["chat_template"] = template.into();
+    }
+    if let Some(quantization) = decoder.config.quantization {
+        settings["quantization"] = quantization.to_json(decoder.dtype);
+    }
+    Ok(settings)
+}
+
 /// How much of the reference of DPO and KTO was computed for all trials.
-fn reference_note(references: &References, trials: usize) -> Option<String> {
-    let answers = references.answers();
+fn reference_note(references: &[References], trials: usize) -> Option<String> {
+    let answers: usize = references.iter().map(References::answers).sum();
     let text =
         || format!("reference: log-probabilities of {} answers, once for {trials} trials", thousands(answers as u64));
     (answers > 0).then(text)

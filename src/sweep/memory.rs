@@ -213,12 +213,12 @@ mod tests {
         let row = || TokenizedRow { ids: vec![1; 40], trained: vec![true; 40], ..TokenizedRow::default() };
         let train = TokenizedDataset::from_rows((0..40).map(|_| row()), TokenizedInfo::default()).unwrap();
         let (point, settings) = (Point { values: serde_json::Map::new() }, serde_json::Value::Null);
-        let trial = Trial { index: 0, name: String::new(), point, settings, dir: "x".into() };
+        let trial = Trial { index: 0, name: String::new(), point, settings, dir: "x".into(), origin: None };
         let shared =
             SharedInputs { base: "x", tokenizer: None, train: &train, test: None, checkpoints: None, references: None };
         let of = |r, batch| (LoraSpec { r, ..LoraSpec::default() }, TrainConfig { batch, ..TrainConfig::default() });
         for points in [[of(2, 32), of(2, 1)], [of(2, 1), of(2, 32)], [of(2, 32), of(16, 1)], [of(2, 32), of(1, 32)]] {
-            let task = |(spec, config)| Task { trial: &trial, spec, config, data: None };
+            let task = |(spec, config)| Task { trial: &trial, spec, config, cohort: 0, has_loss: false };
             let tasks: Vec<Task> = points.iter().map(|(spec, config)| task((spec, config))).collect();
             let (task, adapter) = largest(model.decoder(), shared, &tasks).unwrap().unwrap();
             assert_eq!((task.config.batch, adapter.spec.r), (32, 2));

@@ -40,6 +40,7 @@ pub use record::{Failure, Measurements, TrialResult};
 pub use results::{SweepResult, TrialRow};
 pub use run::{run, Event, SweepObserver};
 pub use series::{SummaryPoint, SummarySeries};
+pub use task::TrialInputs;
 pub use trial::{Plan, Trial};
 pub use trial_sweep::TrialSweep;
 pub use workers::Workers;

@@ -1,6 +1,6 @@
 //! The options of a sweep, and the settings of a trial at a point of the grid.
 
-use super::grid::{Grid, Point, DATA};
+use super::grid::{Grid, Point, BASE, DATA, LOSS};
 use crate::error::{Error, Result};
 use crate::lora::LoraSpec;
 use crate::options;
@@ -15,8 +15,8 @@ options! {
     #[derive(Debug, Clone)]
     pub struct SweepOptions {
         /// The axes: any option of `lora` or `train` with an array of values, or with a map of values by their names, as in
-        /// `rank_pattern: #{ flat: #{}, deep: #{ down_proj: 16 } }`. `seed` may be a count. `data` takes a map of splits; with
-        /// `trial` an axis may have any name.
+        /// `rank_pattern: #{ flat: #{}, deep: #{ down_proj: 16 } }`. `seed` may be a count. `base`, `data` and `loss` take maps of
+        /// models, splits and functions; with `trial` an axis may have any name.
         pub grid: Axes = Axes::default(), is required,
             hint "name what varies, e.g. grid: #{ rank: [4, 8, 16] }";
         /// The folder of the sweep. Trials that are already finished there are not run again.
@@ -41,14 +41,18 @@ impl SweepOptions {
     pub fn grid(&self) -> Result<Grid> {
         let options = LoraSpec::table().options().into_iter().chain(TrainConfig::table().options());
         let names = options.flat_map(|option| [option.name].into_iter().chain(option.aliases.iter().copied()));
-        Grid::from_json(&self.grid.0, &names.chain([DATA]).collect::<Vec<_>>())
+        Grid::from_json(&self.grid.0, &names.chain([LOSS, BASE, DATA]).collect::<Vec<_>>())
     }
 }
 
 options! {
-    /// The axis that is no option of `lora` or `train`. Its values are not read here: they are rows.
+    /// The axes whose values are not read here: functions, models, rows.
     #[derive(Debug, Clone)]
-    struct DataAxis {
+    struct ObjectAxes {
+        /// Functions by their names, as in `loss: #{ built_in: (), smooth: |model, batch| … }`; `()` is the built-in loss.
+        loss: Map<String, serde_json::Value> = Map::new();
+        /// Models by their names, as in `base: #{ small: m1, large: m2 }`.
+        base: Map<String, serde_json::Value> = Map::new();
         /// Tokenized splits by their names, as in `data: #{ small: d1, all: d2 }`.
         data: Map<String, serde_json::Value> = Map::new();
     }
@@ -70,7 +74,7 @@ impl OptionType for Axes {
     }
     fn inner() -> Option<&'static Table> {
         static AXES: Table = Table {
-            entries: &[Entry::Set(LoraSpec::table), Entry::Set(TrainConfig::table), Entry::Set(DataAxis::table)],
+            entries: &[Entry::Set(LoraSpec::table), Entry::Set(TrainConfig::table), Entry::Set(ObjectAxes::table)],
         };
         Some(&AXES)
     }
@@ -110,6 +114,21 @@ pub struct TrialSettings {
     pub point: Point,
     pub spec: LoraSpec,
     pub config: TrainConfig,
+    /// What tells the caller's function that computes the loss from another one; null for the built-in loss.
+    pub loss: serde_json::Value,
+}
+
+/// The settings of all points. Where those of some points cannot be read, or not for the same reason, the error names
+/// the point.
+pub fn of_all_points<T>(points: &[Point], settings: Vec<Result<T>>) -> Result<Vec<T>> {
+    let messages: Vec<Option<String>> =
+        settings.iter().map(|settings| settings.as_ref().err().map(|error| error.message.clone())).collect();
+    let is_everywhere = messages.iter().all(|message| Some(message) == messages.first());
+    let settings = settings.into_iter().zip(points);
+    let settings = settings.map(|(settings, point)| {
+        settings.map_err(|error| if is_everywhere { error } else { error.context(format!("trial {point}")) })
+    });
+    settings.collect()
 }
 
 impl TrialSettings {
@@ -120,7 +139,7 @@ impl TrialSettings {
     pub fn at(point: Point, spec: &LoraSpec, config: &TrainConfig) -> Result<Self> {
         let spec = spec.clone().read_over(&mut ValuesOf(&point))?;
         let config = config.clone().read_over(&mut ValuesOf(&point))?;
-        Ok(TrialSettings { point, spec, config })
+        Ok(TrialSettings { point, spec, config, loss: serde_json::Value::Null })
     }
 }
 

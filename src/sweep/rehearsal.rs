@@ -2,27 +2,27 @@
 //! Trials that differ in the seed alone are of one kind; all of them get the files of the one that was trained.
 
 use super::folder;
-use super::grid::SEED;
-use super::lora::{measured, TrialMetrics};
+use super::grid::{LOSS, SEED};
+use super::lora::{measured, TrialFunctions};
 use super::memory::that_fit;
 use super::progress::SweepProgress;
 use super::record::{Measurements, CONFIG, RESULT};
 use super::results::SweepResult;
 use super::run::{self, Event, SweepObserver};
-use super::task::{SharedInputs, Task};
+use super::task::{Cohort, Cohorts, SharedInputs, Task};
 use super::trial::{Plan, Trial};
 use super::workers::Workers;
 use crate::data::tokenized::TokenizedDataset;
 use crate::data::Pace;
 use crate::error::{Error, Result};
 use crate::eval::loss::mean_losses;
-use crate::lora::{Adapter, LoraSpec, Trainable};
+use crate::lora::{self, Adapter, LoraSpec, Trainable};
 use crate::model::Decoder;
 use crate::train::memory::process::free;
 use crate::train::origin::ORIGIN;
 use crate::train::rehearsal::{self, planned_memory, planned_tokens, tiny_config, Planned};
 use crate::train::TrainConfig;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,11 +32,11 @@ pub struct SweepForecast {
     pub kinds: Vec<TrialKind>,
     /// The number of trials that are finished already.
     pub skipped: usize,
-    /// The workers of the real sweep.
+    /// The workers of the real sweep; of several bases or data sets those that train most trials at once.
     pub workers: Workers,
-    /// Bytes of the base and the largest trials side by side.
+    /// Bytes of the bases and the largest trials side by side.
     pub memory: u64,
-    /// Bytes of the base alone.
+    /// Bytes of the bases alone.
     pub base: u64,
     /// The time for all trials that are to run, with these workers.
     pub seconds: f64,
@@ -56,6 +56,8 @@ pub struct TrialKind {
     config: TrainConfig,
     /// A trial of this kind.
     index: usize,
+    /// The workers that share its trials.
+    workers: usize,
     tiny: Option<Measurements>,
     /// The folder of the trial that was trained.
     dir: PathBuf,
@@ -69,16 +71,15 @@ pub struct TrialKind {
 pub fn rehearse(
     plan: &Plan,
     out: &Path,
-    decoder: &Decoder,
-    shared: SharedInputs,
+    cohorts: &Cohorts,
     tasks: &[Task],
-    metrics: Option<&TrialMetrics>,
+    functions: TrialFunctions,
     observer: &mut dyn SweepObserver,
 ) -> Result<(SweepResult, SweepForecast)> {
     folder::ensure_claimable(plan)?;
     let moved = moved(plan, out);
     folder::copy_records(plan, &moved)?;
-    let rehearsal = Rehearsal::new(decoder, shared, tasks);
+    let rehearsal = Rehearsal::new(cohorts, tasks, functions);
     let mut on_event = |event: &Event| match event {
         Event::Started { .. } | Event::Finished { .. } => {}
         // The checkpoints stay where they are, which is not where the rehearsal looks.
@@ -86,13 +87,21 @@ pub fn rehearse(
         event => observer.event(event),
     };
     let mut group_size = |pending: &[&Trial]| rehearsal.plan_workers(pending);
-    let mut run_group = |group: &[&Trial]| measured(rehearsal.run_group(group), group, decoder, metrics);
+    let decoder_of = |trial: &Trial| Ok(rehearsal.cohort(&rehearsal.task(trial)?)?.decoder());
+    let mut run_group = |group: &[&Trial]| measured(rehearsal.run_group(group), group, &decoder_of, functions.metrics);
     let result = run::run(&moved, &mut on_event, &mut group_size, &mut run_group)?;
-    let Rehearsal { kinds, workers, memory, base, .. } = rehearsal;
-    let (kinds, workers) = (kinds.into_inner(), workers.get());
-    let seconds = kinds.iter().map(TrialKind::seconds).sum::<f64>() / workers.workers.max(1) as f64;
+    let Rehearsal { kinds, plans, .. } = rehearsal;
+    let (kinds, plans) = (kinds.into_inner(), plans.into_inner());
+    let seconds = kinds.iter().map(|kind| kind.seconds() / kind.workers.max(1) as f64).sum();
+    let workers = plans.iter().map(|plan| plan.workers).max_by_key(|workers| workers.at_once).unwrap_or(ALONE);
+    let of_base = |base: &&lora::Model| {
+        let mut of_cohorts = cohorts.iter().zip(&plans).filter(|(cohort, _)| std::ptr::eq(cohort.base, *base));
+        of_cohorts.next().map_or(0, |(_, plan)| plan.weights)
+    };
+    let base = cohorts.bases().iter().map(of_base).sum();
+    let memory = base + plans.iter().map(|plan| plan.memory).max().unwrap_or(0);
     let skipped = result.skipped;
-    Ok((result, SweepForecast { kinds, skipped, workers, memory: memory.get(), base: base.get(), seconds }))
+    Ok((result, SweepForecast { kinds, skipped, workers, memory, base, seconds }))
 }
 
 /// The same plan with another `out`.
@@ -116,57 +125,93 @@ fn alike((spec, config): (&LoraSpec, &TrainConfig), task: &Task) -> bool {
     *spec == *task.spec && TrainConfig { seed: task.config.seed, ..config.clone() } == *task.config
 }
 
-/// The state of a rehearsal.
-struct Rehearsal<'a> {
-    decoder: &'a Decoder,
-    shared: SharedInputs<'a>,
-    tasks: &'a [Task<'a>],
-    kinds: RefCell<Vec<TrialKind>>,
-    workers: Cell<Workers>,
-    memory: Cell<u64>,
-    base: Cell<u64>,
+/// Do they differ in settings and seed alone? A trial of each function is rehearsed.
+fn are_of_one_sort(one: &Task, other: &Task) -> bool {
+    one.cohort == other.cohort && one.trial.point.get(LOSS) == other.trial.point.get(LOSS)
 }
 
-impl<'a> Rehearsal<'a> {
-    fn new(decoder: &'a Decoder, shared: SharedInputs<'a>, tasks: &'a [Task<'a>]) -> Self {
-        let workers = Cell::new(Workers { workers: 1, at_once: 1 });
-        Rehearsal {
-            decoder,
-            shared,
-            tasks,
-            kinds: RefCell::default(),
-            workers,
-            memory: Cell::new(0),
-            base: Cell::new(0),
+/// Plans the memory that the real sweep measures, because a step with the longest rows may take long.
+fn plan_cohort(cohort: &Cohort, tasks: &[&Task]) -> Result<CohortPlan> {
+    let decoder = cohort.decoder();
+    let (mut sizes, mut alone, mut weights) = (Vec::new(), 0, decoder.weight_bytes());
+    for task in tasks {
+        let parts = planned_memory(decoder, &task.run(cohort.shared))?;
+        weights = parts.weights;
+        // Trials with a loss of the caller's train one at a time.
+        if task.has_loss {
+            alone = alone.max(parts.total() - parts.weights);
+        } else {
+            sizes.push(parts.total() - parts.weights);
         }
+    }
+    sizes.sort_unstable_by_key(|&bytes| std::cmp::Reverse(bytes));
+    let fit = match free(decoder.device) {
+        Some(free) if sizes.len() > 1 => that_fit(free, sizes.first().copied().unwrap_or(0)),
+        Some(_) => 1,
+        None => usize::MAX,
+    };
+    let workers = Workers::for_trials_that_fit(fit, decoder.device, sizes.len());
+    let memory = sizes.iter().take(workers.at_once).sum::<u64>().max(alone);
+    Ok(CohortPlan { workers, weights, memory })
+}
+
+/// The workers of a trial that trains by itself.
+const ALONE: Workers = Workers { workers: 1, at_once: 1 };
+
+/// The plan of a cohort.
+#[derive(Clone, Copy)]
+struct CohortPlan {
+    workers: Workers,
+    /// Bytes of the base.
+    weights: u64,
+    /// Bytes of the largest trials side by side.
+    memory: u64,
+}
+
+/// The state of a rehearsal.
+struct Rehearsal<'a, 'f> {
+    cohorts: &'a Cohorts<'a>,
+    tasks: &'a [Task<'a>],
+    functions: TrialFunctions<'f>,
+    kinds: RefCell<Vec<TrialKind>>,
+    /// By cohort.
+    plans: RefCell<Vec<CohortPlan>>,
+}
+
+impl<'a, 'f> Rehearsal<'a, 'f> {
+    fn new(cohorts: &'a Cohorts<'a>, tasks: &'a [Task<'a>], functions: TrialFunctions<'f>) -> Self {
+        Rehearsal { cohorts, tasks, functions, kinds: RefCell::default(), plans: RefCell::default() }
     }
 
     fn task(&self, trial: &Trial) -> Result<Task<'a>> {
         self.tasks.get(trial.index).copied().ok_or_else(|| Error::bug("a trial without settings"))
     }
 
-    /// The number of trials side by side. Plans the memory that the real sweep measures, because a step with the
-    /// longest rows may take long.
-    fn plan_workers(&self, pending: &[&Trial]) -> Result<usize> {
-        let mut sizes: Vec<u64> = Vec::new();
-        let mut base = 0;
-        for trial in pending {
-            let parts = planned_memory(self.decoder, &self.task(trial)?.run(self.shared))?;
-            base = parts.weights;
-            sizes.push(parts.total() - parts.weights);
+    fn cohort(&self, task: &Task) -> Result<&'a Cohort<'a>> {
+        self.cohorts.get(task)
+    }
+
+    /// The workers of the real trial.
+    fn workers(&self, task: &Task) -> Workers {
+        let planned = self.plans.borrow().get(task.cohort).map_or(ALONE, |plan| plan.workers);
+        if task.has_loss {
+            ALONE
+        } else {
+            planned
         }
-        sizes.sort_unstable_by_key(|&bytes| std::cmp::Reverse(bytes));
-        let largest = sizes.first().copied().unwrap_or(0);
-        let fit = match free(self.decoder.device) {
-            Some(free) if pending.len() > 1 => that_fit(free, largest),
-            Some(_) => 1,
-            None => usize::MAX,
-        };
-        let workers = Workers::for_trials_that_fit(fit, self.decoder, pending.len());
-        self.workers.set(workers);
-        self.base.set(base);
-        self.memory.set(base + sizes.iter().take(workers.at_once).sum::<u64>());
-        Ok(workers.at_once)
+    }
+
+    /// The number of trials that are rehearsed together. At its first call plans the real sweep.
+    fn plan_workers(&self, pending: &[&Trial]) -> Result<usize> {
+        let mut plans = self.plans.borrow_mut();
+        if plans.is_empty() {
+            let tasks: Vec<Task> = pending.iter().map(|trial| self.task(trial)).collect::<Result<_>>()?;
+            for (number, cohort) in self.cohorts.iter().enumerate() {
+                let of_cohort: Vec<&Task> = tasks.iter().filter(|task| task.cohort == number).collect();
+                plans.push(plan_cohort(cohort, &of_cohort)?);
+            }
+        }
+        Ok(plans.iter().map(|plan| plan.workers.at_once).max().unwrap_or(1))
     }
 
     fn run_group(&self, group: &[&Trial]) -> Vec<Result<Measurements>> {
@@ -187,17 +232,16 @@ impl<'a> Rehearsal<'a> {
         let mut fresh: Vec<(&Trial, &Task)> = Vec::new();
         for (trial, task) in group.iter().zip(tasks) {
             let is_known = self.kinds.borrow().iter().any(|kind| self.is_of(kind, task));
-            let is_alike = |other: &Task| alike((other.spec, other.config), task) && other.shares_data(task);
+            let is_alike = |other: &Task| alike((other.spec, other.config), task) && are_of_one_sort(other, task);
             if !is_known && !fresh.iter().any(|(_, other)| is_alike(other)) {
                 fresh.push((trial, task));
             }
         }
-        let configs: Vec<Result<TrainConfig>> =
-            fresh.iter().map(|(_, task)| tiny_config(task.config, self.shared.of(task).train.len())).collect();
+        let tiny = |(_, task): &(&Trial, &Task)| tiny_config(task.config, self.cohort(task)?.shared.train.len());
+        let configs: Vec<Result<TrainConfig>> = fresh.iter().map(tiny).collect();
         let good = fresh.iter().zip(&configs);
-        let tiny = good.filter_map(|((trial, task), config)| {
-            Some(Task { trial, spec: task.spec, config: config.as_ref().ok()?, data: task.data })
-        });
+        let tiny =
+            good.filter_map(|((trial, task), config)| Some(Task { trial, config: config.as_ref().ok()?, ..**task }));
         let mut outcomes = self.train_tiny(tiny.collect()).into_iter();
         for ((trial, task), config) in fresh.into_iter().zip(&configs) {
             let tiny = match config {
@@ -210,29 +254,38 @@ impl<'a> Rehearsal<'a> {
         Ok(())
     }
 
-    /// Trains tasks side by side, as far as they share their rows. Returns a result for each, in order.
+    /// Trains tasks side by side, as far as they may. Returns a result for each, in order.
     fn train_tiny(&self, tasks: Vec<Task>) -> Vec<Result<Measurements>> {
-        let progress = SweepProgress::new(true);
         let mut outcomes = Vec::with_capacity(tasks.len());
-        // Trials with the same rows may lie apart in the grid.
+        // Trials of one cohort may lie apart in the grid.
         let mut rest: Vec<(usize, Task)> = tasks.into_iter().enumerate().collect();
-        while let Some((_, first)) = rest.first().copied() {
-            let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, task)| task.shares_data(&first));
+        while !rest.is_empty() {
+            let (at, first) = rest.remove(0);
+            let (beside, others): (Vec<_>, Vec<_>) =
+                rest.into_iter().partition(|(_, task)| task.may_train_beside(&first));
             rest = others;
-            let (pace, shared) = (Pace::Rehearsal, self.shared.of(&first));
-            let (train, test) = (pace.rows(shared.train), shared.test.map(|test| pace.rows(test)));
-            let shared = SharedInputs { train: &train, test: test.as_ref(), ..shared };
-            let tasks: Vec<Task> = group.iter().map(|(_, task)| *task).collect();
-            let results = self.workers.get().run(self.decoder, shared, &tasks, &progress);
-            outcomes.extend(group.iter().map(|(at, _)| *at).zip(results));
+            let (numbers, group): (Vec<usize>, Vec<Task>) = [(at, first)].into_iter().chain(beside).unzip();
+            let results = match self.cohort(&first) {
+                Ok(cohort) => self.train_tiny_group(cohort, &group),
+                Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
+            };
+            outcomes.extend(numbers.into_iter().zip(results));
         }
         outcomes.sort_by_key(|(at, _)| *at);
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
+    fn train_tiny_group(&self, cohort: &Cohort, tasks: &[Task]) -> Vec<Result<Measurements>> {
+        let Some(workers) = tasks.first().map(|task| self.workers(task)) else { return Vec::new() };
+        let (pace, shared) = (Pace::Rehearsal, cohort.shared);
+        let (train, test) = (pace.rows(shared.train), shared.test.map(|test| pace.rows(test)));
+        let shared = SharedInputs { train: &train, test: test.as_ref(), ..shared };
+        workers.run(cohort.decoder(), shared, tasks, &SweepProgress::new(true), self.functions.losses)
+    }
+
     fn is_of(&self, kind: &TrialKind, task: &Task) -> bool {
-        let shares_data = self.tasks.get(kind.index).is_some_and(|known| known.shares_data(task));
-        shares_data && alike((&kind.spec, &kind.config), task)
+        let is_of_one_sort = self.tasks.get(kind.index).is_some_and(|known| are_of_one_sort(known, task));
+        is_of_one_sort && alike((&kind.spec, &kind.config), task)
     }
 
     fn kind(&self, trial: &Trial, task: &Task, tiny: Result<Measurements>) -> Result<TrialKind> {
@@ -250,6 +303,7 @@ impl<'a> Rehearsal<'a> {
                 spec: task.spec.clone(),
                 config: task.config.clone(),
                 index: trial.index,
+                workers: self.workers(task).workers,
                 tiny,
                 dir: trial.dir.clone(),
             }),
@@ -258,16 +312,18 @@ impl<'a> Rehearsal<'a> {
 
     /// Plans a trial that has a worker to itself: with one thread if there are several workers.
     fn plan(&self, task: &Task) -> Result<Planned> {
-        let mut adapter = Adapter::new(task.spec.clone(), self.decoder, task.config.seed)?;
+        let Cohort { shared, .. } = self.cohort(task)?;
+        let decoder = self.cohort(task)?.decoder();
+        let mut adapter = Adapter::new(task.spec.clone(), decoder, task.config.seed)?;
         let mut measure = |decoder: &Decoder, trainables: &[&dyn Trainable], rows: &TokenizedDataset| {
             let losses = mean_losses(decoder, trainables, rows, task.config.eval_batch)?;
             Ok(losses.into_iter().map(|mean| mean.loss).collect())
         };
         let threads = tch::get_num_threads();
-        if self.workers.get().workers > 1 {
+        if self.workers(task).workers > 1 {
             tch::set_num_threads(1);
         }
-        let planned = rehearsal::plan(self.decoder, &mut adapter, &task.run(self.shared), &mut measure);
+        let planned = rehearsal::plan(decoder, &mut adapter, &task.run(*shared), &mut measure);
         tch::set_num_threads(threads);
         planned
     }
@@ -283,7 +339,7 @@ impl<'a> Rehearsal<'a> {
         if kind.dir != trial.dir {
             link_files(&kind.dir, &trial.dir)?;
         }
-        let tokens = planned_tokens(self.shared.of(task).train, task.config);
+        let tokens = planned_tokens(self.cohort(task)?.shared.train, task.config);
         kind.tokens += tokens;
         Ok(Measurements { tokens, seconds: planned.seconds, ..tiny })
     }

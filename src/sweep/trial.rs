@@ -11,6 +11,7 @@ use crate::train::recorded::ADAPTER;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Debug, Clone)]
 pub struct Trial {
@@ -23,6 +24,8 @@ pub struct Trial {
     /// program's version. A finished trial is run again if any of it changed.
     pub settings: Value,
     pub dir: PathBuf,
+    /// Written to the folder as `origin.json`.
+    pub origin: Option<Arc<Origin>>,
 }
 
 impl Trial {
@@ -49,8 +52,6 @@ pub struct Plan {
     /// Identifies the sweep, such as by the model's name. A folder with another identity is refused, not overwritten.
     /// Values that may change from run to run belong in the settings instead.
     pub identity: Value,
-    /// Written to each trial's folder as `origin.json`.
-    pub origin: Option<Origin>,
     /// What trials go on from; `None` begins each anew and saves none.
     pub checkpoints: Option<TrialCheckpoints>,
     /// Do trials keep their checkpoints in their own folders?
@@ -74,10 +75,16 @@ impl Plan {
         for (index, point) in grid.points().into_iter().enumerate() {
             let settings = settings(&point).map_err(|error| error.context(format!("trial {point}")))?;
             let name = point.folder_name();
-            trials.push(Trial { index, dir: out.join(&name), name, point, settings });
+            trials.push(Trial { index, dir: out.join(&name), name, point, settings, origin: None });
         }
         ensure_distinct_names(&trials)?;
-        Ok(Plan { out, grid, trials, identity, origin: None, checkpoints: None, goes_on_in_place: false })
+        Ok(Plan { out, grid, trials, identity, checkpoints: None, goes_on_in_place: false })
+    }
+
+    /// Every trial comes from `origin`.
+    pub fn set_origin(&mut self, origin: Option<&Origin>) {
+        let origin = origin.cloned().map(Arc::new);
+        self.trials.iter_mut().for_each(|trial| trial.origin = origin.clone());
     }
 }
 

@@ -37,7 +37,7 @@ impl TrialSweep<'_> {
     pub fn plan(&self, out: &Path) -> Result<Plan> {
         let identity = json!({ "trials": "of a function" });
         let mut plan = Plan::new(out, self.grid.clone(), identity, |point| (self.settings)(point))?;
-        plan.origin = self.origin.clone();
+        plan.set_origin(self.origin.as_ref());
         plan.goes_on_in_place = true;
         Ok(plan)
     }

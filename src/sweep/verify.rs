@@ -1,15 +1,14 @@
 //! Trains sampled trials of a finished sweep again, each alone, and measures how far they differ from the jointly
 //! trained ones.
 
-use super::lora::run_group;
+use super::lora::{run_group, TrialLosses};
 use super::progress::SweepProgress;
 use super::record::Measurements;
 use super::results::SweepResult;
-use super::task::{SharedInputs, Task};
+use super::task::{Cohorts, Task};
 use super::trial::Trial;
 use crate::error::{Error, Kind, Result};
 use crate::lora::peft;
-use crate::model::Decoder;
 use std::fmt;
 
 /// The number of trials that are trained again.
@@ -34,20 +33,27 @@ impl fmt::Display for Deviation {
 }
 
 /// Trains the first and the last finished trial again, in a folder that is then removed.
-pub fn verify(decoder: &Decoder, shared: SharedInputs, tasks: &[Task], result: &SweepResult) -> Result<Vec<Deviation>> {
+pub fn verify(
+    cohorts: &Cohorts,
+    tasks: &[Task],
+    losses: Option<&TrialLosses>,
+    result: &SweepResult,
+) -> Result<Vec<Deviation>> {
     let finished =
         |task: &&Task| result.rows().iter().any(|row| row.index == task.trial.index && row.outcome().is_some());
     let finished: Vec<&Task> = tasks.iter().filter(finished).collect();
     let step = finished.len().saturating_sub(1).max(1) / (SAMPLES - 1);
-    finished.into_iter().step_by(step).take(SAMPLES).map(|task| deviation(decoder, shared, task, result)).collect()
+    finished.into_iter().step_by(step).take(SAMPLES).map(|task| deviation(cohorts, task, losses, result)).collect()
 }
 
-fn deviation(decoder: &Decoder, shared: SharedInputs, task: &Task, result: &SweepResult) -> Result<Deviation> {
+fn deviation(cohorts: &Cohorts, task: &Task, losses: Option<&TrialLosses>, result: &SweepResult) -> Result<Deviation> {
+    let cohort = cohorts.get(task)?;
+    let decoder = cohort.decoder();
     let scratch =
         tempfile::tempdir().map_err(|error| Error::new(Kind::File, format!("cannot make a folder: {error}")))?;
     let trial = Trial { dir: scratch.path().join(&task.trial.name), ..task.trial.clone() };
     let silent = SweepProgress::new(true);
-    let alone = run_group(decoder, shared.of(task), &[Task { trial: &trial, ..*task }], &silent).pop();
+    let alone = run_group(decoder, cohort.shared, &[Task { trial: &trial, ..*task }], &silent, losses).pop();
     let alone = alone.unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
     let row = result.rows().iter().find(|row| row.index == task.trial.index);
     let together =

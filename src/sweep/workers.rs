@@ -7,13 +7,13 @@
 
 use super::checkpoints::Begun;
 use super::groups::{self, Group};
-use super::lora::{measured, run_group, TrialMetrics};
+use super::lora::{measured, run_group, TrialFunctions, TrialLosses};
 use super::memory;
 use super::progress::SweepProgress;
 use super::record::Measurements;
 use super::results::SweepResult;
 use super::run::{self, Event};
-use super::task::{SharedInputs, Task};
+use super::task::{Cohorts, SharedInputs, Task};
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Result};
 use crate::lora::adapter::trainable_count;
@@ -42,46 +42,58 @@ type Queue<'a> = VecDeque<(usize, Vec<&'a Trial>)>;
 /// Runs the trials of a LoRA sweep that are not finished. `tasks` holds every trial of the plan, in its order.
 pub fn run_sweep<'a>(
     plan: &'a Plan,
-    decoder: &Decoder,
-    shared: SharedInputs,
+    cohorts: &Cohorts,
     tasks: &[Task],
-    metrics: Option<&TrialMetrics>,
+    functions: TrialFunctions,
     progress: &SweepProgress,
 ) -> Result<SweepResult> {
     let tasks_of = |trials: &[&Trial]| -> Vec<Task> {
         trials.iter().filter_map(|trial| tasks.get(trial.index).copied()).collect()
     };
-    // What was planned for the rows of a trial, and how many trials memory took since.
+    let cohort_of = |trial: &Trial| match tasks.get(trial.index) {
+        Some(task) => cohorts.get(task),
+        None => Err(Error::bug("a trial without settings")),
+    };
+    // All bases of a sweep are on one device.
+    let device = cohorts.iter().next().map_or(Device::Cpu, |cohort| cohort.decoder().device);
+    // How many trials of a cohort are planned to train at once, and how many memory took since.
     let planned: Cell<Option<(usize, Workers)>> = Cell::new(None);
     let fitting = Cell::new(usize::MAX);
     // The groups of an earlier run that are formed again, and how the present group is spread.
     let again: RefCell<Option<Queue<'a>>> = RefCell::new(None);
     let present: Cell<Workers> = Cell::new(Workers { workers: 1, at_once: 1 });
-    let steps = |task: &Task| task.config.total_steps(shared.of(task).train.len());
+    let steps = |task: &Task| cohorts.get(task).map_or(0, |cohort| task.config.total_steps(cohort.shared.train.len()));
+    let at_once = |trials: &[&'a Trial]| -> Result<usize> {
+        let Some(task) = trials.first().and_then(|trial| tasks.get(trial.index)) else { return Ok(1) };
+        if task.has_loss {
+            return Ok(1);
+        }
+        let workers = match planned.get() {
+            Some((cohort, workers)) if cohort == task.cohort => workers,
+            _ => {
+                let cohort = cohorts.get(task)?;
+                Workers::plan(cohort.decoder(), cohort.shared, &tasks_of(trials))?
+            }
+        };
+        planned.set(Some((task.cohort, workers)));
+        Ok(workers.at_once.min(fitting.get()).max(1))
+    };
     let mut next_group = |pending: &[&'a Trial]| -> Result<Vec<&'a Trial>> {
         let mut again = again.borrow_mut();
         let again = again.get_or_insert_with(|| {
             progress.begin(pending.len(), tasks_of(pending).iter().map(steps).sum());
-            fitting.set(memory::remembered(&plan.out, decoder.device).unwrap_or(usize::MAX));
-            earlier_groups(plan, shared, pending).into()
+            fitting.set(memory::remembered(&plan.out, device).unwrap_or(usize::MAX));
+            earlier_groups(plan, tasks, pending).into()
         });
         let is_in_group =
             |trial: &&Trial| again.iter().any(|(_, group)| group.iter().any(|one| one.index == trial.index));
         let fresh: Vec<&Trial> = pending.iter().filter(|trial| !is_in_group(trial)).copied().collect();
-        let fresh = by_data(fresh, tasks);
-        if let Some((first, task)) = fresh.first().and_then(|trials| Some((trials, *tasks.get(trials.first()?.index)?)))
-        {
-            let is_planned = |at: usize| tasks.get(at).is_some_and(|known| known.shares_data(&task));
-            if planned.get().is_none_or(|(at, _)| !is_planned(at)) {
-                let workers = Workers::plan(decoder, shared.of(&task), &tasks_of(first))?;
-                planned.set(Some((task.trial.index, workers)));
-            }
-        }
-        let at_once = planned.get().map_or(1, |(_, workers)| workers.at_once).min(fitting.get()).max(1);
-        let spread_over = |trials: &[&Trial]| Workers::for_trials_that_fit(at_once, decoder, trials.len()).workers;
-        let chunks = fresh.iter().flat_map(|trials| trials.chunks(at_once));
-        let mut fresh = chunks.map(|trials| (spread_over(trials), trials.to_vec()));
-        if shared.checkpoints.is_some() {
+        // Those that may train together; what comes after them is planned when it is its turn.
+        let fresh = side_by_side(fresh, tasks).into_iter().next().unwrap_or_default();
+        let at_once = at_once(&fresh)?;
+        let spread_over = |trials: &[&Trial]| Workers::for_trials_that_fit(at_once, device, trials.len()).workers;
+        let mut fresh = fresh.chunks(at_once).map(|trials| (spread_over(trials), trials.to_vec()));
+        if plan.checkpoints.is_some() {
             let groups = again.iter().cloned().chain(fresh.clone());
             groups::write(&plan.out, groups.map(|(workers, trials)| Group::new(workers, &trials)))?;
         }
@@ -95,39 +107,45 @@ pub fn run_sweep<'a>(
         progress.side_by_side(&tasks.iter().map(|task| (*task, steps(task))).collect::<Vec<_>>());
         let is_again = Cell::new(false);
         let mut run = |tasks: &[Task]| {
-            let Some(shared) = tasks.first().map(|task| shared.of(task)) else { return Vec::new() };
+            let cohort = match tasks.first().map(|task| cohorts.get(task)) {
+                Some(Ok(cohort)) => cohort,
+                Some(Err(error)) => return tasks.iter().map(|_| Err(error.clone())).collect(),
+                None => return Vec::new(),
+            };
+            let decoder = cohort.decoder();
             if !is_again.replace(true) {
-                return present.get().run(decoder, shared, tasks, progress);
+                return present.get().run(decoder, cohort.shared, tasks, progress, functions.losses);
             }
             // What ran out of memory was saved.
             let begun: Vec<Begun> = tasks.iter().map(|task| (task.trial.name.as_str(), &task.trial.settings)).collect();
-            let checkpoints = shared.checkpoints.and_then(|checkpoints| checkpoints.reopen(&begun).ok());
-            let shared = SharedInputs { checkpoints: checkpoints.as_ref(), ..shared };
-            Workers::for_trials_that_fit(fitting.get(), decoder, tasks.len()).run(decoder, shared, tasks, progress)
+            let checkpoints = plan.checkpoints.as_ref().and_then(|checkpoints| checkpoints.reopen(&begun).ok());
+            let shared = SharedInputs { checkpoints: checkpoints.as_ref(), ..cohort.shared };
+            let workers = Workers::for_trials_that_fit(fitting.get(), device, tasks.len());
+            workers.run(decoder, shared, tasks, progress, functions.losses)
         };
         let mut run_out = |trials: usize, fewer: usize| {
-            memory::forget_activations(decoder.device);
+            memory::forget_activations(device);
             fitting.set(fitting.get().min(fewer));
             progress.note(&format!("{trials} trials side by side do not fit into memory: trying {fewer}"));
-            if let Err(error) = memory::remember(&plan.out, decoder.device, fewer) {
+            if let Err(error) = memory::remember(&plan.out, device, fewer) {
                 progress.note(&format!("warning: {error}"));
             }
         };
         let results = memory::in_halves(&tasks, &mut run, &mut run_out);
-        measured(results, group, decoder, metrics)
+        measured(results, group, &|trial| Ok(cohort_of(trial)?.decoder()), functions.metrics)
     };
     run::run_in_groups(plan, &mut |event: &Event| progress.event(event), &mut next_group, &mut run_group)
 }
 
-/// The trials that train on the same rows, each list in order.
-fn by_data<'a>(trials: Vec<&'a Trial>, tasks: &[Task]) -> Vec<Vec<&'a Trial>> {
+/// Lists of trials that may train side by side, each in order.
+fn side_by_side<'a>(trials: Vec<&'a Trial>, tasks: &[Task]) -> Vec<Vec<&'a Trial>> {
     let mut lists: Vec<Vec<&Trial>> = Vec::new();
-    let shares = |one: &Trial, other: &Trial| match (tasks.get(one.index), tasks.get(other.index)) {
-        (Some(one), Some(other)) => one.shares_data(other),
+    let fit = |one: &Trial, other: &Trial| match (tasks.get(one.index), tasks.get(other.index)) {
+        (Some(one), Some(other)) => one.may_train_beside(other),
         _ => false,
     };
     for trial in trials {
-        match lists.iter_mut().find(|list| list.first().is_some_and(|first| shares(first, trial))) {
+        match lists.iter_mut().find(|list| list.first().is_some_and(|first| fit(first, trial))) {
             Some(list) => list.push(trial),
             None => lists.push(vec![trial]),
         }
@@ -135,10 +153,14 @@ fn by_data<'a>(trials: Vec<&'a Trial>, tasks: &[Task]) -> Vec<Vec<&'a Trial>> {
     lists
 }
 
-/// The groups of a sweep that was cut off which are formed again, with the number of their workers.
-fn earlier_groups<'a>(plan: &Plan, shared: SharedInputs, pending: &[&'a Trial]) -> Vec<(usize, Vec<&'a Trial>)> {
-    let Some(checkpoints) = shared.checkpoints else { return Vec::new() };
-    groups::formed_again(&groups::read(&plan.out), pending, |trial| checkpoints.step(&trial.name).is_some())
+/// The groups of a sweep that was cut off which are formed again, with the number of their workers. Trials whose base or
+/// rows changed since may no longer fit together.
+fn earlier_groups<'a>(plan: &Plan, tasks: &[Task], pending: &[&'a Trial]) -> Vec<(usize, Vec<&'a Trial>)> {
+    let Some(checkpoints) = &plan.checkpoints else { return Vec::new() };
+    let is_saved = |trial: &Trial| checkpoints.step(&trial.name).is_some();
+    let groups = groups::formed_again(&groups::read(&plan.out), pending, is_saved).into_iter();
+    let split = |(workers, trials)| side_by_side(trials, tasks).into_iter().map(move |trials| (workers, trials));
+    groups.flat_map(split).collect()
 }
 
 impl Workers {
@@ -149,12 +171,12 @@ impl Workers {
             0 | 1 => 1,
             _ => memory::trials_that_fit(decoder, shared, tasks)?,
         };
-        Ok(Self::for_trials_that_fit(fit, decoder, tasks.len()))
+        Ok(Self::for_trials_that_fit(fit, decoder.device, tasks.len()))
     }
 
     /// Plans the workers for `trials` trials, of which `fit` fit into memory at once.
-    pub fn for_trials_that_fit(fit: usize, decoder: &Decoder, trials: usize) -> Self {
-        let workers = match decoder.device {
+    pub fn for_trials_that_fit(fit: usize, device: Device, trials: usize) -> Self {
+        let workers = match device {
             Device::Cpu => (tch::get_num_threads().max(1) as usize).min(trials.max(1)),
             _ => 1,
         };
@@ -162,17 +184,19 @@ impl Workers {
         Workers { workers, at_once: fit.min(workers * MOST_PER_WORKER).min(trials.max(1)) }
     }
 
-    /// Trains `tasks`, all at once. Returns a result for each, in order.
+    /// Trains `tasks` of one cohort, all at once. Returns a result for each, in order. Functions of the caller cannot
+    /// leave this thread.
     pub fn run(
         self,
         decoder: &Decoder,
         shared: SharedInputs,
         tasks: &[Task],
         progress: &SweepProgress,
+        losses: Option<&TrialLosses>,
     ) -> Vec<Result<Measurements>> {
         let workers = self.workers.min(tasks.len());
-        if workers < 2 {
-            return run_group(decoder, shared, tasks, progress);
+        if workers < 2 || tasks.iter().any(|task| task.has_loss) {
+            return run_group(decoder, shared, tasks, progress, losses);
         }
         let threads = tch::get_num_threads();
         let costs: Vec<u64> = tasks.iter().map(|task| cost(task, decoder, shared.train.len())).collect();
@@ -186,7 +210,7 @@ impl Workers {
                     let decoder = decoder.shallow_clone();
                     scope.spawn(move || {
                         tch::set_num_threads(1);
-                        run_group(&decoder, shared, &tasks, progress)
+                        run_group(&decoder, shared, &tasks, progress, None)
                     })
                 })
                 .collect();

@@ -55,6 +55,13 @@ impl About {
         })
     }
 
+    /// With the models of the axis `base`, by their names there.
+    #[must_use]
+    pub fn with_bases<'a>(mut self, bases: impl Iterator<Item = (&'a str, &'a lora::Model)>) -> Self {
+        self.environment.extend(bases.map(|(name, base)| (format!("base {name}"), base.to_string())));
+        self
+    }
+
     /// With path and text of the script that ran it, and the settings that the script was run with, an object.
     #[must_use]
     pub fn with_script(self, path: String, text: String, settings: &Value) -> Self {

@@ -1,7 +1,6 @@
 //! Sweeps: many trials over one base, their table, charts and report.
 
 use crate::error::{Error, Result};
-use crate::lora::adapted::DEFAULT_NAME;
 use crate::lora::{self, Adapter, LoraSpec};
 use crate::options;
 use crate::options::OptionSet;
@@ -13,7 +12,7 @@ use crate::script::engine::origin;
 use crate::script::engine::state::State;
 use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
-use crate::script::values::from_script::describe;
+use crate::script::values::function_identity;
 use crate::script::values::grid::{list_ranges, options_at, NamedValues};
 use crate::script::values::handles::Handle;
 use crate::script::values::json::{to_json, to_map};
@@ -21,23 +20,27 @@ use crate::script::values::objects::{ScriptRun, TokenizedSplit};
 use crate::script::values::option_value::OptionsOf;
 use crate::script::values::options::Options;
 use crate::script::values::run_functions;
-use crate::sweep::grid::DATA;
+use crate::script::values::sweep_functions::{LossOfTrial, SweepFunctions, TrialTraining};
+use crate::script::values::sweep_inputs::{RowsOption, SweepArguments, SweepInputs};
+use crate::sweep::grid::{BASE, DATA, LOSS};
+use crate::sweep::lora::TrialFunctions;
+use crate::sweep::options::of_all_points;
 use crate::sweep::progress::SweepProgress;
 use crate::sweep::table::TableOptions;
-use crate::sweep::task::TrialData;
 use crate::sweep::{
     self, Grid, LoraSweep, Measurements, Point, SweepOptions, SweepReport, SweepResult, Trial, TrialSettings,
     TrialSweep,
 };
 use crate::train::checkpoint::CheckpointOptions;
 use crate::train::loop_run::{LoopRun, LoopRunOptions};
+use crate::train::origin::Origin;
 use crate::train::progress::Progress;
-use crate::train::TrainConfig;
+use crate::train::settings_diff;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, Map};
 use serde_json::{json, Value};
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 options! {
@@ -46,8 +49,11 @@ options! {
         sweep: SweepOptions = SweepOptions::default(), is set;
         /// Options of the adapters. A function is called with the point, as in `alpha: |p| 2 * p.rank`.
         lora: OptionsOf<LoraSpec> = OptionsOf::default();
-        /// Options of the training. A function is called with the point.
-        train: OptionsOf<TrainConfig> = OptionsOf::default();
+        /// Options of the training. A function is called with the point, except for `loss`, which is one itself.
+        train: OptionsOf<TrialTraining> = OptionsOf::default();
+        /// The rows of every trial, where they are no argument and no axis: a split of tokenized rows, or `|p|`, which makes
+        /// one of `p.base`, and of `p.data` where the data is an axis.
+        data: Option<RowsOption> = None;
         /// Measures each trained adapter: `|model, point|` returns a map of numbers, which are columns of the results.
         metrics: Option<FnPtr> = None;
         /// An experiment of your own for each point, instead of training an adapter: `|point, run|` returns a map of numbers.
@@ -104,13 +110,15 @@ pub mod functions {
         data: TokenizedSplit,
         options: Map,
     ) -> RhaiResultOf<SweepResult> {
-        run_lora_sweep(&context, &base, Some(&data), options)
+        run_lora_sweep(&context, Some(&base), Some(&data), options)
     }
 
     /// Train one adapter per point of a grid in which the data is an axis.
     ///
     /// `data` in the grid is a map of splits by their names, which stand for them in tables, charts and folder names. Any
     /// axis may be such a map. Trials on the same rows train side by side.
+    ///
+    /// The option `data` has the rows where they are no axis.
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
@@ -127,16 +135,20 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "sweep", return_raw, volatile)]
     pub fn sweep_over_data(context: NativeCallContext, base: Model, options: Map) -> RhaiResultOf<SweepResult> {
-        run_lora_sweep(&context, &base, None, options)
+        run_lora_sweep(&context, Some(&base), None, options)
     }
 
-    /// Run an experiment of your own at each point of a grid: a sweep over anything.
+    /// Run an experiment of your own at each point of a grid, or train adapters of several bases.
     ///
     /// `trial: |point, run|` gets the values of the point as a map and a run in the trial's folder, with `run.log`,
     /// `run.checkpoint`, `run.resume` and `run.folder` as after `start_run`. It returns a map of numbers, the columns of the
     /// results; true counts as 1, and `()` is left out. Trials run one after the other. Those that are finished in `out` are
     /// not run again; one that was cut off begins again, and goes on where it calls `run.resume`. One that fails is recorded,
     /// and the rest go on.
+    ///
+    /// Without `trial`, the grid has an axis `base`: a map of models by their names. Each trial trains an adapter of its model,
+    /// as `sweep(base, data, options)` does; those of one model train side by side. The option `data` has the rows, or makes
+    /// them for each model: `data: |p| rows.tokenize(p.base, #{ … }).split(#{ test: 0.1 })`. docs/experiments.md has an example.
     ///
     /// ```rhai
     /// let result = sweep(#{
@@ -154,6 +166,11 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "sweep", return_raw, volatile)]
     pub fn sweep_of_trials(context: NativeCallContext, options: Map) -> RhaiResultOf<SweepResult> {
+        let has_bases =
+            options.get("grid").and_then(|grid| grid.read_lock::<Map>()).is_some_and(|grid| grid.contains_key(BASE));
+        if has_bases && !options.contains_key("trial") {
+            return run_lora_sweep(&context, None, None, options);
+        }
         run_trial_sweep(&context, options)
     }
 
@@ -290,14 +307,22 @@ pub mod functions {
     }
 }
 
-/// As a script calls it: `data` is the argument, or an axis of the grid.
+/// Axes whose values need names in a LoRA sweep: what they are, and how they are written.
+const NAMED_AXES: [(&str, &str, &str); 3] = [
+    (BASE, "models", "base: #{ small: m1, large: m2 }"),
+    (DATA, "rows", "data: #{ small: d1, all: d2 }"),
+    (LOSS, "functions", "loss: #{ built_in: (), smooth: |model, batch| … }"),
+];
+
+/// As a script calls it: base and data are arguments, axes of the grid, or the option `data`.
 fn run_lora_sweep(
     context: &NativeCallContext,
-    base: &Handle<lora::Model>,
+    base: Option<&Handle<lora::Model>>,
     data: Option<&TokenizedSplit>,
     mut options: Map,
 ) -> RhaiResultOf<Handle<SweepResult>> {
     list_ranges(&mut options, context.engine());
+    NamedValues::ensure_named(&options, &NAMED_AXES)?;
     let named = NamedValues::take(&mut options);
     let call: SweepCall = Options::read("sweep", options)?;
     if call.trial.is_some() || !call.settings.is_empty() {
@@ -307,41 +332,26 @@ fn run_lora_sweep(
     }
     let options = &call.sweep;
     let (state, started) = (State::of(context)?, Instant::now());
-    // The functions of the script may use the model itself.
-    let base = base.read()?.shallow_clone()?;
     let grid = options.grid()?;
-    let splits = splits_of(&named)?;
-    let data = match (data, splits.is_empty()) {
-        (Some(data), true) => data,
-        (None, false) => splits.values().next().ok_or_else(|| Error::bug("no split"))?,
-        (Some(_), false) => {
-            return Err(Error::input("sweep: `data` is an argument and an axis of the grid")
-                .with_hint(NO_ARGUMENT)
-                .into())
-        }
-        (None, true) => {
-            return Err(Error::input("sweep: expected data, as an argument or as an axis of the grid")
-                .with_hint("sweep(base, data, #{ … }), or grid: #{ data: #{ small: d1, all: d2 } }")
-                .into())
-        }
-    };
-    let settings = settings_of_points(&grid, &call, &named, context)?;
-    let origin = Some(origin::of(&state, Some(&base), &options.out)?);
-    let callback = call.metrics.clone().map(|function| {
+    let points = grid.points();
+    let arguments = SweepArguments { base, data, rows: call.data.as_ref() };
+    let inputs = SweepInputs::resolve(&points, &named, arguments, context)?;
+    let (settings, losses) = settings_of_points(&points, &call, &named, &inputs, context)?;
+    let metrics = call.metrics.clone().map(|function| {
         Callback::new(context, function).with_arity_hint("metrics takes the model and the point: |model, point| #{ … }")
     });
-    let measure = |trial: &Trial, adapter: Adapter| measure_trial(&base, &named, callback.as_ref(), trial, adapter);
-    let points = grid.points();
-    let data_of = |point: &Point| Some(as_trial_data(splits.get(point.get(DATA)?.as_str()?)?));
+    let functions = SweepFunctions { context, inputs: &inputs, named: &named, metrics, losses };
+    let measure = |trial: &Trial, adapter: Adapter| functions.measure(trial, adapter);
+    let loss = |trial: &Trial, adapter: Adapter| functions.loss(trial, adapter);
     let sweep = LoraSweep {
-        base: &base,
-        train: &data.train.rows,
-        test: &data.test.rows,
         options,
         settings,
-        origin,
-        data: points.iter().filter_map(data_of).collect(),
-        metrics: callback.is_some().then_some(&measure),
+        inputs: inputs.of_trials(),
+        origins: origins(&state, &inputs, points.len(), &options.out)?,
+        functions: TrialFunctions {
+            metrics: functions.metrics.is_some().then_some(&measure),
+            losses: functions.losses.iter().any(Option::is_some).then_some(&loss),
+        },
         grid,
     };
     let (folder, progress) = (state.folder_to_write(&options.out)?, SweepProgress::new(state.quiet()));
@@ -349,55 +359,35 @@ fn run_lora_sweep(
     if report.forecast.is_none() {
         state.count_trials(&options.out, report.result.failed().count(), report.result.rows().len());
     }
-    state.note_sweep(&options.out, report.forecast.as_ref(), base.decoder().device);
+    state.note_sweep(&options.out, report.forecast.as_ref(), inputs.base(0)?.decoder().device);
     if options.charts {
-        let about = About::sweep(&report, Some(&base), started.elapsed().as_secs_f64())?;
-        publish(&state, &report, about)?;
+        let about = About::sweep(&report, inputs.single_base(), started.elapsed().as_secs_f64())?;
+        let bases = inputs.bases().filter(|_| inputs.single_base().is_none());
+        publish(&state, &report, about.with_bases(bases))?;
     }
     Ok(Handle::new(report.result))
 }
 
-const NO_ARGUMENT: &str = "write sweep(base, #{ grid: #{ data: … }, … })";
+/// Where the trials come from, each with its base.
+fn origins(state: &State, inputs: &SweepInputs, points: usize, out: &Path) -> Result<Vec<Arc<Origin>>> {
+    let mut known: Vec<(*const lora::Model, Arc<Origin>)> = Vec::new();
+    let of_point = |point: usize| {
+        let base: *const lora::Model = inputs.base(point)?;
+        if let Some((_, origin)) = known.iter().find(|(other, _)| *other == base) {
+            return Ok(origin.clone());
+        }
+        let origin = Arc::new(origin::of(state, Some(inputs.base(point)?), out)?);
+        known.push((base, origin.clone()));
+        Ok(origin)
+    };
+    (0..points).map(of_point).collect()
+}
 
 fn publish(state: &State, report: &SweepReport, about: About) -> Result<()> {
     let about = about.with_script(state.script(), state.source(), &state.settings()?);
     let note = publish_report(report, &about)?.filter(|_| state.pace().is_full());
     note.iter().for_each(|note| state.note(note));
     Ok(())
-}
-
-/// The splits of the axis `data` by their names.
-fn splits_of(named: &NamedValues) -> Result<BTreeMap<String, TokenizedSplit>> {
-    let split = |(name, value): (&rhai::Identifier, &Dynamic)| match value.clone().try_cast_result::<TokenizedSplit>() {
-        Ok(split) => Ok((name.to_string(), split)),
-        Err(other) => Err(Error::input(format!(
-            "grid: data: `{name}`: expected tokenized rows and held-out ones, found {}",
-            describe(&other)
-        ))
-        .with_hint("split tokenized data, as in data.split(#{ test: 0.1 })")),
-    };
-    named.of(DATA).into_iter().flatten().map(split).collect()
-}
-
-fn as_trial_data(split: &TokenizedSplit) -> TrialData<'_> {
-    TrialData { train: &split.train.rows, test: &split.test.rows }
-}
-
-/// What the script measures of a trained adapter, which is the active one of the model that it gets.
-fn measure_trial(
-    base: &lora::Model,
-    named: &NamedValues,
-    callback: Option<&Callback>,
-    trial: &Trial,
-    adapter: Adapter,
-) -> Result<BTreeMap<String, f64>> {
-    let Some(callback) = callback else { return Ok(BTreeMap::new()) };
-    let mut model = base.shallow_clone()?;
-    let is_taken = model.adapted.names().any(|name| name == DEFAULT_NAME);
-    model.adapted.insert(if is_taken { "trial" } else { DEFAULT_NAME }, adapter)?;
-    let point = Dynamic::from_map(named.values_at(&trial.point));
-    let numbers = callback.call_for_map([Dynamic::from(Handle::new(model)), point]);
-    run_functions::results("metrics", &numbers.map_err(|error| error.context("metrics"))?)
 }
 
 fn run_trial_sweep(context: &NativeCallContext, mut options: Map) -> RhaiResultOf<Handle<SweepResult>> {
@@ -407,7 +397,9 @@ fn run_trial_sweep(context: &NativeCallContext, mut options: Map) -> RhaiResultO
     let (state, started) = (State::of(context)?, Instant::now());
     let Some(function) = call.trial.clone() else {
         return Err(Error::input("sweep: expected `trial`, found no experiment and no base model")
-            .with_hint("trial: |point, run| #{ … }, or sweep(base, data, #{ … }) to train adapters")
+            .with_hint(
+                "trial: |point, run| #{ … }; to train adapters sweep(base, data, #{ … }), or grid: #{ base: #{ … } }",
+            )
             .into());
     };
     ensure_trial_options(&call)?;
@@ -442,6 +434,7 @@ fn ensure_trial_options(call: &SweepCall) -> Result<()> {
     let without_effect = [
         ("lora", !call.lora.values.is_empty()),
         ("train", !call.train.values.is_empty()),
+        ("data", call.data.is_some()),
         ("metrics", call.metrics.is_some()),
         ("verify", call.sweep.verify),
         ("save_every", save_every.is_some()),
@@ -496,16 +489,43 @@ fn run_one(state: &State, named: &NamedValues, callback: &Callback, out: &Path, 
 
 /// Resolves every point before the first trial starts, so that a mistake costs nothing.
 fn settings_of_points(
-    grid: &Grid,
+    points: &[Point],
     call: &SweepCall,
     named: &NamedValues,
+    inputs: &SweepInputs,
     context: &NativeCallContext,
-) -> RhaiResultOf<Vec<TrialSettings>> {
-    let settings = grid.points().into_iter().map(|point| {
-        let values = named.values_at(&point);
+) -> RhaiResultOf<(Vec<TrialSettings>, Vec<Option<LossOfTrial>>)> {
+    let mut all = Vec::new();
+    for (number, point) in points.iter().enumerate() {
+        let values = inputs.values_at(named, number, point);
         let spec = options_at(&call.lora, "lora", &values, context)?;
-        let config = options_at(&call.train, "train", &values, context)?;
-        Ok(TrialSettings { point, spec, config })
-    });
-    settings.collect()
+        let training = options_at(&call.train, "train", &values, context)?;
+        all.push(spec.and_then(|spec| settings_at(point, spec, training?, context)));
+    }
+    Ok(of_all_points(points, all)?.into_iter().unzip())
+}
+
+fn settings_at(
+    point: &Point,
+    spec: LoraSpec,
+    TrialTraining { config, loss }: TrialTraining,
+    context: &NativeCallContext,
+) -> Result<(TrialSettings, Option<LossOfTrial>)> {
+    let identity = loss.as_ref().map(|function| identity_of_loss(context, function)).transpose()?;
+    let loss = loss.map(|function| LossOfTrial::new(context, function)).transpose()?;
+    let settings = TrialSettings { point: point.clone(), spec, config, loss: identity.unwrap_or_default() };
+    Ok((settings, loss))
+}
+
+/// For the settings of a trial: changes where the function does, or a value that it captures.
+fn identity_of_loss(context: &NativeCallContext, function: &FnPtr) -> Result<Value> {
+    let script = State::of(context).map(|state| state.source()).unwrap_or_default();
+    let text = |arguments: usize| function_identity::identity(context, function, arguments, &script);
+    let Some(text) = text(2).or_else(|| text(3)) else { return Ok(json!("function")) };
+    let captured: Vec<Value> =
+        function.iter_curry().map(|value| identity_of(&value.flatten_clone())).collect::<Result<_>>()?;
+    if captured.is_empty() {
+        return Ok(json!({ "function": text }));
+    }
+    Ok(json!({ "function": text, "captured": settings_diff::fingerprint(&json!(captured)) }))
 }

@@ -168,7 +168,8 @@ mod tests {
         assert_eq!(names("sweep", &["lora"]), spec);
         let train = names("sweep", &["train"]);
         assert!(train.contains(&"seed".to_string()) && !train.contains(&"out".to_string()), "{train:?}");
-        let of_sweeps = vec!["data".to_owned()];
+        assert_eq!(train.last().map(String::as_str), Some("loss"));
+        let of_sweeps = vec!["base".to_owned(), "data".to_owned()];
         assert_eq!(names("sweep", &["grid"]), [spec, train, of_sweeps].concat());
         assert!(names("sweep", &["out"]).is_empty() && names("sweep", &["lora", "r"]).is_empty());
     }

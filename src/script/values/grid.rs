@@ -1,10 +1,11 @@
 //! The grid of a sweep as a script writes it: ranges as axes, and options that are functions of a point.
 
-use crate::error::Error;
-use crate::options::OptionSet;
+use crate::bail;
+use crate::error::{Error, Kind, Result};
+use crate::options::{OptionSet, OptionType};
 use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
-use crate::script::values::from_script::values_of_range;
+use crate::script::values::from_script::{describe, values_of_range};
 use crate::script::values::json::to_map;
 use crate::script::values::option_value::OptionsOf;
 use crate::script::values::options::Options;
@@ -43,6 +44,19 @@ impl NamedValues {
         NamedValues(named)
     }
 
+    /// Fails for axes among these whose values have no names: each with what its values are, and how they are written.
+    pub fn ensure_named(options: &Map, axes: &[(&str, &str, &str)]) -> Result<()> {
+        let Some(grid) = options.get("grid").and_then(|grid| grid.read_lock::<Map>()) else { return Ok(()) };
+        for (axis, values, example) in axes {
+            let unnamed = grid.get(*axis).filter(|values| !values.is_map());
+            if let Some(unnamed) = unnamed {
+                let found = describe(unnamed);
+                bail!(Kind::Input, "grid: {axis}: expected {values} by their names, found {found}"; hint: "as in {example}");
+            }
+        }
+        Ok(())
+    }
+
     /// The values at a point, those with names themselves.
     pub fn values_at(&self, point: &Point) -> Map {
         let mut values = to_map(&point.values);
@@ -66,16 +80,22 @@ impl NamedValues {
     }
 }
 
-/// The options of `sweep` in the map `group` at one point: functions are called with it, and its own values put in.
+/// The options of `sweep` in the map `group` at one point: functions are called with it, and its own values put in. Where
+/// an option is a function itself, it is not called.
+///
+/// # Errors
+/// Of a function: at once. Of the options: inside, so that they can be compared with those of other points.
 pub fn options_at<T: OptionSet + Default>(
     options: &OptionsOf<T>,
     group: &str,
     values: &Map,
     context: &NativeCallContext,
-) -> RhaiResultOf<T> {
+) -> RhaiResultOf<Result<T>> {
     let mut resolved = Map::new();
+    let is_function =
+        |name: &str| T::table().find(name).is_some_and(|option| (option.type_name)() == FnPtr::type_name());
     for (name, value) in &options.values {
-        let value = match value.clone().try_cast::<FnPtr>() {
+        let value = match value.clone().try_cast::<FnPtr>().filter(|_| !is_function(name)) {
             None => value.clone(),
             Some(function) => {
                 let callback = Callback::new(context, function);
@@ -89,9 +109,9 @@ pub fn options_at<T: OptionSet + Default>(
         let Some(option) = T::table().find(key) else { continue };
         if let Some(twice) = resolved.keys().find(|name| option.is_called(name)) {
             let text = format!("sweep: `{key}` is an axis of the grid and `{group}.{twice}` is given too");
-            return Err(Error::input(text).with_hint("leave one of them out").into());
+            return Ok(Err(Error::input(text).with_hint("leave one of them out")));
         }
         resolved.insert(option.name.into(), value.clone());
     }
-    Ok(Options::read_inner("sweep", group, resolved)?)
+    Ok(Options::read_inner("sweep", group, resolved))
 }

@@ -41,6 +41,8 @@ pub struct RunCallbacks<'a> {
     model: Handle<lora::Model>,
     /// What the run trains.
     trained: Parameters,
+    /// The third argument of the loss, in a trial of a sweep.
+    pub point: Option<Dynamic>,
     pub loss: Option<Callback<'a>>,
     pub on_step: Option<Callback<'a>>,
     pub on_eval: Option<Callback<'a>>,
@@ -74,6 +76,7 @@ impl<'a> RunCallbacks<'a> {
         Ok(RunCallbacks {
             model: model.clone(),
             trained,
+            point: None,
             loss: callback(loss, "a loss takes the model and a batch: |model, batch| model.forward(batch).loss"),
             on_step: callback(on_step, "on_step takes a report: |report| print(report.loss)"),
             on_eval: callback(on_eval, "on_eval takes a report: |report| print(report.eval_loss)"),
@@ -86,7 +89,8 @@ impl<'a> RunCallbacks<'a> {
         let Some(callback) = &self.loss else { return Err(no_function("loss")) };
         self.model.write()?.micro_batch = Some(MicroBatchDropout::new(key));
         let batch = Dynamic::from(Handle::new(batch.clone()));
-        let loss = callback.call_for_object::<Handle<Tensor>>("tensor", [Dynamic::from(self.model.clone()), batch]);
+        let arguments = [Dynamic::from(self.model.clone()), batch].into_iter().chain(self.point.clone());
+        let loss = callback.call_for_object::<Handle<Tensor>>("tensor", arguments);
         self.model.write()?.micro_batch = None;
         let loss = loss.map_err(|error| error.context("loss"))?;
         self.ensure_same_parameters("loss")?;

@@ -174,6 +174,32 @@ impl ObjectiveOptions {
         matches!(self.kind, Objective::Dpo | Objective::Kto)
     }
 
+    /// The options that change what is trained for.
+    fn relevant(&self) -> Vec<&'static str> {
+        let of_grpo = || OptionSet::values(&self.grpo).into_iter().map(|(name, _)| name);
+        match self.kind {
+            Objective::Sft => Vec::new(),
+            Objective::Dpo => vec!["objective", "beta", "loss_type", "disable_dropout"],
+            Objective::Orpo => vec!["objective", "beta", "disable_dropout"],
+            Objective::Simpo => {
+                vec!["objective", "beta", "label_smoothing", "simpo_gamma", "cpo_alpha", "disable_dropout"]
+            }
+            Objective::Kto => vec!["objective", "beta", "desirable_weight", "undesirable_weight", "disable_dropout"],
+            Objective::Grpo => ["objective", "beta", "loss_type"].into_iter().chain(of_grpo()).collect(),
+        }
+    }
+
+    /// Fails for one of these options that changes nothing with the objective. Other options are none of them.
+    pub fn ensure_has_effect(&self, name: &str) -> Result<()> {
+        let Some(option) = Self::table().find(name) else { return Ok(()) };
+        if option.name == "objective" || self.relevant().contains(&option.name) {
+            return Ok(());
+        }
+        let objective = self.kind.to_value().literal();
+        Err(Error::input(format!("train: option `{name}`: expected an objective that has it, found {objective}"))
+            .with_hint("vary it in a sweep of its own, over the objectives that have it"))
+    }
+
     /// Fails where `data` has not the kind of rows that the objective trains on.
     pub fn ensure_fits(&self, data: &TokenizedDataset) -> Result<()> {
         let name = self.kind.to_value().literal();
@@ -230,22 +256,9 @@ impl ObjectiveOptions {
 /// Only what has an effect: the settings of an ordinary run have no part here.
 impl Serialize for ObjectiveOptions {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let relevant: &[&str] = match self.kind {
-            Objective::Sft => &[],
-            Objective::Dpo => &["objective", "beta", "loss_type", "disable_dropout"],
-            Objective::Orpo => &["objective", "beta", "disable_dropout"],
-            Objective::Simpo => {
-                &["objective", "beta", "label_smoothing", "simpo_gamma", "cpo_alpha", "disable_dropout"]
-            }
-            Objective::Kto => &["objective", "beta", "desirable_weight", "undesirable_weight", "disable_dropout"],
-            Objective::Grpo => &["objective", "beta", "loss_type"],
-        };
-        let of_grpo: Vec<&str> = match self.kind {
-            Objective::Grpo => OptionSet::values(&self.grpo).into_iter().map(|(name, _)| name).collect(),
-            _ => Vec::new(),
-        };
+        let relevant = self.relevant();
         let values = self.values_by_name();
-        let values = values.iter().filter(|(name, _)| relevant.contains(name) || of_grpo.contains(name));
+        let values = values.iter().filter(|(name, _)| relevant.contains(name));
         let mut map = serializer.serialize_map(None)?;
         for (name, value) in values {
             let value = match (*name, self.kind) {
@@ -279,6 +292,10 @@ mod tests {
         let beta = ObjectiveOptions { beta: Some(0.3), ..ObjectiveOptions::default() };
         let error = beta.ensure_valid("train").unwrap_err();
         assert_eq!(error.message, "train: option `beta`: expected an `objective` with it, found none");
+        let simpo = ObjectiveOptions { kind: Objective::Simpo, ..ObjectiveOptions::default() };
+        assert!(simpo.ensure_has_effect("simpo_gamma").is_ok() && simpo.ensure_has_effect("rank").is_ok());
+        let error = simpo.ensure_has_effect("loss_type").unwrap_err();
+        assert_eq!(error.message, "train: option `loss_type`: expected an objective that has it, found \"simpo\"");
         let hinge = ObjectiveOptions { kind: Objective::Orpo, loss_type: Some(LossType::Dpo(DpoLoss::Hinge)), ..beta };
         assert!(hinge.ensure_valid("train").unwrap_err().message.contains("`loss_type`: expected objective \"dpo\""));
     }
