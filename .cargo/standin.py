@@ -27,7 +27,7 @@ OBJECTS = TARGET / "objects"
 LIBTORCH = Path(os.environ.get("LIBTORCH", ROOT / ".libtorch"))
 COMPILER = os.environ.get("CXX", "c++").split()
 FLAGS = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wno-psabi"]
-DRIVER = ["report", "memory", "block", "kernels", "driver"]
+DRIVER = ["report", "memory", "block", "threads", "loops", "driver"]
 TORCH = ["operations", "tensors", "flash", "device", "allocator"]
 
 
@@ -68,8 +68,10 @@ def write_kernel_names():
 
 def compile_object(folder, name, flags):
     source, target = SOURCE / folder / f"{name}.cpp", OBJECTS / f"{folder}-{name}.o"
-    read = [source, *sorted(SOURCE.glob("*/*.h")), LIBTORCH / "build-version"]
-    if name == "kernels":
+    read = [source, *sorted((SOURCE / folder).glob("*.h"))]
+    if folder == "torch":
+        read += [SOURCE / "driver/standin.h", LIBTORCH / "build-version"]
+    if name in ("threads", "loops"):
         read += [KERNELS, OBJECTS / "kernel_names.inc"]
     return made_of(read, target, [*COMPILER, *flags, "-c", str(source)])
 

@@ -13,6 +13,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "switches.h"
@@ -104,9 +105,11 @@ void run_to_barrier() {
 
 Order thread_order() {
     static const Order order = [] {
-        const char* name = switches::text("STANDIN_ORDER");
-        if (name && std::strcmp(name, "reverse") == 0) return Order::Reverse;
-        return name && std::strcmp(name, "shuffle") == 0 ? Order::Shuffle : Order::Forward;
+        const char* text = switches::text("STANDIN_ORDER");
+        const std::string name = text ? text : "";
+        if (name == "forward") return Order::Forward;
+        if (name == "reverse") return Order::Reverse;
+        return name == "shuffle" ? Order::Shuffle : Order::Loops;
     }();
     return order;
 }

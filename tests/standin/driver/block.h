@@ -9,8 +9,8 @@ struct Index3 {
 
 extern Index3 threadIdx, blockIdx, blockDim, gridDim;
 
-// The order in which the threads of a block run between two barriers.
-enum class Order { Forward, Reverse, Shuffle };
+// The order in which the threads of a block run between two barriers; Loops: the kernel runs as a whole.
+enum class Order { Loops, Forward, Reverse, Shuffle };
 
 Order thread_order();
 

@@ -32,6 +32,9 @@ struct Module {
     int device;
     std::string text;
 };
+struct Function {
+    const Kernel *of_thread, *of_loops;
+};
 
 bool is_initialized = false;
 Context contexts[switches::MOST_DEVICES];
@@ -122,11 +125,16 @@ VISIBLE int cuModuleUnload(Module* module) {
     return SUCCESS;
 }
 
-VISIBLE int cuModuleGetFunction(const Kernel** function, Module* module, const char* name) {
+VISIBLE int cuModuleGetFunction(Function** function, Module* module, const char* name) {
     const std::string entry = std::string(".entry ") + name + "(";
     if (module->text.find(entry) == std::string::npos) return NOT_FOUND;
-    *function = kernel_named(name);
-    return *function ? SUCCESS : NOT_FOUND;
+    const auto& kernels = kernels_of_threads();
+    for (size_t i = 0; i < kernels.size(); ++i) {
+        if (kernels[i].name != name) continue;
+        *function = new Function{&kernels[i], &kernels_of_loops()[i]};
+        return SUCCESS;
+    }
+    return NOT_FOUND;
 }
 
 VISIBLE int cuGetErrorName(int result, const char** name) {
@@ -145,8 +153,9 @@ VISIBLE int cuGetErrorString(int result, const char** text) {
     return SUCCESS;
 }
 
-VISIBLE int cuLaunchKernel(const Kernel* kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+VISIBLE int cuLaunchKernel(const Function* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                            unsigned block_y, unsigned block_z, unsigned, void*, void** arguments, void**) {
+    const Kernel* kernel = function->of_thread;
     if (!current) return refuse(INVALID_CONTEXT, kernel->name, "no context is current in this thread");
     if (grid_x == 0 || grid_y != 1 || grid_z != 1 || block_x == 0 || block_x > 1024 || block_y != 1 || block_z != 1)
         return refuse(INVALID_VALUE, kernel->name, "this grid is not supported");
@@ -159,11 +168,15 @@ VISIBLE int cuLaunchKernel(const Kernel* kernel, unsigned grid_x, unsigned grid_
         return refuse(INVALID_VALUE, kernel->name, "argument " + std::to_string(i) + why);
     }
     standin_count(STANDIN_OPERATION, ("kernel " + kernel->name).c_str());
+    static std::mutex only_one;
+    std::lock_guard<std::mutex> running(only_one);
+    if (thread_order() == Order::Loops) {
+        function->of_loops->call(arguments);
+        return SUCCESS;
+    }
     // Fewer blocks, so that each has to loop.
     static const long long most = switches::number("STANDIN_BLOCKS", 1LL << 31);
     const unsigned blocks = static_cast<unsigned>(std::min<long long>(grid_x, std::max(1LL, most)));
-    static std::mutex only_one;
-    std::lock_guard<std::mutex> running(only_one);
     gridDim = {blocks, 1, 1};
     blockDim = {block_x, 1, 1};
     for (unsigned i = 0; i < blocks; ++i) {
