@@ -11,7 +11,7 @@ TEST_FLAGS = $(CARGO_FLAGS) --config profile.release.package.lorhai.opt-level=0
 # The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup build install dist sweep soak soak-resume test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
+.PHONY: help setup standin build install dist sweep soak soak-resume test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -23,6 +23,7 @@ help:
 	@echo "make test-all  the same with the tests that need assets and other programs (see CONTRIBUTING.md)"
 	@echo "make soak      search for inputs that end the program, for SOAK seconds (300; 0 for all)"
 	@echo "make soak-resume cut runs and sweeps off CUTS times (50) of each kind, and compare how they end"
+	@echo "make standin   build the stand-in for an NVIDIA GPU that tests use (tests/standin/README.md)"
 	@echo "make gpu-test  run the tests and one sweep on a CUDA device"
 	@echo "make docs      generate the function reference"
 	@echo "make bench     measure speed and memory; with PEER_PYTHON set, also those of peft"
@@ -32,6 +33,10 @@ help:
 # Quick when all is there; checks that cargo and a C++ compiler are, too.
 setup:
 	@$(PYTHON) .cargo/libtorch.py
+
+# Libraries that stand for a GPU, for tests/standin.rs: about a minute, once.
+standin: setup
+	@$(PYTHON) .cargo/standin.py
 
 build: setup
 	cargo build $(CARGO_FLAGS)
@@ -50,7 +55,7 @@ sweep: build
 	$(PROGRAM) run scripts/rank_sweep.rhai
 
 # Every test program runs even where one fails, so that one report shows all failures.
-test: setup format-check lint
+test: setup standin format-check lint
 	@$(PYTHON) .cargo/test.py $(TEST_FLAGS) --no-fail-fast
 	$(PROGRAM) docs --check
 
@@ -69,7 +74,7 @@ soak-resume: setup
 NEEDS = LORHAI_ASSETS PEER_PYTHON LLAMA_PYTHON TENSORBOARD_PYTHON
 MISSING = $(strip $(foreach name,$(NEEDS),$(if $($(name)),,$(name))))
 
-test-all: needs setup format-check lint
+test-all: needs setup standin format-check lint
 	@$(PYTHON) .cargo/test.py $(TEST_FLAGS) --no-fail-fast -- --include-ignored --skip on_a_gpu
 	$(PROGRAM) docs --check
 
@@ -107,7 +112,7 @@ bench-growth: build
 
 # On a machine with an NVIDIA GPU.
 gpu-test: build
-	cargo test $(CARGO_FLAGS) --test parity on_a_gpu -- --ignored --nocapture
+	cargo test $(CARGO_FLAGS) --test parity --test generation on_a_gpu -- --ignored --nocapture
 	LORHAI_TEST_DEVICE=cuda cargo test $(CARGO_FLAGS) --test native -- --nocapture
 	LORHAI_TEST_DEVICE=cuda LORHAI_CUDNN_ATTENTION=1 cargo test $(CARGO_FLAGS) --test native attention -- --nocapture
-	$(PROGRAM) run scripts/rank_sweep.rhai --set out=runs/gpu-sweep
+	$(PROGRAM) run scripts/rank_sweep.rhai --set device=cuda --set out=runs/gpu-sweep

@@ -86,7 +86,8 @@ def wanted_kind():
         raise Problem(f'LORHAI_LIBTORCH: expected "cpu" or "cuda", found "{forced}"', "unset it")
     if forced:
         return forced
-    if Path("/proc/driver/nvidia/version").exists():
+    # The second is where WSL2 keeps the driver's library.
+    if any(Path(path).exists() for path in ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")):
         return "cuda"
     tool = shutil.which("nvidia-smi")
     has_gpu = tool and subprocess.run([tool, "-L"], capture_output=True, check=False).returncode == 0

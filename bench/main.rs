@@ -80,8 +80,6 @@ fn main() {
 /// that the base's matrices reach. On a CPU rounds of both sides alternate, since its speed
 /// varies; on a GPU one runs after the other, since both may not fit into its memory.
 fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Timing>> {
-    process::give_back();
-    process::forget_peak();
     let mut ours = ours::Loop::new(case)?;
     ours.steps(case.steps_per_round)?;
     let (mut our_seconds, mut peer_seconds, mut peer_peak) = (Vec::new(), Vec::new(), None);

@@ -31,9 +31,16 @@ pub struct Loop {
 }
 
 impl Loop {
+    /// Begins to measure the peak memory, too.
     pub fn new(case: &Case) -> Result<Self> {
         let config = Config::from_json(&case.model)?;
         let device = device::parse_device(case.device)?;
+        if let Device::Cuda(index) = device {
+            gpu::memory(index, true)?;
+        } else {
+            process::give_back();
+            process::forget_peak();
+        }
         let dtype = device::parse_dtype(case.dtype, device, &config)?;
         let decoder = load::random(config, 0, dtype, device)?;
         let count = match device {
@@ -66,7 +73,7 @@ impl Loop {
         Ok(Loop { workers, device })
     }
 
-    /// The peak memory since `process::forget_peak`, or of this process on a GPU.
+    /// The peak memory since [`Loop::new`]: of the process, or of the tensors on a GPU.
     pub fn peak_bytes(&self) -> Result<f64> {
         if let Device::Cuda(index) = self.device {
             return Ok(gpu::memory(index, false)?.peak as f64);

@@ -4,10 +4,11 @@
 //! says where the loader took libtorch from.
 
 use crate::hub::Hub;
-use crate::model::device::{self, CudaLibrary};
+use crate::model::device::{self, Cuda};
+use crate::native::driver::{usable_gpus, Gpu, Unusable};
 use crate::native::gpu::{self, Kernels};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The report, with the problems that the user should act on.
 #[derive(Debug)]
@@ -57,35 +58,22 @@ impl Report {
     }
 
     fn gpus(&mut self) {
-        match device::cuda_library() {
-            CudaLibrary::NoDriver => self.line("GPU", "none (no NVIDIA driver)"),
-            CudaLibrary::Failed(reason) => {
+        match device::cuda() {
+            Cuda::Absent => self.line("GPU", "none (no NVIDIA driver)"),
+            Cuda::Unusable(Unusable { reason, fix }) => {
                 self.line("GPU", "not usable");
-                self.problems.push(format!(
-                    "an NVIDIA driver is installed, but libtorch's CUDA part does not load: {reason}\n  fix: run `make setup` again on this machine, or set LD_LIBRARY_PATH to the lib folder of a torch 2.11 with CUDA"
-                ));
+                self.problems.push(format!("{reason}\n  fix: {fix}"));
             }
-            CudaLibrary::Loaded => {
-                let names = gpu_names();
-                let count = device::gpu_count();
-                for index in 0..count {
-                    self.line(&format!("GPU cuda:{index}"), names.get(index).map_or("unnamed", String::as_str));
-                }
-                if count > 0 {
-                    self.kernels();
-                } else {
-                    self.line("GPU", "none visible");
-                    self.problems.push("an NVIDIA driver is installed, but CUDA sees no device\n  fix: check CUDA_VISIBLE_DEVICES and `nvidia-smi`".to_owned());
+            Cuda::Loaded => {
+                for (index, gpu) in usable_gpus().iter().enumerate() {
+                    let (Gpu { name, capability: (major, minor) }, kernels) = (gpu, gpu::prepare(index));
+                    self.line(&format!("GPU cuda:{index}"), format!("{name}, compute capability {major}.{minor}"));
+                    self.line("GPU kernels", kernels.about());
+                    if let Kernels::Failed(_) = kernels {
+                        self.problems.push(format!("cuda:{index} works, but slower than it could: its kernels were not compiled or loaded\n  fix: update the NVIDIA driver, and add the folder of libnvrtc.so.13 (nvidia/cu13/lib of a torch 2.11 with CUDA) to LD_LIBRARY_PATH"));
+                    }
                 }
             }
-        }
-    }
-
-    fn kernels(&mut self) {
-        let kernels = gpu::prepare();
-        self.line("GPU kernels", kernels.about());
-        if let Kernels::Failed(_) = kernels {
-            self.problems.push("the GPU works, but slower than it could\n  fix: add the folder of libnvrtc.so.13 (nvidia/cu13/lib of a torch 2.11 with CUDA) to LD_LIBRARY_PATH".to_owned());
         }
     }
 
@@ -190,17 +178,6 @@ fn cpu_model() -> (String, Vec<String>) {
     let features = wanted.into_iter().filter(|wanted| flags.split(' ').any(|flag| flag == *wanted));
     let model = field("model name");
     (if model.is_empty() { std::env::consts::ARCH.to_owned() } else { model }, features.map(str::to_owned).collect())
-}
-
-fn gpu_names() -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
-    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    folders.sort();
-    let name = |folder: &PathBuf| {
-        let text = std::fs::read_to_string(folder.join("information")).unwrap_or_default();
-        text.lines().find_map(|line| line.strip_prefix("Model:")).unwrap_or("unnamed").trim().to_owned()
-    };
-    folders.iter().map(name).collect()
 }
 
 /// Why `folder` cannot be written to, judged by its nearest existing parent.

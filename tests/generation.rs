@@ -38,9 +38,13 @@ fn read(name: &str) -> Value {
 }
 
 fn decoder(case: &str, dtype: Kind) -> Decoder {
+    decoder_on(case, dtype, Device::Cpu)
+}
+
+fn decoder_on(case: &str, dtype: Kind, device: Device) -> Decoder {
     let folder = golden("models").join(case);
     let config = Config::from_folder(&folder).unwrap();
-    load::load(config, &Weights::open(&folder).unwrap(), dtype, Device::Cpu).unwrap()
+    load::load(config, &Weights::open(&folder).unwrap(), dtype, device).unwrap()
 }
 
 fn rows(value: &Value) -> Vec<Vec<u32>> {
@@ -72,11 +76,24 @@ fn run(decoder: &Decoder, adapters: &dyn Adapters, prompts: &[Vec<u32>], config:
 
 #[test]
 fn greedy_ids_are_those_of_transformers_alone_and_in_a_batch() {
+    greedy_ids_are_those_of_transformers(Device::Cpu);
+}
+
+/// `make gpu-test` runs only these.
+mod on_a_gpu {
+    #[test]
+    #[ignore = "needs an NVIDIA GPU: make gpu-test"]
+    fn greedy_ids_are_those_of_transformers() {
+        super::greedy_ids_are_those_of_transformers(super::common::needs::gpu());
+    }
+}
+
+fn greedy_ids_are_those_of_transformers(device: Device) {
     let golden_ids = read("greedy.json");
     let mut compared = 0;
     let mut margin = f64::INFINITY;
     for (name, case) in golden_ids["cases"].as_object().unwrap() {
-        let decoder = decoder(name, Kind::Float);
+        let decoder = decoder_on(name, Kind::Float, device);
         let prompts = rows(&case["prompts"]);
         let adapter = case["adapter"]
             .is_array()

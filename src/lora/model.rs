@@ -24,8 +24,8 @@ options! {
     /// How to load a model.
     #[derive(Debug, Clone)]
     pub struct LoadOptions {
-        /// The dtype of the weights, whatever the checkpoint's: "auto", "f32", "bf16" or "f16". "auto" is bf16 on a GPU, and
-        /// on a CPU that is faster in it for a model of this size; "f16" is for GPUs without bf16, and slow on a CPU.
+        /// The dtype of the weights, whatever the checkpoint's: "auto", "f32", "bf16" or "f16". "auto" is bf16 on a GPU
+        /// that has it (f16 on older ones), and on a CPU that is faster in it for a model of this size; f16 is slow on a CPU.
         pub dtype: String = "auto".to_owned();
         /// "auto" is the first GPU if there is one, otherwise the CPU; "cpu", "cuda", or one of several GPUs: "cuda:1".
         pub device: String = "auto".to_owned();
@@ -98,6 +98,8 @@ impl Model {
     /// `observer` follows the downloads.
     pub fn load(name: &str, options: &LoadOptions, observer: &mut dyn hub::FetchObserver) -> Result<Self> {
         options.ensure_valid("load_model")?;
+        // Before anything is fetched: it says if there is no such device.
+        let device = device::parse_device(&options.device)?;
         let named = match &options.revision {
             Some(revision) => format!("{name}@{revision}"),
             None => name.to_owned(),
@@ -108,7 +110,6 @@ impl Model {
             // What is fetched from the hub was compared with the hub's hashes.
             manifest::verify(&folder, MAX_HASHED)?;
         }
-        let device = device::parse_device(&options.device)?;
         let mut config = Config::from_folder(&folder)?;
         config.quantization = config.quantization.or(options.quantization);
         let dtype = device::parse_dtype(&options.dtype, device, &config)?;

@@ -1,58 +1,67 @@
 //! Devices and dtypes: which are available, which to use, and why.
 //!
 //! The program links only the CPU part of libtorch. The CUDA part is loaded at run time, before the first CUDA
-//! query, and only on machines with an NVIDIA driver. So one program serves both kinds of machine, and starts
-//! fast on those without a GPU.
+//! query, and only on machines whose NVIDIA driver can use it. So one program serves both kinds of machine, and
+//! starts fast on those without a GPU.
 
 use super::config::Config;
 use crate::bail;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::native;
+use crate::native::driver::{driver, Driver, Unusable};
+use crate::native::gpu::{self, Kernels};
 use crate::options::Refusal;
+use crate::stderr;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::error::Error as _;
-use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
-use tch::{Cuda, Device, Kind as Dtype, Tensor};
+use tch::{Device, Kind as Dtype, Tensor};
 
-/// The result of loading the CUDA library.
+/// Whether there is CUDA on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CudaLibrary {
-    /// No NVIDIA driver on this machine: nothing was loaded.
-    NoDriver,
+pub enum Cuda {
+    /// No NVIDIA driver: nothing was loaded.
+    Absent,
+    /// There is a driver, but no GPU can be used.
+    Unusable(Unusable),
     Loaded,
-    /// There is a driver, but the library is missing or does not load; the reason.
-    Failed(String),
 }
 
 /// Loads the CUDA part of libtorch on the first call; later calls are cheap.
-pub fn cuda_library() -> &'static CudaLibrary {
-    static LIBRARY: OnceLock<CudaLibrary> = OnceLock::new();
-    LIBRARY.get_or_init(|| if has_nvidia_driver() { load_cuda_library() } else { CudaLibrary::NoDriver })
+pub fn cuda() -> &'static Cuda {
+    static CUDA: OnceLock<Cuda> = OnceLock::new();
+    CUDA.get_or_init(|| match driver() {
+        Driver::Absent => Cuda::Absent,
+        Driver::Unusable(unusable) => Cuda::Unusable(unusable.clone()),
+        Driver::Usable(_) => load_library().map_or_else(Cuda::Unusable, |()| Cuda::Loaded),
+    })
 }
 
-fn has_nvidia_driver() -> bool {
-    Path::new("/proc/driver/nvidia/version").exists() || Path::new("/dev/nvidiactl").exists()
-}
-
-fn load_cuda_library() -> CudaLibrary {
+fn load_library() -> Result<(), Unusable> {
     // Global, so that its static initialisers register CUDA with the CPU library.
     // SAFETY: the library is libtorch's own; its initialisers are made to run at any time.
     match unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) } {
         Ok(library) => {
             // It stays loaded.
             std::mem::forget(library);
-            CudaLibrary::Loaded
+            Ok(())
         }
-        Err(error) => CudaLibrary::Failed(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
+        Err(error) => {
+            let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            Err(Unusable::new(
+                format!("there is a GPU, but libtorch's CUDA part does not load: {reason}"),
+                "run `make setup` and `make build` again on this machine, or set LD_LIBRARY_PATH to the lib folder of a \
+                 torch 2.11 with CUDA",
+            ))
+        }
     }
 }
 
 /// The number of usable GPUs.
 pub fn gpu_count() -> usize {
-    match cuda_library() {
-        CudaLibrary::Loaded => Cuda::device_count().max(0) as usize,
+    match cuda() {
+        Cuda::Loaded => tch::Cuda::device_count().max(0) as usize,
         _ => 0,
     }
 }
@@ -62,7 +71,10 @@ pub fn parse_device(text: &str) -> Result<Device> {
     match text {
         "cpu" => Ok(Device::Cpu),
         "auto" if gpu_count() > 0 => gpu(0),
-        "auto" => Ok(Device::Cpu),
+        "auto" => {
+            note_unusable();
+            Ok(Device::Cpu)
+        }
         _ => match gpu_index(text) {
             Some(index) => gpu(index),
             None => bail!(Kind::Input, "device: expected {DEVICES}, found \"{text}\""; hint: "{DEVICES_HINT}"),
@@ -86,19 +98,36 @@ pub fn device_problem(name: &str) -> Option<Refusal> {
     (!is_known).then(|| Refusal::new("device", DEVICES, format!("string \"{name}\"")).with_hint(DEVICES_HINT))
 }
 
+/// Says once why a GPU is not used where one seems to be.
+fn note_unusable() {
+    static NOTED: Once = Once::new();
+    if let Cuda::Unusable(Unusable { reason, fix }) = cuda() {
+        NOTED.call_once(|| stderr::note(&format!("note: the CPU is used, not a GPU: {reason}; {fix}")));
+    }
+}
+
 fn gpu(index: usize) -> Result<Device> {
     let count = gpu_count();
     if index < count {
-        native::gpu::prepare();
+        if let Kernels::Failed(reason) = gpu::prepare(index) {
+            static NOTED: Once = Once::new();
+            NOTED.call_once(|| {
+                stderr::note(&format!("note: the GPU is used without lorhai's own kernels, and slower: {reason}"))
+            });
+        }
         return Ok(Device::Cuda(index));
     }
-    let why = match cuda_library() {
-        CudaLibrary::NoDriver => "this machine has no NVIDIA driver".to_owned(),
-        CudaLibrary::Failed(reason) => format!("libtorch's CUDA part does not load: {reason}"),
-        CudaLibrary::Loaded => format!("libtorch sees {count} GPU(s)"),
+    let (reason, fix) = match cuda() {
+        Cuda::Absent => {
+            ("this machine has no NVIDIA driver", "use device \"auto\" or \"cpu\"; `lorhai doctor` says more")
+        }
+        Cuda::Unusable(Unusable { reason, fix }) => (reason.as_str(), fix.as_str()),
+        Cuda::Loaded => {
+            bail!(Kind::Input, "device cuda:{index} is not available: this machine has {count} GPU(s), numbered from 0";
+                hint: "`lorhai doctor` lists them")
+        }
     };
-    Err(Error::input(format!("device cuda:{index} is not available: {why}"))
-        .with_hint("use device \"auto\" or \"cpu\"; `lorhai doctor` says more"))
+    bail!(Kind::Input, "device cuda:{index} is not available: {reason}"; hint: "{fix}")
 }
 
 pub fn device_name(device: Device) -> String {
@@ -154,6 +183,7 @@ fn auto_dtype(device: Device, config: &Config) -> Dtype {
     match device {
         Device::Cpu if is_small => Dtype::Float,
         Device::Cpu => cpu_dtype().dtype,
+        Device::Cuda(index) if !gpu::has_bf16(index) => Dtype::Half,
         _ => Dtype::BFloat16,
     }
 }

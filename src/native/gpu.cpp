@@ -4,11 +4,16 @@
 #include "gpu.h"
 
 Launch launcher = nullptr;
+std::atomic<uint64_t> devices_with_kernels{0};
 bool kernels_on_host = std::getenv("LORHAI_KERNELS_ON_HOST") != nullptr;
 
 extern "C" {
 
-void lorhai_set_launcher(Launch launch) { launcher = launch; }
+// Called once for every device whose kernels are loaded.
+void lorhai_set_launcher(Launch launch, int device) {
+    launcher = launch;
+    devices_with_kernels |= uint64_t{1} << device;
+}
 
 // Four numbers of bytes on a GPU: allocated by tensors, their peak since it was last reset, free, and total.
 char* lorhai_gpu_memory(int device, bool reset_peak, int64_t* out) {

@@ -2,6 +2,8 @@
 #pragma once
 #include <c10/core/DeviceGuard.h>
 
+#include <atomic>
+#include <cstdint>
 #include <cstdlib>
 
 #include "shim.h"
@@ -11,16 +13,23 @@
 // Rust (gpu.rs) when the kernels are compiled.
 using Launch = char* (*)(const char* kernel, bool is_bf16, int device, int64_t work, bool by_rows, void** arguments);
 
-extern Launch launcher;       // null without a GPU
+extern Launch launcher;
+// The GPUs whose kernels are loaded, one bit each; at most MOST_GPUS.
+extern std::atomic<uint64_t> devices_with_kernels;
+constexpr int MOST_GPUS = 64;
 // If LORHAI_KERNELS_ON_HOST is set, as in tests, the kernels run as loops on tensors of the CPU.
 extern bool kernels_on_host;
 
 bool run_on_host(const char* name, bool is_bf16, void** arguments);
 
+inline bool device_has_kernels(int64_t device) {
+    return device >= 0 && device < MOST_GPUS && (devices_with_kernels >> device & 1);
+}
+
 // Whether there are kernels for tensors like this one.
 inline bool has_kernels(const Tensor& x) {
     bool typed = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
-    return typed && (x.is_cuda() ? launcher != nullptr : x.is_cpu() && kernels_on_host);
+    return typed && (x.is_cuda() ? device_has_kernels(x.get_device()) : x.is_cpu() && kernels_on_host);
 }
 
 enum class By { Elements, Rows };

@@ -2,12 +2,13 @@
 //!
 //! `kernels.cu` is compiled by NVRTC, which comes with libtorch, on the first use of a GPU: for f32 and bf16
 //! together, in about the time that CUDA itself takes to start. The kernels run on the default stream of
-//! libtorch's context. If they cannot be compiled, or `LORHAI_PLAIN_CUDA=1` is set, libtorch's operations are
-//! used instead.
+//! libtorch's context. If they cannot be compiled or loaded, or `LORHAI_PLAIN_CUDA=1` is set, libtorch's operations
+//! are used instead.
 
 use super::checked;
+use super::driver::{text_of, usable_gpus};
 use crate::error::Result;
-use cudarc::driver::result::{self as driver, module};
+use cudarc::driver::result::{self as driver, module, DriverError};
 use cudarc::driver::sys::{self, CUfunction};
 use cudarc::nvrtc::{compile_ptx_with_opts, CompileError, CompileOptions};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -23,13 +24,15 @@ const THREADS: u32 = 256;
 const MAX_BLOCKS: i64 = 1 << 16;
 /// The oldest architecture that NVRTC 13 supports.
 const ARCHITECTURE: &str = "compute_75";
-/// Flash attention needs compute capability 8.0.
-const FLASH_ATTENTION: i32 = 8;
+/// Flash attention and bf16 need this compute capability.
+const AMPERE: (i32, i32) = (8, 0);
+/// GPUs that can have kernels: `MOST_GPUS` in `gpu.h`.
+const MOST_GPUS: usize = 64;
 
 type Launch = extern "C" fn(*const c_char, bool, c_int, i64, bool, *mut *mut c_void) -> *mut c_char;
 
 extern "C" {
-    fn lorhai_set_launcher(launch: Launch);
+    fn lorhai_set_launcher(launch: Launch, device: c_int);
     fn lorhai_gpu_memory(device: c_int, reset_peak: bool, out: *mut i64) -> *mut c_char;
     fn lorhai_gpu_empty_cache() -> *mut c_char;
 }
@@ -43,21 +46,26 @@ pub enum Kernels {
     Failed(String),
 }
 
-/// The compiled kernels, the same for every device.
-static PTX: OnceLock<CString> = OnceLock::new();
-static STATE: OnceLock<Kernels> = OnceLock::new();
+static STATES: [OnceLock<Kernels>; MOST_GPUS] = [const { OnceLock::new() }; MOST_GPUS];
+/// The loaded modules, by device.
+static MODULES: [OnceLock<usize>; MOST_GPUS] = [const { OnceLock::new() }; MOST_GPUS];
 
-/// Compiles the kernels on the first call. Call it after CUDA is loaded and before it is used.
-pub fn prepare() -> &'static Kernels {
-    STATE.get_or_init(|| {
+/// Compiles the kernels on the first call, and loads them on the first for each GPU. Call it after CUDA is loaded and
+/// before the GPU is used.
+pub fn prepare(device: usize) -> &'static Kernels {
+    static NONE: Kernels = Kernels::Disabled;
+    let Some(state) = STATES.get(device) else { return &NONE };
+    state.get_or_init(|| {
         if std::env::var_os("LORHAI_PLAIN_CUDA").is_some_and(|value| value != "0") {
             return Kernels::Disabled;
         }
-        match compile() {
-            Ok(ptx) => {
-                PTX.get_or_init(|| ptx);
+        static PTX: OnceLock<std::result::Result<CString, String>> = OnceLock::new();
+        let loaded = PTX.get_or_init(compile).as_ref().map_err(String::clone);
+        match loaded.and_then(|ptx| load(ptx, device as c_int)) {
+            Ok(module) => {
+                MODULES[device].get_or_init(|| module as usize);
                 // SAFETY: `launch` is a static function.
-                unsafe { lorhai_set_launcher(launch) };
+                unsafe { lorhai_set_launcher(launch, device as c_int) };
                 Kernels::Ready
             }
             Err(reason) => Kernels::Failed(reason),
@@ -65,8 +73,24 @@ pub fn prepare() -> &'static Kernels {
     })
 }
 
-fn are_ready() -> bool {
-    STATE.get() == Some(&Kernels::Ready)
+fn are_ready(device: usize) -> bool {
+    STATES.get(device).and_then(OnceLock::get) == Some(&Kernels::Ready)
+}
+
+/// Loads the kernels into the primary context of a device, which libtorch uses.
+fn load(ptx: &CStr, device: c_int) -> std::result::Result<sys::CUmodule, String> {
+    let load = || -> std::result::Result<sys::CUmodule, DriverError> {
+        let before = driver::ctx::get_current()?.unwrap_or(null_mut());
+        // SAFETY: the driver is initialised. The context is never released, as the module is never unloaded; the one
+        // that was current before is made current again. The image is zero-terminated PTX.
+        unsafe {
+            driver::ctx::set_current(driver::primary_ctx::retain(driver::device::get(device)?)?)?;
+            let loaded = module::load_data(ptx.as_ptr().cast());
+            driver::ctx::set_current(before)?;
+            loaded
+        }
+    };
+    load().map_err(|error| text_of(&error))
 }
 
 /// Compiles `kernels.cu` to PTX; needs NVRTC, but no GPU.
@@ -123,7 +147,7 @@ extern "C" fn launch(
         // outlive the kernel, because libtorch's allocator works in stream order.
         let status =
             unsafe { sys::cuLaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, 0, null_mut(), arguments, null_mut()) };
-        status.result().map_err(|error| error.to_string())
+        status.result().map_err(|error| text_of(&error))
     });
     match started {
         Ok(()) => null_mut(),
@@ -137,28 +161,16 @@ extern "C" fn launch(
 
 fn function(name: &CStr, is_bf16: bool, device: c_int) -> std::result::Result<CUfunction, String> {
     static FUNCTIONS: OnceLock<Mutex<Functions>> = OnceLock::new();
-    static MODULES: OnceLock<Mutex<HashMap<c_int, usize>>> = OnceLock::new();
     let dtype: &[u8] = if is_bf16 { b"_bf16" } else { b"_f32" };
     let name = CString::new([name.to_bytes(), dtype].concat()).map_err(|error| error.to_string())?;
     let mut functions = FUNCTIONS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(&known) = functions.get(&(device, name.clone())) {
         return Ok(known as CUfunction);
     }
-    let mut modules = MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    let loaded = match modules.get(&device) {
-        Some(&loaded) => loaded,
-        None => {
-            let ptx = PTX.get().ok_or("the kernels were not compiled")?;
-            // SAFETY: the image is zero-terminated PTX, and the shim has made the context of the device current
-            // in this thread.
-            let loaded = unsafe { module::load_data(ptx.as_ptr().cast()) }.map_err(|error| error.to_string())?;
-            modules.insert(device, loaded as usize);
-            loaded as usize
-        }
-    };
+    let loaded = MODULES.get(device as usize).and_then(OnceLock::get).ok_or("the kernels are not loaded")?;
     // SAFETY: modules are never unloaded.
-    let function = unsafe { module::get_function(loaded as sys::CUmodule, name.clone()) };
-    let function = function.map_err(|error| format!("{}: {error}", name.to_string_lossy()))?;
+    let function = unsafe { module::get_function(*loaded as sys::CUmodule, name.clone()) };
+    let function = function.map_err(|error| format!("{}: {}", name.to_string_lossy(), text_of(&error)))?;
     functions.insert((device, name), function as usize);
     Ok(function)
 }
@@ -166,24 +178,26 @@ fn function(name: &CStr, is_bf16: bool, device: c_int) -> std::result::Result<CU
 /// Whether libtorch's flash attention supports queries like `q` `[tokens, heads, head_dim]` on this GPU.
 pub(super) fn has_flash_attention(q: &Tensor) -> bool {
     let head_dim = q.size().last().copied().unwrap_or(0);
-    let is_supported = head_dim % 8 == 0 && head_dim <= 256 && matches!(q.f_kind(), Ok(Dtype::BFloat16 | Dtype::Half));
+    let is_supported = is_flash_head(head_dim) && matches!(q.f_kind(), Ok(Dtype::BFloat16 | Dtype::Half));
     match q.device() {
-        Device::Cuda(index) => is_supported && are_ready() && capability(index) >= FLASH_ATTENTION,
+        Device::Cuda(index) => is_supported && are_ready(index) && capability(index) >= AMPERE,
         _ => false,
     }
 }
 
-/// The major number of a GPU's compute capability; 0 if unknown.
-fn capability(index: usize) -> i32 {
-    static KNOWN: OnceLock<Mutex<HashMap<usize, i32>>> = OnceLock::new();
-    let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    *known.entry(index).or_insert_with(|| {
-        let major = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
-        // SAFETY: queries the driver, which libtorch has initialised.
-        let capability = driver::device::get(index as c_int)
-            .and_then(|device| unsafe { driver::device::get_attribute(device, major) });
-        capability.unwrap_or(0)
-    })
+/// Whether flash attention supports heads of this size.
+pub fn is_flash_head(head_dim: i64) -> bool {
+    head_dim % 8 == 0 && head_dim <= 256
+}
+
+/// Whether the GPU computes in bf16, rather than in f32 with values that are stored in it.
+pub fn has_bf16(index: usize) -> bool {
+    capability(index) >= AMPERE
+}
+
+/// The compute capability of a GPU; (0, 0) if unknown.
+fn capability(index: usize) -> (i32, i32) {
+    usable_gpus().get(index).map_or((0, 0), |gpu| gpu.capability)
 }
 
 /// Memory of a GPU, in bytes.

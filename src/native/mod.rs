@@ -11,6 +11,7 @@
 //! | `nf4.h`, `nf4.cpp`, `nf4.rs` | 4-bit matrices: quantised, dequantised, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
 //! | `memory.cpp`, `memory.rs` | tensors over memory that Rust owns |
+//! | `driver.rs` | NVIDIA's driver: whether it can be used, and its GPUs |
 //! | `kernels.cu`, `gpu.rs` | the same loops as GPU kernels, compiled on first use |
 //!
 //! Every operation supports autograd and works for each dtype on each device: loops for f32 and bf16 on the
@@ -18,6 +19,7 @@
 //! no model.
 
 mod attention;
+pub mod driver;
 pub mod gpu;
 mod linear;
 mod memory;

@@ -72,9 +72,9 @@ pub struct Nf4 {
 }
 
 impl Nf4 {
-    /// Quantises a matrix on the CPU, of any floating-point dtype, after rounding it to `dtype` (f32, bf16 or f16;
-    /// any other is treated as f32). Converts it piece by piece, so that it needs little memory besides the
-    /// result.
+    /// Quantises a matrix of any floating-point dtype, after rounding it to `dtype` (f32, bf16 or f16; any other is
+    /// treated as f32). Converts it on the CPU, piece by piece, so that it needs little memory besides the result,
+    /// which is on the device of the matrix.
     ///
     /// # Errors
     /// `Kind::Model` for values that are not finite.
@@ -90,7 +90,8 @@ impl Nf4 {
         let absmax = Tensor::f_empty([(count + BLOCK - 1) / BLOCK], (Dtype::Float, Device::Cpu))?;
         for begin in (0..count).step_by(PIECE as usize) {
             let length = PIECE.min(count - begin);
-            let piece = flat.f_narrow(0, begin, length)?.f_to_kind(rounded)?.f_to_kind(loop_dtype)?.f_contiguous()?;
+            let piece = flat.f_narrow(0, begin, length)?.f_to_device(Device::Cpu)?.f_to_kind(rounded)?;
+            let piece = piece.f_to_kind(loop_dtype)?.f_contiguous()?;
             let codes = codes.f_narrow(0, begin / 2, (length + 1) / 2)?;
             let absmax = absmax.f_narrow(0, begin / BLOCK, (length + BLOCK - 1) / BLOCK)?;
             // SAFETY (here and below): the tensors outlive the call, and C++ exceptions are caught.
@@ -100,7 +101,7 @@ impl Nf4 {
             return Err(Error::new(Kind::Model, "expected finite numbers to quantise, found NaN or infinity"));
         }
         let scales = if double_quant { nested(&absmax)? } else { Scales::Flat(absmax) };
-        Nf4::new(codes, scales, BLOCK, [rows, columns])
+        Nf4::new(codes, scales, BLOCK, [rows, columns])?.to_device(dense.device())
     }
 
     /// Builds it from stored parts. Checks that their dtypes and sizes match.

@@ -98,6 +98,11 @@ fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Resu
     rules.add_rule(PathBeneath::new(place, access))
 }
 
+/// By which GPUs are reached on WSL2.
+const WSL_DEVICE: &str = "/dev/dxg";
+/// One of them is there where a GPU can be.
+const GPU_DEVICES: [&str; 2] = ["/dev/nvidiactl", WSL_DEVICE];
+
 /// Tables of the system about memory and processors, the program, its libraries, and those that it loads for a GPU.
 /// The inner layer lets no script name them.
 fn read_by_the_program(hub: bool) -> Vec<PathBuf> {
@@ -121,7 +126,7 @@ fn read_by_the_program(hub: bool) -> Vec<PathBuf> {
     .collect();
     paths.extend(std::env::current_exe());
     paths.extend(folders_of_libraries());
-    if Path::new("/dev/nvidiactl").exists() {
+    if GPU_DEVICES.iter().any(|path| Path::new(path).exists()) {
         let system =
             ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local", "/opt", "/etc/ld.so.cache", "/etc/nvidia"];
         paths.extend(system.map(PathBuf::from));
@@ -156,6 +161,9 @@ fn folders_of_libraries() -> BTreeSet<PathBuf> {
 fn written_by_the_program() -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = ["/dev/null", "/proc/self/clear_refs"].map(PathBuf::from).into();
     let devices = fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
-    paths.extend(devices.filter(|path| path.to_string_lossy().starts_with("/dev/nvidia")));
+    paths.extend(devices.filter(|path| {
+        let path = path.to_string_lossy();
+        path.starts_with("/dev/nvidia") || path == WSL_DEVICE
+    }));
     paths
 }

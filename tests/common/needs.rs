@@ -3,6 +3,7 @@
 //! Such a test is ignored, and its reason says what it needs and how to give it. `make test-all`
 //! runs them. A test that runs without what it needs fails.
 
+use lorhai::model::device::parse_device;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use tch::Device;
@@ -27,8 +28,7 @@ pub fn strace() {
 }
 
 pub fn gpu() -> Device {
-    assert!(lorhai::model::device::gpu_count() > 0, "this test needs an NVIDIA GPU");
-    Device::Cuda(0)
+    parse_device("cuda").unwrap_or_else(|error| panic!("this test needs an NVIDIA GPU: {error}"))
 }
 
 fn named(variable: &str, what: &str) -> OsString {

@@ -6,42 +6,9 @@ use lorhai::model::{loss, Adapters, NoAdapters};
 use lorhai::train::step::batch_loss;
 use tch::{no_grad, Device, Tensor};
 
-mod on_the_cpu {
-    use super::*;
-
-    #[test]
-    fn logits_and_losses_agree() {
-        super::logits_and_losses_agree(Device::Cpu);
-    }
-    #[test]
-    fn every_gradient_agrees() {
-        super::every_gradient_agrees(Device::Cpu);
-    }
-    #[test]
-    fn twenty_steps_end_at_the_same_weights() {
-        super::twenty_steps_end_at_the_same_weights(Device::Cpu);
-    }
-}
-
-/// `make gpu-test` runs only these.
-mod on_a_gpu {
-    use crate::common::needs::gpu;
-
-    #[test]
-    #[ignore = "needs an NVIDIA GPU: make gpu-test"]
-    fn logits_and_losses_agree() {
-        super::logits_and_losses_agree(gpu());
-    }
-    #[test]
-    #[ignore = "needs an NVIDIA GPU: make gpu-test"]
-    fn every_gradient_agrees() {
-        super::every_gradient_agrees(gpu());
-    }
-    #[test]
-    #[ignore = "needs an NVIDIA GPU: make gpu-test"]
-    fn twenty_steps_end_at_the_same_weights() {
-        super::twenty_steps_end_at_the_same_weights(gpu());
-    }
+on_devices! {
+    logits_and_losses_agree, every_gradient_agrees, twenty_steps_end_at_the_same_weights,
+    gradient_checkpointing_ends_at_the_same_weights,
 }
 
 fn logits_and_losses_agree(device: Device) {
@@ -94,10 +61,9 @@ fn twenty_steps_end_at_the_same_weights(device: Device) {
     }
 }
 
-#[test]
-fn gradient_checkpointing_ends_at_the_same_weights() {
+fn gradient_checkpointing_ends_at_the_same_weights(device: Device) {
     for case in cases("adapter") {
-        let decoder = case.decoder(Device::Cpu);
+        let decoder = case.decoder(device);
         let mut adapter = case.adapter(&decoder);
         train_with(&case, &decoder, &mut adapter, true);
         trained_weights_agree(&case, &adapter.parameters);

@@ -12,20 +12,22 @@ use tch::{Device, Kind};
 /// Our error may be twice that of transformers; an NMSE is a square.
 const ALLOWANCE: f64 = 4.0;
 
-#[test]
-fn rounding_is_of_the_size_of_transformers() {
+on_devices! { rounding_is_of_the_size_of_transformers, training_in_f16_follows_f32 }
+
+/// On a GPU this is flash attention, and for bf16 our kernels.
+fn rounding_is_of_the_size_of_transformers(device: Device) {
     for (kind, dtype) in [("bf16", Kind::BFloat16), ("f16", Kind::Half)] {
-        cases(kind).iter().for_each(|case| rounding_is_of_the_size(case, kind, dtype));
+        cases(kind).iter().for_each(|case| rounding_is_of_the_size(case, kind, dtype, device));
     }
 }
 
-fn decoder(case: &Case, dtype: Kind) -> Decoder {
+fn decoder(case: &Case, dtype: Kind, device: Device) -> Decoder {
     let config = Config::from_folder(&case.folder).unwrap();
-    load::load(config, &Weights::open(&case.folder).unwrap(), dtype, Device::Cpu).unwrap()
+    load::load(config, &Weights::open(&case.folder).unwrap(), dtype, device).unwrap()
 }
 
-fn rounding_is_of_the_size(case: &Case, kind: &str, dtype: Kind) {
-    let decoder = decoder(case, dtype);
+fn rounding_is_of_the_size(case: &Case, kind: &str, dtype: Kind, device: Device) {
+    let decoder = decoder(case, dtype, device);
     let adapter = peft::load(&case.folder.join("adapter"), &decoder).unwrap();
     let (batch, visible) = (case.batch(""), case.tensor("attention_mask").unsqueeze(-1));
     let theirs = |name: &str| {
@@ -33,7 +35,7 @@ fn rounding_is_of_the_size(case: &Case, kind: &str, dtype: Kind) {
         of("eager").max(of("sdpa"))
     };
     for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))] {
-        let actual = logits(&decoder, &batch, adapters).to_kind(Kind::Float) * &visible;
+        let actual = logits(&decoder, &batch, adapters).to_device(Device::Cpu).to_kind(Kind::Float) * &visible;
         let off = nmse(&actual, &case.tensor(&format!("{which}_logits")));
         let bound = ALLOWANCE * theirs(&format!("{which}_logits_nmse"));
         println!("{:<32} {which:<8} logits NMSE {off:.1e}, allowed {bound:.1e}", case.name);
@@ -49,13 +51,12 @@ fn rounding_is_of_the_size(case: &Case, kind: &str, dtype: Kind) {
 
 /// Training over f16 with a scaled loss stays as close to f32 as in transformers. Without the scale, the smallest
 /// gradients are lost.
-#[test]
-fn training_in_f16_follows_f32() {
+fn training_in_f16_follows_f32(device: Device) {
     for case in cases("f16") {
         let training = &case.json["training"];
         let list = |name: &str| Vec::from_iter(training[name].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()));
         let (expected, allowed) = (list("losses"), ALLOWANCE * training["distance"].as_f64().unwrap());
-        let decoder = decoder(&case, Kind::Half);
+        let decoder = decoder(&case, Kind::Half, device);
         let mut adapter = peft::load(&case.folder.join("adapter"), &decoder).unwrap();
         let lr = training["lr"].as_f64().unwrap();
         let config = AdamWConfig { lr, ..AdamWConfig::default() };

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[macro_use]
+mod devices;
+
 mod adapters;
 mod bf16;
 mod cases;

@@ -14,19 +14,21 @@ use tch::{Device, Kind, Tensor};
 
 #[track_caller]
 fn same(what: &str, actual: &Tensor, expected: &Tensor) {
+    let actual = actual.to_device(Device::Cpu);
     assert_eq!((actual.kind(), actual.size()), (expected.kind(), expected.size()), "{what}");
     assert!(actual.equal(expected), "{what}: {actual} expected {expected}");
 }
 
-#[test]
-fn matrices_are_those_of_bitsandbytes_to_the_bit() {
+on_devices! { matrices_are_those_of_bitsandbytes_to_the_bit, logits_losses_and_gradients_over_four_bits_agree }
+
+fn matrices_are_those_of_bitsandbytes_to_the_bit(device: Device) {
     for case in cases("nf4 matrices") {
         let names: Vec<&str> =
             case.json["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
         assert!(names.len() > 5);
         for name in names {
             let expected = |key: &str| case.tensor(&format!("{name}.{key}"));
-            let dense = expected("dense");
+            let dense = expected("dense").to_device(device);
             let plain = Nf4::quantize(&dense, dense.kind(), false).unwrap();
             same(name, &plain.codes, &expected("codes"));
             let Scales::Flat(absmax) = &plain.scales else { panic!("{name}: nested") };
@@ -63,16 +65,15 @@ fn a_large_matrix_is_quantised_as_its_parts() {
     }
 }
 
-fn quantized(folder: &Path, double_quant: bool) -> Decoder {
+fn quantized(folder: &Path, double_quant: bool, device: Device) -> Decoder {
     let config = Config { quantization: Some(Quantization { double_quant }), ..Config::from_folder(folder).unwrap() };
-    load::load(config, &Weights::open(folder).unwrap(), Kind::Float, Device::Cpu).unwrap()
+    load::load(config, &Weights::open(folder).unwrap(), Kind::Float, device).unwrap()
 }
 
-#[test]
-fn logits_losses_and_gradients_over_four_bits_agree() {
+fn logits_losses_and_gradients_over_four_bits_agree(device: Device) {
     for case in cases("nf4") {
         let base = case.beside(case.json["base"].as_str().unwrap());
-        let decoder = quantized(&base.folder, case.json["double_quant"].as_bool().unwrap());
+        let decoder = quantized(&base.folder, case.json["double_quant"].as_bool().unwrap(), device);
         assert!(decoder
             .linears()
             .all(|linear| matches!(linear.weight, Weight::Nf4(_)) == linear.shape.layer.is_some()));
@@ -81,7 +82,7 @@ fn logits_losses_and_gradients_over_four_bits_agree() {
         let visible = case.tensor("attention_mask").unsqueeze(-1);
         for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
         {
-            let actual = logits(&decoder, &batch, adapters) * &visible;
+            let actual = logits(&decoder, &batch, adapters).to_device(Device::Cpu) * &visible;
             let off = within(&case, which, nmse(&actual, &case.tensor(&format!("{which}_logits"))), LOGITS_NMSE);
             let loss = batch_loss(&decoder, &batch, adapters).unwrap();
             let ours = loss.sum.double_value(&[]) / loss.labels as f64;
@@ -103,7 +104,7 @@ fn a_checkpoint_of_transformers_is_read_and_written_the_same() {
         let base = case.beside(case.json["base"].as_str().unwrap());
         let theirs = case.decoder(Device::Cpu);
         assert_eq!(theirs.config.quantization, Some(Quantization { double_quant: true }));
-        let mut ours = quantized(&base.folder, true);
+        let mut ours = quantized(&base.folder, true, Device::Cpu);
         let batch = case.batch("");
         let actual = logits(&theirs, &batch, &NoAdapters);
         assert!(actual.equal(&logits(&ours, &batch, &NoAdapters)), "{}: read and made differ", case.name);

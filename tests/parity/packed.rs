@@ -7,17 +7,18 @@ use lorhai::model::{Adapters, NoAdapters};
 use lorhai::train::step::batch_loss;
 use tch::{Device, Kind};
 
-#[test]
-fn documents_of_one_row_do_not_see_each_other() {
+on_devices! { documents_of_one_row_do_not_see_each_other }
+
+fn documents_of_one_row_do_not_see_each_other(device: Device) {
     for case in cases("packed") {
         let base = case.beside(case.json["base"].as_str().unwrap());
-        let decoder = base.decoder(Device::Cpu);
+        let decoder = base.decoder(device);
         let adapter = peft::load(&base.folder.join("adapter"), &decoder).unwrap();
         let batch = packed(&case);
         let visible = case.tensor("document_ids").ne(0).unsqueeze(-1);
         for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
         {
-            let actual = logits(&decoder, &batch, adapters) * visible.to_kind(Kind::Float);
+            let actual = logits(&decoder, &batch, adapters).to_device(Device::Cpu) * visible.to_kind(Kind::Float);
             let off = within(&case, which, nmse(&actual, &case.tensor(&format!("{which}_logits"))), LOGITS_NMSE);
             let loss = batch_loss(&decoder, &batch, adapters).unwrap();
             assert_eq!(loss.labels as f64, case.number("label_count"));

@@ -4,6 +4,7 @@
 use super::{Method, ResolvedRequest, StepDevice};
 use crate::lora::targets::Target;
 use crate::model::shapes::{LinearShape, LINEARS};
+use crate::model::Config;
 use crate::native;
 
 /// A linear layer with its adapter, in one decoder layer.
@@ -57,7 +58,7 @@ impl<'a> Layer<'a> {
             is_first: Some(number) == first_layer(resolved)
                 && resolved.method != Method::Full
                 && !resolved.layout.trains_embeddings(),
-            repeats_heads: resolved.request.device == StepDevice::Cuda,
+            repeats_heads: resolved.request.device == StepDevice::Cuda && !has_flash_attention(config, e),
             resolved,
         }
     }
@@ -88,7 +89,7 @@ impl<'a> Layer<'a> {
     }
 
     /// Bytes that attention keeps: rotated queries and keys, values, its output, and the f32 log-sum of each query. On
-    /// a GPU keys and values are repeated for each query head.
+    /// a GPU without flash attention keys and values are repeated for each query head.
     pub fn attention(&self) -> u64 {
         let keys = if self.repeats_heads { self.queries } else { self.keys };
         self.t * (2 * self.queries + 2 * keys) * self.e + self.t * self.heads * 4
@@ -133,6 +134,11 @@ impl<'a> Layer<'a> {
             + when(any(&LINEARS[6..]), t * mlp * e)
             + self.of_adapters()
     }
+}
+
+/// Whether a GPU runs flash attention on numbers of `e` bytes.
+fn has_flash_attention(config: &Config, e: u64) -> bool {
+    e == 2 && native::gpu::is_flash_head(config.head_dim)
 }
 
 /// The bytes of the matrix into which the adapter of a layer with `t` tokens is merged for the step, if it is merged:

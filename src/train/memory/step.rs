@@ -85,7 +85,7 @@ pub fn peak(resolved: &ResolvedRequest) -> (u64, u64, u64) {
         walk.now.kept = 0;
         walk.take_and_give(embedding(resolved));
     }
-    update(resolved, &mut walk);
+    // The optimizer works in place.
     let Held { kept, logits, working } = walk.peak;
     (kept, logits, working)
 }
@@ -124,14 +124,10 @@ fn loss(resolved: &ResolvedRequest, last: &Layer, walk: &mut Walk) {
         // Hidden states of the labels, their gradient, and one piece of the logits.
         let is_cpu = resolved.request.device == StepDevice::Cpu;
         let piece = labels.min(native::loss_piece(vocabulary, hidden, e, is_cpu));
-        let copies = match resolved.request.device {
-            StepDevice::Cpu => e,
-            // `piece_losses` on other devices: scores, log-probabilities and gradient in f32.
-            StepDevice::Cuda => 2 * e + if e == 4 { 8 } else { 12 },
-        };
         walk.take(labelled);
         walk.kept(labelled);
-        walk.logits(piece * vocabulary * copies);
+        // Their gradient replaces them: see `piece_losses`.
+        walk.logits(piece * vocabulary * e);
         walk.give(labelled + all);
         walk.take(labelled);
         walk.drop_kept(labelled);
@@ -198,12 +194,4 @@ fn linear_backward(resolved: &ResolvedRequest, layer: &Layer, name: &str, walk: 
     let copies = e != 4 || resolved.request.lora.dropout > 0.0;
     let gradient = if e == 4 { 0 } else { t * narrow * 4 };
     walk.take_and_give(gradient + t * target.r as u64 * 4 + if copies { t * wide * 4 } else { 0 });
-}
-
-/// The optimizer: one pass in place on a CPU, three tensors elsewhere.
-fn update(resolved: &ResolvedRequest, walk: &mut Walk) {
-    walk.now = Held::default();
-    if resolved.request.device == StepDevice::Cuda && resolved.request.optimizer == super::Optimizer::Adamw {
-        walk.take_and_give(3 * 4 * resolved.trainable());
-    }
 }

@@ -1,0 +1,4 @@
+#pragma once
+#include <c10/core/CachingDeviceAllocator.h>
+
+c10::DeviceAllocator* device_allocator();
