@@ -11,7 +11,7 @@ TEST_FLAGS = $(CARGO_FLAGS) --config profile.release.package.lorhai.opt-level=0
 # The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup standin build install dist sweep soak soak-resume test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth gpu-test
+.PHONY: help setup standin build install dist sweep soak soak-resume test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth bench-busy gpu-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -28,6 +28,7 @@ help:
 	@echo "make docs      generate the function reference"
 	@echo "make bench     measure speed and memory; with PEER_PYTHON set, also those of peft"
 	@echo "make bench-gpu measure them on a CUDA device, with Qwen2.5's shapes"
+	@echo "make bench-busy measure steps beside other programs that want the processors"
 	@echo "make bench-growth measure how they grow with rank, length and batch"
 
 # Quick when all is there; checks that cargo and a C++ compiler are, too.
@@ -109,6 +110,9 @@ bench-gpu: build
 
 bench-growth: build
 	cargo run $(CARGO_FLAGS) --example bench -- --growth
+
+bench-busy: build
+	cargo run $(CARGO_FLAGS) --example bench -- --busy
 
 # On a machine with an NVIDIA GPU.
 gpu-test: build

@@ -72,7 +72,7 @@ fn compile_loops() {
 /// file, because reading libtorch's headers takes most of the time.
 const SHIM: [(&str, &[&str]); 2] = [
     ("graph", &["attention", "layers", "linear", "training"]),
-    ("plain", &["gpu", "kernels_host", "memory", "nf4", "rows"]),
+    ("plain", &["gpu", "kernels_host", "memory", "nf4", "rows", "threads"]),
 ];
 
 fn compile_shim(libtorch: &Path) {

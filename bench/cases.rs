@@ -1,5 +1,6 @@
 //! What is measured: shapes of models with the batches that go through them.
 
+use lorhai::model::{device, processor};
 use serde_json::{json, Value};
 
 pub struct Case {
@@ -81,6 +82,21 @@ pub fn cases() -> Vec<Case> {
         half("0.5B single bf16"),
         Case { labelled: 0.25, ..half("0.5B single bf16, a quarter labelled") },
         Case { gradient_checkpointing: true, ..half("0.5B single bf16, gradient checkpointing") },
+    ]
+}
+
+/// Single runs, whose threads wait for one another: `make bench-busy`.
+pub fn busy_cases() -> Vec<Case> {
+    let small = qwen2(64, 160, 3, [4, 2], 512, true);
+    let stories = qwen2(64, 172, 5, [8, 4], 512, true);
+    let middle = qwen2(512, 1408, 8, [8, 2], 32_000, true);
+    let half_billion = qwen2(896, 4864, 24, [14, 2], 151_936, true);
+    let auto = device::dtype_name(device::cpu_dtype(false, processor::multiplies_bf16()));
+    vec![
+        Case { steps_per_round: 40, ..case("small single", &small, "f32", &[16], [4, 64]) },
+        Case { steps_per_round: 20, ..case("stories260K's shape", &stories, "f32", &[8], [8, 128]) },
+        Case { steps_per_round: 2, ..case("middle single", &middle, auto, &[16], [1, 64]) },
+        case("0.5B single", &half_billion, auto, &[16], [1, 64]),
     ]
 }
 

@@ -1,17 +1,18 @@
 //! Speed and memory, each figure as a ratio against the Python peer in the same run.
 //!
 //! `make bench` runs all cases on the CPU, `make bench-gpu` those for a GPU, `make bench-growth` shows how
-//! the cost of a step grows; `cargo run --release --example bench -- NAME…` runs chosen cases.
+//! the cost of a step grows, `make bench-busy` what a step takes beside other programs; `cargo run --release --example bench -- NAME…` runs chosen cases.
 //! If `PEER_PYTHON` names a Python that has torch, transformers and peft, rounds of lorhai and of
 //! the peer alternate, and medians are compared; without it only lorhai is measured.
 //! The rows also go to `bench/results.json`.
 
+mod busy;
 mod cases;
 mod ours;
 mod peer;
 mod table;
 
-use cases::{cases, gpu_cases, growth_cases, Case};
+use cases::{busy_cases, cases, gpu_cases, growth_cases, Case};
 use lorhai::train::memory::process;
 use lorhai::Result;
 use peer::Peer;
@@ -25,6 +26,10 @@ const ROUNDS: usize = 5;
 
 fn main() {
     process::leave_no_large_holes();
+    if let Err(error) = lorhai::threads::start(None) {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
     let (flags, chosen): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
     // A name in quotes must match as a whole.
     let fits = |name: &str, word: &str| match word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
@@ -41,9 +46,15 @@ fn main() {
         }
         Err(error) => eprintln!("{name}: {error}"),
     };
-    let cases = match (flag("--gpu"), flag("--growth")) {
-        (true, _) => gpu_cases(),
-        (_, true) => growth_cases(),
+    if flag("--busy") {
+        for case in busy_cases().iter().filter(|case| wanted(case.name)) {
+            take(case.name, busy::measured(case));
+        }
+    }
+    let cases = match (flag("--gpu"), flag("--growth"), flag("--busy")) {
+        (true, ..) => gpu_cases(),
+        (_, true, _) => growth_cases(),
+        (.., true) => Vec::new(),
         _ => cases(),
     };
     let rate = flag("--gpu").then(ours::matrix_rate).transpose().unwrap_or_else(|error| {
@@ -59,7 +70,7 @@ fn main() {
     for case in cases.iter().filter(|case| wanted(case.name)) {
         take(case.name, measured(case, rate));
     }
-    if !flag("--gpu") && !flag("--growth") {
+    if flags.is_empty() {
         let others: [(&str, Measure); 4] = [
             ("load", load),
             ("map and tokenize", map_and_tokenize),

@@ -7,6 +7,7 @@ use lorhai::lora::{Adapter, LoadOptions, LoraSpec, Targets};
 use lorhai::model::{device, load, Config, Decoder, Input, NoAdapters};
 use lorhai::native::gpu;
 use lorhai::sweep::workers::{cost_per_token, spread};
+use lorhai::threads;
 use lorhai::train::checkpoint::folder;
 use lorhai::train::memory::{check::random_rows, process};
 use lorhai::train::update::{update_together, Member, StepSettings};
@@ -44,7 +45,7 @@ impl Loop {
         let dtype = device::parse_dtype(case.dtype, device, &config)?;
         let decoder = load::random(config, 0, dtype, device)?;
         let count = match device {
-            Device::Cpu => (tch::get_num_threads() as usize).min(case.ranks.len()),
+            Device::Cpu => threads::count().min(case.ranks.len()),
             _ => 1,
         };
         let worker = |_| Worker {
@@ -88,14 +89,14 @@ impl Loop {
             worker.steps(count)?;
             return Ok(started.elapsed().as_secs_f64() / count as f64);
         }
-        let threads = tch::get_num_threads();
+        let threads = threads::count();
         let results: Vec<Result<()>> = std::thread::scope(|scope| {
             let workers: Vec<_> = self
                 .workers
                 .iter_mut()
                 .map(|worker| {
                     scope.spawn(move || {
-                        tch::set_num_threads(1);
+                        threads::use_threads(1);
                         worker.steps(count)
                     })
                 })
@@ -105,7 +106,7 @@ impl Loop {
                 .map(|worker| worker.join().unwrap_or_else(|_| Err(Error::bug("a worker panicked"))))
                 .collect()
         });
-        tch::set_num_threads(threads);
+        threads::use_threads(threads);
         results.into_iter().collect::<Result<Vec<()>>>()?;
         Ok(started.elapsed().as_secs_f64() / count as f64)
     }

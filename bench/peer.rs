@@ -1,7 +1,7 @@
 //! The Python side, spoken to over pipes; see peer.py.
 
 use crate::cases::Case;
-use lorhai::{Error, Result};
+use lorhai::{threads, Error, Result};
 use serde_json::{json, Value};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -31,7 +31,7 @@ impl Peer {
     pub fn prepared(case: &Case) -> Result<Option<Self>> {
         let Some(mut peer) = Self::start()? else { return Ok(None) };
         peer.ask(&json!({
-            "do": "prepare", "model": case.model, "dtype": case.dtype, "threads": tch::get_num_threads(),
+            "do": "prepare", "model": case.model, "dtype": case.dtype, "threads": threads::count(),
             "ranks": case.ranks, "rows": case.rows, "time": case.time, "labelled": case.labelled,
             "dropout": case.dropout, "device": case.device, "gradient_checkpointing": case.gradient_checkpointing,
         }))?;
@@ -53,7 +53,7 @@ impl Peer {
 
     /// Seconds from a checkpoint's files to the logits of one token.
     pub fn load_seconds(&mut self, folder: &Path) -> Result<f64> {
-        self.seconds(&json!({ "do": "load", "folder": folder, "threads": tch::get_num_threads() }))
+        self.seconds(&json!({ "do": "load", "folder": folder, "threads": threads::count() }))
     }
 
     /// Seconds to read rows, map them, and tokenize them.

@@ -8,7 +8,7 @@ use crate::hub::mapped;
 use crate::script::catalogue::{definitions, docs, pages};
 use crate::script::{on_large_stack, parse_size, Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
-use crate::{files, interrupt, repl, runs, sandbox, stderr, stdout, suggest};
+use crate::{files, interrupt, repl, runs, sandbox, stderr, stdout, suggest, threads};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -53,7 +53,8 @@ Examples:
 
 Exit codes: 0 success, 1 failure, 2 usage error, 3 some trials of a sweep failed;
             stopped by a signal: 128 + its number (130 Ctrl-C, 143 SIGTERM, 129 closed terminal, 138 SIGUSR1).
-Variables:  HF_TOKEN, HF_HOME and HF_HUB_OFFLINE as in Python; LORHAI_CACHE, the folder of lorhai's own cache.
+Variables:  HF_TOKEN, HF_HOME and HF_HUB_OFFLINE as in Python; LORHAI_CACHE, the folder of lorhai's own cache;
+            LORHAI_THREADS, the number of threads, as with --threads.
 All functions: `lorhai doc`, docs/reference.md. Versions and devices of this machine: `lorhai doctor`.";
 
 #[derive(Subcommand)]
@@ -159,6 +160,9 @@ Examples:
         /// Show neither progress nor the script's own output.
         #[arg(long, short)]
         quiet: bool,
+        /// Compute in N threads instead of as many as the run recorded.
+        #[arg(long, value_name = "N", value_parser = thread_count)]
+        threads: Option<usize>,
     },
     /// Redraw the charts and the report of a sweep from its results.
     #[command(after_help = "Example:\n  lorhai report runs/rank-sweep")]
@@ -231,6 +235,9 @@ struct RunArgs {
     /// count.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
+    /// Compute in N threads; by default as many as there are processors that lorhai may use.
+    #[arg(long, value_name = "N", value_parser = thread_count)]
+    threads: Option<usize>,
     #[command(flatten)]
     sandbox: Sandboxed,
     /// List the settings of the script, or these options.
@@ -279,12 +286,19 @@ struct Repl {
     /// Show no progress.
     #[arg(long, short)]
     quiet: bool,
+    /// Compute in N threads; by default as many as there are processors that lorhai may use.
+    #[arg(long, value_name = "N", value_parser = thread_count)]
+    threads: Option<usize>,
     #[command(flatten)]
     sandbox: Sandboxed,
 }
 
 fn size(text: &str) -> Result<u64, String> {
     parse_size(text).map_err(|error| error.message)
+}
+
+fn thread_count(text: &str) -> Result<usize, String> {
+    threads::parse("--threads", text).map_err(|error| error.message)
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -318,7 +332,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> i32 {
         Command::Repl(repl) => repl.dispatch(),
         Command::Check { file } => check(&file),
         Command::Doc { words } => print_or_fail(doc(&words.join(" "))),
-        Command::Replay { run, out, quiet } => replay(&run, out.as_deref(), quiet),
+        Command::Replay { run, out, quiet, threads } => replay(&run, out.as_deref(), quiet, threads),
         Command::Runs { folder } => print_or_fail(runs::list(&folder)),
         Command::Show { run } => print_or_fail(runs::show(&run)),
         Command::Compare { first, second, chart } => print_or_fail(runs::compare(&first, &second, chart.as_deref())),
@@ -391,7 +405,7 @@ fn handle_signals() {
 
 impl Repl {
     fn dispatch(self) -> i32 {
-        if let Err(error) = self.sandbox.enter(self.file.as_deref()) {
+        if let Err(error) = self.sandbox.enter(self.file.as_deref()).and_then(|()| threads::start(self.threads)) {
             return exit_code(Err(error.into()));
         }
         handle_signals();
@@ -413,7 +427,8 @@ impl RunArgs {
         if self.json {
             stderr::use_json();
         }
-        if let Err(error) = self.sandbox.enter(Some(file)) {
+        // The sandbox is entered before there are threads.
+        if let Err(error) = self.sandbox.enter(Some(file)).and_then(|()| threads::start(self.threads)) {
             return exit_code(Err(error.into()));
         }
         handle_signals();
@@ -560,9 +575,12 @@ fn doc(name: &str) -> Result<String> {
 }
 
 /// Fails if a loss is not the same.
-fn replay(run: &Path, out: Option<&Path>, quiet: bool) -> i32 {
+fn replay(run: &Path, out: Option<&Path>, quiet: bool, threads: Option<usize>) -> i32 {
+    if let Err(error) = threads::start(threads) {
+        return exit_code(Err(error.into()));
+    }
     handle_signals();
-    match crate::replay::replay(run, out, quiet, &mut |text| stdout::write(text)) {
+    match crate::replay::replay(run, out, quiet, threads, &mut |text| stdout::write(text)) {
         Ok(true) => 0,
         Ok(false) => FAILED,
         Err(failure) => exit_code(Err(failure)),

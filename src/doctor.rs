@@ -5,10 +5,13 @@
 
 use crate::hub::Hub;
 use crate::model::device::{self, Cuda};
+use crate::model::processor;
 use crate::native::driver::{usable_gpus, Gpu, Unusable};
 use crate::native::gpu::{self, Kernels};
+use crate::threads;
 use std::fmt::Write;
 use std::path::Path;
+use tch::Kind as Dtype;
 
 /// The report, with the problems that the user should act on.
 #[derive(Debug)]
@@ -17,7 +20,7 @@ pub struct Report {
     pub problems: Vec<String>,
 }
 
-/// Examines the machine. Takes a fraction of a second, since the dtype choice is measured.
+/// Examines the machine.
 pub fn report() -> Report {
     let mut report = Report { text: String::new(), problems: Vec::new() };
     report.versions();
@@ -42,19 +45,20 @@ impl Report {
     }
 
     fn cpu(&mut self) {
-        let (model, features) = cpu_model();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        self.line("CPU", format!("{model}, {cores} cores, {} threads used", tch::get_num_threads()));
+        let features = processor::features();
+        self.line("CPU", cpu_model());
+        match threads::choose(None) {
+            Ok(threads) => self.line("CPU threads", threads),
+            Err(error) => self.problems.push(format!("threads: {error}")),
+        }
         self.line(
             "CPU features",
             if features.is_empty() { "none that lorhai uses".to_owned() } else { features.join(" ") },
         );
-        let choice = device::cpu_dtype();
-        let (name, speed_up) = (device::dtype_name(choice.dtype), choice.bf16_speed_up);
-        self.line(
-            "CPU dtype",
-            format!("{name}: a bf16 matrix product ran {speed_up:.1} times as fast as f32 just now"),
-        );
+        let dtype = device::cpu_dtype(false, processor::multiplies_bf16());
+        let small = if dtype == Dtype::Float { "" } else { "; f32 for small models" };
+        let reason = device::cpu_dtype_reason();
+        self.line("CPU dtype", format!("{}: {reason}{small}", device::dtype_name(dtype)));
     }
 
     fn gpus(&mut self) {
@@ -166,18 +170,11 @@ fn libtorch_folder() -> Option<String> {
     Some(path.parent()?.display().to_string())
 }
 
-/// The name of the processor, and its features that matter for speed.
-fn cpu_model() -> (String, Vec<String>) {
+/// The name of the processor.
+fn cpu_model() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
-    };
-    let flags = field("flags");
-    let wanted = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
-    let features = wanted.into_iter().filter(|wanted| flags.split(' ').any(|flag| flag == *wanted));
-    let model = field("model name");
-    (if model.is_empty() { std::env::consts::ARCH.to_owned() } else { model }, features.map(str::to_owned).collect())
+    let line = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    line.map_or(std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
 /// Why `folder` cannot be written to, judged by its nearest existing parent.

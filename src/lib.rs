@@ -62,6 +62,7 @@ pub mod stderr;
 pub mod stdout;
 pub mod suggest;
 pub mod table;
+pub mod threads;
 
 // The flow.
 pub mod data;

@@ -14,7 +14,7 @@ use crate::train::folder::{RunRecord, RunStatus, METRICS, RUN};
 use crate::train::metrics::{read_metrics, MetricsRow};
 use crate::train::origin::{Origin, Program, Script};
 use crate::train::trace;
-use crate::{files, lora, stderr};
+use crate::{files, lora, stderr, threads};
 use serde_json::Value;
 use std::path::{Component, Path, PathBuf};
 
@@ -37,11 +37,18 @@ struct Execution {
 }
 
 /// Repeats the run, trial or sweep in the folder `run`, reports the comparison, and returns whether all
-/// losses are the same except for rounding. The files that the script writes are kept in `keep`, if given.
+/// losses are the same except for rounding. The files that the script writes are kept in `keep`, if given. It computes
+/// in `threads` threads; without that number in as many as the first run.
 ///
 /// # Errors
 /// If the record is incomplete, `keep` is not empty, or the user stops it.
-pub fn replay(run: &Path, keep: Option<&Path>, quiet: bool, report: &mut dyn FnMut(&str)) -> Result<bool, Failure> {
+pub fn replay(
+    run: &Path,
+    keep: Option<&Path>,
+    quiet: bool,
+    threads: Option<usize>,
+    report: &mut dyn FnMut(&str),
+) -> Result<bool, Failure> {
     let executions = executions(run)?;
     // From here on relative paths start from the folder that the script was started in.
     let (run, keep) = (absolute(run), keep.map(absolute));
@@ -52,7 +59,7 @@ pub fn replay(run: &Path, keep: Option<&Path>, quiet: bool, report: &mut dyn FnM
     let mut same = true;
     for (at, execution) in executions.iter().enumerate() {
         let folder = if executions.len() > 1 { into.join(format!("call-{}", at + 1)) } else { into.to_path_buf() };
-        same &= execution.replay(&run, &folder, quiet, report)?;
+        same &= execution.replay(&run, &folder, quiet, threads, report)?;
     }
     if keep.is_some() {
         report(&format!("written below {}\n", into.display()));
@@ -104,13 +111,21 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 impl Execution {
-    fn replay(&self, run: &Path, into: &Path, quiet: bool, report: &mut dyn FnMut(&str)) -> Result<bool, Failure> {
+    fn replay(
+        &self,
+        run: &Path,
+        into: &Path,
+        quiet: bool,
+        threads: Option<usize>,
+        report: &mut dyn FnMut(&str),
+    ) -> Result<bool, Failure> {
         let origin = &self.origin;
         let Some(script) = &origin.script else { return Err(no_script(run).into()) };
         enter(&base(run, origin))?;
         report(&format!("{}{}\n", script.path.display(), set_options(&origin.set)));
-        report(&differences(origin, script)?);
-        let failure = self.run(script, into, quiet)?;
+        report(&differences(origin, script, threads)?);
+        let recorded = usize::try_from(origin.machine.threads).unwrap_or(1).max(1);
+        let failure = self.run(script, into, quiet, threads.unwrap_or(recorded))?;
         let out = Overlay::within(into)?.redirected(&origin.out);
         let mut same = 0;
         for target in &self.targets {
@@ -129,7 +144,7 @@ impl Execution {
     }
 
     /// Runs the recorded script, and returns the error that it ended with, if any.
-    fn run(&self, script: &Script, into: &Path, quiet: bool) -> Result<Option<Failure>, Failure> {
+    fn run(&self, script: &Script, into: &Path, quiet: bool, threads: usize) -> Result<Option<Failure>, Failure> {
         let name = script.path.file_name().map(Path::new).unwrap_or(Path::new("script.rhai"));
         let folder = into.join(SCRIPT);
         let path = folder.join(name);
@@ -142,7 +157,7 @@ impl Execution {
             }
         }
         let run = || -> Result<Option<Failure>> {
-            tch::set_num_threads(self.origin.machine.threads.max(1));
+            threads::use_threads(threads);
             let mut session = Session::new();
             session.set_quiet(quiet);
             session.on_print(move |text| {
@@ -195,7 +210,7 @@ fn set_options(set: &[(String, String)]) -> String {
 }
 
 /// What has changed since the first run, as far as it shows before the replay.
-fn differences(origin: &Origin, script: &Script) -> Result<String> {
+fn differences(origin: &Origin, script: &Script, threads: Option<usize>) -> Result<String> {
     let mut lines = Vec::new();
     let now = Program::current()?;
     for (what, then, now) in [
@@ -227,12 +242,16 @@ fn differences(origin: &Origin, script: &Script) -> Result<String> {
     for (path, then) in &origin.files {
         lines.extend(changed("the file", Path::new(path), then, files::sha256(Path::new(path))));
     }
-    let threads = tch::get_num_threads();
-    if threads != origin.machine.threads {
-        lines.push(format!(
-            "threads: {} as in the first run, though {threads} would be used now",
-            origin.machine.threads
-        ));
+    let (recorded, usual) = (origin.machine.threads, threads::count());
+    let differs = |count: usize| i64::from(recorded) != count as i64;
+    match threads {
+        Some(count) if differs(count) => {
+            lines.push(format!("threads: {count}, as --threads asks; {recorded} in the first run"));
+        }
+        None if differs(usual) => {
+            lines.push(format!("threads: {recorded} as in the first run, though {usual} would be used now"));
+        }
+        _ => {}
     }
     if lines.is_empty() {
         return Ok("program, script, model, tokenizer and data are unchanged\n".to_owned());

@@ -18,7 +18,7 @@ use std::sync::LazyLock;
 /// The folders in the order of the data; each may import those before it.
 const FLOW: [&str; 8] = ["hub", "model", "lora", "data", "train", "eval", "sweep", "plot"];
 /// Imported by anyone; they import one another only.
-const FOUNDATIONS: [&str; 16] = [
+const FOUNDATIONS: [&str; 17] = [
     "error",
     "fence",
     "files",
@@ -35,6 +35,7 @@ const FOUNDATIONS: [&str; 16] = [
     "stdout",
     "suggest",
     "table",
+    "threads",
 ];
 /// What the root of the crate offers in the name of `error` and `options`.
 const ROOT: [&str; 5] = ["Error", "Kind", "Result", "bail", "choices"];

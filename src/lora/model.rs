@@ -19,13 +19,15 @@ use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tch::Device;
 
 options! {
     /// How to load a model.
     #[derive(Debug, Clone)]
     pub struct LoadOptions {
         /// The dtype of the weights, whatever the checkpoint's: "auto", "f32", "bf16" or "f16". "auto" is bf16 on a GPU
-        /// that has it (f16 on older ones), and on a CPU that is faster in it for a model of this size; f16 is slow on a CPU.
+        /// that has it (f16 on older ones), and on a CPU that multiplies bf16 if the model is not small; f16 is slow on a CPU.
         pub dtype: String = "auto".to_owned();
         /// "auto" is the first GPU if there is one, otherwise the CPU; "cpu", "cuda", or one of several GPUs: "cuda:1".
         pub device: String = "auto".to_owned();
@@ -39,6 +41,15 @@ options! {
 impl LoadOptions {
     fn rule(&self) -> Option<Refusal> {
         device::dtype_problem(&self.dtype).or_else(|| device::device_problem(&self.device))
+    }
+
+    /// Says once per process which dtype "auto" is, where the processor decides.
+    fn dtype_note(&self, decoder: &Decoder) -> Option<String> {
+        static WAS_SAID: AtomicBool = AtomicBool::new(false);
+        let decides = self.dtype == "auto" && decoder.device == Device::Cpu && !decoder.config.has_small_matrices();
+        let is_first = decides && !WAS_SAID.swap(true, Ordering::Relaxed);
+        let dtype = device::dtype_name(decoder.dtype);
+        is_first.then(|| format!("dtype \"auto\" is {dtype}: {}", device::cpu_dtype_reason()))
     }
 }
 
@@ -113,7 +124,8 @@ impl Model {
         let mut config = Config::from_folder(&folder)?;
         config.quantization = config.quantization.or(options.quantization);
         let dtype = device::parse_dtype(&options.dtype, device, &config)?;
-        let decoder = load::load(config, &Weights::open(&folder)?, dtype, device)?;
+        let mut decoder = load::load(config, &Weights::open(&folder)?, dtype, device)?;
+        decoder.notes.extend(options.dtype_note(&decoder));
         let tokenizer = tokenizer_in(&folder)?;
         Ok(Model {
             name: name.to_owned(),

@@ -11,7 +11,7 @@ use super::fields::Fields;
 use super::quantization::{torch_name, Quantization};
 use super::rope_scaling::{self, RopeScaling};
 use crate::error::{Error, Kind, Result};
-use crate::{bail, files};
+use crate::{bail, files, native};
 use serde_json::Value;
 use std::path::Path;
 use tch::Kind as Dtype;
@@ -56,6 +56,11 @@ pub struct SlidingWindow {
 }
 
 impl Config {
+    /// Whether our own loops multiply its matrices in f32 (`native/product.h`).
+    pub fn has_small_matrices(&self) -> bool {
+        self.hidden_size.saturating_mul(self.intermediate_size) <= native::SMALL_PRODUCT
+    }
+
     pub fn from_folder(folder: &Path) -> Result<Self> {
         Self::from_file(&folder.join("config.json"))
     }

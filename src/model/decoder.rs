@@ -17,6 +17,7 @@ use super::rope::{RotaryEmbedding, Rotation};
 use crate::error::{Error, Result};
 use crate::hub::mapped::MappedFiles;
 use crate::native::tensor_bytes;
+use crate::threads;
 use tch::{Device, Kind as Dtype, Tensor};
 
 #[derive(Debug)]
@@ -114,6 +115,7 @@ impl Decoder {
     }
 
     pub(super) fn pass<'a>(&self, input: &'a Input, adapters: &'a dyn Adapters) -> Result<Pass<'a>> {
+        self.prepare_threads();
         Ok(Pass {
             tokens: &input.tokens,
             documents: &input.documents,
@@ -125,8 +127,16 @@ impl Decoder {
 
     /// The logits of the next token for hidden states `[tokens, hidden_size]`: `[tokens, vocab_size]`.
     pub fn logits(&self, hidden: &Tensor, tokens: &Tokens, adapters: &dyn Adapters) -> Result<Tensor> {
+        self.prepare_threads();
         let [logits] = forward([&self.lm_head], hidden, tokens, adapters)?;
         Ok(logits)
+    }
+
+    /// Every pass begins with it.
+    fn prepare_threads(&self) {
+        if self.device == Device::Cpu {
+            threads::prepare();
+        }
     }
 
     /// A decoder over the same weights, for another thread. Copies no weights.

@@ -5,9 +5,9 @@
 //! starts fast on those without a GPU.
 
 use super::config::Config;
+use super::processor;
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::native;
 use crate::native::driver::{driver, Driver, Unusable};
 use crate::native::gpu::{self, Kernels};
 use crate::options::Refusal;
@@ -15,8 +15,7 @@ use crate::stderr;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::error::Error as _;
 use std::sync::{Once, OnceLock};
-use std::time::{Duration, Instant};
-use tch::{Device, Kind as Dtype, Tensor};
+use tch::{Device, Kind as Dtype};
 
 /// Whether there is CUDA on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,52 +177,41 @@ pub fn dtype_name(dtype: Dtype) -> &'static str {
 }
 
 fn auto_dtype(device: Device, config: &Config) -> Dtype {
-    // bf16 does not speed up matrices that our own f32 loops multiply.
-    let is_small = config.hidden_size.saturating_mul(config.intermediate_size) <= native::SMALL_PRODUCT;
     match device {
-        Device::Cpu if is_small => Dtype::Float,
-        Device::Cpu => cpu_dtype().dtype,
+        Device::Cpu => cpu_dtype(config.has_small_matrices(), processor::multiplies_bf16()),
         Device::Cuda(index) if !gpu::has_bf16(index) => Dtype::Half,
         _ => Dtype::BFloat16,
     }
 }
 
-/// The dtype chosen for this CPU, and the measurement that it is based on.
-#[derive(Debug, Clone, Copy)]
-pub struct CpuDtype {
-    pub dtype: Dtype,
-    /// The time of one f32 product divided by that of the same product in bf16.
-    pub bf16_speed_up: f64,
-}
-
-/// bf16 must be this much faster to be worth its rounding.
-const MIN_SPEED_UP: f64 = 1.5;
-
-/// Times one matrix product of a typical shape in both dtypes, once per process. A CPU with matrix units is
-/// several times faster in bf16; one without is far slower.
-pub fn cpu_dtype() -> CpuDtype {
-    static CHOICE: OnceLock<CpuDtype> = OnceLock::new();
-    *CHOICE.get_or_init(|| {
-        let bf16_speed_up = match (product_time(Dtype::Float), product_time(Dtype::BFloat16)) {
-            (Ok(f32_time), Ok(bf16_time)) => f32_time.as_secs_f64() / bf16_time.as_secs_f64().max(1e-9),
-            _ => 0.0,
-        };
-        let dtype = if bf16_speed_up >= MIN_SPEED_UP { Dtype::BFloat16 } else { Dtype::Float };
-        CpuDtype { dtype, bf16_speed_up }
-    })
-}
-
-fn product_time(dtype: Dtype) -> Result<Duration> {
-    let x = Tensor::f_ones([256, 896], (dtype, Device::Cpu))?;
-    let w = Tensor::f_ones([896, 896], (dtype, Device::Cpu))?;
-    let mut best = Duration::MAX;
-    // The first round is a warm-up.
-    for round in 0..6 {
-        let start = Instant::now();
-        let _ = x.f_linear(&w, None::<&Tensor>)?;
-        if round > 0 {
-            best = best.min(start.elapsed());
-        }
+/// What "auto" is on a CPU. It depends on the model and the processor alone, so that a script has the same numbers
+/// whatever else the machine does.
+///
+/// A processor that multiplies bf16 is up to seven times faster in it, and one that does not is far slower. Small
+/// matrices are multiplied by our own f32 loops, which bf16 would not speed up.
+pub fn cpu_dtype(has_small_matrices: bool, multiplies_bf16: bool) -> Dtype {
+    if multiplies_bf16 && !has_small_matrices {
+        Dtype::BFloat16
+    } else {
+        Dtype::Float
     }
-    Ok(best)
+}
+
+/// Why "auto" is what it is on this CPU for models that are not small.
+pub fn cpu_dtype_reason() -> String {
+    let verb = if processor::multiplies_bf16() { "multiplies" } else { "does not multiply" };
+    format!("this processor {verb} bf16 ({})", processor::BF16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_follows_the_processor_and_the_size_of_the_model() {
+        assert_eq!(cpu_dtype(false, true), Dtype::BFloat16);
+        assert_eq!(cpu_dtype(false, false), Dtype::Float);
+        assert_eq!(cpu_dtype(true, true), Dtype::Float);
+        assert_eq!(cpu_dtype(true, false), Dtype::Float);
+    }
 }

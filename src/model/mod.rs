@@ -21,6 +21,7 @@ pub mod loss;
 pub mod norm;
 pub mod parameters;
 mod prefixes;
+pub mod processor;
 pub mod quantization;
 pub mod resize;
 pub mod rope;

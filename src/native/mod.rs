@@ -10,6 +10,7 @@
 //! | `linear.cpp`, `adapter_part.h`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
 //! | `nf4.h`, `nf4.cpp`, `nf4.rs` | 4-bit matrices: quantised, dequantised, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
+//! | `threads.cpp` | teams of OpenMP's threads |
 //! | `memory.cpp`, `memory.rs` | tensors over memory that Rust owns |
 //! | `driver.rs` | NVIDIA's driver: whether it can be used, and its GPUs |
 //! | `kernels.cu`, `gpu.rs` | the same loops as GPU kernels, compiled on first use |
@@ -31,7 +32,7 @@ pub use memory::tensor_over;
 pub use nf4::{dynamic_map, tensor_bytes, Nf4, Scales};
 
 use crate::error::{Error, Result};
-use std::ffi::{c_char, c_void, CStr};
+use std::ffi::{c_char, c_int, c_void, CStr};
 use std::ptr::{null, null_mut};
 use tch::Tensor;
 
@@ -70,6 +71,8 @@ extern "C" {
     fn lorhai_has_adamw(theta: Raw) -> bool;
     fn lorhai_adamw(theta: Raw, gradient: Raw, mean: Raw, square: Raw, decayed: Raw, step: AdamStep) -> *mut c_char;
     fn lorhai_norm(x: Raw) -> f64;
+    fn lorhai_openmp_processors() -> c_int;
+    fn lorhai_hold_team(count: c_int);
     fn lorhai_backward(y: Raw, dy: Raw) -> *mut c_char;
     fn lorhai_set_grad(leaf: Raw, gradient: Raw) -> *mut c_char;
 }
@@ -163,6 +166,19 @@ pub fn adamw(
 /// The Euclidean norm of a contiguous f32 tensor on the CPU, summed in f64.
 pub fn norm(x: &Tensor) -> f64 {
     unsafe { lorhai_norm(raw(x)) }
+}
+
+/// The processors that OpenMP counts on.
+pub fn openmp_processors() -> usize {
+    // SAFETY: a pure query.
+    unsafe { lorhai_openmp_processors() }.max(1) as usize
+}
+
+/// Starts a team of `count` OpenMP threads, which wait until this thread ends. If the system refuses them, OpenMP ends
+/// the program.
+pub fn hold_team(count: usize) {
+    // SAFETY: starts threads that touch nothing.
+    unsafe { lorhai_hold_team(c_int::try_from(count).unwrap_or(c_int::MAX)) }
 }
 
 /// Runs the backward pass from `y` with `dy`, the gradient of the loss with respect to it.

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::eval::loss::mean_losses;
 use crate::lora::{self, Adapter, LoraSpec, Trainable};
 use crate::model::Decoder;
+use crate::threads;
 use crate::train::memory::process::free;
 use crate::train::origin::ORIGIN;
 use crate::train::rehearsal::{self, planned_memory, planned_tokens, tiny_config, Planned};
@@ -319,12 +320,12 @@ impl<'a, 'f> Rehearsal<'a, 'f> {
             let losses = mean_losses(decoder, trainables, rows, task.config.eval_batch)?;
             Ok(losses.into_iter().map(|mean| mean.loss).collect())
         };
-        let threads = tch::get_num_threads();
+        let count = threads::count();
         if self.workers(task).workers > 1 {
-            tch::set_num_threads(1);
+            threads::use_threads(1);
         }
         let planned = rehearsal::plan(decoder, &mut adapter, &task.run(*shared), &mut measure);
-        tch::set_num_threads(threads);
+        threads::use_threads(count);
         planned
     }
 

@@ -20,6 +20,7 @@ use crate::lora::adapter::trainable_count;
 use crate::lora::LoraSpec;
 use crate::model::shapes::linear_shapes;
 use crate::model::{Config, Decoder};
+use crate::threads;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use tch::Device;
@@ -177,7 +178,7 @@ impl Workers {
     /// Plans the workers for `trials` trials, of which `fit` fit into memory at once.
     pub fn for_trials_that_fit(fit: usize, device: Device, trials: usize) -> Self {
         let workers = match device {
-            Device::Cpu => (tch::get_num_threads().max(1) as usize).min(trials.max(1)),
+            Device::Cpu => threads::count().min(trials.max(1)),
             _ => 1,
         };
         let workers = workers.min(fit);
@@ -198,30 +199,30 @@ impl Workers {
         if workers < 2 || tasks.iter().any(|task| task.has_loss) {
             return run_group(decoder, shared, tasks, progress, losses);
         }
-        let threads = tch::get_num_threads();
+        let count = threads::count();
         let costs: Vec<u64> = tasks.iter().map(|task| cost(task, decoder, shared.train.len())).collect();
         let assignments = spread(&costs, workers);
         let mut outcomes: Vec<Option<Result<Measurements>>> = tasks.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
-            let threads: Vec<_> = assignments
+            let workers: Vec<_> = assignments
                 .iter()
                 .map(|assigned| {
                     let tasks: Vec<Task> = assigned.iter().filter_map(|&at| tasks.get(at).copied()).collect();
                     let decoder = decoder.shallow_clone();
                     scope.spawn(move || {
-                        tch::set_num_threads(1);
+                        threads::use_threads(1);
                         run_group(&decoder, shared, &tasks, progress, None)
                     })
                 })
                 .collect();
-            for (thread, assigned) in threads.into_iter().zip(&assignments) {
-                let mut results = thread.join().unwrap_or_default().into_iter();
+            for (worker, assigned) in workers.into_iter().zip(&assignments) {
+                let mut results = worker.join().unwrap_or_default().into_iter();
                 for &at in assigned {
                     outcomes[at] = results.next();
                 }
             }
         });
-        tch::set_num_threads(threads);
+        threads::use_threads(count);
         outcomes
             .into_iter()
             .map(|outcome| outcome.unwrap_or_else(|| Err(Error::bug("the thread of this trial ended early"))))

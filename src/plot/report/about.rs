@@ -6,6 +6,7 @@ use crate::format::thousands;
 use crate::lora;
 use crate::model::device;
 use crate::sweep::SweepReport;
+use crate::threads;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -38,7 +39,7 @@ impl About {
             environment.push(("dtype", decoder.weights_dtype()));
             environment.push(("device", device::device_name(decoder.device)));
         }
-        environment.push(("threads", format!("{} of {cores} cores", tch::get_num_threads())));
+        environment.push(("threads", format!("{} of {cores} cores", threads::count())));
         let verified = report.deviations.iter().map(|deviation| ("verified", deviation.to_string()));
         let axes: Vec<&str> = report.result.axes().iter().map(|axis| axis.key.as_str()).collect();
         Ok(About {

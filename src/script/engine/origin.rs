@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::model::{device, Decoder};
 use crate::script::engine::state::State;
 use crate::train::origin::{Machine, Model, Origin, Program, Script};
-use crate::{files, lora};
+use crate::{files, lora, threads};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub fn of(state: &State, model: Option<&lora::Model>, out: &Path) -> Result<Orig
         machine: Machine {
             device: decoder.map_or(NONE.to_owned(), |decoder| device::device_name(decoder.device).to_string()),
             dtype: decoder.map_or(NONE.to_owned(), Decoder::weights_dtype),
-            threads: tch::get_num_threads(),
+            threads: i32::try_from(threads::count()).unwrap_or(i32::MAX),
         },
         model: model.map(of_model).transpose()?,
         files: state.files_read().into_iter().filter_map(hashed).collect(),
