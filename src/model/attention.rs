@@ -26,13 +26,7 @@ impl Window {
 /// Scaled dot-product attention. `q` is `[tokens, heads, head_dim]`; `k` and `v` have fewer heads, each
 /// shared by a group of query heads. Returns `[tokens, heads * head_dim]`.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window: Option<&Window>) -> Result<Tensor> {
-    match &documents.shared {
-        None => attend_within(q, k, v, documents, window),
-        Some(shared) => {
-            let [q, k, v] = [shared.repeated(q)?, shared.repeated(k)?, shared.repeated(v)?];
-            shared.once(&attend_within(&q, &k, &v, documents, window)?)
-        }
-    }
+    documents.with_own_cells([q, k, v], |[q, k, v]| attend_within(q, k, v, documents, window))
 }
 
 /// As [`attend`], where every document has tokens of its own.

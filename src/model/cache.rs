@@ -184,13 +184,7 @@ impl Past<'_> {
         window: Option<&Window>,
         uses_sliding_window: bool,
     ) -> Result<Tensor> {
-        match &documents.shared {
-            None => self.attend_within(qkv, documents, window, uses_sliding_window),
-            Some(shared) => {
-                let [q, k, v] = [shared.repeated(qkv[0])?, shared.repeated(qkv[1])?, shared.repeated(qkv[2])?];
-                shared.once(&self.attend_within([&q, &k, &v], documents, window, uses_sliding_window)?)
-            }
-        }
+        documents.with_own_cells(qkv, |qkv| self.attend_within(qkv, documents, window, uses_sliding_window))
     }
 
     /// As [`Self::attend`], where every document has tokens of its own: each row of the cache holds its own keys.

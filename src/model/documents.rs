@@ -79,6 +79,22 @@ impl Documents {
         Ok(self)
     }
 
+    /// Computes attention where every document has cells of its own: repeats the tokens that several share, and takes the
+    /// result of each token once.
+    pub(super) fn with_own_cells(
+        &self,
+        [q, k, v]: [&Tensor; 3],
+        attend: impl FnOnce([&Tensor; 3]) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        match &self.shared {
+            None => attend([q, k, v]),
+            Some(shared) => {
+                let [q, k, v] = [shared.repeated(q)?, shared.repeated(k)?, shared.repeated(v)?];
+                shared.once(&attend([&q, &k, &v])?)
+            }
+        }
+    }
+
     /// `None` if all documents have the same length: then they lie side by side as a view.
     fn ragged(&self) -> Result<Option<&Ragged>> {
         if self.lengths.iter().all(|&length| length == self.longest) {
