@@ -91,10 +91,10 @@ impl Watcher {
         let Ok(stat) = std::fs::read_to_string("/proc/stat") else { return };
         let now = Sample::take(&stat, &self.processors);
         let seconds = (now.at - self.before.at).as_secs_f64();
-        let own = (now.own - self.before.own) / seconds;
-        let others = ((now.used - self.before.used) / seconds - own).max(0.0);
+        let share = (now.own - self.before.own) / seconds;
+        let others = ((now.used - self.before.used) / seconds - share).max(0.0);
         self.before = now;
-        if own < NEXT_TO_NOTHING {
+        if share < NEXT_TO_NOTHING {
             self.pause();
             return;
         }

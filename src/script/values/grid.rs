@@ -50,8 +50,8 @@ impl NamedValues {
         for (axis, values, example) in axes {
             let unnamed = grid.get(*axis).filter(|values| !values.is_map());
             if let Some(unnamed) = unnamed {
-                let found = describe(unnamed);
-                bail!(Kind::Input, "grid: {axis}: expected {values} by their names, found {found}"; hint: "as in {example}");
+                let description = describe(unnamed);
+                bail!(Kind::Input, "grid: {axis}: expected {values} by their names, found {description}"; hint: "as in {example}");
             }
         }
         Ok(())

@@ -218,8 +218,8 @@ fn bases(named: &NamedValues, argument: Option<&Handle<lora::Model>>) -> Result<
 
 fn named_base(name: &str, model: &Dynamic) -> Result<(Option<String>, lora::Model)> {
     let Some(model) = model.clone().try_cast::<Handle<lora::Model>>() else {
-        let found = describe(model);
-        return Err(Error::input(format!("grid: {BASE}: `{name}`: expected a model, found {found}"))
+        let description = describe(model);
+        return Err(Error::input(format!("grid: {BASE}: `{name}`: expected a model, found {description}"))
             .with_hint("load it first: base: #{ small: load_model(\"…\"), … }"));
     };
     let model = model.read()?.shallow_clone().map_err(|error| error.context(format!("grid: {BASE}: `{name}`")))?;
@@ -230,8 +230,8 @@ fn named_split(splits: &Map, name: Option<&str>) -> Result<TokenizedSplit> {
     let name = name.ok_or_else(|| Error::bug("a point without rows"))?;
     let value = splits.get(name).cloned().unwrap_or(Dynamic::UNIT);
     value.try_cast_result::<TokenizedSplit>().map_err(|other| {
-        let found = describe(&other);
-        let text = format!("grid: {DATA}: `{name}`: expected tokenized rows and held-out ones, found {found}");
+        let description = describe(&other);
+        let text = format!("grid: {DATA}: `{name}`: expected tokenized rows and held-out ones, found {description}");
         Error::input(text).with_hint(
             "split tokenized data, as in data.split(#{ test: 0.1 }), or have the option `data` make rows of each value: |p| …",
         )
