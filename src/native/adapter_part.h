@@ -144,7 +144,7 @@ void add_output(const Tensor& y, const Tensor& s, const Part& part) {
     }
     with_rows(y, [&](const auto& loops, auto* type) {
         using T = std::remove_pointer_t<decltype(type)>;
-        at::parallel_for(0, part_y.numel(), GRAIN, [&](int64_t from, int64_t to) {
+        at::parallel_for(0, part_y.numel(), grain(), [&](int64_t from, int64_t to) {
             loops.add_scaled(data<T>(part_y) + from, data<float>(low_rank) + from, to - from,
                              static_cast<float>(part.scale));
         });

@@ -21,7 +21,11 @@ void for_each_head(const Tensor& q, const Tensor& k, const Tensor& starts, int64
     int64_t documents = starts.numel() - 1, heads = q.size(1), kv_heads = k.size(1), width = q.size(2);
     const int32_t* start = data<int32_t>(starts);
     float scale = 1.0f / std::sqrt(static_cast<float>(width));
-    at::parallel_for(0, documents * kv_heads, 1, [&](int64_t from, int64_t to) {
+    // The multiplications of documents of equal length, for queries with keys and weights with values.
+    int64_t tokens = q.size(0), pairs = tokens / std::max<int64_t>(1, documents) * tokens / 2;
+    int64_t work = 2 * pairs * heads * width, tasks = documents * kv_heads;
+    int64_t least = machine_is_busy && work < worth_a_thread(1 << 18) ? tasks : 1;
+    at::parallel_for(0, tasks, least, [&](int64_t from, int64_t to) {
         for (int64_t at = from; at < to; ++at) {
             int64_t document = at / kv_heads, kv_head = at % kv_heads, first = start[document];
             int64_t head = kv_head * (heads / kv_heads);

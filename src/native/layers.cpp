@@ -136,7 +136,7 @@ struct SwiGlu : public Function<SwiGlu> {
         }
         with_rows(gate, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
-            at::parallel_for(0, gate.numel(), GRAIN, [&](int64_t from, int64_t to) {
+            at::parallel_for(0, gate.numel(), grain(), [&](int64_t from, int64_t to) {
                 loops.swiglu(data<T>(gate) + from, data<T>(up) + from, data<T>(y) + from, to - from);
             });
         });
@@ -158,7 +158,7 @@ struct SwiGlu : public Function<SwiGlu> {
         }
         with_rows(gate, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
-            at::parallel_for(0, gate.numel(), GRAIN, [&](int64_t from, int64_t to) {
+            at::parallel_for(0, gate.numel(), grain(), [&](int64_t from, int64_t to) {
                 loops.swiglu_back(data<T>(gate) + from, data<T>(up) + from, data<T>(dy) + from, data<T>(dgate) + from,
                                   data<T>(dup) + from, to - from);
             });

@@ -73,6 +73,7 @@ extern "C" {
     fn lorhai_norm(x: Raw) -> f64;
     fn lorhai_openmp_processors() -> c_int;
     fn lorhai_hold_team(count: c_int);
+    fn lorhai_set_machine_is_busy(is_busy: bool);
     fn lorhai_backward(y: Raw, dy: Raw) -> *mut c_char;
     fn lorhai_set_grad(leaf: Raw, gradient: Raw) -> *mut c_char;
 }
@@ -179,6 +180,13 @@ pub fn openmp_processors() -> usize {
 pub fn hold_team(count: usize) {
     // SAFETY: starts threads that touch nothing.
     unsafe { lorhai_hold_team(c_int::try_from(count).unwrap_or(c_int::MAX)) }
+}
+
+/// Whether other programs want the processors too. If so, small work is not split among threads; its results are the
+/// same.
+pub fn set_machine_is_busy(is_busy: bool) {
+    // SAFETY: sets a flag.
+    unsafe { lorhai_set_machine_is_busy(is_busy) }
 }
 
 /// Runs the backward pass from `y` with `dy`, the gradient of the loss with respect to it.

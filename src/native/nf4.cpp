@@ -52,7 +52,7 @@ template <typename T, typename Read>
 void quantize(const T* x, int64_t count, int64_t block, uint8_t* codes, float* scales, Read read) {
     static const Bounds bounds;
     int64_t blocks = (count + block - 1) / block;
-    at::parallel_for(0, blocks, std::max<int64_t>(1, GRAIN / block), [&](int64_t first, int64_t last) {
+    at::parallel_for(0, blocks, std::max<int64_t>(1, grain() / block), [&](int64_t first, int64_t last) {
         std::vector<uint8_t> single(block + 1);
         for (int64_t number = first; number < last; ++number) {
             int64_t begin = number * block, length = std::min(block, count - begin);
@@ -102,7 +102,7 @@ void Nf4::dense_into(const Tensor& out) const {
         int64_t blocks = flat_scales.numel();
         with_rows(out, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
-            at::parallel_for(0, blocks, std::max<int64_t>(1, GRAIN / block), [&](int64_t first, int64_t last) {
+            at::parallel_for(0, blocks, std::max<int64_t>(1, grain() / block), [&](int64_t first, int64_t last) {
                 int64_t begin = first * block, end = std::min(last * block, count);
                 loops.nf4(data<uint8_t>(codes) + begin / 2, data<float>(flat_scales) + first, NF4_VALUES,
                           data<T>(out) + begin, end - begin, block);

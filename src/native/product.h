@@ -7,7 +7,9 @@
 constexpr int64_t SMALL = 1 << 17;
 
 // The number of multiplications that is worth another thread.
-constexpr int64_t WORTH_A_THREAD = 1 << 18;
+inline int64_t multiplications_of_a_thread() {
+    return worth_a_thread(1 << 18);
+}
 
 // A matrix or some of its rows, possibly transposed. Makes a tensor only if libtorch is to multiply it, because
 // making tensors takes longer than a small product.
@@ -60,8 +62,9 @@ inline void product(View out, View a, View b, double alpha = 1.0, bool accumulat
     }
     Strided left = a.strided(), right = b.strided();
     float* into = data<float>(out.x) + out.begin * out.x.stride(0);
-    int64_t step = out.x.stride(0), grain = std::max<int64_t>(1, WORTH_A_THREAD / std::max<int64_t>(1, n * k));
-    at::parallel_for(0, m, grain, [&](int64_t from, int64_t to) {
+    int64_t step = out.x.stride(0);
+    int64_t least = std::max<int64_t>(1, multiplications_of_a_thread() / std::max<int64_t>(1, n * k));
+    at::parallel_for(0, m, least, [&](int64_t from, int64_t to) {
         Strided rows_of_left = {left.x + from * left.row, left.row, left.column};
         rows().product(rows_of_left, right, into + from * step, step, to - from, n, k, static_cast<float>(alpha), accumulate);
     });

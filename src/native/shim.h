@@ -4,6 +4,7 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 
+#include <atomic>
 #include <cstring>
 #include <exception>
 
@@ -37,14 +38,25 @@ inline bool is_f32(const Tensor& x) {
     return x.is_cpu() && x.scalar_type() == at::kFloat;
 }
 
+// Whether other programs want the processors too; set by threads/load.rs.
+extern std::atomic<bool> machine_is_busy;
+
+// How much work is worth another thread, where `work` is on a quiet machine. On a busy one a thread may wait for some
+// milliseconds before it starts, so that only work of such length is split. How it is split changes no number.
+inline int64_t worth_a_thread(int64_t work) {
+    return machine_is_busy.load(std::memory_order_relaxed) ? 128 * work : work;
+}
+
 // The least number of elements of a task, so that starting it costs little in comparison.
-constexpr int64_t GRAIN = 1 << 15;
+inline int64_t grain() {
+    return worth_a_thread(1 << 15);
+}
 
 // Splits `count` rows of `width` elements among threads: `body(first, last)`.
 template <typename F>
 void over_rows(int64_t count, int64_t width, F body) {
-    int64_t grain = std::max<int64_t>(1, GRAIN / std::max<int64_t>(1, width));
-    at::parallel_for(0, count, grain, body);
+    int64_t rows = std::max<int64_t>(1, grain() / std::max<int64_t>(1, width));
+    at::parallel_for(0, count, rows, body);
 }
 
 // Calls `body` with the loops for the dtype of `x` and a null pointer of its element type.

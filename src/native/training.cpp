@@ -111,7 +111,7 @@ char* lorhai_adamw(const Tensor* theta, const Tensor* gradient, const Tensor* me
                    step.beta2, step.one_minus_beta2, step.eps, step.decay, step.step_size, step.bias2, step.clip);
             return;
         }
-        at::parallel_for(0, theta->numel(), GRAIN, [&](int64_t from, int64_t to) {
+        at::parallel_for(0, theta->numel(), grain(), [&](int64_t from, int64_t to) {
             rows().adamw(data<float>(*theta) + from, data<float>(*gradient) + from, data<float>(*mean) + from,
                          data<float>(*square) + from, decayed ? data<float>(*decayed) + from : nullptr, to - from,
                          step);

@@ -5,7 +5,8 @@
 //! sleep, because a thread that spins takes time from those that it waits for. libgomp reads its spin count once, before
 //! `main`, but spins a thousandth of the usual few milliseconds while there are more threads than processors
 //! (GOMP_SPINCOUNT in its manual). So a team of idle threads is held as long as the machine is busy. Where the user set
-//! how threads wait, it is left at that.
+//! how threads wait, it is left at that. Our own loops over little data then take one thread, because the second would
+//! start late.
 //!
 //! This changes no number. No crate serves: those for system information measure a whole machine, not what this
 //! process may use of it.
@@ -123,6 +124,7 @@ impl Watcher {
     fn follow(&mut self, free: usize) {
         self.free.count = free;
         let is_busy = free < self.threads.min(self.processors.len());
+        native::set_machine_is_busy(is_busy);
         if !is_busy {
             self.team = None;
         } else if self.team.is_none() && WAITING.iter().all(|name| std::env::var_os(name).is_none()) {
@@ -240,6 +242,8 @@ fn allowed(all: &[usize]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::native::{Layer, Matrix};
+    use tch::{Device, Kind as Dtype, Tensor};
 
     const STAT: &str = "cpu  300 0 100 700 0 0 0 0 0 0\n\
         cpu0 100 20 30 400 50 6 7 8 90 0\n\
@@ -265,6 +269,29 @@ mod tests {
             assert_eq!(free.next(2.0), None);
         }
         assert_eq!(free.next(2.0), Some(2));
+    }
+
+    #[test]
+    fn results_are_the_same_on_a_busy_machine() {
+        let options = (Dtype::Float, Device::Cpu);
+        let [x, w, up] = [[600, 64], [172, 64], [600, 172]].map(|sizes| Tensor::randn(sizes, options));
+        let weight = Tensor::randn([64], options);
+        let results = || {
+            let layer = Layer { w: Matrix::Dense(&w), bias: None, segments: &[] };
+            let keys = Tensor::zeros([600], (Dtype::Int64, Device::Cpu));
+            let product = native::linear(&x, layer, &keys).unwrap();
+            let norm = native::rms_norm(&x, &weight, 1e-6).unwrap();
+            let heads = x.view([600, 8, 8]);
+            let starts = Tensor::from_slice(&[0_i32, 250, 600]);
+            let attention = native::document_attention(&heads, &heads, &heads, &starts, 350, None).unwrap();
+            [native::swiglu(&product, &up).unwrap(), norm, attention]
+        };
+        native::set_machine_is_busy(false);
+        let quiet = results();
+        native::set_machine_is_busy(true);
+        let busy = results();
+        native::set_machine_is_busy(false);
+        assert!(quiet.iter().zip(&busy).all(|(quiet, busy)| quiet.equal(busy)));
     }
 
     #[test]
