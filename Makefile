@@ -6,7 +6,7 @@ PYTHON ?= python3
 CARGO_FLAGS = --release --locked
 PROGRAM = target/release/lorhai
 # As `cargo quick-test`: see .cargo/config.toml.
-TEST_FLAGS = $(CARGO_FLAGS) --config profile.release.package.lorhai.opt-level=0
+TEST_FLAGS = $(CARGO_FLAGS) --config profile.release.package.lorhai.opt-level=0 --config profile.release.debug=false
 
 # The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
