@@ -3,10 +3,12 @@
 //! The runner knows nothing of tensors: a closure runs the trials, for LoRA [`workers`] with [`lora::run_group`].
 //! Read the files in this order: [`grid`] makes points, [`trial`] gives each its settings and folder, [`run`] runs
 //! the trials that are not finished, [`results`] holds and writes the rows. [`summary`] defines the statistics that
-//! [`table`] prints and [`series`] prepares for charts; [`ranking`] finds the best setting.
+//! [`table`] prints and [`series`] prepares for charts; [`ranking`] finds the best setting, [`decide`] the one
+//! that is enough.
 
 pub mod checkpoints;
 pub mod columns;
+pub mod decide;
 pub mod folder;
 pub mod grid;
 pub mod groups;

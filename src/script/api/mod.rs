@@ -23,6 +23,7 @@ mod rewards;
 mod spectrum;
 mod step;
 mod sweep;
+mod sweep_result;
 mod tensor;
 mod tensor_entries;
 mod tensor_reduction;
@@ -109,8 +110,8 @@ pub const AREAS: &[Area] = &[
     area!(
         "Sweeps and charts",
         "Many trials over one base; their table, charts and report.",
-        [sweep, chart],
-        [sweep, chart]
+        [sweep, sweep_result, chart],
+        [sweep, sweep_result, chart]
     ),
     area!("Memory", "What a training step will need of memory, and what one takes.", [memory], [memory]),
     area!(

@@ -1,4 +1,4 @@
-//! Sweeps: many trials over one base, their table, charts and report.
+//! Sweeps: many trials over one base, with their charts and report. Their results are in `sweep_result`.
 
 use crate::error::{Error, Result};
 use crate::lora::{self, Adapter, LoraSpec};
@@ -15,7 +15,7 @@ use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::function_identity;
 use crate::script::values::grid::{list_ranges, options_at, NamedValues};
 use crate::script::values::handles::Handle;
-use crate::script::values::json::{to_json, to_map};
+use crate::script::values::json::to_json;
 use crate::script::values::objects::{ScriptRun, TokenizedSplit};
 use crate::script::values::option_value::OptionsOf;
 use crate::script::values::options::Options;
@@ -26,10 +26,8 @@ use crate::sweep::grid::{BASE, DATA, LOSS};
 use crate::sweep::lora::TrialFunctions;
 use crate::sweep::options::of_all_points;
 use crate::sweep::progress::SweepProgress;
-use crate::sweep::table::TableOptions;
 use crate::sweep::{
-    self, Grid, LoraSweep, Measurements, Point, SweepOptions, SweepReport, SweepResult, Trial, TrialSettings,
-    TrialSweep,
+    Grid, LoraSweep, Measurements, Point, SweepOptions, SweepReport, SweepResult, Trial, TrialSettings, TrialSweep,
 };
 use crate::train::checkpoint::CheckpointOptions;
 use crate::train::loop_run::{LoopRun, LoopRunOptions};
@@ -37,7 +35,7 @@ use crate::train::origin::Origin;
 use crate::train::progress::Progress;
 use crate::train::settings_diff;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, FnPtr, Map};
+use rhai::{Dynamic, FnPtr, Map};
 use serde_json::{json, Value};
 use std::path::Path;
 use std::sync::Arc;
@@ -64,7 +62,7 @@ options! {
 }
 
 /// The options of the functions here.
-pub const OPTIONS: &[OptionsOfFunction] = &[("sweep", SweepCall::table), ("sweepResult.table", TableOptions::table)];
+pub const OPTIONS: &[OptionsOfFunction] = &[("sweep", SweepCall::table)];
 
 // The macro unwraps arguments whose number and types the engine has checked.
 #[allow(clippy::unwrap_used)]
@@ -172,138 +170,6 @@ pub mod functions {
             return run_lora_sweep(&context, None, None, options);
         }
         run_trial_sweep(&context, options)
-    }
-
-    /// Open the results of an earlier sweep by its folder, finished or not.
-    ///
-    /// ```rhai
-    /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
-    ///     .tokenize(base, #{}).split(#{ test: 1 });
-    /// sweep(base, data, #{ grid: #{ rank: [2] }, train: #{ steps: 1 }, out: "runs/one" });
-    /// print(open_sweep("runs/one").rows.len());
-    /// ```
-    #[rhai_fn(return_raw, volatile)]
-    pub fn open_sweep(context: NativeCallContext, out: &str) -> RhaiResultOf<SweepResult> {
-        Ok(Handle::new(sweep::SweepResult::open(Path::new(&State::of(&context)?.to_read(out)))?))
-    }
-
-    /// The results as a table: mean and spread over seeds, paired differences to the first value.
-    ///
-    /// ```rhai
-    /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
-    ///     .tokenize(base, #{}).split(#{ test: 1 });
-    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
-    /// print(result.table());
-    /// ```
-    #[rhai_fn(name = "table", global, pure, return_raw)]
-    pub fn table(result: &mut SweepResult) -> RhaiResultOf<String> {
-        Ok(result.read()?.table())
-    }
-
-    /// The results as a table, compared with a baseline.
-    ///
-    /// ```rhai
-    /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
-    ///     .tokenize(base, #{}).split(#{ test: 1 });
-    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
-    /// print(result.table(#{ metric: "train_loss", baseline: #{ rank: 4 } }));
-    /// ```
-    #[rhai_fn(name = "table", global, pure, return_raw)]
-    pub fn table_with(result: &mut SweepResult, options: Map) -> RhaiResultOf<String> {
-        let options: TableOptions = Options::read("table", options)?;
-        Ok(result.read()?.table_with(&options)?)
-    }
-
-    /// The trials as an array of maps, in the order of the grid.
-    ///
-    /// ```rhai
-    /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
-    ///     .tokenize(base, #{}).split(#{ test: 1 });
-    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
-    /// for row in result.rows {
-    ///     print(`${row.rank}: ${row.eval_loss}`);
-    /// }
-    /// ```
-    #[rhai_fn(get = "rows", global, pure, return_raw)]
-    pub fn rows(result: &mut SweepResult) -> RhaiResultOf<Array> {
-        let rows = result.read()?.rows_as_objects();
-        Ok(rows.iter().map(|row| Dynamic::from_map(to_map(row))).collect())
-    }
-
-    /// The setting with the best mean of a metric over its seeds, as a map.
-    ///
-    /// A setting is a point of the grid without the seed. The map has its values by name, and `metric`, `mean`
-    /// (also under the metric's name), `spread` (sample standard deviation; `()` for one seed), `n`, `seeds`,
-    /// `trials` (its rows), `within_noise` (settings whose 95 % interval of the paired difference to it holds 0:
-    /// their values, `difference` and `interval`), `unranked` (settings with fewer finished trials, which are not
-    /// ranked), and `summary`: all of it in one sentence. One seed says nothing of spread. The folder of an
-    /// adapter is that of a trial: `best_trial` gives the best one.
-    ///
-    /// ```rhai
-    /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
-    ///     .tokenize(base, #{}).split(#{ test: 1 });
-    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4], seed: 2 }, train: #{ steps: 1 }, out: "runs/one" });
-    /// let best = result.best("eval_loss");
-    /// print(`rank ${best.rank}: ${best.mean} ± ${best.spread}`);
-    /// print(best.summary);
-    /// ```
-    #[rhai_fn(global, pure, return_raw)]
-    pub fn best(result: &mut SweepResult, metric: &str) -> RhaiResultOf<Map> {
-        let result = result.read()?;
-        Ok(to_map(&result.best(metric)?.fields(&result)))
-    }
-
-    /// The setting with the best mean of `eval_loss`, or of `train_loss` where nothing was evaluated.
-    ///
-    /// In experiments without losses it is that of the first metric by name.
-    ///
-    /// ```rhai
-    /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
-    ///     .tokenize(base, #{}).split(#{ test: 1 });
-    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
-    /// print(result.best().summary);
-    /// ```
-    #[rhai_fn(name = "best", global, pure, return_raw)]
-    pub fn best_by_default(result: &mut SweepResult) -> RhaiResultOf<Map> {
-        let result = result.read()?;
-        Ok(to_map(&result.best(result.default_metric())?.fields(&result)))
-    }
-
-    /// The single trial with the best value of a metric, as a map: its row, with its folder in `dir`.
-    ///
-    /// Of several seeds it is also the luckiest: `best` compares settings by their means.
-    ///
-    /// ```rhai
-    /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
-    ///     .tokenize(base, #{}).split(#{ test: 1 });
-    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
-    /// base.load_adapter("runs/one/" + result.best_trial("eval_loss").dir + "/adapter");
-    /// ```
-    #[rhai_fn(global, pure, return_raw)]
-    pub fn best_trial(result: &mut SweepResult, metric: &str) -> RhaiResultOf<Map> {
-        let result = result.read()?;
-        Ok(to_map(&result.object(result.best_trial(metric)?)))
-    }
-
-    /// How many trials this call trained; the others were finished before.
-    ///
-    /// ```rhai
-    /// let base = load_model("scripts/tiny");
-    /// let data = dataset([#{ prompt: "a", completion: " b" }, #{ prompt: "c", completion: " d" }])
-    ///     .tokenize(base, #{}).split(#{ test: 1 });
-    /// let result = sweep(base, data, #{ grid: #{ rank: [2, 4] }, train: #{ steps: 1 }, out: "runs/one" });
-    /// print(result.trained);
-    /// ```
-    #[rhai_fn(get = "trained", global, pure, return_raw)]
-    pub fn trained(result: &mut SweepResult) -> RhaiResultOf<i64> {
-        Ok(result.read()?.trained as i64)
     }
 }
 

@@ -1,0 +1,308 @@
+//! The verdicts on the settings of a sweep, as values and as a sentence.
+
+use super::sequential::{answer, judge, seeds_needed, Comparison, Judged, Rules, Verdict, FIRST_LOOK};
+use crate::bail;
+use crate::error::{Kind, Result};
+use crate::options;
+use crate::sweep::columns::larger_is_better;
+use crate::sweep::grid::Point;
+use crate::sweep::number::{fixed, significant};
+use crate::sweep::results::{SweepResult, TrialRow};
+use crate::sweep::SEED;
+use serde_json::{json, Map, Value};
+use std::fmt;
+
+/// The most settings that a sentence names.
+const MOST_NAMED: usize = 3;
+
+options! {
+    /// Which setting is enough.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct DecideOptions {
+        /// The metric that settings are compared by.
+        pub metric: Option<String> = None,
+            words "\"eval_loss\", or \"train_loss\" where nothing was evaluated";
+        /// The difference that matters, in the unit of the metric: a setting that the best one beats by less is enough.
+        pub margin: f64 = 0.0, is required, range above(0.0),
+            hint "write the smallest difference that you would act on, as in `margin: 0.01`";
+        /// The probability that all verdicts are right.
+        pub confidence: f64 = 0.95, range between(0.5, 0.9999);
+        /// The most seeds of a setting that are looked at. More of them make each look less certain.
+        pub max_seeds: usize = 12, range at_least(3.0);
+        /// The axis that repeats a setting.
+        pub over: String = SEED.to_owned();
+    }
+}
+
+/// What a sweep says about its settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    pub metric: String,
+    pub rules: Rules,
+    /// In the order of the grid, which is the order of preference.
+    pub settings: Vec<(Point, Judged)>,
+    /// The number of the first setting that is enough, where that is known.
+    pub answer: Option<usize>,
+    /// Settings with a trial that failed or was not run, which are not compared.
+    pub left_out: Vec<Point>,
+    over: String,
+    /// The most seeds that every setting in play has.
+    seeds: usize,
+}
+
+impl SweepResult {
+    /// Finds the first setting in the order of the grid that is enough: see [`sequential`](super::sequential).
+    ///
+    /// # Errors
+    /// An unknown metric or axis, fewer than two settings with a seed.
+    pub fn decide(&self, options: &DecideOptions) -> Result<Decision> {
+        let metric = options.metric.as_deref().unwrap_or(self.default_metric());
+        self.ensure_number(metric)?;
+        let over = options.over.as_str();
+        let Some(repeats) = self.axis_values(over) else {
+            bail!(Kind::Input, "decide: expected an axis `{over}` that repeats each setting, found none";
+                hint: "add `seed: 3` to the grid")
+        };
+        let sign = if larger_is_better(metric) { -1.0 } else { 1.0 };
+        let keys: Vec<&str> = self.axes().iter().map(|axis| axis.key.as_str()).filter(|key| *key != over).collect();
+        let (mut points, mut values, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+        for group in self.group_by(&keys) {
+            // The seeds up to the first that was not run: pairs need the same ones.
+            let of_repeat = |repeat: &Value| group.rows.iter().find(|row| row.point.get(over) == Some(repeat));
+            let rows: Vec<&&TrialRow> = repeats.iter().map_while(of_repeat).collect();
+            let numbers: Option<Vec<f64>> = rows.iter().map(|row| Some(sign * row.number(metric)?)).collect();
+            match numbers.filter(|numbers| !numbers.is_empty()) {
+                Some(numbers) => {
+                    points.push(group.point);
+                    values.push(numbers);
+                }
+                None => left_out.push(group.point),
+            }
+        }
+        if points.len() < 2 {
+            bail!(Kind::Input, "decide: expected at least two settings whose trials have `{metric}`, found {}", points.len();
+                hint: "print(result.table()) shows what each trial has")
+        }
+        let DecideOptions { margin, confidence, max_seeds, .. } = *options;
+        let rules = Rules { margin, confidence, max_seeds };
+        let judged = judge(&values, &rules);
+        Ok(Decision {
+            metric: metric.to_owned(),
+            rules,
+            answer: answer(&judged),
+            settings: points.into_iter().zip(judged).collect(),
+            left_out,
+            over: over.to_owned(),
+            seeds: values.iter().map(Vec::len).min().unwrap_or(0),
+        })
+    }
+}
+
+impl Decision {
+    /// The settings of which another seed would tell more.
+    pub fn open(&self) -> impl Iterator<Item = &Point> {
+        self.settings.iter().filter(|(_, judged)| judged.is_in_play).map(|(point, _)| point)
+    }
+
+    /// As an object: the values of the answer by their names, the verdicts in `settings`, and a sentence in `summary`.
+    pub fn fields(&self) -> Map<String, Value> {
+        let setting = |(point, judged): &(Point, Judged)| {
+            let mut fields = point.values.clone();
+            let comparison = judged.comparison;
+            fields.insert("verdict".to_owned(), judged.verdict.name().into());
+            fields.insert("difference".to_owned(), comparison.map(|one| one.difference).into());
+            fields.insert("interval".to_owned(), comparison.map(|one| one.half_width).into());
+            fields.insert("seeds".to_owned(), judged.seeds.into());
+            fields.insert("seeds_needed".to_owned(), seeds_needed(judged, self.rules.margin).into());
+            Value::Object(fields)
+        };
+        let mut all = self.answer.map_or_else(Map::new, |at| self.settings[at].0.values.clone());
+        let fields = [
+            ("decided", json!(self.answer.is_some())),
+            ("metric", json!(self.metric)),
+            ("margin", json!(self.rules.margin)),
+            ("confidence", json!(self.rules.confidence)),
+            ("settings", self.settings.iter().map(setting).collect()),
+            ("left_out", self.left_out.iter().map(|point| Value::Object(point.values.clone())).collect()),
+            ("summary", json!(self.to_string())),
+        ];
+        all.extend(fields.map(|(name, value)| (name.to_owned(), value)));
+        all
+    }
+
+    fn name(&self, at: usize) -> String {
+        self.settings[at].0.to_string()
+    }
+
+    /// "0.0310 ± 0.0060", with the decimals of the margin and two more.
+    fn difference(&self, comparison: &Comparison) -> String {
+        let decimals = (2.0 - self.rules.margin.log10().floor()).clamp(0.0, 9.0) as usize;
+        format!("{} ± {}", fixed(comparison.difference, decimals), fixed(comparison.half_width, decimals))
+    }
+
+    fn margin(&self) -> String {
+        significant(self.rules.margin, 6)
+    }
+
+    /// The settings of these numbers, each with how much worse than the best one it is.
+    fn worse(&self, numbers: impl DoubleEndedIterator<Item = usize>) -> Option<String> {
+        // The nearest to the answer first.
+        let texts: Vec<String> = numbers
+            .rev()
+            .filter_map(|at| {
+                let comparison = self.settings[at].1.comparison?;
+                Some(format!("{} is worse by {}", self.name(at), self.difference(&comparison)))
+            })
+            .collect();
+        let more = texts.len().saturating_sub(MOST_NAMED);
+        let rest = if more > 0 { format!(" and {more} more are worse") } else { String::new() };
+        (!texts.is_empty()).then(|| format!("{}{rest}", texts[..texts.len() - more].join(", ")))
+    }
+
+    fn decided(&self, at: usize) -> String {
+        let judged = &self.settings[at].1;
+        let mut parts = vec![match judged.comparison {
+            Some(comparison) if comparison.leader != at => format!(
+                "{} is enough: {} is better by {}, below the margin of {}",
+                self.name(at),
+                self.name(comparison.leader),
+                self.difference(&comparison),
+                self.margin()
+            ),
+            _ => format!("{} is enough: no other setting has a better mean", self.name(at)),
+        }];
+        parts.extend(self.worse(0..at));
+        parts.join("; ")
+    }
+
+    fn undecided(&self) -> String {
+        if self.seeds < FIRST_LOOK {
+            return format!(
+                "not decided: expected at least {FIRST_LOOK} {}s of each setting, found {}",
+                self.over, self.seeds
+            );
+        }
+        let first = self.settings.iter().position(|(_, judged)| judged.verdict != Verdict::Worse);
+        let Some((at, comparison)) = first.and_then(|at| Some((at, self.settings[at].1.comparison?))) else {
+            return "not decided".to_owned();
+        };
+        let mut text = format!("not decided after {} {}s: ", self.settings[at].1.seeds, self.over);
+        text += &match comparison.leader == at {
+            true => format!("another setting may be better than {} by the margin of {}", self.name(at), self.margin()),
+            false => format!(
+                "{} is worse than {} by {}, and the margin is {}",
+                self.name(at),
+                self.name(comparison.leader),
+                self.difference(&comparison),
+                self.margin()
+            ),
+        };
+        match seeds_needed(&self.settings[at].1, self.rules.margin) {
+            Some(seeds) if seeds > self.rules.max_seeds => {
+                text += &format!(
+                    "; about {seeds} {}s would decide, more than max_seeds: {}",
+                    self.over, self.rules.max_seeds
+                );
+            }
+            Some(seeds) => text += &format!("; about {seeds} {}s would decide", self.over),
+            None => {}
+        }
+        text
+    }
+}
+
+/// `by eval_loss, rank=16 is enough: rank=64 is better by 0.0040 ± 0.0030, below the margin of 0.01; rank=8 is worse by 0.0310 ± 0.0060`.
+impl fmt::Display for Decision {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.answer.map_or_else(|| self.undecided(), |at| self.decided(at));
+        write!(out, "by {}, {text}", self.metric)?;
+        match self.left_out.as_slice() {
+            [] => Ok(()),
+            points => {
+                let names: Vec<String> = points.iter().map(Point::to_string).collect();
+                write!(out, "; not compared, because a trial failed: {}", names.join(", "))
+            }
+        }
+    }
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Verdict::Enough => "enough",
+            Verdict::Worse => "worse",
+            Verdict::Open => "open",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::OptionSet;
+    use crate::sweep::results::tests::result;
+
+    /// A sweep with these losses, by rank and seed; a trial without a loss has failed.
+    fn of(losses: Value) -> SweepResult {
+        let seeds = losses.as_object().unwrap().values().next().unwrap().as_array().unwrap().len();
+        let ranks: Vec<u64> = losses.as_object().unwrap().keys().map(|rank| rank.parse().unwrap()).collect();
+        result(json!({"rank": ranks, "seed": seeds}), |point| {
+            losses[point.get("rank")?.to_string()][point.get("seed")?.as_u64()? as usize].as_f64()
+        })
+    }
+
+    fn decided(losses: Value, margin: f64) -> Decision {
+        of(losses).decide(&DecideOptions { margin, ..DecideOptions::default() }).unwrap()
+    }
+
+    #[test]
+    fn the_smallest_rank_that_is_enough_is_named() {
+        let losses = json!({
+            "8": [1.130, 2.131, 3.130], "16": [1.104, 2.104, 3.104], "64": [1.100, 2.100, 3.1001],
+        });
+        let decision = decided(losses, 0.02);
+        assert_eq!(decision.answer, Some(1));
+        let fields = decision.fields();
+        assert_eq!((&fields["rank"], &fields["decided"]), (&json!(16), &json!(true)));
+        assert_eq!(fields["settings"][0]["verdict"], "worse");
+        let text = decision.to_string();
+        assert!(text.starts_with("by eval_loss, rank=16 is enough: rank=64 is better by 0.0040 ± "), "{text}");
+        assert!(text.contains(", below the margin of 0.02; rank=8 is worse by 0.0303 ± "), "{text}");
+    }
+
+    #[test]
+    fn what_is_open_says_how_many_seeds_it_would_need() {
+        let decision = decided(json!({"8": [1.02, 2.01, 3.04], "16": [1.0, 2.0, 3.0]}), 0.01);
+        assert_eq!((decision.answer, decision.open().count()), (None, 2));
+        let text = decision.to_string();
+        assert!(text.contains("not decided after 3 seeds: rank=8 is worse than rank=16 by 0.0233 ± "), "{text}");
+        assert!(text.contains("seeds would decide, more than max_seeds: 12"), "{text}");
+        let few = decided(json!({"8": [1.0, 2.0], "16": [1.0, 2.0]}), 0.01).to_string();
+        assert_eq!(few, "by eval_loss, not decided: expected at least 3 seeds of each setting, found 2");
+    }
+
+    #[test]
+    fn settings_with_a_failed_trial_are_left_out() {
+        let losses = json!({"4": [1.0, null, 3.0], "8": [1.0, 2.0, 3.0], "16": [1.0, 2.0, 3.0]});
+        let text = decided(losses, 0.01).to_string();
+        assert!(
+            text.ends_with("no other setting has a better mean; not compared, because a trial failed: rank=4"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_first_in_the_order_of_the_grid_is_preferred() {
+        let losses = json!({"16": [1.0, 2.0, 3.0], "8": [1.0, 2.0, 3.0]});
+        assert_eq!(decided(losses, 0.01).fields()["rank"], 16);
+    }
+
+    #[test]
+    fn a_sweep_without_seeds_is_refused() {
+        let alone = result(json!({"rank": [2, 4]}), |point| point.get("rank")?.as_f64());
+        let error = alone.decide(&DecideOptions { margin: 0.1, ..DecideOptions::default() }).unwrap_err();
+        assert_eq!(error.hint.unwrap(), "add `seed: 3` to the grid");
+        let error = DecideOptions::default().ensure_valid("decide").unwrap_err();
+        assert!(error.message.contains("margin"), "{error:?}");
+    }
+}
