@@ -124,11 +124,11 @@ impl<'a> Look<'a> {
         let means: Vec<f64> =
             values.iter().map(|values| mean(&mut values.iter().take(seeds).copied(), seeds)).collect();
         let grand = mean(&mut playing.iter().map(|&at| means[at]), playing.len());
-        let mut squares = 0.0;
-        for seed in 0..seeds {
+        let of_seed = |seed: usize| {
             let of_seed = mean(&mut playing.iter().map(|&at| values[at][seed]), playing.len());
-            squares += playing.iter().map(|&at| (values[at][seed] - means[at] - of_seed + grand).powi(2)).sum::<f64>();
-        }
+            playing.iter().map(|&at| (values[at][seed] - means[at] - of_seed + grand).powi(2)).sum::<f64>()
+        };
+        let squares: f64 = (0..seeds).map(of_seed).sum();
         let freedom = ((playing.len() - 1) * (seeds - 1)) as f64;
         let quantile = StudentsT::ppf(1.0 - tail, freedom);
         Look { values, playing, seeds, means, quantile, pooled: 2.0 * squares / freedom }
