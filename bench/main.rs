@@ -104,6 +104,7 @@ fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Timing>> {
         }
     }
     let our_peak = ours.peak_bytes()?;
+    let settings = case.settings() + if ours.is_packed() { ", weights packed" } else { "" };
     if rate.is_some() {
         drop(ours);
         lorhai::native::gpu::empty_cache()?;
@@ -115,7 +116,7 @@ fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Timing>> {
     }
     let (our_time, peer_time) = (median(our_seconds), (!peer_seconds.is_empty()).then(|| median(peer_seconds)));
     let row = |what: &str, ours: f64, peer: Option<f64>, unit| {
-        Timing::new(format!("{}: {what}", case.name), ours, peer, unit, case.settings())
+        Timing::new(format!("{}: {what}", case.name), ours, peer, unit, settings.clone())
     };
     let mut rows = vec![
         row("step", our_time * 1e3, peer_time.map(|time| time * 1e3), "ms"),

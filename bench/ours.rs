@@ -2,8 +2,10 @@
 
 use crate::cases::Case;
 use lorhai::data::Batch;
+use lorhai::hub::weights::Weights;
 use lorhai::lora::adapter::trainable_count;
 use lorhai::lora::{Adapter, LoadOptions, LoraSpec, Targets};
+use lorhai::model::packing::{self, Packing};
 use lorhai::model::{device, load, Config, Decoder, Input, NoAdapters};
 use lorhai::native::gpu;
 use lorhai::sweep::workers::{cost_per_token, spread};
@@ -16,7 +18,7 @@ use lorhai::{Error, Result};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The adapters that one thread trains.
 struct Worker {
@@ -43,7 +45,7 @@ impl Loop {
             process::forget_peak();
         }
         let dtype = device::parse_dtype(case.dtype, device, &config)?;
-        let decoder = load::random(config, 0, dtype, device)?;
+        let decoder = base(case, config, dtype, device)?;
         let count = match device {
             Device::Cpu => threads::count().min(case.ranks.len()),
             _ => 1,
@@ -72,6 +74,11 @@ impl Loop {
             }
         }
         Ok(Loop { workers, device })
+    }
+
+    /// Whether the frozen matrices were packed for this processor.
+    pub fn is_packed(&self) -> bool {
+        self.workers.iter().any(|worker| worker.decoder.packed_bytes() > 0)
     }
 
     /// The peak memory since [`Loop::new`]: of the process, or of the tensors on a GPU.
@@ -139,6 +146,17 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// The case's model with random weights. Where the processor packs weights that are mapped, they come from a file.
+fn base(case: &Case, config: Config, dtype: Kind, device: Device) -> Result<Decoder> {
+    if device != Device::Cpu || packing::choice(dtype)? != Packing::Mapped {
+        return load::random(config, 0, dtype, device);
+    }
+    let folder = tempfile::tempdir().map_err(|error| Error::file("create", &std::env::temp_dir(), &error))?;
+    write_checkpoint(&case.model, folder.path())?;
+    process::give_back();
+    load::load(config, &Weights::open(folder.path())?, dtype, device)
 }
 
 fn batch(case: &Case, config: &Config) -> Batch {

@@ -5,7 +5,7 @@
 
 use crate::hub::Hub;
 use crate::model::device::{self, Cuda};
-use crate::model::processor;
+use crate::model::{packing, processor};
 use crate::native::driver::{usable_gpus, Gpu, Unusable};
 use crate::native::gpu::{self, Kernels};
 use crate::threads;
@@ -59,6 +59,10 @@ impl Report {
         let small = if dtype == Dtype::Float { "" } else { "; f32 for small models" };
         let reason = device::cpu_dtype_reason();
         self.line("CPU dtype", format!("{}: {reason}{small}", device::dtype_name(dtype)));
+        match packing::reason() {
+            Ok(reason) => self.line("packed weights", reason),
+            Err(error) => self.problems.push(error.to_string()),
+        }
     }
 
     fn gpus(&mut self) {

@@ -56,6 +56,7 @@ pub mod interrupt;
 pub mod native;
 pub mod options;
 pub mod overlay;
+pub mod process_memory;
 pub mod random;
 pub mod sandbox;
 pub mod stderr;

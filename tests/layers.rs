@@ -18,7 +18,7 @@ use std::sync::LazyLock;
 /// The folders in the order of the data; each may import those before it.
 const FLOW: [&str; 8] = ["hub", "model", "lora", "data", "train", "eval", "sweep", "plot"];
 /// Imported by anyone; they import one another only.
-const FOUNDATIONS: [&str; 17] = [
+const FOUNDATIONS: [&str; 18] = [
     "error",
     "fence",
     "files",
@@ -29,6 +29,7 @@ const FOUNDATIONS: [&str; 17] = [
     "native",
     "options",
     "overlay",
+    "process_memory",
     "random",
     "sandbox",
     "stderr",

@@ -219,6 +219,11 @@ impl Weights {
         }
     }
 
+    /// Whether a tensor lies in the mapped files, as [`Self::tensor`] returns it where nothing must be copied.
+    pub fn holds(&self, tensor: &tch::Tensor) -> bool {
+        self.mapping.holds(tensor)
+    }
+
     fn missing(&self, name: &str) -> Error {
         let error = Error::model(format!("expected tensor `{name}` in {}, found none", self.mapping));
         match suggest::nearest(name, self.names()) {

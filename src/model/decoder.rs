@@ -186,6 +186,7 @@ impl Decoder {
     pub fn weights_dtype(&self) -> String {
         let compute_dtype = dtype_name(self.dtype);
         match self.config.quantization {
+            None if self.packed_bytes() > 0 => format!("{compute_dtype}, packed for the CPU"),
             None => compute_dtype.to_owned(),
             Some(Quantization { double_quant: false }) => format!("4-bit nf4, computed in {compute_dtype}"),
             Some(Quantization { double_quant: true }) => {

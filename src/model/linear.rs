@@ -52,7 +52,9 @@ impl Weight {
         token_keys: &Tensor,
     ) -> Result<Tensor> {
         match self {
-            Weight::Dense(weight) if segments.is_empty() => Ok(x.f_linear(weight, bias)?),
+            Weight::Dense(weight) if segments.is_empty() && !native::is_packed(weight, x.size2()?.0) => {
+                Ok(x.f_linear(weight, bias)?)
+            }
             _ => native::linear(x, Layer { w: self.matrix(), bias, segments }, token_keys),
         }
     }

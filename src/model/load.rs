@@ -4,6 +4,7 @@ use super::config::Config;
 use super::decoder::{Attention, Decoder, DecoderLayer, Mlp};
 use super::linear::{Linear, Weight};
 use super::norm::RmsNorm;
+use super::packing;
 use super::quantization::{self, Quantization};
 use super::rope::RotaryEmbedding;
 use super::shapes::{linear_shapes, parameter_shapes, LinearShape, EMBEDDING, LINEARS};
@@ -47,6 +48,7 @@ pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> 
         ));
     }
     decoder.notes = notes;
+    decoder.pack(packing::choice(dtype)?, Some(weights))?;
     // Later only those count that stay mapped; here also those whose tensors were copied.
     let files = weights.files();
     files.ensure_unchanged()?;
@@ -59,7 +61,9 @@ pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> 
 pub fn random(config: Config, seed: u64, dtype: Dtype, device: Device) -> Result<Decoder> {
     let shapes = parameter_shapes(&config).into_iter().collect();
     let config = Config { quantization: None, ..config };
-    build(config, dtype, device, &mut RandomWeights { shapes, seed, dtype, device })
+    let mut decoder = build(config, dtype, device, &mut RandomWeights { shapes, seed, dtype, device })?;
+    decoder.pack(packing::choice(dtype)?, None)?;
+    Ok(decoder)
 }
 
 /// Where the weights come from, by their names in a checkpoint.

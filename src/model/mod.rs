@@ -19,6 +19,7 @@ pub mod linear;
 pub mod load;
 pub mod loss;
 pub mod norm;
+pub mod packing;
 pub mod parameters;
 mod prefixes;
 pub mod processor;

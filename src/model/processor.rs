@@ -1,5 +1,7 @@
 //! What this processor computes fast. `std` finds the features that matter: no crate is needed.
 
+use std::sync::LazyLock;
+
 /// The feature with which libtorch multiplies matrices in bf16, by the name that the kernel gives it. Processors with
 /// AMX have it too. Others (`avx_ne_convert`) only convert bf16, and multiply in f32.
 #[cfg(not(target_arch = "aarch64"))]
@@ -24,11 +26,20 @@ pub fn multiplies_bf16() -> bool {
     false
 }
 
+/// The feature with which an x86-64 processor multiplies tiles of matrices in bf16.
+pub const TILES: &str = "amx_bf16";
+
+/// Whether libtorch multiplies matrices by tiles here. `std` cannot say yet, so the kernel is asked.
+pub fn multiplies_tiles() -> bool {
+    static ANSWER: LazyLock<bool> = LazyLock::new(|| features().contains(&TILES));
+    *ANSWER
+}
+
 /// Features of this processor that matter for speed, as the kernel lists them.
 pub fn features() -> Vec<&'static str> {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let listed = listed(&text);
-    let wanted = ["avx2", "avx512f", BF16, "amx_bf16"];
+    let wanted = ["avx2", "avx512f", BF16, TILES];
     wanted.into_iter().filter(|wanted| listed.contains(wanted)).collect()
 }
 

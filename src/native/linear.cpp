@@ -5,7 +5,8 @@
 //
 // All layers are one node of the autograd graph, so that the gradient of x is summed in place. Backward
 // computes the gradient of W only on request, and adds those of A and B to the buffers that the optimizer
-// reads. A 4-bit W is made dense for the product and dropped, once in forward and once in backward.
+// reads. A 4-bit W is made dense for the product and dropped, once in forward and once in backward. A packed W is read
+// through its packed copies.
 //
 // An adapter with many tokens for the size of W is merged first. With M = W + s B A
 //
@@ -16,6 +17,7 @@
 
 #include "adapter_part.h"
 #include "nf4.h"
+#include "packed.h"
 
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
@@ -72,6 +74,12 @@ struct FrozenLayer {
     bool has_bias;
 
     Tensor dense(const Tensor& like) const { return nf4 ? nf4->dense(like.scalar_type()) : w.unchanged(); }
+
+    // Whether the products of these tokens with the dense W read its packed copies, which serve all tokens or none.
+    bool reads_packed(const Tensor& w, const Tensor& tokens) const {
+        auto is_merged = [](const Part& part) { return part.merged; };
+        return is_packed(w, tokens.size(0)) && std::none_of(parts.begin(), parts.end(), is_merged);
+    }
 };
 
 struct Group : torch::CustomClassHolder {
@@ -133,8 +141,13 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
         size_t bias = 0;
         for (FrozenLayer& layer : group->layers) {
             const Tensor* layer_bias = layer.has_bias ? &biases[bias++] : nullptr;
-            Tensor w = layer.dense(x), y = fresh({x.size(0), w.size(0)}, x);
-            for (Range rest : unmerged(layer.parts, x.size(0))) base_output(y, x, w, layer_bias, rest);
+            Tensor w = layer.dense(x), y;
+            if (layer.reads_packed(w, x)) {
+                y = packed_product(x, w, layer_bias);
+            } else {
+                y = fresh({x.size(0), w.size(0)}, x);
+                for (Range rest : unmerged(layer.parts, x.size(0))) base_output(y, x, w, layer_bias, rest);
+            }
             for (Part& part : layer.parts)
                 part.kept = part.merged ? merged_output(y, x, w, layer_bias, part)
                                         : low_rank_output(y, x, part, group->token_keys);
@@ -157,11 +170,15 @@ struct AdaptedLinears : public Function<AdaptedLinears> {
             if (!gradients[at].defined()) continue;
             Tensor dy = gradients[at].contiguous();
             bool first_to_dx = !dx.defined() && ctx->needs_input_grad(0);
-            if (first_to_dx) dx = fresh_like(x);
-            if (dx.defined()) {
+            if (first_to_dx || dx.defined()) {
                 Tensor w = layer.dense(dy);
-                for (Range rest : unmerged(layer.parts, dy.size(0)))
-                    product(rest.of(dx), rest.of(dy), w, 1.0, !first_to_dx);
+                if (layer.reads_packed(w, dy)) {
+                    dx = packed_product_back(dy, w, first_to_dx ? nullptr : &dx);
+                } else {
+                    if (first_to_dx) dx = fresh_like(x);
+                    for (Range rest : unmerged(layer.parts, dy.size(0)))
+                        product(rest.of(dx), rest.of(dy), w, 1.0, !first_to_dx);
+                }
             }
             if (ctx->needs_input_grad(1 + at)) weights[at] = dy.t().mm(x);
             if (layer.has_bias && ctx->needs_input_grad(count + biases.size())) biases.back() = dy.sum(0);

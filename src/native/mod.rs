@@ -8,6 +8,7 @@
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `attention.inc`, `attention.cpp`, `attention.rs` | causal attention within documents |
 //! | `linear.cpp`, `adapter_part.h`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
+//! | `packed.h`, `packed.cpp`, `packed.rs` | frozen matrices packed for the CPU |
 //! | `nf4.h`, `nf4.cpp`, `nf4.rs` | 4-bit matrices: quantised, dequantised, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
 //! | `threads.cpp` | teams of OpenMP's threads |
@@ -25,11 +26,13 @@ pub mod gpu;
 mod linear;
 mod memory;
 mod nf4;
+mod packed;
 
 pub use attention::{document_attention, has_document_attention};
 pub use linear::{dropout_mask, linear, linears, merging_pays, Layer, Matrix, Segment};
 pub use memory::tensor_over;
 pub use nf4::{dynamic_map, tensor_bytes, Nf4, Scales};
+pub use packed::{can_pack, is_packed, make_packed_copies, pack, packed_bytes};
 
 use crate::error::{Error, Result};
 use std::ffi::{c_char, c_int, c_void, CStr};

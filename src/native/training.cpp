@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "gpu.h"
+#include "packed.h"
 #include "product.h"
 
 using torch::autograd::AutogradContext;
@@ -69,9 +70,14 @@ struct TokenLosses : public Function<TokenLosses> {
         Tensor slope = grad ? fresh_like(hidden) : Tensor();
         for (int64_t from = 0; from < count; from += piece) {
             int64_t size = std::min(piece, count - from);
-            Tensor logits = product(View(hidden, from, size), transposed(w));
+            // Short last pieces too: the matrix itself may not be in memory.
+            Tensor logits = is_packed(w, count) ? packed_product(hidden.narrow(0, from, size), w, nullptr)
+                                                : product(View(hidden, from, size), transposed(w));
             losses.push_back(piece_losses(logits, targets.narrow(0, from, size), grad));
-            if (grad) product(View(slope, from, size), logits, w);
+            if (grad && is_packed(w, count))
+                slope.narrow(0, from, size).copy_(packed_product_back(logits, w, nullptr));
+            else if (grad)
+                product(View(slope, from, size), logits, w);
         }
         if (grad) ctx->save_for_backward({slope});
         return at::cat(losses);

@@ -80,6 +80,8 @@ pub fn remember(out: &Path, device: Device, trials: usize) -> Result<()> {
 /// The number of trials that fit into memory, at least 1. Measures the step with the largest planned memory and the
 /// largest evaluation. Where the system does not report memory there is no bound: groups are halved when it runs out.
 pub fn trials_that_fit(decoder: &Decoder, shared: SharedInputs, tasks: &[Task]) -> Result<usize> {
+    // All trials share them.
+    decoder.make_packed_copies()?;
     let Some(free) = free(decoder.device) else { return Ok(usize::MAX) };
     let Some((task, adapter)) = largest(decoder, shared, tasks)? else { return Ok(1) };
     let states = adapter.parameters.count() * 4 * COPIES;

@@ -56,6 +56,19 @@ impl Mapping {
         let _ = unsafe { pages.unchecked_advise_range(UncheckedAdvice::DontNeed, begin, end - begin) };
     }
 
+    /// Whether all bytes of a tensor lie in one of the files.
+    pub(super) fn holds(&self, tensor: &tch::Tensor) -> bool {
+        if tensor.device() != tch::Device::Cpu || !tensor.is_contiguous() {
+            return false;
+        }
+        let begin = tensor.data_ptr() as usize;
+        let end = begin + tensor.numel() * tensor.kind().elt_size_in_bytes();
+        self.files.iter().any(|file| {
+            let pages = file.pages().as_ptr_range();
+            pages.start as usize <= begin && end <= pages.end as usize
+        })
+    }
+
     /// A tensor over `bytes` of `file`; the header check has shown that they fit `shape`.
     pub(super) fn tensor(
         &self,

@@ -1,7 +1,7 @@
 //! Memory: what a training step will need, from config.json alone, and what one takes.
 
 use crate::hub::{self, Hub};
-use crate::model::Config;
+use crate::model::{packing, Config};
 use crate::options::OptionSet;
 use crate::script::api::OptionsOfFunction;
 use crate::script::engine::downloads::Downloads;
@@ -11,7 +11,7 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json::{self, to_dynamic};
 use crate::script::values::options::Options;
 use crate::train::memory::check::{self, PassOptions};
-use crate::train::memory::{self, Request};
+use crate::train::memory::{self, Request, StepDevice};
 use crate::{files, plot};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
@@ -45,7 +45,12 @@ pub mod functions {
         let request: Request = Options::read("memory_plan", options)?;
         let state = State::of(&context)?;
         let path = hub::resolve_config(&state.to_read(name), &Hub::from_env()?, &mut Downloads::new(&state))?;
-        Ok(memory::plan(name, &Config::from_file(&path)?, &request)?)
+        let config = Config::from_file(&path)?;
+        let packed_bytes = match request.device {
+            StepDevice::Cpu => packing::planned_bytes(&config, request.precision.dtype())?,
+            StepDevice::Cuda => 0,
+        };
+        Ok(memory::plan(name, &config, &Request { packed_bytes, ..request })?)
     }
 
     /// Plan the memory of a training step of a loaded model, by default in its dtype and on its device.

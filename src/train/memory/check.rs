@@ -1,6 +1,5 @@
 //! Measures a real forward and backward pass, and compares it with its plan.
 
-use super::process::growth;
 use super::{ours, Method, Request, ResolvedRequest, MAX_TOKENS};
 use crate::data::batch::Batch;
 use crate::data::{Pace, Row};
@@ -9,6 +8,7 @@ use crate::lora::{AdaptedModel, AdapterSet};
 use crate::model::Config;
 use crate::options;
 use crate::options::OptionSet;
+use crate::process_memory::growth;
 use crate::random::Key;
 use crate::train::step::batch_losses;
 
@@ -63,6 +63,7 @@ impl Check {
 pub fn check(model: &mut AdaptedModel, pass: &PassOptions) -> Result<Check> {
     pass.ensure_valid("check_memory")?;
     let predicted = predicted(model, pass)?;
+    model.decoder.make_packed_copies()?;
     let rows = random_rows(pass.batch, pass.length, model.decoder.config.vocab_size);
     let device = model.decoder.device;
     let (decoder, trainable) = model.split_for_training()?;

@@ -7,7 +7,6 @@
 //! | `step.rs` | the peak of our step, followed tensor by tensor |
 //! | `recipe.rs` | the usual Python recipe, by formulas |
 //! | `table.rs` | the plan as text |
-//! | `process.rs` | the memory of this process, as the system reports it |
 //! | `check.rs` | a real step compared with its plan |
 //!
 //! All sizes are in bytes. Modules, norms and embeddings that are trained beside LoRA count with their values,
@@ -16,10 +15,11 @@
 
 pub mod check;
 mod layer;
-pub mod process;
 mod recipe;
 mod step;
 mod table;
+
+pub use crate::process_memory as process;
 
 use crate::error::{Error, Result};
 use crate::lora::layout::Layout;
@@ -93,6 +93,13 @@ pub enum Precision {
 crate::choices!(Precision, [("bf16", Precision::Bf16), ("f32", Precision::F32)]);
 
 impl Precision {
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Precision::F32 => Dtype::Float,
+            Precision::Bf16 => Dtype::BFloat16,
+        }
+    }
+
     /// Bytes of a number.
     pub fn bytes(self) -> u64 {
         match self {
@@ -143,17 +150,19 @@ options! {
         /// "adamw" keeps two moments of every trained value, "sgd" none.
         pub optimizer: Optimizer = Optimizer::Adamw;
         pub lora: LoraSpec = LoraSpec::default(), is set;
+        /// Bytes of packed copies of frozen matrices, beyond those of the weights.
+        pub packed_bytes: u64 = 0, is internal;
     }
     rule Request::rule;
 }
 
 impl Request {
-    /// A request with the dtype and the device of a loaded model.
+    /// A request with the dtype, the device and the packed copies of a loaded model.
     pub fn of(decoder: &Decoder) -> Self {
         let is_narrow = matches!(decoder.dtype, Dtype::BFloat16 | Dtype::Half);
         let precision = if is_narrow { Precision::Bf16 } else { Precision::F32 };
         let device = if decoder.device == Device::Cpu { StepDevice::Cpu } else { StepDevice::Cuda };
-        Request { precision, device, ..Request::default() }
+        Request { precision, device, packed_bytes: decoder.packed_bytes(), ..Request::default() }
     }
 
     fn rule(&self) -> Option<Refusal> {
@@ -176,7 +185,7 @@ impl Request {
 /// Bytes at the peak of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Parts {
-    /// Weights of the base, with the scales of quantised layers.
+    /// Weights of the base, with the scales of quantised layers and the packed copies.
     pub weights: u64,
     pub adapter: u64,
     pub gradients: u64,
@@ -354,8 +363,10 @@ fn ours(resolved: &ResolvedRequest) -> Parts {
     let spares_some = resolved.layout.shapes.iter().any(|(name, _)| !is_decayed(name));
     let mask = if is_full || spares_some { 4 * trainable } else { 0 };
     let (activations, logits, working) = step::peak(resolved);
+    // What is trained or 4-bit is not packed.
+    let packed = if resolved.method == Method::Lora { resolved.request.packed_bytes } else { 0 };
     Parts {
-        weights: resolved.weight_bytes(bytes),
+        weights: resolved.weight_bytes(bytes) + packed,
         adapter: 4 * resolved.adapter_values(),
         gradients: 4 * trainable,
         optimizer: resolved.moments() + mask,
