@@ -208,7 +208,7 @@ pub fn matrix_rate() -> Result<f64> {
 pub fn write_checkpoint(config: &serde_json::Value, folder: &Path) -> Result<u64> {
     lorhai::files::write_json(&folder.join("config.json"), config)?;
     let options = LoadOptions { dtype: "bf16".into(), device: "cpu".into(), ..LoadOptions::default() };
-    lorhai::lora::Model::random(folder, 0, &options)?.save(folder, false)?;
+    lorhai::lora::Model::random(folder, 0, &options)?.save(folder, true)?;
     let entries = std::fs::read_dir(folder).map_err(|error| Error::file("read", folder, &error))?;
     Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum())
 }

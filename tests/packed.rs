@@ -9,15 +9,17 @@ use common::models::{open, tiny};
 use common::numbers::relative_error;
 use common::program::{finished, lorhai};
 use lorhai::hub::weights::Weights;
-use lorhai::lora::{Adapter, AdapterSet, LoraSpec, Model, Targets, Trainable};
+use lorhai::lora::{Adapter, AdapterSet, LoadOptions, LoraSpec, Model, Targets, Trainable};
 use lorhai::model::packing::Packing;
 use lorhai::model::processor::multiplies_bf16;
-use lorhai::model::{load, Config, NoAdapters, Quantization};
+use lorhai::model::{load, Config, Decoder, NoAdapters, Quantization};
 use lorhai::native::{self, Layer, Matrix, Segment};
 use lorhai::random::Key;
 use lorhai::train::memory::check::random_rows;
 use lorhai::train::memory::{plan, Request};
 use lorhai::train::step::{backward, batch_losses};
+use serde_json::json;
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// The dtypes that can be packed here, with the bound on the relative error of a product.
@@ -182,6 +184,53 @@ fn threads_that_use_a_matrix_first_at_once_share_its_copies() {
     });
     assert!(relative_error(&products[0].narrow(1, 0, 700), &expected) < 1e-5);
     assert!(products.iter().all(|product| product == &products[0]));
+}
+
+/// The resident bytes of the mappings of a file, by smaps (proc(5)).
+fn resident(path: &Path) -> u64 {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut is_of_file, mut kilobytes) = (false, 0);
+    for line in smaps.lines() {
+        match line.strip_prefix("Rss:") {
+            Some(rest) if is_of_file => kilobytes += rest.trim().trim_end_matches(" kB").parse::<u64>().unwrap(),
+            None if !line.split(' ').next().unwrap().ends_with(':') => {
+                is_of_file = line.ends_with(path.to_str().unwrap())
+            }
+            _ => {}
+        }
+    }
+    kilobytes * 1024
+}
+
+#[test]
+fn pages_of_mapped_matrices_are_dropped_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = json!({
+        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_act": "silu", "hidden_size": 512,
+        "intermediate_size": 1408, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "vocab_size": 512, "tie_word_embeddings": false, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+        "max_position_embeddings": 512,
+    });
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    let options = LoadOptions { dtype: "f32".into(), device: "cpu".into(), ..LoadOptions::default() };
+    Model::random(folder.path(), 0, &options).unwrap().save(folder.path(), true).unwrap();
+    let weights = Weights::open(folder.path()).unwrap();
+    let config = Config::from_folder(folder.path()).unwrap();
+    let mut decoder = load::load(config, &weights, Kind::Float, Device::Cpu).unwrap();
+    let matrices: u64 = decoder.linears().map(|linear| linear.weight.bytes()).sum();
+    let sums = |decoder: &Decoder| -> Vec<f64> {
+        decoder.linears().map(|linear| linear.weight.dense().unwrap().sum(Kind::Double).double_value(&[])).collect()
+    };
+    let expected = sums(&decoder);
+    let file = folder.path().join("model.safetensors");
+    assert!(resident(&file) > matrices, "{} of {matrices}", resident(&file));
+    decoder.pack(Packing::All, Some(&weights)).unwrap();
+    decoder.make_packed_copies().unwrap();
+    // What remains: the embeddings, and less than two pages of 64 KiB at the ends of each matrix.
+    let ends = decoder.linears().count() as u64 * (128 << 10);
+    let rest = 512 * 512 * 4 + ends;
+    assert!(resident(&file) < rest && rest < matrices / 2, "{} of {matrices}", resident(&file));
+    assert_eq!(sums(&decoder), expected);
 }
 
 fn spec() -> LoraSpec {

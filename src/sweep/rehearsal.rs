@@ -145,6 +145,8 @@ fn plan_cohort(cohort: &Cohort, tasks: &[&Task]) -> Result<CohortPlan> {
             sizes.push(parts.total() - parts.weights);
         }
     }
+    // As in the real sweep, they are no longer free.
+    decoder.make_packed_copies()?;
     sizes.sort_unstable_by_key(|&bytes| std::cmp::Reverse(bytes));
     let fit = match free(decoder.device) {
         Some(free) if sizes.len() > 1 => that_fit(free, sizes.first().copied().unwrap_or(0)),
