@@ -71,7 +71,7 @@ fn compile_loops() {
 /// The sources by what they need: those of the second half do without autograd's headers. Each half is compiled as one
 /// file, because reading libtorch's headers takes most of the time.
 const SHIM: [(&str, &[&str]); 2] = [
-    ("graph", &["attention", "layers", "linear", "packed", "training"]),
+    ("graph", &["attention", "batched", "layers", "linear", "packed", "training"]),
     ("plain", &["gpu", "kernels_host", "memory", "nf4", "rows", "threads"]),
 ];
 

@@ -96,7 +96,7 @@ fn gradients(decoder: &Decoder, data: &TokenizedDataset, adapters: &mut [Adapter
         .iter()
         .enumerate()
         .filter_map(|(part, own)| own.active(Some(part), Some(dropout_key(part as u64, 3, 0))));
-    let set = AdapterSet { active: active.collect() };
+    let set = AdapterSet::new(active.collect());
     let found = batch_losses(decoder, &batches.iter().collect::<Vec<_>>(), &set).unwrap();
     let weights: Vec<f64> = found.labels.iter().map(|&labels| 1.0 / labels as f64).collect();
     found.weighted(&weights).unwrap().backward();
@@ -107,7 +107,7 @@ fn gradients(decoder: &Decoder, data: &TokenizedDataset, adapters: &mut [Adapter
 fn gradient_alone(decoder: &Decoder, data: &TokenizedDataset, adapter: &mut Adapter, at: usize) -> Tensor {
     adapter.parameters.zero_gradients().unwrap();
     let batch = data.batch(&[7 * at as u32, 7 * at as u32 + 1, 7 * at as u32 + 2]).unwrap();
-    let set = AdapterSet { active: adapter.active(None, Some(dropout_key(at as u64, 3, 0))).into_iter().collect() };
+    let set = AdapterSet::new(adapter.active(None, Some(dropout_key(at as u64, 3, 0))).into_iter().collect());
     let found = batch_losses(decoder, &[&batch], &set).unwrap();
     found.weighted(&[1.0 / found.labels[0] as f64]).unwrap().backward();
     drop(set);
@@ -192,7 +192,7 @@ fn checkpointed_gradients_are_those_of_a_pass_that_keeps_all() {
         adapter.parameters.zero_gradients().unwrap();
         let batch = data.batch(&[7 * at as u32, 7 * at as u32 + 1, 7 * at as u32 + 2]).unwrap();
         let labels = predicted_labels(&batch);
-        let set = AdapterSet { active: adapter.active(None, Some(dropout_key(at as u64, 3, 0))).into_iter().collect() };
+        let set = AdapterSet::new(adapter.active(None, Some(dropout_key(at as u64, 3, 0))).into_iter().collect());
         backward(decoder, &[&batch], &set, &[1.0 / labels as f64], true).unwrap();
         drop(set);
         assert!(adapter.parameters.flat_gradient().equal(&expected), "adapter {at}");

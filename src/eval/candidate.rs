@@ -72,5 +72,5 @@ pub fn adapter_set<'a>(candidates: &[Candidate<'a>]) -> AdapterSet<'a> {
         .iter()
         .enumerate()
         .filter_map(|(part, candidate)| Some(Active { adapter: candidate.adapter?, part: Some(part), dropout: None }));
-    AdapterSet { active: active.collect() }
+    AdapterSet::new(active.collect())
 }

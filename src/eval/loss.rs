@@ -56,7 +56,7 @@ pub fn mean_losses(
     batch: usize,
 ) -> Result<Vec<EvalLoss>> {
     let active = trainables.iter().enumerate().filter_map(|(part, trainable)| trainable.active(Some(part), None));
-    let adapters = AdapterSet { active: active.collect() };
+    let adapters = AdapterSet::new(active.collect());
     let mut losses = |batches: &[&Batch]| batch_losses(decoder, batches, &adapters);
     decoder.files.unless_changed(|| measure(data, batch, trainables.len(), &mut losses))
 }

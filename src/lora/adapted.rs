@@ -253,7 +253,7 @@ impl AdaptedModel {
             let dropout = key.filter(|_| p > 0.0).map(|key| Dropout { p, key });
             Active { adapter, part: None, dropout }
         });
-        AdapterSet { active: active.collect() }
+        AdapterSet::new(active.collect())
     }
 
     /// Does the active adapter have dropout in training?

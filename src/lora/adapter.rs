@@ -200,6 +200,16 @@ impl Adapter {
         })
     }
 
+    /// The layers of the decoder that read the same input.
+    pub fn input_groups(&self) -> &[Vec<LinearShape>] {
+        &self.layout.groups
+    }
+
+    /// Is the adapter trained over a residual of the base?
+    pub fn splits_base(&self) -> bool {
+        !self.initial_factors.is_empty()
+    }
+
     /// The adapter's copies of the weight and bias of `linear`.
     pub fn saved_module(&self, linear: &LinearShape) -> SavedModule<'_> {
         let leaves = self.layout.of(linear);

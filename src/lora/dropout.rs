@@ -3,6 +3,7 @@
 //! A trial's mask does not depend on padding, on the trials that are trained beside it, or on the
 //! device. The masks are computed in `native/`: 64 random bits for two neighbouring channels.
 
+use crate::model::shapes::LinearShape;
 use crate::random::Key;
 
 /// Dropout of one step: zeroes each element with probability `p` and divides the others by 1 - p, as
@@ -12,6 +13,13 @@ pub struct Dropout {
     pub p: f64,
     /// Names the trial's seed, step and micro-batch; layers add their names.
     pub key: Key,
+}
+
+impl Dropout {
+    /// The key of one layer.
+    pub fn key_of(&self, linear: &LinearShape) -> Key {
+        self.key.named(&linear.name)
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::targets::{is_saved, match_embedding, ties_saved, Target};
 use super::tokens::{TokenRows, Tokens};
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::model::shapes::{linear_shapes, norm_shapes, LinearShape, EMBEDDING, HEAD};
+use crate::model::shapes::{input_groups, linear_shapes, norm_shapes, LinearShape, EMBEDDING, HEAD};
 use crate::model::Config;
 use std::collections::HashMap;
 
@@ -17,6 +17,8 @@ pub struct Layout {
     pub shapes: Vec<(String, Vec<i64>)>,
     /// By [`LinearShape::index`].
     linears: Vec<LeafIndices>,
+    /// The layers of the decoder that read the same input.
+    pub groups: Vec<Vec<LinearShape>>,
     /// The copy of the embeddings, `[vocabulary, width]`.
     pub embedding: Option<usize>,
     /// Is that copy also the head?
@@ -48,7 +50,11 @@ pub struct LeafIndices {
 impl Layout {
     pub fn new(spec: &LoraSpec, targets: &[Target], config: &Config) -> Result<Self> {
         let linears = linear_shapes(config);
-        let mut layout = Layout { linears: vec![LeafIndices::default(); linears.len()], ..Layout::default() };
+        let mut layout = Layout {
+            linears: vec![LeafIndices::default(); linears.len()],
+            groups: input_groups(config),
+            ..Layout::default()
+        };
         for (at, Target { linear, r, .. }) in targets.iter().enumerate() {
             layout.linears[linear.index].target = Some(at);
             layout.add(format!("{}.lora_A.weight", linear.name), vec![*r, linear.in_features]);

@@ -5,6 +5,7 @@
 pub mod adapted;
 pub mod adapter;
 pub mod adapter_file;
+mod batched;
 pub mod convert;
 pub mod dora;
 pub mod dropout;

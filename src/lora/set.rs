@@ -6,6 +6,7 @@
 //! modules) uses libtorch's operations, on its tokens alone.
 
 use super::adapter::Adapter;
+use super::batched::{fit_together, Batch, Serving};
 use super::dora;
 use super::dropout::Dropout;
 use super::views::{EmbeddingLowRank, LowRank, SavedModule, TrainedRows};
@@ -16,6 +17,7 @@ use crate::model::norm::RmsNorm;
 use crate::model::Tokens;
 use crate::native::{self, Segment};
 use crate::random::Key;
+use std::cell::RefCell;
 use std::ops::Range;
 use tch::Tensor;
 
@@ -31,15 +33,49 @@ pub struct Active<'a> {
 
 /// Adapters that share a forward pass. Tokens without an adapter see the base alone; the low-rank parts of
 /// several adapters on one token add up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AdapterSet<'a> {
     pub active: Vec<Active<'a>>,
+    /// Whether they may be computed together.
+    is_joint: bool,
+    /// Made at the first layer, and again for other tokens.
+    batch: RefCell<Option<Batch>>,
 }
 
 impl<'a> AdapterSet<'a> {
+    pub fn new(active: Vec<Active<'a>>) -> Self {
+        AdapterSet { active, is_joint: true, batch: RefCell::new(None) }
+    }
+
     /// One adapter on every token.
     pub fn one(adapter: &'a Adapter, dropout: Option<Dropout>) -> Self {
-        AdapterSet { active: vec![Active { adapter, part: None, dropout }] }
+        Self::new(vec![Active { adapter, part: None, dropout }])
+    }
+
+    /// The same adapters, computed one after another on every device: a value that is not finite cannot reach the tokens
+    /// of another adapter.
+    pub fn one_by_one(self) -> Self {
+        AdapterSet { is_joint: false, ..self }
+    }
+
+    /// The outputs of `linears`, if the adapters can be computed together.
+    fn batched(&self, linears: &[&Linear], x: &Tensor, tokens: &Tokens) -> Result<Option<Vec<Tensor>>> {
+        if !self.is_joint || !native::has_kernels(x) {
+            return Ok(None);
+        }
+        let serving = self.active.iter().map(|active| Serving {
+            adapter: active.adapter,
+            tokens: tokens.of(active.part),
+            dropout: active.dropout,
+        });
+        let serving: Vec<Serving> = serving.filter(|serving| !serving.tokens.is_empty()).collect();
+        if linears.iter().any(|linear| linear.shape.layer.is_none()) || !fit_together(&serving, linears, x) {
+            return Ok(None);
+        }
+        let mut batch = self.batch.borrow_mut();
+        let kept = batch.take().filter(|batch| batch.is_for(&serving, x));
+        let batch = batch.insert(kept.map_or_else(|| Batch::new(&serving, x), Ok)?);
+        batch.forward(&serving, linears, x, &tokens.keys)
     }
 
     /// The low-rank parts of all adapters on this layer.
@@ -71,8 +107,14 @@ impl<'a> AdapterSet<'a> {
 
 impl Adapters for AdapterSet<'_> {
     fn forward(&self, linears: &[&Linear], x: &Tensor, tokens: &Tokens) -> Result<Vec<Tensor>> {
-        let segments: Vec<Vec<Segment>> = linears.iter().map(|linear| self.segments(linear, tokens)).collect();
-        let outputs = linear::forward(linears, x, &segments, tokens)?.into_iter().zip(linears);
+        let outputs = match self.batched(linears, x, tokens)? {
+            Some(outputs) => outputs,
+            None => {
+                let segments: Vec<Vec<Segment>> = linears.iter().map(|linear| self.segments(linear, tokens)).collect();
+                linear::forward(linears, x, &segments, tokens)?
+            }
+        };
+        let outputs = outputs.into_iter().zip(linears);
         outputs
             .map(|(y, linear)| {
                 self.replace(y, tokens, |active, range, y| active.apply_dora_and_bias(linear, range, x, y, tokens))
@@ -249,7 +291,7 @@ impl Active<'_> {
     /// The probability that a channel of this layer is dropped, and the key of its randomness.
     fn dropout_of(&self, linear: &Linear) -> (f64, Key) {
         match self.dropout {
-            Some(Dropout { p, key }) => (p, key.named(&linear.shape.name)),
+            Some(dropout) => (dropout.p, dropout.key_of(&linear.shape)),
             None => (0.0, Key::new(0)),
         }
     }

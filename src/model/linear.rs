@@ -26,6 +26,13 @@ pub enum Weight {
     Nf4(Nf4),
 }
 
+impl Linear {
+    /// The layer of the base.
+    pub fn without_adapters(&self) -> Layer<'_> {
+        Layer { w: self.weight.matrix(), bias: self.bias.as_ref(), segments: &[] }
+    }
+}
+
 impl Weight {
     /// The matrix if it is dense; a 4-bit one is an error.
     pub fn dense(&self) -> Result<&Tensor> {

@@ -3,6 +3,7 @@
 //! Loading, saving, counting and full-parameter training all use this list.
 
 use super::config::Config;
+use std::ops::Range;
 
 /// The linear layers of one decoder layer, in the order of the checkpoint.
 pub const LINEARS: [&str; 7] = [
@@ -14,6 +15,9 @@ pub const LINEARS: [&str; 7] = [
     "mlp.up_proj",
     "mlp.down_proj",
 ];
+
+/// The linear layers of one decoder layer that read the same input, by their place in [`LINEARS`].
+const GROUPS: [Range<usize>; 4] = [0..3, 3..4, 4..6, 6..7];
 
 /// The module of the input embeddings.
 pub const EMBEDDING: &str = "model.embed_tokens";
@@ -49,6 +53,22 @@ pub fn linear_shapes(config: &Config) -> Vec<LinearShape> {
     let index = shapes.len();
     shapes.push(LinearShape { index, name: "lm_head".to_owned(), layer: None, in_features, out_features, bias: false });
     shapes
+}
+
+/// The layers that read the same input, for every decoder layer.
+pub fn input_groups(config: &Config) -> Vec<Vec<LinearShape>> {
+    let linears = linear_shapes(config);
+    let layers = linears.chunks_exact(LINEARS.len());
+    layers.flat_map(|layer| GROUPS.map(|group| layer[group].to_vec())).collect()
+}
+
+/// The number of the group in [`input_groups`] that these layers are; `None` if they are no group.
+pub fn group_of(linears: &[&LinearShape]) -> Option<usize> {
+    let first = linears.first()?;
+    let start = first.index % LINEARS.len();
+    let at = GROUPS.iter().position(|group| *group == (start..start + linears.len()))?;
+    let are_adjacent = linears.iter().enumerate().all(|(at, linear)| linear.index == first.index + at);
+    (are_adjacent && first.layer.is_some()).then_some(first.index / LINEARS.len() * GROUPS.len() + at)
 }
 
 fn sizes(config: &Config, linear: &str) -> (i64, i64, bool) {

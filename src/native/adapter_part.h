@@ -2,13 +2,10 @@
 // by linear.cpp only, which merges some parts into W instead.
 #pragma once
 #include "gpu.h"
+#include "linear.h"
 #include "product.h"
 
 namespace {
-
-Drop drop_of(uint64_t key, double p) {
-    return {key, static_cast<uint32_t>(p * 4294967295.0), static_cast<float>(1.0 / (1.0 - p))};
-}
 
 // Tokens from `begin` to `end`.
 struct Range {
@@ -17,19 +14,6 @@ struct Range {
     int64_t count() const { return end - begin; }
     View of(const Tensor& rows) const { return {rows, begin, count()}; }
     bool meets(const Range& other) const { return begin < other.end && other.begin < end; }
-};
-
-// A matrix that backward reads again and that must not change until then. It outlives the node in any case;
-// saving it by libtorch's own means costs more than a small product.
-struct SavedForBackward {
-    Tensor x;
-    uint32_t version;
-
-    explicit SavedForBackward(const Tensor& x) : x(x), version(x.is_inference() ? 0 : x._version()) {}
-    const Tensor& unchanged() const {
-        TORCH_CHECK(x.is_inference() || x._version() == version, "a matrix of a layer was modified before backward");
-        return x;
-    }
 };
 
 struct Part {

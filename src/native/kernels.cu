@@ -201,3 +201,102 @@ KERNEL NAMED(adamw)(float* theta, const float* gradient, float* mean, float* squ
         theta[i] = theta[i] * (1.0f - decay * decays) - step_size * (m / (sqrtf(v) / bias2 + eps));
     }
 }
+
+// Adapters of several token ranges, computed together (batched.cpp). `members` numbers the adapter of each token, -1 if
+// it has none; keys [layers][adapters] and thresholds [adapters] are those of dropout. Channels are masked in pairs,
+// which share their random bits.
+
+// The bits of the two channels of a pair: bit 0 and 1 say whether they are kept.
+DEVICE int kept_pair(long long token_key, long long pair, u64 key, u32 threshold) {
+    u64 bits = random_bits(key, (u64)token_key | (u64)pair);
+    return ((u32)bits < threshold ? 0 : 1) | ((u32)(bits >> 32) < threshold ? 0 : 2);
+}
+
+// A copy of x for each layer, without the channels that dropout zeroes: y [layers, rows, width].
+KERNEL NAMED(drop_each)(const ELEMENT* x, ELEMENT* y, const long long* token_keys, const long long* members,
+                        const long long* keys, const long long* thresholds, long long rows, long long width,
+                        long long layers, long long adapters) {
+    long long pairs = (width + 1) / 2;
+    EACH(at, rows * pairs) {
+        long long row = at / pairs, pair = at % pairs, i = row * width + 2 * pair, member = members[row];
+        bool is_odd = 2 * pair + 1 == width;
+        float left = get(x, i), right = is_odd ? 0.0f : get(x, i + 1);
+        for (long long layer = 0; layer < layers; ++layer) {
+            int kept = member < 0 ? 0
+                                  : kept_pair(token_keys[row], pair, (u64)keys[layer * adapters + member],
+                                              (u32)thresholds[member]);
+            ELEMENT* to = y + layer * rows * width;
+            put(to, i, kept & 1 ? left : 0.0f);
+            if (!is_odd) put(to, i + 1, kept & 2 ? right : 0.0f);
+        }
+    }
+}
+
+// Adds the products of all layers [layers, rows, width], through their masks, to dx [rows, width], and replaces them by
+// what drop_each makes of x: the mask is computed once.
+KERNEL NAMED(drop_each_back)(const ELEMENT* x, ELEMENT* dx, ELEMENT* products, const long long* token_keys,
+                             const long long* members, const long long* keys, const long long* thresholds,
+                             long long rows, long long width, long long layers, long long adapters) {
+    long long pairs = (width + 1) / 2;
+    EACH(at, rows * pairs) {
+        long long row = at / pairs, pair = at % pairs, i = row * width + 2 * pair, member = members[row];
+        bool is_odd = 2 * pair + 1 == width;
+        float left = get(x, i), right = is_odd ? 0.0f : get(x, i + 1), sum_left = 0, sum_right = 0;
+        for (long long layer = 0; layer < layers; ++layer) {
+            int kept = member < 0 ? 0
+                                  : kept_pair(token_keys[row], pair, (u64)keys[layer * adapters + member],
+                                              (u32)thresholds[member]);
+            ELEMENT* product = products + layer * rows * width;
+            if (kept & 1) sum_left += get(product, i);
+            put(product, i, kept & 1 ? left : 0.0f);
+            if (is_odd) continue;
+            if (kept & 2) sum_right += get(product, i + 1);
+            put(product, i + 1, kept & 2 ? right : 0.0f);
+        }
+        put(dx, i, get(dx, i) + sum_left);
+        if (!is_odd) put(dx, i + 1, get(dx, i + 1) + sum_right);
+    }
+}
+
+// s [rows, columns]: each column of a token's own adapter times the column's scale, 0 in the others. Scales are the bits
+// of f32. A value that is not finite stays with its adapter.
+KERNEL NAMED(keep_own)(ELEMENT* s, const long long* members, const long long* member_of_column,
+                       const long long* scale_of_column, long long rows, long long columns) {
+    EACH(i, rows * columns) {
+        long long column = i % columns;
+        bool is_own = members[i / columns] == member_of_column[column];
+        put(s, i, is_own ? get(s, i) * __uint_as_float((u32)scale_of_column[column]) : 0.0f);
+    }
+}
+
+#define PIECES 16  // blocks that share a matrix in gather and scatter; also `PIECES` in batched.cpp
+
+// The matrices of all adapters in one buffer. For each, `matrices` has six numbers: the addresses of its values and of
+// its gradient, f32 both; where it begins in the buffer; how many values it has; the length of a row, here and in the
+// buffer.
+KERNEL NAMED(gather)(const long long* matrices, ELEMENT* packed, long long pieces) {
+    ROWS(row, pieces) {
+        const long long* matrix = matrices + row / PIECES * 6;
+        const float* from = (const float*)matrix[0];
+        ELEMENT* to = packed + matrix[2];
+        u32 count = (u32)matrix[3], width = (u32)matrix[4];
+        BLOCK(t) {
+            for (u32 i = (u32)(row % PIECES) * THREADS + t; i < count; i += PIECES * THREADS)
+                put(to, i / width * matrix[5] + i % width, from[i]);
+        }
+    }
+}
+
+// Adds a buffer of gradients, laid out like that of gather, to the gradients of the matrices.
+KERNEL NAMED(scatter)(const long long* matrices, const ELEMENT* packed, long long pieces) {
+    ROWS(row, pieces) {
+        const long long* matrix = matrices + row / PIECES * 6;
+        float* to = (float*)matrix[1];
+        const ELEMENT* from = packed + matrix[2];
+        u32 count = (u32)matrix[3], width = (u32)matrix[4];
+        BLOCK(t) {
+            for (u32 i = (u32)(row % PIECES) * THREADS + t; i < count; i += PIECES * THREADS)
+                to[i] += get(from, i / width * matrix[5] + i % width);
+        }
+    }
+}

@@ -65,6 +65,7 @@ void call(void (*kernel)(A...), void** arguments) {
 // Runs the kernel `name`; false if there is none.
 bool run_on_host(const char* name, bool is_bf16, void** arguments) {
     CASE(norm) CASE(norm_back) CASE(rotate) CASE(swiglu) CASE(swiglu_back) CASE(cross_entropy)
-    CASE(drop) CASE(add_dropped) CASE(add_scaled) CASE(adamw)
+    CASE(drop) CASE(add_dropped) CASE(add_scaled) CASE(adamw) CASE(drop_each) CASE(drop_each_back) CASE(keep_own)
+    CASE(gather) CASE(scatter)
     return false;
 }

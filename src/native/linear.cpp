@@ -23,25 +23,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-// One adapter on the tokens from `begin` to `end`; as `native::Segment` in Rust.
-struct Segment {
-    const Tensor *a, *b;            // [r, in], [out, r]
-    const Tensor *grad_a, *grad_b;  // accumulate the gradients; null if A and B are frozen
-    int64_t begin, end;
-    double scale;
-    double p;  // the probability that dropout zeroes a channel; 0 in evaluation
-    uint64_t key;
-};
-
-// One layer; as `RawLayer` in Rust.
-struct Layer {
-    const Tensor* w;     // [out, in]; null if it is 4-bit
-    const RawNf4* nf4;   // null if it is dense
-    const Tensor* bias;  // [out], or null
-    const Segment* segments;
-    size_t count;
-};
-
 // Whether a step with an adapter of rank `r` on so many tokens takes fewer multiplications if the adapter is
 // merged. A product of few columns takes the time of the next multiple of 8.
 extern "C" bool lorhai_merging_pays(int64_t tokens, int64_t in, int64_t out, int64_t r) {

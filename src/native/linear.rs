@@ -44,9 +44,9 @@ pub struct Layer<'a> {
     pub segments: &'a [Segment<'a>],
 }
 
-/// As `Segment` in `linear.cpp`.
+/// As `Segment` in `linear.h`.
 #[repr(C)]
-struct RawSegment {
+pub(super) struct RawSegment {
     a: Raw,
     b: Raw,
     grad_a: Raw,
@@ -58,9 +58,9 @@ struct RawSegment {
     key: u64,
 }
 
-/// As `Layer` in `linear.cpp`.
+/// As `Layer` in `linear.h`.
 #[repr(C)]
-struct RawLayer {
+pub(super) struct RawLayer {
     w: Raw,
     nf4: *const RawNf4,
     bias: Raw,
@@ -86,6 +86,17 @@ extern "C" {
 /// x `[tokens, in_features]`; `token_keys` int64 `[tokens]` identifies each token for its dropout:
 /// `row << 40 | column << 20`.
 pub fn linears(x: &Tensor, layers: &[Layer], token_keys: &Tensor) -> Result<Vec<Tensor>> {
+    with_raw(layers, |raw_layers, out| {
+        // SAFETY: what the layers point to outlives the call, and `out` has an element for each output.
+        unsafe { lorhai_linears(raw(x), raw_layers.as_ptr(), raw_layers.len(), raw(token_keys), out) }
+    })
+}
+
+/// Calls a function of the shim that writes a new tensor for each of `layers`.
+pub(super) fn with_raw(
+    layers: &[Layer],
+    call: impl FnOnce(&[RawLayer], *mut *mut c_void) -> *mut c_char,
+) -> Result<Vec<Tensor>> {
     let segments: Vec<Vec<RawSegment>> =
         layers.iter().map(|layer| layer.segments.iter().map(RawSegment::new).collect()).collect();
     let packed: Vec<Option<RawNf4>> = layers.iter().map(|layer| layer.w.packed().map(Nf4::raw)).collect();
@@ -100,10 +111,7 @@ pub fn linears(x: &Tensor, layers: &[Layer], token_keys: &Tensor) -> Result<Vec<
         })
         .collect();
     let mut out = vec![null_mut(); layers.len()];
-    // SAFETY: what the layers point to outlives the call, and `out` has an element for each output.
-    checked(unsafe {
-        lorhai_linears(raw(x), raw_layers.as_ptr(), raw_layers.len(), raw(token_keys), out.as_mut_ptr())
-    })?;
+    checked(call(&raw_layers, out.as_mut_ptr()))?;
     // SAFETY: without an error every element is a new `at::Tensor` that we own.
     Ok(out.into_iter().map(|y| unsafe { Tensor::from_ptr(y.cast()) }).collect())
 }

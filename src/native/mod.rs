@@ -7,7 +7,8 @@
 //! | `products.inc`, `product.h` | matrix products: our own for small ones, else libtorch's |
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `attention.inc`, `attention.cpp`, `attention.rs` | causal attention within documents |
-//! | `linear.cpp`, `adapter_part.h`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
+//! | `linear.h`, `linear.cpp`, `adapter_part.h`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
+//! | `batched.h`, `batched.cpp`, `batched.rs` | the same on a GPU, with all adapters in the same operations |
 //! | `packed.h`, `packed.cpp`, `packed.rs` | frozen matrices packed for the CPU |
 //! | `nf4.h`, `nf4.cpp`, `nf4.rs` | 4-bit matrices: quantised, dequantised, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
@@ -21,6 +22,7 @@
 //! no model.
 
 mod attention;
+mod batched;
 pub mod driver;
 pub mod gpu;
 mod linear;
@@ -29,6 +31,7 @@ mod nf4;
 mod packed;
 
 pub use attention::{document_attention, has_document_attention};
+pub use batched::{AdaptedLayer, BatchedAdapters, Matrices, Member};
 pub use linear::{dropout_mask, linear, linears, merging_pays, Layer, Matrix, Segment};
 pub use memory::tensor_over;
 pub use nf4::{dynamic_map, tensor_bytes, Nf4, Scales};
@@ -38,6 +41,12 @@ use crate::error::{Error, Result};
 use std::ffi::{c_char, c_int, c_void, CStr};
 use std::ptr::{null, null_mut};
 use tch::Tensor;
+
+/// Whether there are kernels for tensors like `x`: in f32 and bf16 on a GPU.
+pub fn has_kernels(x: &Tensor) -> bool {
+    // SAFETY: a pure query.
+    unsafe { lorhai_has_kernels(raw(x)) }
+}
 
 /// The largest second matrix, in elements, that our own f32 loops multiply: `SMALL` in `product.h`.
 pub const SMALL_PRODUCT: i64 = 1 << 17;
@@ -79,6 +88,7 @@ extern "C" {
     fn lorhai_set_machine_is_busy(is_busy: bool);
     fn lorhai_backward(y: Raw, dy: Raw) -> *mut c_char;
     fn lorhai_set_grad(leaf: Raw, gradient: Raw) -> *mut c_char;
+    fn lorhai_has_kernels(x: Raw) -> bool;
 }
 
 fn raw(x: &Tensor) -> Raw {

@@ -119,7 +119,7 @@ fn largest<'a>(decoder: &Decoder, shared: SharedInputs, tasks: &[Task<'a>]) -> R
 /// Runs forward and backward over the longest rows that a micro-batch can have.
 fn longest_step(decoder: &Decoder, shared: SharedInputs, task: &Task, adapter: &Adapter) -> Result<()> {
     let batch = longest(shared.train, task.config.batch)?;
-    let adapters = AdapterSet { active: adapter.active(Some(0), None).into_iter().collect() };
+    let adapters = AdapterSet::new(adapter.active(Some(0), None).into_iter().collect());
     if predicted_labels(&batch) > 0 {
         backward(decoder, &[&batch], &adapters, &[1.0], task.config.gradient_checkpointing)?;
     }
@@ -131,7 +131,7 @@ fn longest_evaluation(decoder: &Decoder, shared: SharedInputs, tasks: &[Task], a
     let Some(test) = shared.test else { return Ok(()) };
     let most = tasks.iter().map(|task| task.config.eval_batch).max().unwrap_or(1);
     let batch = longest(test, most)?;
-    let adapters = AdapterSet { active: adapter.active(Some(0), None).into_iter().collect() };
+    let adapters = AdapterSet::new(adapter.active(Some(0), None).into_iter().collect());
     if predicted_labels(&batch) > 0 {
         no_grad(|| batch_losses(decoder, &[&batch], &adapters))?;
     }

@@ -167,7 +167,7 @@ fn forward_backward(
         let key = has_dropout.then(|| dropout_key(seed, step, micro_batch));
         members[at].trainable.active(Some(part), key)
     });
-    let adapters = AdapterSet { active: active.collect() };
+    let adapters = AdapterSet::new(active.collect());
     let weights: Vec<f64> = involved.iter().map(|&at| 1.0 / totals[at]).collect();
     let checkpointing = members.iter().any(|member| member.settings.gradient_checkpointing);
     let scaled: Vec<f64> = weights.iter().map(|weight| weight * scale).collect();

@@ -68,7 +68,7 @@ pub fn check(model: &mut AdaptedModel, pass: &PassOptions) -> Result<Check> {
     let device = model.decoder.device;
     let (decoder, trainable) = model.split_for_training()?;
     let grown = growth(device, || {
-        let adapters = AdapterSet { active: trainable.active(Some(0), None).into_iter().collect() };
+        let adapters = AdapterSet::new(trainable.active(Some(0), None).into_iter().collect());
         let losses = batch_losses(decoder, &[&rows], &adapters)?;
         Ok(losses.weighted(&[1.0])?.f_backward()?)
     });

@@ -62,7 +62,7 @@ fn in_batches(
     size: usize,
 ) -> Result<Vec<Evaluation>> {
     let active = runs.iter().enumerate().filter_map(|(part, (trainable, _))| trainable.active(Some(part), None));
-    let adapters = AdapterSet { active: active.collect() };
+    let adapters = AdapterSet::new(active.collect());
     let mut sums: Vec<Sums> = runs.iter().map(|_| Sums::default()).collect();
     let rows: Vec<u32> = (0..data.len() as u32).collect();
     for rows in rows.chunks(size.max(1)) {

@@ -187,7 +187,7 @@ pub fn divergences(decoder: &Decoder, batches: &[(&dyn Trainable, &PreferenceBat
         return Ok(vec![None; batches.len()]);
     }
     let active = with.iter().enumerate().filter_map(|(part, (trainable, _))| trainable.active(Some(part), None));
-    let adapters = AdapterSet { active: active.collect() };
+    let adapters = AdapterSet::new(active.collect());
     let inputs: Vec<&Batch> = with.iter().map(|(_, mismatched)| &mismatched.batch).collect();
     let losses = no_grad(|| batch_losses(decoder, &inputs, &adapters))?;
     let estimates = with.iter().enumerate().map(|(part, (_, MismatchedBatch { labels, reference, .. }))| {

@@ -81,7 +81,7 @@ pub fn compute(
         if trainable.starts_at_base()? {
             return Ok(of_base.clone());
         }
-        let adapters = AdapterSet { active: trainable.active(Some(0), None).into_iter().collect() };
+        let adapters = AdapterSet::new(trainable.active(Some(0), None).into_iter().collect());
         let computed = logps(decoder, &adapters, rows, answers)?;
         references.answers.fetch_add(computed.len(), Ordering::Relaxed);
         Ok(Rc::new(computed))
