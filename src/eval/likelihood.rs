@@ -13,7 +13,7 @@ use crate::model::loss::{token_losses, Targets};
 use crate::model::{Decoder, Grid, Input};
 use crate::options;
 use std::cmp::Reverse;
-use tch::{no_grad, Kind as Dtype, Tensor};
+use tch::{no_grad, Kind as Dtype};
 
 options! {
     /// How texts are scored.
@@ -127,11 +127,8 @@ fn pass(
     let scored: Vec<Vec<Scored>> = (0..sums.len()).map(|part| scored_tokens(&input, part, rows, requests)).collect();
     let all = || scored.iter().flatten();
     let tokens: Vec<i64> = all().map(|scored| scored.token).collect();
-    let targets = Targets {
-        positions: all().map(|scored| scored.position).collect(),
-        tokens: Tensor::f_from_slice(&tokens)?.f_to_device(decoder.device)?,
-        counts: scored.iter().map(Vec::len).collect(),
-    };
+    let positions = all().map(|scored| scored.position).collect();
+    let targets = Targets::at(positions, &tokens, scored.iter().map(Vec::len).collect(), decoder.device)?;
     let hidden = decoder.hidden(&input, adapters)?;
     let losses = token_losses(decoder, &input, &hidden, &targets, adapters)?;
     let losses = Vec::<f64>::try_from(losses.f_to_kind(Dtype::Double)?)?;

@@ -16,6 +16,8 @@ pub const IGNORE: i64 = -100;
 pub struct Targets {
     /// Their indices among the tokens of the input, ascending.
     pub positions: Vec<i64>,
+    /// The same on the device.
+    index: Tensor,
     /// int64 `[count]`: the token that each of them must predict.
     pub tokens: Tensor,
     /// The number of targets in each batch of the input.
@@ -42,7 +44,13 @@ impl Targets {
             }
             counts.push(tokens.len() - before);
         }
-        Ok(Targets { positions, tokens: Tensor::f_from_slice(&tokens)?.f_to_device(device)?, counts })
+        Self::at(positions, &tokens, counts, device)
+    }
+
+    /// The token that each of `positions` must predict.
+    pub fn at(positions: Vec<i64>, tokens: &[i64], counts: Vec<usize>, device: Device) -> Result<Self> {
+        let on_device = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
+        Ok(Targets { index: on_device(&positions)?, positions, tokens: on_device(tokens)?, counts })
     }
 }
 
@@ -59,8 +67,9 @@ pub fn token_losses(
     let mut done = 0;
     for (trains_head, count) in stretches(&targets.counts, |part| adapters.affects(&decoder.lm_head, part)) {
         let positions = &targets.positions[done..done + count];
-        let tokens = targets.tokens.f_narrow(0, done as i64, count as i64)?;
-        let labelled = hidden.f_index_select(0, &Tensor::f_from_slice(positions)?.f_to_device(decoder.device)?)?;
+        let of_stretch = |all: &Tensor| all.f_narrow(0, done as i64, count as i64);
+        let tokens = of_stretch(&targets.tokens)?;
+        let labelled = hidden.f_index_select(0, &of_stretch(&targets.index)?)?;
         losses.push(if trains_head {
             let logits = decoder.logits(&labelled, &input.tokens.select(positions)?, adapters)?;
             widen(&logits)?.f_cross_entropy_loss(&tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?
@@ -89,8 +98,7 @@ fn stretches(counts: &[usize], kind: impl Fn(usize) -> bool) -> Vec<(bool, usize
 
 /// As [`token_losses`], from logits `[tokens, vocabulary]` that are there already.
 pub fn token_losses_of_logits(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
-    let positions = Tensor::f_from_slice(&targets.positions)?.f_to_device(logits.device())?;
-    let predicted = widen(&logits.f_index_select(0, &positions)?)?;
+    let predicted = widen(&logits.f_index_select(0, &targets.index)?)?;
     Ok(predicted.f_cross_entropy_loss(&targets.tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?)
 }
 

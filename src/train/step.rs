@@ -4,7 +4,7 @@ use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::model::loss::{token_losses, Targets, IGNORE};
 use crate::model::{Adapters, Decoder, Grid, Input};
-use tch::{Kind as Dtype, Tensor};
+use tch::{Device, Kind as Dtype, Tensor};
 
 impl Input {
     /// Moves batches to the decoder's device; each becomes a part of the input.
@@ -36,19 +36,27 @@ pub struct BatchLosses {
 /// Runs the decoder on `batches` in one pass. Gradients are recorded unless the caller
 /// turned them off.
 pub fn batch_losses(decoder: &Decoder, batches: &[&Batch], adapters: &dyn Adapters) -> Result<BatchLosses> {
+    let (input, targets) = on_device(decoder, batches)?;
+    let hidden = decoder.hidden(&input, adapters)?;
+    losses_of(decoder, batches, &input, targets, &hidden, adapters)
+}
+
+/// The input and the targets of `batches`. Both before the forward pass, because a GPU would end it first.
+fn on_device(decoder: &Decoder, batches: &[&Batch]) -> Result<(Input, Targets)> {
     let input = Input::from_batches(batches, decoder)?;
-    losses_of(decoder, batches, &input, &decoder.hidden(&input, adapters)?, adapters)
+    let labels: Vec<&[i64]> = batches.iter().map(|batch| batch.labels.as_slice()).collect();
+    let targets = Targets::new(&input, &labels, decoder.device)?;
+    Ok((input, targets))
 }
 
 fn losses_of(
     decoder: &Decoder,
     batches: &[&Batch],
     input: &Input,
+    targets: Targets,
     hidden: &Tensor,
     adapters: &dyn Adapters,
 ) -> Result<BatchLosses> {
-    let labels: Vec<&[i64]> = batches.iter().map(|batch| batch.labels.as_slice()).collect();
-    let targets = Targets::new(input, &labels, decoder.device)?;
     let losses = token_losses(decoder, input, hidden, &targets, adapters)?;
     let label_weights = batches.iter().any(|batch| batch.weights.is_some());
     let label_weights = label_weights.then(|| batches.iter().flat_map(|batch| label_weights_of(batch)).collect());
@@ -64,7 +72,8 @@ pub fn backward(
     weights: &[f64],
     checkpointing: bool,
 ) -> Result<BatchLosses> {
-    backward_from(decoder, batches, adapters, checkpointing, &mut |losses| losses.weighted(weights))
+    let factors = label_factors(decoder, batches, weights)?;
+    backward_from(decoder, batches, adapters, checkpointing, &mut |losses| Ok(losses.losses.f_dot(&factors)?))
 }
 
 /// As [`backward`], from the scalar that `total` makes of the losses.
@@ -80,12 +89,40 @@ pub fn backward_from(
         total(&losses)?.f_backward()?;
         return Ok(losses);
     }
-    let input = Input::from_batches(batches, decoder)?;
+    let (input, targets) = on_device(decoder, batches)?;
     let checkpoints = decoder.checkpoints(&input, adapters)?;
-    let losses = losses_of(decoder, batches, &input, &checkpoints.hidden()?, adapters)?;
+    let losses = losses_of(decoder, batches, &input, targets, &checkpoints.hidden()?, adapters)?;
     total(&losses)?.f_backward()?;
     checkpoints.backward()?;
     Ok(losses)
+}
+
+/// How much each label of `batches` counts in the sum of their losses, where `weights` gives a weight for each batch:
+/// `[labels]`, on the decoder's device.
+fn label_factors(decoder: &Decoder, batches: &[&Batch], weights: &[f64]) -> Result<Tensor> {
+    let each = batches.iter().zip(weights);
+    let factors = each.flat_map(|(batch, weight)| label_weights_of(batch).into_iter().map(move |label| weight * label));
+    let dtype = if decoder.dtype == Dtype::Double { Dtype::Double } else { Dtype::Float };
+    let factors = Tensor::f_from_slice(&factors.collect::<Vec<f64>>())?.f_to_kind(dtype)?;
+    Ok(factors.f_to_device(decoder.device)?)
+}
+
+/// Numbers of several tensors, copied to the host together: a GPU finishes all work before each copy.
+pub fn to_host(tensors: &[Tensor]) -> Result<Vec<Vec<f64>>> {
+    let flat = tensors.iter().map(|tensor| tensor.f_detach()?.f_flatten(0, -1));
+    let flat = flat.collect::<std::result::Result<Vec<_>, _>>()?;
+    let all = if flat.is_empty() { Vec::new() } else { host_values(&Tensor::f_cat(&flat, 0)?)? };
+    let mut rest = all.as_slice();
+    let each = flat.iter().map(|tensor| {
+        let (first, others) = rest.split_at(tensor.numel().min(rest.len()));
+        rest = others;
+        first.to_vec()
+    });
+    Ok(each.collect())
+}
+
+fn host_values(values: &Tensor) -> Result<Vec<f64>> {
+    Ok(Vec::<f64>::try_from(values.f_to_device(Device::Cpu)?.f_to_kind(Dtype::Double)?)?)
 }
 
 impl BatchLosses {
@@ -98,7 +135,11 @@ impl BatchLosses {
 
     /// The summed loss of each batch, added up in f64, every label by its weight.
     pub fn sums(&self) -> Result<Vec<f64>> {
-        let mut losses = Vec::<f64>::try_from(self.losses.f_detach()?.f_to_kind(Dtype::Double)?)?;
+        Ok(self.sums_of(host_values(&self.losses.f_detach()?)?))
+    }
+
+    /// As [`Self::sums`], from the losses on the host.
+    pub fn sums_of(&self, mut losses: Vec<f64>) -> Vec<f64> {
         if let Some(weights) = &self.label_weights {
             losses.iter_mut().zip(weights).for_each(|(loss, weight)| *loss *= weight);
         }
@@ -108,7 +149,7 @@ impl BatchLosses {
             rest = others;
             batch.iter().sum()
         });
-        Ok(sums.collect())
+        sums.collect()
     }
 
     /// Σ over batches of weight · summed loss, every label by its own weight too: the scalar to call `backward` on.

@@ -8,14 +8,14 @@ use super::mean_metrics::MeanMetrics;
 use super::objective::loss::means;
 use super::objective::preference::divergences;
 use super::objective::PreferenceBatch;
-use super::step::{backward_from, predicted_labels, total_weight, BatchLosses};
+use super::step::{backward, backward_from, predicted_labels, to_host, total_weight, BatchLosses};
 use crate::data::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::lora::trainable::{dropout_key, Trainable};
 use crate::lora::AdapterSet;
-use crate::model::Decoder;
-use tch::Tensor;
+use crate::model::{Decoder, Parameters};
+use tch::{Device, Tensor};
 
 /// The settings of one step.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +86,8 @@ pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<
         if total == 0.0 && member.loss.is_none() {
             return Err(no_weight(member.settings.step));
         }
-        let WindowLoss { loss, metrics } = window;
-        let grad_norm = apply(member, loss)?;
+        let (WindowLoss { loss, metrics }, grad_norm) = window;
+        apply(member, loss, grad_norm)?;
         Ok(StepResult { loss, grad_norm, labels, metrics })
     });
     Ok(results.collect())
@@ -100,58 +100,101 @@ struct WindowLoss {
     metrics: MeanMetrics,
 }
 
-/// Runs forward and backward over all windows. Fills the members' gradients and returns their losses.
-fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Result<Vec<WindowLoss>> {
+/// The losses of a pass, not yet on the host.
+struct Pending {
+    /// The members of the pass, and by what their summed losses are multiplied.
+    weights: Vec<(usize, f64)>,
+    losses: BatchLosses,
+}
+
+/// How a step is computed.
+#[derive(Debug, Clone, Copy)]
+struct Computation {
+    /// Of the loss, for a base in f16.
+    scale: f64,
+    /// Whether a GPU may compute several adapters in the same operations.
+    is_joint: bool,
+}
+
+/// Runs forward and backward over all windows. Fills the members' gradients and returns their losses, and the norms of
+/// their gradients.
+fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Result<Vec<(WindowLoss, f64)>> {
     let longest = members.iter().map(|member| member.window.len()).max().unwrap_or(0);
     let factors = members.iter().map(|member| member.optimizer.loss_scale.factor(decoder));
-    let mut scale = factors.fold(f64::INFINITY, f64::min);
+    let mut computation = Computation { scale: factors.fold(f64::INFINITY, f64::min), is_joint: true };
+    let can_spread = decoder.device != Device::Cpu && members.iter().filter(|member| member.loss.is_none()).count() > 1;
     loop {
         for member in members.iter_mut() {
             member.trainable.parameters_mut().zero_gradients()?;
         }
         let mut windows = vec![WindowLoss::default(); members.len()];
+        let mut pending = Vec::new();
         for micro_batch in 0..longest {
             interrupt::check()?;
             for (at, member) in members.iter().enumerate() {
-                windows[at].loss += caller_loss(member, micro_batch, scale)?;
+                windows[at].loss += caller_loss(member, micro_batch, computation.scale)?;
             }
-            for (member, part) in forward_backward(decoder, members, micro_batch, totals, scale)? {
+            for (member, part) in forward_backward(decoder, members, micro_batch, totals, computation, &mut pending)? {
                 windows[member].loss += part.loss;
                 windows[member].metrics.extend(&part.metrics);
             }
         }
-        if scale == 1.0 {
-            return Ok(windows);
-        }
-        if windows.iter().all(|window| window.loss.is_finite()) && overflow(members)? {
-            scale /= 2.0;
+        let mut norms = finish(members, pending, &mut windows)?;
+        let has_finite_losses = windows.iter().all(|window| window.loss.is_finite());
+        let has_finite_norms = norms.iter().all(|norm| norm.is_finite());
+        if can_spread && computation.is_joint && !(has_finite_losses && has_finite_norms) {
+            // Which member it comes from shows when they are computed apart.
+            computation.is_joint = false;
             continue;
         }
-        for member in members.iter_mut() {
+        let scale = computation.scale;
+        if scale == 1.0 {
+            return Ok(windows.into_iter().zip(norms).collect());
+        }
+        if has_finite_losses && !has_finite_norms {
+            computation.scale /= 2.0;
+            continue;
+        }
+        for (member, norm) in members.iter_mut().zip(&mut norms) {
             member.trainable.parameters_mut().scale_gradients(1.0 / scale)?;
             member.optimizer.loss_scale.stepped(scale);
+            *norm /= scale;
         }
-        return Ok(windows);
+        return Ok(windows.into_iter().zip(norms).collect());
     }
 }
 
-fn overflow(members: &[Member]) -> Result<bool> {
-    for member in members {
-        if !member.trainable.parameters().gradient_norm()?.is_finite() {
-            return Ok(true);
+/// Adds the losses of all passes to their windows. Returns the norm of each member's gradient. A GPU is waited for once.
+fn finish(members: &[Member], pending: Vec<Pending>, windows: &mut [WindowLoss]) -> Result<Vec<f64>> {
+    let parameters = || members.iter().map(|member| member.trainable.parameters());
+    let is_on_gpu = |parameters: &Parameters| parameters.flat().device() != Device::Cpu;
+    let (sums, norms): (Vec<Vec<f64>>, Vec<f64>) = if parameters().any(is_on_gpu) {
+        let losses = pending.iter().map(|pass| Ok(pass.losses.losses.f_detach()?));
+        let norms = parameters().map(|parameters| parameters.flat_gradient().f_norm().map_err(Into::into));
+        let mut values = to_host(&losses.chain(norms).collect::<Result<Vec<_>>>()?)?;
+        let norms = values.split_off(pending.len()).concat();
+        (pending.iter().zip(values).map(|(pass, losses)| pass.losses.sums_of(losses)).collect(), norms)
+    } else {
+        let sums = pending.iter().map(|pass| pass.losses.sums()).collect::<Result<_>>()?;
+        (sums, parameters().map(Parameters::gradient_norm).collect::<Result<_>>()?)
+    };
+    for (pass, sums) in pending.iter().zip(sums) {
+        for ((member, weight), sum) in pass.weights.iter().zip(sums) {
+            windows[*member].loss += sum * weight;
         }
     }
-    Ok(false)
+    Ok(norms)
 }
 
 /// Runs one micro-batch of each member that has one with labels. Returns its part of the loss of each member's
-/// window; gradients are those of `scale` times the loss.
+/// window, or adds it to `pending`; gradients are those of `scale` times the loss.
 fn forward_backward(
     decoder: &Decoder,
     members: &[Member],
     micro_batch: usize,
     totals: &[f64],
-    scale: f64,
+    Computation { scale, is_joint }: Computation,
+    pending: &mut Vec<Pending>,
 ) -> Result<Vec<(usize, WindowLoss)>> {
     let has_labels = |member: &Member| member.window.get(micro_batch).is_some_and(|batch| predicted_labels(batch) > 0);
     let is_involved = |member: &Member| member.loss.is_none() && has_labels(member);
@@ -168,6 +211,7 @@ fn forward_backward(
         members[at].trainable.active(Some(part), key)
     });
     let adapters = AdapterSet::new(active.collect());
+    let adapters = if is_joint { adapters } else { adapters.one_by_one() };
     let weights: Vec<f64> = involved.iter().map(|&at| 1.0 / totals[at]).collect();
     let checkpointing = members.iter().any(|member| member.settings.gradient_checkpointing);
     let scaled: Vec<f64> = weights.iter().map(|weight| weight * scale).collect();
@@ -181,10 +225,11 @@ fn forward_backward(
         backward_from(decoder, &batches, &adapters, checkpointing, &mut total)?;
         return Ok(involved.into_iter().zip(parts).collect());
     }
-    let mut total = |losses: &BatchLosses| losses.weighted(&scaled);
-    let sums = backward_from(decoder, &batches, &adapters, checkpointing, &mut total)?.sums()?;
-    let part = |(sum, weight): (&f64, &f64)| WindowLoss { loss: sum * weight, metrics: MeanMetrics::default() };
-    Ok(involved.iter().copied().zip(sums.iter().zip(&weights).map(part)).collect())
+    let BatchLosses { losses, labels, label_weights } = backward(decoder, &batches, &adapters, &scaled, checkpointing)?;
+    // Without the graph, which holds the activations' tensors.
+    let losses = BatchLosses { losses: losses.f_detach()?, labels, label_weights };
+    pending.push(Pending { weights: involved.into_iter().zip(weights).collect(), losses });
+    Ok(Vec::new())
 }
 
 /// The sum of the losses of one micro-batch of each member, and that of each. A micro-batch counts as much as the others
@@ -235,10 +280,9 @@ fn no_weight(step: u64) -> Error {
 }
 
 /// Clips and updates. Fails before any weight changes if loss or gradient is not finite.
-fn apply(member: &mut Member, loss: f64) -> Result<f64> {
+fn apply(member: &mut Member, loss: f64, grad_norm: f64) -> Result<()> {
     let Member { trainable, optimizer, settings, .. } = member;
     let step = settings.step + 1;
-    let grad_norm = trainable.parameters().gradient_norm()?;
     for (name, value) in [("loss", loss), ("gradient norm", grad_norm)] {
         if !value.is_finite() {
             return Err(Error::new(
@@ -250,6 +294,5 @@ fn apply(member: &mut Member, loss: f64) -> Result<f64> {
     }
     let clip = if settings.max_grad_norm > 0.0 { clip::factor(grad_norm, settings.max_grad_norm) } else { 1.0 };
     optimizer.step(trainable.parameters(), settings.lr, clip)?;
-    trainable.parameters_mut().zero_gradients()?;
-    Ok(grad_norm)
+    trainable.parameters_mut().zero_gradients()
 }
