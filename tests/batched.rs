@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::gradients::{device, random, with_kernels};
 use common::numbers::relative_error;
 use lorhai::native::{self, AdaptedLayer, BatchedAdapters, Layer, Matrices, Matrix, Member, Nf4};
 use lorhai::random::Key;
@@ -12,15 +13,6 @@ use tch::{Device, Kind, Tensor};
 
 /// Bounds of the relative error, by dtype. In bf16 the low-rank values are rounded to bf16 too.
 const BOUNDS: [(Kind, f64); 2] = [(Kind::Float, 2e-5), (Kind::BFloat16, 2e-2)];
-
-/// The device of the tests; `make gpu-test` sets "cuda".
-fn device() -> Device {
-    lorhai::model::device::parse_device(&std::env::var("LORHAI_TEST_DEVICE").unwrap_or("cpu".into())).unwrap()
-}
-
-fn random(shape: &[i64]) -> Tensor {
-    Tensor::randn(shape, (Kind::Double, device()))
-}
 
 /// Layers that read the same input, and the adapters on them.
 #[derive(Clone)]
@@ -185,19 +177,6 @@ fn check_in(what: &str, case: &Case, kind: Kind, bound: f64) {
             }
         }
     }
-}
-
-/// Runs the tests below, in this process or, where tensors have no kernels, in one whose kernels run on the host.
-fn with_kernels(name: &str, checks: fn()) {
-    let switch = "LORHAI_KERNELS_ON_HOST";
-    if native::has_kernels(&Tensor::zeros([1], (Kind::Float, device()))) {
-        return checks();
-    }
-    assert!(device() == Device::Cpu && std::env::var_os(switch).is_none(), "no kernels on {:?}", device());
-    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    let again = again.args(["--exact", name]).env(switch, "1").output().unwrap();
-    let text = String::from_utf8_lossy(&again.stdout);
-    assert!(again.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[test]

@@ -5,52 +5,11 @@
 
 mod common;
 
+use common::gradients::{compare, device, random, BOUNDS};
 use common::numbers::relative_error;
 use lorhai::native::{self, AdamStep, Layer, Matrix, Nf4, Segment};
 use lorhai::random::Key;
 use tch::{Device, Kind, Reduction, Tensor};
-
-/// The device of the tests; `make gpu-test` sets "cuda".
-fn device() -> Device {
-    lorhai::model::device::parse_device(&std::env::var("LORHAI_TEST_DEVICE").unwrap_or("cpu".into())).unwrap()
-}
-
-/// Bounds of the relative error of outputs and gradients, by dtype.
-const BOUNDS: [(Kind, f64); 3] = [(Kind::Double, 1e-10), (Kind::Float, 2e-5), (Kind::BFloat16, 2e-2)];
-
-fn random(shape: &[i64]) -> Tensor {
-    Tensor::randn(shape, (Kind::Double, device()))
-}
-
-/// Runs `ours` in every dtype and `reference` in f64 on the same leaves, rounded to the dtype. Compares the outputs
-/// and every gradient of a randomly weighted sum of them.
-fn compare(
-    what: &str,
-    inputs: &[Tensor],
-    ours: &dyn Fn(&[Tensor]) -> lorhai::Result<Tensor>,
-    reference: &dyn Fn(&[Tensor]) -> Tensor,
-) {
-    for (kind, bound) in BOUNDS {
-        let stored: Vec<Tensor> = inputs.iter().map(|x| x.to_kind(kind)).collect();
-        let leaves = |kind: Kind| -> Vec<Tensor> {
-            stored.iter().map(|x| x.to_kind(kind).detach().copy().set_requires_grad(true)).collect()
-        };
-        let (x_ours, x_reference) = (leaves(kind), leaves(Kind::Double));
-        let (actual, expected) = (ours(&x_ours).unwrap(), reference(&x_reference));
-        assert!(
-            relative_error(&actual, &expected) < bound,
-            "{what} {kind:?}: output is off by {:.1e}",
-            relative_error(&actual, &expected)
-        );
-        let weights = random(&expected.size());
-        (actual.to_kind(Kind::Double) * &weights).sum(Kind::Double).backward();
-        (expected * weights).sum(Kind::Double).backward();
-        for (at, (x_ours, x_reference)) in x_ours.iter().zip(&x_reference).enumerate() {
-            let distance = relative_error(&x_ours.grad(), &x_reference.grad());
-            assert!(distance < bound, "{what} {kind:?}: gradient {at} is off by {distance:.1e}");
-        }
-    }
-}
 
 #[test]
 fn rms_norm() {
@@ -417,7 +376,8 @@ fn kernels_compile() {
     match native::gpu::compile() {
         Ok(ptx) => {
             let ptx = ptx.to_string_lossy().into_owned();
-            for name in ["norm", "rotate", "swiglu_back", "cross_entropy", "drop", "adamw"] {
+            for name in ["norm", "rotate", "swiglu_back", "cross_entropy", "drop", "adamw", "gather", "drop_each_back"]
+            {
                 for name in [format!("{name}_f32"), format!("{name}_bf16")] {
                     assert!(ptx.contains(&format!(".entry {name}(")), "{name} is missing");
                 }

@@ -3,7 +3,8 @@
 //! `y = base(x) + B(A(dropout(x))) · scale`, the low-rank part in the adapter's f32 and
 //! the sum rounded to the base's dtype, as PEFT does. The low-rank parts of all adapters are
 //! folded into one node of `native/`; what an adapter does beyond them (DoRA, biases, saved
-//! modules) uses libtorch's operations, on its tokens alone.
+//! modules) uses libtorch's operations, on its tokens alone. On a GPU the low-rank parts are
+//! computed together (`batched.rs`), with inputs in the base's dtype.
 
 use super::adapter::Adapter;
 use super::batched::{fit_together, Batch, Serving};
@@ -321,7 +322,7 @@ fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, token_keys: &Te
 /// `x` in the dtype of `like`, under the dropout of [`native::linears`].
 fn dropped(x: &Tensor, like: &Tensor, token_keys: &Tensor, p: f64, key: Key) -> Result<Tensor> {
     let mask = native::dropout_mask(token_keys, x.size()[1], p, key)?;
-    Ok(x.f_to_kind(like.f_kind()?)?.f_mul(&mask.f_to_device(x.device())?.f_to_kind(like.f_kind()?)?)?)
+    Ok(x.f_to_kind(like.f_kind()?)?.f_mul(&mask.f_to_kind(like.f_kind()?)?)?)
 }
 
 fn look_up(table: &Tensor, ids: &Tensor) -> std::result::Result<Tensor, tch::TchError> {

@@ -1,6 +1,7 @@
 //! Grouped-query attention within documents: causal, and in some layers within a sliding window.
 
 use super::documents::Documents;
+use super::rope::Rotation;
 use crate::error::Result;
 use crate::native;
 use tch::{Device, Kind as Dtype, Tensor};
@@ -27,6 +28,23 @@ impl Window {
 /// shared by a group of query heads. Returns `[tokens, heads * head_dim]`.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents, window: Option<&Window>) -> Result<Tensor> {
     documents.with_own_cells([q, k, v], |[q, k, v]| attend_within(q, k, v, documents, window))
+}
+
+/// As [`attend`], of queries and keys that are not rotated: q is `[tokens, heads * head_dim]`, k and v with fewer heads.
+pub fn rotate_and_attend(
+    [q, k, v]: [&Tensor; 3],
+    head_dim: i64,
+    rotation: &Rotation,
+    documents: &Documents,
+    window: Option<&Window>,
+) -> Result<Tensor> {
+    let width = window.map(|window| window.width);
+    let by_head = |x: &Tensor| x.f_view([x.size()[0], -1, head_dim]);
+    if documents.shared.is_none() && native::has_rotated_attention(&by_head(q)?, width) {
+        let Rotation { cos, sin } = rotation;
+        return native::rotated_attention([q, k, v], [cos, sin], &documents.starts, documents.longest, width);
+    }
+    attend(&rotation.apply(q)?, &rotation.apply(k)?, &by_head(v)?, documents, window)
 }
 
 /// As [`attend`], where every document has tokens of its own.

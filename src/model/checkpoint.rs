@@ -33,7 +33,7 @@ impl Decoder {
             let mut inputs = Vec::new();
             let mut x = embedded.f_detach()?;
             for layer in &self.layers {
-                let y = layer.forward(&x, &pass, None)?;
+                let y = layer.forward(x.shallow_clone().into(), &pass, None)?.sum()?;
                 inputs.push(std::mem::replace(&mut x, y));
             }
             Ok((inputs, x))
@@ -63,7 +63,7 @@ impl Checkpoints<'_> {
         for (at, x) in inputs.into_iter().enumerate().skip(lowest).rev() {
             let wants_gradient = at > lowest || trains_embeddings;
             let x = if wants_gradient { leaf(&x)? } else { x };
-            let y = decoder.layers[at].forward(&x, &pass, None)?;
+            let y = decoder.layers[at].forward(x.shallow_clone().into(), &pass, None)?.sum()?;
             native::backward(&y, &gradient)?;
             if wants_gradient {
                 gradient = x.f_grad()?;

@@ -4,7 +4,7 @@
 //! queries and keys, and in sliding windows; [`Config`] states all three.
 
 use super::activation::Activation;
-use super::attention::{attend, Window};
+use super::attention::{rotate_and_attend, Window};
 use super::cache::{KeyValueCache, Past};
 use super::config::Config;
 use super::device::dtype_name;
@@ -16,7 +16,7 @@ use super::quantization::Quantization;
 use super::rope::{RotaryEmbedding, Rotation};
 use crate::error::{Error, Result};
 use crate::hub::mapped::MappedFiles;
-use crate::native::tensor_bytes;
+use crate::native::{self, tensor_bytes};
 use crate::threads;
 use tch::{Device, Kind as Dtype, Tensor};
 
@@ -99,14 +99,16 @@ impl Decoder {
 
     fn through_layers(
         &self,
-        mut x: Tensor,
+        x: Tensor,
         pass: &Pass,
-        mut forward: impl FnMut(usize, &DecoderLayer, &Tensor) -> Result<Tensor>,
+        mut forward: impl FnMut(usize, &DecoderLayer, Residual) -> Result<Residual>,
     ) -> Result<Tensor> {
+        let mut x = Residual::from(x);
         for (index, layer) in self.layers.iter().enumerate() {
-            x = forward(index, layer, &x)?;
+            x = forward(index, layer, x)?;
         }
-        pass.norm(&self.norm, &x)
+        let (_, normed) = x.normed(&self.norm, pass)?;
+        Ok(normed)
     }
 
     /// The input of the first layer: `[tokens, hidden_size]`.
@@ -257,11 +259,49 @@ fn forward<const N: usize>(
     outputs.try_into().map_err(|_| Error::bug("a linear layer without an output"))
 }
 
+/// The residual stream between two layers: a sum that the next norm computes.
+pub(super) struct Residual {
+    x: Tensor,
+    /// Added to it.
+    delta: Option<Tensor>,
+}
+
+impl From<Tensor> for Residual {
+    fn from(x: Tensor) -> Self {
+        Residual { x, delta: None }
+    }
+}
+
+impl Residual {
+    pub(super) fn sum(self) -> Result<Tensor> {
+        match self.delta {
+            None => Ok(self.x),
+            Some(delta) => Ok(self.x.f_add(&delta)?),
+        }
+    }
+
+    /// The sum, and its norm.
+    fn normed(self, norm: &RmsNorm, pass: &Pass) -> Result<(Tensor, Tensor)> {
+        match &self.delta {
+            Some(delta) if native::has_kernels(delta) && !pass.adapters.trains_norm(norm) => {
+                norm.forward_sum(&self.x, delta)
+            }
+            _ => {
+                let x = self.sum()?;
+                let normed = pass.norm(norm, &x)?;
+                Ok((x, normed))
+            }
+        }
+    }
+}
+
 impl DecoderLayer {
-    pub(super) fn forward(&self, x: &Tensor, pass: &Pass, past: Option<Past>) -> Result<Tensor> {
-        let x = x.f_add(&self.self_attn.forward(&pass.norm(&self.input_layernorm, x)?, pass, past)?)?;
-        let transformed = self.mlp.forward(&pass.norm(&self.post_attention_layernorm, &x)?, pass)?;
-        Ok(x.f_add(&transformed)?)
+    pub(super) fn forward(&self, x: Residual, pass: &Pass, past: Option<Past>) -> Result<Residual> {
+        let (x, normed) = x.normed(&self.input_layernorm, pass)?;
+        let attended = self.self_attn.forward(&normed, pass, past)?;
+        let (x, normed) = Residual { x, delta: Some(attended) }.normed(&self.post_attention_layernorm, pass)?;
+        let transformed = self.mlp.forward(&normed, pass)?;
+        Ok(Residual { x, delta: Some(transformed) })
     }
 }
 
@@ -277,12 +317,14 @@ impl Attention {
     fn forward(&self, x: &Tensor, pass: &Pass, past: Option<Past>) -> Result<Tensor> {
         let [q, k, v] = pass.linears([&self.q_proj, &self.k_proj, &self.v_proj], x)?;
         let (q, k) = (normed(q, self.q_norm.as_ref(), pass)?, normed(k, self.k_norm.as_ref(), pass)?);
-        let (q, k) = (pass.rotation.apply(&q)?, pass.rotation.apply(&k)?);
-        let v = v.f_view([v.size()[0], -1, self.head_dim])?;
         let window = pass.window.as_ref().filter(|_| self.uses_sliding_window);
         let y = match past {
-            None => attend(&q, &k, &v, pass.documents, window)?,
-            Some(past) => past.attend([&q, &k, &v], pass.documents, window, self.uses_sliding_window)?,
+            None => rotate_and_attend([&q, &k, &v], self.head_dim, &pass.rotation, pass.documents, window)?,
+            Some(past) => {
+                let (q, k) = (pass.rotation.apply(&q)?, pass.rotation.apply(&k)?);
+                let v = v.f_view([v.size()[0], -1, self.head_dim])?;
+                past.attend([&q, &k, &v], pass.documents, window, self.uses_sliding_window)?
+            }
         };
         pass.linear(&self.o_proj, &y)
     }

@@ -265,6 +265,8 @@ fn build_layer(
     for shape in shapes.take(LINEARS.len()) {
         linears.push(build_linear(shape, source)?);
     }
+    join(&mut linears[..3])?;
+    join(&mut linears[4..6])?;
     let [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] =
         <[Linear; 7]>::try_from(linears).map_err(|_| Error::bug("a layer does not have seven linears"))?;
     let prefix = format!("model.layers.{layer}");
@@ -298,6 +300,29 @@ fn build_linear(shape: LinearShape, source: &mut dyn Source) -> Result<Linear> {
     let weight = source.weight(&format!("{}.weight", shape.name))?;
     let bias = if shape.bias { Some(source.tensor(&format!("{}.bias", shape.name))?) } else { None };
     Ok(Linear { shape, weight, bias })
+}
+
+/// Puts the weights of layers that read the same input side by side on a GPU, so that they take one product.
+fn join(linears: &mut [Linear]) -> Result<()> {
+    let dense = linears.iter().map(|linear| linear.weight.dense().ok()).collect::<Option<Vec<&Tensor>>>();
+    let is_frozen_on_gpu = |weight: &&Tensor| weight.device() != Device::Cpu && !weight.requires_grad();
+    let Some(weights) = dense.filter(|weights| weights.iter().all(is_frozen_on_gpu)) else { return Ok(()) };
+    let weights = parts_of_one(&weights)?;
+    let biases = linears.iter().map(|linear| linear.bias.as_ref()).collect::<Option<Vec<&Tensor>>>();
+    let biases = biases.map(|biases| parts_of_one(&biases)).transpose()?;
+    for (linear, weight) in linears.iter_mut().zip(weights) {
+        linear.weight = Weight::Dense(weight);
+    }
+    for (linear, bias) in linears.iter_mut().zip(biases.into_iter().flatten()) {
+        linear.bias = Some(bias);
+    }
+    Ok(())
+}
+
+/// Copies of `tensors` that are rows of one tensor.
+fn parts_of_one(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
+    let rows: Vec<i64> = tensors.iter().map(|tensor| tensor.size()[0]).collect();
+    Ok(Tensor::f_cat(tensors, 0)?.f_split_with_sizes(rows.as_slice(), 0)?)
 }
 
 fn build_norm(config: &Config, name: &str, source: &mut dyn Source) -> Result<RmsNorm> {

@@ -20,6 +20,12 @@ impl RmsNorm {
         native::rms_norm(x, &self.weight, self.eps)
     }
 
+    /// `x + delta`, and that normalised, for tensors with kernels.
+    pub fn forward_sum(&self, x: &Tensor, delta: &Tensor) -> Result<(Tensor, Tensor)> {
+        let [sum, normed] = native::add_rms_norm(x, delta, &self.weight, self.eps)?;
+        Ok((sum, normed))
+    }
+
     /// As [`Self::forward`], with an adapter's `weight`.
     pub fn forward_with(&self, weight: &Tensor, x: &Tensor) -> Result<Tensor> {
         native::rms_norm(x, &weight.f_to_kind(x.f_kind()?)?, self.eps)

@@ -21,8 +21,8 @@ pub struct RotaryEmbedding {
 /// Cosines and sines for the positions of one forward pass: `[tokens, head_dim / 2]`.
 #[derive(Debug)]
 pub struct Rotation {
-    cos: Tensor,
-    sin: Tensor,
+    pub(super) cos: Tensor,
+    pub(super) sin: Tensor,
 }
 
 impl RotaryEmbedding {

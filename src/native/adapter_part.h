@@ -29,13 +29,18 @@ struct Part {
     View of(const Tensor& rows) const { return range.of(rows); }
 };
 
-// The mask [tokens, width] of the tokens with these keys. Made on the host, so that it is the same on every
-// device.
+// The mask [tokens, width] of the tokens with these keys, f32 on their device.
 Tensor mask_of(const Tensor& token_keys, int64_t width, Drop drop) {
-    Tensor keys = token_keys.cpu();
-    Tensor ones = at::ones({keys.size(0), width}, at::kFloat), mask = at::empty_like(ones);
-    rows().f32.drop(data<float>(ones), data<float>(mask), data<int64_t>(keys), keys.size(0), width, drop);
-    return mask;
+    int64_t tokens = token_keys.size(0);
+    Tensor ones = at::ones({tokens, width}, token_keys.options().dtype(at::kFloat)), mask = at::empty_like(ones);
+    if (has_kernels(ones)) {
+        launch("drop", By::Elements, ones, ones.numel(), at_data(ones), at_data(mask), at_data(token_keys), ones.numel(),
+               width, drop.key, drop.threshold, drop.keep);
+        return mask;
+    }
+    Tensor keys = token_keys.cpu(), host_ones = ones.cpu(), host_mask = mask.cpu();
+    rows().f32.drop(data<float>(host_ones), data<float>(host_mask), data<int64_t>(keys), tokens, width, drop);
+    return host_mask.to(mask.device());
 }
 
 // The input of a part in the adapter's dtype, with dropout.

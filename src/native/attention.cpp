@@ -50,6 +50,31 @@ bool uses_cudnn(const Tensor& q, int64_t window) {
     return is_enabled && !q.is_cpu() && window == 0;
 }
 
+std::optional<int64_t> left(int64_t window) {
+    return window > 0 ? std::optional<int64_t>(window - 1) : std::nullopt;
+}
+std::optional<int64_t> right(int64_t window) {
+    return window > 0 ? std::optional<int64_t>(0) : std::nullopt;
+}
+
+// What flash attention computes, and needs of it for the gradient.
+struct Flash {
+    Tensor y, logsumexp, state, unused;
+};
+
+Flash flash(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& starts, int64_t longest, int64_t window) {
+    auto [y, logsumexp, state, unused, debug] = at::_flash_attention_forward(
+        q, k, v, starts, starts, longest, longest, 0.0, true, false, std::nullopt, left(window), right(window));
+    return {y, logsumexp, state, unused};
+}
+
+std::tuple<Tensor, Tensor, Tensor> flash_back(const Flash& forward, const Tensor& dy, const Tensor& q, const Tensor& k,
+                                              const Tensor& v, const Tensor& starts, int64_t longest, int64_t window) {
+    return at::_flash_attention_backward(dy.view(q.sizes()), q, k, v, forward.y.view(q.sizes()), forward.logsumexp, starts,
+                                         starts, longest, longest, 0.0, true, forward.state, forward.unused,
+                                         std::nullopt, left(window), right(window));
+}
+
 struct DocumentAttention : public Function<DocumentAttention> {
     // q [tokens, heads, head_dim], k and v with fewer heads; y [tokens, heads * head_dim]; starts
     // int32 [documents + 1]: the first token of each document, then the number of tokens. A query
@@ -58,7 +83,7 @@ struct DocumentAttention : public Function<DocumentAttention> {
                           const Tensor& starts, int64_t longest, int64_t window) {
         Unrecorded here;
         Tensor q = q_input.contiguous(), k = k_input.contiguous(), v = v_input.contiguous();
-        Tensor y, logsumexp, state, unused, debug;
+        Tensor y, logsumexp, state, unused;
         if (q.is_cpu()) {
             y = fresh({q.size(0), q.size(1) * q.size(2)}, q);
             logsumexp = fresh({q.size(0), q.size(1)}, q);
@@ -72,9 +97,8 @@ struct DocumentAttention : public Function<DocumentAttention> {
             y = std::get<0>(result), logsumexp = std::get<1>(result);
             state = std::get<6>(result), unused = std::get<7>(result);
         } else {
-            std::tie(y, logsumexp, state, unused, debug) =
-                at::_flash_attention_forward(q, k, v, starts, starts, longest, longest, 0.0, true, false, std::nullopt,
-                                             left(window), right(window));
+            Flash result = flash(q, k, v, starts, longest, window);
+            y = result.y, logsumexp = result.logsumexp, state = result.state, unused = result.unused;
         }
         y = y.is_cpu() ? y : y.flatten(1);
         ctx->save_for_backward({q, k, v, y, logsumexp, starts, state, unused});
@@ -104,22 +128,89 @@ struct DocumentAttention : public Function<DocumentAttention> {
                                                                  saved[6], saved[7], Tensor(), starts, starts, longest,
                                                                  longest, 0.0, true);
         } else {
-            std::tie(dq, dk, dv) = at::_flash_attention_backward(dy.view_as(q), q, k, v, y.view_as(q), logsumexp,
-                                                                 starts, starts, longest, longest, 0.0, true, saved[6],
-                                                                 saved[7], std::nullopt, left(window), right(window));
+            std::tie(dq, dk, dv) = flash_back({y, logsumexp, saved[6], saved[7]}, dy, q, k, v, starts, longest, window);
         }
         return {dq, dk, dv, Tensor(), Tensor(), Tensor()};
     }
+};
 
-    static std::optional<int64_t> left(int64_t window) {
-        return window > 0 ? std::optional<int64_t>(window - 1) : std::nullopt;
+// Rows of queries, keys and values [tokens, (heads + 2 * kv_heads) * head_dim], and their parts.
+struct Joint {
+    Tensor rows;
+    int64_t heads, kv_heads, head_dim;
+
+    // Columns of some heads, [tokens, heads * head_dim].
+    Tensor columns(int64_t first, int64_t count) const { return rows.narrow(1, first * head_dim, count * head_dim); }
+    Tensor part(int64_t first, int64_t count) const {
+        return columns(first, count).view({rows.size(0), count, head_dim});
     }
-    static std::optional<int64_t> right(int64_t window) {
-        return window > 0 ? std::optional<int64_t>(0) : std::nullopt;
+    Tensor q() const { return part(0, heads); }
+    Tensor k() const { return part(heads, kv_heads); }
+    Tensor v() const { return part(heads + kv_heads, kv_heads); }
+};
+
+// Rotates q and k and copies v, [tokens, width] or [tokens, heads, head_dim] each.
+Joint rotated_rows(const Tensor& q_input, const Tensor& k_input, const Tensor& v_input, const Tensor& cos,
+                   const Tensor& sin, float sign) {
+    Tensor q = in_rows(q_input), k = in_rows(k_input), v = in_rows(v_input);
+    int64_t tokens = q.size(0), half = cos.size(1), heads = q.numel() / tokens / half / 2;
+    int64_t kv_heads = k.numel() / tokens / half / 2, all = heads + 2 * kv_heads, count = tokens * all * half;
+    Joint joint = {fresh({tokens, all * 2 * half}, q), heads, kv_heads, 2 * half};
+    launch("rotate_all", By::Elements, q, count, at_data(q), at_data(k), at_data(v), q.stride(0), k.stride(0),
+           v.stride(0), at_data(cos), at_data(sin), at_data(joint.rows), count, heads, kv_heads, half, sign);
+    return joint;
+}
+
+// Rotary embedding and flash attention as one node, so that the gradients of q, k and v lie side by side: the linear
+// layers that made them then take one product.
+struct RotatedAttention : public Function<RotatedAttention> {
+    // q [tokens, heads * head_dim], k and v with fewer heads; cos and sin f32 [tokens, head_dim / 2]; otherwise as
+    // DocumentAttention.
+    static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cos,
+                          const Tensor& sin, const Tensor& starts, int64_t longest, int64_t window) {
+        Unrecorded here;
+        Joint joint = rotated_rows(q, k, v, cos, sin, 1.0f);
+        Flash result = flash(joint.q(), joint.k(), joint.v(), starts, longest, window);
+        Tensor y = result.y.flatten(1);
+        ctx->save_for_backward({joint.rows, y, result.logsumexp, starts, result.state, result.unused, cos, sin});
+        ctx->saved_data["heads"] = joint.heads;
+        ctx->saved_data["kv_heads"] = joint.kv_heads;
+        ctx->saved_data["longest"] = longest;
+        ctx->saved_data["window"] = window;
+        return y;
+    }
+
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Unrecorded here;
+        variable_list saved = ctx->get_saved_variables();
+        Tensor starts = saved[3], cos = saved[6], sin = saved[7];
+        auto number = [&](const char* name) { return ctx->saved_data[name].toInt(); };
+        Joint joint = {saved[0], number("heads"), number("kv_heads"), 2 * cos.size(1)};
+        Flash result = {saved[1], saved[2], saved[4], saved[5]};
+        auto [dq, dk, dv] = flash_back(result, gradients[0].contiguous(), joint.q(), joint.k(), joint.v(), starts,
+                                       number("longest"), number("window"));
+        Joint back = rotated_rows(dq, dk, dv, cos, sin, -1.0f);
+        variable_list all = {back.columns(0, joint.heads), back.columns(joint.heads, joint.kv_heads),
+                             back.columns(joint.heads + joint.kv_heads, joint.kv_heads)};
+        all.resize(8);
+        return all;
     }
 };
 
 }  // namespace
+
+// Whether `lorhai_rotated_attention` serves where flash attention does.
+extern "C" bool lorhai_has_rotated_attention(const Tensor* q, int64_t window) {
+    return has_kernels(*q) && q->is_cuda() && !uses_cudnn(*q, window);
+}
+
+extern "C" char* lorhai_rotated_attention(const Tensor* q, const Tensor* k, const Tensor* v, const Tensor* cos,
+                                          const Tensor* sin, const Tensor* starts, int64_t longest, int64_t window,
+                                          Tensor** out) {
+    return guarded([&] {
+        *out = new Tensor(RotatedAttention::apply(*q, *k, *v, *cos, *sin, *starts, longest, window));
+    });
+}
 
 extern "C" char* lorhai_document_attention(const Tensor* q, const Tensor* k, const Tensor* v, const Tensor* starts,
                                            int64_t longest, int64_t window, Tensor** out) {

@@ -1,5 +1,5 @@
 // The adapters of disjoint token ranges in all linear layers of a decoder, packed for products that serve all of them at
-// once.
+// once. Included by batched.cpp only.
 //
 // Per layer, A of all adapters is one matrix [columns, in] and B one [out, columns]. Each token then has low-rank values
 // of all adapters, and those of the others are set to 0. On a GPU this takes fewer and larger operations than a loop
@@ -14,63 +14,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "gpu.h"
-#include "linear.h"
-
-// One adapter; as `Member` in Rust.
-struct Member {
-    int64_t begin, end;  // its tokens
-    double p;            // the probability that dropout zeroes a channel; 0 in evaluation
-};
-
-// The matrices of one adapter in one layer; as `RawMatrices` in Rust.
-struct Matrices {
-    const Tensor *a, *b;            // f32 [r, in], [out, r]
-    const Tensor *grad_a, *grad_b;  // accumulate the gradients
-    int64_t member;
-    double scale;
-    uint64_t key;
-};
-
-// As `RawAdaptedLayer` in Rust.
-struct AdaptedLayer {
-    int64_t in, out;
-    const Matrices* matrices;
-    size_t count;
-};
-
-// Layers that read the same input; as `RawGroup` in Rust.
-struct LayerGroup {
-    const AdaptedLayer* layers;
-    size_t count;
-};
+#include "packing.h"
 
 namespace {
-
-// The adapters of neighbouring token ranges in one group.
-struct Block {
-    int64_t begin, end;  // the tokens from the first adapter's first to the last one's last
-    int64_t columns;     // of one layer: the ranks of the adapters, rounded up
-    bool is_diagonal, has_dropout;
-    int64_t a_at, b_at;  // where A and B of all its layers begin in the packed values, and in their gradients
-    // On the device, for each column of all layers; null for an adapter alone on its tokens, whose scale is `alpha`.
-    const int64_t *member_of_column, *scale_of_column;
-    double alpha;
-    int64_t first_matrix, last_matrix;  // in the table
-
-    int64_t tokens() const { return end - begin; }
-    Tensor of(const Tensor& rows) const { return rows.narrow(0, begin, tokens()); }
-};
-
-// The layers of a group that have adapters.
-struct PackedGroup {
-    int64_t in = 0, out = 0;  // `out` is that of all its layers
-    std::vector<int64_t> first_output, outputs;
-    const int64_t* keys = nullptr;  // of dropout, on the device: [layers][adapters]
-    std::vector<Block> blocks;
-    bool has_gradients = false;  // in the packed buffer, not yet added to those of the adapters
-
-    int64_t layers() const { return static_cast<int64_t>(outputs.size()); }
-};
 
 class BatchedAdapters : public torch::CustomClassHolder {
    public:
@@ -97,12 +43,116 @@ class BatchedAdapters : public torch::CustomClassHolder {
     void add_gradients();
 
    private:
-    void place(const PackedGroup& group, const Block& block, int64_t layer, const Matrices& matrices, int64_t column,
-               const AdaptedLayer& adapted, std::vector<int64_t>& table) const;
+    void upload(const Packing& packing, const Tensor& like, int64_t tokens);
 
     Tensor table_, values_, gradients_;
     const int64_t *members_ = nullptr, *thresholds_ = nullptr, *matrices_ = nullptr;  // in the table
     int64_t member_count_;
 };
+
+BatchedAdapters::BatchedAdapters(const Tensor& like, int64_t tokens, const Member* members, size_t count,
+                                 const LayerGroup* layer_groups, size_t group_count)
+    : member_count_(static_cast<int64_t>(count)) {
+    std::vector<int64_t> ranks(count, 0);
+    int64_t size_of_column = 0;
+    for (const LayerGroup* group = layer_groups; group < layer_groups + group_count; ++group)
+        for (const AdaptedLayer* layer = group->layers; layer < group->layers + group->count; ++layer) {
+            // Forward, and twice as many backward.
+            if (layer->count > 0) size_of_column += 3 * (layer->in + layer->out);
+            for (const Matrices* m = layer->matrices; m < layer->matrices + layer->count; ++m)
+                ranks[m->member] = std::max(ranks[m->member], m->a->size(0));
+        }
+    Packing packing = {members, count, split(members, count, ranks, size_of_column, group_count)};
+    packing.table.assign(tokens, -1);
+    for (size_t at = 0; at < count; ++at)
+        std::fill(packing.table.begin() + members[at].begin, packing.table.begin() + members[at].end,
+                  static_cast<int64_t>(at));
+    for (size_t at = 0; at < count; ++at) packing.table.push_back(drop_of(0, members[at].p).threshold);
+    for (size_t at = 0; at < group_count; ++at) groups.push_back(packing.group(layer_groups[at]));
+    upload(packing, like, tokens);
+    // What lies between the matrices stays 0.
+    values_ = at::zeros({packing.size}, like.options().requires_grad(false));
+    int64_t pieces = packing.matrix_count() * PIECES;
+    launch("gather", By::Rows, values_, pieces, matrices_, at_data(values_), pieces);
+}
+
+void BatchedAdapters::upload(const Packing& packing, const Tensor& like, int64_t tokens) {
+    int64_t count = static_cast<int64_t>(packing.table.size() + packing.matrices.size());
+    Tensor host = at::empty({count}, at::kLong);
+    int64_t* end = std::copy(packing.table.begin(), packing.table.end(), data<int64_t>(host));
+    std::copy(packing.matrices.begin(), packing.matrices.end(), end);
+    table_ = host.to(like.device());
+    members_ = data<int64_t>(table_);
+    thresholds_ = members_ + tokens;
+    matrices_ = members_ + packing.table.size();
+    auto to_pointer = [&](const int64_t*& offset) {
+        if (offset) offset = members_ + reinterpret_cast<uintptr_t>(offset) / sizeof(int64_t);
+    };
+    for (PackedGroup& group : groups) {
+        to_pointer(group.keys);
+        for (Block& block : group.blocks) {
+            to_pointer(block.member_of_column);
+            to_pointer(block.scale_of_column);
+        }
+    }
+}
+
+Tensor BatchedAdapters::a(const PackedGroup& group, const Block& block, const Tensor& packed) const {
+    int64_t rows = group.layers() * block.columns;
+    return packed.narrow(0, block.a_at, rows * group.in).view({rows, group.in});
+}
+
+Tensor BatchedAdapters::b(const PackedGroup& group, const Block& block, const Tensor& packed) const {
+    int64_t columns = block.columns * (block.is_diagonal ? group.layers() : 1);
+    return packed.narrow(0, block.b_at, group.out * columns).view({group.out, columns});
+}
+
+const Tensor& BatchedAdapters::gradients() {
+    if (!gradients_.defined()) gradients_ = fresh_like(values_);
+    return gradients_;
+}
+
+Tensor BatchedAdapters::dropped(const PackedGroup& group, const Block& block, const Tensor& x,
+                                const Tensor& token_keys) const {
+    int64_t rows = block.tokens(), width = group.in;
+    Tensor y = fresh({group.layers(), rows, width}, x);
+    launch("drop_each", By::Elements, x, rows * ((width + 1) / 2), at_data(block.of(x)), at_data(y),
+           at_data(block.of(token_keys)), members_ + block.begin, group.keys, thresholds_, rows, width, group.layers(),
+           member_count_);
+    return y;
+}
+
+void BatchedAdapters::dropped_back(const PackedGroup& group, const Block& block, const Tensor& x, const Tensor& dx,
+                                   const Tensor& products, const Tensor& token_keys) const {
+    int64_t rows = block.tokens(), width = group.in;
+    launch("drop_each_back", By::Elements, x, rows * ((width + 1) / 2), at_data(block.of(x)), at_data(block.of(dx)),
+           at_data(products), at_data(block.of(token_keys)), members_ + block.begin, group.keys, thresholds_, rows, width,
+           group.layers(), member_count_);
+}
+
+void BatchedAdapters::keep_own(const PackedGroup& group, const Block& block, const Tensor& s) const {
+    if (!block.scale_of_column) return;
+    int64_t columns = group.layers() * block.columns;
+    launch("keep_own", By::Elements, s, s.numel(), at_data(s), members_ + block.begin, block.member_of_column,
+           block.scale_of_column, block.tokens(), columns);
+}
+
+void BatchedAdapters::add_gradients() {
+    int64_t first = 0, last = 0;
+    auto add = [&] {
+        int64_t pieces = (last - first) * PIECES;
+        launch("scatter", By::Rows, values_, pieces, matrices_ + first * NUMBERS_OF_A_MATRIX, at_data(gradients_), pieces);
+    };
+    for (PackedGroup& group : groups) {
+        if (!group.has_gradients || group.blocks.empty()) continue;
+        group.has_gradients = false;
+        if (group.blocks.front().first_matrix != last) {
+            add();
+            first = group.blocks.front().first_matrix;
+        }
+        last = group.blocks.back().last_matrix;
+    }
+    add();
+}
 
 }  // namespace

@@ -50,7 +50,7 @@ pub struct BatchedAdapters {
     groups: usize,
 }
 
-/// As `Member` in `batched.h`.
+/// As `Member` in `packing.h`.
 #[repr(C)]
 struct RawMember {
     begin: i64,
@@ -58,7 +58,7 @@ struct RawMember {
     p: f64,
 }
 
-/// As `Matrices` in `batched.h`.
+/// As `Matrices` in `packing.h`.
 #[repr(C)]
 struct RawMatrices {
     a: Raw,
@@ -70,7 +70,7 @@ struct RawMatrices {
     key: u64,
 }
 
-/// As `AdaptedLayer` in `batched.h`.
+/// As `AdaptedLayer` in `packing.h`.
 #[repr(C)]
 struct RawAdaptedLayer {
     in_features: i64,
@@ -79,7 +79,7 @@ struct RawAdaptedLayer {
     count: usize,
 }
 
-/// As `LayerGroup` in `batched.h`.
+/// As `LayerGroup` in `packing.h`.
 #[repr(C)]
 struct RawGroup {
     layers: *const RawAdaptedLayer,
@@ -95,6 +95,7 @@ extern "C" {
         group_count: usize,
         out: *mut *mut c_void,
     ) -> *mut c_char;
+    fn lorhai_packed_size(tokens: i64, in_features: i64, out_features: i64, layers: i64, r: i64) -> i64;
     fn lorhai_batched_free(adapters: *mut c_void);
     fn lorhai_batched_linears(
         x: Raw,
@@ -112,6 +113,15 @@ impl BatchedAdapters {
     /// Whether adapters with matrices like `a` over inputs like `x` can be packed.
     pub fn supports(x: &Tensor, a: &Tensor) -> bool {
         has_kernels(x) && a.kind() == Dtype::Float && a.device() == x.device()
+    }
+
+    /// The numbers that the packed matrices of one adapter of rank `r` take in a group of which it adapts so many layers;
+    /// `out_features` is that of the whole group.
+    pub fn packed_size(tokens: u64, in_features: u64, out_features: u64, layers: u64, r: u64) -> u64 {
+        let [tokens, in_features, out_features, layers, r] =
+            [tokens, in_features, out_features, layers, r].map(|count| count as i64);
+        // SAFETY: a pure function of numbers.
+        unsafe { lorhai_packed_size(tokens, in_features, out_features, layers, r) as u64 }
     }
 
     /// Packs the adapters for inputs like `x` `[tokens, in_features]`. Their token ranges are disjoint and not empty. A

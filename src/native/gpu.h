@@ -55,3 +55,12 @@ void launch(const char* kernel, By by, const Tensor& like, int64_t work, A... va
 }
 
 inline void* at_data(const Tensor& x) { return x.data_ptr(); }
+
+// A tensor whose rows may lie apart, as kernels with a distance between rows read it: a copy only if the numbers of a row
+// do.
+inline Tensor in_rows(const Tensor& x) {
+    return x.dim() == 2 && x.stride(1) == 1 ? x : x.contiguous();
+}
+
+// The distance between the rows of such a tensor.
+inline int64_t row_of(const Tensor& x) { return x.dim() == 2 ? x.stride(0) : x.size(-1); }

@@ -18,6 +18,9 @@
 #define SYNC __syncthreads()
 #define SHARED __shared__
 #define INFINITE __int_as_float(0x7f800000)
+// Not joined to one operation, which would round once only.
+#define ROUNDED_PRODUCT(a, b) __fmul_rn(a, b)
+#define ROUNDED_SUM(a, b) __fadd_rn(a, b)
 typedef unsigned int u32;
 typedef unsigned long long u64;
 #endif
@@ -67,30 +70,40 @@ DEVICE float mask_of(long long token_key, long long channel, u64 key, u32 thresh
 #define SUM(a, b) ((a) + (b))
 #define MOST(a, b) ((a) > (b) ? (a) : (b))
 
-// y = w * x / sqrt(mean(x^2) + eps), one row per block.
-KERNEL NAMED(norm)(const ELEMENT* x, const ELEMENT* w, ELEMENT* y, float* rstd, long long rows, long long width,
-                   float eps) {
+// y = w * x / sqrt(mean(x^2) + eps), one row per block. With `delta`, x + delta takes the place of x, and is stored in
+// `sum`.
+KERNEL NAMED(norm)(const ELEMENT* x, const ELEMENT* delta, const ELEMENT* w, ELEMENT* sum, ELEMENT* y, float* rstd,
+                   long long rows, long long width, float eps) {
     SHARED float partial[THREADS];
     ROWS(row, rows) {
         const ELEMENT* row_x = x + row * width;
         BLOCK(t) {
-            float sum = 0;
-            for (long long i = t; i < width; i += THREADS) sum += get(row_x, i) * get(row_x, i);
-            partial[t] = sum;
+            float squares = 0;
+            for (long long i = t; i < width; i += THREADS) {
+                float value = get(row_x, i);
+                if (delta) {
+                    value = as_stored(value + get(delta + row * width, i));
+                    put(sum + row * width, i, value);
+                }
+                squares += value * value;
+            }
+            partial[t] = squares;
         }
         REDUCE(partial, SUM);
         float inverse = 1.0f / sqrtf(partial[0] / (float)width + eps);
+        const ELEMENT* normed = delta ? sum + row * width : row_x;
         BLOCK(t) {
             if (t == 0) rstd[row] = inverse;
             for (long long i = t; i < width; i += THREADS)
-                put(y + row * width, i, get(w, i) * as_stored(get(row_x, i) * inverse));
+                put(y + row * width, i, get(w, i) * as_stored(get(normed, i) * inverse));
         }
         SYNC;
     }
 }
 
-KERNEL NAMED(norm_back)(const ELEMENT* x, const ELEMENT* w, const float* rstd, const ELEMENT* dy, ELEMENT* dx,
-                        long long rows, long long width) {
+// With `beside`, adds that gradient of x.
+KERNEL NAMED(norm_back)(const ELEMENT* x, const ELEMENT* w, const float* rstd, const ELEMENT* dy, const ELEMENT* beside,
+                        ELEMENT* dx, long long rows, long long width) {
     SHARED float partial[THREADS];
     ROWS(row, rows) {
         const ELEMENT *row_x = x + row * width, *slope = dy + row * width;
@@ -102,40 +115,71 @@ KERNEL NAMED(norm_back)(const ELEMENT* x, const ELEMENT* w, const float* rstd, c
         REDUCE(partial, SUM);
         float inverse = rstd[row], pull = partial[0] * inverse * inverse * inverse / (float)width;
         BLOCK(t) {
-            for (long long i = t; i < width; i += THREADS)
-                put(dx + row * width, i, get(slope, i) * get(w, i) * inverse - get(row_x, i) * pull);
+            for (long long i = t; i < width; i += THREADS) {
+                float other = beside ? get(beside + row * width, i) : 0.0f;
+                put(dx + row * width, i, get(slope, i) * get(w, i) * inverse - get(row_x, i) * pull + other);
+            }
         }
         SYNC;
     }
 }
 
-// Rotates heads of 2 * half channels; sign -1 rotates back.
-KERNEL NAMED(rotate)(const ELEMENT* x, const float* cos, const float* sin, ELEMENT* y, long long count,
+// Rotates two channels of a head of 2 * half channels; sign -1 rotates back.
+DEVICE void rotate_pair(const ELEMENT* from, ELEMENT* to, const float* cos, const float* sin, long long i, long long half,
+                        float sign) {
+    float left = get(from, i), right = get(from, half + i), along = cos[i], turn = sign * sin[i];
+    put(to, i, left * along - right * turn);
+    put(to, half + i, right * along + left * turn);
+}
+
+// Rotates heads; `row` is the distance between the tokens of x.
+KERNEL NAMED(rotate)(const ELEMENT* x, const float* cos, const float* sin, ELEMENT* y, long long count, long long row,
                      long long heads, long long half, float sign) {
     EACH(at, count) {
         long long i = at % half, head = at / half % heads, token = at / half / heads;
-        const ELEMENT* from = x + (token * heads + head) * 2 * half;
-        ELEMENT* to = y + (token * heads + head) * 2 * half;
-        float left = get(from, i), right = get(from, half + i);
-        float along = cos[token * half + i], turn = sign * sin[token * half + i];
-        put(to, i, left * along - right * turn);
-        put(to, half + i, right * along + left * turn);
+        rotate_pair(x + token * row + head * 2 * half, y + (token * heads + head) * 2 * half, cos + token * half,
+                    sin + token * half, i, half, sign);
     }
 }
 
-KERNEL NAMED(swiglu)(const ELEMENT* gate, const ELEMENT* up, ELEMENT* y, long long count) {
-    EACH(i, count) {
-        float g = get(gate, i);
-        put(y, i, as_stored(g / (1.0f + expf(-g))) * get(up, i));
+// Rotates queries and keys, and copies values, into rows that hold all three.
+KERNEL NAMED(rotate_all)(const ELEMENT* q, const ELEMENT* k, const ELEMENT* v, long long q_row, long long k_row,
+                         long long v_row, const float* cos, const float* sin, ELEMENT* y, long long count,
+                         long long heads, long long kv_heads, long long half, float sign) {
+    EACH(at, count) {
+        long long all = heads + 2 * kv_heads, i = at % half, head = at / half % all, token = at / half / all;
+        ELEMENT* to = y + (token * all + head) * 2 * half;
+        long long kv_head = head - heads, value_head = kv_head - kv_heads;
+        if (value_head >= 0) {
+            const ELEMENT* from = v + token * v_row + value_head * 2 * half;
+            put(to, i, get(from, i));
+            put(to, half + i, get(from, half + i));
+            continue;
+        }
+        const ELEMENT* from = kv_head < 0 ? q + token * q_row + head * 2 * half : k + token * k_row + kv_head * 2 * half;
+        rotate_pair(from, to, cos + token * half, sin + token * half, i, half, sign);
     }
 }
 
-KERNEL NAMED(swiglu_back)(const ELEMENT* gate, const ELEMENT* up, const ELEMENT* dy, ELEMENT* dgate, ELEMENT* dup,
-                          long long count) {
+// y [rows, width]; gate and up may be columns of wider rows.
+KERNEL NAMED(swiglu)(const ELEMENT* gate, const ELEMENT* up, long long gate_row, long long up_row, ELEMENT* y,
+                     long long count, long long width) {
     EACH(i, count) {
-        float g = get(gate, i), d = get(dy, i), sigmoid = 1.0f / (1.0f + expf(-g));
-        put(dup, i, d * g * sigmoid);
-        put(dgate, i, d * get(up, i) * sigmoid * (1.0f + g * (1.0f - sigmoid)));
+        long long row = i / width, column = i % width;
+        float g = get(gate + row * gate_row, column);
+        put(y, i, as_stored(g / (1.0f + expf(-g))) * get(up + row * up_row, column));
+    }
+}
+
+// Writes the gradients of gate and up side by side: [rows, 2 * width].
+KERNEL NAMED(swiglu_back)(const ELEMENT* gate, const ELEMENT* up, long long gate_row, long long up_row,
+                          const ELEMENT* dy, ELEMENT* dboth, long long count, long long width) {
+    EACH(i, count) {
+        long long row = i / width, column = i % width;
+        float g = get(gate + row * gate_row, column), d = get(dy, i), sigmoid = 1.0f / (1.0f + expf(-g));
+        ELEMENT* to = dboth + row * 2 * width;
+        put(to, width + column, d * g * sigmoid);
+        put(to, column, d * get(up + row * up_row, column) * sigmoid * (1.0f + g * (1.0f - sigmoid)));
     }
 }
 
@@ -297,6 +341,21 @@ KERNEL NAMED(scatter)(const long long* matrices, const ELEMENT* packed, long lon
         BLOCK(t) {
             for (u32 i = (u32)(row % PIECES) * THREADS + t; i < count; i += PIECES * THREADS)
                 to[i] += get(from, i / width * matrix[5] + i % width);
+        }
+    }
+}
+
+// A 4-bit matrix of `count` values (nf4.h) made dense. `pairs` has the two values of each byte. Scale i is scales[i], or
+// with `map` the nested map[indices[i]] * nested_scales[i / nested_block] + offset.
+KERNEL NAMED(nf4)(const unsigned char* codes, const float* scales, const unsigned char* indices, const float* map,
+                  const float* nested_scales, const float* pairs, ELEMENT* y, long long count, long long block,
+                  long long nested_block, float offset) {
+    EACH(at, (count + 1) / 2) {
+        for (long long i = 2 * at; i < 2 * at + 2 && i < count; ++i) {
+            long long number = i / block;
+            float scale = map ? ROUNDED_SUM(ROUNDED_PRODUCT(map[indices[number]], nested_scales[number / nested_block]), offset)
+                              : scales[number];
+            put(y, i, pairs[2 * codes[at] + (i - 2 * at)] * scale);
         }
     }
 }

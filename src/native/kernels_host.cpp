@@ -12,6 +12,8 @@
 #define SYNC
 #define SHARED
 #define INFINITE INFINITY
+#define ROUNDED_PRODUCT(a, b) ((a) * (b))
+#define ROUNDED_SUM(a, b) ((a) + (b))
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
@@ -66,6 +68,6 @@ void call(void (*kernel)(A...), void** arguments) {
 bool run_on_host(const char* name, bool is_bf16, void** arguments) {
     CASE(norm) CASE(norm_back) CASE(rotate) CASE(swiglu) CASE(swiglu_back) CASE(cross_entropy)
     CASE(drop) CASE(add_dropped) CASE(add_scaled) CASE(adamw) CASE(drop_each) CASE(drop_each_back) CASE(keep_own)
-    CASE(gather) CASE(scatter)
+    CASE(gather) CASE(scatter) CASE(rotate_all) CASE(nf4)
     return false;
 }

@@ -16,6 +16,9 @@ Tensor wide(const Tensor& x) {
     return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
 }
 
+// An argument of a kernel that is left out.
+void* none() { return nullptr; }
+
 struct RmsNorm : public Function<RmsNorm> {
     // x [..., times * width], w [width]
     static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& w, double eps) {
@@ -25,8 +28,8 @@ struct RmsNorm : public Function<RmsNorm> {
         if (has_kernels(x)) {
             y = fresh_like(x);
             rstd = fresh({count}, x, at::kFloat);
-            launch("norm", By::Rows, x, count, at_data(x), at_data(w), at_data(y), at_data(rstd), count, width,
-                   static_cast<float>(eps));
+            launch("norm", By::Rows, x, count, at_data(x), none(), at_data(w), none(), at_data(y), at_data(rstd), count,
+                   width, static_cast<float>(eps));
         } else if (has_loops(x)) {
             y = fresh_like(x);
             rstd = fresh({count}, x, at::kFloat);
@@ -54,8 +57,8 @@ struct RmsNorm : public Function<RmsNorm> {
         Tensor dx, dw;
         if (has_kernels(x)) {
             dx = fresh_like(x);
-            launch("norm_back", By::Rows, x, count, at_data(x), at_data(w), at_data(rstd), at_data(dy), at_data(dx),
-                   count, width);
+            launch("norm_back", By::Rows, x, count, at_data(x), at_data(w), at_data(rstd), at_data(dy), none(),
+                   at_data(dx), count, width);
         } else if (has_loops(x)) {
             dx = fresh_like(x);
             with_rows(x, [&](const auto& loops, auto* type) {
@@ -80,15 +83,46 @@ struct RmsNorm : public Function<RmsNorm> {
     }
 };
 
+// The sum of x and delta, and its norm, for tensors with kernels; w is frozen.
+struct AddRmsNorm : public Function<AddRmsNorm> {
+    static variable_list forward(AutogradContext* ctx, const Tensor& x_input, const Tensor& delta_input, const Tensor& w,
+                                 double eps) {
+        Unrecorded here;
+        Tensor x = x_input.contiguous(), delta = delta_input.contiguous(), sum = fresh_like(x), y = fresh_like(x);
+        int64_t width = w.size(0), count = x.numel() / width;
+        Tensor rstd = fresh({count}, x, at::kFloat);
+        launch("norm", By::Rows, x, count, at_data(x), at_data(delta), at_data(w), at_data(sum), at_data(y),
+               at_data(rstd), count, width, static_cast<float>(eps));
+        ctx->save_for_backward({sum, w, rstd});
+        // The last sum of a decoder is not used.
+        ctx->set_materialize_grads(false);
+        return {sum, y};
+    }
+
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        Unrecorded here;
+        variable_list saved = ctx->get_saved_variables();
+        Tensor sum = saved[0], w = saved[1], rstd = saved[2], dsum = gradients[0], dy = gradients[1];
+        if (!dy.defined()) return {dsum, dsum, Tensor(), Tensor()};
+        if (dsum.defined()) dsum = dsum.contiguous();
+        dy = dy.contiguous();
+        Tensor dx = fresh_like(sum);
+        int64_t width = w.size(0), count = sum.numel() / width;
+        launch("norm_back", By::Rows, sum, count, at_data(sum), at_data(w), at_data(rstd), at_data(dy),
+               dsum.defined() ? at_data(dsum) : none(), at_data(dx), count, width);
+        return {dx, dx, Tensor(), Tensor()};
+    }
+};
+
 // Maps every head [left, right] to [left * cos - right * sin, right * cos + left * sin]; sign -1 rotates back. x is [tokens, heads * head_dim] or [tokens, heads, head_dim], the result of shape `sizes`.
 Tensor rotated(const Tensor& x, const Tensor& cos, const Tensor& sin, float sign, at::IntArrayRef sizes) {
     int64_t half = cos.size(1), tokens = cos.size(0), heads = x.numel() / std::max<int64_t>(1, tokens * 2 * half);
     if (has_kernels(x) || has_loops(x)) {
-        Tensor from = x.contiguous(), y = fresh(sizes, x);
+        Tensor from = has_kernels(x) ? in_rows(x) : x.contiguous(), y = fresh(sizes, x);
         int64_t width = heads * 2 * half;
         if (has_kernels(x)) {
-            int64_t count = tokens * heads * half;
-            launch("rotate", By::Elements, x, count, at_data(from), at_data(cos), at_data(sin), at_data(y), count,
+            int64_t count = tokens * heads * half, row = from.stride(0);
+            launch("rotate", By::Elements, x, count, at_data(from), at_data(cos), at_data(sin), at_data(y), count, row,
                    heads, half, sign);
             return y;
         }
@@ -126,14 +160,17 @@ struct Rotate : public Function<Rotate> {
 struct SwiGlu : public Function<SwiGlu> {
     static Tensor forward(AutogradContext* ctx, const Tensor& gate_input, const Tensor& up_input) {
         Unrecorded here;
-        Tensor gate = gate_input.contiguous(), up = up_input.contiguous();
-        ctx->save_for_backward({gate, up});
-        if (!has_kernels(gate) && !has_loops(gate)) return at::silu(gate) * up;
-        Tensor y = fresh_like(gate);
-        if (has_kernels(gate)) {
-            launch("swiglu", By::Elements, gate, gate.numel(), at_data(gate), at_data(up), at_data(y), gate.numel());
+        if (has_kernels(gate_input)) {
+            Tensor gate = in_rows(gate_input), up = in_rows(up_input), y = fresh_like(gate);
+            ctx->save_for_backward({gate, up});
+            launch("swiglu", By::Elements, gate, gate.numel(), at_data(gate), at_data(up), row_of(gate), row_of(up),
+                   at_data(y), gate.numel(), gate.size(-1));
             return y;
         }
+        Tensor gate = gate_input.contiguous(), up = up_input.contiguous();
+        ctx->save_for_backward({gate, up});
+        if (!has_loops(gate)) return at::silu(gate) * up;
+        Tensor y = fresh_like(gate);
         with_rows(gate, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             at::parallel_for(0, gate.numel(), grain(), [&](int64_t from, int64_t to) {
@@ -150,12 +187,14 @@ struct SwiGlu : public Function<SwiGlu> {
             Tensor sigmoid = at::sigmoid(gate);
             return {dy * up * sigmoid * (1 + gate * (1 - sigmoid)), dy * gate * sigmoid};
         }
-        Tensor dgate = fresh_like(gate), dup = fresh_like(up);
         if (has_kernels(gate)) {
-            launch("swiglu_back", By::Elements, gate, gate.numel(), at_data(gate), at_data(up), at_data(dy),
-                   at_data(dgate), at_data(dup), gate.numel());
-            return {dgate, dup};
+            int64_t width = gate.size(-1);
+            Tensor both = fresh({gate.numel() / width, 2 * width}, gate);
+            launch("swiglu_back", By::Elements, gate, gate.numel(), at_data(gate), at_data(up), row_of(gate),
+                   row_of(up), at_data(dy), at_data(both), gate.numel(), width);
+            return {both.narrow(1, 0, width).reshape(gate.sizes()), both.narrow(1, width, width).reshape(gate.sizes())};
         }
+        Tensor dgate = fresh_like(gate), dup = fresh_like(up);
         with_rows(gate, [&](const auto& loops, auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             at::parallel_for(0, gate.numel(), grain(), [&](int64_t from, int64_t to) {
@@ -217,6 +256,13 @@ extern "C" {
 
 char* lorhai_rms_norm(const Tensor* x, const Tensor* w, double eps, Tensor** out) {
     return guarded([&] { *out = new Tensor(RmsNorm::apply(*x, *w, eps)); });
+}
+
+// `out` has two elements: the sum and its norm.
+char* lorhai_add_rms_norm(const Tensor* x, const Tensor* delta, const Tensor* w, double eps, Tensor** out) {
+    return guarded([&] {
+        for (const Tensor& y : AddRmsNorm::apply(*x, *delta, *w, eps)) *out++ = new Tensor(y);
+    });
 }
 
 char* lorhai_rotate(const Tensor* x, const Tensor* cos, const Tensor* sin, Tensor** out) {

@@ -238,7 +238,7 @@ extern "C" char* lorhai_linears(const Tensor* x, const Layer* layers, size_t cou
     });
 }
 
-// The dropout mask of the tokens with these keys, f32 [tokens, width] on the CPU.
+// The dropout mask of the tokens with these keys, f32 [tokens, width] on their device.
 extern "C" char* lorhai_dropout_mask(const Tensor* token_keys, int64_t width, double p, uint64_t key, Tensor** out) {
     return guarded([&] { *out = new Tensor(mask_of(*token_keys, width, drop_of(key, p))); });
 }

@@ -129,7 +129,7 @@ pub fn merging_pays(tokens: i64, in_features: i64, out_features: i64, r: i64) ->
     unsafe { lorhai_merging_pays(tokens, in_features, out_features, r) }
 }
 
-/// The dropout mask of the tokens with these keys, as [`linears`] applies it: f32 `[tokens, width]` on the CPU.
+/// The dropout mask of the tokens with these keys, as [`linears`] applies it: f32 `[tokens, width]` on their device.
 pub fn dropout_mask(token_keys: &Tensor, width: i64, p: f64, key: Key) -> Result<Tensor> {
     // SAFETY: as above.
     new_tensor(|out| unsafe { lorhai_dropout_mask(raw(token_keys), width, p, key.value(), out) })

@@ -8,7 +8,7 @@
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `attention.inc`, `attention.cpp`, `attention.rs` | causal attention within documents |
 //! | `linear.h`, `linear.cpp`, `adapter_part.h`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
-//! | `batched.h`, `batched.cpp`, `batched.rs` | the same on a GPU, with all adapters in the same operations |
+//! | `packing.h`, `batched.h`, `batched.cpp`, `batched.rs` | the same on a GPU, with all adapters in the same operations |
 //! | `packed.h`, `packed.cpp`, `packed.rs` | frozen matrices packed for the CPU |
 //! | `nf4.h`, `nf4.cpp`, `nf4.rs` | 4-bit matrices: quantised, dequantised, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
@@ -30,7 +30,7 @@ mod memory;
 mod nf4;
 mod packed;
 
-pub use attention::{document_attention, has_document_attention};
+pub use attention::{document_attention, has_document_attention, has_rotated_attention, rotated_attention};
 pub use batched::{AdaptedLayer, BatchedAdapters, Matrices, Member};
 pub use linear::{dropout_mask, linear, linears, merging_pays, Layer, Matrix, Segment};
 pub use memory::tensor_over;
@@ -74,6 +74,7 @@ pub struct AdamStep {
 
 extern "C" {
     fn lorhai_rms_norm(x: Raw, w: Raw, eps: f64, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_add_rms_norm(x: Raw, delta: Raw, w: Raw, eps: f64, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_rotate(x: Raw, cos: Raw, sin: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_swiglu(gate: Raw, up: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_take_rows(x: Raw, index: Raw, inverse: Raw, out: *mut *mut c_void) -> *mut c_char;
@@ -122,6 +123,14 @@ fn new_tensor(call: impl FnOnce(*mut *mut c_void) -> *mut c_char) -> Result<Tens
 pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
     // SAFETY (here and below): the tensors outlive the call, and C++ exceptions are caught.
     new_tensor(|out| unsafe { lorhai_rms_norm(raw(x), raw(w), eps, out) })
+}
+
+/// x + delta, and [`rms_norm`] of it, as one node, for tensors with kernels. The weight is frozen.
+pub fn add_rms_norm(x: &Tensor, delta: &Tensor, w: &Tensor, eps: f64) -> Result<[Tensor; 2]> {
+    let mut out = [null_mut(); 2];
+    checked(unsafe { lorhai_add_rms_norm(raw(x), raw(delta), raw(w), eps, out.as_mut_ptr()) })?;
+    // SAFETY: without an error both are new tensors that we own.
+    Ok(out.map(|y: *mut c_void| unsafe { Tensor::from_ptr(y.cast()) }))
 }
 
 /// Rotary embedding: x `[tokens, heads * head_dim]`, cos and sin f32 `[tokens, head_dim / 2]`.

@@ -2,6 +2,8 @@
 // scales are made in Rust.
 #include "nf4.h"
 
+#include "gpu.h"
+
 namespace {
 
 // The 16 values of NF4: quantiles of the normal distribution, as bitsandbytes rounds them.
@@ -92,6 +94,14 @@ Nf4::Nf4(const RawNf4& raw)
 
 void Nf4::dense_into(const Tensor& out) const {
     int64_t count = rows * columns;
+    if (has_kernels(out)) {
+        bool is_nested = map.defined();
+        launch("nf4", By::Elements, out, (count + 1) / 2, at_data(codes), is_nested ? nullptr : at_data(scales),
+               is_nested ? at_data(scales) : nullptr, is_nested ? at_data(map) : nullptr,
+               is_nested ? at_data(nested_scales) : nullptr, at_data(pairs), at_data(out), count, block, nested_block,
+               static_cast<float>(offset));
+        return;
+    }
     Tensor flat_scales = scales;
     if (map.defined()) {
         // Two operations, because a fused one would round only once.

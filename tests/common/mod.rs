@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub mod files;
+pub mod gradients;
 pub mod models;
 pub mod needs;
 pub mod numbers;

@@ -10,6 +10,18 @@ for dtype in ["f32", "bf16"] {
 }
 "#;
 
+/// What else has kernels: adapters that are computed one after another, scales that differ between layers, and 4-bit
+/// weights.
+const MORE: &str = r#"
+for dtype in ["f32", "bf16"] {
+    let place = #{ device: "cuda", dtype: dtype };
+    let options = #{ steps: 1, batch: 1 };
+    train_as(dtype, place, #{}, #{ init_lora_weights: "pissa" }, options, #{});
+    train_as(dtype, place, #{}, #{ alpha_pattern: #{ q_proj: 32 } }, options, #{});
+    train_as(dtype, place, #{ load_in_4bit: true }, #{}, options, #{});
+}
+"#;
+
 #[test]
 fn neither_the_order_of_threads_nor_the_number_of_blocks_matters() {
     let script = format!("{TRAINING}{SCRIPT}");
@@ -29,7 +41,7 @@ fn neither_the_order_of_threads_nor_the_number_of_blocks_matters() {
 #[test]
 fn every_kernel_runs() {
     let machine = Machine::new();
-    machine.prints(&format!("{TRAINING}{SCRIPT}"), &[]);
+    machine.prints(&format!("{TRAINING}{SCRIPT}{MORE}"), &[]);
     let counts = machine.counts();
     let source = include_str!("../../src/native/kernels.cu");
     let kernels = source.lines().filter_map(|line| line.strip_prefix("KERNEL NAMED(")?.split(')').next());

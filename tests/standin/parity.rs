@@ -78,6 +78,30 @@ fn a_sweep_is_that_of_the_cpu() {
     agree(&machine.prints(SWEEP, &["device=cuda"]), &expected, F32, F32);
 }
 
+const DIVERGING: &str = r#"
+let cfg = args(#{ device: "cpu" });
+let model = load_model("scripts/tiny", #{ device: cfg.device, dtype: "f32" });
+let data = load_dataset("scripts/tiny/train.jsonl").take(16).tokenize(model, #{ max_length: 32, cache: false });
+let result = sweep(model, data.split(#{ test: 4 }), #{
+    grid: #{ lr: [1e30, 1e-3] }, out: `diverging-${cfg.device}`,
+    lora: #{ r: 4, target_modules: "all-linear" }, train: #{ steps: 4, batch: 2 },
+});
+for row in result.rows { if row.status == "finished" { print(`${row.dir} 4 ${row.train_loss} ${row.eval_loss}`); } }
+"#;
+
+/// Computed together, the values of one run times 0 would reach the others.
+#[test]
+fn a_run_that_diverges_leaves_the_others_alone() {
+    let machine = Machine::new();
+    let run = |device: &str| {
+        let run = machine.run(DIVERGING, &[device]);
+        assert!(run.errors.contains("lr=1e30: failed: step 2: the loss is NaN"), "{}", run.errors);
+        assert_eq!(run.output.lines().count(), 1, "{}", run.output);
+        run.output
+    };
+    agree(&run("device=cuda"), &run("device=cpu"), F32, F32);
+}
+
 /// Greedy and drawn texts, alone and in a batch, from the base and from an adapter.
 #[test]
 fn texts_are_those_of_the_cpu() {

@@ -5,7 +5,7 @@ use super::{Method, ResolvedRequest, StepDevice};
 use crate::lora::targets::Target;
 use crate::model::shapes::{LinearShape, LINEARS};
 use crate::model::Config;
-use crate::native;
+use crate::native::{self, BatchedAdapters};
 
 /// A linear layer with its adapter, in one decoder layer.
 #[derive(Clone, Copy)]
@@ -152,9 +152,42 @@ pub fn merged_matrix(resolved: &ResolvedRequest, t: u64, e: u64, target: &Target
     merges.then_some((in_features * out_features) as u64 * 4)
 }
 
-/// The bytes that an adapter with `t` tokens keeps in f32: the merged matrix, or the product with A.
+/// The bytes that an adapter with `t` tokens keeps in f32: the merged matrix, or the product with A. Packed ones keep
+/// that in the dtype of the base, with columns to spare.
 pub fn kept_of_adapter(resolved: &ResolvedRequest, t: u64, e: u64, target: &Target) -> u64 {
-    merged_matrix(resolved, t, e, target).unwrap_or(t * target.r as u64 * 4)
+    let r = target.r as u64;
+    if is_packed(resolved) && target.linear.layer.is_some() {
+        return t * packed_columns(r) * e;
+    }
+    merged_matrix(resolved, t, e, target).unwrap_or(t * r * 4)
+}
+
+/// Whether the adapters of the decoder's layers are packed: see `lora/batched.rs`.
+pub fn is_packed(resolved: &ResolvedRequest) -> bool {
+    let lora = &resolved.request.lora;
+    let needs_base = lora.use_dora && lora.dropout > 0.0;
+    let is_on_gpu = resolved.request.device == StepDevice::Cuda && resolved.method != Method::Full;
+    is_on_gpu && !lora.init.splits_base() && !needs_base
+}
+
+/// The columns of a packed matrix of rank `r`.
+pub fn packed_columns(r: u64) -> u64 {
+    r.next_multiple_of(8)
+}
+
+/// The bytes of the packed matrices of all layers.
+pub fn packed_matrices(resolved: &ResolvedRequest, t: u64, e: u64) -> u64 {
+    if !is_packed(resolved) {
+        return 0;
+    }
+    let of_group = |group: &Vec<LinearShape>| {
+        let targets = resolved.targets.iter().filter(|target| group.contains(&target.linear));
+        let ranks: Vec<u64> = targets.map(|target| target.r as u64).collect();
+        let (Some(r), Some(first)) = (ranks.iter().max(), group.first()) else { return 0 };
+        let out: i64 = group.iter().map(|linear| linear.out_features).sum();
+        BatchedAdapters::packed_size(t, first.in_features as u64, out as u64, ranks.len() as u64, *r) * e
+    };
+    resolved.layout.groups.iter().map(of_group).sum()
 }
 
 /// The first layer with a gradient: the layers before it keep nothing.

@@ -4,7 +4,9 @@
 //! The peak is there, because all values that the layers keep are still held. The order of the operations is that of
 //! `model/decoder.rs` and of the backward functions in `native/`.
 
-use super::layer::{first_layer, kept_of_adapter, merged_matrix, Adapted, Layer};
+use super::layer::{
+    first_layer, is_packed, kept_of_adapter, merged_matrix, packed_columns, packed_matrices, Adapted, Layer,
+};
 use super::{Method, ResolvedRequest, StepDevice};
 use crate::native;
 
@@ -69,6 +71,8 @@ pub fn peak(resolved: &ResolvedRequest) -> (u64, u64, u64) {
     let first = first_layer(resolved).unwrap_or(layers);
     let last = Layer::new(resolved, layers.saturating_sub(1), e);
     let mut walk = Walk::default();
+    let packed = packed_matrices(resolved, last.t, e);
+    walk.kept(packed);
     let each = (first..layers).map(|number| Layer::new(resolved, number, e));
     walk.kept(
         each.map(|layer| if resolved.request.gradient_checkpointing { layer.input() } else { layer.kept() }).sum(),
@@ -79,6 +83,8 @@ pub fn peak(resolved: &ResolvedRequest) -> (u64, u64, u64) {
     if resolved.request.gradient_checkpointing {
         walk.kept(last.kept());
     }
+    // Their gradients.
+    walk.take(packed);
     layer_backward(resolved, &last, &mut walk);
     if is_full && resolved.config.tie_word_embeddings {
         // The gradient of the embedding is added to that of the head, which is still held.
@@ -144,7 +150,7 @@ fn loss(resolved: &ResolvedRequest, last: &Layer, walk: &mut Walk) {
 fn layer_backward(resolved: &ResolvedRequest, layer: &Layer, walk: &mut Walk) {
     let Layer { t, e, hidden, queries, keys, mlp, .. } = *layer;
     let size = |width: u64| t * width * e;
-    linear_backward(resolved, layer, "down_proj", walk);
+    group_backward(resolved, layer, &["down_proj"], walk);
     walk.drop_kept(if layer.has_gradient("down_proj") { size(mlp) } else { 0 });
     // SwiGLU: the gradients of its two inputs beside that of its output.
     walk.take(2 * size(mlp));
@@ -156,8 +162,12 @@ fn layer_backward(resolved: &ResolvedRequest, layer: &Layer, walk: &mut Walk) {
     walk.take_and_give(size(hidden));
     walk.give(size(hidden));
     walk.drop_kept(size(hidden));
-    linear_backward(resolved, layer, "o_proj", walk);
+    group_backward(resolved, layer, &["o_proj"], walk);
     walk.take(size(queries + 2 * keys));
+    if is_packed(resolved) {
+        // The gradients side by side, beside those that attention made.
+        walk.take_and_give(size(queries + 2 * keys));
+    }
     walk.give(size(queries));
     walk.drop_kept(layer.attention());
     walk.take_and_give(size(queries));
@@ -166,12 +176,32 @@ fn layer_backward(resolved: &ResolvedRequest, layer: &Layer, walk: &mut Walk) {
 
 /// Linear layers that read the same input. Its gradient is held afterwards, once.
 fn group_backward(resolved: &ResolvedRequest, layer: &Layer, names: &[&str], walk: &mut Walk) {
+    if is_packed(resolved) {
+        return packed_backward(resolved, layer, names, walk);
+    }
     for (at, name) in names.iter().enumerate() {
         linear_backward(resolved, layer, name, walk);
         if at > 0 {
             walk.give(layer.t * layer.hidden * layer.e);
         }
     }
+}
+
+/// As `BatchedLinears::backward`. The gradient of the input is held afterwards.
+fn packed_backward(resolved: &ResolvedRequest, layer: &Layer, names: &[&str], walk: &mut Walk) {
+    let linears: Vec<Adapted> = names.iter().filter_map(|name| layer.linear(name)).collect();
+    let (t, e) = (layer.t, layer.e);
+    let wide = linears.first().map_or(0, |adapted| adapted.linear.in_features as u64);
+    walk.take(t * wide * e);
+    if resolved.method.is_quantised() {
+        let outputs = linears.iter().map(|adapted| adapted.linear.out_features as u64);
+        walk.take_and_give(outputs.max().unwrap_or(0) * wide * e);
+    }
+    let ranks = linears.iter().filter_map(|adapted| adapted.target).map(|target| target.r as u64);
+    let (count, columns) = ranks.fold((0, 0), |(count, most), r| (count + 1, most.max(packed_columns(r))));
+    // The inputs under dropout take the place of the products that they are multiplied with.
+    let products = if resolved.request.lora.dropout > 0.0 { count * t * wide * e } else { 0 };
+    walk.take_and_give(count * t * columns * e + products);
 }
 
 /// As `AdaptedLinears::backward` for one layer. The gradient of the input is held afterwards. In bf16 the adapter's
