@@ -11,7 +11,7 @@ TEST_FLAGS = $(CARGO_FLAGS) --config profile.release.package.lorhai.opt-level=0 
 # The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup standin build install dist sweep soak soak-resume test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth bench-busy gpu-test
+.PHONY: help setup standin nvrtc build install dist sweep soak soak-resume test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth bench-busy gpu-check gpu-check-standin gpu-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -24,7 +24,10 @@ help:
 	@echo "make soak      search for inputs that end the program, for SOAK seconds (300; 0 for all)"
 	@echo "make soak-resume cut runs and sweeps off CUTS times (50) of each kind, and compare how they end"
 	@echo "make standin   build the stand-in for an NVIDIA GPU that tests use (tests/standin/README.md)"
-	@echo "make gpu-test  run the tests and one sweep on a CUDA device"
+	@echo "make nvrtc     fetch NVIDIA's compiler of kernels, for the tests that need it"
+	@echo "make gpu-check pack what checks a machine with a GPU, without Rust or a network, in eight minutes"
+	@echo "make gpu-check-standin the same, checked on the stand-in for a GPU"
+	@echo "make gpu-test  check the GPU of this machine"
 	@echo "make docs      generate the function reference"
 	@echo "make bench     measure speed and memory; with PEER_PYTHON set, also those of peft"
 	@echo "make bench-gpu measure them on a CUDA device, with Qwen2.5's shapes"
@@ -38,6 +41,13 @@ setup:
 # Libraries that stand for a GPU, for tests/standin.rs: about a minute, once.
 standin: setup
 	@$(PYTHON) .cargo/standin.py
+
+# NVIDIA's compiler of kernels, for tests/native/nvrtc.rs: 90 MB, once. No GPU is needed.
+NVRTC = target/nvrtc/nvidia/cu13/lib/libnvrtc.so.13
+export NVRTC_LIBRARY ?= $(wildcard $(CURDIR)/$(NVRTC))
+nvrtc: $(NVRTC)
+$(NVRTC):
+	$(PYTHON) -m pip install --no-deps --no-compile --only-binary=:all: --target target/nvrtc "nvidia-cuda-nvrtc==13.0.*"
 
 build: setup
 	cargo build $(CARGO_FLAGS)
@@ -72,7 +82,7 @@ soak-resume: setup
 		$(if $(LORHAI_ASSETS),--include-ignored)
 
 # What the ignored tests need; those for a GPU have `make gpu-test`.
-NEEDS = LORHAI_ASSETS PEER_PYTHON LLAMA_PYTHON TENSORBOARD_PYTHON
+NEEDS = LORHAI_ASSETS PEER_PYTHON LLAMA_PYTHON TENSORBOARD_PYTHON NVRTC_LIBRARY
 MISSING = $(strip $(foreach name,$(NEEDS),$(if $($(name)),,$(name))))
 
 test-all: needs setup standin format-check lint
@@ -114,9 +124,13 @@ bench-growth: build
 bench-busy: build
 	cargo run $(CARGO_FLAGS) --example bench -- --busy
 
-# On a machine with an NVIDIA GPU.
-gpu-test: build
-	cargo test $(CARGO_FLAGS) --test parity --test generation on_a_gpu -- --ignored --nocapture
-	LORHAI_TEST_DEVICE=cuda cargo test $(CARGO_FLAGS) --test native -- --nocapture
-	LORHAI_TEST_DEVICE=cuda LORHAI_CUDNN_ATTENTION=1 cargo test $(CARGO_FLAGS) --test native attention -- --nocapture
-	$(PROGRAM) run scripts/rank_sweep.rhai --set device=cuda --set out=runs/gpu-sweep
+# What checks lorhai on a machine with a GPU, as an archive for one without Rust (tests/gpu/check.py); here on the
+# stand-in; or here on this machine's GPU.
+gpu-check: setup
+	@$(PYTHON) .cargo/gpu_check.py
+
+gpu-check-standin: setup standin
+	@$(PYTHON) .cargo/gpu_check.py --standin
+
+gpu-test: setup
+	@$(PYTHON) .cargo/gpu_check.py --run

@@ -14,7 +14,12 @@ fn main() {
     };
     println!("cargo:rustc-env=LORHAI_TARGET={}", env::var("TARGET").unwrap_or_default());
     set_run_path(Path::new(&libtorch));
-    println!("cargo:rerun-if-changed={NATIVE}");
+    // Not its Rust: compiling the C++ takes minutes.
+    for entry in fs::read_dir(NATIVE).into_iter().flatten().flatten() {
+        if entry.path().extension().is_none_or(|extension| extension != "rs") {
+            println!("cargo:rerun-if-changed={}", entry.path().display());
+        }
+    }
     // Lints link nothing.
     if env::var("RUSTC_WORKSPACE_WRAPPER").is_ok_and(|wrapper| wrapper.ends_with(".cargo/lint")) {
         return;

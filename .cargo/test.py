@@ -5,7 +5,7 @@ cargo runs one test program after another, and waits for the last test of each. 
 each with one thread, those that take long first, so that all processors have work until the end.
 
 A test that needs what not every machine has is ignored, with a reason that says what it needs.
-Where the reason is a program that this machine has ("needs tmux"), the test runs after all
+Where the reason is a program that this machine has ("needs tmux"), or a variable that is set, the test runs after all
 others. Those that need a GPU run on the stand-in for one (tests/standin/README.md), where it is built.
 The rest are counted by their reason; `make test-all` runs them.
 
@@ -26,6 +26,8 @@ from pathlib import Path
 
 # Programs that a reason may name, and the test programs whose tests need them.
 PROGRAMS = {"tmux": ["progress", "repl"], "node": ["plot"], "strace": ["saving"]}
+# Variables that a reason may name, likewise.
+VARIABLES = {"NVRTC_LIBRARY": ["native"]}
 # The test programs with tests `on_a_gpu`, and the libraries that stand for one.
 GPU_PROGRAMS = ["parity", "generation"]
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,9 +132,9 @@ def run_all(of_cargo, of_tests):
 def run_where_possible(arguments, ignored):
     """Runs the ignored tests whose program is here."""
     names, tests = [], []
-    for program, files in PROGRAMS.items():
-        needing = [name for name, reason in ignored if reason == f"needs {program}"]
-        if needing and shutil.which(program):
+    for need, files in {**PROGRAMS, **VARIABLES}.items():
+        needing = [name for name, reason in ignored if reason == f"needs {need}"]
+        if needing and (shutil.which(need) or os.environ.get(need)):
             names += needing
             tests += [word for file in files for word in ("--test", file)]
     if not names:

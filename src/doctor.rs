@@ -8,6 +8,7 @@ use crate::model::device::{self, Cuda};
 use crate::model::{packing, processor};
 use crate::native::driver::{usable_gpus, Gpu, Unusable};
 use crate::native::gpu::{self, Kernels};
+use crate::native::loaded;
 use crate::threads;
 use std::fmt::Write;
 use std::path::Path;
@@ -41,7 +42,7 @@ impl Report {
     fn versions(&mut self) {
         self.line("lorhai", env!("CARGO_PKG_VERSION"));
         self.line("libtorch", env!("LORHAI_LIBTORCH_VERSION"));
-        self.line("libtorch folder", libtorch_folder().unwrap_or_else(|| env!("LORHAI_LIBTORCH_RUNPATH").into()));
+        self.line("libtorch folder", libtorch_folder());
     }
 
     fn cpu(&mut self) {
@@ -165,13 +166,9 @@ fn visit(folder: &Path, depth: u32, folders_left: &mut u32, look: &mut dyn FnMut
     }
 }
 
-/// The folder that libtorch was loaded from: for an installed program it is not the one that it was
-/// built with.
-fn libtorch_folder() -> Option<String> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let path = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
-    let path = Path::new(&path[path.find('/')?..]);
-    Some(path.parent()?.display().to_string())
+fn libtorch_folder() -> String {
+    let folder = loaded::folder_of("libtorch_cpu.so");
+    folder.map_or(env!("LORHAI_LIBTORCH_RUNPATH").into(), |folder| folder.display().to_string())
 }
 
 /// The name of the processor.

@@ -16,7 +16,9 @@ const OLDEST_DRIVER: &str = "580";
 /// The second is where WSL2 keeps it, which not every distribution searches.
 const LIBRARIES: [&str; 2] = ["libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1"];
 /// What a driver of this machine leaves in the file system, also where a container lacks its library.
-const TRACES: [&str; 2] = ["/proc/driver/nvidia/version", "/dev/nvidiactl"];
+const TRACES: [&str; 2] = ["proc/driver/nvidia/version", "dev/nvidiactl"];
+/// Where WSL2 shows the drivers of Windows, each in a folder; NVIDIA's are named nv….inf_amd64_….
+const WINDOWS_DRIVERS: &str = "usr/lib/wsl/drivers";
 
 /// The driver of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +54,8 @@ impl Unusable {
 pub fn driver() -> &'static Driver {
     static DRIVER: OnceLock<Driver> = OnceLock::new();
     DRIVER.get_or_init(|| {
-        if !open_library() {
-            return without_library(TRACES.iter().any(|path| Path::new(path).exists()));
+        if !open_first(&LIBRARIES) {
+            return without_library(Path::new("/"));
         }
         match gpus() {
             Ok(gpus) => Driver::Usable(gpus),
@@ -70,22 +72,45 @@ pub fn usable_gpus() -> &'static [Gpu] {
     }
 }
 
-fn open_library() -> bool {
+/// Opens the first of these libraries that there is, for good.
+fn open_first(names: &[&str]) -> bool {
     // Global, so that libtorch and cudarc find this one.
     // SAFETY: the library is the driver's; its initialisers are made to run at any time.
-    let library = LIBRARIES.iter().find_map(|name| unsafe { Library::open(Some(*name), RTLD_NOW | RTLD_GLOBAL) }.ok());
+    let library = names.iter().find_map(|name| unsafe { Library::open(Some(*name), RTLD_NOW | RTLD_GLOBAL) }.ok());
     // It stays open.
     library.map(std::mem::forget).is_some()
 }
 
-fn without_library(has_traces: bool) -> Driver {
-    if has_traces {
+/// What the file system below `root` shows of a driver whose library does not open.
+fn without_library(root: &Path) -> Driver {
+    if TRACES.iter().any(|path| root.join(path).exists()) {
         return Driver::Unusable(Unusable::new(
             "there is an NVIDIA driver, but its library libcuda.so.1 is not found",
             "in a container, start it with the GPUs (as in `docker run --gpus all`); else install the driver again",
         ));
     }
+    if windows_has_driver(root) {
+        return Driver::Unusable(Unusable::new(
+            "Windows has an NVIDIA driver, but WSL2 does not show its library /usr/lib/wsl/lib/libcuda.so.1",
+            "update NVIDIA's driver in Windows (install none in Linux), then run `wsl --update` and `wsl --shutdown` there",
+        ));
+    }
     Driver::Absent
+}
+
+fn windows_has_driver(root: &Path) -> bool {
+    let entries = std::fs::read_dir(root.join(WINDOWS_DRIVERS)).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("nv"))
+}
+
+/// Whether this system runs in WSL, where the driver is that of Windows.
+pub fn is_wsl() -> bool {
+    names_wsl(&std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())
+}
+
+/// A kernel's release, such as "5.15.153.1-microsoft-standard-WSL2".
+fn names_wsl(release: &str) -> bool {
+    release.to_lowercase().contains("microsoft")
 }
 
 fn gpus() -> Result<Vec<Gpu>, Unusable> {
@@ -159,12 +184,52 @@ pub(super) fn text_of(error: &DriverError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::loaded;
     use super::*;
+    use std::fs;
+
+    /// The reason that is reported where these files are there and no library opens.
+    fn reason(files: &[&str]) -> Option<String> {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        match without_library(root.path()) {
+            Driver::Unusable(unusable) => Some(unusable.reason),
+            Driver::Absent => None,
+            Driver::Usable(gpus) => panic!("{gpus:?}"),
+        }
+    }
 
     #[test]
     fn a_driver_without_its_library_is_told_from_none() {
-        assert_eq!(without_library(false), Driver::Absent);
-        assert!(matches!(without_library(true), Driver::Unusable(why) if why.reason.contains("libcuda.so.1")));
+        assert_eq!(reason(&[]), None);
+        for trace in ["proc/driver/nvidia/version", "dev/nvidiactl"] {
+            assert!(reason(&[trace]).unwrap().contains("libcuda.so.1 is not found"));
+        }
+    }
+
+    #[test]
+    fn in_wsl_the_driver_of_windows_is_missed_only_where_windows_has_one() {
+        assert_eq!(reason(&["usr/lib/wsl/drivers/iigd_dch.inf_amd64_17b2/igd.dll"]), None);
+        let missed = reason(&["usr/lib/wsl/drivers/nv_dispi.inf_amd64_0afe/nvcubins.bin"]).unwrap();
+        assert!(missed.contains("WSL2") && missed.contains("/usr/lib/wsl/lib/libcuda.so.1"), "{missed}");
+        assert!(names_wsl("5.15.153.1-microsoft-standard-WSL2\n") && names_wsl("4.4.0-19041-Microsoft\n"));
+        assert!(!names_wsl("6.8.0-45-generic\n"));
+    }
+
+    /// WSL2 keeps the library in a folder that the loader does not search.
+    #[test]
+    fn a_library_outside_the_searched_folders_opens_by_its_path() {
+        assert_eq!(LIBRARIES[1], "/usr/lib/wsl/lib/libcuda.so.1");
+        let folder = tempfile::tempdir().unwrap();
+        let (absent, path) = ("libcuda-absent.so.1", folder.path().join("libcuda-present.so.1"));
+        assert!(!open_first(&[absent, path.to_str().unwrap()]));
+        fs::copy(loaded::path_of("libm.so.6").unwrap(), &path).unwrap();
+        assert!(open_first(&[absent, path.to_str().unwrap()]));
+        assert_eq!(loaded::path_of("libcuda-present.so.1"), Some(path));
     }
 
     #[test]

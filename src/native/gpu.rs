@@ -1,17 +1,16 @@
 //! Our own kernels for NVIDIA GPUs, and the statistics of the GPU allocator.
 //!
-//! `kernels.cu` is compiled by NVRTC, which comes with libtorch, on the first use of a GPU: for f32 and bf16
-//! together, in about the time that CUDA itself takes to start. The kernels run on the default stream of
-//! libtorch's context. If they cannot be compiled or loaded, or `LORHAI_PLAIN_CUDA=1` is set, libtorch's operations
-//! are used instead.
+//! `kernels.cu` is compiled by NVRTC (`nvrtc.rs`) on the first use of a GPU: for f32 and bf16 together, in about the time
+//! that CUDA itself takes to start. The kernels run on the default stream of libtorch's context. If they cannot be
+//! compiled or loaded, or `LORHAI_PLAIN_CUDA=1` is set, libtorch's operations are used instead.
 
 use super::checked;
 use super::driver::{text_of, usable_gpus};
+use super::images;
+use super::nvrtc::{nvrtc, Target};
 use crate::error::Result;
 use cudarc::driver::result::{self as driver, module, DriverError};
 use cudarc::driver::sys::{self, CUfunction};
-use cudarc::nvrtc::{compile_ptx_with_opts, CompileError, CompileOptions};
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr, CString};
 use std::ptr::null_mut;
@@ -22,8 +21,6 @@ use tch::{Device, Kind as Dtype, Tensor};
 const THREADS: u32 = 256;
 /// The largest number of blocks of a launch; kernels loop over the rest.
 const MAX_BLOCKS: i64 = 1 << 16;
-/// The oldest architecture that NVRTC 13 supports.
-const ARCHITECTURE: &str = "compute_75";
 /// Flash attention and bf16 need this compute capability.
 const AMPERE: (i32, i32) = (8, 0);
 /// GPUs that can have kernels: `MOST_GPUS` in `gpu.h`.
@@ -40,7 +37,8 @@ extern "C" {
 /// The state of the kernels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kernels {
-    Ready,
+    /// Loaded; the text says for which target, and by which compiler.
+    Ready(String),
     /// `LORHAI_PLAIN_CUDA` is set.
     Disabled,
     Failed(String),
@@ -59,14 +57,12 @@ pub fn prepare(device: usize) -> &'static Kernels {
         if std::env::var_os("LORHAI_PLAIN_CUDA").is_some_and(|value| value != "0") {
             return Kernels::Disabled;
         }
-        static PTX: OnceLock<std::result::Result<CString, String>> = OnceLock::new();
-        let loaded = PTX.get_or_init(compile).as_ref().map_err(String::clone);
-        match loaded.and_then(|ptx| load(ptx, device as c_int)) {
-            Ok(module) => {
+        match load_best(device) {
+            Ok((module, about)) => {
                 MODULES[device].get_or_init(|| module as usize);
                 // SAFETY: `launch` is a static function.
                 unsafe { lorhai_set_launcher(launch, device as c_int) };
-                Kernels::Ready
+                Kernels::Ready(about)
             }
             Err(reason) => Kernels::Failed(reason),
         }
@@ -74,18 +70,46 @@ pub fn prepare(device: usize) -> &'static Kernels {
 }
 
 fn are_ready(device: usize) -> bool {
-    STATES.get(device).and_then(OnceLock::get) == Some(&Kernels::Ready)
+    matches!(STATES.get(device).and_then(OnceLock::get), Some(Kernels::Ready(_)))
+}
+
+/// Loads machine code for this very GPU, which any driver of its CUDA version takes; else PTX, which a driver older than
+/// the compiler refuses, but which runs on GPUs that the compiler does not know.
+fn load_best(device: usize) -> std::result::Result<(sys::CUmodule, String), String> {
+    let (nvrtc, source) = (nvrtc()?, kernel_source());
+    let best = nvrtc.target(capability(device));
+    let (mut targets, mut reason) = (vec![best], None);
+    if targets[0] != Target::Ptx {
+        targets.push(Target::Ptx);
+    }
+    for target in targets {
+        let mut is_fresh = false;
+        loop {
+            let image = images::image(nvrtc, &source, &target, is_fresh);
+            let is_from_disk = image.as_ref().is_ok_and(|image| image.is_from_disk);
+            match image.and_then(|image| load(&image.bytes, device as c_int)) {
+                Ok(module) => return Ok((module, format!("compiled for {target} by {nvrtc}"))),
+                Err(error) => reason = reason.or(Some(error)),
+            }
+            // The file may be damaged.
+            if !is_from_disk {
+                break;
+            }
+            is_fresh = true;
+        }
+    }
+    Err(reason.unwrap_or_default())
 }
 
 /// Loads the kernels into the primary context of a device, which libtorch uses.
-fn load(ptx: &CStr, device: c_int) -> std::result::Result<sys::CUmodule, String> {
+fn load(image: &[u8], device: c_int) -> std::result::Result<sys::CUmodule, String> {
     let load = || -> std::result::Result<sys::CUmodule, DriverError> {
         let before = driver::ctx::get_current()?.unwrap_or(null_mut());
         // SAFETY: the driver is initialised. The context is never released, as the module is never unloaded; the one
-        // that was current before is made current again. The image is zero-terminated PTX.
+        // that was current before is made current again. The image is a whole cubin, or PTX that ends with a zero.
         unsafe {
             driver::ctx::set_current(driver::primary_ctx::retain(driver::device::get(device)?)?)?;
-            let loaded = module::load_data(ptx.as_ptr().cast());
+            let loaded = module::load_data(image.as_ptr().cast());
             driver::ctx::set_current(before)?;
             loaded
         }
@@ -93,28 +117,8 @@ fn load(ptx: &CStr, device: c_int) -> std::result::Result<sys::CUmodule, String>
     load().map_err(|error| text_of(&error))
 }
 
-/// Compiles `kernels.cu` to PTX; needs NVRTC, but no GPU.
-pub fn compile() -> std::result::Result<CString, String> {
-    // libtorch's own stub finds the NVRTC beside it; then the name alone is enough.
-    // SAFETY: the library is libtorch's.
-    if let Ok(library) = unsafe { Library::open(Some("libcaffe2_nvrtc.so"), RTLD_NOW | RTLD_GLOBAL) } {
-        // It stays loaded.
-        std::mem::forget(library);
-    }
-    // SAFETY: only looks for the library. cudarc would panic without it.
-    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        return Err("NVRTC (libnvrtc.so.13) is not found".to_owned());
-    }
-    let options = CompileOptions { arch: Some(ARCHITECTURE), fmad: Some(true), ..CompileOptions::default() };
-    let ptx = compile_ptx_with_opts(both_dtypes(), options).map_err(|error| match error {
-        CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
-        other => format!("{other:?}"),
-    })?;
-    CString::new(ptx.to_src()).map_err(|error| error.to_string())
-}
-
-/// Every kernel twice, with `_f32` and `_bf16` added to its name.
-fn both_dtypes() -> String {
+/// The source for NVRTC: every kernel twice, with `_f32` and `_bf16` added to its name.
+pub fn kernel_source() -> String {
     let source = include_str!("kernels.cu");
     let (prelude, kernels) = source.split_once("DEVICE float as_stored").unwrap_or((source, ""));
     let of = |element: &str, name: &str| {
@@ -230,7 +234,7 @@ impl Kernels {
     /// The state as `lorhai doctor` shows it.
     pub fn about(&self) -> String {
         match self {
-            Kernels::Ready => "compiled".to_owned(),
+            Kernels::Ready(about) => about.clone(),
             Kernels::Disabled => "not used: LORHAI_PLAIN_CUDA is set".to_owned(),
             Kernels::Failed(reason) => format!("not used: {reason}"),
         }

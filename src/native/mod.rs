@@ -15,6 +15,9 @@
 //! | `threads.cpp` | teams of OpenMP's threads |
 //! | `memory.cpp`, `memory.rs` | tensors over memory that Rust owns |
 //! | `driver.rs` | NVIDIA's driver: whether it can be used, and its GPUs |
+//! | `loaded.rs` | where the libraries of this process were loaded from |
+//! | `nvrtc.rs` | NVIDIA's compiler of kernels: which library, from source to an image |
+//! | `images.rs` | compiled kernels, kept for the next start |
 //! | `kernels.cu`, `gpu.rs` | the same loops as GPU kernels, compiled on first use |
 //!
 //! Every operation supports autograd and works for each dtype on each device: loops for f32 and bf16 on the
@@ -25,9 +28,12 @@ mod attention;
 mod batched;
 pub mod driver;
 pub mod gpu;
+mod images;
 mod linear;
+pub mod loaded;
 mod memory;
 mod nf4;
+pub mod nvrtc;
 mod packed;
 
 pub use attention::{document_attention, has_document_attention, has_rotated_attention, rotated_attention};

@@ -21,6 +21,13 @@ pub fn python(variable: &str) -> OsString {
     named(variable, "a Python with the packages that CONTRIBUTING.md lists")
 }
 
+/// NVIDIA's compiler of kernels: the path of libnvrtc.so.13.
+pub fn nvrtc() -> PathBuf {
+    let path = PathBuf::from(named("NVRTC_LIBRARY", "NVIDIA's libnvrtc.so.13: run `make nvrtc`, and"));
+    assert!(path.is_file(), "{} is missing: NVRTC_LIBRARY must name libnvrtc.so.13", path.display());
+    path
+}
+
 /// The program that kills another at a system call of one's choice.
 pub fn strace() {
     let found = std::process::Command::new("strace").arg("--version").output();

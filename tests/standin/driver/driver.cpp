@@ -19,7 +19,9 @@ enum Result {
     NOT_INITIALIZED = 3,
     NO_DEVICE = 100,
     INVALID_DEVICE = 101,
+    INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201,
+    NO_BINARY_FOR_GPU = 209,
     UNSUPPORTED_PTX_VERSION = 222,
     NOT_FOUND = 500,
 };
@@ -115,8 +117,14 @@ VISIBLE int cuCtxSetCurrent(Context* context) {
 
 VISIBLE int cuModuleLoadData(Module** module, const void* image) {
     if (!current) return INVALID_CONTEXT;
+    const char* const broken = switches::text("STANDIN_BROKEN_MODULE");
+    const std::string text = static_cast<const char*>(image);
+    const bool is_cubin = text.compare(0, 4, "\177ELF") == 0;
+    if (broken && is_cubin && std::strcmp(broken, "cubin") == 0) return NO_BINARY_FOR_GPU;
     if (switches::is_on("STANDIN_BROKEN_MODULE")) return UNSUPPORTED_PTX_VERSION;
-    *module = new Module{current->device, static_cast<const char*>(image)};
+    if (!is_cubin && text.find(".version") == std::string::npos) return INVALID_IMAGE;
+    standin_count(STANDIN_MODULE, is_cubin ? "cubin" : "PTX");
+    *module = new Module{current->device, text};
     return SUCCESS;
 }
 
@@ -146,6 +154,7 @@ VISIBLE int cuGetErrorString(int result, const char** text) {
     switch (result) {
         case NO_DEVICE: *text = "no CUDA-capable device is detected"; break;
         case INVALID_CONTEXT: *text = "invalid device context"; break;
+        case NO_BINARY_FOR_GPU: *text = "no kernel image is available for execution on the device"; break;
         case UNSUPPORTED_PTX_VERSION: *text = "the provided PTX was compiled with an unsupported toolchain."; break;
         case NOT_FOUND: *text = "named symbol not found"; break;
         default: *text = "invalid argument";

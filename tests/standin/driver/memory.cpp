@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <string>
 
 #include "standin.h"
 #include "switches.h"
@@ -56,7 +57,7 @@ extern "C" void* standin_allocate(int device, size_t bytes) {
     const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     const size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     const size_t body = (rounded + page - 1) / page * page, mapped = body + 2 * page;
-    standin_count(STANDIN_ALLOCATION, "allocation");
+    standin_count(STANDIN_ALLOCATION, ("cuda:" + std::to_string(device)).c_str());
     std::lock_guard<std::mutex> held(lock);
     Device& owner = devices[device];
     if (is_to_fail() || bytes > capacity() - std::min(capacity(), owner.held)) return nullptr;

@@ -68,8 +68,10 @@ extern "C" void standin_count(StandinEvent event, const char* name) {
     static const bool traces = switches::is_on("STANDIN_TRACE");
     // Never destroyed: threads of the program may still run while it ends.
     static Report* const report = new Report;
-    static const char* const events[] = {"operations", "to-device", "to-host", "waits", "allocations"};
+    static const char* const events[] = {"operations", "to-device", "to-host", "waits", "allocations", "modules"};
     if (traces) std::fprintf(stderr, "stand-in: %s: %s\n", events[event], name);
     report->add(events[event]);
     if (event == STANDIN_OPERATION) report->add(std::string("operation:") + name);
+    if (event == STANDIN_ALLOCATION) report->add(std::string("allocation:") + name);
+    if (event == STANDIN_MODULE) report->add(std::string("module:") + name);
 }

@@ -30,7 +30,8 @@ enum StandinEvent {
     STANDIN_TO_HOST,    // a copy to the host
     STANDIN_WAIT,       // the host waits for the device
     STANDIN_ALLOCATION,
+    STANDIN_MODULE,  // a module of kernels is loaded
 };
-// Counts an event in the report. Only operations are listed by name.
+// Counts an event in the report. Operations and modules are listed by name too, allocations by device.
 VISIBLE void standin_count(StandinEvent event, const char* name);
 }
