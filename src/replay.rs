@@ -6,6 +6,7 @@
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::hub::tokenizer::Tokenizer;
+use crate::model::device;
 use crate::overlay::{normalized, Overlay};
 use crate::script::{on_large_stack, Failure, Session};
 use crate::sweep::history::{PastKind, PastRun};
@@ -20,6 +21,9 @@ use std::path::{Component, Path, PathBuf};
 
 /// The subfolder of the replay that holds the script.
 const SCRIPT: &str = ".replay";
+
+/// The device in the record of a run that began without a model.
+const NO_DEVICE: &str = "none";
 
 /// A run, or a trial of a sweep, that is repeated.
 struct Target {
@@ -36,22 +40,27 @@ struct Execution {
     targets: Vec<Target>,
 }
 
+/// How a run is repeated.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReplayOptions<'a> {
+    /// Where the files that the script writes are kept.
+    pub keep: Option<&'a Path>,
+    pub quiet: bool,
+    /// Without it, as many as in the first run.
+    pub threads: Option<usize>,
+    /// For models whose device the script leaves open. Without it that of the first run, if this machine has it.
+    pub device: Option<&'a str>,
+}
+
 /// Repeats the run, trial or sweep in the folder `run`, reports the comparison, and returns whether all
-/// losses are the same except for rounding. The files that the script writes are kept in `keep`, if given. It computes
-/// in `threads` threads; without that number in as many as the first run.
+/// losses are the same except for rounding.
 ///
 /// # Errors
-/// If the record is incomplete, `keep` is not empty, or the user stops it.
-pub fn replay(
-    run: &Path,
-    keep: Option<&Path>,
-    quiet: bool,
-    threads: Option<usize>,
-    report: &mut dyn FnMut(&str),
-) -> Result<bool, Failure> {
+/// If the record is incomplete, the folder to keep files in is not empty, or the user stops it.
+pub fn replay(run: &Path, options: &ReplayOptions, report: &mut dyn FnMut(&str)) -> Result<bool, Failure> {
     let executions = executions(run)?;
     // From here on relative paths start from the folder that the script was started in.
-    let (run, keep) = (absolute(run), keep.map(absolute));
+    let (run, keep) = (absolute(run), options.keep.map(absolute));
     keep.as_deref().map_or(Ok(()), ensure_empty)?;
     let failed = |error: std::io::Error| Error::file("make a folder in", &std::env::temp_dir(), &error);
     let temporary = tempfile::tempdir().map_err(failed)?;
@@ -59,7 +68,7 @@ pub fn replay(
     let mut same = true;
     for (at, execution) in executions.iter().enumerate() {
         let folder = if executions.len() > 1 { into.join(format!("call-{}", at + 1)) } else { into.to_path_buf() };
-        same &= execution.replay(&run, &folder, quiet, threads, report)?;
+        same &= execution.replay(&run, &folder, options, report)?;
     }
     if keep.is_some() {
         report(&format!("written below {}\n", into.display()));
@@ -115,17 +124,18 @@ impl Execution {
         &self,
         run: &Path,
         into: &Path,
-        quiet: bool,
-        threads: Option<usize>,
+        options: &ReplayOptions,
         report: &mut dyn FnMut(&str),
     ) -> Result<bool, Failure> {
         let origin = &self.origin;
         let Some(script) = &origin.script else { return Err(no_script(run).into()) };
         enter(&base(run, origin))?;
         report(&format!("{}{}\n", script.path.display(), set_options(&origin.set)));
-        report(&differences(origin, script, threads)?);
+        // A record whose script names the device, or that this machine cannot follow, changes nothing here.
+        let has_device = device::set_default(options.device.unwrap_or(&origin.machine.device)).is_ok();
+        report(&differences(origin, script, options, has_device)?);
         let recorded = usize::try_from(origin.machine.threads).unwrap_or(1).max(1);
-        let failure = self.run(script, into, quiet, threads.unwrap_or(recorded))?;
+        let failure = self.run(script, into, options.quiet, options.threads.unwrap_or(recorded))?;
         let out = Overlay::within(into)?.redirected(&origin.out);
         let mut same = 0;
         for target in &self.targets {
@@ -210,7 +220,7 @@ fn set_options(set: &[(String, String)]) -> String {
 }
 
 /// What has changed since the first run, as far as it shows before the replay.
-fn differences(origin: &Origin, script: &Script, threads: Option<usize>) -> Result<String> {
+fn differences(origin: &Origin, script: &Script, options: &ReplayOptions, has_device: bool) -> Result<String> {
     let mut lines = Vec::new();
     let now = Program::current()?;
     for (what, then, now) in [
@@ -244,12 +254,22 @@ fn differences(origin: &Origin, script: &Script, threads: Option<usize>) -> Resu
     }
     let (recorded, usual) = (origin.machine.threads, threads::count());
     let differs = |count: usize| i64::from(recorded) != count as i64;
-    match threads {
+    match options.threads {
         Some(count) if differs(count) => {
             lines.push(format!("threads: {count}, as --threads asks; {recorded} in the first run"));
         }
         None if differs(usual) => {
             lines.push(format!("threads: {recorded} as in the first run, though {usual} would be used now"));
+        }
+        _ => {}
+    }
+    let recorded = &origin.machine.device;
+    match options.device {
+        Some(device) if device != recorded => {
+            lines.push(format!("device: {device}, as --device asks; {recorded} in the first run"));
+        }
+        None if !has_device && recorded != NO_DEVICE => {
+            lines.push(format!("device: {recorded} in the first run, which cannot be used now"));
         }
         _ => {}
     }

@@ -13,6 +13,8 @@ mod common;
 
 #[path = "standin/counts.rs"]
 mod counts;
+#[path = "standin/devices.rs"]
+mod devices;
 #[path = "standin/failures.rs"]
 mod failures;
 #[path = "standin/gpu.rs"]

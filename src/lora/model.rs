@@ -29,7 +29,8 @@ options! {
         /// The dtype of the weights, whatever the checkpoint's: "auto", "f32", "bf16" or "f16". "auto" is bf16 on a GPU
         /// that has it (f16 on older ones), and on a CPU that multiplies bf16 if the model is not small; f16 is slow on a CPU.
         pub dtype: String = "auto".to_owned();
-        /// "auto" is the first GPU if there is one, otherwise the CPU; "cpu", "cuda", or one of several GPUs: "cuda:1".
+        /// "auto" is what `--device` says, else the first GPU if there is one, otherwise the CPU; "cpu", "cuda", or one of
+        /// several GPUs: "cuda:1".
         pub device: String = "auto".to_owned();
         /// The branch, tag or commit of a model of the hub.
         pub revision: Option<String> = None, words "`main`";
@@ -61,7 +62,8 @@ options! {
         pub seed: u64 = 0;
         /// The dtype of the weights: "auto", "f32", "bf16" or "f16".
         pub dtype: String = "f32".to_owned();
-        /// "auto" is the first GPU if there is one, otherwise the CPU; "cpu", "cuda", or one of several GPUs: "cuda:1".
+        /// "auto" is what `--device` says, else the first GPU if there is one, otherwise the CPU; "cpu", "cuda", or one of
+        /// several GPUs: "cuda:1".
         pub device: String = "auto".to_owned();
     }
     rule RandomModelOptions::rule;
@@ -322,7 +324,7 @@ impl Model {
             "random_seed": self.random_seed,
             "vocab_size": self.resized,
             "dtype": device::dtype_name(decoder.dtype),
-            "device": device::device_name(decoder.device),
+            "device": device::device_kind(decoder.device),
             "quantization": decoder.config.quantization.map(|quantization| quantization.to_json(decoder.dtype)),
         }))
     }

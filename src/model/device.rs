@@ -8,13 +8,13 @@ use super::config::Config;
 use super::processor;
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::native::driver::{driver, Driver, Unusable};
+use crate::native::driver::{driver, is_wsl, Driver, Unusable};
 use crate::native::gpu::{self, Kernels};
 use crate::options::Refusal;
 use crate::stderr;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::error::Error as _;
-use std::sync::{Once, OnceLock};
+use std::sync::{Once, OnceLock, PoisonError, RwLock};
 use tch::{Device, Kind as Dtype};
 
 /// Whether there is CUDA on this machine.
@@ -65,12 +65,32 @@ pub fn gpu_count() -> usize {
     }
 }
 
+/// The device of models that leave the choice; `None` until [`set_default`].
+static DEFAULT: RwLock<Option<Device>> = RwLock::new(None);
+
+/// Makes a device the one of all models of this process that leave the choice, as `--device` does: "auto" is this device
+/// from now on, and if it is a GPU, "cuda" without a number is, too. With "auto" the choice is this machine's again.
+///
+/// # Errors
+/// As [`parse_device`].
+pub fn set_default(text: &str) -> Result<()> {
+    let device = match text {
+        "auto" => None,
+        "cuda" => Some(gpu(0)?),
+        _ => Some(parse_device(text)?),
+    };
+    *DEFAULT.write().unwrap_or_else(PoisonError::into_inner) = device;
+    Ok(())
+}
+
 /// Reads "auto", "cpu", "cuda" or "cuda:1".
 pub fn parse_device(text: &str) -> Result<Device> {
-    match text {
-        "cpu" => Ok(Device::Cpu),
-        "auto" if gpu_count() > 0 => gpu(0),
-        "auto" => {
+    let default = *DEFAULT.read().unwrap_or_else(PoisonError::into_inner);
+    match (text, default) {
+        ("cpu", _) => Ok(Device::Cpu),
+        ("auto", Some(device)) | ("cuda", Some(device @ Device::Cuda(_))) => Ok(device),
+        ("auto", None) if gpu_count() > 0 => gpu(0),
+        ("auto", None) => {
             note_unusable();
             Ok(Device::Cpu)
         }
@@ -82,7 +102,8 @@ pub fn parse_device(text: &str) -> Result<Device> {
 }
 
 const DEVICES: &str = "\"auto\", \"cpu\", \"cuda\" or \"cuda:N\" with a number N";
-const DEVICES_HINT: &str = "\"cuda\" is the first NVIDIA GPU; \"auto\" is that GPU if there is one, else the CPU";
+const DEVICES_HINT: &str =
+    "\"cuda\" is the first NVIDIA GPU, or that of --device; \"auto\" is that GPU if there is one, else the CPU";
 
 fn gpu_index(name: &str) -> Option<usize> {
     if name == "cuda" {
@@ -117,6 +138,10 @@ fn gpu(index: usize) -> Result<Device> {
         return Ok(Device::Cuda(index));
     }
     let (reason, fix) = match cuda() {
+        Cuda::Absent if is_wsl() => (
+            "this machine has no NVIDIA driver",
+            "with an NVIDIA GPU, install its driver in Windows, not in WSL; else use device \"auto\" or \"cpu\"",
+        ),
         Cuda::Absent => {
             ("this machine has no NVIDIA driver", "use device \"auto\" or \"cpu\"; `lorhai doctor` says more")
         }
@@ -127,6 +152,14 @@ fn gpu(index: usize) -> Result<Device> {
         }
     };
     bail!(Kind::Input, "device cuda:{index} is not available: {reason}"; hint: "{fix}")
+}
+
+/// The kind of a device, "cpu" or "cuda": what numbers may depend on, whichever of several GPUs computes them.
+pub fn device_kind(device: Device) -> &'static str {
+    match device {
+        Device::Cuda(_) => "cuda",
+        _ => "cpu",
+    }
 }
 
 pub fn device_name(device: Device) -> String {

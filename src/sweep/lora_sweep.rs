@@ -237,7 +237,7 @@ fn settings_of_base(base: &lora::Model) -> Result<Value> {
     let mut settings = json!({
         "model": { "name": base.name, "fingerprint": base.fingerprint()? },
         "dtype": device::dtype_name(decoder.dtype),
-        "device": device::device_name(decoder.device),
+        "device": device::device_kind(decoder.device),
         "lorhai": env!("CARGO_PKG_VERSION"),
     });
     if let Some(seed) = base.random_seed {

@@ -1,0 +1,148 @@
+//! `lorhai run`: a script as it is, or rehearsed.
+
+use super::arguments::Arguments;
+use super::compute::Compute;
+use super::outcome::{exit_code, FAILED, SOME_FAILED, WRONG_USE};
+use super::sandboxed::Sandboxed;
+use super::signals::handle_signals;
+use crate::error::{Error, Result};
+use crate::script::{on_large_stack, parse_size, Failure, Session};
+use crate::{stderr, stdout};
+use clap::CommandFactory;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub struct RunArgs {
+    /// The script.
+    file: Option<PathBuf>,
+    /// Set a setting of the script; `lorhai run FILE --help` lists them.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Rehearse: do a small part of everything, write nothing, and estimate the whole run.
+    ///
+    /// Runs the whole script, but each training takes two steps of one row, each evaluation a few rows,
+    /// each generated text a few tokens, and all files go to a temporary folder. Shows trials, steps,
+    /// tokens, trainable parameters, memory and time, and what would fail. Fails if anything would.
+    /// See docs/rehearsal.md.
+    #[arg(long)]
+    dry_run: bool,
+    /// Show no progress, only the script's own output.
+    #[arg(long, short)]
+    quiet: bool,
+    /// Report progress and errors on stderr as JSON, one object a line (docs/progress.md).
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+    /// Let the values of the script take SIZE of memory, as in 16GB; by default a third of what is free. Data sets do not
+    /// count.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
+    #[command(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    sandbox: Sandboxed,
+    /// List the settings of the script, or these options.
+    #[arg(long, short)]
+    help: bool,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| error.message)
+}
+
+pub fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
+        _ => Err(format!("expected KEY=VALUE, found `{text}`")),
+    }
+}
+
+impl RunArgs {
+    pub fn dispatch(self) -> i32 {
+        let Some(file) = &self.file else {
+            return self.without_file();
+        };
+        if self.json {
+            stderr::use_json();
+        }
+        // The sandbox is entered before there are threads.
+        if let Err(error) = self.sandbox.enter(Some(file)).and_then(|()| self.compute.start()) {
+            return exit_code(Err(error.into()));
+        }
+        handle_signals();
+        let outcome = on_large_stack(|| {
+            if self.help {
+                Session::new().help_of_file(file).map(|text| stdout::write(&text)).map(|()| 0)
+            } else {
+                self.run(file)
+            }
+        });
+        outcome.unwrap_or_else(|error| Err(error.into())).unwrap_or_else(|failure| exit_code(Err(failure)))
+    }
+
+    /// The exit code of a script that ran to its end.
+    fn run(&self, file: &Path) -> Result<i32, Failure> {
+        let mut session = Session::new();
+        session.set_quiet(self.quiet);
+        if let Some(bytes) = self.max_memory {
+            session.set_max_memory(bytes);
+        }
+        self.set.iter().for_each(|(key, value)| session.set(key, value));
+        if self.dry_run {
+            rehearse(session, file)?;
+        } else {
+            session.run_file(file).map(drop)?;
+            if let Some(code) = failed_trials(&session) {
+                return Ok(code);
+            }
+        }
+        if self.json {
+            stderr::object("done", []);
+        }
+        Ok(0)
+    }
+
+    fn without_file(&self) -> i32 {
+        let mut command = Arguments::command();
+        command.build();
+        let run = command.find_subcommand_mut("run");
+        let usage = run.map(|run| run.render_long_help().to_string()).unwrap_or_default();
+        if self.help {
+            stdout::write(&usage);
+            return 0;
+        }
+        stderr::line(&format!("error: expected a script FILE, found none\n\n{usage}"));
+        WRONG_USE
+    }
+}
+
+/// The exit code where trials of the script's sweeps failed, with a line on stderr: a table alone is easily overlooked.
+fn failed_trials(session: &Session) -> Option<i32> {
+    let (failed, all) = session.failed_trials();
+    if failed == 0 {
+        return None;
+    }
+    let message = if failed < all {
+        format!("{failed} of {all} trials failed")
+    } else if all == 1 {
+        "the trial failed".to_owned()
+    } else {
+        format!("all {all} trials failed")
+    };
+    let error =
+        Error::input(message).with_hint("their errors are in result.json of each; run the script again to retry them");
+    exit_code(Err(error.into()));
+    Some(if failed == all { FAILED } else { SOME_FAILED })
+}
+
+/// Fails if the script fails, or if a trial of its sweeps would.
+fn rehearse(mut session: Session, file: &Path) -> Result<(), Failure> {
+    session.begin_rehearsal().map_err(Failure::from)?;
+    let outcome = session.run_file(file).map(drop);
+    let (summary, failed) = session.rehearsed().unwrap_or_default();
+    stdout::write(&summary);
+    match failed {
+        0 => outcome,
+        1 => outcome.and(Err(Error::input("1 trial would fail").into())),
+        failed => outcome.and(Err(Error::input(format!("{failed} trials would fail")).into())),
+    }
+}
