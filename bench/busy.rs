@@ -3,7 +3,7 @@
 //! Four loops that never sleep run beside it. On two processors, two threads then get a third of them.
 
 use crate::cases::Case;
-use crate::ours::Loop;
+use crate::ours::{LastModel, Loop};
 use crate::peer::Peer;
 use crate::table::Timing;
 use crate::{median, ROUNDS};
@@ -50,7 +50,7 @@ fn both(case: &Case, mut steps: impl FnMut(usize) -> Result<f64>) -> Result<(f64
 }
 
 pub fn measured(case: &Case) -> Result<Vec<Timing>> {
-    let mut ours = Loop::new(case)?;
+    let mut ours = Loop::new(case, &mut LastModel::default())?;
     let (our_quiet, our_busy) = both(case, |count| ours.steps(count))?;
     drop(ours);
     let peer = match Peer::prepared(case)? {

@@ -100,23 +100,42 @@ pub fn busy_cases() -> Vec<Case> {
     ]
 }
 
-/// For a CUDA machine: `make bench-gpu`.
+/// Sixteen adapters.
+const SIXTEEN: &[i64] = &[4, 4, 4, 4, 8, 8, 8, 8, 16, 16, 16, 16, 32, 32, 32, 32];
+
+/// For a GPU: `make bench-gpu`. Cases of one model follow one another, so that its weights are made once. `make gpu-check`
+/// runs those with "K=" in their names.
 pub fn gpu_cases() -> Vec<Case> {
     let half_billion = qwen2(896, 4864, 24, [14, 2], 151_936, true);
     let one_and_a_half = qwen2(1536, 8960, 28, [12, 2], 151_936, true);
     let seven = qwen2(3584, 18_944, 28, [28, 4], 152_064, false);
     let gpu = |case: Case| Case { device: "cuda", steps_per_round: 3, ..case };
+    let bf16 = |name, model, ranks, shape| gpu(case(name, model, "bf16", ranks, shape));
     vec![
-        gpu(case("gpu 0.5B sweep", &half_billion, "bf16", RANKS, [1, 1024])),
-        gpu(case("gpu 0.5B single", &half_billion, "bf16", &[16], [4, 1024])),
-        gpu(case("gpu 1.5B sweep", &one_and_a_half, "bf16", RANKS, [1, 1024])),
-        gpu(case("gpu 1.5B single", &one_and_a_half, "bf16", &[16], [8, 1024])),
-        gpu(case("gpu 7B single", &seven, "bf16", &[16], [8, 1024])),
-        gpu(Case {
+        bf16("gpu 0.5B K=1, 1×1024", &half_billion, &[16], [1, 1024]),
+        bf16("gpu 0.5B K=6, 1×1024", &half_billion, RANKS, [1, 1024]),
+        bf16("gpu 0.5B K=16, 1×1024", &half_billion, SIXTEEN, [1, 1024]),
+        bf16("gpu 0.5B single, 4×1024", &half_billion, &[16], [4, 1024]),
+        bf16("gpu 1.5B sweep", &one_and_a_half, RANKS, [1, 1024]),
+        bf16("gpu 1.5B single", &one_and_a_half, &[16], [8, 1024]),
+        bf16("gpu 7B K=1, 8×1024", &seven, &[16], [8, 1024]),
+        bf16("gpu 7B K=6, 1×1024", &seven, RANKS, [1, 1024]),
+        bf16("gpu 7B K=16, 1×512", &seven, SIXTEEN, [1, 512]),
+        Case {
             gradient_checkpointing: true,
-            ..case("gpu 7B single, gradient checkpointing", &seven, "bf16", &[16], [8, 1024])
-        }),
+            ..bf16("gpu 7B single, gradient checkpointing", &seven, &[16], [8, 1024])
+        },
     ]
+}
+
+/// The same cases over few numbers, for a machine that is to run them, not to be measured.
+pub fn tiny(cases: Vec<Case>) -> Vec<Case> {
+    let (tied, untied) = (qwen2(64, 160, 2, [4, 2], 512, true), qwen2(64, 160, 2, [4, 2], 512, false));
+    let tiny = |case: Case| {
+        let is_tied = case.model["tie_word_embeddings"] == true;
+        Case { model: if is_tied { tied.clone() } else { untied.clone() }, time: 32, steps_per_round: 1, ..case }
+    };
+    cases.into_iter().map(tiny).collect()
 }
 
 /// How the cost of a step grows: each case doubles one thing. `make bench-growth`.

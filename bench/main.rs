@@ -2,6 +2,7 @@
 //!
 //! `make bench` runs all cases on the CPU, `make bench-gpu` those for a GPU, `make bench-growth` shows how
 //! the cost of a step grows, `make bench-busy` what a step takes beside other programs; `cargo run --release --example bench -- NAME…` runs chosen cases.
+//! With `--tiny` the cases for a GPU have few numbers. `--out=FILE` writes the rows to that file.
 //! If `PEER_PYTHON` names a Python that has torch, transformers and peft, rounds of lorhai and of
 //! the peer alternate, and medians are compared; without it only lorhai is measured.
 //! The rows also go to `bench/results.json`.
@@ -12,9 +13,10 @@ mod ours;
 mod peer;
 mod table;
 
-use cases::{busy_cases, cases, gpu_cases, growth_cases, Case};
+use cases::{busy_cases, cases, gpu_cases, growth_cases, tiny, Case};
 use lorhai::train::memory::process;
 use lorhai::Result;
+use ours::{LastModel, Loop};
 use peer::Peer;
 use std::path::Path;
 use table::Timing;
@@ -38,26 +40,32 @@ fn main() {
     };
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| fits(name, word));
     let flag = |name: &str| flags.iter().any(|flag| flag == name);
-    let mut rows = Vec::new();
+    let (mut rows, mut failed) = (Vec::new(), 0);
     let mut take = |name: &str, measured: Result<Vec<Timing>>| match measured {
         Ok(measured) => {
             measured.iter().for_each(|row| println!("{row}"));
             rows.extend(measured);
         }
-        Err(error) => eprintln!("{name}: {error}"),
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            failed += 1;
+        }
     };
     if flag("--busy") {
         for case in busy_cases().iter().filter(|case| wanted(case.name)) {
             take(case.name, busy::measured(case));
         }
     }
+    let (is_tiny, mut last) = (flag("--tiny"), LastModel::default());
     let cases = match (flag("--gpu"), flag("--growth"), flag("--busy")) {
+        (true, ..) if is_tiny => tiny(gpu_cases()),
         (true, ..) => gpu_cases(),
         (_, true, _) => growth_cases(),
         (.., true) => Vec::new(),
         _ => cases(),
     };
-    let rate = flag("--gpu").then(ours::matrix_rate).transpose().unwrap_or_else(|error| {
+    let size = if is_tiny { 128 } else { 8192 };
+    let rate = flag("--gpu").then(|| ours::matrix_rate(size)).transpose().unwrap_or_else(|error| {
         eprintln!("no GPU: {error}");
         std::process::exit(1);
     });
@@ -68,7 +76,7 @@ fn main() {
         );
     }
     for case in cases.iter().filter(|case| wanted(case.name)) {
-        take(case.name, measured(case, rate));
+        take(case.name, measured(case, rate, &mut last));
     }
     if flags.is_empty() {
         let others: [(&str, Measure); 4] = [
@@ -81,8 +89,12 @@ fn main() {
             take(name, measure().map(|row| vec![row]));
         }
     }
-    if let Err(error) = table::write(&rows) {
+    let file = flags.iter().find_map(|flag| flag.strip_prefix("--out=")).map(Path::new);
+    if let Err(error) = table::write(&rows, file) {
         eprintln!("{error}");
+        failed += 1;
+    }
+    if failed > 0 {
         std::process::exit(1);
     }
 }
@@ -90,8 +102,8 @@ fn main() {
 /// The time of a step and the peak memory of one case; with the GPU's `rate`, the fraction of it
 /// that the base's matrices reach. On a CPU rounds of both sides alternate, since its speed
 /// varies; on a GPU one runs after the other, since both may not fit into its memory.
-fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Timing>> {
-    let mut ours = ours::Loop::new(case)?;
+fn measured(case: &Case, rate: Option<f64>, last: &mut LastModel) -> Result<Vec<Timing>> {
+    let mut ours = Loop::new(case, last)?;
     ours.steps(case.steps_per_round)?;
     let (mut our_seconds, mut peer_seconds, mut peer_peak) = (Vec::new(), Vec::new(), None);
     let mut peer = if rate.is_none() { Peer::prepared(case)? } else { None };
@@ -107,7 +119,11 @@ fn measured(case: &Case, rate: Option<f64>) -> Result<Vec<Timing>> {
     let settings = case.settings() + if ours.is_packed() { ", weights packed" } else { "" };
     if rate.is_some() {
         drop(ours);
-        lorhai::native::gpu::empty_cache()?;
+        if Peer::is_there() {
+            // Both models may not fit.
+            *last = LastModel::default();
+            lorhai::native::gpu::empty_cache()?;
+        }
         match gpu_peer(case) {
             Ok(Some((seconds, peak))) => (peer_seconds, peer_peak) = (seconds, Some(peak)),
             Ok(None) => {}

@@ -15,6 +15,7 @@ use lorhai::train::memory::{check::random_rows, process};
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use lorhai::{Error, Result};
+use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -33,19 +34,43 @@ pub struct Loop {
     device: Device,
 }
 
-impl Loop {
-    /// Begins to measure the peak memory, too.
-    pub fn new(case: &Case) -> Result<Self> {
+/// The model of the last case, which the next one often has, too: billions of random numbers take a while.
+#[derive(Default)]
+pub struct LastModel(Option<(Value, Decoder)>);
+
+impl LastModel {
+    /// The decoder of a case: the last one, if it is the same.
+    fn decoder(&mut self, case: &Case, device: Device) -> Result<Decoder> {
         let config = Config::from_json(&case.model)?;
+        let dtype = device::parse_dtype(case.dtype, device, &config)?;
+        if let Some((model, decoder)) = &self.0 {
+            if *model == case.model && decoder.dtype == dtype && decoder.device == device {
+                return Ok(decoder.shallow_clone());
+            }
+        }
+        // Two may not fit.
+        self.0 = None;
+        let decoder = base(case, config, dtype, device)?;
+        self.0 = Some((case.model.clone(), decoder.shallow_clone()));
+        Ok(decoder)
+    }
+}
+
+impl Loop {
+    /// Begins to measure the peak memory, too: whatever a former case held is to be dropped before.
+    pub fn new(case: &Case, last: &mut LastModel) -> Result<Self> {
         let device = device::parse_device(case.device)?;
+        if device == Device::Cpu {
+            // Its memory would be in the peak of the process.
+            *last = LastModel::default();
+        }
         if let Device::Cuda(index) = device {
             gpu::memory(index, true)?;
         } else {
             process::give_back();
             process::forget_peak();
         }
-        let dtype = device::parse_dtype(case.dtype, device, &config)?;
-        let decoder = base(case, config, dtype, device)?;
+        let decoder = last.decoder(case, device)?;
         let count = match device {
             Device::Cpu => threads::count().min(case.ranks.len()),
             _ => 1,
@@ -91,9 +116,11 @@ impl Loop {
 
     /// Seconds per step of all adapters.
     pub fn steps(&mut self, count: usize) -> Result<f64> {
+        wait_for(self.device)?;
         let started = Instant::now();
         if let [worker] = self.workers.as_mut_slice() {
             worker.steps(count)?;
+            wait_for(self.device)?;
             return Ok(started.elapsed().as_secs_f64() / count as f64);
         }
         let threads = threads::count();
@@ -184,24 +211,30 @@ pub fn start_up(times: usize) -> Result<Vec<f64>> {
         .collect()
 }
 
-/// Operations a second of a large bf16 matrix product on the GPU.
-pub fn matrix_rate() -> Result<f64> {
-    const SIZE: i64 = 8192;
+/// Waits for all work in flight on a GPU: reading a number does.
+fn wait_for(device: Device) -> Result<()> {
+    if device != Device::Cpu {
+        let _ = Tensor::f_zeros([1], (tch::Kind::Float, device))?.f_double_value(&[0])?;
+    }
+    Ok(())
+}
+
+/// Operations a second of a bf16 product of square matrices on the GPU.
+pub fn matrix_rate(size: i64) -> Result<f64> {
     const TIMES: usize = 20;
     let device = device::parse_device("cuda")?;
-    let x = Tensor::f_randn([SIZE, SIZE], (tch::Kind::BFloat16, device))?;
+    let x = Tensor::f_randn([size, size], (tch::Kind::BFloat16, device))?;
     let product = || -> Result<f64> {
+        wait_for(device)?;
         let started = Instant::now();
-        let mut last = x.f_matmul(&x)?;
-        for _ in 1..TIMES {
-            last = x.f_matmul(&x)?;
+        for _ in 0..TIMES {
+            let _ = x.f_matmul(&x)?;
         }
-        // Reading a number waits for all work in flight.
-        let _ = last.f_narrow(0, 0, 1)?.f_sum(tch::Kind::Float)?.f_double_value(&[])?;
+        wait_for(device)?;
         Ok(started.elapsed().as_secs_f64() / TIMES as f64)
     };
     product()?;
-    Ok(2.0 * (SIZE as f64).powi(3) / product()?)
+    Ok(2.0 * (size as f64).powi(3) / product()?)
 }
 
 /// Writes a checkpoint with random weights to `folder`; returns its size in bytes.

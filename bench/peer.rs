@@ -14,6 +14,10 @@ pub struct Peer {
 }
 
 impl Peer {
+    pub fn is_there() -> bool {
+        std::env::var_os("PEER_PYTHON").is_some()
+    }
+
     /// `None` without `PEER_PYTHON`.
     pub fn start() -> Result<Option<Self>> {
         let Some(python) = std::env::var_os("PEER_PYTHON") else { return Ok(None) };

@@ -32,6 +32,8 @@ impl fmt::Display for Timing {
     }
 }
 
-pub fn write(rows: &[Timing]) -> Result<()> {
-    lorhai::files::write_json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/results.json"), &rows)
+/// Writes the rows to `file`, or to `bench/results.json`.
+pub fn write(rows: &[Timing], file: Option<&Path>) -> Result<()> {
+    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/results.json");
+    lorhai::files::write_json(file.unwrap_or(&usual), &rows)
 }

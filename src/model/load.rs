@@ -14,6 +14,7 @@ use crate::hub::mapped::MappedFiles;
 use crate::hub::weights::Weights;
 use crate::native::Nf4;
 use crate::random::Key;
+use rayon::prelude::*;
 use std::collections::HashMap;
 use tch::{Device, Kind as Dtype, Tensor};
 
@@ -222,7 +223,8 @@ fn normal(key: Key, shape: &[i64], deviation: f64) -> Result<Tensor> {
         return Err(Error::new(Kind::Memory, format!("not enough memory for a tensor of shape {shape:?}"))
             .with_hint("check the sizes in config.json"));
     }
-    values.extend((0..count).map(|i| (key.normal(i) * deviation) as f32));
+    let numbers = (0..count as usize).into_par_iter().with_min_len(1 << 14);
+    numbers.map(|i| (key.normal(i as u64) * deviation) as f32).collect_into_vec(&mut values);
     Ok(Tensor::f_from_slice(&values)?.f_reshape(shape)?)
 }
 
