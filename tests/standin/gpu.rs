@@ -90,19 +90,5 @@ impl Machine {
     }
 }
 
-/// The function `train_as` of a script: trains on few tokens, and prints a line for each step: name, step, loss, norm of
-/// the gradient.
-pub const TRAINING: &str = r#"
-fn train_as(name, place, load, lora, options, tokens) {
-    let model = load_model("scripts/tiny", place + load);
-    if lora == () { model.train_all(); }
-    else { model.add_lora(#{ r: 4, alpha: 8, target_modules: "all-linear", dropout: 0.1, seed: 1 } + lora); }
-    let rows = load_dataset("scripts/tiny/train.jsonl").take(12);
-    let data = rows.tokenize(model, #{ max_length: 32, cache: false } + tokens);
-    train(model, data, #{
-        steps: 3, batch: 2, lr: 1e-3,
-        on_step: |report| print(`${name} ${report.step} ${report.loss} ${report.grad_norm}`),
-    } + options);
-    model
-}
-"#;
+/// The function `train_as` of a script: trains on few tokens, and prints a line for each step.
+pub const TRAINING: &str = include_str!("training.rhai");

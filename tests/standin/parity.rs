@@ -9,21 +9,7 @@ const F32_NORM: f64 = 1e-4;
 const BF16: f64 = 2e-3;
 const BF16_NORM: f64 = 2e-2;
 
-const VARIANTS: &str = r#"
-let cfg = args(#{ device: "cpu", dtype: "f32" });
-let place = #{ device: cfg.device, dtype: cfg.dtype };
-train_as("dropout", place, #{}, #{}, #{}, #{});
-train_as("accumulation", place, #{}, #{}, #{ accumulation: 2, steps: 2 }, #{});
-train_as("checkpointing", place, #{}, #{}, #{ gradient_checkpointing: true }, #{});
-train_as("packing", place, #{}, #{}, #{}, #{ packing: true });
-train_as("dora", place, #{}, #{ use_dora: true }, #{}, #{});
-train_as("pissa", place, #{}, #{ init_lora_weights: "pissa" }, #{ steps: 2 }, #{});
-train_as("biases", place, #{}, #{ bias: "all", lora_bias: true, modules_to_save: ["norm"] }, #{ steps: 2 }, #{});
-train_as("tokens", place, #{}, #{ trainable_token_indices: [5, 9] }, #{ steps: 2 }, #{});
-train_as("nf4", place, #{ load_in_4bit: true }, #{}, #{}, #{});
-train_as("double", place, #{ load_in_4bit: true, bnb_4bit_use_double_quant: true }, #{}, #{ steps: 2 }, #{});
-if cfg.dtype == "f32" { train_as("whole", place, #{}, (), #{ lr: 1e-4, steps: 2 }, #{}); }
-"#;
+const VARIANTS: &str = include_str!("variants.rhai");
 
 /// The numbers of a line of the script, by "name step".
 fn lines(text: &str) -> Vec<(String, f64, f64)> {
