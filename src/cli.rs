@@ -24,10 +24,10 @@ mod signals;
 mod suggestion;
 
 use crate::error::Result;
+use crate::replay::{self, ReplayOptions};
 use crate::script::catalogue::pages;
 use crate::script::{Failure, Session};
 use crate::train::memory::process::leave_no_large_holes;
-use crate::replay::{self, ReplayOptions};
 use crate::{runs, stdout};
 use arguments::{Arguments, Command};
 use clap::error::{ContextKind, ContextValue};

@@ -24,10 +24,24 @@ pub fn growth(device: Device, work: impl FnOnce() -> Result<()>) -> Result<Optio
     Ok(before.zip(peak()).filter(|_| reset).map(|(before, peak)| peak.saturating_sub(before)))
 }
 
-/// The number of watches. They share one peak, which only the first of them may reset.
-static WATCHES: AtomicUsize = AtomicUsize::new(0);
-/// Could the first of them reset it?
-static WAS_RESET: AtomicBool = AtomicBool::new(false);
+/// The watches of one device. They share its peak, which only the first of them may reset.
+struct Watches {
+    count: AtomicUsize,
+    /// Could the first of them reset it?
+    was_reset: AtomicBool,
+}
+
+/// Devices that are watched apart: the CPU, then GPUs by number. Any beyond share the last.
+const DEVICES: usize = 65;
+
+fn watches(device: Device) -> &'static Watches {
+    static ALL: [Watches; DEVICES] =
+        [const { Watches { count: AtomicUsize::new(0), was_reset: AtomicBool::new(false) } }; DEVICES];
+    match device {
+        Device::Cuda(index) => &ALL[(index + 1).min(DEVICES - 1)],
+        _ => &ALL[0],
+    }
+}
 
 /// Measures the peak memory while it lives: of this process (resident memory, with the mapped files of the base), or
 /// of the tensors on a GPU. Other work of the process counts too.
@@ -36,7 +50,8 @@ pub struct PeakWatch(Device);
 
 impl PeakWatch {
     pub fn begin(device: Device) -> Self {
-        if WATCHES.fetch_add(1, Ordering::SeqCst) == 0 {
+        let watches = watches(device);
+        if watches.count.fetch_add(1, Ordering::SeqCst) == 0 {
             let was_reset = match device {
                 Device::Cuda(index) => gpu::memory(index, true).is_ok(),
                 _ => {
@@ -44,14 +59,14 @@ impl PeakWatch {
                     forget_peak()
                 }
             };
-            WAS_RESET.store(was_reset, Ordering::SeqCst);
+            watches.was_reset.store(was_reset, Ordering::SeqCst);
         }
         PeakWatch(device)
     }
 
     /// The peak in bytes; `None` where the system does not report it.
     pub fn peak(&self) -> Option<u64> {
-        if !WAS_RESET.load(Ordering::SeqCst) {
+        if !watches(self.0).was_reset.load(Ordering::SeqCst) {
             return None;
         }
         match self.0 {
@@ -63,7 +78,7 @@ impl PeakWatch {
 
 impl Drop for PeakWatch {
     fn drop(&mut self) {
-        WATCHES.fetch_sub(1, Ordering::SeqCst);
+        watches(self.0).count.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

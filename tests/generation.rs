@@ -79,7 +79,7 @@ fn greedy_ids_are_those_of_transformers_alone_and_in_a_batch() {
     greedy_ids_are_those_of_transformers(Device::Cpu);
 }
 
-/// `make gpu-test` runs only these.
+/// `make gpu-check` runs only these.
 mod on_a_gpu {
     #[test]
     #[ignore = "needs an NVIDIA GPU: make gpu-test"]

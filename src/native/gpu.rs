@@ -54,7 +54,7 @@ pub fn prepare(device: usize) -> &'static Kernels {
     static NONE: Kernels = Kernels::Disabled;
     let Some(state) = STATES.get(device) else { return &NONE };
     state.get_or_init(|| {
-        if std::env::var_os("LORHAI_PLAIN_CUDA").is_some_and(|value| value != "0") {
+        if are_disabled() {
             return Kernels::Disabled;
         }
         match load_best(device) {
@@ -67,6 +67,11 @@ pub fn prepare(device: usize) -> &'static Kernels {
             Err(reason) => Kernels::Failed(reason),
         }
     })
+}
+
+/// Whether the user wants libtorch's operations instead: `LORHAI_PLAIN_CUDA=1`.
+pub fn are_disabled() -> bool {
+    std::env::var_os("LORHAI_PLAIN_CUDA").is_some_and(|value| value != "0")
 }
 
 fn are_ready(device: usize) -> bool {

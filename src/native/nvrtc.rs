@@ -170,7 +170,8 @@ impl Nvrtc {
             let status = (self.compile)(program, options.len() as c_int, options.as_ptr());
             let log = self.read(self.log, program).map(|bytes| text_of(&bytes)).unwrap_or_default();
             let image = self.checked(status).map_err(|error| format!("{error}: {log}"));
-            let image = image.and_then(|()| self.read(if *target == Target::Ptx { self.ptx } else { self.cubin }, program));
+            let image =
+                image.and_then(|()| self.read(if *target == Target::Ptx { self.ptx } else { self.cubin }, program));
             (self.destroy)(&mut program);
             image.map(|bytes| Image { bytes, log })
         }

@@ -1,4 +1,4 @@
-//! Tests of a device: on the CPU, and on a GPU where there is one. `make gpu-test` runs only the latter.
+//! Tests of a device: on the CPU, and on a GPU where there is one. `make gpu-check` runs only the latter.
 
 /// Makes two tests of each function that takes a device: in `on_the_cpu`, and in `on_a_gpu`.
 macro_rules! on_devices {

@@ -31,6 +31,8 @@ pub struct Layer<'a> {
     /// Does the layer's input carry a gradient?
     pub is_first: bool,
     repeats_heads: bool,
+    /// See [`ResolvedRequest::is_by_libtorch`].
+    pub is_by_libtorch: bool,
     resolved: &'a ResolvedRequest<'a>,
 }
 
@@ -59,6 +61,7 @@ impl<'a> Layer<'a> {
                 && resolved.method != Method::Full
                 && !resolved.layout.trains_embeddings(),
             repeats_heads: resolved.request.device == StepDevice::Cuda && !has_flash_attention(config, e),
+            is_by_libtorch: resolved.is_by_libtorch(),
             resolved,
         }
     }
@@ -138,7 +141,7 @@ impl<'a> Layer<'a> {
 
 /// Whether a GPU runs flash attention on numbers of `e` bytes.
 fn has_flash_attention(config: &Config, e: u64) -> bool {
-    e == 2 && native::gpu::is_flash_head(config.head_dim)
+    e == 2 && native::gpu::is_flash_head(config.head_dim) && !native::gpu::are_disabled()
 }
 
 /// The bytes of the matrix into which the adapter of a layer with `t` tokens is merged for the step, if it is merged:

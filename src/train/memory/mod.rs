@@ -5,6 +5,7 @@
 //! | `mod.rs` | the step to plan (`Request`), the methods compared, the plan |
 //! | `layer.rs` | the bytes that one decoder layer keeps for its backward pass |
 //! | `step.rs` | the peak of our step, followed tensor by tensor |
+//! | `libtorch.rs` | what it holds where libtorch's operations compute, as in f16 |
 //! | `recipe.rs` | the usual Python recipe, by formulas |
 //! | `table.rs` | the plan as text |
 //! | `check.rs` | a real step compared with its plan |
@@ -15,6 +16,7 @@
 
 pub mod check;
 mod layer;
+mod libtorch;
 mod recipe;
 mod step;
 mod table;
@@ -29,6 +31,7 @@ use crate::model::full::is_decayed;
 use crate::model::quantization::Quantization;
 use crate::model::shapes::{linear_shapes, LinearShape};
 use crate::model::{Config, Decoder};
+use crate::native::gpu;
 use crate::options;
 use crate::options::{OptionSet, Refusal};
 use serde::Serialize;
@@ -88,15 +91,25 @@ impl Method {
 pub enum Precision {
     F32,
     Bf16,
+    F16,
 }
 
-crate::choices!(Precision, [("bf16", Precision::Bf16), ("f32", Precision::F32)]);
+crate::choices!(Precision, [("bf16", Precision::Bf16), ("f16", Precision::F16), ("f32", Precision::F32)]);
 
 impl Precision {
     pub fn dtype(self) -> Dtype {
         match self {
             Precision::F32 => Dtype::Float,
             Precision::Bf16 => Dtype::BFloat16,
+            Precision::F16 => Dtype::Half,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
         }
     }
 
@@ -104,7 +117,7 @@ impl Precision {
     pub fn bytes(self) -> u64 {
         match self {
             Precision::F32 => 4,
-            Precision::Bf16 => 2,
+            Precision::Bf16 | Precision::F16 => 2,
         }
     }
 }
@@ -159,8 +172,11 @@ options! {
 impl Request {
     /// A request with the dtype, the device and the packed copies of a loaded model.
     pub fn of(decoder: &Decoder) -> Self {
-        let is_narrow = matches!(decoder.dtype, Dtype::BFloat16 | Dtype::Half);
-        let precision = if is_narrow { Precision::Bf16 } else { Precision::F32 };
+        let precision = match decoder.dtype {
+            Dtype::BFloat16 => Precision::Bf16,
+            Dtype::Half => Precision::F16,
+            _ => Precision::F32,
+        };
         let device = if decoder.device == Device::Cpu { StepDevice::Cpu } else { StepDevice::Cuda };
         Request { precision, device, packed_bytes: decoder.packed_bytes(), ..Request::default() }
     }
@@ -303,6 +319,13 @@ impl<'a> ResolvedRequest<'a> {
         let (targets, layout) =
             if method == Method::Full { (Vec::new(), Layout::default()) } else { (targets, layout) };
         Ok(ResolvedRequest { config, request, method, linears, targets, layout })
+    }
+
+    /// Whether libtorch's operations compute the small layers and the loss, which hold more temporary tensors than our
+    /// loops and kernels: those are for f32 and bf16.
+    fn is_by_libtorch(&self) -> bool {
+        let is_f16 = self.request.precision == Precision::F16 && self.method != Method::Full;
+        is_f16 || (self.request.device == StepDevice::Cuda && gpu::are_disabled())
     }
 
     fn adapter_values(&self) -> u64 {

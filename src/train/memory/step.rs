@@ -7,6 +7,7 @@
 use super::layer::{
     first_layer, is_packed, kept_of_adapter, merged_matrix, packed_columns, packed_matrices, Adapted, Layer,
 };
+use super::libtorch;
 use super::{Method, ResolvedRequest, StepDevice};
 use crate::native;
 
@@ -133,7 +134,7 @@ fn loss(resolved: &ResolvedRequest, last: &Layer, walk: &mut Walk) {
         walk.take(labelled);
         walk.kept(labelled);
         // Their gradient replaces them: see `piece_losses`.
-        walk.logits(piece * vocabulary * e);
+        walk.logits(piece * vocabulary * if resolved.is_by_libtorch() { libtorch::loss(e) } else { e });
         walk.give(labelled + all);
         walk.take(labelled);
         walk.drop_kept(labelled);
@@ -142,7 +143,7 @@ fn loss(resolved: &ResolvedRequest, last: &Layer, walk: &mut Walk) {
     // Scattered to all tokens, and through the final norm.
     walk.take(labelled + all);
     walk.give(labelled);
-    walk.take_and_give(all);
+    walk.take_and_give(if last.is_by_libtorch { t * hidden * libtorch::norm(e) } else { all });
     walk.drop_kept(t * (hidden * e + 4));
 }
 
@@ -153,13 +154,16 @@ fn layer_backward(resolved: &ResolvedRequest, layer: &Layer, walk: &mut Walk) {
     group_backward(resolved, layer, &["down_proj"], walk);
     walk.drop_kept(if layer.has_gradient("down_proj") { size(mlp) } else { 0 });
     // SwiGLU: the gradients of its two inputs beside that of its output.
+    if layer.is_by_libtorch {
+        walk.take_and_give(libtorch::SWIGLU * size(mlp));
+    }
     walk.take(2 * size(mlp));
     walk.give(size(mlp));
     walk.drop_kept(2 * size(mlp));
     group_backward(resolved, layer, &["gate_proj", "up_proj"], walk);
     walk.give(2 * size(mlp));
     walk.drop_kept(if layer.has_gradient("gate_proj") || layer.has_gradient("up_proj") { size(hidden) } else { 0 });
-    walk.take_and_give(size(hidden));
+    walk.take_and_give(if layer.is_by_libtorch { t * hidden * libtorch::norm(e) } else { size(hidden) });
     walk.give(size(hidden));
     walk.drop_kept(size(hidden));
     group_backward(resolved, layer, &["o_proj"], walk);
@@ -170,7 +174,7 @@ fn layer_backward(resolved: &ResolvedRequest, layer: &Layer, walk: &mut Walk) {
     }
     walk.give(size(queries));
     walk.drop_kept(layer.attention());
-    walk.take_and_give(size(queries));
+    walk.take_and_give(if layer.is_by_libtorch { t * queries * libtorch::rotation(e) } else { size(queries) });
     group_backward(resolved, layer, &["q_proj", "k_proj", "v_proj"], walk);
 }
 
@@ -221,7 +225,12 @@ fn linear_backward(resolved: &ResolvedRequest, layer: &Layer, name: &str, walk: 
     if let Some(outer) = merged_matrix(resolved, t, e, target) {
         return walk.take_and_give(outer);
     }
-    let copies = e != 4 || resolved.request.lora.dropout > 0.0;
+    let has_dropout = resolved.request.lora.dropout > 0.0;
+    let copies = match e {
+        _ if layer.is_by_libtorch => libtorch::adapter(e, has_dropout),
+        4 if !has_dropout => 0,
+        _ => 4,
+    };
     let gradient = if e == 4 { 0 } else { t * narrow * 4 };
-    walk.take_and_give(gradient + t * target.r as u64 * 4 + if copies { t * wide * 4 } else { 0 });
+    walk.take_and_give(gradient + t * target.r as u64 * 4 + t * wide * copies);
 }

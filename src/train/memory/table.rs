@@ -1,13 +1,13 @@
 //! A plan as text: a heading, and a row for each method here and in Python.
 
-use super::{Need, Parts, Plan, Precision};
+use super::{Need, Parts, Plan};
 use crate::format::{bytes, thousands};
 use crate::table::{table, Align};
 
 impl Plan {
     /// The model and the step, in one line.
     pub fn headline(&self) -> String {
-        let dtype = if self.precision == Precision::Bf16 { "bf16" } else { "f32" };
+        let dtype = self.precision.name();
         let recompute = if self.gradient_checkpointing { "gradient checkpointing" } else { "no recomputation" };
         format!(
             "{}: {} parameters; {} × {} tokens, {dtype}, {recompute}",
