@@ -74,6 +74,12 @@ VISIBLE int cuDriverGetVersion(int* version) {
     return SUCCESS;
 }
 
+// A private interface that NVRTC asks for: it does without.
+VISIBLE int cuGetExportTable(const void** table, const void*) {
+    *table = nullptr;
+    return NOT_FOUND;
+}
+
 VISIBLE int cuDeviceGetCount(int* count) {
     *count = switches::devices();
     return is_initialized ? SUCCESS : NOT_INITIALIZED;
