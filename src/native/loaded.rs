@@ -18,7 +18,7 @@ pub fn folder_of(name: &str) -> Option<PathBuf> {
 }
 
 /// The file of the library that a function is in.
-pub fn file_of(function: *const c_void) -> Option<PathBuf> {
+pub(super) fn file_of(function: *const c_void) -> Option<PathBuf> {
     // SAFETY: fills the structure, whose name is a text of the loader that stays while the library does.
     unsafe {
         let mut info: libc::Dl_info = zeroed();
