@@ -170,7 +170,7 @@ pub fn is_packed(resolved: &ResolvedRequest) -> bool {
     let lora = &resolved.request.lora;
     let needs_base = lora.use_dora && lora.dropout > 0.0;
     let is_on_gpu = resolved.request.device == StepDevice::Cuda && resolved.method != Method::Full;
-    is_on_gpu && !lora.init.splits_base() && !needs_base
+    is_on_gpu && !resolved.is_by_libtorch() && !lora.init.splits_base() && !needs_base
 }
 
 /// The columns of a packed matrix of rank `r`.

@@ -323,7 +323,7 @@ impl<'a> ResolvedRequest<'a> {
 
     /// Whether libtorch's operations compute the small layers and the loss, which hold more temporary tensors than our
     /// loops and kernels: those are for f32 and bf16.
-    fn is_by_libtorch(&self) -> bool {
+    pub(super) fn is_by_libtorch(&self) -> bool {
         let is_f16 = self.request.precision == Precision::F16 && self.method != Method::Full;
         is_f16 || (self.request.device == StepDevice::Cuda && gpu::are_disabled())
     }
