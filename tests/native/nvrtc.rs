@@ -48,10 +48,9 @@ fn kernels_compile_for_every_gpu() {
                 let (registers, shared) = (number_of(line, " registers"), number_of(line, " bytes smem"));
                 println!("{target} {kernel}: {registers} registers, {shared} bytes of shared memory");
                 assert!((1..=MOST_REGISTERS).contains(&registers), "{target}: {kernel}: {line}");
-                // Those that work by rows have a number for each thread.
-                let by_rows = ["norm_", "cross_"].iter().any(|begin| kernel.starts_with(begin));
-                assert_eq!(shared >= 1024, by_rows, "{target}: {kernel}: {line}");
-                assert!(shared <= MOST_SHARED, "{target}: {kernel}: {line}");
+                // These have a number for each thread.
+                let least = if ["norm_", "cross_"].iter().any(|begin| kernel.starts_with(begin)) { 1024 } else { 0 };
+                assert!((least..=MOST_SHARED).contains(&shared), "{target}: {kernel}: {line}");
                 measured.push(kernel.to_owned());
             }
         }
