@@ -36,7 +36,7 @@ fn the_variable_chooses_and_the_record_has_the_choice() {
             };
             let ran = command(&["run", "--quiet", "case.rhai"]);
             assert_eq!(ran.code, Some(0), "{}", ran.errors);
-            let origin = read_json(&folder.path().join("runs/single/origin.json"));
+            let origin = read_json(folder.path().join("runs/single/origin.json"));
             let expected = if *variable == "1" { "f32, packed for the CPU" } else { "f32" };
             assert_eq!(origin["machine"]["dtype"], expected);
             let again = command(&["replay", "runs/single"]);
