@@ -70,7 +70,7 @@ fn step(model: &Model) -> (f64, Tensor) {
     let decoder = model.decoder();
     let batch = random_rows(4, 32, decoder.config.vocab_size);
     let adapter = Adapter::new(spec(), decoder, 0).unwrap();
-    let adapters = AdapterSet { active: adapter.active(Some(0), None).into_iter().collect() };
+    let adapters = AdapterSet::new(adapter.active(Some(0), None).into_iter().collect());
     let losses = backward(decoder, &[&batch], &adapters, &[1.0], false).unwrap();
     (losses.sums().unwrap()[0], adapter.parameters.flat_gradient().copy())
 }
