@@ -29,7 +29,7 @@ FOLDER = TARGET / "gpu-check"
 ARCHIVE = TARGET / "gpu-check.tar.xz"
 # Of the archive, in bytes: what the machines that are lent for such a check take.
 MOST = 64 * 10**6
-TESTS = ["parity", "native", "generation"]
+TESTS = ["parity", "native", "batched", "columns", "generation"]
 CARGO = ["--release", "--locked", "--message-format=json-render-diagnostics"]
 # What the script and the test programs read, by their paths in the repository.
 FILES = ["scripts/tiny", "scripts/rank_sweep.rhai", "tests/golden", "tests/standin/training.rhai", "tests/standin/variants.rhai"]

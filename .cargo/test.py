@@ -30,6 +30,8 @@ PROGRAMS = {"tmux": ["progress", "repl"], "node": ["plot"], "strace": ["saving"]
 VARIABLES = {"NVRTC_LIBRARY": ["native"]}
 # The test programs with tests `on_a_gpu`, and the libraries that stand for one.
 GPU_PROGRAMS = ["parity", "generation"]
+# Those of the shim, whose tensors are on the device that LORHAI_TEST_DEVICE names.
+SHIM_PROGRAMS = ["native", "batched", "columns"]
 ROOT = Path(__file__).resolve().parent.parent
 STANDIN = ROOT / "target/standin"
 # The test programs that take longest, in this order.
@@ -153,7 +155,8 @@ def run_on_stand_in(arguments):
     tests = [word for program in GPU_PROGRAMS for word in ("--test", program)]
     report.add(cargo_test([*arguments, *tests, "on_a_gpu", "--", "--ignored"], environment))
     environment["LORHAI_TEST_DEVICE"] = "cuda"
-    report.add(cargo_test([*arguments, "--test", "native"], environment))
+    tests = [word for program in SHIM_PROGRAMS for word in ("--test", program)]
+    report.add(cargo_test([*arguments, *tests], environment))
     return report
 
 

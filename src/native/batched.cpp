@@ -77,7 +77,7 @@ struct BatchedGroup : torch::CustomClassHolder {
         }
         return joined(weights, 0);
     }
-    PackedGroup& packed() const { return adapters->groups[group]; }
+    BatchedLayers& packed() const { return adapters->groups[group]; }
 };
 
 // y = x w' + bias
@@ -120,7 +120,7 @@ Tensor by_layer(const Tensor& s, int64_t layers) {
 }
 
 // Adds the adapters of a block to y. Returns x A', which backward needs.
-Tensor block_output(const BatchedAdapters& adapters, const PackedGroup& group, const Block& block, const Tensor& x,
+Tensor block_output(const BatchedAdapters& adapters, const BatchedLayers& group, const Block& block, const Tensor& x,
                     const Tensor& y, const Tensor& token_keys) {
     int64_t layers = group.layers(), columns = block.columns;
     Tensor a = adapters.a(group, block, adapters.values()), b = adapters.b(group, block, adapters.values());
@@ -144,7 +144,7 @@ Tensor block_output(const BatchedAdapters& adapters, const PackedGroup& group, c
 }
 
 // Adds to dx, if it is defined, and to the packed gradients.
-void block_back(BatchedAdapters& adapters, const PackedGroup& group, const Block& block, const Tensor& x,
+void block_back(BatchedAdapters& adapters, const BatchedLayers& group, const Block& block, const Tensor& x,
                 const Tensor& all_dy, const Tensor& s, const Tensor& dx, const Tensor& token_keys) {
     int64_t layers = group.layers(), columns = block.columns;
     bool accumulate = group.has_gradients;
@@ -188,7 +188,7 @@ struct BatchedLinears : public Function<BatchedLinears> {
         for (const BaseLayer& layer : group->base) out += layer.out;
         Tensor y = fresh({x.size(0), out}, x);
         base_outputs(*group, x, y);
-        const PackedGroup& packed = group->packed();
+        const BatchedLayers& packed = group->packed();
         for (const Block& block : packed.blocks)
             group->low_rank.push_back(block_output(*group->adapters, packed, block, x, y, group->token_keys));
         ctx->save_for_backward({x});
@@ -213,7 +213,7 @@ struct BatchedLinears : public Function<BatchedLinears> {
             dx = fresh_like(x);
             base_back(*group, dy, dx);
         }
-        PackedGroup& packed = group->packed();
+        BatchedLayers& packed = group->packed();
         for (size_t at = 0; at < packed.blocks.size(); ++at)
             block_back(*group->adapters, packed, packed.blocks[at], x, dy, group->low_rank[at], dx, group->token_keys);
         group->low_rank.clear();

@@ -50,7 +50,7 @@ pub struct BatchedAdapters {
     groups: usize,
 }
 
-/// As `Member` in `packing.h`.
+/// As `Member` in `batch_layout.h`.
 #[repr(C)]
 struct RawMember {
     begin: i64,
@@ -58,7 +58,7 @@ struct RawMember {
     p: f64,
 }
 
-/// As `Matrices` in `packing.h`.
+/// As `Matrices` in `batch_layout.h`.
 #[repr(C)]
 struct RawMatrices {
     a: Raw,
@@ -70,7 +70,7 @@ struct RawMatrices {
     key: u64,
 }
 
-/// As `AdaptedLayer` in `packing.h`.
+/// As `AdaptedLayer` in `batch_layout.h`.
 #[repr(C)]
 struct RawAdaptedLayer {
     in_features: i64,
@@ -79,7 +79,7 @@ struct RawAdaptedLayer {
     count: usize,
 }
 
-/// As `LayerGroup` in `packing.h`.
+/// As `LayerGroup` in `batch_layout.h`.
 #[repr(C)]
 struct RawGroup {
     layers: *const RawAdaptedLayer,

@@ -8,7 +8,7 @@
 //! | `layers.cpp` | RMSNorm, rotary embedding, SwiGLU as single nodes of the autograd graph |
 //! | `attention.inc`, `attention.cpp`, `attention.rs` | causal attention within documents |
 //! | `linear.h`, `linear.cpp`, `adapter_part.h`, `linear.rs` | frozen linear layers of one input with the adapters of several token ranges |
-//! | `packing.h`, `batched.h`, `batched.cpp`, `batched.rs` | the same on a GPU, with all adapters in the same operations |
+//! | `batch_layout.h`, `batched.h`, `batched.cpp`, `batched.rs` | the same on a GPU, with all adapters in the same operations |
 //! | `packed.h`, `packed.cpp`, `packed.rs` | frozen matrices packed for the CPU |
 //! | `nf4.h`, `nf4.cpp`, `nf4.rs` | 4-bit matrices: quantised, dequantised, and as the weight of a linear layer |
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |

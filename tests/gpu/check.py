@@ -237,6 +237,8 @@ CHECKS = [
     ("doctor", 30, doctor),
     ("first steps", 40, first_steps),
     ("native", 60, tests("native", least=12, LORHAI_TEST_DEVICE="cuda")),
+    ("adapters side by side", 60, tests("batched", least=4, LORHAI_TEST_DEVICE="cuda")),
+    ("operations on columns", 60, tests("columns", least=4, LORHAI_TEST_DEVICE="cuda")),
     ("native: cuDNN's attention", 30, tests("native", "attention", least=1, is_for_standin=False, LORHAI_TEST_DEVICE="cuda", LORHAI_CUDNN_ATTENTION="1")),
     # Without kernels the optimizer is made of libtorch's operations in Rust.
     ("native: without kernels", 60, tests("native", "--skip", "adamw", least=11, LORHAI_TEST_DEVICE="cuda", LORHAI_PLAIN_CUDA="1")),

@@ -107,7 +107,7 @@ struct Block {
 };
 
 // The layers of a group that have adapters.
-struct PackedGroup {
+struct BatchedLayers {
     int64_t in = 0, out = 0;  // `out` is that of all its layers
     std::vector<int64_t> first_output, outputs;
     const int64_t* keys = nullptr;  // of dropout, on the device: [layers][adapters]
@@ -118,7 +118,7 @@ struct PackedGroup {
 };
 
 // Lays adapters out. What will be a pointer into the table on the device is its offset until then.
-struct Packing {
+struct BatchLayout {
     const Member* members;
     size_t count;
     std::vector<std::vector<int64_t>> parts;  // the adapters of each block
@@ -134,8 +134,8 @@ struct Packing {
         return at;
     }
 
-    PackedGroup group(const LayerGroup& layers) {
-        PackedGroup group;
+    BatchedLayers group(const LayerGroup& layers) {
+        BatchedLayers group;
         std::vector<const AdaptedLayer*> adapted;
         for (const AdaptedLayer* layer = layers.layers; layer < layers.layers + layers.count; ++layer) {
             group.in = layer->in;
@@ -159,7 +159,7 @@ struct Packing {
         return group;
     }
 
-    Block block_of(const PackedGroup& group, const std::vector<const AdaptedLayer*>& layers,
+    Block block_of(const BatchedLayers& group, const std::vector<const AdaptedLayer*>& layers,
                    const std::vector<int64_t>& part) {
         Block block = {};
         std::vector<double> scales;
@@ -187,7 +187,7 @@ struct Packing {
     }
 
     // Adds the entries of A and B to the table of `gather`.
-    void place(const PackedGroup& group, Block& block, const std::vector<const AdaptedLayer*>& layers,
+    void place(const BatchedLayers& group, Block& block, const std::vector<const AdaptedLayer*>& layers,
                const std::vector<int64_t>& part) {
         int64_t row = block.columns * (block.is_diagonal ? group.layers() : 1);
         block.first_matrix = matrix_count();
@@ -212,7 +212,7 @@ struct Packing {
     int64_t matrix_count() const { return static_cast<int64_t>(matrices.size()) / NUMBERS_OF_A_MATRIX; }
 
     // Adds the adapter and the scale of each column to the table.
-    void add_columns(const PackedGroup& group, Block& block, const std::vector<const AdaptedLayer*>& layers,
+    void add_columns(const BatchedLayers& group, Block& block, const std::vector<const AdaptedLayer*>& layers,
                      const std::vector<int64_t>& part) {
         // No token's adapter is -2.
         std::vector<int64_t> owners(group.layers() * block.columns, -2), scales(owners.size(), 0);
