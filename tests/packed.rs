@@ -57,6 +57,10 @@ fn doctor_says_what_is_packed_and_another_value_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let doctor = |variable: &str| finished(lorhai(folder.path()).env("LORHAI_PACKED_WEIGHTS", variable).arg("doctor"));
     assert!(doctor("0").output.contains("packed weights     none: "), "{}", doctor("0").output);
+    if cfg!(target_arch = "x86_64") {
+        let forced = doctor("1").output;
+        assert!(forced.contains("packed weights     all that can be: LORHAI_PACKED_WEIGHTS"), "{forced}");
+    }
     let refused = doctor("yes");
     assert!(
         refused.output.contains("problem: LORHAI_PACKED_WEIGHTS: expected 0 or 1, found \"yes\""),

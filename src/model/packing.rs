@@ -58,13 +58,15 @@ fn chosen(variable: Option<&str>, dtype: Dtype, multiplies_tiles: bool) -> Resul
     Ok(if can_pack { choice } else { Packing::None })
 }
 
-/// The choice for bf16, and why, for `doctor`.
+/// What is packed here, and why, for `doctor`.
 pub fn reason() -> Result<String> {
+    if choice(Dtype::Float)? == Packing::All {
+        return Ok(format!("all that can be: {VARIABLE}"));
+    }
     Ok(match choice(Dtype::BFloat16)? {
-        Packing::All => format!("all that can be: {VARIABLE}"),
         Packing::Mapped => format!("in bf16: this processor multiplies tiles ({})", processor::TILES),
         Packing::None if processor::multiplies_tiles() => format!("none: {VARIABLE}"),
-        Packing::None => format!("none: this processor does not multiply tiles ({})", processor::TILES),
+        _ => format!("none: this processor does not multiply tiles ({})", processor::TILES),
     })
 }
 

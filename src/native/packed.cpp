@@ -59,15 +59,18 @@ void release_pages(const Tensor& w) {
 // What a matrix that is to be packed carries.
 struct Packed : c10::BackendMeta {
     const void* address;
+    int64_t rows, columns;
     uint32_t version;
     bool is_mapped;
     std::once_flag forward_once, back_once;
     Tensor forward, back;
 
-    Packed(const Tensor& w, bool is_mapped) : address(w.data_ptr()), version(w._version()), is_mapped(is_mapped) {}
+    Packed(const Tensor& w, bool is_mapped)
+        : address(w.data_ptr()), rows(w.size(0)), columns(w.size(1)), version(w._version()), is_mapped(is_mapped) {}
 
     bool is_current(const Tensor& w) const {
-        return w.data_ptr() == address && w._version() == version && !w.requires_grad();
+        bool has_shape = w.dim() == 2 && w.size(0) == rows && w.size(1) == columns && w.is_contiguous();
+        return has_shape && w.data_ptr() == address && w._version() == version && !w.requires_grad();
     }
 
     const Tensor& for_product(const Tensor& w) {
