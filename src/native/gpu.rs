@@ -119,7 +119,23 @@ fn load(image: &[u8], device: c_int) -> std::result::Result<sys::CUmodule, Strin
             loaded
         }
     };
-    load().map_err(|error| text_of(&error))
+    let module = load().map_err(|error| text_of(&error))?;
+    // A kernel that is missing would otherwise end a run in the middle of a step.
+    for name in kernel_names() {
+        // SAFETY: the module is loaded, and unloaded only if it is not used.
+        if let Err(error) = unsafe { module::get_function(module, name.clone()) } {
+            let _ = unsafe { module::unload(module) };
+            return Err(format!("the kernel {}: {}", name.to_string_lossy(), text_of(&error)));
+        }
+    }
+    Ok(module)
+}
+
+/// The names of all kernels, with their dtypes.
+fn kernel_names() -> Vec<CString> {
+    let after = |text: &'static str| text.split_once(')').map(|(name, _)| name);
+    let names = include_str!("kernels.cu").split("KERNEL NAMED(").skip(1).filter_map(after);
+    names.flat_map(|name| [format!("{name}_f32"), format!("{name}_bf16")]).flat_map(CString::new).collect()
 }
 
 /// The source for NVRTC: every kernel twice, with `_f32` and `_bf16` added to its name.

@@ -128,9 +128,10 @@ VISIBLE int cuModuleLoadData(Module** module, const void* image) {
     const bool is_cubin = text.compare(0, 4, "\177ELF") == 0;
     if (broken && is_cubin && std::strcmp(broken, "cubin") == 0) return NO_BINARY_FOR_GPU;
     if (switches::is_on("STANDIN_BROKEN_MODULE")) return UNSUPPORTED_PTX_VERSION;
+    const bool is_empty = broken && std::strcmp(broken, "empty") == 0;
     if (!is_cubin && text.find(".version") == std::string::npos) return INVALID_IMAGE;
     standin_count(STANDIN_MODULE, is_cubin ? "cubin" : "PTX");
-    *module = new Module{current->device, text};
+    *module = new Module{current->device, is_empty ? "" : text};
     return SUCCESS;
 }
 
