@@ -3,6 +3,7 @@
 //! The library is opened here by its own name before cudarc looks for it: cudarc tries other names first, and panics
 //! where it finds none.
 
+use crate::fence;
 use cudarc::driver::result::{self as driver, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -57,9 +58,14 @@ pub fn driver() -> &'static Driver {
         if !open_first(&LIBRARIES) {
             return without_library(Path::new("/"));
         }
-        match gpus() {
-            Ok(gpus) => Driver::Usable(gpus),
-            Err(unusable) => Driver::Unusable(unusable),
+        match fence::catch(gpus) {
+            Ok(Ok(gpus)) => Driver::Usable(gpus),
+            Ok(Err(unusable)) => Driver::Unusable(unusable),
+            // cudarc panics where the library lacks a function.
+            Err(panicked) => Driver::Unusable(Unusable::new(
+                format!("the library of the NVIDIA driver is not complete: {}", panicked.message),
+                "install the driver again; see what `nvidia-smi` says",
+            )),
         }
     })
 }

@@ -18,9 +18,6 @@
 #define SYNC __syncthreads()
 #define SHARED __shared__
 #define INFINITE __int_as_float(0x7f800000)
-// Not joined to one operation, which would round once only.
-#define ROUNDED_PRODUCT(a, b) __fmul_rn(a, b)
-#define ROUNDED_SUM(a, b) __fadd_rn(a, b)
 typedef unsigned int u32;
 typedef unsigned long long u64;
 #endif
@@ -45,6 +42,9 @@ DEVICE float as_stored(float value) {
     put(&stored, 0, value);
     return get(&stored, 0);
 }
+
+// A double holds the product exactly, so that it is rounded before anything is added: compilers would fuse the two.
+DEVICE float rounded_product(float a, float b) { return (float)((double)a * (double)b); }
 
 // SplitMix64's finaliser over key + counter * golden ratio: as in random.rs.
 DEVICE u64 random_bits(u64 key, u64 counter) {
@@ -353,7 +353,7 @@ KERNEL NAMED(nf4)(const unsigned char* codes, const float* scales, const unsigne
     EACH(at, (count + 1) / 2) {
         for (long long i = 2 * at; i < 2 * at + 2 && i < count; ++i) {
             long long number = i / block;
-            float scale = map ? ROUNDED_SUM(ROUNDED_PRODUCT(map[indices[number]], nested_scales[number / nested_block]), offset)
+            float scale = map ? rounded_product(map[indices[number]], nested_scales[number / nested_block]) + offset
                               : scales[number];
             put(y, i, pairs[2 * codes[at] + (i - 2 * at)] * scale);
         }

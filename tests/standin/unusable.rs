@@ -55,6 +55,15 @@ fn gpus_that_are_hidden() {
     is_told(machine, "the NVIDIA driver sees no GPU", "CUDA_VISIBLE_DEVICES is \"7\"");
 }
 
+/// A library of its name without its functions.
+#[test]
+fn a_driver_that_is_not_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    symlink(libraries().join("libnvrtc.so.13"), folder.path().join("libcuda.so.1")).unwrap();
+    let machine = Machine::new().with_libraries(folder.path().to_owned());
+    is_told(machine, "the library of the NVIDIA driver is not complete", "install the driver again");
+}
+
 #[test]
 fn libtorch_without_its_cuda_part() {
     let (_folder, libraries) = only_the_driver();

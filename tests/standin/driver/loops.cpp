@@ -11,8 +11,6 @@
 #define SYNC
 #define SHARED
 #define INFINITE INFINITY
-#define ROUNDED_PRODUCT(a, b) ((a) * (b))
-#define ROUNDED_SUM(a, b) ((a) + (b))
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
