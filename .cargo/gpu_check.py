@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "target"
 FOLDER = TARGET / "gpu-check"
 ARCHIVE = TARGET / "gpu-check.tar.xz"
-# Of the archive, in bytes: what the machines that are lent for such a check take.
+# Of the archive, in bytes, so that it travels quickly.
 MOST = 64 * 10**6
 TESTS = ["parity", "native", "batched", "columns", "generation"]
 CARGO = ["--release", "--locked", "--message-format=json-render-diagnostics"]
