@@ -143,9 +143,9 @@ fn check_in(what: &str, case: &Case, kind: Kind, bound: f64) {
             }
             for (member, &span) in members.iter().enumerate().filter(|(member, _)| ranks[*member][layer] > 0) {
                 let (begin, end, _) = span;
-                let own = x.narrow(0, begin, end - begin) * mask(&token_keys, span, *wide, key(member, layer));
+                let dropped = x.narrow(0, begin, end - begin) * mask(&token_keys, span, *wide, key(member, layer));
                 let [a, b] = &reference[member][layer];
-                let part = own.matmul(&a.tr()).matmul(&b.tr()) * scale(member);
+                let part = dropped.matmul(&a.tr()).matmul(&b.tr()) * scale(member);
                 let rest = [y.narrow(0, 0, begin), y.narrow(0, begin, end - begin) + part];
                 y = Tensor::cat(&[&rest[0], &rest[1], &y.narrow(0, end, tokens - end)], 0);
             }

@@ -182,7 +182,8 @@ impl fmt::Display for BestSetting<'_> {
     }
 }
 
-fn listed<'a>(points: impl ExactSizeIterator<Item = &'a Point>) -> String {
+/// The first few points by name, and how many more there are.
+pub(super) fn listed<'a>(points: impl ExactSizeIterator<Item = &'a Point>) -> String {
     let more = points.len().saturating_sub(MOST_LISTED);
     let names: Vec<String> = points.take(MOST_LISTED).map(|point| point.to_string()).collect();
     // With several axes the points contain commas.
@@ -193,18 +194,9 @@ fn listed<'a>(points: impl ExactSizeIterator<Item = &'a Point>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::tests::result;
+    use super::super::results::tests::{by_rank_and_seed as of, result};
     use super::*;
     use serde_json::json;
-
-    /// A sweep with these losses, by rank and seed; a trial without a loss has failed.
-    fn of(losses: Value) -> SweepResult {
-        let seeds = losses.as_object().unwrap().values().next().unwrap().as_array().unwrap().len();
-        let ranks: Vec<u64> = losses.as_object().unwrap().keys().map(|rank| rank.parse().unwrap()).collect();
-        result(json!({"rank": ranks, "seed": seeds}), |point| {
-            losses[point.get("rank")?.to_string()][point.get("seed")?.as_u64()? as usize].as_f64()
-        })
-    }
 
     #[test]
     fn the_luckiest_trial_does_not_make_the_best_setting() {

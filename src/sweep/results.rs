@@ -338,6 +338,15 @@ pub(super) mod tests {
         result
     }
 
+    /// A sweep with these losses, by rank and seed; a trial without a loss has failed.
+    pub fn by_rank_and_seed(losses: Value) -> SweepResult {
+        let seeds = losses.as_object().unwrap().values().next().unwrap().as_array().unwrap().len();
+        let ranks: Vec<u64> = losses.as_object().unwrap().keys().map(|rank| rank.parse().unwrap()).collect();
+        result(json!({"rank": ranks, "seed": seeds}), |point| {
+            losses[point.get("rank")?.to_string()][point.get("seed")?.as_u64()? as usize].as_f64()
+        })
+    }
+
     fn by_rank(point: &Point) -> Option<f64> {
         let (rank, seed) = (point.get("rank")?.as_f64()?, point.get("seed")?.as_f64()?);
         (rank != 4.0 || seed != 1.0).then_some(3.0 - rank / 10.0 + seed / 100.0)

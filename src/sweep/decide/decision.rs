@@ -7,6 +7,7 @@ use crate::options;
 use crate::sweep::columns::larger_is_better;
 use crate::sweep::grid::Point;
 use crate::sweep::number::{fixed, significant};
+use crate::sweep::ranking::listed;
 use crate::sweep::results::{SweepResult, TrialRow};
 use crate::sweep::SEED;
 use serde_json::{json, Map, Value};
@@ -218,10 +219,7 @@ impl fmt::Display for Decision {
         write!(out, "by {}, {text}", self.metric)?;
         match self.left_out.as_slice() {
             [] => Ok(()),
-            points => {
-                let names: Vec<String> = points.iter().map(Point::to_string).collect();
-                write!(out, "; not compared, because a trial failed: {}", names.join(", "))
-            }
+            points => write!(out, "; not compared, because a trial failed: {}", listed(points.iter())),
         }
     }
 }
@@ -240,16 +238,7 @@ impl Verdict {
 mod tests {
     use super::*;
     use crate::options::OptionSet;
-    use crate::sweep::results::tests::result;
-
-    /// A sweep with these losses, by rank and seed; a trial without a loss has failed.
-    fn of(losses: Value) -> SweepResult {
-        let seeds = losses.as_object().unwrap().values().next().unwrap().as_array().unwrap().len();
-        let ranks: Vec<u64> = losses.as_object().unwrap().keys().map(|rank| rank.parse().unwrap()).collect();
-        result(json!({"rank": ranks, "seed": seeds}), |point| {
-            losses[point.get("rank")?.to_string()][point.get("seed")?.as_u64()? as usize].as_f64()
-        })
-    }
+    use crate::sweep::results::tests::{by_rank_and_seed as of, result};
 
     fn decided(losses: Value, margin: f64) -> Decision {
         of(losses).decide(&DecideOptions { margin, ..DecideOptions::default() }).unwrap()
