@@ -380,7 +380,7 @@ fn mistakes_are_told_before_the_first_trial() {
         (r#"sweep(tiny, data, #{ grid: #{ loss: #{ a: |m| 3 } }, out: "x" })"#, "`train.loss`: expected a function of the model and a batch"),
         (
             r#"sweep(tiny, data, #{ grid: #{ loss: #{ a: |m, b| m } }, train: #{ loss: |m, b| m }, out: "x" })"#,
-            "`loss` is an axis of the grid and `train.loss` is given too",
+            "`loss` varies in this sweep and `train.loss` is given too",
         ),
         (
             r#"sweep(tiny, pairs, #{ grid: #{ loss: #{ a: (), b: |m, b| m } }, train: #{ objective: "dpo" }, out: "x" })"#,

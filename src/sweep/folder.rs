@@ -2,6 +2,7 @@
 //!
 //! Nothing is removed before all trials' folders are known to be the sweep's.
 
+use super::grid::{axes_from_json, Grid, Point};
 use super::groups;
 use super::record::{self, Failure, Measurements, Record, TrialResult};
 use super::settings_diff::{self, Change};
@@ -40,6 +41,17 @@ pub enum TrialState {
     Changed(Vec<Change>),
 }
 
+/// The keys in `sweep.json` of the axes with their values, and of the points, each a list of values in the order of the
+/// axes, where these are not the whole product.
+pub const GRID: &str = "grid";
+pub const POINTS: &str = "points";
+
+/// The folder of the sweep that tuned an option of each setting.
+pub const TUNING: &str = "tuning";
+
+/// The key in `sweep.json` of what the sweep decides.
+pub const DECIDE: &str = "decide";
+
 /// The key in `sweep.json` of the fingerprints of the trials' settings, by folder name. A folder with another
 /// fingerprint was trained with other settings.
 pub const TRIALS: &str = "trials";
@@ -59,7 +71,14 @@ impl SweepFolder {
         let mut marker = Map::new();
         marker.insert("format".into(), FORMAT.into());
         marker.insert("identity".into(), plan.identity.clone());
-        marker.insert("grid".into(), plan.grid.to_json().into());
+        marker.insert(GRID.into(), plan.grid.to_json().into());
+        if let Some(points) = plan.grid.chosen() {
+            let values = |point: &Point| point.values.values().cloned().collect::<Vec<_>>();
+            marker.insert(POINTS.into(), points.iter().map(values).collect());
+        }
+        if let Some(decide) = &plan.decide {
+            marker.insert(DECIDE.into(), json!(decide));
+        }
         marker.insert(TRIALS.into(), fingerprints(plan));
         let marker = Value::Object(marker);
         match read_marker(&path)? {
@@ -209,6 +228,20 @@ fn copy_file(from: &Path, to: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The grid in `sweep.json`.
+pub fn grid_of(marker: &Value) -> Result<Grid> {
+    let Some(Value::Object(axes)) = marker.get(GRID) else { bail!(Kind::File, "expected a grid, found none") };
+    let keys: Vec<&str> = axes.keys().map(String::as_str).collect();
+    let Some(points) = marker.get(POINTS) else { return Grid::from_json(axes, &keys) };
+    let point = |values: &Value| {
+        let values = values.as_array().filter(|values| values.len() == keys.len())?;
+        Some(Point { values: axes.keys().cloned().zip(values.iter().cloned()).collect() })
+    };
+    let points: Option<Vec<Point>> = points.as_array().and_then(|points| points.iter().map(point).collect());
+    let Some(points) = points else { bail!(Kind::File, "{POINTS}: expected lists with a value of each axis") };
+    Grid::with_points(axes_from_json(axes, &keys)?, points)
+}
+
 /// Reads `sweep.json`; `None` if there is no such file.
 pub fn read_marker(out: &Path) -> Result<Option<Value>> {
     let path = out.join(SWEEP);
@@ -226,13 +259,15 @@ pub fn read_marker(out: &Path) -> Result<Option<Value>> {
     }
 }
 
-fn ensure_sweep_or_empty(out: &Path) -> Result<()> {
-    if out.join(SWEEP).exists() {
+/// Fails for a folder with files that no sweep made.
+pub fn ensure_sweep_or_empty(out: &Path) -> Result<()> {
+    if out.join(SWEEP).exists() || !out.is_dir() {
         return Ok(());
     }
     let entries = fs::read_dir(out).map_err(|error| Error::file("list the folder", out, &error))?;
     let mut names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    names.retain(|name| !name.starts_with('.'));
+    let is_tuning = |name: &str| name == TUNING && out.join(name).join(SWEEP).is_file();
+    names.retain(|name| !name.starts_with('.') && !is_tuning(name));
     names.sort();
     if names.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The grid: named axes of values, and the points of their product.
+//! The grid: named axes of values, and the points of their product, or those that were chosen among them.
 //!
 //! Any option of `lora` or `train` can be an axis. The caller knows which names exist and what values mean; here
 //! values are JSON.
@@ -11,6 +11,7 @@ use crate::suggest;
 use crate::train::settings_diff::canonical;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::fmt;
 
 /// The axis that repeats a trial with other random numbers; it varies fastest.
@@ -42,46 +43,52 @@ pub struct Axis {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
     axes: Vec<Axis>,
+    /// The points, where they are not the whole product of the axes.
+    chosen: Option<Vec<Point>>,
 }
 
 impl Grid {
     /// Fails if there is no axis, an axis is empty, or a name or value occurs twice.
-    pub fn new(mut axes: Vec<Axis>) -> Result<Self> {
-        if axes.is_empty() {
-            bail!(Kind::Input, "grid: expected at least one axis, found none"; hint: "name what varies, e.g. rank: [4, 8, 16]");
-        }
-        axes.sort_by_key(|axis| axis.key == SEED);
-        let mut count = 1_usize;
-        for (i, axis) in axes.iter().enumerate() {
-            if axes.iter().take(i).any(|other| other.key == axis.key) {
-                bail!(Kind::Input, "grid: the axis `{}` occurs twice", axis.key);
-            }
-            check_values(axis)?;
-            count = count.saturating_mul(axis.values.len());
-        }
+    pub fn new(axes: Vec<Axis>) -> Result<Self> {
+        let axes = in_order(axes)?;
+        let count = axes.iter().fold(1_usize, |count, axis| count.saturating_mul(axis.values.len()));
         if count > MOST_TRIALS {
             bail!(Kind::Input, "grid: expected at most {MOST_TRIALS} trials, found {count}"; hint: "shorten the axes");
         }
-        Ok(Grid { axes })
+        Ok(Grid { axes, chosen: None })
+    }
+
+    /// As [`Grid::new`], with the points that were chosen in the product of the axes, in their order.
+    ///
+    /// # Errors
+    /// No point, a point that is not in the product, or one that occurs twice.
+    pub fn with_points(axes: Vec<Axis>, points: Vec<Point>) -> Result<Self> {
+        let chosen = points.len();
+        if chosen == 0 || chosen > MOST_TRIALS {
+            bail!(Kind::Input, "sweep: expected 1 to {MOST_TRIALS} trials, found {chosen}");
+        }
+        let axes = in_order(axes)?;
+        let mut seen = HashSet::new();
+        for point in &points {
+            let keys = point.values.keys().eq(axes.iter().map(|axis| &axis.key));
+            let is_in_product =
+                keys && axes.iter().all(|axis| axis.values.iter().any(|v| point.get(&axis.key) == Some(v)));
+            if !is_in_product || !seen.insert(canonical(&Value::Object(point.values.clone()))) {
+                bail!(Kind::Input, "grid: the point {point} is not in the product of the axes, or occurs twice");
+            }
+        }
+        Ok(Grid { axes, chosen: Some(points) })
+    }
+
+    /// The points, where they are not the whole product.
+    pub fn chosen(&self) -> Option<&[Point]> {
+        self.chosen.as_deref()
     }
 
     /// Reads `{key: value or list of values}`. Fails for a key that is not in `known`. `seed` may be a count: 3 stands
     /// for 0, 1, 2. Any other single value is a list of one.
     pub fn from_json(map: &Map<String, Value>, known: &[&str]) -> Result<Self> {
-        let mut axes = Vec::with_capacity(map.len());
-        for (key, value) in map {
-            if key != SEED && !known.contains(&key.as_str()) {
-                let known = known.iter().copied().chain([SEED]);
-                bail!(Kind::Input, "grid: unknown option `{key}`"; hint: "{}", suggest::hint(key, known));
-            }
-            let values = match value {
-                Value::Array(values) => values.clone(),
-                count if key == SEED => seeds(count)?,
-                single => vec![single.clone()],
-            };
-            axes.push(Axis { key: key.clone(), values });
-        }
-        Self::new(axes)
+        Self::new(axes_from_json(map, known)?)
     }
 
     pub fn axes(&self) -> &[Axis] {
@@ -92,18 +99,66 @@ impl Grid {
         self.axes.iter().find(|axis| axis.key == key)
     }
 
-    /// The points in order: the last axis varies fastest.
+    /// The points in order. In a whole product the last axis varies fastest.
     pub fn points(&self) -> Vec<Point> {
-        let mut points = vec![Point::default()];
-        for axis in &self.axes {
-            points = points.iter().flat_map(|point| axis.values.iter().map(|v| point.with(&axis.key, v))).collect();
-        }
-        points
+        self.chosen.clone().unwrap_or_else(|| product(&self.axes))
     }
 
+    /// The number of points.
+    pub fn count(&self) -> usize {
+        let product = || self.axes.iter().map(|axis| axis.values.len()).product();
+        self.chosen.as_ref().map_or_else(product, Vec::len)
+    }
+
+    /// The values of each axis.
     pub fn to_json(&self) -> Map<String, Value> {
         self.axes.iter().map(|axis| (axis.key.clone(), Value::from(axis.values.clone()))).collect()
     }
+}
+
+/// The points of the product of axes: the last one varies fastest. Without an axis there is one point.
+pub fn product(axes: &[Axis]) -> Vec<Point> {
+    let mut points = vec![Point::default()];
+    for axis in axes {
+        points = points.iter().flat_map(|point| axis.values.iter().map(|v| point.with(&axis.key, v))).collect();
+    }
+    points
+}
+
+/// The axes in this map, as [`Grid::from_json`] reads them, in its order.
+pub fn axes_from_json(map: &Map<String, Value>, known: &[&str]) -> Result<Vec<Axis>> {
+    let mut axes = Vec::with_capacity(map.len());
+    for (key, value) in map {
+        if key != SEED && !known.contains(&key.as_str()) {
+            let known = known.iter().copied().chain([SEED]);
+            bail!(Kind::Input, "grid: unknown option `{key}`"; hint: "{}", suggest::hint(key, known));
+        }
+        let values = match value {
+            Value::Array(values) => values.clone(),
+            count if key == SEED => seeds(count)?,
+            single => vec![single.clone()],
+        };
+        axes.push(Axis { key: key.clone(), values });
+    }
+    Ok(axes)
+}
+
+/// The axes with the seed last.
+///
+/// # Errors
+/// No axis, an empty one, or a name or value that occurs twice.
+fn in_order(mut axes: Vec<Axis>) -> Result<Vec<Axis>> {
+    if axes.is_empty() {
+        bail!(Kind::Input, "grid: expected at least one axis, found none"; hint: "name what varies, e.g. rank: [4, 8, 16]");
+    }
+    axes.sort_by_key(|axis| axis.key == SEED);
+    for (i, axis) in axes.iter().enumerate() {
+        if axes.iter().take(i).any(|other| other.key == axis.key) {
+            bail!(Kind::Input, "grid: the axis `{}` occurs twice", axis.key);
+        }
+        check_values(axis)?;
+    }
+    Ok(axes)
 }
 
 fn seeds(count: &Value) -> Result<Vec<Value>> {
@@ -123,7 +178,7 @@ fn check_values(axis: &Axis) -> Result<()> {
     if axis.values.is_empty() {
         bail!(Kind::Input, "grid: {}: expected at least one value, found an empty list", axis.key);
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for value in &axis.values {
         if axis.key == SEED && value.as_u64().is_none() {
             bail!(Kind::Input, "grid: seed: expected whole numbers of at least 0, found {value}");
@@ -142,7 +197,9 @@ pub struct Point {
 }
 
 impl Point {
-    fn with(&self, key: &str, value: &Value) -> Self {
+    /// The point with one more value.
+    #[must_use]
+    pub fn with(&self, key: &str, value: &Value) -> Self {
         let mut point = self.clone();
         point.values.insert(key.to_string(), value.clone());
         point

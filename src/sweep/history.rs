@@ -226,7 +226,7 @@ fn status(status: &RunStatus) -> &'static str {
 }
 
 fn sweep_status(result: &SweepResult) -> String {
-    let planned: usize = result.axes().iter().map(|axis| axis.values.len()).product();
+    let planned = result.planned;
     let (ended, failed) = (result.rows().len(), result.failed().count());
     let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
     if ended < planned {

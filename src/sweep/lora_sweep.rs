@@ -44,6 +44,8 @@ pub struct LoraSweep<'a> {
     /// Written to each trial's folder as `origin.json`: for every point in grid order; empty if not known.
     pub origins: Vec<Arc<Origin>>,
     pub functions: TrialFunctions<'a>,
+    /// The number of the round, from 0, in a sweep whose trials depend on results.
+    pub round: Option<usize>,
 }
 
 /// The results of a sweep, and its checks.
@@ -57,9 +59,11 @@ pub struct SweepReport {
 
 impl<'a> LoraSweep<'a> {
     /// A sweep over the grid of `options`. Trials train by `spec` and `config`, with the values of their points in them.
+    /// Where trials depend on results, [`run_in_rounds`](super::rounds::run_in_rounds) says over which grids:
+    /// [`LoraSweep::over`].
     ///
     /// # Errors
-    /// An axis that is no option, or a value outside of its range.
+    /// An axis that is no option, or a value outside of its range; options of sweeps in rounds.
     pub fn new(
         base: &'a lora::Model,
         (train, test): (&'a TokenizedDataset, &'a TokenizedDataset),
@@ -67,12 +71,32 @@ impl<'a> LoraSweep<'a> {
         spec: &LoraSpec,
         config: &TrainConfig,
     ) -> Result<Self> {
-        let grid = options.grid()?;
+        if options.is_adaptive() {
+            return Err(
+                Error::input("sweep: `search`, `tune` and `decide` need rounds").with_hint("call run_in_rounds")
+            );
+        }
+        Self::over(options.grid()?, base, (train, test), options, spec, config)
+    }
+
+    /// As [`LoraSweep::new`], over these points.
+    ///
+    /// # Errors
+    /// A value outside of its range.
+    pub fn over(
+        grid: Grid,
+        base: &'a lora::Model,
+        (train, test): (&'a TokenizedDataset, &'a TokenizedDataset),
+        options: &'a SweepOptions,
+        spec: &LoraSpec,
+        config: &TrainConfig,
+    ) -> Result<Self> {
         let points = grid.points();
         let settings = points.iter().map(|point| TrialSettings::at(point.clone(), spec, config)).collect();
         let settings = of_all_points(&points, settings)?;
         let inputs = vec![TrialInputs { base, train, test }; points.len()];
-        Ok(LoraSweep { options, grid, settings, inputs, origins: Vec::new(), functions: TrialFunctions::default() })
+        let functions = TrialFunctions::default();
+        Ok(LoraSweep { options, grid, settings, inputs, origins: Vec::new(), functions, round: None })
     }
 }
 
@@ -111,6 +135,8 @@ impl LoraSweep<'_> {
             ensure_trainable(settings, inputs)?;
             complete(settings, inputs, shared.get(number))
         })?;
+        plan.decide = self.options.decide.clone();
+        plan.round = self.round;
         for (trial, origin) in plan.trials.iter_mut().zip(&self.origins) {
             trial.origin = Some(origin.clone());
         }

@@ -1,11 +1,13 @@
 //! Many trials over one base: the grid, one folder per trial, results, resuming.
 //!
-//! The runner knows nothing of tensors: a closure runs the trials, for LoRA [`workers`] with [`lora::run_group`].
+//! The runner knows nothing of tensors: a closure runs the trials, for LoRA [`workers`] with [`lora::run_group`]. [`rounds`] runs sweeps whose trials depend
+//! on the results so far.
 //! Read the files in this order: [`grid`] makes points, [`trial`] gives each its settings and folder, [`run`] runs
 //! the trials that are not finished, [`results`] holds and writes the rows. [`summary`] defines the statistics that
 //! [`table`] prints and [`series`] prepares for charts; [`ranking`] finds the best setting, [`decide`] the one
 //! that is enough.
 
+pub mod axes;
 pub mod checkpoints;
 pub mod columns;
 pub mod decide;
@@ -23,6 +25,7 @@ pub mod ranking;
 pub mod record;
 pub mod rehearsal;
 pub mod results;
+pub mod rounds;
 pub mod run;
 pub mod series;
 pub mod summary;
@@ -34,9 +37,10 @@ pub mod verify;
 pub mod workers;
 
 pub use crate::train::settings_diff;
+pub use axes::Axes;
 pub use grid::{Axis, Grid, Point, SEED};
 pub use lora_sweep::{LoraSweep, SweepReport};
-pub use options::{Axes, SweepOptions, TrialSettings};
+pub use options::{SweepOptions, TrialSettings};
 pub use ranking::{BestSetting, Rival};
 pub use record::{Failure, Measurements, TrialResult};
 pub use results::{SweepResult, TrialRow};

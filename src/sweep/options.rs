@@ -1,13 +1,17 @@
 //! The options of a sweep, and the settings of a trial at a point of the grid.
 
+use super::axes::Axes;
+use super::decide::DecideOptions;
 use super::grid::{Grid, Point, BASE, DATA, LOSS};
+use super::rounds::space::Space;
+use super::rounds::tpe::Sampler;
+use super::rounds::tune::Tune;
 use crate::error::{Error, Result};
 use crate::lora::LoraSpec;
 use crate::options;
-use crate::options::{Declared, Entry, Mismatch, OptionSet, OptionType, Refusal, Source, Table, Value};
+use crate::options::{Declared, OptionSet, Refusal, Source, Value};
 use crate::train::checkpoint::{CheckpointOptions, Resume};
 use crate::train::TrainConfig;
-use serde_json::Map;
 use std::path::PathBuf;
 
 options! {
@@ -17,8 +21,26 @@ options! {
         /// The axes: any option of `lora` or `train` with an array of values, or with a map of values by their names, as in
         /// `rank_pattern: #{ flat: #{}, deep: #{ down_proj: 16 } }`. `seed` may be a count. `base`, `data` and `loss` take maps of
         /// models, splits and functions; with `trial` an axis may have any name.
-        pub grid: Axes = Axes::default(), is required,
-            hint "name what varies, e.g. grid: #{ rank: [4, 8, 16] }";
+        pub grid: Axes = Axes::default(), words "none; required without `search`";
+        /// Options whose values are drawn, as in `#{ lr: log_uniform(1e-5, 1e-3), rank: choice([4, 16, 64]) }`, each of `lora` or
+        /// `train`, or with `trial` of any name. Where there is a grid too, every point that is drawn is combined with every
+        /// point of it.
+        pub search: Space = Space::default(), words "none";
+        /// The number of points that are drawn from `search`.
+        pub trials: Option<usize> = None, range at_least(1.0), hint "as in trials: 40";
+        /// How points are drawn: "sobol" spreads them evenly, "random" draws each by itself, and "tpe" draws, after ten points,
+        /// four at a time where the best points so far are more frequent than the others (tree-structured Parzen estimator).
+        pub sampler: Sampler = Sampler::Sobol;
+        /// The seed of the points that are drawn.
+        pub search_seed: u64 = 0;
+        /// The option of which each setting finds its best value before settings are compared: "lr", or the values to try, as in
+        /// `#{ lr: log_uniform(1e-5, 1e-2) }` or `#{ lr: [1e-4, 3e-4, 1e-3] }`. The trials for that are a sweep of their own
+        /// in `out/tuning`, with the first seed alone.
+        pub tune: Option<Tune> = None;
+        /// The metric by which `tune`, `sampler: "tpe"` and `decide` compare.
+        pub metric: Option<String> = None,
+            words "\"eval_loss\", or \"train_loss\" where nothing was evaluated";
+        pub decide: Option<DecideOptions> = None, is internal;
         /// The folder of the sweep. Trials that are already finished there are not run again.
         pub out: PathBuf = PathBuf::new(), is required;
         /// Write `charts/` and `report.html` into `out`.
@@ -32,80 +54,40 @@ options! {
 
 impl SweepOptions {
     fn rule(&self) -> Option<Refusal> {
+        let (is_drawn, has_grid) = (!self.search.0.is_empty(), !self.grid.0.is_empty());
+        if !is_drawn && !has_grid {
+            let refusal = Refusal::new("grid", "map of arrays", "nothing");
+            return Some(refusal.with_hint("name what varies, e.g. grid: #{ rank: [4, 8, 16] }"));
+        }
+        if is_drawn && self.trials.is_none() {
+            let refusal = Refusal::new("trials", "the number of points to draw from `search`", "nothing");
+            return Some(refusal.with_hint("as in trials: 40"));
+        }
+        if !is_drawn && self.trials.is_some() {
+            let refusal = Refusal::new("trials", "none without `search`", "it");
+            return Some(refusal.with_hint("the grid says how many trials there are"));
+        }
         let Some(Resume::From(path)) = &self.checkpoints.resume else { return None };
         let refusal = Refusal::new("resume", "bool", format!("the path \"{}\"", path.display()));
         Some(refusal.with_hint("the trials of a sweep go on by themselves, from the checkpoints in `out`"))
     }
 
-    /// The grid. Its axes are options of adapters and of training, under any of their names.
-    pub fn grid(&self) -> Result<Grid> {
+    /// The names of axes in a sweep over adapters: options of adapters and of training, under any of their names.
+    pub fn axis_names() -> Vec<&'static str> {
         let options = LoraSpec::table().options().into_iter().chain(TrainConfig::table().options());
         let names = options.flat_map(|option| [option.name].into_iter().chain(option.aliases.iter().copied()));
-        Grid::from_json(&self.grid.0, &names.chain([LOSS, BASE, DATA]).collect::<Vec<_>>())
+        names.chain([LOSS, BASE, DATA]).collect()
     }
-}
 
-options! {
-    /// The axes whose values are not read here: functions, models, rows.
-    #[derive(Debug, Clone)]
-    struct ObjectAxes {
-        /// Functions by their names, as in `loss: #{ built_in: (), smooth: |model, batch| … }`; `()` is the built-in loss.
-        loss: Map<String, serde_json::Value> = Map::new();
-        /// Models by their names, as in `base: #{ small: m1, large: m2 }`.
-        base: Map<String, serde_json::Value> = Map::new();
-        /// Tokenized splits by their names, as in `data: #{ small: d1, all: d2 }`.
-        data: Map<String, serde_json::Value> = Map::new();
+    /// The grid of a sweep over adapters.
+    pub fn grid(&self) -> Result<Grid> {
+        Grid::from_json(&self.grid.0, &Self::axis_names())
     }
-}
 
-/// The values of each axis.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Axes(pub Map<String, serde_json::Value>);
-
-impl<const N: usize> From<[(&str, serde_json::Value); N]> for Axes {
-    fn from(axes: [(&str, serde_json::Value); N]) -> Self {
-        Axes(axes.into_iter().map(|(key, values)| (key.to_owned(), values)).collect())
+    /// Do its trials depend on anything but the grid?
+    pub fn is_adaptive(&self) -> bool {
+        !self.search.0.is_empty() || self.tune.is_some() || self.decide.is_some()
     }
-}
-
-impl OptionType for Axes {
-    fn type_name() -> String {
-        "map of arrays".to_owned()
-    }
-    fn inner() -> Option<&'static Table> {
-        static AXES: Table = Table {
-            entries: &[Entry::Set(LoraSpec::table), Entry::Set(TrainConfig::table), Entry::Set(ObjectAxes::table)],
-        };
-        Some(&AXES)
-    }
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        object(value).map(Axes).ok_or_else(|| Mismatch::of::<Self>(value))
-    }
-    fn to_value(&self) -> Value {
-        as_map(&self.0)
-    }
-}
-
-/// A point as an option: a map of axis values.
-impl OptionType for Point {
-    fn type_name() -> String {
-        "map".to_owned()
-    }
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        object(value).map(|values| Point { values }).ok_or_else(|| Mismatch::of::<Self>(value))
-    }
-    fn to_value(&self) -> Value {
-        as_map(&self.values)
-    }
-}
-
-fn as_map(values: &Map<String, serde_json::Value>) -> Value {
-    Value::Map(values.iter().map(|(key, value)| (key.clone(), Value::from(value))).collect())
-}
-
-/// `None` if JSON cannot hold one of the values: a function, NaN.
-fn object(value: &Value) -> Option<Map<String, serde_json::Value>> {
-    value.as_map()?.iter().map(|(key, value)| Some((key.clone(), value.to_json()?))).collect()
 }
 
 /// The settings of a trial at its point of the grid.
@@ -165,6 +147,7 @@ impl Source for ValuesOf<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::{OptionType, Value};
     use serde_json::json;
 
     fn point(values: serde_json::Value) -> Point {

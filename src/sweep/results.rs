@@ -4,6 +4,7 @@
 //! such number.
 
 use super::columns::{is_time, larger_is_better, NUMBERS, TEXTS};
+use super::decide::DecideOptions;
 use super::folder;
 use super::grid::{Axis, Grid, Point};
 use super::number;
@@ -101,13 +102,25 @@ pub struct SweepResult {
     pub trained: usize,
     /// Trials that were finished before this run.
     pub skipped: usize,
+    /// What the sweep decides, where it adds seeds until that is known.
+    pub decide: Option<DecideOptions>,
+    /// The number of trials in the plan.
+    pub planned: usize,
     axes: Vec<Axis>,
     rows: Vec<TrialRow>,
 }
 
 impl SweepResult {
     pub fn new(out: &Path, grid: &Grid) -> Self {
-        SweepResult { out: out.to_path_buf(), trained: 0, skipped: 0, axes: grid.axes().to_vec(), rows: Vec::new() }
+        SweepResult {
+            out: out.to_path_buf(),
+            trained: 0,
+            skipped: 0,
+            decide: None,
+            planned: grid.count(),
+            axes: grid.axes().to_vec(),
+            rows: Vec::new(),
+        }
     }
 
     /// Reads the results of an earlier sweep from its folder, finished or not.
@@ -123,12 +136,10 @@ impl SweepResult {
         let Some(marker) = folder::read_marker(out)? else {
             bail!(Kind::File, "`{}` is not a sweep's folder: expected `{}` in it", out.display(), folder::SWEEP; hint: "`lorhai runs FOLDER` lists the runs and sweeps below a folder")
         };
-        let Some(Value::Object(axes)) = marker.get("grid") else {
-            bail!(Kind::File, "`{}`: expected a grid, found none", out.join(folder::SWEEP).display())
-        };
-        let keys: Vec<&str> = axes.keys().map(String::as_str).collect();
-        let grid = Grid::from_json(axes, &keys)?;
+        let grid = folder::grid_of(&marker).map_err(|error| error.context(out.join(folder::SWEEP).display()))?;
         let mut result = Self::new(out, &grid);
+        // Options of another version of this program are none.
+        result.decide = marker.get(folder::DECIDE).and_then(|options| serde_json::from_value(options.clone()).ok());
         for (index, point) in grid.points().into_iter().enumerate() {
             let dir = point.folder_name();
             let planned = marker.get(folder::TRIALS).and_then(|trials| trials.get(&dir)).and_then(Value::as_str);
@@ -157,6 +168,11 @@ impl SweepResult {
 
     pub fn axes(&self) -> &[Axis] {
         &self.axes
+    }
+
+    /// Is there a trial for every combination of values?
+    pub fn is_whole_product(&self) -> bool {
+        self.planned == self.axes.iter().map(|axis| axis.values.len()).product::<usize>()
     }
 
     pub fn axis_values(&self, key: &str) -> Option<&[Value]> {

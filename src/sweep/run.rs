@@ -67,6 +67,7 @@ pub enum Event<'a> {
 impl fmt::Display for Event<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Event::Planned { finished: 0, to_run: 1 } => write!(out, "1 trial to run"),
             Event::Planned { finished: 0, to_run } => write!(out, "{to_run} trials to run"),
             Event::Planned { finished, to_run: 0 } => write!(out, "all {finished} trials are finished already"),
             Event::Planned { finished, to_run } => {
@@ -146,7 +147,8 @@ pub fn run_in_groups<'a>(
     let folder = SweepFolder::claim(plan)?;
     // All states before any folder changes: a folder that is not a trial's must stop the sweep first.
     let states: Vec<TrialState> = plan.trials.iter().map(SweepFolder::state).collect::<Result<_>>()?;
-    let result = SweepResult::new(&plan.out, &plan.grid);
+    let mut result = SweepResult::new(&plan.out, &plan.grid);
+    result.decide = plan.decide.clone();
     let mut sweep = Sweep { plan, folder, observer, result, is_table_behind: false };
     let pending = sweep.pending(states)?;
     let mut rest = pending;
@@ -194,7 +196,7 @@ impl<'a> Sweep<'a, '_> {
             self.observer.event(&Event::Unlocked { out: &self.plan.out });
         }
         let others = self.folder.others(self.plan);
-        if !others.is_empty() {
+        if !others.is_empty() && self.plan.round.is_none() {
             self.observer.event(&Event::Kept { names: &others });
         }
         if let Some(checkpoints) = self.plan.checkpoints.as_ref().filter(|checkpoints| checkpoints.are_ignored()) {
@@ -217,7 +219,15 @@ impl<'a> Sweep<'a, '_> {
             }
         }
         self.result.skipped = self.plan.trials.len() - pending.len();
-        self.observer.event(&Event::Planned { finished: self.result.skipped, to_run: pending.len() });
+        // Later rounds say what they add.
+        match self.plan.round {
+            None | Some(0) => {
+                let (finished, to_run) = (self.result.skipped, pending.len());
+                self.observer.event(&Event::Planned { finished, to_run });
+            }
+            Some(_) if pending.is_empty() => {}
+            Some(_) => self.observer.event(&Event::Planned { finished: 0, to_run: pending.len() }),
+        }
         // Now, so that the results hold no row of a folder that will be replaced.
         self.result.write()?;
         Ok(pending)

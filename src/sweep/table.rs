@@ -93,6 +93,10 @@ impl SweepResult {
 
     fn baseline(&self, options: &TableOptions, over: &str) -> Result<Map<String, Value>> {
         let Some(baseline) = &options.baseline else {
+            // The first values need not belong to a point that was chosen.
+            if let Some(first) = self.rows().first().filter(|_| !self.is_whole_product()) {
+                return Ok(first.point.without(over).values);
+            }
             let others = self.axes().iter().filter(|axis| axis.key != over);
             return Ok(others.filter_map(|axis| Some((axis.key.clone(), axis.values.first()?.clone()))).collect());
         };
@@ -247,7 +251,7 @@ impl Table<'_> {
         for row in self.result.failed() {
             notes.push(format!("failed: {}: {}", row.point, row.value("error").as_str().unwrap_or_default()));
         }
-        let planned: usize = self.result.axes().iter().map(|axis| axis.values.len()).product();
+        let planned = self.result.planned;
         let missing = planned.saturating_sub(self.result.rows().len());
         if missing > 0 {
             notes.push(format!("not run: {missing} of {planned} trials"));

@@ -2,6 +2,7 @@
 //! trials of a sweep.
 
 use super::checkpoints::TrialCheckpoints;
+use super::decide::DecideOptions;
 use super::grid::{Grid, Point};
 use super::settings_diff;
 use crate::bail;
@@ -56,6 +57,10 @@ pub struct Plan {
     pub checkpoints: Option<TrialCheckpoints>,
     /// Do trials keep their checkpoints in their own folders?
     pub goes_on_in_place: bool,
+    /// What the sweep decides, where it adds seeds until that is known.
+    pub decide: Option<DecideOptions>,
+    /// The number of the round, from 0, where later ones add trials by the results; `None` where this plan is the sweep.
+    pub round: Option<usize>,
 }
 
 impl Plan {
@@ -78,7 +83,7 @@ impl Plan {
             trials.push(Trial { index, dir: out.join(&name), name, point, settings, origin: None });
         }
         ensure_distinct_names(&trials)?;
-        Ok(Plan { out, grid, trials, identity, checkpoints: None, goes_on_in_place: false })
+        Ok(Plan { out, grid, trials, identity, checkpoints: None, goes_on_in_place: false, decide: None, round: None })
     }
 
     /// Every trial comes from `origin`.

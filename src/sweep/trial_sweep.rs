@@ -1,6 +1,7 @@
 //! A sweep over experiments of the caller: a function runs each point of the grid, one after the other, and returns its
 //! results. Folders, resuming, results and table are those of every sweep.
 
+use super::decide::DecideOptions;
 use super::folder::{self, SweepFolder, TrialState};
 use super::grid::{Grid, Point};
 use super::lora_sweep::SweepReport;
@@ -27,6 +28,10 @@ pub struct TrialSweep<'a> {
     pub settings: &'a dyn Fn(&Point) -> Result<Value>,
     /// Written to each trial's folder as `origin.json`.
     pub origin: Option<Origin>,
+    /// What the sweep decides, where it adds seeds until that is known.
+    pub decide: Option<DecideOptions>,
+    /// The number of the round, from 0, in a sweep whose trials depend on results.
+    pub round: Option<usize>,
 }
 
 impl TrialSweep<'_> {
@@ -39,6 +44,8 @@ impl TrialSweep<'_> {
         let mut plan = Plan::new(out, self.grid.clone(), identity, |point| (self.settings)(point))?;
         plan.set_origin(self.origin.as_ref());
         plan.goes_on_in_place = true;
+        plan.decide = self.decide.clone();
+        plan.round = self.round;
         Ok(plan)
     }
 

@@ -20,6 +20,7 @@ mod memory;
 mod model;
 mod numbers;
 mod rewards;
+mod search;
 mod spectrum;
 mod step;
 mod sweep;
@@ -110,7 +111,7 @@ pub const AREAS: &[Area] = &[
     area!(
         "Sweeps and charts",
         "Many trials over one base; their table, charts and report.",
-        [sweep, sweep_result, chart],
+        [sweep, search, sweep_result, chart],
         [sweep, sweep_result, chart]
     ),
     area!("Memory", "What a training step will need of memory, and what one takes.", [memory], [memory]),

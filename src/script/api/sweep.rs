@@ -22,12 +22,14 @@ use crate::script::values::options::Options;
 use crate::script::values::run_functions;
 use crate::script::values::sweep_functions::{LossOfTrial, SweepFunctions, TrialTraining};
 use crate::script::values::sweep_inputs::{RowsOption, SweepArguments, SweepInputs};
+use crate::sweep::decide::DecideOptions;
 use crate::sweep::grid::{BASE, DATA, LOSS};
 use crate::sweep::lora::TrialFunctions;
 use crate::sweep::options::of_all_points;
 use crate::sweep::progress::SweepProgress;
+use crate::sweep::rounds::{run_in_rounds, Round};
 use crate::sweep::{
-    Grid, LoraSweep, Measurements, Point, SweepOptions, SweepReport, SweepResult, Trial, TrialSettings, TrialSweep,
+    LoraSweep, Measurements, Point, SweepOptions, SweepReport, SweepResult, Trial, TrialSettings, TrialSweep,
 };
 use crate::train::checkpoint::CheckpointOptions;
 use crate::train::loop_run::{LoopRun, LoopRunOptions};
@@ -45,6 +47,9 @@ options! {
     #[derive(Debug, Clone)]
     struct SweepCall {
         sweep: SweepOptions = SweepOptions::default(), is set;
+        /// Add seeds to the settings that may still be the answer, until it is known which setting is the first that is enough:
+        /// `#{ margin: 0.01 }`, with the options of `decide`. Without an axis `seed` there are three to begin with.
+        decide: Option<OptionsOf<DecideOptions>> = None;
         /// Options of the adapters. A function is called with the point, as in `alpha: |p| 2 * p.rank`.
         lora: OptionsOf<LoraSpec> = OptionsOf::default();
         /// Options of the training. A function is called with the point, except for `loss`, which is one itself.
@@ -58,6 +63,14 @@ options! {
         trial: Option<FnPtr> = None;
         /// With `trial`: what the results depend on beside the point. Trials that finished with other settings run again.
         settings: Map = Map::new();
+    }
+}
+
+impl SweepCall {
+    /// The options of the sweep, with what it decides.
+    fn options(&self) -> Result<SweepOptions> {
+        let decide = self.decide.as_ref().map(|decide| Options::read_inner("sweep", "decide", decide.values.clone()));
+        Ok(SweepOptions { decide: decide.transpose()?, ..self.sweep.clone() })
     }
 }
 
@@ -196,40 +209,50 @@ fn run_lora_sweep(
             .with_hint("write sweep(#{ grid: …, out: …, trial: |point, run| … })")
             .into());
     }
-    let options = &call.sweep;
-    let (state, started) = (State::of(context)?, Instant::now());
-    let grid = options.grid()?;
-    let points = grid.points();
-    let arguments = SweepArguments { base, data, rows: call.data.as_ref() };
-    let inputs = SweepInputs::resolve(&points, &named, arguments, context)?;
-    let (settings, losses) = settings_of_points(&points, &call, &named, &inputs, context)?;
-    let metrics = call.metrics.clone().map(|function| {
-        Callback::new(context, function).with_arity_hint("metrics takes the model and the point: |model, point| #{ … }")
-    });
-    let functions = SweepFunctions { context, inputs: &inputs, named: &named, metrics, losses };
-    let measure = |trial: &Trial, adapter: Adapter| functions.measure(trial, adapter);
-    let loss = |trial: &Trial, adapter: Adapter| functions.loss(trial, adapter);
-    let sweep = LoraSweep {
-        options,
-        settings,
-        inputs: inputs.of_trials(),
-        origins: origins(&state, &inputs, points.len(), &options.out)?,
-        functions: TrialFunctions {
-            metrics: functions.metrics.is_some().then_some(&measure),
-            losses: functions.losses.iter().any(Option::is_some).then_some(&loss),
-        },
-        grid,
+    let (options, state, started) = (call.options()?, State::of(context)?, Instant::now());
+    let mut about: Option<About> = None;
+    let mut run_round = |round: &Round| -> RhaiResultOf<SweepReport> {
+        let points = round.grid.points();
+        let arguments = SweepArguments { base, data, rows: call.data.as_ref() };
+        let inputs = SweepInputs::resolve(&points, &named, arguments, context)?;
+        let (settings, losses) = settings_of_points(&points, &call, &named, &inputs, context)?;
+        let metrics = call.metrics.clone().map(|function| {
+            Callback::new(context, function)
+                .with_arity_hint("metrics takes the model and the point: |model, point| #{ … }")
+        });
+        let functions = SweepFunctions { context, inputs: &inputs, named: &named, metrics, losses };
+        let measure = |trial: &Trial, adapter: Adapter| functions.measure(trial, adapter);
+        let loss = |trial: &Trial, adapter: Adapter| functions.loss(trial, adapter);
+        let out = &round.options.out;
+        let sweep = LoraSweep {
+            options: &round.options,
+            settings,
+            inputs: inputs.of_trials(),
+            origins: origins(&state, &inputs, points.len(), out)?,
+            functions: TrialFunctions {
+                metrics: functions.metrics.is_some().then_some(&measure),
+                losses: functions.losses.iter().any(Option::is_some).then_some(&loss),
+            },
+            grid: round.grid.clone(),
+            round: round.number,
+        };
+        let (folder, progress) = (state.folder_to_write(out)?, SweepProgress::new(state.quiet()));
+        let report = sweep.run(&folder, state.pace(), progress, &mut |line| state.note(line))?;
+        if report.forecast.is_none() {
+            state.count_trials(out, report.result.failed().count(), report.result.rows().len());
+        }
+        state.note_sweep(out, report.forecast.as_ref(), inputs.base(0)?.decoder().device);
+        if options.charts {
+            let of_round = About::sweep(&report, inputs.single_base(), started.elapsed().as_secs_f64())?;
+            let bases = inputs.bases().filter(|_| inputs.single_base().is_none());
+            about = Some(of_round.with_bases(bases));
+        }
+        Ok(report)
     };
-    let (folder, progress) = (state.folder_to_write(&options.out)?, SweepProgress::new(state.quiet()));
-    let report = sweep.run(&folder, state.pace(), progress, &mut |line| state.note(line))?;
-    if report.forecast.is_none() {
-        state.count_trials(&options.out, report.result.failed().count(), report.result.rows().len());
-    }
-    state.note_sweep(&options.out, report.forecast.as_ref(), inputs.base(0)?.decoder().device);
-    if options.charts {
-        let about = About::sweep(&report, inputs.single_base(), started.elapsed().as_secs_f64())?;
-        let bases = inputs.bases().filter(|_| inputs.single_base().is_none());
-        publish(&state, &report, about.with_bases(bases))?;
+    let names = SweepOptions::axis_names();
+    let report = run_in_rounds(&options, Some(&names), state.pace(), &mut run_round, &mut |line| state.note(line))?;
+    if let Some(about) = about {
+        publish(&state, &report, about)?;
     }
     Ok(Handle::new(report.result))
 }
@@ -269,26 +292,32 @@ fn run_trial_sweep(context: &NativeCallContext, mut options: Map) -> RhaiResultO
             .into());
     };
     ensure_trial_options(&call)?;
-    let SweepOptions { grid, out, charts, .. } = &call.sweep;
-    let names: Vec<&str> = grid.0.keys().map(String::as_str).collect();
+    let options = call.options()?;
     let settings = |point: &Point| trial_settings(&state, &named, &call.settings, point);
-    let sweep = TrialSweep {
-        grid: Grid::from_json(&grid.0, &names)?,
-        settings: &settings,
-        origin: Some(origin::of(&state, None, out)?),
-    };
     let callback = Callback::new(context, function)
         .with_arity_hint("a trial takes the values of its point and a run: |point, run| #{ score: 1.0 }");
-    let mut run_trial = |trial: &Trial| run_one(&state, &named, &callback, out, trial);
-    let (folder, progress) = (state.folder_to_write(out)?, SweepProgress::lines(state.quiet()));
-    let report = sweep.run(out, &folder, state.pace(), progress, &mut run_trial, &mut |line| state.note(line))?;
-    let failed = report.result.failed();
-    if state.pace().is_full() {
-        state.count_trials(out, failed.count(), report.result.rows().len());
-    } else {
-        state.note_failing(failed.map(|row| format!("{} would fail: {}", row.point, row.value("error"))));
-    }
-    if *charts {
+    let mut run_round = |round: &Round| -> RhaiResultOf<SweepReport> {
+        let out = &round.options.out;
+        let sweep = TrialSweep {
+            grid: round.grid.clone(),
+            settings: &settings,
+            origin: Some(origin::of(&state, None, out)?),
+            decide: round.options.decide.clone(),
+            round: round.number,
+        };
+        let mut run_trial = |trial: &Trial| run_one(&state, &named, &callback, out, trial);
+        let (folder, progress) = (state.folder_to_write(out)?, SweepProgress::lines(state.quiet()));
+        let report = sweep.run(out, &folder, state.pace(), progress, &mut run_trial, &mut |line| state.note(line))?;
+        let failed = report.result.failed();
+        if state.pace().is_full() {
+            state.count_trials(out, failed.count(), report.result.rows().len());
+        } else {
+            state.note_failing(failed.map(|row| format!("{} would fail: {}", row.point, row.value("error"))));
+        }
+        Ok(report)
+    };
+    let report = run_in_rounds(&options, None, state.pace(), &mut run_round, &mut |line| state.note(line))?;
+    if options.charts {
         publish(&state, &report, About::sweep(&report, None, started.elapsed().as_secs_f64())?)?;
     }
     Ok(Handle::new(report.result))

@@ -108,7 +108,7 @@ pub fn options_at<T: OptionSet + Default>(
     for (key, value) in values {
         let Some(option) = T::table().find(key) else { continue };
         if let Some(twice) = resolved.keys().find(|name| option.is_called(name)) {
-            let text = format!("sweep: `{key}` is an axis of the grid and `{group}.{twice}` is given too");
+            let text = format!("sweep: `{key}` varies in this sweep and `{group}.{twice}` is given too");
             return Ok(Err(Error::input(text).with_hint("leave one of them out")));
         }
         resolved.insert(option.name.into(), value.clone());

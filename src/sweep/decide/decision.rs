@@ -1,39 +1,19 @@
 //! The verdicts on the settings of a sweep, as values and as a sentence.
 
+use super::options::DecideOptions;
 use super::sequential::{answer, judge, seeds_needed, Comparison, Judged, Rules, Verdict, FIRST_LOOK};
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::options;
 use crate::sweep::columns::larger_is_better;
 use crate::sweep::grid::Point;
 use crate::sweep::number::{fixed, significant};
 use crate::sweep::ranking::listed;
 use crate::sweep::results::{SweepResult, TrialRow};
-use crate::sweep::SEED;
 use serde_json::{json, Map, Value};
 use std::fmt;
 
 /// The most settings that a sentence names.
 const MOST_NAMED: usize = 3;
-
-options! {
-    /// Which setting is enough.
-    #[derive(Debug, Clone, PartialEq)]
-    pub struct DecideOptions {
-        /// The metric that settings are compared by.
-        pub metric: Option<String> = None,
-            words "\"eval_loss\", or \"train_loss\" where nothing was evaluated";
-        /// The difference that matters, in the unit of the metric: a setting that the best one beats by less is enough.
-        pub margin: f64 = 0.0, is required, range above(0.0),
-            hint "write the smallest difference that you would act on, as in `margin: 0.01`";
-        /// The probability that all verdicts are right.
-        pub confidence: f64 = 0.95, range between(0.5, 0.9999);
-        /// The most seeds of a setting that are looked at. More of them make each look less certain.
-        pub max_seeds: usize = 12, range at_least(3.0);
-        /// The axis that repeats a setting.
-        pub over: String = SEED.to_owned();
-    }
-}
 
 /// What a sweep says about its settings.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,9 @@
 //! out.
 
 pub mod decision;
+pub mod options;
 pub mod sequential;
 
-pub use decision::{DecideOptions, Decision};
+pub use decision::Decision;
+pub use options::DecideOptions;
 pub use sequential::Verdict;
