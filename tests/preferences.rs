@@ -97,7 +97,13 @@ fn train_all(
     let mut recorded: Vec<Recorded> = adapters.iter().map(|_| Recorded::default()).collect();
     let jobs = adapters.iter_mut().zip(configs).zip(&mut recorded);
     let jobs = jobs
-        .map(|((trainable, config), observer)| Job { trainable, config, observer, callbacks: Callbacks::default() })
+        .map(|((trainable, config), observer)| Job {
+            trainable,
+            config,
+            observer,
+            callbacks: Callbacks::default(),
+            until: None,
+        })
         .collect();
     let mut evaluate = |_: &Decoder, _: &[&dyn Trainable]| panic!("the loss of examples");
     let evaluate: Option<&mut lorhai::train::trainer::Evaluate> = match inputs.held_out {

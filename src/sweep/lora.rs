@@ -101,6 +101,7 @@ fn try_group(
             state,
             observer,
             callbacks: Callbacks { loss: loss.as_deref(), ..Callbacks::default() },
+            until: None,
         })
     });
     let mut measure = shared.test.map(|test| evaluation(test, batch));

@@ -34,6 +34,8 @@ pub struct Job<'a> {
     pub config: &'a TrainConfig,
     pub observer: &'a mut dyn TrainObserver,
     pub callbacks: Callbacks<'a>,
+    /// The step at which the run pauses: it is evaluated there, and can go on later. `None` trains to its end.
+    pub until: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ pub(super) struct ActiveRun<'a> {
     pub(super) callbacks: Callbacks<'a>,
     /// Are there held-out rows?
     can_evaluate: bool,
+    until: Option<u64>,
     pub(super) schedule: Schedule,
     pub(super) optimizer: AdamW,
     pub(super) sampler: Sampler<'a>,
@@ -78,7 +81,7 @@ pub(super) struct Window {
 }
 impl<'a> ActiveRun<'a> {
     pub(super) fn new(job: Job<'a>, data: &'a TokenizedDataset, can_evaluate: bool, vocabulary: i64) -> Result<Self> {
-        let Job { trainable, config, observer, callbacks } = job;
+        let Job { trainable, config, observer, callbacks, until } = job;
         config.ensure_valid("train")?;
         if (config.early_stopping > 0 || config.keep_best) && !can_evaluate {
             return Err(Error::input("`early_stopping` and `keep_best` need held-out rows")
@@ -103,6 +106,7 @@ impl<'a> ActiveRun<'a> {
             observer,
             callbacks,
             can_evaluate,
+            until,
             preference: None,
             best: None,
             last_eval: None,
@@ -180,7 +184,18 @@ impl<'a> ActiveRun<'a> {
     }
 
     pub(super) fn is_going(&self) -> bool {
-        self.failure.is_none() && !self.stopped_early && self.position.steps < self.schedule.steps
+        self.failure.is_none() && !self.stopped_early && self.position.steps < self.last_step()
+    }
+
+    /// The step that the run goes to this time.
+    fn last_step(&self) -> u64 {
+        self.until.unwrap_or(u64::MAX).min(self.schedule.steps)
+    }
+
+    /// Has the run come to where it pauses, before its end?
+    pub(super) fn is_paused(&self) -> bool {
+        let is_at_pause = self.position.steps == self.last_step() && self.position.steps < self.schedule.steps;
+        is_at_pause && self.failure.is_none() && !self.stopped_early
     }
 
     pub(super) fn window(&mut self, data: &TokenizedDataset) -> Result<Window> {
@@ -261,12 +276,14 @@ impl<'a> ActiveRun<'a> {
         Ok(())
     }
 
-    /// Is an evaluation due after the last step? One is where `on_step` stopped the run, as at every end.
+    /// Is an evaluation due after the last step? One is where `on_step` stopped the run, as at every end, and where the run
+    /// pauses.
     pub(super) fn is_due(&self) -> bool {
         let steps = self.position.steps;
         let fresh = steps > 0 && self.position.evaluated_at != Some(steps) && self.failure.is_none();
         let every = self.config.eval_every;
-        fresh && (self.stopped_early || every.is_due(steps, self.schedule.steps, self.sampler.steps_per_epoch()))
+        let is_last = self.stopped_early || steps == self.last_step();
+        fresh && (is_last || every.is_due(steps, self.schedule.steps, self.sampler.steps_per_epoch()))
     }
 
     pub(super) fn is_evaluated_on_the_way(&self) -> bool {
@@ -323,6 +340,7 @@ impl<'a> ActiveRun<'a> {
 
     pub(super) fn finish(mut self, peak_memory: Option<u64>) -> Result<TrainOutcome> {
         self.fail_unless_finite()?;
+        let is_paused = self.is_paused();
         if let Some(failure) = self.failure {
             return Err(failure);
         }
@@ -340,6 +358,7 @@ impl<'a> ActiveRun<'a> {
             tokens,
             seconds: time.as_secs_f64(),
             stopped_early: self.stopped_early,
+            is_paused,
             overfitting: self.overfitting,
             peak_memory: peak_memory.max(earlier_peak),
             metrics: logged.into_iter().chain(eval_metrics).collect(),

@@ -152,6 +152,7 @@ mod tests {
             tokens: 100,
             seconds: 2.0,
             stopped_early: false,
+            is_paused: false,
             overfitting: None,
             peak_memory: Some(1 << 30),
             metrics: BTreeMap::from([("eval_accuracy".into(), 0.5)]),

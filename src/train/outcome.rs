@@ -23,6 +23,8 @@ pub struct TrainOutcome {
     /// Seconds of training, without evaluations. The time of joint steps is divided among the runs by their tokens.
     pub seconds: f64,
     pub stopped_early: bool,
+    /// Did the run pause before its end, to go on later?
+    pub is_paused: bool,
     /// Set if held-out loss rose while training loss fell.
     pub overfitting: Option<Overfitting>,
     /// Peak memory in bytes while the run trained and was evaluated: see [`PeakWatch`]. Runs side by side have one

@@ -40,6 +40,8 @@ pub struct RecordedJob<'a> {
     /// Such as a progress bar.
     pub observer: &'a mut dyn TrainObserver,
     pub callbacks: Callbacks<'a>,
+    /// The step at which the run pauses, as in [`Job`].
+    pub until: Option<u64>,
 }
 
 /// Trains several runs side by side, as [`train_resumable`] does, and logs each into its folder. Returns a result for
@@ -60,7 +62,7 @@ pub fn train_recorded(
     let (mut observers, mut trained) = (Vec::new(), Vec::new());
     let (mut states, mut labels) = (Vec::new(), Vec::new());
     for (job, recorder) in jobs.into_iter().zip(&mut recorders) {
-        let RecordedJob { trainable, config, observer, callbacks, label, state, .. } = job;
+        let RecordedJob { trainable, config, observer, callbacks, label, state, until, .. } = job;
         let Ok(recorder) = recorder else { continue };
         let mut both: Vec<&mut dyn TrainObserver> = Vec::new();
         if let Some(recorder) = recorder {
@@ -68,12 +70,18 @@ pub fn train_recorded(
         }
         both.push(observer);
         observers.push(Several(both));
-        trained.push((trainable, config, callbacks));
+        trained.push((trainable, config, callbacks, until));
         states.push(state);
         labels.push(label);
     }
     let jobs = trained.into_iter().zip(&mut observers);
-    let jobs = jobs.map(|((trainable, config, callbacks), observer)| Job { trainable, config, observer, callbacks });
+    let jobs = jobs.map(|((trainable, config, callbacks, until), observer)| Job {
+        trainable,
+        config,
+        observer,
+        callbacks,
+        until,
+    });
     let jobs = jobs.collect();
     let mut writer = writer;
     if let Some(writer) = writer.as_deref_mut() {

@@ -195,6 +195,7 @@ impl TrainRun<'_> {
             state: from.map(|found| found.run.state),
             observer: progress,
             callbacks: self.callbacks,
+            until: None,
         };
         let mut evaluate = self
             .test

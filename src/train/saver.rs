@@ -48,14 +48,15 @@ impl<'a> Saver<'a> {
         }
     }
 
-    /// However the runs ended, what they would lose is saved. Runs side by side are saved at their end too: they are
-    /// recorded one after the other.
+    /// However the runs ended, what they would lose is saved: also a run that pauses. Runs side by side are saved at their
+    /// end too: they are recorded one after the other.
     pub(super) fn at_the_end(&mut self, runs: &mut [ActiveRun], peak_memory: Option<u64>, error: Option<&Error>) {
         let is_of_trials = self.writer.is_of_trials();
         let has_failed = error.is_some() || matches!(runs, [run] if run.failure.is_some() && !is_of_trials);
         let is_stop = error.is_some_and(|error| error.kind == Kind::Stopped);
         let step = runs.iter().map(|run| run.position.steps).max().unwrap_or(0);
-        if step == 0 || !(has_failed || runs.len() > 1) {
+        let has_paused = runs.iter().any(ActiveRun::is_paused);
+        if step == 0 || !(has_failed || has_paused || runs.len() > 1) {
             return;
         }
         let saved = match positions(runs) == self.saved {

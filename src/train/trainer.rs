@@ -34,7 +34,7 @@ pub fn train(
     evaluate: Option<&mut Evaluate>,
     observer: &mut dyn TrainObserver,
 ) -> Result<TrainOutcome> {
-    let job = Job { trainable, config, observer, callbacks: Callbacks::default() };
+    let job = Job { trainable, config, observer, callbacks: Callbacks::default(), until: None };
     let mut outcomes = train_together(decoder, vec![job], data, evaluate)?;
     outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
 }
