@@ -8,6 +8,8 @@ use crate::train::outcome::PEAK_MEMORY;
 /// The columns between the grid's and the trial's own metrics.
 pub const NUMBERS: [&str; 7] =
     ["trainable_params", "train_loss", "eval_loss", "eval_perplexity", "tokens", "tokens_per_s", "seconds"];
+/// The step after which a trial was stopped early: a column where one was.
+pub const PRUNED_AT: &str = "pruned_at";
 /// The last columns.
 pub const TEXTS: [&str; 3] = ["dir", "status", "error"];
 
@@ -54,5 +56,5 @@ pub(super) fn ensure_no_metric_is_a_column<'a>(
 }
 
 fn is_column(name: &str) -> bool {
-    NUMBERS.contains(&name) || TEXTS.contains(&name)
+    NUMBERS.contains(&name) || TEXTS.contains(&name) || name == PRUNED_AT
 }

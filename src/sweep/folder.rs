@@ -4,7 +4,7 @@
 
 use super::grid::{axes_from_json, Grid, Point};
 use super::groups;
-use super::record::{self, Failure, Measurements, Record, TrialResult};
+use super::record::{self, Failure, Measurements, PrunedTrial, Record, TrialResult};
 use super::settings_diff::{self, Change};
 use super::trial::{Plan, Trial};
 use crate::bail;
@@ -35,6 +35,8 @@ pub enum TrialState {
     New,
     Finished(Measurements),
     Failed(Failure),
+    /// It was stopped early.
+    Pruned(PrunedTrial),
     /// It has begun and not ended.
     Unfinished,
     /// It ended with other settings.
@@ -121,6 +123,7 @@ impl SweepFolder {
             Some(record) if record.fingerprint == trial.fingerprint() => match record.result {
                 TrialResult::Finished(outcome) => TrialState::Finished(outcome),
                 TrialResult::Failed(failure) => TrialState::Failed(failure),
+                TrialResult::Pruned(pruned) => TrialState::Pruned(pruned),
             },
             Some(_) => TrialState::Changed(settings_diff::between(&old, &trial.settings)),
             None => TrialState::Unfinished,
@@ -132,8 +135,11 @@ impl SweepFolder {
     pub fn prepare(&self, trial: &Trial, plan: &Plan) -> Result<()> {
         let goes_on = plan.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.step(&trial.name).is_some());
         let goes_on = goes_on || (plan.goes_on_in_place && step_in_place(trial).is_some());
-        if goes_on && Self::state(trial)? == TrialState::Unfinished {
-            return Ok(());
+        match Self::state(trial)? {
+            TrialState::Unfinished if goes_on => return Ok(()),
+            // Without its record it is one that was cut off.
+            TrialState::Pruned(_) if goes_on => return remove(&trial.dir.join(record::RESULT)),
+            _ => {}
         }
         let aside = self.path.join(format!("{CLEARING}{}", trial.name));
         match fs::rename(&trial.dir, &aside) {
@@ -209,12 +215,15 @@ pub fn ensure_claimable(plan: &Plan) -> Result<()> {
     plan.trials.iter().try_for_each(|trial| SweepFolder::state(trial).map(drop))
 }
 
-/// Copies the records of the sweep and its trials to the folders of `copy`, the same plan with another `out`.
-pub fn copy_records(plan: &Plan, copy: &Plan) -> Result<()> {
+/// Copies the records of the sweep and its trials to the folders of `copy`, the same plan with another `out`; of trials that
+/// go on without their results.
+pub fn copy_records(plan: &Plan, copy: &Plan, goes_on: &dyn Fn(&Trial) -> bool) -> Result<()> {
     copy_file(&plan.out, &copy.out, SWEEP)?;
     for (trial, copy) in plan.trials.iter().zip(&copy.trials) {
-        for name in [record::CONFIG, record::RESULT, METRICS] {
-            copy_file(&trial.dir, &copy.dir, name)?;
+        copy_file(&trial.dir, &copy.dir, record::CONFIG)?;
+        copy_file(&trial.dir, &copy.dir, METRICS)?;
+        if !goes_on(trial) {
+            copy_file(&trial.dir, &copy.dir, record::RESULT)?;
         }
     }
     Ok(())

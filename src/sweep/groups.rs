@@ -17,11 +17,14 @@ pub struct Group {
     pub workers: usize,
     /// The names of the trials.
     pub trials: Vec<String>,
+    /// The rung that they train to; `None` to their ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<i64>,
 }
 
 impl Group {
-    pub fn new(workers: usize, trials: &[&Trial]) -> Self {
-        Group { workers, trials: trials.iter().map(|trial| trial.name.clone()).collect() }
+    pub fn new(workers: usize, trials: &[&Trial], stage: Option<i64>) -> Self {
+        Group { workers, trials: trials.iter().map(|trial| trial.name.clone()).collect(), stage }
     }
 }
 
@@ -85,7 +88,11 @@ mod tests {
 
     #[test]
     fn groups_are_formed_again_unless_their_trials_are_over() {
-        let group = |workers, names: &[&str]| Group { workers, trials: names.iter().map(|n| n.to_string()).collect() };
+        let group = |workers, names: &[&str]| Group {
+            workers,
+            trials: names.iter().map(|n| n.to_string()).collect(),
+            stage: None,
+        };
         let known = [group(2, &["a", "b"]), group(1, &["c", "d"]), group(3, &["e", "f"]), group(1, &["gone"])];
         // `a` finished alone in the end; `d` failed and is tried again; `g` is new.
         let all = trials(&["b", "d", "f", "e", "g"]);
@@ -100,7 +107,7 @@ mod tests {
     fn damaged_groups_are_none() {
         let folder = tempfile::tempdir().unwrap();
         assert!(read(folder.path()).is_empty());
-        let groups = [Group { workers: 2, trials: vec!["a".into()] }];
+        let groups = [Group { workers: 2, trials: vec!["a".into()], stage: Some(-1) }];
         write(folder.path(), groups.iter().cloned()).unwrap();
         assert_eq!(read(folder.path()), groups);
         std::fs::write(folder.path().join(GROUPS), "[{").unwrap();

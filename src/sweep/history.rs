@@ -201,6 +201,7 @@ fn read_trial(folder: &Path) -> Result<RunRecord> {
     };
     let status = match record.result {
         TrialResult::Failed(failure) => RunStatus::Failed { error: failure.message },
+        TrialResult::Pruned(_) => RunStatus::Unfinished,
         TrialResult::Finished(outcome) => {
             let named = [
                 ("trainable_params", Some(outcome.trainable_params as f64).filter(|count| *count > 0.0)),
@@ -227,8 +228,9 @@ fn status(status: &RunStatus) -> &'static str {
 
 fn sweep_status(result: &SweepResult) -> String {
     let planned = result.planned;
-    let (ended, failed) = (result.rows().len(), result.failed().count());
-    let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+    let (ended, failed, pruned) = (result.rows().len(), result.failed().count(), result.pruned().count());
+    let named = |count: usize, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
+    let failures = format!("{}{}", named(failed, "failed"), named(pruned, "pruned"));
     if ended < planned {
         format!("unfinished ({ended} of {planned} trials{failures})")
     } else if failed == planned {

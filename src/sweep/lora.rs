@@ -3,7 +3,7 @@
 //! Leaves to others: which trials train in which thread (`workers.rs`).
 
 use super::progress::SweepProgress;
-use super::record::Measurements;
+use super::record::{Measurements, Trained};
 use super::task::{SharedInputs, Task};
 use super::trial::Trial;
 use crate::error::{Error, Result};
@@ -35,14 +35,14 @@ pub struct TrialFunctions<'a> {
 }
 
 /// Trains trials side by side and fills their folders: `metrics.jsonl`, events, `adapter/`. An error that would stop
-/// every trial, such as memory that ran out, is the outcome of each.
+/// every trial, such as memory that ran out, is the outcome of each. A trial that pauses has no adapter in its folder yet.
 pub fn run_group(
     decoder: &Decoder,
     shared: SharedInputs,
     tasks: &[Task],
     progress: &SweepProgress,
     losses: Option<&TrialLosses>,
-) -> Vec<Result<Measurements>> {
+) -> Vec<Result<Trained>> {
     match try_group(decoder, shared, tasks, progress, losses) {
         Ok(outcomes) => outcomes,
         Err(error) => tasks.iter().map(|_| Err(error.clone())).collect(),
@@ -60,7 +60,7 @@ fn try_group(
     tasks: &[Task],
     progress: &SweepProgress,
     losses: Option<&TrialLosses>,
-) -> Result<Vec<Result<Measurements>>> {
+) -> Result<Vec<Result<Trained>>> {
     let Some(batch) = tasks.first().map(|task| task.config.eval_batch) else { return Ok(Vec::new()) };
     let adapter = |task: &Task| Adapter::new(task.spec.clone(), decoder, task.config.seed);
     let mut adapters: Vec<Result<Adapter>> = tasks.iter().map(adapter).collect();
@@ -101,7 +101,7 @@ fn try_group(
             state,
             observer,
             callbacks: Callbacks { loss: loss.as_deref(), ..Callbacks::default() },
-            until: None,
+            until: task.until,
         })
     });
     let mut measure = shared.test.map(|test| evaluation(test, batch));
@@ -114,8 +114,10 @@ fn try_group(
         // What is saved next takes its place.
         drop(reserve);
         let outcome = trained.next().unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
-        save_adapter(&adapter, shared.base, shared.tokenizer, &task.trial.dir)?;
-        Ok(measurements(task, &adapter, &outcome))
+        if !outcome.is_paused {
+            save_adapter(&adapter, shared.base, shared.tokenizer, &task.trial.dir)?;
+        }
+        Ok(Trained { measurements: measurements(task, &adapter, &outcome), is_paused: outcome.is_paused })
     });
     Ok(results.collect())
 }
@@ -132,19 +134,22 @@ fn begin_loss<'a>(
     })
 }
 
-/// Adds what `metrics` measures of the adapters that these trials saved, each on its base. An error fails its trial.
+/// Adds what `metrics` measures of the adapters that these trials saved, each on its base. An error fails its trial. Those
+/// that pause have saved none.
 pub fn measured<'d>(
-    results: Vec<Result<Measurements>>,
+    results: Vec<Result<Trained>>,
     trials: &[&Trial],
     decoder_of: &dyn Fn(&Trial) -> Result<&'d Decoder>,
     metrics: Option<&TrialMetrics>,
-) -> Vec<Result<Measurements>> {
+) -> Vec<Result<Trained>> {
     let Some(metrics) = metrics else { return results };
     let measured = results.into_iter().zip(trials).map(|(result, trial)| {
-        let mut measurements = result?;
-        let adapter = peft::load(&trial.adapter_dir(), decoder_of(trial)?)?;
-        measurements.add(metrics(trial, adapter)?)?;
-        Ok(measurements)
+        let mut trained = result?;
+        if !trained.is_paused {
+            let adapter = peft::load(&trial.adapter_dir(), decoder_of(trial)?)?;
+            trained.measurements.add(metrics(trial, adapter)?)?;
+        }
+        Ok(trained)
     });
     measured.collect()
 }

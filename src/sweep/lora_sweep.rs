@@ -4,14 +4,15 @@
 //! Leaves to others: charts and report (`plot/`), and where the options come from.
 
 use super::checkpoints::{Begun, TrialCheckpoints};
+use super::event::Event;
 use super::folder::{SweepFolder, TrialState};
 use super::grid::{Grid, BASE};
 use super::lora::TrialFunctions;
 use super::options::{of_all_points, SweepOptions, TrialSettings};
 use super::progress::SweepProgress;
+use super::pruning::Pruner;
 use super::rehearsal::{rehearse, SweepForecast};
 use super::results::SweepResult;
-use super::run::Event;
 use super::task::{Cohorts, Task, TrialInputs};
 use super::trial::{Plan, Trial};
 use super::verify::{verify, Deviation};
@@ -30,6 +31,7 @@ use crate::train::objective::{Objective, References};
 use crate::train::origin::Origin;
 use crate::train::TrainConfig;
 use serde_json::{json, Map, Value};
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,6 +48,9 @@ pub struct LoraSweep<'a> {
     pub functions: TrialFunctions<'a>,
     /// The number of the round, from 0, in a sweep whose trials depend on results.
     pub round: Option<usize>,
+    /// Leave trials that were stopped early as they are, and train the others to their ends: for later rounds of a sweep
+    /// that finds its points as it goes on.
+    pub keeps_pruned: bool,
 }
 
 /// The results of a sweep, and its checks.
@@ -95,8 +100,8 @@ impl<'a> LoraSweep<'a> {
         let settings = points.iter().map(|point| TrialSettings::at(point.clone(), spec, config)).collect();
         let settings = of_all_points(&points, settings)?;
         let inputs = vec![TrialInputs { base, train, test }; points.len()];
-        let functions = TrialFunctions::default();
-        Ok(LoraSweep { options, grid, settings, inputs, origins: Vec::new(), functions, round: None })
+        let (origins, functions) = Default::default();
+        Ok(LoraSweep { options, grid, settings, inputs, origins, functions, round: None, keeps_pruned: false })
     }
 }
 
@@ -188,11 +193,18 @@ impl LoraSweep<'_> {
         note: &mut dyn FnMut(&str),
     ) -> Result<SweepReport> {
         let mut plan = self.plan(if pace.is_full() { folder } else { &self.options.out })?;
-        let checkpoints = TrialCheckpoints::open(&plan.out, &begun(&plan), &self.options.checkpoints)?;
+        let (mut cohorts, numbers) = Cohorts::of(&self.inputs);
+        let mut pruner = self.pruner(&plan, &numbers)?;
+        let checkpoints = TrialCheckpoints::open(&plan.out, &begun(&plan, pruner.as_ref()), &self.options.checkpoints)?;
         checkpoints.notes.iter().for_each(|line| note(line));
+        if let Some(pruner) = &mut pruner {
+            pruner.go_on_from(|trial| checkpoints.step(trial));
+        }
         plan.checkpoints = Some(checkpoints);
         self.optimizer_notes().iter().for_each(|line| note(line));
-        let (mut cohorts, numbers) = Cohorts::of(&self.inputs);
+        if !self.keeps_pruned && pruner.as_ref().is_some_and(|pruner| pruner.stage().is_none()) {
+            note("prune: no trial has a rung before its end: none is stopped early");
+        }
         let references: Vec<References> = cohorts.iter().map(|_| References::default()).collect();
         let tasks: Vec<Task> = plan
             .trials
@@ -205,15 +217,24 @@ impl LoraSweep<'_> {
                 config,
                 cohort,
                 has_loss: !loss.is_null(),
+                until: None,
             })
             .collect();
         if !pace.is_full() {
             let mut on_event = |event: &Event| note(&event.to_string());
-            let (result, forecast) = rehearse(&plan, folder, &cohorts, &tasks, self.functions, &mut on_event)?;
+            let is_stopped = |trial: &Trial| pruner.as_ref().is_some_and(|pruner| pruner.is_stopped(trial));
+            let (result, mut forecast) =
+                rehearse(&plan, folder, &cohorts, &tasks, self.functions, &is_stopped, &mut on_event)?;
+            if let Some(pruner) = pruner.as_ref().filter(|_| !self.keeps_pruned) {
+                let pruning = self.pruning_forecast(&plan, pruner);
+                forecast.seconds *= pruning.fraction();
+                forecast.pruning = Some(pruning);
+            }
             return Ok(SweepReport { result, deviations: Vec::new(), forecast: Some(forecast) });
         }
         cohorts.record(plan.checkpoints.as_ref(), &references);
-        let result = run_sweep(&plan, &cohorts, &tasks, self.functions, &progress)?;
+        let pruner = pruner.map(RefCell::new);
+        let result = run_sweep(&plan, &cohorts, &tasks, pruner.as_ref(), self.functions, &progress)?;
         let reference = reference_note(&references, result.trained);
         cohorts.record(None, &references);
         // Removes the bars before the notes below.
@@ -290,9 +311,13 @@ fn reference_note(references: &[References], trials: usize) -> Option<String> {
     (answers > 0).then(text)
 }
 
-/// The trials that were begun and not ended.
-fn begun(plan: &Plan) -> Vec<Begun<'_>> {
-    let is_unfinished = |trial: &&Trial| SweepFolder::state(trial).is_ok_and(|state| state == TrialState::Unfinished);
-    let begun = plan.trials.iter().filter(is_unfinished);
+/// The trials that were begun and not ended, those that were stopped early and go on included.
+fn begun<'a>(plan: &'a Plan, pruner: Option<&Pruner>) -> Vec<Begun<'a>> {
+    let goes_on = |trial: &&Trial| match SweepFolder::state(trial) {
+        Ok(TrialState::Unfinished) => true,
+        Ok(TrialState::Pruned(_)) => !pruner.is_some_and(|pruner| pruner.is_stopped(trial)),
+        _ => false,
+    };
+    let begun = plan.trials.iter().filter(goes_on);
     begun.map(|trial| (trial.name.as_str(), &trial.settings)).collect()
 }

@@ -220,7 +220,7 @@ mod tests {
             SharedInputs { base: "x", tokenizer: None, train: &train, test: None, checkpoints: None, references: None };
         let of = |r, batch| (LoraSpec { r, ..LoraSpec::default() }, TrainConfig { batch, ..TrainConfig::default() });
         for points in [[of(2, 32), of(2, 1)], [of(2, 1), of(2, 32)], [of(2, 32), of(16, 1)], [of(2, 32), of(1, 32)]] {
-            let task = |(spec, config)| Task { trial: &trial, spec, config, cohort: 0, has_loss: false };
+            let task = |(spec, config)| Task { trial: &trial, spec, config, cohort: 0, has_loss: false, until: None };
             let tasks: Vec<Task> = points.iter().map(|(spec, config)| task((spec, config))).collect();
             let (task, adapter) = largest(model.decoder(), shared, &tasks).unwrap().unwrap();
             assert_eq!((task.config.batch, adapter.spec.r), (32, 2));

@@ -3,6 +3,7 @@
 use super::axes::Axes;
 use super::decide::DecideOptions;
 use super::grid::{Grid, Point, BASE, DATA, LOSS};
+use super::pruning::Pruning;
 use super::rounds::space::Space;
 use super::rounds::tpe::Sampler;
 use super::rounds::tune::Tune;
@@ -47,6 +48,8 @@ options! {
         pub charts: bool = true;
         /// Train two trials again, each alone, and report how far they differ from the jointly trained ones.
         pub verify: bool = false;
+        /// Stop trials early that fall behind: "halving", "median", or a map of options, as in `#{ rule: "halving", eta: 3 }`.
+        pub prune: Pruning = Pruning::default(), alias ["pruner"];
         pub checkpoints: CheckpointOptions = CheckpointOptions::default(), is set;
     }
     rule SweepOptions::rule;

@@ -4,9 +4,9 @@
 //! Leaves to others: the output of a single step (`train/progress.rs`), and writing to stderr (`stderr.rs`).
 
 use super::columns::NUMBERS;
-use super::record::{Measurements, TrialResult};
+use super::event::Event;
+use super::record::{Measurements, PrunedTrial, TrialResult};
 use super::results::TrialRow;
-use super::run::Event;
 use super::task::Task;
 use super::trial::Trial;
 use crate::error::Result;
@@ -37,6 +37,8 @@ struct Sweep {
     /// The steps of all trials, and of the ended ones.
     steps: u64,
     steps_of_ended: u64,
+    /// The steps of trials that wait at a rung.
+    waiting: BTreeMap<usize, u64>,
     tokens: u64,
     started: Instant,
 }
@@ -91,6 +93,7 @@ impl SweepProgress {
             ended: 0,
             steps: 0,
             steps_of_ended: 0,
+            waiting: BTreeMap::new(),
             tokens: 0,
             started: Instant::now(),
         }))
@@ -115,7 +118,8 @@ impl SweepProgress {
         let has_bars = matches!(sweep.show, Show::Bars { .. }) && tasks.len() <= MOST_BARS;
         for (task, total_steps) in tasks {
             let bar = has_bars.then(|| stderr::bar(&name(task), longest, *total_steps));
-            let running = Running { total_steps: *total_steps, bar, ..Running::default() };
+            let step = sweep.waiting.remove(&task.trial.index).unwrap_or(0);
+            let running = Running { step, total_steps: *total_steps, bar, ..Running::default() };
             sweep.trials.insert(task.trial.index, running);
         }
         sweep.draw(true);
@@ -135,14 +139,18 @@ impl SweepProgress {
     /// Shows an event of the runner.
     pub fn event(&self, event: &Event) {
         let sweep = &mut *self.lock();
-        if let Event::Finished { trial, .. } | Event::Failed { trial, .. } = event {
-            sweep.conclude(trial);
+        match event {
+            Event::Finished { trial, .. } | Event::Failed { trial, .. } => sweep.conclude(trial),
+            Event::Paused { trial, .. } => sweep.pause(trial),
+            Event::Pruned { trial, pruned } => sweep.stop(trial, pruned),
+            _ => {}
         }
         match (&sweep.show, event) {
             (Show::Quiet, _) => {}
             (Show::Objects, event) => event_object(event),
-            // Shown by the trial's bar.
-            (Show::Bars { .. }, Event::Started { .. }) => {}
+            // Shown by the trial's bar, and by its evaluation.
+            (Show::Bars { .. }, Event::Started { .. }) | (Show::Bars { .. } | Show::Lines(_), Event::Paused { .. }) => {
+            }
             _ => stderr::note(&event.to_string()),
         }
     }
@@ -172,8 +180,27 @@ impl Sweep {
         self.draw(true);
     }
 
+    /// Removes a trial that waits for others.
+    fn pause(&mut self, trial: &Trial) {
+        let Some(running) = self.trials.remove(&trial.index) else { return };
+        running.bar.iter().for_each(stderr::remove);
+        self.waiting.insert(trial.index, running.step);
+        self.draw(true);
+    }
+
+    /// Takes a trial that was stopped early out of what is to do.
+    fn stop(&mut self, trial: &Trial, pruned: &PrunedTrial) {
+        let step = self.waiting.remove(&trial.index).unwrap_or(pruned.step);
+        self.ended += 1;
+        self.steps_of_ended += step;
+        self.steps = self.steps.saturating_sub(pruned.steps.saturating_sub(step));
+        self.draw(true);
+    }
+
     fn steps_done(&self) -> u64 {
-        self.steps_of_ended + self.trials.values().map(|trial| trial.step).sum::<u64>()
+        self.steps_of_ended
+            + self.waiting.values().sum::<u64>()
+            + self.trials.values().map(|trial| trial.step).sum::<u64>()
     }
 
     /// Draws the sweep's bar, or writes a line; unless `at_once`, only as often as people can read.
@@ -272,6 +299,19 @@ fn event_object(event: &Event) {
         }
         Event::Failed { trial, failure } => {
             stderr::object("trial_failed", of(trial).into_iter().chain([("error", json!(failure))]));
+        }
+        Event::Paused { trial, outcome } => {
+            stderr::object("trial_paused", of(trial).into_iter().chain(numbers(trial, outcome)));
+        }
+        Event::Decided { report } => {
+            let counts =
+                [("step", json!(report.step)), ("go_on", json!(report.go_on)), ("stopped", json!(report.stopped))];
+            stderr::object("rung_decided", counts);
+        }
+        Event::Pruned { trial, pruned } => {
+            let steps = [("step", json!(pruned.step)), ("total_steps", json!(pruned.steps))];
+            let numbers = numbers(trial, &pruned.measurements);
+            stderr::object("trial_pruned", of(trial).into_iter().chain(steps).chain(numbers));
         }
         other => stderr::note(&other.to_string()),
     }

@@ -1,9 +1,9 @@
 //! Finds the best setting of a sweep by the mean of its trials, with its spread and the settings within noise of it.
 //!
 //! A setting is a point of the grid without the seed. Only settings with the most finished trials are ranked: a mean
-//! over fewer seeds would not be comparable. A setting is within noise of the best if the 95 % interval of their
-//! paired difference contains 0 (Student's t, pairs of the same seed). The best of many settings is also a lucky one:
-//! its mean is a little too good, and another seed may change the order of close settings.
+//! over fewer seeds would not be comparable; those that were stopped early are left out. A setting is within noise of the
+//! best if the 95 % interval of their paired difference contains 0 (Student's t, pairs of the same seed). The best of many
+//! settings is also a lucky one: its mean is a little too good, and another seed may change the order of close settings.
 
 use super::columns::larger_is_better;
 use super::grid::Point;
@@ -59,6 +59,7 @@ impl SweepResult {
         let settings: Vec<(Point, Vec<&TrialRow>)> = self
             .group_by(&keys)
             .into_iter()
+            .filter(|group| !group.is_pruned())
             .map(|group| (group.point, group.rows.into_iter().filter(scored).collect()))
             .collect();
         let most = settings.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);

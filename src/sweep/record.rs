@@ -76,6 +76,21 @@ impl Measurements {
         self.eval_loss.filter(|_| !is_preference).map(f64::exp)
     }
 
+    /// A number by the name of its column; `None` where the trial has no such number.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        let present = |count: u64| (count > 0).then_some(count as f64);
+        match name {
+            "trainable_params" => present(self.trainable_params),
+            "train_loss" => self.train_loss,
+            "eval_loss" => self.eval_loss,
+            "eval_perplexity" => self.eval_perplexity(),
+            "tokens" => present(self.tokens),
+            "tokens_per_s" => present(self.tokens).map(|_| self.tokens_per_s()),
+            "seconds" => Some(self.seconds),
+            other => self.metrics.get(other).copied(),
+        }
+    }
+
     /// The training speed; 0 if no time was measured.
     pub fn tokens_per_s(&self) -> f64 {
         if self.seconds > 0.0 {
@@ -129,11 +144,38 @@ impl From<&Error> for Failure {
     }
 }
 
+/// A trial that was stopped early, because it fell behind the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PrunedTrial {
+    /// The step after which it was stopped.
+    pub step: u64,
+    /// The steps that the whole trial would have taken, and their tokens.
+    pub steps: u64,
+    pub planned_tokens: u64,
+    /// At that step.
+    pub measurements: Measurements,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrialResult {
     Finished(Measurements),
     Failed(Failure),
+    Pruned(PrunedTrial),
+}
+
+/// A trial as far as it was trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    pub measurements: Measurements,
+    /// Did it pause before its end?
+    pub is_paused: bool,
+}
+
+impl From<Measurements> for Trained {
+    fn from(measurements: Measurements) -> Self {
+        Trained { measurements, is_paused: false }
+    }
 }
 
 /// The content of `result.json`.

@@ -1,14 +1,17 @@
 //! Rehearses a sweep in another folder: one trial of each kind trains two tiny steps, and the real trials are planned.
 //! Trials that differ in the seed alone are of one kind; all of them get the files of the one that was trained.
 
-use super::folder;
+use super::event::{Event, SweepObserver};
+use super::folder::{self, SweepFolder, TrialState};
 use super::grid::{LOSS, SEED};
 use super::lora::{measured, TrialFunctions};
 use super::memory::that_fit;
 use super::progress::SweepProgress;
-use super::record::{Measurements, CONFIG, RESULT};
+use super::pruning::forecast::PruningForecast;
+use super::pruning::Pruner;
+use super::record::{Measurements, Trained, CONFIG, RESULT};
 use super::results::SweepResult;
-use super::run::{self, Event, SweepObserver};
+use super::run;
 use super::task::{Cohort, Cohorts, SharedInputs, Task};
 use super::trial::{Plan, Trial};
 use super::workers::Workers;
@@ -41,6 +44,8 @@ pub struct SweepForecast {
     pub base: u64,
     /// The time for all trials that are to run, with these workers.
     pub seconds: f64,
+    /// What is expected of the tokens where trials are stopped early; the other numbers are of all trials to their ends.
+    pub pruning: Option<PruningForecast>,
 }
 
 /// Trials that differ in the seed alone.
@@ -65,7 +70,8 @@ pub struct TrialKind {
 }
 
 /// Rehearses `plan` in `folder`. `tasks` holds every trial of the plan, in its order. The result has the losses of the
-/// tiny runs, and the planned tokens and times of the real ones.
+/// tiny runs, and the planned tokens and times of the real ones. A trial that was stopped early stays so where `is_stopped`
+/// says that the real sweep would leave it.
 ///
 /// # Errors
 /// If the plan's folder cannot be claimed, or the user stops it.
@@ -75,11 +81,15 @@ pub fn rehearse(
     cohorts: &Cohorts,
     tasks: &[Task],
     functions: TrialFunctions,
+    is_stopped: &dyn Fn(&Trial) -> bool,
     observer: &mut dyn SweepObserver,
 ) -> Result<(SweepResult, SweepForecast)> {
     folder::ensure_claimable(plan)?;
     let moved = moved(plan, out);
-    folder::copy_records(plan, &moved)?;
+    folder::copy_records(plan, &moved, &|trial| {
+        matches!(SweepFolder::state(trial), Ok(TrialState::Pruned(_))) && !is_stopped(trial)
+    })?;
+    let stopped = RefCell::new(Pruner::idle(&moved)?);
     let rehearsal = Rehearsal::new(cohorts, tasks, functions);
     let mut on_event = |event: &Event| match event {
         Event::Started { .. } | Event::Finished { .. } => {}
@@ -87,10 +97,13 @@ pub fn rehearse(
         Event::Restarting { trial } => observer.event(&run::begun(plan, trial)),
         event => observer.event(event),
     };
-    let mut group_size = |pending: &[&Trial]| rehearsal.plan_workers(pending);
     let decoder_of = |trial: &Trial| Ok(rehearsal.cohort(&rehearsal.task(trial)?)?.decoder());
-    let mut run_group = |group: &[&Trial]| measured(rehearsal.run_group(group), group, &decoder_of, functions.metrics);
-    let result = run::run(&moved, &mut on_event, &mut group_size, &mut run_group)?;
+    let mut run_group = |group: &[&Trial]| {
+        let results = rehearsal.run_group(group).into_iter().map(|result| result.map(Trained::from)).collect();
+        measured(results, group, &decoder_of, functions.metrics)
+    };
+    let mut group_size = |pending: &[&Trial]| Ok(rehearsal.plan_workers(pending)?.max(1));
+    let result = run_rehearsed(&moved, &stopped, &mut on_event, &mut group_size, &mut run_group)?;
     let Rehearsal { kinds, plans, .. } = rehearsal;
     let (kinds, plans) = (kinds.into_inner(), plans.into_inner());
     let seconds = kinds.iter().map(|kind| kind.seconds() / kind.workers.max(1) as f64).sum();
@@ -102,7 +115,21 @@ pub fn rehearse(
     let base = cohorts.bases().iter().map(of_base).sum();
     let memory = base + plans.iter().map(|plan| plan.memory).max().unwrap_or(0);
     let skipped = result.skipped;
-    Ok((result, SweepForecast { kinds, skipped, workers, memory, base, seconds }))
+    Ok((result, SweepForecast { kinds, skipped, workers, memory, base, seconds, pruning: None }))
+}
+
+/// Runs the trials of `plan` in groups of `group_size`.
+fn run_rehearsed<'a>(
+    plan: &'a Plan,
+    stopped: &RefCell<Pruner>,
+    observer: &mut dyn SweepObserver,
+    group_size: &mut run::GroupSize,
+    run_group: &mut run::TrainGroup,
+) -> Result<SweepResult> {
+    let mut next_group = |pending: &[&'a Trial]| -> Result<Vec<&'a Trial>> {
+        Ok(pending.iter().take(group_size(pending)?).copied().collect())
+    };
+    run::run_in_groups(plan, Some(stopped), observer, &mut next_group, run_group)
 }
 
 /// The same plan with another `out`.
@@ -283,7 +310,8 @@ impl<'a, 'f> Rehearsal<'a, 'f> {
         let (pace, shared) = (Pace::Rehearsal, cohort.shared);
         let (train, test) = (pace.rows(shared.train), shared.test.map(|test| pace.rows(test)));
         let shared = SharedInputs { train: &train, test: test.as_ref(), ..shared };
-        workers.run(cohort.decoder(), shared, tasks, &SweepProgress::new(true), self.functions.losses)
+        let results = workers.run(cohort.decoder(), shared, tasks, &SweepProgress::new(true), self.functions.losses);
+        results.into_iter().map(|result| result.map(|trained| trained.measurements)).collect()
     }
 
     fn is_of(&self, kind: &TrialKind, task: &Task) -> bool {

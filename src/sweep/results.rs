@@ -3,15 +3,16 @@
 //! `results.json` is a list of flat objects (pandas: `read_json`). Each has every column, `null` if the trial has no
 //! such number.
 
-use super::columns::{is_time, larger_is_better, NUMBERS, TEXTS};
+use super::columns::{is_time, larger_is_better, NUMBERS, PRUNED_AT, TEXTS};
 use super::decide::DecideOptions;
 use super::folder;
 use super::grid::{Axis, Grid, Point};
 use super::number;
-use super::record::{Measurements, Record, TrialResult};
+use super::record::{Measurements, PrunedTrial, Record, TrialResult};
 use super::trial::Trial;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
+use crate::format::thousands;
 use crate::train::outcome::PEAK_MEMORY;
 use crate::{files, foreign, sandbox, suggest};
 use serde_json::{Map, Value};
@@ -40,27 +41,32 @@ impl TrialRow {
     pub fn outcome(&self) -> Option<&Measurements> {
         match &self.result {
             TrialResult::Finished(outcome) => Some(outcome),
-            TrialResult::Failed(_) => None,
+            TrialResult::Failed(_) | TrialResult::Pruned(_) => None,
         }
     }
 
-    /// A numeric column: a grid key or a metric. `None` for a failed trial.
+    /// The trial as it was stopped early, if it was.
+    pub fn pruned(&self) -> Option<&PrunedTrial> {
+        match &self.result {
+            TrialResult::Pruned(pruned) => Some(pruned),
+            TrialResult::Finished(_) | TrialResult::Failed(_) => None,
+        }
+    }
+
+    /// A numeric column: a grid key or a metric. `None` for a trial that failed or was stopped early: its numbers are not
+    /// those of a finished one.
     pub fn number(&self, key: &str) -> Option<f64> {
         let outcome = self.outcome()?;
-        let number = match key {
-            "trainable_params" => present(outcome.trainable_params)?,
-            "train_loss" => outcome.train_loss?,
-            "eval_loss" => outcome.eval_loss?,
-            "eval_perplexity" => outcome.eval_perplexity()?,
-            "tokens" => present(outcome.tokens)?,
-            "tokens_per_s" => present(outcome.tokens).map(|_| outcome.tokens_per_s())?,
-            "seconds" => outcome.seconds,
-            other => match self.point.get(other) {
-                Some(value) => value.as_f64()?,
-                None => *outcome.metrics.get(other)?,
-            },
+        let number = match self.point.get(key) {
+            Some(value) => value.as_f64()?,
+            None => outcome.number(key)?,
         };
         number.is_finite().then_some(number)
+    }
+
+    /// What the trial took, also if it was stopped early.
+    fn count(&self, column: &str) -> Option<f64> {
+        self.pruned().map_or_else(|| self.number(column), |pruned| pruned.measurements.number(column))
     }
 
     /// Any column as JSON; `null` if the trial has none.
@@ -69,11 +75,14 @@ impl TrialRow {
             ("dir", _) => self.dir.as_str().into(),
             ("status", TrialResult::Finished(_)) => "finished".into(),
             ("status", TrialResult::Failed(_)) => "failed".into(),
-            ("error", TrialResult::Finished(_)) => Value::Null,
+            ("status", TrialResult::Pruned(_)) => "pruned".into(),
             ("error", TrialResult::Failed(failure)) => failure.message.as_str().into(),
+            ("error", _) => Value::Null,
+            (PRUNED_AT, _) => self.pruned().map_or(Value::Null, |pruned| pruned.step.into()),
             ("trainable_params" | "tokens" | PEAK_MEMORY, _) => {
-                self.number(column).map_or(Value::Null, |count| (count as u64).into())
+                self.count(column).map_or(Value::Null, |count| (count as u64).into())
             }
+            ("tokens_per_s" | "seconds", _) => self.count(column).map_or(Value::Null, Value::from),
             _ => match self.point.get(column) {
                 Some(value) => value.clone(),
                 None => self.number(column).map_or(Value::Null, Value::from),
@@ -82,16 +91,18 @@ impl TrialRow {
     }
 }
 
-/// A count of an experiment that counts it.
-fn present(count: u64) -> Option<f64> {
-    (count > 0).then_some(count as f64)
-}
-
 /// Trials with the same values of some axes, those of `point`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group<'a> {
     pub point: Point,
     pub rows: Vec<&'a TrialRow>,
+}
+
+impl Group<'_> {
+    /// Were all of its trials stopped early?
+    pub fn is_pruned(&self) -> bool {
+        self.rows.iter().all(|row| row.pruned().is_some())
+    }
 }
 
 /// The results of a sweep.
@@ -180,7 +191,31 @@ impl SweepResult {
     }
 
     pub fn failed(&self) -> impl Iterator<Item = &TrialRow> {
-        self.rows.iter().filter(|row| row.outcome().is_none())
+        self.rows.iter().filter(|row| matches!(row.result, TrialResult::Failed(_)))
+    }
+
+    /// The trials that were stopped early.
+    pub fn pruned(&self) -> impl Iterator<Item = &TrialRow> {
+        self.rows.iter().filter(|row| row.pruned().is_some())
+    }
+
+    /// How many trials were stopped early, and the tokens that this saved; `None` where none was.
+    pub fn pruning_note(&self) -> Option<String> {
+        let pruned: Vec<&PrunedTrial> = self.pruned().filter_map(TrialRow::pruned).collect();
+        let mut steps: Vec<u64> = pruned.iter().map(|pruned| pruned.step).collect();
+        steps.sort_unstable();
+        let (first, last) = (steps.first()?, steps.last()?);
+        let at = if first == last { format!("step {first}") } else { format!("steps {first} to {last}") };
+        let saved: u64 = pruned.iter().map(|one| one.planned_tokens.saturating_sub(one.measurements.tokens)).sum();
+        let trained: u64 = self.rows.iter().filter_map(|row| row.count("tokens")).map(|tokens| tokens as u64).sum();
+        let all = (saved + trained).max(1);
+        let (count, trials) = (pruned.len(), self.rows.len());
+        let share = 100.0 * saved as f64 / all as f64;
+        Some(format!(
+            "pruned: {count} of {trials} trials, stopped at {at}; that saved {share:.0} % of the tokens, {} of {}",
+            thousands(saved),
+            thousands(all)
+        ))
     }
 
     /// The names of all metrics: the fixed ones, then further metrics of trials by name.
@@ -245,7 +280,8 @@ impl SweepResult {
     /// All columns in the order of the files.
     pub fn columns(&self) -> Vec<&str> {
         let axes = self.axes.iter().map(|axis| axis.key.as_str());
-        axes.chain(self.metrics()).chain(TEXTS).collect()
+        let pruned_at = self.pruned().next().map(|_| PRUNED_AT);
+        axes.chain(self.metrics()).chain(pruned_at).chain(TEXTS).collect()
     }
 
     pub fn to_json(&self) -> Value {

@@ -1,123 +1,24 @@
 //! The runner: runs the trials that are not finished, records their results, and keeps the results on disk complete at
 //! every moment.
 
+use super::event::{Event, SweepObserver};
 use super::folder::{step_in_place, SweepFolder, TrialState};
-use super::number::significant;
-use super::record::{Failure, Measurements, TrialResult};
+use super::pruning::pruner::Ending;
+use super::pruning::Pruner;
+use super::record::{Failure, Measurements, PrunedTrial, Trained, TrialResult};
 use super::results::{SweepResult, TrialRow};
-use super::settings_diff::Change;
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
-use std::fmt;
-
-/// An event of a sweep. `Display` writes it as a line for people.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// Before the first trial: the numbers of finished trials and of trials to run.
-    Planned {
-        finished: usize,
-        to_run: usize,
-    },
-    /// The file system of `out` has no locks.
-    Unlocked {
-        out: &'a std::path::Path,
-    },
-    /// Folders of trials that are not in this grid, which stay unchanged.
-    Kept {
-        names: &'a [String],
-    },
-    /// A file of the sweep could not be written; the sweep goes on.
-    Unwritten {
-        error: &'a Error,
-    },
-    /// A finished trial will run again, because its settings changed.
-    Changed {
-        trial: &'a Trial,
-        changes: &'a [Change],
-    },
-    /// A trial that was interrupted goes on from its checkpoint.
-    Resuming {
-        trial: &'a Trial,
-        step: u64,
-    },
-    /// A trial that was interrupted will run again from its start.
-    Restarting {
-        trial: &'a Trial,
-    },
-    /// A trial that failed before will be tried again.
-    Retrying {
-        trial: &'a Trial,
-        failure: &'a Failure,
-    },
-    Started {
-        trial: &'a Trial,
-        total: usize,
-    },
-    Finished {
-        trial: &'a Trial,
-        outcome: &'a Measurements,
-    },
-    Failed {
-        trial: &'a Trial,
-        failure: &'a Failure,
-    },
-}
-
-impl fmt::Display for Event<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Event::Planned { finished: 0, to_run: 1 } => write!(out, "1 trial to run"),
-            Event::Planned { finished: 0, to_run } => write!(out, "{to_run} trials to run"),
-            Event::Planned { finished, to_run: 0 } => write!(out, "all {finished} trials are finished already"),
-            Event::Planned { finished, to_run } => {
-                write!(out, "{finished} trials are finished already, {to_run} to run")
-            }
-            Event::Unlocked { out: folder } => {
-                let folder = folder.display();
-                write!(out, "the file system of `{folder}` has no locks: do not start a second sweep there")
-            }
-            Event::Kept { names } => write!(out, "kept trials that are not in this grid: {}", names.join(", ")),
-            Event::Unwritten { error } => write!(out, "warning: {}; the sweep goes on", error.message),
-            Event::Changed { trial, changes } => {
-                write!(out, "{}: the settings changed, running it again", trial.point)?;
-                changes.iter().try_for_each(|change| write!(out, "\n  {change}"))
-            }
-            Event::Resuming { trial, step } => write!(out, "{}: going on from step {step}", trial.point),
-            Event::Restarting { trial } => write!(out, "{}: was interrupted, starting it again", trial.point),
-            Event::Retrying { trial, failure } => {
-                write!(out, "{}: failed before ({}), trying it again", trial.point, failure.message)
-            }
-            Event::Started { trial, total } => write!(out, "trial {}/{total}: {}", trial.index + 1, trial.point),
-            Event::Finished { trial, outcome } => {
-                let losses = [("train_loss", outcome.train_loss), ("eval_loss", outcome.eval_loss)];
-                let losses = losses.into_iter().filter_map(|(name, loss)| Some(format!("{name} {:.4}", loss?)));
-                let measured = outcome.measured.iter().filter_map(|name| Some((name, outcome.metrics.get(name)?)));
-                let measured = measured.map(|(name, value)| format!("{name} {}", significant(*value, 4)));
-                let shown: Vec<String> = losses.chain(measured).collect();
-                write!(out, "{}: {}", trial.point, if shown.is_empty() { "finished".into() } else { shown.join(", ") })
-            }
-            Event::Failed { trial, failure } => write!(out, "{}: failed: {}", trial.point, failure.message),
-        }
-    }
-}
-
-/// Follows a sweep. Any `FnMut(&Event)` is an observer.
-pub trait SweepObserver {
-    fn event(&mut self, event: &Event);
-}
-
-impl<F: FnMut(&Event)> SweepObserver for F {
-    fn event(&mut self, event: &Event) {
-        self(event)
-    }
-}
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// The arguments `run_group` and `group_size` of [`run`].
 pub type RunGroup<'a> = dyn FnMut(&[&Trial]) -> Vec<Result<Measurements>> + 'a;
 pub type GroupSize<'a> = dyn FnMut(&[&Trial]) -> Result<usize> + 'a;
-/// The argument `next_group` of [`run_in_groups`].
+/// The arguments `next_group` and `train_group` of [`run_in_groups`].
 pub type NextGroup<'f, 'a> = dyn FnMut(&[&'a Trial]) -> Result<Vec<&'a Trial>> + 'f;
+pub type TrainGroup<'a> = dyn FnMut(&[&Trial]) -> Vec<Result<Trained>> + 'a;
 
 /// Runs every trial of `plan` that is not finished.
 ///
@@ -134,29 +35,36 @@ pub fn run<'a>(
     let mut next_group = |pending: &[&'a Trial]| -> Result<Vec<&'a Trial>> {
         Ok(pending.iter().take(group_size(pending)?.max(1)).copied().collect())
     };
-    run_in_groups(plan, observer, &mut next_group, run_group)
+    let mut train_group =
+        |group: &[&Trial]| run_group(group).into_iter().map(|result| result.map(Trained::from)).collect();
+    run_in_groups(plan, None, observer, &mut next_group, &mut train_group)
 }
 
-/// As [`run`], where `next_group` says which of the trials that are left train side by side next: at least one.
+/// As [`run`], where `next_group` says which of the trials that are left train side by side next: at least one. With a
+/// `pruner`, trials come back when they pause at a rung, and those that go on are in later groups again.
 pub fn run_in_groups<'a>(
     plan: &'a Plan,
+    pruner: Option<&RefCell<Pruner>>,
     observer: &mut dyn SweepObserver,
     next_group: &mut NextGroup<'_, 'a>,
-    run_group: &mut RunGroup,
+    train_group: &mut TrainGroup,
 ) -> Result<SweepResult> {
     let folder = SweepFolder::claim(plan)?;
     // All states before any folder changes: a folder that is not a trial's must stop the sweep first.
     let states: Vec<TrialState> = plan.trials.iter().map(SweepFolder::state).collect::<Result<_>>()?;
     let mut result = SweepResult::new(&plan.out, &plan.grid);
     result.decide = plan.decide.clone();
-    let mut sweep = Sweep { plan, folder, observer, result, is_table_behind: false };
-    let pending = sweep.pending(states)?;
-    let mut rest = pending;
+    let mut sweep = Sweep { plan, pruner, folder, observer, result, is_table_behind: false, begun: BTreeSet::new() };
+    let mut rest = sweep.pending(states)?;
     while !rest.is_empty() {
-        // Fewer may fit by now than were planned.
-        let group = next_group(&rest)?;
-        rest.retain(|trial| !group.iter().any(|member| member.index == trial.index));
-        sweep.run_group(&group, run_group)?;
+        let due = pruner.map_or_else(|| rest.clone(), |pruner| pruner.borrow().due(&rest));
+        let ended = match due.is_empty() {
+            // All have come to the rung.
+            true => sweep.decide()?,
+            // Fewer may fit by now than were planned.
+            false => sweep.run_group(&next_group(&due)?, train_group)?,
+        };
+        rest.retain(|trial| !ended.contains(&trial.index));
     }
     // A table that could not be written on the way may be now.
     if sweep.is_table_behind {
@@ -182,11 +90,14 @@ pub fn begun<'a>(plan: &'a Plan, trial: &'a Trial) -> Event<'a> {
 /// A sweep that is being run.
 struct Sweep<'a, 'o> {
     plan: &'a Plan,
+    pruner: Option<&'o RefCell<Pruner>>,
     folder: SweepFolder,
     observer: &'o mut dyn SweepObserver,
     result: SweepResult,
     /// Could the results not be written when they last changed?
     is_table_behind: bool,
+    /// The trials that were begun in this run.
+    begun: BTreeSet<usize>,
 }
 
 impl<'a> Sweep<'a, '_> {
@@ -207,14 +118,15 @@ impl<'a> Sweep<'a, '_> {
             match &state {
                 TrialState::New => {}
                 TrialState::Finished(_) => {}
+                TrialState::Pruned(_) if self.is_stopped(trial) => {}
+                TrialState::Pruned(_) => self.observer.event(&begun(self.plan, trial)),
                 TrialState::Failed(failure) => self.observer.event(&Event::Retrying { trial, failure }),
                 TrialState::Unfinished => self.observer.event(&begun(self.plan, trial)),
                 TrialState::Changed(changes) => self.observer.event(&Event::Changed { trial, changes }),
             }
             match state {
-                TrialState::Finished(outcome) => {
-                    self.result.insert(TrialRow::new(trial, TrialResult::Finished(outcome)))
-                }
+                TrialState::Finished(outcome) => self.add(trial, TrialResult::Finished(outcome)),
+                TrialState::Pruned(pruned) if self.is_stopped(trial) => self.add(trial, TrialResult::Pruned(pruned)),
                 _ => pending.push(trial),
             }
         }
@@ -233,13 +145,34 @@ impl<'a> Sweep<'a, '_> {
         Ok(pending)
     }
 
-    fn run_group(&mut self, group: &[&'a Trial], run_group: &mut RunGroup) -> Result<()> {
+    /// Was the trial stopped by a decision that holds?
+    fn is_stopped(&self, trial: &Trial) -> bool {
+        self.pruner.is_some_and(|pruner| pruner.borrow().is_stopped(trial))
+    }
+
+    /// Adds the result of a trial that has ended.
+    fn add(&mut self, trial: &Trial, result: TrialResult) {
+        let ending = match &result {
+            TrialResult::Finished(_) => Ending::Finished,
+            TrialResult::Failed(_) => Ending::Failed,
+            TrialResult::Pruned(_) => Ending::Pruned,
+        };
+        if let Some(pruner) = self.pruner {
+            pruner.borrow_mut().conclude(trial, ending);
+        }
+        self.result.insert(TrialRow::new(trial, result));
+    }
+
+    /// Trains a group. Returns the trials that have ended, by their positions in the plan: all but those that pause.
+    fn run_group(&mut self, group: &[&'a Trial], train_group: &mut TrainGroup) -> Result<Vec<usize>> {
         interrupt::check()?;
-        let mut ready = Vec::new();
+        let (mut ready, mut ended) = (Vec::new(), Vec::new());
         for &trial in group {
             match self.folder.prepare(trial, self.plan) {
                 Ok(()) => {
-                    self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
+                    if self.begun.insert(trial.index) {
+                        self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
+                    }
                     ready.push(trial);
                 }
                 // A disk that is full now may have room for the next trial. The folder gets no record: without its
@@ -247,11 +180,12 @@ impl<'a> Sweep<'a, '_> {
                 Err(error) => {
                     let failure = Failure::from(&error);
                     self.observer.event(&Event::Failed { trial, failure: &failure });
-                    self.result.insert(TrialRow::new(trial, TrialResult::Failed(failure)));
+                    self.add(trial, TrialResult::Failed(failure));
+                    ended.push(trial.index);
                 }
             }
         }
-        let results = if ready.is_empty() { Vec::new() } else { run_group(&ready) };
+        let results = if ready.is_empty() { Vec::new() } else { train_group(&ready) };
         if results.len() != ready.len() {
             let (expected, found) = (ready.len(), results.len());
             return Err(Error::bug(format!("a group of {expected} trials gave {found} results")));
@@ -260,17 +194,92 @@ impl<'a> Sweep<'a, '_> {
         for (trial, result) in ready.into_iter().zip(results) {
             match result {
                 Err(error) if error.kind == Kind::Stopped => stopped = Some(error),
-                result => self.conclude(trial, result)?,
+                result => {
+                    if self.take(trial, result)? {
+                        ended.push(trial.index);
+                    }
+                }
             }
         }
+        self.write_rungs();
         self.write_table();
         match (stopped, &self.plan.checkpoints) {
             (Some(stopped), _) => Err(stopped),
             (None, Some(checkpoints)) => {
-                checkpoints.remove(&group.iter().map(|trial| trial.name.as_str()).collect::<Vec<_>>());
-                Ok(())
+                let over = group.iter().filter(|trial| ended.contains(&trial.index));
+                let over: Vec<&str> = over.map(|trial| trial.name.as_str()).collect();
+                if !over.is_empty() {
+                    checkpoints.remove(&over);
+                }
+                Ok(ended)
             }
-            (None, None) => Ok(()),
+            (None, None) => Ok(ended),
+        }
+    }
+
+    /// Takes what came of a trial: returns whether it has ended.
+    fn take(&mut self, trial: &'a Trial, result: Result<Trained>) -> Result<bool> {
+        let result = result.and_then(|trained| {
+            trained.measurements.check()?;
+            Ok(trained)
+        });
+        if let (Ok(Trained { measurements, is_paused }), Some(pruner)) = (&result, self.pruner) {
+            pruner.borrow_mut().measure(trial, measurements, !is_paused)?;
+            if *is_paused {
+                self.observer.event(&Event::Paused { trial, outcome: measurements });
+                return Ok(false);
+            }
+        }
+        self.conclude(trial, result.map(|trained| trained.measurements))?;
+        Ok(true)
+    }
+
+    /// Decides which trials go on after a rung. Returns those that stop, by their positions in the plan.
+    fn decide(&mut self) -> Result<Vec<usize>> {
+        let Some(pruner) = self.pruner else { return Err(Error::bug("no trial is left to run")) };
+        if pruner.borrow().stage().is_none() {
+            return Err(Error::bug("trials wait for a rung, and none is left"));
+        }
+        let reports = pruner.borrow_mut().decide();
+        // First of all: from here on the decision stands, whatever becomes of this process.
+        self.write_rungs();
+        let open: Vec<&Trial> = pruner.borrow().open().filter_map(|at| self.plan.trials.get(at)).collect();
+        if let Some(checkpoints) = &self.plan.checkpoints {
+            let begun = open.iter().filter(|trial| self.begun.contains(&trial.index) || !checkpoints.are_ignored());
+            checkpoints.refresh(&begun.map(|trial| (trial.name.as_str(), &trial.settings)).collect::<Vec<_>>())?;
+        }
+        let mut ended = Vec::new();
+        for report in &reports {
+            self.observer.event(&Event::Decided { report });
+            let trials = report.trials.iter().filter_map(|(at, pruned)| Some((self.plan.trials.get(*at)?, pruned)));
+            let trials: Vec<(&Trial, &PrunedTrial)> = trials.collect();
+            self.keep_states(&trials.iter().map(|(trial, _)| trial.name.as_str()).collect::<Vec<_>>());
+            for (trial, pruned) in trials {
+                self.record(trial, TrialResult::Pruned(pruned.clone()));
+                ended.push(trial.index);
+            }
+        }
+        self.write_table();
+        if let Some(checkpoints) = &self.plan.checkpoints {
+            let live = open.iter().filter(|trial| !ended.contains(&trial.index));
+            checkpoints.remove_unused(&live.map(|trial| trial.name.as_str()).collect::<Vec<_>>());
+        }
+        Ok(ended)
+    }
+
+    /// Keeps the states of trials that stop, so that they can go on later.
+    fn keep_states(&mut self, names: &[&str]) {
+        let keeps = self.pruner.is_some_and(|pruner| pruner.borrow().keeps_states());
+        let Some(checkpoints) = self.plan.checkpoints.as_ref().filter(|_| keeps) else { return };
+        if let Err(error) = checkpoints.keep(names) {
+            self.observer.event(&Event::Unwritten { error: &error });
+        }
+    }
+
+    fn write_rungs(&mut self) {
+        let Some(pruner) = self.pruner else { return };
+        if let Err(error) = pruner.borrow().write() {
+            self.observer.event(&Event::Unwritten { error: &error });
         }
     }
 
@@ -288,7 +297,6 @@ impl<'a> Sweep<'a, '_> {
 
     fn conclude(&mut self, trial: &'a Trial, result: Result<Measurements>) -> Result<()> {
         let result = result.and_then(|outcome| {
-            outcome.check()?;
             super::columns::ensure_no_metric_is_a_column(&self.plan.grid, outcome.metrics.keys())?;
             Ok(outcome)
         });
@@ -296,6 +304,12 @@ impl<'a> Sweep<'a, '_> {
             Ok(outcome) => TrialResult::Finished(outcome),
             Err(error) => TrialResult::Failed(Failure::from(&error)),
         };
+        self.record(trial, result);
+        Ok(())
+    }
+
+    /// Records how a trial ended.
+    fn record(&mut self, trial: &'a Trial, result: TrialResult) {
         let result = match self.folder.conclude(trial, result.clone()) {
             Ok(result) => result,
             // Without its record the trial will run again; its result still counts in this run.
@@ -310,8 +324,12 @@ impl<'a> Sweep<'a, '_> {
                 self.observer.event(&Event::Finished { trial, outcome });
             }
             TrialResult::Failed(failure) => self.observer.event(&Event::Failed { trial, failure }),
+            TrialResult::Pruned(pruned) => self.observer.event(&Event::Pruned { trial, pruned }),
         }
-        self.result.insert(TrialRow::new(trial, result));
-        Ok(())
+        // A trial that was stopped early and went on has no use for its state any more.
+        if let (TrialResult::Finished(_), Some(checkpoints)) = (&result, &self.plan.checkpoints) {
+            let _ = checkpoints.forget(&trial.name);
+        }
+        self.add(trial, result);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::grid::Point;
 use super::number;
+use super::record::TrialResult;
 use super::results::{SweepResult, TrialRow};
 use super::summary::Summary;
 use crate::bail;
@@ -102,7 +103,7 @@ impl SweepResult {
                 (x, setting.to_string())
             }
         };
-        let failed = rows.iter().filter(|row| row.outcome().is_none()).count();
+        let failed = rows.iter().filter(|row| matches!(row.result, TrialResult::Failed(_))).count();
         let Summary { mean, spread, n, .. } = summary;
         Some(SummaryPoint { x, label, mean, spread, n, failed, values, trials })
     }

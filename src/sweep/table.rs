@@ -93,12 +93,19 @@ impl SweepResult {
 
     fn baseline(&self, options: &TableOptions, over: &str) -> Result<Map<String, Value>> {
         let Some(baseline) = &options.baseline else {
+            let point = |row: &TrialRow| row.point.without(over).values;
+            let mut rows = self.rows().iter().filter(|row| row.outcome().is_some()).chain(self.rows());
             // The first values need not belong to a point that was chosen.
-            if let Some(first) = self.rows().first().filter(|_| !self.is_whole_product()) {
-                return Ok(first.point.without(over).values);
+            if let Some(first) = rows.next().filter(|_| !self.is_whole_product()) {
+                return Ok(point(first));
             }
             let others = self.axes().iter().filter(|axis| axis.key != over);
-            return Ok(others.filter_map(|axis| Some((axis.key.clone(), axis.values.first()?.clone()))).collect());
+            let first: Map<String, Value> =
+                others.filter_map(|axis| Some((axis.key.clone(), axis.values.first()?.clone()))).collect();
+            // One that was stopped early has nothing to compare with: the first that was not takes its place.
+            let is_pruned = self.pruned().any(|row| point(row) == first);
+            let finished = self.rows().iter().find(|row| row.outcome().is_some()).filter(|_| is_pruned);
+            return Ok(finished.map_or(first, point));
         };
         for (key, wanted) in &baseline.values {
             self.ensure_axis(key)?;
@@ -159,17 +166,21 @@ impl Table<'_> {
         Column { title: "trainable_params".into(), cells, numbers }
     }
 
-    /// The column n, and one of failed trials if there are any.
+    /// The column n, and those of failed trials and of trials that were stopped early, if there are any.
     fn counts(&self) -> Vec<Column> {
-        let failed = |group: &Group| group.rows.iter().filter(|row| row.outcome().is_none()).count();
+        let finished = |group: &Group| group.rows.iter().filter(|row| row.outcome().is_some()).count();
+        let pruned = |group: &Group| group.rows.iter().filter(|row| row.pruned().is_some()).count();
         let column = |title: &str, count: &dyn Fn(&Group) -> usize| {
             let counts: Vec<usize> = self.groups.iter().map(count).collect();
             let (cells, numbers) = counts.iter().map(|count| (count.to_string(), Some(*count as f64))).unzip();
             Column { title: title.into(), cells, numbers }
         };
-        let mut columns = vec![column("n", &|group| group.rows.len() - failed(group))];
+        let mut columns = vec![column("n", &finished)];
         if self.result.failed().next().is_some() {
-            columns.push(column("failed", &failed));
+            columns.push(column("failed", &|group| group.rows.len() - finished(group) - pruned(group)));
+        }
+        if self.result.pruned().next().is_some() {
+            columns.push(column("pruned", &pruned));
         }
         columns
     }
@@ -248,6 +259,7 @@ impl Table<'_> {
         if self.result.rows().iter().any(is_ours) {
             notes.push(EVAL_LOSS_NOTE.to_owned());
         }
+        notes.extend(self.result.pruning_note());
         for row in self.result.failed() {
             notes.push(format!("failed: {}: {}", row.point, row.value("error").as_str().unwrap_or_default()));
         }

@@ -129,6 +129,8 @@ pub struct Task<'a> {
     pub cohort: usize,
     /// Does a function of the caller compute its loss? Such a trial trains alone, on the caller's thread.
     pub has_loss: bool,
+    /// The step at which it pauses; `None` trains to its end.
+    pub until: Option<u64>,
 }
 
 impl<'a> Task<'a> {

@@ -2,13 +2,14 @@
 //! results. Folders, resuming, results and table are those of every sweep.
 
 use super::decide::DecideOptions;
+use super::event::Event;
 use super::folder::{self, SweepFolder, TrialState};
 use super::grid::{Grid, Point};
 use super::lora_sweep::SweepReport;
 use super::progress::SweepProgress;
 use super::record::Measurements;
 use super::rehearsal::moved;
-use super::run::{run, Event};
+use super::run::run;
 use super::trial::{Plan, Trial};
 use crate::data::Pace;
 use crate::error::Result;
@@ -69,7 +70,7 @@ impl TrialSweep<'_> {
         let plan = if is_rehearsal {
             folder::ensure_claimable(&plan)?;
             let moved = moved(&plan, folder);
-            folder::copy_records(&plan, &moved)?;
+            folder::copy_records(&plan, &moved, &|_| false)?;
             moved
         } else {
             plan

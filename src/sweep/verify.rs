@@ -54,7 +54,7 @@ fn deviation(cohorts: &Cohorts, task: &Task, losses: Option<&TrialLosses>, resul
     let trial = Trial { dir: scratch.path().join(&task.trial.name), ..task.trial.clone() };
     let silent = SweepProgress::new(true);
     let alone = run_group(decoder, cohort.shared, &[Task { trial: &trial, ..*task }], &silent, losses).pop();
-    let alone = alone.unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?;
+    let alone = alone.unwrap_or_else(|| Err(Error::bug("a trial without an outcome")))?.measurements;
     let row = result.rows().iter().find(|row| row.index == task.trial.index);
     let together =
         row.and_then(|row| row.outcome()).ok_or_else(|| Error::bug("a finished trial without an outcome"))?;

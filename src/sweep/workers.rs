@@ -6,13 +6,15 @@
 //! backward pass per step.
 
 use super::checkpoints::Begun;
+use super::event::Event;
 use super::groups::{self, Group};
 use super::lora::{measured, run_group, TrialFunctions, TrialLosses};
 use super::memory;
 use super::progress::SweepProgress;
-use super::record::Measurements;
+use super::pruning::Pruner;
+use super::record::Trained;
 use super::results::SweepResult;
-use super::run::{self, Event};
+use super::run;
 use super::task::{Cohorts, SharedInputs, Task};
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Result};
@@ -40,11 +42,13 @@ pub struct Workers {
 /// Groups of trials that wait, each with the number of its workers.
 type Queue<'a> = VecDeque<(usize, Vec<&'a Trial>)>;
 
-/// Runs the trials of a LoRA sweep that are not finished. `tasks` holds every trial of the plan, in its order.
+/// Runs the trials of a LoRA sweep that are not finished. `tasks` holds every trial of the plan, in its order. `pruner`
+/// stops those that fall behind.
 pub fn run_sweep<'a>(
     plan: &'a Plan,
     cohorts: &Cohorts,
     tasks: &[Task],
+    pruner: Option<&RefCell<Pruner>>,
     functions: TrialFunctions,
     progress: &SweepProgress,
 ) -> Result<SweepResult> {
@@ -61,8 +65,13 @@ pub fn run_sweep<'a>(
     let planned: Cell<Option<(usize, Workers)>> = Cell::new(None);
     let fitting = Cell::new(usize::MAX);
     // The groups of an earlier run that are formed again, and how the present group is spread.
-    let again: RefCell<Option<Queue<'a>>> = RefCell::new(None);
+    let again: RefCell<Option<(Option<i64>, Queue<'a>)>> = RefCell::new(None);
     let present: Cell<Workers> = Cell::new(Workers { workers: 1, at_once: 1 });
+    let open = || -> Vec<&'a Trial> {
+        let of_pruner =
+            |pruner: &RefCell<Pruner>| pruner.borrow().open().filter_map(|at| plan.trials.get(at)).collect();
+        pruner.map(of_pruner).unwrap_or_default()
+    };
     let steps = |task: &Task| cohorts.get(task).map_or(0, |cohort| task.config.total_steps(cohort.shared.train.len()));
     let at_once = |trials: &[&'a Trial]| -> Result<usize> {
         let Some(task) = trials.first().and_then(|trial| tasks.get(trial.index)) else { return Ok(1) };
@@ -73,7 +82,12 @@ pub fn run_sweep<'a>(
             Some((cohort, workers)) if cohort == task.cohort => workers,
             _ => {
                 let cohort = cohorts.get(task)?;
-                Workers::plan(cohort.decoder(), cohort.shared, &tasks_of(trials))?
+                // Those that wait at a rung are in later groups: whether a sweep was cut off there, must not show.
+                let waiting = open().into_iter().filter(|trial| !trials.iter().any(|other| other.index == trial.index));
+                let beside =
+                    tasks_of(&waiting.collect::<Vec<_>>()).into_iter().filter(|other| task.may_train_beside(other));
+                let all: Vec<Task> = tasks_of(trials).into_iter().chain(beside).collect();
+                Workers::plan(cohort.decoder(), cohort.shared, &all)?
             }
         };
         planned.set(Some((task.cohort, workers)));
@@ -81,11 +95,16 @@ pub fn run_sweep<'a>(
     };
     let mut next_group = |pending: &[&'a Trial]| -> Result<Vec<&'a Trial>> {
         let mut again = again.borrow_mut();
-        let again = again.get_or_insert_with(|| {
-            progress.begin(pending.len(), tasks_of(pending).iter().map(steps).sum());
+        if again.is_none() {
+            let to_run = if pruner.is_some() { open() } else { pending.to_vec() };
+            progress.begin(to_run.len(), tasks_of(&to_run).iter().map(steps).sum());
             fitting.set(memory::remembered(&plan.out, device).unwrap_or(usize::MAX));
-            earlier_groups(plan, tasks, pending).into()
-        });
+        }
+        let stage = pruner.and_then(|pruner| pruner.borrow().stage());
+        if again.as_ref().is_none_or(|(of_stage, _)| *of_stage != stage) {
+            *again = Some((stage, earlier_groups(plan, tasks, pending, stage).into()));
+        }
+        let Some((_, again)) = again.as_mut() else { return Err(Error::bug("no groups")) };
         let is_in_group =
             |trial: &&Trial| again.iter().any(|(_, group)| group.iter().any(|one| one.index == trial.index));
         let fresh: Vec<&Trial> = pending.iter().filter(|trial| !is_in_group(trial)).copied().collect();
@@ -96,15 +115,16 @@ pub fn run_sweep<'a>(
         let mut fresh = fresh.chunks(at_once).map(|trials| (spread_over(trials), trials.to_vec()));
         if plan.checkpoints.is_some() {
             let groups = again.iter().cloned().chain(fresh.clone());
-            groups::write(&plan.out, groups.map(|(workers, trials)| Group::new(workers, &trials)))?;
+            groups::write(&plan.out, groups.map(|(workers, trials)| Group::new(workers, &trials, stage)))?;
         }
         let next = again.pop_front().or_else(|| fresh.next());
         let (workers, group) = next.ok_or_else(|| Error::bug("no trial is left"))?;
         present.set(Workers { workers, at_once: group.len() });
         Ok(group)
     };
-    let mut run_group = |group: &[&Trial]| {
-        let tasks = tasks_of(group);
+    let mut train_group = |group: &[&Trial]| {
+        let until = |task: Task| pruner.and_then(|pruner| pruner.borrow().until(task.trial));
+        let tasks: Vec<Task> = tasks_of(group).into_iter().map(|task| Task { until: until(task), ..task }).collect();
         progress.side_by_side(&tasks.iter().map(|task| (*task, steps(task))).collect::<Vec<_>>());
         let is_again = Cell::new(false);
         let mut run = |tasks: &[Task]| {
@@ -119,10 +139,11 @@ pub fn run_sweep<'a>(
             }
             // What ran out of memory was saved.
             let begun: Vec<Begun> = tasks.iter().map(|task| (task.trial.name.as_str(), &task.trial.settings)).collect();
-            let checkpoints = plan.checkpoints.as_ref().and_then(|checkpoints| checkpoints.reopen(&begun).ok());
-            let shared = SharedInputs { checkpoints: checkpoints.as_ref(), ..cohort.shared };
+            if let Some(Err(error)) = plan.checkpoints.as_ref().map(|checkpoints| checkpoints.refresh(&begun)) {
+                return tasks.iter().map(|_| Err(error.clone())).collect();
+            }
             let workers = Workers::for_trials_that_fit(fitting.get(), device, tasks.len());
-            workers.run(decoder, shared, tasks, progress, functions.losses)
+            workers.run(decoder, cohort.shared, tasks, progress, functions.losses)
         };
         let mut run_out = |trials: usize, fewer: usize| {
             memory::forget_activations(device);
@@ -135,7 +156,7 @@ pub fn run_sweep<'a>(
         let results = memory::in_halves(&tasks, &mut run, &mut run_out);
         measured(results, group, &|trial| Ok(cohort_of(trial)?.decoder()), functions.metrics)
     };
-    run::run_in_groups(plan, &mut |event: &Event| progress.event(event), &mut next_group, &mut run_group)
+    run::run_in_groups(plan, pruner, &mut |event: &Event| progress.event(event), &mut next_group, &mut train_group)
 }
 
 /// Lists of trials that may train side by side, each in order.
@@ -156,10 +177,16 @@ fn side_by_side<'a>(trials: Vec<&'a Trial>, tasks: &[Task]) -> Vec<Vec<&'a Trial
 
 /// The groups of a sweep that was cut off which are formed again, with the number of their workers. Trials whose base or
 /// rows changed since may no longer fit together.
-fn earlier_groups<'a>(plan: &Plan, tasks: &[Task], pending: &[&'a Trial]) -> Vec<(usize, Vec<&'a Trial>)> {
+fn earlier_groups<'a>(
+    plan: &Plan,
+    tasks: &[Task],
+    pending: &[&'a Trial],
+    stage: Option<i64>,
+) -> Vec<(usize, Vec<&'a Trial>)> {
     let Some(checkpoints) = &plan.checkpoints else { return Vec::new() };
     let is_saved = |trial: &Trial| checkpoints.step(&trial.name).is_some();
-    let groups = groups::formed_again(&groups::read(&plan.out), pending, is_saved).into_iter();
+    let known: Vec<Group> = groups::read(&plan.out).into_iter().filter(|group| group.stage == stage).collect();
+    let groups = groups::formed_again(&known, pending, is_saved).into_iter();
     let split = |(workers, trials)| side_by_side(trials, tasks).into_iter().map(move |trials| (workers, trials));
     groups.flat_map(split).collect()
 }
@@ -194,7 +221,7 @@ impl Workers {
         tasks: &[Task],
         progress: &SweepProgress,
         losses: Option<&TrialLosses>,
-    ) -> Vec<Result<Measurements>> {
+    ) -> Vec<Result<Trained>> {
         let workers = self.workers.min(tasks.len());
         if workers < 2 || tasks.iter().any(|task| task.has_loss) {
             return run_group(decoder, shared, tasks, progress, losses);
@@ -202,7 +229,7 @@ impl Workers {
         let count = threads::count();
         let costs: Vec<u64> = tasks.iter().map(|task| cost(task, decoder, shared.train.len())).collect();
         let assignments = spread(&costs, workers);
-        let mut outcomes: Vec<Option<Result<Measurements>>> = tasks.iter().map(|_| None).collect();
+        let mut outcomes: Vec<Option<Result<Trained>>> = tasks.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
             let workers: Vec<_> = assignments
                 .iter()

@@ -43,6 +43,15 @@ sweep(model, data, #{
     save_every: INTERVAL, out: "out", charts: false });
 "#;
 
+/// Six settings, of which three stop at step 6 and one or two at step 12.
+const PRUNED: &str = r#"
+sweep(model, data, #{
+    grid: #{ rank: [2, 8], lr: [1e-4, 1e-3, 1e-2], seed: SEEDS },
+    lora: #{ dropout: 0.1, target_modules: "all-linear" },
+    train: #{ steps: STEPS, batch: 2, log_every: 1 },
+    prune: #{ eta: 2 }, save_every: INTERVAL, out: "out", charts: false });
+"#;
+
 const SIGNALS: [(libc::c_int, &str); 4] =
     [(libc::SIGKILL, "SIGKILL"), (libc::SIGTERM, "SIGTERM"), (libc::SIGHUP, "SIGHUP"), (libc::SIGINT, "SIGINT")];
 
@@ -91,6 +100,7 @@ impl Work {
             ("PACKING", self.is_packed.to_string()),
             ("AXIS", if self.has_short_trials { "steps: [HALF, STEPS]" } else { "seed: 2" }.to_owned()),
             ("SAME_STEPS", if self.has_short_trials { "" } else { "steps: STEPS," }.to_owned()),
+            ("SEEDS", "2".to_owned()),
             ("HALF", (self.steps / 2).to_string()),
             ("STEPS", self.steps.to_string()),
             ("INTERVAL", INTERVAL.to_string()),
@@ -261,7 +271,8 @@ fn cut_at_random(work: &Work, cuts: usize, per_program: usize, seed: u64, counts
             let Cut::By(signal) = program.cut(counts.cuts % SIGNALS.len(), rows, pause) else { break };
             let lost = program.lost();
             // A stop loses nothing; but the log of a group that was only beginning has what an earlier cut left.
-            let most = if SIGNALS[signal].0 == libc::SIGKILL || work.script == SWEEP { INTERVAL } else { 0 };
+            let is_of_trials = work.script != TRAIN;
+            let most = if SIGNALS[signal].0 == libc::SIGKILL || is_of_trials { INTERVAL } else { 0 };
             assert!(lost <= most, "{lost} steps are lost by {}: {}", SIGNALS[signal].1, program.said());
             counts.lost = counts.lost.max(lost);
             (counts.cuts, counts.by_signal[signal]) = (counts.cuts + 1, counts.by_signal[signal] + 1);
@@ -332,6 +343,15 @@ fn a_sweep_that_is_cut_at_random_ends_with_the_same_bytes() {
     match cuts() {
         Some(cuts) => cut_all("sweep of six trials", &[Work::sweep(), in_four_bits, of_two_lengths], cuts, 2),
         None => cut_all("sweep of six trials", &[Work { steps: 16, ..of_two_lengths }], 2, 2),
+    }
+}
+
+#[test]
+fn a_sweep_with_pruning_that_is_cut_at_random_ends_with_the_same_bytes() {
+    let work = Work { script: PRUNED, is_packed: false, ..Work::sweep() };
+    match cuts() {
+        Some(cuts) => cut_all("sweep with pruning", &[work], cuts, 5),
+        None => cut_all("sweep with pruning", &[work], SIGNALS.len(), 5),
     }
 }
 

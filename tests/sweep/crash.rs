@@ -192,6 +192,48 @@ fn killed_again_and_again_at_random_times_it_ends_with_the_same_results() {
     });
 }
 
+/// Four settings, of which two and one go on.
+fn halved(out: &Path) -> Plan {
+    plan(out, json!({"rank": [2, 4, 8, 16]}), json!({}))
+}
+
+/// `rungs.json` without its times.
+fn rungs(out: &Path) -> Value {
+    let mut rungs: Value = serde_json::from_slice(&fs::read(out.join("rungs.json")).unwrap()).unwrap();
+    for trial in rungs["trials"].as_object_mut().unwrap().values_mut() {
+        trial["measurements"].as_object_mut().unwrap().remove("seconds");
+    }
+    rungs
+}
+
+#[test]
+fn killed_at_every_change_it_stops_the_same_trials_early() {
+    alone("crash::killed_at_every_change_it_stops_the_same_trials_early", || {
+        let whole = tempfile::tempdir().unwrap();
+        let result = fake::run_pruned(&halved(whole.path()), &mut || {}).unwrap();
+        assert_eq!((result.pruned().count(), result.trained), (3, 1));
+        for n in 1.. {
+            let folder = tempfile::tempdir().unwrap();
+            let plan = halved(&folder.path().join("out"));
+            let sweep = || i32::from(fake::run_pruned(&plan, &mut || {}).is_err());
+            let Some((end, struck)) = with_fault(n, Fault::Kill, sweep) else {
+                return println!("not traced: this system lets no process trace another");
+            };
+            if !struck {
+                assert_eq!(end, End::Exit(DONE));
+                assert!(n > 100, "only {n} changes of the disk seen");
+                return println!("{} points", n - 1);
+            }
+            fake::run_pruned(&plan, &mut || {}).unwrap();
+            assert_eq!(times_apart(&plan.out), times_apart(whole.path()), "killed at change {n}");
+            assert_eq!(rungs(&plan.out), rungs(whole.path()), "killed at change {n}");
+            let mut again = Vec::new();
+            fake::run_pruned(&plan, &mut || again.push(())).unwrap();
+            assert!(again.is_empty(), "killed at change {n}: it trains again");
+        }
+    });
+}
+
 #[test]
 fn a_folder_without_permission_is_a_clear_error() {
     alone("crash::a_folder_without_permission_is_a_clear_error", || {

@@ -68,6 +68,8 @@ pub struct Series {
     pub runs: Vec<Point>,
     /// The curve before smoothing, drawn as a faint line.
     pub raw: Vec<(f64, f64)>,
+    /// Is `raw` grey, as of runs that are not compared with the others?
+    pub is_grey: bool,
     /// Index in the palette; by default the index in [`Chart::series`].
     pub slot: Option<usize>,
     /// The numbers of the trials that it shows: a page highlights their rows with it.

@@ -2,7 +2,7 @@
 //!
 //! Decides which chart suits which axis. `presets.rs` builds the charts; `report/publish.rs` gathers them.
 
-use super::chart::{Axis, Chart, Mark, Ticks};
+use super::chart::{Axis, Chart, Mark, Series, Ticks};
 use super::presets::{
     against, against_size, eval_curves, training_curves, Curve, CurveOptions, Observation, VersusOptions,
 };
@@ -202,7 +202,10 @@ fn natural_scale(axis: &GridAxis) -> Scale {
     }
 }
 
-/// The chart of a logged value over the steps of every finished trial.
+/// The most trials that were stopped early whose curves are drawn.
+const MOST_PRUNED: usize = 60;
+
+/// The chart of a logged value over the steps of every finished trial. Trials that were stopped early are grey behind them.
 fn curves_of(
     result: &SweepResult,
     value: impl Fn(&MetricsRow) -> Option<f64>,
@@ -211,12 +214,15 @@ fn curves_of(
 ) -> Result<Option<Chart>> {
     let keys = varying_keys(result);
     let mut curves = Vec::new();
-    for row in result.rows().iter().filter(|row| row.outcome().is_some()) {
+    let points_of = |row: &TrialRow| -> Result<Vec<(f64, f64)>> {
         let path = result.out.join(&row.dir).join("metrics.jsonl");
         // A trial of the caller's own may log nothing.
-        let log =
-            if row.number("trainable_params").is_none() && !path.is_file() { Vec::new() } else { read_metrics(&path)? };
-        let points: Vec<(f64, f64)> = log.iter().filter_map(|row| Some((row.step as f64, value(row)?))).collect();
+        let has_log = row.number("trainable_params").is_some() || path.is_file();
+        let log = if has_log { read_metrics(&path)? } else { Vec::new() };
+        Ok(log.iter().filter_map(|row| Some((row.step as f64, value(row)?))).collect())
+    };
+    for row in result.rows().iter().filter(|row| row.outcome().is_some()) {
+        let points = points_of(row)?;
         let (group, run) = (group_name(&row.point, &keys), run_name(&row.point));
         curves.push(Curve { group, run, points, trial: Some(row.index) });
     }
@@ -226,7 +232,18 @@ fn curves_of(
     }
     let group = keys.join(", ");
     let options = CurveOptions { y: name.to_owned(), group, over: SEED.to_owned(), ..CurveOptions::default() };
-    Ok(Some(draw(&curves, &options)))
+    let mut chart = draw(&curves, &options);
+    let (pruned, shown) = (result.pruned().count(), result.pruned().count().min(MOST_PRUNED));
+    for row in result.pruned().take(MOST_PRUNED) {
+        let trials = vec![row.index];
+        chart.series.push(Series { raw: points_of(row)?, is_grey: true, trials, ..Series::default() });
+    }
+    match pruned {
+        0 => {}
+        _ if shown < pruned => chart.notes.push(format!("Grey: {shown} of {pruned} trials that were stopped early.")),
+        _ => chart.notes.push("Grey: trials that were stopped early.".to_owned()),
+    }
+    Ok(Some(chart))
 }
 
 /// The axes with more than one value, without the seed.

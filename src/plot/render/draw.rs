@@ -6,7 +6,7 @@ use super::frame;
 use super::layout::{Layout, TICK};
 use super::marks::{self, LINE, RADIUS};
 use super::names::slot_look;
-use super::palette::{Colour, INK, WHITE};
+use super::palette::{Colour, GREY, INK, WHITE};
 use super::placement::Placer;
 use super::scene::{Part, Scene, Shape, Spot};
 use super::{clip, font, thin};
@@ -110,7 +110,8 @@ impl<'a> DrawnSeries<'a> {
     /// The curve before smoothing, and the single runs.
     fn faint(&self, shapes: &mut Vec<Shape>) {
         let raw: Vec<Spot> = self.data.raw.iter().map(|(x, y)| self.spot(*x, *y)).collect();
-        let colour = self.colour().mix(WHITE, 0.72);
+        let is_grey = self.chart.series[self.index].is_grey;
+        let colour = if is_grey { GREY.mix(WHITE, 0.55) } else { self.colour().mix(WHITE, 0.72) };
         for spots in clip::polyline(&thin::thinned(&raw), &self.layout.panel) {
             shapes.push(Shape::Polyline { spots, colour, width: 1.0, dash: &[] });
         }

@@ -84,6 +84,8 @@ pub enum TrialOutcome {
     /// Finished by an earlier run, and kept.
     Kept,
     Failed,
+    /// Stopped early, because it fell behind the others.
+    Pruned,
     Stopped,
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::plot::charts::chart::Chart;
 use crate::plot::charts::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
-use crate::sweep::columns::larger_is_better;
+use crate::sweep::columns::{larger_is_better, PRUNED_AT};
 use crate::sweep::table::{Column, TableOptions, EVAL_LOSS_NOTE};
 use crate::sweep::{number, SweepReport, SweepResult, TrialResult, TrialRow, SEED};
 use crate::train::overfitting::OVERFITS_AFTER;
@@ -138,7 +138,7 @@ fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<R
     let failed = result.failed().count();
     let failures = (failed > 0)
         .then(|| format!("{failed} of {} trials failed: the means are over the others.", result.rows().len()));
-    let warnings = failures.into_iter().chain(overfitting(result)).collect();
+    let warnings = failures.into_iter().chain(pruning(result)).chain(overfitting(result)).collect();
     Ok(Report {
         title: about.title.clone(),
         subtitle: outcome_line(result),
@@ -162,6 +162,11 @@ fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<R
         environment: about.environment.clone(),
         script: about.script.clone().map(|(path, text)| Script { path, text }),
     })
+}
+
+/// What became of trials that were stopped early.
+fn pruning(result: &SweepResult) -> Option<String> {
+    result.pruning_note().map(|note| format!("P{}.", &note[1..]))
 }
 
 /// A warning that names the trials that overfit, and the steps after which they do.
@@ -215,8 +220,11 @@ fn table(caption: String, columns: &[&Column], trials: &[Vec<usize>]) -> Table {
 
 /// Every number of every trial, without the columns that the table of trials has.
 fn results(result: &SweepResult) -> Table {
-    let columns: Vec<&str> =
-        result.columns().into_iter().filter(|column| !matches!(*column, "dir" | "status" | "error")).collect();
+    let columns: Vec<&str> = result
+        .columns()
+        .into_iter()
+        .filter(|column| !matches!(*column, "dir" | "status" | "error" | PRUNED_AT))
+        .collect();
     let cell = |value: Value| match value.as_f64() {
         Some(x) => Cell::number(x, if value.is_u64() { value.to_string() } else { number::significant(x, 6) }),
         None if value.is_null() => Cell::text(""),
@@ -237,6 +245,9 @@ fn results(result: &SweepResult) -> Table {
 fn trial(row: &TrialRow) -> TrialEntry {
     let (outcome, detail) = match &row.result {
         TrialResult::Finished(_) => (TrialOutcome::Finished, String::new()),
+        TrialResult::Pruned(pruned) => {
+            (TrialOutcome::Pruned, format!("stopped at step {} of {}", pruned.step, pruned.steps))
+        }
         TrialResult::Failed(failure) => {
             let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("\n  hint: {hint}"));
             (TrialOutcome::Failed, format!("{}{hint}", failure.message))

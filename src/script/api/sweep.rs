@@ -96,6 +96,8 @@ pub mod functions {
     /// `metrics: |model, point|` measures each trained adapter: a map of numbers, which are columns of results, table, charts
     /// and `best`. Trials that finished before it was given have none.
     ///
+    /// `prune` stops trials early that fall behind: docs/experiments.md, "Stop the losers early".
+    ///
     /// Trials are paired by default: every rank sees the same data in the same order, and the A of a smaller rank is
     /// the first rows of the A of a larger one.
     ///
@@ -235,6 +237,7 @@ fn run_lora_sweep(
             },
             grid: round.grid.clone(),
             round: round.number,
+            keeps_pruned: round.number.is_some_and(|number| number > 0),
         };
         let (folder, progress) = (state.folder_to_write(out)?, SweepProgress::new(state.quiet()));
         let report = sweep.run(&folder, state.pace(), progress, &mut |line| state.note(line))?;
@@ -332,6 +335,7 @@ fn ensure_trial_options(call: &SweepCall) -> Result<()> {
         ("data", call.data.is_some()),
         ("metrics", call.metrics.is_some()),
         ("verify", call.sweep.verify),
+        ("prune", call.sweep.prune.0.is_some()),
         ("save_every", save_every.is_some()),
         ("save_strategy", save_strategy.is_some()),
         ("keep_last", keep_last.is_some()),

@@ -102,6 +102,9 @@ impl State {
             if trials > 0 {
                 rehearsal.notes.push(spread(out, forecast));
             }
+            if let Some(pruning) = forecast.pruning.as_ref().filter(|_| trials > 0) {
+                rehearsal.notes.push(format!("{}: {pruning}", out.display()));
+            }
         });
         self.note_free(forecast.memory - forecast.base, device);
     }

@@ -47,7 +47,8 @@ impl SweepResult {
         let sign = if larger_is_better(metric) { -1.0 } else { 1.0 };
         let keys: Vec<&str> = self.axes().iter().map(|axis| axis.key.as_str()).filter(|key| *key != over).collect();
         let (mut points, mut values, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
-        for group in self.group_by(&keys) {
+        // A setting that was stopped early is no candidate.
+        for group in self.group_by(&keys).into_iter().filter(|group| !group.is_pruned()) {
             // The seeds up to the first that was not run: pairs need the same ones.
             let of_repeat = |repeat: &Value| group.rows.iter().find(|row| row.point.get(over) == Some(repeat));
             let rows: Vec<&&TrialRow> = repeats.iter().map_while(of_repeat).collect();

@@ -12,6 +12,7 @@ use crate::sweep::grid::{axes_from_json, product, Axis, Grid, Point, SEED};
 use crate::sweep::lora_sweep::SweepReport;
 use crate::sweep::number;
 use crate::sweep::options::SweepOptions;
+use crate::sweep::pruning::Pruning;
 use crate::sweep::results::{SweepResult, TrialRow};
 use serde_json::{json, Value};
 
@@ -257,6 +258,8 @@ impl<'a, E: From<Error>> Adaptive<'a, E> {
                 out: self.options.out.join(TUNING),
                 decide: None,
                 verify: false,
+                // The search along the candidates needs every score.
+                prune: Pruning::default(),
                 ..self.options.clone()
             };
             let grid = self.grid_of(points)?;
