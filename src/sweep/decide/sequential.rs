@@ -200,19 +200,37 @@ mod tests {
         trials: f64,
     }
 
+    /// The values of one sweep, for each setting and seed.
+    fn values(sweep: u64, offsets: &[f64], deviations: &[f64]) -> Vec<Vec<f64>> {
+        let of_seeds = Key::new(1).numbered(sweep);
+        let value = |setting: usize, seed: u64| {
+            let noise = Key::new(2).numbered(sweep).numbered(setting as u64).normal(seed);
+            offsets[setting] + 0.05 * of_seeds.normal(seed) + deviations[setting] * noise
+        };
+        let of = |setting| (0..RULES.max_seeds as u64).map(|seed| value(setting, seed)).collect();
+        (0..offsets.len()).map(of).collect()
+    }
+
+    /// The fraction of sweeps that are decided by one look, after so many seeds of every setting.
+    fn decided_by_one_look(sweeps: u64, offsets: &[f64], deviations: &[f64], seeds: usize) -> f64 {
+        let unknown = Judged { verdict: Verdict::Open, comparison: None, seeds: 0, may_be_best: true, is_in_play: true };
+        let all: Vec<usize> = (0..offsets.len()).collect();
+        let tail = (1.0 - RULES.confidence) / (2 * (offsets.len() - 1)) as f64;
+        let is_decided = |sweep: &u64| {
+            let mut settings = vec![unknown; offsets.len()];
+            Look::new(&values(*sweep, offsets, deviations), &all, seeds, tail).judge(&mut settings, RULES.margin);
+            answer(&settings).is_some()
+        };
+        (0..sweeps).filter(is_decided).count() as f64 / sweeps as f64
+    }
+
     fn simulated(sweeps: u64, offsets: &[f64], deviations: &[f64]) -> Outcomes {
         let best = offsets.iter().copied().fold(f64::INFINITY, f64::min);
         let is_enough = |at: usize| offsets[at] - best < RULES.margin;
         let truth = (0..offsets.len()).find(|&at| is_enough(at)).unwrap();
         let mut sums = Outcomes { decided: 0.0, wrong_answer: 0.0, wrong_verdict: 0.0, trials: 0.0 };
         for sweep in 0..sweeps {
-            let of_seeds = Key::new(1).numbered(sweep);
-            let value = |setting: usize, seed: u64| {
-                let noise = Key::new(2).numbered(sweep).numbered(setting as u64).normal(seed);
-                offsets[setting] + 0.05 * of_seeds.normal(seed) + deviations[setting] * noise
-            };
-            let of = |setting| (0..RULES.max_seeds as u64).map(|seed| value(setting, seed)).collect();
-            let values: Vec<Vec<f64>> = (0..offsets.len()).map(of).collect();
+            let values = values(sweep, offsets, deviations);
             let settings = judge(&values, &RULES);
             let answer = answer(&settings);
             sums.decided += f64::from(answer.is_some());
@@ -267,7 +285,12 @@ mod tests {
     #[test]
     fn a_true_difference_is_seen_with_fewer_seeds() {
         // Rank 2, 4, 8 … on a falling curve: the third is the first that is enough.
-        let outcomes = simulated(500, &[0.06, 0.031, 0.002, 0.0, 0.0, 0.0], &[0.003; 6]);
+        let (offsets, deviations) = ([0.06, 0.031, 0.002, 0.0, 0.0, 0.0], [0.003; 6]);
+        let outcomes = simulated(500, &offsets, &deviations);
+        for seeds in FIRST_LOOK..=RULES.max_seeds {
+            let decided = decided_by_one_look(500, &offsets, &deviations, seeds);
+            println!("one look after {seeds} seeds, {} trials: decided {decided:.3}", seeds * offsets.len());
+        }
         assert_eq!(outcomes.wrong_answer, 0.0);
         assert!(outcomes.decided > 0.9 && outcomes.trials < 0.6 * 72.0);
     }
