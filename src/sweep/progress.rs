@@ -125,6 +125,11 @@ impl SweepProgress {
         sweep.draw(true);
     }
 
+    /// The tokens of all steps so far.
+    pub fn tokens(&self) -> u64 {
+        self.lock().tokens
+    }
+
     pub fn observer<'a>(&'a self, trial: &'a Trial) -> TrialObserver<'a> {
         TrialObserver { all: self, trial }
     }

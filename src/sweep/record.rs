@@ -22,7 +22,7 @@ pub struct Measurements {
     pub eval_loss: Option<f64>,
     /// Tokens seen in training.
     pub tokens: u64,
-    /// Wall time of training.
+    /// Time of training; of a trial side by side with others, its share of that of its worker.
     pub seconds: f64,
     /// Further columns of the results, by name.
     #[serde(default)]
@@ -91,7 +91,7 @@ impl Measurements {
         }
     }
 
-    /// The training speed; 0 if no time was measured.
+    /// The training speed, which is that of its worker; 0 if no time was measured.
     pub fn tokens_per_s(&self) -> f64 {
         if self.seconds > 0.0 {
             self.tokens as f64 / self.seconds

@@ -9,6 +9,7 @@ use super::folder;
 use super::grid::{Axis, Grid, Point};
 use super::number;
 use super::record::{Measurements, PrunedTrial, Record, TrialResult};
+use super::throughput::Throughput;
 use super::trial::Trial;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -16,7 +17,7 @@ use crate::format::thousands;
 use crate::train::outcome::PEAK_MEMORY;
 use crate::{files, foreign, sandbox, suggest};
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 pub const JSON: &str = "results.json";
@@ -117,6 +118,8 @@ pub struct SweepResult {
     pub decide: Option<DecideOptions>,
     /// The number of trials in the plan.
     pub planned: usize,
+    /// The speed of the sweep as a whole, where it is known.
+    pub throughput: Option<Throughput>,
     axes: Vec<Axis>,
     rows: Vec<TrialRow>,
 }
@@ -129,6 +132,7 @@ impl SweepResult {
             skipped: 0,
             decide: None,
             planned: grid.count(),
+            throughput: None,
             axes: grid.axes().to_vec(),
             rows: Vec::new(),
         }
@@ -161,6 +165,7 @@ impl SweepResult {
             }
         }
         result.skipped = result.rows.len();
+        result.throughput = Throughput::read(out);
         Ok(result)
     }
 
@@ -251,10 +256,12 @@ impl SweepResult {
     /// Groups the rows by their values of `keys`, in grid order.
     pub fn group_by(&self, keys: &[&str]) -> Vec<Group<'_>> {
         let mut groups: Vec<Group> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
         for row in &self.rows {
             let values: Map<String, Value> =
                 row.point.values.iter().filter(|(k, _)| keys.contains(&k.as_str())).map(pair).collect();
-            match groups.iter_mut().find(|group| group.point.values == values) {
+            let at = *known.entry(Value::Object(values.clone()).to_string()).or_insert(groups.len());
+            match groups.get_mut(at) {
                 Some(group) => group.rows.push(row),
                 None => groups.push(Group { point: Point { values }, rows: vec![row] }),
             }

@@ -7,6 +7,7 @@ use super::pruning::pruner::Ending;
 use super::pruning::Pruner;
 use super::record::{Failure, Measurements, PrunedTrial, Trained, TrialResult};
 use super::results::{SweepResult, TrialRow};
+use super::throughput::Throughput;
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -71,6 +72,7 @@ pub fn run_in_groups<'a>(
         sweep.result.write()?;
     }
     sweep.folder.forget_progress(plan)?;
+    sweep.result.throughput = Throughput::read(&plan.out);
     Ok(sweep.result)
 }
 

@@ -37,6 +37,11 @@ impl Summary {
         })
     }
 
+    /// Half the 95 % interval of the mean, t(n − 1) · standard error; `None` for a single value.
+    pub fn half_width(&self) -> Option<f64> {
+        self.standard_error().map(|error| student_t(self.n - 1) * error)
+    }
+
     /// The standard error of the mean, spread / √n.
     pub fn standard_error(&self) -> Option<f64> {
         self.spread.map(|spread| spread / (self.n as f64).sqrt())

@@ -21,6 +21,9 @@ use serde_json::{Map, Value};
 pub const EVAL_LOSS_NOTE: &str =
     "eval_loss is the mean over all held-out labels; that of transformers and TRL is a mean of batch means";
 
+/// The beginning of the footnote on `tokens_per_s`, which is easily taken for the speed of the sweep.
+pub const SPEED_NOTE: &str = "tokens_per_s is that of a trial's worker, whose time the trials beside it share";
+
 options! {
     /// The options of a table.
     #[derive(Debug, Clone)]
@@ -250,9 +253,11 @@ impl Table<'_> {
                 ("", String::new(), "")
             };
             notes.push(format!("Δ is the {mean}difference to {baseline}{within}{error}; {direction} is better"));
-            if let Ok(best) = self.result.best_over(self.metric, self.over) {
-                notes.push(format!("best: {best}"));
-            }
+            notes.extend(self.result.conclusions(self.metric, self.over));
+        }
+        // A trial alone has its worker to itself.
+        if let Some(throughput) = self.result.throughput.filter(|_| self.result.rows().len() > 1) {
+            notes.push(format!("{SPEED_NOTE}; the sweep trained {throughput}"));
         }
         // What an experiment of the caller calls so is its own.
         let is_ours = |row: &TrialRow| row.number("eval_loss").is_some() && row.number("trainable_params").is_some();

@@ -16,6 +16,7 @@ use super::record::Trained;
 use super::results::SweepResult;
 use super::run;
 use super::task::{Cohorts, SharedInputs, Task};
+use super::throughput::Throughput;
 use super::trial::{Plan, Trial};
 use crate::error::{Error, Result};
 use crate::lora::adapter::trainable_count;
@@ -25,6 +26,7 @@ use crate::model::{Config, Decoder};
 use crate::threads;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::time::Instant;
 use tch::Device;
 
 /// The most trials side by side in a worker: with more, its matrix products do not become faster.
@@ -99,6 +101,9 @@ pub fn run_sweep<'a>(
             let to_run = if pruner.is_some() { open() } else { pending.to_vec() };
             progress.begin(to_run.len(), tasks_of(&to_run).iter().map(steps).sum());
             fitting.set(memory::remembered(&plan.out, device).unwrap_or(usize::MAX));
+            if is_untrained(plan, pending) {
+                Throughput::forget(&plan.out);
+            }
         }
         let stage = pruner.and_then(|pruner| pruner.borrow().stage());
         if again.as_ref().is_none_or(|(of_stage, _)| *of_stage != stage) {
@@ -153,10 +158,20 @@ pub fn run_sweep<'a>(
                 progress.note(&format!("warning: {error}"));
             }
         };
+        let (started, tokens_before) = (Instant::now(), progress.tokens());
         let results = memory::in_halves(&tasks, &mut run, &mut run_out);
+        if let Err(error) = Throughput::add(&plan.out, progress.tokens() - tokens_before, started.elapsed()) {
+            progress.note(&format!("warning: {error}"));
+        }
         measured(results, group, &|trial| Ok(cohort_of(trial)?.decoder()), functions.metrics)
     };
     run::run_in_groups(plan, pruner, &mut |event: &Event| progress.event(event), &mut next_group, &mut train_group)
+}
+
+/// Has no trial of the plan been trained yet, as its settings are now?
+fn is_untrained(plan: &Plan, pending: &[&Trial]) -> bool {
+    let is_saved = |trial: &Trial| plan.checkpoints.as_ref().is_some_and(|saved| saved.step(&trial.name).is_some());
+    pending.len() == plan.trials.len() && !pending.iter().any(|trial| is_saved(trial))
 }
 
 /// Lists of trials that may train side by side, each in order.

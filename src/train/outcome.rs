@@ -20,7 +20,8 @@ pub struct TrainOutcome {
     pub best_step: Option<u64>,
     /// Tokens trained on, without padding.
     pub tokens: u64,
-    /// Seconds of training, without evaluations. The time of joint steps is divided among the runs by their tokens.
+    /// Seconds of training, without evaluations. The time of joint steps is divided among the runs by their tokens, so
+    /// that runs side by side have the speed of all of them together.
     pub seconds: f64,
     pub stopped_early: bool,
     /// Did the run pause before its end, to go on later?

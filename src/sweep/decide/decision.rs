@@ -6,7 +6,7 @@ use crate::bail;
 use crate::error::{Kind, Result};
 use crate::sweep::columns::larger_is_better;
 use crate::sweep::grid::Point;
-use crate::sweep::number::{fixed, significant};
+use crate::sweep::number::{fixed, significant, value};
 use crate::sweep::ranking::listed;
 use crate::sweep::results::{SweepResult, TrialRow};
 use serde_json::{json, Map, Value};
@@ -112,13 +112,38 @@ impl Decision {
         all
     }
 
-    fn name(&self, at: usize) -> String {
-        self.settings[at].0.to_string()
+    /// The values of a setting in which it differs from others: "16"; "rank=16, lr=0.001" of several axes.
+    pub fn name(&self, at: usize) -> String {
+        let point = &self.settings[at].0;
+        match self.varying().as_slice() {
+            [key] => point.get(key).map_or_else(String::new, value),
+            keys => {
+                let values = point.values.iter().filter(|(key, _)| keys.contains(&key.as_str()));
+                Point { values: values.map(|(key, value)| (key.clone(), value.clone())).collect() }.to_string()
+            }
+        }
     }
 
-    /// "0.0310 ± 0.0060", with the decimals of the margin and two more.
+    /// The name of the setting that a sentence begins with: "rank 16".
+    pub fn full_name(&self, at: usize) -> String {
+        match self.varying().as_slice() {
+            [key] => format!("{key} {}", self.name(at)),
+            _ => self.name(at),
+        }
+    }
+
+    /// The axes in which the settings differ.
+    pub fn varying(&self) -> Vec<&str> {
+        let Some((first, _)) = self.settings.first() else { return Vec::new() };
+        let differs = |key: &&str| self.settings.iter().any(|(point, _)| point.get(key) != first.get(key));
+        first.values.keys().map(String::as_str).filter(differs).collect()
+    }
+
+    /// "0.031 ± 0.006", with one decimal more than the margin has, and as many as the interval needs, up to two further.
     fn difference(&self, comparison: &Comparison) -> String {
-        let decimals = (2.0 - self.rules.margin.log10().floor()).clamp(0.0, 9.0) as usize;
+        let decimals = |x: f64| if x > 0.0 { (-x.log10().floor()).clamp(0.0, 9.0) } else { 0.0 };
+        let margin = decimals(self.rules.margin) + 1.0;
+        let decimals = decimals(comparison.half_width).clamp(margin, margin + 2.0) as usize;
         format!("{} ± {}", fixed(comparison.difference, decimals), fixed(comparison.half_width, decimals))
     }
 
@@ -146,12 +171,12 @@ impl Decision {
         let mut parts = vec![match judged.comparison {
             Some(comparison) if comparison.leader != at => format!(
                 "{} is enough: {} is better by {}, below the margin of {}",
-                self.name(at),
+                self.full_name(at),
                 self.name(comparison.leader),
                 self.difference(&comparison),
                 self.margin()
             ),
-            _ => format!("{} is enough: no other setting has a better mean", self.name(at)),
+            _ => format!("{} is enough: no other setting has a better mean", self.full_name(at)),
         }];
         parts.extend(self.worse(0..at));
         parts.join("; ")
@@ -170,10 +195,12 @@ impl Decision {
         };
         let mut text = format!("not decided after {} {}s: ", self.settings[at].1.seeds, self.over);
         text += &match comparison.leader == at {
-            true => format!("another setting may be better than {} by the margin of {}", self.name(at), self.margin()),
+            true => {
+                format!("another setting may be better than {} by the margin of {}", self.full_name(at), self.margin())
+            }
             false => format!(
                 "{} is worse than {} by {}, and the margin is {}",
-                self.name(at),
+                self.full_name(at),
                 self.name(comparison.leader),
                 self.difference(&comparison),
                 self.margin()
@@ -182,18 +209,20 @@ impl Decision {
         match seeds_needed(&self.settings[at].1, self.rules.margin) {
             Some(seeds) if seeds > self.rules.max_seeds => {
                 text += &format!(
-                    "; about {seeds} {}s would decide, more than max_seeds: {}",
+                    "; about {seeds} {}s would decide, estimated from the spread so far: more than max_seeds: {}",
                     self.over, self.rules.max_seeds
                 );
             }
-            Some(seeds) => text += &format!("; about {seeds} {}s would decide", self.over),
+            Some(seeds) => {
+                text += &format!("; about {seeds} {}s would decide, estimated from the spread so far", self.over);
+            }
             None => {}
         }
         text
     }
 }
 
-/// `by eval_loss, rank=16 is enough: rank=64 is better by 0.0040 ± 0.0030, below the margin of 0.01; rank=8 is worse by 0.0310 ± 0.0060`.
+/// `by eval_loss, rank 16 is enough: 64 is better by 0.004 ± 0.003, below the margin of 0.01; 8 is worse by 0.031 ± 0.006`.
 impl fmt::Display for Decision {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.answer.map_or_else(|| self.undecided(), |at| self.decided(at));
@@ -236,8 +265,8 @@ mod tests {
         assert_eq!((&fields["rank"], &fields["decided"]), (&json!(16), &json!(true)));
         assert_eq!(fields["settings"][0]["verdict"], "worse");
         let text = decision.to_string();
-        assert!(text.starts_with("by eval_loss, rank=16 is enough: rank=64 is better by 0.0040 ± "), "{text}");
-        assert!(text.contains(", below the margin of 0.02; rank=8 is worse by 0.0303 ± "), "{text}");
+        assert!(text.starts_with("by eval_loss, rank 16 is enough: 64 is better by 0.004 ± "), "{text}");
+        assert!(text.contains(", below the margin of 0.02; 8 is worse by 0.030 ± "), "{text}");
     }
 
     #[test]
@@ -245,8 +274,8 @@ mod tests {
         let decision = decided(json!({"8": [1.02, 2.01, 3.04], "16": [1.0, 2.0, 3.0]}), 0.01);
         assert_eq!((decision.answer, decision.open().count()), (None, 2));
         let text = decision.to_string();
-        assert!(text.contains("not decided after 3 seeds: rank=8 is worse than rank=16 by 0.0233 ± "), "{text}");
-        assert!(text.contains("seeds would decide, more than max_seeds: 12"), "{text}");
+        assert!(text.contains("not decided after 3 seeds: rank 8 is worse than 16 by 0.023 ± "), "{text}");
+        assert!(text.contains("seeds would decide, estimated from the spread so far: more than max_seeds: 12"), "{text}");
         let few = decided(json!({"8": [1.0, 2.0], "16": [1.0, 2.0]}), 0.01).to_string();
         assert_eq!(few, "by eval_loss, not decided: expected at least 3 seeds of each setting, found 2");
     }
