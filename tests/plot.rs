@@ -11,6 +11,10 @@ mod gallery;
 mod report;
 #[path = "plot/svg.rs"]
 mod svg;
+#[path = "plot/sweep_folder.rs"]
+mod sweep_folder;
+#[path = "plot/sweeps.rs"]
+mod sweeps;
 
 use gallery::gallery;
 use lorhai::plot::{Axis, Chart, Legend, Line, Mark, Observation, Point, Scale, Series, VersusOptions};

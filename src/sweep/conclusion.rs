@@ -75,7 +75,8 @@ mod tests {
     #[test]
     fn one_seed_says_what_is_missing() {
         let lines = conclusions(json!({"8": [1.5], "16": [1.0]}), Value::Null);
-        let expected = "best: rank=16: eval_loss 1.0000; one seed says nothing of spread: `seed: 3` in the grid would tell";
+        let expected =
+            "best: rank=16: eval_loss 1.0000; one seed says nothing of spread: `seed: 3` in the grid would tell";
         assert_eq!(lines, [expected]);
     }
 }

@@ -68,10 +68,7 @@ mod tests {
         Throughput::add(folder.path(), 38_000, Duration::from_millis(2000)).unwrap();
         let sum = Throughput::read(folder.path()).unwrap();
         assert_eq!(sum, Throughput { tokens: 98_000, seconds: 6.0 });
-        assert_eq!(
-            sum.to_string(),
-            "16,333 tokens per second (98,000 in 6.0 s, with evaluations and saving)"
-        );
+        assert_eq!(sum.to_string(), "16,333 tokens per second (98,000 in 6.0 s, with evaluations and saving)");
         Throughput::forget(folder.path());
         assert_eq!(Throughput::read(folder.path()), None);
     }

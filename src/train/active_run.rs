@@ -264,6 +264,7 @@ impl<'a> ActiveRun<'a> {
             learning_rate,
             grad_norm: result.grad_norm,
             tokens,
+            tokens_seen: Some(progress.tokens),
             seconds,
             tokens_per_s: progress.tokens as f64 / seconds.max(1e-9),
             stalled_for,

@@ -22,6 +22,9 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Tokens of the step, without padding.
     pub tokens: usize,
+    /// Tokens of all steps so far; not known of a run that an earlier version saved.
+    #[serde(default)]
+    pub tokens_seen: Option<u64>,
     /// Seconds of training so far, without evaluations.
     pub seconds: f64,
     pub tokens_per_s: f64,

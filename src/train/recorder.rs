@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 
+/// The tokens trained on until a row, as transformers calls them.
+pub const TOKENS_SEEN: &str = "num_input_tokens_seen";
+
 /// How far the files of a run have come: a resumed run goes on behind these bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogState {
@@ -92,6 +95,8 @@ impl Recorder {
         let Some(report) = self.last.take() else { return Ok(()) };
         let (sum, steps) = std::mem::take(&mut self.since);
         let metrics = std::mem::take(&mut self.step_metrics);
+        let means = metrics.means().map(|(name, mean)| (name.to_owned(), mean));
+        let seen = report.tokens_seen.map(|tokens| (TOKENS_SEEN.to_owned(), tokens as f64));
         self.write(&MetricsRow {
             step: report.step,
             epoch: Some(report.epoch),
@@ -99,7 +104,7 @@ impl Recorder {
             learning_rate: Some(report.learning_rate),
             grad_norm: Some(report.grad_norm),
             tokens_per_s: Some(report.tokens_per_s),
-            extra: metrics.means().map(|(name, mean)| (name.to_owned(), mean)).collect(),
+            extra: seen.into_iter().chain(means).collect(),
             ..MetricsRow::default()
         })
     }

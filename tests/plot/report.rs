@@ -2,15 +2,17 @@
 
 use crate::gallery::gallery;
 use lorhai::plot::{
-    Axis, Cell, Chart, Figure, Point, Report, Scale, Script, Series, Table, TableRow, TrialEntry, TrialOutcome,
+    Axis, Cell, Chart, Figure, Picture, Point, Report, Scale, Script, Series, Table, TableRow, TrialEntry, TrialOutcome,
 };
 use serde_json::{json, Value};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 pub fn example() -> Report {
-    let figures =
-        gallery().into_iter().take(4).map(|(name, chart)| Figure { caption: format!("Figure: {name}."), chart });
+    let figures = gallery()
+        .into_iter()
+        .take(4)
+        .map(|(name, chart)| Figure { caption: format!("Figure: {name}."), picture: chart.into() });
     let cells = |rank: u32, seed: u32| {
         let loss = 1.1 + 0.5 / f64::from(rank).sqrt() + 0.01 * f64::from(seed);
         let number = |value: f64, text: String| Cell::number(value, text);
@@ -30,10 +32,11 @@ pub fn example() -> Report {
     let trials = [2, 64].iter().flat_map(|rank| (0..3).map(move |seed| (*rank, seed)));
     Report {
         title: "Rank sweep: which rank is enough?".into(),
+        conclusion: "Rank 16 is enough.".into(),
         subtitle: "6 ranks, 3 seeds each, on scripts/tiny. Rank 16 is within one standard deviation of rank 64.".into(),
         command: "lorhai run scripts/rank_sweep.rhai --set ranks=2,4,8,16,32,64 --set seeds=3 --set out=runs/mine".into(),
         when: "2026-03-04 17:05 UTC, took 2 min 11 s".into(),
-        note: "eval_loss is the mean over labels.".into(),
+        notes: vec!["eval_loss is the mean over labels.".into()],
         warnings: vec!["1 of 18 trials failed; its row is missing from the means.".into()],
         figures: figures.collect(),
         summary: Table::default(),
@@ -121,12 +124,13 @@ fn text_from_users_is_shown_and_not_executed() {
         || Table { caption: nasty.into(), columns: vec![nasty.into()], rows: vec![row(vec![Cell::text(nasty)])] };
     report.title = nasty.into();
     report.subtitle = nasty.into();
+    report.conclusion = nasty.into();
     report.command = nasty.into();
     report.when = nasty.into();
     report.warnings = vec![nasty.into()];
     report.figures.truncate(1);
     report.figures[0].caption = nasty.into();
-    let chart = &mut report.figures[0].chart;
+    let Picture::Chart(chart) = &mut report.figures[0].picture else { panic!("no chart") };
     for text in [&mut chart.title, &mut chart.legend_title, &mut chart.x.title, &mut chart.series[0].name] {
         *text = nasty.into();
     }
@@ -147,7 +151,7 @@ fn text_from_users_is_shown_and_not_executed() {
 fn an_empty_report_is_a_page_and_a_chart_that_fails_is_named() {
     let page = Report { title: "empty".into(), ..Report::default() }.to_html().unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && !page.contains("<h2>"), "{page}");
-    let figure = Figure { caption: "by rank".into(), chart: Chart::default() };
+    let figure = Figure { caption: "by rank".into(), picture: Chart::default().into() };
     let error = Report { figures: vec![figure], ..Report::default() }.to_html().unwrap_err();
     assert!(error.message.contains("figure \"by rank\"") && error.message.contains("no points"), "{error}");
 }
@@ -173,7 +177,7 @@ fn tooltips_have_every_point_at_its_position_to_the_last_digit() {
     let other = Series { name: "other".into(), points: vec![Point::new(1.5, 0.6)], ..Series::default() };
     let (x, y) = (Axis::new("rank", Scale::Log2), Axis::new("eval_loss", Scale::Linear));
     let chart = Chart { x, y, legend_title: "lr".into(), series: vec![series, other], ..Chart::default() };
-    let figure = Figure { caption: String::new(), chart };
+    let figure = Figure { caption: String::new(), picture: chart.into() };
     let page = Report { figures: vec![figure], ..Report::default() }.to_html().unwrap();
     assert!(!page.contains("<img") && page.matches("</script>").count() == 1);
     let readings = readings(&page).remove(0);

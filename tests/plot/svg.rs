@@ -101,3 +101,27 @@ pub fn assert_well_formed(svg: &str) {
     }
     assert!(open.is_empty(), "{open:?} not closed");
 }
+
+/// Width and height of a chart's SVG, in pixels.
+pub fn size(svg: &str) -> (f64, f64) {
+    let root = Regex::new(r#"<svg [^>]*?width="([\d.]+)" height="([\d.]+)""#).unwrap().captures(svg).unwrap();
+    (root[1].parse().unwrap(), root[2].parse().unwrap())
+}
+
+/// The middles of circles and polygons, in pixels.
+pub fn marks(svg: &str) -> Vec<(f64, f64)> {
+    let circles = Regex::new(r#"<circle cx="(-?\d+)" cy="(-?\d+)""#).unwrap();
+    let number = |text: &str| text.parse::<f64>().unwrap() / 10.0;
+    let mut marks: Vec<(f64, f64)> = circles.captures_iter(svg).map(|one| (number(&one[1]), number(&one[2]))).collect();
+    for polygon in Regex::new(r#"<polygon [^>]*points="([^"]*)""#).unwrap().captures_iter(svg) {
+        let corners: Vec<(f64, f64)> = polygon[1]
+            .split_whitespace()
+            .filter_map(|pair| pair.split_once(','))
+            .map(|(x, y)| (number(x), number(y)))
+            .collect();
+        let count = corners.len().max(1) as f64;
+        let sums = corners.iter().fold((0.0, 0.0), |sums, corner| (sums.0 + corner.0, sums.1 + corner.1));
+        marks.push((sums.0 / count, sums.1 / count));
+    }
+    marks
+}

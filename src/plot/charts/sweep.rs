@@ -8,6 +8,7 @@ use super::presets::{
 };
 use super::run::{best_label, OVERFITTING_NOTE};
 use super::scale::Scale;
+use super::sweeps::{best_trials, subject, unit_of};
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::options;
@@ -38,6 +39,9 @@ options! {
     }
 }
 
+/// Beside more points than this no names have room.
+const MOST_LABELLED: usize = 200;
+
 /// A metric against a key: means with error bars, single runs as faint dots.
 ///
 /// # Errors
@@ -50,9 +54,9 @@ pub fn chart(result: &SweepResult, options: &ChartOptions) -> Result<Chart> {
     }
     let axis = result.axes().iter().find(|axis| axis.key == keys.x);
     let versus = VersusOptions {
-        title: options.title.clone(),
+        title: if options.title.is_empty() { format!("{} against {}", keys.y, keys.x) } else { options.title.clone() },
         x: keys.x.to_owned(),
-        y: keys.y.to_owned(),
+        y: unit_of(result, keys.y),
         x_scale: options.x_scale.unwrap_or_else(|| axis.map_or(Scale::Linear, natural_scale)),
         y_scale: options.y_scale,
         group: keys.group.unwrap_or_default().to_owned(),
@@ -63,7 +67,12 @@ pub fn chart(result: &SweepResult, options: &ChartOptions) -> Result<Chart> {
         Some(_) => against(&observations, &versus),
         None => against_size(&observations, &versus),
     };
+    chart.subtitle = subject(result);
+    let has_labels = chart.series.iter().map(|series| series.points.len()).sum::<usize>() <= MOST_LABELLED;
     for series in &mut chart.series {
+        if !has_labels {
+            series.points.iter_mut().for_each(|point| point.label.clear());
+        }
         // A vertical line would suggest a trend where there is none.
         if series.points.windows(2).any(|two| two[0].x == two[1].x) {
             series.mark = Mark::Points;
@@ -221,7 +230,10 @@ fn curves_of(
         let log = if has_log { read_metrics(&path)? } else { Vec::new() };
         Ok(log.iter().filter_map(|row| Some((row.step as f64, value(row)?))).collect())
     };
-    for row in result.rows().iter().filter(|row| row.outcome().is_some()) {
+    // More curves would be indistinguishable.
+    let best = best_trials(result);
+    let is_shown = |row: &&TrialRow| best.as_ref().is_none_or(|(trials, _)| trials.contains(&row.index));
+    for row in result.rows().iter().filter(|row| row.outcome().is_some()).filter(is_shown) {
         let points = points_of(row)?;
         let (group, run) = (group_name(&row.point, &keys), run_name(&row.point));
         curves.push(Curve { group, run, points, trial: Some(row.index) });
@@ -231,8 +243,11 @@ fn curves_of(
         return Ok(None);
     }
     let group = keys.join(", ");
-    let options = CurveOptions { y: name.to_owned(), group, over: SEED.to_owned(), ..CurveOptions::default() };
+    let title = format!("{name} over steps");
+    let y = unit_of(result, name);
+    let options = CurveOptions { title, y, group, over: SEED.to_owned(), ..CurveOptions::default() };
     let mut chart = draw(&curves, &options);
+    chart.subtitle = subject(result);
     let (pruned, shown) = (result.pruned().count(), result.pruned().count().min(MOST_PRUNED));
     for row in result.pruned().take(MOST_PRUNED) {
         let trials = vec![row.index];
@@ -243,6 +258,7 @@ fn curves_of(
         _ if shown < pruned => chart.notes.push(format!("Grey: {shown} of {pruned} trials that were stopped early.")),
         _ => chart.notes.push("Grey: trials that were stopped early.".to_owned()),
     }
+    chart.notes.extend(best.map(|(_, note)| note));
     Ok(Some(chart))
 }
 

@@ -37,7 +37,7 @@ impl Heat {
         picture::save(&self.scene()?, &self.title, path)
     }
 
-    fn scene(&self) -> Result<Scene> {
+    pub(super) fn scene(&self) -> Result<Scene> {
         if self.columns.is_empty() || self.rows.is_empty() {
             return Err(Error::bug("a grid of shades needs at least one cell"));
         }

@@ -52,6 +52,12 @@ impl Chart {
         picture::save(&self.scene(width, height)?, &self.title, path)
     }
 
+    /// The shapes of the chart at its own size.
+    pub(super) fn full_scene(&self) -> Result<Scene> {
+        let (width, height) = self.checked_size(self.width, self.height)?;
+        self.scene(width, height)
+    }
+
     fn scene(&self, width: f64, height: f64) -> Result<Scene> {
         let data = clean::clean(self)?;
         let layout = layout::lay_out(self, &data, width, height)?;

@@ -6,7 +6,7 @@
 use super::template;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::plot::charts::chart::Chart;
+use crate::plot::charts::picture::Picture;
 use serde::Serialize;
 use std::path::Path;
 
@@ -14,14 +14,16 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     pub title: String,
-    /// One sentence with the result.
+    /// The result in a sentence.
+    pub conclusion: String,
+    /// What else is to be said of it.
     pub subtitle: String,
     /// The command line of the sweep.
     pub command: String,
     /// When it ended and how long it took: "2026-03-04 17:05 UTC, 2 min 11 s".
     pub when: String,
-    /// What a number means, if it could be mistaken for another.
-    pub note: String,
+    /// What numbers mean that could be mistaken for others.
+    pub notes: Vec<String>,
     /// Reasons to doubt the numbers.
     pub warnings: Vec<String>,
     #[serde(skip)]
@@ -42,7 +44,7 @@ pub struct Report {
 #[derive(Debug, Clone)]
 pub struct Figure {
     pub caption: String,
-    pub chart: Chart,
+    pub picture: Picture,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -110,15 +112,15 @@ struct Page<'a> {
 struct DrawnFigure<'a> {
     caption: &'a str,
     svg: String,
-    /// The data of the chart's tooltips, as JSON.
-    readings: String,
+    /// The data of the chart's tooltips, as JSON; `None` of a picture without any.
+    readings: Option<String>,
 }
 
 impl Figure {
     fn draw(&self) -> Result<DrawnFigure<'_>> {
         let figure = format!("figure \"{}\"", self.caption);
-        let (svg, readings) = self.chart.for_page().map_err(|error| error.context(figure))?;
-        let readings = serde_json::to_string(&readings);
+        let (svg, readings) = self.picture.for_page().map_err(|error| error.context(figure))?;
+        let readings = readings.map(|readings| serde_json::to_string(&readings)).transpose();
         let readings = readings.map_err(|error| Error::bug(format!("cannot write a chart's numbers: {error}")))?;
         Ok(DrawnFigure { caption: &self.caption, svg, readings })
     }

@@ -5,14 +5,17 @@ use super::page::{Cell, Figure, Report, Script, Table, TableRow, TrialEntry, Tri
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::plot::charts::chart::Chart;
+use crate::interrupt;
+use crate::plot::charts::picture::Picture;
 use crate::plot::charts::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
+use crate::plot::charts::sweeps::report_charts;
 use crate::sweep::columns::{larger_is_better, PRUNED_AT};
-use crate::sweep::table::{Column, TableOptions, EVAL_LOSS_NOTE};
+use crate::sweep::table::{Column, TableOptions, EVAL_LOSS_NOTE, SPEED_NOTE};
 use crate::sweep::{number, SweepReport, SweepResult, TrialResult, TrialRow, SEED};
 use crate::train::overfitting::OVERFITS_AFTER;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The folder of the charts within a sweep's.
 pub const CHARTS: &str = "charts";
@@ -28,19 +31,40 @@ const ABOUT: &str = "about.json";
 pub fn publish(result: &SweepResult, about: &About) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     let figures = figures(result)?;
-    for (name, figure) in &figures {
-        for ending in ["svg", "png"] {
-            let path = result.out.join(CHARTS).join(format!("{name}.{ending}"));
-            figure.chart.save(&path)?;
-            written.push(path);
-        }
-    }
+    let files = figures.iter().flat_map(|(name, figure)| ["svg", "png"].map(|ending| (name, ending, figure)));
+    let files = files.map(|(name, ending, figure)| (result.out.join(CHARTS).join(format!("{name}.{ending}")), figure));
+    let files: Vec<(PathBuf, &Figure)> = files.collect();
+    save_all(&files)?;
+    written.extend(files.into_iter().map(|(path, _)| path));
     let path = result.out.join(REPORT);
     report(result, about, figures.into_iter().map(|(_, figure)| figure).collect())?.save(&path)?;
     written.push(path);
     files::write_json(&result.out.join(ABOUT), about)?;
     Ok(written)
 }
+
+/// Draws the figures into their files, spread over threads: pixels take most of the time of a report.
+fn save_all(files: &[(PathBuf, &Figure)]) -> Result<()> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_DRAWERS);
+    let next = AtomicUsize::new(0);
+    let draw = || -> Result<()> {
+        while let Some((path, figure)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            interrupt::check()?;
+            figure.picture.save(path)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(draw)).collect();
+        let drawn = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|_| Err(Error::bug("drawing a chart ended early"))));
+        drawn.collect::<Vec<Result<()>>>().into_iter().collect()
+    })
+}
+
+/// Each picture of pixels takes 60 MB while it is drawn.
+const MOST_DRAWERS: usize = 4;
 
 /// As [`publish`], of a sweep that has just ended. Returns a line that says where the report is, unless it is rehearsed.
 pub fn publish_report(report: &SweepReport, about: &About) -> Result<Option<String>> {
@@ -74,14 +98,14 @@ fn read_about(out: &Path) -> Result<About> {
     })
 }
 
-/// The charts with their file names.
+/// The charts with their file names; first that of what the sweep concludes.
 fn figures(result: &SweepResult) -> Result<Vec<(String, Figure)>> {
     let mut figures = Vec::new();
     if result.rows().iter().all(|row| row.outcome().is_none()) {
         return Ok(figures);
     }
-    let mut add = |name: &str, chart: Chart, caption: String| {
-        figures.push((name.to_owned(), Figure { caption, chart }));
+    let mut add = |name: &str, picture: Picture, caption: String| {
+        figures.push((name.to_owned(), Figure { caption, picture }));
     };
     let varying: Vec<&str> =
         result.axes().iter().filter(|axis| axis.values.len() > 1 && axis.key != SEED).map(|a| a.key.as_str()).collect();
@@ -90,6 +114,8 @@ fn figures(result: &SweepResult) -> Result<Vec<(String, Figure)>> {
     if !has_numbers(metric) {
         return Ok(figures);
     }
+    let (first, others) = report_charts(result)?;
+    first.into_iter().for_each(|chart| add(&chart.name, chart.picture, chart.caption));
     // A chart shows at most two axes; a script may choose which.
     if let [x] | [x, _] = varying.as_slice() {
         let measured = result.measured().into_iter().filter(|name| *name != metric).take(MOST_MEASURED);
@@ -97,7 +123,7 @@ fn figures(result: &SweepResult) -> Result<Vec<(String, Figure)>> {
             let chart = chart(result, &ChartOptions { y: Some(metric.to_owned()), ..ChartOptions::default() })?;
             add(
                 &format!("{}_by_{x}", file_name(metric)),
-                chart,
+                chart.into(),
                 format!("{metric} of the finished trials against {x}."),
             );
         }
@@ -109,14 +135,15 @@ fn figures(result: &SweepResult) -> Result<Vec<(String, Figure)>> {
             ..ChartOptions::default()
         };
         let caption = format!("{metric} against the number of trainable parameters.");
-        add(&format!("{metric}_by_size"), chart(result, &options)?, caption);
+        add(&format!("{metric}_by_size"), chart(result, &options)?.into(), caption);
     }
     if let Some(chart) = training_chart(result)? {
-        add("train_loss", chart, "Loss on the training batches, as logged.".to_owned());
+        add("train_loss", chart.into(), "Loss on the training batches, as logged.".to_owned());
     }
     if let Some(chart) = evaluation_chart(result)? {
-        add("eval_loss", chart, "Loss on the held-out rows during training.".to_owned());
+        add("eval_loss", chart.into(), "Loss on the held-out rows during training.".to_owned());
     }
+    others.into_iter().for_each(|chart| add(&chart.name, chart.picture, chart.caption));
     Ok(figures)
 }
 
@@ -138,13 +165,20 @@ fn report(result: &SweepResult, about: &About, figures: Vec<Figure>) -> Result<R
     let failed = result.failed().count();
     let failures = (failed > 0)
         .then(|| format!("{failed} of {} trials failed: the means are over the others.", result.rows().len()));
+    let (conclusion, subtitle) = conclusion(result);
     let warnings = failures.into_iter().chain(pruning(result)).chain(overfitting(result)).collect();
     Ok(Report {
         title: about.title.clone(),
-        subtitle: outcome_line(result),
+        conclusion,
+        subtitle,
         command: about.command.clone(),
         when: about.when.clone(),
-        note: columns.footnotes.iter().find(|line| *line == EVAL_LOSS_NOTE).cloned().unwrap_or_default(),
+        notes: columns
+            .footnotes
+            .iter()
+            .filter(|line| *line == EVAL_LOSS_NOTE || line.starts_with(SPEED_NOTE))
+            .cloned()
+            .collect(),
         warnings,
         figures,
         summary: table(
@@ -185,20 +219,19 @@ fn overfitting(result: &SweepResult) -> Option<String> {
     ))
 }
 
-/// "12 trials. The lowest mean eval_loss is that of rank=8: 1.2340 ± 0.0100 over 3 seeds. Within noise of it: rank=4."
-fn outcome_line(result: &SweepResult) -> String {
-    let metric = result.default_metric();
-    let Ok(best) = result.best(metric) else { return "No trial finished.".to_owned() };
-    let (trials, extreme) = (result.rows().len(), if larger_is_better(metric) { "highest" } else { "lowest" });
-    let mean = if best.summary.n > 1 { "mean " } else { "" };
-    let certainty = sentence(&best.certainty());
-    format!("{trials} trials. The {extreme} {mean}{metric} is that of {}: {}.{certainty}", best.name(), best.value())
+/// What the sweep comes to, and what else is to be said of it: "By eval_loss, rank 16 is enough: …." and "Best: …."
+fn conclusion(result: &SweepResult) -> (String, String) {
+    let lines = result.conclusions(result.default_metric(), SEED);
+    // The sentence of a decision says itself that it is one.
+    let mut sentences = lines.iter().map(|line| sentence(line.strip_prefix("decision: ").unwrap_or(line)));
+    let first = sentences.next().unwrap_or_else(|| "No trial finished.".to_owned());
+    (first, sentences.collect::<Vec<_>>().join(" "))
 }
 
-/// `text` with a capital letter and a full stop, after a space; empty if `text` is.
+/// `text` with a capital letter and a full stop; empty if `text` is.
 fn sentence(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map_or(String::new(), |first| format!(" {}{}.", first.to_uppercase(), characters.as_str()))
+    characters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), characters.as_str()))
 }
 
 fn table(caption: String, columns: &[&Column], trials: &[Vec<usize>]) -> Table {

@@ -24,6 +24,7 @@ mod search;
 mod spectrum;
 mod step;
 mod sweep;
+mod sweep_charts;
 mod sweep_result;
 mod tensor;
 mod tensor_entries;
@@ -111,8 +112,8 @@ pub const AREAS: &[Area] = &[
     area!(
         "Sweeps and charts",
         "Many trials over one base; their table, charts and report.",
-        [sweep, search, sweep_result, chart],
-        [sweep, sweep_result, chart]
+        [sweep, search, sweep_result, sweep_charts, chart],
+        [sweep, sweep_result, sweep_charts, chart]
     ),
     area!("Memory", "What a training step will need of memory, and what one takes.", [memory], [memory]),
     area!(

@@ -5,7 +5,7 @@ use crate::eval::compare::Comparison;
 use crate::format::{bytes, thousands};
 use crate::lora::spectrum::{AdapterSimilarity, RankSpectrum};
 use crate::lora::Model;
-use crate::plot::Chart;
+use crate::plot::{Chart, Picture};
 use crate::script::values::handles::Handle;
 use crate::script::values::objects::{DatasetSplit, ModelOptimizer, Output, ScriptRun, Tokenized, TokenizedSplit};
 use crate::script::values::tensor::entries;
@@ -58,6 +58,7 @@ pub fn register(engine: &mut Engine) {
         format!("SweepResult: {} trials in {}", result.rows().len(), result.out.display())
     });
     register_text(&mut module, |chart: &Chart| format!("Chart: {}", chart.title));
+    register_text(&mut module, |picture: &Picture| format!("Picture: {}", picture.title()));
     register_text(&mut module, |plan: &Plan| {
         let least = plan.needs.iter().map(|need| need.ours.total()).min().unwrap_or(0);
         format!("MemoryPlan: {}, {} methods, from {}", plan.model, plan.needs.len(), bytes(least))

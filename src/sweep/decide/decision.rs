@@ -275,7 +275,10 @@ mod tests {
         assert_eq!((decision.answer, decision.open().count()), (None, 2));
         let text = decision.to_string();
         assert!(text.contains("not decided after 3 seeds: rank 8 is worse than 16 by 0.023 ± "), "{text}");
-        assert!(text.contains("seeds would decide, estimated from the spread so far: more than max_seeds: 12"), "{text}");
+        assert!(
+            text.contains("seeds would decide, estimated from the spread so far: more than max_seeds: 12"),
+            "{text}"
+        );
         let few = decided(json!({"8": [1.0, 2.0], "16": [1.0, 2.0]}), 0.01).to_string();
         assert_eq!(few, "by eval_loss, not decided: expected at least 3 seeds of each setting, found 2");
     }
