@@ -5,8 +5,10 @@
 use crate::data::python::strftime;
 use crate::error::Result;
 use crate::plot::{publish, run::run_chart, Scale};
+use crate::sweep::comparison::{compare_sweeps, SweepComparison};
 use crate::sweep::history::{self, Best, PastKind, PastRun, RunFolder};
 use crate::sweep::number::{self, significant};
+use crate::sweep::settings_diff::Change;
 use crate::table;
 use crate::train::folder::{RunRecord, RunStatus};
 use serde_json::Value;
@@ -85,18 +87,16 @@ fn metric(value: f64) -> String {
 /// The settings that differ and the results of two runs, side by side; with `chart`, also their
 /// losses in one chart.
 pub fn compare(first: &Path, second: &Path, chart: Option<&Path>) -> Result<String> {
-    let comparison = history::compare(&PastRun::open(first)?, &PastRun::open(second)?)?;
-    let heads = || vec![String::new(), first.display().to_string(), second.display().to_string()];
-    let setting = |value: &Option<Value>| value.as_ref().map_or_else(String::new, number::value);
-    let settings =
-        comparison.settings.iter().map(|one| vec![format!("  {}", one.key), setting(&one.old), setting(&one.new)]);
+    let (one, other) = (PastRun::open(first)?, PastRun::open(second)?);
+    if let (PastKind::Sweep(one), PastKind::Sweep(other)) = (&one.kind, &other.kind) {
+        let drawn = chart.map(|file| draw(first, second, file)).transpose()?.unwrap_or_default();
+        return Ok([compared_sweeps(&compare_sweeps(one, other)?, (first, second)), drawn].concat());
+    }
+    let comparison = history::compare(&one, &other)?;
+    let heads = || heads(first, second);
     let cell = |value: &Option<f64>| value.map_or_else(String::new, metric);
     let metrics = comparison.metrics.iter().map(|(name, one, other)| vec![format!("  {name}"), cell(one), cell(other)]);
-    let settings = if comparison.settings.is_empty() {
-        "no setting differs\n".to_string()
-    } else {
-        format!("settings that differ\n{}", lines(std::iter::once(heads()).chain(settings)))
-    };
+    let settings = changes(&comparison.settings, heads());
     let metrics = if comparison.metrics.is_empty() {
         "\nneither has finished\n".to_string()
     } else {
@@ -104,6 +104,29 @@ pub fn compare(first: &Path, second: &Path, chart: Option<&Path>) -> Result<Stri
     };
     let drawn = chart.map(|file| draw(first, second, file)).transpose()?.unwrap_or_default();
     Ok([settings, metrics, drawn].concat())
+}
+
+fn heads(first: &Path, second: &Path) -> Vec<String> {
+    vec![String::new(), first.display().to_string(), second.display().to_string()]
+}
+
+fn changes(changes: &[Change], heads: Vec<String>) -> String {
+    let setting = |value: &Option<Value>| value.as_ref().map_or_else(String::new, number::value);
+    let changed = changes.iter().map(|one| vec![format!("  {}", one.key), setting(&one.old), setting(&one.new)]);
+    if changes.is_empty() {
+        return "no setting differs\n".to_string();
+    }
+    format!("settings that differ\n{}", lines(std::iter::once(heads).chain(changed)))
+}
+
+/// The settings that both sweeps have, side by side.
+fn compared_sweeps(comparison: &SweepComparison, (first, second): (&Path, &Path)) -> String {
+    let settings = changes(&comparison.settings, heads(first, second));
+    let names = (first.display().to_string(), second.display().to_string());
+    let rows = comparison.lines((&names.0, &names.1));
+    let rows = rows.into_iter().map(|row| std::iter::once(String::new()).chain(row).collect());
+    let notes: String = comparison.notes().iter().map(|note| format!("{note}\n")).collect();
+    [settings, section(&comparison.metric, lines(rows)), notes].concat()
 }
 
 fn draw(first: &Path, second: &Path, file: &Path) -> Result<String> {

@@ -115,12 +115,14 @@ Examples:
         /// The folder of a run or sweep (its option `out`), or of one trial.
         run: PathBuf,
     },
-    /// Compare two runs or trials: settings that differ and results, side by side.
+    /// Compare two runs, trials or sweeps: settings that differ and results, side by side.
+    ///
+    /// Two sweeps are compared at the settings that both have, in pairs of the same seed.
     #[command(after_help = "Example:\n  lorhai compare runs/a runs/b --chart both.svg")]
     Compare {
-        /// The folder of a run or trial.
+        /// The folder of a run, trial or sweep.
         first: PathBuf,
-        /// The folder of another run or trial.
+        /// The folder of another one of the same kind.
         second: PathBuf,
         /// Also draw the losses of both into FILE (.svg or .png).
         #[arg(long, value_name = "FILE")]

@@ -263,7 +263,7 @@ pub struct Comparison {
     pub metrics: Vec<(String, Option<f64>, Option<f64>)>,
 }
 
-/// Compares two runs.
+/// Compares two runs. Two sweeps are compared by [`compare_sweeps`](super::comparison::compare_sweeps).
 ///
 /// # Errors
 /// If one of them is a sweep: only its trials have settings.
@@ -280,7 +280,7 @@ fn single(past: &PastRun) -> Result<&RunRecord> {
         PastKind::Run(record) => Ok(record),
         PastKind::Sweep(result) => {
             let trial = result.rows().first().map_or("TRIAL".to_string(), |row| row.dir.clone());
-            bail!(Kind::Input, "`{}` is a sweep: expected a single run or trial", past.folder.display();
+            bail!(Kind::Input, "`{}` is a sweep, and the other is none: expected two runs or trials, or two sweeps", past.folder.display();
                 hint: "compare its trials, such as `{}`; `lorhai show` prints its table", past.folder.join(trial).display())
         }
     }

@@ -10,6 +10,7 @@
 pub mod axes;
 pub mod checkpoints;
 pub mod columns;
+pub mod comparison;
 pub mod conclusion;
 pub mod decide;
 pub mod event;

@@ -3,9 +3,12 @@
 use super::chart::{Chart, Series};
 use super::presets::{eval_curves, training_curves, Curve, CurveOptions};
 use super::scale::Scale;
+use super::sweeps::best_settings;
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::sandbox;
+use crate::sweep::folder::SWEEP;
+use crate::sweep::{number, SweepResult, SEED};
 use crate::train::metrics::{read_metrics, MetricsRow};
 use crate::train::overfitting::OVERFITS_AFTER;
 use std::collections::HashSet;
@@ -13,19 +16,28 @@ use std::path::{Path, PathBuf};
 
 /// The losses of the runs in `folders`, each named by its folder: training losses smoothed,
 /// held-out losses as points. The chart shows overfitting: a held-out loss that rises while the
-/// training loss falls.
+/// training loss falls. Of a sweep it shows a curve for each of its best settings, the mean over seeds.
 ///
 /// # Errors
-/// A folder without `metrics.jsonl`, or no folder whose log has a loss.
+/// A folder without `metrics.jsonl` that is no sweep's, or no folder whose log has a loss.
 pub fn run_chart(folders: &[PathBuf], y_scale: Scale) -> Result<Chart> {
     folders.iter().try_for_each(|folder| sandbox::ensure_may_read(folder))?;
-    let logs = folders.iter().zip(distinct_names(folders)).map(|(folder, name)| Ok((name, log(folder)?)));
-    let logs = logs.collect::<Result<Vec<(String, Vec<MetricsRow>)>>>()?;
+    let (mut logs, mut notes) = (Vec::new(), Vec::new());
+    for (folder, name) in folders.iter().zip(distinct_names(folders)) {
+        let name = if folders.len() > 1 { name } else { String::new() };
+        if folder.join(SWEEP).is_file() {
+            let (of_sweep, note) = logs_of_sweep(folder, &name)?;
+            logs.extend(of_sweep);
+            notes.extend(note);
+        } else {
+            logs.push(RunLog { group: name, run: String::new(), rows: log(folder)? });
+        }
+    }
     let curves = |label: &str, value: fn(&MetricsRow) -> Option<f64>| -> Vec<Curve> {
-        let named = logs.iter().map(|(name, rows)| Curve {
-            group: if folders.len() > 1 { format!("{name}: {label}") } else { label.to_owned() },
-            run: String::new(),
-            points: rows.iter().filter_map(|row| Some((row.step as f64, value(row)?))).collect(),
+        let named = logs.iter().map(|log| Curve {
+            group: if log.group.is_empty() { label.to_owned() } else { format!("{}: {label}", log.group) },
+            run: log.run.clone(),
+            points: log.rows.iter().filter_map(|row| Some((row.step as f64, value(row)?))).collect(),
             trial: None,
         });
         named.filter(|curve| !curve.points.is_empty()).collect()
@@ -33,14 +45,20 @@ pub fn run_chart(folders: &[PathBuf], y_scale: Scale) -> Result<Chart> {
     let options = CurveOptions { title: "Loss over steps".into(), y_scale, ..CurveOptions::default() };
     let mut chart = training_curves(&curves("training", |row| row.loss), &options);
     let mut evaluated = eval_curves(&curves("held out", |row| row.eval_loss), &options);
-    if logs.iter().any(|(_, rows)| overfits_after(rows).is_some()) {
+    if logs.iter().any(|log| overfits_after(&log.rows).is_some()) {
         chart.notes.push(OVERFITTING_NOTE.to_owned());
     }
-    let evaluated_logs = logs.iter().filter(|(_, rows)| rows.iter().any(|row| row.eval_loss.is_some()));
-    for (series, (_, rows)) in evaluated.series.iter_mut().zip(evaluated_logs) {
-        let best = overfits_after(rows).and_then(|step| series.points.iter_mut().find(|point| point.x == step));
-        if let Some(best) = best {
-            best.label = best_label(best.x);
+    chart.notes.extend(notes);
+    let evaluated_logs: Vec<&RunLog> =
+        logs.iter().filter(|log| log.rows.iter().any(|row| row.eval_loss.is_some())).collect();
+    // A mean over seeds has no best step.
+    if evaluated.series.len() == evaluated_logs.len() {
+        for (series, log) in evaluated.series.iter_mut().zip(evaluated_logs) {
+            let best =
+                overfits_after(&log.rows).and_then(|step| series.points.iter_mut().find(|point| point.x == step));
+            if let Some(best) = best {
+                best.label = best_label(best.x);
+            }
         }
     }
     chart.series.extend(evaluated.series);
@@ -51,6 +69,32 @@ pub fn run_chart(folders: &[PathBuf], y_scale: Scale) -> Result<Chart> {
         bail!(Kind::Data, "no loss was logged in {}", names(folders); hint: "train with a smaller log_every");
     }
     Ok(chart)
+}
+
+/// What a run logged, with its names in the chart.
+struct RunLog {
+    /// Runs of one group are averaged, as the seeds of a setting.
+    group: String,
+    run: String,
+    rows: Vec<MetricsRow>,
+}
+
+/// The logs of the best settings of a sweep, and a note on those that are left out.
+fn logs_of_sweep(folder: &Path, name: &str) -> Result<(Vec<RunLog>, Option<String>)> {
+    let result = SweepResult::open(folder)?;
+    let (settings, note) = best_settings(&result);
+    if settings.is_empty() {
+        bail!(Kind::Input, "`{}`: no trial of this sweep has finished", folder.display(); hint: "run its script again");
+    }
+    let mut logs = Vec::new();
+    for (setting, rows) in settings {
+        let group = if name.is_empty() { setting } else { format!("{name}: {setting}") };
+        for row in rows {
+            let run = row.point.get(SEED).map_or_else(String::new, |seed| format!("{SEED} {}", number::value(seed)));
+            logs.push(RunLog { group: group.clone(), run, rows: log(&folder.join(&row.dir))? });
+        }
+    }
+    Ok((logs, note))
 }
 
 /// The note below charts that mark where a run begins to overfit.

@@ -13,7 +13,7 @@ use crate::script::values::option_value::OptionsOf;
 use crate::script::values::options::Options;
 use crate::Result;
 use rhai::plugin::*;
-use rhai::{Array, Map};
+use rhai::{Array, Dynamic, Map};
 use std::path::PathBuf;
 
 options! {
@@ -100,7 +100,8 @@ pub mod functions {
 
     /// A chart of the losses that runs logged over their steps, by their folders.
     ///
-    /// A folder is the `out` of `train`, or that of a trial in a sweep.
+    /// A folder is the `out` of `train`, or that of a trial in a sweep. It may also be that of a sweep, or the result of one:
+    /// the chart then has a curve for each of its best eight settings, the mean over seeds.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -113,6 +114,7 @@ pub mod functions {
     #[rhai_fn(return_raw)]
     pub fn run_chart(context: NativeCallContext, folders: Array, options: Map) -> RhaiResultOf<Chart> {
         let RunChartOptions { y_scale, title } = Options::read("run_chart", options)?;
+        let folders: Array = folders.into_iter().map(folder_of).collect::<Result<_>>()?;
         let folders = to_value(&folders.into());
         let folders: Vec<String> = Vec::from_value(&folders)
             .map_err(|mismatch| mismatch.error("run_chart: the folders", &folders.describe()))?;
@@ -154,5 +156,13 @@ pub mod functions {
     #[rhai_fn(name = "save", global, pure, return_raw, volatile)]
     pub fn save_chart(context: NativeCallContext, chart: &mut Chart, path: &str) -> RhaiResultOf<()> {
         Ok(chart.save(&State::of(&context)?.file_to_write(path)?)?)
+    }
+}
+
+/// The folder of a sweep, where its result stands for it.
+fn folder_of(value: Dynamic) -> Result<Dynamic> {
+    match value.read_lock::<functions::SweepResult>().map(|result| result.clone()) {
+        Some(result) => Ok(result.read()?.out.display().to_string().into()),
+        None => Ok(value),
     }
 }
