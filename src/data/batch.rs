@@ -101,6 +101,30 @@ impl Batch {
         batch
     }
 
+    /// Some of the rows, in this order, with their padding.
+    pub fn select_rows(&self, rows: &[usize]) -> Self {
+        let cells = || rows.iter().flat_map(|row| row * self.seq_len..(row + 1) * self.seq_len);
+        let of_cells = |values: &[f32]| cells().map(|cell| values[cell]).collect::<Vec<f32>>();
+        let ids = |values: &[i64]| cells().map(|cell| values[cell]).collect::<Vec<i64>>();
+        let samples = self.samples.as_ref().map(|samples| SampleTerms {
+            advantages: rows.iter().map(|&row| samples.advantages[row]).collect(),
+            old_logprobs: samples.old_logprobs.as_deref().map(of_cells),
+            reference_logprobs: samples.reference_logprobs.as_deref().map(of_cells),
+            tokens: samples.tokens,
+        });
+        Batch {
+            rows: rows.len(),
+            seq_len: self.seq_len,
+            input_ids: ids(&self.input_ids),
+            labels: ids(&self.labels),
+            position_ids: ids(&self.position_ids),
+            segments: self.segments.as_deref().map(ids),
+            weights: self.weights.as_deref().map(of_cells),
+            samples,
+            shares_prefixes: self.shares_prefixes,
+        }
+    }
+
     /// The number of positions with a loss.
     pub fn label_count(&self) -> usize {
         self.labels.iter().filter(|&&label| label != IGNORE).count()
@@ -146,5 +170,8 @@ mod tests {
             shares_prefixes: false,
         };
         assert_eq!((batch.token_count(), batch.cells(), batch.label_count()), (4, 6, 2));
+        assert_eq!(batch.select_rows(&[0, 1]), batch);
+        let last = batch.select_rows(&[1]);
+        assert_eq!((last.rows, last.input_ids.as_slice(), last.token_count()), (1, &[8, 0, 0][..], 1));
     }
 }

@@ -68,9 +68,8 @@ impl<'a> Candidate<'a> {
 
 /// Candidate i on part i of the input: each batch is given once for every one of them.
 pub fn adapter_set<'a>(candidates: &[Candidate<'a>]) -> AdapterSet<'a> {
-    let active = candidates
-        .iter()
-        .enumerate()
-        .filter_map(|(part, candidate)| Some(Active { adapter: candidate.adapter?, part: Some(part), dropout: None }));
+    let active = candidates.iter().enumerate().filter_map(|(part, candidate)| {
+        Some(Active { adapter: candidate.adapter?, part: Some(part), dropout: None, slices: None })
+    });
     AdapterSet::new(active.collect())
 }

@@ -74,6 +74,8 @@ struct Entry {
 /// The named tensors of one or more safetensors files, none of them copied.
 pub struct Weights {
     tensors: BTreeMap<String, Entry>,
+    /// Of all files.
+    metadata: BTreeMap<String, String>,
     mapping: Mapping,
 }
 
@@ -108,7 +110,7 @@ impl Weights {
 
     /// Opens exactly these files as one set of tensors.
     pub fn open_files(paths: &[PathBuf]) -> Result<Weights> {
-        let mut weights = Weights { tensors: BTreeMap::new(), mapping: Mapping::default() };
+        let mut weights = Weights { tensors: BTreeMap::new(), metadata: BTreeMap::new(), mapping: Mapping::default() };
         for path in paths {
             weights.add_file(path)?;
         }
@@ -143,6 +145,7 @@ impl Weights {
     fn add_file(&mut self, path: &Path) -> Result<()> {
         let file = self.mapping.add(path)?;
         let header = header::parse(path, self.mapping.bytes(file))?;
+        self.metadata.extend(header::metadata(path, self.mapping.bytes(file))?);
         for tensor in header {
             let entry = Entry { info: tensor.info, file, bytes: tensor.bytes };
             if let Some(other) = self.tensors.get(&tensor.name) {
@@ -158,6 +161,11 @@ impl Weights {
     /// All tensor names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// What the headers of the files say beside the tensors, by its key.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     pub fn len(&self) -> usize {

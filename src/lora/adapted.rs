@@ -251,7 +251,7 @@ impl AdaptedModel {
         let active = self.adapters.iter().filter(|(name, _)| is_active(name)).map(|(_, adapter)| {
             let p = adapter.spec.dropout;
             let dropout = key.filter(|_| p > 0.0).map(|key| Dropout { p, key });
-            Active { adapter, part: None, dropout }
+            Active { adapter, part: None, dropout, slices: None }
         });
         AdapterSet::new(active.collect())
     }

@@ -5,12 +5,14 @@
 use super::dora;
 use super::init::{fresh_a, fresh_embedding_b};
 use super::layout::{Layout, LeafIndices};
+use super::nested::{Nested, Slice};
 use super::residual::InitialFactors;
 use super::spec::{Bias, LoraSpec};
 use super::targets::{fresh_targets, match_targets, Target};
 use super::tokens::{Index, Rows, Tokens};
 use super::views::{EmbeddingLowRank, LowRank, SavedModule, TrainedRows};
-use crate::error::{Error, Result};
+use crate::bail;
+use crate::error::{Error, Kind, Result};
 use crate::format::thousands;
 use crate::interrupt;
 use crate::model::full::is_decayed;
@@ -39,6 +41,8 @@ pub struct Adapter {
     pub notes: Vec<String>,
     /// One for each target with PiSSA and OLoRA; else empty.
     pub(super) initial_factors: Vec<InitialFactors>,
+    /// The prefixes that are trained together, if there are several.
+    pub(super) nested: Option<Nested>,
 }
 
 /// Frozen weights in the dtype of the base, from PEFT's `save_embedding_layers`.
@@ -78,10 +82,15 @@ impl Adapter {
         if layout.shapes.iter().any(|(name, _)| !is_decayed(name)) {
             parameters.limit_decay(is_decayed)?;
         }
+        let nested = Nested::new(&spec, &targets, &parameters)?;
+        if let (Some(_), Some(target)) = (&nested, &layout.embedding_target) {
+            bail!(Kind::Input, "lora `nested_ranks`: expected linear layers, found the target `{}`", target.linear.name; hint: "leave the embeddings out of target_modules");
+        }
         Ok(Adapter {
             spec,
             targets,
             parameters,
+            nested,
             embedding_target: layout.embedding_target.clone(),
             layout,
             embedding_rows,
@@ -108,6 +117,7 @@ impl Adapter {
             fixed: self.fixed,
             notes: self.notes.clone(),
             initial_factors: self.initial_factors.iter().map(InitialFactors::shallow_clone).collect(),
+            nested: self.nested.as_ref().map(Nested::shallow_clone),
         }
     }
 
@@ -198,6 +208,11 @@ impl Adapter {
             magnitude: self.leaf(leaves.magnitude),
             bias: self.leaf(leaves.lora_bias),
         })
+    }
+
+    /// As [`Self::low_rank`], of some rows of A and columns of B.
+    pub fn sliced_low_rank<'a>(&self, linear: &LinearShape, slice: &'a Slice) -> Option<LowRank<'a>> {
+        slice.low_rank(self.layout.of(linear).target?)
     }
 
     /// The layers of the decoder that read the same input.

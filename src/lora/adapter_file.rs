@@ -53,6 +53,11 @@ impl AdapterFile {
         }
     }
 
+    /// What the file says beside its tensors.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.weights.metadata(key)
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.stored.keys().map(String::as_str)
     }

@@ -10,6 +10,7 @@ use super::adapter::Adapter;
 use super::batched::{fit_together, Batch, Serving};
 use super::dora;
 use super::dropout::Dropout;
+use super::nested::Slice;
 use super::views::{EmbeddingLowRank, LowRank, SavedModule, TrainedRows};
 use crate::bail;
 use crate::error::{Kind, Result};
@@ -30,6 +31,8 @@ pub struct Active<'a> {
     pub part: Option<usize>,
     /// `None` in evaluation.
     pub dropout: Option<Dropout>,
+    /// The rows of A and columns of B that take part, if not all; the outputs of several slices add up.
+    pub slices: Option<&'a [Slice]>,
 }
 
 /// Adapters that share a forward pass. Tokens without an adapter see the base alone; the low-rank parts of
@@ -50,7 +53,7 @@ impl<'a> AdapterSet<'a> {
 
     /// One adapter on every token.
     pub fn one(adapter: &'a Adapter, dropout: Option<Dropout>) -> Self {
-        Self::new(vec![Active { adapter, part: None, dropout }])
+        Self::new(vec![Active { adapter, part: None, dropout, slices: None }])
     }
 
     /// The same adapters, computed one after another on every device: a value that is not finite cannot reach the tokens
@@ -61,7 +64,8 @@ impl<'a> AdapterSet<'a> {
 
     /// The outputs of `linears`, if the adapters can be computed together.
     fn batched(&self, linears: &[&Linear], x: &Tensor, tokens: &Tokens) -> Result<Option<Vec<Tensor>>> {
-        if !self.is_joint || !native::has_kernels(x) {
+        let has_slices = self.active.iter().any(|active| active.slices.is_some());
+        if !self.is_joint || has_slices || !native::has_kernels(x) {
             return Ok(None);
         }
         let serving = self.active.iter().map(|active| Serving {
@@ -81,7 +85,7 @@ impl<'a> AdapterSet<'a> {
 
     /// The low-rank parts of all adapters on this layer.
     fn segments(&self, linear: &Linear, tokens: &Tokens) -> Vec<Segment<'_>> {
-        let parts = self.active.iter().flat_map(|active| active.segments(linear, tokens)).flatten();
+        let parts = self.active.iter().flat_map(|active| active.segments(linear, tokens));
         parts.filter(|part| part.begin < part.end).collect()
     }
 
@@ -152,15 +156,17 @@ impl Adapters for AdapterSet<'_> {
 
 impl Active<'_> {
     /// The low-rank parts on this layer: the trained one, and the initial one, subtracted.
-    fn segments(&self, linear: &Linear, tokens: &Tokens) -> [Option<Segment<'_>>; 2] {
+    fn segments(&self, linear: &Linear, tokens: &Tokens) -> Vec<Segment<'_>> {
         // Where the adapter's file replaces the weight, `apply_dora_and_bias` computes the whole product.
         let is_over_base = self.adapter.replaced(&linear.shape).is_none();
-        let low_rank = self.adapter.low_rank(&linear.shape).filter(|_| is_over_base);
-        let Some(low_rank) = low_rank else { return [None, None] };
-        self.segments_of(linear, &low_rank, tokens.of(self.part))
+        let whole = self.adapter.low_rank(&linear.shape).filter(|_| is_over_base && self.slices.is_none());
+        let slices = self.slices.filter(|_| is_over_base).unwrap_or_default();
+        let slices = slices.iter().filter_map(|slice| self.adapter.sliced_low_rank(&linear.shape, slice));
+        let low_ranks = whole.into_iter().chain(slices);
+        low_ranks.flat_map(|low_rank| self.segments_of(linear, &low_rank, tokens.of(self.part))).collect()
     }
 
-    fn segments_of<'b>(&self, linear: &Linear, low_rank: &LowRank<'b>, range: Range<i64>) -> [Option<Segment<'b>>; 2] {
+    fn segments_of<'b>(&self, linear: &Linear, low_rank: &LowRank<'b>, range: Range<i64>) -> Vec<Segment<'b>> {
         let Range { start: begin, end } = range;
         let (p, key) = self.dropout_of(linear);
         let trained = Segment {
@@ -175,7 +181,8 @@ impl Active<'_> {
         };
         // Under dropout DoRA needs the base's output without the low-rank part.
         let is_separate = low_rank.magnitude.is_some() && p > 0.0;
-        [Some(trained).filter(|_| !is_separate), initial_segment(low_rank, begin..end)]
+        let trained = Some(trained).filter(|_| !is_separate);
+        trained.into_iter().chain(initial_segment(low_rank, begin..end)).collect()
     }
 
     /// The layer's output for the adapter's tokens, where the adapter is more than a low-rank part:
@@ -223,7 +230,7 @@ impl Active<'_> {
         let x = rows(x, range)?;
         let low_rank = self.adapter.low_rank(&linear.shape);
         let segments = low_rank.map(|low_rank| self.segments_of(linear, &low_rank, 0..x.size()[0]));
-        let segments: Vec<Segment> = segments.into_iter().flatten().flatten().collect();
+        let segments: Vec<Segment> = segments.into_iter().flatten().collect();
         let weight = Weight::Dense(weight.shallow_clone());
         weight.product(&x, linear.bias.as_ref(), &segments, &rows(&tokens.keys, range)?)
     }

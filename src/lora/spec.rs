@@ -1,5 +1,6 @@
 //! The specification of an adapter: rank, scale, targets. Names and defaults are PEFT's.
 
+use super::nested_options::NestedOptions;
 use super::pattern::Pattern;
 use crate::options;
 use crate::options::{Mismatch, OneOrMany, OptionType, Refusal, Value};
@@ -215,6 +216,8 @@ options! {
         /// Where head and embeddings share a weight: one copy for both in `modules_to_save`.
         #[serde(skip_serializing_if = "is_false")]
         pub ensure_weight_tying: bool = false;
+        #[serde(flatten)]
+        pub nested: NestedOptions = NestedOptions::default(), is set;
     }
     rule LoraSpec::rule;
 }
@@ -245,6 +248,26 @@ impl LoraSpec {
 
 impl LoraSpec {
     fn rule(&self) -> Option<Refusal> {
+        self.bias_of_b_problem().or_else(|| self.nested.problem_with(self.r)).or_else(|| self.nesting_problem())
+    }
+
+    /// A variant that prefixes cannot have.
+    fn nesting_problem(&self) -> Option<Refusal> {
+        let variants = [
+            ("use_dora", self.use_dora, "DoRA's magnitudes are of the whole rank"),
+            ("init", self.init.splits_base(), "the residual of the base is of the whole rank"),
+            ("rank_pattern", self.rank_pattern.iter().next().is_some(), "the prefixes have one rank in all layers"),
+            ("bias", self.bias != Bias::None, "biases have no rank"),
+            ("modules_to_save", !self.modules_to_save.is_empty(), "whole modules have no rank"),
+            ("lora_bias", self.lora_bias, "biases have no rank"),
+            ("trainable_token_indices", !self.trainable_token_indices.is_none(), "trained rows have no rank"),
+        ];
+        let (name, _, reason) = variants.into_iter().find(|(_, is_set, _)| *is_set && self.nested.is_nested())?;
+        let refusal = Refusal::new("nested_ranks", "an adapter of A and B alone", format!("`{name}` beside it"));
+        Some(refusal.with_hint(format!("leave `{name}` or `nested_ranks` out: {reason}")))
+    }
+
+    fn bias_of_b_problem(&self) -> Option<Refusal> {
         let other = if self.use_dora { "use_dora" } else { "init" };
         let collides = self.lora_bias && (self.use_dora || self.init != Init::KaimingUniform);
         let hint = format!("leave `{other}` or `lora_bias` out: peft refuses both together too");

@@ -170,7 +170,7 @@ fn halves(factors: &Factors, r: i64, scale: f64) -> Result<(Tensor, Tensor)> {
 
 /// `spec` with these ranks for its targets and their present scales: the patterns hold
 /// what differs from `r` and from the most common alpha.
-fn with_ranks(spec: &LoraSpec, targets: &[Target], ranks: &[i64], r: i64) -> LoraSpec {
+pub(super) fn with_ranks(spec: &LoraSpec, targets: &[Target], ranks: &[i64], r: i64) -> LoraSpec {
     let alpha_of =
         |target: &Target, rank: i64| target.scale * if spec.use_rslora { (rank as f64).sqrt() } else { rank as f64 };
     let alphas: Vec<f64> = targets.iter().zip(ranks).map(|(target, &rank)| rounded(alpha_of(target, rank))).collect();

@@ -2,6 +2,7 @@
 
 use super::adapter::Adapter;
 use super::dropout::Dropout;
+use super::nested::Nested;
 use super::set::Active;
 use crate::error::Result;
 use crate::model::Parameters;
@@ -16,6 +17,14 @@ pub trait Trainable {
     fn active(&self, part: Option<usize>, key: Option<Key>) -> Option<Active<'_>>;
     /// Is the decoder alone, without this adapter, the model as it is now? True of a fresh adapter.
     fn starts_at_base(&self) -> Result<bool>;
+    /// The prefixes that are trained together, if there are several.
+    fn nested(&self) -> Option<&Nested> {
+        None
+    }
+    /// Each of these prefixes, to be measured; the last is the whole adapter.
+    fn prefixes(&self) -> Vec<Prefix> {
+        Vec::new()
+    }
 }
 
 impl Trainable for Adapter {
@@ -28,10 +37,50 @@ impl Trainable for Adapter {
     fn active(&self, part: Option<usize>, key: Option<Key>) -> Option<Active<'_>> {
         let p = self.spec.dropout;
         let dropout = key.filter(|_| p > 0.0).map(|key| Dropout { p, key });
-        Some(Active { adapter: self, part, dropout })
+        Some(Active { adapter: self, part, dropout, slices: None })
+    }
+    fn nested(&self) -> Option<&Nested> {
+        self.nested.as_ref()
+    }
+    fn prefixes(&self) -> Vec<Prefix> {
+        let count = self.nested.as_ref().map_or(0, |nested| nested.ranks().len());
+        (0..count).map(|at| Prefix { adapter: self.shallow_clone(), at }).collect()
     }
     fn starts_at_base(&self) -> Result<bool> {
         self.adds_nothing()
+    }
+}
+
+/// A prefix of an adapter with nested ranks, which shares its parameters.
+#[derive(Debug)]
+pub struct Prefix {
+    adapter: Adapter,
+    at: usize,
+}
+
+impl Prefix {
+    pub fn rank(&self) -> i64 {
+        self.adapter
+            .nested
+            .as_ref()
+            .and_then(|nested| nested.ranks().get(self.at).copied())
+            .unwrap_or(self.adapter.spec.r)
+    }
+}
+
+impl Trainable for Prefix {
+    fn parameters(&self) -> &Parameters {
+        self.adapter.parameters()
+    }
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        self.adapter.parameters_mut()
+    }
+    fn active(&self, part: Option<usize>, key: Option<Key>) -> Option<Active<'_>> {
+        let slices = self.adapter.nested.as_ref().map(|nested| nested.prefix(self.at));
+        self.adapter.active(part, key).map(|active| Active { slices, ..active })
+    }
+    fn starts_at_base(&self) -> Result<bool> {
+        self.adapter.adds_nothing()
     }
 }
 

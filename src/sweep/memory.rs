@@ -9,6 +9,7 @@ use crate::lora::{Adapter, AdapterSet, Trainable};
 use crate::model::Decoder;
 use crate::native::gpu;
 use crate::train::memory::process::{free, give_back, growth, limit};
+use crate::train::nested::{adapters_of, pass_parts, MicroBatch};
 use crate::train::rehearsal::planned_memory;
 use crate::train::step::{backward, batch_losses, predicted_labels};
 use serde_json::json;
@@ -119,9 +120,11 @@ fn largest<'a>(decoder: &Decoder, shared: SharedInputs, tasks: &[Task<'a>]) -> R
 /// Runs forward and backward over the longest rows that a micro-batch can have.
 fn longest_step(decoder: &Decoder, shared: SharedInputs, task: &Task, adapter: &Adapter) -> Result<()> {
     let batch = longest(shared.train, task.config.batch)?;
-    let adapters = AdapterSet::new(adapter.active(Some(0), None).into_iter().collect());
     if predicted_labels(&batch) > 0 {
-        backward(decoder, &[&batch], &adapters, &[1.0], task.config.gradient_checkpointing)?;
+        let mut parts = pass_parts(adapter, &batch, MicroBatch::first());
+        let adapters = adapters_of(&mut parts);
+        let batches: Vec<&Batch> = parts.iter().map(|part| part.batch.as_ref()).collect();
+        backward(decoder, &batches, &adapters, &vec![1.0; batches.len()], task.config.gradient_checkpointing)?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use super::checkpoint::state::{layout, BestEvaluation, RunNumbers, RunPosition};
 use super::checkpoint::RunState;
 use super::config::TrainConfig;
 use super::flat_loss::FlatLossWatch;
+use super::nested::ensure_not_nested;
 use super::objective::evaluate::Evaluation;
 use super::objective::preference::{PreferenceBatch, PreferenceRun};
 use super::objective::reference::Split;
@@ -94,6 +95,9 @@ impl<'a> ActiveRun<'a> {
         if callbacks.loss.is_some() && config.gradient_checkpointing {
             return Err(Error::input("`gradient_checkpointing` works with the built-in loss alone")
                 .with_hint("leave it out, or make `batch` smaller and `accumulation` larger"));
+        }
+        if callbacks.loss.is_some() || config.objective.is_preference() || callbacks.rollout.is_some() {
+            ensure_not_nested(trainable.nested(), "train")?;
         }
         let schedule = config.schedule(data.len())?;
         Ok(ActiveRun {

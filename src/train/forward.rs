@@ -8,10 +8,11 @@ use crate::bail;
 use crate::data::Batch;
 use crate::error::{Kind, Result};
 use crate::lora::trainable::dropout_key;
-use crate::lora::Model;
+use crate::lora::{Model, Trainable};
 use crate::model::loss::{token_losses, token_losses_of_logits, Targets};
 use crate::model::{Adapters, Decoder, Input, NoAdapters};
 use crate::random::Key;
+use crate::train::nested::ensure_not_nested;
 use crate::train::step::{label_cells, label_weights_of, total_weight};
 use std::cell::OnceCell;
 use tch::{no_grad, Kind as Dtype, Tensor};
@@ -49,6 +50,11 @@ impl ForwardPass {
     /// # Errors
     /// Token ids that the model has not, and memory that runs out.
     pub fn run(model: &mut Model, batch: &Batch, train: bool) -> Result<Self> {
+        if train {
+            let nested =
+                model.adapted.active_name().and_then(|_| model.adapted.adapter(None).ok()).and_then(Trainable::nested);
+            ensure_not_nested(nested, "forward")?;
+        }
         let key = train.then(|| next_dropout_key(model));
         let (decoder, adapters) = (model.decoder(), model.adapted.adapter_set(key));
         let input = Input::from_batches(&[batch], decoder)?;

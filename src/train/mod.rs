@@ -24,6 +24,7 @@ pub mod loss_scale;
 pub mod mean_metrics;
 pub mod memory;
 pub mod metrics;
+pub mod nested;
 pub mod objective;
 pub mod observer;
 pub mod optim;

@@ -177,6 +177,19 @@ fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> R
     recorded.into_iter().collect()
 }
 
+/// The held-out losses of the prefixes of an adapter with nested ranks, each by its rank; that of the whole rank is the
+/// run's.
+fn prefix_losses(decoder: &Decoder, trainable: &dyn Trainable, evaluate: &mut Evaluate) -> Result<Vec<(String, f64)>> {
+    let mut prefixes = trainable.prefixes();
+    prefixes.pop();
+    if prefixes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let each: Vec<&dyn Trainable> = prefixes.iter().map(|prefix| prefix as &dyn Trainable).collect();
+    let losses = evaluate(decoder, &each)?;
+    Ok(prefixes.iter().zip(losses).map(|(prefix, loss)| (format!("loss_r{}", prefix.rank()), loss)).collect())
+}
+
 /// Evaluates the runs that are due, all in one call.
 fn evaluation(
     decoder: &Decoder,
@@ -196,7 +209,11 @@ fn evaluation(
         (Some(preferences), Some(held_out)) => evaluate::evaluate(decoder, &preferences, held_out)?,
         _ => {
             let losses = evaluate(decoder, &trainables)?;
-            losses.into_iter().map(|loss| Evaluation { loss, metrics: Vec::new() }).collect()
+            let evaluations = losses.into_iter().zip(&trainables);
+            let evaluations = evaluations.map(|(loss, trainable)| {
+                Ok(Evaluation { loss, metrics: prefix_losses(decoder, *trainable, evaluate)? })
+            });
+            evaluations.collect::<Result<Vec<_>>>()?
         }
     };
     due.iter_mut().zip(evaluations).try_for_each(|(run, evaluation)| run.record_eval(evaluation))

@@ -5,6 +5,7 @@ use super::adamw::AdamW;
 use super::callbacks::{self, LossFunction};
 use super::clip;
 use super::mean_metrics::MeanMetrics;
+use super::nested::{adapters_of, pass_parts, MicroBatch, PassPart};
 use super::objective::loss::means;
 use super::objective::preference::divergences;
 use super::objective::PreferenceBatch;
@@ -13,7 +14,6 @@ use crate::data::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::lora::trainable::{dropout_key, Trainable};
-use crate::lora::AdapterSet;
 use crate::model::{Decoder, Parameters};
 use tch::{Device, Tensor};
 
@@ -102,7 +102,7 @@ struct WindowLoss {
 
 /// The losses of a pass, not yet on the host.
 struct Pending {
-    /// The members of the pass, and by what their summed losses are multiplied.
+    /// For each part of the pass its member, and by what its summed loss is multiplied.
     weights: Vec<(usize, f64)>,
     losses: BatchLosses,
 }
@@ -203,18 +203,22 @@ fn forward_backward(
     if involved.is_empty() {
         return Ok(Vec::new());
     }
-    let batches: Vec<&Batch> = involved.iter().filter_map(|&at| members[at].window.get(micro_batch)).collect();
-    let active = involved.iter().enumerate().filter_map(|(part, &at)| {
+    let parts = involved.iter().flat_map(|&at| {
         let StepSettings { seed, step, .. } = members[at].settings;
         let has_dropout = members[at].preferences.get(micro_batch).is_none_or(PreferenceBatch::has_dropout);
-        let key = has_dropout.then(|| dropout_key(seed, step, micro_batch));
-        members[at].trainable.active(Some(part), key)
+        let keys = MicroBatch { seed, step, number: micro_batch, has_dropout };
+        let batch = members[at].window.get(micro_batch);
+        let parts = batch.map_or(Vec::new(), |batch| pass_parts(&*members[at].trainable, batch, keys));
+        parts.into_iter().map(move |part| (at, part))
     });
-    let adapters = AdapterSet::new(active.collect());
+    let (at, mut parts): (Vec<usize>, Vec<PassPart>) = parts.unzip();
+    let adapters = adapters_of(&mut parts);
     let adapters = if is_joint { adapters } else { adapters.one_by_one() };
-    let weights: Vec<f64> = involved.iter().map(|&at| 1.0 / totals[at]).collect();
+    let batches: Vec<&Batch> = parts.iter().map(|part| part.batch.as_ref()).collect();
+    let weights = at.into_iter().zip(&parts).map(|(at, part)| (at, part.weight / totals[at]));
+    let weights: Vec<(usize, f64)> = weights.collect();
     let checkpointing = members.iter().any(|member| member.settings.gradient_checkpointing);
-    let scaled: Vec<f64> = weights.iter().map(|weight| weight * scale).collect();
+    let scaled: Vec<f64> = weights.iter().map(|(_, weight)| weight * scale).collect();
     if involved.iter().any(|&at| !members[at].preferences.is_empty()) {
         let mut parts = Vec::new();
         let mut total = |losses: &BatchLosses| {
@@ -228,7 +232,7 @@ fn forward_backward(
     let BatchLosses { losses, labels, label_weights } = backward(decoder, &batches, &adapters, &scaled, checkpointing)?;
     // Without the graph, which holds the activations' tensors.
     let losses = BatchLosses { losses: losses.f_detach()?, labels, label_weights };
-    pending.push(Pending { weights: involved.into_iter().zip(weights).collect(), losses });
+    pending.push(Pending { weights, losses });
     Ok(Vec::new())
 }
 

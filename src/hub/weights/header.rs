@@ -8,7 +8,8 @@ use super::{broken, Info};
 use crate::error::Result;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use std::collections::{HashMap, HashSet};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -46,6 +47,17 @@ pub fn parse(path: &Path, content: &[u8]) -> Result<Vec<Described>> {
         return Err(broken(path, format!("{} bytes follow the last tensor", content.len() - end)));
     }
     Ok(described)
+}
+
+/// The further pairs of a header that [`parse`] accepts.
+pub fn metadata(path: &Path, content: &[u8]) -> Result<BTreeMap<String, String>> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Header {
+        __metadata__: BTreeMap<String, String>,
+    }
+    let header: Header = serde_json::from_str(header_text(path, content)?).unwrap_or_default();
+    Ok(header.__metadata__)
 }
 
 fn ensure_safetensors(path: &Path, content: &[u8]) -> Result<()> {

@@ -15,6 +15,7 @@ pub use spec_from_config::spec_from_json;
 
 use super::adapter::Adapter;
 use super::adapter_file::{AdapterFile, PREFIX};
+use super::nested_options::NestedOptions;
 use super::spec::{LoraSpec, Targets};
 use super::targets::{match_targets, short_names, ties_targets};
 use crate::bail;
@@ -24,6 +25,7 @@ use crate::hub::tokenizer::{is_tokenizer_file, Tokenizer};
 use crate::hub::weights as safetensors;
 use crate::model::shapes::{linear_shapes, EMBEDDING, HEAD};
 use crate::model::{Config, Decoder};
+use crate::options::OptionSet;
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 use tch::Kind as Dtype;
@@ -31,6 +33,9 @@ use weights::{ensure_names, ensure_ranks_fit, ensure_repeats_agree, ensure_vocab
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
+/// The nested ranks that an adapter was trained with: in the header of its weights, for unknown keys of
+/// `adapter_config.json` are errors in older PEFT releases.
+const NESTED: &str = "lorhai_nested";
 /// What an adapter's folder holds.
 pub const FILES: [&str; 2] = [CONFIG, WEIGHTS];
 /// The file that older PEFT releases wrote.
@@ -66,7 +71,9 @@ fn write(adapter: &Adapter, base: &str, folder: &Path) -> Result<()> {
     let copy = copy.map(|weight| (format!("{HEAD}.weight"), weight));
     let tensors = named.chain(copy).chain(replaced_weights(adapter));
     let tensors = tensors.map(|(name, tensor)| Ok((format!("{PREFIX}{name}"), tensor.f_detach()?)));
-    safetensors::save(&folder.join(WEIGHTS), &tensors.collect::<Result<Vec<_>>>()?, &[])?;
+    let nested = adapter.nested.as_ref().map(|nested| json!(nested.options).to_string());
+    let metadata: Vec<(&str, &str)> = nested.as_deref().map(|nested| (NESTED, nested)).into_iter().collect();
+    safetensors::save(&folder.join(WEIGHTS), &tensors.collect::<Result<Vec<_>>>()?, &metadata)?;
     files::write_json(&folder.join(CONFIG), &config_json(adapter, base))
 }
 
@@ -129,7 +136,9 @@ pub fn load(folder: &Path, decoder: &Decoder) -> Result<Adapter> {
             error.with_hint("its adapter_config.json has no `r`, which peft takes for 8: write the true rank there")
         }
     })?;
+    let unread = file.metadata(NESTED).and_then(|nested| read_nested(nested, &mut spec));
     let mut adapter = Adapter::zeros(spec, config, Dtype::Float, decoder.device)?;
+    adapter.notes.extend(unread);
     adapter.split_base(decoder)?;
     ensure_names(&adapter, &file).map_err(|error| match task(&json) {
         "CAUSAL_LM" => error,
@@ -154,6 +163,22 @@ pub fn load(folder: &Path, decoder: &Decoder) -> Result<Adapter> {
         adapter.notes.push("adapter: its file holds embeddings or a head (peft's save_embedding_layers): they replace the base's while the adapter is active, and are not trained".to_owned());
     }
     Ok(adapter)
+}
+
+/// Sets the nested ranks in `spec`. Returns a note where they do not fit the rest of it: the adapter as a whole does not
+/// depend on them.
+fn read_nested(text: &str, spec: &mut LoraSpec) -> Option<String> {
+    let nested: Option<NestedOptions> = serde_json::from_str(text).ok();
+    let with_nested = nested.map(|nested| LoraSpec { nested, ..spec.clone() });
+    match with_nested.filter(|spec| spec.problem().is_none()) {
+        Some(with_nested) => {
+            *spec = with_nested;
+            None
+        }
+        None => Some(
+            "adapter: its nested ranks do not fit its adapter_config.json: only the whole rank can be used".to_owned(),
+        ),
+    }
 }
 
 /// Adds head and embeddings to the targets by name, as `ensure_weight_tying` does.

@@ -2,6 +2,7 @@
 
 use crate::bail;
 use crate::error::{Error, Kind, Result};
+use crate::lora::nested_options::NestedOptions;
 use crate::lora::pattern::Pattern;
 use crate::lora::spec::{Bias, Init, LoraSpec, Targets, TrainableTokens};
 use crate::options::{OneOrMany, OptionSet};
@@ -37,6 +38,7 @@ pub fn spec_from_json(json: &Value) -> Result<LoraSpec> {
         lora_bias: flag("lora_bias"),
         trainable_token_indices: trainable_tokens(json)?,
         ensure_weight_tying: flag("ensure_weight_tying"),
+        nested: NestedOptions::default(),
     };
     spec.ensure_valid("adapter_config.json")?;
     Ok(spec)

@@ -4,12 +4,13 @@ use super::{ours, Method, Request, ResolvedRequest, MAX_TOKENS};
 use crate::data::batch::Batch;
 use crate::data::{Pace, Row};
 use crate::error::Result;
-use crate::lora::{AdaptedModel, AdapterSet};
+use crate::lora::AdaptedModel;
 use crate::model::Config;
 use crate::options;
 use crate::options::OptionSet;
 use crate::process_memory::growth;
 use crate::random::Key;
+use crate::train::nested::{adapters_of, pass_parts, MicroBatch};
 use crate::train::step::batch_losses;
 
 options! {
@@ -68,9 +69,11 @@ pub fn check(model: &mut AdaptedModel, pass: &PassOptions) -> Result<Check> {
     let device = model.decoder.device;
     let (decoder, trainable) = model.split_for_training()?;
     let grown = growth(device, || {
-        let adapters = AdapterSet::new(trainable.active(Some(0), None).into_iter().collect());
-        let losses = batch_losses(decoder, &[&rows], &adapters)?;
-        Ok(losses.weighted(&[1.0])?.f_backward()?)
+        let mut parts = pass_parts(trainable, &rows, MicroBatch::first());
+        let adapters = adapters_of(&mut parts);
+        let batches: Vec<&Batch> = parts.iter().map(|part| part.batch.as_ref()).collect();
+        let losses = batch_losses(decoder, &batches, &adapters)?;
+        Ok(losses.weighted(&vec![1.0; batches.len()])?.f_backward()?)
     });
     trainable.parameters_mut().zero_gradients()?;
     Ok(Check { predicted, measured: grown? })

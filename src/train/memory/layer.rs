@@ -47,7 +47,7 @@ impl<'a> Layer<'a> {
         };
         Layer {
             linears: of_layer.map(adapted).collect(),
-            t: resolved.request.tokens(),
+            t: resolved.request.tokens() * resolved.copies(),
             e,
             hidden: config.hidden_size as u64,
             queries: (config.num_attention_heads * config.head_dim) as u64,

@@ -328,6 +328,15 @@ impl<'a> ResolvedRequest<'a> {
         is_f16 || (self.request.device == StepDevice::Cuda && gpu::are_disabled())
     }
 
+    /// The rows of a pass: with the loss of all nested ranks each once for every rank.
+    fn copies(&self) -> u64 {
+        if self.method == Method::Full {
+            1
+        } else {
+            self.request.lora.nested.passes() as u64
+        }
+    }
+
     fn adapter_values(&self) -> u64 {
         self.layout.count()
     }

@@ -104,7 +104,7 @@ fn embedding(resolved: &ResolvedRequest) -> u64 {
 /// The loss, forward and backward. The gradient of the last layer's output is held afterwards.
 fn loss(resolved: &ResolvedRequest, last: &Layer, walk: &mut Walk) {
     let Layer { t, e, hidden, .. } = *last;
-    let labels = resolved.request.labels();
+    let labels = resolved.request.labels() * resolved.copies();
     let vocabulary = resolved.config.vocab_size as u64;
     let labelled = labels * hidden * e;
     let all = t * hidden * e;
