@@ -5,9 +5,10 @@
 
 mod common;
 
-use common::files::{golden, read_json, tiny_folder};
+use common::files::{folder_with_script, golden, read_json, tiny_folder};
 use common::models::tiny;
 use common::numbers::{floats, relative_error};
+use common::program::{finished, lorhai};
 use lorhai::data::{self, Batch, Dataset, TokenizeOptions, TokenizedDataset};
 use lorhai::eval::loss::{evaluation, mean_loss, mean_losses};
 use lorhai::hub::weights::Weights;
@@ -18,6 +19,8 @@ use lorhai::lora::{
 use lorhai::model::{load, Config, Decoder};
 use lorhai::options::OptionSet;
 use lorhai::random::Key;
+use lorhai::train::memory::check::{check, planned, PassOptions};
+use lorhai::train::memory::{Method, Request};
 use lorhai::train::nested::{adapters_of, pass_parts, MicroBatch};
 use lorhai::train::observer::Silent;
 use lorhai::train::step::backward;
@@ -302,4 +305,109 @@ fn a_file_whose_ranks_do_not_fit_is_read_without_them() {
     let read = peft::load(folder.path(), model.decoder()).unwrap();
     assert!(!read.spec.nested.is_nested() && read.notes[0].contains("nested ranks"), "{:?}", read.notes);
     assert!(read.parameters.flat().equal(adapter.parameters.flat()));
+}
+
+#[test]
+fn the_plan_counts_the_rows_of_every_prefix() {
+    let mut model = tiny();
+    let of = |loss| {
+        let lora = LoraSpec { dropout: 0.0, ..spec(&[1, 2, 8], loss) };
+        let request = Request { batch: 4, length: 64, lora, ..Request::of(model.decoder()) };
+        planned(&model.decoder().config, &request, Method::Lora).unwrap()
+    };
+    let (plain, all) = (of(NestedLoss::Rows), of(NestedLoss::All));
+    let ratio = all.activations as f64 / plain.activations as f64;
+    assert!((ratio - 3.0).abs() < 0.01, "{ratio}");
+    model.adapted.add("all", LoraSpec { dropout: 0.0, ..spec(&[1, 2, 8], NestedLoss::All) }, 5).unwrap();
+    let pass = PassOptions { batch: 8, length: 256 };
+    let checked = check(&mut model.adapted, &pass).unwrap();
+    // Where the system reports memory.
+    if let Some(error) = checked.error() {
+        assert!(error.abs() < 0.15, "planned {}, measured {:?}", checked.predicted, checked.measured);
+    }
+}
+
+/// A script in a folder of its own; returns what it prints.
+fn run(script: &str) -> (Option<i32>, String, String) {
+    let folder = folder_with_script(script);
+    let ran = finished(lorhai(folder.path()).args(["run", "--quiet", "case.rhai"]));
+    (ran.code, ran.output, ran.errors)
+}
+
+#[test]
+fn a_sweep_trains_nested_runs_beside_others_and_is_refereed() {
+    let script = r#"
+        let base = load_model("scripts/tiny", #{ dtype: "f32" });
+        let data = load_dataset("scripts/tiny/train.jsonl").take(60).tokenize(base, #{ max_length: 64 }).split(#{ test: 20 });
+        let train = #{ steps: 3, lr: 1e-3, batch: 4 };
+        let axes = #{ nested_ranks: #{ none: [], three: [1, 2, 4] }, seed: 2 };
+        let mixed = sweep(base, data, #{ grid: axes, lora: #{ r: 4, dropout: 0.1 }, train: train, out: "runs/mixed" });
+        let again = sweep(base, data, #{ grid: axes, lora: #{ r: 4, dropout: 0.1 }, train: train, out: "runs/mixed" });
+        for row in again.rows { print(`${row.status} ${type_of(row.eval_loss_r1)} ${type_of(row.eval_loss)}`); }
+        let trained = sweep(base, data, #{ grid: #{ rank: [1, 2, 4], seed: 2 }, lora: #{ dropout: 0.1 }, train: train, out: "runs/trained" });
+        let nested = sweep(base, data, #{ grid: #{ seed: 2 }, lora: #{ r: 4, nested_ranks: [1, 2, 4] }, train: train, out: "runs/nested" });
+        let verdict = trained.referee(base, data.test, #{ nested: "runs/nested", margin: 1.0 });
+        print(verdict.summary);
+        print(verdict.needed);
+        for rank in verdict.ranks { print(`${rank.rank} ${rank.trained.len()} ${rank.nested.len()} ${rank.truncated.len()} ${rank.nested_distance.verdict}`); }
+        let off = verdict.ranks[2].nested[1] - nested.rows[1].eval_loss;
+        print(off.abs() < 1e-6);
+        verdict.chart("runs/ranks.svg");
+        print(read_text("runs/ranks.svg").contains("prefix of a nested run"));
+        print(verdict.table());
+        print(trained.referee(base, data.test, #{ margin: 1.0 }).summary);
+        base.load_adapter("runs/nested/seed-1", #{ name: "nested" });
+        prefix_adapter(base, "nested", 2, #{});
+        print(base.adapters);
+        let cut = evaluate(base, data.test, #{}).loss - nested.rows[1].eval_loss_r2;
+        print(cut.abs() < 1e-6);
+    "#;
+    let (code, output, errors) = run(script);
+    assert_eq!(code, Some(0), "{errors}");
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[..4], ["finished () f64", "finished () f64", "finished f64 f64", "finished f64 f64"]);
+    assert!(lines[4].starts_with("the sweep was not needed: the nested prefixes are within 1 of the trained ranks"), "{output}");
+    assert_eq!(lines[5..9], ["false", "1 2 2 2 close", "2 2 2 2 close", "4 2 2 0 close"]);
+    assert_eq!(lines[9..11], ["true", "true"]);
+    assert!(output.contains("the sweep was not needed: the truncations are within 1"), "{output}");
+    assert!(output.ends_with("[\"nested\", \"nested_r2\"]\ntrue\n"), "{output}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let refused = |options: &str, rest: &str| {
+        let script = format!(
+            "let model = load_model(\"scripts/tiny\");\nmodel.add_lora({options});\n\
+             let data = dataset([#{{ prompt: \"a\", completion: \" b\" }}]).tokenize(model, #{{}});\n{rest}"
+        );
+        let (code, _, errors) = run(&script);
+        assert_eq!(code, Some(1), "{options} {rest}: {errors}");
+        errors
+    };
+    let nested = |more: &str| format!("#{{ r: 4, nested_ranks: [1, 4], {more} }}");
+    for (options, expected) in [
+        (nested("use_dora: true"), "option `nested_ranks`: expected an adapter of A and B alone, found `use_dora` beside it"),
+        (nested("init: \"pissa\""), "found `init` beside it"),
+        (nested("init: \"olora\""), "found `init` beside it"),
+        (nested("rank_pattern: #{ q_proj: 2 }"), "found `rank_pattern` beside it"),
+        (nested("modules_to_save: [\"lm_head\"]"), "found `modules_to_save` beside it"),
+        (nested("target_modules: [\"q_proj\", \"embed_tokens\"]"), "`nested_ranks`: expected linear layers, found the target"),
+        ("#{ r: 4, nested_ranks: [2, 1, 4] }".into(), "expected ascending ranks of which `r`, 4, is the last, found [2, 1, 4]"),
+        ("#{ r: 8, nested_ranks: [1, 4] }".into(), "expected ascending ranks of which `r`, 8, is the last, found [1, 4]"),
+        ("#{ r: 4, nested_ranks: [0, 4] }".into(), "option `nested_ranks`: expected"),
+        (nested("nested_weights: [1.0]"), "option `nested_weights`: expected 2 numbers, one for each rank, found 1"),
+        (nested("nested_weights: [0, 0]"), "option `nested_weights`: expected a weight above 0, found only zeros"),
+        ("#{ r: 4, nested_loss: \"all\" }".into(), "option `nested_loss`: expected it beside `nested_ranks`, found it alone"),
+    ] {
+        let errors = refused(&options, "");
+        assert!(errors.contains(expected), "{options}: {errors}");
+    }
+    for (rest, call) in [
+        ("for batch in data.batches(#{ size: 1 }) { model.forward(batch); }", "forward"),
+        ("train(model, data, #{ steps: 1, loss: |model, batch| model.forward(batch).loss });", "train"),
+    ] {
+        let errors = refused(&nested(""), rest);
+        let expected = format!("{call}: expected an adapter without nested ranks, found one with 1, 4");
+        assert!(errors.contains(&expected), "{rest}: {errors}");
+    }
 }

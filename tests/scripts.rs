@@ -24,6 +24,7 @@ const QUICK: &[(&str, &[&str])] = &[
     ("grpo", &["steps=2"]),
     ("label_smoothing", &["steps=2"]),
     ("learning_rates", &["steps=2", "ranks=2,4", "rates=1e-3,1e-2"]),
+    ("nested_ranks", &["steps=2", "seeds=2", "ranks=1,2"]),
     ("overfitting", &["steps=4", "rows=8"]),
     ("own_trial", &["steps=2", "seeds=1"]),
     ("pretrain_tiny", &["steps=2", "batch=2"]),

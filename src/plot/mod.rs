@@ -16,6 +16,6 @@ pub use charts::chart::{Annotation, Axis, Chart, Legend, Line, Mark, Numbers, Po
 pub use charts::picture::Picture;
 pub use charts::presets::{Curve, CurveOptions, Observation, VersusOptions};
 pub use charts::scale::Scale;
-pub use charts::{bars, heat, memory, parallel, presets, rows, run, smooth, spectrum, sweep, sweeps};
+pub use charts::{bars, heat, memory, nested, parallel, presets, rows, run, smooth, spectrum, sweep, sweeps};
 pub use report::page::{Cell, Figure, Report, Script, Table, TableRow, TrialEntry, TrialOutcome};
 pub use report::{about, before_after, publish};

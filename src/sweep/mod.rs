@@ -28,6 +28,7 @@ pub mod progress;
 pub mod pruning;
 pub mod ranking;
 pub mod record;
+pub mod referee;
 pub mod rehearsal;
 pub mod results;
 pub mod rounds;

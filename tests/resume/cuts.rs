@@ -6,7 +6,7 @@ use super::common::models::open;
 use super::logs::{content, difference};
 use lorhai::data::{self, Dataset, TokenizeOptions, TokenizedDataset};
 use lorhai::eval::loss::held_out_loss;
-use lorhai::lora::{Init, LoraSpec, Model, Targets, Trainable};
+use lorhai::lora::{Init, LoraSpec, Model, NestedLoss, NestedOptions, Targets, Trainable};
 use lorhai::model::{Decoder, Quantization};
 use lorhai::train::checkpoint::options::SaveStrategy;
 use lorhai::train::checkpoint::{folder, Checkpoint, CheckpointOptions, Resume, SaveInterval};
@@ -183,6 +183,14 @@ fn timeless(outcome: &TrainOutcome) -> TrainOutcome {
 #[test]
 fn an_adapter_with_dropout_and_accumulation() {
     compare_cuts(&case());
+}
+
+#[test]
+fn nested_ranks() {
+    for loss in [NestedLoss::Rows, NestedLoss::Sampled] {
+        let nested = NestedOptions { ranks: vec![1, 2, 4], loss, ..NestedOptions::default() };
+        compare_cuts(&Case { spec: Some(LoraSpec { nested, ..spec() }), ..case() });
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod bars;
 pub mod chart;
 pub mod heat;
 pub mod memory;
+pub mod nested;
 pub mod parallel;
 pub mod picture;
 pub mod presets;

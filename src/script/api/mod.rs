@@ -18,6 +18,7 @@ mod host;
 mod loops;
 mod memory;
 mod model;
+mod nested;
 mod numbers;
 mod rewards;
 mod search;
@@ -118,9 +119,9 @@ pub const AREAS: &[Area] = &[
     area!("Memory", "What a training step will need of memory, and what one takes.", [memory], [memory]),
     area!(
         "Rank spectra",
-        "What adapters learnt, layer by layer, and adapters cut to a lower rank.",
-        [spectrum],
-        [spectrum]
+        "What adapters learnt, layer by layer, adapters cut to a lower rank, and ranks compared.",
+        [spectrum, nested],
+        [spectrum, nested]
     ),
     area!(
         "Tensors",

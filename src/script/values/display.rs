@@ -9,6 +9,7 @@ use crate::plot::{Chart, Picture};
 use crate::script::values::handles::Handle;
 use crate::script::values::objects::{DatasetSplit, ModelOptimizer, Output, ScriptRun, Tokenized, TokenizedSplit};
 use crate::script::values::tensor::entries;
+use crate::sweep::referee::Referee;
 use crate::sweep::SweepResult;
 use crate::train::forward::ForwardPass;
 use crate::train::memory::Plan;
@@ -66,6 +67,7 @@ pub fn register(engine: &mut Engine) {
     register_text(&mut module, |spectrum: &RankSpectrum| {
         format!("RankSpectrum: {} adapted layers", spectrum.modules.len())
     });
+    register_text(&mut module, |comparison: &Referee| format!("RankComparison: {} ranks", comparison.ranks.len()));
     register_text(&mut module, |similarity: &AdapterSimilarity| {
         let (one, other) = &similarity.names;
         format!("SubspaceSimilarity: {one} and {other}, {} layers", similarity.layers.len())
