@@ -149,7 +149,7 @@ let result = sweep(#{{ grid: #{{ rank: [4, 16, 64], seed: 12 }}, trial: noisy, o
 print(result.decide(#{{ margin: 0.01, metric: "loss" }}).summary);"#
     );
     assert_eq!(ran(folder.path(), &full).output, end.output);
-    assert!(end.output.starts_with("by loss, rank=16 is enough"), "{}", end.output);
+    assert!(end.output.starts_with("by loss, rank 16 is enough"), "{}", end.output);
     assert!(end.errors.contains(end.output.trim()), "{}", end.errors);
     let trained = rows(folder.path(), "adaptive");
     let of_rank = |rank: u64| trained.iter().filter(|row| row["rank"] == rank).count();

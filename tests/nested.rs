@@ -366,7 +366,10 @@ fn a_sweep_trains_nested_runs_beside_others_and_is_refereed() {
     assert_eq!(code, Some(0), "{errors}");
     let lines: Vec<&str> = output.lines().collect();
     assert_eq!(lines[..4], ["finished () f64", "finished () f64", "finished f64 f64", "finished f64 f64"]);
-    assert!(lines[4].starts_with("the sweep was not needed: the nested prefixes are within 1 of the trained ranks"), "{output}");
+    assert!(
+        lines[4].starts_with("the sweep was not needed: the nested prefixes are within 1 of the trained ranks"),
+        "{output}"
+    );
     assert_eq!(lines[5..9], ["false", "1 2 2 2 close", "2 2 2 2 close", "4 2 2 0 close"]);
     assert_eq!(lines[9..11], ["true", "true"]);
     assert!(output.contains("the sweep was not needed: the truncations are within 1"), "{output}");
@@ -386,18 +389,33 @@ fn what_makes_no_sense_is_refused() {
     };
     let nested = |more: &str| format!("#{{ r: 4, nested_ranks: [1, 4], {more} }}");
     for (options, expected) in [
-        (nested("use_dora: true"), "option `nested_ranks`: expected an adapter of A and B alone, found `use_dora` beside it"),
+        (
+            nested("use_dora: true"),
+            "option `nested_ranks`: expected an adapter of A and B alone, found `use_dora` beside it",
+        ),
         (nested("init: \"pissa\""), "found `init` beside it"),
         (nested("init: \"olora\""), "found `init` beside it"),
         (nested("rank_pattern: #{ q_proj: 2 }"), "found `rank_pattern` beside it"),
         (nested("modules_to_save: [\"lm_head\"]"), "found `modules_to_save` beside it"),
-        (nested("target_modules: [\"q_proj\", \"embed_tokens\"]"), "`nested_ranks`: expected linear layers, found the target"),
-        ("#{ r: 4, nested_ranks: [2, 1, 4] }".into(), "expected ascending ranks of which `r`, 4, is the last, found [2, 1, 4]"),
-        ("#{ r: 8, nested_ranks: [1, 4] }".into(), "expected ascending ranks of which `r`, 8, is the last, found [1, 4]"),
+        (
+            nested("target_modules: [\"q_proj\", \"embed_tokens\"]"),
+            "`nested_ranks`: expected linear layers, found the target",
+        ),
+        (
+            "#{ r: 4, nested_ranks: [2, 1, 4] }".into(),
+            "expected ascending ranks of which `r`, 4, is the last, found [2, 1, 4]",
+        ),
+        (
+            "#{ r: 8, nested_ranks: [1, 4] }".into(),
+            "expected ascending ranks of which `r`, 8, is the last, found [1, 4]",
+        ),
         ("#{ r: 4, nested_ranks: [0, 4] }".into(), "option `nested_ranks`: expected"),
         (nested("nested_weights: [1.0]"), "option `nested_weights`: expected 2 numbers, one for each rank, found 1"),
         (nested("nested_weights: [0, 0]"), "option `nested_weights`: expected a weight above 0, found only zeros"),
-        ("#{ r: 4, nested_loss: \"all\" }".into(), "option `nested_loss`: expected it beside `nested_ranks`, found it alone"),
+        (
+            "#{ r: 4, nested_loss: \"all\" }".into(),
+            "option `nested_loss`: expected it beside `nested_ranks`, found it alone",
+        ),
     ] {
         let errors = refused(&options, "");
         assert!(errors.contains(expected), "{options}: {errors}");

@@ -279,7 +279,7 @@ fn the_median_rule_stops_settings_at_evaluations() {
             n > 0 && best > (others[(n - 1) / 2] + others[n / 2]) / 2.0
         };
         let stopped: Vec<usize> = left.iter().copied().filter(is_worse).collect();
-        stopped.iter().for_each(|&at| drop(stops.insert(curves[at].0.clone(), curves[at].1[rung].0)));
+        stops.extend(stopped.iter().map(|&at| (curves[at].0.clone(), curves[at].1[rung].0)));
         left.retain(|at| !stopped.contains(at));
     }
     let found: BTreeMap<String, u64> =

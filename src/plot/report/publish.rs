@@ -9,7 +9,7 @@ use crate::interrupt;
 use crate::plot::charts::picture::Picture;
 use crate::plot::charts::sweep::{chart, evaluation_chart, training_chart, ChartOptions};
 use crate::plot::charts::sweeps::report_charts;
-use crate::sweep::columns::{larger_is_better, PRUNED_AT};
+use crate::sweep::columns::PRUNED_AT;
 use crate::sweep::table::{Column, TableOptions, EVAL_LOSS_NOTE, SPEED_NOTE};
 use crate::sweep::{number, SweepReport, SweepResult, TrialResult, TrialRow, SEED};
 use crate::train::overfitting::OVERFITS_AFTER;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 options! {
     /// Which setting is enough.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(default)]
     pub struct DecideOptions {
         /// The metric that settings are compared by.
         pub metric: Option<String> = None,

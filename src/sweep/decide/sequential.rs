@@ -213,7 +213,8 @@ mod tests {
 
     /// The fraction of sweeps that are decided by one look, after so many seeds of every setting.
     fn decided_by_one_look(sweeps: u64, offsets: &[f64], deviations: &[f64], seeds: usize) -> f64 {
-        let unknown = Judged { verdict: Verdict::Open, comparison: None, seeds: 0, may_be_best: true, is_in_play: true };
+        let unknown =
+            Judged { verdict: Verdict::Open, comparison: None, seeds: 0, may_be_best: true, is_in_play: true };
         let all: Vec<usize> = (0..offsets.len()).collect();
         let tail = (1.0 - RULES.confidence) / (2 * (offsets.len() - 1)) as f64;
         let is_decided = |sweep: &u64| {
