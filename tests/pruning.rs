@@ -146,11 +146,11 @@ fn the_winner_is_the_same_and_survivors_do_not_notice() {
     }
 }
 
-/// Rows of text.
-fn stories(count: usize) -> Dataset {
-    let text = fs::read_to_string(needs::assets("data/tinystories_sample/tinystories_sample.txt")).unwrap();
-    let rows = text.split("<|endoftext|>").map(str::trim).filter(|story| !story.is_empty()).take(count);
-    let lines: String = rows.map(|story| format!("{}\n", json!({ "text": story }))).collect();
+/// Rows of text, speeches of plays.
+fn speeches(count: usize) -> Dataset {
+    let text = fs::read_to_string(needs::assets("data/tinyshakespeare/input.txt")).unwrap();
+    let rows = text.split("\n\n").filter(|speech| speech.len() > 100).take(count);
+    let lines: String = rows.map(|speech| format!("{}\n", json!({ "text": speech }))).collect();
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     fs::write(file.path(), lines).unwrap();
     let rows = Dataset::load(file.path()).unwrap();
@@ -163,29 +163,30 @@ fn stories(count: usize) -> Dataset {
 #[test]
 #[ignore = "needs LORHAI_ASSETS: a pretrained model and data"]
 fn survivors_of_a_pretrained_model_do_not_notice_either() {
-    let grid = || {
-        let lrs = json!([1e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2]);
-        Axes::from([("rank", json!([2, 8, 32])), ("lr", lrs)])
-    };
+    let grid = || Axes::from([("rank", json!([2, 32])), ("lr", json!([1e-5, 1e-4, 5e-4, 2e-3, 5e-3, 2e-2]))]);
+    let config = TrainConfig { steps: 8, eval_every: EvalInterval::Steps(1), ..config() };
+    // Twelve settings to step 2, six to step 4, three to the end.
+    let halves = || Some(PruneOptions { eta: 2, ..PruneOptions::default() });
     for (dtype, threads, quantized) in
         [("f32", 1, false), ("f32", 2, false), ("bf16", 1, false), ("bf16", 2, false), ("f32", 1, true)]
     {
         lorhai::threads::use_threads(threads);
         let quantization = quantized.then_some(Quantization { double_quant: true });
         let base = open(&needs::assets("models/stories260K"), dtype, quantization).unwrap();
-        let rows = stories(60);
+        let rows = speeches(24);
         let length = TokenizeOptions { max_length: Some(128), ..TokenizeOptions::default() };
         let tokens = tokenize(&rows, base.tokenizer().unwrap(), &length).unwrap();
-        let (train, test) = tokens.split(10.0, 0).unwrap();
+        let (train, test) = tokens.split(4.0, 0).unwrap();
         let (inputs, folder) = (Inputs { base, train, test }, tempfile::tempdir().unwrap());
-        let full = run(&inputs, &options(&folder.path().join("full"), grid(), None));
-        let pruned = run(&inputs, &options(&folder.path().join("out"), grid(), Some(PruneOptions::default())));
+        let at = |name: &str, prune| {
+            run_at(&inputs, &options(&folder.path().join(name), grid(), prune), &config, Pace::Full).0.result
+        };
+        let (full, pruned) = (at("full", None), at("pruned", halves()));
         let (expected, survivors) = (adapters(&full), adapters(&pruned));
         assert_eq!(survivors.len(), 3);
         let differing = survivors.iter().filter(|(name, adapter)| *adapter != &expected[*name]);
         let differing: Vec<&String> = differing.map(|(name, _)| name).collect();
         assert!(differing.is_empty(), "{dtype}, {threads} threads, 4-bit {quantized}: {differing:?}");
-        assert_eq!(pruned.best("eval_loss").unwrap().point, full.best("eval_loss").unwrap().point);
     }
     lorhai::threads::use_threads(1);
 }
@@ -197,16 +198,16 @@ fn a_trial_that_goes_on_does_not_train_its_first_steps_again() {
     let out = folder.path().join("out");
     let first = run(&inputs, &options(&out, grid(), Some(PruneOptions::default())));
     let stopped = first.pruned().next().unwrap();
-    // The first rows of its log, which the second part does not write anew.
     let log = out.join(&stopped.dir).join("metrics.jsonl");
-    let text = fs::read_to_string(&log).unwrap();
-    let marked = text.replacen("\"loss\":", "\"loss\" :", 1);
-    assert_eq!(marked.len(), text.len() + 1);
+    let before = fs::read_to_string(&log).unwrap();
     let step = stopped.pruned().unwrap().step;
     let kept = out.join(&stopped.dir).join(format!("checkpoint-{step}"));
     assert!(kept.join("state.safetensors").is_file());
     let goes_on = run(&inputs, &options(&out, grid(), None));
     assert_eq!(goes_on.trained, 1);
+    // With the times of the first part, which would be others if it were trained again.
+    let after = fs::read_to_string(&log).unwrap();
+    assert!(before.contains("tokens_per_s") && after.lines().take(5).eq(before.lines().take(5)), "{before}\n{after}");
     let of_both: Vec<u64> = read_metrics(&log).unwrap().iter().map(|row| row.step).collect();
     assert!(of_both.windows(2).all(|two| two[0] <= two[1]) && of_both.last() == Some(&27), "{of_both:?}");
 

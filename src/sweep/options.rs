@@ -48,7 +48,8 @@ options! {
         pub charts: bool = true;
         /// Train two trials again, each alone, and report how far they differ from the jointly trained ones.
         pub verify: bool = false;
-        /// Stop trials early that fall behind: "halving", "median", or a map of options, as in `#{ rule: "halving", eta: 3 }`.
+        /// Stop trials early that fall behind: "halving", "median", or a map with `rule`, `eta`, `min_steps`, `metric` and
+        /// `keep_states`, as in `#{ rule: "halving", eta: 3 }`.
         pub prune: Pruning = Pruning::default(), alias ["pruner"];
         pub checkpoints: CheckpointOptions = CheckpointOptions::default(), is set;
     }

@@ -113,10 +113,10 @@ fn options_of(entries: &[(String, Value)]) -> Result<PruneOptions, Mismatch> {
     let mut source = Entries { rest: entries.iter().collect(), refusal: RefCell::default() };
     let options = PruneOptions::read(&mut source);
     if let (Ok(_), Some((name, value))) = (&options, source.rest.first()) {
-        let known = PruneOptions::table().options().into_iter().map(|option| option.name);
-        let (hint, found) = (suggest::hint(name, known), value.describe());
-        let inside = Some((name.clone(), found));
-        return Err(Mismatch { expected: "no such option".to_owned(), hint: Some(hint), inside });
+        let known: Vec<&str> = PruneOptions::table().options().into_iter().map(|option| option.name).collect();
+        let hint = suggest::hint(name, known.iter().copied());
+        let inside = Some((name.clone(), format!("an unknown option, {}", value.describe())));
+        return Err(Mismatch { expected: format!("one of {}", known.join(", ")), hint: Some(hint), inside });
     }
     options.map_err(|error| match source.refusal.take() {
         Some(Refusal { option, expected, found, hint }) => Mismatch { expected, hint, inside: Some((option, found)) },
