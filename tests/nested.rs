@@ -13,6 +13,7 @@ use lorhai::data::{self, Batch, Dataset, TokenizeOptions, TokenizedDataset};
 use lorhai::eval::loss::{evaluation, mean_loss, mean_losses};
 use lorhai::hub::weights::Weights;
 use lorhai::lora::prefix::prefix;
+use lorhai::lora::spectrum::truncate;
 use lorhai::lora::{
     peft, Adapter, AdapterSet, LoraSpec, Model, NestedLoss, NestedOptions, NestedScale, Targets, Trainable,
 };
@@ -280,6 +281,9 @@ fn prefixes_are_adapters_of_their_rank() {
         let losses = mean_losses(decoder, &each, &data, 8).unwrap();
         assert!((losses[2].loss - outcome.eval_loss.unwrap()).abs() < 1e-6);
         assert!(losses[0].loss != losses[1].loss && losses[1].loss != losses[2].loss);
+        // Singular values cut a nested adapter as any other.
+        let cut = truncate(&again, 3, &decoder.config).unwrap();
+        assert!(cut.spec.r == 3 && !cut.spec.nested.is_nested());
         let error = prefix(&again, 4, &decoder.config).unwrap_err();
         assert_eq!(error.message, "prefix_adapter: expected one of the nested ranks 1, 2, 8, found 4");
     }
@@ -423,6 +427,11 @@ fn what_makes_no_sense_is_refused() {
     for (rest, call) in [
         ("for batch in data.batches(#{ size: 1 }) { model.forward(batch); }", "forward"),
         ("train(model, data, #{ steps: 1, loss: |model, batch| model.forward(batch).loss });", "train"),
+        (
+            "let pairs = load_dataset(\"scripts/tiny/preferences.jsonl\").take(4).tokenize(model, #{}); \
+          train(model, pairs, #{ objective: \"dpo\", steps: 1 });",
+            "train",
+        ),
     ] {
         let errors = refused(&nested(""), rest);
         let expected = format!("{call}: expected an adapter without nested ranks, found one with 1, 4");

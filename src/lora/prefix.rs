@@ -21,10 +21,9 @@ pub fn prefix(adapter: &Adapter, rank: i64, config: &Config) -> Result<Adapter> 
         let ranks: Vec<String> = nested.ranks().iter().map(i64::to_string).collect();
         bail!(Kind::Input, "prefix_adapter: expected one of the nested ranks {}, found {rank}", ranks.join(", "))
     };
-    let plain = LoraSpec { nested: NestedOptions::default(), ..adapter.spec.clone() };
     let spec = match nested.options.scale {
-        NestedScale::Rank => LoraSpec { r: rank, ..plain },
-        NestedScale::Fixed => with_ranks(&plain, &adapter.targets, &vec![rank; adapter.targets.len()], rank),
+        NestedScale::Rank => LoraSpec { r: rank, nested: NestedOptions::default(), ..adapter.spec.clone() },
+        NestedScale::Fixed => with_ranks(&adapter.spec, &adapter.targets, &vec![rank; adapter.targets.len()], rank),
     };
     let mut lower = Adapter::zeros(spec, config, Dtype::Float, adapter.parameters.flat().device())?;
     let [slice] = nested.prefix(at) else { return Err(Error::bug("a prefix of several slices")) };

@@ -6,6 +6,7 @@
 
 use super::adapted::AdaptedModel;
 use super::adapter::Adapter;
+use super::nested_options::NestedOptions;
 use super::pattern::Pattern;
 use super::spec::LoraSpec;
 use super::targets::Target;
@@ -168,7 +169,7 @@ fn halves(factors: &Factors, r: i64, scale: f64) -> Result<(Tensor, Tensor)> {
     Ok((a.f_to_kind(Dtype::Float)?, b.f_to_kind(Dtype::Float)?))
 }
 
-/// `spec` with these ranks for its targets and their present scales: the patterns hold
+/// `spec` with these ranks, none of them nested, for its targets and their present scales: the patterns hold
 /// what differs from `r` and from the most common alpha.
 pub(super) fn with_ranks(spec: &LoraSpec, targets: &[Target], ranks: &[i64], r: i64) -> LoraSpec {
     let alpha_of =
@@ -181,6 +182,7 @@ pub(super) fn with_ranks(spec: &LoraSpec, targets: &[Target], ranks: &[i64], r: 
         alpha,
         rank_pattern: Pattern::unordered(names().zip(ranks.iter().copied()).filter(|(_, rank)| *rank != r)),
         alpha_pattern: Pattern::unordered(names().zip(alphas).filter(|(_, value)| *value != alpha)),
+        nested: NestedOptions::default(),
         ..spec.clone()
     }
 }

@@ -9,10 +9,16 @@
 //! test; Berger, 1982). A rank is *worse* if the lower end of an interval for all ranks together (Bonferroni) is above the
 //! margin, for one of them is enough to be wrong.
 
-use super::SeedLoss;
 use crate::sweep::summary::Summary;
 use distrs::StudentsT;
 use serde_json::{json, Value};
+
+/// The held-out loss of an adapter, and the seed of its run if a sweep has one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SeedLoss {
+    pub seed: Option<u64>,
+    pub loss: f64,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closeness {

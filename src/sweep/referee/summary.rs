@@ -1,9 +1,12 @@
 //! What a comparison of ranks says: whether the sweep was needed, in a sentence, and the losses as a table.
 
-use super::{Closeness, Distance, RankLosses, Referee, SeedLoss, Shortcut};
+use super::comparison::{RankLosses, Referee, Shortcut};
+use super::distance::{Closeness, Distance, SeedLoss};
 use crate::sweep::number::{fixed, significant};
 use crate::sweep::summary::Summary;
 use crate::table::{table, Align};
+use serde_json::{json, Map, Value};
+use std::collections::BTreeMap;
 use std::fmt;
 
 impl Shortcut {
@@ -45,6 +48,34 @@ impl Referee {
             self.ranks.iter().filter_map(|rank| Some((rank.rank, mean(losses(rank))?))).collect();
         let best = means.iter().map(|(_, mean)| *mean).fold(f64::INFINITY, f64::min);
         means.into_iter().find(|(_, mean)| *mean <= best + self.margin).map(|(rank, _)| rank)
+    }
+
+    /// As an object: the ranks with their losses and distances, and a sentence in `summary`.
+    pub fn fields(&self) -> Map<String, Value> {
+        let losses = |losses: &[SeedLoss]| losses.iter().map(|one| one.loss).collect::<Vec<f64>>();
+        let distances = |shortcut: Shortcut| self.distances(shortcut).into_iter().collect::<BTreeMap<i64, Distance>>();
+        let (nested, truncated) = (distances(Shortcut::Nested), distances(Shortcut::Truncated));
+        let ranks: Vec<Value> = self
+            .ranks
+            .iter()
+            .map(|one| {
+                json!({
+                    "rank": one.rank, "trained": losses(&one.trained), "nested": losses(&one.nested),
+                    "truncated": losses(&one.truncated),
+                    "nested_distance": nested.get(&one.rank).map(Distance::fields),
+                    "truncated_distance": truncated.get(&one.rank).map(Distance::fields),
+                })
+            })
+            .collect();
+        let fields = [
+            ("ranks", json!(ranks)),
+            ("margin", json!(self.margin)),
+            ("confidence", json!(self.confidence)),
+            ("labels", json!(self.labels)),
+            ("needed", self.needed().map_or(Value::Null, Value::from)),
+            ("summary", json!(self.to_string())),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// The means of all ranks, one line each, with the distances to the trained ones.
