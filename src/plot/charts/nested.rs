@@ -12,7 +12,7 @@ pub fn rank_chart(referee: &Referee) -> Chart {
     for shortcut in referee.shortcuts() {
         let name = match shortcut {
             Shortcut::Nested => "prefix of a nested run",
-            Shortcut::Truncated => "highest rank, cut by singular values",
+            Shortcut::Truncated => "highest rank, cut by SVD",
         };
         series.push(curve(name, referee, |rank| rank.of(shortcut)));
     }

@@ -145,8 +145,12 @@ impl Referee {
         let close = distances.iter().rev().take_while(|(_, distance)| distance.closeness == Closeness::Close);
         let highest = self.ranks.last().map_or(0, |rank| rank.rank);
         match close.last() {
-            Some((rank, _)) => format!("rank {highest} cut by its singular values is within it down to rank {rank}"),
-            None => format!("rank {highest} cut by its singular values is not shown to be within it at any lower rank"),
+            Some((rank, _)) => {
+                format!("rank {highest} cut by its singular values is within the margin down to rank {rank}")
+            }
+            None => format!(
+                "rank {highest} cut by its singular values is not shown to be within the margin at any lower rank"
+            ),
         }
     }
 }
@@ -205,7 +209,7 @@ mod tests {
         assert_eq!(referee.needed(), Some(false));
         let text = referee.to_string();
         assert!(text.starts_with("the sweep was not needed: the nested prefixes are within 0.01 of the trained ranks (at most at rank 1, by 0.0013 ± 0.0014)"), "{text}");
-        assert!(text.contains("; by the means rank 2 is enough, by the nested prefixes too; rank 4 cut by its singular values is within it down to rank 2"), "{text}");
+        assert!(text.contains("; by the means rank 2 is enough, by the nested prefixes too; rank 4 cut by its singular values is within the margin down to rank 2"), "{text}");
         assert!(referee.table().lines().count() > 3, "{}", referee.table());
     }
 
