@@ -34,7 +34,9 @@ pub fn write(
     let grid: Map<String, Value> = axes.iter().map(|(key, values)| ((*key).to_owned(), values.clone())).collect();
     let mut marker = json!({ "format": "lorhai sweep 1", "identity": { "model": "scripts/tiny" }, "grid": grid });
     if let Some(margin) = writing.margin {
-        marker["decide"] = json!({ "margin": margin });
+        marker["decide"] = json!({
+            "metric": null, "margin": margin, "confidence": 0.95, "max_seeds": 12, "over": "seed",
+        });
     }
     fs::create_dir_all(out).unwrap();
     fs::write(out.join("sweep.json"), marker.to_string()).unwrap();
