@@ -7,6 +7,8 @@
 
 #[path = "plot/gallery.rs"]
 mod gallery;
+#[path = "plot/own.rs"]
+mod own;
 #[path = "plot/report.rs"]
 mod report;
 #[path = "plot/svg.rs"]
@@ -151,8 +153,8 @@ fn wrong_input_is_refused_with_a_reason() {
     let chart = line(&[(1.0, 1.0)]);
     let folder = tempfile::tempdir().unwrap();
     let error = message(chart.save(&folder.path().join("rank.jpg")));
-    assert!(error.contains(".svg or .png") && error.contains("rank.jpg"), "{error}");
-    assert!(message(chart.save(&folder.path().join("rank"))).contains(".svg or .png"));
+    assert!(error.contains(".svg, .png or .pdf") && error.contains("rank.jpg"), "{error}");
+    assert!(message(chart.save(&folder.path().join("rank"))).contains(".svg, .png or .pdf"));
     assert!(message(Chart::default().to_svg().map(drop)).contains("no points"));
     assert!(message(chart.to_png(10, 400, 1.0).map(drop)).contains("`width`"));
     assert!(message(chart.to_png(400, 9000, 1.0).map(drop)).contains("`height`"));

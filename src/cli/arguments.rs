@@ -124,7 +124,7 @@ Examples:
         first: PathBuf,
         /// The folder of another one of the same kind.
         second: PathBuf,
-        /// Also draw the losses of both into FILE (.svg or .png).
+        /// Also draw the losses of both into FILE (.svg, .png or .pdf).
         #[arg(long, value_name = "FILE")]
         chart: Option<PathBuf>,
     },

@@ -192,7 +192,7 @@ fn awkward() -> Vec<(&'static str, Chart)> {
                     Line::Horizontal { y: 2.3, label: "base model without adapter".into() },
                     Line::Vertical { x: 2e-4, label: "default".into() },
                 ],
-                annotations: vec![Annotation { x: 3e-4, y: 1.5, text: "best".into() }],
+                annotations: vec![Annotation { x: 3e-4, y: 1.5, text: "best".into(), ..Annotation::default() }],
                 ..base("Learning rate")
             },
         ),

@@ -1,11 +1,12 @@
 //! The data of a chart, without drawing.
 //!
 //! Knows nothing of sweeps or training, nor of drawing: `presets.rs` builds the usual charts, and
-//! `render/output.rs` makes SVG and PNG of them.
+//! `custom/` those of any data, and `render/output.rs` makes SVG, PNG and PDF of them.
 
 use super::scale::Scale;
+use super::style::Style;
 
-/// A chart with two axes. Sizes are CSS pixels; all texts may be empty and in any language.
+/// A chart with two axes, or several panels that share them. Sizes are CSS pixels; all texts may be empty and in any language.
 #[derive(Debug, Clone)]
 pub struct Chart {
     pub title: String,
@@ -14,7 +15,12 @@ pub struct Chart {
     pub y: Axis,
     pub series: Vec<Series>,
     pub lines: Vec<Line>,
+    pub bands: Vec<Band>,
     pub annotations: Vec<Annotation>,
+    pub panels: Panels,
+    /// What the colours of [`Mark::Cells`] and of points with a value mean.
+    pub shades: Shades,
+    pub style: Style,
     pub legend: Legend,
     /// The heading of the legend: the key whose values name the series.
     pub legend_title: String,
@@ -74,6 +80,14 @@ pub struct Series {
     pub slot: Option<usize>,
     /// The numbers of the trials that it shows: a page highlights their rows with it.
     pub trials: Vec<usize>,
+    /// Index in the names of [`Chart::panels`].
+    pub panel: usize,
+    /// `x` and `y` of the points are drawn on the other axis each, as for bars that lie.
+    pub is_horizontal: bool,
+    /// Opacity of areas and points, from 0 to 1; by default what suits the mark.
+    pub alpha: Option<f64>,
+    /// Radius of the points, in pixels.
+    pub radius: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -86,6 +100,12 @@ pub struct Point {
     pub label: String,
     /// The numbers of the trials behind the point, if they are not all of its series.
     pub trials: Vec<usize>,
+    /// Ends of a bar or box along its axis, in units of x.
+    pub edges: Option<(f64, f64)>,
+    /// Of a box: the end of the lower whisker, both quartiles, the end of the upper whisker. `y` is the median.
+    pub quartiles: Option<[f64; 4]>,
+    /// What the colour of a cell or point shows.
+    pub value: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,6 +115,23 @@ pub enum Mark {
     /// A line; with a few markers if the chart has several series, to tell them apart.
     Line,
     Points,
+    /// A bar from 0 to `y` between the edges of each point.
+    Bars,
+    /// The quartiles of each point as a box with whiskers.
+    Boxes,
+    /// A cell of a heatmap around each point, one unit wide and high.
+    Cells,
+}
+
+impl Mark {
+    pub fn has_line(self) -> bool {
+        matches!(self, Mark::LineAndPoints | Mark::Line)
+    }
+
+    /// Is it drawn as an area?
+    pub fn is_area(self) -> bool {
+        matches!(self, Mark::Bars | Mark::Boxes | Mark::Cells)
+    }
 }
 
 /// How [`Point::spread`] is drawn.
@@ -112,12 +149,51 @@ pub enum Line {
     Vertical { x: f64, label: String },
 }
 
-/// A text beside the point (x, y) of the data.
+/// A shaded range of one axis over the whole panel, with a text at one end.
 #[derive(Debug, Clone)]
+pub enum Band {
+    Horizontal { low: f64, high: f64, label: String },
+    Vertical { low: f64, high: f64, label: String },
+}
+
+/// Small multiples: panels with the same axes, each with some of the series.
+#[derive(Debug, Clone)]
+pub struct Panels {
+    /// The title of each panel; empty for a chart of one panel.
+    pub names: Vec<String>,
+    /// The number of panels side by side, by default what suits the size.
+    pub columns: Option<usize>,
+    pub shares_x: bool,
+    pub shares_y: bool,
+}
+
+impl Default for Panels {
+    fn default() -> Self {
+        Panels { names: vec![], columns: None, shares_x: true, shares_y: true }
+    }
+}
+
+/// The scale of values that colours show.
+#[derive(Debug, Clone, Default)]
+pub struct Shades {
+    pub title: String,
+    /// Fixed ends, by default those of the data.
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    /// The value of the neutral colour, where colours diverge from one.
+    pub center: Option<f64>,
+    /// Writes the value into each cell that has room for it.
+    pub shows_numbers: bool,
+}
+
+/// A text beside the point (x, y) of the data.
+#[derive(Debug, Clone, Default)]
 pub struct Annotation {
     pub x: f64,
     pub y: f64,
     pub text: String,
+    /// The panel that shows it; all do without.
+    pub panel: Option<usize>,
 }
 
 /// Where the names of the series are drawn; never over the data.
@@ -128,6 +204,8 @@ pub enum Legend {
     Auto,
     Ends,
     Side,
+    Top,
+    Bottom,
     Hidden,
 }
 
@@ -140,7 +218,11 @@ impl Default for Chart {
             y: Axis::default(),
             series: vec![],
             lines: vec![],
+            bands: vec![],
             annotations: vec![],
+            panels: Panels::default(),
+            shades: Shades::default(),
+            style: Style::default(),
             legend: Legend::default(),
             legend_title: String::new(),
             notes: vec![],
@@ -159,5 +241,12 @@ impl Axis {
 impl Point {
     pub fn new(x: f64, y: f64) -> Self {
         Point { x, y, ..Point::default() }
+    }
+
+    /// All that it shows along y: the value, its error bar, its box.
+    pub fn extent(&self) -> impl Iterator<Item = f64> + '_ {
+        let spread = self.spread.iter().flat_map(|(low, high)| [*low, *high]);
+        let whiskers = self.quartiles.iter().flat_map(|[low, .., high]| [*low, *high]);
+        [self.y].into_iter().chain(spread).chain(whiskers)
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod bars;
 pub mod chart;
+pub mod custom;
 pub mod heat;
 pub mod memory;
 pub mod nested;
@@ -15,6 +16,7 @@ pub mod run;
 pub mod scale;
 pub mod smooth;
 pub mod spectrum;
+pub mod style;
 pub mod sweep;
 pub mod sweeps;
 mod tally;

@@ -240,7 +240,7 @@ fn averaged(observations: &[&Observation], group: &str, tally: &mut Tally) -> Se
         let members: Vec<&Observation> = observations.iter().copied().filter(is_member).collect();
         let (mean, spread) = tally.mean_of(&members.iter().map(|one| one.y).collect::<Vec<_>>());
         let trials = members.iter().filter_map(|one| one.trial).collect();
-        points.push(Point { x, y: mean, spread, trials, label: label.to_owned() });
+        points.push(Point { spread, trials, label: label.to_owned(), ..Point::new(x, mean) });
         if members.len() > 1 {
             let run = |one: &&Observation| Point { trials: one.trial.into_iter().collect(), ..Point::new(x, one.y) };
             runs.extend(members.iter().map(run));

@@ -12,7 +12,10 @@ pub enum Scale {
     Log10,
 }
 
-crate::choices!(Scale, [("linear", Scale::Linear), ("log2", Scale::Log2), ("log10", Scale::Log10)]);
+crate::choices!(
+    Scale,
+    [("linear", Scale::Linear), ("log2", Scale::Log2), ("log10", Scale::Log10), ("log", Scale::Log10)]
+);
 
 impl Scale {
     pub fn is_log(self) -> bool {
@@ -52,7 +55,7 @@ mod tests {
     #[test]
     fn an_unknown_scale_names_the_known_ones() {
         let mismatch = Scale::from_value(&Value::Text("log3".to_owned())).unwrap_err();
-        assert_eq!(mismatch.expected, "one of \"linear\", \"log2\", \"log10\"");
+        assert_eq!(mismatch.expected, "one of \"linear\", \"log2\", \"log10\", \"log\"");
         assert!(mismatch.hint.unwrap().starts_with("did you mean `log2`?"));
     }
 }

@@ -1,10 +1,10 @@
 //! Draws stacked bars.
 
-use super::layout::{TEXT, TICK};
 use super::palette::{look, Colour, AXIS, FAINT, GREY, INK};
 use super::picture::{self, filled, EDGE};
 use super::range::AxisRange;
 use super::scene::{Anchor, Label, Rect, Scene, Shape};
+use super::sizes::{TEXT, TICK};
 use super::{font, number, ticks};
 use crate::error::{Error, Result};
 use crate::plot::charts::bars::{Bar, Bars};
@@ -46,7 +46,7 @@ impl Bars {
             y += BAR;
         }
         let height = picture::footer(&self.notes, WIDTH, panel.bottom + TICK + TEXT * 2.4, &mut shapes);
-        Ok(Scene { width: WIDTH, height, shapes })
+        Ok(Scene::new(WIDTH, height, shapes))
     }
 
     fn panel(&self, top: f64) -> Rect {

@@ -38,10 +38,16 @@ pub fn clean(chart: &Chart) -> Result<CleanData> {
     }
     let (mut lost, mut series) = (Lost::default(), vec![]);
     for all in &chart.series {
-        let points = all.points.iter().filter(|point| lost.keeps(chart, point.x, point.y));
-        let mut points: Vec<Point> = points.map(|point| with_spread_on(chart.y.scale, point)).collect();
+        // The values of a horizontal series lie on the x axis.
+        let scale = if all.is_horizontal { chart.x.scale } else { chart.y.scale };
+        let swapped = |x: f64, y: f64| if all.is_horizontal { (y, x) } else { (x, y) };
+        let points = all.points.iter().filter(|point| lost.keeps(chart, swapped(point.x, point.y)));
+        let mut points: Vec<Point> = points.map(|point| with_spread_on(scale, point)).collect();
         points.sort_by(|one, two| one.x.total_cmp(&two.x));
-        let shows = |x: f64, y: f64| chart.x.scale.shows(x) && chart.y.scale.shows(y);
+        let shows = |x: f64, y: f64| {
+            let (x, y) = swapped(x, y);
+            chart.x.scale.shows(x) && chart.y.scale.shows(y)
+        };
         let runs = all.runs.iter().filter(|run| shows(run.x, run.y)).cloned().collect();
         let raw = all.raw.iter().copied().filter(|(x, y)| shows(*x, *y)).collect();
         series.push(CleanSeries { points, runs, raw });
@@ -73,7 +79,7 @@ struct Lost {
 }
 
 impl Lost {
-    fn keeps(&mut self, chart: &Chart, x: f64, y: f64) -> bool {
+    fn keeps(&mut self, chart: &Chart, (x, y): (f64, f64)) -> bool {
         if !Scale::Linear.shows(x) || !Scale::Linear.shows(y) {
             self.not_finite += 1;
             return false;

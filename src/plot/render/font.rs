@@ -4,10 +4,11 @@
 //! a few per cent, so layouts use [`room`], which adds a margin.
 
 use crate::foreign;
+use crate::table;
 use ab_glyph::{Font, FontRef};
 use std::sync::LazyLock;
 
-static BYTES: &[u8] = include_bytes!("fonts/lorhai-sans.otf");
+pub static BYTES: &[u8] = include_bytes!("fonts/lorhai-sans.otf");
 static FACE: LazyLock<Option<FontRef<'static>>> = LazyLock::new(|| FontRef::try_from_slice(BYTES).ok());
 
 /// CSS families for SVG and HTML: near the bundled font in width, with Hangul on each system.
@@ -26,8 +27,12 @@ pub fn face() -> Option<&'static FontRef<'static>> {
 pub fn width(text: &str, size: f64) -> f64 {
     let Some(face) = face() else { return 0.55 * size * text.chars().count() as f64 };
     let em = f64::from(face.units_per_em().unwrap_or(1000.0));
-    let units: f64 = text.chars().map(|character| f64::from(face.h_advance_unscaled(face.glyph_id(character)))).sum();
-    units * size / em
+    let advance = |character: char| match face.glyph_id(character) {
+        // Some other font draws it, in which a wide character takes one em.
+        ab_glyph::GlyphId(0) if table::width(character.encode_utf8(&mut [0; 4])) == 2 => em,
+        id => f64::from(face.h_advance_unscaled(id)),
+    };
+    text.chars().map(advance).sum::<f64>() * size / em
 }
 
 /// Width to reserve for `text`, whichever font of [`FAMILY`] draws it.

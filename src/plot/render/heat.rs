@@ -1,17 +1,14 @@
 //! Draws a grid of shades: the numbers in the cells where they fit, and a scale that says what the shades mean.
 
-use super::layout::{TEXT, TICK};
-use super::palette::{Colour, FAINT, GREY, INK, WHITE};
+use super::palette::{Colour, FAINT, GREY, INK, SHADES, WHITE};
 use super::picture::{self, filled, EDGE};
 use super::scene::{Anchor, Label, Rect, Scene, Shape};
+use super::sizes::{TEXT, TICK};
 use super::{font, number};
 use crate::error::{Error, Result};
 use crate::plot::charts::heat::Heat;
 use std::path::Path;
 
-/// Light to dark, so that the order survives in grey.
-const SHADES: [Colour; 4] =
-    [Colour::new(240, 245, 250), Colour::new(146, 190, 219), Colour::new(36, 116, 178), Colour::new(8, 45, 98)];
 const LEAST_WIDTH: f64 = 480.0;
 /// The width available for the cells of a row.
 const ROW_ROOM: f64 = 900.0;
@@ -57,7 +54,7 @@ impl Heat {
         self.scale(left + cells + 20.0, (top, bottom.max(top + 70.0)), &mut shapes);
         let below = bottom.max(top + 70.0) + TICK + TEXT * 2.2;
         let height = picture::footer(&self.notes, width, below, &mut shapes);
-        Ok(Scene { width, height, shapes })
+        Ok(Scene::new(width, height, shapes))
     }
 
     fn shade(&self, value: f64) -> Colour {

@@ -1,16 +1,17 @@
 //! Shapes of marks: markers, error bars, samples in the legend, dashes.
 
-use super::palette::{Colour, Dash, Look, Marker, WHITE};
-use super::scene::{Shape, Spot};
+use super::palette::{Colour, Dash, Look, Marker};
+use super::scene::{Rect, Shape, Spot};
+use crate::plot::charts::chart::Mark;
 
 pub const LINE: f64 = 2.0;
 pub const RADIUS: f64 = 3.8;
-/// The white rim that keeps markers apart from lines behind them.
+/// The rim in the colour of the page that keeps markers apart from lines behind them.
 const RIM: f64 = 1.2;
 
-/// A marker with a white rim.
-pub fn marker(marker: Marker, at: Spot, radius: f64, colour: Colour, shapes: &mut Vec<Shape>) {
-    shapes.push(filled(marker, at, radius + RIM, WHITE));
+/// A marker, with a rim if that has a colour.
+pub fn marker(marker: Marker, at: Spot, radius: f64, (colour, rim): (Colour, Option<Colour>), shapes: &mut Vec<Shape>) {
+    shapes.extend(rim.map(|rim| filled(marker, at, radius + RIM, rim)));
     shapes.push(filled(marker, at, radius, colour));
 }
 
@@ -35,21 +36,30 @@ fn cross(long: f64, short: f64) -> Vec<Spot> {
     (0..4).flat_map(|times| arm.map(|corner| rotated(corner, times))).collect()
 }
 
-/// A bar from `low` to `high` at `x` with caps of `cap` pixels to each side.
-pub fn error_bar(x: f64, low: f64, high: f64, cap: f64, colour: Colour, shapes: &mut Vec<Shape>) {
+/// An error bar between two positions, upright or lying, with caps of `cap` pixels to each side.
+pub fn error_bar(from: Spot, to: Spot, cap: f64, colour: Colour, shapes: &mut Vec<Shape>) {
     let stroke = |from: Spot, to: Spot| Shape::Polyline { spots: vec![from, to], colour, width: 1.3, dash: &[] };
-    shapes.push(stroke((x, low), (x, high)));
-    shapes.push(stroke((x - cap, low), (x + cap, low)));
-    shapes.push(stroke((x - cap, high), (x + cap, high)));
+    let is_upright = (to.0 - from.0).abs() <= (to.1 - from.1).abs();
+    let (dx, dy) = if is_upright { (cap, 0.0) } else { (0.0, cap) };
+    shapes.push(stroke(from, to));
+    for (x, y) in [from, to] {
+        shapes.push(stroke((x - dx, y - dy), (x + dx, y + dy)));
+    }
 }
 
-/// The piece of a series shown in the legend, from `at` to the right: marker, and line if it has one.
-pub fn sample(look: Look, line: bool, (x, y): Spot, length: f64, shapes: &mut Vec<Shape>) {
-    if line {
+/// The piece of a series shown in the legend, from `at` to the right: an area, or a marker with the line if it has one.
+pub fn sample(look: Look, mark: Mark, (x, y): Spot, (length, rim): (f64, Colour), shapes: &mut Vec<Shape>) {
+    if mark.is_area() {
+        let middle = x + length / 2.0;
+        let area = Rect { left: middle - 7.0, right: middle + 7.0, top: y - 5.0, bottom: y + 5.0 };
+        shapes.push(Shape::Polygon { spots: area.corners().to_vec(), colour: look.colour });
+        return;
+    }
+    if mark.has_line() {
         let spots = vec![(x, y), (x + length, y)];
         shapes.push(Shape::Polyline { spots, colour: look.colour, width: LINE, dash: look.dash });
     }
-    marker(look.marker, (x + length / 2.0, y), RADIUS, look.colour, shapes);
+    marker(look.marker, (x + length / 2.0, y), RADIUS, (look.colour, Some(rim)), shapes);
 }
 
 /// The strokes of a dashed line, for the drawing backends have no dashes.

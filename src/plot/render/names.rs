@@ -1,20 +1,19 @@
-//! The names of the series: at the ends of their lines, or in a legend beside the panel.
+//! The names of the series: at the ends of their lines, or in a legend beside the panels, above or below them.
 //! They never cover data.
 
 use super::clean::CleanData;
 use super::font;
-use super::palette::{look, Colour, Look, GREY, INK};
+use super::name_rows::NameRows;
+use super::named::{name, named, palette_of, slot_look, Names, ROW, SAMPLE, SAMPLE_GAP, SIZE};
 use super::range::AxisRange;
-use super::scene::{Anchor, Label, Rect, Spot};
-use crate::plot::charts::chart::{Chart, Legend, Mark};
+use super::scene::{Rect, Spot};
+use super::sizes::NARROW;
+use crate::plot::charts::chart::{Chart, Legend};
 
-const SIZE: f64 = 12.0;
-const ROW: f64 = 17.0;
 /// From the panel to a name at the end of a line.
 const END_GAP: f64 = 14.0;
-/// From the panel to the legend, and the piece of line shown in it.
+/// From the panel to the legend.
 const SIDE_GAP: f64 = 18.0;
-pub const SAMPLE: f64 = 26.0;
 /// The most lines that are named at their ends; the ends of more would be too close.
 const MOST_ENDS: usize = 8;
 
@@ -23,27 +22,14 @@ pub enum NamePlacement {
     None,
     Ends,
     Side,
-}
-
-/// The names, each with the index of its series in the chart.
-#[derive(Debug)]
-pub enum Names {
-    None,
-    /// The spot is the end of the series' line; a thin line connects it with the name.
-    Ends {
-        title: Option<Label>,
-        names: Vec<(usize, Spot, Label)>,
-    },
-    /// The sample of each line begins at the spot.
-    Side {
-        texts: Vec<Label>,
-        names: Vec<(usize, Spot, Label)>,
-    },
+    Top,
+    Bottom,
 }
 
 pub fn choose(chart: &Chart, data: &CleanData, x: &AxisRange) -> NamePlacement {
     let named = named(chart, data);
-    let is_single = chart.legend == Legend::Auto && chart.series.len() < 2;
+    let is_one = chart.series.len() < 2 || (named.len() < 2 && !chart.panels.names.is_empty());
+    let is_single = chart.legend == Legend::Auto && is_one;
     if named.is_empty() || chart.legend == Legend::Hidden || is_single {
         return NamePlacement::None;
     }
@@ -51,10 +37,14 @@ pub fn choose(chart: &Chart, data: &CleanData, x: &AxisRange) -> NamePlacement {
     let ends: Vec<f64> = last.map(|end| x.position(end.x)).collect();
     let latest = ends.iter().copied().fold(0.0, f64::max);
     let end_together = ends.iter().all(|end| *end > latest - 0.1 && *end <= 1.0);
-    let lines = named.iter().all(|index| chart.series[*index].mark != Mark::Points);
+    let lines = named.iter().all(|index| chart.series[*index].mark.has_line());
+    let has_ends = end_together && lines && chart.panels.names.is_empty();
     match chart.legend {
         Legend::Side => NamePlacement::Side,
-        _ if end_together && lines && named.len() <= MOST_ENDS => NamePlacement::Ends,
+        Legend::Top => NamePlacement::Top,
+        Legend::Bottom => NamePlacement::Bottom,
+        _ if has_ends && named.len() <= MOST_ENDS => NamePlacement::Ends,
+        Legend::Auto if f64::from(chart.width) < NARROW => NamePlacement::Top,
         _ => NamePlacement::Side,
     }
 }
@@ -65,9 +55,9 @@ pub fn room(chart: &Chart, style: NamePlacement, width: f64) -> f64 {
     let texts = chart.series.iter().map(|series| &series.name).chain([&chart.legend_title]);
     let widest = texts.map(|text| font::room(&font::one_line(text), SIZE).min(limit)).fold(0.0, f64::max);
     match style {
-        NamePlacement::None => 0.0,
+        NamePlacement::None | NamePlacement::Top | NamePlacement::Bottom => 0.0,
         NamePlacement::Ends => END_GAP + widest,
-        NamePlacement::Side => SIDE_GAP + SAMPLE + 7.0 + widest,
+        NamePlacement::Side => SIDE_GAP + SAMPLE + SAMPLE_GAP + widest,
     }
 }
 
@@ -76,24 +66,27 @@ fn text_limit(width: f64) -> f64 {
     width * 0.26
 }
 
-/// `axes`: the ranges of x and y; `size`: the picture's width and height.
+/// `panel` is the space of all panels, `axes` the ranges of x and y, `size` the picture's width and height, `rows_top`
+/// the top of a legend above or below the panels.
 pub fn place(
     chart: &Chart,
     data: &CleanData,
     style: NamePlacement,
     panel: &Rect,
     axes: (&AxisRange, &AxisRange),
-    size: (f64, f64),
+    (size, rows_top): ((f64, f64), f64),
 ) -> Names {
     let limit = text_limit(size.0);
     match style {
         NamePlacement::None => Names::None,
+        NamePlacement::Top | NamePlacement::Bottom => NameRows::of(chart, data, size.0).place(chart, rows_top),
         NamePlacement::Ends => at_ends(chart, data, panel, axes, limit),
         NamePlacement::Side => beside(chart, data, panel, limit, size.1),
     }
 }
 
 fn at_ends(chart: &Chart, data: &CleanData, panel: &Rect, (x, y): (&AxisRange, &AxisRange), limit: f64) -> Names {
+    let palette = palette_of(chart);
     let mut ends: Vec<(usize, Spot)> = vec![];
     for index in named(chart, data) {
         if let Some(end) = data.series[index].points.last() {
@@ -109,19 +102,20 @@ fn at_ends(chart: &Chart, data: &CleanData, panel: &Rect, (x, y): (&AxisRange, &
     let heights = spread(&wanted, ROW - 2.0, top, panel.bottom);
     let left = panel.right + END_GAP;
     let names = ends.iter().zip(&heights).map(|((index, from), height)| {
-        let colour = slot_look(chart, *index).colour.for_text();
+        let colour = palette.for_text(slot_look(chart, *index).colour);
         (*index, *from, name(&chart.series[*index].name, (left, height + SIZE * 0.35), colour, limit))
     });
     let above = heights.first().filter(|_| has_title);
-    let title = above.map(|height| name(&chart.legend_title, (left, height - ROW + SIZE * 0.35), GREY, limit));
+    let title = above.map(|height| name(&chart.legend_title, (left, height - ROW + SIZE * 0.35), palette.grey, limit));
     Names::Ends { title, names: names.collect() }
 }
 
 fn beside(chart: &Chart, data: &CleanData, panel: &Rect, limit: f64, height: f64) -> Names {
+    let palette = palette_of(chart);
     let left = panel.right + SIDE_GAP;
     let (mut texts, mut top) = (vec![], panel.top);
     if !chart.legend_title.is_empty() {
-        texts.push(name(&chart.legend_title, (left, top + SIZE * 0.75), GREY, limit + SAMPLE));
+        texts.push(name(&chart.legend_title, (left, top + SIZE * 0.75), palette.grey, limit + SAMPLE));
         top += ROW + 1.0;
     }
     let all = named(chart, data);
@@ -132,23 +126,14 @@ fn beside(chart: &Chart, data: &CleanData, panel: &Rect, limit: f64, height: f64
     let mut names = vec![];
     for (row_index, index) in all.iter().take(shown).enumerate() {
         let middle = top + (row_index as f64 + 0.5) * row;
-        let at = (left + SAMPLE + 7.0, middle + SIZE * 0.35);
-        names.push((*index, (left, middle), name(&chart.series[*index].name, at, INK, limit)));
+        let at = (left + SAMPLE + SAMPLE_GAP, middle + SIZE * 0.35);
+        names.push((*index, (left, middle), name(&chart.series[*index].name, at, palette.ink, limit)));
     }
     if shown < all.len() {
         let at = (left, top + (shown as f64 + 0.5) * row + SIZE * 0.35);
-        texts.push(name(&format!("… and {} more", all.len() - shown), at, GREY, limit + SAMPLE));
+        texts.push(name(&format!("… and {} more", all.len() - shown), at, palette.grey, limit + SAMPLE));
     }
     Names::Side { texts, names }
-}
-
-fn name(text: &str, at: Spot, colour: Colour, limit: f64) -> Label {
-    Label::new(font::elide_middle(&font::one_line(text), SIZE, limit), at, SIZE, colour, Anchor::Start)
-}
-
-/// The look of series `index`.
-pub fn slot_look(chart: &Chart, index: usize) -> Look {
-    look(chart.series.get(index).and_then(|series| series.slot).unwrap_or(index))
 }
 
 /// Heights near `wanted` (ascending), at least `apart` from each other and, where possible, within
@@ -172,14 +157,6 @@ fn spread(wanted: &[f64], apart: f64, low: f64, high: f64) -> Vec<f64> {
         blocks.push(block);
     }
     blocks.iter().flat_map(|block| (0..block.1).map(|member| top(*block) + member as f64 * apart)).collect()
-}
-
-/// Series with a name and a point.
-fn named(chart: &Chart, data: &CleanData) -> Vec<usize> {
-    let all = chart.series.iter().zip(&data.series).enumerate();
-    all.filter(|(_, (series, clean))| !series.name.is_empty() && !clean.points.is_empty())
-        .map(|(index, _)| index)
-        .collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub fn labels(values: &[f64], style: Numbers, each: bool) -> Vec<String> {
     let tiny = largest > 0.0 && (largest < 1e-3 || (each && smallest < 1e-3));
     let write: Box<dyn Fn(f64) -> String> = match style {
         Numbers::Short if largest < 1e15 && !tiny => Box::new(move |value| short(value, tolerance(value, gap, each))),
-        Numbers::Auto if (1e6..1e15).contains(&largest) => {
+        Numbers::Auto if (1e6..1e15).contains(&largest) && !tiny => {
             Box::new(move |value| short(value, tolerance(value, gap, each)))
         }
         Numbers::Plain if largest < 1e15 => grouped_writer(values, gap, each),
@@ -31,6 +31,18 @@ pub fn grouped(value: f64, decimals: usize) -> String {
     let sign = if value < 0.0 && shows_something { "−" } else { "" };
     let point = if part.is_empty() { "" } else { "." };
     format!("{sign}{integer}{point}{part}")
+}
+
+/// `values` with the decimals that show about three digits of the largest, as in the cells of a heatmap.
+pub fn significant(values: &[f64]) -> Vec<String> {
+    let finite = values.iter().filter(|value| value.is_finite());
+    let largest = finite.fold(0.0_f64, |most, value| most.max(value.abs()));
+    if largest > 0.0 && !(1e-3..1e6).contains(&largest) {
+        return values.iter().map(|value| scientific(*value, value.abs() * 0.05)).collect();
+    }
+    let decimals = if largest > 0.0 { (2.0 - largest.log10().floor()).clamp(0.0, 5.0) as usize } else { 0 };
+    let is_integer = values.iter().all(|value| value.fract() == 0.0 || !value.is_finite());
+    values.iter().map(|value| grouped(*value, if is_integer { 0 } else { decimals })).collect()
 }
 
 /// How far a label may deviate from its value: a hundredth of the gap between neighbours.
@@ -108,7 +120,16 @@ mod tests {
         let each = |values: &[f64], style| labels(values, style, true);
         assert_eq!(each(&[0.1, 1.0, 10.0, 1000.0], Numbers::Auto), ["0.1", "1", "10", "1,000"]);
         assert_eq!(each(&[1e-5, 1e-4, 2e-4, 0.01], Numbers::Auto), ["1e-5", "1e-4", "2e-4", "1e-2"]);
+        assert_eq!(each(&[1e-9, 1.0, 1e12], Numbers::Auto), ["1e-9", "1e0", "1e12"]);
         assert_eq!(each(&[500.0, 5e4, 4.037e7, 2e9], Numbers::Short), ["500", "50K", "40.4M", "2B"]);
+    }
+
+    #[test]
+    fn cells_show_three_digits() {
+        assert_eq!(significant(&[1.2345, 0.5]), ["1.23", "0.50"]);
+        assert_eq!(significant(&[3.0, 120.0]), ["3", "120"]);
+        assert_eq!(significant(&[1234.5, 2.0]), ["1,234", "2"]);
+        assert_eq!(significant(&[1.5e-5]), ["1.5e-5"]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! A chart as an SVG document, as a PNG image, and as a file of either.
+//! A chart as an SVG document, as a PNG image, as PDF, and as a file of any of them.
 
 use super::pointer::{self, Readings};
 use super::scene::Scene;
-use super::{clean, draw, layout, picture, pixels, svg};
+use super::{clean, draw, layout, pdf, picture, pixels, svg};
 use crate::error::{Error, Result};
 use crate::plot::charts::chart::Chart;
 use std::path::Path;
@@ -42,8 +42,17 @@ impl Chart {
         pixels::write(&self.scene(width, height)?, scale)
     }
 
+    /// The chart as a PDF of one page, 72 points for 96 pixels.
+    ///
+    /// # Errors
+    /// As [`Chart::to_svg`].
+    pub fn to_pdf(&self) -> Result<Vec<u8>> {
+        let (width, height) = self.checked_size(self.width, self.height)?;
+        pdf::write(&self.scene(width, height)?, &self.title)
+    }
+
     /// Writes the chart atomically, in the format that the ending of `path` names:
-    /// `.svg`, or `.png` at twice the chart's size.
+    /// `.svg`, `.pdf`, or `.png` at the style's dpi, by default twice the chart's size.
     ///
     /// # Errors
     /// Another ending; what [`Chart::to_svg`] refuses; a folder that cannot be written.
@@ -56,6 +65,13 @@ impl Chart {
     pub(super) fn full_scene(&self) -> Result<Scene> {
         let (width, height) = self.checked_size(self.width, self.height)?;
         self.scene(width, height)
+    }
+
+    /// # Errors
+    /// As [`Chart::to_svg`].
+    pub fn ensure_drawable(&self) -> Result<()> {
+        let (width, height) = self.checked_size(self.width, self.height)?;
+        self.scene(width, height).map(drop)
     }
 
     fn scene(&self, width: f64, height: f64) -> Result<Scene> {

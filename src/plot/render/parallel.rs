@@ -1,11 +1,11 @@
 //! Draws parallel coordinates: upright axes with their ticks, and a line across them for each setting, coloured by the
 //! metric on the last axis.
 
-use super::layout::{TEXT, TICK};
 use super::palette::{look, Colour, AXIS, GREY, INK, WHITE};
 use super::picture::{self, EDGE};
 use super::range::AxisRange;
 use super::scene::{Anchor, Label, Rect, Scene, Shape, Spot};
+use super::sizes::{TEXT, TICK};
 use super::{font, marks, number, ticks};
 use crate::error::{Error, Result};
 use crate::plot::charts::chart::{Axis, Ticks};
@@ -69,7 +69,7 @@ impl Parallel {
             shapes.push(Shape::Polyline { spots: spots.clone(), colour, width, dash: &[] });
             if is_best {
                 let markers = spots.iter().map(|spot| (look(1).marker, *spot));
-                markers.for_each(|(marker, spot)| marks::marker(marker, spot, 3.2, colour, &mut shapes));
+                markers.for_each(|(marker, spot)| marks::marker(marker, spot, 3.2, (colour, Some(WHITE)), &mut shapes));
             }
         }
         axes.iter().for_each(|axis| axis.draw(&panel, &mut shapes));
@@ -77,7 +77,7 @@ impl Parallel {
         let left_out = (missing > 0).then(|| format!("Not drawn: {missing} settings without a value on every axis."));
         let notes: Vec<String> = self.notes.iter().cloned().chain(left_out).collect();
         let height = picture::footer(&notes, WIDTH, panel.bottom + TEXT, &mut shapes);
-        Ok(Scene { width: WIDTH, height, shapes })
+        Ok(Scene::new(WIDTH, height, shapes))
     }
 
     fn placed(&self, lines: &[&ParallelLine], panel: &Rect) -> Vec<UprightAxis<'_>> {

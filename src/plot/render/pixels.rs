@@ -1,15 +1,15 @@
 //! A scene as a PNG image, through plotters' bitmap backend.
 //!
 //! The backend takes whole pixels, so shapes are drawn several times larger and averaged
-//! down. Texts are drawn from the outlines of the bundled font directly, because
+//! down. Texts are drawn from the outlines of their fonts directly, because
 //! plotters' own text drops the space before each glyph.
 
-use super::font;
+use super::glyphs::Glyphs;
 use super::marks;
-use super::palette::Colour;
-use super::scene::{Anchor, Label, Scene, Shape, Spot};
+use super::palette::{self, Colour};
+use super::scene::{Label, Scene, Shape, Spot};
 use crate::error::{Error, Result};
-use ab_glyph::{point, Font, PxScale};
+use ab_glyph::{point, OutlinedGlyph, PxScale, PxScaleFactor};
 use plotters::backend::{BitMapBackend, DrawingBackend};
 use plotters::style::{Color, RGBAColor};
 
@@ -28,8 +28,11 @@ pub fn write(scene: &Scene, scale: f64) -> Result<Vec<u8>> {
     }
     let finer = (1..=4).rev().find(|times| width * height * f64::from(times * times) <= MOST_DRAWN).unwrap_or(1);
     let size = (width as u32 * finer, height as u32 * finer);
-    let mut drawn = vec![255; size.0 as usize * size.1 as usize * 3];
-    let mut canvas = Canvas { backend: BitMapBackend::with_buffer(&mut drawn, size), unit: scale * f64::from(finer) };
+    let (red, green, blue) = palette::of(scene.style.theme).page.rgb;
+    let mut drawn = [red, green, blue].repeat(size.0 as usize * size.1 as usize);
+    let Some(glyphs) = Glyphs::of(&scene.style) else { return Err(Error::bug("the bundled font is broken")) };
+    let backend = BitMapBackend::with_buffer(&mut drawn, size);
+    let mut canvas = Canvas { backend, glyphs, unit: scale * f64::from(finer) };
     let painted = scene.shapes.iter().try_for_each(|shape| canvas.draw(shape));
     drop(canvas);
     painted.map_err(|error| Error::bug(format!("cannot draw the chart: {error}")))?;
@@ -38,6 +41,7 @@ pub fn write(scene: &Scene, scale: f64) -> Result<Vec<u8>> {
 
 struct Canvas<'a> {
     backend: BitMapBackend<'a>,
+    glyphs: Glyphs<'a>,
     /// Pixels of the drawing per CSS pixel.
     unit: f64,
 }
@@ -86,28 +90,20 @@ impl Canvas<'_> {
     }
 
     fn text(&mut self, label: &Label) -> Drawing {
-        let Some(face) = font::face() else { return Err("the bundled font is broken".to_string()) };
-        let size = label.size * self.unit;
-        let em = f64::from(face.units_per_em().unwrap_or(1000.0));
-        let scale = PxScale::from((size * f64::from(face.height_unscaled()) / em) as f32);
-        let mut pen = match label.anchor {
-            Anchor::Start => 0.0,
-            Anchor::Middle => -font::width(&label.text, size) / 2.0,
-            Anchor::End => -font::width(&label.text, size),
-        };
+        let large = Label { size: label.size * self.unit, ..label.clone() };
         let origin = (label.at.0 * self.unit, label.at.1 * self.unit);
-        for character in label.text.chars() {
-            let id = face.glyph_id(character);
-            let position = point(pen as f32, 0.0);
-            if let Some(outline) = face.outline_glyph(id.with_scale_and_position(scale, position)) {
-                self.glyph(&outline, origin, label)?;
-            }
-            pen += f64::from(face.h_advance_unscaled(id)) * size / em;
+        for glyph in self.glyphs.run(&large) {
+            let factor = (large.size / self.glyphs.units_per_em(glyph.face)) as f32;
+            let Some(outline) = self.glyphs.outline(glyph.face, glyph.id) else { continue };
+            // The scale is given to the outline, which does not read that of the glyph.
+            let placed = glyph.id.with_scale_and_position(PxScale::from(1.0), point(glyph.x as f32, 0.0));
+            let factors = PxScaleFactor { horizontal: factor, vertical: factor };
+            self.glyph(&OutlinedGlyph::new(placed, outline, factors), origin, label)?;
         }
         Ok(())
     }
 
-    fn glyph(&mut self, outline: &ab_glyph::OutlinedGlyph, origin: Spot, label: &Label) -> Drawing {
+    fn glyph(&mut self, outline: &OutlinedGlyph, origin: Spot, label: &Label) -> Drawing {
         let corner = outline.px_bounds().min;
         let (width, height) = self.backend.get_size();
         let mut result = Ok(());

@@ -5,6 +5,8 @@ use super::scene::{Anchor, Label, Rect, Spot};
 
 /// Lines count as dots this many pixels apart.
 const GRAIN: f64 = 4.0;
+/// Areas count as dots this many pixels apart.
+const AREA_GRAIN: f64 = 8.0;
 
 /// What is drawn in the panel so far.
 #[derive(Debug)]
@@ -27,6 +29,22 @@ impl Placer {
             let at = |step: usize| step as f64 / steps as f64;
             self.dots.extend((0..=steps).map(|step| (x0 + at(step) * (x1 - x0), y0 + at(step) * (y1 - y0))));
         }
+    }
+
+    /// Marks an area as occupied.
+    pub fn area(&mut self, area: &Rect) {
+        let steps = |length: f64| (length / AREA_GRAIN).ceil().clamp(1.0, 60.0) as usize;
+        let (across, down) = (steps(area.width()), steps(area.height()));
+        for column in 0..=across {
+            let x = area.left + area.width() * column as f64 / across as f64;
+            self.dots.extend((0..=down).map(|row| (x, area.top + area.height() * row as f64 / down as f64)));
+        }
+    }
+
+    /// Does a label that was placed cover data?
+    pub fn covers(&self, label: &Label) -> bool {
+        let bounds = label.bounds();
+        self.dots.iter().any(|dot| bounds.holds(*dot))
     }
 
     /// Marks a marker as occupied.

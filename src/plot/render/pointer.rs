@@ -4,7 +4,7 @@
 use super::clean::CleanData;
 use super::draw::DrawnSeries;
 use super::layout::Layout;
-use super::names::slot_look;
+use super::named::slot_look;
 use super::palette::Colour;
 use super::scene::Spot;
 use super::{svg, thin};
@@ -68,9 +68,9 @@ pub fn read(chart: &Chart, data: &CleanData, layout: &Layout) -> Readings {
                 trials: series.trials.clone(),
                 ..Reading::default()
             };
-            reading.add(&clean.points, &clean.raw, drawn, layout);
+            reading.add(&clean.points, &clean.raw, drawn);
             reading.means = reading.x.len();
-            reading.add(&clean.runs, &[], drawn, layout);
+            reading.add(&clean.runs, &[], drawn);
             reading
         });
     Readings {
@@ -87,13 +87,13 @@ pub fn read(chart: &Chart, data: &CleanData, layout: &Layout) -> Readings {
 
 impl Reading {
     /// Adds the points that are drawn: a long curve is drawn with few of its points.
-    fn add(&mut self, points: &[Point], raw: &[(f64, f64)], drawn: &DrawnSeries, layout: &Layout) {
+    fn add(&mut self, points: &[Point], raw: &[(f64, f64)], drawn: &DrawnSeries) {
         let spots: Vec<Spot> = points.iter().map(|point| drawn.spot(point.x, point.y)).collect();
         let mut raw = raw.to_vec();
         raw.sort_by(|one, two| one.0.total_cmp(&two.0));
         for index in thin::kept(&spots) {
             let (spot, point) = (spots[index], &points[index]);
-            if !layout.panel.holds(spot) {
+            if !drawn.holds(spot) {
                 continue;
             }
             self.left.push(svg::units(spot.0));

@@ -1,12 +1,12 @@
 //! Draws named rows with their values: the names on the left, dots with intervals or bars on one axis, and a text on the
 //! right.
 
-use super::layout::{TEXT, TICK};
 use super::marks::{self, RADIUS};
 use super::palette::{look, Colour, Marker, AXIS, FAINT, GREY, INK, WHITE};
 use super::picture::{self, filled, EDGE};
 use super::range::AxisRange;
 use super::scene::{Anchor, Label, Rect, Scene, Shape, Spot};
+use super::sizes::{TEXT, TICK};
 use super::{font, number, ticks};
 use crate::error::{Error, Result};
 use crate::plot::charts::rows::{Emphasis, Row, RowChart, RowMark};
@@ -48,7 +48,7 @@ impl RowChart {
         let below = panel.bottom + TICK + TEXT * if self.x.title.is_empty() { 1.0 } else { 2.4 };
         let notes = self.notes.iter().cloned().chain(self.left_out(rows.len())).collect::<Vec<_>>();
         let height = picture::footer(&notes, WIDTH, below, &mut shapes);
-        Ok(Scene { width: WIDTH, height, shapes })
+        Ok(Scene::new(WIDTH, height, shapes))
     }
 
     fn left_out(&self, drawn: usize) -> Option<String> {
@@ -165,7 +165,7 @@ impl RowChart {
         }
         if self.mark == RowMark::Dots {
             let marker = if row.emphasis == Emphasis::Strong { Marker::Diamond } else { Marker::Circle };
-            marks::marker(marker, (at(row.value), y), RADIUS, colour, shapes);
+            marks::marker(marker, (at(row.value), y), RADIUS, (colour, Some(WHITE)), shapes);
         }
         let label = font::elide_end(&font::one_line(&row.label), TICK, LABELS);
         write(label, (panel.right + 10.0, baseline), ink, Anchor::Start, shapes);

@@ -3,6 +3,7 @@
 
 use super::font;
 use super::palette::{Colour, Dash};
+use crate::plot::charts::style::Style;
 
 pub type Spot = (f64, f64);
 
@@ -71,13 +72,30 @@ pub struct Scene {
     pub width: f64,
     pub height: f64,
     pub shapes: Vec<Shape>,
+    pub style: Style,
 }
 
 /// Heights of characters above and below the baseline, in em: enough for Hangul.
 pub const ASCENT: f64 = 0.86;
 pub const DESCENT: f64 = 0.22;
 
+impl Scene {
+    /// A picture in the light theme.
+    pub fn new(width: f64, height: f64, shapes: Vec<Shape>) -> Self {
+        Scene { width, height, shapes, style: Style::default() }
+    }
+}
+
 impl Rect {
+    /// The rectangle between two corners.
+    pub fn between((x0, y0): Spot, (x1, y1): Spot) -> Self {
+        Rect { left: x0.min(x1), right: x0.max(x1), top: y0.min(y1), bottom: y0.max(y1) }
+    }
+    /// The corners in order around it.
+    pub fn corners(&self) -> [Spot; 4] {
+        let Rect { left, top, right, bottom } = *self;
+        [(left, top), (right, top), (right, bottom), (left, bottom)]
+    }
     pub fn width(&self) -> f64 {
         self.right - self.left
     }

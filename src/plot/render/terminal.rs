@@ -1,14 +1,14 @@
 //! A chart as text for a terminal: braille dots on a grid of characters, two by four to each.
 //!
 //! Axes, ticks and numbers are chosen as for the other formats. Error bars, bands, reference lines and
-//! annotations are left out.
+//! annotations are left out, bars and boxes are dots at their values, and panels lie over each other.
 
 use super::clean::{self, CleanData};
 use super::range::AxisRange;
 use super::{number, palette, ticks};
 use crate::error::{Error, Result};
 use crate::foreign;
-use crate::plot::charts::chart::{Axis, Chart, Mark, Series, Ticks};
+use crate::plot::charts::chart::{Axis, Chart, Mark, Point, Series, Ticks};
 use crate::table::{pad, truncate, width, Align};
 use anstyle::{AnsiColor, RgbColor};
 
@@ -22,8 +22,9 @@ impl Chart {
     /// No point can be drawn.
     pub fn to_text(&self, columns: usize, rows: usize, colours: bool) -> Result<String> {
         let data = clean::clean(self)?;
-        let x = range(&self.x, data.series.iter().flat_map(|series| &series.points).map(|point| point.x))?;
-        let y = range(&self.y, data.series.iter().flat_map(|series| &series.points).map(|point| point.y))?;
+        let points = || self.series.iter().zip(&data.series).flat_map(|(series, clean)| spots(series, &clean.points));
+        let x = range(&self.x, points().map(|(x, _)| x))?;
+        let y = range(&self.y, points().map(|(_, y)| y))?;
         let rows = rows.max(SMALLEST.1);
         let y_ticks = marked(&self.y, &y, rows / 3);
         let margin = y_ticks.iter().map(|(_, label)| width(label)).max().unwrap_or(0);
@@ -42,13 +43,13 @@ impl Chart {
 
     fn fill(&self, panel: &mut Panel, data: &CleanData, (x, y): (&AxisRange, &AxisRange)) {
         for (index, (clean, series)) in data.series.iter().zip(&self.series).enumerate() {
-            let drawn = clean.points.iter().filter(|point| x.holds(point.x) && y.holds(point.y));
+            let drawn = spots(series, &clean.points).filter(|(at_x, at_y)| x.holds(*at_x) && y.holds(*at_y));
             let dots: Vec<(i64, i64)> =
-                drawn.map(|point| panel.dot(x.position(point.x), y.position(point.y))).collect();
+                drawn.map(|(at_x, at_y)| panel.dot(x.position(at_x), y.position(at_y))).collect();
             let slot = series.slot.unwrap_or(index);
             let raw = clean.raw.iter().filter(|(at_x, at_y)| x.holds(*at_x) && y.holds(*at_y));
             raw.for_each(|(at_x, at_y)| panel.set(panel.dot(x.position(*at_x), y.position(*at_y)), FAINT));
-            if series.mark != Mark::Points {
+            if series.mark.has_line() {
                 dots.windows(2).for_each(|pair| panel.line(pair[0], pair[1], slot));
             }
             if series.mark != Mark::Line {
@@ -69,6 +70,11 @@ impl Chart {
 /// Names of files and settings may be in it.
 fn shown(text: &str) -> String {
     foreign::line(text).into_owned()
+}
+
+/// The points of a series as they lie on the axes: of bars their ends, of boxes their medians.
+fn spots<'a>(series: &'a Series, points: &'a [Point]) -> impl Iterator<Item = (f64, f64)> + 'a {
+    points.iter().map(|point| if series.is_horizontal { (point.y, point.x) } else { (point.x, point.y) })
 }
 
 fn range(axis: &Axis, values: impl Iterator<Item = f64>) -> Result<AxisRange> {
@@ -192,7 +198,7 @@ fn braille((dots, slot): (u8, usize), colours: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::{Point, Scale};
+    use crate::plot::Scale;
 
     fn rising() -> Chart {
         let points = (0..=10).map(|x| Point::new(f64::from(x), f64::from(x))).collect();

@@ -80,7 +80,7 @@ pub const OPTIONS: &[OptionsOfFunction] = &[
 pub mod functions {
     /// The trials of a sweep and what became of them.
     pub type SweepResult = Handle<crate::sweep::SweepResult>;
-    /// A chart, to be saved as SVG or PNG.
+    /// A chart, to be saved as SVG, PNG or PDF.
     pub type Chart = crate::plot::Chart;
 
     /// A chart of one metric against one key of the grid.
@@ -144,7 +144,7 @@ pub mod functions {
         Ok(Chart { title, x, y, series: series.collect::<Result<_>>()?, ..Chart::default() })
     }
 
-    /// Write a chart to a file that ends in `.svg` or `.png`, whole or not at all.
+    /// Write a chart to a file that ends in `.svg`, `.png` or `.pdf`, whole or not at all.
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");

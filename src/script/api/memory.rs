@@ -100,7 +100,7 @@ pub mod functions {
         Ok(files::write_json(&State::of(&context)?.file_to_write(path)?, &plan.to_json()?)?)
     }
 
-    /// Draw the plan as stacked bars, into a file that ends in `.svg` or `.png`.
+    /// Draw the plan as stacked bars, into a file that ends in `.svg`, `.png` or `.pdf`.
     ///
     /// ```rhai
     /// memory_plan("scripts/tiny", #{ r: 4 }).chart("runs/memory.svg");

@@ -20,6 +20,7 @@ mod memory;
 mod model;
 mod nested;
 mod numbers;
+mod own_chart;
 mod rewards;
 mod search;
 mod spectrum;
@@ -115,6 +116,12 @@ pub const AREAS: &[Area] = &[
         "Many trials over one base; their table, charts and report.",
         [sweep, search, sweep_result, sweep_charts, chart],
         [sweep, sweep_result, sweep_charts, chart]
+    ),
+    area!(
+        "Charts of any data",
+        "Lines, points, bars, distributions and heatmaps of a script's own numbers.",
+        [own_chart],
+        [own_chart]
     ),
     area!("Memory", "What a training step will need of memory, and what one takes.", [memory], [memory]),
     area!(

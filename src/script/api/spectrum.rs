@@ -109,7 +109,7 @@ pub mod functions {
         spectrum.modules.iter().map(|module| Dynamic::from_map(to_map(&module.fields()))).collect()
     }
 
-    /// Draw effective ranks by layer and module, into a file that ends in `.svg` or `.png`.
+    /// Draw effective ranks by layer and module, into a file that ends in `.svg`, `.png` or `.pdf`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -121,7 +121,7 @@ pub mod functions {
         draw_spectrum_with(context, spectrum, path, Map::new())
     }
 
-    /// Draw the spectrum, into a file that ends in `.svg` or `.png`.
+    /// Draw the spectrum, into a file that ends in `.svg`, `.png` or `.pdf`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -250,7 +250,7 @@ pub mod functions {
         to_dynamic(&json!(similarity.layers))
     }
 
-    /// Draw the mean of φ(i, j) over all layers, into a file that ends in `.svg` or `.png`.
+    /// Draw the mean of φ(i, j) over all layers, into a file that ends in `.svg`, `.png` or `.pdf`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");
@@ -267,7 +267,7 @@ pub mod functions {
         draw_similarity_with(context, similarity, path, Map::new())
     }
 
-    /// Draw φ(i, j), into a file that ends in `.svg` or `.png`.
+    /// Draw φ(i, j), into a file that ends in `.svg`, `.png` or `.pdf`.
     ///
     /// ```rhai
     /// let model = load_model("scripts/tiny");

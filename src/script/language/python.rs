@@ -71,7 +71,7 @@ const NAMES: &[(&[&str], &str)] = &[
         "there is no numpy: lists have .sum(), .min(), .max(), .argmin(), mean(list) and stdev(list); tensor(list) calculates",
     ),
     (&["pd", "pandas"], "tables are read by load_dataset(\"rows.csv\")"),
-    (&["plt", "sns"], "lines are drawn by line_chart(#{ … }).save(\"chart.svg\"), a sweep by result.chart(#{ … })"),
+    (&["plt", "sns"], "any data is drawn by chart(#{ line: #{ x: …, y: … } }).save(\"chart.svg\"), a sweep by result.chart(#{ … })"),
     (&["wandb"], "leave it out: with `out`, train writes its logs, TensorBoard's too"),
     (&["pipeline"], "text is written by model.generate(prompt, #{ … }) and model.chat(message, #{ … })"),
     (&["train_test_split"], "rows are held out by .split(#{ test: 0.1, seed: 0 })"),
