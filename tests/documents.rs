@@ -305,6 +305,24 @@ fn the_page_on_experiments_runs() {
     check("docs/experiments.md", SCRIPTS);
 }
 
+/// The pictures of the gallery are those that its code draws. `LORHAI_UPDATE=1` writes them.
+#[test]
+fn the_gallery_draws_its_pictures() {
+    let document = Document::new("docs/gallery.md");
+    let wrong = document.run(SCRIPTS);
+    assert!(wrong.is_empty(), "{} blocks are wrong:\n\n{}", wrong.len(), wrong.join("\n\n"));
+    let names: Vec<&str> = document.text.split("](charts/").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(names.len() >= 10, "{names:?}");
+    for name in names {
+        let drawn = fs::read_to_string(document.work().join("charts").join(name)).unwrap();
+        let kept = root().join("docs/charts").join(name);
+        if std::env::var_os("LORHAI_UPDATE").is_some() {
+            fs::write(&kept, &drawn).unwrap();
+        }
+        assert!(fs::read_to_string(&kept).is_ok_and(|text| text == drawn), "docs/charts/{name} is another picture");
+    }
+}
+
 #[test]
 fn the_loop_that_goes_on_runs() {
     check("docs/checkpoints.md", SCRIPTS);

@@ -188,6 +188,8 @@ const ATTACKS: &[(&str, &str, &str)] = &[
         r#"line_chart(#{ series: [#{ name: "a", points: [[1, 2]] }], x: "x", y: "y" }).save("OUTSIDE/a.svg");"#,
         READ,
     ),
+    ("a chart of any data outside", r#"chart(#{ line: #{ y: [1, 2] }, out: "OUTSIDE/a.pdf" });"#, READ),
+    ("a font outside", r#"chart(#{ line: #{ y: [1, 2] }, font: "../outside/secret.txt" });"#, READ),
     (
         "a run outside",
         r#"let m = load_model("tiny"); m.add_lora(#{ r: 2 }); let d = load_dataset("tiny/train.jsonl").take(8).tokenize(m, #{}); train(m, d, #{ steps: 1, out: "../outside/run" });"#,

@@ -21,6 +21,7 @@ const QUICK: &[(&str, &[&str])] = &[
     ("custom_loss", &["steps=2"]),
     ("distill", &["steps=2", "teacher_steps=2"]),
     ("dpo", &["steps=2"]),
+    ("gallery", &["formats=svg,pdf"]),
     ("grpo", &["steps=2"]),
     ("label_smoothing", &["steps=2"]),
     ("learning_rates", &["steps=2", "ranks=2,4", "rates=1e-3,1e-2"]),

@@ -92,6 +92,7 @@ fn on_second(script: &str) -> Vec<&'static str> {
         "pretrain_tiny" => vec!["from=second", "data=pairs.csv", "loss_on=completion", "held_out=6"],
         "e2e" => vec!["model=second", "train=e2e.csv", "test=e2e.csv", "ranks=1,2", "seeds=2", "steps=2", "batch=2"],
         "dpo" => vec!["model=second", "data=preferences.csv"],
+        "gallery" => vec![],
         "grpo" => vec!["model=second", "data=pairs.csv", "column=prompt"],
         _ => vec!["model=second", "data=pairs.csv"],
     }
