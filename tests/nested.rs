@@ -20,7 +20,7 @@ use lorhai::lora::{
 use lorhai::model::{load, Config, Decoder};
 use lorhai::options::OptionSet;
 use lorhai::random::Key;
-use lorhai::train::memory::check::{check, planned, PassOptions};
+use lorhai::train::memory::check::planned;
 use lorhai::train::memory::{Method, Request};
 use lorhai::train::nested::{adapters_of, pass_parts, MicroBatch};
 use lorhai::train::observer::Silent;
@@ -313,7 +313,7 @@ fn a_file_whose_ranks_do_not_fit_is_read_without_them() {
 
 #[test]
 fn the_plan_counts_the_rows_of_every_prefix() {
-    let mut model = tiny();
+    let model = tiny();
     let of = |loss| {
         let lora = LoraSpec { dropout: 0.0, ..spec(&[1, 2, 8], loss) };
         let request = Request { batch: 4, length: 64, lora, ..Request::of(model.decoder()) };
@@ -322,13 +322,6 @@ fn the_plan_counts_the_rows_of_every_prefix() {
     let (plain, all) = (of(NestedLoss::Rows), of(NestedLoss::All));
     let ratio = all.activations as f64 / plain.activations as f64;
     assert!((ratio - 3.0).abs() < 0.01, "{ratio}");
-    model.adapted.add("all", LoraSpec { dropout: 0.0, ..spec(&[1, 2, 8], NestedLoss::All) }, 5).unwrap();
-    let pass = PassOptions { batch: 8, length: 256 };
-    let checked = check(&mut model.adapted, &pass).unwrap();
-    // Where the system reports memory.
-    if let Some(error) = checked.error() {
-        assert!(error.abs() < 0.15, "planned {}, measured {:?}", checked.predicted, checked.measured);
-    }
 }
 
 /// A script in a folder of its own; returns what it prints.
