@@ -222,7 +222,7 @@ fn options_that_do_not_go_together_are_refused_before_anything_trains() {
             r#"grid: #{ rank: [2, 4] }, decide: #{ margin: 0.1, over: "rank" }"#,
             "option `decide.over`: expected \"seed\"",
         ),
-        (r#"charts: true"#, "option `grid`: expected map of arrays, found nothing"),
+        (r#"charts: true"#, "option `grid`: expected at least one axis, found none"),
     ];
     for (options, expected) in cases {
         let script = format!(r#"{BEGIN} sweep(base, data, #{{ {options}, train: #{{ steps: 1 }}, out: "wrong" }});"#);

@@ -209,8 +209,13 @@ fn a_nested_run_is_the_same_beside_others() {
     let config = config();
     let mut observers: Vec<Silent> = specs().map(|_| Silent).collect();
     let jobs = together.iter_mut().zip(&mut observers);
-    let jobs =
-        jobs.map(|(trainable, observer)| Job { trainable, config: &config, observer, callbacks: Callbacks::default() });
+    let jobs = jobs.map(|(trainable, observer)| Job {
+        trainable,
+        config: &config,
+        observer,
+        callbacks: Callbacks::default(),
+        until: None,
+    });
     let outcomes = train_together(model.decoder(), jobs.collect(), &data, None).unwrap();
     assert!(outcomes.iter().all(Result::is_ok));
     for (adapter, spec) in together.iter().zip(specs()) {

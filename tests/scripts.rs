@@ -34,6 +34,7 @@ const QUICK: &[(&str, &[&str])] = &[
     ("token_weights", &["steps=2"]),
     ("variants", &["steps=1"]),
     ("which_modules", &["steps=2", "seeds=2"]),
+    ("which_rank", &["steps=2", "ranks=2,4", "rates=1e-3,1e-2", "margin=1.0"]),
 ];
 
 /// The settings that make the script of this name quick.

@@ -60,7 +60,7 @@ impl SweepOptions {
     fn rule(&self) -> Option<Refusal> {
         let (is_drawn, has_grid) = (!self.search.0.is_empty(), !self.grid.0.is_empty());
         if !is_drawn && !has_grid {
-            let refusal = Refusal::new("grid", "map of arrays", "nothing");
+            let refusal = Refusal::new("grid", "at least one axis", "none");
             return Some(refusal.with_hint("name what varies, e.g. grid: #{ rank: [4, 8, 16] }"));
         }
         if is_drawn && self.trials.is_none() {

@@ -109,11 +109,14 @@ fn dots_stand_where_their_values_are() {
     assert!(of("32") < of("8") && of("8") < of("2"), "the best comes first");
 }
 
+/// The name of a sweep, its axes, and the charts that it has.
+type Case<'a> = (&'a str, Vec<(&'a str, Value)>, Vec<&'a str>);
+
 #[test]
 fn every_kind_of_sweep_has_a_legible_report() {
     let folder = tempfile::tempdir().unwrap();
     let rates = json!([1e-4, 3e-4, 1e-3, 3e-3]);
-    let cases: Vec<(&str, Vec<(&str, Value)>, Vec<&str>)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "one_seed",
             vec![("rank", json!([2, 4, 8]))],

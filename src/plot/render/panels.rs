@@ -54,7 +54,7 @@ impl PanelGrid {
     }
 
     pub fn is_first_column(&self, index: usize) -> bool {
-        index % self.columns == 0
+        index.is_multiple_of(self.columns)
     }
 
     /// Is there no panel below?

@@ -67,10 +67,12 @@ impl Extents {
             }
             let has_bars = series.mark == Mark::Bars && !along.is_empty();
             if series.is_horizontal {
-                (extents.xs.extend(values), extents.ys.extend(along));
+                extents.xs.extend(values);
+                extents.ys.extend(along);
                 extents.x_has_bars |= has_bars;
             } else {
-                (extents.xs.extend(along), extents.ys.extend(values));
+                extents.xs.extend(along);
+                extents.ys.extend(values);
                 extents.y_has_bars |= has_bars;
             }
             extents.only_cells &= series.mark == Mark::Cells;

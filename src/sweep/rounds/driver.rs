@@ -107,7 +107,7 @@ impl<'a, E: From<Error>> Adaptive<'a, E> {
 
     fn draw_and_compare(&mut self) -> Result<SweepReport, E> {
         let of_grid = product(&self.setting_axes());
-        let (mut draws, mut drawn) = (Draws::new(), Vec::new());
+        let (mut draws, mut drawn) = (Draws::default(), Vec::new());
         let (mut report, mut rounds): (Option<SweepReport>, usize) = (None, 0);
         while let Some(missing) = self.missing(&drawn) {
             let sampler = self.options.sampler;

@@ -249,16 +249,13 @@ impl Space {
 }
 
 /// Distinct points, as a source draws them. Points that were drawn before are left out.
+#[derive(Default)]
 pub struct Draws {
     seen: HashSet<String>,
     drawn: u64,
 }
 
 impl Draws {
-    pub fn new() -> Self {
-        Draws { seen: HashSet::new(), drawn: 0 }
-    }
-
     /// Up to `count` further points; fewer where the space has no more.
     pub fn take(&mut self, count: usize, point: &mut dyn FnMut(u64) -> Point) -> Vec<Point> {
         let (mut points, mut repeats) = (Vec::new(), 0);
@@ -339,7 +336,7 @@ mod tests {
     #[test]
     fn small_spaces_are_drawn_once() {
         let space = space(&[("rank", Distribution::Choice(vec![json!(2), json!(4), json!(8)]))]);
-        let mut draws = Draws::new();
+        let mut draws = Draws::default();
         let points = draws.take(10, &mut |number| sobol(&space, number, 0));
         assert_eq!(points.len(), 3);
         assert!(draws.take(1, &mut |number| sobol(&space, number, 0)).is_empty());

@@ -101,7 +101,7 @@ fn of_grid(study: &Study) -> Option<Shares> {
         .collect();
     let mean = all.iter().map(|(_, value)| value).sum::<f64>() / all.len() as f64;
     let total: f64 = all.iter().map(|(_, value)| (value - mean).powi(2)).sum();
-    if !(total > 0.0) {
+    if total.is_nan() || total <= 0.0 {
         return None;
     }
     let text = |row: &TrialRow, key: &str| row.point.get(key).map(Value::to_string).unwrap_or_default();
@@ -129,7 +129,7 @@ fn of_points(study: &Study) -> Option<Shares> {
     let means: Vec<f64> = study.settings.iter().map(|setting| setting.summary.mean).collect();
     let mean = means.iter().sum::<f64>() / means.len() as f64;
     let total: f64 = means.iter().map(|value| (value - mean).powi(2)).sum();
-    if !(total > 0.0) {
+    if total.is_nan() || total <= 0.0 {
         return None;
     }
     let factors: Vec<Vec<usize>> = study.axes.iter().map(|axis| groups(study, axis)).collect();

@@ -1,7 +1,7 @@
 //! The settings of a sweep with what all charts of them need: means over seeds, names shortened to what differs, units,
 //! and what model and data the numbers are of.
 
-use super::SweepChartOptions;
+use super::options::SweepChartOptions;
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::plot::charts::chart::{Axis, Ticks};
