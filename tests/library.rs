@@ -182,7 +182,10 @@ fn a_sweep_from_rust_writes_table_charts_and_report() {
     let axes = ChartOptions { title: "Two ranks".into(), ..ChartOptions::default() };
     chart(result, &axes).unwrap().save(&path).unwrap();
     let svg = fs::read_to_string(&path).unwrap();
-    assert!(svg.starts_with("<svg") && svg.contains("Two ranks") && svg.contains("eval_loss</text>"), "{svg}");
+    assert!(
+        svg.starts_with("<svg") && svg.contains("Two ranks") && svg.contains("eval_loss (nats per token)</text>"),
+        "{svg}"
+    );
 
     let curves = folder.path().join("curves.png");
     run_chart(&[out.join("rank-2_seed-0"), out.join("rank-4_seed-0")], Scale::Linear).unwrap().save(&curves).unwrap();

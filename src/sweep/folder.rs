@@ -6,6 +6,7 @@ use super::grid::{axes_from_json, Grid, Point};
 use super::groups;
 use super::record::{self, Failure, Measurements, PrunedTrial, Record, TrialResult};
 use super::settings_diff::{self, Change};
+use super::throughput::THROUGHPUT;
 use super::trial::{Plan, Trial};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -219,6 +220,7 @@ pub fn ensure_claimable(plan: &Plan) -> Result<()> {
 /// go on without their results.
 pub fn copy_records(plan: &Plan, copy: &Plan, goes_on: &dyn Fn(&Trial) -> bool) -> Result<()> {
     copy_file(&plan.out, &copy.out, SWEEP)?;
+    copy_file(&plan.out, &copy.out, THROUGHPUT)?;
     for (trial, copy) in plan.trials.iter().zip(&copy.trials) {
         copy_file(&trial.dir, &copy.dir, record::CONFIG)?;
         copy_file(&trial.dir, &copy.dir, METRICS)?;

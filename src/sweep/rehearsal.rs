@@ -13,6 +13,7 @@ use super::record::{Measurements, Trained, CONFIG, RESULT};
 use super::results::SweepResult;
 use super::run;
 use super::task::{Cohort, Cohorts, SharedInputs, Task};
+use super::throughput::Throughput;
 use super::trial::{Plan, Trial};
 use super::workers::Workers;
 use crate::data::tokenized::TokenizedDataset;
@@ -29,6 +30,7 @@ use crate::train::TrainConfig;
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The plan of a sweep.
 pub struct SweepForecast {
@@ -103,10 +105,16 @@ pub fn rehearse(
         measured(results, group, &decoder_of, functions.metrics)
     };
     let mut group_size = |pending: &[&Trial]| Ok(rehearsal.plan_workers(pending)?.max(1));
-    let result = run_rehearsed(&moved, &stopped, &mut on_event, &mut group_size, &mut run_group)?;
+    let mut result = run_rehearsed(&moved, &stopped, &mut on_event, &mut group_size, &mut run_group)?;
     let Rehearsal { kinds, plans, .. } = rehearsal;
     let (kinds, plans) = (kinds.into_inner(), plans.into_inner());
-    let seconds = kinds.iter().map(|kind| kind.seconds() / kind.workers.max(1) as f64).sum();
+    let seconds: f64 = kinds.iter().map(|kind| kind.seconds() / kind.workers.max(1) as f64).sum();
+    // The speed that is planned, because the script may print it.
+    let tokens = kinds.iter().map(|kind| kind.tokens).sum();
+    if tokens > 0 && seconds.is_finite() && seconds > 0.0 {
+        Throughput::add(out, tokens, Duration::from_secs_f64(seconds))?;
+        result.throughput = Throughput::read(out);
+    }
     let workers = plans.iter().map(|plan| plan.workers).max_by_key(|workers| workers.at_once).unwrap_or(ALONE);
     let of_base = |base: &&lora::Model| {
         let mut of_cohorts = cohorts.iter().zip(&plans).filter(|(cohort, _)| std::ptr::eq(cohort.base, *base));

@@ -138,7 +138,8 @@ impl RowChart {
         let ink = if row.emphasis == Emphasis::Faint { GREY } else { INK };
         let at = |value: f64| panel.left + range.position(value).clamp(0.0, 1.0) * panel.width();
         let baseline = y + TICK * 0.35;
-        let name = font::elide_middle(&font::one_line(&row.name), TICK, panel.left - EDGE - 12.0);
+        // The widest name has just this room, and rounding may not take any of it.
+        let name = font::elide_middle(&font::one_line(&row.name), TICK, panel.left - EDGE - 11.5);
         write(name, (panel.left - 12.0, baseline), ink, Anchor::End, shapes);
         if self.mark == RowMark::Bars {
             let (zero, end) = (at(0.0_f64.max(range.scale.back(range.low))), at(row.value));

@@ -80,7 +80,7 @@ pub mod functions {
         Ok(picture.save(&State::of(&context)?.file_to_write(path)?)?)
     }
 
-    /// The speed of the sweep as a whole: a map of `tokens`, `seconds` and `tokens_per_s`; `()` where it is not known.
+    /// The speed of the sweep as a whole: `tokens`, `seconds` and `tokens_per_s`, or `()` if it is not known.
     ///
     /// `tokens_per_s` of a trial is the speed of its worker, whose time trials side by side share. All workers together are
     /// faster: the tokens of all steps that the sweep took, by the wall time of training with evaluations and saving. The

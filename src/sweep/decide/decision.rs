@@ -194,6 +194,15 @@ impl Decision {
             return "not decided".to_owned();
         };
         let mut text = format!("not decided after {} {}s: ", self.settings[at].1.seeds, self.over);
+        if comparison.difference - comparison.half_width > self.rules.margin {
+            // Worse than the one with the best mean; but that one need not be the best.
+            let (name, leader) = (self.full_name(at), self.name(comparison.leader));
+            text += &format!(
+                "{name} is worse than {leader} by {}, above the margin of {}, but another setting that may be the best is nearer to it",
+                self.difference(&comparison), self.margin()
+            );
+            return text;
+        }
         text += &match comparison.leader == at {
             true => {
                 format!("another setting may be better than {} by the margin of {}", self.full_name(at), self.margin())
@@ -281,6 +290,24 @@ mod tests {
         );
         let few = decided(json!({"8": [1.0, 2.0], "16": [1.0, 2.0]}), 0.01).to_string();
         assert_eq!(few, "by eval_loss, not decided: expected at least 3 seeds of each setting, found 2");
+    }
+
+    /// By the comparison with the leader alone 8 would be worse. But 32 may be the best, and 8 is not known to be worse by the
+    /// margin than that.
+    #[test]
+    fn an_open_leader_is_named() {
+        let losses = json!({
+            "8": [3.68, 3.78, 3.70, 3.74, 3.72, 3.76],
+            "32": [3.20, 3.30, 3.25, 3.40, 3.22, 3.36],
+            "128": [3.05, 3.20, 2.95, 3.15, 3.06, 3.05],
+        });
+        let text = decided(losses, 0.3).to_string();
+        let expected = "above the margin of 0.3, but another setting that may be the best is nearer to it";
+        assert!(
+            text.starts_with("by eval_loss, not decided after 6 seeds: rank 8 is worse than 128 by 0.65"),
+            "{text}"
+        );
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

@@ -122,10 +122,11 @@ fn verdicts(study: &Study, decision: &Decision, most: usize) -> RowChart {
     };
     let worse = if larger_is_better(study.metric) { "lower" } else { "higher" };
     let seeds = decision.settings.iter().map(|(_, judged)| judged.seeds).max().unwrap_or(0);
+    let answer = if decision.answer.is_some() { "Orange: the first setting that is enough. " } else { "" };
     let mut notes = vec![
         format!("How much {worse} than the best mean, within the same {}. Intervals hold together with {} %, whenever one looks; up to {seeds} {}s.",
             study.over, significant(100.0 * decision.rules.confidence, 4), study.over),
-        "Shaded: differences below the margin. Orange: the first setting that is enough. Grey: worse by more.".to_owned(),
+        format!("Shaded: differences below the margin. {answer}Grey: worse by more."),
     ];
     notes.extend(study.left_out(rows.len() + decision.settings.len() - compared.len()));
     let axis = Axis::new(format!("difference of {}", study.metric_title()), Scale::Linear);
