@@ -1,6 +1,7 @@
 //! Compares two logs, step by step: their losses, and what else a script logged.
 
 use super::metrics::MetricsRow;
+use super::recorder::TOKENS_SEEN;
 use std::fmt;
 
 /// The metrics of `train` that are compared. Its others follow from them, or measure time.
@@ -64,7 +65,8 @@ type Loss = (u64, String, f64);
 fn losses(rows: &[MetricsRow]) -> Vec<Loss> {
     let of_row = |row: &MetricsRow| {
         let losses = LOSSES.into_iter().filter_map(|name| Some((name.to_owned(), row.get(name)?)));
-        let others = row.extra.iter().filter(|(name, _)| !is_time(name)).cloned();
+        // Logs of earlier versions have no count of tokens.
+        let others = row.extra.iter().filter(|(name, _)| !is_time(name) && name != TOKENS_SEEN).cloned();
         losses.chain(others).map(|(name, value)| (row.step, name, value)).collect::<Vec<_>>()
     };
     rows.iter().flat_map(of_row).collect()
