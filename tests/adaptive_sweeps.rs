@@ -222,6 +222,10 @@ fn options_that_do_not_go_together_are_refused_before_anything_trains() {
             r#"grid: #{ rank: [2, 4] }, decide: #{ margin: 0.1, over: "rank" }"#,
             "option `decide.over`: expected \"seed\"",
         ),
+        (
+            r#"grid: #{ rank: [2, 4], seed: [] }, tune: "lr", decide: #{ margin: 0.1 }"#,
+            "grid: seed: expected at least one value",
+        ),
         (r#"charts: true"#, "option `grid`: expected at least one axis, found none"),
     ];
     for (options, expected) in cases {

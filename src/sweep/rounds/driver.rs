@@ -74,6 +74,10 @@ impl<'a, E: From<Error>> Adaptive<'a, E> {
     ) -> Result<Self> {
         let own: Vec<&str> = options.grid.0.keys().map(String::as_str).collect();
         let axes = axes_from_json(&options.grid.0, axis_names.unwrap_or(&own))?;
+        if !axes.is_empty() {
+            // An axis without a value, or with one twice, fails here, before anything trains.
+            Grid::new(axes.clone())?;
+        }
         let drawn: Vec<&str> = options.search.0.iter().map(|(key, _)| key.as_str()).collect();
         options.search.ensure_names(axis_names.unwrap_or(&drawn))?;
         if let Some(twice) = drawn.iter().find(|key| axes.iter().any(|axis| axis.key == **key)) {
