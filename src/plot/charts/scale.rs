@@ -18,6 +18,20 @@ crate::choices!(
 );
 
 impl Scale {
+    /// log2 for powers of two, log10 for values that span a factor of 10 or more, else linear.
+    pub fn natural(values: &[f64]) -> Self {
+        let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
+        if values.is_empty() || low <= 0.0 {
+            Scale::Linear
+        } else if values.len() > 2 && values.iter().all(|x| x.log2().fract() == 0.0) {
+            Scale::Log2
+        } else if high / low >= 10.0 {
+            Scale::Log10
+        } else {
+            Scale::Linear
+        }
+    }
+
     pub fn is_log(self) -> bool {
         self != Scale::Linear
     }

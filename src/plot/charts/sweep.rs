@@ -196,19 +196,10 @@ fn is_numeric(axis: &GridAxis) -> bool {
     axis.values.iter().all(Value::is_number)
 }
 
-/// log2 for powers of two, log10 for values that span a factor of 10 or more.
+/// The scale of an axis of numbers; linear for other values.
 fn natural_scale(axis: &GridAxis) -> Scale {
-    let values: Vec<f64> = axis.values.iter().filter_map(Value::as_f64).collect();
-    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
-    if values.len() < axis.values.len() || low <= 0.0 {
-        Scale::Linear
-    } else if values.len() > 2 && values.iter().all(|x| x.log2().fract() == 0.0) {
-        Scale::Log2
-    } else if high / low >= 10.0 {
-        Scale::Log10
-    } else {
-        Scale::Linear
-    }
+    let values: Option<Vec<f64>> = axis.values.iter().map(Value::as_f64).collect();
+    values.map_or(Scale::Linear, |values| Scale::natural(&values))
 }
 
 /// The most trials that were stopped early whose curves are drawn.

@@ -1,6 +1,6 @@
 //! The metric against a cost, and the settings that no other beats in both: the Pareto front.
 
-use super::study::{natural_scale, Setting, Study};
+use super::study::{Setting, Study};
 use crate::bail;
 use crate::error::{Kind, Result};
 use crate::plot::charts::chart::{Axis, Chart, Legend, Mark, Numbers, Point, Series};
@@ -77,7 +77,7 @@ pub fn pareto(study: &Study, cost: Option<&str>) -> Result<Chart> {
     notes.extend(meaning(cost).map(str::to_owned));
     notes.extend(study.left_out(study.settings.len()));
     let costs: Vec<f64> = all.iter().map(|(_, cost)| *cost).collect();
-    let scale = if natural_scale(&costs) == Scale::Linear { Scale::Linear } else { Scale::Log10 };
+    let scale = if Scale::natural(&costs) == Scale::Linear { Scale::Linear } else { Scale::Log10 };
     let title = if cost == PEAK_MEMORY { "peak memory (GB)".to_owned() } else { super::unit_of(study.result, cost) };
     Ok(Chart {
         title: format!("{} against {}", study.metric, words(cost)),

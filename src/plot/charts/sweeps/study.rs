@@ -165,7 +165,7 @@ pub fn chart_axis(axis: &GridAxis) -> Axis {
     }
     let mut values: Vec<f64> = axis.values.iter().filter_map(Value::as_f64).collect();
     values.sort_by(f64::total_cmp);
-    let scale = natural_scale(&values);
+    let scale = Scale::natural(&values);
     let ticks = if values.len() <= MOST_TICKS { Ticks::At(values) } else { Ticks::Round };
     Axis { ticks, ..Axis::new(&axis.key, scale) }
 }
@@ -178,20 +178,6 @@ pub fn position(axis: &GridAxis, value: &Value) -> f64 {
     match value.as_f64().filter(|_| axis.values.iter().all(Value::is_number)) {
         Some(number) => number,
         None => axis.values.iter().position(|known| known == value).map_or(f64::NAN, |at| at as f64),
-    }
-}
-
-/// log2 for powers of two, log10 for values that span a factor of 10 or more.
-pub fn natural_scale(values: &[f64]) -> Scale {
-    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
-    if values.is_empty() || low <= 0.0 {
-        Scale::Linear
-    } else if values.len() > 2 && values.iter().all(|x| x.log2().fract() == 0.0) {
-        Scale::Log2
-    } else if high / low >= 10.0 {
-        Scale::Log10
-    } else {
-        Scale::Linear
     }
 }
 
