@@ -36,6 +36,15 @@ pub fn larger_is_better(metric: &str) -> bool {
     metric.ends_with("_per_s") || marks.iter().any(|mark| metric.contains(mark))
 }
 
+/// 1 for metrics of which smaller values are better, -1 for the others: times it, a smaller value is always better.
+pub fn sign(metric: &str) -> f64 {
+    if larger_is_better(metric) {
+        -1.0
+    } else {
+        1.0
+    }
+}
+
 /// Fails if an axis has the name of a column.
 pub(super) fn ensure_no_axis_is_a_column(grid: &Grid) -> Result<()> {
     match grid.axes().iter().find(|axis| is_column(&axis.key)) {

@@ -5,7 +5,7 @@
 //! best if the 95 % interval of their paired difference contains 0 (Student's t, pairs of the same seed). The best of many
 //! settings is also a lucky one: its mean is a little too good, and another seed may change the order of close settings.
 
-use super::columns::larger_is_better;
+use super::columns::sign;
 use super::grid::Point;
 use super::number::{decimals_for, fixed};
 use super::results::{SweepResult, TrialRow};
@@ -45,7 +45,7 @@ pub struct Rival {
 }
 
 impl SweepResult {
-    /// The setting with the best mean of `metric` over seeds: the smallest, or the largest if [`larger_is_better`]. Of
+    /// The setting with the best mean of `metric` over seeds: the smallest, or the largest if [`larger_is_better`](super::columns::larger_is_better). Of
     /// equal settings it is the first in grid order.
     pub fn best(&self, metric: &str) -> Result<BestSetting<'_>> {
         self.best_over(metric, SEED)
@@ -64,7 +64,7 @@ impl SweepResult {
             .collect();
         let most = settings.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
         let (ranked, unranked): (Vec<_>, Vec<_>) = settings.into_iter().partition(|(_, rows)| rows.len() == most);
-        let sign = if larger_is_better(metric) { -1.0 } else { 1.0 };
+        let sign = sign(metric);
         let mean = |rows: &[&TrialRow]| Summary::of(rows.iter().filter_map(|row| row.number(metric)));
         let best = ranked
             .iter()

@@ -3,7 +3,7 @@
 //! `results.json` is a list of flat objects (pandas: `read_json`). Each has every column, `null` if the trial has no
 //! such number.
 
-use super::columns::{is_time, larger_is_better, NUMBERS, PRUNED_AT, TEXTS};
+use super::columns::{is_time, sign, NUMBERS, PRUNED_AT, TEXTS};
 use super::decide::DecideOptions;
 use super::folder;
 use super::grid::{Axis, Grid, Point};
@@ -269,12 +269,12 @@ impl SweepResult {
         groups
     }
 
-    /// The finished trial with the best `metric`: the smallest, or the largest if [`larger_is_better`]. Of equal trials
+    /// The finished trial with the best `metric`: the smallest, or the largest if [`larger_is_better`](super::columns::larger_is_better). Of equal trials
     /// it is the first in grid order. Among several seeds the best trial is also a lucky one: to choose a setting, use
     /// [`Self::best`].
     pub fn best_trial(&self, metric: &str) -> Result<&TrialRow> {
         self.ensure_number(metric)?;
-        let sign = if larger_is_better(metric) { -1.0 } else { 1.0 };
+        let sign = sign(metric);
         let scored = self.rows.iter().filter_map(|row| Some((sign * row.number(metric)?, row)));
         match scored.min_by(|left, right| left.0.total_cmp(&right.0)) {
             Some((_, row)) => Ok(row),
@@ -445,7 +445,7 @@ pub(super) mod tests {
         assert_eq!(result.best_trial("tokens_per_s").unwrap().dir, "rank-2_seed-0");
         let error = result.best_trial("eval_los").unwrap_err();
         assert!(error.hint.unwrap().contains("did you mean `eval_loss`"));
-        assert!(larger_is_better("eval_accuracy") && !larger_is_better("train_loss"));
+        assert_eq!((sign("eval_accuracy"), sign("train_loss")), (-1.0, 1.0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::record::{Climb, Decided, RungRecord, Score};
 use super::rule::{halving, is_within_median, number_kept};
 use super::rungs::Rung;
 use crate::error::{Error, Result};
-use crate::sweep::columns::larger_is_better;
+use crate::sweep::columns::sign;
 use crate::sweep::grid::SEED;
 use crate::sweep::record::{Measurements, PrunedTrial};
 use crate::sweep::trial::{Plan, Trial};
@@ -368,7 +368,7 @@ impl Pruner {
     /// The value of a setting at a rung: the mean over its seeds, where smaller is better. A setting with a failed trial is
     /// behind all others. `None` where one of them was trained without this rung.
     fn value(&self, setting: usize, stage: i64) -> Option<f64> {
-        let sign = if larger_is_better(&self.options.metric) { -1.0 } else { 1.0 };
+        let sign = sign(&self.options.metric);
         let trials = &self.settings[setting].trials;
         let of_trial = |&trial: &usize| match self.members[trial].ending {
             Some(Ending::Failed) => Some(f64::INFINITY),

@@ -5,7 +5,7 @@ use super::tune::{Climb, Tune};
 use crate::bail;
 use crate::data::Pace;
 use crate::error::{Error, Kind, Result};
-use crate::sweep::columns::larger_is_better;
+use crate::sweep::columns::sign;
 use crate::sweep::decide::DecideOptions;
 use crate::sweep::folder::{ensure_sweep_or_empty, TUNING};
 use crate::sweep::grid::{axes_from_json, product, Axis, Grid, Point, SEED};
@@ -220,7 +220,7 @@ impl<'a, E: From<Error>> Adaptive<'a, E> {
     fn metric<'r>(&'r self, result: &'r SweepResult) -> (&'r str, f64) {
         let of_decide = self.decide.as_ref().and_then(|decide| decide.metric.as_deref());
         let metric = self.options.metric.as_deref().or(of_decide).unwrap_or_else(|| result.default_metric());
-        (metric, if larger_is_better(metric) { -1.0 } else { 1.0 })
+        (metric, sign(metric))
     }
 
     /// The mean score of each of these points that has one, over the points of the grid and the seeds beside it.

@@ -5,7 +5,7 @@ use crate::bail;
 use crate::error::{Kind, Result};
 use crate::plot::charts::chart::{Axis, Chart, Legend, Mark, Numbers, Point, Series};
 use crate::plot::charts::scale::Scale;
-use crate::sweep::columns::larger_is_better;
+use crate::sweep::columns::sign;
 use crate::train::outcome::PEAK_MEMORY;
 
 /// The most points of the front that have a name beside them.
@@ -102,7 +102,7 @@ fn meaning(cost: &str) -> Option<&'static str> {
 
 /// The numbers of the settings that no other beats in both, from the cheapest on.
 fn front(study: &Study, all: &[(&Setting, f64)]) -> Vec<usize> {
-    let sign = if larger_is_better(study.metric) { -1.0 } else { 1.0 };
+    let sign = sign(study.metric);
     let metric = |at: usize| sign * all[at].0.summary.mean;
     let mut order: Vec<usize> = (0..all.len()).collect();
     order.sort_by(|&one, &other| all[one].1.total_cmp(&all[other].1).then(metric(one).total_cmp(&metric(other))));
