@@ -112,6 +112,8 @@ fn the_winner_is_the_same_and_survivors_do_not_notice() {
         assert_eq!(stopped.measurements.tokens, at(stopped.step));
         assert_eq!((stopped.steps, stopped.planned_tokens), (27, at(27)));
         assert!(!out.join(&row.dir).join("adapter").exists());
+        let shown = lorhai::runs::show(&out.join(&row.dir)).unwrap();
+        assert!(shown.contains(&format!("stopped early (pruned at step {} of 27), ", stopped.step)), "{shown}");
         assert_eq!(row.value("eval_loss"), Value::Null, "it is no number of a finished trial");
         assert_eq!((row.value("pruned_at"), row.number("tokens")), (json!(stopped.step), None));
     }

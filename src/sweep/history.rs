@@ -20,6 +20,8 @@ use std::time::SystemTime;
 pub struct PastRun {
     pub folder: PathBuf,
     pub kind: PastKind,
+    /// The steps of a trial that was stopped early, and those that it would have taken.
+    pub pruned: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -54,19 +56,20 @@ impl PastRun {
         ensure_folder(folder)?;
         let kind = match FolderKind::of(folder) {
             Some(FolderKind::Sweep) => PastKind::Sweep(SweepResult::open(folder)?),
-            Some(FolderKind::Trial) => PastKind::Run(read_trial(folder)?),
+            Some(FolderKind::Trial) => return read_trial(folder),
             Some(FolderKind::Run) => PastKind::Run(RunRecord::read(folder)?),
             None => bail!(Kind::File, "`{}` is not a run's folder: expected `{SWEEP}`, `{RUN}` or `{METRICS}` in it",
                 folder.display(); hint: "`lorhai runs FOLDER` lists the runs below a folder"),
         };
-        Ok(PastRun { folder: folder.to_path_buf(), kind })
+        Ok(PastRun { folder: folder.to_path_buf(), kind, pruned: None })
     }
 
-    /// "finished", "failed" or "unfinished"; for a sweep with the number of its trials.
+    /// "finished", "failed", "unfinished", or that a trial was stopped early; for a sweep with the number of its trials.
     pub fn status(&self) -> String {
-        match &self.kind {
-            PastKind::Run(record) => status(&record.status).to_string(),
-            PastKind::Sweep(result) => sweep_status(result),
+        match (&self.kind, self.pruned) {
+            (PastKind::Run(_), Some((step, steps))) => format!("stopped early (pruned at step {step} of {steps})"),
+            (PastKind::Run(record), None) => status(&record.status).to_string(),
+            (PastKind::Sweep(result), _) => sweep_status(result),
         }
     }
 
@@ -184,7 +187,7 @@ impl FolderKind {
     }
 }
 
-fn read_trial(folder: &Path) -> Result<RunRecord> {
+fn read_trial(folder: &Path) -> Result<PastRun> {
     let path = folder.join(record::CONFIG);
     let settings = files::read_json(&path)?.get("settings").cloned();
     let Some(settings) = settings else {
@@ -192,12 +195,17 @@ fn read_trial(folder: &Path) -> Result<RunRecord> {
             hint: "the file was changed by hand, or written by another version of lorhai")
     };
     if !folder.join(record::RESULT).exists() {
-        return Ok(RunRecord::new(settings, RunStatus::Unfinished));
+        let kind = PastKind::Run(RunRecord::new(settings, RunStatus::Unfinished));
+        return Ok(PastRun { folder: folder.to_path_buf(), kind, pruned: None });
     }
     let Some(record) = Record::read(folder) else {
         files::read_json(&folder.join(record::RESULT))?;
         bail!(Kind::File, "`{}` is not a trial's result", folder.join(record::RESULT).display();
             hint: "remove it: the sweep then runs this trial again")
+    };
+    let pruned = match &record.result {
+        TrialResult::Pruned(pruned) => Some((pruned.step, pruned.steps)),
+        _ => None,
     };
     let status = match record.result {
         TrialResult::Failed(failure) => RunStatus::Failed { error: failure.message },
@@ -215,7 +223,7 @@ fn read_trial(folder: &Path) -> Result<RunRecord> {
             RunStatus::Finished { metrics: present.chain(outcome.metrics).collect() }
         }
     };
-    Ok(RunRecord::new(settings, status))
+    Ok(PastRun { folder: folder.to_path_buf(), kind: PastKind::Run(RunRecord::new(settings, status)), pruned })
 }
 
 fn status(status: &RunStatus) -> &'static str {
