@@ -173,7 +173,7 @@ pub mod functions {
         comparison.table()
     }
 
-    /// Draw the losses of all ranks with their intervals, into a file that ends in `.svg` or `.png`.
+    /// Draw the losses of all ranks with their intervals, into a file that ends in `.svg`, `.png` or `.pdf`.
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");

@@ -66,7 +66,7 @@ pub mod functions {
         Ok(picture(result, kind, &SweepChartOptions::default())?)
     }
 
-    /// Write a chart of a sweep to a file that ends in `.svg` or `.png`, whole or not at all.
+    /// Write a chart of a sweep to a file that ends in `.svg`, `.png` or `.pdf`, whole or not at all.
     ///
     /// ```rhai
     /// let base = load_model("scripts/tiny");
