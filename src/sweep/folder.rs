@@ -55,6 +55,9 @@ pub const TUNING: &str = "tuning";
 /// The key in `sweep.json` of what the sweep decides.
 pub const DECIDE: &str = "decide";
 
+/// The key in `sweep.json` of the option that each setting was tuned by.
+pub const TUNED: &str = "tuned";
+
 /// The key in `sweep.json` of the fingerprints of the trials' settings, by folder name. A folder with another
 /// fingerprint was trained with other settings.
 pub const TRIALS: &str = "trials";
@@ -81,6 +84,9 @@ impl SweepFolder {
         }
         if let Some(decide) = &plan.decide {
             marker.insert(DECIDE.into(), json!(decide));
+        }
+        if let Some(tuned) = &plan.tuned {
+            marker.insert(TUNED.into(), json!(tuned));
         }
         marker.insert(TRIALS.into(), fingerprints(plan));
         let marker = Value::Object(marker);

@@ -141,6 +141,7 @@ impl LoraSweep<'_> {
             complete(settings, inputs, shared.get(number))
         })?;
         plan.decide = self.options.decide.clone();
+        plan.tuned = self.options.tune.as_ref().map(|tune| tune.option.clone());
         plan.round = self.round;
         for (trial, origin) in plan.trials.iter_mut().zip(&self.origins) {
             trial.origin = Some(origin.clone());

@@ -116,6 +116,8 @@ pub struct SweepResult {
     pub skipped: usize,
     /// What the sweep decides, where it adds seeds until that is known.
     pub decide: Option<DecideOptions>,
+    /// The option that each setting was tuned by, before settings were compared.
+    pub tuned: Option<String>,
     /// The number of trials in the plan.
     pub planned: usize,
     /// The speed of the sweep as a whole, where it is known.
@@ -131,6 +133,7 @@ impl SweepResult {
             trained: 0,
             skipped: 0,
             decide: None,
+            tuned: None,
             planned: grid.count(),
             throughput: None,
             axes: grid.axes().to_vec(),
@@ -155,6 +158,7 @@ impl SweepResult {
         let mut result = Self::new(out, &grid);
         // Options of another version of this program are none.
         result.decide = marker.get(folder::DECIDE).and_then(|options| serde_json::from_value(options.clone()).ok());
+        result.tuned = marker.get(folder::TUNED).and_then(Value::as_str).map(str::to_owned);
         for (index, point) in grid.points().into_iter().enumerate() {
             let dir = point.folder_name();
             let planned = marker.get(folder::TRIALS).and_then(|trials| trials.get(&dir)).and_then(Value::as_str);

@@ -55,6 +55,7 @@ pub fn run_in_groups<'a>(
     let states: Vec<TrialState> = plan.trials.iter().map(SweepFolder::state).collect::<Result<_>>()?;
     let mut result = SweepResult::new(&plan.out, &plan.grid);
     result.decide = plan.decide.clone();
+    result.tuned = plan.tuned.clone();
     let mut sweep = Sweep { plan, pruner, folder, observer, result, is_table_behind: false, begun: BTreeSet::new() };
     let mut rest = sweep.pending(states)?;
     while !rest.is_empty() {

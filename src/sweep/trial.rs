@@ -59,6 +59,8 @@ pub struct Plan {
     pub goes_on_in_place: bool,
     /// What the sweep decides, where it adds seeds until that is known.
     pub decide: Option<DecideOptions>,
+    /// The option that each setting was tuned by, before settings were compared.
+    pub tuned: Option<String>,
     /// The number of the round, from 0, where later ones add trials by the results; `None` where this plan is the sweep.
     pub round: Option<usize>,
 }
@@ -83,7 +85,8 @@ impl Plan {
             trials.push(Trial { index, dir: out.join(&name), name, point, settings, origin: None });
         }
         ensure_distinct_names(&trials)?;
-        Ok(Plan { out, grid, trials, identity, checkpoints: None, goes_on_in_place: false, decide: None, round: None })
+        let (checkpoints, decide, tuned, round) = Default::default();
+        Ok(Plan { out, grid, trials, identity, checkpoints, goes_on_in_place: false, decide, tuned, round })
     }
 
     /// Every trial comes from `origin`.

@@ -31,6 +31,8 @@ pub struct TrialSweep<'a> {
     pub origin: Option<Origin>,
     /// What the sweep decides, where it adds seeds until that is known.
     pub decide: Option<DecideOptions>,
+    /// The option that each setting was tuned by, before settings were compared.
+    pub tuned: Option<String>,
     /// The number of the round, from 0, in a sweep whose trials depend on results.
     pub round: Option<usize>,
 }
@@ -46,6 +48,7 @@ impl TrialSweep<'_> {
         plan.set_origin(self.origin.as_ref());
         plan.goes_on_in_place = true;
         plan.decide = self.decide.clone();
+        plan.tuned = self.tuned.clone();
         plan.round = self.round;
         Ok(plan)
     }

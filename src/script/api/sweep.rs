@@ -306,6 +306,7 @@ fn run_trial_sweep(context: &NativeCallContext, mut options: Map) -> RhaiResultO
             settings: &settings,
             origin: Some(origin::of(&state, None, out)?),
             decide: round.options.decide.clone(),
+            tuned: round.options.tune.as_ref().map(|tune| tune.option.clone()),
             round: round.number,
         };
         let mut run_trial = |trial: &Trial| run_one(&state, &named, &callback, out, trial);

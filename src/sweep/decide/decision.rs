@@ -1,10 +1,11 @@
 //! The verdicts on the settings of a sweep, as values and as a sentence.
 
+use super::looks::FIRST_LOOK;
 use super::options::DecideOptions;
-use super::sequential::{answer, judge, seeds_needed, Comparison, Judged, Rules, Verdict, FIRST_LOOK};
+use super::sequential::{answer, judge, seeds_needed, Comparison, Judged, Rules, Verdict};
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::sweep::columns::larger_is_better;
+use crate::sweep::columns::sign;
 use crate::sweep::grid::Point;
 use crate::sweep::number::{fixed, significant, value};
 use crate::sweep::ranking::listed;
@@ -27,6 +28,8 @@ pub struct Decision {
     /// Settings with a trial that failed or was not run, which are not compared.
     pub left_out: Vec<Point>,
     over: String,
+    /// The option that each setting was tuned by: settings are named without it, where that tells them apart.
+    tuned: Option<String>,
     /// The most seeds that every setting in play has.
     seeds: usize,
 }
@@ -44,7 +47,7 @@ impl SweepResult {
             bail!(Kind::Input, "decide: expected an axis `{over}` that repeats each setting, found none";
                 hint: "add `seed: 3` to the grid")
         };
-        let sign = if larger_is_better(metric) { -1.0 } else { 1.0 };
+        let sign = sign(metric);
         let keys: Vec<&str> = self.axes().iter().map(|axis| axis.key.as_str()).filter(|key| *key != over).collect();
         let (mut points, mut values, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         // A setting that was stopped early is no candidate.
@@ -75,6 +78,7 @@ impl SweepResult {
             settings: points.into_iter().zip(judged).collect(),
             left_out,
             over: over.to_owned(),
+            tuned: self.tuned.clone(),
             seeds: values.iter().map(Vec::len).min().unwrap_or(0),
         })
     }
@@ -132,11 +136,20 @@ impl Decision {
         }
     }
 
-    /// The axes in which the settings differ.
-    pub fn varying(&self) -> Vec<&str> {
+    /// The axes in which the settings differ; without the tuned option, where the others tell them apart.
+    fn varying(&self) -> Vec<&str> {
         let Some((first, _)) = self.settings.first() else { return Vec::new() };
         let differs = |key: &&str| self.settings.iter().any(|(point, _)| point.get(key) != first.get(key));
-        first.values.keys().map(String::as_str).filter(differs).collect()
+        let all: Vec<&str> = first.values.keys().map(String::as_str).filter(differs).collect();
+        let others: Vec<&str> = all.iter().copied().filter(|key| self.tuned.as_deref() != Some(key)).collect();
+        let names = |(point, _): &(Point, Judged)| others.iter().map(|key| point.get(key).cloned()).collect::<Vec<_>>();
+        let named: Vec<Vec<Option<Value>>> = self.settings.iter().map(names).collect();
+        let is_known = named.iter().enumerate().all(|(at, name)| !named[..at].contains(name));
+        if is_known {
+            others
+        } else {
+            all
+        }
     }
 
     /// "0.031 ± 0.006", with one decimal more than the margin has, and as many as the interval needs, up to two further.
@@ -296,7 +309,7 @@ mod tests {
     /// margin than that.
     #[test]
     fn an_open_leader_is_named() {
-        let losses = json!({"8": [0.65, 0.65, 0.65], "32": [0.46, 0.4, 0.34], "128": [-0.06, 0.0, 0.06]});
+        let losses = json!({"8": [0.65, 0.65, 0.65], "32": [0.47, 0.4, 0.33], "128": [-0.06, 0.0, 0.06]});
         let text = decided(losses, 0.3).to_string();
         let expected = "above the margin of 0.3, but another setting that may be the best is nearer to it";
         assert!(
@@ -320,6 +333,26 @@ mod tests {
     fn the_first_in_the_order_of_the_grid_is_preferred() {
         let losses = json!({"16": [1.0, 2.0, 3.0], "8": [1.0, 2.0, 3.0]});
         assert_eq!(decided(losses, 0.01).fields()["rank"], 16);
+    }
+
+    #[test]
+    fn settings_are_named_without_what_they_were_tuned_by() {
+        // Rank 8 was tuned to 0.003, rank 16 to 0.001; the other pairs were not run.
+        let of = |tuned: Option<&str>| {
+            let mut sweep = result(json!({"rank": [8, 16], "lr": [1e-3, 3e-3], "seed": 3}), |point| {
+                let is_run = (point.get("rank")? == 8) == (point.get("lr")?.as_f64()? > 2e-3);
+                is_run.then_some(point.get("seed")?.as_f64()?)
+            });
+            sweep.tuned = tuned.map(str::to_owned);
+            sweep.decide(&DecideOptions { margin: 0.1, ..DecideOptions::default() }).unwrap().to_string()
+        };
+        assert!(of(Some("lr")).starts_with("by eval_loss, rank 8 is enough: "), "{}", of(Some("lr")));
+        assert!(of(None).starts_with("by eval_loss, rank=8, lr=0.003 is enough: "), "{}", of(None));
+        // Where nothing else tells settings apart, the option is their name.
+        let mut rates = result(json!({"lr": [1e-3, 3e-3], "seed": 3}), |point| point.get("seed")?.as_f64());
+        rates.tuned = Some("lr".to_owned());
+        let text = rates.decide(&DecideOptions { margin: 0.1, ..DecideOptions::default() }).unwrap().to_string();
+        assert!(text.starts_with("by eval_loss, lr 0.001 is enough: "), "{text}");
     }
 
     #[test]

@@ -261,6 +261,7 @@ impl<'a, E: From<Error>> Adaptive<'a, E> {
             let options = SweepOptions {
                 out: self.options.out.join(TUNING),
                 decide: None,
+                tune: None,
                 verify: false,
                 // The search along the candidates needs every score.
                 prune: Pruning::default(),
