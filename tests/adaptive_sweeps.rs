@@ -6,6 +6,7 @@ mod common;
 
 use common::files::{link_scripts, read_json};
 use common::program::{finished, lorhai, Finished};
+use lorhai::sweep::SweepResult;
 use serde_json::{json, Value};
 use std::fs;
 use std::path::Path;
@@ -113,6 +114,11 @@ print(tuning.rows.filter(|row| row.seed != 0).len());"#;
     assert!(end.errors.contains("tuned lr: rank=1: 0.01; rank=10: 0.001; rank=100: 0.0001"), "{}", end.errors);
     assert!(end.errors.contains("warning: tune: the best lr of rank=1 is the first or the last"), "{}", end.errors);
     assert_eq!(ran(folder.path(), script).output, end.output);
+    // The rank names each setting, so that charts have one line over it.
+    let tuned = SweepResult::open(&folder.path().join("tuned")).unwrap();
+    assert_eq!((tuned.settled_axis(), tuned.varying_axes()), (Some("lr"), vec!["rank"]));
+    let series = tuned.series("rank", "loss", Some("seed"), None).unwrap();
+    assert_eq!(series.iter().map(|series| series.points.len()).collect::<Vec<_>>(), [3]);
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub mod results;
 pub mod rounds;
 pub mod run;
 pub mod series;
+pub mod settled;
 pub mod summary;
 pub mod table;
 pub mod task;

@@ -45,7 +45,8 @@ pub struct Rival {
 }
 
 impl SweepResult {
-    /// The setting with the best mean of `metric` over seeds: the smallest, or the largest if [`larger_is_better`](super::columns::larger_is_better). Of
+    /// The setting with the best mean of `metric` over seeds: the smallest, or the largest if
+    /// [`larger_is_better`](super::columns::larger_is_better). Of
     /// equal settings it is the first in grid order.
     pub fn best(&self, metric: &str) -> Result<BestSetting<'_>> {
         self.best_over(metric, SEED)

@@ -273,8 +273,8 @@ impl SweepResult {
         groups
     }
 
-    /// The finished trial with the best `metric`: the smallest, or the largest if [`larger_is_better`](super::columns::larger_is_better). Of equal trials
-    /// it is the first in grid order. Among several seeds the best trial is also a lucky one: to choose a setting, use
+    /// The finished trial with the best `metric`: the smallest, or the largest if
+    /// [`larger_is_better`](super::columns::larger_is_better). Of equal trials it is the first in grid order. Among several seeds the best trial is also a lucky one: to choose a setting, use
     /// [`Self::best`].
     pub fn best_trial(&self, metric: &str) -> Result<&TrialRow> {
         self.ensure_number(metric)?;

@@ -66,7 +66,7 @@ impl SweepResult {
     }
 
     fn ensure_covered(&self, x_key: &str, over: Option<&str>, group_by: Option<&str>) -> Result<()> {
-        let named = [Some(x_key), over, group_by];
+        let named = [Some(x_key), over, group_by, self.settled_axis()];
         let uncovered =
             self.axes().iter().find(|axis| axis.values.len() > 1 && !named.contains(&Some(axis.key.as_str())));
         match uncovered {

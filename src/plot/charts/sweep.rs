@@ -104,7 +104,7 @@ pub fn evaluation_chart(result: &SweepResult) -> Result<Option<Chart>> {
 
 /// Labels the lowest held-out loss of each series that has a trial that overfits.
 fn with_best_steps(mut chart: Chart, result: &SweepResult) -> Chart {
-    let keys = varying_keys(result);
+    let keys = result.varying_axes();
     let overfit = result.rows().iter().filter(|row| row.number(OVERFITS_AFTER).is_some());
     let names: Vec<[String; 3]> = overfit.map(|row| series_names(&row.point, &keys)).collect();
     for series in chart.series.iter_mut().filter(|series| names.iter().flatten().any(|name| *name == series.name)) {
@@ -137,8 +137,10 @@ impl<'a> ChartKeys<'a> {
         let has_seeds = result.axis_values(SEED).is_some();
         let over = options.over.as_deref().or(has_seeds.then_some(SEED));
         let free = |used: &[Option<&str>]| -> Option<&'a str> {
-            let free = |axis: &&GridAxis| axis.values.len() > 1 && !used.contains(&Some(axis.key.as_str()));
-            result.axes().iter().find(free).map(|axis| axis.key.as_str())
+            let is_free = |axis: &&GridAxis| {
+                axis.values.len() > 1 && result.settled_axis() != Some(&axis.key) && !used.contains(&Some(&axis.key))
+            };
+            result.axes().iter().find(is_free).map(|axis| axis.key.as_str())
         };
         let x = options.x.as_deref().or_else(|| free(&[over, options.group.as_deref()]));
         let Some(x) = x.or_else(|| result.axes().first().map(|axis| axis.key.as_str())) else {
@@ -167,6 +169,7 @@ fn idle_axis<'a>(result: &'a SweepResult, x: &str, over: Option<&str>) -> Option
         let numbers = |row: &'a TrialRow| Some((row.point.without(&axis.key).to_string(), row.number(x)?));
         let mut first: HashMap<String, f64> = HashMap::new();
         axis.values.len() > 1
+            && result.settled_axis() != Some(&axis.key)
             && over != Some(axis.key.as_str())
             && result.rows().iter().filter_map(numbers).all(|(others, x)| *first.entry(others).or_insert(x) == x)
     };
@@ -212,7 +215,7 @@ fn curves_of(
     name: &str,
     draw: fn(&[Curve], &CurveOptions) -> Chart,
 ) -> Result<Option<Chart>> {
-    let keys = varying_keys(result);
+    let keys = result.varying_axes();
     let mut curves = Vec::new();
     let points_of = |row: &TrialRow| -> Result<Vec<(f64, f64)>> {
         let path = result.out.join(&row.dir).join("metrics.jsonl");
@@ -251,16 +254,6 @@ fn curves_of(
     }
     chart.notes.extend(best.map(|(_, note)| note));
     Ok(Some(chart))
-}
-
-/// The axes with more than one value, without the seed.
-fn varying_keys(result: &SweepResult) -> Vec<&str> {
-    result
-        .axes()
-        .iter()
-        .filter(|axis| axis.values.len() > 1 && axis.key != SEED)
-        .map(|axis| axis.key.as_str())
-        .collect()
 }
 
 /// "seed 1"; empty if the grid has no seeds.

@@ -107,8 +107,7 @@ fn figures(result: &SweepResult) -> Result<Vec<(String, Figure)>> {
     let mut add = |name: &str, picture: Picture, caption: String| {
         figures.push((name.to_owned(), Figure { caption, picture }));
     };
-    let varying: Vec<&str> =
-        result.axes().iter().filter(|axis| axis.values.len() > 1 && axis.key != SEED).map(|a| a.key.as_str()).collect();
+    let varying = result.varying_axes();
     let metric = result.default_metric();
     let has_numbers = |metric: &str| result.rows().iter().any(|row| row.number(metric).is_some());
     if !has_numbers(metric) {

@@ -6,7 +6,7 @@ use crate::bail;
 use crate::error::{Kind, Result};
 use crate::plot::charts::chart::{Axis, Ticks};
 use crate::plot::charts::scale::Scale;
-use crate::sweep::columns::larger_is_better;
+use crate::sweep::columns::sign;
 use crate::sweep::conclusion::decision_of;
 use crate::sweep::decide::Decision;
 use crate::sweep::folder::read_marker;
@@ -84,7 +84,7 @@ impl<'a> Study<'a> {
 
     /// The settings with the best means first.
     pub fn in_order(&self) -> Vec<&Setting<'a>> {
-        let sign = if larger_is_better(self.metric) { -1.0 } else { 1.0 };
+        let sign = sign(self.metric);
         let mut settings: Vec<&Setting> = self.settings.iter().collect();
         settings.sort_by(|one, other| (sign * one.summary.mean).total_cmp(&(sign * other.summary.mean)));
         settings
