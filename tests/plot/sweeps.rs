@@ -4,9 +4,10 @@ use crate::svg;
 use crate::sweep_folder::{write, Trial, Writing};
 use lorhai::plot::publish::publish_again;
 use lorhai::plot::sweeps::{sweep_chart, SweepChart, SweepChartOptions};
-use lorhai::plot::{run::run_chart, Picture, Scale};
+use lorhai::plot::{run::run_chart, Picture, Scale, Theme};
 use lorhai::sweep::SweepResult;
 use serde_json::{json, Map, Value};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -88,6 +89,25 @@ fn a_decided_sweep_opens_with_the_decision_and_its_chart() {
         assert!(texts.iter().any(|text| text == expected), "no {expected:?} in {texts:?}");
     }
     assert!(texts.iter().any(|text| text.starts_with("0.031 ± ") && text.ends_with(", worse")), "{texts:?}");
+}
+
+/// Every colour of a dark picture is one of the dark theme: what was meant for white pages would vanish, or glare.
+#[test]
+fn a_dark_picture_has_nothing_of_the_light_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let axes = [("rank", json!([2, 8, 32])), ("lr", json!([1e-4, 1e-3])), ("seed", json!([0, 1]))];
+    write(folder.path(), &axes, &WRITING, &all, &numbers);
+    let colours = |theme: Theme, kind: SweepChart| {
+        let options = SweepChartOptions { theme, ..SweepChartOptions::default() };
+        let text = drawn(folder.path(), kind, &options).unwrap().to_svg().unwrap().to_lowercase();
+        text.split('#').skip(1).map(|rest| rest.chars().take(6).collect::<String>()).collect::<BTreeSet<String>>()
+    };
+    for kind in [SweepChart::Settings, SweepChart::Differences, SweepChart::Heat, SweepChart::Parallel] {
+        let (light, dark) = (colours(Theme::Light, kind), colours(Theme::Dark, kind));
+        assert!(light.contains("ffffff") && dark.contains("11151b"), "{kind:?}: {dark:?}");
+        let both: Vec<&String> = light.intersection(&dark).collect();
+        assert!(both.is_empty(), "{kind:?}: {both:?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! `render/bars.rs` draws them.
 
+use super::style::Style;
+
 /// One bar.
 #[derive(Debug, Clone)]
 pub struct Bar {
@@ -24,4 +26,5 @@ pub struct Bars {
     pub parts: Vec<String>,
     pub bars: Vec<Bar>,
     pub notes: Vec<String>,
+    pub style: Style,
 }

@@ -2,6 +2,8 @@
 //!
 //! `render/heat.rs` draws it.
 
+use super::style::Style;
+
 #[derive(Debug, Clone, Default)]
 pub struct Heat {
     pub title: String,
@@ -19,4 +21,5 @@ pub struct Heat {
     pub low: f64,
     pub high: f64,
     pub notes: Vec<String>,
+    pub style: Style,
 }

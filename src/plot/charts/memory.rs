@@ -11,6 +11,7 @@ pub fn memory_chart(plan: &Plan) -> Bars {
         x: "GB (10⁹ bytes)".into(),
         parts: Parts::default().named().map(|(name, _)| name.to_owned()).into(),
         bars: plan.needs.iter().flat_map(bars).collect(),
+        style: Default::default(),
         notes: vec![
             "* held against measured steps; all others by formula.".into(),
             "Python: transformers and peft with SDPA, logits of all tokens in f32, without the working memory of operations.".into(),

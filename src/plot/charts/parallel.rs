@@ -3,6 +3,7 @@
 //! `render/parallel.rs` draws them (Inselberg 1985, "The plane with parallel coordinates").
 
 use super::chart::Axis;
+use super::style::Style;
 
 #[derive(Debug, Clone, Default)]
 pub struct Parallel {
@@ -14,6 +15,7 @@ pub struct Parallel {
     /// Is a smaller metric better?
     pub smaller_is_better: bool,
     pub notes: Vec<String>,
+    pub style: Style,
 }
 
 #[derive(Debug, Clone, Default)]

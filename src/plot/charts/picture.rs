@@ -4,6 +4,7 @@ use super::chart::Chart;
 use super::heat::Heat;
 use super::parallel::Parallel;
 use super::rows::RowChart;
+use super::style::Style;
 
 /// Drawn and saved by `render/figure.rs`.
 #[derive(Debug, Clone)]
@@ -30,6 +31,15 @@ impl Picture {
             Picture::Rows(rows) => &mut rows.title,
             Picture::Heat(heat) => &mut heat.title,
             Picture::Parallel(parallel) => &mut parallel.title,
+        }
+    }
+
+    pub fn style_mut(&mut self) -> &mut Style {
+        match self {
+            Picture::Chart(chart) => &mut chart.style,
+            Picture::Rows(rows) => &mut rows.style,
+            Picture::Heat(heat) => &mut heat.style,
+            Picture::Parallel(parallel) => &mut parallel.style,
         }
     }
 

@@ -3,6 +3,7 @@
 //! `render/rows.rs` draws them. For settings by their names, which have no place on an axis.
 
 use super::chart::{Axis, Numbers};
+use super::style::Style;
 
 #[derive(Debug, Clone, Default)]
 pub struct RowChart {
@@ -19,6 +20,7 @@ pub struct RowChart {
     /// Two ends of a shaded range.
     pub band: Option<(f64, f64)>,
     pub notes: Vec<String>,
+    pub style: Style,
 }
 
 #[derive(Debug, Clone, Default)]

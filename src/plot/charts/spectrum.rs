@@ -147,6 +147,7 @@ pub fn rank_heat(spectrum: &RankSpectrum, measure: Measure) -> Heat {
         low: 0.0,
         high: highest,
         notes,
+        style: Default::default(),
     }
 }
 
@@ -205,6 +206,7 @@ pub fn similarity_heat(similarities: &[Similarity], names: (&str, &str), which: 
         decimals: 2,
         low: 0.0,
         high: 1.0,
+        style: Default::default(),
         notes: vec![
             "φ(i, j): 0 where the first i and the first j directions are orthogonal, 1 where one set contains the other (LoRA, section 7.2).".into(),
         ],

@@ -8,6 +8,7 @@ use super::presets::{
 };
 use super::run::{best_label, OVERFITTING_NOTE};
 use super::scale::Scale;
+use super::style::Theme;
 use super::sweeps::{best_trials, subject, unit_of};
 use crate::bail;
 use crate::error::{Kind, Result};
@@ -36,6 +37,8 @@ options! {
         pub y_scale: Scale = Scale::Linear;
         /// The title of the chart.
         pub title: String = String::new();
+        /// Dark on light, or light on dark.
+        pub theme: Theme = Theme::Light;
     }
 }
 
@@ -68,6 +71,7 @@ pub fn chart(result: &SweepResult, options: &ChartOptions) -> Result<Chart> {
         None => against_size(&observations, &versus),
     };
     chart.subtitle = subject(result);
+    chart.style.theme = options.theme;
     let has_labels = chart.series.iter().map(|series| series.points.len()).sum::<usize>() <= MOST_LABELLED;
     for series in &mut chart.series {
         if !has_labels {

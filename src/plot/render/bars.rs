@@ -1,6 +1,6 @@
 //! Draws stacked bars.
 
-use super::palette::{look, Colour, AXIS, FAINT, GREY, INK};
+use super::palette::{self, Colour, Palette};
 use super::picture::{self, filled, EDGE};
 use super::range::AxisRange;
 use super::scene::{Anchor, Label, Rect, Scene, Shape};
@@ -19,6 +19,10 @@ const GROUP_GAP: f64 = 13.0;
 const LEGEND_ROW: f64 = 20.0;
 
 impl Bars {
+    fn palette(&self) -> &'static Palette {
+        palette::of(self.style.theme)
+    }
+
     /// Writes the picture atomically; see [`Chart::save`](crate::plot::Chart::save).
     ///
     /// # Errors
@@ -33,7 +37,7 @@ impl Bars {
             return Err(Error::bug("stacked bars need at least one bar, and values from 0 up"));
         }
         let mut shapes = vec![];
-        let top = picture::header(&self.title, &self.subtitle, WIDTH, &mut shapes);
+        let top = picture::header(&self.title, &self.subtitle, WIDTH, self.palette(), &mut shapes);
         let top = self.legend(top, &mut shapes);
         let panel = self.panel(top);
         let largest = self.bars.iter().map(|bar| bar.values.iter().sum::<f64>()).fold(0.0, f64::max);
@@ -45,8 +49,8 @@ impl Bars {
             self.bar(bar, &range, (&panel, y), &mut shapes);
             y += BAR;
         }
-        let height = picture::footer(&self.notes, WIDTH, panel.bottom + TICK + TEXT * 2.4, &mut shapes);
-        Ok(Scene::new(WIDTH, height, shapes))
+        let height = picture::footer(&self.notes, WIDTH, panel.bottom + TICK + TEXT * 2.4, self.palette(), &mut shapes);
+        Ok(Scene { style: self.style.clone(), ..Scene::new(WIDTH, height, shapes) })
     }
 
     fn panel(&self, top: f64) -> Rect {
@@ -69,8 +73,11 @@ impl Bars {
             if x + room > WIDTH - EDGE && x > EDGE {
                 (x, y) = (EDGE, y + LEGEND_ROW);
             }
-            shapes.push(filled(&Rect { left: x, top: y, right: x + 12.0, bottom: y + 12.0 }, look(at).colour));
-            shapes.push(Shape::Text(Label::new(name, (x + 18.0, y + 10.5), TICK, INK, Anchor::Start)));
+            shapes.push(filled(
+                &Rect { left: x, top: y, right: x + 12.0, bottom: y + 12.0 },
+                self.palette().look(at).colour,
+            ));
+            shapes.push(Shape::Text(Label::new(name, (x + 18.0, y + 10.5), TICK, self.palette().ink, Anchor::Start)));
             x += room;
         }
         y + LEGEND_ROW + 4.0
@@ -81,29 +88,31 @@ impl Bars {
         let labels = number::labels(&values, Numbers::Plain, false);
         for (value, label) in values.iter().zip(labels) {
             let x = panel.left + range.position(*value) * panel.width();
-            shapes.push(line((x, panel.top), (x, panel.bottom), FAINT));
+            shapes.push(line((x, panel.top), (x, panel.bottom), self.palette().faint));
             let at = (x, panel.bottom + 7.0 + TICK * 0.9);
-            shapes.push(Shape::Text(Label::new(label, at, TICK, GREY, Anchor::Middle)));
+            shapes.push(Shape::Text(Label::new(label, at, TICK, self.palette().grey, Anchor::Middle)));
         }
-        shapes.push(line((panel.left, panel.bottom), (panel.right, panel.bottom), AXIS));
+        shapes.push(line((panel.left, panel.bottom), (panel.right, panel.bottom), self.palette().axis));
         let at = ((panel.left + panel.right) / 2.0, panel.bottom + 8.0 + TICK + TEXT * 1.4);
-        shapes.push(Shape::Text(Label::new(&self.x, at, TEXT, INK, Anchor::Middle)));
+        shapes.push(Shape::Text(Label::new(&self.x, at, TEXT, self.palette().ink, Anchor::Middle)));
     }
 
     fn bar(&self, bar: &Bar, range: &AxisRange, (panel, top): (&Rect, f64), shapes: &mut Vec<Shape>) {
         let baseline = top + BAR * 0.5 + TICK * 0.35;
-        let name = Label::new(font::one_line(&bar.name), (panel.left - 8.0, baseline), TICK, INK, Anchor::End);
+        let name =
+            Label::new(font::one_line(&bar.name), (panel.left - 8.0, baseline), TICK, self.palette().ink, Anchor::End);
         shapes.push(Shape::Text(name));
         let (mut sum, mut left) = (0.0, panel.left);
         for (at, value) in bar.values.iter().enumerate() {
             sum += value;
             let right = panel.left + range.position(sum) * panel.width();
             if right - left > 0.05 {
-                shapes.push(filled(&Rect { left, top, right, bottom: top + BAR }, look(at).colour));
+                shapes.push(filled(&Rect { left, top, right, bottom: top + BAR }, self.palette().look(at).colour));
             }
             left = right;
         }
-        let label = Label::new(font::one_line(&bar.label), (left + 6.0, baseline), TICK, INK, Anchor::Start);
+        let label =
+            Label::new(font::one_line(&bar.label), (left + 6.0, baseline), TICK, self.palette().ink, Anchor::Start);
         shapes.push(Shape::Text(label));
     }
 }

@@ -16,7 +16,7 @@ impl Picture {
         svg::write(&self.scene()?, self.title())
     }
 
-    /// Writes the picture atomically: `.svg`, or `.png` at twice its size.
+    /// Writes the picture atomically: `.svg`, `.pdf`, or `.png` at twice its size.
     ///
     /// # Errors
     /// Another ending; nothing that can be drawn; a folder that cannot be written.

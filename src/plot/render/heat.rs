@@ -1,6 +1,6 @@
 //! Draws a grid of shades: the numbers in the cells where they fit, and a scale that says what the shades mean.
 
-use super::palette::{Colour, FAINT, GREY, INK, SHADES, WHITE};
+use super::palette::{self, Colour, Palette};
 use super::picture::{self, filled, EDGE};
 use super::scene::{Anchor, Label, Rect, Scene, Shape};
 use super::sizes::{TEXT, TICK};
@@ -26,6 +26,10 @@ struct CellGrid {
 }
 
 impl Heat {
+    fn palette(&self) -> &'static Palette {
+        palette::of(self.style.theme)
+    }
+
     /// Writes the picture atomically; see [`Chart::save`](crate::plot::Chart::save).
     ///
     /// # Errors
@@ -46,22 +50,23 @@ impl Heat {
         let cells = cell * self.columns.len() as f64;
         let width = (left + cells + SCALE_ROOM + EDGE).max(LEAST_WIDTH);
         let mut shapes = vec![];
-        let top = picture::header(&self.title, &self.subtitle, width, &mut shapes);
+        let top = picture::header(&self.title, &self.subtitle, width, self.palette(), &mut shapes);
         let grid = CellGrid { left, top, width: cell, height: cell_height };
         self.draw_cells(&grid, &mut shapes);
         let bottom = top + cell_height * self.rows.len() as f64;
         self.names(&grid, bottom, &mut shapes);
         self.scale(left + cells + 20.0, (top, bottom.max(top + 70.0)), &mut shapes);
         let below = bottom.max(top + 70.0) + TICK + TEXT * 2.2;
-        let height = picture::footer(&self.notes, width, below, &mut shapes);
-        Ok(Scene::new(width, height, shapes))
+        let height = picture::footer(&self.notes, width, below, self.palette(), &mut shapes);
+        Ok(Scene { style: self.style.clone(), ..Scene::new(width, height, shapes) })
     }
 
     fn shade(&self, value: f64) -> Colour {
         let span = if self.high > self.low { self.high - self.low } else { 1.0 };
-        let position = ((value - self.low) / span).clamp(0.0, 1.0) * (SHADES.len() - 1) as f64;
-        let from = (position as usize).min(SHADES.len() - 2);
-        SHADES[from].mix(SHADES[from + 1], position - from as f64)
+        let shades = &self.palette().sequential;
+        let position = ((value - self.low) / span).clamp(0.0, 1.0) * (shades.len() - 1) as f64;
+        let from = (position as usize).min(shades.len() - 2);
+        shades[from].mix(shades[from + 1], position - from as f64)
     }
 
     fn draw_cells(&self, grid: &CellGrid, shapes: &mut Vec<Shape>) {
@@ -73,13 +78,14 @@ impl Heat {
                 let (left, top) = (grid.left + column as f64 * grid.width, grid.top + row as f64 * grid.height);
                 let rect = Rect { left, top, right: left + grid.width, bottom: top + grid.height };
                 let Some(value) = value.filter(|value| value.is_finite()) else {
-                    shapes.push(filled(&rect.grown(-1.0), FAINT));
+                    shapes.push(filled(&rect.grown(-1.0), self.palette().faint));
                     continue;
                 };
                 let colour = self.shade(value);
                 shapes.push(filled(&rect.grown(-0.5), colour));
                 if has_room {
-                    let ink = if colour.contrast(WHITE) > colour.contrast(INK) { WHITE } else { INK };
+                    let Palette { page, ink, .. } = self.palette();
+                    let ink = if colour.contrast(*page) > colour.contrast(*ink) { *page } else { *ink };
                     let at = (left + grid.width / 2.0, top + grid.height / 2.0 + NUMBER * 0.35);
                     let text = number::grouped(value, self.decimals);
                     shapes.push(Shape::Text(Label::new(text, at, NUMBER, ink, Anchor::Middle)));
@@ -94,18 +100,18 @@ impl Heat {
         let every = ((widest + 6.0) / grid.width).ceil().max(1.0) as usize;
         for (at, name) in self.columns.iter().enumerate().step_by(every) {
             let spot = (grid.left + (at as f64 + 0.5) * grid.width, bottom + TICK * 1.3);
-            shapes.push(Shape::Text(Label::new(name, spot, TICK, GREY, Anchor::Middle)));
+            shapes.push(Shape::Text(Label::new(name, spot, TICK, self.palette().grey, Anchor::Middle)));
         }
         let every = (TICK * 1.2 / grid.height).ceil().max(1.0) as usize;
         for (at, name) in self.rows.iter().enumerate().step_by(every) {
             let spot = (grid.left - 7.0, grid.top + (at as f64 + 0.5) * grid.height + TICK * 0.35);
-            shapes.push(Shape::Text(Label::new(name, spot, TICK, GREY, Anchor::End)));
+            shapes.push(Shape::Text(Label::new(name, spot, TICK, self.palette().grey, Anchor::End)));
         }
         let across = grid.left + grid.width * self.columns.len() as f64 / 2.0;
         let at = (across, bottom + TICK * 1.3 + TEXT * 1.4);
-        shapes.push(Shape::Text(Label::new(&self.x, at, TEXT, INK, Anchor::Middle)));
+        shapes.push(Shape::Text(Label::new(&self.x, at, TEXT, self.palette().ink, Anchor::Middle)));
         let at = (EDGE + TEXT * 0.8, (grid.top + bottom) / 2.0);
-        let label = Label::new(&self.y, at, TEXT, INK, Anchor::Middle);
+        let label = Label::new(&self.y, at, TEXT, self.palette().ink, Anchor::Middle);
         shapes.push(Shape::Text(Label { upright: true, ..label }));
     }
 
@@ -121,7 +127,7 @@ impl Heat {
         }
         for (value, y) in [(self.high, from + TICK * 0.4), (self.low, to + TICK * 0.3)] {
             let text = number::grouped(value, self.decimals);
-            shapes.push(Shape::Text(Label::new(text, (left + 17.0, y), TICK, GREY, Anchor::Start)));
+            shapes.push(Shape::Text(Label::new(text, (left + 17.0, y), TICK, self.palette().grey, Anchor::Start)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Draws parallel coordinates: upright axes with their ticks, and a line across them for each setting, coloured by the
 //! metric on the last axis.
 
-use super::palette::{look, Colour, AXIS, GREY, INK, WHITE};
+use super::palette::{self, Palette};
 use super::picture::{self, EDGE};
 use super::range::AxisRange;
 use super::scene::{Anchor, Label, Rect, Scene, Shape, Spot};
@@ -17,8 +17,6 @@ const WIDTH: f64 = 720.0;
 const PANEL: f64 = 300.0;
 /// The most room for the labels of ticks.
 const LABEL: f64 = 110.0;
-const BEST: Colour = Colour::new(0, 90, 150);
-const WORST: Colour = Colour::new(214, 220, 226);
 
 /// An axis with its position and range.
 struct UprightAxis<'a> {
@@ -29,6 +27,10 @@ struct UprightAxis<'a> {
 }
 
 impl Parallel {
+    fn palette(&self) -> &'static Palette {
+        palette::of(self.style.theme)
+    }
+
     /// Writes the picture atomically; see [`Chart::save`](crate::plot::Chart::save).
     ///
     /// # Errors
@@ -54,30 +56,32 @@ impl Parallel {
             lines.reverse();
         }
         let mut shapes = vec![];
-        let top = picture::header(&self.title, &self.subtitle, WIDTH, &mut shapes) + TEXT * 1.4;
+        let top = picture::header(&self.title, &self.subtitle, WIDTH, self.palette(), &mut shapes) + TEXT * 1.4;
         let panel = Rect { left: EDGE, top, right: WIDTH - EDGE, bottom: top + PANEL };
         let axes = self.placed(&lines, &panel);
         let last = lines.len().saturating_sub(1);
+        let palette = self.palette();
+        let (strong, best, worst) = (palette.look(1), palette.look(0).colour, palette.axis.mix(palette.page, 0.65));
         for (at, line) in lines.iter().enumerate() {
             let place = |(axis, value): (&UprightAxis, &f64)| (axis.x, axis.y(*value, &panel));
             let spots: Vec<Spot> = axes.iter().zip(&line.values).map(place).collect();
             let is_best = at == last;
             let share = at as f64 / last.max(1) as f64;
             // The ranks of the metric, not its size: one diverged setting would make all others alike.
-            let colour = if is_best { look(1).colour } else { WORST.mix(BEST, share * share) };
+            let colour = if is_best { strong.colour } else { worst.mix(best, share * share) };
             let width = if is_best { 2.6 } else { 1.3 };
             shapes.push(Shape::Polyline { spots: spots.clone(), colour, width, dash: &[] });
             if is_best {
-                let markers = spots.iter().map(|spot| (look(1).marker, *spot));
-                markers.for_each(|(marker, spot)| marks::marker(marker, spot, 3.2, (colour, Some(WHITE)), &mut shapes));
+                let colours = (colour, Some(palette.page));
+                spots.iter().for_each(|spot| marks::marker(strong.marker, *spot, 3.2, colours, &mut shapes));
             }
         }
-        axes.iter().for_each(|axis| axis.draw(&panel, &mut shapes));
+        axes.iter().for_each(|axis| axis.draw(&panel, palette, &mut shapes));
         let missing = self.lines.len() - lines.len();
         let left_out = (missing > 0).then(|| format!("Not drawn: {missing} settings without a value on every axis."));
         let notes: Vec<String> = self.notes.iter().cloned().chain(left_out).collect();
-        let height = picture::footer(&notes, WIDTH, panel.bottom + TEXT, &mut shapes);
-        Ok(Scene::new(WIDTH, height, shapes))
+        let height = picture::footer(&notes, WIDTH, panel.bottom + TEXT, self.palette(), &mut shapes);
+        Ok(Scene { style: self.style.clone(), ..Scene::new(WIDTH, height, shapes) })
     }
 
     fn placed(&self, lines: &[&ParallelLine], panel: &Rect) -> Vec<UprightAxis<'_>> {
@@ -114,12 +118,22 @@ impl UprightAxis<'_> {
         panel.bottom - self.range.position(value).clamp(0.0, 1.0) * panel.height()
     }
 
-    fn draw(&self, panel: &Rect, shapes: &mut Vec<Shape>) {
-        let stroke =
-            |from: Spot, to: Spot| Shape::Polyline { spots: vec![from, to], colour: AXIS, width: 1.2, dash: &[] };
+    fn draw(&self, panel: &Rect, palette: &Palette, shapes: &mut Vec<Shape>) {
+        let stroke = |from: Spot, to: Spot| Shape::Polyline {
+            spots: vec![from, to],
+            colour: palette.axis,
+            width: 1.2,
+            dash: &[],
+        };
         shapes.push(stroke((self.x, panel.top), (self.x, panel.bottom)));
         let title = font::elide_end(&font::one_line(&self.axis.title), TEXT, 2.0 * LABEL);
-        shapes.push(Shape::Text(Label::new(title, (self.x, panel.top - TEXT * 0.7), TEXT, INK, Anchor::Middle)));
+        shapes.push(Shape::Text(Label::new(
+            title,
+            (self.x, panel.top - TEXT * 0.7),
+            TEXT,
+            palette.ink,
+            Anchor::Middle,
+        )));
         let mut free = f64::INFINITY;
         let mut ticks = self.ticks();
         ticks.sort_by(|one, other| self.range.position(one.0).total_cmp(&self.range.position(other.0)));
@@ -128,12 +142,12 @@ impl UprightAxis<'_> {
             shapes.push(stroke((self.x - 3.0, y), (self.x + 3.0, y)));
             let text = font::elide_middle(&label, TICK, LABEL);
             let (anchor, dx) = if self.is_first { (Anchor::End, -7.0) } else { (Anchor::Start, 7.0) };
-            let label = Label::new(text, (self.x + dx, y + TICK * 0.35), TICK, GREY, anchor);
+            let label = Label::new(text, (self.x + dx, y + TICK * 0.35), TICK, palette.grey, anchor);
             let bounds = label.bounds();
             if bounds.bottom <= free {
                 free = bounds.top;
                 // Lines run behind the labels.
-                shapes.push(picture::filled(&bounds, WHITE.with_alpha(0.75)));
+                shapes.push(picture::filled(&bounds, palette.page.with_alpha(0.75)));
                 shapes.push(Shape::Text(label));
             }
         }

@@ -3,7 +3,7 @@
 
 use super::font;
 use super::glyphs::Glyphs;
-use super::palette::{Colour, GREY, INK};
+use super::palette::{Colour, Palette};
 use super::scene::{Anchor, Label, Rect, Scene, Shape};
 use super::sizes::{NOTE, TEXT, TITLE};
 use super::{pdf, pixels, svg};
@@ -65,9 +65,9 @@ fn labels<'a>(shapes: &'a [Shape], texts: &mut Vec<&'a str>) {
 }
 
 /// Adds title and subtitle; returns where the picture may begin.
-pub fn header(title: &str, subtitle: &str, width: f64, shapes: &mut Vec<Shape>) -> f64 {
+pub fn header(title: &str, subtitle: &str, width: f64, palette: &Palette, shapes: &mut Vec<Shape>) -> f64 {
     let mut top = EDGE - 2.0;
-    for (text, size, colour) in [(title, TITLE, INK), (subtitle, TEXT, GREY)] {
+    for (text, size, colour) in [(title, TITLE, palette.ink), (subtitle, TEXT, palette.grey)] {
         for line in font::wrap(&font::one_line(text), size, width - 2.0 * EDGE, 2) {
             shapes.push(Shape::Text(Label::new(line, (EDGE, top + size), size, colour, Anchor::Start)));
             top += size * 1.35;
@@ -77,10 +77,10 @@ pub fn header(title: &str, subtitle: &str, width: f64, shapes: &mut Vec<Shape>) 
 }
 
 /// Adds notes below `top`; returns where they end.
-pub fn footer(notes: &[String], width: f64, mut top: f64, shapes: &mut Vec<Shape>) -> f64 {
+pub fn footer(notes: &[String], width: f64, mut top: f64, palette: &Palette, shapes: &mut Vec<Shape>) -> f64 {
     for line in notes.iter().flat_map(|note| font::wrap(&font::one_line(note), NOTE, width - 2.0 * EDGE, 3)) {
         top += NOTE * 1.4;
-        shapes.push(Shape::Text(Label::new(line, (EDGE, top), NOTE, GREY, Anchor::Start)));
+        shapes.push(Shape::Text(Label::new(line, (EDGE, top), NOTE, palette.grey, Anchor::Start)));
     }
     top + EDGE
 }

@@ -2,7 +2,7 @@
 //! right.
 
 use super::marks::{self, RADIUS};
-use super::palette::{look, Colour, Marker, AXIS, FAINT, GREY, INK, WHITE};
+use super::palette::{self, Colour, Marker, Palette};
 use super::picture::{self, filled, EDGE};
 use super::range::AxisRange;
 use super::scene::{Anchor, Label, Rect, Scene, Shape, Spot};
@@ -24,6 +24,10 @@ const MANY: usize = 24;
 const BAR: f64 = 0.62;
 
 impl RowChart {
+    fn palette(&self) -> &'static Palette {
+        palette::of(self.style.theme)
+    }
+
     /// Writes the picture atomically; see [`Chart::save`](crate::plot::Chart::save).
     ///
     /// # Errors
@@ -36,7 +40,7 @@ impl RowChart {
         let rows: Vec<&Row> = self.rows.iter().filter(|row| self.x.scale.shows(row.value)).collect();
         let range = self.range(&rows)?;
         let mut shapes = vec![];
-        let mut top = picture::header(&self.title, &self.subtitle, WIDTH, &mut shapes);
+        let mut top = picture::header(&self.title, &self.subtitle, WIDTH, self.palette(), &mut shapes);
         // The heading and the text of the line stand above the rows.
         top += if self.heading.is_empty() && self.line.is_none() { 0.0 } else { TICK * 1.5 };
         let height = if rows.len() > MANY { DENSE_ROW } else { ROW };
@@ -47,8 +51,8 @@ impl RowChart {
         }
         let below = panel.bottom + TICK + TEXT * if self.x.title.is_empty() { 1.0 } else { 2.4 };
         let notes = self.notes.iter().cloned().chain(self.left_out(rows.len())).collect::<Vec<_>>();
-        let height = picture::footer(&notes, WIDTH, below, &mut shapes);
-        Ok(Scene::new(WIDTH, height, shapes))
+        let height = picture::footer(&notes, WIDTH, below, self.palette(), &mut shapes);
+        Ok(Scene { style: self.style.clone(), ..Scene::new(WIDTH, height, shapes) })
     }
 
     fn left_out(&self, drawn: usize) -> Option<String> {
@@ -93,7 +97,7 @@ impl RowChart {
         let at = |value: f64| panel.left + range.position(value).clamp(0.0, 1.0) * panel.width();
         if let Some((low, high)) = self.band {
             let band = Rect { left: at(low), right: at(high), ..*panel };
-            shapes.push(filled(&band, Colour::new(0, 114, 178).with_alpha(0.1)));
+            shapes.push(filled(&band, self.palette().look(0).colour.with_alpha(0.1)));
         }
         let values = if range.scale == Scale::Linear {
             ticks::linear(range, (panel.width() / 75.0) as usize, false)
@@ -103,39 +107,45 @@ impl RowChart {
         let labels = number::labels(&values, self.x.numbers, range.scale.is_log());
         for (value, label) in values.iter().zip(labels) {
             let x = at(*value);
-            shapes.push(stroke((x, panel.top), (x, panel.bottom), FAINT));
+            shapes.push(stroke((x, panel.top), (x, panel.bottom), self.palette().faint));
             let spot = (x, panel.bottom + 7.0 + TICK * 0.9);
-            shapes.push(Shape::Text(Label::new(label, spot, TICK, GREY, Anchor::Middle)));
+            shapes.push(Shape::Text(Label::new(label, spot, TICK, self.palette().grey, Anchor::Middle)));
         }
-        shapes.push(stroke((panel.left, panel.bottom), (panel.right, panel.bottom), AXIS));
+        shapes.push(stroke((panel.left, panel.bottom), (panel.right, panel.bottom), self.palette().axis));
         if let Some((value, text)) = self.line.as_ref().filter(|(value, _)| range.holds(*value)) {
             let x = at(*value);
             let spots = vec![(x, panel.top - 3.0), (x, panel.bottom)];
-            shapes.push(Shape::Polyline { spots, colour: GREY, width: 1.3, dash: &[5.0, 4.0] });
+            shapes.push(Shape::Polyline { spots, colour: self.palette().grey, width: 1.3, dash: &[5.0, 4.0] });
             // On the side with more room.
             let (anchor, dx, limit) = match x - panel.left > panel.width() / 2.0 {
                 true => (Anchor::End, -2.0, x - panel.left),
                 false => (Anchor::Start, 2.0, panel.right - x),
             };
             let text = font::elide_end(&font::one_line(text), TICK, limit);
-            write(text, (x + dx, panel.top - 6.0), GREY, anchor, shapes);
+            write(text, (x + dx, panel.top - 6.0), self.palette().grey, anchor, shapes);
         }
         let heading = font::elide_end(&font::one_line(&self.heading), TICK, panel.left - EDGE - 12.0);
-        write(heading, (panel.left - 12.0, panel.top - 6.0), GREY, Anchor::End, shapes);
+        write(heading, (panel.left - 12.0, panel.top - 6.0), self.palette().grey, Anchor::End, shapes);
         let middle = ((panel.left + panel.right) / 2.0, panel.bottom + 8.0 + TICK + TEXT * 1.4);
         let title = font::elide_end(&font::one_line(&self.x.title), TEXT, WIDTH - 2.0 * EDGE);
         if !title.is_empty() {
-            shapes.push(Shape::Text(Label::new(title, centred(middle, &self.x.title), TEXT, INK, Anchor::Middle)));
+            shapes.push(Shape::Text(Label::new(
+                title,
+                centred(middle, &self.x.title),
+                TEXT,
+                self.palette().ink,
+                Anchor::Middle,
+            )));
         }
     }
 
     fn row(&self, row: &Row, range: &AxisRange, panel: &Rect, (y, height): (f64, f64), shapes: &mut Vec<Shape>) {
         let colour = match row.emphasis {
-            Emphasis::Usual => look(0).colour,
-            Emphasis::Strong => look(1).colour,
-            Emphasis::Faint => AXIS.mix(WHITE, 0.25),
+            Emphasis::Usual => self.palette().look(0).colour,
+            Emphasis::Strong => self.palette().look(1).colour,
+            Emphasis::Faint => self.palette().axis.mix(self.palette().page, 0.25),
         };
-        let ink = if row.emphasis == Emphasis::Faint { GREY } else { INK };
+        let ink = if row.emphasis == Emphasis::Faint { self.palette().grey } else { self.palette().ink };
         let at = |value: f64| panel.left + range.position(value).clamp(0.0, 1.0) * panel.width();
         let baseline = y + TICK * 0.35;
         // The widest name has just this room, and rounding may not take any of it.
@@ -151,7 +161,7 @@ impl RowChart {
             };
             shapes.push(filled(&bar, colour));
         } else {
-            shapes.push(stroke((panel.left, y), (panel.right, y), FAINT));
+            shapes.push(stroke((panel.left, y), (panel.right, y), self.palette().faint));
             for single in row.singles.iter().filter(|single| range.holds(**single)) {
                 shapes.push(Shape::Circle { centre: (at(*single), y), radius: 2.3, colour: colour.with_alpha(0.38) });
             }
@@ -166,7 +176,7 @@ impl RowChart {
         }
         if self.mark == RowMark::Dots {
             let marker = if row.emphasis == Emphasis::Strong { Marker::Diamond } else { Marker::Circle };
-            marks::marker(marker, (at(row.value), y), RADIUS, (colour, Some(WHITE)), shapes);
+            marks::marker(marker, (at(row.value), y), RADIUS, (colour, Some(self.palette().page)), shapes);
         }
         let label = font::elide_end(&font::one_line(&row.label), TICK, LABELS);
         write(label, (panel.right + 10.0, baseline), ink, Anchor::Start, shapes);

@@ -38,5 +38,6 @@ pub fn coordinates(study: &Study) -> Result<Parallel> {
         lines,
         smaller_is_better: !larger_is_better(study.metric),
         notes,
+        style: Default::default(),
     })
 }

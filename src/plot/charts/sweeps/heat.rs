@@ -49,6 +49,7 @@ pub fn heat(study: &Study, x: Option<&str>, y: Option<&str>) -> Result<Heat> {
         low,
         high,
         notes,
+        style: Default::default(),
     })
 }
 

@@ -40,6 +40,7 @@ pub fn sweep_chart(result: &SweepResult, kind: SweepChart, options: &SweepChartO
     if !options.title.is_empty() {
         picture.title_mut().clone_from(&options.title);
     }
+    picture.style_mut().theme = options.theme;
     Ok(picture)
 }
 

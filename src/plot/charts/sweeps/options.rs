@@ -1,5 +1,6 @@
 //! The names of the charts of a sweep, and what can be said of one.
 
+use super::super::style::Theme;
 use crate::options;
 
 /// The charts of a sweep by their names.
@@ -49,5 +50,7 @@ options! {
         pub most: Option<usize> = None, range at_least(1.0), words "30, or 8 curves";
         /// The title of the chart.
         pub title: String = String::new();
+        /// Dark on light, or light on dark.
+        pub theme: Theme = Theme::Light;
     }
 }
