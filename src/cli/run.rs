@@ -36,6 +36,9 @@ pub struct RunArgs {
     /// count.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
+    /// Share the sweeps of the script with other processes that run it with the same settings (docs/cluster.md).
+    #[arg(long, conflicts_with = "dry_run")]
+    shared: bool,
     #[command(flatten)]
     compute: Compute,
     #[command(flatten)]
@@ -85,6 +88,9 @@ impl RunArgs {
         session.set_quiet(self.quiet);
         if let Some(bytes) = self.max_memory {
             session.set_max_memory(bytes);
+        }
+        if self.shared {
+            session.share_sweeps();
         }
         self.set.iter().for_each(|(key, value)| session.set(key, value));
         if self.dry_run {

@@ -26,11 +26,23 @@ impl FolderLock {
     /// # Errors
     /// Another process holds the lock: the message names its work and its number.
     pub fn take(folder: &Path, holder: &str) -> Result<Self> {
+        Self::with(folder, holder, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Locks an existing folder for `holder` beside others that share it.
+    ///
+    /// # Errors
+    /// A process has the lock for itself.
+    pub fn share(folder: &Path, holder: &str) -> Result<Self> {
+        Self::with(folder, holder, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn with(folder: &Path, holder: &str, operation: FlockOperation) -> Result<Self> {
         let path = folder.join(LOCK);
         let failed = |error: std::io::Error| Error::file("make the lock file", &path, &error);
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        let is_locked = lock(folder, &mut file)?;
+        let is_locked = lock(folder, &mut file, operation)?;
         if is_locked {
             // A disk that is full does not keep a run from beginning: only the name of the holder is lost.
             let _ = file.set_len(0).and_then(|()| write!(file, "{holder} {}", std::process::id()));
@@ -41,15 +53,15 @@ impl FolderLock {
     /// Fails where [`take`](Self::take) would, and changes nothing: the lock is free again afterwards.
     pub fn ensure_free(folder: &Path) -> Result<()> {
         match File::open(folder.join(LOCK)) {
-            Ok(mut file) => lock(folder, &mut file).map(drop),
+            Ok(mut file) => lock(folder, &mut file, FlockOperation::NonBlockingLockExclusive).map(drop),
             Err(_) => Ok(()),
         }
     }
 }
 
 /// Locks the lock file of `folder`; false where the file system has no locks.
-fn lock(folder: &Path, file: &mut File) -> Result<bool> {
-    match try_lock(file) {
+fn lock(folder: &Path, file: &mut File, operation: FlockOperation) -> Result<bool> {
+    match try_lock(file, operation) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => {
             let mut text = String::new();
@@ -65,16 +77,16 @@ fn lock(folder: &Path, file: &mut File) -> Result<bool> {
 
 /// Tries for a moment: a process that this one is just starting holds copies of all open
 /// files until it has begun, and with them a lock that was released.
-fn try_lock(file: &File) -> rustix::io::Result<()> {
+fn try_lock(file: &File, operation: FlockOperation) -> rustix::io::Result<()> {
     const TRIES: u32 = 20;
     const PAUSE: Duration = Duration::from_millis(25);
     for _ in 1..TRIES {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        match flock(file, operation) {
             Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
             done => return done,
         }
     }
-    flock(file, FlockOperation::NonBlockingLockExclusive)
+    flock(file, operation)
 }
 
 #[cfg(test)]
@@ -97,7 +109,11 @@ mod tests {
         {
             assert!(error.message.contains(&expected), "{error}");
         }
+        assert!(FolderLock::share(folder.path(), "a shared sweep").is_err());
         drop(lock);
+        let shared = [(); 2].map(|()| FolderLock::share(folder.path(), "a shared sweep").unwrap());
+        assert!(FolderLock::take(folder.path(), "a run").unwrap_err().message.contains("a shared sweep"));
+        drop(shared);
         FolderLock::ensure_free(folder.path()).unwrap();
         FolderLock::take(folder.path(), "a run").unwrap();
     }

@@ -4,6 +4,7 @@
 //! goes on from the newest whole checkpoint that it is in, in whatever group. One that was stopped early has its state in
 //! its own folder, `TRIAL/checkpoint-STEP`.
 
+use super::shared::WorkerId;
 use crate::error::{Error, Kind, Result};
 use crate::train::checkpoint::folder::{list, prune, Checkpoint};
 use crate::train::checkpoint::{CheckpointOptions, CheckpointWriter, Resume, RunState};
@@ -17,6 +18,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The folder of checkpoints within that of a sweep.
 pub const CHECKPOINTS: &str = "checkpoints";
+
+/// The characters of the name of a group that are of its trials.
+const HASH: usize = 12;
 
 /// A trial that may go on from a checkpoint: its name and its settings.
 pub type Begun<'a> = (&'a str, &'a Value);
@@ -33,6 +37,8 @@ pub struct TrialCheckpoints {
     /// The folder of the sweep.
     out: PathBuf,
     options: CheckpointOptions,
+    /// The worker whose checkpoints these are, in a sweep that several processes share.
+    worker: Option<WorkerId>,
     /// Looked for again where trials go on within a run of the sweep.
     saved: Arc<Mutex<BTreeMap<String, Saved>>>,
     /// Trials that cannot go on, for their settings are others now.
@@ -56,13 +62,19 @@ impl TrialCheckpoints {
     /// The user stopped it.
     pub fn open(out: &Path, begun: &[Begun], options: &CheckpointOptions) -> Result<Self> {
         let (saved, changed, notes) = Default::default();
-        let mut checkpoints = TrialCheckpoints { out: out.to_owned(), options: options.clone(), saved, changed, notes };
+        let (out, options, worker) = (out.to_owned(), options.clone(), None);
+        let mut checkpoints = TrialCheckpoints { out, options, worker, saved, changed, notes };
         if !checkpoints.are_ignored() {
             let Findings { saved, changed, notes } = checkpoints.find(begun)?;
             *checkpoints.saved() = saved;
             (checkpoints.changed, checkpoints.notes) = (changed, notes);
         }
         Ok(checkpoints)
+    }
+
+    /// Writes checkpoints as this worker of a shared sweep, beside those of others.
+    pub fn of_worker(self, worker: Option<WorkerId>) -> Self {
+        TrialCheckpoints { worker, ..self }
     }
 
     /// Looks again, for what this run of the sweep saved of `begun` since.
@@ -108,6 +120,12 @@ impl TrialCheckpoints {
     /// The step that a trial goes on from; `None` for one that begins.
     pub fn step(&self, trial: &str) -> Option<u64> {
         self.saved().get(trial).map(|saved| saved.step)
+    }
+
+    /// The worker of a shared sweep that saved what a trial goes on from.
+    pub fn worker(&self, trial: &str) -> Option<String> {
+        let path = self.saved().get(trial)?.path.clone();
+        worker_of(path.parent()?).map(str::to_owned)
     }
 
     /// The settings that keep a trial from going on.
@@ -189,7 +207,11 @@ impl TrialCheckpoints {
         let mut hash = Sha256::new();
         trials.iter().for_each(|name| hash.update(format!("{name}\n")));
         let name = format!("{:x}", hash.finalize());
-        CheckpointWriter::of_trials(&self.folder().join(&name[..12]), &self.options)
+        let name = match &self.worker {
+            Some(worker) => format!("{worker}-{}", &name[..HASH]),
+            None => name[..HASH].to_owned(),
+        };
+        CheckpointWriter::of_trials(&self.folder().join(name), &self.options)
     }
 
     /// Removes all checkpoints of groups whose trials are all among `concluded`.
@@ -198,6 +220,22 @@ impl TrialCheckpoints {
         for group in folders_in(&self.folder()) {
             let newest = list(&group).into_iter().find_map(|(_, path)| Checkpoint::read(&path).ok());
             if newest.is_none_or(|checkpoint| checkpoint.runs.iter().all(|run| is_over(&run.name))) {
+                let _ = fs::remove_dir_all(&group);
+            }
+        }
+        // Fails while there are others.
+        let _ = fs::remove_dir(self.folder());
+    }
+
+    /// Removes the checkpoints of a worker, all of whose trials are over.
+    pub fn remove_of_worker(&self, worker: &str) {
+        self.remove_of_workers(&|other| other == worker);
+    }
+
+    /// As [`Self::remove_of_worker`], of all workers of which `is_over` says so.
+    pub fn remove_of_workers(&self, is_over: &dyn Fn(&str) -> bool) {
+        for group in folders_in(&self.folder()) {
+            if worker_of(&group).is_some_and(is_over) {
                 let _ = fs::remove_dir_all(&group);
             }
         }
@@ -236,6 +274,12 @@ impl Findings {
             }
         }
     }
+}
+
+/// The worker that a group of checkpoints is of.
+fn worker_of(group: &Path) -> Option<&str> {
+    let (worker, hash) = group.file_name()?.to_str()?.rsplit_once('-')?;
+    (hash.len() == HASH).then_some(worker)
 }
 
 fn folders_in(folder: &Path) -> Vec<PathBuf> {

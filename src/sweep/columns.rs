@@ -10,6 +10,8 @@ pub const NUMBERS: [&str; 7] =
     ["trainable_params", "train_loss", "eval_loss", "eval_perplexity", "tokens", "tokens_per_s", "seconds"];
 /// The step after which a trial was stopped early: a column where one was.
 pub const PRUNED_AT: &str = "pruned_at";
+/// Where a trial ran: a column in sweeps that several workers share.
+pub const PLACE: &str = "place";
 /// The last columns.
 pub const TEXTS: [&str; 3] = ["dir", "status", "error"];
 

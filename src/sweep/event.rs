@@ -2,7 +2,7 @@
 
 use super::number::significant;
 use super::pruning::pruner::RungReport;
-use super::record::{Failure, Measurements, PrunedTrial};
+use super::record::{Failure, Measurements, PrunedTrial, TrialResult};
 use super::settings_diff::Change;
 use super::trial::Trial;
 use crate::error::Error;
@@ -59,6 +59,31 @@ pub enum Event<'a> {
         trial: &'a Trial,
         failure: &'a Failure,
     },
+    /// This process is a worker of a shared sweep from here on.
+    Joined {
+        worker: &'a str,
+        out: &'a std::path::Path,
+    },
+    /// Another worker concluded a trial.
+    Elsewhere {
+        trial: &'a Trial,
+        worker: &'a str,
+        result: &'a TrialResult,
+    },
+    /// A trial goes on that another worker left unfinished: from a checkpoint, or from its start.
+    TakenOver {
+        trial: &'a Trial,
+        worker: &'a str,
+        step: Option<u64>,
+    },
+    /// Another worker took a trial over, for this one did not show that it lives.
+    LeaseLost {
+        trial: &'a Trial,
+    },
+    /// Other workers train all trials that are left.
+    Waiting {
+        trials: usize,
+    },
     /// A trial came to a rung, where it waits for the others.
     Paused {
         trial: &'a Trial,
@@ -104,6 +129,26 @@ impl fmt::Display for Event<'_> {
                 numbers if numbers.is_empty() => write!(out, "{}: finished", trial.point),
                 numbers => write!(out, "{}: {numbers}", trial.point),
             },
+            Event::Joined { worker, out: folder } => write!(out, "worker {worker} in {}", folder.display()),
+            Event::Elsewhere { trial, worker, result } => {
+                write!(out, "{}: {} by {worker}", trial.point, ending(result))?;
+                match result {
+                    TrialResult::Finished(outcome) => write!(out, ", {}", numbers(outcome)),
+                    TrialResult::Failed(failure) => write!(out, ": {}", failure.message),
+                    TrialResult::Pruned(_) => Ok(()),
+                }
+            }
+            Event::TakenOver { trial, worker, step } => {
+                let from = step.map_or("its start".to_owned(), |step| format!("step {step}"));
+                write!(out, "{}: left by {worker}, going on from {from}", trial.point)
+            }
+            Event::LeaseLost { trial } => write!(
+                out,
+                "{}: another worker took it over while this one stood still; what this one trained of it is dropped",
+                trial.point
+            ),
+            Event::Waiting { trials: 1 } => write!(out, "waiting for a trial that another worker trains"),
+            Event::Waiting { trials } => write!(out, "waiting for {trials} trials that other workers train"),
             Event::Paused { trial, outcome } => write!(out, "{}: waits at a rung, {}", trial.point, numbers(outcome)),
             Event::Decided { report: RungReport { step, go_on, stopped, .. } } => {
                 let settings = if *go_on == 1 { "setting goes" } else { "settings go" };
@@ -114,6 +159,14 @@ impl fmt::Display for Event<'_> {
             }
             Event::Failed { trial, failure } => write!(out, "{}: failed: {}", trial.point, failure.message),
         }
+    }
+}
+
+fn ending(result: &TrialResult) -> &'static str {
+    match result {
+        TrialResult::Finished(_) => "finished",
+        TrialResult::Failed(_) => "failed",
+        TrialResult::Pruned(_) => "stopped early",
     }
 }
 

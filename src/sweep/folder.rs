@@ -4,8 +4,10 @@
 
 use super::grid::{axes_from_json, Grid, Point};
 use super::groups;
+use super::place::Place;
 use super::record::{self, Failure, Measurements, PrunedTrial, Record, TrialResult};
 use super::settings_diff::{self, Change};
+use super::shared::WORK;
 use super::throughput::THROUGHPUT;
 use super::trial::{Plan, Trial};
 use crate::bail;
@@ -23,11 +25,14 @@ pub const SWEEP: &str = "sweep.json";
 const FORMAT: &str = "lorhai sweep 1";
 /// The prefix of a folder that is being removed: renamed first, so that a partly removed folder is no trial's.
 const CLEARING: &str = ".clearing-";
+const SHARE_HINT: &str =
+    "wait for it to end, or choose another out; with `lorhai run --shared`, for each of them, several share one";
 
 /// The claimed `out`, released when dropped.
 pub struct SweepFolder {
     path: PathBuf,
     lock: FolderLock,
+    place: Option<Place>,
 }
 
 /// The state of a trial, by its folder.
@@ -68,39 +73,25 @@ fn fingerprints(plan: &Plan) -> Value {
 
 impl SweepFolder {
     /// Claims `out` for this plan. Fails for a folder that no sweep made, a sweep of another identity, and one in
-    /// which another process works.
+    /// which another process works. The workers of a shared sweep claim it together.
     pub fn claim(plan: &Plan) -> Result<Self> {
         let path = plan.out.clone();
         files::create_folder(&path)?;
         ensure_sweep_or_empty(&path)?;
-        let lock = FolderLock::take(&path, "a sweep")?;
-        let mut marker = Map::new();
-        marker.insert("format".into(), FORMAT.into());
-        marker.insert("identity".into(), plan.identity.clone());
-        marker.insert(GRID.into(), plan.grid.to_json().into());
-        if let Some(points) = plan.grid.chosen() {
-            let values = |point: &Point| point.values.values().cloned().collect::<Vec<_>>();
-            marker.insert(POINTS.into(), points.iter().map(values).collect());
+        let is_shared = plan.shared.is_some();
+        let lock = match is_shared {
+            true => FolderLock::share(&path, "a shared sweep"),
+            false => FolderLock::take(&path, "a sweep"),
+        };
+        let lock = lock.map_err(|error| match error.kind {
+            Kind::Input => error.with_hint(SHARE_HINT),
+            _ => error,
+        })?;
+        mark(plan)?;
+        let folder = SweepFolder { path, lock, place: plan.place.clone() };
+        if !is_shared {
+            folder.remove_leftovers()?;
         }
-        if let Some(decide) = &plan.decide {
-            marker.insert(DECIDE.into(), json!(decide));
-        }
-        if let Some(tuned) = &plan.tuned {
-            marker.insert(TUNED.into(), json!(tuned));
-        }
-        marker.insert(TRIALS.into(), fingerprints(plan));
-        let marker = Value::Object(marker);
-        match read_marker(&path)? {
-            Some(old) => {
-                ensure_identity(&path, &old, &plan.identity)?;
-                if !settings_diff::between(&old, &marker).is_empty() {
-                    files::write_json(&path.join(SWEEP), &marker)?;
-                }
-            }
-            None => files::write_json(&path.join(SWEEP), &marker)?,
-        }
-        let folder = SweepFolder { path, lock };
-        folder.remove_leftovers()?;
         Ok(folder)
     }
 
@@ -111,22 +102,27 @@ impl SweepFolder {
 
     /// The state of the trial's folder. Fails if the folder is not a trial's.
     pub fn state(trial: &Trial) -> Result<TrialState> {
-        let names = match fs::read_dir(&trial.dir) {
+        Self::state_in(trial, &trial.dir)
+    }
+
+    /// As [`SweepFolder::state`], with the trial's folder elsewhere.
+    pub fn state_in(trial: &Trial, dir: &Path) -> Result<TrialState> {
+        let names = match fs::read_dir(dir) {
             Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TrialState::New),
             Err(error) => Err(error),
         };
-        let names = names.map_err(|error| Error::file("list the folder", &trial.dir, &error))?;
-        let Some(old) = record::read_settings(&trial.dir) else {
+        let names = names.map_err(|error| Error::file("list the folder", dir, &error))?;
+        let Some(old) = record::read_settings(dir) else {
             let foreign = names.iter().find(|entry| !files::is_temporary(&entry.file_name()));
             if let Some(entry) = foreign {
                 bail!(Kind::File, "`{}` is not a trial's folder: expected `{}` in it, found `{}`",
-                    trial.dir.display(), record::CONFIG, entry.file_name().display();
+                    dir.display(), record::CONFIG, entry.file_name().display();
                     hint: "move that folder away, or choose another out");
             }
             return Ok(TrialState::Unfinished);
         };
-        Ok(match Record::read(&trial.dir) {
+        Ok(match Record::read(dir) {
             Some(record) if record.fingerprint == trial.fingerprint() => match record.result {
                 TrialResult::Finished(outcome) => TrialState::Finished(outcome),
                 TrialResult::Failed(failure) => TrialState::Failed(failure),
@@ -163,14 +159,18 @@ impl SweepFolder {
     pub fn conclude(&self, trial: &Trial, result: TrialResult) -> Result<TrialResult> {
         // A failed trial may have no folder any more; its record is written all the same.
         files::create_folder(&trial.dir)?;
-        sync_tree(&trial.dir)?;
+        sync_folder_tree(&trial.dir)?;
         sync(&self.path)?;
-        let record = Record { fingerprint: trial.fingerprint(), result };
+        let record = Record { fingerprint: trial.fingerprint(), result, place: self.place.clone() };
         Ok(record.write(&trial.dir)?.result)
     }
 
     /// Removes what only an unfinished sweep needs: groups and checkpoints.
     pub fn forget_progress(&self, plan: &Plan) -> Result<()> {
+        // Of workers that shared the sweep: where there are locks, none of them works now.
+        if self.is_locked() {
+            let _ = fs::remove_dir_all(self.path.join(WORK));
+        }
         let Some(checkpoints) = &plan.checkpoints else { return Ok(()) };
         groups::remove(&self.path);
         checkpoints.remove_all()
@@ -201,10 +201,57 @@ impl SweepFolder {
     }
 }
 
+/// Writes `sweep.json`, the mark of the folder, where it is not there yet or says something else. Workers of a shared sweep
+/// that come later leave it to those that are ahead.
+pub fn mark(plan: &Plan) -> Result<()> {
+    let path = &plan.out;
+    files::create_folder(path)?;
+    ensure_sweep_or_empty(path)?;
+    let mut marker = Map::new();
+    marker.insert("format".into(), FORMAT.into());
+    marker.insert("identity".into(), plan.identity.clone());
+    marker.insert(GRID.into(), plan.grid.to_json().into());
+    if let Some(points) = plan.grid.chosen() {
+        let values = |point: &Point| point.values.values().cloned().collect::<Vec<_>>();
+        marker.insert(POINTS.into(), points.iter().map(values).collect());
+    }
+    if let Some(decide) = &plan.decide {
+        marker.insert(DECIDE.into(), json!(decide));
+    }
+    if let Some(tuned) = &plan.tuned {
+        marker.insert(TUNED.into(), json!(tuned));
+    }
+    marker.insert(TRIALS.into(), fingerprints(plan));
+    let marker = Value::Object(marker);
+    match read_marker(path)? {
+        Some(old) => {
+            ensure_identity(path, &old, &plan.identity)?;
+            if !settings_diff::between(&old, &marker).is_empty() && !(plan.shared.is_some() && is_ahead(&old, &marker))
+            {
+                files::write_json(&path.join(SWEEP), &marker)?;
+            }
+        }
+        None => files::write_json(&path.join(SWEEP), &marker)?,
+    }
+    Ok(())
+}
+
+/// Has the sweep that `old` describes all trials of `new`, and more: is it in a later round?
+fn is_ahead(old: &Value, new: &Value) -> bool {
+    let trials = |marker: &Value| marker.get(TRIALS).and_then(Value::as_object).cloned().unwrap_or_default();
+    let (old, new) = (trials(old), trials(new));
+    old.len() > new.len() && new.iter().all(|(name, fingerprint)| old.get(name) == Some(fingerprint))
+}
+
 /// The step of the newest checkpoint in a trial's own folder, where its settings are the same.
 pub fn step_in_place(trial: &Trial) -> Option<u64> {
-    let is_same = record::read_settings(&trial.dir).is_some_and(|settings| settings == trial.settings);
-    checkpoint::folder::list(&trial.dir).first().map(|(step, _)| *step).filter(|_| is_same)
+    step_in(&trial.dir, &trial.settings)
+}
+
+/// As [`step_in_place`], of a trial with these settings in `folder`.
+pub fn step_in(folder: &Path, settings: &Value) -> Option<u64> {
+    let is_same = record::read_settings(folder).is_some_and(|known| known == *settings);
+    checkpoint::folder::list(folder).first().map(|(step, _)| *step).filter(|_| is_same)
 }
 
 /// Fails where [`SweepFolder::claim`] would fail now. Changes nothing.
@@ -308,18 +355,19 @@ fn ensure_identity(out: &Path, marker: &Value, identity: &Value) -> Result<()> {
 }
 
 /// Removes a file or folder. Of a link it removes the link, not its target.
-fn remove(path: &Path) -> Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
     let folder = fs::symlink_metadata(path).map(|data| data.is_dir()).unwrap_or(false);
     let removed = if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     removed.map_err(|error| Error::file("remove", path, &error))
 }
 
-fn sync_tree(folder: &Path) -> Result<()> {
+/// Makes all files of a folder durable.
+pub(super) fn sync_folder_tree(folder: &Path) -> Result<()> {
     let failed = |error: io::Error| Error::file("list the folder", folder, &error);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         match entry.file_type().map_err(failed)? {
-            kind if kind.is_dir() => sync_tree(&entry.path())?,
+            kind if kind.is_dir() => sync_folder_tree(&entry.path())?,
             kind if kind.is_file() => sync(&entry.path())?,
             _ => {}
         }

@@ -9,10 +9,13 @@ use super::folder::{SweepFolder, TrialState};
 use super::grid::{Grid, BASE};
 use super::lora::TrialFunctions;
 use super::options::{of_all_points, SweepOptions, TrialSettings};
+use super::place::Place;
 use super::progress::SweepProgress;
 use super::pruning::Pruner;
 use super::rehearsal::{rehearse, SweepForecast};
 use super::results::SweepResult;
+use super::shared::alone::WholeSweep;
+use super::shared::WorkerId;
 use super::task::{Cohorts, Task, TrialInputs};
 use super::trial::{Plan, Trial};
 use super::verify::{verify, Deviation};
@@ -51,6 +54,8 @@ pub struct LoraSweep<'a> {
     /// Leave trials that were stopped early as they are, and train the others to their ends: for later rounds of a sweep
     /// that finds its points as it goes on.
     pub keeps_pruned: bool,
+    /// Share the sweep with other processes that run it.
+    pub is_shared: bool,
 }
 
 /// The results of a sweep, and its checks.
@@ -101,7 +106,17 @@ impl<'a> LoraSweep<'a> {
         let settings = of_all_points(&points, settings)?;
         let inputs = vec![TrialInputs { base, train, test }; points.len()];
         let (origins, functions) = Default::default();
-        Ok(LoraSweep { options, grid, settings, inputs, origins, functions, round: None, keeps_pruned: false })
+        Ok(LoraSweep {
+            options,
+            grid,
+            settings,
+            inputs,
+            origins,
+            functions,
+            round: None,
+            keeps_pruned: false,
+            is_shared: false,
+        })
     }
 }
 
@@ -143,6 +158,7 @@ impl LoraSweep<'_> {
         plan.decide = self.options.decide.clone();
         plan.tuned = self.options.tune.as_ref().map(|tune| tune.option.clone());
         plan.round = self.round;
+        plan.place = Some(Place::here(self.inputs.first().map(|inputs| inputs.base.decoder().device)));
         for (trial, origin) in plan.trials.iter_mut().zip(&self.origins) {
             trial.origin = Some(origin.clone());
         }
@@ -194,9 +210,18 @@ impl LoraSweep<'_> {
         note: &mut dyn FnMut(&str),
     ) -> Result<SweepReport> {
         let mut plan = self.plan(if pace.is_full() { folder } else { &self.options.out })?;
+        let is_shared = self.is_shared && pace.is_full();
+        let _whole = match is_shared && self.options.prune.0.is_some() {
+            true => Some(WholeSweep::take(&plan, note)?),
+            false => None,
+        };
+        if is_shared && _whole.is_none() {
+            plan.share(WorkerId::new());
+        }
         let (mut cohorts, numbers) = Cohorts::of(&self.inputs);
-        let mut pruner = self.pruner(&plan, &numbers)?;
+        let mut pruner = if plan.shared.is_some() { None } else { self.pruner(&plan, &numbers)? };
         let checkpoints = TrialCheckpoints::open(&plan.out, &begun(&plan, pruner.as_ref()), &self.options.checkpoints)?;
+        let checkpoints = checkpoints.of_worker(plan.shared.clone());
         checkpoints.notes.iter().for_each(|line| note(line));
         if let Some(pruner) = &mut pruner {
             pruner.go_on_from(|trial| checkpoints.step(trial));
@@ -242,7 +267,8 @@ impl LoraSweep<'_> {
         drop(progress);
         reference.iter().for_each(|line| note(line));
         let losses = self.functions.losses;
-        let deviations = if self.options.verify { verify(&cohorts, &tasks, losses, &result)? } else { Vec::new() };
+        let me = plan.shared.as_ref().map(WorkerId::as_str);
+        let deviations = if self.options.verify { verify(&cohorts, &tasks, losses, &result, me)? } else { Vec::new() };
         deviations.iter().for_each(|deviation| note(&deviation.to_string()));
         Ok(SweepReport { result, deviations, forecast: None })
     }

@@ -74,7 +74,11 @@ pub fn difference_note<'a>(places: impl Iterator<Item = &'a Place>) -> Option<St
         return None;
     }
     let kinds: Vec<String> = kinds.into_iter().collect();
-    Some(format!("trained in {} places, whose numbers may differ in the last digits: {}", kinds.len(), kinds.join("; ")))
+    Some(format!(
+        "trained in {} places, whose numbers may differ in the last digits: {}",
+        kinds.len(),
+        kinds.join("; ")
+    ))
 }
 
 /// The name of this machine.

@@ -148,11 +148,14 @@ impl SweepProgress {
             Event::Finished { trial, .. } | Event::Failed { trial, .. } => sweep.conclude(trial),
             Event::Paused { trial, .. } => sweep.pause(trial),
             Event::Pruned { trial, pruned } => sweep.stop(trial, pruned),
+            Event::Elsewhere { trial, .. } => sweep.conclude_elsewhere(trial),
             _ => {}
         }
         match (&sweep.show, event) {
             (Show::Quiet, _) => {}
             (Show::Objects, event) => event_object(event),
+            // For programs that start workers.
+            (_, Event::Joined { .. }) => {}
             // Shown by the trial's bar, and by its evaluation.
             (Show::Bars { .. }, Event::Started { .. }) | (Show::Bars { .. } | Show::Lines(_), Event::Paused { .. }) => {
             }
@@ -182,6 +185,17 @@ impl Sweep {
         running.bar.iter().for_each(stderr::remove);
         self.ended += 1;
         self.steps_of_ended += running.total_steps;
+        self.draw(true);
+    }
+
+    /// Takes a trial that another worker trained out of what is to do, and what this one trained of it.
+    fn conclude_elsewhere(&mut self, trial: &Trial) {
+        if let Some(running) = self.trials.remove(&trial.index) {
+            running.bar.iter().for_each(stderr::remove);
+        }
+        self.steps -=
+            self.steps.saturating_sub(self.steps_of_ended) / self.to_run.saturating_sub(self.ended).max(1) as u64;
+        self.to_run = self.to_run.saturating_sub(1);
         self.draw(true);
     }
 
@@ -318,6 +332,18 @@ fn event_object(event: &Event) {
             let numbers = numbers(trial, &pruned.measurements);
             stderr::object("trial_pruned", of(trial).into_iter().chain(steps).chain(numbers));
         }
+        Event::Joined { worker, out } => {
+            stderr::object("worker", [("worker", json!(worker)), ("out", json!(out.display().to_string()))]);
+        }
+        Event::Elsewhere { trial, worker, .. } => {
+            stderr::object("trial_elsewhere", of(trial).into_iter().chain([("worker", json!(worker))]));
+        }
+        Event::TakenOver { trial, worker, step } => {
+            let from = [("worker", json!(worker)), ("step", json!(step))];
+            stderr::object("trial_taken_over", of(trial).into_iter().chain(from));
+        }
+        Event::LeaseLost { trial } => stderr::object("lease_lost", of(trial)),
+        Event::Waiting { trials } => stderr::object("waiting", [("trials", json!(trials))]),
         other => stderr::note(&other.to_string()),
     }
 }

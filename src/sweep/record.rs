@@ -1,6 +1,7 @@
 //! The result of a trial, and the two files of its folder: `config.json`, written first, and `result.json`, written
 //! last. Only a folder with both is complete.
 
+use super::place::Place;
 use super::trial::Trial;
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -185,6 +186,9 @@ pub struct Record {
     pub fingerprint: String,
     #[serde(flatten)]
     pub result: TrialResult,
+    /// Where the trial ran; unknown of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 impl Record {
@@ -273,10 +277,12 @@ mod tests {
     #[test]
     fn records_come_back_and_damaged_ones_do_not() {
         let folder = tempfile::tempdir().unwrap();
-        let finished = Record { fingerprint: "ab".into(), result: TrialResult::Finished(outcome()) };
+        let place = Some(Place::here(None));
+        let finished = Record { fingerprint: "ab".into(), result: TrialResult::Finished(outcome()), place };
         assert_eq!(finished.write(folder.path()).unwrap(), finished);
         let error = Error::new(Kind::Memory, "out of memory").with_hint("smaller batch");
-        let failed = Record { fingerprint: "ab".into(), result: TrialResult::Failed(Failure::from(&error)) };
+        let result = TrialResult::Failed(Failure::from(&error));
+        let failed = Record { fingerprint: "ab".into(), result, place: None };
         assert_eq!(failed.write(folder.path()).unwrap(), failed);
         let text = std::fs::read_to_string(folder.path().join(RESULT)).unwrap();
         for length in 0..text.trim_end().len() {

@@ -3,11 +3,12 @@
 //! `results.json` is a list of flat objects (pandas: `read_json`). Each has every column, `null` if the trial has no
 //! such number.
 
-use super::columns::{is_time, sign, NUMBERS, PRUNED_AT, TEXTS};
+use super::columns::{is_time, sign, NUMBERS, PLACE, PRUNED_AT, TEXTS};
 use super::decide::DecideOptions;
 use super::folder;
 use super::grid::{Axis, Grid, Point};
 use super::number;
+use super::place::Place;
 use super::record::{Measurements, PrunedTrial, Record, TrialResult};
 use super::throughput::Throughput;
 use super::trial::Trial;
@@ -32,11 +33,18 @@ pub struct TrialRow {
     /// The trial's folder within `out`.
     pub dir: String,
     pub result: TrialResult,
+    /// Where it ran, if that is known.
+    pub place: Option<Place>,
 }
 
 impl TrialRow {
     pub fn new(trial: &Trial, result: TrialResult) -> Self {
-        TrialRow { index: trial.index, point: trial.point.clone(), dir: trial.name.clone(), result }
+        TrialRow { index: trial.index, point: trial.point.clone(), dir: trial.name.clone(), result, place: None }
+    }
+
+    /// The row of a trial that ran there.
+    pub fn at(self, place: Option<Place>) -> Self {
+        TrialRow { place, ..self }
     }
 
     pub fn outcome(&self) -> Option<&Measurements> {
@@ -65,6 +73,11 @@ impl TrialRow {
         number.is_finite().then_some(number)
     }
 
+    /// Did one of several workers run it?
+    fn is_shared(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| place.worker.is_some())
+    }
+
     /// What the trial took, also if it was stopped early.
     fn count(&self, column: &str) -> Option<f64> {
         self.pruned().map_or_else(|| self.number(column), |pruned| pruned.measurements.number(column))
@@ -79,6 +92,7 @@ impl TrialRow {
             ("status", TrialResult::Pruned(_)) => "pruned".into(),
             ("error", TrialResult::Failed(failure)) => failure.message.as_str().into(),
             ("error", _) => Value::Null,
+            (PLACE, _) if self.is_shared() => self.place.as_ref().map_or(Value::Null, |place| place.short().into()),
             (PRUNED_AT, _) => self.pruned().map_or(Value::Null, |pruned| pruned.step.into()),
             ("trainable_params" | "tokens" | PEAK_MEMORY, _) => {
                 self.count(column).map_or(Value::Null, |count| (count as u64).into())
@@ -122,6 +136,8 @@ pub struct SweepResult {
     pub planned: usize,
     /// The speed of the sweep as a whole, where it is known.
     pub throughput: Option<Throughput>,
+    /// Does this process write charts and report? In a shared sweep one worker does.
+    pub writes_report: bool,
     axes: Vec<Axis>,
     rows: Vec<TrialRow>,
 }
@@ -136,6 +152,7 @@ impl SweepResult {
             tuned: None,
             planned: grid.count(),
             throughput: None,
+            writes_report: true,
             axes: grid.axes().to_vec(),
             rows: Vec::new(),
         }
@@ -165,7 +182,7 @@ impl SweepResult {
             // A trial trained with earlier settings of the sweep is no result of this one.
             let is_current = |record: &Record| planned.is_none_or(|planned| planned == record.fingerprint);
             if let Some(record) = Record::read(&out.join(&dir)).filter(is_current) {
-                result.rows.push(TrialRow { index, point, dir, result: record.result });
+                result.rows.push(TrialRow { index, point, dir, result: record.result, place: record.place });
             }
         }
         result.skipped = result.rows.len();
@@ -292,7 +309,9 @@ impl SweepResult {
     pub fn columns(&self) -> Vec<&str> {
         let axes = self.axes.iter().map(|axis| axis.key.as_str());
         let pruned_at = self.pruned().next().map(|_| PRUNED_AT);
-        axes.chain(self.metrics()).chain(pruned_at).chain(TEXTS).collect()
+        let is_axis = self.axes.iter().any(|axis| axis.key == PLACE);
+        let place = self.rows.iter().any(TrialRow::is_shared).then_some(PLACE).filter(|_| !is_axis);
+        axes.chain(self.metrics()).chain(pruned_at).chain(place).chain(TEXTS).collect()
     }
 
     pub fn to_json(&self) -> Value {
@@ -311,7 +330,7 @@ impl SweepResult {
 
     /// The rows as JSON without the columns that depend on clock and machine (see [`is_time`]), to compare two runs.
     pub fn without_times(&self) -> Value {
-        self.json_of(|column| !is_time(column))
+        self.json_of(|column| !is_time(column) && column != PLACE)
     }
 
     fn json_of(&self, keep: impl Fn(&str) -> bool) -> Value {
@@ -396,7 +415,7 @@ pub(super) mod tests {
                     TrialResult::Failed(Failure { kind: "numeric".into(), message: "loss is NaN".into(), hint: None })
                 }
             };
-            result.insert(TrialRow { index, dir: point.folder_name(), point, result: trial_result });
+            result.insert(TrialRow { index, dir: point.folder_name(), point, result: trial_result, place: None });
         }
         result
     }

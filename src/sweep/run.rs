@@ -163,7 +163,7 @@ impl<'a> Sweep<'a, '_> {
         if let Some(pruner) = self.pruner {
             pruner.borrow_mut().conclude(trial, ending);
         }
-        self.result.insert(TrialRow::new(trial, result));
+        self.result.insert(TrialRow::new(trial, result).at(self.plan.place.clone()));
     }
 
     /// Trains a group. Returns the trials that have ended, by their positions in the plan: all but those that pause.

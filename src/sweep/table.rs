@@ -7,6 +7,7 @@
 use super::columns::larger_is_better;
 use super::grid::{Point, SEED};
 use super::number::{decimals_for, fixed, value};
+use super::place::difference_note;
 use super::results::{Group, SweepResult, TrialRow};
 use super::summary::{Paired, Summary};
 use crate::bail;
@@ -264,6 +265,7 @@ impl Table<'_> {
         if self.result.rows().iter().any(is_ours) {
             notes.push(EVAL_LOSS_NOTE.to_owned());
         }
+        notes.extend(difference_note(self.result.rows().iter().filter_map(|row| row.place.as_ref())));
         notes.extend(self.result.pruning_note());
         for row in self.result.failed() {
             notes.push(format!("failed: {}: {}", row.point, row.value("error").as_str().unwrap_or_default()));

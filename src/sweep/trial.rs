@@ -4,7 +4,9 @@
 use super::checkpoints::TrialCheckpoints;
 use super::decide::DecideOptions;
 use super::grid::{Grid, Point};
+use super::place::Place;
 use super::settings_diff;
+use super::shared::{WorkerId, WORK};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::train::origin::Origin;
@@ -63,6 +65,10 @@ pub struct Plan {
     pub tuned: Option<String>,
     /// The number of the round, from 0, where later ones add trials by the results; `None` where this plan is the sweep.
     pub round: Option<usize>,
+    /// Where its trials run.
+    pub place: Option<Place>,
+    /// This worker, in a sweep that several processes share.
+    pub shared: Option<WorkerId>,
 }
 
 impl Plan {
@@ -85,8 +91,27 @@ impl Plan {
             trials.push(Trial { index, dir: out.join(&name), name, point, settings, origin: None });
         }
         ensure_distinct_names(&trials)?;
-        let (checkpoints, decide, tuned, round) = Default::default();
-        Ok(Plan { out, grid, trials, identity, checkpoints, goes_on_in_place: false, decide, tuned, round })
+        let (checkpoints, decide, tuned, round, place, shared) = Default::default();
+        Ok(Plan {
+            out,
+            grid,
+            trials,
+            identity,
+            checkpoints,
+            goes_on_in_place: false,
+            decide,
+            tuned,
+            round,
+            place,
+            shared,
+        })
+    }
+
+    /// Shares the sweep with other processes, as the worker `id`: its trials train in folders of its own.
+    pub fn share(&mut self, id: WorkerId) {
+        let work = self.out.join(WORK).join(id.as_str());
+        self.trials.iter_mut().for_each(|trial| trial.dir = work.join(&trial.name));
+        self.shared = Some(id);
     }
 
     /// Every trial comes from `origin`.

@@ -6,10 +6,13 @@ use super::event::Event;
 use super::folder::{self, SweepFolder, TrialState};
 use super::grid::{Grid, Point};
 use super::lora_sweep::SweepReport;
+use super::place::Place;
 use super::progress::SweepProgress;
-use super::record::Measurements;
+use super::record::{Measurements, Trained};
 use super::rehearsal::moved;
 use super::run::run;
+use super::shared::run::run_shared;
+use super::shared::WorkerId;
 use super::trial::{Plan, Trial};
 use crate::data::Pace;
 use crate::error::Result;
@@ -35,6 +38,13 @@ pub struct TrialSweep<'a> {
     pub tuned: Option<String>,
     /// The number of the round, from 0, in a sweep whose trials depend on results.
     pub round: Option<usize>,
+    /// Share the sweep with other processes that run it.
+    pub is_shared: bool,
+}
+
+/// Trials run one after the other.
+fn first<'a>(free: &[&'a Trial]) -> Result<Vec<&'a Trial>> {
+    Ok(free.first().copied().into_iter().collect())
 }
 
 impl TrialSweep<'_> {
@@ -50,6 +60,7 @@ impl TrialSweep<'_> {
         plan.decide = self.decide.clone();
         plan.tuned = self.tuned.clone();
         plan.round = self.round;
+        plan.place = Some(Place::here(None));
         Ok(plan)
     }
 
@@ -67,8 +78,11 @@ impl TrialSweep<'_> {
         run_trial: &mut RunTrial,
         note: &mut dyn FnMut(&str),
     ) -> Result<SweepReport> {
-        let plan = self.plan(if pace.is_full() { folder } else { out })?;
+        let mut plan = self.plan(if pace.is_full() { folder } else { out })?;
         self.note_changed_script(&plan, note);
+        if self.is_shared && pace.is_full() {
+            plan.share(WorkerId::new());
+        }
         let is_rehearsal = !pace.is_full();
         let plan = if is_rehearsal {
             folder::ensure_claimable(&plan)?;
@@ -88,8 +102,14 @@ impl TrialSweep<'_> {
                 Ok(measured)
             }
         };
-        let mut run_group = |group: &[&Trial]| group.iter().map(|trial| run_one(trial)).collect();
+        let mut run_group =
+            |group: &[&Trial]| -> Vec<Result<Measurements>> { group.iter().map(|trial| run_one(trial)).collect() };
         let mut on_event = |event: &Event| progress.event(event);
+        if plan.shared.is_some() {
+            let mut train = |group: &[&Trial]| run_group(group).into_iter().map(|one| one.map(Trained::from)).collect();
+            let result = run_shared(&plan, &mut on_event, &mut first, &mut train)?;
+            return Ok(SweepReport { result, deviations: Vec::new(), forecast: None });
+        }
         let result = run(&plan, &mut on_event, &mut |_| Ok(1), &mut run_group)?;
         Ok(SweepReport { result, deviations: Vec::new(), forecast: None })
     }

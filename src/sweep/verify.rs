@@ -32,16 +32,22 @@ impl fmt::Display for Deviation {
     }
 }
 
-/// Trains the first and the last finished trial again, in a folder that is then removed.
+/// Trains the first and the last finished trial again, in a folder that is then removed. In a shared sweep those that other
+/// workers than `me` trained, if there are any.
 pub fn verify(
     cohorts: &Cohorts,
     tasks: &[Task],
     losses: Option<&TrialLosses>,
     result: &SweepResult,
+    me: Option<&str>,
 ) -> Result<Vec<Deviation>> {
-    let finished =
-        |task: &&Task| result.rows().iter().any(|row| row.index == task.trial.index && row.outcome().is_some());
-    let finished: Vec<&Task> = tasks.iter().filter(finished).collect();
+    let row = |task: &Task| result.rows().iter().find(|row| row.index == task.trial.index);
+    let is_finished = |task: &&Task| row(task).is_some_and(|row| row.outcome().is_some());
+    let finished: Vec<&Task> = tasks.iter().filter(is_finished).collect();
+    let worker = |task: &Task| row(task)?.place.as_ref()?.worker.as_deref();
+    let of_others: Vec<&Task> =
+        finished.iter().filter(|task| me.is_some() && worker(task).is_some_and(|id| Some(id) != me)).copied().collect();
+    let finished = if of_others.is_empty() { finished } else { of_others };
     let step = finished.len().saturating_sub(1).max(1) / (SAMPLES - 1);
     finished.into_iter().step_by(step).take(SAMPLES).map(|task| deviation(cohorts, task, losses, result)).collect()
 }
@@ -64,7 +70,9 @@ fn deviation(cohorts: &Cohorts, task: &Task, losses: Option<&TrialLosses>, resul
         let adapter = peft::load(&trial.adapter_dir(), decoder)?;
         Ok(adapter.parameters.flat().f_detach()?.f_to_kind(tch::Kind::Double)?)
     };
-    let (alone, together) = (weights(&trial)?, weights(task.trial)?);
+    // A worker of a shared sweep trains elsewhere than where the result is.
+    let joint = Trial { dir: result.out.join(&task.trial.name), ..task.trial.clone() };
+    let (alone, together) = (weights(&trial)?, weights(&joint)?);
     let distance = together.f_sub(&alone)?.f_norm()?.f_double_value(&[])?;
     Ok(Deviation {
         trial: task.trial.point.to_string(),

@@ -15,6 +15,7 @@ use super::pruning::Pruner;
 use super::record::Trained;
 use super::results::SweepResult;
 use super::run;
+use super::shared;
 use super::task::{Cohorts, SharedInputs, Task};
 use super::throughput::Throughput;
 use super::trial::{Plan, Trial};
@@ -72,7 +73,15 @@ pub fn run_sweep<'a>(
     let open = || -> Vec<&'a Trial> {
         let of_pruner =
             |pruner: &RefCell<Pruner>| pruner.borrow().open().filter_map(|at| plan.trials.get(at)).collect();
-        pruner.map(of_pruner).unwrap_or_default()
+        match &plan.shared {
+            // How many fit is planned for the whole sweep: what is left differs from worker to worker.
+            Some(_) => plan.trials.iter().collect(),
+            None => pruner.map(of_pruner).unwrap_or_default(),
+        }
+    };
+    let beside = match &plan.shared {
+        Some(_) if device == Device::Cpu => shared::settings::beside()?,
+        _ => 1,
     };
     let steps = |task: &Task| cohorts.get(task).map_or(0, |cohort| task.config.total_steps(cohort.shared.train.len()));
     let at_once = |trials: &[&'a Trial]| -> Result<usize> {
@@ -86,18 +95,20 @@ pub fn run_sweep<'a>(
                 let cohort = cohorts.get(task)?;
                 // Those that wait at a rung are in later groups: whether a sweep was cut off there, must not show.
                 let waiting = open().into_iter().filter(|trial| !trials.iter().any(|other| other.index == trial.index));
-                let beside =
+                let others =
                     tasks_of(&waiting.collect::<Vec<_>>()).into_iter().filter(|other| task.may_train_beside(other));
-                let all: Vec<Task> = tasks_of(trials).into_iter().chain(beside).collect();
+                let all: Vec<Task> = tasks_of(trials).into_iter().chain(others).collect();
                 Workers::plan(cohort.decoder(), cohort.shared, &all)?
             }
         };
         planned.set(Some((task.cohort, workers)));
-        Ok(workers.at_once.min(fitting.get()).max(1))
+        Ok((workers.at_once / beside).min(fitting.get()).max(1))
     };
     let mut next_group = |pending: &[&'a Trial]| -> Result<Vec<&'a Trial>> {
         let mut again = again.borrow_mut();
-        if again.is_none() {
+        if again.is_none() && plan.shared.is_some() {
+            fitting.set(memory::remembered(&plan.out, device).unwrap_or(usize::MAX));
+        } else if again.is_none() {
             let to_run = if pruner.is_some() { open() } else { pending.to_vec() };
             progress.begin(to_run.len(), tasks_of(&to_run).iter().map(steps).sum());
             fitting.set(memory::remembered(&plan.out, device).unwrap_or(usize::MAX));
@@ -107,7 +118,8 @@ pub fn run_sweep<'a>(
         }
         let stage = pruner.and_then(|pruner| pruner.borrow().stage());
         if again.as_ref().is_none_or(|(of_stage, _)| *of_stage != stage) {
-            *again = Some((stage, earlier_groups(plan, tasks, pending, stage).into()));
+            let groups = if plan.shared.is_some() { Vec::new() } else { earlier_groups(plan, tasks, pending, stage) };
+            *again = Some((stage, groups.into()));
         }
         let Some((_, again)) = again.as_mut() else { return Err(Error::bug("no groups")) };
         let is_in_group =
@@ -118,7 +130,7 @@ pub fn run_sweep<'a>(
         let at_once = at_once(&fresh)?;
         let spread_over = |trials: &[&Trial]| Workers::for_trials_that_fit(at_once, device, trials.len()).workers;
         let mut fresh = fresh.chunks(at_once).map(|trials| (spread_over(trials), trials.to_vec()));
-        if plan.checkpoints.is_some() {
+        if plan.checkpoints.is_some() && plan.shared.is_none() {
             let groups = again.iter().cloned().chain(fresh.clone());
             groups::write(&plan.out, groups.map(|(workers, trials)| Group::new(workers, &trials, stage)))?;
         }
@@ -139,6 +151,11 @@ pub fn run_sweep<'a>(
                 None => return Vec::new(),
             };
             let decoder = cohort.decoder();
+            // Each trial in a thread, however many are left: with more threads, sums round differently.
+            let is_spread = planned.get().is_some_and(|(_, workers)| workers.workers > 1);
+            if plan.shared.is_some() && is_spread && !is_again.replace(true) {
+                return present.get().run_apart(decoder, cohort.shared, tasks, progress, functions.losses);
+            }
             if !is_again.replace(true) {
                 return present.get().run(decoder, cohort.shared, tasks, progress, functions.losses);
             }
@@ -158,6 +175,10 @@ pub fn run_sweep<'a>(
                 progress.note(&format!("warning: {error}"));
             }
         };
+        if plan.shared.is_some() {
+            let results = memory::in_halves(&tasks, &mut run, &mut run_out);
+            return measured(results, group, &|trial| Ok(cohort_of(trial)?.decoder()), functions.metrics);
+        }
         let (started, tokens_before) = (Instant::now(), progress.tokens());
         let results = memory::in_halves(&tasks, &mut run, &mut run_out);
         if let Err(error) = Throughput::add(&plan.out, progress.tokens() - tokens_before, started.elapsed()) {
@@ -165,7 +186,13 @@ pub fn run_sweep<'a>(
         }
         measured(results, group, &|trial| Ok(cohort_of(trial)?.decoder()), functions.metrics)
     };
-    run::run_in_groups(plan, pruner, &mut |event: &Event| progress.event(event), &mut next_group, &mut train_group)
+    let mut on_event = |event: &Event| progress.event(event);
+    if plan.shared.is_some() {
+        let to_run = shared::run::unfinished(plan);
+        progress.begin(to_run.len(), tasks_of(&to_run).iter().map(steps).sum());
+        return shared::run::run_shared(plan, &mut on_event, &mut next_group, &mut train_group);
+    }
+    run::run_in_groups(plan, pruner, &mut on_event, &mut next_group, &mut train_group)
 }
 
 /// Has no trial of the plan been trained yet, as its settings are now?
@@ -241,6 +268,22 @@ impl Workers {
         if workers < 2 || tasks.iter().any(|task| task.has_loss) {
             return run_group(decoder, shared, tasks, progress, losses);
         }
+        self.run_apart(decoder, shared, tasks, progress, losses)
+    }
+
+    /// As [`Self::run`], with each trial in one thread even if it is alone.
+    fn run_apart(
+        self,
+        decoder: &Decoder,
+        shared: SharedInputs,
+        tasks: &[Task],
+        progress: &SweepProgress,
+        losses: Option<&TrialLosses>,
+    ) -> Vec<Result<Trained>> {
+        if tasks.iter().any(|task| task.has_loss) {
+            return run_group(decoder, shared, tasks, progress, losses);
+        }
+        let workers = self.workers.clamp(1, tasks.len().max(1));
         let count = threads::count();
         let costs: Vec<u64> = tasks.iter().map(|task| cost(task, decoder, shared.train.len())).collect();
         let assignments = spread(&costs, workers);

@@ -65,8 +65,9 @@ fn metrics(bytes: &[u8]) -> Vec<u8> {
     String::from_utf8(bytes.to_vec()).unwrap().lines().map(line).collect::<Vec<_>>().join("\n").into_bytes()
 }
 
-/// Times in the state of a checkpoint, what depends on the length of the logs with theirs, and the checksum of it all.
-const TIMES: [&str; 6] = ["time", "log_bytes", "log_crc", "events", "bytes", "sha256"];
+/// Times in the state of a checkpoint, what depends on the length of the logs with theirs, and the checksum of it all; where
+/// a trial ran.
+const TIMES: [&str; 7] = ["time", "log_bytes", "log_crc", "events", "bytes", "sha256", "place"];
 
 fn without_times(bytes: &[u8]) -> Vec<u8> {
     fn strip(value: &mut Value) {

@@ -238,6 +238,7 @@ fn run_lora_sweep(
             grid: round.grid.clone(),
             round: round.number,
             keeps_pruned: round.number.is_some_and(|number| number > 0),
+            is_shared: state.is_shared(),
         };
         let (folder, progress) = (state.folder_to_write(out)?, SweepProgress::new(state.quiet()));
         let report = sweep.run(&folder, state.pace(), progress, &mut |line| state.note(line))?;
@@ -276,6 +277,9 @@ fn origins(state: &State, inputs: &SweepInputs, points: usize, out: &Path) -> Re
 }
 
 fn publish(state: &State, report: &SweepReport, about: About) -> Result<()> {
+    if !report.result.writes_report {
+        return Ok(());
+    }
     let about = about.with_script(state.script(), state.source(), &state.settings()?);
     let note = publish_report(report, &about)?.filter(|_| state.pace().is_full());
     note.iter().for_each(|note| state.note(note));
@@ -308,6 +312,7 @@ fn run_trial_sweep(context: &NativeCallContext, mut options: Map) -> RhaiResultO
             decide: round.options.decide.clone(),
             tuned: round.options.tune.as_ref().map(|tune| tune.option.clone()),
             round: round.number,
+            is_shared: state.is_shared(),
         };
         let mut run_trial = |trial: &Trial| run_one(&state, &named, &callback, out, trial);
         let (folder, progress) = (state.folder_to_write(out)?, SweepProgress::lines(state.quiet()));
@@ -366,7 +371,9 @@ fn trial_settings(state: &State, named: &NamedValues, settings: &Map, point: &Po
 fn run_one(state: &State, named: &NamedValues, callback: &Callback, out: &Path, trial: &Trial) -> Result<Measurements> {
     let started = Instant::now();
     let run = LoopRun::in_trial(&trial.dir, LoopRunOptions::default(), Progress::Quiet);
-    let run = Handle::new(ScriptRun { out: out.join(&trial.name), run, has_model: true });
+    // A worker of a shared sweep trains in a folder of its own.
+    let folder = if state.is_shared() { trial.dir.clone() } else { out.join(&trial.name) };
+    let run = Handle::new(ScriptRun { out: folder, run, has_model: true });
     let point = Dynamic::from_map(named.values_at(&trial.point));
     let results = callback.call_for_map([point, Dynamic::from(run.clone())]).map_err(|error| {
         // The record of a trial has no place in a script.

@@ -141,6 +141,11 @@ impl Session {
         self.state.set_quiet(quiet);
     }
 
+    /// Shares the sweeps of scripts with other processes that run the same scripts with the same settings.
+    pub fn share_sweeps(&mut self) {
+        self.state.share_sweeps();
+    }
+
     /// Lets the values of scripts take `bytes` of memory, instead of a third of what is free. Rows and tokens of data
     /// sets do not count. A program that does not install [`Counting`](crate::heap::Counting) counts nothing.
     pub fn set_max_memory(&mut self, bytes: u64) {

@@ -40,6 +40,8 @@ struct Inner {
     declared: Option<(Map, usize)>,
     describing: bool,
     quiet: bool,
+    /// Does this process share its sweeps with others?
+    shared: bool,
     prints_elsewhere: bool,
     redirect: Redirect,
     rehearsal: Option<Rehearsal>,
@@ -127,6 +129,11 @@ impl State {
     /// Should progress be kept off the terminal?
     pub fn quiet(&self) -> bool {
         self.0.borrow().quiet
+    }
+
+    /// Does this process share its sweeps with others that run the same script?
+    pub fn is_shared(&self) -> bool {
+        self.0.borrow().shared
     }
 
     /// Does `print` write to anything but the standard output?
@@ -238,6 +245,10 @@ impl State {
 
     pub(in crate::script) fn set_quiet(&self, quiet: bool) {
         self.0.borrow_mut().quiet = quiet;
+    }
+
+    pub(in crate::script) fn share_sweeps(&self) {
+        self.0.borrow_mut().shared = true;
     }
 
     pub(in crate::script) fn print_elsewhere(&self) {

@@ -74,13 +74,8 @@ impl Heartbeat {
         let work = move || {
             let mut is_noted = false;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
-                let next = {
-                    let mut beat = lock(&of_thread);
-                    beat.counter += 1;
-                    beat.clone()
-                };
                 // A disk that is full now may have room for the next one.
-                if let (Err(error), false) = (write(&to, &next), is_noted) {
+                if let (Err(error), false) = (beat_once(&of_thread, &to, |_| ()), is_noted) {
                     is_noted = true;
                     stderr::note(&format!("warning: other workers will take this one for dead: {error}"));
                 }
@@ -93,7 +88,8 @@ impl Heartbeat {
 
     /// Says which trials this worker trains from now on.
     pub fn set_trials(&self, trials: Vec<String>) {
-        lock(&self.beat).trials = trials;
+        // What cannot be written now is with the next heartbeat.
+        let _ = beat_once(&self.beat, &self.path, |beat| beat.trials = trials);
     }
 }
 
@@ -119,6 +115,14 @@ pub fn ids(out: &Path) -> Vec<String> {
     let mut ids: Vec<String> = ids.filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).collect();
     ids.sort();
     ids
+}
+
+/// Writes the next heartbeat, with a change. Under the lock: an older one must not replace it.
+fn beat_once(beat: &Mutex<Beat>, path: &Path, change: impl FnOnce(&mut Beat)) -> Result<()> {
+    let mut beat = lock(beat);
+    beat.counter += 1;
+    change(&mut beat);
+    write(path, &beat)
 }
 
 fn write(path: &Path, beat: &Beat) -> Result<()> {

@@ -59,7 +59,12 @@ impl ProcessIdentity {
     pub fn of_this_process() -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|text| text.trim().to_owned());
         let namespace = fs::read_link("/proc/self/ns/pid").ok().map(|path| path.to_string_lossy().into_owned());
-        ProcessIdentity { pid: process::id(), started: status(process::id()).map(|(_, started)| started), boot, namespace }
+        ProcessIdentity {
+            pid: process::id(),
+            started: status(process::id()).map(|(_, started)| started),
+            boot,
+            namespace,
+        }
     }
 
     /// Is it certain that this process has ended? A process of another machine or container may always live.
@@ -71,8 +76,8 @@ impl ProcessIdentity {
         }
         let Ok(pid) = i32::try_from(self.pid) else { return false };
         // SAFETY: signal 0 only asks whether there is such a process.
-        let is_missing = unsafe { libc::kill(pid, 0) } != 0
-            && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
+        let is_missing =
+            unsafe { libc::kill(pid, 0) } != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
         if is_missing {
             return true;
         }

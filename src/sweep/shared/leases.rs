@@ -114,7 +114,9 @@ pub fn ensure_leasable(name: &str) -> Result<()> {
     const LONGEST: usize = 230;
     if name.len() > LONGEST {
         let message = format!("the name of the trial `{name}` is too long for a lease");
-        return Err(Error::new(Kind::Input, message).with_hint("give long values of the grid short names: #{ name: value }"));
+        return Err(
+            Error::new(Kind::Input, message).with_hint("give long values of the grid short names: #{ name: value }")
+        );
     }
     Ok(())
 }

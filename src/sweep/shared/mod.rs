@@ -5,12 +5,18 @@
 //! (`.work/ID/TRIAL`), and concludes a trial by one rename to `TRIAL`, which fails if another one did so before. No clock is
 //! compared and no lock is needed: the protocol works where files can be created exclusively and folders renamed.
 //!
-//! Read [`leases`] and [`heartbeat`] first, then [`watch`].
+//! Read [`leases`] and [`heartbeat`] first, then [`conclude`], then [`run`].
 
+pub mod agree;
+pub mod alone;
+pub mod conclude;
 pub mod exclusive;
+pub mod fail;
 pub mod heartbeat;
 pub mod identity;
+pub mod inherit;
 pub mod leases;
+pub mod run;
 pub mod settings;
 pub mod share;
 pub mod watch;

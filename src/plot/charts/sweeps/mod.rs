@@ -186,7 +186,7 @@ mod tests {
                 measured: BTreeSet::new(),
             };
             let result_of = TrialResult::Finished(measurements);
-            result.insert(TrialRow { index, dir: point.folder_name(), point, result: result_of });
+            result.insert(TrialRow { index, dir: point.folder_name(), point, result: result_of, place: None });
         }
         result
     }
