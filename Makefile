@@ -11,7 +11,7 @@ TEST_FLAGS = $(CARGO_FLAGS) --config profile.release.package.lorhai.opt-level=0 
 # The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup standin nvrtc build install dist sweep soak soak-resume test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth bench-busy gpu-check gpu-check-standin gpu-test
+.PHONY: help setup standin nvrtc build install dist sweep soak soak-resume soak-workers test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth bench-busy gpu-check gpu-check-standin gpu-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -22,6 +22,7 @@ help:
 	@echo "make test      check formatting and lints, run all tests, check that the reference is up to date"
 	@echo "make test-all  the same with the tests that need assets and other programs (see CONTRIBUTING.md)"
 	@echo "make soak      search for inputs that end the program, for SOAK seconds (300; 0 for all)"
+	@echo "make soak-workers kill random workers of a shared sweep KILLS times (50), and compare how it ends"
 	@echo "make soak-resume cut runs and sweeps off CUTS times (50) of each kind, and compare how they end"
 	@echo "make standin   build the stand-in for an NVIDIA GPU that tests use (tests/standin/README.md)"
 	@echo "make nvrtc     fetch NVIDIA's compiler of kernels, for the tests that need it"
@@ -80,6 +81,11 @@ CUTS ?= 50
 soak-resume: setup
 	LORHAI_CUTS=$(CUTS) cargo test $(CARGO_FLAGS) --test resume -- kills --nocapture --test-threads=1 \
 		$(if $(LORHAI_ASSETS),--include-ignored)
+
+# Random workers of a shared sweep, killed at random moments.
+KILLS ?= 50
+soak-workers: build
+	$(PYTHON) tests/shared/kills.py $(PROGRAM) --kills $(KILLS)
 
 # What the ignored tests need; those for a GPU have `make gpu-test`.
 NEEDS = LORHAI_ASSETS PEER_PYTHON LLAMA_PYTHON TENSORBOARD_PYTHON NVRTC_LIBRARY

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `arguments.rs` | the commands, their arguments and help |
 //! | `run.rs`, `prompt.rs`, `check.rs`, `docs.rs` | the commands `run`, `repl`, `check`, `docs` |
+//! | `workers/` | `run --workers`: several processes that share the sweeps of a script |
 //! | `compute.rs`, `sandboxed.rs` | options that several commands share: threads and device; the sandbox |
 //! | `suggestion.rs` | what a wrong command line may have meant |
 //! | `outcome.rs`, `signals.rs` | exit codes; what signals do |
@@ -22,6 +23,7 @@ mod run;
 mod sandboxed;
 mod signals;
 mod suggestion;
+mod workers;
 
 use crate::error::Result;
 use crate::replay::{self, ReplayOptions};

@@ -34,6 +34,7 @@ Examples:
   lorhai check my.rhai                               find errors without running it
   lorhai run --dry-run my.rhai                       estimate time and memory, and find what would fail
   lorhai run --sandbox stranger.rhai                 run a script that you did not write
+  lorhai run my.rhai --workers 4                     share its sweeps among four processes
   lorhai runs                                        list past runs and their results
   lorhai show runs/rank-sweep                        print the table of a sweep
   lorhai compare runs/a runs/b --chart both.svg      compare two runs
@@ -55,6 +56,7 @@ pub enum Command {
 Examples:
   lorhai run scripts/rank_sweep.rhai --help
   lorhai run scripts/rank_sweep.rhai --set ranks=2,4,8 --set steps=50
+  lorhai run scripts/rank_sweep.rhai --workers       one worker for each GPU, which share the sweep
 
 A script that was stopped goes on when it is run again: a sweep with the trials that are not finished, and
 a `train` with `out` from its last checkpoint (docs/checkpoints.md).

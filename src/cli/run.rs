@@ -5,10 +5,12 @@ use super::compute::Compute;
 use super::outcome::{exit_code, FAILED, SOME_FAILED, WRONG_USE};
 use super::sandboxed::Sandboxed;
 use super::signals::handle_signals;
+use super::workers::{self, WorkersCall};
 use crate::error::{Error, Result};
 use crate::script::{on_large_stack, parse_size, Failure, Session};
 use crate::{stderr, stdout};
 use clap::CommandFactory;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -39,6 +41,13 @@ pub struct RunArgs {
     /// Share the sweeps of the script with other processes that run it with the same settings (docs/cluster.md).
     #[arg(long, conflicts_with = "dry_run")]
     shared: bool,
+    /// Run N processes that share the sweeps of the script, and show their progress as one; without N, one for each GPU.
+    ///
+    /// Write it after FILE. Each worker gets a GPU of CUDA_VISIBLE_DEVICES, and its part of the threads. One that dies is
+    /// started again from its checkpoint, twice at most; then the trials that it held are recorded as failed. See
+    /// docs/cluster.md.
+    #[arg(long, value_name = "N", num_args = 0..=1, value_parser = workers::count, conflicts_with_all = ["dry_run", "shared"])]
+    workers: Option<Option<usize>>,
     #[command(flatten)]
     compute: Compute,
     #[command(flatten)]
@@ -66,6 +75,9 @@ impl RunArgs {
         };
         if self.json {
             stderr::use_json();
+        }
+        if let Some(count) = self.workers.filter(|_| !self.help) {
+            return workers::run(self.workers_call(file, count));
         }
         // The sandbox is entered before there are threads.
         if let Err(error) = self.sandbox.enter(Some(file)).and_then(|()| self.compute.start()) {
@@ -105,6 +117,18 @@ impl RunArgs {
             stderr::object("done", []);
         }
         Ok(0)
+    }
+
+    /// This call as one of each worker.
+    fn workers_call(&self, file: &Path, count: Option<usize>) -> WorkersCall {
+        let mut arguments: Vec<OsString> = ["run", "--shared", "--json"].map(OsString::from).into();
+        self.set.iter().for_each(|(key, value)| arguments.extend(["--set".into(), format!("{key}={value}").into()]));
+        self.max_memory.iter().for_each(|bytes| arguments.extend(["--max-memory".into(), bytes.to_string().into()]));
+        arguments.extend(self.compute.device_arguments());
+        arguments.extend(self.sandbox.arguments());
+        arguments.push(file.into());
+        let (threads, device) = (self.compute.threads, self.compute.device.clone());
+        WorkersCall { count, arguments, threads, device, quiet: self.quiet }
     }
 
     fn without_file(&self) -> i32 {

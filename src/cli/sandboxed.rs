@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::sandbox;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -24,6 +25,16 @@ pub struct Sandboxed {
 }
 
 impl Sandboxed {
+    /// The arguments that say the same.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        arguments.extend(self.sandbox.then(|| "--sandbox".into()));
+        self.allow_read.iter().for_each(|path| arguments.extend(["--allow-read".into(), path.into()]));
+        self.allow_write.iter().for_each(|path| arguments.extend(["--allow-write".into(), path.into()]));
+        arguments.extend(self.allow_hub.then(|| "--allow-hub".into()));
+        arguments
+    }
+
     /// Enters the sandbox if there is to be one. `script` is run in it.
     pub fn enter(&self, script: Option<&Path>) -> Result<()> {
         if !self.sandbox {

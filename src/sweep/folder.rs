@@ -79,10 +79,8 @@ impl SweepFolder {
         files::create_folder(&path)?;
         ensure_sweep_or_empty(&path)?;
         let is_shared = plan.shared.is_some();
-        let lock = match is_shared {
-            true => FolderLock::share(&path, "a shared sweep"),
-            false => FolderLock::take(&path, "a sweep"),
-        };
+        let lock =
+            if is_shared { FolderLock::share(&path, "a shared sweep") } else { FolderLock::take(&path, "a sweep") };
         let lock = lock.map_err(|error| match error.kind {
             Kind::Input => error.with_hint(SHARE_HINT),
             _ => error,

@@ -211,11 +211,11 @@ impl LoraSweep<'_> {
     ) -> Result<SweepReport> {
         let mut plan = self.plan(if pace.is_full() { folder } else { &self.options.out })?;
         let is_shared = self.is_shared && pace.is_full();
-        let _whole = match is_shared && self.options.prune.0.is_some() {
-            true => Some(WholeSweep::take(&plan, note)?),
-            false => None,
-        };
-        if is_shared && _whole.is_none() {
+        // Held until the end of the sweep.
+        let mut _whole = None;
+        if is_shared && self.options.prune.0.is_some() {
+            _whole = Some(WholeSweep::take(&plan, note)?);
+        } else if is_shared {
             plan.share(WorkerId::new());
         }
         let (mut cohorts, numbers) = Cohorts::of(&self.inputs);

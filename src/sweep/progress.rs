@@ -149,6 +149,7 @@ impl SweepProgress {
             Event::Paused { trial, .. } => sweep.pause(trial),
             Event::Pruned { trial, pruned } => sweep.stop(trial, pruned),
             Event::Elsewhere { trial, .. } => sweep.conclude_elsewhere(trial),
+            Event::LeaseLost { trial } => sweep.drop_trial(trial),
             _ => {}
         }
         match (&sweep.show, event) {
@@ -190,13 +191,18 @@ impl Sweep {
 
     /// Takes a trial that another worker trained out of what is to do, and what this one trained of it.
     fn conclude_elsewhere(&mut self, trial: &Trial) {
-        if let Some(running) = self.trials.remove(&trial.index) {
-            running.bar.iter().for_each(stderr::remove);
-        }
+        self.drop_trial(trial);
         self.steps -=
             self.steps.saturating_sub(self.steps_of_ended) / self.to_run.saturating_sub(self.ended).max(1) as u64;
         self.to_run = self.to_run.saturating_sub(1);
         self.draw(true);
+    }
+
+    /// Removes a trial that this process trains no more.
+    fn drop_trial(&mut self, trial: &Trial) {
+        if let Some(running) = self.trials.remove(&trial.index) {
+            running.bar.iter().for_each(stderr::remove);
+        }
     }
 
     /// Removes a trial that waits for others.

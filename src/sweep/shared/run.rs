@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 const REPORT: &str = "@report";
 /// Between two looks at what others do.
 const POLL: Duration = Duration::from_secs(1);
+/// Looking takes at most this part of the time, and waiting at most so long: a folder on a slow server has many trials.
+const LOOKING: u32 = 20;
+const LONGEST_POLL: Duration = Duration::from_secs(15);
 /// Between two tables on disk while trials end.
 const TABLE: Duration = Duration::from_secs(2);
 
@@ -108,6 +111,8 @@ struct SharedSweep<'a, 'o> {
     earlier_failures: BTreeMap<String, Record>,
     expected: usize,
     poll: Duration,
+    /// How long the last look took.
+    look: Duration,
     /// The generation of the lease of the report before this run.
     report: u64,
     table: Option<Instant>,
@@ -165,6 +170,7 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
             earlier_failures,
             expected: settings::expected()?,
             poll: POLL.min(stale_after / 5),
+            look: Duration::ZERO,
             report,
             table: None,
             is_table_behind: false,
@@ -233,8 +239,10 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
     /// The trials that nobody trains.
     fn free(&mut self, open: &[&'a Trial]) -> Result<Vec<Free<'a>>> {
         // In this order: a worker writes its heartbeat before its first lease.
+        let started = Instant::now();
         let leases = self.leases.read()?.clone();
         self.watch.look();
+        self.look = started.elapsed();
         let is_free = |lease: &Lease| lease.owner == self.me.as_str() || self.watch.life(&lease.owner) != Life::Alive;
         let of_trial = |trial: &&'a Trial| {
             let lease = leases.get(&trial.name);
@@ -287,13 +295,11 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
         self.find_checkpoints(group)?;
         for (Held { trial, .. }, before) in group {
             let step = prepare(trial, self.plan)?;
-            let is_retried = self.earlier_failures.contains_key(&trial.name);
-            match (before, step) {
-                (Some(lease), step) if !is_retried => {
-                    self.observer.event(&Event::TakenOver { trial, worker: &lease.owner, step });
-                }
-                (_, Some(step)) => self.observer.event(&Event::Resuming { trial, step }),
-                _ => {}
+            let is_left = |lease: &&Lease| self.plan.out.join(WORK).join(&lease.owner).join(&trial.name).is_dir();
+            match (before.as_ref().filter(is_left), step) {
+                (Some(lease), step) => self.observer.event(&Event::TakenOver { trial, worker: &lease.owner, step }),
+                (None, Some(step)) => self.observer.event(&Event::Resuming { trial, step }),
+                (None, None) => {}
             }
             self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
         }
@@ -387,7 +393,7 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
         if !std::mem::replace(&mut self.is_waiting, true) {
             self.observer.event(&Event::Waiting { trials });
         }
-        interrupt::sleep(self.poll)
+        interrupt::sleep(self.poll.max((self.look * LOOKING).min(LONGEST_POLL)))
     }
 
     /// All trials are over: writes the whole table, and removes what nobody needs any more.
@@ -413,6 +419,9 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
                 let _ = fs::remove_file(self.plan.out.join(WORKERS).join(format!("{worker}.json")));
             }
         }
+        // Fails while others work.
+        drop(self.heartbeat);
+        let _ = fs::remove_dir(self.plan.out.join(WORKERS));
         Ok(self.result)
     }
 }
