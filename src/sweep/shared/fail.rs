@@ -3,7 +3,7 @@
 use super::conclude::{Conclusion, Publisher};
 use super::heartbeat::Heartbeat;
 use super::identity::WorkerId;
-use super::inherit::copy_folder;
+use super::inherit::{copy_folder, folders_of};
 use super::leases::Leases;
 use super::{settings, WORK};
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::files;
 use crate::sweep::folder::{read_marker, TRIALS};
 use crate::sweep::place::Place;
 use crate::sweep::record::{self, Failure, Record, TrialResult};
-use crate::sweep::{Point, Trial};
+use crate::sweep::{settings_diff, Point, Trial};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -44,15 +44,20 @@ pub fn fail_trials(out: &Path, dead: &str, run: &str, message: &str) -> Result<V
             record.fingerprint == fingerprint && is_ended
         };
         let work = out.join(WORK).join(dead).join(&name);
-        let settings = record::read_settings(&work);
+        // One that died at once may have left nothing, but others before it.
+        let mut folders = std::iter::once(work).chain(folders_of(&name, out));
+        let source = folders.find_map(|folder| {
+            let settings = record::read_settings(&folder)?;
+            (settings_diff::fingerprint(&settings) == fingerprint).then_some((folder, settings))
+        });
         let is_concluded = Record::read(&out.join(&name)).is_some_and(|record| is_over(&record));
-        let Some(settings) = settings.filter(|_| !is_concluded) else { continue };
+        let Some((source, settings)) = source.filter(|_| !is_concluded) else { continue };
         if !leases.take(&name, generation)? {
             continue;
         }
         let dir = out.join(WORK).join(me.as_str()).join(&name);
         files::create_folder(&dir)?;
-        copy_folder(&work, &dir)?;
+        copy_folder(&source, &dir)?;
         let failure = Failure { kind: "worker".to_owned(), message: message.to_owned(), hint: None };
         let place = Some(Place { generation: Some(generation), ..place.clone() });
         let record = Record { fingerprint: fingerprint.clone(), result: TrialResult::Failed(failure), place };

@@ -53,7 +53,7 @@ fn earlier(trial: &Trial, plan: &Plan) -> Option<(PathBuf, u64)> {
 }
 
 /// Every folder that holds something of a trial.
-fn folders_of(name: &str, out: &Path) -> Vec<PathBuf> {
+pub(super) fn folders_of(name: &str, out: &Path) -> Vec<PathBuf> {
     let workers = fs::read_dir(out.join(WORK)).into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = workers.map(|worker| worker.path().join(name)).collect();
     folders.push(out.join(name));

@@ -291,7 +291,6 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
     /// Trains trials side by side and concludes them.
     fn train(&mut self, group: &[(Held<'a>, Option<Lease>)], train_group: &mut TrainGroup) -> Result<()> {
         self.is_waiting = false;
-        self.heartbeat.set_trials(group.iter().map(|(held, _)| held.trial.name.clone()).collect());
         self.find_checkpoints(group)?;
         for (Held { trial, .. }, before) in group {
             let step = prepare(trial, self.plan)?;
@@ -304,6 +303,8 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
             self.observer.event(&Event::Started { trial, total: self.plan.trials.len() });
         }
         let trials: Vec<&Trial> = group.iter().map(|(held, _)| held.trial).collect();
+        // From here on their folders say what they are, should this worker die.
+        self.heartbeat.set_trials(trials.iter().map(|trial| trial.name.clone()).collect());
         let results = train_group(&trials);
         if results.len() != group.len() {
             let (expected, found) = (group.len(), results.len());
