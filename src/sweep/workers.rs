@@ -188,7 +188,7 @@ pub fn run_sweep<'a>(
     };
     let mut on_event = |event: &Event| progress.event(event);
     if plan.shared.is_some() {
-        let to_run = shared::run::unfinished(plan);
+        let to_run = shared::earlier::unfinished(plan);
         progress.begin(to_run.len(), tasks_of(&to_run).iter().map(steps).sum());
         return shared::run::run_shared(plan, &mut on_event, &mut next_group, &mut train_group);
     }

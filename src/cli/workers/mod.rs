@@ -58,7 +58,7 @@ pub fn run(call: WorkersCall) -> i32 {
 struct Workers {
     launches: Vec<Launch>,
     running: BTreeMap<usize, Child>,
-    /// How often each died since it last made progress past its deaths.
+    /// How often each died since trials that it held were recorded as failed.
     deaths: Vec<u32>,
     /// The exit codes of those that ended in order.
     codes: BTreeMap<usize, i32>,

@@ -9,7 +9,9 @@
 
 pub mod agree;
 pub mod alone;
+pub mod cleanup;
 pub mod conclude;
+pub mod earlier;
 pub mod exclusive;
 pub mod fail;
 pub mod heartbeat;

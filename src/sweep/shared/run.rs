@@ -2,7 +2,9 @@
 //! conclude, until all trials are over.
 
 use super::agree::ensure_same_settings;
+use super::cleanup::remove_leftovers;
 use super::conclude::{restore, Conclusion, Publisher};
+use super::earlier::earlier_failures;
 use super::heartbeat::Heartbeat;
 use super::identity::WorkerId;
 use super::inherit::prepare;
@@ -15,7 +17,7 @@ use crate::interrupt;
 use crate::sweep::checkpoints::Begun;
 use crate::sweep::columns::ensure_no_metric_is_a_column;
 use crate::sweep::event::{Event, SweepObserver};
-use crate::sweep::folder::{SweepFolder, TrialState};
+use crate::sweep::folder::SweepFolder;
 use crate::sweep::place::Place;
 use crate::sweep::record::{Failure, Measurements, Record, Trained, TrialResult};
 use crate::sweep::results::{SweepResult, TrialRow};
@@ -71,17 +73,6 @@ pub fn run_shared<'a>(
     }
 }
 
-/// The trials of a shared plan that are not finished.
-pub fn unfinished(plan: &Plan) -> Vec<&Trial> {
-    let is_finished = |trial: &&Trial| {
-        let record = Record::read(&plan.out.join(&trial.name));
-        record.is_some_and(|record| {
-            record.fingerprint == trial.fingerprint() && matches!(record.result, TrialResult::Finished(_))
-        })
-    };
-    plan.trials.iter().filter(|trial| !is_finished(trial)).collect()
-}
-
 /// A trial that nobody trains, with its last lease.
 type Free<'a> = (&'a Trial, Option<Lease>);
 
@@ -129,24 +120,7 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
         let folder = SweepFolder::claim(plan)?;
         let fingerprints: Vec<String> = plan.trials.iter().map(Trial::fingerprint).collect();
         let run = settings::run();
-        let mut earlier_failures = BTreeMap::new();
-        for trial in &plan.trials {
-            let dir = plan.out.join(&trial.name);
-            // A folder that is not a trial's must stop the sweep before anything changes.
-            match SweepFolder::state_in(trial, &dir)? {
-                TrialState::Failed(failure) => {
-                    let record = Record::read(&dir);
-                    let is_of_this_run =
-                        |record: &Record| run.is_some() && record.place.as_ref().is_some_and(|place| place.run == run);
-                    if let Some(record) = record.filter(|record| !is_of_this_run(record)) {
-                        observer.event(&Event::Retrying { trial, failure: &failure });
-                        earlier_failures.insert(trial.name.clone(), record);
-                    }
-                }
-                TrialState::Changed(changes) => observer.event(&Event::Changed { trial, changes: &changes }),
-                _ => {}
-            }
-        }
+        let earlier_failures = earlier_failures(plan, run.as_deref(), observer)?;
         Throughput::forget(&plan.out);
         let place = Place { worker: Some(me.to_string()), run, ..plan.place.clone().unwrap_or_default() };
         let heartbeat = Heartbeat::start(&plan.out, me, &place, stale_after)?;
@@ -404,22 +378,7 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
         let report = self.leases.read()?.get(REPORT).map_or(0, |lease| lease.generation);
         self.result.writes_report = report <= self.report && self.leases.take(REPORT, report + 1)?;
         self.watch.look();
-        let is_over = |worker: &str| worker == self.me.as_str() || self.watch.life(worker) != Life::Alive;
-        for entry in fs::read_dir(self.plan.out.join(WORK)).into_iter().flatten().flatten() {
-            if is_over(&entry.file_name().to_string_lossy()) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-        // Fails while there are others.
-        let _ = fs::remove_dir(self.plan.out.join(WORK));
-        if let Some(checkpoints) = &self.plan.checkpoints {
-            checkpoints.remove_of_workers(&is_over);
-        }
-        for worker in super::heartbeat::ids(&self.plan.out) {
-            if self.watch.life(&worker) == Life::Dead {
-                let _ = fs::remove_file(self.plan.out.join(WORKERS).join(format!("{worker}.json")));
-            }
-        }
+        remove_leftovers(self.plan, self.me, &self.watch);
         // Fails while others work.
         drop(self.heartbeat);
         let _ = fs::remove_dir(self.plan.out.join(WORKERS));
