@@ -190,7 +190,10 @@ fn a_sweep_that_is_not_shared_is_refused_beside_one_that_is() {
     let folder = folder_with_script(SWEEP);
     let mut shared = Worker::start(folder.path(), &["--shared"]);
     assert!(shared.wait_for("step"));
+    // A process that is paused keeps its locks, and does not come to its end meanwhile.
+    shared.signal(libc::SIGSTOP);
     let refused = Worker::start(folder.path(), &[]).finish();
+    shared.signal(libc::SIGCONT);
     assert_eq!(refused.code, Some(1));
     assert!(refused.errors.contains("already running") && refused.errors.contains("--shared"), "{}", refused.errors);
     shared.signal(libc::SIGTERM);
@@ -200,7 +203,9 @@ fn a_sweep_that_is_not_shared_is_refused_beside_one_that_is() {
     assert_eq!(workers, 0, "a worker that was stopped lets its leases go");
     let mut alone = Worker::start(folder.path(), &[]);
     assert!(alone.wait_for("step"));
+    alone.signal(libc::SIGSTOP);
     let refused = Worker::start(folder.path(), &["--shared"]).finish();
+    alone.signal(libc::SIGCONT);
     assert!(refused.errors.contains("already running"), "{}", refused.errors);
     assert_eq!(alone.finish().code, Some(0));
 }
@@ -208,7 +213,8 @@ fn a_sweep_that_is_not_shared_is_refused_beside_one_that_is() {
 #[test]
 fn a_worker_with_other_settings_is_refused_while_others_work() {
     let _alone = ALONE.lock();
-    let folder = folder_with_script(SWEEP);
+    // Long enough to be at work until the other one has started.
+    let folder = folder_with_script(&SWEEP.replace("steps: 24", "steps: 4000"));
     let stale = [("LORHAI_STALE_AFTER", "3")];
     let mut first = Worker::start_with(folder.path(), &["--shared"], &stale);
     assert!(first.wait_for("step"));
