@@ -129,6 +129,7 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
         observer.event(&Event::Joined { worker: me.as_str(), out: &plan.out });
         let mut result = SweepResult::new(&plan.out, &plan.grid);
         result.decide = plan.decide.clone();
+        result.tuned = plan.tuned.clone();
         let mut worker = SharedSweep {
             plan,
             me,
