@@ -1,8 +1,8 @@
 //! The stop flag that a signal sets and every long loop polls.
 //!
 //! The first signal sets the flag: work stops at the next micro-batch or row, saves what it can and leaves no
-//! partial files. A second Ctrl-C or SIGTERM ends the program at once. Either way the exit code is 128 and the
-//! number of the signal.
+//! partial files. A second Ctrl-C or SIGTERM ends the program at once, unless a scheduler sends them
+//! ([`expect_repetitions`]). Either way the exit code is 128 and the number of the signal.
 
 use crate::error::{Error, Kind, Result};
 use libc::{c_int, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1};
@@ -17,6 +17,8 @@ static SINCE: AtomicU64 = AtomicU64::new(0);
 
 /// Is an input awaited, so that no work is under way?
 static IDLE: AtomicBool = AtomicBool::new(false);
+/// Is a second SIGTERM nothing new?
+static REPEATED: AtomicBool = AtomicBool::new(false);
 /// The settings of the terminal before a line editor changed them.
 static TERMINAL: OnceLock<libc::termios> = OnceLock::new();
 
@@ -67,6 +69,12 @@ pub fn set_idle(idle: bool) {
     IDLE.store(idle, Ordering::SeqCst);
 }
 
+/// A SIGTERM behind another signal no longer ends the program: schedulers send one to each process of a job, the job's
+/// script passes its own on, and a second one may follow while the program still saves. SIGKILL ends it in any case.
+pub fn expect_repetitions() {
+    REPEATED.store(true, Ordering::SeqCst);
+}
+
 fn arrived(signal: c_int) {
     if signal != SIGINT && IDLE.load(Ordering::SeqCst) {
         if let Some(settings) = TERMINAL.get() {
@@ -80,6 +88,7 @@ fn arrived(signal: c_int) {
         Ok(_) => SINCE.store(now, Ordering::SeqCst),
         // A closed terminal sends SIGHUP by the system and by the shell, a scheduler USR1 to several processes.
         Err(_) if signal == SIGHUP || signal == SIGUSR1 => {}
+        Err(_) if signal == SIGTERM && REPEATED.load(Ordering::SeqCst) => {}
         Err(first) if now.saturating_sub(SINCE.load(Ordering::SeqCst)) >= ONE_SIGNAL => exit(128 + first),
         Err(_) => {}
     }

@@ -129,6 +129,22 @@ fn a_second_signal_ends_the_program_at_once() {
     }
 }
 
+#[test]
+fn a_worker_is_not_ended_by_a_second_sigterm() {
+    let _alone = ALONE.lock();
+    let (_folder, mut child) = start_script_with(DEAF, &["--shared"]);
+    std::thread::sleep(Duration::from_millis(100));
+    // As a job's script passes a signal on that Slurm also sends to the worker, some time later.
+    for signal in [libc::SIGUSR1, libc::SIGTERM, libc::SIGTERM] {
+        send(&child, signal);
+        std::thread::sleep(Duration::from_millis(150));
+        assert!(child.try_wait().unwrap().is_none(), "ended at once, or the machine is too fast for this test");
+    }
+    // By hand it can still be ended.
+    send(&child, libc::SIGINT);
+    assert_eq!(child.wait().unwrap().code(), Some(138));
+}
+
 /// A script that can be stopped at any moment.
 const ENDLESS: &str = r#"print("ready"); loop { }"#;
 
@@ -200,9 +216,14 @@ fn send(child: &Child, signal: libc::c_int) {
 
 /// Runs a script that prints "ready" first, and waits for that.
 fn start_script(script: &str) -> (tempfile::TempDir, Child) {
+    start_script_with(script, &[])
+}
+
+fn start_script_with(script: &str, options: &[&str]) -> (tempfile::TempDir, Child) {
     let folder = common::files::folder_with_script(script);
     let mut command = lorhai(folder.path());
-    let mut child = command.args(["run", "case.rhai"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.args(["run", "case.rhai"]).args(options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until_it_is_ready(&mut child);
     (folder, child)
 }

@@ -8,7 +8,7 @@ use super::signals::handle_signals;
 use super::workers::{self, WorkersCall};
 use crate::error::{Error, Result};
 use crate::script::{on_large_stack, parse_size, Failure, Session};
-use crate::{stderr, stdout};
+use crate::{interrupt, stderr, stdout};
 use clap::CommandFactory;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -102,6 +102,7 @@ impl RunArgs {
             session.set_max_memory(bytes);
         }
         if self.shared {
+            interrupt::expect_repetitions();
             session.share_sweeps();
         }
         self.set.iter().for_each(|(key, value)| session.set(key, value));
