@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 # Programs that a reason may name, and the test programs whose tests need them.
-PROGRAMS = {"tmux": ["progress", "repl"], "node": ["plot"], "strace": ["saving"]}
+PROGRAMS = {"tmux": ["progress", "repl"], "node": ["plot"], "strace": ["saving"], "parallel": ["cluster"]}
 # Variables that a reason may name, likewise.
 VARIABLES = {"NVRTC_LIBRARY": ["native"]}
 # The test programs with tests `on_a_gpu`, and the libraries that stand for one.

@@ -4,7 +4,7 @@
 //! | file | defines |
 //! |---|---|
 //! | `arguments.rs` | the commands, their arguments and help |
-//! | `run.rs`, `prompt.rs`, `check.rs`, `docs.rs` | the commands `run`, `repl`, `check`, `docs` |
+//! | `run.rs`, `prompt.rs`, `check.rs`, `docs.rs`, `submit.rs` | the commands `run`, `repl`, `check`, `docs`, `submit` |
 //! | `workers/` | `run --workers`: several processes that share the sweeps of a script |
 //! | `compute.rs`, `sandboxed.rs` | options that several commands share: threads and device; the sandbox |
 //! | `suggestion.rs` | what a wrong command line may have meant |
@@ -22,9 +22,12 @@ mod prompt;
 mod run;
 mod sandboxed;
 mod signals;
+mod submit;
 mod suggestion;
 mod workers;
 
+use crate::cluster::cancel::cancel;
+use crate::cluster::status::status;
 use crate::error::Result;
 use crate::replay::{self, ReplayOptions};
 use crate::script::catalogue::pages;
@@ -69,6 +72,12 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> i32 {
         Command::Runs { folder } => print_or_fail(runs::list(&folder)),
         Command::Show { run } => print_or_fail(runs::show(&run)),
         Command::Compare { first, second, chart } => print_or_fail(runs::compare(&first, &second, chart.as_deref())),
+        Command::Submit(submit) => submit.dispatch(),
+        Command::Status { out } => {
+            signals::handle_signals();
+            print_or_fail(status(&out))
+        }
+        Command::Cancel { out } => print_or_fail(cancel(&out)),
         Command::Report { out } => print_or_fail(runs::report(&out)),
         Command::Completions { shell } => completions(shell),
         Command::Doctor => doctor(),

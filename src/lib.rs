@@ -77,6 +77,7 @@ pub mod train;
 
 // The edge.
 pub mod cli;
+pub mod cluster;
 pub mod doctor;
 pub mod repl;
 pub mod replay;

@@ -43,7 +43,7 @@ const ROOT: [&str; 5] = ["Error", "Kind", "Result", "bail", "choices"];
 /// Imports the flow and the foundations.
 const BINDING: &str = "script";
 /// Import what they like; imported by one another only.
-const EDGE: [&str; 7] = ["cli", "doctor", "lib", "main", "repl", "replay", "runs"];
+const EDGE: [&str; 8] = ["cli", "cluster", "doctor", "lib", "main", "repl", "replay", "runs"];
 /// Crates that one folder or file alone may name.
 const CRATES: [(&str, &str); 6] = [
     ("rhai", "script"),

@@ -5,6 +5,7 @@ use super::compute::{device_name, thread_count};
 use super::docs::Docs;
 use super::prompt::Repl;
 use super::run::RunArgs;
+use super::submit::Submit;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -38,6 +39,7 @@ Examples:
   lorhai runs                                        list past runs and their results
   lorhai show runs/rank-sweep                        print the table of a sweep
   lorhai compare runs/a runs/b --chart both.svg      compare two runs
+  lorhai submit slurm my.rhai --tasks 8 --gpus 1     train a sweep on a Slurm cluster
   lorhai replay runs/a                               repeat a run and compare its losses
   lorhai doc train                                   explain a function, with an example
 
@@ -163,6 +165,26 @@ Examples:
     /// Redraw the charts and the report of a sweep from its results.
     #[command(after_help = "Example:\n  lorhai report runs/rank-sweep")]
     Report {
+        /// The folder of the sweep (its option `out`).
+        out: PathBuf,
+    },
+    /// Train a sweep on a cluster: submit a script as an array of jobs.
+    #[command(subcommand)]
+    Submit(Submit),
+    /// Show a sweep while it runs: its trials, its workers, its jobs.
+    ///
+    /// Reads files alone, from any machine that sees the folder. Watches the heartbeats of the workers for some seconds, to say
+    /// which of them live.
+    #[command(after_help = "Example:\n  lorhai status runs/rank-sweep")]
+    Status {
+        /// The folder of the sweep (its option `out`), or one with sweeps in it.
+        out: PathBuf,
+    },
+    /// Cancel the jobs that were submitted for a sweep.
+    ///
+    /// What is finished stays, and unfinished trials keep their checkpoints: submit again to go on.
+    #[command(after_help = "Example:\n  lorhai cancel runs/rank-sweep")]
+    Cancel {
         /// The folder of the sweep (its option `out`).
         out: PathBuf,
     },

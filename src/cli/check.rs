@@ -7,8 +7,7 @@ use std::path::Path;
 
 /// Fails if the script has an error; warnings alone are no failure.
 pub fn check(file: &Path) -> i32 {
-    let outcome = on_large_stack(|| Session::new().check_file(file)).unwrap_or_else(|error| Err(error.into()));
-    let problems = match outcome {
+    let problems = match problems(file) {
         Ok(problems) => problems,
         Err(failure) => return exit_code(Err(failure)),
     };
@@ -16,17 +15,30 @@ pub fn check(file: &Path) -> i32 {
         stdout::line(&format!("{}: no problems found", file.display()));
         return 0;
     }
-    let warnings = problems.iter().filter(|problem| problem.is_warning()).count();
-    let errors = problems.len() - warnings;
-    let counts = [counted(errors, "problem"), counted(warnings, "warning")];
-    let counts: Vec<String> = counts.into_iter().flatten().collect();
-    let text: Vec<String> = problems.iter().map(Failure::to_string).collect();
-    stderr::line(&format!("{}\n\n{}: {}", text.join("\n\n"), file.display(), counts.join(", ")));
-    if errors == 0 {
+    stderr::line(&report(file, &problems));
+    if problems.iter().all(Failure::is_warning) {
         0
     } else {
         FAILED
     }
+}
+
+/// What `check` would say of a script that has an error; `None` if it has none.
+pub fn errors(file: &Path) -> Result<Option<String>, Failure> {
+    let problems = problems(file)?;
+    Ok((!problems.iter().all(Failure::is_warning)).then(|| report(file, &problems)))
+}
+
+fn problems(file: &Path) -> Result<Vec<Failure>, Failure> {
+    on_large_stack(|| Session::new().check_file(file))?
+}
+
+fn report(file: &Path, problems: &[Failure]) -> String {
+    let warnings = problems.iter().filter(|problem| problem.is_warning()).count();
+    let counts = [counted(problems.len() - warnings, "problem"), counted(warnings, "warning")];
+    let counts: Vec<String> = counts.into_iter().flatten().collect();
+    let text: Vec<String> = problems.iter().map(Failure::to_string).collect();
+    format!("{}\n\n{}: {}", text.join("\n\n"), file.display(), counts.join(", "))
 }
 
 /// "1 problem", "2 warnings"; `None` for 0.

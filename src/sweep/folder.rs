@@ -57,6 +57,9 @@ pub const POINTS: &str = "points";
 /// The folder of the sweep that tuned an option of each setting.
 pub const TUNING: &str = "tuning";
 
+/// The folder of the job arrays that were submitted for the sweep, which may be there before it.
+pub const SLURM: &str = "slurm";
+
 /// The key in `sweep.json` of what the sweep decides.
 pub const DECIDE: &str = "decide";
 
@@ -329,7 +332,7 @@ pub fn ensure_sweep_or_empty(out: &Path) -> Result<()> {
     let entries = fs::read_dir(out).map_err(|error| Error::file("list the folder", out, &error))?;
     let mut names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     let is_tuning = |name: &str| name == TUNING && out.join(name).join(SWEEP).is_file();
-    names.retain(|name| !name.starts_with('.') && !is_tuning(name));
+    names.retain(|name| !name.starts_with('.') && name != SLURM && !is_tuning(name));
     names.sort();
     if names.is_empty() {
         return Ok(());

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod budget;
+pub mod destination;
 pub mod downloads;
 pub mod guard;
 pub mod interactive;

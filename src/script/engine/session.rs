@@ -197,6 +197,14 @@ impl Session {
     /// The help text of a script: its opening comment and its settings. Runs the script up
     /// to its call of `args` and no further.
     pub fn help_of_file(&mut self, path: &Path) -> Result<String, Failure> {
+        let ast = self.declare_settings(path)?;
+        let source = self.state.source();
+        let file = path.display().to_string();
+        Ok(help::text(&file, &source, self.state.declared().as_ref(), &help::written(&ast, &source)))
+    }
+
+    /// Runs a script up to its call of `args`, whose defaults [`State::declared`] has then. Returns the script as written.
+    pub(in crate::script) fn declare_settings(&mut self, path: &Path) -> Result<AST, Failure> {
         self.engine.set_optimization_level(OptimizationLevel::None);
         let ast = self.compile_file(path);
         self.engine.set_optimization_level(OptimizationLevel::Simple);
@@ -210,9 +218,7 @@ impl Session {
                 _ => {}
             }
         }
-        let source = self.state.source();
-        let file = path.display().to_string();
-        Ok(help::text(&file, &source, self.state.declared().as_ref(), &help::written(&ast, &source)))
+        Ok(ast)
     }
 
     /// Everything that is wrong with a script, as far as it can be told without running it.
