@@ -11,7 +11,7 @@ TEST_FLAGS = $(CARGO_FLAGS) --config profile.release.package.lorhai.opt-level=0 
 # The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup standin nvrtc build install dist sweep soak soak-resume soak-workers test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth bench-busy gpu-check gpu-check-standin gpu-test
+.PHONY: help setup standin nvrtc build install dist sweep soak soak-resume soak-workers test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth bench-busy gpu-check gpu-check-standin gpu-test slurm-test
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -29,6 +29,7 @@ help:
 	@echo "make gpu-check pack what checks a machine with a GPU, without Rust or a network, in eight minutes"
 	@echo "make gpu-check-standin the same, checked on the stand-in for a GPU"
 	@echo "make gpu-test  check the GPU of this machine"
+	@echo "make slurm-test run a sweep in a Slurm of its own, from Debian's packages, without installing them"
 	@echo "make docs      generate the function reference"
 	@echo "make bench     measure speed and memory; with PEER_PYTHON set, also those of peft"
 	@echo "make bench-gpu measure them on a CUDA device, with Qwen2.5's shapes"
@@ -87,12 +88,16 @@ KILLS ?= 50
 soak-workers: build
 	$(PYTHON) tests/shared/kills.py $(PROGRAM) --kills $(KILLS)
 
-# What the ignored tests need; those for a GPU have `make gpu-test`.
+# Job arrays in a Slurm of one node with two CPUs (tests/slurm/cluster.py): some minutes. Status 77: no Debian, no network.
+slurm-test: setup
+	$(PYTHON) tests/slurm/cluster.py cargo test $(TEST_FLAGS) --test slurm -- --ignored --test-threads=1
+
+# What the ignored tests need; those for a GPU have `make gpu-test`, those for Slurm `make slurm-test`.
 NEEDS = LORHAI_ASSETS PEER_PYTHON LLAMA_PYTHON TENSORBOARD_PYTHON NVRTC_LIBRARY
 MISSING = $(strip $(foreach name,$(NEEDS),$(if $($(name)),,$(name))))
 
 test-all: needs setup standin format-check lint
-	@$(PYTHON) .cargo/test.py $(TEST_FLAGS) --no-fail-fast -- --include-ignored --skip on_a_gpu
+	@$(PYTHON) .cargo/test.py $(TEST_FLAGS) --no-fail-fast -- --include-ignored --skip on_a_gpu --skip on_slurm
 	$(PROGRAM) docs --check
 
 needs:

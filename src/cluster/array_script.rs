@@ -43,6 +43,14 @@ pub struct Resources {
     pub sbatch: Vec<String>,
 }
 
+impl Resources {
+    /// GPUs of a task, of `4` or `a100:4`.
+    fn gpu_count(&self) -> u32 {
+        let count = self.gpus.as_deref().and_then(|gpus| gpus.rsplit(':').next()?.trim().parse().ok());
+        count.unwrap_or(0)
+    }
+}
+
 impl ArrayScript {
     /// The name of the job, and of the script's file: that of the Rhai script.
     pub fn name(&self) -> String {
@@ -80,6 +88,7 @@ export LORHAI_SWEEP_RUN={RUN_PREFIX}$SLURM_ARRAY_JOB_ID
 export LORHAI_WORKERS={workers}
 
 # On USR1 and TERM the worker saves a checkpoint, and exits with status 138 or 143.
+signal= interrupted= worker=
 pass_on() {{ signal=$1; interrupted=1; kill -\"$1\" $worker 2>/dev/null; }}
 trap 'pass_on USR1' USR1
 trap 'pass_on TERM' TERM
@@ -139,10 +148,13 @@ exit $status
 
     /// The arguments of `lorhai`.
     fn arguments(&self) -> Result<String> {
-        let mut arguments = vec!["run".to_owned(), quoted(&self.script)?, "--shared".to_owned()];
-        // Sums depend on the number of threads, and all tasks must compute the same.
-        if let Some(cpus) = self.resources.cpus {
-            arguments.push(format!("--threads {cpus}"));
+        let mut arguments = vec!["run".to_owned(), quoted(&self.script)?];
+        match (self.resources.gpu_count(), self.resources.cpus) {
+            // They divide the processors of the task.
+            (count, _) if count > 1 => arguments.push(format!("--workers {count}")),
+            // Sums depend on the number of threads, and all tasks must compute the same.
+            (_, Some(cpus)) => arguments.push(format!("--shared --threads {cpus}")),
+            (_, None) => arguments.push("--shared".to_owned()),
         }
         for (key, value) in &self.settings {
             arguments.push(format!("--set {}", word(&format!("{key}={value}"))?));
@@ -274,6 +286,15 @@ mod tests {
         assert_eq!((status, requeued.as_str()), (3, ""));
         let expected = "slurm-7\n2\nrun\nscripts/rank_sweep.rhai\n--shared\n--threads\n8\n--set\nranks=2,4\n--set\nnote=it's $HOME\n";
         assert_eq!(arguments, expected);
+    }
+
+    #[test]
+    fn a_task_with_several_gpus_has_a_worker_for_each() {
+        for (gpus, expected) in [("4", "--workers 4"), ("a100:2", "--workers 2"), ("a100:1", "--shared --threads 8")] {
+            let resources = Resources { gpus: Some(gpus.into()), ..array().resources };
+            let text = ArrayScript { resources, ..array() }.text().unwrap();
+            assert!(text.contains(&format!(" run scripts/rank_sweep.rhai {expected} --set ")), "{text}");
+        }
     }
 
     /// The task alone, by its own number: the array's would requeue all tasks.
