@@ -47,7 +47,7 @@ pub struct Slurm {
     /// Time limit of a task, as in 4:00:00. It goes on in a new one.
     #[arg(long, value_name = "TIME")]
     time: Option<String>,
-    /// GPUs of each task, as in 1 or a100:1. A worker computes on one.
+    /// GPUs of each task, as in 1 or a100:4. Each computes for a worker.
     #[arg(long, value_name = "GPUS")]
     gpus: Option<String>,
     /// Processors, and threads, of each task.

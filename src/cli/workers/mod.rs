@@ -48,6 +48,7 @@ pub struct WorkersCall {
 /// Runs the workers and returns the exit code.
 pub fn run(call: WorkersCall) -> i32 {
     handle_signals();
+    interrupt::expect_repetitions();
     match Workers::start(call).and_then(|workers| workers.run()) {
         Ok(code) => code,
         Err(error) => exit_code(Err(Failure::from(error))),
