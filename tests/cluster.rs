@@ -181,7 +181,7 @@ fn status_shows_what_is_over_and_what_waits() {
     desk.stand_in("squeue", "printf '42_0|RUNNING|node7|1:02\\n42_[1-3]|PENDING|(Resources)|0:00\\n'");
     desk.prints(&["submit", "slurm", "my sweep.rhai"]);
     let text = desk.prints(&["status", "runs/a"]);
-    assert_eq!(text, "runs/a\nno trial has begun\n\nSlurm\n  42_0      running  node7        1:02\n  42_[1-3]  pending  (Resources)  0:00\n");
+    assert_eq!(text, "runs/a\nnothing has begun\n\nSlurm\n  42_0      running  node7        1:02\n  42_[1-3]  pending  (Resources)  0:00\n");
     assert_eq!(desk.run(&["run", "my sweep.rhai", "--set", "bad=2", "--quiet"]).code, Some(3));
     let text = desk.prints(&["status", "runs/a"]);
     assert!(

@@ -209,8 +209,10 @@ fn wait_for_end(desk: &Desk, job: &str) {
     });
 }
 
-/// Slurm starts a task that was requeued two minutes later.
+/// Slurm starts a task that was requeued two minutes later. Within a second the node would refuse the credential of the new
+/// run, which it takes for the one that was revoked.
 fn start_again(task: &str) {
+    std::thread::sleep(Duration::from_secs(3));
     let _ = Command::new("scontrol").args(["update", &format!("JobId={task}"), "StartTime=now"]).output();
 }
 

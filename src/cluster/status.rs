@@ -5,7 +5,7 @@ use super::slurm::{self, QueuedTask};
 use super::state::{Pulse, Running, SweepState, Worker};
 use crate::error::Result;
 use crate::sweep::folder::SWEEP;
-use crate::sweep::history;
+use crate::sweep::history::{self, PastRun};
 use crate::sweep::place::Place;
 use crate::sweep::record::TrialResult;
 use crate::sweep::results::TrialRow;
@@ -16,22 +16,24 @@ use std::path::{Path, PathBuf};
 /// So many trials that wait are named.
 const NAMED: usize = 8;
 
-/// The state of the sweep in `out`, or of all sweeps below it.
+/// The state of the sweep in `out`, of all sweeps below it, or of the single run in it.
 ///
 /// # Errors
-/// A folder without a sweep and without a job; a stop.
+/// A folder without a run and without a job; a stop.
 pub fn status(out: &Path) -> Result<String> {
     let sweeps = if out.join(SWEEP).is_file() { vec![out.to_owned()] } else { sweeps_below(out) };
     let numbers = jobs::numbers(out)?;
-    if sweeps.is_empty() && numbers.is_empty() {
-        history::ensure_sweep(out)?;
-    }
     let mut sections = Vec::new();
     for sweep in &sweeps {
         sections.push(section(sweep, &SweepState::read(sweep)?));
     }
     if sweeps.is_empty() {
-        sections.push(format!("{}\nno trial has begun\n", out.display()));
+        let state = match PastRun::open(out) {
+            Ok(run) => run.status(),
+            Err(_) if !numbers.is_empty() => "nothing has begun".to_owned(),
+            Err(error) => return Err(error),
+        };
+        sections.push(format!("{}\n{state}\n", out.display()));
     }
     if !numbers.is_empty() {
         sections.push(queue(&numbers, slurm::queue(&numbers).ok()));
@@ -61,7 +63,8 @@ fn section(out: &Path, state: &SweepState) -> String {
     }
     let waiting = state.waiting();
     if !waiting.is_empty() {
-        text += &format!("\nnot begun, or left unfinished\n{}", names(&waiting));
+        let what = if state.is_locked { "running, or not begun" } else { "not begun, or left unfinished" };
+        text += &format!("\n{what}\n{}", names(&waiting));
     }
     text
 }
