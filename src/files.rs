@@ -1,15 +1,18 @@
 //! Files written atomically (temporary name beside the target, sync, rename), and read with errors that name the path.
 //!
 //! `publish.rs` does the same with whole folders, and `manifest.rs` notices if their files were changed since;
-//! `temporary.rs` is where both are written first, `lock.rs` keeps two runs apart.
+//! `temporary.rs` is where both are written first, `scratch.rs` has files for what does not fit into memory, `lock.rs` keeps
+//! two runs apart.
 
 mod lock;
 pub mod manifest;
 mod publish;
+mod scratch;
 mod temporary;
 
 pub use lock::FolderLock;
 pub use publish::{ensure_replaceable, publish_folder, FolderKind};
+pub use scratch::ScratchFile;
 pub use temporary::{is_temporary, leftovers, remove_leftovers, TemporaryFolder};
 
 use crate::error::{Error, Result};

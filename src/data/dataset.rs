@@ -1,29 +1,29 @@
-//! Rows in memory: `map`, `filter`, and selections of rows and columns.
+//! A table of rows: `map`, `filter`, and selections of rows and columns.
 //!
-//! Rows are reference-counted, so selections copy no rows. Leaves to others: reading files (`read/`), shuffling and splitting
+//! Selections copy no rows. Leaves to others: where rows are kept (`rows/`), reading files (`read/`), shuffling and splitting
 //! (`split.rs`), summaries (`describe.rs`), tables (`preview.rs`).
 
+use super::rows::{RowTable, RowWriter};
 use crate::error::{Error, Kind, Result};
 use crate::{interrupt, suggest};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
-use std::sync::Arc;
 
-/// A row: column names and JSON values, in the order of the file.
-pub type Row = serde_json::Map<String, serde_json::Value>;
+pub use super::rows::{Row, RowRef};
 
 /// A table of rows. A clone refers to the same rows.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
-    rows: Arc<[Arc<Row>]>,
+    rows: RowTable,
 }
 
 impl Dataset {
-    /// A data set of these rows. A column that a row lacks is null there.
+    /// A data set of these rows, in memory. A column that a row lacks is null there.
     pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Self {
-        let mut rows: Vec<Row> = rows.into_iter().collect();
-        fill_missing(&mut rows);
-        Dataset { rows: rows.into_iter().map(Arc::new).collect() }
+        Dataset { rows: RowTable::of_rows(rows.into_iter().collect()) }
+    }
+
+    pub(super) fn of_writer(rows: RowWriter) -> Result<Self> {
+        Ok(Dataset { rows: rows.finish()? })
     }
 
     pub fn len(&self) -> usize {
@@ -31,18 +31,18 @@ impl Dataset {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
     /// The row of this number; negative numbers count from the end.
     ///
     /// # Errors
-    /// A number that no row has.
-    pub fn row_at(&self, index: i64) -> Result<&Row> {
+    /// A number that no row has; a disk that fails.
+    pub fn row_at(&self, index: i64) -> Result<RowRef<'_>> {
         let count = self.len() as i64;
         let at = if index < 0 { index + count } else { index };
-        match usize::try_from(at).ok().and_then(|at| self.row(at)) {
-            Some(row) => Ok(row),
+        match usize::try_from(at).ok().filter(|&at| at < self.len()) {
+            Some(row) => self.row(row),
             None if count == 0 => Err(Error::input(format!("row: there is no row {index}: the data set is empty"))),
             None => {
                 Err(Error::input(format!("row: expected a number from {} to {}, found {index}", -count, count - 1)))
@@ -50,60 +50,52 @@ impl Dataset {
         }
     }
 
-    pub fn row(&self, row: usize) -> Option<&Row> {
-        self.rows.get(row).map(Arc::as_ref)
+    /// # Errors
+    /// A row that does not exist; a disk that fails, where rows are kept in a file.
+    pub fn row(&self, row: usize) -> Result<RowRef<'_>> {
+        self.rows.row(row)
     }
 
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Row> {
-        self.rows.iter().map(Arc::as_ref)
-    }
-
-    pub(super) fn rows(&self) -> &[Arc<Row>] {
-        &self.rows
+    /// The rows in their order. They fail where a disk does.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Result<RowRef<'_>>> {
+        (0..self.len()).map(|row| self.row(row))
     }
 
     /// Column names over all rows, in the order they first appear.
     pub fn columns(&self) -> Vec<String> {
-        let mut seen = HashSet::new();
-        let mut names = Vec::new();
-        for name in self.iter().flat_map(Row::keys) {
-            if seen.insert(name.as_str()) {
-                names.push(name.clone());
-            }
-        }
-        names
+        self.rows.columns()
     }
 
     /// Replaces each row by the result of `change`, which gets the row and its index.
     pub fn map(&self, mut change: impl FnMut(Row, usize) -> Result<Row>) -> Result<Self> {
-        let mut rows = Vec::with_capacity(self.len());
+        let mut rows = RowWriter::default();
         for (index, row) in self.iter().enumerate() {
             interrupt::check()?;
-            rows.push(change(row.clone(), index).map_err(|error| in_row(index, error))?);
+            rows.push(change(row?.into_owned(), index).map_err(|error| in_row(index, error))?)?;
         }
-        Ok(Self::from_rows(rows))
+        Self::of_writer(rows)
     }
 
     /// Keeps the rows for which `keep` returns true.
     pub fn filter(&self, mut keep: impl FnMut(&Row, usize) -> Result<bool>) -> Result<Self> {
-        let mut rows = Vec::new();
-        for (index, row) in self.rows.iter().enumerate() {
+        let mut kept = Vec::new();
+        for (index, row) in self.iter().enumerate() {
             interrupt::check()?;
-            if keep(row, index).map_err(|error| in_row(index, error))? {
-                rows.push(row.clone());
+            if keep(&*row?, index).map_err(|error| in_row(index, error))? {
+                kept.push(index);
             }
         }
-        Ok(Dataset { rows: rows.into() })
+        Ok(self.reorder(&kept))
     }
 
     /// The rows with these indices, in their order. Fails on a row that does not exist.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
-        let missing = |row: usize| {
-            Error::input(format!("row {row} does not exist: the data set has {} rows, from 0", self.len()))
-        };
-        let selected: Result<Vec<Arc<Row>>> =
-            rows.iter().map(|&row| self.rows.get(row).cloned().ok_or_else(|| missing(row))).collect();
-        Ok(Dataset { rows: selected?.into() })
+        match rows.iter().find(|&&row| row >= self.len()) {
+            Some(&row) => {
+                Err(Error::input(format!("row {row} does not exist: the data set has {} rows, from 0", self.len())))
+            }
+            None => Ok(self.reorder(rows)),
+        }
     }
 
     /// Keeps these columns, in their order.
@@ -136,14 +128,12 @@ impl Dataset {
 
     /// The rows in another order.
     pub(super) fn reorder(&self, order: &[usize]) -> Self {
-        Dataset { rows: order.iter().filter_map(|&row| self.rows.get(row).cloned()).collect() }
+        Dataset { rows: self.rows.select(order.iter().copied()) }
     }
 
     /// The rows of `self`, then those of `other`. Fails if the columns differ.
     pub fn concatenate(&self, other: &Self) -> Result<Self> {
-        let (mut left, mut right) = (self.columns(), other.columns());
-        left.sort_unstable();
-        right.sort_unstable();
+        let (left, right) = (self.sorted_columns(), other.sorted_columns());
         if left != right && !self.is_empty() && !other.is_empty() {
             return Err(Error::data(format!(
                 "cannot concatenate: the columns are [{}] and [{}]",
@@ -152,27 +142,47 @@ impl Dataset {
             ))
             .with_hint("rename or remove columns until both sides agree"));
         }
-        Ok(Dataset { rows: self.rows.iter().chain(other.rows.iter()).cloned().collect() })
+        Ok(Dataset { rows: self.rows.concatenate(&other.rows)? })
+    }
+
+    /// As [`concatenate`](Self::concatenate), but columns that one side lacks are null there.
+    pub(super) fn concatenate_filled(&self, other: &Self) -> Result<Self> {
+        if self.sorted_columns() == other.sorted_columns() {
+            return self.concatenate(other);
+        }
+        let mut rows = RowWriter::default();
+        for row in self.iter().chain(other.iter()) {
+            interrupt::check()?;
+            rows.push(row?.into_owned())?;
+        }
+        Self::of_writer(rows)
+    }
+
+    fn sorted_columns(&self) -> Vec<String> {
+        let mut columns = self.columns();
+        columns.sort_unstable();
+        columns
     }
 
     /// The first `count` rows, or all if there are fewer.
     pub fn take(&self, count: usize) -> Self {
-        Dataset { rows: self.rows[..count.min(self.len())].into() }
+        Dataset { rows: self.rows.select(0..count.min(self.len())) }
     }
 
     /// All but the first `count` rows.
     pub fn skip(&self, count: usize) -> Self {
-        Dataset { rows: self.rows[count.min(self.len())..].into() }
+        Dataset { rows: self.rows.select(count.min(self.len())..self.len()) }
     }
 
     /// SHA-256 (hex) of the rows, in their order.
     pub fn fingerprint(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        for row in self.iter() {
+        let mut text = Vec::new();
+        for row in 0..self.len() {
             interrupt::check()?;
-            let text = serde_json::to_vec(row).map_err(|error| Error::bug(format!("cannot write a row: {error}")))?;
+            self.rows.text(row, &mut text)?;
             hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text);
+            hash.update(&text);
         }
         Ok(format!("{:x}", hash.finalize()))
     }
@@ -184,25 +194,6 @@ impl Dataset {
             Some(name) => Err(Error::input(format!("no column `{name}`"))
                 .with_hint(suggest::hint(name, columns.iter().map(String::as_str)))),
             None => Ok(()),
-        }
-    }
-}
-
-/// Adds the columns that a row lacks, as null.
-fn fill_missing(rows: &mut [Row]) {
-    let same =
-        |rows: &[Row]| rows.windows(2).all(|pair| pair[0].len() == pair[1].len() && pair[0].keys().eq(pair[1].keys()));
-    if same(rows) {
-        return;
-    }
-    let mut seen = HashSet::new();
-    let names: Vec<String> =
-        rows.iter().flat_map(Row::keys).filter(|name| seen.insert(name.as_str())).cloned().collect();
-    for row in rows.iter_mut().filter(|row| row.len() < names.len()) {
-        for name in &names {
-            if !row.contains_key(name) {
-                row.insert(name.clone(), serde_json::Value::Null);
-            }
         }
     }
 }
@@ -226,7 +217,7 @@ mod tests {
     }
 
     fn column(data: &Dataset, name: &str) -> Vec<u64> {
-        data.iter().map(|row| row[name].as_u64().unwrap()).collect()
+        data.iter().map(|row| row.unwrap()[name].as_u64().unwrap()).collect()
     }
 
     #[test]

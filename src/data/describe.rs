@@ -1,7 +1,9 @@
 //! Summarises columns: type, missing values, and smallest, mean and largest value or length.
 
-use super::dataset::{Dataset, Row};
+use super::dataset::Dataset;
 use super::number;
+use crate::error::Result;
+use crate::interrupt;
 use crate::table::{table, Align};
 use serde_json::Value;
 use std::fmt;
@@ -29,31 +31,69 @@ pub struct DatasetSummary {
 
 impl Dataset {
     /// Summarises every column over all rows.
-    pub fn describe(&self) -> DatasetSummary {
-        let columns = self.columns().into_iter().map(|name| summarise(self, name)).collect();
-        DatasetSummary { rows: self.len(), columns }
+    ///
+    /// # Errors
+    /// A disk that fails; a stop.
+    pub fn describe(&self) -> Result<DatasetSummary> {
+        let names = self.columns();
+        let mut columns = vec![Measured::default(); names.len()];
+        for row in self.iter() {
+            interrupt::check()?;
+            let row = row?;
+            for (name, column) in names.iter().zip(&mut columns) {
+                column.add(row.get(name).unwrap_or(&Value::Null));
+            }
+        }
+        let columns = names.into_iter().zip(columns).map(|(name, column)| column.summary(name)).collect();
+        Ok(DatasetSummary { rows: self.len(), columns })
     }
 }
 
-fn summarise(data: &Dataset, name: String) -> ColumnSummary {
-    let mut kind = "null";
-    let (mut missing, mut sizes) = (0, Vec::new());
-    for row in data.iter() {
-        let value = Row::get(row, &name).unwrap_or(&Value::Null);
-        let (value_kind, size) = measure(value);
-        match (kind, value_kind) {
-            (_, "null") => missing += 1,
-            ("null", _) => kind = value_kind,
-            ("int" | "float", "int" | "float") if kind != value_kind => kind = "float",
-            _ if kind != value_kind => kind = "mixed",
+/// What is known of a column after some of its rows.
+#[derive(Clone)]
+struct Measured {
+    kind: &'static str,
+    missing: usize,
+    /// How many values have a number or a length; and the smallest, the sum and the largest of these.
+    count: usize,
+    bounds: Option<(f64, f64, f64)>,
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        Measured { kind: "null", missing: 0, count: 0, bounds: None }
+    }
+}
+
+impl Measured {
+    fn add(&mut self, value: &Value) {
+        let (kind, size) = measure(value);
+        match (self.kind, kind) {
+            (_, "null") => self.missing += 1,
+            ("null", _) => self.kind = kind,
+            ("int" | "float", "int" | "float") if self.kind != kind => self.kind = "float",
+            _ if self.kind != kind => self.kind = "mixed",
             _ => {}
         }
-        sizes.extend(size);
+        let Some(size) = size else { return };
+        self.count += 1;
+        self.bounds = Some(match self.bounds {
+            Some((min, sum, max)) => (min.min(size), sum + size, max.max(size)),
+            None => (size, size, size),
+        });
     }
-    let sizes = if kind == "mixed" { Vec::new() } else { sizes };
-    let mean = (!sizes.is_empty()).then(|| sizes.iter().sum::<f64>() / sizes.len() as f64);
-    let (min, max) = (sizes.iter().copied().reduce(f64::min), sizes.iter().copied().reduce(f64::max));
-    ColumnSummary { name, kind, missing, min, mean, max }
+
+    fn summary(self, name: String) -> ColumnSummary {
+        let bounds = self.bounds.filter(|_| self.kind != "mixed");
+        ColumnSummary {
+            name,
+            kind: self.kind,
+            missing: self.missing,
+            min: bounds.map(|(min, ..)| min),
+            mean: bounds.map(|(_, sum, _)| sum / self.count as f64),
+            max: bounds.map(|(.., max)| max),
+        }
+    }
 }
 
 /// The kind of a value, and its number or length.
@@ -113,7 +153,7 @@ mod tests {
             json!({"n": 2.5, "t": null, "m": "x"}),
             json!({"n": 3, "t": "abcd"}),
         ];
-        let summary = Dataset::from_rows(rows.map(|row| row.as_object().unwrap().clone())).describe();
+        let summary = Dataset::from_rows(rows.map(|row| row.as_object().unwrap().clone())).describe().unwrap();
         let [n, t, m] = &summary.columns[..] else { panic!("three columns") };
         assert_eq!((n.kind, n.missing, n.min, n.max), ("float", 0, Some(1.0), Some(3.0)));
         assert_eq!((t.kind, t.missing, t.mean), ("string", 1, Some(3.0)));

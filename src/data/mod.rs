@@ -33,6 +33,7 @@ pub mod profile;
 pub mod python;
 pub mod read;
 pub mod row_format;
+mod rows;
 mod share_gpt;
 mod show;
 pub mod spans;
@@ -45,7 +46,7 @@ mod turns;
 
 pub use audit::{audit, ensure_supervised, Finding, Severity};
 pub use batch::{Batch, IGNORE};
-pub use dataset::{Dataset, Row};
+pub use dataset::{Dataset, Row, RowRef};
 pub use describe::ColumnSummary;
 pub use options::{AssistantSpan, LossOn, TokenizeOptions, Truncation};
 pub use pace::Pace;

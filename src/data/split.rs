@@ -1,7 +1,7 @@
 //! Shuffles and splits rows: at random, by groups that stay on one side, or stratified by class; with lorhai's random
 //! numbers or those of `datasets`.
 
-use super::dataset::{Dataset, Row};
+use super::dataset::Dataset;
 use super::numpy::Generator;
 use crate::error::{Error, Result};
 use crate::options;
@@ -150,22 +150,23 @@ fn halves(len: usize, count: usize, options: &SplitOptions) -> Halves {
 }
 
 /// The rows grouped by their value in a column; groups in the order of their first row.
-fn groups<'a>(data: &'a Dataset, column: &str) -> Vec<(&'a Value, Vec<usize>)> {
+fn groups(data: &Dataset, column: &str) -> Result<Vec<(Value, Vec<usize>)>> {
     let mut numbers: HashMap<String, usize> = HashMap::new();
-    let mut groups: Vec<(&Value, Vec<usize>)> = Vec::new();
+    let mut groups: Vec<(Value, Vec<usize>)> = Vec::new();
     for (index, row) in data.iter().enumerate() {
-        let value = Row::get(row, column).unwrap_or(&Value::Null);
+        let row = row?;
+        let value = row.get(column).unwrap_or(&Value::Null);
         let number = *numbers.entry(value.to_string()).or_insert(groups.len());
         match groups.get_mut(number) {
             Some((_, rows)) => rows.push(index),
-            None => groups.push((value, vec![index])),
+            None => groups.push((value.clone(), vec![index])),
         }
     }
-    groups
+    Ok(groups)
 }
 
 fn by_group(data: &Dataset, column: &str, count: usize, seed: u64) -> Result<Halves> {
-    let groups = groups(data, column);
+    let groups = groups(data, column)?;
     if groups.len() < 2 {
         bail!(
             Kind::Input,
@@ -231,8 +232,8 @@ fn nearest_sum(sizes: &[usize], wanted: usize, all: usize) -> Vec<usize> {
 const MAX_CLASSES: usize = 10_000;
 
 fn stratified(data: &Dataset, column: &str, count: usize, options: &SplitOptions) -> Result<Halves> {
-    let mut classes = groups(data, column);
-    classes.sort_by(|left, right| compare_values(left.0, right.0));
+    let mut classes = groups(data, column)?;
+    classes.sort_by(|left, right| compare_values(&left.0, &right.0));
     let (len, number) = (data.len(), classes.len());
     if let Some((value, _)) = classes.iter().find(|(_, rows)| rows.len() < 2) {
         return Err(Error::input(format!("{CALL}: option `stratify`: only one row has `{column}` {value}"))

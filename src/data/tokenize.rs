@@ -160,8 +160,8 @@ impl<'a> RowTokenizer<'a> {
         let text_column = options.text_column.as_deref();
         text_column.map_or(Ok(()), |column| data.ensure_columns(&[column]))?;
         let columns = data.columns();
-        let label = data.row(0).and_then(|row| row.get(LABEL));
-        let format = RowFormat::recognise(&columns, text_column)?.with_label(label);
+        let first = data.row(0)?;
+        let format = RowFormat::recognise(&columns, text_column)?.with_label(first.get(LABEL));
         let (template, tool_template) = match &options.chat_template {
             Some(source) => (Some(ChatTemplate::new(source, tokenizer)?), None),
             None => {
@@ -171,13 +171,13 @@ impl<'a> RowTokenizer<'a> {
             }
         };
         let profile = template.as_ref().map(|template| TemplateProfile::probe(template, tokenizer)).unwrap_or_default();
-        let is_chat = data.row(0).is_some_and(|row| match format.kind() {
+        let is_chat = match format.kind() {
             RowKind::Examples => {
-                let example = Example::read(row, format, text_column.unwrap_or(TEXT), template.is_some());
+                let example = Example::read(&first, format, text_column.unwrap_or(TEXT), template.is_some());
                 matches!(example, Ok(Example::Chat(_)))
             }
-            _ => matches!(Answers::read(row, format), Ok(Answers { answers: Prompted::Chat(_), .. })),
-        });
+            _ => matches!(Answers::read(&first, format), Ok(Answers { answers: Prompted::Chat(_), .. })),
+        };
         Ok(RowTokenizer { tokenizer, options, format, columns, template, tool_template, profile, is_chat })
     }
 
@@ -214,14 +214,16 @@ impl<'a> RowTokenizer<'a> {
     fn run(&self, data: &Dataset, number: &dyn Fn(usize) -> usize, mut weigh: Option<&mut Weigh>) -> Result<Store> {
         let mut store = Store { info: self.info(), ..Store::default() };
         let mut documents = Vec::new();
-        for (chunk, rows) in data.rows().chunks(CHUNK).enumerate() {
-            let tokenized: Vec<Result<Vec<TokenizedRow>>> = rows.par_iter().map(|row| self.row(row)).collect();
-            for (index, row) in tokenized.into_iter().enumerate() {
-                let in_row = |error: Error| error.context(format!("row {}", number(chunk * CHUNK + index)));
+        for start in (0..data.len()).step_by(CHUNK) {
+            let chunk = start..data.len().min(start + CHUNK);
+            let tokenized: Vec<Result<Vec<TokenizedRow>>> =
+                chunk.clone().into_par_iter().map(|index| self.row(&*data.row(index)?)).collect();
+            for (index, row) in chunk.zip(tokenized) {
+                let in_row = |error: Error| error.context(format!("row {}", number(index)));
                 let mut row = row.map_err(in_row)?;
                 if let Some(weigh) = &mut weigh {
                     for document in &mut row {
-                        let weights = weigh(&rows[index], document);
+                        let weights = data.row(index).and_then(|row| weigh(&row, document));
                         let weights = weights.and_then(|weights| checked_weights(weights, document.ids.len()));
                         document.weights = Some(weights.map_err(in_row)?);
                     }

@@ -20,7 +20,7 @@ impl<T: OptionType> Field<'_, T> {
             Field::Column(name) => column(rows, name),
             Field::Function(function) => {
                 let values = rows.iter().enumerate().map(|(number, row)| {
-                    let value = function(row).map_err(|error| in_row(number, error));
+                    let value = row.and_then(|row| function(&row)).map_err(|error| in_row(number, error));
                     value.map_err(|error| {
                         if error.kind == Kind::Stopped {
                             error
@@ -42,7 +42,7 @@ impl<T: OptionType> Field<'_, T> {
 pub fn column<T: OptionType>(rows: &Dataset, name: &str) -> Result<Vec<T>> {
     rows.ensure_columns(&[name])?;
     let values = rows.iter().enumerate().map(|(number, row)| {
-        let value = row.get(name).map_or(Value::Unit, Value::from);
+        let value = row?.get(name).map_or(Value::Unit, Value::from);
         T::from_value(&value).map_err(|mismatch| {
             let (expected, value) = (mismatch.expected, value.describe());
             Error::data(format!("row {number}: column `{name}`: expected {expected}, found {value}"))

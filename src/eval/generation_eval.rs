@@ -65,7 +65,8 @@ impl Exercises {
     pub fn of_format(rows: &Dataset, format: RowFormat, reader: &PromptReader, has_template: bool) -> Result<Self> {
         let mut exercises = Exercises::default();
         for (number, row) in rows.iter().enumerate() {
-            let exercise = Example::read(row, format, TEXT, has_template).and_then(Exercise::of);
+            let row = row?;
+            let exercise = Example::read(&row, format, TEXT, has_template).and_then(Exercise::of);
             let pair = exercise.and_then(|exercise| match exercise {
                 Exercise::Text { prompt, target } => Ok((reader.read(&prompt)?, target)),
                 Exercise::Chat { chat, target } => Ok((reader.chat(&chat)?, target)),
@@ -82,7 +83,8 @@ impl Exercises {
 pub fn format_of(rows: &Dataset) -> Option<RowFormat> {
     let columns = rows.columns();
     if columns.iter().any(|column| column == "prompt") {
-        let is_list = |name: &str| rows.iter().next().and_then(|row| row.get(name)).is_some_and(Value::is_array);
+        let first = rows.row(0).ok();
+        let is_list = |name: &str| first.as_ref().and_then(|row| row.get(name)).is_some_and(Value::is_array);
         return Some(RowFormat::PromptCompletion).filter(|_| is_list("prompt") && is_list("completion"));
     }
     RowFormat::recognise(&columns, None).ok().filter(|format| *format != RowFormat::Text)

@@ -29,14 +29,14 @@ pub enum Container {
 
 pub fn read(path: &Path, container: Container, collector: &mut RowCollector) -> Result<()> {
     // The crates can panic on damaged files, which their authors consider a bug.
-    let before = collector.rows.len();
+    let before = collector.len();
     let batches = || match container {
         Container::Parquet => parquet_batches(path, collector),
         Container::Arrow => arrow_batches(path, collector),
     };
     match fence::catch(batches) {
         Ok(result) => result,
-        Err(_) => Err(damaged(path, container, collector.rows.len() - before, "the reader panicked on it")),
+        Err(_) => Err(damaged(path, container, collector.len() - before, "the reader panicked on it")),
     }
 }
 
@@ -177,6 +177,5 @@ fn push(path: &Path, batch: &RecordBatch, done: usize, collector: &mut RowCollec
             }
         }
     }
-    collector.rows.append(&mut rows);
-    Ok(())
+    rows.into_iter().try_for_each(|row| collector.add(row))
 }

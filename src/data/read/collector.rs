@@ -3,6 +3,7 @@
 use super::json_text;
 use super::options::{LoadOptions, CALL};
 use crate::data::dataset::{Dataset, Row};
+use crate::data::rows::RowWriter;
 use crate::error::{Error, Result};
 use crate::suggest;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,9 @@ pub struct Loaded {
 /// Collects rows from one file after the other, and decides which columns are kept.
 pub(super) struct RowCollector<'a> {
     pub options: &'a LoadOptions,
-    pub rows: Vec<Row>,
+    rows: RowWriter,
+    /// The last row, which may prove to be a document.
+    last: Option<Row>,
     notes: Vec<String>,
     /// Columns of bytes that are not text, and where the first such bytes are.
     left_out: BTreeMap<String, String>,
@@ -28,8 +31,13 @@ pub(super) struct RowCollector<'a> {
 
 impl<'a> RowCollector<'a> {
     pub fn new(options: &'a LoadOptions) -> Self {
-        let (rows, notes) = (Vec::new(), Vec::new());
-        RowCollector { options, rows, notes, left_out: BTreeMap::new(), seen: BTreeSet::new() }
+        let (rows, notes) = (RowWriter::default(), Vec::new());
+        RowCollector { options, rows, last: None, notes, left_out: BTreeMap::new(), seen: BTreeSet::new() }
+    }
+
+    /// The number of rows so far.
+    pub fn len(&self) -> usize {
+        self.rows.len() + usize::from(self.last.is_some())
     }
 
     /// Adds a note, once for all files it is true of.
@@ -56,8 +64,17 @@ impl<'a> RowCollector<'a> {
                     .with_hint("write it as text, or load the other columns: #{ columns: [\"…\"] }"));
             }
         }
-        self.rows.push(row);
-        Ok(())
+        self.add(row)
+    }
+
+    /// Adds a row as it is.
+    pub fn add(&mut self, row: Row) -> Result<()> {
+        self.last.replace(row).map_or(Ok(()), |before| self.rows.push(before))
+    }
+
+    /// Takes the last row back.
+    pub fn pop(&mut self) -> Option<Row> {
+        self.last.take()
     }
 
     /// Records the columns of a file.
@@ -92,12 +109,18 @@ impl<'a> RowCollector<'a> {
     }
 
     pub fn finish(mut self) -> Result<Loaded> {
+        self.last.take().map_or(Ok(()), |last| self.rows.push(last))?;
+        let mut data = Dataset::of_writer(self.rows)?;
         for (name, location) in &self.left_out {
-            self.rows.iter_mut().for_each(|row| {
-                row.shift_remove(name);
-            });
             self.notes.push(format!("column `{name}` is left out: it holds bytes that are not text ({location})"));
         }
-        Ok(Loaded { data: Dataset::from_rows(self.rows), notes: self.notes })
+        if !self.left_out.is_empty() {
+            // Rows before the first such bytes have the column.
+            data = data.map(|mut row, _| {
+                row.retain(|name, _| !self.left_out.contains_key(name));
+                Ok(row)
+            })?;
+        }
+        Ok(Loaded { data, notes: self.notes })
     }
 }

@@ -68,7 +68,7 @@ fn lines(
     as_lines: bool,
     collector: &mut RowCollector,
 ) -> Result<()> {
-    let before = collector.rows.len();
+    let before = collector.len();
     loop {
         let text = source::utf8(path, number, &line)?;
         for value in parse_line(path, number, text)? {
@@ -86,8 +86,8 @@ fn lines(
         }
     }
     // A single object may be a document.
-    if !as_lines && collector.rows.len() == before + 1 {
-        if let Some(document) = collector.rows.pop() {
+    if !as_lines && collector.len() == before + 1 {
+        if let Some(document) = collector.pop() {
             object(path, document, collector)?;
         }
     }
@@ -131,7 +131,7 @@ fn document(path: &Path, first: usize, bytes: &[u8], as_lines: bool, collector: 
         match value {
             Value::Array(list) if !several => array(path, list, collector)?,
             Value::Object(row) if several || (as_lines && !at_field) => {
-                let number = collector.rows.len();
+                let number = collector.len();
                 collector.push(row, || format!("row {number}"), path)?;
             }
             Value::Object(row) => object(path, row, collector)?,

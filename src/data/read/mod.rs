@@ -58,7 +58,7 @@ pub fn read_files(paths: &[PathBuf], options: &LoadOptions) -> Result<Loaded> {
         read_file(format, path, &mut collector)?;
     }
     collector.ensure_columns()?;
-    if collector.rows.is_empty() {
+    if collector.len() == 0 {
         let names: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
         return Err(Error::data(format!("no rows in {}", names.join(", ")))
             .with_hint("the file is empty or has only a header: was it written or copied completely?"));
@@ -78,7 +78,7 @@ impl Splits {
             }
             all = Some(match all {
                 None => loaded,
-                Some(before) => before.append(loaded),
+                Some(before) => before.append(loaded)?,
             });
         }
         let loaded = all.unwrap_or_default();
@@ -117,14 +117,13 @@ impl Dataset {
 
 impl Loaded {
     /// The rows of both; columns that one side lacks are null there.
-    fn append(mut self, next: Loaded) -> Self {
-        let rows: Vec<_> = self.data.iter().chain(next.data.iter()).cloned().collect();
+    fn append(mut self, next: Loaded) -> Result<Self> {
         for note in next.notes {
             if !self.notes.contains(&note) {
                 self.notes.push(note);
             }
         }
-        Loaded { data: Dataset::from_rows(rows), notes: self.notes }
+        Ok(Loaded { data: self.data.concatenate_filled(&next.data)?, notes: self.notes })
     }
 
     /// The rows; prints the notes.

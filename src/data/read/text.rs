@@ -19,7 +19,7 @@ pub fn read(path: &Path, collector: &mut RowCollector) -> Result<()> {
         let text = source::utf8(path, number, &line)?;
         let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
         let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { text };
-        collector.rows.push(Row::from_iter([("text".to_owned(), Value::from(text))]));
+        collector.add(Row::from_iter([("text".to_owned(), Value::from(text))]))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! The test rows are those of the authors' files (`BoolQ/test.tsv`) or of the data set on the hub
 //! (`boolq/test-….parquet`), which names the columns differently.
 
-use crate::data::{Dataset, Row};
+use crate::data::{Dataset, Row, RowRef};
 use crate::error::{Error, Kind, Result};
 use crate::eval::multiple_choice::{Metric, Question};
 use crate::hub::{self, Hub};
@@ -73,8 +73,9 @@ impl Task {
         observer: &mut dyn hub::FetchObserver,
     ) -> Result<Vec<Question>> {
         let rows = self.rows(data, hub, observer).map_err(|error| error.context(format!("kobest {}", self.name())))?;
-        let question = |(number, row): (usize, &Row)| {
-            self.question(row).map_err(|error| error.context(format!("kobest {}: row {number}", self.name())))
+        let question = |(number, row): (usize, Result<RowRef>)| {
+            row.and_then(|row| self.question(&row))
+                .map_err(|error| error.context(format!("kobest {}: row {number}", self.name())))
         };
         rows.iter().take(limit.unwrap_or(usize::MAX)).enumerate().map(question).collect()
     }

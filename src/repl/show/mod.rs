@@ -135,7 +135,7 @@ fn map(entries: &[(String, Value)], screen: &Screen) -> String {
 fn table(data: &Dataset, screen: &Screen) -> String {
     let columns = data.columns().len();
     let title = format!("Dataset of {} rows and {columns} columns", thousands(data.len() as u64));
-    let rows = data.preview(FIRST);
+    let rows = data.preview(FIRST).unwrap_or_else(|error| error.to_string());
     std::iter::once(title.as_str())
         .chain(rows.lines())
         .map(|line| truncate(line, screen.columns))

@@ -303,9 +303,9 @@ pub mod functions {
     /// ```rhai
     /// print(load_dataset("scripts/tiny/train.jsonl").describe());
     /// ```
-    #[rhai_fn(global, pure)]
-    pub fn describe(data: &mut Dataset) -> String {
-        data.describe().to_string()
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn describe(data: &mut Dataset) -> RhaiResultOf<String> {
+        Ok(data.describe()?.to_string())
     }
 
     /// The first rows as a table for reading.
@@ -315,7 +315,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn preview(data: &mut Dataset, count: i64) -> RhaiResultOf<String> {
-        Ok(data.preview(natural("preview", count)?))
+        Ok(data.preview(natural("preview", count)?)?)
     }
 
     /// The rows to train on.
@@ -353,5 +353,5 @@ fn load(state: &State, names: &[String], options: Map) -> Result<Rows> {
 }
 
 fn row_of(data: &Rows, index: i64) -> Result<Dynamic> {
-    Ok(to_dynamic(&Value::Object(data.row_at(index)?.clone())))
+    Ok(to_dynamic(&Value::Object(data.row_at(index)?.into_owned())))
 }

@@ -251,10 +251,7 @@ fn run_scoring(
         MetricOption::Function(function) => {
             let hint = "`metric` is called with two values: |output, row| …";
             let function = Callback::new(context, function.clone()).with_arity_hint(hint);
-            let fields = run("score", &mut |number, output| match rows.iter().nth(number) {
-                Some(row) => score_by(&function, number, output, row),
-                None => Err(Error::bug("an output without a row")),
-            });
+            let fields = run("score", &mut |number, output| score_by(&function, number, output, &*rows.row(number)?));
             function.settle(fields)?
         }
     };

@@ -167,10 +167,7 @@ fn run(
     let (prompts, config) = prompts_and_ends(state, &*model.read()?, data, prompts)?;
     let objective = train.config.objective.grpo_loss();
     let sampling = sampling(config, &objective.options);
-    let reward = |row: usize, answer: &str| match data.row(row) {
-        Some(values) => rewards.of(answer, values),
-        None => Err(Error::bug("a reward for a row that is not there")),
-    };
+    let reward = |row: usize, answer: &str| rewards.of(answer, &*data.row(row)?);
     let draw = |model: &lora::Model, rows: &[u32], seed: u64| {
         let sampling = GenerationConfig { seed, ..sampling.clone() };
         draw(model, &prompts, rows, objective.options.num_generations, &sampling, &reward)
@@ -202,8 +199,8 @@ fn prompts_and_ends(
     let note = |note: &str| state.note(note);
     let generator = Generator::new("train", model, &note, Pace::Full)?.with_prompts(options);
     let config = generator.with_turn_end(generator.model_settings()?)?;
-    let prompt = |(number, row): (usize, &data::Row)| {
-        let value = row.get("prompt").map(to_dynamic).unwrap_or(Dynamic::UNIT);
+    let prompt = |(number, row): (usize, Result<data::RowRef>)| {
+        let value = row?.get("prompt").map(to_dynamic).unwrap_or(Dynamic::UNIT);
         read_prompt(&generator.prompts, &value).map_err(|error| error.context(format!("row {number}")))
     };
     let prompts = data.iter().enumerate().map(prompt).collect::<Result<_>>();

@@ -1,0 +1,99 @@
+//! Collects rows: in memory up to a limit, and from there on in a file.
+
+use super::file::FileWriter;
+use super::row::Row;
+use super::table::RowTable;
+use crate::error::Result;
+use crate::stderr;
+use serde_json::Value;
+use std::sync::{Once, OnceLock};
+
+/// The variable that sets how many bytes of a data set stay in memory, for its rows and for its tokens.
+const VARIABLE: &str = "LORHAI_DATA_IN_MEMORY";
+/// Rows take about seven times the memory of their text.
+const DEFAULT: u64 = 64 << 20;
+
+/// The bytes of text, or of tokens, that a data set keeps in memory.
+pub fn memory_limit() -> u64 {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    *LIMIT.get_or_init(|| std::env::var(VARIABLE).ok().and_then(|bytes| bytes.parse().ok()).unwrap_or(DEFAULT))
+}
+
+/// Collects rows one after the other.
+#[derive(Debug)]
+pub struct RowWriter {
+    limit: u64,
+    rows: Vec<Row>,
+    /// About the bytes of text of `rows`.
+    bytes: u64,
+    file: Option<FileWriter>,
+}
+
+impl Default for RowWriter {
+    fn default() -> Self {
+        Self::with_limit(memory_limit())
+    }
+}
+
+impl RowWriter {
+    /// Keeps rows of about `limit` bytes of text in memory.
+    pub fn with_limit(limit: u64) -> Self {
+        RowWriter { limit, rows: Vec::new(), bytes: 0, file: None }
+    }
+
+    pub fn len(&self) -> usize {
+        self.file.as_ref().map_or(self.rows.len(), FileWriter::len)
+    }
+
+    /// # Errors
+    /// A disk that is full or fails.
+    pub fn push(&mut self, row: Row) -> Result<()> {
+        if let Some(file) = &mut self.file {
+            return file.push(&row);
+        }
+        self.bytes += row_size(&row);
+        self.rows.push(row);
+        if self.bytes > self.limit {
+            self.move_to_file()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn move_to_file(&mut self) -> Result<()> {
+        let mut file = match FileWriter::new() {
+            Ok(file) => file,
+            Err(error) => {
+                static NOTED: Once = Once::new();
+                NOTED.call_once(|| stderr::note(&format!("note: all rows stay in memory: {}", error.message)));
+                self.limit = u64::MAX;
+                return Ok(());
+            }
+        };
+        self.rows.iter().try_for_each(|row| file.push(row))?;
+        (self.rows, self.file) = (Vec::new(), Some(file));
+        Ok(())
+    }
+
+    /// All rows. A column that a row lacks is null there.
+    pub fn finish(self) -> Result<RowTable> {
+        match self.file {
+            Some(file) => Ok(RowTable::of_file(file.finish()?)),
+            None => Ok(RowTable::of_rows(self.rows)),
+        }
+    }
+}
+
+/// About the bytes of the text of a row.
+fn row_size(row: &Row) -> u64 {
+    row.iter().map(|(name, value)| name.len() as u64 + 4 + value_size(value)).sum()
+}
+
+fn value_size(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.len() as u64 + 2,
+        Value::Array(items) => 2 + items.iter().map(|item| value_size(item) + 1).sum::<u64>(),
+        Value::Object(fields) => 2 + row_size(fields),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+    }
+}
