@@ -8,6 +8,7 @@
 //!
 //! Has no tensors: a [`batch::Batch`] is in host memory.
 
+mod array;
 pub mod audit;
 pub mod batch;
 mod bounds;

@@ -2,7 +2,8 @@
 //!
 //! No document is cut, and none attends to another: a batch has the document number of every token, and positions restart.
 
-use super::store::{Store, TokenizedRow};
+use super::store::{RowView, Store, StoreWriter};
+use crate::error::Result;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Assigns documents to rows of at most `capacity` tokens; a longer document gets its own row. The order of rows, and of
@@ -39,15 +40,18 @@ pub fn best_fit_decreasing(lengths: &[usize], capacity: usize) -> Vec<Vec<u32>> 
     rows
 }
 
-/// Adds documents to a store, packed.
-pub(super) fn pack(documents: Vec<TokenizedRow>, capacity: usize, store: &mut Store) {
-    let lengths: Vec<usize> = documents.iter().map(|document| document.ids.len()).collect();
+/// The documents of a store, which has one in each row, packed.
+pub(super) fn pack(documents: Store, capacity: usize) -> Result<Store> {
+    let view = |row: usize| RowView { store: &documents, row };
+    let lengths: Vec<usize> = (0..documents.row_ends.len()).map(|row| view(row).len()).collect();
+    let mut store = StoreWriter::new(documents.info.clone());
     for row in best_fit_decreasing(&lengths, capacity) {
-        for document in row {
-            store.push_document(&documents[document as usize]);
+        for document in row.into_iter().flat_map(|row| view(row as usize).documents()) {
+            store.push_document(&document.to_row())?;
         }
         store.end_row();
     }
+    store.finish()
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! The flat storage of tokenised documents, and views of its rows.
 //!
-//! Ids are stored one after the other, with one bit per label, and the ends of documents and rows.
+//! Ids are stored one after the other, with one bit per label, and the ends of documents and rows. Many of them are in a
+//! mapped file (`array.rs`).
 //! Leaves to others: selecting and batching rows (`tokenized.rs`).
 
+use super::array::{Array, ArrayWriter};
+use crate::error::Result;
 use std::ops::Range;
 
 /// What tokenisation noticed about a document, one bit each.
@@ -92,9 +95,9 @@ pub struct TokenizedInfo {
 /// Rows of documents of tokens. A row has one document, or several where rows were packed or are pairs.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    pub ids: Vec<u32>,
+    pub ids: Array<u32>,
     /// One bit per token, least significant first.
-    pub trained: Vec<u64>,
+    pub trained: Array<u8>,
     /// Per document: where its tokens end in `ids`.
     pub document_ends: Vec<u64>,
     /// Per document: bits of [`flag`].
@@ -102,42 +105,35 @@ pub(super) struct Store {
     /// Per row: where its documents end in `document_ends`.
     pub row_ends: Vec<u32>,
     /// Per token; empty if no document has weights.
-    pub weights: Vec<f32>,
+    pub weights: Array<f32>,
     pub info: TokenizedInfo,
 }
 
 impl Store {
-    pub fn push_document(&mut self, row: &TokenizedRow) {
-        for (position, id) in row.ids.iter().enumerate() {
-            let at = self.ids.len();
-            if at.is_multiple_of(64) {
-                self.trained.push(0);
-            }
-            if position > 0 && row.trained.get(position).copied().unwrap_or(false) {
-                self.trained[at / 64] |= 1 << (at % 64);
-            }
-            self.ids.push(*id);
-        }
-        if let Some(weights) = &row.weights {
-            self.weights.resize(self.ids.len() - row.ids.len(), 1.0);
-            self.weights.extend(weights);
-        } else if self.has_weights() {
-            self.weights.resize(self.ids.len(), 1.0);
-        }
-        self.document_ends.push(self.ids.len() as u64);
-        self.flags.push(row.flags);
-    }
-
-    pub fn end_row(&mut self) {
-        self.row_ends.push(self.document_ends.len() as u32);
-    }
-
     pub fn has_weights(&self) -> bool {
         !self.weights.is_empty()
     }
 
-    pub fn is_trained(&self, token: usize) -> bool {
-        self.trained[token / 64] >> (token % 64) & 1 == 1
+    /// Whether each of these tokens is trained on.
+    fn trained(&self, tokens: Range<usize>) -> impl Iterator<Item = bool> + '_ {
+        let bytes = self.trained.slice(tokens.start / 8..tokens.end.div_ceil(8));
+        let bits = bytes.iter().flat_map(|&byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
+        bits.skip(tokens.start % 8).take(tokens.len())
+    }
+
+    fn label_count(&self, tokens: Range<usize>) -> usize {
+        if tokens.is_empty() {
+            return 0;
+        }
+        let bytes = self.trained.slice(tokens.start / 8..tokens.end.div_ceil(8));
+        let all: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
+        // Bits of the tokens before the first and after the last.
+        let before = bytes.first().map_or(0, |byte| byte & ((1 << (tokens.start % 8)) - 1));
+        let after = match tokens.end % 8 {
+            0 => 0,
+            used => bytes.last().map_or(0, |byte| byte >> used),
+        };
+        (all - before.count_ones() - after.count_ones()) as usize
     }
 
     fn documents(&self, row: usize) -> Range<usize> {
@@ -148,6 +144,71 @@ impl Store {
     fn tokens(&self, document: usize) -> Range<usize> {
         let start = if document == 0 { 0 } else { self.document_ends[document - 1] as usize };
         start..self.document_ends[document] as usize
+    }
+}
+
+/// Makes a store, one document after the other.
+#[derive(Debug, Default)]
+pub(super) struct StoreWriter {
+    ids: ArrayWriter<u32>,
+    /// Whole bytes; the bits of the last tokens are in `bits`.
+    trained: ArrayWriter<u8>,
+    bits: u8,
+    document_ends: Vec<u64>,
+    flags: Vec<u16>,
+    row_ends: Vec<u32>,
+    weights: ArrayWriter<f32>,
+    pub info: TokenizedInfo,
+}
+
+impl StoreWriter {
+    pub fn new(info: TokenizedInfo) -> Self {
+        StoreWriter { info, ..StoreWriter::default() }
+    }
+
+    /// # Errors
+    /// A disk that is full or fails.
+    pub fn push_document(&mut self, row: &TokenizedRow) -> Result<()> {
+        let start = self.ids.len();
+        let mut bytes = Vec::with_capacity(row.ids.len() / 8 + 1);
+        for position in 0..row.ids.len() {
+            let bit = (start + position) % 8;
+            let is_trained = position > 0 && row.trained.get(position).copied().unwrap_or(false);
+            self.bits |= u8::from(is_trained) << bit;
+            if bit == 7 {
+                bytes.push(std::mem::take(&mut self.bits));
+            }
+        }
+        self.trained.extend(bytes)?;
+        self.ids.extend(row.ids.iter().copied())?;
+        if let Some(weights) = &row.weights {
+            self.weights.extend(std::iter::repeat_n(1.0, start - self.weights.len()))?;
+            self.weights.extend(weights.iter().copied())?;
+        } else if self.weights.len() > 0 {
+            self.weights.extend(std::iter::repeat_n(1.0, row.ids.len()))?;
+        }
+        self.document_ends.push(self.ids.len() as u64);
+        self.flags.push(row.flags);
+        Ok(())
+    }
+
+    pub fn end_row(&mut self) {
+        self.row_ends.push(self.document_ends.len() as u32);
+    }
+
+    pub fn finish(mut self) -> Result<Store> {
+        if !self.ids.len().is_multiple_of(8) {
+            self.trained.extend([self.bits])?;
+        }
+        Ok(Store {
+            ids: self.ids.finish()?,
+            trained: self.trained.finish()?,
+            document_ends: self.document_ends,
+            flags: self.flags,
+            row_ends: self.row_ends,
+            weights: self.weights.finish()?,
+            info: self.info,
+        })
     }
 }
 
@@ -167,19 +228,28 @@ pub struct DocumentView<'a> {
 
 impl<'a> DocumentView<'a> {
     pub fn ids(self) -> &'a [u32] {
-        &self.store.ids[self.store.tokens(self.document)]
+        self.store.ids.slice(self.store.tokens(self.document))
     }
     /// Whether each token is trained on.
     pub fn trained(self) -> impl Iterator<Item = bool> + 'a {
-        self.store.tokens(self.document).map(move |token| self.store.is_trained(token))
+        self.store.trained(self.store.tokens(self.document))
     }
     /// How much each token counts in the loss; `None` if all count 1.
     pub fn weights(self) -> Option<&'a [f32]> {
-        self.store.has_weights().then(|| &self.store.weights[self.store.tokens(self.document)])
+        self.store.has_weights().then(|| self.store.weights.slice(self.store.tokens(self.document)))
     }
     /// Bits of [`flag`].
     pub fn flags(self) -> u16 {
         self.store.flags[self.document]
+    }
+
+    pub(super) fn to_row(self) -> TokenizedRow {
+        TokenizedRow {
+            ids: self.ids().to_vec(),
+            trained: self.trained().collect(),
+            flags: self.flags(),
+            weights: self.weights().map(<[f32]>::to_vec),
+        }
     }
 }
 
@@ -189,11 +259,11 @@ impl<'a> RowView<'a> {
     }
     /// The ids of all documents, one after the other.
     pub fn ids(self) -> &'a [u32] {
-        &self.store.ids[self.tokens()]
+        self.store.ids.slice(self.tokens())
     }
     /// Whether each token is trained on; as long as [`ids`](Self::ids).
     pub fn trained(self) -> Vec<bool> {
-        self.tokens().map(|token| self.store.is_trained(token)).collect()
+        self.store.trained(self.tokens()).collect()
     }
     pub fn len(self) -> usize {
         self.tokens().len()
@@ -202,7 +272,7 @@ impl<'a> RowView<'a> {
         self.len() == 0
     }
     pub fn label_count(self) -> usize {
-        self.tokens().filter(|&token| self.store.is_trained(token)).count()
+        self.store.label_count(self.tokens())
     }
     fn tokens(self) -> Range<usize> {
         let documents = self.store.documents(self.row);
@@ -210,5 +280,35 @@ impl<'a> RowView<'a> {
             return 0..0;
         }
         self.store.tokens(documents.start).start..self.store.tokens(documents.end - 1).end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_counted_across_bytes() {
+        let trained = |row: usize, at: usize| (at + row) % 3 != 0;
+        let rows: Vec<TokenizedRow> = (0..40)
+            .map(|row| TokenizedRow {
+                ids: (0..row as u32 * 7 % 30).collect(),
+                trained: (0..row * 7 % 30).map(|at| trained(row, at)).collect(),
+                ..TokenizedRow::default()
+            })
+            .collect();
+        let mut writer = StoreWriter::default();
+        for row in &rows {
+            writer.push_document(row).unwrap();
+            writer.end_row();
+        }
+        let store = writer.finish().unwrap();
+        for (row, expected) in rows.iter().enumerate() {
+            let view = RowView { store: &store, row };
+            let labels: Vec<bool> = (0..expected.ids.len()).map(|at| at > 0 && trained(row, at)).collect();
+            assert_eq!(view.ids(), expected.ids);
+            assert_eq!(view.label_count(), labels.iter().filter(|&&on| on).count(), "row {row}");
+            assert_eq!(view.trained(), labels, "row {row}");
+        }
     }
 }

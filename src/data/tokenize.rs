@@ -14,7 +14,7 @@ use super::preference::{Answers, Prompted};
 use super::profile::TemplateProfile;
 use super::row_format::{RowFormat, LABEL, TEXT};
 use super::spans;
-use super::store::{flag, RowKind, Store, TokenizedInfo, TokenizedRow};
+use super::store::{flag, RowKind, Store, StoreWriter, TokenizedInfo, TokenizedRow};
 use super::template::ChatTemplate;
 use super::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
@@ -41,9 +41,10 @@ pub fn tokenize(data: &Dataset, tokenizer: &Tokenizer, options: &TokenizeOptions
         return finish(cached, tokenizer, options);
     }
     let tokenized = TokenizedDataset::of_store(row_tokenizer.run(data, &|row| row, None)?);
-    if let Some(key) = &key {
-        cache::store(key, &tokenized);
-    }
+    let tokenized = match &key {
+        Some(key) => cache::store(key, tokenized),
+        None => tokenized,
+    };
     finish(tokenized, tokenizer, options)
 }
 
@@ -212,8 +213,7 @@ impl<'a> RowTokenizer<'a> {
 
     /// Tokenises all rows. `number` maps the index of a row to the number that errors name.
     fn run(&self, data: &Dataset, number: &dyn Fn(usize) -> usize, mut weigh: Option<&mut Weigh>) -> Result<Store> {
-        let mut store = Store { info: self.info(), ..Store::default() };
-        let mut documents = Vec::new();
+        let mut store = StoreWriter::new(self.info());
         for start in (0..data.len()).step_by(CHUNK) {
             let chunk = start..data.len().min(start + CHUNK);
             let tokenized: Vec<Result<Vec<TokenizedRow>>> =
@@ -231,18 +231,17 @@ impl<'a> RowTokenizer<'a> {
                 let is_unlabelled = |document: &TokenizedRow| !document.trained.iter().skip(1).any(|&trained| trained);
                 if self.options.drop_unlabelled && row.iter().any(is_unlabelled) {
                     store.info.dropped += 1;
-                } else if self.options.packing {
-                    documents.extend(row);
                 } else {
-                    row.iter().for_each(|document| store.push_document(document));
+                    row.iter().try_for_each(|document| store.push_document(document))?;
                     store.end_row();
                 }
             }
         }
-        if let (true, Some(capacity)) = (self.options.packing, self.options.max_length) {
-            pack(documents, capacity, &mut store);
+        let store = store.finish()?;
+        match self.options.max_length.filter(|_| self.options.packing) {
+            Some(capacity) => pack(store, capacity),
+            None => Ok(store),
         }
-        Ok(store)
     }
 
     fn info(&self) -> TokenizedInfo {

@@ -4,7 +4,7 @@
 
 use super::batch::{Batch, IGNORE};
 use super::split::{split_rows, Like};
-use super::store::{flag, RowKind, RowView, Store, TokenizedInfo, TokenizedRow};
+use super::store::{flag, RowKind, RowView, Store, StoreWriter, TokenizedInfo, TokenizedRow};
 use crate::error::{Error, Result};
 use crate::format::thousands;
 use crate::lora::Model;
@@ -27,15 +27,15 @@ impl TokenizedDataset {
     ///
     /// Fails if a row's `trained` is not as long as its `ids`.
     pub fn from_rows(rows: impl IntoIterator<Item = TokenizedRow>, info: TokenizedInfo) -> Result<Self> {
-        let mut store = Store { info, ..Store::default() };
+        let mut store = StoreWriter::new(info);
         for (index, row) in rows.into_iter().enumerate() {
             if row.ids.len() != row.trained.len() {
                 crate::bail!(crate::Kind::Data, "row {index}: {} ids but {} labels", row.ids.len(), row.trained.len());
             }
-            store.push_document(&row);
+            store.push_document(&row)?;
             store.end_row();
         }
-        Ok(Self::of_store(store))
+        Ok(Self::of_store(store.finish()?))
     }
 
     /// All rows of a store.
@@ -69,7 +69,7 @@ impl TokenizedDataset {
     pub fn shortest(&self, count: usize) -> Self {
         let mut rows: Vec<u32> = self.rows.to_vec();
         let view = |row: u32| RowView { store: &self.store, row: row as usize };
-        rows.sort_by_key(|&row| (view(row).label_count() == 0, view(row).len()));
+        rows.sort_by_cached_key(|&row| (view(row).label_count() == 0, view(row).len()));
         rows.truncate(count);
         self.choose(rows)
     }
@@ -166,27 +166,25 @@ impl TokenizedDataset {
     }
 
     /// The rows of `self`, then those of `other`.
-    pub fn concatenate(&self, other: &Self) -> Self {
+    ///
+    /// # Errors
+    /// A disk that is full or fails.
+    pub fn concatenate(&self, other: &Self) -> Result<Self> {
         if Arc::ptr_eq(&self.store, &other.store) {
-            return self.choose([&self.rows[..], &other.rows[..]].concat());
+            return Ok(self.choose([&self.rows[..], &other.rows[..]].concat()));
         }
-        let mut store = Store { info: self.store.info.clone(), ..Store::default() };
+        let mut store = StoreWriter::new(self.store.info.clone());
         store.info.dropped += other.store.info.dropped;
         if self.kind() != other.kind() {
             store.info.kind = RowKind::Mixed;
         }
         for row in self.iter().chain(other.iter()) {
             for document in row.documents() {
-                store.push_document(&TokenizedRow {
-                    ids: document.ids().to_vec(),
-                    trained: document.trained().collect(),
-                    flags: document.flags(),
-                    weights: document.weights().map(<[f32]>::to_vec),
-                });
+                store.push_document(&document.to_row())?;
             }
             store.end_row();
         }
-        TokenizedDataset { is_sample: self.is_sample || other.is_sample, ..Self::of_store(store) }
+        Ok(TokenizedDataset { is_sample: self.is_sample || other.is_sample, ..Self::of_store(store.finish()?) })
     }
 
     /// The order of the rows in one epoch: a pure function of (seed, epoch, number of rows).
@@ -264,6 +262,7 @@ impl TokenizedDataset {
 fn fill(batch: &mut Batch, start: usize, row: RowView) {
     let mut cell = start;
     for (segment, document) in row.documents().enumerate() {
+        let weights = document.weights();
         for (position, (&id, trained)) in document.ids().iter().zip(document.trained()).enumerate() {
             batch.input_ids[cell] = i64::from(id);
             batch.position_ids[cell] = position as i64;
@@ -273,7 +272,7 @@ fn fill(batch: &mut Batch, start: usize, row: RowView) {
             if let Some(segments) = &mut batch.segments {
                 segments[cell] = segment as i64;
             }
-            if let (Some(all), Some(weights)) = (&mut batch.weights, document.weights()) {
+            if let (Some(all), Some(weights)) = (&mut batch.weights, weights) {
                 all[cell] = weights[position];
             }
             cell += 1;
@@ -312,13 +311,13 @@ mod tests {
 
     #[test]
     fn packed_rows_restart_positions_and_number_their_documents() {
-        let mut store = Store::default();
-        store.push_document(&row(&[1, 2], &[0, 1]));
-        store.push_document(&row(&[3, 4, 5], &[1, 1, 1]));
+        let mut store = StoreWriter::default();
+        store.push_document(&row(&[1, 2], &[0, 1])).unwrap();
+        store.push_document(&row(&[3, 4, 5], &[1, 1, 1])).unwrap();
         store.end_row();
-        store.push_document(&row(&[6], &[0]));
+        store.push_document(&row(&[6], &[0])).unwrap();
         store.end_row();
-        let batch = TokenizedDataset::of_store(store).batch(&[0, 1]).unwrap();
+        let batch = TokenizedDataset::of_store(store.finish().unwrap()).batch(&[0, 1]).unwrap();
         assert_eq!(batch.position_ids[..5], [0, 1, 0, 1, 2]);
         assert_eq!(batch.segments, Some(vec![0, 0, 1, 1, 1, 0, -1, -1, -1, -1]));
         assert_eq!(batch.labels[..5], [IGNORE, 2, IGNORE, 4, 5]);
@@ -334,7 +333,7 @@ mod tests {
         let other = sample();
         assert_eq!(data.fingerprint(), other.fingerprint());
         assert_ne!(data.fingerprint(), data.take(3).fingerprint());
-        assert_eq!(data.concatenate(&data).fingerprint(), data.concatenate(&other).fingerprint());
+        assert_eq!(data.concatenate(&data).unwrap().fingerprint(), data.concatenate(&other).unwrap().fingerprint());
         assert_eq!(data.select(&[3, 0]).unwrap().row(1).unwrap().ids(), [1, 2, 3]);
         assert!(data.split(0.0, 0).is_err() && data.split(4.0, 0).is_err() && data.split(f64::NAN, 0).is_err());
     }

@@ -3,6 +3,7 @@
 
 use super::{cache_folder, create_folder};
 use crate::error::{Error, Kind, Result};
+use crate::sandbox;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
