@@ -116,9 +116,9 @@ impl Store {
 
     /// Whether each of these tokens is trained on.
     fn trained(&self, tokens: Range<usize>) -> impl Iterator<Item = bool> + '_ {
-        let bytes = self.trained.slice(tokens.start / 8..tokens.end.div_ceil(8));
-        let bits = bytes.iter().flat_map(|&byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
-        bits.skip(tokens.start % 8).take(tokens.len())
+        let first = tokens.start / 8;
+        let bytes = self.trained.slice(first..tokens.end.div_ceil(8));
+        tokens.map(move |token| bytes.get(token / 8 - first).is_some_and(|byte| byte >> (token % 8) & 1 == 1))
     }
 
     fn label_count(&self, tokens: Range<usize>) -> usize {

@@ -46,7 +46,7 @@ impl ScratchFile {
     pub fn cannot_write(&self, what: &str, error: &io::Error) -> Error {
         let failed = Error::file(&format!("write the {what}, which need a file on the disk of"), &self.folder, error);
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if !sandbox::is_on() => {
                 failed.with_hint("free some space on that disk, or set LORHAI_CACHE to a folder on a larger one")
             }
             _ => failed,

@@ -40,6 +40,11 @@ impl<'a> RowCollector<'a> {
         self.rows.len() + usize::from(self.last.is_some())
     }
 
+    /// Are the rows more than stay in memory?
+    pub fn is_large(&self) -> bool {
+        self.rows.is_filed()
+    }
+
     /// Adds a note, once for all files it is true of.
     pub fn note(&mut self, path: &Path, text: &str) {
         if !self.notes.iter().any(|note| note.ends_with(text)) {

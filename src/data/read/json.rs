@@ -10,6 +10,7 @@ use super::source::{self, at_line};
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
+use rayon::prelude::*;
 use serde_json::Value;
 use std::io::BufRead;
 use std::path::Path;
@@ -29,6 +30,9 @@ const ROW_KEYS: [&str; 12] = [
     "test",
     "dataset",
 ];
+
+/// Bytes of lines that are parsed side by side.
+const BATCH: usize = 2 << 20;
 
 /// Reads lines, one document, or several documents one after the other.
 pub fn read(path: &Path, as_lines: bool, collector: &mut RowCollector) -> Result<()> {
@@ -69,20 +73,13 @@ fn lines(
     collector: &mut RowCollector,
 ) -> Result<()> {
     let before = collector.len();
-    loop {
-        let text = source::utf8(path, number, &line)?;
-        for value in parse_line(path, number, text)? {
-            match value {
-                Value::Object(row) => collector.push(row, || format!("line {number}"), path)?,
-                other => {
-                    return Err(at_line(path, number, format!("expected a JSON object, found {}", type_name(&other)))
-                        .with_hint("each line is a row, as in {\"text\": \"…\"}"))
-                }
-            }
-        }
+    let mut has_more = true;
+    while has_more {
+        push_line(path, number, parse_line(path, number, &line)?, collector)?;
         number += 1;
-        if !source::next_line(path, reader, &mut line)? {
-            break;
+        has_more = source::next_line(path, reader, &mut line)?;
+        while has_more && collector.is_large() {
+            (has_more, number) = batch(path, number, &mut line, reader, collector)?;
         }
     }
     // A single object may be a document.
@@ -94,7 +91,48 @@ fn lines(
     Ok(())
 }
 
-fn parse_line(path: &Path, number: usize, text: &str) -> Result<Vec<Value>> {
+/// Reads `first` and the lines behind it, which threads parse side by side. Then `first` is the next line, with its number,
+/// if there is one.
+fn batch(
+    path: &Path,
+    mut number: usize,
+    first: &mut Vec<u8>,
+    reader: &mut dyn BufRead,
+    collector: &mut RowCollector,
+) -> Result<(bool, usize)> {
+    let mut bytes = first.len();
+    let mut lines = vec![std::mem::take(first)];
+    let mut next = source::next_line(path, reader, first);
+    while bytes < BATCH && matches!(next, Ok(true)) {
+        bytes += first.len();
+        lines.push(std::mem::take(first));
+        next = source::next_line(path, reader, first);
+    }
+    let parsed: Vec<Result<Vec<Value>>> =
+        lines.par_iter().enumerate().map(|(index, line)| parse_line(path, number + index, line)).collect();
+    for values in parsed {
+        push_line(path, number, values?, collector)?;
+        number += 1;
+    }
+    // An error of the lines before it came first.
+    Ok((next?, number))
+}
+
+fn push_line(path: &Path, number: usize, values: Vec<Value>, collector: &mut RowCollector) -> Result<()> {
+    for value in values {
+        match value {
+            Value::Object(row) => collector.push(row, || format!("line {number}"), path)?,
+            other => {
+                return Err(at_line(path, number, format!("expected a JSON object, found {}", type_name(&other)))
+                    .with_hint("each line is a row, as in {\"text\": \"…\"}"))
+            }
+        }
+    }
+    Ok(())
+}
+
+fn parse_line(path: &Path, number: usize, line: &[u8]) -> Result<Vec<Value>> {
+    let text = source::utf8(path, number, line)?;
     parse(text).map_err(|error| {
         if let Err(stopped) = interrupt::check() {
             return stopped;

@@ -45,6 +45,11 @@ impl RowWriter {
         self.file.as_ref().map_or(self.rows.len(), FileWriter::len)
     }
 
+    /// Are rows written to a file by now?
+    pub fn is_filed(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// # Errors
     /// A disk that is full or fails.
     pub fn push(&mut self, row: Row) -> Result<()> {

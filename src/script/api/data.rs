@@ -11,7 +11,7 @@ use crate::script::values::arguments::{elements, natural};
 use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::handles::register_iterator;
-use crate::script::values::json::{to_dynamic, to_row_value};
+use crate::script::values::json::{to_dynamic, to_map, to_row_value};
 use crate::script::values::large_ints::register_large_comparisons;
 use crate::script::values::objects::DatasetSplit;
 use crate::script::values::options::Options;
@@ -46,6 +46,9 @@ pub mod functions {
     /// the extension. Text formats may be compressed (.gz, .bz2, .xz, .zst), a `*` in the name stands for
     /// several files, and a folder may be one that `save_to_disk` of datasets wrote. Of a folder or a data
     /// set with several splits the train split is loaded.
+    ///
+    /// Rows of more than 64 MiB of text are kept in a file on the disk of the cache folder and read from there
+    /// as they are used, so data may be larger than memory.
     ///
     /// ```rhai
     /// let data = load_dataset("scripts/tiny/train.jsonl");
@@ -175,7 +178,7 @@ pub mod functions {
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn filter(context: NativeCallContext, data: &mut Dataset, keep: FnPtr) -> RhaiResultOf<Dataset> {
         let callback = Callback::new(&context, keep);
-        let kept = data.filter(|row, _| callback.call([to_dynamic(&Value::Object(row.clone()))]));
+        let kept = data.filter(|row, _| callback.call([Dynamic::from_map(to_map(row))]));
         callback.settle(kept)
     }
 
@@ -353,5 +356,6 @@ fn load(state: &State, names: &[String], options: Map) -> Result<Rows> {
 }
 
 fn row_of(data: &Rows, index: i64) -> Result<Dynamic> {
-    Ok(to_dynamic(&Value::Object(data.row_at(index)?.into_owned())))
+    let row = data.row_at(index)?;
+    Ok(Dynamic::from_map(to_map(&row)))
 }

@@ -10,9 +10,8 @@ use crate::options::{Mismatch, OptionType, Value};
 use crate::script::values::callback::Callback;
 use crate::script::values::convert::RhaiResultOf;
 use crate::script::values::from_script::{describe, FromScript};
-use crate::script::values::json::to_dynamic;
+use crate::script::values::json::to_map;
 use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
-use serde_json::Value as Json;
 
 /// What is taken of each row.
 #[derive(Debug, Clone)]
@@ -37,7 +36,7 @@ impl FieldOption {
             FieldOption::Column(name) => Ok(column(rows, name)?),
             FieldOption::Function(function) => {
                 let callback = Callback::new(context, function.clone());
-                let call = |row: &Row| callback.call([to_dynamic(&Json::Object(row.clone()))]);
+                let call = |row: &Row| callback.call([Dynamic::from_map(to_map(row))]);
                 let values = Field::Function(Box::new(call)).values(option, rows);
                 callback.settle(values)
             }
@@ -113,7 +112,7 @@ pub fn weights_by(
         ("trained".into(), tokens.trained.iter().map(|&is_trained| is_trained.into()).collect::<Array>().into()),
     ]
     .into();
-    let weights: Vec<f64> = function.call([to_dynamic(&Json::Object(row.clone())), Dynamic::from_map(tokens)])?;
+    let weights: Vec<f64> = function.call([Dynamic::from_map(to_map(row)), Dynamic::from_map(tokens)])?;
     Ok(weights.into_iter().map(|weight| weight as f32).collect())
 }
 
@@ -152,7 +151,7 @@ impl OptionType for MetricOption {
 
 /// The score that the metric `function` of the script gives the output of a row.
 pub fn score_by(function: &Callback, number: usize, output: &str, row: &Row) -> crate::Result<f64> {
-    let arguments = [output.into(), to_dynamic(&Json::Object(row.clone()))];
+    let arguments = [output.into(), Dynamic::from_map(to_map(row))];
     let value: Dynamic = function.call(arguments).map_err(|error| in_row(number, error))?;
     let score = f64::from_script(&value).or_else(|| Some(f64::from(bool::from_script(&value)?)));
     score.filter(|score| score.is_finite()).ok_or_else(|| {
