@@ -7,15 +7,15 @@ characters in three scripts. The model is a Llama of two layers with random weig
 program runs in a process of its own with an empty cache in a temporary folder (TMPDIR), which is removed; at 5 GB it takes up
 to 25 GB there.
 
-`resident` is the peak of all pages of the process (getrusage), those of mapped files included, which the system takes back
-when memory is short. `anonymous` is the peak of RssAnon, sampled every 20 ms: the memory that is the process's alone.
+`resident` is the peak of all pages of the process (VmHWM), those of mapped files included, which the system takes back when
+memory is short. `anonymous` is the peak of RssAnon, the memory that is the process's alone. Both are read every 20 ms, because
+getrusage counts what this program held as it started the others.
 """
 
 import argparse
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -119,33 +119,31 @@ def peer(data, model, cache):
     stage("train")
 
 
-def anonymous(process):
+def held(process):
+    """Bytes of all pages at their peak, and of anonymous pages now."""
     try:
-        for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith("RssAnon"):
-                return int(line.split()[1]) * 1024
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
-        pass
-    return 0
+        return 0, 0
+    fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return tuple(int(fields.get(name, "0").split()[0]) * 1024 for name in ("VmHWM", "RssAnon"))
 
 
 def measured(command, environment):
     """Seconds, peak of all and of anonymous pages in bytes, the output."""
-    started, peak = time.monotonic(), 0
+    started, peaks = time.monotonic(), (0, 0)
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
         while True:
-            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if ended:
+            if process.poll() is not None:
                 break
-            peak = max(peak, anonymous(process.pid))
+            peaks = tuple(map(max, peaks, held(process.pid)))
             time.sleep(0.02)
-        process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         text = out.read()
     if process.returncode != 0:
         sys.exit(f"{command[0]} failed: {text[-3000:]}")
-    return time.monotonic() - started, usage.ru_maxrss * 1024, peak, text
+    return time.monotonic() - started, *peaks, text
 
 
 def main():
