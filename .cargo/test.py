@@ -35,7 +35,10 @@ SHIM_PROGRAMS = ["native", "batched", "columns"]
 ROOT = Path(__file__).resolve().parent.parent
 STANDIN = ROOT / "target/standin"
 # The test programs that take longest, in this order.
-LONGEST = ["scripts", "memory", "sweep_axes", "rehearsal", "documents", "together", "api_docs", "resume", "standin"]
+LONGEST = [
+    "scripts", "shared_sweep", "rehearsal", "plot", "standin", "resume", "sweep_axes", "memory", "pruning", "documents",
+    "repl", "together", "sandbox", "own_sweeps", "replay", "own_runs", "adaptive_sweeps", "api_docs",
+]
 # Threads of libtorch that wait for work would take the cores from other tests.
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", **os.environ}
 RESULT = re.compile(r"test (\S+).* \.\.\. (ok|FAILED|ignored)(?:, (.*))?$")
