@@ -169,7 +169,7 @@ fn tokens_audit_and_training_are_the_same() {
         print(train(model, halves, #{ steps: 8, batch: 3, lr: 1e-2, out: "runs/x" }).train_loss);
         "#;
     let folder = |limit: Option<&str>| {
-        let folder = folder_with_script(&script);
+        let folder = folder_with_script(script);
         fs::write(folder.path().join("a.jsonl"), lines(&rows)).unwrap();
         let finished = run(folder.path(), limit);
         assert_eq!(finished.code, Some(0), "{}", finished.errors);

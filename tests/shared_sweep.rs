@@ -143,7 +143,7 @@ fn workers_that_are_killed_lose_at_most_an_interval_and_no_trial() {
         if !workers[victim].wait_for("step") {
             break;
         }
-        std::thread::sleep(Duration::from_millis(u64::from(random.bits(2 * kill + 1) % 700)));
+        std::thread::sleep(Duration::from_millis(random.bits(2 * kill + 1) % 700));
         reports.push(workers[victim].kill().objects());
         workers[victim] = start();
     }

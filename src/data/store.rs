@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn labels_are_counted_across_bytes() {
-        let trained = |row: usize, at: usize| (at + row) % 3 != 0;
+        let trained = |row: usize, at: usize| !(at + row).is_multiple_of(3);
         let rows: Vec<TokenizedRow> = (0..40)
             .map(|row| TokenizedRow {
                 ids: (0..row as u32 * 7 % 30).collect(),

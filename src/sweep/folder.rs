@@ -227,8 +227,10 @@ pub fn mark(plan: &Plan) -> Result<()> {
     match read_marker(path)? {
         Some(old) => {
             ensure_identity(path, &old, &plan.identity)?;
-            if !settings_diff::between(&old, &marker).is_empty() && !(plan.shared.is_some() && is_ahead(&old, &marker))
-            {
+            let is_same = settings_diff::between(&old, &marker).is_empty();
+            // Another worker is in a later round.
+            let is_behind = plan.shared.is_some() && is_ahead(&old, &marker);
+            if !is_same && !is_behind {
                 files::write_json(&path.join(SWEEP), &marker)?;
             }
         }

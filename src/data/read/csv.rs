@@ -52,6 +52,9 @@ pub fn read(path: &Path, default_delimiter: u8, collector: &mut RowCollector) ->
     Ok(())
 }
 
+/// Called with the names of the columns and the fields of a record.
+type OnRecord<'a> = dyn FnMut(&[String], &[&str]) -> Result<()> + 'a;
+
 /// How a table is written.
 struct Layout {
     header: Header,
@@ -62,11 +65,7 @@ struct Layout {
 
 impl Layout {
     /// Calls `on_record` with the names of the columns and the fields of each record. Returns the names.
-    fn each_record(
-        &self,
-        path: &Path,
-        on_record: &mut dyn FnMut(&[String], &[&str]) -> Result<()>,
-    ) -> Result<Vec<String>> {
+    fn each_record(&self, path: &Path, on_record: &mut OnRecord) -> Result<Vec<String>> {
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(self.delimiter)
             .quoting(self.quoting == Quoting::Minimal)

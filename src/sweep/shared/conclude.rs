@@ -22,7 +22,7 @@ const TRIES: u32 = 8;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Conclusion {
     /// The record as it can be read back.
-    Published(Record),
+    Published(Box<Record>),
     /// Another worker took the trial over.
     Lost,
 }
@@ -65,7 +65,7 @@ impl Publisher<'_> {
         for _ in 0..TRIES {
             match Record::read(&target) {
                 // A server may have renamed it, and its answer got lost.
-                Some(other) if is_mine(&other) => return Ok(Conclusion::Published(other)),
+                Some(other) if is_mine(&other) => return Ok(Conclusion::Published(Box::new(other))),
                 Some(other) if is_over(&other) => return Ok(Conclusion::Lost),
                 _ => {}
             }
@@ -73,7 +73,7 @@ impl Publisher<'_> {
                 Ok(()) => {
                     files::sync_folder(self.out)?;
                     let written = Record::read(&target).unwrap_or_else(|| record.clone());
-                    return Ok(Conclusion::Published(written));
+                    return Ok(Conclusion::Published(Box::new(written)));
                 }
                 Err(error) if is_occupied(&error) => self.clear(&target, &trial.name, is_over)?,
                 Err(error) => return Err(Error::file("write the folder", &target, &error)),

@@ -348,7 +348,7 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
                         }
                     }
                 }
-                self.add(trial, record);
+                self.add(trial, *record);
             }
         }
         Ok(())
