@@ -11,9 +11,11 @@ use crate::files;
 use crate::sweep::folder::{remove, sync_folder_tree};
 use crate::sweep::record::{self, Record};
 use crate::sweep::trial::Trial;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use rustix::fs::{openat, renameat, Dir, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::Path;
 
 /// More than once it is cleared only while others write there.
 const TRIES: u32 = 8;
@@ -85,40 +87,45 @@ impl Publisher<'_> {
         ))
     }
 
-    /// Moves away a folder that does not end the trial, such as that of an earlier failure.
+    /// Empties a folder that does not end the trial, such as that of an earlier failure: a rename replaces an empty one.
+    /// Works on the folder that is open, not on its name: another worker may publish its own under that name meanwhile.
     fn clear(&self, target: &Path, name: &str, is_over: &dyn Fn(&Record) -> bool) -> Result<()> {
-        let aside = self.cleared(name);
-        files::create_folder(aside.parent().unwrap_or(self.out))?;
-        match fs::rename(target, &aside) {
-            Ok(()) => {}
+        let failed = |error: io::Error| Error::file("move aside the old folder", target, &error);
+        let folder = match File::open(target) {
+            Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::file("move aside the old folder", target, &error)),
+            Err(error) => return Err(failed(error)),
+        };
+        if record_in(&folder).is_some_and(|other| is_over(&other)) {
+            return Ok(());
         }
-        // Another worker may have published it in this very moment: it gets its name back.
-        if Record::read(&aside).is_some_and(|other| is_over(&other)) {
-            return fs::rename(&aside, target).map_err(|error| Error::file("write the folder", target, &error));
+        let aside = self.out.join(WORK).join(self.me.as_str()).join(".cleared").join(name);
+        if aside.exists() {
+            remove(&aside)?;
+        }
+        files::create_folder(&aside)?;
+        let to = File::open(&aside).map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&folder).map_err(|error| failed(error.into()))? {
+            names.push(entry.map_err(|error| failed(error.into()))?.file_name().to_owned());
+        }
+        names.retain(|name| !matches!(name.to_bytes(), b"." | b".."));
+        // Its configuration last: without it, the folder of a worker that was killed here would be no trial's.
+        names.sort_by_key(|name| name.to_bytes() == record::CONFIG.as_bytes());
+        for name in &names {
+            match renameat(&folder, name, &to, name) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
         }
         remove(&aside)
     }
-
-    fn cleared(&self, name: &str) -> PathBuf {
-        cleared_in(&self.out.join(WORK).join(self.me.as_str()), name)
-    }
 }
 
-/// Where a worker moves an old folder of a trial.
-fn cleared_in(work: &Path, name: &str) -> PathBuf {
-    work.join(".cleared").join(name)
-}
-
-/// Gives the trial its folder back where a worker was killed in the moment in which it had moved that away.
-pub fn restore(out: &Path, name: &str, is_over: &dyn Fn(&Record) -> bool) {
-    for worker in fs::read_dir(out.join(WORK)).into_iter().flatten().flatten() {
-        let aside = cleared_in(&worker.path(), name);
-        if Record::read(&aside).is_some_and(|other| is_over(&other)) {
-            let _ = fs::rename(&aside, out.join(name));
-        }
-    }
+/// The record in an open folder.
+fn record_in(folder: &File) -> Option<Record> {
+    let file = openat(folder, record::RESULT, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    serde_json::from_reader(BufReader::new(File::from(file))).ok()
 }
 
 /// Writes the record, after everything else in the folder is on disk.
@@ -172,7 +179,7 @@ mod tests {
     /// Also workers whose check of their lease is out of date: here all of them are.
     #[test]
     fn of_many_workers_one_publishes_whatever_was_there() {
-        for round in 0..60 {
+        for round in 0..200 {
             let out = tempfile::tempdir().unwrap();
             let ids: Vec<WorkerId> = (0..6).map(|_| WorkerId::new()).collect();
             if round % 2 == 1 {
@@ -229,13 +236,21 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_was_moved_away_in_the_last_moment_comes_back() {
-        let out = tempfile::tempdir().unwrap();
-        let (a, b) = (WorkerId::new(), WorkerId::new());
-        // `a` was killed behind its rename of the folder that `b` had just published.
-        let of_b = Trial { dir: cleared_in(&out.path().join(WORK).join(a.as_str()), "t"), ..trial(out.path(), &b) };
-        complete(&of_b, &record(&of_b, &b, finished(1.0))).unwrap();
-        restore(out.path(), "t", &is_finished);
-        assert_eq!(Record::read(&out.path().join("t")).unwrap().place.unwrap().worker, Some(b.to_string()));
+    fn nothing_of_an_old_folder_stays() {
+        let (out, id) = (tempfile::tempdir().unwrap(), WorkerId::new());
+        let old = Trial { dir: out.path().join("t"), ..trial(out.path(), &id) };
+        complete(&old, &record(&old, &WorkerId::new(), failed())).unwrap();
+        fs::create_dir(old.dir.join("adapter")).unwrap();
+        fs::write(old.dir.join("adapter/old"), "old").unwrap();
+        // What another attempt left aside is no obstacle.
+        let work = out.path().join(WORK).join(id.as_str());
+        fs::create_dir_all(work.join(".cleared/t/adapter/x")).unwrap();
+        let leases = Leases::open(out.path(), &id).unwrap();
+        let (trial, publisher) = (trial(out.path(), &id), Publisher { out: out.path(), me: &id, leases: &leases });
+        let record = record(&trial, &id, finished(1.0));
+        complete(&trial, &record).unwrap();
+        assert!(matches!(publisher.publish(&trial, &record, &is_finished).unwrap(), Conclusion::Published(_)));
+        assert!(is_finished(&Record::read(&old.dir).unwrap()) && !old.dir.join("adapter").exists());
+        assert!(!work.join(".cleared/t").exists());
     }
 }

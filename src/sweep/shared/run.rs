@@ -3,7 +3,7 @@
 
 use super::agree::ensure_same_settings;
 use super::cleanup::remove_leftovers;
-use super::conclude::{restore, Conclusion, Publisher};
+use super::conclude::{Conclusion, Publisher};
 use super::earlier::earlier_failures;
 use super::heartbeat::Heartbeat;
 use super::identity::WorkerId;
@@ -254,7 +254,6 @@ impl<'a, 'o> SharedSweep<'a, 'o> {
             if !self.leases.take(&trial.name, generation)? {
                 continue;
             }
-            restore(&self.plan.out, &trial.name, &|record| self.is_over(trial, record));
             // Concluded between the look at it and the lease, it is collected next.
             if self.record_of(trial).is_none() {
                 held.push((Held { trial, generation }, before));
