@@ -169,7 +169,7 @@ Examples:
         out: PathBuf,
     },
     /// Train a sweep on a cluster: submit a script as an array of jobs.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  lorhai submit slurm my.rhai --tasks 4 --gpus 1 --time 4:00:00")]
     Submit(Submit),
     /// Show a sweep while it runs: its trials, its workers, its jobs.
     ///
