@@ -264,8 +264,7 @@ impl Workers {
         progress: &SweepProgress,
         losses: Option<&TrialLosses>,
     ) -> Vec<Result<Trained>> {
-        let workers = self.workers.min(tasks.len());
-        if workers < 2 || tasks.iter().any(|task| task.has_loss) {
+        if self.workers.min(tasks.len()) < 2 {
             return run_group(decoder, shared, tasks, progress, losses);
         }
         self.run_apart(decoder, shared, tasks, progress, losses)
