@@ -82,8 +82,8 @@ mod tests {
     #[test]
     fn all_looks_together_keep_the_error() {
         for (error, level) in [(0.013_100_5, 0.0025), (0.005_724_5, 0.001), (0.023_978, 0.005)] {
-            let found = level_of_each(error, 12);
-            assert!((found / level - 1.0).abs() < 0.08, "{found} for {level}");
+            let simulated = level_of_each(error, 12);
+            assert!((simulated / level - 1.0).abs() < 0.08, "{simulated} for {level}");
         }
     }
 }
