@@ -1,18 +1,17 @@
 //! The axis that a tuned sweep has settled: each of its settings has one value of it, so that the others name them.
 
+use super::grid::Point;
 use super::results::SweepResult;
 use super::SEED;
 use serde_json::Value;
 
 impl SweepResult {
-    /// The option that settings were tuned by, where the other axes tell them apart.
+    /// The option that settings were tuned by, where the other axes tell the finished ones apart.
     pub fn settled_axis(&self) -> Option<&str> {
         let tuned = self.tuned.as_deref().filter(|key| self.axis_values(key).is_some())?;
-        let others = |at: usize| self.rows()[at].point.without(tuned).without(SEED);
-        let value = |at: usize| self.rows()[at].point.get(tuned);
-        let mut known: Vec<(_, Option<&Value>)> = Vec::new();
-        for at in 0..self.rows().len() {
-            let (setting, value) = (others(at), value(at));
+        let mut known: Vec<(Point, Option<&Value>)> = Vec::new();
+        for row in self.rows().iter().filter(|row| row.outcome().is_some()) {
+            let (setting, value) = (row.point.without(tuned).without(SEED), row.point.get(tuned));
             match known.iter().find(|(other, _)| *other == setting) {
                 Some((_, other)) if *other != value => return None,
                 Some(_) => {}

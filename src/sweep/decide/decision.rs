@@ -28,8 +28,8 @@ pub struct Decision {
     /// Settings with a trial that failed or was not run, which are not compared.
     pub left_out: Vec<Point>,
     over: String,
-    /// The option that each setting was tuned by: settings are named without it, where that tells them apart.
-    tuned: Option<String>,
+    /// The option that each setting was tuned by, where settings are named without it.
+    settled: Option<String>,
     /// The most seeds that every setting in play has.
     seeds: usize,
 }
@@ -78,7 +78,7 @@ impl SweepResult {
             settings: points.into_iter().zip(judged).collect(),
             left_out,
             over: over.to_owned(),
-            tuned: self.tuned.clone(),
+            settled: self.settled_axis().map(str::to_owned),
             seeds: values.iter().map(Vec::len).min().unwrap_or(0),
         })
     }
@@ -136,20 +136,12 @@ impl Decision {
         }
     }
 
-    /// The axes in which the settings differ; without the tuned option, where the others tell them apart.
+    /// The axes in which the settings differ, without the one that tuning has settled.
     fn varying(&self) -> Vec<&str> {
         let Some((first, _)) = self.settings.first() else { return Vec::new() };
         let differs = |key: &&str| self.settings.iter().any(|(point, _)| point.get(key) != first.get(key));
-        let all: Vec<&str> = first.values.keys().map(String::as_str).filter(differs).collect();
-        let others: Vec<&str> = all.iter().copied().filter(|key| self.tuned.as_deref() != Some(key)).collect();
-        let names = |(point, _): &(Point, Judged)| others.iter().map(|key| point.get(key).cloned()).collect::<Vec<_>>();
-        let named: Vec<Vec<Option<Value>>> = self.settings.iter().map(names).collect();
-        let is_known = named.iter().enumerate().all(|(at, name)| !named[..at].contains(name));
-        if is_known {
-            others
-        } else {
-            all
-        }
+        let keys = first.values.keys().map(String::as_str).filter(|key| self.settled.as_deref() != Some(key));
+        keys.filter(differs).collect()
     }
 
     /// "0.031 ± 0.006", with one decimal more than the margin has, and as many as the interval needs, up to two further.
