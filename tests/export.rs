@@ -20,6 +20,7 @@ use lorhai::lora::convert::to_lora;
 use lorhai::lora::merge::{self, Change, MergedWeights};
 use lorhai::lora::model::fingerprint_of;
 use lorhai::lora::{peft, Init, LoadOptions, LoraSpec, Model, Targets, TrainableTokens};
+use lorhai::model::decoder::FeedForward;
 use lorhai::model::linear::Weight;
 use lorhai::model::{Adapters, Input, NoAdapters, Quantization};
 use lorhai::random::Key;
@@ -189,6 +190,52 @@ fn gguf_holds_what_stands_beside_the_matrices() {
             export_model(&model, &folder.path().join("model.gguf"), Some(BlockType::F32), false).unwrap();
         }
     }
+}
+
+/// The models of each family that llama.cpp computes, made from golden ones by what it supports.
+#[test]
+fn gguf_of_each_family_is_read_back() {
+    let rope = |theta: f64| json!({ "rope_type": "default", "rope_theta": theta });
+    let changes = [
+        ("smollm3_window", json!({ "use_sliding_window": false, "layer_types": null, "no_rope_layers": [1, 1, 1] })),
+        ("gemma2_capped", json!({ "query_pre_attn_scalar": 8 })),
+        (
+            "gemma3_local",
+            json!({
+                "query_pre_attn_scalar": 8,
+                "layer_types": null,
+                "rope_parameters": { "full_attention": rope(1e6), "sliding_attention": rope(1e4) },
+            }),
+        ),
+        ("olmo2", json!({})),
+        ("granite", json!({ "attention_bias": true })),
+        ("phi3_partial", json!({})),
+        ("phi3_longrope", json!({})),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (case, changed) in changes {
+        let base = folder.path().join(case);
+        let refused = with_tokenizer(case, &base);
+        let path = base.join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for (key, value) in changed.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        std::fs::write(&path, config.to_string()).unwrap();
+        let mut model = load(&base, "f32");
+        add_random(&mut model, all_linear(2, 4.0), 0.05);
+        let file = folder.path().join("model.gguf");
+        // Read back and compared with base and adapter before it gets its name.
+        export_model(&model, &file, Some(BlockType::F32), true).unwrap_or_else(|error| panic!("{case}: {error}"));
+        export_adapter(&model, &folder.path().join("adapter.gguf"), None, None, true).unwrap();
+        if changed.as_object().unwrap().len() > 1 || case == "gemma2_capped" {
+            let error = export_model(&refused, &file, None, true).unwrap_err();
+            assert!(error.message.contains("llama.cpp does not support"), "{case}: {error}");
+        }
+    }
+    let moe = with_tokenizer("qwen3_moe", &folder.path().join("qwen3_moe"));
+    let error = export_model(&moe, &folder.path().join("model.gguf"), None, true).unwrap_err();
+    assert!(error.message.contains("mixtures of experts"), "{error}");
 }
 
 #[test]
@@ -642,17 +689,20 @@ fn queries_of_a_llama_are_interleaved_and_of_a_qwen_not() {
         let path = folder.path().join("m.gguf");
         export_model(&model, &path, None, false).unwrap();
         let file = Gguf::open(&path).unwrap();
-        let attention = &model.decoder().layers[0].self_attn;
-        let half = attention.head_dim / 2;
+        let decoder = model.decoder();
+        let of_first_layer = |name: &str| {
+            decoder.linears().find(|linear| linear.shape.name == format!("model.layers.0.self_attn.{name}")).unwrap()
+        };
+        let half = decoder.config.head_dim / 2;
         for (name, ours) in [
-            ("blk.0.attn_q.weight", attention.q_proj.weight.dense().unwrap()),
-            ("blk.0.attn_k.bias", attention.k_proj.bias.as_ref().unwrap()),
+            ("blk.0.attn_q.weight", of_first_layer("q_proj").weight.dense().unwrap()),
+            ("blk.0.attn_k.bias", of_first_layer("k_proj").bias.as_ref().unwrap()),
         ] {
             // llama.cpp's second row of a head is the first of its second half.
             let second = file.tensor(name).unwrap().select(0, 1);
             assert!(second.equal(&ours.select(0, if moved { half } else { 1 })), "{case} {name}");
         }
-        assert!(file.tensor("blk.0.attn_v.weight").unwrap().equal(attention.v_proj.weight.dense().unwrap()));
+        assert!(file.tensor("blk.0.attn_v.weight").unwrap().equal(of_first_layer("v_proj").weight.dense().unwrap()));
     }
 }
 
@@ -667,14 +717,14 @@ fn an_adapter_has_one_alpha_and_b_takes_up_the_rest() {
     assert_eq!(file.setting("adapter.type").and_then(Value::as_text), Some("lora"));
     let alpha = file.setting("adapter.lora.alpha").and_then(Value::as_number).unwrap();
     assert!((alpha - 8.0 * 4.0_f64.sqrt()).abs() < 1e-6, "alpha·√r of most layers, found {alpha}");
-    let adapter = model.adapted.adapter(None).unwrap();
+    let (config, adapter) = (&model.decoder().config, model.adapted.adapter(None).unwrap());
     for target in &adapter.targets {
-        let name = lorhai::model::gguf::name(&format!("{}.weight", target.linear.name)).unwrap();
+        let name = lorhai::model::gguf::name(config, &format!("{}.weight", target.linear.name)).unwrap();
         let low_rank = adapter.low_rank(&target.linear).unwrap();
         let ours = low_rank.b.matmul(low_rank.a) * low_rank.scale;
         let (a, b) = (file.tensor(&format!("{name}.lora_a")).unwrap(), file.tensor(&format!("{name}.lora_b")).unwrap());
         let theirs = b.matmul(&a) * (alpha / a.size()[0] as f64);
-        let theirs = lorhai::model::gguf::separate(&model.decoder().config, &target.linear.name, &theirs).unwrap();
+        let theirs = lorhai::model::gguf::from_gguf(config, &target.linear.name, &theirs).unwrap();
         assert!(nmse(&theirs, &ours) < 1e-12, "{name}");
     }
 }
@@ -700,11 +750,12 @@ fn a_gguf_adapter_of_another_model_matches_nothing() {
 fn what_a_format_cannot_hold_is_refused_with_nothing_left() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = with_tokenizer("qwen2_tied", &folder.path().join("model"));
-    let up = &mut model.adapted.decoder.layers[0].mlp.up_proj.weight;
-    *up = Weight::Dense(up.dense().unwrap() * 1e6);
+    let FeedForward::Mlp(mlp) = &mut model.adapted.decoder.layers[0].feed_forward else { panic!("no MLP") };
+    let weight = &mut mlp.down_proj.weight;
+    *weight = Weight::Dense(weight.dense().unwrap() * 1e6);
     model.adapted.remove("default").unwrap();
     let error = export_model(&model, &folder.path().join("m.gguf"), Some(BlockType::F16), false).unwrap_err();
-    assert!(error.message.contains("blk.0.ffn_up.weight"), "{error}");
+    assert!(error.message.contains("blk.0.ffn_down.weight"), "{error}");
     assert_eq!(names_in(folder.path()), ["model"]);
 }
 

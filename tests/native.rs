@@ -9,7 +9,7 @@ mod nvrtc;
 
 use common::gradients::{compare, device, random, BOUNDS};
 use common::numbers::relative_error;
-use lorhai::native::{self, AdamStep, Layer, Matrix, Nf4, Segment};
+use lorhai::native::{self, AdamStep, Layer, LogitShape, Matrix, Nf4, Segment};
 use lorhai::random::Key;
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -71,24 +71,30 @@ fn extreme_values_are_kept() {
         &hidden,
         &Tensor::ones([40, 2], (Kind::Float, device())),
         &Tensor::from_slice(&[3_i64]).to_device(device()),
+        LogitShape::default(),
     );
     assert!(losses.unwrap().double_value(&[0]).is_nan());
 }
 
 #[test]
 fn token_losses() {
+    let shapes = [(1.0, None), (8.0, None), (1.0, Some(2.0)), (0.5, Some(3.0))];
+    let shapes = shapes.map(|(divisor, softcap)| LogitShape { divisor, softcap });
     for (tokens, width, vocabulary) in [(1, 3, 5), (70, 16, 33), (130, 8, 300)] {
         let weight = random(&[vocabulary, width]);
         let targets = Tensor::randint(vocabulary, [tokens], (Kind::Int64, device()));
-        let reference = |x: &[Tensor]| {
-            let weight = weight.to_kind(Kind::BFloat16).to_kind(Kind::Double);
-            x[0].matmul(&weight.tr()).cross_entropy_loss(&targets, None::<&Tensor>, Reduction::None, -100, 0.0)
-        };
-        let ours = |x: &[Tensor]| {
-            let weight = weight.to_kind(Kind::BFloat16).to_kind(x[0].kind());
-            native::token_losses(&x[0], &weight, &targets)
-        };
-        compare("token_losses", &[random(&[tokens, width])], &ours, &reference);
+        for shape in shapes {
+            let reference = |x: &[Tensor]| {
+                let weight = weight.to_kind(Kind::BFloat16).to_kind(Kind::Double);
+                let logits = shape.apply(x[0].matmul(&weight.tr())).unwrap();
+                logits.cross_entropy_loss(&targets, None::<&Tensor>, Reduction::None, -100, 0.0)
+            };
+            let ours = |x: &[Tensor]| {
+                let weight = weight.to_kind(Kind::BFloat16).to_kind(x[0].kind());
+                native::token_losses(&x[0], &weight, &targets, shape)
+            };
+            compare("token_losses", &[random(&[tokens, width])], &ours, &reference);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::hub::weights::{parse_size, save_sharded, Weights, INDEX_FILE};
 use crate::lora::merge::{MergedWeights, Rounding};
 use crate::lora::{Adapter, AdapterSet, Model};
 use crate::model::config::set_saved_dtype;
+use crate::model::family::wrapper::language_model;
 use crate::model::{device, load, Config, NoAdapters};
 use crate::options;
 use crate::options::{Mismatch, OptionSet, OptionType};
@@ -247,7 +248,8 @@ fn write_folder(model: &Model, weights: &MergedWeights, dtype: Dtype, limit: u64
         Ok(weight)
     })?;
     let source = model.folder.as_deref().ok_or_else(|| Error::bug("the model has no configuration file"))?;
-    let config = merged_config(files::read_json(&source.join("config.json"))?, &weights.config, dtype);
+    let config = files::read_json(&source.join("config.json"))?;
+    let config = merged_config(language_model(&config).into_owned(), &weights.config, dtype);
     files::write_json(&folder.join("config.json"), &config)?;
     let generation = source.join("generation_config.json");
     if generation.is_file() {

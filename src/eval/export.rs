@@ -88,10 +88,10 @@ pub fn export_model(model: &Model, path: &Path, block: Option<BlockType>, overwr
     let tensor = |planned: &Planned| -> Result<Tensor> {
         let hf = plan.iter().find(|(_, other)| other.name == planned.name).map(|(hf, _)| hf.as_str());
         let hf = hf.ok_or_else(|| Error::bug("a tensor that was not planned"))?;
-        if names::is_frequency_divisors(hf) {
-            return names::frequency_divisors(config);
+        match names::frequency_tensor(config, hf)? {
+            Some(numbers) => Ok(numbers),
+            None => names::to_gguf(config, hf, &weights.weight(hf)?.0),
         }
-        names::interleave(config, hf, &weights.weight(hf)?.0)
     };
     let planned: Vec<Planned> = plan.iter().map(|(_, planned)| planned.clone()).collect();
     checked(path, overwrite, |part| {

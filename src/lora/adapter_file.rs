@@ -6,6 +6,7 @@
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::hub::weights::Weights;
+use crate::model::family::wrapper::unwrapped;
 use crate::model::shapes::{EMBEDDING, HEAD};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +36,7 @@ impl AdapterFile {
         let mut stored = BTreeMap::new();
         let mut adapter: Option<String> = None;
         for name in weights.names() {
-            let (short, named) = without_adapter(name.strip_prefix(PREFIX).unwrap_or(name));
+            let (short, named) = without_adapter(&unwrapped(name.strip_prefix(PREFIX).unwrap_or(name)));
             match (&adapter, &named) {
                 (Some(one), Some(other)) if one != other => {
                     bail!(Kind::Model, "the adapter's file holds tensors of two adapters, `{one}` and `{other}`"; hint: "save each of them by itself, with peft's save_pretrained(folder, selected_adapters=[name])")

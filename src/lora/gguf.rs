@@ -10,7 +10,7 @@ use super::targets::Target;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use crate::hub::gguf::{self, BlockType, Gguf, Planned, Settings, Value};
-use crate::model::gguf::{architecture, ensure_supported, interleave, name, separate};
+use crate::model::gguf::{architecture, ensure_supported, from_gguf, name, to_gguf};
 use crate::model::Config;
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,8 +39,8 @@ pub fn write(path: &Path, adapter: &Adapter, config: &Config, title: &str, block
     for target in &adapter.targets {
         let low_rank = adapter.low_rank(&target.linear).ok_or_else(|| Error::bug("a target without matrices"))?;
         let b = low_rank.b.f_detach()?.f_mul_scalar(target.scale * target.r as f64 / alpha)?;
-        let matrices = [low_rank.a.f_detach()?, interleave(config, &target.linear.name, &b)?];
-        for (name, matrix) in names(target)?.into_iter().zip(matrices) {
+        let matrices = [low_rank.a.f_detach()?, to_gguf(config, &target.linear.name, &b)?];
+        for (name, matrix) in names(config, target)?.into_iter().zip(matrices) {
             let block = if block.fits(matrix.size()[1]) { block } else { BlockType::F16 };
             planned.push(Planned { name: name.clone(), shape: matrix.size(), block });
             tensors.insert(name, matrix);
@@ -62,8 +62,8 @@ fn alpha(targets: &[Target]) -> f64 {
 }
 
 /// The names of A and B.
-fn names(target: &Target) -> Result<[String; 2]> {
-    let layer = name(&format!("{}.weight", target.linear.name))?;
+fn names(config: &Config, target: &Target) -> Result<[String; 2]> {
+    let layer = name(config, &format!("{}.weight", target.linear.name))?;
     Ok([format!("{layer}.lora_a"), format!("{layer}.lora_b")])
 }
 
@@ -83,7 +83,7 @@ pub fn read(file: &Gguf, spec: LoraSpec, config: &Config, device: Device) -> Res
         );
     }
     let mut adapter = Adapter::zeros(spec, config, Dtype::Float, device)?;
-    let expected = adapter.targets.iter().map(names).collect::<Result<Vec<_>>>()?.concat();
+    let expected = adapter.targets.iter().map(|target| names(config, target)).collect::<Result<Vec<_>>>()?.concat();
     let count = file.names().count();
     let matched = expected.iter().filter(|name| file.has(name)).count();
     if matched == 0 || matched != expected.len() || matched != count {
@@ -93,8 +93,8 @@ pub fn read(file: &Gguf, spec: LoraSpec, config: &Config, device: Device) -> Res
         bail!(Kind::Model, "the GGUF adapter lacks `{ALPHA}`");
     };
     for at in 0..adapter.targets.len() {
-        let [a, b] = names(&adapter.targets[at])?;
-        let b = separate(config, &adapter.targets[at].linear.name, &file.tensor(&b)?)?;
+        let [a, b] = names(config, &adapter.targets[at])?;
+        let b = from_gguf(config, &adapter.targets[at].linear.name, &file.tensor(&b)?)?;
         adapter.parameters.set(2 * at, &file.tensor(&a)?)?;
         adapter.parameters.set(2 * at + 1, &b)?;
         adapter.targets[at].scale = alpha / adapter.targets[at].r as f64;

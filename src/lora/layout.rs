@@ -7,6 +7,7 @@ use super::targets::{is_saved, match_embedding, ties_saved, Target};
 use super::tokens::{TokenRows, Tokens};
 use crate::bail;
 use crate::error::{Kind, Result};
+use crate::model::family::wrapper::Wrapper;
 use crate::model::shapes::{input_groups, linear_shapes, norm_shapes, LinearShape, EMBEDDING, HEAD};
 use crate::model::Config;
 use std::collections::HashMap;
@@ -31,6 +32,8 @@ pub struct Layout {
     pub norms: HashMap<String, usize>,
     /// Single rows of embeddings and head.
     pub tokens: Tokens,
+    /// The multimodal model that the base is a part of.
+    pub wrapper: Option<&'static Wrapper>,
 }
 
 /// Which leaves of the adapter belong to one linear layer, by their index in [`Layout::shapes`].
@@ -53,6 +56,7 @@ impl Layout {
         let mut layout = Layout {
             linears: vec![LeafIndices::default(); linears.len()],
             groups: input_groups(config),
+            wrapper: config.wrapper,
             ..Layout::default()
         };
         for (at, Target { linear, r, .. }) in targets.iter().enumerate() {

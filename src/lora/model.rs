@@ -9,6 +9,7 @@ use crate::hub;
 use crate::hub::tokenizer::{is_tokenizer_file, Tokenizer};
 use crate::hub::weights::{self, Weights};
 use crate::model::config::set_saved_dtype;
+use crate::model::family::wrapper::language_model;
 use crate::model::{device, load, quantization, Config, Decoder, Quantization};
 use crate::options;
 use crate::options::{OptionSet, Refusal};
@@ -256,13 +257,15 @@ impl Model {
     fn config_to_save(&self, source: &Path, folder: &Path) -> Result<Vec<u8>> {
         let path = source.join("config.json");
         let decoder = &self.adapted.decoder;
-        let mut config = files::read_json(&path)?;
+        let whole = files::read_json(&path)?;
+        let mut config = language_model(&whole).into_owned();
         let mut is_quantized = config.get("quantization_config").is_some_and(|value| !value.is_null());
         let tied = decoder.config.tie_word_embeddings;
         let read = Config::from_json(&config)?;
         // The weights may hold a head that config.json ties, and codes are written as bytes.
-        let mut is_changed = read.tie_word_embeddings != tied;
-        if is_changed {
+        let unties = read.tie_word_embeddings != tied;
+        let mut is_changed = unties || decoder.config.wrapper.is_some();
+        if unties {
             config["tie_word_embeddings"] = tied.into();
         }
         if is_quantized && decoder.config.quantization.is_none() {

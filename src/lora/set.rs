@@ -14,7 +14,7 @@ use super::nested::Slice;
 use super::views::{EmbeddingLowRank, LowRank, SavedModule, TrainedRows};
 use crate::bail;
 use crate::error::{Kind, Result};
-use crate::model::linear::{self, Adapters, Linear, Weight};
+use crate::model::linear::{self, Adapters, Linear, Table, Weight};
 use crate::model::norm::RmsNorm;
 use crate::model::Tokens;
 use crate::native::{self, Segment};
@@ -127,9 +127,9 @@ impl Adapters for AdapterSet<'_> {
             .collect()
     }
 
-    fn embed(&self, table: &Tensor, ids: &Tensor, tokens: &Tokens) -> Result<Tensor> {
-        self.replace(look_up(table, ids)?, tokens, |active, range, x| {
-            active.embed(&rows(ids, range)?, &rows(x, range)?)
+    fn embed(&self, table: &Table, ids: &Tensor, tokens: &Tokens) -> Result<Tensor> {
+        self.replace(table.rows(ids)?, tokens, |active, range, x| {
+            active.embed(table.padding, &rows(ids, range)?, &rows(x, range)?)
         })
     }
 
@@ -252,17 +252,20 @@ impl Active<'_> {
     }
 
     /// The embeddings of the adapter's tokens, if it changes them; `x` holds the base's.
-    fn embed(&self, ids: &Tensor, x: &Tensor) -> Result<Option<Tensor>> {
+    fn embed(&self, padding: Option<i64>, ids: &Tensor, x: &Tensor) -> Result<Option<Tensor>> {
         let dtype = x.f_kind()?;
+        let table = Table { weight: self.adapter.embedding().unwrap_or(x), padding };
         let mut embedded = match self.adapter.embedding() {
-            Some(table) => Some(look_up(table, ids)?.f_to_kind(dtype)?),
+            Some(_) => Some(table.rows(ids)?.f_to_kind(dtype)?),
             None => None,
         };
         if let Some(TrainedRows { index, rows }) = self.adapter.embedding_rows() {
-            embedded = Some(index.replace(embedded.as_ref().unwrap_or(x), ids, rows)?);
+            let replaced = index.replace(embedded.as_ref().unwrap_or(x), ids, rows)?;
+            embedded = Some(table.without_padding_gradient(replaced, ids)?);
         }
         if let Some(EmbeddingLowRank { a, b, scale }) = self.adapter.embedding_low_rank() {
-            let change = a.f_index_select(1, ids)?.f_tr()?.f_linear(b, None::<&Tensor>)?;
+            let of_ids = table.without_padding_gradient(a.f_index_select(1, ids)?.f_tr()?, ids)?;
+            let change = of_ids.f_linear(b, None::<&Tensor>)?;
             let sum = embedded.as_ref().unwrap_or(x).f_add(&change.f_mul_scalar(scale)?)?;
             embedded = Some(sum.f_to_kind(dtype)?);
         }
@@ -330,10 +333,6 @@ fn base_product(linear: &Linear, low_rank: &LowRank, x: &Tensor, token_keys: &Te
 fn dropped(x: &Tensor, like: &Tensor, token_keys: &Tensor, p: f64, key: Key) -> Result<Tensor> {
     let mask = native::dropout_mask(token_keys, x.size()[1], p, key)?;
     Ok(x.f_to_kind(like.f_kind()?)?.f_mul(&mask.f_to_kind(like.f_kind()?)?)?)
-}
-
-fn look_up(table: &Tensor, ids: &Tensor) -> std::result::Result<Tensor, tch::TchError> {
-    Tensor::f_embedding(table, ids, -1, false, false)
 }
 
 fn rows(x: &Tensor, range: &Range<i64>) -> std::result::Result<Tensor, tch::TchError> {

@@ -4,6 +4,7 @@ use super::pattern::{Compiled, WholeName};
 use super::spec::{Bias, LoraSpec, Targets};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
+use crate::model::architecture::Projections;
 use crate::model::shapes::{linear_shapes, norm_shapes, LinearShape, EMBEDDING, HEAD};
 use crate::model::Config;
 use crate::options::OptionSet;
@@ -80,8 +81,8 @@ impl<'a> Matching<'a> {
         if let Some(saved) = spec.modules_to_save.iter().find(|saved| is_part_of(&linear.name, saved)) {
             bail!(Kind::Input, "lora `modules_to_save`: `{saved}` means every module whose name ends with it, and `{}` is in such a module and also a target", linear.name; hint: "write the module's name in full, or leave it out of target_modules");
         }
-        let r = self.ranks.first_match(&linear.name)?.unwrap_or(spec.r);
-        let alpha = self.alphas.first_match(&linear.name)?.unwrap_or(spec.alpha);
+        let r = self.ranks.first_match(&linear.outer_name())?.unwrap_or(spec.r);
+        let alpha = self.alphas.first_match(&linear.outer_name())?.unwrap_or(spec.alpha);
         if spec.init.splits_base() && linear.name != EMBEDDING {
             ensure_rank_at_most(linear.in_features.min(linear.out_features), linear, r)?;
         }
@@ -98,7 +99,7 @@ fn embedding_shape(linears: &[LinearShape]) -> Option<LinearShape> {
     let head = linears.last()?;
     let (in_features, out_features) = (head.out_features, head.in_features);
     let (index, name) = (linears.len(), EMBEDDING.to_owned());
-    Some(LinearShape { index, name, layer: None, in_features, out_features, bias: false })
+    Some(LinearShape { index, name, in_features, out_features, bias: false, ..head.clone() })
 }
 
 fn ensure_rank_at_most(most: i64, linear: &LinearShape, r: i64) -> Result<()> {
@@ -124,14 +125,14 @@ impl Matcher {
     }
 
     fn names_in_full(&self, linear: &LinearShape) -> bool {
-        matches!(self, Matcher::Names(names) if names.contains(&linear.name))
+        matches!(self, Matcher::Names(names) if names.iter().any(|name| *name == linear.outer_name()))
     }
 
     fn matches(&self, linear: &LinearShape) -> Result<bool> {
         Ok(match self {
             Matcher::AllLinear => linear.layer.is_some(),
-            Matcher::Names(names) => names.iter().any(|name| is_suffix(name, &linear.name)),
-            Matcher::Pattern(pattern) => pattern.matches(&linear.name)?,
+            Matcher::Names(names) => names.iter().any(|name| is_suffix(name, &linear.outer_name())),
+            Matcher::Pattern(pattern) => pattern.matches(&linear.outer_name())?,
         })
     }
 }
@@ -188,8 +189,8 @@ pub fn fresh_targets(spec: &LoraSpec, config: &Config) -> Result<Vec<Target>> {
         (Compiled::new("rank_pattern", &spec.rank_pattern)?, Compiled::new("alpha_pattern", &spec.alpha_pattern)?);
     for Target { linear, r, .. } in targets.iter().chain(&embedding) {
         ensure_rank_at_most(linear.in_features.max(linear.out_features), linear, *r)?;
-        ranks.ensure_unambiguous(&linear.name)?;
-        alphas.ensure_unambiguous(&linear.name)?;
+        ranks.ensure_unambiguous(&linear.outer_name())?;
+        alphas.ensure_unambiguous(&linear.outer_name())?;
     }
     Ok(targets)
 }
@@ -199,13 +200,38 @@ fn ensure_names_match(spec: &LoraSpec, linears: &[LinearShape], config: &Config)
     if spec.bias != Bias::None && !linears.iter().any(|linear| linear.bias) {
         bail!(Kind::Input, "lora `bias`: expected \"none\" for a model without biases, found \"{}\"", spec.bias.name());
     }
+    ensure_no_experts(spec, config)?;
     let Targets::Names(names) = &spec.target_modules else { return Ok(()) };
     for name in names {
+        if config.architecture.projections == Projections::Fused && SEPARATE_NAMES.contains(&name.as_str()) {
+            return Err(unknown_module(name, linears).with_hint(
+                "this model has one layer for queries, keys and values, `qkv_proj`, and one for gate and up, `gate_up_proj`",
+            ));
+        }
         if !is_suffix(name, EMBEDDING) && !linears.iter().any(|linear| is_suffix(name, &linear.name)) {
             return Err(unknown_module(name, linears));
         }
     }
     Ok(())
+}
+
+/// Layers that some families have as parts of one.
+const SEPARATE_NAMES: [&str; 5] = ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"];
+
+/// Fails for targets that peft would also adapt in the experts of a mixture, which are frozen here.
+fn ensure_no_experts(spec: &LoraSpec, config: &Config) -> Result<()> {
+    let Some(experts) = &config.architecture.experts else { return Ok(()) };
+    let means_experts = match &spec.target_modules {
+        Targets::AllLinear => Some("all-linear"),
+        Targets::Names(names) => names.iter().map(String::as_str).find(|name| experts.names.contains(name)),
+        Targets::Pattern(_) => None,
+    };
+    match means_experts {
+        Some(name) => {
+            bail!(Kind::Input, "lora `target_modules`: \"{name}\" means the experts of this model too, which carry no adapters in lorhai"; hint: "name the layers of attention: [\"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\"]")
+        }
+        None => Ok(()),
+    }
 }
 
 fn ensure_modules_to_save_match(spec: &LoraSpec, linears: &[LinearShape], config: &Config) -> Result<()> {

@@ -44,12 +44,16 @@ const NAMES: [(&str, Activation); 15] = [
 ];
 
 impl Activation {
-    pub(super) fn parse(fields: &Fields) -> Result<Self> {
-        let Some(value) = fields.0.get("hidden_act") else { return Ok(Activation::Silu) };
-        let Value::String(name) = value else { return Err(Fields::wrong("hidden_act", "a string", value)) };
-        match NAMES.iter().find(|(known, _)| known == name) {
+    /// The activation that `key` names; `default` if it is absent.
+    pub(super) fn parse(fields: &Fields, key: &str, default: &str) -> Result<Self> {
+        let name = match fields.0.get(key) {
+            None => default,
+            Some(Value::String(name)) => name,
+            Some(other) => return Err(Fields::wrong(key, "a string", other)),
+        };
+        match NAMES.iter().find(|(known, _)| *known == name) {
             Some((_, activation)) => Ok(*activation),
-            None => Err(Error::model(format!("`hidden_act`: the activation `{name}` is not supported"))
+            None => Err(Error::model(format!("`{key}`: the activation `{name}` is not supported"))
                 .with_hint(format!("supported: {}", NAMES.map(|(name, _)| name).join(", ")))),
         }
     }

@@ -183,8 +183,9 @@ impl Past<'_> {
         documents: &Documents,
         window: Option<&Window>,
         uses_sliding_window: bool,
+        softcap: Option<f64>,
     ) -> Result<Tensor> {
-        documents.with_own_cells(qkv, |qkv| self.attend_within(qkv, documents, window, uses_sliding_window))
+        documents.with_own_cells(qkv, |qkv| self.attend_within(qkv, documents, window, uses_sliding_window, softcap))
     }
 
     /// As [`Self::attend`], where every document has tokens of its own: each row of the cache holds its own keys.
@@ -194,12 +195,14 @@ impl Past<'_> {
         documents: &Documents,
         window: Option<&Window>,
         uses_sliding_window: bool,
+        softcap: Option<f64>,
     ) -> Result<Tensor> {
         let [keys, values] = self.layer.extend([k, v], self.update)?;
         if self.update.is_first {
-            attend_within(q, k, v, documents, window)
+            attend_within(q, k, v, documents, window, softcap)
         } else {
-            attend_to(q, &keys, &values, documents, self.update.masks[usize::from(uses_sliding_window)].as_ref())
+            let mask = self.update.masks[usize::from(uses_sliding_window)].as_ref();
+            attend_to(q, &keys, &values, documents, mask, softcap)
         }
     }
 }

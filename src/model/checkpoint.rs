@@ -82,9 +82,6 @@ fn leaf(x: &Tensor) -> Result<Tensor> {
 }
 
 fn is_trained(layer: &DecoderLayer, pass: &Pass) -> bool {
-    let attn = &layer.self_attn;
-    let norms = [&layer.input_layernorm, &layer.post_attention_layernorm];
-    let mut norms = norms.into_iter().chain(&attn.q_norm).chain(&attn.k_norm);
     let is_affected = |linear: &Linear| (0..pass.tokens.parts()).any(|part| pass.adapters.affects(linear, part));
-    layer.linears().into_iter().any(is_affected) || norms.any(|norm| pass.adapters.trains_norm(norm))
+    layer.linears().any(is_affected) || layer.norms().any(|norm| pass.adapters.trains_norm(norm))
 }

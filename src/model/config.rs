@@ -6,10 +6,13 @@
 //! settings to `rope_scaling.rs`.
 
 use super::activation::Activation;
+use super::architecture::{Architecture, ExpertShapes};
+use super::family::wrapper::{self, Wrapper};
 pub use super::family::Family;
+use super::family::{window, RopeKeys};
 use super::fields::Fields;
 use super::quantization::{torch_name, Quantization};
-use super::rope_scaling::{self, RopeScaling};
+use super::rope_scaling::{self, RopeDefaults, RopeScaling};
 use crate::error::{Error, Kind, Result};
 use crate::{bail, files, native};
 use serde_json::Value;
@@ -37,6 +40,14 @@ pub struct Config {
     /// Bias on o.
     pub o_bias: bool,
     pub mlp_bias: bool,
+    /// The channels of each head that rotate, of its first ones.
+    pub rotary_dim: i64,
+    /// The token whose embedding is not trained, as transformers has it.
+    pub pad_token_id: Option<i64>,
+    /// How its layers differ from Llama's.
+    pub architecture: Architecture,
+    /// The multimodal model that it is a part of.
+    pub wrapper: Option<&'static Wrapper>,
     /// The sliding window of attention, and the layers that use it.
     pub sliding_window: Option<SlidingWindow>,
     /// How the linear layers are quantised, if they are.
@@ -53,6 +64,16 @@ pub struct SlidingWindow {
     pub width: i64,
     /// One flag per layer.
     pub layers: Vec<bool>,
+}
+
+/// Which rotary frequencies a layer uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerRotation {
+    /// It leaves queries and keys as they are.
+    None,
+    Global,
+    /// Those of layers with a sliding window, where they differ.
+    Local,
 }
 
 impl Config {
@@ -78,64 +99,69 @@ impl Config {
     }
 
     pub fn from_json(json: &Value) -> Result<Self> {
-        let fields = Fields(json);
+        let inner = wrapper::language_model(json);
+        let fields = Fields(&inner);
         let family = Family::parse(&fields)?;
         ensure_supported(&fields)?;
-        let defaults = family.defaults();
-        let hidden_size = fields.size_or("hidden_size", 4096)?;
-        let num_attention_heads = fields.size_or("num_attention_heads", 32)?;
-        let num_hidden_layers = fields.layers(32)?;
-        let attention_bias = fields.flag("attention_bias", false)?;
-        let max_position_embeddings = fields.size_or("max_position_embeddings", defaults.max_position_embeddings)?;
-        // In families for which transformers allows null, null means as many as there are heads.
-        let num_key_value_heads = match (family, fields.has("num_key_value_heads")) {
-            (Family::Mistral, true) => Some(fields.size_or("num_key_value_heads", 0)?),
-            (_, true) => fields.optional_size("num_key_value_heads")?,
-            (_, false) => defaults.num_key_value_heads,
+        let declaration = family.declaration();
+        let defaults = &declaration.defaults;
+        let hidden_size = fields.size_or("hidden_size", defaults.hidden_size)?;
+        let num_attention_heads = fields.size_or("num_attention_heads", defaults.num_attention_heads)?;
+        let num_key_value_heads = match fields.has("num_key_value_heads") {
+            true if !defaults.allows_null_key_value_heads => Some(fields.size_or("num_key_value_heads", 0)?),
+            true => fields.optional_size("num_key_value_heads")?,
+            false => defaults.num_key_value_heads,
         };
-        let head_dim = match (family, fields.get("head_dim")) {
-            (Family::Llama | Family::Mistral, None) => hidden_size / num_attention_heads,
+        let head_dim = match fields.get("head_dim") {
+            None if defaults.allows_null_head_dim => hidden_size / num_attention_heads,
             _ => fields.size_or("head_dim", defaults.head_dim.unwrap_or(hidden_size / num_attention_heads))?,
         };
-        let allows_nested_rope = matches!(family, Family::Qwen2 | Family::Qwen3);
-        let (rope_theta, rope_scaling) =
-            rope_scaling::from_fields(&fields, head_dim, max_position_embeddings, allows_nested_rope)?;
-        let config = Config {
+        let mut config = Config {
             family,
             vocab_size: fields.size_or("vocab_size", defaults.vocab_size)?,
             hidden_size,
             intermediate_size: fields.size_or("intermediate_size", defaults.intermediate_size)?,
-            num_hidden_layers,
+            num_hidden_layers: fields.layers(defaults.num_hidden_layers)?,
             num_attention_heads,
             num_key_value_heads: num_key_value_heads.unwrap_or(num_attention_heads),
             head_dim,
-            max_position_embeddings,
-            rms_norm_eps: fields.number_or("rms_norm_eps", 1e-6)?,
-            rope_theta,
-            rope_scaling,
-            hidden_act: Activation::parse(&fields)?,
-            tie_word_embeddings: fields.flag("tie_word_embeddings", false)?,
-            qkv_bias: family == Family::Qwen2 || (family != Family::Mistral && attention_bias),
-            o_bias: matches!(family, Family::Llama | Family::Qwen3) && attention_bias,
-            mlp_bias: family == Family::Llama && fields.flag("mlp_bias", false)?,
-            sliding_window: sliding_window(&fields, family, num_hidden_layers)?,
+            max_position_embeddings: fields.size_or("max_position_embeddings", defaults.max_position_embeddings)?,
+            rms_norm_eps: fields.number_or("rms_norm_eps", defaults.rms_norm_eps)?,
+            rope_theta: defaults.rope_theta,
+            rope_scaling: RopeScaling::None,
+            hidden_act: Activation::parse(&fields, defaults.activation_key, defaults.activation)?,
+            tie_word_embeddings: fields.flag("tie_word_embeddings", defaults.tie_word_embeddings)?,
+            qkv_bias: false,
+            o_bias: false,
+            mlp_bias: false,
+            rotary_dim: head_dim,
+            pad_token_id: if fields.has("pad_token_id") {
+                fields.get("pad_token_id").and_then(Value::as_i64)
+            } else {
+                defaults.pad_token_id
+            },
+            architecture: Architecture::default(),
+            wrapper: Wrapper::of(json),
+            sliding_window: None,
             quantization: fields.get("quantization_config").map(Quantization::from_json).transpose()?,
             saved_dtype: saved_dtype(&fields),
             attention_dropout: fields.get("attention_dropout").and_then(Value::as_f64).unwrap_or(0.0),
         };
+        if defaults.rope_keys == RopeKeys::Partial {
+            config.rotary_dim = rope_scaling::rotary_dim(&fields, head_dim)?;
+        }
+        if defaults.rope_keys != RopeKeys::ByLayerType {
+            let rope = RopeDefaults::of(defaults, &config);
+            (config.rope_theta, config.rope_scaling) = rope_scaling::from_fields(&fields, config.rotary_dim, &rope)?;
+        }
+        window::layer_types(&fields, config.num_hidden_layers)?;
+        (declaration.read)(&fields, &mut config)?;
         config.check()?;
         Ok(config)
     }
 
     fn check(&self) -> Result<()> {
         let (heads, groups) = (self.num_attention_heads, self.num_key_value_heads);
-        if self.family == Family::Llama && self.hidden_size % heads != 0 {
-            bail!(
-                Kind::Model,
-                "hidden_size must be a multiple of num_attention_heads, found {} and {heads}",
-                self.hidden_size
-            );
-        }
         if heads % groups != 0 {
             bail!(
                 Kind::Model,
@@ -152,17 +178,44 @@ impl Config {
         Ok(())
     }
 
-    /// Notes for the user on settings that are ignored.
-    pub fn notes(&self) -> Option<String> {
-        let dropout = self.attention_dropout;
-        (dropout > 0.0).then(|| {
+    /// Notes for the user on what is ignored.
+    pub fn notes(&self) -> Vec<String> {
+        let dropout = Some(self.attention_dropout).filter(|dropout| *dropout > 0.0).map(|dropout| {
             format!("config.json: attention_dropout {dropout} is not applied; transformers applies it in training")
-        })
+        });
+        let wrapper = self.wrapper.map(|wrapper| {
+            format!(
+                "a multimodal model ({}): its language model is loaded, and a saved or merged model is that alone ({})",
+                wrapper.model_type, wrapper.inner_type
+            )
+        });
+        dropout.into_iter().chain(wrapper).collect()
     }
 
-    /// Whether queries and keys are normalised per head before the rotation (Qwen3).
-    pub fn qk_norm(&self) -> bool {
-        self.family == Family::Qwen3
+    /// The row of the embeddings that has no gradient.
+    pub fn padding(&self) -> Option<i64> {
+        self.pad_token_id.filter(|id| (0..self.vocab_size).contains(id))
+    }
+
+    /// Whether this layer attends only within the sliding window.
+    pub fn uses_sliding_window(&self, layer: usize) -> bool {
+        self.sliding_window.as_ref().is_some_and(|window| window.layers.get(layer).copied().unwrap_or(false))
+    }
+
+    /// The experts of this layer, if it has experts in the place of an MLP.
+    pub fn experts(&self, layer: usize) -> Option<&ExpertShapes> {
+        let experts = self.architecture.experts.as_ref()?;
+        experts.layers.get(layer).copied().unwrap_or(false).then_some(experts)
+    }
+
+    /// The rotation of queries and keys in this layer.
+    pub fn rotation(&self, layer: usize) -> LayerRotation {
+        let architecture = &self.architecture;
+        match architecture.unrotated_layers.get(layer) {
+            Some(true) => LayerRotation::None,
+            _ if architecture.local_rope.is_some() && self.uses_sliding_window(layer) => LayerRotation::Local,
+            _ => LayerRotation::Global,
+        }
     }
 
     /// The number of parameters, tied weights counted once.
@@ -176,47 +229,6 @@ impl Config {
 pub fn set_saved_dtype(config: &mut Value, dtype: Dtype) {
     let key = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
     config[key] = torch_name(dtype).into();
-}
-
-/// Mistral uses the sliding window in every layer. Qwen uses it from layer `max_window_layers` on, if
-/// `use_sliding_window` is true. `layer_types` overrides both.
-fn sliding_window(fields: &Fields, family: Family, layers: usize) -> Result<Option<SlidingWindow>> {
-    const DEFAULT_WIDTH: i64 = 4096;
-    let types = layer_types(fields, layers)?;
-    let width =
-        if fields.has("sliding_window") { fields.optional_size("sliding_window")? } else { Some(DEFAULT_WIDTH) };
-    let (is_used, first_layer) = match family {
-        Family::Llama => return Ok(None),
-        Family::Mistral => (true, 0),
-        Family::Qwen2 | Family::Qwen3 => {
-            (fields.flag("use_sliding_window", false)?, fields.size_or("max_window_layers", 28)? as usize)
-        }
-    };
-    match (width.filter(|_| is_used), types) {
-        (None, Some(types)) if types.contains(&true) => {
-            bail!(Kind::Model, "`layer_types` has \"sliding_attention\", but the sliding window is off"; hint: "set use_sliding_window to true and sliding_window to its width")
-        }
-        (None, _) => Ok(None),
-        (Some(width), types) => {
-            let layers = types.unwrap_or_else(|| (0..layers).map(|layer| layer >= first_layer).collect());
-            Ok(layers.contains(&true).then_some(SlidingWindow { width, layers }))
-        }
-    }
-}
-
-/// Which layers use the sliding window, if `layer_types` says so.
-fn layer_types(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>> {
-    let Some(value) = fields.get("layer_types") else { return Ok(None) };
-    let types = value.as_array().ok_or_else(|| Fields::wrong("layer_types", "an array", value))?;
-    if types.len() != layers {
-        bail!(Kind::Model, "`layer_types`: expected {layers} entries, one for each layer, found {}", types.len());
-    }
-    let uses_sliding_window = |kind: &Value| match kind.as_str() {
-        Some("sliding_attention") => Ok(true),
-        Some("full_attention" | "attention") => Ok(false),
-        _ => Err(Fields::wrong("layer_types", "\"full_attention\" or \"sliding_attention\"", kind)),
-    };
-    types.iter().map(uses_sliding_window).collect::<Result<_>>().map(Some)
 }
 
 /// `dtype` overrides `torch_dtype`.

@@ -1,22 +1,22 @@
-//! The decoder. Every field is named as its key in the safetensors file.
-//!
-//! One definition serves Llama, Mistral, Qwen2 and Qwen3. They differ in biases, in the normalisation of
-//! queries and keys, and in sliding windows; [`Config`] states all three.
+//! The decoder: one forward pass for all families. [`Config`] and its
+//! [`Architecture`](super::architecture::Architecture) state how they differ.
 
 use super::activation::Activation;
-use super::attention::{rotate_and_attend, Window};
+use super::architecture::EmbeddingMultiplier;
+use super::attention::{rotate_and_attend, Scores, Window};
 use super::cache::{KeyValueCache, Past};
-use super::config::Config;
+use super::config::{Config, LayerRotation};
 use super::device::dtype_name;
 use super::documents::Documents;
+use super::experts::Experts;
 use super::input::{Input, Tokens};
-use super::linear::{Adapters, Linear};
+use super::linear::{Adapters, Linear, Table};
 use super::norm::RmsNorm;
 use super::quantization::Quantization;
 use super::rope::{RotaryEmbedding, Rotation};
 use crate::error::{Error, Result};
 use crate::hub::mapped::MappedFiles;
-use crate::native::{self, tensor_bytes};
+use crate::native::tensor_bytes;
 use crate::threads;
 use tch::{Device, Kind as Dtype, Tensor};
 
@@ -30,6 +30,8 @@ pub struct Decoder {
     /// Shares its weight with `embed_tokens` if the configuration ties them.
     pub lm_head: Linear,
     pub(super) rotary: RotaryEmbedding,
+    /// Of layers with a sliding window, where it differs.
+    pub(super) local_rotary: Option<RotaryEmbedding>,
     pub dtype: Dtype,
     pub device: Device,
     /// Notes for the user on how it was loaded.
@@ -40,31 +42,62 @@ pub struct Decoder {
 
 #[derive(Debug)]
 pub struct DecoderLayer {
-    pub input_layernorm: RmsNorm,
+    pub norms: LayerNorms,
     pub self_attn: Attention,
-    pub post_attention_layernorm: RmsNorm,
-    pub mlp: Mlp,
+    pub feed_forward: FeedForward,
+    /// What the outputs of attention and MLP are multiplied by.
+    pub residual_multiplier: f64,
+}
+
+/// The norms of a layer by where they stand; see [`super::shapes::layer_norms`] for their names in a checkpoint.
+#[derive(Debug)]
+pub struct LayerNorms {
+    pub before_attention: Option<RmsNorm>,
+    pub after_attention: Option<RmsNorm>,
+    pub before_mlp: Option<RmsNorm>,
+    pub after_mlp: Option<RmsNorm>,
 }
 
 #[derive(Debug)]
 pub struct Attention {
-    pub q_proj: Linear,
-    pub k_proj: Linear,
-    pub v_proj: Linear,
+    pub qkv: QueryKeyValue,
     pub o_proj: Linear,
     pub q_norm: Option<RmsNorm>,
     pub k_norm: Option<RmsNorm>,
     pub head_dim: i64,
+    pub rotation: LayerRotation,
     /// Whether this layer attends only within the sliding window.
     pub uses_sliding_window: bool,
+    pub scores: Scores,
+}
+
+#[derive(Debug)]
+pub enum QueryKeyValue {
+    /// `q_proj`, `k_proj` and `v_proj`.
+    Separate(Box<[Linear; 3]>),
+    /// `qkv_proj`, and the widths of its three parts.
+    Fused(Box<Linear>, [i64; 3]),
+}
+
+#[derive(Debug)]
+pub enum FeedForward {
+    Mlp(Box<Mlp>),
+    Experts(Experts),
 }
 
 #[derive(Debug)]
 pub struct Mlp {
-    pub gate_proj: Linear,
-    pub up_proj: Linear,
+    pub gate_up: GateUp,
     pub down_proj: Linear,
     pub activation: Activation,
+}
+
+#[derive(Debug)]
+pub enum GateUp {
+    /// `gate_proj` and `up_proj`.
+    Separate(Box<[Linear; 2]>),
+    /// `gate_up_proj`: the rows of gate, then those of up.
+    Fused(Box<Linear>),
 }
 
 impl Decoder {
@@ -107,13 +140,22 @@ impl Decoder {
         for (index, layer) in self.layers.iter().enumerate() {
             x = forward(index, layer, x)?;
         }
-        let (_, normed) = x.normed(&self.norm, pass)?;
+        let (_, normed) = x.normed(Some(&self.norm), pass)?;
         Ok(normed)
     }
 
     /// The input of the first layer: `[tokens, hidden_size]`.
     pub(super) fn embed(&self, input: &Input, adapters: &dyn Adapters) -> Result<Tensor> {
-        adapters.embed(&self.embed_tokens, &input.token_ids, &input.tokens)
+        let table = Table { weight: &self.embed_tokens, padding: self.config.padding() };
+        let embedded = adapters.embed(&table, &input.token_ids, &input.tokens)?;
+        match self.config.architecture.embedding_multiplier {
+            EmbeddingMultiplier::One => Ok(embedded),
+            EmbeddingMultiplier::Number(number) => Ok(embedded.f_mul_scalar(number)?),
+            EmbeddingMultiplier::Rounded(number) => {
+                let number = Tensor::f_from_slice(&[number])?.f_to_kind(embedded.f_kind()?)?;
+                Ok(embedded.f_mul(&number.f_to_device(self.device)?)?)
+            }
+        }
     }
 
     pub(super) fn pass<'a>(&self, input: &'a Input, adapters: &'a dyn Adapters) -> Result<Pass<'a>> {
@@ -122,6 +164,7 @@ impl Decoder {
             tokens: &input.tokens,
             documents: &input.documents,
             rotation: self.rotary.rotation(input, self.dtype)?,
+            local_rotation: self.local_rotary.as_ref().map(|rotary| rotary.rotation(input, self.dtype)).transpose()?,
             window: Window::new(self.window(), input.documents.longest, self.device)?,
             adapters,
         })
@@ -131,7 +174,7 @@ impl Decoder {
     pub fn logits(&self, hidden: &Tensor, tokens: &Tokens, adapters: &dyn Adapters) -> Result<Tensor> {
         self.prepare_threads();
         let [logits] = forward([&self.lm_head], hidden, tokens, adapters)?;
-        Ok(logits)
+        self.config.architecture.logits.apply(logits)
     }
 
     /// Every pass begins with it.
@@ -148,35 +191,47 @@ impl Decoder {
             weight: linear.weight.shallow_clone(),
             bias: linear.bias.as_ref().map(Tensor::shallow_clone),
         };
-        let norm =
-            |norm: &RmsNorm| RmsNorm { name: norm.name.clone(), weight: norm.weight.shallow_clone(), eps: norm.eps };
+        let norm = |norm: &Option<RmsNorm>| norm.as_ref().map(RmsNorm::shallow_clone);
         let layer = |layer: &DecoderLayer| DecoderLayer {
-            input_layernorm: norm(&layer.input_layernorm),
+            norms: LayerNorms {
+                before_attention: norm(&layer.norms.before_attention),
+                after_attention: norm(&layer.norms.after_attention),
+                before_mlp: norm(&layer.norms.before_mlp),
+                after_mlp: norm(&layer.norms.after_mlp),
+            },
             self_attn: Attention {
-                q_proj: linear(&layer.self_attn.q_proj),
-                k_proj: linear(&layer.self_attn.k_proj),
-                v_proj: linear(&layer.self_attn.v_proj),
+                qkv: match &layer.self_attn.qkv {
+                    QueryKeyValue::Separate(linears) => {
+                        QueryKeyValue::Separate(Box::new(linears.each_ref().map(linear)))
+                    }
+                    QueryKeyValue::Fused(fused, widths) => QueryKeyValue::Fused(Box::new(linear(fused)), *widths),
+                },
                 o_proj: linear(&layer.self_attn.o_proj),
-                q_norm: layer.self_attn.q_norm.as_ref().map(norm),
-                k_norm: layer.self_attn.k_norm.as_ref().map(norm),
-                head_dim: layer.self_attn.head_dim,
-                uses_sliding_window: layer.self_attn.uses_sliding_window,
+                q_norm: norm(&layer.self_attn.q_norm),
+                k_norm: norm(&layer.self_attn.k_norm),
+                ..layer.self_attn
             },
-            post_attention_layernorm: norm(&layer.post_attention_layernorm),
-            mlp: Mlp {
-                gate_proj: linear(&layer.mlp.gate_proj),
-                up_proj: linear(&layer.mlp.up_proj),
-                down_proj: linear(&layer.mlp.down_proj),
-                activation: layer.mlp.activation,
+            feed_forward: match &layer.feed_forward {
+                FeedForward::Mlp(mlp) => FeedForward::Mlp(Box::new(Mlp {
+                    gate_up: match &mlp.gate_up {
+                        GateUp::Separate(linears) => GateUp::Separate(Box::new(linears.each_ref().map(linear))),
+                        GateUp::Fused(fused) => GateUp::Fused(Box::new(linear(fused))),
+                    },
+                    down_proj: linear(&mlp.down_proj),
+                    activation: mlp.activation,
+                })),
+                FeedForward::Experts(experts) => FeedForward::Experts(experts.shallow_clone()),
             },
+            residual_multiplier: layer.residual_multiplier,
         };
         Decoder {
             config: self.config.clone(),
             embed_tokens: self.embed_tokens.shallow_clone(),
             layers: self.layers.iter().map(layer).collect(),
-            norm: norm(&self.norm),
+            norm: self.norm.shallow_clone(),
             lm_head: linear(&self.lm_head),
             rotary: self.rotary.shallow_clone(),
+            local_rotary: self.local_rotary.as_ref().map(RotaryEmbedding::shallow_clone),
             dtype: self.dtype,
             device: self.device,
             notes: self.notes.clone(),
@@ -204,17 +259,13 @@ impl Decoder {
         let linears = self.linears().filter(|linear| linear.shape.layer.is_some() || has_own_head);
         let linears = linears.map(|linear| linear.weight.bytes() + linear.bias.as_ref().map_or(0, tensor_bytes));
         let norms = self.norms().map(|norm| tensor_bytes(&norm.weight));
-        tensor_bytes(&self.embed_tokens) + linears.sum::<u64>() + norms.sum::<u64>()
+        let experts = self.layers.iter().filter_map(DecoderLayer::experts).flat_map(Experts::tensors).map(tensor_bytes);
+        tensor_bytes(&self.embed_tokens) + linears.sum::<u64>() + norms.sum::<u64>() + experts.sum::<u64>()
     }
 
     /// Every norm, the final one last.
     pub fn norms(&self) -> impl Iterator<Item = &RmsNorm> {
-        let layers = self.layers.iter().flat_map(|layer| {
-            let attn = &layer.self_attn;
-            let norms = [&layer.input_layernorm, &layer.post_attention_layernorm];
-            norms.into_iter().chain(&attn.q_norm).chain(&attn.k_norm)
-        });
-        layers.chain([&self.norm])
+        self.layers.iter().flat_map(DecoderLayer::norms).chain([&self.norm])
     }
 
     /// Every linear layer, in the order of [`super::shapes::linear_shapes`].
@@ -228,6 +279,7 @@ pub(super) struct Pass<'a> {
     pub(super) tokens: &'a Tokens,
     documents: &'a Documents,
     rotation: Rotation,
+    local_rotation: Option<Rotation>,
     /// For layers that use the sliding window.
     window: Option<Window>,
     pub(super) adapters: &'a dyn Adapters,
@@ -241,6 +293,14 @@ impl Pass<'_> {
 
     pub(super) fn norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
         self.adapters.norm(norm, x, self.tokens)
+    }
+
+    /// As [`Self::norm`]; x itself without a norm.
+    fn optional_norm(&self, norm: Option<&RmsNorm>, x: &Tensor) -> Result<Tensor> {
+        match norm {
+            Some(norm) => self.norm(norm, x),
+            None => Ok(x.shallow_clone()),
+        }
     }
 
     /// The outputs of layers that read the same input, as one node of the autograd graph.
@@ -280,15 +340,15 @@ impl Residual {
         }
     }
 
-    /// The sum, and its norm.
-    fn normed(self, norm: &RmsNorm, pass: &Pass) -> Result<(Tensor, Tensor)> {
-        match &self.delta {
-            Some(delta) if native::has_kernels(delta) && !pass.adapters.trains_norm(norm) => {
+    /// The sum, and its norm; the sum twice without one.
+    fn normed(self, norm: Option<&RmsNorm>, pass: &Pass) -> Result<(Tensor, Tensor)> {
+        match (norm, &self.delta) {
+            (Some(norm), Some(delta)) if norm.has_forward_sum(delta) && !pass.adapters.trains_norm(norm) => {
                 norm.forward_sum(&self.x, delta)
             }
             _ => {
                 let x = self.sum()?;
-                let normed = pass.norm(norm, &x)?;
+                let normed = pass.optional_norm(norm, &x)?;
                 Ok((x, normed))
             }
         }
@@ -297,50 +357,144 @@ impl Residual {
 
 impl DecoderLayer {
     pub(super) fn forward(&self, x: Residual, pass: &Pass, past: Option<Past>) -> Result<Residual> {
-        let (x, normed) = x.normed(&self.input_layernorm, pass)?;
+        let (x, normed) = x.normed(self.norms.before_attention.as_ref(), pass)?;
         let attended = self.self_attn.forward(&normed, pass, past)?;
-        let (x, normed) = Residual { x, delta: Some(attended) }.normed(&self.post_attention_layernorm, pass)?;
-        let transformed = self.mlp.forward(&normed, pass)?;
-        Ok(Residual { x, delta: Some(transformed) })
+        let delta = self.delta(attended, self.norms.after_attention.as_ref(), pass)?;
+        let (x, normed) = Residual { x, delta: Some(delta) }.normed(self.norms.before_mlp.as_ref(), pass)?;
+        let transformed = match &self.feed_forward {
+            FeedForward::Mlp(mlp) => mlp.forward(&normed, pass)?,
+            FeedForward::Experts(experts) => experts.forward(&normed)?,
+        };
+        let delta = self.delta(transformed, self.norms.after_mlp.as_ref(), pass)?;
+        Ok(Residual { x, delta: Some(delta) })
     }
-}
 
-impl DecoderLayer {
+    /// What attention or the MLP adds to the residual stream.
+    fn delta(&self, output: Tensor, norm: Option<&RmsNorm>, pass: &Pass) -> Result<Tensor> {
+        let output = pass.optional_norm(norm, &output)?;
+        match self.residual_multiplier {
+            1.0 => Ok(output),
+            multiplier => Ok(output.f_mul_scalar(multiplier)?),
+        }
+    }
+
     /// In the order of [`super::shapes::linear_shapes`].
-    pub(super) fn linears(&self) -> [&Linear; 7] {
-        let (attn, mlp) = (&self.self_attn, &self.mlp);
-        [&attn.q_proj, &attn.k_proj, &attn.v_proj, &attn.o_proj, &mlp.gate_proj, &mlp.up_proj, &mlp.down_proj]
+    pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let attn = &self.self_attn;
+        let qkv = match &attn.qkv {
+            QueryKeyValue::Separate(linears) => linears.as_slice(),
+            QueryKeyValue::Fused(linear, _) => std::slice::from_ref(linear.as_ref()),
+        };
+        let mlp = match &self.feed_forward {
+            FeedForward::Mlp(mlp) => Some(mlp.as_ref()),
+            FeedForward::Experts(_) => None,
+        };
+        qkv.iter().chain([&attn.o_proj]).chain(mlp.into_iter().flat_map(Mlp::linears))
+    }
+
+    /// Its experts, if it has a mixture in the place of an MLP.
+    pub(super) fn experts(&self) -> Option<&Experts> {
+        match &self.feed_forward {
+            FeedForward::Experts(experts) => Some(experts),
+            FeedForward::Mlp(_) => None,
+        }
+    }
+
+    /// As [`Self::linears`].
+    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let qkv = match &mut self.self_attn.qkv {
+            QueryKeyValue::Separate(linears) => linears.as_mut_slice(),
+            QueryKeyValue::Fused(linear, _) => std::slice::from_mut(linear.as_mut()),
+        };
+        let mlp = match &mut self.feed_forward {
+            FeedForward::Mlp(mlp) => Some(mlp.as_mut()),
+            FeedForward::Experts(_) => None,
+        };
+        qkv.iter_mut().chain([&mut self.self_attn.o_proj]).chain(mlp.into_iter().flat_map(Mlp::linears_mut))
+    }
+
+    /// In the order of [`super::shapes::norm_shapes`].
+    pub(super) fn norms(&self) -> impl Iterator<Item = &RmsNorm> {
+        let (norms, attn) = (&self.norms, &self.self_attn);
+        let of_layer = [&norms.before_attention, &norms.after_attention, &norms.before_mlp, &norms.after_mlp];
+        of_layer.into_iter().chain([&attn.q_norm, &attn.k_norm]).flatten()
+    }
+
+    /// As [`Self::norms`].
+    pub(super) fn norms_mut(&mut self) -> impl Iterator<Item = &mut RmsNorm> {
+        let LayerNorms { before_attention, after_attention, before_mlp, after_mlp } = &mut self.norms;
+        let Attention { q_norm, k_norm, .. } = &mut self.self_attn;
+        [before_attention, after_attention, before_mlp, after_mlp, q_norm, k_norm].into_iter().flatten()
     }
 }
 
 impl Attention {
     fn forward(&self, x: &Tensor, pass: &Pass, past: Option<Past>) -> Result<Tensor> {
-        let [q, k, v] = pass.linears([&self.q_proj, &self.k_proj, &self.v_proj], x)?;
-        let (q, k) = (normed(q, self.q_norm.as_ref(), pass)?, normed(k, self.k_norm.as_ref(), pass)?);
+        let [q, k, v] = self.qkv.forward(x, pass)?;
+        let (q, k) = (pass.optional_norm(self.q_norm.as_ref(), &q)?, pass.optional_norm(self.k_norm.as_ref(), &k)?);
+        let q = self.scores.scaled(q)?;
+        let rotation = match self.rotation {
+            LayerRotation::None => None,
+            LayerRotation::Global => Some(&pass.rotation),
+            LayerRotation::Local => pass.local_rotation.as_ref(),
+        };
         let window = pass.window.as_ref().filter(|_| self.uses_sliding_window);
         let y = match past {
-            None => rotate_and_attend([&q, &k, &v], self.head_dim, &pass.rotation, pass.documents, window)?,
+            None => {
+                let softcap = self.scores.softcap;
+                rotate_and_attend([&q, &k, &v], self.head_dim, rotation, pass.documents, window, softcap)?
+            }
             Some(past) => {
-                let (q, k) = (pass.rotation.apply(&q)?, pass.rotation.apply(&k)?);
-                let v = v.f_view([v.size()[0], -1, self.head_dim])?;
-                past.attend([&q, &k, &v], pass.documents, window, self.uses_sliding_window)?
+                let by_head = |x: &Tensor| -> Result<Tensor> { Ok(x.f_view([x.size()[0], -1, self.head_dim])?) };
+                let rotated =
+                    |x: &Tensor| rotation.map_or_else(|| by_head(x), |rotation| rotation.apply(x, self.head_dim));
+                let (q, k, v) = (rotated(&q)?, rotated(&k)?, by_head(&v)?);
+                past.attend([&q, &k, &v], pass.documents, window, self.uses_sliding_window, self.scores.softcap)?
             }
         };
         pass.linear(&self.o_proj, &y)
     }
 }
 
-/// Queries or keys `[tokens, heads * head_dim]`, each head normalised if the model does so.
-fn normed(x: Tensor, norm: Option<&RmsNorm>, pass: &Pass) -> Result<Tensor> {
-    match norm {
-        Some(norm) => pass.norm(norm, &x),
-        None => Ok(x),
+impl QueryKeyValue {
+    /// Each `[tokens, heads * head_dim]`.
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<[Tensor; 3]> {
+        match self {
+            QueryKeyValue::Separate(linears) => pass.linears(linears.each_ref(), x),
+            QueryKeyValue::Fused(linear, widths) => {
+                let parts = pass.linear(linear, x)?.f_split_with_sizes(widths.as_slice(), -1)?;
+                let parts = parts.iter().map(Tensor::f_contiguous).collect::<std::result::Result<Vec<_>, _>>()?;
+                parts.try_into().map_err(|_| Error::bug("a fused projection without three parts"))
+            }
+        }
     }
 }
 
 impl Mlp {
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let gate_up = match &self.gate_up {
+            GateUp::Separate(linears) => linears.as_slice(),
+            GateUp::Fused(linear) => std::slice::from_ref(linear.as_ref()),
+        };
+        gate_up.iter().chain([&self.down_proj])
+    }
+
+    fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let gate_up = match &mut self.gate_up {
+            GateUp::Separate(linears) => linears.as_mut_slice(),
+            GateUp::Fused(linear) => std::slice::from_mut(linear.as_mut()),
+        };
+        gate_up.iter_mut().chain([&mut self.down_proj])
+    }
+
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let [gate, up] = pass.linears([&self.gate_proj, &self.up_proj], x)?;
+        let [gate, up] = match &self.gate_up {
+            GateUp::Separate(linears) => pass.linears(linears.each_ref(), x)?,
+            GateUp::Fused(linear) => {
+                let halves = pass.linear(linear, x)?.f_chunk(2, -1)?;
+                halves.try_into().map_err(|_| Error::bug("a fused projection without two halves"))?
+            }
+        };
         pass.linear(&self.down_proj, &self.activation.gated(&gate, &up)?)
     }
 }

@@ -1,11 +1,11 @@
 //! Full-parameter training: the decoder's own weights become the trainable leaves.
 
-use super::decoder::{Decoder, DecoderLayer};
+use super::decoder::{Decoder, DecoderLayer, FeedForward};
 use super::device::dtype_name;
 use super::linear::{Linear, Weight};
 use super::parameters::Parameters;
 use super::quantization;
-use super::shapes::parameter_shapes;
+use super::shapes::{expert_tensors, parameter_shapes};
 use crate::bail;
 use crate::error::{Error, Kind, Result};
 use std::collections::HashSet;
@@ -64,8 +64,17 @@ impl Decoder {
             "lm_head.weight" => return self.lm_head.dense_mut(),
             _ => {}
         }
-        let (layer, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
-        self.layers.get_mut(layer.parse::<usize>().ok()?)?.weight_mut(rest)
+        let (layer, _) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        let number = layer.parse::<usize>().ok()?;
+        let layer = self.layers.get_mut(number)?;
+        let of_experts = expert_tensors(&self.config, number).iter().position(|(known, _)| known == name);
+        if let Some(at) = of_experts {
+            return match &mut layer.feed_forward {
+                FeedForward::Experts(experts) => experts.tensors_mut().nth(at),
+                FeedForward::Mlp(_) => None,
+            };
+        }
+        layer.weight_mut(name)
     }
 }
 
@@ -84,23 +93,14 @@ impl Linear {
 }
 
 impl DecoderLayer {
+    /// The weight or bias with this full name.
     fn weight_mut(&mut self, name: &str) -> Option<&mut Tensor> {
         let (module, kind) = name.rsplit_once('.')?;
-        let (attn, mlp) = (&mut self.self_attn, &mut self.mlp);
-        let linear = match module {
-            "input_layernorm" => return Some(&mut self.input_layernorm.weight),
-            "post_attention_layernorm" => return Some(&mut self.post_attention_layernorm.weight),
-            "self_attn.q_norm" => return attn.q_norm.as_mut().map(|norm| &mut norm.weight),
-            "self_attn.k_norm" => return attn.k_norm.as_mut().map(|norm| &mut norm.weight),
-            "self_attn.q_proj" => &mut attn.q_proj,
-            "self_attn.k_proj" => &mut attn.k_proj,
-            "self_attn.v_proj" => &mut attn.v_proj,
-            "self_attn.o_proj" => &mut attn.o_proj,
-            "mlp.gate_proj" => &mut mlp.gate_proj,
-            "mlp.up_proj" => &mut mlp.up_proj,
-            "mlp.down_proj" => &mut mlp.down_proj,
-            _ => return None,
-        };
+        // Twice, because the borrow of a tensor that is found lasts as long as that of the layer.
+        if self.norms().any(|norm| norm.name == module) {
+            return self.norms_mut().find(|norm| norm.name == module).map(|norm| &mut norm.weight);
+        }
+        let linear = self.linears_mut().find(|linear| linear.shape.name == module)?;
         match kind {
             "weight" => linear.dense_mut(),
             "bias" => linear.bias.as_mut(),

@@ -118,10 +118,9 @@ pub trait Adapters {
     /// `[tokens, out]`.
     fn forward(&self, linears: &[&Linear], x: &Tensor, tokens: &Tokens) -> Result<Vec<Tensor>>;
 
-    /// The embeddings `[tokens, width]` of token ids, from `table` `[vocabulary, width]` or from
-    /// an adapter's own copy of it.
-    fn embed(&self, table: &Tensor, ids: &Tensor, _: &Tokens) -> Result<Tensor> {
-        Ok(Tensor::f_embedding(table, ids, -1, false, false)?)
+    /// The embeddings `[tokens, width]` of token ids, from `table` or from an adapter's own copy of it.
+    fn embed(&self, table: &Table, ids: &Tensor, _: &Tokens) -> Result<Tensor> {
+        table.rows(ids)
     }
 
     /// `x` `[tokens, …]` normalised, with an adapter's own weight if it has one.
@@ -136,6 +135,32 @@ pub trait Adapters {
 
     /// Whether an adapter changes the output of this layer on batch `part`, or the layer itself is trained.
     fn affects(&self, linear: &Linear, part: usize) -> bool;
+}
+
+/// A table of embeddings.
+#[derive(Debug)]
+pub struct Table<'a> {
+    /// `[vocabulary, width]`
+    pub weight: &'a Tensor,
+    /// The row that has no gradient, as in `torch.nn.Embedding`.
+    pub padding: Option<i64>,
+}
+
+impl Table<'_> {
+    /// The rows `ids`, `[tokens, width]`.
+    pub fn rows(&self, ids: &Tensor) -> Result<Tensor> {
+        Ok(Tensor::f_embedding(self.weight, ids, self.padding.unwrap_or(-1), false, false)?)
+    }
+
+    /// `x` `[tokens, …]`, without a gradient at padding.
+    pub fn without_padding_gradient(&self, x: Tensor, ids: &Tensor) -> Result<Tensor> {
+        match self.padding {
+            Some(padding) if x.requires_grad() => {
+                Ok(x.f_detach()?.f_where_self(&ids.f_eq(padding)?.f_unsqueeze(-1)?, &x)?)
+            }
+            _ => Ok(x),
+        }
+    }
 }
 
 /// The base alone.

@@ -1,13 +1,16 @@
 //! Builds a decoder from the mapped tensors of a checkpoint, or from random numbers.
 
+use super::architecture::{ExpertShapes, NormKind, Projections};
+use super::attention::Scores;
 use super::config::Config;
-use super::decoder::{Attention, Decoder, DecoderLayer, Mlp};
+use super::decoder::{Attention, Decoder, DecoderLayer, FeedForward, GateUp, LayerNorms, Mlp, QueryKeyValue};
+use super::experts::{Expert, Experts};
 use super::linear::{Linear, Weight};
 use super::norm::RmsNorm;
 use super::packing;
 use super::quantization::{self, Quantization};
 use super::rope::RotaryEmbedding;
-use super::shapes::{linear_shapes, parameter_shapes, LinearShape, EMBEDDING, LINEARS};
+use super::shapes::{expert_tensors, layer_norms, linear_shapes, parameter_shapes, LinearShape, EMBEDDING};
 use super::stored::{CheckpointNames, HEAD};
 use crate::error::{Error, Kind, Result};
 use crate::hub::mapped::MappedFiles;
@@ -58,11 +61,12 @@ pub fn load(config: Config, weights: &Weights, dtype: Dtype, device: Device) -> 
 }
 
 /// A decoder with random dense weights, initialised as in transformers: normal with standard deviation 0.02,
-/// norms one, biases zero. A pure function of `seed`.
+/// norms the identity, biases zero. A pure function of `seed`.
 pub fn random(config: Config, seed: u64, dtype: Dtype, device: Device) -> Result<Decoder> {
     let shapes = parameter_shapes(&config).into_iter().collect();
     let config = Config { quantization: None, ..config };
-    let mut decoder = build(config, dtype, device, &mut RandomWeights { shapes, seed, dtype, device })?;
+    let norm_weight = if config.architecture.norm_kind == NormKind::UnitOffset { 0.0 } else { 1.0 };
+    let mut decoder = build(config, dtype, device, &mut RandomWeights { shapes, seed, norm_weight, dtype, device })?;
     decoder.pack(packing::choice(dtype)?, None)?;
     Ok(decoder)
 }
@@ -200,6 +204,8 @@ impl Source for Checkpoint<'_> {
 struct RandomWeights {
     shapes: Shapes,
     seed: u64,
+    /// Of every norm: 0 where the weight is added to one.
+    norm_weight: f64,
     dtype: Dtype,
     device: Device,
 }
@@ -208,7 +214,7 @@ impl Source for RandomWeights {
     fn tensor(&mut self, name: &str) -> Result<Tensor> {
         let shape = shape_of(&self.shapes, name)?;
         let values = match name {
-            _ if name.ends_with("norm.weight") => Tensor::f_ones(shape, (Dtype::Float, Device::Cpu))?,
+            _ if name.ends_with("norm.weight") => Tensor::f_full(shape, self.norm_weight, (Dtype::Float, Device::Cpu))?,
             _ if name.ends_with(".bias") => Tensor::f_zeros(shape, (Dtype::Float, Device::Cpu))?,
             _ => normal(Key::new(self.seed).named("weights").named(name), shape, 0.02)?,
         };
@@ -242,7 +248,10 @@ pub(super) fn build(config: Config, dtype: Dtype, device: Device, source: &mut d
     let weight =
         if config.tie_word_embeddings { Weight::Dense(embed_tokens.shallow_clone()) } else { source.head()? };
     let lm_head = Linear { shape: head, weight, bias: None };
-    let rotary = RotaryEmbedding::new(config.head_dim, config.rope_theta, &config.rope_scaling, device)?;
+    let rotary = RotaryEmbedding::new(config.rotary_dim, config.rope_theta, &config.rope_scaling, device)?;
+    let local = config.architecture.local_rope.as_ref();
+    let local = local.map(|rope| RotaryEmbedding::new(config.rotary_dim, rope.theta, &rope.scaling, device));
+    let local_rotary = local.transpose()?;
     Ok(Decoder {
         config,
         embed_tokens,
@@ -250,6 +259,7 @@ pub(super) fn build(config: Config, dtype: Dtype, device: Device, source: &mut d
         norm,
         lm_head,
         rotary,
+        local_rotary,
         dtype,
         device,
         notes: Vec::new(),
@@ -263,39 +273,80 @@ fn build_layer(
     shapes: &mut dyn Iterator<Item = LinearShape>,
     source: &mut dyn Source,
 ) -> Result<DecoderLayer> {
-    let mut linears = Vec::with_capacity(LINEARS.len());
-    for shape in shapes.take(LINEARS.len()) {
-        linears.push(build_linear(shape, source)?);
-    }
-    join(&mut linears[..3])?;
-    join(&mut linears[4..6])?;
-    let [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] =
-        <[Linear; 7]>::try_from(linears).map_err(|_| Error::bug("a layer does not have seven linears"))?;
-    let prefix = format!("model.layers.{layer}");
-    let head_norm = |name: &str, source: &mut dyn Source| {
-        if config.qk_norm() {
-            build_norm(config, &format!("{prefix}.self_attn.{name}"), source).map(Some)
-        } else {
-            Ok(None)
+    let qkv = match config.architecture.projections {
+        Projections::Separate => QueryKeyValue::Separate(Box::new(build_group(shapes, source)?)),
+        Projections::Fused => {
+            let (queries, keys) = (config.num_attention_heads, config.num_key_value_heads);
+            let widths = [queries, keys, keys].map(|heads| heads * config.head_dim);
+            QueryKeyValue::Fused(Box::new(build_next(shapes, source)?), widths)
         }
     };
-    let uses_sliding_window =
-        config.sliding_window.as_ref().is_some_and(|window| window.layers.get(layer).copied().unwrap_or(false));
+    let o_proj = build_next(shapes, source)?;
+    let feed_forward = match config.experts(layer) {
+        Some(experts) => FeedForward::Experts(build_experts(config, experts, layer, source)?),
+        None => {
+            let gate_up = match config.architecture.projections {
+                Projections::Separate => GateUp::Separate(Box::new(build_group(shapes, source)?)),
+                Projections::Fused => GateUp::Fused(Box::new(build_next(shapes, source)?)),
+            };
+            let down_proj = build_next(shapes, source)?;
+            FeedForward::Mlp(Box::new(Mlp { gate_up, down_proj, activation: config.hidden_act }))
+        }
+    };
+    let mut norm = |name: Option<&str>| {
+        let name = name.map(|name| format!("model.layers.{layer}.{name}"));
+        name.map(|name| build_norm(config, &name, source)).transpose()
+    };
+    let [before_attention, after_attention, before_mlp, after_mlp] = layer_norms(config.architecture.norm_placement);
+    let norms = LayerNorms {
+        before_attention: norm(before_attention)?,
+        after_attention: norm(after_attention)?,
+        before_mlp: norm(before_mlp)?,
+        after_mlp: norm(after_mlp)?,
+    };
+    let has_qk_norm = config.architecture.qk_norm.is_some();
     Ok(DecoderLayer {
-        input_layernorm: build_norm(config, &format!("{prefix}.input_layernorm"), source)?,
+        norms,
         self_attn: Attention {
-            q_proj,
-            k_proj,
-            v_proj,
+            qkv,
             o_proj,
-            q_norm: head_norm("q_norm", source)?,
-            k_norm: head_norm("k_norm", source)?,
+            q_norm: norm(has_qk_norm.then_some("self_attn.q_norm"))?,
+            k_norm: norm(has_qk_norm.then_some("self_attn.k_norm"))?,
             head_dim: config.head_dim,
-            uses_sliding_window,
+            rotation: config.rotation(layer),
+            uses_sliding_window: config.uses_sliding_window(layer),
+            scores: Scores::new(config),
         },
-        post_attention_layernorm: build_norm(config, &format!("{prefix}.post_attention_layernorm"), source)?,
-        mlp: Mlp { gate_proj, up_proj, down_proj, activation: config.hidden_act },
+        feed_forward,
+        residual_multiplier: config.architecture.residual_multiplier,
     })
+}
+
+fn build_experts(config: &Config, shapes: &ExpertShapes, layer: usize, source: &mut dyn Source) -> Result<Experts> {
+    let mut names = expert_tensors(config, layer).into_iter().map(|(name, _)| name);
+    let mut next = || {
+        crate::interrupt::check()?;
+        source.tensor(&names.next().ok_or_else(|| Error::bug("a mixture without a tensor"))?)
+    };
+    let router = next()?;
+    let expert = |_| Ok(Expert { gate: next()?, up: next()?, down: next()? });
+    let experts = (0..shapes.count).map(expert).collect::<Result<_>>()?;
+    Ok(Experts { router, experts, routing: shapes.routing, activation: config.hidden_act })
+}
+
+/// The next linear layers, which read the same input.
+fn build_group<const N: usize>(
+    shapes: &mut dyn Iterator<Item = LinearShape>,
+    source: &mut dyn Source,
+) -> Result<[Linear; N]> {
+    let mut linears = (0..N).map(|_| build_next(shapes, source)).collect::<Result<Vec<_>>>()?;
+    join(&mut linears)?;
+    linears.try_into().map_err(|_| Error::bug("a group of linear layers of another size"))
+}
+
+fn build_next(shapes: &mut dyn Iterator<Item = LinearShape>, source: &mut dyn Source) -> Result<Linear> {
+    let shape = shapes.next().ok_or_else(|| Error::bug("no shape for a linear layer"))?;
+    build_linear(shape, source)
 }
 
 fn build_linear(shape: LinearShape, source: &mut dyn Source) -> Result<Linear> {
@@ -329,5 +380,6 @@ fn parts_of_one(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
 
 fn build_norm(config: &Config, name: &str, source: &mut dyn Source) -> Result<RmsNorm> {
     let weight = source.tensor(&format!("{name}.weight"))?;
-    Ok(RmsNorm { name: name.to_owned(), weight, eps: config.rms_norm_eps })
+    let kind = config.architecture.norm_kind;
+    Ok(RmsNorm { name: name.to_owned(), weight, eps: config.rms_norm_eps, kind })
 }

@@ -74,7 +74,8 @@ pub fn token_losses(
             let logits = decoder.logits(&labelled, &input.tokens.select(positions)?, adapters)?;
             widen(&logits)?.f_cross_entropy_loss(&tokens, None::<&Tensor>, Reduction::None, IGNORE, 0.0)?
         } else {
-            native::token_losses(&labelled, &decoder.lm_head.weight.to_dense(decoder.dtype)?, &tokens)?
+            let head = decoder.lm_head.weight.to_dense(decoder.dtype)?;
+            native::token_losses(&labelled, &head, &tokens, decoder.config.architecture.logits)?
         });
         done += count;
     }

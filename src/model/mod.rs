@@ -3,6 +3,7 @@
 //! Leaves to others: where files come from (`hub/`), what adapters are (`lora/`).
 
 pub mod activation;
+pub mod architecture;
 pub mod attention;
 pub mod cache;
 pub mod checkpoint;
@@ -10,6 +11,7 @@ pub mod config;
 pub mod decoder;
 pub mod device;
 pub mod documents;
+pub mod experts;
 pub mod family;
 pub mod fields;
 pub mod full;

@@ -11,14 +11,15 @@ use tch::{Device, Kind as Dtype, Tensor};
 /// The rotation of every pair of channels.
 #[derive(Debug)]
 pub struct RotaryEmbedding {
-    head_dim: i64,
+    /// The channels of a head that rotate.
+    rotary_dim: i64,
     theta: f64,
     scaling: RopeScaling,
-    /// f32 `[head_dim / 2]`, for sequences with key 0 (see [`RopeScaling::key`]).
+    /// f32 `[rotary_dim / 2]`, for sequences with key 0 (see [`RopeScaling::key`]).
     inv_freq: Tensor,
 }
 
-/// Cosines and sines for the positions of one forward pass: `[tokens, head_dim / 2]`.
+/// Cosines and sines for the positions of one forward pass: `[tokens, rotary_dim / 2]`.
 #[derive(Debug)]
 pub struct Rotation {
     pub(super) cos: Tensor,
@@ -26,9 +27,9 @@ pub struct Rotation {
 }
 
 impl RotaryEmbedding {
-    pub fn new(head_dim: i64, theta: f64, scaling: &RopeScaling, device: Device) -> Result<Self> {
-        let inv_freq = scaling.frequencies(head_dim, theta, 0)?.f_to_device(device)?;
-        Ok(RotaryEmbedding { head_dim, theta, scaling: scaling.clone(), inv_freq })
+    pub fn new(rotary_dim: i64, theta: f64, scaling: &RopeScaling, device: Device) -> Result<Self> {
+        let inv_freq = scaling.frequencies(rotary_dim, theta, 0)?.f_to_device(device)?;
+        Ok(RotaryEmbedding { rotary_dim, theta, scaling: scaling.clone(), inv_freq })
     }
 
     /// The rotation for the positions of `input`. Computed in f32, and kept in f32 unless the model is f64.
@@ -44,7 +45,7 @@ impl RotaryEmbedding {
         Ok(Rotation { cos: scaled(angles.f_cos()?)?, sin: scaled(angles.f_sin()?)? })
     }
 
-    /// `[head_dim / 2]`, or `[tokens, head_dim / 2]` if they depend on the length of the sequence.
+    /// `[rotary_dim / 2]`, or `[tokens, rotary_dim / 2]` if they depend on the length of the sequence.
     fn frequencies_of(&self, input: &Input) -> Result<Tensor> {
         let keys: Vec<i64> = input.sequence_lengths.iter().map(|&length| self.scaling.key(length)).collect();
         if keys.iter().all(|&key| key == 0) {
@@ -53,7 +54,7 @@ impl RotaryEmbedding {
         let mut distinct = keys.clone();
         distinct.sort_unstable();
         distinct.dedup();
-        let rows = distinct.iter().map(|&key| self.scaling.frequencies(self.head_dim, self.theta, key));
+        let rows = distinct.iter().map(|&key| self.scaling.frequencies(self.rotary_dim, self.theta, key));
         let rows = Tensor::f_stack(&rows.collect::<Result<Vec<_>>>()?, 0)?.f_to_device(self.inv_freq.device())?;
         let row_of = |key: &i64| distinct.partition_point(|other| other < key) as i64;
         let row_of_cell: Vec<i64> = keys
@@ -74,12 +75,12 @@ impl RotaryEmbedding {
         lengths.iter().any(|&length| self.scaling.key(length) != 0)
     }
 
-    /// f32 `[head_dim / 2]`, in radians per position.
+    /// f32 `[rotary_dim / 2]`, in radians per position.
     pub fn frequencies(&self) -> Tensor {
         self.inv_freq.shallow_clone()
     }
 
-    /// A copy with each frequency divided by its divisor, `[head_dim / 2]`.
+    /// A copy with each frequency divided by its divisor, `[rotary_dim / 2]`.
     pub fn divided(&self, divisors: &Tensor) -> Result<Self> {
         let inv_freq = self.inv_freq.f_div(&divisors.f_to_device(self.inv_freq.device())?)?;
         Ok(RotaryEmbedding { inv_freq, ..self.shallow_clone() })
@@ -88,14 +89,30 @@ impl RotaryEmbedding {
     /// Another handle on the same frequencies. Copies nothing.
     pub fn shallow_clone(&self) -> Self {
         let (scaling, inv_freq) = (self.scaling.clone(), self.inv_freq.shallow_clone());
-        RotaryEmbedding { head_dim: self.head_dim, theta: self.theta, scaling, inv_freq }
+        RotaryEmbedding { rotary_dim: self.rotary_dim, theta: self.theta, scaling, inv_freq }
     }
 }
 
 impl Rotation {
-    /// Rotates queries or keys, `[tokens, heads * head_dim]` to `[tokens, heads, head_dim]`. Channel i of a
-    /// head is paired with channel i + head_dim / 2.
-    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        native::rotate(x, &self.cos, &self.sin)
+    /// Rotates queries or keys, `[tokens, heads * head_dim]` to `[tokens, heads, head_dim]`: the first `rotary_dim`
+    /// channels of each head. Channel i is paired with channel i + rotary_dim / 2.
+    pub fn apply(&self, x: &Tensor, head_dim: i64) -> Result<Tensor> {
+        if self.is_of(head_dim) {
+            return native::rotate(x, &self.cos, &self.sin);
+        }
+        let (tokens, rotary_dim) = (x.size()[0], self.rotary_dim());
+        let by_head = x.f_view([tokens, -1, head_dim])?;
+        let rotating = by_head.f_narrow(2, 0, rotary_dim)?.f_contiguous()?.f_view([tokens, -1])?;
+        let fixed = by_head.f_narrow(2, rotary_dim, head_dim - rotary_dim)?;
+        Ok(Tensor::f_cat(&[&native::rotate(&rotating, &self.cos, &self.sin)?, &fixed], 2)?)
+    }
+
+    /// Whether every channel of a head rotates.
+    pub fn is_of(&self, head_dim: i64) -> bool {
+        self.rotary_dim() == head_dim
+    }
+
+    fn rotary_dim(&self) -> i64 {
+        2 * self.cos.size()[1]
     }
 }

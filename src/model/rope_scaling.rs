@@ -4,6 +4,8 @@
 //!
 //! Leaves the rotation itself to `rope.rs`.
 
+use super::config::Config;
+use super::family::{Defaults, RopeKeys};
 use super::fields::Fields;
 use crate::bail;
 use crate::error::{Error, Kind, Result};
@@ -62,34 +64,75 @@ pub struct Yarn {
     pub truncate: bool,
 }
 
-/// The base of the frequencies and their scaling, resolved as in transformers. A `rope_scaling` that is not
-/// empty replaces `rope_parameters`. A `rope_theta` inside it overrides the one at the top level; the default
-/// is 10000. `allows_nested`: whether the family has rotary settings for each type of layer.
-pub(super) fn from_fields(
-    fields: &Fields,
-    head_dim: i64,
-    positions: i64,
-    allows_nested: bool,
-) -> Result<(f64, RopeScaling)> {
-    const DEFAULT_THETA: f64 = 10_000.0;
-    let is_empty = |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty);
-    let (name, rope) =
-        match (fields.get("rope_scaling").filter(|value| !is_empty(value)), fields.get("rope_parameters")) {
-            (Some(rope), _) => ("rope_scaling", rope),
-            (None, Some(rope)) => ("rope_parameters", rope),
-            (None, None) => return Ok((fields.number_or("rope_theta", DEFAULT_THETA)?, RopeScaling::None)),
-        };
+/// What config.json leaves open.
+pub(super) struct RopeDefaults {
+    pub theta: f64,
+    /// `max_position_embeddings`
+    pub positions: f64,
+    /// Of `original_max_position_embeddings`.
+    pub original_positions: f64,
+    pub keys: RopeKeys,
+}
+
+impl RopeDefaults {
+    pub fn of(defaults: &Defaults, config: &Config) -> Self {
+        let positions = config.max_position_embeddings as f64;
+        RopeDefaults {
+            theta: defaults.rope_theta,
+            positions,
+            original_positions: defaults.original_max_position_embeddings.map_or(positions, |count| count as f64),
+            keys: defaults.rope_keys,
+        }
+    }
+}
+
+/// The channels of each head that rotate: `partial_rotary_factor` of them, rounded down.
+///
+/// # Errors
+/// A factor that leaves none, an odd number or more than there are.
+pub(super) fn rotary_dim(fields: &Fields, head_dim: i64) -> Result<i64> {
+    const NAME: &str = "partial_rotary_factor";
+    let (_, rope) = settings(fields);
+    let nested = rope.filter(|rope| rope.get(NAME).is_some_and(|value| !value.is_null()));
+    let proportion = Fields(nested.unwrap_or(fields.0)).number_or(NAME, 1.0)?;
+    let dim = (head_dim as f64 * proportion) as i64;
+    if dim < 2 || dim % 2 != 0 || dim > head_dim {
+        bail!(
+            Kind::Model,
+            "`{NAME}`: expected a factor of head_dim {head_dim} with an even product, found {proportion}"
+        );
+    }
+    Ok(dim)
+}
+
+/// The rotary settings and their key. A `rope_scaling` that is not empty replaces `rope_parameters`.
+fn settings<'a>(fields: &Fields<'a>) -> (&'static str, Option<&'a Value>) {
+    let is_empty = |value: &&Value| value.as_object().is_some_and(serde_json::Map::is_empty);
+    match fields.get("rope_scaling").filter(|value| !is_empty(value)) {
+        Some(rope) => ("rope_scaling", Some(rope)),
+        None => ("rope_parameters", fields.get("rope_parameters")),
+    }
+}
+
+/// The base of the frequencies and their scaling, resolved as in transformers, for `rotary_dim` channels. A `rope_theta`
+/// inside the rotary settings overrides the one at the top level.
+pub(super) fn from_fields(fields: &Fields, rotary_dim: i64, defaults: &RopeDefaults) -> Result<(f64, RopeScaling)> {
+    let (name, Some(rope)) = settings(fields) else {
+        return Ok((fields.number_or("rope_theta", defaults.theta)?, RopeScaling::None));
+    };
     if !rope.is_object() {
         return Err(Fields::wrong(name, "an object", rope));
     }
-    let settings = RopeFields { rope: Fields(rope), fields, head_dim, positions: positions as f64 };
-    if allows_nested && ["full_attention", "sliding_attention"].iter().any(|kind| settings.rope.has(kind)) {
+    let settings = RopeFields { rope: Fields(rope), fields, rotary_dim, defaults };
+    if defaults.keys == RopeKeys::CommonOnly
+        && ["full_attention", "sliding_attention"].iter().any(|kind| settings.rope.has(kind))
+    {
         bail!(Kind::Model, "`{name}`: rotary settings for each type of layer are not supported");
     }
     let theta = if settings.rope.has("rope_theta") {
-        settings.rope.number_or("rope_theta", DEFAULT_THETA)
+        settings.rope.number_or("rope_theta", defaults.theta)
     } else {
-        fields.number_or("rope_theta", DEFAULT_THETA)
+        fields.number_or("rope_theta", defaults.theta)
     };
     let scaling = theta.and_then(|theta| Ok((theta, settings.scaling()?)));
     scaling.map_err(|error| error.context(format!("`{name}`")))
@@ -99,9 +142,8 @@ struct RopeFields<'a> {
     rope: Fields<'a>,
     /// The top level of the file.
     fields: &'a Fields<'a>,
-    head_dim: i64,
-    /// `max_position_embeddings`
-    positions: f64,
+    rotary_dim: i64,
+    defaults: &'a RopeDefaults,
 }
 
 impl RopeFields<'_> {
@@ -112,9 +154,11 @@ impl RopeFields<'_> {
             Some(Value::String(kind)) => kind,
             Some(other) => return Err(Fields::wrong(key, "a string", other)),
         };
-        if !matches!(kind, "default" | "proportional") {
+        let is_partial = self.defaults.keys == RopeKeys::Partial;
+        if !is_partial && !matches!(kind, "default" | "proportional") {
             self.ensure_whole_heads_rotate()?;
         }
+        let kind = if is_partial && matches!(kind, "su" | "yarn") { "longrope" } else { kind };
         match kind {
             "default" => Ok(RopeScaling::None),
             "linear" => Ok(RopeScaling::Linear { factor: self.number("factor")? }),
@@ -128,9 +172,10 @@ impl RopeFields<'_> {
                 high_freq_factor: self.number("high_freq_factor")?,
                 original_max_position_embeddings: self.original_positions()?,
             }),
-            "dynamic" => {
-                Ok(RopeScaling::Dynamic { factor: self.number("factor")?, max_position_embeddings: self.positions })
-            }
+            "dynamic" => Ok(RopeScaling::Dynamic {
+                factor: self.number("factor")?,
+                max_position_embeddings: self.defaults.positions,
+            }),
             "yarn" => self.yarn(),
             "longrope" => self.long_rope(),
             other => {
@@ -169,7 +214,7 @@ impl RopeFields<'_> {
     /// Fails if only a part of each head rotates: no model of these families does that.
     fn ensure_whole_heads_rotate(&self) -> Result<()> {
         let proportion = self.rope.number_or("partial_rotary_factor", self.top_level_proportion()?)?;
-        if (self.head_dim as f64 * proportion) as i64 != self.head_dim {
+        if (self.rotary_dim as f64 * proportion) as i64 != self.rotary_dim {
             bail!(Kind::Model, "`partial_rotary_factor`: expected 1, found {proportion}");
         }
         Ok(())
@@ -179,13 +224,13 @@ impl RopeFields<'_> {
     fn original_positions(&self) -> Result<f64> {
         const NAME: &str = "original_max_position_embeddings";
         let fields = if self.fields.has(NAME) { self.fields } else { &self.rope };
-        fields.number_or(NAME, self.positions)
+        fields.number_or(NAME, self.defaults.original_positions)
     }
 
     fn yarn(&self) -> Result<RopeScaling> {
         let original = self.original_positions()?;
         let factor = if self.rope.has("factor") {
-            self.optional("factor")?.unwrap_or(self.positions / original)
+            self.optional("factor")?.unwrap_or(self.defaults.positions / original)
         } else {
             self.number("factor")?
         };
@@ -213,7 +258,7 @@ impl RopeFields<'_> {
 
     fn long_rope(&self) -> Result<RopeScaling> {
         let original = self.original_positions()?;
-        let factor = self.optional("factor")?.unwrap_or(self.positions / original);
+        let factor = self.optional("factor")?.unwrap_or(self.defaults.positions / original);
         let attention_factor = match self.optional("attention_factor")? {
             Some(explicit) => explicit,
             None if factor <= 1.0 => 1.0,
@@ -229,7 +274,7 @@ impl RopeFields<'_> {
 
     /// A list of factors, one for each frequency.
     fn factors(&self, name: &str) -> Result<Vec<f64>> {
-        let count = (self.head_dim / 2) as usize;
+        let count = (self.rotary_dim / 2) as usize;
         let list = self.rope.get(name).and_then(Value::as_array);
         let numbers = list.map(|list| list.iter().filter_map(Value::as_f64).filter(|x| *x > 0.0).collect::<Vec<_>>());
         match numbers {

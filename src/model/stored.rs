@@ -42,7 +42,7 @@ impl CheckpointNames {
         };
         let (mut unexpected, mut parts) = (Vec::new(), Vec::new());
         for name in weights.names() {
-            match canonical(name, &expected) {
+            match canonical(name, &expected, config) {
                 Some(known) => {
                     if let Some(other) = stored.names.insert(known.clone(), name.to_owned()) {
                         return Err(Error::model(format!(
@@ -55,7 +55,7 @@ impl CheckpointNames {
                 None if config.quantization.is_some() && quantization::weight_of_part(name).is_some() => {
                     parts.push(name);
                 }
-                None if is_inside(name) => unexpected.push(name),
+                None if is_inside(name, config) => unexpected.push(name),
                 None => stored.unused.push(name.to_owned()),
             }
         }
@@ -71,10 +71,10 @@ impl CheckpointNames {
         let missing: Vec<&String> = missing.filter(|name| !(config.tie_word_embeddings && *name == HEAD)).collect();
         if let Some(first) = missing.first() {
             let error = format!("the checkpoint lacks the tensor `{first}` ({} missing in all)", missing.len());
-            return Err(Error::model(error).with_hint(hint(&missing, &expected, weights)));
+            return Err(Error::model(error).with_hint(hint(&missing, &expected, config, weights)));
         }
         unexpected.extend(parts.into_iter().filter(|part| {
-            let weight = quantization::weight_of_part(part).and_then(|weight| canonical(weight, &expected));
+            let weight = quantization::weight_of_part(part).and_then(|weight| canonical(weight, &expected, config));
             weight.is_none()
         }));
         if let Some(first) = unexpected.first() {
@@ -109,20 +109,26 @@ impl CheckpointNames {
 
 /// The decoder's name for the checkpoint's `name`. A base model saved without its head lacks the prefix
 /// `model.`, and one that was wrapped again has it twice.
-fn canonical(name: &str, expected: &BTreeSet<String>) -> Option<String> {
+fn canonical(name: &str, expected: &BTreeSet<String>, config: &Config) -> Option<String> {
+    if let Some(wrapper) = config.wrapper {
+        return wrapper.inner_name(name).filter(|name| expected.contains(name));
+    }
     let with = || Some(format!("{BASE}{name}")).filter(|name| expected.contains(name));
     let without = || name.strip_prefix(BASE).filter(|name| expected.contains(*name)).map(str::to_owned);
     expected.get(name).cloned().or_else(with).or_else(without)
 }
 
 /// Whether a tensor of this name is part of the network, not of something beside it.
-fn is_inside(name: &str) -> bool {
+fn is_inside(name: &str, config: &Config) -> bool {
+    if let Some(wrapper) = config.wrapper {
+        return wrapper.inner_name(name).is_some();
+    }
     let first = name.split('.').next().unwrap_or_default();
     ["model", "layers", "embed_tokens", "norm", "lm_head"].contains(&first)
 }
 
-fn hint(missing: &[&String], expected: &BTreeSet<String>, weights: &Weights) -> String {
-    if let Some(prefix) = common_prefix(expected, weights) {
+fn hint(missing: &[&String], expected: &BTreeSet<String>, config: &Config, weights: &Weights) -> String {
+    if let Some(prefix) = common_prefix(expected, config, weights) {
         return format!(
             "the names of its tensors begin with `{prefix}`, as in a wrapped model (torch.compile, DataParallel, PEFT): \
              transformers would fill all weights with random numbers. Save the inner model, or remove `{prefix}` \
@@ -143,7 +149,7 @@ fn hint(missing: &[&String], expected: &BTreeSet<String>, weights: &Weights) -> 
 }
 
 /// The prefix of the names of most tensors.
-fn common_prefix(expected: &BTreeSet<String>, weights: &Weights) -> Option<String> {
+fn common_prefix(expected: &BTreeSet<String>, config: &Config, weights: &Weights) -> Option<String> {
     const PROBE: &str = "norm.weight";
     let probes = weights.names().filter_map(|name| name.strip_suffix(PROBE));
     let mut prefixes = probes.filter_map(|before| {
@@ -152,6 +158,6 @@ fn common_prefix(expected: &BTreeSet<String>, weights: &Weights) -> Option<Strin
     });
     let prefix = prefixes.next()?;
     let all = weights.names().filter_map(|name| name.strip_prefix(&prefix));
-    let fitting = all.filter(|name| canonical(name, expected).is_some()).count();
+    let fitting = all.filter(|name| canonical(name, expected, config).is_some()).count();
     (fitting * 2 > weights.len()).then_some(prefix)
 }

@@ -85,7 +85,14 @@ extern "C" {
     fn lorhai_swiglu(gate: Raw, up: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_take_rows(x: Raw, index: Raw, inverse: Raw, out: *mut *mut c_void) -> *mut c_char;
     fn lorhai_repeat_rows(x: Raw, index: Raw, out: *mut *mut c_void) -> *mut c_char;
-    fn lorhai_token_losses(hidden: Raw, w: Raw, targets: Raw, out: *mut *mut c_void) -> *mut c_char;
+    fn lorhai_token_losses(
+        hidden: Raw,
+        w: Raw,
+        targets: Raw,
+        divisor: f64,
+        cap: f64,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
     fn lorhai_loss_piece(vocabulary: i64, width: i64, size: i64, is_cpu: bool) -> i64;
     fn lorhai_has_adamw(theta: Raw) -> bool;
     fn lorhai_adamw(theta: Raw, gradient: Raw, mean: Raw, square: Raw, decayed: Raw, step: AdamStep) -> *mut c_char;
@@ -165,8 +172,35 @@ pub fn repeat_rows(x: &Tensor, index: &Tensor) -> Result<Tensor> {
 
 /// The cross-entropy in nats of every token, `[tokens]`, in f32 at least: hidden
 /// `[tokens, width]`, the frozen output matrix `[vocabulary, width]`, targets int64.
-pub fn token_losses(hidden: &Tensor, w: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    new_tensor(|out| unsafe { lorhai_token_losses(raw(hidden), raw(w), raw(targets), out) })
+pub fn token_losses(hidden: &Tensor, w: &Tensor, targets: &Tensor, shape: LogitShape) -> Result<Tensor> {
+    let LogitShape { divisor, softcap } = shape;
+    let cap = softcap.unwrap_or(0.0);
+    new_tensor(|out| unsafe { lorhai_token_losses(raw(hidden), raw(w), raw(targets), divisor, cap, out) })
+}
+
+/// What becomes of the products of the output head: `cap · tanh(product / divisor / cap)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogitShape {
+    pub divisor: f64,
+    pub softcap: Option<f64>,
+}
+
+impl Default for LogitShape {
+    /// The products are the logits.
+    fn default() -> Self {
+        LogitShape { divisor: 1.0, softcap: None }
+    }
+}
+
+impl LogitShape {
+    /// The logits for `products` of the head.
+    pub fn apply(self, products: Tensor) -> Result<Tensor> {
+        let logits = if self.divisor == 1.0 { products } else { products.f_div_scalar(self.divisor)? };
+        match self.softcap {
+            None => Ok(logits),
+            Some(cap) => Ok(logits.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap)?),
+        }
+    }
 }
 
 /// The number of tokens whose logits [`token_losses`] holds at a time, at `size` bytes a number.

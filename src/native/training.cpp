@@ -56,12 +56,30 @@ Tensor piece_losses(Tensor& logits, const Tensor& targets, bool grad) {
     return losses;
 }
 
+// What becomes of the products of the head: logits = cap * tanh(product / divisor / cap); without a cap where it is 0.
+struct LogitShape {
+    double divisor;
+    double cap;
+
+    void apply(Tensor& products) const {
+        if (divisor != 1.0) products.div_(divisor);
+        if (cap != 0.0) products.div_(cap).tanh_().mul_(cap);
+    }
+
+    // Turns the gradient of the logits into that of the products.
+    void apply_back(Tensor& slope, const Tensor& logits) const {
+        if (cap != 0.0) slope.mul_(1.0 - (logits / cap).square());
+        if (divisor != 1.0) slope.div_(divisor);
+    }
+};
+
 // The cross-entropy of every token under a frozen output matrix, in nats. Computes the logits piece by piece and
 // keeps none: their gradient is propagated to the hidden states at once.
 struct TokenLosses : public Function<TokenLosses> {
     // hidden [count, width], w [vocabulary, width], targets int64 [count]
     static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& w, const Tensor& targets,
-                          bool grad) {
+                          double divisor, double cap, bool grad) {
+        LogitShape shape{divisor, cap};
         Unrecorded here;
         Tensor hidden = input.contiguous();
         int64_t count = hidden.size(0), size_of_one = static_cast<int64_t>(hidden.element_size());
@@ -73,7 +91,11 @@ struct TokenLosses : public Function<TokenLosses> {
             // Short last pieces too: the matrix itself may not be in memory.
             Tensor logits = is_packed(w, count) ? packed_product(hidden.narrow(0, from, size), w, nullptr)
                                                 : product(View(hidden, from, size), transposed(w));
+            shape.apply(logits);
+            // `piece_losses` replaces the logits by their gradient.
+            Tensor capped = grad && cap != 0.0 ? logits.clone() : logits;
             losses.push_back(piece_losses(logits, targets.narrow(0, from, size), grad));
+            if (grad) shape.apply_back(logits, capped);
             if (grad && is_packed(w, count))
                 slope.narrow(0, from, size).copy_(packed_product_back(logits, w, nullptr));
             else if (grad)
@@ -86,7 +108,7 @@ struct TokenLosses : public Function<TokenLosses> {
         Unrecorded here;
         Tensor slope = ctx->get_saved_variables()[0];
         Tensor weighted = slope * gradients[0].unsqueeze(1).to(slope.scalar_type());
-        return {weighted, Tensor(), Tensor(), Tensor()};
+        return {weighted, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
     }
 };
 
@@ -94,10 +116,11 @@ struct TokenLosses : public Function<TokenLosses> {
 
 extern "C" {
 
-char* lorhai_token_losses(const Tensor* hidden, const Tensor* w, const Tensor* targets, Tensor** out) {
+char* lorhai_token_losses(const Tensor* hidden, const Tensor* w, const Tensor* targets, double divisor, double cap,
+                          Tensor** out) {
     return guarded([&] {
         bool grad = hidden->requires_grad() && at::GradMode::is_enabled();
-        *out = new Tensor(TokenLosses::apply(*hidden, *w, *targets, grad));
+        *out = new Tensor(TokenLosses::apply(*hidden, *w, *targets, divisor, cap, grad));
     });
 }
 

@@ -2,7 +2,7 @@
 
 use crate::common::numbers::relative_error;
 use lorhai::model::processor::multiplies_bf16;
-use lorhai::native::{self, Layer, Matrix, Segment};
+use lorhai::native::{self, Layer, LogitShape, Matrix, Segment};
 use lorhai::random::Key;
 use tch::{Device, Kind, Tensor};
 
@@ -102,7 +102,7 @@ fn losses_are_those_of_the_matrix() {
             let targets = keys(tokens) * 100;
             let run = |w: &Tensor| {
                 let hidden = hidden.copy().set_requires_grad(true);
-                let losses = native::token_losses(&hidden, w, &targets).unwrap();
+                let losses = native::token_losses(&hidden, w, &targets, LogitShape::default()).unwrap();
                 losses.mean(Kind::Float).backward();
                 (losses.detach(), hidden.grad())
             };

@@ -23,3 +23,4 @@ mod peft;
 mod prefixes;
 mod tables;
 mod variants;
+mod wrapped;

@@ -70,7 +70,8 @@ fn write(adapter: &Adapter, base: &str, folder: &Path) -> Result<()> {
     let copy = adapter.trained_head().filter(|_| adapter.layout.is_tied);
     let copy = copy.map(|weight| (format!("{HEAD}.weight"), weight));
     let tensors = named.chain(copy).chain(replaced_weights(adapter));
-    let tensors = tensors.map(|(name, tensor)| Ok((format!("{PREFIX}{name}"), tensor.f_detach()?)));
+    let outer = |name: String| adapter.layout.wrapper.map_or(name.clone(), |wrapper| wrapper.outer_name(&name));
+    let tensors = tensors.map(|(name, tensor)| Ok((format!("{PREFIX}{}", outer(name)), tensor.f_detach()?)));
     let nested = adapter.nested.as_ref().map(|nested| json!(nested.options).to_string());
     let metadata: Vec<(&str, &str)> = nested.as_deref().map(|nested| (NESTED, nested)).into_iter().collect();
     safetensors::save(&folder.join(WEIGHTS), &tensors.collect::<Result<Vec<_>>>()?, &metadata)?;

@@ -3,7 +3,9 @@
 
 use super::{Method, ResolvedRequest, StepDevice};
 use crate::lora::targets::Target;
-use crate::model::shapes::{LinearShape, LINEARS};
+use crate::model::activation::Activation;
+use crate::model::architecture::{NormKind, QkNorm};
+use crate::model::shapes::{layer_norms, LinearShape, Role};
 use crate::model::Config;
 use crate::native::{self, BatchedAdapters};
 
@@ -16,7 +18,7 @@ pub struct Adapted<'a> {
 
 /// A decoder layer: `t` tokens, `e` bytes a number.
 pub struct Layer<'a> {
-    /// In the order of [`LINEARS`].
+    /// In the order of the checkpoint.
     linears: Vec<Adapted<'a>>,
     pub t: u64,
     pub e: u64,
@@ -26,7 +28,12 @@ pub struct Layer<'a> {
     pub heads: u64,
     pub key_heads: u64,
     pub mlp: u64,
-    pub qk_norm: bool,
+    /// The rows that each token has in an MLP: one, or one for each of the experts that it goes to.
+    mlp_rows: u64,
+    has_experts: bool,
+    pub qk_norm: Option<QkNorm>,
+    /// The norms of the layer's width: before attention, behind it, before the MLP, behind it.
+    norms: [bool; 4],
     trains_all: bool,
     /// Does the layer's input carry a gradient?
     pub is_first: bool,
@@ -40,6 +47,7 @@ impl<'a> Layer<'a> {
     /// Decoder layer `number`; `e` bytes a number.
     pub fn new(resolved: &'a ResolvedRequest, number: usize, e: u64) -> Self {
         let config = resolved.config;
+        let experts = config.experts(number);
         let of_layer = resolved.linears.iter().filter(|linear| linear.layer == Some(number));
         let adapted = |linear: &'a LinearShape| Adapted {
             linear,
@@ -54,8 +62,11 @@ impl<'a> Layer<'a> {
             keys: (config.num_key_value_heads * config.head_dim) as u64,
             heads: config.num_attention_heads as u64,
             key_heads: config.num_key_value_heads as u64,
-            mlp: config.intermediate_size as u64,
-            qk_norm: config.qk_norm(),
+            mlp: experts.map_or(config.intermediate_size, |experts| experts.intermediate_size) as u64,
+            mlp_rows: experts.map_or(1, |experts| experts.routing.top_k) as u64,
+            has_experts: experts.is_some(),
+            qk_norm: config.architecture.qk_norm,
+            norms: layer_norms(config.architecture.norm_placement).map(|name| name.is_some()),
             trains_all: resolved.method == Method::Full,
             is_first: Some(number) == first_layer(resolved)
                 && resolved.method != Method::Full
@@ -66,14 +77,14 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// The linear layer called `name` in [`LINEARS`].
-    pub fn linear(&self, name: &str) -> Option<Adapted<'a>> {
-        let at = LINEARS.iter().position(|known| *known == name || known.ends_with(name))?;
-        self.linears.get(at).copied()
+    /// The linear layers of a role, which read the same input.
+    pub fn group(&self, role: Role) -> impl Iterator<Item = Adapted<'a>> + '_ {
+        self.linears.iter().copied().filter(move |adapted| role_of(adapted) == Some(role))
     }
 
-    pub fn has_gradient(&self, name: &str) -> bool {
-        self.trains_all || self.linear(name).is_some_and(|adapted| !self.resolved.layout.of(adapted.linear).is_empty())
+    /// Does a linear layer of this role train anything?
+    pub fn has_gradient(&self, role: Role) -> bool {
+        self.group(role).any(|adapted| self.trains(&adapted))
     }
 
     pub fn ranks(&self) -> u64 {
@@ -94,49 +105,84 @@ impl<'a> Layer<'a> {
     /// Bytes that attention keeps: rotated queries and keys, values, its output, and the f32 log-sum of each query. On
     /// a GPU without flash attention keys and values are repeated for each query head.
     pub fn attention(&self) -> u64 {
-        let keys = if self.repeats_heads { self.queries } else { self.keys };
-        self.t * (2 * self.queries + 2 * keys) * self.e + self.t * self.heads * 4
+        let is_capped = self.resolved.config.architecture.attention_softcap.is_some();
+        let keys = if self.repeats_heads || is_capped { self.queries } else { self.keys };
+        // Capped scores and their softmax, for each pair of tokens in a row.
+        let pairs = self.t * self.resolved.request.length * self.heads;
+        let scores = if is_capped { pairs * (2 * self.e + 4) } else { 0 };
+        self.t * (2 * self.queries + 2 * keys) * self.e + self.t * self.heads * 4 + scores
     }
 
-    /// Does a gradient pass through the operations after the linear layers `names`? In the first adapted layer it ends
+    /// Does a gradient pass through the operations after the linear layers of `role`? In the first adapted layer it ends
     /// at the first adapter: operations before that keep nothing.
-    fn flows(&self, names: &[&str]) -> bool {
-        !self.is_first || names.iter().any(|name| self.has_gradient(name))
+    fn flows(&self, role: Role) -> bool {
+        let is_before = |adapted: &Adapted| role_of(adapted).is_some_and(|other| other <= role);
+        !self.is_first || self.linears.iter().filter(|adapted| is_before(adapted)).any(|adapted| self.trains(adapted))
+    }
+
+    fn trains(&self, adapted: &Adapted) -> bool {
+        self.trains_all || !self.resolved.layout.of(adapted.linear).is_empty()
     }
 
     pub fn reaches_attention(&self) -> bool {
-        self.flows(&LINEARS[..3])
+        self.flows(Role::QueryKeyValue)
     }
 
     pub fn reaches_mlp(&self) -> bool {
-        self.flows(&LINEARS[..4])
+        self.flows(Role::AttentionOutput)
     }
 
     pub fn reaches_swiglu(&self) -> bool {
-        self.flows(&LINEARS[..6])
+        self.flows(Role::GateUp)
+    }
+
+    /// Are the outputs of attention and MLP normalised?
+    pub fn has_norms_behind(&self) -> bool {
+        self.norms[1] || self.norms[3]
+    }
+
+    /// The number of norms of the layer's width that keep something.
+    pub fn width_norms(&self) -> u64 {
+        let reached = [!self.is_first, self.reaches_mlp(), self.reaches_mlp(), self.flows(Role::Down)];
+        self.norms.iter().zip(reached).filter(|(exists, is_reached)| **exists && *is_reached).count() as u64
+    }
+
+    /// The rows that the norms of queries and keys normalise, for each token.
+    pub fn qk_norm_rows(&self) -> [u64; 2] {
+        match self.qk_norm {
+            Some(QkNorm::Whole) => [1, 1],
+            _ => [self.heads, self.key_heads],
+        }
     }
 
     /// All bytes that the layer keeps for its backward pass.
     pub fn kept(&self) -> u64 {
         let Layer { t, e, hidden, mlp, .. } = *self;
-        let any = |names: &[&str]| names.iter().any(|name| self.has_gradient(name));
         let when = |is: bool, bytes: u64| if is { bytes } else { 0 };
         // RMSNorm keeps its input and an f32 for each row.
-        let norm = |width: u64, rows: u64| t * (width * e + 4 * rows);
-        let qk_norms = norm(self.queries, self.heads) + norm(self.keys, self.key_heads);
-        when(!self.is_first, norm(hidden, 1))
-            + when(any(&LINEARS[..3]), t * hidden * e)
-            + when(self.reaches_attention() && self.qk_norm, qk_norms)
+        let norm_e = if self.resolved.config.architecture.norm_kind == NormKind::Standard { e } else { e.max(4) };
+        let norm = |width: u64, rows: u64| t * (width * norm_e + 4 * rows);
+        let gated = if self.resolved.config.hidden_act == Activation::Silu { 2 } else { 3 };
+        let [query_rows, key_rows] = self.qk_norm_rows();
+        let qk_norms = norm(self.queries, query_rows) + norm(self.keys, key_rows);
+        self.width_norms() * norm(hidden, 1)
+            + when(self.has_gradient(Role::QueryKeyValue), t * hidden * e)
+            + when(self.reaches_attention() && self.qk_norm.is_some(), qk_norms)
             + when(self.reaches_attention(), self.attention())
             // The input of o_proj is attention's output: usually kept already.
-            + when(!self.reaches_attention() && any(&LINEARS[3..4]), t * self.queries * e)
-            + when(self.reaches_mlp(), norm(hidden, 1))
-            + when(any(&LINEARS[4..6]), t * hidden * e)
-            // SwiGLU keeps gate and up.
-            + when(self.reaches_swiglu(), 2 * t * mlp * e)
-            + when(any(&LINEARS[6..]), t * mlp * e)
+            + when(!self.reaches_attention() && self.has_gradient(Role::AttentionOutput), t * self.queries * e)
+            + when(self.has_gradient(Role::GateUp), t * hidden * e)
+            // SwiGLU keeps gate and up; other activations also what gate becomes.
+            + when(self.reaches_swiglu(), gated * t * self.mlp_rows * mlp * e)
+            // The outputs of experts and their weights.
+            + when(self.has_experts && self.reaches_mlp(), t * self.mlp_rows * (hidden * e + 4))
+            + when(self.has_gradient(Role::Down), t * mlp * e)
             + self.of_adapters()
     }
+}
+
+fn role_of(adapted: &Adapted) -> Option<Role> {
+    adapted.linear.member.map(|member| member.role)
 }
 
 /// Whether a GPU runs flash attention on numbers of `e` bytes.

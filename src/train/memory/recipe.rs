@@ -6,6 +6,7 @@
 
 use super::layer::{first_layer, Layer};
 use super::{Method, ResolvedRequest};
+use crate::model::shapes::Role;
 
 /// Returns (bytes kept for the backward pass, without logits; bytes of logits at the start of the backward pass).
 ///
@@ -40,11 +41,11 @@ fn norm(resolved: &ResolvedRequest, tokens: u64, width: u64, rows: u64) -> u64 {
 fn kept_by(resolved: &ResolvedRequest, layer: &Layer) -> u64 {
     let Layer { t, e, hidden, mlp, .. } = *layer;
     let when = |is: bool, bytes: u64| if is { bytes } else { 0 };
-    let qk_norms = norm(resolved, t, layer.queries, layer.heads) + norm(resolved, t, layer.keys, layer.key_heads);
-    when(!layer.is_first, norm(resolved, t, hidden, 1))
-        + when(layer.reaches_attention() && layer.qk_norm, qk_norms)
+    let [query_rows, key_rows] = layer.qk_norm_rows();
+    let qk_norms = norm(resolved, t, layer.queries, query_rows) + norm(resolved, t, layer.keys, key_rows);
+    layer.width_norms() * norm(resolved, t, hidden, 1)
+        + when(layer.reaches_attention() && layer.qk_norm.is_some(), qk_norms)
         + when(layer.reaches_attention(), layer.attention())
-        + when(layer.reaches_mlp(), norm(resolved, t, hidden, 1))
         // silu keeps gate, the product silu(gate) and up.
         + when(layer.reaches_swiglu(), 3 * t * mlp * e)
         + linear_inputs(layer)
@@ -55,17 +56,16 @@ fn kept_by(resolved: &ResolvedRequest, layer: &Layer) -> u64 {
 /// its input to f32 by itself (peft's `_cast_input_dtype`), and keeps that.
 fn linear_inputs(layer: &Layer) -> u64 {
     let Layer { t, e, hidden, queries, mlp, .. } = *layer;
-    let reads: [(&[&str], u64, bool); 4] = [
-        (&["q_proj", "k_proj", "v_proj"], hidden, false),
+    let reads = [
+        (Role::QueryKeyValue, hidden, false),
         // The input of o_proj is attention's output, which attention keeps.
-        (&["o_proj"], queries, layer.reaches_attention()),
-        (&["gate_proj", "up_proj"], hidden, false),
-        (&["down_proj"], mlp, false),
+        (Role::AttentionOutput, queries, layer.reaches_attention()),
+        (Role::GateUp, hidden, false),
+        (Role::Down, mlp, false),
     ];
-    let bytes = reads.iter().map(|(names, width, is_held)| {
-        let adapted =
-            names.iter().filter(|name| layer.linear(name).is_some_and(|linear| linear.target.is_some())).count();
-        let trained = names.iter().any(|name| layer.has_gradient(name));
+    let bytes = reads.iter().map(|(role, width, is_held)| {
+        let adapted = layer.group(*role).filter(|linear| linear.target.is_some()).count();
+        let trained = layer.has_gradient(*role);
         match (adapted, e) {
             (1.., 2) => adapted as u64 * t * width * 4,
             _ if trained && !is_held => t * width * e,

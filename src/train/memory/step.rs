@@ -9,6 +9,7 @@ use super::layer::{
 };
 use super::libtorch;
 use super::{Method, ResolvedRequest, StepDevice};
+use crate::model::shapes::Role;
 use crate::native;
 
 /// Bytes held, by purpose.
@@ -151,8 +152,11 @@ fn loss(resolved: &ResolvedRequest, last: &Layer, walk: &mut Walk) {
 fn layer_backward(resolved: &ResolvedRequest, layer: &Layer, walk: &mut Walk) {
     let Layer { t, e, hidden, queries, keys, mlp, .. } = *layer;
     let size = |width: u64| t * width * e;
-    group_backward(resolved, layer, &["down_proj"], walk);
-    walk.drop_kept(if layer.has_gradient("down_proj") { size(mlp) } else { 0 });
+    // A norm behind attention or MLP.
+    let norm_behind = |walk: &mut Walk| walk.take_and_give(if layer.has_norms_behind() { size(hidden) } else { 0 });
+    norm_behind(walk);
+    group_backward(resolved, layer, Role::Down, walk);
+    walk.drop_kept(if layer.has_gradient(Role::Down) { size(mlp) } else { 0 });
     // SwiGLU: the gradients of its two inputs beside that of its output.
     if layer.is_by_libtorch {
         walk.take_and_give(libtorch::SWIGLU * size(mlp));
@@ -160,13 +164,14 @@ fn layer_backward(resolved: &ResolvedRequest, layer: &Layer, walk: &mut Walk) {
     walk.take(2 * size(mlp));
     walk.give(size(mlp));
     walk.drop_kept(2 * size(mlp));
-    group_backward(resolved, layer, &["gate_proj", "up_proj"], walk);
+    group_backward(resolved, layer, Role::GateUp, walk);
     walk.give(2 * size(mlp));
-    walk.drop_kept(if layer.has_gradient("gate_proj") || layer.has_gradient("up_proj") { size(hidden) } else { 0 });
+    walk.drop_kept(if layer.has_gradient(Role::GateUp) { size(hidden) } else { 0 });
     walk.take_and_give(if layer.is_by_libtorch { t * hidden * libtorch::norm(e) } else { size(hidden) });
     walk.give(size(hidden));
     walk.drop_kept(size(hidden));
-    group_backward(resolved, layer, &["o_proj"], walk);
+    norm_behind(walk);
+    group_backward(resolved, layer, Role::AttentionOutput, walk);
     walk.take(size(queries + 2 * keys));
     if is_packed(resolved) {
         // The gradients side by side, beside those that attention made.
@@ -175,16 +180,16 @@ fn layer_backward(resolved: &ResolvedRequest, layer: &Layer, walk: &mut Walk) {
     walk.give(size(queries));
     walk.drop_kept(layer.attention());
     walk.take_and_give(if layer.is_by_libtorch { t * queries * libtorch::rotation(e) } else { size(queries) });
-    group_backward(resolved, layer, &["q_proj", "k_proj", "v_proj"], walk);
+    group_backward(resolved, layer, Role::QueryKeyValue, walk);
 }
 
 /// Linear layers that read the same input. Its gradient is held afterwards, once.
-fn group_backward(resolved: &ResolvedRequest, layer: &Layer, names: &[&str], walk: &mut Walk) {
+fn group_backward(resolved: &ResolvedRequest, layer: &Layer, role: Role, walk: &mut Walk) {
     if is_packed(resolved) {
-        return packed_backward(resolved, layer, names, walk);
+        return packed_backward(resolved, layer, role, walk);
     }
-    for (at, name) in names.iter().enumerate() {
-        linear_backward(resolved, layer, name, walk);
+    for (at, adapted) in layer.group(role).enumerate() {
+        linear_backward(resolved, layer, adapted, walk);
         if at > 0 {
             walk.give(layer.t * layer.hidden * layer.e);
         }
@@ -192,8 +197,8 @@ fn group_backward(resolved: &ResolvedRequest, layer: &Layer, names: &[&str], wal
 }
 
 /// As `BatchedLinears::backward`. The gradient of the input is held afterwards.
-fn packed_backward(resolved: &ResolvedRequest, layer: &Layer, names: &[&str], walk: &mut Walk) {
-    let linears: Vec<Adapted> = names.iter().filter_map(|name| layer.linear(name)).collect();
+fn packed_backward(resolved: &ResolvedRequest, layer: &Layer, role: Role, walk: &mut Walk) {
+    let linears: Vec<Adapted> = layer.group(role).collect();
     let (t, e) = (layer.t, layer.e);
     let wide = linears.first().map_or(0, |adapted| adapted.linear.in_features as u64);
     walk.take(t * wide * e);
@@ -210,8 +215,8 @@ fn packed_backward(resolved: &ResolvedRequest, layer: &Layer, names: &[&str], wa
 
 /// As `AdaptedLinears::backward` for one layer. The gradient of the input is held afterwards. In bf16 the adapter's
 /// inputs are cast to f32 first.
-fn linear_backward(resolved: &ResolvedRequest, layer: &Layer, name: &str, walk: &mut Walk) {
-    let Some(Adapted { linear, target }) = layer.linear(name) else { return };
+fn linear_backward(resolved: &ResolvedRequest, layer: &Layer, adapted: Adapted, walk: &mut Walk) {
+    let Adapted { linear, target } = adapted;
     let (wide, narrow) = (linear.in_features as u64, linear.out_features as u64);
     let (t, e) = (layer.t, layer.e);
     // NF4 matrices are dequantised one at a time.

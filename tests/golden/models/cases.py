@@ -15,7 +15,7 @@ class Case:
     """One folder of golden files."""
 
     name: str
-    family: str  # qwen2 | llama | qwen3 | mistral
+    family: str  # a key of CONFIG_CLASSES in tiny.py
     about: str
     config: dict
     lora: dict  # empty: full-parameter training
@@ -332,7 +332,181 @@ CASES += [
     ),
 ]
 
+# The families that differ from Llama in their layers.
+FUSED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+GEMMA = {"head_dim": 8, "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 5, "query_pre_attn_scalar": 12}
+LOCAL_ROPE = {
+    "full_attention": rope("linear", 1000.0, factor=2.0),
+    "sliding_attention": rope("default", 100.0),
+}
+LONG_ROPE = rope(
+    "longrope", 10000.0, short_factor=[1.0, 1.1, 1.2], long_factor=[2.0, 3.0, 4.0], partial_rotary_factor=0.75
+)
+CASES += [
+    Case(
+        name="smollm3_window",
+        family="smollm3",
+        about="SmolLM3, tied: the second of three layers without rotary embedding and with a window of 5",
+        config=shape(
+            num_hidden_layers=3,
+            tie_word_embeddings=True,
+            no_rope_layers=[1, 0, 1],
+            use_sliding_window=True,
+            sliding_window=5,
+            pad_token_id=0,
+        ),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=False,
+        contrast={"use_sliding_window": False, "layer_types": ["full_attention"] * 3, "no_rope_layers": [1, 1, 1]},
+    ),
+    Case(
+        name="smollm3_biases",
+        family="smollm3",
+        about="SmolLM3, untied, with biases; every second layer without rotary embedding, by the interval",
+        config=shape(**TINY, no_rope_layer_interval=2, attention_bias=True, mlp_bias=True, pad_token_id=0),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ["k_proj", "up_proj"]},
+        classic=True,
+        omit=["no_rope_layers"],
+        schedule="cosine",
+        contrast={"no_rope_layers": [1, 1]},
+    ),
+    Case(
+        name="gemma2_capped",
+        family="gemma2",
+        about="Gemma 2, tied: low caps on scores and logits, a window of 5 in layer 0, a query scale of its own",
+        config=shape(
+            **GEMMA,
+            tie_word_embeddings=True,
+            attn_logit_softcapping=1.5,
+            final_logit_softcapping=3.0,
+            rope_parameters=rope("default", 100.0),
+        ),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=True,
+        contrast={"attn_logit_softcapping": 50.0},
+    ),
+    Case(
+        name="gemma2_plain",
+        family="gemma2",
+        about="Gemma 2, untied, without caps, with biases of attention and as many key-value heads as heads",
+        config=shape(
+            **TINY,
+            **GEMMA,
+            num_key_value_heads=4,
+            attention_bias=True,
+            attn_logit_softcapping=None,
+            final_logit_softcapping=None,
+        ),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": "all-linear"},
+        classic=False,
+        contrast={"query_pre_attn_scalar": 8},
+    ),
+    Case(
+        name="gemma3_local",
+        family="gemma3_text",
+        about="Gemma 3, tied: other rotations in layers with a window, scaled ones in the others, norms on q and k",
+        config=shape(**GEMMA, num_hidden_layers=3, tie_word_embeddings=True, rope_parameters=LOCAL_ROPE)
+        | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=False,
+        contrast={"rope_parameters": LOCAL_ROPE | {"sliding_attention": rope("default", 1000.0)}},
+    ),
+    Case(
+        name="olmo2",
+        family="olmo2",
+        about="OLMo 2: norms behind attention and MLP, queries and keys normalised over all heads",
+        config=shape(num_hidden_layers=3, intermediate_size=40, pad_token_id=0, eos_token_id=1),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=True,
+        schedule="cosine",
+    ),
+    Case(
+        name="granite",
+        family="granite",
+        about="Granite, tied: multipliers of embeddings, residual stream, scores and logits; biases",
+        config=shape(
+            tie_word_embeddings=True,
+            attention_bias=True,
+            embedding_multiplier=3.0,
+            residual_multiplier=0.4,
+            attention_multiplier=0.2,
+            logits_scaling=0.5,
+        ),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=True,
+        contrast={"residual_multiplier": 1.0},
+    ),
+    Case(
+        name="phi3_partial",
+        family="phi3",
+        about="Phi-3: fused projections, half of each head rotated, a window of 5",
+        config=shape(
+            pad_token_id=0,
+            sliding_window=5,
+            rope_parameters=rope("default", 100.0, partial_rotary_factor=0.5),
+        ),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": FUSED},
+        classic=False,
+        contrast={"rope_parameters": rope("default", 100.0, partial_rotary_factor=1.0)},
+    ),
+    Case(
+        name="phi3_longrope",
+        family="phi3",
+        about="Phi-4: longrope of three quarters of a head, a batch longer than the original context; tied",
+        config=shape(
+            **TINY,
+            pad_token_id=0,
+            tie_word_embeddings=True,
+            original_max_position_embeddings=12,
+            rope_parameters=LONG_ROPE,
+        ),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ["qkv_proj", "down_proj"]},
+        classic=True,
+        contrast={"rope_parameters": LONG_ROPE | {"long_factor": [1.0, 1.1, 1.2]}},
+    ),
+]
+
+# Mixtures of experts: adapters lie on attention.
+CASES += [
+    Case(
+        name="qwen3_moe",
+        family="qwen3_moe",
+        about="Qwen3-MoE: an MLP in layer 0, 5 experts in the others, two for each token with normalised weights",
+        config=shape(
+            **TINY,
+            head_dim=8,
+            num_hidden_layers=3,
+            num_experts=5,
+            num_experts_per_tok=2,
+            moe_intermediate_size=16,
+            norm_topk_prob=True,
+            mlp_only_layers=[0],
+        ),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ATTENTION},
+        classic=True,
+        contrast={"norm_topk_prob": False},
+    ),
+    Case(
+        name="mixtral",
+        family="mixtral",
+        about="Mixtral: 4 experts, two for each token; a window of 5",
+        config=shape(**TINY, num_local_experts=4, num_experts_per_tok=2, sliding_window=5),
+        lora={"r": 2, "lora_alpha": 4, "target_modules": ATTENTION},
+        classic=False,
+        contrast={"num_experts_per_tok": 1},
+    ),
+]
+
 BF16_CASES = [
+    Case(
+        name="gemma3_bf16",
+        family="gemma3_text",
+        about="Gemma 3 stored in bf16: scaled embeddings and norms that round as transformers rounds",
+        config=shape(**TINY, **GEMMA, rope_parameters=LOCAL_ROPE, tie_word_embeddings=True),
+        lora={"r": 4, "lora_alpha": 8, "target_modules": SEVEN},
+        classic=False,
+        dtype="bfloat16",
+    ),
     Case(
         name="qwen2_f16",
         family="qwen2",
@@ -354,6 +528,32 @@ BF16_CASES = [
 ]
 
 FULL_CASES = [
+    Case(
+        name="full_gemma3",
+        family="gemma3_text",
+        about="every weight of a Gemma 3 trained, norms around zero, tied head",
+        config=shape(
+            **GEMMA, intermediate_size=32, vocab_size=56, tie_word_embeddings=True, rope_parameters=LOCAL_ROPE
+        ),
+        lora={},
+        classic=False,
+        lr=2e-3,
+    ),
+    Case(
+        name="full_phi3",
+        family="phi3",
+        about="every weight of a Phi-3 trained, untied head",
+        config=shape(
+            intermediate_size=32,
+            vocab_size=56,
+            pad_token_id=0,
+            rope_parameters=rope("default", 100.0, partial_rotary_factor=0.5),
+        ),
+        lora={},
+        classic=False,
+        lr=2e-3,
+        spare_norms=True,
+    ),
     Case(
         name="full_qwen2_tied",
         family="qwen2",

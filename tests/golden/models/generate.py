@@ -22,6 +22,7 @@ import older_adapters
 import packed_case
 import tables
 import variant_case
+import wrapped_case
 from cases import BF16_CASES, CASES, FULL_CASES, VARIANTS
 
 # Later ones read what earlier ones wrote: variants, packed and 4-bit cases and older adapters lie over adapter cases.
@@ -35,6 +36,7 @@ JOBS = (
     | {nf4_case.SAVED[0]: (nf4_case.generate_saved, nf4_case.SAVED[0])}
     | {name: (nf4_case.generate_stored, name) for name in nf4_case.STORED}
     | {"nf4_matrices": (nf4_case.generate_matrices, "nf4_matrices")}
+    | {name: (wrapped_case.generate, name) for name in wrapped_case.WRAPPED}
     | {"pefts": (older_adapters.generate, "pefts")}
     | {"embedding_adapters": (embedding_adapters.generate, "embedding_adapters")}
     | {name: (function, name) for name, function in tables.JOBS.items()}

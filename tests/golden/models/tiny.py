@@ -7,13 +7,43 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    MixtralConfig,
+    Olmo2Config,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+    SmolLM3Config,
+)
 
 from cases import Case
 
-CONFIG_CLASSES = {"qwen2": Qwen2Config, "llama": LlamaConfig, "qwen3": Qwen3Config, "mistral": MistralConfig}
+CONFIG_CLASSES = {
+    "qwen2": Qwen2Config,
+    "llama": LlamaConfig,
+    "qwen3": Qwen3Config,
+    "mistral": MistralConfig,
+    "smollm3": SmolLM3Config,
+    "gemma2": Gemma2Config,
+    "gemma3_text": Gemma3TextConfig,
+    "olmo2": Olmo2Config,
+    "granite": GraniteConfig,
+    "phi3": Phi3Config,
+    "qwen3_moe": Qwen3MoeConfig,
+    "mixtral": MixtralConfig,
+}
 WRITTEN_BESIDE = ["generation_config.json", "README.md"]
 SHARD_SIZE = "50KB"
+# Experts one by one: the grouped products have no f64.
+EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 
 
 def generator(*key) -> torch.Generator:
@@ -31,19 +61,21 @@ def randomise(model: torch.nn.Module, key: str) -> None:
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator(key, name))
             if "norm" in name:
-                weight.copy_(1.0 + 0.2 * noise)
+                # Gemma adds one to the weight.
+                weight.copy_((0.0 if "gemma" in model.config.model_type else 1.0) + 0.2 * noise)
             elif name.endswith("bias"):
                 weight.copy_(0.3 * noise)
             elif "embed" in name or "lm_head" in name:
                 weight.copy_(0.3 * noise)
             else:
-                weight.copy_(noise / weight.shape[1] ** 0.5)
+                # Also of experts, which are stacked.
+                weight.copy_(noise / weight.shape[-1] ** 0.5)
 
 
 def save_base(case: Case, folder: Path) -> None:
     """Write config.json and the weights of a case."""
     config = CONFIG_CLASSES[case.family](**case.config)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **EAGER)
     randomise(model, case.name)
     model = model.to(getattr(torch, case.dtype))
     model.save_pretrained(folder, **({"max_shard_size": SHARD_SIZE} if case.shards else {}))
@@ -87,7 +119,7 @@ def load_base(folder: Path, dtype="float32", attention="eager", **overrides):
     config = AutoConfig.from_pretrained(folder)
     config = type(config)(**(config.to_dict() | overrides)) if overrides else config
     return AutoModelForCausalLM.from_pretrained(
-        folder, config=config, dtype=getattr(torch, dtype), attn_implementation=attention
+        folder, config=config, dtype=getattr(torch, dtype), **EAGER | {"attn_implementation": attention}
     ).eval()
 
 

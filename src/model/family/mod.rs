@@ -1,6 +1,18 @@
-//! Architectures by their `model_type`: the supported ones, with the defaults of transformers for each, and
-//! the names of others that must not be mistaken for a typo.
+//! Model families: a declaration for each supported one, by its `model_type`, and the names of others that must not be
+//! mistaken for a typo.
+//!
+//! Each file declares one family or a few that are alike: the defaults of transformers for its config.json, and how its
+//! layers differ from Llama's (`architecture.rs`). CONTRIBUTING.md says how to add one.
 
+mod gemma;
+mod llama;
+mod moe;
+mod olmo;
+mod phi;
+pub(super) mod window;
+pub mod wrapper;
+
+use super::config::Config;
 use super::fields::Fields;
 use crate::error::{Error, Result};
 use crate::suggest;
@@ -12,66 +24,113 @@ pub enum Family {
     Mistral,
     Qwen2,
     Qwen3,
+    SmolLm3,
+    Gemma2,
+    Gemma3,
+    Olmo2,
+    Granite,
+    Phi3,
+    Qwen3Moe,
+    Mixtral,
 }
 
-const FAMILIES: [(&str, Family); 4] =
-    [("llama", Family::Llama), ("mistral", Family::Mistral), ("qwen2", Family::Qwen2), ("qwen3", Family::Qwen3)];
+/// What a family is: its name, the defaults of its config.json, and how it differs from Llama.
+pub struct Declaration {
+    pub family: Family,
+    /// The `model_type` in config.json.
+    pub model_type: &'static str,
+    /// llama.cpp's name of the architecture.
+    pub gguf: &'static str,
+    pub defaults: Defaults,
+    /// Reads the keys that are not common to all families, and sets what differs from Llama.
+    pub read: fn(&Fields, &mut Config) -> Result<()>,
+}
+
+const FAMILIES: [&Declaration; 12] = [
+    &llama::LLAMA,
+    &llama::MISTRAL,
+    &llama::QWEN2,
+    &llama::QWEN3,
+    &llama::SMOLLM3,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &olmo::OLMO2,
+    &llama::GRANITE,
+    &phi::PHI3,
+    &moe::QWEN3_MOE,
+    &moe::MIXTRAL,
+];
 
 /// Unsupported architectures with names similar to supported ones. A name with another number or a further
 /// word (`llama4`, `qwen3_moe`) needs no entry.
-const OTHERS: [&str; 7] = ["llava", "mixtral", "ministral", "pixtral", "voxtral", "mllama", "dllama"];
+const OTHERS: [&str; 8] = ["llava", "ministral", "pixtral", "voxtral", "mllama", "dllama", "granitemoe", "olmoe"];
 
-/// The defaults of config.json that differ between families.
+/// The defaults of a family's config.json, and which of its keys may be null.
 pub struct Defaults {
     pub vocab_size: i64,
+    pub hidden_size: i64,
     pub intermediate_size: i64,
+    pub num_hidden_layers: i64,
+    pub num_attention_heads: i64,
     /// `None`: as many as there are heads.
     pub num_key_value_heads: Option<i64>,
-    pub max_position_embeddings: i64,
+    /// Whether null means as many as there are heads; an error if not.
+    pub allows_null_key_value_heads: bool,
     /// `None`: hidden_size / num_attention_heads.
     pub head_dim: Option<i64>,
+    /// Whether null means the default; an error if not.
+    pub allows_null_head_dim: bool,
+    pub max_position_embeddings: i64,
+    /// `None`: as `max_position_embeddings`.
+    pub original_max_position_embeddings: Option<i64>,
+    pub rms_norm_eps: f64,
+    pub rope_theta: f64,
+    pub rope_keys: RopeKeys,
+    pub tie_word_embeddings: bool,
+    pub pad_token_id: Option<i64>,
+    /// The key of the activation function.
+    pub activation_key: &'static str,
+    pub activation: &'static str,
+}
+
+/// How config.json states the rotation of queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeKeys {
+    /// Once for all layers.
+    Common,
+    /// As `Common`; transformers also has settings for each type of layer, which lorhai refuses.
+    CommonOnly,
+    /// As `Common`, perhaps for a part of each head (`partial_rotary_factor`). The types "su" and "yarn" are earlier names of
+    /// "longrope".
+    Partial,
+    /// For each type of layer: [`Declaration::read`] reads it.
+    ByLayerType,
 }
 
 impl Family {
     /// Reads `model_type`.
     pub(super) fn parse(fields: &Fields) -> Result<Self> {
         let model_type = fields.text("model_type")?;
-        match FAMILIES.iter().find(|(name, _)| *name == model_type) {
-            Some((_, family)) => Ok(*family),
+        match FAMILIES.iter().find(|known| known.model_type == model_type) {
+            Some(known) => Ok(known.family),
             None => Err(Error::model(format!("the architecture `{model_type}` is not supported"))
                 .with_hint(hint(&model_type, fields))),
         }
     }
 
-    pub fn defaults(self) -> Defaults {
-        match self {
-            Family::Llama => Defaults {
-                vocab_size: 32_000,
-                intermediate_size: 11_008,
-                num_key_value_heads: None,
-                max_position_embeddings: 2048,
-                head_dim: None,
-            },
-            Family::Mistral => Defaults {
-                vocab_size: 32_000,
-                intermediate_size: 14_336,
-                num_key_value_heads: Some(8),
-                max_position_embeddings: 4096 * 32,
-                head_dim: None,
-            },
-            Family::Qwen2 | Family::Qwen3 => Defaults {
-                vocab_size: 151_936,
-                intermediate_size: 22_016,
-                num_key_value_heads: Some(32),
-                max_position_embeddings: 32_768,
-                head_dim: (self == Family::Qwen3).then_some(128),
-            },
-        }
+    /// What this family is.
+    pub fn declaration(self) -> &'static Declaration {
+        FAMILIES.into_iter().find(|known| known.family == self).unwrap_or(&llama::LLAMA)
+    }
+
+    /// Every family's `model_type`.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        FAMILIES.iter().map(|known| known.model_type)
     }
 }
 
 fn hint(model_type: &str, fields: &Fields) -> String {
-    let known = FAMILIES.map(|(name, _)| name).join(", ");
+    let known = Family::names().collect::<Vec<_>>().join(", ");
     let is_multimodal = fields.get("text_config").is_some() || fields.get("vision_config").is_some();
     match misspelt(model_type) {
         Some(near) => format!("did you mean `{near}`? (supported: {known})"),
@@ -93,7 +152,7 @@ fn misspelt(model_type: &str) -> Option<&'static str> {
     }
     let split = |name: &str| -> (String, String) { name.chars().partition(char::is_ascii_digit) };
     let (digits, letters) = split(&typed);
-    FAMILIES.iter().map(|(name, _)| *name).find(|name| {
+    Family::names().find(|name| {
         let (known_digits, known_letters) = split(name);
         digits == known_digits
             && letters.len().abs_diff(known_letters.len()) <= 1
@@ -126,7 +185,6 @@ mod tests {
             "mllama",
             "llava",
             "video_llava",
-            "mixtral",
             "ministral",
             "ministral3",
             "mistral3",
@@ -138,7 +196,6 @@ mod tests {
             "qwen2_5_vl",
             "qwen2_5_omni",
             "qwen2_audio",
-            "qwen3_moe",
             "qwen3_next",
             "qwen3_vl",
             "qwen3_5",
@@ -146,14 +203,15 @@ mod tests {
             "qwen4",
             "qwen",
             "gemma",
-            "gemma2",
             "gemma3",
+            "gemma4",
             "phi",
-            "phi3",
+            "phi4mm",
+            "gemma3n",
+            "granitemoe",
+            "olmo3",
+            "olmoe",
             "olmo",
-            "olmo2",
-            "smollm3",
-            "granite",
             "cohere",
             "exaone4",
             "gpt2",
