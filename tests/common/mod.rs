@@ -5,6 +5,7 @@
 // Each program uses some of it.
 #![allow(dead_code)]
 
+pub mod cases;
 pub mod files;
 pub mod gradients;
 pub mod models;

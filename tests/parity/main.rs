@@ -9,7 +9,6 @@ mod devices;
 
 mod adapters;
 mod bf16;
-mod cases;
 mod checkpoints;
 #[path = "../common/mod.rs"]
 mod common;
@@ -24,3 +23,5 @@ mod prefixes;
 mod tables;
 mod variants;
 mod wrapped;
+
+use common::cases;

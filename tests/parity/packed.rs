@@ -1,7 +1,6 @@
 //! Packed rows: the numbers of each document are those of the document alone.
 
 use crate::cases::*;
-use lorhai::data::batch::Batch;
 use lorhai::lora::{peft, AdapterSet};
 use lorhai::model::{Adapters, NoAdapters};
 use lorhai::train::step::batch_loss;
@@ -14,7 +13,7 @@ fn documents_of_one_row_do_not_see_each_other(device: Device) {
         let base = case.beside(case.json["base"].as_str().unwrap());
         let decoder = base.decoder(device);
         let adapter = peft::load(&base.folder.join("adapter"), &decoder).unwrap();
-        let batch = packed(&case);
+        let batch = case.packed_batch("");
         let visible = case.tensor("document_ids").ne(0).unsqueeze(-1);
         for (which, adapters) in [("base", &NoAdapters as &dyn Adapters), ("adapter", &AdapterSet::one(&adapter, None))]
         {
@@ -30,10 +29,4 @@ fn documents_of_one_row_do_not_see_each_other(device: Device) {
         (&actual.sum / actual.labels as f64).backward();
         gradients_agree(&case, &adapter.parameters);
     }
-}
-
-fn packed(case: &Case) -> Batch {
-    let list = |name: &str| Vec::<i64>::try_from(case.tensor(name).flatten(0, -1)).unwrap();
-    let segments = list("document_ids").iter().map(|document| document - 1).collect();
-    Batch { position_ids: list("position_ids"), segments: Some(segments), ..case.batch("") }
 }

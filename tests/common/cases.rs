@@ -1,7 +1,9 @@
-//! Golden cases, and the measures that they are compared by.
+//! Cases of transformers and peft (`golden.json`, `golden.safetensors` and a model), and the measures that they are
+//! compared by.
 
-use crate::common::files::golden;
-pub use crate::common::numbers::nmse;
+use super::files::golden;
+use super::numbers::floats;
+pub use super::numbers::nmse;
 use lorhai::data::batch::Batch;
 use lorhai::hub::weights::Weights;
 use lorhai::lora::{peft, Adapter, Trainable};
@@ -67,11 +69,15 @@ impl Case {
     }
 
     pub fn decoder(&self, device: Device) -> Decoder {
+        self.decoder_in(Kind::Float, device)
+    }
+
+    pub fn decoder_in(&self, dtype: Kind, device: Device) -> Decoder {
         // Some cases have their own model, others use that of another case.
         let has_model = self.folder.join("config.json").is_file();
         let folder = if has_model { self.folder.clone() } else { self.base() };
         let config = Config::from_folder(&folder).unwrap();
-        load::load(config, &Weights::open(&folder).unwrap(), Kind::Float, device).unwrap()
+        load::load(config, &Weights::open(&folder).unwrap(), dtype, device).unwrap()
     }
 
     pub fn adapter(&self, decoder: &Decoder) -> Adapter {
@@ -84,6 +90,13 @@ impl Case {
 
     pub fn batch(&self, prefix: &str) -> Batch {
         self.batch_of(&self.tensor(&format!("{prefix}input_ids")), &self.tensor(&format!("{prefix}labels")))
+    }
+
+    /// Documents in packed rows.
+    pub fn packed_batch(&self, prefix: &str) -> Batch {
+        let list = |name: &str| Vec::<i64>::try_from(self.tensor(&format!("{prefix}{name}")).flatten(0, -1)).unwrap();
+        let segments = list("document_ids").iter().map(|document| document - 1).collect();
+        Batch { position_ids: list("position_ids"), segments: Some(segments), ..self.batch(prefix) }
     }
 
     pub fn batch_of(&self, ids: &Tensor, labels: &Tensor) -> Batch {
@@ -116,25 +129,38 @@ pub fn within(case: &Case, what: &str, actual: f64, bound: f64) -> f64 {
 
 /// Asserts that every gradient is that of Python. Returns the largest error.
 pub fn gradients_agree(case: &Case, parameters: &Parameters) -> f64 {
-    leaves_agree(case, parameters, "grad", case.bound("grad_nmse", GRADIENT_NMSE), Tensor::grad)
+    leaves_agree(case, parameters, "grad.", case.bound("grad_nmse", GRADIENT_NMSE), Tensor::grad)
 }
 
 /// Asserts that every trained weight is that of Python. Returns the largest error.
 pub fn trained_weights_agree(case: &Case, parameters: &Parameters) -> f64 {
-    leaves_agree(case, parameters, "trained", case.bound("trained_nmse", TRAINED_NMSE), Tensor::detach)
+    leaves_agree(case, parameters, "trained.", case.bound("trained_nmse", TRAINED_NMSE), Tensor::detach)
 }
 
-fn leaves_agree(case: &Case, parameters: &Parameters, what: &str, bound: f64, of: fn(&Tensor) -> Tensor) -> f64 {
+fn leaves_agree(case: &Case, parameters: &Parameters, prefix: &str, bound: f64, of: fn(&Tensor) -> Tensor) -> f64 {
+    let errors = leaf_errors(case, parameters, prefix, of);
+    errors.into_iter().map(|(name, error)| within(case, &name, error, bound)).fold(0.0, f64::max)
+}
+
+/// How far what `of` makes of each leaf is from the case's tensor `prefix` + name.
+pub fn leaf_errors(
+    case: &Case,
+    parameters: &Parameters,
+    prefix: &str,
+    of: fn(&Tensor) -> Tensor,
+) -> Vec<(String, f64)> {
     let named = parameters.names().iter().zip(parameters.leaves());
-    let off =
-        named.map(|(name, leaf)| within(case, name, nmse(&of(leaf), &case.tensor(&format!("{what}.{name}"))), bound));
-    off.fold(0.0, f64::max)
+    named.map(|(name, leaf)| (name.clone(), nmse(&of(leaf), &case.tensor(&format!("{prefix}{name}"))))).collect()
 }
 
 pub fn logits(decoder: &Decoder, batch: &Batch, adapters: &dyn Adapters) -> Tensor {
+    logits_of(decoder, &Input::from_batches(&[batch], decoder).unwrap(), adapters)
+}
+
+/// `[rows, time, vocabulary]`
+pub fn logits_of(decoder: &Decoder, input: &Input, adapters: &dyn Adapters) -> Tensor {
     no_grad(|| {
-        let input = Input::from_batches(&[batch], decoder).unwrap();
-        let hidden = decoder.hidden(&input, adapters).unwrap();
+        let hidden = decoder.hidden(input, adapters).unwrap();
         input.padded(&decoder.logits(&hidden, &input.tokens, adapters).unwrap()).unwrap()
     })
 }
@@ -146,10 +172,32 @@ pub fn train_as_recorded(case: &Case, decoder: &Decoder, trainable: &mut dyn Tra
 
 /// As [`train_as_recorded`], possibly with gradient checkpointing.
 pub fn train_with(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable, gradient_checkpointing: bool) -> f64 {
+    let errors = training_errors(case, decoder, trainable, gradient_checkpointing);
+    let mut worst = 0f64;
+    for (step, StepErrors { loss, grad_norm }) in errors.into_iter().enumerate() {
+        let bound = case.bound("losses_relative", LOSS_RELATIVE);
+        worst = worst.max(within(case, &format!("loss of step {step}"), loss, bound));
+        within(case, &format!("norm of step {step}"), grad_norm, 1e-4);
+    }
+    worst
+}
+
+/// How far a step is from the recorded one, relative to it.
+pub struct StepErrors {
+    pub loss: f64,
+    pub grad_norm: f64,
+}
+
+/// Repeats the training run that `golden.json` describes. Returns the errors of each step.
+pub fn training_errors(
+    case: &Case,
+    decoder: &Decoder,
+    trainable: &mut dyn Trainable,
+    gradient_checkpointing: bool,
+) -> Vec<StepErrors> {
     let training = &case.json["training"];
     let number = |name: &str| training[name].as_f64().unwrap();
-    let list =
-        |name: &str| training[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect::<Vec<_>>();
+    let list = |name: &str| floats(&training[name]);
     let (losses, norms, lrs) = (list("losses"), list("grad_norms"), list("lrs"));
     let steps = number("steps") as u64;
     let schedule = Schedule::new(
@@ -168,8 +216,7 @@ pub fn train_with(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable,
         loraplus_lr_ratio: training["loraplus_lr_ratio"].as_f64(),
     };
     let mut optimizer = AdamW::new(config, trainable.parameters()).unwrap();
-    let mut worst = 0f64;
-    for step in 0..steps {
+    let mut one_step = |step: u64| {
         let micro_batches = number("gradient_accumulation_steps") as usize;
         let window: Vec<Batch> =
             (0..micro_batches).map(|micro| case.batch(&format!("step{step}.micro{micro}."))).collect();
@@ -182,13 +229,8 @@ pub fn train_with(case: &Case, decoder: &Decoder, trainable: &mut dyn Trainable,
         let settings =
             StepSettings { step, seed: 0, lr, max_grad_norm: number("max_grad_norm"), gradient_checkpointing };
         let result = update(decoder, trainable, &mut optimizer, &window, settings).unwrap();
-        worst = worst.max(within(
-            case,
-            &format!("loss of step {step}"),
-            relative(result.loss, losses[step as usize]),
-            case.bound("losses_relative", LOSS_RELATIVE),
-        ));
-        within(case, &format!("norm of step {step}"), relative(result.grad_norm, norms[step as usize]), 1e-4);
-    }
-    worst
+        let at = step as usize;
+        StepErrors { loss: relative(result.loss, losses[at]), grad_norm: relative(result.grad_norm, norms[at]) }
+    };
+    (0..steps).map(&mut one_step).collect()
 }
