@@ -661,6 +661,16 @@ fn every_family_survives_the_way_to_gguf_and_back() {
     }
 }
 
+/// llama.cpp ignores it, as a note says.
+#[test]
+fn a_model_with_a_short_window_is_compared_within_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_tokenizer("mistral_window", &folder.path().join("model"));
+    let window = model.decoder().config.sliding_window.as_ref().unwrap().width;
+    let found = export_model(&model, &folder.path().join("m.gguf"), Some(BlockType::F32), false).unwrap();
+    assert!(found.tokens as i64 <= window && found.logit_error < LOGITS_NMSE, "{found:?}");
+}
+
 #[test]
 fn what_llama_cpp_does_not_compute_is_refused_and_a_rehearsal_can_ask() {
     let folder = tempfile::tempdir().unwrap();
