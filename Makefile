@@ -11,7 +11,7 @@ TEST_FLAGS = $(CARGO_FLAGS) --config profile.release.package.lorhai.opt-level=0 
 # The program is built in target/release, whatever the caller's cargo is set to.
 unexport CARGO_TARGET_DIR
 
-.PHONY: help setup standin nvrtc build install dist sweep soak soak-resume soak-workers test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth bench-busy gpu-check gpu-check-standin gpu-test slurm-test
+.PHONY: help setup standin nvrtc build install dist sweep soak soak-resume soak-workers test test-all needs format-check lint docs docs-check bench bench-gpu bench-growth bench-busy gpu-check gpu-check-standin gpu-test slurm-test family-parity
 
 help:
 	@echo "make setup     fetch libtorch, once for all clones (see .cargo/libtorch.py)"
@@ -24,6 +24,7 @@ help:
 	@echo "make soak      search for inputs that end the program, for SOAK seconds (300; 0 for all)"
 	@echo "make soak-workers kill random workers of a shared sweep KILLS times (50), and compare how it ends"
 	@echo "make soak-resume cut runs and sweeps off CUTS times (50) of each kind, and compare how they end"
+	@echo "make family-parity compare families of models with transformers and peft (FAMILIES=llama,qwen3 for some, CASES=12 for more)"
 	@echo "make standin   build the stand-in for an NVIDIA GPU that tests use (tests/standin/README.md)"
 	@echo "make nvrtc     fetch NVIDIA's compiler of kernels, for the tests that need it"
 	@echo "make gpu-check pack what checks a machine with a GPU, without Rust or a network, in eight minutes"
@@ -91,6 +92,13 @@ soak-workers: build
 # Job arrays in a Slurm of one node with two CPUs (tests/slurm/cluster.py): some minutes. Status 77: no Debian, no network.
 slurm-test: setup
 	$(PYTHON) tests/slurm/cluster.py cargo test $(TEST_FLAGS) --test slurm -- --ignored --test-threads=1
+
+# Families of models against the transformers and peft of PEER_PYTHON, on random tiny configurations; with LLAMA_PYTHON also
+# the names in GGUF files. About a minute and a half for a family with six configurations.
+CASES ?= 6
+family-parity: setup
+	LORHAI_FAMILY_CASES=$(CASES) $(if $(FAMILIES),LORHAI_FAMILIES=$(FAMILIES)) \
+		cargo test $(TEST_FLAGS) --test families -- --ignored --nocapture
 
 # What the ignored tests need; those for a GPU have `make gpu-test`, those for Slurm `make slurm-test`.
 NEEDS = LORHAI_ASSETS PEER_PYTHON LLAMA_PYTHON TENSORBOARD_PYTHON NVRTC_LIBRARY

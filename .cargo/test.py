@@ -36,8 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 STANDIN = ROOT / "target/standin"
 # The test programs that take longest, in this order.
 LONGEST = [
-    "scripts", "shared_sweep", "rehearsal", "plot", "standin", "resume", "sweep_axes", "memory", "pruning", "documents",
-    "repl", "together", "sandbox", "own_sweeps", "replay", "own_runs", "adaptive_sweeps", "api_docs",
+    "families", "scripts", "shared_sweep", "rehearsal", "plot", "standin", "resume", "sweep_axes", "memory", "pruning",
+    "documents", "repl", "together", "sandbox", "own_sweeps", "replay", "own_runs", "adaptive_sweeps", "api_docs",
 ]
 # Threads of libtorch that wait for work would take the cores from other tests.
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", **os.environ}
