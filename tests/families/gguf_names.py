@@ -7,11 +7,15 @@ or in another shape, lacks, or has beyond. Needs gguf, which is llama.cpp's own.
 """
 
 import json
+import re
 import struct
 import sys
+from collections import Counter
 from pathlib import Path
 
 import gguf
+
+EXPERT = re.compile(r"\.experts\.\d+\.")
 
 
 def shapes_in(path: Path) -> dict[str, list[int]]:
@@ -20,6 +24,16 @@ def shapes_in(path: Path) -> dict[str, list[int]]:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
     return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+
+
+def with_stacked_experts(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Matrices of experts as llama.cpp has them: those of a layer in one tensor."""
+    counts = Counter(EXPERT.sub(".experts.", name) for name in shapes)
+    stacked = {}
+    for name, shape in shapes.items():
+        joint = EXPERT.sub(".experts.", name)
+        stacked[joint] = shape if joint == name else [counts[joint], *shape]
+    return stacked
 
 
 def main(file: str, folder: str) -> None:
@@ -32,7 +46,7 @@ def main(file: str, folder: str) -> None:
     names = gguf.get_tensor_name_map(kind, layers)
     # Frequencies are in no checkpoint: llama.cpp's converter computes them.
     found = {name: shape for name, shape in found.items() if not name.startswith("rope_f")}
-    for name, shape in shapes_in(Path(folder) / "model.safetensors").items():
+    for name, shape in with_stacked_experts(shapes_in(Path(folder) / "model.safetensors")).items():
         expected = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if found.pop(expected, None) != shape:
             print(f"{name}: expected {expected} {shape}")
