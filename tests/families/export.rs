@@ -48,7 +48,8 @@ fn save_logits(case: &Case, model: &Model, path: &Path) -> Result<()> {
 /// Writes GGUF files, which are read back and compared. Where llama.cpp does not support a setting of the model, they are
 /// those of its weights under the usual settings; where it does not support those either, nothing is compared.
 fn save_gguf(case: &Case, model: &Model, ours: &Path) -> Result<Deviations> {
-    let is_refusal = |error: &Error| error.message.starts_with("GGUF: llama.cpp does not support");
+    let refusals = ["GGUF: llama.cpp does not support", "GGUF: lorhai does not write"];
+    let is_refusal = |error: &Error| refusals.iter().any(|refusal| error.message.starts_with(refusal));
     match export(model, ours) {
         Err(error) if is_refusal(&error) => {}
         other => return other,

@@ -42,7 +42,7 @@ fn counts_from_the_configuration_alone() {
         let config = Config::from_file(&golden(&format!("configs/{name}.json"))).unwrap();
         assert_eq!(config.parameter_count(), counts["parameters"].as_u64().unwrap(), "{name}");
         for (lora, arguments) in table["loras"].as_object().unwrap() {
-            let names = arguments["target_modules"].as_array().unwrap().iter();
+            let names = counts[lora]["target_modules"].as_array().unwrap().iter();
             let names = names.map(|name| name.as_str().unwrap().to_owned()).collect();
             let spec = LoraSpec {
                 r: arguments["r"].as_i64().unwrap(),

@@ -34,6 +34,9 @@ LORAS = {
     "r8_q_v": {"r": 8, "target_modules": ["q_proj", "v_proj"]},
 }
 
+# The layers of Phi-3 that hold several of the others.
+FUSED = dict.fromkeys(["q_proj", "k_proj", "v_proj"], "qkv_proj") | dict.fromkeys(["gate_proj", "up_proj"], "gate_up_proj")
+
 INITS = {"kaiming": True, "gaussian": "gaussian"}
 INIT_SEEDS, INIT_RANK = 20, 8
 
@@ -77,9 +80,13 @@ def generate_counts(name: str) -> None:
         model = empty_model(config_file)
         found[config_file.stem] = {"parameters": model.num_parameters()}
         for label, lora in LORAS.items():
+            names = lora["target_modules"]
+            if model.config.model_type == "phi3":
+                names = list(dict.fromkeys(FUSED.get(name, name) for name in names))
+            lora = lora | {"target_modules": names}
             with torch.device("meta"):
                 adapted = get_peft_model(empty_model(config_file), LoraConfig(task_type="CAUSAL_LM", **lora))
-            numbers = counts(adapted)
+            numbers = {"target_modules": names} | counts(adapted)
             numbers["targeted_modules"] = len(numbers["targeted_modules"])
             found[config_file.stem][label] = numbers
         print(f"{name}: {config_file.stem}", found[config_file.stem]["r16_seven"]["print_trainable_parameters"])
