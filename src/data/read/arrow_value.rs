@@ -104,7 +104,7 @@ fn at<T: ArrowPrimitiveType>(column: &ArrayRef, index: usize) -> T::Native {
 
 /// Bytes as text: parquet writers of older Arrow releases do not mark text columns.
 fn text(bytes: &[u8]) -> Read {
-    std::str::from_utf8(bytes).map(Value::from).map_err(|_| Unreadable::Bytes)
+    simdutf8::compat::from_utf8(bytes).map(Value::from).map_err(|_| Unreadable::Bytes)
 }
 
 fn list(items: &ArrayRef) -> Read {

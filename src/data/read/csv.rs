@@ -150,7 +150,7 @@ fn unclosed(path: &Path, line: usize) -> Error {
 
 fn texts<'a>(path: &Path, line: usize, record: &'a csv::ByteRecord, is_first: bool) -> Result<Vec<&'a str>> {
     let text = |(index, field): (usize, &'a [u8])| {
-        let text = std::str::from_utf8(field)
+        let text = simdutf8::compat::from_utf8(field)
             .map_err(|error| source::not_utf8(path, line, "field", field, error.valid_up_to()))?;
         Ok(if is_first && index == 0 { text.trim_start_matches('\u{feff}') } else { text })
     };

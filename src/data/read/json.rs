@@ -143,7 +143,7 @@ fn parse_line(path: &Path, number: usize, line: &[u8]) -> Result<Vec<Value>> {
 }
 
 fn document(path: &Path, first: usize, bytes: &[u8], as_lines: bool, collector: &mut RowCollector) -> Result<()> {
-    let text = match std::str::from_utf8(bytes) {
+    let text = match simdutf8::compat::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
             let before = &bytes[..error.valid_up_to()];

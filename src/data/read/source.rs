@@ -76,7 +76,7 @@ pub fn at_line(path: &Path, line: usize, message: impl std::fmt::Display) -> Err
 
 /// The text of a line, or an error that names its likely encoding.
 pub fn utf8<'a>(path: &Path, line: usize, bytes: &'a [u8]) -> Result<&'a str> {
-    std::str::from_utf8(bytes).map_err(|error| not_utf8(path, line, "line", bytes, error.valid_up_to()))
+    simdutf8::compat::from_utf8(bytes).map_err(|error| not_utf8(path, line, "line", bytes, error.valid_up_to()))
 }
 
 /// The error for a line or field (`unit`) that is not UTF-8 from byte `at` on.

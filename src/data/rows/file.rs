@@ -49,7 +49,10 @@ impl RowFile {
             None => {
                 let mut text = Vec::new();
                 self.read(index, &mut text)?;
-                serde_json::from_slice(&text).map_err(|error| self.scratch.cannot_read(WHAT, error))?
+                let failed = |error: &dyn std::fmt::Display| self.scratch.cannot_read(WHAT, error);
+                // The parser's own check takes most of its time where texts are not ASCII.
+                let text = simdutf8::basic::from_utf8(&text).map_err(|error| failed(&error))?;
+                serde_json::from_str(text).map_err(|error| failed(&error))?
             }
         };
         if row.len() < self.columns.names.len() {
