@@ -106,6 +106,35 @@ pub fn mark_outside() {
     METER.with(|meter| meter.is_outside.set(true));
 }
 
+/// A value that one thread makes for another. Its memory counts as held by the thread that takes it, or drops it.
+#[derive(Debug)]
+pub struct HandedOver<T> {
+    value: Option<T>,
+    held: Held,
+}
+
+impl<T> HandedOver<T> {
+    pub fn new(make: impl FnOnce() -> T) -> Self {
+        let before = held();
+        let value = Some(make());
+        let made = HandedOver { value, held: held() - before };
+        count(Held::default() - made.held);
+        made
+    }
+
+    /// The value; `None` if it was taken before.
+    pub fn take(&mut self) -> Option<T> {
+        count(std::mem::take(&mut self.held));
+        self.value.take()
+    }
+}
+
+impl<T> Drop for HandedOver<T> {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
 /// Whether the system has refused an allocation: Rust aborts after most of them.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
@@ -120,9 +149,15 @@ pub struct Counting;
 
 #[inline]
 fn grow(bytes: i64, blocks: i64) {
+    count(Held { bytes, blocks });
+}
+
+/// Counts what this thread allocated, or was handed.
+#[inline]
+fn count(change: Held) {
     // A value without a destructor is there as long as its thread; where it is not, nothing is counted.
     let _ = METER.try_with(|meter| {
-        let held = meter.held.get() + Held { bytes, blocks };
+        let held = meter.held.get() + change;
         meter.held.set(held);
         if held.exceeds(meter.most.get()) {
             meter.is_outside.set(true);
@@ -194,6 +229,23 @@ mod tests {
         let boxed = Box::new([0_u64; 8]);
         assert_eq!(held() - before, Held { bytes: 5064, blocks: 2 });
         drop((list, boxed));
+        assert_eq!(held() - before, Held::default());
+    }
+
+    #[test]
+    fn what_another_thread_made_counts_where_it_is_taken() {
+        let make = || HandedOver::new(|| Vec::<u8>::with_capacity(1000));
+        let before = held();
+        let own = make();
+        assert_eq!(held() - before, Held::default(), "made, but not taken");
+        drop(own);
+        assert_eq!(held() - before, Held::default());
+        let [mut one, other] = [(); 2].map(|()| std::thread::spawn(make).join().unwrap());
+        let before = held();
+        let list = one.take().unwrap();
+        assert_eq!(held() - before, Held { bytes: 1000, blocks: 1 });
+        assert!(one.take().is_none());
+        drop((list, one, other));
         assert_eq!(held() - before, Held::default());
     }
 

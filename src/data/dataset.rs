@@ -58,7 +58,7 @@ impl Dataset {
 
     /// The rows in their order. They fail where a disk does.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Result<RowRef<'_>>> {
-        (0..self.len()).map(|row| self.row(row))
+        self.rows.iter()
     }
 
     /// Column names over all rows, in the order they first appear.

@@ -9,6 +9,7 @@ use super::options::CALL;
 use super::source::{self, at_line};
 use crate::data::dataset::Row;
 use crate::error::{Error, Kind, Result};
+use crate::heap::HandedOver;
 use crate::interrupt;
 use rayon::prelude::*;
 use serde_json::Value;
@@ -108,10 +109,10 @@ fn batch(
         lines.push(std::mem::take(first));
         next = source::next_line(path, reader, first);
     }
-    let parsed: Vec<Result<Vec<Value>>> =
-        lines.par_iter().enumerate().map(|(index, line)| parse_line(path, number + index, line)).collect();
-    for values in parsed {
-        push_line(path, number, values?, collector)?;
+    let parse = |(index, line): (usize, &Vec<u8>)| HandedOver::new(|| parse_line(path, number + index, line));
+    let parsed: Vec<HandedOver<Result<Vec<Value>>>> = lines.par_iter().enumerate().map(parse).collect();
+    for mut values in parsed {
+        push_line(path, number, values.take().unwrap_or_else(|| Ok(Vec::new()))?, collector)?;
         number += 1;
     }
     // An error of the lines before it came first.

@@ -87,10 +87,10 @@ pub struct FileWriter {
 }
 
 impl FileWriter {
-    pub fn new() -> Result<Self> {
+    pub fn new(scratch: ScratchFile) -> Self {
         let (ends, columns, deep) = (Offsets::default(), Columns::default(), BTreeMap::new());
-        let rows = RowFile { scratch: ScratchFile::new()?, ends, columns, deep };
-        Ok(FileWriter { rows, buffer: Vec::with_capacity(BUFFER + BUFFER / 4), written: 0 })
+        let rows = RowFile { scratch, ends, columns, deep };
+        FileWriter { rows, buffer: Vec::with_capacity(BUFFER + BUFFER / 4), written: 0 }
     }
 
     pub fn len(&self) -> usize {

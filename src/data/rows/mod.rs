@@ -6,9 +6,11 @@
 //! Leaves to others: what is done with rows (`dataset.rs`), the formats of files (`read/`).
 
 mod file;
+mod iter;
 mod offsets;
 mod row;
 mod table;
+mod threaded_writer;
 mod writer;
 
 pub use row::{Row, RowRef};

@@ -1,6 +1,7 @@
 //! The rows of a data set, in memory or in files. Selections and other orders of rows in files are lists of their numbers.
 
 use super::file::{add_missing, write_text, RowFile};
+use super::iter::RowIter;
 use super::row::{Row, RowRef};
 use crate::error::{Error, Result};
 use indexmap::IndexSet;
@@ -87,6 +88,10 @@ impl RowTable {
             RowTable::Memory(rows) => Ok(RowRef::from(rows.get(index).ok_or_else(missing)?.as_ref())),
             RowTable::Filed(rows) => rows.row(*rows.numbers.get(index).ok_or_else(missing)? as usize),
         }
+    }
+
+    pub fn iter(&self) -> RowIter<'_> {
+        RowIter::new(self)
     }
 
     /// The JSON text of a row, in place of what `text` held.

@@ -1,11 +1,10 @@
 //! Collects rows: in memory up to a limit, and from there on in a file.
 
-use super::file::FileWriter;
-use super::row::Row;
+use super::row::{text_size, Row};
 use super::table::RowTable;
+use super::threaded_writer::ThreadedWriter;
 use crate::error::Result;
 use crate::stderr;
-use serde_json::Value;
 use std::sync::{Once, OnceLock};
 
 /// The variable that sets how many bytes of a data set stay in memory, for its rows and for its tokens.
@@ -26,7 +25,7 @@ pub struct RowWriter {
     rows: Vec<Row>,
     /// About the bytes of text of `rows`.
     bytes: u64,
-    file: Option<FileWriter>,
+    file: Option<ThreadedWriter>,
 }
 
 impl Default for RowWriter {
@@ -42,7 +41,7 @@ impl RowWriter {
     }
 
     pub fn len(&self) -> usize {
-        self.file.as_ref().map_or(self.rows.len(), FileWriter::len)
+        self.file.as_ref().map_or(self.rows.len(), ThreadedWriter::len)
     }
 
     /// Are rows written to a file by now?
@@ -54,9 +53,9 @@ impl RowWriter {
     /// A disk that is full or fails.
     pub fn push(&mut self, row: Row) -> Result<()> {
         if let Some(file) = &mut self.file {
-            return file.push(&row);
+            return file.push(row);
         }
-        self.bytes += row_size(&row);
+        self.bytes += text_size(&row);
         self.rows.push(row);
         if self.bytes > self.limit {
             self.move_to_file()
@@ -66,7 +65,7 @@ impl RowWriter {
     }
 
     fn move_to_file(&mut self) -> Result<()> {
-        let mut file = match FileWriter::new() {
+        let mut file = match ThreadedWriter::new() {
             Ok(file) => file,
             Err(error) => {
                 static NOTED: Once = Once::new();
@@ -75,8 +74,8 @@ impl RowWriter {
                 return Ok(());
             }
         };
-        self.rows.iter().try_for_each(|row| file.push(row))?;
-        (self.rows, self.file) = (Vec::new(), Some(file));
+        std::mem::take(&mut self.rows).into_iter().try_for_each(|row| file.push(row))?;
+        self.file = Some(file);
         Ok(())
     }
 
@@ -86,19 +85,5 @@ impl RowWriter {
             Some(file) => Ok(RowTable::of_file(file.finish()?)),
             None => Ok(RowTable::of_rows(self.rows)),
         }
-    }
-}
-
-/// About the bytes of the text of a row.
-fn row_size(row: &Row) -> u64 {
-    row.iter().map(|(name, value)| name.len() as u64 + 4 + value_size(value)).sum()
-}
-
-fn value_size(value: &Value) -> u64 {
-    match value {
-        Value::String(text) => text.len() as u64 + 2,
-        Value::Array(items) => 2 + items.iter().map(|item| value_size(item) + 1).sum::<u64>(),
-        Value::Object(fields) => 2 + row_size(fields),
-        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
     }
 }
