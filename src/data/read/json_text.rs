@@ -130,12 +130,20 @@ fn replace_numbers(text: &str, replace: impl Fn(&str, &mut String)) -> Cow<'_, s
 }
 
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    /// Bytes that are compared at once: most of a text is no quote and no backslash.
+    const AT_ONCE: usize = 32;
     let mut at = start + 1;
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'"' => return at + 1,
             b'\\' => at += 2,
             _ => at += 1,
+        }
+        while let Some(piece) = bytes.get(at..at + AT_ONCE) {
+            if piece.iter().fold(false, |found, &byte| found | (byte == b'"') | (byte == b'\\')) {
+                break;
+            }
+            at += AT_ONCE;
         }
     }
     bytes.len()

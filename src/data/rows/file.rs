@@ -1,5 +1,6 @@
 //! Rows in a file without a name, one JSON text after the other.
 
+use super::json::write_row;
 use super::offsets::Offsets;
 use super::row::Row;
 use crate::error::{Error, Result};
@@ -67,7 +68,7 @@ impl RowFile {
         if self.columns.are_uniform && !self.deep.contains_key(&index) {
             return self.read(index, text);
         }
-        write_text(&self.row(index)?, text)
+        write_row(&self.row(index)?, text)
     }
 
     fn read(&self, index: usize, text: &mut Vec<u8>) -> Result<()> {
@@ -106,7 +107,7 @@ impl FileWriter {
         if row.values().any(|value| is_deeper(value, MAX_DEPTH)) {
             self.rows.deep.insert(self.len(), Arc::new(row.clone()));
         } else {
-            write_text(row, &mut self.buffer)?;
+            write_row(row, &mut self.buffer)?;
         }
         self.rows.ends.push(self.written + self.buffer.len() as u64);
         if self.buffer.len() < BUFFER {
@@ -173,8 +174,4 @@ pub fn add_missing(row: &mut Row, names: &IndexSet<String>) {
             row.insert(name.clone(), Value::Null);
         }
     }
-}
-
-pub fn write_text(row: &Row, text: &mut Vec<u8>) -> Result<()> {
-    serde_json::to_writer(text, row).map_err(|error| Error::bug(format!("cannot write a row: {error}")))
 }

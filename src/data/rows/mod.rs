@@ -7,6 +7,7 @@
 
 mod file;
 mod iter;
+mod json;
 mod offsets;
 mod row;
 mod table;

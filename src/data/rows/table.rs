@@ -1,7 +1,8 @@
 //! The rows of a data set, in memory or in files. Selections and other orders of rows in files are lists of their numbers.
 
-use super::file::{add_missing, write_text, RowFile};
+use super::file::{add_missing, RowFile};
 use super::iter::RowIter;
+use super::json::write_row;
 use super::row::{Row, RowRef};
 use crate::error::{Error, Result};
 use indexmap::IndexSet;
@@ -104,7 +105,7 @@ impl RowTable {
             }
         }
         text.clear();
-        write_text(&*self.row(index)?, text)
+        write_row(&*self.row(index)?, text)
     }
 
     /// The columns, in the order of the first row. All rows have the same ones.
