@@ -197,6 +197,41 @@ fn formats_agree_on_the_same_table() {
 }
 
 #[test]
+fn large_arrays_are_read_value_by_value_as_lines_are() {
+    // Several batches, whose texts look like the ends of values.
+    let row = |n: usize| json!({"n": n, "text": "\\\"], [{가".repeat(n % 90), "list": [[n], {"k": "}"}]});
+    let table: Vec<Value> = (0..4500).map(row).collect();
+    let texts: Vec<Value> = table.iter().map(|row| row["text"].clone()).collect();
+    let chats = vec![json!([{"role": "user", "content": "q"}]); 3];
+    let read = |name: &str, bytes: &[u8]| {
+        let (_folder, path) = written(name, bytes);
+        let data = Dataset::load(&path)?;
+        data.iter().map(|row| Ok(Value::Object(row?.into_owned()))).collect::<lorhai::Result<Vec<Value>>>()
+    };
+    let pretty = format!("\u{feff}\n {}\n", serde_json::to_string_pretty(&table).unwrap());
+    assert!(pretty.len() > 2_500_000);
+    assert!(read("a.json", pretty.as_bytes()).unwrap() == table);
+    assert!(read("a.jsonl", Value::from(table.clone()).to_string().as_bytes()).unwrap() == table);
+    let under =
+        |column: &str, values: &[Value]| values.iter().map(|value| json!({ column: value })).collect::<Vec<_>>();
+    assert!(read("a.json", Value::from(texts.clone()).to_string().as_bytes()).unwrap() == under("text", &texts));
+    assert_eq!(read("a.json", Value::from(chats.clone()).to_string().as_bytes()).unwrap(), under("messages", &chats));
+
+    let pretty = serde_json::to_string_pretty(&table[..100]).unwrap();
+    let open = pretty.strip_suffix(']').unwrap();
+    let lines = pretty.lines().count();
+    for (end, expected) in [
+        (", 7]", "row 100: expected an object, found a number".to_owned()),
+        (", {\"a\": }]", format!("not valid JSON: expected a value (line {lines}")),
+        (", {\"a\": 1}", format!("(line {lines}")),
+        ("] []", "expected an array of objects, found an array".to_owned()),
+    ] {
+        let error = read("a.json", format!("{open}{end}").as_bytes()).unwrap_err();
+        assert!(error.message.contains(&expected), "{end}: {error}");
+    }
+}
+
+#[test]
 fn numbers_that_would_be_written_differently_stay_text() {
     let (_folder, path) =
         written("a.csv", b"zip,exp,big,mixed,flag,price,part,said\n007,1e5,12345678901234567890,1,true,1.50,3,True\n010,2,1,x,false,2.00,2.5,FALSE\n");

@@ -4,6 +4,7 @@
 //! Leaves to others: parsing values (`json_text.rs`).
 
 use super::collector::RowCollector;
+use super::json_array;
 use super::json_text::{describe, parse};
 use super::options::CALL;
 use super::source::{self, at_line};
@@ -32,12 +33,17 @@ const ROW_KEYS: [&str; 12] = [
     "dataset",
 ];
 
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// Bytes of lines that are parsed side by side.
 const BATCH: usize = 2 << 20;
 
 /// Reads lines, one document, or several documents one after the other.
 pub fn read(path: &Path, as_lines: bool, collector: &mut RowCollector) -> Result<()> {
     let mut reader = source::open(path)?;
+    if collector.options.field.is_none() && begins_with_bracket(path, &mut reader)? {
+        return array_document(path, as_lines, &mut reader, collector);
+    }
     let mut line = Vec::new();
     let mut number = 0;
     // The first line that is not blank decides.
@@ -58,9 +64,32 @@ pub fn read(path: &Path, as_lines: bool, collector: &mut RowCollector) -> Result
     lines(path, number, line, &mut reader, as_lines, collector)
 }
 
+/// Whether the text begins with a bracket, as far as it is in the buffer. Removes the byte order mark if so.
+fn begins_with_bracket(path: &Path, reader: &mut dyn BufRead) -> Result<bool> {
+    let head = reader.fill_buf().map_err(|error| source::failed(path, &error))?;
+    let text = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head);
+    let begins = text.trim_ascii_start().first() == Some(&b'[');
+    let mark = head.len() - text.len();
+    reader.consume(if begins { mark } else { 0 });
+    Ok(begins)
+}
+
+/// Reads a document that begins with a bracket.
+fn array_document(path: &Path, as_lines: bool, reader: &mut dyn BufRead, collector: &mut RowCollector) -> Result<()> {
+    if json_array::read(path, reader, collector)? {
+        return Ok(());
+    }
+    // The document has a fault; all of it at once tells which.
+    let mut bytes = Vec::new();
+    source::rest(path, &mut source::open(path)?, &mut bytes)?;
+    strip_byte_order_mark(&mut bytes, 1);
+    document(path, 1, &bytes, as_lines, collector)?;
+    Err(Error::bug(format!("`{}` was read in two ways", path.display())))
+}
+
 /// Removes the byte order mark at the start of the file.
 fn strip_byte_order_mark(line: &mut Vec<u8>, number: usize) {
-    if number == 1 && line.starts_with(b"\xEF\xBB\xBF") {
+    if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
         line.drain(..3);
     }
 }
@@ -109,14 +138,20 @@ fn batch(
         lines.push(std::mem::take(first));
         next = source::next_line(path, reader, first);
     }
-    let parse = |(index, line): (usize, &Vec<u8>)| HandedOver::new(|| parse_line(path, number + index, line));
-    let parsed: Vec<HandedOver<Result<Vec<Value>>>> = lines.par_iter().enumerate().map(parse).collect();
-    for mut values in parsed {
+    for mut values in parse_side_by_side(&lines, |index, line| parse_line(path, number + index, line)) {
         push_line(path, number, values.take().unwrap_or_else(|| Ok(Vec::new()))?, collector)?;
         number += 1;
     }
     // An error of the lines before it came first.
     Ok((next?, number))
+}
+
+/// The values of each text, to which its index is told.
+pub fn parse_side_by_side(
+    texts: &[Vec<u8>],
+    parse: impl Fn(usize, &[u8]) -> Result<Vec<Value>> + Sync,
+) -> Vec<HandedOver<Result<Vec<Value>>>> {
+    texts.par_iter().enumerate().map(|(index, text)| HandedOver::new(|| parse(index, text))).collect()
 }
 
 fn push_line(path: &Path, number: usize, values: Vec<Value>, collector: &mut RowCollector) -> Result<()> {
@@ -226,7 +261,7 @@ fn array(path: &Path, list: Vec<Value>, collector: &mut RowCollector) -> Result<
 }
 
 /// Whether the value is a list of turns.
-fn is_conversation(value: &Value) -> bool {
+pub fn is_conversation(value: &Value) -> bool {
     value.as_array().is_some_and(|turns| !turns.is_empty() && turns.iter().all(is_turn))
 }
 

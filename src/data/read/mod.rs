@@ -10,6 +10,7 @@ mod csv;
 mod folder;
 mod format;
 mod json;
+mod json_array;
 mod json_text;
 mod options;
 mod quotes;
