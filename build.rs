@@ -73,11 +73,12 @@ fn compile_loops() {
     }
 }
 
-/// The sources by what they need: those of the second half do without autograd's headers. Each half is compiled as one
-/// file, because reading libtorch's headers takes most of the time.
-const SHIM: [(&str, &[&str]); 2] = [
+/// The sources by what they need: autograd's headers, those of processes, or neither. Each part is compiled as one file,
+/// because reading libtorch's headers takes most of the time.
+const SHIM: [(&str, &[&str]); 3] = [
     ("graph", &["attention", "batched", "layers", "linear", "packed", "training"]),
     ("plain", &["gpu", "kernels_host", "memory", "nf4", "rows", "threads"]),
+    ("processes", &["process_group"]),
 ];
 
 fn compile_shim(libtorch: &Path) {
@@ -85,8 +86,9 @@ fn compile_shim(libtorch: &Path) {
     let mut build = cpp();
     build.include(&include).include(include.join("torch/csrc/api/include")).flag("-fopenmp");
     let (out, root) = (env::var("OUT_DIR").unwrap_or_default(), env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
-    for (half, files) in SHIM {
-        let path = Path::new(&out).join(format!("{half}.cpp"));
+    build.include(format!("{root}/{NATIVE}/gloo_declarations"));
+    for (part, files) in SHIM {
+        let path = Path::new(&out).join(format!("{part}.cpp"));
         let includes = files.iter().map(|file| format!("#include \"{root}/{NATIVE}/{file}.cpp\"\n"));
         if let Err(error) = fs::write(&path, includes.collect::<String>()) {
             panic!("cannot write {}: {error}", path.display());

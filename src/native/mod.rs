@@ -14,6 +14,7 @@
 //! | `training.cpp` | cross-entropy over a large vocabulary, AdamW |
 //! | `threads.cpp` | teams of OpenMP's threads |
 //! | `memory.cpp`, `memory.rs` | tensors over memory that Rust owns |
+//! | `process_group.cpp`, `process_group.rs`, `gloo_declarations/` | sums over several processes |
 //! | `driver.rs` | NVIDIA's driver: whether it can be used, and its GPUs |
 //! | `loaded.rs` | where the libraries of this process were loaded from |
 //! | `nvrtc.rs` | NVIDIA's compiler of kernels: which library, from source to an image |
@@ -35,6 +36,7 @@ mod memory;
 mod nf4;
 pub mod nvrtc;
 mod packed;
+pub mod process_group;
 
 pub use attention::{document_attention, has_document_attention, has_rotated_attention, rotated_attention};
 pub use batched::{AdaptedLayer, BatchedAdapters, Matrices, Member};

@@ -1,0 +1,2 @@
+// Nothing of gloo's algorithms is used: see rendezvous/store.h.
+#pragma once

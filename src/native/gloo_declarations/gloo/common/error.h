@@ -1,0 +1,2 @@
+// Nothing of gloo's errors is used: see ../rendezvous/store.h.
+#pragma once
