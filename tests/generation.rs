@@ -136,6 +136,7 @@ fn input(decoder: &Decoder, rows: &[&[u32]], past: &[i64]) -> Input {
         position_ids: &positions,
         segments: None,
         shares_prefixes: false,
+        part_of: None,
     };
     Input::new(&[grid], decoder.config.vocab_size, Device::Cpu).unwrap()
 }

@@ -29,6 +29,18 @@ pub struct Batch {
     /// Whether documents that begin alike may go through the model once as far as they do. Not where dropout tells the
     /// tokens of each apart.
     pub shares_prefixes: bool,
+    /// Of rows that were taken out of a larger batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<PartOf>,
+}
+
+/// The batch that rows were taken out of. Their numbers are those that they would have with all its rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartOf {
+    /// The number of each row there, for its dropout.
+    pub rows: Vec<usize>,
+    /// The longest document there, for rotary frequencies that depend on it.
+    pub longest: i64,
 }
 
 /// What the loss of rewarded samples needs beside their tokens.
@@ -69,6 +81,7 @@ impl Batch {
             weights: None,
             samples: None,
             shares_prefixes: false,
+            part_of: None,
         }
     }
 
@@ -86,6 +99,7 @@ impl Batch {
             weights: documents.iter().any(|row| row.weights.is_some()).then(|| vec![1.0; rows * seq_len]),
             samples: None,
             shares_prefixes: false,
+            part_of: None,
         };
         for (row, document) in documents.iter().enumerate() {
             let cells = row * seq_len..row * seq_len + document.input_ids.len();
@@ -122,7 +136,14 @@ impl Batch {
             weights: self.weights.as_deref().map(of_cells),
             samples,
             shares_prefixes: self.shares_prefixes,
+            part_of: None,
         }
+    }
+
+    /// Some of the rows, of which each counts as it does among all: with its dropout and its rotary frequencies.
+    pub fn part(&self, rows: &[usize]) -> Self {
+        let longest = self.position_ids.iter().map(|position| position + 1).max().unwrap_or(0);
+        Batch { part_of: Some(PartOf { rows: rows.to_vec(), longest }), ..self.select_rows(rows) }
     }
 
     /// The number of positions with a loss.
@@ -168,6 +189,7 @@ mod tests {
             weights: None,
             samples: None,
             shares_prefixes: false,
+            part_of: None,
         };
         assert_eq!((batch.token_count(), batch.cells(), batch.label_count()), (4, 6, 2));
         assert_eq!(batch.select_rows(&[0, 1]), batch);

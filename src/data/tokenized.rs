@@ -217,6 +217,7 @@ impl TokenizedDataset {
             weights: self.store.has_weights().then(|| vec![1.0; cells]),
             samples: None,
             shares_prefixes: false,
+            part_of: None,
         };
         for (index, row) in views.iter().enumerate() {
             fill(&mut batch, index * seq_len, *row);

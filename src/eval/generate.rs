@@ -273,6 +273,7 @@ impl Padded {
             position_ids: positions,
             segments: None,
             shares_prefixes: false,
+            part_of: None,
         }
     }
 }

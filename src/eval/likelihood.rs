@@ -154,6 +154,7 @@ fn input_of(rows: &[SharedRow], candidates: usize, decoder: &Decoder) -> Result<
         position_ids: &positions,
         segments: None,
         shares_prefixes: false,
+        part_of: None,
     };
     Ok(Input::new(&vec![grid; candidates], decoder.config.vocab_size, decoder.device)?.each_alone())
 }

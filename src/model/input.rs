@@ -23,6 +23,17 @@ pub struct Grid<'a> {
     /// Whether documents that begin alike share these tokens, where nothing else than ids and positions tells them
     /// apart: without dropout.
     pub shares_prefixes: bool,
+    /// Where the rows are a part of a larger batch.
+    pub part_of: Option<LargerBatch<'a>>,
+}
+
+/// The batch that the rows of a [`Grid`] are a part of.
+#[derive(Debug, Clone, Copy)]
+pub struct LargerBatch<'a> {
+    /// The number of each row there.
+    pub rows: &'a [usize],
+    /// The length of the longest document there.
+    pub longest: i64,
 }
 
 #[derive(Debug)]
@@ -48,7 +59,7 @@ pub struct Input {
 /// The tokens that go through a layer together: their batches, and their dropout keys.
 #[derive(Debug)]
 pub struct Tokens {
-    /// int64 `[tokens]`: `row << 40 | column << 20`, rows counted within the batch. Identifies a token for its
+    /// int64 `[tokens]`: `row << 40 | column << 20`, rows counted within the batch that they are from. Identifies a token for its
     /// dropout, independently of the other tokens.
     pub keys: Tensor,
     /// The range of tokens of each batch.
@@ -62,6 +73,10 @@ impl Grid<'_> {
             Some(segments) => segments[cell] >= 0,
             None => cell.is_multiple_of(self.time) || self.position_ids[cell] != 0,
         }
+    }
+
+    fn row_number(&self, row: usize) -> usize {
+        self.part_of.and_then(|larger| larger.rows.get(row).copied()).unwrap_or(row)
     }
 
     /// Whether a document begins at this token.
@@ -121,11 +136,13 @@ impl Input {
                     token_of_cell.push(ids.len() as i64);
                     ids.push(grid.input_ids[cell]);
                     positions.push(grid.position_ids[cell]);
-                    token_keys.push(((cell / grid.time) as i64) << 40 | ((cell % grid.time) as i64) << 20);
+                    let row = grid.row_number(cell / grid.time);
+                    token_keys.push((row as i64) << 40 | ((cell % grid.time) as i64) << 20);
                 }
                 document_ends.push(end);
             }
             let longest = document_ends.iter().skip(sequence_lengths.len()).copied().max().unwrap_or(0);
+            let longest = grid.part_of.map_or(longest, |larger| longest.max(larger.longest));
             sequence_lengths.resize(document_ends.len(), longest);
             parts.push(first as i64..ids.len() as i64);
             cells.push(documents.concat().into_iter().map(|cell| cell as i64).collect());
@@ -165,6 +182,7 @@ impl Input {
             position_ids: &positions,
             segments: None,
             shares_prefixes: false,
+            part_of: None,
         };
         Self::new(&[grid], vocab_size, device)
     }
@@ -250,6 +268,7 @@ mod tests {
             position_ids: &[0, 1, 2, 0, 0, 0],
             segments: None,
             shares_prefixes: false,
+            part_of: None,
         };
         let input = Input::new(&[grid, grid], 10, Device::Cpu).unwrap();
         assert_eq!(Vec::<i64>::try_from(&input.token_ids).unwrap(), [5, 6, 7, 8, 5, 6, 7, 8]);
@@ -265,6 +284,28 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_a_larger_batch_are_what_they_are_in_it() {
+        let (ids, positions) = ([1, 2, 0, 3, 0, 0, 4, 5, 6], [0, 1, 0, 0, 0, 0, 0, 1, 2]);
+        let grid = |rows: usize, part_of| Grid {
+            rows,
+            time: 3,
+            input_ids: &ids[..3 * rows],
+            position_ids: &positions[..3 * rows],
+            segments: None,
+            shares_prefixes: false,
+            part_of,
+        };
+        let keys = |input: &Input| Vec::<i64>::try_from(&input.tokens.keys).unwrap();
+        let all = Input::new(&[grid(3, None)], 10, Device::Cpu).unwrap();
+        let part = |rows| Some(LargerBatch { rows, longest: 3 });
+        let same = Input::new(&[grid(2, part(&[0, 1]))], 10, Device::Cpu).unwrap();
+        assert_eq!(keys(&same), keys(&all)[..3]);
+        assert_eq!((&same.sequence_lengths, &all.sequence_lengths[..2]), (&vec![3, 3], &[3, 3][..]));
+        let later = Input::new(&[grid(1, part(&[2]))], 10, Device::Cpu).unwrap();
+        assert_eq!(keys(&later), keys(&all)[3..5]);
+    }
+
+    #[test]
     fn documents_share_the_tokens_that_they_begin_with() {
         let ids = [5, 6, 7, 5, 6, 8, 9, 9, 4, 0, 0, 0];
         let positions = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 0, 0];
@@ -276,6 +317,7 @@ mod tests {
             position_ids: &positions,
             segments: Some(&segments),
             shares_prefixes: true,
+            part_of: None,
         };
         let input = Input::new(&[grid, grid], 10, Device::Cpu).unwrap();
         // 5 6 7 and 8, then 9 9 4; nothing is shared between batches.
@@ -299,6 +341,7 @@ mod tests {
             position_ids: &positions,
             segments: Some(&segments),
             shares_prefixes: false,
+            part_of: None,
         };
         let documents = Input::new(&[grid], 10, Device::Cpu).unwrap().documents;
         assert_eq!((documents.count, documents.longest), (2, 3));

@@ -35,7 +35,7 @@ mod stored;
 pub use cache::KeyValueCache;
 pub use config::Config;
 pub use decoder::Decoder;
-pub use input::{Grid, Input, Tokens};
+pub use input::{Grid, Input, LargerBatch, Tokens};
 pub use linear::{Adapters, NoAdapters};
 pub use parameters::Parameters;
 pub use quantization::Quantization;

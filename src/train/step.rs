@@ -3,7 +3,7 @@
 use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::model::loss::{token_losses, Targets, IGNORE};
-use crate::model::{Adapters, Decoder, Grid, Input};
+use crate::model::{Adapters, Decoder, Grid, Input, LargerBatch};
 use tch::{Device, Kind as Dtype, Tensor};
 
 impl Input {
@@ -16,6 +16,7 @@ impl Input {
             position_ids: &batch.position_ids,
             segments: batch.segments.as_deref(),
             shares_prefixes: batch.shares_prefixes,
+            part_of: batch.part_of.as_ref().map(|part| LargerBatch { rows: &part.rows, longest: part.longest }),
         });
         let grids: Vec<Grid> = grids.collect();
         Input::new(&grids, decoder.config.vocab_size, decoder.device)

@@ -55,6 +55,7 @@ fn packed_rows_rotate_as_rows_of_a_batch() {
             position_ids: &positions,
             segments: Some(&segments),
             shares_prefixes: false,
+            part_of: None,
         };
         let packed = Input::new(&[grid], decoder.config.vocab_size, Device::Cpu).unwrap();
         assert!(hidden(&packed).equal(&hidden(&rows)), "{}", case.name);

@@ -109,6 +109,7 @@ mod tests {
             weights: None,
             samples: None,
             shares_prefixes: false,
+            part_of: None,
         }
     }
 
