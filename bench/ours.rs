@@ -12,6 +12,7 @@ use lorhai::sweep::workers::{cost_per_token, spread};
 use lorhai::threads;
 use lorhai::train::checkpoint::folder;
 use lorhai::train::memory::{check::random_rows, process};
+use lorhai::train::processes::WindowTotals;
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use lorhai::{Error, Result};
@@ -163,8 +164,10 @@ impl Worker {
                     trainable: adapter,
                     optimizer,
                     window: std::slice::from_ref(batch),
+                    totals: WindowTotals::of(std::slice::from_ref(batch)),
                     preferences: &[],
                     loss: None,
+                    processes: None,
                     settings,
                 })
                 .collect();

@@ -37,6 +37,7 @@
 //!     checkpoints: None,
 //!     origin: None,
 //!     callbacks: Callbacks::default(),
+//!     processes: None,
 //! };
 //! let measure = &mut held_out_loss(config.eval_batch);
 //! let report = run.run(&mut model, measure, Pace::Full, Progress::Quiet)?;

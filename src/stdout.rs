@@ -5,7 +5,15 @@
 
 use crate::{foreign, interrupt, stderr};
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Once;
+
+static IS_DISCARDED: AtomicBool = AtomicBool::new(false);
+
+/// Writes nothing from now on: another process writes the same.
+pub fn discard() {
+    IS_DISCARDED.store(true, Ordering::Relaxed);
+}
 
 /// Writes a line.
 pub fn line(text: &str) {
@@ -30,6 +38,9 @@ pub fn printed(text: &str) {
 /// Writes a text.
 pub fn write(text: &str) {
     static NOTED: Once = Once::new();
+    if IS_DISCARDED.load(Ordering::Relaxed) {
+        return;
+    }
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => {}

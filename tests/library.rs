@@ -63,6 +63,7 @@ fn train(folder: &Path, pace: Pace) -> RunReport {
         checkpoints: None,
         origin: None,
         callbacks: Callbacks::default(),
+        processes: None,
     };
     run.run(&mut model, &mut held_out_loss(config.eval_batch), pace, Progress::Quiet).unwrap()
 }

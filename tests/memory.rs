@@ -22,6 +22,7 @@ use lorhai::lora::{Adapter, Init, LoraSpec, Targets, Trainable, TrainableTokens}
 use lorhai::model::{load, Config};
 use lorhai::options::OneOrMany;
 use lorhai::train::memory::{check, plan, process, Method, Optimizer, Parts, Precision, Request, StepDevice};
+use lorhai::train::processes::WindowTotals;
 use lorhai::train::update::{update_together, Member, StepSettings};
 use lorhai::train::{AdamW, AdamWConfig};
 use rayon::prelude::*;
@@ -239,9 +240,11 @@ fn run(case: &Value) -> u64 {
             trainable: trainable.as_mut(),
             optimizer,
             window: std::slice::from_ref(&rows),
+            totals: WindowTotals::of(std::slice::from_ref(&rows)),
             preferences: &[],
             settings,
             loss: None,
+            processes: None,
         });
         for result in update_together(&decoder, &mut members.collect::<Vec<_>>()).unwrap() {
             result.unwrap();

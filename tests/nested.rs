@@ -215,6 +215,7 @@ fn a_nested_run_is_the_same_beside_others() {
         observer,
         callbacks: Callbacks::default(),
         until: None,
+        processes: None,
     });
     let outcomes = train_together(model.decoder(), jobs.collect(), &data, None).unwrap();
     assert!(outcomes.iter().all(Result::is_ok));

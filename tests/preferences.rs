@@ -103,6 +103,7 @@ fn train_all(
             observer,
             callbacks: Callbacks::default(),
             until: None,
+            processes: None,
         })
         .collect();
     let mut evaluate = |_: &Decoder, _: &[&dyn Trainable]| panic!("the loss of examples");

@@ -260,7 +260,14 @@ fn compare_runs(specs: &[LoraSpec], configs: &[TrainConfig], orders: &[Vec<usize
             together.iter_mut().zip(&mut silent).map(Some).collect();
         let jobs = order.iter().map(|&at| {
             let (trainable, observer) = slots[at].take().unwrap();
-            Job { trainable, config: &configs[at], observer, callbacks: Callbacks::default(), until: None }
+            Job {
+                trainable,
+                config: &configs[at],
+                observer,
+                callbacks: Callbacks::default(),
+                until: None,
+                processes: None,
+            }
         });
         let outcomes = train_together(decoder, jobs.collect(), &data, Some(&mut evaluate)).unwrap();
         for (outcome, &at) in outcomes.into_iter().zip(order) {
@@ -278,7 +285,7 @@ fn compare_runs(specs: &[LoraSpec], configs: &[TrainConfig], orders: &[Vec<usize
 }
 
 fn job<'a>(((trainable, config), observer): ((&'a mut Adapter, &'a TrainConfig), &'a mut Silent)) -> Job<'a> {
-    Job { trainable, config, observer, callbacks: Callbacks::default(), until: None }
+    Job { trainable, config, observer, callbacks: Callbacks::default(), until: None, processes: None }
 }
 
 #[test]

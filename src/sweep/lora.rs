@@ -101,6 +101,7 @@ fn try_group(
             state,
             observer,
             callbacks: Callbacks { loss: loss.as_deref(), ..Callbacks::default() },
+            processes: None,
             until: task.until,
         })
     });

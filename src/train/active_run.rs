@@ -15,6 +15,7 @@ use super::objective::reference::Split;
 use super::observer::{EvalReport, StepReport, TrainObserver};
 use super::outcome::TrainOutcome;
 use super::overfitting::{Overfitting, OverfittingWatch};
+use super::processes::{rows_of_window, Processes, WindowTotals};
 use super::recorder::eval_name;
 use super::sampler::Sampler;
 use super::schedule::Schedule;
@@ -37,6 +38,8 @@ pub struct Job<'a> {
     pub callbacks: Callbacks<'a>,
     /// The step at which the run pauses: it is evaluated there, and can go on later. `None` trains to its end.
     pub until: Option<u64>,
+    /// Those that train the run together; `None` where this process trains it alone.
+    pub processes: Option<&'a Processes>,
 }
 
 #[derive(Debug)]
@@ -54,6 +57,7 @@ pub(super) struct ActiveRun<'a> {
     pub(super) config: &'a TrainConfig,
     pub(super) observer: &'a mut dyn TrainObserver,
     pub(super) callbacks: Callbacks<'a>,
+    pub(super) processes: Option<&'a Processes>,
     /// Are there held-out rows?
     can_evaluate: bool,
     until: Option<u64>,
@@ -79,10 +83,27 @@ pub(super) struct Window {
     pub(super) batches: Vec<Batch>,
     /// Of each micro-batch of a run on preferences.
     pub(super) preferences: Vec<PreferenceBatch>,
+    /// Of all micro-batches, also where several processes have a part of each.
+    pub(super) totals: WindowTotals,
 }
+
+impl Window {
+    fn new(batches: Vec<Batch>, preferences: Vec<PreferenceBatch>) -> Self {
+        let totals = WindowTotals::of(&batches);
+        Window { batches, preferences, totals }
+    }
+
+    /// The part of this process.
+    fn part_of(self, processes: &Processes) -> Self {
+        let rows = rows_of_window(&self.batches, processes.rank(), processes.size());
+        let batches = self.batches.iter().zip(rows).map(|(batch, rows)| batch.part(&rows)).collect();
+        Window { batches, ..self }
+    }
+}
+
 impl<'a> ActiveRun<'a> {
     pub(super) fn new(job: Job<'a>, data: &'a TokenizedDataset, can_evaluate: bool, vocabulary: i64) -> Result<Self> {
-        let Job { trainable, config, observer, callbacks, until } = job;
+        let Job { trainable, config, observer, callbacks, until, processes } = job;
         config.ensure_valid("train")?;
         if (config.early_stopping > 0 || config.keep_best) && !can_evaluate {
             return Err(Error::input("`early_stopping` and `keep_best` need held-out rows")
@@ -109,6 +130,7 @@ impl<'a> ActiveRun<'a> {
             config,
             observer,
             callbacks,
+            processes,
             can_evaluate,
             until,
             preference: None,
@@ -206,16 +228,20 @@ impl<'a> ActiveRun<'a> {
         let step = self.position.steps;
         if let Some(rollout) = self.callbacks.rollout {
             let rows = self.sampler.window(step).concat();
-            return Ok(Window { batches: rollout.window(step, &rows)?, preferences: Vec::new() });
+            return Ok(Window::new(rollout.window(step, &rows)?, Vec::new()));
         }
         let rows = self.sampler.window(step);
         let Some(preference) = &self.preference else {
             let batches = rows.iter().map(|rows| data.batch(rows)).collect::<Result<_>>()?;
-            return Ok(Window { batches, preferences: Vec::new() });
+            let window = Window::new(batches, Vec::new());
+            return Ok(match self.processes {
+                Some(processes) => window.part_of(processes),
+                None => window,
+            });
         };
         let batches = rows.iter().map(|rows| preference.batch(data, Split::Train, rows));
         let (batches, preferences) = batches.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-        Ok(Window { batches, preferences })
+        Ok(Window::new(batches, preferences))
     }
 
     pub(super) fn settings(&self) -> StepSettings {
@@ -276,9 +302,19 @@ impl<'a> ActiveRun<'a> {
             metrics,
         };
         self.observer.on_step(&report)?;
-        let flow = self.callbacks.on_step.map_or(Ok(ControlFlow::Continue(())), |on_step| on_step(&report))?;
+        let flow = self.callbacks.on_step.map(|on_step| on_step(&report));
+        let flow = self.agreed("on_step", flow)?;
         self.stopped_early |= flow.is_break() && report.step < report.total_steps;
         Ok(())
+    }
+
+    /// Whether a function of the caller ends the run, where there is one: for all processes if it does in one.
+    fn agreed(&self, function: &str, flow: Option<Result<ControlFlow<()>>>) -> Result<ControlFlow<()>> {
+        match (flow, self.processes) {
+            (None, _) => Ok(ControlFlow::Continue(())),
+            (Some(flow), None) => flow,
+            (Some(flow), Some(processes)) => processes.any_break(function, flow),
+        }
     }
 
     /// Is an evaluation due after the last step? One is where `on_step` stopped the run, as at every end, and where the run
@@ -338,7 +374,8 @@ impl<'a> ActiveRun<'a> {
         let perplexity = (!self.config.objective.is_preference()).then(|| loss.exp());
         let report = EvalReport { step, epoch, loss, perplexity, metrics, is_best, overfitting };
         self.observer.on_eval(&report)?;
-        let flow = self.callbacks.on_eval.map_or(Ok(ControlFlow::Continue(())), |on_eval| on_eval(&report))?;
+        let flow = self.callbacks.on_eval.map(|on_eval| on_eval(&report));
+        let flow = self.agreed("on_eval", flow)?;
         self.stopped_early |= flow.is_break() && self.position.steps < self.schedule.steps;
         Ok(())
     }

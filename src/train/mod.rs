@@ -32,6 +32,7 @@ pub mod origin;
 pub mod outcome;
 pub mod overfitting;
 pub mod previous;
+pub mod processes;
 pub mod progress;
 pub mod recorded;
 pub mod recorder;

@@ -53,6 +53,9 @@ pub struct Machine {
     pub device: String,
     pub dtype: String,
     pub threads: i32,
+    /// That trained together; absent for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

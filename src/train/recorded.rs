@@ -11,6 +11,7 @@ use super::config::TrainConfig;
 use super::objective::preference::PreferenceInputs;
 use super::observer::{Several, TrainObserver};
 use super::outcome::TrainOutcome;
+use super::processes::Processes;
 use super::recorder::Recorder;
 use super::tensorboard::remove_events;
 use super::trainer::{train_resumable, Checkpoints, Evaluate};
@@ -42,6 +43,8 @@ pub struct RecordedJob<'a> {
     pub callbacks: Callbacks<'a>,
     /// The step at which the run pauses, as in [`Job`].
     pub until: Option<u64>,
+    /// Those that train the run together, as in [`Job`].
+    pub processes: Option<&'a Processes>,
 }
 
 /// Trains several runs side by side, as [`train_resumable`] does, and logs each into its folder. Returns a result for
@@ -62,7 +65,7 @@ pub fn train_recorded(
     let (mut observers, mut trained) = (Vec::new(), Vec::new());
     let (mut states, mut labels) = (Vec::new(), Vec::new());
     for (job, recorder) in jobs.into_iter().zip(&mut recorders) {
-        let RecordedJob { trainable, config, observer, callbacks, label, state, until, .. } = job;
+        let RecordedJob { trainable, config, observer, callbacks, label, state, until, processes, .. } = job;
         let Ok(recorder) = recorder else { continue };
         let mut both: Vec<&mut dyn TrainObserver> = Vec::new();
         if let Some(recorder) = recorder {
@@ -70,17 +73,18 @@ pub fn train_recorded(
         }
         both.push(observer);
         observers.push(Several(both));
-        trained.push((trainable, config, callbacks, until));
+        trained.push((trainable, config, callbacks, until, processes));
         states.push(state);
         labels.push(label);
     }
     let jobs = trained.into_iter().zip(&mut observers);
-    let jobs = jobs.map(|((trainable, config, callbacks, until), observer)| Job {
+    let jobs = jobs.map(|((trainable, config, callbacks, until, processes), observer)| Job {
         trainable,
         config,
         observer,
         callbacks,
         until,
+        processes,
     });
     let jobs = jobs.collect();
     let mut writer = writer;

@@ -14,6 +14,7 @@ use super::observer::TrainObserver;
 use super::origin::Origin;
 use super::outcome::TrainOutcome;
 use super::previous;
+use super::processes::{self, HeldOutPart, Processes};
 use super::progress::Progress;
 use super::recorded::{save_adapter, train_recorded, RecordedJob};
 use super::rehearsal::{self, tiny_config, Measure, Planned, RehearsedRun};
@@ -50,6 +51,9 @@ pub struct TrainRun<'a> {
     /// Written to the folder as `origin.json`.
     pub origin: Option<&'a Origin>,
     pub callbacks: Callbacks<'a>,
+    /// Those that train the run together: each calls this with the same model, rows and settings, the first of them with
+    /// the folder. `None` where this process trains it alone.
+    pub processes: Option<&'a Processes>,
 }
 
 /// The result of a run.
@@ -69,6 +73,14 @@ impl TrainRun<'_> {
     /// # Errors
     /// Invalid settings, nothing to train, a loss that is not finite, files that cannot be written.
     pub fn run(&self, model: &mut Model, measure: &mut Measure, pace: Pace, progress: Progress) -> Result<RunReport> {
+        let report = self.run_here(model, measure, pace, progress);
+        self.processes.map_or(Ok(()), |processes| {
+            processes.conclude("the end of train", report.as_ref().map(drop).map_err(Error::clone))
+        })?;
+        report
+    }
+
+    fn run_here(&self, model: &mut Model, measure: &mut Measure, pace: Pace, progress: Progress) -> Result<RunReport> {
         self.config.objective.ensure_fits(self.train)?;
         let _lock = self.folder.map(lock).transpose()?;
         match pace {
@@ -111,6 +123,7 @@ impl TrainRun<'_> {
         if !conditions.is_null() {
             conditions[START] = checksum(model.adapted.trainable()?.flat())?.into();
         }
+        self.processes.map_or(Ok(()), |processes| self.agree(processes, model, &mut progress))?;
         let from = self.checkpoint_to_go_on_from(&conditions, &mut progress)?;
         // Before anything else: from here on the folder holds no finished run.
         let begin = |folder| Ok::<_, Error>((folder, self.begin(folder, model, from.as_ref(), &mut progress)?));
@@ -123,6 +136,7 @@ impl TrainRun<'_> {
         });
         drop(progress);
         let outcome = outcome.and_then(|outcome| {
+            self.processes.map_or(Ok(()), |processes| ensure_trained_alike(processes, model))?;
             self.folder.filter(|_| saves).map_or(Ok(()), |folder| save(model, folder))?;
             Ok(outcome)
         });
@@ -186,20 +200,32 @@ impl TrainRun<'_> {
     ) -> Result<TrainOutcome> {
         let (decoder, trainable) = model.adapted.split_for_training()?;
         let settings = json!({ "train": self.config });
+        let state = from.map(|found| found.run.state);
+        let state = match self.processes {
+            Some(processes) => processes.share_state(state, trainable.parameters())?,
+            None => state,
+        };
         let job = RecordedJob {
             trainable,
             config: self.config,
             folder: self.folder,
             settings: &settings,
             label: RunLabel { name: NAME.to_owned(), conditions },
-            state: from.map(|found| found.run.state),
+            state,
             observer: progress,
             callbacks: self.callbacks,
             until: None,
+            processes: self.processes,
         };
-        let mut evaluate = self
-            .test
-            .map(|rows| move |decoder: &Decoder, trainables: &[&dyn Trainable]| measure(decoder, trainables, rows));
+        let part = self.processes.zip(self.test);
+        let part = part.map(|(processes, rows)| HeldOutPart::new(processes, rows, decoder)).transpose()?;
+        let mut evaluate = self.test.map(|rows| {
+            let part = part.as_ref();
+            move |decoder: &Decoder, trainables: &[&dyn Trainable]| match part {
+                Some(part) => part.mean_losses(trainables.len(), |rows| measure(decoder, trainables, rows)),
+                None => measure(decoder, trainables, rows),
+            }
+        });
         let evaluate = evaluate.as_mut().map(|evaluate| evaluate as &mut super::trainer::Evaluate);
         let writer = self.folder.zip(self.checkpoints);
         let mut writer = writer.map(|(folder, options)| CheckpointWriter::new(folder, options));
@@ -250,11 +276,32 @@ impl TrainRun<'_> {
         Ok(checkpoint.map(|checkpoint| checkpoint.run.step()))
     }
 
+    /// Fails unless all processes are about to train the same run, and one that several can train.
+    fn agree(&self, processes: &Processes, model: &mut Model, progress: &mut Progress) -> Result<()> {
+        let mut conditions = self.all_conditions(model)?;
+        conditions[START] = checksum(model.adapted.trainable()?.flat())?.into();
+        let (decoder, trainable) = model.adapted.split_for_training()?;
+        processes::ensure_supported(self.config, &self.callbacks, decoder, trainable)?;
+        let (rows, size) = (self.config.batch * self.config.accumulation, processes.size());
+        if rows < size && processes.is_first() {
+            progress.on_note(&format!(
+                "warning: a step has {rows} rows, so {} of {size} processes compute nothing: raise `batch` or `accumulation`",
+                size - rows
+            ));
+        }
+        processes.begin_run();
+        processes.ensure_same("train", &conditions)
+    }
+
     /// All that the numbers of the run depend on beside the trained values, for its checkpoints.
     fn conditions(&self, model: &Model) -> Result<Value> {
         if self.folder.is_none() || self.checkpoints.is_none() {
             return Ok(Value::Null);
         }
+        self.all_conditions(model)
+    }
+
+    fn all_conditions(&self, model: &Model) -> Result<Value> {
         let mut conditions = self.settings(model);
         let mut identity = model.identity()?;
         identity["chat_template"] = conditions["model"]["chat_template"].take();
@@ -264,6 +311,11 @@ impl TrainRun<'_> {
         conditions["libtorch"] = env!("LORHAI_LIBTORCH_VERSION").into();
         Ok(conditions)
     }
+}
+
+/// Fails if processes that took the same steps have other values all the same.
+fn ensure_trained_alike(processes: &Processes, model: &mut Model) -> Result<()> {
+    processes.ensure_same("the trained values", &json!({ "checksum": checksum(model.adapted.trainable()?.flat())? }))
 }
 
 /// Takes the folder for this run.

@@ -12,7 +12,6 @@ use super::observer::TrainObserver;
 use super::outcome::TrainOutcome;
 use super::saver::{note, Saver};
 use super::update::{update_together, Member, StepSettings};
-use crate::data::batch::Batch;
 use crate::data::tokenized::TokenizedDataset;
 use crate::error::{Error, Result};
 use crate::format::thousands;
@@ -34,7 +33,7 @@ pub fn train(
     evaluate: Option<&mut Evaluate>,
     observer: &mut dyn TrainObserver,
 ) -> Result<TrainOutcome> {
-    let job = Job { trainable, config, observer, callbacks: Callbacks::default(), until: None };
+    let job = Job { trainable, config, observer, callbacks: Callbacks::default(), until: None, processes: None };
     let mut outcomes = train_together(decoder, vec![job], data, evaluate)?;
     outcomes.pop().unwrap_or_else(|| Err(Error::bug("a run without an outcome")))
 }
@@ -111,8 +110,12 @@ fn go_on(
     if let Some(evaluate) = evaluate.as_mut() {
         evaluation(decoder, runs, *evaluate, held_out)?;
     }
+    // Several processes stop together, in a step.
+    let is_shared = runs.iter().any(|run| run.processes.is_some());
     while runs.iter().any(ActiveRun::is_going) {
-        interrupt::check()?;
+        if !is_shared {
+            interrupt::check()?;
+        }
         step(decoder, runs, data)?;
         if let Some(evaluate) = evaluate.as_mut() {
             evaluation(decoder, runs, *evaluate, held_out)?;
@@ -157,16 +160,17 @@ fn step(decoder: &Decoder, runs: &mut [ActiveRun], data: &TokenizedDataset) -> R
             trainable: &mut *run.trainable,
             optimizer: &mut run.optimizer,
             window: &window.batches,
+            totals: window.totals,
             preferences: &window.preferences,
             settings,
             loss: run.callbacks.loss,
+            processes: run.processes,
         })
         .collect();
     let results = update_together(decoder, &mut members)?;
     drop(members);
     let time = started.elapsed();
-    let tokens: Vec<usize> =
-        windows.iter().map(|window| window.batches.iter().map(Batch::token_count).sum::<usize>()).collect();
+    let tokens: Vec<usize> = windows.iter().map(|window| window.totals.tokens).collect();
     let all: usize = tokens.iter().sum();
     // Every run takes its step over, though an observer of another fails: their states are of one moment.
     let recorded = going.into_iter().zip(results).zip(tokens).map(|((run, result), tokens)| {

@@ -9,7 +9,8 @@ use super::nested::{adapters_of, pass_parts, MicroBatch, PassPart};
 use super::objective::loss::means;
 use super::objective::preference::divergences;
 use super::objective::PreferenceBatch;
-use super::step::{backward, backward_from, predicted_labels, to_host, total_weight, BatchLosses};
+use super::processes::{Processes, WindowTotals};
+use super::step::{backward, backward_from, predicted_labels, to_host, BatchLosses};
 use crate::data::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -46,13 +47,17 @@ pub struct StepResult {
 pub struct Member<'a> {
     pub trainable: &'a mut dyn Trainable,
     pub optimizer: &'a mut AdamW,
-    /// The micro-batches of this step.
+    /// The micro-batches of this step; where several processes train the run, the rows of this one.
     pub window: &'a [Batch],
+    /// Of all rows of the step.
+    pub totals: WindowTotals,
     /// Of each micro-batch; empty for a run that does not train on preferences.
     pub preferences: &'a [PreferenceBatch],
     pub settings: StepSettings,
     /// In place of the cross-entropy over the labels.
     pub loss: Option<&'a LossFunction<'a>>,
+    /// Those that compute the step together. The member is the only one then.
+    pub processes: Option<&'a Processes>,
 }
 
 /// [`update_together`] for a single run.
@@ -63,7 +68,9 @@ pub fn update(
     window: &[Batch],
     settings: StepSettings,
 ) -> Result<StepResult> {
-    let member = Member { trainable, optimizer, window, preferences: &[], settings, loss: None };
+    let totals = WindowTotals::of(window);
+    let member =
+        Member { trainable, optimizer, window, totals, preferences: &[], settings, loss: None, processes: None };
     let mut results = update_together(decoder, &mut [member])?;
     results.pop().unwrap_or_else(|| Err(Error::bug("a step without a result")))
 }
@@ -75,11 +82,11 @@ pub fn update(
 /// The members' tokens go through the decoder together without affecting each other: a member whose loss or gradient
 /// is not finite fails alone, with its weights unchanged. An error of the function itself ends all of them.
 pub fn update_together(decoder: &Decoder, members: &mut [Member]) -> Result<Vec<Result<StepResult>>> {
-    let labels: Vec<usize> = members.iter().map(|member| member.window.iter().map(predicted_labels).sum()).collect();
-    let totals = members.iter().map(|member| member.window.iter().map(total_weight).sum()).collect::<Vec<f64>>();
-    let windows = gradients(decoder, members, &totals)?;
-    let results = members.iter_mut().zip(windows).zip(labels.into_iter().zip(totals));
-    let results = results.map(|((member, window), (labels, total))| {
+    let totals: Vec<WindowTotals> = members.iter().map(|member| member.totals).collect();
+    let weights: Vec<f64> = totals.iter().map(|totals| totals.weight).collect();
+    let windows = gradients(decoder, members, &weights)?;
+    let results = members.iter_mut().zip(windows).zip(totals);
+    let results = results.map(|((member, window), WindowTotals { labels, weight: total, .. })| {
         if labels == 0 && member.loss.is_none() {
             return Err(no_label(member.settings.step));
         }
@@ -119,7 +126,6 @@ struct Computation {
 /// Runs forward and backward over all windows. Fills the members' gradients and returns their losses, and the norms of
 /// their gradients.
 fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Result<Vec<(WindowLoss, f64)>> {
-    let longest = members.iter().map(|member| member.window.len()).max().unwrap_or(0);
     let factors = members.iter().map(|member| member.optimizer.loss_scale.factor(decoder));
     let mut computation = Computation { scale: factors.fold(f64::INFINITY, f64::min), is_joint: true };
     let can_spread = decoder.device != Device::Cpu && members.iter().filter(|member| member.loss.is_none()).count() > 1;
@@ -128,18 +134,13 @@ fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Resul
             member.trainable.parameters_mut().zero_gradients()?;
         }
         let mut windows = vec![WindowLoss::default(); members.len()];
-        let mut pending = Vec::new();
-        for micro_batch in 0..longest {
-            interrupt::check()?;
-            for (at, member) in members.iter().enumerate() {
-                windows[at].loss += caller_loss(member, micro_batch, computation.scale)?;
+        let pending = passes(decoder, members, totals, computation, &mut windows);
+        let mut norms = match members {
+            [Member { trainable, settings, processes: Some(processes), .. }] => {
+                finish_together(processes, trainable.parameters(), settings.step, pending, &mut windows)?
             }
-            for (member, part) in forward_backward(decoder, members, micro_batch, totals, computation, &mut pending)? {
-                windows[member].loss += part.loss;
-                windows[member].metrics.extend(&part.metrics);
-            }
-        }
-        let mut norms = finish(members, pending, &mut windows)?;
+            _ => finish(members, pending?, &mut windows)?,
+        };
         let has_finite_losses = windows.iter().all(|window| window.loss.is_finite());
         let has_finite_norms = norms.iter().all(|norm| norm.is_finite());
         if can_spread && computation.is_joint && !(has_finite_losses && has_finite_norms) {
@@ -164,6 +165,58 @@ fn gradients(decoder: &Decoder, members: &mut [Member], totals: &[f64]) -> Resul
     }
 }
 
+/// The forward and backward passes over all windows. Losses that are known already are added to them.
+fn passes(
+    decoder: &Decoder,
+    members: &[Member],
+    totals: &[f64],
+    computation: Computation,
+    windows: &mut [WindowLoss],
+) -> Result<Vec<Pending>> {
+    let longest = members.iter().map(|member| member.window.len()).max().unwrap_or(0);
+    let mut pending = Vec::new();
+    for micro_batch in 0..longest {
+        interrupt::check()?;
+        for (at, member) in members.iter().enumerate() {
+            windows[at].loss += caller_loss(member, micro_batch, computation.scale)?;
+        }
+        for (member, part) in forward_backward(decoder, members, micro_batch, totals, computation, &mut pending)? {
+            windows[member].loss += part.loss;
+            windows[member].metrics.extend(&part.metrics);
+        }
+    }
+    Ok(pending)
+}
+
+/// As [`finish`], for a window of which each process has a part: adds up their gradients and losses. If the passes of one
+/// failed, all fail.
+fn finish_together(
+    processes: &Processes,
+    parameters: &Parameters,
+    step: u64,
+    pending: Result<Vec<Pending>>,
+    windows: &mut [WindowLoss],
+) -> Result<Vec<f64>> {
+    let losses = pending.and_then(|pending| {
+        let sums = pending.iter().map(|pass| pass.losses.sums()).collect::<Result<Vec<_>>>()?;
+        add_losses(&pending, sums, windows);
+        Ok(windows.iter().map(|window| window.loss).collect::<Vec<f64>>())
+    });
+    let losses = processes.meet(&format!("step {}", step + 1), losses)?;
+    processes.sum(parameters.flat_gradient())?;
+    let losses = processes.sum_numbers(&losses)?;
+    windows.iter_mut().zip(losses).for_each(|(window, loss)| window.loss = loss);
+    Ok(vec![parameters.gradient_norm()?])
+}
+
+fn add_losses(pending: &[Pending], sums: Vec<Vec<f64>>, windows: &mut [WindowLoss]) {
+    for (pass, sums) in pending.iter().zip(sums) {
+        for ((member, weight), sum) in pass.weights.iter().zip(sums) {
+            windows[*member].loss += sum * weight;
+        }
+    }
+}
+
 /// Adds the losses of all passes to their windows. Returns the norm of each member's gradient. A GPU is waited for once.
 fn finish(members: &[Member], pending: Vec<Pending>, windows: &mut [WindowLoss]) -> Result<Vec<f64>> {
     let parameters = || members.iter().map(|member| member.trainable.parameters());
@@ -178,11 +231,7 @@ fn finish(members: &[Member], pending: Vec<Pending>, windows: &mut [WindowLoss])
         let sums = pending.iter().map(|pass| pass.losses.sums()).collect::<Result<_>>()?;
         (sums, parameters().map(Parameters::gradient_norm).collect::<Result<_>>()?)
     };
-    for (pass, sums) in pending.iter().zip(sums) {
-        for ((member, weight), sum) in pass.weights.iter().zip(sums) {
-            windows[*member].loss += sum * weight;
-        }
-    }
+    add_losses(&pending, sums, windows);
     Ok(norms)
 }
 

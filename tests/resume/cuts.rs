@@ -115,6 +115,7 @@ impl Loaded {
             checkpoints: options,
             origin: None,
             callbacks: Callbacks::default(),
+            processes: None,
         };
         Ok(run.run(&mut self.model, measure, Pace::Full, Progress::Quiet)?.outcome)
     }

@@ -68,6 +68,7 @@ pub mod functions {
     #[rhai_fn(return_raw, volatile)]
     pub fn start_run(context: NativeCallContext, out: &str, options: Map) -> RhaiResultOf<Run> {
         let state = State::of(&context)?;
+        state.ensure_alone("start_run")?;
         let options: LoopRunOptions = Options::read("start_run", options)?;
         let folder = state.folder_to_write(Path::new(out))?;
         // In a rehearsal the run looks at another folder.

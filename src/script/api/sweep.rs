@@ -202,6 +202,7 @@ fn run_lora_sweep(
     data: Option<&TokenizedSplit>,
     mut options: Map,
 ) -> RhaiResultOf<Handle<SweepResult>> {
+    State::of(context)?.ensure_alone("sweep")?;
     list_ranges(&mut options, context.engine());
     NamedValues::ensure_named(&options, &NAMED_AXES)?;
     let named = NamedValues::take(&mut options);
@@ -287,6 +288,7 @@ fn publish(state: &State, report: &SweepReport, about: About) -> Result<()> {
 }
 
 fn run_trial_sweep(context: &NativeCallContext, mut options: Map) -> RhaiResultOf<Handle<SweepResult>> {
+    State::of(context)?.ensure_alone("sweep")?;
     list_ranges(&mut options, context.engine());
     let named = NamedValues::take(&mut options);
     let call: SweepCall = Options::read("sweep", options)?;

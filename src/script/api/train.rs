@@ -21,6 +21,7 @@ use crate::train::checkpoint::{CheckpointOptions, Resume};
 use crate::train::objective::Objective;
 use crate::train::observer::{EvalReport, StepReport};
 use crate::train::previous;
+use crate::train::processes::Processes;
 use crate::train::progress::Progress;
 use crate::train::{TrainConfig, TrainRun};
 use crate::{eval, lora, Result};
@@ -214,6 +215,10 @@ pub(super) fn run_with(
     }
     config.optim.note(model.adapted.trainable()?.count()).iter().for_each(|note| state.note(note));
     train.length_warning(&model).iter().for_each(|warning| state.note(warning));
+    let processes = state.processes();
+    let processes = processes.as_deref();
+    // One of several processes writes the folder of the run.
+    let out = out.filter(|_| processes.is_none_or(Processes::is_first));
     if let Some(out) = &out {
         // In a rehearsal the run looks at another folder.
         FolderLock::ensure_free(out)?;
@@ -239,6 +244,7 @@ pub(super) fn run_with(
             metrics: functions.metrics.is_some().then_some(&metrics),
             ..callbacks
         },
+        processes,
     };
     if let Some(out) = out.as_deref() {
         let step = run.would_go_on_from(pace, &model, out, &mut |line| state.note(line))?;

@@ -28,6 +28,7 @@ pub fn of(state: &State, model: Option<&lora::Model>, out: &Path) -> Result<Orig
             device: decoder.map_or(NONE.to_owned(), |decoder| device::device_name(decoder.device).to_string()),
             dtype: decoder.map_or(NONE.to_owned(), Decoder::weights_dtype),
             threads: i32::try_from(threads::count()).unwrap_or(i32::MAX),
+            processes: state.processes().map(|processes| processes.size()),
         },
         model: model.map(of_model).transpose()?,
         files: state.files_read().into_iter().filter_map(hashed).collect(),

@@ -20,6 +20,7 @@ use crate::script::language::check;
 use crate::script::language::render::Failure;
 use crate::script::language::report;
 use crate::script::values::{caught, convert};
+use crate::train::processes::Processes;
 use crate::{files, heap, interrupt, stderr, stdout};
 use rhai::{Dynamic, Engine, OptimizationLevel, Position, Scope, AST};
 use std::cell::{LazyCell, RefCell};
@@ -144,6 +145,20 @@ impl Session {
     /// Shares the sweeps of scripts with other processes that run the same scripts with the same settings.
     pub fn share_sweeps(&mut self) {
         self.state.share_sweeps();
+    }
+
+    /// Trains the runs of scripts together with other processes that run the same scripts. The first writes files and
+    /// reports progress; the files of the others vanish with their sessions.
+    ///
+    /// # Errors
+    /// Where no temporary folder can be made.
+    pub fn train_together(&mut self, processes: Rc<Processes>) -> crate::Result<()> {
+        if !processes.is_first() {
+            self.state.redirect(Overlay::new()?);
+            self.state.set_quiet(true);
+        }
+        self.state.train_together(processes);
+        Ok(())
     }
 
     /// Lets the values of scripts take `bytes` of memory, instead of a third of what is free. Rows and tokens of data

@@ -12,6 +12,7 @@ use crate::script::values::handles::Handle;
 use crate::script::values::json;
 use crate::script::values::objects::ScriptRun;
 use crate::stderr;
+use crate::train::processes::Processes;
 use rhai::{Map, NativeCallContext};
 use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -42,6 +43,8 @@ struct Inner {
     quiet: bool,
     /// Does this process share its sweeps with others?
     shared: bool,
+    /// Those that train its runs together.
+    processes: Option<Rc<Processes>>,
     prints_elsewhere: bool,
     redirect: Redirect,
     rehearsal: Option<Rehearsal>,
@@ -134,6 +137,24 @@ impl State {
     /// Does this process share its sweeps with others that run the same script?
     pub fn is_shared(&self) -> bool {
         self.0.borrow().shared
+    }
+
+    /// The processes that train the runs of this script together, if it is one of several.
+    pub fn processes(&self) -> Option<Rc<Processes>> {
+        self.0.borrow().processes.clone()
+    }
+
+    /// Fails in one of several processes: `what` is nothing that they do together.
+    ///
+    /// # Errors
+    /// A script that several processes run.
+    pub fn ensure_alone(&self, what: &str) -> Result<()> {
+        let Some(processes) = self.processes() else { return Ok(()) };
+        Err(Error::input(format!(
+            "{what}: {} processes train the runs of `train` together, and nothing else",
+            processes.size()
+        ))
+        .with_hint("run the script in one process; `--workers N` shares the trials of a sweep among several"))
     }
 
     /// Does `print` write to anything but the standard output?
@@ -249,6 +270,10 @@ impl State {
 
     pub(in crate::script) fn share_sweeps(&self) {
         self.0.borrow_mut().shared = true;
+    }
+
+    pub(in crate::script) fn train_together(&self, processes: Rc<Processes>) {
+        self.0.borrow_mut().processes = Some(processes);
     }
 
     pub(in crate::script) fn print_elsewhere(&self) {
