@@ -6,6 +6,7 @@
 //! | `arguments.rs` | the commands, their arguments and help |
 //! | `run.rs`, `prompt.rs`, `check.rs`, `docs.rs`, `submit.rs` | the commands `run`, `repl`, `check`, `docs`, `submit` |
 //! | `workers/` | `run --workers`: several processes that share the sweeps of a script |
+//! | `processes/` | `run --processes` and `--data-parallel`: several processes that train each run together |
 //! | `compute.rs`, `sandboxed.rs` | options that several commands share: threads and device; the sandbox |
 //! | `suggestion.rs` | what a wrong command line may have meant |
 //! | `outcome.rs`, `signals.rs` | exit codes; what signals do |
@@ -18,6 +19,7 @@ mod check;
 mod compute;
 mod docs;
 mod outcome;
+mod processes;
 mod prompt;
 mod run;
 mod sandboxed;

@@ -36,6 +36,7 @@ Examples:
   lorhai run --dry-run my.rhai                       estimate time and memory, and find what would fail
   lorhai run --sandbox stranger.rhai                 run a script that you did not write
   lorhai run my.rhai --workers 4                     share its sweeps among four processes
+  lorhai run my.rhai --processes 2                   train its runs by two processes together
   lorhai runs                                        list past runs and their results
   lorhai show runs/rank-sweep                        print the table of a sweep
   lorhai compare runs/a runs/b --chart both.svg      compare two runs

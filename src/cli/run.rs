@@ -3,6 +3,7 @@
 use super::arguments::Arguments;
 use super::compute::Compute;
 use super::outcome::{exit_code, FAILED, SOME_FAILED, WRONG_USE};
+use super::processes::{self, ProcessesCall};
 use super::sandboxed::Sandboxed;
 use super::signals::handle_signals;
 use super::workers::{self, WorkersCall};
@@ -48,6 +49,15 @@ pub struct RunArgs {
     /// docs/cluster.md.
     #[arg(long, value_name = "N", num_args = 0..=1, value_parser = workers::count, conflicts_with_all = ["dry_run", "shared"])]
     workers: Option<Option<usize>>,
+    /// Train each run of the script by N processes of this machine, each with its part of the rows of every step.
+    ///
+    /// The result is that of one process, but for rounding. On GPUs, each process gets one of CUDA_VISIBLE_DEVICES; on a CPU,
+    /// its part of the threads. See docs/cluster.md.
+    #[arg(long, value_name = "N", value_parser = processes::count, conflicts_with_all = ["dry_run", "shared", "workers", "sandbox"])]
+    processes: Option<usize>,
+    /// Be one of such processes, of this machine or of several, as torchrun or srun starts them (docs/cluster.md).
+    #[arg(long, conflicts_with_all = ["dry_run", "shared", "workers", "sandbox", "processes"])]
+    data_parallel: bool,
     #[command(flatten)]
     compute: Compute,
     #[command(flatten)]
@@ -79,6 +89,9 @@ impl RunArgs {
         if let Some(count) = self.workers.filter(|_| !self.help) {
             return workers::run(self.workers_call(file, count));
         }
+        if let Some(count) = self.processes.filter(|_| !self.help) {
+            return processes::launch(self.processes_call(file, count));
+        }
         // The sandbox is entered before there are threads.
         if let Err(error) = self.sandbox.enter(Some(file)).and_then(|()| self.compute.start()) {
             return exit_code(Err(error.into()));
@@ -88,16 +101,27 @@ impl RunArgs {
             if self.help {
                 Session::new().help_of_file(file).map(|text| stdout::write(&text)).map(|()| 0)
             } else {
-                self.run(file)
+                self.run_alone_or_together(file)
             }
         });
         outcome.unwrap_or_else(|error| Err(error.into())).unwrap_or_else(|failure| exit_code(Err(failure)))
     }
 
-    /// The exit code of a script that ran to its end.
-    fn run(&self, file: &Path) -> Result<i32, Failure> {
+    fn run_alone_or_together(&self, file: &Path) -> Result<i32, Failure> {
         let mut session = Session::new();
+        if self.data_parallel {
+            return Ok(processes::run(file, &self.set, |processes| {
+                session.set_quiet(self.quiet);
+                session.train_together(processes)?;
+                self.run(file, session)
+            }));
+        }
         session.set_quiet(self.quiet);
+        self.run(file, session)
+    }
+
+    /// The exit code of a script that ran to its end.
+    fn run(&self, file: &Path, mut session: Session) -> Result<i32, Failure> {
         if let Some(bytes) = self.max_memory {
             session.set_max_memory(bytes);
         }
@@ -120,12 +144,29 @@ impl RunArgs {
         Ok(0)
     }
 
-    /// This call as one of each worker.
-    fn workers_call(&self, file: &Path, count: Option<usize>) -> WorkersCall {
-        let mut arguments: Vec<OsString> = ["run", "--shared", "--json"].map(OsString::from).into();
+    /// This call as one of each process.
+    fn processes_call(&self, file: &Path, count: usize) -> ProcessesCall {
+        let mut arguments: Vec<OsString> = ["run", "--data-parallel"].map(OsString::from).into();
+        arguments.extend(self.json.then(|| "--json".into()));
+        arguments.extend(self.quiet.then(|| "--quiet".into()));
+        arguments.extend(self.arguments_of_all());
+        arguments.push(file.into());
+        ProcessesCall { count, arguments, threads: self.compute.threads, device: self.compute.device.clone() }
+    }
+
+    /// What each worker and each process is called with, too.
+    fn arguments_of_all(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
         self.set.iter().for_each(|(key, value)| arguments.extend(["--set".into(), format!("{key}={value}").into()]));
         self.max_memory.iter().for_each(|bytes| arguments.extend(["--max-memory".into(), bytes.to_string().into()]));
         arguments.extend(self.compute.device_arguments());
+        arguments
+    }
+
+    /// This call as one of each worker.
+    fn workers_call(&self, file: &Path, count: Option<usize>) -> WorkersCall {
+        let mut arguments: Vec<OsString> = ["run", "--shared", "--json"].map(OsString::from).into();
+        arguments.extend(self.arguments_of_all());
         arguments.extend(self.sandbox.arguments());
         arguments.push(file.into());
         let (threads, device) = (self.compute.threads, self.compute.device.clone());

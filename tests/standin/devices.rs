@@ -1,5 +1,6 @@
 //! Two GPUs: everything on the second of them, without a byte on the first; and which device a script gets.
 
+use super::common::program::finished;
 use super::gpu::{Machine, TRAINING};
 use std::fs;
 use std::io::Write;
@@ -39,6 +40,25 @@ fn every_way_to_train_runs_on_the_second_gpu() {
     let (first, second) = on_each(&script);
     assert_eq!(first.lines().count(), 12);
     assert_eq!(second, first);
+}
+
+#[test]
+fn two_processes_train_on_gpus_what_one_does() {
+    let machine = two_gpus();
+    let script = r#"
+        let cfg = args(#{ out: "" });
+        let model = load_model("scripts/tiny", #{ device: "cuda", dtype: "f32" });
+        model.add_lora(#{ r: 4, dropout: 0.1 });
+        let data = load_dataset("scripts/tiny/train.jsonl").take(40).tokenize(model, #{}).split(#{ test: 0.2 });
+        let result = train(model, data, #{ steps: 6, batch: 5, out: cfg.out });
+        print(`${result.train_loss} ${result.eval_loss}`);"#;
+    let one = machine.prints(script, &["out=one"]);
+    let mut command = machine.command();
+    let two = finished(command.args(["run", "case.rhai", "--processes", "2", "--quiet", "--set", "out=two"]));
+    assert_eq!((two.code, two.errors.as_str()), (Some(0), ""));
+    let numbers = |text: &str| -> Vec<f64> { text.split_whitespace().map(|number| number.parse().unwrap()).collect() };
+    let (one, two) = (numbers(&one), numbers(&two.output));
+    assert!(one.len() == 2 && one.iter().zip(&two).all(|(one, two)| (one - two).abs() < 1e-6 * one), "{one:?} {two:?}");
 }
 
 #[test]

@@ -255,7 +255,7 @@ fn launches(call: &WorkersCall) -> Result<Vec<Launch>> {
 }
 
 /// The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them.
-fn visible_gpus() -> Vec<String> {
+pub(super) fn visible_gpus() -> Vec<String> {
     let count = usable_gpus().len();
     match std::env::var("CUDA_VISIBLE_DEVICES") {
         Ok(names) if count > 0 => names.split(',').map(|name| name.trim().to_owned()).take(count).collect(),
@@ -263,7 +263,7 @@ fn visible_gpus() -> Vec<String> {
     }
 }
 
-fn meaning(signal: i32) -> &'static str {
+pub(super) fn meaning(signal: i32) -> &'static str {
     match signal {
         libc::SIGKILL => " (SIGKILL, as the system does where memory runs out)",
         libc::SIGSEGV => " (SIGSEGV)",

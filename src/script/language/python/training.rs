@@ -4,7 +4,7 @@
 use super::hints::Hints;
 
 const ONLY_SPEED: &str = "leave it out: it changes speed or memory, not the numbers";
-const ONE_DEVICE: &str = "leave it out: training runs in one process on one device";
+const PROCESSES: &str = "leave it out: lorhai run FILE --processes N splits the rows of a step among N processes";
 const LOGS: &str = "leave it out: with `out`, the logs are written there, TensorBoard's too";
 const HUB: &str = "save into a folder (`out`) and upload that with `hf upload owner/name FOLDER`";
 const CALLBACKS: &str = "write a function for each: on_step: |report| …, on_eval: |report| …; they may return \"stop\"";
@@ -62,7 +62,7 @@ pub const OPTIONS: Hints = &[
     (&["logging_nan_inf_filter"], "", "leave it out: losses are logged as they are"),
     (&["include_num_input_tokens_seen"], "", "leave it out: the result has `tokens`"),
     (&["log_level", "log_level_replica", "disable_tqdm", "verbose"], "", "lorhai run --quiet shows no progress"),
-    (&["log_on_each_node", "save_on_each_node", "local_rank", "debug"], "", ONE_DEVICE),
+    (&["log_on_each_node", "save_on_each_node", "local_rank", "debug"], "", PROCESSES),
     (
         &[
             "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend",
@@ -70,7 +70,7 @@ pub const OPTIONS: Hints = &[
             "eval_use_gather_object",
         ],
         "",
-        ONE_DEVICE,
+        PROCESSES,
     ),
     (
         &[
