@@ -86,21 +86,19 @@ impl RopeDefaults {
     }
 }
 
-/// The channels of each head that rotate: `partial_rotary_factor` of them, rounded down.
+/// The channels of each head that rotate: `partial_rotary_factor` of them, rounded down. Of an odd number one more
+/// rotates, as in transformers.
 ///
 /// # Errors
-/// A factor that leaves none, an odd number or more than there are.
+/// A factor that leaves none, or needs more than there are.
 pub(super) fn rotary_dim(fields: &Fields, head_dim: i64) -> Result<i64> {
     const NAME: &str = "partial_rotary_factor";
     let (_, rope) = settings(fields);
     let nested = rope.filter(|rope| rope.get(NAME).is_some_and(|value| !value.is_null()));
     let proportion = Fields(nested.unwrap_or(fields.0)).number_or(NAME, 1.0)?;
     let dim = (head_dim as f64 * proportion) as i64;
-    if dim < 2 || dim % 2 != 0 || dim > head_dim {
-        bail!(
-            Kind::Model,
-            "`{NAME}`: expected a factor of head_dim {head_dim} with an even product, found {proportion}"
-        );
+    if dim < 1 || dim + dim % 2 > head_dim {
+        bail!(Kind::Model, "`{NAME}`: expected a factor that leaves 1 to {head_dim} of the {head_dim} channels of a head, found {proportion}");
     }
     Ok(dim)
 }

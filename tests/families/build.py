@@ -76,7 +76,7 @@ def targets(drawn: Drawn) -> str | list[str]:
     chosen = drawn.adapter()["target_modules"]
     if chosen is None:
         return PEFT_TARGETS.get(drawn.family.name, drawn.family.attention)
-    return drawn.family.attention if chosen == "attention" else chosen
+    return {"attention": drawn.family.attention, "all-linear": drawn.family.all_linear}[chosen]
 
 
 def rewrite_classic(path: Path, arguments: dict) -> None:

@@ -154,7 +154,7 @@ fn piece_of(ids: &Tensor, past: &[i64], piece: &[usize], decoder: &Decoder) -> R
         }
     }
     let (rows, input_ids, position_ids) = (piece.len(), &input_ids, &position_ids);
-    let grid = Grid { rows, time, input_ids, position_ids, segments: None, shares_prefixes: false };
+    let grid = Grid { rows, time, input_ids, position_ids, segments: None, shares_prefixes: false, part_of: None };
     Input::new(&[grid], decoder.config.vocab_size, Device::Cpu)
 }
 

@@ -17,6 +17,9 @@ NOT_IN_GGUF = {"activation", "rope"}
 SHAPES = {"sizes", "heads", "head size", "head", "experts"}
 
 
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
 @dataclass(frozen=True)
 class Family:
     """One architecture."""
@@ -24,7 +27,9 @@ class Family:
     name: str  # `model_type` in config.json
     base: Config
     axes: dict[str, list[Value]]
-    attention: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
+    attention: list[str] = field(default_factory=lambda: list(ATTENTION))
+    # Every layer that carries an adapter in lorhai: PEFT's "all-linear" means experts too.
+    all_linear: str | list[str] = "all-linear"
 
 
 def sizes(layers: int, **more) -> Config:
@@ -274,6 +279,7 @@ FAMILIES = [
             "rope": ROPE,
         }
         | MOE_AXES,
+        all_linear=ATTENTION,
     ),
     Family(
         "mixtral",
@@ -289,6 +295,7 @@ FAMILIES = [
             ],
             "rope": ROPE[:3],
         },
+        all_linear=ATTENTION,
     ),
 ]
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -70,7 +70,10 @@ fn counts(folder: &Path, families: &[String], table: &mut Table) {
         let (name, family) = (one["name"].as_str().unwrap(), one["config"]["model_type"].as_str().unwrap());
         table.attempt(family, name, || {
             let config = Config::from_json(&one["config"])?;
-            let spec = LoraSpec { r: 16, target_modules: Targets::AllLinear, ..LoraSpec::default() };
+            let names = one["target_modules"].as_array();
+            let names = names.map(|names| names.iter().map(|name| name.as_str().unwrap().to_owned()).collect());
+            let target_modules = names.map_or(Targets::AllLinear, Targets::Names);
+            let spec = LoraSpec { r: 16, target_modules, ..LoraSpec::default() };
             let trainable = trainable_count(&spec, &config)?;
             let line = count_line(trainable, config.parameter_count() + trainable);
             let is_equal = line == one["line"].as_str().unwrap();

@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from declarations import BY_NAME
 from store import counts as counts_of
 
 CONFIGS = Path(__file__).resolve().parent.parent / "golden/configs"
@@ -37,6 +38,8 @@ def counts(names: list[str]) -> list[dict]:
         model = empty_model(each["config"])
         each["parameters"] = model.num_parameters()
         with torch.device("meta"):
-            adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=16, target_modules="all-linear"))
+            targets = BY_NAME[each["config"]["model_type"]].all_linear
+            adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=16, target_modules=targets))
+        each["target_modules"] = targets
         each["line"] = counts_of(adapted)["print_trainable_parameters"]
     return found

@@ -43,6 +43,7 @@ fn of_rope(config: &Config) -> Option<&'static str> {
         RopeScaling::Yarn(yarn) if !yarn.has_only_factor() => {
             Some("rope scaling \"yarn\" with settings other than its factor")
         }
+        _ if config.rotary_dim % 2 != 0 => Some("an odd number of rotating channels"),
         RopeScaling::Dynamic { .. } => Some("rope scaling \"dynamic\""),
         RopeScaling::LongRope { .. } if family != Family::Phi3 => Some("rope scaling \"longrope\""),
         RopeScaling::Proportional { .. } => Some("rope scaling \"proportional\""),
