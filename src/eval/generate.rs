@@ -170,6 +170,15 @@ fn continue_all(
     while !open.is_empty() {
         interrupt::check()?;
         let part_of: Vec<usize> = open.iter().map(|&index| sequences[index].part).collect();
+        if let Some(context) = decoder.config.rereads_beyond() {
+            for (row, &index) in open.iter().enumerate() {
+                let (past, ids) = (cache.lengths()[row], &sequences[index].ids);
+                if past > 0 && past <= context && ids.len() as i64 > context {
+                    cache.clear(row);
+                    unread[row].clone_from(ids);
+                }
+            }
+        }
         let model_scores = next_scores(decoder, adapters, &mut cache, parts, &part_of, &unread)?;
         let without = unprompted.as_mut().map(|cache| {
             let last: Vec<Vec<u32>> = unread.iter().map(|ids| ids[ids.len() - 1..].to_vec()).collect();

@@ -75,6 +75,13 @@ impl KeyValueCache {
         Ok(())
     }
 
+    /// Drops the tokens of a row.
+    pub fn clear(&mut self, row: usize) {
+        if let Some(length) = self.lengths.get_mut(row) {
+            *length = 0;
+        }
+    }
+
     /// Prepares a pass over new tokens of every row.
     pub(super) fn prepare_update(
         &mut self,

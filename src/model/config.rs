@@ -202,6 +202,17 @@ impl Config {
         self.sliding_window.as_ref().is_some_and(|window| window.layers.get(layer).copied().unwrap_or(false))
     }
 
+    /// The number of tokens beyond which `generate` reads a text anew, because the frequencies of all its tokens are others
+    /// then. transformers does so for Phi-3 alone.
+    pub fn rereads_beyond(&self) -> Option<i64> {
+        match &self.rope_scaling {
+            RopeScaling::LongRope { original_max_position_embeddings: context, .. } if self.family == Family::Phi3 => {
+                Some(*context as i64)
+            }
+            _ => None,
+        }
+    }
+
     /// The experts of this layer, if it has experts in the place of an MLP.
     pub fn experts(&self, layer: usize) -> Option<&ExpertShapes> {
         let experts = self.architecture.experts.as_ref()?;
