@@ -350,9 +350,9 @@ fn what_processes_cannot_train_is_refused_once() {
     refused("// A mistake.\nprint(nonsense);", "unknown variable `nonsense`");
     refused(
         "sweep(#{ grid: #{ x: [1, 2] }, out: \"runs/s\", trial: |point, run| #{ score: point.x } });",
-        "sweep: 2 processes train",
+        "sweep: 2 processes share the work of `train` only",
     );
-    refused("start_run(\"runs/loop\", #{});", "start_run: 2 processes train");
+    refused("start_run(\"runs/loop\", #{});", "start_run: 2 processes share the work of `train` only");
     let begin =
         "let model = load_model(\"scripts/tiny\"); let rows = load_dataset(\"scripts/tiny/train.jsonl\").take(8);";
     let tokens = "let data = rows.tokenize(model, #{});";

@@ -55,7 +55,7 @@ pub struct RunArgs {
     /// its part of the threads. See docs/cluster.md.
     #[arg(long, value_name = "N", value_parser = processes::count, conflicts_with_all = ["dry_run", "shared", "workers", "sandbox"])]
     processes: Option<usize>,
-    /// Be one of such processes, of this machine or of several, as torchrun or srun starts them (docs/cluster.md).
+    /// Run as one of several processes that torchrun or srun started (docs/cluster.md).
     #[arg(long, conflicts_with_all = ["dry_run", "shared", "workers", "sandbox", "processes"])]
     data_parallel: bool,
     #[command(flatten)]

@@ -65,10 +65,7 @@ impl Store {
         let outcome = unsafe { lorhai_store(name.as_ptr(), &mut chosen, is_server, milliseconds(timeout), &mut out) };
         checked(outcome).map_err(|error| {
             let verb = if is_server { "serve" } else { "reach" };
-            Error::input(format!(
-                "cannot {verb} the meeting point of the processes at {host}:{port}: {}",
-                error.message
-            ))
+            Error::input(format!("cannot {verb} the rendezvous at {host}:{port}: {}", error.message))
         })?;
         Ok(Store { raw: not_null(out)?, port: u16::try_from(chosen).unwrap_or(port) })
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at signals and at processes that ended.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long the others have to notice that one ended, before they are told to stop.
+/// How long the others have to notice that one ended, before they get SIGTERM.
 const NOTICE: Duration = Duration::from_secs(30);
 
 /// What all processes have in common.
@@ -47,7 +47,7 @@ struct Launched {
     failure: Option<i32>,
     /// When the first ended otherwise than in order.
     failed_at: Option<Instant>,
-    has_been_told: bool,
+    was_signalled: bool,
     timeout: Duration,
     /// Where they meet.
     _store: Store,
@@ -67,7 +67,7 @@ impl Launched {
             running: Vec::new(),
             failure: None,
             failed_at: None,
-            has_been_told: false,
+            was_signalled: false,
             timeout,
             _store: store,
         };
@@ -115,7 +115,7 @@ impl Launched {
                     self.end(rank, status, is_stopping);
                 }
             }
-            self.tell_the_rest();
+            self.signal_the_rest();
             std::thread::sleep(PAUSE);
         }
         if is_stopping {
@@ -125,23 +125,26 @@ impl Launched {
     }
 
     fn end(&mut self, rank: usize, status: ExitStatus, is_stopping: bool) {
-        if status.success() || is_stopping {
+        if status.success() {
+            return;
+        }
+        self.failed_at.get_or_insert_with(Instant::now);
+        if is_stopping {
             return;
         }
         let code = status.code().unwrap_or(FAILED);
         self.failure.get_or_insert(code);
-        self.failed_at.get_or_insert_with(Instant::now);
-        if let Some(signal) = status.signal().filter(|signal| !(self.has_been_told && *signal == libc::SIGKILL)) {
+        if let Some(signal) = status.signal().filter(|signal| !(self.was_signalled && *signal == libc::SIGKILL)) {
             let of = self.running.len();
             stderr::note(&format!("process {rank} of {of} was ended by signal {signal}{}", meaning(signal)));
         }
     }
 
     /// Ends what goes on although one has failed: the others notice it in their next step.
-    fn tell_the_rest(&mut self) {
+    fn signal_the_rest(&mut self) {
         let Some(failed_at) = self.failed_at else { return };
-        if failed_at.elapsed() >= NOTICE && !self.has_been_told {
-            self.has_been_told = true;
+        if failed_at.elapsed() >= NOTICE && !self.was_signalled {
+            self.was_signalled = true;
             self.signal(libc::SIGTERM);
         }
         if failed_at.elapsed() >= NOTICE + self.timeout {

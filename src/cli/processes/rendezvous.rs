@@ -15,7 +15,7 @@ pub const LOCAL_RANK: &str = "LOCAL_RANK";
 pub const LOCAL_SIZE: &str = "LOCAL_WORLD_SIZE";
 pub const HOST: &str = "MASTER_ADDR";
 pub const PORT: &str = "MASTER_PORT";
-/// "True" where who started the processes serves the meeting point.
+/// "True" where who started the processes serves the rendezvous.
 pub const IS_SERVED: &str = "TORCHELASTIC_USE_AGENT_STORE";
 pub const RUN: &str = "TORCHELASTIC_RUN_ID";
 pub const RESTARTS: &str = "TORCHELASTIC_RESTART_COUNT";
@@ -24,18 +24,18 @@ pub const RESTARTS: &str = "TORCHELASTIC_RESTART_COUNT";
 const FIRST_PORT: u64 = 20_000;
 const PORTS: u64 = 10_000;
 
-/// One of several processes, and their meeting point.
+/// One of several processes, and where they meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendezvous {
     pub rank: usize,
     pub size: usize,
     pub host: String,
     pub port: u16,
-    /// Does this process serve the meeting point?
+    /// Does this process serve the rendezvous?
     pub is_server: bool,
     /// Are all processes on one machine?
     pub is_local: bool,
-    /// Names this start of the processes: torchrun starts them again at the same meeting point.
+    /// Names this start of the processes: torchrun starts them again at the same rendezvous.
     pub prefix: String,
 }
 

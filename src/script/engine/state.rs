@@ -150,11 +150,8 @@ impl State {
     /// A script that several processes run.
     pub fn ensure_alone(&self, what: &str) -> Result<()> {
         let Some(processes) = self.processes() else { return Ok(()) };
-        Err(Error::input(format!(
-            "{what}: {} processes train the runs of `train` together, and nothing else",
-            processes.size()
-        ))
-        .with_hint("run the script in one process; `--workers N` shares the trials of a sweep among several"))
+        Err(Error::input(format!("{what}: {} processes share the work of `train` only", processes.size()))
+            .with_hint("run the script in one process; `--workers N` shares the trials of a sweep among several"))
     }
 
     /// Does `print` write to anything but the standard output?

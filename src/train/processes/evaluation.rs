@@ -19,7 +19,8 @@ pub struct HeldOutPart<'a> {
 }
 
 impl<'a> HeldOutPart<'a> {
-    /// Rows of all lengths, dealt in turn. Where the longest row of a batch changes the others, the first process has all.
+    /// Sorts the rows by length and deals them in turn. If rotary frequencies depend on the longest row of a batch, the
+    /// first process gets all rows.
     ///
     /// # Errors
     /// Rows that cannot be read.

@@ -94,9 +94,11 @@ impl Processes {
             Err(error) if error.kind == Kind::Stopped => WAS_STOPPED,
             Err(_) => HAS_FAILED,
         };
-        table[size + rank] = number_of(place);
+        table[size + rank] = hash_of(place);
         let table = Tensor::f_from_slice(&table)?;
-        self.sum(&table)?;
+        if let Err(lost) = self.sum(&table) {
+            return Err(outcome.err().unwrap_or(lost));
+        }
         let table = Vec::<i64>::try_from(&table)?;
         let (states, places) = table.split_at(size);
         // An error says more than a stop, which may have followed from it.
@@ -108,7 +110,7 @@ impl Processes {
             return Err(error);
         }
         if let Some(other) = places.iter().position(|place| *place != places[0]) {
-            let [first, second] = [self.group.text_of(0, place)?, self.group.text_of(other, place)?];
+            let [first, second] = [self.text_of(0, place)?, self.text_of(other, place)?];
             self.has_failed_together.set(true);
             return Err(Error::input(format!(
                 "the processes are at different places of the script: process 0 at {first}, process {other} at {second}"
@@ -118,10 +120,17 @@ impl Processes {
         outcome
     }
 
+    /// The text of process `from`, in each process.
+    fn text_of(&self, from: usize, own: &str) -> Result<String> {
+        let text = self.group.text_of(from, own);
+        self.has_lost_another.set(self.has_lost_another.get() || text.is_err());
+        text
+    }
+
     /// The error of process `failed`, in each process.
     fn error_of(&self, failed: usize, own: Option<Error>) -> Error {
         let text = own.as_ref().and_then(|error| serde_json::to_string(error).ok()).unwrap_or_default();
-        let error = match self.group.text_of(failed, &text) {
+        let error = match self.text_of(failed, &text) {
             Ok(text) => text,
             Err(error) => return own.unwrap_or(error),
         };
@@ -154,7 +163,7 @@ impl Processes {
     /// What differs, and as [`Self::meet`].
     pub fn ensure_same(&self, what: &str, own: &Value) -> Result<()> {
         self.meet(what, Ok(()))?;
-        let text = self.group.text_of(0, &own.to_string())?;
+        let text = self.text_of(0, &own.to_string())?;
         let first: Value = serde_json::from_str(&text).unwrap_or_default();
         let changes = settings_diff::between(&first, own);
         let outcome = match changes.as_slice() {
@@ -208,8 +217,8 @@ impl Processes {
     }
 }
 
-/// A number that another place has not.
-fn number_of(place: &str) -> i64 {
+/// A hash of the place: two places have different ones.
+fn hash_of(place: &str) -> i64 {
     let hash = Sha256::digest(place);
     // Sums of these numbers are those of one process each, with zeros.
     hash.iter().take(7).fold(0, |number, byte| number << 8 | i64::from(*byte))

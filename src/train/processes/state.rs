@@ -20,14 +20,14 @@ impl Processes {
                 .map_err(|error| Error::bug(format!("the state of a run is no JSON: {error}")))?,
             None => String::new(),
         };
-        let header = self.group.text_of(0, &header)?;
+        let header = self.text_of(0, &header)?;
         if header.is_empty() {
             return Ok(None);
         }
         let numbers: RunNumbers = serde_json::from_str(&header)
             .map_err(|error| Error::bug(format!("the state of a run came damaged from process 0: {error}")))?;
         let names: Vec<&str> = state.iter().flat_map(RunState::tensors).map(|(name, _)| name).collect();
-        let names = self.group.text_of(0, &names.join("\n"))?;
+        let names = self.text_of(0, &names.join("\n"))?;
         let mut tensors: Vec<(String, Tensor)> = Vec::new();
         for name in names.lines() {
             let own = state.as_ref().and_then(|state| state.tensors().find(|(known, _)| *known == name));

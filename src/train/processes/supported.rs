@@ -1,4 +1,4 @@
-//! What several processes cannot train yet: for the rest it is shown that they end where one process does.
+//! Refuses what several processes cannot train yet. tests/data_parallel.rs compares the rest with one process.
 
 use super::super::callbacks::Callbacks;
 use super::super::config::TrainConfig;
@@ -24,7 +24,7 @@ pub fn ensure_supported(
         (callbacks.loss.is_some(), "a `loss` of the script"),
         (decoder.dtype == Dtype::Half, "a base in f16"),
     ];
-    if let Some((_, what)) = refused.into_iter().find(|(is_asked, _)| *is_asked) {
+    if let Some((_, what)) = refused.into_iter().find(|(is_used, _)| *is_used) {
         return Err(Error::input(format!(
             "train: several processes train by the built-in loss on examples, found {what}"
         ))
