@@ -61,6 +61,8 @@ struct LogitShape {
     double divisor;
     double cap;
 
+    bool is_identity() const { return divisor == 1.0 && cap == 0.0; }
+
     void apply(Tensor& products) const {
         if (divisor != 1.0) products.div_(divisor);
         if (cap != 0.0) products.div_(cap).tanh_().mul_(cap);
@@ -91,11 +93,15 @@ struct TokenLosses : public Function<TokenLosses> {
             // Short last pieces too: the matrix itself may not be in memory.
             Tensor logits = is_packed(w, count) ? packed_product(hidden.narrow(0, from, size), w, nullptr)
                                                 : product(View(hidden, from, size), transposed(w));
+            at::ScalarType type = logits.scalar_type();
+            // Near the cap its slope is a small difference, which bf16 would lose.
+            if (!shape.is_identity() && type != at::kDouble) logits = logits.to(at::kFloat);
             shape.apply(logits);
             // `piece_losses` replaces the logits by their gradient.
             Tensor capped = grad && cap != 0.0 ? logits.clone() : logits;
             losses.push_back(piece_losses(logits, targets.narrow(0, from, size), grad));
             if (grad) shape.apply_back(logits, capped);
+            if (grad) logits = logits.to(type);
             if (grad && is_packed(w, count))
                 slope.narrow(0, from, size).copy_(packed_product_back(logits, w, nullptr));
             else if (grad)
