@@ -138,7 +138,7 @@ fn batch(
         lines.push(std::mem::take(first));
         next = source::next_line(path, reader, first);
     }
-    for mut values in parse_side_by_side(&lines, |index, line| parse_line(path, number + index, line)) {
+    for mut values in parse_in_parallel(&lines, |index, line| parse_line(path, number + index, line)) {
         push_line(path, number, values.take().unwrap_or_else(|| Ok(Vec::new()))?, collector)?;
         number += 1;
     }
@@ -146,8 +146,8 @@ fn batch(
     Ok((next?, number))
 }
 
-/// The values of each text, to which its index is told.
-pub fn parse_side_by_side(
+/// Parses the texts in parallel; `parse` gets the index of each.
+pub fn parse_in_parallel(
     texts: &[Vec<u8>],
     parse: impl Fn(usize, &[u8]) -> Result<Vec<Value>> + Sync,
 ) -> Vec<HandedOver<Result<Vec<Value>>>> {

@@ -4,7 +4,7 @@
 //! threads parse them side by side.
 
 use super::collector::RowCollector;
-use super::json::{is_conversation, parse_side_by_side};
+use super::json::{is_conversation, parse_in_parallel};
 use super::json_text::parse;
 use super::source;
 use crate::data::dataset::Row;
@@ -66,7 +66,7 @@ impl Rows {
             interrupt::check()?;
             Ok(simdutf8::basic::from_utf8(text).ok().and_then(|text| parse(text).ok()).unwrap_or_default())
         };
-        for mut values in parse_side_by_side(texts, values) {
+        for mut values in parse_in_parallel(texts, values) {
             let values = values.take().unwrap_or_else(|| Ok(Vec::new()))?;
             let Ok([value]) = <[Value; 1]>::try_from(values) else { return Ok(false) };
             let kind = match &value {
