@@ -208,7 +208,7 @@ fn ensure_names_match(spec: &LoraSpec, linears: &[LinearShape], config: &Config)
                 "this model has one layer for queries, keys and values, `qkv_proj`, and one for gate and up, `gate_up_proj`",
             ));
         }
-        if !is_suffix(name, EMBEDDING) && !linears.iter().any(|linear| is_suffix(name, &linear.name)) {
+        if !is_suffix(name, EMBEDDING) && !linears.iter().any(|linear| is_suffix(name, &linear.outer_name())) {
             return Err(unknown_module(name, linears));
         }
     }

@@ -89,6 +89,8 @@ pub struct ExpertShapes {
     /// The module of a layer that holds them, and an expert's gate, up and down, by their names in a checkpoint.
     pub module: &'static str,
     pub names: [&'static str; 3],
+    /// The weight of a loss for evenly used experts, which transformers adds in training and lorhai does not.
+    pub auxiliary_loss: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 //!
 //! Field names and defaults are those of transformers. Reads both the classic keys (`rope_theta`,
 //! `rope_scaling`, `torch_dtype`) and those of transformers 5 (`rope_parameters`, `dtype`), with the
-//! precedence of transformers if both are there. Leaves the defaults of each family to `family.rs`, rotary
+//! precedence of transformers if both are there. Leaves the defaults of each family to `family/`, rotary
 //! settings to `rope_scaling.rs`.
 
 use super::activation::Activation;
@@ -107,10 +107,12 @@ impl Config {
         let defaults = &declaration.defaults;
         let hidden_size = fields.size_or("hidden_size", defaults.hidden_size)?;
         let num_attention_heads = fields.size_or("num_attention_heads", defaults.num_attention_heads)?;
-        let num_key_value_heads = match fields.has("num_key_value_heads") {
-            true if !defaults.allows_null_key_value_heads => Some(fields.size_or("num_key_value_heads", 0)?),
-            true => fields.optional_size("num_key_value_heads")?,
-            false => defaults.num_key_value_heads,
+        let num_key_value_heads = if !fields.has("num_key_value_heads") {
+            defaults.num_key_value_heads
+        } else if defaults.allows_null_key_value_heads {
+            fields.optional_size("num_key_value_heads")?
+        } else {
+            Some(fields.size_or("num_key_value_heads", 0)?)
         };
         let head_dim = match fields.get("head_dim") {
             None if defaults.allows_null_head_dim => hidden_size / num_attention_heads,
@@ -189,7 +191,14 @@ impl Config {
                 wrapper.model_type, wrapper.inner_type
             )
         });
-        dropout.into_iter().chain(wrapper).collect()
+        let experts = self.architecture.experts.as_ref();
+        let auxiliary_loss = experts.and_then(|experts| experts.auxiliary_loss).map(|weight| {
+            format!(
+                "config.json: output_router_logits is true, for which transformers adds {weight} times a loss for evenly used \
+                 experts in training; lorhai does not add it"
+            )
+        });
+        dropout.into_iter().chain(wrapper).chain(auxiliary_loss).collect()
     }
 
     /// The row of the embeddings that has no gradient.

@@ -122,7 +122,8 @@ impl Decoder {
 
     /// Whether sequences of these lengths that begin alike have the same hidden states there.
     pub fn computes_prefixes_alike(&self, lengths: &[i64]) -> bool {
-        !self.rotary.depends_on_length(lengths)
+        let mut rotaries = std::iter::once(&self.rotary).chain(&self.local_rotary);
+        !rotaries.any(|rotary| rotary.depends_on_length(lengths))
     }
 
     /// The width of the sliding window, in layers that use it.

@@ -1,6 +1,6 @@
 //! A mixture of experts in the place of the MLP (Shazeer et al., 2017): a router sends each token to a few of many small
-//! MLPs, and their outputs are added with its weights. Computed as in transformers' Qwen3-MoE and Mixtral. Router and
-//! experts are frozen: adapters lie on attention.
+//! MLPs, and their outputs are added with its weights. Computed as in transformers' Qwen3-MoE and Mixtral. Adapters
+//! lie on attention, over a frozen router and frozen experts; full-parameter training trains them.
 
 use super::activation::Activation;
 use crate::error::Result;

@@ -221,7 +221,9 @@ impl RopeFields<'_> {
     /// The key at the top level overrides the one in the rotary settings; the default is the whole context.
     fn original_positions(&self) -> Result<f64> {
         const NAME: &str = "original_max_position_embeddings";
-        let fields = if self.fields.has(NAME) { self.fields } else { &self.rope };
+        // Phi-3 ignores the one in the rotary settings.
+        let is_top_level = self.fields.has(NAME) || self.defaults.keys == RopeKeys::Partial;
+        let fields = if is_top_level { self.fields } else { &self.rope };
         fields.number_or(NAME, self.defaults.original_positions)
     }
 

@@ -1,6 +1,6 @@
 //! The GGUF container, version 3: settings and tensors in one file, as llama.cpp and Ollama read it.
 //!
-//! Leaves to others: the names and settings of a model (`model/gguf.rs`) and of an adapter
+//! Leaves to others: the names and settings of a model (`model/gguf/`) and of an adapter
 //! (`lora/gguf.rs`).
 //!
 //! Written by hand: crates that write GGUF belong to a tensor library of their own, and take its tensors.

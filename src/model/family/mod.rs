@@ -62,7 +62,7 @@ const FAMILIES: [&Declaration; 12] = [
 ];
 
 /// Unsupported architectures with names similar to supported ones. A name with another number or a further
-/// word (`llama4`, `qwen3_moe`) needs no entry.
+/// word (`llama4`, `qwen2_moe`) needs no entry.
 const OTHERS: [&str; 8] = ["llava", "ministral", "pixtral", "voxtral", "mllama", "dllama", "granitemoe", "olmoe"];
 
 /// The defaults of a family's config.json, and which of its keys may be null.
@@ -134,7 +134,9 @@ fn hint(model_type: &str, fields: &Fields) -> String {
     let is_multimodal = fields.get("text_config").is_some() || fields.get("vision_config").is_some();
     match misspelt(model_type) {
         Some(near) => format!("did you mean `{near}`? (supported: {known})"),
-        None if is_multimodal => format!("multimodal models are not supported; supported: {known}"),
+        None if is_multimodal => {
+            format!("of multimodal models only gemma3 is supported, by its language model; supported: {known}")
+        }
         None => {
             format!(
                 "changing model_type in config.json does not change the architecture; supported architectures: {known}"

@@ -31,7 +31,7 @@ pub const QWEN3_MOE: Declaration = Declaration {
         read_attention_bias(fields, config)?;
         let is_used = fields.flag("use_sliding_window", false)?;
         let width = window_width(fields, Some(4096))?.filter(|_| is_used);
-        config.sliding_window = window::of(fields, config, width, |_| true)?;
+        config.sliding_window = window::in_every_layer(config, width);
         let step = fields.size_or("decoder_sparse_step", 1)? as usize;
         let dense = layer_numbers(fields, "mlp_only_layers")?;
         let has_experts = |layer: usize| !dense.contains(&layer) && (layer + 1).is_multiple_of(step);
@@ -46,6 +46,7 @@ pub const QWEN3_MOE: Declaration = Declaration {
             layers: (0..config.num_hidden_layers).map(has_experts).collect(),
             module: "mlp",
             names: ["gate_proj", "up_proj", "down_proj"],
+            auxiliary_loss: auxiliary_loss(fields)?,
         });
         ensure_routable(config)
     },
@@ -61,11 +62,12 @@ pub const MIXTRAL: Declaration = Declaration {
         allows_null_key_value_heads: false,
         max_position_embeddings: 4096 * 32,
         rms_norm_eps: 1e-5,
+        rope_theta: 1_000_000.0,
         ..llama::DEFAULTS
     },
     read: |fields, config| {
         let width = window_width(fields, None)?;
-        config.sliding_window = window::of(fields, config, width, |_| true)?;
+        config.sliding_window = window::in_every_layer(config, width);
         if let Some(noise) = fields.get("router_jitter_noise").and_then(Value::as_f64).filter(|noise| *noise > 0.0) {
             bail!(Kind::Model, "`router_jitter_noise`: expected 0, found {noise}: noise in routing is not supported"; hint: "set it to 0 in config.json");
         }
@@ -80,6 +82,7 @@ pub const MIXTRAL: Declaration = Declaration {
             layers: vec![true; config.num_hidden_layers],
             module: "block_sparse_moe",
             names: ["w1", "w3", "w2"],
+            auxiliary_loss: auxiliary_loss(fields)?,
         });
         ensure_routable(config)
     },
@@ -96,7 +99,22 @@ fn expert_count(fields: &Fields, keys: &[&'static str], default: i64) -> Result<
     }
 }
 
+/// `router_aux_loss_coef`, where `output_router_logits` has transformers add that loss.
+fn auxiliary_loss(fields: &Fields) -> Result<Option<f64>> {
+    let weight = fields.0.get("router_aux_loss_coef").and_then(Value::as_f64).unwrap_or(0.001);
+    Ok(fields.flag("output_router_logits", false)?.then_some(weight).filter(|weight| *weight > 0.0))
+}
+
 fn ensure_routable(config: &Config) -> Result<()> {
+    const MAX_IN_ALL_LAYERS: i64 = 1 << 18;
+    let count = config.architecture.experts.as_ref().map_or(0, |experts| experts.count);
+    if count * config.num_hidden_layers as i64 > MAX_IN_ALL_LAYERS {
+        bail!(
+            Kind::Model,
+            "expected at most {MAX_IN_ALL_LAYERS} experts in all layers, found {count} in each of {}",
+            config.num_hidden_layers
+        );
+    }
     match &config.architecture.experts {
         Some(experts) if experts.routing.top_k > experts.count => {
             bail!(

@@ -31,7 +31,7 @@ pub const PHI3: Declaration = Declaration {
             }
         }
         let width = window_width(fields, None)?;
-        config.sliding_window = window::of(fields, config, width, |_| true)?;
+        config.sliding_window = window::in_every_layer(config, width);
         Ok(())
     },
 };

@@ -38,6 +38,11 @@ pub fn of(
     }
 }
 
+/// A window of this width in every layer. transformers ignores `layer_types` in families that do so.
+pub fn in_every_layer(config: &Config, width: Option<i64>) -> Option<SlidingWindow> {
+    width.map(|width| SlidingWindow { width, layers: vec![true; config.num_hidden_layers] })
+}
+
 /// Which layers use the sliding window, if `layer_types` says so.
 pub fn layer_types(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>> {
     let Some(value) = fields.get("layer_types") else { return Ok(None) };

@@ -136,7 +136,7 @@ pub const OPTIONS: Hints = &[
     (&["do_train", "do_eval", "do_predict"], "", "leave it out: call train, evaluate or generate where it is to be done"),
     // SFTConfig and SFTTrainer
     (&["model_init_kwargs"], "", "they are options of load_model(name, #{ dtype: \"bf16\" })"),
-    (&["router_aux_loss_coef"], "", "leave it out: models of several experts are not supported"),
+    (&["router_aux_loss_coef"], "", "leave it out: the auxiliary loss of the router is not computed"),
     (&["chat_template_path"], "", "an option of tokenizing: data.tokenize(model, #{ chat_template: read_text(path) })"),
     (
         &["dataset_text_field"],
