@@ -26,11 +26,13 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 fn special(name: &str) -> Row {
-    let tokens = if name.starts_with("llama") {
-        json!({"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"})
-    } else {
-        json!({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
-    };
+    let of_family = [
+        ("llama", json!({"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"})),
+        ("gemma", json!({"bos_token": "<bos>", "eos_token": "<end_of_turn>", "pad_token": "<pad>"})),
+        ("phi", json!({"bos_token": "<s>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"})),
+        ("qwen", json!({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})),
+    ];
+    let tokens = of_family.into_iter().find(|(family, _)| name.starts_with(family)).unwrap().1;
     tokens.as_object().unwrap().clone()
 }
 

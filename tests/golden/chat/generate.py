@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 TOKENS = {
     "qwen": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
     "llama": {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
+    "gemma": {"bos_token": "<bos>", "eos_token": "<end_of_turn>", "pad_token": "<pad>"},
+    "phi": {"bos_token": "<s>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
 }
 
 WEATHER = {
@@ -173,7 +175,7 @@ def digest(data):
 def main():
     items = conversations()
     templates = {path.stem: path.read_text() for path in sorted((HERE / "templates").glob("*.jinja"))}
-    family = {name: "llama" if name.startswith("llama") else "qwen" for name in templates}
+    family = {name: next(family for family in TOKENS if name.startswith(family)) for name in templates}
     if sys.argv[1] == "--show":
         print(render(templates[sys.argv[2]], family[sys.argv[2]], items[int(sys.argv[3])])[0], end="")
         return
