@@ -4,6 +4,7 @@
 
 use super::super::outcome::{exit_code, FAILED};
 use super::super::signals::handle_signals;
+use super::super::workers::child::guard;
 use super::super::workers::{meaning, visible_gpus};
 use super::rendezvous::{self, LOOPBACK};
 use super::{timeout, TIMEOUT};
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::native::process_group::Store;
 use crate::{interrupt, stderr, threads};
 use std::ffi::OsString;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -179,15 +180,6 @@ fn start(
     if let Some(gpu) = gpu {
         command.env("CUDA_VISIBLE_DEVICES", gpu);
     }
-    // A group of its own: Ctrl-C comes to this process alone, which passes it on once.
-    command.process_group(0);
-    // SAFETY: between fork and exec one call that is allowed there.
-    unsafe {
-        command.pre_exec(|| {
-            // If this process is killed, the others save what they have and end.
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            Ok(())
-        })
-    };
+    guard(&mut command);
     command.spawn().map_err(failed)
 }

@@ -42,6 +42,20 @@ pub struct Child {
     has_concluded: bool,
 }
 
+/// Lets this process alone decide when the child ends: by Ctrl-C, and by its own end.
+pub fn guard(command: &mut Command) {
+    // A group of its own: Ctrl-C comes to this process alone, which passes it on once.
+    command.process_group(0);
+    // SAFETY: between fork and exec one call that is allowed there.
+    unsafe {
+        command.pre_exec(|| {
+            // If this process is killed, its children save what they have and end.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        })
+    };
+}
+
 impl Child {
     /// Starts a worker with these variables, and sends what it writes.
     ///
@@ -61,16 +75,7 @@ impl Child {
         if let Some(gpu) = &launch.gpu {
             command.env("CUDA_VISIBLE_DEVICES", gpu);
         }
-        // A group of its own: Ctrl-C comes to this process alone, which passes it on once.
-        command.process_group(0);
-        // SAFETY: between fork and exec one call that is allowed there.
-        unsafe {
-            command.pre_exec(|| {
-                // If this process is killed, its workers save what they have and end.
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-                Ok(())
-            })
-        };
+        guard(&mut command);
         let mut process = command.spawn().map_err(failed)?;
         let mut readers = Vec::new();
         if let Some(mut stdout) = process.stdout.take() {

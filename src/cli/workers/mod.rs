@@ -7,7 +7,7 @@
 //! | `display.rs` | one display of what all workers report |
 //! | `printed.rs` | the stdout of one worker |
 
-mod child;
+pub(super) mod child;
 mod display;
 mod printed;
 
